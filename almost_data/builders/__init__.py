@@ -1,0 +1,72 @@
+"""What all builders share: the shape of one, and the ids and seeds of rows.
+
+A builder is a function from a frozen config, parent tables and an engine to tables and a ledger. It
+touches no disk and no network of its own.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import polars as pl
+
+from ..generation import Generator
+from ..manifest import Entry
+
+Parents = Mapping[str, Callable[[str], pl.LazyFrame]]
+"""Dataset name -> a function from config to its rows."""
+
+
+class Progress(Protocol):
+    """Called as replies arrive: what is going on, rows done, rows wanted, tokens written so far."""
+
+    def __call__(self, stage: str, done: int, total: int, tokens: int) -> None: ...
+
+
+def silent(stage: str, done: int, total: int, tokens: int) -> None:
+    """A Progress that shows nothing."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a builder returns."""
+
+    tables: dict[str, pl.DataFrame]
+    """Stored configs by name."""
+    ledger: list[Entry]
+    diagnostics: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    """What the reader of summary and card must know of this run, one sentence each."""
+
+
+@dataclass(frozen=True)
+class BuilderSpec:
+    """One line of the table of builders (`pipeline.BUILDERS`)."""
+
+    name: str
+    logic_version: int
+    config: type[Any]
+    parents: tuple[str, ...]
+    build: Callable[[Any, Parents, Generator, Progress], Built]
+    pins: Callable[[Any, Generator], dict[str, Any]]
+    """Resolved models and content hashes: what decides the rows besides the settings."""
+
+
+def text_id(text: str) -> str:
+    """First 16 hex digits of the sha256 of the text.
+
+    >>> text_id("How do I keep basil alive indoors?")
+    '29b96e1ccfe1b398'
+    """
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def reply_id(query_id: str, responder: str) -> str:
+    """Names one response of a dataset."""
+    return text_id(f"{query_id}\0{responder}")
+
+
+def row_seed(seed: int, builder: str, row_id: str) -> int:
+    """A seed for one row, whatever the order, the batch or the engine. 63 bits."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{builder}\0{row_id}".encode()).digest()[:8]) >> 1

@@ -1,0 +1,193 @@
+"""Responses: every query answered by every responder of the ladder.
+
+Deviations from the paper and its released code: the prompt ends in `Assistant:` without a space
+(see `almost_data.prompts`); the shipped few-shot dialogues are the project's own.
+"""
+
+import re
+from dataclasses import dataclass
+
+import polars as pl
+
+from .. import prompts, schema
+from ..errors import InputError
+from ..filters import Filter
+from ..generation import Generator, Model, Reply, Request, Sampling
+from . import Built, BuilderSpec, Parents, Progress, reply_id, row_seed
+
+PAPER_TOKENS = {"faithful": 768, "hhh": 384}
+"""New tokens by prompt, where a responder sets none (released code)."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Responder:
+    """A model, a prompt and a number of shots."""
+
+    name: str
+    """Names its config and folder, and stands in every row."""
+    model: str
+    """Hub id, local folder or `pypi:PACKAGE`."""
+    revision: str | None = None
+    """Commit of the model; None takes the current one, and the manifest pins it."""
+    prompt: str
+    """`hhh`, `faithful`, `user`, or the path of a file in the same format."""
+    shots: int
+    """Dialogues of the prompt that are shown, the first ones."""
+    max_new_tokens: int | None = None
+    """None takes the paper's number for the prompt (`PAPER_TOKENS`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponsesConfig:
+    """Defaults are the paper's (2.1); responders have none."""
+
+    responders: tuple[Responder, ...]
+    """The ladder, best first."""
+    probes: tuple[Responder, ...] = ()
+    """Generated for study; they have no rank and never enter comparisons."""
+    temperature: float = 1.0
+    top_p: float = 0.9
+    seed: int = 0
+    limit: int | None = None
+    """Answer only the first queries by query_id; what `--limit` sets."""
+
+
+FAILED = Filter(
+    "failed",
+    "response",
+    "The engine gave an error instead of a response.",
+    "almost_data",
+    pl.col("reason") == "failed",
+)
+
+
+def build(config: ResponsesConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
+    """Ask every responder every query, all requests in one go, and sort the replies by query."""
+    queries = parents["queries"]("default").sort("query_id").head(config.limit or 2**62).collect()
+    everyone = label(config, generator)
+    asked: dict[str, tuple[int, Responder, int | None, dict[str, str]]] = {}
+    requests = []
+    for responder, rank in everyone:
+        sampling, model, head = _how(config, responder, generator)
+        for query in queries.iter_rows(named=True):
+            reply = reply_id(query["query_id"], responder.name)
+            asked[reply] = (len(asked), responder, rank, query)
+            seed = row_seed(config.seed, "responses", f"{query['query_id']}:{responder.name}")
+            requests.append(Request(reply, model, head, prompts.ask(query["query"]), sampling, seed))
+    tables: dict[str, list[dict[str, object]]] = {responder.name: [] for responder, _ in everyone}
+    rejected: list[dict[str, object]] = []
+    tokens: dict[str, int] = dict.fromkeys(tables, 0)
+    for done, reply in enumerate(generator.generate(requests), start=1):
+        place, responder, rank, query = asked[reply.id]
+        row = _row(reply, responder, rank, query)
+        tokens[responder.name] += reply.completion_tokens
+        if reply.error:
+            rejected.append(row | {"response": reply.error, "row": place, "reason": "failed"})
+        else:
+            tables[responder.name].append(row)
+        progress("responses", done, len(requests), sum(tokens.values()))
+    return finish(tables, rejected, [FAILED], {"completion_tokens": tokens}, "generation")
+
+
+def finish(
+    tables: dict[str, list[dict[str, object]]],
+    rejected: list[dict[str, object]],
+    filters: list[Filter],
+    diagnostics: dict[str, object],
+    stage: str,
+) -> Built:
+    """Tables, ledger and diagnostics from the rows of each responder; generated and imported ones alike."""
+    frames = {
+        name: schema.frame("responses", name, rows).sort("query_id") for name, rows in tables.items() if rows
+    }
+    if not frames:
+        why = rejected[-1]["response"] if rejected and filters == [FAILED] else "no row was usable"
+        raise RuntimeError(f"no response: {why}")
+    n_in = sum(map(len, tables.values())) + len(rejected)
+    ledger = []
+    for rule in filters:
+        dropped = sum(row["reason"] == rule.name for row in rejected)
+        kept = n_in - dropped
+        ledger.append(rule.entry(stage, n_in, kept, failed=dropped if rule is FAILED else 0))
+        n_in = kept
+    by_responder = {
+        name: {
+            "responses": len(frame),
+            "mean_chars": _mean(frame["response"].str.len_chars()),
+            "share_cut_at_token_limit": _mean(frame["finish_reason"] == "length"),
+        }
+        for name, frame in frames.items()
+    }
+    if rejected:
+        frames["rejected"] = schema.frame("responses", "rejected", rejected).sort("row")
+    return Built(frames, ledger, {"responders": by_responder, **diagnostics})
+
+
+def label(config: ResponsesConfig, generator: Generator) -> list[tuple[Responder, int | None]]:
+    """Responders with their ranks, best first, then probes. Under `fake` their names say so.
+
+    Raises InputError for a name that is no folder name, reserved, or used twice, or an unknown prompt.
+    """
+    ranked: list[tuple[Responder, int | None]] = [(r, rank) for rank, r in enumerate(config.responders)]
+    ranked += [(responder, None) for responder in config.probes]
+    check_names([responder.name for responder, _ in ranked])
+    if len(config.responders) < 2:
+        raise InputError("responses.responders: a ladder has at least two responders")
+    if generator.name != "fake":
+        return ranked
+    return [(Responder(**{**_fields(r), "name": f"fake-{r.name}"}), rank) for r, rank in ranked]
+
+
+def check_names(names: list[str]) -> None:
+    """Raise InputError at the first responder name that cannot be a config and folder name, or comes twice."""
+    for place, name in enumerate(names):
+        if not NAME.fullmatch(name) or name in schema.RESERVED:
+            raise InputError(
+                f"responder {name!r}: use letters, digits, '.', '_' and '-', and none of "
+                + ", ".join(sorted(schema.RESERVED))
+            )
+        if name in names[:place]:
+            raise InputError(f"responder {name!r} stands twice: name each one once")
+
+
+def _fields(responder: Responder) -> dict[str, object]:
+    return {name: getattr(responder, name) for name in responder.__dataclass_fields__}
+
+
+def _how(config: ResponsesConfig, responder: Responder, generator: Generator) -> tuple[Sampling, Model, str]:
+    tokens = responder.max_new_tokens or PAPER_TOKENS.get(responder.prompt)
+    if not tokens:
+        raise InputError(f"responder {responder.name!r}: set max_new_tokens for prompt {responder.prompt!r}")
+    model = generator.resolve(Model(responder.model, responder.revision))
+    head = prompts.load(responder.prompt).head(responder.shots)
+    return Sampling(tokens, config.temperature, config.top_p, prompts.STOP), model, head
+
+
+def _row(reply: Reply, responder: Responder, rank: int | None, query: dict[str, str]) -> dict[str, object]:
+    return {
+        "query_id": query["query_id"],
+        "prompt": query["query"],
+        "responder": responder.name,
+        "rank": rank,
+        "response": reply.text.strip(),
+        "finish_reason": reply.finish_reason,
+        "reply_id": reply.id,
+    }
+
+
+def _mean(values: pl.Series) -> float | None:
+    mean = values.mean()
+    return float(mean) if isinstance(mean, int | float) else None
+
+
+def pins(config: ResponsesConfig, generator: Generator) -> dict[str, object]:
+    models, heads = {}, {}
+    for responder, _ in label(config, generator):
+        _, model, head = _how(config, responder, generator)
+        models[responder.model] = {"id": model.id, "revision": model.revision}
+        heads[responder.name] = prompts.load(responder.prompt).sha256(responder.shots)
+    return {"models": models, "prompts": heads}
+
+
+SPEC = BuilderSpec("responses", 1, ResponsesConfig, ("queries",), build, pins)

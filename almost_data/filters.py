@@ -1,0 +1,115 @@
+"""Filters are data: a name, the rule as a Polars expression, its parameters, source and one sentence.
+
+The ledger's entries and the card's filter table are made from these objects, so they cannot drift
+from what ran. All the paper's thresholds for responses stand in `response_checks`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from .manifest import Count, Entry, Unit
+
+
+@dataclass(frozen=True)
+class Filter:
+    """`drop` is true where a row is dropped, with `name` as its reason."""
+
+    name: str
+    unit: Unit
+    description: str
+    source: str
+    drop: pl.Expr
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def entry(
+        self,
+        stage: str,
+        n_in: int,
+        kept: int,
+        failed: int = 0,
+        by_pair: dict[str, Count] | None = None,
+    ) -> Entry:
+        """This filter's line in the ledger: what is neither kept nor failed was dropped for `name`."""
+        dropped = n_in - kept - failed
+        return Entry(
+            stage=stage,
+            filter=self.name,
+            unit=self.unit,
+            description=self.description,
+            params=dict(self.params),
+            source=self.source,
+            n_in=n_in,
+            kept=kept,
+            dropped={self.name: dropped} if dropped else {},
+            failed=failed,
+            by_pair=by_pair or {},
+        )
+
+
+def response_checks(min_chars: int = 50) -> list[Filter]:
+    """The heuristic filter on single responses (paper 2.1, appendix B; lists as in the released code)."""
+    text = pl.col("response")
+    source = "paper 2.1, heuristic filter; released code"
+
+    def check(name: str, description: str, drop: pl.Expr, **params: Any) -> Filter:
+        return Filter(name, "response", description, source, drop, params)
+
+    return [
+        check(
+            "too_short",
+            f"A response under {min_chars} characters is most often a failed generation.",
+            text.str.len_chars() < min_chars,
+            min_chars=min_chars,
+        ),
+        check(
+            "ends_open",
+            "A response that ends in a question mark or a colon asks back or stops before its point.",
+            text.str.contains(r"[?:]$"),
+            ends=["?", ":"],
+        ),
+        check(
+            "starts_well",
+            'A response that starts with "well", in any case, tends to ramble or evade.',
+            text.str.to_lowercase().str.starts_with("well"),
+            start="well",
+        ),
+        check(
+            "unfinished",
+            "A response whose last character is neither a full stop nor an exclamation mark was cut off.",
+            ~text.str.contains(r"[.!]$"),
+            ends=[".", "!"],
+        ),
+        check(
+            "dont_know",
+            'A response that says "don\'t know" or "do not know", in any case, does not answer.',
+            text.str.contains(r"(?i)don['\u2019]t know|do not know"),
+            phrases=["don't know", "do not know"],
+        ),
+        check(
+            "turn_marker",
+            "A response with `Human:` or `<Image>` in it, in any case, runs into another turn or document.",
+            text.str.contains(r"(?i)human:|<image>"),
+            markers=["Human:", "<Image>"],
+        ),
+    ]
+
+
+def first_reason(filters: list[Filter]) -> pl.Expr:
+    """The name of the first filter that drops the row; null where none does."""
+    reason = pl.lit(None, dtype=pl.String)
+    for rule in reversed(filters):
+        reason = pl.when(rule.drop).then(pl.lit(rule.name)).otherwise(reason)
+    return reason
+
+
+def chain(stage: str, filters: list[Filter], n_in: int, dropped: Mapping[str, int]) -> list[Entry]:
+    """Ledger entries of filters applied one after the other, from how many rows each was first to drop."""
+    entries = []
+    for rule in filters:
+        kept = n_in - dropped.get(rule.name, 0)
+        entries.append(rule.entry(stage, n_in, kept))
+        n_in = kept
+    return entries

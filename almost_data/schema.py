@@ -1,0 +1,194 @@
+"""The columns of every dataset: name, type, meaning, and a literal example.
+
+Cards print this table, the store writes Parquet by it, `verify` holds files to it.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+Type = Literal["string", "int64", "float64", "messages"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    type: Type
+    doc: str
+    example: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One config of a dataset. `key` columns name a row: the digest sorts by them."""
+
+    doc: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    @property
+    def example(self) -> dict[str, Any]:
+        return {column.name: column.example for column in self.columns}
+
+
+QUERY_ID = Column("query_id", "string", "first 16 hex digits of the sha256 of the query", "29b96e1ccfe1b398")
+_QUERY = Column("query", "string", "the user's turn", "How do I keep basil alive indoors?")
+_SOURCE = Column("source", "string", "`mined` by few-shot generation, or `import`", "mined")
+_REPLY_ID = Column(
+    "reply_id", "string", "names one response: hash of query_id and responder", "9d6b1d3a41c52f90"
+)
+_RESPONDER = Column("responder", "string", "model, prompt and number of shots", "30B-HHH-5shot")
+_REASON = Column("reason", "string", "why the row was dropped", "too_short")
+_STAGE = Column("stage", "string", "where it was dropped", "response checks")
+_RESPONSE_COLUMNS = (
+    QUERY_ID,
+    Column("prompt", "string", "the query's text", "How do I keep basil alive indoors?"),
+    _RESPONDER,
+    Column("rank", "int64", "place in the ladder, 0 is best; null for a probe", 1),
+    Column("response", "string", "the reply, cut at the stop markers", "Give it six hours of light a day."),
+    Column("finish_reason", "string", "`stop`, or `length`: cut at the token limit; null if imported", "stop"),
+    _REPLY_ID,
+)
+_CHOSEN = Column("chosen_responder", "string", "responder of the chosen response", "30B-HHH-5shot")
+_REJECTED = Column("rejected_responder", "string", "responder of the rejected response", "7B-HHH-1shot")
+
+TABLES: dict[str, dict[str, Table]] = {
+    "queries": {
+        "default": Table("one accepted query a row", ("query_id",), (QUERY_ID, _QUERY, _SOURCE)),
+        "rejected": Table(
+            "one dropped candidate a row",
+            ("candidate",),
+            (
+                QUERY_ID,
+                _QUERY,
+                _SOURCE,
+                Column("candidate", "int64", "place in the order of admission", 17),
+                _REASON,
+                Column("nearest", "string", "the most similar query known by then", "How do I water basil?"),
+                Column("score", "float64", "its ROUGE-L F1 with this one", 0.71),
+            ),
+        ),
+    },
+    "responses": {
+        "default": Table("one response a row", ("query_id", "responder"), _RESPONSE_COLUMNS),
+        "rejected": Table(
+            "one response that never came or cannot be used a row",
+            ("row",),
+            (
+                *_RESPONSE_COLUMNS,
+                Column("row", "int64", "place among the requests, or the line in the imported file", 12),
+                _REASON,
+            ),
+        ),
+    },
+    "comparisons": {
+        "default": Table(
+            "one comparison a row, as TRL's RewardTrainer and DPOTrainer read it",
+            ("comparison_id",),
+            (
+                Column("prompt", "messages", "the query", [{"role": "user", "content": "Is tea a fruit?"}]),
+                Column(
+                    "chosen",
+                    "messages",
+                    "the response of the better responder",
+                    [{"role": "assistant", "content": "No, tea is made from the leaves of a shrub."}],
+                ),
+                Column(
+                    "rejected",
+                    "messages",
+                    "the response of the worse responder",
+                    [{"role": "assistant", "content": "Yes, tea is a fruit that grows on trees."}],
+                ),
+                Column(
+                    "comparison_id",
+                    "string",
+                    "reply_id of chosen, dash, reply_id of rejected",
+                    "9d6b1d3a41c52f90-03ab7f2e11d45c68",
+                ),
+                QUERY_ID,
+                _CHOSEN,
+                _REJECTED,
+                Column("asis_chosen", "float64", "the As-is RM's score of chosen; null if none was used", None),
+                Column("asis_rejected", "float64", "the As-is RM's score of rejected; null likewise", None),
+                Column("asis_gap", "float64", "asis_chosen - asis_rejected; null likewise", None),
+            ),
+        ),
+        "rejected": Table(
+            "one dropped pair a row, by ids",
+            ("chosen_reply_id", "rejected_reply_id"),
+            (
+                QUERY_ID,
+                Column("chosen_reply_id", "string", "reply_id of the higher-ranked response", "9d6b1d3a41c52f90"),
+                Column("rejected_reply_id", "string", "reply_id of the lower-ranked one", "03ab7f2e11d45c68"),
+                _CHOSEN,
+                _REJECTED,
+                _STAGE,
+                _REASON,
+            ),
+        ),
+        "rejected_responses": Table(
+            "one dropped response a row, by id",
+            ("reply_id",),
+            (_REPLY_ID, QUERY_ID, _RESPONDER, _STAGE, _REASON),
+        ),
+    },
+}
+
+RESERVED = frozenset({"default", "rejected", "rejected_responses"})
+"""Config names that no responder can have."""
+
+
+def table(dataset: str, config: str) -> Table:
+    """The table of a config; a responder's config of `responses` has the columns of `default`."""
+    tables = TABLES[dataset]
+    return tables.get(config, tables["default"]) if dataset == "responses" else tables[config]
+
+
+def arrow_schema(table: Table) -> "pa.Schema":
+    """The Arrow schema that Parquet files of this table have."""
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(),
+        "int64": pa.int64(),
+        "float64": pa.float64(),
+        "messages": pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
+    }
+    return pa.schema([(column.name, types[column.type]) for column in table.columns])
+
+
+def polars_schema(table: Table) -> "dict[str, pl.DataType]":
+    """The same columns as Polars types."""
+    import polars as pl
+
+    text = pl.String()
+    types: dict[Type, pl.DataType] = {
+        "string": text,
+        "int64": pl.Int64(),
+        "float64": pl.Float64(),
+        "messages": pl.List(pl.Struct({"role": text, "content": text})),
+    }
+    return {column.name: types[column.type] for column in table.columns}
+
+
+def frame(dataset: str, config: str, rows: "list[dict[str, Any]]") -> "pl.DataFrame":
+    """Rows as a frame with the columns, order and types of their config."""
+    import polars as pl
+
+    return pl.DataFrame(rows, schema=polars_schema(table(dataset, config)))
+
+
+def features(table: Table) -> list[dict[str, Any]]:
+    """The `features` of `dataset_info` in a card, as the Hub's viewer and `datasets` read them."""
+    message = [{"name": "role", "dtype": "string"}, {"name": "content", "dtype": "string"}]
+    return [
+        {"name": c.name, "list": message} if c.type == "messages" else {"name": c.name, "dtype": c.type}
+        for c in table.columns
+    ]

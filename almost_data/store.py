@@ -1,0 +1,333 @@
+"""`name@version` <-> `<root>/<name>/<version>/`. The only code that writes an artifact.
+
+An artifact is written beside its place, its manifest last, and renamed into place: a folder with a
+manifest is whole, whatever killed the process that wrote it.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import schema
+from .errors import InputError
+from .manifest import Manifest, changes, check_ledger, decode_manifest, encode_manifest, fingerprint
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+VERSION = re.compile(r"(0|[1-9]\d{0,8})(\.(0|[1-9]\d{0,8})){2}(-[0-9A-Za-z][0-9A-Za-z-]{0,31})?")
+
+TEST_SHARE = 0.05
+"""Share of the queries, by hash, that make the `test` split."""
+SHARD_BYTES = 300_000_000
+"""In memory; compressed shards come out at about a third."""
+ROW_GROUP = 20_000
+
+
+def check_version(version: str) -> str:
+    """The version, if it is one; it becomes a folder name, so nothing else gets through."""
+    if not VERSION.fullmatch(version):
+        raise InputError(f"{version!r} is not a version: write N.N.N, with a -suffix if you like (1.0.0-beta)")
+    return version
+
+
+def parse_ref(ref: str) -> tuple[str, str]:
+    """`name@version` -> (name, version).
+
+    >>> parse_ref("queries@0.1.0")
+    ('queries', '0.1.0')
+    """
+    name, at, version = ref.partition("@")
+    if not at or not NAME.fullmatch(name):
+        raise InputError(f"{ref!r} is not a reference: write name@version, such as comparisons@0.1.0")
+    return name, check_version(version)
+
+
+class Store:
+    """The artifacts under one root folder."""
+
+    def __init__(self, root: Path | str = "build") -> None:
+        self.root = Path(root)
+        if self.root.exists() and not self.root.is_dir():
+            raise InputError(f"{self.root} is not a folder: give --root a folder")
+
+    def path(self, ref: str) -> Path:
+        return self.root.joinpath(*parse_ref(ref))
+
+    def has(self, ref: str) -> bool:
+        return (self.path(ref) / "manifest.json").is_file()
+
+    def manifest(self, ref: str) -> Manifest:
+        """The manifest of `ref`. Raises InputError where there is none, naming what there is."""
+        file = self.path(ref) / "manifest.json"
+        if not file.is_file():
+            name = ref.partition("@")[0]
+            others = ", ".join(m.ref for m in self.list() if m.name == name) or "none"
+            raise InputError(f"no {ref} under {self.root} (of that name: {others}); build it, or see `list`")
+        manifest = decode_manifest(file.read_bytes(), str(file))
+        if manifest.ref != ref:
+            raise InputError(f"{file}: says it is {manifest.ref}; the folder was renamed or copied: rename it back")
+        return manifest
+
+    def list(self) -> "list[Manifest]":
+        """Every artifact, by name and then version number."""
+        found = [
+            decode_manifest(file.read_bytes(), str(file))
+            for file in self.root.glob("*/*/manifest.json")
+            if NAME.fullmatch(file.parts[-3]) and VERSION.fullmatch(file.parts[-2])
+        ]
+        return sorted(found, key=lambda m: (m.name, _version_key(m.version)))
+
+    def configs(self, ref: str) -> "list[str]":
+        """The stored configs. `default` of responses is a view over the others, stored nowhere."""
+        manifest = self.manifest(ref)
+        return [c for c in manifest.counts if not (manifest.name == "responses" and c == "default")]
+
+    def files(self, ref: str, config: str, split: str | None = None) -> "list[Path]":
+        """The Parquet files of a config, in order; of all responders for `default` of responses."""
+        data = self.path(ref) / "data"
+        configs = [config]
+        if config == "default" and parse_ref(ref)[0] == "responses":
+            configs = [c for c in self.configs(ref) if c not in schema.RESERVED]
+        return [file for c in configs for file in sorted((data / c).glob(f"{split or '*'}-*.parquet"))]
+
+    def scan(self, ref: str, config: str = "default", split: str | None = None) -> "pl.LazyFrame":
+        """The rows of a config, lazily. No file: a frame with the columns and no row."""
+        import polars as pl
+
+        files = self.files(ref, config, split)
+        table = schema.table(parse_ref(ref)[0], config)
+        if not files:
+            return pl.LazyFrame(schema=schema.polars_schema(table))
+        return pl.scan_parquet(files)
+
+    @contextmanager
+    def lock(self, ref: str) -> Iterator[None]:
+        """Hold the right to build `ref`: a second build of it is told so at once."""
+        name, version = parse_ref(ref)
+        locks = self.root / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with (locks / f"{name}@{version}").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"{ref} is being built by another process: wait for it") from None
+            yield
+
+    def publish(
+        self, manifest: Manifest, tables: "dict[str, pl.DataFrame]", files: dict[str, bytes]
+    ) -> Path:
+        """Write an artifact, whole or not at all, and return its folder.
+
+        `tables` are the stored configs; `files` are the card and the figures by relative path. The
+        caller holds `lock`. Raises ValueError if the manifest and the tables disagree.
+        """
+        check_ledger(manifest.ledger)
+        if manifest.digest != digest(manifest.name, tables):
+            raise ValueError("the manifest's digest is not that of the tables")
+        place = self.path(manifest.ref)
+        if place.exists() and not self.has(manifest.ref):
+            raise InputError(f"{place} is in the way and is no artifact: move it")
+        staging = self.root / ".staging" / manifest.ref
+        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            for config, frame in tables.items():
+                for split, rows in splits(frame).items():
+                    _write_shards(staging / "data" / config, split, rows, schema.table(manifest.name, config))
+            for path, content in files.items():
+                _write(staging / path, content)
+            _write(staging / "manifest.json", encode_manifest(manifest))
+            _sync_folders(staging)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(staging, place)
+            _sync(place.parent)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        return place
+
+    def verify(self, ref: str) -> "list[str]":
+        """Every disagreement between manifest, card and files, one sentence each; none is good."""
+        manifest = self.manifest(ref)
+        wrong = []
+        if fingerprint(manifest.builder, manifest.config, manifest.parents) != manifest.fingerprint:
+            wrong.append("fingerprint: not that of the builder, config and parents in the manifest")
+        try:
+            check_ledger(manifest.ledger)
+        except ValueError as error:
+            wrong.append(str(error))
+        tables = {}
+        for config in self.configs(ref):
+            try:
+                tables[config] = self._read(ref, config, manifest.counts[config], wrong)
+            except Exception as error:  # whatever a damaged file makes the Parquet reader raise is the finding
+                wrong.append(f"data/{config}: cannot be read: {error}")
+        stored = {folder.name for folder in (self.path(ref) / "data").glob("*")}
+        wrong += [f"data/{name}: not in the manifest" for name in sorted(stored - set(manifest.counts))]
+        if len(tables) == len(self.configs(ref)) and digest(manifest.name, tables) != manifest.digest:
+            wrong.append("digest: the rows are not those that the manifest was made for")
+        wrong += self._verify_card(ref, manifest)
+        for parent in manifest.parents:
+            if self.has(parent.ref) and self.manifest(parent.ref).digest != parent.digest:
+                wrong.append(f"parents: {parent.ref} here has another digest than the one built from")
+        return wrong
+
+    def _read(self, ref: str, config: str, counts: dict[str, int], wrong: "list[str]") -> "pl.DataFrame":
+        import polars as pl
+        import pyarrow.parquet as pq
+
+        table = schema.table(parse_ref(ref)[0], config)
+        for split, rows in counts.items():
+            files = self.files(ref, config, split)
+            found = 0
+            for file in files:
+                found += pq.read_metadata(file).num_rows
+                if not pq.read_schema(file).equals(schema.arrow_schema(table)):
+                    wrong.append(f"data/{config}/{file.name}: columns are not those of the schema")
+            if found != rows:
+                wrong.append(f"counts: {config}/{split} has {found} rows in its files, {rows} in the manifest")
+        names = {file.name.split("-")[0] for file in self.files(ref, config)}
+        wrong += [f"data/{config}: split {name} is not in the manifest" for name in sorted(names - set(counts))]
+        return pl.read_parquet(self.files(ref, config))
+
+    def _verify_card(self, ref: str, manifest: Manifest) -> "list[str]":
+        from . import card
+
+        file = self.path(ref) / "README.md"
+        if not file.is_file():
+            return ["README.md: missing"]
+        try:
+            text = file.read_text("utf-8")
+            head = card.front_matter(text)
+        except (InputError, UnicodeDecodeError) as error:
+            return [f"README.md: {error}"]
+        want = card.viewer(manifest)
+        wrong = [
+            f"README.md: {line}" for key in want for line in changes({key: head.get(key)}, {key: want[key]})
+        ]
+        for image in re.findall(r"!\[[^]]*\]\((plots/[^)]+)\)", text):
+            if not (self.path(ref) / image).is_file():
+                wrong.append(f"{image}: missing")
+        return wrong
+
+
+def splits(frame: "pl.DataFrame") -> "dict[str, pl.DataFrame]":
+    """The rows by split, by hash of the query: no prompt is in two. A split without rows is left out."""
+    import polars as pl
+
+    # query_id is a hash already: its first 8 hex digits are uniform.
+    draw = pl.col("query_id").str.slice(0, 8).str.to_integer(base=16, dtype=pl.Int64)
+    is_test = draw < round(TEST_SHARE * 2**32)
+    both = {"train": frame.filter(~is_test), "test": frame.filter(is_test)}
+    return {split: rows for split, rows in both.items() if len(rows)}
+
+
+def counts(name: str, tables: "dict[str, pl.DataFrame]") -> dict[str, dict[str, int]]:
+    """Config -> split -> rows, `default` first; for responses it is the sum over responders."""
+    by_config = {config: {s: len(rows) for s, rows in splits(frame).items()} for config, frame in tables.items()}
+    if name == "responses":
+        total: dict[str, int] = {}
+        for config, by_split in by_config.items():
+            if config not in schema.RESERVED:
+                total = {s: total.get(s, 0) + by_split.get(s, 0) for s in ("train", "test")}
+        by_config["default"] = {split: rows for split, rows in total.items() if rows}
+    order = sorted(by_config, key=lambda config: config != "default")
+    return {config: by_config[config] for config in order if by_config[config]}
+
+
+def digest(name: str, tables: "dict[str, pl.DataFrame]") -> str:
+    """sha256 of the rows: no matter their order, the files they are in, or the library's version.
+
+    Each config and split is sorted by its key and hashed column by column, from lengths and bytes.
+    """
+    import polars as pl
+
+    lines = []
+    for config, frame in tables.items():
+        table = schema.table(name, config)
+        for split, rows in splits(frame).items():
+            hasher = hashlib.sha256()
+            # One chunk a column, so that chunk borders are not hashed.
+            arrow = rows.sort(table.key).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+            for column in table.columns:
+                hasher.update(f"{column.name}:{column.type}:".encode())
+                _hash_array(hasher, arrow[column.name].combine_chunks())
+            lines.append(f"{config}/{split}:{len(rows)}:{hasher.hexdigest()}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def _hash_array(hasher: "hashlib._Hash", array: "pa.Array") -> None:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def update(numbers: "pa.Array", dtype: str) -> None:
+        hasher.update(numbers.to_numpy(zero_copy_only=False).astype(dtype).tobytes())
+
+    update(array.is_valid(), "u1")
+    if pa.types.is_struct(array.type):
+        for i in range(array.type.num_fields):
+            _hash_array(hasher, pc.struct_field(array, [i]))
+    elif pa.types.is_large_list(array.type):
+        update(pc.fill_null(pc.list_value_length(array), 0), "<i8")
+        _hash_array(hasher, pc.list_flatten(array))
+    elif pa.types.is_large_string(array.type):
+        filled = pc.fill_null(array, "")
+        update(pc.binary_length(filled), "<i8")
+        _, ends, text = filled.buffers()
+        if text is not None:
+            at = np.frombuffer(ends, "<i8")[filled.offset : filled.offset + len(filled) + 1]
+            hasher.update(memoryview(text)[at[0] : at[-1]])
+    else:
+        update(pc.fill_null(array, 0), "<f8" if pa.types.is_floating(array.type) else "<i8")
+
+
+def _write_shards(folder: Path, split: str, rows: "pl.DataFrame", table: schema.Table) -> None:
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = max(1, -(-int(rows.estimated_size()) // SHARD_BYTES))
+    size = -(-len(rows) // shards)
+    for shard in range(shards):
+        path = folder / f"{split}-{shard:05d}-of-{shards:05d}.parquet"
+        # Content-defined chunks and a page index: the Hub then stores and shows changed files cheaply.
+        pq.write_table(
+            rows.slice(shard * size, size).to_arrow().cast(schema.arrow_schema(table)),
+            path,
+            compression="zstd",
+            row_group_size=ROW_GROUP,
+            use_content_defined_chunking=True,
+            write_page_index=True,
+        )
+        _sync(path)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_folders(top: Path) -> None:
+    for folder, _, _ in os.walk(top, topdown=False):
+        _sync(Path(folder))
+
+
+def _version_key(version: str) -> tuple[list[int], bool, str]:
+    numbers, _, suffix = version.partition("-")
+    return [int(n) for n in numbers.split(".")], not suffix, suffix
