@@ -64,7 +64,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str
     builder: Builder
     config: dict[str, Any]
-    """Effective settings, resolved models, prompt and file hashes: all that is fingerprinted but the parents."""
+    """Effective settings, resolved models, prompts, file hashes: all that is fingerprinted but the parents."""
     fingerprint: str
     digest: str
     parents: list[Parent]
@@ -82,7 +82,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def is_fake(self) -> bool:
         """Whether any text in it is the fake engine's."""
-        return any(model["id"].startswith("fake/") for model in self.config.get("models", {}).values())
+        return any(model["id"].startswith("fake/") for model in self.diagnostics.get("models", []))
 
     @property
     def is_import(self) -> bool:

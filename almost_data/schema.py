@@ -80,10 +80,10 @@ TABLES: dict[str, dict[str, Table]] = {
         "default": Table("one response a row", ("query_id", "responder"), _RESPONSE_COLUMNS),
         "rejected": Table(
             "one response that never came or cannot be used a row",
-            ("row",),
+            ("row", "responder"),
             (
                 *_RESPONSE_COLUMNS,
-                Column("row", "int64", "place among the requests, or the line in the imported file", 12),
+                Column("row", "int64", "place among the requests, or the imported rows, from 0", 12),
                 _REASON,
             ),
         ),

@@ -109,6 +109,15 @@ class Store:
             return pl.LazyFrame(schema=schema.polars_schema(table))
         return pl.scan_parquet(files)
 
+    def ancestors(self, manifest: Manifest) -> "list[Manifest]":
+        """The manifests of everything it was made from that is here, nearest first."""
+        found: list[Manifest] = []
+        for parent in manifest.parents:
+            if self.has(parent.ref):
+                above = self.manifest(parent.ref)
+                found += [m for m in [above, *self.ancestors(above)] if m not in found]
+        return found
+
     @contextmanager
     def lock(self, ref: str) -> Iterator[None]:
         """Hold the right to build `ref`: a second build of it is told so at once."""

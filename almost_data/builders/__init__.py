@@ -7,8 +7,9 @@ touches no disk and no network of its own.
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+import msgspec
 import polars as pl
 
 from ..generation import Generator
@@ -16,6 +17,14 @@ from ..manifest import Entry
 
 Parents = Mapping[str, Callable[[str], pl.LazyFrame]]
 """Dataset name -> a function from config to its rows."""
+
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a builder's settings derive from: frozen data, where an unknown key or a wrong type is an error."""
 
 
 class Progress(Protocol):
@@ -46,11 +55,11 @@ class BuilderSpec:
 
     name: str
     logic_version: int
-    config: type[Any]
+    config: type[Config]
     parents: tuple[str, ...]
     build: Callable[[Any, Parents, Generator, Progress], Built]
     pins: Callable[[Any, Generator], dict[str, Any]]
-    """Resolved models and content hashes: what decides the rows besides the settings."""
+    """What decides the rows besides the settings: resolved models, the prompts' texts."""
 
 
 def text_id(text: str) -> str:

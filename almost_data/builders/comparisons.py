@@ -5,10 +5,10 @@ the released code where it and the paper's text differ: `pairing="first"` (the t
 pair), `length_over="survivors"` and "at least as long" (the text: over all of Y, and "longer than").
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import polars as pl
+from msgspec import Meta
 
 from .. import schema
 from ..errors import InputError
@@ -16,13 +16,12 @@ from ..filters import Filter, chain, first_reason, response_checks
 from ..generation import Generator
 from ..manifest import Count, Entry
 from ..ranking import ALREADY_CHOSEN, Pairing, all_pairs, length_rule, rank_pairs
-from . import Built, BuilderSpec, Parents, Progress
+from . import Built, BuilderSpec, Config, Parents, Positive, Progress
 
 Check = Literal["too_short", "ends_open", "starts_well", "unfinished", "dont_know", "turn_marker"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ComparisonsConfig:
+class ComparisonsConfig(Config, kw_only=True):
     """Defaults are the released code's."""
 
     checks: tuple[Check, ...] = (
@@ -34,17 +33,17 @@ class ComparisonsConfig:
         "turn_marker",
     )
     """Response checks to apply, a reason being the first that drops."""
-    min_chars: int = 50
+    min_chars: Annotated[int, Meta(ge=0)] = 50
     """A response under this is dropped (`too_short`)."""
-    min_survivors: int = 2
+    min_survivors: Annotated[int, Meta(ge=2)] = 2
     """A query with fewer surviving responses makes no pair."""
     pairing: Pairing = "first"
     """`first`: a responder is chosen once, against the first partner that passes. `all`: every ordered pair."""
-    length_sd: float | None = 0.5
+    length_sd: Annotated[float, Meta(ge=0)] | None = 0.5
     """The length rule's M - length_sd * S; None leaves the rule out."""
     length_over: Literal["survivors", "all"] = "survivors"
     """Whose lengths M and S are taken over."""
-    limit: int | None = None
+    limit: Positive | None = None
     """Use only the first queries by query_id; what `--limit` sets."""
 
 

@@ -8,7 +8,6 @@ Deviations from the paper and its released code:
 """
 
 import random
-from dataclasses import dataclass
 
 import polars as pl
 
@@ -18,37 +17,36 @@ from ..generation import Generator, Model, Reply, Request, Sampling
 from ..manifest import Entry
 from ..novelty import Novelty
 from ..schema import frame
-from . import Built, BuilderSpec, Parents, Progress, row_seed, text_id
+from . import Built, BuilderSpec, Config, Parents, Positive, Progress, Share, row_seed, text_id
 
 MARK = "Query:"
 
 
-@dataclass(frozen=True, kw_only=True)
-class QueriesConfig:
+class QueriesConfig(Config, kw_only=True):
     """Defaults are the paper's (2.1, appendix C); the model has none."""
 
     model: str
     """Hub id, local folder or `pypi:PACKAGE` of the model that writes the queries."""
     revision: str | None = None
     """Commit of the model; None takes the current one, and the manifest pins it."""
-    target: int = 10_000
+    target: Positive = 10_000
     """Accepted queries to stop at."""
-    limit: int | None = None
+    limit: Positive | None = None
     """Caps `target`; what `--limit` sets."""
-    shots: int = 10
+    shots: Positive = 10
     """Queries in a prompt, drawn from seeds and accepted ones."""
     seeds: str | None = None
     """File of an instruction and seed queries; None takes the shipped ones."""
     temperature: float = 1.2
-    top_p: float = 0.9
-    max_new_tokens: int = 64
-    max_rouge_l: float = 0.5
+    top_p: Share = 0.9
+    max_new_tokens: Positive = 64
+    max_rouge_l: Share = 0.5
     """A candidate at or above this ROUGE-L F1 with a known query is dropped."""
     min_chars: int = 30
     """A candidate under this without final punctuation is dropped."""
-    round_size: int = 256
+    round_size: Positive = 256
     """Prompts a round. It decides which queries a prompt's shots are drawn from, so it is fingerprinted."""
-    max_rounds: int = 1000
+    max_rounds: Positive = 1000
     """Stop here even below `target`, and say so."""
     seed: int = 0
 
@@ -62,8 +60,8 @@ def build(config: QueriesConfig, parents: Parents, generator: Generator, progres
         known.add(seed)
     accepted: list[str] = []
     rejected: list[dict[str, object]] = []
-    tokens = failed = 0
-    rounds = 0
+    tokens = failed = rounds = 0
+    progress("queries", 0, target, 0)
     while len(accepted) < target and rounds < config.max_rounds:
         replies: dict[str, Reply] = {}
         wanted = _round(config, rounds, instruction, [*seeds, *accepted], generator)
@@ -208,7 +206,7 @@ def pins(config: QueriesConfig, generator: Generator) -> dict[str, object]:
     model = generator.resolve(Model(config.model, config.revision))
     return {
         "models": {config.model: {"id": model.id, "revision": model.revision}},
-        "prompts": {"seeds": text_id("\n".join([instruction, *seeds]))},
+        "prompts": {"seeds": "\n".join([instruction, *(f"{MARK} {seed}" for seed in seeds), MARK])},
     }
 
 

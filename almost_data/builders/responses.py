@@ -5,7 +5,6 @@ Deviations from the paper and its released code: the prompt ends in `Assistant:`
 """
 
 import re
-from dataclasses import dataclass
 
 import polars as pl
 
@@ -13,15 +12,14 @@ from .. import prompts, schema
 from ..errors import InputError
 from ..filters import Filter
 from ..generation import Generator, Model, Reply, Request, Sampling
-from . import Built, BuilderSpec, Parents, Progress, reply_id, row_seed
+from . import Built, BuilderSpec, Config, Parents, Positive, Progress, Share, reply_id, row_seed
 
 PAPER_TOKENS = {"faithful": 768, "hhh": 384}
 """New tokens by prompt, where a responder sets none (released code)."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Responder:
+class Responder(Config, kw_only=True):
     """A model, a prompt and a number of shots."""
 
     name: str
@@ -34,12 +32,11 @@ class Responder:
     """`hhh`, `faithful`, `user`, or the path of a file in the same format."""
     shots: int
     """Dialogues of the prompt that are shown, the first ones."""
-    max_new_tokens: int | None = None
+    max_new_tokens: Positive | None = None
     """None takes the paper's number for the prompt (`PAPER_TOKENS`)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ResponsesConfig:
+class ResponsesConfig(Config, kw_only=True):
     """Defaults are the paper's (2.1); responders have none."""
 
     responders: tuple[Responder, ...]
@@ -47,9 +44,9 @@ class ResponsesConfig:
     probes: tuple[Responder, ...] = ()
     """Generated for study; they have no rank and never enter comparisons."""
     temperature: float = 1.0
-    top_p: float = 0.9
+    top_p: Share = 0.9
     seed: int = 0
-    limit: int | None = None
+    limit: Positive | None = None
     """Answer only the first queries by query_id; what `--limit` sets."""
 
 
@@ -64,8 +61,8 @@ FAILED = Filter(
 
 def build(config: ResponsesConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
     """Ask every responder every query, all requests in one go, and sort the replies by query."""
-    queries = parents["queries"]("default").sort("query_id").head(config.limit or 2**62).collect()
-    everyone = label(config, generator)
+    queries = parents["queries"]("default").sort("query_id").collect()[: config.limit]
+    everyone = ladder(config)
     asked: dict[str, tuple[int, Responder, int | None, dict[str, str]]] = {}
     requests = []
     for responder, rank in everyone:
@@ -78,6 +75,7 @@ def build(config: ResponsesConfig, parents: Parents, generator: Generator, progr
     tables: dict[str, list[dict[str, object]]] = {responder.name: [] for responder, _ in everyone}
     rejected: list[dict[str, object]] = []
     tokens: dict[str, int] = dict.fromkeys(tables, 0)
+    progress("responses", 0, len(requests), 0)
     for done, reply in enumerate(generator.generate(requests), start=1):
         place, responder, rank, query = asked[reply.id]
         row = _row(reply, responder, rank, query)
@@ -124,8 +122,8 @@ def finish(
     return Built(frames, ledger, {"responders": by_responder, **diagnostics})
 
 
-def label(config: ResponsesConfig, generator: Generator) -> list[tuple[Responder, int | None]]:
-    """Responders with their ranks, best first, then probes. Under `fake` their names say so.
+def ladder(config: ResponsesConfig) -> list[tuple[Responder, int | None]]:
+    """Responders with their ranks, best first, then probes.
 
     Raises InputError for a name that is no folder name, reserved, or used twice, or an unknown prompt.
     """
@@ -134,9 +132,7 @@ def label(config: ResponsesConfig, generator: Generator) -> list[tuple[Responder
     check_names([responder.name for responder, _ in ranked])
     if len(config.responders) < 2:
         raise InputError("responses.responders: a ladder has at least two responders")
-    if generator.name != "fake":
-        return ranked
-    return [(Responder(**{**_fields(r), "name": f"fake-{r.name}"}), rank) for r, rank in ranked]
+    return ranked
 
 
 def check_names(names: list[str]) -> None:
@@ -149,10 +145,6 @@ def check_names(names: list[str]) -> None:
             )
         if name in names[:place]:
             raise InputError(f"responder {name!r} stands twice: name each one once")
-
-
-def _fields(responder: Responder) -> dict[str, object]:
-    return {name: getattr(responder, name) for name in responder.__dataclass_fields__}
 
 
 def _how(config: ResponsesConfig, responder: Responder, generator: Generator) -> tuple[Sampling, Model, str]:
@@ -182,12 +174,13 @@ def _mean(values: pl.Series) -> float | None:
 
 
 def pins(config: ResponsesConfig, generator: Generator) -> dict[str, object]:
-    models, heads = {}, {}
-    for responder, _ in label(config, generator):
-        _, model, head = _how(config, responder, generator)
+    models: dict[str, object] = {}
+    shots: dict[str, int] = {}
+    for responder, _ in ladder(config):
+        _, model, _ = _how(config, responder, generator)
         models[responder.model] = {"id": model.id, "revision": model.revision}
-        heads[responder.name] = prompts.load(responder.prompt).sha256(responder.shots)
-    return {"models": models, "prompts": heads}
+        shots[responder.prompt] = max(shots.get(responder.prompt, 0), responder.shots)
+    return {"models": models, "prompts": {name: prompts.load(name).head(n) for name, n in shots.items()}}
 
 
 SPEC = BuilderSpec("responses", 1, ResponsesConfig, ("queries",), build, pins)

@@ -15,20 +15,15 @@ from . import Model, Reply, Request, cut_at_stop
 REVISION = "1"
 """Goes up whenever the same request would get another text."""
 
-_THINGS = (
-    "sourdough starter|balcony garden|used bicycle|watercolour set|night sky|compost bin|chess opening|"
-    "train journey|spreadsheet|garden shed|violin lesson|first marathon|mountain hut|bread oven|rain barrel|"
-    "school play|knitting pattern|savings plan|old radio|job interview|wooden table|language course|fish tank|"
-    "road atlas|bird feeder|house plant|tax form|camping stove|poetry reading|kitchen knife"
+_SYLLABLES = "ba|ko|li|mu|ra|te|vo|zi|pha|dre|gnu|sto|que|wim|lor|nax".split("|")
+_OPENINGS = (
+    "How do I repair|What is the history of|Can you plan a visit to|Why do people collect|Write a short poem on|"
+    "Which mistakes come with|Please compare every kind of|Is it worth buying|Explain like a teacher|List five uses of"
 ).split("|")
-_PLACES = (
-    "in a small flat|on a tight budget|before the winter|with two children|without a car|after work|in one week|"
-    "for a friend|at high altitude|with bad knees|in a rented house|for a beginner|on a rainy weekend|near the sea"
-).split("|")
-_ASKS = (
-    "How do I look after a {0} {1}?|What should I know about a {0} {1}?|Can you plan a {0} {1} for me?|"
-    "Why do people want a {0} {1}?|Write a short note about a {0} {1}.|Which mistakes come with a {0} {1}?|"
-    "Compare a {0} and a {2} {1}.|Is a {0} worth it {1}, or is a {2} better?|Explain a {0} to someone {1}."
+_MIDDLES = "made from|next to|that smells of|older than|shared with|hidden under|named after|painted like".split("|")
+_ENDINGS = (
+    "on a tight budget|before the winter|with two children|without a car|in one week|for a friend|at high altitude|"
+    "in a rented house|on a rainy weekend|near the sea|during a heat wave|by next Tuesday|while travelling"
 ).split("|")
 _SENTENCES = (
     "Start with what you already have at hand.|Take it one step at a time, and write down what works.|"
@@ -85,19 +80,25 @@ def _reply(request: Request) -> Reply:
     )
 
 
+def _word(rng: random.Random) -> str:
+    """A word that no language has, so that there are as many queries as anyone wants."""
+    return "".join(rng.choice(_SYLLABLES) for _ in range(3))
+
+
+def _ask(rng: random.Random) -> str:
+    thing, other = _word(rng), _word(rng)
+    tail = rng.choice(["", f" {rng.choice(_MIDDLES)} {other}", f" or a {other}, said to be {_word(rng)}"])
+    return f"{rng.choice(_OPENINGS)} the {thing}{tail} {rng.choice(_ENDINGS)}{rng.choice('??.')}"
+
+
 def _query(rng: random.Random) -> str:
-    first, second = rng.sample(_THINGS, 2)
-    query = rng.choice(_ASKS).format(first, rng.choice(_PLACES), second)
     fault = rng.random()
-    if fault < 0.05:
-        query = ""
-    elif fault < 0.1:
-        query = first.capitalize()
-    return f"{query}\nQuery: {rng.choice(_ASKS).format(second, rng.choice(_PLACES), first)}"
+    query = "" if fault < 0.05 else _word(rng).capitalize() if fault < 0.1 else _ask(rng)
+    return f"{query}\nQuery: {_ask(rng)}"
 
 
 def _answer(rng: random.Random) -> str:
-    first, second = rng.sample(_THINGS, 2)
+    first, second = _word(rng), _word(rng)
     count = rng.randint(2, 12)
     text = " ".join(rng.choice(_SENTENCES).format(first, second) for _ in range(count))
     fault = rng.random()
@@ -116,7 +117,7 @@ def _answer(rng: random.Random) -> str:
     elif fault < 0.34:
         text = text.rstrip(".!")
     if rng.random() < 0.5:
-        text += f"\n\nHuman: {_query(rng).partition(chr(10))[0]}\n\nAssistant: {rng.choice(_SENTENCES)}"
+        text += f"\n\nHuman: {_ask(rng)}\n\nAssistant: {rng.choice(_SENTENCES)}"
     elif rng.random() < 0.5:
         text += "\n\n-----\n\nHuman: Thank you."
     return text

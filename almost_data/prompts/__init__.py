@@ -8,7 +8,6 @@ Deviation from the released code: our prompt ends in `Assistant:`, theirs in `As
 space, which splits the first word of the reply for BPE tokenizers.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -36,10 +35,6 @@ class Prompt:
         if not 0 <= shots <= len(self.dialogues):
             raise InputError(f"{shots} shots asked of a prompt that has {len(self.dialogues)} dialogues")
         return SEPARATOR.join([self.preamble, *self.dialogues[:shots]]) + SEPARATOR.rstrip()
-
-    def sha256(self, shots: int) -> str:
-        """Hash of what a responder with that many shots is shown."""
-        return hashlib.sha256(self.head(shots).encode()).hexdigest()
 
 
 def ask(query: str) -> str:

@@ -1,0 +1,170 @@
+"""The command line: parse, call, render. Verbs import what they need when they run, so that help is quick."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from .errors import InputError
+
+app = App(
+    name="almost-data",
+    help="Preference data from synthetic feedback, as versioned and documented Hugging Face datasets.",
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+)
+importer = App(name="import", help="Take queries or responses from a file or a Hub dataset into the store.")
+app.command(importer)
+
+Root = Annotated[Path, Parameter(name="--root", help="Folder of the store.")]
+Version = Annotated[str, Parameter(help="Version N.N.N of what is made.")]
+Ref = Annotated[str, Parameter(help="name@version.")]
+License = Annotated[str | None, Parameter(help="Licence of the data, as the Hub spells it.")]
+Language = Annotated[str | None, Parameter(help="ISO 639 code of the data's language.")]
+ROOT = Path("build")
+
+
+@app.command
+def build(
+    name: Literal["queries", "responses", "comparisons"],
+    /,
+    *,
+    version: Version = "0.1.0",
+    preset: Annotated[Literal["tiny", "almost", "modern"], Parameter(help="Models and settings of the run.")] = "tiny",
+    config: Annotated[Path | None, Parameter(help="TOML file over the preset, in the presets' format.")] = None,
+    set_: Annotated[
+        tuple[str, ...], Parameter(name="--set", help="section.key=value over preset and config; repeatable.")
+    ] = (),
+    engine: Annotated[Literal["transformers", "fake"], Parameter(help="What runs the models.")] = "transformers",
+    limit: Annotated[int | None, Parameter(help="Only so many queries.")] = None,
+    from_: Annotated[
+        tuple[str, ...], Parameter(name="--from", help="name@version to build on instead of this version; repeatable.")
+    ] = (),
+    dry_run: Annotated[bool, Parameter(negative=(), help="Say what would be built, and build nothing.")] = False,
+    root: Root = ROOT,
+) -> None:
+    """Build a dataset, and what is missing upstream first, under one version."""
+    from . import pipeline, presets, report
+    from .store import Store, check_version, parse_ref
+
+    chosen = presets.load(preset, config, set_, limit)
+    run = pipeline.Run(
+        Store(root),
+        check_version(version),
+        presets.fake(chosen) if engine == "fake" else chosen,
+        pipeline.engine(engine),
+        {parse_ref(ref)[0]: ref for ref in from_},
+        command=pipeline.shown_command(sys.argv[1:]),
+    )
+    if dry_run:
+        report.plan(run.plan(name), run)
+        return
+    with report.Bars() as bars:
+        steps = run.build(name, bars)
+    report.summary(run.store, steps)
+
+
+@importer.command(name="queries")
+def import_queries(
+    file: str, /, *, version: Version, license: License = None, language: Language = None, root: Root = ROOT
+) -> None:
+    """Import queries: a text file (one a line), or JSONL, Parquet or a Hub id with a column `query`."""
+    from . import importing, report
+    from .pipeline import Step
+    from .presets import CardConfig
+    from .store import Store
+
+    card = CardConfig(license=license, language=language)
+    made = importing.import_queries(Store(root), file, version, card)
+    report.summary(Store(root), [Step(made, "build")])
+
+
+@importer.command(name="responses")
+def import_responses(
+    file: str,
+    /,
+    *,
+    ladder: Annotated[str, Parameter(help="Responders, best first: best,...,worst.")],
+    version: Version,
+    license: License = None,
+    language: Language = None,
+    root: Root = ROOT,
+) -> None:
+    """Import responses: JSONL, Parquet or a Hub id; `prompt` and a column per responder, or long rows."""
+    from . import importing, report
+    from .pipeline import Step
+    from .presets import CardConfig
+    from .store import Store
+
+    card = CardConfig(license=license, language=language)
+    names = [name.strip() for name in ladder.split(",")]
+    made = importing.import_responses(Store(root), file, names, version, card)
+    report.summary(Store(root), [Step(made, "build")])
+
+
+@app.command(name="list")
+def list_(*, root: Root = ROOT) -> None:
+    """List what is in the store."""
+    from . import report
+    from .store import Store
+
+    report.listing(Store(root))
+
+
+@app.command
+def show(ref: Ref, /, *, json: Annotated[bool, Parameter(negative=(), help="Print manifest.json.")] = False, root: Root = ROOT) -> None:
+    """Show an artifact: counts, ledger, diagnostics, recipe."""
+    from . import report
+    from .store import Store
+
+    store = Store(root)
+    if json:
+        from .manifest import encode_manifest
+
+        sys.stdout.write(encode_manifest(store.manifest(ref)).decode())
+    else:
+        report.manifest(store.manifest(ref))
+
+
+@app.command
+def lineage(ref: Ref, /, *, root: Root = ROOT) -> None:
+    """Show what an artifact was made from, up to the seeds."""
+    from . import report
+    from .store import Store
+
+    report.lineage(Store(root), ref)
+
+
+@app.command
+def verify(ref: Ref, /, *, root: Root = ROOT) -> None:
+    """Check that manifest, card and files of an artifact agree; exit code 1 if they do not."""
+    from . import report
+    from .store import Store
+
+    wrong = Store(root).verify(ref)
+    report.verdict(ref, wrong)
+    if wrong:
+        raise SystemExit(1)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run a command; exit codes: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["--root"] and len(arguments) > 2:
+        arguments = [*arguments[2:], *arguments[:2]]  # verbs take it; it may stand before them too
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except (InputError, CycloptsError) as error:
+        _die(2, str(error))
+    except KeyboardInterrupt:
+        _die(130, "interrupted: what was published is kept; run the same command to go on")
+    except (RuntimeError, OSError, MemoryError) as error:
+        _die(1, f"{type(error).__name__}: {error}" if isinstance(error, OSError | MemoryError) else str(error))
+
+
+def _die(code: int, message: str) -> None:
+    line = " ".join(message.split())
+    print(f"almost-data: {line}", file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,210 @@
+"""Many rows in one sequence: the shared prefix is stored once, and no row is padded. Imports torch.
+
+A padded batch copies the few-shot prefix into every row and reads it B times a step. Here the batch
+dimension is 1. The cache holds the prefix, then every row's own tokens in the order they came; a 4D
+attention mask lets each token see the prefix and its own row only, and `position_ids` count within
+the row. A step feeds any tokens of any rows, so rows enter and leave at every step. It is the plain
+`forward` of a transformers model with a `DynamicCache`, and `misfit` finds the models where it is not.
+"""
+
+import inspect
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from almost_data.generation import Reply
+from almost_data.generation.rows import Row, common, draw, message
+
+PREFIX, DEAD = -1, -2
+CHUNK = 512
+"""Prompt tokens fed at once: it bounds the memory of the attention scores."""
+
+
+def decode(
+    model: Any, prefix: Sequence[int], rows: Iterable[Row], batch: int, columns: int
+) -> Iterator[Reply]:
+    """The replies of `rows`, as they end; a row enters as soon as another one leaves.
+
+    At most `batch` rows run at once, and none enters while those running have `columns` tokens of
+    their own. Where a step fails, its rows are begun again in batches of half the size; a row that
+    fails by itself becomes an error reply.
+    """
+    coming = iter(rows)
+    again: deque[Row] = deque()
+    live: list[Row] = []
+    packed: Packed | None = None
+    size = batch
+    while True:
+        while len(live) < size and (
+            not live or sum(len(row.prompt) + len(row.out) - len(prefix) for row in live) < columns
+        ):
+            row = again.popleft() if again else next(coming, None)
+            if row is None:
+                break
+            live.append(row)
+        if not live:
+            return
+        try:
+            packed = packed or Packed(model, prefix)
+            tokens = draw(packed.advance(live), live)
+        except Exception as error:
+            packed = None
+            if len(live) == 1:
+                yield live[0].failed(message(error))
+                live, size = [], batch
+            for row in live:
+                row.restart()
+            again.extendleft(reversed(live))
+            live, size = [], max(1, len(live) // 2) if live else size
+            continue
+        ended = []
+        for row, token in zip(live, tokens, strict=True):
+            if reply := row.take(token):
+                ended.append(row)
+                yield reply
+        if ended:
+            live = [row for row in live if row not in ended]
+            packed.drop(ended)
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Tokens of one row that come next."""
+
+    row: int
+    """The row's number."""
+    shared: int
+    """How many tokens of the prefix the row begins with."""
+    start: int
+    """Position of the first token in the row, prefix counted."""
+    tokens: Sequence[int]
+
+
+class Packed:
+    """The cache of one prefix and the rows on it, and the step that moves them on."""
+
+    def __init__(self, model: Any, prefix: Sequence[int]) -> None:
+        from transformers import DynamicCache
+
+        self.model = model
+        self.prefix = prefix
+        self.numbers: dict[Row, int] = {}
+        config = model.config.get_text_config(decoder=True)
+        self.window: int | None = getattr(config, "sliding_window", None)
+        self.by_layer = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+        self.selects = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.cache = DynamicCache()  # made without the config: no layer may forget what left its window
+        self.owner = torch.empty(0, dtype=torch.long, device=model.device)
+        self.position = self.owner.clone()
+        for start in range(0, len(prefix), CHUNK):
+            self.step([Feed(PREFIX, 0, start, prefix[start : start + CHUNK])])
+
+    def advance(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Feed each row the token it drew last, or its prompt if it is new; the logits of what follows."""
+        feeds = []
+        for row in rows:
+            if row in self.numbers:
+                shared, start = common(row.prompt, self.prefix), len(row.prompt) + len(row.out) - 1
+                feeds.append(Feed(self.numbers[row], shared, start, row.out[-1:]))
+                continue
+            number = self.numbers[row] = len(self.numbers)
+            # One token at least is fed: its logits begin the reply.
+            start = shared = min(common(row.prompt, self.prefix), len(row.prompt) - 1)
+            while len(row.prompt) - start > CHUNK:
+                self.step([Feed(number, shared, start, row.prompt[start : start + CHUNK])])
+                start += CHUNK
+            feeds.append(Feed(number, shared, start, row.prompt[start:]))
+        return self.step(feeds)
+    @torch.inference_mode()
+    def step(self, feeds: Sequence[Feed]) -> torch.Tensor:
+        """Feed every row its tokens; the logits after each row's last one, [feeds, vocabulary]."""
+
+        def tensor(values: list[int]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.long, device=self.owner.device)
+
+        row = tensor([feed.row for feed in feeds for _ in feed.tokens])
+        shared = tensor([feed.shared for feed in feeds for _ in feed.tokens])
+        position = tensor([feed.start + at for feed in feeds for at in range(len(feed.tokens))])
+        last = tensor([len(feed.tokens) for feed in feeds]).cumsum(0) - 1
+        self.owner = torch.cat([self.owner, row])
+        self.position = torch.cat([self.position, position])
+        out = self.model(
+            input_ids=tensor([token for feed in feeds for token in feed.tokens])[None],
+            position_ids=position[None],
+            attention_mask=self._mask(row[:, None], shared[:, None], position[:, None]),
+            past_key_values=self.cache,
+            use_cache=True,
+            **({"logits_to_keep": last} if self.selects else {}),
+        )
+        logits: torch.Tensor = out.logits[0] if self.selects else out.logits[0, last]
+        return logits
+
+    def _mask(self, row: torch.Tensor, shared: torch.Tensor, position: torch.Tensor) -> Any:
+        """Which columns of the cache each new token sees, as the model wants it."""
+        common = (self.owner == PREFIX) & (self.position < shared)
+        seen = ((self.owner == row) | common) & (self.position <= position)
+        near = seen if self.window is None else seen & (self.position > position - self.window)
+
+        def additive(mask: torch.Tensor) -> torch.Tensor:
+            lowest = torch.finfo(self.model.dtype).min
+            return torch.zeros_like(mask, dtype=self.model.dtype).masked_fill_(~mask, lowest)[None, None]
+
+        if self.by_layer:
+            return {"full_attention": additive(seen), "sliding_attention": additive(near)}
+        return additive(near)
+
+    @torch.inference_mode()
+    def drop(self, rows: Sequence[Row]) -> None:
+        """Forget these rows. Their columns are taken out once they are a fifth of the cache."""
+        for row in rows:
+            self.owner[self.owner == self.numbers[row]] = DEAD
+        live = (self.owner != DEAD).nonzero()[:, 0]
+        if 5 * len(live) < 4 * len(self.owner):
+            self.owner, self.position = self.owner[live], self.position[live]
+            for layer in self.cache.layers:
+                layer.keys = layer.keys.index_select(-2, live)
+                layer.values = layer.values.index_select(-2, live)
+
+
+def misfit(model: Any) -> str | None:
+    """Why this model cannot be packed, or `None`: it is run both ways on a few tokens.
+
+    Sliding windows are shortened for the run, so that the few tokens reach beyond them.
+    """
+    config = model.config.get_text_config(decoder=True)
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if kinds:
+        return f"layers of another kind: {', '.join(sorted(kinds))}"
+    ids = [(7 * at + 3) % min(config.vocab_size, 1000) for at in range(32)]
+    prefix, one, two = ids[:12], ids[12:18], ids[18:22]
+    try:
+        with _short_window(config, 6), torch.inference_mode():
+            packed = Packed(model, prefix)
+            packed.step([Feed(0, 12, 12, one[:-1]), Feed(1, 9, 9, two[:-1])])
+            ours = packed.step([Feed(0, 12, 17, one[-1:]), Feed(1, 9, 12, two[-1:])]).float()
+            for row, tokens in zip(ours, (prefix + one, prefix[:9] + two), strict=True):
+                plain = model(input_ids=torch.tensor([tokens], device=model.device), use_cache=False).logits[0, -1]
+                plain = plain.float()
+                apart = float((row - plain).norm() / (plain - plain.mean()).norm())
+                if not apart < (1e-3 if model.dtype == torch.float32 else 5e-2):
+                    return f"its packed logits are off by {apart:.1%}"
+    except Exception as error:  # whatever an architecture says to a mask that it does not take
+        return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return None
+
+
+@contextmanager
+def _short_window(config: Any, length: int) -> Iterator[None]:
+    window = getattr(config, "sliding_window", None)
+    if window is None or window <= length:
+        yield
+        return
+    config.sliding_window = length
+    try:
+        yield
+    finally:
+        config.sliding_window = window

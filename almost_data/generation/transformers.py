@@ -1,0 +1,186 @@
+"""The engine that runs anywhere: plain transformers on CPU, CUDA or MPS, no server and no kernels.
+
+Requests are grouped by model and prefix, and the rows of a group are decoded in one packed sequence
+(see `packed.py`). A model whose architecture does not fit that is run by padded `generate` batches
+with the same sampling; `settings` says so.
+"""
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from almost_data.generation import Model, Reply, Request, models
+
+if TYPE_CHECKING:
+    from almost_data.generation.rows import Row
+
+BATCH = 24
+"""Rows decoded at once; on 2 CPU cores 16 to 32 are about equal, below and above is slower."""
+COLUMNS = 6144
+"""Own tokens of all rows together beyond which no new row enters: each row's step scores all of them."""
+SHARE = 0.4
+"""A further model is kept in memory where its weights take less than this share of what is free."""
+
+
+@dataclass(slots=True)
+class _Loaded:
+    model: Any
+    tokenizer: Any
+    eos: frozenset[int]
+    context: int | None
+    misfit: str | None
+
+
+class TransformersEngine:
+    """Implements `Generator`."""
+
+    name = "transformers"
+    honours_seed = True
+
+    def __init__(
+        self, batch: int = BATCH, columns: int = COLUMNS, dtype: str | None = None, device: str | None = None
+    ) -> None:
+        self.batch = batch
+        self.columns = columns
+        self._dtype = dtype
+        self._device = device
+        self._loaded: dict[Model, _Loaded] = {}
+        self._decoding: dict[str, str] = {}
+
+    def resolve(self, model: Model) -> Model:
+        return models.locate(model)
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        groups: dict[Model, dict[str, list[Request]]] = defaultdict(lambda: defaultdict(list))
+        seen: set[str] = set()
+        pinned: dict[Model, Model] = {}
+        for request in requests:
+            if request.id in seen:
+                raise ValueError(f"request id {request.id!r} occurs twice")
+            seen.add(request.id)
+            if request.model not in pinned:
+                pinned[request.model] = self.resolve(request.model)
+            groups[pinned[request.model]][request.prefix].append(request)
+        for model in sorted(groups, key=lambda model: model not in self._loaded):
+            yield from self._run(self._load(model), groups.pop(model))
+
+    def settings(self) -> dict[str, Any]:
+        device, dtype = self._place()
+        return {
+            "engine": self.name,
+            "device": device,
+            "dtype": dtype,
+            "batch": self.batch,
+            "columns": self.columns,
+            "decoding": dict(self._decoding),
+        }
+
+    def _place(self) -> tuple[str, str]:
+        """Device and dtype: bf16 wherever the hardware multiplies it."""
+        import torch
+
+        found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        device = self._device or found
+        if device.startswith("cuda"):
+            native = torch.cuda.is_bf16_supported()
+        else:
+            native = device == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        return device, self._dtype or ("bfloat16" if native else "float32")
+
+    def _load(self, model: Model) -> _Loaded:
+        if model in self._loaded:
+            return self._loaded[model]
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from almost_data.generation.packed import misfit
+
+        folder = models.fetch(model)
+        device, dtype = self._place()
+        if self._loaded and _weight_bytes(folder) > SHARE * _free_bytes(device):
+            self._loaded.clear()
+            if device.startswith("cuda"):
+                torch.cuda.empty_cache()
+        network = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            # Measured: on CPU eager attention is faster for one long masked sequence.
+            attn_implementation="eager" if device == "cpu" else None,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+        network = network.to(device).eval()
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        why = misfit(network)
+        self._decoding[model.id] = f"padded generate ({why})" if why else "packed"
+        config = network.config.get_text_config(decoder=True)
+        loaded = _Loaded(
+            model=network,
+            tokenizer=tokenizer,
+            eos=_eos(network, tokenizer),
+            context=getattr(config, "max_position_embeddings", None),
+            misfit=why,
+        )
+        self._loaded[model] = loaded
+        return loaded
+
+    def _run(self, loaded: _Loaded, groups: dict[str, list[Request]]) -> Iterator[Reply]:
+        # Requests that share their prefix with no other lose nothing by sharing a batch.
+        alone = [prefix for prefix, group in groups.items() if len(group) == 1]
+        together = [groups.pop(prefix)[0] for prefix in alone]
+        for group in [*groups.values(), *([together] if together else [])]:
+            yield from (self._padded if loaded.misfit else self._packed)(loaded, group)
+
+    def _row(self, loaded: _Loaded, request: Request) -> "tuple[Row, Reply | None]":
+        """The request's row, with the error reply if it cannot be run."""
+        from almost_data.generation.rows import Row
+
+        prompt = loaded.tokenizer(request.prompt, verbose=False)["input_ids"]
+        row = Row(request, prompt, loaded.tokenizer, loaded.eos)
+        wanted = len(prompt) + request.sampling.max_new_tokens
+        if not request.prompt or not prompt:
+            return row, row.failed("the prompt is empty")
+        if request.sampling.max_new_tokens < 1:
+            return row, row.failed("max_new_tokens is below 1")
+        if loaded.context is not None and wanted > loaded.context:
+            return row, row.failed(
+                f"{len(prompt)} prompt tokens + {request.sampling.max_new_tokens} new ones exceed the model's "
+                f"context of {loaded.context}"
+            )
+        return row, None
+
+    def _packed(self, loaded: _Loaded, requests: list[Request]) -> Iterator[Reply]:
+        from almost_data.generation.packed import Packed
+        from almost_data.generation.rows import draw
+
+        waiting: deque[Request | Row] = deque(requests)
+        # What the first prompts share; a later one that shares less of it uses the part it shares.
+        sample = [loaded.tokenizer(request.prompt, verbose=False)["input_ids"] for request in requests[:16]]
+        prefix = sample[0][: min(_common(sample[0], other) for other in sample)]
+        batch = self.batch
+        packed: Packed | None = None
+        live: dict[int, Row] = {}
+        number = 0
+        while waiting or live:
+            entering: list[int] = []
+            try:
+                while waiting and len(live) < batch and self._room(live, len(prefix)):
+                    following = waiting.popleft()
+                    if isinstance(following, Request):
+                        following, refused = self._row(loaded, following)
+                        if refused:
+                            yield refused
+                            continue
+                    number += 1
+                    live[number] = following
+                    entering.append(number)
+                if not live:
+                    continue
+                if packed is None:
+                    packed = Packed(loaded.model, prefix)
+                logits = packed.step([_feed(packed, number, row, prefix, number in entering) for number, row in live.items()])
+                tokens = draw(logits, list(live.values()))
+            except Exception as error:
+                ...

@@ -1,0 +1,229 @@
+"""From a wish (`comparisons@0.1.0`) to artifacts: what is missing is built, upstream first, then published."""
+
+import datetime
+import importlib.metadata
+import platform
+import shlex
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from . import card, plots, presets, store
+from .builders import Built, BuilderSpec, Progress, comparisons, queries, responses, silent
+from .errors import InputError
+from .generation import Generator
+from .manifest import Builder, Manifest, Parent, changes, fingerprint, recipe
+
+BUILDERS: dict[str, BuilderSpec] = {
+    spec.name: spec for spec in (queries.SPEC, responses.SPEC, comparisons.SPEC)
+}
+EngineName = Literal["transformers", "fake"]
+PACKAGES = ("almost_data", "datasets", "msgspec", "polars", "pyarrow", "rapidfuzz", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One artifact on the way: there already (`reuse`), or to be built."""
+
+    manifest: Manifest
+    """Of a step to be built, all but the rows' part of it is known."""
+    action: Literal["reuse", "build"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A store, a preset and an engine, and the artifacts that they make under one version."""
+
+    store: store.Store
+    version: str
+    preset: presets.Preset
+    generator: Generator
+    sources: dict[str, str] = field(default_factory=dict)
+    """Dataset name -> the reference to use for it instead of building one (`--from`)."""
+    command: str = ""
+    """How the user asked, for the card; no machine's paths in it."""
+
+    def plan(self, name: str) -> list[Step]:
+        """What `build` would do, upstream first. Raises InputError where it could not."""
+        return self._steps(name, None)
+
+    def build(self, name: str, progress: Progress = silent) -> list[Step]:
+        """Build `name` and what is missing upstream; returns the steps, upstream first."""
+        return self._steps(name, progress)
+
+    def _steps(self, name: str, progress: Progress | None) -> list[Step]:
+        for source, ref in self.sources.items():
+            if source not in _upstream(name):
+                raise InputError(f"--from {ref}: {name} is made from {', '.join(_upstream(name)) or 'nothing'}")
+        steps: list[Step] = []
+        self._ensure(name, steps, progress)
+        return steps
+
+    def _ensure(
+        self, name: str, steps: list[Step], progress: Progress | None, wanted: bool = True
+    ) -> Manifest:
+        """Append the steps to `name`, upstream first. Without a progress nothing is built."""
+        spec = BUILDERS[name]
+        given = self.sources.get(name)
+        ref = given or f"{name}@{self.version}"
+        if given or (not wanted and self.store.has(ref) and self.store.manifest(ref).is_import):
+            there = self.store.manifest(ref)
+            steps.append(Step(there, "reuse"))
+            return there
+        above = [self._ensure(parent, steps, progress, wanted=False) for parent in spec.parents]
+        draft = self._draft(spec, above)
+        if self.store.has(ref):
+            there = self.store.manifest(ref)
+            if there.fingerprint != draft.fingerprint:
+                raise InputError(conflict(there, draft, wanted))
+            steps.append(Step(there, "reuse"))
+            return there
+        made = self._build(spec, draft, above, progress) if progress else draft
+        steps.append(Step(made, "build"))
+        return made
+
+    def _draft(self, spec: BuilderSpec, above: list[Manifest]) -> Manifest:
+        """The manifest before there are rows: identity, recipe and fingerprint."""
+        settings = getattr(self.preset, spec.name)
+        config = {
+            "settings": msgspec.to_builtins(settings),
+            **spec.pins(settings, self.generator),
+            "card": msgspec.to_builtins(self.preset.card),
+        }
+        return draft(spec.name, self.version, Builder(spec.name, spec.logic_version), config, above)
+
+    def _build(
+        self, spec: BuilderSpec, draft: Manifest, above: list[Manifest], progress: Progress
+    ) -> Manifest:
+        with self.store.lock(draft.ref):
+            if self.store.has(draft.ref):
+                raise InputError(f"{draft.ref} was built by another process meanwhile: run again to use it")
+            start = time.monotonic()
+            parents = {m.name: partial(self.store.scan, m.ref) for m in above}
+            built = spec.build(getattr(self.preset, spec.name), parents, self.generator, progress)
+            engine = {
+                "name": self.generator.name,
+                "row_seeds": self.generator.honours_seed,
+                "settings": self.generator.settings(),
+            }
+            extra = {"engine": engine} if "models" in draft.config else {}
+            seconds = round(time.monotonic() - start, 3)
+            if self.preset.note and "models" in draft.config:
+                built.notes.append(self.preset.note)
+            environment = {**extra, "seconds": seconds, "command": self.command}
+            return publish(self.store, draft, above, built, environment)
+
+
+def _upstream(name: str) -> list[str]:
+    return [one for parent in BUILDERS[name].parents for one in [parent, *_upstream(parent)]]
+
+
+def draft(
+    name: str, version: str, builder: Builder, config: dict[str, Any], above: list[Manifest]
+) -> Manifest:
+    """A manifest without rows. File paths in `config` are cut to names: a machine's folders are no recipe."""
+    parents = [Parent(m.ref, m.digest, m.fingerprint) for m in above]
+    config = portable(config)
+    return Manifest(
+        kind="dataset",
+        name=name,
+        version=store.check_version(version),
+        builder=builder,
+        config=config,
+        fingerprint=fingerprint(builder, config, parents),
+        digest="",
+        parents=parents,
+        ledger=[],
+        counts={},
+        diagnostics={},
+        environment={},
+        created="",
+    )
+
+
+def publish(
+    into: store.Store, draft: Manifest, above: list[Manifest], built: Built, environment: dict[str, Any]
+) -> Manifest:
+    """Complete the manifest, render card and figures, and write the artifact.
+
+    Models and notes of the parents are handed down: what is made from their text is of their kind.
+    """
+    models = [model for m in above for model in m.diagnostics["models"]]
+    models += draft.config.get("models", {}).values()
+    notes = [note for m in above for note in m.diagnostics["notes"]] + built.notes
+    versions = {name: found for name in PACKAGES if (found := _version(name))}
+    manifest = msgspec.structs.replace(
+        draft,
+        digest=store.digest(draft.name, built.tables),
+        ledger=built.ledger,
+        counts=store.counts(draft.name, built.tables),
+        diagnostics={**built.diagnostics, "models": _unique(models), "notes": _unique(notes)},
+        environment={
+            "python": platform.python_version(),
+            "platform": f"{platform.system()} {platform.machine()}",
+            "packages": versions,
+            **environment,
+        },
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    figures = plots.render(manifest, built.tables)
+    text = card.render(manifest, built.tables, sorted(figures), into.ancestors(manifest))
+    into.publish(manifest, built.tables, {"README.md": text.encode(), **figures})
+    return manifest
+
+
+def _unique(items: list[Any]) -> list[Any]:
+    return [item for place, item in enumerate(items) if item not in items[:place]]
+
+
+def portable(value: Any) -> Any:
+    """The same value with every string that is a path of this machine cut to its last part."""
+    if isinstance(value, dict):
+        return {portable(k): portable(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [portable(v) for v in value]
+    if isinstance(value, str) and ("/" in value or "\\" in value) and len(value) < 1024 and Path(value).exists():
+        return Path(value).name
+    return value
+
+
+def shown_command(arguments: list[str]) -> str:
+    """The command line as a card may show it: paths cut to names, no --root.
+
+    >>> shown_command(["build", "queries", "--limit", "5", "--root", "somewhere"])
+    'python -m almost_data build queries --limit 5'
+    """
+    if "--root" in arguments:
+        at = arguments.index("--root")
+        arguments = arguments[:at] + arguments[at + 2 :]
+    arguments = [argument for argument in arguments if not argument.startswith("--root=")]
+    return shlex.join(["python", "-m", "almost_data", *portable(arguments)])
+
+
+def engine(name: EngineName) -> Generator:
+    """An engine by the name that `--engine` takes. Loads nothing yet."""
+    if name == "fake":
+        from .generation.fake import FakeEngine
+
+        return FakeEngine()
+    from .generation.transformers import TransformersEngine
+
+    return TransformersEngine()
+
+
+def conflict(there: Manifest, draft: Manifest, wanted: bool) -> str:
+    different = changes(recipe(there), recipe(draft))
+    what = "; ".join(different[:4]) + (f"; and {len(different) - 4} more" if len(different) > 4 else "")
+    use = "" if wanted else f", or --from {there.ref} to use it as it is"
+    return f"{there.ref} is there already, from another recipe ({what}): give another --version{use}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,126 @@
+"""Every config of a run in one place: a preset is a TOML file here, and `--config FILE` has its format."""
+
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..builders import Config
+from ..builders.comparisons import ComparisonsConfig
+from ..builders.queries import QueriesConfig
+from ..builders.responses import Responder, ResponsesConfig
+from ..errors import InputError
+
+NAMES = ("tiny", "almost", "modern")
+
+
+class CardConfig(Config, kw_only=True):
+    """What a card can only say if somebody knows it."""
+
+    license: str | None = None
+    """A licence identifier as the Hub spells it, such as `cc-by-4.0`."""
+    language: str | None = None
+    """An ISO 639 code, such as `en`."""
+
+
+class Preset(Config, kw_only=True):
+    """The config of each builder. `note` is printed in every card and summary of a run."""
+
+    note: str | None = None
+    queries: QueriesConfig
+    responses: ResponsesConfig
+    comparisons: ComparisonsConfig = ComparisonsConfig()
+    card: CardConfig = CardConfig()
+
+
+def load(
+    name: str = "tiny",
+    config: Path | None = None,
+    assignments: tuple[str, ...] = (),
+    limit: int | None = None,
+) -> Preset:
+    """A preset, overlaid by a TOML file, then by `section.key=value` assignments, then by a limit.
+
+    Raises InputError that names the layer and the key that does not fit.
+    """
+    if name not in NAMES:
+        raise InputError(f"no preset {name!r}: choose one of {', '.join(NAMES)}")
+    merged = _parse(resources.files(__name__).joinpath(f"{name}.toml").read_text("utf-8"), name)
+    preset = _convert(merged, f"preset {name}")
+    if config:
+        try:
+            merged = _merge(merged, _parse(config.read_text("utf-8"), str(config)))
+        except OSError as error:
+            raise InputError(f"{config}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise InputError(f"{config}: not UTF-8 text: {error.reason}") from None
+        preset = _convert(merged, str(config))
+    for assignment in assignments:
+        merged = _merge(merged, _assigned(assignment))
+        preset = _convert(merged, f"--set {assignment}")
+    if limit is not None:
+        sections = {section: {"limit": limit} for section in ("queries", "responses", "comparisons")}
+        preset = _convert(_merge(merged, sections), f"--limit {limit}")
+    return preset
+
+
+def fake(preset: Preset) -> Preset:
+    """The preset with responders named `fake-...`, as the fake engine's replies must be, and no word on models."""
+
+    def rename(config: ResponsesConfig, field: str) -> Any:
+        responders = getattr(config, field)
+        return tuple(msgspec.structs.replace(r, name=f"fake-{r.name}") for r in responders)
+
+    both = {field: rename(preset.responses, field) for field in ("responders", "probes")}
+    return msgspec.structs.replace(preset, note=None, responses=msgspec.structs.replace(preset.responses, **both))
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where}: not TOML: {error}") from None
+
+
+def _assigned(assignment: str) -> dict[str, Any]:
+    key, equals, value = assignment.partition("=")
+    if not equals or not re.fullmatch(r"[a-z_]+\.[a-z_]+", key):
+        raise InputError(f"--set {assignment}: write section.key=value, such as queries.target=100")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value  # a bare word is a string
+    if value == "none":
+        parsed = None
+    section, name = key.split(".")
+    return {section: {name: parsed}}
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        k: _merge(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v
+        for k, v in over.items()
+    }
+    return base | both
+
+
+def _convert(data: dict[str, Any], where: str) -> Preset:
+    try:
+        return msgspec.convert(data, Preset)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{where}: {_explained(str(error))}") from None
+
+
+def _explained(message: str) -> str:
+    """msgspec's message; for an unknown key, with the keys that there are."""
+    unknown = re.fullmatch(r"Object contains unknown field `(\w+)`(?: - at `\$\.?(\w*)(.*)`)?", message)
+    if not unknown:
+        return message.replace("`$.", "`")
+    key, section, deeper = unknown.groups()
+    known = {f.name: f.type for f in msgspec.structs.fields(Preset)}
+    owner = Responder if deeper else known.get(section, Preset) if section else Preset
+    names = ", ".join(field.name for field in msgspec.structs.fields(owner))
+    return f"unknown key {'.'.join(filter(None, [section, key]))}; known here: {names}"

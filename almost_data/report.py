@@ -1,0 +1,267 @@
+"""What the command line prints: progress, summaries, listings. Text of models and users is never markup."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+if TYPE_CHECKING:
+    from .manifest import Entry, Manifest
+    from .pipeline import Run, Step
+    from .store import Store
+
+console = Console(highlight=False)
+QUIET_SECONDS = 30
+"""Where the output is no terminal, one line of progress in this time."""
+
+
+class Bars:
+    """A Progress with one bar a stage: rows, rate, tokens a second, elapsed, time left."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}", style="dim"),
+            TimeElapsedColumn(),
+            TextColumn("left", style="dim"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._started: dict[str, float] = {}
+        self._printed = 0.0
+
+    def __enter__(self) -> "Bars":
+        if console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def __call__(self, stage: str, done: int, total: int, tokens: int) -> None:
+        now = time.monotonic()
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total, rate="")
+            self._started[stage] = now
+        seconds = max(now - self._started[stage], 1e-9)
+        rate = f"{done / seconds:,.1f} rows/s  {tokens / seconds:,.0f} tok/s" if tokens and seconds > 0.5 else ""
+        self._bars.update(self._tasks[stage], completed=done, total=total, rate=rate)
+        if not console.is_terminal and (done == total or now - self._printed > QUIET_SECONDS):
+            left = f", {seconds / done * (total - done):,.0f} s left" if 0 < done < total else ""
+            console.print(f"{stage}: {done:,} of {total:,}, {rate or 'starting'}{left}", soft_wrap=True)
+            self._printed = now
+
+
+def plan(steps: list[Step], run: Run) -> None:
+    """What a build would do."""
+    table = Table("dataset", "what happens", box=None, pad_edge=False)
+    for step in steps:
+        table.add_row(step.manifest.ref, "is there" if step.action == "reuse" else "would be built")
+    console.print(table)
+    console.print(f"\nengine {run.generator.name}, version {run.version}; nothing was built", style="dim")
+
+
+def summary(store: Store, steps: list[Step]) -> None:
+    """After a build or an import: the funnel of rows, examples, where the files are, what to do next."""
+    last = steps[-1].manifest
+    funnel = Table("", "rows in", "kept", "dropped", "why", box=None, pad_edge=False, title="Rows", title_justify="left")
+    for column in funnel.columns[1:4]:
+        column.justify = "right"
+    for step in steps:
+        funnel.add_row(Text(step.manifest.ref, style="bold"), style=None)
+        for line in _folded(step.manifest.ledger):
+            funnel.add_row(*line)
+    console.print()
+    console.print(funnel)
+    if last.name == "comparisons":
+        console.print()
+        examples = store.scan(last.ref).unique("query_id", keep="first", maintain_order=True).head(2)
+        for row in examples.collect().iter_rows(named=True):
+            console.print(_example(row))
+    console.print()
+    where = Table("dataset", "rows", "folder", "", box=None, pad_edge=False)
+    where.columns[2].overflow = "fold"
+    for step in steps:
+        rows = " + ".join(f"{n:,} {split}" for split, n in step.manifest.counts["default"].items())
+        done = "was there" if step.action == "reuse" else f"built in {_seconds(step.manifest)}"
+        where.add_row(step.manifest.ref, rows, f"{store.path(step.manifest.ref)}/", Text(done, style="dim"))
+    console.print(where)
+    for note in last.diagnostics["notes"]:
+        console.print(Panel(Text(note), title="note", title_align="left", border_style="yellow", width=_width()))
+    if last.is_fake:
+        text = "Made by the fake engine: the text means nothing and cannot be published."
+        console.print(Panel(Text(text), title="note", title_align="left", border_style="yellow", width=_width()))
+    console.print(Text("Next", style="bold"))
+    for line in _next(store, last):
+        console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def _folded(ledger: list[Entry]) -> list[tuple[str, str, str, str, str]]:
+    """One line a stage: rows into its first filter, out of its last, and the reasons of what went."""
+    lines = []
+    for stage in dict.fromkeys(entry.stage for entry in ledger):
+        entries = [entry for entry in ledger if entry.stage == stage]
+        reasons = [(reason, n) for entry in entries for reason, n in entry.dropped.items()]
+        failed = sum(entry.failed for entry in entries)
+        reasons += [("failed", failed)] if failed else []
+        lines.append(
+            (
+                f"  {stage}, {entries[0].unit}",
+                f"{entries[0].n_in:,}",
+                f"{entries[-1].kept:,}",
+                f"{sum(n for _, n in reasons):,}",
+                ", ".join(f"{reason} {n:,}" for reason, n in reasons),
+            )
+        )
+    return lines
+
+
+def _example(row: dict[str, Any]) -> Panel:
+    def part(title: str, responder: str, style: str, text: str) -> Text:
+        return Text.assemble((f"{title} ", f"bold {style}"), (f"{responder}\n", "dim"), _short(text))
+
+    return Panel(
+        Group(
+            Text(_short(row["prompt"][0]["content"], 300), style="bold"),
+            Text(),
+            part("chosen", row["chosen_responder"], "green", row["chosen"][0]["content"]),
+            Text(),
+            part("rejected", row["rejected_responder"], "red", row["rejected"][0]["content"]),
+        ),
+        title=Text(f"comparison {row['comparison_id']}"),
+        title_align="left",
+        border_style="dim",
+        width=_width(),
+    )
+
+
+def _next(store: Store, last: Manifest) -> list[str]:
+    root = "" if str(store.root) == "build" else f" --root {store.root}"
+    lines = [f"python -m almost_data show {last.ref}{root}", f"python -m almost_data lineage {last.ref}{root}"]
+    if last.name != "comparisons":
+        lines.insert(0, f"python -m almost_data build comparisons --version {last.version}{root}")
+    lines.append(f"python -c \"import datasets; print(datasets.load_dataset('{store.path(last.ref)}'))\"")
+    return lines
+
+
+def listing(store: Store) -> None:
+    """Every artifact, a line each."""
+    found = store.list()
+    if not found:
+        console.print(f"nothing under {store.root}; start with: python -m almost_data build comparisons")
+        return
+    table = Table("ref", "rows", "made by", "created", "digest", box=None, pad_edge=False)
+    for one in found:
+        rows = sum(one.counts.get("default", {}).values())
+        made = f"{one.builder.name}{' (fake)' if one.is_fake else ''}"
+        table.add_row(one.ref, f"{rows:,}", made, one.created, one.digest[:12])
+    console.print(table)
+
+
+def manifest(one: Manifest) -> None:
+    """Counts, ledger, diagnostics and recipe of an artifact."""
+    console.print(Text.assemble((one.ref, "bold"), f"  {one.kind}, made by {one.builder.name}, {one.created}"))
+    console.print(f"digest       {one.digest}\nfingerprint  {one.fingerprint}\n", soft_wrap=True)
+    counts = Table("config", "split", "rows", box=None, pad_edge=False)
+    for config, splits in one.counts.items():
+        for split, rows in splits.items():
+            counts.add_row(config, split, f"{rows:,}")
+    ledger = Table("stage", "filter", "unit", "in", "kept", "dropped", "failed", box=None, pad_edge=False)
+    for column in [*ledger.columns[3:], counts.columns[2]]:
+        column.justify = "right"
+    for e in one.ledger:
+        numbers = (e.n_in, e.kept, sum(e.dropped.values()), e.failed)
+        ledger.add_row(e.stage, e.filter, e.unit, *[f"{n:,}" for n in numbers])
+    facts = Table("diagnostic", "value", box=None, pad_edge=False)
+    for name, value in one.diagnostics.items():
+        if not isinstance(value, list | dict):
+            facts.add_row(name, f"{value:,.3f}" if isinstance(value, float) else f"{value}")
+    settings = Table("setting", "value", box=None, pad_edge=False)
+    for name, value in one.config["settings"].items():
+        settings.add_row(name, Text(_setting(value)))
+    for model in one.diagnostics["models"]:
+        settings.add_row("model", Text(f"{model['id']} at {model['revision']}"))
+    for table in (counts, ledger, facts, settings):
+        if table.row_count:
+            console.print(table)
+            console.print()
+    for note in one.diagnostics["notes"]:
+        console.print(Text(f"note: {note}", style="yellow"))
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return "\n".join(v["name"] if isinstance(v, dict) and "name" in v else str(v) for v in value) or "none"
+    return "none" if value is None else str(value)
+
+
+def lineage(store: Store, ref: str) -> None:
+    """The artifact as a tree of what it was made from."""
+    top = store.manifest(ref)
+    tree = Tree(_node(top))
+
+    def grow(tree: Tree, one: Manifest) -> None:
+        for parent in one.parents:
+            if not store.has(parent.ref):
+                tree.add(f"{parent.ref}  digest {parent.digest[:12]}  not in this store")
+                continue
+            there = store.manifest(parent.ref)
+            changed = "" if there.digest == parent.digest else "  [red]another digest than the one built from[/]"
+            grow(tree.add(_node(there) + changed), there)
+        if "file" in one.config:
+            file = one.config["file"]
+            tree.add(Text(f"{file['name']}  " + "  ".join(f"{k} {v[:12]}" for k, v in file.items() if k != "name")))
+        for model in one.config.get("models", {}).values():
+            tree.add(Text(f"{model['id']}  revision {model['revision']}", style="dim"))
+        if "seeds" in one.config.get("prompts", {}):
+            tree.add(Text("seed queries (in the manifest)", style="dim"))
+
+    grow(tree, top)
+    console.print(tree)
+
+
+def _node(one: Manifest) -> str:
+    rows = sum(one.counts.get("default", {}).values())
+    return f"[bold]{one.ref}[/]  {rows:,} rows  digest {one.digest[:12]}"
+
+
+def verdict(ref: str, wrong: list[str]) -> None:
+    """The outcome of `verify`."""
+    if not wrong:
+        console.print(f"{ref}: manifest, ledger, card and files agree")
+    for line in wrong:
+        console.print(Text(f"{ref}: {line}"), soft_wrap=True)
+
+
+def _short(text: str, limit: int = 420) -> str:
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def _seconds(one: Manifest) -> str:
+    seconds = one.environment.get("seconds")
+    return "a moment" if seconds is None else f"{seconds:,.1f} s"
+
+
+def _width() -> int:
+    return min(console.width, 110)
