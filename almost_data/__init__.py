@@ -1,0 +1,50 @@
+"""Preference data from synthetic feedback (ALMoST, arXiv 2305.13735), as versioned Hugging Face datasets.
+
+>>> import almost_data
+>>> run = almost_data.prepare("fake", root=getfixture("tmp_path"), limit=4)
+>>> [step.manifest.ref for step in run.build("responses")]
+['queries@0.1.0', 'responses@0.1.0']
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .errors import InputError
+from .generation import Generator, Model, Reply, Request, Sampling
+
+if TYPE_CHECKING:
+    from .importing import import_queries, import_responses
+    from .manifest import Manifest
+    from .pipeline import Run, prepare
+    from .store import Store
+
+# Looked up when first used, so that `import almost_data` and `--help` need no data library.
+_LAZY = {
+    "Manifest": "manifest",
+    "Run": "pipeline",
+    "Store": "store",
+    "import_queries": "importing",
+    "import_responses": "importing",
+    "prepare": "pipeline",
+}
+
+__all__ = [
+    "Generator",
+    "import_queries",
+    "import_responses",
+    "InputError",
+    "Manifest",
+    "Model",
+    "prepare",
+    "Reply",
+    "Request",
+    "Run",
+    "Sampling",
+    "Store",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LAZY[name]}", __name__), name)

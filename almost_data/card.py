@@ -1,3 +1,287 @@
-def front_matter(text): return {}
-def viewer(manifest): return {}
-def render(manifest, tables, figures, ancestors): return "# card\n"
+"""manifest + tables -> README.md, the human record: YAML for the Hub, then a page from `cards/*.md.jinja`.
+
+Text of models, users and files is hostile here. Whatever a template prints is escaped as prose unless a
+filter below has already made it inert (`cell`, `code`, `fenced`), and a variable without a value fails.
+"""
+
+import importlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import yaml
+
+from . import plots, schema
+from .errors import InputError
+from .manifest import Manifest, canonical_json
+
+if TYPE_CHECKING:
+    import polars as pl
+    from markupsafe import Markup
+
+FOLDERS = (Path(__file__).parent / "cards", Path(__file__).parents[1] / "cards")
+"""In the wheel; in a checkout."""
+SPLITS = ("train", "test")
+TAGS = {
+    "queries": ["queries", "instructions"],
+    "responses": ["responses"],
+    "comparisons": ["preference", "rlhf", "dpo", "reward-model"],
+}
+_FRONT = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(\r?\n|\Z)", re.DOTALL | re.MULTILINE)
+# Controls that a terminal obeys, and those that make text run backwards.
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_LITERAL = re.compile(r"(`[^`]+`|\S*(?:://|www\.|@)\S*)", re.IGNORECASE)
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;", "\\": "&#92;"}
+
+
+def render(
+    manifest: Manifest, tables: "dict[str, pl.DataFrame]", figures: list[str], ancestors: list[Manifest]
+) -> str:
+    """The text of README.md.
+
+    `tables` are the stored configs, `figures` the paths of the figures beside the card, `ancestors`
+    the manifests of what it was made from, nearest first, as far as they are in the store.
+    Raises jinja2.UndefinedError where a template names what has no value.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDERS),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        finalize=lambda value: value if hasattr(value, "__html__") else prose(str(value)),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {f.__name__: f for f in (cell, code, fenced, n, pct, prose)}
+
+    def rows(config: str, count: int) -> list[dict[str, Any]]:
+        """The rows of a config with the lowest keys: hashes of text, so neither best nor worst."""
+        if config not in tables:
+            return []
+        key = schema.table(manifest.name, config).key
+        return tables[config].bottom_k(count, by=key).sort(key).rows(named=True)
+
+    names, matrix = plots.pair_matrix(manifest) if manifest.name == "comparisons" else ([], [])
+    page = environment.get_template(f"{manifest.name}.md.jinja").render(
+        manifest=manifest,
+        settings=manifest.config["settings"],
+        notes=manifest.diagnostics["notes"],
+        diagnostics=manifest.diagnostics,
+        environment=manifest.environment,
+        tables={c: schema.table(manifest.name, c) for c in schema.TABLES[manifest.name]},
+        missing=_missing(manifest, ladder := _ladder(manifest, ancestors)),
+        figures=figures,
+        ladder=ladder,
+        line=[manifest, *ancestors],
+        lineage=_lineage([manifest, *ancestors]),
+        deviations=[line for one in (manifest, *ancestors) for line in _deviations(one)],
+        matrix=[{"responder": name, "counts": row} for name, row in zip(names, matrix, strict=True)],
+        rows=rows,
+    )
+    head = yaml.safe_dump(_head(manifest), sort_keys=False, allow_unicode=True, width=100)
+    return f"---\n{head}---\n\n{page.strip()}\n"
+
+
+def viewer(manifest: Manifest) -> dict[str, Any]:
+    """The YAML keys by which `datasets` and the Hub's viewer read the files; true to them, or nothing loads."""
+    configs, info = [], []
+    for config, by_split in manifest.counts.items():
+        files = [{"split": split, "path": _globs(manifest, config, split)} for split in by_split]
+        default = {"default": True} if config == "default" else {}
+        configs.append({"config_name": config, **default, "data_files": files})
+        # Without num_bytes `datasets` ignores the splits; 0 is its own "unknown", and num_examples is verified.
+        splits = [{"name": split, "num_bytes": 0, "num_examples": rows} for split, rows in by_split.items()]
+        features = schema.features(schema.table(manifest.name, config))
+        info.append({"config_name": config, "features": features, "splits": splits})
+    # A copy without shared parts: YAML would write those as anchors, which `datasets` cannot read.
+    copy: dict[str, Any] = msgspec.json.decode(
+        msgspec.json.encode({"configs": configs, "dataset_info": info})
+    )
+    return copy
+
+
+def front_matter(text: str) -> dict[str, Any]:
+    """The YAML at the head of a card. Raises InputError where there is none, or it is broken.
+
+    >>> front_matter("---\\nlicense: mit\\n---\\n# Card")
+    {'license': 'mit'}
+    """
+    found = _FRONT.match(text)
+    if not found:
+        raise InputError("no YAML between two lines of three dashes at its head: build or push the card anew")
+    try:
+        head = yaml.safe_load(found[1])
+    except yaml.YAMLError as error:
+        raise InputError(f"the YAML at its head is broken: {' '.join(str(error).split())}") from None
+    if not isinstance(head, dict):
+        raise InputError("the YAML at its head is no mapping of keys to values")
+    return head
+
+
+def _head(manifest: Manifest) -> dict[str, Any]:
+    known = {key: value for key, value in manifest.config["card"].items() if value}
+    return {
+        "pretty_name": f"ALMoST {manifest.name}",
+        **known,
+        "task_categories": ["text-generation"],
+        "size_categories": [_size(sum(manifest.counts.get("default", {}).values()))],
+        "tags": ["synthetic", *TAGS[manifest.name], "almost", "almost_data"],
+        **viewer(manifest),
+    }
+
+
+def _size(rows: int) -> str:
+    steps = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B"]
+    place = sum(rows >= 10 ** (3 + i) for i in range(len(steps)))
+    return f"{steps[place - 1]}<n<{steps[place]}" if place else "n<1K"
+
+
+def _globs(manifest: Manifest, config: str, split: str) -> str | list[str]:
+    if manifest.name != "responses" or config != "default":
+        return f"data/{config}/{split}-*.parquet"
+    stored = [c for c, splits in manifest.counts.items() if c not in schema.RESERVED and split in splits]
+    return [f"data/{responder}/{split}-*.parquet" for responder in stored]
+
+
+def _missing(manifest: Manifest, ladder: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Configs and splits that have no row, so that no file was written."""
+    expected = list(schema.TABLES[manifest.name])
+    if manifest.name == "responses":
+        expected += [row["responder"] for row in ladder]
+    absent: list[dict[str, Any]] = [
+        {"config": c, "split": None} for c in expected if c not in manifest.counts
+    ]
+    return absent + [
+        {"config": c, "split": s} for c, splits in manifest.counts.items() for s in SPLITS if s not in splits
+    ]
+
+
+def _ladder(manifest: Manifest, ancestors: list[Manifest]) -> list[dict[str, Any]]:
+    """Responders, best first, then probes (rank None). What is not known of imported ones is None."""
+    if manifest.name == "queries":
+        return []
+    source = next((m for m in (manifest, *ancestors) if m.builder.name == "responses"), None)
+    if source is None:
+        named = (
+            [row["responder"] for row in manifest.diagnostics["responders"]]
+            if manifest.name == "comparisons"
+            else manifest.config["settings"]["ladder"]
+        )
+        unknown = dict.fromkeys(("model", "revision", "prompt", "shots", "max_new_tokens", "paper_tokens"))
+        return [{"responder": name, "rank": rank, **unknown} for rank, name in enumerate(named)]
+    settings, models = source.config["settings"], source.config["models"]
+    paper = _builder("responses").PAPER_TOKENS
+    ranked = [*enumerate(settings["responders"]), *((None, probe) for probe in settings["probes"])]
+    return [
+        {
+            "responder": one["name"],
+            "rank": rank,
+            "model": models[one["model"]]["id"],
+            "revision": models[one["model"]]["revision"],
+            "prompt": one["prompt"],
+            "shots": one["shots"],
+            "max_new_tokens": one["max_new_tokens"] or paper.get(one["prompt"]),
+            "paper_tokens": paper.get(one["prompt"]),
+        }
+        for rank, one in ranked
+    ]
+
+
+def _builder(name: str) -> Any:
+    # Late: builders stand above cards in the order of imports; only defaults are read from them.
+    return importlib.import_module(f".builders.{name}", __package__)
+
+
+def _deviations(manifest: Manifest) -> list[dict[str, Any]]:
+    """Settings that differ from the builder's defaults, which are the paper's. The ladder has its own table."""
+    if manifest.is_import:
+        return []
+    found = []
+    for field in msgspec.structs.fields(_builder(manifest.builder.name).SPEC.config):
+        used = manifest.config["settings"].get(field.name)
+        known = field.default is not msgspec.NODEFAULT and field.name != "probes"
+        if known and canonical_json(used) != canonical_json(field.default):
+            setting = f"{manifest.builder.name}.{field.name}"
+            found.append({"setting": setting, "default": field.default, "used": used})
+    return found
+
+
+def _lineage(line: list[Manifest]) -> list[dict[str, str]]:
+    """This artifact and everything that it was made from, known by name even where it is not in the store."""
+    found = {line[0].ref: {"of": "", "digest": line[0].digest, "fingerprint": line[0].fingerprint}}
+    for one in line:
+        for parent in one.parents:
+            record = {"of": one.ref, "digest": parent.digest, "fingerprint": parent.fingerprint}
+            found.setdefault(parent.ref, record)
+    return [{"ref": ref, **record} for ref, record in found.items()]
+
+
+def prose(text: str) -> "Markup":
+    """Text as one paragraph of plain words: no markup of its own but balanced backticks; addresses as code."""
+    pieces = _LITERAL.split(" ".join(_clean(text).split()))
+    for place, piece in enumerate(pieces):
+        if place % 2:
+            pieces[place] = code(piece[1:-1] if piece[0] == piece[-1] == "`" else piece)
+        else:
+            plain = "".join(_ENTITIES.get(c, c) for c in piece)
+            pieces[place] = re.sub(r"([*_~`\[\]])", r"\\\1", plain)
+    # What would begin a heading, a list or a rule.
+    return _markup(re.sub(r"^(\d*)([-+#=.)])", r"\1\\\2", "".join(pieces)))
+
+
+def code(value: object) -> "Markup":
+    """A value as code in running text, on one line; None and the empty text as words."""
+    text = value if isinstance(value, str) else "null" if value is None else canonical_json(value).decode()
+    text = " ".join(_clean(text).split())
+    ticks = "`" * (_run(text) + 1)
+    pad = " " if "`" in text else ""
+    return _markup(f"{ticks}{pad}{text}{pad}{ticks}" if text else "*empty*")
+
+
+def cell(value: object, most: int = 80) -> "Markup":
+    """A value as code in a table: cut at `most` characters, its pipes kept from ending the cell."""
+    text = value if isinstance(value, str) else "null" if value is None else canonical_json(value).decode()
+    short = text if len(text) <= most else text[: most - 3] + "..."
+    # Renderers disagree about a pipe after a backslash, so that one is replaced by its broken sister.
+    return _markup(re.sub(r"(\\*)\|", lambda m: f"{m[1]}¦" if m[1] else r"\|", code(short)))
+
+
+def fenced(text: str, most: int = 1500) -> "Markup":
+    """Text as a block, as it is, in a fence longer than any inside; cut at `most` characters."""
+    shown = _clean(text[:most])
+    if len(text) > most:
+        shown += f"\n[... {len(text) - most:,} more characters]"
+    fence = "`" * max(3, _run(shown) + 1)
+    return _markup(f"{fence}text\n{shown}\n{fence}")
+
+
+def n(value: float | None) -> "Markup":
+    """A number for people: `1,234`, `1.58`; n/a for None."""
+    if value is None:
+        return _markup("n/a")
+    return _markup(f"{value:,.2f}" if isinstance(value, float) and abs(value) < 10 else f"{value:,.0f}")
+
+
+def pct(value: float | None) -> "Markup":
+    """A share as percent: `72.7%`; n/a for None."""
+    return _markup("n/a" if value is None else f"{value:.1%}")
+
+
+def _clean(text: str) -> str:
+    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
+def _run(text: str) -> int:
+    """Length of the longest run of backticks."""
+    return max(map(len, re.findall("`+", text)), default=0)
+
+
+def _markup(text: str) -> "Markup":
+    from markupsafe import Markup
+
+    return Markup(text)

@@ -32,30 +32,40 @@ def build(
     /,
     *,
     version: Version = "0.1.0",
-    preset: Annotated[Literal["tiny", "almost", "modern"], Parameter(help="Models and settings of the run.")] = "tiny",
-    config: Annotated[Path | None, Parameter(help="TOML file over the preset, in the presets' format.")] = None,
+    preset: Annotated[
+        Literal["tiny", "almost", "modern"], Parameter(help="Models and settings of the run.")
+    ] = "tiny",
+    config: Annotated[
+        Path | None, Parameter(help="TOML file over the preset, in the presets' format.")
+    ] = None,
     set_: Annotated[
         tuple[str, ...], Parameter(name="--set", help="section.key=value over preset and config; repeatable.")
     ] = (),
-    engine: Annotated[Literal["transformers", "fake"], Parameter(help="What runs the models.")] = "transformers",
+    engine: Annotated[
+        Literal["transformers", "fake"], Parameter(help="What runs the models.")
+    ] = "transformers",
     limit: Annotated[int | None, Parameter(help="Only so many queries.")] = None,
     from_: Annotated[
-        tuple[str, ...], Parameter(name="--from", help="name@version to build on instead of this version; repeatable.")
+        tuple[str, ...],
+        Parameter(name="--from", help="name@version to build on instead of this version; repeatable."),
     ] = (),
-    dry_run: Annotated[bool, Parameter(negative=(), help="Say what would be built, and build nothing.")] = False,
+    dry_run: Annotated[
+        bool, Parameter(negative=(), help="Say what would be built, and build nothing.")
+    ] = False,
     root: Root = ROOT,
 ) -> None:
     """Build a dataset, and what is missing upstream first, under one version."""
-    from . import pipeline, presets, report
-    from .store import Store, check_version, parse_ref
+    from . import pipeline, report
 
-    chosen = presets.load(preset, config, set_, limit)
-    run = pipeline.Run(
-        Store(root),
-        check_version(version),
-        presets.fake(chosen) if engine == "fake" else chosen,
-        pipeline.engine(engine),
-        {parse_ref(ref)[0]: ref for ref in from_},
+    run = pipeline.prepare(
+        engine,
+        root=root,
+        version=version,
+        preset=preset,
+        config=config,
+        assignments=set_,
+        limit=limit,
+        sources=from_,
         command=pipeline.shown_command(sys.argv[1:]),
     )
     if dry_run:
@@ -114,7 +124,13 @@ def list_(*, root: Root = ROOT) -> None:
 
 
 @app.command
-def show(ref: Ref, /, *, json: Annotated[bool, Parameter(negative=(), help="Print manifest.json.")] = False, root: Root = ROOT) -> None:
+def show(
+    ref: Ref,
+    /,
+    *,
+    json: Annotated[bool, Parameter(negative=(), help="Print manifest.json.")] = False,
+    root: Root = ROOT,
+) -> None:
     """Show an artifact: counts, ledger, diagnostics, recipe."""
     from . import report
     from .store import Store
@@ -161,7 +177,9 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         _die(130, "interrupted: what was published is kept; run the same command to go on")
     except (RuntimeError, OSError, MemoryError) as error:
-        _die(1, f"{type(error).__name__}: {error}" if isinstance(error, OSError | MemoryError) else str(error))
+        _die(
+            1, f"{type(error).__name__}: {error}" if isinstance(error, OSError | MemoryError) else str(error)
+        )
 
 
 def _die(code: int, message: str) -> None:

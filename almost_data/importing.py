@@ -56,7 +56,13 @@ def import_queries(
         if reason is None:
             accepted[query_id] = query
         else:
-            row = {"query_id": query_id, "query": query, "source": "import", "candidate": number, "reason": reason}
+            row = {
+                "query_id": query_id,
+                "query": query,
+                "source": "import",
+                "candidate": number,
+                "reason": reason,
+            }
             rejected.append(row | {"nearest": query if query else None, "score": 1.0 if query else None})
     if not accepted:
         raise InputError(f"{file}: no query in it: every row is empty")
@@ -66,7 +72,9 @@ def import_queries(
         tables["rejected"] = schema.frame("queries", "rejected", rejected)
     filters = [
         _filter("empty", "query", "The row has no text."),
-        _filter("duplicate", "query", "The same text stands in an earlier row; a prompt that occurs twice is one."),
+        _filter(
+            "duplicate", "query", "The same text stands in an earlier row; a prompt that occurs twice is one."
+        ),
     ]
     dropped = {f.name: sum(row["reason"] == f.name for row in rejected) for f in filters}
     built = Built(tables, chain("import", filters, len(source.rows), dropped), {})
@@ -87,7 +95,12 @@ def import_responses(
     source = read(file)
     columns = {name for row in source.rows for name in row}
     long = {"responder", "response"} <= columns
-    _require(columns, ["prompt", *([] if long else ladder)], file, "a responder named by --ladder" if not long else "")
+    _require(
+        columns,
+        ["prompt", *([] if long else ladder)],
+        file,
+        "a responder named by --ladder" if not long else "",
+    )
     if long:
         named = {row.get("responder") for row in source.rows}
         missing = [name for name in ladder if name not in named]
@@ -202,7 +215,9 @@ def _read_hub(name: str) -> Source:
     except Exception as error:  # network, Hub client and file readers each raise kinds of their own
         first = str(error).strip().partition("\n")[0]
         why = f"{type(error).__name__}: {first}"
-        raise InputError(f"{name}: no such file, and not to be had from the Hub ({why}): check name and login") from None
+        raise InputError(
+            f"{name}: no such file, and not to be had from the Hub ({why}): check name and login"
+        ) from None
     rows = [row for split in found.values() for row in split.to_list()]
     if not rows:
         raise InputError(f"{name}: no row in it")
@@ -236,10 +251,14 @@ def _unusable(row: dict[str, Any], seen: set[str]) -> str | None:
 def _text(source: Source, row: int, column: str) -> str:
     values = source.rows[row]
     if column not in values:
-        raise InputError(f"{source.place(row)}: no column {column!r}; columns here: {', '.join(sorted(values))}")
+        raise InputError(
+            f"{source.place(row)}: no column {column!r}; columns here: {', '.join(sorted(values))}"
+        )
     value = values[column]
     if not isinstance(value, str):
-        raise InputError(f"{source.place(row)}: {column} must be text, not {type(value).__name__}: write a string")
+        raise InputError(
+            f"{source.place(row)}: {column} must be text, not {type(value).__name__}: write a string"
+        )
     return value
 
 
@@ -263,7 +282,11 @@ def _publish(
     card: presets.CardConfig | None,
     built: Built,
 ) -> Manifest:
-    config = {"settings": settings, "file": source.record, "card": msgspec.to_builtins(card or presets.CardConfig())}
+    config = {
+        "settings": settings,
+        "file": source.record,
+        "card": msgspec.to_builtins(card or presets.CardConfig()),
+    }
     draft = pipeline.draft(name, version, Builder(f"import-{name}", 1), config, [])
     with into.lock(draft.ref):
         if into.has(draft.ref):

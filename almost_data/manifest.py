@@ -116,7 +116,9 @@ def check_ledger(ledger: list[Entry]) -> None:
         for field in ("n_in", "kept"):
             total = sum(getattr(count, field) for count in entry.by_pair.values())
             if entry.by_pair and total != getattr(entry, field):
-                raise ValueError(f"ledger: {entry.filter}: by pair {total} rows, in all {getattr(entry, field)}")
+                raise ValueError(
+                    f"ledger: {entry.filter}: by pair {total} rows, in all {getattr(entry, field)}"
+                )
         last = entry
 
 

@@ -58,7 +58,9 @@ class Run:
     def _steps(self, name: str, progress: Progress | None) -> list[Step]:
         for source, ref in self.sources.items():
             if source not in _upstream(name):
-                raise InputError(f"--from {ref}: {name} is made from {', '.join(_upstream(name)) or 'nothing'}")
+                raise InputError(
+                    f"--from {ref}: {name} is made from {', '.join(_upstream(name)) or 'nothing'}"
+                )
         steps: list[Step] = []
         self._ensure(name, steps, progress)
         return steps
@@ -74,6 +76,9 @@ class Run:
             there = self.store.manifest(ref)
             steps.append(Step(there, "reuse"))
             return there
+        if self.store.has(ref) and self._is_orphan(there := self.store.manifest(ref), spec):
+            steps.append(Step(there, "reuse"))
+            return there
         above = [self._ensure(parent, steps, progress, wanted=False) for parent in spec.parents]
         draft = self._draft(spec, above)
         if self.store.has(ref):
@@ -85,6 +90,12 @@ class Run:
         made = self._build(spec, draft, above, progress) if progress else draft
         steps.append(Step(made, "build"))
         return made
+
+    def _is_orphan(self, there: Manifest, spec: BuilderSpec) -> bool:
+        """Whether an artifact is of this recipe and its parents were deleted: no reason to make them again."""
+        here = [self.store.has(parent.ref) for parent in there.parents]
+        config = self._draft(spec, []).config
+        return not all(here) and fingerprint(there.builder, config, there.parents) == there.fingerprint
 
     def _draft(self, spec: BuilderSpec, above: list[Manifest]) -> Manifest:
         """The manifest before there are rows: identity, recipe and fingerprint."""
@@ -116,6 +127,33 @@ class Run:
                 built.notes.append(self.preset.note)
             environment = {**extra, "seconds": seconds, "command": self.command}
             return publish(self.store, draft, above, built, environment)
+
+
+def prepare(
+    engine: EngineName,
+    *,
+    root: Path | str = "build",
+    version: str = "0.1.0",
+    preset: str = "tiny",
+    config: Path | None = None,
+    assignments: tuple[str, ...] = (),
+    limit: int | None = None,
+    sources: tuple[str, ...] = (),
+    command: str = "",
+) -> Run:
+    """A run from what a user says; the arguments are those of `build` on the command line.
+
+    Raises InputError for a setting, version or reference that is none. Loads no model.
+    """
+    chosen = presets.load(preset, config, assignments, limit)
+    return Run(
+        store.Store(root),
+        store.check_version(version),
+        presets.fake(chosen) if engine == "fake" else chosen,
+        load_engine(engine),
+        {store.parse_ref(ref)[0]: ref for ref in sources},
+        command,
+    )
 
 
 def _upstream(name: str) -> list[str]:
@@ -186,7 +224,12 @@ def portable(value: Any) -> Any:
         return {portable(k): portable(v) for k, v in value.items()}
     if isinstance(value, list):
         return [portable(v) for v in value]
-    if isinstance(value, str) and ("/" in value or "\\" in value) and len(value) < 1024 and Path(value).exists():
+    if (
+        isinstance(value, str)
+        and ("/" in value or "\\" in value)
+        and len(value) < 1024
+        and Path(value).exists()
+    ):
         return Path(value).name
     return value
 
@@ -204,7 +247,7 @@ def shown_command(arguments: list[str]) -> str:
     return shlex.join(["python", "-m", "almost_data", *portable(arguments)])
 
 
-def engine(name: EngineName) -> Generator:
+def load_engine(name: EngineName) -> Generator:
     """An engine by the name that `--engine` takes. Loads nothing yet."""
     if name == "fake":
         from .generation.fake import FakeEngine

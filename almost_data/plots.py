@@ -1,1 +1,236 @@
-def render(manifest, tables): return {}
+"""The figures of a card: PNG bytes from manifest and tables, the same bytes for the same input."""
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from .manifest import Manifest
+from .schema import RESERVED
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#8C8C8C"
+WIDTH = 8.0
+"""Inches; at DPI it fills the column of a README."""
+DPI = 150
+BINS = 40
+"""At most; fewer where there are few rows."""
+_STYLE = {
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    # A user's filter name may hold a dollar sign: it is no formula.
+    "text.parse_math": False,
+}
+
+
+def render(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> dict[str, bytes]:
+    """The figures of a dataset by relative path, `plots/NAME.png`. One without data is left out."""
+    import matplotlib
+
+    # No user's matplotlibrc. The backend is left alone: to ask for it would import one.
+    plain: dict[Any, Any] = {k: v for k, v in matplotlib.rcParamsDefault.items() if "backend" not in k}
+    with matplotlib.rc_context(plain | _STYLE):
+        figures = {"queries": _queries, "responses": _responses, "comparisons": _comparisons}[manifest.name]
+        return {f"plots/{name}.png": _png(figure) for name, figure in figures(manifest, tables)}
+
+
+def pair_matrix(manifest: Manifest) -> tuple[list[str], list[list[int | None]]]:
+    """Responders, best first, and how many comparisons chose row over column; None where the ladder forbids.
+
+    Counts are those of the last filter on pairs; of the diagnostics, where no filter on pairs ran.
+    """
+    names = [str(row["responder"]) for row in manifest.diagnostics["responders"]]
+    counts = {
+        f"{row['chosen_responder']} > {row['rejected_responder']}": int(row["comparisons"])
+        for row in manifest.diagnostics["responder_pairs"]
+    }
+    for entry in manifest.ledger:
+        if entry.by_pair:
+            counts = {pair: count.kept for pair, count in entry.by_pair.items()}
+    grid = [
+        [counts.get(f"{chosen} > {rejected}", 0) if i < j else None for j, rejected in enumerate(names)]
+        for i, chosen in enumerate(names)
+    ]
+    return names, grid
+
+
+_Figures = Iterator[tuple[str, "Figure"]]
+
+
+def _queries(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> _Figures:
+    if (accepted := tables.get("default")) is not None and len(accepted):
+        figure, ax = _figure(3.0)
+        _lengths(ax, {"": accepted["query"].str.len_chars()}, "query", "queries")
+        ax.set_title(f"Length of the {len(accepted):,} accepted queries (dashed: median)")
+        yield "query_lengths", figure
+    dropped: dict[str, int] = {}
+    for entry in manifest.ledger:
+        for reason, rows in {**entry.dropped, "failed": entry.failed}.items():
+            dropped[reason] = dropped.get(reason, 0) + rows
+    dropped = {reason: rows for reason, rows in dropped.items() if rows}
+    if dropped:
+        figure, ax = _figure(1.1 + 0.34 * len(dropped))
+        _bars(ax, list(dropped), list(dropped.values()), [f"{rows:,}" for rows in dropped.values()])
+        ax.set_title(f"Why {sum(dropped.values()):,} candidates were dropped")
+        ax.set_xlabel("candidates, by the first filter that dropped them")
+        yield "dropped_queries", figure
+
+
+def _responses(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> _Figures:
+    frames = [frame for name, frame in tables.items() if name not in RESERVED and len(frame)]
+    frames.sort(key=lambda frame: (frame["rank"][0] is None, frame["rank"][0] or 0))
+    if not frames:
+        return
+    figure, ax = _figure(1.3 + 0.42 * len(frames))
+    for y, frame in enumerate(frames):
+        lengths = frame["response"].str.len_chars()
+        low, first, middle, third, high = (lengths.quantile(q) or 0.0 for q in (0.05, 0.25, 0.5, 0.75, 0.95))
+        ax.hlines(y, low, high, color=BLUE, linewidth=1.5)
+        ax.barh(y, third - first, left=first, height=0.55, color="#A6CEE8", edgecolor=BLUE)
+        ax.vlines(middle, y - 0.275, y + 0.275, color=BLUE, linewidth=3)
+    ax.set_yticks(range(len(frames)), [_label(str(f["responder"][0])) for f in frames])
+    ax.set_ylim(len(frames) - 0.4, -0.6)
+    ax.set_xlim(left=0)
+    ax.xaxis.grid(True, color="#DDDDDD")
+    ax.set_title("Length of responses by responder, best of the ladder first")
+    ax.set_xlabel("characters (bar: median, box: middle half, line: 5th to 95th percentile)")
+    _thousands(ax, "x")
+    yield "response_lengths", figure
+
+
+def _comparisons(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> _Figures:
+    import polars as pl
+
+    frame = tables["default"]
+    lengths = {
+        side: frame.select(pl.col(side).list.last().struct.field("content").str.len_chars()).to_series()
+        for side in ("chosen", "rejected")
+    }
+    if len(frame):
+        figure, ax = _figure(3.2)
+        _lengths(ax, lengths, "response", "comparisons")
+        ax.set_title("Length of chosen and rejected responses (dashed: medians)")
+        yield "lengths", figure
+    names, grid = pair_matrix(manifest)
+    if any(count for row in grid for count in row):
+        yield "pairs", _heat_map(names, grid)
+    units = [unit for unit in ("response", "pair") if any(entry.unit == unit for entry in manifest.ledger)]
+    if units:
+        yield "funnel", _funnel(manifest, units)
+
+
+def _heat_map(names: list[str], grid: list[list[int | None]]) -> "Figure":
+    import numpy as np
+
+    # Nobody ranks above the best one or below the worst one: their column and row would be empty.
+    chosen, rejected, cells = names[:-1], names[1:], [row[1:] for row in grid[:-1]]
+    figure, ax = _figure(2.2 + 0.42 * len(chosen))
+    size = 10 if len(names) <= 8 else 7.5
+    values = np.array([[np.nan if count is None else count for count in row] for row in cells])
+    ax.imshow(values, cmap="Blues", vmin=0, aspect="auto")
+    for (i, j), count in np.ndenumerate(values):
+        if count >= 0:
+            colour = "w" if count > 0.55 * np.nanmax(values) else "k"
+            ax.text(j, i, f"{count:,.0f}", ha="center", va="center", size=size, color=colour)
+    below = [_label(name) for name in rejected]
+    ax.set_xticks(range(len(rejected)), below, rotation=30, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(chosen)), [_label(name) for name in chosen])
+    ax.set_xticks(np.arange(len(rejected) + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(len(chosen) + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="w", linewidth=2)
+    ax.tick_params(which="both", length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_ylabel("chosen")
+    ax.set_xlabel("rejected")
+    ax.set_title("Comparisons by responder pair (blank: the ladder has no such pair)")
+    return figure
+
+
+def _funnel(manifest: Manifest, units: list[str]) -> "Figure":
+    from matplotlib.figure import Figure
+
+    entries = [[entry for entry in manifest.ledger if entry.unit == unit] for unit in units]
+    bars = [len(some) + 1 for some in entries]
+    figure = Figure(figsize=(WIDTH, 1.1 * len(units) + 0.3 * sum(bars)), layout="constrained")
+    axes = figure.subplots(len(units), 1, squeeze=False, height_ratios=[n + 1 for n in bars])[:, 0]
+    for ax, unit, some in zip(axes, units, entries, strict=True):
+        numbers = [some[0].n_in, *(entry.kept for entry in some)]
+        losses = [0, *(entry.n_in - entry.kept for entry in some)]
+        texts = [f"{n:,}" + f"  (-{less:,})" * bool(less) for n, less in zip(numbers, losses, strict=True)]
+        names = [f"all {unit}s", *(entry.filter for entry in some)]
+        _bars(ax, names, numbers, texts, first=GREY)
+        ax.set_title(f"{unit.capitalize()}s left after each filter (lost to it)")
+        ax.set_xlabel(f"{unit}s")
+    return figure
+
+
+def _bars(ax: "Axes", names: list[str], numbers: list[int], texts: list[str], first: str = BLUE) -> None:
+    colours = [first] + [BLUE] * (len(names) - 1)
+    ax.barh(range(len(names)), numbers, color=colours, height=0.7)
+    for y, (number, text) in enumerate(zip(numbers, texts, strict=True)):
+        ax.annotate(text, (number, y), (4, 0), textcoords="offset points", va="center", size=9.5)
+    ax.set_yticks(range(len(names)), [_label(name) for name in names])
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    # Room for the numbers at the end of the bars.
+    ax.set_xlim(0, max(1, *numbers) * 1.18)
+    _thousands(ax, "x")
+
+
+def _lengths(ax: "Axes", series: "dict[str, pl.Series]", what: str, rows: str) -> None:
+    """Histograms over the same bins; the longest 0.5% are counted in the label, so they cannot squeeze it."""
+    import numpy as np
+
+    every = np.concatenate([lengths.to_numpy() for lengths in series.values()])
+    top = max(1, int(np.ceil(np.quantile(every, 0.995))))
+    bins = min(BINS, max(8, round(2 * len(every) ** 0.5)))
+    width = max(1, -(-top // bins))
+    edges = np.arange(0, top + 2 * width, width)
+    for (name, lengths), colour in zip(series.items(), (BLUE, ORANGE), strict=False):
+        counts, _ = np.histogram(lengths.to_numpy(), edges)
+        ax.stairs(counts, edges, fill=True, color=colour, alpha=0.35)
+        ax.stairs(counts, edges, color=colour, linewidth=1.6, label=f"{name} ({len(lengths):,})")
+        ax.axvline(float(np.median(lengths.to_numpy())), color=colour, linestyle="--", linewidth=1.6)
+    beyond = int((every > edges[-1]).sum())
+    ax.set_xlabel(f"characters in a {what}" + (f" ({beyond:,} longer ones not shown)" if beyond else ""))
+    ax.set_ylabel(f"{rows} per {width} character{'s' if width > 1 else ''}")
+    ax.set_xlim(0, edges[-1])
+    _thousands(ax, "x")
+    _thousands(ax, "y")
+    if len(series) > 1:
+        ax.legend(frameon=False)
+
+
+def _figure(height: float) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _thousands(ax: "Axes", axis: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    one = ax.xaxis if axis == "x" else ax.yaxis
+    one.set_major_locator(MaxNLocator(6, integer=True))
+    one.set_major_formatter("{x:,.0f}")
+
+
+def _label(name: str, most: int = 34) -> str:
+    """A name as a figure can show it: of glyphs that every font has, its middle cut out where it is long."""
+    plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
+    return plain if len(plain) <= most else f"{plain[: most // 2 - 1]}...{plain[-(most // 2 - 2) :]}"
+
+
+def _png(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    # Neither date nor library version goes into the file.
+    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()

@@ -56,7 +56,9 @@ class Bars:
             self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int, tokens: int) -> None:
@@ -65,7 +67,9 @@ class Bars:
             self._tasks[stage] = self._bars.add_task(stage, total=total, rate="")
             self._started[stage] = now
         seconds = max(now - self._started[stage], 1e-9)
-        rate = f"{done / seconds:,.1f} rows/s  {tokens / seconds:,.0f} tok/s" if tokens and seconds > 0.5 else ""
+        rate = (
+            f"{done / seconds:,.1f} rows/s  {tokens / seconds:,.0f} tok/s" if tokens and seconds > 0.5 else ""
+        )
         self._bars.update(self._tasks[stage], completed=done, total=total, rate=rate)
         if not console.is_terminal and (done == total or now - self._printed > QUIET_SECONDS):
             left = f", {seconds / done * (total - done):,.0f} s left" if 0 < done < total else ""
@@ -85,7 +89,9 @@ def plan(steps: list[Step], run: Run) -> None:
 def summary(store: Store, steps: list[Step]) -> None:
     """After a build or an import: the funnel of rows, examples, where the files are, what to do next."""
     last = steps[-1].manifest
-    funnel = Table("", "rows in", "kept", "dropped", "why", box=None, pad_edge=False, title="Rows", title_justify="left")
+    funnel = Table(
+        "", "rows in", "kept", "dropped", "why", box=None, pad_edge=False, title="Rows", title_justify="left"
+    )
     for column in funnel.columns[1:4]:
         column.justify = "right"
     for step in steps:
@@ -108,10 +114,14 @@ def summary(store: Store, steps: list[Step]) -> None:
         where.add_row(step.manifest.ref, rows, f"{store.path(step.manifest.ref)}/", Text(done, style="dim"))
     console.print(where)
     for note in last.diagnostics["notes"]:
-        console.print(Panel(Text(note), title="note", title_align="left", border_style="yellow", width=_width()))
+        console.print(
+            Panel(Text(note), title="note", title_align="left", border_style="yellow", width=_width())
+        )
     if last.is_fake:
         text = "Made by the fake engine: the text means nothing and cannot be published."
-        console.print(Panel(Text(text), title="note", title_align="left", border_style="yellow", width=_width()))
+        console.print(
+            Panel(Text(text), title="note", title_align="left", border_style="yellow", width=_width())
+        )
     console.print(Text("Next", style="bold"))
     for line in _next(store, last):
         console.print(Text(f"  {line}"), soft_wrap=True)
@@ -158,7 +168,10 @@ def _example(row: dict[str, Any]) -> Panel:
 
 def _next(store: Store, last: Manifest) -> list[str]:
     root = "" if str(store.root) == "build" else f" --root {store.root}"
-    lines = [f"python -m almost_data show {last.ref}{root}", f"python -m almost_data lineage {last.ref}{root}"]
+    lines = [
+        f"python -m almost_data show {last.ref}{root}",
+        f"python -m almost_data lineage {last.ref}{root}",
+    ]
     if last.name != "comparisons":
         lines.insert(0, f"python -m almost_data build comparisons --version {last.version}{root}")
     lines.append(f"python -c \"import datasets; print(datasets.load_dataset('{store.path(last.ref)}'))\"")
@@ -181,7 +194,9 @@ def listing(store: Store) -> None:
 
 def manifest(one: Manifest) -> None:
     """Counts, ledger, diagnostics and recipe of an artifact."""
-    console.print(Text.assemble((one.ref, "bold"), f"  {one.kind}, made by {one.builder.name}, {one.created}"))
+    console.print(
+        Text.assemble((one.ref, "bold"), f"  {one.kind}, made by {one.builder.name}, {one.created}")
+    )
     console.print(f"digest       {one.digest}\nfingerprint  {one.fingerprint}\n", soft_wrap=True)
     counts = Table("config", "split", "rows", box=None, pad_edge=False)
     for config, splits in one.counts.items():
@@ -212,7 +227,9 @@ def manifest(one: Manifest) -> None:
 
 def _setting(value: Any) -> str:
     if isinstance(value, list):
-        return "\n".join(v["name"] if isinstance(v, dict) and "name" in v else str(v) for v in value) or "none"
+        return (
+            "\n".join(v["name"] if isinstance(v, dict) and "name" in v else str(v) for v in value) or "none"
+        )
     return "none" if value is None else str(value)
 
 
@@ -227,11 +244,15 @@ def lineage(store: Store, ref: str) -> None:
                 tree.add(f"{parent.ref}  digest {parent.digest[:12]}  not in this store")
                 continue
             there = store.manifest(parent.ref)
-            changed = "" if there.digest == parent.digest else "  [red]another digest than the one built from[/]"
+            changed = (
+                "" if there.digest == parent.digest else "  [red]another digest than the one built from[/]"
+            )
             grow(tree.add(_node(there) + changed), there)
         if "file" in one.config:
             file = one.config["file"]
-            tree.add(Text(f"{file['name']}  " + "  ".join(f"{k} {v[:12]}" for k, v in file.items() if k != "name")))
+            tree.add(
+                Text(f"{file['name']}  " + "  ".join(f"{k} {v[:12]}" for k, v in file.items() if k != "name"))
+            )
         for model in one.config.get("models", {}).values():
             tree.add(Text(f"{model['id']}  revision {model['revision']}", style="dim"))
         if "seeds" in one.config.get("prompts", {}):

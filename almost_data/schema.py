@@ -53,7 +53,9 @@ _RESPONSE_COLUMNS = (
     _RESPONDER,
     Column("rank", "int64", "place in the ladder, 0 is best; null for a probe", 1),
     Column("response", "string", "the reply, cut at the stop markers", "Give it six hours of light a day."),
-    Column("finish_reason", "string", "`stop`, or `length`: cut at the token limit; null if imported", "stop"),
+    Column(
+        "finish_reason", "string", "`stop`, or `length`: cut at the token limit; null if imported", "stop"
+    ),
     _REPLY_ID,
 )
 _CHOSEN = Column("chosen_responder", "string", "responder of the chosen response", "30B-HHH-5shot")
@@ -115,7 +117,9 @@ TABLES: dict[str, dict[str, Table]] = {
                 QUERY_ID,
                 _CHOSEN,
                 _REJECTED,
-                Column("asis_chosen", "float64", "the As-is RM's score of chosen; null if none was used", None),
+                Column(
+                    "asis_chosen", "float64", "the As-is RM's score of chosen; null if none was used", None
+                ),
                 Column("asis_rejected", "float64", "the As-is RM's score of rejected; null likewise", None),
                 Column("asis_gap", "float64", "asis_chosen - asis_rejected; null likewise", None),
             ),
@@ -125,7 +129,9 @@ TABLES: dict[str, dict[str, Table]] = {
             ("chosen_reply_id", "rejected_reply_id"),
             (
                 QUERY_ID,
-                Column("chosen_reply_id", "string", "reply_id of the higher-ranked response", "9d6b1d3a41c52f90"),
+                Column(
+                    "chosen_reply_id", "string", "reply_id of the higher-ranked response", "9d6b1d3a41c52f90"
+                ),
                 Column("rejected_reply_id", "string", "reply_id of the lower-ranked one", "03ab7f2e11d45c68"),
                 _CHOSEN,
                 _REJECTED,

@@ -35,7 +35,9 @@ ROW_GROUP = 20_000
 def check_version(version: str) -> str:
     """The version, if it is one; it becomes a folder name, so nothing else gets through."""
     if not VERSION.fullmatch(version):
-        raise InputError(f"{version!r} is not a version: write N.N.N, with a -suffix if you like (1.0.0-beta)")
+        raise InputError(
+            f"{version!r} is not a version: write N.N.N, with a -suffix if you like (1.0.0-beta)"
+        )
     return version
 
 
@@ -74,7 +76,9 @@ class Store:
             raise InputError(f"no {ref} under {self.root} (of that name: {others}); build it, or see `list`")
         manifest = decode_manifest(file.read_bytes(), str(file))
         if manifest.ref != ref:
-            raise InputError(f"{file}: says it is {manifest.ref}; the folder was renamed or copied: rename it back")
+            raise InputError(
+                f"{file}: says it is {manifest.ref}; the folder was renamed or copied: rename it back"
+            )
         return manifest
 
     def list(self) -> "list[Manifest]":
@@ -131,9 +135,7 @@ class Store:
                 raise InputError(f"{ref} is being built by another process: wait for it") from None
             yield
 
-    def publish(
-        self, manifest: Manifest, tables: "dict[str, pl.DataFrame]", files: dict[str, bytes]
-    ) -> Path:
+    def publish(self, manifest: Manifest, tables: "dict[str, pl.DataFrame]", files: dict[str, bytes]) -> Path:
         """Write an artifact, whole or not at all, and return its folder.
 
         `tables` are the stored configs; `files` are the card and the figures by relative path. The
@@ -176,7 +178,9 @@ class Store:
         for config in self.configs(ref):
             try:
                 tables[config] = self._read(ref, config, manifest.counts[config], wrong)
-            except Exception as error:  # whatever a damaged file makes the Parquet reader raise is the finding
+            except (
+                Exception
+            ) as error:  # whatever a damaged file makes the Parquet reader raise is the finding
                 wrong.append(f"data/{config}: cannot be read: {error}")
         stored = {folder.name for folder in (self.path(ref) / "data").glob("*")}
         wrong += [f"data/{name}: not in the manifest" for name in sorted(stored - set(manifest.counts))]
@@ -201,9 +205,13 @@ class Store:
                 if not pq.read_schema(file).equals(schema.arrow_schema(table)):
                     wrong.append(f"data/{config}/{file.name}: columns are not those of the schema")
             if found != rows:
-                wrong.append(f"counts: {config}/{split} has {found} rows in its files, {rows} in the manifest")
+                wrong.append(
+                    f"counts: {config}/{split} has {found} rows in its files, {rows} in the manifest"
+                )
         names = {file.name.split("-")[0] for file in self.files(ref, config)}
-        wrong += [f"data/{config}: split {name} is not in the manifest" for name in sorted(names - set(counts))]
+        wrong += [
+            f"data/{config}: split {name} is not in the manifest" for name in sorted(names - set(counts))
+        ]
         return pl.read_parquet(self.files(ref, config))
 
     def _verify_card(self, ref: str, manifest: Manifest) -> "list[str]":
@@ -240,7 +248,9 @@ def splits(frame: "pl.DataFrame") -> "dict[str, pl.DataFrame]":
 
 def counts(name: str, tables: "dict[str, pl.DataFrame]") -> dict[str, dict[str, int]]:
     """Config -> split -> rows, `default` first; for responses it is the sum over responders."""
-    by_config = {config: {s: len(rows) for s, rows in splits(frame).items()} for config, frame in tables.items()}
+    by_config = {
+        config: {s: len(rows) for s, rows in splits(frame).items()} for config, frame in tables.items()
+    }
     if name == "responses":
         total: dict[str, int] = {}
         for config, by_split in by_config.items():

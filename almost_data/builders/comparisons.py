@@ -70,7 +70,11 @@ def build(config: ComparisonsConfig, parents: Parents, generator: Generator, pro
         raise RuntimeError(
             f"no comparison is left ({account}): give more queries (--limit), or loosen a filter with --set"
         )
-    stage = pl.when(pl.col("reason") == FEW_SURVIVORS).then(pl.lit("survivors")).otherwise(pl.lit("response checks"))
+    stage = (
+        pl.when(pl.col("reason") == FEW_SURVIVORS)
+        .then(pl.lit("survivors"))
+        .otherwise(pl.lit("response checks"))
+    )
     tables = {
         "default": _default(kept, survivors),
         "rejected": pairs.filter(pl.col("reason").is_not_null())
@@ -106,7 +110,10 @@ def _decide_responses(
     survives = pl.col("reason").is_null()
     counted = length.filter(survives) if config.length_over == "survivors" else length
     sums = checked.group_by("query_id").agg(
-        survivors=survives.sum(), n=counted.len().cast(pl.Int64), total=counted.sum(), squares=(counted**2).sum()
+        survivors=survives.sum(),
+        n=counted.len().cast(pl.Int64),
+        total=counted.sum(),
+        squares=(counted**2).sum(),
     )
     few = survives & (pl.col("survivors") < config.min_survivors)
     return (
@@ -156,15 +163,21 @@ _PAIR_REASONS = (ALREADY_CHOSEN.name, "chosen_too_short")
 def _default(kept: pl.DataFrame, survivors: pl.DataFrame) -> pl.DataFrame:
     texts = survivors.select("reply_id", "prompt", "response")
     chosen = texts.rename({"reply_id": "chosen_reply_id", "response": "chosen"})
-    rejected = texts.select(pl.col("reply_id").alias("rejected_reply_id"), pl.col("response").alias("rejected"))
+    rejected = texts.select(
+        pl.col("reply_id").alias("rejected_reply_id"), pl.col("response").alias("rejected")
+    )
     joined = kept.join(chosen, on="chosen_reply_id", maintain_order="left").join(
         rejected, on="rejected_reply_id", maintain_order="left"
     )
 
     def message(role: str, column: str) -> pl.Expr:
-        return pl.concat_list(pl.struct(pl.lit(role).alias("role"), pl.col(column).alias("content"))).alias(column)
+        return pl.concat_list(pl.struct(pl.lit(role).alias("role"), pl.col(column).alias("content"))).alias(
+            column
+        )
 
-    nothing = [pl.lit(None, dtype=pl.Float64).alias(name) for name in ("asis_chosen", "asis_rejected", "asis_gap")]
+    nothing = [
+        pl.lit(None, dtype=pl.Float64).alias(name) for name in ("asis_chosen", "asis_rejected", "asis_gap")
+    ]
     return joined.with_columns(
         message("user", "prompt"),
         message("assistant", "chosen"),

@@ -194,9 +194,7 @@ def _ledger(
 def _tables(accepted: list[str], rejected: list[dict[str, object]]) -> dict[str, pl.DataFrame]:
     tables = {
         "default": [{"query_id": text_id(q), "query": q, "source": "mined"} for q in accepted],
-        "rejected": [
-            row | {"query_id": text_id(str(row["query"])), "source": "mined"} for row in rejected
-        ],
+        "rejected": [row | {"query_id": text_id(str(row["query"])), "source": "mined"} for row in rejected],
     }
     return {config: frame("queries", config, rows) for config, rows in tables.items()}
 

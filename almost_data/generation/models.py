@@ -190,7 +190,9 @@ def _folder_revision(folder: Path) -> str:
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: no config.json in this folder, so it holds no model")
     _require_safetensors(folder)
-    files = sorted({file for pattern in LOADED for file in folder.glob(pattern)} - {folder / r for r in _RECORDS})
+    files = sorted(
+        {file for pattern in LOADED for file in folder.glob(pattern)} - {folder / r for r in _RECORDS}
+    )
     names = "\0".join(f"{file.name}\0{_sha256([file])}" for file in files)
     return hashlib.sha256(names.encode()).hexdigest()[:16]
 
@@ -239,9 +241,13 @@ def _hub_revision(name: str, revision: str | None) -> str:
     try:
         return str(HfApi().model_info(name, revision=revision, timeout=20).sha)
     except GatedRepoError:
-        raise InputError(f"{at}: gated on the Hub; accept its terms there and log in (hf auth login)") from None
+        raise InputError(
+            f"{at}: gated on the Hub; accept its terms there and log in (hf auth login)"
+        ) from None
     except RepositoryNotFoundError:
-        raise InputError(f"{at}: no such folder here and no such model on the Hub (or it is private)") from None
+        raise InputError(
+            f"{at}: no such folder here and no such model on the Hub (or it is private)"
+        ) from None
     except RevisionNotFoundError:
         raise InputError(f"{at}: the model has no such revision on the Hub") from None
     except Exception as error:  # offline in one of its many shapes: what was downloaded before will do

@@ -9,15 +9,15 @@ the row. A step feeds any tokens of any rows, so rows enter and leave at every s
 
 import inspect
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from almost_data.generation import Reply
-from almost_data.generation.rows import Row, common, draw, message
+from almost_data.generation.rows import Row, draw
 
 PREFIX, DEAD = -1, -2
 CHUNK = 512
@@ -25,40 +25,34 @@ CHUNK = 512
 
 
 def decode(
-    model: Any, prefix: Sequence[int], rows: Iterable[Row], batch: int, columns: int
+    model: Any, prefix: Sequence[int], rows: Sequence[Row], batch: int, columns: int
 ) -> Iterator[Reply]:
-    """The replies of `rows`, as they end; a row enters as soon as another one leaves.
+    """The replies of `rows`, whose prompts all begin with `prefix`; a row enters as soon as one leaves.
 
     At most `batch` rows run at once, and none enters while those running have `columns` tokens of
     their own. Where a step fails, its rows are begun again in batches of half the size; a row that
     fails by itself becomes an error reply.
     """
-    coming = iter(rows)
-    again: deque[Row] = deque()
+    waiting = deque(rows)
     live: list[Row] = []
     packed: Packed | None = None
     size = batch
-    while True:
-        while len(live) < size and (
-            not live or sum(len(row.prompt) + len(row.out) - len(prefix) for row in live) < columns
-        ):
-            row = again.popleft() if again else next(coming, None)
-            if row is None:
-                break
-            live.append(row)
-        if not live:
-            return
+    while waiting or live:
+        own = sum(len(row.prompt) + len(row.out) - len(prefix) for row in live)
+        while waiting and len(live) < size and (own < columns or not live):
+            live.append(waiting.popleft())
+            own += len(live[-1].prompt) - len(prefix)
         try:
             packed = packed or Packed(model, prefix)
             tokens = draw(packed.advance(live), live)
         except Exception as error:
             packed = None
             if len(live) == 1:
-                yield live[0].failed(message(error))
+                yield live[0].failed(f"{type(error).__name__}: {error}")
                 live, size = [], batch
             for row in live:
                 row.restart()
-            again.extendleft(reversed(live))
+            waiting.extendleft(reversed(live))
             live, size = [], max(1, len(live) // 2) if live else size
             continue
         ended = []
@@ -100,29 +94,39 @@ class Packed:
         self.cache = DynamicCache()  # made without the config: no layer may forget what left its window
         self.owner = torch.empty(0, dtype=torch.long, device=model.device)
         self.position = self.owner.clone()
-        for start in range(0, len(prefix), CHUNK):
-            self.step([Feed(PREFIX, 0, start, prefix[start : start + CHUNK])])
+        if prefix:
+            self.step([Feed(PREFIX, 0, 0, list(prefix))])
 
     def advance(self, rows: Sequence[Row]) -> torch.Tensor:
         """Feed each row the token it drew last, or its prompt if it is new; the logits of what follows."""
         feeds = []
         for row in rows:
-            if row in self.numbers:
-                shared, start = common(row.prompt, self.prefix), len(row.prompt) + len(row.out) - 1
-                feeds.append(Feed(self.numbers[row], shared, start, row.out[-1:]))
-                continue
-            number = self.numbers[row] = len(self.numbers)
             # One token at least is fed: its logits begin the reply.
-            start = shared = min(common(row.prompt, self.prefix), len(row.prompt) - 1)
-            while len(row.prompt) - start > CHUNK:
-                self.step([Feed(number, shared, start, row.prompt[start : start + CHUNK])])
-                start += CHUNK
-            feeds.append(Feed(number, shared, start, row.prompt[start:]))
+            shared = min(len(self.prefix), len(row.prompt) - 1)
+            if row in self.numbers:
+                start, tokens = len(row.prompt) + len(row.out) - 1, row.out[-1:]
+            else:
+                self.numbers[row] = len(self.numbers)
+                start, tokens = shared, list(row.prompt[shared:])
+            feeds.append(Feed(self.numbers[row], shared, start, tokens))
         return self.step(feeds)
-    @torch.inference_mode()
+
     def step(self, feeds: Sequence[Feed]) -> torch.Tensor:
         """Feed every row its tokens; the logits after each row's last one, [feeds, vocabulary]."""
+        feeds = list(feeds)
+        while sum(len(feed.tokens) for feed in feeds) > CHUNK + len(feeds):
+            heads, room = [], CHUNK
+            for at, feed in enumerate(feeds):
+                taken = min(len(feed.tokens) - 1, room)
+                if taken > 0:
+                    heads.append(replace(feed, tokens=feed.tokens[:taken]))
+                    feeds[at] = replace(feed, start=feed.start + taken, tokens=feed.tokens[taken:])
+                    room -= taken
+            self._forward(heads)
+        return self._forward(feeds)
 
+    @torch.inference_mode()
+    def _forward(self, feeds: Sequence[Feed]) -> torch.Tensor:
         def tensor(values: list[int]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.long, device=self.owner.device)
 
@@ -145,8 +149,8 @@ class Packed:
 
     def _mask(self, row: torch.Tensor, shared: torch.Tensor, position: torch.Tensor) -> Any:
         """Which columns of the cache each new token sees, as the model wants it."""
-        common = (self.owner == PREFIX) & (self.position < shared)
-        seen = ((self.owner == row) | common) & (self.position <= position)
+        before = (self.owner == PREFIX) & (self.position < shared)
+        seen = ((self.owner == row) | before) & (self.position <= position)
         near = seen if self.window is None else seen & (self.position > position - self.window)
 
         def additive(mask: torch.Tensor) -> torch.Tensor:
@@ -187,7 +191,9 @@ def misfit(model: Any) -> str | None:
             packed.step([Feed(0, 12, 12, one[:-1]), Feed(1, 9, 9, two[:-1])])
             ours = packed.step([Feed(0, 12, 17, one[-1:]), Feed(1, 9, 12, two[-1:])]).float()
             for row, tokens in zip(ours, (prefix + one, prefix[:9] + two), strict=True):
-                plain = model(input_ids=torch.tensor([tokens], device=model.device), use_cache=False).logits[0, -1]
+                plain = model(input_ids=torch.tensor([tokens], device=model.device), use_cache=False).logits[
+                    0, -1
+                ]
                 plain = plain.float()
                 apart = float((row - plain).norm() / (plain - plain.mean()).norm())
                 if not apart < (1e-3 if model.dtype == torch.float32 else 5e-2):

@@ -2,6 +2,7 @@
 
 import random
 import secrets
+from array import array
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ class Row:
 
     def __init__(self, request: Request, prompt: list[int], tokenizer: Any, eos: frozenset[int]) -> None:
         self.request = request
-        self.prompt = prompt
+        self.prompt = array("l", prompt)  # a tenth of a list, and thousands wait
         self.tokenizer = tokenizer
         self.eos = eos
         self.seed = secrets.randbits(64) if request.seed is None else request.seed
@@ -45,7 +46,7 @@ class Row:
 
     def reply(self, reason: Literal["stop", "length"]) -> Reply:
         words = self.out[:-1] if self.out and self.out[-1] in self.eos else self.out
-        before = self.prompt[-CONTEXT:]
+        before = list(self.prompt[-CONTEXT:])
         start = len(self.tokenizer.decode(before, skip_special_tokens=True))
         text = self.tokenizer.decode(before + words, skip_special_tokens=True)[start:]
         text, cut = cut_at_stop(text, self.request.sampling.stop)

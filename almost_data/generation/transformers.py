@@ -5,7 +5,8 @@ Requests are grouped by model and prefix, and the rows of a group are decoded in
 with the same sampling; `settings` says so.
 """
 
-from collections import Counter, defaultdict, deque
+import os
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,60 +128,88 @@ class TransformersEngine:
         return loaded
 
     def _run(self, loaded: _Loaded, groups: dict[str, list[Request]]) -> Iterator[Reply]:
+        from almost_data.generation.packed import decode
+
         # Requests that share their prefix with no other lose nothing by sharing a batch.
-        alone = [prefix for prefix, group in groups.items() if len(group) == 1]
-        together = [groups.pop(prefix)[0] for prefix in alone]
-        for group in [*groups.values(), *([together] if together else [])]:
-            yield from (self._padded if loaded.misfit else self._packed)(loaded, group)
+        single = [group[0] for group in groups.values() if len(group) == 1]
+        for group in [*(group for group in groups.values() if len(group) > 1), single]:
+            rows = []
+            for request in group:
+                row, refused = self._row(loaded, request)
+                if refused:
+                    yield refused
+                else:
+                    rows.append(row)
+            if loaded.misfit:
+                yield from self._padded(loaded, sorted(rows, key=lambda row: len(row.prompt)))
+            elif rows:
+                yield from decode(loaded.model, _shared(rows), rows, self.batch, self.columns)
 
     def _row(self, loaded: _Loaded, request: Request) -> "tuple[Row, Reply | None]":
-        """The request's row, with the error reply if it cannot be run."""
+        """The request's row, and its error reply where it cannot be run."""
         from almost_data.generation.rows import Row
 
-        prompt = loaded.tokenizer(request.prompt, verbose=False)["input_ids"]
+        prompt = loaded.tokenizer(request.prompt, verbose=False)["input_ids"] if request.prompt else []
         row = Row(request, prompt, loaded.tokenizer, loaded.eos)
-        wanted = len(prompt) + request.sampling.max_new_tokens
-        if not request.prompt or not prompt:
+        new = request.sampling.max_new_tokens
+        if not prompt:
             return row, row.failed("the prompt is empty")
-        if request.sampling.max_new_tokens < 1:
+        if new < 1:
             return row, row.failed("max_new_tokens is below 1")
-        if loaded.context is not None and wanted > loaded.context:
+        if loaded.context is not None and len(prompt) + new > loaded.context:
             return row, row.failed(
-                f"{len(prompt)} prompt tokens + {request.sampling.max_new_tokens} new ones exceed the model's "
-                f"context of {loaded.context}"
+                f"{len(prompt)} prompt tokens + {new} new ones exceed the model's context of {loaded.context}"
             )
         return row, None
 
-    def _packed(self, loaded: _Loaded, requests: list[Request]) -> Iterator[Reply]:
-        from almost_data.generation.packed import Packed
-        from almost_data.generation.rows import draw
+    def _padded(self, loaded: _Loaded, rows: "list[Row]") -> Iterator[Reply]:
+        """Left-padded batches through the model's own `generate`; a batch that fails is halved."""
+        from almost_data.generation.padded import generate
 
-        waiting: deque[Request | Row] = deque(requests)
-        # What the first prompts share; a later one that shares less of it uses the part it shares.
-        sample = [loaded.tokenizer(request.prompt, verbose=False)["input_ids"] for request in requests[:16]]
-        prefix = sample[0][: min(_common(sample[0], other) for other in sample)]
-        batch = self.batch
-        packed: Packed | None = None
-        live: dict[int, Row] = {}
-        number = 0
-        while waiting or live:
-            entering: list[int] = []
+        waiting = deque(rows[at : at + self.batch] for at in range(0, len(rows), self.batch))
+        while waiting:
+            batch = waiting.popleft()
             try:
-                while waiting and len(live) < batch and self._room(live, len(prefix)):
-                    following = waiting.popleft()
-                    if isinstance(following, Request):
-                        following, refused = self._row(loaded, following)
-                        if refused:
-                            yield refused
-                            continue
-                    number += 1
-                    live[number] = following
-                    entering.append(number)
-                if not live:
-                    continue
-                if packed is None:
-                    packed = Packed(loaded.model, prefix)
-                logits = packed.step([_feed(packed, number, row, prefix, number in entering) for number, row in live.items()])
-                tokens = draw(logits, list(live.values()))
+                replies = generate(loaded.model, batch)
             except Exception as error:
-                ...
+                for row in batch:
+                    row.restart()
+                if len(batch) == 1:
+                    yield batch[0].failed(f"{type(error).__name__}: {error}")
+                else:
+                    half = len(batch) // 2
+                    waiting.extendleft([batch[half:], batch[:half]])
+            else:
+                yield from replies
+
+
+def _shared(rows: "list[Row]") -> list[int]:
+    """The tokens that all prompts begin with. The whole prompts were tokenised, so a token that spans the
+    end of the prefix is right; the prefix by itself might end in another one."""
+    first = list(rows[0].prompt)
+    length = len(first)
+    for row in rows:
+        length = next(
+            (at for at in range(min(length, len(row.prompt))) if row.prompt[at] != first[at]),
+            min(length, len(row.prompt)),
+        )
+    return first[:length]
+
+
+def _eos(network: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends a text, by the model's generation config or by its tokenizer."""
+    said = network.generation_config.eos_token_id
+    ids = said if isinstance(said, list) else [said]
+    return frozenset(int(id) for id in [*ids, tokenizer.eos_token_id] if id is not None)
+
+
+def _weight_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def _free_bytes(device: str) -> int:
+    import torch
+
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")

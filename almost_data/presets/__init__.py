@@ -75,7 +75,9 @@ def fake(preset: Preset) -> Preset:
         return tuple(msgspec.structs.replace(r, name=f"fake-{r.name}") for r in responders)
 
     both = {field: rename(preset.responses, field) for field in ("responders", "probes")}
-    return msgspec.structs.replace(preset, note=None, responses=msgspec.structs.replace(preset.responses, **both))
+    return msgspec.structs.replace(
+        preset, note=None, responses=msgspec.structs.replace(preset.responses, **both)
+    )
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:

@@ -75,7 +75,9 @@ def parse(text: str, where: str) -> Prompt:
         if any(turn != ("Human", "Assistant")[i % 2] for i, turn in enumerate(turns)):
             raise InputError(f"{where}:{line}: turns must alternate, the first one marked Human:")
         if dialogue and not turns:
-            raise InputError(f"{where}:{line}: a dialogue without turns: begin them with Human: and Assistant:")
+            raise InputError(
+                f"{where}:{line}: a dialogue without turns: begin them with Human: and Assistant:"
+            )
     kept = tuple(dialogue for _, dialogue in dialogues if dialogue)
     if not kept:
         raise InputError(f"{where}: no dialogue: set them apart by lines of five dashes")

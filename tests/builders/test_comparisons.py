@@ -1,0 +1,257 @@
+"""The rules against a plain row-at-a-time reading of them, over generated text with every edge."""
+
+import re
+from fractions import Fraction
+from itertools import combinations
+
+import hypothesis.strategies as st
+import polars as pl
+import pytest
+from hypothesis import given, settings
+
+from almost_data import schema
+from almost_data.builders import Built, reply_id, silent, text_id
+from almost_data.builders.comparisons import SPEC, ComparisonsConfig, build
+from almost_data.generation.fake import FakeEngine
+from almost_data.manifest import check_ledger
+
+Row = dict[str, object]
+LADDER = ["A", "B", "C", "D", "E"]
+
+
+def rows_of(queries: list[list[str]]) -> list[Row]:
+    rows = []
+    for number, texts in enumerate(queries):
+        query = f"query {number}"
+        for rank, text in enumerate(texts):
+            rows.append(
+                {
+                    "query_id": text_id(query),
+                    "prompt": query,
+                    "responder": LADDER[rank],
+                    "rank": rank,
+                    "response": text,
+                    "finish_reason": "stop",
+                    "reply_id": reply_id(text_id(query), LADDER[rank]),
+                }
+            )
+    return rows
+
+
+def run(rows: list[Row], config: ComparisonsConfig) -> Built | None:
+    frame = schema.frame("responses", "default", rows)
+    try:
+        built = build(config, {"responses": lambda _: frame.lazy()}, FakeEngine(), silent)
+    except RuntimeError as error:
+        assert "no comparison is left" in str(error)
+        return None
+    check_ledger(built.ledger)
+    return built
+
+
+def reason_for_response(text: str) -> str | None:
+    """The response checks, read from the paper and the released code, one at a time."""
+    if len(text) < 50:
+        return "too_short"
+    if text[-1] in "?:":
+        return "ends_open"
+    if text.lower().startswith("well"):
+        return "starts_well"
+    if text[-1] not in ".!":
+        return "unfinished"
+    if re.search("don['’]t know|do not know", text, re.IGNORECASE):
+        return "dont_know"
+    if "human:" in text.lower() or "<image>" in text.lower():
+        return "turn_marker"
+    return None
+
+
+def long_enough(chosen: int, rejected: int, lengths: list[int]) -> bool:
+    """len(chosen) >= len(rejected) or len(chosen) >= M - S/2, S/2 >= M - len(chosen) without a root."""
+    if chosen >= rejected:
+        return True
+    mean = Fraction(sum(lengths), len(lengths))
+    variance = sum((length - mean) ** 2 for length in lengths) / len(lengths)
+    return chosen >= mean or variance / 4 >= (mean - chosen) ** 2
+
+
+def by_hand(
+    rows: list[Row], pairing: str, length_over: str
+) -> tuple[dict[str, str], dict[tuple[str, str], str | None]]:
+    """Reply id -> reason, and (chosen, rejected) -> reason or None, walking the ladder."""
+    dropped: dict[str, str] = {}
+    pairs: dict[tuple[str, str], str | None] = {}
+    for query in dict.fromkeys(row["query_id"] for row in rows):
+        mine = [row for row in rows if row["query_id"] == query]
+        survivors = []
+        for row in mine:
+            if reason := reason_for_response(str(row["response"])):
+                dropped[str(row["reply_id"])] = reason
+            else:
+                survivors.append(row)
+        if len(survivors) < 2:
+            dropped |= {str(row["reply_id"]): "few_survivors" for row in survivors}
+            continue
+        over = survivors if length_over == "survivors" else mine
+        lengths = [len(str(row["response"])) for row in over]
+        already = set()
+        for high, low in combinations(survivors, 2):
+            key = (str(high["reply_id"]), str(low["reply_id"]))
+            if pairing == "first" and high["responder"] in already:
+                pairs[key] = "already_chosen"
+            elif not long_enough(len(str(high["response"])), len(str(low["response"])), lengths):
+                pairs[key] = "chosen_too_short"
+            else:
+                pairs[key] = None
+                already.add(high["responder"])
+    return dropped, pairs
+
+
+def text(length: int, mark: str) -> str:
+    return (mark + "x" * length)[: length - 1] + "." if length else ""
+
+
+MARKS = [
+    "",
+    "Well, ",
+    "wellness ",
+    "I don't know ",
+    "I DON’T KNOW ",
+    "do not Know ",
+    "human: ",
+    "<IMAGE>",
+    "ünï ",
+    "北京 ",
+]
+TEXTS = st.one_of(
+    st.builds(text, st.sampled_from([0, 49, 50, 51, 60, 60, 80, 100, 140, 250]), st.sampled_from(MARKS)),
+    st.builds(
+        lambda t, end: t[:-1] + end,
+        st.builds(text, st.integers(50, 90), st.just("")),
+        st.sampled_from(list("?:!.,x…")),
+    ),
+    st.text(max_size=120).map(str.strip),
+    st.just("y" * 99_999 + "."),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.lists(TEXTS, min_size=1, max_size=5), min_size=1, max_size=4),
+    st.sampled_from(["first", "all"]),
+    st.sampled_from(["survivors", "all"]),
+)
+def test_decisions_are_those_of_the_rules_read_by_hand(
+    queries: list[list[str]], pairing: str, over: str
+) -> None:
+    rows = rows_of(queries)
+    dropped, pairs = by_hand(rows, pairing, over)
+    built = run(rows, ComparisonsConfig(pairing=pairing, length_over=over))
+    kept = {"-".join(pair) for pair, reason in pairs.items() if reason is None}
+    if built is None:
+        assert not kept
+        return
+    assert set(built.tables["default"]["comparison_id"]) == kept
+    empty = pl.DataFrame(schema={"reply_id": pl.String, "reason": pl.String})
+    found = built.tables.get("rejected_responses", empty)
+    assert dict(found.select("reply_id", "reason").iter_rows()) == dropped
+    if "rejected" in built.tables:
+        columns = built.tables["rejected"].select("chosen_reply_id", "rejected_reply_id", "reason")
+        assert {(c, r): why for c, r, why in columns.iter_rows()} == {p: w for p, w in pairs.items() if w}
+    else:
+        assert len(kept) == len(pairs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(TEXTS, min_size=2, max_size=5), min_size=1, max_size=4), st.randoms())
+def test_row_order_decides_nothing(queries: list[list[str]], random: object) -> None:
+    rows = rows_of(queries)
+    first = run(rows, ComparisonsConfig())
+    random.shuffle(rows)  # type: ignore[attr-defined]
+    second = run(rows, ComparisonsConfig())
+    assert (first is None) == (second is None)
+    if first and second:
+        assert all(first.tables[name].equals(second.tables[name]) for name in first.tables)
+        assert first.ledger == second.ledger
+
+
+def good(length: int) -> str:
+    return "a" * (length - 1) + "."
+
+
+@pytest.mark.parametrize(("length", "kept"), [(49, False), (50, True)])
+def test_min_chars_is_fifty(length: int, kept: bool) -> None:
+    built = run(rows_of([[good(length), good(50)]]), ComparisonsConfig())
+    assert (built is not None) == kept
+
+
+def test_length_rule_at_its_exact_threshold() -> None:
+    """Two survivors of 60 and 100: M - S/2 = 80 - 10 = 70; three of 60, 100, x only M and S move."""
+    assert run(rows_of([[good(60), good(100)]]), ComparisonsConfig()) is None
+    assert run(rows_of([[good(100), good(60)]]), ComparisonsConfig()) is not None
+    # 55, 55, 55, 63: M = 57, S^2 = 12, so a chosen of 55 needs S/2 >= 2: 12/4 = 3 < 4, dropped.
+    assert (
+        run(rows_of([[good(55), good(63)], [good(55)] * 3 + [good(63)]]), ComparisonsConfig(pairing="all"))
+        is not None
+    )
+    # 50, 50, 50, 58, 62 ... a tie in whole numbers: d^2 == spread/4 must keep the pair.
+    lengths = [60, 60, 60, 60, 110]  # M = 70, S = 20, M - S/2 = 60: exactly as long
+    built = run(rows_of([[good(n) for n in lengths]]), ComparisonsConfig(pairing="all"))
+    assert built is not None
+    assert f"{reply_id(text_id('query 0'), 'A')}-{reply_id(text_id('query 0'), 'E')}" in set(
+        built.tables["default"]["comparison_id"]
+    )
+
+
+def test_first_takes_the_first_partner_that_passes_and_no_other() -> None:
+    built = run(rows_of([[good(60), good(200), good(60), good(60)]]), ComparisonsConfig())
+    assert built is not None
+    pairs = built.tables["default"].select("chosen_responder", "rejected_responder").rows()
+    assert pairs == [("A", "C"), ("B", "C"), ("C", "D")]
+    reasons = built.tables["rejected"].select("chosen_responder", "rejected_responder", "reason").rows()
+    assert ("A", "B", "chosen_too_short") in reasons
+    assert ("A", "D", "already_chosen") in reasons
+
+
+def test_every_dropped_row_is_kept_with_stage_and_reason_and_counts_match_the_ledger() -> None:
+    queries = [[good(60), "short", good(90), good(70)], ["Well, " + good(60), good(80)], [good(99)] * 5]
+    rows = rows_of(queries)
+    built = run(rows, ComparisonsConfig())
+    assert built is not None
+    tally: dict[str, int] = {}
+    for config in ("rejected", "rejected_responses"):
+        assert built.tables[config]["stage"].null_count() == built.tables[config]["reason"].null_count() == 0
+        for reason, n in built.tables[config].group_by("reason").len().iter_rows():
+            tally[reason] = n
+    ledger: dict[str, int] = {}
+    for entry in built.ledger:
+        ledger |= entry.dropped
+    assert tally == ledger
+    assert built.ledger[0].n_in == len(rows)
+    assert built.ledger[-1].kept == len(built.tables["default"])
+    assert sum(count.kept for count in built.ledger[-1].by_pair.values()) == len(built.tables["default"])
+
+
+def test_settings_change_what_they_say() -> None:
+    rows = rows_of([[good(40), good(45)], ["Well " + good(60), good(100)]])
+    assert run(rows, ComparisonsConfig()) is None
+    low = run(rows, ComparisonsConfig(min_chars=0))
+    assert low is None  # the length rule drops 40 against 45 too: M - S/2 = 41.25
+    loose = run(rows, ComparisonsConfig(min_chars=0, length_sd=None, checks=("too_short",)))
+    assert loose is not None
+    assert len(loose.tables["default"]) == 2
+    assert [entry.filter for entry in loose.ledger] == ["too_short", "few_survivors", "already_chosen"]
+
+
+def test_probes_and_queries_beyond_the_limit_take_no_part() -> None:
+    rows = rows_of([[good(100), good(60)] for _ in range(5)])
+    probe = dict(rows[0], rank=None, responder="probe", reply_id="0" * 16)
+    built = run([*rows, probe], ComparisonsConfig(limit=2))
+    assert built is not None
+    assert built.tables["default"]["query_id"].to_list() == sorted({str(r["query_id"]) for r in rows})[:2]
+    assert built.ledger[0].n_in == 4
+
+
+def test_a_check_twice_is_refused() -> None:
+    with pytest.raises(Exception, match="stands twice"):
+        SPEC.pins(ComparisonsConfig(checks=("too_short", "too_short")), FakeEngine())

@@ -1,0 +1,121 @@
+from collections.abc import Iterable, Iterator
+
+import polars as pl
+import pytest
+
+from almost_data import presets, prompts, schema
+from almost_data.builders import Built, silent, text_id
+from almost_data.builders.responses import SPEC, Responder, ResponsesConfig, build
+from almost_data.errors import InputError
+from almost_data.generation import Reply, Request
+from almost_data.generation.fake import FakeEngine
+from almost_data.manifest import check_ledger
+
+QUERIES = [f"What is number {n} good for?" for n in range(12)]
+
+
+class Recorded(FakeEngine):
+    def __init__(self, fail: str = "\0") -> None:
+        self.requests: list[Request] = []
+        self.calls, self.fail = 0, fail
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        self.calls += 1
+        self.requests += requests
+        for reply, request in zip(super().generate(self.requests), self.requests, strict=True):
+            failed = self.fail in request.text
+            yield Reply(reply.id, "", "error", error="context too long") if failed else reply
+
+
+def answer(config: ResponsesConfig, engine: FakeEngine, queries: list[str] = QUERIES) -> Built:
+    rows = [{"query_id": text_id(q), "query": q, "source": "import"} for q in queries]
+    frame = schema.frame("queries", "default", rows)
+    built = build(config, {"queries": lambda _: frame.lazy()}, engine, silent)
+    check_ledger(built.ledger)
+    return built
+
+
+@pytest.mark.parametrize("preset", presets.NAMES)
+def test_presets_ask_as_the_paper_does(preset: str) -> None:
+    config = presets.load(preset).responses
+    engine = Recorded()
+    built = answer(config, engine)
+    assert engine.calls == 1  # all requests of all responders together: a model is loaded once
+    everyone = [*config.responders, *config.probes]
+    assert len(engine.requests) == len(everyone) * len(QUERIES)
+    ranks = built.tables[config.responders[0].name]["rank"].unique().to_list()
+    assert ranks == [0]
+    for probe in config.probes:
+        assert built.tables[probe.name]["rank"].null_count() == len(QUERIES)
+    for request in engine.requests:
+        assert request.sampling.stop == ("-----", "Human:", "Assistant:")
+        assert (request.sampling.temperature, request.sampling.top_p) == (1.0, 0.9)
+        assert request.text.startswith("\n\nHuman: What is") and request.text.endswith("\n\nAssistant:")
+    if preset == "almost":
+        assert {(r.name, r.prompt, r.shots) for r in config.responders} == {
+            ("30B-Faithful-3shot", "faithful", 3),
+            ("30B-HHH-5shot", "hhh", 5),
+            ("13B-HHH-3shot", "hhh", 3),
+            ("7B-HHH-3shot", "hhh", 3),
+            ("7B-HHH-1shot", "hhh", 1),
+        }
+        tokens = {r.prefix: r.sampling.max_new_tokens for r in engine.requests}
+        assert tokens[prompts.load("faithful").head(3)] == 768
+        assert tokens[prompts.load("hhh").head(5)] == 384
+
+
+def test_no_marker_is_left_and_text_is_stripped(fake_preset: presets.Preset) -> None:
+    built = answer(fake_preset.responses, FakeEngine(), [f"Query {n}?" for n in range(100)])
+    for frame in built.tables.values():
+        for text in frame["response"]:
+            assert text == text.strip()
+            assert not any(marker in text for marker in prompts.STOP)
+
+
+def test_failed_requests_are_rows_of_rejected_and_the_ledger_says_so(fake_preset: presets.Preset) -> None:
+    built = answer(fake_preset.responses, Recorded(fail="number 3 "))
+    assert built.ledger[0].failed == 5
+    rejected = built.tables["rejected"]
+    assert rejected["reason"].to_list() == ["failed"] * 5
+    assert rejected["response"].unique().to_list() == ["context too long"]
+    assert sum(len(f) for name, f in built.tables.items() if name != "rejected") == 5 * 11
+
+
+def test_nothing_but_failures_stops_the_build(fake_preset: presets.Preset) -> None:
+    with pytest.raises(RuntimeError, match="context too long"):
+        answer(fake_preset.responses, Recorded(fail="number"))
+
+
+def test_replies_cut_at_the_token_limit_are_marked(fake_preset: presets.Preset) -> None:
+    short = tuple(
+        Responder(name=r.name, model=r.model, prompt=r.prompt, shots=r.shots, max_new_tokens=8)
+        for r in fake_preset.responses.responders
+    )
+    built = answer(ResponsesConfig(responders=short), FakeEngine())
+    every = pl.concat(built.tables.values())
+    assert every.filter(pl.col("response").str.split(" ").list.len() > 8).is_empty()
+    assert "length" in every["finish_reason"].to_list()
+    shares = built.diagnostics["responders"]
+    assert shares[short[0].name]["share_cut_at_token_limit"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [
+        (["a", "a"], "stands twice"),
+        (["a", "../b"], "use letters"),
+        (["a", "default"], "none of"),
+        (["a", ""], "use letters"),
+        (["a"], "at least two"),
+    ],
+)
+def test_bad_ladders_are_refused(names: list[str], match: str) -> None:
+    ladder = tuple(Responder(name=name, model="m", prompt="hhh", shots=1) for name in names)
+    with pytest.raises(InputError, match=match):
+        SPEC.pins(ResponsesConfig(responders=ladder), FakeEngine())
+
+
+def test_a_foreign_prompt_needs_a_token_limit(tmp_path: object) -> None:
+    ladder = tuple(Responder(name=name, model="m", prompt="user", shots=1) for name in "ab")
+    with pytest.raises(InputError, match="set max_new_tokens"):
+        SPEC.pins(ResponsesConfig(responders=ladder), FakeEngine())

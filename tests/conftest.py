@@ -1,0 +1,33 @@
+"""What many tests share: a store that the fake engine filled once."""
+
+from pathlib import Path
+
+import pytest
+
+from almost_data import pipeline, presets
+from almost_data.store import Store
+
+
+@pytest.fixture(scope="session")
+def fake_preset() -> presets.Preset:
+    return presets.fake(presets.load("tiny"))
+
+
+@pytest.fixture(scope="session")
+def fake_store(tmp_path_factory: pytest.TempPathFactory, fake_preset: presets.Preset) -> Store:
+    """queries, responses and comparisons @0.1.0 of the fake engine. Read it; do not write to it."""
+    store = Store(tmp_path_factory.mktemp("fake") / "build")
+    run = pipeline.Run(
+        store, "0.1.0", fake_preset, pipeline.load_engine("fake"), command="python -m almost_data"
+    )
+    run.build("comparisons")
+    return store
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Real data beside the checkout; a test that needs it is skipped where it is not there."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no folder of real data beside the checkout")
+    return folder

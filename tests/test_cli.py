@@ -1,0 +1,172 @@
+"""The command line as a user meets it: separate processes, exit codes, one line on stderr."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from almost_data.store import Store
+
+
+def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "almost_data", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_build_prints_funnel_examples_folders_and_next_commands(tmp_path: Path) -> None:
+    done = cli("build", "comparisons", "--engine", "fake", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for text in (
+        "comparisons@0.1.0",
+        "chosen_too_short",
+        "comparison ",
+        "build/comparisons/0.1.0/",
+        "Next",
+        "fake engine",
+    ):
+        assert text in done.stdout
+    again = cli("build", "comparisons", "--engine", "fake", cwd=tmp_path)
+    assert again.stdout.count("was there") == 3
+    for line in done.stdout.partition("Next\n")[2].strip().splitlines():
+        next_one = subprocess.run(
+            line.strip().replace("python", sys.executable, 1),
+            shell=True,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert next_one.returncode == 0, (line, next_one.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "build nothing",
+        "build",
+        "build comparisons --engine gpu",
+        "build comparisons --limit some",
+        "build comparisons --limit 0",
+        "build comparisons --version 1",
+        "build comparisons --version ../../1.0.0",
+        "build comparisons --config nowhere.toml",
+        "build comparisons --set queries.nothing=1",
+        "build comparisons --from nothing@1.0.0",
+        "build comparisons --unknown",
+        "show nothing",
+        "show queries@0.1.0",
+        "verify ../x@1.0.0",
+        "lineage x@1.0.0",
+        "import queries nowhere.txt --version 1.0.0",
+        "import queries nowhere.txt",
+        "import responses nowhere.jsonl --ladder a,b --version 1.0.0",
+        "frobnicate",
+        "--root /dev/null list",
+    ],
+)
+def test_bad_usage_is_exit_2_with_one_line_and_nothing_left_behind(tmp_path: Path, arguments: str) -> None:
+    done = cli(*arguments.split(), cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("almost-data: ")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_show_json_is_the_manifest(fake_store: Store) -> None:
+    done = cli("show", "comparisons@0.1.0", "--json", "--root", str(fake_store.root))
+    assert done.stdout == (fake_store.path("comparisons@0.1.0") / "manifest.json").read_text("utf-8")
+    assert json.loads(done.stdout)["name"] == "comparisons"
+
+
+def test_list_show_lineage_verify_take_the_root_before_or_after_the_verb(fake_store: Store) -> None:
+    root = str(fake_store.root)
+    assert "queries@0.1.0" in cli("list", "--root", root).stdout
+    assert "chosen_too_short" in cli("--root", root, "show", "comparisons@0.1.0").stdout
+    tree = cli("--root", root, "lineage", "comparisons@0.1.0").stdout
+    assert (
+        tree.index("comparisons@")
+        < tree.index("responses@")
+        < tree.index("queries@")
+        < tree.index("seed queries")
+    )
+    assert cli("verify", "responses@0.1.0", "--root", root).returncode == 0
+
+
+def test_verify_of_damaged_files_is_exit_1(fake_store: Store, tmp_path: Path) -> None:
+    shutil.copytree(fake_store.root, tmp_path / "build")
+    Store(tmp_path / "build").files("queries@0.1.0", "default")[0].unlink()
+    done = cli("verify", "queries@0.1.0", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "counts" in done.stdout
+
+
+def test_dry_run_builds_nothing(tmp_path: Path) -> None:
+    done = cli("build", "comparisons", "--engine", "fake", "--dry-run", cwd=tmp_path)
+    assert done.stdout.count("would be built") == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_is_exit_130_and_one_line(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "almost_data",
+        "build",
+        "queries",
+        "--engine",
+        "fake",
+        "--set",
+        "queries.target=100000",
+    ]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(3)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.stderr is not None
+    message = process.stderr.read()
+    assert (process.wait(), message.count("\n")) == (130, 1)
+    assert not (tmp_path / "build" / "queries").exists()
+
+
+def test_a_full_disk_is_exit_1_and_leaves_no_artifact(tmp_path: Path) -> None:
+    """The limit on a file's size stands for the full disk: the same write fails, the same way."""
+    code = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)); import signal; "
+    code += (
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from almost_data.cli import main; main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "build", "queries", "--engine", "fake"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert Store(tmp_path / "build").list() == []
+
+
+def test_help_and_list_import_nothing_heavy(fake_store: Store) -> None:
+    for arguments in (["--help"], ["list", "--root", str(fake_store.root)]):
+        code = "import sys\nfrom almost_data.cli import main\ntry:\n    main(sys.argv[1:])\nfinally:\n"
+        code += "    heavy = {'torch', 'datasets', 'matplotlib', 'polars', 'pyarrow', 'transformers'} & set(sys.modules)\n"
+        code += "    assert not heavy, heavy"
+        subprocess.run([sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("verb", ["build", "import", "list", "show", "lineage", "verify"])
+def test_every_verb_has_help(verb: str) -> None:
+    assert f"almost-data {verb}" in cli(verb, "--help").stdout
+    assert verb in cli("--help").stdout

@@ -1,0 +1,184 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from almost_data import importing, pipeline, presets
+from almost_data.errors import InputError
+from almost_data.store import Store
+from tests.hub_server import serve
+
+LONG = "A reply of more than fifty characters that ends as a reply should end."
+WIDE = [{"prompt": f"Question {n}?", "good": LONG + "!", "poor": LONG, "other": 3} for n in range(30)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "build")
+
+
+def jsonl(path: Path, rows: list[dict[str, object]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return str(path)
+
+
+def build(store: Store, version: str) -> dict[str, object]:
+    run = pipeline.Run(store, version, presets.load("tiny"), pipeline.load_engine("fake"))
+    steps = run.build("comparisons")
+    assert [step.action for step in steps] == [
+        "reuse",
+        "build",
+    ]  # no queries are mined for imported responses
+    assert store.verify(steps[-1].manifest.ref) == []
+    return steps[-1].manifest.diagnostics
+
+
+def test_wide_long_jsonl_and_parquet_give_the_same_rows(store: Store, tmp_path: Path) -> None:
+    long = [
+        {"prompt": row["prompt"], "responder": n, "response": row[n]}
+        for row in reversed(WIDE)
+        for n in ("poor", "good")
+    ]
+    files = {
+        "1.0.0": jsonl(tmp_path / "wide.jsonl", WIDE),
+        "2.0.0": jsonl(tmp_path / "long.jsonl", long),
+        "3.0.0": str(tmp_path / "wide.parquet"),
+        "4.0.0": str(tmp_path / "long.parquet"),
+    }
+    pl.DataFrame(WIDE).write_parquet(files["3.0.0"])
+    pl.DataFrame(long).write_parquet(files["4.0.0"])
+    made = [importing.import_responses(store, file, ["good", "poor"], v) for v, file in files.items()]
+    assert len({m.digest for m in made}) == 1
+    assert all(store.verify(m.ref) == [] for m in made)
+    assert made[0].config["file"]["name"] == "wide.jsonl"
+    assert build(store, "1.0.0")["comparisons"] == 30
+    comparisons = store.manifest("comparisons@1.0.0")
+    assert comparisons.diagnostics["models"] == comparisons.diagnostics["notes"] == []
+
+
+def test_the_same_file_again_is_no_new_import_and_another_is_refused(store: Store, tmp_path: Path) -> None:
+    file = jsonl(tmp_path / "a.jsonl", WIDE)
+    first = importing.import_responses(store, file, ["good", "poor"], "1.0.0")
+    assert importing.import_responses(store, file, ["good", "poor"], "1.0.0") == first
+    with pytest.raises(InputError, match=r"responses@1\.0\.0 is there already.*settings\.ladder"):
+        importing.import_responses(store, file, ["poor", "good"], "1.0.0")
+
+
+def test_unusable_rows_are_kept_with_a_reason(store: Store, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "p", "responder": "a", "response": " text "},
+        {"prompt": "p ", "responder": "a", "response": "again"},
+        {"prompt": "p", "responder": "b", "response": None},
+        {"prompt": "q", "responder": "b", "response": "  "},
+        {"prompt": " ", "responder": "b", "response": "text"},
+        {"prompt": "q", "responder": "c", "response": "text"},
+        {"prompt": "q", "responder": "b", "response": "line one\u2028line two"},
+    ]
+    made = importing.import_responses(store, jsonl(tmp_path / "a.jsonl", rows), ["a", "b"], "1.0.0")
+    rejected = store.scan(made.ref, "rejected").collect().sort("row")
+    assert rejected["reason"].to_list() == ["duplicate", "missing", "missing", "no_prompt", "not_in_ladder"]
+    assert store.scan(made.ref).collect()["response"].sort().to_list() == ["line one\u2028line two", "text"]
+    assert made.ledger[0].n_in == 7
+
+
+def test_queries_from_text_and_jsonl(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "q.txt").write_text("\ufeffFirst?\n\n Second? \nFirst?\n", "utf-8")
+    made = importing.import_queries(store, str(tmp_path / "q.txt"), "1.0.0")
+    assert set(store.scan(made.ref).collect()["query"]) == {"First?", "Second?"}
+    assert store.scan(made.ref, "rejected").collect()["reason"].to_list() == ["duplicate"]
+    rows = [{"query": "First?"}, {"query": " "}, {"query": "Second?", "more": 1}]
+    again = importing.import_queries(store, jsonl(tmp_path / "q.jsonl", rows), "2.0.0")
+    assert store.scan(again.ref, "rejected").collect()["reason"].to_list() == ["empty"]
+    assert store.verify(made.ref) == store.verify(again.ref) == []
+    run = pipeline.Run(store, "2.0.0", presets.fake(presets.load("tiny")), pipeline.load_engine("fake"))
+    assert [s.manifest.builder.name for s in run.build("responses")] == ["import-queries", "responses"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "ladder", "match"),
+    [
+        ("a.jsonl", b'{"prompt": "p", "x": "1", "y": "2"}\n{"prompt": \n', "x,y", r"a\.jsonl:2: broken JSON"),
+        ("a.jsonl", b"", "x,y", r"a\.jsonl: no row"),
+        ("a.jsonl", b"\n\n", "x,y", r"a\.jsonl: no row"),
+        ("a.jsonl", b'{"prompt": "p", "x": "1"}', "x,y", r"a\.jsonl: no column 'y'.*it has: prompt, x"),
+        ("a.jsonl", b'{"x": "p", "y": "1"}', "x,y", r"a\.jsonl: no column 'prompt'"),
+        ("a.jsonl", b'{"prompt": "p", "x": "1", "y": "1"}', "x,x", "'x' stands twice"),
+        ("a.jsonl", b'{"prompt": "p", "x": "1", "y": 7}', "x,y", r"a\.jsonl:1: y must be text, not int"),
+        (
+            "a.jsonl",
+            b'{"prompt": ["p"], "x": "1", "y": "2"}',
+            "x,y",
+            r"a\.jsonl:1: prompt must be text, not list",
+        ),
+        ("a.jsonl", b'"text"', "x,y", r"a\.jsonl:1: not a JSON object"),
+        ("a.jsonl", b'{"prompt": "\xff"}', "x,y", r"a\.jsonl:1: not UTF-8"),
+        ("a.jsonl", b'{"prompt": " ", "x": "", "y": ""}', "x,y", r"a\.jsonl: no usable response"),
+        ("a.parquet", b"not Parquet at all", "x,y", r"a\.parquet: cannot be read as Parquet"),
+        ("a.parquet", b"PAR1aaaaaaaaaaaaaaaaPAR1", "x,y", r"a\.parquet: cannot be read as Parquet"),
+        ("a.csv", b"prompt,x,y\n", "x,y", r"a\.csv: cannot tell its format"),
+        ("a.txt", b"one\n", "x,y", r"a\.txt: a text file has no columns"),
+    ],
+)
+def test_bad_files_are_one_line_and_leave_nothing(
+    store: Store, tmp_path: Path, name: str, content: bytes, ladder: str, match: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=match) as caught:
+        importing.import_responses(store, str(tmp_path / name), ladder.split(","), "1.0.0")
+    assert "\n" not in str(caught.value)
+    assert store.list() == []
+
+
+def test_80_real_questions_with_four_real_models_answers(store: Store, tmp_path: Path, shared: Path) -> None:
+    folder = shared / "fastchat_vicuna80"
+    ladder = ["gpt35", "vicuna-13b", "alpaca-13b", "llama-13b"]
+    questions = [json.loads(line) for line in (folder / "question.jsonl").read_text("utf-8").splitlines()]
+    rows = {q["question_id"]: {"prompt": q["text"]} for q in questions}
+    for model in ladder:
+        for line in (folder / "answer" / f"answer_{model}.jsonl").read_text("utf-8").splitlines():
+            answer = json.loads(line)
+            rows[answer["question_id"]][model] = answer["text"]
+    made = importing.import_responses(
+        store, jsonl(tmp_path / "vicuna.jsonl", list(rows.values())), ladder, "1.0.0"
+    )
+    assert sum(made.counts["default"].values()) + made.ledger[-1].n_in - made.ledger[-1].kept == 320
+    found = build(store, "1.0.0")
+    assert found["queries"] == 80
+    assert found["comparisons"] > 100
+
+
+def test_a_hub_dataset_is_read_over_http_at_a_pinned_commit(tmp_path: Path) -> None:
+    pl.DataFrame(WIDE).write_parquet(tmp_path / "wide.parquet")
+    files = {
+        "data/train-00000-of-00001.parquet": (tmp_path / "wide.parquet").read_bytes(),
+        "README.md": b"# hello\n",
+    }
+    with serve("someone/answers", files) as (endpoint, commit):
+        environment = os.environ | {
+            "HF_ENDPOINT": endpoint,
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        command = [sys.executable, "-m", "almost_data", "import", "responses", "someone/answers"]
+        command += ["--ladder", "good,poor", "--version", "1.0.0", "--root", str(tmp_path / "build")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        gone = subprocess.run(
+            [*command[:5], "someone/nothing", *command[6:]],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    made = Store(tmp_path / "build").manifest("responses@1.0.0")
+    assert made.config["file"] == {"name": "someone/answers", "revision": commit}
+    assert sum(made.counts["default"].values()) == 60
+    assert gone.returncode == 2
+    assert gone.stderr.startswith(
+        "almost-data: someone/nothing: no such file, and not to be had from the Hub"
+    )
+    assert gone.stderr.count("\n") == 1

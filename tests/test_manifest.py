@@ -1,0 +1,101 @@
+import hypothesis.strategies as st
+import msgspec
+import pytest
+from hypothesis import given
+
+from almost_data.errors import InputError
+from almost_data.manifest import (
+    Builder,
+    Count,
+    Entry,
+    Parent,
+    canonical_json,
+    changes,
+    check_ledger,
+    decode_manifest,
+    encode_manifest,
+    fingerprint,
+)
+from almost_data.store import Store
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+
+
+def entry(n_in: int, kept: int, failed: int = 0, unit: str = "query", **dropped: int) -> Entry:
+    return Entry("stage", "filter", unit, "", {}, "", n_in, kept, dropped, failed)
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=4))
+def test_canonical_json_ignores_key_order(value: dict[str, object]) -> None:
+    backwards = dict(reversed(value.items()))
+    assert canonical_json(value) == canonical_json(backwards)
+
+
+def test_canonical_json_refuses_callables() -> None:
+    with pytest.raises(TypeError):
+        canonical_json({"filter": lambda row: row})
+
+
+def test_fingerprint_depends_on_builder_config_and_parents() -> None:
+    parent = Parent("queries@0.1.0", "d", "f")
+    base = fingerprint(Builder("responses", 1), {"seed": 0}, [parent])
+    assert base == fingerprint(Builder("responses", 1), {"seed": 0}, [Parent("queries@9.9.9", "d", "other")])
+    assert (
+        len(
+            {
+                base,
+                fingerprint(Builder("responses", 2), {"seed": 0}, [parent]),
+                fingerprint(Builder("responses", 1), {"seed": 1}, [parent]),
+                fingerprint(Builder("responses", 1), {"seed": 0}, [Parent("queries@0.1.0", "e", "f")]),
+            }
+        )
+        == 4
+    )
+
+
+@given(JSON, JSON)
+def test_changes_is_empty_exactly_for_equal_values(old: object, new: object) -> None:
+    assert (changes(old, new) == []) == (
+        old == new and canonical_json(old) == canonical_json(new) or old == new
+    )
+
+
+def test_ledger_that_adds_up_passes() -> None:
+    check_ledger([entry(10, 7, failed=1, a=1, b=1), entry(7, 7), entry(21, 20, unit="pair", a=1)])
+
+
+@pytest.mark.parametrize(
+    "ledger",
+    [
+        [entry(10, 9)],
+        [entry(10, 11, a=-1)],
+        [entry(10, 9, a=1), entry(8, 8)],
+        [Entry("s", "f", "pair", "", {}, "", 3, 2, {"a": 1}, 0, {"A > B": Count(3, 3, {})})],
+    ],
+)
+def test_ledger_that_loses_rows_is_refused(ledger: list[Entry]) -> None:
+    with pytest.raises(ValueError, match="ledger"):
+        check_ledger(ledger)
+
+
+def test_manifest_has_the_promised_keys_and_survives_a_round_trip(fake_store: Store) -> None:
+    data = (fake_store.path("comparisons@0.1.0") / "manifest.json").read_bytes()
+    assert (
+        list(msgspec.json.decode(data))
+        == (
+            "kind name version builder config fingerprint digest parents ledger counts diagnostics environment created"
+        ).split()
+    )
+    assert encode_manifest(decode_manifest(data, "here")) == data
+    assert {"stage", "filter", "unit", "params", "source", "in", "kept", "dropped", "failed"} <= set(
+        msgspec.json.decode(data)["ledger"][0]
+    )
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b"\xff", b'{"kind": "poem"}'])
+def test_what_is_no_manifest_is_refused(data: bytes) -> None:
+    with pytest.raises(InputError, match=r"^file\.json: not a manifest"):
+        decode_manifest(data, "file.json")

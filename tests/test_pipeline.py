@@ -1,0 +1,183 @@
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from almost_data import pipeline, presets
+from almost_data.errors import InputError
+from almost_data.generation import Model, Reply, Request
+from almost_data.generation.fake import FakeEngine
+from almost_data.store import Store
+
+
+class RealLooking(FakeEngine):
+    """The fake engine under another name, as if it ran the preset's own models."""
+
+    name = "transformers"
+
+    def resolve(self, model: Model) -> Model:
+        return Model(model.id, "abc")
+
+
+class Unused(FakeEngine):
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        raise AssertionError("the engine was asked")
+
+
+def run(
+    store: Store, version: str = "0.1.0", engine: FakeEngine | None = None, *sets: str, **sources: str
+) -> pipeline.Run:
+    engine = engine or FakeEngine()
+    preset = presets.load("tiny", assignments=sets)
+    return pipeline.Run(
+        store, version, presets.fake(preset) if engine.name == "fake" else preset, engine, sources
+    )
+
+
+def test_a_finished_build_run_again_asks_nothing(fake_store: Store) -> None:
+    steps = run(fake_store, engine=Unused()).build("comparisons")
+    assert [step.action for step in steps] == ["reuse"] * 3
+
+
+def test_the_same_digest_whatever_the_engines_order(fake_store: Store, tmp_path: Path) -> None:
+    class Backwards(FakeEngine):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+            return reversed(list(super().generate(requests)))
+
+    steps = run(Store(tmp_path), engine=Backwards()).build("comparisons")
+    for step in steps:
+        there = fake_store.manifest(step.manifest.ref)
+        assert (step.manifest.digest, step.manifest.fingerprint) == (there.digest, there.fingerprint)
+
+
+def test_fake_and_real_never_mix(fake_store: Store, tmp_path: Path) -> None:
+    shutil.copytree(fake_store.root, tmp_path / "build")
+    store = Store(tmp_path / "build")
+    with pytest.raises(InputError, match=r"queries@0\.1\.0 is there already.*fake/gemma3"):
+        run(store, engine=RealLooking()).build("comparisons")
+    steps = run(store, "0.2.0", RealLooking()).build("comparisons")
+    assert [step.action for step in steps] == ["build"] * 3
+    assert all(not step.manifest.is_fake for step in steps)
+    assert all(
+        fake_store.manifest(ref).is_fake for ref in ("queries@0.1.0", "responses@0.1.0", "comparisons@0.1.0")
+    )
+    responders = store.scan("responses@0.1.0").collect()["responder"]
+    assert responders.str.starts_with("fake-").all()
+
+
+def test_the_presets_note_reaches_every_card_of_real_models_only(fake_store: Store, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for step in run(store, engine=RealLooking()).build("comparisons"):
+        assert "plumbing run" in (store.path(step.manifest.ref) / "README.md").read_text("utf-8")
+    assert fake_store.manifest("comparisons@0.1.0").diagnostics["notes"] == []
+
+
+def test_another_recipe_under_the_same_version_is_refused_by_name(fake_store: Store) -> None:
+    with pytest.raises(
+        InputError, match=r"comparisons@0\.1\.0 is there already.*min_chars: 50 -> 60.*another --version"
+    ):
+        run(fake_store, "0.1.0", None, "comparisons.min_chars=60").build("comparisons")
+    with pytest.raises(InputError, match=r"responses@0\.1\.0 .*seed: 0 -> 7.*or --from responses@0\.1\.0"):
+        run(fake_store, "0.1.0", None, "responses.seed=7").build("comparisons")
+
+
+def test_a_new_threshold_is_a_new_version_from_the_same_responses(fake_store: Store, tmp_path: Path) -> None:
+    shutil.copytree(fake_store.root, tmp_path / "build")
+    store = Store(tmp_path / "build")
+    again = run(store, "0.2.0", Unused(), "comparisons.min_chars=120", responses="responses@0.1.0")
+    steps = again.build("comparisons")
+    assert [(s.manifest.ref, s.action) for s in steps] == [
+        ("responses@0.1.0", "reuse"),
+        ("comparisons@0.2.0", "build"),
+    ]
+    assert steps[-1].manifest.ledger[0].kept < store.manifest("comparisons@0.1.0").ledger[0].kept
+
+
+def test_from_must_name_something_upstream(fake_store: Store) -> None:
+    with pytest.raises(InputError, match="comparisons is made from responses, queries"):
+        run(fake_store, "0.3.0", None, comparisons="comparisons@0.1.0").build("comparisons")
+    with pytest.raises(InputError, match=r"no responses@9\.0\.0"):
+        run(fake_store, "0.3.0", None, responses="responses@9.0.0").build("comparisons")
+
+
+def test_a_plan_builds_nothing(tmp_path: Path) -> None:
+    steps = run(Store(tmp_path / "new"), engine=Unused()).plan("comparisons")
+    assert [(s.manifest.name, s.action) for s in steps] == [
+        (n, "build") for n in ("queries", "responses", "comparisons")
+    ]
+    assert not (tmp_path / "new").exists()
+
+
+def test_deleted_parents_are_not_made_again(fake_store: Store, tmp_path: Path) -> None:
+    shutil.copytree(fake_store.root, tmp_path / "build")
+    shutil.rmtree(tmp_path / "build" / "responses")
+    shutil.rmtree(tmp_path / "build" / "queries")
+    steps = run(Store(tmp_path / "build"), engine=Unused()).build("comparisons")
+    assert [(s.manifest.ref, s.action) for s in steps] == [("comparisons@0.1.0", "reuse")]
+
+
+def test_no_folder_of_this_machine_is_in_a_manifest_or_card(tmp_path: Path) -> None:
+    prompt = tmp_path / "mine.txt"
+    prompt.write_text("p\n\n-----\n\nHuman:  a\n\nAssistant:  b\n")
+    seeds = tmp_path / "seeds.txt"
+    seeds.write_text("### Instruction: Ask.\nWhy is the sky so blue today?\n")
+    base = presets.fake(presets.load("tiny"))
+    ladder = tuple(msgspec.structs.replace(r, prompt=str(prompt), shots=1) for r in base.responses.responders)
+    preset = msgspec.structs.replace(
+        base,
+        queries=msgspec.structs.replace(base.queries, seeds=str(seeds), target=10),
+        responses=msgspec.structs.replace(base.responses, responders=ladder),
+    )
+    command = pipeline.shown_command(
+        ["build", "comparisons", "--config", str(prompt), "--root", str(tmp_path)]
+    )
+    store = Store(tmp_path / "build")
+    for step in pipeline.Run(store, "0.1.0", preset, FakeEngine(), command=command).build("comparisons"):
+        for file in ("manifest.json", "README.md"):
+            assert str(tmp_path) not in (store.path(step.manifest.ref) / file).read_text("utf-8")
+
+
+def test_moving_the_prompt_file_changes_no_fingerprint_and_editing_it_does(tmp_path: Path) -> None:
+    def of(folder: str, text: str) -> str:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        prompt = tmp_path / folder / "mine.txt"
+        prompt.write_text(f"p\n\n-----\n\nHuman:  a\n\nAssistant:  {text}\n")
+        base = presets.fake(presets.load("tiny"))
+        ladder = tuple(
+            msgspec.structs.replace(r, prompt=str(prompt), shots=1) for r in base.responses.responders
+        )
+        preset = msgspec.structs.replace(
+            base, responses=msgspec.structs.replace(base.responses, responders=ladder)
+        )
+        return (
+            pipeline.Run(Store(tmp_path / "no"), "0.1.0", preset, FakeEngine())
+            .plan("responses")[-1]
+            .manifest.fingerprint
+        )
+
+    assert of("one", "b") == of("two", "b") != of("one", "c")
+
+
+def test_a_build_without_any_comparison_says_which_filter_took_all(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"no comparison is left .*too_short kept 0"):
+        run(Store(tmp_path), "0.1.0", None, "comparisons.min_chars=100000").build("comparisons")
+    assert not Store(tmp_path).has("comparisons@0.1.0")
+    assert Store(tmp_path).has("responses@0.1.0")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "match"),
+    [
+        ("queries.target=many", "Expected `int`"),
+        ("queries.nothing=1", r"unknown key queries\.nothing; known here: model"),
+        ("nothing.x=1", "unknown key nothing; known here: note, queries"),
+        ("queries.top_p=0", "> 0"),
+        ("comparisons.pairing=some", "Invalid enum value"),
+        ("target=3", r"write section\.key=value"),
+    ],
+)
+def test_bad_settings_name_the_key(assignment: str, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        presets.load("tiny", assignments=(assignment,))

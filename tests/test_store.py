@@ -1,0 +1,234 @@
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from almost_data import pipeline, presets, schema
+from almost_data.errors import InputError
+from almost_data.manifest import decode_manifest, encode_manifest
+from almost_data.store import Store, check_version, counts, digest, parse_ref, splits
+
+REFS = ["queries@0.1.0", "responses@0.1.0", "comparisons@0.1.0"]
+
+
+@pytest.fixture
+def copy(fake_store: Store, tmp_path: Path) -> Store:
+    shutil.copytree(fake_store.root, tmp_path / "build")
+    return Store(tmp_path / "build")
+
+
+@pytest.mark.parametrize(
+    "ref", ["x", "x@", "x@1", "x@1.0", "../x@1.0.0", "x@../1", "X@1.0.0", "x@1.0.0-", "x@01.0.0", "x@1.0.0\n"]
+)
+def test_bad_references_are_refused(ref: str) -> None:
+    with pytest.raises(InputError):
+        parse_ref(ref)
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "10.20.30", "1.0.0-beta-2"])
+def test_versions(version: str) -> None:
+    assert check_version(version) == version
+
+
+def test_versions_list_in_numeric_order(copy: Store) -> None:
+    for version in ("0.10.0", "0.9.0", "0.9.0-rc1"):
+        shutil.copytree(copy.path("queries@0.1.0"), copy.root / "queries" / version)
+        file = copy.root / "queries" / version / "manifest.json"
+        renamed = msgspec.structs.replace(decode_manifest(file.read_bytes(), ""), version=version)
+        file.write_bytes(encode_manifest(renamed))
+    found = [m.version for m in copy.list() if m.name == "queries"]
+    assert found == ["0.1.0", "0.9.0-rc1", "0.9.0", "0.10.0"]
+
+
+@pytest.mark.parametrize("ref", REFS)
+def test_what_was_published_verifies(fake_store: Store, ref: str) -> None:
+    assert fake_store.verify(ref) == []
+
+
+def test_files_are_parquet_for_the_hub(fake_store: Store) -> None:
+    file = fake_store.files("comparisons@0.1.0", "default", "train")[0]
+    assert file.name == "train-00000-of-00001.parquet"
+    column = pq.ParquetFile(file).metadata.row_group(0).column(0)
+    assert column.has_offset_index
+    assert pq.read_schema(file).equals(schema.arrow_schema(schema.TABLES["comparisons"]["default"]))
+
+
+def test_every_example_row_fits_its_schema() -> None:
+    for dataset, tables in schema.TABLES.items():
+        for config, table in tables.items():
+            frame = schema.frame(dataset, config, [table.example])
+            assert frame.to_arrow().cast(schema.arrow_schema(table)).num_rows == 1
+            assert set(table.key) <= set(table.names)
+
+
+def test_no_query_is_in_two_splits_and_children_inherit_them(fake_store: Store) -> None:
+    where: dict[str, set[str]] = {}
+    for ref in REFS:
+        for config in fake_store.configs(ref):
+            for split in ("train", "test"):
+                for query in fake_store.scan(ref, config, split).collect()["query_id"]:
+                    where.setdefault(query, set()).add(split)
+    assert {len(found) for found in where.values()} == {1}
+
+
+def test_test_split_is_five_percent() -> None:
+    rng = random.Random(0)
+    frame = pl.DataFrame({"query_id": [f"{rng.getrandbits(64):016x}" for _ in range(20_000)]})
+    assert len(splits(frame)["test"]) / len(frame) == pytest.approx(0.05, abs=0.005)
+
+
+def test_digest_ignores_row_order_and_sees_every_cell(fake_store: Store) -> None:
+    for ref in REFS:
+        name = ref.split("@")[0]
+        tables = {config: fake_store.scan(ref, config).collect() for config in fake_store.configs(ref)}
+        want = fake_store.manifest(ref).digest
+        assert (
+            digest(name, {c: t.sample(fraction=1, shuffle=True, seed=1) for c, t in tables.items()}) == want
+        )
+        assert digest(name, dict(reversed(tables.items()))) == want
+        for config, frame in tables.items():
+            table = schema.table(name, config)
+            for column in table.columns:
+                if column.name in ("query_id", *table.key):
+                    continue
+                other = schema.frame(name, config, [table.example])[column.name]
+                changed = frame.with_columns(pl.concat([other, frame[column.name][1:]]))
+                if not changed.equals(frame):
+                    assert digest(name, tables | {config: changed}) != want, (config, column.name)
+
+
+def test_digest_tells_null_from_empty_and_where_text_is_cut() -> None:
+    def of(*texts: str | None) -> str:
+        rows = [
+            {
+                "query_id": "00",
+                "query": text,
+                "source": "mined",
+                "candidate": i,
+                "reason": "x",
+                "nearest": None,
+                "score": 0,
+            }
+            for i, text in enumerate(texts)
+        ]
+        return digest("queries", {"rejected": schema.frame("queries", "rejected", rows)})
+
+    assert len({of(""), of(None), of("ab", "c"), of("a", "bc"), of("abc", "")}) == 5
+
+
+@pytest.mark.parametrize(
+    "harm", ["row", "card", "count", "extra", "ledger", "config", "gone", "garbage", "plot"]
+)
+def test_verify_names_every_kind_of_damage(copy: Store, harm: str) -> None:
+    ref = "comparisons@0.1.0"
+    folder = copy.path(ref)
+    file = copy.files(ref, "default", "train")[0]
+    manifest = copy.manifest(ref)
+    expected = {
+        "row": "digest",
+        "card": "README.md",
+        "count": "counts",
+        "extra": "not in the manifest",
+        "plot": "plots/",
+    }
+    expected |= {"ledger": "ledger", "config": "fingerprint", "gone": "counts", "garbage": "cannot be read"}
+    match harm:
+        case "row":
+            table = pq.read_table(file)
+            pq.write_table(table.take([0, *range(len(table) - 1)]), file)
+        case "card":
+            (folder / "README.md").write_text((folder / "README.md").read_text().replace("default", "other"))
+        case "count":
+            pq.write_table(pq.read_table(file).slice(1), file)
+        case "extra":
+            shutil.copytree(folder / "data" / "default", folder / "data" / "more")
+        case "plot":
+            next((folder / "plots").glob("*.png")).unlink()
+        case "ledger":
+            first = msgspec.structs.replace(manifest.ledger[0], kept=0)
+            changed = msgspec.structs.replace(manifest, ledger=[first, *manifest.ledger[1:]])
+            (folder / "manifest.json").write_bytes(encode_manifest(changed))
+        case "config":
+            changed = msgspec.structs.replace(manifest, config=manifest.config | {"settings": {}})
+            (folder / "manifest.json").write_bytes(encode_manifest(changed))
+        case "gone":
+            file.unlink()
+        case "garbage":
+            file.write_bytes(b"PAR1 nothing PAR1")
+    found = copy.verify(ref)
+    assert any(expected[harm] in line for line in found), found
+
+
+def test_a_copied_folder_is_not_another_version(copy: Store) -> None:
+    shutil.copytree(copy.path("queries@0.1.0"), copy.root / "queries" / "0.2.0")
+    with pytest.raises(InputError, match=r"says it is queries@0\.1\.0"):
+        copy.manifest("queries@0.2.0")
+
+
+def test_counts_of_responses_default_are_the_sum(fake_store: Store) -> None:
+    tables = {
+        c: fake_store.scan("responses@0.1.0", c).collect() for c in fake_store.configs("responses@0.1.0")
+    }
+    by_config = counts("responses", tables)
+    assert next(iter(by_config)) == "default"
+    total = sum(by_config["default"].values())
+    assert total == sum(len(t) for c, t in tables.items() if c not in schema.RESERVED)
+    assert fake_store.scan("responses@0.1.0").collect().height == total
+
+
+def test_a_second_build_is_told_so(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.lock("queries@1.0.0"), pytest.raises(InputError, match="being built by another process"):
+        with Store(tmp_path).lock("queries@1.0.0"):
+            pass
+
+
+def test_a_failed_write_leaves_nothing(
+    tmp_path: Path, fake_preset: presets.Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("almost_data.store.encode_manifest", full)
+    with pytest.raises(OSError, match="No space"):
+        pipeline.Run(Store(tmp_path), "0.1.0", fake_preset, pipeline.load_engine("fake")).build("queries")
+    assert not (tmp_path / "queries").exists()
+    assert list((tmp_path / ".staging").iterdir()) == []
+
+
+def test_kill_9_at_any_moment_leaves_no_half_artifact(tmp_path: Path) -> None:
+    """Twelve builds killed at random moments, then one that ends: everything that is there verifies."""
+    command = [
+        sys.executable,
+        "-m",
+        "almost_data",
+        "build",
+        "comparisons",
+        "--engine",
+        "fake",
+        "--limit",
+        "10",
+    ]
+    rng = random.Random(3)
+    store = Store(tmp_path)
+    for _ in range(12):
+        process = subprocess.Popen(
+            [*command, "--root", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(rng.uniform(0.3, 2.0))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert all(store.verify(m.ref) == [] for m in store.list())
+    subprocess.run([*command, "--root", str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
+    clean = tmp_path / "clean"
+    subprocess.run([*command, "--root", str(clean)], check=True, stdout=subprocess.DEVNULL)
+    assert store.manifest("comparisons@0.1.0").digest == Store(clean).manifest("comparisons@0.1.0").digest
