@@ -30,17 +30,17 @@ _LAZY = {
 
 __all__ = [
     "Generator",
-    "import_queries",
-    "import_responses",
     "InputError",
     "Manifest",
     "Model",
-    "prepare",
     "Reply",
     "Request",
     "Run",
     "Sampling",
     "Store",
+    "import_queries",
+    "import_responses",
+    "prepare",
 ]
 
 

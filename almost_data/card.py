@@ -6,6 +6,7 @@ filter below has already made it inert (`cell`, `code`, `fenced`), and a variabl
 
 import importlib
 import re
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import yaml
 
 from . import plots, schema
 from .errors import InputError
-from .manifest import Manifest, canonical_json
+from .manifest import Manifest, Parent, canonical_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,11 +30,9 @@ TAGS = {
     "comparisons": ["preference", "rlhf", "dpo", "reward-model"],
 }
 _FRONT = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(\r?\n|\Z)", re.DOTALL | re.MULTILINE)
-# Controls that a terminal obeys, and those that make text run backwards.
-_CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-_LITERAL = re.compile(r"(`[^`]+`|\S*(?:://|www\.|@)\S*)", re.IGNORECASE)
+# What a terminal obeys, and what makes text run backwards.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_LITERAL = re.compile(r"(`[^`|]+`|[^\s|]{0,200}(?:://|www\.|@)[^\s|]*)", re.IGNORECASE)
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;", "\\": "&#92;"}
 
 
@@ -47,17 +46,18 @@ def render(
     Raises jinja2.UndefinedError where a template names what has no value.
     """
     import jinja2
+    from markupsafe import Markup
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDERS),
         undefined=jinja2.StrictUndefined,
         autoescape=True,
-        finalize=lambda value: value if hasattr(value, "__html__") else prose(str(value)),
+        finalize=lambda value: value.strip() if isinstance(value, Markup) else prose(str(value)),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {f.__name__: f for f in (cell, code, fenced, n, pct, prose)}
+    environment.filters |= {f.__name__: f for f in (as_text, cell, code, fenced, n, pct, plain, prose)}
 
     def rows(config: str, count: int) -> list[dict[str, Any]]:
         """The rows of a config with the lowest keys: hashes of text, so neither best nor worst."""
@@ -70,9 +70,7 @@ def render(
     page = environment.get_template(f"{manifest.name}.md.jinja").render(
         manifest=manifest,
         settings=manifest.config["settings"],
-        notes=manifest.diagnostics["notes"],
         diagnostics=manifest.diagnostics,
-        environment=manifest.environment,
         tables={c: schema.table(manifest.name, c) for c in schema.TABLES[manifest.name]},
         missing=_missing(manifest, ladder := _ladder(manifest, ancestors)),
         figures=figures,
@@ -88,21 +86,19 @@ def render(
 
 
 def viewer(manifest: Manifest) -> dict[str, Any]:
-    """The YAML keys by which `datasets` and the Hub's viewer read the files; true to them, or nothing loads."""
+    """The YAML keys by which `datasets` and the Hub's viewer find and read the files."""
     configs, info = [], []
     for config, by_split in manifest.counts.items():
         files = [{"split": split, "path": _globs(manifest, config, split)} for split in by_split]
         default = {"default": True} if config == "default" else {}
         configs.append({"config_name": config, **default, "data_files": files})
-        # Without num_bytes `datasets` ignores the splits; 0 is its own "unknown", and num_examples is verified.
+        # `datasets` ignores splits without num_bytes, 0 is its own "unknown"; it verifies num_examples.
         splits = [{"name": split, "num_bytes": 0, "num_examples": rows} for split, rows in by_split.items()]
         features = schema.features(schema.table(manifest.name, config))
         info.append({"config_name": config, "features": features, "splits": splits})
     # A copy without shared parts: YAML would write those as anchors, which `datasets` cannot read.
-    copy: dict[str, Any] = msgspec.json.decode(
-        msgspec.json.encode({"configs": configs, "dataset_info": info})
-    )
-    return copy
+    shared = {"configs": configs, "dataset_info": info}
+    return msgspec.json.decode(msgspec.json.encode(shared), type=dict[str, Any])
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -152,7 +148,7 @@ def _missing(manifest: Manifest, ladder: list[dict[str, Any]]) -> list[dict[str,
     """Configs and splits that have no row, so that no file was written."""
     expected = list(schema.TABLES[manifest.name])
     if manifest.name == "responses":
-        expected += [row["responder"] for row in ladder]
+        expected += [row["name"] for row in ladder]
     absent: list[dict[str, Any]] = [
         {"config": c, "split": None} for c in expected if c not in manifest.counts
     ]
@@ -162,32 +158,19 @@ def _missing(manifest: Manifest, ladder: list[dict[str, Any]]) -> list[dict[str,
 
 
 def _ladder(manifest: Manifest, ancestors: list[Manifest]) -> list[dict[str, Any]]:
-    """Responders, best first, then probes (rank None). What is not known of imported ones is None."""
+    """Responders, best first, then probes (rank None). Of imported ones only the names are known."""
     if manifest.name == "queries":
         return []
     source = next((m for m in (manifest, *ancestors) if m.builder.name == "responses"), None)
     if source is None:
-        named = (
-            [row["responder"] for row in manifest.diagnostics["responders"]]
-            if manifest.name == "comparisons"
-            else manifest.config["settings"]["ladder"]
-        )
-        unknown = dict.fromkeys(("model", "revision", "prompt", "shots", "max_new_tokens", "paper_tokens"))
-        return [{"responder": name, "rank": rank, **unknown} for rank, name in enumerate(named)]
+        given = manifest.config["settings"].get("ladder")
+        names = given or [one["responder"] for one in manifest.diagnostics["responders"]]
+        return [{"name": name, "rank": rank, "id": None} for rank, name in enumerate(names)]
     settings, models = source.config["settings"], source.config["models"]
     paper = _builder("responses").PAPER_TOKENS
     ranked = [*enumerate(settings["responders"]), *((None, probe) for probe in settings["probes"])]
     return [
-        {
-            "responder": one["name"],
-            "rank": rank,
-            "model": models[one["model"]]["id"],
-            "revision": models[one["model"]]["revision"],
-            "prompt": one["prompt"],
-            "shots": one["shots"],
-            "max_new_tokens": one["max_new_tokens"] or paper.get(one["prompt"]),
-            "paper_tokens": paper.get(one["prompt"]),
-        }
+        one | models[one["model"]] | {"rank": rank, "paper_tokens": paper.get(one["prompt"])}
         for rank, one in ranked
     ]
 
@@ -198,7 +181,7 @@ def _builder(name: str) -> Any:
 
 
 def _deviations(manifest: Manifest) -> list[dict[str, Any]]:
-    """Settings that differ from the builder's defaults, which are the paper's. The ladder has its own table."""
+    """Settings that differ from the builder's defaults, the paper's. The ladder has a table of its own."""
     if manifest.is_import:
         return []
     found = []
@@ -211,18 +194,16 @@ def _deviations(manifest: Manifest) -> list[dict[str, Any]]:
     return found
 
 
-def _lineage(line: list[Manifest]) -> list[dict[str, str]]:
-    """This artifact and everything that it was made from, known by name even where it is not in the store."""
-    found = {line[0].ref: {"of": "", "digest": line[0].digest, "fingerprint": line[0].fingerprint}}
-    for one in line:
-        for parent in one.parents:
-            record = {"of": one.ref, "digest": parent.digest, "fingerprint": parent.fingerprint}
-            found.setdefault(parent.ref, record)
-    return [{"ref": ref, **record} for ref, record in found.items()]
+def _lineage(line: list[Manifest]) -> list[dict[str, Any]]:
+    """This artifact, then what it was made from. `made_from` is None where its manifest is not here."""
+    made_from = {one.ref: [parent.ref for parent in one.parents] for one in line}
+    first = Parent(line[0].ref, line[0].digest, line[0].fingerprint)
+    found = {parent.ref: parent for parent in [first, *(parent for one in line for parent in one.parents)]}
+    return [msgspec.structs.asdict(one) | {"made_from": made_from.get(ref)} for ref, one in found.items()]
 
 
 def prose(text: str) -> "Markup":
-    """Text as one paragraph of plain words: no markup of its own but balanced backticks; addresses as code."""
+    """Text as one paragraph of plain words, without markup but pairs of backticks; addresses become code."""
     pieces = _LITERAL.split(" ".join(_clean(text).split()))
     for place, piece in enumerate(pieces):
         if place % 2:
@@ -231,13 +212,12 @@ def prose(text: str) -> "Markup":
             plain = "".join(_ENTITIES.get(c, c) for c in piece)
             pieces[place] = re.sub(r"([*_~`\[\]])", r"\\\1", plain)
     # What would begin a heading, a list or a rule.
-    return _markup(re.sub(r"^(\d*)([-+#=.)])", r"\1\\\2", "".join(pieces)))
+    return _markup(re.sub(r"^(\d*)([-+#=]+|[.)])(?=\s|$)", r"\1\\\2", "".join(pieces)))
 
 
 def code(value: object) -> "Markup":
-    """A value as code in running text, on one line; None and the empty text as words."""
-    text = value if isinstance(value, str) else "null" if value is None else canonical_json(value).decode()
-    text = " ".join(_clean(text).split())
+    """A value as code in running text, on one line; data as JSON, the empty text as a word."""
+    text = " ".join(_clean(as_text(value)).split())
     ticks = "`" * (_run(text) + 1)
     pad = " " if "`" in text else ""
     return _markup(f"{ticks}{pad}{text}{pad}{ticks}" if text else "*empty*")
@@ -245,17 +225,19 @@ def code(value: object) -> "Markup":
 
 def cell(value: object, most: int = 80) -> "Markup":
     """A value as code in a table: cut at `most` characters, its pipes kept from ending the cell."""
-    text = value if isinstance(value, str) else "null" if value is None else canonical_json(value).decode()
-    short = text if len(text) <= most else text[: most - 3] + "..."
+    text = as_text(value)
+    short = code(text if len(text) <= most else text[: most - 3] + "...")
     # Renderers disagree about a pipe after a backslash, so that one is replaced by its broken sister.
-    return _markup(re.sub(r"(\\*)\|", lambda m: f"{m[1]}¦" if m[1] else r"\|", code(short)))
+    return _markup(re.sub(r"(\\*)\|", lambda m: f"{m[1]}¦" if m[1] else r"\|", short))
 
 
-def fenced(text: str, most: int = 1500) -> "Markup":
-    """Text as a block, as it is, in a fence longer than any inside; cut at `most` characters."""
-    shown = _clean(text[:most])
-    if len(text) > most:
-        shown += f"\n[... {len(text) - most:,} more characters]"
+def fenced(text: str, most: int = 1500, wrap: int | None = None) -> "Markup":
+    """Text as a block in a fence longer than any inside, cut at `most` characters, its lines at `wrap`."""
+    shown = _clean(text[:most]) + (
+        f"\n[... {len(text) - most:,} more characters]" if len(text) > most else ""
+    )
+    if wrap:
+        shown = "\n".join(textwrap.fill(line, wrap) for line in shown.split("\n"))
     fence = "`" * max(3, _run(shown) + 1)
     return _markup(f"{fence}text\n{shown}\n{fence}")
 
@@ -270,6 +252,17 @@ def n(value: float | None) -> "Markup":
 def pct(value: float | None) -> "Markup":
     """A share as percent: `72.7%`; n/a for None."""
     return _markup("n/a" if value is None else f"{value:.1%}")
+
+
+def plain(name: str) -> "Markup":
+    """A name of nothing but letters, digits and `@ . _ / -`, as it is. Raises ValueError for any other."""
+    if not re.fullmatch(r"[A-Za-z0-9@._/-]+", name):
+        raise ValueError(f"{name!r} cannot stand in a card as it is")
+    return _markup(name)
+
+
+def as_text(value: object) -> str:
+    return value if isinstance(value, str) else canonical_json(value).decode()
 
 
 def _clean(text: str) -> str:

@@ -13,6 +13,10 @@ import polars as pl
 from .manifest import Count, Entry, Unit
 
 
+DONT_KNOW = ["don't know", "don\u2019t know", "do not know"]
+TURN_MARKERS = ["Human:", "<Image>"]
+
+
 @dataclass(frozen=True)
 class Filter:
     """`drop` is true where a row is dropped, with `name` as its reason."""
@@ -67,32 +71,32 @@ def response_checks(min_chars: int = 50) -> list[Filter]:
         check(
             "ends_open",
             "A response that ends in a question mark or a colon asks back or stops before its point.",
-            text.str.contains(r"[?:]$"),
+            text.str.ends_with("?") | text.str.ends_with(":"),
             ends=["?", ":"],
         ),
         check(
             "starts_well",
             'A response that starts with "well", in any case, tends to ramble or evade.',
-            text.str.to_lowercase().str.starts_with("well"),
+            text.str.head(4).str.to_lowercase() == "well",
             start="well",
         ),
         check(
             "unfinished",
             "A response whose last character is neither a full stop nor an exclamation mark was cut off.",
-            ~text.str.contains(r"[.!]$"),
+            ~(text.str.ends_with(".") | text.str.ends_with("!")),
             ends=[".", "!"],
         ),
         check(
             "dont_know",
             'A response that says "don\'t know" or "do not know", in any case, does not answer.',
-            text.str.contains(r"(?i)don['\u2019]t know|do not know"),
-            phrases=["don't know", "do not know"],
+            text.str.contains_any(DONT_KNOW, ascii_case_insensitive=True),
+            phrases=DONT_KNOW,
         ),
         check(
             "turn_marker",
             "A response with `Human:` or `<Image>` in it, in any case, runs into another turn or document.",
-            text.str.contains(r"(?i)human:|<image>"),
-            markers=["Human:", "<Image>"],
+            text.str.contains_any(TURN_MARKERS, ascii_case_insensitive=True),
+            markers=TURN_MARKERS,
         ),
     ]
 

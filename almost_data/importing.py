@@ -109,6 +109,7 @@ def import_responses(
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in ladder}
     rejected: list[dict[str, Any]] = []
     seen: set[str] = set()
+    row: dict[str, Any]
     for number, responder, text in _cells(source, ladder, long):
         prompt = _text(source, number, "prompt").strip()
         query_id = text_id(prompt)

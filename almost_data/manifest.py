@@ -64,7 +64,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str
     builder: Builder
     config: dict[str, Any]
-    """Effective settings, resolved models, prompts, file hashes: all that is fingerprinted but the parents."""
+    """Effective settings, resolved models, prompts, file hashes: what is fingerprinted, but the parents."""
     fingerprint: str
     digest: str
     parents: list[Parent]

@@ -1,4 +1,4 @@
-"""ROUGE-L against everything known, decided exactly as `rouge-score` would, by rapidfuzz's bit-parallel LCS."""
+"""ROUGE-L against everything known, as `rouge-score` has it, by rapidfuzz's bit-parallel LCS."""
 
 import re
 
@@ -30,7 +30,7 @@ class Novelty:
         self._lengths.append(len(encoded))
 
     def nearest(self, text: str) -> tuple[str | None, float]:
-        """The most similar known text (the earliest of equals) and its score; (None, 0.0) if none shares a token."""
+        """The most similar known text (the earliest of equals) and its score, or (None, 0.0)."""
         encoded = self._encode(text)
         if not encoded or not self.texts:
             return None, 0.0

@@ -1,4 +1,4 @@
-"""From a wish (`comparisons@0.1.0`) to artifacts: what is missing is built, upstream first, then published."""
+"""From a wish (`comparisons@0.1.0`) to artifacts: what is missing is built, upstream first."""
 
 import datetime
 import importlib.metadata
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from . import card, plots, presets, store
-from .builders import Built, BuilderSpec, Progress, comparisons, queries, responses, silent
+from .builders import BuilderSpec, Built, Progress, comparisons, queries, responses, silent
 from .errors import InputError
 from .generation import Generator
 from .manifest import Builder, Manifest, Parent, changes, fingerprint, recipe
@@ -92,7 +92,7 @@ class Run:
         return made
 
     def _is_orphan(self, there: Manifest, spec: BuilderSpec) -> bool:
-        """Whether an artifact is of this recipe and its parents were deleted: no reason to make them again."""
+        """Whether it is of this recipe and its parents were deleted: no reason to make them again."""
         here = [self.store.has(parent.ref) for parent in there.parents]
         config = self._draft(spec, []).config
         return not all(here) and fingerprint(there.builder, config, there.parents) == there.fingerprint
@@ -165,7 +165,7 @@ def draft(
 ) -> Manifest:
     """A manifest without rows. File paths in `config` are cut to names: a machine's folders are no recipe."""
     parents = [Parent(m.ref, m.digest, m.fingerprint) for m in above]
-    config = portable(config)
+    config = portable(msgspec.json.decode(msgspec.json.encode(config)))  # as it comes back from the file
     return Manifest(
         kind="dataset",
         name=name,

@@ -120,7 +120,7 @@ def _comparisons(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> _Figu
         ax.set_title("Length of chosen and rejected responses (dashed: medians)")
         yield "lengths", figure
     names, grid = pair_matrix(manifest)
-    if any(count for row in grid for count in row):
+    if len(names) > 2 and any(count for row in grid for count in row):
         yield "pairs", _heat_map(names, grid)
     units = [unit for unit in ("response", "pair") if any(entry.unit == unit for entry in manifest.ledger)]
     if units:
@@ -185,11 +185,11 @@ def _bars(ax: "Axes", names: list[str], numbers: list[int], texts: list[str], fi
 
 
 def _lengths(ax: "Axes", series: "dict[str, pl.Series]", what: str, rows: str) -> None:
-    """Histograms over the same bins; the longest 0.5% are counted in the label, so they cannot squeeze it."""
+    """Histograms over the same bins. The few longest are counted in the label, so they cannot squeeze it."""
     import numpy as np
 
     every = np.concatenate([lengths.to_numpy() for lengths in series.values()])
-    top = max(1, int(np.ceil(np.quantile(every, 0.995))))
+    top = max(1, int(np.ceil(min(np.quantile(every, 0.995), 3 * np.quantile(every, 0.9)))))
     bins = min(BINS, max(8, round(2 * len(every) ** 0.5)))
     width = max(1, -(-top // bins))
     edges = np.arange(0, top + 2 * width, width)
@@ -200,7 +200,7 @@ def _lengths(ax: "Axes", series: "dict[str, pl.Series]", what: str, rows: str) -
         ax.axvline(float(np.median(lengths.to_numpy())), color=colour, linestyle="--", linewidth=1.6)
     beyond = int((every > edges[-1]).sum())
     ax.set_xlabel(f"characters in a {what}" + (f" ({beyond:,} longer ones not shown)" if beyond else ""))
-    ax.set_ylabel(f"{rows} per {width} character{'s' if width > 1 else ''}")
+    ax.set_ylabel(f"{rows} per {width:,} character{'s' if width > 1 else ''}")
     ax.set_xlim(0, edges[-1])
     _thousands(ax, "x")
     _thousands(ax, "y")

@@ -1,8 +1,8 @@
 """The ladder is the label: which pairs of a query's surviving responses become comparisons.
 
-Input is one row per surviving response, output one row per ordered pair of a query's survivors,
-with the reason why it is dropped, null where it is kept (paper 2.1). The pair rule `first` is the
-released code's, `all` the paper's text.
+The pair rule `first` is the released code's, `all` the paper's text (2.1). Survivors come sorted by
+query and rank, so the partners of a row are the rows below it: pairs are made by shifting columns,
+without a join.
 """
 
 from typing import Literal
@@ -43,39 +43,44 @@ ALREADY_CHOSEN = Filter(
     "pair",
     "A responder is chosen at most once a query, against the first lower-ranked partner that passes.",
     "released code",
-    pl.col("rejected_rank") > pl.col("first_partner"),
+    pl.col("step") > pl.col("first_step"),
     {"pairing": "first"},
 )
 
 
-def all_pairs(survivors: pl.LazyFrame) -> pl.LazyFrame:
-    """Every ordered pair of a query's survivors, higher-ranked one first.
+def rank_pairs(survivors: pl.DataFrame, rule: Filter | None, pairing: Pairing) -> pl.DataFrame:
+    """Every ordered pair of a query's survivors, with the reason why it is dropped, null where kept.
 
-    `survivors`: query_id, reply_id, responder, rank, length, n, total, squares. Adds nothing but
-    prefixes: chosen_*, rejected_*.
-    """
-    side = ["query_id", "reply_id", "responder", "rank", "length"]
-    chosen = survivors.rename({c: f"chosen_{c}" for c in side[1:]})
-    rejected = survivors.select("query_id", *[pl.col(c).alias(f"rejected_{c}") for c in side[1:]])
-    return chosen.join(rejected, on="query_id").filter(pl.col("chosen_rank") < pl.col("rejected_rank"))
-
-
-def rank_pairs(pairs: pl.LazyFrame, rule: Filter | None, pairing: Pairing) -> pl.LazyFrame:
-    """`pairs` with a `reason` column: null, the length rule's name, or `already_chosen`.
+    `survivors`: query (a number), row, rank, length, n, total, squares, sorted by query and rank.
+    Returns query, chosen_row, chosen_rank, chosen_length, rejected_row, rejected_rank,
+    rejected_length, reason, sorted by query and ranks.
 
     Walking a query's pairs in ladder order, a responder that has been chosen is passed over before
     its pair is tested: so what `already_chosen` dropped comes off first.
     """
+    side = ("row", "rank", "length")
+    chosen = survivors.rename({name: f"chosen_{name}" for name in side})
+    below = survivors.select(
+        pl.col("query").alias("same"), *[pl.col(name).alias(f"rejected_{name}") for name in side]
+    )
+    most = int(survivors.select(pl.col("query").rle().struct.field("len").max()).item() or 1)
+    steps = [
+        chosen.head(-step)
+        .hstack(below.slice(step))
+        .filter(pl.col("query") == pl.col("same"))
+        .with_columns(step=pl.lit(step, pl.UInt8))
+        for step in range(1, max(most, 2))
+    ]
     fails = rule.drop if rule else pl.lit(False)
-    reason = pl.when(fails).then(pl.lit(rule.name)) if rule else pl.lit(None, dtype=pl.String)
-    if pairing == "all":
-        return pairs.with_columns(reason=reason)
-    partner = pl.when(~fails).then(pl.col("rejected_rank"))
-    first = partner.min().over("query_id", "chosen_rank")
-    # Null first_partner: nobody passed, so the responder never was chosen.
-    chosen_before = ALREADY_CHOSEN.drop.fill_null(False)
+    reason = pl.when("fails").then(pl.lit(rule.name)) if rule else pl.lit(None, pl.String)
+    if pairing == "first":
+        # No first_step: nobody passed, so the responder never was chosen.
+        before = ALREADY_CHOSEN.drop.fill_null(False)
+        reason = pl.when(before).then(pl.lit(ALREADY_CHOSEN.name)).otherwise(reason)
     return (
-        pairs.with_columns(first_partner=first)
-        .with_columns(reason=pl.when(chosen_before).then(pl.lit(ALREADY_CHOSEN.name)).otherwise(reason))
-        .drop("first_partner")
+        pl.concat(steps)
+        .with_columns(fails=fails)
+        .with_columns(first_step=pl.when(~pl.col("fails")).then("step").min().over("chosen_row"))
+        .select("query", *[f"{who}_{name}" for who in ("chosen", "rejected") for name in side], reason=reason)
+        .sort("query", "chosen_rank", "rejected_rank")
     )

@@ -51,7 +51,7 @@ class Bars:
         self._started: dict[str, float] = {}
         self._printed = 0.0
 
-    def __enter__(self) -> "Bars":
+    def __enter__(self) -> Bars:
         if console.is_terminal:
             self._bars.start()
         return self
@@ -96,8 +96,8 @@ def summary(store: Store, steps: list[Step]) -> None:
         column.justify = "right"
     for step in steps:
         funnel.add_row(Text(step.manifest.ref, style="bold"), style=None)
-        for line in _folded(step.manifest.ledger):
-            funnel.add_row(*line)
+        for cells in _folded(step.manifest.ledger):
+            funnel.add_row(*cells)
     console.print()
     console.print(funnel)
     if last.name == "comparisons":
@@ -180,7 +180,7 @@ def _next(store: Store, last: Manifest) -> list[str]:
 
 def listing(store: Store) -> None:
     """Every artifact, a line each."""
-    found = store.list()
+    found = store.manifests()
     if not found:
         console.print(f"nothing under {store.root}; start with: python -m almost_data build comparisons")
         return

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import schema
 from .errors import InputError
@@ -72,7 +72,7 @@ class Store:
         file = self.path(ref) / "manifest.json"
         if not file.is_file():
             name = ref.partition("@")[0]
-            others = ", ".join(m.ref for m in self.list() if m.name == name) or "none"
+            others = ", ".join(m.ref for m in self.manifests() if m.name == name) or "none"
             raise InputError(f"no {ref} under {self.root} (of that name: {others}); build it, or see `list`")
         manifest = decode_manifest(file.read_bytes(), str(file))
         if manifest.ref != ref:
@@ -81,7 +81,7 @@ class Store:
             )
         return manifest
 
-    def list(self) -> "list[Manifest]":
+    def manifests(self) -> list[Manifest]:
         """Every artifact, by name and then version number."""
         found = [
             decode_manifest(file.read_bytes(), str(file))
@@ -90,12 +90,12 @@ class Store:
         ]
         return sorted(found, key=lambda m: (m.name, _version_key(m.version)))
 
-    def configs(self, ref: str) -> "list[str]":
+    def configs(self, ref: str) -> list[str]:
         """The stored configs. `default` of responses is a view over the others, stored nowhere."""
         manifest = self.manifest(ref)
         return [c for c in manifest.counts if not (manifest.name == "responses" and c == "default")]
 
-    def files(self, ref: str, config: str, split: str | None = None) -> "list[Path]":
+    def files(self, ref: str, config: str, split: str | None = None) -> list[Path]:
         """The Parquet files of a config, in order; of all responders for `default` of responses."""
         data = self.path(ref) / "data"
         configs = [config]
@@ -113,7 +113,7 @@ class Store:
             return pl.LazyFrame(schema=schema.polars_schema(table))
         return pl.scan_parquet(files)
 
-    def ancestors(self, manifest: Manifest) -> "list[Manifest]":
+    def ancestors(self, manifest: Manifest) -> list[Manifest]:
         """The manifests of everything it was made from that is here, nearest first."""
         found: list[Manifest] = []
         for parent in manifest.parents:
@@ -164,7 +164,7 @@ class Store:
             shutil.rmtree(staging, ignore_errors=True)
         return place
 
-    def verify(self, ref: str) -> "list[str]":
+    def verify(self, ref: str) -> list[str]:
         """Every disagreement between manifest, card and files, one sentence each; none is good."""
         manifest = self.manifest(ref)
         wrong = []
@@ -192,7 +192,7 @@ class Store:
                 wrong.append(f"parents: {parent.ref} here has another digest than the one built from")
         return wrong
 
-    def _read(self, ref: str, config: str, counts: dict[str, int], wrong: "list[str]") -> "pl.DataFrame":
+    def _read(self, ref: str, config: str, counts: dict[str, int], wrong: list[str]) -> "pl.DataFrame":
         import polars as pl
         import pyarrow.parquet as pq
 
@@ -214,7 +214,7 @@ class Store:
         ]
         return pl.read_parquet(self.files(ref, config))
 
-    def _verify_card(self, ref: str, manifest: Manifest) -> "list[str]":
+    def _verify_card(self, ref: str, manifest: Manifest) -> list[str]:
         from . import card
 
         file = self.path(ref) / "README.md"

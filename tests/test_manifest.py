@@ -59,7 +59,7 @@ def test_fingerprint_depends_on_builder_config_and_parents() -> None:
 @given(JSON, JSON)
 def test_changes_is_empty_exactly_for_equal_values(old: object, new: object) -> None:
     assert (changes(old, new) == []) == (
-        old == new and canonical_json(old) == canonical_json(new) or old == new
+        (old == new and canonical_json(old) == canonical_json(new)) or old == new
     )
 
 
@@ -86,7 +86,8 @@ def test_manifest_has_the_promised_keys_and_survives_a_round_trip(fake_store: St
     assert (
         list(msgspec.json.decode(data))
         == (
-            "kind name version builder config fingerprint digest parents ledger counts diagnostics environment created"
+            "kind name version builder config fingerprint digest parents ledger counts diagnostics"
+            " environment created"
         ).split()
     )
     assert encode_manifest(decode_manifest(data, "here")) == data

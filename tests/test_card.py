@@ -1,0 +1,359 @@
+"""A card renders for every dataset, says what the manifest says, and nothing hostile in it becomes markup."""
+
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import datasets
+import jinja2
+import msgspec
+import polars as pl
+import pytest
+from markdown_it import MarkdownIt
+
+from almost_data import card, importing, pipeline, plots, presets, schema
+from almost_data.errors import InputError
+from almost_data.generation.fake import FakeEngine
+from almost_data.manifest import Count, Entry, Manifest
+from almost_data.store import Store
+
+NAMES = ("queries", "responses", "comparisons")
+NASTY = (
+    "</code></details><img src=x onerror=alert(1)>",
+    "</pre><script>alert(1)</script>",
+    "```\n# Not a heading\n```",
+    "`````",
+    "| a | b |\n|---|---|\n| c \\| d \\\\| e |",
+    "---\nlicense: stolen\n---",
+    "{{ 7*7 }} {% raw %} {# no #}",
+    "![x](http://e.example/x.png) [y](javascript:alert(1)) <http://e.example>",
+    "[ref]: http://e.example\n\n[ref]",
+    "# heading\n\n- list\n\n1. one\n\n===\n\n> quote",
+    "<!-- comment",
+    "&lt;img src=x&gt; &#60;img&#62;",
+    "www.e.example http://e.example me@e.example @someone",
+    "*a* **b** _c_ ~~d~~ `e` $f$ \\( g \\)",
+    "\u202egnp.exe\u202c \u2066x\x1b[31mred\x00",
+    "trailing backslash \\",
+    "``odd ` ticks``",
+    "long " * 4000,
+)
+Rendered = tuple[Manifest, dict[str, pl.DataFrame], list[str], list[Manifest]]
+
+
+@pytest.fixture(scope="session")
+def store(fake_store: Store) -> Store:
+    return fake_store
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Hostile queries and responses from files with a hostile name, and comparisons made from them."""
+    found = Store(tmp_path_factory.mktemp("imported"))
+    folder = tmp_path_factory.mktemp("files")
+    queries = folder / "a`|<img src=x>.jsonl"
+    queries.write_text("".join(json.dumps({"query": text}) + "\n" for text in (*NASTY, *NASTY[:2])), "utf-8")
+    importing.import_queries(found, str(queries), "0.1.0")
+    responses = folder / "![b](http:).jsonl"
+    rows = [{"prompt": p, "good": f"{p} {'long ' * 20}!", "bad": f"{'x' * 60} {p}."} for p in NASTY]
+    responses.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]), "utf-8")
+    importing.import_responses(found, str(responses), ["good", "bad"], "0.1.0")
+    run = pipeline.Run(found, "0.1.0", presets.fake(presets.load("tiny")), FakeEngine())
+    run.build("comparisons")
+    return found
+
+
+def inputs(store: Store, name: str) -> Rendered:
+    ref = f"{name}@0.1.0"
+    manifest = store.manifest(ref)
+    tables = {config: store.scan(ref, config).collect() for config in store.configs(ref)}
+    figures = sorted(f"plots/{file.name}" for file in (store.path(ref) / "plots").glob("*.png"))
+    return manifest, tables, figures, store.ancestors(manifest)
+
+
+def text_of(store: Store, name: str) -> str:
+    return (store.path(f"{name}@0.1.0") / "README.md").read_text("utf-8")
+
+
+class Page(HTMLParser):
+    """What a browser sees: tags with their attributes, and tables as rows of cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: list[list[list[str]]] = []
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.text = ""
+        body = text.split("\n---\n", 1)[1]
+        # "linkify" is left out: it is not installed, and addresses stand in code, where it would not look.
+        self.feed(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(body))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.open and self.open[-1] in ("h1", "h2", "h3"):
+            self.headings.append(data)
+        if "td" in self.open or "th" in self.open:
+            self.tables[-1][-1][-1] += data
+
+    def table(self, head: str) -> list[list[str]]:
+        return next(table for table in self.tables if table[0][0] == head)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_card_stands_on_its_own_manifest(store: Store, name: str) -> None:
+    text = text_of(store, name)
+    manifest = store.manifest(f"{name}@0.1.0")
+    assert store.verify(manifest.ref) == []
+    assert text == card.render(*inputs(store, name)) == card.render(*inputs(store, name))
+    assert "Not real data" in text and "python -m almost_data" in text and manifest.digest[:16] in text
+    for figure in plots.render(manifest, inputs(store, name)[1]):
+        assert f"]({figure})" in text
+
+
+@pytest.mark.parametrize("which", ["store", "imported"])
+@pytest.mark.parametrize("name", NAMES)
+def test_datasets_reads_what_the_yaml_says(
+    which: str, name: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found: Store = request.getfixturevalue(which)
+    manifest = found.manifest(f"{name}@0.1.0")
+    head = card.front_matter(text_of(found, name))
+    assert {key: head[key] for key in ("configs", "dataset_info")} == card.viewer(manifest)
+    folder = str(found.path(manifest.ref))
+    for config, by_split in manifest.counts.items():
+        want = datasets.Features.from_arrow_schema(schema.arrow_schema(schema.table(name, config)))
+        builder = datasets.load_dataset_builder(folder, config, cache_dir=str(tmp_path))
+        assert builder.info.features == want
+        assert {split: info.num_examples for split, info in builder.info.splits.items()} == by_split
+        loaded = datasets.load_dataset(
+            folder, config, cache_dir=str(tmp_path), verification_mode="basic_checks"
+        )
+        assert {split: len(rows) for split, rows in loaded.items()} == by_split
+    assert "default" in datasets.get_dataset_config_names(folder)[:1]
+    assert "malformed" not in caplog.text
+
+
+def test_default_of_responses_names_every_responder_once(store: Store) -> None:
+    manifest = store.manifest("responses@0.1.0")
+    default, *others = card.viewer(manifest)["configs"]
+    assert default["default"] is True and not any("default" in other for other in others)
+    for files in default["data_files"]:
+        one_each = [f["path"] for o in others for f in o["data_files"] if f["split"] == files["split"]]
+        assert files["path"] == one_each
+
+
+def test_front_matter_has_what_is_known_and_no_more(store: Store) -> None:
+    manifest, *rest = inputs(store, "comparisons")
+    head = card.front_matter(card.render(manifest, *rest))
+    assert head["language"] == "en" and "license" not in head and head["size_categories"] == ["n<1K"]
+    given = replace(
+        manifest, config=manifest.config | {"card": {"license": "mit\n---\n# x", "language": None}}
+    )
+    text = card.render(given, *rest)
+    head = card.front_matter(text)
+    assert head["license"] == "mit\n---\n# x" and "language" not in head
+    assert "No licence was given" not in text
+    many = replace(manifest, counts={"default": {"train": 9_000, "test": 1_000}})
+    assert card.front_matter(card.render(many, *rest))["size_categories"] == ["10K<n<100K"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# Card", "---\na: 1\n# no end", "---\n- a\n---\n", "---\na: [\n---\n", " ---\na: 1\n---"]
+)
+def test_front_matter_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        card.front_matter(text)
+
+
+def test_a_variable_without_a_value_fails(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "queries.md.jinja").write_text("{{ manifest.ref }} {{ nobody_gave_this }}")
+    monkeypatch.setattr(card, "FOLDERS", (tmp_path,))
+    with pytest.raises(jinja2.UndefinedError, match="nobody_gave_this"):
+        card.render(*inputs(store, "queries"))
+
+
+def test_a_forgotten_filter_escapes(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "queries.md.jinja").write_text(
+        "{% macro m(x) %}{{ x }}{% endmacro %}{{ m(manifest.created) }}"
+    )
+    monkeypatch.setattr(card, "FOLDERS", (tmp_path,))
+    manifest, *rest = inputs(store, "queries")
+    text = card.render(replace(manifest, created="<b>*x*</b> [a](b)"), *rest)
+    assert Page(text).tags == [("p", {})] and Page(text).text == "<b>*x*</b> [a](b)\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_filter_table_is_the_ledger(store: Store, name: str) -> None:
+    manifest = store.manifest(f"{name}@0.1.0")
+    _, *lines = Page(text_of(store, name)).table("stage")
+    assert [[line[0], line[1], *line[3:]] for line in lines] == [
+        [e.stage, e.filter, f"{e.n_in:,}", f"{e.kept:,}", f"{sum(e.dropped.values()):,}", f"{e.failed:,}"]
+        for e in manifest.ledger
+    ]
+    assert all(
+        e.description.replace("`", "") in line[2] for e, line in zip(manifest.ledger, lines, strict=True)
+    )
+
+
+@pytest.mark.parametrize("which", ["store", "imported"])
+def test_pair_matrix_sums_to_the_comparisons(which: str, request: pytest.FixtureRequest) -> None:
+    found: Store = request.getfixturevalue(which)
+    manifest = found.manifest("comparisons@0.1.0")
+    _, *lines = Page(text_of(found, "comparisons")).table("chosen ↓ rejected →")
+    numbers = [int(number.replace(",", "")) for line in lines for number in line[1:] if number != "–"]
+    assert sum(numbers) == sum(manifest.counts["default"].values()) == manifest.diagnostics["comparisons"]
+
+
+def test_missing_splits_and_configs_are_named(store: Store) -> None:
+    manifest, tables, *rest = inputs(store, "comparisons")
+    counts = {"default": {"train": 50}, "rejected": {"train": 1, "test": 1}}
+    text = card.render(replace(manifest, counts=counts), tables, *rest)
+    assert "config `rejected_responses`" in text and "split `test` of config `default`" in text
+    assert "split `test` of config `rejected`" not in text
+    only_test = card.render(replace(manifest, counts={"default": {"test": 1}}), tables, *rest)
+    assert 'split="test"' in only_test and 'split="train"' not in only_test
+
+
+def test_settings_off_the_default_are_listed(store: Store) -> None:
+    listed = {line[0]: line[1:] for line in Page(text_of(store, "comparisons")).table("setting")[1:]}
+    assert listed["queries.temperature"] == ["1.2", "0.9"]
+    assert "responses.temperature" not in listed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_imported_data_have_cards(imported: Store, name: str) -> None:
+    text = text_of(imported, name)
+    assert imported.verify(f"{name}@0.1.0") == []
+    assert "imported from" in text and "Not real data" not in text and "Engine:" not in text
+
+
+def hostile_inputs(store: Store, imported: Store) -> Iterator[Rendered]:
+    """Every place where text from outside can stand, with every nasty string in it."""
+    for name in NAMES:
+        yield inputs(imported, name)
+    entry = Entry(
+        "s", "f", "pair", "d", {"p": 1}, "src", 3, 2, {"r": 1}, by_pair={"a > b": Count(3, 2, {"r": 1})}
+    )
+    for nasty in NASTY:
+        bad = dict.fromkeys(("stage", "filter", "description", "source"), nasty)
+        ledger = [msgspec.structs.replace(entry, **bad, params={nasty: nasty}, dropped={nasty: 1})]
+        for name in NAMES:
+            manifest, tables, figures, above = inputs(store, name)
+            yield spoil(manifest, nasty, ledger), tables, figures, [spoil(m, nasty, m.ledger) for m in above]
+
+
+def spoil(manifest: Manifest, nasty: str, ledger: list[Entry]) -> Manifest:
+    config = dict(manifest.config)
+    if "prompts" in config:
+        config["prompts"] = {nasty: nasty}
+    if "models" in config:
+        config["models"] = {key: {"id": nasty, "revision": nasty} for key in config["models"]}
+    if manifest.name == "responses":
+        responders = [
+            one | {"prompt": nasty, "max_new_tokens": 5} for one in config["settings"]["responders"]
+        ]
+        config["settings"] = config["settings"] | {"responders": responders}
+    config["card"] = {"license": nasty, "language": "en"}
+    environment = manifest.environment | {"command": nasty, "platform": nasty, "packages": {nasty: nasty}}
+    if "engine" in environment:
+        environment["engine"] = environment["engine"] | {"name": nasty, "settings": {nasty: nasty}}
+    diagnostics = manifest.diagnostics | {"notes": [nasty]}
+    return replace(manifest, config=config, ledger=ledger, environment=environment, diagnostics=diagnostics)
+
+
+def test_hostile_text_is_inert(store: Store, imported: Store) -> None:
+    for manifest, tables, figures, above in hostile_inputs(store, imported):
+        text = card.render(manifest, tables, figures, above)
+        body = text.split("\n---\n", 1)[1]
+        assert not re.search(r"[\x00-\x08\x1b\u202a-\u202e\u2066-\u2069]", body)
+        page = Page(text)
+        assert page.open == [], "an element is not closed"
+        kinds = {tag for tag, _ in page.tags}
+        ours = "h1 h2 p a em strong code pre ul ol li blockquote details summary img".split()
+        assert kinds <= {*ours, "table", "thead", "tbody", "tr", "th", "td"}
+        assert [a["src"] for t, a in page.tags if t == "img"] == [
+            f for f in page_figures(text) if f in figures
+        ]
+        assert {a["href"] for t, a in page.tags if t == "a"} == {"https://arxiv.org/abs/2305.13735"}
+        assert all(attrs == {} for t, attrs in page.tags if t not in ("img", "a", "code", "th", "td"))
+        for table in page.tables:
+            assert {len(row) for row in table} == {len(table[0])}, "a cell broke its row"
+        assert page.headings == [h for h in headings(manifest.name) if h in page.headings], (
+            "a heading too much"
+        )
+        assert "49" not in re.findall(r"\{\{ ?7\*7 ?\}\} (\d+)", text)
+
+
+def headings(name: str) -> list[str]:
+    template = (Path(__file__).parents[1] / "cards" / f"{name}.md.jinja").read_text("utf-8")
+    return [f"ALMoST {name} 0.1.0", *re.findall("^## (.*)$", template, re.MULTILINE)]
+
+
+def page_figures(text: str) -> list[str]:
+    return re.findall(r"^!\[[^]]*\]\((plots/[^)]+)\)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_filters_keep_the_words(text: str) -> None:
+    """What is escaped is still there to read: markup is shown, not cut out."""
+    words = re.findall(r"[a-z]{3,}", card._CONTROL.sub(" ", text))
+    for made, most in (
+        (card.prose(text), 10**6),
+        (card.fenced(text, 10**6), 10**6),
+        (card.cell(text, 10**6), 10**6),
+    ):
+        page = Page(
+            f"---\n---\n| x |\n|---|\n| {made} |" if made == card.cell(text, most) else f"---\n---\n{made}"
+        )
+        assert all(word in page.text for word in words)
+
+
+@pytest.mark.parametrize(
+    ("made", "want"),
+    [
+        (card.n(1234567), "1,234,567"),
+        (card.n(1.5833), "1.58"),
+        (card.n(371.66), "372"),
+        (card.n(None), "n/a"),
+        (card.pct(0.7272), "72.7%"),
+        (card.pct(None), "n/a"),
+        (card.code(None), "`null`"),
+        (card.code(""), "*empty*"),
+        (card.code("a`b"), "`` a`b ``"),
+        (card.cell("a|b"), "`a\\|b`"),
+        (card.cell("x" * 90, 10), "`xxxxxxx...`"),
+        (card.prose("- a_b, `c`: see www.d.example"), "\\- a\\_b, `c`: see `www.d.example`"),
+    ],
+)
+def test_formats(made: Any, want: str) -> None:
+    assert made == want
+
+
+def test_plain_takes_names_only() -> None:
+    assert card.plain("comparisons@0.1.0-beta") == "comparisons@0.1.0-beta"
+    with pytest.raises(ValueError, match="cannot stand"):
+        card.plain("a b")
+
+
+def replace(manifest: Manifest, **changes: Any) -> Manifest:
+    return msgspec.structs.replace(manifest, **changes)

@@ -1,0 +1,144 @@
+"""Figures are deterministic PNG bytes at any size of data, and one without data is left out."""
+
+import io
+import struct
+import subprocess
+import sys
+
+import matplotlib
+import msgspec
+import polars as pl
+import pytest
+from matplotlib.image import imread
+
+from almost_data import plots, schema, store
+from almost_data.manifest import Builder, Count, Entry, Manifest
+
+NAMES = [f"{size}B-A-Rather-Long-Name-Of-A-Model-{size}-and-its-prompt-3shot" for size in range(12, 0, -1)]
+WANT = {
+    "queries": ["dropped_queries", "query_lengths"],
+    "responses": ["response_lengths"],
+    "comparisons": ["funnel", "lengths", "pairs"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(WANT))
+def test_every_dataset_has_its_figures(fake_store: store.Store, name: str) -> None:
+    manifest = fake_store.manifest(f"{name}@0.1.0")
+    tables = {c: fake_store.scan(manifest.ref, c).collect() for c in fake_store.configs(manifest.ref)}
+    figures = plots.render(manifest, tables)
+    assert sorted(figures) == [f"plots/{figure}.png" for figure in WANT[name]]
+    shuffled = {config: frame.sample(fraction=1, shuffle=True, seed=1) for config, frame in tables.items()}
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "text.parse_math": True}):
+        assert plots.render(manifest, shuffled) == figures, "order of rows or the user's style decides bytes"
+    for path, png in figures.items():
+        assert (fake_store.path(manifest.ref) / path).read_bytes() == png
+        assert chunks(png) <= {b"IHDR", b"pHYs", b"IDAT", b"IEND"}, "a date or version is in the file"
+        pixels = imread(io.BytesIO(png))
+        assert 1100 <= pixels.shape[1] <= 1300 and pixels.shape[0] <= 1500
+        assert (pixels[0, 0] == 1).all(), "the background is white and opaque"
+
+
+@pytest.mark.parametrize("responders", [2, 12])
+@pytest.mark.parametrize("rows", [1, 200_000])
+def test_any_number_of_responders_and_rows(responders: int, rows: int) -> None:
+    manifest, tables = comparisons(NAMES[:responders], rows)
+    figures = plots.render(manifest, tables)
+    assert "plots/lengths.png" in figures and "plots/funnel.png" in figures
+    assert ("plots/pairs.png" in figures) == (responders > 2), "one pair needs no matrix"
+
+
+def test_a_figure_without_data_is_left_out() -> None:
+    manifest, tables = comparisons(NAMES[:3], 0)
+    assert plots.render(msgspec.structs.replace(manifest, ledger=[]), tables) == {}
+    empty = {"default": schema.frame("queries", "default", [])}
+    assert plots.render(msgspec.structs.replace(manifest, name="queries", ledger=[]), empty) == {}
+    assert (
+        plots.render(msgspec.structs.replace(manifest, name="responses"), {"rejected": pl.DataFrame()}) == {}
+    )
+
+
+def test_names_of_filters_are_no_markup() -> None:
+    manifest, tables = comparisons(NAMES[:3], 5)
+    odd = [
+        msgspec.structs.replace(e, filter="$\\frac{$ \u202e \U0001f600 " + "x" * 300) for e in manifest.ledger
+    ]
+    assert "plots/funnel.png" in plots.render(msgspec.structs.replace(manifest, ledger=odd), tables)
+
+
+def test_pair_matrix_is_the_last_filters_and_sums_up() -> None:
+    manifest, _ = comparisons(NAMES[:4], 60)
+    names, grid = plots.pair_matrix(manifest)
+    assert names == NAMES[:4] and sum(count or 0 for row in grid for count in row) == 60
+    assert all((count is None) == (j <= i) for i, row in enumerate(grid) for j, count in enumerate(row))
+    without = msgspec.structs.replace(manifest, ledger=[])
+    assert plots.pair_matrix(without) == (names, grid), "the diagnostics say the same"
+
+
+def test_matplotlib_is_loaded_late_and_without_pyplot() -> None:
+    code = (
+        "import sys, almost_data.plots as p; assert 'matplotlib' not in sys.modules; "
+        "from tests.test_plots import comparisons, NAMES; p.render(*comparisons(NAMES[:3], 9)); "
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def comparisons(names: list[str], rows: int) -> tuple[Manifest, dict[str, pl.DataFrame]]:
+    """A manifest and tables with `rows` comparisons dealt out to the responder pairs."""
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    dealt = {pair: rows // len(pairs) + (place < rows % len(pairs)) for place, pair in enumerate(pairs)}
+    by_pair = {f"{a} > {b}": Count(n + 3, n, {"chosen_too_short": 3}) for (a, b), n in dealt.items()}
+    before = rows + 3 * len(pairs)
+    params = {"description": "d", "params": {}, "source": "s"}
+    ledger = [
+        Entry("checks", "too_short", "response", **params, n_in=9, kept=9, dropped={}),
+        Entry(
+            "pairs",
+            "chosen_too_short",
+            "pair",
+            **params,
+            n_in=before,
+            kept=rows,
+            dropped={"chosen_too_short": before - rows},
+            by_pair=by_pair,
+        ),
+    ]
+    diagnostics = {
+        "responders": [{"responder": name} for name in names],
+        "responder_pairs": [
+            {"chosen_responder": a, "rejected_responder": b, "comparisons": n} for (a, b), n in dealt.items()
+        ],
+    }
+    manifest = Manifest(
+        kind="dataset",
+        name="comparisons",
+        version="1.0.0",
+        builder=Builder("comparisons", 1),
+        config={},
+        fingerprint="",
+        digest="",
+        parents=[],
+        ledger=ledger,
+        counts={"default": {"train": rows}},
+        diagnostics=diagnostics,
+        environment={},
+        created="",
+    )
+    count = pl.int_range(rows, dtype=pl.Int64, eager=True)
+
+    def message(step: int) -> pl.Series:
+        text = pl.select(pl.lit("word ").repeat_by(count * step % 97 + 1).list.join("")).to_series()
+        return pl.DataFrame({"role": pl.repeat("assistant", rows, eager=True), "content": text}).to_struct()
+
+    frame = pl.DataFrame({"chosen": message(31), "rejected": message(17)}).select(pl.all().reshape((-1, 1)))
+    return manifest, {"default": frame.with_columns(pl.all().arr.to_list())}
+
+
+def chunks(png: bytes) -> set[bytes]:
+    found, at = set(), 8
+    while at < len(png):
+        (length,) = struct.unpack(">I", png[at : at + 4])
+        found.add(png[at + 4 : at + 8])
+        at += 12 + length
+    return found
