@@ -150,7 +150,8 @@ def _heat_map(names: list[str], grid: list[list[int | None]]) -> "Figure":
     ax.spines[:].set_visible(False)
     ax.set_ylabel("chosen")
     ax.set_xlabel("rejected")
-    ax.set_title("Comparisons by responder pair (blank: the ladder has no such pair)")
+    title = "Comparisons by responder pair (blank: the ladder has no such pair)"
+    figure.suptitle(title, x=0.01, ha="left", size=11.5)
     return figure
 
 

@@ -240,6 +240,18 @@ def test_settings_off_the_default_are_listed(store: Store) -> None:
     assert "responses.temperature" not in listed
 
 
+def test_probes_are_in_the_ladder_table_without_a_rank(tmp_path: Path) -> None:
+    found = Store(tmp_path)
+    preset = presets.fake(presets.load("almost", limit=3))
+    pipeline.Run(found, "0.1.0", preset, FakeEngine()).build("comparisons")
+    for name in ("responses", "comparisons"):
+        _, *lines = Page(text_of(found, name)).table("rank")
+        assert [line[0] for line in lines] == ["0", "1", "2", "3", "4", "probe", "probe", "probe"]
+        assert lines[0][6] == "768" and lines[5][1] == "fake-7B-Faithful-3shot"
+    (found.path("responses@0.1.0") / "manifest.json").unlink()
+    assert "was not at hand" in card.render(*inputs(found, "comparisons"))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_imported_data_have_cards(imported: Store, name: str) -> None:
     text = text_of(imported, name)
@@ -254,10 +266,10 @@ def hostile_inputs(store: Store, imported: Store) -> Iterator[Rendered]:
     entry = Entry(
         "s", "f", "pair", "d", {"p": 1}, "src", 3, 2, {"r": 1}, by_pair={"a > b": Count(3, 2, {"r": 1})}
     )
-    for nasty in NASTY:
+    for place, nasty in enumerate(NASTY):
         bad = dict.fromkeys(("stage", "filter", "description", "source"), nasty)
         ledger = [msgspec.structs.replace(entry, **bad, params={nasty: nasty}, dropped={nasty: 1})]
-        for name in NAMES:
+        for name in sorted({"comparisons", NAMES[place % 3]}):
             manifest, tables, figures, above = inputs(store, name)
             yield spoil(manifest, nasty, ledger), tables, figures, [spoil(m, nasty, m.ledger) for m in above]
 

@@ -26,11 +26,11 @@ WANT = {
 def test_every_dataset_has_its_figures(fake_store: store.Store, name: str) -> None:
     manifest = fake_store.manifest(f"{name}@0.1.0")
     tables = {c: fake_store.scan(manifest.ref, c).collect() for c in fake_store.configs(manifest.ref)}
-    figures = plots.render(manifest, tables)
-    assert sorted(figures) == [f"plots/{figure}.png" for figure in WANT[name]]
     shuffled = {config: frame.sample(fraction=1, shuffle=True, seed=1) for config, frame in tables.items()}
+    # Neither the order of rows nor the user's style may show; the stored figures were made without either.
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "text.parse_math": True}):
-        assert plots.render(manifest, shuffled) == figures, "order of rows or the user's style decides bytes"
+        figures = plots.render(manifest, shuffled)
+    assert sorted(figures) == [f"plots/{figure}.png" for figure in WANT[name]]
     for path, png in figures.items():
         assert (fake_store.path(manifest.ref) / path).read_bytes() == png
         assert chunks(png) <= {b"IHDR", b"pHYs", b"IDAT", b"IEND"}, "a date or version is in the file"
@@ -40,7 +40,7 @@ def test_every_dataset_has_its_figures(fake_store: store.Store, name: str) -> No
 
 
 @pytest.mark.parametrize("responders", [2, 12])
-@pytest.mark.parametrize("rows", [1, 200_000])
+@pytest.mark.parametrize("rows", [1, 50_000])
 def test_any_number_of_responders_and_rows(responders: int, rows: int) -> None:
     manifest, tables = comparisons(NAMES[:responders], rows)
     figures = plots.render(manifest, tables)

@@ -23,6 +23,15 @@ PREFIX = "Bread rises because the yeast eats sugar.\n\n-----\n\nHuman: How old?\
 KINDS = ["llama", "mistral", "gemma3", "gpt2"]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny models gain nothing from a second thread, and lose much where another job has its core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALMOST_DATA_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
