@@ -4,22 +4,19 @@ Text of models, users and files is hostile here. Whatever a template prints is e
 filter below has already made it inert (`cell`, `code`, `fenced`), and a variable without a value fails.
 """
 
-import importlib
 import re
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import yaml
 
-from . import plots, schema
+from . import markdown, plots, schema
 from .errors import InputError
-from .manifest import Manifest, Parent, canonical_json
+from .manifest import Manifest, Parent
 
 if TYPE_CHECKING:
     import polars as pl
-    from markupsafe import Markup
 
 FOLDERS = (Path(__file__).parent / "cards", Path(__file__).parents[1] / "cards")
 """In the wheel; in a checkout."""
@@ -30,10 +27,6 @@ TAGS = {
     "comparisons": ["preference", "rlhf", "dpo", "reward-model"],
 }
 _FRONT = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(\r?\n|\Z)", re.DOTALL | re.MULTILINE)
-# What a terminal obeys, and what makes text run backwards.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-_LITERAL = re.compile(r"(`[^`|]+`|[^\s|]{0,200}(?:://|www\.|@)[^\s|]*)", re.IGNORECASE)
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;", "\\": "&#92;"}
 
 
 def render(
@@ -52,12 +45,12 @@ def render(
         loader=jinja2.FileSystemLoader(FOLDERS),
         undefined=jinja2.StrictUndefined,
         autoescape=True,
-        finalize=lambda value: value.strip() if isinstance(value, Markup) else prose(str(value)),
+        finalize=lambda value: value.strip() if isinstance(value, Markup) else markdown.prose(str(value)),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {f.__name__: f for f in (as_text, cell, code, fenced, n, pct, plain, prose)}
+    environment.filters |= {f.__name__: f for f in markdown.FILTERS}
 
     def rows(config: str, count: int) -> list[dict[str, Any]]:
         """The rows of a config with the lowest keys: hashes of text, so neither best nor worst."""
@@ -77,7 +70,7 @@ def render(
         ladder=ladder,
         line=[manifest, *ancestors],
         lineage=_lineage([manifest, *ancestors]),
-        deviations=[line for one in (manifest, *ancestors) for line in _deviations(one)],
+        deviations=[line for one in (manifest, *ancestors) for line in one.diagnostics["deviations"]],
         matrix=[{"responder": name, "counts": row} for name, row in zip(names, matrix, strict=True)],
         rows=rows,
     )
@@ -167,31 +160,11 @@ def _ladder(manifest: Manifest, ancestors: list[Manifest]) -> list[dict[str, Any
         names = given or [one["responder"] for one in manifest.diagnostics["responders"]]
         return [{"name": name, "rank": rank, "id": None} for rank, name in enumerate(names)]
     settings, models = source.config["settings"], source.config["models"]
-    paper = _builder("responses").PAPER_TOKENS
+    tokens = source.config["max_new_tokens"]
     ranked = [*enumerate(settings["responders"]), *((None, probe) for probe in settings["probes"])]
     return [
-        one | models[one["model"]] | {"rank": rank, "paper_tokens": paper.get(one["prompt"])}
-        for rank, one in ranked
+        one | models[one["model"]] | {"rank": rank, "tokens": tokens[one["name"]]} for rank, one in ranked
     ]
-
-
-def _builder(name: str) -> Any:
-    # Late: builders stand above cards in the order of imports; only defaults are read from them.
-    return importlib.import_module(f".builders.{name}", __package__)
-
-
-def _deviations(manifest: Manifest) -> list[dict[str, Any]]:
-    """Settings that differ from the builder's defaults, the paper's. The ladder has a table of its own."""
-    if manifest.is_import:
-        return []
-    found = []
-    for field in msgspec.structs.fields(_builder(manifest.builder.name).SPEC.config):
-        used = manifest.config["settings"].get(field.name)
-        known = field.default is not msgspec.NODEFAULT and field.name != "probes"
-        if known and canonical_json(used) != canonical_json(field.default):
-            setting = f"{manifest.builder.name}.{field.name}"
-            found.append({"setting": setting, "default": field.default, "used": used})
-    return found
 
 
 def _lineage(line: list[Manifest]) -> list[dict[str, Any]]:
@@ -200,81 +173,3 @@ def _lineage(line: list[Manifest]) -> list[dict[str, Any]]:
     first = Parent(line[0].ref, line[0].digest, line[0].fingerprint)
     found = {parent.ref: parent for parent in [first, *(parent for one in line for parent in one.parents)]}
     return [msgspec.structs.asdict(one) | {"made_from": made_from.get(ref)} for ref, one in found.items()]
-
-
-def prose(text: str) -> "Markup":
-    """Text as one paragraph of plain words, without markup but pairs of backticks; addresses become code."""
-    pieces = _LITERAL.split(" ".join(_clean(text).split()))
-    for place, piece in enumerate(pieces):
-        if place % 2:
-            pieces[place] = code(piece[1:-1] if piece[0] == piece[-1] == "`" else piece)
-        else:
-            plain = "".join(_ENTITIES.get(c, c) for c in piece)
-            pieces[place] = re.sub(r"([*_~`\[\]])", r"\\\1", plain)
-    # What would begin a heading, a list or a rule.
-    return _markup(re.sub(r"^(\d*)([-+#=]+|[.)])(?=\s|$)", r"\1\\\2", "".join(pieces)))
-
-
-def code(value: object) -> "Markup":
-    """A value as code in running text, on one line; data as JSON, the empty text as a word."""
-    text = " ".join(_clean(as_text(value)).split())
-    ticks = "`" * (_run(text) + 1)
-    pad = " " if "`" in text else ""
-    return _markup(f"{ticks}{pad}{text}{pad}{ticks}" if text else "*empty*")
-
-
-def cell(value: object, most: int = 80) -> "Markup":
-    """A value as code in a table: cut at `most` characters, its pipes kept from ending the cell."""
-    text = as_text(value)
-    short = code(text if len(text) <= most else text[: most - 3] + "...")
-    # Renderers disagree about a pipe after a backslash, so that one is replaced by its broken sister.
-    return _markup(re.sub(r"(\\*)\|", lambda m: f"{m[1]}¦" if m[1] else r"\|", short))
-
-
-def fenced(text: str, most: int = 1500, wrap: int | None = None) -> "Markup":
-    """Text as a block in a fence longer than any inside, cut at `most` characters, its lines at `wrap`."""
-    shown = _clean(text[:most]) + (
-        f"\n[... {len(text) - most:,} more characters]" if len(text) > most else ""
-    )
-    if wrap:
-        shown = "\n".join(textwrap.fill(line, wrap) for line in shown.split("\n"))
-    fence = "`" * max(3, _run(shown) + 1)
-    return _markup(f"{fence}text\n{shown}\n{fence}")
-
-
-def n(value: float | None) -> "Markup":
-    """A number for people: `1,234`, `1.58`; n/a for None."""
-    if value is None:
-        return _markup("n/a")
-    return _markup(f"{value:,.2f}" if isinstance(value, float) and abs(value) < 10 else f"{value:,.0f}")
-
-
-def pct(value: float | None) -> "Markup":
-    """A share as percent: `72.7%`; n/a for None."""
-    return _markup("n/a" if value is None else f"{value:.1%}")
-
-
-def plain(name: str) -> "Markup":
-    """A name of nothing but letters, digits and `@ . _ / -`, as it is. Raises ValueError for any other."""
-    if not re.fullmatch(r"[A-Za-z0-9@._/-]+", name):
-        raise ValueError(f"{name!r} cannot stand in a card as it is")
-    return _markup(name)
-
-
-def as_text(value: object) -> str:
-    return value if isinstance(value, str) else canonical_json(value).decode()
-
-
-def _clean(text: str) -> str:
-    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
-
-
-def _run(text: str) -> int:
-    """Length of the longest run of backticks."""
-    return max(map(len, re.findall("`+", text)), default=0)
-
-
-def _markup(text: str) -> "Markup":
-    from markupsafe import Markup
-
-    return Markup(text)

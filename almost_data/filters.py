@@ -12,7 +12,6 @@ import polars as pl
 
 from .manifest import Count, Entry, Unit
 
-
 DONT_KNOW = ["don't know", "don\u2019t know", "do not know"]
 TURN_MARKERS = ["Human:", "<Image>"]
 

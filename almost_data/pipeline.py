@@ -16,7 +16,7 @@ from . import card, plots, presets, store
 from .builders import BuilderSpec, Built, Progress, comparisons, queries, responses, silent
 from .errors import InputError
 from .generation import Generator
-from .manifest import Builder, Manifest, Parent, changes, fingerprint, recipe
+from .manifest import Builder, Manifest, Parent, canonical_json, changes, fingerprint, recipe
 
 BUILDERS: dict[str, BuilderSpec] = {
     spec.name: spec for spec in (queries.SPEC, responses.SPEC, comparisons.SPEC)
@@ -199,7 +199,12 @@ def publish(
         digest=store.digest(draft.name, built.tables),
         ledger=built.ledger,
         counts=store.counts(draft.name, built.tables),
-        diagnostics={**built.diagnostics, "models": _unique(models), "notes": _unique(notes)},
+        diagnostics={
+            **built.diagnostics,
+            "models": _unique(models),
+            "notes": _unique(notes),
+            "deviations": _deviations(draft),
+        },
         environment={
             "python": platform.python_version(),
             "platform": f"{platform.system()} {platform.machine()}",
@@ -212,6 +217,18 @@ def publish(
     text = card.render(manifest, built.tables, sorted(figures), into.ancestors(manifest))
     into.publish(manifest, built.tables, {"README.md": text.encode(), **figures})
     return manifest
+
+
+def _deviations(draft: Manifest) -> list[dict[str, Any]]:
+    """Settings that differ from the builder's defaults, which are the paper's; an import has none."""
+    if draft.is_import:
+        return []
+    settings = draft.config["settings"]
+    return [
+        {"setting": f"{draft.name}.{name}", "default": default, "used": settings[name]}
+        for name, default in BUILDERS[draft.name].defaults().items()
+        if canonical_json(settings[name]) != canonical_json(default)
+    ]
 
 
 def _unique(items: list[Any]) -> list[Any]:

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 
-from almost_data import card, importing, pipeline, plots, presets, schema
+from almost_data import card, importing, markdown, pipeline, plots, presets, schema
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.manifest import Count, Entry, Manifest
@@ -328,14 +328,16 @@ def page_figures(text: str) -> list[str]:
 @pytest.mark.parametrize("text", NASTY)
 def test_filters_keep_the_words(text: str) -> None:
     """What is escaped is still there to read: markup is shown, not cut out."""
-    words = re.findall(r"[a-z]{3,}", card._CONTROL.sub(" ", text))
+    words = re.findall(r"[a-z]{3,}", markdown._CONTROL.sub(" ", text))
     for made, most in (
-        (card.prose(text), 10**6),
-        (card.fenced(text, 10**6), 10**6),
-        (card.cell(text, 10**6), 10**6),
+        (markdown.prose(text), 10**6),
+        (markdown.fenced(text, 10**6), 10**6),
+        (markdown.cell(text, 10**6), 10**6),
     ):
         page = Page(
-            f"---\n---\n| x |\n|---|\n| {made} |" if made == card.cell(text, most) else f"---\n---\n{made}"
+            f"---\n---\n| x |\n|---|\n| {made} |"
+            if made == markdown.cell(text, most)
+            else f"---\n---\n{made}"
         )
         assert all(word in page.text for word in words)
 
@@ -343,18 +345,18 @@ def test_filters_keep_the_words(text: str) -> None:
 @pytest.mark.parametrize(
     ("made", "want"),
     [
-        (card.n(1234567), "1,234,567"),
-        (card.n(1.5833), "1.58"),
-        (card.n(371.66), "372"),
-        (card.n(None), "n/a"),
-        (card.pct(0.7272), "72.7%"),
-        (card.pct(None), "n/a"),
-        (card.code(None), "`null`"),
-        (card.code(""), "*empty*"),
-        (card.code("a`b"), "`` a`b ``"),
-        (card.cell("a|b"), "`a\\|b`"),
-        (card.cell("x" * 90, 10), "`xxxxxxx...`"),
-        (card.prose("- a_b, `c`: see www.d.example"), "\\- a\\_b, `c`: see `www.d.example`"),
+        (markdown.n(1234567), "1,234,567"),
+        (markdown.n(1.5833), "1.58"),
+        (markdown.n(371.66), "372"),
+        (markdown.n(None), "n/a"),
+        (markdown.pct(0.7272), "72.7%"),
+        (markdown.pct(None), "n/a"),
+        (markdown.code(None), "`null`"),
+        (markdown.code(""), "*empty*"),
+        (markdown.code("a`b"), "`` a`b ``"),
+        (markdown.cell("a|b"), "`a\\|b`"),
+        (markdown.cell("x" * 90, 10), "`xxxxxxx...`"),
+        (markdown.prose("- a_b, `c`: see www.d.example"), "\\- a\\_b, `c`: see `www.d.example`"),
     ],
 )
 def test_formats(made: Any, want: str) -> None:
@@ -362,9 +364,9 @@ def test_formats(made: Any, want: str) -> None:
 
 
 def test_plain_takes_names_only() -> None:
-    assert card.plain("comparisons@0.1.0-beta") == "comparisons@0.1.0-beta"
+    assert markdown.plain("comparisons@0.1.0-beta") == "comparisons@0.1.0-beta"
     with pytest.raises(ValueError, match="cannot stand"):
-        card.plain("a b")
+        markdown.plain("a b")
 
 
 def replace(manifest: Manifest, **changes: Any) -> Manifest:

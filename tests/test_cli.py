@@ -120,7 +120,9 @@ def test_dry_run_builds_nothing(tmp_path: Path) -> None:
 def test_ctrl_c_is_exit_130_and_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "almost_data", "build", "queries", "--engine", "fake"]
     command += ["--set", "queries.target=100000", "--set", "queries.max_rounds=100000"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline().startswith("queries: 0 of 100,000")
     time.sleep(0.5)

@@ -10,7 +10,7 @@ import almost_data
 PACKAGE = Path(almost_data.__file__).parent
 LAYERS = [
     {"errors"},
-    {"schema", "manifest", "generation", "prompts", "novelty"},
+    {"schema", "manifest", "markdown", "generation", "prompts", "novelty"},
     {"store", "card", "plots", "filters", "ranking"},
     {"builders"},
     {"presets"},

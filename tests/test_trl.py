@@ -14,8 +14,10 @@ def test_reward_trainer_takes_a_step_on_default(fake_store: Store, tmp_path: Pat
     from transformers import AutoModelForSequenceClassification, LlamaConfig
     from trl import RewardConfig, RewardTrainer
 
-    loaded = datasets.load_dataset(str(fake_store.path("comparisons@0.1.0")), cache_dir=str(tmp_path / "cache"))
-    tokenizer = tiny_models.tokenizer()
+    loaded = datasets.load_dataset(
+        str(fake_store.path("comparisons@0.1.0")), cache_dir=str(tmp_path / "cache")
+    )
+    tokenizer = tiny_models.tiny_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -37,7 +37,9 @@ def test_a_clean_environment_builds_comparisons_and_datasets_loads_them(wheel: P
     clean["HF_HOME"] = str(tmp_path / "hf")
     program = str(tmp_path / "venv" / "bin" / "almost-data")
     for arguments in (["build", "comparisons", "--engine", "fake"], ["verify", "comparisons@0.1.0"]):
-        done = subprocess.run([program, *arguments], cwd=tmp_path, env=clean, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [program, *arguments], cwd=tmp_path, env=clean, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
     code = (
         "import datasets, importlib.util\n"
@@ -45,6 +47,12 @@ def test_a_clean_environment_builds_comparisons_and_datasets_loads_them(wheel: P
         "for config in ('default', 'rejected', 'rejected_responses'):\n"
         "    print(config, datasets.load_dataset('build/comparisons/0.1.0', config)['train'].num_rows)\n"
     )
-    loaded = subprocess.run([str(python), "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True, check=False)
+    loaded = subprocess.run(
+        [str(python), "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True, check=False
+    )
     assert loaded.returncode == 0, loaded.stderr
-    assert [line.split()[0] for line in loaded.stdout.splitlines()] == ["default", "rejected", "rejected_responses"]
+    assert [line.split()[0] for line in loaded.stdout.splitlines()] == [
+        "default",
+        "rejected",
+        "rejected_responses",
+    ]

@@ -88,7 +88,9 @@ def save_tiny(folder: Path, kind: str = "llama", seed: int = 0, bos: bool = Fals
 
     tokenizer = tiny_tokenizer(bos)
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(tiny_config(kind, len(tokenizer), **changes), dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(
+        tiny_config(kind, len(tokenizer), **changes), dtype=torch.float32
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -61,6 +61,11 @@ class BuilderSpec:
     pins: Callable[[Any, Generator], dict[str, Any]]
     """What decides the rows besides the settings: resolved models, the prompts' texts."""
 
+    def defaults(self) -> dict[str, Any]:
+        """The settings that have a default."""
+        fields = msgspec.structs.fields(self.config)
+        return {field.name: field.default for field in fields if field.default is not msgspec.NODEFAULT}
+
 
 def text_id(text: str) -> str:
     """First 16 hex digits of the sha256 of the text.

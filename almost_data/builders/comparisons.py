@@ -59,7 +59,7 @@ def build(config: ComparisonsConfig, parents: Parents, generator: Generator, pro
     decided = decide_responses(responses, checks, config)
     pairs = rank_pairs(decided.filter(pl.col("reason").is_null()), rule, config.pairing)
     kept = pairs.filter(pl.col("reason").is_null())
-    names = {rank: name for rank, name in decided.select("rank", "responder").unique().iter_rows()}
+    names = dict(decided.select("rank", "responder").unique().iter_rows())
     ledger = [*_response_ledger(decided, checks, config), *_pair_ledger(pairs, rule, config, names)]
     if kept.is_empty():
         account = "; ".join(f"{e.filter} kept {e.kept} of {e.n_in}" for e in ledger if e.dropped)

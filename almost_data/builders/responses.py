@@ -176,11 +176,17 @@ def _mean(values: pl.Series) -> float | None:
 def pins(config: ResponsesConfig, generator: Generator) -> dict[str, object]:
     models: dict[str, object] = {}
     shots: dict[str, int] = {}
+    tokens: dict[str, object] = {}
     for responder, _ in ladder(config):
-        _, model, _ = _how(config, responder, generator)
+        sampling, model, _ = _how(config, responder, generator)
+        tokens[responder.name] = {
+            "used": sampling.max_new_tokens,
+            "paper": PAPER_TOKENS.get(responder.prompt),
+        }
         models[responder.model] = {"id": model.id, "revision": model.revision}
         shots[responder.prompt] = max(shots.get(responder.prompt, 0), responder.shots)
-    return {"models": models, "prompts": {name: prompts.load(name).head(n) for name, n in shots.items()}}
+    shown = {name: prompts.load(name).head(n) for name, n in shots.items()}
+    return {"models": models, "prompts": shown, "max_new_tokens": tokens}
 
 
 SPEC = BuilderSpec("responses", 1, ResponsesConfig, ("queries",), build, pins)

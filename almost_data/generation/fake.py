@@ -17,8 +17,8 @@ REVISION = "1"
 
 _SYLLABLES = "ba|ko|li|mu|ra|te|vo|zi|pha|dre|gnu|sto|que|wim|lor|nax".split("|")
 _OPENINGS = (
-    "How do I repair|What is the history of|Can you plan a visit to|Why do people collect|Explain like a teacher|"
-    "Write a short poem on|Which mistakes come with|Please compare every kind of|Is it worth buying|"
+    "How do I repair|What is the history of|Can you plan a visit to|Why do people collect|"
+    "Explain like a teacher|Write a short poem on|Which mistakes come with|Please compare every kind of|Is it worth buying|"
     "List five uses of"
 ).split("|")
 _MIDDLES = "made from|next to|smelling of|older than|shared with|hidden under|named after|painted like".split(
@@ -26,7 +26,8 @@ _MIDDLES = "made from|next to|smelling of|older than|shared with|hidden under|na
 )
 _ENDINGS = (
     "on a tight budget|before the winter|with two children|without a car|in one week|for a friend|"
-    "at high altitude|in a rented house|on a rainy weekend|near the sea|during a heat wave|by next Tuesday|while travelling"
+    "at high altitude|in a rented house|on a rainy weekend|near the sea|during a heat wave|"
+    "by next Tuesday|while travelling"
 ).split("|")
 _SENTENCES = (
     "Start with what you already have at hand.|Take it one step at a time, and write down what works.|"

@@ -58,7 +58,7 @@ def locate(model: Model) -> Model:
     """The same model with its revision pinned. Loads no weights; InputError where there is no such model."""
     if model.id.startswith(PREFIX):
         return _pinned(model, _package_revision(model.id.removeprefix(PREFIX)))
-    if Path(model.id).is_dir():
+    if model.id and Path(model.id).is_dir():
         return _pinned(model, _folder_revision(Path(model.id)))
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", model.id) or model.id.startswith(("fake/", "./", "../")):
         raise InputError(
@@ -200,8 +200,8 @@ def _folder_revision(folder: Path) -> str:
 def _require_safetensors(folder: Path, name: str | None = None) -> None:
     if not any(folder.glob("*.safetensors")):
         raise InputError(
-            f"{name or folder}: no safetensors weights; pickled weights (.bin, .pt) can run code and are never "
-            "loaded: convert them with save_pretrained"
+            f"{name or folder}: no safetensors weights; pickled weights (.bin, .pt) can run code and are "
+            "never loaded: convert them with save_pretrained"
         )
 
 

