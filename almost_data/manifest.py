@@ -142,16 +142,31 @@ def changes(old: Any, new: Any, at: str = "") -> list[str]:
     ['b.c: 2 -> 3']
     """
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        return [line for k in keys for line in changes(old.get(k), new.get(k), f"{at}.{k}" if at else k)]
+        lines = []
+        for key in sorted(old.keys() | new.keys()):
+            sides = old.get(key, _ABSENT), new.get(key, _ABSENT)
+            lines += changes(*sides, f"{at}.{key}" if at else key)
+        return lines
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return [
-            line for i, pair in enumerate(zip(old, new, strict=True)) for line in changes(*pair, f"{at}[{i}]")
-        ]
-    if old == new:
-        return []
-    short = [text if len(text := canonical_json(v).decode()) <= 40 else text[:37] + "..." for v in (old, new)]
-    return [f"{at}: {short[0]} -> {short[1]}"]
+        pairs = enumerate(zip(old, new, strict=True))
+        return [line for place, pair in pairs for line in changes(*pair, f"{at}[{place}]")]
+    before, after = _short(old), _short(new)
+    same = _ABSENT not in (old, new) and canonical_json(old) == canonical_json(new)
+    return [] if same else [f"{at}: {before} -> {after}"]
+
+
+class _Absent:
+    """Stands for a key that one side does not have, which is not the same as one without a value."""
+
+
+_ABSENT = _Absent()
+
+
+def _short(value: Any) -> str:
+    if value is _ABSENT:
+        return "absent"
+    text = canonical_json(value).decode()
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def recipe(manifest: Manifest) -> dict[str, Any]:

@@ -95,9 +95,11 @@ class TransformersEngine:
             return self._loaded[model]
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
 
         from almost_data.generation.packed import misfit
 
+        logging.disable_progress_bar()  # builds show their own
         folder = models.fetch(model)
         device, dtype = self._place()
         if self._loaded and _weight_bytes(folder) > SHARE * _free_bytes(device):

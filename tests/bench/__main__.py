@@ -17,7 +17,14 @@ def main() -> None:
     results = [r for name in chosen for r in importlib.import_module(f"tests.bench.bench_{name}").run()]
     header = ("what", "unit", "ours", "plain", "ratio", "must reach")
     rows = [
-        (r.what, r.unit, f"{r.ours:,.1f}", f"{r.plain:,.1f}" if r.plain else "", f"{r.ours / r.plain:,.1f}x" if r.plain else "", r.target)
+        (
+            r.what,
+            r.unit,
+            f"{r.ours:,.1f}",
+            f"{r.plain:,.1f}" if r.plain else "",
+            f"{r.ours / r.plain:,.1f}x" if r.plain else "",
+            r.target,
+        )
         for r in results
     ]
     table = Table(*header, box=None)

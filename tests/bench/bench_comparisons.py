@@ -11,7 +11,7 @@ import polars as pl
 
 from almost_data import schema
 from almost_data.builders import reply_id, silent, text_id
-from almost_data.builders.comparisons import ComparisonsConfig, decide_responses, build
+from almost_data.builders.comparisons import ComparisonsConfig, build, decide_responses
 from almost_data.filters import response_checks
 from almost_data.generation.fake import FakeEngine, _answer
 from almost_data.ranking import length_rule, rank_pairs
@@ -50,19 +50,25 @@ def _responses() -> pl.DataFrame:
         query = text_id(str(number))
         for rank in range(5):
             row = {"query_id": query, "prompt": f"Query {number}?", "responder": "ABCDE"[rank], "rank": rank}
-            row |= {"response": rng.choice(texts), "finish_reason": "stop", "reply_id": reply_id(query, "ABCDE"[rank])}
+            row |= {
+                "response": rng.choice(texts),
+                "finish_reason": "stop",
+                "reply_id": reply_id(query, "ABCDE"[rank]),
+            }
             rows.append(row)
     return schema.frame("responses", "default", rows)
 
 
 def _loop(frame: pl.DataFrame) -> int:
-    """Pairs kept by the rules as one writes them by hand: a row at a time, a query at a time, NumPy's mean and std."""
+    """Pairs kept by the rules as one writes them by hand, row by row, with NumPy's mean and std."""
     by_query: dict[str, list[dict[str, Any]]] = {}
     for row in frame.iter_rows(named=True):
         by_query.setdefault(row["query_id"], []).append(row)
     kept = 0
     for rows in by_query.values():
-        survivors = [row for row in sorted(rows, key=lambda row: row["rank"]) if _reason(row["response"]) is None]
+        survivors = [
+            row for row in sorted(rows, key=lambda row: row["rank"]) if _reason(row["response"]) is None
+        ]
         if len(survivors) < 2:
             continue
         lengths = [len(row["response"]) for row in survivors]

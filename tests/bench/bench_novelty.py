@@ -28,8 +28,14 @@ def run() -> list[Result]:
         if size == 5_000:
             scorer = rouge_scorer.RougeScorer(["rougeL"])
             start = time.perf_counter()
-            want = [max(scorer.score(one, text)["rougeL"].fmeasure for one in texts[:size]) for text in new[:3]]
+            want = [
+                max(scorer.score(one, text)["rougeL"].fmeasure for one in texts[:size]) for text in new[:3]
+            ]
             plain = (time.perf_counter() - start) / 3
             assert want == ours[:3]
-        results.append(Result(f"ROUGE-L, one query against {size:,}", "queries/s", 1 / seconds, plain and 1 / plain, "200x"))
+        results.append(
+            Result(
+                f"ROUGE-L, one query against {size:,}", "queries/s", 1 / seconds, plain and 1 / plain, "200x"
+            )
+        )
     return results

