@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +70,12 @@ class Bars:
             self._tasks[stage] = self._bars.add_task(stage, total=total, rate="")
             self._started[stage] = now
         seconds = max(now - self._started[stage], 1e-9)
-        rate = (
-            f"{done / seconds:,.1f} rows/s  {tokens / seconds:,.0f} tok/s" if tokens and seconds > 0.5 else ""
-        )
+        rates = f"{done / seconds:,.1f} rows/s  {tokens / seconds:,.0f} tok/s"
+        rate = rates if tokens else "no reply yet"
         self._bars.update(self._tasks[stage], completed=done, total=total, rate=rate)
         if not console.is_terminal and (done == total or now - self._printed > QUIET_SECONDS):
             left = f", {seconds / done * (total - done):,.0f} s left" if 0 < done < total else ""
-            console.print(f"{stage}: {done:,} of {total:,}, {rate or 'starting'}{left}", soft_wrap=True)
+            console.print(f"{stage}: {done:,} of {total:,}, {rate}{left}", soft_wrap=True)
             self._printed = now
 
 
@@ -167,15 +169,17 @@ def _example(row: dict[str, Any]) -> Panel:
 
 
 def _next(store: Store, last: Manifest) -> list[str]:
-    root = "" if str(store.root) == "build" else f" --root {store.root}"
-    lines = [
-        f"python -m almost_data show {last.ref}{root}",
-        f"python -m almost_data lineage {last.ref}{root}",
-    ]
+    root = "" if str(store.root) == "build" else f" --root {shlex.quote(str(store.root))}"
+    here = Path(sys.prefix).parent == Path.cwd()
+    python = f"{Path(sys.prefix).name}/bin/python" if here else "python"
+    verbs = [f"{verb} {last.ref}" for verb in ("show", "lineage")]
     if last.name != "comparisons":
-        lines.insert(0, f"python -m almost_data build comparisons --version {last.version}{root}")
-    lines.append(f"python -c \"import datasets; print(datasets.load_dataset('{store.path(last.ref)}'))\"")
-    return lines
+        asked = last.environment["command"].partition(f" build {last.name}")[2]
+        asked = f" --version {last.version}" if last.is_import else asked
+        verbs.insert(0, f"build comparisons{asked}")
+    code = f"import datasets; print(datasets.load_dataset({str(store.path(last.ref))!r}))"
+    quoted = shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
+    return [f"{python} -m almost_data {verb}{root}" for verb in verbs] + [f"{python} -c {quoted}"]
 
 
 def listing(store: Store) -> None:

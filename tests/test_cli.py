@@ -24,6 +24,16 @@ def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.parametrize("name", ["queries", "responses"])
+def test_the_next_command_goes_on_from_where_the_build_ended(tmp_path: Path, name: str) -> None:
+    done = cli("build", name, "--engine", "fake", "--limit", "8", "--version", "0.3.0", cwd=tmp_path)
+    line = done.stdout.partition("Next\n")[2].strip().splitlines()[0]
+    assert "build comparisons --engine fake --limit 8 --version 0.3.0" in line
+    again = cli(*line.split()[3:], cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert f"{name}@0.3.0" in again.stdout and "was there" in again.stdout
+
+
 def test_build_prints_funnel_examples_folders_and_next_commands(tmp_path: Path) -> None:
     done = cli("build", "comparisons", "--engine", "fake", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
