@@ -175,7 +175,7 @@ def main(argv: list[str] | None = None) -> None:
     except (InputError, CycloptsError) as error:
         _die(2, str(error))
     except KeyboardInterrupt:
-        _die(130, "interrupted: what was published is kept; run the same command to go on")
+        _die(130, "interrupted: what was generated is kept; run the same command to go on")
     except (RuntimeError, OSError, MemoryError) as error:
         _die(
             1, f"{type(error).__name__}: {error}" if isinstance(error, OSError | MemoryError) else str(error)

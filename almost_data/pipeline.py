@@ -16,6 +16,7 @@ from . import card, plots, presets, store
 from .builders import BuilderSpec, Built, Progress, comparisons, queries, responses, silent
 from .errors import InputError
 from .generation import Generator
+from .generation.journal import Journaled
 from .manifest import Builder, Manifest, Parent, canonical_json, changes, fingerprint, recipe
 
 BUILDERS: dict[str, BuilderSpec] = {
@@ -115,11 +116,13 @@ class Run:
                 raise InputError(f"{draft.ref} was built by another process meanwhile: run again to use it")
             start = time.monotonic()
             parents = {m.name: partial(self.store.scan, m.ref) for m in above}
-            built = spec.build(getattr(self.preset, spec.name), parents, self.generator, progress)
+            generator = Journaled(self.generator, self.store.root / "journal.sqlite")
+            built = spec.build(getattr(self.preset, spec.name), parents, generator, progress)
             engine = {
-                "name": self.generator.name,
-                "row_seeds": self.generator.honours_seed,
-                "settings": self.generator.settings(),
+                "name": generator.name,
+                "row_seeds": generator.honours_seed,
+                "settings": generator.settings(),
+                "replies": {"from_journal": generator.found, "generated": generator.asked},
             }
             extra = {"engine": engine} if "models" in draft.config else {}
             seconds = round(time.monotonic() - start, 3)

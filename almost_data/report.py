@@ -113,6 +113,9 @@ def summary(store: Store, steps: list[Step]) -> None:
     for step in steps:
         rows = " + ".join(f"{n:,} {split}" for split, n in step.manifest.counts["default"].items())
         done = "was there" if step.action == "reuse" else f"built in {_seconds(step.manifest)}"
+        replies = step.manifest.environment.get("engine", {}).get("replies", {})
+        if step.action == "build" and replies.get("from_journal"):
+            done += f", {replies['from_journal']:,} replies from the journal"
         where.add_row(step.manifest.ref, rows, f"{store.path(step.manifest.ref)}/", Text(done, style="dim"))
     console.print(where)
     for note in last.diagnostics["notes"]:

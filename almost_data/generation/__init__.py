@@ -43,6 +43,8 @@ class Request:
     text: str
     sampling: Sampling
     seed: int | None = None
+    sample: int = 0
+    """Which of several replies to the same prompt."""
 
     @property
     def prompt(self) -> str:

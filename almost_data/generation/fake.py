@@ -63,7 +63,9 @@ class FakeEngine:
 
 
 def _reply(request: Request) -> Reply:
-    asked = f"{request.model.id}\0{request.prompt}\0{request.sampling}\0{request.seed}"
+    # Not the stop strings or the token limit: they only cut what is written.
+    how = (request.sampling.temperature, request.sampling.top_p, request.seed, request.sample)
+    asked = f"{request.model.id}\0{request.prompt}\0{how}"
     rng = random.Random(hashlib.sha256(asked.encode()).digest())
     if not request.prompt:
         return Reply(request.id, "", "error", error="empty prompt")

@@ -1,0 +1,160 @@
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from almost_data.errors import InputError
+from almost_data.generation import Model, Reply, Request, Sampling
+from almost_data.generation.fake import FakeEngine
+from almost_data.generation.journal import SECONDS, Journaled, key
+from almost_data.store import Store
+
+REQUESTS = [
+    Request(str(n), Model("fake/m", "1"), "head ", f"prompt {n}", Sampling(40), seed=n) for n in range(200)
+]
+
+
+class Counted(FakeEngine):
+    """The fake engine, counting what it was asked, and stopping where told."""
+
+    def __init__(self, stop_at: int | None = None, fail: frozenset[str] = frozenset()) -> None:
+        self.seen: list[str] = []
+        self.stop_at, self.fail = stop_at, fail
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        for number, reply in enumerate(super().generate(requests)):
+            if number == self.stop_at:
+                raise RuntimeError("engine died")
+            self.seen.append(reply.id)
+            yield Reply(reply.id, "", "error", error="no") if reply.id in self.fail else reply
+
+
+def by_id(replies: Iterable[Reply]) -> dict[str, Reply]:
+    return {reply.id: reply for reply in replies}
+
+
+def test_what_is_known_is_not_asked_again_and_comes_back_the_same(tmp_path: Path) -> None:
+    first = by_id(Journaled(Counted(), tmp_path / "j").generate(REQUESTS))
+    again = Journaled(silent := Counted(), tmp_path / "j")
+    assert by_id(again.generate(reversed(REQUESTS))) == first == by_id(FakeEngine().generate(REQUESTS))
+    assert (silent.seen, again.found, again.asked) == ([], 200, 0)
+
+
+def test_an_engine_that_dies_costs_only_what_it_had_not_answered(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="engine died"):
+        list(Journaled(Counted(stop_at=90), tmp_path / "j").generate(REQUESTS))
+    rest = Counted()
+    assert len(list(Journaled(rest, tmp_path / "j").generate(REQUESTS))) == 200
+    assert sorted(rest.seen, key=int) == [str(n) for n in range(90, 200)]
+
+
+def test_failures_are_asked_again(tmp_path: Path) -> None:
+    replies = by_id(Journaled(Counted(fail=frozenset({"3", "5"})), tmp_path / "j").generate(REQUESTS))
+    assert [reply.id for reply in replies.values() if reply.error] == ["3", "5"]
+    again = Counted()
+    assert not any(reply.error for reply in Journaled(again, tmp_path / "j").generate(REQUESTS))
+    assert again.seen == ["3", "5"]
+
+
+def test_the_key_is_all_that_decides_a_reply_and_nothing_else() -> None:
+    one = REQUESTS[0]
+    others = [
+        replace(one, text="other"),
+        replace(one, model=Model("fake/n", "1")),
+        replace(one, model=Model("fake/m", "2")),
+        replace(one, sampling=Sampling(41)),
+        replace(one, seed=7),
+        replace(one, sample=1),
+    ]
+    assert len({key(request, True) for request in [one, *others]}) == 7
+    assert key(one, True) == key(replace(one, id="x", prefix="he", text="ad prompt 0"), True)
+    assert key(one, False) == key(replace(one, seed=7), False) != key(replace(one, sample=1), False)
+
+
+def test_a_lone_reply_is_on_disk_within_a_second_or_so(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    class Slow(FakeEngine):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+            for reply in super().generate(requests):
+                yield reply
+                release.wait(30)
+
+    replies = Journaled(Slow(), tmp_path / "j").generate(REQUESTS[:2])
+    next(replies)
+    time.sleep(2 * SECONDS)
+    with sqlite3.connect(tmp_path / "j") as reader:
+        assert reader.execute("SELECT count(*) FROM reply").fetchone() == (1,)
+    reader.close()
+    release.set()
+    assert len(list(replies)) == 1
+
+
+def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "j").write_bytes(b"not a database, but long enough to be looked at" * 30)
+    with pytest.raises(InputError, match="cannot be used as a journal"):
+        list(Journaled(FakeEngine(), tmp_path / "j").generate(REQUESTS))
+
+
+def test_kill_9_while_replies_come_loses_a_second_at_most(tmp_path: Path) -> None:
+    """A slow engine is killed several times; each start asks only what is not in the journal."""
+    code = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pathlib import Path
+from almost_data.generation.fake import FakeEngine
+from almost_data.generation.journal import Journaled
+from tests.generation.test_journal import REQUESTS
+class Slow(FakeEngine):
+    def generate(self, requests):
+        for reply in super().generate(requests):
+            time.sleep(0.02)
+            print(reply.id, flush=True)
+            yield reply
+print(len(list(Journaled(Slow(), Path({str(tmp_path / "j")!r})).generate(REQUESTS))), "replies")
+"""
+    rng = random.Random(1)
+    asked: list[str] = []
+    for _ in range(4):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        time.sleep(rng.uniform(1.0, 3.0))
+        os.kill(process.pid, signal.SIGKILL)
+        asked += filter(str.isdigit, process.communicate()[0].splitlines())
+    last = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *rest, count = last.stdout.splitlines()
+    assert count == "200 replies"
+    assert set(asked + rest) == {request.id for request in REQUESTS}
+    # 50 replies a second: each kill costs what came since the last commit.
+    assert len(asked + rest) <= 200 + 4 * 64
+
+
+def test_a_killed_build_goes_on_with_the_same_rows(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "almost_data", "build", "comparisons", "--engine", "fake"]
+    for limit in ("10", "20"):
+        subprocess.run(
+            [*command, "--limit", limit, "--version", f"0.{limit}.0"],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
+    store = Store(tmp_path / "build")
+    with sqlite3.connect(tmp_path / "build" / "journal.sqlite") as database:
+        rows = database.execute("SELECT count(*) FROM reply").fetchone()[0]
+    database.close()
+    shared = set(store.scan("queries@0.10.0").collect()["query"])
+    assert shared <= set(store.scan("queries@0.20.0").collect()["query"])
+    asked = sum(
+        store.manifest(f"{name}@0.{v}.0").ledger[0].n_in
+        for name in ("queries", "responses")
+        for v in ("10", "20")
+    )
+    assert rows < asked  # the second build found the first one's replies
