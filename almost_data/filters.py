@@ -1,7 +1,7 @@
 """Filters are data: a name, the rule as a Polars expression, its parameters, source and one sentence.
 
 The ledger's entries and the card's filter table are made from these objects, so they cannot drift
-from what ran. All the paper's thresholds for responses stand in `response_checks`.
+from what ran. The checks of the paper stand in `response_checks`, their threshold in `ComparisonsConfig`.
 """
 
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ class Filter:
         )
 
 
-def response_checks(min_chars: int = 50) -> list[Filter]:
+def response_checks(min_chars: int) -> list[Filter]:
     """The heuristic filter on single responses (paper 2.1, appendix B; lists as in the released code)."""
     text = pl.col("response")
     source = "paper 2.1, heuristic filter; released code"

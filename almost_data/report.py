@@ -92,7 +92,16 @@ def summary(store: Store, steps: list[Step]) -> None:
     """After a build or an import: the funnel of rows, examples, where the files are, what to do next."""
     last = steps[-1].manifest
     funnel = Table(
-        "", "rows in", "kept", "dropped", "why", box=None, pad_edge=False, title="Rows", title_justify="left"
+        "",
+        "rows in",
+        "kept",
+        "dropped",
+        "why",
+        box=None,
+        pad_edge=False,
+        title="Rows",
+        title_justify="left",
+        title_style="bold",
     )
     for column in funnel.columns[1:4]:
         column.justify = "right"
@@ -111,12 +120,12 @@ def summary(store: Store, steps: list[Step]) -> None:
     where = Table("dataset", "rows", "folder", "", box=None, pad_edge=False)
     where.columns[2].overflow = "fold"
     for step in steps:
-        rows = " + ".join(f"{n:,} {split}" for split, n in step.manifest.counts["default"].items())
+        rows = ", ".join(f"{n:,} {split}" for split, n in step.manifest.counts["default"].items())
         done = "was there" if step.action == "reuse" else f"built in {_seconds(step.manifest)}"
         replies = step.manifest.environment.get("engine", {}).get("replies", {})
         if step.action == "build" and replies.get("from_journal"):
             done += f", {replies['from_journal']:,} replies from the journal"
-        where.add_row(step.manifest.ref, rows, f"{store.path(step.manifest.ref)}/", Text(done, style="dim"))
+        where.add_row(step.manifest.ref, rows, str(store.path(step.manifest.ref)), Text(done, style="dim"))
     console.print(where)
     for note in last.diagnostics["notes"]:
         console.print(
@@ -146,7 +155,7 @@ def _folded(ledger: list[Entry]) -> list[tuple[str, str, str, str, str]]:
                 f"{entries[0].n_in:,}",
                 f"{entries[-1].kept:,}",
                 f"{sum(n for _, n in reasons):,}",
-                ", ".join(f"{reason} {n:,}" for reason, n in reasons),
+                ", ".join(f"{reason}\u00a0{n:,}" for reason, n in reasons),
             )
         )
     return lines

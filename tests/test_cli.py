@@ -41,7 +41,7 @@ def test_build_prints_funnel_examples_folders_and_next_commands(tmp_path: Path) 
         "comparisons@0.1.0",
         "chosen_too_short",
         "comparison ",
-        "build/comparisons/0.1.0/",
+        "build/comparisons/0.1.0",
         "Next",
         "fake engine",
     ):

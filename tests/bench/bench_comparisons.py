@@ -25,7 +25,7 @@ def run() -> list[Result]:
     frame = _responses()
     config = ComparisonsConfig()
     start = time.perf_counter()
-    decided = decide_responses(frame.lazy(), response_checks(), config)
+    decided = decide_responses(frame.lazy(), response_checks(config.min_chars), config)
     pairs = rank_pairs(decided.filter(pl.col("reason").is_null()), length_rule(0.5, "survivors"), "first")
     ours = time.perf_counter() - start
     kept = pairs["reason"].null_count()
