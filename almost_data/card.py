@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import yaml
 
-from . import markdown, plots, schema
+from . import markdown, plots, prompts, schema
 from .errors import InputError
 from .manifest import Manifest, Parent
 
@@ -73,6 +73,8 @@ def render(
         deviations=[line for one in (manifest, *ancestors) for line in one.diagnostics["deviations"]],
         matrix=[{"responder": name, "counts": row} for name, row in zip(names, matrix, strict=True)],
         rows=rows,
+        stop=prompts.STOP,
+        test_share=schema.TEST_SHARE,
     )
     head = yaml.safe_dump(_head(manifest), sort_keys=False, allow_unicode=True, width=100)
     return f"---\n{head}---\n\n{page.strip()}\n"
@@ -159,12 +161,9 @@ def _ladder(manifest: Manifest, ancestors: list[Manifest]) -> list[dict[str, Any
         given = manifest.config["settings"].get("ladder")
         names = given or [one["responder"] for one in manifest.diagnostics["responders"]]
         return [{"name": name, "rank": rank, "id": None} for rank, name in enumerate(names)]
-    settings, models = source.config["settings"], source.config["models"]
-    tokens = source.config["max_new_tokens"]
+    settings, resolved = source.config["settings"], source.config["resolved"]
     ranked = [*enumerate(settings["responders"]), *((None, probe) for probe in settings["probes"])]
-    return [
-        one | models[one["model"]] | {"rank": rank, "tokens": tokens[one["name"]]} for rank, one in ranked
-    ]
+    return [one | resolved[one["name"]] | {"rank": rank} for rank, one in ranked]
 
 
 def _lineage(line: list[Manifest]) -> list[dict[str, Any]]:

@@ -39,7 +39,8 @@ def build(
         Path | None, Parameter(help="TOML file over the preset, in the presets' format.")
     ] = None,
     set_: Annotated[
-        tuple[str, ...], Parameter(name="--set", help="section.key=value over preset and config; repeatable.")
+        tuple[str, ...],
+        Parameter(name="--set", negative=(), help="section.key=value over preset and config; repeatable."),
     ] = (),
     engine: Annotated[
         Literal["transformers", "fake"], Parameter(help="What runs the models.")
@@ -47,7 +48,9 @@ def build(
     limit: Annotated[int | None, Parameter(help="Only so many queries.")] = None,
     from_: Annotated[
         tuple[str, ...],
-        Parameter(name="--from", help="name@version to build on instead of this version; repeatable."),
+        Parameter(
+            name="--from", negative=(), help="name@version to build on instead of this version; repeatable."
+        ),
     ] = (),
     dry_run: Annotated[
         bool, Parameter(negative=(), help="Say what would be built, and build nothing.")
@@ -83,10 +86,10 @@ def import_queries(
     """Import queries: a text file (one a line), or JSONL, Parquet or a Hub id with a column `query`."""
     from . import importing, report
     from .pipeline import Step
-    from .presets import CardConfig
+    from .presets import card as said
     from .store import Store
 
-    card = CardConfig(license=license, language=language)
+    card = said(license, language)
     made = importing.import_queries(Store(root), file, version, card)
     report.summary(Store(root), [Step(made, "build")])
 
@@ -105,10 +108,10 @@ def import_responses(
     """Import responses: JSONL, Parquet or a Hub id; `prompt` and a column per responder, or long rows."""
     from . import importing, report
     from .pipeline import Step
-    from .presets import CardConfig
+    from .presets import card as said
     from .store import Store
 
-    card = CardConfig(license=license, language=language)
+    card = said(license, language)
     names = [name.strip() for name in ladder.split(",")]
     made = importing.import_responses(Store(root), file, names, version, card)
     report.summary(Store(root), [Step(made, "build")])
@@ -168,8 +171,9 @@ def verify(ref: Ref, /, *, root: Root = ROOT) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run a command; exit codes: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["--root"] and len(arguments) > 2:
-        arguments = [*arguments[2:], *arguments[:2]]  # verbs take it; it may stand before them too
+    before = 2 if arguments[:1] == ["--root"] else int(bool(arguments) and arguments[0].startswith("--root="))
+    if len(arguments) > before:
+        arguments = arguments[before:] + arguments[:before]  # verbs take it; it may stand before them too
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except (InputError, CycloptsError) as error:

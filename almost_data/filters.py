@@ -12,19 +12,23 @@ import polars as pl
 
 from .manifest import Count, Entry, Unit
 
-DONT_KNOW = ["don't know", "don\u2019t know", "do not know"]
+DONT_KNOW = r"(?i)(don['\u2019]t|do not)\s+know"
 TURN_MARKERS = ["Human:", "<Image>"]
 
 
 @dataclass(frozen=True)
 class Filter:
-    """`drop` is true where a row is dropped, with `name` as its reason."""
+    """`drop` is true where a row is dropped, with `name` as its reason.
+
+    It is None where what came before decides too (a target reached, a duplicate), so that the builder
+    walks the rows in order and gives the reason itself.
+    """
 
     name: str
     unit: Unit
     description: str
     source: str
-    drop: pl.Expr
+    drop: pl.Expr | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def entry(
@@ -88,8 +92,8 @@ def response_checks(min_chars: int) -> list[Filter]:
         check(
             "dont_know",
             'A response that says "don\'t know" or "do not know", in any case, does not answer.',
-            text.str.contains_any(DONT_KNOW, ascii_case_insensitive=True),
-            phrases=DONT_KNOW,
+            text.str.contains(DONT_KNOW),
+            phrases=["don't know", "do not know"],
         ),
         check(
             "turn_marker",
@@ -104,6 +108,8 @@ def first_reason(filters: list[Filter]) -> pl.Expr:
     """The name of the first filter that drops the row; null where none does."""
     reason = pl.lit(None, dtype=pl.String)
     for rule in reversed(filters):
+        if rule.drop is None:
+            raise ValueError(f"{rule.name} cannot be decided on a row by itself")
         reason = pl.when(rule.drop).then(pl.lit(rule.name)).otherwise(reason)
     return reason
 

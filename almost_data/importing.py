@@ -90,6 +90,8 @@ def import_responses(
     `responder` and `response`. `ladder` names the responders, best first.
     """
     check_names(ladder)
+    if clash := {"prompt", "responder", "response"} & set(ladder):
+        raise InputError(f"--ladder: {min(clash)!r} is a column of its own: name the responders' columns")
     if len(ladder) < 2:
         raise InputError("--ladder: name at least two responders, best first, with commas between them")
     source = read(file)
@@ -102,7 +104,7 @@ def import_responses(
         "a responder named by --ladder" if not long else "",
     )
     if long:
-        named = {row.get("responder") for row in source.rows}
+        named = {_text(source, number, "responder") for number in range(len(source.rows))}
         missing = [name for name in ladder if name not in named]
         if missing:
             raise InputError(f"{file}: no row of responder {missing[0]!r}, which --ladder names")
@@ -199,7 +201,7 @@ def _decoded(path: Path) -> Iterator[str]:
 
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
     try:
-        return pl.read_parquet(path).rows(named=True)
+        return pl.read_parquet(path, glob=False).rows(named=True)
     except pl.exceptions.PolarsError as error:
         why = str(error).partition("\n")[0]
         raise InputError(f"{path}: cannot be read as Parquet ({why}): write it anew, or give JSONL") from None
@@ -214,8 +216,7 @@ def _read_hub(name: str) -> Source:
         commit = HfApi().dataset_info(repo, revision=revision or None).sha
         found = datasets.load_dataset(repo, revision=commit)
     except Exception as error:  # network, Hub client and file readers each raise kinds of their own
-        first = str(error).strip().partition("\n")[0]
-        why = f"{type(error).__name__}: {first}"
+        why = type(error).__name__  # their messages may quote addresses and headers
         raise InputError(
             f"{name}: no such file, and not to be had from the Hub ({why}): check name and login"
         ) from None
@@ -271,7 +272,7 @@ def _require(columns: set[str], wanted: list[str], file: str, why: str) -> None:
 
 
 def _filter(name: str, unit: Any, description: str) -> Filter:
-    return Filter(name, unit, description, "almost_data", pl.col("reason") == name)
+    return Filter(name, unit, description, "almost_data")
 
 
 def _publish(

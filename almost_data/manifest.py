@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -89,6 +90,21 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.builder.name.startswith("import-")
 
 
+_CONFIG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class _ModelRecord(msgspec.Struct):
+    id: str
+    revision: str | None
+
+
+class _Handed(msgspec.Struct):
+    """The part of the diagnostics that children read."""
+
+    models: list[_ModelRecord]
+    notes: list[str]
+
+
 def canonical_json(value: Any) -> bytes:
     """The same bytes for the same value, whatever the order of its keys. Refuses what is not data.
 
@@ -113,21 +129,28 @@ def check_ledger(ledger: list[Entry]) -> None:
             raise ValueError(f"ledger: {entry.filter}: {entry.n_in} rows in, {out} accounted for")
         if last and last.unit == entry.unit and last.kept != entry.n_in:
             raise ValueError(f"ledger: {last.filter} kept {last.kept} rows, {entry.filter} got {entry.n_in}")
-        for field in ("n_in", "kept"):
-            total = sum(getattr(count, field) for count in entry.by_pair.values())
-            if entry.by_pair and total != getattr(entry, field):
-                raise ValueError(
-                    f"ledger: {entry.filter}: by pair {total} rows, in all {getattr(entry, field)}"
-                )
+        counts = entry.by_pair.values()
+        split = (sum(c.n_in for c in counts), sum(c.kept for c in counts))
+        if counts and split != (entry.n_in, entry.kept):
+            raise ValueError(f"ledger: {entry.filter}: {split} rows in and kept by pair, not as in all")
+        if any(c.n_in != c.kept + sum(c.dropped.values()) for c in counts):
+            raise ValueError(f"ledger: {entry.filter}: a responder pair loses rows")
         last = entry
 
 
 def decode_manifest(data: bytes, where: str) -> Manifest:
     """Read `manifest.json`; InputError names `where` and the field that does not fit."""
     try:
-        return msgspec.json.decode(data, type=Manifest)
+        manifest = msgspec.json.decode(data, type=Manifest)
+        msgspec.convert(manifest.diagnostics, _Handed)
+        if not isinstance(manifest.config.get("settings"), dict) or "default" not in manifest.counts:
+            raise msgspec.ValidationError("no settings, or no rows of `default`")
+        for config, splits in manifest.counts.items():
+            if not _CONFIG.fullmatch(config) or not splits.keys() <= {"train", "test"}:
+                raise msgspec.ValidationError(f"{config!r} with splits {sorted(splits)} cannot be a folder")
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InputError(f"{where}: not a manifest of almost_data: {error}") from None
+    return manifest
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

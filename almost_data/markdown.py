@@ -21,7 +21,7 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;"
 
 def prose(text: str) -> "Markup":
     """Text as one paragraph of plain words, without markup but pairs of backticks; addresses become code."""
-    pieces = _LITERAL.split(" ".join(_clean(text).split()))
+    pieces = _LITERAL.split(" ".join(clean(text).split()))
     for place, piece in enumerate(pieces):
         if place % 2:
             pieces[place] = code(piece[1:-1] if piece[0] == piece[-1] == "`" else piece)
@@ -34,7 +34,7 @@ def prose(text: str) -> "Markup":
 
 def code(value: object) -> "Markup":
     """A value as code in running text, on one line; data as JSON, the empty text as a word."""
-    text = " ".join(_clean(as_text(value)).split())
+    text = " ".join(clean(as_text(value)).split())
     ticks = "`" * (_run(text) + 1)
     pad = " " if "`" in text else ""
     return _markup(f"{ticks}{pad}{text}{pad}{ticks}" if text else "*empty*")
@@ -50,9 +50,7 @@ def cell(value: object, most: int = 80) -> "Markup":
 
 def fenced(text: str, most: int = 1500, wrap: int | None = None) -> "Markup":
     """Text as a block in a fence longer than any inside, cut at `most` characters, its lines at `wrap`."""
-    shown = _clean(text[:most]) + (
-        f"\n[... {len(text) - most:,} more characters]" if len(text) > most else ""
-    )
+    shown = clean(text[:most]) + (f"\n[... {len(text) - most:,} more characters]" if len(text) > most else "")
     if wrap:
         shown = "\n".join(textwrap.fill(line, wrap) for line in shown.split("\n"))
     fence = "`" * max(3, _run(shown) + 1)
@@ -82,7 +80,8 @@ def as_text(value: object) -> str:
     return value if isinstance(value, str) else canonical_json(value).decode()
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """The text without what a terminal obeys and what makes text run backwards."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 

@@ -3,6 +3,7 @@
 import datetime
 import importlib.metadata
 import platform
+import re
 import shlex
 import time
 from dataclasses import dataclass, field
@@ -63,7 +64,15 @@ class Run:
                     f"--from {ref}: {name} is made from {', '.join(_upstream(name)) or 'nothing'}"
                 )
         steps: list[Step] = []
-        self._ensure(name, steps, progress)
+        self._ensure(name, steps, None)  # whatever is wrong with any step is said before the first is built
+        unused = [ref for ref in self.sources.values() if ref not in {step.manifest.ref for step in steps}]
+        if unused:
+            raise InputError(
+                f"--from {unused[0]}: nothing reads it, since a dataset below it is there already"
+            )
+        if progress:
+            steps.clear()
+            self._ensure(name, steps, progress)
         return steps
 
     def _ensure(
@@ -82,6 +91,7 @@ class Run:
             return there
         above = [self._ensure(parent, steps, progress, wanted=False) for parent in spec.parents]
         draft = self._draft(spec, above)
+        self.store.check_place(ref)
         if self.store.has(ref):
             there = self.store.manifest(ref)
             if there.fingerprint != draft.fingerprint:
@@ -124,9 +134,9 @@ class Run:
                 "settings": generator.settings(),
                 "replies": {"from_journal": generator.found, "generated": generator.asked},
             }
-            extra = {"engine": engine} if "models" in draft.config else {}
+            extra = {"engine": engine} if "resolved" in draft.config else {}
             seconds = round(time.monotonic() - start, 3)
-            if self.preset.note and "models" in draft.config:
+            if self.preset.note and "resolved" in draft.config:
                 built.notes.append(self.preset.note)
             environment = {**extra, "seconds": seconds, "command": self.command}
             return publish(self.store, draft, above, built, environment)
@@ -149,12 +159,15 @@ def prepare(
     Raises InputError for a setting, version or reference that is none. Loads no model.
     """
     chosen = presets.load(preset, config, assignments, limit)
+    by_name = {store.parse_ref(ref)[0]: ref for ref in sources}
+    if len(by_name) < len(sources):
+        raise InputError(f"--from {' --from '.join(sources)}: give one reference for each dataset")
     return Run(
         store.Store(root),
         store.check_version(version),
         presets.fake(chosen) if engine == "fake" else chosen,
         load_engine(engine),
-        {store.parse_ref(ref)[0]: ref for ref in sources},
+        by_name,
         command,
     )
 
@@ -194,7 +207,8 @@ def publish(
     Models and notes of the parents are handed down: what is made from their text is of their kind.
     """
     models = [model for m in above for model in m.diagnostics["models"]]
-    models += draft.config.get("models", {}).values()
+    resolved = draft.config.get("resolved", {}).values()
+    models += [{"id": one["id"], "revision": one["revision"]} for one in resolved]
     notes = [note for m in above for note in m.diagnostics["notes"]] + built.notes
     versions = {name: found for name in PACKAGES if (found := _version(name))}
     manifest = msgspec.structs.replace(
@@ -239,32 +253,40 @@ def _unique(items: list[Any]) -> list[Any]:
 
 
 def portable(value: Any) -> Any:
-    """The same value with every string that is a path of this machine cut to its last part."""
+    """The same settings with the paths of models, prompts and seed files cut to their last part."""
     if isinstance(value, dict):
-        return {portable(k): portable(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [portable(v) for v in value]
-    if (
-        isinstance(value, str)
-        and ("/" in value or "\\" in value)
-        and len(value) < 1024
-        and Path(value).exists()
-    ):
-        return Path(value).name
-    return value
+        paths = {
+            k: Path(v).name
+            for k, v in value.items()
+            if k in PATH_FIELDS and isinstance(v, str) and _is_path(v)
+        }
+        return {k: portable(v) for k, v in value.items()} | paths
+    return [portable(v) for v in value] if isinstance(value, list) else value
+
+
+PATH_FIELDS = ("id", "model", "prompt", "seeds")
+
+
+def _is_path(text: str) -> bool:
+    """By its looks, so that no fingerprint depends on what happens to lie on this machine."""
+    return text.startswith(("/", "./", "../", "~"))
 
 
 def shown_command(arguments: list[str]) -> str:
     """The command line as a card may show it: paths cut to names, no --root.
 
-    >>> shown_command(["build", "queries", "--limit", "5", "--root", "somewhere"])
-    'python -m almost_data build queries --limit 5'
+    >>> shown_command(["build", "queries", "--limit", "5", "--root", "somewhere", "--config=/a/b.toml"])
+    'python -m almost_data build queries --limit 5 --config=b.toml'
     """
     if "--root" in arguments:
         at = arguments.index("--root")
         arguments = arguments[:at] + arguments[at + 2 :]
-    arguments = [argument for argument in arguments if not argument.startswith("--root=")]
-    return shlex.join(["python", "-m", "almost_data", *portable(arguments)])
+    shown = [
+        re.sub(r"(?<![^=\s\"',\[])(?:~|\.{0,2})/[^\s\"',\]]*", lambda path: Path(path[0]).name, argument)
+        for argument in arguments
+        if not argument.startswith("--root=")
+    ]
+    return shlex.join(["python", "-m", "almost_data", *shown])
 
 
 def load_engine(name: EngineName) -> Generator:

@@ -43,8 +43,16 @@ ALREADY_CHOSEN = Filter(
     "pair",
     "A responder is chosen at most once a query, against the first lower-ranked partner that passes.",
     "released code",
-    pl.col("step") > pl.col("first_step"),
-    {"pairing": "first"},
+    params={"pairing": "first"},
+)
+
+
+LADDER = Filter(
+    "ladder",
+    "pair",
+    "Every ordered pair of a query's surviving responses, the one that stands higher on the ladder chosen.",
+    "paper 2.1",
+    params={"pairing": "all"},
 )
 
 
@@ -68,14 +76,14 @@ def rank_pairs(survivors: pl.DataFrame, rule: Filter | None, pairing: Pairing) -
         chosen.head(-step)
         .hstack(below.slice(step))
         .filter(pl.col("query") == pl.col("same"))
-        .with_columns(step=pl.lit(step, pl.UInt8))
+        .with_columns(step=pl.lit(step, pl.UInt32))
         for step in range(1, max(most, 2))
     ]
-    fails = rule.drop if rule else pl.lit(False)
+    fails = pl.lit(False) if rule is None or rule.drop is None else rule.drop
     reason = pl.when("fails").then(pl.lit(rule.name)) if rule else pl.lit(None, pl.String)
     if pairing == "first":
         # No first_step: nobody passed, so the responder never was chosen.
-        before = ALREADY_CHOSEN.drop.fill_null(False)
+        before = (pl.col("step") > pl.col("first_step")).fill_null(False)
         reason = pl.when(before).then(pl.lit(ALREADY_CHOSEN.name)).otherwise(reason)
     return (
         pl.concat(steps)

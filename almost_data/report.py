@@ -25,12 +25,14 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from .markdown import clean
+
 if TYPE_CHECKING:
     from .manifest import Entry, Manifest
     from .pipeline import Run, Step
     from .store import Store
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)
 QUIET_SECONDS = 30
 """Where the output is no terminal, one line of progress in this time."""
 
@@ -77,6 +79,11 @@ class Bars:
             left = f", {seconds / done * (total - done):,.0f} s left" if 0 < done < total else ""
             console.print(f"{stage}: {done:,} of {total:,}, {rate}{left}", soft_wrap=True)
             self._printed = now
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Text of users and models, without the sequences that a terminal obeys."""
+    return Text(clean(text), style=style)
 
 
 def plan(steps: list[Step], run: Run) -> None:
@@ -129,7 +136,7 @@ def summary(store: Store, steps: list[Step]) -> None:
     console.print(where)
     for note in last.diagnostics["notes"]:
         console.print(
-            Panel(Text(note), title="note", title_align="left", border_style="yellow", width=_width())
+            Panel(_text(note), title="note", title_align="left", border_style="yellow", width=_width())
         )
     if last.is_fake:
         text = "Made by the fake engine: the text means nothing and cannot be published."
@@ -163,11 +170,11 @@ def _folded(ledger: list[Entry]) -> list[tuple[str, str, str, str, str]]:
 
 def _example(row: dict[str, Any]) -> Panel:
     def part(title: str, responder: str, style: str, text: str) -> Text:
-        return Text.assemble((f"{title} ", f"bold {style}"), (f"{responder}\n", "dim"), _short(text))
+        return Text.assemble((f"{title} ", f"bold {style}"), (f"{responder}\n", "dim"), clean(_short(text)))
 
     return Panel(
         Group(
-            Text(_short(row["prompt"][0]["content"], 300), style="bold"),
+            _text(_short(row["prompt"][0]["content"], 300), style="bold"),
             Text(),
             part("chosen", row["chosen_responder"], "green", row["chosen"][0]["content"]),
             Text(),
@@ -230,15 +237,15 @@ def manifest(one: Manifest) -> None:
             facts.add_row(name, f"{value:,.3f}" if isinstance(value, float) else f"{value}")
     settings = Table("setting", "value", box=None, pad_edge=False)
     for name, value in one.config["settings"].items():
-        settings.add_row(name, Text(_setting(value)))
+        settings.add_row(name, _text(_setting(value)))
     for model in one.diagnostics["models"]:
-        settings.add_row("model", Text(f"{model['id']} at {model['revision']}"))
+        settings.add_row("model", _text(f"{model['id']} at {model['revision']}"))
     for table in (counts, ledger, facts, settings):
         if table.row_count:
             console.print(table)
             console.print()
     for note in one.diagnostics["notes"]:
-        console.print(Text(f"note: {note}", style="yellow"))
+        console.print(_text(f"note: {note}", style="yellow"))
 
 
 def _setting(value: Any) -> str:
@@ -260,17 +267,15 @@ def lineage(store: Store, ref: str) -> None:
                 tree.add(f"{parent.ref}  digest {parent.digest[:12]}  not in this store")
                 continue
             there = store.manifest(parent.ref)
-            changed = (
-                "" if there.digest == parent.digest else "  [red]another digest than the one built from[/]"
-            )
-            grow(tree.add(_node(there) + changed), there)
+            changed = "" if there.digest == parent.digest else "  another digest than the one built from"
+            grow(tree.add(_node(there).append(changed, "red")), there)
         if "file" in one.config:
             file = one.config["file"]
             tree.add(
                 Text(f"{file['name']}  " + "  ".join(f"{k} {v[:12]}" for k, v in file.items() if k != "name"))
             )
-        for model in one.config.get("models", {}).values():
-            tree.add(Text(f"{model['id']}  revision {model['revision']}", style="dim"))
+        for model in {one["id"]: one for one in one.config.get("resolved", {}).values()}.values():
+            tree.add(_text(f"{model['id']}  revision {model['revision']}", style="dim"))
         if "seeds" in one.config.get("prompts", {}):
             tree.add(Text("seed queries (in the manifest)", style="dim"))
 
@@ -278,9 +283,9 @@ def lineage(store: Store, ref: str) -> None:
     console.print(tree)
 
 
-def _node(one: Manifest) -> str:
+def _node(one: Manifest) -> Text:
     rows = sum(one.counts.get("default", {}).values())
-    return f"[bold]{one.ref}[/]  {rows:,} rows  digest {one.digest[:12]}"
+    return Text.assemble((one.ref, "bold"), f"  {rows:,} rows  digest {clean(one.digest[:12])}")
 
 
 def verdict(ref: str, wrong: list[str]) -> None:

@@ -46,6 +46,7 @@ _REPLY_ID = Column(
 )
 _RESPONDER = Column("responder", "string", "model, prompt and number of shots", "30B-HHH-5shot")
 _REASON = Column("reason", "string", "why the row was dropped", "too_short")
+_ERROR = Column("error", "string", "what the engine said, where the request failed; else null", None)
 _STAGE = Column("stage", "string", "where it was dropped", "response checks")
 _RESPONSE_COLUMNS = (
     QUERY_ID,
@@ -73,6 +74,7 @@ TABLES: dict[str, dict[str, Table]] = {
                 _SOURCE,
                 Column("candidate", "int64", "place in the order of admission", 17),
                 _REASON,
+                _ERROR,
                 Column("nearest", "string", "the most similar query known by then", "How do I water basil?"),
                 Column("score", "float64", "its ROUGE-L F1 with this one", 0.71),
             ),
@@ -87,6 +89,7 @@ TABLES: dict[str, dict[str, Table]] = {
                 *_RESPONSE_COLUMNS,
                 Column("row", "int64", "place among the requests, or the imported rows, from 0", 12),
                 _REASON,
+                _ERROR,
             ),
         ),
     },
@@ -147,6 +150,8 @@ TABLES: dict[str, dict[str, Table]] = {
     },
 }
 
+TEST_SHARE = 0.05
+"""Share of the queries, by hash, that make the `test` split."""
 RESERVED = frozenset({"default", "rejected", "rejected_responses"})
 """Config names that no responder can have."""
 

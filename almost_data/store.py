@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-VERSION = re.compile(r"(0|[1-9]\d{0,8})(\.(0|[1-9]\d{0,8})){2}(-[0-9A-Za-z][0-9A-Za-z-]{0,31})?")
+VERSION = re.compile(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){2}(-[0-9A-Za-z][0-9A-Za-z-]{0,31})?")
 
-TEST_SHARE = 0.05
-"""Share of the queries, by hash, that make the `test` split."""
 SHARD_BYTES = 300_000_000
 """In memory; compressed shards come out at about a third."""
 ROW_GROUP = 20_000
+_OURS = re.compile(
+    r"README\.md|manifest\.json|plots/[\w-]+\.png|data/[\w.-]+/(train|test)-\d{5}-of-\d{5}\.parquet"
+)
 
 
 def check_version(version: str) -> str:
@@ -111,7 +112,7 @@ class Store:
         table = schema.table(parse_ref(ref)[0], config)
         if not files:
             return pl.LazyFrame(schema=schema.polars_schema(table))
-        return pl.scan_parquet(files)
+        return pl.scan_parquet(files, glob=False)
 
     def ancestors(self, manifest: Manifest) -> list[Manifest]:
         """The manifests of everything it was made from that is here, nearest first."""
@@ -135,6 +136,12 @@ class Store:
                 raise InputError(f"{ref} is being built by another process: wait for it") from None
             yield
 
+    def check_place(self, ref: str) -> None:
+        """Raise InputError where something that is no artifact lies in its place."""
+        place = self.path(ref)
+        if os.path.lexists(place) and not self.has(ref):
+            raise InputError(f"{place} is in the way and is no artifact: move it")
+
     def publish(self, manifest: Manifest, tables: "dict[str, pl.DataFrame]", files: dict[str, bytes]) -> Path:
         """Write an artifact, whole or not at all, and return its folder.
 
@@ -144,9 +151,11 @@ class Store:
         check_ledger(manifest.ledger)
         if manifest.digest != digest(manifest.name, tables):
             raise ValueError("the manifest's digest is not that of the tables")
+        for config, frame in tables.items():
+            if frame.select(schema.table(manifest.name, config).key).is_duplicated().any():
+                raise ValueError(f"{config}: two rows have the same key")
+        self.check_place(manifest.ref)
         place = self.path(manifest.ref)
-        if place.exists() and not self.has(manifest.ref):
-            raise InputError(f"{place} is in the way and is no artifact: move it")
         staging = self.root / ".staging" / manifest.ref
         shutil.rmtree(staging, ignore_errors=True)
         try:
@@ -186,7 +195,12 @@ class Store:
         wrong += [f"data/{name}: not in the manifest" for name in sorted(stored - set(manifest.counts))]
         if len(tables) == len(self.configs(ref)) and digest(manifest.name, tables) != manifest.digest:
             wrong.append("digest: the rows are not those that the manifest was made for")
+        wrong += _verify_ledger(manifest, tables)
         wrong += self._verify_card(ref, manifest)
+        for file in self.path(ref).rglob("*"):
+            inside = file.relative_to(self.path(ref)).as_posix()
+            if not file.is_dir() and not _OURS.fullmatch(inside):
+                wrong.append(f"{inside}: no file of an artifact")
         for parent in manifest.parents:
             if self.has(parent.ref) and self.manifest(parent.ref).digest != parent.digest:
                 wrong.append(f"parents: {parent.ref} here has another digest than the one built from")
@@ -212,7 +226,7 @@ class Store:
         wrong += [
             f"data/{config}: split {name} is not in the manifest" for name in sorted(names - set(counts))
         ]
-        return pl.read_parquet(self.files(ref, config))
+        return pl.read_parquet(self.files(ref, config), glob=False)
 
     def _verify_card(self, ref: str, manifest: Manifest) -> list[str]:
         from . import card
@@ -235,13 +249,34 @@ class Store:
         return wrong
 
 
+def _verify_ledger(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> list[str]:
+    """The ledger against the rows: what its last line kept, and what was dropped for each reason."""
+    wrong = []
+    rows = sum(manifest.counts.get("default", {}).values())
+    if not manifest.ledger or manifest.ledger[-1].kept != rows:
+        wrong.append(f"ledger: its last line does not keep the {rows} rows of default")
+    said: dict[str, int] = {}
+    for entry in manifest.ledger:
+        for reason, dropped in [*entry.dropped.items(), ("failed", entry.failed)]:
+            said[reason] = said.get(reason, 0) + dropped
+    found: dict[str, int] = {}
+    for frame in tables.values():
+        if "reason" in frame.columns:
+            for reason, dropped in frame["reason"].value_counts().iter_rows():
+                found[reason] = found.get(reason, 0) + dropped
+    for reason in sorted(said.keys() | found.keys()):
+        if said.get(reason, 0) != found.get(reason, 0):
+            wrong.append(f"ledger: {said.get(reason, 0)} rows {reason}, {found.get(reason, 0)} in the files")
+    return wrong
+
+
 def splits(frame: "pl.DataFrame") -> "dict[str, pl.DataFrame]":
     """The rows by split, by hash of the query: no prompt is in two. A split without rows is left out."""
     import polars as pl
 
     # query_id is a hash already: its first 8 hex digits are uniform.
     draw = pl.col("query_id").str.slice(0, 8).str.to_integer(base=16, dtype=pl.Int64)
-    is_test = draw < round(TEST_SHARE * 2**32)
+    is_test = draw < round(schema.TEST_SHARE * 2**32)
     both = {"train": frame.filter(~is_test), "test": frame.filter(is_test)}
     return {split: rows for split, rows in both.items() if len(rows)}
 

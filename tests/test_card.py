@@ -278,8 +278,8 @@ def spoil(manifest: Manifest, nasty: str, ledger: list[Entry]) -> Manifest:
     config = dict(manifest.config)
     if "prompts" in config:
         config["prompts"] = {nasty: nasty}
-    if "models" in config:
-        config["models"] = {key: {"id": nasty, "revision": nasty} for key in config["models"]}
+    for one in config.get("resolved", {}).values():
+        one |= {"id": nasty, "revision": nasty}
     if manifest.name == "responses":
         responders = [
             one | {"prompt": nasty, "max_new_tokens": 5} for one in config["settings"]["responders"]

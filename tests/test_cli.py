@@ -74,6 +74,14 @@ def test_build_prints_funnel_examples_folders_and_next_commands(tmp_path: Path) 
         "build comparisons --set queries.nothing=1",
         "build comparisons --from nothing@1.0.0",
         "build comparisons --unknown",
+        "build comparisons --engine fake --set comparisons.checks=['too_short','too_short']",
+        "build comparisons --engine fake --set queries.temperature=inf",
+        "build comparisons --engine fake --set queries.temperature=nan",
+        "build comparisons --engine fake --set comparisons.length_sd=inf",
+        "build comparisons --engine fake --set queries.seeds=nowhere.txt",
+        "build comparisons --engine fake --set card.license=[x",
+        "build comparisons --engine fake --version 1.2.1\u0663",
+        "build comparisons --engine fake --from responses@1.0.0 --from responses@2.0.0",
         "show nothing",
         "show queries@0.1.0",
         "verify ../x@1.0.0",
@@ -166,6 +174,49 @@ def test_help_and_list_import_nothing_heavy(fake_store: Store) -> None:
         code += "    heavy = {'torch', 'datasets', 'matplotlib', 'polars', 'pyarrow'} & set(sys.modules)\n"
         code += "    assert not heavy, heavy"
         subprocess.run([sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_nothing_is_built_when_a_later_step_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(
+        "[responses]\nresponders = [{name='a', model='m', prompt='hhh', shots=99}]\n"
+    )
+    done = cli("build", "responses", "--engine", "fake", "--config", "c.toml", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    (tmp_path / "build" / "comparisons" / "0.1.0").mkdir(parents=True)
+    blocked = cli("build", "comparisons", "--engine", "fake", cwd=tmp_path)
+    assert (blocked.returncode, "is in the way" in blocked.stderr) == (2, True)
+    assert Store(tmp_path / "build").manifests() == []
+
+
+def test_a_reference_that_nothing_reads_is_refused(fake_store: Store) -> None:
+    done = cli(
+        *("build", "comparisons", "--engine", "fake", "--version", "0.9.0", "--root", str(fake_store.root)),
+        *("--from", "responses@0.1.0", "--from", "queries@9.9.9"),
+    )
+    assert (done.returncode, "nothing reads it" in done.stderr) == (2, True)
+
+
+def test_brackets_and_escape_sequences_are_text(tmp_path: Path) -> None:
+    root = str(tmp_path / "a[/b]")
+    assert cli("list", "--root", root).returncode == 0
+    long = "A reply of more than fifty characters that ends as a reply should end"
+    row = {"prompt": "\x1b[2Jclear?", "x": f"{long} \x1b]0;title\x07!", "y": f"[red]{long}[/b]."}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    made = cli(
+        "import",
+        "responses",
+        str(tmp_path / "a.jsonl"),
+        "--ladder",
+        "x,y",
+        "--version",
+        "1.0.0",
+        "--root",
+        root,
+    )
+    assert made.returncode == 0, made.stderr
+    done = cli("build", "comparisons", "--version", "1.0.0", "--root", root)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout and "[red]" in done.stdout
 
 
 @pytest.mark.parametrize("verb", ["build", "import", "list", "show", "lineage", "verify"])

@@ -114,6 +114,13 @@ def test_queries_from_text_and_jsonl(store: Store, tmp_path: Path) -> None:
             "x,y",
             r"a\.jsonl:1: prompt must be text, not list",
         ),
+        (
+            "a.jsonl",
+            b'{"prompt": "p", "responder": ["x"], "response": "y"}',
+            "x,y",
+            r"a\.jsonl:1: responder must",
+        ),
+        ("a.jsonl", b'{"prompt": "p", "x": "1", "y": "2"}', "x,prompt", "'prompt' is a column of its own"),
         ("a.jsonl", b'"text"', "x,y", r"a\.jsonl:1: not a JSON object"),
         ("a.jsonl", b'{"prompt": "\xff"}', "x,y", r"a\.jsonl:1: not UTF-8"),
         ("a.jsonl", b'{"prompt": " ", "x": "", "y": ""}', "x,y", r"a\.jsonl: no usable response"),

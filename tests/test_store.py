@@ -126,7 +126,7 @@ def test_digest_tells_null_from_empty_and_where_text_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    "harm", ["row", "card", "count", "extra", "ledger", "config", "gone", "garbage", "plot"]
+    "harm", ["row", "card", "count", "extra", "ledger", "config", "gone", "garbage", "plot", "file", "reason"]
 )
 def test_verify_names_every_kind_of_damage(copy: Store, harm: str) -> None:
     ref = "comparisons@0.1.0"
@@ -140,6 +140,7 @@ def test_verify_names_every_kind_of_damage(copy: Store, harm: str) -> None:
         "extra": "not in the manifest",
         "plot": "plots/",
     }
+    expected |= {"file": "evil.py: no file", "reason": "rows too_short"}
     expected |= {"ledger": "ledger", "config": "fingerprint", "gone": "counts", "garbage": "cannot be read"}
     match harm:
         case "row":
@@ -151,6 +152,14 @@ def test_verify_names_every_kind_of_damage(copy: Store, harm: str) -> None:
             pq.write_table(pq.read_table(file).slice(1), file)
         case "extra":
             shutil.copytree(folder / "data" / "default", folder / "data" / "more")
+        case "file":
+            (folder / "evil.py").write_text("1")
+        case "reason":
+            first = msgspec.structs.replace(
+                manifest.ledger[0], dropped={"other": manifest.ledger[0].n_in - manifest.ledger[0].kept}
+            )
+            changed = msgspec.structs.replace(manifest, ledger=[first, *manifest.ledger[1:]])
+            (folder / "manifest.json").write_bytes(encode_manifest(changed))
         case "plot":
             next((folder / "plots").glob("*.png")).unlink()
         case "ledger":

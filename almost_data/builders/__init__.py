@@ -19,6 +19,8 @@ Parents = Mapping[str, Callable[[str], pl.LazyFrame]]
 """Dataset name -> a function from config to its rows."""
 
 
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+Temperature = Annotated[float, msgspec.Meta(ge=0, le=10)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 

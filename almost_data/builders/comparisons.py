@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..filters import Filter, chain, first_reason, response_checks
 from ..generation import Generator
 from ..manifest import Count, Entry
-from ..ranking import ALREADY_CHOSEN, Pairing, length_rule, rank_pairs
+from ..ranking import ALREADY_CHOSEN, LADDER, Pairing, length_rule, rank_pairs
 from . import BuilderSpec, Built, Config, Parents, Positive, Progress
 
 Check = Literal["too_short", "ends_open", "starts_well", "unfinished", "dont_know", "turn_marker"]
@@ -39,7 +39,7 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """A query with fewer surviving responses makes no pair."""
     pairing: Pairing = "first"
     """`first`: a responder is chosen once, against the first partner that passes; `all`: every pair."""
-    length_sd: Annotated[float, Meta(ge=0)] | None = 0.5
+    length_sd: Annotated[float, Meta(ge=0, le=100)] | None = 0.5
     """The length rule's M - length_sd * S; None leaves the rule out."""
     length_over: Literal["survivors", "all"] = "survivors"
     """Whose lengths M and S are taken over."""
@@ -64,7 +64,7 @@ def build(config: ComparisonsConfig, parents: Parents, generator: Generator, pro
     if kept.is_empty():
         account = "; ".join(f"{e.filter} kept {e.kept} of {e.n_in}" for e in ledger if e.dropped)
         raise RuntimeError(
-            f"no comparison is left ({account}): give more queries (--limit), or loosen a filter with --set"
+            f"no comparison is left ({account}): take more queries, or loosen a filter with --set"
         )
     tables = {
         "default": _default(kept, decided, responses),
@@ -126,8 +126,7 @@ def _response_ledger(decided: pl.DataFrame, checks: list[Filter], config: Compar
         "response",
         f"A query needs {config.min_survivors} surviving responses to make a pair.",
         "released code",
-        pl.col("reason") == FEW_SURVIVORS,
-        {"min_survivors": config.min_survivors},
+        params={"min_survivors": config.min_survivors},
     )
     entries = chain("response checks", checks, len(decided), dropped)
     left = entries[-1].kept if entries else len(decided)
@@ -138,7 +137,7 @@ def _pair_ledger(
     pairs: pl.DataFrame, rule: Filter | None, config: ComparisonsConfig, names: dict[int, str]
 ) -> list[Entry]:
     """Entries of the pair stage, split by responder pair, in the order of the walk."""
-    rules = [r for r in (ALREADY_CHOSEN if config.pairing == "first" else None, rule) if r]
+    rules = [r for r in (ALREADY_CHOSEN if config.pairing == "first" else LADDER, rule) if r]
     lost_to = {r.name: (pl.col("reason") == r.name).sum() for r in rules}
     by_pair = pairs.group_by("chosen_rank", "rejected_rank").agg(n=pl.len(), **lost_to)
     rows = by_pair.sort("chosen_rank", "rejected_rank").rows(named=True)

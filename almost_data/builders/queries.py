@@ -13,14 +13,28 @@ from typing import Any
 import polars as pl
 
 from .. import prompts
-from ..filters import Filter, chain
+from ..filters import Filter, chain, first_reason
 from ..generation import Generator, Model, Reply, Request, Sampling
 from ..manifest import Entry
 from ..novelty import Novelty
 from ..schema import frame
-from . import BuilderSpec, Built, Config, Parents, Positive, Progress, Share, row_seed, text_id
+from . import (
+    BuilderSpec,
+    Built,
+    Config,
+    NotNegative,
+    Parents,
+    Positive,
+    Progress,
+    Share,
+    Temperature,
+    row_seed,
+    text_id,
+)
 
 MARK = "Query:"
+OURS = "almost_data"
+"""The source of a rule that neither the paper nor its code has."""
 
 
 class QueriesConfig(Config, frozen=True, kw_only=True):
@@ -38,12 +52,12 @@ class QueriesConfig(Config, frozen=True, kw_only=True):
     """Queries in a prompt, drawn from seeds and accepted ones."""
     seeds: str | None = None
     """File of an instruction and seed queries; None takes the shipped ones."""
-    temperature: float = 1.2
+    temperature: Temperature = 1.2
     top_p: Share = 0.9
     max_new_tokens: Positive = 64
     max_rouge_l: Share = 0.5
     """A candidate at or above this ROUGE-L F1 with a known query is dropped."""
-    min_chars: int = 30
+    min_chars: NotNegative = 30
     """A candidate under this without final punctuation is dropped."""
     round_size: Positive = 256
     """Prompts a round; they decide which queries later shots are drawn from, so it is fingerprinted."""
@@ -59,6 +73,7 @@ def build(config: QueriesConfig, parents: Parents, generator: Generator, progres
     known = Novelty()
     for seed in seeds:
         known.add(seed)
+    ids = {text_id(seed) for seed in seeds}
     accepted: list[str] = []
     rejected: list[dict[str, Any]] = []
     tokens = failed = rounds = 0
@@ -70,24 +85,35 @@ def build(config: QueriesConfig, parents: Parents, generator: Generator, progres
             replies[reply.id] = reply
             tokens += reply.completion_tokens
             progress("queries", len(accepted), target, tokens)
-        for place, request in enumerate(wanted):
-            reply = replies[request.id]
+        answers = [replies[request.id] for request in wanted]
+        for place, (reply, flaw) in enumerate(zip(answers, _flaws(answers, config), strict=True)):
             query = reply.text.strip()
             nearest, score = known.nearest(query)
-            reason = "failed" if reply.error else _reason(query, reply, score, config)
-            failed += reason == "failed"
+            reason = "failed" if reply.error else flaw
+            if reason is None and text_id(query) in ids:
+                reason = "duplicate"
+            if reason is None and score >= config.max_rouge_l:
+                reason = "not_novel"
             if reason is None and len(accepted) >= target:
                 reason = "target_reached"
             if reason is None:
                 accepted.append(query)
+                ids.add(text_id(query))
                 known.add(query)
                 progress("queries", len(accepted), target, tokens)
             else:
-                row = {"query": reply.error or query, "reason": reason, "nearest": nearest, "score": score}
-                rejected.append(row | {"candidate": rounds * config.round_size + place})
+                failed += reason == "failed"
+                row = {"query": query, "reason": reason, "error": reply.error, "nearest": nearest}
+                rejected.append(row | {"score": score, "candidate": rounds * config.round_size + place})
         rounds += 1
         if failed == rounds * config.round_size:
-            raise RuntimeError(f"every request failed, the last one with: {reply.error}")
+            raise RuntimeError(f"every request failed, the last one with: {answers[-1].error}")
+    ledger = _ledger(config, target, rounds * config.round_size, failed, rejected)
+    if not accepted:
+        account = "; ".join(f"{e.filter} kept {e.kept} of {e.n_in}" for e in ledger if e.dropped)
+        raise RuntimeError(
+            f"no query was accepted ({account}): loosen a filter with --set, or change the model"
+        )
     notes = []
     if len(accepted) < target:
         notes.append(
@@ -96,12 +122,12 @@ def build(config: QueriesConfig, parents: Parents, generator: Generator, progres
         )
     return Built(
         tables=_tables(accepted, rejected),
-        ledger=_ledger(config, target, rounds * config.round_size, failed, rejected),
+        ledger=ledger,
         diagnostics={
             "rounds": rounds,
             "completion_tokens": tokens,
-            "acceptance": len(accepted) / (rounds * config.round_size) if rounds else None,
-            "mean_chars": sum(map(len, accepted)) / len(accepted) if accepted else None,
+            "acceptance": len(accepted) / (rounds * config.round_size),
+            "mean_chars": sum(map(len, accepted)) / len(accepted),
         },
         notes=notes,
     )
@@ -119,57 +145,58 @@ def _round(
         shots = rng.sample(pool, min(config.shots, len(pool)))
         text = "".join(f"\n{MARK} {shot}" for shot in shots) + f"\n{MARK}"
         requests.append(
-            Request(row, model, instruction, text, sampling, row_seed(config.seed, "queries", row))
+            Request(row, model, f"{instruction}\n", text, sampling, row_seed(config.seed, "queries", row))
         )
     return requests
 
 
-def _reason(query: str, reply: Reply, score: float, config: QueriesConfig) -> str | None:
-    """Why a candidate is dropped: the first of the filters in `_filters` that it does not pass."""
-    if not query:
-        return "empty"
-    if reply.finish_reason == "length":
-        return "cut_at_limit"
-    if len(query) < config.min_chars and query[-1] not in ".?!":
-        return "too_short"
-    if score >= config.max_rouge_l:
-        return "not_novel"
-    return None
+def _flaws(replies: list[Reply], config: QueriesConfig) -> list[str | None]:
+    """Why a candidate is dropped for itself, whatever is known: the first of the text filters."""
+    rows = [(reply.text.strip(), reply.finish_reason) for reply in replies]
+    frame = pl.DataFrame(rows, schema=["query", "finish_reason"], orient="row")
+    return frame.select(first_reason(_text_filters(config))).to_series().to_list()
 
 
-def _filters(config: QueriesConfig, target: int) -> list[Filter]:
-    text, reason = pl.col("query"), pl.col("reason")
-
-    def rule(name: str, description: str, source: str, **params: object) -> Filter:
-        return Filter(name, "query", description, source, reason == name, params)
-
+def _text_filters(config: QueriesConfig) -> list[Filter]:
+    text = pl.col("query")
     return [
-        rule("empty", "The model wrote no text before the end of the line.", "almost_data"),
-        rule(
+        Filter("empty", "query", "The model wrote no text before the end of the line.", OURS, text == ""),
+        Filter(
             "cut_at_limit",
+            "query",
             f"The candidate did not end within {config.max_new_tokens} tokens.",
-            "almost_data",
-            max_new_tokens=config.max_new_tokens,
+            OURS,
+            pl.col("finish_reason") == "length",
+            {"max_new_tokens": config.max_new_tokens},
         ),
         Filter(
             "too_short",
             "query",
             f"A candidate under {config.min_chars} characters without final punctuation is a fragment.",
             "released code",
-            (text.str.len_chars() < config.min_chars) & ~text.str.contains(r"[.?!]$"),
+            (text.str.len_chars() < config.min_chars) & ~text.str.contains(r"[[:punct:]]$"),
             {"min_chars": config.min_chars},
         ),
-        rule(
+    ]
+
+
+def _order_filters(config: QueriesConfig, target: int) -> list[Filter]:
+    """What depends on the queries known by then; decided in the walk of `build`."""
+    return [
+        Filter("duplicate", "query", "The same text as a seed or an accepted query.", OURS),
+        Filter(
             "not_novel",
+            "query",
             f"ROUGE-L F1 of {config.max_rouge_l:g} or more with a seed or an accepted query.",
             "paper appendix C; Self-Instruct",
-            max_rouge_l=config.max_rouge_l,
+            params={"max_rouge_l": config.max_rouge_l},
         ),
-        rule(
+        Filter(
             "target_reached",
+            "query",
             "Good enough, but its round had already filled the target.",
-            "almost_data",
-            target=target,
+            OURS,
+            params={"target": target},
         ),
     ]
 
@@ -184,12 +211,12 @@ def _ledger(
         "failed",
         "query",
         "The engine gave an error instead of a candidate.",
-        "almost_data",
-        pl.col("reason") == "failed",
-        {"round_size": config.round_size},
+        OURS,
+        params={"round_size": config.round_size},
     )
+    rules = [*_text_filters(config), *_order_filters(config, target)]
     asked = generated.entry("generation", n_in, n_in - failed, failed=failed)
-    return [asked, *chain("admission", _filters(config, target), n_in - failed, dropped)]
+    return [asked, *chain("admission", rules, n_in - failed, dropped)]
 
 
 def _tables(accepted: list[str], rejected: list[dict[str, Any]]) -> dict[str, pl.DataFrame]:
@@ -204,8 +231,8 @@ def pins(config: QueriesConfig, generator: Generator) -> dict[str, object]:
     instruction, seeds = prompts.seeds(config.seeds)
     model = generator.resolve(Model(config.model, config.revision))
     return {
-        "models": {config.model: {"id": model.id, "revision": model.revision}},
-        "prompts": {"seeds": "\n".join([instruction, *(f"{MARK} {seed}" for seed in seeds), MARK])},
+        "resolved": {"queries": {"id": model.id, "revision": model.revision}},
+        "prompts": {"seeds": "\n".join([instruction, "", *(f"{MARK} {seed}" for seed in seeds), MARK])},
     }
 
 

@@ -4,7 +4,9 @@ Deviations from the paper and its released code: the prompt ends in `Assistant:`
 (see `almost_data.prompts`); the shipped few-shot dialogues are the project's own.
 """
 
+import hashlib
 import re
+from pathlib import Path
 
 import polars as pl
 
@@ -12,7 +14,20 @@ from .. import prompts, schema
 from ..errors import InputError
 from ..filters import Filter
 from ..generation import Generator, Model, Reply, Request, Sampling
-from . import BuilderSpec, Built, Config, Parents, Positive, Progress, Share, reply_id, row_seed
+from . import (
+    BuilderSpec,
+    Built,
+    Config,
+    NotNegative,
+    Parents,
+    Positive,
+    Progress,
+    Share,
+    Temperature,
+    reply_id,
+    row_seed,
+    text_id,
+)
 
 PAPER_TOKENS = {"faithful": 768, "hhh": 384}
 """New tokens by prompt, where a responder sets none (released code)."""
@@ -30,7 +45,7 @@ class Responder(Config, frozen=True, kw_only=True):
     """Commit of the model; None takes the current one, and the manifest pins it."""
     prompt: str
     """`hhh`, `faithful`, `user`, or the path of a file in the same format."""
-    shots: int
+    shots: NotNegative
     """Dialogues of the prompt that are shown, the first ones."""
     max_new_tokens: Positive | None = None
     """None takes the paper's number for the prompt (`PAPER_TOKENS`)."""
@@ -43,7 +58,7 @@ class ResponsesConfig(Config, frozen=True, kw_only=True):
     """The ladder, best first."""
     probes: tuple[Responder, ...] = ()
     """Generated for study; they have no rank and never enter comparisons."""
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
     top_p: Share = 0.9
     seed: int = 0
     limit: Positive | None = None
@@ -55,7 +70,6 @@ FAILED = Filter(
     "response",
     "The engine gave an error instead of a response.",
     "almost_data",
-    pl.col("reason") == "failed",
 )
 
 
@@ -81,7 +95,7 @@ def build(config: ResponsesConfig, parents: Parents, generator: Generator, progr
         row = _row(reply, responder, rank, query)
         tokens[responder.name] += reply.completion_tokens
         if reply.error:
-            rejected.append(row | {"response": reply.error, "row": place, "reason": "failed"})
+            rejected.append(row | {"response": None, "row": place, "reason": "failed", "error": reply.error})
         else:
             tables[responder.name].append(row)
         progress("responses", done, len(requests), sum(tokens.values()))
@@ -100,7 +114,7 @@ def finish(
         name: schema.frame("responses", name, rows).sort("query_id") for name, rows in tables.items() if rows
     }
     if not frames:
-        why = rejected[-1]["response"] if rejected and filters == [FAILED] else "no row was usable"
+        why = rejected[-1]["error"] if rejected and filters == [FAILED] else "no row was usable"
         raise RuntimeError(f"no response: {why}")
     n_in = sum(map(len, tables.values())) + len(rejected)
     ledger = []
@@ -152,7 +166,10 @@ def _how(config: ResponsesConfig, responder: Responder, generator: Generator) ->
     if not tokens:
         raise InputError(f"responder {responder.name!r}: set max_new_tokens for prompt {responder.prompt!r}")
     model = generator.resolve(Model(responder.model, responder.revision))
-    head = prompts.load(responder.prompt).head(responder.shots)
+    try:
+        head = prompts.load(responder.prompt).head(responder.shots)
+    except InputError as error:
+        raise InputError(f"responder {responder.name!r}: {error}") from None
     return Sampling(tokens, config.temperature, config.top_p, prompts.STOP), model, head
 
 
@@ -174,19 +191,24 @@ def _mean(values: pl.Series) -> float | None:
 
 
 def pins(config: ResponsesConfig, generator: Generator) -> dict[str, object]:
-    models: dict[str, object] = {}
+    """Per responder its model, revision, prompt's hash and token limit; the prompts' texts once."""
+    resolved: dict[str, object] = {}
     shots: dict[str, int] = {}
-    tokens: dict[str, object] = {}
     for responder, _ in ladder(config):
-        sampling, model, _ = _how(config, responder, generator)
-        tokens[responder.name] = {
-            "used": sampling.max_new_tokens,
-            "paper": PAPER_TOKENS.get(responder.prompt),
+        sampling, model, head = _how(config, responder, generator)
+        resolved[responder.name] = {
+            "id": model.id,
+            "revision": model.revision,
+            "prompt_sha256": hashlib.sha256(head.encode()).hexdigest(),
+            "tokens": {"used": sampling.max_new_tokens, "paper": PAPER_TOKENS.get(responder.prompt)},
         }
-        models[responder.model] = {"id": model.id, "revision": model.revision}
         shots[responder.prompt] = max(shots.get(responder.prompt, 0), responder.shots)
-    shown = {name: prompts.load(name).head(n) for name, n in shots.items()}
-    return {"models": models, "prompts": shown, "max_new_tokens": tokens}
+    texts: dict[str, str] = {}
+    for prompt, most in shots.items():
+        text = prompts.load(prompt).head(most)
+        name = Path(prompt).name
+        texts[name if name not in texts else f"{name} ({text_id(text)})"] = text
+    return {"resolved": resolved, "prompts": texts}
 
 
 SPEC = BuilderSpec("responses", 1, ResponsesConfig, ("queries",), build, pins)

@@ -69,8 +69,10 @@ class Generator(Protocol):
     name: str
     """As `--engine` spells it."""
 
-    honours_seed: bool
-    """Whether `Request.seed` decides the reply, whatever else is in the batch."""
+    @property
+    def honours_seed(self) -> bool:
+        """Whether `Request.seed` decides the reply, whatever else is in the batch."""
+        ...
 
     def resolve(self, model: Model) -> Model:
         """The same model with its revision pinned (and under `fake`, its name changed to `fake/...`).

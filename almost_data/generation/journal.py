@@ -24,10 +24,10 @@ _LOOKUP = 500
 """Keys asked for in one query."""
 
 
-def key(request: Request, seeded: bool) -> bytes:
-    """What decides a reply: prompt, model and revision, sampling, sample, and the seed where honoured."""
-    seed = request.seed if seeded else None
-    parts = [request.prompt, request.model.id, request.model.revision, request.sampling, request.sample, seed]
+def key(request: Request) -> bytes:
+    """What decides a reply: prompt, model and revision, sampling, sample, and the row's seed or none."""
+    model = request.model
+    parts = [request.prompt, model.id, model.revision, request.sampling, request.sample, request.seed]
     return hashlib.sha256(msgspec.json.encode(parts)).digest()
 
 
@@ -58,7 +58,7 @@ class Journaled:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with closing(_open(self.path)) as database:
             missing = []
-            for request, reply in _known(database, wanted, self.honours_seed):
+            for request, reply in _known(database, wanted):
                 if reply:
                     self.found += 1
                     yield reply
@@ -68,7 +68,7 @@ class Journaled:
                 yield from self._ask(database, missing)
 
     def _ask(self, database: sqlite3.Connection, requests: list[Request]) -> Iterator[Reply]:
-        keys = {request.id: key(request, self.honours_seed) for request in requests}
+        keys = {request.id: key(request) for request in requests}
         writer = _Writer(database, self.path)
         try:
             for reply in self.engine.generate(requests):
@@ -145,13 +145,11 @@ def _open(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _known(
-    database: sqlite3.Connection, requests: list[Request], seeded: bool
-) -> Iterator[tuple[Request, Reply | None]]:
+def _known(database: sqlite3.Connection, requests: list[Request]) -> Iterator[tuple[Request, Reply | None]]:
     """Each request with its reply, if the journal has one."""
     for start in range(0, len(requests), _LOOKUP):
         some = requests[start : start + _LOOKUP]
-        keys = [key(request, seeded) for request in some]
+        keys = [key(request) for request in some]
         marks = ", ".join("?" * len(keys))
         try:
             rows = database.execute(f"SELECT * FROM reply WHERE key IN ({marks})", keys).fetchall()

@@ -4,7 +4,7 @@ import re
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -20,9 +20,9 @@ NAMES = ("tiny", "almost", "modern")
 class CardConfig(Config, frozen=True, kw_only=True):
     """What a card can only say if somebody knows it."""
 
-    license: str | None = None
+    license: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,40}$")] | None = None
     """A licence identifier as the Hub spells it, such as `cc-by-4.0`."""
-    language: str | None = None
+    language: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{2,3}$")] | None = None
     """An ISO 639 code, such as `en`."""
 
 
@@ -34,6 +34,17 @@ class Preset(Config, frozen=True, kw_only=True):
     responses: ResponsesConfig
     comparisons: ComparisonsConfig = ComparisonsConfig()
     card: CardConfig = CardConfig()
+
+
+def card(license: str | None, language: str | None) -> CardConfig:
+    """What a user says of an import. Raises InputError for what the Hub cannot know."""
+    try:
+        return msgspec.convert({"license": license, "language": language}, CardConfig)
+    except msgspec.ValidationError:
+        raise InputError(
+            f"--license {license!r} --language {language!r}: write a licence as the Hub spells it "
+            "(cc-by-4.0) and a language as its ISO 639 code (en)"
+        ) from None
 
 
 def load(
@@ -52,7 +63,7 @@ def load(
     preset = _convert(merged, f"preset {name}")
     if config:
         try:
-            merged = _merge(merged, _parse(config.read_text("utf-8"), str(config)))
+            merged = _merge(merged, _parse(config.read_text("utf-8-sig"), str(config)))
         except OSError as error:
             raise InputError(f"{config}: cannot be read: {error.strerror}") from None
         except UnicodeDecodeError as error:

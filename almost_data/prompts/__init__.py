@@ -50,13 +50,8 @@ def load(prompt: str) -> Prompt:
     """A shipped prompt by name, or a file in the same format by path. InputError names file and line."""
     if prompt in SHIPPED:
         return parse(_shipped(prompt), prompt)
-    path = Path(prompt)
-    if not path.is_file():
-        raise InputError(f"no prompt {prompt!r}: give {', '.join(SHIPPED)} or the path of a text file")
-    try:
-        return parse(path.read_text("utf-8"), prompt)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{prompt}: not UTF-8 text: {error.reason}") from None
+    text = _read(prompt, f"no prompt {prompt!r}: give {', '.join(SHIPPED)} or the path of a text file")
+    return parse(text, prompt)
 
 
 def parse(text: str, where: str) -> Prompt:
@@ -90,10 +85,8 @@ def seeds(path: str | None = None) -> tuple[str, tuple[str, ...]]:
     The file's first line is `### Instruction: ...`, every other line is one seed.
     """
     where = path or "seeds"
-    if path and not Path(path).is_file():
-        raise InputError(f"no seed file {path!r}")
-    text = Path(path).read_text("utf-8") if path else _shipped("seeds")
-    first, *rest = text.splitlines()
+    text = _read(path, f"no seed file {path!r}") if path else _shipped("seeds")
+    first, *rest = text.splitlines() or [""]
     found = tuple(line.strip() for line in rest if line.strip())
     if not first.startswith("### Instruction:") or not found:
         raise InputError(f"{where}:1: write '### Instruction: ...' first, then one seed query a line")
@@ -102,3 +95,14 @@ def seeds(path: str | None = None) -> tuple[str, tuple[str, ...]]:
 
 def _shipped(name: str) -> str:
     return resources.files(__name__).joinpath(f"{name}.txt").read_text("utf-8")
+
+
+def _read(path: str, missing: str) -> str:
+    try:
+        if not Path(path).is_file():
+            raise InputError(missing)
+        return Path(path).read_text("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text: {error.reason}") from None

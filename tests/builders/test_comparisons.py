@@ -59,7 +59,7 @@ def reason_for_response(text: str) -> str | None:
         return "starts_well"
     if text[-1] not in ".!":
         return "unfinished"
-    if re.search("don['’]t know|do not know", text, re.IGNORECASE):
+    if re.search(r"(don('|’)t|do not)\s+know", text, re.IGNORECASE):
         return "dont_know"
     if "human:" in text.lower() or "<image>" in text.lower():
         return "turn_marker"
@@ -117,6 +117,7 @@ MARKS = [
     "wellness ",
     "I don't know ",
     "I DON’T KNOW ",
+    "do not\nknow ",
     "do not Know ",
     "human: ",
     "<IMAGE>",
@@ -179,6 +180,20 @@ def good(length: int) -> str:
     return "a" * (length - 1) + "."
 
 
+def test_without_any_pair_rule_the_ledger_still_counts_the_pairs() -> None:
+    built = run(rows_of([[good(60), good(90), good(70)]]), ComparisonsConfig(pairing="all", length_sd=None))
+    assert built is not None
+    assert (built.ledger[-1].filter, built.ledger[-1].n_in, built.ledger[-1].kept) == ("ladder", 3, 3)
+
+
+def test_more_responders_than_fit_a_byte() -> None:
+    rows = rows_of([[good(60)]])
+    many = [dict(rows[0], responder=f"r{n}", rank=n, reply_id=reply_id("q", f"r{n}")) for n in range(300)]
+    built = run(many, ComparisonsConfig())
+    assert built is not None
+    assert len(built.tables["default"]) == 299
+
+
 @pytest.mark.parametrize(("length", "kept"), [(49, False), (50, True)])
 def test_min_chars_is_fifty(length: int, kept: bool) -> None:
     built = run(rows_of([[good(length), good(50)]]), ComparisonsConfig())
@@ -186,15 +201,14 @@ def test_min_chars_is_fifty(length: int, kept: bool) -> None:
 
 
 def test_length_rule_at_its_exact_threshold() -> None:
-    """Two survivors of 60 and 100: M - S/2 = 80 - 10 = 70; three of 60, 100, x only M and S move."""
+    """Two survivors of 60 and 100: M - S/2 = 80 - 10 = 70."""
     assert run(rows_of([[good(60), good(100)]]), ComparisonsConfig()) is None
     assert run(rows_of([[good(100), good(60)]]), ComparisonsConfig()) is not None
-    # 55, 55, 55, 63: M = 57, S^2 = 12, so a chosen of 55 needs S/2 >= 2: 12/4 = 3 < 4, dropped.
-    assert (
-        run(rows_of([[good(55), good(63)], [good(55)] * 3 + [good(63)]]), ComparisonsConfig(pairing="all"))
-        is not None
-    )
-    # 50, 50, 50, 58, 62 ... a tie in whole numbers: d^2 == spread/4 must keep the pair.
+    # 55, 55, 55, 63: M = 57 and S^2 = 12, so M - S/2 = 55.27, and 55 is too short against 63 only.
+    uneven = run(rows_of([[good(55)] * 3 + [good(63)]]), ComparisonsConfig(pairing="all"))
+    assert uneven is not None
+    pairs = set(uneven.tables["default"].select("chosen_responder", "rejected_responder").rows())
+    assert pairs == {("A", "B"), ("A", "C"), ("B", "C")}
     lengths = [60, 60, 60, 60, 110]  # M = 70, S = 20, M - S/2 = 60: exactly as long
     built = run(rows_of([[good(n) for n in lengths]]), ComparisonsConfig(pairing="all"))
     assert built is not None

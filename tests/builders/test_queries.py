@@ -1,4 +1,5 @@
 import random
+import string
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -42,7 +43,7 @@ def test_mining_reaches_the_target_with_novel_queries() -> None:
     scorer = rouge_scorer.RougeScorer(["rougeL"])
     for query in queries:
         assert max(scorer.score(one, query)["rougeL"].fmeasure for one in known) < 0.5
-        assert len(query) >= 30 or query[-1] in ".?!"
+        assert len(query) >= 30 or query[-1] in string.punctuation
         known.append(query)
 
 
@@ -109,9 +110,59 @@ def test_shots_are_drawn_from_seeds_and_accepted() -> None:
     allowed = set(seeds) | set(built.tables["default"]["query"])
     for request in seen:
         first, *shots, last = request.prompt.split("\nQuery:")
-        assert (first, last) == (instruction, "")
+        assert (first, last) == (f"{instruction}\n", "")
         assert len({shot.strip() for shot in shots}) == 10
         assert {shot.strip() for shot in shots} <= allowed
     assert any(
         shot.strip() not in seeds for request in seen for shot in request.prompt.split("\nQuery:")[1:-1]
     )
+
+
+def test_defaults_are_the_papers() -> None:
+    config = QueriesConfig(model="any")
+    assert (config.target, config.shots, config.temperature, config.top_p) == (10_000, 10, 1.2, 0.9)
+    assert (config.max_new_tokens, config.max_rouge_l, config.min_chars) == (64, 0.5, 30)
+
+
+class Says(FakeEngine):
+    """Writes the given lines, one a request, over and over."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = lines
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        for number, request in enumerate(requests):
+            yield Reply(request.id, self.lines[number % len(self.lines)], "stop")
+
+
+def test_the_same_text_is_one_query_even_where_rouge_sees_no_word() -> None:
+    built = mine(
+        QueriesConfig(model="any", target=5, round_size=6, max_rounds=2),
+        Says(" 今天的天气怎么样，需要带伞吗？"),
+    )
+    assert len(built.tables["default"]) == 1
+    assert set(built.tables["rejected"]["reason"]) == {"duplicate"}
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("Define entropy", "too_short"),
+        ('Define "entropy"', None),
+        ("Define entropy.", None),
+        ("x" * 29, "too_short"),
+        ("x" * 30, None),
+        ("", "empty"),
+    ],
+)
+def test_short_queries_need_final_punctuation(query: str, reason: str | None) -> None:
+    engine = Says(query, "Which of these two walks is the one with more shade in the afternoon?")
+    rejected = mine(QueriesConfig(model="any", target=2, round_size=2, max_rounds=1), engine).tables.get(
+        "rejected"
+    )
+    assert (rejected["reason"].to_list() if rejected is not None and len(rejected) else [None]) == [reason]
+
+
+def test_a_build_that_accepts_nothing_says_which_filter_took_all() -> None:
+    with pytest.raises(RuntimeError, match=r"no query was accepted .*too_short kept 0 of 4"):
+        mine(QueriesConfig(model="any", target=2, round_size=4, max_rounds=1), Says("tiny"))

@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -10,6 +11,7 @@ from almost_data.errors import InputError
 from almost_data.generation import Reply, Request
 from almost_data.generation.fake import FakeEngine
 from almost_data.manifest import check_ledger
+from almost_data.pipeline import portable
 
 QUERIES = [f"What is number {n} good for?" for n in range(12)]
 
@@ -77,7 +79,8 @@ def test_failed_requests_are_rows_of_rejected_and_the_ledger_says_so(fake_preset
     assert built.ledger[0].failed == 5
     rejected = built.tables["rejected"]
     assert rejected["reason"].to_list() == ["failed"] * 5
-    assert rejected["response"].unique().to_list() == ["context too long"]
+    assert rejected["error"].unique().to_list() == ["context too long"]
+    assert rejected["response"].null_count() == 5
     assert sum(len(f) for name, f in built.tables.items() if name != "rejected") == 5 * 11
 
 
@@ -115,7 +118,22 @@ def test_bad_ladders_are_refused(names: list[str], match: str) -> None:
         SPEC.pins(ResponsesConfig(responders=ladder), FakeEngine())
 
 
-def test_a_foreign_prompt_needs_a_token_limit(tmp_path: object) -> None:
+def test_two_models_and_prompts_of_the_same_file_name_stay_apart(tmp_path: Path) -> None:
+    def of(text: str) -> object:
+        for folder, words in (("one", "first"), ("two", text)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / "p.txt").write_text(f"p\n\n-----\n\nHuman:  a\n\nAssistant:  {words}\n")
+        ladder = tuple(
+            Responder(name=name, model="m", prompt=str(tmp_path / name / "p.txt"), shots=1, max_new_tokens=9)
+            for name in ("one", "two")
+        )
+        return portable(SPEC.pins(ResponsesConfig(responders=ladder), FakeEngine()))
+
+    assert len(of("second")["prompts"]) == 2  # type: ignore[index]
+    assert of("second") != of("third")
+
+
+def test_a_foreign_prompt_needs_a_token_limit() -> None:
     ladder = tuple(Responder(name=name, model="m", prompt="user", shots=1) for name in "ab")
     with pytest.raises(InputError, match="set max_new_tokens"):
         SPEC.pins(ResponsesConfig(responders=ladder), FakeEngine())
