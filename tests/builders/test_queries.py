@@ -138,7 +138,7 @@ class Says(FakeEngine):
 def test_the_same_text_is_one_query_even_where_rouge_sees_no_word() -> None:
     built = mine(
         QueriesConfig(model="any", target=5, round_size=6, max_rounds=2),
-        Says(" 今天的天气怎么样，需要带伞吗？"),
+        Says(" " + "今天的天气怎么样，需要带伞吗？" * 2),
     )
     assert len(built.tables["default"]) == 1
     assert set(built.tables["rejected"]["reason"]) == {"duplicate"}
