@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from .errors import InputError
 from .markdown import clean
 
 if TYPE_CHECKING:
@@ -202,17 +203,27 @@ def _next(store: Store, last: Manifest) -> list[str]:
 
 
 def listing(store: Store) -> None:
-    """Every artifact, a line each."""
-    found = store.manifests()
-    if not found:
+    """Every artifact, a line each; a damaged one says what is wrong with it."""
+    refs = store.refs()
+    if not refs:
         console.print(f"nothing under {store.root}; start with: python -m almost_data build comparisons")
         return
     table = Table("ref", "rows", "made by", "created", "digest", box=None, pad_edge=False)
-    for one in found:
-        rows = sum(one.counts.get("default", {}).values())
+    table.columns[0].no_wrap = True
+    damaged = []
+    for ref in refs:
+        try:
+            one = store.manifest(ref)
+        except InputError as error:
+            table.add_row(ref, "", "damaged", "", "")
+            damaged.append(str(error))
+            continue
+        rows = sum(one.counts["default"].values())
         made = f"{one.builder.name}{' (fake)' if one.is_fake else ''}"
-        table.add_row(one.ref, f"{rows:,}", made, one.created, one.digest[:12])
+        table.add_row(ref, f"{rows:,}", clean(made), clean(one.created), clean(one.digest[:12]))
     console.print(table)
+    for line in damaged:
+        console.print(_text(line, style="red"), soft_wrap=True)
 
 
 def manifest(one: Manifest) -> None:

@@ -73,7 +73,7 @@ class Store:
         file = self.path(ref) / "manifest.json"
         if not file.is_file():
             name = ref.partition("@")[0]
-            others = ", ".join(m.ref for m in self.manifests() if m.name == name) or "none"
+            others = ", ".join(other for other in self.refs() if other.startswith(f"{name}@")) or "none"
             raise InputError(f"no {ref} under {self.root} (of that name: {others}); build it, or see `list`")
         manifest = decode_manifest(file.read_bytes(), str(file))
         if manifest.ref != ref:
@@ -82,14 +82,19 @@ class Store:
             )
         return manifest
 
-    def manifests(self) -> list[Manifest]:
-        """Every artifact, by name and then version number."""
+    def refs(self) -> list[str]:
+        """Every artifact's reference, by name and then version number; damaged ones too."""
         found = [
-            decode_manifest(file.read_bytes(), str(file))
+            (file.parts[-3], file.parts[-2])
             for file in self.root.glob("*/*/manifest.json")
             if NAME.fullmatch(file.parts[-3]) and VERSION.fullmatch(file.parts[-2])
         ]
-        return sorted(found, key=lambda m: (m.name, _version_key(m.version)))
+        found.sort(key=lambda place: (place[0], _version_key(place[1])))
+        return [f"{name}@{version}" for name, version in found]
+
+    def manifests(self) -> list[Manifest]:
+        """Every artifact's manifest, in the order of `refs`."""
+        return [self.manifest(ref) for ref in self.refs()]
 
     def configs(self, ref: str) -> list[str]:
         """The stored configs. `default` of responses is a view over the others, stored nowhere."""

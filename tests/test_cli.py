@@ -129,6 +129,15 @@ def test_verify_of_damaged_files_is_exit_1(fake_store: Store, tmp_path: Path) ->
     assert "counts" in done.stdout
 
 
+def test_one_damaged_manifest_does_not_hide_the_rest(fake_store: Store, tmp_path: Path) -> None:
+    shutil.copytree(fake_store.root, tmp_path / "build")
+    (tmp_path / "build" / "queries" / "0.1.0" / "manifest.json").write_text("{}")
+    done = cli("list", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "damaged" in done.stdout and "comparisons@0.1.0" in done.stdout
+    assert cli("show", "queries@0.1.0", cwd=tmp_path).returncode == 2
+
+
 def test_dry_run_builds_nothing(tmp_path: Path) -> None:
     done = cli("build", "comparisons", "--engine", "fake", "--dry-run", cwd=tmp_path)
     assert done.stdout.count("would be built") == 3

@@ -4,6 +4,7 @@ Deviations from the paper and its released code:
 - one prompt gives one candidate, the first line the model writes (the released parser keeps the second);
 - a candidate cut at the token limit is dropped, since half a question is no query;
 - ROUGE-L is that of the `rouge-score` library (its tokenizer, no stemming, F1);
+- the seed queries and the instruction are the project's own;
 - there is no upper length rule (the released one has a double negation and drops nothing it means to).
 """
 
