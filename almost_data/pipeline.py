@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from . import card, plots, presets, store
+from . import card, digest, plots, presets, store
 from .builders import BuilderSpec, Built, Progress, comparisons, queries, responses, silent
 from .errors import InputError
 from .generation import Generator
@@ -213,9 +213,9 @@ def publish(
     versions = {name: found for name in PACKAGES if (found := _version(name))}
     manifest = msgspec.structs.replace(
         draft,
-        digest=store.digest(draft.name, built.tables),
+        digest=digest.digest(draft.name, built.tables),
         ledger=built.ledger,
-        counts=store.counts(draft.name, built.tables),
+        counts=digest.counts(draft.name, built.tables),
         diagnostics={
             **built.diagnostics,
             "models": _unique(models),

@@ -5,7 +5,6 @@ manifest is whole, whatever killed the process that wrote it.
 """
 
 import fcntl
-import hashlib
 import os
 import re
 import shutil
@@ -15,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import schema
+from .digest import digest, splits
 from .errors import InputError
-from .manifest import Manifest, changes, check_ledger, decode_manifest, encode_manifest, fingerprint
+from .manifest import Manifest, check_ledger, decode_manifest, encode_manifest
 
 if TYPE_CHECKING:
     import polars as pl
-    import pyarrow as pa
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 VERSION = re.compile(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){2}(-[0-9A-Za-z][0-9A-Za-z-]{0,31})?")
@@ -28,9 +27,6 @@ VERSION = re.compile(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){2}(-[0-9A-Za-z
 SHARD_BYTES = 300_000_000
 """In memory; compressed shards come out at about a third."""
 ROW_GROUP = 20_000
-_OURS = re.compile(
-    r"README\.md|manifest\.json|plots/[\w-]+\.png|data/[\w.-]+/(train|test)-\d{5}-of-\d{5}\.parquet"
-)
 
 
 def check_version(version: str) -> str:
@@ -180,172 +176,9 @@ class Store:
 
     def verify(self, ref: str) -> list[str]:
         """Every disagreement between manifest, card and files, one sentence each; none is good."""
-        manifest = self.manifest(ref)
-        wrong = []
-        if fingerprint(manifest.builder, manifest.config, manifest.parents) != manifest.fingerprint:
-            wrong.append("fingerprint: not that of the builder, config and parents in the manifest")
-        try:
-            check_ledger(manifest.ledger)
-        except ValueError as error:
-            wrong.append(str(error))
-        tables = {}
-        for config in self.configs(ref):
-            try:
-                tables[config] = self._read(ref, config, manifest.counts[config], wrong)
-            except (
-                Exception
-            ) as error:  # whatever a damaged file makes the Parquet reader raise is the finding
-                wrong.append(f"data/{config}: cannot be read: {error}")
-        stored = {folder.name for folder in (self.path(ref) / "data").glob("*")}
-        wrong += [f"data/{name}: not in the manifest" for name in sorted(stored - set(manifest.counts))]
-        if len(tables) == len(self.configs(ref)) and digest(manifest.name, tables) != manifest.digest:
-            wrong.append("digest: the rows are not those that the manifest was made for")
-        wrong += _verify_ledger(manifest, tables)
-        wrong += self._verify_card(ref, manifest)
-        for file in self.path(ref).rglob("*"):
-            inside = file.relative_to(self.path(ref)).as_posix()
-            if not file.is_dir() and not _OURS.fullmatch(inside):
-                wrong.append(f"{inside}: no file of an artifact")
-        for parent in manifest.parents:
-            if self.has(parent.ref) and self.manifest(parent.ref).digest != parent.digest:
-                wrong.append(f"parents: {parent.ref} here has another digest than the one built from")
-        return wrong
+        from .verify import verify
 
-    def _read(self, ref: str, config: str, counts: dict[str, int], wrong: list[str]) -> "pl.DataFrame":
-        import polars as pl
-        import pyarrow.parquet as pq
-
-        table = schema.table(parse_ref(ref)[0], config)
-        for split, rows in counts.items():
-            files = self.files(ref, config, split)
-            found = 0
-            for file in files:
-                found += pq.read_metadata(file).num_rows
-                if not pq.read_schema(file).equals(schema.arrow_schema(table)):
-                    wrong.append(f"data/{config}/{file.name}: columns are not those of the schema")
-            if found != rows:
-                wrong.append(
-                    f"counts: {config}/{split} has {found} rows in its files, {rows} in the manifest"
-                )
-        names = {file.name.split("-")[0] for file in self.files(ref, config)}
-        wrong += [
-            f"data/{config}: split {name} is not in the manifest" for name in sorted(names - set(counts))
-        ]
-        return pl.read_parquet(self.files(ref, config), glob=False)
-
-    def _verify_card(self, ref: str, manifest: Manifest) -> list[str]:
-        from . import card
-
-        file = self.path(ref) / "README.md"
-        if not file.is_file():
-            return ["README.md: missing"]
-        try:
-            text = file.read_text("utf-8")
-            head = card.front_matter(text)
-        except (InputError, UnicodeDecodeError) as error:
-            return [f"README.md: {error}"]
-        want = card.viewer(manifest)
-        wrong = [
-            f"README.md: {line}" for key in want for line in changes({key: head.get(key)}, {key: want[key]})
-        ]
-        for image in re.findall(r"!\[[^]]*\]\((plots/[^)]+)\)", text):
-            if not (self.path(ref) / image).is_file():
-                wrong.append(f"{image}: missing")
-        return wrong
-
-
-def _verify_ledger(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> list[str]:
-    """The ledger against the rows: what its last line kept, and what was dropped for each reason."""
-    wrong = []
-    rows = sum(manifest.counts.get("default", {}).values())
-    if not manifest.ledger or manifest.ledger[-1].kept != rows:
-        wrong.append(f"ledger: its last line does not keep the {rows} rows of default")
-    said: dict[str, int] = {}
-    for entry in manifest.ledger:
-        for reason, dropped in [*entry.dropped.items(), ("failed", entry.failed)]:
-            said[reason] = said.get(reason, 0) + dropped
-    found: dict[str, int] = {}
-    for frame in tables.values():
-        if "reason" in frame.columns:
-            for reason, dropped in frame["reason"].value_counts().iter_rows():
-                found[reason] = found.get(reason, 0) + dropped
-    for reason in sorted(said.keys() | found.keys()):
-        if said.get(reason, 0) != found.get(reason, 0):
-            wrong.append(f"ledger: {said.get(reason, 0)} rows {reason}, {found.get(reason, 0)} in the files")
-    return wrong
-
-
-def splits(frame: "pl.DataFrame") -> "dict[str, pl.DataFrame]":
-    """The rows by split, by hash of the query: no prompt is in two. A split without rows is left out."""
-    import polars as pl
-
-    # query_id is a hash already: its first 8 hex digits are uniform.
-    draw = pl.col("query_id").str.slice(0, 8).str.to_integer(base=16, dtype=pl.Int64)
-    is_test = draw < round(schema.TEST_SHARE * 2**32)
-    both = {"train": frame.filter(~is_test), "test": frame.filter(is_test)}
-    return {split: rows for split, rows in both.items() if len(rows)}
-
-
-def counts(name: str, tables: "dict[str, pl.DataFrame]") -> dict[str, dict[str, int]]:
-    """Config -> split -> rows, `default` first; for responses it is the sum over responders."""
-    by_config = {
-        config: {s: len(rows) for s, rows in splits(frame).items()} for config, frame in tables.items()
-    }
-    if name == "responses":
-        total: dict[str, int] = {}
-        for config, by_split in by_config.items():
-            if config not in schema.RESERVED:
-                total = {s: total.get(s, 0) + by_split.get(s, 0) for s in ("train", "test")}
-        by_config["default"] = {split: rows for split, rows in total.items() if rows}
-    order = sorted(by_config, key=lambda config: config != "default")
-    return {config: by_config[config] for config in order if by_config[config]}
-
-
-def digest(name: str, tables: "dict[str, pl.DataFrame]") -> str:
-    """sha256 of the rows: no matter their order, the files they are in, or the library's version.
-
-    Each config and split is sorted by its key and hashed column by column, from lengths and bytes.
-    """
-    import polars as pl
-
-    lines = []
-    for config, frame in tables.items():
-        table = schema.table(name, config)
-        for split, rows in splits(frame).items():
-            hasher = hashlib.sha256()
-            # One chunk a column, so that chunk borders are not hashed.
-            arrow = rows.sort(table.key).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
-            for column in table.columns:
-                hasher.update(f"{column.name}:{column.type}:".encode())
-                _hash_array(hasher, arrow[column.name].combine_chunks())
-            lines.append(f"{config}/{split}:{len(rows)}:{hasher.hexdigest()}")
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
-
-
-def _hash_array(hasher: "hashlib._Hash", array: "pa.Array") -> None:
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    def update(numbers: "pa.Array", dtype: str) -> None:
-        hasher.update(numbers.to_numpy(zero_copy_only=False).astype(dtype).tobytes())
-
-    update(array.is_valid(), "u1")
-    if pa.types.is_struct(array.type):
-        for i in range(array.type.num_fields):
-            _hash_array(hasher, pc.struct_field(array, [i]))
-    elif pa.types.is_large_list(array.type):
-        update(pc.fill_null(pc.list_value_length(array), 0), "<i8")
-        _hash_array(hasher, pc.list_flatten(array))
-    elif pa.types.is_large_string(array.type):
-        filled = pc.fill_null(array, "")
-        update(pc.binary_length(filled), "<i8")
-        _, ends, text = filled.buffers()
-        if text is not None:
-            at = np.frombuffer(ends, "<i8")[filled.offset : filled.offset + len(filled) + 1]
-            hasher.update(memoryview(text)[at[0] : at[-1]])
-    else:
-        update(pc.fill_null(array, 0), "<f8" if pa.types.is_floating(array.type) else "<i8")
+        return verify(self, ref)
 
 
 def _write_shards(folder: Path, split: str, rows: "pl.DataFrame", table: schema.Table) -> None:

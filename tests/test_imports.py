@@ -11,7 +11,8 @@ PACKAGE = Path(almost_data.__file__).parent
 LAYERS = [
     {"errors"},
     {"schema", "manifest", "markdown", "generation", "prompts", "novelty"},
-    {"store", "card", "plots", "filters", "ranking"},
+    {"digest", "card", "plots", "filters", "ranking"},
+    {"verify", "store"},
     {"builders"},
     {"presets"},
     {"pipeline"},

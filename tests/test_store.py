@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from almost_data import pipeline, presets, schema
+from almost_data.digest import counts, digest, splits
 from almost_data.errors import InputError
 from almost_data.manifest import decode_manifest, encode_manifest
-from almost_data.store import Store, check_version, counts, digest, parse_ref, splits
+from almost_data.store import Store, check_version, parse_ref
 
 REFS = ["queries@0.1.0", "responses@0.1.0", "comparisons@0.1.0"]
 

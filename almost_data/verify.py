@@ -1,0 +1,107 @@
+"""Whether manifest, ledger, card and files of an artifact agree."""
+
+import re
+from typing import TYPE_CHECKING
+
+from . import card, schema
+from .digest import digest
+from .errors import InputError
+from .manifest import Manifest, changes, check_ledger, fingerprint
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from .store import Store
+
+_OURS = re.compile(
+    r"README\.md|manifest\.json|plots/[\w-]+\.png|data/[\w.-]+/(train|test)-\d{5}-of-\d{5}\.parquet"
+)
+
+
+def verify(store: "Store", ref: str) -> list[str]:
+    """Every disagreement between manifest, card and files, one sentence each; none is good."""
+    manifest = store.manifest(ref)
+    wrong = []
+    if fingerprint(manifest.builder, manifest.config, manifest.parents) != manifest.fingerprint:
+        wrong.append("fingerprint: not that of the builder, config and parents in the manifest")
+    try:
+        check_ledger(manifest.ledger)
+    except ValueError as error:
+        wrong.append(str(error))
+    tables = {}
+    for config in store.configs(ref):
+        try:
+            tables[config] = _read(store, ref, config, manifest.counts[config], wrong)
+        except Exception as error:  # whatever a damaged file makes the Parquet reader raise is the finding
+            wrong.append(f"data/{config}: cannot be read: {error}")
+    stored = {folder.name for folder in (store.path(ref) / "data").glob("*")}
+    wrong += [f"data/{name}: not in the manifest" for name in sorted(stored - set(manifest.counts))]
+    if len(tables) == len(store.configs(ref)) and digest(manifest.name, tables) != manifest.digest:
+        wrong.append("digest: the rows are not those that the manifest was made for")
+    wrong += _verify_ledger(manifest, tables)
+    wrong += _verify_card(store, ref, manifest)
+    for file in store.path(ref).rglob("*"):
+        inside = file.relative_to(store.path(ref)).as_posix()
+        if not file.is_dir() and not _OURS.fullmatch(inside):
+            wrong.append(f"{inside}: no file of an artifact")
+    for parent in manifest.parents:
+        if store.has(parent.ref) and store.manifest(parent.ref).digest != parent.digest:
+            wrong.append(f"parents: {parent.ref} here has another digest than the one built from")
+    return wrong
+
+
+def _read(store: "Store", ref: str, config: str, counts: dict[str, int], wrong: list[str]) -> "pl.DataFrame":
+    import polars as pl
+    import pyarrow.parquet as pq
+
+    table = schema.table(ref.partition("@")[0], config)
+    for split, rows in counts.items():
+        files = store.files(ref, config, split)
+        found = 0
+        for file in files:
+            found += pq.read_metadata(file).num_rows
+            if not pq.read_schema(file).equals(schema.arrow_schema(table)):
+                wrong.append(f"data/{config}/{file.name}: columns are not those of the schema")
+        if found != rows:
+            wrong.append(f"counts: {config}/{split} has {found} rows in its files, {rows} in the manifest")
+    names = {file.name.split("-")[0] for file in store.files(ref, config)}
+    wrong += [f"data/{config}: split {name} is not in the manifest" for name in sorted(names - set(counts))]
+    return pl.read_parquet(store.files(ref, config), glob=False)
+
+
+def _verify_card(store: "Store", ref: str, manifest: Manifest) -> list[str]:
+    file = store.path(ref) / "README.md"
+    if not file.is_file():
+        return ["README.md: missing"]
+    try:
+        text = file.read_text("utf-8")
+        head = card.front_matter(text)
+    except (InputError, UnicodeDecodeError) as error:
+        return [f"README.md: {error}"]
+    want = card.viewer(manifest)
+    wrong = [f"README.md: {line}" for key in want for line in changes({key: head.get(key)}, {key: want[key]})]
+    for image in re.findall(r"!\[[^]]*\]\((plots/[^)]+)\)", text):
+        if not (store.path(ref) / image).is_file():
+            wrong.append(f"{image}: missing")
+    return wrong
+
+
+def _verify_ledger(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> list[str]:
+    """The ledger against the rows: what its last line kept, and what was dropped for each reason."""
+    wrong = []
+    rows = sum(manifest.counts.get("default", {}).values())
+    if not manifest.ledger or manifest.ledger[-1].kept != rows:
+        wrong.append(f"ledger: its last line does not keep the {rows} rows of default")
+    said: dict[str, int] = {}
+    for entry in manifest.ledger:
+        for reason, dropped in [*entry.dropped.items(), ("failed", entry.failed)]:
+            said[reason] = said.get(reason, 0) + dropped
+    found: dict[str, int] = {}
+    for frame in tables.values():
+        if "reason" in frame.columns:
+            for reason, dropped in frame["reason"].value_counts().iter_rows():
+                found[reason] = found.get(reason, 0) + dropped
+    for reason in sorted(said.keys() | found.keys()):
+        if said.get(reason, 0) != found.get(reason, 0):
+            wrong.append(f"ledger: {said.get(reason, 0)} rows {reason}, {found.get(reason, 0)} in the files")
+    return wrong
