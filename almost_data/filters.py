@@ -114,6 +114,11 @@ def first_reason(filters: list[Filter]) -> pl.Expr:
     return reason
 
 
+def account(ledger: list[Entry]) -> str:
+    """Which filters took how much, on one line, for the message of a build that has no row left."""
+    return "; ".join(f"{e.filter} kept {e.kept} of {e.n_in}" for e in ledger if e.dropped)
+
+
 def chain(stage: str, filters: list[Filter], n_in: int, dropped: Mapping[str, int]) -> list[Entry]:
     """Ledger entries of filters applied one after the other, from how many rows each was first to drop."""
     entries = []

@@ -82,18 +82,14 @@ class Run:
         spec = BUILDERS[name]
         given = self.sources.get(name)
         ref = given or f"{name}@{self.version}"
-        if given or (not wanted and self.store.has(ref) and self.store.manifest(ref).is_import):
-            there = self.store.manifest(ref)
-            steps.append(Step(there, "reuse"))
-            return there
-        if self.store.has(ref) and self._is_orphan(there := self.store.manifest(ref), spec):
+        there = self.store.manifest(ref) if given or self.store.has(ref) else None
+        if there and (given or (there.is_import and not wanted) or self._is_orphan(there, spec)):
             steps.append(Step(there, "reuse"))
             return there
         above = [self._ensure(parent, steps, progress, wanted=False) for parent in spec.parents]
         draft = self._draft(spec, above)
         self.store.check_place(ref)
-        if self.store.has(ref):
-            there = self.store.manifest(ref)
+        if there:
             if there.fingerprint != draft.fingerprint:
                 raise InputError(conflict(there, draft, wanted))
             steps.append(Step(there, "reuse"))

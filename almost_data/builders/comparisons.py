@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from .. import schema
 from ..errors import InputError
-from ..filters import Filter, chain, first_reason, response_checks
+from ..filters import Filter, account, chain, first_reason, response_checks
 from ..generation import Generator
 from ..manifest import Count, Entry
 from ..ranking import ALREADY_CHOSEN, LADDER, Pairing, length_rule, rank_pairs
@@ -62,9 +62,8 @@ def build(config: ComparisonsConfig, parents: Parents, generator: Generator, pro
     names = dict(decided.select("rank", "responder").unique().iter_rows())
     ledger = [*_response_ledger(decided, checks, config), *_pair_ledger(pairs, rule, config, names)]
     if kept.is_empty():
-        account = "; ".join(f"{e.filter} kept {e.kept} of {e.n_in}" for e in ledger if e.dropped)
         raise RuntimeError(
-            f"no comparison is left ({account}): take more queries, or loosen a filter with --set"
+            f"no comparison is left ({account(ledger)}): take more queries, or loosen a filter with --set"
         )
     tables = {
         "default": _default(kept, decided, responses),

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from .. import prompts
-from ..filters import Filter, chain, first_reason
+from ..filters import Filter, account, chain, first_reason
 from ..generation import Generator, Model, Reply, Request, Sampling
 from ..manifest import Entry
 from ..novelty import Novelty
@@ -111,9 +111,8 @@ def build(config: QueriesConfig, parents: Parents, generator: Generator, progres
             raise RuntimeError(f"every request failed, the last one with: {answers[-1].error}")
     ledger = _ledger(config, target, rounds * config.round_size, failed, rejected)
     if not accepted:
-        account = "; ".join(f"{e.filter} kept {e.kept} of {e.n_in}" for e in ledger if e.dropped)
         raise RuntimeError(
-            f"no query was accepted ({account}): loosen a filter with --set, or change the model"
+            f"no query was accepted ({account(ledger)}): loosen a filter with --set, or change the model"
         )
     notes = []
     if len(accepted) < target:

@@ -46,6 +46,7 @@ class TransformersEngine:
         self.columns = columns
         self._dtype = dtype
         self._device = device
+        self._pinned: dict[Model, Model] = {}
         self._loaded: dict[Model, _Loaded] = {}
         self._decoding: dict[str, str] = {}
 
@@ -55,19 +56,19 @@ class TransformersEngine:
         return self._place()[1] == "float32"
 
     def resolve(self, model: Model) -> Model:
-        return models.locate(model)
+        # Once for each model: what the manifest pins is what runs, whatever is pushed meanwhile.
+        if model not in self._pinned:
+            self._pinned[model] = models.locate(model)
+        return self._pinned[model]
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
         groups: dict[Model, dict[str, list[Request]]] = defaultdict(lambda: defaultdict(list))
         seen: set[str] = set()
-        pinned: dict[Model, Model] = {}
         for request in requests:
             if request.id in seen:
                 raise ValueError(f"request id {request.id!r} occurs twice")
             seen.add(request.id)
-            if request.model not in pinned:
-                pinned[request.model] = self.resolve(request.model)
-            groups[pinned[request.model]][request.prefix].append(request)
+            groups[self.resolve(request.model)][request.prefix].append(request)
         for model in sorted(groups, key=lambda model: model not in self._loaded):
             yield from self._run(self._load(model), groups.pop(model))
 

@@ -345,3 +345,11 @@ def test_a_real_model_is_packed_as_it_is_run_alone(real: Model, real_engine: Tra
         assert ids.shape[1] > 520
         out = loaded.model.generate(ids, do_sample=False, max_new_tokens=8)[0, ids.shape[1] :]
         assert reply.text == loaded.tokenizer.decode(out, skip_special_tokens=True)
+
+
+def test_a_model_is_pinned_once_for_each_engine(tmp_path: Path) -> None:
+    model = Model(str(save_tiny(tmp_path / "m", "llama", seed=1)))
+    engine = TransformersEngine()
+    first = engine.resolve(model)
+    save_tiny(tmp_path / "m", "llama", seed=2)
+    assert engine.resolve(model) == first != TransformersEngine().resolve(model)
