@@ -23,6 +23,7 @@ Version = Annotated[str, Parameter(help="Version N.N.N of what is made.")]
 Ref = Annotated[str, Parameter(help="name@version.")]
 License = Annotated[str | None, Parameter(help="Licence of the data, as the Hub spells it.")]
 Language = Annotated[str | None, Parameter(help="ISO 639 code of the data's language.")]
+EngineName = Literal["vllm", "transformers", "openai", "ray", "fake"]
 ROOT = Path("build")
 
 
@@ -43,8 +44,13 @@ def build(
         Parameter(name="--set", negative=(), help="section.key=value over preset and config; repeatable."),
     ] = (),
     engine: Annotated[
-        Literal["transformers", "fake"], Parameter(help="What runs the models.")
-    ] = "transformers",
+        EngineName | None, Parameter(help="What runs the models; vllm where it can run, else transformers.")
+    ] = None,
+    base_url: Annotated[
+        tuple[str, ...],
+        Parameter(negative=(), help="Address of an OpenAI-compatible server, up to /v1; repeatable."),
+    ] = (),
+    ray_address: Annotated[str | None, Parameter(help="Ray cluster; without it, this machine.")] = None,
     limit: Annotated[int | None, Parameter(help="Only so many queries.")] = None,
     from_: Annotated[
         tuple[str, ...],
@@ -52,6 +58,12 @@ def build(
             name="--from", negative=(), help="name@version to build on instead of this version; repeatable."
         ),
     ] = (),
+    max_failures: Annotated[
+        float, Parameter(help="Share of a dataset's requests that may fail before the run stops.")
+    ] = 0.01,
+    retry_failed: Annotated[
+        bool, Parameter(negative=(), help="Ask again what failed in a published version of this dataset.")
+    ] = False,
     dry_run: Annotated[
         bool, Parameter(negative=(), help="Say what would be built, and build nothing.")
     ] = False,
@@ -59,7 +71,11 @@ def build(
 ) -> None:
     """Build a dataset, and what is missing upstream first, under one version."""
     from . import pipeline, report
+    from .generation import engines
 
+    why = ""
+    if engine is None:
+        engine, why = engines.default()
     run = pipeline.prepare(
         engine,
         root=root,
@@ -69,11 +85,17 @@ def build(
         assignments=set_,
         limit=limit,
         sources=from_,
+        base_url=base_url,
+        ray_address=ray_address,
+        max_failures=max_failures,
+        retry_failed=retry_failed,
         command=pipeline.shown_command(sys.argv[1:]),
     )
     if dry_run:
         report.plan(run.plan(name), run)
         return
+    if why:
+        report.line(f"engine {engine}: {why}")
     with report.Bars() as bars:
         steps = run.build(name, bars)
     report.summary(run.store, steps)
@@ -134,36 +156,58 @@ def show(
     json: Annotated[bool, Parameter(negative=(), help="Print manifest.json.")] = False,
     root: Root = ROOT,
 ) -> None:
-    """Show an artifact: counts, ledger, diagnostics, recipe."""
-    from . import report
+    """Show an artifact: counts, ledger, failures, cost, recipe; of a build on its way, how far it is."""
+    from . import show as show_
     from .store import Store
 
     store = Store(root)
+    if not json and not store.has(ref) and show_.unfinished(store, ref):
+        return
     if json:
         from .manifest import encode_manifest
 
         sys.stdout.write(encode_manifest(store.manifest(ref)).decode())
     else:
-        report.manifest(store.manifest(ref))
+        show_.manifest(store, store.manifest(ref))
+
+
+@app.command
+def journal(
+    *,
+    prune: Annotated[
+        bool, Parameter(negative=(), help="Delete the replies that no dataset of the store refers to.")
+    ] = False,
+    unfinished: Annotated[
+        bool, Parameter(negative=(), help="With --prune: those of unfinished builds too.")
+    ] = False,
+    root: Root = ROOT,
+) -> None:
+    """Show the journal of replies: its size, its hit rate, the builds that use it."""
+    from . import show as show_
+    from .store import Store
+
+    if unfinished and not prune:
+        raise InputError("--unfinished goes with --prune")
+    show_.journal(Store(root), prune, unfinished)
 
 
 @app.command
 def lineage(ref: Ref, /, *, root: Root = ROOT) -> None:
     """Show what an artifact was made from, up to the seeds."""
-    from . import report
+    from . import show as show_
     from .store import Store
 
-    report.lineage(Store(root), ref)
+    show_.lineage(Store(root), ref)
 
 
 @app.command
 def verify(ref: Ref, /, *, root: Root = ROOT) -> None:
     """Check that manifest, card and files of an artifact agree; exit code 1 if they do not."""
-    from . import report
+    from . import show as show_
     from .store import Store
 
     wrong = Store(root).verify(ref)
-    report.verdict(ref, wrong)
+    show_.verdict(ref, wrong)
     if wrong:
         raise SystemExit(1)
 

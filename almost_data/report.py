@@ -23,7 +23,6 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
-from rich.tree import Tree
 
 from .errors import InputError
 from .markdown import clean
@@ -82,9 +81,14 @@ class Bars:
             self._printed = now
 
 
-def _text(text: str, style: str = "") -> Text:
+def text(content: str, style: str = "") -> Text:
     """Text of users and models, without the sequences that a terminal obeys."""
-    return Text(clean(text), style=style)
+    return Text(clean(content), style=style)
+
+
+def line(content: str) -> None:
+    """One dim line, as before a build starts."""
+    console.print(text(content, style="dim"), soft_wrap=True)
 
 
 def plan(steps: list[Step], run: Run) -> None:
@@ -135,18 +139,31 @@ def summary(store: Store, steps: list[Step]) -> None:
             done += f", {replies['from_journal']:,} replies from the journal"
         where.add_row(step.manifest.ref, rows, str(store.path(step.manifest.ref)), Text(done, style="dim"))
     console.print(where)
+    _price(last, steps)
     for note in last.diagnostics["notes"]:
         console.print(
-            Panel(_text(note), title="note", title_align="left", border_style="yellow", width=_width())
+            Panel(text(note), title="note", title_align="left", border_style="yellow", width=_width())
         )
     if last.is_fake:
-        text = "Made by the fake engine: the text means nothing and cannot be published."
+        warning = "Made by the fake engine: the text means nothing and cannot be published."
         console.print(
-            Panel(Text(text), title="note", title_align="left", border_style="yellow", width=_width())
+            Panel(Text(warning), title="note", title_align="left", border_style="yellow", width=_width())
         )
     console.print(Text("Next", style="bold"))
     for line in _next(store, last):
         console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def _price(last: Manifest, steps: list[Step]) -> None:
+    """Tokens and engine time of all the steps, for each row of the last."""
+    usage = [one for step in steps for one in step.manifest.usage.values()]
+    rows = sum(last.counts["default"].values())
+    tokens, seconds = (sum(one[k] for one in usage) for k in ("completion_tokens", "seconds"))
+    if tokens and seconds:
+        console.print(
+            f"{tokens:,} tokens in {seconds:,.1f} engine-seconds, {tokens / seconds:,.0f} tok/s: "
+            f"{tokens / rows:,.0f} tokens and {seconds / rows:,.2f} s for each row of {last.ref}"
+        )
 
 
 def _folded(ledger: list[Entry]) -> list[tuple[str, str, str, str, str]]:
@@ -171,11 +188,11 @@ def _folded(ledger: list[Entry]) -> list[tuple[str, str, str, str, str]]:
 
 def _example(row: dict[str, Any]) -> Panel:
     def part(title: str, responder: str, style: str, text: str) -> Text:
-        return Text.assemble((f"{title} ", f"bold {style}"), (f"{responder}\n", "dim"), clean(_short(text)))
+        return Text.assemble((f"{title} ", f"bold {style}"), (f"{responder}\n", "dim"), clean(short(text)))
 
     return Panel(
         Group(
-            _text(_short(row["prompt"][0]["content"], 300), style="bold"),
+            text(short(row["prompt"][0]["content"], 300), style="bold"),
             Text(),
             part("chosen", row["chosen_responder"], "green", row["chosen"][0]["content"]),
             Text(),
@@ -223,91 +240,10 @@ def listing(store: Store) -> None:
         table.add_row(ref, f"{rows:,}", clean(made), clean(one.created), clean(one.digest[:12]))
     console.print(table)
     for line in damaged:
-        console.print(_text(line, style="red"), soft_wrap=True)
+        console.print(text(line, style="red"), soft_wrap=True)
 
 
-def manifest(one: Manifest) -> None:
-    """Counts, ledger, diagnostics and recipe of an artifact."""
-    console.print(
-        Text.assemble((one.ref, "bold"), f"  {one.kind}, made by {one.builder.name}, {one.created}")
-    )
-    console.print(f"digest       {one.digest}\nfingerprint  {one.fingerprint}\n", soft_wrap=True)
-    counts = Table("config", "split", "rows", box=None, pad_edge=False)
-    for config, splits in one.counts.items():
-        for split, rows in splits.items():
-            counts.add_row(config, split, f"{rows:,}")
-    ledger = Table("stage", "filter", "unit", "in", "kept", "dropped", "failed", box=None, pad_edge=False)
-    for column in [*ledger.columns[3:], counts.columns[2]]:
-        column.justify = "right"
-    for e in one.ledger:
-        numbers = (e.n_in, e.kept, sum(e.dropped.values()), e.failed)
-        ledger.add_row(e.stage, e.filter, e.unit, *[f"{n:,}" for n in numbers])
-    facts = Table("diagnostic", "value", box=None, pad_edge=False)
-    for name, value in one.diagnostics.items():
-        if not isinstance(value, list | dict):
-            facts.add_row(name, f"{value:,.3f}" if isinstance(value, float) else f"{value}")
-    settings = Table("setting", "value", box=None, pad_edge=False)
-    for name, value in one.config["settings"].items():
-        settings.add_row(name, _text(_setting(value)))
-    for model in one.diagnostics["models"]:
-        settings.add_row("model", _text(f"{model['id']} at {model['revision']}"))
-    for table in (counts, ledger, facts, settings):
-        if table.row_count:
-            console.print(table)
-            console.print()
-    for note in one.diagnostics["notes"]:
-        console.print(_text(f"note: {note}", style="yellow"))
-
-
-def _setting(value: Any) -> str:
-    if isinstance(value, list):
-        return (
-            "\n".join(v["name"] if isinstance(v, dict) and "name" in v else str(v) for v in value) or "none"
-        )
-    return "none" if value is None else str(value)
-
-
-def lineage(store: Store, ref: str) -> None:
-    """The artifact as a tree of what it was made from."""
-    top = store.manifest(ref)
-    tree = Tree(_node(top))
-
-    def grow(tree: Tree, one: Manifest) -> None:
-        for parent in one.parents:
-            if not store.has(parent.ref):
-                tree.add(f"{parent.ref}  digest {parent.digest[:12]}  not in this store")
-                continue
-            there = store.manifest(parent.ref)
-            changed = "" if there.digest == parent.digest else "  another digest than the one built from"
-            grow(tree.add(_node(there).append(changed, "red")), there)
-        if "file" in one.config:
-            file = one.config["file"]
-            tree.add(
-                Text(f"{file['name']}  " + "  ".join(f"{k} {v[:12]}" for k, v in file.items() if k != "name"))
-            )
-        for model in {one["id"]: one for one in one.config.get("resolved", {}).values()}.values():
-            tree.add(_text(f"{model['id']}  revision {model['revision']}", style="dim"))
-        if "seeds" in one.config.get("prompts", {}):
-            tree.add(Text("seed queries (in the manifest)", style="dim"))
-
-    grow(tree, top)
-    console.print(tree)
-
-
-def _node(one: Manifest) -> Text:
-    rows = sum(one.counts.get("default", {}).values())
-    return Text.assemble((one.ref, "bold"), f"  {rows:,} rows  digest {clean(one.digest[:12])}")
-
-
-def verdict(ref: str, wrong: list[str]) -> None:
-    """The outcome of `verify`."""
-    if not wrong:
-        console.print(f"{ref}: manifest, ledger, card and files agree")
-    for line in wrong:
-        console.print(Text(f"{ref}: {line}"), soft_wrap=True)
-
-
-def _short(text: str, limit: int = 420) -> str:
+def short(text: str, limit: int = 420) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 

@@ -58,6 +58,11 @@ class Store:
         if self.root.exists() and not self.root.is_dir():
             raise InputError(f"{self.root} is not a folder: give --root a folder")
 
+    @property
+    def journal(self) -> Path:
+        """The file of every reply that was generated for this store."""
+        return self.root / "journal.sqlite"
+
     def path(self, ref: str) -> Path:
         return self.root.joinpath(*parse_ref(ref))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from almost_data import pipeline, presets
+from almost_data.generation.fake import FakeEngine
 from almost_data.store import Store
 
 
@@ -17,9 +18,7 @@ def fake_preset() -> presets.Preset:
 def fake_store(tmp_path_factory: pytest.TempPathFactory, fake_preset: presets.Preset) -> Store:
     """queries, responses and comparisons @0.1.0 of the fake engine. Read it; do not write to it."""
     store = Store(tmp_path_factory.mktemp("fake") / "build")
-    run = pipeline.Run(
-        store, "0.1.0", fake_preset, pipeline.load_engine("fake"), command="python -m almost_data"
-    )
+    run = pipeline.Run(store, "0.1.0", fake_preset, FakeEngine(), command="python -m almost_data")
     run.build("comparisons")
     return store
 

@@ -9,6 +9,7 @@ import pytest
 
 from almost_data import importing, pipeline, presets
 from almost_data.errors import InputError
+from almost_data.generation.fake import FakeEngine
 from almost_data.store import Store
 from tests.hub_server import serve
 
@@ -27,7 +28,7 @@ def jsonl(path: Path, rows: list[dict[str, object]]) -> str:
 
 
 def build(store: Store, version: str) -> dict[str, object]:
-    run = pipeline.Run(store, version, presets.load("tiny"), pipeline.load_engine("fake"))
+    run = pipeline.Run(store, version, presets.load("tiny"), FakeEngine())
     steps = run.build("comparisons")
     assert [step.action for step in steps] == [
         "reuse",
@@ -94,7 +95,7 @@ def test_queries_from_text_and_jsonl(store: Store, tmp_path: Path) -> None:
     again = importing.import_queries(store, jsonl(tmp_path / "q.jsonl", rows), "2.0.0")
     assert store.scan(again.ref, "rejected").collect()["reason"].to_list() == ["empty"]
     assert store.verify(made.ref) == store.verify(again.ref) == []
-    run = pipeline.Run(store, "2.0.0", presets.fake(presets.load("tiny")), pipeline.load_engine("fake"))
+    run = pipeline.Run(store, "2.0.0", presets.fake(presets.load("tiny")), FakeEngine())
     assert [s.manifest.builder.name for s in run.build("responses")] == ["import-queries", "responses"]
 
 

@@ -17,10 +17,11 @@ LAYERS = [
     {"presets"},
     {"pipeline"},
     {"importing", "report"},
+    {"show"},
     {"cli"},
     {"__main__"},
 ]
-HEAVY = {"torch", "transformers", "vllm", "ray", "datasets", "matplotlib", "trl", "peft", "gguf"}
+HEAVY = {"torch", "transformers", "vllm", "ray", "datasets", "matplotlib", "trl", "peft", "gguf", "openai"}
 
 
 def layer(module: str) -> int:

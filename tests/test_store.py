@@ -15,6 +15,7 @@ import pytest
 from almost_data import pipeline, presets, schema
 from almost_data.digest import counts, digest, splits
 from almost_data.errors import InputError
+from almost_data.generation.fake import FakeEngine
 from almost_data.manifest import decode_manifest, encode_manifest
 from almost_data.store import Store, check_version, parse_ref
 
@@ -210,7 +211,7 @@ def test_a_failed_write_leaves_nothing(
 
     monkeypatch.setattr("almost_data.store.encode_manifest", full)
     with pytest.raises(OSError, match="No space"):
-        pipeline.Run(Store(tmp_path), "0.1.0", fake_preset, pipeline.load_engine("fake")).build("queries")
+        pipeline.Run(Store(tmp_path), "0.1.0", fake_preset, FakeEngine()).build("queries")
     assert not (tmp_path / "queries").exists()
     assert list((tmp_path / ".staging").iterdir()) == []
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Protocol
 import msgspec
 import polars as pl
 
-from ..generation import Generator
+from ..generation import Generator, Usage
 from ..manifest import Entry
 
 Parents = Mapping[str, Callable[[str], pl.LazyFrame]]
@@ -49,6 +49,8 @@ class Built:
     diagnostics: dict[str, Any]
     notes: list[str] = field(default_factory=list)
     """What the reader of summary and card must know of this run, one sentence each."""
+    usage: dict[str, Usage] = field(default_factory=dict)
+    """What the engine's replies cost, by responder; `queries` has one, by its own name."""
 
 
 @dataclass(frozen=True)

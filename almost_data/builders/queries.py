@@ -15,7 +15,7 @@ import polars as pl
 
 from .. import prompts
 from ..filters import Filter, account, chain, first_reason
-from ..generation import Generator, Model, Reply, Request, Sampling
+from ..generation import Generator, Model, Reply, Request, Sampling, Usage
 from ..manifest import Entry
 from ..novelty import Novelty
 from ..schema import frame
@@ -77,15 +77,16 @@ def build(config: QueriesConfig, parents: Parents, generator: Generator, progres
     ids = {text_id(seed) for seed in seeds}
     accepted: list[str] = []
     rejected: list[dict[str, Any]] = []
-    tokens = failed = rounds = 0
+    usage = Usage()
+    failed = rounds = 0
     progress("queries", 0, target, 0)
     while len(accepted) < target and rounds < config.max_rounds:
         replies: dict[str, Reply] = {}
         wanted = _round(config, rounds, instruction, [*seeds, *accepted], generator)
         for reply in generator.generate(wanted):
             replies[reply.id] = reply
-            tokens += reply.completion_tokens
-            progress("queries", len(accepted), target, tokens)
+            usage.add(reply)
+            progress("queries", len(accepted), target, usage.completion_tokens)
         answers = [replies[request.id] for request in wanted]
         for place, (reply, flaw) in enumerate(zip(answers, _flaws(answers, config), strict=True)):
             query = reply.text.strip()
@@ -101,7 +102,7 @@ def build(config: QueriesConfig, parents: Parents, generator: Generator, progres
                 accepted.append(query)
                 ids.add(text_id(query))
                 known.add(query)
-                progress("queries", len(accepted), target, tokens)
+                progress("queries", len(accepted), target, usage.completion_tokens)
             else:
                 failed += reason == "failed"
                 row = {"query": query, "reason": reason, "error": reply.error, "nearest": nearest}
@@ -125,11 +126,11 @@ def build(config: QueriesConfig, parents: Parents, generator: Generator, progres
         ledger=ledger,
         diagnostics={
             "rounds": rounds,
-            "completion_tokens": tokens,
             "acceptance": len(accepted) / (rounds * config.round_size),
             "mean_chars": sum(map(len, accepted)) / len(accepted),
         },
         notes=notes,
+        usage={"queries": usage},
     )
 
 

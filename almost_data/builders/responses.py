@@ -13,7 +13,7 @@ import polars as pl
 from .. import prompts, schema
 from ..errors import InputError
 from ..filters import Filter
-from ..generation import Generator, Model, Reply, Request, Sampling
+from ..generation import Generator, Model, Reply, Request, Sampling, Usage
 from . import (
     BuilderSpec,
     Built,
@@ -88,25 +88,28 @@ def build(config: ResponsesConfig, parents: Parents, generator: Generator, progr
             requests.append(Request(name, model, head, prompts.ask(query["query"]), sampling, seed))
     tables: dict[str, list[dict[str, object]]] = {responder.name: [] for responder, _ in everyone}
     rejected: list[dict[str, object]] = []
-    tokens: dict[str, int] = dict.fromkeys(tables, 0)
+    usage = {name: Usage() for name in tables}
+    tokens = 0
     progress("responses", 0, len(requests), 0)
     for done, reply in enumerate(generator.generate(requests), start=1):
         place, responder, rank, query = asked[reply.id]
         row = _row(reply, responder, rank, query)
-        tokens[responder.name] += reply.completion_tokens
+        usage[responder.name].add(reply)
+        tokens += reply.completion_tokens
         if reply.error:
             rejected.append(row | {"response": None, "row": place, "reason": "failed", "error": reply.error})
         else:
             tables[responder.name].append(row)
-        progress("responses", done, len(requests), sum(tokens.values()))
-    return finish(tables, rejected, [FAILED], {"completion_tokens": tokens}, "generation")
+        progress("responses", done, len(requests), tokens)
+    built = finish(tables, rejected, [FAILED], "generation")
+    built.usage.update(usage)
+    return built
 
 
 def finish(
     tables: dict[str, list[dict[str, object]]],
     rejected: list[dict[str, object]],
     filters: list[Filter],
-    diagnostics: dict[str, object],
     stage: str,
 ) -> Built:
     """Tables, ledger and diagnostics from the rows of each responder; generated and imported ones alike."""
@@ -133,7 +136,7 @@ def finish(
     }
     if rejected:
         frames["rejected"] = schema.frame("responses", "rejected", rejected).sort("row")
-    return Built(frames, ledger, {"responders": by_responder, **diagnostics})
+    return Built(frames, ledger, {"responders": by_responder})
 
 
 def ladder(config: ResponsesConfig) -> list[tuple[Responder, int | None]]:

@@ -6,7 +6,7 @@ what is promised here.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 
@@ -61,6 +61,39 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     error: str | None = None
+    # What it cost, which is not what it says.
+    cached_tokens: int = field(default=0, compare=False)
+    """Prompt tokens that the engine had computed for an earlier request."""
+    seconds: float = field(default=0.0, compare=False)
+    """Engine time between the reply before and this one; the journal measures it."""
+    load_seconds: float = field(default=0.0, compare=False)
+    """Time spent loading a model just before this reply."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """What some replies cost. The journal keeps the cost of each, so a resumed build counts all of it."""
+
+    requests: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    load_seconds: float = 0.0
+
+    def add(self, reply: Reply) -> None:
+        self.requests += 1
+        self.failed += reply.error is not None
+        self.prompt_tokens += reply.prompt_tokens
+        self.cached_tokens += reply.cached_tokens
+        self.completion_tokens += reply.completion_tokens
+        self.seconds += reply.seconds
+        self.load_seconds += reply.load_seconds
+
+
+class CannotStart(RuntimeError):
+    """The engine could not load a model or reach its server: no request is to blame."""
 
 
 class Generator(Protocol):
@@ -68,6 +101,11 @@ class Generator(Protocol):
 
     name: str
     """As `--engine` spells it."""
+
+    @property
+    def load_seconds(self) -> float:
+        """Time spent loading models so far."""
+        ...
 
     @property
     def honours_seed(self) -> bool:
@@ -86,6 +124,8 @@ class Generator(Protocol):
 
         `requests` may name several models. Text has its `stop` strings cut off, and is not stripped.
         `finish_reason` is "stop" at a stop string or end of text, "length" at `max_new_tokens`.
+        Raises InputError or CannotStart where no request could be answered; any other exception is a
+        death in the middle of the work, after which it may be called again with the requests left.
         """
         ...
 

@@ -45,6 +45,7 @@ class FakeEngine:
 
     name = "fake"
     honours_seed = True
+    load_seconds = 0.0
 
     def resolve(self, model: Model) -> Model:
         name = model.id.removeprefix("fake/").rpartition(":")[2].strip("/").replace("/", "--")

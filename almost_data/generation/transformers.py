@@ -6,6 +6,7 @@ with the same sampling; `settings` says so.
 """
 
 import os
+import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class TransformersEngine:
         self._pinned: dict[Model, Model] = {}
         self._loaded: dict[Model, _Loaded] = {}
         self._decoding: dict[str, str] = {}
+        self.load_seconds = 0.0
 
     @property
     def honours_seed(self) -> bool:
@@ -70,7 +72,10 @@ class TransformersEngine:
             seen.add(request.id)
             groups[self.resolve(request.model)][request.prefix].append(request)
         for model in sorted(groups, key=lambda model: model not in self._loaded):
-            yield from self._run(self._load(model), groups.pop(model))
+            start = time.monotonic()
+            loaded = self._load(model)
+            self.load_seconds += time.monotonic() - start
+            yield from self._run(loaded, groups.pop(model))
 
     def settings(self) -> dict[str, Any]:
         device, dtype = self._place()

@@ -27,13 +27,18 @@ class CardConfig(Config, frozen=True, kw_only=True):
 
 
 class Preset(Config, frozen=True, kw_only=True):
-    """The config of each builder. `note` is printed in every card and summary of a run."""
+    """The config of each builder. `note` is printed in every card and summary of a run.
+
+    `engine` has options of the engine (`generation.engines`): where and how fast the models run, so it is
+    recorded and not fingerprinted.
+    """
 
     note: str | None = None
     queries: QueriesConfig
     responses: ResponsesConfig
     comparisons: ComparisonsConfig = ComparisonsConfig()
     card: CardConfig = CardConfig()
+    engine: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 def card(license: str | None, language: str | None) -> CardConfig:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.generation import Model, Reply, Request, Sampling
+from almost_data.generation import CannotStart, Model, Reply, Request, Sampling
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.journal import SECONDS, Journaled, key
 from almost_data.store import Store
@@ -33,7 +33,7 @@ class Counted(FakeEngine):
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
         for number, reply in enumerate(super().generate(requests)):
             if number == self.stop_at:
-                raise RuntimeError("engine died")
+                raise CannotStart("engine died")
             self.seen.append(reply.id)
             yield Reply(reply.id, "", "error", error="no") if reply.id in self.fail else reply
 

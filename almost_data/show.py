@@ -1,0 +1,179 @@
+"""What `show`, `lineage`, `verify` and `journal` print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from .markdown import clean
+from .report import console, short, text
+
+if TYPE_CHECKING:
+    from .manifest import Manifest
+    from .store import Store
+
+
+def manifest(store: Store, one: Manifest) -> None:
+    """Counts, ledger, failures, cost, diagnostics and recipe of an artifact."""
+    console.print(
+        Text.assemble((one.ref, "bold"), f"  {one.kind}, made by {one.builder.name}, {one.created}")
+    )
+    console.print(f"digest       {one.digest}\nfingerprint  {one.fingerprint}\n", soft_wrap=True)
+    counts = Table("config", "split", "rows", box=None, pad_edge=False)
+    for config, splits in one.counts.items():
+        for split, rows in splits.items():
+            counts.add_row(config, split, f"{rows:,}")
+    ledger = Table("stage", "filter", "unit", "in", "kept", "dropped", "failed", box=None, pad_edge=False)
+    for column in [*ledger.columns[3:], counts.columns[2]]:
+        column.justify = "right"
+    for e in one.ledger:
+        numbers = (e.n_in, e.kept, sum(e.dropped.values()), e.failed)
+        ledger.add_row(e.stage, e.filter, e.unit, *[f"{n:,}" for n in numbers])
+    if one.usage:
+        asked, last = one.ledger[0], one.ledger[-1]
+        dropped = sum(n for entry in one.ledger for n in entry.dropped.values())
+        parts = f"kept {last.kept:,} + dropped {dropped:,} + failed {asked.failed:,} + pending 0"
+        console.print(f"requests {asked.n_in:,} = {parts}\n")
+    facts = Table("diagnostic", "value", box=None, pad_edge=False)
+    for name, value in one.diagnostics.items():
+        if not isinstance(value, list | dict):
+            facts.add_row(name, f"{value:,.3f}" if isinstance(value, float) else f"{value}")
+    usage = one.usage
+    settings = Table("setting", "value", box=None, pad_edge=False)
+    for name, value in one.config["settings"].items():
+        settings.add_row(name, text(_setting(value)))
+    for model in one.diagnostics["models"]:
+        settings.add_row("model", text(f"{model['id']} at {model['revision']}"))
+    for table in (counts, ledger, _failures(store, one), cost(usage), facts, settings):
+        if table.row_count:
+            console.print(table)
+            console.print()
+    for note in one.diagnostics["notes"]:
+        console.print(text(f"note: {note}", style="yellow"))
+
+
+def cost(usage: dict[str, dict[str, Any]]) -> Table:
+    """What the engine's replies cost, a line for each responder and one for all."""
+    table = Table(
+        "cost", "requests", "failed", "tokens in", "cached", "tokens out", "tok/s", "engine s", "load s"
+    )
+    table.box, table.pad_edge = None, False
+    for column in table.columns[1:]:
+        column.justify = "right"
+    fields = ("requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens")
+    lines = dict(usage)
+    if len(usage) > 1:
+        lines["all"] = {
+            k: sum(one[k] for one in usage.values()) for k in (*fields, "seconds", "load_seconds")
+        }
+    for name, one in lines.items():
+        rate = f"{one['completion_tokens'] / one['seconds']:,.0f}" if one["seconds"] else ""
+        numbers = [f"{one[field]:,}" for field in fields]
+        table.add_row(clean(name), *numbers, rate, f"{one['seconds']:,.1f}", f"{one['load_seconds']:,.1f}")
+    return table
+
+
+def _failures(store: Store, one: Manifest) -> Table:
+    """The errors of failed requests, the most frequent first."""
+    table = Table("failed requests", "error", box=None, pad_edge=False)
+    if any(entry.failed for entry in one.ledger) and "rejected" in one.counts:
+        rows = store.scan(one.ref, "rejected").filter(reason="failed").group_by("error").len()
+        for error, n in rows.sort("len", "error", descending=[True, False]).collect().iter_rows():
+            table.add_row(f"{n:,}", text(short(str(error))))
+    return table
+
+
+def unfinished(store: Store, ref: str) -> bool:
+    """How far a build that is not in the store is; False where the journal knows of none."""
+    from .generation.journal import status
+
+    one = next((one for one in status(store.journal, store.refs()) if one.name == ref), None)
+    if one is None or one.published:
+        return False
+    console.print(Text.assemble((ref, "bold"), "  not in the store yet: being built, or interrupted"))
+    parts = f"answered {one.answered:,} + failed {one.failed:,} + pending {one.pending:,}"
+    console.print(f"requests {one.requests:,} = {parts}")
+    for error, n in one.errors.items():
+        console.print(text(f"  failed {n:,}: {short(error)}", style="yellow"), soft_wrap=True)
+    console.print("Run its build command again to go on: what was answered is not asked again.", style="dim")
+    return True
+
+
+def journal(store: Store, prune: bool, unfinished: bool) -> None:
+    """The journal's size and hit rate and the builds that use it; with `prune`, after pruning it."""
+    from .generation import journal
+
+    path, refs = store.journal, store.refs()
+    if not path.is_file():
+        console.print(f"no journal under {store.root}: nothing was generated yet")
+        return
+    if prune:
+        deleted = journal.prune(path, refs, unfinished)
+        console.print(f"{deleted:,} replies deleted that no dataset refers to")
+    table = Table("build", "", "requests", "answered", "failed", "pending", box=None, pad_edge=False)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    builds = journal.status(path, refs)
+    for one in builds:
+        state = "in the store" if one.name in refs else "deleted" if one.published else "unfinished"
+        numbers = (one.requests, one.answered, one.failed, one.pending)
+        table.add_row(clean(one.name), state, *[f"{n:,}" for n in numbers])
+    found, asked = sum(one.found for one in builds), sum(one.asked for one in builds)
+    rate = (
+        f", {found / (found + asked):.0%} of {found + asked:,} requests found in it" if found + asked else ""
+    )
+    size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
+    console.print(f"{path}: {journal.count(path):,} replies, {size / 1e6:,.1f} MB{rate}", soft_wrap=True)
+    if builds:
+        console.print(table)
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return (
+            "\n".join(v["name"] if isinstance(v, dict) and "name" in v else str(v) for v in value) or "none"
+        )
+    return "none" if value is None else str(value)
+
+
+def lineage(store: Store, ref: str) -> None:
+    """The artifact as a tree of what it was made from."""
+    top = store.manifest(ref)
+    tree = Tree(_node(top))
+
+    def grow(tree: Tree, one: Manifest) -> None:
+        for parent in one.parents:
+            if not store.has(parent.ref):
+                tree.add(f"{parent.ref}  digest {parent.digest[:12]}  not in this store")
+                continue
+            there = store.manifest(parent.ref)
+            changed = "" if there.digest == parent.digest else "  another digest than the one built from"
+            grow(tree.add(_node(there).append(changed, "red")), there)
+        if "file" in one.config:
+            file = one.config["file"]
+            tree.add(
+                Text(f"{file['name']}  " + "  ".join(f"{k} {v[:12]}" for k, v in file.items() if k != "name"))
+            )
+        for model in {one["id"]: one for one in one.config.get("resolved", {}).values()}.values():
+            tree.add(text(f"{model['id']}  revision {model['revision']}", style="dim"))
+        if "seeds" in one.config.get("prompts", {}):
+            tree.add(Text("seed queries (in the manifest)", style="dim"))
+
+    grow(tree, top)
+    console.print(tree)
+
+
+def _node(one: Manifest) -> Text:
+    rows = sum(one.counts.get("default", {}).values())
+    return Text.assemble((one.ref, "bold"), f"  {rows:,} rows  digest {clean(one.digest[:12])}")
+
+
+def verdict(ref: str, wrong: list[str]) -> None:
+    """The outcome of `verify`."""
+    if not wrong:
+        console.print(f"{ref}: manifest, ledger, card and files agree")
+    for line in wrong:
+        console.print(Text(f"{ref}: {line}"), soft_wrap=True)

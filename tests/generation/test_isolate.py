@@ -1,0 +1,61 @@
+"""Engines that die: each request still gets its reply, and the one to blame fails alone."""
+
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from almost_data.errors import InputError
+from almost_data.generation import CannotStart, Model, Reply, Request, Sampling
+from almost_data.generation.fake import FakeEngine
+from almost_data.generation.isolate import DEATHS, answers
+
+REQUESTS = [Request(str(n), Model("fake/m", "1"), "", f"prompt {n}", Sampling(20), seed=n) for n in range(50)]
+
+
+class Poisoned(FakeEngine):
+    """Runs `width` requests at once, and dies with all of them when one of those is poison."""
+
+    def __init__(self, poison: set[str], width: int = 8, error: type[Exception] = OSError) -> None:
+        self.poison, self.width, self.error, self.starts = poison, width, error, 0
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        self.starts += 1
+        waiting = list(requests)
+        for at in range(0, len(waiting), self.width):
+            if self.poison & {request.id for request in waiting[at : at + self.width]}:
+                raise self.error("segmentation fault")
+            yield from super().generate(waiting[at : at + self.width])
+
+
+@pytest.mark.parametrize("poison", [{"0"}, {"49"}, {"20"}, {"7", "8"}, {"3", "4", "30"}])
+@pytest.mark.parametrize("width", [1, 8, 50])
+def test_only_the_poison_fails(poison: set[str], width: int) -> None:
+    replies = list(answers(Poisoned(poison, width), REQUESTS))
+    assert sorted(reply.id for reply in replies) == sorted(request.id for request in REQUESTS)
+    assert {reply.id for reply in replies if reply.error} == poison
+    expected = {reply.id: reply for reply in FakeEngine().generate(REQUESTS)}
+    assert all(reply == expected[reply.id] for reply in replies if not reply.error)
+
+
+def test_an_engine_that_dies_at_everything_is_not_restarted_for_ever() -> None:
+    engine = Poisoned({request.id for request in REQUESTS})
+    with pytest.raises(RuntimeError, match="dies at every request: OSError: segmentation fault"):
+        list(answers(engine, REQUESTS))
+    assert engine.starts < 6 + 2 * DEATHS
+
+
+@pytest.mark.parametrize("error", [InputError, CannotStart])
+def test_an_engine_that_cannot_start_is_no_requests_fault(error: type[Exception]) -> None:
+    engine = Poisoned({"0"}, error=error)
+    with pytest.raises(error):
+        list(answers(engine, REQUESTS))
+    assert engine.starts == 1
+
+
+def test_a_request_without_a_reply_has_failed() -> None:
+    class Forgetful(FakeEngine):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+            return (reply for reply in super().generate(requests) if reply.id != "4")
+
+    replies = {reply.id: reply for reply in answers(Forgetful(), REQUESTS)}
+    assert [id for id, reply in replies.items() if reply.error] == ["4"]
