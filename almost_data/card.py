@@ -13,7 +13,7 @@ import yaml
 
 from . import markdown, plots, prompts, schema
 from .errors import InputError
-from .manifest import Manifest, Parent
+from .manifest import Manifest, Parent, total_usage
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,6 +69,7 @@ def render(
         figures=figures,
         ladder=ladder,
         line=[manifest, *ancestors],
+        usage=total_usage([manifest, *ancestors]),
         lineage=_lineage([manifest, *ancestors]),
         deviations=[line for one in (manifest, *ancestors) for line in one.diagnostics["deviations"]],
         matrix=[{"responder": name, "counts": row} for name, row in zip(names, matrix, strict=True)],

@@ -156,13 +156,16 @@ def summary(store: Store, steps: list[Step]) -> None:
 
 def _price(last: Manifest, steps: list[Step]) -> None:
     """Tokens and engine time of all the steps, for each row of the last."""
-    usage = [one for step in steps for one in step.manifest.usage.values()]
-    rows = sum(last.counts["default"].values())
-    tokens, seconds = (sum(one[k] for one in usage) for k in ("completion_tokens", "seconds"))
-    if tokens and seconds:
+    from .manifest import total_usage
+
+    usage = total_usage([step.manifest for step in steps])
+    if usage.get("completion_tokens") and usage["seconds"] and not last.is_fake:
+        rows = sum(last.counts["default"].values())
+        tokens, seconds = usage["completion_tokens"], usage["seconds"]
         console.print(
-            f"{tokens:,} tokens in {seconds:,.1f} engine-seconds, {tokens / seconds:,.0f} tok/s: "
-            f"{tokens / rows:,.0f} tokens and {seconds / rows:,.2f} s for each row of {last.ref}"
+            f"{tokens:,} tokens in {seconds:,.1f} engine-seconds ({tokens / seconds:,.0f} tok/s): "
+            f"{tokens / rows:,.0f} tokens and {seconds / rows:,.2f} s for each row of {last.ref}",
+            soft_wrap=True,
         )
 
 

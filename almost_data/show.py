@@ -41,13 +41,12 @@ def manifest(store: Store, one: Manifest) -> None:
     for name, value in one.diagnostics.items():
         if not isinstance(value, list | dict):
             facts.add_row(name, f"{value:,.3f}" if isinstance(value, float) else f"{value}")
-    usage = one.usage
     settings = Table("setting", "value", box=None, pad_edge=False)
     for name, value in one.config["settings"].items():
         settings.add_row(name, text(_setting(value)))
     for model in one.diagnostics["models"]:
         settings.add_row("model", text(f"{model['id']} at {model['revision']}"))
-    for table in (counts, ledger, _failures(store, one), cost(usage), facts, settings):
+    for table in (counts, ledger, _failures(store, one), cost(one), facts, settings):
         if table.row_count:
             console.print(table)
             console.print()
@@ -55,20 +54,18 @@ def manifest(store: Store, one: Manifest) -> None:
         console.print(text(f"note: {note}", style="yellow"))
 
 
-def cost(usage: dict[str, dict[str, Any]]) -> Table:
+def cost(made: Manifest) -> Table:
     """What the engine's replies cost, a line for each responder and one for all."""
-    table = Table(
-        "cost", "requests", "failed", "tokens in", "cached", "tokens out", "tok/s", "engine s", "load s"
-    )
+    table = Table("cost", "replies", "tokens in", "cached", "tokens out", "tok/s", "seconds", "loading")
     table.box, table.pad_edge = None, False
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
-        column.justify = "right"
-    fields = ("requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens")
-    lines = dict(usage)
-    if len(usage) > 1:
-        lines["all"] = {
-            k: sum(one[k] for one in usage.values()) for k in (*fields, "seconds", "load_seconds")
-        }
+        column.justify, column.no_wrap = "right", True
+    from .manifest import total_usage
+
+    usage = made.usage
+    fields = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens")
+    lines = usage | ({"all": total_usage([made])} if len(usage) > 1 else {})
     for name, one in lines.items():
         rate = f"{one['completion_tokens'] / one['seconds']:,.0f}" if one["seconds"] else ""
         numbers = [f"{one[field]:,}" for field in fields]

@@ -59,7 +59,7 @@ def tiny_config(kind: str, vocabulary: int, **changes: Any) -> Any:
         "head_dim": 8,
     }
     if kind == "llama":
-        return LlamaConfig(**common, **decoder, num_hidden_layers=2, **changes)
+        return LlamaConfig(**{**common, **decoder, "num_hidden_layers": 2, **changes})
     if kind == "mistral":
         return MistralConfig(**common, **decoder, num_hidden_layers=2, sliding_window=WINDOW, **changes)
     if kind == "gemma3":

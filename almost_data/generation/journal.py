@@ -160,10 +160,10 @@ class Journaled:
         writer = _Writer(database, self.path)
         try:
             start, loaded = time.monotonic(), self.engine.load_seconds
-            for reply in answers(self.engine, requests):
+            for one in answers(self.engine, requests):
                 load = self.engine.load_seconds - loaded
                 seconds = max(0.0, time.monotonic() - start - load)
-                reply = replace(reply, seconds=seconds, load_seconds=load)
+                reply = replace(one, seconds=seconds, load_seconds=load)
                 writer.add(keys[reply.id], reply)
                 self.asked += 1
                 failed += reply.error is not None

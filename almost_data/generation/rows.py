@@ -22,6 +22,8 @@ class Row:
         self.prompt = array("l", prompt)  # a tenth of a list, and thousands wait
         self.tokenizer = tokenizer
         self.eos = eos
+        self.cached = 0
+        """Prompt tokens that were computed with another row's."""
         self.seed = secrets.randbits(64) if request.seed is None else request.seed
         stops = request.sampling.stop
         # A token gives at least one byte, or it is half a character or a special token: hence the margin.
@@ -56,6 +58,7 @@ class Row:
             finish_reason="stop" if cut else reason,
             prompt_tokens=len(self.prompt),
             completion_tokens=len(self.out),
+            cached_tokens=self.cached,
         )
 
     def failed(self, message: str) -> Reply:

@@ -155,7 +155,10 @@ class TransformersEngine:
             if loaded.misfit:
                 yield from self._padded(loaded, sorted(rows, key=lambda row: len(row.prompt)))
             elif rows:
-                yield from decode(loaded.model, _shared(rows), rows, self.batch, self.columns)
+                shared = _shared(rows)
+                for row in rows[1:]:
+                    row.cached = len(shared)
+                yield from decode(loaded.model, shared, rows, self.batch, self.columns)
 
     def _row(self, loaded: _Loaded, request: Request) -> "tuple[Row, Reply | None]":
         """The request's row, and its error reply where it cannot be run."""

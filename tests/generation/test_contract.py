@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class Bench:
     missing: Model | None
     limited: bool
     """Whether its models have a context of `CONTEXT` tokens."""
+    close: Callable[[], object] = lambda: None
 
 
 def _fake(folder: Path) -> Bench:
@@ -57,6 +59,43 @@ def _padded(folder: Path) -> Bench:
     return replace(bench, models=(one, two), limited=False)
 
 
+def _openai(folder: Path) -> Bench:
+    """A server made for tests; a real one answers in test_openai."""
+    pytest.importorskip("openai")
+    from almost_data.generation.openai import OpenAIEngine
+    from tests.completions_server import CompletionsServer
+
+    server = CompletionsServer(("one", "two"))
+    return Bench(
+        lambda: OpenAIEngine(base_url=(server.url,)),
+        (Model("one"), Model("two")),
+        missing=Model("three"),
+        limited=True,
+        close=server.__exit__,
+    )
+
+
+def _vllm(folder: Path) -> Bench:
+    """Real vLLM on its smallest models: no compilation, and a head size that its CPU attention has."""
+    if not find_spec("vllm"):  # importing it here would be before the engine sets how it logs
+        pytest.skip("vLLM is not installed")
+    from almost_data.generation.vllm import VLLMEngine
+    from tests.tiny_models import save_tiny
+
+    one, two = (
+        Model(str(save_tiny(folder / f"vllm{seed}", seed=seed, hidden_size=128, head_dim=32)))
+        for seed in (1, 2)
+    )
+    return Bench(
+        lambda: VLLMEngine(
+            row_seeds=True, dtype="float32", enforce_eager=True, kv_cache_memory_bytes=64 << 20
+        ),
+        (one, two),
+        missing=Model(str(folder / "nowhere")),
+        limited=True,
+    )
+
+
 def _journaled(folder: Path) -> Bench:
     """The journal is an engine too: each a new file here, and a filled one in test_journal."""
     from almost_data.generation.fake import FakeEngine
@@ -69,8 +108,10 @@ def _journaled(folder: Path) -> Bench:
 ENGINES = {
     "fake": _fake,
     "journaled": _journaled,
+    "openai": _openai,
     "transformers": _transformers,
     "transformers, padded": _padded,
+    "vllm": _vllm,
 }
 
 
@@ -78,12 +119,17 @@ ENGINES = {
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALMOST_DATA_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield ENGINES[request.param](tmp_path_factory.mktemp("models"))
+        made = ENGINES[request.param](tmp_path_factory.mktemp("models"))
+        yield made
+        made.close()
 
 
 @pytest.fixture(scope="module")
-def engine(bench: Bench) -> Generator:
-    return bench.make()
+def engine(bench: Bench) -> Iterator[Generator]:
+    made = bench.make()
+    yield made
+    if close := getattr(made, "close", None):
+        close()
 
 
 def ask(model: Model, count: int = 6, **sampling: object) -> list[Request]:

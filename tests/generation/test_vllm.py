@@ -1,0 +1,169 @@
+"""What only vLLM has to show: its options, replies while others run, and its processes' deaths."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from almost_data.errors import InputError
+from almost_data.generation import CannotStart, Model, Reply, Request, Sampling
+from almost_data.generation.isolate import answers
+from almost_data.generation.vllm import VLLMEngine
+
+if TYPE_CHECKING:
+    from typing import Any
+
+needs_vllm = pytest.mark.skipif(not find_spec("vllm"), reason="vLLM is not installed")
+OPTIONS: "dict[str, Any]" = {
+    "dtype": "float32",
+    "enforce_eager": True,
+    "kv_cache_memory_bytes": 64 << 20,
+    "max_num_seqs": 4,
+}
+PREFIX = "Is it old? " * 20
+
+
+@pytest.mark.parametrize("name", ["trust_remote_code", "model", "seed"])
+def test_what_the_project_decides_is_no_option(name: str) -> None:
+    with pytest.raises(InputError, match=f"engine.{name}: not yours to set"):
+        VLLMEngine(**{name: True})
+
+
+def test_copies_of_a_model_are_rays_business() -> None:
+    with pytest.raises(InputError, match=r"--engine ray with engine\.workers"):
+        VLLMEngine(data_parallel_size=2)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    from tests.tiny_models import save_tiny
+
+    folder = tmp_path_factory.mktemp("tiny")
+    return Model(str(save_tiny(folder, hidden_size=128, head_dim=32, max_position_embeddings=512)))
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[VLLMEngine]:
+    made = VLLMEngine(**OPTIONS)
+    yield made
+    made.close()
+
+
+def ask(model: Model, count: int, new: int = 24) -> list[Request]:
+    return [Request(f"{n}", model, PREFIX, f"{n}?", Sampling(new, temperature=0)) for n in range(count)]
+
+
+@needs_vllm
+def test_an_option_that_vllm_does_not_have_is_named(model: Model) -> None:
+    with pytest.raises(InputError, match="engine.batch_size: vLLM has no such argument"):
+        next(VLLMEngine(batch_size=4).generate(ask(model, 1)))
+
+
+@needs_vllm
+def test_a_model_that_does_not_start_says_why(model: Model) -> None:
+    with pytest.raises(CannotStart, match=r"vLLM cannot start.*max_model_len"):
+        next(VLLMEngine(**OPTIONS, max_model_len=100_000).generate(ask(model, 1)))
+
+
+@needs_vllm
+def test_replies_come_while_others_run_and_the_prefix_is_cached(model: Model, engine: VLLMEngine) -> None:
+    replies = engine.generate(ask(model, 30))
+    first = next(replies)
+    assert engine._engine.get_num_unfinished_requests() > 20
+    everyone = [first, *replies]
+    assert len({reply.id for reply in everyone}) == 30
+    assert all(reply.error is None for reply in everyone)
+    assert sum(reply.cached_tokens > 0 for reply in everyone) > 20
+    assert engine.load_seconds > 0
+
+
+@needs_vllm
+def test_the_longest_are_run_first(model: Model, engine: VLLMEngine) -> None:
+    requests = ask(model, 12, new=4) + [
+        Request(f"long{n}", model, PREFIX, f"{n}?", Sampling(120, temperature=0)) for n in range(2)
+    ]
+    order = [reply.id for reply in engine.generate(requests)]
+    # Two of four places are theirs from the start; handed in last, they would end last, alone.
+    assert {"long0", "long1"} & set(order[:-2]) or engine.load_seconds
+    assert len(order) == 14
+
+
+@needs_vllm
+def test_a_caller_who_leaves_frees_the_engine(model: Model, engine: VLLMEngine) -> None:
+    replies = engine.generate(ask(model, 20))
+    next(replies)
+    replies.close()  # type: ignore[attr-defined]
+    assert len(list(engine.generate(ask(model, 3)))) == 3
+
+
+def children(pid: int) -> set[int]:
+    """Every process below `pid`."""
+    listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)
+    pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
+    found, level = set(), {pid}
+    while level:
+        level = {child for child, parent in pairs if parent in level} - found
+        found |= level
+    return found
+
+
+@needs_vllm
+def test_a_killed_engine_is_started_again_for_the_rest(model: Model, engine: VLLMEngine) -> None:
+    list(engine.generate(ask(model, 1)))
+    expected = {reply.id: reply.text for reply in engine.generate(ask(model, 40))}
+    replies: dict[str, Reply] = {}
+    for reply in answers(engine, ask(model, 40)):
+        replies[reply.id] = reply
+        if len(replies) == 10:
+            core = engine._engine.engine_core.resources.engine_manager.processes[0]
+            os.kill(core.pid, signal.SIGKILL)
+    assert {id: reply.text for id, reply in replies.items()} == expected
+    assert not any(reply.error for reply in replies.values())
+
+
+@needs_vllm
+def test_kill_9_leaves_no_process_behind(model: Model, tmp_path: Path) -> None:
+    code = f"""
+from almost_data.generation import Model, Request, Sampling
+from almost_data.generation.vllm import VLLMEngine
+from tests.generation.test_vllm import OPTIONS, ask
+if __name__ == "__main__":
+    for reply in VLLMEngine(**OPTIONS).generate(ask(Model({model.id!r}), 2000)):
+        print(reply.id, flush=True)
+"""
+    script = tmp_path / "run.py"
+    script.write_text(code)
+    root = str(Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": root},
+        cwd=tmp_path,
+    )
+    assert process.stdout
+    assert process.stdout.readline().strip()
+    below = children(process.pid)
+    assert below
+    process.kill()
+    process.communicate()
+    for _ in range(300):
+        left = [pid for pid in below if Path(f"/proc/{pid}/stat").is_file() and not _zombie(pid)]
+        if not left:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still running: {left}")
+
+
+def _zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
