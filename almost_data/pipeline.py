@@ -179,9 +179,12 @@ def prepare(
         raise InputError(f"--max-failures {max_failures:g}: give a share from 0 to 1")
     chosen = presets.load(preset, config, assignments, limit)
     options = dict(chosen.engine)
-    for name, value in (("base_url", base_url), ("ray_address", ray_address)):
-        if value:
-            options[name] = value
+    if ray_address:
+        options["ray_address"] = ray_address
+    if base_url and engine == "ray":
+        options["options"] = {**options.get("options", {}), "base_url": base_url}
+    elif base_url:
+        options["base_url"] = base_url
     by_name = {store.parse_ref(ref)[0]: ref for ref in sources}
     if len(by_name) < len(sources):
         raise InputError(f"--from {' --from '.join(sources)}: give one reference for each dataset")

@@ -1,0 +1,87 @@
+"""What the journal and the builder cost around an engine, on the fake one, which costs nothing itself.
+
+    python -m tests.bench journal
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from almost_data.generation import Model, Request, Sampling
+from almost_data.generation.fake import FakeEngine
+from almost_data.generation.journal import Journaled
+from tests.bench import Result
+
+SIZES = (100, 1_000, 10_000)
+LARGE = 100_000
+PREFIX = "A talk of two people, one of whom asks.\n\n-----\n\n" * 60
+RUN = """
+import json, resource, sys, time
+from almost_data import importing, pipeline, presets
+from almost_data.generation.fake import FakeEngine
+from almost_data.store import Store
+store, requests = Store(sys.argv[1]), int(sys.argv[2])
+rows = [f"How do I count up to {n} without a mistake?" for n in range(requests // 5)]
+from pathlib import Path
+file = Path(sys.argv[1] + ".txt")
+file.write_text("\\n".join(rows))
+importing.import_queries(store, str(file), "0.1.0", presets.card(None, None))
+run = pipeline.Run(store, "0.1.0", presets.fake(presets.load("tiny")), FakeEngine())
+start = time.perf_counter()
+run.build("responses")
+seconds = time.perf_counter() - start
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"seconds": seconds, "peak": peak}))
+"""
+
+
+def requests_of(count: int) -> list[Request]:
+    sampling = Sampling(384, 1.0, 0.9, ("Human:",))
+    return [
+        Request(str(n), Model("fake/m", "1"), PREFIX, f"Human: {n}?\n\nAssistant:", sampling, n)
+        for n in range(count)
+    ]
+
+
+def build(folder: Path, requests: int) -> dict[str, float]:
+    """Seconds and peak bytes of `build responses` in a process of its own."""
+    command = [sys.executable, "-c", RUN, str(folder / f"of{requests}"), str(requests)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def run() -> list[Result]:
+    results = []
+    requests = requests_of(10_000)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        start = time.perf_counter()
+        assert len(list(FakeEngine().generate(requests))) == len(requests)
+        bare = time.perf_counter() - start
+        start = time.perf_counter()
+        assert len(list(Journaled(FakeEngine(), folder / "j").generate(requests))) == len(requests)
+        kept = time.perf_counter() - start
+        start = time.perf_counter()
+        again = Journaled(FakeEngine(), folder / "j")
+        assert len(list(again.generate(requests))) == again.found == len(requests)
+        resumed = time.perf_counter() - start
+        each = (kept - bare) / len(requests)
+        results += [
+            Result("journal: time added to each reply", "microseconds", each * 1e6, None, "see vllm"),
+            Result("journal: replies read back", "replies/s", len(requests) / resumed, None, ""),
+        ]
+        for size in SIZES:
+            seconds = build(folder, size)["seconds"]
+            what = f"build responses on the fake engine, {size:,} requests"
+            results.append(Result(what, "rows/s", size / seconds, None, "flat"))
+        large = build(folder, LARGE)
+        what = f"build responses on the fake engine, {LARGE:,} requests"
+        results += [
+            Result(what, "rows/s", LARGE / large["seconds"], None, "flat"),
+            Result(f"{what}: peak memory", "MiB", large["peak"] / 2**20, None, "bounded"),
+        ]
+    return results

@@ -1,0 +1,224 @@
+"""Engines in Ray's workers: the replies of the engine itself, whatever the workers do or suffer."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from almost_data.errors import InputError
+from almost_data.generation import CannotStart, Generator, Model, Reply, Request, Sampling, cluster, engines
+from almost_data.generation import ray as ray_engine
+from almost_data.generation.fake import FakeEngine
+from almost_data.generation.isolate import answers
+from almost_data.generation.journal import Journaled
+from almost_data.generation.ray import RayEngine
+
+pytest.importorskip("ray")
+# Ray Data sets its own deprecated options whenever it copies its context.
+pytestmark = pytest.mark.filterwarnings(r"ignore:`use_\w+` is deprecated:DeprecationWarning")
+
+ONE = Model("fake/one", "1")
+
+
+def ask(count: int, model: Model = ONE, prefix: str = "A talk.\n\n") -> list[Request]:
+    return [
+        Request(f"{model.id}-{n}", model, prefix * (n % 3), f"Human: why {n}?", Sampling(12), seed=2**62 + n)
+        for n in range(count)
+    ]
+
+
+def by_id(replies: Iterable[Reply]) -> dict[str, Reply]:
+    listed = list(replies)
+    assert len({reply.id for reply in listed}) == len(listed)
+    return {reply.id: reply for reply in listed}
+
+
+def plain(requests: list[Request]) -> dict[str, Reply]:
+    return by_id(FakeEngine().generate(requests))
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[None]:
+    """One Ray for all of this file."""
+    cluster.start(None)
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a worker imports no tests
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    ray.shutdown()
+
+
+class Sluggish(FakeEngine):
+    """Half a second a batch, and half of that spent on loading."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        time.sleep(0.5)
+        self.load_seconds += 0.25
+        return super().generate(requests)
+
+    def settings(self) -> dict[str, object]:
+        return {"decoding": {"process": str(os.getpid())}}
+
+
+class Mortal(FakeEngine):
+    """Its process is killed at a prompt that names a file to be made; for good where it cannot be made."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        for request in requests:
+            grave = Path(request.text)
+            if grave.is_absolute() and not grave.exists():
+                if grave.parent.exists():
+                    grave.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield from super().generate([request])
+
+
+class SluggishWorker(ray_engine._Worker):
+    def load(self) -> Generator:
+        return Sluggish()
+
+
+class MortalWorker(ray_engine._Worker):
+    def load(self) -> Generator:
+        return Mortal()
+
+
+@pytest.mark.usefixtures("started")
+def test_two_workers_give_the_replies_of_the_engine_itself() -> None:
+    one, two = ask(50), ask(9, Model("fake/two", "1"))
+    requests = [replace(one[0], prefix="", text=""), *one[1:], *two]
+    replies = by_id(RayEngine("fake", workers=2, batch=8).generate(requests))
+    assert replies == plain(requests)
+    assert replies[one[0].id].error
+
+
+@pytest.mark.usefixtures("started")
+def test_replies_come_batch_by_batch_and_may_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_engine, "_Worker", SluggishWorker)
+    engine = RayEngine("fake", workers=2, batch=3)
+    coming = engine.generate(ask(300))  # 25 seconds of work
+    times = [time.monotonic() for _, _ in zip(range(12), coming, strict=False)]
+    assert times[-1] - times[0] > 0.3  # two batches of each worker, and not all at the end
+    assert engine.load_seconds == pytest.approx(4 * 0.25)
+    told = engine.settings()
+    assert told["worker"]["decoding"].keys() == {"process"}
+    assert json.loads(json.dumps(told)) == told
+    start = time.monotonic()
+    coming.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.usefixtures("started")
+def test_a_killed_worker_costs_nothing_but_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(ray_engine, "_Worker", MortalWorker)
+    requests = ask(40)
+    requests[17] = replace(requests[17], prefix="", text=str(tmp_path / "grave"))
+    replies = by_id(RayEngine("fake", workers=2, batch=5).generate(requests))
+    assert (tmp_path / "grave").exists()
+    assert replies == plain(requests)
+
+
+@pytest.mark.usefixtures("started")
+def test_a_request_that_always_kills_has_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(ray_engine, "_Worker", MortalWorker)
+    monkeypatch.setattr(ray_engine, "RETRIES", 0)
+    doomed = replace(ask(1)[0], text=str(tmp_path / "nowhere" / "grave"))
+    (reply,) = answers(RayEngine("fake"), [doomed])
+    assert reply.error
+
+
+@pytest.mark.usefixtures("started")
+def test_what_a_worker_cannot_run_is_told_as_the_engine_tells_it(tmp_path: Path) -> None:
+    requests = ask(3, Model(str(tmp_path / "nowhere")))
+    with pytest.raises(InputError) as here:
+        list(engines.load("transformers").generate(requests))
+    with pytest.raises(InputError) as there:
+        list(RayEngine("transformers").generate(requests))
+    assert str(there.value) == str(here.value)
+
+
+@pytest.mark.usefixtures("started")
+def test_a_real_model_replies_as_it_does_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    from tests.tiny_models import save_tiny
+
+    save_tiny(tmp_path / "one")
+    monkeypatch.chdir(tmp_path)
+    options = {"dtype": "float32", "device": "cpu"}
+    requests = ask(9, Model("one"))
+    engine = RayEngine("transformers", batch=4, options=options)
+    here = engines.load("transformers", options)
+    assert engine.honours_seed
+    assert engine.resolve(Model("one")) == here.resolve(Model("one"))
+    assert by_id(engine.generate(requests)) == by_id(here.generate(requests))
+    assert engine.load_seconds > 0
+    assert engine.settings()["worker"]["decoding"] == {"one": "packed"}
+
+
+@pytest.mark.usefixtures("started")
+def test_the_journal_is_written_where_the_build_runs(tmp_path: Path) -> None:
+    path, requests = tmp_path / "journal.sqlite", ask(30)
+    first = Journaled(RayEngine("fake", workers=2, batch=4), path)
+    assert by_id(first.generate(requests)) == plain(requests)
+    second = Journaled(RayEngine("fake"), path)
+    assert by_id(second.generate(requests)) == plain(requests)
+    assert (first.asked, second.asked, second.found) == (30, 0, 30)
+
+
+@pytest.mark.usefixtures("started")
+@pytest.mark.parametrize("much", [{"workers": 1000}, {"cpus": 1000.0}, {"gpus": 64.0}])
+def test_more_than_there_is_room_for_is_refused(much: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=r"room for 0|room for \d+, on 1 machine"):
+        list(engines.load("ray", {"engine": "fake", **much}).generate(ask(1)))
+
+
+@pytest.mark.usefixtures("started")
+@pytest.mark.parametrize(
+    ("address", "error"),
+    [("127.0.0.1:9", CannotStart), ("head", InputError), ("ray://head:1", InputError)],
+)
+def test_a_wrong_address_is_said_at_once(
+    address: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(error, match=f"--ray-address {address}: "):
+        list(RayEngine("fake", ray_address=address).generate(ask(1)))
+
+
+@pytest.mark.parametrize("options", [{"engine": "ray"}, {"workers": 0}, {"batch": 0}, {"cpus": -1.0}])
+def test_options_that_are_none_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"engine.{next(iter(options))}"):
+        engines.load("ray", {"engine": "fake"} | options)
+
+
+def test_ray_is_not_started_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "start", pytest.fail)
+    engine = RayEngine("fake")
+    assert list(engine.generate([])) == []
+    with pytest.raises(ValueError, match="occurs twice"):
+        list(engine.generate(ask(1) * 2))
+
+
+def test_ray_says_nothing_and_ends_with_the_process() -> None:
+    code = (
+        "from almost_data.generation import Model, Request, Sampling\n"
+        "from almost_data.generation.ray import RayEngine\n"
+        "request = Request('1', Model('fake/one', '1'), '', 'why', Sampling(5))\n"
+        "print(len(list(RayEngine('fake').generate([request]))))\n"
+        "import ray; print(ray.get_runtime_context().get_session_name())\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    count, session = run.stdout.split()
+    assert (count, run.stderr) == ("1", "")
+    deadline = time.monotonic() + 10
+    while subprocess.run(["pgrep", "-f", session], capture_output=True, check=False).returncode == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
