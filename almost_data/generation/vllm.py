@@ -5,6 +5,8 @@ alone and before it runs. A dead engine is started again for the requests that a
 """
 
 import os
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -13,6 +15,7 @@ from multiprocessing import connection
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from uuid import uuid4
 
 from almost_data.errors import InputError
 from almost_data.generation import CannotStart, Model, Reply, Request, cut_at_stop, models
@@ -49,6 +52,7 @@ class VLLMEngine:
         self._pinned: dict[Model, Model] = {}
         self._loaded: Model | None = None
         self._engine: Any = None
+        self._reaper: subprocess.Popen[bytes] | None = None
         self._facts: dict[str, Any] = {}
 
     @property
@@ -81,6 +85,10 @@ class VLLMEngine:
         engine, self._engine, self._loaded = self._engine, None, None
         if engine is not None:
             engine.engine_core.shutdown()
+        if self._reaper is not None:
+            self._reaper.kill()  # nothing to do
+            self._reaper.communicate()
+            self._reaper = None
 
     def _run(self, requests: list[Request]) -> Iterator[Reply]:
         # The longest first, so that none of them is left alone at the end; a shared prefix stays together.
@@ -148,10 +156,11 @@ class VLLMEngine:
         except InputError:
             raise
         except Exception as error:
-            why = " ".join(str(error).split())
+            self.close()
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise CannotStart(
-                f"vLLM cannot start {model.id}: {type(error).__name__}: {why[:300]}; options of vLLM go in as "
-                "--set engine.NAME=VALUE (max_model_len, gpu_memory_utilization), or use --engine transformers"
+                f"vLLM cannot start {model.id}: {why}; vLLM's options, such as max_model_len, are set by "
+                "--set engine.NAME=VALUE; --engine transformers runs anywhere"
             ) from error
         self._loaded = model
         config = self._engine.vllm_config
@@ -179,7 +188,13 @@ class VLLMEngine:
         if current_platform.is_cpu():
             chosen |= self._on_cpu()
         arguments = EngineArgs(model=str(folder), trust_remote_code=False, **(chosen | self.arguments))
-        engine = LLMEngine.from_engine_args(arguments)
+        mark = f"{_MARK}={uuid4()}"
+        self._reaper = _reaper(mark)
+        os.environ[_MARK] = mark.removeprefix(f"{_MARK}=")
+        try:
+            engine = LLMEngine.from_engine_args(arguments)
+        finally:
+            del os.environ[_MARK]
         _watch(engine.engine_core)
         return engine
 
@@ -210,6 +225,29 @@ def _watch(client: Any) -> None:
         client.outputs_queue.put(RuntimeError("a process of vLLM's engine ended"))
 
     Thread(target=wait, name="vllm-watch", daemon=True).start()
+
+
+_MARK = "ALMOST_DATA_VLLM"
+"""Variable in the environment of an engine's processes, by which they are found."""
+_REAPER = """
+import glob, os, signal, sys
+sys.stdin.read()
+for file in glob.glob("/proc/[0-9]*/environ"):
+    try:
+        if sys.argv[1].encode() in open(file, "rb").read().split(bytes(1)):
+            os.kill(int(file.split("/")[2]), signal.SIGKILL)
+    except OSError:
+        pass
+"""
+
+
+def _reaper(mark: str) -> "subprocess.Popen[bytes]":
+    """A process that kills the engine's once its input ends, and so once this process is gone.
+
+    After `kill -9` vLLM's processes would stay for ever, with all the memory that they hold.
+    """
+    command = [sys.executable, "-I", "-S", "-c", _REAPER, mark]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _reply(request: Request, output: Any) -> Reply:

@@ -1,6 +1,6 @@
 """What the journal and the builder cost around an engine, on the fake one, which costs nothing itself.
 
-    python -m tests.bench journal
+python -m tests.bench journal
 """
 
 import json

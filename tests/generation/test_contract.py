@@ -189,7 +189,10 @@ def test_the_seed_decides_the_reply(bench: Bench, engine: Generator) -> None:
     if not engine.honours_seed:
         pytest.skip("this engine does not promise it")
     requests = ask(bench.models[0], 9)
-    whole = answers(bench.make(), requests)
+    fresh = bench.make()
+    whole = answers(fresh, requests)
+    if close := getattr(fresh, "close", None):
+        close()
     assert answers(engine, requests[::-1]) == whole
     for request in requests[:3]:
         assert answers(engine, [request]) == {request.id: whole[request.id]}
