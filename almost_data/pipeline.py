@@ -180,7 +180,8 @@ def prepare(
     if not 0 <= max_failures <= 1:
         raise InputError(f"--max-failures {max_failures:g}: give a share from 0 to 1")
     chosen = presets.load(preset, config, assignments, limit)
-    options = dict(chosen.engine)
+    options = {k: v for k, v in chosen.engine.items() if k not in engines.NAMES}
+    options = chosen.engine.get(engine, {}) | options
     if ray_address:
         options["ray_address"] = ray_address
     if base_url and engine == "ray":
@@ -193,7 +194,7 @@ def prepare(
     return Run(
         store.Store(root),
         store.check_version(version),
-        presets.fake(chosen) if engine == "fake" else chosen,
+        presets.fake(chosen) if "fake" in (engine, options.get("engine")) else chosen,
         engines.load(engine, options),
         by_name,
         command,

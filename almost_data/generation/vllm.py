@@ -175,8 +175,9 @@ class VLLMEngine:
 
     def _started(self, folder: Path) -> Any:
         # Read when vLLM is imported. What a user has set stays.
-        for name, value in (("VLLM_LOGGING_LEVEL", "ERROR"), ("VLLM_NO_USAGE_STATS", "1")):
-            os.environ.setdefault(name, value)
+        for name in ("VLLM_LOGGING_LEVEL", "TORCH_CPP_LOG_LEVEL"):
+            os.environ.setdefault(name, "ERROR")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         from vllm import EngineArgs
         from vllm.platforms import current_platform
         from vllm.v1.engine.llm_engine import LLMEngine
@@ -185,6 +186,7 @@ class VLLMEngine:
         for name in sorted(self.arguments.keys() - known):
             raise InputError(f"engine.{name}: vLLM has no such argument (vllm.EngineArgs lists them)")
         chosen: dict[str, Any] = {"enable_prefix_caching": True, "disable_log_stats": True}
+        chosen["use_tqdm_on_load"] = False
         if current_platform.is_cpu():
             chosen |= self._on_cpu()
         arguments = EngineArgs(model=str(folder), trust_remote_code=False, **(chosen | self.arguments))

@@ -29,8 +29,8 @@ class CardConfig(Config, frozen=True, kw_only=True):
 class Preset(Config, frozen=True, kw_only=True):
     """The config of each builder. `note` is printed in every card and summary of a run.
 
-    `engine` has options of the engine (`generation.engines`): where and how fast the models run, so it is
-    recorded and not fingerprinted.
+    `engine` has options of the engine that runs (`generation.engines`), and under the name of an engine
+    those for that one only: where and how fast models run, so it is recorded and not fingerprinted.
     """
 
     note: str | None = None

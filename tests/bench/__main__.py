@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("comparisons", "novelty", "transformers")
+NAMES = ("comparisons", "novelty", "journal", "vllm", "transformers")
 
 
 def main() -> None:

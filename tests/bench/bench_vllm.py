@@ -1,0 +1,107 @@
+"""Our vLLM engine, with its journal, against vLLM used directly, and against two slower ways.
+
+    python -m tests.bench vllm
+
+All sides get SmolLM2-135M, the same requests (3-shot prompts of about 500 tokens, 128 new tokens), no row
+seeds, the same threads and the same memory for keys and values. Each engine is warm: it has answered a few
+of the requests before the clock starts. The released code's pattern is synchronous batches of 4; that it
+also loads an engine anew for each responder is not counted here.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from almost_data import prompts
+from almost_data.generation import Model, Request, Sampling, models
+from almost_data.generation.journal import Journaled
+from almost_data.generation.vllm import CPU_CACHE_BYTES, VLLMEngine
+from tests.bench import Result
+from tests.bench.bench_transformers import MODEL, QUESTIONS, time_plain
+
+COUNT = 128
+NEW = 128
+ROUNDS = 2
+FEW = 32
+"""Requests that the slow ways are timed on: their batches are all alike."""
+
+
+def requests_of(model: Model, count: int, start: int = 0) -> list[Request]:
+    """Different from round to round, so that only the shared prefix is ever found in a cache."""
+    head = prompts.load("hhh").head(3)
+    sampling = Sampling(NEW, 1.0, 0.9)
+    asked = [f"{QUESTIONS[n % len(QUESTIONS)]} ({n})" for n in range(start, start + count)]
+    return [Request(str(n), model, head, prompts.ask(text), sampling, seed=n) for n, text in enumerate(asked)]
+
+
+def rate(answer: Callable[[list[Request]], int], model: Model, count: int) -> float:
+    """New tokens a second, the mean of `ROUNDS`, after a warm-up."""
+    answer(requests_of(model, 8))
+    tokens = seconds = 0.0
+    for number in range(ROUNDS):
+        requests = requests_of(model, count, 1000 * (number + 1))
+        start = time.perf_counter()
+        tokens += answer(requests)
+        seconds += time.perf_counter() - start
+    return tokens / seconds
+
+
+def ours(engine: VLLMEngine, journal: Path) -> Callable[[list[Request]], int]:
+    def answer(requests: list[Request]) -> int:
+        return sum(reply.completion_tokens for reply in Journaled(engine, journal).generate(requests))
+
+    return answer
+
+
+def bare(llm: Any, at_once: int | None) -> Callable[[list[Request]], int]:
+    from vllm import SamplingParams
+
+    how = SamplingParams(max_tokens=NEW, temperature=1.0, top_p=0.9)
+
+    def answer(requests: list[Request]) -> int:
+        tokens, size = 0, at_once or len(requests)
+        for at in range(0, len(requests), size):
+            texts = [request.prompt for request in requests[at : at + size]]
+            done = llm.generate(texts, how, use_tqdm=False)
+            tokens += sum(len(one.outputs[0].token_ids) for one in done)
+        return tokens
+
+    return answer
+
+
+def plain(folder: Path) -> Callable[[list[Request]], int]:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    network.generation_config.eos_token_id = None
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    return lambda requests: time_plain(network, tokenizer, requests, "sdpa", 16, NEW)[0]
+
+
+def run() -> list[Result]:
+    model = models.locate(Model(MODEL))
+    folder = models.fetch(model)
+    engine = VLLMEngine(kv_cache_memory_bytes=CPU_CACHE_BYTES)
+    with tempfile.TemporaryDirectory() as journal:
+        fast = rate(ours(engine, Path(journal) / "j"), model, COUNT)
+    loading = engine.load_seconds
+    engine.close()
+
+    from vllm import LLM
+
+    llm = LLM(str(folder), kv_cache_memory_bytes=CPU_CACHE_BYTES)
+    direct = rate(bare(llm, None), model, COUNT)
+    fours = rate(bare(llm, 4), model, FEW)
+    llm.llm_engine.engine_core.shutdown()
+    slow = rate(plain(folder), model, 16)
+    what = f"vLLM engine with journal, SmolLM2-135M, {COUNT} requests, {NEW} new tokens"
+    return [
+        Result(f"{what}: against LLM.generate", "tokens/s", fast, direct, "0.95x"),
+        Result(f"{what}: against synchronous batches of 4", "tokens/s", fast, fours, ""),
+        Result(f"{what}: against transformers' generate", "tokens/s", fast, slow, ""),
+        Result("vLLM engine: starting it", "s", loading, None, ""),
+    ]

