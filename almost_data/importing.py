@@ -138,7 +138,8 @@ def import_responses(
     ]
     if not seen:
         raise InputError(f"{file}: no usable response in it: every prompt or response is empty")
-    built = finish(tables, rejected, filters, "import")
+    frames = {name: schema.frame("responses", name, rows) for name, rows in tables.items()}
+    built = finish(frames, rejected, filters, "import")
     return _publish(into, "responses", version, source, {"ladder": ladder}, card, built)
 
 

@@ -371,3 +371,18 @@ def test_plain_takes_names_only() -> None:
 
 def replace(manifest: Manifest, **changes: Any) -> Manifest:
     return msgspec.structs.replace(manifest, **changes)
+
+
+def test_the_cost_of_all_that_it_was_made_from_is_added_up(store: Store, imported: Store) -> None:
+    def cost(of: Store) -> str:
+        return (of.path("comparisons@0.1.0") / "README.md").read_text("utf-8").split("## Cost")[1]
+
+    made = [store.manifest(f"{name}@0.1.0") for name in NAMES]
+    total = sum(one["completion_tokens"] for manifest in made for one in manifest.usage.values())
+    rows = sum(made[-1].counts["default"].values())
+    assert total > rows > 0
+    assert f"In all {total:,} tokens" in cost(store)
+    assert f"{total / rows:,.0f} tokens and" in cost(store)
+    for name in made[1].usage:
+        assert f"`{name}`" in cost(store)
+    assert cost(imported).lstrip().startswith("No model was called")

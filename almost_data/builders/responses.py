@@ -31,6 +31,8 @@ from . import (
 
 PAPER_TOKENS = {"faithful": 768, "hhh": 384}
 """New tokens by prompt, where a responder sets none (released code)."""
+AT_ONCE = 10_000
+"""Rows that are kept as dicts."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
@@ -75,18 +77,18 @@ FAILED = Filter(
 
 def build(config: ResponsesConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
     """Ask every responder every query, all requests in one go, and sort the replies by query."""
-    queries = parents["queries"]("default").sort("query_id").collect()[: config.limit]
+    queries = parents["queries"]("default").sort("query_id").collect()[: config.limit].rows(named=True)
     everyone = ladder(config)
     asked: dict[str, tuple[int, Responder, int | None, dict[str, str]]] = {}
     requests = []
     for responder, rank in everyone:
         sampling, model, head = _how(config, responder, generator)
-        for query in queries.iter_rows(named=True):
+        for query in queries:
             name = reply_id(query["query_id"], responder.name)
             asked[name] = (len(asked), responder, rank, query)
             seed = row_seed(config.seed, "responses", f"{query['query_id']}:{responder.name}")
             requests.append(Request(name, model, head, prompts.ask(query["query"]), sampling, seed))
-    tables: dict[str, list[dict[str, object]]] = {responder.name: [] for responder, _ in everyone}
+    tables = {responder.name: Rows() for responder, _ in everyone}
     rejected: list[dict[str, object]] = []
     usage = {name: Usage() for name in tables}
     tokens = 0
@@ -101,21 +103,35 @@ def build(config: ResponsesConfig, parents: Parents, generator: Generator, progr
         else:
             tables[responder.name].append(row)
         progress("responses", done, len(requests), tokens)
-    built = finish(tables, rejected, [FAILED], "generation")
+    built = finish({name: rows.frame() for name, rows in tables.items()}, rejected, [FAILED], "generation")
     built.usage.update(usage)
     return built
 
 
+class Rows:
+    """The rows of one responder, most of them in frames, which take a fraction of a dict's memory."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, object]] = []
+        self.frames = [schema.frame("responses", "default", [])]
+
+    def append(self, row: dict[str, object]) -> None:
+        self.rows.append(row)
+        if len(self.rows) == AT_ONCE:
+            self.frames, self.rows = [*self.frames, schema.frame("responses", "default", self.rows)], []
+
+    def frame(self) -> pl.DataFrame:
+        return pl.concat([*self.frames, schema.frame("responses", "default", self.rows)], rechunk=True)
+
+
 def finish(
-    tables: dict[str, list[dict[str, object]]],
+    tables: dict[str, pl.DataFrame],
     rejected: list[dict[str, object]],
     filters: list[Filter],
     stage: str,
 ) -> Built:
     """Tables, ledger and diagnostics from the rows of each responder; generated and imported ones alike."""
-    frames = {
-        name: schema.frame("responses", name, rows).sort("query_id") for name, rows in tables.items() if rows
-    }
+    frames = {name: rows.sort("query_id") for name, rows in tables.items() if len(rows)}
     if not frames:
         why = rejected[-1]["error"] if rejected and filters == [FAILED] else "no row was usable"
         raise RuntimeError(f"no response: {why}")

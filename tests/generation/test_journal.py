@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.generation import CannotStart, Model, Reply, Request, Sampling
+from almost_data.generation import CannotStart, Model, Reply, Request, Sampling, Usage
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.journal import SECONDS, Journaled, key
 from almost_data.store import Store
@@ -55,6 +55,28 @@ def test_an_engine_that_dies_costs_only_what_it_had_not_answered(tmp_path: Path)
     rest = Counted()
     assert len(list(Journaled(rest, tmp_path / "j").generate(REQUESTS))) == 200
     assert sorted(rest.seen, key=int) == [str(n) for n in range(90, 200)]
+
+
+def test_what_a_reply_cost_is_kept_with_it(tmp_path: Path) -> None:
+    class Loading(FakeEngine):
+        load_seconds = 0.0
+
+        def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+            self.load_seconds += 2.0  # said to have been spent before the first reply
+            for reply in super().generate(requests):
+                time.sleep(0.002)
+                yield replace(reply, cached_tokens=3)
+
+    def usage() -> Usage:
+        total = Usage()
+        for reply in Journaled(Loading(), tmp_path / "j").generate(REQUESTS[:50]):
+            total.add(reply)
+        return total
+
+    first = usage()
+    assert (first.requests, first.cached_tokens, first.load_seconds) == (50, 150, 2.0)
+    assert 49 * 0.002 < first.seconds < 5.0
+    assert usage() == first
 
 
 def test_failures_are_asked_again(tmp_path: Path) -> None:
