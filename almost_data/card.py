@@ -38,19 +38,6 @@ def render(
     the manifests of what it was made from, nearest first, as far as they are in the store.
     Raises jinja2.UndefinedError where a template names what has no value.
     """
-    import jinja2
-    from markupsafe import Markup
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDERS),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        finalize=lambda value: value.strip() if isinstance(value, Markup) else markdown.prose(str(value)),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {f.__name__: f for f in markdown.FILTERS}
 
     def rows(config: str, count: int) -> list[dict[str, Any]]:
         """The rows of a config with the lowest keys: hashes of text, so neither best nor worst."""
@@ -60,7 +47,8 @@ def render(
         return tables[config].bottom_k(count, by=key).sort(key).rows(named=True)
 
     names, matrix = plots.pair_matrix(manifest) if manifest.name == "comparisons" else ([], [])
-    page = environment.get_template(f"{manifest.name}.md.jinja").render(
+    text = page(
+        f"{manifest.name}.md.jinja",
         manifest=manifest,
         settings=manifest.config["settings"],
         diagnostics=manifest.diagnostics,
@@ -78,7 +66,25 @@ def render(
         test_share=schema.TEST_SHARE,
     )
     head = yaml.safe_dump(_head(manifest), sort_keys=False, allow_unicode=True, width=100)
-    return f"---\n{head}---\n\n{page.strip()}\n"
+    return f"---\n{head}---\n\n{text}\n"
+
+
+def page(template: str, **values: Any) -> str:
+    """A template filled in: what it prints is escaped, and what has no value is an error."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDERS),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        finalize=lambda value: value.strip() if isinstance(value, Markup) else markdown.prose(str(value)),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {f.__name__: f for f in markdown.FILTERS}
+    return environment.get_template(template).render(values).strip()
 
 
 def viewer(manifest: Manifest) -> dict[str, Any]:

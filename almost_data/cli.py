@@ -172,6 +172,33 @@ def show(
 
 
 @app.command
+def diff(
+    a: Ref,
+    b: Ref,
+    /,
+    *,
+    markdown: Annotated[
+        bool, Parameter(negative=(), help="As Markdown, for the changelog of the card.")
+    ] = False,
+    root: Root = ROOT,
+) -> None:
+    """Compare two versions of a dataset: settings, rows gained and lost, why, examples."""
+    from . import diff as diff_
+    from . import show as show_
+    from .store import Store
+
+    found = diff_.diff(Store(root), a, b)
+    if markdown:
+        from dataclasses import asdict
+
+        from .card import page
+
+        sys.stdout.write(page("diff.md.jinja", **asdict(found)) + "\n")
+    else:
+        show_.diff(found)
+
+
+@app.command
 def journal(
     *,
     prune: Annotated[

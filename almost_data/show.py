@@ -14,6 +14,7 @@ from .markdown import clean
 from .report import console, short, text
 
 if TYPE_CHECKING:
+    from .diff import Diff
     from .manifest import Manifest
     from .store import Store
 
@@ -175,6 +176,33 @@ def lineage(store: Store, ref: str) -> None:
 def _node(one: Manifest) -> Text:
     rows = sum(one.counts.get("default", {}).values())
     return Text.assemble((one.ref, "bold"), f"  {rows:,} rows  digest {clean(one.digest[:12])}")
+
+
+def diff(one: Diff) -> None:
+    """What two versions of a dataset do not share, and why."""
+    console.print(Text.assemble((f"{one.a} to {one.b}", "bold")))
+    changed = f" ({one.changed:,} of them with another content)" if one.changed else ""
+    console.print(f"{one.kept:,} rows in both{changed}, {one.lost:,} lost, {one.gained:,} gained\n")
+    for line in one.changes or ["the same recipe"]:
+        console.print(text(f"  {line}"), soft_wrap=True)
+    reasons = Table("reason", f"lost: {one.b} dropped it", f"gained: {one.a} had dropped it")
+    pairs = Table("chosen > rejected", "in both", "lost", "gained")
+    for row in one.reasons:
+        reasons.add_row(clean(row[0]), *[f"{n:,}" for n in row[1:]])
+    for pair in one.pairs:
+        pairs.add_row(clean(pair[0]), *[f"{n:,}" for n in pair[1:]])
+    for table in (reasons, pairs):
+        table.box, table.pad_edge = None, False
+        for column in table.columns[1:]:
+            column.justify = "right"
+        if table.row_count:
+            console.print()
+            console.print(table)
+    for side, examples in one.examples.items():
+        for example in examples:
+            console.print()
+            console.print(Text.assemble((f"{side} ", "bold"), clean(f"{example.reason}  {example.id}")))
+            console.print(text(short(example.text)))
 
 
 def verdict(ref: str, wrong: list[str]) -> None:

@@ -16,7 +16,7 @@ LAYERS = [
     {"builders"},
     {"presets"},
     {"pipeline"},
-    {"importing", "report"},
+    {"importing", "report", "diff"},
     {"show"},
     {"cli"},
     {"__main__"},

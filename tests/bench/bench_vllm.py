@@ -21,11 +21,11 @@ from almost_data.generation.vllm import CPU_CACHE_BYTES, VLLMEngine
 from tests.bench import Result
 from tests.bench.bench_transformers import MODEL, QUESTIONS, time_plain
 
-COUNT = 128
+COUNT = 96
 NEW = 128
 ROUNDS = 2
-FEW = 32
-"""Requests that the slow ways are timed on: their batches are all alike."""
+FEW = 16
+"""Requests that the slow ways are timed on, once: their batches are all alike."""
 
 
 def requests_of(model: Model, count: int, start: int = 0) -> list[Request]:
@@ -36,11 +36,11 @@ def requests_of(model: Model, count: int, start: int = 0) -> list[Request]:
     return [Request(str(n), model, head, prompts.ask(text), sampling, seed=n) for n, text in enumerate(asked)]
 
 
-def rate(answer: Callable[[list[Request]], int], model: Model, count: int) -> float:
-    """New tokens a second, the mean of `ROUNDS`, after a warm-up."""
-    answer(requests_of(model, 8))
+def rate(answer: Callable[[list[Request]], int], model: Model, count: int, rounds: int = 1) -> float:
+    """New tokens a second, the mean of the rounds, after a warm-up."""
+    answer(requests_of(model, 4))
     tokens = seconds = 0.0
-    for number in range(ROUNDS):
+    for number in range(rounds):
         requests = requests_of(model, count, 1000 * (number + 1))
         start = time.perf_counter()
         tokens += answer(requests)
@@ -87,17 +87,17 @@ def run() -> list[Result]:
     folder = models.fetch(model)
     engine = VLLMEngine(kv_cache_memory_bytes=CPU_CACHE_BYTES)
     with tempfile.TemporaryDirectory() as journal:
-        fast = rate(ours(engine, Path(journal) / "j"), model, COUNT)
+        fast = rate(ours(engine, Path(journal) / "j"), model, COUNT, ROUNDS)
     loading = engine.load_seconds
     engine.close()
 
     from vllm import LLM
 
     llm = LLM(str(folder), kv_cache_memory_bytes=CPU_CACHE_BYTES)
-    direct = rate(bare(llm, None), model, COUNT)
+    direct = rate(bare(llm, None), model, COUNT, ROUNDS)
     fours = rate(bare(llm, 4), model, FEW)
     llm.llm_engine.engine_core.shutdown()
-    slow = rate(plain(folder), model, 16)
+    slow = rate(plain(folder), model, FEW)
     what = f"vLLM engine with journal, SmolLM2-135M, {COUNT} requests, {NEW} new tokens"
     return [
         Result(f"{what}: against LLM.generate", "tokens/s", fast, direct, "0.95x"),

@@ -1,0 +1,116 @@
+"""Every row of either version is in the diff once, with the reason that the other one gives for it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from almost_data import importing, pipeline, presets
+from almost_data.card import page
+from almost_data.diff import NOT_THERE, Diff, diff
+from almost_data.errors import InputError
+from almost_data.generation.fake import FakeEngine
+from almost_data.store import Store
+
+
+@pytest.fixture(scope="module")
+def store(fake_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Versions of one change each: a threshold, the pair rule, the seed, fewer queries."""
+    root = tmp_path_factory.mktemp("diff") / "build"
+    shutil.copytree(fake_store.root, root)
+    found = Store(root)
+    for version, assignment, sources in (
+        ("0.2.0", "comparisons.min_chars=150", {"responses": "responses@0.1.0"}),
+        ("0.3.0", 'comparisons.pairing="all"', {"responses": "responses@0.1.0"}),
+        ("0.4.0", "responses.seed=7", {"queries": "queries@0.1.0"}),
+        ("0.5.0", "comparisons.limit=20", {"responses": "responses@0.1.0"}),
+    ):
+        preset = presets.fake(presets.load("tiny", assignments=(assignment,)))
+        pipeline.Run(found, version, preset, FakeEngine(), sources).build("comparisons")
+    return found
+
+
+def rows(store: Store, ref: str) -> int:
+    return sum(store.manifest(ref).counts["default"].values())
+
+
+def adds_up(store: Store, found: Diff) -> bool:
+    sums = [sum(counts) for counts in zip(*(counts for _, *counts in found.reasons), strict=True)] or [0, 0]
+    pairs = [sum(counts) for counts in zip(*(counts for _, *counts in found.pairs), strict=True)]
+    return (
+        found.kept + found.lost == rows(store, found.a)
+        and found.kept + found.gained == rows(store, found.b)
+        and sums == [found.lost, found.gained]
+        and pairs in ([], [found.kept, found.lost, found.gained])
+    )
+
+
+@pytest.mark.parametrize("name", ["queries", "responses", "comparisons"])
+def test_a_version_does_not_differ_from_itself(store: Store, name: str) -> None:
+    found = diff(store, f"{name}@0.1.0", f"{name}@0.1.0")
+    assert (found.changes, found.lost, found.gained, found.changed, found.reasons) == ([], 0, 0, 0, [])
+    assert adds_up(store, found)
+
+
+@pytest.mark.parametrize("version", ["0.2.0", "0.3.0", "0.4.0", "0.5.0"])
+def test_rows_add_up_and_each_reason_is_the_other_sides(store: Store, version: str) -> None:
+    a, b = "comparisons@0.1.0", f"comparisons@{version}"
+    found = diff(store, a, b)
+    assert adds_up(store, found)
+    assert found.lost + found.gained > 0
+    turned = diff(store, b, a)
+    assert (turned.lost, turned.gained, turned.kept) == (found.gained, found.lost, found.kept)
+    # The same by hand, row by row.
+    ids = {ref: set(store.scan(ref).collect()["comparison_id"]) for ref in (a, b)}
+    for ref, missing, column in ((b, ids[a] - ids[b], 1), (a, ids[b] - ids[a], 2)):
+        pairs = {
+            (one["chosen_reply_id"], one["rejected_reply_id"]): one["reason"]
+            for one in store.scan(ref, "rejected").collect().iter_rows(named=True)
+        }
+        responses = dict(
+            store.scan(ref, "rejected_responses").select("reply_id", "reason").collect().iter_rows()
+        )
+        counts: dict[str, int] = {}
+        for id in missing:
+            chosen, rejected = id.split("-")
+            reason = pairs.get((chosen, rejected)) or responses.get(chosen) or responses.get(rejected)
+            counts[reason or NOT_THERE] = counts.get(reason or NOT_THERE, 0) + 1
+        assert {row[0]: row[column] for row in found.reasons if row[column]} == counts
+
+
+def test_a_new_threshold_is_named_and_explains_the_loss(store: Store) -> None:
+    found = diff(store, "comparisons@0.1.0", "comparisons@0.2.0")
+    assert found.changes == ["config.settings.min_chars: 50 -> 150"]
+    assert found.reasons[0][0] == "too_short"
+    assert found.examples["lost"]
+    assert all("query: " in example.text for example in found.examples["lost"])
+
+
+def test_another_text_under_the_same_id_is_a_change(store: Store) -> None:
+    found = diff(store, "responses@0.1.0", "responses@0.4.0")
+    assert (found.lost, found.gained) == (0, 0)
+    assert found.changed > 100
+
+
+def test_two_kinds_are_not_compared(store: Store) -> None:
+    with pytest.raises(InputError, match="two kinds of dataset"):
+        diff(store, "queries@0.1.0", "responses@0.1.0")
+    with pytest.raises(InputError, match=r"no comparisons@9\.9\.9"):
+        diff(store, "comparisons@0.1.0", "comparisons@9.9.9")
+
+
+def test_markdown_of_hostile_text_is_text(tmp_path: Path) -> None:
+    nasty = "<img src=x> ```\n# heading\n| a | b | [x](http://e.example)"
+    store = Store(tmp_path / "build")
+    for version, queries in (("0.1.0", [nasty, "plain"]), ("0.2.0", ["plain"])):
+        file = tmp_path / f"{version}.jsonl"
+        file.write_text("".join(json.dumps({"query": query}) + "\n" for query in queries))
+        importing.import_queries(store, str(file), version)
+    found = diff(store, "queries@0.1.0", "queries@0.2.0")
+    assert found.lost == 1
+    text = page("diff.md.jinja", **{name: getattr(found, name) for name in found.__dataclass_fields__})
+    fence = "````text\n"
+    assert fence in text
+    assert "<img" in text.split(fence)[1].split("\n````")[0]
+    assert "<img" not in text.split(fence)[0]
