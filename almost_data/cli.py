@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from .errors import InputError
+from .generation.engines import EngineName
 
 app = App(
     name="almost-data",
@@ -23,7 +24,6 @@ Version = Annotated[str, Parameter(help="Version N.N.N of what is made.")]
 Ref = Annotated[str, Parameter(help="name@version.")]
 License = Annotated[str | None, Parameter(help="Licence of the data, as the Hub spells it.")]
 Language = Annotated[str | None, Parameter(help="ISO 639 code of the data's language.")]
-EngineName = Literal["vllm", "transformers", "openai", "ray", "fake"]
 ROOT = Path("build")
 
 

@@ -96,6 +96,8 @@ class Run:
         above = [self._ensure(parent, steps, progress, wanted=False) for parent in spec.parents]
         draft = self._draft(spec, above)
         self.store.check_place(ref)
+        if wanted and self.retry_failed and "resolved" not in draft.config:
+            raise InputError(f"--retry-failed: {name} asks no model; use it with `build {spec.parents[0]}`")
         if there:
             if there.fingerprint != draft.fingerprint:
                 raise InputError(conflict(there, draft, wanted))
@@ -180,14 +182,7 @@ def prepare(
     if not 0 <= max_failures <= 1:
         raise InputError(f"--max-failures {max_failures:g}: give a share from 0 to 1")
     chosen = presets.load(preset, config, assignments, limit)
-    options = {k: v for k, v in chosen.engine.items() if k not in engines.NAMES}
-    options = chosen.engine.get(engine, {}) | options
-    if ray_address:
-        options["ray_address"] = ray_address
-    if base_url and engine == "ray":
-        options["options"] = {**options.get("options", {}), "base_url": base_url}
-    elif base_url:
-        options["base_url"] = base_url
+    options = engines.options(engine, chosen.engine, base_url, ray_address)
     by_name = {store.parse_ref(ref)[0]: ref for ref in sources}
     if len(by_name) < len(sources):
         raise InputError(f"--from {' --from '.join(sources)}: give one reference for each dataset")
@@ -303,20 +298,27 @@ def _is_path(text: str) -> bool:
     return text.startswith(("/", "./", "../", "~"))
 
 
+HIDDEN = ("--root", "--base-url", "--ray-address")
+"""Flags that name places of the builder's own, and may hold a secret."""
+
+
 def shown_command(arguments: list[str]) -> str:
-    """The command line as a card may show it: paths cut to names, no --root.
+    """The command line as a card may show it: paths cut to names, and without `HIDDEN`.
 
     >>> shown_command(["build", "queries", "--limit", "5", "--root", "somewhere", "--config=/a/b.toml"])
     'python -m almost_data build queries --limit 5 --config=b.toml'
+    >>> shown_command(["build", "queries", "--base-url", "http://h/key", "--ray-address=h:1"])
+    'python -m almost_data build queries'
     """
-    if "--root" in arguments:
-        at = arguments.index("--root")
-        arguments = arguments[:at] + arguments[at + 2 :]
-    shown = [
-        re.sub(r"(?<![^=\s\"',\[])(?:~|\.{0,2})/[^\s\"',\]]*", lambda path: Path(path[0]).name, argument)
-        for argument in arguments
-        if not argument.startswith("--root=")
-    ]
+    shown, hidden = [], False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if hidden or name in HIDDEN:
+            hidden = not hidden and not equals
+            continue
+        shown.append(
+            re.sub(r"(?<![^=\s\"',\[])(?:~|\.{0,2})/[^\s\"',\]]*", lambda path: Path(path[0]).name, argument)
+        )
     return shlex.join(["python", "-m", "almost_data", *shown])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from .store import Store
 
 console = Console(highlight=False, markup=False)
+WINDOW = 60.0
+"""Seconds over which rates are taken."""
 QUIET_SECONDS = 30
 """Where the output is no terminal, one line of progress in this time."""
 
@@ -53,7 +56,7 @@ class Bars:
             console=console,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._started: dict[str, float] = {}
+        self._recent: dict[str, deque[tuple[float, int, int]]] = {}
         self._printed = 0.0
 
     def __enter__(self) -> Bars:
@@ -70,13 +73,19 @@ class Bars:
         now = time.monotonic()
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total, rate="")
-            self._started[stage] = now
-        seconds = max(now - self._started[stage], 1e-9)
-        rates = f"{done / seconds:,.1f} rows/s  {tokens / seconds:,.0f} tok/s"
-        rate = rates if tokens else "no reply yet"
+            self._recent[stage] = deque()
+        recent = self._recent[stage]
+        # What came from the journal comes at once, and says nothing of what is to come.
+        while recent and (now - recent[0][0] > WINDOW or recent[0][1] > done):
+            recent.popleft()
+        if not recent or now - recent[-1][0] > 0.1 or done == total:
+            recent.append((now, done, tokens))
+        seconds = max(now - recent[0][0], 1e-9)
+        rows, words = done - recent[0][1], tokens - recent[0][2]
+        rate = f"{rows / seconds:,.1f} rows/s  {words / seconds:,.0f} tok/s" if words else "no reply yet"
         self._bars.update(self._tasks[stage], completed=done, total=total, rate=rate)
         if not console.is_terminal and (done == total or now - self._printed > QUIET_SECONDS):
-            left = f", {seconds / done * (total - done):,.0f} s left" if 0 < done < total else ""
+            left = f", {seconds / rows * (total - done):,.0f} s left" if rows and done < total else ""
             console.print(f"{stage}: {done:,} of {total:,}, {rate}{left}", soft_wrap=True)
             self._printed = now
 

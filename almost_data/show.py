@@ -88,7 +88,7 @@ def _failures(store: Store, one: Manifest) -> Table:
 
 def unfinished(store: Store, ref: str) -> bool:
     """How far a build that is not in the store is; False where the journal knows of none."""
-    from .generation.journal import status
+    from .generation.journal_file import status
 
     one = next((one for one in status(store.journal, store.refs()) if one.name == ref), None)
     if one is None or one.published:
@@ -104,21 +104,23 @@ def unfinished(store: Store, ref: str) -> bool:
 
 def journal(store: Store, prune: bool, unfinished: bool) -> None:
     """The journal's size and hit rate and the builds that use it; with `prune`, after pruning it."""
-    from .generation import journal
+    from .generation import journal_file as journal
 
     path, refs = store.journal, store.refs()
     if not path.is_file():
         console.print(f"no journal under {store.root}: nothing was generated yet")
         return
     if prune:
-        with ExitStack() as locks:  # no build of these starts meanwhile, and what is running is left alone
-            running = []
-            for one in journal.status(path, refs):
+        with ExitStack() as locks:  # no build of these starts or ends meanwhile; a running one is left alone
+            held = []
+            for one in journal.status(path):
                 try:
                     locks.enter_context(store.lock(one.name))
                 except InputError:
-                    running.append(one.name)
-            deleted = journal.prune(path, refs, unfinished, running)
+                    continue
+                held.append(one.name)
+            refs = store.refs()
+            deleted = journal.prune(path, refs, unfinished, held)
         console.print(f"{deleted:,} replies deleted that no dataset refers to")
     table = Table("build", "", "requests", "answered", "failed", "pending", box=None, pad_edge=False)
     for column in table.columns[2:]:

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from almost_data.errors import InputError
-from almost_data.generation import journal
+from almost_data.generation import journal, journal_file
 from almost_data.store import Store
 from tests.crash import Done, Server
 
@@ -161,7 +161,7 @@ class Watched:
         self._check(digests(self.root).items() <= self.clean.digests.items(), "another digest")
         with _copy(self.root) as path:
             try:
-                for one in journal.status(path):
+                for one in journal_file.status(path):
                     self._check(min(one.answered, one.failed, one.pending) >= 0, f"{one} does not add up")
             except (InputError, RuntimeError) as error:
                 self.complaints.append(f"the journal cannot be used: {error.args[0].rpartition('/')[2]}")
@@ -174,7 +174,9 @@ class Watched:
         self._check(self.known == self.clean.keys, "the journal has other requests")
         if self.ended:
             with _copy(self.root) as path:
-                self._check(all(not one.failed for one in journal.status(path)), "failures in the journal")
+                self._check(
+                    all(not one.failed for one in journal_file.status(path)), "failures in the journal"
+                )
 
 
 @dataclass

@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -93,6 +94,15 @@ def test_a_new_threshold_is_a_new_version_from_the_same_responses(fake_store: St
         ("comparisons@0.2.0", "build"),
     ]
     assert steps[-1].manifest.ledger[0].kept < store.manifest("comparisons@0.1.0").ledger[0].kept
+
+
+def test_retry_failed_is_for_what_asks_a_model_and_for_a_new_version(fake_store: Store) -> None:
+    for version, name, match in (
+        ("0.1.0", "responses", "give --retry-failed another --version"),
+        ("0.2.0", "comparisons", "comparisons asks no model; use it with `build responses`"),
+    ):
+        with pytest.raises(InputError, match=match):
+            replace(run(fake_store, version), retry_failed=True).plan(name)
 
 
 def test_from_must_name_something_upstream(fake_store: Store) -> None:

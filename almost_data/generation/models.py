@@ -183,6 +183,12 @@ def _mend_tokenizer(tokenizer: object, gguf: Path) -> None:
         )
 
 
+def free_memory() -> int:
+    """Bytes of memory that are free, or where the system does not say, half of all."""
+    pages = os.sysconf("SC_AVPHYS_PAGES") if "SC_AVPHYS_PAGES" in os.sysconf_names else 0
+    return os.sysconf("SC_PAGE_SIZE") * (pages or os.sysconf("SC_PHYS_PAGES") // 2)
+
+
 # --- local folders -------------------------------------------------------------------------------------
 
 

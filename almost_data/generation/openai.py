@@ -1,8 +1,8 @@
 """The engine for a server that somebody else runs: any that has OpenAI's completions API, as vLLM's has.
 
 Few-shot prompts go to `/completions` as they are, so a server with nothing but chat is of no use here.
-`openai` retries what is worth it, with jitter and as Retry-After says; `client.py` decides how much is
-asked at once: half as much after each refusal (429, 503), a little more with each answer.
+`openai` retries what is worth it, with jitter and as Retry-After says, up to two minutes; `client.py`
+decides how much is asked at once: half as much after each refusal (429, 503), a little more with each answer.
 """
 
 import asyncio

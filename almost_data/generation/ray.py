@@ -33,6 +33,8 @@ from almost_data.errors import InputError
 from almost_data.generation import CannotStart, Generator, Model, Reply, Request, cluster, engines
 from almost_data.generation.isolate import answers
 
+BATCH = {"vllm": 1024, "openai": 512}
+"""Requests given to a worker at once, where its engine runs many: several times as many. Else 32."""
 RETRIES = 3
 """Deaths of a worker with one batch, after which the caller isolates the request that kills it."""
 
@@ -40,17 +42,20 @@ RETRIES = 3
 class RayEngine:
     """Implements `Generator`. Each of the `workers` runs the engine called `engine` with its `options`.
 
-    A worker is given `batch` requests at a time; it has `cpus` (and so many threads) and `gpus` for itself.
-    `honours_seed` is told by an engine made here: name the dtype where the workers' hardware is another.
+    A worker is given `batch` requests at a time, and their replies come back, and into the journal,
+    together. It has `cpus` (and so many threads) and `gpus` for itself. `honours_seed` is told by an engine
+    made here: name the dtype where the workers' hardware is another.
     """
 
     name = "ray"
+    load_seconds = 0.0
+    """Each reply says what its worker spent, since many run at once."""
 
     def __init__(
         self,
         engine: engines.EngineName | None = None,
         workers: int = 1,
-        batch: int = 32,
+        batch: int | None = None,
         cpus: float = 1.0,
         gpus: float = 0.0,
         ray_address: str | None = None,
@@ -58,19 +63,18 @@ class RayEngine:
     ) -> None:
         if engine == "ray":
             raise InputError("engine.engine: ray runs another engine: vllm, transformers, openai or fake")
-        if min(workers, batch) < 1 or min(cpus, gpus) < 0:
+        if min(workers, batch or 1) < 1 or min(cpus, gpus) < 0:
             raise InputError("engine.workers, engine.batch: at least 1; engine.cpus, engine.gpus: at least 0")
         if find_spec("ray") is None:
             raise InputError("--engine ray: Ray is not installed; run: pip install 'almost_data[ray]'")
         self.engine: engines.EngineName = engine or engines.default()[0]
         self.options = options or {}
         self.workers = workers
-        self.batch = batch
+        self.batch = batch or BATCH.get(self.engine, 32)
         self.cpus = cpus
         self.gpus = gpus
         self.address = ray_address
         self.local: Generator = engines.load(self.engine, self.options)
-        self.load_seconds = 0.0
         self._told: dict[str, Any] = {}
 
     @property
@@ -133,7 +137,6 @@ class RayEngine:
                 yield from self._take(msgspec.json.decode(line, type=_Done))
 
     def _take(self, done: "_Done") -> Iterator[Reply]:
-        self.load_seconds += done.load_seconds
         for key, value in done.settings.items():  # a worker knows the models that it has run, not all of them
             both = isinstance(value, dict) and isinstance(self._told.get(key), dict)
             self._told[key] = self._told[key] | value if both else value
@@ -148,7 +151,6 @@ class _Done:
 
     replies: list[Reply] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
-    load_seconds: float = 0.0
     refused: str | None = None
     """Why it runs no more requests, whichever."""
     input_error: bool = False
@@ -172,9 +174,7 @@ class _Worker:
         done = _Done()
         try:
             self.engine = self.engine or self.load()  # not in the constructor: its errors are deaths to Ray
-            before = self.engine.load_seconds
             done.replies.extend(answers(self.engine, _requests(table)))
-            done.load_seconds = self.engine.load_seconds - before
             done.settings = self.engine.settings()
         except Exception as error:
             done.refused = str(error) or type(error).__name__

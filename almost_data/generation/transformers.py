@@ -5,15 +5,17 @@ Requests are grouped by model and prefix, and the rows of a group are decoded in
 with the same sampling; `settings` says so.
 """
 
-import os
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from almost_data.generation import Model, Reply, Request, models
+from msgspec import Meta
+
+from almost_data.errors import InputError
+from almost_data.generation import CannotStart, Model, Reply, Request, models
 
 if TYPE_CHECKING:
     from almost_data.generation.rows import Row
@@ -41,7 +43,11 @@ class TransformersEngine:
     name = "transformers"
 
     def __init__(
-        self, batch: int = BATCH, columns: int = COLUMNS, dtype: str | None = None, device: str | None = None
+        self,
+        batch: Annotated[int, Meta(ge=1)] = BATCH,
+        columns: Annotated[int, Meta(ge=1)] = COLUMNS,
+        dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+        device: Annotated[str, Meta(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = None,
     ) -> None:
         self.batch = batch
         self.columns = columns
@@ -73,7 +79,13 @@ class TransformersEngine:
             groups[self.resolve(request.model)][request.prefix].append(request)
         for model in sorted(groups, key=lambda model: model not in self._loaded):
             start = time.monotonic()
-            loaded = self._load(model)
+            try:
+                loaded = self._load(model)
+            except InputError:
+                raise
+            except Exception as error:
+                why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                raise CannotStart(f"{model.id} cannot be loaded: {why}") from error
             self.load_seconds += time.monotonic() - start
             yield from self._run(loaded, groups.pop(model))
 
@@ -227,4 +239,4 @@ def _free_bytes(device: str) -> int:
 
     if device.startswith("cuda"):
         return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    return models.free_memory()

@@ -24,14 +24,19 @@ IN_FLIGHT = 4096
 """Requests handed over at a time: many times what vLLM runs at once, and no more memory than that."""
 CHUNK = 64
 """Prompts tokenised at once."""
-OURS = {"model", "tokenizer", "revision", "tokenizer_revision", "trust_remote_code", "seed", "runner"}
-"""Arguments of vLLM that the project sets, or never allows."""
+ARGUMENTS = (
+    *("block_size", "cpu_offload_gb", "distributed_executor_backend", "dtype", "enable_chunked_prefill"),
+    *("enable_prefix_caching", "enforce_eager", "gpu_memory_utilization", "kv_cache_memory_bytes"),
+    *("max_model_len", "max_num_batched_tokens", "max_num_seqs", "pipeline_parallel_size"),
+    "tensor_parallel_size",
+)
+"""Arguments of vLLM that a user may set: how and where a model runs. None says which model, or runs code."""
 CPU_CACHE_BYTES = 4 << 30
 """For keys and values on a CPU, where vLLM would take most of the machine's memory; a quarter at most."""
 
 
 class VLLMEngine:
-    """Implements `Generator`. `arguments` are vLLM's own (`vllm.EngineArgs`), such as tensor_parallel_size.
+    """Implements `Generator`. `arguments` are those of `vllm.EngineArgs` that `ARGUMENTS` names.
 
     With `row_seeds` each request has its own random numbers; it costs speed, and in bfloat16 does not
     make a reply independent of the batch.
@@ -40,12 +45,13 @@ class VLLMEngine:
     name = "vllm"
 
     def __init__(self, row_seeds: bool = False, **arguments: Any) -> None:
-        for name in OURS & arguments.keys():
-            raise InputError(f"engine.{name}: not yours to set with this engine")
-        if int(arguments.get("data_parallel_size", 1)) > 1:
+        if "data_parallel_size" in arguments:
             raise InputError(
-                "engine.data_parallel_size: copies of a model run under --engine ray with engine.workers"
+                "engine.data_parallel_size: copies of a model run under ray, with engine.workers"
             )
+        for name in sorted(arguments.keys() - set(ARGUMENTS)):
+            known = ", ".join(("row_seeds", *ARGUMENTS))
+            raise InputError(f"engine.{name}: the vllm engine has no such option; it has: {known}")
         self.row_seeds = row_seeds
         self.arguments = arguments
         self.load_seconds = 0.0
@@ -178,13 +184,12 @@ class VLLMEngine:
         for name in ("VLLM_LOGGING_LEVEL", "TORCH_CPP_LOG_LEVEL"):
             os.environ.setdefault(name, "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        # A forked process has not the mark by which it is found, and holds the reaper's input open.
+        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
         from vllm import EngineArgs
         from vllm.platforms import current_platform
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        known = set(EngineArgs.__dataclass_fields__)
-        for name in sorted(self.arguments.keys() - known):
-            raise InputError(f"engine.{name}: vLLM has no such argument (vllm.EngineArgs lists them)")
         chosen: dict[str, Any] = {"enable_prefix_caching": True, "disable_log_stats": True}
         chosen["use_tqdm_on_load"] = False
         if current_platform.is_cpu():
@@ -202,14 +207,13 @@ class VLLMEngine:
 
     def _on_cpu(self) -> dict[str, Any]:
         """What vLLM would choose badly on a CPU."""
-        if int(self.arguments.get("tensor_parallel_size", 1)) == 1:
+        if self.arguments.get("tensor_parallel_size", 1) == 1 and hasattr(os, "sched_getaffinity"):
             # By itself it keeps a core free, which on two cores is half of them.
             cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores)
         chosen: dict[str, Any] = {}
         if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
-            free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-            chosen["kv_cache_memory_bytes"] = min(CPU_CACHE_BYTES, free // 4)
+            chosen["kv_cache_memory_bytes"] = min(CPU_CACHE_BYTES, models.free_memory() // 4)
         if self.row_seeds:
             # A seeded request whose prompt is computed in parts kills vLLM's CPU engine.
             chosen["enable_chunked_prefill"] = False

@@ -10,12 +10,12 @@ also loads an engine anew for each responder is not counted here.
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from almost_data import prompts
-from almost_data.generation import Model, Request, Sampling, models
+from almost_data.generation import Model, Reply, Request, Sampling, models
 from almost_data.generation.journal import Journaled
 from almost_data.generation.vllm import CPU_CACHE_BYTES, VLLMEngine
 from tests.bench import Result
@@ -82,12 +82,42 @@ def plain(folder: Path) -> Callable[[list[Request]], int]:
     return lambda requests: time_plain(network, tokenizer, requests, "sdpa", 16, NEW)[0]
 
 
+class Replay:
+    """Gives replies that are there already, so that all the time is the journal's."""
+
+    name, honours_seed, load_seconds = "replay", False, 0.0
+
+    def __init__(self, replies: list[Reply]) -> None:
+        self.replies = replies
+
+    def resolve(self, model: Model) -> Model:
+        return model
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        yield from self.replies
+
+
+def journal_share(engine: VLLMEngine, model: Model, folder: Path) -> float:
+    """Percent of a generation run's time that goes into keeping its replies."""
+    requests = requests_of(model, COUNT, 500)
+    start = time.perf_counter()
+    replies = list(engine.generate(requests))
+    whole = time.perf_counter() - start
+    start = time.perf_counter()
+    assert len(list(Journaled(Replay(replies), folder / "share").generate(requests))) == COUNT
+    return 100 * (time.perf_counter() - start) / whole
+
+
 def run() -> list[Result]:
     model = models.locate(Model(MODEL))
     folder = models.fetch(model)
     engine = VLLMEngine(kv_cache_memory_bytes=CPU_CACHE_BYTES)
     with tempfile.TemporaryDirectory() as journal:
         fast = rate(ours(engine, Path(journal) / "j"), model, COUNT, ROUNDS)
+        share = journal_share(engine, model, Path(journal))
     loading = engine.load_seconds
     engine.close()
 
@@ -103,5 +133,6 @@ def run() -> list[Result]:
         Result(f"{what}: against LLM.generate", "tokens/s", fast, direct, "0.95x"),
         Result(f"{what}: against synchronous batches of 4", "tokens/s", fast, fours, ""),
         Result(f"{what}: against transformers' generate", "tokens/s", fast, slow, ""),
+        Result("journal: share of that run", "%", share, None, "2 at most"),
         Result("vLLM engine: starting it", "s", loading, None, ""),
     ]

@@ -59,6 +59,14 @@ def _padded(folder: Path) -> Bench:
     return replace(bench, models=(one, two), limited=False)
 
 
+def _ray(folder: Path) -> Bench:
+    """Two workers that run the fake engine; real models and deaths are in test_ray."""
+    pytest.importorskip("ray")
+    from almost_data.generation.ray import RayEngine
+
+    return replace(_fake(folder), make=lambda: RayEngine(engine="fake", workers=2, batch=3, cpus=0.5))
+
+
 def _openai(folder: Path) -> Bench:
     """A server made for tests; a real one answers in test_openai."""
     pytest.importorskip("openai")
@@ -109,6 +117,7 @@ ENGINES = {
     "fake": _fake,
     "journaled": _journaled,
     "openai": _openai,
+    "ray": _ray,
     "transformers": _transformers,
     "transformers, padded": _padded,
     "vllm": _vllm,

@@ -48,11 +48,17 @@ def test_options_reach_the_engine_in_their_types() -> None:
             {"bach": 3},
             r"engine\.bach: the transformers engine has no such option.*batch, columns",
         ),
-        ("transformers", {"batch": "many"}, r"Expected `int`, got `str` - at `batch`"),
+        (
+            "transformers",
+            {"batch": "many"},
+            r"^engine\.batch: Expected `int`, got `str` \(the transformers engine\)$",
+        ),
+        ("transformers", {"batch": 0}, r"engine\.batch: Expected `int` >= 1"),
+        ("transformers", {"device": "tpu"}, r"engine\.device: "),
         ("fake", {"batch": 1}, "it has: none"),
         ("openai", {}, "--base-url"),
         ("ray", {"engine": "ray"}, "ray runs another engine"),
-        ("vllm", {"trust_remote_code": True}, "not yours to set"),
+        ("vllm", {"hf_token": "x"}, "no such option"),
     ],
 )
 def test_a_wrong_option_is_named(name: engines.EngineName, options: dict[str, object], match: str) -> None:
@@ -74,6 +80,44 @@ def test_engine_options_are_in_no_fingerprint(tmp_path: Path) -> None:
         return run.plan("responses")[-1].manifest.fingerprint
 
     assert fingerprint() == fingerprint("engine.vllm={max_model_len=9}") != fingerprint("responses.seed=3")
+
+
+def test_under_ray_the_options_of_the_inner_engine_reach_it() -> None:
+    section = {
+        "workers": 2,
+        "engine": "vllm",
+        "vllm": {"enforce_eager": True},
+        "options": {"row_seeds": True},
+    }
+    assert engines.options("ray", section, (), "10.0.0.1:6379") == {
+        "workers": 2,
+        "engine": "vllm",
+        "options": {"enforce_eager": True, "row_seeds": True},
+        "ray_address": "10.0.0.1:6379",
+    }
+    assert engines.options("ray", {"engine": "openai"}, ("http://x/v1",), None)["options"] == {
+        "base_url": ("http://x/v1",)
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "base_url", "ray_address", "match"),
+    [
+        ("vllm", {}, ("http://x/v1",), None, "--base-url goes with --engine openai, and this is vllm"),
+        ("fake", {}, (), "x:1", "--ray-address goes with --engine ray"),
+        ("fake", {"fake": 3}, (), None, r"engine\.fake=\{"),
+        ("ray", {"engine": "openai", "options": 3}, ("http://x/v1",), None, "give a table"),
+    ],
+)
+def test_what_does_not_fit_the_engine_is_said(
+    name: engines.EngineName,
+    section: dict[str, object],
+    base_url: tuple[str, ...],
+    ray_address: str | None,
+    match: str,
+) -> None:
+    with pytest.raises(InputError, match=match):
+        engines.options(name, section, base_url, ray_address)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])

@@ -1,5 +1,6 @@
 """Engines that die: each request still gets its reply, and the one to blame fails alone."""
 
+import time
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -27,7 +28,18 @@ class Poisoned(FakeEngine):
             yield from super().generate(waiting[at : at + self.width])
 
 
-@pytest.mark.parametrize("poison", [{"0"}, {"49"}, {"20"}, {"7", "8"}, {"3", "4", "30"}])
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"0"},
+        {"49"},
+        {"20"},
+        {"7", "8", "9"},
+        {"3", "4", "30"},
+        {"0", "1", "2", "3"},
+        {str(n) for n in range(20, 28)},
+    ],
+)
 @pytest.mark.parametrize("width", [1, 8, 50])
 def test_only_the_poison_fails(poison: set[str], width: int) -> None:
     replies = list(answers(Poisoned(poison, width), REQUESTS))
@@ -41,7 +53,27 @@ def test_an_engine_that_dies_at_everything_is_not_restarted_for_ever() -> None:
     engine = Poisoned({request.id for request in REQUESTS})
     with pytest.raises(RuntimeError, match="dies at every request: OSError: segmentation fault"):
         list(answers(engine, REQUESTS))
-    assert engine.starts < 6 + 2 * DEATHS
+    assert engine.starts < 12 + 3 * DEATHS
+
+
+def test_the_time_between_replies_is_theirs_and_the_loading_the_firsts() -> None:
+    class Slow(FakeEngine):
+        load_seconds = 0.0
+
+        def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+            time.sleep(0.05)
+            self.load_seconds += 0.05
+            for reply in super().generate(requests):
+                time.sleep(0.01)
+                yield reply
+
+    replies = []
+    for reply in answers(Slow(), REQUESTS[:5]):
+        replies.append(reply)
+        time.sleep(0.02)  # the caller's own time is nobody's
+    assert [reply.load_seconds > 0 for reply in replies] == [True, False, False, False, False]
+    assert all(reply.seconds > 0.009 for reply in replies)
+    assert sum(reply.seconds for reply in replies) < 5 * 0.03
 
 
 @pytest.mark.parametrize("error", [InputError, CannotStart])

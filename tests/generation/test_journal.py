@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from almost_data.errors import InputError
 from almost_data.generation import CannotStart, Model, Reply, Request, Sampling, Usage
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.journal import SECONDS, Journaled, key
+from almost_data.generation.journal_file import prune, status
 from almost_data.store import Store
 
 REQUESTS = [
@@ -85,6 +87,50 @@ def test_failures_are_asked_again(tmp_path: Path) -> None:
     again = Counted()
     assert not any(reply.error for reply in Journaled(again, tmp_path / "j").generate(REQUESTS))
     assert again.seen == ["3", "5"]
+
+
+def test_failures_add_up_over_all_the_calls_of_a_build(tmp_path: Path) -> None:
+    engine = Journaled(Counted(fail=frozenset({"1", "11"})), tmp_path / "j")
+    assert sum(reply.error is not None for reply in engine.generate(REQUESTS[:10])) == 1
+    with pytest.raises(RuntimeError, match=r"2 of 20 requests failed, more than --max-failures 0\.01"):
+        list(engine.generate(REQUESTS[10:20]))
+
+
+def test_failures_that_stand_count_too(tmp_path: Path) -> None:
+    def run(build: str, **how: Any) -> list[Reply]:
+        engine = Counted(fail=frozenset({"1", "2", "3"}))
+        journaled = Journaled(engine, tmp_path / "j", build, **how)
+        replies = list(journaled.generate(REQUESTS[:20]))
+        journaled.published()
+        return replies
+
+    first = run("queries@0.1.0", max_failures=0.5)
+    with pytest.raises(RuntimeError, match=r"in an earlier version: --retry-failed, or raise --max-failures"):
+        run("queries@0.2.0")
+    again = run("queries@0.3.0", max_failures=0.5)
+    assert by_id(again) == by_id(first)
+    assert sum(reply.error is not None for reply in again) == 3
+
+
+def test_prune_keeps_all_rounds_of_a_build_that_was_interrupted_again(tmp_path: Path) -> None:
+    first = Journaled(Counted(), tmp_path / "j", "queries@0.1.0")
+    for at in range(0, 80, 8):
+        list(first.generate(REQUESTS[at : at + 8]))
+    list(Journaled(Counted(), tmp_path / "j", "queries@0.1.0").generate(REQUESTS[:8]))
+    assert prune(tmp_path / "j", (), unfinished=False, held=["queries@0.1.0"]) == 0
+    assert prune(tmp_path / "j", (), unfinished=True, held=[]) == 0
+    assert prune(tmp_path / "j", (), unfinished=True, held=["queries@0.1.0"]) == 80
+
+
+def test_a_request_that_another_build_has_answered_has_not_failed(tmp_path: Path) -> None:
+    everyone = frozenset(request.id for request in REQUESTS)
+    failing = Journaled(Counted(fail=everyone), tmp_path / "j", "queries@0.1.0", max_failures=1)
+    replies = failing.generate(REQUESTS[:5])
+    assert next(replies).error
+    assert len(list(Journaled(Counted(), tmp_path / "j", "queries@0.2.0").generate(REQUESTS[:5]))) == 5
+    assert all(reply.error for reply in replies)
+    for one in status(tmp_path / "j"):
+        assert (one.requests, one.answered, one.failed, one.pending) == (5, 5, 0, 0)
 
 
 def test_the_key_is_all_that_decides_a_reply_and_nothing_else() -> None:
@@ -158,7 +204,7 @@ print(len(list(Journaled(Slow(), Path({str(tmp_path / "j")!r})).generate(REQUEST
     assert len(asked + rest) <= 200 + 4 * 64
 
 
-def test_a_killed_build_goes_on_with_the_same_rows(tmp_path: Path) -> None:
+def test_a_build_finds_the_replies_of_another_one(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "almost_data", "build", "comparisons", "--engine", "fake"]
     for limit in ("10", "20"):
         subprocess.run(

@@ -22,7 +22,6 @@ from almost_data.generation.ray import RayEngine
 
 pytest.importorskip("ray")
 # Ray Data sets its own deprecated options whenever it copies its context.
-pytestmark = pytest.mark.filterwarnings(r"ignore:`use_\w+` is deprecated:DeprecationWarning")
 
 ONE = Model("fake/one", "1")
 
