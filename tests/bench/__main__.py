@@ -1,4 +1,4 @@
-"""`make bench`: run the benchmarks, or those that are named, and write the table to tests/bench/RESULTS.md."""
+"""`make bench`: run the benchmarks, or those named, and write the table to tests/bench/RESULTS.md."""
 
 import importlib
 import os

@@ -21,7 +21,6 @@ from almost_data.generation.journal import Journaled
 from almost_data.generation.ray import RayEngine
 
 pytest.importorskip("ray")
-# Ray Data sets its own deprecated options whenever it copies its context.
 
 ONE = Model("fake/one", "1")
 
