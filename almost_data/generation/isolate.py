@@ -57,14 +57,12 @@ def answers(engine: Generator, requests: list[Request]) -> Iterator[Reply]:
 
 def _timed(engine: Generator, requests: list[Request]) -> Iterator[Reply]:
     """The engine's replies with the time from one to the next, and of that the time spent on loading."""
-    replies = engine.generate(requests)
-    while True:
-        start, loaded = time.monotonic(), engine.load_seconds
-        reply = next(replies, None)
-        if reply is None:
-            return
-        if not reply.seconds:
+    start, loaded = time.monotonic(), engine.load_seconds
+    for reply in engine.generate(requests):
+        if reply.seconds:
+            yield reply
+        else:
             load = engine.load_seconds - loaded
             seconds = max(0.0, time.monotonic() - start - load)
-            reply = replace(reply, seconds=seconds, load_seconds=load)
-        yield reply
+            yield replace(reply, seconds=seconds, load_seconds=load)
+        start, loaded = time.monotonic(), engine.load_seconds

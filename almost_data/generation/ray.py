@@ -63,7 +63,7 @@ class RayEngine:
     ) -> None:
         if engine == "ray":
             raise InputError("engine.engine: ray runs another engine: vllm, transformers, openai or fake")
-        if min(workers, batch or 1) < 1 or min(cpus, gpus) < 0:
+        if min(workers, 1 if batch is None else batch) < 1 or min(cpus, gpus) < 0:
             raise InputError("engine.workers, engine.batch: at least 1; engine.cpus, engine.gpus: at least 0")
         if find_spec("ray") is None:
             raise InputError("--engine ray: Ray is not installed; run: pip install 'almost_data[ray]'")
