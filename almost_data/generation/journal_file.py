@@ -114,6 +114,7 @@ def told(path: Path) -> Iterator[None]:
 
 
 def open_journal(path: Path) -> sqlite3.Connection:
+    """The journal at `path`, made if there is none. Raises InputError for what is none of this format."""
     try:
         database = sqlite3.connect(path, timeout=60, check_same_thread=False)
     except sqlite3.OperationalError as error:
