@@ -11,7 +11,7 @@ PACKAGE = Path(almost_data.__file__).parent
 LAYERS = [
     {"errors"},
     {"schema", "manifest", "markdown", "generation", "prompts", "novelty"},
-    {"digest", "card", "plots", "filters", "ranking"},
+    {"digest", "card", "plots", "filters", "ranking", "scoring", "diagnostics", "reviews"},
     {"verify", "store"},
     {"builders"},
     {"presets"},
@@ -21,7 +21,10 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
-HEAVY = {"torch", "transformers", "vllm", "ray", "datasets", "matplotlib", "trl", "peft", "gguf", "openai"}
+HEAVY = {
+    *("torch", "transformers", "vllm", "ray", "datasets", "matplotlib", "trl", "peft", "gguf", "openai"),
+    *("bs4", "defusedxml", "lxml", "markdownify", "py7zr", "scipy", "sklearn"),
+}
 
 
 def layer(module: str) -> int:
