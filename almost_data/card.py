@@ -22,9 +22,10 @@ FOLDERS = (Path(__file__).parent / "cards", Path(__file__).parents[1] / "cards")
 """In the wheel; in a checkout."""
 SPLITS = ("train", "test")
 TAGS = {
-    "queries": ["queries", "instructions"],
-    "responses": ["responses"],
-    "comparisons": ["preference", "rlhf", "dpo", "reward-model"],
+    "queries": ["synthetic", "queries", "instructions"],
+    "responses": ["synthetic", "responses"],
+    "comparisons": ["synthetic", "preference", "rlhf", "dpo", "reward-model"],
+    "community": ["preference", "reward-model", "stack-exchange"],
 }
 _FRONT = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 
@@ -122,13 +123,14 @@ def front_matter(text: str) -> dict[str, Any]:
 
 
 def _head(manifest: Manifest) -> dict[str, Any]:
-    known = {key: value for key, value in manifest.config["card"].items() if value}
+    found = {key: manifest.diagnostics[key] for key in ("license",) if key in manifest.diagnostics}
+    known = found | {key: value for key, value in manifest.config["card"].items() if value}
     return {
         "pretty_name": f"ALMoST {manifest.name}",
         **known,
         "task_categories": ["text-generation"],
         "size_categories": [_size(sum(manifest.counts.get("default", {}).values()))],
-        "tags": ["synthetic", *TAGS[manifest.name], "almost", "almost_data"],
+        "tags": [*TAGS[manifest.name], "almost", "almost_data"],
         **viewer(manifest),
     }
 
@@ -161,7 +163,7 @@ def _missing(manifest: Manifest, ladder: list[dict[str, Any]]) -> list[dict[str,
 
 def _ladder(manifest: Manifest, ancestors: list[Manifest]) -> list[dict[str, Any]]:
     """Responders, best first, then probes (rank None). Of imported ones only the names are known."""
-    if manifest.name == "queries":
+    if manifest.name in ("queries", "community"):
         return []
     source = next((m for m in (manifest, *ancestors) if m.builder.name == "responses"), None)
     if source is None:

@@ -8,6 +8,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from .errors import InputError
 from .generation.engines import EngineName
+from .stackexchange import SUFFIXES as SOURCES
 
 app = App(
     name="almost-data",
@@ -29,7 +30,7 @@ ROOT = Path("build")
 
 @app.command
 def build(
-    name: Literal["queries", "responses", "comparisons"],
+    name: Literal["queries", "responses", "comparisons", "community"],
     /,
     *,
     version: Version = "0.1.0",
@@ -52,6 +53,21 @@ def build(
     ] = (),
     ray_address: Annotated[str | None, Parameter(help="Ray cluster; without it, this machine.")] = None,
     limit: Annotated[int | None, Parameter(help="Only so many queries.")] = None,
+    pairing: Annotated[
+        Literal["first", "all"] | None,
+        Parameter(help="Pair rule of comparisons: released code, or every pair."),
+    ] = None,
+    asis_rm: Annotated[
+        str | None, Parameter(help="Reward model that must agree with comparisons: folder or Hub id.")
+    ] = None,
+    benchmark: Annotated[
+        tuple[str, ...],
+        Parameter(negative=(), help="File of benchmark prompts to compare queries with; repeatable."),
+    ] = (),
+    source: Annotated[
+        str | None,
+        Parameter(help="Of community: Posts.xml, a packed dump (7z, zip), Parquet, JSONL or a Hub id."),
+    ] = None,
     from_: Annotated[
         tuple[str, ...],
         Parameter(
@@ -74,6 +90,14 @@ def build(
     from .generation import engines
 
     why = ""
+    if source is not None and name != "community":
+        raise InputError(f"--source goes with build community, and this is {name}")
+    if name == "community":
+        if limit is not None or retry_failed:
+            raise InputError("--limit and --retry-failed: no model writes it; see --set community.sample=N")
+        engine = "fake"  # none runs, so none has to be installed
+    if source is not None and Path(source).suffix in SOURCES and not Path(source).is_absolute():
+        source = f"./{Path(source)}"  # looks like a path, so that only its name is recorded
     if engine is None:
         engine, why = engines.default()
     run = pipeline.prepare(
@@ -82,7 +106,11 @@ def build(
         version=version,
         preset=preset,
         config=config,
-        assignments=set_,
+        assignments=(
+            *set_,
+            *_flags("comparisons", pairing=pairing, asis_rm=asis_rm, benchmarks=benchmark or None),
+            *_flags("community", source=source),
+        ),
         limit=limit,
         sources=from_,
         base_url=base_url,
@@ -99,6 +127,17 @@ def build(
     with report.Bars() as bars:
         steps = run.build(name, bars)
     report.summary(run.store, steps)
+
+
+def _flags(section: str, **flags: object) -> list[str]:
+    """What flags for one dataset set, as `--set` would."""
+    from json import dumps
+
+    return [
+        f"{section}.{name}={dumps(value, ensure_ascii=False)}"
+        for name, value in flags.items()
+        if value is not None
+    ]
 
 
 @importer.command(name="queries")
@@ -196,6 +235,59 @@ def diff(
         sys.stdout.write(page("diff.md.jinja", **asdict(found)) + "\n")
     else:
         show_.diff(found)
+
+
+@app.command
+def ablate(
+    *,
+    from_: Annotated[str, Parameter(name="--from", help="responses@version to build from.")],
+    version: Version,
+    asis_rm: Annotated[
+        str | None, Parameter(help="Reward model for the variants with the As-is RM: folder or Hub id.")
+    ] = None,
+    reviews: Annotated[
+        Path | None,
+        Parameter(help="JSONL or Parquet: prompt, responder_a, responder_b, score_a, score_b."),
+    ] = None,
+    preset: Annotated[
+        Literal["tiny", "almost", "modern"], Parameter(help="Settings of the full filter.")
+    ] = "tiny",
+    config: Annotated[Path | None, Parameter(help="TOML file over the preset.")] = None,
+    set_: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--set", negative=(), help="comparisons.key=value over preset and config; repeatable."
+        ),
+    ] = (),
+    markdown: Annotated[bool, Parameter(negative=(), help="Print the table as Markdown.")] = False,
+    root: Root = ROOT,
+) -> None:
+    """Build comparisons without each of the filters, from the same responses, and compare them."""
+    from . import ablation, pipeline, report
+    from . import reviews as reviews_
+    from . import show as show_
+
+    read = reviews_.read(reviews) if reviews else None
+    run = pipeline.prepare(
+        "transformers",  # never started: nothing is generated
+        root=root,
+        version=version,
+        preset=preset,
+        config=config,
+        assignments=(*set_, *_flags("comparisons", asis_rm=asis_rm)),
+        sources=(from_,),
+        command=pipeline.shown_command(sys.argv[1:]),
+    )
+    with report.Bars() as bars:
+        outcomes = ablation.ablate(run, read, bars)
+    if markdown:
+        from .card import page
+
+        values = {"source": from_, "header": ablation.HEADER, "note": ablation.NOTE}
+        rows = [one.cells() for one in outcomes]
+        sys.stdout.write(page("ablation.md.jinja", **values, rows=rows) + "\n")
+    else:
+        show_.ablation(outcomes)
 
 
 @app.command

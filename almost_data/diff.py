@@ -82,7 +82,7 @@ def _explained(store: Store, ref: str, rows: pl.DataFrame) -> pl.DataFrame:
     name = parse_ref(ref)[0]
     configs = store.configs(ref)
     if name == "comparisons":
-        ids = pl.col("id").str.split("-")
+        ids = pl.col("comparison_id").str.split("-")
         rows = rows.with_columns(chosen_reply_id=ids.list.first(), rejected_reply_id=ids.list.last())
         why = [_dropped(store, ref, "rejected", ["chosen_reply_id", "rejected_reply_id"])]
         for side in ("chosen", "rejected"):

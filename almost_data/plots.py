@@ -19,6 +19,8 @@ WIDTH = 8.0
 DPI = 150
 BINS = 40
 """At most; fewer where there are few rows."""
+PAIRS = 20
+"""Responder pairs in a figure, at most: those with the most comparisons."""
 _STYLE = {
     "font.size": 10.5,
     "axes.titlesize": 11.5,
@@ -38,8 +40,8 @@ def render(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> dict[str, b
     # No user's matplotlibrc. The backend is left alone: to ask for it would import one.
     plain: dict[Any, Any] = {k: v for k, v in matplotlib.rcParamsDefault.items() if "backend" not in k}
     with matplotlib.rc_context(plain | _STYLE):
-        figures = {"queries": _queries, "responses": _responses, "comparisons": _comparisons}[manifest.name]
-        return {f"plots/{name}.png": _png(figure) for name, figure in figures(manifest, tables)}
+        figures = FIGURES[manifest.name](manifest, tables)
+        return {f"plots/{name}.png": _png(figure) for name, figure in figures}
 
 
 def pair_matrix(manifest: Manifest) -> tuple[list[str], list[list[int | None]]]:
@@ -107,9 +109,26 @@ def _responses(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> _Figure
 
 
 def _comparisons(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> _Figures:
+    yield from _sides(tables["default"])
+    names, grid = pair_matrix(manifest)
+    if len(names) > 2 and any(count for row in grid for count in row):
+        yield "pairs", _heat_map(names, grid)
+    units = [unit for unit in ("response", "pair") if any(entry.unit == unit for entry in manifest.ledger)]
+    if units:
+        yield "funnel", _funnel(manifest, units)
+    yield from _shortcuts(manifest)
+
+
+def _community(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> _Figures:
+    yield from _sides(tables["default"])
+    yield "funnel", _funnel(manifest, ["query", "response", "pair"])
+    yield from _shortcuts(manifest)
+
+
+def _sides(frame: "pl.DataFrame") -> _Figures:
+    """The lengths of chosen and rejected."""
     import polars as pl
 
-    frame = tables["default"]
     lengths = {
         side: frame.select(pl.col(side).list.last().struct.field("content").str.len_chars()).to_series()
         for side in ("chosen", "rejected")
@@ -119,12 +138,97 @@ def _comparisons(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> _Figu
         _lengths(ax, lengths, "response", "comparisons")
         ax.set_title("Length of chosen and rejected responses (dashed: medians)")
         yield "lengths", figure
-    names, grid = pair_matrix(manifest)
-    if len(names) > 2 and any(count for row in grid for count in row):
-        yield "pairs", _heat_map(names, grid)
-    units = [unit for unit in ("response", "pair") if any(entry.unit == unit for entry in manifest.ledger)]
-    if units:
-        yield "funnel", _funnel(manifest, units)
+
+
+def _shortcuts(manifest: Manifest) -> _Figures:
+    """What the diagnostics of the texts show: of comparisons of any kind, where they were measured."""
+    text = manifest.diagnostics.get("text")
+    if not text or not text["rows"]:
+        return
+    place = {
+        (row["chosen_responder"], row["rejected_responder"]): number
+        for number, row in enumerate(manifest.diagnostics.get("responder_pairs", []))
+    }
+    most = sorted(text["responder_pairs"], key=lambda row: -row["rows"])[:PAIRS]
+    pairs = [(row["chosen_responder"], row["rejected_responder"], row) for row in most]
+    pairs.sort(key=lambda pair: (place.get(pair[:2], len(place)), pair[:2]))
+    named = [(f"{_label(a, 20)} > {_label(b, 20)}", row) for a, b, row in pairs]
+    yield "length_gap", _length_gap(text, named if len(named) > 1 else [])
+    overall = text | {"probe": text["probe"]["accuracy"]}
+    rows = [("all comparisons", overall), *(named if len(named) > 1 else [])]
+    yield "shortcuts", _accuracies(rows, text["probe"])
+
+
+def _length_gap(text: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]]) -> "Figure":
+    """A histogram of the gap, and below it a box for each responder pair."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    heights = [2.6] + [0.7 + 0.3 * len(pairs)] * bool(pairs)
+    figure = Figure(figsize=(WIDTH, 0.5 + sum(heights)), layout="constrained")
+    axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights, sharex=True)[:, 0]
+    gap = text["length_gap"]
+    shown = gap["histogram"]
+    counts = np.array(shown["counts"])
+    edges = shown["start"] + shown["width"] * np.arange(len(counts) + 1)
+    for side, colour, name in (
+        (edges[:-1] < 0, ORANGE, "rejected is longer"),
+        (edges[:-1] >= 0, BLUE, "chosen is longer, or equal"),
+    ):
+        axes[0].bar(edges[:-1][side], counts[side], shown["width"], align="edge", color=colour, label=name)
+    axes[0].axvline(gap["q50"], color="k", linestyle="--", linewidth=1.6, label="median")
+    axes[0].legend(frameon=False)
+    width = f"{shown['width']:,} character{'s' if shown['width'] > 1 else ''}"
+    axes[0].set_ylabel(f"comparisons per {width}", size=9.5)
+    axes[0].set_title(f"Length of chosen minus length of rejected, {text['rows']:,} comparisons")
+    _thousands(axes[0], "y")
+    for y, (_, row) in enumerate(pairs):
+        box = row["length_gap"]
+        axes[1].hlines(y, box["q05"], box["q95"], color=BLUE, linewidth=1.5)
+        axes[1].barh(y, box["q75"] - box["q25"], left=box["q25"], height=0.6, color="#A6CEE8", edgecolor=BLUE)
+        axes[1].vlines(box["q50"], y - 0.3, y + 0.3, color=BLUE, linewidth=3)
+    if pairs:
+        axes[1].axvline(0, color="k", linewidth=0.8)
+        axes[1].set_yticks(range(len(pairs)), [name for name, _ in pairs], size=9)
+        axes[1].set_ylim(len(pairs) - 0.4, -0.6)
+        axes[1].set_title("By responder pair (box: middle half, line: 5% to 95%)")
+    beyond = shown["below"] + shown["above"]
+    axes[-1].set_xlabel("characters" + (f" ({beyond:,} further out not shown above)" if beyond else ""))
+    ends = [*edges, *(row["length_gap"][end] for _, row in pairs for end in ("q05", "q95"))]
+    axes[-1].set_xlim(min(ends), max(ends))
+    axes[-1].xaxis.set_major_formatter(lambda value, _: f"{value:+,.0f}" if value else "0")
+    return figure
+
+
+def _accuracies(rows: list[tuple[str, dict[str, Any]]], probe: dict[str, Any]) -> "Figure":
+    """Dots: how often always-longer and the probe are right."""
+    figure, ax = _figure(1.6 + 0.32 * len(rows))
+    ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2)
+    ax.annotate("tossing a coin", (0.5, -0.6), (4, 2), textcoords="offset points", color=GREY, size=9)
+    lines = [("always_longer", ORANGE, "D", "the longer one")]
+    if probe["accuracy"] is not None:
+        ax.hlines(0, probe["low"], probe["high"], color=BLUE, linewidth=2)
+        lines.append(("probe", BLUE, "o", "surface model (line: 95% interval)"))
+    for key, colour, marker, name in lines:
+        ax.scatter(
+            [row[key] for _, row in rows],
+            range(len(rows)),
+            s=45,
+            c=colour,
+            marker=marker,
+            label=name,
+            zorder=3,
+        )
+    values = [row[key] for _, row in rows for key, *_ in lines]
+    ax.set_xlim(min(0.4, *values) - 0.03, max(0.7, *values) + 0.03)
+    ax.set_yticks(range(len(rows)), [name for name, _ in rows])
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.yaxis.grid(True, color="#DDDDDD")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    ax.set_xlabel("comparisons in which it picks the chosen response")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle("How far a shortcut gets without reading", x=0.01, ha="left", size=11.5)
+    return figure
 
 
 def _heat_map(names: list[str], grid: list[list[int | None]]) -> "Figure":
@@ -166,10 +270,11 @@ def _funnel(manifest: Manifest, units: list[str]) -> "Figure":
         numbers = [some[0].n_in, *(entry.kept for entry in some)]
         losses = [0, *(entry.n_in - entry.kept for entry in some)]
         texts = [f"{n:,}" + f"  (-{less:,})" * bool(less) for n, less in zip(numbers, losses, strict=True)]
-        names = [f"all {unit}s", *(entry.filter for entry in some)]
+        rows = "queries" if unit == "query" else f"{unit}s"
+        names = [f"all {rows}", *(entry.filter for entry in some)]
         _bars(ax, names, numbers, texts, first=GREY)
-        ax.set_title(f"{unit.capitalize()}s left after each filter (lost to it)")
-        ax.set_xlabel(f"{unit}s")
+        ax.set_title(f"{rows.capitalize()} left after each filter (lost to it)")
+        ax.set_xlabel(rows)
     return figure
 
 
@@ -235,3 +340,12 @@ def _png(figure: "Figure") -> bytes:
     # Neither date nor library version goes into the file.
     figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
+
+
+FIGURES = {
+    "queries": _queries,
+    "responses": _responses,
+    "comparisons": _comparisons,
+    "community": _community,
+}
+"""Dataset -> what draws its figures."""

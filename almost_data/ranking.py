@@ -5,11 +5,12 @@ query and rank, so the partners of a row are the rows below it: pairs are made b
 without a join.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import polars as pl
 
-from .filters import Filter
+from .filters import Filter, with_reason
 
 Pairing = Literal["first", "all"]
 
@@ -56,21 +57,35 @@ LADDER = Filter(
 )
 
 
-def rank_pairs(survivors: pl.DataFrame, rule: Filter | None, pairing: Pairing) -> pl.DataFrame:
+AS_IS = Filter(
+    "asis_disagrees",
+    "pair",
+    "The As-is RM, a reward model trained on votes of a question site, must score chosen above rejected.",
+    "paper 2.2",
+)
+
+
+def rank_pairs(survivors: pl.DataFrame, rules: Sequence[Filter], pairing: Pairing) -> pl.DataFrame:
     """Every ordered pair of a query's survivors, with the reason why it is dropped, null where kept.
 
-    `survivors`: query (a number), row, rank, length, n, total, squares, sorted by query and rank.
-    Returns query, chosen_row, chosen_rank, chosen_length, rejected_row, rejected_rank,
-    rejected_length, reason, sorted by query and ranks.
+    `survivors`: query (a number), row, rank, length, n, total, squares, sorted by query and rank, and
+    what else the rules read: responder, finish_reason and response (as chosen_responder, ..., chosen)
+    and prompt. Returns query, chosen_row, chosen_rank, chosen_length, rejected_row, rejected_rank,
+    rejected_length, reason, sorted by query and ranks; the reason is that of the first rule that fails.
 
     Walking a query's pairs in ladder order, a responder that has been chosen is passed over before
     its pair is tested: so what `already_chosen` dropped comes off first.
     """
+    survivors = survivors.drop("reason", strict=False)
     side = ("row", "rank", "length")
-    chosen = survivors.rename({name: f"chosen_{name}" for name in side})
-    below = survivors.select(
-        pl.col("query").alias("same"), *[pl.col(name).alias(f"rejected_{name}") for name in side]
-    )
+    more = [name for name in ("responder", "finish_reason", "response") if name in survivors.columns]
+
+    def renamed(who: str) -> dict[str, str]:
+        return {name: f"{who}_{name}" for name in (*side, *more)} | {"response": who}
+
+    chosen = survivors.rename(renamed("chosen"), strict=False)
+    below = survivors.select(pl.col("query").alias("same"), *side, *more)
+    below = below.rename(renamed("rejected"), strict=False)
     most = int(survivors.select(pl.col("query").rle().struct.field("len").max()).item() or 1)
     steps = [
         chosen.head(-step)
@@ -79,16 +94,14 @@ def rank_pairs(survivors: pl.DataFrame, rule: Filter | None, pairing: Pairing) -
         .with_columns(step=pl.lit(step, pl.UInt32))
         for step in range(1, max(most, 2))
     ]
-    fails = pl.lit(False) if rule is None or rule.drop is None else rule.drop
-    reason = pl.when("fails").then(pl.lit(rule.name)) if rule else pl.lit(None, pl.String)
+    pairs = with_reason(pl.concat(steps), rules).rename({"reason": "failed"})
+    reason = pl.col("failed")
     if pairing == "first":
+        first = pl.when(pl.col("failed").is_null()).then("step").min().over("chosen_row")
+        pairs = pairs.with_columns(first_step=first)
         # No first_step: nobody passed, so the responder never was chosen.
         before = (pl.col("step") > pl.col("first_step")).fill_null(False)
         reason = pl.when(before).then(pl.lit(ALREADY_CHOSEN.name)).otherwise(reason)
-    return (
-        pl.concat(steps)
-        .with_columns(fails=fails)
-        .with_columns(first_step=pl.when(~pl.col("fails")).then("step").min().over("chosen_row"))
-        .select("query", *[f"{who}_{name}" for who in ("chosen", "rejected") for name in side], reason=reason)
-        .sort("query", "chosen_rank", "rejected_rank")
-    )
+    return pairs.select(
+        "query", *[f"{who}_{name}" for who in ("chosen", "rejected") for name in side], reason=reason
+    ).sort("query", "chosen_rank", "rejected_rank")

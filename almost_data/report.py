@@ -82,11 +82,12 @@ class Bars:
             recent.append((now, done, tokens))
         seconds = max(now - recent[0][0], 1e-9)
         rows, words = done - recent[0][1], tokens - recent[0][2]
-        rate = f"{rows / seconds:,.1f} rows/s  {words / seconds:,.0f} tok/s" if words else "no reply yet"
+        rate = f"{rows / seconds:,.1f} rows/s" if rows else "" if done else "nothing yet"
+        rate += f"  {words / seconds:,.0f} tok/s" if words else ""
         self._bars.update(self._tasks[stage], completed=done, total=total, rate=rate)
         if not console.is_terminal and (done == total or now - self._printed > QUIET_SECONDS):
             left = f", {seconds / rows * (total - done):,.0f} s left" if rows and done < total else ""
-            console.print(f"{stage}: {done:,} of {total:,}, {rate}{left}", soft_wrap=True)
+            console.print(f"{stage}: {done:,} of {total:,}{rate and ', '}{rate}{left}", soft_wrap=True)
             self._printed = now
 
 
@@ -132,10 +133,10 @@ def summary(store: Store, steps: list[Step]) -> None:
             funnel.add_row(*cells)
     console.print()
     console.print(funnel)
-    if last.name == "comparisons":
+    if last.name in ("comparisons", "community"):
         console.print()
-        examples = store.scan(last.ref).unique("query_id", keep="first", maintain_order=True).head(2)
-        for row in examples.collect().iter_rows(named=True):
+        examples = store.scan(last.ref).head(100).unique("query_id", keep="first", maintain_order=True)
+        for row in examples.head(2).collect().iter_rows(named=True):
             console.print(_example(row))
     console.print()
     where = Table("dataset", "rows", "folder", "", box=None, pad_edge=False)
@@ -199,16 +200,18 @@ def _folded(ledger: list[Entry]) -> list[tuple[str, str, str, str, str]]:
 
 
 def _example(row: dict[str, Any]) -> Panel:
-    def part(title: str, responder: str, style: str, text: str) -> Text:
-        return Text.assemble((f"{title} ", f"bold {style}"), (f"{responder}\n", "dim"), clean(short(text)))
+    def part(side: str, style: str) -> Text:
+        by = row.get(f"{side}_responder") or f"score {row[f'{side}_score']}, {row[f'{side}_url']}"
+        head = (f"{side} ", f"bold {style}"), (clean(f"{by}\n"), "dim")
+        return Text.assemble(*head, clean(short(row[side][0]["content"])))
 
     return Panel(
         Group(
             text(short(row["prompt"][0]["content"], 300), style="bold"),
             Text(),
-            part("chosen", row["chosen_responder"], "green", row["chosen"][0]["content"]),
+            part("chosen", "green"),
             Text(),
-            part("rejected", row["rejected_responder"], "red", row["rejected"][0]["content"]),
+            part("rejected", "red"),
         ),
         title=Text(f"comparison {row['comparison_id']}"),
         title_align="left",
@@ -222,7 +225,7 @@ def _next(store: Store, last: Manifest) -> list[str]:
     here = Path(sys.prefix).parent == Path.cwd()
     python = f"{Path(sys.prefix).name}/bin/python" if here else "python"
     verbs = [f"{verb} {last.ref}" for verb in ("show", "lineage")]
-    if last.name != "comparisons":
+    if last.name not in ("comparisons", "community"):
         asked = last.environment["command"].partition(f" build {last.name}")[2]
         asked = f" --version {last.version}" if last.is_import else asked
         verbs.insert(0, f"build comparisons{asked}")

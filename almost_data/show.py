@@ -14,6 +14,7 @@ from .markdown import clean
 from .report import console, short, text
 
 if TYPE_CHECKING:
+    from .ablation import Outcome
     from .diff import Diff
     from .manifest import Manifest
     from .store import Store
@@ -213,3 +214,20 @@ def verdict(ref: str, wrong: list[str]) -> None:
         console.print(f"{ref}: manifest, ledger, card and files agree")
     for line in wrong:
         console.print(Text(f"{ref}: {line}"), soft_wrap=True)
+
+
+def ablation(outcomes: list[Outcome]) -> None:
+    """A line for each variant, and what it was published as."""
+    from .ablation import HEADER, NOTE
+
+    table = Table(*HEADER, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.columns[0].no_wrap = True
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for one in outcomes:
+        table.add_row(*map(clean, one.cells()))
+    console.print()
+    console.print(table)
+    refs = [one.manifest.ref for one in outcomes if one.manifest]
+    console.print(text(f"\n{NOTE}", style="dim"))
+    console.print(text(f"\npublished: {', '.join(refs) or 'nothing'}", style="dim"))

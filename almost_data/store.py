@@ -8,18 +8,19 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import schema
-from .digest import digest, splits
+from .digest import Rows, Seen, frames, splits
 from .errors import InputError
 from .manifest import Manifest, check_ledger, decode_manifest, encode_manifest
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow.parquet as pq
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 VERSION = re.compile(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){2}(-[0-9A-Za-z][0-9A-Za-z-]{0,31})?")
@@ -148,26 +149,40 @@ class Store:
         if os.path.lexists(place) and not self.has(ref):
             raise InputError(f"{place} is in the way and is no artifact: move it")
 
-    def publish(self, manifest: Manifest, tables: "dict[str, pl.DataFrame]", files: dict[str, bytes]) -> Path:
-        """Write an artifact, whole or not at all, and return its folder.
+    def publish(
+        self,
+        ref: str,
+        tables: Mapping[str, Rows],
+        finish: Callable[[str, dict[str, dict[str, int]]], tuple[Manifest, dict[str, bytes]]],
+    ) -> Manifest:
+        """Write an artifact, whole or not at all, and return its manifest.
 
-        `tables` are the stored configs; `files` are the card and the figures by relative path. The
-        caller holds `lock`. Raises ValueError if the manifest and the tables disagree.
+        `tables` are the stored configs, written as they come. Then `finish` makes, from the digest and
+        the counts of what was written, the manifest, and card and figures by relative path. The caller
+        holds `lock`. Raises ValueError if the manifest and the tables disagree.
         """
-        check_ledger(manifest.ledger)
-        if manifest.digest != digest(manifest.name, tables):
-            raise ValueError("the manifest's digest is not that of the tables")
-        for config, frame in tables.items():
-            if frame.select(schema.table(manifest.name, config).key).is_duplicated().any():
-                raise ValueError(f"{config}: two rows have the same key")
-        self.check_place(manifest.ref)
-        place = self.path(manifest.ref)
-        staging = self.root / ".staging" / manifest.ref
+        self.check_place(ref)
+        name, _ = parse_ref(ref)
+        place = self.path(ref)
+        staging = self.root / ".staging" / ref
         shutil.rmtree(staging, ignore_errors=True)
         try:
-            for config, frame in tables.items():
-                for split, rows in splits(frame).items():
-                    _write_shards(staging / "data" / config, split, rows, schema.table(manifest.name, config))
+            seen = Seen(name)
+            for config, rows in tables.items():
+                shards: dict[str, _Shards] = {}
+                for frame in frames(rows):
+                    for split, some in splits(frame).items():
+                        seen.add(config, split, some)
+                        if split not in shards:
+                            table = schema.table(name, config)
+                            shards[split] = _Shards(staging / "data" / config, split, table)
+                        shards[split].write(some)
+                for one in shards.values():
+                    one.close()
+            manifest, files = finish(seen.digest(), seen.counts())
+            check_ledger(manifest.ledger)
+            if (manifest.ref, manifest.digest, manifest.counts) != (ref, seen.digest(), seen.counts()):
+                raise ValueError("the manifest is not that of the tables")
             for path, content in files.items():
                 _write(staging / path, content)
             _write(staging / "manifest.json", encode_manifest(manifest))
@@ -177,7 +192,7 @@ class Store:
             _sync(place.parent)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        return place
+        return manifest
 
     def verify(self, ref: str) -> list[str]:
         """Every disagreement between manifest, card and files, one sentence each; none is good."""
@@ -186,24 +201,50 @@ class Store:
         return verify(self, ref)
 
 
-def _write_shards(folder: Path, split: str, rows: "pl.DataFrame", table: schema.Table) -> None:
-    import pyarrow.parquet as pq
+class _Shards:
+    """The Parquet files of one config and split, a new one whenever the last is full."""
 
-    folder.mkdir(parents=True, exist_ok=True)
-    shards = max(1, -(-int(rows.estimated_size()) // SHARD_BYTES))
-    size = -(-len(rows) // shards)
-    for shard in range(shards):
-        path = folder / f"{split}-{shard:05d}-of-{shards:05d}.parquet"
+    def __init__(self, folder: Path, split: str, table: schema.Table) -> None:
+        self.folder, self.split = folder, split
+        self.columns = schema.arrow_schema(table)
+        self.files: list[Path] = []
+        self.writer: pq.ParquetWriter | None = None
+        self.size = 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, rows: "pl.DataFrame") -> None:
+        pieces = max(1, -(-int(rows.estimated_size()) // SHARD_BYTES))
+        for piece in rows.iter_slices(-(-len(rows) // pieces)):
+            size = int(piece.estimated_size())
+            if self.size + size > SHARD_BYTES:
+                self._end()
+            self.size += size
+            writer = self.writer = self.writer or self._begin()
+            writer.write_table(piece.to_arrow().cast(self.columns), ROW_GROUP)
+
+    def close(self) -> None:
+        self._end()
+        for number, file in enumerate(self.files):
+            file.rename(self.folder / f"{self.split}-{number:05d}-of-{len(self.files):05d}.parquet")
+
+    def _begin(self) -> "pq.ParquetWriter":
+        import pyarrow.parquet as pq
+
+        self.files.append(self.folder / f"{self.split}-{len(self.files):05d}")
         # Content-defined chunks and a page index: the Hub then stores and shows changed files cheaply.
-        pq.write_table(
-            rows.slice(shard * size, size).to_arrow().cast(schema.arrow_schema(table)),
-            path,
+        return pq.ParquetWriter(
+            self.files[-1],
+            self.columns,
             compression="zstd",
-            row_group_size=ROW_GROUP,
             use_content_defined_chunking=True,
             write_page_index=True,
         )
-        _sync(path)
+
+    def _end(self) -> None:
+        if self.writer:
+            self.writer.close()
+            _sync(self.files[-1])
+        self.writer, self.size = None, 0
 
 
 def _write(path: Path, content: bytes) -> None:

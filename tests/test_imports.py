@@ -10,12 +10,14 @@ import almost_data
 PACKAGE = Path(almost_data.__file__).parent
 LAYERS = [
     {"errors"},
-    {"schema", "manifest", "markdown", "generation", "prompts", "novelty"},
+    {"schema", "manifest", "markdown", "generation", "prompts", "novelty", "html_text", "stackexchange"},
+    {"benchmarks", "overlap", "probe"},
     {"digest", "card", "plots", "filters", "ranking", "scoring", "diagnostics", "reviews"},
     {"verify", "store"},
     {"builders"},
     {"presets"},
     {"pipeline"},
+    {"ablation"},
     {"importing", "report", "diff"},
     {"show"},
     {"cli"},

@@ -12,13 +12,14 @@ import pytest
 from matplotlib.image import imread
 
 from almost_data import plots, schema, store
+from almost_data.diagnostics import diagnose
 from almost_data.manifest import Builder, Count, Entry, Manifest
 
 NAMES = [f"{size}B-A-Rather-Long-Name-Of-A-Model-{size}-and-its-prompt-3shot" for size in range(12, 0, -1)]
 WANT = {
     "queries": ["dropped_queries", "query_lengths"],
     "responses": ["response_lengths"],
-    "comparisons": ["funnel", "lengths", "pairs"],
+    "comparisons": ["funnel", "length_gap", "lengths", "pairs", "shortcuts"],
 }
 
 
@@ -56,6 +57,35 @@ def test_a_figure_without_data_is_left_out() -> None:
     assert (
         plots.render(msgspec.structs.replace(manifest, name="responses"), {"rejected": pl.DataFrame()}) == {}
     )
+
+
+@pytest.mark.parametrize("responders", [0, 2, 12])
+@pytest.mark.parametrize("rows", [1, 700])
+def test_figures_of_what_the_texts_give_away(responders: int, rows: int) -> None:
+    names = NAMES[:responders] or NAMES[:2]
+    manifest, tables = comparisons(names, rows)
+    order = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    plain = pl.DataFrame(
+        {
+            "comparison_id": [f"{i}" for i in range(rows)],
+            "query_id": [f"{i // 2:016x}" for i in range(rows)],
+            "prompt": [f"What is {i // 2}?" for i in range(rows)],
+            "chosen": [f"{i} " * (i % 31) for i in range(rows)],
+            "rejected": [f"{i} " * (i % 17) for i in range(rows)],
+            "chosen_responder": [order[i % len(order)][0] for i in range(rows)],
+            "rejected_responder": [order[i % len(order)][1] for i in range(rows)],
+        }
+    )
+    text = diagnose(plain if responders else plain.drop("chosen_responder", "rejected_responder"))
+    measured = msgspec.structs.replace(manifest, diagnostics=manifest.diagnostics | {"text": text})
+    figures = plots.render(measured, tables)
+    assert set(figures) - set(plots.render(manifest, tables)) == {
+        "plots/length_gap.png",
+        "plots/shortcuts.png",
+    }
+    for path in ("plots/length_gap.png", "plots/shortcuts.png"):
+        pixels = imread(io.BytesIO(figures[path]))
+        assert 1100 <= pixels.shape[1] <= 1300 and pixels.shape[0] <= 1700
 
 
 def test_names_of_filters_are_no_markup() -> None:

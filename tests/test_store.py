@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from almost_data import pipeline, presets, schema
-from almost_data.digest import counts, digest, splits
+from almost_data.digest import Blocks, Seen, digest, frames, ranges, splits
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.manifest import decode_manifest, encode_manifest
@@ -108,6 +108,40 @@ def test_digest_ignores_row_order_and_sees_every_cell(fake_store: Store) -> None
                     assert digest(name, tables | {config: changed}) != want, (config, column.name)
 
 
+def test_digest_ignores_where_frames_end(fake_store: Store) -> None:
+    for ref, config in [("comparisons@0.1.0", "default"), ("comparisons@0.1.0", "rejected")]:
+        rows = fake_store.scan(ref, config)
+        whole = digest("comparisons", {config: rows.collect()})
+        for most in (1, 7, 10_000):
+            parts = [some.collect() for some in ranges(rows, most)]
+            assert sum(map(len, parts)) == rows.collect().height
+            assert digest("comparisons", {config: Blocks(lambda parts=parts: iter(parts))}) == whole
+    one, two, *_ = [some.collect() for some in ranges(rows, 20)]
+    with pytest.raises(ValueError, match="before the one before it ends"):
+        digest("comparisons", {"rejected": Blocks(lambda: iter([two, one]))})
+    with pytest.raises(ValueError, match="same key"):
+        digest("comparisons", {"rejected": pl.concat([one, one])})
+    assert len(list(frames(one))) == 1
+
+
+def test_large_tables_are_cut_into_shards_and_read_back(
+    fake_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("almost_data.store.SHARD_BYTES", 20_000)
+    manifest = fake_store.manifest("comparisons@0.1.0")
+    tables = {c: fake_store.scan(manifest.ref, c) for c in fake_store.configs(manifest.ref)}
+    blocks = {c: Blocks(lambda r=r: (one.collect() for one in ranges(r, 30))) for c, r in tables.items()}
+    store = Store(tmp_path / "build")
+    store.publish(manifest.ref, blocks, lambda digest, counts: (manifest, {"README.md": b"-"}))
+    files = store.files(manifest.ref, "default", "train")
+    assert len(files) > 2
+    assert all(file.name.endswith(f"-of-{len(files):05d}.parquet") for file in files)
+    assert store.scan(manifest.ref).collect().sort("comparison_id").equals(
+        fake_store.scan(manifest.ref).collect().sort("comparison_id")
+    )
+    assert [line for line in store.verify(manifest.ref) if not line.startswith("README")] == []
+
+
 def test_digest_tells_null_from_empty_and_where_text_is_cut() -> None:
     def of(*texts: str | None) -> str:
         rows = [
@@ -128,7 +162,7 @@ def test_digest_tells_null_from_empty_and_where_text_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    "harm", ["row", "card", "count", "extra", "ledger", "config", "gone", "garbage", "plot", "file", "reason"]
+    "harm", ["row", "cell", "card", "count", "extra", "ledger", "config", "gone", "garbage", "plot", "file", "reason"]
 )
 def test_verify_names_every_kind_of_damage(copy: Store, harm: str) -> None:
     ref = "comparisons@0.1.0"
@@ -136,18 +170,22 @@ def test_verify_names_every_kind_of_damage(copy: Store, harm: str) -> None:
     file = copy.files(ref, "default", "train")[0]
     manifest = copy.manifest(ref)
     expected = {
-        "row": "digest",
+        "row": "same key",
+        "cell": "digest",
         "card": "README.md",
         "count": "counts",
         "extra": "not in the manifest",
         "plot": "plots/",
     }
     expected |= {"file": "evil.py: no file", "reason": "rows too_short"}
-    expected |= {"ledger": "ledger", "config": "fingerprint", "gone": "counts", "garbage": "cannot be read"}
+    expected |= {"ledger": "ledger", "config": "fingerprint", "gone": "counts", "garbage": "cannot be used"}
     match harm:
         case "row":
             table = pq.read_table(file)
             pq.write_table(table.take([0, *range(len(table) - 1)]), file)
+        case "cell":
+            table = pq.read_table(file)
+            pq.write_table(table.set_column(0, table.schema.field(0), table["chosen"]), file)
         case "card":
             (folder / "README.md").write_text((folder / "README.md").read_text().replace("default", "other"))
         case "count":
@@ -189,7 +227,11 @@ def test_counts_of_responses_default_are_the_sum(fake_store: Store) -> None:
     tables = {
         c: fake_store.scan("responses@0.1.0", c).collect() for c in fake_store.configs("responses@0.1.0")
     }
-    by_config = counts("responses", tables)
+    seen = Seen("responses")
+    for config, frame in tables.items():
+        for split, rows in splits(frame).items():
+            seen.add(config, split, rows)
+    by_config = seen.counts()
     assert next(iter(by_config)) == "default"
     total = sum(by_config["default"].values())
     assert total == sum(len(t) for c, t in tables.items() if c not in schema.RESERVED)

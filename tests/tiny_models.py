@@ -94,3 +94,64 @@ def save_tiny(folder: Path, kind: str = "llama", seed: int = 0, bos: bool = Fals
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+REWARD_TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
+"""A chat template whose text ends in EOS, as one for TRL's RewardTrainer should."""
+
+
+def tiny_pair_tokenizer() -> Any:
+    """As `tiny_tokenizer`, but a text becomes `[CLS] a [SEP]`, and two become `[CLS] a [SEP] b [SEP]`."""
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
+
+    backend = tiny_tokenizer()._tokenizer
+    names = ["[PAD]", "[CLS]", "[SEP]"]
+    backend.add_special_tokens(names)
+    numbers = [(name, backend.token_to_id(name)) for name in names]
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1", special_tokens=numbers[1:]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+def tiny_reward_model(
+    kind: str = "llama", template: str | None = REWARD_TEMPLATE, labels: int = 1, seed: int = 0
+) -> tuple[Any, Any]:
+    """A random sequence classifier of the `kind` (also `bert`), fp32, and its tokenizer."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, BertConfig
+
+    if kind == "bert":
+        tokenizer = tiny_pair_tokenizer()
+        config = BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=48,
+            max_position_embeddings=256,
+            initializer_range=0.3,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    else:
+        tokenizer = tiny_tokenizer()
+        config = tiny_config(kind, len(tokenizer))
+        tokenizer.chat_template = template
+    config.num_labels = labels
+    torch.manual_seed(seed)
+    return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval(), tokenizer
+
+
+def save_tiny_reward(folder: Path, kind: str = "llama", **how: Any) -> Path:
+    """`tiny_reward_model`, saved in `folder`."""
+    model, tokenizer = tiny_reward_model(kind, **how)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

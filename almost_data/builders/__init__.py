@@ -12,6 +12,7 @@ from typing import Annotated, Any, Protocol
 import msgspec
 import polars as pl
 
+from ..digest import Rows
 from ..generation import Generator, Usage
 from ..manifest import Entry
 
@@ -29,6 +30,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What settings derive from: frozen data, where an unknown key or a wrong type is an error."""
 
 
+class NothingLeft(RuntimeError):
+    """Every row was dropped, so there is no dataset to write."""
+
+
 class Progress(Protocol):
     """Called as replies arrive: what is going on, rows done, rows wanted, tokens written so far."""
 
@@ -43,7 +48,7 @@ def silent(stage: str, done: int, total: int, tokens: int) -> None:
 class Built:
     """What a builder returns."""
 
-    tables: dict[str, pl.DataFrame]
+    tables: Mapping[str, Rows]
     """Stored configs by name."""
     ledger: list[Entry]
     diagnostics: dict[str, Any]
@@ -54,6 +59,15 @@ class Built:
 
 
 @dataclass(frozen=True)
+class RewardModel:
+    """A reward model that a builder asks."""
+
+    id: str
+    revision: str | None
+    max_tokens: int
+
+
+@dataclass(frozen=True)
 class BuilderSpec:
     """One line of the table of builders (`pipeline.BUILDERS`)."""
 
@@ -61,9 +75,11 @@ class BuilderSpec:
     logic_version: int
     config: type[Config]
     parents: tuple[str, ...]
-    build: Callable[[Any, Parents, Generator, Progress], Built]
+    build: Callable[..., Built]
+    """(config, parents, generator, progress) -> Built; and `scorer`, where it has a reward model."""
     pins: Callable[[Any, Generator], dict[str, Any]]
     """What decides the rows besides the settings: resolved models, the prompts' texts."""
+    reward_model: Callable[[Any], RewardModel | None] = lambda config: None
 
     def defaults(self) -> dict[str, Any]:
         """The settings that have a default."""

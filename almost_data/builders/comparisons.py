@@ -1,22 +1,32 @@
 """Comparisons: the ladder is the label, after the heuristic filter.
 
-Response checks, then two survivors a query, then the pair rule with the length rule. Defaults follow
-the released code where it and the paper's text differ: `pairing="first"` (the text: every ordered
-pair), `length_over="survivors"` and "at least as long" (the text: over all of Y, and "longer than").
+Response checks, then two survivors a query, then the pair rule with the length rule, then the As-is
+RM where one is given. Defaults follow the released code where it and the paper's text differ:
+`pairing="first"` (the text: every ordered pair), `length_over="survivors"` and "at least as long" (the
+text: over all of Y, and "longer than").
+
+Queries have nothing to do with each other, so a large set is decided a range of query ids at a time,
+and only what was decided is kept; the texts are read again when the rows are written.
 """
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import polars as pl
 from msgspec import Meta
 
-from .. import schema
+from .. import diagnostics, schema
+from ..digest import BLOCK, Blocks, Rows, ranges
 from ..errors import InputError
-from ..filters import Filter, account, chain, first_reason, response_checks
+from ..filters import Filter, account, response_checks, with_reason
 from ..generation import Generator
-from ..manifest import Count, Entry
-from ..ranking import ALREADY_CHOSEN, LADDER, Pairing, length_rule, rank_pairs
-from . import BuilderSpec, Built, Config, Parents, Positive, Progress
+from ..ranking import ALREADY_CHOSEN, AS_IS, LADDER, Pairing, length_rule, rank_pairs
+from ..scoring import Scorer
+from . import BuilderSpec, Built, Config, NothingLeft, Parents, Positive, Progress, RewardModel
+from .accounts import Accounts
+from .asis import AsIs
+from .user_filters import UserFilter, load
 
 Check = Literal["too_short", "ends_open", "starts_well", "unfinished", "dont_know", "turn_marker"]
 
@@ -43,62 +53,119 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """The length rule's M - length_sd * S; None leaves the rule out."""
     length_over: Literal["survivors", "all"] = "survivors"
     """Whose lengths M and S are taken over."""
+    filters: tuple[UserFilter, ...] = ()
+    """The user's own, after the checks (responses) and after the length rule (pairs)."""
+    asis_rm: str | None = None
+    """Reward model that must agree (As-is RM): Hub id, local folder; what `--asis-rm` sets."""
+    asis_revision: str | None = None
+    """Its commit; None takes the current one, and the manifest pins it."""
+    asis_max_tokens: Positive = 1024
+    """What it reads of a dialogue; the paper's RM was trained on as many."""
+    benchmarks: tuple[str, ...] = ()
+    """Files of benchmark prompts that the queries are compared with; what `--benchmark` adds."""
     limit: Positive | None = None
     """Use only the first queries by query_id; what `--limit` sets."""
 
 
 FEW_SURVIVORS = "few_survivors"
+_SIDES = ("chosen", "rejected")
+_LENGTH = length_rule(0, "all").name
 
 
-def build(config: ComparisonsConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
+@dataclass(frozen=True)
+class Part:
+    """A range of queries, and what was decided of it."""
+
+    rows: pl.LazyFrame
+    """Its responses."""
+    decided: pl.DataFrame
+    """`reason` of each response, by query and rank; null where it is kept."""
+    pairs: pl.DataFrame
+    """`chosen_row` and `rejected_row` in `decided`, `reason`, `asis_chosen`, `asis_rejected`."""
+
+    def texts(self) -> pl.DataFrame:
+        """The responses, a row for each row of `decided`."""
+        return by_rank(self.rows).head(len(self.decided))
+
+
+def build(
+    config: ComparisonsConfig,
+    parents: Parents,
+    generator: Generator,
+    progress: Progress,
+    scorer: Scorer | None = None,
+) -> Built:
     """Decide every response, then every ordered pair of a query's survivors."""
     known = {rule.name: rule for rule in response_checks(config.min_chars)}
-    checks = [known[name] for name in config.checks]
-    rule = length_rule(config.length_sd, config.length_over) if config.length_sd is not None else None
-    responses = parents["responses"]("default").filter(pl.col("rank").is_not_null())
-    decided = decide_responses(responses, checks, config)
-    pairs = rank_pairs(decided.filter(pl.col("reason").is_null()), rule, config.pairing)
-    kept = pairs.filter(pl.col("reason").is_null())
-    names = dict(decided.select("rank", "responder").unique().iter_rows())
-    ledger = [*_response_ledger(decided, checks, config), *_pair_ledger(pairs, rule, config, names)]
-    if kept.is_empty():
-        raise RuntimeError(
-            f"no comparison is left ({account(ledger)}): take more queries, or loosen a filter with --set"
-        )
-    tables = {
-        "default": _default(kept, decided, responses),
-        "rejected": _rejected(pairs.filter(pl.col("reason").is_not_null()), decided),
-        "rejected_responses": _rejected_responses(decided),
+    own = [load(one) for one in config.filters]
+    length = [] if config.length_sd is None else [length_rule(config.length_sd, config.length_over)]
+    checks = {
+        "response checks": [known[name] for name in config.checks],
+        "user filters": [rule for rule in own if rule.unit == "response"],
     }
-    return Built(
-        {name: frame for name, frame in tables.items() if len(frame)},
-        ledger,
-        _diagnostics(kept, decided, names),
+    rules = [*length, *(rule for rule in own if rule.unit == "pair")]
+    walk = ALREADY_CHOSEN if config.pairing == "first" else LADDER
+    accounts = Accounts(
+        {**checks, "survivors": [_few(config)]},
+        {"pairs": [walk, *rules], "as-is rm": [AS_IS] if scorer else []},
     )
+    responses = parents["responses"]("default").filter(pl.col("rank").is_not_null())
+    total = int(responses.select(pl.len()).collect().item())
+    asis = AsIs(scorer, progress)
+    progress("comparisons", 0, total, 0)
+    parts: list[Part] = []
+    for rows in ranges(responses, BLOCK):
+        texts = by_rank(rows)
+        if config.limit is not None:
+            texts = texts.filter(pl.col("query") < config.limit - accounts.queries)
+        decided = decide_responses(texts, [rule for some in checks.values() for rule in some], config)
+        pairs = asis(pair_up(texts, decided, rules, config.pairing), texts)
+        accounts.add(texts, decided, pairs)
+        parts.append(_compact(rows, decided, pairs, list(accounts.stages)))
+        progress("comparisons", accounts.responses, total, 0)
+        if accounts.queries == config.limit:
+            break
+    if not accounts.kept:
+        raise NothingLeft(
+            f"no comparison is left ({account(accounts.ledger())}): take more queries, or loosen a filter "
+            "with --set"
+        )
+    counts = accounts.by_query()
+    some = diagnostics.sampled_queries(counts) if accounts.kept > diagnostics.SAMPLE else None
+    sample = pl.concat(_default(part, some) for part in parts)
+    tables: dict[str, Rows] = {"default": Blocks(lambda: (_default(part) for part in parts), sample)}
+    if any(part.pairs["reason"].count() for part in parts):
+        tables["rejected"] = Blocks(lambda: (_rejected(part, accounts.stages) for part in parts))
+    if any(part.decided["reason"].count() for part in parts):
+        tables["rejected_responses"] = Blocks(
+            lambda: (_rejected_responses(part, accounts.stages) for part in parts)
+        )
+    found = accounts.diagnostics() | asis.diagnostics() | {"text": diagnostics.diagnose(_plain(sample))}
+    if config.benchmarks:
+        prompts = pl.concat(_prompts(part, counts["query_id"]) for part in parts)
+        read = {Path(file).name: diagnostics.read_benchmark(file)[0] for file in config.benchmarks}
+        found["contamination"] = diagnostics.contamination(prompts, read)
+    return Built(tables, accounts.ledger(), found)
 
 
-def decide_responses(
-    responses: pl.LazyFrame, checks: list[Filter], config: ComparisonsConfig
-) -> pl.DataFrame:
-    """One row per response, by query and rank, without its text, and the reason why it is dropped.
+def by_rank(responses: pl.LazyFrame) -> pl.DataFrame:
+    """The responses by query_id and rank, in memory; `query` numbers the queries from 0."""
+    # 16 hex digits are a number, and numbers sort and compare faster than strings.
+    number = pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64)
+    texts = responses.with_columns(number=number).collect().sort("number", "rank")
+    return texts.with_columns(query=pl.col("number").rle_id()).drop("number")
 
-    `query` numbers the queries by query_id and `row` the rows; `n`, `total` and `squares` are of the
+
+def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: ComparisonsConfig) -> pl.DataFrame:
+    """One row per response, without its text, and the reason why it is dropped.
+
+    `texts` are sorted by query and rank; `row` numbers them. `n`, `total` and `squares` are of the
     lengths that the length rule is over.
     """
-    light = responses.select(
-        "query_id",
-        "responder",
-        "rank",
-        "reply_id",
-        "finish_reason",
-        length=pl.col("response").str.len_chars().cast(pl.Int64),
-        reason=first_reason(checks),
-        # 16 hex digits are a number, and numbers sort and compare faster than strings.
-        number=pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64),
-    ).collect()
-    light = light.sort("number", "rank").with_columns(query=pl.col("number").rle_id()).drop("number")
-    if config.limit is not None:
-        light = light.filter(pl.col("query") < config.limit)
+    length = pl.col("response").str.len_chars().cast(pl.Int64)
+    light = with_reason(texts.with_columns(length=length), checks).select(
+        "query", "rank", "finish_reason", "length", "reason"
+    )
     alive = pl.col("reason").is_null()
     counted = pl.when(alive).then("length") if config.length_over == "survivors" else pl.col("length")
     sums = light.group_by("query", maintain_order=True).agg(
@@ -118,132 +185,119 @@ def decide_responses(
     )
 
 
-def _response_ledger(decided: pl.DataFrame, checks: list[Filter], config: ComparisonsConfig) -> list[Entry]:
-    dropped = dict(decided["reason"].drop_nulls().value_counts().iter_rows())
-    few = Filter(
+def pair_up(
+    texts: pl.DataFrame, decided: pl.DataFrame, rules: list[Filter], pairing: Pairing
+) -> pl.DataFrame:
+    """The pairs of the survivors, decided (`ranking.rank_pairs`), with the text that the rules read."""
+    survivors = decided.filter(pl.col("reason").is_null())
+    read = {name for rule in rules for name in rule.reads}
+    sides = {name.removeprefix(f"{side}_") for side in _SIDES for name in read}
+    more = {"response" if name in _SIDES else name for name in sides} & set(texts.columns) - {"rank"}
+    taken = [texts[name].gather(survivors["row"]) for name in sorted(more)]
+    return rank_pairs(survivors.drop("finish_reason").hstack(taken), rules, pairing)
+
+
+def _few(config: ComparisonsConfig) -> Filter:
+    return Filter(
         FEW_SURVIVORS,
         "response",
         f"A query needs {config.min_survivors} surviving responses to make a pair.",
         "released code",
         params={"min_survivors": config.min_survivors},
     )
-    entries = chain("response checks", checks, len(decided), dropped)
-    left = entries[-1].kept if entries else len(decided)
-    return entries + chain("survivors", [few], left, dropped)
 
 
-def _pair_ledger(
-    pairs: pl.DataFrame, rule: Filter | None, config: ComparisonsConfig, names: dict[int, str]
-) -> list[Entry]:
-    """Entries of the pair stage, split by responder pair, in the order of the walk."""
-    rules = [r for r in (ALREADY_CHOSEN if config.pairing == "first" else LADDER, rule) if r]
-    lost_to = {r.name: (pl.col("reason") == r.name).sum() for r in rules}
-    by_pair = pairs.group_by("chosen_rank", "rejected_rank").agg(n=pl.len(), **lost_to)
-    rows = by_pair.sort("chosen_rank", "rejected_rank").rows(named=True)
-    left = {f"{names[row['chosen_rank']]} > {names[row['rejected_rank']]}": row["n"] for row in rows}
-    entries = []
-    for one in rules:
-        lost = {pair: row[one.name] for pair, row in zip(left, rows, strict=True)}
-        split = {p: Count(n, n - lost[p], {one.name: lost[p]} if lost[p] else {}) for p, n in left.items()}
-        n_in = sum(left.values())
-        left = {pair: count.kept for pair, count in split.items()}
-        entries.append(one.entry("pairs", n_in, sum(left.values()), by_pair=split))
-    return entries
+def _compact(rows: pl.LazyFrame, decided: pl.DataFrame, pairs: pl.DataFrame, reasons: list[str]) -> Part:
+    reason = pl.col("reason").cast(pl.Enum(reasons))
+    scores = [f"asis_{side}" for side in _SIDES]
+    return Part(rows, decided.select(reason), pairs.select("chosen_row", "rejected_row", reason, *scores))
 
 
-def _named(pairs: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
-    """Ids and responders of pairs, by the rows of `decided` that they are made of."""
-    sides = {side: decided[pairs[f"{side}_row"]] for side in ("chosen", "rejected")}
+def _named(texts: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+    """The pairs with the ids and responders of their sides."""
+    sides = {side: texts.select("reply_id", "responder")[pairs[f"{side}_row"]] for side in _SIDES}
     columns = [
-        sides[side][name].alias(f"{side}_{name}") for side in sides for name in ("reply_id", "responder")
+        sides[side][name].alias(f"{side}_{name}") for side in _SIDES for name in ("reply_id", "responder")
     ]
-    return pl.DataFrame([sides["chosen"]["query_id"], *columns])
+    return pairs.with_columns(
+        texts["query_id"].gather(pairs["chosen_row"]),
+        *columns,
+        asis_gap=pl.col("asis_chosen") - pl.col("asis_rejected"),
+    )
 
 
-def _rejected(pairs: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
-    named = _named(pairs, decided).with_columns(pairs["reason"], stage=pl.lit("pairs"))
-    return named.select(schema.TABLES["comparisons"]["rejected"].names)
+def _default(part: Part, some: pl.Series | None = None) -> pl.DataFrame:
+    """The comparisons with their texts; those of some queries only, where some are named."""
+    texts = part.texts()
+    kept = part.pairs.filter(pl.col("reason").is_null())
+    if some is not None:
+        kept = kept.filter(texts["query_id"].gather(kept["chosen_row"]).is_in(some))
 
+    def message(role: str, text: pl.Series) -> pl.Expr:
+        return pl.concat_list(pl.struct(pl.lit(role).alias("role"), text.alias("content")))
 
-def _rejected_responses(decided: pl.DataFrame) -> pl.DataFrame:
-    few = pl.col("reason") == FEW_SURVIVORS
+    chosen, rejected = (texts["response"].gather(kept[f"{side}_row"]) for side in _SIDES)
     return (
-        decided.filter(pl.col("reason").is_not_null())
-        .with_columns(stage=pl.when(few).then(pl.lit("survivors")).otherwise(pl.lit("response checks")))
-        .select(schema.TABLES["comparisons"]["rejected_responses"].names)
+        _named(texts, kept)
+        .with_columns(
+            prompt=message("user", texts["prompt"].gather(kept["chosen_row"])),
+            chosen=message("assistant", chosen),
+            rejected=message("assistant", rejected),
+            comparison_id=pl.concat_str("chosen_reply_id", pl.lit("-"), "rejected_reply_id"),
+        )
+        .select(schema.TABLES["comparisons"]["default"].names)
     )
 
 
-def _default(kept: pl.DataFrame, decided: pl.DataFrame, responses: pl.LazyFrame) -> pl.DataFrame:
-    """The comparisons with their texts, which are read only now, and only those that are needed."""
-    named = _named(kept, decided)
-    needed = pl.concat([named["chosen_reply_id"], named["rejected_reply_id"]]).unique()
-    texts = (
-        responses.select("reply_id", "prompt", "response")
-        .join(needed.to_frame("reply_id").lazy(), on="reply_id", how="semi")
-        .collect()
-    )
-    chosen = texts.rename({"reply_id": "chosen_reply_id", "response": "chosen"})
-    rejected = texts.select(
-        pl.col("reply_id").alias("rejected_reply_id"), pl.col("response").alias("rejected")
-    )
-    joined = named.join(chosen, on="chosen_reply_id", maintain_order="left").join(
-        rejected, on="rejected_reply_id", maintain_order="left"
-    )
-
-    def message(role: str, column: str) -> pl.Expr:
-        turn = pl.struct(pl.lit(role).alias("role"), pl.col(column).alias("content"))
-        return pl.concat_list(turn).alias(column)
-
-    unscored = [pl.lit(None, pl.Float64).alias(name) for name in ("asis_chosen", "asis_rejected", "asis_gap")]
-    return joined.with_columns(
-        message("user", "prompt"),
-        message("assistant", "chosen"),
-        message("assistant", "rejected"),
-        *unscored,
-        comparison_id=pl.concat_str("chosen_reply_id", pl.lit("-"), "rejected_reply_id"),
-    ).select(schema.TABLES["comparisons"]["default"].names)
+def _rejected(part: Part, stages: dict[str, str]) -> pl.DataFrame:
+    named = _named(part.texts(), part.pairs.filter(pl.col("reason").is_not_null()))
+    return _with_stage(named, stages).select(schema.TABLES["comparisons"]["rejected"].names)
 
 
-def _diagnostics(kept: pl.DataFrame, decided: pl.DataFrame, names: dict[int, str]) -> dict[str, Any]:
-    columns = {
-        "comparisons": pl.len(),
-        "share_chosen_longer": (pl.col("chosen_length") > pl.col("rejected_length")).mean(),
-        "mean_chosen_chars": pl.col("chosen_length").mean(),
-        "mean_rejected_chars": pl.col("rejected_length").mean(),
-    }
-    equal = (pl.col("chosen_length") == pl.col("rejected_length")).mean()
-    ranks = ["chosen_rank", "rejected_rank"]
-    pairs = kept.group_by(ranks).agg(**columns).sort(ranks).rows(named=True)
-    responders = decided.group_by("rank").agg(
-        responses=pl.len(),
-        survivors=pl.col("reason").is_null().sum(),
-        share_cut_at_token_limit=(pl.col("finish_reason") == "length").mean(),
-    )
-    queries = decided["query"].n_unique()
-    return {
-        **kept.select(**columns, share_equal_length=equal).row(0, named=True),
-        "queries": queries,
-        "queries_with_a_comparison": kept["query"].n_unique(),
-        "comparisons_per_query": len(kept) / queries,
-        "responder_pairs": [
-            {
-                "chosen_responder": names[row.pop("chosen_rank")],
-                "rejected_responder": names[row.pop("rejected_rank")],
-                **row,
-            }
-            for row in pairs
-        ],
-        "responders": [
-            {"responder": names[row.pop("rank")], **row} for row in responders.sort("rank").rows(named=True)
-        ],
-    }
+def _rejected_responses(part: Part, stages: dict[str, str]) -> pl.DataFrame:
+    dropped = part.texts().hstack(part.decided).filter(pl.col("reason").is_not_null())
+    return _with_stage(dropped, stages).select(schema.TABLES["comparisons"]["rejected_responses"].names)
+
+
+def _with_stage(rows: pl.DataFrame, stages: dict[str, str]) -> pl.DataFrame:
+    reason = pl.col("reason").cast(pl.String)
+    return rows.with_columns(reason, stage=reason.replace_strict(stages, return_dtype=pl.String))
+
+
+def _prompts(part: Part, of: pl.Series) -> pl.DataFrame:
+    texts = part.texts().select("query_id", "prompt").unique("query_id", keep="first", maintain_order=True)
+    return texts.filter(pl.col("query_id").is_in(of))
+
+
+def _plain(comparisons: pl.DataFrame) -> pl.DataFrame:
+    """Comparisons with their texts as strings, as the diagnostics read them."""
+    last = [pl.col(name).list.last().struct.field("content").alias(name) for name in ("prompt", *_SIDES)]
+    return comparisons.with_columns(last)
 
 
 def pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:
+    """Hashes of the files of filters and benchmarks. Raises InputError for a filter that cannot be one."""
     if len(set(config.checks)) < len(config.checks):
         raise InputError("comparisons.checks: a check stands twice")
-    return {}
+    own = [load(one) for one in config.filters]
+    names = [rule.name for rule in own]
+    taken = {rule.name for rule in response_checks(0)} | {FEW_SURVIVORS, _LENGTH, AS_IS.name}
+    taken |= {ALREADY_CHOSEN.name, LADDER.name}
+    for place, name in enumerate(names):
+        if name in taken or name in names[:place]:
+            raise InputError(f"comparisons.filters: there is another filter named {name!r}: rename yours")
+    hashes = {rule.name: rule.params["sha256"] for rule in own if "sha256" in rule.params}
+    files = {Path(file).name: diagnostics.read_benchmark(file)[1] for file in config.benchmarks}
+    if len(files) < len(config.benchmarks):
+        raise InputError("comparisons.benchmarks: two files have the same name: rename one")
+    return ({"filters": hashes} if hashes else {}) | ({"benchmarks": files} if files else {})
 
 
-SPEC = BuilderSpec("comparisons", 1, ComparisonsConfig, ("responses",), build, pins)
+def reward_model(config: ComparisonsConfig) -> RewardModel | None:
+    """The As-is RM that the config names."""
+    if config.asis_rm is None:
+        return None
+    return RewardModel(config.asis_rm, config.asis_revision, config.asis_max_tokens)
+
+
+SPEC = BuilderSpec("comparisons", 2, ComparisonsConfig, ("responses",), build, pins, reward_model)

@@ -11,17 +11,18 @@ published: then it has failed in every later version too, unless `retry_failed` 
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from . import Generator, Model, Reply, Request
 from .isolate import answers
-from .journal_file import open_journal, told
+from .journal_file import Run, open_journal, told
 
+T = TypeVar("T")
 REPLIES = 64
 SECONDS = 1.0
 MAX_FAILURES = 0.01
@@ -58,16 +59,14 @@ class Journaled:
         self.name = engine.name
         self.honours_seed = engine.honours_seed
         self.path = path
-        self.build = build
+        self.run = Run(path, build, refs)
         self.max_failures = max_failures
         self.retry_failed = retry_failed
-        self.refs = refs
         self.found = 0
         """Replies that came from the journal."""
         self.asked = 0
         """Replies that came from the engine."""
         self.failed = 0
-        self._run: int | None = None
 
     @property
     def load_seconds(self) -> float:
@@ -105,28 +104,14 @@ class Journaled:
                 if missing:
                     yield from self._ask(database, missing)
             finally:
-                count = "UPDATE build SET found = found + ?, asked = asked + ? WHERE name = ?"
-                with told(self.path), database:
-                    database.execute(count, (self.found - found, self.asked - asked, self.build))
+                self.run.had(database, self.found - found, self.asked - asked)
 
     def published(self) -> None:
         """Say that the build is in the store: its failures stand, and `prune` keeps its replies with it."""
-        with closing(open_journal(self.path)) as database, told(self.path), database:
-            database.execute("UPDATE build SET published = 1 WHERE name = ?", (self.build,))
-            earlier = "DELETE FROM wanted WHERE build = ? AND run < ?"
-            database.execute(earlier, (self.build, self._run))
+        self.run.published()
 
     def _register(self, database: sqlite3.Connection, wanted: list[Request]) -> None:
-        with told(self.path), database:
-            if self._run is None:
-                # Whoever published them may have been killed before saying so.
-                there = ((ref,) for ref in self.refs)
-                database.executemany("UPDATE build SET published = 1 WHERE name = ?", there)
-                database.execute("INSERT OR IGNORE INTO build VALUES (?, 0, 0, 0, 0)", (self.build,))
-                begin = "UPDATE build SET published = 0, run = run + 1 WHERE name = ? RETURNING run"
-                self._run = int(database.execute(begin, (self.build,)).fetchone()[0])
-            rows = ((self.build, key(request), self._run) for request in wanted)
-            database.executemany("INSERT OR REPLACE INTO wanted VALUES (?, ?, ?)", rows)
+        self.run.wants(database, map(key, wanted))
 
     def _known(
         self, database: sqlite3.Connection, requests: list[Request]
@@ -155,10 +140,10 @@ class Journaled:
     def _ask(self, database: sqlite3.Connection, requests: list[Request]) -> Iterator[Reply]:
         keys = {request.id: key(request) for request in requests}
         total = self.found + self.asked + len(requests)
-        writer = _Writer(database, self.path)
+        writer = _Writer(database, self.path, _store)
         try:
             for reply in answers(self.engine, requests):
-                writer.add(keys[reply.id], reply)
+                writer.add((keys[reply.id], reply))
                 self.asked += 1
                 self._count(reply, total, "mend the cause and run again")
                 yield reply
@@ -183,30 +168,47 @@ _SETTLED = """
 """
 
 
-class _Writer:
+def _store(database: sqlite3.Connection, answered: list[tuple[bytes, Reply]]) -> None:
+    replies, failures = [], []
+    for one, reply in answered:
+        if reply.error:
+            failures.append((one, reply.error, reply.prompt_tokens, reply.seconds, reply.load_seconds, one))
+        else:
+            tokens = (reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)
+            times = (reply.seconds, reply.load_seconds)
+            replies.append((one, reply.text, reply.finish_reason, *tokens, *times))
+    # Unless another build has got an answer meanwhile.
+    unless = "WHERE NOT EXISTS (SELECT 1 FROM reply WHERE key = ?)"
+    database.executemany(f"INSERT OR REPLACE INTO failure SELECT ?, ?, ?, ?, ? {unless}", failures)
+    database.executemany(f"INSERT OR REPLACE INTO reply VALUES ({', '.join('?' * 8)})", replies)
+    database.executemany("DELETE FROM failure WHERE key = ?", ((row[0],) for row in replies))
+
+
+class _Writer(Generic[T]):
     """Commits what it is given in batches, and from a thread of its own when no more comes."""
 
-    def __init__(self, database: sqlite3.Connection, path: Path) -> None:
+    def __init__(
+        self,
+        database: sqlite3.Connection,
+        path: Path,
+        store: Callable[[sqlite3.Connection, list[T]], None],
+        batch: int = REPLIES,
+    ) -> None:
         self.database = database
         self.path = path
-        self.replies: list[tuple[Any, ...]] = []
-        self.failures: list[tuple[Any, ...]] = []
+        self.store = store
+        self.batch = batch
+        self.waiting: list[T] = []
         self.error: sqlite3.Error | None = None
         self.lock = threading.Lock()
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._tick, name="journal", daemon=True)
         self.thread.start()
 
-    def add(self, key: bytes, reply: Reply) -> None:
+    def add(self, item: T) -> None:
         with self.lock:
-            if reply.error:
-                cost = (reply.prompt_tokens, reply.seconds, reply.load_seconds)
-                self.failures.append((key, reply.error, *cost, key))
-            else:
-                tokens = (reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)
-                times = (reply.seconds, reply.load_seconds)
-                self.replies.append((key, reply.text, reply.finish_reason, *tokens, *times))
-            if len(self.replies) + len(self.failures) >= REPLIES:
+            self.waiting.append(item)
+            if len(self.waiting) >= self.batch:
                 self._commit()
         self._check()
 
@@ -223,21 +225,14 @@ class _Writer:
                 self._commit()
 
     def _commit(self) -> None:
-        if not (self.replies or self.failures) or self.error:
+        if not self.waiting or self.error:
             return
         try:
             with self.database as database:
-                # Unless another build has got an answer meanwhile.
-                unless = "WHERE NOT EXISTS (SELECT 1 FROM reply WHERE key = ?)"
-                failed = f"INSERT OR REPLACE INTO failure SELECT ?, ?, ?, ?, ? {unless}"
-                database.executemany(failed, self.failures)
-                marks = ", ".join("?" * 8)
-                database.executemany(f"INSERT OR REPLACE INTO reply VALUES ({marks})", self.replies)
-                answered = ((row[0],) for row in self.replies)
-                database.executemany("DELETE FROM failure WHERE key = ?", answered)
-        except sqlite3.Error as error:  # told to the build's own thread, at its next reply
+                self.store(database, self.waiting)
+        except sqlite3.Error as error:  # told to the build's own thread, at its next answer
             self.error = error
-        self.replies, self.failures = [], []
+        self.waiting = []
 
     def _check(self) -> None:
         if self.error:

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import msgspec
 
 from ..builders import Config
+from ..builders.community import CommunityConfig
 from ..builders.comparisons import ComparisonsConfig
 from ..builders.queries import QueriesConfig
 from ..builders.responses import Responder, ResponsesConfig
+from ..builders.user_filters import UserFilter
 from ..errors import InputError
 
 NAMES = ("tiny", "almost", "modern")
@@ -31,14 +33,17 @@ class Preset(Config, frozen=True, kw_only=True):
 
     `engine` has options of the engine that runs (`generation.engines`), and under the name of an engine
     those for that one only: where and how fast models run, so it is recorded and not fingerprinted.
+    `scoring` has those of reward models (`scoring.Options`).
     """
 
     note: str | None = None
     queries: QueriesConfig
     responses: ResponsesConfig
     comparisons: ComparisonsConfig = ComparisonsConfig()
+    community: CommunityConfig = CommunityConfig()
     card: CardConfig = CardConfig()
     engine: dict[str, Any] = msgspec.field(default_factory=dict)
+    scoring: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 def card(license: str | None, language: str | None) -> CardConfig:
@@ -84,15 +89,21 @@ def load(
 
 
 def fake(preset: Preset) -> Preset:
-    """The preset for the fake engine: responders named `fake-...`, no note on models."""
+    """The preset for the fake engine: responders and reward model named `fake...`, no note on models."""
 
     def rename(config: ResponsesConfig, field: str) -> Any:
         responders = getattr(config, field)
         return tuple(msgspec.structs.replace(r, name=f"fake-{r.name}") for r in responders)
 
     both = {field: rename(preset.responses, field) for field in ("responders", "probes")}
+    judge = preset.comparisons.asis_rm
+    if judge and not judge.startswith("fake/"):
+        judge = f"fake/{Path(judge).name}"
     return msgspec.structs.replace(
-        preset, note=None, responses=msgspec.structs.replace(preset.responses, **both)
+        preset,
+        note=None,
+        responses=msgspec.structs.replace(preset.responses, **both),
+        comparisons=msgspec.structs.replace(preset.comparisons, asis_rm=judge),
     )
 
 
@@ -139,6 +150,7 @@ def _explained(message: str) -> str:
         return message.replace("`$.", "`")
     key, section, deeper = unknown.groups()
     known = {f.name: f.type for f in msgspec.structs.fields(Preset)}
-    owner = Responder if deeper else known.get(section, Preset) if section else Preset
+    inside: dict[str, type[Config]] = {"responses": Responder, "comparisons": UserFilter}
+    owner: Any = inside[section] if deeper else known.get(section, Preset) if section else Preset
     names = ", ".join(field.name for field in msgspec.structs.fields(owner))
     return f"unknown key {'.'.join(filter(None, [section, key]))}; known here: {names}"

@@ -1,45 +1,118 @@
-"""Decisions over 1,000,000 responses: the builder against a row-at-a-time loop over the same rows."""
+"""Comparisons from responses: the decisions against a row-at-a-time loop, and the whole command.
 
+python -m tests.bench comparisons
+"""
+
+import json
 import random
 import re
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from almost_data import schema
-from almost_data.builders import reply_id, silent, text_id
-from almost_data.builders.comparisons import ComparisonsConfig, build, decide_responses
+from almost_data import pipeline, schema
+from almost_data.builders import Built, reply_id, text_id
+from almost_data.builders.comparisons import ComparisonsConfig, by_rank, decide_responses
+from almost_data.digest import Blocks
 from almost_data.filters import response_checks
-from almost_data.generation.fake import FakeEngine, _answer
+from almost_data.generation.fake import _answer
+from almost_data.manifest import Builder
 from almost_data.ranking import length_rule, rank_pairs
+from almost_data.store import Store
 from tests.bench import Result
 
 QUERIES = 200_000
+SIZES = (1_000_000, 5_000_000)
+BLOCK = 100_000
+LADDER = [f"model-{size}" for size in ("e", "d", "c", "b", "a")]
+RUN = """
+import json, resource, sys, time
+from almost_data import cli
+start = time.perf_counter()
+cli.main(sys.argv[1:])
+seconds = time.perf_counter() - start
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"seconds": seconds, "peak": peak}))
+"""
 
 
 def run() -> list[Result]:
-    """Decisions only, as the loop makes them, and the whole builder with tables, ledger and diagnostics."""
+    """Decisions only, as the loop makes them; then the command, with Parquet, digest, figures and card."""
     frame = _responses()
     config = ComparisonsConfig()
     start = time.perf_counter()
-    decided = decide_responses(frame.lazy(), response_checks(config.min_chars), config)
-    pairs = rank_pairs(decided.filter(pl.col("reason").is_null()), length_rule(0.5, "survivors"), "first")
+    decided = decide_responses(by_rank(frame.lazy()), response_checks(config.min_chars), config)
+    pairs = rank_pairs(decided.filter(pl.col("reason").is_null()), [length_rule(0.5, "survivors")], "first")
     ours = time.perf_counter() - start
     kept = pairs["reason"].null_count()
     start = time.perf_counter()
     assert _loop(frame) == kept
     plain = time.perf_counter() - start
-    start = time.perf_counter()
-    build(config, {"responses": lambda _: frame.lazy()}, FakeEngine(), silent)
-    whole = time.perf_counter() - start
     n = len(frame)
-    return [
-        Result(f"decisions on {n:,} responses", "responses/s", n / ours, n / plain, "15x"),
-        Result(f"comparisons builder, {n:,} responses", "responses/s", n / whole, None, "60 s"),
-    ]
+    del frame, decided, pairs
+    results = [Result(f"decisions on {n:,} responses", "responses/s", n / ours, n / plain, "15x")]
+    for size in SIZES:
+        whole = command(size)
+        what = f"build comparisons from {size:,} stored responses"
+        results += [
+            Result(what, "s", whole["seconds"], None, "60 s" if size == SIZES[0] else ""),
+            Result(f"{what}: peak memory", "MiB", whole["peak"] / 2**20, None, "4,096"),
+        ]
+    return results
+
+
+def command(size: int) -> dict[str, float]:
+    """Seconds and peak bytes of `build comparisons` on so many stored responses, and a threshold changed."""
+    with tempfile.TemporaryDirectory() as root:
+        store_responses(Store(root), size)
+        how = ["--from", "responses@1.0.0", "--root", root, "--set", "comparisons.min_chars=60"]
+        command = [sys.executable, "-c", RUN, "build", "comparisons", "--version", "1.0.0", *how]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def store_responses(store: Store, size: int) -> None:
+    """A dataset of `size` responses of five responders, as a model's run would leave it."""
+    rng = np.random.default_rng(0)
+    queries = np.unique(rng.integers(0, 2**64, size // len(LADDER), np.uint64))
+    texts = np.array([_answer(random.Random(n)).partition("\n\n")[0] for n in range(50_000)])
+
+    def rows(rank: int) -> Iterator[pl.DataFrame]:
+        own = np.random.default_rng(rank)
+        for start in range(0, len(queries), BLOCK):
+            some = queries[start : start + BLOCK]
+            ids = [f"{number:016x}" for number in some]
+            yield pl.DataFrame(
+                {
+                    "query_id": ids,
+                    "prompt": [f"What would you answer to question number {one}?" for one in ids],
+                    "responder": LADDER[rank],
+                    "rank": rank,
+                    "response": texts[own.integers(0, len(texts), len(some))],
+                    "finish_reason": "stop",
+                    "reply_id": [f"{int(number) ^ (rank * 0x1234567):016x}" for number in some],
+                },
+                schema=schema.polars_schema(schema.table("responses", "default")),
+            )
+
+    frames = {LADDER[rank]: Blocks(lambda rank=rank: rows(rank), next(rows(rank))) for rank in range(5)}
+    config = {
+        "settings": {"ladder": LADDER},
+        "file": {"name": "bench"},
+        "card": {"license": None, "language": None},
+    }
+    draft = pipeline.draft("responses", "1.0.0", Builder("import-responses", 1), config, [])
+    facts = {"responses": size, "mean_chars": 0.0, "share_cut_at_token_limit": 0.0}
+    found = {"responders": dict.fromkeys(LADDER, facts)}
+    pipeline.publish(store, draft, [], Built(frames, [], found), {"command": ""})
 
 
 def _responses() -> pl.DataFrame:

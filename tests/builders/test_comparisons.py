@@ -1,6 +1,8 @@
 """The rules against a plain row-at-a-time reading of them, over generated text with every edge."""
 
 import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 
@@ -12,8 +14,11 @@ from hypothesis import given, settings
 from almost_data import schema
 from almost_data.builders import Built, reply_id, silent, text_id
 from almost_data.builders.comparisons import SPEC, ComparisonsConfig, build
+from almost_data.digest import digest, frames
+from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
-from almost_data.manifest import check_ledger
+from almost_data.manifest import canonical_json, check_ledger
+from almost_data.scoring import Dialogue, Score, Scorer
 
 Row = dict[str, object]
 LADDER = ["A", "B", "C", "D", "E"]
@@ -38,15 +43,16 @@ def rows_of(queries: list[list[str]]) -> list[Row]:
     return rows
 
 
-def run(rows: list[Row], config: ComparisonsConfig) -> Built | None:
+def run(rows: list[Row], config: ComparisonsConfig, scorer: Scorer | None = None) -> Built | None:
+    """What is built, its tables as frames."""
     frame = schema.frame("responses", "default", rows)
     try:
-        built = build(config, {"responses": lambda _: frame.lazy()}, FakeEngine(), silent)
+        built = build(config, {"responses": lambda _: frame.lazy()}, FakeEngine(), silent, scorer)
     except RuntimeError as error:
         assert "no comparison is left" in str(error)
         return None
     check_ledger(built.ledger)
-    return built
+    return replace(built, tables={name: pl.concat(frames(rows)) for name, rows in built.tables.items()})
 
 
 def reason_for_response(text: str) -> str | None:
@@ -269,3 +275,84 @@ def test_probes_and_queries_beyond_the_limit_take_no_part() -> None:
 def test_a_check_twice_is_refused() -> None:
     with pytest.raises(Exception, match="stands twice"):
         SPEC.pins(ComparisonsConfig(checks=("too_short", "too_short")), FakeEngine())
+
+
+class Letters:
+    """A scorer that counts a letter."""
+
+    model = Model("letters", "1")
+    max_tokens = 1024
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+
+    def settings(self) -> dict[str, object]:
+        return {}
+
+    def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
+        for one in reversed(list(dialogues)):
+            self.asked.append(one.turns)
+            yield Score(one.id, float(one.turns[-1].count("z")), 7, False)
+
+
+def test_the_as_is_rm_keeps_where_chosen_scores_higher_and_saves_both_scores() -> None:
+    rows = rows_of([["z" * 3 + good(90), "z" * 3 + good(80), "z" + good(70)], [good(90), "z" + good(80)]])
+    config = ComparisonsConfig(pairing="all")
+    scorer = Letters()
+    built = run(rows, config, scorer)
+    assert built is not None
+    columns = ["chosen_responder", "rejected_responder", "asis_chosen", "asis_rejected", "asis_gap"]
+    assert sorted(built.tables["default"].select(columns).rows()) == [
+        ("A", "C", 3, 1, 2),
+        ("B", "C", 3, 1, 2),
+    ]
+    dropped = built.tables["rejected"]
+    assert set(dropped.filter(reason="asis_disagrees").select("stage", *columns).rows()) == {
+        ("as-is rm", "A", "B", 3, 3, 0),  # a tie is no agreement
+        ("as-is rm", "A", "B", 0, 1, -1),
+    }
+    entry = built.ledger[-1]
+    assert (entry.stage, entry.filter, entry.n_in, entry.kept) == ("as-is rm", "asis_disagrees", 4, 2)
+    assert {pair: (count.n_in, count.kept) for pair, count in entry.by_pair.items()} == {
+        "A > B": (2, 0),
+        "A > C": (1, 1),
+        "B > C": (1, 1),
+    }
+    assert built.diagnostics["asis_agreement"] == 0.5
+    assert len(scorer.asked) == len(set(scorer.asked)) == 5
+
+
+def test_the_as_is_rm_is_asked_only_about_pairs_that_are_left() -> None:
+    scorer = Letters()
+    built = run(
+        rows_of([[good(60) + "z.", good(200), good(60)], ["short", good(70)]]), ComparisonsConfig(), scorer
+    )
+    assert built is not None
+    assert {turns[0] for turns in scorer.asked} == {"query 0"}
+    others = built.tables["rejected"].filter(pl.col("reason") != "asis_disagrees")
+    assert len(others)
+    assert others["asis_gap"].null_count() == len(others)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.lists(TEXTS, min_size=1, max_size=5), min_size=4, max_size=12),
+    st.sampled_from(["first", "all"]),
+    st.sampled_from([None, 1, 3, 5, 100]),
+    st.booleans(),
+)
+def test_parts_of_a_large_set_make_what_the_whole_makes(
+    queries: list[list[str]], pairing: str, limit: int | None, judged: bool
+) -> None:
+    rows = rows_of(queries)
+    config = ComparisonsConfig(pairing=pairing, limit=limit)  # type: ignore[arg-type]
+    results = []
+    for most in (3, 10_000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("almost_data.builders.comparisons.BLOCK", most)
+            built = run(rows, config, Letters() if judged else None)
+        hashed = built and digest("comparisons", built.tables)
+        results.append(
+            built and (hashed, built.ledger, canonical_json(built.diagnostics | {"text": 0}), built.notes)
+        )
+    assert results[0] == results[1]

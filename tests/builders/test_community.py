@@ -1,0 +1,370 @@
+import itertools
+import random
+import subprocess
+import sys
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from almost_data import pipeline, presets, schema
+from almost_data.builders import Built, silent, text_id
+from almost_data.builders.community import CommunityConfig, build, pins
+from almost_data.errors import InputError
+from almost_data.generation.fake import FakeEngine
+from almost_data.manifest import check_ledger
+from almost_data.stackexchange import vote_score
+from almost_data.store import Store
+
+SITE = "plants.example"
+Rows = list[dict[str, Any]]
+
+
+def question(number: int, **more: object) -> dict[str, object]:
+    return {
+        "Id": number,
+        "PostTypeId": 1,
+        "Score": 1,
+        "Title": f"Why {number}?",
+        "Body": f"<p>Q {number}</p>",
+    } | more
+
+
+def answer(number: int, to: int, votes: int, **more: object) -> dict[str, object]:
+    return {
+        "Id": number,
+        "PostTypeId": 2,
+        "ParentId": to,
+        "Score": votes,
+        "Body": f"<p>A {number}</p>",
+    } | more
+
+
+def write(folder: Path, posts: Rows, name: str = "Posts.xml") -> str:
+    lines = [" ".join(f'{key}="{escape(str(value))}"' for key, value in post.items()) for post in posts]
+    rows = "".join(f"<row {line} />\n" for line in lines)
+    (folder / name).write_text(f'<?xml version="1.0" encoding="utf-8"?>\n<posts>\n{rows}</posts>', "utf-8")
+    return str(folder / name)
+
+
+def made(folder: Path, posts: Rows, **settings: Any) -> Built:
+    config = CommunityConfig(source=write(folder, posts), site=SITE, **settings)
+    built = build(config, {}, FakeEngine(), silent)
+    check_ledger(built.ledger)
+    return built
+
+
+def reasons(built: Built, table: str) -> dict[str, str]:
+    key = schema.TABLES["community"][table].key[0]
+    rows = built.tables.get(table)
+    return {} if rows is None else dict(rows.select(key, "reason").iter_rows())  # type: ignore[union-attr]
+
+
+def crowd(questions: int, answers: int, seed: int = 0) -> Rows:
+    rng = random.Random(seed)
+    posts: Rows = [question(n, AcceptedAnswerId=1000 * n + 1) for n in range(1, questions + 1)]
+    for n, k in itertools.product(range(1, questions + 1), range(answers)):
+        posts.append(answer(1000 * n + k, n, rng.randint(-3, 40), OwnerUserId=k))
+    return posts
+
+
+def test_columns_of_a_comparison(tmp_path: Path) -> None:
+    dates = {"CreationDate": "2012-01-01T00:00:00.000"}
+    posts = [
+        question(1, Title=" Why\n not? ", Body="<p>It is <em>so</em>.</p>", OwnerUserId=3, **dates),
+        answer(7, 1, 1, OwnerDisplayName="Ada", ContentLicense="CC BY-SA 4.0"),
+        answer(8, 1, 9, Body="<pre><code>x\n</code></pre>", OwnerUserId=5, **dates),
+    ]
+    built = made(tmp_path, posts)
+    (row,) = built.tables["default"].to_dicts()  # type: ignore[union-attr]
+    assert row == {
+        "prompt": [{"role": "user", "content": "Why not?\n\nIt is *so*."}],
+        "chosen": [{"role": "assistant", "content": "```\nx\n```"}],
+        "rejected": [{"role": "assistant", "content": "A 7"}],
+        "comparison_id": f"{SITE}/8-7",
+        "query_id": text_id("Why not?\n\nIt is *so*."),
+        "chosen_score": 3,
+        "rejected_score": 1,
+        "question_url": f"https://{SITE}/questions/1",
+        "chosen_url": f"https://{SITE}/a/8",
+        "rejected_url": f"https://{SITE}/a/7",
+        "question_author": f"https://{SITE}/users/3",
+        "chosen_author": f"https://{SITE}/users/5",
+        "rejected_author": "Ada",
+        "question_license": "CC BY-SA 3.0",
+        "chosen_license": "CC BY-SA 3.0",
+        "rejected_license": "CC BY-SA 4.0",
+    }
+    assert built.diagnostics["license"] == "cc-by-sa-4.0"
+    assert set(built.tables) == {"default"}
+
+
+@pytest.mark.parametrize(
+    ("votes", "accepted", "chosen"),
+    [
+        ((0, 1), None, 8),
+        ((1, 2), None, 8),  # log2(3) = 1.58 is nearer to 2
+        ((3, 4), None, None),  # 2 and 2.32
+        ((4, 5), None, 8),  # 2.32 and 2.58
+        ((0, -1), None, 7),
+        ((-5, -1), None, None),
+        ((-5, 0), 7, None),  # -1 + 1 = 0
+        ((-5, 0), 8, 8),
+        ((0, 0), 7, 7),
+        ((1, 0), 8, None),  # 1 against 0 + 1
+        ((10**15, 10**15), 8, 8),
+    ],
+)
+def test_the_better_score_is_chosen_and_the_same_score_is_no_pair(
+    tmp_path: Path, votes: tuple[int, int], accepted: int | None, chosen: int | None
+) -> None:
+    more = {} if accepted is None else {"AcceptedAnswerId": accepted}
+    # A second question, so that there is always a comparison.
+    posts = [question(1, **more), answer(7, 1, votes[0]), answer(8, 1, votes[1])]
+    posts += [question(2), answer(17, 2, 0), answer(18, 2, 9)]
+    built = made(tmp_path, posts)
+    found = {row["comparison_id"] for row in built.tables["default"].to_dicts()}  # type: ignore[union-attr]
+    other = {None: set(), 7: {f"{SITE}/7-8"}, 8: {f"{SITE}/8-7"}}[chosen]
+    assert found == {f"{SITE}/18-17"} | other
+    assert reasons(built, "rejected") == ({} if chosen else {f"{SITE}/7-8": "equal_score"})
+
+
+def test_every_row_is_accounted_for_with_its_reason(tmp_path: Path) -> None:
+    deep = "<div>" * 200 + "x"
+    posts = [
+        *(question(1), answer(11, 1, 5), answer(12, 1, 0), answer(13, 1, 5, Body=" ")),
+        *(question(2), answer(21, 2, 5)),
+        *(question(3, Title="", Body=" \n"), answer(31, 3, 5), answer(32, 3, 0)),
+        *(question(4, Title="Why 1?", Body="<p>Q 1</p>"), answer(41, 4, 5), answer(42, 4, 0)),
+        *(question(5), answer(51, 5, 5, Body="<img src='x'>"), answer(52, 5, 0)),
+        *(question(6), answer(61, 6, 5, Body="same"), answer(62, 6, 0, Body="<p>same</p>")),
+        *(question(7), answer(71, 7, 5, Body=deep), answer(72, 7, 0)),
+        *(question(8), answer(81, 8, 5), answer(82, 8, 5)),
+        *(answer(91, 99, 5), answer(92, 11, 5)),
+        {"Id": 100, "PostTypeId": 4, "Body": "a tag's wiki"},
+    ]
+    built = made(tmp_path, posts)
+    assert built.tables["default"]["comparison_id"].to_list() == [f"{SITE}/11-12"]  # type: ignore[union-attr, call-overload]
+    ask, reply = f"https://{SITE}/questions/", f"https://{SITE}/a/"
+    assert reasons(built, "rejected_queries") == {f"{ask}2": "few_answers", f"{ask}3": "empty_question"}
+    assert reasons(built, "rejected_responses") == {
+        **{f"{reply}{n}": "no_question" for n in (31, 32, 91, 92)},
+        f"{reply}13": "empty_answer",
+        f"{reply}21": "only_answer",
+    }
+    assert reasons(built, "rejected") == {
+        f"{SITE}/41-42": "duplicate_query",
+        f"{SITE}/51-52": "empty_text",
+        f"{SITE}/61-62": "same_text",
+        f"{SITE}/71-72": "unreadable",
+        f"{SITE}/81-82": "equal_score",
+    }
+    first = {
+        unit: next(e.n_in for e in built.ledger if e.unit == unit) for unit in ("query", "response", "pair")
+    }
+    assert first == {"query": 8, "response": 18, "pair": 6}
+
+
+def test_nothing_depends_on_the_order_of_the_source(tmp_path: Path) -> None:
+    posts = crowd(12, 9)
+    settings = {"pairs_per_question": 3, "sample": 20, "answers_per_question": 6}
+    first = made(tmp_path, posts, **settings)
+    for seed in range(3):
+        random.Random(seed).shuffle(posts)
+        again = made(tmp_path, posts, **settings)
+        assert again.ledger == first.ledger and again.diagnostics == first.diagnostics
+        assert again.tables.keys() == first.tables.keys()
+        assert all(again.tables[name].equals(first.tables[name]) for name in first.tables)  # type: ignore[union-attr, arg-type]
+    other = made(tmp_path, posts, **settings, seed=1)
+    assert not other.tables["default"].equals(first.tables["default"])  # type: ignore[union-attr, arg-type]
+
+
+@pytest.mark.parametrize("bound", [1, 3, None])
+@pytest.mark.parametrize("sample", [1, 10, None])
+def test_bounds_hold_and_none_keeps_all(tmp_path: Path, bound: int | None, sample: int | None) -> None:
+    posts = crowd(8, 7)
+    built = made(tmp_path, posts, pairs_per_question=bound, sample=sample)
+    frame = built.tables["default"]
+    assert isinstance(frame, pl.DataFrame)
+    accepted = {post["AcceptedAnswerId"] for post in posts if "AcceptedAnswerId" in post}
+    scores = {
+        post["Id"]: vote_score(post["Score"]) + (post["Id"] in accepted)
+        for post in posts
+        if "ParentId" in post
+    }
+    pairs = {
+        f"{SITE}/{a}-{b}"
+        for a, b in itertools.permutations(scores, 2)
+        if a // 1000 == b // 1000 and scores[a] > scores[b]
+    }
+    assert set(frame["comparison_id"]) <= pairs
+    per_question = frame["question_url"].value_counts()["count"]
+    assert bound is None or per_question.max() <= bound  # type: ignore[operator]
+    bounded = sum(
+        min(bound or 99, sum(pair.startswith(f"{SITE}/{n}0") for pair in pairs)) for n in range(1, 9)
+    )
+    assert len(frame) == min(bounded, sample or bounded)
+    if bound is None and sample is None:
+        assert set(frame["comparison_id"]) == pairs
+
+
+def test_a_question_with_many_answers_is_bounded_before_it_is_paired(tmp_path: Path) -> None:
+    posts = [question(1), *(answer(n, 1, n) for n in range(10, 3010))]
+    built = made(tmp_path, posts, answers_per_question=5)
+    (dropped,) = [entry.dropped for entry in built.ledger if entry.filter == "over_answers"]
+    assert dropped == {"over_answers": 2995}
+    assert next(entry.n_in for entry in built.ledger if entry.unit == "pair") == 10
+
+
+def test_the_sample_is_fair_to_questions_with_many_pairs(tmp_path: Path) -> None:
+    # If the bound's draw made the sample too, the 40 questions with 36 pairs would fill it.
+    posts = [question(n) for n in range(1, 81)]
+    for n in range(1, 81):
+        posts += [answer(1000 * n + k, n, 2**k) for k in range(9 if n <= 40 else 2)]
+    frame = made(tmp_path, posts, pairs_per_question=1, sample=40).tables["default"]
+    crowded = sum(int(url.rpartition("/")[2]) <= 40 for url in frame["question_url"])  # type: ignore[union-attr, call-overload]
+    assert 10 <= crowded <= 30
+
+
+def test_two_posts_of_one_id_are_refused(tmp_path: Path) -> None:
+    for posts in (
+        [question(1), question(1)],
+        [question(1), answer(1, 1, 2)],
+        [answer(2, 1, 0), answer(2, 1, 0)],
+    ):
+        with pytest.raises(InputError, match=r"Posts\.xml: two posts of plants\.example have the id [12]"):
+            made(tmp_path, posts)
+
+
+@pytest.mark.parametrize("posts", [[], [question(1)], [question(1), answer(2, 1, 1), answer(3, 1, 1)]])
+def test_a_source_without_a_pair_is_refused(tmp_path: Path, posts: Rows) -> None:
+    with pytest.raises(InputError, match=r"Posts\.xml: no comparison is left of it"):
+        made(tmp_path, posts)
+
+
+def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path, crowd(3, 3))
+
+    def meddle(stage: str, done: int, total: int, tokens: int) -> None:
+        if stage == "votes" and done == total:
+            write(tmp_path, crowd(1, 2))
+
+    with pytest.raises(InputError, match="changed while it was read"):
+        build(CommunityConfig(source=file, site=SITE), {}, FakeEngine(), meddle)
+
+
+def test_licences_that_are_no_cc_by_sa_are_said(tmp_path: Path) -> None:
+    posts = [question(1), answer(2, 1, 0, ContentLicense="All rights reserved"), answer(3, 1, 5)]
+    diagnostics = made(tmp_path, posts).diagnostics
+    assert diagnostics["license"] == "other"
+    assert {one["license"]: one["count"] for one in diagnostics["licenses"]} == {
+        "All rights reserved": 1,
+        "unknown": 2,
+    }
+
+
+def test_pins_name_the_source_by_its_content(tmp_path: Path) -> None:
+    file = write(tmp_path, crowd(2, 2))
+    first = pins(CommunityConfig(source=file, site=SITE), FakeEngine())
+    assert first["file"]["name"] == "Posts.xml" and first["site"] == SITE
+    write(tmp_path, crowd(2, 3))
+    assert pins(CommunityConfig(source=file, site=SITE), FakeEngine()) != first
+    with pytest.raises(InputError, match="give --source FILE"):
+        pins(CommunityConfig(), FakeEngine())
+    with pytest.raises(InputError, match=r"community\.site=HOST"):
+        pins(CommunityConfig(source=file), FakeEngine())
+
+
+def run(store: Store, version: str, **settings: Any) -> list[pipeline.Step]:
+    preset = presets.load("tiny")
+    config = CommunityConfig(site=SITE, **settings)
+    chosen = {name: getattr(preset, name) for name in preset.__struct_fields__} | {"community": config}
+    return pipeline.Run(store, version, presets.Preset(**chosen), FakeEngine()).build("community")
+
+
+def test_it_is_an_artifact_like_any_other(tmp_path: Path) -> None:
+    import datasets
+
+    hostile = "<p>![x](https://t.example/i.png) | <b>&lt;script&gt;</b></p>\n" + "`" * 5 + "\n# Not a heading"
+    posts = crowd(40, 4)
+    for post in posts[:40]:
+        post |= {"Body": hostile + f"<p>{post['Id']}</p>", "OwnerDisplayName": "[Eve](javascript:x) | `"}
+    store, file = Store(tmp_path / "build"), write(tmp_path, posts)
+    (step,) = run(store, "1.0.0", source=file)
+    assert step.action == "build" and store.verify("community@1.0.0") == []
+    assert [one.action for one in run(store, "1.0.0", source=file)] == ["reuse"]
+    assert str(tmp_path) not in (store.path("community@1.0.0") / "manifest.json").read_text("utf-8")
+    with pytest.raises(InputError, match=r"pairs_per_question: 4 -> 2.*give another --version"):
+        run(store, "1.0.0", source=file, pairs_per_question=2)
+    card = (store.path("community@1.0.0") / "README.md").read_text("utf-8")
+    head = card.split("---\n")[1]
+    assert "license: cc-by-sa-4.0" in head and "synthetic" not in head
+    assert "# Not a heading" not in [line for line in card.splitlines() if line.startswith("# ")]
+    loaded = datasets.load_dataset(str(store.path("community@1.0.0")))
+    assert {split: len(rows) for split, rows in loaded.items()} == step.manifest.counts["default"]
+
+
+def test_splits_share_no_question(tmp_path: Path) -> None:
+    store = Store(tmp_path / "build")
+    run(store, "1.0.0", source=write(tmp_path, crowd(150, 4)))
+    urls = [set(store.scan("community@1.0.0", split=s).collect()["question_url"]) for s in ("train", "test")]
+    assert all(urls) and not urls[0] & urls[1]
+
+
+def cli(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "almost_data", *arguments]
+    return subprocess.run(command, check=False, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_line_builds_it_and_no_engine_starts(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in", crowd(20, 3))
+    asked = ("build", "community", "--source", "in/Posts.xml", "--set", f"community.site={SITE}")
+    first = cli(*asked, "--version", "1.0.0", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert f"https://{SITE}/a/" in first.stdout and "engine" not in first.stdout
+    again = cli(*asked, "--version", "1.0.0", cwd=tmp_path)
+    assert again.returncode == 0 and "was there" in again.stdout
+    assert cli("verify", "community@1.0.0", cwd=tmp_path).returncode == 0
+    tree = cli("lineage", "community@1.0.0", cwd=tmp_path).stdout
+    assert "Posts.xml" in tree and "sha256" in tree
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("build community", "give --source FILE"),
+        ("build community --source nowhere.xml", "nowhere.xml: no such file"),
+        ("build community --source Posts.xml", "--set community.site=HOST"),
+        ("build community --source Posts.xml --set community.site=https://a.example", "community.site"),
+        ("build community --source Posts.xml --set community.sample=0", "community.sample"),
+        ("build community --source Posts.xml --set community.more=1", "unknown key community.more"),
+        ("build community --source Posts.xml --set community.site=a.example", "Posts.xml:1: broken XML"),
+        ("build community --source Posts.xml --limit 5", "--set community.sample=N"),
+        ("build community --source Posts.xml --retry-failed", "--set community.sample=N"),
+        ("build community --source Posts.xml --from queries@1.0.0", "--from queries@1.0.0"),
+        ("build comparisons --engine fake --source Posts.xml", "--source goes with build community"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: str, said: str) -> None:
+    (tmp_path / "Posts.xml").write_text("<posts>")
+    done = cli(*arguments.split(), cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    assert said in done.stderr and done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("build/community/*"))
+
+
+def test_the_real_dump(shared: Path, tmp_path: Path) -> None:
+    source = str(shared / "stackexchange_beer" / "Posts.xml")
+    config = CommunityConfig(
+        source=source, site="beer.stackexchange.com", pairs_per_question=None, sample=None
+    )
+    built = build(config, {}, FakeEngine(), silent)
+    check_ledger(built.ledger)
+    assert (built.diagnostics["queries"], built.diagnostics["answers"]) == (663, 1572)
+    assert 0.62 < built.diagnostics["share_chosen_longer"] < 0.65
+    assert built.diagnostics["license"] == "cc-by-sa-3.0"
+    prompts = built.tables["default"]["prompt"].list.first().struct.field("content")  # type: ignore[union-attr, call-overload]
+    assert not prompts.str.contains(r"</?(p|li|strong|blockquote)>|&(amp|quot|lt|#\d+);").any()

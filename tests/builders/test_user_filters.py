@@ -1,0 +1,205 @@
+"""A user's filter joins the chain, the ledger, the fingerprint and the card, or is refused in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from almost_data import pipeline, presets
+from almost_data.builders.comparisons import SPEC, ComparisonsConfig
+from almost_data.builders.user_filters import COLUMNS, UserFilter, load
+from almost_data.errors import InputError
+from almost_data.filters import with_reason
+from almost_data.generation.fake import FakeEngine
+from almost_data.store import Store
+from tests.builders.test_comparisons import good, rows_of, run
+
+WORDS = "One sentence about it."
+
+
+def sql(drop: str, unit: str = "response", name: str = "mine") -> UserFilter:
+    return UserFilter(name=name, description=WORDS, unit=unit, drop=drop)  # type: ignore[arg-type]
+
+
+def python(tmp_path: Path, source: str, unit: str = "response", function: str = "drop") -> UserFilter:
+    file = tmp_path / "mine.py"
+    file.write_text(source)
+    return UserFilter(
+        name="mine",
+        description=WORDS,
+        unit=unit,  # type: ignore[arg-type]
+        python=f"{file}:{function}",
+    )
+
+
+def test_an_expression_on_responses_joins_the_chain_after_the_checks() -> None:
+    rows = rows_of([[good(100), "Sorry, " + good(80), good(70)]])
+    built = run(rows, ComparisonsConfig(filters=(sql("STARTS_WITH(response, 'Sorry')"),)))
+    assert built is not None
+    entry = next(e for e in built.ledger if e.filter == "mine")
+    assert (entry.stage, entry.n_in, entry.kept, entry.source) == ("user filters", 3, 2, "user filter")
+    assert entry.params == {"drop": "STARTS_WITH(response, 'Sorry')"}
+    dropped = built.tables["rejected_responses"].rows(named=True)
+    assert [(row["responder"], row["stage"], row["reason"]) for row in dropped] == [
+        ("B", "user filters", "mine")
+    ]
+
+
+@pytest.mark.parametrize("pairing", ["first", "all"])
+def test_a_filter_on_pairs_is_part_of_the_walk(tmp_path: Path, pairing: str) -> None:
+    """A is chosen over the first partner that passes all rules: B fails, C passes, so D is not asked."""
+    rows = rows_of([[good(100), good(90) + " No.", good(80), good(70)]])
+    source = "def drop(chosen, rejected_responder):\n    return 'a' in chosen and rejected_responder == 'B'"
+    for one in (
+        sql("chosen LIKE '%a%' AND rejected_responder = 'B'", "pair"),
+        python(tmp_path, source, "pair"),
+    ):
+        built = run(rows, ComparisonsConfig(pairing=pairing, filters=(one,)))  # type: ignore[arg-type]
+        assert built is not None
+        kept = built.tables["default"].select("chosen_responder", "rejected_responder").rows()
+        assert ("A", "B") not in kept
+        assert ("A", "C") in kept
+        assert (("A", "D") in kept) == (pairing == "all")
+        reasons = built.tables["rejected"].select("chosen_responder", "rejected_responder", "reason").rows()
+        assert ("A", "B", "mine") in reasons
+        entry = next(e for e in built.ledger if e.filter == "mine")
+        assert entry.dropped == {"mine": 1}
+        assert entry.by_pair["A > B"].kept == 0
+
+
+def test_the_usual_expressions_work() -> None:
+    rows = rows_of([[good(100), good(90)]])
+    for drop in (
+        "responder IN ('X', 'Y') OR length BETWEEN 1 AND 9",
+        "REGEXP_LIKE(response, '(?i)as an ai')",
+        "STRPOS(LOWER(response), 'as an ai') > 0",
+        "CASE WHEN rank = 0 THEN LENGTH(TRIM(response)) < 4 ELSE false END",
+        "finish_reason IS NOT NULL AND finish_reason <> 'stop'",
+    ):
+        assert run(rows, ComparisonsConfig(filters=(sql(drop),))) is not None
+
+
+def test_every_column_can_be_read() -> None:
+    rows = rows_of([[good(100), good(90)]])
+    for unit, columns in COLUMNS.items():
+        for column, example in columns.items():
+            never = f"{column} = 'zzz'" if isinstance(example, str) else f"{column} > 100000"
+            assert run(rows, ComparisonsConfig(filters=(sql(never, unit),))) is not None
+
+
+def test_a_null_keeps_the_row() -> None:
+    rows = rows_of([[good(100), good(90)]])
+    for row in rows:
+        row["finish_reason"] = None
+    assert run(rows, ComparisonsConfig(filters=(sql("finish_reason = 'length'"),))) is not None
+
+
+@pytest.mark.parametrize(
+    ("drop", "why"),
+    [
+        ("secret = 'x'", "no column 'secret'"),
+        ("chosen = 'x'", "no column 'chosen'"),
+        ("1 = 1", "reads no column"),
+        ("LENGTH(response)", "not true or false"),
+        ("length > AVG(length)", "more than one row"),
+        ("SUM(length) OVER (PARTITION BY prompt) > 3", "more than one row"),
+        ("length > 3 AND ROW_NUMBER() OVER () IN (1, 2)", "more than one row"),
+        ("CASE WHEN length > 3 THEN MAX(length) > 4 ELSE false END", "more than one row"),
+        ("response LIKE", "no Polars SQL"),
+        ("response = 'x'; DROP TABLE y", "no Polars SQL"),
+        ("(SELECT 1)", "no column|reads no column|no Polars SQL"),
+        ("REGEXP_LIKE(response, '[')", "no Polars SQL"),
+        ("response > 3", "no Polars SQL"),
+        ("READ_CSV('/etc/passwd')", "no Polars SQL"),
+    ],
+)
+def test_bad_expressions_are_refused(drop: str, why: str) -> None:
+    with pytest.raises(InputError, match=rf"comparisons\.filters, mine: .*({why})") as error:
+        SPEC.pins(ComparisonsConfig(filters=(sql(drop),)), FakeEngine())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "function", "why"),
+    [
+        ("def other(response): return True", "drop", "has no function 'drop'"),
+        ("drop = 3", "drop", "has no function 'drop'"),
+        ("def drop(): return True", "drop", "has no parameter"),
+        ("def drop(text): return True", "drop", "no column 'text'"),
+        ("def drop(response: return", "drop", "cannot be run: SyntaxError"),
+        ("import nothing_of_that_name", "drop", "cannot be run: ModuleNotFoundError"),
+        ("def drop(response): return True", "no-name", "write FILE.py:FUNCTION"),
+    ],
+)
+def test_bad_functions_are_refused(tmp_path: Path, source: str, function: str, why: str) -> None:
+    with pytest.raises(InputError, match=f"mine: .*{why}"):
+        load(python(tmp_path, source, function=function))
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("def drop(response): return None", "returned NoneType, not True or False"),
+        ("def drop(response): return len(response)", "returned int"),
+        ("def drop(response): raise KeyError('ouch')", "raised KeyError: 'ouch'"),
+    ],
+)
+def test_what_goes_wrong_in_a_function_is_one_line(tmp_path: Path, source: str, why: str) -> None:
+    with pytest.raises(InputError, match=why) as error:
+        run(rows_of([[good(100), good(90)]]), ComparisonsConfig(filters=(python(tmp_path, source),)))
+    assert "\n" not in str(error.value)
+
+
+def test_either_an_expression_or_a_function(tmp_path: Path) -> None:
+    for given in (
+        UserFilter(name="mine", description=WORDS),
+        UserFilter(name="mine", description=WORDS, drop="length > 3", python="a.py:b"),
+        UserFilter(name="mine", description=WORDS, python=str(tmp_path / "gone.py") + ":drop"),
+    ):
+        with pytest.raises(InputError, match="mine"):
+            load(given)
+
+
+@pytest.mark.parametrize("name", ["too_short", "already_chosen", "chosen_too_short", "asis_disagrees"])
+def test_names_are_those_of_no_other_filter(name: str) -> None:
+    for some in ((sql("length > 3", name=name),), (sql("length > 3"), sql("length > 4"))):
+        with pytest.raises(InputError, match="there is another filter named"):
+            SPEC.pins(ComparisonsConfig(filters=some), FakeEngine())
+
+
+def test_a_function_sees_every_row_and_nothing_else(tmp_path: Path) -> None:
+    import polars as pl
+
+    rule = load(python(tmp_path, "def drop(response, length):\n    return len(response) != length"))
+    rows = pl.DataFrame({"response": ["a", "", "äö"], "length": [1, 0, 3]})
+    assert with_reason(rows, [rule])["reason"].to_list() == [None, None, "mine"]
+
+
+def test_it_is_in_fingerprint_and_card_and_no_path_is(
+    fake_store: Store, fake_preset: presets.Preset, tmp_path: Path
+) -> None:
+    import msgspec
+
+    def plan(filters: tuple[UserFilter, ...]) -> tuple[pipeline.Run, pipeline.Step]:
+        config = msgspec.structs.replace(fake_preset.comparisons, filters=filters)
+        preset = msgspec.structs.replace(fake_preset, comparisons=config)
+        sources = {"responses": "responses@0.1.0"}
+        store = Store(tmp_path / "build")
+        run = pipeline.Run(store, "0.1.0", preset, FakeEngine(), sources)
+        return run, run.plan("comparisons")[-1]
+
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "responses").symlink_to(fake_store.root / "responses")
+    source = "def drop(response):\n    return 'dry' in response\n"
+    prints = {plan(())[1].manifest.fingerprint}
+    for text in (source, source + "# changed\n"):
+        prints.add(plan((python(tmp_path, text),))[1].manifest.fingerprint)
+    for expression in ("length > 2000", "length > 2001"):
+        prints.add(plan((sql(expression),))[1].manifest.fingerprint)
+    assert len(prints) == 5
+    run_, _ = plan((python(tmp_path, source),))
+    made = run_.build("comparisons")[-1].manifest
+    card = (run_.store.path(made.ref) / "README.md").read_text()
+    assert "mine.py:drop" in card
+    assert WORDS in card
+    assert str(tmp_path) not in card + (run_.store.path(made.ref) / "manifest.json").read_text()
+    assert run_.store.verify(made.ref) == []

@@ -1,0 +1,187 @@
+"""What was scored once is never scored again, whoever asks and whatever ends the work."""
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from almost_data.generation import Model, Request, Sampling
+from almost_data.generation.fake import FakeEngine
+from almost_data.generation.journal import SECONDS, Journaled
+from almost_data.generation.journal_file import count, prune, status
+from almost_data.scoring import Dialogue, Score, load
+from almost_data.scoring import journaled as module
+from almost_data.scoring.journaled import JournaledScorer, key
+
+DIALOGUES = [Dialogue(str(n), (f"Why {n}?", f"Because of {n}.")) for n in range(300)]
+
+
+class Counted:
+    """The fake scorer, counting what it was asked, and dying or waiting where told."""
+
+    def __init__(self, stop_at: int | None = None, wait: float = 0.0) -> None:
+        self.inside = load("fake/rm")
+        self.model, self.max_tokens = self.inside.model, self.inside.max_tokens
+        self.seen: list[tuple[str, ...]] = []
+        self.stop_at, self.wait = stop_at, wait
+
+    def settings(self) -> dict[str, Any]:
+        return {"device": "none"}
+
+    def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
+        for number, one in enumerate(list(dialogues)):
+            if number == self.stop_at:
+                raise RuntimeError("scorer died")
+            self.seen.append(one.turns)
+            yield from self.inside.score([one])
+            time.sleep(self.wait)
+
+
+def by_id(scores: Iterable[Score]) -> dict[str, Score]:
+    return {score.id: score for score in scores}
+
+
+def test_what_is_known_is_not_asked_again_and_comes_back_the_same(tmp_path: Path) -> None:
+    first = by_id(JournaledScorer(Counted(), tmp_path / "j").score(DIALOGUES))
+    again = JournaledScorer(silent := Counted(), tmp_path / "j")
+    assert by_id(again.score(reversed(DIALOGUES))) == first == by_id(load("fake/rm").score(DIALOGUES))
+    assert (silent.seen, again.found, again.asked) == ([], 300, 0)
+    assert (again.model, again.settings()) == (Model("fake/rm", "1"), {"device": "none"})
+    assert count(tmp_path / "j", "score") == 300
+
+
+def test_a_text_is_scored_once_whatever_its_ids(tmp_path: Path) -> None:
+    twice = [*DIALOGUES[:20], *(replace(one, id=f"again {one.id}") for one in DIALOGUES[:20])]
+    scorer = JournaledScorer(inside := Counted(), tmp_path / "j")
+    scores = by_id(scorer.score(twice))
+    assert len(scores) == 40
+    assert all(scores[one.id].value == scores[f"again {one.id}"].value for one in DIALOGUES[:20])
+    assert (len(inside.seen), scorer.found, scorer.asked) == (20, 20, 20)
+
+
+def test_more_than_a_window_is_read_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WINDOW", 32)
+    read = []
+    dialogues = (read.append(one.id) or one for one in DIALOGUES)  # type: ignore[func-returns-value]
+    scores = JournaledScorer(Counted(), tmp_path / "j").score(dialogues)
+    first = next(scores)
+    assert len(read) == 32
+    assert by_id([first, *scores]) == by_id(load("fake/rm").score(DIALOGUES))
+    few = JournaledScorer(inside := Counted(), tmp_path / "j")
+    some = [*DIALOGUES[:250], *(replace(one, turns=("New?", one.id)) for one in DIALOGUES[250:])]
+    assert len(by_id(few.score(some))) == 300
+    assert (len(inside.seen), few.found) == (50, 250)
+
+
+def test_a_scorer_that_dies_costs_only_what_it_had_not_scored(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="scorer died"):
+        list(JournaledScorer(Counted(stop_at=90), tmp_path / "j").score(DIALOGUES))
+    rest = Counted()
+    assert len(list(JournaledScorer(rest, tmp_path / "j").score(DIALOGUES))) == 300
+    assert len(rest.seen) == 210
+
+
+def test_a_scorer_that_leaves_one_out_is_told(tmp_path: Path) -> None:
+    class Lazy(Counted):
+        def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
+            yield from list(super().score(dialogues))[1:]
+
+    with pytest.raises(RuntimeError, match="fake/rm left 1 dialogues without a score"):
+        list(JournaledScorer(Lazy(), tmp_path / "j").score(DIALOGUES))
+
+
+def test_the_key_is_all_that_decides_a_score_and_nothing_else() -> None:
+    one, scorer = DIALOGUES[0], load("fake/rm")
+    keys = [
+        key(one, scorer),
+        key(replace(one, turns=("Why 0?Because", " of 0.")), scorer),
+        key(replace(one, turns=(*one.turns, *one.turns)), scorer),
+        key(one, load("fake/other")),
+        key(one, load("fake/rm", max_tokens=512)),
+    ]
+    pinned = load("fake/rm")
+    pinned.model = Model("fake/rm", "2")
+    assert len({*keys, key(one, pinned)}) == 6
+    assert key(replace(one, id="x"), load("fake/rm", options={"batch_tokens": 7})) == keys[0]
+
+
+def test_status_counts_scores_and_prune_keeps_those_of_what_is_published(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    first = JournaledScorer(Counted(), path, "comparisons@0.1.0")
+    list(first.score(DIALOGUES[:50]))
+    first.published()
+    with pytest.raises(RuntimeError):
+        list(JournaledScorer(Counted(stop_at=10), path, "comparisons@0.2.0").score(DIALOGUES[40:80]))
+    one, two = status(path)
+    assert (one.published, one.requests, one.answered, one.pending, one.asked) == (True, 50, 50, 0, 50)
+    assert (two.published, two.requests, two.answered, two.pending) == (False, 40, 20, 20)
+    assert (two.found, two.asked) == (10, 10)
+    held = ["comparisons@0.1.0", "comparisons@0.2.0"]
+    assert prune(path, ["comparisons@0.1.0"], unfinished=False, held=held) == 0
+    assert prune(path, ["comparisons@0.1.0"], unfinished=True, held=held) == 10
+    assert count(path, "score") == 50
+    assert prune(path, [], unfinished=False, held=held) == 50
+    assert status(path) == []
+
+
+def test_a_build_with_replies_and_scores_is_one_run_of_both(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    sampling = Sampling(40)
+    requests = [Request(str(n), Model("fake/m", "1"), "head ", f"{n}", sampling, seed=n) for n in range(20)]
+    for _ in range(2):
+        engine = Journaled(FakeEngine(), path, "demonstrations@0.1.0")
+        scorer = JournaledScorer(Counted(), path, run=engine.run)
+        list(engine.generate(requests))
+        list(scorer.score(DIALOGUES[:30]))
+    [one] = status(path)
+    assert (one.requests, one.answered, one.found, one.asked) == (50, 50, 50, 50)
+    engine.published()
+    assert prune(path, ["demonstrations@0.1.0"], unfinished=True, held=["demonstrations@0.1.0"]) == 0
+
+
+def test_a_lone_score_is_on_disk_within_a_second_or_so(tmp_path: Path) -> None:
+    scores = JournaledScorer(Counted(), tmp_path / "j").score(DIALOGUES[:2])
+    next(scores)
+    time.sleep(2 * SECONDS)
+    with closing(sqlite3.connect(tmp_path / "j")) as reader:
+        assert reader.execute("SELECT count(*) FROM score").fetchone() == (1,)
+    assert len(list(scores)) == 1
+
+
+def test_kill_9_while_scores_come_loses_a_second_at_most(tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pathlib import Path
+from almost_data.scoring.journaled import JournaledScorer
+from tests.scoring.test_journaled import DIALOGUES, Counted
+class Loud(Counted):
+    def score(self, dialogues):
+        for score in super().score(dialogues):
+            print(self.seen[-1][0].strip("Why ?"), flush=True)
+            yield score
+print(len(list(JournaledScorer(Loud(wait=0.02), Path({str(tmp_path / "j")!r})).score(DIALOGUES))), "scores")
+"""
+    rng = random.Random(1)
+    asked: list[str] = []
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        time.sleep(rng.uniform(1.0, 3.0))
+        os.kill(process.pid, signal.SIGKILL)
+        asked += filter(str.isdigit, process.communicate()[0].splitlines())
+    last = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *rest, total = last.stdout.splitlines()
+    assert total == "300 scores"
+    assert set(asked + rest) == {one.id for one in DIALOGUES}
+    # 50 scores a second: each kill costs what came since the last commit.
+    assert len(asked + rest) <= 300 + 3 * 75

@@ -1,0 +1,363 @@
+"""What the diagnostics say of sets whose truth is known, of hostile ones, and of benchmarks' files."""
+
+import hashlib
+import json
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+
+from almost_data import card, diagnostics, digest, plots
+from almost_data.diagnostics import RULES, contamination, diagnose, read_benchmark, sampled_queries
+from almost_data.errors import InputError
+from almost_data.manifest import canonical_json
+from almost_data.overlap import near_twins
+from almost_data.store import Store
+
+WORDS = "time way year work government day man world life part house course case system place end".split()
+HOSTILE = [
+    "",
+    " ",
+    "\x00\x1b[31m",
+    "\U0001f600" * 9,
+    '"“`|<b>',
+    "x" * 100_000,
+    "a b " * 25_000,
+    "ß\u202e\n\n",
+]
+
+
+def sentence(rng: random.Random, words: int) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(words)).capitalize() + "."
+
+
+def made(chosen: list[str], rejected: list[str], per_query: int = 2) -> pl.DataFrame:
+    rows = range(len(chosen))
+    ids = [hashlib.sha256(str(row // per_query).encode()).hexdigest()[:16] for row in rows]
+    return pl.DataFrame(
+        {
+            "comparison_id": [f"{query}-{row}" for row, query in zip(rows, ids, strict=True)],
+            "query_id": ids,
+            "prompt": [f"Question {query}?" for query in ids],
+            "chosen": chosen,
+            "rejected": rejected,
+            "chosen_responder": [("best", "middle")[row % 2] for row in rows],
+            "rejected_responder": ["worst" for _ in rows],
+        },
+        schema_overrides=dict.fromkeys(
+            ("comparison_id", "query_id", "prompt", "chosen", "rejected"), pl.String
+        ),
+    )
+
+
+def drawn(rows: int, seed: int = 0) -> pl.DataFrame:
+    """Both sides from the same distribution."""
+    rng = random.Random(seed)
+    texts = [sentence(rng, rng.randint(3, 40)) for _ in range(2 * rows)]
+    return made(texts[:rows], texts[rows:])
+
+
+def swapped(pairs: pl.DataFrame) -> pl.DataFrame:
+    return pairs.rename({"chosen": "rejected", "rejected": "chosen"}).select(pairs.columns)
+
+
+def level(found: dict[str, Any], rule: str) -> str:
+    return next(str(one["level"]) for one in found["findings"] if one["measure"] == RULES[rule].measure)
+
+
+def test_where_chosen_is_always_longer_length_tells_all() -> None:
+    pairs = drawn(300)
+    longer = pairs.with_columns(chosen=pl.col("rejected") + " And there is more to say of it.")
+    found = diagnose(longer)
+    assert found["always_longer"] == found["share_chosen_longer"] == 1.0 and found["share_equal_length"] == 0
+    assert found["probe"]["accuracy"] > 0.98 and found["probe"]["high"] == pytest.approx(1, abs=0.01)
+    assert found["length_gap"]["q05"] == found["length_gap"]["q95"] == 32
+    assert level(found, "always_longer") == level(found, "probe") == "worry"
+    assert level(found, "probe_over_length") == "fine"
+    for one in found["responder_pairs"]:
+        assert one["rows"] == 150 and one["always_longer"] == 1.0 and one["probe"] > 0.97
+
+
+def test_labels_by_chance_tell_nothing() -> None:
+    found = diagnose(drawn(1500))
+    assert found["probe"]["low"] <= 0.5 <= found["probe"]["high"]
+    assert 0.04 < found["probe"]["high"] - found["probe"]["low"] < 0.06
+    assert abs(found["always_longer"] - 0.5) < 0.03
+    assert level(found, "probe") == level(found, "always_longer") == "fine"
+
+
+def test_a_planted_first_word_is_the_strongest_feature() -> None:
+    pairs = drawn(400).with_columns(chosen=pl.lit("Sure, ") + pl.col("chosen").str.to_lowercase())
+    pairs = pairs.with_columns(rejected=pl.lit("Then, ") + pl.col("rejected").str.to_lowercase())
+    found = diagnose(pairs)
+    first, second = found["probe"]["features"][:2]
+    assert {first["feature"], second["feature"]} == {'starts with "Sure"', 'starts with "Then"'}
+    assert first["differs"] == first["alone"] == 1.0 and first["weight"] * second["weight"] < 0
+    assert found["probe"]["accuracy"] == 1.0 and level(found, "probe_over_length") == "watch"
+
+
+def test_a_mirror_has_the_mirrored_numbers() -> None:
+    pairs = drawn(400).with_columns(pl.when(pl.int_range(400) % 3 > 0).then("chosen").otherwise("rejected"))
+    pairs = pairs.with_columns(chosen=pl.col("chosen") + " Yes!")
+    one, other = diagnose(pairs), diagnose(swapped(pairs))
+    assert other["always_longer"] == pytest.approx(1 - one["always_longer"])
+    assert other["length_gap"]["q05"] == pytest.approx(-one["length_gap"]["q95"])
+    assert other["probe"]["accuracy"] == pytest.approx(one["probe"]["accuracy"])
+    mirrored = {f["feature"]: -f["weight"] for f in other["probe"]["features"]}
+    assert mirrored == pytest.approx({f["feature"]: f["weight"] for f in one["probe"]["features"]}, abs=2e-3)
+
+
+def test_the_order_of_rows_does_not_matter_and_the_result_is_json() -> None:
+    pairs = drawn(300)
+    found = diagnose(pairs)
+    assert found == diagnose(pairs.sample(fraction=1, shuffle=True, seed=3))
+    assert json.loads(canonical_json(found)) == found
+    json.dumps(found, allow_nan=False)
+    assert found["rows"] == 300 and found["queries"] == 150
+    assert diagnose(pairs, seed=1)["prompts"] == found["prompts"]
+    assert diagnose(pairs.drop("chosen_responder", "rejected_responder"))["responder_pairs"] == []
+
+
+def test_too_little_to_fit_is_said() -> None:
+    for pairs in (drawn(1), drawn(49), drawn(60).with_columns(query_id=pl.lit("0" * 16)), drawn(0)):
+        found = diagnose(pairs)
+        assert (
+            found["probe"]["accuracy"] is None and "50 comparisons on 10 queries" in found["probe"]["reason"]
+        )
+        assert len(found["findings"]) == (8 if len(pairs) else 0)
+    same = diagnose(made(["Same text."] * 80, ["Same text."] * 80))
+    assert "no two responses" in same["probe"]["reason"]
+    assert same["identical_sides"] == 80 and same["always_longer"] == 0.5 and same["share_equal_length"] == 1
+    assert level(same, "identical") == level(same, "boilerplate") == "worry"
+    assert same["responses"]["most_frequent"] == [{"text": "Same text.", "queries": 40, "chosen": 0.5}]
+
+
+def test_hostile_texts() -> None:
+    rng = random.Random(0)
+    texts = [rng.choice(HOSTILE) + rng.choice(HOSTILE[:5]) for _ in range(240)]
+    found = diagnose(made(texts[:120], texts[120:]).with_columns(prompt=pl.col("chosen")))
+    json.dumps(found, allow_nan=False)
+    stripped = [text.strip() for text in texts]
+    assert found["empty_sides"] == sum(
+        "" in pair for pair in zip(stripped[:120], stripped[120:], strict=True)
+    )
+    assert found["identical_sides"] == sum(a == b for a, b in zip(texts[:120], texts[120:], strict=True))
+    for one in found["probe"]["features"]:
+        assert re.fullmatch(r'[\w -]+|starts with "\w{1,20}"', one["feature"])
+
+
+def test_histogram_counts_every_comparison_and_parts_at_zero() -> None:
+    for pairs in (drawn(1), drawn(999), made(["a"] * 9, ["b"] * 9), made(["a" * 5000, "b"], ["c", "d"])):
+        gap = pairs["chosen"].str.len_chars().cast(pl.Int64) - pairs["rejected"].str.len_chars()
+        shown = diagnose(pairs)["length_gap"]["histogram"]
+        edges = [shown["start"] + i * shown["width"] for i in range(len(shown["counts"]) + 1)]
+        assert 0 in edges and len(edges) <= diagnostics.BINS + 3
+        assert shown["below"] + shown["above"] + sum(shown["counts"]) == len(pairs)
+        assert shown["below"] + sum(shown["counts"][: edges.index(0)]) == (gap < 0).sum()
+
+
+def test_pairs_per_query() -> None:
+    pairs = pl.concat([drawn(10), drawn(13).with_columns(query_id=pl.lit("f" * 16))])
+    assert diagnose(pairs)["pairs_per_query"] == {"mean": 23 / 6, "queries": {"2": 5, "10+": 1}}
+
+
+def test_a_sample_is_of_whole_queries_and_apart_from_the_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [hashlib.sha256(str(number).encode()).hexdigest()[:16] for number in range(4000)]
+    counts = pl.DataFrame({"query_id": ids, "pairs": [1 + number % 7 for number in range(4000)]})
+    some = sampled_queries(counts, 8000)
+    assert set(some) == set(sampled_queries(counts.sample(fraction=1, shuffle=True, seed=1), 8000))
+    assert set(some) != set(sampled_queries(counts, 8000, seed=1))
+    taken = counts.filter(pl.col("query_id").is_in(some.to_list()))
+    assert 7990 <= taken["pairs"].sum() <= 8000
+    share = len(digest.splits(taken)["test"]) / len(taken)
+    assert abs(share - len(digest.splits(counts)["test"]) / len(counts)) < 0.012
+    assert len(sampled_queries(counts, 10**6)) == 4000 and len(sampled_queries(counts, 0)) == 1
+    monkeypatch.setattr(diagnostics, "SAMPLE", 100)
+    pairs = drawn(300)
+    found = diagnose(pairs)
+    assert (found["rows"], found["queries"]) == (100, 50)
+    assert found == diagnose(pairs.reverse())
+
+
+def shingles(text: str) -> set[tuple[str, ...]]:
+    words = re.findall(r"[^\W_]+", text.lower())
+    n = 3 if len(words) >= 5 else 1
+    return {(str(n), *words[i : i + n]) for i in range(len(words) - n + 1)}
+
+
+def test_near_twins_are_those_of_brute_force() -> None:
+    rng = random.Random(5)
+    texts = [sentence(rng, rng.randint(1, 40)) for _ in range(120)]
+    for text in list(texts):
+        words = text.split()
+        words[rng.randrange(len(words))] = "changed"
+        texts += [" ".join(words), text.upper() if rng.random() < 0.3 else text + " " + sentence(rng, 2)]
+    texts += ["", "!?", "\U0001f600", "one two", "two one", "Two  one!"]
+    texts = sorted(set(texts))
+    parts = [shingles(text) for text in texts]
+    folded = [" ".join(text.lower().split()) for text in texts]
+    group = list(range(len(texts)))
+    for i, one in enumerate(parts):
+        for j in range(i):
+            near = one and len(one & parts[j]) / max(1, len(one | parts[j])) >= 0.8
+            if near or folded[i] == folded[j]:
+                group = [group[i] if number == group[j] else number for number in group]
+    sizes = [group.count(number) for number in group]
+    found = near_twins(pl.Series(texts).sample(fraction=1, shuffle=True, seed=2))
+    assert found["texts"] == len(texts) and found["same_when_folded"] == sum(
+        folded.count(text) > 1 for text in folded
+    )
+    assert found["with_a_near_twin"] == sum(size > 1 for size in sizes) > 50
+    assert found["largest_cluster"] == max(sizes)
+
+
+def test_many_near_identical_texts_are_no_explosion() -> None:
+    base = sentence(random.Random(0), 40)
+    found = near_twins(pl.Series([f"{base} {number}" for number in range(50_000)]))
+    assert found["with_a_near_twin"] == found["largest_cluster"] == 50_000
+    again = near_twins(pl.Series([f"{base}{' ' * number}" for number in range(500)]))
+    assert again["same_when_folded"] == again["largest_cluster"] == 500
+    assert near_twins(pl.Series([], dtype=pl.String))["texts"] == 0
+
+
+def runs(text: str) -> set[tuple[str, ...]]:
+    words = re.findall(r"[^\W_]+", text.lower())
+    if 4 <= len(words) < 8:
+        return {tuple(words)}
+    return {tuple(words[i : i + 8]) for i in range(len(words) - 7)}
+
+
+def test_contamination_is_that_of_a_plain_reading() -> None:
+    rng = random.Random(2)
+    prompts = [sentence(rng, rng.randint(1, 20)) for _ in range(300)] + ["", "?!", "Why is the sky blue"]
+    cut = [" ".join(text.split()[: rng.randint(3, 20)]).upper() + "?" for text in prompts[:60]]
+    benchmarks = {
+        "some": [*cut, "why is the SKY blue?", "why is the sky", "", *(sentence(rng, 9) for _ in range(40))],
+        "none": ["Nothing of this is here at all, not one run of it."],
+        "empty": [],
+    }
+    frame = pl.DataFrame({"query_id": [f"{i:016x}" for i in range(len(prompts))], "prompt": prompts})
+    found = {one["benchmark"]: one for one in contamination(frame, benchmarks)}
+    assert list(found) == sorted(benchmarks)
+    for name, theirs in benchmarks.items():
+        ours = [runs(text) for text in prompts]
+        every = [runs(text) for text in theirs]
+        all_of_ours, all_of_theirs = set().union(*ours), set().union(*every)
+        hit = [frame["query_id"][i] for i, one in enumerate(ours) if one & all_of_theirs]
+        assert found[name]["prompts"] == len(theirs) and found[name]["queries"] == len(prompts)
+        assert found[name]["compared"] == sum(bool(one) for one in every)
+        assert found[name]["overlapping_prompts"] == sum(bool(one & all_of_ours) for one in every)
+        assert found[name]["overlapping_queries"] == len(hit)
+        assert found[name]["query_ids"] == sorted(hit)[:5]
+        assert found[name]["level"] == ("worry" if hit else "fine")
+    assert found["some"]["overlapping_queries"] > 30
+    assert "sky" not in json.dumps(list(found.values())).lower(), "no text of a benchmark leaves it"
+    assert contamination(frame, {}) == []
+    assert contamination(frame.clear(), benchmarks)[0]["overlapping_queries"] == 0
+
+
+def benchmark_files(folder: Path) -> Iterator[Path]:
+    """Files of each format that hold the prompts `A “b”, c` and `second`."""
+    turns = [{"role": "system", "content": "be"}, {"role": "user", "content": "second"}]
+    rows: list[dict[str, Any]] = [{"text": "no", "question": "A “b”, c"}, {"prompt": "", "query": "second "}]
+    (file := folder / "a.txt").write_text("A “b”, c\n\n second\r\n", "utf-8-sig")
+    yield file
+    (file := folder / "a.jsonl").write_text("\n\n".join(map(json.dumps, rows)), "utf-8")
+    yield file
+    (file := folder / "b.jsonl").write_text(
+        '{"prompt": "A “b”, c"}\n' + json.dumps({"messages": turns}), "utf-8"
+    )
+    yield file
+    (file := folder / "a.json").write_text(json.dumps(["A “b”, c", {"prompt": turns}]), "utf-8")
+    yield file
+    (file := folder / "a.csv").write_text('id,question\r\n1,"A “b”, c"\r\n2,second\r\n', "utf-8-sig")
+    yield file
+    pl.DataFrame({"n": [1, 2], "input": ["A “b”, c", "second"]}).write_parquet(file := folder / "a.parquet")
+    yield file
+    two = [[{"role": "user", "content": "A “b”, c"}], [{"role": "user", "content": "second"}]]
+    pl.DataFrame({"prompt": two}).write_parquet(file := folder / "b.parquet")
+    yield file
+
+
+def test_a_benchmark_is_read_from_every_format(tmp_path: Path) -> None:
+    for file in benchmark_files(tmp_path):
+        prompts, sha256 = read_benchmark(str(file))
+        assert prompts == ["A “b”, c", "second"], file
+        assert sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("none.txt", None, "cannot be read: No such file"),
+        ("a.xlsx", b"x", "cannot tell its format: name it one of .txt, .jsonl, .json, .csv, .parquet"),
+        ("a.txt", b"\n \n", "no prompt in it"),
+        ("a.txt", b"fine\n\xff\n", ":2: not UTF-8 text"),
+        ("a.jsonl", b'{"prompt": "a"}\n[1]', ":2: not a JSON object"),
+        ("a.jsonl", b'{"prompt": "a"}\n{"prompt"', ":2: broken JSON"),
+        ("a.jsonl", b'{"answer": "a"}', ":1: no column for the prompt: name it one of prompt, question"),
+        ("a.jsonl", b'{"prompt": 3}', ":1: prompt must be text or a list"),
+        ("a.jsonl", b'{"prompt": ["a"]}', ":1: prompt must be text or a list"),
+        ("a.jsonl", b'{"prompt": ' + b"[" * 100_000, ":1: broken JSON"),
+        ("a.json", b"{}", "not a list of texts or of objects"),
+        ("a.json", b"[\xff", "broken JSON"),
+        ("a.csv", b"prompt\n\xff", ":2: not UTF-8 text"),
+        ("a.csv", b'prompt\n"a', ":2: broken CSV"),
+        ("a.csv", b"answer\nb\n", ":2: no column for the prompt"),
+        ("a.csv", b"prompt\n" + b"x" * 200_000, ":2: broken CSV"),
+        ("a.parquet", b"PAR1", "cannot be read as Parquet"),
+    ],
+)
+def test_a_broken_benchmark_is_refused(tmp_path: Path, name: str, data: bytes | None, message: str) -> None:
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError) as error:
+        read_benchmark(str(tmp_path / name))
+    assert message in str(error.value) and str(tmp_path / name) in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_the_card_says_what_was_found(fake_store: Store) -> None:
+    manifest = fake_store.manifest("comparisons@0.1.0")
+    tables = {c: fake_store.scan(manifest.ref, c).collect() for c in fake_store.configs(manifest.ref)}
+    pairs = drawn(200).with_columns(chosen=pl.lit("Sure <b> | ") + pl.col("rejected"))
+    repeated = pairs.with_columns(rejected=pl.lit("A </td> | stock *answer*"))
+    prompts = pairs.select("query_id", "prompt").with_columns(
+        prompt=pl.lit("The same run of words as in there")
+    )
+    base = {key: value for key, value in manifest.diagnostics.items() if key not in ("text", "contamination")}
+
+    def section(**found: Any) -> str:
+        shown = msgspec.structs.replace(manifest, diagnostics=base | found)
+        figures = list(plots.render(shown, tables))
+        text = card.render(shown, tables, figures, fake_store.ancestors(manifest))
+        return text.split("## What to watch")[1].split("\n## ")[0]
+
+    assert "shortcut" not in section() and "benchmark" not in section()
+    text = diagnose(repeated)
+    shown = section(text=text)
+    for one in text["findings"]:
+        assert f"| {one['value']} |" in shown
+    assert "`comparisons.benchmarks`" in shown and "](plots/length_gap.png)" in shown
+    assert "200 of" not in shown or "seeded sample" in shown
+    assert '`starts with "Sure"`' in shown and "</td>" not in re.sub(r"`[^`]*`", "", shown)
+    named = contamination(prompts, {"<i>.jsonl": ["the same run of words as in there, secret"]})
+    shown = section(text=text, contamination=named)
+    assert "`<i>.jsonl`" in shown and named[0]["query_ids"][0] in shown
+    assert "**worry**" in shown and "secret" not in shown and "none was named" not in shown
+
+
+def test_every_number_has_a_sentence() -> None:
+    for rule in RULES.values():
+        bounds = [least for least, _, _ in rule.steps]
+        assert bounds == sorted(bounds, reverse=True) and {level for _, level, _ in rule.steps} <= {
+            "fine",
+            "watch",
+            "worry",
+        }
+        assert all(words.endswith(".") and len(words) < 130 for _, _, words in rule.steps)
