@@ -131,6 +131,7 @@ RULES = {
                 "watch",
                 "Comparisons of a query share responses and are not independent: sample by query.",
             ),
+            (1.5, "fine", "Several comparisons share a query and responses: split by query, as here."),
             (0.0, "fine", "Most comparisons are of a query of their own."),
         ),
     ),

@@ -89,7 +89,8 @@ def _explained(store: Store, ref: str, rows: pl.DataFrame) -> pl.DataFrame:
             response = _dropped(store, ref, "rejected_responses", ["reply_id"])
             why.append(response.rename({"reply_id": f"{side}_reply_id"}))
     elif "rejected" in configs:
-        keys = list(schema.table(name, "default").key)
+        # What a dropped question says may never have been read: its pairs are found by their ids alone.
+        keys = ["comparison_id"] if name == "community" else list(schema.table(name, "default").key)
         why = [_dropped(store, ref, "rejected", keys)]
     else:
         why = []

@@ -5,6 +5,7 @@
 
 import hashlib
 import re
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -163,6 +164,17 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InputError(f"{where}: not a manifest of almost_data: {error}") from None
     return manifest
+
+
+def place_name(text: str) -> str:
+    """A path cut to its last part, and any other name as it is: a machine's folders are no recipe.
+
+    It goes by looks, so that no fingerprint depends on what happens to lie on this machine.
+
+    >>> place_name("/home/me/models/rm"), place_name("ORG/rm")
+    ('rm', 'ORG/rm')
+    """
+    return Path(text).name if text.startswith(("/", "./", "../", "~")) else text
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

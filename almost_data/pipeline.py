@@ -30,7 +30,7 @@ from .digest import Blocks
 from .errors import InputError
 from .generation import Generator, engines
 from .generation.journal import MAX_FAILURES, Journaled
-from .manifest import Builder, Manifest, Parent, canonical_json, changes, fingerprint, recipe
+from .manifest import Builder, Manifest, Parent, canonical_json, changes, fingerprint, place_name, recipe
 from .scoring import Scorer
 from .scoring import load as load_scorer
 from .scoring.journaled import JournaledScorer
@@ -323,25 +323,16 @@ def _unique(items: list[Any]) -> list[Any]:
 
 
 def portable(value: Any) -> Any:
-    """The same settings with the paths of models, prompts and seed files cut to their last part."""
+    """The same settings with the paths of models, prompts and files cut to their last part."""
     if isinstance(value, dict):
-        paths = {
-            k: Path(v).name
-            for k, v in value.items()
-            if k in PATH_FIELDS and isinstance(v, str) and _is_path(v)
-        }
+        names = {k: place_name(v) for k, v in value.items() if k in PATH_FIELDS and isinstance(v, str)}
         lists = {k: [Path(one).name for one in v] for k, v in value.items() if k in PATH_LISTS}
-        return {k: portable(v) for k, v in value.items()} | paths | lists
+        return {k: portable(v) for k, v in value.items()} | names | lists
     return [portable(v) for v in value] if isinstance(value, list) else value
 
 
 PATH_FIELDS = ("asis_rm", "id", "model", "prompt", "python", "seeds", "source")
 PATH_LISTS = ("benchmarks",)
-
-
-def _is_path(text: str) -> bool:
-    """By its looks, so that no fingerprint depends on what happens to lie on this machine."""
-    return text.startswith(("/", "./", "../", "~"))
 
 
 HIDDEN = ("--root", "--base-url", "--ray-address")

@@ -61,7 +61,7 @@ AS_IS = Filter(
     "asis_disagrees",
     "pair",
     "The As-is RM, a reward model trained on votes of a question site, must score chosen above rejected.",
-    "paper 2.2",
+    "paper 2.1, as-is filter",
 )
 
 

@@ -178,7 +178,7 @@ TABLES: dict[str, dict[str, Table]] = {
     "community": {
         "default": Table(
             "one comparison a row, as TRL's RewardTrainer and DPOTrainer read it",
-            ("comparison_id",),
+            ("query_id", "comparison_id"),
             (
                 Column(
                     "prompt",
@@ -231,12 +231,12 @@ TABLES: dict[str, dict[str, Table]] = {
         ),
         "rejected": Table(
             "one dropped pair a row, by ids",
-            ("comparison_id",),
+            ("query_id", "comparison_id"),
             (_COMPARISON, _DROPPED_QUERY, _QUESTION_URL, *_SCORES, *_WHY),
         ),
         "rejected_responses": Table(
             "one dropped answer a row, by address",
-            ("answer_url",),
+            ("query_id", "answer_url"),
             (
                 Column("answer_url", "string", "address of the answer", "https://plants.example/a/17"),
                 _DROPPED_QUERY,
@@ -246,7 +246,7 @@ TABLES: dict[str, dict[str, Table]] = {
         ),
         "rejected_queries": Table(
             "one dropped question a row, by address",
-            ("question_url",),
+            ("query_id", "question_url"),
             (_QUESTION_URL, _DROPPED_QUERY, *_WHY),
         ),
     },

@@ -50,12 +50,37 @@ def manifest(store: Store, one: Manifest) -> None:
         settings.add_row(name, text(_setting(value)))
     for model in one.diagnostics["models"]:
         settings.add_row("model", text(f"{model['id']} at {model['revision']}"))
-    for table in (counts, ledger, _failures(store, one), cost(one), facts, settings):
+    for table in (
+        *(counts, ledger, _agreement(one), _failures(store, one), cost(one), facts, _findings(one)),
+        settings,
+    ):
         if table.row_count:
             console.print(table)
             console.print()
     for note in one.diagnostics["notes"]:
         console.print(text(f"note: {note}", style="yellow"))
+
+
+def _agreement(one: Manifest) -> Table:
+    """Where the As-is RM agreed, by responder pair."""
+    table = Table("as-is rm, chosen > rejected", "asked", "agreed", "share", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for entry in one.ledger:
+        for pair, n in entry.by_pair.items() if entry.filter == "asis_disagrees" else ():
+            share = f"{n.kept / n.n_in:.1%}" if n.n_in else ""
+            table.add_row(clean(pair), f"{n.n_in:,}", f"{n.kept:,}", share)
+    return table
+
+
+def _findings(one: Manifest) -> Table:
+    """What the texts give away, and how bad that is; the card has the sentences."""
+    table = Table("what to watch", "value", "verdict", box=None, pad_edge=False)
+    styles = {"worry": "red", "watch": "yellow"}
+    for found in one.diagnostics.get("text", {}).get("findings", []):
+        level = text(found["level"], style=styles.get(found["level"], ""))
+        table.add_row(clean(found["measure"]), clean(found["value"]), level)
+    return table
 
 
 def cost(made: Manifest) -> Table:
@@ -122,7 +147,7 @@ def journal(store: Store, prune: bool, unfinished: bool) -> None:
                 held.append(one.name)
             refs = store.refs()
             deleted = journal.prune(path, refs, unfinished, held)
-        console.print(f"{deleted:,} replies deleted that no dataset refers to")
+        console.print(f"{deleted:,} replies and scores deleted that no dataset refers to")
     table = Table("build", "", "requests", "answered", "failed", "pending", box=None, pad_edge=False)
     for column in table.columns[2:]:
         column.justify = "right"
@@ -136,7 +161,8 @@ def journal(store: Store, prune: bool, unfinished: bool) -> None:
         f", {found / (found + asked):.0%} of {found + asked:,} requests found in it" if found + asked else ""
     )
     size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
-    console.print(f"{path}: {journal.count(path):,} replies, {size / 1e6:,.1f} MB{rate}", soft_wrap=True)
+    what = f"{journal.count(path):,} replies, {journal.count(path, 'score'):,} scores"
+    console.print(f"{path}: {what}, {size / 1e6:,.1f} MB{rate}", soft_wrap=True)
     if builds:
         console.print(table)
 

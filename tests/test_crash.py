@@ -381,15 +381,15 @@ def test_prune_drops_only_what_nobody_refers_to(server: Server, clean: Clean, tm
     states = {line.split()[0]: line for line in said.splitlines() if "@" in line}
     assert "unfinished" in states["responses@0.2.0"] and "in the store" in states["responses@0.1.0"]
 
-    assert server.run("journal", "--prune", *at).out.startswith("0 replies deleted")
+    assert server.run("journal", "--prune", *at).out.startswith("0 replies and scores deleted")
     for ref in ("responses@0.1.0", "comparisons@0.1.0"):
         shutil.rmtree(Store(root).path(ref))
-    assert server.run("journal", "--prune", *at).out.startswith("100 replies deleted")
+    assert server.run("journal", "--prune", *at).out.startswith("100 replies and scores deleted")
     left = journaled(root)
     assert len(left) == len(every) - 100
     # The unfinished build still has all it had asked for.
     log = tmp_path / "log"
-    assert server.run("journal", "--prune", "--unfinished", *at).out.startswith("100 replies deleted")
+    assert server.run("journal", "--prune", "--unfinished", *at).out.startswith("100 replies and scores deleted")
     assert journaled(root) < left and len(journaled(root) & clean.keys) == len(clean.keys) - 100
     assert server.run(*BUILD, *at, log=str(log)).code == 0
     assert {ref: one for ref, one in digests(root).items() if ref in REFS} == clean.digests
@@ -419,7 +419,7 @@ def test_prune_beside_a_build_takes_nothing_from_it(server: Server, clean: Clean
     for _ in range(3):
         done = server.run("journal", "--prune", "--root", str(root))
         assert (done.code, done.err) == (0, "")
-        assert done.out.startswith("0 replies deleted")
+        assert done.out.startswith("0 replies and scores deleted")
     assert build.wait().code == 0
     check_clean(root, clean)
 
@@ -434,4 +434,4 @@ def test_prune_of_unfinished_builds_spares_one_that_runs(
     assert server.run("journal", "--prune", "--unfinished", "--root", str(root)).code == 0
     assert build.wait().code == 0
     assert digests(root) == clean.digests
-    assert server.run("journal", "--prune", "--root", str(root)).out.startswith("0 replies deleted")
+    assert server.run("journal", "--prune", "--root", str(root)).out.startswith("0 replies and scores deleted")

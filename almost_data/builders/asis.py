@@ -1,10 +1,13 @@
 """The As-is RM as a filter: a comparison stays only where a reward model trained on votes agrees."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from ..filters import Filter
+from ..manifest import place_name
 from ..ranking import AS_IS
 from ..scoring import Dialogue, Scorer
 from . import Progress
@@ -15,6 +18,11 @@ class AsIs:
 
     def __init__(self, scorer: Scorer | None, progress: Progress) -> None:
         self.scorer, self.progress = scorer, progress
+        self.filter: Filter | None = None
+        """As the ledger has it; None where there is no reward model."""
+        if scorer:
+            params = {"model": place_name(scorer.model.id), "revision": scorer.model.revision}
+            self.filter = replace(AS_IS, params=params | {"max_tokens": scorer.max_tokens})
         self.wanted = self.done = self.tokens = self.truncated = self.pairs = self.agreed = 0
 
     def __call__(self, pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
@@ -25,8 +33,8 @@ class AsIs:
             asked = pairs.filter(left)
             rows = pl.concat([asked["chosen_row"], asked["rejected_row"]]).unique(maintain_order=True)
             turns = texts.select("prompt", "response")[rows].iter_rows()
-            dialogues = [Dialogue(str(row), both) for row, both in zip(rows, turns, strict=True)]
-            self.wanted += len(dialogues)
+            dialogues = (Dialogue(str(row), both) for row, both in zip(rows, turns, strict=True))
+            self.wanted += len(rows)
             for score in self.scorer.score(dialogues):
                 scores[int(score.id)] = score.value
                 self.tokens += score.tokens

@@ -10,14 +10,17 @@ The paper takes 20k pairs of StackExchange, scored as by Askell et al. What it l
 - rows in the Hub's layout have scores (`pm_score`, acceptance included) and no titles.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 import polars as pl
 from msgspec import Meta
 
 from .. import schema
+from ..digest import BLOCK, Blocks, Rows
 from ..errors import InputError
 from ..filters import Filter, account, chain, first_reason
 from ..generation import Generator
@@ -71,24 +74,18 @@ def build(config: CommunityConfig, parents: Parents, generator: Generator, progr
         texts = _texts(posts, wanted, sites, source, partial(progress, "texts", tokens=0))
     full = _with_texts(wanted, texts).with_columns(reason=first_reason(_text_filters()))
     kept = full.filter(pl.col("reason").is_null())
-    dropped = pl.concat([pairs, full], how="diagonal_relaxed").filter(pl.col("reason").is_not_null())
+    dropped = pl.concat([pairs, full.select(votes.LIGHT)]).filter(pl.col("reason").is_not_null())
     ledger = _ledger(config, questions, answers, dropped, len(pairs))
     if kept.is_empty():
         raise InputError(f"{source}: no comparison is left of it ({account(ledger) or 'no post in it'})")
-    # Of a question whose text was not read, the hash of its address decides the split of what it dropped.
+    dropped_rows = {"rejected": dropped, "rejected_responses": answers, "rejected_queries": questions}
+    reasons = {entry.filter: entry.stage for entry in ledger}
     known = full.select(*votes.QUESTION, "query_id").unique(votes.QUESTION)
-    stages = {name: entry.stage for entry in ledger for name in [entry.filter]}
-    tables = {
-        "default": _default(kept),
-        "rejected": _rejected("rejected", dropped, known, sites, stages),
-        "rejected_responses": _rejected("rejected_responses", answers, known, sites, stages),
-        "rejected_queries": _rejected("rejected_queries", questions, known, sites, stages),
-    }
-    return Built(
-        {name: frame for name, frame in tables.items() if len(frame)},
-        ledger,
-        _diagnostics(kept, len(questions), len(answers), sites),
-    )
+    tables: dict[str, Rows] = {"default": _default(kept, sites)}
+    for name, rows in dropped_rows.items():
+        if rows["reason"].count():
+            tables[name] = _rejected(name, rows, known, sites, reasons)
+    return Built(tables, ledger, _diagnostics(kept, len(questions), len(answers), sites))
 
 
 def _texts(posts: Posts, pairs: pl.DataFrame, sites: list[str], source: str, tick: Tick) -> pl.DataFrame:
@@ -166,41 +163,73 @@ def _ledger(
     return ledger + chain("texts", _text_filters(), ledger[-1].kept, lost)
 
 
-def _default(kept: pl.DataFrame) -> pl.DataFrame:
+def _default(kept: pl.DataFrame, sites: list[str]) -> pl.DataFrame:
     def message(role: str, text: str) -> pl.Expr:
         return pl.concat_list(pl.struct(pl.lit(role).alias("role"), pl.col(text).alias("content")))
 
     return (
         kept.select(
             *(f"{post}_{name}" for post in _POSTS for name in ("url", "author", "license")),
-            *("comparison_id", "query_id", "chosen_score", "rejected_score"),
+            *("query_id", "chosen_score", "rejected_score"),
+            comparison_id=_names(sites)["comparison_id"],
             prompt=message("user", "question_text"),
             chosen=message("assistant", "chosen_text"),
             rejected=message("assistant", "rejected_text"),
         )
         .select(schema.TABLES["community"]["default"].names)
+        .cast({"chosen_score": pl.Int64, "rejected_score": pl.Int64})
         .sort("query_id", "comparison_id")
     )
 
 
+def _names(sites: list[str]) -> dict[str, pl.Expr]:
+    site = pl.col("site").replace_strict(dict(enumerate(sites)), return_dtype=pl.String)
+    return {
+        "comparison_id": pl.format("{}/{}-{}", site, "chosen", "rejected"),
+        "question_url": pl.format("https://{}/questions/{}", site, "question"),
+        "answer_url": pl.format("https://{}/a/{}", site, "answer"),
+    }
+
+
 def _rejected(
     name: str, rows: pl.DataFrame, known: pl.DataFrame, sites: list[str], stages: dict[str, str]
-) -> pl.DataFrame:
-    """Dropped rows by id. A question whose text was not read has the hash of its address as query_id."""
-    rows = rows.filter(pl.col("reason").is_not_null()).drop("query_id", strict=False)
-    if rows.is_empty():
-        return rows
-    site = pl.col("site").replace_strict(dict(enumerate(sites)), return_dtype=pl.String)
-    urls = {"question_url": pl.concat_str(pl.lit("https://"), site, pl.lit("/questions/"), "question")}
-    if name == "rejected_responses":
-        urls["answer_url"] = pl.concat_str(pl.lit("https://"), site, pl.lit("/a/"), "answer")
-    rows = rows.with_columns(**urls, stage=pl.col("reason").replace_strict(stages, return_dtype=pl.String))
-    asked = rows.select(*votes.QUESTION, "question_url").unique(votes.QUESTION)
-    asked = asked.join(known, on=votes.QUESTION, how="left")
-    ids = [one or text_id(url) for url, one in asked.select("question_url", "query_id").iter_rows()]
-    asked = asked.select(votes.QUESTION).with_columns(query_id=pl.Series(ids, dtype=pl.String))
+) -> Blocks:
+    """Dropped rows by id, named a block at a time: of a large dump they are many more than those kept.
+
+    A question whose text was not read has the hash of its address as query_id.
+    """
     table = schema.TABLES["community"][name]
-    return rows.join(asked, on=votes.QUESTION).select(table.names).sort(table.key)
+    rows = rows.filter(pl.col("reason").is_not_null())
+    asked = rows.select(votes.QUESTION).unique()
+    urls = (f"https://{sites[site]}/questions/{number}" for site, number in asked.iter_rows())
+    hashes = np.fromiter((int(text_id(url), 16) for url in urls), np.uint64, len(asked))
+    read = known.with_columns(pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64))
+    asked = asked.with_columns(unread=pl.Series(hashes)).join(read, on=votes.QUESTION, how="left")
+    number = asked.select(*votes.QUESTION, number=pl.coalesce("query_id", "unread"))
+    names = {column: made for column, made in _names(sites).items() if column in table.names}
+    ids = [column for column in (*votes.LIGHT, "answer") if column in rows.columns]
+    light = rows.select(ids).join(number, on=votes.QUESTION).sort("number")
+    light = light.with_columns(pl.col("reason").cast(pl.Enum(list(stages))))
+
+    def block(some: pl.DataFrame) -> pl.DataFrame:
+        made = some.with_columns(
+            pl.Series("query_id", [f"{number:016x}" for number in some["number"]], dtype=pl.String),
+            *(expression.alias(column) for column, expression in names.items()),
+            reason=pl.col("reason").cast(pl.String),
+            stage=pl.col("reason").cast(pl.String).replace_strict(stages, return_dtype=pl.String),
+        )
+        made = made.cast({column: pl.Int64 for column in made.columns if column.endswith("_score")})
+        return made.select(table.names).sort(table.key)
+
+    def blocks() -> Iterator[pl.DataFrame]:
+        start = 0
+        while start < len(light):
+            last = light["number"][min(start + BLOCK, len(light)) - 1]
+            end = int(light["number"].search_sorted(last, side="right"))
+            yield block(light[start:end])
+            start = end
+
+    return Blocks(blocks)
 
 
 def _diagnostics(kept: pl.DataFrame, questions: int, answers: int, sites: list[str]) -> dict[str, Any]:

@@ -105,13 +105,13 @@ def build(
     }
     rules = [*length, *(rule for rule in own if rule.unit == "pair")]
     walk = ALREADY_CHOSEN if config.pairing == "first" else LADDER
+    asis = AsIs(scorer, progress)
     accounts = Accounts(
         {**checks, "survivors": [_few(config)]},
-        {"pairs": [walk, *rules], "as-is rm": [AS_IS] if scorer else []},
+        {"pairs": [walk, *rules], "as-is rm": [asis.filter] if asis.filter else []},
     )
     responses = parents["responses"]("default").filter(pl.col("rank").is_not_null())
     total = int(responses.select(pl.len()).collect().item())
-    asis = AsIs(scorer, progress)
     progress("comparisons", 0, total, 0)
     parts: list[Part] = []
     for rows in ranges(responses, BLOCK):

@@ -18,7 +18,9 @@ from . import row_seed
 OURS = "almost_data"
 ASKELL = "Askell et al. 2021"
 QUESTION = ["site", "question"]
-STAGES = {"query": "questions", "response": "answers", "pair": "pairs"}
+_PAIR = ["chosen", "rejected"]
+LIGHT = [*QUESTION, *_PAIR, "chosen_score", "rejected_score", "reason"]
+"""The columns of a pair."""
 
 
 def read_light(posts: Posts, source: str, tick: Tick) -> tuple[list[str], pl.DataFrame, pl.DataFrame]:
@@ -93,10 +95,8 @@ def decide(
     answers = answers.with_columns(usable=fit.sum().over(QUESTION), place=pl.lit(0))
     many = fit & (pl.col("usable") > answers_per_question)
     crowd, others = answers.filter(many), answers.filter(~many)
-    names = [f"{sites[site]}/{number}" for site, number in crowd.select("site", "answer").iter_rows()]
-    answers = pl.concat(
-        [_placed(crowd, _draws(names, seed, "community.answers")), others], how="diagonal_relaxed"
-    )
+    drawn = _placed(crowd, sites, ["answer"], seed, "community.answers")
+    answers = pl.concat([drawn, others], how="diagonal_relaxed")
     answers = answers.with_columns(reason=first_reason(answer_filters(answers_per_question)))
     counts = answers.group_by(QUESTION).agg(pl.col("usable").first())
     questions = questions.join(counts, on=QUESTION, how="left").with_columns(pl.col("usable").fill_null(0))
@@ -150,32 +150,34 @@ def pair_up(
     better = pl.col("chosen_score") > pl.col("rejected_score")
     equal = pl.col("chosen_score") == pl.col("rejected_score")
     pairs = pairs.filter(better | (equal & (pl.col("chosen") < pl.col("rejected"))))
-    site = pl.col("site").replace_strict(dict(enumerate(sites)), return_dtype=pl.String)
-    name = pl.concat_str(site, pl.lit("/"), "chosen", pl.lit("-"), "rejected")
-    found = pairs.with_columns(comparison_id=name).collect()
-    ties = found.filter(equal).with_columns(reason=pl.lit("equal_score"))
+    found = pairs.with_columns(pl.col("chosen_score", "rejected_score").cast(pl.Int8)).collect()
     rest = found.filter(~equal)
-    parts = [ties]
+    parts = [found.filter(equal).with_columns(reason=pl.lit("equal_score"))]
     if pairs_per_question is not None:
-        rest = _placed(rest, _draws(rest["comparison_id"], seed, "community.pairs"))
+        rest = _placed(rest, sites, _PAIR, seed, "community.pairs")
         parts.append(
             rest.filter(pl.col("place") > pairs_per_question).with_columns(reason=pl.lit("over_bound"))
         )
         rest = rest.filter(pl.col("place") <= pairs_per_question).drop("place", "draw")
     # A draw of its own: of a question with many pairs, the bound has kept those with low numbers.
     if sample is not None and len(rest) > sample:
-        rest = rest.with_columns(draw=_draws(rest["comparison_id"], seed, "community.sample"))
-        rest = rest.sort("draw", "comparison_id")
+        rest = rest.with_columns(draw=_draws(rest, sites, _PAIR, seed, "community.sample"))
+        rest = rest.sort("draw", "site", *_PAIR)
         parts.append(rest[sample:].with_columns(reason=pl.lit("not_sampled")))
         rest = rest[:sample]
-    return pl.concat([*parts, rest.with_columns(reason=pl.lit(None, pl.String))], how="diagonal_relaxed")
+    parts.append(rest.with_columns(reason=pl.lit(None, pl.String)))
+    return pl.concat([part.select(*LIGHT) for part in parts])
 
 
-def _draws(names: Any, seed: int, what: str) -> pl.Series:
-    return pl.Series(np.fromiter((row_seed(seed, what, name) for name in names), np.int64, len(names)))
+def _draws(rows: pl.DataFrame, sites: list[str], ids: list[str], seed: int, what: str) -> pl.Series:
+    """A number for each row by the names of site and ids, whatever its place."""
+    names = (
+        f"{sites[site]}/{'-'.join(map(str, rest))}" for site, *rest in rows.select("site", *ids).iter_rows()
+    )
+    return pl.Series(np.fromiter((row_seed(seed, what, name) for name in names), np.int64, len(rows)))
 
 
-def _placed(rows: pl.DataFrame, draws: pl.Series) -> pl.DataFrame:
+def _placed(rows: pl.DataFrame, sites: list[str], ids: list[str], seed: int, what: str) -> pl.DataFrame:
     """The rows with their `place` in the draw among those of their question, from 1."""
-    rows = rows.with_columns(draw=draws).sort(*QUESTION, "draw")
+    rows = rows.with_columns(draw=_draws(rows, sites, ids, seed, what)).sort(*QUESTION, "draw", *ids)
     return rows.with_columns(place=pl.int_range(1, pl.len() + 1).over(QUESTION).cast(pl.Int32))

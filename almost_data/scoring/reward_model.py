@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,10 @@ class RewardModel:
     """Implements `Scorer`. Raises InputError where the model is none that it can run; loads no weights."""
 
     def __init__(self, model: Model, max_tokens: int = MAX_TOKENS, options: Options | None = None) -> None:
+        if not (find_spec("torch") and find_spec("transformers")):
+            raise InputError(
+                f"{model.id}: a reward model needs torch: pip install 'almost_data[transformers]'"
+            )
         self.model = models.locate(model)
         self.max_tokens = max_tokens
         self.options = options or Options()

@@ -5,8 +5,8 @@
 
 On CPU the model is SmolLM2-135M with a random score head; on CUDA a random Llama of about 1.2 billion
 parameters, made there. The plain way tokenises, sorts by length, pads, and runs as many rows at a time as
-our batches have on average; unsorted, it does the same without the sorting. All are timed in turn, twice,
-and the better time counts. Loading is not timed.
+our batches have on average; unsorted, it does the same without the sorting. They take turns, a batch
+each, so that whatever else the machine does slows all of them alike. Loading is not timed.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import os
 import random
 import tempfile
 import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +85,7 @@ def make(folder: Path) -> Path:
     return folder
 
 
-def plain(scorer: RewardModel, dialogues: list[Dialogue], rows: int, ordered: bool) -> dict[str, float]:
+def plain(scorer: RewardModel, dialogues: list[Dialogue], rows: int, ordered: bool) -> Iterator[float]:
     """The usual way, on the scorer's own network."""
     loaded = scorer._loaded
     assert loaded is not None
@@ -94,7 +96,6 @@ def plain(scorer: RewardModel, dialogues: list[Dialogue], rows: int, ordered: bo
     ]
     ids = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
     order = sorted(range(len(ids)), key=lambda at: -len(ids[at])) if ordered else list(range(len(ids)))
-    found = {}
     for start in range(0, len(order), rows):
         some = order[start : start + rows]
         tokenizer.padding_side = "right"
@@ -102,36 +103,32 @@ def plain(scorer: RewardModel, dialogues: list[Dialogue], rows: int, ordered: bo
         network.config.pad_token_id = tokenizer.pad_token_id
         with torch.inference_mode():
             logits = network(**batch.to(loaded.device)).logits
-        found |= zip((dialogues[at].id for at in some), logits[:, 0].tolist(), strict=True)
-    return found
+        yield from logits[:, 0].tolist()
 
 
-def measure(model: str, number: int) -> tuple[str, dict[str, float], int]:
-    """What was run, dialogues per second of each way, and tokens of all dialogues."""
+def measure(model: str, number: int) -> tuple[str, dict[str, float]]:
+    """What was run, and dialogues per second of each way."""
     scorer: Any = load(model)
     dialogues = dialogues_of(number)
-    list(scorer.score(dialogues[:8]))  # loads
-    rates: dict[str, list[float]] = {"ours": [], "sorted": [], "unsorted": []}
-
-    def timed(name: str, score: Any) -> Any:
-        start = time.perf_counter()
-        done = score()
-        rates[name].append(number / (time.perf_counter() - start))
-        print(f"{name}: {rates[name][-1]:.2f} dialogues/s", flush=True)
-        return done
-
-    for _ in range(2):
-        scores = timed("ours", lambda: list(scorer.score(dialogues)))
-        tokens = sum(score.tokens for score in scores)
-        rows = max(1, scorer.settings()["batch_tokens"] * number // tokens)
-        timed("sorted", lambda rows=rows: plain(scorer, dialogues, rows, ordered=True))
-        timed("unsorted", lambda rows=rows: plain(scorer, dialogues, rows, ordered=False))
-    settings = scorer.settings()
-    parameters = sum(one.numel() for one in scorer._loaded.network.parameters())
-    what = (
-        f"{parameters / 1e6:,.0f}M parameters, {settings['device']}, {settings['dtype']}, {number} dialogues"
-    )
-    return what, {name: max(found) for name, found in rates.items()}, tokens
+    list(scorer.score(dialogues[:4]))  # loads, and warms up
+    loaded = scorer._loaded
+    tokens = sum(len(row.ids) for row in loaded.reader.read([(one.id, one.turns) for one in dialogues]))
+    rows = max(1, scorer.settings()["batch_tokens"] * number // tokens)
+    ways = {
+        "ours": scorer.score(dialogues),
+        "sorted": plain(scorer, dialogues, rows, ordered=True),
+        "unsorted": plain(scorer, dialogues, rows, ordered=False),
+    }
+    seconds = dict.fromkeys(ways, 0.0)
+    for _ in range(0, number, rows):
+        for name, scores in ways.items():
+            start = time.perf_counter()
+            list(islice(scores, rows))
+            seconds[name] += time.perf_counter() - start
+    size = sum(one.numel() for one in loaded.network.parameters()) / 1e6
+    where = f"{size:,.0f}M parameters, {loaded.device}, {loaded.dtype}"
+    what = f"{where}, {number} dialogues of {tokens // number} tokens"
+    return what, {name: number / spent for name, spent in seconds.items()}
 
 
 def read_back(folder: Path) -> float:
@@ -153,9 +150,8 @@ def run(model: str | None = None, number: int | None = None) -> list[Result]:
     with tempfile.TemporaryDirectory() as name:
         model = model or os.environ.get("ALMOST_DATA_BENCH_RM") or str(make(Path(name) / "rm"))
         number = number or (4096 if torch.cuda.is_available() else 40)
-        what, rate, tokens = measure(model, number)
+        what, rate = measure(model, number)
         back = read_back(Path(name))
-    print(f"{tokens / number:.0f} tokens in a dialogue on average")
     ours = rate["ours"]
     return [
         Result(f"reward model ({what}): against sorted batches", "dialogues/s", ours, rate["sorted"], "0.9x"),

@@ -1,4 +1,5 @@
 import itertools
+import json
 import random
 import subprocess
 import sys
@@ -9,12 +10,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from almost_data import pipeline, presets, schema
-from almost_data.builders import Built, silent, text_id
+from almost_data import digest, pipeline, presets, schema
+from almost_data.builders import Built, community, silent, text_id
 from almost_data.builders.community import CommunityConfig, build, pins
+from almost_data.diff import diff
+from almost_data.digest import frames
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.manifest import check_ledger
+from almost_data.schema import frame
 from almost_data.stackexchange import vote_score
 from almost_data.store import Store
 
@@ -44,8 +48,8 @@ def answer(number: int, to: int, votes: int, **more: object) -> dict[str, object
 
 def write(folder: Path, posts: Rows, name: str = "Posts.xml") -> str:
     lines = [" ".join(f'{key}="{escape(str(value))}"' for key, value in post.items()) for post in posts]
-    rows = "".join(f"<row {line} />\n" for line in lines)
-    (folder / name).write_text(f'<?xml version="1.0" encoding="utf-8"?>\n<posts>\n{rows}</posts>', "utf-8")
+    body = "".join(f"<row {line} />\n" for line in lines)
+    (folder / name).write_text(f'<?xml version="1.0" encoding="utf-8"?>\n<posts>\n{body}</posts>', "utf-8")
     return str(folder / name)
 
 
@@ -56,10 +60,18 @@ def made(folder: Path, posts: Rows, **settings: Any) -> Built:
     return built
 
 
+def rows(built: Built, table: str = "default") -> pl.DataFrame:
+    made = list(frames(built.tables[table])) if table in built.tables else []
+    return pl.concat([frame("community", table, []), *made])
+
+
 def reasons(built: Built, table: str) -> dict[str, str]:
-    key = schema.TABLES["community"][table].key[0]
-    rows = built.tables.get(table)
-    return {} if rows is None else dict(rows.select(key, "reason").iter_rows())  # type: ignore[union-attr]
+    return dict(rows(built, table).select(schema.TABLES["community"][table].key[1], "reason").iter_rows())
+
+
+def same(first: Built, second: Built) -> bool:
+    assert first.ledger == second.ledger and first.diagnostics == second.diagnostics
+    return all(rows(first, name).equals(rows(second, name)) for name in {*first.tables, *second.tables})
 
 
 def crowd(questions: int, answers: int, seed: int = 0) -> Rows:
@@ -78,7 +90,7 @@ def test_columns_of_a_comparison(tmp_path: Path) -> None:
         answer(8, 1, 9, Body="<pre><code>x\n</code></pre>", OwnerUserId=5, **dates),
     ]
     built = made(tmp_path, posts)
-    (row,) = built.tables["default"].to_dicts()  # type: ignore[union-attr]
+    (row,) = rows(built).to_dicts()
     assert row == {
         "prompt": [{"role": "user", "content": "Why not?\n\nIt is *so*."}],
         "chosen": [{"role": "assistant", "content": "```\nx\n```"}],
@@ -125,7 +137,7 @@ def test_the_better_score_is_chosen_and_the_same_score_is_no_pair(
     posts = [question(1, **more), answer(7, 1, votes[0]), answer(8, 1, votes[1])]
     posts += [question(2), answer(17, 2, 0), answer(18, 2, 9)]
     built = made(tmp_path, posts)
-    found = {row["comparison_id"] for row in built.tables["default"].to_dicts()}  # type: ignore[union-attr]
+    found = {row["comparison_id"] for row in rows(built).to_dicts()}
     other = {None: set(), 7: {f"{SITE}/7-8"}, 8: {f"{SITE}/8-7"}}[chosen]
     assert found == {f"{SITE}/18-17"} | other
     assert reasons(built, "rejected") == ({} if chosen else {f"{SITE}/7-8": "equal_score"})
@@ -146,7 +158,7 @@ def test_every_row_is_accounted_for_with_its_reason(tmp_path: Path) -> None:
         {"Id": 100, "PostTypeId": 4, "Body": "a tag's wiki"},
     ]
     built = made(tmp_path, posts)
-    assert built.tables["default"]["comparison_id"].to_list() == [f"{SITE}/11-12"]  # type: ignore[union-attr, call-overload]
+    assert rows(built)["comparison_id"].to_list() == [f"{SITE}/11-12"]
     ask, reply = f"https://{SITE}/questions/", f"https://{SITE}/a/"
     assert reasons(built, "rejected_queries") == {f"{ask}2": "few_answers", f"{ask}3": "empty_question"}
     assert reasons(built, "rejected_responses") == {
@@ -174,11 +186,38 @@ def test_nothing_depends_on_the_order_of_the_source(tmp_path: Path) -> None:
     for seed in range(3):
         random.Random(seed).shuffle(posts)
         again = made(tmp_path, posts, **settings)
-        assert again.ledger == first.ledger and again.diagnostics == first.diagnostics
-        assert again.tables.keys() == first.tables.keys()
-        assert all(again.tables[name].equals(first.tables[name]) for name in first.tables)  # type: ignore[union-attr, arg-type]
+        assert same(first, again)
     other = made(tmp_path, posts, **settings, seed=1)
-    assert not other.tables["default"].equals(first.tables["default"])  # type: ignore[union-attr, arg-type]
+    assert not rows(other).equals(rows(first))
+
+
+def test_of_many_sites_the_first_by_name_has_a_query(tmp_path: Path) -> None:
+    answers = [{"answer_id": n, "pm_score": n, "text": f"A {n}"} for n in (2, 3, 4)]
+    lines = [
+        {
+            "qid": 1,
+            "question": f"Q {k}",
+            "answers": answers,
+            "metadata": [f"https://{site}.example/questions/1"],
+        }
+        for k, site in enumerate("gbfaced")
+    ]
+    lines += [
+        row | {"qid": 9, "answers": [a | {"answer_id": a["answer_id"] + 10} for a in answers]}
+        for row in lines
+    ]
+    first = None
+    for seed in range(4):
+        random.Random(seed).shuffle(lines)
+        (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        config = CommunityConfig(source=str(tmp_path / "a.jsonl"), pairs_per_question=2, sample=10)
+        built = build(config, {}, FakeEngine(), silent)
+        first = first or built
+        assert same(first, built)
+    rejected = rows(first, "rejected").filter(reason="duplicate_query")
+    assert len(rejected) and set(rejected["question_url"].str.extract(r"/(\d+)$")) == {"9"}
+    assert first.diagnostics["sites"] == [f"{site}.example" for site in "abcdefg"]
+    assert first.diagnostics["licenses"][0]["license"] == "unknown"
 
 
 @pytest.mark.parametrize("bound", [1, 3, None])
@@ -186,8 +225,7 @@ def test_nothing_depends_on_the_order_of_the_source(tmp_path: Path) -> None:
 def test_bounds_hold_and_none_keeps_all(tmp_path: Path, bound: int | None, sample: int | None) -> None:
     posts = crowd(8, 7)
     built = made(tmp_path, posts, pairs_per_question=bound, sample=sample)
-    frame = built.tables["default"]
-    assert isinstance(frame, pl.DataFrame)
+    kept = rows(built)
     accepted = {post["AcceptedAnswerId"] for post in posts if "AcceptedAnswerId" in post}
     scores = {
         post["Id"]: vote_score(post["Score"]) + (post["Id"] in accepted)
@@ -199,15 +237,15 @@ def test_bounds_hold_and_none_keeps_all(tmp_path: Path, bound: int | None, sampl
         for a, b in itertools.permutations(scores, 2)
         if a // 1000 == b // 1000 and scores[a] > scores[b]
     }
-    assert set(frame["comparison_id"]) <= pairs
-    per_question = frame["question_url"].value_counts()["count"]
+    assert set(kept["comparison_id"]) <= pairs
+    per_question = kept["question_url"].value_counts()["count"]
     assert bound is None or per_question.max() <= bound  # type: ignore[operator]
     bounded = sum(
         min(bound or 99, sum(pair.startswith(f"{SITE}/{n}0") for pair in pairs)) for n in range(1, 9)
     )
-    assert len(frame) == min(bounded, sample or bounded)
+    assert len(kept) == min(bounded, sample or bounded)
     if bound is None and sample is None:
-        assert set(frame["comparison_id"]) == pairs
+        assert set(kept["comparison_id"]) == pairs
 
 
 def test_a_question_with_many_answers_is_bounded_before_it_is_paired(tmp_path: Path) -> None:
@@ -223,8 +261,8 @@ def test_the_sample_is_fair_to_questions_with_many_pairs(tmp_path: Path) -> None
     posts = [question(n) for n in range(1, 81)]
     for n in range(1, 81):
         posts += [answer(1000 * n + k, n, 2**k) for k in range(9 if n <= 40 else 2)]
-    frame = made(tmp_path, posts, pairs_per_question=1, sample=40).tables["default"]
-    crowded = sum(int(url.rpartition("/")[2]) <= 40 for url in frame["question_url"])  # type: ignore[union-attr, call-overload]
+    kept = rows(made(tmp_path, posts, pairs_per_question=1, sample=40))
+    crowded = sum(int(url.rpartition("/")[2]) <= 40 for url in kept["question_url"])
     assert 10 <= crowded <= 30
 
 
@@ -306,6 +344,26 @@ def test_it_is_an_artifact_like_any_other(tmp_path: Path) -> None:
     assert {split: len(rows) for split, rows in loaded.items()} == step.manifest.counts["default"]
 
 
+def test_large_tables_are_named_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, file = Store(tmp_path / "build"), write(tmp_path, crowd(40, 6))
+    (whole,) = run(store, "1.0.0", source=file)
+    for module in (community, digest):
+        monkeypatch.setattr(module, "BLOCK", 7)
+    built = made(tmp_path, crowd(40, 6))
+    blocks = list(frames(built.tables["rejected"]))
+    assert len(blocks) > 10 and all(len(one) < 7 + 15 for one in blocks)
+    assert digest.digest("community", built.tables) == whole.manifest.digest
+    assert store.verify("community@1.0.0") == []
+
+
+def test_diff_says_why_a_comparison_is_gone(tmp_path: Path) -> None:
+    store, file = Store(tmp_path / "build"), write(tmp_path, crowd(30, 4))
+    run(store, "1.0.0", source=file)
+    run(store, "2.0.0", source=file, sample=10)
+    found = diff(store, "community@1.0.0", "community@2.0.0")
+    assert found.reasons == [("not_sampled", found.lost, 0)] and found.lost
+
+
 def test_splits_share_no_question(tmp_path: Path) -> None:
     store = Store(tmp_path / "build")
     run(store, "1.0.0", source=write(tmp_path, crowd(150, 4)))
@@ -366,5 +424,5 @@ def test_the_real_dump(shared: Path, tmp_path: Path) -> None:
     assert (built.diagnostics["queries"], built.diagnostics["answers"]) == (663, 1572)
     assert 0.62 < built.diagnostics["share_chosen_longer"] < 0.65
     assert built.diagnostics["license"] == "cc-by-sa-3.0"
-    prompts = built.tables["default"]["prompt"].list.first().struct.field("content")  # type: ignore[union-attr, call-overload]
+    prompts = rows(built)["prompt"].list.first().struct.field("content")
     assert not prompts.str.contains(r"</?(p|li|strong|blockquote)>|&(amp|quot|lt|#\d+);").any()

@@ -325,3 +325,11 @@ def test_on_the_hub_nothing_but_the_config_is_looked_at(
     files.clear()
     with pytest.raises(InputError, match=r"org/rm@0.*its config\.json cannot be downloaded .*\(OSError\)$"):
         load("org/rm", commit)
+
+
+def test_without_torch_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from almost_data.scoring import reward_model
+
+    monkeypatch.setattr(reward_model, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"pip install 'almost_data\[transformers\]'"):
+        load(str(save_tiny_reward(tmp_path / "rm")))
