@@ -14,7 +14,16 @@ from .benchmarks import contaminated, read_benchmark
 from .overlap import near_twins
 from .probe import draw, probe
 
-__all__ = ["RULES", "SAMPLE", "Rule", "contamination", "diagnose", "read_benchmark", "sampled_queries"]
+__all__ = [
+    "RULES",
+    "SAMPLE",
+    "Rule",
+    "contamination",
+    "diagnose",
+    "plain",
+    "read_benchmark",
+    "sampled_queries",
+]
 
 SAMPLE = 50_000
 """Comparisons whose texts are read at most."""
@@ -183,6 +192,12 @@ def diagnose(pairs: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
         "pairs_per_query": _per_query(pairs["query_id"]),
     }
     return result | {"findings": _findings(result) if len(pairs) else []}
+
+
+def plain(comparisons: pl.DataFrame) -> pl.DataFrame:
+    """Comparisons with prompt, chosen and rejected as text instead of messages."""
+    sides = ("prompt", "chosen", "rejected")
+    return comparisons.with_columns(pl.col(s).list.last().struct.field("content").alias(s) for s in sides)
 
 
 def sampled_queries(counts: pl.DataFrame, most: int = SAMPLE, seed: int = 0) -> pl.Series:

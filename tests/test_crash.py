@@ -389,7 +389,9 @@ def test_prune_drops_only_what_nobody_refers_to(server: Server, clean: Clean, tm
     assert len(left) == len(every) - 100
     # The unfinished build still has all it had asked for.
     log = tmp_path / "log"
-    assert server.run("journal", "--prune", "--unfinished", *at).out.startswith("100 replies and scores deleted")
+    assert server.run("journal", "--prune", "--unfinished", *at).out.startswith(
+        "100 replies and scores deleted"
+    )
     assert journaled(root) < left and len(journaled(root) & clean.keys) == len(clean.keys) - 100
     assert server.run(*BUILD, *at, log=str(log)).code == 0
     assert {ref: one for ref, one in digests(root).items() if ref in REFS} == clean.digests
@@ -434,4 +436,6 @@ def test_prune_of_unfinished_builds_spares_one_that_runs(
     assert server.run("journal", "--prune", "--unfinished", "--root", str(root)).code == 0
     assert build.wait().code == 0
     assert digests(root) == clean.digests
-    assert server.run("journal", "--prune", "--root", str(root)).out.startswith("0 replies and scores deleted")
+    assert server.run("journal", "--prune", "--root", str(root)).out.startswith(
+        "0 replies and scores deleted"
+    )

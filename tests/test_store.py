@@ -136,8 +136,11 @@ def test_large_tables_are_cut_into_shards_and_read_back(
     files = store.files(manifest.ref, "default", "train")
     assert len(files) > 2
     assert all(file.name.endswith(f"-of-{len(files):05d}.parquet") for file in files)
-    assert store.scan(manifest.ref).collect().sort("comparison_id").equals(
-        fake_store.scan(manifest.ref).collect().sort("comparison_id")
+    assert (
+        store.scan(manifest.ref)
+        .collect()
+        .sort("comparison_id")
+        .equals(fake_store.scan(manifest.ref).collect().sort("comparison_id"))
     )
     assert [line for line in store.verify(manifest.ref) if not line.startswith("README")] == []
 
@@ -162,7 +165,21 @@ def test_digest_tells_null_from_empty_and_where_text_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    "harm", ["row", "cell", "card", "count", "extra", "ledger", "config", "gone", "garbage", "plot", "file", "reason"]
+    "harm",
+    [
+        "row",
+        "cell",
+        "card",
+        "count",
+        "extra",
+        "ledger",
+        "config",
+        "gone",
+        "garbage",
+        "plot",
+        "file",
+        "reason",
+    ],
 )
 def test_verify_names_every_kind_of_damage(copy: Store, harm: str) -> None:
     ref = "comparisons@0.1.0"

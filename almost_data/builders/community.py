@@ -20,6 +20,7 @@ import polars as pl
 from msgspec import Meta
 
 from .. import schema
+from ..diagnostics import diagnose, plain
 from ..digest import BLOCK, Blocks, Rows
 from ..errors import InputError
 from ..filters import Filter, account, chain, first_reason
@@ -81,11 +82,13 @@ def build(config: CommunityConfig, parents: Parents, generator: Generator, progr
     dropped_rows = {"rejected": dropped, "rejected_responses": answers, "rejected_queries": questions}
     reasons = {entry.filter: entry.stage for entry in ledger}
     known = full.select(*votes.QUESTION, "query_id").unique(votes.QUESTION)
-    tables: dict[str, Rows] = {"default": _default(kept, sites)}
+    default = _default(kept, sites)
+    tables: dict[str, Rows] = {"default": default}
     for name, rows in dropped_rows.items():
         if rows["reason"].count():
             tables[name] = _rejected(name, rows, known, sites, reasons)
-    return Built(tables, ledger, _diagnostics(kept, len(questions), len(answers), sites))
+    found = _diagnostics(kept, len(questions), len(answers), sites)
+    return Built(tables, ledger, found | {"text": diagnose(plain(default))})
 
 
 def _texts(posts: Posts, pairs: pl.DataFrame, sites: list[str], source: str, tick: Tick) -> pl.DataFrame:

@@ -140,7 +140,11 @@ def build(
         tables["rejected_responses"] = Blocks(
             lambda: (_rejected_responses(part, accounts.stages) for part in parts)
         )
-    found = accounts.diagnostics() | asis.diagnostics() | {"text": diagnostics.diagnose(_plain(sample))}
+    found = (
+        accounts.diagnostics()
+        | asis.diagnostics()
+        | {"text": diagnostics.diagnose(diagnostics.plain(sample))}
+    )
     if config.benchmarks:
         prompts = pl.concat(_prompts(part, counts["query_id"]) for part in parts)
         read = {Path(file).name: diagnostics.read_benchmark(file)[0] for file in config.benchmarks}
@@ -267,12 +271,6 @@ def _with_stage(rows: pl.DataFrame, stages: dict[str, str]) -> pl.DataFrame:
 def _prompts(part: Part, of: pl.Series) -> pl.DataFrame:
     texts = part.texts().select("query_id", "prompt").unique("query_id", keep="first", maintain_order=True)
     return texts.filter(pl.col("query_id").is_in(of))
-
-
-def _plain(comparisons: pl.DataFrame) -> pl.DataFrame:
-    """Comparisons with their texts as strings, as the diagnostics read them."""
-    last = [pl.col(name).list.last().struct.field("content").alias(name) for name in ("prompt", *_SIDES)]
-    return comparisons.with_columns(last)
 
 
 def pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:

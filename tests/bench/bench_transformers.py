@@ -114,6 +114,7 @@ def measure(
     best = None
     if plain:
         tokenizer.padding_side = "left"
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         network.generation_config.eos_token_id = None
         trials = {
             (attention, batch): note(

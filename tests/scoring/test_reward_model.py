@@ -105,6 +105,15 @@ def test_a_score_is_the_model_s_own_of_the_dialogue_alone(name: str, tmp_path: P
     assert values(scorer, list(reversed(DIALOGUES))) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", SETS_UP)
+def test_only_a_model_that_looks_ahead_is_told_what_is_padding(name: str, tmp_path: Path) -> None:
+    kind, how = SETS_UP[name]
+    scorer = load(str(set_up(tmp_path / "rm", kind, **how)), options={"device": "cpu"})
+    values(scorer)
+    loaded = scorer._loaded  # type: ignore[attr-defined]
+    assert loaded.masked == (kind == "bert")
+
+
 def test_an_encoder_with_a_decoder_reads_its_end_alone(tmp_path: Path) -> None:
     """T5 wants as many EOS in each row, and text may name some."""
     import torch
@@ -218,7 +227,7 @@ def test_batches_shrink_until_they_fit_and_stay_so(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(reward_model, "_values", short_of_memory)
     scorer = load(str(tmp_path / "rm"), options={"device": "cpu"})
     assert values(scorer) == pytest.approx(expected, abs=1e-4)
-    failed = [size > fits for size in sizes]
+    failed = [size > fits for size in sizes[2:]]  # the first two tried whether a mask is needed
     assert failed == sorted(failed, reverse=True)  # all failures came first
     assert sum(failed) <= 4
     fits = 10
