@@ -90,15 +90,19 @@ def build(
     from .generation import engines
 
     why = ""
+    if name != "comparisons" and (pairing or asis_rm or benchmark):
+        raise InputError(
+            f"--pairing, --asis-rm and --benchmark go with build comparisons, and this is {name}"
+        )
     if source is not None and name != "community":
         raise InputError(f"--source goes with build community, and this is {name}")
     if name == "community":
         if limit is not None or retry_failed:
             raise InputError("--limit and --retry-failed: no model writes it; see --set community.sample=N")
-        engine = "fake"  # none runs, so none has to be installed
+        engine = None  # none runs, so none has to be installed
     if source is not None and Path(source).suffix in SOURCES and not Path(source).is_absolute():
         source = f"./{Path(source)}"  # looks like a path, so that only its name is recorded
-    if engine is None:
+    if engine is None and name != "community":
         engine, why = engines.default()
     run = pipeline.prepare(
         engine,
@@ -269,7 +273,7 @@ def ablate(
 
     read = reviews_.read(reviews) if reviews else None
     run = pipeline.prepare(
-        "transformers",  # never started: nothing is generated
+        None,
         root=root,
         version=version,
         preset=preset,

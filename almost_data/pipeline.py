@@ -113,7 +113,8 @@ class Run:
         draft = self._draft(spec, above)
         self.store.check_place(ref)
         if wanted and self.retry_failed and "resolved" not in draft.config:
-            raise InputError(f"--retry-failed: {name} asks no model; use it with `build {spec.parents[0]}`")
+            other = f"; use it with `build {spec.parents[0]}`" if spec.parents else ""
+            raise InputError(f"--retry-failed: {name} asks no model{other}")
         if there:
             if there.fingerprint != draft.fingerprint:
                 raise InputError(conflict(there, draft, wanted))
@@ -199,7 +200,7 @@ class Run:
 
 
 def prepare(
-    engine: engines.EngineName,
+    engine: engines.EngineName | None,
     *,
     root: Path | str = "build",
     version: str = "0.1.0",
@@ -216,12 +217,13 @@ def prepare(
 ) -> Run:
     """A run from what a user says; the arguments are those of `build` on the command line.
 
-    Raises InputError for a setting, version or reference that is none. Loads no model.
+    `engine` is None where no model is to write anything. Raises InputError for a setting, version or
+    reference that is none. Loads no model.
     """
     if not 0 <= max_failures <= 1:
         raise InputError(f"--max-failures {max_failures:g}: give a share from 0 to 1")
     chosen = presets.load(preset, config, assignments, limit)
-    options = engines.options(engine, chosen.engine, base_url, ray_address)
+    options = engines.options(engine, chosen.engine, base_url, ray_address) if engine else {}
     by_name = {store.parse_ref(ref)[0]: ref for ref in sources}
     if len(by_name) < len(sources):
         raise InputError(f"--from {' --from '.join(sources)}: give one reference for each dataset")
@@ -229,7 +231,7 @@ def prepare(
         store.Store(root),
         store.check_version(version),
         presets.fake(chosen) if "fake" in (engine, options.get("engine")) else chosen,
-        engines.load(engine, options),
+        engines.load(engine or "fake", options),
         by_name,
         command,
         max_failures,

@@ -107,7 +107,9 @@ def plan(steps: list[Step], run: Run) -> None:
     for step in steps:
         table.add_row(step.manifest.ref, "is there" if step.action == "reuse" else "would be built")
     console.print(table)
-    console.print(f"\nengine {run.generator.name}, version {run.version}; nothing was built", style="dim")
+    writes = any("resolved" in step.manifest.config for step in steps if step.action == "build")
+    engine = f"engine {run.generator.name}, " if writes else ""
+    console.print(f"\n{engine}version {run.version}; nothing was built", style="dim")
 
 
 def summary(store: Store, steps: list[Step]) -> None:

@@ -13,7 +13,7 @@ from almost_data import cli
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```(sh|python|toml)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 SLOW = re.compile(r"make (demo|test)|.* --engine (vllm|openai|ray) ")
 """What takes more than a minute, or needs a GPU, a server or a cluster."""
 
@@ -55,14 +55,23 @@ def test_the_quick_ones_run_as_they_stand(tmp_path: Path) -> None:
         for n in range(30)
     ]
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    posts = [
+        f'<row Id="{3 * n + place}" PostTypeId="{min(place, 2)}" ParentId="{3 * n + 1}" Score="{place}" '
+        f'Title="Why {n}?" Body="&lt;p&gt;Text {n}, {place}.&lt;/p&gt;" OwnerUserId="{place}"/>'
+        for n in range(9)
+        for place in (1, 2, 3)
+    ]
+    (tmp_path / "Posts.xml").write_text(f"<posts>{''.join(posts)}</posts>")
     for kind, block in BLOCKS:
+        if name := re.match(r"# (\w+\.(toml|py))\n", block):
+            (tmp_path / name[1]).write_text(block)
         if kind == "python":
             done = subprocess.run(
                 [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, (block, done.stderr)
             continue
-        for line in block.splitlines():
+        for line in block.splitlines() if kind == "sh" else ():
             command = line.partition("#")[0].strip()
             if not command or SLOW.match(command):
                 continue
