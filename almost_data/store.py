@@ -169,16 +169,7 @@ class Store:
         try:
             seen = Seen(name)
             for config, rows in tables.items():
-                shards: dict[str, _Shards] = {}
-                for frame in frames(rows):
-                    for split, some in splits(frame).items():
-                        seen.add(config, split, some)
-                        if split not in shards:
-                            table = schema.table(name, config)
-                            shards[split] = _Shards(staging / "data" / config, split, table)
-                        shards[split].write(some)
-                for one in shards.values():
-                    one.close()
+                _write_rows(staging / "data" / config, config, rows, seen)
             manifest, files = finish(seen.digest(), seen.counts())
             check_ledger(manifest.ledger)
             if (manifest.ref, manifest.digest, manifest.counts) != (ref, seen.digest(), seen.counts()):
@@ -199,6 +190,23 @@ class Store:
         from .verify import verify
 
         return verify(self, ref)
+
+
+def _write_rows(folder: Path, config: str, rows: Rows, seen: Seen) -> None:
+    shards: dict[str, _Shards] = {}
+    try:
+        for frame in frames(rows):
+            for split, some in splits(frame).items():
+                seen.add(config, split, some)
+                if split not in shards:
+                    shards[split] = _Shards(folder, split, schema.table(seen.name, config))
+                shards[split].write(some)
+        for one in shards.values():
+            one.close()
+    except BaseException:
+        for one in shards.values():
+            one.abandon()
+        raise
 
 
 class _Shards:
@@ -226,6 +234,11 @@ class _Shards:
         self._end()
         for number, file in enumerate(self.files):
             file.rename(self.folder / f"{self.split}-{number:05d}-of-{len(self.files):05d}.parquet")
+
+    def abandon(self) -> None:
+        """After an error, as on a full disk: nothing more is written, also not when this is collected."""
+        if self.writer:
+            self.writer.is_open = False
 
     def _begin(self) -> "pq.ParquetWriter":
         import pyarrow.parquet as pq

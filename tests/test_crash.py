@@ -375,7 +375,8 @@ def test_prune_drops_only_what_nobody_refers_to(server: Server, clean: Clean, tm
     every = journaled(root)
     said = server.run("journal", *at).out
     size = re.search(
-        r"journal.sqlite: ([\d,]+) replies, [\d.]+ MB, ([\d.]+)% of ([\d,]+) requests found in it", said
+        r"journal.sqlite: ([\d,]+) replies, 0 scores, [\d.]+ MB, ([\d.]+)% of ([\d,]+) requests found in it",
+        said,
     )
     assert size and size[1] == f"{len(every)}" and int(size[3]) >= len(every)
     states = {line.split()[0]: line for line in said.splitlines() if "@" in line}
