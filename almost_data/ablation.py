@@ -19,6 +19,7 @@ from .builders.comparisons import ComparisonsConfig
 from .errors import InputError
 from .manifest import Manifest
 from .pipeline import Run
+from .ranking import LENGTH_RULE
 from .reviews import Agreement
 
 
@@ -85,7 +86,7 @@ def variants(base: ComparisonsConfig) -> Iterator[Variant]:
         left = tuple(other for other in base.checks if other != check)
         yield Variant(_suffix(check), f"without {check}", changed(checks=left))
     if base.length_sd is not None:
-        yield Variant("without-length-rule", "without length rule", changed(length_sd=None))
+        yield Variant(_suffix(LENGTH_RULE), "without length rule", changed(length_sd=None))
     for own in base.filters:
         others = tuple(other for other in base.filters if other is not own)
         yield Variant(_suffix(own.name), f"without {own.name}", changed(filters=others))

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from .overlap import Numbers, Places, arrow, grams, words
 RUN, LEAST = 8, 4
 """Words in a row that two prompts must share; a prompt of fewer than LEAST words is not compared."""
 COLUMNS = ("prompt", "question", "query", "input", "instruction", "text", "messages")
-"""Where a benchmark's prompt may stand: the first of these that is not empty."""
+"""Where a benchmark's prompt may stand, in letters of any case: the first of these that is not empty."""
 CHUNK = 100_000
 """Prompts whose words are in memory at once."""
 
@@ -141,13 +141,16 @@ def _json(path: str, data: bytes) -> _Rows:
 def _csv(path: str, data: bytes) -> _Rows:
     list(_lines(path, data))  # for the line of a byte that is no text
     reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+    usual = csv.field_size_limit(min(len(data) + 1, 2**31 - 1))  # of the whole process; a C long
     try:
-        for row in reader:
-            yield f"{path}:{reader.line_num}", row
+        rows = [(f"{path}:{reader.line_num}", row) for row in reader]
     except csv.Error as error:
         raise InputError(
             f"{path}:{reader.reader.line_num}: broken CSV ({error}): mend it, or give JSONL"
         ) from None
+    finally:
+        csv.field_size_limit(usual)
+    yield from rows
 
 
 def _parquet(path: str, data: bytes) -> _Rows:
@@ -156,7 +159,7 @@ def _parquet(path: str, data: bytes) -> _Rows:
     except pl.exceptions.PolarsError as error:
         why = str(error).partition("\n")[0]
         raise InputError(f"{path}: cannot be read as Parquet ({why}): write it anew, or give JSONL") from None
-    frame = frame.select(name for name in COLUMNS if name in frame.columns)
+    frame = frame.select(_named(path, frame.columns))
     for number, row in enumerate(frame.iter_rows(named=True), start=1):
         yield f"{path}: row {number}", row
 
@@ -168,9 +171,7 @@ def _texts(place: str, row: Any) -> list[str]:
     """The prompt of a row, or each of its user's turns."""
     if isinstance(row, str):
         return [row]
-    there = [name for name in COLUMNS if name in row]
-    if not there:
-        raise InputError(f"{place}: no column for the prompt: name it one of {', '.join(COLUMNS)}")
+    there = _named(place, row)
     name, value = next(((name, row[name]) for name in there if row[name]), (there[0], ""))
     if isinstance(value, str):
         return [value]
@@ -179,6 +180,14 @@ def _texts(place: str, row: Any) -> list[str]:
     except msgspec.ValidationError:
         raise InputError(f"{place}: {name} must be text or a list of {{role, content}}") from None
     return [turn.content for turn in turns if turn.role == "user"]
+
+
+def _named(place: str, names: Iterable[str | None]) -> list[str]:
+    """Those of COLUMNS that are there, in that order; csv gives what has no header the name None."""
+    found = [(COLUMNS.index(name.lower()), name) for name in names if name and name.lower() in COLUMNS]
+    if not found:
+        raise InputError(f"{place}: no column for the prompt: name it one of {', '.join(COLUMNS)}")
+    return [name for _, name in sorted(found)]
 
 
 class _Message(msgspec.Struct):

@@ -39,7 +39,7 @@ class Rule:
     """From which number on, how bad that is (fine, watch, worry), and the sentence."""
 
 
-ANY = 1e-12
+ANY, WORSE = 1e-12, -9.0
 RULES = {
     # Of the comparisons, in how many the longer response is the chosen one; equal lengths count half.
     "always_longer": Rule(
@@ -61,17 +61,23 @@ RULES = {
             (-9e9, "watch", "The typical chosen response is shorter by a fifth or more."),
         ),
     ),
-    # Lower end of the interval of the probe's accuracy.
+    # Lower end of the interval of the probe's accuracy, or how far length alone gets if that is more, as
+    # length is form too; 0 where the interval holds 50% and length does not reach 60%.
     "probe": Rule(
         "a model that sees only the surface is right",
         (
-            (0.70, "worry", "Form gives most of the label away: a good score here need not be judgement."),
-            (0.60, "watch", "Form alone tells part of the label: a reward model must beat this number."),
-            (0.50, "fine", "Form alone is little better than a coin."),
+            (
+                0.70,
+                "worry",
+                "Form, length included, gives most of the label away: a score here need not be judgement.",
+            ),
+            (0.60, "watch", "Form, length included, tells part of the label: a reward model must beat both."),
+            (0.50, "fine", "Form alone tells a little of the label, surely less than judgement should."),
             (0.00, "fine", "Form alone is no better than a coin."),
         ),
     ),
-    # The same, less the accuracy of the better of always-longer and always-shorter.
+    # Lower end of the same interval, less the accuracy of the better of always-longer and always-shorter;
+    # WORSE where the accuracy itself is below that.
     "probe_over_length": Rule(
         "the surface beyond length",
         (
@@ -81,6 +87,11 @@ RULES = {
                 "More than length shows: see the strongest features. Equal lengths do not cure it.",
             ),
             (-1.0, "fine", "The rest of the surface adds little to length."),
+            (
+                WORSE,
+                "fine",
+                "On unseen queries the model falls short of length alone: what else shows is noise here.",
+            ),
         ),
     ),
     # Of the distinct texts.
@@ -297,10 +308,15 @@ def _findings(found: dict[str, Any]) -> list[dict[str, str]]:
     if look["accuracy"] is not None:
         by_length = max(found["always_longer"], 1 - found["always_longer"])
         value = f"{look['accuracy']:.1%} ({look['low']:.1%} to {look['high']:.1%})"
-        beyond = f"{100 * (look['accuracy'] - by_length):+.1f} points"
+        exposed = max(look["low"], by_length)
+        beyond = round(look["accuracy"] - by_length, 3)
         rows += [
-            ("probe", value, look["low"]),
-            ("probe_over_length", beyond, look["low"] - by_length),
+            ("probe", value, exposed if look["low"] > 0.5 or exposed >= 0.6 else 0.0),
+            (
+                "probe_over_length",
+                f"{100 * beyond:+.1f} points",
+                look["low"] - by_length if beyond >= 0 else WORSE,
+            ),
         ]
     for name in ("prompts", "responses"):
         share = found[name]["share_with_a_near_twin"]

@@ -40,11 +40,11 @@ class Diff:
     lost: int
     gained: int
     changed: int
-    """Of the kept, those whose other columns differ, as with another text for the same query."""
+    """Of the kept, those whose other columns differ (but for scores), as with another text for a query."""
     reasons: list[tuple[str, int, int]]
     """Reason, rows that B dropped for it, rows that A had dropped for it; the most rows first."""
-    pairs: list[tuple[str, int, int, int]]
-    """Responder pair, kept, lost, gained; comparisons only."""
+    pairs: list[tuple[str, int, int, int, str]]
+    """Responder pair, kept, lost, gained, and the reasons with their numbers; comparisons only."""
     examples: dict[Literal["lost", "gained"], list[Example]]
 
 
@@ -59,7 +59,7 @@ def diff(store: Store, a: str, b: str) -> Diff:
     lost = left.join(right, on="id", how="anti").collect()
     gained = right.join(left, on="id", how="anti").collect()
     both = left.join(right, on="id", how="inner", suffix="_b")
-    others = [column for column in schema.table(name, "default").names if column not in key]
+    others = [c for c in schema.table(name, "default").names if c not in key and not c.startswith("asis_")]
     differs = pl.any_horizontal(pl.col(column).ne_missing(pl.col(f"{column}_b")) for column in others)
     kept = both.select(n=pl.len(), changed=differs.sum()).collect().row(0, named=True)
     lost, gained = _explained(store, b, lost), _explained(store, a, gained)
@@ -112,14 +112,27 @@ def _reasons(lost: pl.DataFrame, gained: pl.DataFrame) -> list[tuple[str, int, i
     return sorted(table, key=lambda row: (-row[1] - row[2], row[0]))
 
 
-def _pairs(both: pl.LazyFrame, lost: pl.DataFrame, gained: pl.DataFrame) -> list[tuple[str, int, int, int]]:
-    named = pl.concat_str("chosen_responder", pl.lit(" > "), "rejected_responder")
-    counts = [
-        dict(rows.select(named.alias("pair"))["pair"].value_counts().iter_rows())
-        for rows in (both.collect(), lost, gained)
+def _pairs(
+    both: pl.LazyFrame, lost: pl.DataFrame, gained: pl.DataFrame
+) -> list[tuple[str, int, int, int, str]]:
+    named = pl.concat_str("chosen_responder", pl.lit(" > "), "rejected_responder").alias("pair")
+    same = dict(both.select(named).collect()["pair"].value_counts().iter_rows())
+    sides = [
+        rows.group_by(named, "reason").len().sort("len", "reason", descending=[True, False])
+        for rows in (lost, gained)
     ]
-    names = sorted(set().union(*counts))
-    return [(name, *(count.get(name, 0) for count in counts)) for name in names]
+    names = sorted(set(same).union(*(side["pair"] for side in sides)))
+    table = []
+    for name in names:
+        found = [side.filter(pair=name) for side in sides]
+        why = [
+            f"{sign}{n:,} {reason}"
+            for sign, rows in zip("-+", found, strict=True)
+            for _, reason, n in rows.rows()
+        ]
+        out, in_ = (int(rows["len"].sum()) for rows in found)
+        table.append((name, same.get(name, 0), out, in_, ", ".join(why)))
+    return table
 
 
 def _examples(rows: pl.DataFrame) -> list[Example]:
@@ -127,7 +140,7 @@ def _examples(rows: pl.DataFrame) -> list[Example]:
     examples = []
     for row in rows.sort("id").head(EXAMPLES).iter_rows(named=True):
         if "chosen" in row:
-            sides = [row[side][-1]["content"] for side in ("prompt", "chosen", "rejected")]
+            sides = [_cut(row[side][-1]["content"]) for side in ("prompt", "chosen", "rejected")]
             text = "\n".join(f"{label}: {side}" for label, side in zip(_SIDES, sides, strict=True))
         else:
             text = row.get("response") or row.get("query") or ""
@@ -136,3 +149,7 @@ def _examples(rows: pl.DataFrame) -> list[Example]:
 
 
 _SIDES = ("query", "chosen", "rejected")
+
+
+def _cut(text: str, most: int = 320) -> str:
+    return text if len(text) <= most else f"{text[:most].rstrip()}…"

@@ -5,7 +5,8 @@ from what ran. The checks of the paper stand in `response_checks`, their thresho
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import polars as pl
@@ -117,11 +118,20 @@ def first_reason(filters: Sequence[Filter]) -> pl.Expr:
 
 
 def with_reason(rows: pl.DataFrame, filters: Sequence[Filter]) -> pl.DataFrame:
-    """The rows with `reason`, as `first_reason` gives it; functions of users are asked first."""
-    verdicts = {f"drop {r.name}": r.drop(rows) for r in filters if callable(r.drop)}
-    asked = [replace(r, drop=pl.col(f"drop {r.name}")) if callable(r.drop) else r for r in filters]
-    decided = rows.lazy().with_columns(**verdicts)
-    return decided.select(*rows.columns, reason=first_reason(asked)).collect()
+    """The rows with `reason`, as `first_reason` gives it; a user's filter sees what those above it kept."""
+    reason = pl.Series("reason", [None], dtype=pl.String).new_from_index(0, len(rows))
+    for asked, some in groupby(filters, key=lambda rule: callable(rule.drop)):
+        if not asked:
+            given = rows.lazy().select(reason=first_reason(list(some))).collect()["reason"]
+            reason = reason.zip_with(reason.is_not_null(), given)
+            continue
+        for rule in some:
+            assert callable(rule.drop)
+            alive = reason.is_null()
+            drop = rule.drop(rows.filter(alive)).fill_null(False)
+            places = alive.arg_true().filter(drop)
+            reason = reason.scatter(places, rule.name)
+    return rows.with_columns(reason.alias("reason"))
 
 
 def account(ledger: list[Entry]) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import importlib.metadata
+import os
 import platform
 import re
 import shlex
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from . import card, plots, presets, store
+from . import card, plots, presets, scoring, store
 from .builders import (
     BuilderSpec,
     Built,
@@ -32,7 +33,6 @@ from .generation import Generator, engines
 from .generation.journal import MAX_FAILURES, Journaled
 from .manifest import Builder, Manifest, Parent, canonical_json, changes, fingerprint, place_name, recipe
 from .scoring import Scorer
-from .scoring import load as load_scorer
 from .scoring.journaled import JournaledScorer
 
 BUILDERS: dict[str, BuilderSpec] = {
@@ -152,7 +152,7 @@ class Run:
         if wanted is None:
             return None
         if wanted not in self.scorers:
-            self.scorers[wanted] = load_scorer(
+            self.scorers[wanted] = scoring.load(
                 wanted.id, wanted.revision, self.preset.scoring, max_tokens=wanted.max_tokens
             )
         return self.scorers[wanted]
@@ -223,6 +223,7 @@ def prepare(
     if not 0 <= max_failures <= 1:
         raise InputError(f"--max-failures {max_failures:g}: give a share from 0 to 1")
     chosen = presets.load(preset, config, assignments, limit)
+    scoring.check_options(chosen.scoring)
     options = engines.options(engine, chosen.engine, base_url, ray_address) if engine else {}
     by_name = {store.parse_ref(ref)[0]: ref for ref in sources}
     if len(by_name) < len(sources):
@@ -328,15 +329,19 @@ def portable(value: Any) -> Any:
     """The same settings with the paths of models, prompts and files cut to their last part."""
     if isinstance(value, dict):
         names = {k: place_name(v) for k, v in value.items() if k in PATH_FIELDS and isinstance(v, str)}
+        names |= {k: Path(v).name for k, v in value.items() if k == "python" and isinstance(v, str)}
         lists = {k: [Path(one).name for one in v] for k, v in value.items() if k in PATH_LISTS}
         return {k: portable(v) for k, v in value.items()} | names | lists
     return [portable(v) for v in value] if isinstance(value, list) else value
 
 
-PATH_FIELDS = ("asis_rm", "id", "model", "prompt", "python", "seeds", "source")
+PATH_FIELDS = ("asis_rm", "id", "model", "prompt", "seeds", "source")
 PATH_LISTS = ("benchmarks",)
 
 
+FILES = ("--benchmark", "--config", "--reviews")
+PLACES = ("--asis-rm", "--source")
+"""Flags that take a file, and that take a file, a folder or a Hub id."""
 HIDDEN = ("--root", "--base-url", "--ray-address")
 """Flags that name places of the builder's own, and may hold a secret."""
 
@@ -349,11 +354,15 @@ def shown_command(arguments: list[str]) -> str:
     >>> shown_command(["build", "queries", "--base-url", "http://h/key", "--ray-address=h:1"])
     'python -m almost_data build queries'
     """
-    shown, hidden = [], False
+    shown, last = [], ""
     for argument in arguments:
-        name, equals, _ = argument.partition("=")
-        if hidden or name in HIDDEN:
-            hidden = not hidden and not equals
+        name, equals, value = argument.partition("=")
+        flag, given = (name, value) if equals and name.startswith("--") else (last, argument)
+        last = "" if last in HIDDEN or equals else argument
+        if flag in HIDDEN or argument in HIDDEN:
+            continue
+        if flag in FILES or (flag in PLACES and os.path.exists(given)) or place_name(given) != given:
+            shown.append(argument.removesuffix(given) + Path(given).name)
             continue
         shown.append(
             re.sub(r"(?<![^=\s\"',\[])(?:~|\.{0,2})/[^\s\"',\]]*", lambda path: Path(path[0]).name, argument)

@@ -1,7 +1,7 @@
 """How much of a label shows on the surface: a small logistic model that sees no content.
 
 It sees of two responses only the differences of the features below, which say how a response looks. It
-has no intercept and sees each comparison in both orders, so neither place is favoured. Words and
+has no intercept, and its loss is the same in either order, so neither place is favoured. Words and
 sentences enter as lengths of words and sentences: beside the characters these say the same.
 """
 
@@ -18,18 +18,25 @@ Numbers = NDArray[np.float64]
 FOLDS = 5
 LEAST_ROWS, LEAST_QUERIES = 50, 2 * FOLDS
 """Below these nothing is fitted."""
-FIRST_WORDS, LEAST_USES = 30, 5
-"""Most frequent first words that are features, and in how many responses one must stand."""
+FIRST_WORDS = 30
+"""Most frequent first words that are features."""
+LEARNT, NAMED, LEAST_DIFFER = 0.01, 0.05, 20
+"""In what share of the comparisons the sides must differ in a feature that the model sees, or that is
+named, and in how many at least: of a rarer one nothing can be said."""
 STRONGEST = 8
-STRENGTH = 0.1
-"""sklearn's C, the inverse of the penalty: small, since small sets have more features than they bear."""
+LENGTH = "longer in characters"
+STRENGTHS = (0.0001, 0.001, 0.01, 0.1)
+"""sklearn's C, the inverse of the penalty: which one is chosen by cross-validation."""
+FREE = 30.0
+"""How much less length is penalised: under the strongest penalty the model is nearly length alone."""
 
 
 def probe(pairs: pl.DataFrame, seed: int = 0) -> tuple[dict[str, Any], Numbers | None]:
     """What a logistic model on the surface of `chosen` and `rejected` scores, and which rows it gets right.
 
-    Cross-validated: a row is judged by a model that saw no row of its query_id. Right is 1.0, wrong 0.0, a
-    tie 0.5. Where there is too little to fit, the result says why and the second part is None.
+    Cross-validated: a row is judged by a model that saw no row of its query_id, nor did the choice of its
+    penalty. Right is 1.0, wrong 0.0, a tie 0.5. Where there is too little to fit, the result says why and
+    the second part is None.
     """
     queries = pairs["query_id"].unique().sort()
     if len(pairs) < LEAST_ROWS or len(queries) < LEAST_QUERIES:
@@ -38,26 +45,31 @@ def probe(pairs: pl.DataFrame, seed: int = 0) -> tuple[dict[str, Any], Numbers |
     drawn = pl.Series([int(draw(query, seed, "fold") * FOLDS) for query in queries], dtype=pl.Int64)
     fold = pairs["query_id"].replace_strict(queries, drawn).to_numpy()
     names, differences = _differences(pairs)
-    differences = differences[:, moves := np.abs(differences).max(axis=0) > 0]
-    names = [name for name, moved in zip(names, moves, strict=True) if moved]
-    if not names:
-        return {"accuracy": None, "reason": "no two responses of a comparison differ on the surface"}, None
+    differ = (differences != 0).sum(axis=0)
+    often = differ >= max(LEAST_DIFFER, LEARNT * len(pairs))
+    if not often.any():
+        reason = f"needs a feature in which the sides of {LEAST_DIFFER} comparisons differ"
+        return {"accuracy": None, "reason": f"{reason}, and of 1 in 100"}, None
+    names = [name for name, enough in zip(names, often, strict=True) if enough]
+    differences, differ = differences[:, often], differ[often]
+    free = np.array([FREE if name == LENGTH else 1.0 for name in names])
     scores = np.zeros(len(pairs))
-    for number in range(FOLDS):
+    for number in np.unique(fold):
         test = fold == number
-        if test.any() and not test.all():
-            scores[test] = differences[test] @ _weights(differences[~test])
+        if not test.all():
+            scores[test] = differences[test] @ _chosen(differences[~test], free, fold[~test])
     right = np.where(scores == 0, 0.5, scores > 0)
     low, high = interval(right, pairs["query_id"])
     spread = np.sqrt((differences**2).mean(axis=0))
-    weights = _weights(differences) * spread
-    strongest = sorted(range(len(names)), key=lambda i: (-round(abs(weights[i]), 4), names[i]))[:STRONGEST]
+    weights = _chosen(differences, free, fold) * spread
+    named = np.flatnonzero(differ >= max(LEAST_DIFFER, NAMED * len(pairs)))
+    strongest = sorted(named, key=lambda i: (-round(abs(weights[i]), 4), names[i]))[:STRONGEST]
     features = [
         {
             "feature": names[i],
             "weight": round(float(weights[i]), 4),
-            "differs": float((differences[:, i] != 0).mean()),
-            "alone": float((differences[:, i] * weights[i] > 0).sum() / (differences[:, i] != 0).sum()),
+            "differs": float(differ[i] / len(pairs)),
+            "alone": float((differences[:, i] * weights[i] > 0).sum() / differ[i]),
         }
         for i in strongest
     ]
@@ -87,15 +99,28 @@ def draw(query_id: str, seed: int, what: str) -> float:
     return int.from_bytes(data) / 2**48
 
 
-def _weights(differences: Numbers) -> Numbers:
+def _chosen(differences: Numbers, free: Numbers, fold: NDArray[np.int64]) -> Numbers:
+    """The weights under that penalty by which the folds predict each other best, in log-likelihood."""
+    scores = np.zeros((len(STRENGTHS), len(differences)))
+    for number in np.unique(fold):
+        test = fold == number
+        if not test.all():
+            for one, strength in zip(scores, STRENGTHS, strict=True):
+                one[test] = differences[test] @ _weights(differences[~test], free, strength)
+    loss = np.logaddexp(0, -scores).mean(axis=1)
+    return _weights(differences, free, STRENGTHS[int(np.argmin(loss))])
+
+
+def _weights(differences: Numbers, free: Numbers, strength: float) -> Numbers:
     from sklearn.linear_model import LogisticRegression
 
     spread = np.sqrt((differences**2).mean(axis=0))
     spread[spread == 0] = 1.0
-    both = np.concatenate([differences / spread, -differences / spread])
-    label = np.repeat([1, 0], len(differences))
-    model = LogisticRegression(C=STRENGTH, fit_intercept=False, max_iter=1000)
-    weights: Numbers = model.fit(both, label).coef_[0] / spread
+    scaled = differences * (free / spread)
+    # A comparison in the other order adds the same loss: half of them in either order say it all.
+    order = np.where(np.arange(len(scaled)) % 2, 1, -1)
+    model = LogisticRegression(C=2 * strength, fit_intercept=False, max_iter=1000, solver="newton-cholesky")
+    weights: Numbers = model.fit(scaled * order[:, None], order).coef_[0] * free / spread
     return weights
 
 
@@ -109,8 +134,8 @@ def _differences(pairs: pl.DataFrame) -> tuple[list[str], Numbers]:
     )
     first = [chosen.get_column("first"), rejected.get_column("first")]
     uses = pl.concat(first).value_counts(name="uses")
-    uses = uses.filter(pl.col("uses") >= LEAST_USES, pl.col("first") != "")
-    common = uses.sort("uses", "first", descending=[True, False])["first"].head(FIRST_WORDS)
+    uses = uses.filter(pl.col("first") != "").sort("uses", "first", descending=[True, False])
+    common = uses["first"].head(FIRST_WORDS)
     starts = [(first[0] == word).cast(pl.Int8) - (first[1] == word).cast(pl.Int8) for word in common]
     plain = (chosen.drop("first") - rejected.drop("first")).to_numpy()
     names = [*chosen.drop("first").columns, *(f'starts with "{word}"' for word in common)]
@@ -152,7 +177,7 @@ def _features() -> dict[str, pl.Expr]:
         "ends with a letter or digit": last.str.contains(r"^[\p{L}\p{N}]$"),
     }
     return {
-        "longer in characters": chars.log1p(),
+        LENGTH: chars.log1p(),
         "longer words": (chars / words).log1p(),
         "longer sentences": (words / sentences).log1p(),
         **{name: text.str.count_matches(pattern).log1p() for name, pattern in counts.items()},

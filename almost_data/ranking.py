@@ -13,6 +13,7 @@ import polars as pl
 from .filters import Filter, with_reason
 
 Pairing = Literal["first", "all"]
+LENGTH_RULE = "chosen_too_short"
 
 
 def length_rule(length_sd: float, length_over: str) -> Filter:
@@ -29,7 +30,7 @@ def length_rule(length_sd: float, length_over: str) -> Filter:
     what = "the query's surviving responses" if length_over == "survivors" else "all of the query's responses"
     rule = "M - S/2" if length_sd == 0.5 else f"M - {length_sd:g} * S"
     return Filter(
-        "chosen_too_short",
+        LENGTH_RULE,
         "pair",
         f"Chosen must be at least as long as rejected, or at least {rule} characters, "
         f"M and S being mean and standard deviation of the length of {what}.",
@@ -60,7 +61,7 @@ LADDER = Filter(
 AS_IS = Filter(
     "asis_disagrees",
     "pair",
-    "The As-is RM, a reward model trained on votes of a question site, must score chosen above rejected.",
+    "A reward model trained on StackExchange votes must score chosen above rejected.",
     "paper 2.1, as-is filter",
 )
 

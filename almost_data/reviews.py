@@ -59,10 +59,12 @@ def read(file: Path) -> pl.DataFrame:
             if file.suffix == ".jsonl"
             else pl.read_parquet(file)
         )
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except OSError:
+        raise InputError(f"{file}: no such file, or no right to read it") from None
     except (pl.exceptions.PolarsError, RuntimeError) as error:
         raise InputError(f"{file}: cannot be read ({str(error).partition(chr(10))[0]})") from None
+    if rows.is_empty():
+        raise InputError(f"{file}: no review in it")
     missing = [name for name in COLUMNS if name not in rows.columns]
     if missing:
         raise InputError(f"{file}: no column {missing[0]!r}; it needs {', '.join(COLUMNS)}")

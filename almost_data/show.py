@@ -215,14 +215,14 @@ def diff(one: Diff) -> None:
     for line in one.changes or ["the same recipe"]:
         console.print(text(f"  {line}"), soft_wrap=True)
     reasons = Table("reason", f"lost: {one.b} dropped it", f"gained: {one.a} had dropped it")
-    pairs = Table("chosen > rejected", "in both", "lost", "gained")
+    pairs = Table("chosen > rejected", "in both", "lost", "gained", "why")
     for row in one.reasons:
         reasons.add_row(clean(row[0]), *[f"{n:,}" for n in row[1:]])
     for pair in one.pairs:
-        pairs.add_row(clean(pair[0]), *[f"{n:,}" for n in pair[1:]])
+        pairs.add_row(clean(pair[0]), *[f"{n:,}" for n in pair[1:4]], clean(pair[4]))
     for table in (reasons, pairs):
         table.box, table.pad_edge = None, False
-        for column in table.columns[1:]:
+        for column in table.columns[1:4]:
             column.justify = "right"
         if table.row_count:
             console.print()
@@ -231,7 +231,7 @@ def diff(one: Diff) -> None:
         for example in examples:
             console.print()
             console.print(Text.assemble((f"{side} ", "bold"), clean(f"{example.reason}  {example.id}")))
-            console.print(text(short(example.text)))
+            console.print(text(short(example.text, 1200)))
 
 
 def verdict(ref: str, wrong: list[str]) -> None:

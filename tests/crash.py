@@ -98,7 +98,7 @@ class Trap:
     def set(self) -> None:
         """Put the points into the package."""
         self.around(journal.Journaled, "_register", "registration")
-        self.around(journal._Writer, "_commit", "commit")
+        self.around(journal.Writer, "_commit", "commit")
         self.around(journal.Journaled, "published", "published")
         self.around(plots, "render", "figures")
         self.around(card, "render", "card")

@@ -37,7 +37,7 @@ def rows(store: Store, ref: str) -> int:
 
 def adds_up(store: Store, found: Diff) -> bool:
     sums = [sum(counts) for counts in zip(*(counts for _, *counts in found.reasons), strict=True)] or [0, 0]
-    pairs = [sum(counts) for counts in zip(*(counts for _, *counts in found.pairs), strict=True)]
+    pairs = [sum(counts) for counts in zip(*(counts for _, *counts, _ in found.pairs), strict=True)]
     return (
         found.kept + found.lost == rows(store, found.a)
         and found.kept + found.gained == rows(store, found.b)

@@ -191,3 +191,38 @@ def test_a_build_without_any_comparison_says_which_filter_took_all(tmp_path: Pat
 def test_bad_settings_name_the_key(assignment: str, match: str) -> None:
     with pytest.raises(InputError, match=match):
         presets.load("tiny", assignments=(assignment,))
+
+
+def test_a_command_on_a_card_shows_no_folder(tmp_path: Path) -> None:
+    model = tmp_path / "my models" / "rm"
+    model.mkdir(parents=True)
+    shown = pipeline.shown_command(
+        [
+            *("build", "comparisons", "--config", "private/sub dir/c.toml", f"--asis-rm={model}"),
+            *("--benchmark", str(tmp_path / "my files" / "b.jsonl"), "--set", f'x.y="{tmp_path}/a.txt"'),
+            *("--from", "responses@1.0.0"),
+        ]
+    )
+    assert shown == (
+        "python -m almost_data build comparisons --config c.toml --asis-rm=rm --benchmark b.jsonl "
+        "--set 'x.y=\"a.txt\"' --from responses@1.0.0"
+    )
+    kept = pipeline.shown_command(["build", "comparisons", "--asis-rm", "ORG/rm", "--source", "ORG/NAME@v1"])
+    assert kept.endswith("--asis-rm ORG/rm --source ORG/NAME@v1")
+
+
+def test_a_reward_model_s_folder_is_recorded_by_name_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m" / "rm").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for name in ("m/rm", "./m/rm", str(tmp_path / "m" / "rm")):
+        preset = presets.load(assignments=(f'comparisons.asis_rm="{name}"',))
+        settings = {"settings": msgspec.to_builtins(preset.comparisons)}
+        assert pipeline.portable(settings)["settings"]["asis_rm"] == "rm"
+    assert presets.load(assignments=('comparisons.asis_rm="ORG/rm"',)).comparisons.asis_rm == "ORG/rm"
+
+
+def test_options_of_scorers_are_checked_without_one() -> None:
+    with pytest.raises(InputError, match=r"scoring\.nope: there is no such option"):
+        pipeline.prepare("fake", assignments=("scoring.nope=1",))

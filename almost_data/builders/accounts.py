@@ -47,9 +47,8 @@ class Accounts:
             cut=(pl.col("finish_reason") == "length").sum(),
         )
         self._responders.append(responder)
-        lost = {
-            r: (pl.col("reason") == r).sum() for rules in self.pair_stages.values() for r in _names(rules)
-        }
+        names = [rule.name for rules in self.pair_stages.values() for rule in rules]
+        lost = {f"dropped {name}": (pl.col("reason") == name).sum() for name in names}
         chosen, rejected = (pl.col(f"{side}_length").filter(alive) for side in ("chosen", "rejected"))
         sums = {
             "comparisons": alive.sum(),
@@ -81,7 +80,7 @@ class Accounts:
         entries = []
         for stage, rules in self.pair_stages.items():
             for one in rules:
-                lost = {self._pair(row): row[one.name] for row in rows}
+                lost = {self._pair(row): row[f"dropped {one.name}"] for row in rows}
                 split = {
                     p: Count(n, n - lost[p], {one.name: lost[p]} if lost[p] else {}) for p, n in left.items()
                 }
@@ -125,10 +124,6 @@ class Accounts:
 
     def _pair(self, row: dict[str, Any]) -> str:
         return f"{self.names[row['chosen_rank']]} > {self.names[row['rejected_rank']]}"
-
-
-def _names(rules: list[Filter]) -> list[str]:
-    return [rule.name for rule in rules]
 
 
 def _shares(sums: dict[str, Any]) -> dict[str, Any]:

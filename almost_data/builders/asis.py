@@ -21,8 +21,13 @@ class AsIs:
         self.filter: Filter | None = None
         """As the ledger has it; None where there is no reward model."""
         if scorer:
-            params = {"model": place_name(scorer.model.id), "revision": scorer.model.revision}
-            self.filter = replace(AS_IS, params=params | {"max_tokens": scorer.max_tokens})
+            name = place_name(scorer.model.id)
+            params = {"model": name, "revision": scorer.model.revision, "max_tokens": scorer.max_tokens}
+            words = (
+                f"`{name}` must score chosen above rejected. The paper's As-is RM is a reward model trained "
+                "on StackExchange votes; what this one learned from is for its own card to say."
+            )
+            self.filter = replace(AS_IS, description=words, params=params)
         self.wanted = self.done = self.tokens = self.truncated = self.pairs = self.agreed = 0
 
     def __call__(self, pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:

@@ -21,7 +21,7 @@ from ..digest import BLOCK, Blocks, Rows, ranges
 from ..errors import InputError
 from ..filters import Filter, account, response_checks, with_reason
 from ..generation import Generator
-from ..ranking import ALREADY_CHOSEN, AS_IS, LADDER, Pairing, length_rule, rank_pairs
+from ..ranking import ALREADY_CHOSEN, AS_IS, LADDER, LENGTH_RULE, Pairing, length_rule, rank_pairs
 from ..scoring import Scorer
 from . import BuilderSpec, Built, Config, NothingLeft, Parents, Positive, Progress, RewardModel
 from .accounts import Accounts
@@ -69,7 +69,6 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
 
 FEW_SURVIVORS = "few_survivors"
 _SIDES = ("chosen", "rejected")
-_LENGTH = length_rule(0, "all").name
 
 
 @dataclass(frozen=True)
@@ -279,7 +278,7 @@ def pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:
         raise InputError("comparisons.checks: a check stands twice")
     own = [load(one) for one in config.filters]
     names = [rule.name for rule in own]
-    taken = {rule.name for rule in response_checks(0)} | {FEW_SURVIVORS, _LENGTH, AS_IS.name}
+    taken = {rule.name for rule in response_checks(0)} | {FEW_SURVIVORS, LENGTH_RULE, AS_IS.name}
     taken |= {ALREADY_CHOSEN.name, LADDER.name}
     for place, name in enumerate(names):
         if name in taken or name in names[:place]:

@@ -59,7 +59,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
 class UserFilter(Config, frozen=True, kw_only=True):
     """One entry of `comparisons.filters`; either `drop` or `python`."""
 
-    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,23}$")]
     """The reason that its dropped rows have."""
     description: Annotated[str, Meta(min_length=1, max_length=500)]
     """One sentence, as the card prints it."""
@@ -74,12 +74,7 @@ def load(given: UserFilter) -> Filter:
     """The filter that a config describes. Raises InputError where it cannot be one."""
     if (given.drop is None) == (given.python is None):
         raise _wrong(given, "give it either `drop`, an SQL expression, or `python`, FILE.py:FUNCTION")
-    if given.drop is not None:
-        expression = _expression(given, given.drop)
-        drop: Any = expression
-        reads = set(expression.meta.root_names())
-    else:
-        drop, reads = _function(given)
+    drop, reads = _function(given) if given.drop is None else _expression(given, given.drop)
     return Filter(
         given.name, given.unit, given.description, SOURCE, drop, _params(given), tuple(sorted(reads))
     )
@@ -95,10 +90,22 @@ def _params(given: UserFilter) -> dict[str, Any]:
     }
 
 
-def _expression(given: UserFilter, sql: str) -> pl.Expr:
+Drop = Callable[[pl.DataFrame], pl.Series]
+
+
+def _expression(given: UserFilter, sql: str) -> tuple[Drop, set[str]]:
+    """The user's expression as a function of rows, and the columns that it reads."""
     known = COLUMNS[given.unit]
+
+    def decide(rows: pl.DataFrame) -> pl.Series:
+        try:
+            return rows.select(drop=expression)["drop"]
+        except pl.exceptions.PolarsError as error:
+            why = " ".join(str(error).partition("\n")[0].split())[:200]
+            raise _wrong(given, f"{sql!r} fails on some rows ({why})") from None
+
     try:
-        drop = pl.sql_expr(sql)
+        expression = drop = pl.sql_expr(sql)
         unknown = sorted(set(drop.meta.root_names()) - set(known))
         if unknown or not drop.meta.root_names():
             which = f"no column {unknown[0]!r}" if unknown else "it reads no column"
@@ -112,7 +119,7 @@ def _expression(given: UserFilter, sql: str) -> pl.Expr:
         ) from None
     if made.dtype != pl.Boolean:
         raise _wrong(given, f"{sql!r} gives {made.dtype}, not true or false")
-    return drop
+    return decide, set(drop.meta.root_names())
 
 
 def _by_row(expression: pl.Expr) -> bool:
@@ -126,7 +133,7 @@ def _by_row(expression: pl.Expr) -> bool:
     return alone and all(_by_row(part) for part in expression.meta.pop())
 
 
-def _function(given: UserFilter) -> tuple[Callable[[pl.DataFrame], pl.Series], set[str]]:
+def _function(given: UserFilter) -> tuple[Drop, set[str]]:
     """The user's function as one of rows, and the columns that it reads."""
     source, path, name = _source(given)
     space: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
@@ -136,7 +143,7 @@ def _function(given: UserFilter) -> tuple[Callable[[pl.DataFrame], pl.Series], s
         reads = list(inspect.signature(function).parameters)
     except (KeyError, TypeError):
         raise _wrong(given, f"{path} has no function {name!r}") from None
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise _wrong(given, f"{path} cannot be run: {type(error).__name__}: {error}") from None
     unknown = [column for column in reads if column not in COLUMNS[given.unit]]
     if unknown or not reads:
@@ -148,7 +155,7 @@ def _function(given: UserFilter) -> tuple[Callable[[pl.DataFrame], pl.Series], s
         for row in rows.select(reads).iter_rows(named=True):
             try:
                 verdict = function(**row)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 at = str(row[reads[0]])[:60]
                 raise _wrong(given, f"{name}() raised {type(error).__name__}: {error} (at {at!r})") from None
             if not isinstance(verdict, bool):

@@ -140,7 +140,7 @@ class Journaled:
     def _ask(self, database: sqlite3.Connection, requests: list[Request]) -> Iterator[Reply]:
         keys = {request.id: key(request) for request in requests}
         total = self.found + self.asked + len(requests)
-        writer = _Writer(database, self.path, _store)
+        writer = Writer(database, self.path, _store)
         try:
             for reply in answers(self.engine, requests):
                 writer.add((keys[reply.id], reply))
@@ -184,7 +184,7 @@ def _store(database: sqlite3.Connection, answered: list[tuple[bytes, Reply]]) ->
     database.executemany("DELETE FROM failure WHERE key = ?", ((row[0],) for row in replies))
 
 
-class _Writer(Generic[T]):
+class Writer(Generic[T]):
     """Commits what it is given in batches, and from a thread of its own when no more comes."""
 
     def __init__(

@@ -46,6 +46,12 @@ class Preset(Config, frozen=True, kw_only=True):
     scoring: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
+def _as_path(model: str | None) -> str | None:
+    """A folder's name so that it looks like one: a card shows paths by their last part, and Hub ids whole."""
+    looks = model is None or model.startswith(("/", "./", "../", "~"))
+    return model if looks or not Path(str(model)).is_dir() else f"./{model}"
+
+
 def card(license: str | None, language: str | None) -> CardConfig:
     """What a user says of an import. Raises InputError for what the Hub cannot know."""
     try:
@@ -85,7 +91,8 @@ def load(
     if limit is not None:
         sections = {section: {"limit": limit} for section in ("queries", "responses", "comparisons")}
         preset = _convert(_merge(merged, sections), f"--limit {limit}")
-    return preset
+    judge = msgspec.structs.replace(preset.comparisons, asis_rm=_as_path(preset.comparisons.asis_rm))
+    return msgspec.structs.replace(preset, comparisons=judge)
 
 
 def fake(preset: Preset) -> Preset:

@@ -91,7 +91,7 @@ def load(
     >>> score.value
     8.0
     """
-    chosen = _checked(options or {})
+    chosen = check_options(options or {})
     if max_tokens < 1:
         raise InputError(f"max_tokens: {max_tokens} leaves nothing to score; the paper's is {MAX_TOKENS}")
     if model_id.startswith(BASELINE):
@@ -107,7 +107,8 @@ def load(
     return RewardModel(Model(model_id, revision), max_tokens, chosen)
 
 
-def _checked(options: dict[str, Any]) -> Options:
+def check_options(options: dict[str, Any]) -> Options:
+    """The options as `Options`. Raises InputError for one that there is not, or of a wrong type."""
     if unknown := options.keys() - set(Options.__struct_fields__):
         known = ", ".join(sorted(Options.__struct_fields__))
         raise InputError(f"scoring.{min(unknown)}: there is no such option; there are: {known}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..generation.journal import _Writer
+from ..generation.journal import Writer
 from ..generation.journal_file import Run, open_journal, told
 from . import Dialogue, Score, Scorer
 from .reading import FORMAT
@@ -102,7 +102,7 @@ class JournaledScorer:
         """The scores of `missing`, each text's once, which is emptied."""
         if not missing:
             return
-        writer = _Writer(database, self.path, _store, BATCH)
+        writer = Writer(database, self.path, _store, BATCH)
         try:
             for score in self.scorer.score(
                 Dialogue(one.hex(), same[0].turns) for one, same in list(missing.items())

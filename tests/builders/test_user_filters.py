@@ -127,6 +127,7 @@ def test_bad_expressions_are_refused(drop: str, why: str) -> None:
         ("def drop(text): return True", "drop", "no column 'text'"),
         ("def drop(response: return", "drop", "cannot be run: SyntaxError"),
         ("import nothing_of_that_name", "drop", "cannot be run: ModuleNotFoundError"),
+        ("import sys; sys.exit(0)", "drop", "cannot be run: SystemExit"),
         ("def drop(response): return True", "no-name", "write FILE.py:FUNCTION"),
     ],
 )
@@ -141,6 +142,7 @@ def test_bad_functions_are_refused(tmp_path: Path, source: str, function: str, w
         ("def drop(response): return None", "returned NoneType, not True or False"),
         ("def drop(response): return len(response)", "returned int"),
         ("def drop(response): raise KeyError('ouch')", "raised KeyError: 'ouch'"),
+        ("def drop(response): raise SystemExit(0)", "raised SystemExit: 0"),
     ],
 )
 def test_what_goes_wrong_in_a_function_is_one_line(tmp_path: Path, source: str, why: str) -> None:
@@ -203,3 +205,43 @@ def test_it_is_in_fingerprint_and_card_and_no_path_is(
     assert WORDS in card
     assert str(tmp_path) not in card + (run_.store.path(made.ref) / "manifest.json").read_text()
     assert run_.store.verify(made.ref) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "longer",
+            "equal",
+            "n",
+            "comparisons",
+            "chosen_chars",
+            "rejected_chars",
+            "chosen_rank",
+            "rejected_rank",
+        ),
+        *("query", "row", "step", "failed", "reason", "total", "squares", "length", "rank", "length_rule"),
+    ],
+)
+def test_any_name_will_do(name: str) -> None:
+    rows = rows_of([[good(100), good(90), good(80)]])
+    for unit, drop in (("response", "length > 95"), ("pair", "chosen_length > 95")):
+        built = run(rows, ComparisonsConfig(filters=(sql(drop, unit, name),)))
+        assert built is not None
+        assert any(entry.dropped == {name: entry.n_in - entry.kept} != {name: 0} for entry in built.ledger)
+
+
+def test_a_function_sees_only_what_the_filters_above_kept(tmp_path: Path) -> None:
+    one = python(tmp_path, "def drop(response):\n    return response[59] == 'b'")
+    built = run(rows_of([["a" * 20, good(100), good(90)]]), ComparisonsConfig(filters=(one,)))
+    assert built is not None
+    assert [entry.n_in for entry in built.ledger if entry.filter in ("too_short", "mine")] == [3, 2]
+
+
+def test_an_expression_that_fails_on_some_rows_is_one_line() -> None:
+    with pytest.raises(InputError, match="mine: .* fails on some rows") as error:
+        run(
+            rows_of([[good(300), good(90)]]),
+            ComparisonsConfig(filters=(sql("CAST(length AS TINYINT) > 100"),)),
+        )
+    assert "\n" not in str(error.value)
