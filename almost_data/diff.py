@@ -54,7 +54,7 @@ def diff(store: Store, a: str, b: str) -> Diff:
         raise InputError(f"{a} and {b} are two kinds of dataset: give two versions of one")
     old, new = store.manifest(a), store.manifest(b)
     name = old.name
-    key = list(schema.table(name, "default").key)
+    key = _key(name)
     left, right = (store.scan(ref).with_columns(id=pl.concat_str(key, separator=" ")) for ref in (a, b))
     lost = left.join(right, on="id", how="anti").collect()
     gained = right.join(left, on="id", how="anti").collect()
@@ -77,6 +77,12 @@ def diff(store: Store, a: str, b: str) -> Diff:
     )
 
 
+def _key(name: str) -> list[str]:
+    """The columns that name a row of the dataset; a comparison has a name of its own."""
+    key = list(schema.table(name, "default").key)
+    return ["comparison_id"] if "comparison_id" in key else key
+
+
 def _explained(store: Store, ref: str, rows: pl.DataFrame) -> pl.DataFrame:
     """The rows with the `reason` why `ref` does not have them."""
     name = parse_ref(ref)[0]
@@ -90,7 +96,7 @@ def _explained(store: Store, ref: str, rows: pl.DataFrame) -> pl.DataFrame:
             why.append(response.rename({"reply_id": f"{side}_reply_id"}))
     elif "rejected" in configs:
         # What a dropped question says may never have been read: its pairs are found by their ids alone.
-        keys = ["comparison_id"] if name == "community" else list(schema.table(name, "default").key)
+        keys = _key(name)
         why = [_dropped(store, ref, "rejected", keys)]
     else:
         why = []

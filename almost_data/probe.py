@@ -23,10 +23,13 @@ FIRST_WORDS = 30
 LEARNT, NAMED, LEAST_DIFFER = 0.01, 0.05, 20
 """In what share of the comparisons the sides must differ in a feature that the model sees, or that is
 named, and in how many at least: of a rarer one nothing can be said."""
-STRONGEST = 8
+STRONGEST, LEAST_WEIGHT = 8, 0.05
+"""How many features are named at most, and the weight that each must have."""
 LENGTH = "longer in characters"
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1)
 """sklearn's C, the inverse of the penalty: which one is chosen by cross-validation."""
+CHOOSING = 10_000
+"""Rows that this choice reads at most; with more the penalty hardly matters."""
 FREE = 30.0
 """How much less length is penalised: under the strongest penalty the model is nearly length alone."""
 
@@ -62,7 +65,8 @@ def probe(pairs: pl.DataFrame, seed: int = 0) -> tuple[dict[str, Any], Numbers |
     low, high = interval(right, pairs["query_id"])
     spread = np.sqrt((differences**2).mean(axis=0))
     weights = _chosen(differences, free, fold) * spread
-    named = np.flatnonzero(differ >= max(LEAST_DIFFER, NAMED * len(pairs)))
+    often = differ >= max(LEAST_DIFFER, NAMED * len(pairs))
+    named = np.flatnonzero(often & (np.abs(weights) >= LEAST_WEIGHT))
     strongest = sorted(named, key=lambda i: (-round(abs(weights[i]), 4), names[i]))[:STRONGEST]
     features = [
         {
@@ -101,12 +105,13 @@ def draw(query_id: str, seed: int, what: str) -> float:
 
 def _chosen(differences: Numbers, free: Numbers, fold: NDArray[np.int64]) -> Numbers:
     """The weights under that penalty by which the folds predict each other best, in log-likelihood."""
-    scores = np.zeros((len(STRENGTHS), len(differences)))
+    some, fold = differences[:CHOOSING], fold[:CHOOSING]
+    scores = np.zeros((len(STRENGTHS), len(some)))
     for number in np.unique(fold):
         test = fold == number
         if not test.all():
             for one, strength in zip(scores, STRENGTHS, strict=True):
-                one[test] = differences[test] @ _weights(differences[~test], free, strength)
+                one[test] = some[test] @ _weights(some[~test], free, strength)
     loss = np.logaddexp(0, -scores).mean(axis=1)
     return _weights(differences, free, STRENGTHS[int(np.argmin(loss))])
 

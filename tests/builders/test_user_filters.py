@@ -239,7 +239,7 @@ def test_a_function_sees_only_what_the_filters_above_kept(tmp_path: Path) -> Non
 
 
 def test_an_expression_that_fails_on_some_rows_is_one_line() -> None:
-    with pytest.raises(InputError, match="mine: .* fails on some rows") as error:
+    with pytest.raises(InputError, match=r"mine: .* fails on some rows") as error:
         run(
             rows_of([[good(300), good(90)]]),
             ComparisonsConfig(filters=(sql("CAST(length AS TINYINT) > 100"),)),
