@@ -62,7 +62,8 @@ RULES = {
         ),
     ),
     # Lower end of the interval of the probe's accuracy, or how far length alone gets if that is more, as
-    # length is form too; 0 where the interval holds 50% and length does not reach 60%.
+    # length is form too; 0 where the interval holds 50% and length does not reach 60%, WORSE where it
+    # ends below 50%.
     "probe": Rule(
         "a model that sees only the surface is right",
         (
@@ -72,8 +73,9 @@ RULES = {
                 "Form, length included, gives most of the label away: a score here need not be judgement.",
             ),
             (0.60, "watch", "Form, length included, tells part of the label: a reward model must beat both."),
-            (0.50, "fine", "Form alone tells a little of the label, surely less than judgement should."),
+            (0.50, "fine", "Form alone tells a little of the label."),
             (0.00, "fine", "Form alone is no better than a coin."),
+            (WORSE, "fine", "On unseen queries this model is wrong more often than right: it learnt noise."),
         ),
     ),
     # Lower end of the same interval, less the accuracy of the better of always-longer and always-shorter;
@@ -90,7 +92,7 @@ RULES = {
             (
                 WORSE,
                 "fine",
-                "On unseen queries the model falls short of length alone: what else shows is noise here.",
+                "On unseen queries the model does not reach length alone: what else shows may be noise.",
             ),
         ),
     ),
@@ -309,9 +311,11 @@ def _findings(found: dict[str, Any]) -> list[dict[str, str]]:
         by_length = max(found["always_longer"], 1 - found["always_longer"])
         value = f"{look['accuracy']:.1%} ({look['low']:.1%} to {look['high']:.1%})"
         exposed = max(look["low"], by_length)
+        if look["low"] <= 0.5 and exposed < 0.6:
+            exposed = 0.0 if look["high"] >= 0.5 else WORSE
         beyond = round(look["accuracy"] - by_length, 3)
         rows += [
-            ("probe", value, exposed if look["low"] > 0.5 or exposed >= 0.6 else 0.0),
+            ("probe", value, exposed),
             (
                 "probe_over_length",
                 f"{100 * beyond:+.1f} points",

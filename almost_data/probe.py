@@ -52,7 +52,7 @@ def probe(pairs: pl.DataFrame, seed: int = 0) -> tuple[dict[str, Any], Numbers |
     often = differ >= max(LEAST_DIFFER, LEARNT * len(pairs))
     if not often.any():
         reason = f"needs a feature in which the sides of {LEAST_DIFFER} comparisons differ"
-        return {"accuracy": None, "reason": f"{reason}, and of 1 in 100"}, None
+        return {"accuracy": None, "reason": f"{reason}, and of 1% of all"}, None
     names = [name for name, enough in zip(names, often, strict=True) if enough]
     differences, differ = differences[:, often], differ[often]
     free = np.array([FREE if name == LENGTH else 1.0 for name in names])

@@ -1,6 +1,8 @@
 """What the diagnostics say of sets whose truth is known, of hostile ones, and of benchmarks' files."""
 
+import csv
 import hashlib
+import io
 import json
 import random
 import re
@@ -11,6 +13,7 @@ from typing import Any
 import msgspec
 import polars as pl
 import pytest
+from markdown_it import MarkdownIt
 
 from almost_data import card, diagnostics, digest, plots
 from almost_data.diagnostics import RULES, contamination, diagnose, read_benchmark, sampled_queries
@@ -91,6 +94,71 @@ def test_labels_by_chance_tell_nothing() -> None:
     assert level(found, "probe") == level(found, "always_longer") == "fine"
 
 
+def two_thirds_longer(rows: int, seed: int = 0) -> pl.DataFrame:
+    """Sides of which the longer one is chosen two times in three; nothing else tells them apart."""
+    rng = random.Random(seed)
+    sides = []
+    for _ in range(rows):
+        texts = sorted((sentence(rng, rng.randint(3, 40)) for _ in range(2)), key=len)
+        sides.append(texts if rng.random() < 1 / 3 else texts[::-1])
+    return made([chosen for chosen, _ in sides], [rejected for _, rejected in sides])
+
+
+def test_length_is_form_and_the_model_does_not_lose_it() -> None:
+    for pairs in (two_thirds_longer(800), swapped(two_thirds_longer(800))):
+        found = diagnose(pairs)
+        by_length = max(found["always_longer"], 1 - found["always_longer"])
+        assert found["probe"]["accuracy"] > by_length - 0.02
+        assert found["probe"]["features"][0]["feature"] == "longer in characters"
+        assert level(found, "probe") == level(found, "always_longer") == "watch"
+        assert not any("coin" in one["sentence"] for one in found["findings"])
+        assert level(found, "probe_over_length") == "fine"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "low", "longer", "form", "beyond"),
+    [
+        (0.63, 0.594, 0.667, "Form, length included, tells part", "does not reach length alone"),
+        (0.52, 0.49, 0.65, "Form, length included, tells part", "does not reach length alone"),
+        (0.52, 0.49, 0.28, "Form, length included, gives most", "does not reach length alone"),
+        (0.56, 0.52, 0.55, "tells a little of the label", "adds little to length"),
+        (0.52, 0.49, 0.52, "no better than a coin", "adds little to length"),
+        (0.45, 0.42, 0.52, "wrong more often than right", "does not reach length alone"),
+        (0.85, 0.82, 0.71, "Form, length included, gives most", "More than length shows"),
+    ],
+)
+def test_verdicts_on_form(accuracy: float, low: float, longer: float, form: str, beyond: str) -> None:
+    found = diagnose(drawn(60))
+    found["probe"] = {"accuracy": accuracy, "low": low, "high": 2 * accuracy - low}
+    said = {
+        one["measure"]: one["sentence"] for one in diagnostics._findings(found | {"always_longer": longer})
+    }
+    assert form in said[RULES["probe"].measure] and beyond in said[RULES["probe_over_length"].measure]
+
+
+def test_a_rare_feature_is_not_named_and_a_very_rare_one_not_learnt() -> None:
+    pairs = two_thirds_longer(1000)
+    where, first = pl.int_range(1000), pl.col("chosen").str.to_lowercase()
+    for rows, known in ((15, False), (30, False), (100, True)):
+        started = pairs.with_columns(
+            chosen=pl.when(where % (1000 // rows) == 0).then("Try, " + first).otherwise("chosen")
+        )
+        features = {one["feature"]: one for one in diagnose(started)["probe"]["features"]}
+        assert ('starts with "Try"' in features) == known
+        assert all(one["differs"] >= 0.05 for one in features.values())
+
+
+def test_real_answers_by_models_are_told_apart_by_more_than_length(shared: Path) -> None:
+    folder = shared / "fastchat_vicuna80" / "answer"
+    better, worse = (
+        {row["question_id"]: row["text"] for row in map(json.loads, file.read_text("utf-8").splitlines())}
+        for file in (folder / "answer_vicuna-13b.jsonl", folder / "answer_llama-13b.jsonl")
+    )
+    found = diagnose(made([better[n] for n in sorted(better)], [worse[n] for n in sorted(better)], 1))
+    by_length = max(found["always_longer"], 1 - found["always_longer"])
+    assert found["probe"]["accuracy"] >= by_length and level(found, "probe") == "worry"
+
+
 def test_a_planted_first_word_is_the_strongest_feature() -> None:
     pairs = drawn(400).with_columns(chosen=pl.lit("Sure, ") + pl.col("chosen").str.to_lowercase())
     pairs = pairs.with_columns(rejected=pl.lit("Then, ") + pl.col("rejected").str.to_lowercase())
@@ -131,7 +199,7 @@ def test_too_little_to_fit_is_said() -> None:
         )
         assert len(found["findings"]) == (8 if len(pairs) else 0)
     same = diagnose(made(["Same text."] * 80, ["Same text."] * 80))
-    assert "no two responses" in same["probe"]["reason"]
+    assert "needs a feature in which the sides of 20 comparisons differ" in same["probe"]["reason"]
     assert same["identical_sides"] == 80 and same["always_longer"] == 0.5 and same["share_equal_length"] == 1
     assert level(same, "identical") == level(same, "boilerplate") == "worry"
     assert same["responses"]["most_frequent"] == [{"text": "Same text.", "queries": 40, "chosen": 0.5}]
@@ -261,6 +329,11 @@ def test_contamination_is_that_of_a_plain_reading() -> None:
     assert contamination(frame.clear(), benchmarks)[0]["overlapping_queries"] == 0
 
 
+def parquet(**columns: list[str]) -> bytes:
+    pl.DataFrame(columns).write_parquet(file := io.BytesIO())
+    return file.getvalue()
+
+
 def benchmark_files(folder: Path) -> Iterator[Path]:
     """Files of each format that hold the prompts `A “b”, c` and `second`."""
     turns = [{"role": "system", "content": "be"}, {"role": "user", "content": "second"}]
@@ -277,6 +350,14 @@ def benchmark_files(folder: Path) -> Iterator[Path]:
     yield file
     (file := folder / "a.csv").write_text('id,question\r\n1,"A “b”, c"\r\n2,second\r\n', "utf-8-sig")
     yield file
+    (file := folder / "b.csv").write_text('Type,Question\nx,"A “b”, c"\ny,second,z\n', "utf-8")
+    yield file
+    (file := folder / "c.jsonl").write_text('{"Prompt": "A “b”, c"}\n{"PROMPT": "second"}', "utf-8")
+    yield file
+    (file := folder / "b.json").write_text(json.dumps([{"Query": "A “b”, c"}, {"Input": "second"}]), "utf-8")
+    yield file
+    pl.DataFrame({"Text": ["A “b”, c", "second"]}).write_parquet(file := folder / "c.parquet")
+    yield file
     pl.DataFrame({"n": [1, 2], "input": ["A “b”, c", "second"]}).write_parquet(file := folder / "a.parquet")
     yield file
     two = [[{"role": "user", "content": "A “b”, c"}], [{"role": "user", "content": "second"}]]
@@ -289,6 +370,21 @@ def test_a_benchmark_is_read_from_every_format(tmp_path: Path) -> None:
         prompts, sha256 = read_benchmark(str(file))
         assert prompts == ["A “b”, c", "second"], file
         assert sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_a_long_field_of_csv_is_read_and_the_limit_stays(tmp_path: Path) -> None:
+    usual = csv.field_size_limit()
+    (file := tmp_path / "long.csv").write_text("Prompt\n" + "x" * 300_000 + "\nshort\n")
+    assert [len(text) for text in read_benchmark(str(file))[0]] == [300_000, 5]
+    file.write_text('prompt\n"a')
+    with pytest.raises(InputError):
+        read_benchmark(str(file))
+    assert csv.field_size_limit() == usual
+
+
+def test_truthfulqa_as_it_is_published(shared: Path) -> None:
+    prompts, _ = read_benchmark(str(shared / "truthfulqa" / "TruthfulQA.csv"))
+    assert len(prompts) > 700 and all(len(text) > 5 for text in prompts)
 
 
 @pytest.mark.parametrize(
@@ -309,8 +405,10 @@ def test_a_benchmark_is_read_from_every_format(tmp_path: Path) -> None:
         ("a.csv", b"prompt\n\xff", ":2: not UTF-8 text"),
         ("a.csv", b'prompt\n"a', ":2: broken CSV"),
         ("a.csv", b"answer\nb\n", ":2: no column for the prompt"),
-        ("a.csv", b"prompt\n" + b"x" * 200_000, ":2: broken CSV"),
+        ("a.csv", b"prompt\n" + b"x" * 200_000 + b'\n"a', ":3: broken CSV"),
+        ("a.csv", b"answer\nb,c\n", ":2: no column for the prompt"),
         ("a.parquet", b"PAR1", "cannot be read as Parquet"),
+        ("a.parquet", parquet(answer=["a"]), ": no column for the prompt"),
     ],
 )
 def test_a_broken_benchmark_is_refused(tmp_path: Path, name: str, data: bytes | None, message: str) -> None:
@@ -350,6 +448,22 @@ def test_the_card_says_what_was_found(fake_store: Store) -> None:
     shown = section(text=text, contamination=named)
     assert "`<i>.jsonl`" in shown and named[0]["query_ids"][0] in shown
     assert "**worry**" in shown and "secret" not in shown and "none was named" not in shown
+    hostile = ["[x](http:y)", "a|b", "`<b>`|", "</td>\n\n# H\n", "![i](j)", "<script>", "\u202e``", "*e* \\|"]
+    named = contamination(prompts, {name: ["one that is not in there"] for name in hostile})
+    shown = section(text=text, contamination=named)
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(shown)
+    inside = [child for token in tokens for child in token.children or []]
+    assert not any("html" in one.type or one.type == "link_open" for one in [*tokens, *inside])
+    assert {one.attrs["src"] for one in inside if one.type == "image"} <= set(
+        re.findall(r"plots/[a-z_]+\.png", shown)
+    )
+    assert shown.count("![") == 3 + 1  # one of them in code
+    assert not any(one.type == "heading_open" and one.tag == "h1" for one in tokens)
+    table = shown.split("Prompts of these benchmarks")[1].split("\n\n")[1]
+    rows = MarkdownIt("commonmark").enable("table").parse(table)
+    cells = [one.children or [] for one in rows if one.type == "inline"]
+    assert len(cells) == 9 * (1 + len(hostile))
+    assert all([child.type for child in name] == ["code_inline"] for name in cells[9::9])
 
 
 def test_every_number_has_a_sentence() -> None:
