@@ -117,9 +117,15 @@ def first_reason(filters: Sequence[Filter]) -> pl.Expr:
     return reason
 
 
-def with_reason(rows: pl.DataFrame, filters: Sequence[Filter]) -> pl.DataFrame:
-    """The rows with `reason`, as `first_reason` gives it; a user's filter sees what those above it kept."""
-    reason = pl.Series("reason", [None], dtype=pl.String).new_from_index(0, len(rows))
+def with_reason(
+    rows: pl.DataFrame, filters: Sequence[Filter], reason: pl.Series | None = None
+) -> pl.DataFrame:
+    """The rows with `reason`, as `first_reason` gives it; a user's filter sees what those above it kept.
+
+    `reason` is what other filters have said before.
+    """
+    if reason is None:
+        reason = pl.Series("reason", [None], dtype=pl.String).new_from_index(0, len(rows))
     for asked, some in groupby(filters, key=lambda rule: callable(rule.drop)):
         if not asked:
             given = rows.lazy().select(reason=first_reason(list(some))).collect()["reason"]

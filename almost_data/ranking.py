@@ -8,6 +8,7 @@ without a join.
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 from .filters import Filter, with_reason
@@ -88,21 +89,21 @@ def rank_pairs(survivors: pl.DataFrame, rules: Sequence[Filter], pairing: Pairin
     below = survivors.select(pl.col("query").alias("same"), *side, *more)
     below = below.rename(renamed("rejected"), strict=False)
     most = int(survivors.select(pl.col("query").rle().struct.field("len").max()).item() or 1)
-    steps = [
-        chosen.head(-step)
-        .hstack(below.slice(step))
-        .filter(pl.col("query") == pl.col("same"))
-        .with_columns(step=pl.lit(step, pl.UInt32))
-        for step in range(1, max(most, 2))
-    ]
-    pairs = with_reason(pl.concat(steps), rules).rename({"reason": "failed"})
-    reason = pl.col("failed")
-    if pairing == "first":
-        first = pl.when(pl.col("failed").is_null()).then("step").min().over("chosen_row")
-        pairs = pairs.with_columns(first_step=first)
-        # No first_step: nobody passed, so the responder never was chosen.
-        before = (pl.col("step") > pl.col("first_step")).fill_null(False)
-        reason = pl.when(before).then(pl.lit(ALREADY_CHOSEN.name)).otherwise(reason)
-    return pairs.select(
-        "query", *[f"{who}_{name}" for who in ("chosen", "rejected") for name in side], reason=reason
-    ).sort("query", "chosen_rank", "rejected_rank")
+    last = survivors.select(pl.col("row").max()).item() or 0
+    was_chosen = np.full(last + 1, False)
+    walked = []
+    for step in range(1, max(most, 2)):
+        pairs = chosen.head(-step).hstack(below.slice(step)).filter(pl.col("query") == pl.col("same"))
+        pairs = with_reason(pairs, rules)
+        if pairing == "first":
+            rows = pairs["chosen_row"].to_numpy()
+            before = was_chosen[rows]
+            was_chosen[rows[pairs["reason"].is_null().to_numpy()]] = True
+            already = pl.when(pl.Series(before)).then(pl.lit(ALREADY_CHOSEN.name))
+            pairs = pairs.with_columns(reason=already.otherwise("reason"))
+        walked.append(
+            pairs.select(
+                "query", *[f"{who}_{name}" for who in ("chosen", "rejected") for name in side], "reason"
+            )
+        )
+    return pl.concat(walked).sort("query", "chosen_rank", "rejected_rank")

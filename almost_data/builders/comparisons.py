@@ -10,6 +10,7 @@ and only what was decided is kept; the texts are read again when the rows are wr
 """
 
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +20,7 @@ from msgspec import Meta
 from .. import diagnostics, schema
 from ..digest import BLOCK, Blocks, Rows, ranges
 from ..errors import InputError
-from ..filters import Filter, account, response_checks, with_reason
+from ..filters import Filter, account, first_reason, response_checks, with_reason
 from ..generation import Generator
 from ..ranking import ALREADY_CHOSEN, AS_IS, LADDER, LENGTH_RULE, Pairing, length_rule, rank_pairs
 from ..scoring import Scorer
@@ -76,15 +77,14 @@ class Part:
     """A range of queries, and what was decided of it."""
 
     rows: pl.LazyFrame
-    """Its responses."""
-    decided: pl.DataFrame
-    """`reason` of each response, by query and rank; null where it is kept."""
+    """Its responses; collected again, they come in the same order."""
+    dropped: pl.DataFrame
+    """`row` among the responses and `reason` of those that were dropped, by query and rank."""
     pairs: pl.DataFrame
-    """`chosen_row` and `rejected_row` in `decided`, `reason`, `asis_chosen`, `asis_rejected`."""
+    """`chosen_row` and `rejected_row` among the responses, `reason`, `asis_chosen`, `asis_rejected`."""
 
     def texts(self) -> pl.DataFrame:
-        """The responses, a row for each row of `decided`."""
-        return by_rank(self.rows).head(len(self.decided))
+        return self.rows.collect()
 
 
 def build(
@@ -114,10 +114,10 @@ def build(
     progress("comparisons", 0, total, 0)
     parts: list[Part] = []
     for rows in ranges(responses, BLOCK):
-        texts = by_rank(rows)
-        if config.limit is not None:
-            texts = texts.filter(pl.col("query") < config.limit - accounts.queries)
+        texts = rows.collect()
         decided = decide_responses(texts, [rule for some in checks.values() for rule in some], config)
+        if config.limit is not None:
+            decided = decided.filter(pl.col("query") < config.limit - accounts.queries)
         pairs = asis(pair_up(texts, decided, rules, config.pairing), texts)
         accounts.add(texts, decided, pairs)
         parts.append(_compact(rows, decided, pairs, list(accounts.stages)))
@@ -135,7 +135,7 @@ def build(
     tables: dict[str, Rows] = {"default": Blocks(lambda: (_default(part) for part in parts), sample)}
     if any(part.pairs["reason"].count() for part in parts):
         tables["rejected"] = Blocks(lambda: (_rejected(part, accounts.stages) for part in parts))
-    if any(part.decided["reason"].count() for part in parts):
+    if any(len(part.dropped) for part in parts):
         tables["rejected_responses"] = Blocks(
             lambda: (_rejected_responses(part, accounts.stages) for part in parts)
         )
@@ -151,24 +151,31 @@ def build(
     return Built(tables, accounts.ledger(), found)
 
 
-def by_rank(responses: pl.LazyFrame) -> pl.DataFrame:
-    """The responses by query_id and rank, in memory; `query` numbers the queries from 0."""
-    # 16 hex digits are a number, and numbers sort and compare faster than strings.
-    number = pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64)
-    texts = responses.with_columns(number=number).collect().sort("number", "rank")
-    return texts.with_columns(query=pl.col("number").rle_id()).drop("number")
-
-
 def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: ComparisonsConfig) -> pl.DataFrame:
-    """One row per response, without its text, and the reason why it is dropped.
+    """One row per response, by query and rank, without its text, and the reason why it is dropped.
 
-    `texts` are sorted by query and rank; `row` numbers them. `n`, `total` and `squares` are of the
-    lengths that the length rule is over.
+    `row` is its place in `texts`; `query` numbers the queries from 0. `n`, `total` and `squares` are of
+    the lengths that the length rule is over.
     """
     length = pl.col("response").str.len_chars().cast(pl.Int64)
-    light = with_reason(texts.with_columns(length=length), checks).select(
-        "query", "rank", "finish_reason", "length", "reason"
+    plain = list(takewhile(lambda rule: isinstance(rule.drop, pl.Expr), checks))
+    light = (
+        texts.lazy()
+        .select(
+            # 16 hex digits are a number, and numbers sort and compare faster than strings.
+            "rank",
+            "finish_reason",
+            number=pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64),
+            length=length,
+            reason=first_reason(plain),
+        )
+        .with_row_index("row")
+        .collect()
     )
+    if own := checks[len(plain) :]:
+        rows = texts.hstack([light["length"]])
+        light = light.with_columns(with_reason(rows, own, light["reason"])["reason"])
+    light = light.sort("number", "rank").with_columns(query=pl.col("number").rle_id()).drop("number")
     alive = pl.col("reason").is_null()
     counted = pl.when(alive).then("length") if config.length_over == "survivors" else pl.col("length")
     sums = light.group_by("query", maintain_order=True).agg(
@@ -184,7 +191,6 @@ def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: Comparis
         light.hstack(of_query)
         .with_columns(reason=pl.when(few).then(pl.lit(FEW_SURVIVORS)).otherwise("reason"))
         .drop("survivors")
-        .with_row_index("row")
     )
 
 
@@ -213,7 +219,8 @@ def _few(config: ComparisonsConfig) -> Filter:
 def _compact(rows: pl.LazyFrame, decided: pl.DataFrame, pairs: pl.DataFrame, reasons: list[str]) -> Part:
     reason = pl.col("reason").cast(pl.Enum(reasons))
     scores = [f"asis_{side}" for side in _SIDES]
-    return Part(rows, decided.select(reason), pairs.select("chosen_row", "rejected_row", reason, *scores))
+    dropped = decided.filter(pl.col("reason").is_not_null()).select("row", reason)
+    return Part(rows, dropped, pairs.select("chosen_row", "rejected_row", reason, *scores))
 
 
 def _named(texts: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
@@ -258,7 +265,7 @@ def _rejected(part: Part, stages: dict[str, str]) -> pl.DataFrame:
 
 
 def _rejected_responses(part: Part, stages: dict[str, str]) -> pl.DataFrame:
-    dropped = part.texts().hstack(part.decided).filter(pl.col("reason").is_not_null())
+    dropped = part.texts()[part.dropped["row"]].hstack([part.dropped["reason"]])
     return _with_stage(dropped, stages).select(schema.TABLES["comparisons"]["rejected_responses"].names)
 
 

@@ -19,7 +19,7 @@ import polars as pl
 
 from almost_data import pipeline, schema
 from almost_data.builders import Built, reply_id, text_id
-from almost_data.builders.comparisons import ComparisonsConfig, by_rank, decide_responses
+from almost_data.builders.comparisons import ComparisonsConfig, decide_responses
 from almost_data.digest import Blocks
 from almost_data.filters import response_checks
 from almost_data.generation.fake import _answer
@@ -48,7 +48,7 @@ def run() -> list[Result]:
     frame = _responses()
     config = ComparisonsConfig()
     start = time.perf_counter()
-    decided = decide_responses(by_rank(frame.lazy()), response_checks(config.min_chars), config)
+    decided = decide_responses(frame, response_checks(config.min_chars), config)
     pairs = rank_pairs(decided.filter(pl.col("reason").is_null()), [length_rule(0.5, "survivors")], "first")
     ours = time.perf_counter() - start
     kept = pairs["reason"].null_count()
