@@ -56,7 +56,7 @@ def test_the_quick_ones_run_as_they_stand(tmp_path: Path) -> None:
     ]
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     posts = [
-        f'<row Id="{3 * n + place}" PostTypeId="{min(place, 2)}" ParentId="{3 * n + 1}" Score="{place}" '
+        f'<row Id="{3 * n + place}" PostTypeId="{min(place, 2)}" ParentId="{3 * n + 1}" Score="{place**3}" '
         f'Title="Why {n}?" Body="&lt;p&gt;Text {n}, {place}.&lt;/p&gt;" OwnerUserId="{place}"/>'
         for n in range(9)
         for place in (1, 2, 3)
