@@ -171,7 +171,7 @@ def place_name(text: str) -> str:
 
     It goes by looks, so that no fingerprint depends on what happens to lie on this machine.
 
-    >>> place_name("/home/me/models/rm"), place_name("ORG/rm")
+    >>> place_name("./models/rm"), place_name("ORG/rm")
     ('rm', 'ORG/rm')
     """
     return Path(text).name if text.startswith(("/", "./", "../", "~")) else text
