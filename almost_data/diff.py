@@ -12,6 +12,7 @@ import polars as pl
 from . import schema
 from .errors import InputError
 from .manifest import changes, recipe
+from .markdown import short
 from .store import Store, parse_ref
 
 EXAMPLES = 3
@@ -146,7 +147,7 @@ def _examples(rows: pl.DataFrame) -> list[Example]:
     examples = []
     for row in rows.sort("id").head(EXAMPLES).iter_rows(named=True):
         if "chosen" in row:
-            sides = [_cut(row[side][-1]["content"]) for side in ("prompt", "chosen", "rejected")]
+            sides = [short(row[side][-1]["content"], 320) for side in ("prompt", "chosen", "rejected")]
             text = "\n".join(f"{label}: {side}" for label, side in zip(_SIDES, sides, strict=True))
         else:
             text = row.get("response") or row.get("query") or ""
@@ -155,7 +156,3 @@ def _examples(rows: pl.DataFrame) -> list[Example]:
 
 
 _SIDES = ("query", "chosen", "rejected")
-
-
-def _cut(text: str, most: int = 320) -> str:
-    return text if len(text) <= most else f"{text[:most].rstrip()}…"

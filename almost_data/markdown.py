@@ -85,6 +85,11 @@ def clean(text: str) -> str:
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
+def short(text: str, limit: int = 420) -> str:
+    """The text, cut at `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
 def _run(text: str) -> int:
     """Length of the longest run of backticks."""
     return max(map(len, re.findall("`+", text)), default=0)

@@ -91,10 +91,16 @@ def interval(right: Numbers, query_ids: pl.Series) -> tuple[float, float]:
     off = rows.group_by("query").agg(pl.col("off").sum())
     variance = float((off["off"] ** 2).sum()) / len(right) ** 2 * len(off) / max(1, len(off) - 1)
     n = min(len(right), accuracy * (1 - accuracy) / variance) if variance > 0 else len(off)
+    low, high = wilson(accuracy, n)
+    return round(max(0.0, low), 4), round(min(1.0, high), 4)
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Wilson's 95% interval for a share of n independent rows."""
     z = 1.96
-    middle = (accuracy + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(accuracy * (1 - accuracy) / n + z**2 / (4 * n**2))
-    return round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return middle - half, middle + half
 
 
 def draw(query_id: str, seed: int, what: str) -> float:

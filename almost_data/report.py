@@ -26,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .errors import InputError
-from .markdown import clean
+from .markdown import clean, short
 
 if TYPE_CHECKING:
     from .manifest import Entry, Manifest
@@ -258,10 +258,6 @@ def listing(store: Store) -> None:
     console.print(table)
     for line in damaged:
         console.print(text(line, style="red"), soft_wrap=True)
-
-
-def short(text: str, limit: int = 420) -> str:
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def _seconds(one: Manifest) -> str:

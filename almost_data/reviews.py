@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from .errors import InputError
+from .probe import wilson
 
 COLUMNS = {
     "prompt": pl.String,
@@ -33,11 +34,7 @@ class Agreement:
     @property
     def interval(self) -> tuple[float, float] | None:
         """95% of the share, by Wilson's formula."""
-        n, p, z = self.agree + self.disagree, self.share, 1.96
-        if p is None:
-            return None
-        middle, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-        return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+        return None if self.share is None else wilson(self.share, self.agree + self.disagree)
 
     def __str__(self) -> str:
         if self.share is None or self.interval is None:

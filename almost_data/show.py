@@ -10,8 +10,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from .errors import InputError
-from .markdown import clean
-from .report import console, short, text
+from .markdown import clean, short
+from .report import console, text
 
 if TYPE_CHECKING:
     from .ablation import Outcome

@@ -74,20 +74,14 @@ def load(given: UserFilter) -> Filter:
     """The filter that a config describes. Raises InputError where it cannot be one."""
     if (given.drop is None) == (given.python is None):
         raise _wrong(given, "give it either `drop`, an SQL expression, or `python`, FILE.py:FUNCTION")
-    drop, reads = _function(given) if given.drop is None else _expression(given, given.drop)
-    return Filter(
-        given.name, given.unit, given.description, SOURCE, drop, _params(given), tuple(sorted(reads))
-    )
-
-
-def _params(given: UserFilter) -> dict[str, Any]:
-    if given.python is None:
-        return {"drop": given.drop}
-    path, _, function = given.python.rpartition(":")
-    return {
-        "python": f"{Path(path).name}:{function}",
-        "sha256": hashlib.sha256(_source(given)[0]).hexdigest(),
-    }
+    if given.drop is not None:
+        params = {"drop": given.drop}
+        drop, reads = _expression(given, given.drop)
+    else:
+        source, path, name = _source(given)
+        params = {"python": f"{path.name}:{name}", "sha256": hashlib.sha256(source).hexdigest()}
+        drop, reads = _function(given, source, path, name)
+    return Filter(given.name, given.unit, given.description, SOURCE, drop, params, tuple(sorted(reads)))
 
 
 Drop = Callable[[pl.DataFrame], pl.Series]
@@ -133,9 +127,8 @@ def _by_row(expression: pl.Expr) -> bool:
     return alone and all(_by_row(part) for part in expression.meta.pop())
 
 
-def _function(given: UserFilter) -> tuple[Drop, set[str]]:
+def _function(given: UserFilter, source: bytes, path: Path, name: str) -> tuple[Drop, set[str]]:
     """The user's function as one of rows, and the columns that it reads."""
-    source, path, name = _source(given)
     space: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     try:
         exec(compile(source, str(path), "exec"), space)
