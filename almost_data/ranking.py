@@ -59,12 +59,7 @@ LADDER = Filter(
 )
 
 
-AS_IS = Filter(
-    "asis_disagrees",
-    "pair",
-    "A reward model trained on StackExchange votes must score chosen above rejected.",
-    "paper 2.1, as-is filter",
-)
+AS_IS = "asis_disagrees"
 
 
 def rank_pairs(survivors: pl.DataFrame, rules: Sequence[Filter], pairing: Pairing) -> pl.DataFrame:

@@ -1,6 +1,5 @@
 """The As-is RM as a filter: a comparison stays only where a reward model trained on votes agrees."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ class AsIs:
                 f"`{name}` must score chosen above rejected. The paper's As-is RM is a reward model trained "
                 "on StackExchange votes; what this one learned from is for its own card to say."
             )
-            self.filter = replace(AS_IS, description=words, params=params)
+            self.filter = Filter(AS_IS, "pair", words, "paper 2.1, as-is filter", params=params)
         self.wanted = self.done = self.tokens = self.truncated = self.pairs = self.agreed = 0
 
     def __call__(self, pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
@@ -53,7 +52,7 @@ class AsIs:
         )
         if self.scorer:
             disagrees = left & ~(of["chosen"] > of["rejected"])
-            pairs = pairs.with_columns(reason=pl.when(disagrees).then(pl.lit(AS_IS.name)).otherwise("reason"))
+            pairs = pairs.with_columns(reason=pl.when(disagrees).then(pl.lit(AS_IS)).otherwise("reason"))
             self.pairs += len(asked)
             self.agreed += pairs["reason"].null_count()
         return pairs

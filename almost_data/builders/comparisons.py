@@ -285,7 +285,7 @@ def pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:
         raise InputError("comparisons.checks: a check stands twice")
     own = [load(one) for one in config.filters]
     names = [rule.name for rule in own]
-    taken = {rule.name for rule in response_checks(0)} | {FEW_SURVIVORS, LENGTH_RULE, AS_IS.name}
+    taken = {rule.name for rule in response_checks(0)} | {FEW_SURVIVORS, LENGTH_RULE, AS_IS}
     taken |= {ALREADY_CHOSEN.name, LADDER.name}
     for place, name in enumerate(names):
         if name in taken or name in names[:place]:
