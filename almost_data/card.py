@@ -27,6 +27,7 @@ TAGS = {
     "comparisons": ["synthetic", "preference", "rlhf", "dpo", "reward-model"],
     "community": ["preference", "reward-model", "stack-exchange"],
 }
+_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FRONT = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
@@ -47,6 +48,7 @@ def render(
         key = schema.table(manifest.name, config).key
         return tables[config].bottom_k(count, by=key).sort(key).rows(named=True)
 
+    line = _line(manifest, ancestors)
     names, matrix = plots.pair_matrix(manifest) if manifest.name == "comparisons" else ([], [])
     text = page(
         f"{manifest.name}.md.jinja",
@@ -54,20 +56,49 @@ def render(
         settings=manifest.config["settings"],
         diagnostics=manifest.diagnostics,
         tables={c: schema.table(manifest.name, c) for c in schema.TABLES[manifest.name]},
-        missing=_missing(manifest, ladder := _ladder(manifest, ancestors)),
+        missing=_missing(manifest, ladder := _ladder(line)),
         figures=figures,
         ladder=ladder,
-        line=[manifest, *ancestors],
-        usage=total_usage([manifest, *ancestors]),
+        line=line,
+        usage=total_usage(line),
         lineage=_lineage([manifest, *ancestors]),
-        deviations=[line for one in (manifest, *ancestors) for line in one.diagnostics["deviations"]],
+        deviations=[one for made in line for one in made.diagnostics["deviations"]],
         matrix=[{"responder": name, "counts": row} for name, row in zip(names, matrix, strict=True)],
         rows=rows,
         stop=prompts.STOP,
         test_share=schema.TEST_SHARE,
     )
-    head = yaml.safe_dump(_head(manifest), sort_keys=False, allow_unicode=True, width=100)
-    return f"---\n{head}---\n\n{text}\n"
+    return _with_head(_head(manifest), text)
+
+
+def render_model(manifest: Manifest, figures: list[str], ancestors: list[Manifest]) -> str:
+    """The text of README.md of a trained model.
+
+    `figures` are the paths of the figures beside the card (`plots_model.render`), `ancestors` the
+    manifests of what it was made from, nearest first, as far as they are in the store.
+    """
+    recipe = recipe_name(manifest)
+    text = page(
+        "model.md.jinja",
+        manifest=manifest,
+        settings=manifest.config["settings"],
+        diagnostics=manifest.diagnostics,
+        figures=figures,
+        recipe=recipe,
+        inputs=_inputs(manifest),
+        lineage=_lineage([manifest, *ancestors]),
+    )
+    return _with_head(_model_head(manifest, recipe), text)
+
+
+def recipe_name(manifest: Manifest) -> str:
+    """What trained a model: `rm`, `sft`, `ppo`, `rloo`."""
+    return manifest.builder.name.rpartition("/")[2]
+
+
+def _with_head(head: dict[str, Any], text: str) -> str:
+    shown = yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=100)
+    return f"---\n{shown}---\n\n{text}\n"
 
 
 def page(template: str, **values: Any) -> str:
@@ -124,15 +155,56 @@ def front_matter(text: str) -> dict[str, Any]:
 
 def _head(manifest: Manifest) -> dict[str, Any]:
     found = {key: manifest.diagnostics[key] for key in ("license",) if key in manifest.diagnostics}
-    known = found | {key: value for key, value in manifest.config["card"].items() if value}
     return {
         "pretty_name": f"ALMoST {manifest.name}",
-        **known,
+        **found,
+        **_said(manifest),
         "task_categories": ["text-generation"],
         "size_categories": [_size(sum(manifest.counts.get("default", {}).values()))],
         "tags": [*TAGS[manifest.name], "almost", "almost_data"],
         **viewer(manifest),
     }
+
+
+def _model_head(manifest: Manifest, recipe: str) -> dict[str, Any]:
+    base, dataset = manifest.config["base"]["id"], manifest.config["dataset"]["ref"].partition("@")[0]
+    on_hub = {"base_model": base, "datasets": [dataset]}
+    tags = ["almost", "almost_data", "trl", recipe, *(["reward-model"] if recipe == "rm" else [])]
+    return {
+        **_said(manifest),
+        **{
+            key: on_hub[key]
+            for key, name in (("base_model", base), ("datasets", dataset))
+            if _HUB.fullmatch(name)
+        },
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification" if recipe == "rm" else "text-generation",
+        "tags": tags,
+    }
+
+
+def _said(manifest: Manifest) -> dict[str, Any]:
+    """Licence and language, where whoever built it said them."""
+    return {key: value for key, value in manifest.config["card"].items() if value}
+
+
+def _inputs(manifest: Manifest) -> list[dict[str, Any]]:
+    """What a model was made from: a base, a dataset, other models; what each is, and what pins it."""
+    config, digests = manifest.config, {parent.ref: parent.digest for parent in manifest.parents}
+    base, data = config["base"], config["dataset"]
+    found = [
+        {"what": "base model", "ref": base["id"], "revision": base["revision"], "pinned": True},
+        {"what": "dataset", **{key: data[key] for key in ("ref", "revision", "pinned")}},
+    ]
+    if one := config.get("reward_model"):
+        found.append({"what": "reward model", "ref": one["id"], "revision": one["revision"], "pinned": True})
+    known = {one["ref"] for one in found}
+    found += [
+        {"what": "parent", "ref": parent.ref, "revision": None, "pinned": True}
+        for parent in manifest.parents
+        if parent.ref not in known
+    ]
+    return [one | {"digest": digests.get(one["ref"])} for one in found]
 
 
 def _size(rows: int) -> str:
@@ -161,11 +233,22 @@ def _missing(manifest: Manifest, ladder: list[dict[str, Any]]) -> list[dict[str,
     ]
 
 
-def _ladder(manifest: Manifest, ancestors: list[Manifest]) -> list[dict[str, Any]]:
+def _line(manifest: Manifest, ancestors: list[Manifest]) -> list[Manifest]:
+    """A dataset and those that its rows come from: not what a model that judged them was trained on."""
+    here = {one.ref: one for one in ancestors if one.kind == "dataset"}
+    line = [manifest]
+    for one in line:
+        above = [here[parent.ref] for parent in one.parents if parent.ref in here]
+        line += [other for other in above if other not in line]
+    return line
+
+
+def _ladder(line: list[Manifest]) -> list[dict[str, Any]]:
     """Responders, best first, then probes (rank None). Of imported ones only the names are known."""
+    manifest = line[0]
     if manifest.name in ("queries", "community"):
         return []
-    source = next((m for m in (manifest, *ancestors) if m.builder.name == "responses"), None)
+    source = next((m for m in line if m.builder.name == "responses"), None)
     if source is None:
         given = manifest.config["settings"].get("ladder")
         names = given or [one["responder"] for one in manifest.diagnostics["responders"]]
@@ -178,6 +261,13 @@ def _ladder(manifest: Manifest, ancestors: list[Manifest]) -> list[dict[str, Any
 def _lineage(line: list[Manifest]) -> list[dict[str, Any]]:
     """This artifact, then what it was made from. `made_from` is None where its manifest is not here."""
     made_from = {one.ref: [parent.ref for parent in one.parents] for one in line}
+    models = {one.ref: one for one in line if one.kind == "model"}
+    for one in models.values():
+        base = one.config["base"]["id"]
+        made_from[one.ref] += [base] if base not in made_from[one.ref] else []
     first = Parent(line[0].ref, line[0].digest, line[0].fingerprint)
     found = {parent.ref: parent for parent in [first, *(parent for one in line for parent in one.parents)]}
-    return [msgspec.structs.asdict(one) | {"made_from": made_from.get(ref)} for ref, one in found.items()]
+    return [
+        msgspec.structs.asdict(one) | {"made_from": made_from.get(ref), "is_model": ref in models}
+        for ref, one in found.items()
+    ]

@@ -58,7 +58,8 @@ def build(
         Parameter(help="Pair rule of comparisons: released code, or every pair."),
     ] = None,
     asis_rm: Annotated[
-        str | None, Parameter(help="Reward model that must agree with comparisons: folder or Hub id.")
+        str | None,
+        Parameter(help="Reward model that must agree with comparisons: name@version, folder or Hub id."),
     ] = None,
     benchmark: Annotated[
         tuple[str, ...],
@@ -247,7 +248,8 @@ def ablate(
     from_: Annotated[str, Parameter(name="--from", help="responses@version to build from.")],
     version: Version,
     asis_rm: Annotated[
-        str | None, Parameter(help="Reward model for the variants with the As-is RM: folder or Hub id.")
+        str | None,
+        Parameter(help="Reward model for the variants with the As-is RM: name@version, folder or Hub id."),
     ] = None,
     reviews: Annotated[
         Path | None,

@@ -54,6 +54,9 @@ def diff(store: Store, a: str, b: str) -> Diff:
     if parse_ref(a)[0] != parse_ref(b)[0]:
         raise InputError(f"{a} and {b} are two kinds of dataset: give two versions of one")
     old, new = store.manifest(a), store.manifest(b)
+    for one in (old, new):
+        if one.kind != "dataset":
+            raise InputError(f"{one.ref} is a {one.kind}, and diff compares the rows of datasets: see `show`")
     name = old.name
     key = _key(name)
     left, right = (store.scan(ref).with_columns(id=pl.concat_str(key, separator=" ")) for ref in (a, b))

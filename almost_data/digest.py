@@ -1,11 +1,13 @@
-"""What the rows of a dataset are: their splits, their counts, and one hash of them all."""
+"""What the content of an artifact is: a dataset's splits and counts, and one hash of all rows or files."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
 from . import schema
+from .generation.models import joint_hash
 
 if TYPE_CHECKING:
     import polars as pl
@@ -73,6 +75,19 @@ def digest(name: str, tables: Mapping[str, Rows]) -> str:
             for split, some in splits(frame).items():
                 seen.add(config, split, some)
     return seen.digest()
+
+
+def files_digest(files: Mapping[str, Path]) -> str:
+    """sha256 of a model's files, by name: of their names and of all that is in them, read block by block.
+
+    Its first 16 digits are the revision by which `generation.models` pins the folder.
+    """
+
+    def sha256(file: Path) -> str:
+        with file.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+
+    return joint_hash({name: sha256(file) for name, file in files.items()})
 
 
 class Seen:

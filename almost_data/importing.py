@@ -5,7 +5,6 @@ that are well-formed but cannot be used (duplicates, empty text) are dropped wit
 """
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ from .errors import InputError
 from .filters import Filter, chain
 from .manifest import Builder, Manifest
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
 SUFFIXES = (".txt", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -146,7 +144,7 @@ def import_responses(
 def read(file: str, text_column: str | None = None) -> Source:
     """The rows of a text, JSONL or Parquet file, or of a Hub dataset. Raises InputError."""
     path = Path(file)
-    if not path.exists() and path.suffix not in SUFFIXES and HUB_ID.fullmatch(file):
+    if not path.exists() and path.suffix not in SUFFIXES and store.HUB_ID.fullmatch(file):
         return _read_hub(file)
     if not path.is_file():
         raise InputError(f"{file}: {'not a file: give one file' if path.exists() else 'no such file'}")

@@ -12,7 +12,7 @@ import msgspec
 
 from .errors import InputError
 
-Unit = Literal["query", "response", "pair"]
+Unit = Literal["query", "response", "pair", "demonstration"]
 
 
 class Count(msgspec.Struct, frozen=True, rename={"n_in": "in"}):
@@ -118,6 +118,21 @@ class _Handed(msgspec.Struct):
     notes: list[str]
 
 
+class _Source(msgspec.Struct):
+    ref: str
+    pinned: bool
+    config: str | None
+    revision: str | None
+
+
+class _Trained(msgspec.Struct):
+    """The part of a model's config that says from what it was trained."""
+
+    base: _ModelRecord
+    dataset: _Source
+    template: str
+
+
 def canonical_json(value: Any) -> bytes:
     """The same bytes for the same value, whatever the order of its keys. Refuses what is not data.
 
@@ -156,6 +171,8 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
         msgspec.convert(manifest.diagnostics, _Handed)
+        if manifest.kind == "model":
+            msgspec.convert(manifest.config, _Trained)
         if not isinstance(manifest.config.get("settings"), dict) or "default" not in manifest.counts:
             raise msgspec.ValidationError("no settings, or no rows of `default`")
         for config, splits in manifest.counts.items():

@@ -64,6 +64,11 @@ def n(value: float | None) -> "Markup":
     return _markup(f"{value:,.2f}" if isinstance(value, float) and abs(value) < 10 else f"{value:,.0f}")
 
 
+def sig(value: float | None) -> "Markup":
+    """A measured number to four digits, however small: `1,235`, `2e-05`; n/a for None."""
+    return _markup("n/a" if value is None else f"{float(f'{value:.4g}'):,.10g}")
+
+
 def pct(value: float | None) -> "Markup":
     """A share as percent: `72.7%`; n/a for None."""
     return _markup("n/a" if value is None else f"{value:.1%}")
@@ -101,4 +106,4 @@ def _markup(text: str) -> "Markup":
     return Markup(text)
 
 
-FILTERS = (as_text, cell, code, fenced, n, pct, plain, prose)
+FILTERS = (as_text, cell, code, fenced, n, pct, plain, prose, sig)

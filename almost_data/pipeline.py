@@ -29,7 +29,7 @@ from .builders import (
 )
 from .digest import Blocks
 from .errors import InputError
-from .generation import Generator, engines
+from .generation import Generator, Model, engines
 from .generation.journal import MAX_FAILURES, Journaled
 from .manifest import Builder, Manifest, Parent, canonical_json, changes, fingerprint, place_name, recipe
 from .scoring import Scorer
@@ -106,10 +106,14 @@ class Run:
         given = self.sources.get(name)
         ref = given or f"{name}@{self.version}"
         there = self.store.manifest(ref) if given or self.store.has(ref) else None
+        if there and there.kind != "dataset":
+            raise InputError(f"{ref} is a {there.kind}, and a dataset is wanted")
         if there and (given or (there.is_import and not wanted) or self._is_orphan(there, spec)):
             steps.append(Step(there, "reuse"))
             return there
         above = [self._ensure(parent, steps, progress, wanted=False) for parent in spec.parents]
+        judge = self._judge(spec)
+        above += [judge] if judge else []
         draft = self._draft(spec, above)
         self.store.check_place(ref)
         if wanted and self.retry_failed and "resolved" not in draft.config:
@@ -130,15 +134,23 @@ class Run:
 
     def _is_orphan(self, there: Manifest, spec: BuilderSpec) -> bool:
         """Whether it is of this recipe and its parents were deleted: no reason to make them again."""
-        here = [self.store.has(parent.ref) for parent in there.parents]
-        config = self._draft(spec, []).config
-        return not all(here) and fingerprint(there.builder, config, there.parents) == there.fingerprint
+        gone = [parent for parent in there.parents if not self.store.has(parent.ref)]
+        if not gone:
+            return False
+        wanted = spec.reward_model(getattr(self.preset, spec.name))
+        judge = next((_pin(parent) for parent in gone if wanted and parent.ref == wanted.id), None)
+        config = self._draft(spec, [], judge).config
+        return fingerprint(there.builder, config, there.parents) == there.fingerprint
 
-    def _draft(self, spec: BuilderSpec, above: list[Manifest]) -> Manifest:
-        """The manifest before there are rows: identity, recipe and fingerprint."""
+    def _draft(self, spec: BuilderSpec, above: list[Manifest], judge: Model | None = None) -> Manifest:
+        """The manifest before there are rows: identity, recipe and fingerprint.
+
+        `judge` stands for a reward model that is not in the store any more.
+        """
         settings = getattr(self.preset, spec.name)
-        scorer = self._scorer(spec)
-        pinned = {"scorer": {"id": scorer.model.id, "revision": scorer.model.revision}} if scorer else {}
+        scorer = None if judge else self._scorer(spec)
+        model = scorer.model if scorer else judge
+        pinned = {"scorer": {"id": model.id, "revision": model.revision}} if model else {}
         config = {
             "settings": msgspec.to_builtins(settings),
             **spec.pins(settings, self.generator),
@@ -152,10 +164,30 @@ class Run:
         if wanted is None:
             return None
         if wanted not in self.scorers:
+            judge = self._judge(spec)
             self.scorers[wanted] = scoring.load(
-                wanted.id, wanted.revision, self.preset.scoring, max_tokens=wanted.max_tokens
+                wanted.id,
+                _pin(judge).revision if judge else wanted.revision,
+                self.preset.scoring,
+                max_tokens=wanted.max_tokens,
+                folder=self.store.path(judge.ref) if judge else None,
             )
         return self.scorers[wanted]
+
+    def _judge(self, spec: BuilderSpec) -> Manifest | None:
+        """The reward model that the settings name, where it is one of the store.
+
+        InputError if it is not there, or no model.
+        """
+        wanted = spec.reward_model(getattr(self.preset, spec.name))
+        if wanted is None or not store.is_ref(wanted.id):
+            return None
+        judge = self.store.manifest(wanted.id)
+        if judge.kind != "model":
+            raise InputError(f"{judge.ref} is a dataset, and a reward model is wanted")
+        if wanted.revision not in (None, _pin(judge).revision):
+            raise InputError(f"{judge.ref}: its revision is {_pin(judge).revision}, not {wanted.revision}")
+        return judge
 
     def _build(
         self, spec: BuilderSpec, draft: Manifest, above: list[Manifest], progress: Progress, wanted: bool
@@ -164,7 +196,7 @@ class Run:
             if self.store.has(draft.ref):
                 raise InputError(f"{draft.ref} was built by another process meanwhile: run again to use it")
             start = time.monotonic()
-            parents = {m.name: partial(self.store.scan, m.ref) for m in above}
+            parents = {m.name: partial(self.store.scan, m.ref) for m in above if m.kind == "dataset"}
             retry = self.retry_failed and wanted
             generator = Journaled(
                 self.generator, self.store.journal, draft.ref, self.max_failures, retry, self.store.refs()
@@ -238,6 +270,11 @@ def prepare(
         max_failures,
         retry_failed,
     )
+
+
+def _pin(model: Manifest | Parent) -> Model:
+    """A model of the store as manifests and journal name it: no folder of this machine, and its content."""
+    return Model(model.ref, model.digest[:16])
 
 
 def _upstream(name: str) -> list[str]:

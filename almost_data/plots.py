@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .manifest import Manifest
@@ -35,13 +36,24 @@ _STYLE = {
 
 def render(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> dict[str, bytes]:
     """The figures of a dataset by relative path, `plots/NAME.png`. One without data is left out."""
+    with style():
+        return as_files(FIGURES[manifest.name](manifest, tables))
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of every figure, whatever the user's own is."""
     import matplotlib
 
     # No user's matplotlibrc. The backend is left alone: to ask for it would import one.
     plain: dict[Any, Any] = {k: v for k, v in matplotlib.rcParamsDefault.items() if "backend" not in k}
     with matplotlib.rc_context(plain | _STYLE):
-        figures = FIGURES[manifest.name](manifest, tables)
-        return {f"plots/{name}.png": _png(figure) for name, figure in figures}
+        yield
+
+
+def as_files(figures: "Figures") -> dict[str, bytes]:
+    """Figures by name -> PNG bytes by relative path."""
+    return {f"plots/{name}.png": _png(figure) for name, figure in figures}
 
 
 def pair_matrix(manifest: Manifest) -> tuple[list[str], list[list[int | None]]]:
@@ -64,12 +76,13 @@ def pair_matrix(manifest: Manifest) -> tuple[list[str], list[list[int | None]]]:
     return names, grid
 
 
-_Figures = Iterator[tuple[str, "Figure"]]
+Figures = Iterator[tuple[str, "Figure"]]
+"""Name and figure, as they are drawn."""
 
 
-def _queries(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> _Figures:
+def _queries(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> Figures:
     if (accepted := tables.get("default")) is not None and len(accepted):
-        figure, ax = _figure(3.0)
+        figure, ax = new_figure(3.0)
         _lengths(ax, {"": accepted["query"].str.len_chars()}, "query", "queries")
         ax.set_title(f"Length of the {len(accepted):,} accepted queries (dashed: median)")
         yield "query_lengths", figure
@@ -79,26 +92,26 @@ def _queries(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> _Figures:
             dropped[reason] = dropped.get(reason, 0) + rows
     dropped = {reason: rows for reason, rows in dropped.items() if rows}
     if dropped:
-        figure, ax = _figure(1.1 + 0.34 * len(dropped))
+        figure, ax = new_figure(1.1 + 0.34 * len(dropped))
         _bars(ax, list(dropped), list(dropped.values()), [f"{rows:,}" for rows in dropped.values()])
         ax.set_title(f"Why {sum(dropped.values()):,} candidates were dropped")
         ax.set_xlabel("candidates, by the first filter that dropped them")
         yield "dropped_queries", figure
 
 
-def _responses(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> _Figures:
+def _responses(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> Figures:
     frames = [frame for name, frame in tables.items() if name not in RESERVED and len(frame)]
     frames.sort(key=lambda frame: (frame["rank"][0] is None, frame["rank"][0] or 0))
     if not frames:
         return
-    figure, ax = _figure(1.3 + 0.42 * len(frames))
+    figure, ax = new_figure(1.3 + 0.42 * len(frames))
     for y, frame in enumerate(frames):
         lengths = frame["response"].str.len_chars()
         low, first, middle, third, high = (lengths.quantile(q) or 0.0 for q in (0.05, 0.25, 0.5, 0.75, 0.95))
         ax.hlines(y, low, high, color=BLUE, linewidth=1.5)
         ax.barh(y, third - first, left=first, height=0.55, color="#A6CEE8", edgecolor=BLUE)
         ax.vlines(middle, y - 0.275, y + 0.275, color=BLUE, linewidth=3)
-    ax.set_yticks(range(len(frames)), [_label(str(f["responder"][0])) for f in frames])
+    ax.set_yticks(range(len(frames)), [short_label(str(f["responder"][0])) for f in frames])
     ax.set_ylim(len(frames) - 0.4, -0.6)
     ax.set_xlim(left=0)
     ax.xaxis.grid(True, color="#DDDDDD")
@@ -108,7 +121,7 @@ def _responses(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> _Figure
     yield "response_lengths", figure
 
 
-def _comparisons(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> _Figures:
+def _comparisons(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> Figures:
     yield from _sides(tables["default"])
     names, grid = pair_matrix(manifest)
     if len(names) > 2 and any(count for row in grid for count in row):
@@ -119,13 +132,13 @@ def _comparisons(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> _Figu
     yield from _shortcuts(manifest)
 
 
-def _community(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> _Figures:
+def _community(manifest: Manifest, tables: "dict[str, pl.DataFrame]") -> Figures:
     yield from _sides(tables["default"])
     yield "funnel", _funnel(manifest, ["query", "response", "pair"])
     yield from _shortcuts(manifest)
 
 
-def _sides(frame: "pl.DataFrame") -> _Figures:
+def _sides(frame: "pl.DataFrame") -> Figures:
     """The lengths of chosen and rejected."""
     import polars as pl
 
@@ -134,13 +147,13 @@ def _sides(frame: "pl.DataFrame") -> _Figures:
         for side in ("chosen", "rejected")
     }
     if len(frame):
-        figure, ax = _figure(3.2)
+        figure, ax = new_figure(3.2)
         _lengths(ax, lengths, "response", "comparisons")
         ax.set_title("Length of chosen and rejected responses (dashed: medians)")
         yield "lengths", figure
 
 
-def _shortcuts(manifest: Manifest) -> _Figures:
+def _shortcuts(manifest: Manifest) -> Figures:
     """What the diagnostics of the texts show: of comparisons of any kind, where they were measured."""
     text = manifest.diagnostics.get("text")
     if not text or not text["rows"]:
@@ -152,7 +165,7 @@ def _shortcuts(manifest: Manifest) -> _Figures:
     most = sorted(text["responder_pairs"], key=lambda row: -row["rows"])[:PAIRS]
     pairs = [(row["chosen_responder"], row["rejected_responder"], row) for row in most]
     pairs.sort(key=lambda pair: (place.get(pair[:2], len(place)), pair[:2]))
-    named = [(f"{_label(a, 20)} > {_label(b, 20)}", row) for a, b, row in pairs]
+    named = [(f"{short_label(a, 20)} > {short_label(b, 20)}", row) for a, b, row in pairs]
     yield "length_gap", _length_gap(text, named if len(named) > 1 else [])
     overall = text | {"probe": text["probe"]["accuracy"]}
     rows = [("all comparisons", overall), *(named if len(named) > 1 else [])]
@@ -202,7 +215,7 @@ def _length_gap(text: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]]) -
 
 def _accuracies(rows: list[tuple[str, dict[str, Any]]], probe: dict[str, Any]) -> "Figure":
     """Dots: how often always-longer and the probe are right."""
-    figure, ax = _figure(1.6 + 0.32 * len(rows))
+    figure, ax = new_figure(1.6 + 0.32 * len(rows))
     ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2)
     ax.annotate("tossing a coin", (0.5, -0.6), (4, 2), textcoords="offset points", color=GREY, size=9)
     lines = [("always_longer", ORANGE, "D", "the longer one")]
@@ -236,7 +249,7 @@ def _heat_map(names: list[str], grid: list[list[int | None]]) -> "Figure":
 
     # Nobody ranks above the best one or below the worst one: their column and row would be empty.
     chosen, rejected, cells = names[:-1], names[1:], [row[1:] for row in grid[:-1]]
-    figure, ax = _figure(2.2 + 0.42 * len(chosen))
+    figure, ax = new_figure(2.2 + 0.42 * len(chosen))
     size = 10 if len(names) <= 8 else 7.5
     values = np.array([[np.nan if count is None else count for count in row] for row in cells])
     ax.imshow(values, cmap="Blues", vmin=0, aspect="auto")
@@ -244,9 +257,9 @@ def _heat_map(names: list[str], grid: list[list[int | None]]) -> "Figure":
         if count >= 0:
             colour = "w" if count > 0.55 * np.nanmax(values) else "k"
             ax.text(j, i, f"{count:,.0f}", ha="center", va="center", size=size, color=colour)
-    below = [_label(name) for name in rejected]
+    below = [short_label(name) for name in rejected]
     ax.set_xticks(range(len(rejected)), below, rotation=30, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(chosen)), [_label(name) for name in chosen])
+    ax.set_yticks(range(len(chosen)), [short_label(name) for name in chosen])
     ax.set_xticks(np.arange(len(rejected) + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(len(chosen) + 1) - 0.5, minor=True)
     ax.grid(which="minor", color="w", linewidth=2)
@@ -283,7 +296,7 @@ def _bars(ax: "Axes", names: list[str], numbers: list[int], texts: list[str], fi
     ax.barh(range(len(names)), numbers, color=colours, height=0.7)
     for y, (number, text) in enumerate(zip(numbers, texts, strict=True)):
         ax.annotate(text, (number, y), (4, 0), textcoords="offset points", va="center", size=9.5)
-    ax.set_yticks(range(len(names)), [_label(name) for name in names])
+    ax.set_yticks(range(len(names)), [short_label(name) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
     # Room for the numbers at the end of the bars.
     ax.set_xlim(0, max(1, *numbers) * 1.18)
@@ -314,7 +327,8 @@ def _lengths(ax: "Axes", series: "dict[str, pl.Series]", what: str, rows: str) -
         ax.legend(frameon=False)
 
 
-def _figure(height: float) -> "tuple[Figure, Axes]":
+def new_figure(height: float) -> "tuple[Figure, Axes]":
+    """One pair of axes, of the width of a README and so many inches high."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -329,7 +343,7 @@ def _thousands(ax: "Axes", axis: str) -> None:
     one.set_major_formatter("{x:,.0f}")
 
 
-def _label(name: str, most: int = 34) -> str:
+def short_label(name: str, most: int = 34) -> str:
     """A name as a figure can show it: of glyphs that every font has, its middle cut out where it is long."""
     plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
     return plain if len(plain) <= most else f"{plain[: most // 2 - 1]}...{plain[-(most // 2 - 2) :]}"

@@ -81,6 +81,23 @@ def probe(pairs: pl.DataFrame, seed: int = 0) -> tuple[dict[str, Any], Numbers |
     return found, right
 
 
+def transfer(train: pl.DataFrame, test: pl.DataFrame) -> Numbers | None:
+    """Which comparisons of `test` the model gets right that was fitted on `train`, as `probe` says it.
+
+    None where there is too little to fit.
+    """
+    if len(train) < LEAST_ROWS or not len(test):
+        return None
+    sides = ("chosen", "rejected")
+    _, differences = _differences(pl.concat([train.select(sides), test.select(sides)]))
+    learned, unseen = differences[: len(train)], differences[len(train) :]
+    often = (learned != 0).sum(axis=0) >= max(LEAST_DIFFER, LEARNT * len(train))
+    if not often.any():
+        return None
+    scores = unseen[:, often] @ _weights(learned[:, often], np.ones(int(often.sum())), STRENGTHS[-2])
+    return np.where(scores == 0, 0.5, scores > 0)
+
+
 def interval(right: Numbers, query_ids: pl.Series) -> tuple[float, float]:
     """A 95% interval for a share, where the rows of a query are not independent of each other.
 

@@ -237,24 +237,26 @@ def _next(store: Store, last: Manifest) -> list[str]:
 
 
 def listing(store: Store) -> None:
-    """Every artifact, a line each; a damaged one says what is wrong with it."""
+    """Every artifact, a line each (a model's rows: trained on); a damaged one says what is wrong with it."""
     refs = store.refs()
     if not refs:
         console.print(f"nothing under {store.root}; start with: python -m almost_data build comparisons")
         return
-    table = Table("ref", "rows", "made by", "created", "digest", box=None, pad_edge=False)
+    table = Table("ref", "kind", "rows", "made by", "created", "digest", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
     damaged = []
     for ref in refs:
         try:
             one = store.manifest(ref)
         except InputError as error:
-            table.add_row(ref, "", "damaged", "", "")
+            table.add_row(ref, "", "", "damaged", "", "")
             damaged.append(str(error))
             continue
-        rows = sum(one.counts["default"].values())
+        by_split = one.counts["default"]
+        rows = by_split.get("train", 0) if one.kind == "model" else sum(by_split.values())
         made = f"{one.builder.name}{' (fake)' if one.is_fake else ''}"
-        table.add_row(ref, f"{rows:,}", clean(made), clean(one.created), clean(one.digest[:12]))
+        day = one.created[:16].replace("T", " ")
+        table.add_row(ref, one.kind, f"{rows:,}", clean(made), clean(day), clean(one.digest[:12]))
     console.print(table)
     for line in damaged:
         console.print(text(line, style="red"), soft_wrap=True)

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from . import show_model
 from .errors import InputError
 from .markdown import clean, short
 from .report import console, text
@@ -30,6 +31,7 @@ def manifest(store: Store, one: Manifest) -> None:
     for config, splits in one.counts.items():
         for split, rows in splits.items():
             counts.add_row(config, split, f"{rows:,}")
+    trained = one.kind == "model"
     ledger = Table("stage", "filter", "unit", "in", "kept", "dropped", "failed", box=None, pad_edge=False)
     for column in [*ledger.columns[3:], counts.columns[2]]:
         column.justify = "right"
@@ -48,10 +50,13 @@ def manifest(store: Store, one: Manifest) -> None:
     settings = Table("setting", "value", box=None, pad_edge=False)
     for name, value in one.config["settings"].items():
         settings.add_row(name, text(_setting(value)))
-    for model in one.diagnostics["models"]:
-        settings.add_row("model", text(f"{model['id']} at {model['revision']}"))
+    base = one.config["base"] if trained else None
+    for model in [*filter(None, [base]), *(m for m in one.diagnostics["models"] if m != base)]:
+        what = "base" if model is base else "model"
+        settings.add_row(what, text(f"{model['id']} at {model['revision']}"))
     for table in (
         *(counts, ledger, _agreement(one), _failures(store, one), cost(one), facts, _findings(one)),
+        *(show_model.tables(one) if trained else ()),
         settings,
     ):
         if table.row_count:
@@ -105,7 +110,7 @@ def cost(made: Manifest) -> Table:
 def _failures(store: Store, one: Manifest) -> Table:
     """The errors of failed requests, the most frequent first."""
     table = Table("failed requests", "error", box=None, pad_edge=False)
-    if any(entry.failed for entry in one.ledger) and "rejected" in one.counts:
+    if one.kind == "dataset" and any(entry.failed for entry in one.ledger) and "rejected" in one.counts:
         rows = store.scan(one.ref, "rejected").filter(reason="failed").group_by("error").len()
         for error, n in rows.sort("len", "error", descending=[True, False]).collect().iter_rows():
             table.add_row(f"{n:,}", text(short(str(error))))
@@ -179,21 +184,29 @@ def lineage(store: Store, ref: str) -> None:
     """The artifact as a tree of what it was made from."""
     top = store.manifest(ref)
     tree = Tree(_node(top))
+    grown: set[str] = set()
 
     def grow(tree: Tree, one: Manifest) -> None:
+        grown.add(one.ref)
         for parent in one.parents:
             if not store.has(parent.ref):
-                tree.add(f"{parent.ref}  digest {parent.digest[:12]}  not in this store")
+                where = "on the Hub" if "/" in parent.ref else "not in this store"
+                tree.add(text(f"{parent.ref}  digest {parent.digest[:12]}  {where}"))
                 continue
             there = store.manifest(parent.ref)
             changed = "" if there.digest == parent.digest else "  another digest than the one built from"
-            grow(tree.add(_node(there).append(changed, "red")), there)
+            node = tree.add(_node(there).append(changed, "red"))
+            if there.ref in grown:  # a policy and its reward model come from the same queries
+                node.label = _node(there).append("  as above", "dim").append(changed, "red")
+            else:
+                grow(node, there)
         if "file" in one.config:
             file = one.config["file"]
             tree.add(
                 Text(f"{file['name']}  " + "  ".join(f"{k} {v[:12]}" for k, v in file.items() if k != "name"))
             )
-        for model in {one["id"]: one for one in one.config.get("resolved", {}).values()}.values():
+        shown = {parent.ref for parent in one.parents}
+        for model in {model["id"]: model for model in _asked(one) if model["id"] not in shown}.values():
             tree.add(text(f"{model['id']}  revision {model['revision']}", style="dim"))
         if "seeds" in one.config.get("prompts", {}):
             tree.add(Text("seed queries (in the manifest)", style="dim"))
@@ -202,9 +215,19 @@ def lineage(store: Store, ref: str) -> None:
     console.print(tree)
 
 
+def _asked(one: Manifest) -> list[dict[str, Any]]:
+    """The models that wrote a dataset's text or scored it, or that a model was made from."""
+    if one.kind == "model":
+        return [one.config[key] for key in ("base", "reward_model") if key in one.config]
+    return [*one.config.get("resolved", {}).values(), *filter(None, [one.config.get("scorer")])]
+
+
 def _node(one: Manifest) -> Text:
-    rows = sum(one.counts.get("default", {}).values())
-    return Text.assemble((one.ref, "bold"), f"  {rows:,} rows  digest {clean(one.digest[:12])}")
+    by_split = one.counts.get("default", {})
+    rows = f"{sum(by_split.values()):,} rows"
+    if one.kind == "model":
+        rows = f"model  trained on {by_split.get('train', 0):,} rows"
+    return Text.assemble((one.ref, "bold"), f"  {rows}  digest {clean(one.digest[:12])}")
 
 
 def diff(one: Diff) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import schema
-from .digest import Rows, Seen, frames, splits
+from .digest import Rows, Seen, files_digest, frames, splits
 from .errors import InputError
+from .generation.models import loaded_files, require_safetensors
 from .manifest import Manifest, check_ledger, decode_manifest, encode_manifest
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 VERSION = re.compile(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){2}(-[0-9A-Za-z][0-9A-Za-z-]{0,31})?")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
 
 SHARD_BYTES = 300_000_000
 """In memory; compressed shards come out at about a third."""
@@ -51,6 +53,21 @@ def parse_ref(ref: str) -> tuple[str, str]:
     return name, check_version(version)
 
 
+def is_ref(text: str) -> bool:
+    """Whether a model's name is meant as `name@version` in a store; what is on the Hub has a slash.
+
+    >>> is_ref("asis@0.1.0"), is_ref("ORG/NAME"), is_ref("./asis@0.1.0")
+    (True, False, False)
+    """
+    return "@" in text and "/" not in text
+
+
+def check_model_ref(ref: str) -> None:
+    """Raise InputError where `ref` cannot name a model: `responses@1.0.0` is taken for a dataset."""
+    if parse_ref(ref)[0] in schema.TABLES:
+        raise InputError(f"{ref}: a dataset is named so; give the model another name, such as rm")
+
+
 class Store:
     """The artifacts under one root folder."""
 
@@ -68,7 +85,8 @@ class Store:
         return self.root.joinpath(*parse_ref(ref))
 
     def has(self, ref: str) -> bool:
-        return (self.path(ref) / "manifest.json").is_file()
+        """Whether it is here; what has its place on the Hub (`ORG/NAME@REVISION`) is not."""
+        return "/" not in ref and (self.path(ref) / "manifest.json").is_file()
 
     def manifest(self, ref: str) -> Manifest:
         """The manifest of `ref`. Raises InputError where there is none, naming what there is."""
@@ -99,7 +117,7 @@ class Store:
         return [self.manifest(ref) for ref in self.refs()]
 
     def configs(self, ref: str) -> list[str]:
-        """The stored configs. `default` of responses is a view over the others, stored nowhere."""
+        """The stored configs of a dataset. `default` of responses is a view over the others, not stored."""
         manifest = self.manifest(ref)
         return [c for c in manifest.counts if not (manifest.name == "responses" and c == "default")]
 
@@ -155,41 +173,76 @@ class Store:
         tables: Mapping[str, Rows],
         finish: Callable[[str, dict[str, dict[str, int]]], tuple[Manifest, dict[str, bytes]]],
     ) -> Manifest:
-        """Write an artifact, whole or not at all, and return its manifest.
+        """Write a dataset, whole or not at all, and return its manifest.
 
         `tables` are the stored configs, written as they come. Then `finish` makes, from the digest and
         the counts of what was written, the manifest, and card and figures by relative path. The caller
         holds `lock`. Raises ValueError if the manifest and the tables disagree.
         """
-        self.check_place(ref)
-        name, _ = parse_ref(ref)
-        place = self.path(ref)
-        staging = self.root / ".staging" / ref
-        shutil.rmtree(staging, ignore_errors=True)
-        try:
-            seen = Seen(name)
+        with self._staging(ref) as staging:
+            seen = Seen(parse_ref(ref)[0])
             for config, rows in tables.items():
                 _write_rows(staging / "data" / config, config, rows, seen)
             manifest, files = finish(seen.digest(), seen.counts())
-            check_ledger(manifest.ledger)
             if (manifest.ref, manifest.digest, manifest.counts) != (ref, seen.digest(), seen.counts()):
                 raise ValueError("the manifest is not that of the tables")
-            for path, content in files.items():
-                _write(staging / path, content)
-            _write(staging / "manifest.json", encode_manifest(manifest))
+            _write_record(staging, manifest, files)
+        return manifest
+
+    def publish_model(
+        self, ref: str, folder: Path, finish: Callable[[str], tuple[Manifest, dict[str, bytes]]]
+    ) -> Manifest:
+        """Write a trained model, whole or not at all, and return its manifest.
+
+        Of `folder`, where `save_pretrained` left it, only the files that a loader reads are copied. Then
+        `finish` makes, from their digest, the manifest, and card and figures by relative path. The caller
+        holds `lock`. Raises InputError where there are no safetensors weights or `ref` names a dataset,
+        ValueError if the manifest and the files disagree.
+        """
+        check_model_ref(ref)
+        require_safetensors(folder)
+        with self._staging(ref) as staging:
+            for name, file in loaded_files(folder).items():
+                # No hard link: a trainer that saves there again would write into the artifact.
+                shutil.copyfile(file, staging / name)
+                _sync(staging / name)
+            digest = files_digest(loaded_files(staging))
+            manifest, files = finish(digest)
+            if (manifest.ref, manifest.digest, manifest.kind) != (ref, digest, "model"):
+                raise ValueError("the manifest is not that of the model")
+            _write_record(staging, manifest, files)
+        return manifest
+
+    @contextmanager
+    def _staging(self, ref: str) -> Iterator[Path]:
+        """A folder to write `ref` in, which is renamed into its place at the end, unless something failed."""
+        self.check_place(ref)
+        place = self.path(ref)
+        staging = self.root / ".staging" / ref
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        try:
+            yield staging
             _sync_folders(staging)
             place.parent.mkdir(parents=True, exist_ok=True)
             os.rename(staging, place)
             _sync(place.parent)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        return manifest
 
     def verify(self, ref: str) -> list[str]:
         """Every disagreement between manifest, card and files, one sentence each; none is good."""
         from .verify import verify
 
         return verify(self, ref)
+
+
+def _write_record(staging: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    """Card and figures, and the manifest last. Raises ValueError for a ledger that loses rows."""
+    check_ledger(manifest.ledger)
+    for path, content in files.items():
+        _write(staging / path, content)
+    _write(staging / "manifest.json", encode_manifest(manifest))
 
 
 def _write_rows(folder: Path, config: str, rows: Rows, seen: Seen) -> None:

@@ -4,16 +4,16 @@ import re
 from typing import TYPE_CHECKING
 
 from . import card, schema
-from .digest import Seen, ranges, splits
+from .digest import Seen, files_digest, ranges, splits
 from .errors import InputError
+from .generation.models import loaded_files
 from .manifest import Manifest, changes, check_ledger, fingerprint
 
 if TYPE_CHECKING:
     from .store import Store
 
-_OURS = re.compile(
-    r"README\.md|manifest\.json|plots/[\w-]+\.png|data/[\w.-]+/(train|test)-\d{5}-of-\d{5}\.parquet"
-)
+_RECORD = re.compile(r"README\.md|manifest\.json|plots/[\w-]+\.png")
+_ROWS = re.compile(r"data/[\w.-]+/(train|test)-\d{5}-of-\d{5}\.parquet")
 
 
 def verify(store: "Store", ref: str) -> list[str]:
@@ -26,29 +26,47 @@ def verify(store: "Store", ref: str) -> list[str]:
         check_ledger(manifest.ledger)
     except ValueError as error:
         wrong.append(str(error))
-    seen = Seen(manifest.name)
-    dropped: dict[str, int] = {}
-    whole = True
-    for config in store.configs(ref):
-        try:
-            _read(store, ref, config, manifest.counts[config], wrong, seen, dropped)
-        except Exception as error:  # whatever a damaged file makes the readers raise is the finding
-            wrong.append(f"data/{config}: cannot be used: {error}")
-            whole = False
-    stored = {folder.name for folder in (store.path(ref) / "data").glob("*")}
-    wrong += [f"data/{name}: not in the manifest" for name in sorted(stored - set(manifest.counts))]
-    if whole and seen.digest() != manifest.digest:
-        wrong.append("digest: the rows are not those that the manifest was made for")
-    wrong += _verify_ledger(manifest, dropped)
+    wrong += _verify_model(store, manifest) if manifest.kind == "model" else _verify_rows(store, manifest)
     wrong += _verify_card(store, ref, manifest)
-    for file in store.path(ref).rglob("*"):
+    loaded = set(loaded_files(store.path(ref))) if manifest.kind == "model" else set()
+    for file in sorted(store.path(ref).rglob("*")):
         inside = file.relative_to(store.path(ref)).as_posix()
-        if not file.is_dir() and not _OURS.fullmatch(inside):
+        ours = _RECORD.fullmatch(inside) or (manifest.kind == "dataset" and _ROWS.fullmatch(inside))
+        if not (file.is_dir() or ours or inside in loaded):
             wrong.append(f"{inside}: no file of an artifact")
     for parent in manifest.parents:
         if store.has(parent.ref) and store.manifest(parent.ref).digest != parent.digest:
             wrong.append(f"parents: {parent.ref} here has another digest than the one built from")
     return wrong
+
+
+def _verify_rows(store: "Store", manifest: Manifest) -> list[str]:
+    """A dataset's files against counts, digest and ledger."""
+    wrong: list[str] = []
+    seen = Seen(manifest.name)
+    dropped: dict[str, int] = {}
+    whole = True
+    for config in store.configs(manifest.ref):
+        try:
+            _read(store, manifest.ref, config, manifest.counts[config], wrong, seen, dropped)
+        except Exception as error:  # whatever a damaged file makes the readers raise is the finding
+            wrong.append(f"data/{config}: cannot be used: {error}")
+            whole = False
+    stored = {folder.name for folder in (store.path(manifest.ref) / "data").glob("*")}
+    wrong += [f"data/{name}: not in the manifest" for name in sorted(stored - set(manifest.counts))]
+    if whole and seen.digest() != manifest.digest:
+        wrong.append("digest: the rows are not those that the manifest was made for")
+    return wrong + _verify_ledger(manifest, dropped)
+
+
+def _verify_model(store: "Store", manifest: Manifest) -> list[str]:
+    """A model's files against the digest; all of them are read, whatever their time of change."""
+    try:
+        found = files_digest(loaded_files(store.path(manifest.ref)))
+    except OSError as error:
+        return [f"a file of the model cannot be read: {error.strerror}"]
+    same = found == manifest.digest
+    return [] if same else ["digest: the model's files are not those that the manifest was made for"]
 
 
 def _read(
@@ -94,7 +112,7 @@ def _verify_card(store: "Store", ref: str, manifest: Manifest) -> list[str]:
         head = card.front_matter(text)
     except (InputError, UnicodeDecodeError) as error:
         return [f"README.md: {error}"]
-    want = card.viewer(manifest)
+    want = card.viewer(manifest) if manifest.kind == "dataset" else {}
     wrong = [f"README.md: {line}" for key in want for line in changes({key: head.get(key)}, {key: want[key]})]
     for image in re.findall(r"!\[[^]]*\]\((plots/[^)]+)\)", text):
         if not (store.path(ref) / image).is_file():

@@ -57,9 +57,10 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     filters: tuple[UserFilter, ...] = ()
     """The user's own, after the checks (responses) and after the length rule (pairs)."""
     asis_rm: str | None = None
-    """Reward model that must agree (As-is RM): Hub id, local folder; what `--asis-rm` sets."""
+    """Reward model that must agree (As-is RM): `name@version` in the store, Hub id, or local folder; what
+    `--asis-rm` sets."""
     asis_revision: str | None = None
-    """Its commit; None takes the current one, and the manifest pins it."""
+    """Its commit; None takes the current one, and the manifest pins it. In the store, the version says it."""
     asis_max_tokens: Positive = 1024
     """What it reads of a dialogue; the paper's RM was trained on as many."""
     benchmarks: tuple[str, ...] = ()

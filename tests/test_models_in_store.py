@@ -1,0 +1,419 @@
+"""A trained model is an artifact like a dataset: published whole, listed, traced, verified, and asked."""
+
+import io
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from almost_data import importing, pipeline, presets, report, show
+from almost_data.cli import main
+from almost_data.digest import files_digest
+from almost_data.errors import InputError
+from almost_data.generation import Model, models
+from almost_data.generation.fake import FakeEngine
+from almost_data.manifest import Manifest, Parent, decode_manifest, encode_manifest, fingerprint
+from almost_data.store import Store
+from tests import trained
+from tests.tiny_models import save_tiny_reward
+
+
+class Real(FakeEngine):
+    """The fake engine under another name, so that the preset's names stay."""
+
+    name = "transformers"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a trainer leaves: a tiny reward model, and files beside it that are no part of it."""
+    made = save_tiny_reward(tmp_path_factory.mktemp("trained"))
+    for name in (
+        "training_args.bin",
+        "optimizer.pt",
+        "trainer_state.json",
+        "README.md",
+        "manifest.json",
+        "x.py",
+    ):
+        (made / name).write_bytes(b"{}")
+    (made / "checkpoint-5").mkdir()
+    shutil.copy(made / "model.safetensors", made / "checkpoint-5")
+    return made
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Responses of people, so that nothing in the store is fake. Read it; do not write to it."""
+    store = Store(tmp_path_factory.mktemp("imported") / "build")
+    file = tmp_path_factory.mktemp("files") / "responses.jsonl"
+    rows = [
+        {"prompt": f"What is {n}?", "good": f"{n} is {'a long word ' * 9}.", "bad": f"It is {'x ' * 30}{n}."}
+        for n in range(40)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    importing.import_responses(store, str(file), ["good", "bad"], "0.1.0")
+    return store
+
+
+@pytest.fixture
+def store(imported: Store, tmp_path: Path) -> Store:
+    shutil.copytree(imported.root, tmp_path / "build")
+    return Store(tmp_path / "build")
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    out = io.StringIO()
+    wide = Console(file=out, width=200, highlight=False, markup=False)
+    monkeypatch.setattr(report, "console", wide)
+    monkeypatch.setattr(show, "console", wide)
+    yield out
+
+
+def run(store: Store, judge: str, version: str = "0.1.0", **changes: Any) -> pipeline.Run:
+    preset = presets.load("tiny", assignments=(f'comparisons.asis_rm="{judge}"',))
+    return pipeline.Run(store, version, preset, changes.pop("engine", Real()), **changes)
+
+
+# --- publishing --------------------------------------------------------------------------------------------
+
+
+def test_only_what_a_loader_reads_is_published(folder: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made = trained.publish(store, folder, trained.manifest("rm", diagnostics=trained.measured("rm")))
+    there = {
+        str(f.relative_to(store.path("rm@0.1.0"))) for f in store.path("rm@0.1.0").rglob("*") if f.is_file()
+    }
+    weights = set(models.loaded_files(folder))
+    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= weights
+    figures = {f"plots/{name}.png" for name in ("accuracy", "calibration", "curves")}
+    assert there == weights | figures | {"README.md", "manifest.json"}
+    assert store.manifest("rm@0.1.0") == made and store.has("rm@0.1.0") and store.verify("rm@0.1.0") == []
+    assert not list((tmp_path / ".staging").iterdir())
+
+
+def test_the_digest_is_of_names_and_bytes_and_its_head_is_the_revision(folder: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made = trained.publish(store, folder, trained.manifest())
+    files = models.loaded_files(folder)
+    assert made.digest == files_digest(files) == files_digest(dict(reversed(files.items())))
+    assert models.locate(Model(str(store.path("rm@0.1.0")))).revision == made.digest[:16]
+    renamed = {f"x{name}": file for name, file in files.items()}
+    assert files_digest(renamed) != made.digest
+
+
+def test_training_on_in_the_same_folder_leaves_the_artifact_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path / "build")
+    made = trained.publish_reward(store, tmp_path / "out", "rm")
+    with (tmp_path / "out" / "model.safetensors").open("r+b") as weights:
+        weights.write(b"other")
+    assert store.verify(made.ref) == []
+
+
+def test_what_cannot_be_an_artifact_is_refused_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "build")
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "pytorch_model.bin").write_bytes(b"x")
+    with pytest.raises(InputError, match="no safetensors"):
+        trained.publish(store, pickled, trained.manifest())
+    with pytest.raises(InputError, match="a dataset is named so"):
+        trained.publish(store, folder, trained.manifest(name="responses"))
+    for wrong in (
+        trained.manifest(version="0.2.0"),
+        msgspec.structs.replace(trained.manifest(), kind="dataset"),
+    ):
+        with pytest.raises(ValueError, match="not that of the model"):
+            store.publish_model("rm@0.1.0", folder, lambda digest, m=wrong: (m, {}))
+
+    def full(digest: str) -> tuple[Manifest, dict[str, bytes]]:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        store.publish_model("rm@0.1.0", folder, full)
+    assert store.refs() == [] and not store.path("rm@0.1.0").exists()
+    assert not list((store.root / ".staging").iterdir())
+
+
+def test_what_is_on_the_hub_is_not_here(tmp_path: Path) -> None:
+    assert not Store(tmp_path).has("ORG/NAME@" + "c" * 40)
+    with pytest.raises(InputError, match="not a reference"):
+        Store(tmp_path).manifest("ORG/NAME@" + "c" * 40)
+
+
+def test_a_manifest_that_does_not_say_from_what_is_none() -> None:
+    made = trained.manifest()
+    for missing in ("base", "dataset", "template"):
+        config = {key: value for key, value in made.config.items() if key != missing}
+        with pytest.raises(InputError, match="not a manifest"):
+            decode_manifest(encode_manifest(msgspec.structs.replace(made, config=config)), "x")
+
+
+# --- verify ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("harm", "want"),
+    [
+        ("weights", "digest: the model's files"),
+        ("gone", "digest: the model's files"),
+        ("more", "digest: the model's files"),
+        ("pickle", "training_args.bin: no file of an artifact"),
+        ("state", "trainer_state.json: no file of an artifact"),
+        ("nested", "data/default/train-00000-of-00001.parquet: no file of an artifact"),
+        ("plot", "plots/curves.png: missing"),
+        ("card", "README.md: no YAML"),
+        ("no card", "README.md: missing"),
+        ("config", "fingerprint"),
+        ("ledger", "ledger: too_long: 1300 rows in"),
+        ("parent", "parents: responses@0.1.0 here has another digest"),
+    ],
+)
+def test_verify_names_every_kind_of_damage(store: Store, tmp_path: Path, harm: str, want: str) -> None:
+    parent = store.manifest("responses@0.1.0")
+    draft = trained.manifest("rm", parents=[parent], diagnostics=trained.measured("rm"))
+    made = trained.publish(
+        store, save_tiny_reward(tmp_path / "out"), msgspec.structs.replace(draft, ledger=trained.ledger())
+    )
+    assert store.verify("rm@0.1.0") == []
+    at = store.path("rm@0.1.0")
+    match harm:
+        case "weights":
+            file = at / "model.safetensors"
+            when = file.stat()
+            content = bytearray(file.read_bytes())
+            content[-1] ^= 1
+            file.write_bytes(content)
+            os.utime(file, ns=(when.st_atime_ns, when.st_mtime_ns))  # no cache of hashes may hide it
+        case "gone":
+            (at / "tokenizer.json").unlink()
+        case "more":
+            (at / "generation_config.json").write_text("{}")
+        case "pickle":
+            (at / "training_args.bin").write_bytes(b"x")
+        case "state":
+            (at / "trainer_state.json").write_text("{}")
+        case "nested":
+            (at / "data" / "default").mkdir(parents=True)
+            (at / "data" / "default" / "train-00000-of-00001.parquet").write_bytes(b"")
+        case "plot":
+            (at / "plots" / "curves.png").unlink()
+        case "card":
+            (at / "README.md").write_text("# rm")
+        case "no card":
+            (at / "README.md").unlink()
+        case "config":
+            rewrite(at, msgspec.structs.replace(made, config=made.config | {"settings": {}}))
+        case "ledger":
+            rewrite(
+                at, msgspec.structs.replace(made, ledger=[msgspec.structs.replace(made.ledger[0], kept=0)])
+            )
+        case "parent":
+            other = msgspec.structs.replace(made.parents[0], digest="0" * 64)
+            mark = fingerprint(made.builder, made.config, [other])
+            rewrite(at, msgspec.structs.replace(made, parents=[other], fingerprint=mark))
+    found = store.verify("rm@0.1.0")
+    assert len(found) == 1 and want in found[0], found
+
+
+def rewrite(folder: Path, manifest: Manifest) -> None:
+    (folder / "manifest.json").write_bytes(encode_manifest(manifest))
+
+
+# --- list, show, lineage -----------------------------------------------------------------------------------
+
+
+def test_list_show_and_lineage_of_models(store: Store, tmp_path: Path, printed: io.StringIO) -> None:
+    hub = Parent("ORG/data@" + "c" * 40, "e" * 64, "f" * 64)
+    draft = trained.manifest("rm", parents=[hub], diagnostics=trained.measured("rm"))
+    rm = trained.publish(store, save_tiny_reward(tmp_path / "rm"), draft)
+    policy = trained.manifest(
+        "ppo", parents=[store.manifest("responses@0.1.0"), rm], diagnostics=trained.measured("ppo")
+    )
+    trained.publish(store, save_tiny_reward(tmp_path / "ppo"), policy, [rm])
+    report.listing(store)
+    line = next(line for line in printed.getvalue().splitlines() if line.startswith("rm@"))
+    assert line.split()[:4] == ["rm@0.1.0", "model", "1,234", "recipes/rm"]
+    for ref in ("rm@0.1.0", "ppo@0.1.0"):
+        printed.truncate(0)
+        show.manifest(store, store.manifest(ref))
+        assert "learning_rate" in printed.getvalue() and "ORG/tiny-llama" in printed.getvalue()
+        if ref == "rm@0.1.0":
+            for words in (
+                "held-out split",
+                "64.5% to 72.1%",
+                "surface",
+                "within 10%",
+                "7B-HHH-1shot",
+                "66 are",
+            ):
+                assert words in printed.getvalue()
+        else:
+            assert "held out" in printed.getvalue() and "1.9 to 2.5" in printed.getvalue()
+    printed.truncate(0)
+    show.lineage(store, "ppo@0.1.0")
+    tree = printed.getvalue()
+    assert f"rm@0.1.0  model  trained on 1,234 rows  digest {rm.digest[:12]}" in tree
+    assert f"{hub.ref}  digest {'e' * 12}  on the Hub" in tree
+    assert f"ORG/tiny-llama  revision {'b' * 40}" in tree and "responses@0.1.0  40" not in tree
+    assert store.ancestors(store.manifest("ppo@0.1.0")) == [store.manifest("responses@0.1.0"), rm]
+    assert store.verify("ppo@0.1.0") == store.verify("rm@0.1.0") == []
+
+
+def test_a_minimal_manifest_can_be_shown_and_read_back(
+    folder: Path, tmp_path: Path, printed: io.StringIO
+) -> None:
+    store = Store(tmp_path)
+    made = trained.publish(
+        store, folder, trained.manifest("sft", diagnostics={"report": None, "curves": None})
+    )
+    assert decode_manifest(encode_manifest(made), "") == made
+    show.manifest(store, made)
+    show.lineage(store, made.ref)
+    assert "sft@0.1.0" in printed.getvalue()
+
+
+# --- a reward model of the store as As-is RM ---------------------------------------------------------------
+
+
+def test_comparisons_are_filtered_by_a_model_of_the_store(
+    store: Store, tmp_path: Path, printed: io.StringIO
+) -> None:
+    data = Parent("ORG/data@" + "c" * 40, "e" * 64, "f" * 64)
+    asis = trained.publish_reward(store, tmp_path / "out", "asis", parents=[data])
+    made = run(store, "asis@0.1.0").build("comparisons")[-1].manifest
+    assert [parent.ref for parent in made.parents] == ["responses@0.1.0", "asis@0.1.0"]
+    assert made.parents[1] == Parent(asis.ref, asis.digest, asis.fingerprint)
+    assert made.config["scorer"] == {"id": "asis@0.1.0", "revision": asis.digest[:16]}
+    assert made.config["settings"]["asis_rm"] == "asis@0.1.0"
+    assert asis.diagnostics["models"][0] in made.diagnostics["models"] and not made.is_fake
+    assert store.verify(made.ref) == []
+    files = (store.path(made.ref) / name for name in ("manifest.json", "README.md"))
+    assert all(str(tmp_path) not in file.read_text("utf-8") for file in files)
+    show.lineage(store, made.ref)
+    tree = printed.getvalue()
+    assert tree.index("responses@") < tree.index("asis@0.1.0  model") < tree.index(data.ref)
+    assert "asis@0.1.0  revision" not in tree, "it is a node, and need not be named as a model too"
+
+    # The same scores as of the folder itself, up to rounding: the journal knows these by another name.
+    by_path = run(store, str(tmp_path / "out"), "0.2.0", sources={"responses": "responses@0.1.0"})
+    other = by_path.build("comparisons")[-1].manifest
+    one, two = (store.scan(ref).sort("comparison_id").collect() for ref in (made.ref, other.ref))
+    assert one["comparison_id"].equals(two["comparison_id"]) and other.fingerprint != made.fingerprint
+    assert one["asis_chosen"].to_list() == pytest.approx(two["asis_chosen"].to_list(), abs=1e-4)
+    again = run(store, "asis@0.1.0", "0.3.0", sources={"responses": "responses@0.1.0"})
+    scores = again.build("comparisons")[-1].manifest.environment["scorer"]["scores"]
+    assert scores["scored"] == 0 < scores["from_journal"], "the journal knows it by reference and digest"
+
+
+def test_a_model_trained_on_fake_data_makes_fake_comparisons(store: Store, tmp_path: Path) -> None:
+    fake = {"models": [{"id": "fake/writer", "revision": "1"}], "notes": ["A plumbing run."]}
+    trained.publish_reward(store, tmp_path / "out", diagnostics=fake)
+    made = run(store, "asis@0.1.0").build("comparisons")[-1].manifest
+    assert made.is_fake and "A plumbing run." in made.diagnostics["notes"]
+    assert "Not real data" in (store.path(made.ref) / "README.md").read_text("utf-8")
+
+
+def test_a_deleted_judge_or_parent_is_no_reason_to_build_again(store: Store, tmp_path: Path) -> None:
+    trained.publish_reward(store, tmp_path / "out")
+    run(store, "asis@0.1.0").build("comparisons")
+    assert [s.action for s in run(store, "asis@0.1.0").build("comparisons")] == ["reuse", "reuse"]
+    kept = tmp_path / "kept"
+    for gone in ("asis", "responses"):
+        shutil.move(store.root / gone, kept / gone)
+        assert [s.action for s in run(store, "asis@0.1.0").build("comparisons")] == ["reuse"]
+        assert store.verify("comparisons@0.1.0") == []
+        shutil.move(kept / gone, store.root / gone)
+    shutil.move(store.root / "asis", kept / "asis")
+    with pytest.raises(InputError, match=r"no asis@0\.1\.0 under"):
+        run(store, "asis@0.1.0", "0.2.0", sources={"responses": "responses@0.1.0"}).build("comparisons")
+
+
+def test_another_model_under_the_same_name_is_another_recipe(store: Store, tmp_path: Path) -> None:
+    trained.publish_reward(store, tmp_path / "out")
+    run(store, "asis@0.1.0").build("comparisons")
+    shutil.rmtree(store.path("asis@0.1.0"))
+    trained.publish(store, save_tiny_reward(tmp_path / "new", seed=1), trained.manifest("rm", "asis"))
+    with pytest.raises(InputError, match=r"comparisons@0\.1\.0 is there already.*scorer\.revision"):
+        run(store, "asis@0.1.0").build("comparisons")
+    assert any("parents: asis@0.1.0 here has another digest" in w for w in store.verify("comparisons@0.1.0"))
+
+
+def test_what_is_no_reward_model_of_the_store_is_refused(store: Store, tmp_path: Path) -> None:
+    from tests.tiny_models import save_tiny
+
+    trained.publish(store, save_tiny(tmp_path / "sft"), trained.manifest("sft"))
+    for judge, match in (
+        ("asis@0.1.0", r"no asis@0\.1\.0 under .*of that name: none"),
+        ("responses@0.1.0", "is a dataset, and a reward model is wanted"),
+        ("sft@0.1.0", "sft@0.1.0: not a reward model: its config.json names LlamaForCausalLM"),
+        ("asis@1", "not a version"),
+    ):
+        with pytest.raises(InputError, match=match):
+            run(store, judge).plan("comparisons")
+    trained.publish_reward(store, tmp_path / "out")
+    (store.path("asis@0.1.0") / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(InputError, match="pinned to"):
+        run(store, "asis@0.1.0").plan("comparisons")
+    pinned = presets.load(assignments=("comparisons.asis_rm=asis@0.1.0", "comparisons.asis_revision=abc"))
+    with pytest.raises(InputError, match=r"its revision is .*, not abc"):
+        pipeline.Run(store, "0.1.0", pinned, Real()).plan("comparisons")
+    with pytest.raises(InputError, match="is a model, and a dataset is wanted"):
+        made = msgspec.structs.replace(store.manifest("sft@0.1.0"), name="responses", version="0.5.0")
+        (store.root / "responses" / "0.5.0").mkdir()
+        rewrite(store.root / "responses" / "0.5.0", made)
+        run(store, "asis@0.1.0", sources={"responses": "responses@0.5.0"}).plan("comparisons")
+
+
+def test_the_fake_engine_renames_it(store: Store, tmp_path: Path) -> None:
+    trained.publish_reward(store, tmp_path / "out")
+    preset = presets.fake(presets.load(assignments=("comparisons.asis_rm=asis@0.1.0",)))
+    made = pipeline.Run(store, "0.1.0", preset, FakeEngine()).build("comparisons")[-1].manifest
+    assert made.config["scorer"]["id"] == "fake/asis@0.1.0" and made.is_fake
+    assert [parent.ref for parent in made.parents] == ["responses@0.1.0"]
+
+
+def test_a_reference_is_one_whatever_folder_lies_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "asis@0.1.0").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("asis@0.1.0", "./asis@0.1.0"):
+        preset = presets.load(assignments=(f"comparisons.asis_rm={name}",))
+        assert preset.comparisons.asis_rm == name
+
+
+def test_the_command_line_takes_a_reference(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["build", "comparisons", "--asis-rm", "asis@0.1.0", "--root", str(store.root)]
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2 and "no asis@0.1.0 under" in capsys.readouterr().err
+    trained.publish_reward(store, tmp_path / "out")
+    main(arguments)
+    made = store.manifest("comparisons@0.1.0")
+    assert made.config["scorer"]["id"] == "asis@0.1.0"
+    assert pipeline.shown_command(arguments).endswith("build comparisons --asis-rm asis@0.1.0")
+    for verb in ("show", "verify", "lineage"):
+        main([verb, "asis@0.1.0", "--root", str(store.root)])
+    with pytest.raises(SystemExit) as end:
+        main(["diff", "asis@0.1.0", "asis@0.1.0", "--root", str(store.root)])
+    assert end.value.code == 2
+
+
+def test_the_cards_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path / "build")
+    made = trained.publish_reward(store, tmp_path / "out", "rm")
+    text = (store.path(made.ref) / "README.md").read_text("utf-8")
+    code = text.partition("```python\n")[2].partition("```")[0]
+    exec(code.replace("build/rm/0.1.0", str(store.path(made.ref))), {})
+    assert math.isfinite(float(capsys.readouterr().out))
