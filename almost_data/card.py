@@ -26,6 +26,7 @@ TAGS = {
     "responses": ["synthetic", "responses"],
     "comparisons": ["synthetic", "preference", "rlhf", "dpo", "reward-model"],
     "community": ["preference", "reward-model", "stack-exchange"],
+    "demonstrations": ["synthetic", "sft", "instructions", "conversational"],
 }
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FRONT = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(\r?\n|\Z)", re.DOTALL | re.MULTILINE)
@@ -246,7 +247,7 @@ def _line(manifest: Manifest, ancestors: list[Manifest]) -> list[Manifest]:
 def _ladder(line: list[Manifest]) -> list[dict[str, Any]]:
     """Responders, best first, then probes (rank None). Of imported ones only the names are known."""
     manifest = line[0]
-    if manifest.name in ("queries", "community"):
+    if manifest.name in ("queries", "community", "demonstrations"):
         return []
     source = next((m for m in line if m.builder.name == "responses"), None)
     if source is None:

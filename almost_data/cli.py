@@ -30,7 +30,7 @@ ROOT = Path("build")
 
 @app.command
 def build(
-    name: Literal["queries", "responses", "comparisons", "community"],
+    name: Literal["queries", "responses", "comparisons", "demonstrations", "community"],
     /,
     *,
     version: Version = "0.1.0",
@@ -65,6 +65,15 @@ def build(
         tuple[str, ...],
         Parameter(negative=(), help="File of benchmark prompts to compare queries with; repeatable."),
     ] = (),
+    rm: Annotated[
+        str | None,
+        Parameter(help="Reward model that picks demonstrations: name@version, folder or Hub id."),
+    ] = None,
+    n: Annotated[int | None, Parameter(help="Replies that it picks from; 1 is Self-Play.")] = None,
+    turns: Annotated[int | None, Parameter(help="Turns of a demonstration, at most; an even number.")] = None,
+    prompt: Annotated[
+        str | None, Parameter(help="Another prompt for the assistant of demonstrations, such as hhh.")
+    ] = None,
     source: Annotated[
         str | None,
         Parameter(help="Of community: Posts.xml, a packed dump (7z, zip), Parquet, JSONL or a Hub id."),
@@ -95,6 +104,8 @@ def build(
         raise InputError(
             f"--pairing, --asis-rm and --benchmark go with build comparisons, and this is {name}"
         )
+    if name != "demonstrations" and any(one is not None for one in (rm, n, turns, prompt)):
+        raise InputError(f"--rm, --n, --turns and --prompt go with build demonstrations, and this is {name}")
     if source is not None and name != "community":
         raise InputError(f"--source goes with build community, and this is {name}")
     if name == "community":
@@ -114,6 +125,7 @@ def build(
         assignments=(
             *set_,
             *_flags("comparisons", pairing=pairing, asis_rm=asis_rm, benchmarks=benchmark or None),
+            *_flags("demonstrations", rm=rm, n=n, turns=turns, prompt=prompt),
             *_flags("community", source=source),
         ),
         limit=limit,

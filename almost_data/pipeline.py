@@ -23,6 +23,7 @@ from .builders import (
     RewardModel,
     community,
     comparisons,
+    demonstrations,
     queries,
     responses,
     silent,
@@ -36,7 +37,8 @@ from .scoring import Scorer
 from .scoring.journaled import JournaledScorer
 
 BUILDERS: dict[str, BuilderSpec] = {
-    spec.name: spec for spec in (queries.SPEC, responses.SPEC, comparisons.SPEC, community.SPEC)
+    spec.name: spec
+    for spec in (queries.SPEC, responses.SPEC, comparisons.SPEC, community.SPEC, demonstrations.SPEC)
 }
 PACKAGES = (
     *("almost_data", "datasets", "lxml", "markdownify", "msgspec", "openai", "polars", "pyarrow"),
@@ -172,6 +174,8 @@ class Run:
                 max_tokens=wanted.max_tokens,
                 folder=self.store.path(judge.ref) if judge else None,
             )
+            report = judge.diagnostics.get("report") if judge else None
+            self.scorers[wanted].usual = (report or {}).get("rewards")
         return self.scorers[wanted]
 
     def _judge(self, spec: BuilderSpec) -> Manifest | None:
@@ -202,8 +206,11 @@ class Run:
                 self.generator, self.store.journal, draft.ref, self.max_failures, retry, self.store.refs()
             )
             scorer = self._scorer(spec)
+            run = generator.run if "resolved" in draft.config else None
             scores = (
-                JournaledScorer(scorer, self.store.journal, draft.ref, self.store.refs()) if scorer else None
+                JournaledScorer(scorer, self.store.journal, draft.ref, self.store.refs(), run)
+                if scorer
+                else None
             )
             more = {"scorer": scores} if scores else {}
             built = spec.build(getattr(self.preset, spec.name), parents, generator, progress, **more)
@@ -372,12 +379,12 @@ def portable(value: Any) -> Any:
     return [portable(v) for v in value] if isinstance(value, list) else value
 
 
-PATH_FIELDS = ("asis_rm", "id", "model", "prompt", "seeds", "source")
+PATH_FIELDS = ("asis_rm", "rm", "id", "model", "prompt", "seeds", "source")
 PATH_LISTS = ("benchmarks",)
 
 
 FILES = ("--benchmark", "--config", "--reviews")
-PLACES = ("--asis-rm", "--source")
+PLACES = ("--asis-rm", "--rm", "--source")
 """Flags that take a file, and that take a file, a folder or a Hub id."""
 HIDDEN = ("--root", "--base-url", "--ray-address")
 """Flags that name places of the builder's own, and may hold a secret."""

@@ -140,6 +140,10 @@ def summary(store: Store, steps: list[Step]) -> None:
         examples = store.scan(last.ref).head(100).unique("query_id", keep="first", maintain_order=True)
         for row in examples.head(2).collect().iter_rows(named=True):
             console.print(_example(row))
+    if last.name == "demonstrations":
+        console.print()
+        for row in store.scan(last.ref).head(2).collect().iter_rows(named=True):
+            console.print(_dialogue(row))
     console.print()
     where = Table("dataset", "rows", "folder", "", box=None, pad_edge=False)
     where.columns[2].overflow = "fold"
@@ -222,12 +226,28 @@ def _example(row: dict[str, Any]) -> Panel:
     )
 
 
+def _dialogue(row: dict[str, Any]) -> Panel:
+    styles = {"user": "bold", "assistant": "bold green"}
+    turns = [
+        Text.assemble((f"{turn['role']} ", styles[turn["role"]]), clean(short(turn["content"])))
+        for turn in row["messages"]
+    ]
+    score = "" if row["rm_score"] is None else f", score {row['rm_score']:.3f}, best of {row['n']}"
+    return Panel(
+        Group(*turns),
+        title=Text(f"demonstration {row['query_id']}{score}"),
+        title_align="left",
+        border_style="dim",
+        width=_width(),
+    )
+
+
 def _next(store: Store, last: Manifest) -> list[str]:
     root = "" if str(store.root) == "build" else f" --root {shlex.quote(str(store.root))}"
     here = Path(sys.prefix).parent == Path.cwd()
     python = f"{Path(sys.prefix).name}/bin/python" if here else "python"
     verbs = [f"{verb} {last.ref}" for verb in ("show", "lineage")]
-    if last.name not in ("comparisons", "community"):
+    if last.name not in ("comparisons", "community", "demonstrations"):
         asked = last.environment["command"].partition(f" build {last.name}")[2]
         asked = f" --version {last.version}" if last.is_import else asked
         verbs.insert(0, f"build comparisons{asked}")

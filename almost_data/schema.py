@@ -252,6 +252,86 @@ TABLES: dict[str, dict[str, Table]] = {
     },
 }
 
+_CONVERSATION = Column("conversation", "int64", "which of the query's conversations, from 0", 0)
+_TURN = Column("turn", "int64", "place of the reply in the dialogue; 1 is the first one", 1)
+TABLES["demonstrations"] = {
+    "default": Table(
+        "one dialogue a row, as TRL's SFTTrainer reads it",
+        ("query_id", "conversation"),
+        (
+            Column(
+                "messages",
+                "messages",
+                "user's and assistant's turns; the last is the assistant's",
+                [
+                    {"role": "user", "content": "Is tea a fruit?"},
+                    {"role": "assistant", "content": "No, tea is made from the leaves of a shrub."},
+                ],
+            ),
+            QUERY_ID,
+            _CONVERSATION,
+            Column(
+                "rm_score",
+                "float64",
+                "the reward model's score of the whole dialogue; null without one",
+                1.25,
+            ),
+            Column("n", "int64", "replies that the best was picked from", 4),
+            Column("end", "string", "why it ends: `turns`, or what the user's next turn was", "turns"),
+        ),
+    ),
+    "candidates": Table(
+        "one sampled reply a row, with its score",
+        ("query_id", "conversation", "turn", "sample"),
+        (
+            QUERY_ID,
+            _CONVERSATION,
+            _TURN,
+            Column("sample", "int64", "which of the N replies, from 0", 2),
+            Column(
+                "response", "string", "the reply, cut at the stop markers; null if the request failed", "No."
+            ),
+            Column("finish_reason", "string", "`stop`, or `length`: cut at the token limit", "stop"),
+            Column(
+                "score", "float64", "the reward model's score of the dialogue with it; null if not asked", 0.5
+            ),
+            Column("rank", "int64", "0 is the one that was picked; null where it could not be", 1),
+            _REASON,
+            _ERROR,
+        ),
+    ),
+    "preference": Table(
+        "best against worst of the N replies to a turn, as TRL's DPOTrainer reads it",
+        ("query_id", "comparison_id"),
+        (
+            Column(
+                "prompt", "messages", "the dialogue before", [{"role": "user", "content": "Is tea a fruit?"}]
+            ),
+            Column(
+                "chosen",
+                "messages",
+                "the reply that was picked",
+                [{"role": "assistant", "content": "No, a leaf."}],
+            ),
+            Column(
+                "rejected",
+                "messages",
+                "the one with the lowest score",
+                [{"role": "assistant", "content": "Yes."}],
+            ),
+            Column("comparison_id", "string", "query_id, conversation and turn", "29b96e1ccfe1b398-0-1"),
+            QUERY_ID,
+            Column("chosen_score", "float64", "the reward model's score of chosen", 1.25),
+            Column("rejected_score", "float64", "of rejected", -0.5),
+        ),
+    ),
+    "rejected": Table(
+        "one conversation without a usable reply a row",
+        ("query_id", "conversation"),
+        (QUERY_ID, _CONVERSATION, _REASON),
+    ),
+}
+
 TEST_SHARE = 0.05
 """Share of the queries, by hash, that make the `test` split."""
 RESERVED = frozenset({"default", "rejected", "rejected_responses"})

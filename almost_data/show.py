@@ -39,8 +39,9 @@ def manifest(store: Store, one: Manifest) -> None:
         numbers = (e.n_in, e.kept, sum(e.dropped.values()), e.failed)
         ledger.add_row(e.stage, e.filter, e.unit, *[f"{n:,}" for n in numbers])
     if one.usage:
-        asked, last = one.ledger[0], one.ledger[-1]
-        dropped = sum(n for entry in one.ledger for n in entry.dropped.values())
+        asked = one.ledger[0]
+        same = [entry for entry in one.ledger if entry.unit == asked.unit]
+        last, dropped = same[-1], sum(n for entry in same for n in entry.dropped.values())
         parts = f"kept {last.kept:,} + dropped {dropped:,} + failed {asked.failed:,} + pending 0"
         console.print(f"requests {asked.n_in:,} = {parts}\n")
     facts = Table("diagnostic", "value", box=None, pad_edge=False)

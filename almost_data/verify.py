@@ -99,7 +99,7 @@ def _read(
         for split, part in splits(frame).items():
             seen.add(config, split, part)
         if "reason" in frame.columns:
-            for reason, n in frame["reason"].value_counts().iter_rows():
+            for reason, n in frame["reason"].drop_nulls().value_counts().iter_rows():
                 dropped[reason] = dropped.get(reason, 0) + n
 
 

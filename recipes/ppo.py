@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     inputs, args, model_args = training.parse(TrlParser(kinds), "ppo", argv)
     if args.stop_token is None and args.stop_token_id is None:
         args.stop_token = "eos"
+    args.num_sample_generations = 0  # the card has samples; TRL's would be counted in the replies' length
     store = inputs.store
     source = training.prompts(training.open_dataset(inputs))
     base = training.find_model(store, model_args.model_name_or_path, model_args.model_revision)

@@ -46,6 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     with trainers.quiet():
         policy = AutoModelForCausalLM.from_pretrained(base.folder, **how)
         reward_model = AutoModelForSequenceClassification.from_pretrained(reward.folder, num_labels=1, **how)
+    reward_model.config.name_or_path = reward.model.id  # TRL logs the reward under that name
+    args.model_init_kwargs = how  # for the reference, which TRL loads itself
     trainer = RLOOTrainer(
         model=training.fit(policy, tokenizer),
         reward_funcs=reward_model,

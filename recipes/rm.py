@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     if len(parts.held_out):
         trainer.evaluate()  # of the head as it was drawn
+    before = trainer.state.log_history  # training begins a new one
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=run.checkpoint)
     speed = trainers.speed(trainer, started, len(rows))
@@ -76,9 +77,9 @@ def main(argv: list[str] | None = None) -> None:
     # Judged as others will load it, from the files.
     judge = scoring.load(str(folder), max_tokens=args.max_length or scoring.MAX_TOKENS)
     report = reward_report.report(judge, replace(parts, train=rows))
-    history = trainer.state.log_history
-    for subset in report["subsets"][: len(parts.held_out)]:
-        subset["random_head"] = next(one["eval_accuracy"] for one in history if "eval_accuracy" in one)
+    history = before + trainer.state.log_history
+    if len(parts.held_out):  # the first of them
+        report["subsets"][0]["random_head"] = before[-1]["eval_accuracy"]
     training.publish(
         run,
         folder,

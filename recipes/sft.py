@@ -61,6 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     if len(source.test):
         trainer.evaluate()
+    before = trainer.state.log_history  # training begins a new one
     talks.write(trainer.model, tokenizer)
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=run.checkpoint)
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     folder = trainers.save(trainer, trainer.model, tokenizer, run.work / "final")
     if not run.main:
         return
-    history = trainer.state.log_history
+    history = before + trainer.state.log_history
     training.publish(
         run,
         folder,

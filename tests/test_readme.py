@@ -1,5 +1,6 @@
 """The README stays true: every command in it parses, the quick ones run, its Python runs, in order."""
 
+import dataclasses
 import json
 import re
 import shlex
@@ -14,7 +15,7 @@ from almost_data import cli
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(sh|python|toml)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-SLOW = re.compile(r"make (demo|test)|.* --engine (vllm|openai|ray) ")
+SLOW = re.compile(r"make (demo|test|train-tiny)|accelerate .*|.* --engine (vllm|openai|ray) ")
 """What takes more than a minute, or needs a GPU, a server or a cluster."""
 
 
@@ -28,6 +29,16 @@ def commands() -> list[str]:
     return [line for line in lines if line]
 
 
+def recipe_flags() -> set[str]:
+    from trl import ModelConfig, RewardConfig
+
+    from almost_data.training import PolicyInputs
+
+    return {
+        one.name for kind in (PolicyInputs, RewardConfig, ModelConfig) for one in dataclasses.fields(kind)
+    }
+
+
 def test_there_is_something_to_test() -> None:
     assert len(commands()) > 8
     assert sum(kind == "python" for kind, _ in BLOCKS) >= 2
@@ -38,6 +49,12 @@ def test_every_command_parses(command: str) -> None:
     first, *rest = shlex.split(command)
     if first == "make":
         subprocess.run(["make", "-n", *rest], cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
+    elif script := next(
+        (word for word in rest if word.startswith("recipes/") and word.endswith(".py")), None
+    ):
+        asked = rest[rest.index(script) + 1 :]
+        assert {word[2:] for word in asked if word.startswith("--")} <= recipe_flags() | {"config"}
+        assert all((PROJECT / word).is_file() for word in rest if word.startswith("recipes/"))
     else:
         assert (first, *rest[:2]) == ("python", "-m", "almost_data")
         cli.app.parse_args(rest[2:], exit_on_error=False, print_error=False)
@@ -47,6 +64,7 @@ def test_the_quick_ones_run_as_they_stand(tmp_path: Path) -> None:
     # As after `make demo`, in whose folder the reader goes on: 0.1.0 is there, from another recipe.
     demo = [sys.executable, "-m", "almost_data", "build", "comparisons", "--engine", "fake", "--limit", "9"]
     subprocess.run(demo, cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "recipes").symlink_to(PROJECT / "recipes")
     (tmp_path / "questions.txt").write_text("Why is the sky blue?\nWhat is a monad?\n")
     good = "A reply that is long enough for the filter, number {}, and that ends as it should."
     rows = [

@@ -7,6 +7,7 @@ Deviations from the paper and its released code: the prompt ends in `Assistant:`
 import hashlib
 import re
 from pathlib import Path
+from typing import Protocol
 
 import polars as pl
 
@@ -82,7 +83,7 @@ def build(config: ResponsesConfig, parents: Parents, generator: Generator, progr
     asked: dict[str, tuple[int, Responder, int | None, dict[str, str]]] = {}
     requests = []
     for responder, rank in everyone:
-        sampling, model, head = _how(config, responder, generator)
+        sampling, model, head = ask_how(config, responder, generator)
         for query in queries:
             name = reply_id(query["query_id"], responder.name)
             asked[name] = (len(asked), responder, rank, query)
@@ -180,7 +181,17 @@ def check_names(names: list[str]) -> None:
             raise InputError(f"responder {name!r} stands twice: name each one once")
 
 
-def _how(config: ResponsesConfig, responder: Responder, generator: Generator) -> tuple[Sampling, Model, str]:
+class Drawn(Protocol):
+    """What a config says of how replies are drawn."""
+
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def top_p(self) -> float: ...
+
+
+def ask_how(config: Drawn, responder: Responder, generator: Generator) -> tuple[Sampling, Model, str]:
+    """How a responder's replies are drawn, its model, and the head of its prompt; InputError names it."""
     tokens = responder.max_new_tokens or PAPER_TOKENS.get(responder.prompt)
     if not tokens:
         raise InputError(f"responder {responder.name!r}: set max_new_tokens for prompt {responder.prompt!r}")
@@ -210,11 +221,16 @@ def _mean(values: pl.Series) -> float | None:
 
 
 def pins(config: ResponsesConfig, generator: Generator) -> dict[str, object]:
+    """What decides a responder's text, of all of them."""
+    return pin_responders(config, [responder for responder, _ in ladder(config)], generator)
+
+
+def pin_responders(config: Drawn, responders: list[Responder], generator: Generator) -> dict[str, object]:
     """Per responder its model, revision, prompt's hash and token limit; the prompts' texts once."""
     resolved: dict[str, object] = {}
     shots: dict[str, int] = {}
-    for responder, _ in ladder(config):
-        sampling, model, head = _how(config, responder, generator)
+    for responder in responders:
+        sampling, model, head = ask_how(config, responder, generator)
         resolved[responder.name] = {
             "id": model.id,
             "revision": model.revision,

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ import msgspec
 from ..builders import Config
 from ..builders.community import CommunityConfig
 from ..builders.comparisons import ComparisonsConfig
+from ..builders.demonstrations import DemonstrationsConfig
 from ..builders.queries import QueriesConfig
 from ..builders.responses import Responder, ResponsesConfig
 from ..builders.user_filters import UserFilter
@@ -42,6 +44,7 @@ class Preset(Config, frozen=True, kw_only=True):
     responses: ResponsesConfig
     comparisons: ComparisonsConfig = ComparisonsConfig()
     community: CommunityConfig = CommunityConfig()
+    demonstrations: DemonstrationsConfig
     card: CardConfig = CardConfig()
     engine: dict[str, Any] = msgspec.field(default_factory=dict)
     scoring: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -90,10 +93,10 @@ def load(
         merged = _merge(merged, _assigned(assignment))
         preset = _convert(merged, f"--set {assignment}")
     if limit is not None:
-        sections = {section: {"limit": limit} for section in ("queries", "responses", "comparisons")}
+        made = ("queries", "responses", "comparisons", "demonstrations")
+        sections = {section: {"limit": limit} for section in made}
         preset = _convert(_merge(merged, sections), f"--limit {limit}")
-    judge = msgspec.structs.replace(preset.comparisons, asis_rm=_as_path(preset.comparisons.asis_rm))
-    return msgspec.structs.replace(preset, comparisons=judge)
+    return _with_judges(preset, _as_path)
 
 
 def fake(preset: Preset) -> Preset:
@@ -104,14 +107,26 @@ def fake(preset: Preset) -> Preset:
         return tuple(msgspec.structs.replace(r, name=f"fake-{r.name}") for r in responders)
 
     both = {field: rename(preset.responses, field) for field in ("responders", "probes")}
-    judge = preset.comparisons.asis_rm
-    if judge and not judge.startswith("fake/"):
-        judge = f"fake/{Path(judge).name}"
-    return msgspec.structs.replace(
+    talk = preset.demonstrations
+    one, other = (msgspec.structs.replace(r, name=f"fake-{r.name}") for r in (talk.assistant, talk.user))
+    renamed = msgspec.structs.replace(
         preset,
         note=None,
         responses=msgspec.structs.replace(preset.responses, **both),
-        comparisons=msgspec.structs.replace(preset.comparisons, asis_rm=judge),
+        demonstrations=msgspec.structs.replace(talk, assistant=one, user=other),
+    )
+    return _with_judges(
+        renamed, lambda judge: judge if not judge or judge.startswith("fake/") else f"fake/{Path(judge).name}"
+    )
+
+
+def _with_judges(preset: Preset, name: Callable[[str | None], str | None]) -> Preset:
+    """The preset with other names for its reward models."""
+    some, talk = preset.comparisons, preset.demonstrations
+    return msgspec.structs.replace(
+        preset,
+        comparisons=msgspec.structs.replace(some, asis_rm=name(some.asis_rm)),
+        demonstrations=msgspec.structs.replace(talk, rm=name(talk.rm)),
     )
 
 
@@ -158,7 +173,11 @@ def _explained(message: str) -> str:
         return message.replace("`$.", "`")
     key, section, deeper = unknown.groups()
     known = {f.name: f.type for f in msgspec.structs.fields(Preset)}
-    inside: dict[str, type[Config]] = {"responses": Responder, "comparisons": UserFilter}
+    inside: dict[str, type[Config]] = {
+        "responses": Responder,
+        "comparisons": UserFilter,
+        "demonstrations": Responder,
+    }
     owner: Any = inside[section] if deeper else known.get(section, Preset) if section else Preset
     names = ", ".join(field.name for field in msgspec.structs.fields(owner))
     return f"unknown key {'.'.join(filter(None, [section, key]))}; known here: {names}"

@@ -16,6 +16,8 @@ REVISION = "1"
 class Modelless:
     """Implements `Scorer` by a function of the dialogue. Counts words for tokens."""
 
+    usual: dict[str, Any] | None = None
+
     def __init__(self, model: Model, value: Callable[[Dialogue], float], max_tokens: int, cuts: bool) -> None:
         self.model = model
         self.max_tokens = max_tokens

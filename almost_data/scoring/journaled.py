@@ -44,6 +44,7 @@ class JournaledScorer:
         self.scorer = scorer
         self.model = scorer.model
         self.max_tokens = scorer.max_tokens
+        self.usual = scorer.usual
         self.path = path
         self.run = run or Run(path, build, refs)
         self.found = 0

@@ -66,6 +66,7 @@ class RewardModel:
         self.max_tokens = max_tokens
         self.options = options or Options()
         self._require_classifier()
+        self.usual: dict[str, Any] | None = None
         self._loaded: _Loaded | None = None
         self._batch_tokens = 0
 

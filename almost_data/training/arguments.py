@@ -84,20 +84,17 @@ def parse(parser: Any, recipe: str, argv: list[str] | None = None) -> tuple[Any,
     must not have other keys. Raises InputError for whatever cannot be parsed. Sets what follows from the
     machine: without a GPU `use_cpu`, and a work folder under the store where no `output_dir` is given.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if "--config" in arguments:
-        at = arguments.index("--config")
-        if at + 1 == len(arguments):
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments: list[str] = []
+    while given:
+        flag, equals, value = given.pop(0).partition("=")
+        if flag != "--config":
+            arguments.append(f"{flag}{equals}{value}")
+        elif not (value := value or (given.pop(0) if given else "")):
             raise InputError("--config: name a YAML file")
-        path = Path(arguments[at + 1])
-        del arguments[at : at + 2]
-        if unknown := parser.set_defaults_with_config(**_section(path, recipe)):
-            known = ", ".join(sorted(f.name for kind in parser.dataclass_types[:1] for f in fields(kind)))
-            raise InputError(
-                f"{path}: {recipe}.{unknown[0].removeprefix('--')}: no such argument; keys are TRL's, and "
-                f"ours: {known}"
-            )
-    if not _has_gpu() and "--use_cpu" not in arguments:
+        else:
+            arguments = [*_flags(parser, Path(value), recipe), *arguments]
+    if not _has_gpu():
         parser.set_defaults_with_config(use_cpu=True)
     errors = StringIO()
     try:
@@ -190,6 +187,29 @@ def _section(path: Path, recipe: str) -> dict[str, Any]:
     if not all(isinstance(one, dict) for one in both):
         raise InputError(f"{path}: a section is a mapping of arguments to values")
     return {**both[0], **both[1]}
+
+
+def _flags(parser: Any, path: Path, recipe: str) -> list[str]:
+    """The section's values as flags, so that they are held to the same types as those of the command line.
+
+    Only what no flag can say, nothing and mappings, becomes a default.
+    """
+    section = _section(path, recipe)
+    actions = {action.dest: action for action in parser._actions}
+    flags: list[str] = []
+    for name, value in section.items():
+        if name not in actions:
+            ours = ", ".join(sorted(one.name for one in fields(parser.dataclass_types[0])))
+            raise InputError(f"{path}: {recipe}.{name}: no such argument; keys are TRL's, and ours: {ours}")
+        if isinstance(value, list) and actions[name].nargs not in ("+", "*"):
+            raise InputError(f"{path}: {recipe}.{name}: one value is wanted, and no list")
+        if isinstance(value, list) and value:
+            flags += [f"--{name}", *map(str, value)]
+        elif value is None or isinstance(value, dict | list):
+            parser.set_defaults_with_config(**{name: value})
+        else:
+            flags.append(f"--{name}={value}")
+    return flags
 
 
 def _has_gpu() -> bool:

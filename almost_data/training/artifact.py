@@ -30,6 +30,8 @@ LOGIC_VERSION = 1
 POINTS = 400
 """Of a curve, at most."""
 RECIPE = "recipe.json"
+HIDDEN = {"root", "output_dir", "hub_token"}
+"""Flags that a card does not show: places on a machine, and a secret."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def begin(
         "dataset": source.record(),
         "template": tokenizer.chat_template,
         "versions": {"trl": importlib.metadata.version("trl")},
-        "card": {"license": inputs.license, "language": inputs.language},
+        "card": {"license": inputs.license, "language": inputs.language or _language(source)},
     }
     config = msgspec.json.decode(msgspec.json.encode(config))
     name, version = inputs.artifact.split("@")
@@ -251,6 +253,7 @@ def plain(value: Any) -> Any:
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]
+    value = value.item() if hasattr(value, "item") else value
     if value is None or isinstance(value, str | bool | int):
         return value
     number = float(value)
@@ -262,14 +265,14 @@ def curves(history: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str,
     found: dict[str, list[list[float]]] = {}
     for name in names:
         points = [[entry["step"], entry[name]] for entry in history if name in entry and "step" in entry]
-        step = max(1, -(-len(points) // POINTS))
+        step = max(1, -(-(len(points) - 1) // (POINTS - 1)))
         if points:
-            found[name] = points[::step]
+            found[name] = [*points[:-1:step], points[-1]]
     return found
 
 
 def shown_command(arguments: Sequence[str]) -> str:
-    """The command as a card may show it: the script's name, paths cut to names, no place of the store.
+    """The command as a card may show it: the script's name, paths cut to names, no place or secret.
 
     >>> shown_command(["/a/recipes/rm.py", "--config=/a/b.yaml", "--root", "/b", "--limit", "9"])
     'python recipes/rm.py --config=b.yaml --limit 9'
@@ -277,17 +280,22 @@ def shown_command(arguments: Sequence[str]) -> str:
     shown: list[str] = []
     skip = False
     for argument in arguments[1:]:
-        if skip or argument.startswith(("--root=", "--output_dir=")):
+        if skip:
             skip = False
             continue
-        if argument in ("--root", "--output_dir"):
-            skip = True
-            continue
         flag, equals, value = argument.partition("=")
+        if flag.removeprefix("--").replace("-", "_") in HIDDEN:
+            skip = not equals
+            continue
         shown.append(
             f"{flag}={place_name(value)}" if equals and flag.startswith("--") else place_name(argument)
         )
     return shlex.join(["python", f"recipes/{Path(arguments[0]).name}", *shown])
+
+
+def _language(source: Source) -> str | None:
+    """That of the dataset: what it was trained on is what it writes."""
+    return source.manifest.config["card"]["language"] if source.manifest else None
 
 
 def _dtype(args: Any, weights: Any) -> str:

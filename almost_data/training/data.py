@@ -188,7 +188,8 @@ def comparisons(source: Source) -> Source:
 
     Takes every preference format of TRL: messages or text, with the prompt in a column of its own or at the
     head of both sides; and HH-RLHF's, where a whole dialogue is one text. `prompt` ends in a user's turn, and
-    `chosen` and `rejected` are one turn of the assistant. Raises InputError for a row that has no such shape.
+    `chosen` and `rejected` are one turn of the assistant. Other rows are left out and counted. Raises
+    InputError where no row has such a shape.
     """
     for column in ("chosen", "rejected"):
         if column not in source.columns:
@@ -213,7 +214,7 @@ def dialogues(source: Source) -> Source:
 
         def shape(row: dict[str, Any], at: str) -> dict[str, Any]:
             if found == "chosen":
-                return _told(_comparison(row, at), "chosen")
+                return _told(_comparison(row, at), "chosen", at)
             return _told({"prompt": _turns(row.get("prompt"), "user", at), found: row[found]}, found, at)
     else:
         raise InputError(
@@ -227,9 +228,11 @@ def prompts(source: Source) -> Source:
     """The first user turns as `query_id` and `prompt` (one message), each once: what PPO and RLOO answer."""
 
     def first(row: dict[str, Any], at: str) -> dict[str, Any]:
-        for column in ("messages", "prompt", "query", "chosen"):
+        for column in ("messages", "prompt", "query"):
             if row.get(column):
                 return {"prompt": _turns(row[column], "user", at)[:1]}
+        if row.get("chosen") and row.get("rejected"):
+            return {"prompt": _comparison(row, at)["prompt"][:1]}
         raise InputError(f"{at}: no prompt in it: give messages, prompt or query")
 
     shaped = _shaped(source, first)
@@ -259,8 +262,9 @@ def _shaped(
             # Another dataset's query_id may be anything, and the split goes by a hash.
             ours = source.manifest and row.get("query_id")
             query = ours or text_id(talk[0]["content"] if len(talk) == 1 else _text(talk))
-            yield {"query_id": query, **made, **{name: row[name] for name in keep if row.get(name)}}
+            yield {"query_id": query, **made, **{name: row.get(name) for name in keep}}
 
+    keep = tuple(name for name in keep if name in source.columns)
     message = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
     types = dict.fromkeys(("prompt", "chosen", "rejected", "messages"), message)
 
@@ -273,9 +277,16 @@ def _shaped(
 
     wrong: list[str] = []
     train, test = frame("train", source.train, wrong), frame("test", source.test, [])
-    if not source.has_test:
+    if len(train) and not source.has_test:
         both = splits(train)
         train, test = both.get("train", train.clear()), both.get("test", train.clear())
+    if not len(train):
+        why = (
+            f"its {len(source.train)} rows are held out, by hash of the prompt"
+            if len(source.train)
+            else "no row"
+        )
+        raise InputError(f"{source.parent.ref}: nothing to train on: {why}")
     test = test if len(test) else train.clear()
     unusable = (len(wrong), wrong[0] if wrong else "")
     return replace(source, train=train, test=test, read=len(source.train), unusable=unusable)
@@ -329,8 +340,8 @@ def _dialogue(row: dict[str, Any], at: str) -> dict[str, Any]:
     return {"messages": turns}
 
 
-def _told(row: dict[str, Any], reply: str, at: str = "") -> dict[str, Any]:
-    return {"messages": [*row["prompt"], *_turns(row[reply], "assistant", at)]}
+def _told(row: dict[str, Any], reply: str, at: str) -> dict[str, Any]:
+    return _dialogue({"messages": [*row["prompt"], *_turns(row[reply], "assistant", at)]}, at)
 
 
 def _turns(value: Any, role: str, at: str) -> Messages:
@@ -343,6 +354,8 @@ def _turns(value: Any, role: str, at: str) -> Messages:
         talk = [(role, value)]
         if len(pieces) > 1 and not pieces[0].strip():
             talk = [(_ROLES[who], text) for who, text in zip(pieces[1::2], pieces[2::2], strict=True)]
+            if role == "user" and talk[-1][0] == "assistant" and not talk[-1][1].strip():
+                talk.pop()  # a prompt up to `Assistant:`, as many copies of HH-RLHF have it
     else:
         try:
             talk = [(turn["role"], turn["content"].strip()) for turn in value]

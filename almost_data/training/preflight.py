@@ -10,6 +10,7 @@ import polars as pl
 from ..errors import InputError
 from ..scoring import Dialogue
 from .data import Messages, Source
+from .trainers import batch_size
 
 BATCH = 1024
 
@@ -60,13 +61,15 @@ class Preflight:
         return [asdict(one) for one in self.findings]
 
 
-def token_counts(tokenizer: Any, dialogues: Iterable[Messages]) -> list[int]:
+def token_counts(tokenizer: Any, dialogues: Iterable[Messages], **how: Any) -> list[int]:
     """Tokens of each dialogue in the tokenizer's chat template, as TRL's trainers count them."""
     every = list(dialogues)
     counts: list[int] = []
     for start in range(0, len(every), BATCH):
         some = every[start : start + BATCH]
-        encoded = tokenizer.apply_chat_template(some, return_dict=True, tokenizer_kwargs={"verbose": False})
+        encoded = tokenizer.apply_chat_template(
+            some, return_dict=True, tokenizer_kwargs={"verbose": False}, **how
+        )
         counts += [len(ids) for ids in encoded["input_ids"]]
     return counts
 
@@ -139,7 +142,8 @@ def check_dialogues(
     preflight.count("empty reply", empty, len(rows), "the last reply is empty", 0.5)
     _special(preflight, rows["messages"].list.last().struct.field("content"), tokenizer)
     whole = token_counts(tokenizer, every)
-    before = token_counts(tokenizer, (turns[: _first_reply(turns)] for turns in every))
+    prompts = [turns[: _first_reply(turns)] for turns in every]
+    before = token_counts(tokenizer, prompts, add_generation_prompt=True)
     cut = sum(max_length is not None and tokens > max_length for tokens in whole)
     preflight.count(
         "cut",
@@ -150,14 +154,14 @@ def check_dialogues(
         clean=f"the longest has {max(whole, default=0):,} tokens of max_length={max_length}",
     )
     # The prompt alone fills it: no token is left that is learned.
-    return pl.Series("fits", [max_length is None or n < max_length - 1 for n in before], pl.Boolean)
+    return pl.Series("fits", [max_length is None or n < max_length for n in before], pl.Boolean)
 
 
 def check_prompts(preflight: Preflight, source: Source, tokenizer: Any, most: int) -> pl.Series:
     """Checks prompts for PPO or RLOO; returns which of them are short enough."""
     _source(preflight, source)
     rows = source.train
-    lengths = token_counts(tokenizer, rows["prompt"].to_list())
+    lengths = token_counts(tokenizer, rows["prompt"].to_list(), add_generation_prompt=True)
     fits = pl.Series("fits", [tokens <= most for tokens in lengths], pl.Boolean)
     preflight.count(
         "long prompts",
@@ -172,7 +176,7 @@ def check_prompts(preflight: Preflight, source: Source, tokenizer: Any, most: in
 
 def check_batch(preflight: Preflight, rows: pl.DataFrame, args: Any) -> None:
     """Whether there is one whole batch of prompts: PPO takes no smaller one, and would wait for ever."""
-    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    batch = batch_size(args)
     if len(rows) < batch:
         preflight.say(
             "batch",
@@ -219,21 +223,20 @@ def check_policy(preflight: Preflight, policy: Any, reward: Any, shares_tokens: 
         )
 
 
-def check_reward_sign(preflight: Preflight, scorer: Any, rows: pl.DataFrame | None, most: int = 16) -> None:
+def check_reward_sign(preflight: Preflight, scorer: Any, rows: pl.DataFrame | None) -> None:
     """Whether the reward model prefers the chosen side of a handful of comparisons that it should know."""
     if rows is None or not len(rows):
         preflight.say(
             "reward sign", "not checked: the reward model's comparisons are not in this store", "warn"
         )
         return
-    some = rows.head(most)
     turns = {
-        f"{number} {side}": (row["prompt"][-1]["content"], row[side][-1]["content"])
-        for number, row in enumerate(some.iter_rows(named=True))
+        f"{number} {side}": tuple(turn["content"] for turn in row["prompt"] + row[side])
+        for number, row in enumerate(rows.iter_rows(named=True))
         for side in ("chosen", "rejected")
     }
     scores = {s.id: s.value for s in scorer.score([Dialogue(id, both) for id, both in turns.items()])}
-    gaps = [scores[f"{n} chosen"] - scores[f"{n} rejected"] for n in range(len(some))]
+    gaps = [scores[f"{n} chosen"] - scores[f"{n} rejected"] for n in range(len(rows))]
     right, mean = sum(gap > 0 for gap in gaps), sum(gaps) / len(gaps)
     told = f"on {len(gaps)} of its comparisons it prefers chosen in {right}, by {mean:+.3f} in the mean"
     bad = mean < 0 and right < len(gaps) / 2 and len(gaps) >= 8

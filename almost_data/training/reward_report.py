@@ -48,7 +48,7 @@ def leave_out(source: Source, wanted: str) -> Parts:
             raise InputError(f"--leave_out_pair {wanted!r}: {source.parent.ref} does not say who wrote what")
         return Parts(train, test, train.clear(), None)
     name = pl.concat_str("chosen_responder", pl.lit(" > "), "rejected_responder")
-    pairs = train.group_by(pair=name).len().sort("len", "pair")
+    pairs = train.group_by(pair=name).len().drop_nulls().sort("len", "pair")
     if wanted == "auto":
         enough = pairs.filter(pl.col("len") >= FEW)
         if len(enough) < 3:
@@ -58,7 +58,7 @@ def leave_out(source: Source, wanted: str) -> Parts:
         raise InputError(
             f"--leave_out_pair {wanted!r}: there is no such pair; there are: {', '.join(pairs['pair'])}"
         )
-    left = name == wanted
+    left = name.eq_missing(pl.lit(wanted))
     return Parts(train.filter(~left), test.filter(~left), pl.concat([train, test]).filter(left), wanted)
 
 
@@ -117,7 +117,9 @@ def _some(rows: pl.DataFrame) -> pl.DataFrame:
     if len(rows) <= JUDGED:
         return rows
     drawn = pl.Series("draw", [draw(query, 0, "judged") for query in rows["query_id"]])
-    return rows.with_columns(drawn).sort("draw", maintain_order=True).head(JUDGED).drop("draw")
+    some = rows.with_columns(drawn).sort("draw", maintain_order=True)
+    whole = some.filter(pl.col("draw") < some["draw"][JUDGED])
+    return (whole if len(whole) else some.head(JUDGED)).drop("draw")
 
 
 def _right(gap: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -141,7 +143,7 @@ def _buckets(rows: pl.DataFrame, gap: NDArray[np.float64]) -> list[dict[str, Any
         pl.max_horizontal(pl.col("chosen").str.len_chars(), pl.col("rejected").str.len_chars(), 1)
     ).to_series()
     by = _longer(words) / longest.cast(pl.Float64).to_numpy()
-    place = np.digitize(by, [-NEAR, NEAR])
+    place = 1 + (by >= NEAR) - (by <= -NEAR)
     found = []
     for number, name in enumerate(BUCKETS):
         inside = place == number

@@ -1,6 +1,7 @@
 """What a policy writes before and after training, and what a reward model says of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,9 @@ def replies(
     """
     import torch
 
-    side, tokenizer.padding_side = tokenizer.padding_side, "left"
-    training, cache = model.training, model.config.use_cache
-    model.eval()
-    model.config.use_cache = True
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     found: list[tuple[str, int]] = []
-    with torch.random.fork_rng(), torch.inference_mode():
+    with _generating(model, tokenizer), torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(seed)
         for start in range(0, len(prompts), batch):
             inputs = tokenizer.apply_chat_template(
@@ -57,10 +54,20 @@ def replies(
             texts = tokenizer.batch_decode(written, skip_special_tokens=True)
             lengths = (written != tokenizer.pad_token_id).sum(dim=1).tolist()
             found += [(text.strip(), int(n)) for text, n in zip(texts, lengths, strict=True)]
-    tokenizer.padding_side = side
-    model.config.use_cache = cache
-    model.train(training)
     return found
+
+
+@contextmanager
+def _generating(model: Any, tokenizer: Any) -> Iterator[None]:
+    """Model and tokenizer as generation wants them, and as they were behind it, also after an error."""
+    side, training, cache = tokenizer.padding_side, model.training, model.config.use_cache
+    tokenizer.padding_side, model.config.use_cache = "left", True
+    model.eval()
+    try:
+        yield
+    finally:
+        tokenizer.padding_side, model.config.use_cache = side, cache
+        model.train(training)
 
 
 class BeforeAfter:
@@ -161,7 +168,7 @@ def trained_on(store: Store, made: Manifest | None) -> frozenset[str] | None:
     return frozenset(rows["query_id"].to_list())
 
 
-def comparisons_of(store: Store, made: Manifest | None, most: int) -> pl.DataFrame | None:
+def comparisons_of(store: Store, made: Manifest | None, most: int = 16) -> pl.DataFrame | None:
     """A few of the comparisons that a reward model of the store learned from."""
     if made is None or not store.has(made.config["dataset"]["ref"]):
         return None

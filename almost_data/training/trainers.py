@@ -1,6 +1,7 @@
 """What every recipe does with a trainer, whichever of TRL's it is."""
 
 import math
+import os
 import resource
 import time
 from collections.abc import Iterator
@@ -36,9 +37,9 @@ PAPER: dict[str, dict[str, Any]] = {
 
 
 def deviations(recipe: str, args: Any, model_args: Any) -> list[dict[str, Any]]:
-    """The settings that differ from the paper's; `batch` is rows in one step of the optimizer."""
+    """The settings that differ from the paper's; `batch` is `batch_size`."""
     used = {
-        "batch": args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "batch": batch_size(args),
         "use_peft": model_args.use_peft,
     }
     if args.max_steps > 0:
@@ -50,6 +51,12 @@ def deviations(recipe: str, args: Any, model_args: Any) -> list[dict[str, Any]]:
         if value != paper:
             found.append({"setting": name, "default": paper, "used": value})
     return found
+
+
+def batch_size(args: Any) -> int:
+    """Rows in one step of the optimizer, over all processes (of which PPO knows nothing at first)."""
+    processes = args.world_size or int(os.environ.get("WORLD_SIZE", "1"))
+    return int(args.per_device_train_batch_size * args.gradient_accumulation_steps * processes)
 
 
 def dataset(rows: pl.DataFrame, *columns: str) -> Any:

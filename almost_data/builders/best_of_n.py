@@ -1,0 +1,96 @@
+"""What picking the best of N by a reward model did, and how far that can be trusted.
+
+The more samples the pick is from, the higher its score, and the more of that is the reward model's error
+rather than a better reply. So the numbers stand beside the KL that best-of-n costs, and what it favours.
+"""
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+OPENING = 4
+"""Words that make an opening."""
+FAR = 3.0
+"""Standard deviations from the mean of its test scores at which a reward model's score is out of range."""
+BINS = 30
+
+
+def report(candidates: pl.DataFrame, n: int, reference: dict[str, Any] | None) -> dict[str, Any]:
+    """Numbers for manifest and card from the candidates of all turns (JSON data).
+
+    `candidates` has a row per reply: `query_id`, `conversation`, `turn`, `response`, `score`, `rank`. Turns
+    count where all N replies have a score. `reference` are the mean and std of the reward model's scores on
+    replies that it was judged on, where its manifest has them.
+    """
+    group = ("query_id", "conversation", "turn")
+    scored = candidates.filter(pl.col("score").is_not_null()).with_columns(
+        length=pl.col("response").str.len_chars().cast(pl.Float64)
+    )
+    whole = scored.filter(pl.len().over(group) == n).sort(*group, "sample")
+    if not len(whole):
+        return {"turns": 0}
+    scores, lengths = (whole[name].to_numpy().reshape(-1, n) for name in ("score", "length"))
+    best = scores.argmax(axis=1)
+    longest = lengths == lengths.max(axis=1, keepdims=True)
+    chosen = whole.filter(rank=0)
+    texts = whole["response"].to_list()
+    repeated = [len(set(texts[start : start + n])) < n for start in range(0, len(texts), n)]
+    openings = Counter(" ".join(text.split()[:OPENING]) for text in chosen["response"])
+    opening, times = openings.most_common(1)[0]
+    return {
+        "turns": len(scores),
+        "curve": [
+            {
+                "n": k,
+                "score": float(expected_best(scores, scores, k).mean()),
+                "characters": float(expected_best(scores, lengths, k).mean()),
+                "kl": math.log(k) - (k - 1) / k,
+            }
+            for k in range(1, n + 1)
+        ],
+        "longest_won": float(longest[np.arange(len(best)), best].mean()),
+        # Among replies drawn by chance, the longest is as likely as there are longest ones.
+        "longest_by_chance": float(longest.mean(axis=1).mean()),
+        "turns_with_repeated_candidates": float(np.mean(repeated)),
+        "most_frequent_opening": {"words": opening, "share": times / len(chosen)},
+        "scores": _scores(scores, scores[np.arange(len(best)), best], reference),
+    }
+
+
+def expected_best(scores: Numbers, values: Numbers, k: int) -> Numbers:
+    """For each row of N, the expected value of the best-scored of `k` replies drawn without replacement.
+
+    Unbiased, and exact: the reply that is the i-th from below (from 1) is the best of k in C(i-1, k-1) of
+    the C(N, k) draws. Equal scores are in the order of the samples, the first one the better.
+
+    >>> expected_best(np.array([[1.0, 3.0, 2.0]]), np.array([[1.0, 3.0, 2.0]]), 2).tolist()
+    [2.6666666666666665]
+    """
+    n = scores.shape[1]
+    order = np.argsort(-scores, axis=1, kind="stable")[:, ::-1]
+    weights = np.array([math.comb(i, k - 1) for i in range(n)]) / math.comb(n, k)
+    weighted: Numbers = np.take_along_axis(values, order, axis=1) @ weights
+    return weighted
+
+
+def _scores(every: Numbers, chosen: Numbers, reference: dict[str, Any] | None) -> dict[str, Any]:
+    low, high = float(every.min()), float(every.max())
+    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    found: dict[str, Any] = {
+        "mean": float(every.mean()),
+        "std": float(every.std()),
+        "chosen_mean": float(chosen.mean()),
+        "edges": edges.tolist(),
+        "all": np.histogram(every, edges)[0].tolist(),
+        "chosen": np.histogram(chosen, edges)[0].tolist(),
+    }
+    if reference and reference.get("std"):
+        off = np.abs(chosen - reference["mean"]) > FAR * reference["std"]
+        found["reference"] = {"mean": reference["mean"], "std": reference["std"], "rows": reference["rows"]}
+        found["out_of_range"] = float(off.mean())
+    return found

@@ -1,0 +1,384 @@
+"""Demonstrations by RMSP: N replies, of which a reward model picks one; then the user's turn (paper 2.2).
+
+With N=1 this is Self-Play, which needs no reward model. Deviations from the paper:
+- `conversations_per_query` is our reading of "about 20k demonstrations" from 10k queries.
+- Empty replies are never picked. The response checks of comparisons are applied to candidates only where
+  `checks` is on.
+- A conversation ends before a user's turn that is empty, a repetition or a goodbye.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import polars as pl
+from msgspec import Meta, structs
+
+from ..errors import InputError
+from ..filters import Filter, chain, first_reason, response_checks
+from ..generation import Generator, Reply, Request, Usage
+from ..manifest import Entry
+from ..schema import frame
+from ..scoring import Dialogue, Scorer
+from . import (
+    BuilderSpec,
+    Built,
+    Config,
+    NothingLeft,
+    Parents,
+    Positive,
+    Progress,
+    RewardModel,
+    Share,
+    Temperature,
+    row_seed,
+    text_id,
+)
+from .best_of_n import report
+from .responses import FAILED, Responder, ask_how, pin_responders
+
+OURS = "almost_data"
+CLOSING = re.compile(
+    r"(?i)^(ok(ay)?|great|perfect|nice|got it|thanks?|thank you|cheers|good ?bye|bye|that('|\u2019)s all)\b"
+)
+"""How a user's turn begins that says goodbye, if it asks nothing."""
+CLOSING_CHARS = 80
+NO_CANDIDATE = "no_candidate"
+END = "turns"
+"""Why a conversation ended that ran its whole length."""
+
+
+class DemonstrationsConfig(Config, frozen=True, kw_only=True):
+    """Defaults are the paper's (2.2); responders have none."""
+
+    assistant: Responder
+    """Who answers: the best responder of the ladder."""
+    user: Responder
+    """Who writes the user's next turn, where `turns` is over 2."""
+    prompt: str | None = None
+    """Another prompt for the assistant, such as `hhh` (the paper's Table 5)."""
+    n: Positive = 4
+    """Replies that the reward model picks from; 1 is Self-Play."""
+    turns: Annotated[int, Meta(ge=2, multiple_of=2)] = 2
+    """User's and assistant's turns together, at most."""
+    conversations_per_query: Positive = 2
+    """How often each query is answered: our reading of about 20k demonstrations from 10k queries."""
+    rm: str | None = None
+    """Reward model: `name@version` in the store, Hub id, or local folder; what `--rm` sets."""
+    rm_revision: str | None = None
+    """Its commit; None takes the current one, and the manifest pins it. In the store, the version says it."""
+    rm_max_tokens: Positive = 1024
+    """What it reads of a dialogue; the paper's RM was trained on as many."""
+    checks: bool = False
+    """Whether candidates must pass the response checks of comparisons."""
+    preference: bool = False
+    """Whether best and worst of N make a config `preference`, for DPO."""
+    temperature: Temperature = 1.0
+    top_p: Share = 0.9
+    seed: int = 0
+    limit: Positive | None = None
+    """Use only the first queries by query_id; what `--limit` sets."""
+
+
+@dataclass
+class Talk:
+    """One conversation as it grows."""
+
+    query_id: str
+    number: int
+    turns: list[str]
+    end: str = ""
+    """Why it has ended; empty while it goes on."""
+    score: float | None = None
+    """Of the dialogue with its last reply."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.query_id}:{self.number}"
+
+    def text(self) -> str:
+        """The turns as few-shot prompts have them, the next one opened."""
+        marks = [f"\n\n{('Human', 'Assistant')[at % 2]}:" for at in range(len(self.turns) + 1)]
+        return "".join(f"{mark} {turn}" for mark, turn in zip(marks, self.turns, strict=False)) + marks[-1]
+
+
+@dataclass
+class _Build:
+    config: DemonstrationsConfig
+    generator: Generator
+    progress: Progress
+    scorer: Scorer | None
+    usage: dict[str, Usage] = field(default_factory=dict)
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+
+
+def build(
+    config: DemonstrationsConfig,
+    parents: Parents,
+    generator: Generator,
+    progress: Progress,
+    scorer: Scorer | None = None,
+) -> Built:
+    """All conversations a round at a time: N replies to each, the best of them, and the user's next turn."""
+    queries = parents["queries"]("default").sort("query_id").collect()[: config.limit].rows(named=True)
+    talks = [
+        Talk(query["query_id"], number, [query["query"]])
+        for query in queries
+        for number in range(config.conversations_per_query)
+    ]
+    work = _Build(config, generator, progress, scorer)
+    for turn in range(1, config.turns, 2):
+        live = [talk for talk in talks if not talk.end]
+        if turn > 1:
+            _continue(work, live, turn)
+            live = [talk for talk in live if not talk.end]
+        _answer(work, live, turn)
+    told = [talk for talk in talks if len(talk.turns) > 1]
+    if not told:
+        raise NothingLeft("no demonstration: no conversation got a reply that could be used")
+    candidates = frame("demonstrations", "candidates", work.candidates)
+    ends: dict[str, int] = {}
+    for talk in told:
+        talk.end = talk.end or END
+        ends[talk.end] = ends.get(talk.end, 0) + 1
+    found = {
+        "ends": ends,
+        "turns_written": candidates.select("query_id", "conversation", "turn").n_unique(),
+        "mean_chars": candidates.filter(rank=0)["response"].str.len_chars().mean(),
+        "best_of_n": report(candidates, config.n, scorer.usual) if scorer and config.n > 1 else None,
+    }
+    return Built(
+        _tables(config, talks, told, candidates),
+        _ledger(config, candidates, len(talks), len(told)),
+        found,
+        usage=work.usage,
+    )
+
+
+def _answer(work: _Build, live: list[Talk], turn: int) -> None:
+    """N replies to each conversation; the best becomes its next turn, or it ends where there is none."""
+    config = work.config
+    sampling, model, head = ask_how(config, _assistant(config), work.generator)
+    requests = []
+    for talk in live:
+        for sample in range(config.n):
+            row = f"{talk.id}:{turn}:{sample}"
+            seed = row_seed(config.seed, "demonstrations", row)
+            requests.append(Request(row, model, head, talk.text(), sampling, seed, sample))
+    replies = _ask(work, _assistant(config).name, f"turn {turn + 1}", requests)
+    rows: list[dict[str, Any]] = [
+        {
+            "query_id": talk.query_id,
+            "conversation": talk.number,
+            "turn": turn,
+            "sample": sample,
+            "response": None if reply.error else reply.text.strip(),
+            "finish_reason": reply.finish_reason,
+            "error": reply.error,
+        }
+        for talk in live
+        for sample in range(config.n)
+        for reply in [replies[f"{talk.id}:{turn}:{sample}"]]
+    ]
+    reasons = _flaws(config, rows)
+    usable = [place for place, reason in enumerate(reasons) if reason is None]
+    scores = _score(work, live, rows, usable)
+    for number, talk in enumerate(live):
+        mine = [place for place in usable if place // config.n == number]
+        # The first of equals, so that the pick does not depend on the order in which scores come.
+        ranked = sorted(mine, key=lambda place: -(scores.get(place) or 0.0))
+        for rank, place in enumerate(ranked):
+            rows[place] |= {"score": scores.get(place), "rank": rank}
+            reasons[place] = "not_best" if rank else None
+        if ranked:
+            talk.turns.append(rows[ranked[0]]["response"])
+            talk.score = scores.get(ranked[0])
+        else:
+            talk.end = NO_CANDIDATE
+            if turn > 1:
+                talk.turns.pop()  # the user's turn that nobody answered
+    work.candidates += [row | {"reason": reason} for row, reason in zip(rows, reasons, strict=True)]
+
+
+def _score(work: _Build, live: list[Talk], rows: list[dict[str, Any]], usable: list[int]) -> dict[int, float]:
+    if work.scorer is None:
+        return {}
+    talks = (
+        Dialogue(str(place), (*live[place // work.config.n].turns, rows[place]["response"]))
+        for place in usable
+    )
+    found: dict[int, float] = {}
+    tokens = 0
+    for score in work.scorer.score(talks):
+        found[int(score.id)] = score.value
+        tokens += score.tokens
+        work.progress("reward model", len(found), len(usable), tokens)
+    return found
+
+
+def _continue(work: _Build, live: list[Talk], turn: int) -> None:
+    """The user's next turn of each conversation, or its end."""
+    config = work.config
+    sampling, model, head = ask_how(config, config.user, work.generator)
+    requests = [
+        Request(
+            f"{talk.id}:{turn}",
+            model,
+            head,
+            talk.text(),
+            sampling,
+            row_seed(config.seed, "demonstrations.user", f"{talk.id}:{turn}"),
+        )
+        for talk in live
+    ]
+    replies = _ask(work, config.user.name, f"turn {turn}", requests)
+    for talk in live:
+        reply = replies[f"{talk.id}:{turn}"]
+        said = reply.text.strip()
+        if reply.error:
+            talk.end = "user_failed"
+        elif not said:
+            talk.end = "user_empty"
+        elif said in talk.turns[::2]:
+            talk.end = "user_repeated"
+        elif CLOSING.match(said) and len(said) <= CLOSING_CHARS and "?" not in said:
+            talk.end = "user_closing"
+        else:
+            talk.turns.append(said)
+
+
+def _ask(work: _Build, name: str, stage: str, requests: list[Request]) -> dict[str, Reply]:
+    usage = work.usage.setdefault(name, Usage())
+    replies: dict[str, Reply] = {}
+    work.progress(stage, 0, len(requests), 0)
+    tokens = 0
+    for reply in work.generator.generate(requests):
+        replies[reply.id] = reply
+        usage.add(reply)
+        tokens += reply.completion_tokens
+        work.progress(stage, len(replies), len(requests), tokens)
+    return replies
+
+
+def _assistant(config: DemonstrationsConfig) -> Responder:
+    one = config.assistant
+    if config.prompt is None or config.prompt == one.prompt:
+        return one
+    return structs.replace(one, prompt=config.prompt, name=f"{one.name}-as-{text_id(config.prompt)[:4]}")
+
+
+def _checks(config: DemonstrationsConfig) -> list[Filter]:
+    empty = Filter("empty", "response", "The reply has no text.", OURS, pl.col("response") == "")
+    return [empty, *(response_checks(50) if config.checks else [])]
+
+
+def _flaws(config: DemonstrationsConfig, rows: list[dict[str, Any]]) -> list[str | None]:
+    texts = pl.DataFrame(
+        {"response": [row["response"] for row in rows]}, schema={"response": pl.String}
+    ).select(reason=first_reason(_checks(config)))["reason"]
+    pairs = zip(rows, texts, strict=True)
+    return [FAILED.name if row["error"] else reason for row, reason in pairs]
+
+
+def _ledger(config: DemonstrationsConfig, candidates: pl.DataFrame, talks: int, told: int) -> list[Entry]:
+    dropped = dict(candidates["reason"].drop_nulls().value_counts().iter_rows())
+    failed = dropped.pop(FAILED.name, 0)
+    n_in = len(candidates)
+    words = (
+        f"The reward model scores another of the {config.n} replies higher (of equals, the first is taken)."
+        if config.n > 1
+        else "There is one reply, so nothing is left to pick from."
+    )
+    best = Filter("not_best", "response", words, "paper 2.2, RMSP", params={"n": config.n})
+    none = Filter(
+        NO_CANDIDATE,
+        "demonstration",
+        "No reply to the query can be used.",
+        OURS,
+        params={"turns": config.turns},
+    )
+    return [
+        FAILED.entry("generation", n_in, n_in - failed, failed=failed),
+        *chain("selection", [*_checks(config), best], n_in - failed, dropped),
+        none.entry("conversations", talks, told),
+    ]
+
+
+def _messages(turns: list[str]) -> list[dict[str, str]]:
+    return [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(turns)]
+
+
+def _tables(
+    config: DemonstrationsConfig, talks: list[Talk], told: list[Talk], candidates: pl.DataFrame
+) -> dict[str, pl.DataFrame]:
+    rows = [
+        {
+            "messages": _messages(talk.turns),
+            "query_id": talk.query_id,
+            "conversation": talk.number,
+            "rm_score": talk.score,
+            "n": config.n,
+            "end": talk.end,
+        }
+        for talk in told
+    ]
+    tables = {"default": frame("demonstrations", "default", rows), "candidates": candidates}
+    lost = [
+        {"query_id": talk.query_id, "conversation": talk.number, "reason": talk.end}
+        for talk in talks
+        if len(talk.turns) == 1
+    ]
+    if lost:
+        tables["rejected"] = frame("demonstrations", "rejected", lost)
+    if config.preference:
+        tables["preference"] = _preference(told, candidates)
+    return tables
+
+
+def _preference(told: list[Talk], candidates: pl.DataFrame) -> pl.DataFrame:
+    """Best and worst of each turn's replies, where the reward model tells them apart."""
+    talks = {(talk.query_id, talk.number): talk for talk in told}
+    ranked = candidates.filter(pl.col("score").is_not_null())
+    rows = []
+    for (query_id, number, turn), some in ranked.group_by(
+        "query_id", "conversation", "turn", maintain_order=True
+    ):
+        by_rank = some.sort("rank").rows(named=True)
+        best, worst = by_rank[0], by_rank[-1]
+        if best["score"] == worst["score"]:
+            continue
+        sides = {
+            side: [{"role": "assistant", "content": one["response"]}]
+            for side, one in (("chosen", best), ("rejected", worst))
+        }
+        rows.append(
+            {
+                "prompt": _messages(talks[query_id, number].turns[:turn]),
+                **sides,
+                "comparison_id": f"{query_id}-{number}-{turn}",
+                "query_id": query_id,
+                "chosen_score": best["score"],
+                "rejected_score": worst["score"],
+            }
+        )
+    return frame("demonstrations", "preference", rows)
+
+
+def pins(config: DemonstrationsConfig, generator: Generator) -> dict[str, Any]:
+    """Models, prompts and token limits. Raises InputError where replies are to be picked by nobody."""
+    if config.n > 1 and config.rm is None:
+        raise InputError(
+            f"demonstrations: to pick the best of {config.n} takes a reward model: train one "
+            "(python recipes/rm.py --config recipes/tiny.yaml --dataset comparisons@V --artifact rm@V) and "
+            "give --rm rm@V; or --n 1, which is Self-Play"
+        )
+    everyone = [_assistant(config), *([config.user] if config.turns > 2 else [])]
+    return pin_responders(config, everyone, generator)
+
+
+def reward_model(config: DemonstrationsConfig) -> RewardModel | None:
+    """The reward model that picks."""
+    return RewardModel(config.rm, config.rm_revision, config.rm_max_tokens) if config.rm else None
+
+
+SPEC = BuilderSpec("demonstrations", 1, DemonstrationsConfig, ("queries",), build, pins, reward_model)
