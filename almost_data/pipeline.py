@@ -8,6 +8,7 @@ import platform
 import re
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -114,8 +115,7 @@ class Run:
             steps.append(Step(there, "reuse"))
             return there
         above = [self._ensure(parent, steps, progress, wanted=False) for parent in spec.parents]
-        judge = self._judge(spec)
-        above += [judge] if judge else []
+        above += self._judges(spec)
         draft = self._draft(spec, above)
         self.store.check_place(ref)
         if wanted and self.retry_failed and "resolved" not in draft.config:
@@ -139,20 +139,21 @@ class Run:
         gone = [parent for parent in there.parents if not self.store.has(parent.ref)]
         if not gone:
             return False
-        wanted = spec.reward_model(getattr(self.preset, spec.name))
-        judge = next((_pin(parent) for parent in gone if wanted and parent.ref == wanted.id), None)
-        config = self._draft(spec, [], judge).config
+        pinned = {parent.ref: _pin(parent) for parent in gone}
+        config = self._draft(spec, [], pinned).config
         return fingerprint(there.builder, config, there.parents) == there.fingerprint
 
-    def _draft(self, spec: BuilderSpec, above: list[Manifest], judge: Model | None = None) -> Manifest:
+    def _draft(
+        self, spec: BuilderSpec, above: list[Manifest], gone: Mapping[str, Model] | None = None
+    ) -> Manifest:
         """The manifest before there are rows: identity, recipe and fingerprint.
 
-        `judge` stands for a reward model that is not in the store any more.
+        `gone` are reward models that are not in the store any more, by reference.
         """
         settings = getattr(self.preset, spec.name)
-        scorer = None if judge else self._scorer(spec)
-        model = scorer.model if scorer else judge
-        pinned = {"scorer": {"id": model.id, "revision": model.revision}} if model else {}
+        wanted = spec.reward_models(settings)
+        known = {name: (gone or {}).get(one.id) or self._scorer(one).model for name, one in wanted.items()}
+        pinned = {name: {"id": model.id, "revision": model.revision} for name, model in known.items()}
         config = {
             "settings": msgspec.to_builtins(settings),
             **spec.pins(settings, self.generator),
@@ -161,12 +162,9 @@ class Run:
         }
         return draft(spec.name, self.version, Builder(spec.name, spec.logic_version), config, above)
 
-    def _scorer(self, spec: BuilderSpec) -> Scorer | None:
-        wanted = spec.reward_model(getattr(self.preset, spec.name))
-        if wanted is None:
-            return None
+    def _scorer(self, wanted: RewardModel) -> Scorer:
         if wanted not in self.scorers:
-            judge = self._judge(spec)
+            judge = self._judge(wanted)
             self.scorers[wanted] = scoring.load(
                 wanted.id,
                 _pin(judge).revision if judge else wanted.revision,
@@ -178,13 +176,14 @@ class Run:
             self.scorers[wanted].usual = (report or {}).get("rewards")
         return self.scorers[wanted]
 
-    def _judge(self, spec: BuilderSpec) -> Manifest | None:
-        """The reward model that the settings name, where it is one of the store.
+    def _judges(self, spec: BuilderSpec) -> list[Manifest]:
+        """The reward models that the settings name and that are in the store, each once."""
+        every = map(self._judge, spec.reward_models(getattr(self.preset, spec.name)).values())
+        return list({judge.ref: judge for judge in every if judge}.values())
 
-        InputError if it is not there, or no model.
-        """
-        wanted = spec.reward_model(getattr(self.preset, spec.name))
-        if wanted is None or not store.is_ref(wanted.id):
+    def _judge(self, wanted: RewardModel) -> Manifest | None:
+        """The model itself, where it is one of the store. InputError if it is not there, or no model."""
+        if not store.is_ref(wanted.id):
             return None
         judge = self.store.manifest(wanted.id)
         if judge.kind != "model":
@@ -205,16 +204,14 @@ class Run:
             generator = Journaled(
                 self.generator, self.store.journal, draft.ref, self.max_failures, retry, self.store.refs()
             )
-            scorer = self._scorer(spec)
-            run = generator.run if "resolved" in draft.config else None
-            scores = (
-                JournaledScorer(scorer, self.store.journal, draft.ref, self.store.refs(), run)
-                if scorer
-                else None
-            )
-            more = {"scorer": scores} if scores else {}
-            built = spec.build(getattr(self.preset, spec.name), parents, generator, progress, **more)
             generates = "resolved" in draft.config
+            run = generator.run if generates else None
+            refs = self.store.refs()
+            scorers = {
+                name: JournaledScorer(self._scorer(one), self.store.journal, draft.ref, refs, run)
+                for name, one in spec.reward_models(getattr(self.preset, spec.name)).items()
+            }
+            built = spec.build(getattr(self.preset, spec.name), parents, generator, progress, **scorers)
             engine = {
                 "name": generator.name,
                 "row_seeds": generator.honours_seed,
@@ -223,9 +220,9 @@ class Run:
                 "usage": {name: dataclasses.asdict(usage) for name, usage in built.usage.items()},
             }
             extra: dict[str, Any] = {"engine": engine} if generates else {}
-            if scores:
-                counts = {"from_journal": scores.found, "scored": scores.asked}
-                extra["scorer"] = {"settings": scores.settings(), "scores": counts}
+            for name, one in scorers.items():
+                counts = {"from_journal": one.found, "scored": one.asked}
+                extra[name] = {"settings": one.settings(), "scores": counts}
             seconds = round(time.monotonic() - start, 3)
             if self.preset.note and generates:
                 built.notes.append(self.preset.note)
@@ -233,8 +230,8 @@ class Run:
             made = publish(self.store, draft, above, built, environment)
             if generates:
                 generator.published()
-            if scores:
-                scores.published()
+            for one in scorers.values():
+                one.published()
             return made
 
 
@@ -319,7 +316,10 @@ def publish(
     Models and notes of the parents are handed down: what is made from their text is of their kind.
     """
     models = [model for m in above for model in m.diagnostics["models"]]
-    resolved = [*draft.config.get("resolved", {}).values(), *filter(None, [draft.config.get("scorer")])]
+    resolved = [
+        *draft.config.get("resolved", {}).values(),
+        *filter(None, map(draft.config.get, ("scorer", "second"))),
+    ]
     models += [{"id": one["id"], "revision": one["revision"]} for one in resolved]
     notes = [note for m in above for note in m.diagnostics["notes"]] + built.notes
     versions = {name: found for name in PACKAGES if (found := _version(name))}
@@ -379,12 +379,12 @@ def portable(value: Any) -> Any:
     return [portable(v) for v in value] if isinstance(value, list) else value
 
 
-PATH_FIELDS = ("asis_rm", "rm", "id", "model", "prompt", "seeds", "source")
+PATH_FIELDS = ("asis_rm", "rm", "second_rm", "id", "model", "prompt", "seeds", "source")
 PATH_LISTS = ("benchmarks",)
 
 
 FILES = ("--benchmark", "--config", "--reviews")
-PLACES = ("--asis-rm", "--rm", "--source")
+PLACES = ("--asis-rm", "--rm", "--second-rm", "--source")
 """Flags that take a file, and that take a file, a folder or a Hub id."""
 HIDDEN = ("--root", "--base-url", "--ray-address")
 """Flags that name places of the builder's own, and may hold a secret."""

@@ -107,9 +107,45 @@ def plan(steps: list[Step], run: Run) -> None:
     for step in steps:
         table.add_row(step.manifest.ref, "is there" if step.action == "reuse" else "would be built")
     console.print(table)
+    _asked(steps, run)
     writes = any("resolved" in step.manifest.config for step in steps if step.action == "build")
     engine = f"engine {run.generator.name}, " if writes else ""
     console.print(f"\n{engine}version {run.version}; nothing was built", style="dim")
+
+
+def _asked(steps: list[Step], run: Run) -> None:
+    """Requests, tokens, disk and GPU-hours of the models that would be asked."""
+    from .plan import FLOPS, asks
+
+    found = asks(run, steps)
+    table = Table(
+        "model calls, at most", "requests", "tokens out", "disk", "GPU-hours", box=None, pad_edge=False
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for one in found:
+        hours = "?" if one.gpu_hours is None else f"{one.gpu_hours:,.2f}"
+        size = f"{one.disk / 1e6:,.1f} MB"
+        table.add_row(
+            clean(f"{one.dataset}: {one.responder}"), f"{one.requests:,}", f"{one.tokens_out:,}", size, hours
+        )
+    if len(found) > 1:
+        hours = (
+            "?"
+            if any(one.gpu_hours is None for one in found)
+            else f"{sum(o.gpu_hours or 0 for o in found):,.2f}"
+        )
+        total = [sum(one.requests for one in found), sum(one.tokens_out for one in found)]
+        size = f"{sum(one.disk for one in found) / 1e6:,.1f} MB"
+        table.add_row("all", *(f"{n:,}" for n in total), size, hours)
+    if found:
+        console.print()
+        console.print(table)
+        console.print(
+            f"Replies at their longest; tokens by characters; GPU-hours of one GPU that does {FLOPS:.0e} "
+            "operations a second, assumed.",
+            style="dim",
+        )
 
 
 def summary(store: Store, steps: list[Step]) -> None:

@@ -295,6 +295,9 @@ TABLES["demonstrations"] = {
             Column(
                 "score", "float64", "the reward model's score of the dialogue with it; null if not asked", 0.5
             ),
+            Column(
+                "second_score", "float64", "the second reward model's score; null if there is none", -0.25
+            ),
             Column("rank", "int64", "0 is the one that was picked; null where it could not be", 1),
             _REASON,
             _ERROR,

@@ -220,7 +220,10 @@ def _asked(one: Manifest) -> list[dict[str, Any]]:
     """The models that wrote a dataset's text or scored it, or that a model was made from."""
     if one.kind == "model":
         return [one.config[key] for key in ("base", "reward_model") if key in one.config]
-    return [*one.config.get("resolved", {}).values(), *filter(None, [one.config.get("scorer")])]
+    return [
+        *one.config.get("resolved", {}).values(),
+        *filter(None, map(one.config.get, ("scorer", "second"))),
+    ]
 
 
 def _node(one: Manifest) -> Text:

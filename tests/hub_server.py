@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlparse
 
 
 @contextmanager
-def serve(repo: str, files: dict[str, bytes]) -> Iterator[tuple[str, str]]:
-    """Serve the files as the dataset `repo`; yields endpoint and commit."""
+def serve(repo: str, files: dict[str, bytes], tag: str = "v1.0.0") -> Iterator[tuple[str, str]]:
+    """Serve the files as the dataset `repo`; yields endpoint and commit, at which `tag` stands too."""
     commit = hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
 
     class Handler(BaseHTTPRequestHandler):
@@ -20,7 +20,7 @@ def serve(repo: str, files: dict[str, bytes]) -> Iterator[tuple[str, str]]:
         def do_GET(self) -> None:
             path = unquote(urlparse(self.path).path)
             api = f"/api/datasets/{repo}"
-            if path in (api, f"{api}/revision/main", f"{api}/revision/{commit}"):
+            if path in (api, *(f"{api}/revision/{name}" for name in ("main", tag, commit))):
                 self._json(
                     {
                         "id": repo,

@@ -18,7 +18,7 @@ LAYERS = [
     {"presets"},
     {"pipeline"},
     {"ablation"},
-    {"importing", "report", "diff"},
+    {"importing", "plan", "report", "diff"},
     {"training"},
     {"show", "show_model"},
     {"cli"},

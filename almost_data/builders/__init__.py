@@ -76,10 +76,11 @@ class BuilderSpec:
     config: type[Config]
     parents: tuple[str, ...]
     build: Callable[..., Built]
-    """(config, parents, generator, progress) -> Built; and `scorer`, where it has a reward model."""
+    """(config, parents, generator, progress) -> Built; and a scorer for each reward model, by name."""
     pins: Callable[[Any, Generator], dict[str, Any]]
     """What decides the rows besides the settings: resolved models, the prompts' texts."""
-    reward_model: Callable[[Any], RewardModel | None] = lambda config: None
+    reward_models: Callable[[Any], dict[str, RewardModel]] = lambda config: {}
+    """By the name of the builder's argument; `scorer` is the one that decides."""
 
     def defaults(self) -> dict[str, Any]:
         """The settings that have a default."""

@@ -23,9 +23,9 @@ BINS = 30
 def report(candidates: pl.DataFrame, n: int, reference: dict[str, Any] | None) -> dict[str, Any]:
     """Numbers for manifest and card from the candidates of all turns (JSON data).
 
-    `candidates` has a row per reply: `query_id`, `conversation`, `turn`, `response`, `score`, `rank`. Turns
-    count where all N replies have a score. `reference` are the mean and std of the reward model's scores on
-    replies that it was judged on, where its manifest has them.
+    `candidates` has a row per reply: `query_id`, `conversation`, `turn`, `response`, `score`, `rank`,
+    `second_score`. Turns count where all N replies have a score. `reference` are the mean and std of the
+    reward model's scores on replies that it was judged on, where its manifest has them.
     """
     group = ("query_id", "conversation", "turn")
     scored = candidates.filter(pl.col("score").is_not_null()).with_columns(
@@ -42,8 +42,17 @@ def report(candidates: pl.DataFrame, n: int, reference: dict[str, Any] | None) -
     repeated = [len(set(texts[start : start + n])) < n for start in range(0, len(texts), n)]
     openings = Counter(" ".join(text.split()[:OPENING]) for text in chosen["response"])
     opening, times = openings.most_common(1)[0]
+    second = whole["second_score"].to_numpy().reshape(-1, n) if whole["second_score"].count() else None
     return {
         "turns": len(scores),
+        # How often a second reward model would have picked the same, and what it thinks of the pick.
+        "second": None
+        if second is None
+        else {
+            "agreement": float((second.argmax(axis=1) == best).mean()),
+            "by_chance": 1 / n,
+            "curve": [float(expected_best(scores, second, k).mean()) for k in range(1, n + 1)],
+        },
         "curve": [
             {
                 "n": k,

@@ -298,11 +298,11 @@ def pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:
     return ({"filters": hashes} if hashes else {}) | ({"benchmarks": files} if files else {})
 
 
-def reward_model(config: ComparisonsConfig) -> RewardModel | None:
+def reward_models(config: ComparisonsConfig) -> dict[str, RewardModel]:
     """The As-is RM that the config names."""
     if config.asis_rm is None:
-        return None
-    return RewardModel(config.asis_rm, config.asis_revision, config.asis_max_tokens)
+        return {}
+    return {"scorer": RewardModel(config.asis_rm, config.asis_revision, config.asis_max_tokens)}
 
 
-SPEC = BuilderSpec("comparisons", 2, ComparisonsConfig, ("responses",), build, pins, reward_model)
+SPEC = BuilderSpec("comparisons", 2, ComparisonsConfig, ("responses",), build, pins, reward_models)

@@ -9,6 +9,7 @@ With N=1 this is Self-Play, which needs no reward model. Deviations from the pap
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
@@ -32,7 +33,6 @@ from . import (
     Share,
     Temperature,
     row_seed,
-    text_id,
 )
 from .best_of_n import report
 from .responses import FAILED, Responder, ask_how, pin_responders
@@ -69,6 +69,10 @@ class DemonstrationsConfig(Config, frozen=True, kw_only=True):
     """Its commit; None takes the current one, and the manifest pins it. In the store, the version says it."""
     rm_max_tokens: Positive = 1024
     """What it reads of a dialogue; the paper's RM was trained on as many."""
+    second_rm: str | None = None
+    """A reward model that picks nothing: how far it agrees is told; what `--second-rm` sets."""
+    second_rm_revision: str | None = None
+    """Its commit, likewise."""
     checks: bool = False
     """Whether candidates must pass the response checks of comparisons."""
     preference: bool = False
@@ -118,6 +122,7 @@ def build(
     generator: Generator,
     progress: Progress,
     scorer: Scorer | None = None,
+    second: Scorer | None = None,
 ) -> Built:
     """All conversations a round at a time: N replies to each, the best of them, and the user's next turn."""
     queries = parents["queries"]("default").sort("query_id").collect()[: config.limit].rows(named=True)
@@ -136,6 +141,8 @@ def build(
     told = [talk for talk in talks if len(talk.turns) > 1]
     if not told:
         raise NothingLeft("no demonstration: no conversation got a reply that could be used")
+    if second:
+        _second_opinion(work, second, {(talk.query_id, talk.number): talk for talk in talks})
     candidates = frame("demonstrations", "candidates", work.candidates)
     ends: dict[str, int] = {}
     for talk in told:
@@ -216,6 +223,18 @@ def _score(work: _Build, live: list[Talk], rows: list[dict[str, Any]], usable: l
     return found
 
 
+def _second_opinion(work: _Build, second: Scorer, talks: dict[tuple[str, int], Talk]) -> None:
+    """`second_score` of every candidate that has a rank."""
+    asked = {str(place): row for place, row in enumerate(work.candidates) if row.get("rank") is not None}
+    dialogues = (
+        Dialogue(id, (*talks[row["query_id"], row["conversation"]].turns[: row["turn"]], row["response"]))
+        for id, row in asked.items()
+    )
+    for done, score in enumerate(second.score(dialogues), start=1):
+        asked[score.id]["second_score"] = score.value
+        work.progress("second reward model", done, len(asked), 0)
+
+
 def _continue(work: _Build, live: list[Talk], turn: int) -> None:
     """The user's next turn of each conversation, or its end."""
     config = work.config
@@ -264,7 +283,8 @@ def _assistant(config: DemonstrationsConfig) -> Responder:
     one = config.assistant
     if config.prompt is None or config.prompt == one.prompt:
         return one
-    return structs.replace(one, prompt=config.prompt, name=f"{one.name}-as-{text_id(config.prompt)[:4]}")
+    # Not the whole path: the name is fingerprinted, and a machine's folders are no recipe.
+    return structs.replace(one, prompt=config.prompt, name=f"{one.name}-as-{Path(config.prompt).stem}")
 
 
 def _checks(config: DemonstrationsConfig) -> list[Filter]:
@@ -373,12 +393,18 @@ def pins(config: DemonstrationsConfig, generator: Generator) -> dict[str, Any]:
             "give --rm rm@V; or --n 1, which is Self-Play"
         )
     everyone = [_assistant(config), *([config.user] if config.turns > 2 else [])]
+    if len({one.name for one in everyone}) < len(everyone):
+        raise InputError(f"responder {config.user.name!r} is assistant and user: name each one once")
     return pin_responders(config, everyone, generator)
 
 
-def reward_model(config: DemonstrationsConfig) -> RewardModel | None:
-    """The reward model that picks."""
-    return RewardModel(config.rm, config.rm_revision, config.rm_max_tokens) if config.rm else None
+def reward_models(config: DemonstrationsConfig) -> dict[str, RewardModel]:
+    """The reward model that picks, and the one that is asked for its opinion."""
+    both = {
+        "scorer": (config.rm, config.rm_revision),
+        "second": (config.second_rm, config.second_rm_revision),
+    }
+    return {name: RewardModel(id, at, config.rm_max_tokens) for name, (id, at) in both.items() if id}
 
 
-SPEC = BuilderSpec("demonstrations", 1, DemonstrationsConfig, ("queries",), build, pins, reward_model)
+SPEC = BuilderSpec("demonstrations", 1, DemonstrationsConfig, ("queries",), build, pins, reward_models)

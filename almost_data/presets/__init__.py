@@ -126,7 +126,7 @@ def _with_judges(preset: Preset, name: Callable[[str | None], str | None]) -> Pr
     return msgspec.structs.replace(
         preset,
         comparisons=msgspec.structs.replace(some, asis_rm=name(some.asis_rm)),
-        demonstrations=msgspec.structs.replace(talk, rm=name(talk.rm)),
+        demonstrations=msgspec.structs.replace(talk, rm=name(talk.rm), second_rm=name(talk.second_rm)),
     )
 
 

@@ -1,5 +1,6 @@
 """What a recipe checks before the first step: what TRL would do without a word, or choke on late."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -52,7 +53,7 @@ class Preflight:
 
     def done(self, show: bool = True) -> list[dict[str, Any]]:
         """The findings as data, printed as a table first. Raises InputError for the first fatal one."""
-        if show:
+        if show and os.environ.get("RANK", "0") == "0":  # one of several processes
             _print(self.findings)
         for one in self.findings:
             if one.level == "fatal":

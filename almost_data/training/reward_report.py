@@ -59,6 +59,10 @@ def leave_out(source: Source, wanted: str) -> Parts:
             f"--leave_out_pair {wanted!r}: there is no such pair; there are: {', '.join(pairs['pair'])}"
         )
     left = name.eq_missing(pl.lit(wanted))
+    if len(train) and not len(train.filter(~left)):
+        raise InputError(
+            f"--leave_out_pair {wanted!r}: every row is of that pair, so none is left to train on"
+        )
     return Parts(train.filter(~left), test.filter(~left), pl.concat([train, test]).filter(left), wanted)
 
 

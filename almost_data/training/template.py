@@ -54,11 +54,19 @@ def prepare(tokenizer: Any, name: str) -> list[str]:
 
 def fit(model: Any, tokenizer: Any) -> Any:
     """The model, with embeddings for every token and the tokenizer's EOS and padding in its configs."""
+    from transformers import GenerationConfig
+
     if model.get_input_embeddings().num_embeddings < len(tokenizer):
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    for config in filter(None, (model.config, getattr(model, "generation_config", None))):
-        config.eos_token_id = tokenizer.eos_token_id
-        config.pad_token_id = tokenizer.pad_token_id
+    model.config.eos_token_id = tokenizer.eos_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
+    if model.can_generate():
+        # A base's own way to sample (a repetition penalty, say) would bend the log-probabilities PPO reads.
+        model.generation_config = GenerationConfig(
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
     return model
 
 

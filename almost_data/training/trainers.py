@@ -53,10 +53,14 @@ def deviations(recipe: str, args: Any, model_args: Any) -> list[dict[str, Any]]:
     return found
 
 
+def processes(args: Any) -> int:
+    """How many processes train together; PPO's config does not know it before its trainer is made."""
+    return int(args.world_size or os.environ.get("WORLD_SIZE", "1"))
+
+
 def batch_size(args: Any) -> int:
-    """Rows in one step of the optimizer, over all processes (of which PPO knows nothing at first)."""
-    processes = args.world_size or int(os.environ.get("WORLD_SIZE", "1"))
-    return int(args.per_device_train_batch_size * args.gradient_accumulation_steps * processes)
+    """Rows in one step of the optimizer, over all processes."""
+    return int(args.per_device_train_batch_size * args.gradient_accumulation_steps * processes(args))
 
 
 def dataset(rows: pl.DataFrame, *columns: str) -> Any:
@@ -97,9 +101,12 @@ def save(trainer: Any, model: Any, tokenizer: Any, folder: Path) -> Path:
         if trainer.is_world_process_zero():
             plain.config.use_cache = True
             plain.save_pretrained(folder)
-    else:
+    elif hasattr(trainer.model, "policy") or plain is trainer.accelerator.unwrap_model(trainer.model):
         plain.config.use_cache = True
         trainer.save_model(str(folder))
+    elif trainer.is_world_process_zero():  # PPO under DDP, where TRL would save the value model with it
+        plain.config.use_cache = True
+        plain.save_pretrained(folder)
     if trainer.is_world_process_zero():
         tokenizer.save_pretrained(folder)
     return folder

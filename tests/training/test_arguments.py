@@ -1,0 +1,311 @@
+"""One command line for all recipes: TRL's own classes, YAML below it, and what of it is the recipe."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from almost_data.errors import InputError
+from almost_data.training import Inputs, PolicyInputs, arguments, parse, run, trainers
+
+trl = pytest.importorskip("trl")
+
+RECIPES = ("rm", "sft", "ppo", "rloo")
+FOLDER = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    monkeypatch.setattr(arguments, "_has_gpu", lambda: False)
+
+
+def parser(recipe: str) -> Any:
+    """As the recipe makes it."""
+    if recipe == "ppo":
+        from trl.experimental.ppo import PPOConfig
+
+        return trl.TrlParser((PolicyInputs, PPOConfig, trl.ModelConfig))
+    kinds = {
+        "rm": (Inputs, trl.RewardConfig),
+        "sft": (Inputs, trl.SFTConfig),
+        "rloo": (PolicyInputs, trl.RLOOConfig),
+    }
+    return trl.TrlParser((*kinds[recipe], trl.ModelConfig))
+
+
+def parsed(
+    *flags: str, recipe: str = "rm", dataset: str = "comparisons@0.1.0", artifact: str = "it@0.1.0"
+) -> Any:
+    return parse(parser(recipe), recipe, ["--dataset", dataset, "--artifact", artifact, *flags])
+
+
+def config(folder: Path, text: str) -> str:
+    (folder / "it.yaml").write_text(text, "utf-8")
+    return str(folder / "it.yaml")
+
+
+# --- YAML ------------------------------------------------------------------------------------------------
+
+LAYERS = """
+all: {learning_rate: 1e-3, logging_steps: 7, seed: 1, report_to: none}
+rm: {learning_rate: 2e-3, seed: 2, max_length: null, lora_target_modules: [q_proj, v_proj], use_peft: true,
+     gradient_checkpointing_kwargs: {use_reentrant: true}, bf16: false}
+sft: {max_length: 3}
+"""
+
+
+@pytest.mark.parametrize("equals", [False, True])
+def test_the_command_line_is_over_the_recipe_s_section_and_that_over_all(
+    tmp_path: Path, equals: bool
+) -> None:
+    path = config(tmp_path, LAYERS)
+    named = [f"--config={path}"] if equals else ["--config", path]
+    for flags in (["--seed", "3", *named], [*named, "--seed=3"]):
+        inputs, args, model_args = parsed(*flags)
+        assert (args.learning_rate, args.logging_steps, args.seed) == (2e-3, 7, 3)
+        assert (args.max_length, args.bf16, args.report_to) == (None, False, [])
+        assert args.gradient_checkpointing_kwargs == {"use_reentrant": True}
+        assert (model_args.use_peft, model_args.lora_target_modules) == (True, ["q_proj", "v_proj"])
+        assert (inputs.dataset, inputs.artifact, args.use_cpu) == ("comparisons@0.1.0", "it@0.1.0", True)
+    assert parsed("--config", path, recipe="sft")[1].learning_rate == 1e-3
+
+
+def test_yaml_can_name_what_the_command_line_must(tmp_path: Path) -> None:
+    path = config(tmp_path, "rm: {dataset: a@0.1.0, artifact: it@0.1.0, limit: 3, dry_run: true}")
+    inputs, args, _ = parse(parser("rm"), "rm", ["--config", path])
+    assert (inputs.dataset, inputs.limit, inputs.dry_run) == ("a@0.1.0", 3, True)
+    assert args.output_dir == "build/.training/it@0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("rm: {learning_rat: 1}", r"it\.yaml: rm\.learning_rat: no such argument.*ours: .*dataset_revision"),
+        ("all: {max_lenght: 1}\nrm: {}", r"it\.yaml: rm\.max_lenght: no such argument"),
+        ("rm: [", r"it\.yaml: not YAML"),
+        ("rm: \x00", r"it\.yaml: not YAML"),
+        ("sft: {seed: 1}", r"it\.yaml: no section 'rm'"),
+        ("- rm", r"it\.yaml: no section 'rm'"),
+        ("", r"it\.yaml: no section 'rm'"),
+        ("rm: 3", r"it\.yaml: a section is a mapping"),
+        ("all: x\nrm: {}", r"it\.yaml: a section is a mapping"),
+        ("rm: {learning_rate: fast}", "learning_rate.*invalid float value: 'fast'"),
+        ("rm: {learning_rate: true}", "learning_rate.*invalid float value: 'True'"),
+        ("rm: {max_length: 5.5}", "max_length.*invalid int value: '5.5'"),
+        ("rm: {max_length: many}", "max_length.*invalid int value: 'many'"),
+        ("rm: {num_train_epochs: [3]}", r"it\.yaml: rm\.num_train_epochs: one value is wanted, and no list"),
+        ("rm: {use_peft: 3}", "use_peft|Truthy"),
+        ("rm: {limit: 1.5}", "limit.*invalid int value: '1.5'"),
+        ("rm: {limit: 0}", "--limit 0: give 1 or more"),
+        ("rm: {lr_scheduler_type: wavy}", "wavy"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_line(tmp_path: Path, text: str, match: str) -> None:
+    with pytest.raises(InputError, match=match) as caught:
+        parse(
+            parser("rm"),
+            "rm",
+            ["--dataset=a@0.1.0", "--artifact=it@0.1.0", "--config", config(tmp_path, text)],
+        )
+    assert "\n" not in str(caught.value).strip()
+
+
+def test_a_wrong_artifact_in_a_file_does_not_hide(tmp_path: Path) -> None:
+    path = config(tmp_path, "rm: {artifact: comparisons@0.1.0}")
+    with pytest.raises(InputError, match="a dataset is named so"):
+        parse(parser("rm"), "rm", ["--dataset=a@0.1.0", "--config", path])
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for place in (tmp_path / "no.yaml", tmp_path):
+        with pytest.raises(InputError, match=rf"--config {place}: cannot be read"):
+            parsed("--config", str(place))
+    for flags in (["--config"], ["--config="]):
+        with pytest.raises(InputError, match="name a YAML file"):
+            parsed(*flags)
+    (tmp_path / "it.yaml").write_bytes(b"rm: \xff")
+    with pytest.raises(InputError, match="not YAML"):
+        parsed("--config", str(tmp_path / "it.yaml"))
+
+
+# --- flags -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "match"),
+    [
+        (["--learning_rate", "fast"], "learning_rate.*invalid float value: 'fast'"),
+        (["--no_such_flag", "1"], "no_such_flag"),
+        (["--limit", "-1"], "--limit -1: give 1 or more"),
+        (["--artifact", "rm"], "'rm' is not a reference"),
+        (["--artifact", "rm@1"], "not a version"),
+        (["--license", "Not A Licence"], "--license 'Not A Licence'"),
+        (["--chat_template_path", "x"], "--chat_template_path: the recipes have one chat template"),
+        (["--push_to_hub", "true"], "--push_to_hub and --trust_remote_code are not taken"),
+        (["--trust_remote_code", "true"], "--push_to_hub and --trust_remote_code are not taken"),
+    ],
+)
+@pytest.mark.parametrize("recipe", ["rm", "sft"])
+def test_a_flag_that_cannot_be_used_is_one_line(recipe: str, flags: list[str], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        parsed(*flags, recipe=recipe)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("flag", ["--push_to_hub", "--trust_remote_code"])
+def test_no_recipe_pushes_or_runs_code_of_others(recipe: str, flag: str) -> None:
+    with pytest.raises(InputError, match=r"not taken|not used"):
+        parsed(flag, "true", recipe=recipe)
+
+
+def test_what_must_be_named_is_asked_for() -> None:
+    with pytest.raises(InputError, match=r"required: .*--artifact"):
+        parse(parser("rm"), "rm", ["--dataset", "a@0.1.0"])
+
+
+def test_the_work_folder_is_in_the_store_unless_one_is_named() -> None:
+    assert parsed("--root", "/a/b")[1].output_dir == "/a/b/.training/it@0.1.0"
+    assert parsed("--output_dir", "/c")[1].output_dir == "/c"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("it is\nwrong"), 2, "almost-data: it is wrong\n"),
+        (RuntimeError("it broke"), 1, "almost-data: RuntimeError: it broke\n"),
+        (FileNotFoundError("gone"), 1, "almost-data: FileNotFoundError: gone\n"),
+        (KeyboardInterrupt(), 130, "almost-data: interrupted: run the same command to go on"),
+    ],
+)
+def test_a_recipe_ends_with_a_code_and_one_line(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        run(main)
+    printed = capsys.readouterr()
+    assert end.value.code == code and printed.out == "" and printed.err.startswith(line)
+    assert printed.err.count("\n") == 1 and "Traceback" not in printed.err
+
+
+def test_bad_arguments_end_a_recipe_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        run(lambda: parsed("--learning_rate", "fast"))
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(SystemExit) as end:
+        run(lambda: parsed("--help"))
+    assert not end.value.code and "--dataset_revision" in capsys.readouterr().out
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    def main() -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        run(main)
+
+
+# --- what is the recipe ----------------------------------------------------------------------------------
+
+
+def settled(*flags: str, recipe: str = "rm") -> dict[str, Any]:
+    return arguments.settings(*parsed(*flags, recipe=recipe))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--logging_steps", "3"],
+        ["--output_dir", "/elsewhere"],
+        ["--report_to", "tensorboard"],
+        ["--use_cpu", "true"],
+        ["--attn_implementation", "sdpa"],
+        ["--save_steps", "3"],
+        ["--run_name", "mine"],
+        ["--root", "/elsewhere"],
+        ["--gradient_checkpointing", "false"],
+        ["--dataloader_num_workers", "2"],
+        ["--per_device_eval_batch_size", "3"],
+        ["--dry_run", "true"],
+        ["--license", "mit"],
+        ["--hub_token", "hf_secret"],
+        ["--artifact", "other@0.1.0"],
+        ["--model_name_or_path", "/some/folder"],
+    ],
+)
+def test_where_and_how_it_runs_is_no_part_of_the_recipe(flags: list[str]) -> None:
+    """The base, the dataset and the card's words are, and stand in the manifest on their own."""
+    assert settled(*flags) == settled()
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "value"),
+    [
+        (["--learning_rate", "3e-5"], "learning_rate", 3e-5),
+        (["--seed", "7"], "seed", 7),
+        (["--limit", "9"], "limit", 9),
+        (["--max_length", "99"], "max_length", 99),
+        (["--num_train_epochs", "2"], "num_train_epochs", 2.0),
+        (["--per_device_train_batch_size", "3"], "per_device_train_batch_size", 3),
+        (["--gradient_accumulation_steps", "3"], "gradient_accumulation_steps", 3),
+        (["--weight_decay", "0.1"], "weight_decay", 0.1),
+        (["--lr_scheduler_type", "cosine"], "lr_scheduler_type", "cosine"),
+        (["--warmup_steps", "0.03"], "warmup_steps", 0.03),
+        (["--use_peft", "true"], "use_peft", True),
+        (["--lora_target_modules", "a", "b"], "lora_target_modules", ["a", "b"]),
+        (["--center_rewards_coefficient", "0.01"], "center_rewards_coefficient", 0.01),
+        (["--dtype", "bfloat16"], "dtype", "bfloat16"),
+    ],
+)
+def test_what_decides_the_weights_is_the_recipe(flags: list[str], name: str, value: Any) -> None:
+    found = settled(*flags)
+    assert found == settled() | {name: value}
+    assert settled().get(name) != value
+
+
+# --- the files of the repository -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("name", ["tiny", "almost"])
+def test_every_key_of_the_recipes_files_is_taken(name: str, recipe: str) -> None:
+    path = FOLDER / f"{name}.yaml"
+    made = parsed("--config", str(path), recipe=recipe)
+    content = yaml.safe_load(path.read_text("utf-8"))
+    assert set(content) == {"all", *RECIPES}
+    for key, value in ({**content["all"], **content[recipe]}).items():
+        [owner] = [one for one in made if hasattr(one, key)][:1]
+        got = getattr(owner, key)
+        got = getattr(got, "value", got)
+        wanted = float(value) if isinstance(got, float) else value
+        # TRL takes a list of one apart, and makes "none" a list of none.
+        same = [got] if isinstance(wanted, list) and isinstance(got, str) else got
+        assert same == ([] if key == "report_to" and value == "none" else wanted), key
+
+
+@pytest.mark.parametrize("recipe", ["rm", "sft"])
+def test_the_paper_s_file_deviates_in_nothing_on_eight_gpus(
+    recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, args, model_args = parsed("--config", str(FOLDER / "almost.yaml"), recipe=recipe)
+    monkeypatch.setattr(type(args), "world_size", 8)
+    assert trainers.deviations(recipe, args, model_args) == []
+    monkeypatch.setattr(type(args), "world_size", 4)
+    batch = trainers.PAPER[recipe]["batch"]
+    assert trainers.deviations(recipe, args, model_args) == [
+        {"setting": "batch", "default": batch, "used": batch // 2}
+    ]
+
+
+def test_the_tiny_file_s_deviations_are_said() -> None:
+    _, args, model_args = parsed("--config", str(FOLDER / "tiny.yaml"), recipe="rm")
+    said = {one["setting"]: one["used"] for one in trainers.deviations("rm", args, model_args)}
+    assert said["batch"] == 8 and said["max_length"] == 512
+    _, args, model_args = parsed("--max_steps", "3", recipe="sft")
+    said = {one["setting"]: one["used"] for one in trainers.deviations("sft", args, model_args)}
+    assert said["num_train_epochs"] == "3 steps"

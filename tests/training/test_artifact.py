@@ -1,0 +1,343 @@
+"""A training becomes an artifact: the same recipe is one, another one is refused, and no place is told."""
+
+import dataclasses
+import json
+import math
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from almost_data import scoring
+from almost_data.errors import InputError
+from almost_data.generation import Model, models
+from almost_data.manifest import Manifest
+from almost_data.scoring import Dialogue
+from almost_data.store import Store
+from almost_data.training import (
+    account,
+    arguments,
+    artifact,
+    begin,
+    comparisons,
+    curves,
+    find_model,
+    fit,
+    is_done,
+    parse,
+    prepare,
+    publish,
+    trainers,
+)
+from almost_data.training.artifact import plain, shown_command
+from tests import trained
+from tests.tiny_models import save_tiny, tiny_tokenizer
+from tests.training.rows import pair, source
+
+trl = pytest.importorskip("trl")
+
+# --- plain data ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.float32(0.5), 0.5),
+        (np.float64(2), 2.0),
+        (np.int64(3), 3),
+        (np.bool_(True), True),
+        (np.array(7), 7),
+        (float("nan"), None),
+        (np.float32("inf"), None),
+        (-math.inf, None),
+        (True, True),
+        (None, None),
+        ("text", "text"),
+        ((1, [2.5, {3: np.float64("nan")}]), [1, [2.5, {"3": None}]]),
+    ],
+)
+def test_numbers_of_any_kind_are_json(value: Any, expected: Any) -> None:
+    found = plain(value)
+    assert found == expected and type(found) is type(expected)
+    assert json.loads(json.dumps(found, allow_nan=False)) == expected
+
+
+def test_what_is_no_data_is_an_error() -> None:
+    for value in (object(), Path("x"), {1, 2}):
+        with pytest.raises((TypeError, ValueError)):
+            plain({"a": value})
+
+
+# --- curves ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("points", [1, 2, 399, 400, 401, 799, 800, 12_345])
+def test_a_curve_is_thinned_evenly_and_keeps_its_ends(points: int) -> None:
+    history = [{"step": n, "loss": 1 / n} for n in range(1, points + 1)]
+    found = curves(history, ("loss",))["loss"]
+    assert (
+        len(found) == points
+        if points <= artifact.POINTS
+        else artifact.POINTS / 2 <= len(found) <= artifact.POINTS
+    )
+    assert (found[0], found[-1]) == ([1, 1.0], [points, 1 / points])
+    assert all([step, 1 / step] == [step, loss] for step, loss in found)
+    gaps = {b[0] - a[0] for a, b in pairwise(found[:-1])}
+    assert len(gaps) <= 1 and [step for step, _ in found] == sorted({step for step, _ in found})
+
+
+def test_a_curve_is_of_what_was_logged_and_nothing_else() -> None:
+    history = [
+        {"step": 1, "loss": 2.0},
+        {"step": 1, "eval_loss": 3.0},
+        {"loss": 9.0},
+        {"step": 2, "loss": 1.0},
+    ]
+    assert curves(history, ("loss", "eval_loss", "reward")) == {
+        "loss": [[1, 2.0], [2, 1.0]],
+        "eval_loss": [[1, 3.0]],
+    }
+    assert curves([], ("loss",)) == {}
+
+
+# --- the command -----------------------------------------------------------------------------------------
+
+
+def test_the_command_tells_no_place() -> None:
+    arguments = [
+        "/home/someone/recipes/rm.py", "--config", "/home/someone/it.yaml", "--root", "/home/someone/build",
+        "--output_dir=/home/someone/out", "--model_name_or_path", "~/models/base", "--limit", "9",
+        "--reward_model=../other/rm", "--root=/home/someone/b", "--dataset", "ORG/NAME",
+    ]  # fmt: skip
+    assert shown_command(arguments) == (
+        "python recipes/rm.py --config it.yaml --model_name_or_path base --limit 9 --reward_model=rm "
+        "--dataset ORG/NAME"
+    )
+    assert "someone" not in shown_command([*arguments, "--logging_dir", "/home/someone/logs"])
+
+
+def test_the_command_tells_no_secret() -> None:
+    for secret in (["--hub_token", "hf_secret"], ["--hub_token=hf_secret"], ["--hub-token", "hf_secret"]):
+        assert shown_command(["recipes/rm.py", *secret, "--seed", "1"]) == "python recipes/rm.py --seed 1"
+
+
+def test_a_value_with_blanks_stays_one() -> None:
+    assert (
+        shown_command(["rm.py", "--leave_out_pair", "A > B"])
+        == "python recipes/rm.py --leave_out_pair 'A > B'"
+    )
+
+
+# --- models ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ALMOST_DATA_CACHE", str(tmp_path / "cache"))
+    return save_tiny(tmp_path / "place" / "base")
+
+
+def test_a_base_is_pinned_and_named_without_its_place(base: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "build")
+    found = find_model(store, str(base))
+    assert (found.folder, found.model.id, found.manifest, found.parent) == (base, "base", None, [])
+    assert found.model.revision == models.locate(Model(str(base))).revision
+    made = trained.publish(store, base, trained.manifest("sft"))
+    ours = find_model(store, "sft@0.1.0")
+    assert (ours.model.id, ours.model.revision) == ("sft@0.1.0", made.digest[:16])
+    assert [(one.ref, one.digest) for one in ours.parent] == [(made.ref, made.digest)]
+    assert ours.folder == store.path(made.ref)
+
+
+def test_what_is_no_model_is_refused(fake_store: Store) -> None:
+    for name, match in (
+        (None, "--reward_model: name a model"),
+        ("", "--reward_model: name a model"),
+        ("comparisons@0.1.0", "is a dataset, and a model is wanted"),
+        ("rm@0.1.0", r"no rm@0\.1\.0 under"),
+        ("./nowhere", "not a model"),
+    ):
+        with pytest.raises(InputError, match=match):
+            find_model(fake_store, name, flag="--reward_model")
+
+
+# --- one recipe ------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Run:
+    """A reward model's run up to the first step, as the recipe gets there."""
+
+    store: Store
+    folder: Path
+    base: Path
+
+    def begin(
+        self, *flags: str, rows: int = 24, resumes: bool = True, template: str = ""
+    ) -> artifact.Training:
+        self.parsed = parse(
+            trl.TrlParser((arguments.Inputs, trl.RewardConfig, trl.ModelConfig)),
+            "rm",
+            ["--dataset", "ORG/rows@v1", "--artifact", "rm@0.1.0", "--root", str(self.store.root),
+             "--model_name_or_path", str(self.base), "--report_to", "none", "--bf16", "false", *flags],
+        )  # fmt: skip
+        inputs, args, model_args = self.parsed
+        self.source = comparisons(source([pair(n) for n in range(rows)], test=[pair(99)]))
+        if rows != 24:
+            changed = msgspec.structs.replace(self.source.parent, digest="commit:" + "b" * 40)
+            self.source = dataclasses.replace(self.source, parent=changed)
+        self.tokenizer = tiny_tokenizer()
+        prepare(self.tokenizer, "it")
+        self.tokenizer.chat_template += template
+        found = find_model(self.store, model_args.model_name_or_path)
+        return begin("rm", inputs, args, model_args, self.source, found, self.tokenizer, resumes=resumes)
+
+    def train(self, training: artifact.Training) -> Manifest:
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        _, args, model_args = self.parsed
+        rows = self.source.train
+        torch.manual_seed(0)
+        network = AutoModelForSequenceClassification.from_pretrained(self.base, num_labels=1)
+        model_args.lora_task_type, model_args.lora_modules_to_save = "SEQ_CLS", ["score"]
+        trainer = trl.RewardTrainer(
+            model=fit(network, self.tokenizer),
+            args=args,
+            train_dataset=trainers.dataset(rows, "prompt", "chosen", "rejected"),
+            processing_class=self.tokenizer,
+            peft_config=trl.get_peft_config(model_args),
+        )
+        trainer.train(resume_from_checkpoint=training.checkpoint)
+        self.steps = trainer.state.global_step
+        self.before = score(trainer)
+        folder = trainers.save(trainer, trainer.model, self.tokenizer, training.work / "final")
+        return publish(
+            training,
+            folder,
+            ledger=account("pair", self.source, too_long=0),
+            counts={"train": len(rows), "test": 0},
+            diagnostics={"metrics": {"loss": np.float32(0.5), "odd": float("nan")}, "preflight": []},
+            deviations=[],
+            trainer=trainer,
+        )
+
+
+TALK = Dialogue("1", ("Question 1?", "Yes."))
+
+
+def score(trainer: Any) -> float:
+    """What the model in memory says of one dialogue."""
+    import torch
+
+    tokenizer = trainer.processing_class
+    talk = [{"role": "user", "content": TALK.turns[0]}, {"role": "assistant", "content": TALK.turns[1]}]
+    ids = tokenizer.apply_chat_template(talk, return_dict=True, return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        return float(trainer.model.eval()(input_ids=ids).logits)
+
+
+@pytest.fixture
+def run(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(arguments, "_has_gpu", lambda: False)
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "recipes" / "rm.py"), "--root", str(tmp_path / "build")])
+    return Run(Store(tmp_path / "build"), tmp_path, base)
+
+
+def test_a_run_s_fingerprint_is_that_of_what_decides_the_weights(run: Run) -> None:
+    first = run.begin().draft
+    for flags in (["--logging_steps", "3"], ["--save_steps", "3"], ["--output_dir", str(run.folder / "out")]):
+        assert run.begin(*flags).draft.fingerprint == first.fingerprint
+    marks = [first.fingerprint]
+    work = ["--output_dir", str(run.folder / "elsewhere")]
+    for flags in (["--learning_rate", "1e-3"], ["--seed", "3"], ["--limit", "3"], ["--max_length", "9"]):
+        marks.append(run.begin(*flags, *work).draft.fingerprint)
+    marks.append(run.begin(*work, rows=25).draft.fingerprint)
+    marks.append(run.begin(*work, template=" ").draft.fingerprint)
+    run.base = save_tiny(run.folder / "place2" / "base", seed=7)
+    marks.append(run.begin(*work).draft.fingerprint)
+    assert len(set(marks)) == len(marks)
+    assert str(run.folder) not in json.dumps(first.config)
+
+
+def test_the_same_files_elsewhere_are_the_same_base(run: Run) -> None:
+    first = run.begin().draft
+    run.base = run.base.rename(run.folder / "base")
+    assert run.begin().draft.fingerprint == first.fingerprint
+
+
+@pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
+@pytest.mark.parametrize("lora", [False, True])
+def test_what_is_published_is_whole_plain_and_tells_no_place(run: Run, lora: bool) -> None:
+    pytest.importorskip("peft")
+    flags = ["--max_steps", "1", "--use_peft", str(lora), "--learning_rate", "1e-2", "--save_steps", "1"]
+    training = run.begin(*flags)
+    assert not is_done(training) and training.checkpoint is None and training.work.is_dir()
+    made = run.train(training)
+    assert run.store.verify("rm@0.1.0") == [] and made.counts == {"default": {"train": 24}}
+    folder = run.store.path("rm@0.1.0")
+    assert not {"training_args.bin", "adapter_config.json", "recipe.json"} & {
+        f.name for f in folder.rglob("*")
+    }
+    for file in folder.rglob("*"):
+        assert file.is_dir() or str(run.folder).encode() not in file.read_bytes(), file
+    assert made.diagnostics["metrics"] == {"loss": 0.5, "odd": None}
+    assert made.environment["command"] == "python recipes/rm.py" and made.environment["device"] == "cpu"
+    assert not training.work.exists(), "checkpoints are of no use any more"
+    [loaded] = scoring.load(str(folder), options={"device": "cpu"}).score([TALK])
+    assert loaded.value == pytest.approx(run.before, abs=1e-4)
+    assert is_done(run.begin(*flags)) and is_done(run.begin(*flags, "--logging_steps", "9"))
+
+
+@pytest.mark.filterwarnings("default")
+def test_another_recipe_of_the_same_name_is_refused_by_what_changed(run: Run) -> None:
+    run.train(run.begin("--max_steps", "1"))
+    for flags, match in (
+        (["--max_steps", "2"], r"settings\.max_steps: 1 -> 2"),
+        (["--max_steps", "1", "--seed", "3"], r"settings\.seed: absent -> 3"),
+    ):
+        with pytest.raises(InputError, match=rf"rm@0\.1\.0 is there already.*{match}.*another --artifact"):
+            run.begin(*flags)
+    with pytest.raises(InputError, match=r"is there already.*parents"):
+        run.begin("--max_steps", "1", rows=25)
+    assert not is_done(run.begin("--max_steps", "2", "--artifact", "rm@0.2.0"))
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_interrupted_run_goes_on_and_another_one_does_not(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(Exception):
+        pass
+
+    flags = ["--max_steps", "4", "--save_steps", "2"]
+    training = run.begin(*flags)
+
+    def stop(*_: Any) -> Path:
+        raise Stop
+
+    with monkeypatch.context() as patched, pytest.raises(Stop):
+        patched.setattr(trainers, "save", stop)
+        run.train(training)
+    (training.work / "checkpoint-4").rename(training.work / "gone")
+    again = run.begin(*flags)
+    assert again.checkpoint == str(again.work / "checkpoint-2")
+    assert run.begin(*flags, resumes=False).checkpoint is None
+    assert run.begin(*flags, "--dry_run", "true").checkpoint is None
+    with pytest.raises(InputError, match=r"has checkpoints of another recipe.*--output_dir"):
+        run.begin(*flags, "--seed", "3")
+    (again.work / artifact.RECIPE).unlink()
+    with pytest.raises(InputError, match="has checkpoints of another recipe"):
+        run.begin(*flags)
+    (again.work / artifact.RECIPE).write_text(again.draft.fingerprint)
+    made = run.train(run.begin(*flags))
+    assert run.steps == 4 and run.store.manifest("rm@0.1.0") == made
+
+
+def test_a_dry_run_leaves_nothing(run: Run) -> None:
+    run.begin("--dry_run", "true")
+    assert not run.store.root.exists()

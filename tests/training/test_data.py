@@ -1,0 +1,447 @@
+"""Rows of every shape become the same messages; what cannot be read is counted, never lost."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from almost_data import manifest as manifests
+from almost_data.builders import text_id
+from almost_data.digest import splits
+from almost_data.errors import InputError
+from almost_data.store import Store
+from almost_data.training import account, comparisons, data, dialogues, open_dataset, prompts
+from almost_data.training.arguments import Inputs
+from almost_data.training.data import Messages, Source
+from tests import trained
+from tests.hub_server import serve
+from tests.training.rows import said, source
+
+ASKED = said("Why does bread rise?")
+GOOD, BAD = "The yeast eats sugar.", "Magic."
+
+
+def reply(text: str) -> Messages:
+    return said(text, first="assistant")
+
+
+def hh(*turns: str) -> str:
+    names = ("Human", "Assistant")
+    return "".join(f"\n\n{names[place % 2]}: {text}" for place, text in enumerate(turns))
+
+
+# --- comparisons -----------------------------------------------------------------------------------------
+
+WORDS = ("Hello!", "What is it?", "Why does bread rise?")
+TALK = said(*WORDS)
+SIDES = {"chosen": reply(GOOD), "rejected": reply(BAD)}
+SHAPES: dict[str, tuple[dict[str, Any], Messages]] = {
+    "messages, prompt apart": ({"prompt": ASKED, "chosen": reply(GOOD), "rejected": reply(BAD)}, ASKED),
+    "messages, prompt in both": (
+        {"chosen": ASKED + reply(GOOD), "rejected": ASKED + reply(BAD)},
+        ASKED,
+    ),
+    "messages, prompt apart and in both": (
+        {"prompt": ASKED, "chosen": ASKED + reply(GOOD), "rejected": ASKED + reply(BAD)},
+        ASKED,
+    ),
+    "messages of several turns": ({"chosen": TALK + reply(GOOD), "rejected": TALK + reply(BAD)}, TALK),
+    "text, prompt apart": ({"prompt": "Why does bread rise?", "chosen": GOOD, "rejected": BAD}, ASKED),
+    "text, blanks around": (
+        {"prompt": "Why does bread rise?\n", "chosen": f" {GOOD}", "rejected": f"{BAD} "},
+        ASKED,
+    ),
+    "text, prompt in both": (
+        {"chosen": f"Why does bread rise?\n{GOOD}", "rejected": f"Why does bread rise?\n{BAD}"},
+        ASKED,
+    ),
+    "HH-RLHF": ({"chosen": hh(ASKED[0]["content"], GOOD), "rejected": hh(ASKED[0]["content"], BAD)}, ASKED),
+    "HH-RLHF of several turns": (
+        {"chosen": hh(*WORDS, GOOD), "rejected": hh(*WORDS, BAD)},
+        TALK,
+    ),
+    "HH-RLHF, prompt apart": (
+        {"prompt": hh(*WORDS), "chosen": GOOD, "rejected": BAD},
+        TALK,
+    ),
+    "HH-RLHF, prompt apart up to the reply": (
+        {"prompt": hh(*WORDS) + "\n\nAssistant:", "chosen": f" {GOOD}", "rejected": BAD},
+        TALK,
+    ),
+    "a system turn": (
+        {"prompt": [{"role": "system", "content": "Be brief."}, *ASKED], **SIDES},
+        said("Be brief.\n\nWhy does bread rise?"),
+    ),
+    "a role twice": (
+        {"prompt": said("Listen.") + ASKED, **SIDES, "chosen": reply("The yeast") + reply("eats.")},
+        said("Listen.\n\nWhy does bread rise?"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_shape_of_a_comparison_is_the_same_messages(name: str) -> None:
+    row, prompt = SHAPES[name]
+    made = comparisons(source([row], test=[row]))
+    [found] = made.train.to_dicts()
+    good = "The yeast\n\neats." if name == "a role twice" else GOOD
+    assert found == {
+        "query_id": found["query_id"],
+        "prompt": prompt,
+        "chosen": reply(good),
+        "rejected": reply(BAD),
+    }
+    assert made.test.to_dicts() == [found] and made.unusable == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("names", "one"),
+    [
+        (("messages, prompt apart", "messages, prompt in both", "text, prompt apart", "HH-RLHF"), True),
+        (("HH-RLHF of several turns", "messages of several turns"), True),
+        (("HH-RLHF of several turns", "HH-RLHF"), False),
+    ],
+)
+def test_a_prompt_has_one_id_whatever_its_shape(names: tuple[str, ...], one: bool) -> None:
+    ids = {comparisons(source([SHAPES[name][0]], test=[])).train["query_id"][0] for name in names}
+    assert (len(ids) == 1) == one
+
+
+UNREADABLE: list[tuple[dict[str, Any], str]] = [
+    ({"prompt": "", "chosen": "Yes.", "rejected": "No."}, "its prompt does not end in a user's turn"),
+    ({"prompt": "So?", "chosen": None, "rejected": "No."}, "neither text nor a list of messages"),
+    (
+        {"prompt": hh("So?", "Hm."), "chosen": "Yes.", "rejected": "No."},
+        "its prompt does not end in a user's",
+    ),
+    ({"prompt": "So?", "chosen": hh("So?", "Yes.", "Why?"), "rejected": "No."}, "chosen is not one turn"),
+    ({"prompt": "So?", "chosen": "Yes.", "rejected": hh("So?")}, "rejected is not one turn"),
+]
+
+
+@pytest.mark.parametrize(("row", "why"), UNREADABLE)
+def test_a_row_that_cannot_be_read_is_left_out_and_named(row: dict[str, Any], why: str) -> None:
+    fine = {"prompt": "Why?", "chosen": "So.", "rejected": "No."}
+    made = comparisons(source([fine, row, fine], test=[fine, row]))
+    assert (len(made.train), len(made.test), made.read) == (2, 1, 3)
+    count, first = made.unusable
+    assert count == 1 and why in first and "train row 1" in first and made.parent.ref in first
+    ledger = account("pair", made, too_long=0)
+    manifests.check_ledger(ledger)
+    assert [(e.filter, e.n_in, e.kept) for e in ledger] == [("no_dialogue", 3, 2), ("too_long", 2, 2)]
+    with pytest.raises(InputError, match=why):
+        comparisons(source([row, row], test=[fine]))
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [{"role": "tool", "content": "42"}],
+        [{"role": "user", "content": None}],
+        [{"role": "user", "content": "a", "more": 1}, {"role": "critic", "content": "b"}],
+        [{"text": "So?"}],
+        reply("I begin."),
+    ],
+)
+def test_messages_that_are_none_are_left_out(turns: Any) -> None:
+    fine = [{"chosen": reply("Yes."), "rejected": reply("No.")}]
+    rows = [{"prompt": said("Why?"), **fine[0]}]
+    odd = source([{"prompt": turns, **fine[0]}], test=[])
+    with pytest.raises(InputError, match="train row 0"):
+        comparisons(odd)
+    assert len(comparisons(source(rows, test=[])).train) == 1
+
+
+def test_a_dataset_without_a_side_is_refused() -> None:
+    with pytest.raises(InputError, match=r"no column 'rejected'.* it has: chosen, prompt"):
+        comparisons(source([{"prompt": "a", "chosen": "b"}]))
+
+
+def test_who_wrote_is_kept_and_other_columns_are_not() -> None:
+    row = SHAPES["text, prompt apart"][0] | {
+        "chosen_responder": "A",
+        "rejected_responder": "B",
+        "margin": 3.0,
+    }
+    made = comparisons(source([row], test=[{k: row[k] for k in ("prompt", "chosen", "rejected")}]))
+    assert made.train.columns == made.test.columns
+    assert set(made.train.columns) == {
+        "query_id", "prompt", "chosen", "rejected", "chosen_responder", "rejected_responder",
+    }  # fmt: skip
+    assert "margin" in made.columns, "the preflight says that it was there"
+
+
+# --- dialogues -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": ASKED + reply(GOOD)},
+        {"messages": hh(ASKED[0]["content"], GOOD)},
+        {"prompt": ASKED, "completion": reply(GOOD)},
+        {"prompt": "Why does bread rise?", "completion": f" {GOOD}"},
+        {"prompt": "Why does bread rise?", "response": GOOD, "responder": "A"},
+        {"prompt": hh(ASKED[0]["content"]) + "\n\nAssistant:", "response": GOOD},
+        {"prompt": ASKED, "chosen": reply(GOOD), "rejected": reply(BAD)},
+        {"chosen": hh(ASKED[0]["content"], GOOD), "rejected": hh(ASKED[0]["content"], BAD)},
+    ],
+)
+def test_every_shape_of_a_dialogue_is_the_same_messages(row: dict[str, Any]) -> None:
+    made = dialogues(source([row], test=[row]))
+    assert made.train["messages"].to_list() == made.test["messages"].to_list() == [ASKED + reply(GOOD)]
+    assert made.train["query_id"].to_list() == [text_id("Why does bread rise?")]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": ASKED},
+        {"messages": []},
+        {"messages": reply(GOOD)},
+        {"prompt": ASKED, "completion": said("And?")},
+        {"prompt": ASKED, "completion": reply(GOOD) + said("And?")},
+        {"prompt": None, "completion": GOOD},
+        {"prompt": ASKED, "response": None},
+    ],
+)
+def test_a_dialogue_that_does_not_end_in_a_reply_is_left_out(row: dict[str, Any]) -> None:
+    other = next(iter(row.keys() - {"prompt"}))
+    fine = {"prompt": ASKED, other: reply(GOOD)} if "prompt" in row else {"messages": ASKED + reply(GOOD)}
+    with pytest.raises(InputError, match="train row 0"):
+        dialogues(source([row], test=[]))
+    if row.get("prompt") and row[other]:
+        made = dialogues(source([row, fine], test=[]))
+        assert (len(made.train), made.unusable[0]) == (1, 1)
+
+
+def test_what_has_no_dialogues_is_refused() -> None:
+    with pytest.raises(InputError, match="no dialogues in it: it has label, text"):
+        dialogues(source([{"text": "a", "label": 1}]))
+
+
+# --- prompts ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [*said("Why?", "So.", "And?", "No.")]},
+        {"prompt": said("Why?")},
+        {"prompt": "Why?"},
+        {"query": " Why? "},
+        {"prompt": hh("Why?") + "\n\nAssistant:"},
+        {"prompt": hh("Why?", "So.", "And?"), "chosen": "a", "rejected": "b"},
+        {"chosen": hh("Why?", "So."), "rejected": hh("Why?", "No.")},
+        {"chosen": said("Why?", "So."), "rejected": said("Why?", "No.")},
+        {"chosen": "Why?\nSo.", "rejected": "Why?\nNo."},
+    ],
+)
+def test_a_prompt_is_the_first_user_turn_of_any_shape(row: dict[str, Any]) -> None:
+    """And never has any of a reply in it."""
+    made = prompts(source([row], test=[row]))
+    assert made.train["prompt"].to_list() == [said("Why?")]
+
+
+def test_a_prompt_that_stands_twice_is_answered_once() -> None:
+    rows = [{"prompt": text} for text in ("a", "b", "a", " a", "c")]
+    made = prompts(source([*rows, {"prompt": ""}], test=rows))
+    assert [row["prompt"][0]["content"] for row in made.train.to_dicts()] == ["a", "b", "c"]
+    assert (made.repeated, len(made.test), made.unusable[0]) == (2, 3, 1)
+    ledger = account("query", made, too_long=1, over_limit=0)
+    manifests.check_ledger(ledger)
+    assert [(e.filter, e.kept) for e in ledger] == [
+        ("no_dialogue", 5), ("repeated", 3), ("too_long", 2), ("over_limit", 2),
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="no prompt in it"):
+        prompts(source([{"label": "1"}], test=[]))
+
+
+# --- splits ----------------------------------------------------------------------------------------------
+
+MANY = [{"prompt": f"Question {n % 300}?", "chosen": f"Yes {n}.", "rejected": "No."} for n in range(600)]
+
+
+@pytest.mark.parametrize("shape", [comparisons, prompts, dialogues])
+def test_a_dataset_without_a_test_split_is_split_by_its_prompts(shape: Any) -> None:
+    made = shape(source(MANY))
+    again = shape(source(MANY[::-1]))
+    train, test = (set(part["query_id"]) for part in (made.train, made.test))
+    assert not train & test and len(train | test) == 300 and 3 <= len(test) <= 40
+    assert (train, test) == tuple(set(part["query_id"]) for part in (again.train, again.test))
+    for split, rows in splits(pl.concat([made.train, made.test])).items():
+        assert set(rows["query_id"]) == (train if split == "train" else test)
+    ledger = account("pair", made, over_limit=0)
+    manifests.check_ledger(ledger)
+    assert (ledger[0].n_in, ledger[-1].kept) == (600, len(made.train))
+
+
+def test_a_query_id_of_others_is_no_hash() -> None:
+    """It may be anything, and the split would follow it."""
+    rows = [row | {"query_id": f"q{n}"} for n, row in enumerate(MANY)]
+    assert comparisons(source(rows)).train.equals(comparisons(source(MANY)).train)
+    ours = source([MANY[0] | {"query_id": "f" * 16}], manifest=trained.manifest())
+    assert comparisons(ours).train["query_id"].to_list() == ["f" * 16]
+
+
+def test_nothing_left_to_train_on_is_said() -> None:
+    held = next(n for n in range(1000) if int(text_id(f"Question {n}?")[:8], 16) < 0.05 * 2**32)
+    row = {"prompt": f"Question {held}?", "chosen": "Yes.", "rejected": "No."}
+    with pytest.raises(InputError, match="nothing to train on: its 1 rows are held out, by hash"):
+        comparisons(source([row]))
+    for held_out in (None, [row]):
+        rows = source([row], test=held_out)
+        none = data.replace(rows, train=rows.train.clear())
+        with pytest.raises(InputError, match="nothing to train on: no row"):
+            comparisons(none)
+
+
+# --- the store -------------------------------------------------------------------------------------------
+
+
+def inputs(store: Store, **how: Any) -> Inputs:
+    return Inputs(**{"dataset": "comparisons@0.1.0", "artifact": "rm@0.1.0", "root": str(store.root), **how})
+
+
+@pytest.mark.parametrize(
+    ("shape", "dataset", "config"),
+    [
+        (comparisons, "comparisons@0.1.0", None),
+        (dialogues, "comparisons@0.1.0", None),
+        (prompts, "comparisons@0.1.0", None),
+        (dialogues, "responses@0.1.0", None),
+        (prompts, "responses@0.1.0", None),
+        (prompts, "queries@0.1.0", None),
+    ],
+)
+def test_datasets_of_the_store_are_read_with_their_splits(
+    fake_store: Store, shape: Any, dataset: str, config: str | None
+) -> None:
+    opened = open_dataset(inputs(fake_store, dataset=dataset, dataset_config=config))
+    made: Source = shape(opened)
+    there = fake_store.manifest(dataset)
+    assert opened.parent == manifests.Parent(dataset, there.digest, there.fingerprint)
+    assert opened.record() == {"ref": dataset, "config": "default", "revision": None, "pinned": True}
+    assert made.unusable == (0, "") and made.read == there.counts["default"]["train"]
+    whole = fake_store.scan(dataset).collect()
+    assert set(made.train["query_id"]) | set(made.test["query_id"]) == set(whole["query_id"])
+    for split, rows in splits(whole).items():
+        part = made.train if split == "train" else made.test
+        assert set(part["query_id"]) == set(rows["query_id"]), "the dataset's own split"
+    ledger = account("pair", made, over_limit=0)
+    manifests.check_ledger(ledger)
+    assert ledger[-1].kept == len(made.train)
+
+
+@pytest.mark.parametrize(
+    ("how", "match"),
+    [
+        ({"dataset": "comparisons@9.9.9"}, r"no comparisons@9\.9\.9 under .*name: comparisons@0\.1\.0"),
+        ({"dataset": "comparisons"}, "not a reference: write name@version"),
+        ({"dataset": "comparisons@1"}, "not a version"),
+        ({"dataset": "./comparisons@0.1.0"}, "not a reference"),
+        ({"dataset_config": "nowhere"}, "has no config 'nowhere'; it has: default"),
+        ({"dataset_train_split": "validation"}, "no rows in split 'validation' of config 'default'"),
+        ({"dataset_revision": "v1.0.0"}, "--dataset_revision goes with a Hub dataset"),
+        ({"dataset": "someone/data"}, r"no revision.*--dataset_revision v1\.0\.0.*--allow_unpinned"),
+        ({"dataset": "someone/data@a", "dataset_revision": "b"}, "name one revision"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_opened_is_one_line(fake_store: Store, how: dict[str, Any], match: str) -> None:
+    with pytest.raises(InputError, match=match) as caught:
+        open_dataset(inputs(fake_store, **how))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_is_no_dataset(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    store = Store(tmp_path / "build")
+    trained.publish_reward(store, tmp_path / "out", "rm")
+    with pytest.raises(InputError, match=r"rm@0\.1\.0 is a model, and --dataset wants a dataset"):
+        open_dataset(inputs(store, dataset="rm@0.1.0"))
+
+
+# --- the Hub ---------------------------------------------------------------------------------------------
+
+READ = """
+import json, sys
+from almost_data.errors import InputError
+from almost_data.training import comparisons, open_dataset
+from almost_data.training.arguments import Inputs
+found = []
+for how in json.loads(sys.argv[1]):
+    try:
+        source = open_dataset(Inputs(artifact="rm@0.1.0", **how))
+        made = comparisons(source)
+        found.append({"record": source.record(), "parent": source.parent.digest, "test": len(made.test),
+                      "train": made.train["query_id"].to_list(), "held": source.has_test})
+    except InputError as error:
+        found.append(str(error))
+print(json.dumps(found))
+"""
+
+
+def read_from(endpoint: str, folder: Path, asked: list[dict[str, Any]]) -> list[Any]:
+    environment = os.environ | {
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(folder / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    command = [sys.executable, "-c", READ, json.dumps(asked)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: list[Any] = json.loads(done.stdout)
+    return found
+
+
+def parquet(folder: Path, rows: list[dict[str, Any]]) -> bytes:
+    pl.DataFrame(rows).write_parquet(folder / "rows.parquet")
+    return (folder / "rows.parquet").read_bytes()
+
+
+def test_a_hub_dataset_is_read_over_http_at_a_commit(tmp_path: Path) -> None:
+    files = {"data/train-00000-of-00001.parquet": parquet(tmp_path, MANY), "README.md": b"# hello\n"}
+    with serve("someone/pairs", files) as (endpoint, commit):
+        named = {"dataset": "someone/pairs"}
+        tagged, at, unpinned, lost, no_split, no_config, nowhere = read_from(
+            endpoint,
+            tmp_path,
+            [
+                named | {"dataset_revision": "v1.0.0"},
+                {"dataset": f"someone/pairs@{commit}"},
+                named | {"allow_unpinned": True},
+                named | {"dataset_revision": "v9.9.9"},
+                named | {"dataset_revision": commit, "dataset_train_split": "validation"},
+                named | {"dataset_revision": commit, "dataset_config": "other"},
+                {"dataset": "someone/nothing", "dataset_revision": commit},
+            ],
+        )
+    assert at["record"] == {
+        "ref": f"someone/pairs@{commit}",
+        "config": None,
+        "revision": commit,
+        "pinned": True,
+    }
+    assert at["parent"] == f"commit:{commit}" and not at["held"] and tagged == at
+    assert unpinned["record"] == at["record"] | {"pinned": False} and unpinned["train"] == at["train"]
+    assert at["train"] == comparisons(source(MANY)).train["query_id"].to_list()
+    assert "no split 'validation'; it has: train: see --dataset_train_split" in no_split
+    for line in (lost, no_config, nowhere):
+        assert "cannot be loaded from the Hub" in line and endpoint not in line
+    for line in (lost, no_split, no_config, nowhere):
+        assert "\n" not in line and len(line) < 400
+
+
+def test_a_dataset_of_ours_on_the_hub_is_known_by_its_manifest(fake_store: Store, tmp_path: Path) -> None:
+    folder = fake_store.path("comparisons@0.1.0")
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with serve("someone/ours", files) as (endpoint, commit):
+        [found] = read_from(endpoint, tmp_path, [{"dataset": "someone/ours", "dataset_revision": commit}])
+    there = comparisons(open_dataset(inputs(fake_store)))
+    assert found["parent"] == there.parent.digest
+    assert found["train"] == there.train["query_id"].to_list() and found["test"] == len(there.test)

@@ -1,0 +1,415 @@
+"""Each check fires exactly where it should, and what it says TRL will do is what TRL does."""
+
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from almost_data.errors import InputError
+from almost_data.generation import Model
+from almost_data.scoring import Dialogue, Score
+from almost_data.training import comparisons, dialogues, preflight, prompts, template
+from almost_data.training.preflight import Finding, Preflight
+from tests.tiny_models import tiny_config, tiny_tokenizer
+from tests.training.rows import pair, said, source
+
+pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    made = tiny_tokenizer()
+    template.prepare(made, "it")
+    return made
+
+
+def found(checks: Preflight, name: str) -> Finding:
+    [one] = [one for one in checks.findings if one.check == name]
+    return one
+
+
+def levels(checks: Preflight) -> dict[str, str]:
+    return {one.check: one.level for one in checks.findings}
+
+
+def checked(
+    rows: list[dict[str, Any]], tokenizer: Any, most: int | None = 200
+) -> tuple[Preflight, pl.Series]:
+    checks = Preflight()
+    made = comparisons(source(rows, test=[]))
+    return checks, preflight.check_comparisons(checks, made, made.train, tokenizer, most)
+
+
+# --- the table -------------------------------------------------------------------------------------------
+
+
+def test_the_table_is_printed_and_the_first_fatal_finding_stops(capsys: pytest.CaptureFixture[str]) -> None:
+    checks = Preflight()
+    checks.say("first", "all is well")
+    checks.count("second", 3, 10, "rows are odd", fatal_over=0.5)
+    assert [one["level"] for one in checks.done()] == ["fine", "warn"]
+    checks.count("third", 6, 10, "rows are odd", fatal_over=0.5)
+    checks.say("fourth", "all is lost", "fatal")
+    with pytest.raises(InputError, match=r"^third: 6 rows \(60%\) rows are odd$"):
+        checks.done()
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("first", "30.0%", "fourth", "all is lost"))
+    with pytest.raises(InputError, match="third"):
+        checks.done(show=False)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("rows", "level"), [(0, "fine"), (1, "warn"), (5, "warn"), (6, "fatal"), (10, "fatal")]
+)
+def test_a_share_decides_how_bad_it_is(rows: int, level: str) -> None:
+    checks = Preflight()
+    checks.count("it", rows, 10, "what it means", fatal_over=0.5, clean="nothing")
+    [one] = checks.findings
+    assert (one.level, one.rows, one.share) == (level, rows, rows / 10)
+    assert one.sentence == ("what it means" if rows else "nothing")
+
+
+# --- comparisons -----------------------------------------------------------------------------------------
+
+
+def test_good_comparisons_pass_every_check(tokenizer: Any) -> None:
+    checks, fits = checked([pair(n, f"Yes {n}.", "No.") for n in range(9)], tokenizer)
+    assert set(levels(checks).values()) == {"fine"} and fits.all()
+    assert [one["rows"] for one in checks.done(show=False)] == [0] * 5
+
+
+def test_same_and_empty_and_special_texts_are_counted(tokenizer: Any) -> None:
+    rows = [pair(n) for n in range(6)]
+    checks, _ = checked([*rows, pair(7, "Hm.", "Hm."), pair(8, "", "No."), pair(9, "", "")], tokenizer)
+    assert {one: found(checks, one).rows for one in ("same text", "empty side")} == {
+        "same text": 2,
+        "empty side": 2,
+    }
+    assert found(checks, "special tokens in text").rows == 0
+    checks, _ = checked([*rows, pair(7, "A <eos> ends.", "A <bos> begins.")], tokenizer)
+    special = found(checks, "special tokens in text")
+    assert (special.level, special.rows, special.share) == ("warn", 2, 2 / 14)
+    checks, _ = checked([pair(n, "Hm.", "Hm.") for n in range(6)], tokenizer)
+    with pytest.raises(InputError, match=r"same text: 6 rows \(100%\)"):
+        checks.done(show=False)
+
+
+def test_a_margin_column_and_what_is_not_pinned_are_warned_of(tokenizer: Any) -> None:
+    rows = [pair(n) | {"margin": 1.0} for n in range(3)]
+    checks, _ = checked(rows, tokenizer)
+    assert levels(checks)["margin"] == "warn"
+    made = comparisons(source(rows[:1], test=[], pinned=False))
+    checks = Preflight()
+    preflight.check_comparisons(checks, made, made.train, tokenizer, 200)
+    assert found(checks, "revision").level == "warn" and made.parent.ref in found(checks, "revision").sentence
+
+
+def test_rows_that_cannot_be_read_stop_it_where_they_are_many(tokenizer: Any) -> None:
+    rows = [pair(n) for n in range(30)]
+    odd = pair(99) | {"prompt": said("Why?", "So.")}
+    checks, _ = checked([*rows, odd], tokenizer)
+    one = found(checks, "no dialogue")
+    assert (one.level, one.rows) == ("warn", 1) and "does not end in a user's turn" in one.sentence
+    checks, _ = checked([*rows, odd, odd], tokenizer)
+    with pytest.raises(InputError, match=r"no dialogue: 2 rows \(6%\)"):
+        checks.done(show=False)
+
+
+def lengths(tokenizer: Any, rows: list[dict[str, Any]]) -> list[int]:
+    return [
+        max(
+            len(tokenizer.apply_chat_template(row["prompt"] + row[side], return_dict=True)["input_ids"])
+            for side in ("chosen", "rejected")
+        )
+        for row in rows
+    ]
+
+
+def test_what_is_too_long_is_counted_by_who_wrote_it(tokenizer: Any) -> None:
+    long = "Bread rises. " * 40
+    rows = [pair(n) for n in range(20)]
+    rows += [pair(n, long, "No.", "A", "C") for n in range(20, 23)] + [pair(30, "Yes.", long, "B", "C")]
+    checks, fits = checked(rows, tokenizer, 100)
+    assert fits.to_list() == [True] * 20 + [False] * 4
+    one = found(checks, "too long")
+    assert (one.level, one.rows) == ("warn", 4)
+    assert "over max_length=100" in one.sentence and "most of A > C (3), B > C (1)" in one.sentence
+    checks, fits = checked(rows, tokenizer, None)
+    assert fits.all() and levels(checks)["too long"] == "fine"
+    checks, fits = checked(rows, tokenizer, 10)
+    with pytest.raises(InputError, match=r"too long: 24 rows \(100%\) over max_length=10"):
+        checks.done(show=False)
+
+
+def test_a_row_of_just_as_many_tokens_fits(tokenizer: Any) -> None:
+    rows = [pair(n, "Yes. " * n, "No.") for n in range(1, 9)]
+    tokens = lengths(tokenizer, rows)
+    for most in (tokens[3], tokens[3] - 1):
+        _, fits = checked(rows, tokenizer, most)
+        assert fits.to_list() == [n <= most for n in tokens]
+    checks, _ = checked(rows, tokenizer, max(tokens))
+    assert (
+        f"the longest has {max(tokens)} tokens of max_length={max(tokens)}"
+        in found(checks, "too long").sentence
+    )
+
+
+@pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
+def test_trl_drops_exactly_the_comparisons_that_are_too_long(tokenizer: Any, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    from transformers import AutoModelForSequenceClassification
+    from trl import RewardConfig, RewardTrainer
+
+    from almost_data.training import trainers
+
+    rows = [pair(n, "Yes. " * n, "No. " * (12 - n)) for n in range(1, 12)]
+    most = sorted(lengths(tokenizer, rows))[5]
+    made = comparisons(source(rows, test=[])).train
+    _, fits = checked(rows, tokenizer, most)
+    model = AutoModelForSequenceClassification.from_config(tiny_config("llama", len(tokenizer), num_labels=1))
+    trainer = RewardTrainer(
+        model=template.fit(model, tokenizer),
+        args=RewardConfig(str(tmp_path), max_length=most, report_to="none", use_cpu=True, bf16=False),
+        train_dataset=trainers.dataset(made, "prompt", "chosen", "rejected"),
+        processing_class=tokenizer,
+    )
+    left = made.filter(fits)
+    assert 0 < len(left) < len(made)
+    for side in ("chosen", "rejected"):
+        ours = [
+            tokenizer.apply_chat_template(row["prompt"] + row[side], return_dict=True)["input_ids"]
+            for row in left.to_dicts()
+        ]
+        assert [list(ids) for ids in trainer.train_dataset[f"{side}_ids"]] == ours
+
+
+# --- dialogues -------------------------------------------------------------------------------------------
+
+TALKS = [
+    said("Why does bread rise? " * n, "So. " * m, *more)
+    for n, m in ((1, 1), (1, 20), (3, 5), (5, 1), (5, 9))
+    for more in ((), ("And?", "No."))
+]
+
+
+def test_dialogues_are_checked_for_what_is_cut_and_empty(tokenizer: Any) -> None:
+    made = dialogues(source([{"messages": talk} for talk in [*TALKS, said("So?", "")]], test=[]))
+    tokens = preflight.token_counts(tokenizer, made.train["messages"].to_list())
+    most = sorted(tokens)[8]
+    checks = Preflight()
+    fits = preflight.check_dialogues(checks, made, tokenizer, most)
+    assert (found(checks, "empty reply").rows, found(checks, "cut").rows) == (
+        1,
+        sum(n > most for n in tokens),
+    )
+    assert fits.all() and levels(checks)["cut"] == "warn"
+    checks = Preflight()
+    assert preflight.check_dialogues(checks, made, tokenizer, None).all()
+    assert levels(checks)["cut"] == "fine"
+    checks = Preflight()
+    preflight.check_dialogues(checks, made, tokenizer, 20)
+    with pytest.raises(InputError, match=r"cut: .*over max_length=20 tokens"):
+        checks.done(show=False)
+
+
+@pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
+@pytest.mark.parametrize("off", [-1, 0, 1, 30])
+def test_trl_learns_from_exactly_the_dialogues_that_fit(tokenizer: Any, tmp_path: Path, off: int) -> None:
+    """Around the length at which a prompt alone fills it."""
+    pytest.importorskip("trl")
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    from almost_data.training import trainers
+
+    made = dialogues(source([{"messages": talk} for talk in TALKS], test=[]))
+    opening = [talk[:1] for talk in TALKS]
+    most = sorted(preflight.token_counts(tokenizer, opening, add_generation_prompt=True))[4] + off
+    fits = preflight.check_dialogues(Preflight(), made, tokenizer, most)
+    assert 0 < fits.sum() < len(fits) or off == 30
+    model = AutoModelForCausalLM.from_config(tiny_config("llama", len(tokenizer)))
+    trainer = SFTTrainer(
+        model=template.fit(model, tokenizer),
+        args=SFTConfig(
+            str(tmp_path),
+            max_length=most,
+            assistant_only_loss=True,
+            report_to="none",
+            use_cpu=True,
+            bf16=False,
+        ),
+        train_dataset=trainers.dataset(made.train, "messages"),
+        processing_class=tokenizer,
+    )
+    rows = made.train.filter(fits)["messages"].to_list()
+    expected = []
+    for talk in rows:
+        one = tokenizer.apply_chat_template(talk, return_dict=True, return_assistant_tokens_mask=True)
+        learned = zip(one["input_ids"], one["assistant_masks"], strict=True)
+        expected.append([token if mask else -100 for token, mask in learned][:most])
+    assert [list(labels) for labels in trainer.train_dataset["labels"]] == expected
+
+
+# --- policies --------------------------------------------------------------------------------------------
+
+
+def test_long_prompts_are_left_out(tokenizer: Any) -> None:
+    made = prompts(source([{"prompt": "Why? " * n} for n in range(1, 10)], test=[]))
+    tokens = preflight.token_counts(tokenizer, made.train["prompt"].to_list(), add_generation_prompt=True)
+    checks = Preflight()
+    fits = preflight.check_prompts(checks, made, tokenizer, tokens[6])
+    assert fits.to_list() == [n <= tokens[6] for n in tokens]
+    assert (found(checks, "long prompts").level, found(checks, "long prompts").rows) == ("warn", 2)
+    checks = Preflight()
+    preflight.check_prompts(checks, made, tokenizer, tokens[2])
+    with pytest.raises(InputError, match=r"long prompts: 6 rows \(67%\)"):
+        checks.done(show=False)
+
+
+@pytest.mark.parametrize(("rows", "stops"), [(11, True), (12, False)])
+@pytest.mark.parametrize("size", [3, None])
+def test_prompts_must_fill_a_batch(
+    monkeypatch: pytest.MonkeyPatch, rows: int, stops: bool, size: int | None
+) -> None:
+    """PPO's config does not know how many processes there are before its trainer is made."""
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    args = Namespace(per_device_train_batch_size=2, gradient_accumulation_steps=2, world_size=size)
+    checks = Preflight()
+    preflight.check_batch(checks, pl.DataFrame({"a": range(rows)}), args)
+    assert levels(checks) == ({"batch": "fatal"} if stops else {})
+
+
+def test_ppo_s_own_config_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("trl")
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    from trl.experimental.ppo import PPOConfig
+
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    args = PPOConfig(str(tmp_path), per_device_train_batch_size=2, use_cpu=True, bf16=False)
+    for rows, said_of in (
+        (2 * args.gradient_accumulation_steps - 1, 1),
+        (2 * args.gradient_accumulation_steps, 0),
+    ):
+        checks = Preflight()
+        preflight.check_batch(checks, pl.DataFrame({"a": range(rows)}), args)
+        assert len(checks.findings) == said_of
+
+
+def more_tokens(tokenizer: Any) -> None:
+    tokenizer.add_tokens(["bread"])
+
+
+def other_padding(tokenizer: Any) -> None:
+    tokenizer.pad_token = "<bos>"
+
+
+def other_template(tokenizer: Any) -> None:
+    tokenizer.chat_template += " "
+
+
+def ready() -> Any:
+    made = tiny_tokenizer()
+    template.prepare(made, "it")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "ppo", "rloo"),
+    [
+        (None, "tokenizers", "fine", "fine"),
+        (more_tokens, "tokenizers", "fatal", "warn"),
+        (other_padding, "tokenizers", "fatal", "fine"),
+        (other_template, "chat template", "fatal", "warn"),
+    ],
+)
+def test_a_reward_model_that_reads_otherwise_stops_ppo_and_not_rloo(
+    change: Callable[[Any], None] | None, check: str, ppo: str, rloo: str
+) -> None:
+    """PPO hands token ids over, RLOO text."""
+    reward = ready()
+    if change:
+        change(reward)
+    for shares, level in ((True, ppo), (False, rloo)):
+        checks = Preflight()
+        preflight.check_policy(checks, ready(), reward, shares_tokens=shares)
+        assert levels(checks)[check] == level
+        assert [one.check for one in checks.findings if one.level == "fatal"] == [check] * (level == "fatal")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "check"), [("chat_template", "chat template"), ("pad_token", "padding token")]
+)
+def test_a_policy_that_was_not_made_ready_is_refused(attribute: str, check: str) -> None:
+    policy = ready()
+    setattr(policy, attribute, None)
+    checks = Preflight()
+    preflight.check_policy(checks, policy, ready(), shares_tokens=False)
+    with pytest.raises(InputError, match=rf"^{check}: .*train it with recipes/sft\.py first"):
+        checks.done(show=False)
+
+
+class ByRule:
+    """A scorer made by hand."""
+
+    model, max_tokens = Model("hand/made", "1"), 100
+
+    def __init__(self, rule: Callable[[tuple[str, ...]], float]) -> None:
+        self.rule = rule
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
+        for one in sorted(dialogues, key=lambda one: one.id, reverse=True):
+            yield Score(one.id, self.rule(one.turns), 1, False)
+
+
+def says_yes(turns: tuple[str, ...]) -> float:
+    return float(turns[-1] == "Yes.")
+
+
+@pytest.mark.parametrize(
+    ("rule", "rows", "level"),
+    [
+        (says_yes, 16, "fine"),
+        (lambda turns: -says_yes(turns), 16, "fatal"),
+        (lambda turns: -says_yes(turns), 8, "fatal"),
+        (lambda turns: -says_yes(turns), 7, "warn"),  # of so few it may be chance
+        (lambda turns: 0.0, 16, "warn"),
+    ],
+)
+def test_a_reward_model_of_the_wrong_sign_is_fatal(
+    rule: Callable[[tuple[str, ...]], float], rows: int, level: str
+) -> None:
+    checks = Preflight()
+    preflight.check_reward_sign(checks, ByRule(rule), pl.DataFrame([pair(n) for n in range(rows)]))
+    assert levels(checks) == {"reward sign": level}
+
+
+def test_the_reward_is_asked_of_the_whole_dialogue() -> None:
+    asked = []
+    row = pair(1) | {"prompt": said("Hello!", "Yes?", "Why?")}
+    preflight.check_reward_sign(
+        Preflight(), ByRule(lambda turns: asked.append(turns) or 0.0), pl.DataFrame([row])
+    )
+    assert sorted(asked) == [("Hello!", "Yes?", "Why?", last) for last in ("No.", "Yes.")]
+
+
+@pytest.mark.parametrize("rows", [None, pl.DataFrame([pair(1)]).clear()])
+def test_a_reward_that_cannot_be_tried_is_warned_of(rows: pl.DataFrame | None) -> None:
+    checks = Preflight()
+    preflight.check_reward_sign(checks, ByRule(says_yes), rows)
+    assert levels(checks) == {"reward sign": "warn"}
+
+
+def test_the_tokenizer_s_changes_are_told(tokenizer: Any) -> None:
+    checks = Preflight()
+    preflight.check_tokenizer(checks, tokenizer, [])
+    assert levels(checks) == {"EOS token": "fine", "padding token": "fine"}
+    checks = Preflight()
+    preflight.check_tokenizer(checks, tokenizer, ["padding is `x`"])
+    assert [one.level for one in checks.findings] == ["fine", "warn"]

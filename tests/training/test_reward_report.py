@@ -1,0 +1,308 @@
+"""What is said of a reward model, for scorers whose every answer is known."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from almost_data.errors import InputError
+from almost_data.generation import Model
+from almost_data.scoring import Dialogue, Score
+from almost_data.training import artifact, comparisons, leave_out, reward_report
+from almost_data.training.reward_report import BUCKETS, Parts, report
+from tests.training.rows import pair, said, source
+
+
+class ByRule:
+    """Scores a dialogue by its last turn, in any order."""
+
+    model, max_tokens = Model("hand/made", "1"), 100
+
+    def __init__(self, rule: Callable[[str], float]) -> None:
+        self.rule = rule
+        self.asked: list[Dialogue] = []
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
+        self.asked += (mine := list(dialogues))
+        for one in sorted(mine, key=lambda one: hash(one.id)):
+            yield Score(one.id, self.rule(one.turns[-1]), 1, False)
+
+
+def parts(
+    rows: list[dict[str, Any]], left: list[dict[str, Any]] = (), train: list[dict[str, Any]] = ()
+) -> Parts:  # type: ignore[assignment]
+    """Comparisons to judge on: of held-out prompts, and of a pair that was left out."""
+    held = pl.DataFrame(rows)
+    return Parts(
+        pl.DataFrame(train) if train else held.clear(),
+        held,
+        pl.DataFrame(left) if left else held.clear(),
+        "A > B",
+    )
+
+
+def mixed(n: int) -> list[dict[str, Any]]:
+    """Comparisons in which chosen is the longer side in a third, and the shorter one in the others."""
+    return [pair(k, f"good {k}" + "." * (9 if k % 3 == 0 else 0), f"bad {k}" + "." * 4) for k in range(n)]
+
+
+def good(text: str) -> float:
+    return float(text.startswith("good"))
+
+
+def only(found: dict[str, Any]) -> dict[str, Any]:
+    [subset] = found["subsets"]
+    return subset
+
+
+# --- accuracy --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "accuracy"),
+    [(good, 1.0), (lambda text: -good(text), 0.0), (lambda text: 0.0, 0.5), (len, 1 / 3)],
+)
+def test_accuracy_is_the_share_that_is_right_and_a_tie_is_half(
+    rule: Callable[[str], float], accuracy: float
+) -> None:
+    subset = only(report(ByRule(rule), parts(mixed(120))))
+    assert subset["accuracy"] == pytest.approx(accuracy)
+    assert 0 <= subset["low"] <= subset["accuracy"] <= subset["high"] <= 1
+    assert subset["high"] - subset["low"] < 0.2 and subset["low"] < subset["high"]
+    assert (subset["rows"], subset["queries"]) == (120, 120)
+    assert subset["always_longer"] == pytest.approx(1 / 3), "of the rows, whatever the model says"
+
+
+def test_a_random_scorer_s_interval_has_a_half_in_it() -> None:
+    inside = 0
+    for seed in range(40):
+        draws = np.random.default_rng(seed)
+        subset = only(report(ByRule(lambda text, draws=draws: float(draws.normal())), parts(mixed(200))))  # type: ignore[misc]
+        inside += subset["low"] <= 0.5 <= subset["high"]
+        assert abs(subset["accuracy"] - 0.5) < 0.2
+    assert 33 <= inside <= 40  # 95% of 40 is 38
+
+
+def test_comparisons_of_one_query_count_as_copies() -> None:
+    """Ten of each make an interval no narrower."""
+    rule = ByRule(
+        lambda text: good(text) * (int(text.split()[1].rstrip(".")) % 4 > 0) + 0.1 * (not good(text))
+    )
+    few = only(report(rule, parts(mixed(40))))
+    many = only(report(rule, parts([row for row in mixed(40) for _ in range(10)])))
+    assert few["accuracy"] == many["accuracy"] == 0.75 and many["rows"] == 400
+    assert (few["low"], few["high"]) == pytest.approx((many["low"], many["high"]))
+
+
+def test_held_out_prompts_and_the_left_out_pair_are_told_apart() -> None:
+    left = [pair(k + 500, f"good {k}", "good too") for k in range(20)]
+    found = report(ByRule(good), parts(mixed(30), left))
+    assert [(one["name"], one["accuracy"], one["rows"]) for one in found["subsets"]] == [
+        ("held-out prompts", 1.0, 30),
+        ("left-out pair: A > B", 0.5, 20),
+    ]
+    assert found["left_out_pair"] == "A > B"
+    assert [one["name"] for one in report(ByRule(good), parts(mixed(3), left[:1]))["subsets"]] == [
+        "held-out prompts",
+        "left-out pair: A > B",
+    ]
+
+
+def test_the_whole_dialogue_is_scored() -> None:
+    scorer = ByRule(good)
+    row = pair(1, "good", "bad") | {"prompt": said("Hello!", "Yes?", "Why?")}
+    report(scorer, parts([row]))
+    assert sorted(one.turns for one in scorer.asked) == [
+        ("Hello!", "Yes?", "Why?", x) for x in ("bad", "good")
+    ]
+
+
+def test_the_surface_model_learns_from_the_rows_trained_on_and_is_judged_on_the_same() -> None:
+    """It is told `chosen` by its end, which the scorer does not see."""
+    train = [pair(k + 900, f"yes {k}!", f"no {k}?") for k in range(200)]
+    rows = [pair(k, f"so {k}!", f"so {k}?") for k in range(30)]
+    assert only(report(ByRule(lambda text: 0.0), parts(rows, train=train)))["probe"] > 0.95
+    turned = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows]
+    assert only(report(ByRule(lambda text: 0.0), parts(turned, train=train)))["probe"] < 0.05
+    assert only(report(ByRule(good), parts(rows)))["probe"] is None, "nothing to learn from"
+
+
+def test_nothing_to_judge_on_is_no_report() -> None:
+    empty = parts([pair(1)])
+    found = report(ByRule(good), Parts(empty.train, empty.held_out.clear(), empty.left_out, None))
+    assert found == {
+        "subsets": [],
+        "left_out_pair": None,
+        "buckets": [],
+        "calibration": None,
+        "rewards": None,
+    }
+
+
+def test_rewards_are_those_of_all_that_was_judged() -> None:
+    rule = lambda text: float(len(text))  # noqa: E731
+    rows = mixed(30)
+    found = report(ByRule(rule), parts(rows))["rewards"]
+    values = [rule(row[side][0]["content"]) for row in rows for side in ("chosen", "rejected")]
+    assert found == {
+        "mean": pytest.approx(np.mean(values)),
+        "std": pytest.approx(np.std(values)),
+        "rows": 60,
+    }
+
+
+@pytest.mark.parametrize("rule", [good, lambda text: np.float32(0.5), lambda text: 1e30 * good(text)])
+def test_a_report_is_json(rule: Callable[[str], float]) -> None:
+    train = [pair(k + 900, f"yes {k}!", f"no {k}?") for k in range(60)]
+    found = artifact.plain(report(ByRule(rule), parts(mixed(30), mixed(9), train)))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+# --- by length -------------------------------------------------------------------------------------------
+
+
+def by_length() -> list[dict[str, Any]]:
+    sizes = [(50, 100)] * 10 + [(91, 100), (100, 95)] * 6 + [(100, 40)] * 14
+    return [pair(n, "g" * a, "b" * b) for n, (a, b) in enumerate(sizes)]
+
+
+def test_buckets_are_by_which_side_is_longer() -> None:
+    found = report(ByRule(lambda text: float(len(text))), parts(by_length()))["buckets"]
+    assert [(one["name"], one["rows"], one["accuracy"]) for one in found] == [
+        (BUCKETS[0], 10, 0.0), (BUCKETS[1], 12, 0.5), (BUCKETS[2], 14, 1.0),
+    ]  # fmt: skip
+    assert all(one["low"] <= one["accuracy"] <= one["high"] for one in found)
+
+
+def test_sides_changed_is_buckets_changed() -> None:
+    """Also at the border itself."""
+    rows = by_length() + [pair(n, "g" * 90, "b" * 100) for n in range(100, 109)]
+    turned = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows]
+    scorer = ByRule(lambda text: float(text.startswith("g")))
+    one, two = (report(scorer, parts(some))["buckets"] for some in (rows, turned))
+    assert [b["rows"] for b in one] == [b["rows"] for b in two[::-1]]
+    assert {b["accuracy"] for b in one} == {1.0} and {b["accuracy"] for b in two} == {0.0}
+
+
+def test_a_bucket_of_a_few_has_no_number() -> None:
+    assert report(ByRule(good), parts(by_length()[: reward_report.FEW - 1]))["buckets"] == []
+    assert len(report(ByRule(good), parts(by_length()[: reward_report.FEW]))["buckets"]) == 1
+
+
+# --- calibration -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("told", [0.55, 0.65, 0.75, 0.95])
+def test_a_scorer_that_is_as_right_as_it_is_sure_is_calibrated(told: float) -> None:
+    rows = [pair(n, f"good {n}", f"bad {n}") for n in range(400)]
+    gap = math.log(told / (1 - told))
+
+    def right(n: int) -> bool:
+        return n < round(told * 400)
+
+    def rule(text: str) -> float:
+        word, number = text.split()
+        return gap if (word == "good") == right(int(number)) else 0.0
+
+    found = report(ByRule(rule), parts(rows))["calibration"]
+    [one] = found["bins"]
+    assert one["confidence"] == pytest.approx(told) and one["accuracy"] == pytest.approx(told)
+    assert one["low"] <= told < one["high"] and one["rows"] == 400
+    assert found["ece"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_scorer_that_is_too_sure_is_not() -> None:
+    rows = [pair(n, f"good {n}", f"bad {n}") for n in range(100)]
+
+    def rule(text: str) -> float:
+        word, number = text.split()
+        return 100.0 if (word == "good") == (int(number) < 60) else 0.0
+
+    found = report(ByRule(rule), parts(rows))["calibration"]
+    assert found["ece"] == pytest.approx(0.4) and found["bins"][0]["rows"] == 100
+    assert report(ByRule(good), parts(rows[:7]))["calibration"] is None
+
+
+# --- what is judged --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("each", "queries"), [(7, 7), (5, 10), (1, 50)])
+def test_of_many_comparisons_whole_queries_are_judged_and_the_same_ones(
+    monkeypatch: pytest.MonkeyPatch, each: int, queries: int
+) -> None:
+    monkeypatch.setattr(reward_report, "JUDGED", 50)
+    rows = [pair(n // each, f"good {n}", f"bad {n}") for n in range(700)]
+    judged = []
+    for some in (rows, rows[::-1]):
+        scorer = ByRule(good)
+        subset = only(report(scorer, parts(some)))
+        texts = {one.turns[-1] for one in scorer.asked if one.turns[-1].startswith("good")}
+        assert subset["rows"] == len(texts) == each * queries and subset["queries"] == queries
+        judged.append(texts)
+    assert judged[0] == judged[1]
+    one_query = [pair(1, f"good {n}", f"bad {n}") for n in range(70)]
+    assert only(report(ByRule(good), parts(one_query)))["rows"] == 50
+
+
+# --- the pair that is left out ---------------------------------------------------------------------------
+
+
+def ladder() -> Any:
+    sizes = {("A", "B"): 30, ("A", "C"): 9, ("B", "C"): 12, ("C", "D"): 7}
+    rows = [pair(n, f"{a} {n}", f"{b} {n}", a, b) for (a, b), size in sizes.items() for n in range(size)]
+    return comparisons(source(rows, test=rows[:3] + rows[30:33]))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "named"),
+    [("auto", "A > C"), ("B > C", "B > C"), ("C > D", "C > D"), ("none", None)],
+)
+def test_a_pair_is_out_of_training_and_of_the_held_out_prompts(wanted: str, named: str | None) -> None:
+    made = ladder()
+    found = leave_out(made, wanted)
+    assert found.pair == named
+    for rows in (found.train, found.held_out):
+        assert named not in (rows["chosen_responder"] + " > " + rows["rejected_responder"]).to_list()
+    left = found.left_out
+    assert set((left["chosen_responder"] + " > " + left["rejected_responder"]).to_list()) == (
+        {named} - {None}
+    )
+    every = [found.train, found.held_out, left]
+    assert sum(map(len, every)) == len(made.train) + len(made.test), "no row is lost"
+
+
+def test_too_few_pairs_leave_nothing_out() -> None:
+    made = ladder()
+    two = pl.col("chosen_responder").is_in(["B", "C"])
+    few = reward_report.leave_out(
+        reward_report.Source(**{**vars(made), "train": made.train.filter(two)}), "auto"
+    )
+    assert few.pair is None and not len(few.left_out)
+
+
+def test_a_row_that_does_not_say_who_wrote_it_stays() -> None:
+    rows = [pair(n, a="A" if n % 2 else "C") for n in range(40)] + [pair(99) | {"chosen_responder": None}]
+    found = leave_out(comparisons(source(rows, test=rows[:2])), "A > B")
+    assert (len(found.train), len(found.left_out)) == (21, 21) and None in found.train[
+        "chosen_responder"
+    ].to_list()
+
+
+def test_a_pair_that_is_not_there_is_refused() -> None:
+    alone = comparisons(source([pair(n) for n in range(20)], test=[]))
+    assert leave_out(alone, "auto").pair is None
+    with pytest.raises(InputError, match="every row is of that pair"):
+        leave_out(alone, "A > B")
+    with pytest.raises(InputError, match="no such pair; there are: C > D, A > C, B > C, A > B"):
+        leave_out(ladder(), "A > D")
+    nameless = comparisons(source([{"prompt": "a", "chosen": "b", "rejected": "c"}], test=[]))
+    assert leave_out(nameless, "auto").pair is leave_out(nameless, "none").pair is None
+    with pytest.raises(InputError, match="does not say who wrote what"):
+        leave_out(nameless, "A > B")
