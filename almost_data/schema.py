@@ -277,7 +277,12 @@ TABLES["demonstrations"] = {
                 1.25,
             ),
             Column("n", "int64", "replies that the best was picked from", 4),
-            Column("end", "string", "why it ends: `turns`, or what the user's next turn was", "turns"),
+            Column(
+                "end",
+                "string",
+                "why it ends: `turns`, `no_candidate`, or what the user's next turn was",
+                "turns",
+            ),
         ),
     ),
     "candidates": Table(

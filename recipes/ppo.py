@@ -32,6 +32,8 @@ def main(argv: list[str] | None = None) -> None:
     inputs, args, model_args = training.parse(TrlParser(kinds), "ppo", argv)
     if args.stop_token is None and args.stop_token_id is None:
         args.stop_token = "eos"
+    if trainers.processes(args) > 1:
+        args.save_strategy = "no"  # TRL cannot write a checkpoint of PPO then
     args.num_sample_generations = 0  # the card has samples; TRL's would be counted in the replies' length
     store = inputs.store
     source = training.prompts(training.open_dataset(inputs))
@@ -40,6 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base.folder, padding_side="left")
     judge = scoring.load(str(reward.folder))
     checks = preflight.Preflight()
+    if trainers.processes(args) > 1 and model_args.use_peft:
+        checks.say("LoRA", "TRL's PPO takes it in one process only: use one, or recipes/rloo.py", "fatal")
     preflight.check_policy(
         checks, tokenizer, AutoTokenizer.from_pretrained(reward.folder), shares_tokens=True
     )

@@ -44,6 +44,8 @@ def main(argv: list[str] | None = None) -> None:
     parts = training.leave_out(source, inputs.leave_out_pair)
     fits = preflight.check_comparisons(checks, source, parts.train, tokenizer, args.max_length)
     rows = trainers.drawn(parts.train.filter(fits), inputs.limit, args.seed)
+    short = [n <= (args.max_length or n) for n in preflight.longest_sides(tokenizer, parts.held_out)]
+    unseen = parts.held_out.filter(short)  # TRL's evaluation reads no others
     findings = checks.done()
     run = training.begin("rm", inputs, args, model_args, source, base, tokenizer)
     if inputs.dry_run or training.is_done(run):
@@ -59,17 +61,17 @@ def main(argv: list[str] | None = None) -> None:
         model=training.fit(network, tokenizer),
         args=args,
         train_dataset=trainers.dataset(rows, *sides),
-        eval_dataset=trainers.dataset(parts.held_out, *sides) if len(parts.held_out) else None,
+        eval_dataset=trainers.dataset(unseen, *sides) if len(unseen) else None,
         processing_class=tokenizer,
         peft_config=get_peft_config(model_args),
     )
-    if len(parts.held_out):
+    if len(unseen):
         trainer.evaluate()  # of the head as it was drawn
     before = trainer.state.log_history  # training begins a new one
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=run.checkpoint)
     speed = trainers.speed(trainer, started, len(rows))
-    if len(parts.held_out):
+    if len(unseen):
         trainer.evaluate()
     folder = trainers.save(trainer, trainer.model, tokenizer, run.work / "final")
     if not run.main:
@@ -78,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     judge = scoring.load(str(folder), max_tokens=args.max_length or scoring.MAX_TOKENS)
     report = reward_report.report(judge, replace(parts, train=rows))
     history = before + trainer.state.log_history
-    if len(parts.held_out):  # the first of them
+    if len(unseen):  # the first of them
         report["subsets"][0]["random_head"] = before[-1]["eval_accuracy"]
     training.publish(
         run,

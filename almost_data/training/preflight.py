@@ -105,16 +105,8 @@ def check_comparisons(
     preflight.count(
         "empty side", empty, len(rows), "a side is empty: these teach that text beats no text", 0.5
     )
-    _special(preflight, pl.concat(text.values()), tokenizer)
-    talks = [rows["prompt"].to_list(), rows["chosen"].to_list(), rows["rejected"].to_list()]
-    longest = [
-        max(pair)
-        for pair in zip(
-            token_counts(tokenizer, (p + c for p, c in zip(talks[0], talks[1], strict=True))),
-            token_counts(tokenizer, (p + r for p, r in zip(talks[0], talks[2], strict=True))),
-            strict=True,
-        )
-    ]
+    _special(preflight, [rows[side] for side in ("prompt", "chosen", "rejected")], tokenizer)
+    longest = longest_sides(tokenizer, rows)
     fits = pl.Series("fits", [max_length is None or tokens <= max_length for tokens in longest], pl.Boolean)
     long = int((~fits).sum())
     where = ""
@@ -132,6 +124,15 @@ def check_comparisons(
     return fits
 
 
+def longest_sides(tokenizer: Any, rows: pl.DataFrame) -> list[int]:
+    """Of each comparison, the tokens of the longer of its two dialogues."""
+    sides = [
+        token_counts(tokenizer, (p + one for p, one in rows.select("prompt", side).iter_rows()))
+        for side in ("chosen", "rejected")
+    ]
+    return [max(pair) for pair in zip(*sides, strict=True)]
+
+
 def check_dialogues(
     preflight: Preflight, source: Source, tokenizer: Any, max_length: int | None
 ) -> pl.Series:
@@ -141,7 +142,7 @@ def check_dialogues(
     every = rows["messages"].to_list()
     empty = sum(not turns[-1]["content"] for turns in every)
     preflight.count("empty reply", empty, len(rows), "the last reply is empty", 0.5)
-    _special(preflight, rows["messages"].list.last().struct.field("content"), tokenizer)
+    _special(preflight, [rows["messages"]], tokenizer)
     whole = token_counts(tokenizer, every)
     prompts = [turns[: _first_reply(turns)] for turns in every]
     before = token_counts(tokenizer, prompts, add_generation_prompt=True)
@@ -162,6 +163,7 @@ def check_prompts(preflight: Preflight, source: Source, tokenizer: Any, most: in
     """Checks prompts for PPO or RLOO; returns which of them are short enough."""
     _source(preflight, source)
     rows = source.train
+    _special(preflight, [rows["prompt"]], tokenizer)
     lengths = token_counts(tokenizer, rows["prompt"].to_list(), add_generation_prompt=True)
     fits = pl.Series("fits", [tokens <= most for tokens in lengths], pl.Boolean)
     preflight.count(
@@ -261,12 +263,14 @@ def _source(preflight: Preflight, source: Source) -> None:
     )
 
 
-def _special(preflight: Preflight, texts: pl.Series, tokenizer: Any) -> None:
+def _special(preflight: Preflight, talks: Sequence[pl.Series], tokenizer: Any) -> None:
     """Text in which a special token stands as a word would be read as that token."""
     marks = [one for one in tokenizer.all_special_tokens if len(one) > 1]
-    found = int(texts.str.contains_any(marks).sum()) if marks else 0
+    spelt = pl.element().struct.field("content").str.contains_any(marks or ["\0"])
+    rows = pl.DataFrame({str(place): talk for place, talk in enumerate(talks)})
+    found = int(rows.select(pl.any_horizontal(pl.all().list.eval(spelt).list.any())).to_series().sum())
     preflight.count(
-        "special tokens in text", found, len(texts), "text spells a special token, and is read as that token"
+        "special tokens in text", found, len(rows), "text spells a special token, and is read as that token"
     )
 
 

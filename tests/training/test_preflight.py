@@ -92,7 +92,9 @@ def test_same_and_empty_and_special_texts_are_counted(tokenizer: Any) -> None:
     assert found(checks, "special tokens in text").rows == 0
     checks, _ = checked([*rows, pair(7, "A <eos> ends.", "A <bos> begins.")], tokenizer)
     special = found(checks, "special tokens in text")
-    assert (special.level, special.rows, special.share) == ("warn", 2, 2 / 14)
+    assert (special.level, special.rows, special.share) == ("warn", 1, 1 / 7)
+    asked = pair(7) | {"prompt": [{"role": "user", "content": "What is <eos>?"}]}
+    assert found(checked([*rows, asked], tokenizer)[0], "special tokens in text").rows == 1
     checks, _ = checked([pair(n, "Hm.", "Hm.") for n in range(6)], tokenizer)
     with pytest.raises(InputError, match=r"same text: 6 rows \(100%\)"):
         checks.done(show=False)
