@@ -1,7 +1,6 @@
 """The command line of a recipe: TRL's own parser and config classes, and the few flags that are ours."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -12,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import InputError
+from ..errors import InputError, Stopped
 from ..presets import card as said
 from ..store import Store, check_model_ref
 
@@ -123,17 +122,18 @@ def parse(parser: Any, recipe: str, argv: list[str] | None = None) -> tuple[Any,
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a recipe: 0 done, 1 failed, 2 bad input (one line on stderr), 130 interrupted."""
+    """Run a recipe: 0 done, 1 failed, 2 bad input (one line on stderr), 130 interrupted.
+
+    What fails inside torch or TRL keeps its traceback.
+    """
     try:
         main()
     except InputError as error:
         _die(2, str(error))
     except KeyboardInterrupt:
         _die(130, "interrupted: run the same command to go on from the last checkpoint (PPO starts anew)")
-    except (RuntimeError, OSError, MemoryError) as error:
-        if os.environ.get("ALMOST_DATA_TRACEBACK"):
-            raise
-        _die(1, f"{type(error).__name__}: {error}")
+    except (Stopped, OSError, MemoryError) as error:
+        _die(1, str(error) if isinstance(error, Stopped) else f"{type(error).__name__}: {error}")
 
 
 def settings(*configs: Any) -> dict[str, Any]:

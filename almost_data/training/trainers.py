@@ -11,6 +11,8 @@ from typing import Any
 
 import polars as pl
 
+from ..errors import Stopped
+
 PAPER: dict[str, dict[str, Any]] = {
     # Appendix D and the released code's training scripts.
     "rm": {
@@ -139,7 +141,7 @@ def last_metrics(history: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def stop_on_kl(limit: float) -> Any:
-    """A callback that raises RuntimeError where the policy has run away from its reference.
+    """A callback that raises Stopped where the policy has run away from its reference.
 
     KL is in nats per response: what PPO logs as `objective/kl`, and RLOO per token as `kl`. PPO of TRL 1.12
     never asks a callback whether it should stop, so an exception is the only way to.
@@ -153,7 +155,7 @@ def stop_on_kl(limit: float) -> Any:
             if kl is None and "kl" in logs:
                 kl = logs["kl"] * logs.get("completions/mean_length", 1.0)
             if kl is not None and (not math.isfinite(kl) or kl > limit):
-                raise RuntimeError(
+                raise Stopped(
                     f"step {state.global_step}: KL is {kl:,.1f} nats a response, over max_kl={limit:g}: the "
                     "policy runs away from SFT; raise kl_coef (beta), or lower learning_rate. Nothing was "
                     "published"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from almost_data.errors import InputError
+from almost_data.errors import InputError, Stopped
 from almost_data.training import Inputs, PolicyInputs, arguments, parse, run, trainers
 
 trl = pytest.importorskip("trl")
@@ -174,7 +174,7 @@ def test_the_work_folder_is_in_the_store_unless_one_is_named() -> None:
     ("error", "code", "line"),
     [
         (InputError("it is\nwrong"), 2, "almost-data: it is wrong\n"),
-        (RuntimeError("it broke"), 1, "almost-data: RuntimeError: it broke\n"),
+        (Stopped("it broke"), 1, "almost-data: it broke\n"),
         (FileNotFoundError("gone"), 1, "almost-data: FileNotFoundError: gone\n"),
         (KeyboardInterrupt(), 130, "almost-data: interrupted: run the same command to go on"),
     ],

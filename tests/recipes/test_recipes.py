@@ -1,0 +1,460 @@
+"""The four recipes through their own main, on tiny models: what is published, and what comes of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from almost_data import cli, training
+from almost_data.errors import InputError
+from almost_data.scoring import Dialogue
+from almost_data.scoring import load as load_scorer
+from almost_data.store import Store
+from tests.hub_server import serve
+from tests.recipes import running
+from tests.recipes.running import PPO, QUICK, RLOO, Kept
+
+pytest.importorskip("trl")
+pytestmark = pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
+
+COMPARISONS = "comparisons@0.1.0"
+# Enough that it prefers the chosen side of what it learned, which PPO and RLOO ask of it.
+RM = QUICK | {"per_device_train_batch_size": 8, "learning_rate": 1e-2, "max_steps": 16, "save_steps": 4}
+REPLY = "Yes, it is."
+
+
+def rows(store: Store, n: int = 8) -> list[dict[str, Any]]:
+    return store.scan(COMPARISONS, "default", "train").head(n).collect().to_dicts()
+
+
+def talks(store: Store) -> list[list[dict[str, str]]]:
+    return [row["prompt"] + row[side] for row in rows(store) for side in ("chosen", "rejected")]
+
+
+def dialogues(store: Store) -> list[Dialogue]:
+    return [Dialogue(str(n), tuple(t["content"] for t in talk)) for n, talk in enumerate(talks(store))]
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    found: dict[str, Any] = load_file(folder / "model.safetensors")
+    return found
+
+
+def logits(model: Any, tokenizer: Any) -> Any:
+    import torch
+
+    with torch.inference_mode():
+        ids = tokenizer("\n\nHuman: Why?\n\nAssistant: Because.", return_tensors="pt")
+        return model(**ids.to(model.device)).logits
+
+
+@pytest.fixture(scope="module")
+def rm(store: Store, base: Path) -> Kept:
+    measure = lambda model, tokenizer: running.scores(model, tokenizer, talks(store))  # noqa: E731
+    arguments = RM | {"dataset": COMPARISONS, "model_name_or_path": base, "center_rewards_coefficient": 0.01}
+    return running.run("rm", store, "rm@0.1.0", arguments, measure)
+
+
+@pytest.fixture(scope="module")
+def sft(store: Store, base: Path) -> Kept:
+    arguments = QUICK | {"dataset": COMPARISONS, "model_name_or_path": base}
+    return running.run("sft", store, "sft@0.1.0", arguments, logits)
+
+
+@pytest.fixture(scope="module")
+def talker(store: Store, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """SFT on `messages` of the Hub, by the command that a user gives: it learns one reply."""
+    folder = tmp_path_factory.mktemp("hub")
+    learned = [
+        {"messages": [{"role": "user", "content": f"Is it {word}?"}, {"role": "assistant", "content": REPLY}]}
+        for word in "old tall good sweet cold dark new late".split()
+    ]
+    pl.DataFrame(learned).write_parquet(folder / "rows.parquet")
+    files = {"data/train-00000-of-00001.parquet": (folder / "rows.parquet").read_bytes(), "README.md": b"#\n"}
+    arguments = QUICK | {"max_steps": 60, "learning_rate": 1e-2, "per_device_train_batch_size": 8}
+    arguments |= {"dataset": "someone/talks", "root": store.root, "model_name_or_path": base}
+    with serve("someone/talks", files) as (endpoint, commit):
+        environment = {
+            "HF_ENDPOINT": endpoint,
+            "HF_HOME": str(folder / "home"),
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        unpinned = running.shell(
+            "sft", *running.flags(arguments | {"artifact": "talker@0.1.0"}), **environment
+        )
+        pinned = arguments | {"artifact": "talker@0.1.0", "dataset_revision": commit}
+        done = running.shell("sft", *running.flags(pinned), **environment)
+    assert done.returncode == 0, done.stderr
+    return unpinned, commit
+
+
+@pytest.fixture(scope="module")
+def ppo(store: Store, rm: Kept, sft: Kept) -> Kept:
+    arguments = PPO | {"dataset": "queries@0.1.0", "model_name_or_path": "sft@0.1.0", "save_steps": 1}
+    return running.run("ppo", store, "ppo@0.1.0", arguments | {"reward_model": "rm@0.1.0"}, logits)
+
+
+@pytest.fixture(scope="module")
+def rloo(store: Store, rm: Kept, talker: Any) -> Kept:
+    arguments = RLOO | {"dataset": COMPARISONS, "model_name_or_path": "talker@0.1.0", "save_steps": 1}
+    return running.run("rloo", store, "rloo@0.1.0", arguments | {"reward_model": "rm@0.1.0"}, logits)
+
+
+# --- what every one publishes ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "parents"),
+    [
+        ("rm", [COMPARISONS]),
+        ("sft", [COMPARISONS]),
+        ("ppo", ["queries@0.1.0", "sft@0.1.0", "rm@0.1.0"]),
+        ("rloo", [COMPARISONS, "talker@0.1.0", "rm@0.1.0"]),
+    ],
+)
+def test_an_artifact_with_lineage_that_plain_transformers_loads(
+    name: str, parents: list[str], store: Store, request: pytest.FixtureRequest
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    kept: Kept = request.getfixturevalue(name)
+    ref = f"{name}@0.1.0"
+    assert store.verify(ref) == []
+    made = store.manifest(ref)
+    assert (made.kind, made.builder.name) == ("model", f"recipes/{name}")
+    assert [one.ref for one in made.parents] == parents
+    ancestors = {one.ref for one in store.ancestors(made)}
+    assert ancestors >= {*parents, "queries@0.1.0"}
+    if name != "ppo":
+        assert ancestors >= {COMPARISONS, "responses@0.1.0"}
+    assert made.is_fake
+    for entry in made.ledger:
+        assert entry.n_in == entry.kept + sum(entry.dropped.values()) + entry.failed
+    assert made.ledger[-1].kept == made.counts["default"]["train"]
+    assert not (store.root / ".training" / ref).exists()
+
+    folder = store.path(ref)
+    kind = AutoModelForSequenceClassification if name == "rm" else AutoModelForCausalLM
+    model, tokenizer = kind.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.apply_chat_template([{"role": "user", "content": "Why?"}], tokenize=False) == (
+        "\n\nHuman: Why?"
+    )
+    assert tokenizer.chat_template == made.config["template"]
+    assert model.config.pad_token_id == tokenizer.pad_token_id != tokenizer.eos_token_id
+    assert model.config.eos_token_id == tokenizer.eos_token_id
+    assert model.config.use_cache
+    if name != "rm":
+        assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+        assert (logits(model, tokenizer) - kept.measured).abs().max() < 1e-4
+
+
+def test_a_reward_model_scores_alike_in_memory_from_disk_and_in_our_scorer(store: Store, rm: Kept) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = store.path("rm@0.1.0")
+    plain = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    again = running.scores(plain, AutoTokenizer.from_pretrained(folder), talks(store))
+    assert again == pytest.approx(rm.measured, abs=1e-4)
+    ours = {one.id: one.value for one in load_scorer(str(folder)).score(dialogues(store))}
+    assert [ours[str(n)] for n in range(len(again))] == pytest.approx(again, abs=1e-4)
+    assert max(again) - min(again) > 0.1
+
+
+def test_the_report_compares_with_the_head_as_it_was_drawn(store: Store, rm: Kept, sft: Kept) -> None:
+    made = store.manifest("rm@0.1.0").diagnostics
+    curve = made["curves"]["eval_accuracy"]
+    assert [step for step, _ in curve] == [0, 16]
+    first, second = made["report"]["subsets"]
+    assert first["random_head"] == curve[0][1]
+    assert "random_head" not in second  # that pair was not judged before
+    assert [step for step, _ in store.manifest("sft@0.1.0").diagnostics["curves"]["eval_loss"]] == [0, 3]
+
+
+def test_a_hub_dataset_must_be_pinned_and_stands_in_the_manifest(store: Store, talker: Any) -> None:
+    unpinned, commit = talker
+    assert unpinned.returncode == 2
+    assert "--dataset_revision" in unpinned.stderr.splitlines()[-1]
+    made = store.manifest("talker@0.1.0")
+    assert made.config["dataset"] == {
+        "ref": f"someone/talks@{commit}",
+        "config": None,
+        "revision": commit,
+        "pinned": True,
+    }
+    assert not made.is_fake
+    assert store.verify("talker@0.1.0") == []
+
+
+def test_self_play_without_a_reward_model_is_sft_on_one_responder(store: Store, base: Path) -> None:
+    responder = "fake-270M-Faithful-3shot"
+    arguments = QUICK | {"dataset": "responses@0.1.0", "dataset_config": responder, "max_steps": 1}
+    running.run("sft", store, "selfplay@0.1.0", arguments | {"model_name_or_path": base})
+    made = store.manifest("selfplay@0.1.0")
+    assert made.config["dataset"]["config"] == responder
+    assert made.ledger[0].n_in == len(store.scan("responses@0.1.0", responder, "train").collect())
+    assert store.verify(made.ref) == []
+
+
+@pytest.mark.parametrize("name", ["talker", "rloo"])
+def test_a_policy_answers_messages_and_stops(
+    name: str, store: Store, talker: Any, request: pytest.FixtureRequest
+) -> None:
+    from transformers import pipeline
+
+    request.getfixturevalue(name)
+    speak = pipeline("text-generation", model=str(store.path(f"{name}@0.1.0")), device="cpu")
+    asked = [{"role": "user", "content": "Is it old?"}]
+    [told] = speak(asked, max_new_tokens=40, do_sample=False)
+    assert [turn["role"] for turn in told["generated_text"]] == ["user", "assistant"]
+    assert told["generated_text"][-1]["content"].strip() == REPLY  # and no more, so EOS ended it
+    ids = speak.tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True,
+                                              return_tensors="pt").to("cpu")  # fmt: skip
+    written = speak.model.generate(**ids, max_new_tokens=40, do_sample=False)[0]
+    assert written[-1] == speak.tokenizer.eos_token_id
+
+
+def test_what_reinforcement_reports(store: Store, ppo: Kept, rloo: Kept) -> None:
+    for ref, steps in (("ppo@0.1.0", 2), ("rloo@0.1.0", 2)):
+        found = store.manifest(ref).diagnostics
+        for curve in ("reward", "kl", "length", "entropy"):
+            assert [step for step, _ in found["curves"][curve]] == list(range(1, steps + 1)), (ref, curve)
+        assert found["curves"]["kl"][0][1] == pytest.approx(0, abs=1e-3)  # it starts from the reference
+        assert all(0 < length <= 12 for _, length in found["curves"]["length"])
+        assert {one["prompts"] for one in found["rewards"]} <= {
+            "that the reward model was trained on",
+            "held out",
+        }
+        assert found["samples"]
+
+
+def test_rewards_of_samples_are_our_scorer_s(store: Store, ppo: Kept) -> None:
+    found = store.manifest("ppo@0.1.0").diagnostics
+    judged = [one for one in found["samples"] if one["reward_before"] is not None]
+    assert judged
+    texts = [Dialogue(str(n), (one["prompt"], one["before"])) for n, one in enumerate(judged)]
+    ours = {one.id: one.value for one in load_scorer(str(store.path("rm@0.1.0"))).score(texts)}
+    assert [ours[str(n)] for n in range(len(judged))] == pytest.approx(
+        [one["reward_before"] for one in judged], abs=1e-4
+    )
+
+
+# --- again, otherwise, not at all ------------------------------------------------------------------------
+
+
+def never(*args: Any, **how: Any) -> Any:
+    raise AssertionError("this trains")
+
+
+def test_the_same_command_again_trains_nothing(
+    store: Store, base: Path, rm: Kept, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = running.load("rm")
+    module.RewardTrainer = never
+    arguments = RM | {"dataset": COMPARISONS, "model_name_or_path": base, "center_rewards_coefficient": 0.01}
+    running.run("rm", store, "rm@0.1.0", arguments, module=module)
+    assert "rm@0.1.0 is there already, from the same recipe: nothing to train" in capsys.readouterr().out
+    # Where it runs and what it logs does not make it another model.
+    running.run("rm", store, "rm@0.1.0", arguments | {"logging_steps": 5, "save_steps": 9}, module=module)
+
+    with pytest.raises(InputError, match=r"rm@0\.1\.0 is there already, from another recipe .*learning_rate"):
+        running.run("rm", store, "rm@0.1.0", arguments | {"learning_rate": 1e-3}, module=module)
+    with pytest.raises(SystemExit) as stop:
+        training.run(
+            lambda: running.run("rm", store, "rm@0.1.0", arguments | {"learning_rate": 1e-3}, module=module)
+        )
+    assert stop.value.code == 2
+    assert "learning_rate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["rm", "sft", "ppo", "rloo"])
+def test_a_dry_run_checks_and_publishes_nothing(
+    name: str, store: Store, base: Path, rm: Kept, sft: Kept, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = running.load(name)
+    for trainer in ("RewardTrainer", "SFTTrainer", "PPOTrainer", "RLOOTrainer"):
+        if hasattr(module, trainer):
+            setattr(module, trainer, never)
+    arguments = {"dataset": COMPARISONS, "model_name_or_path": base, "max_length": 768}
+    if name in ("ppo", "rloo"):
+        arguments = {"dataset": COMPARISONS, "model_name_or_path": "sft@0.1.0", "reward_model": "rm@0.1.0",
+                     "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}  # fmt: skip
+        arguments |= {"num_generations": 2} if name == "rloo" else {}
+    before = store.refs()
+    running.run(name, store, "dry@0.1.0", arguments | {"bf16": False, "dry_run": True}, module=module)
+    assert store.refs() == before
+    assert not (store.root / ".training" / "dry@0.1.0").exists()
+    assert "before training" in capsys.readouterr().out
+
+
+def stopping(trainer: Any, at: int) -> Callable[..., Any]:
+    from transformers import TrainerCallback
+
+    class Stop(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            if state.global_step == at:
+                raise KeyboardInterrupt
+
+    def made(**how: Any) -> Any:
+        return trainer(**how, callbacks=[Stop()])
+
+    return made
+
+
+@pytest.mark.parametrize("name", ["rm", "sft"])
+def test_an_interrupted_run_goes_on_and_ends_in_the_same_weights(
+    name: str, store: Store, base: Path, request: pytest.FixtureRequest
+) -> None:
+    arguments = {"dataset": COMPARISONS, "model_name_or_path": base}
+    if name == "rm":
+        arguments |= RM | {"center_rewards_coefficient": 0.01, "save_steps": 3}
+        trainer, at = "RewardTrainer", 8
+    else:
+        arguments |= QUICK | {"save_steps": 1}
+        trainer, at = "SFTTrainer", 2
+    whole: Kept = request.getfixturevalue(name)
+    module = running.load(name)
+    setattr(module, trainer, stopping(getattr(module, trainer), at))
+    ref = f"{name}-again@0.1.0"
+    with pytest.raises(SystemExit) as stop:
+        training.run(lambda: running.run(name, store, ref, arguments, module=module))
+    assert stop.value.code == 130
+    assert not store.has(ref)
+    work = store.root / ".training" / ref
+    assert sorted(one.name for one in work.glob("checkpoint-*"))
+
+    # Another recipe does not go on from there.
+    with pytest.raises(InputError, match="has checkpoints of another recipe"):
+        running.run(name, store, ref, arguments | {"learning_rate": 0.5})
+    kept = running.run(name, store, ref, arguments)
+    steps = [one["step"] for one in kept.trainer.state.log_history if "loss" in one]
+    assert steps == [one["step"] for one in whole.trainer.state.log_history if "loss" in one]
+    ours, theirs = weights(store.path(ref)), weights(store.path(f"{name}@0.1.0"))
+    assert ours.keys() == theirs.keys()
+    assert max(float((ours[key] - theirs[key]).abs().max()) for key in ours) < 1e-5
+    assert store.verify(ref) == []
+    assert not work.exists()
+
+
+@pytest.mark.parametrize("name", ["rm", "sft", "ppo"])
+def test_an_adapter_is_merged(name: str, store: Store, base: Path, rm: Kept, sft: Kept) -> None:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    def measure(model: Any, tokenizer: Any) -> Any:
+        assert hasattr(model, "merge_and_unload")
+        return running.scores(model, tokenizer, talks(store)) if name == "rm" else logits(model, tokenizer)
+
+    start: Path = store.path("sft@0.1.0") if name == "ppo" else base
+    arguments = QUICK | {"dataset": COMPARISONS, "model_name_or_path": start}
+    if name == "ppo":
+        arguments = PPO | {"dataset": COMPARISONS, "reward_model": "rm@0.1.0", "max_kl": 1e6}
+        arguments |= {"model_name_or_path": "sft@0.1.0"}
+    arguments |= {"use_peft": True, "lora_target_modules": "all-linear", "learning_rate": 1e-2}
+    ref = f"{name}-lora@0.1.0"
+    kept = running.run(name, store, ref, arguments, measure)
+    folder = store.path(ref)
+    assert not [one.name for one in folder.iterdir() if "adapter" in one.name]
+    assert not [key for key in weights(folder) if "lora" in key or "base_layer" in key or "modules_to" in key]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if name == "rm":
+        plain = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        assert running.scores(plain, tokenizer, talks(store)) == pytest.approx(kept.measured, abs=1e-4)
+    else:
+        plain = AutoModelForCausalLM.from_pretrained(folder).eval()
+        assert (logits(plain, tokenizer) - kept.measured).abs().max() < 1e-4
+        untrained = AutoModelForCausalLM.from_pretrained(start).eval()
+        assert (logits(untrained, tokenizer)[..., :300] - kept.measured[..., :300]).abs().max() > 1e-2
+    if name != "ppo":  # its values were not published
+        assert {"setting": "use_peft", "default": False, "used": True} in (
+            store.manifest(ref).diagnostics["deviations"]
+        )
+
+
+def test_a_pair_of_responders_is_left_out(store: Store, base: Path, rm: Kept) -> None:
+    every = store.scan(COMPARISONS, "default", "train").collect()
+    better, worse = "fake-135M-HHH-3shot", "fake-135M-HHH-1shot"
+    pair = f"{better} > {worse}"
+    n = len(every.filter(chosen_responder=better, rejected_responder=worse))
+    assert n > 8
+    arguments = QUICK | {"dataset": COMPARISONS, "model_name_or_path": base, "max_steps": 1, "limit": 9}
+    running.run("rm", store, "rm-pair@0.1.0", arguments | {"leave_out_pair": pair})
+    made = store.manifest("rm-pair@0.1.0")
+    assert [(one.filter, one.dropped) for one in made.ledger] == [
+        ("left_out_pair", {"left_out_pair": n}),
+        ("too_long", {}),
+        ("over_limit", {"over_limit": len(every) - n - 9}),
+    ]
+    assert made.counts["default"]["train"] == 9
+    assert made.diagnostics["report"]["left_out_pair"] == pair
+    assert made.config["settings"]["leave_out_pair"] == pair
+    # By itself it takes the pair with the fewest rows of those that have enough.
+    assert store.manifest("rm@0.1.0").diagnostics["report"]["left_out_pair"]
+    with pytest.raises(InputError, match="there is no such pair"):
+        running.run("rm", store, "rm-none@0.1.0", arguments | {"leave_out_pair": "A > B"})
+
+
+# --- PPO's own -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ppo", "rloo"])
+def test_a_runaway_policy_is_stopped_and_not_published(
+    name: str, store: Store, rm: Kept, sft: Kept, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (PPO if name == "ppo" else RLOO) | {"dataset": COMPARISONS, "reward_model": "rm@0.1.0"}
+    arguments |= {"model_name_or_path": "sft@0.1.0", "learning_rate": 0.05, "max_kl": 0.01}
+    if name == "rloo":
+        arguments |= {"max_steps": 3, "beta": 0.05}
+    ref = f"{name}-wild@0.1.0"
+    with pytest.raises(SystemExit) as stop:
+        training.run(lambda: running.run(name, store, ref, arguments))
+    assert stop.value.code == 1
+    assert "over max_kl=0.01" in capsys.readouterr().err
+    assert not store.has(ref)
+
+
+def test_ppo_refuses_fewer_prompts_than_a_batch(store: Store, rm: Kept, sft: Kept) -> None:
+    module = running.load("ppo")
+    module.PPOTrainer = never
+    arguments = PPO | {"dataset": "queries@0.1.0", "model_name_or_path": "sft@0.1.0", "limit": 3}
+    with pytest.raises(InputError, match="3 prompts do not fill one batch of 4"):
+        running.run("ppo", store, "few@0.1.0", arguments | {"reward_model": "rm@0.1.0"}, module=module)
+
+
+def test_rloo_s_reference_is_of_the_policy_s_dtype(store: Store, rm: Kept, sft: Kept) -> None:
+    """TRL loads it from the policy's folder, in float32 unless told."""
+    arguments = RLOO | {"dataset": COMPARISONS, "model_name_or_path": "sft@0.1.0", "max_steps": 1}
+    arguments |= {"reward_model": "rm@0.1.0", "dtype": "bfloat16", "bf16": True, "beta": 0.05}
+    kept = running.run("rloo", store, "rloo-half@0.1.0", arguments)
+    dtypes = {str(one.dtype) for one in (kept.trainer.ref_model, kept.trainer.model)}
+    assert dtypes == {"torch.bfloat16"}
+    assert "kl" in store.manifest("rloo-half@0.1.0").diagnostics["curves"]
+
+
+def test_ppo_refuses_an_adapter_in_several_processes(store: Store, rm: Kept, sft: Kept) -> None:
+    """TRL 1.12 would fail at the first step: under DDP it does not find its policy."""
+    module = running.load("ppo")
+    module.PPOTrainer = never
+    arguments = PPO | {"dataset": "queries@0.1.0", "model_name_or_path": "sft@0.1.0", "world_size": 2}
+    arguments |= {"reward_model": "rm@0.1.0", "use_peft": True}
+    with pytest.raises(InputError, match="in one process only"):
+        running.run("ppo", store, "two@0.1.0", arguments, module=module)
+
+
+def test_comparisons_are_filtered_by_a_reward_model_of_the_store(store: Store, rm: Kept) -> None:
+    ref = "comparisons@0.2.0"
+    arguments = ["--root", str(store.root), "build", "comparisons", "--asis-rm", "rm@0.1.0"]
+    cli.main([*arguments, "--version", "0.2.0", "--from", "responses@0.1.0"])  # the real model: no engine
+    made = store.manifest(ref)
+    assert [one.ref for one in made.parents] == ["responses@0.1.0", "rm@0.1.0"]
+    assert {one.ref for one in store.ancestors(made)} >= {COMPARISONS, "queries@0.1.0"}
+    assert store.verify(ref) == []
+    assert any("asis" in str(entry.dropped) for entry in made.ledger)
+    kept = store.scan(ref).collect()
+    assert (kept["asis_gap"] > 0).all()
+    judge = load_scorer(str(store.path("rm@0.1.0")))
+    row = kept.row(0, named=True)
+    [score] = judge.score([Dialogue("1", (row["prompt"][0]["content"], row["chosen"][0]["content"]))])
+    assert score.value == pytest.approx(row["asis_chosen"], abs=1e-4)

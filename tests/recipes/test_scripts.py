@@ -1,0 +1,73 @@
+"""Recipes as scripts: exit codes, what a reader finds in the file, and who imports TRL."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from almost_data.store import Store
+from tests.recipes import running
+from tests.recipes.running import QUICK
+
+pytest.importorskip("trl")
+SCRIPTS = [running.RECIPES / f"{name}.py" for name in ("ppo", "rloo", "rm", "sft")]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda one: one.stem)
+def test_a_recipe_is_short_and_says_how_to_run_it_and_how_it_deviates(script: Path) -> None:
+    text = script.read_text("utf-8")
+    assert len(text.splitlines()) <= 125
+    said = ast.get_docstring(ast.parse(text)) or ""
+    assert f"python recipes/{script.stem}.py --config recipes/" in said
+    assert "--artifact" in said and "--dataset" in said
+    assert "Deviations from the paper" in said
+    assert text.index('"""') == 0
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda one: one.stem)
+def test_recipes_import_trl_at_the_top_and_nobody_else_does(script: Path) -> None:
+    names = [
+        node.module or ""
+        for node in ast.parse(script.read_text("utf-8")).body
+        if isinstance(node, ast.ImportFrom)
+    ]
+    assert "trl" in names
+    for file in (running.RECIPES.parent / "almost_data").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [one for one in modules if one.split(".")[0] == "trl"], file
+
+
+def test_exit_codes(tmp_path: Path) -> None:
+    bare = running.shell("rm")
+    assert (bare.returncode, bare.stdout) == (2, "")
+    [line] = bare.stderr.splitlines()
+    assert line.startswith("almost-data: ") and "--dataset" in line
+
+    unknown = running.shell(
+        "rm", "--dataset", "nothing@0.1.0", "--artifact", "rm@0.1.0", "--root", str(tmp_path)
+    )
+    assert unknown.returncode == 2
+    [line] = unknown.stderr.splitlines()
+    assert line.startswith("almost-data: no nothing@0.1.0 under ")
+
+
+def test_help_shows_our_flags_and_trl_s() -> None:
+    shown = running.shell("rm", "--help")
+    assert shown.returncode == 0
+    for flag in ("--dataset_revision", "--artifact", "--leave_out_pair", "--center_rewards_coefficient",
+                 "--learning_rate", "--use_peft", "--model_name_or_path"):  # fmt: skip
+        assert flag in shown.stdout
+
+
+def test_of_two_processes_one_publishes(store: Store, base: Path) -> None:
+    arguments = QUICK | {"dataset": "comparisons@0.1.0", "root": store.root, "artifact": "rm-two@0.1.0"}
+    arguments |= {"model_name_or_path": base, "max_steps": 2, "save_steps": 1, "leave_out_pair": "none"}
+    done = running.shell("rm", *running.flags(arguments), processes=2)
+    assert done.returncode == 0, done.stderr
+    for once in ("before training", "rm-two@0.1.0: ", "'train_runtime'"):
+        assert done.stdout.count(once) == 1
+    made = store.manifest("rm-two@0.1.0")
+    assert store.verify(made.ref) == []
+    assert {"setting": "batch", "default": 128, "used": 8} in made.diagnostics["deviations"]
