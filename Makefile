@@ -14,10 +14,10 @@ demo: $(VENV)/.models  ## queries, responses and comparisons from two small mode
 
 # The paper's Figure 2, a line a step: from seed queries to an aligned model. Stop it anywhere and run it again.
 almost-tiny: PRESET = tiny
-almost-tiny: V = 0.2.0
+almost-tiny: V = 0.9.0
 almost-tiny: RUN = $(PY)
 almost: PRESET = almost
-almost: V = 1.0.0
+almost: V = 2.0.0
 almost: RUN = $(VENV)/bin/accelerate launch
 BUILD = $(PY) -m almost_data build
 MADE = --preset $(PRESET) --version $(V)

@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     talks.write(unwrapped, tokenizer)
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=run.checkpoint)
-    speed = trainers.speed(trainer, started, len(rows))
+    speed = trainers.speed(trainer, started, len(rows), bool(run.checkpoint))
     talks.write(unwrapped, tokenizer)
     folder = trainers.save(trainer, trainer.model, tokenizer, run.work / "final")
     if not run.main:

@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     before = trainer.state.log_history  # training begins a new one
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=run.checkpoint)
-    speed = trainers.speed(trainer, started, len(rows))
+    speed = trainers.speed(trainer, started, len(rows), bool(run.checkpoint))
     if len(unseen):
         trainer.evaluate()
     folder = trainers.save(trainer, trainer.model, tokenizer, run.work / "final")

@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     talks.write(trainer.model, tokenizer)
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=run.checkpoint)
-    speed = trainers.speed(trainer, started, len(rows))
+    speed = trainers.speed(trainer, started, len(rows), bool(run.checkpoint))
     if len(source.test):
         trainer.evaluate()
     talks.write(trainer.model, tokenizer)

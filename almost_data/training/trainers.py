@@ -114,8 +114,11 @@ def save(trainer: Any, model: Any, tokenizer: Any, folder: Path) -> Path:
     return folder
 
 
-def speed(trainer: Any, started: float, rows: int) -> dict[str, Any]:
-    """Rows and tokens a second of the training itself, and the most memory that it took."""
+def speed(trainer: Any, started: float, rows: int, resumed: bool = False) -> dict[str, Any]:
+    """Rows and tokens a second of the training itself, and the most memory that it took.
+
+    A run that went on from a checkpoint has no rates: TRL counts the rows before it, and not their time.
+    """
     import torch
 
     last = trainer.state.log_history[-1] if trainer.state.log_history else {}
@@ -126,8 +129,8 @@ def speed(trainer: Any, started: float, rows: int) -> dict[str, Any]:
         peak = torch.cuda.max_memory_allocated() / 2**20
     return {
         "seconds": round(seconds, 1),
-        "rows_per_second": last.get("train_samples_per_second") or rows / seconds,
-        "tokens_per_second": tokens / seconds if tokens else None,
+        "rows_per_second": None if resumed else last.get("train_samples_per_second") or rows / seconds,
+        "tokens_per_second": tokens / seconds if tokens and not resumed else None,
         "peak_memory_mib": round(peak),
     }
 
