@@ -10,7 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-NAMES = ("comparisons", "community", "novelty", "journal", "scoring", "training", "vllm", "transformers")
+NAMES = (
+    *("comparisons", "community", "novelty", "journal", "scoring", "training", "vllm", "transformers"),
+    "demonstrations",
+)
 
 
 def main() -> None:

@@ -1,0 +1,176 @@
+"""What N samples of a prompt cost, and what scoring them costs inside the builder, in one run.
+
+    python -m tests.bench demonstrations
+    python -m tests.bench.bench_demonstrations [--prompts 8] [--samples 4] [--new 64] [--queries 10]
+
+Samples: our transformers engine with SmolLM2-135M, few-shot prompts that share about 1000 tokens, as in
+`bench_transformers`. N samples of some prompts are timed against as many prompts that differ, and against
+one sample of each. A further run of one new token each says how much of that is reading the prompts.
+
+Scores: the builder answers queries with the fake engine, and a `JournaledScorer` around the reward model of
+`bench_scoring` scores the replies. What that takes, journal included, is timed from within; the plain way
+is sorted batches of the same network on the same dialogues. They take turns, a whole pass each.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from rich.console import Console
+
+from almost_data import presets, schema
+from almost_data.builders import demonstrations, silent, text_id
+from almost_data.generation import Model, Request, models
+from almost_data.generation.fake import FakeEngine
+from almost_data.generation.transformers import TransformersEngine
+from almost_data.scoring import Dialogue, Score, load
+from almost_data.scoring.journaled import JournaledScorer
+from tests.bench import Result, bench_scoring
+from tests.bench.bench_transformers import MODEL, SHARED, requests_for, time_engine
+
+console = Console()
+PASSES = 2
+"""Each way is timed so often, in turns; the mean counts."""
+
+
+def sampled(requests: list[Request], samples: int) -> list[Request]:
+    """Each request so often, with its samples beside each other, as the builder asks."""
+    return [
+        replace(one, id=f"{one.id}:{at}", sample=at, seed=at * 10_000 + int(one.id))
+        for one in requests
+        for at in range(samples)
+    ]
+
+
+def measure_samples(prompts: int, samples: int, new: int) -> dict[str, float]:
+    """Seconds of each way; `read` is that of one new token to each of the many prompts."""
+    model = models.locate(Model(MODEL))
+    engine = TransformersEngine()
+    loaded = engine._load(model)
+    loaded.eos = frozenset()  # no row ends early
+    every = requests_for(model, loaded.tokenizer, prompts * samples, new)
+    first = [replace(one, sampling=replace(one.sampling, max_new_tokens=1)) for one in every]
+    ways = {
+        "samples": sampled(every[:prompts], samples),
+        "prompts": every,
+        "one": every[:prompts],
+        "read": first,
+    }
+    time_engine(engine, first[:4])
+    seconds = dict.fromkeys(ways, 0.0)
+    for _ in range(PASSES):
+        for name, requests in ways.items():
+            tokens, spent = time_engine(engine, requests)
+            console.print({"what": name, "requests": len(requests), "tokens": tokens, "seconds": spent})
+            seconds[name] += spent / PASSES
+    return seconds
+
+
+@dataclass
+class Timed:
+    """A scorer with a clock: what the builder waits for it."""
+
+    inner: Any
+    seconds: float = 0.0
+    dialogues: list[Dialogue] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.model, self.max_tokens, self.usual = self.inner.model, self.inner.max_tokens, self.inner.usual
+
+    def settings(self) -> dict[str, Any]:
+        return dict(self.inner.settings())
+
+    def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
+        self.dialogues = list(dialogues)
+        start = time.perf_counter()
+        found = list(self.inner.score(self.dialogues))
+        self.seconds += time.perf_counter() - start
+        yield from found
+
+
+def build(queries: int, samples: int, scorer: Timed) -> None:
+    """Demonstrations of so many queries, the replies the fake engine's."""
+    preset = presets.fake(presets.load("tiny"))
+    config = msgspec.structs.replace(preset.demonstrations, n=samples, rm="rm")
+    texts = [f"How do I do number {number}, and why?" for number in range(queries)]
+    rows = [{"query_id": text_id(text), "query": text, "source": "import"} for text in texts]
+    frame = schema.frame("queries", "default", rows)
+    demonstrations.build(config, {"queries": lambda _: frame.lazy()}, FakeEngine(), silent, scorer)
+
+
+def measure_scores(folder: Path, queries: int, samples: int) -> tuple[str, float, float]:
+    """What was run, and dialogues per second, ours and plain."""
+    inner: Any = load(str(bench_scoring.make(folder / "rm")))
+    list(inner.score(bench_scoring.dialogues_of(4)))  # loads, and warms up
+    loaded = inner._loaded
+    ours = plain = 0.0
+    for number in range(PASSES):
+        scorer = Timed(JournaledScorer(inner, folder / f"journal-{number}", "bench@0.1.0"))
+        build(queries, samples, scorer)
+        ours += scorer.seconds
+        dialogues = scorer.dialogues
+        assert scorer.inner.asked + scorer.inner.found == len(dialogues) == queries * samples
+        # The journal scores a text once; so does the plain way here.
+        unique = list({one.turns: one for one in dialogues}.values())
+        rows = loaded.reader.read([(one.id, one.turns) for one in unique])
+        tokens = sum(len(row.ids) for row in rows)
+        batch = max(1, inner.settings()["batch_tokens"] * len(unique) // tokens)
+        start = time.perf_counter()
+        list(bench_scoring.plain(inner, unique, batch, ordered=True))
+        plain += time.perf_counter() - start
+    size = sum(one.numel() for one in loaded.network.parameters()) / 1e6
+    where = f"{size:,.0f}M parameters, {loaded.device}"
+    what = f"{where}, {len(dialogues)} replies of {tokens // len(unique)} tokens"
+    return what, PASSES * len(dialogues) / ours, PASSES * len(dialogues) / plain
+
+
+def run(prompts: int = 8, samples: int = 4, new: int = 64, queries: int | None = None) -> list[Result]:
+    """For `python -m tests.bench`."""
+    seconds = measure_samples(prompts, samples, new)
+    with tempfile.TemporaryDirectory() as name:
+        number = queries or (1024 if torch.cuda.is_available() else 10)
+        what, ours, plain = measure_scores(Path(name), number, samples)
+    many, all_ = f"{samples} samples of {prompts} prompts", prompts * samples
+    where = f"SmolLM2-135M, {SHARED} tokens shared, {new} new"
+    return [
+        Result(
+            f"{where}: {many} against {all_} prompts",
+            "replies/s",
+            all_ / seconds["samples"],
+            all_ / seconds["prompts"],
+            "",
+        ),
+        Result(f"{where}: {many} against one of each", "s", seconds["samples"], seconds["one"], ""),
+        Result(
+            f"{where}: of {all_} prompts, reading them against all",
+            "s",
+            seconds["read"],
+            seconds["prompts"],
+            "",
+        ),
+        Result(
+            f"scores inside the builder ({what}): against sorted batches", "dialogues/s", ours, plain, "0.9x"
+        ),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--new", type=int, default=64)
+    parser.add_argument("--queries", type=int)
+    args = parser.parse_args()
+    for result in run(args.prompts, args.samples, args.new, args.queries):
+        ratio = f" ({result.ours / result.plain:.2f}x of {result.plain:.2f})" if result.plain else ""
+        print(f"{result.what}: {result.ours:,.2f} {result.unit}{ratio}")
+
+
+if __name__ == "__main__":
+    main()
