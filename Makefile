@@ -16,17 +16,21 @@ demo: $(VENV)/.models  ## queries, responses and comparisons from two small mode
 almost-tiny: PRESET = tiny
 almost-tiny: V = 0.9.0
 almost-tiny: RUN = $(PY)
+almost-tiny: POSTS ?= build/posts.xml
+almost-tiny: SITE ?= made-up.example
 almost: PRESET = almost
 almost: V = 2.0.0
 almost: RUN = $(VENV)/bin/accelerate launch
+# Sharded over the node's GPUs: 7B with Adam in float32 fits no single one. TRL's PPO shards with DeepSpeed.
+almost: LAUNCH = --use_fsdp --fsdp_version 2 --fsdp_state_dict_type FULL_STATE_DICT
+almost: LAUNCH_ppo = --use_deepspeed --zero_stage 3
 BUILD = $(PY) -m almost_data build
 MADE = --preset $(PRESET) --version $(V)
-RECIPE = $(RUN) recipes/$(1).py --config recipes/$(PRESET).yaml
-POSTS ?= build/posts.xml
-SITE ?= made-up.example
+RECIPE = $(RUN) $(or $(LAUNCH_$(1)),$(LAUNCH)) recipes/$(1).py --config recipes/$(PRESET).yaml
+almost: $(VENV)/.vllm
 
 almost-tiny almost: $(VENV)/.train  ## the whole loop, from two small models, or as the paper on a GPU node
-	@test -e $(POSTS) || { test $(PRESET) = tiny && $(PY) recipes/tiny_posts.py $(POSTS); } || \
+	@test -e "$(POSTS)" || { test $(PRESET) = tiny && $(PY) recipes/tiny_posts.py $(POSTS); } || \
 	  { echo "give POSTS=Posts.xml of a Stack Exchange dump, and SITE=its address"; exit 2; }
 	$(BUILD) community $(MADE) --source $(POSTS) --set community.site=$(SITE)
 	$(call RECIPE,rm) --dataset community@$(V) --artifact asis@$(V)

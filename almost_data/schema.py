@@ -334,9 +334,16 @@ TABLES["demonstrations"] = {
         ),
     ),
     "rejected": Table(
-        "one conversation without a usable reply a row",
+        "one user's turn that was not answered, or was none, a row",
         ("query_id", "conversation"),
-        (QUERY_ID, _CONVERSATION, _REASON),
+        (
+            QUERY_ID,
+            _CONVERSATION,
+            Column("turn", "int64", "its place in the dialogue; 0 is the query", 2),
+            Column("query", "string", "the user's turn; null if the request failed", "Thanks, bye!"),
+            _REASON,
+            _ERROR,
+        ),
     ),
 }
 

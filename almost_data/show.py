@@ -111,8 +111,10 @@ def cost(made: Manifest) -> Table:
 def _failures(store: Store, one: Manifest) -> Table:
     """The errors of failed requests, the most frequent first."""
     table = Table("failed requests", "error", box=None, pad_edge=False)
-    if one.kind == "dataset" and any(entry.failed for entry in one.ledger) and "rejected" in one.counts:
-        rows = store.scan(one.ref, "rejected").filter(reason="failed").group_by("error").len()
+    for config in ("rejected", "candidates") if any(entry.failed for entry in one.ledger) else ():
+        if one.kind != "dataset" or config not in one.counts:
+            continue
+        rows = store.scan(one.ref, config).filter(reason="failed").group_by("error").len()
         for error, n in rows.sort("len", "error", descending=[True, False]).collect().iter_rows():
             table.add_row(f"{n:,}", text(short(str(error))))
     return table

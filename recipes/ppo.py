@@ -8,8 +8,8 @@ dataset's train split; queries and comparisons have such too. Policy and referen
 model from the reward model.
 
 Deviations from the paper: its values for PPO were not published, so those in `almost.yaml` are TRL's
-defaults, but for `stop_token` (EOS, so that a reply ends where the policy ends it) and
-`missing_eos_penalty` (so that it learns to).
+defaults, but for the batch and `response_length`, `stop_token` (EOS, so that a reply ends where the policy
+ends it) and `missing_eos_penalty` (so that it learns to).
 
 What PPO of TRL 1.12 cannot do: go on from a checkpoint (an interrupted run starts anew), stop because a
 callback asks for it (ours raises on a runaway KL), clip or normalise rewards (`whiten_rewards` comes
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     inputs, args, model_args = training.parse(TrlParser(kinds), "ppo", argv)
     if args.stop_token is None and args.stop_token_id is None:
         args.stop_token = "eos"
-    if trainers.processes(args) > 1:
+    if training.processes() > 1:
         args.save_strategy = "no"  # TRL cannot write a checkpoint of PPO then
     args.num_sample_generations = 0  # the card has samples; TRL's would be counted in the replies' length
     store = inputs.store
@@ -42,7 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base.folder, padding_side="left")
     judge = scoring.load(str(reward.folder))
     checks = preflight.Preflight()
-    if trainers.processes(args) > 1 and model_args.use_peft:
+    preflight.check_dtype(checks, model_args)
+    if training.processes() > 1 and model_args.use_peft:
         checks.say("LoRA", "TRL's PPO takes it in one process only: use one, or recipes/rloo.py", "fatal")
     preflight.check_policy(
         checks, tokenizer, AutoTokenizer.from_pretrained(reward.folder), shares_tokens=True
@@ -101,7 +102,10 @@ def main(argv: list[str] | None = None) -> None:
         run,
         folder,
         ledger=training.account(
-            "query", source, too_long=len(fits) - int(fits.sum()), over_limit=int(fits.sum()) - len(rows)
+            "query",
+            source,
+            prompt_too_long=len(fits) - int(fits.sum()),
+            over_limit=int(fits.sum()) - len(rows),
         ),
         counts={"train": len(rows), "test": len(source.test)},
         diagnostics={
@@ -112,7 +116,7 @@ def main(argv: list[str] | None = None) -> None:
             "samples": shown,
             "speed": speed,
         },
-        deviations=trainers.deviations("ppo", args, model_args),
+        deviations=trainers.deviations("ppo", inputs, args, model_args),
         trainer=trainer,
     )
 

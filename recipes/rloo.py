@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     reward_tokenizer = AutoTokenizer.from_pretrained(reward.folder)
     judge = scoring.load(str(reward.folder))
     checks = preflight.Preflight()
+    preflight.check_dtype(checks, model_args)
     preflight.check_policy(checks, tokenizer, reward_tokenizer, shares_tokens=False)
     preflight.check_reward_sign(checks, judge, samples.comparisons_of(store, reward.manifest))
     fits = preflight.check_prompts(checks, source, tokenizer, inputs.max_prompt_length)
@@ -79,7 +80,10 @@ def main(argv: list[str] | None = None) -> None:
         run,
         folder,
         ledger=training.account(
-            "query", source, too_long=len(fits) - int(fits.sum()), over_limit=int(fits.sum()) - len(rows)
+            "query",
+            source,
+            prompt_too_long=len(fits) - int(fits.sum()),
+            over_limit=int(fits.sum()) - len(rows),
         ),
         counts={"train": len(rows), "test": len(source.test)},
         diagnostics={
@@ -90,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
             "samples": shown,
             "speed": speed,
         },
-        deviations=trainers.deviations("rloo", args, model_args),
+        deviations=trainers.deviations("rloo", inputs, args, model_args),
         trainer=trainer,
     )
 

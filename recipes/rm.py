@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     base = training.find_model(inputs.store, model_args.model_name_or_path, model_args.model_revision)
     tokenizer = AutoTokenizer.from_pretrained(base.folder)
     checks = preflight.Preflight()
+    preflight.check_dtype(checks, model_args)
     preflight.check_tokenizer(checks, tokenizer, training.prepare(tokenizer, base.model.id))
     parts = training.leave_out(source, inputs.leave_out_pair)
     fits = preflight.check_comparisons(checks, source, parts.train, tokenizer, args.max_length)
@@ -102,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
             "report": report,
             "speed": speed,
         },
-        deviations=trainers.deviations("rm", args, model_args),
+        deviations=trainers.deviations("rm", inputs, args, model_args),
         trainer=trainer,
     )
 

@@ -34,9 +34,11 @@ def main(argv: list[str] | None = None) -> None:
     base = training.find_model(inputs.store, model_args.model_name_or_path, model_args.model_revision)
     tokenizer = AutoTokenizer.from_pretrained(base.folder)
     checks = preflight.Preflight()
+    preflight.check_dtype(checks, model_args)
     preflight.check_tokenizer(checks, tokenizer, training.prepare(tokenizer, base.model.id))
     fits = preflight.check_dialogues(checks, source, tokenizer, args.max_length)
     rows = trainers.drawn(source.train.filter(fits), inputs.limit, args.seed)
+    unseen = source.test.filter(preflight.with_room(tokenizer, source.test, args.max_length))
     findings = checks.done()
     run = training.begin("sft", inputs, args, model_args, source, base, tokenizer)
     if inputs.dry_run or training.is_done(run):
@@ -50,23 +52,23 @@ def main(argv: list[str] | None = None) -> None:
         model=training.fit(network, tokenizer),
         args=args,
         train_dataset=trainers.dataset(rows, "messages"),
-        eval_dataset=trainers.dataset(source.test, "messages") if len(source.test) else None,
+        eval_dataset=trainers.dataset(unseen, "messages") if len(unseen) else None,
         processing_class=tokenizer,
         peft_config=get_peft_config(model_args),
     )
-    shown = (source.test if len(source.test) else source.train)["messages"].head(samples.SHOWN).to_list()
-    kind = samples.UNSEEN if len(source.test) else "from the training rows"
+    shown = (unseen if len(unseen) else source.train)["messages"].head(samples.SHOWN).to_list()
+    kind = samples.UNSEEN if len(unseen) else "from the training rows"
     talks = samples.BeforeAfter(
         {kind: [turns[:1] for turns in shown]}, max_new_tokens=SHOWN_TOKENS, temperature=0.0, seed=args.seed
     )
-    if len(source.test):
+    if len(unseen):
         trainer.evaluate()
     before = trainer.state.log_history  # training begins a new one
     talks.write(trainer.model, tokenizer)
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=run.checkpoint)
     speed = trainers.speed(trainer, started, len(rows), bool(run.checkpoint))
-    if len(source.test):
+    if len(unseen):
         trainer.evaluate()
     talks.write(trainer.model, tokenizer)
     folder = trainers.save(trainer, trainer.model, tokenizer, run.work / "final")
@@ -79,10 +81,10 @@ def main(argv: list[str] | None = None) -> None:
         ledger=training.account(
             "demonstration",
             source,
-            too_long=len(fits) - int(fits.sum()),
+            no_room=len(fits) - int(fits.sum()),
             over_limit=int(fits.sum()) - len(rows),
         ),
-        counts={"train": len(rows), "test": len(source.test)},
+        counts={"train": len(rows), "test": len(unseen)},
         diagnostics={
             "preflight": findings,
             "metrics": trainers.last_metrics(history),
@@ -90,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
             "samples": talks.samples(),
             "speed": speed,
         },
-        deviations=trainers.deviations("sft", args, model_args),
+        deviations=trainers.deviations("sft", inputs, args, model_args),
         trainer=trainer,
     )
 

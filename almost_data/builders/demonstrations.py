@@ -38,12 +38,16 @@ from .best_of_n import report
 from .responses import FAILED, Responder, ask_how, pin_responders
 
 OURS = "almost_data"
+MIN_CHARS = 50
+"""As in comparisons: a response under this is dropped."""
 CLOSING = re.compile(
-    r"(?i)^(ok(ay)?|great|perfect|nice|got it|thanks?|thank you|cheers|good ?bye|bye|that('|\u2019)s all)\b"
+    r"((ok(ay)?|great|perfect|nice|got it|thanks|thank you|a lot|so much|very much|again|cheers|good ?bye|bye"
+    r"|that['\u2019]s all|(that|this) helps|for now|for (your|the|all your) (help|time|advice|answers?))"
+    r"[\s,.!;:)-]*)+",
+    re.IGNORECASE,
 )
-"""How a user's turn begins that says goodbye, if it asks nothing."""
-CLOSING_CHARS = 80
-NO_CANDIDATE = "no_candidate"
+"""A user's turn of nothing but goodbyes."""
+NO_CANDIDATE, UNANSWERED = "no_candidate", "unanswered"
 END = "turns"
 """Why a conversation ended that ran its whole length."""
 
@@ -114,6 +118,10 @@ class _Build:
     scorer: Scorer | None
     usage: dict[str, Usage] = field(default_factory=dict)
     candidates: list[dict[str, Any]] = field(default_factory=list)
+    dropped: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of `rejected`."""
+    user_turns: int = 0
+    """How many the user responder was asked for."""
 
 
 def build(
@@ -155,8 +163,8 @@ def build(
         "best_of_n": report(candidates, config.n, scorer.usual) if scorer and config.n > 1 else None,
     }
     return Built(
-        _tables(config, talks, told, candidates),
-        _ledger(config, candidates, len(talks), len(told)),
+        _tables(config, told, candidates, work.dropped),
+        _ledger(config, candidates, work, len(talks), len(told)),
         found,
         usage=work.usage,
     )
@@ -202,8 +210,10 @@ def _answer(work: _Build, live: list[Talk], turn: int) -> None:
             talk.score = scores.get(ranked[0])
         else:
             talk.end = NO_CANDIDATE
+            reason = UNANSWERED if turn > 1 else NO_CANDIDATE
+            work.dropped.append(_lost(talk, turn - 1, talk.turns[-1], reason))
             if turn > 1:
-                talk.turns.pop()  # the user's turn that nobody answered
+                talk.turns.pop()
     work.candidates += [row | {"reason": reason} for row, reason in zip(rows, reasons, strict=True)]
 
 
@@ -254,16 +264,29 @@ def _continue(work: _Build, live: list[Talk], turn: int) -> None:
     for talk in live:
         reply = replies[f"{talk.id}:{turn}"]
         said = reply.text.strip()
-        if reply.error:
-            talk.end = "user_failed"
-        elif not said:
-            talk.end = "user_empty"
-        elif said in talk.turns[::2]:
-            talk.end = "user_repeated"
-        elif CLOSING.match(said) and len(said) <= CLOSING_CHARS and "?" not in said:
-            talk.end = "user_closing"
+        if reason := _why_no_turn(reply, said, talk.turns[::2]):
+            talk.end = reason if reason.startswith("user_") else f"user_{reason}"
+            work.dropped.append(_lost(talk, turn - 1, None if reply.error else said, reason, reply.error))
         else:
             talk.turns.append(said)
+    work.user_turns += len(live)
+
+
+def _why_no_turn(reply: Reply, said: str, before: list[str]) -> str | None:
+    """Why what the user responder wrote is no turn; None where it is one."""
+    if reply.error:
+        return FAILED.name
+    if not said:
+        return "user_empty"
+    if said in before:
+        return "user_repeated"
+    return "user_closing" if CLOSING.fullmatch(said) else None
+
+
+def _lost(talk: Talk, turn: int, said: str | None, reason: str, error: str | None = None) -> dict[str, Any]:
+    """A row of `rejected`: a user's turn that nobody answered, or that was none."""
+    ids = {"query_id": talk.query_id, "conversation": talk.number, "turn": turn}
+    return ids | {"query": said, "reason": reason, "error": error}
 
 
 def _ask(work: _Build, name: str, stage: str, requests: list[Request]) -> dict[str, Reply]:
@@ -289,7 +312,7 @@ def _assistant(config: DemonstrationsConfig) -> Responder:
 
 def _checks(config: DemonstrationsConfig) -> list[Filter]:
     empty = Filter("empty", "response", "The reply has no text.", OURS, pl.col("response") == "")
-    return [empty, *(response_checks(50) if config.checks else [])]
+    return [empty, *(response_checks(MIN_CHARS) if config.checks else [])]
 
 
 def _flaws(config: DemonstrationsConfig, rows: list[dict[str, Any]]) -> list[str | None]:
@@ -300,7 +323,9 @@ def _flaws(config: DemonstrationsConfig, rows: list[dict[str, Any]]) -> list[str
     return [FAILED.name if row["error"] else reason for row, reason in pairs]
 
 
-def _ledger(config: DemonstrationsConfig, candidates: pl.DataFrame, talks: int, told: int) -> list[Entry]:
+def _ledger(
+    config: DemonstrationsConfig, candidates: pl.DataFrame, work: _Build, talks: int, told: int
+) -> list[Entry]:
     dropped = dict(candidates["reason"].drop_nulls().value_counts().iter_rows())
     failed = dropped.pop(FAILED.name, 0)
     n_in = len(candidates)
@@ -320,7 +345,30 @@ def _ledger(config: DemonstrationsConfig, candidates: pl.DataFrame, talks: int, 
     return [
         FAILED.entry("generation", n_in, n_in - failed, failed=failed),
         *chain("selection", [*_checks(config), best], n_in - failed, dropped),
+        *_user_ledger(work),
         none.entry("conversations", talks, told),
+    ]
+
+
+def _user_ledger(work: _Build) -> list[Entry]:
+    """What became of the turns that the user responder was asked for."""
+    if not work.user_turns:
+        return []
+    dropped: dict[str, int] = {}
+    for row in work.dropped:
+        dropped[row["reason"]] = dropped.get(row["reason"], 0) + 1
+    failed = dropped.pop(FAILED.name, 0)
+    asked = Filter("failed", "query", "The engine gave an error instead of the user's turn.", OURS)
+    rules = [
+        Filter("user_empty", "query", "The user's turn has no text.", OURS),
+        Filter("user_repeated", "query", "The user said the same before.", OURS),
+        Filter("user_closing", "query", "The user says goodbye, and nothing else.", OURS),
+        Filter(UNANSWERED, "query", "No reply to the user's turn can be used.", OURS),
+    ]
+    n_in = work.user_turns
+    return [
+        asked.entry("user's turns", n_in, n_in - failed, failed=failed),
+        *chain("user's turns", rules, n_in - failed, dropped),
     ]
 
 
@@ -329,7 +377,10 @@ def _messages(turns: list[str]) -> list[dict[str, str]]:
 
 
 def _tables(
-    config: DemonstrationsConfig, talks: list[Talk], told: list[Talk], candidates: pl.DataFrame
+    config: DemonstrationsConfig,
+    told: list[Talk],
+    candidates: pl.DataFrame,
+    lost: list[dict[str, Any]],
 ) -> dict[str, pl.DataFrame]:
     rows = [
         {
@@ -343,11 +394,6 @@ def _tables(
         for talk in told
     ]
     tables = {"default": frame("demonstrations", "default", rows), "candidates": candidates}
-    lost = [
-        {"query_id": talk.query_id, "conversation": talk.number, "reason": talk.end}
-        for talk in talks
-        if len(talk.turns) == 1
-    ]
     if lost:
         tables["rejected"] = frame("demonstrations", "rejected", lost)
     if config.preference:

@@ -4,7 +4,7 @@ A recipe (`recipes/*.py`) reads as: parse, open the rows, find the base model, c
 trainer, judge, publish. Nothing here imports TRL.
 """
 
-from .arguments import Inputs, PolicyInputs, parse, run
+from .arguments import Inputs, PolicyInputs, parse, processes, run
 from .artifact import begin, curves, find_model, is_done, publish
 from .data import account, comparisons, dialogues, open_dataset, prompts
 from .reward_report import leave_out
@@ -25,6 +25,7 @@ __all__ = [
     "open_dataset",
     "parse",
     "prepare",
+    "processes",
     "prompts",
     "publish",
     "run",

@@ -1,10 +1,11 @@
 """The command line of a recipe: TRL's own parser and config classes, and the few flags that are ours."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ def parse(parser: Any, recipe: str, argv: list[str] | None = None) -> tuple[Any,
             arguments = [*_flags(parser, Path(value), recipe), *arguments]
     if not _has_gpu():
         parser.set_defaults_with_config(use_cpu=True)
+    parser.allow_abbrev = False  # half a flag's name is not what a card leaves out
     errors = StringIO()
     try:
         with redirect_stderr(errors):
@@ -115,6 +117,18 @@ def parse(parser: Any, recipe: str, argv: list[str] | None = None) -> tuple[Any,
         raise InputError(
             "--push_to_hub and --trust_remote_code are not taken: models go to the store first, and no "
             "code of others is run"
+        )
+    if args.load_best_model_at_end:
+        raise InputError(
+            "--load_best_model_at_end: the last weights are published, not those of an evaluation"
+        )
+    sharded = os.environ.get("FSDP_STATE_DICT_TYPE", "") != "FULL_STATE_DICT"
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true") and (
+        sharded or getattr(parsed[-1], "use_peft", False)
+    ):
+        raise InputError(
+            "FSDP: a model is published whole, so give accelerate launch --fsdp_state_dict_type "
+            "FULL_STATE_DICT, and no --use_peft, whose adapter could not be merged"
         )
     if args.output_dir in (None, "trainer_output"):
         args.output_dir = str(Path(inputs.root) / ".training" / inputs.artifact)
@@ -137,23 +151,46 @@ def run(main: Callable[[], None]) -> None:
 
 
 def settings(*configs: Any) -> dict[str, Any]:
-    """What decides the weights: every argument that differs from TRL's default, but for `RUNTIME`."""
-    found: dict[str, Any] = {}
+    """What decides the weights: every argument that differs from its default, but for `RUNTIME`.
+
+    With several processes their number too, since a batch is of all of them.
+    """
+    found = {name: value for name, (value, _) in differing(*configs).items()}
+    several = processes()
+    return found | ({"processes": several} if several > 1 else {})
+
+
+def differing(*configs: Any) -> dict[str, tuple[Any, Any]]:
+    """Name -> value and default, as JSON data, of every such argument."""
+    found: dict[str, tuple[Any, Any]] = {}
     for config in configs:
         for one in fields(config):
-            value = getattr(config, one.name)
-            default = one.default
-            if one.name in RUNTIME or not one.init or value == default or value in (None, {}, []):
+            if one.name in RUNTIME or not one.init:
                 continue
-            found[one.name] = value if isinstance(value, str | int | float | bool | list) else str(value)
+            value, default = getattr(config, one.name), one.default
+            if default is MISSING:
+                default = None if one.default_factory is MISSING else one.default_factory()
+            if one.name == "accelerator_config":  # None stands for one with nothing said
+                default = type(value)()
+            if value != default and not (value in (None, {}, []) and default in (None, {}, [])):
+                found[one.name] = _plain(value), _plain(default)
     return found
+
+
+def processes() -> int:
+    """How many there are, as torchrun and accelerate tell each of them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | list | None) else str(value)
 
 
 RUNTIME = frozenset(
     """
-    output_dir run_name project logging_dir logging_strategy logging_first_step logging_steps
-    logging_nan_inf_filter report_to save_strategy save_steps save_total_limit save_only_model
-    disable_tqdm dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers
+    output_dir run_name project logging_strategy logging_first_step logging_steps
+    logging_nan_inf_filter report_to save_strategy save_steps save_total_limit disable_tqdm
+    dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers
     dataloader_prefetch_factor dataset_num_proc eval_strategy eval_steps eval_delay eval_on_start
     per_device_eval_batch_size eval_accumulation_steps use_cpu log_level log_level_replica
     push_to_hub hub_model_id hub_strategy hub_token hub_private_repo hub_revision hub_always_push
@@ -161,14 +198,15 @@ RUNTIME = frozenset(
     torch_empty_cache_steps include_num_input_tokens_seen model_name_or_path model_revision
     attn_implementation gradient_checkpointing gradient_checkpointing_kwargs activation_offloading
     world_size num_total_batches micro_batch_size local_batch_size batch_size local_mini_batch_size
-    mini_batch_size sft_model_path reward_model_path num_sample_generations
-    local_rollout_forward_batch_size log_completions num_completions_to_print
-    vllm_gpu_memory_utilization vllm_server_host vllm_server_port vllm_server_base_url
-    vllm_server_timeout vllm_group_port accelerator_config deepspeed fsdp fsdp_config
-    distributed_state restore_callback_states_from_checkpoint enable_jit_checkpoint trackio_space_id
-    trackio_bucket_id trackio_static_space_id root artifact dataset dataset_revision dataset_config
-    allow_unpinned license language dry_run reward_model reward_revision max_kl report_prompts
-    push_to_hub
+    mini_batch_size sft_model_path reward_model_path num_sample_generations log_completions
+    num_completions_to_print vllm_gpu_memory_utilization vllm_server_host vllm_server_port
+    vllm_server_base_url vllm_server_timeout vllm_group_port deepspeed fsdp fsdp_config
+    restore_callback_states_from_checkpoint enable_jit_checkpoint trackio_space_id trackio_bucket_id
+    trackio_static_space_id root artifact dataset dataset_revision dataset_config allow_unpinned
+    license language dry_run reward_model reward_revision max_kl report_prompts save_only_model
+    do_eval do_train do_predict local_rank debug log_on_each_node save_on_each_node bf16_full_eval
+    fp16_full_eval prediction_loss_only ddp_bucket_cap_mb ddp_broadcast_buffers
+    vllm_tensor_parallel_size vllm_enable_sleep_mode log_unique_prompts
     """.split()
 )
 """Arguments that say where and how it runs, or that the manifest has elsewhere: not fingerprinted."""

@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ LOGIC_VERSION = 1
 POINTS = 400
 """Of a curve, at most."""
 RECIPE = "recipe.json"
-HIDDEN = {"root", "output_dir", "hub_token"}
-"""Flags that a card does not show: places on a machine, and a secret."""
+_HELD: dict[str, ExitStack] = {}
+"""The locks of the artifacts that this process trains: from `begin` to `publish`, or to its end."""
+HIDDEN = ("root", "output_dir", "hub_", "deepspeed", "fsdp_config", "trackio_", "vllm_server_")
+"""How the flags begin that a card does not show: places of the user's own, some with a secret in them."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,12 @@ def begin(
             )
     known = [source.manifest, base.manifest, *(one.manifest for one in others.values())]
     work = Path(args.output_dir)
-    checkpoint = None if store.has(draft.ref) or inputs.dry_run else _checkpoint(work, mark, resumes)
+    checkpoint = None
+    if not store.has(draft.ref) and not inputs.dry_run:
+        if _is_main() and draft.ref not in _HELD:
+            _HELD[draft.ref] = ExitStack()
+            _HELD[draft.ref].enter_context(store.lock(draft.ref))
+        checkpoint = _checkpoint(work, mark, resumes)
     return Training(store, draft, work, checkpoint, [one for one in known if one], _is_main())
 
 
@@ -142,11 +150,13 @@ def is_done(training: Training) -> bool:
 
 
 def _checkpoint(work: Path, mark: str, resumes: bool) -> str | None:
-    """The last checkpoint of the same recipe in the work folder, which is made where it is not there."""
-    from transformers.trainer_utils import get_last_checkpoint
+    """The last whole checkpoint of the same recipe in the work folder, which is made where it is not there.
 
+    A checkpoint's `trainer_state.json` is written last: without it, the run was killed while it wrote.
+    """
     note = work / RECIPE
-    found = get_last_checkpoint(str(work)) if work.is_dir() else None
+    whole = [one for one in work.glob("checkpoint-*") if (one / "trainer_state.json").is_file()]
+    found = str(max(whole, key=lambda one: int(one.name.rpartition("-")[2]))) if whole else None
     if found and (not note.is_file() or note.read_text() != mark):
         raise InputError(
             f"{work} has checkpoints of another recipe: give another --output_dir, or delete that folder"
@@ -206,7 +216,7 @@ def publish(
                 "seconds": round(time.monotonic() - training.started, 1),
                 "command": shown_command(sys.argv),
                 "device": str(trainer.accelerator.device),
-                "dtype": _dtype(trainer.args, next(trainer.model.parameters()).dtype),
+                "dtype": diagnostics["speed"]["dtype"],
             },
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
@@ -216,8 +226,8 @@ def publish(
         text = card.render_model(manifest, sorted(figures), every)
         return manifest, {"README.md": text.encode(), **figures}
 
-    with store.lock(draft.ref):
-        made = store.publish_model(draft.ref, folder, finish)
+    made = store.publish_model(draft.ref, folder, finish)
+    _HELD.pop(draft.ref).close()
     _summary(made, store.path(made.ref))
     if training.work.parent == store.root / ".training":
         shutil.rmtree(training.work, ignore_errors=True)
@@ -284,7 +294,7 @@ def shown_command(arguments: Sequence[str]) -> str:
             skip = False
             continue
         flag, equals, value = argument.partition("=")
-        if flag.removeprefix("--").replace("-", "_") in HIDDEN:
+        if flag.startswith("--") and flag[2:].replace("-", "_").startswith(HIDDEN):
             skip = not equals
             continue
         shown.append(
@@ -296,12 +306,6 @@ def shown_command(arguments: Sequence[str]) -> str:
 def _language(source: Source) -> str | None:
     """That of the dataset: what it was trained on is what it writes."""
     return source.manifest.config["card"]["language"] if source.manifest else None
-
-
-def _dtype(args: Any, weights: Any) -> str:
-    name = str(weights).removeprefix("torch.")
-    mixed = "bfloat16" if args.bf16 else "float16" if args.fp16 else None
-    return f"{name} weights, {mixed} arithmetic" if mixed and mixed != name else name
 
 
 def _is_main() -> bool:

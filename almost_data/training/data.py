@@ -49,6 +49,8 @@ class Source:
     """Rows of the train split, before any was left out."""
     unusable: tuple[int, str] = (0, "")
     """How many rows of the train split have no dialogue that can be read, and why not the first."""
+    leaked: int = 0
+    """Rows of the test split that are left out, as their dialogue begins like one of the train split."""
     repeated: int = 0
     """Rows of the train split whose prompt stands in an earlier one, where each prompt is wanted once."""
 
@@ -174,7 +176,9 @@ RULES = {
     ),
     "repeated": ("An earlier row has the same prompt.", "almost_data"),
     "left_out_pair": ("Of the responder pair that is left out, to judge the model on.", "almost_data"),
-    "too_long": ("It has more tokens than the model is trained on.", "TRL"),
+    "too_long": ("A side has more tokens than the model is trained on.", "TRL"),
+    "no_room": ("Its prompt leaves no room for a reply.", "TRL"),
+    "prompt_too_long": ("It has more tokens than `max_prompt_length`.", "almost_data"),
     "over_limit": ("More rows than `limit` asks for; the others are drawn by the seed.", "almost_data"),
 }
 """What takes rows out of a train split: a sentence, and who says so."""
@@ -261,7 +265,8 @@ def _shaped(
             talk = made.get("prompt") or made["messages"][:1]
             # Another dataset's query_id may be anything, and the split goes by a hash.
             ours = source.manifest and row.get("query_id")
-            query = ours or text_id(talk[0]["content"] if len(talk) == 1 else _text(talk))
+            # The first turn, so that dialogues that begin alike, and those of RM and SFT, are split alike.
+            query = ours or text_id(talk[0]["content"])
             yield {"query_id": query, **made, **{name: row.get(name) for name in keep}}
 
     keep = tuple(name for name in keep if name in source.columns)
@@ -288,8 +293,12 @@ def _shaped(
         )
         raise InputError(f"{source.parent.ref}: nothing to train on: {why}")
     test = test if len(test) else train.clear()
+    leaked = test["query_id"].is_in(train["query_id"].unique().implode())
+    test = test.filter(~leaked)
     unusable = (len(wrong), wrong[0] if wrong else "")
-    return replace(source, train=train, test=test, read=len(source.train), unusable=unusable)
+    return replace(
+        source, train=train, test=test, read=len(source.train), unusable=unusable, leaked=int(leaked.sum())
+    )
 
 
 def _comparison(row: dict[str, Any], at: str) -> dict[str, Any]:
@@ -375,7 +384,3 @@ def _turns(value: Any, role: str, at: str) -> Messages:
     if not turns or (role == "user" and turns[0]["role"] != "user"):
         raise InputError(f"{at}: it does not begin with a user's turn")
     return turns
-
-
-def _text(turns: Messages) -> str:
-    return "".join(f"\n\n{turn['role']}: {turn['content']}" for turn in turns)

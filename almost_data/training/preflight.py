@@ -62,6 +62,17 @@ class Preflight:
         return [asdict(one) for one in self.findings]
 
 
+def check_dtype(preflight: Preflight, model_args: Any) -> None:
+    """Whether the weights can take small steps."""
+    if model_args.dtype in ("bfloat16", "float16") and not model_args.use_peft:
+        preflight.say(
+            "dtype",
+            f"a full fine-tune of weights in {model_args.dtype} rounds small steps away: give --dtype "
+            "float32 (--bf16 true computes in bfloat16 all the same), or --use_peft true",
+            "warn",
+        )
+
+
 def token_counts(tokenizer: Any, dialogues: Iterable[Messages], **how: Any) -> list[int]:
     """Tokens of each dialogue in the tokenizer's chat template, as TRL's trainers count them."""
     every = list(dialogues)
@@ -144,8 +155,6 @@ def check_dialogues(
     preflight.count("empty reply", empty, len(rows), "the last reply is empty", 0.5)
     _special(preflight, [rows["messages"]], tokenizer)
     whole = token_counts(tokenizer, every)
-    prompts = [turns[: _first_reply(turns)] for turns in every]
-    before = token_counts(tokenizer, prompts, add_generation_prompt=True)
     cut = sum(max_length is not None and tokens > max_length for tokens in whole)
     preflight.count(
         "cut",
@@ -155,7 +164,13 @@ def check_dialogues(
         0.5,
         clean=f"the longest has {max(whole, default=0):,} tokens of max_length={max_length}",
     )
-    # The prompt alone fills it: no token is left that is learned.
+    return with_room(tokenizer, rows, max_length)
+
+
+def with_room(tokenizer: Any, rows: pl.DataFrame, max_length: int | None) -> pl.Series:
+    """Which dialogues have a token left that is learned: in the others, the prompt alone fills it."""
+    prompts = (turns[: _first_reply(turns)] for turns in rows["messages"].to_list())
+    before = token_counts(tokenizer, prompts, add_generation_prompt=True)
     return pl.Series("fits", [max_length is None or n < max_length for n in before], pl.Boolean)
 
 
@@ -261,6 +276,13 @@ def _source(preflight: Preflight, source: Source) -> None:
     preflight.count(
         "no dialogue", wrong, source.read, f"rows that cannot be read are left out; {first}", 0.05
     )
+    if source.leaked:
+        preflight.count(
+            "test in train",
+            source.leaked,
+            source.leaked + len(source.test),
+            "of the test split begin like rows of the train split: they are left out of it",
+        )
 
 
 def _special(preflight: Preflight, talks: Sequence[pl.Series], tokenizer: Any) -> None:

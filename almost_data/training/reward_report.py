@@ -73,7 +73,12 @@ def report(scorer: Scorer, parts: Parts) -> dict[str, Any]:
     surface model (`probe.transfer`) and always-longer are judged on the same rows. The result is JSON data.
     """
     pair = parts.pair
-    sets = {"held-out prompts": parts.held_out, f"left-out pair: {pair}": parts.left_out}
+    trained = pl.col("query_id").is_in(parts.train["query_id"].unique().implode())
+    sets = {
+        "held-out prompts": parts.held_out,
+        f"left-out pair, held-out prompts: {pair}": parts.left_out.filter(~trained),
+        f"left-out pair, trained prompts: {pair}": parts.left_out.filter(trained),
+    }
     sets = {name: _some(rows) for name, rows in sets.items() if len(rows)}
     if not sets:
         return {"subsets": [], "left_out_pair": pair, "buckets": [], "calibration": None, "rewards": None}

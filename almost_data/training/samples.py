@@ -14,7 +14,9 @@ from .data import Messages
 
 SHOWN = 6
 """Prompts whose replies stand in the card."""
-SEEN, UNSEEN = "that the reward model was trained on", "held out"
+SEEN, UNSEEN = "of the reward model's training split", "held out"
+NEW = "new to the reward model, trained on by the policy"
+UNKNOWN = "trained on by the policy; what the reward model saw is not known"
 
 
 def replies(
@@ -139,26 +141,20 @@ class BeforeAfter:
 def by_kind(
     train: pl.DataFrame, test: pl.DataFrame, seen: frozenset[str] | None, most: int
 ) -> dict[str, list[Messages]]:
-    """Up to `most` prompts that the reward model was trained on, and as many that it was not.
+    """Up to `most` prompts of each kind, by what the reward model and the policy know of them.
 
-    `seen` are the query_ids that it was trained on; where nobody knows them, those of the train split, as
-    children inherit the split.
+    `seen` are the query_ids of the reward model's training split. Held-out prompts are in nobody's.
     """
-    rows = pl.concat([train, test]).select("query_id", "prompt")
-    known = pl.Series(sorted(seen), dtype=pl.String) if seen is not None else train["query_id"]
-    inside = rows["query_id"].is_in(known.implode())
-    outside = rows.filter(~inside)
-    held = test.select("query_id", "prompt").filter(~test["query_id"].is_in(known.implode()))
-    # Of the prompts that are new to the reward model, those that the policy does not learn from come first.
-    outside = pl.concat([held, outside]).unique("query_id", keep="first", maintain_order=True)
-    return {
-        SEEN: rows.filter(inside).head(most)["prompt"].to_list(),
-        UNSEEN: outside.head(most)["prompt"].to_list(),
-    }
+    if seen is None:
+        kinds = {UNKNOWN: train, UNSEEN: test}
+    else:
+        known = pl.col("query_id").is_in(list(seen))
+        kinds = {SEEN: train.filter(known), NEW: train.filter(~known), UNSEEN: test.filter(~known)}
+    return {kind: rows.head(most)["prompt"].to_list() for kind, rows in kinds.items()}
 
 
 def trained_on(store: Store, made: Manifest | None) -> frozenset[str] | None:
-    """The query_ids that a model of the store learned from; None where its dataset is not here."""
+    """The query_ids of the split that a model of the store learned from; None where it is not here."""
     if made is None:
         return None
     ref, config = made.config["dataset"]["ref"], made.config["dataset"]["config"]

@@ -1,7 +1,6 @@
 """What every recipe does with a trainer, whichever of TRL's it is."""
 
 import math
-import os
 import resource
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from ..errors import Stopped
+from .arguments import differing, processes
 
 PAPER: dict[str, dict[str, Any]] = {
     # Appendix D and the released code's training scripts.
@@ -38,12 +38,15 @@ PAPER: dict[str, dict[str, Any]] = {
 }
 
 
-def deviations(recipe: str, args: Any, model_args: Any) -> list[dict[str, Any]]:
-    """The settings that differ from the paper's; `batch` is `batch_size`."""
-    used = {
-        "batch": batch_size(args),
-        "use_peft": model_args.use_peft,
-    }
+BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
+
+
+def deviations(recipe: str, inputs: Any, args: Any, model_args: Any) -> list[dict[str, Any]]:
+    """The settings that differ from the paper's, or where it gives none, from the default of TRL or ours.
+
+    `batch` is `batch_size`.
+    """
+    used = {"batch": batch_size(args), "use_peft": model_args.use_peft}
     if args.max_steps > 0:
         used["num_train_epochs"] = f"{args.max_steps} steps"
     found = []
@@ -52,17 +55,18 @@ def deviations(recipe: str, args: Any, model_args: Any) -> list[dict[str, Any]]:
         value = getattr(value, "value", value)
         if value != paper:
             found.append({"setting": name, "default": paper, "used": value})
+    said = {*PAPER[recipe], *(BATCH if "batch" in PAPER[recipe] else ())}
+    found += [
+        {"setting": name, "default": default, "used": value}
+        for name, (value, default) in differing(inputs, args, model_args).items()
+        if name not in said
+    ]
     return found
-
-
-def processes(args: Any) -> int:
-    """How many processes train together; PPO's config does not know it before its trainer is made."""
-    return int(args.world_size or os.environ.get("WORLD_SIZE", "1"))
 
 
 def batch_size(args: Any) -> int:
     """Rows in one step of the optimizer, over all processes."""
-    return int(args.per_device_train_batch_size * args.gradient_accumulation_steps * processes(args))
+    return int(args.per_device_train_batch_size * args.gradient_accumulation_steps * processes())
 
 
 def dataset(rows: pl.DataFrame, *columns: str) -> Any:
@@ -132,7 +136,14 @@ def speed(trainer: Any, started: float, rows: int, resumed: bool = False) -> dic
         "rows_per_second": None if resumed else last.get("train_samples_per_second") or rows / seconds,
         "tokens_per_second": tokens / seconds if tokens and not resumed else None,
         "peak_memory_mib": round(peak),
+        "dtype": _dtype(trainer.args, next(trainer.model.parameters()).dtype),
     }
+
+
+def _dtype(args: Any, weights: Any) -> str:
+    name = str(weights).removeprefix("torch.")
+    mixed = "bfloat16" if args.bf16 else "float16" if args.fp16 else None
+    return f"{name} weights, {mixed} arithmetic" if mixed and mixed != name else name
 
 
 def last_metrics(history: list[dict[str, Any]]) -> dict[str, float]:

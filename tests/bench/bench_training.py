@@ -67,6 +67,7 @@ def _rate(bf16: bool, gradient_checkpointing: bool, lora: bool = False) -> float
                 gradient_checkpointing=gradient_checkpointing,
                 per_device_train_batch_size=PAIRS,
                 max_length=None,
+                max_steps=STEPS + 1,
                 use_cpu=True,
                 report_to="none",
                 save_strategy="no",

@@ -16,7 +16,6 @@ import pytest
 
 from almost_data import card, importing, pipeline, plots, presets, prompts, scoring
 from almost_data.builders import RewardModel, text_id
-from almost_data.builders.demonstrations import CLOSING_CHARS
 from almost_data.cli import main
 from almost_data.errors import InputError
 from almost_data.generation import CannotStart, Generator, Model, Reply, Request, journal_file
@@ -179,11 +178,18 @@ def check(one: Made) -> None:
         assert mine["turn"].to_list() == list(range(1, len(said), 2))
         assert talk["rm_score"] == mine["score"][-1]
     lost = one.tables.get("rejected", pl.DataFrame({"query_id": [], "conversation": [], "reason": []}))
-    assert set(lost["reason"]) <= {"no_candidate"}
-    assert not set(lost.select("query_id", "conversation").rows()) & set(one.talks)
+    first = lost.filter(reason="no_candidate").select("query_id", "conversation").rows()
+    later = lost.filter(pl.col("reason") != "no_candidate").select("query_id", "conversation").rows()
+    assert not set(first) & set(one.talks)
+    assert set(later) == {key for key, talk in one.talks.items() if talk["end"] != "turns"}
     asked = set(rows.select("query_id", "conversation").rows())
-    assert asked == set(one.talks) | set(lost.select("query_id", "conversation").rows())
-    assert one.manifest.ledger[0].n_in == len(rows) and one.manifest.ledger[-1].n_in == len(asked)
+    assert asked == set(one.talks) | set(first)
+    ledger = one.manifest.ledger
+    assert ledger[0].n_in == len(rows) and ledger[-1].n_in == len(asked)
+    user = [entry for entry in ledger if entry.unit == "query"]
+    assert bool(user) == (config["turns"] > 2)
+    if user:
+        assert user[0].failed + sum(n for entry in user for n in entry.dropped.values()) == len(later)
     assert sum(one.manifest.diagnostics["ends"].values()) == len(one.talks)
     assert Counter(talk["end"] for talk in one.talks.values()) == one.manifest.diagnostics["ends"]
 
@@ -386,7 +392,6 @@ def test_conversations_of_a_query_differ_and_share_its_split(tmp_path: Path) -> 
 
 def test_every_natural_end_has_its_name(tmp_path: Path) -> None:
     curly = "That\u2019s all."
-    long = "Thanks" + " a lot" * CLOSING_CHARS
     script: dict[str, dict[str, str | Exception]] = {
         "user_empty": {"3": " \n "},
         "user_repeated": {"5": f" {QUERIES[1]} "},
@@ -395,7 +400,7 @@ def test_every_natural_end_has_its_name(tmp_path: Path) -> None:
         "user_failed": {"3": OSError("context too long")},
         "no_candidate": {f"3:{sample}": "" for sample in range(3)} | {"3:3": OSError("gone")},
         "turns (asks)": {"3": "Thanks! But how often?"},
-        "turns (long)": {"3": long},
+        "turns (goes on)": {"3": "Thanks. Now tell me how to prune it."},
     }
     ends = dict(zip(map(text_id, QUERIES), script, strict=True))
 
@@ -418,9 +423,8 @@ def test_every_natural_end_has_its_name(tmp_path: Path) -> None:
         "user_failed": 2,
         "no_candidate": 2,
         "turns (asks)": 6,
-        "turns (long)": 6,
+        "turns (goes on)": 6,
     }
-    assert found["turns (long)"]["messages"][2]["content"] == long
     # Nothing is asked for a dialogue that has ended; the replies to the turn that nobody answered are kept.
     for request in engine.asked:
         query, _, turn = request.id.split(":", 2)
@@ -430,7 +434,21 @@ def test_every_natural_end_has_its_name(tmp_path: Path) -> None:
     assert lost["reason"].to_list() == ["empty", "empty", "empty", "failed"]
     assert lost["error"].to_list() == [None, None, None, "gone"]
     assert lost["response"].to_list() == ["", "", "", None]
-    assert "rejected" not in one.tables
+    rejected = {
+        script_name: row
+        for row in one.tables["rejected"].iter_rows(named=True)
+        for script_name in [ends[row["query_id"]]]
+    }
+    assert {name: (row["turn"], row["reason"]) for name, row in rejected.items()} == {
+        "user_empty": (2, "user_empty"),
+        "user_repeated": (4, "user_repeated"),
+        "user_closing": (2, "user_closing"),
+        "user_closing (curly)": (4, "user_closing"),
+        "user_failed": (2, "failed"),
+        "no_candidate": (2, "unanswered"),
+    }
+    assert rejected["user_closing"]["query"] == "Great, that helps. Thank you!"
+    assert (rejected["user_failed"]["query"], rejected["user_failed"]["error"]) == (None, "context too long")
 
 
 def test_a_conversation_without_a_candidate_is_rejected(tmp_path: Path) -> None:
@@ -445,7 +463,7 @@ def test_a_conversation_without_a_candidate_is_rejected(tmp_path: Path) -> None:
     one = made(tmp_path, Scripted(say), conversations_per_query=2)
     lost = one.tables["rejected"]
     assert lost.rows() == [
-        (text_id(query), number, "no_candidate")
+        (text_id(query), number, 0, query, "no_candidate", None)
         for query in sorted(QUERIES[:2], key=text_id)
         for number in (0, 1)
     ]
@@ -900,7 +918,6 @@ def test_the_command_builds_from_nothing(tmp_path: Path, capsys: pytest.CaptureF
     main(["verify", REF, "--root", str(tmp_path)])
 
 
-@pytest.mark.xfail(reason="show._failures looks for them in rejected, which has no errors here", strict=True)
 @pytest.mark.parametrize("rejected", [False, True])
 def test_show_names_the_errors_of_failed_replies(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], rejected: bool
