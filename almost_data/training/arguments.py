@@ -164,17 +164,23 @@ def differing(*configs: Any) -> dict[str, tuple[Any, Any]]:
     """Name -> value and default, as JSON data, of every such argument."""
     found: dict[str, tuple[Any, Any]] = {}
     for config in configs:
+        plain = _untouched(config)
         for one in fields(config):
-            if one.name in RUNTIME or not one.init:
-                continue
-            value, default = getattr(config, one.name), one.default
-            if default is MISSING:
-                default = None if one.default_factory is MISSING else one.default_factory()
-            if one.name == "accelerator_config":  # None stands for one with nothing said
-                default = type(value)()
-            if value != default and not (value in (None, {}, []) and default in (None, {}, [])):
+            value, default = getattr(config, one.name), getattr(plain, one.name)
+            both_none = value in (None, {}, []) and default in (None, {}, [])
+            if one.init and one.name not in RUNTIME and value != default and not both_none:
                 found[one.name] = _plain(value), _plain(default)
     return found
+
+
+def _untouched(config: Any) -> Any:
+    """The same config with nothing said: TRL fills some defaults in only when one is made."""
+    needed = {
+        one.name: getattr(config, one.name)
+        for one in fields(config)
+        if one.name == "use_cpu" or (one.default is MISSING and one.default_factory is MISSING)
+    }
+    return type(config)(**needed)
 
 
 def processes() -> int:

@@ -160,7 +160,8 @@ def trained_on(store: Store, made: Manifest | None) -> frozenset[str] | None:
     ref, config = made.config["dataset"]["ref"], made.config["dataset"]["config"]
     if not store.has(ref):
         return None
-    rows = store.scan(ref, config or "default", "train").select("query_id").collect()
+    split = made.config["settings"].get("dataset_train_split", "train")
+    rows = store.scan(ref, config or "default", split).select("query_id").collect()
     return frozenset(rows["query_id"].to_list())
 
 

@@ -31,6 +31,7 @@ PAPER: dict[str, dict[str, Any]] = {
         "batch": 64,
         "max_length": 512,
         "use_peft": False,
+        "assistant_only_loss": True,
     },
     # Not published.
     "ppo": {},

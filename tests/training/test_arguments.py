@@ -292,20 +292,31 @@ def test_every_key_of_the_recipes_files_is_taken(name: str, recipe: str) -> None
 def test_the_paper_s_file_deviates_in_nothing_on_eight_gpus(
     recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, args, model_args = parsed("--config", str(FOLDER / "almost.yaml"), recipe=recipe)
-    monkeypatch.setattr(type(args), "world_size", 8)
-    assert trainers.deviations(recipe, args, model_args) == []
-    monkeypatch.setattr(type(args), "world_size", 4)
+    inputs, args, model_args = parsed("--config", str(FOLDER / "almost.yaml"), recipe=recipe)
+    args.assistant_only_loss = True  # as recipes/sft.py sets it
+    centred = {"setting": "center_rewards_coefficient", "default": None, "used": 0.01}
+    ours = [centred] if recipe == "rm" else []
+    for module in (arguments, trainers):
+        monkeypatch.setattr(module, "processes", lambda: 8)
+    assert trainers.deviations(recipe, inputs, args, model_args) == ours
+    for module in (arguments, trainers):
+        monkeypatch.setattr(module, "processes", lambda: 4)
     batch = trainers.PAPER[recipe]["batch"]
-    assert trainers.deviations(recipe, args, model_args) == [
-        {"setting": "batch", "default": batch, "used": batch // 2}
+    assert trainers.deviations(recipe, inputs, args, model_args) == [
+        {"setting": "batch", "default": batch, "used": batch // 2},
+        *ours,
     ]
+    assert arguments.settings(inputs, args, model_args)["processes"] == 4
 
 
 def test_the_tiny_file_s_deviations_are_said() -> None:
-    _, args, model_args = parsed("--config", str(FOLDER / "tiny.yaml"), recipe="rm")
-    said = {one["setting"]: one["used"] for one in trainers.deviations("rm", args, model_args)}
-    assert said["batch"] == 8 and said["max_length"] == 512
-    _, args, model_args = parsed("--max_steps", "3", recipe="sft")
-    said = {one["setting"]: one["used"] for one in trainers.deviations("sft", args, model_args)}
+    every = parsed("--config", str(FOLDER / "tiny.yaml"), recipe="rm")
+    said = {one["setting"]: one["used"] for one in trainers.deviations("rm", *every)}
+    assert said["batch"] == 8 and said["max_length"] == 512 and said["limit"] == 256
+    assert not {"per_device_train_batch_size", "logging_steps", "save_steps"} & set(said)
+    every = parsed("--config", str(FOLDER / "tiny.yaml"), recipe="ppo")
+    said = {one["setting"]: one["default"] for one in trainers.deviations("ppo", *every)}
+    assert said["learning_rate"] == 3e-6 and said["response_length"] == 53  # TRL's
+    every = parsed("--max_steps", "3", recipe="sft")
+    said = {one["setting"]: one["used"] for one in trainers.deviations("sft", *every)}
     assert said["num_train_epochs"] == "3 steps"

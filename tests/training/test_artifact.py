@@ -215,13 +215,18 @@ class Run:
         trainer.train(resume_from_checkpoint=training.checkpoint)
         self.steps = trainer.state.global_step
         self.before = score(trainer)
+        speed = trainers.speed(trainer, 0.0, len(rows), bool(training.checkpoint))
         folder = trainers.save(trainer, trainer.model, self.tokenizer, training.work / "final")
         return publish(
             training,
             folder,
             ledger=account("pair", self.source, too_long=0),
             counts={"train": len(rows), "test": 0},
-            diagnostics={"metrics": {"loss": np.float32(0.5), "odd": float("nan")}, "preflight": []},
+            diagnostics={
+                "metrics": {"loss": np.float32(0.5), "odd": float("nan")},
+                "preflight": [],
+                "speed": speed,
+            },
             deviations=[],
             trainer=trainer,
         )

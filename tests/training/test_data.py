@@ -87,7 +87,8 @@ SHAPES: dict[str, tuple[dict[str, Any], Messages]] = {
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_shape_of_a_comparison_is_the_same_messages(name: str) -> None:
     row, prompt = SHAPES[name]
-    made = comparisons(source([row], test=[row]))
+    made = comparisons(source([row], test=[]))
+    held = comparisons(source([{"prompt": "So?", "chosen": "Yes.", "rejected": "No."}], test=[row]))
     [found] = made.train.to_dicts()
     good = "The yeast\n\neats." if name == "a role twice" else GOOD
     assert found == {
@@ -96,7 +97,7 @@ def test_every_shape_of_a_comparison_is_the_same_messages(name: str) -> None:
         "chosen": reply(good),
         "rejected": reply(BAD),
     }
-    assert made.test.to_dicts() == [found] and made.unusable == (0, "")
+    assert held.test.to_dicts() == [found] and made.unusable == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_every_shape_of_a_comparison_is_the_same_messages(name: str) -> None:
     [
         (("messages, prompt apart", "messages, prompt in both", "text, prompt apart", "HH-RLHF"), True),
         (("HH-RLHF of several turns", "messages of several turns"), True),
-        (("HH-RLHF of several turns", "HH-RLHF"), False),
+        (("HH-RLHF", "a system turn"), False),
     ],
 )
 def test_a_prompt_has_one_id_whatever_its_shape(names: tuple[str, ...], one: bool) -> None:
@@ -127,8 +128,9 @@ UNREADABLE: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("row", "why"), UNREADABLE)
 def test_a_row_that_cannot_be_read_is_left_out_and_named(row: dict[str, Any], why: str) -> None:
     fine = {"prompt": "Why?", "chosen": "So.", "rejected": "No."}
-    made = comparisons(source([fine, row, fine], test=[fine, row]))
-    assert (len(made.train), len(made.test), made.read) == (2, 1, 3)
+    other = fine | {"prompt": "How?"}
+    made = comparisons(source([fine, row, fine], test=[other, row, fine]))
+    assert (len(made.train), len(made.test), made.read, made.leaked) == (2, 1, 3, 1)
     count, first = made.unusable
     assert count == 1 and why in first and "train row 1" in first and made.parent.ref in first
     ledger = account("pair", made, too_long=0)
@@ -193,8 +195,10 @@ def test_who_wrote_is_kept_and_other_columns_are_not() -> None:
     ],
 )
 def test_every_shape_of_a_dialogue_is_the_same_messages(row: dict[str, Any]) -> None:
-    made = dialogues(source([row], test=[row]))
-    assert made.train["messages"].to_list() == made.test["messages"].to_list() == [ASKED + reply(GOOD)]
+    made = dialogues(source([row], test=[]))
+    other = json.loads(json.dumps(row).replace("Why does bread rise?", "So?"))
+    held = dialogues(source([other], test=[row]))
+    assert made.train["messages"].to_list() == held.test["messages"].to_list() == [ASKED + reply(GOOD)]
     assert made.train["query_id"].to_list() == [text_id("Why does bread rise?")]
 
 
@@ -250,9 +254,9 @@ def test_a_prompt_is_the_first_user_turn_of_any_shape(row: dict[str, Any]) -> No
 
 def test_a_prompt_that_stands_twice_is_answered_once() -> None:
     rows = [{"prompt": text} for text in ("a", "b", "a", " a", "c")]
-    made = prompts(source([*rows, {"prompt": ""}], test=rows))
+    made = prompts(source([*rows, {"prompt": ""}], test=[{"prompt": text} for text in ("b", "d", "e", "d")]))
     assert [row["prompt"][0]["content"] for row in made.train.to_dicts()] == ["a", "b", "c"]
-    assert (made.repeated, len(made.test), made.unusable[0]) == (2, 3, 1)
+    assert (made.repeated, len(made.test), made.unusable[0]) == (2, 2, 1)
     ledger = account("query", made, too_long=1, over_limit=0)
     manifests.check_ledger(ledger)
     assert [(e.filter, e.kept) for e in ledger] == [

@@ -103,15 +103,16 @@ def test_comparisons_of_one_query_count_as_copies() -> None:
 
 def test_held_out_prompts_and_the_left_out_pair_are_told_apart() -> None:
     left = [pair(k + 500, f"good {k}", "good too") for k in range(20)]
-    found = report(ByRule(good), parts(mixed(30), left))
+    found = report(ByRule(good), parts(mixed(30), left, [pair(k + 500) for k in range(12)]))
     assert [(one["name"], one["accuracy"], one["rows"]) for one in found["subsets"]] == [
         ("held-out prompts", 1.0, 30),
-        ("left-out pair: A > B", 0.5, 20),
+        ("left-out pair, held-out prompts: A > B", 0.5, 8),
+        ("left-out pair, trained prompts: A > B", 0.5, 12),
     ]
     assert found["left_out_pair"] == "A > B"
     assert [one["name"] for one in report(ByRule(good), parts(mixed(3), left[:1]))["subsets"]] == [
         "held-out prompts",
-        "left-out pair: A > B",
+        "left-out pair, held-out prompts: A > B",
     ]
 
 
@@ -289,7 +290,7 @@ def test_too_few_pairs_leave_nothing_out() -> None:
 
 def test_a_row_that_does_not_say_who_wrote_it_stays() -> None:
     rows = [pair(n, a="A" if n % 2 else "C") for n in range(40)] + [pair(99) | {"chosen_responder": None}]
-    found = leave_out(comparisons(source(rows, test=rows[:2])), "A > B")
+    found = leave_out(comparisons(source(rows, test=[pair(98, a="A")])), "A > B")
     assert (len(found.train), len(found.left_out)) == (21, 21) and None in found.train[
         "chosen_responder"
     ].to_list()

@@ -14,7 +14,9 @@ from almost_data.scoring import Dialogue, Score
 from almost_data.store import Store
 from almost_data.training import samples, template
 from almost_data.training.samples import (
+    NEW,
     SEEN,
+    UNKNOWN,
     UNSEEN,
     BeforeAfter,
     by_kind,
@@ -195,11 +197,11 @@ def names(kinds: dict[str, Any]) -> dict[str, list[int]]:
 def test_prompts_are_apart_by_what_the_reward_model_saw() -> None:
     train, test = frame(1, 2, 3, 4, 5), frame(6, 7, 8)
     seen = frozenset(frame(2, 4, 7, 99)["query_id"])
-    assert names(by_kind(train, test, seen, 10)) == {SEEN: [2, 4, 7], UNSEEN: [6, 8, 1, 3, 5]}
-    assert names(by_kind(train, test, seen, 2)) == {SEEN: [2, 4], UNSEEN: [6, 8]}
-    assert names(by_kind(train, test, None, 3)) == {SEEN: [1, 2, 3], UNSEEN: [6, 7, 8]}
-    assert names(by_kind(train, test, frozenset(), 2)) == {SEEN: [], UNSEEN: [6, 7]}
-    assert names(by_kind(train, test.clear(), None, 2)) == {SEEN: [1, 2], UNSEEN: []}
+    assert names(by_kind(train, test, seen, 10)) == {SEEN: [2, 4], NEW: [1, 3, 5], UNSEEN: [6, 8]}
+    assert names(by_kind(train, test, seen, 2)) == {SEEN: [2, 4], NEW: [1, 3], UNSEEN: [6, 8]}
+    assert names(by_kind(train, test, None, 3)) == {UNKNOWN: [1, 2, 3], UNSEEN: [6, 7, 8]}
+    assert names(by_kind(train, test, frozenset(), 2)) == {SEEN: [], NEW: [1, 2], UNSEEN: [6, 7]}
+    assert names(by_kind(train, test.clear(), None, 2)) == {UNKNOWN: [1, 2], UNSEEN: []}
 
 
 def test_what_a_reward_model_saw_is_found_in_the_store(fake_store: Store) -> None:

@@ -56,7 +56,7 @@ def test_ppo_reads_a_prompt_up_to_where_the_reply_begins(bos: bool) -> None:
 # --- settings --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("known", "environment", "size"), [(3, "5", 24), (None, "5", 40), (None, None, 8)])
+@pytest.mark.parametrize(("known", "environment", "size"), [(5, "5", 40), (None, "5", 40), (None, None, 8)])
 def test_a_batch_is_of_all_processes(
     monkeypatch: pytest.MonkeyPatch, known: int | None, environment: str | None, size: int
 ) -> None:
@@ -157,11 +157,17 @@ def test_speed_is_of_the_training_itself() -> None:
         {"num_tokens": 300.0},
         {"train_runtime": 4.0, "train_samples_per_second": 6.0},
     ]
-    found = trainers.speed(Namespace(state=Namespace(log_history=history)), 0.0, 99)
+    import torch
+
+    how = {"args": Namespace(bf16=True, fp16=False), "model": torch.nn.Linear(1, 1)}
+    found = trainers.speed(Namespace(state=Namespace(log_history=history), **how), 0.0, 99)
+    assert found["dtype"] == "float32 weights, bfloat16 arithmetic"
     assert (found["seconds"], found["rows_per_second"], found["tokens_per_second"]) == (4.0, 6.0, 75.0)
     assert found["peak_memory_mib"] > 10
-    bare = trainers.speed(Namespace(state=Namespace(log_history=[])), 0.0, 99)
+    bare = trainers.speed(Namespace(state=Namespace(log_history=[]), **how), 0.0, 99)
     assert bare["tokens_per_second"] is None and bare["rows_per_second"] > 0
+    resumed = trainers.speed(Namespace(state=Namespace(log_history=history), **how), 0.0, 99, True)
+    assert resumed["tokens_per_second"] is None and resumed["rows_per_second"] is None
 
 
 def test_quiet_is_only_for_a_while() -> None:
