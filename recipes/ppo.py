@@ -116,7 +116,6 @@ def main(argv: list[str] | None = None) -> None:
             "samples": shown,
             "speed": speed,
         },
-        deviations=trainers.deviations("ppo", inputs, args, model_args),
         trainer=trainer,
     )
 

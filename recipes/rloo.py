@@ -94,7 +94,6 @@ def main(argv: list[str] | None = None) -> None:
             "samples": shown,
             "speed": speed,
         },
-        deviations=trainers.deviations("rloo", inputs, args, model_args),
         trainer=trainer,
     )
 

@@ -103,7 +103,6 @@ def main(argv: list[str] | None = None) -> None:
             "report": report,
             "speed": speed,
         },
-        deviations=trainers.deviations("rm", inputs, args, model_args),
         trainer=trainer,
     )
 

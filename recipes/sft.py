@@ -92,7 +92,6 @@ def main(argv: list[str] | None = None) -> None:
             "samples": talks.samples(),
             "speed": speed,
         },
-        deviations=trainers.deviations("sft", inputs, args, model_args),
         trainer=trainer,
     )
 

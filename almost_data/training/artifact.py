@@ -24,6 +24,7 @@ from ..manifest import Builder, Entry, Manifest, Parent, changes, fingerprint, p
 from ..store import Store, is_ref
 from .arguments import Inputs, settings
 from .data import Source
+from .trainers import deviations
 
 PACKAGES = ("accelerate", "almost_data", "datasets", "peft", "safetensors", "torch", "transformers", "trl")
 LOGIC_VERSION = 1
@@ -84,6 +85,8 @@ class Training:
     checkpoint: str | None
     """Where an interrupted run of the same recipe goes on."""
     parents: list[Manifest]
+    deviations: list[dict[str, Any]]
+    """Settings that differ from the paper's."""
     main: bool
     """Whether this process writes; with several GPUs only one does."""
     started: float = field(default_factory=time.monotonic)
@@ -138,7 +141,8 @@ def begin(
             _HELD[draft.ref] = ExitStack()
             _HELD[draft.ref].enter_context(store.lock(draft.ref))
         checkpoint = _checkpoint(work, mark, resumes)
-    return Training(store, draft, work, checkpoint, [one for one in known if one], _is_main())
+    different = deviations(recipe_name, inputs, args, model_args)
+    return Training(store, draft, work, checkpoint, [one for one in known if one], different, _is_main())
 
 
 def is_done(training: Training) -> bool:
@@ -174,7 +178,6 @@ def publish(
     ledger: list[Entry],
     counts: dict[str, int],
     diagnostics: dict[str, Any],
-    deviations: Sequence[dict[str, Any]],
     trainer: Any,
 ) -> Manifest:
     """Put the model that `save_pretrained` left in `folder` into the store, and clear the checkpoints away.
@@ -206,7 +209,7 @@ def publish(
                 "recipe": draft.builder.name.removeprefix("recipes/"),
                 "models": _unique(known),
                 "notes": _unique(told),
-                "deviations": list(deviations),
+                "deviations": training.deviations,
                 **diagnostics,
             },
             environment={

@@ -227,7 +227,6 @@ class Run:
                 "preflight": [],
                 "speed": speed,
             },
-            deviations=[],
             trainer=trainer,
         )
 
