@@ -109,6 +109,14 @@ def parse(parser: Any, recipe: str, argv: list[str] | None = None) -> tuple[Any,
     except (ValueError, TypeError, argparse.ArgumentError) as error:
         raise InputError(str(error)) from None
     inputs, args = parsed[:2]
+    _refuse(args, parsed[-1])
+    if args.output_dir in (None, "trainer_output"):
+        args.output_dir = str(Path(inputs.root) / ".training" / inputs.artifact)
+    return parsed
+
+
+def _refuse(args: Any, model_args: Any) -> None:
+    """Raise InputError for what TRL takes and a recipe cannot keep its promises with."""
     if getattr(args, "chat_template_path", None):
         raise InputError(
             "--chat_template_path: the recipes have one chat template, shared by RM, SFT and PPO"
@@ -124,15 +132,12 @@ def parse(parser: Any, recipe: str, argv: list[str] | None = None) -> tuple[Any,
         )
     sharded = os.environ.get("FSDP_STATE_DICT_TYPE", "") != "FULL_STATE_DICT"
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true") and (
-        sharded or getattr(parsed[-1], "use_peft", False)
+        sharded or model_args.use_peft
     ):
         raise InputError(
             "FSDP: a model is published whole, so give accelerate launch --fsdp_state_dict_type "
             "FULL_STATE_DICT, and no --use_peft, whose adapter could not be merged"
         )
-    if args.output_dir in (None, "trainer_output"):
-        args.output_dir = str(Path(inputs.root) / ".training" / inputs.artifact)
-    return parsed
 
 
 def run(main: Callable[[], None]) -> None:

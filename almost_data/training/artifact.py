@@ -32,7 +32,7 @@ LOGIC_VERSION = 1
 POINTS = 400
 """Of a curve, at most."""
 RECIPE = "recipe.json"
-_HELD: dict[str, ExitStack] = {}
+_HELD: dict[Path, ExitStack] = {}
 """The locks of the artifacts that this process trains: from `begin` to `publish`, or to its end."""
 HIDDEN = ("root", "output_dir", "hub_", "deepspeed", "fsdp_config", "trackio_", "vllm_server_")
 """How the flags begin that a card does not show: places of the user's own, some with a secret in them."""
@@ -137,9 +137,10 @@ def begin(
     work = Path(args.output_dir)
     checkpoint = None
     if not store.has(draft.ref) and not inputs.dry_run:
-        if _is_main() and draft.ref not in _HELD:
-            _HELD[draft.ref] = ExitStack()
-            _HELD[draft.ref].enter_context(store.lock(draft.ref))
+        if _is_main() and store.path(draft.ref) not in _HELD:
+            held = ExitStack()
+            held.enter_context(store.lock(draft.ref))
+            _HELD[store.path(draft.ref)] = held
         checkpoint = _checkpoint(work, mark, resumes)
     different = deviations(recipe_name, inputs, args, model_args)
     return Training(store, draft, work, checkpoint, [one for one in known if one], different, _is_main())
@@ -230,7 +231,7 @@ def publish(
         return manifest, {"README.md": text.encode(), **figures}
 
     made = store.publish_model(draft.ref, folder, finish)
-    _HELD.pop(draft.ref).close()
+    _HELD.pop(store.path(draft.ref)).close()
     _summary(made, store.path(made.ref))
     if training.work.parent == store.root / ".training":
         shutil.rmtree(training.work, ignore_errors=True)

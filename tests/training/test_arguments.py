@@ -320,3 +320,38 @@ def test_the_tiny_file_s_deviations_are_said() -> None:
     every = parsed("--max_steps", "3", recipe="sft")
     said = {one["setting"]: one["used"] for one in trainers.deviations("sft", *every)}
     assert said["num_train_epochs"] == "3 steps"
+
+
+# --- what a recipe refuses --------------------------------------------------------------------------------
+
+
+def test_half_a_flag_is_no_flag() -> None:
+    with pytest.raises(InputError, match="hub_tok"):
+        parsed("--hub_tok", "hf_secret", recipe="rm")
+
+
+def test_the_best_of_several_checkpoints_is_not_published() -> None:
+    chosen = ("--load_best_model_at_end", "true", "--eval_strategy", "steps", "--eval_steps", "500")
+    with pytest.raises(InputError, match="load_best_model_at_end"):
+        parsed(*chosen, recipe="rm")
+
+
+def test_a_sharded_model_is_saved_whole_or_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    from argparse import Namespace
+
+    args = Namespace(push_to_hub=False, load_best_model_at_end=False)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_STATE_DICT_TYPE", "SHARDED_STATE_DICT")
+    with pytest.raises(InputError, match="FULL_STATE_DICT"):
+        arguments._refuse(args, Namespace(use_peft=False))
+    monkeypatch.setenv("FSDP_STATE_DICT_TYPE", "FULL_STATE_DICT")
+    arguments._refuse(args, Namespace(use_peft=False))
+    with pytest.raises(InputError, match="no --use_peft"):
+        arguments._refuse(args, Namespace(use_peft=True))
+
+
+def test_none_where_the_default_is_a_number_is_another_recipe() -> None:
+    config, _, _ = parsed(recipe="rm")[1], None, None
+    assert "max_length" not in arguments.settings(config)
+    config.max_length = None
+    assert arguments.settings(config)["max_length"] is None

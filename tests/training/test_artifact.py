@@ -327,7 +327,9 @@ def test_an_interrupted_run_goes_on_and_another_one_does_not(
     with monkeypatch.context() as patched, pytest.raises(Stop):
         patched.setattr(trainers, "save", stop)
         run.train(training)
-    (training.work / "checkpoint-4").rename(training.work / "gone")
+    (
+        training.work / "checkpoint-4" / "trainer_state.json"
+    ).unlink()  # as kill -9 leaves it while it is written
     again = run.begin(*flags)
     assert again.checkpoint == str(again.work / "checkpoint-2")
     assert run.begin(*flags, resumes=False).checkpoint is None
@@ -340,6 +342,12 @@ def test_an_interrupted_run_goes_on_and_another_one_does_not(
     (again.work / artifact.RECIPE).write_text(again.draft.fingerprint)
     made = run.train(run.begin(*flags))
     assert run.steps == 4 and run.store.manifest("rm@0.1.0") == made
+
+
+def test_two_runs_of_one_artifact_do_not_share_a_work_folder(run: Run) -> None:
+    with run.store.lock("rm@0.1.0"), pytest.raises(InputError, match="by another process"):
+        run.begin()
+    assert run.begin().checkpoint is None
 
 
 def test_a_dry_run_leaves_nothing(run: Run) -> None:
