@@ -1,7 +1,7 @@
 """What a build would ask of its models: requests, tokens, disk and GPU-hours, before anything runs.
 
 Tokens are counted from characters, replies at their longest, and GPU-hours by the arithmetic of a forward
-pass: an upper bound to plan with, not a measurement.
+pass: rules of thumb to plan with, neither a bound nor a measurement. Scoring and training are not in it.
 """
 
 import re
@@ -44,12 +44,16 @@ class Ask:
     """Tokens of a reply, at most."""
 
     @property
+    def tokens_in(self) -> int:
+        return self.shared + self.requests * self.own
+
+    @property
     def tokens_out(self) -> int:
         return self.requests * self.written
 
     @property
     def disk(self) -> int:
-        """Bytes in Parquet, at most: text compresses to about half."""
+        """Bytes in Parquet, where text compresses to about half."""
         return self.requests * (ROW_BYTES + self.written * CHARACTERS // 2)
 
     @property

@@ -114,36 +114,32 @@ def plan(steps: list[Step], run: Run) -> None:
 
 
 def _asked(steps: list[Step], run: Run) -> None:
-    """Requests, tokens, disk and GPU-hours of the models that would be asked."""
+    """Requests, tokens, disk and GPU-hours of the models that would be asked, about."""
     from .plan import FLOPS, asks
 
     found = asks(run, steps)
-    table = Table(
-        "model calls, at most", "requests", "tokens out", "disk", "GPU-hours", box=None, pad_edge=False
-    )
+    table = Table("asks, about", "requests", "tokens in", "tokens out", "disk", "GPU-hours")
+    table.box, table.pad_edge = None, False
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True
     for one in found:
         hours = "?" if one.gpu_hours is None else f"{one.gpu_hours:,.2f}"
-        size = f"{one.disk / 1e6:,.1f} MB"
-        table.add_row(
-            clean(f"{one.dataset}: {one.responder}"), f"{one.requests:,}", f"{one.tokens_out:,}", size, hours
-        )
+        numbers = (f"{one.requests:,}", f"{one.tokens_in:,}", f"{one.tokens_out:,}")
+        name = f"{one.dataset}: {one.responder} ({one.model})"
+        table.add_row(clean(name), *numbers, f"{one.disk / 1e6:,.1f} MB", hours)
     if len(found) > 1:
-        hours = (
-            "?"
-            if any(one.gpu_hours is None for one in found)
-            else f"{sum(o.gpu_hours or 0 for o in found):,.2f}"
-        )
-        total = [sum(one.requests for one in found), sum(one.tokens_out for one in found)]
+        known = [one.gpu_hours for one in found if one.gpu_hours is not None]
+        hours = f"{sum(known):,.2f}" if len(known) == len(found) else "?"
+        totals = [sum(getattr(one, key) for one in found) for key in ("requests", "tokens_in", "tokens_out")]
         size = f"{sum(one.disk for one in found) / 1e6:,.1f} MB"
-        table.add_row("all", *(f"{n:,}" for n in total), size, hours)
+        table.add_row("all", *(f"{n:,}" for n in totals), size, hours)
     if found:
         console.print()
         console.print(table)
         console.print(
-            f"Replies at their longest; tokens by characters; GPU-hours of one GPU that does {FLOPS:.0e} "
-            "operations a second, assumed.",
+            "Rules of thumb: replies at their longest, tokens by characters (shared ones once), "
+            f"one GPU that does {FLOPS:.0e} operations a second. Scoring and training are not in it.",
             style="dim",
         )
 

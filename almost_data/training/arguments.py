@@ -165,15 +165,22 @@ def settings(*configs: Any) -> dict[str, Any]:
     return found | ({"processes": several} if several > 1 else {})
 
 
-def differing(*configs: Any) -> dict[str, tuple[Any, Any]]:
-    """Name -> value and default, as JSON data, of every such argument."""
+def runtime(*configs: Any) -> dict[str, Any]:
+    """What is recorded of how it ran: of `RUNTIME`, the arguments in `RECORDED` that were changed."""
+    found = {name: value for name, (value, _) in differing(*configs, names=RECORDED).items()}
+    return found | {"processes": processes()}
+
+
+def differing(*configs: Any, names: frozenset[str] | None = None) -> dict[str, tuple[Any, Any]]:
+    """Name -> value and default of what differs, as JSON data; of `names`, or of all but `RUNTIME`."""
     found: dict[str, tuple[Any, Any]] = {}
     for config in configs:
         plain = _untouched(config)
         for one in fields(config):
             value, default = getattr(config, one.name), getattr(plain, one.name)
             both_none = value in (None, {}, []) and default in (None, {}, [])
-            if one.init and one.name not in RUNTIME and value != default and not both_none:
+            wanted = one.name in names if names else one.name not in RUNTIME
+            if one.init and wanted and value != default and not both_none:
                 found[one.name] = _plain(value), _plain(default)
     return found
 
@@ -197,6 +204,10 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | list | None) else str(value)
 
 
+RECORDED = frozenset(
+    "attn_implementation gradient_checkpointing use_cpu use_liger_kernel eval_strategy save_steps max_kl "
+    "report_prompts activation_offloading per_device_eval_batch_size fsdp vllm_tensor_parallel_size".split()
+)
 RUNTIME = frozenset(
     """
     output_dir run_name project logging_strategy logging_first_step logging_steps

@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..generation import Model, models
 from ..manifest import Builder, Entry, Manifest, Parent, changes, fingerprint, place_name, recipe
 from ..store import Store, is_ref
-from .arguments import Inputs, settings
+from .arguments import Inputs, runtime, settings
 from .data import Source
 from .trainers import deviations
 
@@ -87,6 +87,8 @@ class Training:
     parents: list[Manifest]
     deviations: list[dict[str, Any]]
     """Settings that differ from the paper's."""
+    runtime: dict[str, Any]
+    """How it runs, for the record."""
     main: bool
     """Whether this process writes; with several GPUs only one does."""
     started: float = field(default_factory=time.monotonic)
@@ -142,8 +144,16 @@ def begin(
             held.enter_context(store.lock(draft.ref))
             _HELD[store.path(draft.ref)] = held
         checkpoint = _checkpoint(work, mark, resumes)
-    different = deviations(recipe_name, inputs, args, model_args)
-    return Training(store, draft, work, checkpoint, [one for one in known if one], different, _is_main())
+    return Training(
+        store,
+        draft,
+        work,
+        checkpoint,
+        [one for one in known if one],
+        deviations(recipe_name, inputs, args, model_args),
+        runtime(inputs, args, model_args),
+        _is_main(),
+    )
 
 
 def is_done(training: Training) -> bool:
@@ -220,6 +230,7 @@ def publish(
                 "seconds": round(time.monotonic() - training.started, 1),
                 "command": shown_command(sys.argv),
                 "device": str(trainer.accelerator.device),
+                "runtime": training.runtime,
                 "dtype": diagnostics["speed"]["dtype"],
             },
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
