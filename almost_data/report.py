@@ -126,7 +126,7 @@ def _asked(steps: list[Step], run: Run) -> None:
     for one in found:
         hours = "?" if one.gpu_hours is None else f"{one.gpu_hours:,.2f}"
         numbers = (f"{one.requests:,}", f"{one.tokens_in:,}", f"{one.tokens_out:,}")
-        name = f"{one.dataset}: {one.responder} ({one.model})"
+        name = one.dataset if one.responder == one.dataset else f"{one.dataset}: {one.responder}"
         table.add_row(clean(name), *numbers, f"{one.disk / 1e6:,.1f} MB", hours)
     if len(found) > 1:
         known = [one.gpu_hours for one in found if one.gpu_hours is not None]
@@ -137,6 +137,7 @@ def _asked(steps: list[Step], run: Run) -> None:
     if found:
         console.print()
         console.print(table)
+        console.print(text(f"\nModels: {', '.join(sorted({one.model for one in found}))}"), soft_wrap=True)
         console.print(
             "Rules of thumb: replies at their longest, tokens by characters (shared ones once), "
             f"one GPU that does {FLOPS:.0e} operations a second. Scoring and training are not in it.",
