@@ -343,15 +343,68 @@ def lineage(ref: Ref, /, *, root: Root = ROOT) -> None:
 
 
 @app.command
-def verify(ref: Ref, /, *, root: Root = ROOT) -> None:
+def verify(
+    ref: Annotated[str, Parameter(help="name@version, or ORG/NAME@REVISION of what is on the Hub.")],
+    /,
+    *,
+    root: Root = ROOT,
+) -> None:
     """Check that manifest, card and files of an artifact agree; exit code 1 if they do not."""
+    from . import hub, show_hub
     from . import show as show_
     from .store import Store
 
-    wrong = Store(root).verify(ref)
+    if "/" in ref:
+        with show_hub.Bytes("fetch") as bar:
+            wrong = hub.verify(Store(root), ref, progress=bar)
+    else:
+        wrong = Store(root).verify(ref)
     show_.verdict(ref, wrong)
     if wrong:
         raise SystemExit(1)
+
+
+@app.command
+def push(
+    ref: Ref,
+    /,
+    *,
+    repo: Annotated[str, Parameter(help="ORG/NAME; made where it is not there.")],
+    private: Annotated[
+        bool, Parameter(negative=(), help="Make it private; a public one is then refused.")
+    ] = False,
+    dry_run: Annotated[
+        bool, Parameter(negative=(), help="Print tree, card and operations, and ask the Hub nothing.")
+    ] = False,
+    root: Root = ROOT,
+) -> None:
+    """Publish a dataset or a model on the Hub: one commit, read back, with the tag v<version>."""
+    from . import hub, show_hub
+    from .store import Store
+
+    if dry_run:
+        show_hub.plan(hub.plan(Store(root), ref, repo), private)
+        return
+    with show_hub.Bytes("upload") as bar:
+        done = hub.push(Store(root), ref, repo, private=private, progress=bar)
+    show_hub.pushed(done)
+
+
+@app.command
+def pull(
+    where: Annotated[str, Parameter(help="ORG/NAME, or ORG/NAME@REVISION: a tag or a commit.")],
+    /,
+    *,
+    root: Root = ROOT,
+) -> None:
+    """Bring a published dataset or model into the store, checked, to build on it."""
+    from . import hub, show_hub
+    from .store import Store
+
+    store = Store(root)
+    with show_hub.Bytes("fetch") as bar:
+        done = hub.pull(store, where, progress=bar)
+    show_hub.pulled(store, done)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -109,7 +109,7 @@ class Store:
             for file in self.root.glob("*/*/manifest.json")
             if NAME.fullmatch(file.parts[-3]) and VERSION.fullmatch(file.parts[-2])
         ]
-        found.sort(key=lambda place: (place[0], _version_key(place[1])))
+        found.sort(key=lambda place: (place[0], version_key(place[1])))
         return [f"{name}@{version}" for name, version in found]
 
     def manifests(self) -> list[Manifest]:
@@ -212,6 +212,21 @@ class Store:
                 raise ValueError("the manifest is not that of the model")
             _write_record(staging, manifest, files)
         return manifest
+
+    def adopt(self, ref: str, folder: Path) -> None:
+        """Move a whole artifact into its place, as one that was fetched beside this store and verified.
+
+        The caller holds `lock`, and `folder` is on the disk of the root. Raises InputError where the place
+        is taken.
+        """
+        place = self.path(ref)
+        if os.path.lexists(place):
+            raise InputError(f"{place} is in the way: move it")
+        for file in folder.rglob("*"):
+            _sync(file)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(folder, place)
+        _sync(place.parent)
 
     @contextmanager
     def _staging(self, ref: str) -> Iterator[Path]:
@@ -332,6 +347,7 @@ def _sync_folders(top: Path) -> None:
         _sync(Path(folder))
 
 
-def _version_key(version: str) -> tuple[list[int], bool, str]:
+def version_key(version: str) -> tuple[list[int], bool, str]:
+    """What versions are ordered by: their numbers, and a suffix before none."""
     numbers, _, suffix = version.partition("-")
     return [int(n) for n in numbers.split(".")], not suffix, suffix

@@ -298,9 +298,8 @@ class Hub:
             else:
                 raise Refused(400, "", f"not known here: {line['key']}")
         made = repo.add(files, head["summary"])
-        return _json(
-            {"success": True, "commitOid": made.sha, "commitUrl": f"{self.endpoint}/commit/{made.sha}"}
-        )
+        url = f"{self.endpoint}/{'datasets/' if repo.kind == 'dataset' else ''}{repo.name}/commit/{made.sha}"
+        return _json({"success": True, "commitOid": made.sha, "commitUrl": url})
 
     def tag(self, repo: Repo, revision: str, body: bytes, **_: Any) -> Reply:
         name = json.loads(body)["tag"]
@@ -379,6 +378,7 @@ def _json(value: object, status: int = 200) -> Reply:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes
     hub: Hub
 
     def do_GET(self) -> None:

@@ -15,7 +15,9 @@ from almost_data import cli
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(sh|python|toml)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-SLOW = re.compile(r"make (demo|test|almost|almost-tiny|train-tiny)\b|accelerate .*|.* --engine (vllm|openai|ray) ")
+SLOW = re.compile(
+    r"make (demo|test|almost|almost-tiny|train-tiny)\b|accelerate .*|.* --engine (vllm|openai|ray) "
+)
 """What takes more than a minute, or needs a GPU, a server or a cluster."""
 
 
