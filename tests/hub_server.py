@@ -9,12 +9,15 @@ import hashlib
 import json
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
 
@@ -125,6 +128,8 @@ class Hub:
         """Number of the request, method, path -> a fault of FAULTS, or None."""
         self.before_commit: Callable[[Repo], None] = lambda repo: None
         """What somebody else does just before a commit is taken."""
+        self.chunks: Path | None = None
+        """A folder of chunks: with one, clients that have hf_xet upload to it, in place of LFS."""
         self.lock = threading.RLock()
         self.endpoint = ""
 
@@ -276,6 +281,39 @@ class Hub:
             raise Refused(404, "", "not uploaded")
         return _json({})
 
+    def xet_token(self, repo: Repo, user: tuple[str, ...], **_: Any) -> Reply:
+        if self.chunks is None:
+            raise Refused(404, "", "no Xet storage here")
+        self._may_write(user, repo.name)
+        told = {
+            "casUrl": f"local://{self.chunks}",
+            "accessToken": "xet-token",
+            "exp": int(time.time()) + 3600,
+        }
+        reply = _json(told)
+        names = ("X-Xet-Cas-Url", "X-Xet-Access-Token", "X-Xet-Token-Expiration")
+        reply.headers |= {name: str(one) for name, one in zip(names, told.values(), strict=True)}
+        return reply
+
+    def _join(self, oid: str) -> None:
+        """Put a file together from its chunks, as the real client does, where they were uploaded."""
+        import hf_xet
+
+        if self.chunks is None or oid not in (known := _xet_files(self.chunks)):
+            return
+        with TemporaryDirectory() as folder:
+            target = Path(folder) / "file"
+            group = hf_xet.XetSession().new_file_download_group(
+                endpoint=f"local://{self.chunks}",
+                token="xet-token",
+                token_expiry_unix_secs=int(time.time()) + 3600,
+            )
+            with group as downloads:
+                downloads.start_download_file(hf_xet.XetFileInfo(*known[oid]), str(target))
+            content = target.read_bytes()
+        if hashlib.sha256(content).hexdigest() == oid:
+            self.large[oid] = content
+
     def commit(self, repo: Repo, revision: str, body: bytes, **_: Any) -> Reply:
         self.before_commit(repo)
         lines = [json.loads(line) for line in body.splitlines()]
@@ -289,6 +327,8 @@ class Hub:
             if line["key"] == "file":
                 files[value["path"]] = Blob(base64.b64decode(value["content"]))
             elif line["key"] == "lfsFile":
+                if value["oid"] not in self.large:
+                    self._join(value["oid"])
                 if value["oid"] not in self.large:
                     raise Refused(400, "", "the file was not uploaded")
                 files[value["path"]] = Blob(self.large[value["oid"]], is_large=True)
@@ -346,6 +386,7 @@ ROUTES: list[tuple[str, str, Callable[..., Reply]]] = [
     ("POST", rf"{_API}/preupload/{_REV}", Hub.preupload),
     ("POST", rf"{_API}/commit/{_REV}", Hub.commit),
     ("POST", rf"{_API}/tag/{_REV}", Hub.tag),
+    ("GET", rf"{_API}/xet-(read|write)-token/{_REV}", Hub.xet_token),
     ("POST", rf"/(?P<kind>datasets/)?{_REPO}\.git/info/lfs/objects/batch", Hub.batch),
     ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", Hub.upload),
     ("POST", r"/lfs/verify", Hub.verify),
@@ -370,6 +411,26 @@ def _entries(commit: Commit) -> list[dict[str, Any]]:
         large = {"lfs": {"oid": blob.sha256, "size": size, "pointerSize": 134}} if blob.is_large else {}
         entries.append({"type": "file", "path": path, "size": size, "oid": blob.oid, **large})
     return entries
+
+
+def _xet_files(chunks: Path) -> dict[str, tuple[str, int]]:
+    """sha256 -> Xet's hash and size, of all files in a folder of chunks, read from its shards.
+
+    A shard is a header, then for each file a record of 48 bytes (hash, flags, number of segments), its
+    segments, as many records to verify them by (flag 31), and its sha256 (flag 30), 48 bytes each.
+    """
+    found: dict[str, tuple[str, int]] = {}
+    for shard in chunks.rglob("*.mdb"):
+        data, at = shard.read_bytes(), 48
+        while (mark := struct.unpack_from("<4QII", data, at))[0] != 2**64 - 1:
+            *words, flags, segments = mark
+            size = sum(struct.unpack_from("<I", data, at + 48 * n + 36)[0] for n in range(1, segments + 1))
+            at += 48 * (1 + segments * (2 if flags >> 31 else 1))
+            if flags >> 30 & 1:
+                sha256 = "".join(f"{word:016x}" for word in struct.unpack_from("<4Q", data, at))
+                found[sha256] = ("".join(f"{word:016x}" for word in words), size)
+                at += 48
+    return found
 
 
 def _json(value: object, status: int = 200) -> Reply:

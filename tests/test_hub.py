@@ -262,6 +262,21 @@ def test_who_may_not_write_is_told_so(
     assert "127.0.0.1" not in str(told.value) and "hf_w" not in str(told.value)
 
 
+def test_xet_sends_chunks_and_those_only_once(store: Store, there: Hub, tmp_path: Path) -> None:
+    there.chunks = tmp_path / "chunks"
+    there.chunks.mkdir()
+    known = environment(there, tmp_path) | {"HF_HUB_DISABLE_XET": "0"}
+    sent = []
+    for repo in (REPO, "ORG/copy"):
+        words = ["push", "responses@1.0.0", "--repo", repo, "--root", str(store.root)]
+        subprocess.run([sys.executable, "-m", "almost_data", *words], env=known, check=True)
+        assert is_whole(store, "responses@1.0.0", there.files(repo, "v1.0.0"))
+        chunks = [file.stat().st_size for file in there.chunks.rglob("default.*")]
+        sent.append(sum(chunks))
+    assert there.received == 0, "something went by LFS"
+    assert 0 < sent[0] == sent[1]
+
+
 # --- others at the same time, and faults -------------------------------------------------------------------
 
 
