@@ -84,7 +84,9 @@ def build(
     from_: Annotated[
         tuple[str, ...],
         Parameter(
-            name="--from", negative=(), help="name@version to build on instead of this version; repeatable."
+            name="--from",
+            negative=(),
+            help="name@version, or ORG/NAME@REVISION on the Hub, to build on instead; repeatable.",
         ),
     ] = (),
     max_failures: Annotated[
@@ -121,6 +123,7 @@ def build(
         source = f"./{Path(source)}"  # looks like a path, so that only its name is recorded
     if engine is None and name != "community":
         engine, why = engines.default()
+    from_ = tuple(_pulled(root, one) if "/" in one else one for one in from_)
     run = pipeline.prepare(
         engine,
         root=root,
@@ -149,6 +152,17 @@ def build(
     with report.Bars() as bars:
         steps = run.build(name, bars)
     report.summary(run.store, steps)
+
+
+def _pulled(root: Path, where: str) -> str:
+    """`name@version` of what is on the Hub at a tag or commit, which is in the store then."""
+    from . import hub, show_hub
+    from .store import Store
+
+    if "@" not in where:
+        raise InputError(f"--from {where}: name a tag or a commit, such as {where}@v1.0.0")
+    with show_hub.Bytes("fetch") as bar:
+        return hub.pull(Store(root), where, progress=bar).ref
 
 
 def _flags(section: str, **flags: object) -> list[str]:
@@ -262,7 +276,9 @@ def diff(
 @app.command
 def ablate(
     *,
-    from_: Annotated[str, Parameter(name="--from", help="responses@version to build from.")],
+    from_: Annotated[
+        str, Parameter(name="--from", help="responses@version, or ORG/NAME@REVISION, to build from.")
+    ],
     version: Version,
     asis_rm: Annotated[
         str | None,
@@ -291,6 +307,7 @@ def ablate(
     from . import show as show_
 
     read = reviews_.read(reviews) if reviews else None
+    from_ = _pulled(root, from_) if "/" in from_ else from_
     run = pipeline.prepare(
         None,
         root=root,

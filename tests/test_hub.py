@@ -351,6 +351,38 @@ def test_what_the_hub_lost_is_found_before_it_is_tagged(store: Store, there: Hub
     assert is_whole(store, "responses@1.0.0", there.files(REPO, "v1.0.0"))
 
 
+@pytest.mark.parametrize(
+    ("at", "fault"),
+    [("/preupload/", "cut"), ("/lfs/", "lost"), ("/commit/", "cut"), ("/commit/", "lost"), ("/tag/", "cut")],
+)
+def test_killed_at_any_step_the_same_command_ends_right(
+    store: Store, there: Hub, tmp_path: Path, at: str, fault: str
+) -> None:
+    words = ["push", "responses@1.0.0", "--repo", REPO, "--root", str(store.root)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "almost_data", *words],
+        env=environment(there, tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def kill(number: int, method: str, path: str) -> str | None:
+        if at not in path or there.repos["dataset", REPO].tags:
+            return None
+        if method == "PUT" and len(there.large) < 3:
+            return None
+        process.kill()
+        return fault
+
+    there.fault = kill
+    assert process.wait() == -9
+    there.fault = lambda *_: None
+    push(store, there)
+    repo = there.repos["dataset", REPO]
+    assert len(repo.commits) == 2 and repo.tags == {"v1.0.0": repo.head.sha}
+    assert is_whole(store, "responses@1.0.0", there.files(REPO))
+
+
 PUSHES = int(os.environ.get("ALMOST_DATA_PUSHES", "60"))
 """With faults; the issue asks for 200, which take minutes."""
 
@@ -625,6 +657,21 @@ def test_a_pull_that_broke_goes_on(store: Store, there: Hub, tmp_path: Path, fau
         except RuntimeError as error:
             assert "127.0.0.1" not in str(error) and other.refs() == []
     assert other.verify("responses@1.0.0") == []
+
+
+def test_a_build_stands_on_what_is_on_the_hub(store: Store, there: Hub, tmp_path: Path) -> None:
+    first = push(store, there)
+    other = Store(tmp_path / "other")
+    words = ["build", "comparisons", "--version", "2.0.0", "--engine", "transformers"]
+    words += ["--root", str(other.root), "--from"]
+    done = command(there, tmp_path, *words, f"{REPO}@v1.0.0")
+    assert done.returncode == 0, done.stderr
+    [parent] = other.manifest("comparisons@2.0.0").parents
+    assert (parent.ref, parent.digest) == ("responses@1.0.0", store.manifest("responses@1.0.0").digest)
+    where = hub.place(other, parent.ref)
+    assert where and (where.repo, where.commit) == (REPO, first.commit)
+    unpinned = command(there, tmp_path, *words, REPO)
+    assert unpinned.returncode == 2 and "name a tag or a commit" in unpinned.stderr
 
 
 # --- models ------------------------------------------------------------------------------------------------
