@@ -30,6 +30,10 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
 SHARD_BYTES = 300_000_000
 """In memory; compressed shards come out at about a third."""
 ROW_GROUP = 20_000
+CHUNKS = {"min_chunk_size": 64 * 1024, "max_chunk_size": 128 * 1024}
+"""Bytes of a Parquet page, cut by content: what a change makes the Hub store anew. With 200,000 queries, of
+which 2,000 in a row are replaced, 14% of the file; 45% with larger pages and dictionaries of all columns.
+"""
 
 
 def check_version(version: str) -> str:
@@ -283,6 +287,7 @@ class _Shards:
     def __init__(self, folder: Path, split: str, table: schema.Table) -> None:
         self.folder, self.split = folder, split
         self.columns = schema.arrow_schema(table)
+        self.repeating = _repeating(table)
         self.files: list[Path] = []
         self.writer: pq.ParquetWriter | None = None
         self.size = 0
@@ -317,7 +322,9 @@ class _Shards:
             self.files[-1],
             self.columns,
             compression="zstd",
-            use_content_defined_chunking=True,
+            use_content_defined_chunking=CHUNKS,
+            # A dictionary of texts is one large page that any new text changes.
+            use_dictionary=self.repeating,
             write_page_index=True,
         )
 
@@ -326,6 +333,14 @@ class _Shards:
             self.writer.close()
             _sync(self.files[-1])
         self.writer, self.size = None, 0
+
+
+def _repeating(table: schema.Table) -> list[str]:
+    """Paths of the columns that have few values: names, reasons, roles; not texts, ids or addresses."""
+    texts = {"query", "prompt", "response", "nearest", "error"}
+    roles = [f"{column.name}.list.element.role" for column in table.columns if column.type == "messages"]
+    names = [column.name for column in table.columns if column.type == "string"]
+    return roles + [name for name in names if name not in texts and not name.endswith(("_id", "_url"))]
 
 
 def _write(path: Path, content: bytes) -> None:

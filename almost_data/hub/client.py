@@ -162,8 +162,7 @@ def _told(repo: str, error: Exception) -> Exception:
     if code == 404:
         return InputError(f"{repo}: not on the Hub, or not to be seen with this login")
     what = f"answer {code}" if code else type(error).__name__
-    mend = "run the same command again" if _may_pass(error) else "see the Hub's status page"
-    return HubError(f"{repo}: the Hub did not do what was asked ({what}): {mend}")
+    return HubError(f"{repo}: the Hub did not do what was asked ({what}): run the same command again")
 
 
 def _is_bad_token(error: Exception) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with the bytes that are uploaded, and those of all that have to be."""
 
-BATCH_FILES, BATCH_BYTES = 50, 500_000_000
+BATCH_FILES, BATCH_BYTES = 50, 200_000_000
 """Files are uploaded in such batches before the commit; what was uploaded is not sent again."""
 MOST_CARD, MOST_MANIFEST = 10_000_000, 64_000_000
 
@@ -151,10 +151,19 @@ def _artifact(store: Store, ref: str, repo: str, endpoint: str) -> _Artifact:
     if manifest.kind == "model":
         kept = loaded_files(folder).keys()
         files = {path: file for path, file in files.items() if path in kept or RECORD.fullmatch(path)}
-    ours = files.pop("README.md").read_text("utf-8").replace('"ORG/NAME"', f'"{repo}"')
-    ours = ours.replace("after a push, ORG/NAME", f"after a push, {repo}")
+    ours = _named(files.pop("README.md").read_text("utf-8"), repo)
     extra, tail = _links(store, manifest, endpoint)
     return _Artifact(manifest, files, lambda theirs: merging.merge(ours, theirs, repo, extra, tail))
+
+
+def _named(text: str, repo: str) -> str:
+    """A card whose examples load from the repository, whatever they loaded from before."""
+    text = re.sub(
+        r'(load_dataset\(")[\w.-]+/[\w.-]+(", (?:"[\w.-]+", )?revision=)', rf"\g<1>{repo}\g<2>", text
+    )
+    heads = r'^(folder = "|chat = pipeline\("text-generation", model="|vllm serve )[\w./-]+'
+    text = re.sub(heads, rf"\g<1>{repo}", text, flags=re.MULTILINE)
+    return re.sub(r"  # (wherever it lies; )?after a push, ORG/NAME$", "", text, flags=re.MULTILINE)
 
 
 def _names_fake(config: Any) -> bool:
