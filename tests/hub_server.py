@@ -30,6 +30,7 @@ FAULTS = {
     "slow": "a second later",
     "cut": "the connection ends before the server read the request",
     "lost": "the server does what was asked, and the connection ends before it says so",
+    "etag": "another file's hash in the header",
     "half": "half of the answer's body, then the connection ends",
 }
 ATTRIBUTES = (
@@ -463,6 +464,8 @@ class _Handler(BaseHTTPRequestHandler):
         except Refused as refused:
             reply = _json({"error": refused.message}, refused.status)
             reply.headers |= {"X-Error-Code": refused.code, "X-Error-Message": refused.message}
+        if fault == "etag":
+            reply.headers |= dict.fromkeys(("ETag", "X-Linked-ETag"), '"' + "0" * 64 + '"')
         if fault == "lost":
             return self._hang_up()
         self._send(reply, half=fault == "half")

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from huggingface_hub import HfApi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from almost_data import card, hub, importing, pipeline, presets, report, show_hub
+from almost_data import card, hub, importing, pipeline, presets, report, show, show_hub
 from almost_data import store as store_
 from almost_data.cli import main
 from almost_data.errors import InputError
@@ -79,7 +78,7 @@ def store(versions: Store, tmp_path: Path) -> Store:
 def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     out = io.StringIO()
     wide = Console(file=out, width=200, highlight=False, markup=False)
-    for module in (report, show_hub):
+    for module in (report, show, show_hub):
         monkeypatch.setattr(module, "console", wide)
     return out
 
@@ -470,6 +469,23 @@ def test_without_marks_all_of_a_card_is_the_peoples(store: Store, there: Hub) ->
     assert card.front_matter(first)["pretty_name"] == "ALMoST responses"
 
 
+def test_a_key_that_we_wrote_goes_with_a_version_that_has_none() -> None:
+    base = card._with_head({"pretty_name": "x"}, "# Card")
+    linked = merging.merge(base, "---\nfoo: 1\n---\n", "ORG/x", {"source_datasets": ["ORG/y"]})
+    head = card.front_matter(merging.merge(base, linked, "ORG/x"))
+    assert head == {"pretty_name": "x", "foo": 1}
+    by_hand = linked.replace(merging.KEYS, "# ")  # then it could be anybody's
+    assert card.front_matter(merging.merge(base, by_hand, "ORG/x"))["source_datasets"] == ["ORG/y"]
+
+
+def test_two_pushes_of_one_version_at_once_end_the_same(store: Store, there: Hub) -> None:
+    push(store, there)
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda _: push(store, there, "responses@1.1.0"), range(3)))
+    repo = there.repos["dataset", REPO]
+    assert len(repo.commits) == 3 and {one.commit for one in done} == {repo.tags["v1.1.0"]}
+
+
 def test_broken_yaml_of_people_is_one_line_and_nothing_is_changed(store: Store, there: Hub) -> None:
     push(store, there)
     there.put(REPO, {"README.md": b"---\nlicense: [mit\n---\n# x\n"})
@@ -502,7 +518,7 @@ def test_merging_again_changes_nothing(ours: list[str], theirs: list[str], heade
     once = merging.merge(mine, there, "ORG/x", {"source_datasets": ["ORG/y"]}, "| a |")
     assert merging.merge(mine, once, "ORG/x", {"source_datasets": ["ORG/y"]}, "| a |") == once
     assert once.count(merging.BEGIN) == once.count(merging.END) == once.count(merging.PARENTS) == 1
-    said = yaml.safe_load(once.split("---\n")[1])
+    said = card.front_matter(once)
     assert said["pretty_name"] == "x" and said["source_datasets"] == ["ORG/y"]
     # Pushed from a copy that was pulled, it is the same card.
     assert merging.merge(once, once, "ORG/x", {"source_datasets": ["ORG/y"]}, "| a |") == once
@@ -545,7 +561,9 @@ def test_a_dry_run_says_all_and_asks_nothing(store: Store, printed: io.StringIO,
 # --- pull --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_pulled_is_what_was_pushed(store: Store, there: Hub, tmp_path: Path) -> None:
+def test_what_is_pulled_is_what_was_pushed(
+    store: Store, there: Hub, tmp_path: Path, printed: io.StringIO
+) -> None:
     done = push(store, there)
     push(store, there, "responses@1.1.0")
     other = Store(tmp_path / "other")
@@ -556,6 +574,8 @@ def test_what_is_pulled_is_what_was_pushed(store: Store, there: Hub, tmp_path: P
     assert not list((other.root / ".staging").iterdir())
     assert hub.pull(other, f"{REPO}@{done.commit}", api=api(there)).action == "there"
     assert hub.pull(other, REPO, api=api(there)).ref == "responses@1.1.0"
+    main(["lineage", "responses@1.0.0", "--root", str(other.root)])
+    assert f"{REPO}@{done.commit} commit {done.commit[:12]}" in printed.getvalue()
     # And pushed from there, it is the same version.
     assert push(other, there).action == "there"
     again = push(other, there, repo="ORG/copy")
@@ -643,6 +663,14 @@ def test_what_is_not_ours_or_not_there_is_one_line(there: Hub, tmp_path: Path) -
     ):
         with pytest.raises(InputError, match=match):
             hub.pull(Store(tmp_path / "other"), where, api=api(there))
+
+
+def test_a_wrong_etag_decides_nothing(store: Store, there: Hub, tmp_path: Path) -> None:
+    push(store, there)
+    there.fault = lambda *_: "etag"
+    other = Store(tmp_path / "other")
+    hub.pull(other, REPO, api=api(there))
+    assert other.verify("responses@1.0.0") == []
 
 
 @pytest.mark.parametrize("fault", ["half", "cut", "500"])

@@ -1,7 +1,7 @@
 """A card on the Hub has two authors: between two marked lines it is ours, above and below it is people's.
 
-In the YAML at its head, keys that we write are ours, the others stay as they stand there, comments included;
-`tags` are both. A card without the marked lines was written by people: all of its text is kept below ours.
+In the YAML at its head, the keys that a comment names are ours, the others stay as they stand there, comments
+included; `tags` are both. A card without the marked lines is people's: all of it is kept below ours.
 """
 
 import re
@@ -19,6 +19,10 @@ PARENTS = "<!-- almost_data: parents -->"
 FILES = {"configs", "dataset_info"}
 """Keys that say where the rows are: never anybody else's, even where we write none."""
 
+KEYS = "# almost_data writes: "
+"""How the comment in the YAML begins that names our keys, so that they go when a later version has none."""
+
+_SAID = re.compile(rf"^{KEYS}(.*)\n", re.MULTILINE)
 _FRONT = re.compile(r"\ufeff?---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _MARK = re.compile(r"^[ \t]*<!-- almost_data: (begin|end|parents)\b.*$\n?", re.MULTILINE)
 
@@ -37,17 +41,21 @@ def merge(
     if body is None:  # as it was built, where nothing is a mark: all of it is ours
         above, body, below = "", text, ""
     body = body.partition(PARENTS)[0].strip() + (f"\n\n{PARENTS}\n\n{tail}" if tail else "")
-    blocks = _blocks(head, where) | {key: _dump({key: value}) for key, value in (extra or {}).items()}
+    given, said = _keys(head, where)
+    mine = {key: block for key, block in given.items() if key in (said or given)}
+    mine |= {key: _dump({key: value}) for key, value in (extra or {}).items()}
+    blocks = mine | {key: block for key, block in given.items() if key not in mine}
     if theirs is not None:
         their_head, their_text = _split(theirs)
-        there = _blocks(their_head, where)
-        blocks |= {key: block for key, block in there.items() if key not in blocks.keys() | FILES}
+        there, old_keys = _keys(their_head, where)
+        blocks |= {key: block for key, block in there.items() if key not in {*mine, *old_keys, *FILES}}
         if "tags" in blocks and "tags" in there:
             blocks["tags"] = _tags(blocks["tags"], there["tags"])
         above, old, below = _parts(their_text)
         if old is None:
             above, below = "", "" if above.strip() == text.strip() else above
-    front = "".join(block if block.endswith("\n") else f"{block}\n" for block in blocks.values())
+    front = f"{KEYS}{', '.join(mine)}\n"
+    front += "".join(block if block.endswith("\n") else f"{block}\n" for block in blocks.values())
     pieces = [_MARK.sub("", above).strip(), BEGIN, body, END, _MARK.sub("", below).strip()]
     return f"---\n{_checked(front, blocks, where)}---\n\n" + "\n\n".join(filter(None, pieces)) + "\n"
 
@@ -67,6 +75,12 @@ def _parts(text: str) -> tuple[str, str | None, str]:
     if begin is None or end is None:
         return _MARK.sub("", text), None, ""
     return text[: begin.start()], text[begin.end() : end.start()], text[end.end() :]
+
+
+def _keys(front: str, where: str) -> tuple[dict[str, str], list[str]]:
+    """The YAML's blocks by key, and those keys that the last push wrote, as far as it says so."""
+    said = _SAID.search(front)
+    return _blocks(_SAID.sub("", front), where), said[1].split(", ") if said else []
 
 
 def _blocks(front: str, where: str) -> dict[str, str]:
