@@ -23,7 +23,7 @@ from almost_data import store as store_
 from almost_data.cli import main
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
-from almost_data.hub import client, merging, pushing
+from almost_data.hub import artifact, client, merging, pushing
 from almost_data.store import Store
 from tests import hub_server, trained
 from tests.hub_server import TOKEN, Hub, Repo
@@ -94,7 +94,7 @@ def push(store: Store, there: Hub, ref: str = "responses@1.0.0", repo: str = REP
 def is_whole(store: Store, ref: str, files: dict[str, bytes], kind: str = "dataset") -> bool:
     """Whether a commit holds a version's files, byte for byte, and none of ours beside them."""
     folder = store.path(ref)
-    ours = {path: content for path, content in files.items() if pushing.is_ours(path, kind)}
+    ours = {path: content for path, content in files.items() if artifact.is_ours(path, kind)}
     want = {
         one.relative_to(folder).as_posix(): one.read_bytes()
         for one in folder.rglob("*")
@@ -715,10 +715,11 @@ def test_a_model_goes_the_same_way_and_loads(store: Store, there: Hub, tmp_path:
         trained.manifest("rm", parents=[store.manifest("responses@1.0.0")], version="1.0.0"),
     )
     there.repos["model", "ORG/rm"] = Repo("model", "ORG/rm")
-    there.put("ORG/rm", {"README.md": b"# Ours\n", "pytorch_model.bin": b"old"}, "model")
+    by_hand = {"pytorch_model.bin": b"old", "trainer_state.json": b"{}", "eval/scores.json": b"{}"}
+    there.put("ORG/rm", {"README.md": b"# Ours\n", **by_hand}, "model")
     push(store, there, made.ref, "ORG/rm")
     files = there.files("ORG/rm", kind="model")
-    assert is_whole(store, made.ref, files, "model") and "pytorch_model.bin" in files
+    assert is_whole(store, made.ref, files, "model") and by_hand.items() <= files.items()
     head = card.front_matter(files["README.md"].decode())
     assert head["datasets"] == [REPO] and first.commit in files["README.md"].decode()
     assert '\nfolder = "ORG/rm"\n' in files["README.md"].decode()

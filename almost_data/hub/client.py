@@ -65,9 +65,7 @@ def look(api: "HfApi", repo: str, kind: str, revision: str | None = None) -> Rem
 
     try:
         info = api.repo_info(repo, repo_type=kind, revision=revision)
-    except RepositoryNotFoundError as error:
-        if status(error) == 401 and _is_bad_token(error):
-            raise
+    except RepositoryNotFoundError:
         return None
     tree = api.list_repo_tree(repo, recursive=True, revision=info.sha, repo_type=kind)
     files = {one.path: one for one in tree if isinstance(one, RepoFile)}
@@ -163,11 +161,6 @@ def _told(repo: str, error: Exception) -> Exception:
         return InputError(f"{repo}: not on the Hub, or not to be seen with this login")
     what = f"answer {code}" if code else type(error).__name__
     return HubError(f"{repo}: the Hub did not do what was asked ({what}): run the same command again")
-
-
-def _is_bad_token(error: Exception) -> bool:
-    headers = getattr(getattr(error, "response", None), "headers", {})
-    return "credentials" in str(headers.get("X-Error-Message", ""))
 
 
 @contextmanager

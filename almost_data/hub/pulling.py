@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..generation.models import LOADED
+from ..generation.models import is_loaded
 from ..manifest import Manifest, decode_manifest
 from ..schema import TABLES
 from ..store import Store, check_model_ref, parse_ref
@@ -198,4 +198,4 @@ def _is_wanted(path: str, kind: str) -> bool:
         return True
     if kind == "dataset":
         return bool(ROWS.fullmatch(path))
-    return bool(_PLAIN.fullmatch(path)) and any(Path(path).match(pattern) for pattern in LOADED)
+    return bool(_PLAIN.fullmatch(path)) and is_loaded(path)

@@ -4,25 +4,20 @@ Before every attempt the repository is looked at anew, so an attempt after a los
 kill finds what the one before it did: uploaded files are not sent again, a commit is not made twice.
 """
 
-import hashlib
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .. import markdown
 from ..errors import InputError
-from ..generation.models import LOADED, loaded_files
 from ..manifest import Manifest, decode_manifest
-from ..store import Store, is_ref, version_key
-from ..verify import RECORD
-from . import client, merging
+from ..store import Store, version_key
+from . import client
+from .artifact import Artifact, git_hash, is_ours, prepare
 from .client import Remote
-from .places import Place, place, remember
+from .places import Place, remember
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd, HfApi, RepoFile
+    from huggingface_hub import CommitOperationAdd, HfApi
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that are uploaded, and those of all that have to be."""
@@ -30,9 +25,6 @@ Progress = Callable[[int, int], None]
 BATCH_FILES, BATCH_BYTES = 50, 200_000_000
 """Files are uploaded in such batches before the commit; what was uploaded is not sent again."""
 MOST_CARD, MOST_MANIFEST = 10_000_000, 64_000_000
-
-_ROWS = re.compile(r"data/[^/]+/(train|test)-[^/]*\.parquet")
-"""All that the card's `configs` would find."""
 
 
 @dataclass(frozen=True)
@@ -63,44 +55,9 @@ class Plan:
     card: str
 
 
-@dataclass
-class _Artifact:
-    """What is to be on the Hub, apart from what people wrote there."""
-
-    manifest: Manifest
-    files: dict[str, Path]
-    """By path, all but the card."""
-    card: Callable[[str | None], str]
-    """The card to push, from the one that is there."""
-    _hashes: dict[tuple[str, bool], str] = field(default_factory=dict)
-
-    @property
-    def tag(self) -> str:
-        return f"v{self.manifest.version}"
-
-    def is_at(self, path: str, there: "RepoFile | None") -> bool:
-        """Whether the file on the Hub is this one, by size and hash."""
-        if there is None or there.size != self.files[path].stat().st_size:
-            return False
-        if there.lfs is not None:
-            return self._hash(path, True) == there.lfs.sha256
-        return self._hash(path, False) == there.blob_id
-
-    def _hash(self, path: str, is_large: bool) -> str:
-        if (path, is_large) not in self._hashes:
-            file = self.files[path]
-            if is_large:
-                with file.open("rb") as handle:
-                    found = hashlib.file_digest(handle, "sha256").hexdigest()
-            else:
-                found = _git_hash(file.read_bytes())
-            self._hashes[path, is_large] = found
-        return self._hashes[path, is_large]
-
-
 def plan(store: Store, ref: str, repo: str) -> Plan:
     """What `push` would do, without asking the Hub. Raises InputError where it would refuse."""
-    one = _artifact(store, ref, client.check_repo(repo), "https://huggingface.co")
+    one = prepare(store, ref, client.check_repo(repo), "https://huggingface.co")
     card = one.card(None)
     tree = {path: file.stat().st_size for path, file in one.files.items()} | {"README.md": len(card.encode())}
     return Plan(ref, repo, one.manifest.kind, one.tag, dict(sorted(tree.items())), card)
@@ -124,84 +81,17 @@ def push(
     from huggingface_hub import HfApi
 
     hub = api or HfApi()
-    one = _artifact(store, ref, client.check_repo(repo), str(hub.endpoint))
+    one = prepare(store, ref, client.check_repo(repo), str(hub.endpoint))
     done = client.steadily(repo, lambda: _attempt(hub, one, repo, private, progress))
     made = one.manifest
     remember(store, ref, Place(made.kind, repo, one.tag, done.commit, made.digest))
     return done
 
 
-def is_ours(path: str, kind: str) -> bool:
-    """Whether a file of a repository is one that a push writes, apart from the card, which is shared."""
-    if kind == "model" and "/" not in path:
-        return path != "README.md" and any(Path(path).match(pattern) for pattern in LOADED)
-    rows = kind == "dataset" and _ROWS.fullmatch(path)
-    return path != "README.md" and bool(RECORD.fullmatch(path) or rows)
-
-
-def _artifact(store: Store, ref: str, repo: str, endpoint: str) -> _Artifact:
-    manifest = store.manifest(ref)
-    if any(one.is_fake or _names_fake(one.config) for one in (manifest, *store.ancestors(manifest))):
-        raise InputError(f"{ref}: the fake engine had a part in it, so it is never published")
-    if wrong := store.verify(ref):
-        more = f" (and {len(wrong) - 1} more, see `verify {ref}`)" if len(wrong) > 1 else ""
-        raise InputError(f"{ref} is damaged, so it is not published: {wrong[0]}{more}")
-    folder = store.path(ref)
-    files = {one.relative_to(folder).as_posix(): one for one in sorted(folder.rglob("*")) if one.is_file()}
-    if manifest.kind == "model":
-        kept = loaded_files(folder).keys()
-        files = {path: file for path, file in files.items() if path in kept or RECORD.fullmatch(path)}
-    ours = _named(files.pop("README.md").read_text("utf-8"), repo)
-    extra, tail = _links(store, manifest, endpoint)
-    return _Artifact(manifest, files, lambda theirs: merging.merge(ours, theirs, repo, extra, tail))
-
-
-def _named(text: str, repo: str) -> str:
-    """A card whose examples load from the repository, whatever they loaded from before."""
-    text = re.sub(
-        r'(load_dataset\(")[\w.-]+/[\w.-]+(", (?:"[\w.-]+", )?revision=)', rf"\g<1>{repo}\g<2>", text
-    )
-    heads = r'^(folder = "|chat = pipeline\("text-generation", model="|vllm serve )[\w./-]+'
-    text = re.sub(heads, rf"\g<1>{repo}", text, flags=re.MULTILINE)
-    return re.sub(r"  # (wherever it lies; )?after a push, ORG/NAME$", "", text, flags=re.MULTILINE)
-
-
-def _names_fake(config: Any) -> bool:
-    """Whether a model of the fake engine is named anywhere in a config."""
-    if isinstance(config, dict):
-        return str(config.get("id", "")).startswith("fake/") or any(map(_names_fake, config.values()))
-    return isinstance(config, list) and any(map(_names_fake, config))
-
-
-def _links(store: Store, manifest: Manifest, endpoint: str) -> tuple[dict[str, Any], str]:
-    """Parents that are on the Hub: YAML keys by which it links them, and a section of the card."""
-    found: dict[str, Place] = {}
-    for parent in manifest.parents:
-        repo, _, revision = parent.ref.partition("@")
-        if "/" in repo:
-            found[parent.ref] = Place("dataset", repo, revision, revision, parent.digest)
-        elif (there := place(store, parent.ref)) and there.digest == parent.digest:
-            found[parent.ref] = there
-    sets = list(dict.fromkeys(one.repo for one in found.values() if one.kind == "dataset"))
-    if manifest.kind == "dataset":
-        extra: dict[str, Any] = {"source_datasets": sets} if sets else {}
-    else:
-        base = manifest.config["base"]["id"]
-        extra = {"datasets": sets} if sets else {}
-        extra |= {"base_model": found[base].repo} if is_ref(base) and base in found else {}
-    lines = [
-        f"| {markdown.cell(ref)} | [{one.repo}]({endpoint}/{'datasets/' if one.kind == 'dataset' else ''}"
-        f"{one.repo}/tree/{one.commit}) | {markdown.cell(one.revision)} | {markdown.cell(one.commit)} |"
-        for ref, one in found.items()
-    ]
-    head = ["## Parents on the Hub\n", "| made from | repository | revision | commit |", "|---|---|---|---|"]
-    return extra, "\n".join([*head, *lines]) if lines else ""
-
-
 # --- one attempt ---------------------------------------------------------------------------------------
 
 
-def _attempt(api: "HfApi", one: _Artifact, repo: str, private: bool, progress: Progress) -> Pushed:
+def _attempt(api: "HfApi", one: Artifact, repo: str, private: bool, progress: Progress) -> Pushed:
     """Whatever is missing of: repository, commit, tag."""
     kind, ref = one.manifest.kind, one.manifest.ref
     remote = client.look(api, repo, kind)
@@ -234,7 +124,7 @@ def _attempt(api: "HfApi", one: _Artifact, repo: str, private: bool, progress: P
 
 def _commit(
     api: "HfApi",
-    one: _Artifact,
+    one: Artifact,
     remote: Remote,
     card: bytes,
     added: list[str],
@@ -274,12 +164,12 @@ def _batches(adds: "list[CommitOperationAdd]") -> "Iterator[list[CommitOperation
     yield batch
 
 
-def _stale(one: _Artifact, remote: Remote) -> list[str]:
+def _stale(one: Artifact, remote: Remote) -> list[str]:
     """Files of the version before that this one does not have."""
     return sorted(path for path in remote.files if is_ours(path, remote.kind) and path not in one.files)
 
 
-def _check_place(api: "HfApi", one: _Artifact, remote: Remote) -> str | None:
+def _check_place(api: "HfApi", one: Artifact, remote: Remote) -> str | None:
     """The commit of this version, where a later one came before its tag; None where it can be pushed.
 
     Raises InputError where the repository holds something else, or a later version and not this one.
@@ -306,7 +196,7 @@ def _check_place(api: "HfApi", one: _Artifact, remote: Remote) -> str | None:
     )
 
 
-def _check_tagged(api: "HfApi", one: _Artifact, repo: str, commit: str) -> None:
+def _check_tagged(api: "HfApi", one: Artifact, repo: str, commit: str) -> None:
     """Raise InputError where the tag's commit has another content: a version never changes."""
     there = client.look(api, repo, one.manifest.kind, commit)
     content = there and client.read(api, there, "manifest.json", MOST_MANIFEST)
@@ -320,14 +210,14 @@ def _check_tagged(api: "HfApi", one: _Artifact, repo: str, commit: str) -> None:
     )
 
 
-def _check_whole(api: "HfApi", one: _Artifact, repo: str, commit: str, card: bytes | None = None) -> None:
+def _check_whole(api: "HfApi", one: Artifact, repo: str, commit: str, card: bytes | None = None) -> None:
     """Raise HubError where the commit does not hold exactly what was sent."""
     there = client.look(api, repo, one.manifest.kind, commit)
     files = there.files if there else {}
     wrong = [path for path in one.files if not one.is_at(path, files.get(path))]
     wrong += _stale(one, there) if there else []
     shown = files.get("README.md")
-    if card is not None and (shown is None or shown.blob_id != _git_hash(card)):
+    if card is not None and (shown is None or shown.blob_id != git_hash(card)):
         wrong.append("README.md")
     if wrong:
         raise client.HubError(
@@ -337,7 +227,7 @@ def _check_whole(api: "HfApi", one: _Artifact, repo: str, commit: str, card: byt
 
 
 def _tagged(
-    api: "HfApi", one: _Artifact, repo: str, commit: str, action: str, added: list[str], deleted: list[str]
+    api: "HfApi", one: Artifact, repo: str, commit: str, action: str, added: list[str], deleted: list[str]
 ) -> Pushed:
     kind = one.manifest.kind
     api.create_tag(repo, tag=one.tag, revision=commit, repo_type=kind)
@@ -347,7 +237,3 @@ def _tagged(
 def _message(manifest: Manifest) -> str:
     """The commit's title, by which it is found again."""
     return f"{manifest.ref}, digest {manifest.digest[:12]}"
-
-
-def _git_hash(content: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
