@@ -54,17 +54,17 @@ def plan(one: Plan, private: bool) -> None:
     table.columns[0].overflow, table.columns[1].justify = "fold", "right"
     for path, size in one.tree.items():
         table.add_row(clean(path), f"{size:,}")
-    console.print(text(one.card))
+    console.print(text(one.card), soft_wrap=True)
     console.print(table)
     kind = f"{'private ' if private else ''}{one.kind} repository"
     for step in (
         f"make the {kind} {one.repo}, where it is not there",
-        f"one commit: add {len(one.tree)} files, {sum(one.tree.values()):,} bytes, without those that are "
-        "there as they are; delete what only the version before has; keep what people wrote",
+        f"make one commit: add {len(one.tree)} files, {sum(one.tree.values()):,} bytes, without those that "
+        "are there as they are; delete what only the version before has; keep what people wrote",
         "read back sizes and hashes",
         f"tag the commit {one.tag}; where that tag is there, nothing is done",
     ):
-        console.print(text(f"would {step}" if not step.startswith("one") else f"would make {step}"))
+        console.print(text(f"would {step}"), soft_wrap=True)
     console.print("nothing was sent, and the Hub was not asked", style="dim")
 
 
