@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FOLDERS = (Path(__file__).parent / "cards", Path(__file__).parents[1] / "cards")
 """In the wheel; in a checkout."""
+MARK = "<!-- almost_data:"
+"""How the lines begin by which a push tells our part of a card on the Hub from people's."""
 SPLITS = ("train", "test")
 TAGS = {
     "queries": ["synthetic", "queries", "instructions"],
@@ -99,6 +101,7 @@ def recipe_name(manifest: Manifest) -> str:
 
 def _with_head(head: dict[str, Any], text: str) -> str:
     shown = yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=100)
+    text = text.replace(MARK, MARK.replace("<!--", "<!- -"))  # a reply may hold one
     return f"---\n{shown}---\n\n{text}\n"
 
 

@@ -84,7 +84,9 @@ def build(
     from_: Annotated[
         tuple[str, ...],
         Parameter(
-            name="--from", negative=(), help="name@version to build on instead of this version; repeatable."
+            name="--from",
+            negative=(),
+            help="name@version, or ORG/NAME@REVISION on the Hub, to build on instead; repeatable.",
         ),
     ] = (),
     max_failures: Annotated[
@@ -121,6 +123,7 @@ def build(
         source = f"./{Path(source)}"  # looks like a path, so that only its name is recorded
     if engine is None and name != "community":
         engine, why = engines.default()
+    from_ = tuple(_pulled(root, one) if "/" in one else one for one in from_)
     run = pipeline.prepare(
         engine,
         root=root,
@@ -149,6 +152,17 @@ def build(
     with report.Bars() as bars:
         steps = run.build(name, bars)
     report.summary(run.store, steps)
+
+
+def _pulled(root: Path, where: str) -> str:
+    """`name@version` of what is on the Hub at a tag or commit, which is in the store then."""
+    from . import hub, show_hub
+    from .store import Store
+
+    if "@" not in where:
+        raise InputError(f"--from {where}: name a tag or a commit, such as {where}@v1.0.0")
+    with show_hub.Bytes("fetch") as bar:
+        return hub.pull(Store(root), where, progress=bar).ref
 
 
 def _flags(section: str, **flags: object) -> list[str]:
@@ -262,7 +276,9 @@ def diff(
 @app.command
 def ablate(
     *,
-    from_: Annotated[str, Parameter(name="--from", help="responses@version to build from.")],
+    from_: Annotated[
+        str, Parameter(name="--from", help="responses@version, or ORG/NAME@REVISION, to build from.")
+    ],
     version: Version,
     asis_rm: Annotated[
         str | None,
@@ -291,6 +307,7 @@ def ablate(
     from . import show as show_
 
     read = reviews_.read(reviews) if reviews else None
+    from_ = _pulled(root, from_) if "/" in from_ else from_
     run = pipeline.prepare(
         None,
         root=root,
@@ -343,15 +360,68 @@ def lineage(ref: Ref, /, *, root: Root = ROOT) -> None:
 
 
 @app.command
-def verify(ref: Ref, /, *, root: Root = ROOT) -> None:
+def verify(
+    ref: Annotated[str, Parameter(help="name@version, or ORG/NAME@REVISION of what is on the Hub.")],
+    /,
+    *,
+    root: Root = ROOT,
+) -> None:
     """Check that manifest, card and files of an artifact agree; exit code 1 if they do not."""
+    from . import hub, show_hub
     from . import show as show_
     from .store import Store
 
-    wrong = Store(root).verify(ref)
+    if "/" in ref:
+        with show_hub.Bytes("fetch") as bar:
+            wrong = hub.verify(Store(root), ref, progress=bar)
+    else:
+        wrong = Store(root).verify(ref)
     show_.verdict(ref, wrong)
     if wrong:
         raise SystemExit(1)
+
+
+@app.command
+def push(
+    ref: Ref,
+    /,
+    *,
+    repo: Annotated[str, Parameter(help="ORG/NAME; made where it is not there.")],
+    private: Annotated[
+        bool, Parameter(negative=(), help="Make it private; a public one is then refused.")
+    ] = False,
+    dry_run: Annotated[
+        bool, Parameter(negative=(), help="Print tree, card and operations, and ask the Hub nothing.")
+    ] = False,
+    root: Root = ROOT,
+) -> None:
+    """Publish a dataset or a model on the Hub: one commit, read back, with the tag v<version>."""
+    from . import hub, show_hub
+    from .store import Store
+
+    if dry_run:
+        show_hub.plan(hub.plan(Store(root), ref, repo), private)
+        return
+    with show_hub.Bytes("upload") as bar:
+        done = hub.push(Store(root), ref, repo, private=private, progress=bar)
+    show_hub.pushed(done)
+
+
+@app.command
+def pull(
+    where: Annotated[str, Parameter(help="ORG/NAME, or ORG/NAME@REVISION: a tag or a commit.")],
+    /,
+    *,
+    root: Root = ROOT,
+) -> None:
+    """Bring a published dataset or model into the store, checked, to build on it."""
+    from . import hub, show_hub
+    from .store import Store
+
+    store = Store(root)
+    with show_hub.Bytes("fetch") as bar:
+        done = hub.pull(store, where, progress=bar)
+    show_hub.pulled(store, done)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,6 +11,7 @@ from rich.tree import Tree
 
 from . import show_model
 from .errors import InputError
+from .hub.places import place
 from .markdown import clean, short
 from .report import console, text
 
@@ -186,7 +187,7 @@ def _setting(value: Any) -> str:
 def lineage(store: Store, ref: str) -> None:
     """The artifact as a tree of what it was made from."""
     top = store.manifest(ref)
-    tree = Tree(_node(top))
+    tree = Tree(_node(top).append(_on_hub(store, top), "dim"))
     grown: set[str] = set()
 
     def grow(tree: Tree, one: Manifest) -> None:
@@ -198,7 +199,7 @@ def lineage(store: Store, ref: str) -> None:
                 continue
             there = store.manifest(parent.ref)
             changed = "" if there.digest == parent.digest else "  another digest than the one built from"
-            node = tree.add(_node(there).append(changed, "red"))
+            node = tree.add(_node(there).append(_on_hub(store, there), "dim").append(changed, "red"))
             if there.ref in grown:  # a policy and its reward model come from the same queries
                 node.label = _node(there).append("  as above", "dim").append(changed, "red")
             else:
@@ -216,6 +217,13 @@ def lineage(store: Store, ref: str) -> None:
 
     grow(tree, top)
     console.print(tree)
+
+
+def _on_hub(store: Store, one: Manifest) -> str:
+    """Where it was pushed to or pulled from, and the commit."""
+    where = place(store, one.ref)
+    same = where is not None and where.digest == one.digest
+    return f"  {where.repo}@{where.revision} commit {where.commit[:12]}" if where and same else ""
 
 
 def _asked(one: Manifest) -> list[dict[str, Any]]:

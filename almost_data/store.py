@@ -30,6 +30,10 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
 SHARD_BYTES = 300_000_000
 """In memory; compressed shards come out at about a third."""
 ROW_GROUP = 20_000
+CHUNKS = {"min_chunk_size": 64 * 1024, "max_chunk_size": 128 * 1024}
+"""Bytes of a Parquet page, cut by content: what a change makes the Hub store anew. Of 15 MB of queries, of
+which 1% in a row are replaced, 3.2 MB are sent; with larger pages and dictionaries of all columns, 7.9 MB.
+"""
 
 
 def check_version(version: str) -> str:
@@ -109,7 +113,7 @@ class Store:
             for file in self.root.glob("*/*/manifest.json")
             if NAME.fullmatch(file.parts[-3]) and VERSION.fullmatch(file.parts[-2])
         ]
-        found.sort(key=lambda place: (place[0], _version_key(place[1])))
+        found.sort(key=lambda place: (place[0], version_key(place[1])))
         return [f"{name}@{version}" for name, version in found]
 
     def manifests(self) -> list[Manifest]:
@@ -213,6 +217,21 @@ class Store:
             _write_record(staging, manifest, files)
         return manifest
 
+    def adopt(self, ref: str, folder: Path) -> None:
+        """Move a whole artifact into its place, as one that was fetched beside this store and verified.
+
+        The caller holds `lock`, and `folder` is on the disk of the root. Raises InputError where the place
+        is taken.
+        """
+        place = self.path(ref)
+        if os.path.lexists(place):
+            raise InputError(f"{place} is in the way: move it")
+        for file in folder.rglob("*"):
+            _sync(file)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(folder, place)
+        _sync(place.parent)
+
     @contextmanager
     def _staging(self, ref: str) -> Iterator[Path]:
         """A folder to write `ref` in, which is renamed into its place at the end, unless something failed."""
@@ -268,6 +287,7 @@ class _Shards:
     def __init__(self, folder: Path, split: str, table: schema.Table) -> None:
         self.folder, self.split = folder, split
         self.columns = schema.arrow_schema(table)
+        self.repeating = _repeating(table)
         self.files: list[Path] = []
         self.writer: pq.ParquetWriter | None = None
         self.size = 0
@@ -302,7 +322,9 @@ class _Shards:
             self.files[-1],
             self.columns,
             compression="zstd",
-            use_content_defined_chunking=True,
+            use_content_defined_chunking=CHUNKS,
+            # A dictionary of texts is one large page that any new text changes.
+            use_dictionary=self.repeating,
             write_page_index=True,
         )
 
@@ -311,6 +333,14 @@ class _Shards:
             self.writer.close()
             _sync(self.files[-1])
         self.writer, self.size = None, 0
+
+
+def _repeating(table: schema.Table) -> list[str]:
+    """Paths of the columns that have few values: names, reasons, roles; not texts, ids or addresses."""
+    texts = {"query", "prompt", "response", "nearest", "error"}
+    roles = [f"{column.name}.list.element.role" for column in table.columns if column.type == "messages"]
+    names = [column.name for column in table.columns if column.type == "string"]
+    return roles + [name for name in names if name not in texts and not name.endswith(("_id", "_url"))]
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -332,6 +362,7 @@ def _sync_folders(top: Path) -> None:
         _sync(Path(folder))
 
 
-def _version_key(version: str) -> tuple[list[int], bool, str]:
+def version_key(version: str) -> tuple[list[int], bool, str]:
+    """What versions are ordered by: their numbers, and a suffix before none."""
     numbers, _, suffix = version.partition("-")
     return [int(n) for n in numbers.split(".")], not suffix, suffix

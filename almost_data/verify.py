@@ -12,8 +12,8 @@ from .manifest import Manifest, changes, check_ledger, fingerprint
 if TYPE_CHECKING:
     from .store import Store
 
-_RECORD = re.compile(r"README\.md|manifest\.json|plots/[\w-]+\.png")
-_ROWS = re.compile(r"data/[\w.-]+/(train|test)-\d{5}-of-\d{5}\.parquet")
+RECORD = re.compile(r"README\.md|manifest\.json|plots/[\w-]+\.png")
+ROWS = re.compile(r"data/[A-Za-z0-9][A-Za-z0-9._-]*/(train|test)-\d{5}-of-\d{5}\.parquet")
 
 
 def verify(store: "Store", ref: str) -> list[str]:
@@ -31,7 +31,7 @@ def verify(store: "Store", ref: str) -> list[str]:
     loaded = set(loaded_files(store.path(ref))) if manifest.kind == "model" else set()
     for file in sorted(store.path(ref).rglob("*")):
         inside = file.relative_to(store.path(ref)).as_posix()
-        ours = _RECORD.fullmatch(inside) or (manifest.kind == "dataset" and _ROWS.fullmatch(inside))
+        ours = RECORD.fullmatch(inside) or (manifest.kind == "dataset" and ROWS.fullmatch(inside))
         if not (file.is_dir() or ours or inside in loaded):
             wrong.append(f"{inside}: no file of an artifact")
     for parent in manifest.parents:

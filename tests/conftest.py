@@ -1,5 +1,6 @@
 """What many tests share: a store that the fake engine filled once."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from almost_data import pipeline, presets
 from almost_data.generation.fake import FakeEngine
 from almost_data.store import Store
+
+os.environ["HF_HUB_DISABLE_XET"] = "1"  # read when huggingface_hub is imported: uploads by LFS, over HTTP
 
 
 @pytest.fixture(scope="session")

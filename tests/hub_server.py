@@ -1,102 +1,542 @@
-"""A read-only Hub on 127.0.0.1: what huggingface_hub and datasets ask to load a dataset, over real HTTP."""
+"""A small Hub on 127.0.0.1: what huggingface_hub and datasets ask of the real one, over real HTTP.
 
+Repositories have a history: a commit is a map from paths to blobs that nobody changes any more, `main` and
+tags name commits. Writing needs a token. `fault` makes any request fail in one of the ways of FAULTS.
+"""
+
+import base64
 import hashlib
 import json
+import re
+import socket
+import struct
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlparse
+
+TOKEN = "hf_TestTokenThatMustNeverBePrinted"
+"""Of the user `tester`, who may write to ORG and to `tester`."""
+FAULTS = {
+    "500": "an error of the server, before it did anything",
+    "429": "too many requests",
+    "412": "somebody committed first; for a commit only",
+    "slow": "a second later",
+    "cut": "the connection ends before the server read the request",
+    "lost": "the server does what was asked, and the connection ends before it says so",
+    "etag": "another file's hash in the header",
+    "half": "half of the answer's body, then the connection ends",
+}
+ATTRIBUTES = (
+    b"*.parquet filter=lfs diff=lfs merge=lfs -text\n*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
+)
+LARGE = (".parquet", ".safetensors", ".bin")
+
+
+@dataclass(frozen=True)
+class Blob:
+    """The content of a file; a large one is known by its sha256, any other by git's hash."""
+
+    content: bytes
+    is_large: bool = False
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def oid(self) -> str:
+        """Git's hash; of a large one that of its pointer file."""
+        data = self.content
+        if self.is_large:
+            head = "version https://git-lfs.github.com/spec/v1"
+            data = f"{head}\noid sha256:{self.sha256}\nsize {len(data)}\n".encode()
+        return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+    @property
+    def etag(self) -> str:
+        return self.sha256 if self.is_large else self.oid
+
+
+@dataclass(frozen=True)
+class Commit:
+    sha: str
+    files: dict[str, Blob]
+    parent: str | None
+    title: str
+
+
+@dataclass
+class Repo:
+    kind: str
+    """`dataset` or `model`."""
+    name: str
+    private: bool = False
+    commits: list[Commit] = field(default_factory=list)
+    """Of `main`, the last one its head."""
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def add(self, files: dict[str, Blob], title: str) -> Commit:
+        parent = self.commits[-1].sha if self.commits else None
+        told = [title, parent, len(self.commits), sorted((path, one.oid) for path, one in files.items())]
+        self.commits.append(Commit(hashlib.sha1(repr(told).encode()).hexdigest(), dict(files), parent, title))
+        return self.commits[-1]
+
+    @property
+    def head(self) -> Commit:
+        return self.commits[-1]
+
+    def find(self, revision: str) -> Commit | None:
+        if revision == "main":
+            return self.head
+        sha = self.tags.get(revision, revision)
+        return next((one for one in self.commits if one.sha == sha), None)
+
+
+class Refused(Exception):
+    """An answer that is an error: status, code and message as the Hub gives them in headers."""
+
+    def __init__(self, status: int, code: str = "", message: str = "") -> None:
+        self.status, self.code, self.message = status, code, message
+
+
+@dataclass
+class Reply:
+    body: bytes = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Hub:
+    """The server's state; tests read and change it directly, as a person does on the web page."""
+
+    def __init__(self) -> None:
+        self.repos: dict[tuple[str, str], Repo] = {}
+        self.large: dict[str, bytes] = {}
+        """Uploaded files by sha256, in a commit or not."""
+        self.tokens = {TOKEN: ("tester", "ORG")}
+        self.asked: list[tuple[str, str]] = []
+        """Method and path of each request."""
+        self.received = 0
+        """Bytes of uploaded large files."""
+        self.fault: Callable[[int, str, str], str | None] = lambda number, method, path: None
+        """Number of the request, method, path -> a fault of FAULTS, or None."""
+        self.before_commit: Callable[[Repo], None] = lambda repo: None
+        """What somebody else does just before a commit is taken."""
+        self.chunks: Path | None = None
+        """A folder of chunks: with one, clients that have hf_xet upload to it, in place of LFS."""
+        self.lock = threading.RLock()
+        self.endpoint = ""
+
+    def put(
+        self, name: str, files: dict[str, bytes], kind: str = "dataset", delete: tuple[str, ...] = ()
+    ) -> Commit:
+        """A commit by a person: these files over what is there, and some deleted."""
+        repo = self.repos.setdefault((kind, name), Repo(kind, name))
+        there = dict(repo.head.files) if repo.commits else {}
+        new = {path: Blob(content, path.endswith(LARGE)) for path, content in files.items()}
+        kept = {path: one for path, one in there.items() if path not in delete}
+        return repo.add(kept | new, "by hand")
+
+    def files(self, name: str, revision: str = "main", kind: str = "dataset") -> dict[str, bytes]:
+        commit = self.repos[kind, name].find(revision)
+        assert commit, revision
+        return {path: one.content for path, one in commit.files.items()}
+
+    # --- what is asked ---------------------------------------------------------------------------------
+
+    def answer(self, method: str, target: str, headers: Any, body: bytes) -> Reply:
+        path = unquote(urlparse(target).path)
+        user = self._user(headers.get("Authorization", ""))
+        for verb, pattern, serve in ROUTES:
+            if method in verb.split("|") and (found := re.fullmatch(pattern, path)):
+                part = found.groupdict()
+                if "repo" in part:
+                    kind = "dataset" if (part.pop("kind", None) or "").startswith("dataset") else "model"
+                    repo = self.repos.get((kind, part["repo"]))
+                    if repo is None or (repo.private and not user):
+                        raise Refused(404 if user else 401, "RepoNotFound", "Repository not found")
+                    if method not in ("GET", "HEAD") and "paths-info" not in path:
+                        self._may_write(user, repo.name)
+                    part["repo"] = repo
+                query = parse_qs(urlparse(target).query)
+                return serve(self, **part, user=user, headers=headers, body=body, query=query)
+        raise Refused(404, "", f"no route: {method} {path}")
+
+    def _user(self, authorization: str) -> tuple[str, ...]:
+        token = authorization.removeprefix("Bearer ")
+        if token and token not in self.tokens:
+            raise Refused(401, "", "Invalid credentials in Authorization header")
+        return self.tokens.get(token, ())
+
+    def _may_write(self, user: tuple[str, ...], name: str) -> None:
+        if not user:
+            raise Refused(401, "", "Invalid username or password.")
+        if name.partition("/")[0] not in user:
+            raise Refused(403, "", "You don't have the rights to write there")
+
+    def whoami(self, user: tuple[str, ...], **_: Any) -> Reply:
+        if not user:
+            raise Refused(401, "", "Invalid username or password.")
+        orgs = [{"name": name} for name in user[1:]]
+        return _json(
+            {"type": "user", "name": user[0], "orgs": orgs, "auth": {"accessToken": {"role": "write"}}}
+        )
+
+    def create(self, user: tuple[str, ...], body: bytes, **_: Any) -> Reply:
+        asked = json.loads(body)
+        kind = asked.get("type") or "model"
+        name = f"{asked.get('organization') or user[0]}/{asked['name']}"
+        self._may_write(user, name)
+        url = f"{self.endpoint}/{'datasets/' if kind == 'dataset' else ''}{name}"
+        if (kind, name) in self.repos:
+            return _json({"error": "You already created this repo", "url": url}, 409)
+        private = asked.get("visibility") == "private" or bool(asked.get("private"))
+        self.repos[kind, name] = repo = Repo(kind, name, private)
+        repo.add({".gitattributes": Blob(ATTRIBUTES)}, "initial commit")
+        return _json({"url": url, "name": name})
+
+    def validate(self, **_: Any) -> Reply:
+        return _json({"errors": [], "warnings": []})
+
+    def info(self, repo: Repo, revision: str | None = None, **_: Any) -> Reply:
+        commit = _commit(repo, revision)
+        files = [{"rfilename": path} for path in sorted(commit.files)]
+        told = {"id": repo.name, "sha": commit.sha, "private": repo.private, "siblings": files, "tags": []}
+        return _json(told)
+
+    def refs(self, repo: Repo, **_: Any) -> Reply:
+        tags = [{"name": n, "ref": f"refs/tags/{n}", "targetCommit": sha} for n, sha in repo.tags.items()]
+        main = {"name": "main", "ref": "refs/heads/main", "targetCommit": repo.head.sha}
+        return _json({"branches": [main], "tags": tags, "converts": []})
+
+    def log(self, repo: Repo, **_: Any) -> Reply:
+        told = [
+            {
+                "id": one.sha,
+                "title": one.title,
+                "message": "",
+                "authors": [],
+                "date": "2026-01-01T00:00:00.000Z",
+            }
+            for one in reversed(repo.commits)
+        ]
+        return _json(told)
+
+    def tree(
+        self, repo: Repo, revision: str, query: dict[str, list[str]], folder: str = "", **_: Any
+    ) -> Reply:
+        commit = _commit(repo, revision)
+        top = f"{folder}/" if folder else ""
+        entries = [one for one in _entries(commit) if one["path"].startswith(top)]
+        if top and not entries:
+            raise Refused(404, "EntryNotFound", "Entry not found")
+        if query.get("recursive", ["false"])[0].lower() not in ("true", "1"):
+            entries = [one for one in entries if "/" not in one["path"].removeprefix(top)]
+        return _json(entries)
+
+    def paths(self, repo: Repo, revision: str, headers: Any, body: bytes, **_: Any) -> Reply:
+        is_json = "json" in headers.get("Content-Type", "")
+        asked = json.loads(body)["paths"] if is_json else parse_qs(body.decode()).get("paths", [])
+        return _json([one for one in _entries(_commit(repo, revision)) if one["path"] in asked])
+
+    def preupload(self, repo: Repo, revision: str, body: bytes, **_: Any) -> Reply:
+        there = _commit(repo, revision).files
+        told = []
+        for file in json.loads(body)["files"]:
+            mode = "lfs" if file["path"].endswith(LARGE) or file["size"] > 10_000_000 else "regular"
+            known = there.get(file["path"])
+            oid = {"oid": known.etag} if known else {}
+            told.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, **oid})
+        return _json({"files": told})
+
+    def batch(self, repo: Repo, body: bytes, **_: Any) -> Reply:
+        objects = []
+        for one in json.loads(body)["objects"]:
+            actions = {
+                "upload": {"href": f"{self.endpoint}/lfs/{one['oid']}?signature=secret"},
+                "verify": {"href": f"{self.endpoint}/lfs/verify"},
+            }
+            there = one["oid"] in self.large
+            objects.append(
+                {"oid": one["oid"], "size": one["size"], **({} if there else {"actions": actions})}
+            )
+        return _json({"transfer": "basic", "objects": objects})
+
+    def upload(self, oid: str, body: bytes, **_: Any) -> Reply:
+        if hashlib.sha256(body).hexdigest() != oid:
+            raise Refused(400, "", "the content has another hash")
+        self.large[oid] = body
+        self.received += len(body)
+        return Reply()
+
+    def verify(self, body: bytes, **_: Any) -> Reply:
+        asked = json.loads(body)
+        if len(self.large.get(asked["oid"], b"")) != asked["size"]:
+            raise Refused(404, "", "not uploaded")
+        return _json({})
+
+    def xet_token(self, repo: Repo, user: tuple[str, ...], **_: Any) -> Reply:
+        if self.chunks is None:
+            raise Refused(404, "", "no Xet storage here")
+        self._may_write(user, repo.name)
+        told = {
+            "casUrl": f"local://{self.chunks}",
+            "accessToken": "xet-token",
+            "exp": int(time.time()) + 3600,
+        }
+        reply = _json(told)
+        names = ("X-Xet-Cas-Url", "X-Xet-Access-Token", "X-Xet-Token-Expiration")
+        reply.headers |= {name: str(one) for name, one in zip(names, told.values(), strict=True)}
+        return reply
+
+    def _join(self, oid: str) -> None:
+        """Put a file together from its chunks, as the real client does, where they were uploaded."""
+        import hf_xet
+
+        if self.chunks is None or oid not in (known := _xet_files(self.chunks)):
+            return
+        with TemporaryDirectory() as folder:
+            target = Path(folder) / "file"
+            group = hf_xet.XetSession().new_file_download_group(
+                endpoint=f"local://{self.chunks}",
+                token="xet-token",
+                token_expiry_unix_secs=int(time.time()) + 3600,
+            )
+            with group as downloads:
+                downloads.start_download_file(hf_xet.XetFileInfo(*known[oid]), str(target))
+            content = target.read_bytes()
+        if hashlib.sha256(content).hexdigest() == oid:
+            self.large[oid] = content
+
+    def commit(self, repo: Repo, revision: str, body: bytes, **_: Any) -> Reply:
+        self.before_commit(repo)
+        lines = [json.loads(line) for line in body.splitlines()]
+        head, files = lines[0]["value"], dict(repo.head.files)
+        if revision != "main":
+            raise Refused(400, "", "only main is written to")
+        if head.get("parentCommit") not in (None, repo.head.sha):
+            raise Refused(412, "", "A commit has happened since. Please refresh and try again.")
+        for line in lines[1:]:
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = Blob(base64.b64decode(value["content"]))
+            elif line["key"] == "lfsFile":
+                if value["oid"] not in self.large:
+                    self._join(value["oid"])
+                if value["oid"] not in self.large:
+                    raise Refused(400, "", "the file was not uploaded")
+                files[value["path"]] = Blob(self.large[value["oid"]], is_large=True)
+            elif line["key"] == "deletedFile":
+                if files.pop(value["path"], None) is None:
+                    raise Refused(404, "EntryNotFound", "A file with this name doesn't exist")
+            else:
+                raise Refused(400, "", f"not known here: {line['key']}")
+        made = repo.add(files, head["summary"])
+        url = f"{self.endpoint}/{'datasets/' if repo.kind == 'dataset' else ''}{repo.name}/commit/{made.sha}"
+        return _json({"success": True, "commitOid": made.sha, "commitUrl": url})
+
+    def tag(self, repo: Repo, revision: str, body: bytes, **_: Any) -> Reply:
+        name = json.loads(body)["tag"]
+        commit = _commit(repo, revision)
+        if name in repo.tags:
+            raise Refused(409, "", "Tag reference exists already")
+        repo.tags[name] = commit.sha
+        return _json({})
+
+    def resolve(self, repo: Repo, revision: str, path: str, headers: Any, **_: Any) -> Reply:
+        commit = _commit(repo, revision)
+        if path not in commit.files:
+            raise Refused(404, "EntryNotFound", "Entry not found")
+        blob = commit.files[path]
+        told = {
+            "ETag": f'"{blob.oid}"',
+            "X-Repo-Commit": commit.sha,
+            "X-Linked-Size": str(len(blob.content)),
+            "X-Linked-ETag": f'"{blob.etag}"',
+            "Accept-Ranges": "bytes",
+        }
+        if not (ranged := headers.get("Range")):
+            return Reply(blob.content, 200, told)
+        first, _, last = ranged.removeprefix("bytes=").partition("-")
+        start, end = int(first), min(int(last or 1 << 60), len(blob.content) - 1)
+        told["Content-Range"] = f"bytes {start}-{end}/{len(blob.content)}"
+        return Reply(blob.content[start : end + 1], 206, told)
+
+
+_REPO = r"(?P<repo>[^/]+/[^/]+?)"
+_API = rf"/api/(?P<kind>datasets|models)/{_REPO}"
+_REV = r"(?P<revision>[^/]+)"
+ROUTES: list[tuple[str, str, Callable[..., Reply]]] = [
+    ("GET", r"/api/whoami-v2", Hub.whoami),
+    ("POST", r"/api/repos/create", Hub.create),
+    ("POST", r"/api/validate-yaml", Hub.validate),
+    ("GET", _API, Hub.info),
+    ("GET", rf"{_API}/revision/{_REV}", Hub.info),
+    ("GET", rf"{_API}/refs", Hub.refs),
+    ("GET", rf"{_API}/commits/{_REV}", Hub.log),
+    ("GET", rf"{_API}/tree/{_REV}", Hub.tree),
+    ("GET", rf"{_API}/tree/{_REV}/(?P<folder>.+)", Hub.tree),
+    ("POST", rf"{_API}/paths-info/{_REV}", Hub.paths),
+    ("POST", rf"{_API}/preupload/{_REV}", Hub.preupload),
+    ("POST", rf"{_API}/commit/{_REV}", Hub.commit),
+    ("POST", rf"{_API}/tag/{_REV}", Hub.tag),
+    ("GET", rf"{_API}/xet-(read|write)-token/{_REV}", Hub.xet_token),
+    ("POST", rf"/(?P<kind>datasets/)?{_REPO}\.git/info/lfs/objects/batch", Hub.batch),
+    ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", Hub.upload),
+    ("POST", r"/lfs/verify", Hub.verify),
+    ("GET|HEAD", rf"/(?P<kind>datasets/)?{_REPO}/resolve/{_REV}/(?P<path>.+)", Hub.resolve),
+]
+
+
+def _commit(repo: Repo, revision: str | None) -> Commit:
+    commit = repo.find(revision or "main")
+    if commit is None:
+        raise Refused(404, "RevisionNotFound", "Invalid rev id")
+    return commit
+
+
+def _entries(commit: Commit) -> list[dict[str, Any]]:
+    folders = {"/".join(f.split("/")[:n]) for f in commit.files for n in range(1, f.count("/") + 1)}
+    entries: list[dict[str, Any]] = [
+        {"type": "directory", "path": one, "oid": "0" * 40, "size": 0} for one in sorted(folders)
+    ]
+    for path, blob in sorted(commit.files.items()):
+        size = len(blob.content)
+        large = {"lfs": {"oid": blob.sha256, "size": size, "pointerSize": 134}} if blob.is_large else {}
+        entries.append({"type": "file", "path": path, "size": size, "oid": blob.oid, **large})
+    return entries
+
+
+def _xet_files(chunks: Path) -> dict[str, tuple[str, int]]:
+    """sha256 -> Xet's hash and size, of all files in a folder of chunks, read from its shards.
+
+    A shard is a header, then for each file a record of 48 bytes (hash, flags, number of segments), its
+    segments, as many records to verify them by (flag 31), and its sha256 (flag 30), 48 bytes each.
+    """
+    found: dict[str, tuple[str, int]] = {}
+    for shard in chunks.rglob("*.mdb"):
+        data, at = shard.read_bytes(), 48
+        while (mark := struct.unpack_from("<4QII", data, at))[0] != 2**64 - 1:
+            *words, flags, segments = mark
+            size = sum(struct.unpack_from("<I", data, at + 48 * n + 36)[0] for n in range(1, segments + 1))
+            at += 48 * (1 + segments * (2 if flags >> 31 else 1))
+            if flags >> 30 & 1:
+                sha256 = "".join(f"{word:016x}" for word in struct.unpack_from("<4Q", data, at))
+                found[sha256] = ("".join(f"{word:016x}" for word in words), size)
+                at += 48
+    return found
+
+
+def _json(value: object, status: int = 200) -> Reply:
+    return Reply(json.dumps(value).encode(), status, {"Content-Type": "application/json"})
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes
+    hub: Hub
+
+    def do_GET(self) -> None:
+        hub = self.hub
+        path = urlparse(self.path).path
+        with hub.lock:
+            hub.asked.append((self.command, path))
+            fault = hub.fault(len(hub.asked), self.command, path)
+        if fault == "412" and "/commit/" not in path:
+            fault = None
+        if fault == "cut":
+            return self._hang_up()
+        if fault == "slow":
+            time.sleep(1)
+        body = self._body()
+        try:
+            if fault in ("500", "429", "412"):
+                raise Refused(int(fault), "", "as ordered")
+            with hub.lock:
+                reply = hub.answer(self.command, self.path, self.headers, body)
+        except Refused as refused:
+            reply = _json({"error": refused.message}, refused.status)
+            reply.headers |= {"X-Error-Code": refused.code, "X-Error-Message": refused.message}
+        if fault == "etag":
+            reply.headers |= dict.fromkeys(("ETag", "X-Linked-ETag"), '"' + "0" * 64 + '"')
+        if fault == "lost":
+            return self._hang_up()
+        self._send(reply, half=fault == "half")
+        return None
+
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _send(self, reply: Reply, half: bool) -> None:
+        self.send_response(reply.status)
+        for name, value in {**reply.headers, "Content-Length": str(len(reply.body))}.items():
+            if value:
+                self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(reply.body[: len(reply.body) // 2] if half else reply.body)
+        if half:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except (ConnectionError, ValueError):  # the client has gone away, or we have
+            self.close_connection = True
+
+    def finish(self) -> None:
+        try:
+            super().finish()
+        except (ConnectionError, ValueError):
+            self.close_connection = True
+
+    def log_message(self, *args: object) -> None:
+        pass
 
 
 @contextmanager
-def serve(repo: str, files: dict[str, bytes], tag: str = "v1.0.0") -> Iterator[tuple[str, str]]:
-    """Serve the files as the dataset `repo`; yields endpoint and commit, at which `tag` stands too."""
-    commit = hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            path = unquote(urlparse(self.path).path)
-            api = f"/api/datasets/{repo}"
-            if path in (api, *(f"{api}/revision/{name}" for name in ("main", tag, commit))):
-                self._json(
-                    {
-                        "id": repo,
-                        "sha": commit,
-                        "private": False,
-                        "siblings": [{"rfilename": f} for f in files],
-                    }
-                )
-            elif path.startswith(f"{api}/tree/{commit}"):
-                folder = path.removeprefix(f"{api}/tree/{commit}").strip("/")
-                self._json([e for e in self._entries() if e["path"].startswith(folder)])
-            elif path.startswith(f"/datasets/{repo}/resolve/"):
-                _, _, name = path.removeprefix(f"/datasets/{repo}/resolve/").partition("/")
-                self._file(name)
-            else:
-                self._missing()
-
-        do_HEAD = do_GET
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
-            if self.path.endswith(f"/paths-info/{commit}"):
-                self._json([e for e in self._entries() if e["path"] in body["paths"]])
-            else:
-                self._missing()
-
-        def _entries(self) -> list[dict[str, object]]:
-            folders = {"/".join(f.split("/")[:n]) for f in files for n in range(1, f.count("/") + 1)}
-            entries: list[dict[str, object]] = [
-                {"type": "directory", "path": f, "oid": "0" * 40} for f in folders
-            ]
-            return entries + [
-                {"type": "file", "path": f, "size": len(b), "oid": hashlib.sha1(b).hexdigest()}
-                for f, b in files.items()
-            ]
-
-        def _file(self, name: str) -> None:
-            if name not in files:
-                return self._missing()
-            body = files[name]
-            start, end = 0, len(body) - 1
-            if ranged := self.headers.get("Range"):
-                first, _, last = ranged.removeprefix("bytes=").partition("-")
-                start, end = int(first), min(int(last or end), end)
-            headers = {
-                "ETag": f'"{hashlib.sha1(body).hexdigest()}"',
-                "X-Repo-Commit": commit,
-                "Accept-Ranges": "bytes",
-            }
-            if ranged:
-                headers["Content-Range"] = f"bytes {start}-{end}/{len(body)}"
-            return self._send(206 if ranged else 200, body[start : end + 1], headers)
-
-        def _missing(self) -> None:
-            self._send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
-
-        def _json(self, value: object) -> None:
-            self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
-        def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+def run() -> Iterator[Hub]:
+    """A Hub without repositories."""
+    hub = Hub()
+    handler = type("Handler", (_Handler,), {"hub": hub})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", commit
+        yield hub
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def serve(repo: str, files: dict[str, bytes], tag: str = "v1.0.0") -> Iterator[tuple[str, str]]:
+    """A Hub with the files as the dataset `repo`; yields endpoint and commit, at which `tag` stands too."""
+    with run() as hub:
+        commit = hub.put(repo, files)
+        hub.repos["dataset", repo].tags[tag] = commit.sha
+        yield hub.endpoint, commit.sha

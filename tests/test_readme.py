@@ -16,9 +16,10 @@ PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(sh|python|toml)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 SLOW = re.compile(
-    r"make (demo|test|almost|almost-tiny|train-tiny)\b|accelerate .*|.* --engine (vllm|openai|ray) "
+    r"make (demo|test|almost|almost-tiny|train-tiny)\b|accelerate .*|.* --engine (vllm|openai|ray)\b"
+    r"|python -m almost_data (push|pull|verify|build) .*\bORG/"
 )
-"""What takes more than a minute, or needs a GPU, a server or a cluster."""
+"""What takes more than a minute, or needs a GPU, a server, a cluster, or the Hub."""
 
 
 def commands() -> list[str]:

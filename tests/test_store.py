@@ -302,3 +302,15 @@ def test_kill_9_at_any_moment_leaves_no_half_artifact(tmp_path: Path) -> None:
     clean = tmp_path / "clean"
     subprocess.run([*command, "--root", str(clean)], check=True, stdout=subprocess.DEVNULL)
     assert store.manifest("comparisons@0.1.0").digest == Store(clean).manifest("comparisons@0.1.0").digest
+
+
+def test_only_columns_of_few_values_have_a_dictionary(fake_store: Store) -> None:
+    """One of texts is a large page that any new text changes, so that the Hub stores it anew."""
+    row_group = pq.read_metadata(fake_store.files("comparisons@0.1.0", "default")[0]).row_group(0)
+    columns = [row_group.column(n) for n in range(row_group.num_columns)]
+    with_dictionary = {one.path_in_schema for one in columns if one.has_dictionary_page}
+    assert with_dictionary == {
+        *(f"{name}.list.element.role" for name in ("prompt", "chosen", "rejected")),
+        *("chosen_responder", "rejected_responder"),
+    }
+    assert all(one.has_offset_index for one in columns)

@@ -205,6 +205,15 @@ def loaded_files(folder: Path) -> dict[str, Path]:
     return {name: found[name] for name in sorted(found.keys() - _RECORDS)}
 
 
+def is_loaded(name: str) -> bool:
+    """Whether a file of that name at the top of a folder is one of those.
+
+    >>> is_loaded("tokenizer.json"), is_loaded("trainer_state.json"), is_loaded("model.bin")
+    (True, False, False)
+    """
+    return name not in _RECORDS and any(Path(name).match(pattern) for pattern in LOADED)
+
+
 def joint_hash(hashes: Mapping[str, str]) -> str:
     """One sha256 for files by name and the sha256 of each; a folder's revision is its first 16 digits."""
     return hashlib.sha256(

@@ -1,0 +1,42 @@
+"""Where artifacts of a store are on the Hub: `<root>/hub/name@version.json`, written by push and pull."""
+
+import os
+import threading
+from typing import Literal
+
+import msgspec
+
+from ..errors import InputError
+from ..store import Store, parse_ref
+
+
+class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An artifact's repository, and the commit that holds it."""
+
+    kind: Literal["dataset", "model"]
+    repo: str
+    revision: str
+    """Tag, branch or commit as it was asked for."""
+    commit: str
+    digest: str
+
+
+def place(store: Store, ref: str) -> Place | None:
+    """Where `ref` was last pushed to or pulled from; None where that is not known."""
+    name, version = parse_ref(ref)
+    file = store.root / "hub" / f"{name}@{version}.json"
+    if not file.is_file():
+        return None
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Place)
+    except msgspec.MsgspecError:
+        raise InputError(f"{file}: not what push or pull wrote: delete it") from None
+
+
+def remember(store: Store, ref: str, where: Place) -> None:
+    """Record where `ref` is on the Hub."""
+    file = store.root / "hub" / f"{ref}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    staging = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+    staging.write_bytes(msgspec.json.format(msgspec.json.encode(where), indent=2) + b"\n")
+    staging.replace(file)
