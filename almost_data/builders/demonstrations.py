@@ -7,8 +7,6 @@ With N=1 this is Self-Play, which needs no reward model. Deviations from the pap
 - A conversation ends before a user's turn that is empty, a repetition or a goodbye.
 """
 
-import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,11 +14,11 @@ import polars as pl
 from msgspec import Meta, structs
 
 from ..errors import InputError
-from ..filters import Filter, chain, first_reason, response_checks
-from ..generation import Generator, Reply, Request, Usage
+from ..filters import Filter, chain, response_checks
+from ..generation import Generator
 from ..manifest import Entry
 from ..schema import frame
-from ..scoring import Dialogue, Scorer
+from ..scoring import Scorer
 from . import (
     BuilderSpec,
     Built,
@@ -32,22 +30,14 @@ from . import (
     RewardModel,
     Share,
     Temperature,
-    row_seed,
 )
 from .best_of_n import report
-from .responses import FAILED, Responder, ask_how, pin_responders
+from .responses import FAILED, Responder, pin_responders
+from .self_play import NO_CANDIDATE, UNANSWERED, SelfPlay, Talk
 
 OURS = "almost_data"
 MIN_CHARS = 50
 """As in comparisons: a response under this is dropped."""
-CLOSING = re.compile(
-    r"((ok(ay)?|great|perfect|nice|got it|thanks|thank you|a lot|so much|very much|again|cheers|good ?bye|bye"
-    r"|that['\u2019]s all|(that|this) helps|for now|for (your|the|all your) (help|time|advice|answers?))"
-    r"[\s,.!;:)-]*)+",
-    re.IGNORECASE,
-)
-"""A user's turn of nothing but goodbyes."""
-NO_CANDIDATE, UNANSWERED = "no_candidate", "unanswered"
 END = "turns"
 """Why a conversation ended that ran its whole length."""
 
@@ -88,42 +78,6 @@ class DemonstrationsConfig(Config, frozen=True, kw_only=True):
     """Use only the first queries by query_id; what `--limit` sets."""
 
 
-@dataclass
-class Talk:
-    """One conversation as it grows."""
-
-    query_id: str
-    number: int
-    turns: list[str]
-    end: str = ""
-    """Why it has ended; empty while it goes on."""
-    score: float | None = None
-    """Of the dialogue with its last reply."""
-
-    @property
-    def id(self) -> str:
-        return f"{self.query_id}:{self.number}"
-
-    def text(self) -> str:
-        """The turns as few-shot prompts have them, the next one opened."""
-        marks = [f"\n\n{('Human', 'Assistant')[at % 2]}:" for at in range(len(self.turns) + 1)]
-        return "".join(f"{mark} {turn}" for mark, turn in zip(marks, self.turns, strict=False)) + marks[-1]
-
-
-@dataclass
-class _Build:
-    config: DemonstrationsConfig
-    generator: Generator
-    progress: Progress
-    scorer: Scorer | None
-    usage: dict[str, Usage] = field(default_factory=dict)
-    candidates: list[dict[str, Any]] = field(default_factory=list)
-    dropped: list[dict[str, Any]] = field(default_factory=list)
-    """Rows of `rejected`."""
-    user_turns: int = 0
-    """How many the user responder was asked for."""
-
-
 def build(
     config: DemonstrationsConfig,
     parents: Parents,
@@ -139,19 +93,29 @@ def build(
         for query in queries
         for number in range(config.conversations_per_query)
     ]
-    work = _Build(config, generator, progress, scorer)
+    play = SelfPlay(
+        config,
+        _assistant(config),
+        config.user,
+        config.n,
+        config.seed,
+        _checks(config),
+        generator,
+        progress,
+        scorer,
+    )
     for turn in range(1, config.turns, 2):
         live = [talk for talk in talks if not talk.end]
         if turn > 1:
-            _continue(work, live, turn)
+            play.go_on(live, turn)
             live = [talk for talk in live if not talk.end]
-        _answer(work, live, turn)
+        play.answer(live, turn)
     told = [talk for talk in talks if len(talk.turns) > 1]
     if not told:
         raise NothingLeft("no demonstration: no conversation got a reply that could be used")
     if second:
-        _second_opinion(work, second, {(talk.query_id, talk.number): talk for talk in talks})
-    candidates = frame("demonstrations", "candidates", work.candidates)
+        play.second_opinion(second, {(talk.query_id, talk.number): talk for talk in talks})
+    candidates = frame("demonstrations", "candidates", play.candidates)
     ends: dict[str, int] = {}
     for talk in told:
         talk.end = talk.end or END
@@ -163,143 +127,11 @@ def build(
         "best_of_n": report(candidates, config.n, scorer.usual) if scorer and config.n > 1 else None,
     }
     return Built(
-        _tables(config, told, candidates, work.dropped),
-        _ledger(config, candidates, work, len(talks), len(told)),
+        _tables(config, told, candidates, play.dropped),
+        _ledger(config, candidates, play, len(talks), len(told)),
         found,
-        usage=work.usage,
+        usage=play.usage,
     )
-
-
-def _answer(work: _Build, live: list[Talk], turn: int) -> None:
-    """N replies to each conversation; the best becomes its next turn, or it ends where there is none."""
-    config = work.config
-    sampling, model, head = ask_how(config, _assistant(config), work.generator)
-    requests = []
-    for talk in live:
-        for sample in range(config.n):
-            row = f"{talk.id}:{turn}:{sample}"
-            seed = row_seed(config.seed, "demonstrations", row)
-            requests.append(Request(row, model, head, talk.text(), sampling, seed, sample))
-    replies = _ask(work, _assistant(config).name, f"turn {turn + 1}", requests)
-    rows: list[dict[str, Any]] = [
-        {
-            "query_id": talk.query_id,
-            "conversation": talk.number,
-            "turn": turn,
-            "sample": sample,
-            "response": None if reply.error else reply.text.strip(),
-            "finish_reason": reply.finish_reason,
-            "error": reply.error,
-        }
-        for talk in live
-        for sample in range(config.n)
-        for reply in [replies[f"{talk.id}:{turn}:{sample}"]]
-    ]
-    reasons = _flaws(config, rows)
-    usable = [place for place, reason in enumerate(reasons) if reason is None]
-    scores = _score(work, live, rows, usable)
-    for number, talk in enumerate(live):
-        mine = [place for place in usable if place // config.n == number]
-        # The first of equals, so that the pick does not depend on the order in which scores come.
-        ranked = sorted(mine, key=lambda place: -(scores.get(place) or 0.0))
-        for rank, place in enumerate(ranked):
-            rows[place] |= {"score": scores.get(place), "rank": rank}
-            reasons[place] = "not_best" if rank else None
-        if ranked:
-            talk.turns.append(rows[ranked[0]]["response"])
-            talk.score = scores.get(ranked[0])
-        else:
-            talk.end = NO_CANDIDATE
-            reason = UNANSWERED if turn > 1 else NO_CANDIDATE
-            work.dropped.append(_lost(talk, turn - 1, talk.turns[-1], reason))
-            if turn > 1:
-                talk.turns.pop()
-    work.candidates += [row | {"reason": reason} for row, reason in zip(rows, reasons, strict=True)]
-
-
-def _score(work: _Build, live: list[Talk], rows: list[dict[str, Any]], usable: list[int]) -> dict[int, float]:
-    if work.scorer is None:
-        return {}
-    talks = (
-        Dialogue(str(place), (*live[place // work.config.n].turns, rows[place]["response"]))
-        for place in usable
-    )
-    found: dict[int, float] = {}
-    tokens = 0
-    for score in work.scorer.score(talks):
-        found[int(score.id)] = score.value
-        tokens += score.tokens
-        work.progress("reward model", len(found), len(usable), tokens)
-    return found
-
-
-def _second_opinion(work: _Build, second: Scorer, talks: dict[tuple[str, int], Talk]) -> None:
-    """`second_score` of every candidate that has a rank."""
-    asked = {str(place): row for place, row in enumerate(work.candidates) if row.get("rank") is not None}
-    dialogues = (
-        Dialogue(id, (*talks[row["query_id"], row["conversation"]].turns[: row["turn"]], row["response"]))
-        for id, row in asked.items()
-    )
-    for done, score in enumerate(second.score(dialogues), start=1):
-        asked[score.id]["second_score"] = score.value
-        work.progress("second reward model", done, len(asked), 0)
-
-
-def _continue(work: _Build, live: list[Talk], turn: int) -> None:
-    """The user's next turn of each conversation, or its end."""
-    config = work.config
-    sampling, model, head = ask_how(config, config.user, work.generator)
-    requests = [
-        Request(
-            f"{talk.id}:{turn}",
-            model,
-            head,
-            talk.text(),
-            sampling,
-            row_seed(config.seed, "demonstrations.user", f"{talk.id}:{turn}"),
-        )
-        for talk in live
-    ]
-    replies = _ask(work, config.user.name, f"turn {turn}", requests)
-    for talk in live:
-        reply = replies[f"{talk.id}:{turn}"]
-        said = reply.text.strip()
-        if reason := _why_no_turn(reply, said, talk.turns[::2]):
-            talk.end = reason if reason.startswith("user_") else f"user_{reason}"
-            work.dropped.append(_lost(talk, turn - 1, None if reply.error else said, reason, reply.error))
-        else:
-            talk.turns.append(said)
-    work.user_turns += len(live)
-
-
-def _why_no_turn(reply: Reply, said: str, before: list[str]) -> str | None:
-    """Why what the user responder wrote is no turn; None where it is one."""
-    if reply.error:
-        return FAILED.name
-    if not said:
-        return "user_empty"
-    if said in before:
-        return "user_repeated"
-    return "user_closing" if CLOSING.fullmatch(said) else None
-
-
-def _lost(talk: Talk, turn: int, said: str | None, reason: str, error: str | None = None) -> dict[str, Any]:
-    """A row of `rejected`: a user's turn that nobody answered, or that was none."""
-    ids = {"query_id": talk.query_id, "conversation": talk.number, "turn": turn}
-    return ids | {"query": said, "reason": reason, "error": error}
-
-
-def _ask(work: _Build, name: str, stage: str, requests: list[Request]) -> dict[str, Reply]:
-    usage = work.usage.setdefault(name, Usage())
-    replies: dict[str, Reply] = {}
-    work.progress(stage, 0, len(requests), 0)
-    tokens = 0
-    for reply in work.generator.generate(requests):
-        replies[reply.id] = reply
-        usage.add(reply)
-        tokens += reply.completion_tokens
-        work.progress(stage, len(replies), len(requests), tokens)
-    return replies
 
 
 def _assistant(config: DemonstrationsConfig) -> Responder:
@@ -315,16 +147,8 @@ def _checks(config: DemonstrationsConfig) -> list[Filter]:
     return [empty, *(response_checks(MIN_CHARS) if config.checks else [])]
 
 
-def _flaws(config: DemonstrationsConfig, rows: list[dict[str, Any]]) -> list[str | None]:
-    texts = pl.DataFrame(
-        {"response": [row["response"] for row in rows]}, schema={"response": pl.String}
-    ).select(reason=first_reason(_checks(config)))["reason"]
-    pairs = zip(rows, texts, strict=True)
-    return [FAILED.name if row["error"] else reason for row, reason in pairs]
-
-
 def _ledger(
-    config: DemonstrationsConfig, candidates: pl.DataFrame, work: _Build, talks: int, told: int
+    config: DemonstrationsConfig, candidates: pl.DataFrame, play: SelfPlay, talks: int, told: int
 ) -> list[Entry]:
     dropped = dict(candidates["reason"].drop_nulls().value_counts().iter_rows())
     failed = dropped.pop(FAILED.name, 0)
@@ -345,17 +169,17 @@ def _ledger(
     return [
         FAILED.entry("generation", n_in, n_in - failed, failed=failed),
         *chain("selection", [*_checks(config), best], n_in - failed, dropped),
-        *_user_ledger(work),
+        *_user_ledger(play),
         none.entry("conversations", talks, told),
     ]
 
 
-def _user_ledger(work: _Build) -> list[Entry]:
+def _user_ledger(play: SelfPlay) -> list[Entry]:
     """What became of the turns that the user responder was asked for."""
-    if not work.user_turns:
+    if not play.user_turns:
         return []
     dropped: dict[str, int] = {}
-    for row in work.dropped:
+    for row in play.dropped:
         dropped[row["reason"]] = dropped.get(row["reason"], 0) + 1
     failed = dropped.pop(FAILED.name, 0)
     asked = Filter("failed", "query", "The engine gave an error instead of the user's turn.", OURS)
@@ -365,7 +189,7 @@ def _user_ledger(work: _Build) -> list[Entry]:
         Filter("user_closing", "query", "The user says goodbye, and nothing else.", OURS),
         Filter(UNANSWERED, "query", "No reply to the user's turn can be used.", OURS),
     ]
-    n_in = work.user_turns
+    n_in = play.user_turns
     return [
         asked.entry("user's turns", n_in, n_in - failed, failed=failed),
         *chain("user's turns", rules, n_in - failed, dropped),

@@ -109,15 +109,16 @@ def test_a_curve_is_of_what_was_logged_and_nothing_else() -> None:
 
 def test_the_command_tells_no_place() -> None:
     arguments = [
-        "/home/someone/recipes/rm.py", "--config", "/home/someone/it.yaml", "--root", "/home/someone/build",
-        "--output_dir=/home/someone/out", "--model_name_or_path", "~/models/base", "--limit", "9",
-        "--reward_model=../other/rm", "--root=/home/someone/b", "--dataset", "ORG/NAME",
+        "/Users/someone/recipes/rm.py", "--config", "/Users/someone/it.yaml",
+        "--root", "/Users/someone/build",
+        "--output_dir=/Users/someone/out", "--model_name_or_path", "~/models/base", "--limit", "9",
+        "--reward_model=../other/rm", "--root=/Users/someone/b", "--dataset", "ORG/NAME",
     ]  # fmt: skip
     assert shown_command(arguments) == (
         "python recipes/rm.py --config it.yaml --model_name_or_path base --limit 9 --reward_model=rm "
         "--dataset ORG/NAME"
     )
-    assert "someone" not in shown_command([*arguments, "--logging_dir", "/home/someone/logs"])
+    assert "someone" not in shown_command([*arguments, "--logging_dir", "/Users/someone/logs"])
 
 
 def test_the_command_tells_no_secret() -> None:
