@@ -77,6 +77,13 @@ def build(
     prompt: Annotated[
         str | None, Parameter(help="Another prompt for the assistant of demonstrations, such as hhh.")
     ] = None,
+    preference: Annotated[
+        bool, Parameter(negative=(), help="Also best against worst of N, as the config preference, for DPO.")
+    ] = False,
+    take_turns: Annotated[
+        bool,
+        Parameter(negative=(), help="Engine and reward model are in memory in turns: for one small GPU."),
+    ] = False,
     source: Annotated[
         str | None,
         Parameter(help="Of community: Posts.xml, a packed dump (7z, zip), Parquet, JSONL or a Hub id."),
@@ -109,9 +116,15 @@ def build(
         raise InputError(
             f"--pairing, --asis-rm and --benchmark go with build comparisons, and this is {name}"
         )
-    if name != "demonstrations" and any(one is not None for one in (rm, second_rm, n, turns, prompt)):
+    talks = (rm, second_rm, n, turns, prompt, preference or None)
+    if name != "demonstrations" and any(one is not None for one in talks):
         raise InputError(
-            f"--rm, --second-rm, --n, --turns and --prompt go with build demonstrations, and this is {name}"
+            "--rm, --second-rm, --n, --turns, --prompt and --preference go with build demonstrations, and "
+            f"this is {name}"
+        )
+    if take_turns and (name not in ("comparisons", "demonstrations") or engine == "openai"):
+        raise InputError(
+            "--take-turns goes with build comparisons and demonstrations, on an engine that holds the models"
         )
     if source is not None and name != "community":
         raise InputError(f"--source goes with build community, and this is {name}")
@@ -133,7 +146,15 @@ def build(
         assignments=(
             *set_,
             *_flags("comparisons", pairing=pairing, asis_rm=asis_rm, benchmarks=benchmark or None),
-            *_flags("demonstrations", rm=rm, second_rm=second_rm, n=n, turns=turns, prompt=prompt),
+            *_flags(
+                "demonstrations",
+                rm=rm,
+                second_rm=second_rm,
+                n=n,
+                turns=turns,
+                prompt=prompt,
+                preference=preference or None,
+            ),
             *_flags("community", source=source),
         ),
         limit=limit,
@@ -142,6 +163,7 @@ def build(
         ray_address=ray_address,
         max_failures=max_failures,
         retry_failed=retry_failed,
+        take_turns=take_turns,
         command=pipeline.shown_command(sys.argv[1:]),
     )
     if dry_run:

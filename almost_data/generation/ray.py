@@ -95,6 +95,9 @@ class RayEngine:
             "worker": {"engine": self.engine, **self.local.settings(), **self._told},
         }
 
+    def close(self) -> None:
+        pass  # workers end with the call that they were started for
+
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
         models: dict[Model, list[Request]] = defaultdict(list)
         seen: set[str] = set()
