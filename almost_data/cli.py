@@ -105,6 +105,10 @@ def build(
     dry_run: Annotated[
         bool, Parameter(negative=(), help="Say what would be built, and build nothing.")
     ] = False,
+    recipes: Annotated[
+        Path | None,
+        Parameter(help="With --dry-run of demonstrations: plan the whole loop, with recipes of this YAML."),
+    ] = None,
     root: Root = ROOT,
 ) -> None:
     """Build a dataset, and what is missing upstream first, under one version."""
@@ -128,6 +132,8 @@ def build(
         )
     if source is not None and name != "community":
         raise InputError(f"--source goes with build community, and this is {name}")
+    if recipes and (name != "demonstrations" or not dry_run):
+        raise InputError("--recipes goes with build demonstrations --dry-run")
     if name == "community":
         if limit is not None or retry_failed:
             raise InputError("--limit and --retry-failed: no model writes it; see --set community.sample=N")
@@ -136,6 +142,26 @@ def build(
         source = f"./{Path(source)}"  # looks like a path, so that only its name is recorded
     if engine is None and name != "community":
         engine, why = engines.default()
+    assignments = (
+        *set_,
+        *_flags("comparisons", pairing=pairing, asis_rm=asis_rm, benchmarks=benchmark or None),
+        *_flags(
+            "demonstrations",
+            rm=rm,
+            second_rm=second_rm,
+            n=n,
+            turns=turns,
+            prompt=prompt,
+            preference=preference or None,
+        ),
+        *_flags("community", source=source),
+    )
+    if recipes:
+        from . import presets
+        from .training.plan import ASSUMED, loop
+
+        report.loop(*loop(presets.load(preset, config, assignments, limit), recipes), ASSUMED)
+        return
     from_ = tuple(_pulled(root, one) if "/" in one else one for one in from_)
     run = pipeline.prepare(
         engine,
@@ -143,20 +169,7 @@ def build(
         version=version,
         preset=preset,
         config=config,
-        assignments=(
-            *set_,
-            *_flags("comparisons", pairing=pairing, asis_rm=asis_rm, benchmarks=benchmark or None),
-            *_flags(
-                "demonstrations",
-                rm=rm,
-                second_rm=second_rm,
-                n=n,
-                turns=turns,
-                prompt=prompt,
-                preference=preference or None,
-            ),
-            *_flags("community", source=source),
-        ),
+        assignments=assignments,
         limit=limit,
         sources=from_,
         base_url=base_url,
