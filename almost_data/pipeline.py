@@ -72,6 +72,8 @@ class Run:
     """Share of a dataset's requests that may fail."""
     retry_failed: bool = False
     """Ask again what failed in a published version of the dataset that is built."""
+    take_turns: bool = False
+    """Whether the engine and each reward model leave the memory to whichever is asked: for one GPU."""
     scorers: dict[RewardModel, Scorer] = field(default_factory=dict)
     """The reward models of this run, each loaded once."""
 
@@ -211,6 +213,10 @@ class Run:
                 name: JournaledScorer(self._scorer(one), self.store.journal, draft.ref, refs, run)
                 for name, one in spec.reward_models(getattr(self.preset, spec.name)).items()
             }
+            if self.take_turns:
+                everyone: list[Journaled | JournaledScorer] = [generator, *scorers.values()]
+                for one in everyone:
+                    one.others = tuple(other for other in everyone if other is not one)
             built = spec.build(getattr(self.preset, spec.name), parents, generator, progress, **scorers)
             engine = {
                 "name": generator.name,
@@ -226,6 +232,8 @@ class Run:
             seconds = round(time.monotonic() - start, 3)
             if self.preset.note and generates:
                 built.notes.append(self.preset.note)
+            if scorers:
+                extra["take_turns"] = self.take_turns
             environment = {**extra, "seconds": seconds, "command": self.command}
             made = publish(self.store, draft, above, built, environment)
             if generates:
@@ -249,6 +257,7 @@ def prepare(
     ray_address: str | None = None,
     max_failures: float = MAX_FAILURES,
     retry_failed: bool = False,
+    take_turns: bool = False,
     command: str = "",
 ) -> Run:
     """A run from what a user says; the arguments are those of `build` on the command line.
@@ -273,6 +282,7 @@ def prepare(
         command,
         max_failures,
         retry_failed,
+        take_turns,
     )
 
 

@@ -31,6 +31,7 @@ from .markdown import clean, short
 if TYPE_CHECKING:
     from .manifest import Entry, Manifest
     from .pipeline import Run, Step
+    from .plan import Line
     from .store import Store
 
 console = Console(highlight=False, markup=False)
@@ -103,46 +104,56 @@ def line(content: str) -> None:
 
 def plan(steps: list[Step], run: Run) -> None:
     """What a build would do."""
+    from .plan import lines
+
     table = Table("dataset", "what happens", box=None, pad_edge=False)
     for step in steps:
         table.add_row(step.manifest.ref, "is there" if step.action == "reuse" else "would be built")
     console.print(table)
-    _asked(steps, run)
+    if found := lines(run, steps):
+        console.print()
+        _costs(found)
     writes = any("resolved" in step.manifest.config for step in steps if step.action == "build")
     engine = f"engine {run.generator.name}, " if writes else ""
     console.print(f"\n{engine}version {run.version}; nothing was built", style="dim")
 
 
-def _asked(steps: list[Step], run: Run) -> None:
-    """Requests, tokens, disk and GPU-hours of the models that would be asked, about."""
-    from .plan import FLOPS, asks
+def loop(lines: list[Line], checkpoints: int, assumed: str) -> None:
+    """What the whole loop would cost, and what that rests on."""
+    _costs(lines)
+    console.print(text(assumed, style="dim"))
+    console.print(f"While a recipe trains, its checkpoints take up to {_size(checkpoints)}.", style="dim")
 
-    found = asks(run, steps)
-    table = Table("asks, about", "requests", "tokens in", "tokens out", "disk", "GPU-hours")
+
+def _costs(lines: list[Line]) -> None:
+    """Requests, tokens, disk and GPU-hours of the models that would be asked, about."""
+    from .plan import FLOPS
+
+    table = Table("about", "requests", "tokens in", "tokens out", "disk", "GPU-hours")
     table.box, table.pad_edge = None, False
     table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
-    for one in found:
+    for one in lines:
         hours = "?" if one.gpu_hours is None else f"{one.gpu_hours:,.2f}"
         numbers = (f"{one.requests:,}", f"{one.tokens_in:,}", f"{one.tokens_out:,}")
-        name = one.dataset if one.responder == one.dataset else f"{one.dataset}: {one.responder}"
-        table.add_row(clean(name), *numbers, f"{one.disk / 1e6:,.1f} MB", hours)
-    if len(found) > 1:
-        known = [one.gpu_hours for one in found if one.gpu_hours is not None]
-        hours = f"{sum(known):,.2f}" if len(known) == len(found) else "?"
-        totals = [sum(getattr(one, key) for one in found) for key in ("requests", "tokens_in", "tokens_out")]
-        size = f"{sum(one.disk for one in found) / 1e6:,.1f} MB"
-        table.add_row("all", *(f"{n:,}" for n in totals), size, hours)
-    if found:
-        console.print()
-        console.print(table)
-        console.print(text(f"\nModels: {', '.join(sorted({one.model for one in found}))}"), soft_wrap=True)
-        console.print(
-            "Rules of thumb: replies at their longest, tokens by characters (shared ones once), "
-            f"one GPU that does {FLOPS:.0e} operations a second. Scoring and training are not in it.",
-            style="dim",
-        )
+        table.add_row(clean(one.what), *numbers, _size(one.disk), hours)
+    if len(lines) > 1:
+        known = [one.gpu_hours for one in lines if one.gpu_hours is not None]
+        hours = f"{sum(known):,.2f}" if len(known) == len(lines) else "?"
+        totals = [sum(getattr(one, key) for one in lines) for key in ("requests", "tokens_in", "tokens_out")]
+        table.add_row("all", *(f"{n:,}" for n in totals), _size(sum(one.disk for one in lines)), hours)
+    console.print(table)
+    console.print(text(f"\nModels: {', '.join(sorted({one.model for one in lines}))}"), soft_wrap=True)
+    console.print(
+        "Rules of thumb: replies at their longest, tokens by characters (shared ones once), "
+        f"one GPU that does {FLOPS:.0e} operations a second.",
+        style="dim",
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count > 1e9 else f"{count / 1e6:,.1f} MB"
 
 
 def summary(store: Store, steps: list[Step]) -> None:

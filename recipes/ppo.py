@@ -24,7 +24,7 @@ from trl import ModelConfig, TrlParser, get_peft_config
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 from almost_data import scoring, training
-from almost_data.training import preflight, samples, trainers
+from almost_data.training import preflight, reinforced, samples, trainers
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -79,13 +79,8 @@ def main(argv: list[str] | None = None) -> None:
         peft_config=peft_config,
         callbacks=[trainers.stop_on_kl(inputs.max_kl)],
     )
-    seen = samples.trained_on(store, reward.manifest)
-    talks = samples.BeforeAfter(
-        samples.by_kind(rows, source.test, seen, inputs.report_prompts),
-        max_new_tokens=args.response_length,
-        temperature=args.temperature,
-        seed=args.seed,
-    )
+    sampling = {"max_new_tokens": args.response_length, "temperature": args.temperature, "seed": args.seed}
+    talks = reinforced.talks(inputs, source, rows, reward, **sampling)
     unwrapped = trainer.accelerator.unwrap_model(trainer.model)
     trainer.add_callback(trainers.log_lengths(unwrapped.policy, tokenizer.eos_token_id))
     talks.write(unwrapped.policy, tokenizer)
@@ -94,30 +89,10 @@ def main(argv: list[str] | None = None) -> None:
     speed = trainers.speed(trainer, started, args.total_episodes)
     talks.write(unwrapped.policy, tokenizer)
     folder = trainers.save(trainer, unwrapped.policy, tokenizer, run.work / "final")
-    if not run.main:
-        return
-    rewards, shown = talks.rewards(judge)
-    history = trainers.renamed(trainer.state.log_history)
-    training.publish(
-        run,
-        folder,
-        ledger=training.account(
-            "query",
-            source,
-            prompt_too_long=len(fits) - int(fits.sum()),
-            over_limit=int(fits.sum()) - len(rows),
-        ),
-        counts={"train": len(rows), "test": len(source.test)},
-        diagnostics={
-            "preflight": findings,
-            "metrics": trainers.last_metrics(history),
-            "curves": training.curves(history, trainers.POLICY_CURVES),
-            "rewards": rewards,
-            "samples": shown,
-            "speed": speed,
-        },
-        trainer=trainer,
-    )
+    if run.main:
+        reinforced.publish(
+            run, folder, trainer, source, fits, rows, talks, judge, findings=findings, speed=speed
+        )
 
 
 if __name__ == "__main__":

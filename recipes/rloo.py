@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from trl import ModelConfig, RLOOConfig, RLOOTrainer, TrlParser, get_peft_config
 
 from almost_data import scoring, training
-from almost_data.training import preflight, samples, trainers
+from almost_data.training import preflight, reinforced, samples, trainers
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -59,12 +59,12 @@ def main(argv: list[str] | None = None) -> None:
         peft_config=get_peft_config(model_args),
         callbacks=[trainers.stop_on_kl(inputs.max_kl)],
     )
-    talks = samples.BeforeAfter(
-        samples.by_kind(rows, source.test, samples.trained_on(store, reward.manifest), inputs.report_prompts),
-        max_new_tokens=args.max_completion_length,
-        temperature=args.temperature,
-        seed=args.seed,
-    )
+    sampling = {
+        "max_new_tokens": args.max_completion_length,
+        "temperature": args.temperature,
+        "seed": args.seed,
+    }
+    talks = reinforced.talks(inputs, source, rows, reward, **sampling)
     unwrapped = trainer.accelerator.unwrap_model(trainer.model)
     talks.write(unwrapped, tokenizer)
     started = time.monotonic()
@@ -72,30 +72,10 @@ def main(argv: list[str] | None = None) -> None:
     speed = trainers.speed(trainer, started, len(rows), bool(run.checkpoint))
     talks.write(unwrapped, tokenizer)
     folder = trainers.save(trainer, trainer.model, tokenizer, run.work / "final")
-    if not run.main:
-        return
-    rewards, shown = talks.rewards(judge)
-    history = trainers.renamed(trainer.state.log_history)
-    training.publish(
-        run,
-        folder,
-        ledger=training.account(
-            "query",
-            source,
-            prompt_too_long=len(fits) - int(fits.sum()),
-            over_limit=int(fits.sum()) - len(rows),
-        ),
-        counts={"train": len(rows), "test": len(source.test)},
-        diagnostics={
-            "preflight": findings,
-            "metrics": trainers.last_metrics(history),
-            "curves": training.curves(history, trainers.POLICY_CURVES),
-            "rewards": rewards,
-            "samples": shown,
-            "speed": speed,
-        },
-        trainer=trainer,
-    )
+    if run.main:
+        reinforced.publish(
+            run, folder, trainer, source, fits, rows, talks, judge, findings=findings, speed=speed
+        )
 
 
 if __name__ == "__main__":

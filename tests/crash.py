@@ -5,7 +5,7 @@
 dies with SIGKILL at the second pass of that point; `-` is no point. A point is a step of the package,
 `before` and `after` it, or `half` of it where a file is half written then:
 
-    registration, commit, published             of the journal
+    registration, added, commit, published      of the journal; a reply or a score is added
     CREATE, PRAGMA, INSERT, COMMIT, ...         of SQLite, before each statement that begins so;
     new journal                                 before each statement up to the first INSERT
     reply                                       of the engine, when it is asked for one
@@ -98,6 +98,7 @@ class Trap:
     def set(self) -> None:
         """Put the points into the package."""
         self.around(journal.Journaled, "_register", "registration")
+        self.around(journal.Writer, "add", "added")
         self.around(journal.Writer, "_commit", "commit")
         self.around(journal.Journaled, "published", "published")
         self.around(plots, "render", "figures")

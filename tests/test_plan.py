@@ -4,35 +4,71 @@ from pathlib import Path
 
 import pytest
 
-from almost_data import cli, pipeline, plan
+from almost_data import cli, pipeline, plan, prompts
 from almost_data.store import Store
+from tests import trained
 
 
-def planned(root: Path, name: str, **settings: object) -> dict[str, plan.Ask]:
+def planned(root: Path, name: str, **settings: object) -> dict[str, plan.Line]:
     run = pipeline.prepare("fake", root=root, **settings)  # type: ignore[arg-type]
-    return {ask.responder: ask for ask in plan.asks(run, run.plan(name))}
+    return {line.what.removeprefix(f"{name}: "): line for line in plan.lines(run, run.plan(name))}
 
 
 def test_every_responder_is_asked_every_query(tmp_path: Path) -> None:
-    found = planned(tmp_path, "comparisons", preset="almost", limit=100)
+    found = planned(tmp_path, "responses", preset="almost", limit=100)
     assert found.pop("queries").requests == 200  # about half of the candidates are kept
-    assert len(found) == 8 and {ask.requests for ask in found.values()} == {100}
+    assert len(found) == 8 and {line.requests for line in found.values()} == {100}
     best = found["fake-30B-Faithful-3shot"]
-    assert (best.written, best.tokens_out) == (768, 76_800)
-    assert best.shared > 500 and best.gpu_hours == pytest.approx(
-        2 * 30e9 * (100 * (best.own + best.written) + best.shared) / plan.FLOPS / 3600
+    shared = len(prompts.load("faithful").head(3)) // 4
+    assert best.tokens_out == 100 * 768 and best.tokens_in == shared + 100 * 15 and shared > 500
+    assert best.gpu_hours == pytest.approx(2 * 30e9 * (best.tokens_in + best.tokens_out) / 1e14 / 3600)
+    assert best.disk == 100 * (150 + 768 * 4 // 2)
+
+
+def test_the_as_is_rm_scores_the_ladder(tmp_path: Path) -> None:
+    found = planned(
+        tmp_path,
+        "comparisons",
+        preset="almost",
+        limit=100,
+        assignments=("comparisons.asis_rm=fake/judge-7b",),
     )
+    assert len(found) == 1 + 8 + 1
+    judge = found["As-is RM"]
+    # Five responders, no probes; the query's 15 tokens and the longest reply's 768.
+    assert (judge.requests, judge.tokens_in, judge.tokens_out) == (500, 500 * (15 + 768), 0)
+    assert judge.gpu_hours == pytest.approx(2 * 7e9 * 500 * 783 / 1e14 / 3600)
+    assert "As-is RM" not in planned(tmp_path, "comparisons", preset="almost")
+    short = planned(
+        tmp_path,
+        "comparisons",
+        limit=100,
+        assignments=("comparisons.asis_rm=fake/judge", "comparisons.asis_max_tokens=64"),
+    )["As-is RM"]
+    assert short.tokens_in == short.requests * 64 and short.gpu_hours is None
 
 
 def test_demonstrations_multiply(tmp_path: Path) -> None:
     how = {"preset": "almost", "limit": 10}
-    rm = "demonstrations.rm=fake/judge"
+    rm = "demonstrations.rm=fake/judge-1b"
     one = planned(tmp_path, "demonstrations", assignments=(rm,), **how)
-    assert one["fake-30B-Faithful-3shot"].requests == 10 * 2 * 4 and len(one) == 2
-    long = planned(tmp_path, "demonstrations", assignments=(rm, "demonstrations.turns=6"), **how)
-    assert long["fake-30B-Faithful-3shot"].requests == 10 * 2 * 4 * 3
+    assert one.keys() == {"queries", "fake-30B-Faithful-3shot", "reward model"}
+    assert one["fake-30B-Faithful-3shot"].requests == one["reward model"].requests == 10 * 2 * 4
+    assert one["reward model"].tokens_in == 80 * (15 + 768)
+    assert one["reward model"].gpu_hours == pytest.approx(2 * 1e9 * 80 * 783 / 1e14 / 3600)
+    more = (rm, "demonstrations.turns=6", "demonstrations.second_rm=fake/other")
+    long = planned(tmp_path, "demonstrations", assignments=more, **how)
+    assert long["fake-30B-Faithful-3shot"].requests == long["second reward model"].requests == 10 * 2 * 4 * 3
     assert long["fake-30B-User-3shot"].requests == 10 * 2 * 2
-    assert long["fake-30B-Faithful-3shot"].own > one["fake-30B-Faithful-3shot"].own
+    # Before a reply stand none, 400 and 800 tokens: what is read of the whole is 1024 at most.
+    assert long["reward model"].tokens_in == 240 * min(15 + 400 + 768, 1024)
+    shared = one["fake-30B-Faithful-3shot"].tokens_in - 80 * 15
+    assert long["fake-30B-Faithful-3shot"].tokens_in == shared + 240 * (15 + 400)
+
+
+def test_self_play_is_not_scored(tmp_path: Path) -> None:
+    found = planned(tmp_path, "demonstrations", assignments=("demonstrations.n=1",))
+    assert not any("reward model" in what for what in found)
 
 
 def test_what_is_there_is_not_asked_again(fake_store: Store) -> None:
@@ -40,7 +76,17 @@ def test_what_is_there_is_not_asked_again(fake_store: Store) -> None:
     rows = sum(fake_store.manifest("queries@0.1.0").counts["default"].values())
     rm = "demonstrations.rm=fake/judge"
     found = planned(fake_store.root, "demonstrations", assignments=(rm,))
-    assert [ask.requests for ask in found.values()] == [rows * 4]
+    assert [line.requests for line in found.values()] == [rows * 4] * 2
+
+
+def test_a_model_of_the_store_is_as_large_as_the_one_it_was_trained_from(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    store = Store(tmp_path)
+    base = {"id": "huggyllama/llama-13b", "revision": "1"}
+    trained.publish_reward(store, tmp_path / "one", "sft", base=base)
+    trained.publish_reward(store, tmp_path / "two", "rm", base={"id": "sft@0.1.0", "revision": "1"})
+    assert plan.parameters("rm@0.1.0", store) == 13e9
+    assert plan.parameters("rm@0.1.0") is None and plan.parameters("rm@0.2.0", store) is None
 
 
 def test_a_model_whose_name_says_no_size_has_no_gpu_hours(

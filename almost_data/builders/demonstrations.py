@@ -95,7 +95,7 @@ def build(
     ]
     play = SelfPlay(
         config,
-        _assistant(config),
+        assistant(config),
         config.user,
         config.n,
         config.seed,
@@ -134,7 +134,8 @@ def build(
     )
 
 
-def _assistant(config: DemonstrationsConfig) -> Responder:
+def assistant(config: DemonstrationsConfig) -> Responder:
+    """Who answers, with the prompt that the config gives it."""
     one = config.assistant
     if config.prompt is None or config.prompt == one.prompt:
         return one
@@ -262,7 +263,7 @@ def pins(config: DemonstrationsConfig, generator: Generator) -> dict[str, Any]:
             "(python recipes/rm.py --config recipes/tiny.yaml --dataset comparisons@V --artifact rm@V) and "
             "give --rm rm@V; or --n 1, which is Self-Play"
         )
-    everyone = [_assistant(config), *([config.user] if config.turns > 2 else [])]
+    everyone = [assistant(config), *([config.user] if config.turns > 2 else [])]
     if len({one.name for one in everyone}) < len(everyone):
         raise InputError(f"responder {config.user.name!r} is assistant and user: name each one once")
     return pin_responders(config, everyone, generator)

@@ -96,7 +96,15 @@ class CannotStart(RuntimeError):
     """The engine could not load a model or reach its server: no request is to blame."""
 
 
-class Generator(Protocol):
+class Closing(Protocol):
+    """Whatever holds models in memory."""
+
+    def close(self) -> None:
+        """Give that memory back. It may be asked again, and loads its models again then."""
+        ...
+
+
+class Generator(Closing, Protocol):
     """An engine."""
 
     name: str

@@ -54,6 +54,9 @@ class FakeEngine:
     def settings(self) -> dict[str, Any]:
         return {}
 
+    def close(self) -> None:
+        pass
+
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
         seen: set[str] = set()
         for request in requests:

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from . import Generator, Model, Reply, Request
+from . import Closing, Generator, Model, Reply, Request
 from .isolate import answers
 from .journal_file import Run, open_journal, told
 
@@ -62,6 +62,8 @@ class Journaled:
         self.run = Run(path, build, refs)
         self.max_failures = max_failures
         self.retry_failed = retry_failed
+        self.others: tuple[Closing, ...] = ()
+        """What shares its memory, and is closed before the engine is asked."""
         self.found = 0
         """Replies that came from the journal."""
         self.asked = 0
@@ -77,6 +79,9 @@ class Journaled:
 
     def settings(self) -> dict[str, Any]:
         return self.engine.settings()
+
+    def close(self) -> None:
+        self.engine.close()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Known replies first, then the engine's as they finish.
@@ -138,6 +143,8 @@ class Journaled:
                     yield request, None
 
     def _ask(self, database: sqlite3.Connection, requests: list[Request]) -> Iterator[Reply]:
+        for other in self.others:
+            other.close()
         keys = {request.id: key(request) for request in requests}
         total = self.found + self.asked + len(requests)
         writer = Writer(database, self.path, _store)

@@ -4,6 +4,7 @@ Each gives the same thing: a pinned revision, and a folder of safetensors that `
 vLLM load. Pickled weights and remote code are refused everywhere.
 """
 
+import gc
 import hashlib
 import json
 import os
@@ -187,6 +188,17 @@ def free_memory() -> int:
     """Bytes of memory that are free, or where the system does not say, half of all."""
     pages = os.sysconf("SC_AVPHYS_PAGES") if "SC_AVPHYS_PAGES" in os.sysconf_names else 0
     return os.sysconf("SC_PAGE_SIZE") * (pages or os.sysconf("SC_PHYS_PAGES") // 2)
+
+
+def release(device: str) -> None:
+    """Give back to the device (as torch names it) what models held that nothing refers to any more."""
+    import torch
+
+    gc.collect()  # a model may refer to itself
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()
 
 
 # --- local folders -------------------------------------------------------------------------------------

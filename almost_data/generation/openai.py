@@ -80,6 +80,9 @@ class OpenAIEngine:
             **self._counts,
         }
 
+    def close(self) -> None:
+        pass  # the memory is the server's
+
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
         from anyio.from_thread import start_blocking_portal
 

@@ -5,10 +5,14 @@ dimension is 1. The cache holds the prefix, then every row's own tokens in the o
 attention mask lets each token see the prefix and its own row only, and `position_ids` count within
 the row. A step feeds any tokens of any rows, so rows enter and leave at every step. It is the plain
 `forward` of a transformers model with a `DynamicCache`, and `misfit` finds the models where it is not.
+
+Rows with the same prompt, as the N samples of one have, share its columns too: the first one's, which
+stay until the last has ended. (Measured, SmolLM2-135M in bfloat16 on 2 cores, 4 samples of 8 prompts that
+share 1000 tokens, 64 new ones: 1.2x the speed with queries of about 30 tokens, 6x with dialogues of 300.)
 """
 
 import inspect
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -38,10 +42,8 @@ def decode(
     packed: Packed | None = None
     size = batch
     while waiting or live:
-        own = sum(len(row.prompt) + len(row.out) - len(prefix) for row in live)
-        while waiting and len(live) < size and (own < columns or not live):
+        while waiting and len(live) < size and (_own(live, len(prefix)) < columns or not live):
             live.append(waiting.popleft())
-            own += len(live[-1].prompt) - len(prefix)
         try:
             packed = packed or Packed(model, prefix)
             tokens = draw(packed.advance(live), live)
@@ -65,6 +67,17 @@ def decode(
             packed.drop(ended)
 
 
+def _own(rows: Sequence[Row], shared: int) -> int:
+    """Columns that these rows take besides the prefix's."""
+    prompts = {_same(row): len(row.prompt) - shared for row in rows}
+    return sum(prompts.values()) + sum(len(row.out) for row in rows)
+
+
+def _same(row: Row) -> tuple[str, str]:
+    """What rows of the same prompt have alike."""
+    return row.request.prefix, row.request.text
+
+
 @dataclass(frozen=True, slots=True)
 class Feed:
     """Tokens of one row that come next."""
@@ -76,6 +89,10 @@ class Feed:
     start: int
     """Position of the first token in the row, prefix counted."""
     tokens: Sequence[int]
+    lender: int = PREFIX
+    """The row of the same prompt whose columns it reads."""
+    lent: int = 0
+    """How many of that row's tokens, prefix counted."""
 
 
 class Packed:
@@ -87,6 +104,10 @@ class Packed:
         self.model = model
         self.prefix = prefix
         self.numbers: dict[Row, int] = {}
+        self.lenders: dict[tuple[str, str], Row] = {}
+        """By prompt, the row whose columns hold it."""
+        self.readers: Counter[tuple[str, str]] = Counter()
+        """By prompt, how many rows have it."""
         config = model.config.get_text_config(decoder=True)
         self.window: int | None = getattr(config, "sliding_window", None)
         self.by_layer = "sliding_attention" in (getattr(config, "layer_types", None) or ())
@@ -103,12 +124,19 @@ class Packed:
         for row in rows:
             # One token at least is fed: its logits begin the reply.
             shared = min(len(self.prefix), len(row.prompt) - 1)
+            prompt, lent = _same(row), len(row.prompt) - 1
             if row in self.numbers:
                 start, tokens = len(row.prompt) + len(row.out) - 1, row.out[-1:]
             else:
                 self.numbers[row] = len(self.numbers)
-                start, tokens = shared, list(row.prompt[shared:])
-            feeds.append(Feed(self.numbers[row], shared, start, tokens))
+                start = shared
+                if prompt in self.lenders:
+                    start = row.cached = lent
+                tokens = list(row.prompt[start:])
+                self.lenders.setdefault(prompt, row)
+                self.readers[prompt] += 1
+            lender = self.numbers[self.lenders[prompt]]
+            feeds.append(Feed(self.numbers[row], shared, start, tokens, lender, lent))
         return self.step(feeds)
 
     def step(self, feeds: Sequence[Feed]) -> torch.Tensor:
@@ -131,6 +159,8 @@ class Packed:
 
         row = tensor([feed.row for feed in feeds for _ in feed.tokens])
         shared = tensor([feed.shared for feed in feeds for _ in feed.tokens])
+        lender = tensor([feed.lender for feed in feeds for _ in feed.tokens])
+        lent = tensor([feed.lent for feed in feeds for _ in feed.tokens])
         position = tensor([feed.start + at for feed in feeds for at in range(len(feed.tokens))])
         last = tensor([len(feed.tokens) for feed in feeds]).cumsum(0) - 1
         self.owner = torch.cat([self.owner, row])
@@ -139,7 +169,7 @@ class Packed:
             out = self.model(
                 input_ids=tensor([token for feed in feeds for token in feed.tokens])[None],
                 position_ids=position[None],
-                attention_mask=self._mask(row[:, None], shared[:, None], position[:, None]),
+                attention_mask=self._mask(*(one[:, None] for one in (row, shared, lender, lent, position))),
                 past_key_values=self.cache,
                 use_cache=True,
                 **({"logits_to_keep": last} if self.selects else {}),
@@ -147,9 +177,17 @@ class Packed:
         logits: torch.Tensor = out.logits[0] if self.selects else out.logits[0, last]
         return logits
 
-    def _mask(self, row: torch.Tensor, shared: torch.Tensor, position: torch.Tensor) -> Any:
+    def _mask(
+        self,
+        row: torch.Tensor,
+        shared: torch.Tensor,
+        lender: torch.Tensor,
+        lent: torch.Tensor,
+        position: torch.Tensor,
+    ) -> Any:
         """Which columns of the cache each new token sees, as the model wants it."""
         before = (self.owner == PREFIX) & (self.position < shared)
+        before |= (self.owner == lender) & (self.position < lent)
         seen = ((self.owner == row) | before) & (self.position <= position)
         near = seen if self.window is None else seen & (self.position > position - self.window)
 
@@ -164,7 +202,14 @@ class Packed:
     def drop(self, rows: Sequence[Row]) -> None:
         """Forget these rows. Their columns are taken out once they are a fifth of the cache."""
         for row in rows:
-            self.owner[self.owner == self.numbers[row]] = DEAD
+            prompt = _same(row)
+            lender = self.lenders[prompt]
+            mine = self.owner == self.numbers[row]
+            # Others may still read the lender's prompt.
+            self.owner[mine & (self.position >= len(row.prompt) - 1) if row is lender else mine] = DEAD
+            self.readers[prompt] -= 1
+            if not self.readers[prompt]:
+                self.owner[self.owner == self.numbers[self.lenders.pop(prompt)]] = DEAD
         live = (self.owner != DEAD).nonzero()[:, 0]
         if 5 * len(live) < 4 * len(self.owner):
             self.owner, self.position = self.owner[live], self.position[live]

@@ -18,6 +18,8 @@ Tested with several workers on one machine, Ray started by the engine or by `ray
 """
 
 import os
+import socket
+import time
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -37,6 +39,8 @@ BATCH = {"vllm": 1024, "openai": 512}
 """Requests given to a worker at once, where its engine runs many: several times as many. Else 32."""
 RETRIES = 3
 """Deaths of a worker with one batch, after which the caller isolates the request that kills it."""
+LEAVE_SECONDS = 10.0
+"""How long `close` waits for workers to be gone."""
 
 
 class RayEngine:
@@ -76,6 +80,8 @@ class RayEngine:
         self.address = ray_address
         self.local: Generator = engines.load(self.engine, self.options)
         self._told: dict[str, Any] = {}
+        self._workers: set[int] = set()
+        """Processes on this machine that have answered."""
 
     @property
     def honours_seed(self) -> bool:
@@ -94,6 +100,16 @@ class RayEngine:
             "gpus": self.gpus,
             "worker": {"engine": self.engine, **self.local.settings(), **self._told},
         }
+
+    def close(self) -> None:
+        """Wait for the workers on this machine to be gone.
+
+        They end with the call that they were started for, but a moment later, with what they have in memory.
+        """
+        end = time.monotonic() + LEAVE_SECONDS
+        while self._workers and time.monotonic() < end:
+            self._workers = {one for one in self._workers if _runs(one)}
+            time.sleep(0.05 * bool(self._workers))
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
         models: dict[Model, list[Request]] = defaultdict(list)
@@ -140,6 +156,8 @@ class RayEngine:
         for key, value in done.settings.items():  # a worker knows the models that it has run, not all of them
             both = isinstance(value, dict) and isinstance(self._told.get(key), dict)
             self._told[key] = self._told[key] | value if both else value
+        if done.host == socket.gethostname():
+            self._workers.add(done.process)
         yield from done.replies
         if done.refused is not None:
             raise (InputError if done.input_error else CannotStart)(done.refused)
@@ -154,6 +172,8 @@ class _Done:
     refused: str | None = None
     """Why it runs no more requests, whichever."""
     input_error: bool = False
+    host: str = ""
+    process: int = 0
 
 
 class _Worker:
@@ -171,7 +191,7 @@ class _Worker:
     def __call__(self, table: Any) -> Any:
         import pyarrow as pa
 
-        done = _Done()
+        done = _Done(host=socket.gethostname(), process=os.getpid())
         try:
             self.engine = self.engine or self.load()  # not in the constructor: its errors are deaths to Ray
             done.replies.extend(answers(self.engine, _requests(table)))
@@ -180,6 +200,16 @@ class _Worker:
             done.refused = str(error) or type(error).__name__
             done.input_error = isinstance(error, InputError)
         return pa.table({"done": [msgspec.json.encode(done)]})
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is there, and another user's
+    return True
 
 
 def _table(requests: list[Request]) -> Any:

@@ -89,6 +89,11 @@ class TransformersEngine:
             self.load_seconds += time.monotonic() - start
             yield from self._run(loaded, groups.pop(model))
 
+    def close(self) -> None:
+        if self._loaded:
+            self._loaded.clear()
+            models.release(self._place()[0])
+
     def settings(self) -> dict[str, Any]:
         device, dtype = self._place()
         return {
@@ -125,9 +130,7 @@ class TransformersEngine:
         folder = models.fetch(model)
         device, dtype = self._place()
         if self._loaded and _weight_bytes(folder) > SHARE * _free_bytes(device):
-            self._loaded.clear()
-            if device.startswith("cuda"):
-                torch.cuda.empty_cache()
+            self.close()
         network = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),

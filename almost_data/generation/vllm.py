@@ -87,7 +87,7 @@ class VLLMEngine:
             yield from self._run(groups.pop(model))
 
     def close(self) -> None:
-        """Stop the engine's processes and free what they hold."""
+        """Stop the engine's processes, and so free what they hold."""
         engine, self._engine, self._loaded = self._engine, None, None
         if engine is not None:
             engine.engine_core.shutdown()

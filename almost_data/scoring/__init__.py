@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 
 from ..errors import InputError
-from ..generation import Model
+from ..generation import Closing, Model
 
 MAX_TOKENS = 1024
 """As the paper's reward model reads."""
@@ -43,7 +43,7 @@ class Score:
     """Whether the dialogue is longer than what was read of it."""
 
 
-class Scorer(Protocol):
+class Scorer(Closing, Protocol):
     """Whatever scores. The same dialogue has the same score, whatever else is asked, up to rounding."""
 
     model: Model
@@ -58,7 +58,7 @@ class Scorer(Protocol):
         ...
 
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
-        """One score per dialogue, in any order. Loads its model at the first dialogue, and once.
+        """One score per dialogue, in any order. Loads its model at the first dialogue, once.
 
         Raises InputError for what cannot be read or scored at all, RuntimeError where the model fails.
         """

@@ -27,6 +27,9 @@ class Modelless:
     def settings(self) -> dict[str, Any]:
         return {}
 
+    def close(self) -> None:
+        pass
+
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
         for one in dialogues:
             words = sum(len(turn.split()) for turn in one.turns)

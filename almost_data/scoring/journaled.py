@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ..generation import Closing
 from ..generation.journal import Writer
 from ..generation.journal_file import Run, open_journal, told
 from . import Dialogue, Score, Scorer
@@ -47,6 +48,8 @@ class JournaledScorer:
         self.usual = scorer.usual
         self.path = path
         self.run = run or Run(path, build, refs)
+        self.others: tuple[Closing, ...] = ()
+        """What shares its memory, and is closed before the scorer is asked."""
         self.found = 0
         """Scores that came from the journal, or that another dialogue of the same text had just got."""
         self.asked = 0
@@ -54,6 +57,9 @@ class JournaledScorer:
 
     def settings(self) -> dict[str, Any]:
         return self.scorer.settings()
+
+    def close(self) -> None:
+        self.scorer.close()
 
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
         """Known scores first, window by window, and the scorer's as they come. Reads dialogues as it goes.
@@ -103,6 +109,8 @@ class JournaledScorer:
         """The scores of `missing`, each text's once, which is emptied."""
         if not missing:
             return
+        for other in self.others:
+            other.close()
         writer = Writer(database, self.path, _store, BATCH)
         try:
             for score in self.scorer.score(

@@ -68,18 +68,27 @@ class RewardModel:
         self._require_classifier()
         self.usual: dict[str, Any] | None = None
         self._loaded: _Loaded | None = None
+        self._settings: dict[str, Any] = {}
         self._batch_tokens = 0
 
     def settings(self) -> dict[str, Any]:
-        if not (loaded := self._loaded):
-            return {}
-        return {
-            "device": loaded.device,
-            "dtype": loaded.dtype,
-            "batch_tokens": self._batch_tokens,
-            "format": loaded.reader.format,
-            "tokens_read_at_most": loaded.reader.limit,
-        }
+        if loaded := self._loaded:
+            self._settings = {
+                "device": loaded.device,
+                "dtype": loaded.dtype,
+                "batch_tokens": self._batch_tokens,
+                "format": loaded.reader.format,
+                "tokens_read_at_most": loaded.reader.limit,
+            }
+        return self._settings
+
+    def close(self) -> None:
+        self.settings()  # which the manifest asks for when all is done
+        loaded, self._loaded = self._loaded, None
+        if loaded:
+            device = loaded.device
+            del loaded
+            models.release(device)
 
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
         coming = iter(dialogues)

@@ -234,11 +234,12 @@ RUNTIME = frozenset(
 """Arguments that say where and how it runs, or that the manifest has elsewhere: not fingerprinted."""
 
 
-def _section(path: Path, recipe: str) -> dict[str, Any]:
+def section(path: Path, recipe: str) -> dict[str, Any]:
+    """A recipe's arguments in a YAML file: its own over those of `all`. InputError where there are none."""
     try:
         found = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
-        raise InputError(f"--config {path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict) or recipe not in found:
@@ -254,10 +255,10 @@ def _flags(parser: Any, path: Path, recipe: str) -> list[str]:
 
     Only what no flag can say, nothing and mappings, becomes a default.
     """
-    section = _section(path, recipe)
+    given = section(path, recipe)
     actions = {action.dest: action for action in parser._actions}
     flags: list[str] = []
-    for name, value in section.items():
+    for name, value in given.items():
         if name not in actions:
             ours = ", ".join(sorted(one.name for one in fields(parser.dataclass_types[0])))
             raise InputError(f"{path}: {recipe}.{name}: no such argument; keys are TRL's, and ours: {ours}")

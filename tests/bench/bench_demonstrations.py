@@ -6,6 +6,8 @@
 Samples: our transformers engine with SmolLM2-135M, few-shot prompts that share about 1000 tokens, as in
 `bench_transformers`. N samples of some prompts are timed against as many prompts that differ, and against
 one sample of each. A further run of one new token each says how much of that is reading the prompts.
+Likewise with dialogues of about 150 words before the question, as a fourth turn has. And with the vLLM
+engine, where it is installed: samples are requests of their own there, and its prefix cache is on.
 
 Scores: the builder answers queries with the fake engine, and a `JournaledScorer` around the reward model of
 `bench_scoring` scores the replies. What that takes, journal included, is timed from within; the plain way
@@ -17,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +32,15 @@ from almost_data.builders import demonstrations, silent, text_id
 from almost_data.generation import Model, Request, models
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.transformers import TransformersEngine
+from almost_data.generation.vllm import CPU_CACHE_BYTES, VLLMEngine
 from almost_data.scoring import Dialogue, Score, load
 from almost_data.scoring.journaled import JournaledScorer
 from tests.bench import Result, bench_scoring
 from tests.bench.bench_transformers import MODEL, SHARED, requests_for, time_engine
 
 console = Console()
+DIALOGUE = 150
+"""Words of a dialogue before the question."""
 PASSES = 2
 """Each way is timed so often, in turns; the mean counts."""
 
@@ -48,28 +54,40 @@ def sampled(requests: list[Request], samples: int) -> list[Request]:
     ]
 
 
-def measure_samples(prompts: int, samples: int, new: int) -> dict[str, float]:
-    """Seconds of each way; `read` is that of one new token to each of the many prompts."""
-    model = models.locate(Model(MODEL))
-    engine = TransformersEngine()
-    loaded = engine._load(model)
-    loaded.eos = frozenset()  # no row ends early
-    every = requests_for(model, loaded.tokenizer, prompts * samples, new)
+def talked(requests: list[Request], words: int) -> list[Request]:
+    """Each with a dialogue of its own before the question, of about so many words."""
+    said = "The tallest tree in the garden is an oak, and nobody knows how old it really is.".split()
+    dialogue = " ".join(said[at % len(said)] for at in range(words))
+    return [replace(one, text=f"\n\nHuman: {one.id} {dialogue}{one.text}") for one in requests]
+
+
+def measure_samples(engine: Any, every: list[Request], prompts: int, samples: int) -> dict[str, float]:
+    """Seconds of each way; `read` is that of one new token to each of the many prompts.
+
+    Each time the prompts begin with other words, so that none is in a cache from before.
+    """
     first = [replace(one, sampling=replace(one.sampling, max_new_tokens=1)) for one in every]
-    ways = {
-        "samples": sampled(every[:prompts], samples),
-        "prompts": every,
-        "one": every[:prompts],
-        "read": first,
-    }
+    ways = {"samples": every[:prompts], "prompts": every, "one": every[:prompts], "read": first}
     time_engine(engine, first[:4])
     seconds = dict.fromkeys(ways, 0.0)
-    for _ in range(PASSES):
-        for name, requests in ways.items():
-            tokens, spent = time_engine(engine, requests)
-            console.print({"what": name, "requests": len(requests), "tokens": tokens, "seconds": spent})
+    for number in range(PASSES):
+        for name, some in ways.items():
+            opening = f"Human: ({name} {number})"
+            asked = [replace(one, text=one.text.replace("Human:", opening, 1)) for one in some]
+            asked = sampled(asked, samples) if name == "samples" else asked
+            tokens, spent = time_engine(engine, asked)
+            console.print({"what": name, "requests": len(asked), "tokens": tokens, "seconds": spent})
             seconds[name] += spent / PASSES
     return seconds
+
+
+class Endless(VLLMEngine):
+    """No reply ends early, as in the other engine's runs here."""
+
+    def _sampling(self, request: Request) -> Any:
+        sampling = super()._sampling(request)
+        sampling.ignore_eos = True
+        return sampling
 
 
 @dataclass
@@ -130,32 +148,56 @@ def measure_scores(folder: Path, queries: int, samples: int) -> tuple[str, float
     return what, PASSES * len(dialogues) / ours, PASSES * len(dialogues) / plain
 
 
-def run(prompts: int = 8, samples: int = 4, new: int = 64, queries: int | None = None) -> list[Result]:
-    """For `python -m tests.bench`."""
-    seconds = measure_samples(prompts, samples, new)
-    with tempfile.TemporaryDirectory() as name:
-        number = queries or (1024 if torch.cuda.is_available() else 10)
-        what, ours, plain = measure_scores(Path(name), number, samples)
-    many, all_ = f"{samples} samples of {prompts} prompts", prompts * samples
-    where = f"SmolLM2-135M, {SHARED} tokens shared, {new} new"
+def compared(what: str, seconds: dict[str, float], prompts: int, samples: int, new: int) -> list[Result]:
+    """Lines of the table."""
+    many, every = f"{samples} samples of {prompts} prompts", prompts * samples
+    where = f"{what}SmolLM2-135M, {SHARED} tokens shared, {new} new: "
+    rates = every / seconds["samples"], every / seconds["prompts"]
     return [
+        Result(f"{where}{many} against {every} prompts", "replies/s", *rates, ""),
+        Result(f"{where}{many} against one of each", "s", seconds["samples"], seconds["one"], ""),
         Result(
-            f"{where}: {many} against {all_} prompts",
-            "replies/s",
-            all_ / seconds["samples"],
-            all_ / seconds["prompts"],
-            "",
-        ),
-        Result(f"{where}: {many} against one of each", "s", seconds["samples"], seconds["one"], ""),
-        Result(
-            f"{where}: of {all_} prompts, reading them against all",
+            f"{where}of {every} prompts, reading them against all",
             "s",
             seconds["read"],
             seconds["prompts"],
             "",
         ),
+    ]
+
+
+def run(prompts: int = 8, samples: int = 4, new: int = 64, queries: int | None = None) -> list[Result]:
+    """For `python -m tests.bench`."""
+    model = models.locate(Model(MODEL))
+    engine = TransformersEngine()
+    loaded = engine._load(model)
+    loaded.eos = frozenset()  # no row ends early
+    every = requests_for(model, loaded.tokenizer, prompts * samples, new)
+    del loaded
+    long = f"{DIALOGUE} words of dialogue, "
+    results = [
+        *compared("", measure_samples(engine, every, prompts, samples), prompts, samples, new),
+        *compared(
+            long, measure_samples(engine, talked(every, DIALOGUE), prompts, samples), prompts, samples, new
+        ),
+    ]
+    engine.close()
+    if find_spec("vllm"):
+        fast = Endless(kv_cache_memory_bytes=CPU_CACHE_BYTES)
+        for what, some in (("vLLM, ", every), (f"vLLM, {long}", talked(every, DIALOGUE))):
+            results += compared(what, measure_samples(fast, some, prompts, samples), prompts, samples, new)
+        fast.close()
+    with tempfile.TemporaryDirectory() as name:
+        number = queries or (1024 if torch.cuda.is_available() else 10)
+        what, scored, plain = measure_scores(Path(name), number, samples)
+    return [
+        *results,
         Result(
-            f"scores inside the builder ({what}): against sorted batches", "dialogues/s", ours, plain, "0.9x"
+            f"scores inside the builder ({what}): against sorted batches",
+            "dialogues/s",
+            scored,
+            plain,
+            "0.9x",
         ),
     ]
 

@@ -1,8 +1,12 @@
 """RMSP on scripted and tiny models: what is picked, where dialogues end, and that nothing is asked twice."""
 
+import functools
+import gc
+import itertools
 import json
 import random
 import re
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -385,6 +389,80 @@ def test_conversations_of_a_query_differ_and_share_its_split(tmp_path: Path) -> 
     replies = one.candidates.group_by("query_id", "conversation").agg(pl.col("response").sort_by("sample"))
     for _, some in replies.group_by("query_id"):
         assert len({tuple(texts) for texts in some["response"]}) == 3
+
+
+# Who is in memory.
+
+
+class Watched(Scripted):
+    """Says when it is asked and when it is closed."""
+
+    def __init__(self, events: list[str]) -> None:
+        super().__init__()
+        self.events = events
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        self.events.append("engine")
+        yield from super().generate(requests)
+        self.events.append("engine done")
+
+    def close(self) -> None:
+        self.events.append("engine closed")
+
+
+class WatchedJudge(Judge):
+    """Likewise."""
+
+    def __init__(self, events: list[str]) -> None:
+        super().__init__()
+        self.events = events
+
+    def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
+        self.events.append("scorer")
+        yield from super().score(dialogues)
+        self.events.append("scorer done")
+
+    def close(self) -> None:
+        self.events.append("scorer closed")
+
+
+def in_turns(store: Store, events: list[str], version: str = "0.1.0", **settings: Any) -> Manifest:
+    run = run_of(store, Watched(events), WatchedJudge(events), version, turns=4, **settings)
+    return replace(run, take_turns=True).build("demonstrations")[-1].manifest
+
+
+def test_engine_and_reward_model_take_turns(tmp_path: Path) -> None:
+    """Whoever is asked has the memory to itself; the second round's engine answers twice before it goes."""
+    one = in_turns(store_of(tmp_path / "turns"), events := [])
+    ask, score = ["scorer closed", "engine", "engine done"], ["engine closed", "scorer", "scorer done"]
+    assert events == [*ask, *score, *ask, *ask, *score]
+    stay: list[str] = []
+    both = run_of(store_of(tmp_path / "stay"), Watched(stay), WatchedJudge(stay), turns=4)
+    other = both.build("demonstrations")[-1].manifest
+    assert [event for event in events if "closed" not in event] == stay
+    assert one.digest == other.digest and one.fingerprint == other.fingerprint
+    assert (one.environment["take_turns"], other.environment["take_turns"]) == (True, False)
+
+
+def test_who_is_not_asked_sends_nobody_away(tmp_path: Path) -> None:
+    in_turns(store := store_of(tmp_path), events := [])
+    events.clear()
+    in_turns(store, events, "0.2.0")
+    assert events == [], "the journal has it all"
+    in_turns(store, events, "0.3.0", n=5)
+    assert events.count("engine") == events.count("engine closed") + 1 == 3
+    assert "take_turns" not in in_turns(store, events, "0.4.0", n=1).environment, "there is nobody to do so"
+
+
+def test_a_second_reward_model_takes_its_turn(tmp_path: Path) -> None:
+    events: list[str] = []
+    run = run_of(store_of(tmp_path), Watched(events), WatchedJudge(events), second_rm="fake/other")
+    other = WatchedJudge(last := [])
+    run.scorers[RewardModel("fake/other", None, 1024)] = other
+    other.model = Model("fake/other", "1")
+    replace(run, take_turns=True).build("demonstrations")
+    assert events[-3:] == ["scorer done", "engine closed", "scorer closed"]
+    assert last == ["scorer closed", "scorer closed", "scorer", "scorer done"]
 
 
 # Where a dialogue ends.
@@ -857,6 +935,59 @@ def test_tiny_models_write_and_pick(tiny: tuple[Path, Path, Path], tmp_path: Pat
     assert alone.environment["engine"]["replies"]["generated"] == 0
 
 
+def test_weights_are_gone_while_the_other_works(
+    tiny: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real models: of the engine's and the reward model's, those of one are in memory at any time."""
+    gc.collect()
+    alive: list[tuple[str, weakref.ref[Any]]] = []
+    seen: list[set[str]] = []
+
+    def watch(owner: type, name: str, who: str) -> None:
+        real = getattr(owner, name)
+
+        def loading(*args: Any, **kwargs: Any) -> Any:
+            got = real(*args, **kwargs)
+            network = got[0] if isinstance(got, tuple) else got
+            alive.append((who, weakref.ref(network)))
+            forward = network.forward
+
+            def noted(*a: Any, **k: Any) -> Any:
+                seen.append({name for name, one in alive if one() is not None})
+                return forward(*a, **k)
+
+            network.forward = functools.update_wrapper(noted, forward)  # its signature tells what it takes
+            return got
+
+        monkeypatch.setattr(owner, name, staticmethod(loading))
+
+    import transformers
+
+    watch(transformers.AutoModelForCausalLM, "from_pretrained", "engine")
+    watch(transformers.AutoModelForSequenceClassification, "from_pretrained", "scorer")
+    store = Store(tiny[2])
+    found: dict[bool, Manifest] = {}
+    for turns in (True, False):
+        here = (*tiny[:2], copied(store, tmp_path / str(turns)))
+        run = replace(tiny_run(here, "0.1.0", turns=4), take_turns=turns)
+        found[turns] = run.build("demonstrations")[-1].manifest
+        loads = [who for who, _ in alive]
+        if turns:
+            assert loads == ["engine", "scorer", "engine", "scorer"]
+            assert [who for who, _ in itertools.groupby(map(tuple, seen))] == [(who,) for who in loads]
+            run.generator.close()
+            for scorer in run.scorers.values():
+                scorer.close()
+            assert not any(one() for _, one in alive), "closed, and still in memory"
+        else:
+            assert loads == ["engine", "scorer"] and {"engine", "scorer"} in seen
+        alive.clear()
+        seen.clear()
+    assert found[True].digest == found[False].digest
+    assert found[True].environment["scorer"] == found[False].environment["scorer"]
+    assert found[True].environment["scorer"]["settings"]["device"]
+
+
 def copied(store: Store, root: Path) -> Path:
     """A store with the same queries and reward model, and nothing else."""
     for name in ("queries", "rm"):
@@ -894,9 +1025,42 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captu
     assert "queries@0.1.0 is a dataset" in refused(capsys, *real, "--rm", "queries@0.1.0")
     assert "no rm@0.9.0" in refused(capsys, *real, "--rm", "rm@0.9.0")
     for name in ("queries", "responses", "comparisons", "community"):
-        for flag in (("--rm", "rm@0.1.0"), ("--n", "4"), ("--turns", "4"), ("--prompt", "hhh")):
+        for flag in (
+            ("--rm", "rm@0.1.0"),
+            ("--n", "4"),
+            ("--turns", "4"),
+            ("--prompt", "hhh"),
+            ("--preference",),
+        ):
             assert "go with build demonstrations" in refused(capsys, name, *flag)
+    for name in ("queries", "responses", "community"):
+        assert "--take-turns goes with" in refused(capsys, name, "--take-turns")
+    assert "--take-turns goes with" in refused(
+        capsys, "demonstrations", "--take-turns", "--engine", "openai", "--base-url", "http://127.0.0.1:9/v1"
+    )
     assert store.refs() == ["queries@0.1.0"]
+
+
+def test_flags_are_settings(tmp_path: Path) -> None:
+    """`--preference` is the setting of that name; `--take-turns` is of the machine, and is no recipe."""
+    store = store_of(tmp_path)
+    build = ("build", "demonstrations", "--engine", "fake", "--rm", "judge", "--root", str(tmp_path))
+    made = []
+    ways = (
+        ("--preference",),
+        ("--set", "demonstrations.preference=true"),
+        ("--preference", "--take-turns"),
+        (),
+    )
+    for number, flags in enumerate(ways):
+        version = f"0.{number + 1}.0"
+        main([*build, "--from", "queries@0.1.0", "--version", version, *flags])
+        made.append(store.manifest(f"demonstrations@{version}"))
+    flag, setting, turns, plain = made
+    assert flag.fingerprint == setting.fingerprint == turns.fingerprint != plain.fingerprint
+    assert flag.digest == setting.digest == turns.digest != plain.digest
+    assert "preference" in flag.counts and "preference" not in plain.counts
+    assert [one.environment["take_turns"] for one in made] == [False, False, True, False]
 
 
 def test_a_dry_run_builds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,8 +137,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def engine(bench: Bench) -> Iterator[Generator]:
     made = bench.make()
     yield made
-    if close := getattr(made, "close", None):
-        close()
+    made.close()
 
 
 def ask(model: Model, count: int = 6, **sampling: object) -> list[Request]:
@@ -200,8 +199,7 @@ def test_the_seed_decides_the_reply(bench: Bench, engine: Generator) -> None:
     requests = ask(bench.models[0], 9)
     fresh = bench.make()
     whole = answers(fresh, requests)
-    if close := getattr(fresh, "close", None):
-        close()
+    fresh.close()
     assert answers(engine, requests[::-1]) == whole
     for request in requests[:3]:
         assert answers(engine, [request]) == {request.id: whole[request.id]}
@@ -226,6 +224,16 @@ def test_what_cannot_be_run_is_an_error_reply(bench: Bench, engine: Generator) -
         assert reply.finish_reason == "error"
         assert reply.error
         assert reply.text == ""
+
+
+def test_closed_it_answers_again(bench: Bench, engine: Generator) -> None:
+    requests = ask(bench.models[0])
+    before = answers(engine, requests)
+    for _ in range(2):
+        engine.close()
+    after = answers(engine, requests)
+    assert after.keys() == before.keys()
+    assert after == before or not engine.honours_seed
 
 
 def test_a_request_id_occurs_once(bench: Bench, engine: Generator) -> None:

@@ -116,6 +116,19 @@ def test_replies_come_batch_by_batch_and_may_be_left(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("started")
+def test_closed_its_workers_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And with them what they had in memory, which a reward model may want next."""
+    monkeypatch.setattr(ray_engine, "_Worker", SluggishWorker)
+    engine = RayEngine("fake", batch=3)
+    engine.close()
+    for _ in range(2):
+        assert by_id(engine.generate(ask(3))) == plain(ask(3))
+        worker = int(engine.settings()["worker"]["decoding"]["process"])
+        engine.close()
+        assert not Path(f"/proc/{worker}").exists()
+
+
+@pytest.mark.usefixtures("started")
 def test_a_killed_worker_costs_nothing_but_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ray_engine, "_Worker", MortalWorker)
     requests = ask(40)

@@ -119,6 +119,72 @@ def test_equal_prompts_differ_by_seed_alone(folders: dict[str, Path]) -> None:
     assert found["0"] == texts(tiny_engine(), [request])["0"]
 
 
+def samples(requests: list[Request], each: int) -> list[Request]:
+    """Each request so often, beside each other, of lengths that let some end before others enter."""
+    return [
+        replace(
+            one,
+            id=f"{one.id}:{n}",
+            sample=n,
+            seed=100 * n + int(one.id),
+            sampling=replace(one.sampling, max_new_tokens=(9, 24, 3, 17)[(n + int(one.id)) % 4]),
+        )
+        for one in requests
+        for n in range(each)
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("chunk", [7, 512])
+def test_samples_of_a_prompt_are_what_each_is_alone(
+    folders: dict[str, Path], kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of them leaves first, and whether they enter together or one after another."""
+    requests = samples(ask(Model(str(folders[kind])), 5), 4)
+    alone = {id: text for request in requests for id, text in texts(tiny_engine(), [request]).items()}
+    assert len(set(alone.values())) > 15
+    monkeypatch.setattr(packed_module, "CHUNK", chunk)
+    for batch, order in (
+        (3, requests),
+        (5, requests),
+        (16, requests[::-1]),
+        (4, sorted(requests, key=lambda one: one.id[::-1])),
+    ):
+        assert texts(tiny_engine(batch=batch), list(order)) == alone
+
+
+def test_a_prompt_is_read_once_for_all_its_samples(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, fed = tiny_engine(batch=12), []
+    real = packed_module.Packed._forward
+
+    def forward(self: Any, feeds: Any) -> Any:
+        fed.append(sum(len(feed.tokens) for feed in feeds))
+        return real(self, feeds)
+
+    monkeypatch.setattr(packed_module.Packed, "_forward", forward)
+    model = engine.resolve(Model(str(folders["llama"])))
+    loaded = engine._load(model)
+    loaded.eos = frozenset()
+    fed.clear()
+    requests = samples(ask(model, 5), 4)
+    replies = list(engine.generate(requests))
+    # Every prompt once, all but its last token, and that for each sample; then what each has written, less
+    # the token that nothing follows.
+    prompts = {request.text: reply.prompt_tokens for request, reply in by_request(requests, replies)}
+    shared = min(reply.cached_tokens for reply in replies if reply.cached_tokens)
+    read = shared + sum(tokens - 1 - shared for tokens in prompts.values()) + len(requests)
+    assert sum(fed) == read + sum(reply.completion_tokens - 1 for reply in replies)
+    counts = Counter(reply.cached_tokens == reply.prompt_tokens - 1 for reply in replies)
+    assert counts[True] == 15, "three samples of each prompt found it there"
+
+
+def by_request(requests: list[Request], replies: list[Any]) -> list[tuple[Request, Any]]:
+    found = {reply.id: reply for reply in replies}
+    return [(request, found[request.id]) for request in requests]
+
+
 def test_each_model_is_loaded_once_and_the_loaded_one_goes_first(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

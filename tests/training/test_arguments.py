@@ -120,7 +120,7 @@ def test_a_wrong_artifact_in_a_file_does_not_hide(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     for place in (tmp_path / "no.yaml", tmp_path):
-        with pytest.raises(InputError, match=rf"--config {place}: cannot be read"):
+        with pytest.raises(InputError, match=rf"{place}: cannot be read"):
             parsed("--config", str(place))
     for flags in (["--config"], ["--config="]):
         with pytest.raises(InputError, match="name a YAML file"):

@@ -1,0 +1,104 @@
+"""Demonstrations on Ray and on real models, killed in the second round: nothing journaled is asked again.
+
+`test_demonstrations` does it with the fake engine, at more points.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from almost_data.generation import journal_file
+from almost_data.store import Store
+from tests import tiny_models, trained
+from tests.builders.test_demonstrations import REF, read, store_of
+from tests.crash import Server
+
+QUERIES = 20
+"""N=4, so that a round has 80 replies: the first 64 are committed at once."""
+ROUNDS = (4 * QUERIES, QUERIES, 4 * QUERIES)
+"""Replies, user's turns, replies; the replies of a round are scored before the next one."""
+MIDDLE = 2 * ROUNDS[0] + ROUNDS[1] + 66
+"""What the journal is given up to the middle of the second round."""
+BUILD = ("build", "demonstrations", "--turns", "4", "--from", "queries@0.1.0")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("runs")) as server:
+        yield server
+
+
+def store_at(root: Path) -> Store:
+    return store_of(root, [f"What is number {n} good for?" for n in range(QUERIES)])
+
+
+def keys(root: Path) -> set[bytes]:
+    """Those of the replies in the journal."""
+    with sqlite3.connect(root / "journal.sqlite") as database:
+        found = {row[0] for row in database.execute("SELECT key FROM reply")}
+    database.close()
+    return found
+
+
+def kill_and_resume(server: Server, root: Path, *how: str) -> None:
+    """A build that is killed in its second round, and run again. Checked: nothing is asked twice."""
+    arguments = (*BUILD, *how, "--root", str(root))
+    done = server.run(*arguments, point="after added", at=MIDDLE)
+    assert done.code == -9, done.err
+    store = Store(root)
+    assert not store.has(REF)
+    kept, scores = keys(root), journal_file.count(root / "journal.sqlite", "score")
+    assert sum(ROUNDS[:2]) + 64 <= len(kept) < sum(ROUNDS) and scores > ROUNDS[0] * 0.9
+    done = server.run(*arguments)
+    assert done.code == 0, done.err
+    assert store.verify(REF) == [] and kept < keys(root) and len(keys(root)) == sum(ROUNDS)
+    made = store.manifest(REF).environment
+    assert made["engine"]["replies"] == {"from_journal": len(kept), "generated": sum(ROUNDS) - len(kept)}
+    assert made["scorer"]["scores"]["from_journal"] >= scores
+
+
+def test_on_ray(server: Server, tmp_path: Path) -> None:
+    """The rows of the fake engine itself, in one go and after a kill."""
+    pytest.importorskip("ray")
+    here = ("--rm", "judge", "--n", "4")
+    on_ray = ("--engine", "ray", "--set", "engine.engine=fake", "--set", "engine.batch=8", *here)
+    for name, how in (
+        ("alone", ("--engine", "fake", *here)),
+        ("ray", (*on_ray, "--set", "engine.workers=2")),
+    ):
+        store_at(tmp_path / name)
+        done = server.run(*BUILD, *how, "--root", str(tmp_path / name))
+        assert done.code == 0, done.err
+    store_at(tmp_path / "killed")
+    kill_and_resume(server, tmp_path / "killed", *on_ray)
+    alone, whole, resumed = (Store(tmp_path / name).manifest(REF) for name in ("alone", "ray", "killed"))
+    assert alone.digest == whole.digest == resumed.digest
+    assert alone.fingerprint == whole.fingerprint == resumed.fingerprint
+    assert whole.environment["engine"]["name"] == "ray" and alone.environment["engine"]["name"] == "fake"
+
+
+@pytest.mark.parametrize("turns", [False, True], ids=["both stay", "taking turns"])
+def test_with_real_models(server: Server, tmp_path: Path, turns: bool) -> None:
+    pytest.importorskip("transformers")
+    policy, prompt = tiny_models.save_tiny(tmp_path / "policy"), tmp_path / "short.txt"
+    prompt.write_text("p\n\n-----\n\nHuman:  Is it late?\n\nAssistant:  No.\n")
+    who = f'model = "{policy}", prompt = "{prompt}", shots = 1'
+    (tmp_path / "it.toml").write_text(
+        f'[demonstrations]\nassistant = {{ name = "one", {who}, max_new_tokens = 12 }}\n'
+        f'user = {{ name = "other", {who}, max_new_tokens = 6 }}\n'
+    )
+    # In float32 the engine honours seeds, and a reply does not depend on those that it is made with.
+    how = ("--engine", "transformers", "--set", 'engine.dtype="float32"', "--rm", "rm@0.1.0")
+    how = (*how, "--config", str(tmp_path / "it.toml"), *(["--take-turns"] if turns else []))
+    for name in ("whole", "killed"):
+        trained.publish_reward(store_at(tmp_path / name), tmp_path / f"rm-{name}", "rm")
+    done = server.run(*BUILD, *how, "--root", str(tmp_path / "whole"))
+    assert done.code == 0, done.err
+    kill_and_resume(server, tmp_path / "killed", *how)
+    whole, resumed = (read(Store(tmp_path / name), REF) for name in ("whole", "killed"))
+    # Scores of other batches differ in their last digits.
+    for config, rows in whole.items():
+        texts = [name for name in rows.columns if "score" not in name]
+        assert rows.select(texts).equals(resumed[config].select(texts))

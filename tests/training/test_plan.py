@@ -1,0 +1,120 @@
+"""The whole loop on one table, by arithmetic done by hand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from almost_data import cli, presets
+from almost_data.errors import InputError
+from almost_data.plan import Line
+from almost_data.training.plan import loop
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+SECOND = 1e14 * 3600
+"""Operations of an hour."""
+
+
+def planned(
+    file: Path, *assignments: str, preset: str = "almost", limit: int | None = None
+) -> dict[str, Line]:
+    lines, _ = loop(presets.load(preset, assignments=assignments, limit=limit), file)
+    assert len({line.what for line in lines}) == len(lines)
+    return {line.what: line for line in lines}
+
+
+def test_the_paper_s_run() -> None:
+    found = planned(RECIPES / "almost.yaml")
+    assert list(found)[:2] == ["train: As-is RM", "queries"] and list(found)[-1] == "train: PPO"
+    # 20k pairs, of which 95% are trained on, once; both sides of 1024 tokens; 8 operations at 7B.
+    asis = found["train: As-is RM"]
+    assert (asis.requests, asis.tokens_in, asis.tokens_out) == (19_000, 19_000 * 2 * 1024, 0)
+    assert asis.gpu_hours == pytest.approx(8 * 7e9 * 38_912_000 / SECOND)
+    assert asis.disk == 7e9 * 4
+    # 13k of 10k queries; the query's 15 tokens and a reply of 768.
+    rm = found["train: reward model"]
+    assert (rm.requests, rm.tokens_in) == (12_350, 12_350 * 2 * 783)
+    # Two conversations a query, three epochs, cut at 512.
+    sft = found["train: SFT"]
+    assert (sft.requests, sft.tokens_in) == (57_000, 57_000 * 512)
+    assert sft.gpu_hours == pytest.approx(8 * 7e9 * 57_000 * 512 / SECOND)
+    # 9,500 prompts, three epochs, replies of 512. Four rounds of training policy and value model; the policy
+    # writes at a tenth of the speed; reference, value and reward model read once.
+    ppo = found["train: PPO"]
+    assert (ppo.requests, ppo.tokens_out) == (28_500, 28_500 * 512)
+    work = 28_500 * 527 * ((20 + 2 + 4 * 8) + (2 + 2 + 4 * 8))
+    assert ppo.gpu_hours == pytest.approx(7e9 * work / SECOND)
+    # The reward models are those of the recipe, whatever they will be called.
+    assert found["comparisons: As-is RM"].model == found["demonstrations: reward model"].model == asis.model
+    assert found["demonstrations: reward model"].requests == 80_000
+
+
+def test_what_the_settings_say_counts() -> None:
+    found = planned(
+        RECIPES / "tiny.yaml", "demonstrations.n=2", "demonstrations.turns=4", preset="tiny", limit=20
+    )
+    assert found["train: As-is RM"].requests == 256  # the recipe's limit
+    assert found["train: reward model"].requests == 25  # 95% of 26
+    assert found["demonstrations: reward model"].requests == 20 * 2 * 2
+    assert found["demonstrations: 270M-User-3shot"].requests == 20
+    # The whole dialogue: the query, a round of 400 tokens, and the last reply.
+    assert found["train: SFT"].tokens_in == 19 * min(15 + 400 + 192, 512)
+    assert (found["train: PPO"].requests, found["train: PPO"].tokens_out) == (32, 32 * 48)
+
+
+def test_steps_without_gradient_checkpointing_cost_less_and_checkpoints_take_room(tmp_path: Path) -> None:
+    file = tmp_path / "it.yaml"
+    text = "all: {gradient_checkpointing: GRADIENT}\nrm: {model_name_or_path: a/b-2b, num_train_epochs: 2}\n"
+    text += "sft: {model_name_or_path: a/b-1b, save_total_limit: 5}\nppo: {total_episodes: 100}\n"
+    hours = []
+    for gradient in ("true", "false"):
+        file.write_text(text.replace("GRADIENT", gradient))
+        lines, most = loop(presets.load("almost"), file)
+        assert most == 12 * 1e9 * 5  # more than two of the 2B model's
+        hours.append({line.what: line.gpu_hours for line in lines})
+    again, once = hours
+    assert again["train: reward model"] == pytest.approx(once["train: reward model"] * 8 / 6)
+    work = 100 * (15 + 53) * (1e9 * (20 + 2 + 4 * 6) + 2e9 * (4 + 4 * 6))
+    assert once["train: PPO"] == pytest.approx(work / SECOND)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "cannot be read"),
+        ("rm: {}\nsft: {}\n", "no section 'ppo'"),
+        ("rm: {num_train_epochs: [1]}\nsft: {}\nppo: {}\n", r"num_train_epochs: \[1\] is no number"),
+        ("rm: 3\nsft: {}\nppo: {}\n", "a section is a mapping"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str | None, why: str) -> None:
+    if text is not None:
+        (tmp_path / "it.yaml").write_text(text)
+    with pytest.raises(InputError, match=why):
+        loop(presets.load("almost"), tmp_path / "it.yaml")
+
+
+def test_a_model_without_a_size_leaves_the_sum_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "it.yaml").write_text("rm: {model_name_or_path: ORG/some}\nsft: {}\nppo:\n")
+    assert planned(tmp_path / "it.yaml")["train: PPO"].gpu_hours is None
+    build = ("build", "demonstrations", "--preset", "almost")
+    cli.main([*build, "--dry-run", "--recipes", str(tmp_path / "it.yaml"), "--root", str(tmp_path / "build")])
+    said = capsys.readouterr().out
+    assert said.split("\nall ")[1].split("\n")[0].split()[-1] == "?" and not (tmp_path / "build").exists()
+    for wrong in (build, ("build", "comparisons", "--dry-run")):
+        with pytest.raises(SystemExit):
+            cli.main([*wrong, "--recipes", str(tmp_path / "it.yaml")])
+        assert "--recipes goes with" in capsys.readouterr().err
+
+
+def test_the_table_needs_no_trl() -> None:
+    code = (
+        "import sys\nfrom almost_data.cli import main\n"
+        f"main(['build', 'demonstrations', '--dry-run', '--recipes', {str(RECIPES / 'almost.yaml')!r}])\n"
+        "assert not {'trl', 'torch', 'transformers'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "train: PPO" in done.stdout and "Assumed" in done.stdout and done.stderr == ""
