@@ -471,6 +471,27 @@ def faulty(store: Store, refs: list[str], seed: int, rounds: int) -> int:
 FAULTS = ["cut", "cut", "lost", "lost", "half", "412", "412", "500", "429"]
 
 
+def test_our_own_errors_are_not_the_hubs(store: Store, there: Hub, tmp_path: Path) -> None:
+    tries: list[int] = []
+
+    def wrong(error: Exception) -> None:
+        tries.append(1)
+        raise error
+
+    for error in (KeyError("x"), TypeError("x"), ValueError("x"), FileNotFoundError(2, "gone", "x")):
+        with pytest.raises(type(error)) as told:
+            client.steadily(REPO, lambda error=error: wrong(error))  # type: ignore[misc]
+        assert told.value is error
+    assert len(tries) == 4
+    with pytest.raises(client.HubError, match="ConnectionResetError"):
+        client.steadily(REPO, lambda: wrong(ConnectionResetError("at 127.0.0.1")))
+    assert len(tries) == 4 + 1 + len(client.WAITS)
+    # What the client makes of an answer that it cannot read is the Hub's: here, HTML for JSON.
+    there.answer = lambda *_: hub_server.Reply(b"<html>", 200)  # type: ignore[method-assign]
+    with pytest.raises(client.HubError, match="JSONDecodeError"):
+        push(store, there)
+
+
 # --- the card ----------------------------------------------------------------------------------------------
 
 
