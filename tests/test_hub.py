@@ -12,6 +12,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -757,6 +758,38 @@ def test_a_pull_that_broke_goes_on(store: Store, there: Hub, tmp_path: Path, fau
         except RuntimeError as error:
             assert "127.0.0.1" not in str(error) and other.refs() == []
     assert other.verify("responses@1.0.0") == []
+
+
+def test_what_a_dead_pull_left_goes_with_the_next_one(store: Store, there: Hub, tmp_path: Path) -> None:
+    push(store, there)
+    push(store, there, "responses@1.1.0", COPY)
+    other = Store(tmp_path / "other")
+    words = ["pull", REPO, "--root", str(other.root)]
+
+    def staged() -> list[str]:
+        return [one.name for one in other.root.glob(".staging/*")]
+
+    def stop(number: int, method: str, path: str) -> str | None:
+        return "slow" if f"/{REPO}/resolve/" in path and path.endswith(".parquet") else None
+
+    there.fault = stop
+    with subprocess.Popen(
+        [sys.executable, "-m", "almost_data", *words],
+        env=environment(there, tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while not list(other.root.glob(".staging/*/responses/1.0.0/data/*")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        [left] = staged()
+        # It is in use, so it stays.
+        hub.pull(other, COPY, api=api(there))
+        assert staged() == [left] and process.poll() is None
+        process.kill()
+    shutil.rmtree(other.path("responses@1.1.0"))
+    hub.pull(other, COPY, api=api(there))
+    assert staged() == [] and other.refs() == ["responses@1.1.0"]
 
 
 def test_a_build_stands_on_what_is_on_the_hub(store: Store, anywhere: Anywhere, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ figures and the card. None of them is code, and nothing in them is run.
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +69,7 @@ def pull(
     repo, revision = client.parse_place(where)
     remote, manifest = _find(api, repo, revision)
     place = Place(manifest.kind, repo, revision or "main", remote.commit, manifest.digest)
+    _sweep(store, remote.commit)
     with store.lock(manifest.ref):
         store.check_place(manifest.ref)
         if store.has(manifest.ref):
@@ -94,6 +95,7 @@ def verify(
     """Every disagreement in `ORG/NAME[@REVISION]`, as `Store.verify` finds them; nothing of it is kept."""
     repo, revision = client.parse_place(where)
     remote, manifest = _find(api, repo, revision)
+    _sweep(store, remote.commit)
     with store.lock(manifest.ref), _fetched(store, api, remote, manifest, progress) as found:
         return found.verify(manifest.ref)
 
@@ -147,7 +149,8 @@ def _fetched(
 ) -> Iterator[Store]:
     """A store beside the real one that holds nothing but the artifact, as it is on the Hub.
 
-    It is kept where fetching it was interrupted, so that the next run goes on with it.
+    It is kept where fetching it was interrupted, so that the next run goes on with it; a pull of anything
+    else deletes it (`_sweep`).
     """
     beside = store.root / ".staging" / f"hub-{remote.commit}"
     found = Store(beside)
@@ -167,6 +170,21 @@ def _fetched(
         yield found
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _sweep(store: Store, commit: str) -> None:
+    """Delete what interrupted pulls of other commits left behind, where no process has it in use."""
+    for beside in store.root.glob(".staging/hub-*"):
+        refs = [f"{one.parent.name}@{one.name}" for one in beside.glob("*/*") if one.is_dir()]
+        if beside.name == f"hub-{commit}":
+            continue
+        try:
+            with ExitStack() as held:
+                for ref in refs:
+                    held.enter_context(store.lock(ref))
+                shutil.rmtree(beside, ignore_errors=True)
+        except InputError:  # its process lives
+            continue
 
 
 def _fetch(api: "HfApi | None", remote: Remote, path: str, folder: Path) -> None:
