@@ -614,6 +614,22 @@ def test_parents_on_the_hub_are_linked(store: Store, anywhere: Anywhere, tmp_pat
     assert f"[{REPO}]({anywhere.endpoint}/datasets/{REPO}/tree/{where.commit})" in text
 
 
+def test_private_parents_are_not_named_in_a_public_card(
+    store: Store, anywhere: Anywhere, printed: io.StringIO
+) -> None:
+    push(store, anywhere, private=True)
+    pipeline.Run(store, "1.0.0", presets.load("tiny"), Real()).build("comparisons")
+    done = push(store, anywhere, "comparisons@1.0.0", PAIRS)
+    assert done.hidden == [REPO]
+    text = anywhere.files(PAIRS)["README.md"].decode()
+    assert REPO not in text and "source_datasets" not in card.front_matter(text)
+    show_hub.pushed(done)
+    assert f"not linked in the public card, as they are private: {REPO}\n" in printed.getvalue()
+    # Who sees a private card sees what is behind it.
+    assert not push(store, anywhere, "comparisons@1.0.0", COPY, private=True).hidden
+    assert card.front_matter(anywhere.files(COPY)["README.md"].decode())["source_datasets"] == [REPO]
+
+
 # --- dry run -----------------------------------------------------------------------------------------------
 
 

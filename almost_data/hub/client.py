@@ -76,6 +76,16 @@ def look(api: "HfApi", repo: str, kind: str, revision: str | None = None) -> Rem
     return Remote(repo, kind, str(info.sha), bool(info.private), files)
 
 
+def is_public(api: "HfApi", repo: str, kind: str) -> bool:
+    """Whether anybody sees a repository; one that this login does not see may be private."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        return not api.repo_info(repo, repo_type=kind).private
+    except RepositoryNotFoundError:
+        return False
+
+
 def tags(api: "HfApi", repo: str, kind: str) -> dict[str, str]:
     """Tag -> commit."""
     return {one.name: one.target_commit for one in api.list_repo_refs(repo, repo_type=kind).tags}

@@ -40,6 +40,8 @@ class Pushed:
     """`committed`, `tagged` what was committed before, or `there` already."""
     added: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    """Parents that a public card does not link, as they are private or were not found."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Plan:
 def plan(store: Store, ref: str, repo: str) -> Plan:
     """What `push` would do, without asking the Hub. Raises InputError where it would refuse."""
     one = prepare(store, ref, client.check_repo(repo), "https://huggingface.co")
-    card = one.card(None)
+    card = one.card(None, ())
     tree = {path: file.stat().st_size for path, file in one.files.items()} | {"README.md": len(card.encode())}
     return Plan(ref, repo, one.manifest.kind, one.tag, dict(sorted(tree.items())), card)
 
@@ -106,20 +108,22 @@ def _attempt(api: "HfApi", one: Artifact, repo: str, private: bool, progress: Pr
         _check_tagged(api, one, repo, commit)
         return Pushed(ref, repo, kind, one.tag, commit, "there")
     if earlier := _check_place(api, one, remote):
-        return _tagged(api, one, repo, earlier, "tagged", [], [])
+        return _tagged(api, one, repo, earlier, "tagged")
+    places = {} if remote.private else {there.repo: there.kind for there in one.parents.values()}
+    hidden = [repo for repo, kind in places.items() if not client.is_public(api, repo, kind)]
     theirs = client.read(api, remote, "README.md", MOST_CARD)
     try:
-        card = one.card(theirs.decode() if theirs is not None else None).encode()
+        card = one.card(theirs.decode() if theirs is not None else None, hidden).encode()
     except UnicodeDecodeError:
         raise InputError(f"{repo}: its README.md is no UTF-8 text: mend it there") from None
     added = [path for path in one.files if not one.is_at(path, remote.files.get(path))]
     added += ["README.md"] if card != theirs else []
     deleted = _stale(one, remote)
     if not (added or deleted):
-        return _tagged(api, one, repo, remote.commit, "tagged", [], [])
+        return _tagged(api, one, repo, remote.commit, "tagged", hidden=hidden)
     commit = _commit(api, one, remote, card, added, deleted, progress)
     _check_whole(api, one, repo, commit, card)
-    return _tagged(api, one, repo, commit, "committed", added, deleted)
+    return _tagged(api, one, repo, commit, "committed", added=added, deleted=deleted, hidden=hidden)
 
 
 def _commit(
@@ -226,12 +230,10 @@ def _check_whole(api: "HfApi", one: Artifact, repo: str, commit: str, card: byte
         )
 
 
-def _tagged(
-    api: "HfApi", one: Artifact, repo: str, commit: str, action: str, added: list[str], deleted: list[str]
-) -> Pushed:
+def _tagged(api: "HfApi", one: Artifact, repo: str, commit: str, action: str, **what: list[str]) -> Pushed:
     kind = one.manifest.kind
     api.create_tag(repo, tag=one.tag, revision=commit, repo_type=kind)
-    return Pushed(one.manifest.ref, repo, kind, one.tag, commit, action, added, deleted)
+    return Pushed(one.manifest.ref, repo, kind, one.tag, commit, action, **what)
 
 
 def _message(manifest: Manifest) -> str:
