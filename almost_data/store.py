@@ -153,14 +153,14 @@ class Store:
         return found
 
     @contextmanager
-    def lock(self, ref: str) -> Iterator[None]:
-        """Hold the right to build `ref`: a second build of it is told so at once."""
+    def lock(self, ref: str, wait: bool = False) -> Iterator[None]:
+        """Hold the right to build `ref`: a second build of it is told so at once, or waits."""
         name, version = parse_ref(ref)
         locks = self.root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         with (locks / f"{name}@{version}").open("w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise InputError(f"{ref} is being built by another process: wait for it") from None
             yield

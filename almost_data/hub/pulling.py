@@ -42,6 +42,10 @@ MOST_MANIFEST = 64_000_000
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 
 
+class NotOurs(InputError):
+    """A repository whose manifest.json is not there, or not one that a push wrote."""
+
+
 @dataclass(frozen=True)
 class Pulled:
     """What was pulled, and where it came from."""
@@ -59,18 +63,20 @@ def pull(
     *,
     api: "HfApi | None" = None,
     progress: Progress = lambda done, total: None,
+    wait: bool = False,
 ) -> Pulled:
     """Bring `ORG/NAME[@REVISION]` into the store under its own name and version.
 
-    Its commit is recorded beside it (`places`). Interrupted, it goes on when it is run again. Raises
-    InputError where the repository holds no artifact, or one that does not agree with its manifest, or where
-    the store has another one of that name and version.
+    Its commit is recorded beside it (`places`). Interrupted, it goes on when it is run again; with `wait`,
+    it waits for another process that fetches it too. Raises NotOurs where the repository holds no artifact,
+    InputError where it holds one that does not agree with its manifest, or the store has another one of that
+    name and version.
     """
     repo, revision = client.parse_place(where)
     remote, manifest = _find(api, repo, revision)
     place = Place(manifest.kind, repo, revision or "main", remote.commit, manifest.digest)
     _sweep(store, remote.commit)
-    with store.lock(manifest.ref):
+    with store.lock(manifest.ref, wait):
         store.check_place(manifest.ref)
         if store.has(manifest.ref):
             _check_same(store, manifest, repo)
@@ -107,10 +113,13 @@ def _find(api: "HfApi | None", repo: str, revision: str | None) -> tuple[Remote,
         hub = api or _hub()
         seen = [found for kind in client.KINDS if (found := client.look(hub, repo, kind, revision))]
         for remote in seen:
-            if content := client.read(hub, remote, "manifest.json", MOST_MANIFEST):
-                return remote, _checked(decode_manifest(content, f"{repo}: manifest.json"), remote)
+            try:
+                if content := client.read(hub, remote, "manifest.json", MOST_MANIFEST):
+                    return remote, _checked(decode_manifest(content, f"{repo}: manifest.json"), remote)
+            except InputError as error:
+                raise NotOurs(str(error)) from None
         if seen:
-            raise InputError(f"{repo}: no manifest.json there, so almost_data did not push it; see `import`")
+            raise NotOurs(f"{repo}: no manifest.json there, so almost_data did not push it; see `import`")
         raise InputError(f"{repo}: not on the Hub, or not to be seen with this login")
 
     return client.steadily(repo, attempt)
