@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
 from hypothesis import given, settings
@@ -29,7 +31,7 @@ from almost_data import store as store_
 from almost_data.cli import main
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
-from almost_data.hub import artifact, client, merging, pushing
+from almost_data.hub import artifact, client, merging
 from almost_data.store import Store
 from tests import hub_server, trained
 from tests.hub_server import TOKEN, Anywhere, Hub, Repo
@@ -563,6 +565,19 @@ def test_broken_yaml_of_people_is_one_line_and_nothing_is_changed(store: Store, 
         push(store, there, "responses@1.1.0")
 
 
+def test_yaml_that_grows_is_one_line(store: Store, there: Hub, tmp_path: Path) -> None:
+    push(store, there)
+    text = there.files(REPO)["README.md"].decode()
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    for more in ("\n".join(lines), "a: &a [*a]", f"a: {'[' * 3000}{']' * 3000}"):
+        there.put(REPO, {"README.md": text.replace("---\n", f"---\n{more}\n", 1).encode()})
+        with pytest.raises(InputError, match=r"YAML of its card is broken: it (stands for over|is nested)"):
+            push(store, there, "responses@1.1.0")
+        with pytest.raises(InputError, match=r"YAML at its head is broken: it (stands for over|is nested)"):
+            hub.pull(Store(tmp_path / "other"), REPO, api=api(there))
+
+
 LINES = [
     "text",
     "",
@@ -735,14 +750,80 @@ def test_only_files_of_an_artifact_are_fetched(store: Store, there: Hub, tmp_pat
     assert not any(path.endswith(("load.py", ".pkl", ".sh", ".html")) for _, path in there.asked)
 
 
+PULL = """
+import sys
+from almost_data import cli
+try:
+    cli.main(sys.argv[1:])
+finally:
+    # ru_maxrss would count what the process that started this one held.
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    print(int(status["VmHWM"].split()[0]) // 1024, flush=True)
+"""
+
+
+def bomb(kind: str, table: pa.Table) -> pa.Table:
+    """Rows of a responder, of which a few kB of a file stand for hundreds of MB or more."""
+    rows = {name: table[name] for name in table.column_names}
+    if kind == "page":  # one byte, 300 million times
+        rows = {name: one.slice(0, 1) for name, one in rows.items()}
+        rows["response"] = pa.chunked_array([["a" * 300_000_000]])
+    elif kind == "dictionary":  # one entry of 8 MB for every row
+        indices = pa.array([0] * len(table), pa.int32())
+        rows["response"] = pa.chunked_array([pa.DictionaryArray.from_arrays(indices, ["a" * 8_000_000])])
+    elif kind == "prefix":  # all but the first text is what that one begins with
+        rows["response"] = pa.chunked_array([["a" * 1_000_000] * len(table)])
+    elif kind == "rows":
+        rows = {name: pa.chunked_array([one.chunks[0][:1]] * 3000) for name, one in rows.items()}
+    elif kind == "columns":
+        rows |= {f"x{n}": rows["rank"] for n in range(2000)}
+    return pa.table(rows)
+
+
+@pytest.mark.parametrize("kind", ["none", "page", "dictionary", "prefix", "rows", "columns"])
+def test_a_file_that_grows_is_refused_before_it_does(
+    store: Store, there: Hub, tmp_path: Path, kind: str
+) -> None:
+    push(store, there)
+    if kind != "none":
+        path = shard(store)
+        table = bomb(kind, pq.read_table(store.path("responses@1.0.0") / path))
+        how: dict[str, Any] = {"compression": "zstd", "dictionary_pagesize_limit": 2**30}
+        if kind == "prefix":
+            how |= {"use_dictionary": False, "column_encoding": {"response": "DELTA_BYTE_ARRAY"}}
+        pq.write_table(table, tmp_path / "bomb.parquet", store_schema=False, **how)
+        there.put(REPO, {path: (tmp_path / "bomb.parquet").read_bytes()})
+        assert (tmp_path / "bomb.parquet").stat().st_size < 1_000_000
+    done = subprocess.run(
+        [sys.executable, "-c", PULL, "pull", REPO, "--root", str(tmp_path / "other")],
+        env=environment(there, tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert int(done.stdout.splitlines()[-1]) < 300, "MiB"
+    said = {
+        "none": "",
+        "page": "row group 0 would take 300 MB or more",
+        "dictionary": "row group 0 would take",
+        "prefix": "a page of response that nobody wrote so",
+        "rows": "3,000 rows, where all files are to have",
+        "columns": "columns are not those of the schema",
+    }[kind]
+    assert (done.returncode, len(done.stderr.splitlines())) == ((2, 1) if said else (0, 0))
+    assert said in done.stderr and not (said and Store(tmp_path / "other").refs())
+
+
 def test_what_is_not_ours_or_not_there_is_one_line(there: Hub, tmp_path: Path) -> None:
     there.put("ORG/plain", {"README.md": b"# x\n"})
-    there.put("ORG/large", {"manifest.json": b" " * (pushing.MOST_MANIFEST + 1)})
+    there.put("ORG/large", {"manifest.json": b" " * (client.MOST_MANIFEST + 1)})
     there.put("ORG/odd", {"manifest.json": b"{}"})
+    there.put("ORG/deep", {"manifest.json": b'{"config":{"a":' + b"[" * 1_000_000})
     for where, match in (
         ("ORG/plain", "no manifest"),
         ("ORG/large", "larger than"),
         ("ORG/odd", "not a manifest"),
+        ("ORG/deep", "not a manifest"),
         ("ORG/nothing", "not on the Hub"),
         ("ORG/plain@v9.9.9", "no such revision"),
         ("ORG/plain@../x", "is no tag"),

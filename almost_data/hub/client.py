@@ -18,6 +18,8 @@ T = TypeVar("T")
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each new try of what failed for a reason that may pass."""
 KINDS = ("dataset", "model")
+MOST_MANIFEST = 8_000_000
+"""Bytes; as objects they can take twenty times as many."""
 
 HTTP = ("httpx", "httpx2", "httpcore")
 CLIENT = ("huggingface_hub", "hf_xet", *HTTP)

@@ -37,7 +37,6 @@ MOST_BYTES = {
 }
 """Of one file; others, such as JSON, have MOST_OTHER."""
 MOST_OTHER = 500_000_000
-MOST_MANIFEST = 64_000_000
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 
@@ -114,7 +113,7 @@ def _find(api: "HfApi | None", repo: str, revision: str | None) -> tuple[Remote,
         seen = [found for kind in client.KINDS if (found := client.look(hub, repo, kind, revision))]
         for remote in seen:
             try:
-                if content := client.read(hub, remote, "manifest.json", MOST_MANIFEST):
+                if content := client.read(hub, remote, "manifest.json", client.MOST_MANIFEST):
                     return remote, _checked(decode_manifest(content, f"{repo}: manifest.json"), remote)
             except InputError as error:
                 raise NotOurs(str(error)) from None

@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 BATCH_FILES, BATCH_BYTES = 50, 200_000_000
 """Files are uploaded in such batches before the commit; what was uploaded is not sent again."""
-MOST_CARD, MOST_MANIFEST = 10_000_000, 64_000_000
+MOST_CARD = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _check_place(api: "HfApi", one: Artifact, remote: Remote) -> str | None:
     Raises InputError where the repository holds something else, or a later version and not this one.
     """
     repo, made = remote.repo, one.manifest
-    content = client.read(api, remote, "manifest.json", MOST_MANIFEST)
+    content = client.read(api, remote, "manifest.json", client.MOST_MANIFEST)
     if content is None:
         if foreign := [path for path in remote.files if is_ours(path, remote.kind)]:
             raise InputError(
@@ -203,7 +203,7 @@ def _check_place(api: "HfApi", one: Artifact, remote: Remote) -> str | None:
 def _check_tagged(api: "HfApi", one: Artifact, repo: str, commit: str) -> None:
     """Raise InputError where the tag's commit has another content: a version never changes."""
     there = client.look(api, repo, one.manifest.kind, commit)
-    content = there and client.read(api, there, "manifest.json", MOST_MANIFEST)
+    content = there and client.read(api, there, "manifest.json", client.MOST_MANIFEST)
     if content:
         found = decode_manifest(content, f"{repo}@{one.tag}: manifest.json")
         same = (found.digest, found.fingerprint) == (one.manifest.digest, one.manifest.fingerprint)
