@@ -33,6 +33,7 @@ ROW_GROUP = parquet.MOST_ROWS
 CHUNKS = {"min_chunk_size": 64 * 1024, "max_chunk_size": 128 * 1024}
 """Bytes of a Parquet page, cut by content: what a change makes the Hub store anew. Of 15 MB of queries, of
 which 1% in a row are replaced, 3.2 MB are sent; with larger pages and dictionaries of all columns, 7.9 MB.
+Smaller pages save little more and cost much: of 16 kB each, files of texts are 13% larger.
 """
 
 
