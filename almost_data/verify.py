@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
     from .store import Store
 
-PART_BYTES = 64_000_000
+PART_BYTES = 32_000_000
 """Of a large table, in memory at a time; a part has more of them where rows differ much."""
-MOST_PART = 5 * PART_BYTES
+MOST_REASONS = 10_000
+MOST_IDS = 1_000_000
+"""Of so many queries, ids are known at a time: where there are more, parts are cut by a sample."""
+ID_BYTES = 16
+MOST_PART = 10 * PART_BYTES
 MOST_WHOLE = 1_000_000_000
 """Bytes of a table that has another key than the query first, and so is read whole."""
 
@@ -108,44 +112,56 @@ def _read(
         if "reason" in frame.columns:
             for reason, n in frame["reason"].drop_nulls().value_counts().iter_rows():
                 dropped[reason] = dropped.get(reason, 0) + n
+            if len(dropped) > MOST_REASONS:
+                raise ValueError(f"over {MOST_REASONS:,} reasons for dropping a row")
 
 
 def _parts(groups: list[parquet.Group], table: schema.Table) -> "Iterator[pl.DataFrame]":
     """All rows in the order of their queries, about PART_BYTES at a time; no query is in two parts."""
     import polars as pl
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     size = sum(group.bytes for group in groups)
     by_query = table.key[0] == "query_id"
     most = MOST_PART if by_query else MOST_WHOLE
     starts: list[str | None] = [None]
-    reach: list[tuple[str, str]] = [("", "") for _ in groups]
+    reach = [("", "") for _ in groups]
     if size > PART_BYTES and by_query:
-        ids = [pl.concat(map(_frame, group.read(["query_id"])))["query_id"] for group in groups]
-        reach = [(str(one.min()), str(one.max())) for one in ids]
-        row = pl.concat(ids).sort()
+        every, some, reach = 1 + sum(group.rows for group in groups) // MOST_IDS, [], []
+        for group in groups:
+            ids = _frame(pa.Table.from_batches(group.read(["query_id"])))["query_id"]
+            if ids.null_count() or ids.str.len_bytes().max() != ID_BYTES:
+                raise ValueError(f"{group.file.name}: query_id is no id of a query")
+            reach.append((str(ids.min()), str(ids.max())))
+            some.append(ids.gather_every(every))
+        row = pl.concat(some).sort()
         step = max(1, len(row) * PART_BYTES // size)
         starts += sorted(set(row.gather_every(step, step)) - {row[0]})
     for low, high in zip(starts, [*starts[1:], None], strict=True):
         found, held = [], 0
+        inside = pc.field("query_id") >= low if low else None
+        if high:
+            below = pc.field("query_id") < high
+            inside = below if inside is None else inside & below
         for group, (first, last) in zip(groups, reach, strict=True):
             if (low and last < low) or (high and first >= high):
                 continue
             for batch in group.read():
-                frame = _frame(batch)
-                frame = frame.filter(pl.col("query_id") >= low) if low else frame
-                frame = frame.filter(pl.col("query_id") < high) if high else frame
-                found.append(frame)
-                held += int(frame.estimated_size())
+                # By Arrow, which copies what is kept: a Polars frame would hold on to the whole batch.
+                kept = batch.filter(inside) if inside is not None else batch
+                found.append(kept)
+                held += kept.nbytes
                 if held > most:
                     raise ValueError(f"rows that have to be read at once take over {most / 1e6:,.0f} MB")
         if found:
-            yield pl.concat(found)
+            yield _frame(pa.Table.from_batches(found))
 
 
-def _frame(batch: "pa.RecordBatch") -> "pl.DataFrame":
+def _frame(rows: "pa.Table") -> "pl.DataFrame":
     import polars as pl
 
-    frame = pl.from_arrow(batch)
+    frame = pl.from_arrow(rows)
     assert isinstance(frame, pl.DataFrame)
     return frame
 
