@@ -31,6 +31,8 @@ TAGS = {
     "demonstrations": ["synthetic", "sft", "instructions", "conversational"],
 }
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+MOST_YAML = 1_000_000
+"""Characters of the YAML at the head of a card, its parts written out."""
 _FRONT = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
@@ -149,12 +151,37 @@ def front_matter(text: str) -> dict[str, Any]:
     if not found:
         raise InputError("no YAML between two lines of three dashes at its head: build or push the card anew")
     try:
-        head = yaml.safe_load(found[1])
+        head = read_yaml(found[1])
     except yaml.YAMLError as error:
         raise InputError(f"the YAML at its head is broken: {' '.join(str(error).split())}") from None
     if not isinstance(head, dict):
         raise InputError("the YAML at its head is no mapping of keys to values")
     return head
+
+
+def read_yaml(text: str) -> Any:
+    """What YAML of anybody's says. Raises yaml.YAMLError where it is broken, or parts that stand for others
+    make it over MOST_YAML characters.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = MOST_YAML  # of a part that holds itself
+            if isinstance(node, yaml.MappingNode):
+                sizes[id(node)] = 1 + sum(size(part) for pair in node.value for part in pair)
+            elif isinstance(node, yaml.SequenceNode):
+                sizes[id(node)] = 1 + sum(map(size, node.value))
+            else:
+                sizes[id(node)] = 1 + len(node.value)
+        return sizes[id(node)]
+
+    try:
+        if len(text) > MOST_YAML or ((top := yaml.compose(text, yaml.SafeLoader)) and size(top) > MOST_YAML):
+            raise yaml.YAMLError(f"it stands for over {MOST_YAML:,} characters")
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deep") from None
 
 
 def _head(manifest: Manifest) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
         for config, splits in manifest.counts.items():
             if not _CONFIG.fullmatch(config) or not splits.keys() <= {"train", "test"}:
                 raise msgspec.ValidationError(f"{config!r} with splits {sorted(splits)} cannot be a folder")
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{where}: not a manifest of almost_data: {error}") from None
     return manifest
 

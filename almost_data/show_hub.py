@@ -77,6 +77,9 @@ def pushed(one: Pushed) -> None:
     }[one.action]
     console.print(text(f"{one.ref}: {one.repo}@{one.tag}, {what}", style="bold"), soft_wrap=True)
     console.print(text(f"  commit {one.commit}", style="dim"), soft_wrap=True)
+    if one.hidden:
+        left = f"  not linked in the public card, as they are private: {', '.join(one.hidden)}"
+        console.print(text(left), soft_wrap=True)
     load = f'load_dataset("{one.repo}", revision="{one.tag}")'
     load = load if one.kind == "dataset" else f'from_pretrained("{one.repo}", revision="{one.tag}")'
     console.print(text(f"  {load}", style="dim"), soft_wrap=True)

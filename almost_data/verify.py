@@ -1,16 +1,30 @@
 """Whether manifest, ledger, card and files of an artifact agree."""
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from . import card, schema
-from .digest import Seen, files_digest, ranges, splits
+from . import card, parquet, schema
+from .digest import Seen, files_digest, splits
 from .errors import InputError
 from .generation.models import loaded_files
 from .manifest import Manifest, changes, check_ledger, fingerprint
 
 if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
     from .store import Store
+
+PART_BYTES = 32_000_000
+"""Of a large table, in memory at a time; a part has more of them where rows differ much."""
+MOST_REASONS = 10_000
+MOST_IDS = 1_000_000
+"""Of so many queries, ids are known at a time: where there are more, parts are cut by a sample."""
+ID_BYTES = 16
+MOST_PART = 10 * PART_BYTES
+MOST_WHOLE = 1_000_000_000
+"""Bytes of a table that has another key than the query first, and so is read whole."""
 
 RECORD = re.compile(r"README\.md|manifest\.json|plots/[\w-]+\.png")
 ROWS = re.compile(r"data/[A-Za-z0-9][A-Za-z0-9._-]*/(train|test)-\d{5}-of-\d{5}\.parquet")
@@ -78,29 +92,78 @@ def _read(
     seen: Seen,
     dropped: dict[str, int],
 ) -> None:
-    """Read the rows of a config, a range of them at a time; adds to `wrong`, `seen` and `dropped`."""
-    import pyarrow.parquet as pq
-
+    """Read the rows of a config, a part of them at a time; adds to `wrong`, `seen` and `dropped`."""
     table = schema.table(ref.partition("@")[0], config)
+    every: list[parquet.Group] = []
     for split, rows in counts.items():
-        files = store.files(ref, config, split)
-        found = 0
-        for file in files:
-            found += pq.read_metadata(file).num_rows
-            if not pq.read_schema(file).equals(schema.arrow_schema(table)):
-                wrong.append(f"data/{config}/{file.name}: columns are not those of the schema")
-        if found != rows:
+        some = [
+            group
+            for file in store.files(ref, config, split)
+            for group in parquet.groups(file, schema.arrow_schema(table), rows)
+        ]
+        if (found := sum(group.rows for group in some)) != rows:
             wrong.append(f"counts: {config}/{split} has {found} rows in its files, {rows} in the manifest")
+        every += some
     names = {file.name.split("-")[0] for file in store.files(ref, config)}
     wrong += [f"data/{config}: split {name} is not in the manifest" for name in sorted(names - set(counts))]
-    every = store.scan(ref, config)
-    for some in ranges(every) if table.key[0] == "query_id" else [every]:
-        frame = some.collect()
+    for frame in _parts(every, table):
         for split, part in splits(frame).items():
             seen.add(config, split, part)
         if "reason" in frame.columns:
             for reason, n in frame["reason"].drop_nulls().value_counts().iter_rows():
                 dropped[reason] = dropped.get(reason, 0) + n
+            if len(dropped) > MOST_REASONS:
+                raise ValueError(f"over {MOST_REASONS:,} reasons for dropping a row")
+
+
+def _parts(groups: list[parquet.Group], table: schema.Table) -> "Iterator[pl.DataFrame]":
+    """All rows in the order of their queries, about PART_BYTES at a time; no query is in two parts."""
+    import polars as pl
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    size = sum(group.bytes for group in groups)
+    by_query = table.key[0] == "query_id"
+    most = MOST_PART if by_query else MOST_WHOLE
+    starts: list[str | None] = [None]
+    reach = [("", "") for _ in groups]
+    if size > PART_BYTES and by_query:
+        every, some, reach = 1 + sum(group.rows for group in groups) // MOST_IDS, [], []
+        for group in groups:
+            ids = _frame(pa.Table.from_batches(group.read(["query_id"])))["query_id"]
+            if ids.null_count() or ids.str.len_bytes().max() != ID_BYTES:
+                raise ValueError(f"{group.file.name}: query_id is no id of a query")
+            reach.append((str(ids.min()), str(ids.max())))
+            some.append(ids.gather_every(every))
+        row = pl.concat(some).sort()
+        step = max(1, len(row) * PART_BYTES // size)
+        starts += sorted(set(row.gather_every(step, step)) - {row[0]})
+    for low, high in zip(starts, [*starts[1:], None], strict=True):
+        found, held = [], 0
+        inside = pc.field("query_id") >= low if low else None
+        if high:
+            below = pc.field("query_id") < high
+            inside = below if inside is None else inside & below
+        for group, (first, last) in zip(groups, reach, strict=True):
+            if (low and last < low) or (high and first >= high):
+                continue
+            for batch in group.read():
+                # By Arrow, which copies what is kept: a Polars frame would hold on to the whole batch.
+                kept = batch.filter(inside) if inside is not None else batch
+                found.append(kept)
+                held += kept.nbytes
+                if held > most:
+                    raise ValueError(f"rows that have to be read at once take over {most / 1e6:,.0f} MB")
+        if found:
+            yield _frame(pa.Table.from_batches(found))
+
+
+def _frame(rows: "pa.Table") -> "pl.DataFrame":
+    import polars as pl
+
+    frame = pl.from_arrow(rows)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def _verify_card(store: "Store", ref: str, manifest: Manifest) -> list[str]:

@@ -1,6 +1,9 @@
 """What many tests share: a store that the fake engine filled once."""
 
 import os
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,8 @@ from almost_data import pipeline, presets
 from almost_data.generation.fake import FakeEngine
 from almost_data.store import Store
 
-os.environ["HF_HUB_DISABLE_XET"] = "1"  # read when huggingface_hub is imported: uploads by LFS, over HTTP
+# Read when huggingface_hub is imported: uploads by LFS, over HTTP.
+os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +28,18 @@ def fake_store(tmp_path_factory: pytest.TempPathFactory, fake_preset: presets.Pr
     run = pipeline.Run(store, "0.1.0", fake_preset, FakeEngine(), command="python -m almost_data")
     run.build("comparisons")
     return store
+
+
+@pytest.fixture(scope="session")
+def clean_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that has every installed package but almost_data."""
+    folder = tmp_path_factory.mktemp("clean") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    [packages] = folder.glob("lib/python*/site-packages")
+    for one in Path(sysconfig.get_path("purelib")).iterdir():
+        if "almost_data" not in one.name and one.suffix != ".pth":
+            packages.joinpath(one.name).symlink_to(one)
+    return folder / "bin" / "python"
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import json
 import re
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
+
+from huggingface_hub import CommitOperationAdd, HfApi
 
 TOKEN = "hf_TestTokenThatMustNeverBePrinted"
 """Of the user `tester`, who may write to ORG and to `tester`."""
@@ -132,7 +135,7 @@ class Hub:
         self.chunks: Path | None = None
         """A folder of chunks: with one, clients that have hf_xet upload to it, in place of LFS."""
         self.lock = threading.RLock()
-        self.endpoint = ""
+        self.endpoint, self.token = "", TOKEN
 
     def put(
         self, name: str, files: dict[str, bytes], kind: str = "dataset", delete: tuple[str, ...] = ()
@@ -201,6 +204,19 @@ class Hub:
         self.repos[kind, name] = repo = Repo(kind, name, private)
         repo.add({".gitattributes": Blob(ATTRIBUTES)}, "initial commit")
         return _json({"url": url, "name": name})
+
+    def delete(self, user: tuple[str, ...], body: bytes, **_: Any) -> Reply:
+        asked = json.loads(body)
+        name = f"{asked.get('organization') or user[0]}/{asked['name']}"
+        self._may_write(user, name)
+        if self.repos.pop((asked.get("type") or "model", name), None) is None:
+            raise Refused(404, "RepoNotFound", "Repository not found")
+        return _json({})
+
+    def settings(self, repo: Repo, body: bytes, **_: Any) -> Reply:
+        asked = json.loads(body)
+        repo.private = asked.get("visibility") == "private" or bool(asked.get("private"))
+        return _json({})
 
     def validate(self, **_: Any) -> Reply:
         return _json({"errors": [], "warnings": []})
@@ -376,6 +392,8 @@ _REV = r"(?P<revision>[^/]+)"
 ROUTES: list[tuple[str, str, Callable[..., Reply]]] = [
     ("GET", r"/api/whoami-v2", Hub.whoami),
     ("POST", r"/api/repos/create", Hub.create),
+    ("DELETE", r"/api/repos/delete", Hub.delete),
+    ("PUT", rf"{_API}/settings", Hub.settings),
     ("POST", r"/api/validate-yaml", Hub.validate),
     ("GET", _API, Hub.info),
     ("GET", rf"{_API}/revision/{_REV}", Hub.info),
@@ -540,3 +558,55 @@ def serve(repo: str, files: dict[str, bytes], tag: str = "v1.0.0") -> Iterator[t
         commit = hub.put(repo, files)
         hub.repos["dataset", repo].tags[tag] = commit.sha
         yield hub.endpoint, commit.sha
+
+
+@dataclass(frozen=True)
+class Anywhere:
+    """Any Hub, of which nothing is known but the address: looked at and written to by the client alone."""
+
+    endpoint: str
+    token: str
+
+    @property
+    def api(self) -> HfApi:
+        return HfApi(endpoint=self.endpoint, token=self.token)
+
+    def put(self, name: str, files: dict[str, bytes], kind: str = "dataset") -> None:
+        """A commit by a person: these files over what is there."""
+        self.api.create_repo(name, repo_type=kind, exist_ok=True)
+        adds = [CommitOperationAdd(path, content) for path, content in files.items()]
+        self.api.create_commit(name, adds, commit_message="by hand", repo_type=kind)
+
+    def files(self, name: str, revision: str = "main", kind: str = "dataset") -> dict[str, bytes]:
+        with TemporaryDirectory() as folder:
+            self.api.snapshot_download(name, repo_type=kind, revision=revision, local_dir=folder)
+            every = [one.relative_to(folder) for one in Path(folder).rglob("*") if one.is_file()]
+            return {
+                one.as_posix(): Path(folder, one).read_bytes() for one in every if one.parts[0] != ".cache"
+            }
+
+    def tags(self, name: str) -> dict[str, str]:
+        """Tag -> commit."""
+        refs = self.api.list_repo_refs(name, repo_type="dataset")
+        return {one.name: one.target_commit for one in refs.tags}
+
+    def titles(self, name: str) -> list[str]:
+        """Of all commits but the first, which the Hub made, oldest first."""
+        commits = self.api.list_repo_commits(name, repo_type="dataset")
+        return [one.title for one in reversed(commits)][1:]
+
+    def delete(self, name: str) -> None:
+        for kind in ("dataset", "model"):
+            self.api.delete_repo(name, repo_type=kind, missing_ok=True)
+
+
+def main(chunks: str | None = None) -> None:
+    """A Hub in a process of its own: prints its address, and runs until its input ends."""
+    with run() as hub:
+        hub.chunks = Path(chunks) if chunks else None
+        print(hub.endpoint, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,4 +1,9 @@
-"""Publishing over real HTTP, to a Hub on 127.0.0.1 that keeps a history and fails on order."""
+"""Publishing over real HTTP, to a Hub on 127.0.0.1 that keeps a history and fails on order.
+
+The tests that need no more than a Hub run against any other by environment: ALMOST_DATA_TEST_HUB is its
+address, HF_TOKEN a token that may write to ALMOST_DATA_TEST_ORG. They make public repositories there, with a
+suffix of their own, and delete them. The others skip: they make the server fail, or look inside.
+"""
 
 import io
 import json
@@ -7,11 +12,14 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
 from hypothesis import given, settings
@@ -23,13 +31,26 @@ from almost_data import store as store_
 from almost_data.cli import main
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
-from almost_data.hub import artifact, client, merging, pushing
+from almost_data.hub import artifact, client, merging
 from almost_data.store import Store
 from tests import hub_server, trained
-from tests.hub_server import TOKEN, Hub, Repo
+from tests.hub_server import TOKEN, Anywhere, Hub, Repo
 from tests.tiny_models import save_tiny_reward
 
-REPO = "ORG/responses"
+OTHER = os.environ.get("ALMOST_DATA_TEST_HUB", "")
+ORG = os.environ.get("ALMOST_DATA_TEST_ORG", "") if OTHER else "ORG"
+SUFFIX = f"-{os.urandom(4).hex()}" if OTHER else ""
+NAMED: set[str] = set()
+"""Repositories that may have been made."""
+
+
+def at(name: str) -> str:
+    """A repository that belongs to this run."""
+    NAMED.add(f"{ORG}/{name}{SUFFIX}")
+    return f"{ORG}/{name}{SUFFIX}"
+
+
+REPO, PAIRS, COPY, FOREIGN, MODEL = map(at, ("responses", "comparisons", "copy", "foreign", "rm"))
 
 
 class Real(FakeEngine):
@@ -45,8 +66,26 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def there() -> Iterator[Hub]:
+    """The tests' own server, to look into."""
+    if OTHER:
+        pytest.skip("makes the server fail or looks into it, and ALMOST_DATA_TEST_HUB is another one")
     with hub_server.run() as one:
         yield one
+
+
+@pytest.fixture
+def anywhere() -> Iterator[Anywhere]:
+    """The Hub of the environment, else the tests' own; empty as far as this run's repositories go."""
+    if not OTHER:
+        with hub_server.run() as one:
+            yield Anywhere(one.endpoint, TOKEN)
+        return
+    one = Anywhere(OTHER, os.environ["HF_TOKEN"])
+    try:
+        yield one
+    finally:
+        for name in NAMED:
+            one.delete(name)
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +122,13 @@ def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return out
 
 
-def api(there: Hub, token: str | bool = TOKEN) -> HfApi:
-    return HfApi(endpoint=there.endpoint, token=token)
+def api(there: Hub | Anywhere, token: str | bool | None = None) -> HfApi:
+    return HfApi(endpoint=there.endpoint, token=there.token if token is None else token)
 
 
-def push(store: Store, there: Hub, ref: str = "responses@1.0.0", repo: str = REPO, **how: Any) -> hub.Pushed:
+def push(
+    store: Store, there: Hub | Anywhere, ref: str = "responses@1.0.0", repo: str = REPO, **how: Any
+) -> hub.Pushed:
     return hub.push(store, ref, repo, api=api(there), **how)
 
 
@@ -104,12 +145,14 @@ def is_whole(store: Store, ref: str, files: dict[str, bytes], kind: str = "datas
     return ours == want and (kind == "model" or card.viewer(store.manifest(ref)).items() <= head.items())
 
 
-def environment(there: Hub, tmp_path: Path, token: str = TOKEN) -> dict[str, str]:
-    home = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    return os.environ | home | {"HF_ENDPOINT": there.endpoint, "HF_TOKEN": token, "TQDM_DISABLE": "1"}
+def environment(there: Hub | Anywhere, tmp_path: Path, token: str | None = None) -> dict[str, str]:
+    home = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
+    return os.environ | home | {"HF_ENDPOINT": there.endpoint, "HF_TOKEN": token or there.token}
 
 
-def command(there: Hub, tmp_path: Path, *words: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
+def command(
+    there: Hub | Anywhere, tmp_path: Path, *words: str, token: str | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "almost_data", *words],
         env=environment(there, tmp_path, token),
@@ -119,8 +162,8 @@ def command(there: Hub, tmp_path: Path, *words: str, token: str = TOKEN) -> subp
     )
 
 
-def stranger(there: Hub, tmp_path: Path, code: str) -> Any:
-    """What another project gets that has no almost_data and no token; `code` prints JSON."""
+def stranger(there: Hub | Anywhere, tmp_path: Path, code: str) -> Any:
+    """What another project gets that has no token; `code` prints JSON."""
     (tmp_path / "elsewhere").mkdir(exist_ok=True)
     known = environment(there, tmp_path)
     clean = {name: value for name, value in known.items() if name not in ("HF_TOKEN", "PYTHONPATH")}
@@ -139,14 +182,14 @@ def stranger(there: Hub, tmp_path: Path, code: str) -> Any:
 # --- push ----------------------------------------------------------------------------------------------
 
 
-def test_a_version_is_one_commit_with_its_tag(store: Store, there: Hub) -> None:
+def test_a_version_is_one_commit_with_its_tag(store: Store, anywhere: Anywhere) -> None:
     seen: list[tuple[int, int]] = []
-    done = push(store, there, progress=lambda *at: seen.append(at))
-    repo = there.repos["dataset", REPO]
-    assert [one.title for one in repo.commits[1:]] == [f"responses@1.0.0, digest {done_digest(store)}"]
-    assert repo.tags == {"v1.0.0": repo.head.sha} and done.commit == repo.head.sha
-    assert is_whole(store, "responses@1.0.0", there.files(REPO)) and not repo.private
-    assert ".gitattributes" in there.files(REPO)
+    done = push(store, anywhere, progress=lambda *at: seen.append(at))
+    assert anywhere.titles(REPO) == [f"responses@1.0.0, digest {done_digest(store)}"]
+    head = anywhere.api.dataset_info(REPO)
+    assert anywhere.tags(REPO) == {"v1.0.0": head.sha} and done.commit == head.sha
+    assert is_whole(store, "responses@1.0.0", anywhere.files(REPO)) and not head.private
+    assert ".gitattributes" in anywhere.files(REPO)
     assert seen[0][0] == 0 and seen[-1][0] == seen[-1][1] > 0
     assert hub.place(store, "responses@1.0.0") == hub.Place(
         "dataset", REPO, "v1.0.0", done.commit, store.manifest("responses@1.0.0").digest
@@ -163,57 +206,60 @@ def done_digest(store: Store) -> str:
     return store.manifest("responses@1.0.0").digest[:12]
 
 
-def test_stale_files_go_with_the_commit_and_what_people_added_stays(store: Store, there: Hub) -> None:
-    push(store, there)
+def test_stale_files_go_with_the_commit_and_what_people_added_stays(store: Store, anywhere: Anywhere) -> None:
+    push(store, anywhere)
     by_hand = {"notes.md": b"mine", "data/extra.csv": b"a,b\n", ".gitattributes": b"# changed\n"}
-    there.put(REPO, by_hand)
-    first = there.files(REPO)
-    done = push(store, there, "responses@1.1.0")
-    last = there.files(REPO)
-    assert len(there.repos["dataset", REPO].commits) == 4
+    anywhere.put(REPO, by_hand)
+    first = anywhere.files(REPO)
+    done = push(store, anywhere, "responses@1.1.0")
+    last = anywhere.files(REPO)
+    assert len(anywhere.titles(REPO)) == 3
     assert {shard(store), "data/good/test-00000-of-00001.parquet"} <= first.keys()
     assert shard(store) in done.deleted and any(path.startswith("data/good/") for path in done.deleted)
     assert is_whole(store, "responses@1.1.0", last) and by_hand.items() <= last.items()
-    assert is_whole(store, "responses@1.0.0", there.files(REPO, "v1.0.0"))
+    assert is_whole(store, "responses@1.0.0", anywhere.files(REPO, "v1.0.0"))
 
 
-def test_the_same_content_again_is_no_commit_and_sends_nothing(store: Store, there: Hub) -> None:
-    first = push(store, there)
-    commits, sent = len(there.repos["dataset", REPO].commits), there.received
-    again = push(store, there)
+def test_the_same_content_again_is_no_commit_and_sends_nothing(store: Store, anywhere: Anywhere) -> None:
+    first = push(store, anywhere)
+    sent: list[tuple[int, int]] = []
+    again = push(store, anywhere, progress=lambda *at: sent.append(at))
     assert (again.action, again.commit) == ("there", first.commit)
-    assert (len(there.repos["dataset", REPO].commits), there.received) == (commits, sent)
+    assert len(anywhere.titles(REPO)) == 1 and not sent
     # Also after a later version: it does not take main back.
-    push(store, there, "responses@1.1.0")
-    assert push(store, there).action == "there"
-    assert is_whole(store, "responses@1.1.0", there.files(REPO))
+    push(store, anywhere, "responses@1.1.0")
+    assert push(store, anywhere).action == "there"
+    assert is_whole(store, "responses@1.1.0", anywhere.files(REPO))
 
 
-def test_a_tag_with_other_content_is_refused_before_anything_is_sent(store: Store, there: Hub) -> None:
-    push(store, there)
+def test_a_tag_with_other_content_is_refused_before_anything_is_sent(
+    store: Store, anywhere: Anywhere
+) -> None:
+    push(store, anywhere)
     shutil.rmtree(store.path("responses@1.0.0"))
     rows = store.root / "rows.jsonl"
     rows.write_text('{"prompt": "Why?", "a": "So it is, and so it was.", "b": "So."}\n')
     importing.import_responses(store, str(rows), ["a", "b"], "1.0.0")
-    sent, tags = there.received, dict(there.repos["dataset", REPO].tags)
+    sent: list[tuple[int, int]] = []
+    tags = anywhere.tags(REPO)
     with pytest.raises(InputError, match=r"v1\.0\.0 is there with another content"):
-        push(store, there)
-    assert there.received == sent and there.repos["dataset", REPO].tags == tags
+        push(store, anywhere, progress=lambda *at: sent.append(at))
+    assert not sent and anywhere.tags(REPO) == tags
 
 
 def test_main_does_not_go_back_and_a_repository_holds_one_thing(
-    store: Store, there: Hub, tmp_path: Path
+    store: Store, anywhere: Anywhere, tmp_path: Path
 ) -> None:
-    push(store, there, "responses@1.1.0")
+    push(store, anywhere, "responses@1.1.0")
     with pytest.raises(InputError, match=r"is at 1\.1\.0 already"):
-        push(store, there, "responses@1.0.0")
+        push(store, anywhere, "responses@1.0.0")
     (tmp_path / "q.txt").write_text("Why is the sky blue?\nWhat is a monad?\n")
     importing.import_queries(store, str(tmp_path / "q.txt"), "1.0.0")
     with pytest.raises(InputError, match="holds responses, and this is queries"):
-        push(store, there, "queries@1.0.0")
-    there.put("ORG/foreign", {"data/default/train-00000-of-00001.parquet": b"PAR1"})
+        push(store, anywhere, "queries@1.0.0")
+    anywhere.put(FOREIGN, {"data/default/train-00000-of-00001.parquet": b"PAR1"})
     with pytest.raises(InputError, match="did not push"):
-        push(store, there, "queries@1.0.0", "ORG/foreign")
+        push(store, anywhere, "queries@1.0.0", FOREIGN)
 
 
 @pytest.mark.parametrize(
@@ -239,14 +285,14 @@ def test_a_damaged_artifact_is_never_published(store: Store, there: Hub) -> None
     assert not there.asked
 
 
-def test_private_is_private_and_a_public_one_is_refused(store: Store, there: Hub) -> None:
-    push(store, there, private=True)
-    assert there.repos["dataset", REPO].private
+def test_private_is_private_and_a_public_one_is_refused(store: Store, anywhere: Anywhere) -> None:
+    push(store, anywhere, private=True)
+    assert anywhere.api.dataset_info(REPO).private
     with pytest.raises(InputError, match="not on the Hub"):
-        hub.pull(Store(store.root / "x"), REPO, api=api(there, token=False))
-    there.repos["dataset", REPO].private = False
+        hub.pull(Store(store.root / "x"), REPO, api=api(anywhere, token=False))
+    anywhere.api.update_repo_settings(REPO, private=False, repo_type="dataset")
     with pytest.raises(InputError, match="is public"):
-        push(store, there, "responses@1.1.0", private=True)
+        push(store, anywhere, "responses@1.1.0", private=True)
 
 
 @pytest.mark.parametrize(
@@ -428,14 +474,37 @@ def faulty(store: Store, refs: list[str], seed: int, rounds: int) -> int:
 FAULTS = ["cut", "cut", "lost", "lost", "half", "412", "412", "500", "429"]
 
 
+def test_our_own_errors_are_not_the_hubs(store: Store, there: Hub, tmp_path: Path) -> None:
+    tries: list[int] = []
+
+    def wrong(error: Exception) -> None:
+        tries.append(1)
+        raise error
+
+    for error in (KeyError("x"), TypeError("x"), ValueError("x"), FileNotFoundError(2, "gone", "x")):
+        with pytest.raises(type(error)) as told:
+            client.steadily(REPO, lambda error=error: wrong(error))  # type: ignore[misc]
+        assert told.value is error
+    assert len(tries) == 4
+    with pytest.raises(client.HubError, match="ConnectionResetError"):
+        client.steadily(REPO, lambda: wrong(ConnectionResetError("at 127.0.0.1")))
+    assert len(tries) == 4 + 1 + len(client.WAITS)
+    # What the client makes of an answer that it cannot read is the Hub's: here, HTML for JSON.
+    there.answer = lambda *_: hub_server.Reply(b"<html>", 200)  # type: ignore[method-assign]
+    with pytest.raises(client.HubError, match="JSONDecodeError"):
+        push(store, there)
+
+
 # --- the card ----------------------------------------------------------------------------------------------
 
 
-def test_a_card_keeps_what_people_wrote_over_re_pushes(store: Store, there: Hub, tmp_path: Path) -> None:
-    push(store, there)
+def test_a_card_keeps_what_people_wrote_over_re_pushes(
+    store: Store, anywhere: Anywhere, tmp_path: Path
+) -> None:
+    push(store, anywhere)
     revisions = {"v1.0.0": 270}
     for minor in range(1, 6):
-        text = there.files(REPO)["README.md"].decode()
+        text = anywhere.files(REPO)["README.md"].decode()
         if minor == 1:
             text = text.replace(
                 "tags:\n", "language: no  # Norwegian\nannotations_creators: [me]\ntags:\n- mine\n"
@@ -445,10 +514,10 @@ def test_a_card_keeps_what_people_wrote_over_re_pushes(store: Store, there: Hub,
                 "configs:", "configs:\n- config_name: broken\n  data_files: nowhere.csv\nx_configs:"
             )
         text += f"\n\n## Note {minor}\r\n\r\nBelow, & <b>as it is</b>.\n"
-        there.put(REPO, {"README.md": text.encode()})
-        done = push(store, there, f"responses@1.{minor}.0")
+        anywhere.put(REPO, {"README.md": text.encode()})
+        done = push(store, anywhere, f"responses@1.{minor}.0")
         revisions[done.commit] = 2 * (30 + minor)
-    last = there.files(REPO)["README.md"].decode()
+    last = anywhere.files(REPO)["README.md"].decode()
     assert last.index("Read this first.") < last.index(merging.BEGIN) < last.index("# ALMoST responses 1.5.0")
     assert all(last.index(merging.END) < last.index(f"## Note {minor}") for minor in range(1, 6))
     assert "language: no  # Norwegian\n" in last and "annotations_creators: [me]\n" in last
@@ -458,13 +527,13 @@ def test_a_card_keeps_what_people_wrote_over_re_pushes(store: Store, there: Hub,
     assert last.count("almost_data: begin") == last.count("almost_data: end") == 1
     code = "import datasets, json\nprint(json.dumps([len(datasets.concatenate_datasets(list("
     code += f"datasets.load_dataset({REPO!r}, revision=r).values()))) for r in {list(revisions)!r}]))"
-    assert stranger(there, tmp_path, code) == list(revisions.values())
+    assert stranger(anywhere, tmp_path, code) == list(revisions.values())
 
 
-def test_without_marks_all_of_a_card_is_the_peoples(store: Store, there: Hub) -> None:
-    there.put(REPO, {"README.md": b"# Our page\n\nWritten before the first push.\n"})
-    push(store, there)
-    first = there.files(REPO)["README.md"].decode()
+def test_without_marks_all_of_a_card_is_the_peoples(store: Store, anywhere: Anywhere) -> None:
+    anywhere.put(REPO, {"README.md": b"# Our page\n\nWritten before the first push.\n"})
+    push(store, anywhere)
+    first = anywhere.files(REPO)["README.md"].decode()
     assert first.endswith(f"{merging.END}\n\n# Our page\n\nWritten before the first push.\n")
     assert card.front_matter(first)["pretty_name"] == "ALMoST responses"
 
@@ -478,12 +547,12 @@ def test_a_key_that_we_wrote_goes_with_a_version_that_has_none() -> None:
     assert card.front_matter(merging.merge(base, by_hand, "ORG/x"))["source_datasets"] == ["ORG/y"]
 
 
-def test_two_pushes_of_one_version_at_once_end_the_same(store: Store, there: Hub) -> None:
-    push(store, there)
+def test_two_pushes_of_one_version_at_once_end_the_same(store: Store, anywhere: Anywhere) -> None:
+    push(store, anywhere)
     with ThreadPoolExecutor(3) as pool:
-        done = list(pool.map(lambda _: push(store, there, "responses@1.1.0"), range(3)))
-    repo = there.repos["dataset", REPO]
-    assert len(repo.commits) == 3 and {one.commit for one in done} == {repo.tags["v1.1.0"]}
+        done = list(pool.map(lambda _: push(store, anywhere, "responses@1.1.0"), range(3)))
+    assert len(anywhere.titles(REPO)) == 2
+    assert {one.commit for one in done} == {anywhere.tags(REPO)["v1.1.0"]}
 
 
 def test_broken_yaml_of_people_is_one_line_and_nothing_is_changed(store: Store, there: Hub) -> None:
@@ -494,6 +563,19 @@ def test_broken_yaml_of_people_is_one_line_and_nothing_is_changed(store: Store, 
     there.put(REPO, {"README.md": b"\xff\xfe"})
     with pytest.raises(InputError, match="no UTF-8"):
         push(store, there, "responses@1.1.0")
+
+
+def test_yaml_that_grows_is_one_line(store: Store, there: Hub, tmp_path: Path) -> None:
+    push(store, there)
+    text = there.files(REPO)["README.md"].decode()
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    for more in ("\n".join(lines), "a: &a [*a]", f"a: {'[' * 3000}{']' * 3000}"):
+        there.put(REPO, {"README.md": text.replace("---\n", f"---\n{more}\n", 1).encode()})
+        with pytest.raises(InputError, match=r"YAML of its card is broken: it (stands for over|is nested)"):
+            push(store, there, "responses@1.1.0")
+        with pytest.raises(InputError, match=r"YAML at its head is broken: it (stands for over|is nested)"):
+            hub.pull(Store(tmp_path / "other"), REPO, api=api(there))
 
 
 LINES = [
@@ -524,7 +606,7 @@ def test_merging_again_changes_nothing(ours: list[str], theirs: list[str], heade
     assert merging.merge(once, once, "ORG/x", {"source_datasets": ["ORG/y"]}, "| a |") == once
 
 
-def test_a_reply_that_holds_the_marks_does_not_end_our_part(there: Hub, tmp_path: Path) -> None:
+def test_a_reply_that_holds_the_marks_does_not_end_our_part(anywhere: Anywhere, tmp_path: Path) -> None:
     store = Store(tmp_path / "build")
     reply = f"So it is.\n{merging.END}\nNot ours.\n{merging.BEGIN}\n{merging.PARENTS}\nSo it was."
     rows = [{"prompt": f"What is {n}?", "good": reply, "bad": reply} for n in range(9)]
@@ -532,19 +614,35 @@ def test_a_reply_that_holds_the_marks_does_not_end_our_part(there: Hub, tmp_path
     for version in ("1.0.0", "1.1.0"):
         importing.import_responses(store, str(tmp_path / "r.jsonl"), ["good", "bad"], version)
         pipeline.Run(store, version, presets.load("tiny"), Real()).build("comparisons")
-        push(store, there, f"comparisons@{version}", "ORG/comparisons")
-    text = there.files("ORG/comparisons")["README.md"].decode()
+        push(store, anywhere, f"comparisons@{version}", PAIRS)
+    text = anywhere.files(PAIRS)["README.md"].decode()
     assert text.count(merging.BEGIN) == text.count(merging.END) == 1 and text.endswith(f"{merging.END}\n")
     assert "Not ours." in text
 
 
-def test_parents_on_the_hub_are_linked(store: Store, there: Hub, tmp_path: Path) -> None:
-    where = push(store, there)
+def test_parents_on_the_hub_are_linked(store: Store, anywhere: Anywhere, tmp_path: Path) -> None:
+    where = push(store, anywhere)
     pipeline.Run(store, "1.0.0", presets.load("tiny"), Real()).build("comparisons")
-    push(store, there, "comparisons@1.0.0", "ORG/comparisons")
-    text = there.files("ORG/comparisons")["README.md"].decode()
+    push(store, anywhere, "comparisons@1.0.0", PAIRS)
+    text = anywhere.files(PAIRS)["README.md"].decode()
     assert card.front_matter(text)["source_datasets"] == [REPO]
-    assert f"[{REPO}]({there.endpoint}/datasets/{REPO}/tree/{where.commit})" in text
+    assert f"[{REPO}]({anywhere.endpoint}/datasets/{REPO}/tree/{where.commit})" in text
+
+
+def test_private_parents_are_not_named_in_a_public_card(
+    store: Store, anywhere: Anywhere, printed: io.StringIO
+) -> None:
+    push(store, anywhere, private=True)
+    pipeline.Run(store, "1.0.0", presets.load("tiny"), Real()).build("comparisons")
+    done = push(store, anywhere, "comparisons@1.0.0", PAIRS)
+    assert done.hidden == [REPO]
+    text = anywhere.files(PAIRS)["README.md"].decode()
+    assert REPO not in text and "source_datasets" not in card.front_matter(text)
+    show_hub.pushed(done)
+    assert f"not linked in the public card, as they are private: {REPO}\n" in printed.getvalue()
+    # Who sees a private card sees what is behind it.
+    assert not push(store, anywhere, "comparisons@1.0.0", COPY, private=True).hidden
+    assert card.front_matter(anywhere.files(COPY)["README.md"].decode())["source_datasets"] == [REPO]
 
 
 # --- dry run -----------------------------------------------------------------------------------------------
@@ -562,49 +660,53 @@ def test_a_dry_run_says_all_and_asks_nothing(store: Store, printed: io.StringIO,
 
 
 def test_what_is_pulled_is_what_was_pushed(
-    store: Store, there: Hub, tmp_path: Path, printed: io.StringIO
+    store: Store, anywhere: Anywhere, tmp_path: Path, printed: io.StringIO
 ) -> None:
-    done = push(store, there)
-    push(store, there, "responses@1.1.0")
+    done = push(store, anywhere)
+    push(store, anywhere, "responses@1.1.0")
     other = Store(tmp_path / "other")
-    found = hub.pull(other, f"{REPO}@v1.0.0", api=api(there, token=False))
+    found = hub.pull(other, f"{REPO}@v1.0.0", api=api(anywhere, token=False))
     assert (found.ref, found.action, found.place.commit) == ("responses@1.0.0", "fetched", done.commit)
     assert other.verify("responses@1.0.0") == [] and other.refs() == ["responses@1.0.0"]
     assert hub.place(other, "responses@1.0.0") == found.place
     assert not list((other.root / ".staging").iterdir())
-    assert hub.pull(other, f"{REPO}@{done.commit}", api=api(there)).action == "there"
-    assert hub.pull(other, REPO, api=api(there)).ref == "responses@1.1.0"
+    assert hub.pull(other, f"{REPO}@{done.commit}", api=api(anywhere)).action == "there"
+    assert hub.pull(other, REPO, api=api(anywhere)).ref == "responses@1.1.0"
     main(["lineage", "responses@1.0.0", "--root", str(other.root)])
     assert f"{REPO}@{done.commit} commit {done.commit[:12]}" in printed.getvalue()
     # And pushed from there, it is the same version.
-    assert push(other, there).action == "there"
-    again = push(other, there, repo="ORG/copy")
-    assert is_whole(store, "responses@1.0.0", there.files("ORG/copy", again.commit))
-    text = there.files("ORG/copy")["README.md"].decode()
+    assert push(other, anywhere).action == "there"
+    again = push(other, anywhere, repo=COPY)
+    assert is_whole(store, "responses@1.0.0", anywhere.files(COPY, again.commit))
+    text = anywhere.files(COPY)["README.md"].decode()
     assert text.count("almost_data: begin") == 1
-    assert 'load_dataset("ORG/copy", revision="v1.0.0"' in text and f'"{REPO}"' not in text
+    assert f'load_dataset("{COPY}", revision="v1.0.0"' in text and f'"{REPO}"' not in text
 
 
-def test_another_one_of_that_name_is_not_overwritten(store: Store, there: Hub, tmp_path: Path) -> None:
-    push(store, there)
+def test_another_one_of_that_name_is_not_overwritten(
+    store: Store, anywhere: Anywhere, tmp_path: Path
+) -> None:
+    push(store, anywhere)
     other = Store(tmp_path / "other")
     (tmp_path / "r.jsonl").write_text('{"prompt": "Why?", "a": "So it is, and so it was.", "b": "So."}\n')
     before = importing.import_responses(other, str(tmp_path / "r.jsonl"), ["a", "b"], "1.0.0")
     with pytest.raises(InputError, match="with another content"):
-        hub.pull(other, REPO, api=api(there))
+        hub.pull(other, REPO, api=api(anywhere))
     assert other.manifest("responses@1.0.0") == before
 
 
-def test_a_tampered_file_is_not_taken(store: Store, there: Hub, tmp_path: Path) -> None:
-    push(store, there)
-    files = there.files(REPO)
+def test_a_tampered_file_is_not_taken(store: Store, anywhere: Anywhere, tmp_path: Path) -> None:
+    push(store, anywhere)
+    files = anywhere.files(REPO)
     shards = sorted(path for path in files if path.startswith("data/good/train"))
-    there.put(REPO, {shards[0]: files[shards[1]]})
+    anywhere.put(REPO, {shards[0]: files[shards[1]]})
     other = Store(tmp_path / "other")
     with pytest.raises(InputError, match="does not agree"):
-        hub.pull(other, REPO, api=api(there))
+        hub.pull(other, REPO, api=api(anywhere))
     assert other.refs() == [] and not list((other.root / ".staging").iterdir())
-    assert hub.verify(other, REPO, api=api(there)) and not hub.verify(other, f"{REPO}@v1.0.0", api=api(there))
+    assert hub.verify(other, REPO, api=api(anywhere)) and not hub.verify(
+        other, f"{REPO}@v1.0.0", api=api(anywhere)
+    )
 
 
 @pytest.mark.parametrize(
@@ -648,14 +750,80 @@ def test_only_files_of_an_artifact_are_fetched(store: Store, there: Hub, tmp_pat
     assert not any(path.endswith(("load.py", ".pkl", ".sh", ".html")) for _, path in there.asked)
 
 
+PULL = """
+import sys
+from almost_data import cli
+try:
+    cli.main(sys.argv[1:])
+finally:
+    # ru_maxrss would count what the process that started this one held.
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    print(int(status["VmHWM"].split()[0]) // 1024, flush=True)
+"""
+
+
+def bomb(kind: str, table: pa.Table) -> pa.Table:
+    """Rows of a responder, of which a few kB of a file stand for hundreds of MB or more."""
+    rows = {name: table[name] for name in table.column_names}
+    if kind == "page":  # one byte, 300 million times
+        rows = {name: one.slice(0, 1) for name, one in rows.items()}
+        rows["response"] = pa.chunked_array([["a" * 300_000_000]])
+    elif kind == "dictionary":  # one entry of 8 MB for every row
+        indices = pa.array([0] * len(table), pa.int32())
+        rows["response"] = pa.chunked_array([pa.DictionaryArray.from_arrays(indices, ["a" * 8_000_000])])
+    elif kind == "prefix":  # all but the first text is what that one begins with
+        rows["response"] = pa.chunked_array([["a" * 1_000_000] * len(table)])
+    elif kind == "rows":
+        rows = {name: pa.chunked_array([one.chunks[0][:1]] * 3000) for name, one in rows.items()}
+    elif kind == "columns":
+        rows |= {f"x{n}": rows["rank"] for n in range(2000)}
+    return pa.table(rows)
+
+
+@pytest.mark.parametrize("kind", ["none", "page", "dictionary", "prefix", "rows", "columns"])
+def test_a_file_that_grows_is_refused_before_it_does(
+    store: Store, there: Hub, tmp_path: Path, kind: str
+) -> None:
+    push(store, there)
+    if kind != "none":
+        path = shard(store)
+        table = bomb(kind, pq.read_table(store.path("responses@1.0.0") / path))
+        how: dict[str, Any] = {"compression": "zstd", "dictionary_pagesize_limit": 2**30}
+        if kind == "prefix":
+            how |= {"use_dictionary": False, "column_encoding": {"response": "DELTA_BYTE_ARRAY"}}
+        pq.write_table(table, tmp_path / "bomb.parquet", store_schema=False, **how)
+        there.put(REPO, {path: (tmp_path / "bomb.parquet").read_bytes()})
+        assert (tmp_path / "bomb.parquet").stat().st_size < 1_000_000
+    done = subprocess.run(
+        [sys.executable, "-c", PULL, "pull", REPO, "--root", str(tmp_path / "other")],
+        env=environment(there, tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert int(done.stdout.splitlines()[-1]) < 300, "MiB"
+    said = {
+        "none": "",
+        "page": "row group 0 would take 300 MB or more",
+        "dictionary": "row group 0 would take",
+        "prefix": "a page of response that nobody wrote so",
+        "rows": "3,000 rows, where all files are to have",
+        "columns": "columns are not those of the schema",
+    }[kind]
+    assert (done.returncode, len(done.stderr.splitlines())) == ((2, 1) if said else (0, 0))
+    assert said in done.stderr and not (said and Store(tmp_path / "other").refs())
+
+
 def test_what_is_not_ours_or_not_there_is_one_line(there: Hub, tmp_path: Path) -> None:
     there.put("ORG/plain", {"README.md": b"# x\n"})
-    there.put("ORG/large", {"manifest.json": b" " * (pushing.MOST_MANIFEST + 1)})
+    there.put("ORG/large", {"manifest.json": b" " * (client.MOST_MANIFEST + 1)})
     there.put("ORG/odd", {"manifest.json": b"{}"})
+    there.put("ORG/deep", {"manifest.json": b'{"config":{"a":' + b"[" * 1_000_000})
     for where, match in (
         ("ORG/plain", "no manifest"),
         ("ORG/large", "larger than"),
         ("ORG/odd", "not a manifest"),
+        ("ORG/deep", "not a manifest"),
         ("ORG/nothing", "not on the Hub"),
         ("ORG/plain@v9.9.9", "no such revision"),
         ("ORG/plain@../x", "is no tag"),
@@ -689,73 +857,83 @@ def test_a_pull_that_broke_goes_on(store: Store, there: Hub, tmp_path: Path, fau
     assert other.verify("responses@1.0.0") == []
 
 
-def test_a_build_stands_on_what_is_on_the_hub(store: Store, there: Hub, tmp_path: Path) -> None:
-    first = push(store, there)
+def test_what_a_dead_pull_left_goes_with_the_next_one(store: Store, there: Hub, tmp_path: Path) -> None:
+    push(store, there)
+    push(store, there, "responses@1.1.0", COPY)
+    other = Store(tmp_path / "other")
+    words = ["pull", REPO, "--root", str(other.root)]
+
+    def staged() -> list[str]:
+        return [one.name for one in other.root.glob(".staging/*")]
+
+    def stop(number: int, method: str, path: str) -> str | None:
+        return "slow" if f"/{REPO}/resolve/" in path and path.endswith(".parquet") else None
+
+    there.fault = stop
+    with subprocess.Popen(
+        [sys.executable, "-m", "almost_data", *words],
+        env=environment(there, tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while not list(other.root.glob(".staging/*/responses/1.0.0/data/*")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        [left] = staged()
+        # It is in use, so it stays.
+        hub.pull(other, COPY, api=api(there))
+        assert staged() == [left] and process.poll() is None
+        process.kill()
+    shutil.rmtree(other.path("responses@1.1.0"))
+    hub.pull(other, COPY, api=api(there))
+    assert staged() == [] and other.refs() == ["responses@1.1.0"]
+
+
+def test_a_build_stands_on_what_is_on_the_hub(store: Store, anywhere: Anywhere, tmp_path: Path) -> None:
+    first = push(store, anywhere)
     other = Store(tmp_path / "other")
     words = ["build", "comparisons", "--version", "2.0.0", "--engine", "transformers"]
     words += ["--root", str(other.root), "--from"]
-    done = command(there, tmp_path, *words, f"{REPO}@v1.0.0")
+    done = command(anywhere, tmp_path, *words, f"{REPO}@v1.0.0")
     assert done.returncode == 0, done.stderr
     [parent] = other.manifest("comparisons@2.0.0").parents
     assert (parent.ref, parent.digest) == ("responses@1.0.0", store.manifest("responses@1.0.0").digest)
     where = hub.place(other, parent.ref)
     assert where and (where.repo, where.commit) == (REPO, first.commit)
-    unpinned = command(there, tmp_path, *words, REPO)
+    unpinned = command(anywhere, tmp_path, *words, REPO)
     assert unpinned.returncode == 2 and "name a tag or a commit" in unpinned.stderr
 
 
 # --- models ------------------------------------------------------------------------------------------------
 
 
-def test_a_model_goes_the_same_way_and_loads(store: Store, there: Hub, tmp_path: Path) -> None:
-    first = push(store, there)
+def test_a_model_goes_the_same_way_and_loads(store: Store, anywhere: Anywhere, tmp_path: Path) -> None:
+    first = push(store, anywhere)
     made = trained.publish(
         store,
         save_tiny_reward(tmp_path / "trained"),
         trained.manifest("rm", parents=[store.manifest("responses@1.0.0")], version="1.0.0"),
     )
-    there.repos["model", "ORG/rm"] = Repo("model", "ORG/rm")
     by_hand = {"pytorch_model.bin": b"old", "trainer_state.json": b"{}", "eval/scores.json": b"{}"}
-    there.put("ORG/rm", {"README.md": b"# Ours\n", **by_hand}, "model")
-    push(store, there, made.ref, "ORG/rm")
-    files = there.files("ORG/rm", kind="model")
+    anywhere.put(MODEL, {"README.md": b"# Ours\n", **by_hand}, "model")
+    push(store, anywhere, made.ref, MODEL)
+    files = anywhere.files(MODEL, kind="model")
     assert is_whole(store, made.ref, files, "model") and by_hand.items() <= files.items()
     head = card.front_matter(files["README.md"].decode())
     assert head["datasets"] == [REPO] and first.commit in files["README.md"].decode()
-    assert '\nfolder = "ORG/rm"\n' in files["README.md"].decode()
+    assert f'\nfolder = "{MODEL}"\n' in files["README.md"].decode()
     other = Store(tmp_path / "other")
-    assert hub.pull(other, "ORG/rm@v1.0.0", api=api(there)).ref == made.ref
+    assert hub.pull(other, f"{MODEL}@v1.0.0", api=api(anywhere)).ref == made.ref
     assert other.verify(made.ref) == [] and other.manifest(made.ref) == made
     code = (
         "import json\nfrom transformers import AutoModelForSequenceClassification as M, AutoTokenizer as T\n"
     )
-    code += "m, t = (kind.from_pretrained('ORG/rm', revision='v1.0.0') for kind in (M, T))\n"
+    code += f"m, t = (kind.from_pretrained({MODEL!r}, revision='v1.0.0') for kind in (M, T))\n"
     code += "print(json.dumps(sum(p.numel() for p in m.parameters()) > 0 and len(t) > 0))"
-    assert stranger(there, tmp_path, code) is True
+    assert stranger(anywhere, tmp_path, code) is True
 
 
 # --- other projects, and the command line --------------------------------------------------------------
-
-
-def test_a_stranger_gets_the_same_rows_after_a_later_version(
-    store: Store, there: Hub, tmp_path: Path
-) -> None:
-    push(store, there)
-    push(store, there, "responses@1.1.0")
-    code = f"""
-import datasets, io, json, pandas, urllib.request, os
-at = dict(revision="v1.0.0")
-loaded = datasets.load_dataset("{REPO}", **at)
-poor = datasets.load_dataset("{REPO}", "poor", split="train", **at)
-streamed = list(datasets.load_dataset("{REPO}", "poor", split="train", streaming=True, **at))
-url = os.environ["HF_ENDPOINT"] + "/datasets/{REPO}/resolve/v1.0.0/{shard(store)}"
-frame = pandas.read_parquet(io.BytesIO(urllib.request.urlopen(url).read()))
-ids = sorted(row["reply_id"] for split in loaded.values() for row in split)
-print(json.dumps([ids, poor.to_list() == streamed, len(frame), frame["responder"].unique().tolist()]))
-"""
-    ids, same, rows, names = stranger(there, tmp_path, code)
-    want = store.scan("responses@1.0.0").collect()["reply_id"].sort().to_list()
-    assert ids == want and same and rows > 0 and names == ["poor"]
 
 
 def test_the_commands_say_what_they_did_and_never_the_token(store: Store, there: Hub, tmp_path: Path) -> None:
@@ -784,3 +962,28 @@ def test_the_commands_say_what_they_did_and_never_the_token(store: Store, there:
              if file.is_file()]  # fmt: skip
     assert not any(TOKEN.encode() in text for text in texts)
     assert not any(TOKEN.encode() in content for content in there.files(REPO).values())
+
+
+@pytest.mark.skipif(bool(OTHER), reason="starts this file anew")
+def test_the_same_tests_run_against_a_hub_of_the_environment() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.hub_server"],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin and server.stdout
+        named = {"ALMOST_DATA_TEST_HUB": server.stdout.readline().strip(), "ALMOST_DATA_TEST_ORG": "tester"}
+        words = ["-q", "-rs", "-k", "one_commit_with or stale or who_may", str(Path(__file__))]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *words],
+            cwd=Path(__file__).parents[1],
+            env=os.environ | named | {"HF_TOKEN": TOKEN},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        server.stdin.close()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed, 3 skipped" in done.stdout and "ALMOST_DATA_TEST_HUB is another one" in done.stdout

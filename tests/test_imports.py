@@ -13,6 +13,7 @@ LAYERS = [
     {"schema", "manifest", "markdown", "generation", "prompts", "novelty", "html_text", "stackexchange"},
     {"benchmarks", "overlap", "probe"},
     {"digest", "card", "plots", "plots_model", "filters", "ranking", "scoring", "diagnostics", "reviews"},
+    {"parquet"},
     {"verify", "store"},
     {"hub"},
     {"builders"},

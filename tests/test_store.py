@@ -145,6 +145,23 @@ def test_large_tables_are_cut_into_shards_and_read_back(
     assert [line for line in store.verify(manifest.ref) if not line.startswith("README")] == []
 
 
+@pytest.mark.parametrize("part", [1, 3000, 10**9])
+def test_verify_reads_rows_in_any_order_in_parts(
+    fake_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    monkeypatch.setattr("almost_data.store.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("almost_data.store.ROW_GROUP", 7)
+    manifest = fake_store.manifest("comparisons@0.1.0")
+    every = {c: fake_store.scan(manifest.ref, c).collect() for c in fake_store.configs(manifest.ref)}
+    shuffled = {c: rows.sample(fraction=1, shuffle=True, seed=1) for c, rows in every.items()}
+    store = Store(tmp_path / "build")
+    store.publish(manifest.ref, shuffled, lambda digest, counts: (manifest, {"README.md": b"-"}))
+    monkeypatch.setattr("almost_data.verify.PART_BYTES", part)
+    assert [line for line in store.verify(manifest.ref) if not line.startswith("README")] == []
+    monkeypatch.setattr("almost_data.verify.MOST_PART", 100)
+    assert any("have to be read at once" in line for line in store.verify(manifest.ref))
+
+
 def test_digest_tells_null_from_empty_and_where_text_is_cut() -> None:
     def of(*texts: str | None) -> str:
         rows = [

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +30,10 @@ class Artifact:
     manifest: Manifest
     files: dict[str, Path]
     """By path, all but the card."""
-    card: Callable[[str | None], str]
-    """The card to push, from the one that is there."""
+    parents: dict[str, Place]
+    """Those that are on the Hub, by their name here."""
+    card: Callable[[str | None, Collection[str]], str]
+    """The card to push, from the one that is there and the repositories that it must not name."""
     _hashes: dict[tuple[str, bool], str] = field(default_factory=dict)
 
     @property
@@ -69,8 +71,13 @@ def prepare(store: Store, ref: str, repo: str, endpoint: str) -> Artifact:
     folder = store.path(ref)
     files = {one.relative_to(folder).as_posix(): one for one in sorted(folder.rglob("*")) if one.is_file()}
     ours = _named(files.pop("README.md").read_text("utf-8"), repo)
-    extra, tail = _links(store, manifest, endpoint)
-    return Artifact(manifest, files, lambda theirs: merging.merge(ours, theirs, repo, extra, tail))
+    parents = _parents(store, manifest)
+
+    def card(theirs: str | None, hidden: Collection[str]) -> str:
+        shown = {ref: one for ref, one in parents.items() if one.repo not in hidden}
+        return merging.merge(ours, theirs, repo, *_links(manifest, shown, endpoint))
+
+    return Artifact(manifest, files, parents, card)
 
 
 def is_ours(path: str, kind: str) -> bool:
@@ -99,8 +106,8 @@ def _names_fake(config: Any) -> bool:
     return isinstance(config, list) and any(map(_names_fake, config))
 
 
-def _links(store: Store, manifest: Manifest, endpoint: str) -> tuple[dict[str, Any], str]:
-    """Parents that are on the Hub: YAML keys by which it links them, and a section of the card."""
+def _parents(store: Store, manifest: Manifest) -> dict[str, Place]:
+    """Where its parents are on the Hub, as far as that is known here."""
     found: dict[str, Place] = {}
     for parent in manifest.parents:
         repo, _, revision = parent.ref.partition("@")
@@ -108,6 +115,11 @@ def _links(store: Store, manifest: Manifest, endpoint: str) -> tuple[dict[str, A
             found[parent.ref] = Place("dataset", repo, revision, revision, parent.digest)
         elif "/" not in repo and (there := place(store, parent.ref)) and there.digest == parent.digest:
             found[parent.ref] = there
+    return found
+
+
+def _links(manifest: Manifest, found: dict[str, Place], endpoint: str) -> tuple[dict[str, Any], str]:
+    """Of parents on the Hub: YAML keys by which it links them, and a section of the card."""
     sets = list(dict.fromkeys(one.repo for one in found.values() if one.kind == "dataset"))
     if manifest.kind == "dataset":
         extra: dict[str, Any] = {"source_datasets": sets} if sets else {}

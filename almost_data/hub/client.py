@@ -18,6 +18,12 @@ T = TypeVar("T")
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each new try of what failed for a reason that may pass."""
 KINDS = ("dataset", "model")
+MOST_MANIFEST = 8_000_000
+"""Bytes; as objects they can take twenty times as many."""
+
+HTTP = ("httpx", "httpx2", "httpcore")
+CLIENT = ("huggingface_hub", "hf_xet", *HTTP)
+"""Packages whose errors are those of the Hub, or of the way to it."""
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -72,6 +78,16 @@ def look(api: "HfApi", repo: str, kind: str, revision: str | None = None) -> Rem
     return Remote(repo, kind, str(info.sha), bool(info.private), files)
 
 
+def is_public(api: "HfApi", repo: str, kind: str) -> bool:
+    """Whether anybody sees a repository; one that this login does not see may be private."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        return not api.repo_info(repo, repo_type=kind).private
+    except RepositoryNotFoundError:
+        return False
+
+
 def tags(api: "HfApi", repo: str, kind: str) -> dict[str, str]:
     """Tag -> commit."""
     return {one.name: one.target_commit for one in api.list_repo_refs(repo, repo_type=kind).tags}
@@ -100,7 +116,8 @@ def steadily(repo: str, attempt: Callable[[], T]) -> T:
     """What `attempt` returns, tried anew while it fails for a reason that may pass.
 
     It must be safe to repeat: it looks at what is there before it does anything. Raises InputError where
-    the user can mend it, HubError otherwise; neither quotes the Hub's own words.
+    the user can mend it, HubError otherwise; neither quotes the Hub's own words. An error that is neither
+    the Hub's nor the network's is raised as it is.
     """
     for wait in (*WAITS, None):
         try:
@@ -109,6 +126,8 @@ def steadily(repo: str, attempt: Callable[[], T]) -> T:
         except (InputError, HubError):
             raise
         except Exception as error:  # the client, its HTTP library and hf_xet each raise kinds of their own
+            if not _is_theirs(error):
+                raise
             if wait is None or not _may_pass(error):
                 # The client's messages hold addresses; of what is no answer of the Hub, the cause may help.
                 raise _told(repo, error) from (None if status(error) or _may_pass(error) else error)
@@ -137,10 +156,26 @@ def _may_pass(error: Exception) -> bool:
     if code is not None:
         return code in (408, 409, 412, 429) or code >= 500
     return any(
-        type(one).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore")
-        or isinstance(one, ConnectionError | TimeoutError)
+        _top(type(one).__module__) in HTTP or isinstance(one, ConnectionError | TimeoutError)
         for one in _causes(error)
     )
+
+
+def _is_theirs(error: Exception) -> bool:
+    """Whether the Hub, the client or the network failed: by its kind, or by who raised it."""
+    if _top(type(error).__module__) in CLIENT or isinstance(error, ConnectionError | TimeoutError):
+        return True
+    ours, last, trace = _top(__name__), "", error.__traceback__
+    while trace:
+        name = _top(trace.tb_frame.f_globals.get("__name__", ""))
+        last = name if name in (ours, *CLIENT) else last
+        trace = trace.tb_next
+    # The client has plain errors for answers that it cannot use. A wrong type or a missing key is a bug.
+    return last in CLIENT and isinstance(error, OSError | ValueError | RuntimeError)
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _told(repo: str, error: Exception) -> Exception:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from ..card import read_yaml
 from ..errors import InputError
 
 BEGIN = "<!-- almost_data: begin. A push writes this part anew: write above this line, or below its end. -->"
@@ -86,10 +87,10 @@ def _keys(front: str, where: str) -> tuple[dict[str, str], list[str]]:
 def _blocks(front: str, where: str) -> dict[str, str]:
     """Key -> the lines that it stands in, as they are written."""
     try:
+        values = read_yaml(front)
         node = yaml.compose(front, Loader=yaml.SafeLoader)
         if node is None:
             return {}
-        values = yaml.safe_load(front)
     except yaml.YAMLError as error:
         raise InputError(f"{where}: the YAML of its card is broken: {' '.join(str(error).split())}") from None
     if not isinstance(node, yaml.MappingNode):

@@ -7,7 +7,7 @@ figures and the card. None of them is code, and nothing in them is run.
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,9 +37,12 @@ MOST_BYTES = {
 }
 """Of one file; others, such as JSON, have MOST_OTHER."""
 MOST_OTHER = 500_000_000
-MOST_MANIFEST = 64_000_000
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
+
+
+class NotOurs(InputError):
+    """A repository whose manifest.json is not there, or not one that a push wrote."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +62,20 @@ def pull(
     *,
     api: "HfApi | None" = None,
     progress: Progress = lambda done, total: None,
+    wait: bool = False,
 ) -> Pulled:
     """Bring `ORG/NAME[@REVISION]` into the store under its own name and version.
 
-    Its commit is recorded beside it (`places`). Interrupted, it goes on when it is run again. Raises
-    InputError where the repository holds no artifact, or one that does not agree with its manifest, or where
-    the store has another one of that name and version.
+    Its commit is recorded beside it (`places`). Interrupted, it goes on when it is run again; with `wait`,
+    it waits for another process that fetches it too. Raises NotOurs where the repository holds no artifact,
+    InputError where it holds one that does not agree with its manifest, or the store has another one of that
+    name and version.
     """
     repo, revision = client.parse_place(where)
     remote, manifest = _find(api, repo, revision)
     place = Place(manifest.kind, repo, revision or "main", remote.commit, manifest.digest)
-    with store.lock(manifest.ref):
+    _sweep(store, remote.commit)
+    with store.lock(manifest.ref, wait):
         store.check_place(manifest.ref)
         if store.has(manifest.ref):
             _check_same(store, manifest, repo)
@@ -94,6 +100,7 @@ def verify(
     """Every disagreement in `ORG/NAME[@REVISION]`, as `Store.verify` finds them; nothing of it is kept."""
     repo, revision = client.parse_place(where)
     remote, manifest = _find(api, repo, revision)
+    _sweep(store, remote.commit)
     with store.lock(manifest.ref), _fetched(store, api, remote, manifest, progress) as found:
         return found.verify(manifest.ref)
 
@@ -105,10 +112,13 @@ def _find(api: "HfApi | None", repo: str, revision: str | None) -> tuple[Remote,
         hub = api or _hub()
         seen = [found for kind in client.KINDS if (found := client.look(hub, repo, kind, revision))]
         for remote in seen:
-            if content := client.read(hub, remote, "manifest.json", MOST_MANIFEST):
-                return remote, _checked(decode_manifest(content, f"{repo}: manifest.json"), remote)
+            try:
+                if content := client.read(hub, remote, "manifest.json", client.MOST_MANIFEST):
+                    return remote, _checked(decode_manifest(content, f"{repo}: manifest.json"), remote)
+            except InputError as error:
+                raise NotOurs(str(error)) from None
         if seen:
-            raise InputError(f"{repo}: no manifest.json there, so almost_data did not push it; see `import`")
+            raise NotOurs(f"{repo}: no manifest.json there, so almost_data did not push it; see `import`")
         raise InputError(f"{repo}: not on the Hub, or not to be seen with this login")
 
     return client.steadily(repo, attempt)
@@ -147,7 +157,8 @@ def _fetched(
 ) -> Iterator[Store]:
     """A store beside the real one that holds nothing but the artifact, as it is on the Hub.
 
-    It is kept where fetching it was interrupted, so that the next run goes on with it.
+    It is kept where fetching it was interrupted, so that the next run goes on with it; a pull of anything
+    else deletes it (`_sweep`).
     """
     beside = store.root / ".staging" / f"hub-{remote.commit}"
     found = Store(beside)
@@ -167,6 +178,21 @@ def _fetched(
         yield found
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _sweep(store: Store, commit: str) -> None:
+    """Delete what interrupted pulls of other commits left behind, where no process has it in use."""
+    for beside in store.root.glob(".staging/hub-*"):
+        refs = [f"{one.parent.name}@{one.name}" for one in beside.glob("*/*") if one.is_dir()]
+        if beside.name == f"hub-{commit}":
+            continue
+        try:
+            with ExitStack() as held:
+                for ref in refs:
+                    held.enter_context(store.lock(ref))
+                shutil.rmtree(beside, ignore_errors=True)
+        except InputError:  # its process lives
+            continue
 
 
 def _fetch(api: "HfApi | None", remote: Remote, path: str, folder: Path) -> None:

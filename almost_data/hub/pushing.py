@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 BATCH_FILES, BATCH_BYTES = 50, 200_000_000
 """Files are uploaded in such batches before the commit; what was uploaded is not sent again."""
-MOST_CARD, MOST_MANIFEST = 10_000_000, 64_000_000
+MOST_CARD = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Pushed:
     """`committed`, `tagged` what was committed before, or `there` already."""
     added: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    """Parents that a public card does not link, as they are private or were not found."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Plan:
 def plan(store: Store, ref: str, repo: str) -> Plan:
     """What `push` would do, without asking the Hub. Raises InputError where it would refuse."""
     one = prepare(store, ref, client.check_repo(repo), "https://huggingface.co")
-    card = one.card(None)
+    card = one.card(None, ())
     tree = {path: file.stat().st_size for path, file in one.files.items()} | {"README.md": len(card.encode())}
     return Plan(ref, repo, one.manifest.kind, one.tag, dict(sorted(tree.items())), card)
 
@@ -106,20 +108,22 @@ def _attempt(api: "HfApi", one: Artifact, repo: str, private: bool, progress: Pr
         _check_tagged(api, one, repo, commit)
         return Pushed(ref, repo, kind, one.tag, commit, "there")
     if earlier := _check_place(api, one, remote):
-        return _tagged(api, one, repo, earlier, "tagged", [], [])
+        return _tagged(api, one, repo, earlier, "tagged")
+    places = {} if remote.private else {there.repo: there.kind for there in one.parents.values()}
+    hidden = [repo for repo, kind in places.items() if not client.is_public(api, repo, kind)]
     theirs = client.read(api, remote, "README.md", MOST_CARD)
     try:
-        card = one.card(theirs.decode() if theirs is not None else None).encode()
+        card = one.card(theirs.decode() if theirs is not None else None, hidden).encode()
     except UnicodeDecodeError:
         raise InputError(f"{repo}: its README.md is no UTF-8 text: mend it there") from None
     added = [path for path in one.files if not one.is_at(path, remote.files.get(path))]
     added += ["README.md"] if card != theirs else []
     deleted = _stale(one, remote)
     if not (added or deleted):
-        return _tagged(api, one, repo, remote.commit, "tagged", [], [])
+        return _tagged(api, one, repo, remote.commit, "tagged", hidden=hidden)
     commit = _commit(api, one, remote, card, added, deleted, progress)
     _check_whole(api, one, repo, commit, card)
-    return _tagged(api, one, repo, commit, "committed", added, deleted)
+    return _tagged(api, one, repo, commit, "committed", added=added, deleted=deleted, hidden=hidden)
 
 
 def _commit(
@@ -175,7 +179,7 @@ def _check_place(api: "HfApi", one: Artifact, remote: Remote) -> str | None:
     Raises InputError where the repository holds something else, or a later version and not this one.
     """
     repo, made = remote.repo, one.manifest
-    content = client.read(api, remote, "manifest.json", MOST_MANIFEST)
+    content = client.read(api, remote, "manifest.json", client.MOST_MANIFEST)
     if content is None:
         if foreign := [path for path in remote.files if is_ours(path, remote.kind)]:
             raise InputError(
@@ -199,7 +203,7 @@ def _check_place(api: "HfApi", one: Artifact, remote: Remote) -> str | None:
 def _check_tagged(api: "HfApi", one: Artifact, repo: str, commit: str) -> None:
     """Raise InputError where the tag's commit has another content: a version never changes."""
     there = client.look(api, repo, one.manifest.kind, commit)
-    content = there and client.read(api, there, "manifest.json", MOST_MANIFEST)
+    content = there and client.read(api, there, "manifest.json", client.MOST_MANIFEST)
     if content:
         found = decode_manifest(content, f"{repo}@{one.tag}: manifest.json")
         same = (found.digest, found.fingerprint) == (one.manifest.digest, one.manifest.fingerprint)
@@ -226,12 +230,10 @@ def _check_whole(api: "HfApi", one: Artifact, repo: str, commit: str, card: byte
         )
 
 
-def _tagged(
-    api: "HfApi", one: Artifact, repo: str, commit: str, action: str, added: list[str], deleted: list[str]
-) -> Pushed:
+def _tagged(api: "HfApi", one: Artifact, repo: str, commit: str, action: str, **what: list[str]) -> Pushed:
     kind = one.manifest.kind
     api.create_tag(repo, tag=one.tag, revision=commit, repo_type=kind)
-    return Pushed(one.manifest.ref, repo, kind, one.tag, commit, action, added, deleted)
+    return Pushed(one.manifest.ref, repo, kind, one.tag, commit, action, **what)
 
 
 def _message(manifest: Manifest) -> str:

@@ -22,7 +22,7 @@ class Inputs:
     """What all recipes ask besides TRL's arguments."""
 
     dataset: str = field(
-        metadata={"help": "What to train on: name@version of the store, or ORG/NAME on the Hub."}
+        metadata={"help": "What to train on: name@version of the store, or ORG/NAME[@v1.0.0] on the Hub."}
     )
     artifact: str = field(metadata={"help": "name@version that the trained model gets in the store."})
     dataset_revision: str | None = field(

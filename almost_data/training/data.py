@@ -7,16 +7,16 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from .. import hub
 from ..builders import text_id
 from ..digest import splits
 from ..errors import InputError
 from ..filters import Filter, chain
-from ..manifest import Entry, Manifest, Parent, Unit, decode_manifest
+from ..manifest import Entry, Manifest, Parent, Unit
 from ..store import HUB_ID, Store, parse_ref
 from .arguments import Inputs
 
@@ -32,7 +32,7 @@ class Source:
     """Rows of a dataset, and what says which rows these are."""
 
     parent: Parent
-    """`name@version`, or `ORG/NAME@COMMIT`. Of a Hub dataset that is not ours the digest is its commit."""
+    """`name@version`; of a Hub dataset that is not ours `ORG/NAME@COMMIT`, and the digest is its commit."""
     revision: str | None
     """Commit on the Hub."""
     config: str | None
@@ -85,7 +85,7 @@ def open_dataset(inputs: Inputs) -> Source:
             f"{name}: no revision, so nobody could say what was trained on; give --dataset_revision v1.0.0 "
             "(a tag or a commit), or --allow_unpinned true, which the model card will say"
         )
-    return _from_hub(name, revision, *what)
+    return _from_hub(inputs.store, name, revision, *what)
 
 
 def _from_store(store: Store, ref: str, config: str | None, train: str, test: str) -> Source:
@@ -104,7 +104,10 @@ def _from_store(store: Store, ref: str, config: str | None, train: str, test: st
     return Source(parent, None, config, True, found[train], found[test], columns, manifest)
 
 
-def _from_hub(name: str, revision: str | None, config: str | None, train: str, test: str) -> Source:
+def _from_hub(
+    store: Store, name: str, revision: str | None, config: str | None, train: str, test: str
+) -> Source:
+    """What we pushed is taken into the store, and so held to its digest; others are read as they are."""
     import datasets
     from huggingface_hub import HfApi
 
@@ -112,51 +115,42 @@ def _from_hub(name: str, revision: str | None, config: str | None, train: str, t
     # The libraries' own messages are long, and may quote headers or addresses.
     try:
         commit = str(HfApi().dataset_info(name, revision=revision, timeout=20).sha)
+    except Exception as error:
+        raise InputError(_unread(at, error)) from None
+    try:
+        pulled = hub.pull(store, f"{name}@{commit}", wait=True)  # with several GPUs each process asks for it
+        found = _from_store(store, pulled.ref, config, train, test)
+        return replace(found, revision=commit, pinned=revision is not None)
+    except hub.HubError as error:
+        raise InputError(str(error)) from None
+    except hub.NotOurs:
+        pass
+    try:
         datasets.disable_progress_bars()
         loaded = datasets.load_dataset(name, config, revision=commit)
     except Exception as error:
-        raise InputError(
-            f"{at}: cannot be loaded from the Hub ({type(error).__name__}: {_short(error)})"
-        ) from None
+        raise InputError(_unread(at, error)) from None
     finally:
         datasets.enable_progress_bars()
     if train not in loaded:
         raise InputError(f"{at}: no split {train!r}; it has: {', '.join(loaded)}: see --dataset_train_split")
     rows = {split: loaded[split].to_polars() for split in (train, test) if split in loaded}
-    manifest = _hub_manifest(name, commit)
-    parent = Parent(
-        f"{name}@{commit}",
-        manifest.digest if manifest else f"commit:{commit}",
-        manifest.fingerprint if manifest else "",
-    )
-    columns = frozenset(rows[train].columns)
     return Source(
-        parent,
+        Parent(f"{name}@{commit}", f"commit:{commit}", ""),
         commit,
         config,
         revision is not None,
         rows[train],
         rows.get(test, rows[train].clear()),
-        columns,
-        manifest,
+        frozenset(rows[train].columns),
+        None,
         test in rows,
     )
 
 
-def _short(error: Exception) -> str:
-    return re.sub(r"https?://\S+|hf_\w+", "…", " ".join(str(error).split()))[:160]
-
-
-def _hub_manifest(name: str, commit: str) -> Manifest | None:
-    """The manifest of a dataset that we pushed; None of any other."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    try:
-        file = hf_hub_download(name, "manifest.json", repo_type="dataset", revision=commit)
-        return decode_manifest(Path(file).read_bytes(), f"{name}/manifest.json")
-    except (EntryNotFoundError, InputError):
-        return None
+def _unread(at: str, error: Exception) -> str:
+    why = re.sub(r"https?://\S+|hf_\w+", "…", " ".join(str(error).split()))[:160]
+    return f"{at}: cannot be loaded from the Hub ({type(error).__name__}: {why})"
 
 
 def account(unit: Unit, source: Source, **dropped: int) -> list[Entry]:

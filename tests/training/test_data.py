@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from almost_data import hub
 from almost_data import manifest as manifests
 from almost_data.builders import text_id
 from almost_data.digest import splits
@@ -441,11 +443,49 @@ def test_a_hub_dataset_is_read_over_http_at_a_commit(tmp_path: Path) -> None:
         assert "\n" not in line and len(line) < 400
 
 
-def test_a_dataset_of_ours_on_the_hub_is_known_by_its_manifest(fake_store: Store, tmp_path: Path) -> None:
+def test_a_dataset_of_ours_on_the_hub_is_held_to_its_digest(fake_store: Store, tmp_path: Path) -> None:
     folder = fake_store.path("comparisons@0.1.0")
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    one = {"root": str(tmp_path / "build")}
+    named = one | {"dataset": "someone/ours@v1.0.0"}
     with serve("someone/ours", files) as (endpoint, commit):
-        [found] = read_from(endpoint, tmp_path, [{"dataset": "someone/ours", "dataset_revision": commit}])
+        plain, again, other, lost = read_from(
+            endpoint,
+            tmp_path,
+            [
+                named,
+                one | {"dataset": "someone/ours", "allow_unpinned": True},
+                named | {"dataset_config": "rejected"},
+                named | {"dataset_train_split": "validation"},
+            ],
+        )
     there = comparisons(open_dataset(inputs(fake_store)))
-    assert found["parent"] == there.parent.digest
-    assert found["train"] == there.train["query_id"].to_list() and found["test"] == len(there.test)
+    record = {"ref": "comparisons@0.1.0", "config": "default", "revision": commit, "pinned": True}
+    assert plain["record"] == record and again["record"] == record | {"pinned": False}
+    assert plain["parent"] == again["parent"] == there.parent.digest
+    assert plain["train"] == there.train["query_id"].to_list() and plain["test"] == len(there.test)
+    assert "no column 'chosen'" in other and "no rows in split 'validation'" in lost
+    store = Store(tmp_path / "build")
+    where = hub.place(store, "comparisons@0.1.0")
+    assert where and (where.repo, where.commit) == ("someone/ours", commit)
+    # Rows that are not those of its manifest are not trained on; a manifest of somebody else's is no matter.
+    shard = next(path for path in files if path.startswith("data/default/train"))
+    rows = pl.read_parquet(files[shard])
+    rows.slice(1).write_parquet(tmp_path / "less.parquet")
+    files[shard] = (tmp_path / "less.parquet").read_bytes()
+    with serve("someone/ours", files) as (endpoint, _):
+        [wrong] = read_from(endpoint, tmp_path, [named | {"root": str(tmp_path / "other")}])
+    assert "does not agree with its manifest" in wrong
+    foreign = {"data/train-00000-of-00001.parquet": parquet(tmp_path, MANY), "manifest.json": b"{}"}
+    with serve("someone/pairs", foreign) as (endpoint, commit):
+        [found] = read_from(endpoint, tmp_path, [one | {"dataset": f"someone/pairs@{commit}"}])
+    assert found["parent"] == f"commit:{commit}"
+
+
+def test_several_processes_open_a_hub_dataset_at_once(fake_store: Store, tmp_path: Path) -> None:
+    folder = fake_store.path("comparisons@0.1.0")
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    asked = [{"root": str(tmp_path / "build"), "dataset": "someone/ours@v1.0.0"}]
+    with serve("someone/ours", files) as (endpoint, _), ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: read_from(endpoint, tmp_path, asked)[0]["train"], range(3)))
+    assert found[0] == found[1] == found[2] != []
