@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from .cli_eval import evaluate
 from .errors import InputError
 from .generation.engines import EngineName
 from .stackexchange import SUFFIXES as SOURCES
@@ -19,6 +20,7 @@ app = App(
 )
 importer = App(name="import", help="Take queries or responses from a file or a Hub dataset into the store.")
 app.command(importer)
+app.command(evaluate)
 
 Root = Annotated[Path, Parameter(name="--root", help="Folder of the store.")]
 Version = Annotated[str, Parameter(help="Version N.N.N of what is made.")]

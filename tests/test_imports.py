@@ -21,12 +21,26 @@ LAYERS = [
     {"ablation"},
     {"importing", "plan", "report", "diff"},
     {"training"},
-    {"show", "show_model", "show_hub"},
+    {"evals"},
+    {"show", "show_model", "show_hub", "show_eval"},
+    {"cli_eval"},
     {"cli"},
     {"__main__"},
 ]
 HEAVY = {
-    *("torch", "transformers", "vllm", "ray", "datasets", "matplotlib", "trl", "peft", "gguf", "openai"),
+    *(
+        "torch",
+        "transformers",
+        "vllm",
+        "ray",
+        "datasets",
+        "matplotlib",
+        "trl",
+        "peft",
+        "gguf",
+        "openai",
+        "lm_eval",
+    ),
     *("bs4", "defusedxml", "lxml", "markdownify", "py7zr", "scipy", "sklearn"),
 }
 
