@@ -129,7 +129,7 @@ TABLE_1 = (
         "Table 1",
         "the reward model beats always-longer on Static HHH",
         Measure("rm", HHH),
-        Measure("rm", HHH, who="always longer"),
+        Measure("rm", HHH, who="baseline:longest"),
     ),
 )
 FIGURE_3 = (
@@ -169,7 +169,7 @@ TABLE_3 = (
         "Table 3",
         "synthetic feedback beats always-longer",
         Measure("rm", PREFERENCE),
-        Measure("rm", PREFERENCE, who="always longer"),
+        Measure("rm", PREFERENCE, who="baseline:longest"),
     ),
 )
 TABLE_4 = (
