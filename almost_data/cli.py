@@ -218,11 +218,12 @@ def import_responses(
 
 @app.command(name="list")
 def list_(*, root: Root = ROOT) -> None:
-    """List what is in the store."""
-    from . import report
+    """List what is in the store, and what was evaluated."""
+    from . import report, show_eval
     from .store import Store
 
     report.listing(Store(root))
+    show_eval.listing(Store(root))
 
 
 @app.command
@@ -245,7 +246,11 @@ def show(
 
         sys.stdout.write(encode_manifest(store.manifest(ref)).decode())
     else:
-        show_.manifest(store, store.manifest(ref))
+        from . import show_eval
+
+        made = store.manifest(ref)
+        show_.manifest(store, made)
+        show_eval.of_model(store, made)
 
 
 @app.command

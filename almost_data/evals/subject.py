@@ -16,7 +16,7 @@ from ..generation import CannotStart, Model
 from ..manifest import Manifest
 from ..scoring import BASELINE, Dialogue, Options, Score, Scorer
 from ..scoring.journaled import JournaledScorer
-from ..store import Store
+from ..store import HUB_ID, Store
 from ..training.artifact import find_model
 from .result import Pinned
 
@@ -24,6 +24,8 @@ Kind = Literal["reward", "language"]
 Progress = Callable[[str, int, int, int], None]
 CONTEXT = 2048
 """Tokens that a language model reads at most, or its own context where that is less."""
+SPARE = 16
+"""Tokens by which a cut text may grow when it is read once more."""
 CHUNK = 128
 """Likelihoods computed at a time: what a kill can lose."""
 
@@ -41,7 +43,8 @@ class Subject:
 
     @property
     def pinned(self) -> Pinned:
-        return Pinned(self.model.id, str(self.model.revision))
+        made = self.manifest
+        return Pinned(self.model.id, str(self.model.revision), fake=made is not None and made.is_fake)
 
 
 def find(
@@ -52,7 +55,7 @@ def find(
     max_tokens: int | None = None,
     flag: str = "--model",
 ) -> Subject:
-    """A model by `name@version`, Hub id, folder, `pypi:PACKAGE`, or a baseline (`baseline:longest`).
+    """A model by `name@version`, `ORG/NAME[@REVISION]`, folder, `pypi:PACKAGE`, or `baseline:longest`.
 
     What it is goes by its config.json: a sequence classifier is a reward model, a causal one a language
     model. Raises InputError where it is neither, or not there.
@@ -62,6 +65,8 @@ def find(
     if name.startswith((BASELINE, "fake/")):
         scorer = scoring.load(name, options=given, max_tokens=max_tokens or scoring.MAX_TOKENS)
         return Subject(scorer.model, "reward", scorer, None, None)
+    if HUB_ID.fullmatch(name) and "@" in name and not Path(name).exists():
+        name, _, revision = name.partition("@")
     base = find_model(store, name, revision, flag)
     if _architecture(base.folder, name).endswith("ForSequenceClassification"):
         scorer = scoring.load(
@@ -150,7 +155,7 @@ class Likelihood:
 
         network = self._load()
         wanted = [
-            Instance(request_type="loglikelihood", doc={}, arguments=one.turns, idx=at)
+            Instance(request_type="loglikelihood", doc={}, arguments=_cut(network, one.turns), idx=at)
             for at, one in enumerate(some)
         ]
         try:
@@ -167,6 +172,14 @@ class Likelihood:
         return self._network
 
 
+def _cut(network: Any, turns: tuple[str, ...]) -> tuple[str, ...]:
+    """A continuation that does not fit is asked for as far as it does; a context loses its beginning."""
+    context, text = turns
+    tokens = network.tok_encode(text, add_special_tokens=False)
+    room = network.max_length - SPARE
+    return turns if len(tokens) <= room else (context, network.tok_decode(tokens[:room]))
+
+
 def harness(folder: Path, model: Model, max_tokens: int, options: Options) -> Any:
     """The model as lm-evaluation-harness runs it. Raises InputError where that is not installed."""
     from importlib.util import find_spec
@@ -178,19 +191,22 @@ def harness(folder: Path, model: Model, max_tokens: int, options: Options) -> An
         )
     import torch
     from lm_eval.models.huggingface import HFLM
+    from transformers import AutoConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = options.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
     try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+        own = getattr(config, "max_position_embeddings", None) or max_tokens
         return HFLM(
             pretrained=str(folder),
             backend="causal",
             dtype=dtype,
             device=device,
             batch_size=16 if device.startswith("cuda") else 4,
-            max_length=max_tokens,
+            max_length=min(max_tokens, own),
             trust_remote_code=False,
             use_safetensors=True,
         )
