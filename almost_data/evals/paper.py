@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,6 @@ def report(
     given: Given,
     options: Options,
     progress: Progress,
-    said: Callable[[str], None] = lambda line: None,
 ) -> tuple[Path, dict[str, Any]]:
     """Run what is missing, write `<root>/evals/tables/<version>/`, and return it with what is in it."""
     check_version(version)
@@ -76,7 +75,7 @@ def report(
     study = tables.Study(
         store, version, evaluate, _judged(store, version, given, progress), given.known, bool(given.baseline)
     )
-    found = tables.report(study, tables.measure(study, said), _parameters(store, version))
+    found = tables.report(study, tables.measure(study), _parameters(store, version))
     found["given"] = {
         name: value if isinstance(value, int) or value is None else _shown(value)
         for name, value in dataclasses.asdict(given).items()

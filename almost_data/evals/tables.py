@@ -85,7 +85,7 @@ class Study:
             return self._manifest(role).ref
         if role in self.responders():
             return role
-        raise InputError(f"a responder {role}")
+        raise InputError(f"the responders' answers, responses@{self.version}-vicuna")
 
     def _manifest(self, role: str) -> Manifest:
         ref = ROLES[role].format(self.version)
@@ -114,7 +114,7 @@ class Study:
         found = self._kept[key]
         who = measure.who or model
         for one in found.lines:
-            if one.metric.startswith(measure.metric) and one.subset == measure.subset and _same(one.who, who):
+            if one.metric.startswith(measure.metric) and one.subset == measure.subset and one.who == who:
                 return one
         raise InputError(f"{measure.task}: no {measure.metric} of {who} on {measure.subset}")
 
@@ -128,10 +128,6 @@ class Study:
         return next(
             one for one in self._kept[sides].lines if one.metric == WIN and one.subset == measure.subset
         )
-
-
-def _same(found: str, who: str) -> bool:
-    return found == who or found.replace("-", " ") == who
 
 
 def claims(responders: list[str]) -> Iterator[Claim]:
@@ -169,12 +165,11 @@ def _size(found: "re.Match[str]") -> float:
     return float(found["size"]) * _UNIT[found["unit"]]
 
 
-def measure(study: Study, said: Callable[[str], None] = lambda line: None) -> list[Table]:
-    """Every table, its claims judged by the rule of `claims.judge`; `said` is told of each claim first."""
+def measure(study: Study) -> list[Table]:
+    """Every table, its claims judged by the rule of `claims.judge`."""
     tables: dict[str, Table] = {}
     for claim in claims(study.responders()):
         table = tables.setdefault(claim.table, Table(claim.table))
-        said(f"{claim.table}: {claim.says}")
         try:
             left = study.line(claim.left)
             right = study.line(claim.right) if isinstance(claim.right, Measure) else None

@@ -67,7 +67,7 @@ def result(task: str, model: str, value: float) -> Result:
         msgspec.structs.replace(line(value, 200, model), subset=subset)
         for subset in ("overall", "helpful", "harmless", "honest")
     ]
-    return Result(task, 1, [Pinned(model, "1")], [], {}, {}, [*every, line(0.6, 200, "always-longer")])
+    return Result(task, 1, [Pinned(model, "1")], [], {}, {}, [*every, line(0.6, 200, "baseline:longest")])
 
 
 class Models(Store):
@@ -150,6 +150,6 @@ def test_table_2_is_of_the_responders_that_are_there() -> None:
 
 
 def test_an_unknown_role_is_refused(tmp_path: object) -> None:
-    with pytest.raises(InputError, match="a responder nobody"):
+    with pytest.raises(InputError, match="responses@1\\.0\\.0-vicuna"):
         study(tmp_path, [], {HHH}).line(Measure("nobody", HHH))
     assert math.isfinite(tables.SMALL)
