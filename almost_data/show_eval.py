@@ -29,7 +29,7 @@ def result(store: Store, one: Result, json: bool = False) -> None:
 def listing(store: Store) -> None:
     """Every result, a line each, with its first number; a damaged one says what is wrong with it."""
     wrong: list[str] = []
-    table = _table("eval", "model", "on", "metric", "items", "value", "95% interval", "result")
+    table = _table("eval", "model", "on", "metric", "value", "result", numbers=2)
     for one in results(store, wrong):
         for at in one.lines[:1]:
             task = f"{one.task}{' (fake)' if one.is_fake else ''}"
