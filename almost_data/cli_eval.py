@@ -1,7 +1,7 @@
 """The verb `eval`: one command a benchmark."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -66,6 +66,97 @@ def preference(
             options=_options(device, dtype),
             progress=None if json else bars,
         )
+    _shown(result, json, root)
+
+
+@evaluate.command
+def static_hhh(
+    *,
+    model: ModelName,
+    data: Data,
+    revision: Revision = None,
+    metric: Annotated[
+        Literal["ab", "likelihood", "reward"] | None,
+        Parameter(help="Of a language model ab or likelihood, of a reward model reward."),
+    ] = None,
+    seed: Seed = 0,
+    limit: Limit = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    json: Json = False,
+    root: Root = ROOT,
+) -> None:
+    """Static HHH: which of two replies is more helpful, honest and harmless, beside always-longer."""
+    from .evals import static_hhh as benchmark
+    from .evals.subject import find
+    from .report import Bars
+    from .store import Store
+
+    store = Store(root)
+    with Bars() as bars:
+        subject = find(store, model, revision, _options(device, dtype))
+        result = benchmark.run(store, subject, data, metric, seed, limit, None if json else bars)
+    _shown(result, json, root)
+
+
+@evaluate.command
+def truthfulqa(
+    *,
+    model: ModelName,
+    data: Data,
+    revision: Revision = None,
+    metric: Annotated[
+        Literal["true", "likelihood", "reward"] | None,
+        Parameter(help="Of a language model true or likelihood, of a reward model reward."),
+    ] = None,
+    seed: Seed = 0,
+    limit: Limit = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    json: Json = False,
+    root: Root = ROOT,
+) -> None:
+    """TruthfulQA, MC1: which of the answers to a question is true, beside the longest and the shortest."""
+    from .evals import truthfulqa as benchmark
+    from .evals.subject import find
+    from .report import Bars
+    from .store import Store
+
+    store = Store(root)
+    with Bars() as bars:
+        subject = find(store, model, revision, _options(device, dtype))
+        result = benchmark.run(store, subject, data, metric, seed, limit, None if json else bars)
+    _shown(result, json, root)
+
+
+@evaluate.command
+def lm_eval(
+    *,
+    model: ModelName,
+    tasks: Annotated[str, Parameter(help="Tasks of lm-evaluation-harness, as mmlu,lambada_openai.")],
+    include: Annotated[Path | None, Parameter(help="Folder of task files of your own.")] = None,
+    revision: Revision = None,
+    before: Annotated[
+        str | None, Parameter(help="The model before alignment: the difference from it is the alignment tax.")
+    ] = None,
+    shots: Annotated[int | None, Parameter(help="Examples in each prompt; as the task says.")] = None,
+    limit: Annotated[int | None, Parameter(help="Only the first so many items of each task.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    json: Json = False,
+    root: Root = ROOT,
+) -> None:
+    """Tasks of lm-evaluation-harness, and with --before what alignment cost on them."""
+    from .evals import lm_eval_tasks
+    from .evals.subject import find
+    from .store import Store
+
+    store = Store(root)
+    options = _options(device, dtype)
+    subject = find(store, model, revision, options)
+    base = find(store, before, None, options, flag="--before") if before else None
+    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    result = lm_eval_tasks.run(store, subject, names, include, base, shots, limit)
     _shown(result, json, root)
 
 

@@ -151,15 +151,10 @@ class Likelihood:
                 yield Score(one.id, scoring.finite(value, self.model), tokens, tokens > self.max_tokens)
 
     def _run(self, some: list[Dialogue]) -> Iterator[tuple[Dialogue, float, int]]:
-        from lm_eval.api.instance import Instance
-
         network = self._load()
-        wanted = [
-            Instance(request_type="loglikelihood", doc={}, arguments=_cut(network, one.turns), idx=at)
-            for at, one in enumerate(some)
-        ]
+        wanted = [(one.turns, *_tokens(network, *_cut(network, one.turns))) for one in some]
         try:
-            found = network.loglikelihood(wanted, disable_tqdm=True)
+            found = network._loglikelihood_tokens(wanted, disable_tqdm=True)
         except Exception as error:
             why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise RuntimeError(f"{self.model.id} cannot be asked: {why}") from error
@@ -170,6 +165,17 @@ class Likelihood:
         if self._network is None:
             self._network = harness(self.folder, self.model, self.max_tokens, self.options)
         return self._network
+
+
+def _tokens(network: Any, context: str, text: str) -> tuple[list[int], list[int]]:
+    """Both as lm-evaluation-harness encodes them, but behind a chat template's line break.
+
+    The library would count that break to the continuation, whose probability would be that of both.
+    """
+    if context[-1:].isspace():
+        return network.tok_encode(context), network.tok_encode(text, add_special_tokens=False)
+    pair: tuple[list[int], list[int]] = network._encode_pair(context, text)
+    return pair
 
 
 def _cut(network: Any, turns: tuple[str, ...]) -> tuple[str, ...]:
@@ -204,6 +210,8 @@ def harness(folder: Path, model: Model, max_tokens: int, options: Options) -> An
             pretrained=str(folder),
             backend="causal",
             dtype=dtype,
+            # In the model's own dtype, two letters of nearly one probability would often be equal.
+            softmax_dtype="float32",
             device=device,
             batch_size=16 if device.startswith("cuda") else 4,
             max_length=min(max_tokens, own),
