@@ -1,6 +1,9 @@
 """Benchmark items made up for tests, and models that know the answers."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -88,3 +91,10 @@ def questions(file: Path, n: int = 12, choices: int = 4) -> Path:
         rows.append({"question": f"What is fact {i}?", "choices": [f"All right {i}", *wrong], "label": 0})
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
+
+
+def cli(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """`eval` as a user runs it, in a terminal wide enough for its tables."""
+    command = [sys.executable, "-m", "almost_data", "eval", *arguments]
+    env = {**os.environ, "COLUMNS": "200", **env}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)

@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ from almost_data.evals.result import Line, Result
 from almost_data.evals.subject import find
 from almost_data.scoring import Options
 from almost_data.store import Store
-from tests.evals.known import hhh, language, reward, task
+from tests.evals.known import cli, hhh, language, reward, task
 from tests.tiny_models import save_tiny
 
 
@@ -229,12 +226,6 @@ def test_wrong_places_and_metrics(store: Store, tmp_path: Path, data: Path) -> N
         static_hhh.run(store, language(lambda _: 0.0), str(data), "reward")
     with pytest.raises(InputError, match="--limit 0"):
         static_hhh.run(store, reward(is_right), str(data), limit=0)
-
-
-def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "almost_data", "eval", *arguments]
-    wide = os.environ | {"COLUMNS": "200"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=wide)
 
 
 def test_command(tmp_path: Path, data: Path) -> None:
