@@ -41,7 +41,7 @@ def _forest(result: "Result", lines: "list[Line]") -> "Figure":
         if y and _group(lines[y - 1]) != _group(one):
             ax.axhline(y - 0.5, color="#BBBBBB", linewidth=0.8)
     if any(one.value is not None and one.chance is None for one in lines):
-        ax.axvline(0, color="#BBBBBB", linewidth=0.8)
+        ax.axvline(0, color="#BBBBBB", linewidth=0.8, zorder=0.5)
     ax.set_yticks(range(len(lines)), labels)
     ax.set_ylim(len(lines) - 0.4, -0.6)
     ax.margins(x=0.05)

@@ -84,7 +84,7 @@ def run(
         prompts={},
         settings={
             "config": source.config,
-            "split": split if source.config else None,
+            "split": None if _is_file(source) else split,
             "limit": limit,
             "seed": seed,
             "max_tokens": [MAX_TOKENS if one.kind == "reward" else CONTEXT for one in subjects],
@@ -146,9 +146,7 @@ def _open(store: Store, data: str, config: str | None, split: str) -> tuple[Sour
     name, at, revision = data.partition("@")
     if not path.exists() and path.suffix not in importing.SUFFIXES and HUB_ID.fullmatch(data):
         if not at:
-            raise InputError(
-                f"--data {data}: no revision, so nobody could say what was judged: {data}@COMMIT"
-            )
+            raise InputError(f"--data {data}: give it a tag or a commit, as {data}@COMMIT")
         source = from_hub(name, revision, config, split, learned, "--split")
         return source, Pinned(
             name, str(source.revision), "data", bool(source.manifest and source.manifest.is_fake)
@@ -176,7 +174,7 @@ def _judged(source: Source, split: str) -> Source:
     """The comparisons to judge on, as its `train`."""
     if not len(source.train):
         raise InputError(f"{source.parent.ref}: no row to judge on")
-    name = split if source.config else "judged"
+    name = "judged" if _is_file(source) else split
     return comparisons(replace(source, test=source.train.clear(), has_test=True, splits=(name, "")))
 
 
@@ -198,25 +196,24 @@ def _some(rows: pl.DataFrame, limit: int | None, seed: int) -> pl.DataFrame:
 def _sources(store: Store, subjects: Sequence[Subject], source: Source, split: str) -> list[str]:
     """What the models know of these rows, by their manifests. Raises InputError where they learned them."""
     notes = []
-    ours = {source.parent.ref, source.parent.digest}
+    ours = _marks(source.parent.ref, source.parent.digest)
     for at, one in enumerate(subjects):
         if one.manifest is None:
             continue
         name = one.model.id
         learned = list(_learned(store, one.manifest))
-        if ours & {mark for parent in learned for mark in (parent.ref, parent.digest)}:
-            if source.config and split == "train":
+        if any(ours & _marks(parent.ref, parent.digest) for parent in learned):
+            if split == "train" and not _is_file(source):
                 raise InputError(
                     f"{_flag(at)} {name} was trained on the train split of {source.parent.ref}, and its "
                     "accuracy there says nothing: judge it on --split test"
                 )
             notes.append(
-                f"{name} is an upper bound: it was trained on the train split of {source.parent.ref}."
+                f"{name} was trained on the train split of {source.parent.ref}: for models that were not, it "
+                "is an upper bound."
             )
-        elif ours & {mark for made in store.ancestors(one.manifest) for mark in (made.ref, made.digest)}:
-            notes.append(
-                f"{source.parent.ref} had a part in {name}, which did not learn from it: see `lineage`."
-            )
+        elif any(ours & _marks(made.ref, made.digest) for made in store.ancestors(one.manifest)):
+            notes.append(f"{source.parent.ref} had a part in {name}, which was not itself trained on it.")
         for parent in learned:
             if not store.has(parent.ref) or store.manifest(parent.ref).kind != "dataset":
                 continue
@@ -228,6 +225,15 @@ def _sources(store: Store, subjects: Sequence[Subject], source: Source, split: s
                     f"which {name} was trained on: its accuracy is too high."
                 )
     return list(dict.fromkeys(notes))
+
+
+def _marks(ref: str, digest: str) -> set[str]:
+    """What a dataset is known by; on the Hub, whatever the revision."""
+    return {ref, digest, ref.partition("@")[0] if "/" in ref else ref}
+
+
+def _is_file(source: Source) -> bool:
+    return source.parent.digest.startswith("sha256:")
 
 
 def _learned(store: Store, made: Manifest) -> Iterator[Parent]:

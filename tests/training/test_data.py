@@ -20,7 +20,7 @@ from almost_data.training.arguments import Inputs
 from almost_data.training.data import Messages, Source
 from tests import trained
 from tests.hub_server import serve
-from tests.training.rows import said, source
+from tests.training.rows import pair, said, source
 
 ASKED = said("Why does bread rise?")
 GOOD, BAD = "The yeast eats sugar.", "Magic."
@@ -449,3 +449,12 @@ def test_a_dataset_of_ours_on_the_hub_is_known_by_its_manifest(fake_store: Store
     there = comparisons(open_dataset(inputs(fake_store)))
     assert found["parent"] == there.parent.digest
     assert found["train"] == there.train["query_id"].to_list() and found["test"] == len(there.test)
+
+
+def test_a_dialogue_that_the_assistant_begins_is_left_out() -> None:
+    begun = "\n\nAssistant: Hi\n\nHuman: How?\n\nAssistant:"
+    asked = "\n\nHuman: How?\n\nAssistant:"
+    rows = [{"chosen": f"{start} So.", "rejected": f"{start} No."} for start in (asked, begun)]
+    made = comparisons(source(rows, [pair(1)]))
+    count, why = made.unusable
+    assert len(made.train) == 1 and count == 1 and "does not begin with a user's turn" in why
