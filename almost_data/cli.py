@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from .cli_eval import evaluate
 from .errors import InputError
 from .generation.engines import EngineName
 from .stackexchange import SUFFIXES as SOURCES
@@ -19,6 +20,7 @@ app = App(
 )
 importer = App(name="import", help="Take queries or responses from a file or a Hub dataset into the store.")
 app.command(importer)
+app.command(evaluate)
 
 Root = Annotated[Path, Parameter(name="--root", help="Folder of the store.")]
 Version = Annotated[str, Parameter(help="Version N.N.N of what is made.")]
@@ -251,11 +253,12 @@ def import_responses(
 
 @app.command(name="list")
 def list_(*, root: Root = ROOT) -> None:
-    """List what is in the store."""
-    from . import report
+    """List what is in the store, and what was evaluated."""
+    from . import report, show_eval
     from .store import Store
 
     report.listing(Store(root))
+    show_eval.listing(Store(root))
 
 
 @app.command
@@ -278,7 +281,11 @@ def show(
 
         sys.stdout.write(encode_manifest(store.manifest(ref)).decode())
     else:
-        show_.manifest(store, store.manifest(ref))
+        from . import show_eval
+
+        made = store.manifest(ref)
+        show_.manifest(store, made)
+        show_eval.of_model(store, made)
 
 
 @app.command

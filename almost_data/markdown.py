@@ -74,6 +74,11 @@ def pct(value: float | None) -> "Markup":
     return _markup("n/a" if value is None else f"{value:.1%}")
 
 
+def points(value: float | None) -> "Markup":
+    """A difference of shares in percentage points: `+3.2`; n/a for None."""
+    return _markup("n/a" if value is None else f"{100 * value:+.1f}")
+
+
 def plain(name: str) -> "Markup":
     """A name of nothing but letters, digits and `@ . _ / -`, as it is. Raises ValueError for any other."""
     if not re.fullmatch(r"[A-Za-z0-9@._/-]+", name):
@@ -106,4 +111,4 @@ def _markup(text: str) -> "Markup":
     return Markup(text)
 
 
-FILTERS = (as_text, cell, code, fenced, n, pct, plain, prose, sig)
+FILTERS = (as_text, cell, code, fenced, n, pct, plain, points, prose, sig)

@@ -73,6 +73,7 @@ def pushed(one: Pushed) -> None:
     what = {
         "committed": f"one commit: {len(one.added)} files added or changed, {len(one.deleted)} deleted",
         "tagged": "it was committed before, and is tagged now",
+        "card": "it is there already; one commit brings its card on main up to date, and the tag stays",
         "there": "it is there already, with the same content: no commit",
     }[one.action]
     console.print(text(f"{one.ref}: {one.repo}@{one.tag}, {what}", style="bold"), soft_wrap=True)

@@ -237,8 +237,16 @@ class Store:
     def _staging(self, ref: str) -> Iterator[Path]:
         """A folder to write `ref` in, which is renamed into its place at the end, unless something failed."""
         self.check_place(ref)
-        place = self.path(ref)
-        staging = self.root / ".staging" / ref
+        with self.whole(self.path(ref), ref) as staging:
+            yield staging
+
+    @contextmanager
+    def whole(self, place: Path, name: str) -> Iterator[Path]:
+        """A folder that is renamed to `place` at the end, unless something failed.
+
+        The caller sees to it that there is one of a `name` at a time.
+        """
+        staging = self.root / ".staging" / name
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         try:
@@ -249,6 +257,38 @@ class Store:
             _sync(place.parent)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+    @contextmanager
+    def turn(self, name: str) -> Iterator[None]:
+        """Wait until no other process holds `name`, and hold it."""
+        locks = self.root / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with (locks / name).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def renew_card(self, ref: str, render: Callable[[Manifest, list[str], str], str]) -> bool:
+        """Replace README.md of an artifact, whole or not at all; whether it changed.
+
+        `render` makes the new text of the manifest, the paths of the figures and the text that is there. One
+        process at a time does it, so what `render` reads meanwhile is in the card of the last.
+        """
+        folder = self.path(ref)
+        with self.turn(f"{ref}.card"):
+            manifest = self.manifest(ref)
+            figures = sorted(f"plots/{one.name}" for one in (folder / "plots").glob("*.png"))
+            there = (folder / "README.md").read_text("utf-8")
+            text = render(manifest, figures, there)
+            if text == there:
+                return False
+            staging = self.root / ".staging" / f"{ref}.card"
+            try:
+                _write(staging, text.encode())
+                os.replace(staging, folder / "README.md")
+                _sync(folder)
+            finally:
+                staging.unlink(missing_ok=True)
+        return True
 
     def verify(self, ref: str) -> list[str]:
         """Every disagreement between manifest, card and files, one sentence each; none is good."""

@@ -1,4 +1,4 @@
-"""A completions server on 127.0.0.1 that misbehaves on order, and counts what it was asked."""
+"""A server of completions and chat on 127.0.0.1 that misbehaves on order, and counts what it was asked."""
 
 import hashlib
 import json
@@ -23,7 +23,8 @@ class CompletionsServer(ThreadingHTTPServer):
     """Text depends on model, prompt, temperature and seed alone; one word is one token.
 
     `fault` names what goes wrong with an attempt (1, 2, ...) at a prompt, or None: a status such as
-    "429", "garbage", "no choices", "abort", "filter", "drop", "half" or "hang".
+    "429", "garbage", "no choices", "abort", "filter", "drop", "half" or "hang". A chat's prompt is its last
+    message, and `chat` says what is answered, None for null.
     """
 
     daemon_threads = False  # closing waits for them
@@ -33,6 +34,11 @@ class CompletionsServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.models = models
         self.fault: Callable[[str, int], str | None] = no_fault
+        self.chat: Callable[[str], str | None] = lambda prompt: f"You said: {prompt}"
+        self.finish_reason = "stop"
+        """Of a chat."""
+        self.answered: Counter[str] = Counter()
+        """Chats by prompt."""
         self.capacity = 1000
         """Attempts at once; one more is answered 429."""
         self.delay = 0.0
@@ -103,6 +109,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self._refused():
             return
         server = self.server
+        if self.path.endswith("/chat/completions"):
+            asked["prompt"] = asked["messages"][-1]["content"]
         with server.lock:
             server.asked.append(asked)
             server.attempts[asked["prompt"]] += 1
@@ -123,13 +131,29 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault and fault.isdigit():
             self._error(int(fault), f"told to say {fault} to {self.headers['Authorization']}")
+        elif fault == "max_tokens":
+            error = {"message": "Unsupported parameter", "type": "error", "param": "max_tokens", "code": None}
+            self._send(400 if "max_tokens" in asked else 500, {"error": error})
+        elif fault == "no message":
+            self._send(200, {"choices": [{"index": 0, "text": "Well", "finish_reason": "stop"}]})
         elif fault == "no choices":
             self._send(200, {"choices": []})
         elif fault in ("garbage", "half"):
             self._bytes(200, b'{"choices": [{"te', missing=100 if fault == "half" else 0)
         elif fault:
-            choice = {"index": 0, "text": "Well", "finish_reason": fault, "logprobs": None}
+            said = (
+                {"message": {"role": "assistant", "content": "Well"}}
+                if "messages" in asked
+                else {"text": "Well"}
+            )
+            choice = {"index": 0, "finish_reason": fault, "logprobs": None, **said}
             self._send(200, {"choices": [choice]})
+        elif "messages" in asked:
+            message = {"role": "assistant", "content": self.server.chat(asked["prompt"])}
+            choice = {"index": 0, "message": message, "finish_reason": self.server.finish_reason}
+            with self.server.lock:
+                self.server.answered[asked["prompt"]] += 1
+            self._send(200, {"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
         else:
             self._complete(asked)
 

@@ -30,8 +30,11 @@ from almost_data import card, hub, importing, pipeline, presets, report, show, s
 from almost_data import store as store_
 from almost_data.cli import main
 from almost_data.errors import InputError
+from almost_data.evals import result
+from almost_data.evals.result import Line, Pinned, Result
 from almost_data.generation.fake import FakeEngine
 from almost_data.hub import artifact, client, merging
+from almost_data.manifest import Manifest
 from almost_data.store import Store
 from tests import hub_server, trained
 from tests.hub_server import TOKEN, Anywhere, Hub, Repo
@@ -931,6 +934,74 @@ def test_a_model_goes_the_same_way_and_loads(store: Store, anywhere: Anywhere, t
     code += f"m, t = (kind.from_pretrained({MODEL!r}, revision='v1.0.0') for kind in (M, T))\n"
     code += "print(json.dumps(sum(p.numel() for p in m.parameters()) > 0 and len(t) > 0))"
     assert stranger(anywhere, tmp_path, code) is True
+
+
+def test_an_evaluation_after_the_push_brings_the_card_on_main_up_to_date(
+    store: Store, there: Hub, tmp_path: Path
+) -> None:
+    folder = save_tiny_reward(tmp_path / "trained")
+
+    def publish(version: str, seed: int = 0) -> Manifest:
+        return trained.publish(store, folder, trained.manifest("rm", version=version, seed=seed))
+
+    def judged(made: Manifest) -> None:
+        lines = [Line(made.ref, "accuracy", "all", 10, 0.7, 0.4, 0.9, 0, 0.5)]
+        data = [Pinned("ORG/data", "b" * 40, "data")]
+        result.save(
+            store, Result("preference", 1, [Pinned(made.ref, made.digest)], data, {}, {}, lines), [], 1
+        )
+
+    one = publish("1.0.0")
+    first = push(store, there, one.ref, "ORG/rm")
+    repo = there.repos["model", "ORG/rm"]
+    text = there.files("ORG/rm", kind="model")["README.md"].decode()
+    there.put("ORG/rm", {"README.md": (text + "\nBy people.\n").encode()}, "model")
+    assert push(store, there, one.ref, "ORG/rm").action == "there"
+    judged(one)
+    commits = len(repo.commits)
+    done = push(store, there, one.ref, "ORG/rm")
+    assert (done.action, done.commit, repo.tags) == ("card", first.commit, {"v1.0.0": first.commit})
+    assert len(repo.commits) == commits + 1 and push(store, there, one.ref, "ORG/rm").action == "there"
+    text = repo.head.files["README.md"].content.decode()
+    assert "## Evaluations" in text and "By people." in text
+    assert card.front_matter(text)["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.7
+    other = Store(tmp_path / "other")
+    hub.pull(other, "ORG/rm@main", api=api(there))
+    assert "By people." in (other.path(one.ref) / "README.md").read_text("utf-8")
+    # What is judged there is in the card beside what people wrote.
+    lines = [Line(one.ref, "accuracy", "all", 10, 0.9, 0.8, 1.0, 0, 0.5)]
+    result.save(other, Result("static-hhh", 1, [Pinned(one.ref, one.digest)], [], {}, {}, lines), [], 1)
+    text = (other.path(one.ref) / "README.md").read_text("utf-8")
+    assert "By people." in text and "static-hhh" in text and other.verify(one.ref) == []
+    # After a later version, main is that one's.
+    push(store, there, publish("1.1.0", 1).ref, "ORG/rm")
+    commits = len(repo.commits)
+    result.save(store, Result("static-hhh", 1, [Pinned(one.ref, one.digest)], [], {}, {}, lines), [], 1)
+    assert push(store, there, one.ref, "ORG/rm").action == "there" and len(repo.commits) == commits
+
+
+@pytest.mark.parametrize("fault", ["500", "412", "cut", "lost"])
+def test_where_the_cards_commit_broke_the_same_command_ends_right(
+    store: Store, there: Hub, tmp_path: Path, fault: str
+) -> None:
+    made = trained.publish(store, save_tiny_reward(tmp_path / "out"), trained.manifest("rm"))
+    push(store, there, made.ref, "ORG/rm")
+    lines = [Line(made.ref, "accuracy", "all", 10, 0.7)]
+    result.save(store, Result("static-hhh", 1, [Pinned(made.ref, made.digest)], [], {}, {}, lines), [], 1)
+    repo = there.repos["model", "ORG/rm"]
+    commits = len(repo.commits)
+    failed: list[str] = []
+
+    def once(number: int, method: str, path: str) -> str | None:
+        if "/commit/" in path and not failed:
+            failed.append(path)
+            return fault
+        return None
+
+    there.fault = once
+    assert push(store, there, made.ref, "ORG/rm").action in ("card", "there")
+    assert failed and len(repo.commits) == commits + 1
+    assert b"## Evaluations" in repo.head.files["README.md"].content
 
 
 # --- other projects, and the command line --------------------------------------------------------------

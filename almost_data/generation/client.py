@@ -91,7 +91,9 @@ def _broken(response: "httpx2.Response") -> str | None:
     try:
         choice = response.json()["choices"][0]
         reason = choice["finish_reason"]
-        choice["text"].encode()  # half a surrogate pair is legal JSON, and no text
+        # A chat that says nothing has null. Half a surrogate pair is legal JSON, and no text.
+        chat = response.url.path.endswith("/chat/completions")
+        (choice["message"]["content"] or "" if chat else choice["text"]).encode()
     except (ValueError, LookupError, TypeError, AttributeError):
         return f"but no completion: {response.text}"
     return "but stopped in the middle" if reason in (None, "abort") else None

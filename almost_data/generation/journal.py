@@ -149,11 +149,13 @@ class Journaled:
         total = self.found + self.asked + len(requests)
         writer = Writer(database, self.path, _store)
         try:
-            for reply in answers(self.engine, requests):
-                writer.add((keys[reply.id], reply))
-                self.asked += 1
-                self._count(reply, total, "mend the cause and run again")
-                yield reply
+            # Closed at once where one failure is too many: nothing more is asked.
+            with closing(answers(self.engine, requests)) as replies:  # type: ignore[type-var]
+                for reply in replies:
+                    writer.add((keys[reply.id], reply))
+                    self.asked += 1
+                    self._count(reply, total, "mend the cause and run again")
+                    yield reply
         finally:
             writer.close()
 

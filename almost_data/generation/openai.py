@@ -1,6 +1,7 @@
 """The engine for a server that somebody else runs: any that has OpenAI's completions API, as vLLM's has.
 
-Few-shot prompts go to `/completions` as they are, so a server with nothing but chat is of no use here.
+Few-shot prompts go to `/completions` as they are, so for builds a server with nothing but chat is of no use.
+With `chat` on, as for a judge, each prompt is a user's message to `/chat/completions`.
 `openai` retries what is worth it, with jitter and as Retry-After says, up to two minutes; `client.py`
 decides how much is asked at once: half as much after each refusal (429, 503), a little more with each answer.
 """
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 AS_SERVED = "as-served"
 """The revision of a model that a server was started with: nobody else can see or pin it."""
+BY_CHAT = "as-served, by chat"
+"""The same, asked by chat: another prompt for the model, so another key in the journal."""
 STOPS = 4
 """Stop strings that OpenAI's own server takes at most; any more are cut off here."""
 CONNECT_SECONDS = 10.0
@@ -42,6 +45,9 @@ class OpenAIEngine:
     name = "openai"
     honours_seed = False
     load_seconds = 0.0
+    chat = False
+    """Set by evaluations, and no option of builds, whose prompts are no messages."""
+    _limit_name = "max_tokens"
 
     def __init__(
         self,
@@ -69,7 +75,7 @@ class OpenAIEngine:
         """The model, if a server lists it. A revision that is given is kept, and cannot be checked:
         "as-served" says that nobody knows which one the server runs."""
         self._servers(model)
-        return Model(model.id, model.revision or AS_SERVED)
+        return Model(model.id, model.revision or (BY_CHAT if self.chat else AS_SERVED))
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -104,8 +110,14 @@ class OpenAIEngine:
         with start_blocking_portal() as portal:  # which cancels the work where this ends early
             work = portal.start_task_soon(self._work, shares, replies.put)
             work.add_done_callback(lambda _: replies.put(None))
-            while (reply := replies.get()) is not None:
-                yield reply
+            left = len(wanted)
+            try:
+                while (reply := replies.get()) is not None:
+                    left -= 1
+                    yield reply
+            finally:
+                if not left:  # it closes its connections, and would leave them open if cancelled there
+                    work.result()
             work.result()
 
     def _servers(self, model: Model) -> list[str]:
@@ -179,20 +191,21 @@ class OpenAIEngine:
             return _failed(request, "the prompt is empty")
         if how.max_new_tokens < 1:
             return _failed(request, "max_new_tokens is below 1")
-        asked: dict[str, Any] = {"max_tokens": how.max_new_tokens}
+        asked: dict[str, Any] = {self._limit_name: how.max_new_tokens}
         asked |= {"temperature": how.temperature, "top_p": how.top_p}
         if how.stop:
             asked["stop"] = list(how.stop[:STOPS])
         if self.row_seeds and request.seed is not None:
             asked["seed"] = request.seed % 2**63
         try:
-            made: Any = await client.completions.create(
-                model=request.model.id, prompt=request.prompt, **asked
-            )
+            made = await self._create(client, request, asked)
         except Exception as error:  # one request's fault is one failed reply
+            if self.chat and "max_tokens" in asked and getattr(error, "param", None) == "max_tokens":
+                self._limit_name = "max_completion_tokens"  # as OpenAI's newer models want it
+                return await self._ask(client, request)
             return _failed(request, said(error))
         choice, usage = made.choices[0], made.usage
-        text, cut = cut_at_stop(choice.text, how.stop)
+        text, cut = cut_at_stop((choice.message.content or "") if self.chat else choice.text, how.stop)
         reason = "stop" if cut else choice.finish_reason
         if reason not in ("stop", "length"):
             return _failed(request, f"the server ended it: {clean(str(reason))}")
@@ -204,6 +217,12 @@ class OpenAIEngine:
             completion_tokens=getattr(usage, "completion_tokens", None) or 0,
             cached_tokens=getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None) or 0,
         )
+
+    async def _create(self, client: "AsyncOpenAI", request: Request, asked: dict[str, Any]) -> Any:
+        if self.chat:
+            message: Any = {"role": "user", "content": request.prompt}
+            return await client.chat.completions.create(model=request.model.id, messages=[message], **asked)
+        return await client.completions.create(model=request.model.id, prompt=request.prompt, **asked)
 
 
 def _host(url: str) -> str:

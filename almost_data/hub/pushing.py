@@ -37,7 +37,7 @@ class Pushed:
     tag: str
     commit: str
     action: str
-    """`committed`, `tagged` what was committed before, or `there` already."""
+    """`committed`, `tagged` what was committed before, `card` alone renewed on main, or `there` already."""
     added: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
@@ -106,16 +106,13 @@ def _attempt(api: "HfApi", one: Artifact, repo: str, private: bool, progress: Pr
         raise InputError(f"{repo} is public: leave --private away, or give another repository")
     if commit := client.tags(api, repo, kind).get(one.tag):
         _check_tagged(api, one, repo, commit)
-        return Pushed(ref, repo, kind, one.tag, commit, "there")
+        action = "card" if kind == "model" and _renew_card(api, one, remote) else "there"
+        return Pushed(ref, repo, kind, one.tag, commit, action)
     if earlier := _check_place(api, one, remote):
         return _tagged(api, one, repo, earlier, "tagged")
-    places = {} if remote.private else {there.repo: there.kind for there in one.parents.values()}
-    hidden = [repo for repo, kind in places.items() if not client.is_public(api, repo, kind)]
+    hidden = _hidden(api, one, remote)
     theirs = client.read(api, remote, "README.md", MOST_CARD)
-    try:
-        card = one.card(theirs.decode() if theirs is not None else None, hidden).encode()
-    except UnicodeDecodeError:
-        raise InputError(f"{repo}: its README.md is no UTF-8 text: mend it there") from None
+    card = _merged(one, repo, theirs, hidden)
     added = [path for path in one.files if not one.is_at(path, remote.files.get(path))]
     added += ["README.md"] if card != theirs else []
     deleted = _stale(one, remote)
@@ -126,6 +123,36 @@ def _attempt(api: "HfApi", one: Artifact, repo: str, private: bool, progress: Pr
     return _tagged(api, one, repo, commit, "committed", added=added, deleted=deleted, hidden=hidden)
 
 
+def _renew_card(api: "HfApi", one: Artifact, remote: Remote) -> bool:
+    """Commit a model's card alone, as after an evaluation; whether it had changed. The tag stays where it is.
+
+    Where main is at a later version, the card there is that one's, and nothing is done.
+    """
+    content = client.read(api, remote, "manifest.json", client.MOST_MANIFEST)
+    there = decode_manifest(content, f"{remote.repo}: manifest.json") if content else None
+    made = one.manifest
+    if there is None or (there.ref, there.digest) != (made.ref, made.digest):
+        return False
+    theirs = client.read(api, remote, "README.md", MOST_CARD)
+    card = _merged(one, remote.repo, theirs, _hidden(api, one, remote))
+    if card != theirs:
+        _commit(api, one, remote, card, ["README.md"], [], lambda done, total: None, f"{made.ref}, its card")
+    return card != theirs
+
+
+def _hidden(api: "HfApi", one: Artifact, remote: Remote) -> list[str]:
+    """The repositories of parents that a public card must not link."""
+    places = {} if remote.private else {there.repo: there.kind for there in one.parents.values()}
+    return [repo for repo, kind in places.items() if not client.is_public(api, repo, kind)]
+
+
+def _merged(one: Artifact, repo: str, theirs: bytes | None, hidden: list[str]) -> bytes:
+    try:
+        return one.card(theirs.decode() if theirs is not None else None, hidden).encode()
+    except UnicodeDecodeError:
+        raise InputError(f"{repo}: its README.md is no UTF-8 text: mend it there") from None
+
+
 def _commit(
     api: "HfApi",
     one: Artifact,
@@ -134,6 +161,7 @@ def _commit(
     added: list[str],
     deleted: list[str],
     progress: Progress,
+    title: str | None = None,
 ) -> str:
     """Upload the files in batches, then change main by one commit. It fails where main was moved."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -149,7 +177,7 @@ def _commit(
     made = api.create_commit(
         repo,
         [*adds, *(CommitOperationDelete(path, is_folder=False) for path in deleted)],
-        commit_message=_message(one.manifest),
+        commit_message=title or _message(one.manifest),
         repo_type=kind,
         parent_commit=remote.commit,
     )

@@ -93,6 +93,15 @@ def seeds(path: str | None = None) -> tuple[str, tuple[str, ...]]:
     return first.strip(), found
 
 
+def question(name: str) -> str:
+    """What an evaluation asks a model, with {names} where an item's texts go.
+
+    >>> "{answer}" in question("truthfulqa_true")
+    True
+    """
+    return _shipped(name).strip()
+
+
 def _shipped(name: str) -> str:
     return resources.files(__name__).joinpath(f"{name}.txt").read_text("utf-8")
 

@@ -51,6 +51,8 @@ class Source:
     """How many rows of the train split have no dialogue that can be read, and why not the first."""
     leaked: int = 0
     """Rows of the test split that are left out, as their dialogue begins like one of the train split."""
+    splits: tuple[str, str] = ("train", "test")
+    """What the two are called where a row is named."""
     repeated: int = 0
     """Rows of the train split whose prompt stands in an earlier one, where each prompt is wanted once."""
 
@@ -76,7 +78,7 @@ def open_dataset(inputs: Inputs) -> Source:
     if "/" not in name or not HUB_ID.fullmatch(dataset):
         if revision:
             raise InputError(f"--dataset_revision goes with a Hub dataset, and {dataset!r} is none")
-        return _from_store(inputs.store, dataset, *what)
+        return from_store(inputs.store, dataset, *what)
     if at and revision and asked != revision:
         raise InputError(f"--dataset {dataset} --dataset_revision {revision}: name one revision")
     revision = revision or asked or None
@@ -85,14 +87,17 @@ def open_dataset(inputs: Inputs) -> Source:
             f"{name}: no revision, so nobody could say what was trained on; give --dataset_revision v1.0.0 "
             "(a tag or a commit), or --allow_unpinned true, which the model card will say"
         )
-    return _from_hub(inputs.store, name, revision, *what)
+    return from_hub(inputs.store, name, revision, *what)
 
 
-def _from_store(store: Store, ref: str, config: str | None, train: str, test: str) -> Source:
+def from_store(
+    store: Store, ref: str, config: str | None, train: str, test: str, flag: str = "--dataset"
+) -> Source:
+    """Two splits of a dataset of the store. Raises InputError where it is none, or the first has no row."""
     parse_ref(ref)
     manifest = store.manifest(ref)
     if manifest.kind != "dataset":
-        raise InputError(f"{ref} is a {manifest.kind}, and --dataset wants a dataset")
+        raise InputError(f"{ref} is a {manifest.kind}, and {flag} wants a dataset")
     config = config or "default"
     if config not in manifest.counts:
         raise InputError(f"{ref} has no config {config!r}; it has: {', '.join(manifest.counts)}")
@@ -104,10 +109,19 @@ def _from_store(store: Store, ref: str, config: str | None, train: str, test: st
     return Source(parent, None, config, True, found[train], found[test], columns, manifest)
 
 
-def _from_hub(
-    store: Store, name: str, revision: str | None, config: str | None, train: str, test: str
+def from_hub(
+    store: Store,
+    name: str,
+    revision: str | None,
+    config: str | None,
+    train: str,
+    test: str,
+    flag: str = "--dataset_train_split",
 ) -> Source:
-    """What we pushed is taken into the store, and so held to its digest; others are read as they are."""
+    """Two splits of a dataset on the Hub. What we pushed is taken into the store, and so held to its digest.
+
+    Raises InputError where it cannot be had, or has not the first split.
+    """
     import datasets
     from huggingface_hub import HfApi
 
@@ -119,7 +133,7 @@ def _from_hub(
         raise InputError(_unread(at, error)) from None
     try:
         pulled = hub.pull(store, f"{name}@{commit}", wait=True)  # with several GPUs each process asks for it
-        found = _from_store(store, pulled.ref, config, train, test)
+        found = from_store(store, pulled.ref, config, train, test)
         return replace(found, revision=commit, pinned=revision is not None)
     except hub.HubError as error:
         raise InputError(str(error)) from None
@@ -133,7 +147,7 @@ def _from_hub(
     finally:
         datasets.enable_progress_bars()
     if train not in loaded:
-        raise InputError(f"{at}: no split {train!r}; it has: {', '.join(loaded)}: see --dataset_train_split")
+        raise InputError(f"{at}: no split {train!r}; it has: {', '.join(loaded)}: see {flag}")
     rows = {split: loaded[split].to_polars() for split in (train, test) if split in loaded}
     return Source(
         Parent(f"{name}@{commit}", f"commit:{commit}", ""),
@@ -275,7 +289,8 @@ def _shaped(
         return pl.DataFrame(made, schema={name: types.get(name, pl.String()) for name in names})
 
     wrong: list[str] = []
-    train, test = frame("train", source.train, wrong), frame("test", source.test, [])
+    train = frame(source.splits[0], source.train, wrong)
+    test = frame(source.splits[1], source.test, [])
     if len(train) and not source.has_test:
         both = splits(train)
         train, test = both.get("train", train.clear()), both.get("test", train.clear())
@@ -315,6 +330,8 @@ def _comparison(row: dict[str, Any], at: str) -> dict[str, Any]:
             )
     if not prompt or prompt[-1]["role"] != "user":
         raise InputError(f"{at}: its prompt does not end in a user's turn")
+    if prompt[0]["role"] != "user":
+        raise InputError(f"{at}: its prompt does not begin with a user's turn")
     return {"prompt": prompt, **sides}
 
 

@@ -105,8 +105,8 @@ def report(scorer: Scorer, parts: Parts) -> dict[str, Any]:
             {
                 "name": name,
                 "queries": rows["query_id"].n_unique(),
-                **_share(_right(gap), rows["query_id"]),
-                "always_longer": float(_right(_longer(words)).mean()),
+                **share(right(gap), rows["query_id"]),
+                "always_longer": float(right(longer(words)).mean()),
                 "probe": None if surface is None else float(surface.mean()),
             }
         )
@@ -116,8 +116,8 @@ def report(scorer: Scorer, parts: Parts) -> dict[str, Any]:
     return {
         "subsets": subsets,
         "left_out_pair": pair,
-        "buckets": _buckets(every, gap),
-        "calibration": _calibration(gap),
+        "buckets": buckets(every, gap),
+        "calibration": calibration(gap),
         "rewards": {"mean": float(values.mean()), "std": float(values.std()), "rows": len(values)},
     }
 
@@ -131,51 +131,58 @@ def _some(rows: pl.DataFrame) -> pl.DataFrame:
     return (whole if len(whole) else some.head(JUDGED)).drop("draw")
 
 
-def _right(gap: NDArray[np.float64]) -> NDArray[np.float64]:
+def right(gap: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1.0 where chosen scores higher, 0.5 for a tie, else 0.0."""
     return np.where(gap == 0, 0.5, gap > 0)
 
 
-def _longer(words: pl.DataFrame) -> NDArray[np.float64]:
+def longer(words: pl.DataFrame) -> NDArray[np.float64]:
+    """By row (of `plain`) how many characters chosen has more than rejected."""
     lengths = [words[side].str.len_chars().cast(pl.Float64).to_numpy() for side in ("chosen", "rejected")]
     return np.asarray(lengths[0] - lengths[1])
 
 
-def _share(right: NDArray[np.float64], queries: pl.Series) -> dict[str, Any]:
-    low, high = interval(right, queries)
-    return {"rows": len(right), "accuracy": float(right.mean()), "low": low, "high": high}
+def share(found: NDArray[np.float64], queries: pl.Series) -> dict[str, Any]:
+    """How many of the rows are `right`, with a 95% interval over queries."""
+    low, high = interval(found, queries)
+    return {"rows": len(found), "accuracy": float(found.mean()), "low": low, "high": high}
 
 
-def _buckets(rows: pl.DataFrame, gap: NDArray[np.float64]) -> list[dict[str, Any]]:
+def buckets(rows: pl.DataFrame, gap: NDArray[np.float64]) -> list[dict[str, Any]]:
     """Accuracy where chosen is the shorter, an equally long and the longer one."""
-    words = plain(rows)
-    longest = words.select(
-        pl.max_horizontal(pl.col("chosen").str.len_chars(), pl.col("rejected").str.len_chars(), 1)
-    ).to_series()
-    by = _longer(words) / longest.cast(pl.Float64).to_numpy()
-    place = 1 + (by >= NEAR) - (by <= -NEAR)
+    place = bucket(plain(rows))
     found = []
     for number, name in enumerate(BUCKETS):
         inside = place == number
         if inside.sum() >= FEW:
             found.append(
-                {"name": name, **_share(_right(gap[inside]), rows["query_id"].filter(pl.Series(inside)))}
+                {"name": name, **share(right(gap[inside]), rows["query_id"].filter(pl.Series(inside)))}
             )
     return found
 
 
-def _calibration(gap: NDArray[np.float64]) -> dict[str, Any] | None:
+def bucket(words: pl.DataFrame) -> NDArray[np.int64]:
+    """By row (of `plain`) which of BUCKETS it is in."""
+    longest = words.select(
+        pl.max_horizontal(pl.col("chosen").str.len_chars(), pl.col("rejected").str.len_chars(), 1)
+    ).to_series()
+    by = longer(words) / longest.cast(pl.Float64).to_numpy()
+    return np.asarray(1 + (by >= NEAR).astype(np.int64) - (by <= -NEAR))
+
+
+def calibration(gap: NDArray[np.float64]) -> dict[str, Any] | None:
     """How sure the model is (the logistic of the gap) of the side it prefers, and how often it is right."""
     if len(gap) < FEW:
         return None
     sure = 1 / (1 + np.exp(-np.abs(gap)))
-    right = _right(gap)
+    hits = right(gap)
     edges = np.linspace(0.5, 1, BINS + 1)
     place = np.clip(np.digitize(sure, edges) - 1, 0, BINS - 1)
     bins, error = [], 0.0
     for number in range(BINS):
         inside = place == number
         if inside.any():
-            confidence, accuracy = float(sure[inside].mean()), float(right[inside].mean())
+            confidence, accuracy = float(sure[inside].mean()), float(hits[inside].mean())
             error += inside.mean() * abs(confidence - accuracy)
             bins.append(
                 {

@@ -22,7 +22,7 @@ from almost_data.training.arguments import Inputs
 from almost_data.training.data import Messages, Source
 from tests import trained
 from tests.hub_server import serve
-from tests.training.rows import said, source
+from tests.training.rows import pair, said, source
 
 ASKED = said("Why does bread rise?")
 GOOD, BAD = "The yeast eats sugar.", "Magic."
@@ -489,3 +489,12 @@ def test_several_processes_open_a_hub_dataset_at_once(fake_store: Store, tmp_pat
     with serve("someone/ours", files) as (endpoint, _), ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: read_from(endpoint, tmp_path, asked)[0]["train"], range(3)))
     assert found[0] == found[1] == found[2] != []
+
+
+def test_a_dialogue_that_the_assistant_begins_is_left_out() -> None:
+    begun = "\n\nAssistant: Hi\n\nHuman: How?\n\nAssistant:"
+    asked = "\n\nHuman: How?\n\nAssistant:"
+    rows = [{"chosen": f"{start} So.", "rejected": f"{start} No."} for start in (asked, begun)]
+    made = comparisons(source(rows, [pair(1)]))
+    count, why = made.unusable
+    assert len(made.train) == 1 and count == 1 and "does not begin with a user's turn" in why

@@ -1,0 +1,239 @@
+"""What the paper claims, in shape, and the rule by which a measurement is said to agree.
+
+A claim is that one number is above another (or above a part of it, or equal to it). With the 95% interval
+of the difference, it is `reproduced` where the whole interval is on the claimed side, `not reproduced` where
+all of it is on the other side, and `too small to say` between. Where neither number is told from guessing,
+nothing is said either: `at chance`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from .result import Line
+
+Verdict = Literal["reproduced", "not reproduced", "too small to say", "at chance", "not run"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of a result: of which model (by its role in a run), on which task, metric and subset."""
+
+    role: str
+    task: str
+    subset: str = "overall"
+    metric: str = "accuracy"
+    who: str | None = None
+    """A baseline of that result, where it is not the model's own number."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`left` is above `part` times `right`; with `within`, it is no further from it than that."""
+
+    table: str
+    says: str
+    left: Measure
+    right: Measure | float
+    part: float = 1.0
+    within: float | None = None
+    paper: str = ""
+    """The paper's number, where the main text gives one."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A claim beside what was measured: difference of the shares and its 95% interval."""
+
+    claim: Claim
+    verdict: Verdict
+    left: Line | None = None
+    right: Line | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    missing: str = ""
+    """What is not there, of a claim that was not measured."""
+
+
+def judge(claim: Claim, left: Line, right: Line | None) -> Outcome:
+    """The verdict by the rule above; `right` is None where the claim is about a number.
+
+    The interval is Newcombe's, made of the two intervals as if the items were others: on the same items the
+    difference is known better than it says, so it rather says `too small` than something wrong.
+    """
+    other = right or Line("", "", "", 0, float(claim.right), float(claim.right), float(claim.right))  # type: ignore[arg-type]
+    ends = (left.value, left.low, left.high, other.value, other.low, other.high)
+    if any(one is None for one in ends):
+        return Outcome(claim, "too small to say", left, right)
+    a, a_low, a_high, b, b_low, b_high = (float(one) for one in ends if one is not None)
+    b, b_low, b_high = (claim.part * one for one in (b, b_low, b_high))
+    low = a - b - math.hypot(a - a_low, b_high - b)
+    high = a - b + math.hypot(a_high - a, b - b_low)
+    verdict: Verdict = "too small to say"
+    if claim.within is not None:
+        if -claim.within < low and high < claim.within:
+            verdict = "reproduced"
+        elif low > claim.within or high < -claim.within:
+            verdict = "not reproduced"
+    elif low > 0:
+        verdict = "reproduced"
+    elif high < 0:
+        verdict = "not reproduced"
+    if right and guesses(left) and guesses(right):
+        verdict = "at chance"
+    return Outcome(claim, verdict, left, right, a - b, low, high)
+
+
+def guesses(line: Line) -> bool:
+    """Whether its interval holds what guessing gives."""
+    known = line.chance is not None and line.low is not None and line.high is not None
+    return known and line.low <= line.chance <= line.high  # type: ignore[operator]
+
+
+HHH, TRUE, PREFERENCE, VICUNA, TAX = "static-hhh", "truthfulqa", "preference", "vicuna", "lm-eval"
+WIN = "win rate"
+
+
+def _versus(a: str, b: str) -> Measure:
+    return Measure(f"{a} against {b}", VICUNA, metric=WIN)
+
+
+TABLE_1 = (
+    Claim(
+        "Table 1",
+        "PPO is more helpful than SFT on Static HHH",
+        Measure("ppo", HHH, "helpful"),
+        Measure("sft", HHH, "helpful"),
+    ),
+    Claim(
+        "Table 1",
+        "PPO is more harmless than SFT on Static HHH",
+        Measure("ppo", HHH, "harmless"),
+        Measure("sft", HHH, "harmless"),
+    ),
+    Claim("Table 1", "PPO is more truthful than SFT", Measure("ppo", TRUE), Measure("sft", TRUE)),
+    Claim(
+        "Table 1",
+        "PPO gives up honesty: SFT is the more honest on Static HHH",
+        Measure("sft", HHH, "honest"),
+        Measure("ppo", HHH, "honest"),
+    ),
+    Claim(
+        "Table 1",
+        "the reward model chooses better than the policy on Static HHH",
+        Measure("rm", HHH),
+        Measure("ppo", HHH),
+    ),
+    Claim(
+        "Table 1",
+        "the reward model beats always-longer on Static HHH",
+        Measure("rm", HHH),
+        Measure("rm", HHH, who="baseline:longest"),
+    ),
+)
+FIGURE_3 = (
+    Claim(
+        "Figure 3",
+        "PPO wins over SFT more often than it loses",
+        _versus("ppo", "sft"),
+        0.5,
+        paper="37.5% wins, 36.3% ties (people)",
+    ),
+    Claim("Figure 3", "PPO wins over its base model", _versus("ppo", "base"), 0.5),
+    Claim("Figure 3", "PPO wins over the baseline's answers", _versus("ppo", "baseline"), 0.5),
+)
+TABLE_3 = (
+    Claim(
+        "Table 3",
+        "synthetic feedback gets 90% of a model trained on the whole set",
+        Measure("rm", PREFERENCE),
+        Measure("rm upper", PREFERENCE),
+        part=0.9,
+        paper="about 90%",
+    ),
+    Claim(
+        "Table 3",
+        "synthetic feedback equals a model trained on its single-turn part (within 3 points)",
+        Measure("rm", PREFERENCE),
+        Measure("rm single-turn", PREFERENCE),
+        within=0.03,
+    ),
+    Claim(
+        "Table 3",
+        "synthetic feedback beats the As-is RM",
+        Measure("rm", PREFERENCE),
+        Measure("asis", PREFERENCE),
+    ),
+    Claim(
+        "Table 3",
+        "synthetic feedback beats always-longer",
+        Measure("rm", PREFERENCE),
+        Measure("rm", PREFERENCE, who="baseline:longest"),
+    ),
+)
+TABLE_4 = (
+    Claim(
+        "Table 4",
+        "without the heuristic filter the reward model is worse",
+        Measure("rm", PREFERENCE),
+        Measure("rm without heuristics", PREFERENCE),
+        paper="about 10 points",
+    ),
+    Claim(
+        "Table 4",
+        "without the As-is RM the reward model is worse",
+        Measure("rm", PREFERENCE),
+        Measure("rm without as-is", PREFERENCE),
+    ),
+    Claim(
+        "Table 4",
+        "with both filters it is better than with none",
+        Measure("rm", PREFERENCE),
+        Measure("rm without filters", PREFERENCE),
+    ),
+)
+TABLE_5 = (
+    Claim(
+        "Table 5",
+        "SFT on RMSP is better than on Self-Play, Static HHH",
+        Measure("sft", HHH),
+        Measure("sft self-play", HHH),
+    ),
+    Claim(
+        "Table 5",
+        "SFT on RMSP is better than on Self-Play, TruthfulQA",
+        Measure("sft", TRUE),
+        Measure("sft self-play", TRUE),
+    ),
+    Claim(
+        "Table 5",
+        "SFT on RMSP wins over the baseline's answers",
+        _versus("sft", "baseline"),
+        0.5,
+        paper="above 50%, the only one",
+    ),
+    Claim("Table 5", "SFT on RMSP wins over SFT on Self-Play", _versus("sft", "sft self-play"), 0.5),
+    Claim(
+        "Table 5",
+        "the Faithful prompt is better than HHH, Static HHH",
+        Measure("sft", HHH),
+        Measure("sft hhh", HHH),
+    ),
+    Claim("Table 5", "SFT on Faithful wins over SFT on HHH", _versus("sft", "sft hhh"), 0.5),
+)
+APPENDIX_F = (
+    Claim(
+        "Alignment tax",
+        "alignment costs knowledge (MMLU): the base is better than PPO",
+        Measure("base", TAX, "mmlu"),
+        Measure("ppo", TAX, "mmlu"),
+    ),
+    Claim(
+        "Alignment tax",
+        "alignment costs prediction (LAMBADA): the base is better than PPO",
+        Measure("base", TAX, "lambada_openai"),
+        Measure("ppo", TAX, "lambada_openai"),
+    ),
+)
+CLAIMS = (*TABLE_1, *FIGURE_3, *TABLE_3, *TABLE_4, *TABLE_5, *APPENDIX_F)

@@ -1,0 +1,229 @@
+"""The record of one evaluation: `<root>/evals/<task>/<fingerprint>/` with result.json, README.md and items.
+
+The fingerprint is a hash of what decides the numbers: the task and its logic version, models and data with
+what pins them, prompts, settings. The same evaluation again is read, not run.
+"""
+
+import datetime
+import hashlib
+import importlib.metadata
+import io
+import platform
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .. import card
+from ..errors import InputError
+from ..manifest import canonical_json
+from ..store import Store
+from . import on_card
+
+if TYPE_CHECKING:
+    import polars as pl
+
+PACKAGES = ("almost_data", "lm_eval", "openai", "torch", "transformers", "vllm")
+TASK = re.compile(r"[a-z][a-z0-9-]*")
+MARK = 16
+"""Digits of the fingerprint that name the folder."""
+
+
+class Pinned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model, a dataset or a file, and what says which one it was: digest, commit or sha256."""
+
+    id: str
+    revision: str
+    role: str = "model"
+    """`model`, `data`, `judge`, ..."""
+    fake: bool = False
+    """Whether the fake engine had a part in what it is made from."""
+
+    @property
+    def is_fake(self) -> bool:
+        return self.fake or self.id.startswith("fake/")
+
+
+class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One number of a result: what was judged on what, how many items, and how sure that is."""
+
+    who: str
+    """The model, or a baseline."""
+    metric: str
+    """What `value` is a mean or a share of: `accuracy`, `win rate`, ..."""
+    subset: str
+    n: int
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    """95% interval."""
+    ties: int = 0
+    """Items of n in which no side was preferred; in an accuracy each counts half."""
+    chance: float | None = None
+    """What guessing gives."""
+
+
+class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of result.json."""
+
+    task: str
+    logic_version: int
+    models: list[Pinned]
+    data: list[Pinned]
+    prompts: dict[str, str]
+    """Name -> text; their hash is in the fingerprint with them."""
+    settings: dict[str, Any]
+    """What decides the numbers: seed, limit, metric, sampling."""
+    lines: list[Line]
+    details: dict[str, Any] = {}
+    """Tables of the task's own."""
+    notes: list[str] = []
+    fingerprint: str = ""
+    digest: str = ""
+    """sha256 of items.parquet's rows as canonical JSON."""
+    environment: dict[str, Any] = {}
+    """How it ran, for the record: device, dtype, versions, seconds."""
+    created: str = ""
+
+    @property
+    def is_fake(self) -> bool:
+        return any(one.is_fake for one in [*self.models, *self.data])
+
+    @property
+    def prompt_hashes(self) -> dict[str, str]:
+        return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.prompts.items()}
+
+
+def identity(result: Result) -> str:
+    """sha256 of what decides the numbers.
+
+    >>> one = Result("t", 1, [Pinned("m", "1")], [], {}, {"seed": 0}, [])
+    >>> identity(one) == identity(msgspec.structs.replace(one, created="today"))
+    True
+    """
+    parts = [result.task, result.logic_version, result.models, result.data, result.prompts, result.settings]
+    return hashlib.sha256(canonical_json(parts)).hexdigest()
+
+
+def folder(store: Store, result: Result) -> Path:
+    """Where a result lies, or would lie."""
+    if not TASK.fullmatch(result.task):
+        raise ValueError(f"{result.task!r} cannot be a task: its name becomes a folder")
+    return store.root / "evals" / result.task / identity(result)[:MARK]
+
+
+def known(store: Store, result: Result) -> Result | None:
+    """The finished result of the same evaluation, if it is there; and it is in its models' cards then.
+
+    Raises InputError where what is there is damaged.
+    """
+    file = folder(store, result) / "result.json"
+    if not file.is_file():
+        return None
+    found = _read(file)
+    on_card.renew(store, found)
+    return found
+
+
+def save(store: Store, result: Result, items: list[dict[str, Any]], seconds: float, **how: Any) -> Result:
+    """Write a result, whole or not at all: `items` are one row each, with what was asked and said.
+
+    `how` is recorded and not fingerprinted. Models of it that are in the store get it in their cards. Where
+    another process was quicker with the same evaluation, its result stays and is returned.
+    """
+    import polars as pl
+
+    from ..training.artifact import plain
+    from . import forest
+
+    items = plain(items)
+    done = msgspec.structs.replace(
+        result,
+        fingerprint=identity(result),
+        digest=hashlib.sha256(canonical_json(items)).hexdigest(),
+        environment={
+            "python": platform.python_version(),
+            "platform": f"{platform.system()} {platform.machine()}",
+            "packages": {name: found for name in PACKAGES if (found := _version(name))},
+            "seconds": round(seconds, 1),
+            **how,
+        },
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    # As it will be read: what does not fit the types is told before anything is written.
+    done = msgspec.convert(plain(msgspec.to_builtins(done, enc_hook=plain)), Result)
+    place = folder(store, result)
+    with store.turn(f"eval-{done.task}-{place.name}"):
+        if not (place / "result.json").is_file():
+            shutil.rmtree(place, ignore_errors=True)
+            with store.whole(place, f"eval-{done.task}-{place.name}") as staging:
+                if items:
+                    frame = pl.DataFrame(items, infer_schema_length=None)
+                    _write(staging / "items.parquet", _parquet(frame))
+                figures = forest.render(done)
+                for path, content in figures.items():
+                    _write(staging / path, content)
+                _write(staging / "README.md", (page(done, sorted(figures)) + "\n").encode())
+                _write(staging / "result.json", encode(done))
+    there = known(store, result)
+    if there is None:
+        raise RuntimeError(f"{place}: was taken away while it was written: run the same command again")
+    return there
+
+
+def encode(result: Result) -> bytes:
+    """The bytes of result.json: readable, keys in the order of the class."""
+    return msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+
+
+def page(result: Result, figures: list[str]) -> str:
+    """The result as Markdown, with the figures beside it."""
+    return card.page("eval.md.jinja", result=result, hashes=result.prompt_hashes, figures=figures)
+
+
+def results(store: Store, wrong: list[str] | None = None) -> Iterator[Result]:
+    """Every finished result under the root, by task and fingerprint.
+
+    A damaged one is an InputError; with `wrong`, it is said there, and left out.
+    """
+    for file in sorted((store.root / "evals").glob("*/*/result.json")):
+        if TASK.fullmatch(file.parts[-3]) and re.fullmatch(rf"[0-9a-f]{{{MARK}}}", file.parts[-2]):
+            try:
+                yield _read(file)
+            except InputError as error:
+                if wrong is None:
+                    raise
+                wrong.append(str(error))
+
+
+def _read(file: Path) -> Result:
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=Result)
+        mark = identity(found)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not a result of almost_data ({error}): delete its folder") from None
+    if (found.task, found.fingerprint, mark[:MARK]) != (file.parts[-3], mark, file.parts[-2]):
+        raise InputError(f"{file}: not the result that belongs here, by its fingerprint: delete its folder")
+    return found
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def _parquet(frame: "pl.DataFrame") -> bytes:
+    # By way of memory: what a full disk makes Python say is an OSError, and polars' own is not.
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

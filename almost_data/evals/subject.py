@@ -1,0 +1,240 @@
+"""The model under test: a reward model, a language model, or a baseline, by one way of asking.
+
+All three are Scorers. A reward model scores a dialogue. A language model scores a text and its continuation
+by the log-probability of the latter, as lm-evaluation-harness computes it. Scores are kept in the journal.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .. import scoring
+from ..errors import InputError
+from ..generation import CannotStart, Model
+from ..manifest import Manifest
+from ..scoring import BASELINE, Dialogue, Options, Score, Scorer
+from ..scoring.journaled import JournaledScorer
+from ..store import HUB_ID, Store
+from ..training.artifact import find_model
+from .result import Pinned
+
+Kind = Literal["reward", "language"]
+Progress = Callable[[str, int, int, int], None]
+CONTEXT = 2048
+"""Tokens that a language model reads at most, or its own context where that is less."""
+SPARE = 16
+"""Tokens by which a cut text may grow when it is read once more."""
+CHUNK = 128
+"""Likelihoods computed at a time: what a kill can lose."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under test, pinned."""
+
+    model: Model
+    kind: Kind
+    scorer: Scorer
+    manifest: Manifest | None
+    """Where it is one of the store."""
+    folder: Path | None
+
+    @property
+    def pinned(self) -> Pinned:
+        made = self.manifest
+        return Pinned(self.model.id, str(self.model.revision), fake=made is not None and made.is_fake)
+
+
+def find(
+    store: Store,
+    name: str,
+    revision: str | None = None,
+    options: Options | None = None,
+    max_tokens: int | None = None,
+    flag: str = "--model",
+) -> Subject:
+    """A model by `name@version`, `ORG/NAME[@REVISION]`, folder, `pypi:PACKAGE`, or `baseline:longest`.
+
+    What it is goes by its config.json: a sequence classifier is a reward model, a causal one a language
+    model. Raises InputError where it is neither, or not there.
+    """
+    how = options or Options()
+    given = {key: value for key, value in _fields(how).items() if value is not None}
+    if name.startswith((BASELINE, "fake/")):
+        scorer = scoring.load(name, options=given, max_tokens=max_tokens or scoring.MAX_TOKENS)
+        return Subject(scorer.model, "reward", scorer, None, None)
+    if HUB_ID.fullmatch(name) and "@" in name and not Path(name).exists():
+        name, _, revision = name.partition("@")
+    base = find_model(store, name, revision, flag)
+    if _architecture(base.folder, name).endswith("ForSequenceClassification"):
+        scorer = scoring.load(
+            base.model.id,
+            base.model.revision,
+            given,
+            max_tokens=max_tokens or scoring.MAX_TOKENS,
+            folder=base.folder,
+        )
+        return Subject(base.model, "reward", scorer, base.manifest, base.folder)
+    likelihood = Likelihood(base.model, base.folder, max_tokens or CONTEXT, how)
+    return Subject(base.model, "language", likelihood, base.manifest, base.folder)
+
+
+def scores(
+    store: Store,
+    subject: Subject,
+    task: str,
+    dialogues: Sequence[Dialogue],
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """The score of every dialogue by its id; each is kept in the journal as it comes."""
+    scorer = JournaledScorer(subject.scorer, store.journal, f"eval-{task}", store.refs())
+    found: dict[str, float] = {}
+    tokens = 0
+    for one in scorer.score(dialogues):
+        found[one.id] = one.value
+        tokens += one.tokens
+        if progress:
+            progress(task, len(found), len(dialogues), tokens)
+    return found
+
+
+class Likelihood:
+    """Implements `Scorer`: the log-probability of a dialogue's second turn, as it stands, after its first.
+
+    Both are text as the model reads it: `context` writes messages as such text. lm-evaluation-harness runs
+    the model. Loads it at the first dialogue.
+    """
+
+    usual: dict[str, Any] | None = None
+
+    def __init__(self, model: Model, folder: Path, max_tokens: int, options: Options) -> None:
+        self.model = model
+        self.folder = folder
+        self.max_tokens = max_tokens
+        self.options = options
+        self._tokenizer: Any = None
+        self._network: Any = None
+
+    def settings(self) -> dict[str, Any]:
+        if self._network is None:
+            return {}
+        return {"device": str(self._network.device), "dtype": str(self._network.model.dtype).split(".")[-1]}
+
+    def close(self) -> None:
+        self._network = None
+
+    def context(self, messages: Sequence[dict[str, str]]) -> str:
+        """The text before the assistant's turn: by the tokenizer's chat template, or as the paper writes it
+        where there is none."""
+        if self._tokenizer is None:
+            from transformers import AutoTokenizer
+
+            self._tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        if self._tokenizer.chat_template:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    list(messages), tokenize=False, add_generation_prompt=True
+                )
+            )
+        names = {"user": "Human", "assistant": "Assistant", "system": "System"}
+        turns = [f"\n\n{names[one['role']]}: {one['content'].strip()}" for one in messages]
+        return "".join(turns).lstrip("\n") + "\n\nAssistant:"
+
+    def after(self, context: str, text: str) -> str:
+        """`text` as it follows a context: behind a space, where the context does not end in one."""
+        return text if context[-1:].isspace() else f" {text}"
+
+    def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
+        coming = sorted(dialogues, key=lambda one: -sum(map(len, one.turns)))
+        for start in range(0, len(coming), CHUNK):
+            some = coming[start : start + CHUNK]
+            for one, value, tokens in self._run(some):
+                yield Score(one.id, scoring.finite(value, self.model), tokens, tokens > self.max_tokens)
+
+    def _run(self, some: list[Dialogue]) -> Iterator[tuple[Dialogue, float, int]]:
+        network = self._load()
+        wanted = [(one.turns, *_tokens(network, *_cut(network, one.turns))) for one in some]
+        try:
+            found = network._loglikelihood_tokens(wanted, disable_tqdm=True)
+        except Exception as error:
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise RuntimeError(f"{self.model.id} cannot be asked: {why}") from error
+        for one, (value, _) in zip(some, found, strict=True):
+            yield one, float(value), len(network.tok_encode("".join(one.turns)))
+
+    def _load(self) -> Any:
+        if self._network is None:
+            self._network = harness(self.folder, self.model, self.max_tokens, self.options)
+        return self._network
+
+
+def _tokens(network: Any, context: str, text: str) -> tuple[list[int], list[int]]:
+    """Both as lm-evaluation-harness encodes them, but behind a chat template's line break.
+
+    The library would count that break to the continuation, whose probability would be that of both.
+    """
+    if context[-1:].isspace():
+        return network.tok_encode(context), network.tok_encode(text, add_special_tokens=False)
+    pair: tuple[list[int], list[int]] = network._encode_pair(context, text)
+    return pair
+
+
+def _cut(network: Any, turns: tuple[str, ...]) -> tuple[str, ...]:
+    """A continuation that does not fit is asked for as far as it does; a context loses its beginning."""
+    context, text = turns
+    tokens = network.tok_encode(text, add_special_tokens=False)
+    room = network.max_length - SPARE
+    return turns if len(tokens) <= room else (context, network.tok_decode(tokens[:room]))
+
+
+def harness(folder: Path, model: Model, max_tokens: int, options: Options) -> Any:
+    """The model as lm-evaluation-harness runs it. Raises InputError where that is not installed."""
+    from importlib.util import find_spec
+
+    if not find_spec("lm_eval"):
+        raise InputError(
+            f"{model.id}: a language model is asked through lm-evaluation-harness: "
+            "pip install 'almost_data[eval]'"
+        )
+    import torch
+    from lm_eval.models.huggingface import HFLM
+    from transformers import AutoConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = options.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+        own = getattr(config, "max_position_embeddings", None) or max_tokens
+        return HFLM(
+            pretrained=str(folder),
+            backend="causal",
+            dtype=dtype,
+            # In the model's own dtype, two letters of nearly one probability would often be equal.
+            softmax_dtype="float32",
+            device=device,
+            batch_size=16 if device.startswith("cuda") else 4,
+            max_length=min(max_tokens, own),
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise CannotStart(f"{model.id} cannot be loaded: {why}") from error
+
+
+def _architecture(folder: Path, name: str) -> str:
+    try:
+        named = json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
+    except (OSError, ValueError, LookupError, TypeError):
+        raise InputError(f"{name}: its config.json names no architecture, so it cannot be asked") from None
+    if not str(named).endswith(("ForSequenceClassification", "ForCausalLM", "ForConditionalGeneration")):
+        raise InputError(f"{name}: a {named} is neither a reward model nor a language model")
+    return str(named)
+
+
+def _fields(options: Options) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in options.__struct_fields__}

@@ -1,0 +1,140 @@
+"""TruthfulQA, MC1 (Lin et al. 2021): which of a question's answers, of which one is true, is taken?
+
+A language model is asked of each answer whether it is true (`true`, the paper's way: log P("true") less log
+P("false")), or takes the likeliest one behind the prompt of lm-evaluation-harness (`likelihood`). A reward
+model scores each answer as a reply. Always taking the longest and the shortest answer stand beside it.
+
+Deviations from the paper: its prompt was not published, so the wording is ours; it reads P("true") alone.
+"""
+
+import hashlib
+import importlib.metadata
+import time
+from typing import Literal, cast
+
+from .. import prompts
+from ..errors import InputError
+from ..scoring import Dialogue
+from ..store import Store
+from . import choices, result, sources
+from .choices import Values
+from .result import Result
+from .sources import Item
+from .subject import Likelihood, Progress, Subject, scores
+
+TASK = "truthfulqa"
+LOGIC_VERSION = 1
+PROMPT = "truthfulqa_true"
+WORDS = ("true", "false")
+Metric = Literal["true", "likelihood", "reward"]
+
+
+def run(
+    store: Store,
+    subject: Subject,
+    data: str,
+    metric: Metric | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """The result of a model on the questions in `data`: MC1 accuracy, beside the longest and shortest answer.
+
+    `data` is a JSONL file of question, choices and label, BIG-bench's task_mc.json, or `ORG/NAME@REVISION`
+    with a config `multiple_choice`. Scores are kept as they come; the same evaluation again is read.
+    Raises InputError for what is no such benchmark.
+    """
+    started = time.monotonic()
+    how = choices.metric_of(subject, metric, ("true", "likelihood"))
+    source = sources.read(data, ("multiple_choice",))
+    items = sources.some(source.items, limit, seed)
+    settings = {"metric": how, "seed": seed, "limit": limit, "max_tokens": subject.scorer.max_tokens}
+    if how == "true":
+        settings["score"] = "log P(true) - log P(false)"
+    template = _harness_prompt() if how == "likelihood" else ""
+    if template:
+        settings["prompt"] = "truthfulqa_mc1 of lm_eval " + importlib.metadata.version("lm_eval")
+        settings["prompt_sha256"] = hashlib.sha256(template.encode()).hexdigest()
+    draft = Result(
+        TASK,
+        LOGIC_VERSION,
+        [subject.pinned],
+        source.pinned,
+        {PROMPT: prompts.question(PROMPT)} if how == "true" else {},
+        settings,
+        [],
+    )
+    if there := result.known(store, draft):
+        return there
+    if how == "reward":
+        asked = [[[(item.text, answer)] for answer in item.choices] for item in items]
+        found = {"accuracy": _asked(store, subject, items, asked, progress)}
+    elif how == "likelihood":
+        plain = _asked(store, subject, items, [_continued(item, template) for item in items], progress)
+        found = {"accuracy": plain, "accuracy per byte": choices.per_byte(items, plain)}
+    else:
+        asked = [_true_or_false(cast(Likelihood, subject.scorer), item) for item in items]
+        found = {"accuracy": _asked(store, subject, items, asked, progress)}
+    rivals = {choices.LONGEST: choices.lengths(items), choices.SHORTEST: choices.lengths(items, -1)}
+    return choices.conclude(
+        store, draft, subject, items, found, rivals, source.notes, (), time.monotonic() - started
+    )
+
+
+Asked = list[list[tuple[str, str]]]
+"""Of each choice, the texts whose score counts for it, and if there is a second one, against it."""
+
+
+def _asked(
+    store: Store, subject: Subject, items: list[Item], asked: list[Asked], progress: Progress | None
+) -> Values:
+    wanted = [
+        Dialogue(f"{item.id}/{place}/{at}", text)
+        for item, texts in zip(items, asked, strict=True)
+        for place, some in enumerate(texts)
+        for at, text in enumerate(some)
+    ]
+    found = scores(store, subject, TASK, wanted, progress)
+    return [
+        [
+            found[f"{item.id}/{place}/0"] - (found[f"{item.id}/{place}/1"] if len(some) > 1 else 0)
+            for place, some in enumerate(texts)
+        ]
+        for item, texts in zip(items, asked, strict=True)
+    ]
+
+
+def _true_or_false(model: Likelihood, item: Item) -> Asked:
+    made = []
+    for answer in item.choices:
+        text = prompts.question(PROMPT).format(question=item.text, answer=answer)
+        context = model.context([{"role": "user", "content": text}])
+        made.append([(context, model.after(context, word)) for word in WORDS])
+    return made
+
+
+def _continued(item: Item, template: str) -> Asked:
+    """As lm-evaluation-harness asks: its prompt, then a space and the answer."""
+    from lm_eval.utils import apply_template
+
+    context = apply_template(template, {"question": item.text})
+    return [[(context, f" {answer}")] for answer in item.choices]
+
+
+def _harness_prompt() -> str:
+    """The template of lm-evaluation-harness's own task, from its file. InputError without the library."""
+    from importlib.util import find_spec
+
+    if not find_spec("lm_eval"):
+        raise InputError("--metric likelihood takes its prompt from lm_eval: pip install 'almost_data[eval]'")
+    import lm_eval.tasks
+    import yaml
+
+    file = lm_eval.tasks.__path__[0] + "/truthfulqa/truthfulqa_mc1.yaml"
+    try:
+        with open(file, encoding="utf-8") as text:
+            return str(yaml.safe_load(text)["doc_to_text"])
+    except (OSError, KeyError, yaml.YAMLError) as error:
+        raise InputError(
+            f"truthfulqa_mc1.yaml of the installed lm_eval cannot be read ({type(error).__name__})"
+        ) from None

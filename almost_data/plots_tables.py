@@ -1,0 +1,46 @@
+"""The figure of the paper's claims: each difference that was measured, with its interval and verdict."""
+
+from typing import Any
+
+from .plots import BLUE, GREY, ORANGE, Figures, as_files, new_figure, short_label, style
+
+GREEN = "#009E73"
+COLOURS = {
+    "reproduced": GREEN,
+    "not reproduced": ORANGE,
+    "too small to say": BLUE,
+    "at chance": GREY,
+}
+LONGEST = 64
+"""Characters of a claim in the figure."""
+
+
+def render(tables: list[dict[str, Any]]) -> dict[str, bytes]:
+    """`plots/claims.png`, where anything was measured; `tables` as `evals.tables.report` has them."""
+    with style():
+        return as_files(_figures(tables))
+
+
+def _figures(tables: list[dict[str, Any]]) -> Figures:
+    rows = [
+        (f"{table['name']}: {one['says']}", one)
+        for table in tables
+        for one in table["claims"]
+        if one["difference"] is not None
+    ]
+    if not rows:
+        return
+    figure, axes = new_figure(1.2 + 0.3 * len(rows))
+    for place, (_, one) in enumerate(rows):
+        middle, low, high = (100 * one[key] for key in ("difference", "low", "high"))
+        colour = COLOURS[one["verdict"]]
+        axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
+        axes.plot(middle, place, "o", color=colour, markersize=5)
+    axes.axvline(0, color=GREY, linewidth=1)
+    axes.set_yticks(range(len(rows)), [short_label(name, LONGEST) for name, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("points, 95%; right of 0: as the paper")
+    for verdict in dict.fromkeys(one["verdict"] for _, one in rows):
+        axes.plot([], [], "o-", color=COLOURS[verdict], label=verdict, markersize=5, linewidth=2)
+    figure.legend(loc="outside upper right", ncols=4, frameon=False)
+    yield "claims", figure

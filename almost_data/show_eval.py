@@ -1,0 +1,94 @@
+"""What the command line prints of an evaluation."""
+
+import sys
+
+from rich.table import Table
+
+from .evals.on_card import evaluations
+from .evals.result import Result, encode, folder, results
+from .manifest import Manifest
+from .report import console, text
+from .store import Store
+
+
+def result(store: Store, one: Result, json: bool = False) -> None:
+    """A result as a table, or as its JSON."""
+    if json:
+        sys.stdout.write(encode(one).decode())
+        return
+    for model in one.models:
+        console.print(text(f"{model.role} {model.id} at {model.revision}"), soft_wrap=True)
+    for data in one.data:
+        console.print(text(f"{data.role} {data.id}, {data.revision[:23]}"), soft_wrap=True)
+    console.print(lines(one))
+    for note in one.notes:
+        console.print(text(note, style="yellow"))
+    console.print(text(f"{folder(store, one)}/README.md", style="dim"), soft_wrap=True)
+
+
+def listing(store: Store) -> None:
+    """Every result, a line each, with its first number; a damaged one says what is wrong with it."""
+    wrong: list[str] = []
+    table = _table("eval", "model", "on", "metric", "value", "result", numbers=2)
+    for one in results(store, wrong):
+        for at in one.lines[:1]:
+            task = f"{one.task}{' (fake)' if one.is_fake else ''}"
+            on = " + ".join(data.id for data in one.data)
+            names = map(text, (task, at.who, on, at.metric))
+            table.add_row(
+                *names, f"{at.n:,}", _share(at.value), _interval(at.low, at.high), one.fingerprint[:16]
+            )
+    if table.row_count:
+        console.print()
+        console.print(table)
+    _damaged(wrong)
+
+
+def of_model(store: Store, made: Manifest) -> None:
+    """What the results in the store say of a model."""
+    wrong: list[str] = []
+    table = _table("eval", "data", "on", "metric", "items", "value", "95% interval", "beside it", "result")
+    for row in evaluations(store, made, wrong):
+        at = row["line"]
+        beside = ", ".join(f"{name} {_share(value)}" for name, value in row["beside"])
+        names = map(text, (row["task"], row["data"], at.subset, at.metric))
+        numbers = (f"{at.n:,}", _share(at.value), _interval(at.low, at.high))
+        table.add_row(*names, *numbers, text(beside), row["fingerprint"][:16])
+    if table.row_count:
+        console.print(table)
+    _damaged(wrong)
+
+
+def lines(one: Result) -> Table:
+    """Its numbers with their intervals."""
+    table = _table(
+        "who", "metric", "on", "items", "ties", "value", "95% interval", "chance", numbers=5, words=3
+    )
+    for at in one.lines:
+        cells = map(text, (at.who, at.metric, at.subset))
+        numbers = (f"{at.n:,}", f"{at.ties:,}", _share(at.value), _interval(at.low, at.high))
+        table.add_row(*cells, *numbers, _share(at.chance) if at.chance is not None else "")
+    return table
+
+
+def _table(*columns: str, words: int = 4, numbers: int = 3) -> Table:
+    """A plain table: `words` columns of words, then `numbers` columns of numbers, then words."""
+    table = Table(*columns, box=None, pad_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"
+    for column in table.columns[words : words + numbers]:
+        column.justify, column.no_wrap = "right", True
+    return table
+
+
+def _share(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.1%}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.1%} to {high:.1%}"
+
+
+def _damaged(wrong: list[str]) -> None:
+    for line in wrong:
+        console.print(text(line, style="red"), soft_wrap=True)

@@ -1,0 +1,103 @@
+"""Benchmark items made up for tests, and models that know the answers."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from almost_data.evals.subject import Likelihood, Subject
+from almost_data.generation import Model
+from almost_data.scoring import Dialogue, Options, Score
+
+RIGHT = "Boil the kettle first."
+WRONG = "No."
+
+
+class Known:
+    """A Scorer by a function of the turns, which counts what it is asked."""
+
+    usual: dict[str, Any] | None = None
+    max_tokens = 1024
+
+    def __init__(self, value: Callable[[tuple[str, ...]], float], name: str = "known", stop: int = 0) -> None:
+        self.model = Model(name, "1")
+        self.value = value
+        self.stop = stop
+        self.asked: list[tuple[str, ...]] = []
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+    def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
+        for one in dialogues:
+            if self.stop and len(self.asked) == self.stop:
+                raise KeyboardInterrupt
+            self.asked.append(one.turns)
+            yield Score(one.id, self.value(one.turns), 1, False)
+
+
+def reward(value: Callable[[tuple[str, ...]], float], name: str = "known", stop: int = 0) -> Subject:
+    scorer = Known(value, name, stop)
+    return Subject(scorer.model, "reward", scorer, None, None)
+
+
+class KnownLikelihood(Likelihood):
+    """A language model without weights: `value` of context and continuation is its log-probability."""
+
+    def __init__(self, value: Callable[[tuple[str, ...]], float], name: str = "known-lm") -> None:
+        super().__init__(Model(name, "1"), Path("."), 2048, Options())
+        self.value = value
+
+    def context(self, messages: Any) -> str:
+        return "".join(f"{one['role']}: {one['content']}\n" for one in messages) + "assistant:"
+
+    def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
+        for one in dialogues:
+            yield Score(one.id, self.value(one.turns), 1, False)
+
+
+def language(value: Callable[[tuple[str, ...]], float], name: str = "known-lm") -> Subject:
+    scorer = KnownLikelihood(value, name)
+    return Subject(scorer.model, "language", scorer, None, None)
+
+
+def task(folder: Path, subset: str, items: list[tuple[str, str, str]]) -> Path:
+    """A file in BIG-bench's layout of (input, right, wrong)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    examples = [{"input": text, "target_scores": {right: 1, wrong: 0}} for text, right, wrong in items]
+    file = folder / f"{subset}.task.json"
+    file.write_text(json.dumps({"name": subset, "examples": examples}))
+    return file
+
+
+def hhh(folder: Path, n: int = 10) -> Path:
+    """Four subsets of `n`; in `other` the right reply is the shorter one, in all others the longer one."""
+    for subset in ("helpful", "honest", "harmless", "other"):
+        longer = [(f"{subset}: how is tea {i} made?", f"Right. {RIGHT} {i}", f"Wrong {i}") for i in range(n)]
+        shorter = [(text, f"Right {i}", f"Wrong. {RIGHT} {i}") for i, (text, _, _) in enumerate(longer)]
+        task(folder, subset, shorter if subset == "other" else longer)
+    return folder
+
+
+def questions(file: Path, n: int = 12, choices: int = 4) -> Path:
+    """Questions whose right answer has the word `right`, and is never the longest or the shortest."""
+    rows = []
+    for i in range(n):
+        wrong = [f"It is wrong {'so ' * at}in way {at} of {i}" for at in range(1, choices)]
+        wrong[0] = f"No {i}"
+        rows.append({"question": f"What is fact {i}?", "choices": [f"All right {i}", *wrong], "label": 0})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def cli(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """`eval` as a user runs it, in a terminal wide enough for its tables."""
+    command = [sys.executable, "-m", "almost_data", "eval", *arguments]
+    env = {**os.environ, "COLUMNS": "200", **env}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)

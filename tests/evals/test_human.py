@@ -1,0 +1,245 @@
+"""Answers for people: the table that goes out, and what comes in again."""
+
+import csv
+import io
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from almost_data.errors import InputError
+from almost_data.evals import human, vicuna
+from almost_data.evals.result import Result, folder
+from almost_data.store import Store
+
+COUNT = 8
+
+
+def rows(file: Path, values: list[dict[str, Any]]) -> Path:
+    file.write_text("".join(json.dumps(one) + "\n" for one in values), "utf-8")
+    return file
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "build")
+
+
+@pytest.fixture
+def result(store: Store, tmp_path: Path) -> Result:
+    """Answers of two sides; the saved judge prefers side a on even questions."""
+    answers = {side: [f"{side} says {n}." for n in range(COUNT)] for side in "ab"}
+    answers["a"][0] = "=HYPERLINK(0)"
+    answers["b"][1] = "-1+1\n@SUM(1)\n- a list"
+    answers["b"][2] = 'quoted ", and; =1+1 \x1b[31mred'
+    for side, texts in answers.items():
+        rows(tmp_path / f"{side}.jsonl", [{"question_id": n, "text": text} for n, text in enumerate(texts)])
+    questions = [{"question_id": n, "text": f"Question {n}?"} for n in range(COUNT)]
+    questions[3]["text"] = "+ what?"
+    reviews = [{"question_id": n, "score": [8, 3] if n % 2 == 0 else [3, 8]} for n in range(COUNT)]
+    data = rows(tmp_path / "question.jsonl", questions)
+    saved = rows(tmp_path / "reviews.jsonl", reviews)
+    return vicuna.replay(store, saved, str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"), data)
+
+
+def export(store: Store, result: Result, tmp_path: Path, name: str = "table.csv", **how: Any) -> Path:
+    out = tmp_path / name
+    human.export(store, result.fingerprint[:12], tmp_path / "question.jsonl", out, **how)
+    return out
+
+
+def read(table: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(table.read_bytes().decode("utf-8-sig"), newline="")))
+
+
+def write(
+    table: Path, filled: list[dict[str, str]], delimiter: str = ",", encoding: str = "utf-8-sig"
+) -> Path:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, human.COLUMNS, delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(filled)
+    table.write_bytes(text.getvalue().encode(encoding, "replace"))
+    return table
+
+
+def places(store: Store) -> dict[str, dict[str, str]]:
+    key = next((store.root / "evals" / "human" / "keys").glob("*.json"))
+    found: dict[str, dict[str, str]] = json.loads(key.read_text("utf-8"))["items"]
+    return found
+
+
+def choose(store: Store, row: dict[str, str], side: str) -> str:
+    if side not in "ab":
+        return side
+    return "1" if places(store)[row["item"]]["first"] == side else "2"
+
+
+def test_the_table_is_blinded_and_shuffled_and_the_key_is_not_in_it(
+    store: Store, result: Result, tmp_path: Path
+) -> None:
+    table = read(export(store, result, tmp_path))
+    assert len(table) == 3 * COUNT
+    assert Counter(row["judgment"] for row in table) == {"1": COUNT, "2": COUNT, "3": COUNT}
+    firsts = {row["item"]: row["answer 1"] for row in table}
+    assert len(firsts) == COUNT
+    assert {one["first"] for one in places(store).values()} == {"a", "b"}
+    assert [row["question"] for row in table[:COUNT]] != [f"Question {n}?" for n in range(COUNT)]
+    for row in table:
+        place = places(store)[row["item"]]
+        assert row["choice"] == ""
+        if place["question_id"] not in "0123":
+            assert row["question"] == f"Question {place['question_id']}?"
+            other = "b" if place["first"] == "a" else "a"
+            assert row["answer 1"] == f"{place['first']} says {place['question_id']}."
+            assert row["answer 2"] == f"{other} says {place['question_id']}."
+    text = (tmp_path / "table.csv").read_text("utf-8-sig")
+    assert not [model.id for model in result.models if model.id in text]
+    assert result.fingerprint[:12] not in text
+
+
+def test_no_cell_is_a_formula_or_a_terminals_command(store: Store, result: Result, tmp_path: Path) -> None:
+    table = export(store, result, tmp_path)
+    cells = [cell for row in read(table) for cell in row.values()]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    assert any(cell.startswith("'=HYPERLINK") for cell in cells)
+    assert any("; '=1+1" in cell or ";' =1+1" in cell for cell in cells)
+    assert any("\n'@SUM(1)\n- a list" in cell for cell in cells)
+    assert b"\x1b" not in table.read_bytes()
+
+
+def test_the_same_seed_gives_the_same_table_and_another_one_another(
+    store: Store, result: Result, tmp_path: Path
+) -> None:
+    first = export(store, result, tmp_path).read_bytes()
+    assert export(store, result, tmp_path, "again.csv").read_bytes() == first
+    assert export(store, result, tmp_path, "other.csv", seed=1).read_bytes() != first
+    with pytest.raises(InputError, match="there already"):
+        export(store, result, tmp_path)
+
+
+def test_an_export_without_answers_or_of_other_questions_is_refused(
+    store: Store, result: Result, tmp_path: Path
+) -> None:
+    bare = vicuna.replay(store, tmp_path / "reviews.jsonl", data=tmp_path / "question.jsonl")
+    with pytest.raises(InputError, match="keeps no answers"):
+        export(store, bare, tmp_path)
+    with pytest.raises(InputError, match="no result of eval vicuna"):
+        human.export(store, "0000", tmp_path / "question.jsonl", tmp_path / "x.csv")
+    other = rows(tmp_path / "other.jsonl", [{"question_id": 0, "text": "Another?"}])
+    with pytest.raises(InputError, match="checksum"):
+        human.export(store, result.fingerprint, other, tmp_path / "x.csv")
+    assert human.find(store, str(folder(store, result))).fingerprint == result.fingerprint
+    assert human.find(store, str(folder(store, result) / "result.json")).fingerprint == result.fingerprint
+
+
+def test_people_by_majority_with_their_agreement(store: Store, result: Result, tmp_path: Path) -> None:
+    """By hand: aaa, aab, abt, bbb, tta, b--, at-, and one item without any judgment."""
+    table = export(store, result, tmp_path)
+    given = dict(enumerate(["aaa", "aab", "abt", "bbb", "tta", "b", "at", ""]))
+    filled = read(table)
+    for row in filled:
+        some = given[int(places(store)[row["item"]]["question_id"])]
+        number = int(row["judgment"]) - 1
+        side = {"a": "a", "b": "b", "t": "TIE "}[some[number]] if number < len(some) else " "
+        row["choice"] = choose(store, row, side)
+    found = human.read(store, write(table, filled))
+    lines = {line.metric: line for line in found.lines}
+    counts = [round((line.value or 0) * line.n) for line in (lines["win"], lines["tie"], lines["lose"])]
+    assert counts == [2, 3, 2]
+    assert lines["win"].n == 7
+    assert (lines["win rate"].value, lines["win rate"].ties) == (0.5, 3)
+    same = [1, 1 / 3, 0, 1, 1 / 3, 0]
+    assert lines["two judgments agree"].value == pytest.approx(sum(same) / len(same))
+    # The judge has a, b, a, b, ... and people a, a, tie, b, tie, b, tie.
+    assert lines["agree with the judge"].value == pytest.approx(3 / 7)
+    assert lines["first place wins"].n == 7
+    # Coincidences by hand, each pair weighted by 1 / (m - 1).
+    pairs: Counter[tuple[str, str]] = Counter()
+    for some in given.values():
+        for at, one in enumerate(some):
+            for other in some[:at] + some[at + 1 :]:
+                pairs[one, other] += 1 / (len(some) - 1)  # type: ignore[assignment]
+    total = sum(pairs.values())
+    margins = {side: sum(n for (one, _), n in pairs.items() if one == side) for side in "abt"}
+    observed = sum(n for (one, other), n in pairs.items() if one != other) / total
+    expected = sum(margins[x] * margins[y] for x in "abt" for y in "abt" if x != y) / (total * (total - 1))
+    assert found.details["alpha"] == pytest.approx(1 - observed / expected, abs=1e-6)
+    assert found.details["missing"] == 24 - 18
+    assert found.details["judgments"]["rows"][2][0] == "3"
+    assert sum(sum(row[1:]) for row in found.details["judgments"]["rows"]) == 24
+    assert found.task == "human"
+    lineage = [one for one in found.data if one.role == "evaluation"]
+    assert [(one.id, one.revision) for one in lineage] == [
+        (f"vicuna/{result.fingerprint[:16]}", result.digest)
+    ]
+    assert human.read(store, table) == found
+    assert "aaa" not in (folder(store, found) / "README.md").read_text("utf-8")
+
+
+def test_a_spreadsheets_semicolons_and_encoding_are_taken(
+    store: Store, result: Result, tmp_path: Path
+) -> None:
+    filled = read(export(store, result, tmp_path))
+    for row in filled:
+        row["choice"] = "tie"
+    found = human.read(store, write(tmp_path / "from-excel.csv", filled, ";", "cp1252"))
+    assert [line.value for line in found.lines[:3]] == [0, 1, 0]
+    assert found.details["alpha"] is None
+
+
+def test_rows_that_are_gone_are_missing(store: Store, result: Result, tmp_path: Path) -> None:
+    filled = read(export(store, result, tmp_path))[:2]
+    for row in filled:
+        row["choice"] = "1"
+    found = human.read(store, write(tmp_path / "short.csv", filled))
+    assert (found.details["missing"], found.lines[0].n) == (22, 2)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("choice", "3", 'choice "3": write 1, 2, tie'),
+        ("choice", "=1", "choice"),
+        ("choice", "\x1b[31m", r"\\u001b"),
+        ("judgment", "4", "there are 1 to 3"),
+        ("judgment", "2", "stands twice"),
+        ("item", "../../x-0001", "no item of this table"),
+        ("item", "", "no item of this table"),
+    ],
+)
+def test_a_bad_row_is_named_by_its_line(
+    store: Store, result: Result, tmp_path: Path, column: str, value: str, says: str
+) -> None:
+    table = export(store, result, tmp_path)
+    filled = read(table)
+    filled[3][column] = value
+    lines = sum(cell.count("\n") for row in filled[:3] for cell in row.values())
+    with pytest.raises(InputError, match=says) as error:
+        human.read(store, write(table, filled))
+    line = int(str(error.value).partition("table.csv:")[2].partition(":")[0])
+    if "twice" not in says:
+        assert line == 5 + lines
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("item", ["", "../../../etc/passwd", "0" * 12 + "-0001"])
+def test_a_table_of_another_store_is_refused(store: Store, result: Result, tmp_path: Path, item: str) -> None:
+    filled = read(export(store, result, tmp_path))
+    filled[0]["item"] = item
+    with pytest.raises(InputError, match="no table that was exported"):
+        human.read(store, write(tmp_path / "bad.csv", filled))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "no column"), (b"a,b\n1,2\n", "no column"), (b"item,judgment,choice\n", "no row")],
+)
+def test_what_is_no_table_is_refused(store: Store, tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        human.read(store, tmp_path / "x.csv")
+    with pytest.raises(InputError, match="cannot be read"):
+        human.read(store, tmp_path / "nowhere.csv")

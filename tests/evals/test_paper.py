@@ -1,0 +1,70 @@
+"""`eval tables` on models in a store: real evaluations of small models, run once, and a report on disk."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from almost_data.cli import main
+from almost_data.evals import static_hhh
+from almost_data.evals.result import results
+from almost_data.evals.subject import find
+from almost_data.store import Store
+from tests import trained
+from tests.evals.known import hhh
+from tests.tiny_models import save_tiny, save_tiny_reward
+
+VERSION = "1.0.0"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A reward model and two policies, made up, of one version."""
+    made = Store(tmp_path / "store")
+    trained.publish(made, save_tiny_reward(tmp_path / "rm"), trained.manifest("rm", version=VERSION))
+    for seed, name in enumerate(("sft", "ppo")):
+        folder = save_tiny(tmp_path / name, seed=seed)
+        trained.publish(made, folder, trained.manifest(name, version=VERSION))
+    return made
+
+
+def tables(store: Store, capsys: pytest.CaptureFixture[str], *more: str) -> str:
+    main(["eval", "tables", "--version", VERSION, "--root", str(store.root), *more])
+    return capsys.readouterr().out
+
+
+def test_numbers_are_those_of_the_benchmark_and_are_measured_once(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(hhh(tmp_path / "hhh"))
+    said = tables(store, capsys, "--hhh", data)
+    assert "Table 1: 1 of 6 claims not run; missing: TruthfulQA (--truthfulqa)" in said
+    assert "Table 4: 3 of 3 claims not run; missing: a preference set" in said
+    place = store.root / "evals" / "tables" / VERSION
+    found = json.loads((place / "tables.json").read_text())
+    table = found["tables"][0]
+    assert [one["verdict"] for one in table["claims"]].count("not run") == 1
+    alone = static_hhh.run(store, find(store, f"sft@{VERSION}"), data)
+    [line] = [one for one in alone.lines if (one.who, one.subset) == (f"sft@{VERSION}", "helpful")]
+    [mine] = [one for one in table["lines"] if (one["role"], one["subset"]) == ("sft", "helpful")]
+    assert (mine["value"], mine["n"]) == (line.value, line.n)
+    before = {one.fingerprint: one.created for one in results(store, static_hhh.TASK)}
+    assert len(before) == 3
+    assert said.endswith(tables(store, capsys, "--hhh", data))
+    assert {one.fingerprint: one.created for one in results(store, static_hhh.TASK)} == before
+    text = (place / "README.md").read_text()
+    assert "plots/claims.png" in text and (place / "plots" / "claims.png").is_file()
+    assert found["is_small"] and "a test of the plumbing" in text
+    assert str(tmp_path) not in text + json.dumps(found)
+
+
+def test_nothing_given_is_nothing_run(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    said = tables(store, capsys)
+    assert "Table 1: 6 of 6 claims not run" in said and "reproduced" not in said
+    assert not list(results(store))
+
+
+def test_a_judge_wants_questions_and_a_name(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        tables(store, capsys, "--judge", "http://127.0.0.1:9/v1")
+    assert error.value.code == 2 and "--judge-model" in capsys.readouterr().err

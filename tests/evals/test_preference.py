@@ -1,0 +1,340 @@
+"""Accuracy on preference data, for scorers whose every answer is known."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+
+from almost_data import importing, pipeline, presets
+from almost_data.cli import main
+from almost_data.errors import InputError
+from almost_data.evals import preference, result
+from almost_data.evals.result import Line, Result
+from almost_data.evals.subject import Subject
+from almost_data.generation import Model
+from almost_data.generation.fake import FakeEngine
+from almost_data.manifest import Manifest
+from almost_data.scoring.baselines import Modelless
+from almost_data.store import Store
+from almost_data.training.reward_report import BUCKETS, Parts, report
+from tests import trained
+from tests.tiny_models import save_tiny, save_tiny_reward
+from tests.training.rows import pair
+
+
+class Real(FakeEngine):
+    """The fake engine under another name, so that what it writes counts as real."""
+
+    name = "transformers"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "build")
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """comparisons@0.1.0 of 300 prompts, a third of which have the longer side chosen. Read it only."""
+    store = Store(tmp_path_factory.mktemp("filled") / "build")
+    file = store.root.parent / "rows.jsonl"
+    rows = [
+        {
+            "prompt": f"What is thing number {n}?",
+            "a": f"It is the good thing {n}. " + "And so it is said. " * (6 if n % 3 == 0 else 3),
+            "b": f"It is the poor thing {n}. " + "And so it was told. " * (3 if n % 3 == 0 else 4),
+        }
+        for n in range(300)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    importing.import_responses(store, str(file), ["a", "b"], "0.1.0")
+    preset = presets.load()
+    changed = msgspec.structs.replace(preset.comparisons, length_sd=None)
+    preset = msgspec.structs.replace(preset, comparisons=changed)
+    pipeline.Run(store, "0.1.0", preset, Real()).build("comparisons")
+    return store
+
+
+def write(folder: Path, rows: list[dict[str, Any]], name: str = "rows.jsonl") -> str:
+    file = folder / name
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+def mixed(n: int = 60) -> list[dict[str, Any]]:
+    """Chosen is the longer side in a third, as long in a third, and the shorter one in a third."""
+    return [pair(k, f"good {k:02}" + "." * (9 * (k % 3)), f"poor {k:02}" + "." * 9) for k in range(n)]
+
+
+def by(rule: Callable[[str], float], name: str = "ORG/known", made: Manifest | None = None) -> Subject:
+    model = Model(made.ref, made.digest[:16]) if made else Model(name, "c" * 40)
+    return Subject(model, "reward", Modelless(model, lambda one: rule(one.turns[-1]), 100, False), made, None)
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, Subject]:
+    """By name what `--model` and `--versus` find."""
+    found: dict[str, Subject] = {
+        "good": by(lambda text: float("good" in text), "ORG/good"),
+        "bad": by(lambda text: -float("good" in text), "ORG/bad"),
+        "equal": by(lambda text: 1.0, "ORG/equal"),
+    }
+    monkeypatch.setattr(preference, "find", lambda store, name, *given, **how: found[name])
+    return found
+
+
+def line(one: Result, who: str, metric: str = "accuracy", subset: str = "all") -> Line:
+    [found] = [at for at in one.lines if (at.who, at.metric, at.subset) == (who, metric, subset)]
+    return found
+
+
+# --- numbers -----------------------------------------------------------------------------------------------
+
+
+def test_who_is_always_right_always_wrong_and_never_sure(
+    store: Store, models: dict[str, Subject], tmp_path: Path
+) -> None:
+    file = write(tmp_path, mixed())
+    for name, want, ties in (("good", 1.0, 0), ("bad", 0.0, 0), ("equal", 0.5, 60)):
+        found = line(preference.run(store, name, file), f"ORG/{name}")
+        assert (found.value, found.ties, found.n, found.chance) == (want, ties, 60, 0.5)
+        assert found.low is not None and found.high is not None and found.low <= want <= found.high
+
+
+def test_length_by_hand_and_in_buckets(store: Store, models: dict[str, Subject], tmp_path: Path) -> None:
+    one = preference.run(store, "good", write(tmp_path, mixed()))
+    longest = line(one, preference.LONGEST)
+    assert (longest.value, longest.ties) == (0.5, 20), "20 longer, 20 as long, 20 shorter"
+    assert [line(one, "ORG/good", subset=name).n for name in BUCKETS] == [20, 20, 20]
+    ahead = line(one, "ORG/good", f"ahead of {preference.LONGEST}")
+    assert ahead.value == 0.5 and ahead.chance is None and ahead.ties == 20
+    assert ahead.low is not None and 0.3 < ahead.low < 0.5
+    items = pl.read_parquet(result.folder(store, one) / "items.parquet")
+    assert len(items) == 60 and items["chosen_score"].to_list() == [1.0] * 60
+    assert not [name for name in items.columns if name in ("prompt", "chosen", "rejected")]
+
+
+def test_others_are_judged_on_the_same_rows(store: Store, models: dict[str, Subject], tmp_path: Path) -> None:
+    models["half"] = by(lambda text: float("good" in text and int(text[5:7]) % 2 == 0), "ORG/half")
+    one = preference.run(store, "good", write(tmp_path, mixed()), versus=["half", "bad"])
+    assert (line(one, "ORG/half").value, line(one, "ORG/half").ties) == (0.75, 30)
+    assert line(one, "ORG/good", "ahead of ORG/half").value == 0.25
+    assert line(one, "ORG/good", "ahead of ORG/bad").value == 1.0
+    assert [model.role for model in one.models] == ["model", "versus", "versus"]
+    assert ["ORG/half", "75.0%", "133.3%"] in one.details["beside"]["rows"]
+    with pytest.raises(InputError, match="good: that one is judged already"):
+        preference.run(store, "good", write(tmp_path, mixed()), versus=["good"])
+
+
+def test_copies_of_a_prompt_say_nothing_new(store: Store, models: dict[str, Subject], tmp_path: Path) -> None:
+    sides = [("good", "poor") if k % 10 < 7 else ("poor", "good") for k in range(100)]
+    rows = [pair(k % 10, f"{one} {k}.", f"{other} {k}.") for k, (one, other) in enumerate(sides)]
+    few = line(preference.run(store, "good", write(tmp_path, rows)), "ORG/good")
+    alone = line(preference.run(store, "good", write(tmp_path, rows[:10], "b.jsonl")), "ORG/good")
+    assert few.n == 100 and few.value == alone.value == 0.7
+    assert few.low == pytest.approx(alone.low, abs=0.05) and few.high == pytest.approx(alone.high, abs=0.05)
+
+
+def test_it_says_what_the_recipes_report_says(filled: Store, models: dict[str, Subject]) -> None:
+    rule = by(lambda text: float(len(text) % 7))
+    models["rule"] = rule
+    one = preference.run(filled, "rule", "comparisons@0.1.0")
+    train, test = (filled.scan("comparisons@0.1.0", split=split).collect() for split in ("train", "test"))
+    want = report(rule.scorer, Parts(train, test, train.clear(), None))
+    [subset] = want["subsets"]
+    found = line(one, "ORG/known")
+    assert (found.n, found.value, found.low, found.high) == tuple(
+        subset[key] for key in ("rows", "accuracy", "low", "high")
+    )
+    assert line(one, preference.LONGEST).value == subset["always_longer"]
+    assert line(one, preference.SURFACE).value == subset["probe"]
+    assert one.details["calibration"]["title"].endswith(f"{want['calibration']['ece']:.1%}")
+
+
+def test_a_limit_takes_whole_prompts_by_the_seed(
+    store: Store, models: dict[str, Subject], tmp_path: Path
+) -> None:
+    rows = [pair(k // 4, f"good {k:02}.", f"poor {k:02}.") for k in range(80)]
+    file = write(tmp_path, rows)
+    found = [preference.run(store, "good", file, limit=20, seed=seed) for seed in (0, 1)]
+    items = [pl.read_parquet(result.folder(store, one) / "items.parquet") for one in found]
+    assert [len(one) for one in items] == [20, 20]
+    assert all(set(one.group_by("query_id").len()["len"]) == {4} for one in items)
+    assert set(items[0]["query_id"]) != set(items[1]["query_id"])
+    assert any("20 of 80" in note for note in found[0].notes)
+    with pytest.raises(InputError, match="--limit 0"):
+        preference.run(store, "good", file, limit=0)
+
+
+# --- data --------------------------------------------------------------------------------------------------
+
+
+def hh(k: int) -> dict[str, str]:
+    """HH-RLHF's layout: whole dialogues, alike but for the last turn."""
+    start = f"\n\nHuman: Hello {k}\n\nAssistant: Yes?\n\nHuman: How?\n\nAssistant:"
+    return {"chosen": f"{start} good {k}.", "rejected": f"{start} poor {k}."}
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda k: pair(k, "good", "poor"),
+        hh,
+        lambda k: {"prompt": f"Why {k}?", "chosen": "good", "rejected": "poor"},
+    ],
+    ids=["messages", "hh", "text"],
+)
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_every_layout_in_every_file(
+    store: Store, models: dict[str, Subject], tmp_path: Path, shape: Any, suffix: str
+) -> None:
+    rows = [shape(k) for k in range(12)]
+    file = write(tmp_path, rows)
+    if suffix == "parquet":
+        file = str(tmp_path / "rows.parquet")
+        pl.DataFrame(rows).write_parquet(file)
+    one = preference.run(store, "good", file)
+    assert line(one, "ORG/good").value == 1.0 and line(one, "ORG/good").n == 12
+    [data] = one.data
+    assert data.id == f"rows.{suffix}" and data.revision.startswith("sha256:") and data.role == "data"
+    assert str(tmp_path) not in result.encode(one).decode(), "no place of this machine"
+    Path(file).write_bytes(Path(file).read_bytes())
+    assert preference.run(store, "good", file) == one, "the same bytes are the same evaluation"
+
+
+def test_rows_that_cannot_be_read_are_counted(
+    store: Store, models: dict[str, Subject], tmp_path: Path
+) -> None:
+    start = "\n\nAssistant: Hi\n\nHuman: a\n\nAssistant:"
+    first = {"chosen": f"{start} good", "rejected": f"{start} x"}
+    rows = [hh(0), hh(1), {"chosen": "a", "rejected": "b"}, first]
+    one = preference.run(store, "good", write(tmp_path, rows))
+    assert line(one, "ORG/good").n == 2
+    assert any("2 of 4 rows were not judged" in note and "judged row 2" in note for note in one.notes)
+
+
+@pytest.mark.parametrize(
+    "rows,match",
+    [
+        ([], "no row in it"),
+        ([{"prompt": "a", "chosen": "b"}], "no column 'rejected'"),
+        ([{"prompt": "a", "chosen": 1, "rejected": 2}], "'1' is neither text nor"),
+        ([{"prompt": p, "chosen": "x", "rejected": "y"} for p in ("a", [1])], "alike"),
+        ([{"prompt": None, "chosen": "x", "rejected": "y"}], "not one turn of the assistant|prompt"),
+        ([{"prompt": "a", "chosen": None, "rejected": None}], "neither text nor"),
+    ],
+)  # fmt: skip
+def test_what_is_no_preference_data_is_one_line(
+    store: Store, models: dict[str, Subject], tmp_path: Path, rows: list[dict[str, Any]], match: str
+) -> None:
+    with pytest.raises(InputError, match=match):
+        preference.run(store, "good", write(tmp_path, rows))
+    assert list(result.results(store)) == []
+
+
+def test_what_is_not_there_is_one_line(filled: Store, models: dict[str, Subject], tmp_path: Path) -> None:
+    for data, how, match in (
+        ("gone.jsonl", {}, "no such file"),
+        ("rows.txt", {}, "no such file"),
+        ("comparisons@9.9.9", {}, r"no comparisons@9\.9\.9 under"),
+        ("responses@0.1.0", {}, "no column 'chosen'"),
+        ("comparisons@0.1.0", {"split": "validation"}, "no rows in split 'validation'"),
+        ("comparisons@0.1.0", {"config": "nope"}, "no config 'nope'"),
+        ("ORG/data", {}, "give it a tag or a commit"),
+        (write(tmp_path, mixed()), {"config": "x"}, "is a file"),
+        (str(tmp_path), {}, "not a file"),
+    ):
+        with pytest.raises(InputError, match=match):
+            preference.run(filled, "good", data, **how)
+
+
+# --- what the model knows of it ----------------------------------------------------------------------------
+
+
+def model_of(store: Store, folder: Path, name: str, *parents: Manifest, **config: Any) -> Manifest:
+    return trained.publish(store, folder, trained.manifest("rm", name, parents=parents, **config))
+
+
+@pytest.fixture
+def family(filled: Store, tmp_path: Path) -> Store:
+    """rm, trained on comparisons@0.1.0; ppo, which starts from it; asis, of something else."""
+    import shutil
+
+    shutil.copytree(filled.root, tmp_path / "build")
+    store, folder = Store(tmp_path / "build"), save_tiny_reward(tmp_path / "out")
+    rm = model_of(store, folder, "rm", store.manifest("comparisons@0.1.0"))
+    model_of(
+        store, folder, "ppo", store.manifest("responses@0.1.0"), rm, base={"id": rm.ref, "revision": "x"}
+    )
+    model_of(store, folder, "asis", store.manifest("responses@0.1.0"))
+    return store
+
+
+def test_a_model_is_never_judged_on_what_it_learned(
+    family: Store,
+) -> None:
+    one = preference.run(family, "asis@0.1.0", "comparisons@0.1.0", versus=["rm@0.1.0", "ppo@0.1.0"])
+    notes = "\n".join(one.notes)
+    assert "rm@0.1.0 was trained on the train split of comparisons@0.1.0" in notes
+    assert "ppo@0.1.0 was trained on the train split" in notes and "asis@0.1.0 was" not in notes
+    assert one.settings["split"] == "test"
+    for model, versus in (("rm@0.1.0", []), ("asis@0.1.0", ["rm@0.1.0"])):
+        with pytest.raises(InputError, match=r"rm@0\.1\.0 was trained on the train split"):
+            preference.run(family, model, "comparisons@0.1.0", split="train", versus=versus)
+    # A copy of what it learned, under another name.
+    rows = family.scan("comparisons@0.1.0", split="train").head(20).collect()
+    file = family.root / "copy.parquet"
+    rows.write_parquet(file)
+    again = preference.run(family, "rm@0.1.0", str(file))
+    assert any("20 of the 20 prompts judged on are in the train split" in note for note in again.notes)
+    for ref in ("rm@0.1.0", "asis@0.1.0", "ppo@0.1.0"):
+        assert family.verify(ref) == []
+        assert "## Evaluations" in (family.path(ref) / "README.md").read_text("utf-8")
+
+
+def test_fake_data_never_enters_a_card(fake_store: Store, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(fake_store.root, tmp_path / "build")
+    store = Store(tmp_path / "build")
+    made = model_of(store, save_tiny_reward(tmp_path / "out"), "rm")
+    one = preference.run(store, made.ref, "comparisons@0.1.0")
+    assert one.is_fake and any("fake engine" in note for note in one.notes)
+    assert "Evaluations" not in (store.path(made.ref) / "README.md").read_text("utf-8")
+
+
+def test_a_language_model_prefers_by_likelihood_and_is_said_to(store: Store, tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "lm")
+    file = write(
+        tmp_path, [hh(k) for k in range(9)] + [{"prompt": "Why?", "chosen": "so " * 400, "rejected": ""}]
+    )
+    one = preference.run(store, str(folder), file)
+    assert [at.metric for at in one.lines[:2]] == ["accuracy", preference.PER_CHARACTER]
+    assert one.lines[0].n == 10 and "calibration" not in one.details
+    assert any("log-likelihood" in note for note in one.notes)
+    assert preference.run(store, str(folder), file) == one
+
+
+# --- the command line --------------------------------------------------------------------------------------
+
+
+def test_the_command_line(filled: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = ["--root", str(tmp_path / "build")]
+    words = ["eval", "preference", "--model", "baseline:longest", "--data", write(tmp_path, mixed())]
+    main([*words, "--versus", "baseline:first", *root])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "60 20 50.0% 37.7% to 62.3% 50.0%" in printed and "rows.jsonl" in printed
+    main([*words, "--versus", "baseline:first", "--json", *root])
+    read = json.loads(capsys.readouterr().out)
+    assert read["task"] == "preference" and read["lines"][0]["value"] == 0.5
+    main(["list", *root])
+    assert "preference" in capsys.readouterr().out
+    for bad in (["--data", "gone.jsonl"], ["--data", "x@1"], ["--model", "baseline:best"], ["--limit", "0"]):
+        with pytest.raises(SystemExit) as end:
+            main([*words, *bad, *root])
+        told = capsys.readouterr().err
+        assert end.value.code == 2 and told.count("\n") == 1, told

@@ -1,0 +1,349 @@
+"""A result is whole or not there, whatever happens, and stands in the card of its model."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.image import imread
+
+from almost_data import card
+from almost_data.cli import main
+from almost_data.errors import InputError
+from almost_data.evals import on_card, result
+from almost_data.evals.result import Line, Pinned, Result
+from almost_data.manifest import Manifest
+from almost_data.store import Store
+from tests import trained
+from tests.test_card import NASTY, Page
+
+
+def made(model: Manifest | None = None, **changes: Any) -> Result:
+    who = model.ref if model else "ORG/model"
+    given: dict[str, Any] = {
+        "task": "preference",
+        "logic_version": 1,
+        "models": [Pinned(who, model.digest[:16] if model else "a" * 40)],
+        "data": [Pinned("ORG/data", "b" * 40, "data")],
+        "prompts": {"asked": "Which one?"},
+        "settings": {"seed": 0, "split": "test", "config": None},
+        "lines": [
+            Line(who, "accuracy", "all", 10, 0.7, 0.4, 0.9, 1, 0.5),
+            Line("always the longer", "accuracy", "all", 10, 0.6, 0.3, 0.8, 0, 0.5),
+            Line(who, "ahead of always the longer", "all", 10, 0.1, -0.2, 0.4),
+        ],
+    }
+    return Result(**given | changes)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "build")
+
+
+@pytest.fixture
+def rm(store: Store, tmp_path: Path) -> Manifest:
+    return trained.publish_reward(store, tmp_path / "out", "rm")
+
+
+# --- whole or not there ------------------------------------------------------------------------------------
+
+
+def test_a_result_is_read_back_as_it_was_saved(store: Store) -> None:
+    draft = made()
+    assert result.known(store, draft) is None and list(result.results(store)) == []
+    done = result.save(store, draft, [{"item": 1, "right": True}], 1.23, device="cpu")
+    assert result.known(store, draft) == done and list(result.results(store)) == [done]
+    assert done.environment["device"] == "cpu" and done.environment["seconds"] == 1.2
+    place = result.folder(store, draft)
+    assert sorted(one.name for one in place.iterdir()) == [
+        "README.md",
+        "items.parquet",
+        "plots",
+        "result.json",
+    ]
+    assert pl.read_parquet(place / "items.parquet").rows() == [(1, True)]
+    assert imread(place / "plots" / "result.png").shape[1] == 1200
+    page = Page("---\n---\n" + (place / "README.md").read_text("utf-8"))
+    assert page.table("who")[1] == [
+        "ORG/model",
+        "accuracy",
+        "all",
+        "10",
+        "1",
+        "70.0%",
+        "40.0% to 90.0%",
+        "50.0%",
+    ]
+    assert json.loads((place / "result.json").read_text())["fingerprint"] == result.identity(draft)
+    assert not list((store.root / ".staging").iterdir())
+
+
+def test_what_decides_the_numbers_is_another_result() -> None:
+    changes: list[dict[str, Any]] = [
+        {"task": "other"},
+        {"logic_version": 2},
+        {"models": [Pinned("ORG/model", "c" * 40)]},
+        {"data": [Pinned("ORG/data", "c" * 40, "data")]},
+        {"prompts": {"asked": "Which?"}},
+        {"settings": {"seed": 1}},
+    ]
+    marks = [result.identity(made(**one)) for one in [{}, *changes]]
+    assert len(set(marks)) == len(marks)
+    assert result.identity(made(lines=[], notes=["x"], created="now")) == marks[0]
+
+
+def test_the_first_of_two_stays(store: Store) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: result.save(store, made(), [{"n": n}], n), range(4)))
+    assert all(one == found[0] for one in found)
+    assert len(list(result.results(store))) == 1 and not list((store.root / ".staging").iterdir())
+
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+from almost_data.evals import result
+from almost_data.store import Store
+from tests.evals.test_result import made
+real, seen = {module}.{name}, []
+def dies(*given, **how):
+    seen.append(1)
+    if len(seen) > {after}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*given, **how)
+{module}.{name} = dies
+result.save(Store(sys.argv[1]), made(), [{{"n": 1}}], 1)
+"""
+
+
+@pytest.mark.parametrize(
+    "module,name,after", [("result", "_write", n) for n in range(4)] + [("os", "rename", 0)]
+)
+def test_killed_at_any_step_it_is_whole_or_not_there(
+    store: Store, module: str, name: str, after: int
+) -> None:
+    code = CHILD.format(module=module, name=name, after=after)
+    ended = subprocess.run([sys.executable, "-c", code, str(store.root)], capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    assert list(result.results(store)) == [] and result.known(store, made()) is None
+    done = result.save(store, made(), [{"n": 1}], 1)
+    assert list(result.results(store)) == [done] and not list((store.root / ".staging").iterdir())
+
+
+def test_a_folder_without_its_record_is_written_anew(store: Store) -> None:
+    result.save(store, made(), [{"n": 1}], 1)
+    (result.folder(store, made()) / "result.json").unlink()
+    assert result.known(store, made()) is None
+    assert result.known(store, made()) is None and result.save(store, made(), [], 1).digest
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"{", b"[]", b"\xff\xfe", b'{"task": 1}', b"half", b"other", b"moved"],
+)
+def test_a_damaged_result_is_one_line_and_exit_2(
+    store: Store, damage: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = result.save(store, made(), [{"n": 1}], 1)
+    good = result.save(store, made(task="static-hhh"), [], 1)
+    file = result.folder(store, made()) / "result.json"
+    text = file.read_bytes()
+    file.write_bytes(
+        {
+            b"half": text[: len(text) // 2],
+            b"other": result.encode(msgspec.structs.replace(done, settings={"seed": 7})),
+            b"moved": result.encode(good),
+        }.get(damage, damage)
+    )
+    for read in (lambda: result.known(store, made()), lambda: list(result.results(store))):
+        with pytest.raises(InputError, match=rf"{file}: not .*: delete its folder") as told:
+            read()
+        assert "\n" not in str(told.value)
+    wrong: list[str] = []
+    assert list(result.results(store, wrong)) == [good] and len(wrong) == 1
+    main(["list", "--root", str(store.root)])
+    printed = capsys.readouterr().out
+    assert "static-hhh" in printed and "delete its folder" in printed
+
+
+def test_a_damaged_one_does_not_keep_another_from_the_card(store: Store, rm: Manifest) -> None:
+    result.save(store, made(rm), [], 1)
+    (result.folder(store, made(rm)) / "result.json").write_bytes(b"{")
+    result.save(store, made(rm, task="static-hhh"), [], 1)
+    text = (store.path(rm.ref) / "README.md").read_text("utf-8")
+    assert "static-hhh" in text and "`preference`" not in text
+
+
+def test_numbers_of_numpy_and_none_at_all(store: Store) -> None:
+    lines = [
+        Line("a", "accuracy", "all", np.int64(3), np.float64(0.5)),
+        Line("b", "accuracy", "all", 0, float("nan")),
+    ]
+    done = result.save(store, made(lines=lines, details={"x": np.array([1.5])[0]}), [{"n": np.float32(1)}], 1)
+    assert [one.value for one in done.lines] == [0.5, None] and done.details == {"x": 1.5}
+    with pytest.raises(msgspec.ValidationError):
+        result.save(store, made(lines=[Line("a", "accuracy", "all", "three", 0.5)], settings={}), [], 1)  # type: ignore[arg-type]
+    assert len(list(result.results(store))) == 1
+
+
+@pytest.mark.parametrize("task", ["../x", "a/b", "", "A", ".", "/tmp"])
+def test_a_task_is_a_folders_name_and_no_way_out(store: Store, task: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a task"):
+        result.save(store, made(task=task), [], 1)
+    assert not (store.root / "evals").exists()
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_a_hostile_name_is_nothing_but_text(store: Store, name: str) -> None:
+    lines = [Line(name, name, name, 3, 0.5, 0.1, 0.9, 0, 0.5)]
+    details = {"t": {"title": name, "columns": [name], "rows": [[name]]}}
+    models, data = [Pinned(name, name)], [Pinned(name, name, "data")]
+    given = made(models=models, data=data, lines=lines, notes=[name], details=details, prompts={name: name})
+    result.save(store, given, [{"who": name}], 1)
+    text = (result.folder(store, given) / "README.md").read_text("utf-8")
+    page = Page("---\n---\n" + text)
+    assert page.open == [] and {len(row) for row in page.table("who")} == {8}
+    main(["list", "--root", str(store.root)])
+
+
+def test_a_full_disk_is_one_line_and_exit_1(store: Store, rm: Manifest) -> None:
+    code = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nfrom almost_data.cli import main\n"
+    code += "import matplotlib.figure, polars, sys\nfrom almost_data.evals import result\n"
+    code += "from tests.evals.test_result import made\nfrom almost_data.store import Store\n"
+    code += "import almost_data.show_eval as s\n"
+    code += "s.listing = lambda store: result.save(store, made(), [{'n': n} for n in range(9)], 1)\n"
+    code += f"main(['list', '--root', {str(store.root)!r}])"
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], preexec_fn=full, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "File too large" in done.stderr
+    assert list(result.results(store)) == [] and not list((store.root / ".staging").iterdir())
+
+
+# --- the card ----------------------------------------------------------------------------------------------
+
+
+def test_a_result_stands_in_its_models_card(
+    store: Store, rm: Manifest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = store.path(rm.ref) / "README.md"
+    before = readme.read_text("utf-8")
+    done = result.save(store, made(rm), [{"n": 1}], 1)
+    text = readme.read_text("utf-8")
+    page = Page(text)
+    assert page.open == [] and "Evaluations" in page.headings
+    first, second = page.table("task")[1:]
+    assert first[:7] == ["preference", "ORG/data", "all", "accuracy", "10", "70.0%", "40.0% to 90.0%"]
+    assert first[7:] == ["always the longer 60.0%, chance 50.0%", done.fingerprint[:16]]
+    assert second[3] == "ahead of always the longer" and second[6] == "-20.0% to 40.0%"
+    [entry] = card.front_matter(text)["model-index"]
+    [found] = entry["results"]
+    assert found["dataset"] == {
+        "name": "ORG/data", "type": "ORG/data", "split": "test", "args": {"ORG/data": "b" * 40},
+    }  # fmt: skip
+    [metric] = found["metrics"]
+    assert (metric["type"], metric["value"], metric["args"]["items"]) == ("accuracy", 0.7, 10)
+    assert set(before.splitlines()) <= set(text.splitlines()), "nothing went"
+    assert store.verify(rm.ref) == []
+    main(["show", rm.ref, "--root", str(store.root)])
+    assert "70.0%" in capsys.readouterr().out
+
+
+def test_huggingface_hub_reads_what_the_card_says(store: Store, rm: Manifest) -> None:
+    from huggingface_hub import ModelCard
+
+    result.save(store, made(rm, data=[Pinned("my file (1).jsonl", "sha256:1", "data")]), [], 1)
+    read = ModelCard.load(store.path(rm.ref) / "README.md")
+    [one] = read.data.eval_results
+    assert (one.dataset_type, one.dataset_name, one.metric_value) == (
+        "my-file-1-.jsonl",
+        "my file (1).jsonl",
+        0.7,
+    )
+
+
+def test_the_order_is_that_of_the_results_and_not_of_time(store: Store, rm: Manifest, tmp_path: Path) -> None:
+    drafts = [made(rm, settings={"seed": seed}) for seed in range(4)] + [made(rm, task="static-hhh")]
+    texts = []
+    for order in (drafts, drafts[::-1]):
+        other = Store(tmp_path / f"store-{len(texts)}")
+        again = trained.publish_reward(other, tmp_path / "out", "rm")
+        assert again.digest == rm.digest
+        for one in order:
+            result.save(other, one, [], 1)
+        texts.append((other.path("rm@0.1.0") / "README.md").read_text("utf-8"))
+    assert texts[0] == texts[1]
+
+
+def test_two_at_once_are_both_in_the_card(store: Store, rm: Manifest) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: result.save(store, made(rm, settings={"seed": seed}), [], 1), range(8)))
+    page = Page((store.path(rm.ref) / "README.md").read_text("utf-8"))
+    assert len({row[-1] for row in page.table("task")[1:]}) == 8
+
+
+def test_what_a_kill_kept_from_the_card_the_same_command_brings(
+    store: Store, rm: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(on_card, "renew", killed)
+    with pytest.raises(KeyboardInterrupt):
+        result.save(store, made(rm), [], 1)
+    monkeypatch.undo()
+    assert "Evaluations" not in (store.path(rm.ref) / "README.md").read_text("utf-8")
+    assert result.known(store, made(rm))
+    assert "## Evaluations" in (store.path(rm.ref) / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("how", ["fake model", "fake data", "another model of that name"])
+def test_what_is_not_about_it_is_not_in_its_card(store: Store, rm: Manifest, how: str) -> None:
+    before = (store.path(rm.ref) / "README.md").read_bytes()
+    changes: dict[str, Any] = {
+        "fake model": {"models": [Pinned(rm.ref, rm.digest[:16], fake=True)]},
+        "fake data": {"data": [Pinned("comparisons@0.1.0", "b" * 64, "data", fake=True)]},
+        "another model of that name": {"models": [Pinned(rm.ref, "0" * 16)]},
+    }
+    result.save(store, made(rm, **changes[how]), [], 1)
+    assert (store.path(rm.ref) / "README.md").read_bytes() == before
+
+
+def test_a_card_that_fails_leaves_the_old_one(
+    store: Store, rm: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (store.path(rm.ref) / "README.md").read_bytes()
+
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        result.save(store, made(rm), [], 1)
+    monkeypatch.undo()
+    assert (store.path(rm.ref) / "README.md").read_bytes() == before and len(list(result.results(store))) == 1
+    assert not list((store.root / ".staging").iterdir())
+
+
+def test_listing_what_was_judged_imports_no_torch(store: Store) -> None:
+    result.save(store, made(), [], 1)
+    code = "import sys\nfrom almost_data.cli import main\n"
+    code += f"main(['list', '--root', {str(store.root)!r}])\n"
+    code += "heavy = {'torch', 'polars', 'matplotlib', 'huggingface_hub', 'jinja2'}\n"
+    code += "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "ORG/model" in done.stdout

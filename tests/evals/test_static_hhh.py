@@ -1,0 +1,301 @@
+"""Static HHH: scorers that know the answers get what they must, whatever the order, and shortcuts show."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from almost_data.errors import InputError
+from almost_data.evals import result, sources, static_hhh
+from almost_data.evals.result import Line, Result
+from almost_data.evals.subject import find
+from almost_data.scoring import Options
+from almost_data.store import Store
+from tests.evals.known import cli, hhh, language, reward, task
+from tests.tiny_models import save_tiny
+
+
+def by(made: Result, who: str, metric: str = "accuracy") -> dict[str, Line]:
+    return {line.subset: line for line in made.lines if (line.who, line.metric) == (who, metric)}
+
+
+def is_right(turns: tuple[str, ...]) -> float:
+    return float(turns[-1].startswith("Right"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "build")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return hhh(tmp_path / "hhh")
+
+
+def test_a_perfect_and_an_inverted_scorer(store: Store, data: Path) -> None:
+    perfect = static_hhh.run(store, reward(is_right), str(data))
+    inverted = static_hhh.run(store, reward(lambda one: -is_right(one), "inverted"), str(data))
+    for subset, n in dict.fromkeys(static_hhh.SUBSETS, 10).items() | {("overall", 40)}:
+        line = by(perfect, "known")[subset]
+        assert (line.n, line.value, line.ties, line.chance) == (n, 1.0, 0, 0.5)
+        assert by(inverted, "inverted")[subset].value == 0.0
+    assert not any("guessing" in note or "not beyond" in note for note in perfect.notes)
+    assert any("below guessing" in note for note in inverted.notes)
+
+
+def test_always_longer_stands_beside_every_model_once(store: Store, data: Path) -> None:
+    for subject in (reward(is_right), find(store, "baseline:longest")):
+        made = static_hhh.run(store, subject, str(data))
+        longer = by(made, "baseline:longest")
+        assert [longer[one].value for one in (*static_hhh.SUBSETS, "overall")] == [1, 1, 1, 0, 0.75]
+        assert sum(line.who == "baseline:longest" for line in made.lines) == 5
+
+
+def test_a_reply_of_the_same_length_is_no_longer_one_and_a_models_tie_is_half_a_point(
+    store: Store, tmp_path: Path
+) -> None:
+    file = task(tmp_path, "helpful", [("a?", "abc", "abd"), ("b?", "abcd", "abd")])
+    made = static_hhh.run(store, reward(lambda _: 1.0), str(file))
+    longer, mine = by(made, "baseline:longest")["overall"], by(made, "known")["overall"]
+    assert (longer.value, longer.ties) == (0.5, 1)
+    assert (mine.value, mine.ties) == (0.5, 2)
+
+
+def test_whoever_goes_by_place_or_chance_is_at_chance(store: Store, tmp_path: Path) -> None:
+    data = str(hhh(tmp_path / "many", 100))
+    for name in ("baseline:first", "baseline:random"):
+        values = set()
+        for seed in range(3):
+            made = static_hhh.run(store, find(store, name), data, seed=seed)
+            line = by(made, name)["overall"]
+            assert line.low is not None and line.high is not None
+            assert line.ties == 0 and line.low - 0.05 < 0.5 < line.high + 0.05
+            values.add(line.value)
+            assert any("not beyond baseline:longest" in note for note in made.notes)
+        assert len(values) == (3 if name == "baseline:first" else 1)
+
+
+def test_the_order_in_the_file_decides_nothing(store: Store, tmp_path: Path, data: Path) -> None:
+    for file in data.glob("*.json"):
+        found = json.loads(file.read_text())
+        for one in found["examples"]:
+            one["target_scores"] = dict(reversed(one["target_scores"].items()))
+        (tmp_path / "turned").mkdir(exist_ok=True)
+        (tmp_path / "turned" / file.name).write_text(json.dumps(found))
+    for subject in (find(store, "baseline:random"), find(store, "baseline:longest"), _letters(is_right)):
+        one, other = (static_hhh.run(store, subject, str(at)) for at in (data, tmp_path / "turned"))
+        assert one.fingerprint != other.fingerprint
+        assert one.lines == other.lines
+
+
+def _letters(value: Any, place: float = 0.0, name: str = "known-lm") -> Any:
+    """A language model that weighs the reply behind the letter, and likes A by `place`."""
+
+    def log(turns: tuple[str, ...]) -> float:
+        context, letter = turns
+        reply = re.search(rf"^Reply {letter.strip()}: (.*)$", context, re.MULTILINE)
+        assert reply
+        return float(value((reply[1],)) - 3 + place * (letter.strip() == "A"))
+
+    return language(log, name)
+
+
+def test_both_orders_take_the_place_out(store: Store, data: Path) -> None:
+    made = static_hhh.run(store, _letters(is_right, place=2.0), str(data))
+    assert by(made, "known-lm")["overall"].value == 1.0
+    assert any("same letter in both orders in 100.0%" in note for note in made.notes)
+    only_place = static_hhh.run(store, _letters(lambda _: 0.0, 2.0, "place"), str(data))
+    line = by(only_place, "place")["overall"]
+    assert (line.value, line.ties) == (0.5, 40)
+    assert list(made.prompts) == ["static_hhh_ab"] and made.settings["metric"] == "ab"
+
+
+def test_likelihood_plain_and_per_byte(store: Store, tmp_path: Path) -> None:
+    file = task(tmp_path, "helpful", [("a?", "the right and longer one", "wrong")])
+    made = static_hhh.run(store, language(lambda one: -(len(one[1].strip()) ** 0.5)), str(file), "likelihood")
+    assert by(made, "known-lm")["overall"].value == 0.0
+    assert by(made, "known-lm", "accuracy per byte")["overall"].value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "turns"),
+    [
+        ("Hi", ("Hi",)),
+        ("\nHuman: Hi", ("Hi",)),
+        (
+            "Hi.  \n\nAssistant:  Ho.\nHo.\n\nHuman:  Why?\n\nBecause?",
+            ("Hi.", "Ho.\nHo.", "Why?\n\nBecause?"),
+        ),
+        ("Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d\n\nHuman: e\n\nAssistant:", tuple("abcde")),
+        ("A Human: is not a mark inside a line", ("A Human: is not a mark inside a line",)),
+    ],
+)
+def test_turns(text: str, turns: tuple[str, ...]) -> None:
+    assert sources.turns(sources.Item("x-0", "x", text, ("a", "b"), 0)) == turns
+
+
+@pytest.mark.parametrize("text", ["a\n\nHuman: b", "Assistant: a\n\nHuman: b", "a\n\nAssistant: b"])
+def test_turns_that_do_not_alternate(text: str) -> None:
+    with pytest.raises(InputError, match="x-3: its turns"):
+        sources.turns(sources.Item("x-3", "x", text, ("a", "b"), 0))
+
+
+def test_a_reward_model_sees_all_turns(store: Store, tmp_path: Path) -> None:
+    file = task(tmp_path, "other", [("a\n\nAssistant: b\n\nHuman: c", "d", "e")])
+    subject: Any = reward(lambda one: float(one == ("a", "b", "c", "d")))
+    assert by(static_hhh.run(store, subject, str(file)), "known")["overall"].value == 1.0
+    assert sorted(subject.scorer.asked) == [("a", "b", "c", "d"), ("a", "b", "c", "e")]
+
+
+def test_what_was_asked_before_an_interruption_is_not_asked_again(store: Store, data: Path) -> None:
+    subject: Any = reward(is_right, stop=30)
+    with pytest.raises(KeyboardInterrupt):
+        static_hhh.run(store, subject, str(data))
+    assert not list(result.results(store))
+    again: Any = reward(is_right)
+    made = static_hhh.run(store, again, str(data))
+    assert len(again.scorer.asked) == 80 - 30
+    whole: Any = reward(is_right)
+    assert static_hhh.run(store, whole, str(data)) == made and not whole.scorer.asked
+
+
+def test_a_limit_draws_by_the_seed_and_no_text_is_kept(store: Store, data: Path) -> None:
+    made = [static_hhh.run(store, reward(is_right), str(data), seed=seed, limit=7) for seed in (0, 1)]
+    items = [pl.read_parquet(result.folder(store, one) / "items.parquet") for one in made]
+    assert [len(one) for one in items] == [7, 7]
+    assert items[0]["id"].to_list() != items[1]["id"].to_list()
+    for one in made:
+        for file in (at for at in result.folder(store, one).rglob("*") if at.is_file()):
+            assert b"kettle" not in file.read_bytes() and b"how is tea" not in file.read_bytes()
+
+
+def test_unknown_files_and_canaries_are_noted(store: Store, data: Path) -> None:
+    file = data / "other.task.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"canary": "x canary GUID y"}))
+    notes = static_hhh.run(store, reward(is_right), str(data)).notes
+    named = [note for note in notes if note.startswith("Not a pinned file")]
+    assert len(named) == 1 and named[0].count(".task.json") == 4
+    assert any("1 of 4 files carry BIG-bench's canary" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("a.task.json", "{", "a.task.json: not JSON"),
+        ("a.task.json", '{"examples": 3}', "no list of examples"),
+        ("a.task.json", '{"examples": [{"input": "a"}]}', "example 0: no question with choices"),
+        ("a.task.json", '{"examples": []}', "no item in it"),
+        (
+            "a.task.json",
+            '{"examples": [{"input": "a", "target_scores": {"b": 1, "c": 1}}]}',
+            "example 0: exactly one choice must be right",
+        ),
+        (
+            "a.task.json",
+            '{"examples": [{"input": "a", "target_scores": {"b": 1, "c": 0, "d": 0}}]}',
+            "a-0: 3 replies",
+        ),
+        ("a.jsonl", '{"question": "a", "choices": ["b", "c"], "label": 5}\n', "a.jsonl:1: exactly one"),
+        ("a.jsonl", "\n{", "a.jsonl:2: not JSON"),
+        ("a.jsonl", '{"question": 3, "choices": ["b", "c"], "label": 0}\n', "a.jsonl:1: no question"),
+    ],
+)
+def test_wrong_files(store: Store, tmp_path: Path, name: str, text: str, says: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=re.escape(says)):
+        static_hhh.run(store, reward(is_right), str(tmp_path / name))
+
+
+def test_wrong_places_and_metrics(store: Store, tmp_path: Path, data: Path) -> None:
+    for place, says in (
+        ("nowhere", "no such file or folder"),
+        ("ORG/NAME", "name a tag or a commit"),
+        (str(tmp_path / "empty"), "no *.task.json"),
+    ):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(InputError, match=re.escape(says)):
+            static_hhh.run(store, reward(is_right), place)
+    with pytest.raises(InputError, match="scores dialogues: give reward"):
+        static_hhh.run(store, reward(is_right), str(data), "ab")
+    with pytest.raises(InputError, match="is a language model: give ab or likelihood"):
+        static_hhh.run(store, language(lambda _: 0.0), str(data), "reward")
+    with pytest.raises(InputError, match="--limit 0"):
+        static_hhh.run(store, reward(is_right), str(data), limit=0)
+
+
+def test_command(tmp_path: Path, data: Path) -> None:
+    what = ("static-hhh", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--data")
+    done = cli(*what, str(data))
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"baseline:longest +accuracy +overall +40 +0 +75.0% +59.8% to 85.8% +50.0%", done.stdout)
+    made = json.loads(cli(*what, str(data), "--json").stdout)
+    assert made["task"] == "static-hhh" and made["settings"]["metric"] == "reward"
+    wrong = cli(*what, str(data / "nothing.json"))
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "no such file" in wrong.stderr
+
+
+def test_the_real_items(store: Store, shared: Path) -> None:
+    made = static_hhh.run(store, find(store, "baseline:first"), str(shared / "static_hhh"))
+    longer = by(made, "baseline:longest")
+    assert [longer[one].n for one in static_hhh.SUBSETS] == [59, 61, 58, 43]
+    assert (longer["overall"].n, longer["overall"].ties) == (221, 2)
+    assert longer["overall"].value == pytest.approx(139 / 221)
+    first = by(made, "baseline:first")["overall"]
+    assert first.low is not None and first.high is not None and first.low < 0.5 < first.high
+    items = sources.read(str(shared / "static_hhh")).items
+    assert sum(len(sources.turns(one)) > 1 for one in items) == 41
+    assert not any("Not a pinned" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(("template", "bos"), [(False, False), (False, True), (True, False), (True, True)])
+def test_letters_are_what_transformers_computes(
+    store: Store, tmp_path: Path, template: bool, bos: bool
+) -> None:
+    from transformers import AutoTokenizer
+
+    folder = save_tiny(tmp_path / "lm", bos=bos, max_position_embeddings=1024)
+    if template:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.chat_template = (
+            "{{ bos_token }}{% for m in messages %}<{{ m.role }}>\n{{ m.content }}{% endfor %}"
+            "{% if add_generation_prompt %}<assistant>\n{% endif %}"
+        )
+        tokenizer.save_pretrained(folder)
+    file = task(tmp_path / "data", "helpful", [("a?", "Ride on.", "Do not."), ("b?", "Yes", "Never")])
+    made = static_hhh.run(store, find(store, str(folder), options=Options(device="cpu")), str(file))
+    rows = pl.read_parquet(result.folder(store, made) / "items.parquet")
+    for row, (a, b) in zip(
+        rows.iter_rows(named=True), (("Ride on.", "Do not."), ("Yes", "Never")), strict=True
+    ):
+        question = "a?" if row["id"].endswith("0") else "b?"
+        one, other = (_by_hand(folder, static_hhh.ask((question,), *pair), bos) for pair in ((a, b), (b, a)))
+        expected = [one["A"] + other["B"], one["B"] + other["A"]]
+        assert row["accuracy: scores"] == pytest.approx([math.log(value) for value in expected], abs=1e-4)
+
+
+def _by_hand(folder: Path, text: str, bos: bool) -> dict[str, float]:
+    """Probabilities of A and B behind the question, by transformers alone."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    if tokenizer.chat_template:
+        prompt = f"<bos><user>\n{text}<assistant>\n"
+        letters = {"A": "A", "B": "B"}
+    else:
+        prompt = f"{'<bos>' if bos else ''}Human: {text}\n\nAssistant:"
+        letters = {"A": " A", "B": " B"}
+    found = {}
+    for letter, written in letters.items():
+        ids = tokenizer(prompt + written, add_special_tokens=False)["input_ids"]
+        start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        with torch.no_grad():
+            logs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        found[letter] = float(sum(logs[at - 1, ids[at]] for at in range(start, len(ids))).exp())
+    return found

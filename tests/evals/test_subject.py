@@ -1,0 +1,137 @@
+"""A model under test is found by what its files say that it is."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from almost_data.errors import InputError
+from almost_data.evals import subject
+from almost_data.generation.journal_file import count
+from almost_data.scoring import Dialogue
+from almost_data.store import Store
+from tests import trained
+from tests.tiny_models import save_tiny, save_tiny_reward
+
+TALK = [Dialogue("a", ("Why?", "Because.")), Dialogue("b", ("Why?", "So it is."))]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "build")
+
+
+def test_a_reward_model_of_a_folder_and_of_the_store(store: Store, tmp_path: Path) -> None:
+    folder = save_tiny_reward(tmp_path / "out")
+    made = trained.publish(store, folder, trained.manifest("rm"))
+    by_folder, by_ref = subject.find(store, str(folder)), subject.find(store, "rm@0.1.0")
+    assert (by_folder.kind, by_ref.kind) == ("reward", "reward")
+    assert by_ref.pinned == subject.Pinned("rm@0.1.0", made.digest[:16]) and by_ref.manifest == made
+    assert by_folder.pinned.id == "out" and str(tmp_path) not in str(by_folder.pinned)
+    one, other = (subject.scores(store, at, "t", TALK) for at in (by_folder, by_ref))
+    assert one == pytest.approx(other, abs=1e-4) and set(one) == {"a", "b"}
+
+
+def test_scores_are_kept(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_tiny(tmp_path / "lm")
+    first = subject.scores(store, subject.find(store, str(folder)), "t", TALK)
+    assert count(store.journal, "score") == 2
+    monkeypatch.setattr(subject, "harness", lambda *given: pytest.fail("it was asked again"))
+    seen: list[tuple[str, int, int, int]] = []
+    again = subject.find(store, str(folder))
+    assert subject.scores(store, again, "t", TALK, lambda *given: seen.append(given)) == first
+    assert seen[-1][:3] == ("t", 2, 2) and again.scorer.settings() == {}
+
+
+def test_a_language_model_gives_the_log_probability_of_what_follows(store: Store, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = save_tiny(tmp_path / "lm")
+    one = subject.find(store, str(folder))
+    assert one.kind == "language"
+    found = subject.scores(store, one, "t", TALK)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    for talk in TALK:
+        before, whole = (tokenizer(text)["input_ids"] for text in (talk.turns[0], "".join(talk.turns)))
+        with torch.no_grad():
+            logs = model(torch.tensor([whole])).logits[0].log_softmax(-1)
+        want = sum(float(logs[at - 1, whole[at]]) for at in range(len(before), len(whole)))
+        assert found[talk.id] == pytest.approx(want, abs=1e-2)
+    assert one.scorer.settings() == {"device": "cpu", "dtype": "float32"}
+
+
+def test_what_is_longer_than_the_model_reads_is_cut(store: Store, tmp_path: Path) -> None:
+    one = subject.find(store, str(save_tiny(tmp_path / "lm")))
+    long = [Dialogue("reply", ("Why?", " so it is" * 900)), Dialogue("prompt", ("Why? " * 900, " So."))]
+    assert all(math.isfinite(value) for value in subject.scores(store, one, "t", long).values())
+
+
+def test_a_context_is_the_templates_or_the_papers(store: Store, tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": " Why? "}]
+    plain: Any = subject.find(store, str(save_tiny(tmp_path / "plain"))).scorer
+    assert plain.context(talk) == "Human: Why?\n\nAssistant:" and plain.after("Assistant:", "So.") == " So."
+    folder = save_tiny(tmp_path / "chat")
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
+    template += "{% if add_generation_prompt %}<it>\n{% endif %}"
+    (folder / "chat_template.jinja").write_text(template)
+    chat: Any = subject.find(store, str(folder)).scorer
+    assert chat.context(talk) == "<user> Why? \n<it>\n" and chat.after("<it>\n", "So.") == "So."
+
+
+def test_a_baseline_and_a_fake_one(store: Store) -> None:
+    longest = subject.find(store, "baseline:longest")
+    assert longest.kind == "reward" and longest.manifest is longest.folder is None
+    assert subject.scores(store, longest, "t", TALK) == {"a": 8.0, "b": 9.0}
+    assert subject.find(store, "fake/one").pinned.is_fake and not longest.pinned.is_fake
+
+
+def test_a_model_that_fake_text_taught_is_fake(store: Store, tmp_path: Path) -> None:
+    diagnostics = {"models": [{"id": "fake/writer", "revision": "1"}]}
+    trained.publish_reward(store, tmp_path / "out", "rm", diagnostics=diagnostics)
+    assert subject.find(store, "rm@0.1.0").pinned.is_fake
+
+
+@pytest.mark.parametrize(
+    "config", [None, "{", "[]", "{}", '{"architectures": []}', '{"architectures": ["BertModel"]}']
+)
+def test_what_is_neither_is_one_line(store: Store, tmp_path: Path, config: str | None) -> None:
+    folder = save_tiny(tmp_path / "lm")
+    (folder / "config.json").unlink()
+    if config is not None:
+        (folder / "config.json").write_text(config)
+    with pytest.raises(InputError) as told:
+        subject.find(store, str(folder))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "rm@0.1.0", "no/such/folder", "baseline:best", "pypi:nothing", "fake/", "rm@x", "nothing"]
+)
+def test_what_is_not_there_is_one_line(store: Store, name: str) -> None:
+    with pytest.raises(InputError) as told:
+        subject.find(store, name)
+    assert "\n" not in str(told.value)
+
+
+def test_a_revision_stands_behind_a_hub_name(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def find_model(store: Store, name: str, revision: str | None, flag: str) -> Any:
+        asked.append((name, revision))
+        raise InputError("stop")
+
+    monkeypatch.setattr(subject, "find_model", find_model)
+    for name in ("ORG/rm@v1.0.0", "ORG/rm", "rm@0.1.0"):
+        with pytest.raises(InputError, match="stop"):
+            subject.find(store, name)
+    assert asked == [("ORG/rm", "v1.0.0"), ("ORG/rm", None), ("rm@0.1.0", None)]
+
+
+def test_a_dataset_is_no_model(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no responses@0\.1\.0"):
+        subject.find(store, "responses@0.1.0")

@@ -1,0 +1,236 @@
+"""TruthfulQA: known answers, shortcuts, and agreement with lm-evaluation-harness and with transformers."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from almost_data.errors import InputError
+from almost_data.evals import lm_eval_tasks, result, sources, truthfulqa
+from almost_data.evals.result import Line, Result
+from almost_data.evals.subject import find, harness
+from almost_data.generation import Model
+from almost_data.prompts import question
+from almost_data.scoring import Options
+from almost_data.store import Store
+from tests.evals.known import cli, language, questions, reward
+from tests.hub_server import serve
+from tests.tiny_models import save_tiny
+
+CPU = Options(device="cpu")
+WIDE = {"max_position_embeddings": 2048}
+"""The harness's prompt has some 700 tokens of the tiny tokenizer."""
+
+
+def line(made: Result, who: str, metric: str = "accuracy") -> Line:
+    [found] = [one for one in made.lines if (one.who, one.metric) == (who, metric)]
+    return found
+
+
+def is_right(turns: tuple[str, ...]) -> float:
+    return float("right" in turns[-1])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "build")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    return str(questions(tmp_path / "mc1.jsonl"))
+
+
+def items(store: Store, made: Result) -> pl.DataFrame:
+    return pl.read_parquet(result.folder(store, made) / "items.parquet")
+
+
+def test_a_perfect_and_an_inverted_scorer(store: Store, data: str) -> None:
+    made = truthfulqa.run(store, reward(is_right), data)
+    assert line(made, "known").value == 1.0 and line(made, "known").chance == 0.25
+    assert line(made, "baseline:longest").value == line(made, "baseline:shortest").value == 0.0
+    inverted = truthfulqa.run(store, reward(lambda one: -is_right(one), "inverted"), data)
+    assert line(inverted, "inverted").value == 0.0
+    assert any("below guessing" in note for note in inverted.notes)
+
+
+def test_equals_share_the_point(store: Store, data: str) -> None:
+    made = truthfulqa.run(store, reward(lambda _: 1.0), data)
+    assert (line(made, "known").value, line(made, "known").ties) == (0.25, 12)
+    short = truthfulqa.run(store, reward(lambda one: float(not one[-1].startswith("It")), "half"), data)
+    assert (line(short, "half").value, line(short, "half").ties) == (0.5, 12)
+    assert any("no better than guessing" in note for note in made.notes)
+
+
+def test_the_first_and_the_random_are_at_chance(store: Store, tmp_path: Path) -> None:
+    many = str(questions(tmp_path / "many.jsonl", 400))
+    for name in ("baseline:first", "baseline:random"):
+        one = line(truthfulqa.run(store, find(store, name), many), name)
+        assert one.low is not None and one.high is not None and one.ties == 0
+        assert one.low < 0.25 < one.high
+
+
+def test_true_or_false(store: Store, data: str) -> None:
+    def log(turns: tuple[str, ...]) -> float:
+        context, word = turns
+        return -1.0 if ("All right" in context) == (word.strip() == "true") else -3.0
+
+    made = truthfulqa.run(store, language(log), data)
+    assert line(made, "known-lm").value == 1.0
+    assert items(store, made)["accuracy: scores"].to_list() == [[2.0, -2.0, -2.0, -2.0]] * 12
+    assert made.settings["score"] == "log P(true) - log P(false)"
+    assert made.prompts == {"truthfulqa_true": question("truthfulqa_true")}
+
+
+def test_layouts(store: Store, tmp_path: Path, data: str) -> None:
+    rows = [json.loads(text) for text in Path(data).read_text().splitlines()]
+    examples = [
+        {
+            "input": row["question"],
+            "target_scores": {text: int(at == 0) for at, text in reversed(list(enumerate(row["choices"])))},
+        }
+        for row in rows
+    ]
+    (tmp_path / "task_mc.json").write_text(json.dumps({"examples": examples}))
+    (tmp_path / "hub.jsonl").write_text("".join(f"{json.dumps(_as_on_the_hub(row))}\n" for row in rows))
+    for name in ("task_mc.json", "hub.jsonl"):
+        made = truthfulqa.run(store, reward(is_right), str(tmp_path / name))
+        assert line(made, "known").value == 1.0 and line(made, "known").n == 12
+
+
+def _as_on_the_hub(row: dict[str, Any]) -> dict[str, Any]:
+    labels = [int(at == row["label"]) for at in range(len(row["choices"]))]
+    return {"question": row["question"], "mc1_targets": {"choices": row["choices"], "labels": labels}}
+
+
+def test_from_the_hub_at_a_commit(tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [_as_on_the_hub(json.loads(text)) for text in Path(data).read_text().splitlines()]
+    pl.DataFrame(rows).write_parquet(tmp_path / "x.parquet")
+    card = "---\nconfigs:\n- config_name: multiple_choice\n  data_files: mc/*.parquet\n"
+    card += "- config_name: generation\n  data_files: other/*.parquet\n---\n"
+    parquet = (tmp_path / "x.parquet").read_bytes()
+    files = {"README.md": card.encode(), "mc/validation.parquet": parquet, "other/x.parquet": b"broken"}
+    with serve("ORG/mc1", files) as (endpoint, commit):
+        env = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+        what = ("truthfulqa", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--json")
+        done = cli(*what, "--data", "ORG/mc1@v1.0.0", **env)
+        assert done.returncode == 0, done.stderr
+        made = json.loads(done.stdout)
+        assert made["data"] == [
+            {"id": "ORG/mc1", "revision": commit, "role": "data"} | _rest(made["data"][0])
+        ]
+        assert made["lines"][0]["n"] == 12
+        wrong = cli(*what, "--data", "ORG/other@v1.0.0", **env)
+        assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1, wrong.stderr
+        assert "ORG/other@v1.0.0: no such file, and not to be had from the Hub" in wrong.stderr
+
+
+def _rest(one: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in one.items() if name not in {"id", "revision", "role"}}
+
+
+def test_known_files_say_what_they_are_not(store: Store, shared: Path) -> None:
+    folder = shared / "truthfulqa"
+    for name, n in (("mc1_derived.jsonl", 817), ("task_mc.json", 299)):
+        made = truthfulqa.run(store, find(store, "baseline:longest"), str(folder / name))
+        assert made.lines[0].n == n
+        assert any("not the official MC1 file" in note for note in made.notes)
+        assert sources.check(folder / name)[1] is not None
+    assert sources.check(folder / "TruthfulQA.csv")[1] is None
+
+
+def test_command(tmp_path: Path, data: str) -> None:
+    what = ("truthfulqa", "--root", str(tmp_path / "build"), "--data", data)
+    done = cli(*what, "--model", "baseline:longest")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"baseline:longest +accuracy +overall +12 +0 +0.0% +0.0% to 24.2% +25.0%", done.stdout)
+    assert "Not a pinned file" in done.stdout
+    for wrong, says in (
+        (("--model", "baseline:best"), "no such baseline"),
+        (("--metric", "true"), "give reward"),
+    ):
+        failed = cli(*what, *(() if "--model" in wrong else ("--model", "baseline:longest")), *wrong)
+        assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and says in failed.stderr
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_likelihood_is_what_the_harness_computes_item_by_item(
+    store: Store, tmp_path: Path, bos: bool
+) -> None:
+    import lm_eval
+    import lm_eval.tasks
+
+    words = ["oak", "ash", "elm", "fir", "yew", "bay", "box", "fig"]
+    rows = [
+        {"question": f"Which tree is it, {one}?", "choices": [one, words[at - 1], words[at - 3]], "label": 0}
+        for at, one in enumerate(words)
+    ]
+    file = tmp_path / "mc1.jsonl"
+    file.write_text("".join(f"{json.dumps(_as_on_the_hub(row))}\n" for row in rows))
+    folder = save_tiny(tmp_path / "lm", bos=bos, **WIDE)
+    made = truthfulqa.run(store, find(store, str(folder), options=CPU), str(file), "likelihood")
+
+    own = Path(lm_eval.tasks.__path__[0]) / "truthfulqa" / "truthfulqa_mc1.yaml"
+    config = yaml.safe_load(own.read_text()) | {"task": "made_up_mc1", "dataset_path": "json"}
+    config |= {"dataset_name": None, "dataset_kwargs": {"data_files": {"validation": str(file)}}}
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "made_up.yaml").write_text(yaml.safe_dump(config))
+    manager = lm_eval.tasks.TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False)
+    network = harness(folder, Model("lm", "1"), 2048, CPU)
+    theirs = lm_eval.simple_evaluate(network, tasks=["made_up_mc1"], task_manager=manager, bootstrap_iters=0)
+    samples = sorted(theirs["samples"]["made_up_mc1"], key=lambda one: one["doc_id"])
+    ours = items(store, made)
+    assert 0 < sum(one["acc"] for one in samples) < 8
+    assert ours["accuracy: credit"].to_list() == [one["acc"] for one in samples]
+    for scores, one in zip(ours["accuracy: scores"], samples, strict=True):
+        assert scores.to_list() == pytest.approx([value for value, _ in one["filtered_resps"]], abs=1e-4)
+    assert line(made, "lm").value == theirs["results"]["made_up_mc1"]["acc,none"]
+    again = lm_eval_tasks.run(
+        store, find(store, str(folder), options=CPU), ["made_up_mc1"], tmp_path / "tasks"
+    )
+    assert line(again, "lm", "acc").value == line(made, "lm").value
+    assert made.settings["prompt"].startswith("truthfulqa_mc1 of lm_eval") and not made.prompts
+
+
+@pytest.mark.parametrize(("template", "bos"), [(False, False), (False, True), (True, False), (True, True)])
+def test_true_is_what_transformers_computes(store: Store, tmp_path: Path, template: bool, bos: bool) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = save_tiny(tmp_path / "lm", bos=bos, max_position_embeddings=1024)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if template:
+        tokenizer.chat_template = (
+            "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}{{ '\\n' }}"
+        )
+        tokenizer.save_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    data = questions(tmp_path / "q.jsonl", 2)
+    made = truthfulqa.run(store, find(store, str(folder), options=CPU), str(data))
+    for row, scores in zip(
+        data.read_text().splitlines(), items(store, made)["accuracy: scores"], strict=True
+    ):
+        expected = []
+        for answer in json.loads(row)["choices"]:
+            text = question("truthfulqa_true").format(question=json.loads(row)["question"], answer=answer)
+            prompt = f"<bos>{text}\n" if template else f"{'<bos>' * bos}Human: {text}\n\nAssistant:"
+            logs = []
+            for word in ("true", "false"):
+                start = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+                ids = tokenizer(word if template else f" {word}", add_special_tokens=False)["input_ids"]
+                with torch.no_grad():
+                    found = model(torch.tensor([start + ids])).logits[0].log_softmax(-1)
+                logs.append(sum(float(found[len(start) + at - 1, one]) for at, one in enumerate(ids)))
+            expected.append(logs[0] - logs[1])
+        assert scores.to_list() == pytest.approx(expected, abs=1e-4)
+
+
+def test_wrong_labels(store: Store, tmp_path: Path) -> None:
+    row = {"question": "a", "mc1_targets": {"choices": ["b", "c"], "labels": [1, 1]}}
+    (tmp_path / "x.jsonl").write_text(json.dumps(row))
+    with pytest.raises(InputError, match=r"x\.jsonl:1: exactly one choice must be right"):
+        truthfulqa.run(store, reward(is_right), str(tmp_path / "x.jsonl"))
