@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from .cli_build import ROOT, Root
 from .generation.engines import EngineName
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ Seed = Annotated[int, Parameter(help="Of what is shuffled and drawn.")]
 Json = Annotated[bool, Parameter(negative=(), help="Print result.json.")]
 Device = Annotated[str | None, Parameter(help="cpu, cuda or mps; a GPU where there is one.")]
 Dtype = Annotated[str | None, Parameter(help="float32, bfloat16 or float16.")]
-Root = Annotated[Path, Parameter(name="--root", help="Folder of the store.")]
-ROOT = Path("build")
 
 
 @evaluate.command

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from . import pipeline, presets, schema, store
+from . import pipeline, presets, recorded, schema, store
 from .builders import Built, reply_id, text_id
 from .builders.responses import check_names, finish
 from .errors import InputError
@@ -295,5 +295,5 @@ def _publish(
             if there.fingerprint == draft.fingerprint:
                 return there
             raise InputError(pipeline.conflict(there, draft, wanted=True))
-        command = pipeline.shown_command(["import", name, source.record["name"], "--version", version])
+        command = recorded.shown_command(["import", name, source.record["name"], "--version", version])
         return pipeline.publish(into, draft, [], built, {"command": command})

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from almost_data import importing, pipeline, presets, report, show
+from almost_data import importing, pipeline, presets, recorded, report, show
 from almost_data.cli import main
 from almost_data.digest import files_digest
 from almost_data.errors import InputError
@@ -402,7 +402,7 @@ def test_the_command_line_takes_a_reference(
     main(arguments)
     made = store.manifest("comparisons@0.1.0")
     assert made.config["scorer"]["id"] == "asis@0.1.0"
-    assert pipeline.shown_command(arguments).endswith("build comparisons --asis-rm asis@0.1.0")
+    assert recorded.shown_command(arguments).endswith("build comparisons --asis-rm asis@0.1.0")
     for verb in ("show", "verify", "lineage"):
         main([verb, "asis@0.1.0", "--root", str(store.root)])
     with pytest.raises(SystemExit) as end:

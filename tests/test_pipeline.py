@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from almost_data import pipeline, presets
+from almost_data import pipeline, presets, recorded
 from almost_data.errors import InputError
 from almost_data.generation import Model, Reply, Request
 from almost_data.generation.fake import FakeEngine
@@ -140,7 +140,7 @@ def test_no_folder_of_this_machine_is_in_a_manifest_or_card(tmp_path: Path) -> N
         queries=msgspec.structs.replace(base.queries, seeds=str(seeds), target=10),
         responses=msgspec.structs.replace(base.responses, responders=ladder),
     )
-    command = pipeline.shown_command(
+    command = recorded.shown_command(
         ["build", "comparisons", "--config", str(prompt), "--root", str(tmp_path)]
     )
     store = Store(tmp_path / "build")
@@ -196,7 +196,7 @@ def test_bad_settings_name_the_key(assignment: str, match: str) -> None:
 def test_a_command_on_a_card_shows_no_folder(tmp_path: Path) -> None:
     model = tmp_path / "my models" / "rm"
     model.mkdir(parents=True)
-    shown = pipeline.shown_command(
+    shown = recorded.shown_command(
         [
             *("build", "comparisons", "--config", "private/sub dir/c.toml", f"--asis-rm={model}"),
             *("--benchmark", str(tmp_path / "my files" / "b.jsonl"), "--set", f'x.y="{tmp_path}/a.txt"'),
@@ -207,7 +207,7 @@ def test_a_command_on_a_card_shows_no_folder(tmp_path: Path) -> None:
         "python -m almost_data build comparisons --config c.toml --asis-rm=rm --benchmark b.jsonl "
         "--set 'x.y=\"a.txt\"' --from responses@1.0.0"
     )
-    kept = pipeline.shown_command(["build", "comparisons", "--asis-rm", "ORG/rm", "--source", "ORG/NAME@v1"])
+    kept = recorded.shown_command(["build", "comparisons", "--asis-rm", "ORG/rm", "--source", "ORG/NAME@v1"])
     assert kept.endswith("--asis-rm ORG/rm --source ORG/NAME@v1")
 
 
@@ -219,7 +219,7 @@ def test_a_reward_model_s_folder_is_recorded_by_name_however_it_is_written(
     for name in ("m/rm", "./m/rm", str(tmp_path / "m" / "rm")):
         preset = presets.load(assignments=(f'comparisons.asis_rm="{name}"',))
         settings = {"settings": msgspec.to_builtins(preset.comparisons)}
-        assert pipeline.portable(settings)["settings"]["asis_rm"] == "rm"
+        assert recorded.portable(settings)["settings"]["asis_rm"] == "rm"
     assert presets.load(assignments=('comparisons.asis_rm="ORG/rm"',)).comparisons.asis_rm == "ORG/rm"
 
 

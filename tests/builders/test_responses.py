@@ -11,7 +11,7 @@ from almost_data.errors import InputError
 from almost_data.generation import Reply, Request
 from almost_data.generation.fake import FakeEngine
 from almost_data.manifest import check_ledger
-from almost_data.pipeline import portable
+from almost_data.recorded import portable
 
 QUERIES = [f"What is number {n} good for?" for n in range(12)]
 
