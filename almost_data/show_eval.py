@@ -35,9 +35,7 @@ def listing(store: Store) -> None:
             task = f"{one.task}{' (fake)' if one.is_fake else ''}"
             on = " + ".join(data.id for data in one.data)
             names = map(text, (task, at.who, on, at.metric))
-            table.add_row(
-                *names, f"{at.n:,}", _share(at.value), _interval(at.low, at.high), one.fingerprint[:16]
-            )
+            table.add_row(*names, _share(at.value), one.fingerprint[:16])
     if table.row_count:
         console.print()
         console.print(table)
@@ -45,15 +43,14 @@ def listing(store: Store) -> None:
 
 
 def of_model(store: Store, made: Manifest) -> None:
-    """What the results in the store say of a model."""
+    """What the results in the store say of a model; its card has the baselines beside it."""
     wrong: list[str] = []
-    table = _table("eval", "data", "on", "metric", "items", "value", "95% interval", "beside it", "result")
+    table = _table("eval", "data", "metric", "items", "value", "95% interval", words=3)
     for row in evaluations(store, made, wrong):
         at = row["line"]
-        beside = ", ".join(f"{name} {_share(value)}" for name, value in row["beside"])
-        names = map(text, (row["task"], row["data"], at.subset, at.metric))
+        what = at.metric if at.subset == "all" else f"{at.metric}, {at.subset}"
         numbers = (f"{at.n:,}", _share(at.value), _interval(at.low, at.high))
-        table.add_row(*names, *numbers, text(beside), row["fingerprint"][:16])
+        table.add_row(text(row["task"]), text(row["data"]), text(what), *numbers)
     if table.row_count:
         console.print(table)
     _damaged(wrong)

@@ -77,11 +77,11 @@ def _rewards(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _numbers(what: str, numbers: dict[str, float | None]) -> Table:
+def _numbers(what: str, numbers: dict[str, float | str | None]) -> Table:
     table = _table(what, "value")
     for name, value in numbers.items():
         if value is not None:
-            table.add_row(clean(name), _number(value))
+            table.add_row(clean(name), text(value) if isinstance(value, str) else _number(value))
     return table
 
 

@@ -109,6 +109,7 @@ def measured(recipe: str) -> dict[str, Any]:
             "rows_per_second": 1.7,
             "seconds": 725.9,
             "peak_memory_mib": 2048.0,
+            "dtype": "float32",
         },
     }
     return found | (_rm() if recipe == "rm" else _policy(recipe != "sft"))

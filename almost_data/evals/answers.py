@@ -67,12 +67,14 @@ def side(store: Store, name: str, role: str, generator: Generator | None) -> Sid
     flag = f"--{role[-1]}"
     if name.endswith(".jsonl"):
         file = Path(name)
-        return Side(saved.pinned(file, role), answers=saved.answers(file))
+        found = saved.answers(file)
+        fake = any((one.model_id or "").startswith("fake/") for one in found.values())
+        return Side(msgspec.structs.replace(saved.pinned(file, role), fake=fake), answers=found)
     if generator is None:
         raise InputError(f"{flag} {name}: not a .jsonl file of answers")
     if generator.name in ("openai", "fake"):
-        found = generator.resolve(Model(name))
-        return Side(Pinned(found.id, str(found.revision), role), model=found)
+        served = generator.resolve(Model(name))
+        return Side(Pinned(served.id, str(served.revision), role), model=served)
     subject = find(store, name, flag=flag)
     if not isinstance(subject.scorer, Likelihood):
         raise InputError(

@@ -16,6 +16,8 @@ from .subject import Subject
 
 Values = list[list[float]]
 """Per item, one number for each choice; the highest is taken."""
+COARSE = 0.02
+"""Share of ties above which a coarse dtype is named as their cause."""
 FIRST = "baseline:first"
 """The one that goes by place. All others have the same score for a choice wherever it stands."""
 LONGEST = "baseline:longest"
@@ -37,19 +39,21 @@ def order(item: Item, seed: int) -> list[int]:
     return sorted(range(len(item.choices)), key=lambda place: draw(f"{item.id}/{place}", seed, "order"))
 
 
-def judged(who: str, metric: str, items: Sequence[Item], values: Values, seed: int) -> Judged:
+def judged(
+    who: str, metric: str, items: Sequence[Item], values: Values, seed: int, strict: bool = False
+) -> Judged:
     """The credit of whoever takes the choice of the highest value; equals share it.
 
-    Whoever goes by place takes the first of them in the shuffled order. Of two replies of one length there
-    is no longer one: there always-longer is wrong, as where its 62.9% on Static HHH were counted.
+    Whoever goes by place takes the first of them in the shuffled order. With `strict`, always-longer is wrong
+    where there is no longer one.
     """
     credits, ties = [], []
     for item, mine in zip(items, values, strict=True):
         best = [place for place, value in enumerate(mine) if value == max(mine)]
         if who == FIRST:
             best = [next(place for place in order(item, seed) if place in best)]
-        equal = who == LONGEST and len(best) == len(mine)
-        credits.append(0.0 if equal else (item.right in best) / len(best))
+        none = strict and who == LONGEST and len(best) > 1
+        credits.append(0.0 if none else (item.right in best) / len(best))
         ties.append(len(best) > 1)
     return Judged(who, metric, credits, ties)
 
@@ -77,6 +81,7 @@ def conclude(
     notes: list[str],
     subsets: Sequence[str],
     seconds: float,
+    strict: bool = False,
 ) -> Result:
     """Save the draft with lines, notes and items: by each metric of `found` the model's, and each rival's.
 
@@ -84,9 +89,12 @@ def conclude(
     """
     seed = draft.settings["seed"]
     who = subject.pinned.id
-    mine = [judged(who, metric, items, values, seed) for metric, values in found.items()]
-    others = [judged(name, "accuracy", items, values, seed) for name, values in rivals.items()]
+    mine = [judged(who, metric, items, values, seed, strict) for metric, values in found.items()]
+    others = [judged(name, "accuracy", items, values, seed, strict) for name, values in rivals.items()]
     every = [*mine, *(one for one in others if one.who != who)]
+    dtype = subject.scorer.settings().get("dtype", "float32")
+    if dtype != "float32" and (equal := sum(sum(one.ties) for one in mine)) > COARSE * len(items) * len(mine):
+        notes.append(f"{who}: {equal} ties, as {dtype} is coarse: --dtype float32 tells more of them apart.")
     done = msgspec.structs.replace(
         draft,
         lines=[line for one in every for line in lines(one, items, subsets)],

@@ -171,7 +171,10 @@ def load(names: Sequence[str], include: Path | None = None) -> Tasks:
         raise InputError("--tasks: name a task of lm-evaluation-harness, as mmlu,lambada_openai")
     if include and not include.is_dir():
         raise InputError(f"--include {include}: no such folder of task files")
-    manager = TaskManager(include_path=str(include) if include else None)
+    manager = TaskManager(include_path=str(include), include_defaults=False) if include else None
+    if manager is None or any(name not in manager.all_tasks for name in names):
+        # Reading the library's own thousands of tasks takes seconds.
+        manager = TaskManager(include_path=str(include) if include else None)
     try:
         if unknown := [name for name in names if name not in manager.all_tasks]:
             raise InputError(f"--tasks {unknown[0]}: lm-evaluation-harness {_version()} has no such task")

@@ -26,6 +26,8 @@ class Question(Row, frozen=True):
 
 class Answer(Row, frozen=True):
     text: str
+    model_id: str | None = None
+    """Who wrote it; `fake/...` marks the result."""
 
 
 class Review(Row, frozen=True):

@@ -70,12 +70,14 @@ def read(data: str, configs: tuple[str, ...] | None = None) -> Items:
     example, for what is not there or is no item.
     """
     path = Path(data)
-    if path.is_dir():
+    if data and path.is_dir():
         files = sorted(path.rglob("*task.json"))
         if not files:
             raise InputError(f"{data}: no *.task.json in it: give BIG-bench's files, or name one file")
         return _local([(file, file.relative_to(path).as_posix()) for file in files])
     if path.is_file():
+        if path.suffix not in (".json", ".jsonl"):
+            raise InputError(f"{data}: neither BIG-bench's .json nor .jsonl of question, choices and label")
         return _local([(path, path.name)])
     if HUB_ID.fullmatch(data) and not path.suffix.startswith(".json"):
         return _hub(data, configs)
@@ -104,8 +106,10 @@ def _local(files: list[tuple[Path, str]]) -> Items:
             raise InputError(f"{file}: not UTF-8 text: {error.reason}") from None
         stem = name.rpartition("/")[2].partition(".")[0]
         subset = stem if stem != "task" or "/" not in name else name.split("/")[-2]
+        if any(one.subset == subset for one in made.items):
+            raise InputError(f"{file}: a second file of the subset {subset}: name a folder with one of each")
         rows = list(_lines(file, text) if file.suffix == ".jsonl" else _examples(file, text))
-        _add(made, subset, rows)
+        _add(made, subset, rows, str(file))
         made.pinned.append(Pinned(name, f"sha256:{sha256}", "data"))
         if known is None:
             unknown.append(name)
@@ -159,7 +163,7 @@ def _hub(data: str, configs: tuple[str, ...] | None) -> Items:
         for config in [one for one in configs or () if one in there] or there:
             found = datasets.load_dataset(name, config, revision=commit)
             rows = [row for split in found.values() for row in split.to_list()]
-            _add(made, config, [(f"{data}: {config} row {at}", row) for at, row in enumerate(rows)])
+            _add(made, config, [(f"{data}: {config} row {at}", row) for at, row in enumerate(rows)], data)
     except InputError:
         raise
     except Exception as error:
@@ -173,9 +177,9 @@ def _hub(data: str, configs: tuple[str, ...] | None) -> Items:
     return made
 
 
-def _add(made: Items, subset: str, rows: list[tuple[str, Any]]) -> None:
+def _add(made: Items, subset: str, rows: list[tuple[str, Any]], where: str) -> None:
     if not rows:
-        raise InputError(f"{subset}: no item in it")
+        raise InputError(f"{where}: no item in it")
     for number, (at, row) in enumerate(rows):
         made.items.append(Item(f"{subset}-{number}", subset, *_item(row, at)))
 
@@ -194,7 +198,8 @@ def _item(row: Any, at: str) -> tuple[str, tuple[str, ...], int]:
         choices, labels = target.get("choices"), target.get("labels")
     else:
         choices, label = row.get("choices"), row.get("label")
-        labels = [int(place == label) for place in range(len(choices))] if isinstance(choices, list) else None
+        places = range(len(choices)) if isinstance(choices, list) and type(label) is int else ()
+        labels = [int(place == label) for place in places]
     if not (
         isinstance(text, str)
         and isinstance(choices, list)
@@ -209,7 +214,10 @@ def _item(row: Any, at: str) -> tuple[str, tuple[str, ...], int]:
         )
     if sorted(labels, key=str) != [0] * (len(labels) - 1) + [1]:
         raise InputError(f"{at}: exactly one choice must be right (1), all others wrong (0)")
-    return text.strip(), tuple(one.strip() for one in choices), labels.index(1)
+    right, texts = labels.index(1), tuple(one.strip() for one in choices)
+    if texts.count(texts[right]) > 1:
+        raise InputError(f"{at}: its right choice stands among the wrong ones too")
+    return text.strip(), texts, right
 
 
 _TURN = re.compile(r"(?:^|\n)[ \t]*(Human|Assistant):[ \t]*")

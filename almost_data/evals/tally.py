@@ -82,7 +82,7 @@ class Judged:
 
 
 def outcomes(winners: Sequence[Winner], who: str, seed: int, subset: str = "overall") -> list[Line]:
-    """Shares of win, tie and lose of side a, its win rate (a tie counts half), and that without ties."""
+    """Win rate of side a (a tie counts half), that without ties, and its shares of win, tie and lose."""
 
     def share(metric: str, values: Sequence[float], ties: int = 0, chance: float | None = None) -> Line:
         return line(who, metric, values, seed, subset, ties, chance)
@@ -91,11 +91,11 @@ def outcomes(winners: Sequence[Winner], who: str, seed: int, subset: str = "over
     points = [{"a": 1.0, "tie": 0.5, "b": 0.0}[one] for one in winners]
     decided = [float(one == "a") for one in winners if one != "tie"]
     return [
+        share("win rate", points, ties, 0.5),
+        share("win rate without ties", decided, 0, 0.5),
         share("win", [float(one == "a") for one in winners]),
         share("tie", [float(one == "tie") for one in winners]),
         share("lose", [float(one == "b") for one in winners]),
-        share("win rate", points, ties, 0.5),
-        share("win rate without ties", decided, 0, 0.5),
     ]
 
 

@@ -1,6 +1,9 @@
 """Accuracy on preference data, for scorers whose every answer is known."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from almost_data.manifest import Manifest
 from almost_data.scoring.baselines import Modelless
 from almost_data.store import Store
 from almost_data.training.reward_report import BUCKETS, Parts, report
-from tests import trained
+from tests import hub_server, trained
 from tests.tiny_models import save_tiny, save_tiny_reward
 from tests.training.rows import pair
 
@@ -250,6 +253,39 @@ def test_what_is_not_there_is_one_line(filled: Store, models: dict[str, Subject]
     ):
         with pytest.raises(InputError, match=match):
             preference.run(filled, "good", data, **how)
+
+
+ASK = """
+import json, sys
+from almost_data.errors import InputError
+from almost_data.evals import preference, result
+from almost_data.store import Store
+for data, how in json.loads(sys.argv[2]):
+    try:
+        found = preference.run(Store(sys.argv[1]), "baseline:longest", data, **how)
+        print(result.encode(found).decode().replace("\\n", ""))
+    except InputError as error:
+        print(json.dumps(str(error)))
+"""
+
+
+def test_a_dataset_on_the_hub_is_judged_at_a_commit(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Why {k}?", "chosen": "So it is.", "rejected": "No."} for k in range(80)]
+    files = {f"{split}.jsonl": "".join(json.dumps(row) + "\n" for row in some).encode()
+             for split, some in (("train", rows[:60]), ("test", rows[50:]))}  # fmt: skip
+    with hub_server.serve("someone/pairs", files) as (endpoint, commit):
+        home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+        asked = [("someone/pairs@v1.0.0", {}), (f"someone/pairs@{commit}", {"split": "train"}),
+                 ("someone/pairs@v1.0.0", {"split": "best"}), ("someone/none@v1.0.0", {})]  # fmt: skip
+        command = [sys.executable, "-c", ASK, str(tmp_path / "build"), json.dumps(asked)]
+        done = subprocess.run(command, env=os.environ | home, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    test, train, no_split, nowhere = map(json.loads, done.stdout.splitlines())
+    assert test["data"] == [{"id": "someone/pairs", "revision": commit, "role": "data", "fake": False}]
+    assert [one["lines"][0]["n"] for one in (test, train)] == [30, 60]
+    assert test["fingerprint"] != train["fingerprint"] and test["settings"]["split"] == "test"
+    assert preference.SURFACE in {one["who"] for one in test["lines"]}, "of 50 train rows, 10 being judged"
+    assert "no split 'best'; it has: train, test: see --split" in no_split and "someone/none" in nowhere
 
 
 # --- what the model knows of it ----------------------------------------------------------------------------

@@ -261,6 +261,9 @@ def test_a_result_stands_in_its_models_card(
     assert store.verify(rm.ref) == []
     main(["show", rm.ref, "--root", str(store.root)])
     assert "70.0%" in capsys.readouterr().out
+    main(["list", "--root", str(store.root)])
+    words = capsys.readouterr().out.splitlines()[-1].split()
+    assert words == ["preference", rm.ref, "ORG/data", "accuracy", "70.0%", done.fingerprint[:16]]
 
 
 def test_huggingface_hub_reads_what_the_card_says(store: Store, rm: Manifest) -> None:

@@ -202,6 +202,14 @@ def test_unknown_files_and_canaries_are_noted(store: Store, data: Path) -> None:
         ),
         ("a.jsonl", '{"question": "a", "choices": ["b", "c"], "label": 5}\n', "a.jsonl:1: exactly one"),
         ("a.jsonl", "\n{", "a.jsonl:2: not JSON"),
+        ("a.jsonl", "\n", "a.jsonl: no item in it"),
+        (
+            "a.jsonl",
+            '{"question": "a", "choices": ["b", "b "], "label": 0}\n',
+            "a.jsonl:1: its right choice",
+        ),
+        ("a.jsonl", '{"question": "a", "choices": ["b", "c"], "label": true}\n', "a.jsonl:1: no question"),
+        ("a.csv", "question,choices", "a.csv: neither BIG-bench's .json nor .jsonl"),
         ("a.jsonl", '{"question": 3, "choices": ["b", "c"], "label": 0}\n', "a.jsonl:1: no question"),
     ],
 )
@@ -211,8 +219,15 @@ def test_wrong_files(store: Store, tmp_path: Path, name: str, text: str, says: s
         static_hhh.run(store, reward(is_right), str(tmp_path / name))
 
 
+def test_two_files_of_one_subset(store: Store, data: Path) -> None:
+    task(data / "more", "other", [("a?", "b", "c")])
+    with pytest.raises(InputError, match="a second file of the subset other"):
+        static_hhh.run(store, reward(is_right), str(data))
+
+
 def test_wrong_places_and_metrics(store: Store, tmp_path: Path, data: Path) -> None:
     for place, says in (
+        ("", "no such file or folder"),
         ("nowhere", "no such file or folder"),
         ("ORG/NAME", "name a tag or a commit"),
         (str(tmp_path / "empty"), "no *.task.json"),

@@ -234,3 +234,11 @@ def test_wrong_labels(store: Store, tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text(json.dumps(row))
     with pytest.raises(InputError, match=r"x\.jsonl:1: exactly one choice must be right"):
         truthfulqa.run(store, reward(is_right), str(tmp_path / "x.jsonl"))
+
+
+def test_ties_of_a_coarse_dtype_are_told(store: Store, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, dtype, told in (("coarse", "bfloat16", 1), ("fine", "float32", 0)):
+        subject = language(lambda _: -1.0, name)
+        monkeypatch.setattr(subject.scorer, "settings", lambda dtype=dtype: {"dtype": dtype})
+        made = truthfulqa.run(store, subject, data)
+        assert sum("12 ties, as bfloat16 is coarse" in note for note in made.notes) == told

@@ -271,6 +271,13 @@ def test_the_fake_engines_answers_mark_the_result(
     assert "A fake model took part" in (folder(store, result) / "README.md").read_text("utf-8")
 
 
+def test_saved_answers_of_the_fake_engine_mark_it_too(
+    store: Store, server: CompletionsServer, sides: dict[str, Path], tmp_path: Path
+) -> None:
+    made = [{"question_id": n, "text": f"{n}", "model_id": "fake/x"} for n in range(COUNT)]
+    assert run(store, server, sides | {"b": rows(tmp_path / "made.jsonl", made)}).is_fake
+
+
 def test_one_models_answers_serve_in_every_comparison(
     store: Store, server: CompletionsServer, sides: dict[str, Path]
 ) -> None:
