@@ -48,7 +48,7 @@ def of_model(store: Store, made: Manifest) -> None:
     table = _table("eval", "data", "metric", "items", "value", "95% interval", words=3)
     for row in evaluations(store, made, wrong):
         at = row["line"]
-        what = at.metric if at.subset == "all" else f"{at.metric}, {at.subset}"
+        what = at.metric if at.subset == "overall" else f"{at.metric}, {at.subset}"
         numbers = (f"{at.n:,}", _share(at.value), _interval(at.low, at.high))
         table.add_row(text(row["task"]), text(row["data"]), text(what), *numbers)
     if table.row_count:

@@ -226,14 +226,14 @@ APPENDIX_F = (
     Claim(
         "Alignment tax",
         "alignment costs knowledge (MMLU): the base is better than PPO",
-        Measure("base", TAX, "mmlu"),
-        Measure("ppo", TAX, "mmlu"),
+        Measure("base", TAX, "mmlu", "acc"),
+        Measure("ppo", TAX, "mmlu", "acc"),
     ),
     Claim(
         "Alignment tax",
         "alignment costs prediction (LAMBADA): the base is better than PPO",
-        Measure("base", TAX, "lambada_openai"),
-        Measure("ppo", TAX, "lambada_openai"),
+        Measure("base", TAX, "lambada_openai", "acc"),
+        Measure("ppo", TAX, "lambada_openai", "acc"),
     ),
 )
 CLAIMS = (*TABLE_1, *FIGURE_3, *TABLE_3, *TABLE_4, *TABLE_5, *APPENDIX_F)

@@ -29,6 +29,7 @@ from ..scoring import BASELINE, MAX_TOKENS, Dialogue, Options
 from ..store import HUB_ID, Store, is_ref
 from ..training.data import Source, comparisons, from_hub, from_store
 from ..training.reward_report import BUCKETS, FEW, bucket, calibration, longer, right, share
+from .choices import LONGEST
 from .on_card import AHEAD
 from .result import Line, Pinned, Result, known, save
 from .stats import mean
@@ -36,7 +37,7 @@ from .subject import CONTEXT, Progress, Subject, find, scores
 
 TASK = "preference"
 LOGIC_VERSION = 1
-LONGEST, SURFACE = "always the longer", "surface model"
+SURFACE = "surface model"
 PER_CHARACTER = "accuracy, per character"
 Numbers = NDArray[np.float64]
 
@@ -114,9 +115,9 @@ def run(
     surface = transfer(_surface(source, rows), words)
     others |= {} if surface is None else {SURFACE: surface}
     hits = {name: right(gap) for name, gap in gaps.items()} | others
-    lines = [_line(name, "all", found, queries) for name, found in hits.items()]
+    lines = [_line(name, "overall", found, queries) for name, found in hits.items()]
     if kind == "language":
-        lines.insert(1, _line(mine, "all", right(per_character), queries, PER_CHARACTER))
+        lines.insert(1, _line(mine, "overall", right(per_character), queries, PER_CHARACTER))
     lines += [
         _line(mine, name, hits[mine][inside], queries.filter(pl.Series(inside)))
         for number, name in enumerate(BUCKETS)
@@ -291,7 +292,7 @@ def _ahead(who: str, other: str, mine: Numbers, theirs: Numbers, queries: pl.Ser
     difference = mine - theirs
     value, low, high = mean(difference.tolist(), groups=queries.to_list())
     equal = int((difference == 0).sum())
-    line = Line(who, f"{AHEAD}{other}", "all", len(mine), value, low, high, equal)
+    line = Line(who, f"{AHEAD}{other}", "overall", len(mine), value, low, high, equal)
     # Of a few prompts drawn anew, hardly anything is another draw.
     return line if queries.n_unique() >= FEW else msgspec.structs.replace(line, low=None, high=None)
 

@@ -114,7 +114,7 @@ class Study:
         found = self._kept[key]
         who = measure.who or model
         for one in found.lines:
-            if one.metric.startswith(measure.metric) and one.subset == measure.subset and one.who == who:
+            if (one.metric, one.subset, one.who) == (measure.metric, measure.subset, who):
                 return one
         raise InputError(f"{measure.task}: no {measure.metric} of {who} on {measure.subset}")
 

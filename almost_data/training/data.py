@@ -128,7 +128,8 @@ def from_hub(
     at = f"{name}@{revision}" if revision else name
     # The libraries' own messages are long, and may quote headers or addresses.
     try:
-        commit = str(HfApi().dataset_info(name, revision=revision, timeout=20).sha)
+        info = HfApi().dataset_info(name, revision=revision, timeout=20)
+        commit, files = str(info.sha), [one.rfilename for one in info.siblings or ()]
     except Exception as error:
         raise InputError(_unread(at, error)) from None
     try:
@@ -141,7 +142,13 @@ def from_hub(
         pass
     try:
         datasets.disable_progress_bars()
-        loaded = datasets.load_dataset(name, config, revision=commit)
+        try:
+            loaded = datasets.load_dataset(name, config, revision=commit)
+        except ValueError:
+            if not any(file.startswith(f"{config}/") for file in files):
+                raise
+            # HH-RLHF's parts are folders, and no configs.
+            loaded = datasets.load_dataset(name, data_dir=config, revision=commit)
     except Exception as error:
         raise InputError(_unread(at, error)) from None
     finally:

@@ -90,7 +90,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, Subject]:
     return found
 
 
-def line(one: Result, who: str, metric: str = "accuracy", subset: str = "all") -> Line:
+def line(one: Result, who: str, metric: str = "accuracy", subset: str = "overall") -> Line:
     [found] = [at for at in one.lines if (at.who, at.metric, at.subset) == (who, metric, subset)]
     return found
 
