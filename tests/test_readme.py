@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from almost_data import cli
+from tests.evals.known import hhh
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(sh|python|toml)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 SLOW = re.compile(
-    r"make (demo|test|almost|almost-tiny|train-tiny)\b|accelerate .*|.* --engine (vllm|openai|ray)\b"
-    r"|python -m almost_data (push|pull|verify|build) .*\bORG/"
+    r"make (demo|test|almost|almost-tiny|train-tiny|tables)\b|accelerate .*|.* --engine (vllm|openai|ray)\b"
+    r"|python -m almost_data (push|pull|verify|build) .*\bORG/|.* eval .*(@0\.9\.0|--judge)\b"
 )
 """What takes more than a minute, or needs a GPU, a server, a cluster, or the Hub."""
 
@@ -83,6 +84,8 @@ def test_the_quick_ones_run_as_they_stand(tmp_path: Path) -> None:
         for place in (1, 2, 3)
     ]
     (tmp_path / "Posts.xml").write_text(f"<posts>{''.join(posts)}</posts>")
+    hhh(tmp_path / "hhh")
+    (tmp_path / "review.jsonl").write_text('{"question_id": 1, "score": [8, 9]}\n')
     for kind, block in BLOCKS:
         if name := re.match(r"# (\w+\.(toml|py))\n", block):
             (tmp_path / name[1]).write_text(block)
