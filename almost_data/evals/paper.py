@@ -111,8 +111,9 @@ def _judged(store: Store, version: str, given: Given, progress: Progress) -> tab
 def _answers(store: Store, ref: str, responder: str, questions: Path) -> Path:
     """A responder's answers as a file that `vicuna` reads; what it failed to answer is empty text."""
     found = dict(store.scan(ref, responder).select("prompt", "response").collect().iter_rows())
+    fake = {"model_id": "fake/"} if store.manifest(ref).is_fake else {}
     lines = [
-        json.dumps({"question_id": id, "text": found.get(one.text.strip()) or ""})
+        json.dumps({"question_id": id, "text": found.get(one.text.strip()) or "", **fake})
         for id, one in saved.questions(questions).items()
     ]
     file = store.root / "evals" / "answers" / ref / f"{responder}.jsonl"
