@@ -27,13 +27,14 @@ def result(store: Store, one: Result, json: bool = False) -> None:
 
 
 def listing(store: Store) -> None:
-    """Every result, a line each, with its first number; a damaged one says what is wrong with it."""
+    """Every result, a line each, with its overall number; a damaged one says what is wrong with it."""
     wrong: list[str] = []
     table = _table("eval", "model", "on", "metric", "value", "result", numbers=2)
     for one in results(store, wrong):
-        for at in one.lines[:1]:
+        for at in [line for line in one.lines if line.subset == "overall"][:1] or one.lines[:1]:
             task = f"{one.task}{' (fake)' if one.is_fake else ''}"
-            on = " + ".join(data.id for data in one.data)
+            more = f" and {len(one.data) - 1} more" if len(one.data) > 1 else ""
+            on = one.data[0].id + more if one.data else ""
             names = map(text, (task, at.who, on, at.metric))
             table.add_row(*names, _share(at.value), one.fingerprint[:16])
     if table.row_count:

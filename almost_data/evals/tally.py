@@ -108,10 +108,14 @@ def line(
     ties: int = 0,
     chance: float | None = None,
 ) -> Line:
-    """A mean over questions with its bootstrap interval; without any, n/a."""
+    """A share of questions with its bootstrap interval; without any, n/a.
+
+    Where all of them say the same, every draw does too: there the interval is Wilson's.
+    """
     if not values:
         return Line(who, metric, subset, 0, None, None, None, ties, chance)
-    return Line(who, metric, subset, len(values), *stats.mean(values, seed), ties, chance)
+    found = stats.share(values) if len(set(values)) == 1 else stats.mean(values, seed)
+    return Line(who, metric, subset, len(values), *found, ties, chance)
 
 
 def lines(rows: Sequence[Judged], a: str, seed: int) -> list[Line]:

@@ -18,7 +18,7 @@ from almost_data.errors import InputError
 from almost_data.evals import answers, stats, vicuna
 from almost_data.evals.judge import Verdict, parse
 from almost_data.evals.result import Line, Result, folder
-from almost_data.evals.tally import Judged, lines
+from almost_data.evals.tally import Judged, lines, outcomes
 from almost_data.store import Store
 from tests.completions_server import CompletionsServer
 from tests.tiny_models import save_tiny
@@ -534,3 +534,9 @@ def test_the_command_line(server: CompletionsServer, sides: dict[str, Path], tmp
 def test_bad_usage_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
     done = cli("eval", "vicuna", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
+
+
+def test_few_questions_that_all_say_the_same_are_not_certain() -> None:
+    found = {one.metric: one for one in outcomes(["a"] * 3, "m", 0)}
+    assert found["win rate"].value == 1 and found["win rate"].low == pytest.approx(0.4385, abs=1e-3)
+    assert found["lose"].value == 0 and found["lose"].high == pytest.approx(0.5615, abs=1e-3)
