@@ -282,7 +282,12 @@ def tables(
     version: Annotated[str, Parameter(help="Version of the models: rm@VERSION, sft@VERSION, ...")],
     hhh: Annotated[str | None, Parameter(help="Static HHH: file, folder or ORG/NAME@REVISION.")] = None,
     truthfulqa: Annotated[str | None, Parameter(help="TruthfulQA, likewise.")] = None,
-    preference: Annotated[str | None, Parameter(help="Comparisons such as HH-RLHF helpful-base.")] = None,
+    preference: Annotated[
+        str | None, Parameter(help="Comparisons; the paper's are Anthropic/hh-rlhf@COMMIT.")
+    ] = None,
+    preference_config: Annotated[
+        str | None, Parameter(help="Their config; the paper's is helpful-base.")
+    ] = None,
     tasks: Annotated[str, Parameter(help="Tasks of lm-evaluation-harness, as mmlu,lambada_openai.")] = "",
     vicuna: Annotated[Path | None, Parameter(help="Vicuna Questions, JSONL.")] = None,
     judge: Annotated[str | None, Parameter(help="Address of the judge's server, up to /v1.")] = None,
@@ -306,20 +311,20 @@ def tables(
     from .store import Store
 
     given = paper.Given(
-        hhh,
-        truthfulqa,
-        preference,
-        tuple(name.strip() for name in tasks.split(",") if name.strip()),
-        None if vicuna is None else str(vicuna),
-        judge,
-        judge_model,
-        None if baseline is None else str(baseline),
-        engine,
-        max_new_tokens,
-        limit,
-        seed,
+        hhh=hhh,
+        truthfulqa=truthfulqa,
+        preference=preference,
+        preference_config=preference_config,
+        tasks=tuple(name.strip() for name in tasks.split(",") if name.strip()),
+        vicuna=None if vicuna is None else str(vicuna),
+        judge=judge,
+        judge_model=judge_model,
+        baseline=None if baseline is None else str(baseline),
+        engine=engine,
+        max_new_tokens=max_new_tokens,
+        limit=limit,
+        seed=seed,
     )
-    paper.check(given)
     with Bars() as bars:
         place, found = paper.report(Store(root), version, given, _options(device, dtype), bars)
     show_tables.tables(place, found, json)

@@ -40,6 +40,8 @@ def tables(place: Path, found: dict[str, Any], json: bool = False) -> None:
                 text(f"{one['name']}: {of} not run; missing: {why}", style="yellow"), soft_wrap=True
             )
     if found["is_small"]:
-        size = f"{found['parameters'] / 1e6:,.0f} million parameters"
-        console.print(text(f"The policy has {size}: this tests the plumbing."))
+        size = f"{found['parameters'] / 1e6:,.3g} million parameters"
+        console.print(text(f"The largest model has {size}: this tests the plumbing."))
+    if notes := sum(len(one["notes"]) for one in found["results"]):
+        console.print(text(f"{notes} notes on {len(found['results'])} results are in the report."))
     console.print(text(f"{place}/README.md", style="dim"), soft_wrap=True)

@@ -108,7 +108,11 @@ def write(
                 raise InputError(
                     f"{one.pinned.id}: no answer to question {missing[0]!r}, of {len(missing)} such"
                 )
-            made.texts |= {(role, id): one.answers[id].text.strip() for id in questions}
+            for id in questions:
+                if error := one.answers[id].error:
+                    made.errors[role, id] = error
+                else:
+                    made.texts[role, id] = one.answers[id].text.strip()
         elif one.model is not None:
             wanted += _requests(role, one, questions, sampling, seed)
     if not wanted or generator is None:

@@ -2,17 +2,23 @@
 
 A claim is that one number is above another (or above a part of it, or equal to it). With the 95% interval
 of the difference, it is `reproduced` where the whole interval is on the claimed side, `not reproduced` where
-all of it is on the other side, and `too small to say` between. Where neither number is told from guessing,
-nothing is said either: `at chance`.
+all of it is on the other side, and `too small to say` between, or where there are fewer than LEAST items.
+Where the interval holds no difference and neither number can be told from guessing, it is `at chance`.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from .items import Item
 from .result import Line
+from .stats import mean
 
 Verdict = Literal["reproduced", "not reproduced", "too small to say", "at chance", "not run"]
+LEAST = 20
+"""Items below which nothing is said."""
+Values = Mapping[str, Item]
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,9 @@ class Measure:
     metric: str = "accuracy"
     who: str | None = None
     """A baseline of that result, where it is not the model's own number."""
+
+    def __str__(self) -> str:
+        return self.who or self.role
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,18 @@ class Claim:
     paper: str = ""
     """The paper's number, where the main text gives one."""
 
+    @property
+    def formula(self) -> str:
+        """What the difference is of.
+
+        >>> Claim("Table 3", "", Measure("rm", "preference"), Measure("rm upper", "preference"), 0.9).formula
+        'rm - 0.9 x rm upper'
+        """
+        right = f"{self.right:.0%}" if isinstance(self.right, float) else str(self.right)
+        times = "" if self.part == 1 else f"{self.part:g} x "
+        within = "" if self.within is None else f", within {100 * self.within:g} points"
+        return f"{self.left} - {times}{right}{within}"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -52,43 +73,72 @@ class Outcome:
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    paired: bool = False
+    """Whether the interval is of the differences item by item."""
     missing: str = ""
     """What is not there, of a claim that was not measured."""
 
 
-def judge(claim: Claim, left: Line, right: Line | None) -> Outcome:
+def judge(
+    claim: Claim, left: Line, right: Line | None, ours: Values | None = None, theirs: Values | None = None
+) -> Outcome:
     """The verdict by the rule above; `right` is None where the claim is about a number.
 
-    The interval is Newcombe's, made of the two intervals as if the items were others: on the same items the
-    difference is known better than it says, so it rather says `too small` than something wrong.
+    `ours` and `theirs` are the items of both: where they are the same ones, the interval is a bootstrap of
+    the differences item by item, drawn by group, which knows how far both are right on the same items.
+    Otherwise it is Newcombe's, made of the two intervals, which takes the items as others.
     """
-    other = right or Line("", "", "", 0, float(claim.right), float(claim.right), float(claim.right))  # type: ignore[arg-type]
-    ends = (left.value, left.low, left.high, other.value, other.low, other.high)
+    n = min(left.n, right.n if right else left.n)
+    found = _paired(claim, right, ours or {}, theirs or {}) or _unpaired(claim, left, right)
+    if found is None:
+        who = left.who if left.value is None or right is None else right.who
+        return Outcome(claim, "not run", missing=f"a number with an interval of {who}")
+    difference, low, high = found
+    verdict: Verdict = "too small to say"
+    if n >= LEAST:
+        verdict = _verdict(claim, low, high)
+    if right and low <= 0 <= high and guesses(left) and guesses(right):
+        verdict = "at chance"
+    both = bool(ours and (right is None or (theirs and ours.keys() == theirs.keys())))
+    return Outcome(claim, verdict, left, right, difference, low, high, both)
+
+
+def _verdict(claim: Claim, low: float, high: float) -> Verdict:
+    if claim.within is not None:
+        if -claim.within < low and high < claim.within:
+            return "reproduced"
+        return "not reproduced" if low > claim.within or high < -claim.within else "too small to say"
+    return "reproduced" if low > 0 else "not reproduced" if high < 0 else "too small to say"
+
+
+def _paired(
+    claim: Claim, right: Line | None, ours: Values, theirs: Values
+) -> tuple[float, float, float] | None:
+    if right is None or not ours or ours.keys() != theirs.keys():
+        return None
+    gaps = [one.value - claim.part * theirs[id].value for id, one in ours.items()]
+    return mean(gaps, groups=[one.group for one in ours.values()])
+
+
+def _unpaired(claim: Claim, left: Line, right: Line | None) -> tuple[float, float, float] | None:
+    """Newcombe's interval (1998, method 10)."""
+    if right is None:
+        number = claim.right if isinstance(claim.right, float) else math.nan
+        right = Line("", "", "", 0, number, number, number)
+    ends = (left.value, left.low, left.high, right.value, right.low, right.high)
     if any(one is None for one in ends):
-        return Outcome(claim, "too small to say", left, right)
+        return None
     a, a_low, a_high, b, b_low, b_high = (float(one) for one in ends if one is not None)
     b, b_low, b_high = (claim.part * one for one in (b, b_low, b_high))
     low = a - b - math.hypot(a - a_low, b_high - b)
-    high = a - b + math.hypot(a_high - a, b - b_low)
-    verdict: Verdict = "too small to say"
-    if claim.within is not None:
-        if -claim.within < low and high < claim.within:
-            verdict = "reproduced"
-        elif low > claim.within or high < -claim.within:
-            verdict = "not reproduced"
-    elif low > 0:
-        verdict = "reproduced"
-    elif high < 0:
-        verdict = "not reproduced"
-    if right and guesses(left) and guesses(right):
-        verdict = "at chance"
-    return Outcome(claim, verdict, left, right, a - b, low, high)
+    return a - b, low, a - b + math.hypot(a_high - a, b - b_low)
 
 
 def guesses(line: Line) -> bool:
-    """Whether its interval holds what guessing gives."""
-    known = line.chance is not None and line.low is not None and line.high is not None
-    return known and line.low <= line.chance <= line.high  # type: ignore[operator]
+    """Whether its interval holds what guessing gives; a win rate of a half is no guess, but a draw."""
+    if line.chance is None or line.low is None or line.high is None or line.metric == WIN:
+        return False
+    return line.low <= line.chance <= line.high
 
 
 HHH, TRUE, PREFERENCE, VICUNA, TAX = "static-hhh", "truthfulqa", "preference", "vicuna", "lm-eval"
@@ -125,12 +175,6 @@ TABLE_1 = (
         Measure("rm", HHH),
         Measure("ppo", HHH),
     ),
-    Claim(
-        "Table 1",
-        "the reward model beats always-longer on Static HHH",
-        Measure("rm", HHH),
-        Measure("rm", HHH, who="baseline:longest"),
-    ),
 )
 FIGURE_3 = (
     Claim(
@@ -140,8 +184,13 @@ FIGURE_3 = (
         0.5,
         paper="37.5% wins, 36.3% ties (people)",
     ),
-    Claim("Figure 3", "PPO wins over its base model", _versus("ppo", "base"), 0.5),
-    Claim("Figure 3", "PPO wins over the baseline's answers", _versus("ppo", "baseline"), 0.5),
+    Claim(
+        "Figure 3",
+        "PPO wins over a baseline's answers (Alpaca's in the paper)",
+        _versus("ppo", "baseline"),
+        0.5,
+        paper="55.0% (people)",
+    ),
 )
 TABLE_3 = (
     Claim(
@@ -208,7 +257,7 @@ TABLE_5 = (
     ),
     Claim(
         "Table 5",
-        "SFT on RMSP wins over the baseline's answers",
+        "SFT on RMSP wins over a baseline's answers (Alpaca-7B's in the paper)",
         _versus("sft", "baseline"),
         0.5,
         paper="above 50%, the only one",

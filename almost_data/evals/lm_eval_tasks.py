@@ -24,7 +24,7 @@ import numpy as np
 from ..errors import InputError
 from ..manifest import place_name
 from ..store import Store
-from . import result
+from . import result, stats
 from .result import Line, Pinned, Result
 from .subject import Likelihood, Subject, harness
 
@@ -50,6 +50,8 @@ class Number:
     """One value an item, where `value` is their mean."""
     top: bool
     """Whether it stands in no other group."""
+    chance: float | None = None
+    """What guessing gives, where an item has choices."""
 
     @property
     def is_share(self) -> bool:
@@ -117,7 +119,7 @@ def run(
         asked = [_asked(one, tasks, shots, limit) for one in models]
     who = [one.pinned.id for one in models]
     lines = [
-        Line(name, one.metric, one.name, one.n, *_interval(one.value, one.error, 0.0))
+        Line(name, one.metric, one.name, one.n, *_sure(one), chance=one.chance)
         for name, (numbers, _) in zip(who, asked, strict=True)
         for one in numbers
         if one.top and one.is_share
@@ -214,6 +216,13 @@ def difference(one: Number, other: Number) -> tuple[float, float | None, float |
     return _interval(one.value - other.value, error, -1.0)
 
 
+def _sure(one: Number) -> tuple[float, float | None, float | None]:
+    """A share with its interval; where all items agree, the standard error is 0, and it is Wilson's."""
+    if one.error == 0 and one.items:
+        return stats.share(one.items)
+    return _interval(one.value, one.error, 0.0)
+
+
 def _asked(
     subject: Subject, tasks: Tasks, shots: int | None, limit: int | None
 ) -> tuple[list[Number], dict[str, Any]]:
@@ -259,9 +268,18 @@ def _asked(
                     float(sure) if isinstance(sure, int | float) and math.isfinite(sure) else None,
                     items,
                     name in tasks.top,
+                    _chance(metric, some),
                 )
             )
     return numbers, how
+
+
+def _chance(metric: str, samples: list[dict[str, Any]]) -> float | None:
+    """Mean of one by the number of choices, for the metrics of multiple choice."""
+    counts = [len(one["resps"]) for one in samples]
+    if metric not in ("acc", "acc_norm") or not counts or min(counts) < 2:
+        return None
+    return float(np.mean([1 / one for one in counts]))
 
 
 def _sources(tasks: dict[str, Any], hashes: dict[str, str]) -> tuple[list[Pinned], list[str]]:

@@ -1,10 +1,9 @@
 """`eval tables`: the ways by which `tables` asks, from what a user gives, and the report on disk."""
 
-import dataclasses
 import json
+import math
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from . import answers, lm_eval_tasks, saved, static_hhh, tables, truthfulqa, vic
 from . import judge as ask
 from .claims import HHH, PREFERENCE, TAX, TRUE
 from .preference import run as judge_preferences
-from .result import Result
-from .subject import Progress, find
+from .result import PACKAGES, Pinned, Result, installed
+from .subject import Progress, Subject, find
 
 __all__ = ["Given", "report"]
 
@@ -31,6 +30,7 @@ class Given:
     hhh: str | None = None
     truthfulqa: str | None = None
     preference: str | None = None
+    preference_config: str | None = None
     tasks: tuple[str, ...] = ()
     vicuna: str | None = None
     judge: str | None = None
@@ -57,16 +57,30 @@ def report(
     options: Options,
     progress: Progress,
 ) -> tuple[Path, dict[str, Any]]:
-    """Run what is missing, write `<root>/evals/tables/<version>/`, and return it with what is in it."""
-    check_version(version)
+    """Run what is missing, write `<root>/evals/tables/<version>/`, and return it with what is in it.
 
-    def evaluate(task: str, model: str) -> Result:
+    Raises InputError for a version without models, and for what `check` refuses.
+    """
+    check_version(version)
+    check(given)
+    if not (made := _models(store, version)):
+        raise InputError(
+            f"--version {version}: none of its models is in the store, such as rm@{version}: see list"
+        )
+
+    def evaluate(task: str, model: Pinned) -> Result:
         if task == PREFERENCE:
             return judge_preferences(
-                store, model, str(given.preference), limit=given.limit, seed=given.seed, options=options,
+                store,
+                model.id,
+                str(given.preference),
+                config=given.preference_config,
+                limit=given.limit,
+                seed=given.seed,
+                options=options,
                 progress=progress,
-            )  # fmt: skip
-        subject = find(store, model, options=options)
+            )
+        subject = _subject(store, model, options)
         if task == TAX:
             return lm_eval_tasks.run(store, subject, list(given.tasks), limit=given.limit)
         run, data = (static_hhh.run, given.hhh) if task == HHH else (truthfulqa.run, given.truthfulqa)
@@ -75,13 +89,23 @@ def report(
     study = tables.Study(
         store, version, evaluate, _judged(store, version, given, progress), given.known, bool(given.baseline)
     )
-    found = tables.report(study, tables.measure(study), _parameters(store, version))
-    found["given"] = {
-        name: value if isinstance(value, int) or value is None else _shown(value)
-        for name, value in dataclasses.asdict(given).items()
-        if name != "judge"
-    }
+    sizes = [_parameters(store, ref) for ref in made]
+    found = tables.report(study, tables.measure(study), max(sizes))
+    found["versions"] = {name: one for name in PACKAGES if (one := installed(name))}
     return _write(store, version, found), found
+
+
+def _models(store: Store, version: str) -> list[str]:
+    """The models of a version that claims are about, as far as they are in the store."""
+    return [ref for one in tables.ROLES.values() if store.has(ref := one.format(version))]
+
+
+def _subject(store: Store, model: Pinned, options: Options) -> Subject:
+    """The model at its revision: what a base was when a policy started from it, not what it is today."""
+    subject = find(store, model.id, model.revision or None, options)
+    if model.revision and subject.pinned.revision != model.revision:
+        raise InputError(f"the base model {model.id} at {model.revision}: here is {subject.pinned.revision}")
+    return subject
 
 
 def _judged(store: Store, version: str, given: Given, progress: Progress) -> tables.Compare | None:
@@ -93,14 +117,15 @@ def _judged(store: Store, version: str, given: Given, progress: Progress) -> tab
     writer = answers.engine(given.engine)  # loads no model before it is asked
     how = vicuna.Settings(given.limit, given.seed, given.max_new_tokens)
 
-    def side(one: str) -> str:
-        if one == "baseline":
+    def side(one: Pinned) -> str:
+        if one.id == "baseline":
             return str(given.baseline)
         ref = f"responses@{version}-vicuna"
-        there = store.has(ref) and one in store.manifest(ref).counts
-        return str(_answers(store, ref, one, questions)) if there else one
+        if store.has(ref) and one.id in store.manifest(ref).counts:
+            return str(_answers(store, ref, one.id, questions))
+        return f"{one.id}@{one.revision}" if one.revision and "/" in one.id else one.id
 
-    def compare(one: str, other: str) -> Result:
+    def compare(one: Pinned, other: Pinned) -> Result:
         return vicuna.run(
             store, side(one), side(other), questions, name, asked, writer, how, progress=progress
         )
@@ -109,40 +134,31 @@ def _judged(store: Store, version: str, given: Given, progress: Progress) -> tab
 
 
 def _answers(store: Store, ref: str, responder: str, questions: Path) -> Path:
-    """A responder's answers as a file that `vicuna` reads; what it failed to answer is empty text."""
-    found = dict(store.scan(ref, responder).select("prompt", "response").collect().iter_rows())
+    """A responder's answers as a file that `vicuna` reads; what it failed to answer is not compared."""
+    rows = store.scan(ref, responder).select("prompt", "response").collect()
+    found: dict[str, str] = dict(rows.iter_rows())
     fake = {"model_id": "fake/"} if store.manifest(ref).is_fake else {}
-    lines = [
-        json.dumps({"question_id": id, "text": found.get(one.text.strip()) or "", **fake})
-        for id, one in saved.questions(questions).items()
-    ]
+    lines = []
+    for id, one in saved.questions(questions).items():
+        text = found.get(one.text.strip())
+        failed = {"error": f"{responder} wrote none"} if text is None else {}
+        lines.append(json.dumps({"question_id": id, "text": text or "", **fake, **failed}))
     file = store.root / "evals" / "answers" / ref / f"{responder}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(lines) + "\n", "utf-8")
     return file
 
 
-def _parameters(store: Store, version: str) -> float | None:
-    """Of the policy, by the size of its weights' tensors."""
+def _parameters(store: Store, ref: str) -> float:
+    """By the shapes of a model's tensors."""
     from safetensors import safe_open
 
-    ref = f"sft@{version}"
-    if not store.has(ref):
-        return None
     total = 0
     for file in store.path(ref).glob("*.safetensors"):
         with safe_open(file, "np") as tensors:
-            shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
-        for shape in shapes:
-            size = 1
-            for one in shape:
-                size *= one
-            total += size
+            names = tensors.keys()
+            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
     return float(total)
-
-
-def _shown(value: str | Sequence[str]) -> Any:
-    return Path(value).name if isinstance(value, str) else list(value)
 
 
 def _write(store: Store, version: str, found: dict[str, Any]) -> Path:
@@ -167,6 +183,20 @@ def _write(store: Store, version: str, found: dict[str, Any]) -> Path:
 
 
 def check(given: Given) -> None:
-    """Raise InputError for a judge without questions or name, and the like."""
-    if given.judge and not (given.vicuna and given.judge_model):
-        raise InputError("--judge: name the judge's model (--judge-model) and the questions (--vicuna) too")
+    """Raise InputError for a file that is not there, and for a judge without what it needs."""
+    if given.limit is not None and given.limit < 1:
+        raise InputError(f"--limit {given.limit}: give 1 or more")
+    together = {"--vicuna": given.vicuna, "--judge": given.judge, "--judge-model": given.judge_model}
+    if missing := [flag for flag, value in together.items() if not value]:
+        if len(missing) < len(together):
+            raise InputError(f"{missing[0]}: --vicuna, --judge and --judge-model go together")
+        if given.baseline:
+            raise InputError("--baseline goes with --vicuna, --judge and --judge-model")
+    for flag, file in {"--vicuna": given.vicuna, "--baseline": given.baseline}.items():
+        if file and not Path(file).is_file():
+            raise InputError(f"{flag} {file}: no such file")
+    for flag, data in {"--hhh": given.hhh, "--truthfulqa": given.truthfulqa}.items():
+        if data and not Path(data).exists() and "@" not in data:
+            raise InputError(f"{flag} {data}: no such file or folder, and not ORG/NAME@REVISION")
+    if given.preference_config and not given.preference:
+        raise InputError("--preference-config goes with --preference")

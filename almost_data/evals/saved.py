@@ -28,6 +28,8 @@ class Answer(Row, frozen=True):
     text: str
     model_id: str | None = None
     """Who wrote it; `fake/...` marks the result."""
+    error: str | None = None
+    """Why there is none, where it could not be written: then it is not compared."""
 
 
 class Review(Row, frozen=True):

@@ -31,6 +31,17 @@ KNOWN = {
     ),
 }
 """sha256 of a public file -> which one it is."""
+QUESTIONS = "590c39157bc561eadd7f03cad4be18c2b597f93029780af65f86718f39eafa87"
+"""sha256 of FastChat's question.jsonl."""
+OFFICIAL = {
+    "static-hhh": (
+        "HuggingFaceH4/hhh_alignment",
+        *(one for one, what in KNOWN.items() if what.startswith(_HHH)),
+    ),
+    "truthfulqa": ("truthfulqa/truthful_qa",),
+    "vicuna": (QUESTIONS,),
+}
+"""Task -> what is the benchmark itself: Hub ids, and sha256 of public files."""
 CANARY = "canary GUID"
 """What every file of BIG-bench carries, so that it can be kept out of training."""
 
@@ -54,6 +65,11 @@ class Items:
     items: list[Item] = field(default_factory=list)
     pinned: list[Pinned] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+
+def is_official(task: str, data: Pinned) -> bool:
+    """Whether these are the benchmark's own items, by checksum or by the Hub's name."""
+    return data.id in OFFICIAL[task] or data.revision.removeprefix("sha256:") in OFFICIAL[task]
 
 
 def check(path: Path) -> tuple[str, str | None]:

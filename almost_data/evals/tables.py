@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from ..errors import InputError
 from ..manifest import Manifest
 from ..store import Store
-from .claims import CLAIMS, HHH, PREFERENCE, TAX, TRUE, VICUNA, WIN, Claim, Measure, Outcome, judge
-from .result import Line, Result
+from . import items, sources
+from .claims import CLAIMS, HHH, LEAST, PREFERENCE, TAX, TRUE, VICUNA, WIN, Claim, Measure, Outcome, judge
+from .result import Line, Pinned, Result
 
 ROLES = {
     "rm": "rm@{}",
@@ -35,14 +38,20 @@ DATA = {
     PREFERENCE: "a preference set such as HH-RLHF helpful-base (--preference)",
     TAX: "tasks of lm-evaluation-harness (--tasks mmlu,lambada_openai)",
 }
+BENCHMARK = {HHH: "Static HHH", TRUE: "TruthfulQA's MC1", VICUNA: "the Vicuna Questions"}
+HELPFUL_BASE = ("Anthropic/hh-rlhf", "helpful-base")
 SMALL = 1e9
 """Parameters below which a result is called a test of the plumbing."""
 _RESPONDER = re.compile(r"(?P<size>\d+(?:\.\d+)?)(?P<unit>[MB])-(?P<prompt>.+)-(?P<shots>\d+)shot")
 _UNIT = {"M": 1e6, "B": 1e9}
 
-Evaluate = Callable[[str, str], Result]
-"""(task, model) -> its result. Raises InputError where it cannot be."""
-Compare = Callable[[str, str], Result]
+OTHER = ", on other data"
+"""What a table's name ends in, where a claim was measured on something else than the paper's benchmark."""
+
+Evaluate = Callable[[str, Pinned], Result]
+"""(task, model) -> its result; a model without a revision is one of the store, or a responder.
+Raises InputError where it cannot be."""
+Compare = Callable[[Pinned, Pinned], Result]
 """(side, side) -> a judged comparison; a side is a model, or the name of a responder, or `baseline`."""
 
 
@@ -71,20 +80,21 @@ class Study:
     given: frozenset[str]
     """Tasks whose data was given."""
     has_baseline: bool = False
-    _kept: dict[tuple[str, str], Result] = field(default_factory=dict)
+    _kept: dict[tuple[str, ...], Result] = field(default_factory=dict)
 
-    def model(self, role: str) -> str:
+    def model(self, role: str) -> Pinned:
         """What stands for a role. Raises InputError, naming what is missing."""
         if role == "base":
-            return str(self._manifest("sft").config["base"]["id"])
+            base = self._manifest("sft").config["base"]
+            return Pinned(str(base["id"]), str(base["revision"]))
         if role == "baseline":
             if not self.has_baseline:
                 raise InputError("a baseline's answers (--baseline)")
-            return role
+            return Pinned(role, "")
         if role in ROLES:
-            return self._manifest(role).ref
+            return Pinned(self._manifest(role).ref, "")
         if role in self.responders():
-            return role
+            return Pinned(role, "")
         raise InputError(f"the responders' answers, responses@{self.version}-vicuna")
 
     def _manifest(self, role: str) -> Manifest:
@@ -101,33 +111,31 @@ class Study:
         settings = self.store.manifest(ref).config["settings"]
         return [one["name"] for one in [*settings["responders"], *settings["probes"]]]
 
-    def line(self, measure: Measure) -> Line:
-        """The number. Raises InputError, naming what is missing."""
+    def result(self, measure: Measure) -> Result:
+        """The result that a number stands in, measured where it was not; InputError names what is missing."""
         if measure.task == VICUNA:
-            return self._win(measure)
+            sides = tuple(map(self.model, measure.role.split(" against ")))
+            if self.compare is None:
+                raise InputError("a judge and the Vicuna questions (--vicuna, --judge)")
+            key = tuple(side.id for side in sides)
+            if key not in self._kept:
+                self._kept[key] = self.compare(*sides)
+            return self._kept[key]
         model = self.model(measure.role)
         if measure.task not in self.given:
             raise InputError(DATA[measure.task])
-        key = measure.task, model
-        if key not in self._kept:
-            self._kept[key] = self.evaluate(measure.task, model)
-        found = self._kept[key]
-        who = measure.who or model
+        if (measure.task, model.id) not in self._kept:
+            self._kept[measure.task, model.id] = self.evaluate(measure.task, model)
+        return self._kept[measure.task, model.id]
+
+    def line(self, measure: Measure) -> Line:
+        """The number. Raises InputError, naming what is missing."""
+        found = self.result(measure)
+        who = measure.who or found.models[0].id
         for one in found.lines:
             if (one.metric, one.subset, one.who) == (measure.metric, measure.subset, who):
                 return one
         raise InputError(f"{measure.task}: no {measure.metric} of {who} on {measure.subset}")
-
-    def _win(self, measure: Measure) -> Line:
-        a, b = measure.role.split(" against ")
-        sides = self.model(a), self.model(b)
-        if self.compare is None:
-            raise InputError("a judge and the Vicuna questions (--vicuna, --judge)")
-        if sides not in self._kept:
-            self._kept[sides] = self.compare(*sides)
-        return next(
-            one for one in self._kept[sides].lines if one.metric == WIN and one.subset == measure.subset
-        )
 
 
 def claims(responders: list[str]) -> Iterator[Claim]:
@@ -166,22 +174,49 @@ def _size(found: "re.Match[str]") -> float:
 
 
 def measure(study: Study) -> list[Table]:
-    """Every table, its claims judged by the rule of `claims.judge`."""
+    """Every table, its claims judged by the rule of `claims.judge`.
+
+    A claim that was measured on other data than the paper's stands in a table of its own, so named.
+    """
     tables: dict[str, Table] = {}
     for claim in claims(study.responders()):
         table = tables.setdefault(claim.table, Table(claim.table))
         try:
-            left = study.line(claim.left)
-            right = study.line(claim.right) if isinstance(claim.right, Measure) else None
-        except InputError as error:
+            sides = [one for one in (claim.left, claim.right) if isinstance(one, Measure)]
+            lines = [study.line(one) for one in sides]
+        except (InputError, RuntimeError) as error:
             table.outcomes.append(Outcome(claim, "not run", missing=str(error)))
             continue
-        table.outcomes.append(judge(claim, left, right))
-        sides = [(claim.left, left), (claim.right, right)]
-        for one, line in sides:
-            if isinstance(one, Measure) and line and (one.who or one.role, line) not in table.lines:
-                table.lines.append((one.who or one.role, line))
-    return list(tables.values())
+        found = [study.result(one) for one in sides]
+        ours, theirs = (
+            [items.values(study.store, one, line) for one, line in zip(found, lines, strict=True)] + [{}]
+        )[:2]
+        outcome = judge(claim, lines[0], lines[1] if len(lines) > 1 else None, ours, theirs)
+        if why := next((why for one in found if (why := unlike(one))), None):
+            table.outcomes.append(Outcome(claim, "not run", missing=f"the paper's data: {why}"))
+            table = tables.setdefault(claim.table + OTHER, Table(claim.table + OTHER))
+        table.outcomes.append(outcome)
+        for side, line in zip(sides, lines, strict=True):
+            if (str(side), line) not in table.lines:
+                table.lines.append((str(side), line))
+    return [
+        one
+        for name in dict.fromkeys(name.removesuffix(OTHER) for name in tables)
+        for one in (tables.get(name), tables.get(name + OTHER))
+        if one
+    ]
+
+
+def unlike(found: Result) -> str | None:
+    """What makes a result's data other than the paper's benchmark; None where they are the same."""
+    data = [one for one in found.data if one.role == "data"]
+    if found.task in (HHH, TRUE, VICUNA):
+        odd = next((one.id for one in data if not sources.is_official(found.task, one)), None)
+        return odd and f"{odd} is not known as {BENCHMARK[found.task]}"
+    if found.task == PREFERENCE:
+        known = [(one.id, found.settings.get("config")) for one in data]
+        return None if known == [HELPFUL_BASE] else f"{data[0].id} is not HH-RLHF helpful-base"
+    return None
 
 
 def report(study: Study, tables: list[Table], parameters: float | None) -> dict[str, Any]:
@@ -190,19 +225,18 @@ def report(study: Study, tables: list[Table], parameters: float | None) -> dict[
         {
             "name": table.name,
             "missing": table.missing,
-            "lines": [
-                {"role": role, **{name: getattr(line, name) for name in line.__struct_fields__}}
-                for role, line in table.lines
-            ],
+            "lines": [{"role": role, **msgspec.structs.asdict(line)} for role, line in table.lines],
             "claims": [
                 {
                     "says": one.claim.says,
-                    "paper": one.claim.paper or "yes",
+                    "formula": one.claim.formula,
+                    "paper": one.claim.paper,
                     "verdict": one.verdict,
                     "missing": one.missing,
                     "difference": one.difference,
                     "low": one.low,
                     "high": one.high,
+                    "paired": one.paired,
                     "n": one.left.n if one.left else None,
                 }
                 for one in table.outcomes
@@ -210,15 +244,23 @@ def report(study: Study, tables: list[Table], parameters: float | None) -> dict[
         }
         for table in tables
     ]
-    results = [
-        {"task": one.task, "models": [m.id for m in one.models], "fingerprint": one.fingerprint[:16]}
-        for one in study._kept.values()
-    ]
+    kept = list(study._kept.values())
     return {
         "version": study.version,
         "parameters": parameters,
         "is_small": parameters is not None and parameters < SMALL,
-        "is_fake": any(one.is_fake for one in study._kept.values()),
+        "is_fake": any(one.is_fake for one in kept),
+        "least": LEAST,
         "tables": rows,
-        "results": results,
+        "results": [
+            {
+                "task": one.task,
+                "models": [f"{model.id} ({model.revision[:16]})" for model in one.models],
+                "data": [f"{data.id} ({data.revision[:23]})" for data in one.data],
+                "settings": one.settings,
+                "notes": one.notes,
+                "fingerprint": one.fingerprint[:16],
+            }
+            for one in kept
+        ],
     }

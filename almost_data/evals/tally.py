@@ -108,14 +108,16 @@ def line(
     ties: int = 0,
     chance: float | None = None,
 ) -> Line:
-    """A share of questions with its bootstrap interval; without any, n/a.
+    """A share of questions with its 95% interval; without any, n/a.
 
-    Where all of them say the same, every draw does too: there the interval is Wilson's.
+    The interval is the bootstrap's, or Wilson's where that is wider: of a few questions that agree, nearly
+    every draw is the same.
     """
     if not values:
         return Line(who, metric, subset, 0, None, None, None, ties, chance)
-    found = stats.share(values) if len(set(values)) == 1 else stats.mean(values, seed)
-    return Line(who, metric, subset, len(values), *found, ties, chance)
+    value, low, high = stats.mean(values, seed)
+    _, lower, higher = stats.share(values)
+    return Line(who, metric, subset, len(values), value, min(low, lower), max(high, higher), ties, chance)
 
 
 def lines(rows: Sequence[Judged], a: str, seed: int) -> list[Line]:

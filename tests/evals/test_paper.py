@@ -38,12 +38,15 @@ def test_numbers_are_those_of_the_benchmark_and_are_measured_once(
 ) -> None:
     data = str(hhh(tmp_path / "hhh"))
     said = tables(store, capsys, "--hhh", data)
-    assert "Table 1: 1 of 6 claims not run; missing: TruthfulQA (--truthfulqa)" in said
+    assert (
+        "Table 1: 5 of 5 claims not run; missing: the paper's data: harmless.task.json is not known as Static HHH"
+        in said
+    )
     assert "Table 4: 3 of 3 claims not run; missing: a preference set" in said
     place = store.root / "evals" / "tables" / VERSION
     found = json.loads((place / "tables.json").read_text())
-    table = found["tables"][0]
-    assert [one["verdict"] for one in table["claims"]].count("not run") == 1
+    table = found["tables"][1]
+    assert table["name"] == "Table 1, on other data" and len(table["claims"]) == 4
     alone = static_hhh.run(store, find(store, f"sft@{VERSION}"), data)
     [line] = [one for one in alone.lines if (one.who, one.subset) == (f"sft@{VERSION}", "helpful")]
     [mine] = [one for one in table["lines"] if (one["role"], one["subset"]) == ("sft", "helpful")]
@@ -60,8 +63,29 @@ def test_numbers_are_those_of_the_benchmark_and_are_measured_once(
 
 def test_nothing_given_is_nothing_run(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     said = tables(store, capsys)
-    assert "Table 1: 6 of 6 claims not run" in said and "reproduced" not in said
+    assert "Table 1: 5 of 5 claims not run" in said and "reproduced" not in said
     assert not list(results(store))
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (("--version", "9.9.9"), "none of its models is in the store"),
+        (("--hhh", "/nowhere/hhh"), "no such file or folder"),
+        (("--limit", "0"), "give 1 or more"),
+        (("--vicuna", "q.jsonl"), "go together"),
+        (("--baseline", "b.jsonl"), "--baseline goes with"),
+        (("--preference-config", "helpful-base"), "goes with --preference"),
+    ],
+)
+def test_bad_usage_is_told_before_anything_runs(
+    store: Store, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], why: str
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["eval", "tables", *(() if "--version" in more else ("--version", VERSION)), *more,
+              "--root", str(store.root)])  # fmt: skip
+    assert error.value.code == 2 and why in capsys.readouterr().err
+    assert not (store.root / "evals").exists()
 
 
 def test_a_judge_wants_questions_and_a_name(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

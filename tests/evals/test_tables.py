@@ -9,8 +9,9 @@ import pytest
 
 from almost_data import card
 from almost_data.errors import InputError
-from almost_data.evals import tables
-from almost_data.evals.claims import CLAIMS, HHH, WIN, Claim, Measure, judge
+from almost_data.evals import sources, tables
+from almost_data.evals.claims import CLAIMS, HHH, PREFERENCE, TRUE, WIN, Claim, Measure, judge
+from almost_data.evals.items import Item
 from almost_data.evals.result import Line, Pinned, Result
 from almost_data.evals.stats import share
 from almost_data.store import Store
@@ -30,6 +31,45 @@ def test_a_verdict_goes_by_the_interval_of_the_difference() -> None:
     assert judge(CLAIM, line(0.62, 50), line(0.6, 50)).verdict == "too small to say"
     assert judge(CLAIM, line(0.70, 50, chance=0.5), line(0.6, 50, chance=0.5)).verdict == "too small to say"
     assert judge(CLAIM, line(0.55, 50, chance=0.5), line(0.45, 50, chance=0.5)).verdict == "at chance"
+    # Where each may guess and their difference is clear, it is no chance.
+    apart = judge(CLAIM, line(0.6, 90, chance=0.5), line(0.4, 90, chance=0.5))
+    assert apart.low is not None and apart.low > 0 and apart.verdict == "reproduced"
+    # A win rate of a half is a draw, and no guess.
+    wins = [replace_line(line(value, 80, chance=0.5), metric=WIN) for value in (0.55, 0.45)]
+    assert judge(CLAIM, *wins).verdict == "too small to say"
+
+
+def test_a_few_items_decide_nothing() -> None:
+    assert judge(CLAIM, line(1, 19), line(0, 19)).verdict == "too small to say"
+    assert judge(CLAIM, line(1, 20), line(0, 20)).verdict == "reproduced"
+
+
+def items(values: list[float], group: str = "") -> dict[str, Item]:
+    return {str(at): Item(value, group or str(at)) for at, value in enumerate(values)}
+
+
+def test_the_same_items_are_compared_one_by_one() -> None:
+    # 58 against 42 of 100, right on other items: taken as others, the interval would leave 0 out.
+    ours, theirs = [1.0] * 58 + [0.0] * 42, [0.0] * 58 + [1.0] * 42
+    sides = line(0.58, 100), line(0.42, 100)
+    assert judge(CLAIM, *sides).verdict == "reproduced"
+    opposed = judge(CLAIM, *sides, items(ours), items(theirs))
+    assert (
+        opposed.verdict == "too small to say" and opposed.paired and opposed.difference == pytest.approx(0.16)
+    )
+    # And right on the same ones, but for 8: known better than from the two intervals.
+    theirs = [0.0] * 8 + [1.0] * 50 + [0.0] * 42
+    near = line(0.58, 100), line(0.5, 100)
+    assert judge(CLAIM, *near).verdict == "too small to say"
+    assert judge(CLAIM, *near, items(ours), items(theirs)).verdict == "reproduced"
+    # Items of one dialogue are one another's copies.
+    together = judge(CLAIM, *near, items(ours, "one"), items(theirs, "one"))
+    assert together.low == together.high == pytest.approx(0.08)
+    assert not judge(CLAIM, *near, items(ours), items(theirs[1:])).paired
+
+
+def replace_line(one: Line, **changed: object) -> Line:
+    return msgspec.structs.replace(one, **changed)
 
 
 def test_the_interval_is_newcombes() -> None:
@@ -59,7 +99,14 @@ def test_more_items_never_turn_a_verdict_round() -> None:
 
 def test_a_number_that_was_not_measured_decides_nothing() -> None:
     found = judge(CLAIM, line(0.9, 100), Line("m", "accuracy", "overall", 0, None))
-    assert found.verdict == "too small to say" and found.difference is None
+    assert found.verdict == "not run" and found.difference is None and "of m" in found.missing
+
+
+OFFICIAL = {
+    HHH: Pinned("HuggingFaceH4/hhh_alignment", "a" * 40, "data"),
+    TRUE: Pinned("mine.jsonl", "sha256:0", "data"),
+    PREFERENCE: Pinned("Anthropic/hh-rlhf", "b" * 40, "data"),
+}
 
 
 def result(task: str, model: str, value: float) -> Result:
@@ -67,7 +114,9 @@ def result(task: str, model: str, value: float) -> Result:
         msgspec.structs.replace(line(value, 200, model), subset=subset)
         for subset in ("overall", "helpful", "harmless", "honest")
     ]
-    return Result(task, 1, [Pinned(model, "1")], [], {}, {}, [*every, line(0.6, 200, "baseline:longest")])
+    lines = [*every, line(0.6, 200, "baseline:longest")]
+    settings = {"config": "helpful-base"}
+    return Result(task, 1, [Pinned(model, "1")], [OFFICIAL[task]], {}, settings, lines)
 
 
 class Models(Store):
@@ -83,15 +132,19 @@ class Models(Store):
     def manifest(self, ref: str) -> object:  # type: ignore[override]
         from types import SimpleNamespace
 
-        return SimpleNamespace(ref=ref, config={"base": {"id": "pypi:base"}})
+        return SimpleNamespace(ref=ref, config={"base": {"id": "pypi:base", "revision": "1"}})
 
 
 def study(root: object, refs: list[str], given: set[str], compare: bool = False) -> tables.Study:
-    def evaluate(task: str, model: str) -> Result:
-        return result(task, model, 0.8 if model.startswith(("rm", "ppo")) else 0.6)
+    def evaluate(task: str, model: Pinned) -> Result:
+        if task == TRUE and model.id.startswith("ppo"):
+            raise RuntimeError("it cannot be loaded")
+        return result(task, model.id, 0.8 if model.id.startswith(("rm", "ppo")) else 0.6)
 
-    def judged(a: str, b: str) -> Result:
-        return Result("vicuna", 1, [], [], {}, {}, [Line(a, WIN, "overall", 80, 0.7, 0.6, 0.8)])
+    def judged(a: Pinned, b: Pinned) -> Result:
+        questions = Pinned("question.jsonl", f"sha256:{sources.QUESTIONS}", "data")
+        lines = [Line(a.id, WIN, "overall", 80, 0.7, 0.6, 0.8)]
+        return Result("vicuna", 1, [a, b], [questions], {}, {}, lines)
 
     return tables.Study(
         Models(root, refs), "1.0.0", evaluate, judged if compare else None, frozenset(given), compare
@@ -108,14 +161,7 @@ def test_what_is_missing_is_named_and_nothing_stands_in_its_place(tmp_path: obje
     every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
     found = {one.name: one for one in tables.measure(study(tmp_path, every, {HHH}))}
     verdicts = [one.verdict for one in found["Table 1"].outcomes]
-    assert verdicts == [
-        "reproduced",
-        "reproduced",
-        "not run",
-        "not reproduced",
-        "too small to say",
-        "reproduced",
-    ]
+    assert verdicts == ["reproduced", "reproduced", "not run", "not reproduced", "too small to say"]
     assert found["Table 1"].missing == ["TruthfulQA (--truthfulqa)"]
     assert found["Figure 3"].missing == [
         "a judge and the Vicuna questions (--vicuna, --judge)",
@@ -126,11 +172,35 @@ def test_what_is_missing_is_named_and_nothing_stands_in_its_place(tmp_path: obje
     ]
 
 
+def test_what_fails_is_not_run_and_other_data_have_a_table_of_their_own(tmp_path: object) -> None:
+    every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0", "sft@1.0.0-self-play"]
+    found = {one.name: one for one in tables.measure(study(tmp_path, every, {HHH, TRUE}))}
+    assert found["Table 1"].missing == ["it cannot be loaded"]
+    five = {one.claim.says: one for one in found["Table 5"].outcomes}
+    assert "the paper's data: mine.jsonl is not known as TruthfulQA's MC1" in found["Table 5"].missing
+    assert five["SFT on RMSP is better than on Self-Play, TruthfulQA"].verdict == "not run"
+    assert not any(one.subset == "truthful" for _, one in found["Table 5"].lines)
+    [other] = found["Table 5, on other data"].outcomes
+    assert other.verdict == "too small to say" and other.claim.says.endswith("TruthfulQA")
+
+
+def test_preferences_are_the_papers_where_they_are_helpful_base(tmp_path: object) -> None:
+    every = ["rm@1.0.0", "asis@1.0.0"]
+    found = {one.name: one for one in tables.measure(study(tmp_path, every, {PREFERENCE}))}
+    assert "Table 3, on other data" not in found
+    verdicts = [one.verdict for one in found["Table 3"].outcomes]
+    assert verdicts == ["not run", "not run", "reproduced", "reproduced"]
+
+
+def test_a_base_is_asked_at_the_revision_that_was_trained_from(tmp_path: object) -> None:
+    assert study(tmp_path, ["sft@1.0.0"], set()).model("base") == Pinned("pypi:base", "1")
+
+
 def test_the_report_is_a_page(tmp_path: object) -> None:
     every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
     one = study(tmp_path, every, {HHH}, compare=True)
     found = tables.report(one, tables.measure(one), 135e6)
-    text = card.page("tables.md.jinja", **found, figures=[])
+    text = card.page("tables.md.jinja", **found, versions={"torch": "2"}, figures=[])
     assert "not run" in text and "**reproduced**" in text and "135 million" in text
     assert "+20.0" in text and "37.5% wins" in text
     assert text.count("## Table") == 5
