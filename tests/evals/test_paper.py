@@ -38,10 +38,7 @@ def test_numbers_are_those_of_the_benchmark_and_are_measured_once(
 ) -> None:
     data = str(hhh(tmp_path / "hhh"))
     said = tables(store, capsys, "--hhh", data)
-    assert (
-        "Table 1: 5 of 5 claims not run; missing: the paper's data: harmless.task.json is not known as Static HHH"
-        in said
-    )
+    assert "Table 1: 5 of 5 claims not run; missing: the paper's data: harmless.task.json is not" in said
     assert "Table 4: 3 of 3 claims not run; missing: a preference set" in said
     place = store.root / "evals" / "tables" / VERSION
     found = json.loads((place / "tables.json").read_text())
