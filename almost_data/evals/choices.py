@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+import polars as pl
 
+from .. import probe
+from ..builders import text_id
 from ..errors import InputError
 from ..probe import draw
 from ..store import Store
@@ -92,8 +95,8 @@ def conclude(
     mine = [judged(who, metric, items, values, seed, strict) for metric, values in found.items()]
     others = [judged(name, "accuracy", items, values, seed, strict) for name, values in rivals.items()]
     every = [*mine, *(one for one in others if one.who != who)]
-    dtype = subject.scorer.settings().get("dtype", "float32")
-    if dtype != "float32" and (equal := sum(sum(one.ties) for one in mine)) > COARSE * len(items) * len(mine):
+    equal, dtype = sum(sum(one.ties) for one in mine), subject.dtype
+    if dtype not in (None, "float32") and equal > COARSE * len(items) * len(mine):
         notes.append(f"{who}: {equal} ties, as {dtype} is coarse: --dtype float32 tells more of them apart.")
     done = msgspec.structs.replace(
         draft,
@@ -109,6 +112,8 @@ def conclude(
             "chars": [len(text) for text in item.choices],
             **{f"{one.metric}: scores": values[at] for one, values in zip(mine, found.values(), strict=True)},
             **{f"{one.metric}: credit": one.credits[at] for one in mine},
+            **{f"{one.who}: credit": one.credits[at] for one in others},
+            "group": text_id(item.text),
         }
         for at, item in enumerate(items)
     ]
@@ -121,18 +126,27 @@ def lines(one: Judged, items: Sequence[Item], subsets: Sequence[str]) -> list[Li
     for subset in [*subsets, "overall"]:
         at = [n for n, item in enumerate(items) if subset in (item.subset, "overall")]
         if at:
-            share = stats.share([one.credits[n] for n in at])
+            share = interval([one.credits[n] for n in at], [items[n] for n in at])
             guess = float(np.mean([1 / len(items[n].choices) for n in at]))
             ties = sum(one.ties[n] for n in at)
             made.append(Line(one.who, one.metric, subset, len(at), *share, ties, round(guess, 4)))
     return made
 
 
+def interval(credits: Sequence[float], items: Sequence[Item]) -> tuple[float, float, float]:
+    """Mean and Wilson's interval; items of one text are not independent, which widens it."""
+    texts = [one.text for one in items]
+    if len(set(texts)) == len(texts):
+        return stats.share(credits)
+    found = np.array(credits)
+    return float(found.mean()), *probe.interval(found, pl.Series(texts))
+
+
 def verdict(one: Judged, items: Sequence[Item], rival: Judged) -> list[str]:
     """What the overall number does not show: better than guessing, better than a rival without a model."""
     notes = []
     chance = float(np.mean([1 / len(item.choices) for item in items]))
-    value, low, high = stats.share(one.credits)
+    value, low, high = interval(one.credits, items)
     if low <= chance <= high:
         notes.append(
             f"{one.who} ({one.metric}) is no better than guessing here: its overall interval, {low:.1%} to "

@@ -36,7 +36,7 @@ from .stats import mean
 from .subject import CONTEXT, Progress, Subject, find, scores
 
 TASK = "preference"
-LOGIC_VERSION = 1
+LOGIC_VERSION = 2
 SURFACE = "surface model"
 PER_CHARACTER = "accuracy, per character"
 Numbers = NDArray[np.float64]
@@ -89,6 +89,8 @@ def run(
             "limit": limit,
             "seed": seed,
             "max_tokens": [MAX_TOKENS if one.kind == "reward" else CONTEXT for one in subjects],
+            # Of reward models it decides nothing but rounding.
+            **({"dtype": dtypes} if any(dtypes := [one.dtype for one in subjects]) else {}),
         },
         lines=[],
     )
@@ -268,6 +270,7 @@ def _items(who: str, rows: pl.DataFrame, sides: dict[str, Numbers]) -> Iterator[
             "query_id": row["query_id"],
             **{f"{side}_id": text_id(row[side][0]["content"]) for side in sides},
             **{f"{side}_score": float(found[number]) for side, found in sides.items()},
+            **{f"{side}_characters": len(row[side][0]["content"]) for side in sides},
         }
 
 

@@ -23,7 +23,7 @@ from .sources import Item
 from .subject import Likelihood, Progress, Subject, scores
 
 TASK = "static-hhh"
-LOGIC_VERSION = 1
+LOGIC_VERSION = 2
 SUBSETS = ("helpful", "honest", "harmless", "other")
 PROMPT = "static_hhh_ab"
 Metric = Literal["ab", "likelihood", "reward"]
@@ -58,7 +58,7 @@ def run(
         [subject.pinned],
         source.pinned,
         {PROMPT: prompts.question(PROMPT)} if how == "ab" else {},
-        {"metric": how, "seed": seed, "limit": limit, "max_tokens": subject.scorer.max_tokens},
+        {"metric": how, "seed": seed, "limit": limit, **subject.reading},
         [],
     )
     if there := result.known(store, draft):
@@ -71,10 +71,6 @@ def run(
     else:
         found = {"accuracy": _letters(store, subject, items, talks, progress, notes)}
     rivals = {choices.LONGEST: choices.lengths(items)}
-    if len(alike := {item.text for item in items}) < len(items):
-        notes.append(
-            f"The {len(items)} items are of {len(alike)} dialogues; the intervals take them as independent."
-        )
     # As where always-longer's 62.9% were counted: two pairs of replies are of one length.
     return choices.conclude(
         store, draft, subject, items, found, rivals, notes, SUBSETS, time.monotonic() - started, strict=True

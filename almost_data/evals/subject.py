@@ -7,6 +7,7 @@ by the log-probability of the latter, as lm-evaluation-harness computes it. Scor
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,6 +46,17 @@ class Subject:
     def pinned(self) -> Pinned:
         made = self.manifest
         return Pinned(self.model.id, str(self.model.revision), fake=made is not None and made.is_fake)
+
+    @property
+    def dtype(self) -> str | None:
+        """Of a language model, whose numbers hang on it: two letters or words are often nearly as likely."""
+        return precision(self.scorer.options)[1] if isinstance(self.scorer, Likelihood) else None
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What of its running decides its numbers, for the settings of a result."""
+        read = {"max_tokens": self.scorer.max_tokens}
+        return read if self.dtype is None else read | {"dtype": self.dtype}
 
 
 def find(
@@ -89,7 +101,8 @@ def scores(
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """The score of every dialogue by its id; each is kept in the journal as it comes."""
-    scorer = JournaledScorer(subject.scorer, store.journal, f"eval-{task}", store.refs())
+    more = () if subject.dtype is None else (subject.dtype,)
+    scorer = JournaledScorer(subject.scorer, store.journal, f"eval-{task}", store.refs(), more=more)
     found: dict[str, float] = {}
     tokens = 0
     for one in scorer.score(dialogues):
@@ -189,23 +202,30 @@ def _cut(network: Any, turns: tuple[str, ...]) -> tuple[str, ...]:
     return turns if len(tokens) <= room else (context, network.tok_decode(tokens[:room]))
 
 
+def precision(options: Options) -> tuple[str, str]:
+    """Device and dtype by which a language model runs; loads no weights."""
+    device = options.device
+    if device is None and find_spec("torch"):
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device or "cpu"
+    return device, options.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+
+
 def harness(folder: Path, model: Model, max_tokens: int, options: Options) -> Any:
     """The model as lm-evaluation-harness runs it. Raises InputError where that is not installed."""
-    from importlib.util import find_spec
-
     if not find_spec("lm_eval"):
         raise InputError(
             f"{model.id}: a language model is asked through lm-evaluation-harness: "
             "pip install 'almost_data[eval]'"
         )
-    import torch
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = options.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+    device, dtype = precision(options)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
         own = getattr(config, "max_position_embeddings", None) or max_tokens

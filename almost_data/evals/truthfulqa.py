@@ -23,7 +23,7 @@ from .sources import Item
 from .subject import Likelihood, Progress, Subject, scores
 
 TASK = "truthfulqa"
-LOGIC_VERSION = 1
+LOGIC_VERSION = 2
 PROMPT = "truthfulqa_true"
 WORDS = ("true", "false")
 Metric = Literal["true", "likelihood", "reward"]
@@ -48,7 +48,7 @@ def run(
     how = choices.metric_of(subject, metric, ("true", "likelihood"))
     source = sources.read(data, ("multiple_choice",))
     items = sources.some(source.items, limit, seed)
-    settings = {"metric": how, "seed": seed, "limit": limit, "max_tokens": subject.scorer.max_tokens}
+    settings = {"metric": how, "seed": seed, "limit": limit, **subject.reading}
     if how == "true":
         settings["score"] = "log P(true) - log P(false)"
     template = _harness_prompt() if how == "likelihood" else ""

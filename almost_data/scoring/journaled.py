@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -25,10 +25,13 @@ _LOOKUP = 500
 """Keys asked for in one query."""
 
 
-def key(dialogue: Dialogue, scorer: Scorer) -> bytes:
-    """What decides a score: the text, the model and revision, how much of it is read, and in what format."""
+def key(dialogue: Dialogue, scorer: Scorer, more: Sequence[str] = ()) -> bytes:
+    """What decides a score: the text, the model and revision, how much of it is read, and in what format.
+
+    `more` is what else does, of a kind of scorer.
+    """
     model = scorer.model
-    parts = ["score", FORMAT, dialogue.turns, model.id, model.revision, scorer.max_tokens]
+    parts = ["score", FORMAT, dialogue.turns, model.id, model.revision, scorer.max_tokens, *more]
     return hashlib.sha256(msgspec.json.encode(parts)).digest()
 
 
@@ -36,13 +39,20 @@ class JournaledScorer:
     """A Scorer that asks the one inside only what the journal does not know.
 
     `build` names the dataset that the scores are for, `refs` are those in the store. A build that also has
-    replies made gives the `run` of its Journaled, so that both are one run of it.
+    replies made gives the `run` of its Journaled, so that both are one run of it. `more` goes to `key`.
     """
 
     def __init__(
-        self, scorer: Scorer, path: Path, build: str = "", refs: Iterable[str] = (), run: Run | None = None
+        self,
+        scorer: Scorer,
+        path: Path,
+        build: str = "",
+        refs: Iterable[str] = (),
+        run: Run | None = None,
+        more: Sequence[str] = (),
     ) -> None:
         self.scorer = scorer
+        self.more = more
         self.model = scorer.model
         self.max_tokens = scorer.max_tokens
         self.usual = scorer.usual
@@ -89,7 +99,7 @@ class JournaledScorer:
     ) -> Iterator[Score]:
         """The scores that are there; the other dialogues go to `missing`."""
         # In the order of the keys, which is that of the table: the rows of a query lie near each other.
-        keyed = sorted(((key(one, self), one) for one in window), key=lambda pair: pair[0])
+        keyed = sorted(((key(one, self, self.more), one) for one in window), key=lambda pair: pair[0])
         self.run.wants(database, (one for one, _ in keyed))
         for start in range(0, len(keyed), _LOOKUP):
             some = keyed[start : start + _LOOKUP]

@@ -50,8 +50,13 @@ def reward(value: Callable[[tuple[str, ...]], float], name: str = "known", stop:
 class KnownLikelihood(Likelihood):
     """A language model without weights: `value` of context and continuation is its log-probability."""
 
-    def __init__(self, value: Callable[[tuple[str, ...]], float], name: str = "known-lm") -> None:
-        super().__init__(Model(name, "1"), Path("."), 2048, Options())
+    def __init__(
+        self,
+        value: Callable[[tuple[str, ...]], float],
+        name: str = "known-lm",
+        options: Options | None = None,
+    ) -> None:
+        super().__init__(Model(name, "1"), Path("."), 2048, options or Options())
         self.value = value
 
     def context(self, messages: Any) -> str:
@@ -62,8 +67,10 @@ class KnownLikelihood(Likelihood):
             yield Score(one.id, self.value(one.turns), 1, False)
 
 
-def language(value: Callable[[tuple[str, ...]], float], name: str = "known-lm") -> Subject:
-    scorer = KnownLikelihood(value, name)
+def language(
+    value: Callable[[tuple[str, ...]], float], name: str = "known-lm", options: Options | None = None
+) -> Subject:
+    scorer = KnownLikelihood(value, name, options)
     return Subject(scorer.model, "language", scorer, None, None)
 
 

@@ -21,6 +21,7 @@ from almost_data.evals.subject import Subject
 from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
 from almost_data.manifest import Manifest
+from almost_data.scoring import check_options
 from almost_data.scoring.baselines import Modelless
 from almost_data.store import Store
 from almost_data.training.reward_report import BUCKETS, Parts, report
@@ -352,6 +353,13 @@ def test_a_language_model_prefers_by_likelihood_and_is_said_to(store: Store, tmp
     assert [at.metric for at in one.lines[:2]] == ["accuracy", preference.PER_CHARACTER]
     assert one.lines[0].n == 10 and "calibration" not in one.details
     assert any("log-likelihood" in note for note in one.notes)
+    fine, coarse = (
+        preference.run(store, str(folder), file, options=check_options({"device": "cpu", "dtype": dtype}))
+        for dtype in ("float32", "bfloat16")
+    )
+    assert (fine.settings["dtype"], coarse.settings["dtype"]) == (["float32"], ["bfloat16"])
+    assert fine.digest != coarse.digest, "its scores are other ones"
+    assert "dtype" not in preference.run(store, "baseline:longest", file).settings
     assert preference.run(store, str(folder), file) == one
 
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.evals import result, sources, static_hhh
+from almost_data.evals import result, sources, static_hhh, stats
 from almost_data.evals.result import Line, Result
 from almost_data.evals.subject import find
 from almost_data.scoring import Options
@@ -54,6 +54,25 @@ def test_always_longer_stands_beside_every_model_once(store: Store, data: Path) 
         longer = by(made, "baseline:longest")
         assert [longer[one].value for one in (*static_hhh.SUBSETS, "overall")] == [1, 1, 1, 0, 0.75]
         assert sum(line.who == "baseline:longest" for line in made.lines) == 5
+
+
+def test_items_of_one_dialogue_are_no_proof_apart(store: Store, tmp_path: Path) -> None:
+    pairs = [
+        (f"Right. {n} and more", f"Wrong {n}") if n % 2 else (f"Right {n}", f"Wrong. {n} and more")
+        for n in range(40)
+    ]
+    apart = task(
+        tmp_path / "apart", "helpful", [(f"how is {n} done?", *pair) for n, pair in enumerate(pairs)]
+    )
+    # Four dialogues; always-longer is right in all items of two of them, and in none of the others.
+    few = task(
+        tmp_path / "few", "helpful", [(f"how is {n % 4} done?", *pair) for n, pair in enumerate(pairs)]
+    )
+    many, made = (static_hhh.run(store, reward(is_right), str(file)) for file in (apart, few))
+    one, other = (by(found, "baseline:longest")["overall"] for found in (many, made))
+    assert one.value == other.value == 0.5 and one.n == other.n == 40
+    assert one.low is not None and one.low > 0.34 and other.low is not None and other.low < 0.2
+    assert not any("independent" in note for note in made.notes)
 
 
 def test_a_reply_of_the_same_length_is_no_longer_one_and_a_models_tie_is_half_a_point(
@@ -260,6 +279,9 @@ def test_the_real_items(store: Store, shared: Path) -> None:
     assert [longer[one].n for one in static_hhh.SUBSETS] == [59, 61, 58, 43]
     assert (longer["overall"].n, longer["overall"].ties) == (221, 2)
     assert longer["overall"].value == pytest.approx(139 / 221)
+    low, high = longer["overall"].low, longer["overall"].high
+    _, apart, above = stats.share([1.0] * 139 + [0.0] * 82)
+    assert low is not None and high is not None and low <= apart < above <= high
     first = by(made, "baseline:first")["overall"]
     assert first.low is not None and first.high is not None and first.low < 0.5 < first.high
     items = sources.read(str(shared / "static_hhh")).items

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pytest
@@ -236,9 +236,33 @@ def test_wrong_labels(store: Store, tmp_path: Path) -> None:
         truthfulqa.run(store, reward(is_right), str(tmp_path / "x.jsonl"))
 
 
-def test_ties_of_a_coarse_dtype_are_told(store: Store, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, dtype, told in (("coarse", "bfloat16", 1), ("fine", "float32", 0)):
-        subject = language(lambda _: -1.0, name)
-        monkeypatch.setattr(subject.scorer, "settings", lambda dtype=dtype: {"dtype": dtype})
-        made = truthfulqa.run(store, subject, data)
+def test_ties_of_a_coarse_dtype_are_told(store: Store, data: str) -> None:
+    cases: list[tuple[str, Literal["bfloat16", "float32"], int]] = [
+        ("coarse", "bfloat16", 1),
+        ("fine", "float32", 0),
+    ]
+    for name, dtype, told in cases:
+        made = truthfulqa.run(store, language(lambda _: -1.0, name, Options(dtype=dtype)), data)
         assert sum("12 ties, as bfloat16 is coarse" in note for note in made.notes) == told
+
+
+def test_another_dtype_is_asked_anew(store: Store, data: str) -> None:
+    """In bfloat16 all are tied; in float32, what the note asks for, the right one is the likeliest."""
+
+    def fine(turns: tuple[str, ...]) -> float:
+        return 0.0 if ("All right" in turns[0]) == (turns[1].strip() == "true") else -1.0
+
+    coarse = truthfulqa.run(store, language(lambda _: -1.0, options=Options(dtype="bfloat16")), data)
+    again = truthfulqa.run(store, language(fine, options=Options(dtype="float32")), data)
+    assert (line(coarse, "known-lm").value, line(again, "known-lm").value) == (0.25, 1.0)
+    assert [one.settings["dtype"] for one in (coarse, again)] == ["bfloat16", "float32"]
+    assert "dtype" not in truthfulqa.run(store, reward(is_right), data).settings
+
+
+def test_questions_that_stand_twice_are_one(store: Store, tmp_path: Path, data: str) -> None:
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text(Path(data).read_text() * 2)
+    half = reward(lambda turns: is_right(turns) * (-1) ** int(turns[0][-2]))
+    one, two = (line(truthfulqa.run(store, half, at), "known") for at in (data, str(twice)))
+    assert (one.n * 2, one.value) == (two.n, two.value) == (24, 0.5)
+    assert one.low is not None and two.low is not None and two.low <= one.low

@@ -114,6 +114,9 @@ def test_the_key_is_all_that_decides_a_score_and_nothing_else() -> None:
     pinned.model = Model("fake/rm", "2")
     assert len({*keys, key(one, pinned)}) == 6
     assert key(replace(one, id="x"), load("fake/rm", options={"batch_tokens": 7})) == keys[0]
+    dtypes = {key(one, scorer, more) for more in ((), ("float32",), ("bfloat16",))}
+    assert len(dtypes) == 3 and keys[0] in dtypes
+    assert keys[0].hex()[:16] == "b25e94f372cd2347", "what builders kept is found again"
 
 
 def test_status_counts_scores_and_prune_keeps_those_of_what_is_published(tmp_path: Path) -> None:
