@@ -29,7 +29,7 @@ from .result import Pinned, Result, folder, known, results, save
 from .tally import Winner, line, outcomes
 
 TASK = "human"
-LOGIC_VERSION = 1
+LOGIC_VERSION = 2
 COLUMNS = ("item", "judgment", "question", "answer 1", "answer 2", "choice")
 CHOICES = ("1", "2", "tie")
 JUDGMENTS = 3
@@ -73,6 +73,10 @@ def export(
     if out.exists():
         raise InputError(f"{out}: is there already, and may hold judgments: give another --out")
     result = find(store, name)
+    if not result.data:
+        raise InputError(
+            f"{name}: it was made without --data, of saved reviews: replay them with the questions"
+        )
     questions = saved.questions(data)
     if all(one.revision != saved.pinned(data, "data").revision for one in result.data):
         raise InputError(f"{data}: not the questions of {name}: its checksum is another one")

@@ -8,10 +8,11 @@ import datetime
 import hashlib
 import importlib.metadata
 import io
+import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,11 +129,19 @@ def known(store: Store, result: Result) -> Result | None:
     return found
 
 
-def save(store: Store, result: Result, items: list[dict[str, Any]], seconds: float, **how: Any) -> Result:
-    """Write a result, whole or not at all: `items` are one row each, with what was asked and said.
+def save(
+    store: Store,
+    result: Result,
+    items: list[dict[str, Any]],
+    seconds: float,
+    replace: Callable[[Result], bool] | None = None,
+    **how: Any,
+) -> Result:
+    """Write a result, whole or not at all: `items` are one row each, with its id and what came of it.
 
     `how` is recorded and not fingerprinted. Models of it that are in the store get it in their cards. Where
-    another process was quicker with the same evaluation, its result stays and is returned.
+    there is a result of the same evaluation, by another process perhaps, it stays and is returned; or gives
+    way where `replace` says so of it: there is always one, the record is the last file to change.
     """
     import polars as pl
 
@@ -147,7 +156,7 @@ def save(store: Store, result: Result, items: list[dict[str, Any]], seconds: flo
         environment={
             "python": platform.python_version(),
             "platform": f"{platform.system()} {platform.machine()}",
-            "packages": {name: found for name in PACKAGES if (found := _version(name))},
+            "packages": {name: found for name in PACKAGES if (found := installed(name))},
             "seconds": round(seconds, 1),
             **how,
         },
@@ -156,10 +165,13 @@ def save(store: Store, result: Result, items: list[dict[str, Any]], seconds: flo
     # As it will be read: what does not fit the types is told before anything is written.
     done = msgspec.convert(plain(msgspec.to_builtins(done, enc_hook=plain)), Result)
     place = folder(store, result)
-    with store.turn(f"eval-{done.task}-{place.name}"):
-        if not (place / "result.json").is_file():
-            shutil.rmtree(place, ignore_errors=True)
-            with store.whole(place, f"eval-{done.task}-{place.name}") as staging:
+    name = f"eval-{done.task}-{place.name}"
+    with store.turn(name):
+        old = _read(place / "result.json") if (place / "result.json").is_file() else None
+        if old is None or (replace and replace(old)):
+            fresh = place if old is None else store.root / ".staging" / f"{name}.new"
+            shutil.rmtree(fresh, ignore_errors=True)
+            with store.whole(fresh, name) as staging:
                 if items:
                     frame = pl.DataFrame(items, infer_schema_length=None)
                     _write(staging / "items.parquet", _parquet(frame))
@@ -168,6 +180,8 @@ def save(store: Store, result: Result, items: list[dict[str, Any]], seconds: flo
                     _write(staging / path, content)
                 _write(staging / "README.md", (page(done, sorted(figures)) + "\n").encode())
                 _write(staging / "result.json", encode(done))
+            if fresh != place:
+                _move(fresh, place)
     there = known(store, result)
     if there is None:
         raise RuntimeError(f"{place}: was taken away while it was written: run the same command again")
@@ -181,7 +195,19 @@ def encode(result: Result) -> bytes:
 
 def page(result: Result, figures: list[str]) -> str:
     """The result as Markdown, with the figures beside it."""
-    return card.page("eval.md.jinja", result=result, hashes=result.prompt_hashes, figures=figures)
+    ran = list(_ran(result.environment))
+    return card.page("eval.md.jinja", result=result, hashes=result.prompt_hashes, figures=figures, ran=ran)
+
+
+def _ran(how: dict[str, Any], who: str = "") -> Iterator[tuple[str, str]]:
+    """Versions, devices and dtypes of an environment, each of whom it is."""
+    for name, value in how.items():
+        if name == "packages":
+            yield from value.items()
+        elif isinstance(value, dict):
+            yield from _ran(value, name)
+        elif name in ("python", "engine", "device", "dtype"):
+            yield f"{who}: {name}" if who and who != name else name, str(value)
 
 
 def results(store: Store, wrong: list[str] | None = None) -> Iterator[Result]:
@@ -210,6 +236,16 @@ def _read(file: Path) -> Result:
     return found
 
 
+def _move(fresh: Path, place: Path) -> None:
+    """Each file over the old one, the record last: until then it is the old result."""
+    files = [one for one in sorted(fresh.rglob("*")) if one.is_file()]
+    for file in sorted(files, key=lambda one: one.name == "result.json"):
+        to = place / file.relative_to(fresh)
+        to.parent.mkdir(exist_ok=True)
+        os.replace(file, to)
+    shutil.rmtree(fresh)
+
+
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
@@ -222,7 +258,7 @@ def _parquet(frame: "pl.DataFrame") -> bytes:
     return buffer.getvalue()
 
 
-def _version(package: str) -> str | None:
+def installed(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -6,7 +6,6 @@ verdict, the other stands alone, and where none did, the question is not compare
 Deviation from the paper: the judge's prompt is our own (`prompts/judge.txt`), and any judge will do.
 """
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -25,13 +24,13 @@ from ..store import Store
 from . import answers, judge, saved
 from .answers import Side, Written
 from .judge import Verdict
-from .result import Pinned, Result, folder, known, save
+from .result import Pinned, Result, known, save
 from .saved import Question
 from .subject import Progress
 from .tally import Judged, lines, notes, tables
 
 TASK = "vicuna"
-LOGIC_VERSION = 1
+LOGIC_VERSION = 2
 A, B = "model a", "model b"
 JUDGE_BUILD = "eval-vicuna-judge"
 LOWEST_SAVED = 0.0
@@ -162,7 +161,7 @@ def some(questions: Mapping[str, Question], limit: int | None, seed: int) -> dic
 def finish(
     store: Store, draft: Result, rows: list[Judged], start: float, failed_answers: int = 0, **how: Any
 ) -> Result:
-    """Count, and save; in place of a result of the same evaluation in which requests had failed."""
+    """Count, and save; in place of a result of the same evaluation in which more requests had failed."""
     names = {one.role: one.id for one in draft.models}
     a, b = names[A], names[B]
     failed = sum(verdict.why == "failed" for row in rows for verdict in row.verdicts.values())
@@ -172,9 +171,14 @@ def finish(
         details={"failed": failed + failed_answers, **tables(rows, a, b)},
         notes=[*notes(rows, a, b, failed_answers), *draft.notes],
     )
-    if known(store, done):
-        shutil.rmtree(folder(store, done))
-    return save(store, done, [row.item() for row in rows], time.monotonic() - start, **how)
+    return save(
+        store,
+        done,
+        [row.item() for row in rows],
+        time.monotonic() - start,
+        replace=lambda old: old.details["failed"] > done.details["failed"],
+        **how,
+    )
 
 
 def _rows(questions: Mapping[str, Question], written: Written) -> list[Judged]:

@@ -126,6 +126,9 @@ def test_an_export_without_answers_or_of_other_questions_is_refused(
     bare = vicuna.replay(store, tmp_path / "reviews.jsonl", data=tmp_path / "question.jsonl")
     with pytest.raises(InputError, match="keeps no answers"):
         export(store, bare, tmp_path)
+    blind = vicuna.replay(store, tmp_path / "reviews.jsonl")
+    with pytest.raises(InputError, match="made without --data"):
+        export(store, blind, tmp_path)
     with pytest.raises(InputError, match="no result of eval vicuna"):
         human.export(store, "0000", tmp_path / "question.jsonl", tmp_path / "x.csv")
     other = rows(tmp_path / "other.jsonl", [{"question_id": 0, "text": "Another?"}])

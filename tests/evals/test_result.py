@@ -140,6 +140,45 @@ def test_killed_at_any_step_it_is_whole_or_not_there(
     assert list(result.results(store)) == [done] and not list((store.root / ".staging").iterdir())
 
 
+REPLACING = CHILD.replace('[{{"n": 1}}], 1)', '[{{"n": 2}}], 1, replace=lambda old: True)')
+
+
+@pytest.mark.parametrize(
+    "module,name,after",
+    [("result", "_write", n) for n in range(4)]
+    + [("os", "rename", 0)]
+    + [("os", "replace", n) for n in range(4)],
+)
+def test_killed_while_it_replaces_there_is_a_result_all_the_time(
+    store: Store, module: str, name: str, after: int
+) -> None:
+    first = result.save(store, made(), [{"n": 1}], 1)
+    code = REPLACING.format(module=module, name=name, after=after)
+    ended = subprocess.run([sys.executable, "-c", code, str(store.root)], capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    assert result.known(store, made()) == first
+    again = result.save(store, made(), [{"n": 2}], 1, replace=lambda old: old == first)
+    assert again.digest != first.digest and list(result.results(store)) == [again]
+    assert pl.read_parquet(result.folder(store, made()) / "items.parquet")["n"].to_list() == [2]
+    assert not list((store.root / ".staging").iterdir())
+
+
+def test_only_what_it_names_is_replaced(store: Store) -> None:
+    first = result.save(store, made(), [{"n": 1}], 1)
+    assert result.save(store, made(), [{"n": 2}], 1, replace=lambda old: False) == first
+
+
+def test_versions_device_and_dtype_are_on_the_page(store: Store) -> None:
+    scorers = {"rm@0.1.0": {"device": "cpu", "dtype": "float32", "batch_tokens": 7}}
+    result.save(store, made(), [], 1, device="cuda:0", dtype="bfloat16", scorers=scorers)
+    page = Page("---\n---\n" + (result.folder(store, made()) / "README.md").read_text("utf-8"))
+    ran = {row[0]: row[1] for row in page.table("ran with")[1:]}
+    assert {"python", "almost_data", "transformers"} <= ran.keys()
+    assert (ran["device"], ran["dtype"]) == ("cuda:0", "bfloat16")
+    assert ran["rm@0.1.0: device"] == "cpu" and ran["rm@0.1.0: dtype"] == "float32"
+    assert not any("batch" in name or "platform" in name for name in ran)
+
+
 def test_a_folder_without_its_record_is_written_anew(store: Store) -> None:
     result.save(store, made(), [{"n": 1}], 1)
     (result.folder(store, made()) / "result.json").unlink()
