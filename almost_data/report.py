@@ -304,7 +304,8 @@ def listing(store: Store) -> None:
     """Every artifact, a line each (a model's rows: trained on); a damaged one says what is wrong with it."""
     refs = store.refs()
     if not refs:
-        console.print(f"nothing under {store.root}; start with: python -m almost_data build comparisons")
+        if not any((store.root / "evals").glob("*/*/result.json")):
+            console.print(f"nothing under {store.root}; start with: python -m almost_data build comparisons")
         return
     table = Table("ref", "kind", "rows", "made by", "created", "digest", box=None, pad_edge=False)
     table.columns[0].no_wrap = True

@@ -1,10 +1,11 @@
 """What the command line prints of an evaluation."""
 
 import sys
+from collections.abc import Callable
 
 from rich.table import Table
 
-from .evals.on_card import evaluations
+from .evals.on_card import A, B, evaluations
 from .evals.result import Result, encode, folder, results
 from .manifest import Manifest
 from .report import console, text
@@ -27,15 +28,19 @@ def result(store: Store, one: Result, json: bool = False) -> None:
 
 
 def listing(store: Store) -> None:
-    """Every result, a line each, with its overall number; a damaged one says what is wrong with it."""
+    """Every result, a line each, with its overall number; a damaged one says what is wrong with it.
+
+    A replay without questions is `on` its file of reviews.
+    """
     wrong: list[str] = []
     table = _table("eval", "model", "on", "metric", "value", "result", numbers=2)
     for one in results(store, wrong):
         for at in [line for line in one.lines if line.subset == "overall"][:1] or one.lines[:1]:
             task = f"{one.task}{' (fake)' if one.is_fake else ''}"
             more = f" and {len(one.data) - 1} more" if len(one.data) > 1 else ""
-            on = one.data[0].id + more if one.data else ""
-            names = map(text, (task, at.who, on, at.metric))
+            on = one.data[0].id + more if one.data else _of("judge", one)
+            who = f"{at.who} against {_of(B, one)}" if at.who == _of(A, one) else at.who
+            names = map(text, (task, who, on, at.metric))
             table.add_row(*names, _share(at.value), one.fingerprint[:16])
     if table.row_count:
         console.print()
@@ -49,8 +54,9 @@ def of_model(store: Store, made: Manifest) -> None:
     table = _table("eval", "data", "metric", "items", "value", "95% interval", words=3)
     for row in evaluations(store, made, wrong):
         at = row["line"]
-        what = at.metric if at.subset == "overall" else f"{at.metric}, {at.subset}"
-        numbers = (f"{at.n:,}", _share(at.value), _interval(at.low, at.high))
+        what = row["metric"] if at.subset == "overall" else f"{row['metric']}, {at.subset}"
+        form = _points if row["is_difference"] else _share
+        numbers = (f"{at.n:,}", form(at.value), _interval(at.low, at.high, form))
         table.add_row(text(row["task"]), text(row["data"]), text(what), *numbers)
     if table.row_count:
         console.print(table)
@@ -83,8 +89,16 @@ def _share(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.1%}"
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{low:.1%} to {high:.1%}"
+def _points(value: float | None) -> str:
+    return "n/a" if value is None else f"{100 * value:+.1f}"
+
+
+def _interval(low: float | None, high: float | None, form: Callable[[float | None], str] = _share) -> str:
+    return "" if low is None or high is None else f"{form(low)} to {form(high)}"
+
+
+def _of(role: str, one: Result) -> str:
+    return next((model.id for model in one.models if model.role == role), "")
 
 
 def _damaged(wrong: list[str]) -> None:

@@ -1,7 +1,10 @@
 """Results in the card of the model that they are about: a table, and the Hub's `model-index`."""
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from .. import card
 from ..hub import merging
@@ -14,6 +17,16 @@ if TYPE_CHECKING:
 _NO_ID = re.compile(r"[^\w.-]+", re.ASCII)
 AHEAD = "ahead of "
 """How the metric of a difference begins: it is in the table, and not in `model-index`."""
+A, B = "model a", "model b"
+"""Roles of the models of a comparison, whose lines are of the first."""
+MIRRORED = {
+    "win rate": "win rate",
+    "win rate without ties": "win rate without ties",
+    "win": "lose",
+    "tie": "tie",
+    "lose": "win",
+}
+"""A metric of side a -> that of side b."""
 
 
 def renew(store: Store, result: "Result") -> None:
@@ -45,21 +58,22 @@ def evaluations(store: Store, made: Manifest, wrong: list[str] | None = None) ->
     for one in results(store, [] if wrong is None else wrong):
         if one.is_fake or not any(_is(made, model.id, model.revision) for model in one.models):
             continue
-        others = {model.id for model in one.models}
-        for line in one.lines:
-            if line.who == made.ref:
-                found.append(
-                    {
-                        "task": one.task,
-                        "data": " + ".join(data.id for data in one.data),
-                        "pins": {data.id: data.revision for data in one.data},
-                        "config": one.settings.get("config"),
-                        "split": one.settings.get("split"),
-                        "line": line,
-                        "beside": _beside(one, line, others),
-                        "fingerprint": one.fingerprint,
-                    }
-                )
+        for line in _about(one, made.ref):
+            found.append(
+                {
+                    "task": one.task,
+                    "data": " + ".join(data.id for data in one.data),
+                    "pins": {data.id: data.revision for data in one.data},
+                    "config": one.settings.get("config"),
+                    "split": one.settings.get("split"),
+                    "line": line,
+                    "metric": _metric(one, line),
+                    "is_difference": AHEAD in line.metric,
+                    "is_official": _is_official(one),
+                    "beside": _beside(one, line),
+                    "fingerprint": one.fingerprint,
+                }
+            )
     return sorted(found, key=lambda row: (row["task"], row["data"], row["fingerprint"]))
 
 
@@ -67,16 +81,59 @@ def _is(made: Manifest, name: str, revision: str) -> bool:
     return name == made.ref and bool(revision) and made.digest.startswith(revision)
 
 
-def _beside(one: "Result", line: "Line", others: set[str]) -> list[tuple[str, float]]:
+def _about(one: "Result", ref: str) -> "Iterator[Line]":
+    """The lines of a model: its own, how far it is ahead of another, and of side b what those of a say."""
+    sides = {model.role: model.id for model in one.models}
+    less = f"{ref} less "
+    for line in one.lines:
+        if line.who == ref:
+            yield line
+        elif line.who.startswith(less) and (other := line.who.removeprefix(less)) in sides.values():
+            yield replace(line, who=ref, metric=f"{line.metric}, {AHEAD}{other}")
+        elif (line.who, ref) == (sides.get(A), sides.get(B)) and line.metric in MIRRORED:
+            yield _mirrored(line, ref)
+
+
+def _mirrored(line: "Line", ref: str) -> "Line":
+    """What a line of side a says of side b."""
+    metric = MIRRORED[line.metric]
+    if metric != line.metric or line.metric == "tie":
+        return replace(line, who=ref, metric=metric)
+    value, low, high = (None if one is None else 1 - one for one in (line.value, line.high, line.low))
+    return replace(line, who=ref, value=value, low=low, high=high)
+
+
+def _metric(one: "Result", line: "Line") -> str:
+    """The metric with how it was asked for, and of a comparison with whom, and who judged."""
+    sides = {model.role: model.id for model in one.models}
+    if A in sides and B in sides:
+        judge = sides.get("judge", "people")
+        return f"{line.metric} against {sides[B if line.who == sides[A] else A]}, judged by {judge}"
+    asked = one.settings.get("metric")
+    return f"{line.metric} ({asked})" if asked else line.metric
+
+
+def _beside(one: "Result", line: "Line") -> list[tuple[str, float]]:
     """The baselines of the same number, and what guessing gives."""
+    names = {model.id for model in one.models}
+    models = names | {f"{mine} less {other}" for mine in names for other in names}
     same = [
         (other.who, other.value)
         for other in one.lines
         if (other.metric, other.subset) == (line.metric, line.subset)
-        and other.who not in others
+        and other.who not in models
         and other.value is not None
     ]
     return same if line.chance is None else [*same, ("chance", line.chance)]
+
+
+def _is_official(one: "Result") -> bool:
+    """Whether a result is of data that others can have; of a task with a benchmark's name, of that one."""
+    from .sources import OFFICIAL, is_official
+
+    known = all(data.role == "data" for data in one.data)
+    named = one.task not in OFFICIAL or all(is_official(one.task, data) for data in one.data)
+    return bool(one.data) and known and named
 
 
 def _index(made: Manifest, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -95,7 +152,7 @@ def _index(made: Manifest, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
             dataset_split=row["split"],
             dataset_args=row["pins"] or None,
             metric_type=_NO_ID.sub("_", row["line"].metric),
-            metric_name=row["line"].metric,
+            metric_name=row["metric"],
             metric_value=round(row["line"].value, 4),
             metric_args={
                 "items": row["line"].n,
@@ -105,7 +162,7 @@ def _index(made: Manifest, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
             },
         )
         for row in found
-        if row["line"].value is not None and not row["line"].metric.startswith(AHEAD)
+        if row["line"].value is not None and row["is_official"] and not row["is_difference"]
     ]
     return eval_results_to_model_index(made.ref, given) if given else []
 

@@ -19,7 +19,7 @@ from matplotlib.image import imread
 from almost_data import card
 from almost_data.cli import main
 from almost_data.errors import InputError
-from almost_data.evals import on_card, result
+from almost_data.evals import on_card, result, sources
 from almost_data.evals.result import Line, Pinned, Result
 from almost_data.manifest import Manifest
 from almost_data.store import Store
@@ -288,7 +288,7 @@ def test_a_result_stands_in_its_models_card(
     first, second = page.table("task")[1:]
     assert first[:7] == ["preference", "ORG/data", "all", "accuracy", "10", "70.0%", "40.0% to 90.0%"]
     assert first[7:] == ["always the longer 60.0%, chance 50.0%", done.fingerprint[:16]]
-    assert second[3] == "ahead of always the longer" and second[6] == "-20.0% to 40.0%"
+    assert second[3] == "ahead of always the longer" and second[5:7] == ["+10.0 points", "-20.0 to +40.0"]
     [entry] = card.front_matter(text)["model-index"]
     [found] = entry["results"]
     assert found["dataset"] == {
@@ -303,6 +303,96 @@ def test_a_result_stands_in_its_models_card(
     main(["list", "--root", str(store.root)])
     words = capsys.readouterr().out.splitlines()[-1].split()
     assert words == ["preference", rm.ref, "ORG/data", "accuracy", "70.0%", done.fingerprint[:16]]
+
+
+def rows(store: Store, model: Manifest) -> list[list[str]]:
+    return Page((store.path(model.ref) / "README.md").read_text("utf-8")).table("task")[1:]
+
+
+def metrics(store: Store, model: Manifest) -> list[str]:
+    head = card.front_matter((store.path(model.ref) / "README.md").read_text("utf-8"))
+    [entry] = head.get("model-index", [{"results": []}])
+    return [metric["name"] for one in entry["results"] for metric in one["metrics"]]
+
+
+@pytest.mark.parametrize("task,judge", [("vicuna", "gpt-4"), ("human", None)])
+def test_a_comparison_names_opponent_and_judge_on_both_cards(
+    store: Store, rm: Manifest, task: str, judge: str | None
+) -> None:
+    mine, other = Pinned(rm.ref, rm.digest[:16]), Pinned("ORG/other", "c" * 40)
+    numbers = {
+        "win rate": (0.7, 0.5, 0.8),
+        "win rate without ties": (0.8, 0.6, 0.9),
+        "win": (0.6, 0.4, 0.7),
+        "tie": (0.2, 0.1, 0.3),
+        "lose": (0.2, 0.05, 0.4),
+    }
+    by = [Pinned(judge, "by chat", "judge")] if judge else []
+    for a, b in ((mine, other), (other, mine)):
+        lines = [Line(a.id, name, "overall", 10, *found) for name, found in numbers.items()]
+        lines.append(Line("judge", "first place wins", "overall", 10, 0.5, 0.4, 0.6))
+        models = [msgspec.structs.replace(a, role="model a"), msgspec.structs.replace(b, role="model b"), *by]
+        result.save(store, made(task=task, models=models, lines=lines), [], 1)
+    behind = f" against ORG/other, judged by {judge or 'people'}"
+    found = [(row[3], *row[5:7]) for row in rows(store, rm)]
+    assert len(found) == 10 and {name for name, _, _ in found} == {name + behind for name in numbers}
+    assert {one for one in found if one[0] == "win rate" + behind} == {
+        ("win rate" + behind, "70.0%", "50.0% to 80.0%"),
+        ("win rate" + behind, "30.0%", "20.0% to 50.0%"),
+    }
+    wins, losses = ({one[1:] for one in found if one[0] == name + behind} for name in ("win", "lose"))
+    assert wins == losses == {("60.0%", "40.0% to 70.0%"), ("20.0%", "5.0% to 40.0%")}
+    assert not any(row[7] for row in rows(store, rm))
+
+
+def test_a_metric_says_how_it_was_asked_for(store: Store, rm: Manifest) -> None:
+    for how in ("ab", "likelihood"):
+        result.save(store, made(rm, task="static-hhh", settings={"metric": how}), [], 1)
+    assert {row[3] for row in rows(store, rm)} >= {"accuracy (ab)", "accuracy (likelihood)"}
+
+
+def test_a_difference_is_no_baseline_and_in_points(store: Store, rm: Manifest, tmp_path: Path) -> None:
+    sft = trained.publish_reward(store, tmp_path / "sft", "sft")
+    lines = [
+        Line(rm.ref, "acc", "mmlu", 10, 0.5, 0.4, 0.6),
+        Line(sft.ref, "acc", "mmlu", 10, 0.52, 0.4, 0.6),
+        Line(f"{rm.ref} less {sft.ref}", "acc", "mmlu", 10, -0.02, -0.05, 0.01),
+    ]
+    models = [Pinned(rm.ref, rm.digest[:16]), Pinned(sft.ref, sft.digest[:16], "before")]
+    result.save(store, made(task="lm-eval", models=models, lines=lines, settings={}), [], 1)
+    first, second = rows(store, rm)
+    assert (first[3], first[7]) == ("acc", "") and second[3] == f"acc, ahead of {sft.ref}"
+    assert second[5:8] == ["-2.0 points", "-5.0 to +1.0", ""]
+    [only] = rows(store, sft)
+    assert (only[3], only[5], only[7]) == ("acc", "52.0%", "")
+    assert metrics(store, rm) == metrics(store, sft) == ["acc"]
+
+
+def test_only_the_benchmark_itself_goes_to_the_hub_under_its_name(store: Store, rm: Manifest) -> None:
+    real = next(one for one, what in sources.KNOWN.items() if "helpful" in what)
+    derived = next(one for one, what in sources.KNOWN.items() if "best and incorrect" in what)
+    for seed, (task, data, count) in enumerate(
+        [
+            ("truthfulqa", [Pinned("mc1.jsonl", f"sha256:{derived}", "data")], 0),
+            ("truthfulqa", [Pinned("mine.jsonl", "sha256:1", "data")], 0),
+            ("vicuna", [], 0),
+            ("human", [Pinned("table.csv", "sha256:1", "judgments")], 0),
+            ("static-hhh", [Pinned("helpful.task.json", f"sha256:{real}", "data")], 1),
+            ("truthfulqa", [Pinned("truthfulqa/truthful_qa", "c" * 40, "data")], 2),
+        ]
+    ):
+        result.save(store, made(rm, task=task, data=data, settings={"seed": seed}), [], 1)
+        assert len(metrics(store, rm)) == count, (task, data)
+    assert len(rows(store, rm)) == 12
+
+
+def test_a_root_of_results_alone_is_not_empty(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["list", "--root", str(store.root)])
+    assert "nothing under" in capsys.readouterr().out
+    result.save(store, made(), [], 1)
+    main(["list", "--root", str(store.root)])
+    printed = capsys.readouterr().out
+    assert "nothing under" not in printed and "ORG/model" in printed
 
 
 def test_huggingface_hub_reads_what_the_card_says(store: Store, rm: Manifest) -> None:

@@ -17,7 +17,7 @@ import pytest
 from almost_data.errors import InputError
 from almost_data.evals import answers, stats, vicuna
 from almost_data.evals.judge import Verdict, parse
-from almost_data.evals.result import Line, Result, folder
+from almost_data.evals.result import Line, Result, folder, results
 from almost_data.evals.tally import Judged, lines, outcomes
 from almost_data.store import Store
 from tests.completions_server import CompletionsServer
@@ -120,7 +120,8 @@ def test_a_judge_that_likes_length(store: Store, server: CompletionsServer, side
     assert found["first place wins"].value == 0.5
     assert numbers(result, "craft")["win rate"].value == pytest.approx(0.2)
     assert numbers(result, "travel")["win rate"].n == 5
-    assert (found["win"].low, found["win"].high) == stats.mean([1.0] * 2 + [0.0] * 8)[1:]
+    win, (low, high) = found["win"], stats.mean([1.0] * 2 + [0.0] * 8)[1:]
+    assert win.low is not None and win.high is not None and win.low <= low < high <= win.high
     assert result.details["counts"] == {
         "win": 2,
         "tie": 0,
@@ -220,6 +221,34 @@ def test_what_failed_is_asked_again_and_only_that(
     asked = len(server.asked), server.accepted
     assert run(store, server, sides) == again
     assert (len(server.asked), server.accepted) == asked
+
+
+def test_a_result_with_failures_stays_until_a_better_one_is_written(
+    store: Store, server: CompletionsServer, sides: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.fault = lambda prompt, attempt: "hang" if "What of 4?" in prompt else None
+    first = run(store, server, sides, timeout=0.3, max_failures=0.2)
+    server.fault = lambda prompt, attempt: None
+
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("almost_data.evals.result._write", full)
+        run(store, server, sides)
+    assert list(results(store)) == [first]
+    assert run(store, server, sides).details["failed"] == 0
+    assert len(list(results(store))) == 1
+
+
+def test_a_replay_is_listed_with_both_sides_and_its_reviews(store: Store, tmp_path: Path) -> None:
+    file = rows(tmp_path / "reviews.jsonl", [{"question_id": 1, "score": [8, 3]}])
+    vicuna.replay(store, file)
+    vicuna.replay(store, file, "bard", "vicuna-13b")
+    done = cli("list", "--root", store.root, cwd=tmp_path, env=os.environ | {"COLUMNS": "200"})
+    printed = " ".join(done.stdout.split())
+    assert "answer 1 against answer 2 reviews.jsonl" in printed
+    assert "bard against vicuna-13b reviews.jsonl" in printed
 
 
 def test_a_judge_that_is_not_there_is_told_before_any_answer_is_written(
