@@ -29,7 +29,7 @@ from .result import Line, Pinned, Result
 from .subject import Likelihood, Subject, harness
 
 TASK = "lm-eval"
-LOGIC_VERSION = 1
+LOGIC_VERSION = 2
 BOOTSTRAPS = 1000
 """Of a metric whose standard error has no formula."""
 ROLES = ("model", "before")
@@ -110,6 +110,7 @@ def run(
                 "shots": shots,
                 "limit": limit,
                 "max_tokens": [one.scorer.max_tokens for one in models],
+                "dtype": [one.dtype for one in models],
                 "chat_template": False,
             },
             [],
