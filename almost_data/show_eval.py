@@ -37,8 +37,7 @@ def listing(store: Store) -> None:
     for one in results(store, wrong):
         for at in [line for line in one.lines if line.subset == "overall"][:1] or one.lines[:1]:
             task = f"{one.task}{' (fake)' if one.is_fake else ''}"
-            more = f" and {len(one.data) - 1} more" if len(one.data) > 1 else ""
-            on = one.data[0].id + more if one.data else _of("judge", one)
+            on = one.on or _of("judge", one)
             who = f"{at.who} against {_of(B, one)}" if at.who == _of(A, one) else at.who
             names = map(text, (task, who, on, at.metric))
             table.add_row(*names, _share(at.value), one.fingerprint[:16])

@@ -62,7 +62,7 @@ def evaluations(store: Store, made: Manifest, wrong: list[str] | None = None) ->
             found.append(
                 {
                     "task": one.task,
-                    "data": " + ".join(data.id for data in one.data),
+                    "data": one.on,
                     "pins": {data.id: data.revision for data in one.data},
                     "config": one.settings.get("config"),
                     "split": one.settings.get("split"),

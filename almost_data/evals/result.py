@@ -94,6 +94,12 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return any(one.is_fake for one in [*self.models, *self.data])
 
     @property
+    def on(self) -> str:
+        """What it was judged on, in a few words."""
+        first = self.data[0].id if self.data else ""
+        return first if len(self.data) < 2 else f"{first} and {len(self.data) - 1} more"
+
+    @property
     def prompt_hashes(self) -> dict[str, str]:
         return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.prompts.items()}
 
