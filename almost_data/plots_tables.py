@@ -39,7 +39,7 @@ def _figures(tables: list[dict[str, Any]]) -> Figures:
     axes.axvline(0, color=GREY, linewidth=1)
     axes.set_yticks(range(len(rows)), [short_label(name, LONGEST) for name, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel("points, 95%; right of 0: as the paper")
+    axes.set_xlabel("difference in points, 95% interval")
     for verdict in dict.fromkeys(one["verdict"] for _, one in rows):
         axes.plot([], [], "o-", color=COLOURS[verdict], label=verdict, markersize=5, linewidth=2)
     figure.legend(loc="outside upper right", ncols=4, frameon=False)

@@ -17,18 +17,19 @@ def tables(place: Path, found: dict[str, Any], json: bool = False) -> None:
     if json:
         sys.stdout.write(json_.dumps(found, indent=2) + "\n")
         return
-    table = Table("table", "the paper's claim", "difference", "95% interval", "items", "verdict", box=None)
+    table = Table("the paper's claim", "here", "95% interval", "items", "verdict", box=None)
     table.pad_edge = False
-    for column in table.columns[2:5]:
-        column.justify = "right"
-    table.columns[1].overflow = "fold"
+    for column in table.columns[1:4]:
+        column.justify, column.no_wrap = "right", True
     for one in found["tables"]:
         measured = [claim for claim in one["claims"] if claim["difference"] is not None]
-        for at, claim in enumerate(measured):
+        if measured:
+            table.add_row(text(one["name"], style="bold"))
+        for claim in measured:
             interval = f"{100 * claim['low']:+.1f} to {100 * claim['high']:+.1f}"
             numbers = [f"{100 * claim['difference']:+.1f}", interval, f"{claim['n']:,}"]
             verdict = text(claim["verdict"], style=VERDICTS.get(claim["verdict"], "yellow"))
-            table.add_row(text("" if at else one["name"]), text(claim["says"]), *numbers, verdict)
+            table.add_row(text(f"  {claim['says']}"), *numbers, verdict)
     if table.rows:
         console.print(table)
     for one in found["tables"]:
