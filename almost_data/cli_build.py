@@ -143,6 +143,8 @@ def build(
         *flags("community", source=source),
     )
     if recipes:
+        if rm or from_:
+            raise InputError("--recipes plans the loop from its seeds: leave out --rm and --from")
         from . import presets
         from .training.plan import ASSUMED, loop
 

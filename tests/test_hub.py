@@ -34,7 +34,7 @@ from almost_data.evals import result
 from almost_data.evals.result import Line, Pinned, Result
 from almost_data.generation.fake import FakeEngine
 from almost_data.hub import artifact, client, merging
-from almost_data.manifest import Manifest
+from almost_data.manifest import Manifest, Parent
 from almost_data.store import Store
 from tests import hub_server, trained
 from tests.hub_server import TOKEN, Anywhere, Hub, Repo
@@ -648,6 +648,26 @@ def test_private_parents_are_not_named_in_a_public_card(
     assert card.front_matter(anywhere.files(COPY)["README.md"].decode())["source_datasets"] == [REPO]
 
 
+def test_a_public_models_card_links_no_private_dataset_or_base(
+    store: Store, there: Hub, tmp_path: Path
+) -> None:
+    for kind, name in (("dataset", "ORG/closed"), ("model", "ORG/base")):
+        api(there).create_repo(name, repo_type=kind, private=True)
+    data = Parent("ORG/closed@" + "c" * 40, "d" * 64, "e" * 64)
+    base = {"id": "ORG/base", "revision": "b" * 40}
+    made = trained.publish(
+        store, save_tiny_reward(tmp_path / "out"), trained.manifest("rm", parents=[data], base=base)
+    )
+    done = push(store, there, made.ref, "ORG/rm")
+    assert sorted(done.hidden) == ["ORG/base", "ORG/closed"]
+    head = card.front_matter(there.files("ORG/rm", kind="model")["README.md"].decode())
+    assert "base_model" not in head and "datasets" not in head and head["library_name"] == "transformers"
+    assert push(store, there, made.ref, "ORG/rm").action == "there"
+    push(store, there, made.ref, "ORG/own", private=True)
+    head = card.front_matter(there.files("ORG/own", kind="model")["README.md"].decode())
+    assert (head["base_model"], head["datasets"]) == ("ORG/base", ["ORG/closed"])
+
+
 # --- dry run -----------------------------------------------------------------------------------------------
 
 
@@ -978,6 +998,19 @@ def test_an_evaluation_after_the_push_brings_the_card_on_main_up_to_date(
     commits = len(repo.commits)
     result.save(store, Result("static-hhh", 1, [Pinned(one.ref, one.digest)], [], {}, {}, lines), [], 1)
     assert push(store, there, one.ref, "ORG/rm").action == "there" and len(repo.commits) == commits
+
+
+def test_a_push_from_elsewhere_does_not_undo_results(store: Store, there: Hub, tmp_path: Path) -> None:
+    made = trained.publish(store, save_tiny_reward(tmp_path / "out"), trained.manifest("rm"))
+    shutil.copytree(store.path(made.ref), tmp_path / "other" / "rm" / made.version)
+    lines = [Line(made.ref, "accuracy", "overall", 10, 0.7, 0.4, 0.9)]
+    data = [Pinned("ORG/data", "b" * 40, "data")]
+    result.save(store, Result("preference", 1, [Pinned(made.ref, made.digest)], data, {}, {}, lines), [], 1)
+    push(store, there, made.ref, "ORG/rm")
+    before = there.repos["model", "ORG/rm"].head
+    assert b"## Evaluations" in before.files["README.md"].content
+    assert push(Store(tmp_path / "other"), there, made.ref, "ORG/rm").action == "there"
+    assert there.repos["model", "ORG/rm"].head is before
 
 
 @pytest.mark.parametrize("fault", ["500", "412", "cut", "lost"])

@@ -257,6 +257,10 @@ def _preference(told: list[Talk], candidates: pl.DataFrame) -> pl.DataFrame:
 
 def pins(config: DemonstrationsConfig, generator: Generator) -> dict[str, Any]:
     """Models, prompts and token limits. Raises InputError where replies are to be picked by nobody."""
+    if config.preference and config.n == 1:
+        raise InputError(
+            "--preference sets the best of N against the worst, and --n 1 has one: give --n 2 or more"
+        )
     if config.n > 1 and config.rm is None:
         raise InputError(
             f"demonstrations: to pick the best of {config.n} takes a reward model: train one "

@@ -33,8 +33,15 @@ class Artifact:
     parents: dict[str, Place]
     """Those that are on the Hub, by their name here."""
     card: Callable[[str | None, Collection[str]], str]
-    """The card to push, from the one that is there and the repositories that it must not name."""
+    """The card to push, from the one that is there and the repositories that it must not link."""
     _hashes: dict[tuple[str, bool], str] = field(default_factory=dict)
+
+    @property
+    def linked(self) -> dict[str, str]:
+        """The repositories that its card would link, and what kind each is."""
+        found: dict[str, str] = {one.repo: one.kind for one in self.parents.values()}
+        base = str(self.manifest.config["base"]["id"]) if self.manifest.kind == "model" else ""
+        return found | ({base: "model"} if HUB_ID.fullmatch(base) else {})
 
     @property
     def tag(self) -> str:
@@ -75,7 +82,7 @@ def prepare(store: Store, ref: str, repo: str, endpoint: str) -> Artifact:
 
     def card(theirs: str | None, hidden: Collection[str]) -> str:
         shown = {ref: one for ref, one in parents.items() if one.repo not in hidden}
-        return merging.merge(ours, theirs, repo, *_links(manifest, shown, endpoint))
+        return merging.merge(ours, theirs, repo, *_links(manifest, shown, endpoint), hidden)
 
     return Artifact(manifest, files, parents, card)
 

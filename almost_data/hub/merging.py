@@ -5,7 +5,7 @@ included; `tags` are both. A card without the marked lines is people's: all of i
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import yaml
@@ -28,14 +28,23 @@ _FRONT = re.compile(r"\ufeff?---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | r
 _MARK = re.compile(r"^[ \t]*<!-- almost_data: (begin|end|parents)\b.*$\n?", re.MULTILINE)
 
 
+LINKS = ("base_model", "datasets", "source_datasets")
+"""Keys that link repositories."""
+
+
 def merge(
-    ours: str, theirs: str | None, where: str, extra: Mapping[str, Any] | None = None, tail: str = ""
+    ours: str,
+    theirs: str | None,
+    where: str,
+    extra: Mapping[str, Any] | None = None,
+    tail: str = "",
+    hidden: Collection[str] = (),
 ) -> str:
     """The card to push: ours, with what people wrote on the one that is there.
 
     `ours` is the README.md of an artifact, `extra` YAML keys over its own, `tail` text for its end, `where`
-    the repository, for errors. Merging again changes nothing. Raises InputError where the YAML at the head
-    of theirs is broken.
+    the repository, for errors. Our keys link no `hidden` repository. Merging again changes nothing.
+    Raises InputError where the YAML at the head of theirs is broken.
     """
     head, text = _split(ours)
     above, body, below = _parts(text)
@@ -45,6 +54,13 @@ def merge(
     given, said = _keys(head, where)
     mine = {key: block for key, block in given.items() if key in (said or given)}
     mine |= {key: _dump({key: value}) for key, value in (extra or {}).items()}
+    for key in [key for key in LINKS if key in mine and hidden]:
+        linked = yaml.safe_load(mine[key])[key]
+        left = [one for one in (linked if isinstance(linked, list) else [linked]) if one not in hidden]
+        shown = _dump({key: left if isinstance(linked, list) else left[0]}) if left else ""
+        mine = {name: shown if name == key else block for name, block in mine.items()}
+    given = {key: block for key, block in given.items() if mine.get(key) != ""}
+    mine = {key: block for key, block in mine.items() if block}
     blocks = mine | {key: block for key, block in given.items() if key not in mine}
     if theirs is not None:
         their_head, their_text = _split(theirs)

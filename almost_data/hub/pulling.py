@@ -6,8 +6,9 @@ figures and the card. None of them is code, and nothing in them is run.
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,10 @@ class NotOurs(InputError):
     """A repository whose manifest.json is not there, or not one that a push wrote."""
 
 
+WEEK = 7 * 86_400.0
+"""Seconds for which an interrupted pull may be gone on with, whatever else is pulled."""
+
+
 @dataclass(frozen=True)
 class Pulled:
     """What was pulled, and where it came from."""
@@ -74,7 +79,7 @@ def pull(
     repo, revision = client.parse_place(where)
     remote, manifest = _find(api, repo, revision)
     place = Place(manifest.kind, repo, revision or "main", remote.commit, manifest.digest)
-    _sweep(store, remote.commit)
+    _sweep(store, remote.commit, manifest.name)
     with store.lock(manifest.ref, wait):
         store.check_place(manifest.ref)
         if store.has(manifest.ref):
@@ -100,7 +105,7 @@ def verify(
     """Every disagreement in `ORG/NAME[@REVISION]`, as `Store.verify` finds them; nothing of it is kept."""
     repo, revision = client.parse_place(where)
     remote, manifest = _find(api, repo, revision)
-    _sweep(store, remote.commit)
+    _sweep(store, remote.commit, manifest.name)
     with store.lock(manifest.ref), _fetched(store, api, remote, manifest, progress) as found:
         return found.verify(manifest.ref)
 
@@ -112,10 +117,13 @@ def _find(api: "HfApi | None", repo: str, revision: str | None) -> tuple[Remote,
         hub = api or _hub()
         seen = [found for kind in client.KINDS if (found := client.look(hub, repo, kind, revision))]
         for remote in seen:
+            content = client.read(hub, remote, "manifest.json", client.MOST_MANIFEST)
             try:
-                if content := client.read(hub, remote, "manifest.json", client.MOST_MANIFEST):
+                if content:
                     return remote, _checked(decode_manifest(content, f"{repo}: manifest.json"), remote)
             except InputError as error:
+                if _looks_ours(content):
+                    raise  # damaged, which must not pass for a dataset of somebody else's
                 raise NotOurs(str(error)) from None
         if seen:
             raise NotOurs(f"{repo}: no manifest.json there, so almost_data did not push it; see `import`")
@@ -180,12 +188,24 @@ def _fetched(
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _sweep(store: Store, commit: str) -> None:
-    """Delete what interrupted pulls of other commits left behind, where no process has it in use."""
+def _looks_ours(content: bytes | None) -> bool:
+    """Whether a manifest that cannot be read was meant as one of ours."""
+    return all(f'"{key}"'.encode() in (content or b"") for key in ("fingerprint", "digest"))
+
+
+def _sweep(store: Store, commit: str, name: str) -> None:
+    """Delete what interrupted pulls of other commits left behind, where no process has it in use.
+
+    What is of another `name` may yet be gone on with, so it goes after a week only.
+    """
     for beside in store.root.glob(".staging/hub-*"):
-        refs = [f"{one.parent.name}@{one.name}" for one in beside.glob("*/*") if one.is_dir()]
-        if beside.name == f"hub-{commit}":
-            continue
+        places = [one for one in beside.glob("*/*") if one.is_dir()]
+        refs = [f"{one.parent.name}@{one.name}" for one in places]
+        with suppress(OSError):
+            is_old = time.time() - beside.stat().st_mtime > WEEK
+            mine = any(one.parent.name == name for one in places)
+            if beside.name == f"hub-{commit}" or not (is_old or mine):
+                continue
         try:
             with ExitStack() as held:
                 for ref in refs:

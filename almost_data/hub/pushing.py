@@ -4,7 +4,8 @@ Before every attempt the repository is looked at anew, so an attempt after a los
 kill finds what the one before it did: uploaded files are not sent again, a commit is not made twice.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ Progress = Callable[[int, int], None]
 
 BATCH_FILES, BATCH_BYTES = 50, 200_000_000
 """Files are uploaded in such batches before the commit; what was uploaded is not sent again."""
+_RESULT = re.compile(rb"\| `([0-9a-f]{16})` \|$", re.MULTILINE)
+"""How a line of a card's evaluations ends."""
 MOST_CARD = 10_000_000
 
 
@@ -126,7 +129,8 @@ def _attempt(api: "HfApi", one: Artifact, repo: str, private: bool, progress: Pr
 def _renew_card(api: "HfApi", one: Artifact, remote: Remote) -> bool:
     """Commit a model's card alone, as after an evaluation; whether it had changed. The tag stays where it is.
 
-    Where main is at a later version, the card there is that one's, and nothing is done.
+    Where main is at a later version, the card there is that one's, and nothing is done; nor where the card
+    there has results that this store has not, as after a push from elsewhere.
     """
     content = client.read(api, remote, "manifest.json", client.MOST_MANIFEST)
     there = decode_manifest(content, f"{remote.repo}: manifest.json") if content else None
@@ -135,14 +139,16 @@ def _renew_card(api: "HfApi", one: Artifact, remote: Remote) -> bool:
         return False
     theirs = client.read(api, remote, "README.md", MOST_CARD)
     card = _merged(one, remote.repo, theirs, _hidden(api, one, remote))
+    if not set(_RESULT.findall(theirs or b"")) <= set(_RESULT.findall(card)):
+        return False
     if card != theirs:
         _commit(api, one, remote, card, ["README.md"], [], lambda done, total: None, f"{made.ref}, its card")
     return card != theirs
 
 
 def _hidden(api: "HfApi", one: Artifact, remote: Remote) -> list[str]:
-    """The repositories of parents that a public card must not link."""
-    places = {} if remote.private else {there.repo: there.kind for there in one.parents.values()}
+    """The repositories that a public card must not link, as not everybody sees them."""
+    places: Mapping[str, str] = {} if remote.private else one.linked
     return [repo for repo, kind in places.items() if not client.is_public(api, repo, kind)]
 
 

@@ -496,6 +496,11 @@ def test_a_dataset_of_ours_on_the_hub_is_held_to_its_digest(fake_store: Store, t
     with serve("someone/ours", files) as (endpoint, _):
         [wrong] = read_from(endpoint, tmp_path, [named | {"root": str(tmp_path / "other")}])
     assert "does not agree with its manifest" in wrong
+    # Nor does a damaged manifest turn them into somebody else's, which would be taken unchecked.
+    files["manifest.json"] = files["manifest.json"].replace(b'"counts"', b'"count"')
+    with serve("someone/ours", files) as (endpoint, _):
+        [damaged] = read_from(endpoint, tmp_path, [named | {"root": str(tmp_path / "other")}])
+    assert "not a manifest of almost_data" in damaged
     foreign = {"data/train-00000-of-00001.parquet": parquet(tmp_path, MANY), "manifest.json": b"{}"}
     with serve("someone/pairs", foreign) as (endpoint, commit):
         [found] = read_from(endpoint, tmp_path, [one | {"dataset": f"someone/pairs@{commit}"}])

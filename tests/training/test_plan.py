@@ -108,6 +108,13 @@ def test_a_model_without_a_size_leaves_the_sum_open(
         with pytest.raises(SystemExit):
             cli.main([*wrong, "--recipes", str(tmp_path / "it.yaml")])
         assert "--recipes goes with" in capsys.readouterr().err
+    for more in (("--rm", "fake/judge"), ("--from", "queries@0.1.0")):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main([*build, "--dry-run", "--recipes", str(tmp_path / "it.yaml"), *more])
+        assert "leave out --rm and --from" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*build, "--engine", "fake", "--n", "1", "--preference", "--root", str(tmp_path / "build")])
+    assert "--n 1 has one" in capsys.readouterr().err
 
 
 def test_the_table_needs_no_trl() -> None:
