@@ -39,7 +39,7 @@ BATCH = {"vllm": 1024, "openai": 512}
 """Requests given to a worker at once, where its engine runs many: several times as many. Else 32."""
 RETRIES = 3
 """Deaths of a worker with one batch, after which the caller isolates the request that kills it."""
-LEAVE_SECONDS = 10.0
+LEAVE_SECONDS = 60.0
 """How long `close` waits for workers to be gone."""
 
 

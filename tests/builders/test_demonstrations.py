@@ -611,8 +611,8 @@ def test_replies_that_nobody_tells_apart_are_no_preference(tmp_path: Path) -> No
     assert set(one.tables["preference"]["query_id"]) == set(map(text_id, QUERIES[2:]))
     equal = made(tmp_path / "equal", judge=Judge(lambda one: 1.0), preference=True)
     assert "preference" not in equal.tables and "preference" not in equal.manifest.counts
-    alone = made(tmp_path, version="0.2.0", n=1, preference=True)
-    assert "preference" not in alone.tables
+    with pytest.raises(InputError, match="--n 1 has one"):
+        made(tmp_path, version="0.2.0", n=1, preference=True)
 
 
 # As it is loaded.
