@@ -18,7 +18,7 @@ README = (PROJECT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(sh|python|toml)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 SLOW = re.compile(
     r"make (demo|test|almost|almost-tiny|train-tiny|tables)\b|accelerate .*|.* --engine (vllm|openai|ray)\b"
-    r"|python -m almost_data (push|pull|verify|build) .*\bORG/|.* eval .*(@0\.9\.0|--judge)\b"
+    r"|python -m almost_data (push|pull|verify|build) .*\bORG/|.* eval (tables|.*@0\.9\.0|.*--judge)\b"
 )
 """What takes more than a minute, or needs a GPU, a server, a cluster, or the Hub."""
 
