@@ -326,7 +326,8 @@ def tables(
         seed=seed,
     )
     with Bars() as bars:
-        place, found = paper.report(Store(root), version, given, _options(device, dtype), bars)
+        shown = None if json else bars
+        place, found = paper.report(Store(root), version, given, _options(device, dtype), shown)
     show_tables.tables(place, found, json)
 
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from .plots import BLUE, GREY, ORANGE, Figures, as_files, new_figure, short_label, style
+from .plots_model import GREEN
 
-GREEN = "#009E73"
 COLOURS = {
     "reproduced": GREEN,
     "not reproduced": ORANGE,

@@ -89,7 +89,8 @@ def judge(
     Otherwise it is Newcombe's, made of the two intervals, which takes the items as others.
     """
     n = min(left.n, right.n if right else left.n)
-    found = _paired(claim, right, ours or {}, theirs or {}) or _unpaired(claim, left, right)
+    paired = _paired(claim, right, ours or {}, theirs or {})
+    found = paired or _unpaired(claim, left, right)
     if found is None:
         who = left.who if left.value is None or right is None else right.who
         return Outcome(claim, "not run", missing=f"a number with an interval of {who}")
@@ -99,8 +100,7 @@ def judge(
         verdict = _verdict(claim, low, high)
     if right and low <= 0 <= high and guesses(left) and guesses(right):
         verdict = "at chance"
-    both = bool(ours and (right is None or (theirs and ours.keys() == theirs.keys())))
-    return Outcome(claim, verdict, left, right, difference, low, high, both)
+    return Outcome(claim, verdict, left, right, difference, low, high, paired is not None)
 
 
 def _verdict(claim: Claim, low: float, high: float) -> Verdict:

@@ -38,12 +38,9 @@ def _read(task: str, row: dict[str, Any], line: Line) -> tuple[str, float, str]:
     """Id, value and group of a row; without an id it is none of the line's."""
     none = "", 0.0, ""
     if task == "vicuna":
-        one = WON.get(row["winner"] or "")
-        return (
-            none
-            if one is None or line.metric != "win rate"
-            else (row["question_id"], one, row["question_id"])
-        )
+        if line.metric != "win rate" or row["winner"] not in WON:
+            return none
+        return row["question_id"], WON[row["winner"]], row["question_id"]
     if task == "lm-eval":
         if (row["model"], row["subset"], row["metric"]) != (line.who, line.subset, line.metric):
             return none
@@ -56,5 +53,5 @@ def _read(task: str, row: dict[str, Any], line: Line) -> tuple[str, float, str]:
         return str(row["row"]), 0.5 if gap == 0 else float(gap > 0), row["query_id"]
     if line.subset not in (row["subset"], "overall"):
         return none
-    credit = row.get(f"{line.metric}: credit" if f"{line.who}: credit" not in row else f"{line.who}: credit")
+    credit = row.get(f"{line.who}: credit", row.get(f"{line.metric}: credit"))
     return none if credit is None else (row["id"], credit, row["group"])

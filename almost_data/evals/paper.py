@@ -20,8 +20,6 @@ from .preference import run as judge_preferences
 from .result import PACKAGES, Pinned, Result, installed
 from .subject import Progress, Subject, find
 
-__all__ = ["Given", "report"]
-
 
 @dataclass(frozen=True)
 class Given:
@@ -55,7 +53,7 @@ def report(
     version: str,
     given: Given,
     options: Options,
-    progress: Progress,
+    progress: Progress | None,
 ) -> tuple[Path, dict[str, Any]]:
     """Run what is missing, write `<root>/evals/tables/<version>/`, and return it with what is in it.
 
@@ -108,7 +106,7 @@ def _subject(store: Store, model: Pinned, options: Options) -> Subject:
     return subject
 
 
-def _judged(store: Store, version: str, given: Given, progress: Progress) -> tables.Compare | None:
+def _judged(store: Store, version: str, given: Given, progress: Progress | None) -> tables.Compare | None:
     """How two sides are compared; None without questions or a judge."""
     if not (given.vicuna and given.judge and given.judge_model):
         return None

@@ -54,13 +54,15 @@ def merge(
     given, said = _keys(head, where)
     mine = {key: block for key, block in given.items() if key in (said or given)}
     mine |= {key: _dump({key: value}) for key, value in (extra or {}).items()}
-    for key in [key for key in LINKS if key in mine and hidden]:
-        linked = yaml.safe_load(mine[key])[key]
-        left = [one for one in (linked if isinstance(linked, list) else [linked]) if one not in hidden]
-        shown = _dump({key: left if isinstance(linked, list) else left[0]}) if left else ""
-        mine = {name: shown if name == key else block for name, block in mine.items()}
-    given = {key: block for key, block in given.items() if mine.get(key) != ""}
-    mine = {key: block for key, block in mine.items() if block}
+    for key in LINKS if hidden else ():
+        if key in mine:
+            linked = yaml.safe_load(mine[key])[key]
+            left = [one for one in (linked if isinstance(linked, list) else [linked]) if one not in hidden]
+            if left:
+                mine[key] = _dump({key: left if isinstance(linked, list) else left[0]})
+            else:
+                del mine[key]
+                given.pop(key, None)
     blocks = mine | {key: block for key, block in given.items() if key not in mine}
     if theirs is not None:
         their_head, their_text = _split(theirs)

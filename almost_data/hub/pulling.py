@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -201,11 +201,12 @@ def _sweep(store: Store, commit: str, name: str) -> None:
     for beside in store.root.glob(".staging/hub-*"):
         places = [one for one in beside.glob("*/*") if one.is_dir()]
         refs = [f"{one.parent.name}@{one.name}" for one in places]
-        with suppress(OSError):
+        try:
             is_old = time.time() - beside.stat().st_mtime > WEEK
-            mine = any(one.parent.name == name for one in places)
-            if beside.name == f"hub-{commit}" or not (is_old or mine):
-                continue
+        except OSError:  # another process has swept it
+            continue
+        if beside.name == f"hub-{commit}" or not (is_old or any(one.parent.name == name for one in places)):
+            continue
         try:
             with ExitStack() as held:
                 for ref in refs:

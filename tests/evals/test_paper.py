@@ -52,6 +52,7 @@ def test_numbers_are_those_of_the_benchmark_and_are_measured_once(
     assert len(before) == 3
     assert said.endswith(tables(store, capsys, "--hhh", data))
     assert {one.fingerprint: one.created for one in results(store, static_hhh.TASK)} == before
+    assert json.loads(tables(store, capsys, "--hhh", data, "--json")) == found
     text = (place / "README.md").read_text()
     assert "plots/claims.png" in text and (place / "plots" / "claims.png").is_file()
     assert found["is_small"] and "a test of the plumbing" in text

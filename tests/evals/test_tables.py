@@ -83,7 +83,8 @@ def test_a_part_a_number_and_an_equality() -> None:
     part = replace(CLAIM, part=0.9)
     assert judge(part, line(0.65, 5000), line(0.70, 5000)).verdict == "reproduced"
     number = replace(CLAIM, right=0.5)
-    assert judge(number, line(0.6, 400), None).verdict == "reproduced"
+    against = judge(number, line(0.6, 400), None, items([0.6] * 400))
+    assert against.verdict == "reproduced" and not against.paired
     assert judge(number, line(0.52, 40), None).verdict == "too small to say"
     equal = replace(CLAIM, within=0.03)
     assert judge(equal, line(0.700, 9000), line(0.702, 9000)).verdict == "reproduced"
