@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from .cli_build import ROOT, Root
+from .evals import HH_RLHF, HHH, TRUTHFULQA
 from .generation.engines import EngineName
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ Dtype = Annotated[str | None, Parameter(help="float32, bfloat16 or float16.")]
 def static_hhh(
     *,
     model: ModelName,
-    data: Data,
+    data: Data = HHH,
     revision: Revision = None,
     metric: Annotated[
         Literal["ab", "likelihood", "reward"] | None,
@@ -61,7 +62,7 @@ def static_hhh(
 def truthfulqa(
     *,
     model: ModelName,
-    data: Data,
+    data: Data = TRUTHFULQA,
     revision: Revision = None,
     metric: Annotated[
         Literal["true", "likelihood", "reward"] | None,
@@ -122,11 +123,11 @@ def lm_eval(
 def preference(
     *,
     model: ModelName,
-    data: Annotated[
+    dataset: Annotated[
         str, Parameter(help="name@version, ORG/NAME@REVISION, or a JSONL or Parquet file: any TRL format.")
-    ],
+    ] = HH_RLHF,
     revision: Revision = None,
-    config: Annotated[str | None, Parameter(help="Config of the dataset, if not the default.")] = None,
+    config: Annotated[str | None, Parameter(help="Config of the dataset; of HH-RLHF helpful-base.")] = None,
     split: Annotated[str, Parameter(help="Split of the dataset to judge on.")] = "test",
     versus: Annotated[
         tuple[str, ...],
@@ -148,7 +149,7 @@ def preference(
         result = benchmark.run(
             Store(root),
             model,
-            data,
+            dataset,
             revision=revision,
             config=config,
             split=split,
@@ -176,7 +177,7 @@ def vicuna(
     judge: Annotated[
         str | None, Parameter(help="Address of an OpenAI-compatible chat server, to /v1.")
     ] = None,
-    judge_model: Annotated[str | None, Parameter(help="The judge's name on that server.")] = None,
+    judge_model: Annotated[str | None, Parameter(help="Its name there, where there are several.")] = None,
     replay: Annotated[
         Path | None,
         Parameter(help="JSONL of saved reviews, read instead of asking: question_id, text, score."),
@@ -203,6 +204,7 @@ def vicuna(
     from .evals import answers
     from .evals import vicuna as benchmark
     from .evals.judge import engine as judge_engine
+    from .evals.judge import only
     from .report import Bars
     from .store import Store
 
@@ -215,8 +217,8 @@ def vicuna(
         how = benchmark.Settings(limit, seed)
         _shown(benchmark.replay(store, replay, a, b, data, how), json, root)
         return
-    if a is None or b is None or data is None or judge is None or judge_model is None:
-        raise InputError("eval vicuna needs --a, --b, --data, --judge and --judge-model; or --replay FILE")
+    if a is None or b is None or data is None or judge is None:
+        raise InputError("eval vicuna needs --a, --b, --data and --judge; or --replay FILE")
     how = benchmark.Settings(limit, seed, max_new_tokens, temperature, judge_temperature, judge_tokens)
     asked = judge_engine(judge, judge_timeout)
     written = a.endswith(".jsonl") and b.endswith(".jsonl")
@@ -227,7 +229,7 @@ def vicuna(
             a,
             b,
             data,
-            judge_model,
+            judge_model or only(asked),
             asked,
             generator,
             how,
@@ -291,7 +293,7 @@ def tables(
     tasks: Annotated[str, Parameter(help="Tasks of lm-evaluation-harness, as mmlu,lambada_openai.")] = "",
     vicuna: Annotated[Path | None, Parameter(help="Vicuna Questions, JSONL.")] = None,
     judge: Annotated[str | None, Parameter(help="Address of the judge's server, up to /v1.")] = None,
-    judge_model: Annotated[str | None, Parameter(help="The judge's name on that server.")] = None,
+    judge_model: Annotated[str | None, Parameter(help="Its name there, where there are several.")] = None,
     baseline: Annotated[
         Path | None, Parameter(help="Saved answers to the Vicuna questions to compare others with, JSONL.")
     ] = None,

@@ -68,7 +68,8 @@ class Bars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        if console.is_terminal:  # elsewhere it would print an empty line
+            self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int, tokens: int) -> None:
         now = time.monotonic()

@@ -16,6 +16,7 @@ from typing import Literal
 
 from ..errors import InputError
 from ..generation import Generator, Model, Reply, Request, Sampling
+from ..generation.client import clean
 from ..generation.openai import BY_CHAT, OpenAIEngine
 
 LOWEST, HIGHEST = 1.0, 10.0
@@ -78,12 +79,12 @@ def served(name: str) -> Model:
     return Model(name, BY_CHAT)
 
 
-def engine(url: str, timeout: float = SECONDS, retries: int = RETRIES, flag: str = "--judge") -> Generator:
+def engine(url: str, timeout: float = SECONDS, retries: int = RETRIES, flag: str = "--judge") -> OpenAIEngine:
     """What asks the server. Raises InputError where the address is none. The key is `OPENAI_API_KEY`."""
     return chat((url,), flag, concurrency=CONCURRENCY, timeout=timeout, retries=retries)
 
 
-def chat(base_url: tuple[str, ...], flag: str, **options: float) -> Generator:
+def chat(base_url: tuple[str, ...], flag: str, **options: float) -> OpenAIEngine:
     """The openai engine, asking by chat; its errors name `flag`."""
     try:
         made = OpenAIEngine(base_url, **options)  # type: ignore[arg-type]
@@ -91,6 +92,18 @@ def chat(base_url: tuple[str, ...], flag: str, **options: float) -> Generator:
         raise _renamed(error, flag) from None
     made.chat = True
     return made
+
+
+def only(made: OpenAIEngine) -> str:
+    """The name of the one model that the server has. Raises InputError where it has none, or several."""
+    try:
+        names = made.names()
+    except InputError as error:
+        raise _renamed(error, "--judge") from None
+    if len(names) != 1:
+        known = ", ".join(clean(name, 100) for name in names[:10]) or "none"
+        raise InputError(f"--judge-model: the judge's server has {len(names)} models: name one of: {known}")
+    return names[0]
 
 
 def check(made: Generator, name: str, flag: str = "--judge") -> None:

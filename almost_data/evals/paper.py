@@ -108,10 +108,10 @@ def _subject(store: Store, model: Pinned, options: Options) -> Subject:
 
 def _judged(store: Store, version: str, given: Given, progress: Progress | None) -> tables.Compare | None:
     """How two sides are compared; None without questions or a judge."""
-    if not (given.vicuna and given.judge and given.judge_model):
+    if not (given.vicuna and given.judge):
         return None
-    questions, name = Path(given.vicuna), given.judge_model
-    asked = ask.engine(given.judge)
+    questions, asked = Path(given.vicuna), ask.engine(given.judge)
+    name = given.judge_model or ask.only(asked)
     writer = answers.engine(given.engine)  # loads no model before it is asked
     how = vicuna.Settings(given.limit, given.seed, given.max_new_tokens)
 
@@ -184,12 +184,13 @@ def check(given: Given) -> None:
     """Raise InputError for a file that is not there, and for a judge without what it needs."""
     if given.limit is not None and given.limit < 1:
         raise InputError(f"--limit {given.limit}: give 1 or more")
-    together = {"--vicuna": given.vicuna, "--judge": given.judge, "--judge-model": given.judge_model}
+    together = {"--vicuna": given.vicuna, "--judge": given.judge}
     if missing := [flag for flag, value in together.items() if not value]:
         if len(missing) < len(together):
-            raise InputError(f"{missing[0]}: --vicuna, --judge and --judge-model go together")
-        if given.baseline:
-            raise InputError("--baseline goes with --vicuna, --judge and --judge-model")
+            raise InputError(f"{missing[0]}: --vicuna and --judge go together")
+        if given.baseline or given.judge_model:
+            flag = "--baseline" if given.baseline else "--judge-model"
+            raise InputError(f"{flag} goes with --vicuna and --judge")
     for flag, file in {"--vicuna": given.vicuna, "--baseline": given.baseline}.items():
         if file and not Path(file).is_file():
             raise InputError(f"{flag} {file}: no such file")

@@ -29,6 +29,7 @@ from ..scoring import BASELINE, MAX_TOKENS, Dialogue, Options
 from ..store import HUB_ID, Store, is_ref
 from ..training.data import Source, comparisons, from_hub, from_store
 from ..training.reward_report import BUCKETS, FEW, bucket, calibration, longer, right, share
+from . import HELPFUL_BASE, HH_RLHF
 from .choices import LONGEST
 from .on_card import AHEAD
 from .result import Line, Pinned, Result, known, save
@@ -58,13 +59,15 @@ def run(
 ) -> Result:
     """Judge `model` on comparisons: of `name@version`, `ORG/NAME@REVISION`, or a JSONL or Parquet file.
 
-    Of a file all rows are judged, of a dataset those of `split`; with `limit`, whole prompts drawn by the
-    seed. A tie counts half. Raises InputError for what cannot be read or pinned, and where the model was
-    trained on those rows.
+    Of a file all rows are judged, of a dataset those of `split`, and of HH-RLHF the part `helpful-base` where
+    no `config` is named; with `limit`, whole prompts drawn by the seed. A tie counts half. Raises InputError
+    for what cannot be read or pinned, and where the model was trained on those rows.
     """
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: give 1 or more, or leave it out")
     started = time.monotonic()
+    if config is None and data.partition("@")[0] == HH_RLHF.partition("@")[0]:
+        config = HELPFUL_BASE
     source, pinned = _open(store, data, config, split)
     names = [model, *versus]
     if twice := next((one for one in names if names.count(one) > 1), None):
@@ -142,14 +145,14 @@ def _open(store: Store, data: str, config: str | None, split: str) -> tuple[Sour
     """The rows to judge on as `train` of a Source, and as its `test` those that the surface model learns."""
     learned = "" if split == "train" else "train"
     if is_ref(data) and not Path(data).is_file():
-        source = from_store(store, data, config, split, learned, "--data")
+        source = from_store(store, data, config, split, learned)
         made = source.manifest
         return source, Pinned(data, source.parent.digest, "data", made is not None and made.is_fake)
     path = Path(data)
     name, at, revision = data.partition("@")
     if not path.exists() and path.suffix not in importing.SUFFIXES and HUB_ID.fullmatch(data):
         if not at:
-            raise InputError(f"--data {data}: give it a tag or a commit, as {data}@COMMIT")
+            raise InputError(f"--dataset {data}: give it a tag or a commit, as {data}@COMMIT")
         source = from_hub(store, name, revision, config, split, learned, "--split")
         return source, Pinned(
             name, str(source.revision), "data", bool(source.manifest and source.manifest.is_fake)

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..manifest import canonical_json
 from ..probe import draw
 from ..store import HUB_ID
+from . import HHH, TRUTHFULQA
 from .result import Pinned
 
 _HHH = "Static HHH of BIG-bench hhh_alignment (bigbench 1.0.0)"
@@ -31,14 +33,16 @@ KNOWN = {
     ),
 }
 """sha256 of a public file -> which one it is."""
+HHH_ITEMS = "1ba427367c6b205c4a2046ffa42ab977865cc5040df78e069f6573f283dfb285"
+"""`content` of the 221 items of Static HHH."""
 QUESTIONS = "590c39157bc561eadd7f03cad4be18c2b597f93029780af65f86718f39eafa87"
 """sha256 of FastChat's question.jsonl."""
 OFFICIAL = {
     "static-hhh": (
-        "HuggingFaceH4/hhh_alignment",
+        HHH.partition("@")[0],
         *(one for one, what in KNOWN.items() if what.startswith(_HHH)),
     ),
-    "truthfulqa": ("truthfulqa/truthful_qa",),
+    "truthfulqa": (TRUTHFULQA.partition("@")[0],),
     "vicuna": (QUESTIONS,),
 }
 """Task -> what is the benchmark itself: Hub ids, and sha256 of public files."""
@@ -70,6 +74,12 @@ class Items:
 def is_official(task: str, data: Pinned) -> bool:
     """Whether these are the benchmark's own items, by checksum or by the Hub's name."""
     return data.id in OFFICIAL[task] or data.revision.removeprefix("sha256:") in OFFICIAL[task]
+
+
+def content(items: list[Item]) -> str:
+    """sha256 of what the items say, whatever file, layout and order they came in."""
+    said = sorted([one.subset, one.text, sorted(one.choices), one.choices[one.right]] for one in items)
+    return hashlib.sha256(canonical_json(said)).hexdigest()
 
 
 def check(path: Path) -> tuple[str, str | None]:
@@ -110,7 +120,8 @@ def some(items: list[Item], limit: int | None, seed: int) -> list[Item]:
     return [one for one in items if one.id in drawn]
 
 
-def _local(files: list[tuple[Path, str]]) -> Items:
+def _local(files: list[tuple[Path, str]], pinned: Pinned | None = None) -> Items:
+    """Files with their names; `pinned` is what they came from, where it is not each for itself."""
     made, marked, unknown = Items(), 0, list[str]()
     for file, name in files:
         try:
@@ -126,14 +137,17 @@ def _local(files: list[tuple[Path, str]]) -> Items:
             raise InputError(f"{file}: a second file of the subset {subset}: name a folder with one of each")
         rows = list(_lines(file, text) if file.suffix == ".jsonl" else _examples(file, text))
         _add(made, subset, rows, str(file))
-        made.pinned.append(Pinned(name, f"sha256:{sha256}", "data"))
-        if known is None:
+        if pinned is None:
+            made.pinned.append(Pinned(name, f"sha256:{sha256}", "data"))
+        if known is None and pinned is None:
             unknown.append(name)
-        elif "not the official" in known:
+        elif known and "not the official" in known:
             made.notes.append(f"{name}: {known}: no number here is MC1 of TruthfulQA.")
         marked += CANARY in text
     if unknown:
         made.notes.append(f"Not a pinned file, by the checksums known here: {', '.join(unknown)}.")
+    if pinned:
+        made.pinned.append(pinned)
     if marked:
         made.notes.append(
             f"{marked} of {len(files)} files carry BIG-bench's canary: only for evaluation, never training."
@@ -165,7 +179,7 @@ def _json(text: str, at: str) -> Any:
 
 def _hub(data: str, configs: tuple[str, ...] | None) -> Items:
     import datasets
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, hf_hub_download
 
     name, _, revision = data.partition("@")
     if not revision:
@@ -173,8 +187,17 @@ def _hub(data: str, configs: tuple[str, ...] | None) -> Items:
     made = Items()
     # The libraries' own messages are long, and may quote headers or addresses.
     try:
-        commit = str(HfApi().dataset_info(name, revision=revision, timeout=20).sha)
+        info = HfApi().dataset_info(name, revision=revision, timeout=20)
+        commit = str(info.sha)
         datasets.disable_progress_bars()
+        # BIG-bench's own files, where they are what there is: the script beside them is never run.
+        tasks = [one.rfilename for one in info.siblings or () if one.rfilename.endswith("task.json")]
+        if tasks:
+            got = [
+                Path(hf_hub_download(name, one, repo_type="dataset", revision=commit))
+                for one in sorted(tasks)
+            ]
+            return _local(list(zip(got, sorted(tasks), strict=True)), Pinned(name, commit, "data"))
         there = datasets.get_dataset_config_names(name, revision=commit)
         for config in [one for one in configs or () if one in there] or there:
             found = datasets.load_dataset(name, config, revision=commit)
@@ -185,7 +208,7 @@ def _hub(data: str, configs: tuple[str, ...] | None) -> Items:
     except Exception as error:
         raise InputError(
             f"--data {data}: no such file, and not to be had from the Hub ({type(error).__name__}): "
-            "check name, revision and login"
+            "check name, revision, login and network"
         ) from None
     finally:
         datasets.enable_progress_bars()

@@ -16,7 +16,7 @@ from .. import prompts
 from ..errors import InputError
 from ..scoring import Dialogue
 from ..store import Store
-from . import choices, result, sources
+from . import HHH, choices, result, sources
 from .choices import Values
 from .result import Result
 from .sources import Item
@@ -48,6 +48,11 @@ def run(
     started = time.monotonic()
     how = choices.metric_of(subject, metric, ("ab", "likelihood"))
     source = sources.read(data, SUBSETS)
+    if data == HHH and sources.content(source.items) != sources.HHH_ITEMS:
+        raise InputError(
+            f"--data {data}: its items are not those that are known here by their checksum; to be judged on "
+            "them all the same, name the commit in place of main"
+        )
     items = sources.some(source.items, limit, seed)
     talks = [sources.turns(item) for item in items]
     if wrong := next((item for item in items if len(item.choices) != 2), None):

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from .. import evals
 from ..errors import InputError
 from ..manifest import Manifest
 from ..store import Store
@@ -33,13 +34,12 @@ ROLES = {
 }
 """What the claims call a model, and its place in the store. `base` is what `sft` was trained from."""
 DATA = {
-    HHH: "Static HHH (--hhh)",
-    TRUE: "TruthfulQA (--truthfulqa)",
-    PREFERENCE: "a preference set such as HH-RLHF helpful-base (--preference)",
+    HHH: f"Static HHH (--hhh {evals.HHH})",
+    TRUE: f"TruthfulQA (--truthfulqa {evals.TRUTHFULQA})",
+    PREFERENCE: f"HH-RLHF helpful-base (--preference {evals.HH_RLHF}), or another preference set",
     TAX: "tasks of lm-evaluation-harness (--tasks mmlu,lambada_openai)",
 }
 BENCHMARK = {HHH: "Static HHH", TRUE: "TruthfulQA's MC1", VICUNA: "the Vicuna Questions"}
-HELPFUL_BASE = ("Anthropic/hh-rlhf", "helpful-base")
 SMALL = 1e9
 """Parameters below which a result is called a test of the plumbing."""
 _RESPONDER = re.compile(r"(?P<size>\d+(?:\.\d+)?)(?P<unit>[MB])-(?P<prompt>.+)-(?P<shots>\d+)shot")
@@ -215,7 +215,8 @@ def unlike(found: Result) -> str | None:
         return odd and f"{odd} is not known as {BENCHMARK[found.task]}"
     if found.task == PREFERENCE:
         known = [(one.id, found.settings.get("config")) for one in data]
-        return None if known == [HELPFUL_BASE] else f"{data[0].id} is not HH-RLHF helpful-base"
+        paper = [(evals.HH_RLHF.partition("@")[0], evals.HELPFUL_BASE)]
+        return None if known == paper else f"{data[0].id} is not HH-RLHF helpful-base"
     return None
 
 

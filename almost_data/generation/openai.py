@@ -120,14 +120,18 @@ class OpenAIEngine:
                     work.result()
             work.result()
 
-    def _servers(self, model: Model) -> list[str]:
-        """The addresses of the servers that list the model."""
+    def names(self) -> list[str]:
+        """What the servers call their models. Raises InputError where one is not there."""
         for url in self._hosts:
             if url not in self._listed:
                 self._listed[url] = self._list(url)
-        if servers := [url for url, ids in self._listed.items() if model.id in ids]:
+        return sorted({id for listed in self._listed.values() for id in listed})
+
+    def _servers(self, model: Model) -> list[str]:
+        """The addresses of the servers that list the model."""
+        ids = self.names()
+        if servers := [url for url, listed in self._listed.items() if model.id in listed]:
             return servers
-        ids = sorted({id for listed in self._listed.values() for id in listed})
         served = ", ".join(clean(id, 100) for id in ids[:_LISTED]) or "nothing"
         more = f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else ""
         raise InputError(

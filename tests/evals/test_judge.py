@@ -196,3 +196,13 @@ def test_a_chat_keeps_to_stop_strings(server: CompletionsServer) -> None:
     asked = Request("r", judge.served("m"), "", "Say.", Sampling(20, stop=("Human:",)))
     reply = next(iter(judge.engine(server.url).generate([asked])))
     assert (reply.text, reply.finish_reason) == ("One.\n\n", "stop")
+
+
+def test_the_one_model_of_a_server_is_the_judge() -> None:
+    with CompletionsServer(("only",)) as server:
+        assert judge.only(judge.engine(server.url)) == "only"
+    with CompletionsServer(("b", "a\x1b[31m")) as server, pytest.raises(InputError) as error:
+        judge.only(judge.engine(server.url))
+    assert str(error.value) == "--judge-model: the judge's server has 2 models: name one of: a [31m, b"
+    with pytest.raises(InputError, match="--judge: 127"):
+        judge.only(judge.engine(server.url))

@@ -39,7 +39,7 @@ def test_numbers_are_those_of_the_benchmark_and_are_measured_once(
     data = str(hhh(tmp_path / "hhh"))
     said = tables(store, capsys, "--hhh", data)
     assert "Table 1: 5 of 5 claims not run; missing: the paper's data: harmless.task.json is not" in said
-    assert "Table 4: 3 of 3 claims not run; missing: a preference set" in said
+    assert "Table 4: 3 of 3 claims not run; missing: HH-RLHF helpful-base (--preference" in said
     place = store.root / "evals" / "tables" / VERSION
     found = json.loads((place / "tables.json").read_text())
     table = found["tables"][1]
@@ -86,7 +86,7 @@ def test_bad_usage_is_told_before_anything_runs(
     assert not (store.root / "evals").exists()
 
 
-def test_a_judge_wants_questions_and_a_name(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_judge_wants_questions(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as error:
         tables(store, capsys, "--judge", "http://127.0.0.1:9/v1")
-    assert error.value.code == 2 and "--judge-model" in capsys.readouterr().err
+    assert error.value.code == 2 and "--vicuna and --judge go together" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Accuracy on preference data, for scorers whose every answer is known."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -289,6 +290,29 @@ def test_a_dataset_on_the_hub_is_judged_at_a_commit(tmp_path: Path) -> None:
     assert "no split 'best'; it has: train, test: see --split" in no_split and "someone/none" in nowhere
 
 
+def test_hh_rlhf_is_judged_on_helpful_base(tmp_path: Path) -> None:
+    """In its own layout: a folder a part, gzip, whole dialogues, and another part with other columns."""
+    ask = "\n\nHuman: Why {k}?\n\nAssistant:"
+    said = {"chosen": f"{ask} So it is.", "rejected": f"{ask} No."}
+    texts = {}
+    for part, n in (("helpful-base", 30), ("harmless-base", 40)):
+        for split in ("train", "test"):
+            lines = [json.dumps({side: text.format(k=f"{split} {k}") for side, text in said.items()})
+                     for k in range(n)]  # fmt: skip
+            texts[f"{part}/{split}.jsonl.gz"] = gzip.compress("\n".join(lines).encode())
+    texts["red-team-attempts/red_team_attempts.jsonl.gz"] = gzip.compress(b'{"transcript": "x"}\n')
+    with hub_server.serve("Anthropic/hh-rlhf", texts) as (endpoint, commit):
+        home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+        asked = [("Anthropic/hh-rlhf@v1.0.0", {}), ("Anthropic/hh-rlhf@v1.0.0", {"config": "harmless-base"})]
+        command = [sys.executable, "-c", ASK, str(tmp_path / "build"), json.dumps(asked)]
+        done = subprocess.run(command, env=os.environ | home, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    usual, named = map(json.loads, done.stdout.splitlines())
+    assert [one["settings"]["config"] for one in (usual, named)] == ["helpful-base", "harmless-base"]
+    assert [one["lines"][0]["n"] for one in (usual, named)] == [30, 40]
+    assert usual["data"][0]["revision"] == commit and usual["lines"][0]["value"] == 1.0
+
+
 # --- what the model knows of it ----------------------------------------------------------------------------
 
 
@@ -368,7 +392,7 @@ def test_a_language_model_prefers_by_likelihood_and_is_said_to(store: Store, tmp
 
 def test_the_command_line(filled: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = ["--root", str(tmp_path / "build")]
-    words = ["eval", "preference", "--model", "baseline:longest", "--data", write(tmp_path, mixed())]
+    words = ["eval", "preference", "--model", "baseline:longest", "--dataset", write(tmp_path, mixed())]
     main([*words, "--versus", "baseline:first", *root])
     printed = " ".join(capsys.readouterr().out.split())
     assert "60 20 50.0% 37.7% to 62.3% 50.0%" in printed and "rows.jsonl" in printed
@@ -377,7 +401,12 @@ def test_the_command_line(filled: Store, tmp_path: Path, capsys: pytest.CaptureF
     assert read["task"] == "preference" and read["lines"][0]["value"] == 0.5
     main(["list", *root])
     assert "preference" in capsys.readouterr().out
-    for bad in (["--data", "gone.jsonl"], ["--data", "x@1"], ["--model", "baseline:best"], ["--limit", "0"]):
+    for bad in (
+        ["--dataset", "gone.jsonl"],
+        ["--dataset", "x@1"],
+        ["--model", "baseline:best"],
+        ["--limit", "0"],
+    ):
         with pytest.raises(SystemExit) as end:
             main([*words, *bad, *root])
         told = capsys.readouterr().err

@@ -16,6 +16,7 @@ from almost_data.evals.subject import find
 from almost_data.scoring import Options
 from almost_data.store import Store
 from tests.evals.known import cli, hhh, language, reward, task
+from tests.hub_server import serve
 from tests.tiny_models import save_tiny
 
 
@@ -336,3 +337,30 @@ def _by_hand(folder: Path, text: str, bos: bool) -> dict[str, float]:
             logs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
         found[letter] = float(sum(logs[at - 1, ids[at]] for at in range(start, len(ids))).exp())
     return found
+
+
+def test_from_the_hub_where_it_is_big_benchs_files_beside_a_script(tmp_path: Path, data: Path) -> None:
+    """As the Hub has Static HHH: no remote code runs, and `main` is held to the items' checksum."""
+    folder = {f"data/{one.name.split('.')[0]}/task.json": one.read_bytes() for one in data.glob("*.json")}
+    files = folder | {"hhh_alignment.py": b"raise SystemExit('remote code')", "README.md": b"---\n---\n"}
+    with serve("HuggingFaceH4/hhh_alignment", files) as (endpoint, commit):
+        env = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+        what = ("static-hhh", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--json")
+        made = json.loads(cli(*what, "--data", "HuggingFaceH4/hhh_alignment@v1.0.0", **env).stdout)
+        here = json.loads(cli(*what, "--data", str(data), **env).stdout)
+        other = cli(*what, **env)
+    assert [(one["id"], one["revision"]) for one in made["data"]] == [("HuggingFaceH4/hhh_alignment", commit)]
+    assert made["lines"] == here["lines"] and not any("Not a pinned file" in one for one in made["notes"])
+    assert other.returncode == 2 and other.stderr.count("\n") == 1, other.stderr
+    assert "hhh_alignment@main: its items are not those that are known here by their checksum" in other.stderr
+
+
+def test_the_real_items_from_the_hub_without_naming_them(tmp_path: Path, shared: Path) -> None:
+    folder = shared / "static_hhh"
+    files = {f"data/{one.name.split('.')[0]}/task.json": one.read_bytes() for one in folder.glob("*.json")}
+    with serve("HuggingFaceH4/hhh_alignment", files) as (endpoint, commit):
+        env = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+        what = ("static-hhh", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--json")
+        made = json.loads(cli(*what, **env).stdout)
+    assert made["data"][0]["revision"] == commit and made["lines"][-1]["n"] == 221
+    assert round(made["lines"][-1]["value"], 3) == 0.629

@@ -9,7 +9,7 @@ import pytest
 
 from almost_data import card
 from almost_data.errors import InputError
-from almost_data.evals import sources, tables
+from almost_data.evals import HH_RLHF, TRUTHFULQA, sources, tables
 from almost_data.evals.claims import CLAIMS, HHH, PREFERENCE, TRUE, WIN, Claim, Measure, judge
 from almost_data.evals.items import Item
 from almost_data.evals.result import Line, Pinned, Result
@@ -163,13 +163,13 @@ def test_what_is_missing_is_named_and_nothing_stands_in_its_place(tmp_path: obje
     found = {one.name: one for one in tables.measure(study(tmp_path, every, {HHH}))}
     verdicts = [one.verdict for one in found["Table 1"].outcomes]
     assert verdicts == ["reproduced", "reproduced", "not run", "not reproduced", "too small to say"]
-    assert found["Table 1"].missing == ["TruthfulQA (--truthfulqa)"]
+    assert found["Table 1"].missing == [f"TruthfulQA (--truthfulqa {TRUTHFULQA})"]
     assert found["Figure 3"].missing == [
         "a judge and the Vicuna questions (--vicuna, --judge)",
         "a baseline's answers (--baseline)",
     ]
     assert found["Table 4"].missing == [
-        "a preference set such as HH-RLHF helpful-base (--preference)",
+        f"HH-RLHF helpful-base (--preference {HH_RLHF}), or another preference set",
     ]
 
 
