@@ -31,7 +31,8 @@ Language = Annotated[str | None, Parameter(help="ISO 639 code of the data's lang
 def import_queries(
     file: str, /, *, version: Version, license: License = None, language: Language = None, root: Root = ROOT
 ) -> None:
-    """Import queries: a text file (one a line), or JSONL, Parquet or a Hub id with a column `query`."""
+    """Import queries: a text file (one a line), or JSONL, Parquet or a Hub id with a column `query`,
+    `prompt`, `question` or `text`."""
     from . import importing, report
     from .pipeline import Step
     from .presets import card as said

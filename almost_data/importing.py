@@ -23,6 +23,10 @@ from .manifest import Builder, Manifest
 SUFFIXES = (".txt", ".jsonl", ".ndjson", ".parquet")
 
 
+COLUMNS = ("query", "prompt", "question", "text")
+"""What queries stand under, in files of our own and of others."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Rows of a file or a Hub dataset."""
@@ -43,12 +47,16 @@ class Source:
 def import_queries(
     into: store.Store, file: str, version: str, card: presets.CardConfig | None = None
 ) -> Manifest:
-    """`queries@version` from a text file (one a line), or JSONL, Parquet or a Hub dataset with `query`."""
+    """`queries@version` from a text file (one a line), or JSONL, Parquet or a Hub dataset.
+
+    Its column is the first of `COLUMNS` that every row has.
+    """
     source = read(file, text_column="query")
+    column = next((name for name in COLUMNS if all(name in row for row in source.rows)), "query")
     accepted: dict[str, str] = {}
     rejected: list[dict[str, Any]] = []
     for number in range(len(source.rows)):
-        query = _text(source, number, "query").strip()
+        query = _text(source, number, column).strip()
         query_id = text_id(query)
         reason = "empty" if not query else "duplicate" if query_id in accepted else None
         if reason is None:

@@ -95,6 +95,10 @@ def test_queries_from_text_and_jsonl(store: Store, tmp_path: Path) -> None:
     again = importing.import_queries(store, jsonl(tmp_path / "q.jsonl", rows), "2.0.0")
     assert store.scan(again.ref, "rejected").collect()["reason"].to_list() == ["empty"]
     assert store.verify(made.ref) == store.verify(again.ref) == []
+    for number, column in enumerate(("prompt", "question", "text"), start=3):
+        other = [{"question_id": n, column: row["query"]} for n, row in enumerate(rows)]
+        file = jsonl(tmp_path / f"{column}.jsonl", other)
+        assert importing.import_queries(store, file, f"{number}.0.0").digest == again.digest
     run = pipeline.Run(store, "2.0.0", presets.fake(presets.load("tiny")), FakeEngine())
     assert [s.manifest.builder.name for s in run.build("responses")] == ["import-queries", "responses"]
 
