@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from almost_data.evals.result import Line, Result, folder, results
 from almost_data.evals.tally import Judged, lines, outcomes
 from almost_data.store import Store
 from tests.completions_server import CompletionsServer
+from tests.evals.known import rows
 from tests.tiny_models import save_tiny
 
 pytest.importorskip("openai")
@@ -38,23 +39,11 @@ REPLAYS = {
 }
 
 
-def rows(file: Path, values: list[dict[str, Any]]) -> Path:
-    file.write_text("".join(json.dumps(one) + "\n" for one in values), "utf-8")
-    return file
-
-
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "build")
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompletionsServer]:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    with CompletionsServer(("m", "n", "judge")) as server:
-        server.chat = by(lambda one, two: len(one) - len(two))
-        yield server
+def server(server: CompletionsServer) -> CompletionsServer:
+    server.models = ("m", "n", "judge")
+    server.chat = by(lambda one, two: len(one) - len(two))
+    return server
 
 
 @pytest.fixture

@@ -33,15 +33,6 @@ MODEL = Model("m")
 KEY = "sk-proj-0123456789abcdef"
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompletionsServer]:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    # `openai` has no setting for its first delay; half a second is long for a test.
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    with CompletionsServer() as server:
-        yield server
-
-
 def engine(server: CompletionsServer, **options: Any) -> OpenAIEngine:
     return OpenAIEngine(base_url=(server.url,), **{"concurrency": 8, "timeout": 5.0, **options})
 
