@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,12 @@ from almost_data.evals import answers, stats, vicuna
 from almost_data.evals.judge import Verdict, parse
 from almost_data.evals.result import Line, Result, folder, results
 from almost_data.evals.tally import Judged, lines, outcomes
+from almost_data.generation.journal_file import count
 from almost_data.store import Store
 from tests.completions_server import CompletionsServer
 from tests.evals.known import rows
 from tests.tiny_models import save_tiny
+from tests.waiting import until
 
 pytest.importorskip("openai")
 
@@ -507,10 +508,8 @@ def test_killed_and_run_again_no_verdict_is_asked_twice(
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 60
-        while sum(server.answered.values()) < COUNT and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(1.5)  # a second until they are committed
+        journal = tmp_path / "build" / "journal.sqlite"
+        until(lambda: journal.is_file() and count(journal) == COUNT, "half of the verdicts are on disk")
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
