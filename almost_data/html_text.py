@@ -12,7 +12,7 @@ from typing import Any
 MOST_CHARS = 200_000
 """Longer HTML is no post: Stack Exchange takes 30,000 characters of Markdown."""
 MOST_DEPTH = 100
-"""Deeper elements are no text."""
+"""Deeper elements are no text, and bs4 walks to the deepest one again and again."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _LANGUAGE = re.compile(r"lang(?:uage)?-(?!none$)([A-Za-z0-9+#.-]{1,20})")
 _IS_MARK = re.compile(r"\S{1,8}")
@@ -33,12 +33,13 @@ def to_text(html: str) -> str | None:
     with warnings.catch_warnings():  # a post that is nothing but an address looks like a mistake to bs4
         warnings.simplefilter("ignore", bs4.MarkupResemblesLocatorWarning)
         soup = bs4.BeautifulSoup(_CONTROL.sub("", html), "lxml")
-    _prepare(soup)
-    try:
-        text = _converter()().convert_soup(soup)
-    except _TooDeepError:
+    level: list[bs4.Tag] = [soup]
+    for _ in range(MOST_DEPTH):
+        level = [child for tag in level for child in tag.contents if isinstance(child, bs4.Tag)]
+    if level:
         return None
-    return _tidy(text)
+    _prepare(soup)
+    return _tidy(_converter()().convert_soup(soup))
 
 
 def _prepare(soup: Any) -> None:
@@ -68,10 +69,6 @@ def _tidy(text: str) -> str:
     return "".join(pieces).strip()
 
 
-class _TooDeepError(Exception):
-    pass
-
-
 @cache
 def _converter() -> Any:
     from markdownify import ATX, MarkdownConverter
@@ -84,16 +81,6 @@ def _converter() -> Any:
             bullets = "-"
             escape_asterisks = escape_underscores = escape_misc = False
             table_infer_header = True
-
-        depth = 0
-
-        def process_tag(self, node: Any, parent_tags: Any = None) -> str:
-            self.depth += 1
-            if self.depth > MOST_DEPTH:
-                raise _TooDeepError
-            text = super().process_tag(node, parent_tags=parent_tags)
-            self.depth -= 1
-            return str(text)
 
         def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
             href = str(el.get("href") or "").strip()

@@ -5,6 +5,7 @@ dictionary, a prefix. So the header of every page is read before any value is: i
 is unpacked to. Only encodings of which that bounds the values are taken, and they come a few rows at a time.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ MOST_GROUP = 600_000_000
 """Bytes of a row group, decoded; the store writes at most half of that."""
 MOST_ROW, FREE = 1_000_000, 16_000_000
 """Bytes of a row in the mean, and what a row group may have beyond that."""
+GROWTH = 100
+"""Or so many times the bytes of the file: text packs to a tenth at best, whatever its rows are."""
 MOST_VALUES = 100
 """Of a list, where all rows have such."""
 STEP = 2_000
@@ -75,7 +78,8 @@ def groups(file: Path, schema: "pa.Schema", rows: int) -> list[Group]:
 
 def _checked(file: Path, handle: Any, group: Any, number: int) -> Group:
     where = f"{file.name}: row group {number}"
-    most = min(MOST_GROUP, FREE + MOST_ROW * group.num_rows)
+    on_disk = os.stat(handle.fileno()).st_size
+    most = min(MOST_GROUP, max(FREE + MOST_ROW * group.num_rows, GROWTH * on_disk))
 
     def fits(size: int) -> None:
         if size > most:

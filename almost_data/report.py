@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from collections import deque
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -128,29 +129,37 @@ def loop(lines: list[Line], checkpoints: int, assumed: str) -> None:
 
 def _costs(lines: list[Line]) -> None:
     """Requests, tokens, disk and GPU-hours of the models that would be asked, about."""
-    from .plan import FLOPS
+    from .plan import FLOPS, Line
 
     table = Table("about", "requests", "tokens in", "tokens out", "disk", "GPU-hours")
     table.box, table.pad_edge = None, False
     table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
-    for one in lines:
-        hours = "?" if one.gpu_hours is None else f"{one.gpu_hours:,.2f}"
-        numbers = (f"{one.requests:,}", f"{one.tokens_in:,}", f"{one.tokens_out:,}")
-        table.add_row(clean(one.what), *numbers, _size(one.disk), hours)
+    for dataset, group in groupby(lines, lambda one: one.what.rpartition(": ")[0]):
+        if dataset:
+            table.add_row(clean(dataset))
+        for one in group:
+            table.add_row("  " * bool(dataset) + clean(one.what.rpartition(": ")[2]), *_numbers(one))
     if len(lines) > 1:
+        keys = ("requests", "tokens_in", "tokens_out", "disk")
+        sums = {key: sum(getattr(one, key) for one in lines) for key in keys}
         known = [one.gpu_hours for one in lines if one.gpu_hours is not None]
-        hours = f"{sum(known):,.2f}" if len(known) == len(lines) else "?"
-        totals = [sum(getattr(one, key) for one in lines) for key in ("requests", "tokens_in", "tokens_out")]
-        table.add_row("all", *(f"{n:,}" for n in totals), _size(sum(one.disk for one in lines)), hours)
+        hours = sum(known) if len(known) == len(lines) else None
+        table.add_row("all", *_numbers(Line("all", "", gpu_hours=hours, **sums)))
     console.print(table)
-    console.print(text(f"\nModels: {', '.join(sorted({one.model for one in lines}))}"), soft_wrap=True)
+    console.print(text(f"\nModels: {', '.join(sorted({one.model for one in lines}))}"))
     console.print(
         "Rules of thumb: replies at their longest, tokens by characters (shared ones once), "
         f"one GPU that does {FLOPS:.0e} operations a second.",
         style="dim",
     )
+
+
+def _numbers(one: Line) -> list[str]:
+    tokens = (f"{n:,}" if n < 1e6 else f"{n / 1e6:,.1f} M" for n in (one.tokens_in, one.tokens_out))
+    hours = "?" if one.gpu_hours is None else f"{one.gpu_hours:,.2f}"
+    return [f"{one.requests:,}", *tokens, _size(one.disk), hours]
 
 
 def _size(count: int) -> str:

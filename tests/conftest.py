@@ -1,16 +1,20 @@
-"""What many tests share: a store that the fake engine filled once."""
+"""What many tests share."""
 
+import io
 import os
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from almost_data import pipeline, presets
 from almost_data.generation.fake import FakeEngine
 from almost_data.store import Store
+from tests.completions_server import CompletionsServer
 
 # Read when huggingface_hub is imported: uploads by LFS, over HTTP.
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
@@ -28,6 +32,33 @@ def fake_store(tmp_path_factory: pytest.TempPathFactory, fake_preset: presets.Pr
     run = pipeline.Run(store, "0.1.0", fake_preset, FakeEngine(), command="python -m almost_data")
     run.build("comparisons")
     return store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "build")
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What commands print, in a terminal of 200 columns."""
+    from almost_data import report, show, show_hub
+
+    out = io.StringIO()
+    wide = Console(file=out, width=200, highlight=False, markup=False)
+    for module in (report, show, show_hub):
+        monkeypatch.setattr(module, "console", wide)
+    return out
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompletionsServer]:
+    """Asked without a key, and asked again at once."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    # `openai` has no setting for its first delay; half a second is long for a test.
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    with CompletionsServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

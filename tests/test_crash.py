@@ -31,6 +31,7 @@ from tests.stress import (
     journaled,
     random_moments,
 )
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -267,10 +268,7 @@ def mount(options: str, place: Path) -> list[str]:
 
 
 def wait_for(file: Path) -> None:
-    end = time.monotonic() + 30
-    while not (file.is_file() and file.stat().st_size):
-        assert time.monotonic() < end, f"{file.name} does not come"
-        time.sleep(0.01)
+    until(lambda: file.is_file() and file.stat().st_size, f"{file.name} is there")
 
 
 def test_a_second_build_of_the_same_dataset_says_so(server: Server, clean: Clean, tmp_path: Path) -> None:
@@ -432,8 +430,8 @@ def test_prune_of_unfinished_builds_spares_one_that_runs(
 ) -> None:
     root, log = tmp_path / "build", tmp_path / "log"
     build = server.start(*BUILD, "--root", str(root), slow=0.02, log=str(log))
-    while not log.is_file() or len(log.read_text().split()) < 80:  # the first 64 are those of queries
-        time.sleep(0.02)
+    wait_for(log)
+    until(lambda: len(log.read_text().split()) >= 80, "responses are written")  # 64 are those of queries
     assert server.run("journal", "--prune", "--unfinished", "--root", str(root)).code == 0
     assert build.wait().code == 0
     assert digests(root) == clean.digests

@@ -24,9 +24,8 @@ import pytest
 from huggingface_hub import HfApi
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
-from almost_data import card, hub, importing, pipeline, presets, report, show, show_hub
+from almost_data import card, hub, importing, pipeline, presets, show_hub
 from almost_data import store as store_
 from almost_data.cli import main
 from almost_data.errors import InputError
@@ -114,15 +113,6 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def store(versions: Store, tmp_path: Path) -> Store:
     shutil.copytree(versions.root, tmp_path / "build")
     return Store(tmp_path / "build")
-
-
-@pytest.fixture
-def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    out = io.StringIO()
-    wide = Console(file=out, width=200, highlight=False, markup=False)
-    for module in (report, show, show_hub):
-        monkeypatch.setattr(module, "console", wide)
-    return out
 
 
 def api(there: Hub | Anywhere, token: str | bool | None = None) -> HfApi:

@@ -17,11 +17,6 @@ LONG = "A reply of more than fifty characters that ends as a reply should end."
 WIDE = [{"prompt": f"Question {n}?", "good": LONG + "!", "poor": LONG, "other": 3} for n in range(30)]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "build")
-
-
 def jsonl(path: Path, rows: list[dict[str, object]]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return str(path)

@@ -5,13 +5,11 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from rich.console import Console
 
 from almost_data import importing, pipeline, presets, recorded, report, show
 from almost_data.cli import main
@@ -67,15 +65,6 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def store(imported: Store, tmp_path: Path) -> Store:
     shutil.copytree(imported.root, tmp_path / "build")
     return Store(tmp_path / "build")
-
-
-@pytest.fixture
-def printed(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    out = io.StringIO()
-    wide = Console(file=out, width=200, highlight=False, markup=False)
-    monkeypatch.setattr(report, "console", wide)
-    monkeypatch.setattr(show, "console", wide)
-    yield out
 
 
 def run(store: Store, judge: str, version: str = "0.1.0", **changes: Any) -> pipeline.Run:

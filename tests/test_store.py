@@ -16,7 +16,7 @@ from almost_data import pipeline, presets, schema
 from almost_data.digest import Blocks, Seen, digest, frames, ranges, splits
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
-from almost_data.manifest import decode_manifest, encode_manifest
+from almost_data.manifest import Manifest, decode_manifest, encode_manifest
 from almost_data.store import Store, check_version, parse_ref
 
 REFS = ["queries@0.1.0", "responses@0.1.0", "comparisons@0.1.0"]
@@ -160,6 +160,25 @@ def test_verify_reads_rows_in_any_order_in_parts(
     assert [line for line in store.verify(manifest.ref) if not line.startswith("README")] == []
     monkeypatch.setattr("almost_data.verify.MOST_PART", 100)
     assert any("have to be read at once" in line for line in store.verify(manifest.ref))
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_long_row_is_read_where_the_file_has_bytes_for_it(
+    fake_store: Store, tmp_path: Path, is_read: bool
+) -> None:
+    query = random.Random(1).randbytes(10_000_000).hex() if is_read else "a" * 20_000_000
+    manifest = fake_store.manifest("queries@0.1.0")
+    tables = {config: fake_store.scan(manifest.ref, config).collect() for config in ("default", "rejected")}
+    tables["default"] = tables["default"][:1].with_columns(query=pl.lit(query))
+
+    def finish(digest: str, counts: dict[str, dict[str, int]]) -> tuple[Manifest, dict[str, bytes]]:
+        return msgspec.structs.replace(manifest, digest=digest, counts=counts), {"README.md": b"-"}
+
+    store = Store(tmp_path / "build")
+    store.publish(manifest.ref, tables, finish)
+    found = store.verify(manifest.ref)
+    assert any("row group 0 would take" in line for line in found) != is_read
+    assert not any(line.startswith("digest") for line in found)
 
 
 def test_digest_tells_null_from_empty_and_where_text_is_cut() -> None:

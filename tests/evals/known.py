@@ -74,6 +74,12 @@ def language(
     return Subject(scorer.model, "language", scorer, None, None)
 
 
+def rows(file: Path, values: list[dict[str, Any]]) -> Path:
+    """A JSONL file."""
+    file.write_text("".join(json.dumps(one) + "\n" for one in values), "utf-8")
+    return file
+
+
 def task(folder: Path, subset: str, items: list[tuple[str, str, str]]) -> Path:
     """A file in BIG-bench's layout of (input, right, wrong)."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,18 +13,9 @@ from almost_data.errors import InputError
 from almost_data.evals import human, vicuna
 from almost_data.evals.result import Result, folder
 from almost_data.store import Store
+from tests.evals.known import rows
 
 COUNT = 8
-
-
-def rows(file: Path, values: list[dict[str, Any]]) -> Path:
-    file.write_text("".join(json.dumps(one) + "\n" for one in values), "utf-8")
-    return file
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "build")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A judge: what it is asked, what of its words is a verdict, and the chat server behind it."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,14 +15,6 @@ pytest.importorskip("openai")
 from almost_data.evals import judge
 
 KEY = "sk-proj-0123456789abcdef"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompletionsServer]:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    with CompletionsServer() as server:
-        yield server
 
 
 def verdicts(server: CompletionsServer, count: int = 4, **options: Any) -> dict[str, judge.Verdict]:

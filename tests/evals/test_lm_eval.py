@@ -23,11 +23,6 @@ N = 30
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "build")
-
-
-@pytest.fixture
 def tasks(tmp_path: Path) -> Path:
     """Two tasks of choices, a group of both, and one that has no share for a metric."""
     folder = tmp_path / "tasks"

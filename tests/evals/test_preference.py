@@ -37,11 +37,6 @@ class Real(FakeEngine):
     name = "transformers"
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "build")
-
-
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """comparisons@0.1.0 of 300 prompts, a third of which have the longer side chosen. Read it only."""

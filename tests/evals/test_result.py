@@ -46,11 +46,6 @@ def made(model: Manifest | None = None, **changes: Any) -> Result:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "build")
-
-
-@pytest.fixture
 def rm(store: Store, tmp_path: Path) -> Manifest:
     return trained.publish_reward(store, tmp_path / "out", "rm")
 

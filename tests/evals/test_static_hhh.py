@@ -29,11 +29,6 @@ def is_right(turns: tuple[str, ...]) -> float:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "build")
-
-
-@pytest.fixture
 def data(tmp_path: Path) -> Path:
     return hhh(tmp_path / "hhh")
 

@@ -18,11 +18,6 @@ from tests.tiny_models import save_tiny, save_tiny_reward
 TALK = [Dialogue("a", ("Why?", "Because.")), Dialogue("b", ("Why?", "So it is."))]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "build")
-
-
 def test_a_reward_model_of_a_folder_and_of_the_store(store: Store, tmp_path: Path) -> None:
     folder = save_tiny_reward(tmp_path / "out")
     made = trained.publish(store, folder, trained.manifest("rm"))

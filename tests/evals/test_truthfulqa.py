@@ -36,11 +36,6 @@ def is_right(turns: tuple[str, ...]) -> float:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "build")
-
-
-@pytest.fixture
 def data(tmp_path: Path) -> str:
     return str(questions(tmp_path / "mc1.jsonl"))
 

@@ -6,8 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,12 @@ from almost_data.evals import answers, stats, vicuna
 from almost_data.evals.judge import Verdict, parse
 from almost_data.evals.result import Line, Result, folder, results
 from almost_data.evals.tally import Judged, lines, outcomes
+from almost_data.generation.journal_file import count
 from almost_data.store import Store
 from tests.completions_server import CompletionsServer
+from tests.evals.known import rows
 from tests.tiny_models import save_tiny
+from tests.waiting import until
 
 pytest.importorskip("openai")
 
@@ -38,23 +40,11 @@ REPLAYS = {
 }
 
 
-def rows(file: Path, values: list[dict[str, Any]]) -> Path:
-    file.write_text("".join(json.dumps(one) + "\n" for one in values), "utf-8")
-    return file
-
-
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "build")
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompletionsServer]:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    with CompletionsServer(("m", "n", "judge")) as server:
-        server.chat = by(lambda one, two: len(one) - len(two))
-        yield server
+def server(server: CompletionsServer) -> CompletionsServer:
+    server.models = ("m", "n", "judge")
+    server.chat = by(lambda one, two: len(one) - len(two))
+    return server
 
 
 @pytest.fixture
@@ -518,10 +508,8 @@ def test_killed_and_run_again_no_verdict_is_asked_twice(
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 60
-        while sum(server.answered.values()) < COUNT and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(1.5)  # a second until they are committed
+        journal = tmp_path / "build" / "journal.sqlite"
+        until(lambda: journal.is_file() and count(journal) == COUNT, "half of the verdicts are on disk")
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.wait()

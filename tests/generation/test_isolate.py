@@ -1,6 +1,5 @@
 """Engines that die: each request still gets its reply, and the one to blame fails alone."""
 
-import time
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -9,6 +8,7 @@ from almost_data.errors import InputError
 from almost_data.generation import CannotStart, Model, Reply, Request, Sampling
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.isolate import DEATHS, answers
+from tests.waiting import Clock
 
 REQUESTS = [Request(str(n), Model("fake/m", "1"), "", f"prompt {n}", Sampling(20), seed=n) for n in range(50)]
 
@@ -56,24 +56,28 @@ def test_an_engine_that_dies_at_everything_is_not_restarted_for_ever() -> None:
     assert engine.starts < 12 + 3 * DEATHS
 
 
-def test_the_time_between_replies_is_theirs_and_the_loading_the_firsts() -> None:
+def test_the_time_between_replies_is_theirs_and_the_loading_the_firsts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("almost_data.generation.isolate.time", clock)
+
     class Slow(FakeEngine):
         load_seconds = 0.0
 
         def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
-            time.sleep(0.05)
-            self.load_seconds += 0.05
+            clock.now += 3.0
+            self.load_seconds += 3.0
             for reply in super().generate(requests):
-                time.sleep(0.01)
+                clock.now += 0.5
                 yield reply
 
     replies = []
     for reply in answers(Slow(), REQUESTS[:5]):
         replies.append(reply)
-        time.sleep(0.02)  # the caller's own time is nobody's
-    assert [reply.load_seconds > 0 for reply in replies] == [True, False, False, False, False]
-    assert all(reply.seconds > 0.009 for reply in replies)
-    assert sum(reply.seconds for reply in replies) < 5 * 0.03
+        clock.now += 7.0  # the caller's own time is nobody's
+    assert [reply.load_seconds for reply in replies] == [3.0, 0.0, 0.0, 0.0, 0.0]
+    assert [reply.seconds for reply in replies] == [0.5] * 5
 
 
 @pytest.mark.parametrize("error", [InputError, CannotStart])

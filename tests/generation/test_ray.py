@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from almost_data.generation.fake import FakeEngine
 from almost_data.generation.isolate import answers
 from almost_data.generation.journal import Journaled
 from almost_data.generation.ray import RayEngine
+from tests.waiting import until
 
 pytest.importorskip("ray")
 
@@ -54,13 +57,17 @@ def started() -> Iterator[None]:
     ray.shutdown()
 
 
-class Sluggish(FakeEngine):
-    """Half a second a batch, and half of that spent on loading."""
+class Held(FakeEngine):
+    """Runs four batches, of all that are begun in its folder; the others wait until a file says `go`."""
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        time.sleep(0.5)
         self.load_seconds += 0.25
-        return super().generate(requests)
+        tempfile.mkstemp(prefix="begun-", dir=".")
+        for _ in range(600):
+            if len(list(Path().glob("begun-*"))) <= 4 or Path("go").exists():
+                return super().generate(requests)
+            time.sleep(0.1)
+        raise AssertionError("nobody said go")
 
     def settings(self) -> dict[str, object]:
         return {"decoding": {"process": str(os.getpid())}}
@@ -79,9 +86,9 @@ class Mortal(FakeEngine):
             yield from super().generate([request])
 
 
-class SluggishWorker(ray_engine._Worker):
+class HeldWorker(ray_engine._Worker):
     def load(self) -> Generator:
-        return Sluggish()
+        return Held()
 
 
 class MortalWorker(ray_engine._Worker):
@@ -99,26 +106,26 @@ def test_two_workers_give_the_replies_of_the_engine_itself() -> None:
 
 
 @pytest.mark.usefixtures("started")
-def test_replies_come_batch_by_batch_and_may_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_engine, "_Worker", SluggishWorker)
+def test_replies_come_batch_by_batch_and_may_be_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ray_engine, "_Worker", HeldWorker)
     engine = RayEngine("fake", workers=2, batch=3)
-    coming = engine.generate(ask(300))  # 25 seconds of work
-    first = [(reply, time.monotonic()) for _, reply in zip(range(12), coming, strict=False)]
-    times = [at for _, at in first]
-    assert times[-1] - times[0] > 0.3  # two batches of each worker, and not all at the end
-    assert sum(reply.load_seconds for reply, _ in first) == pytest.approx(4 * 0.25)
+    coming = engine.generate(ask(300))
+    first = list(islice(coming, 12))  # of four batches, while the fifth is held
+    assert sum(reply.load_seconds for reply in first) == pytest.approx(4 * 0.25)
     told = engine.settings()
     assert told["worker"]["decoding"].keys() == {"process"}
     assert json.loads(json.dumps(told)) == told
-    start = time.monotonic()
     coming.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - start < 10
+    engine.close()
+    assert len(list(tmp_path.glob("begun-*"))) < 100, "it waited for all of them"
 
 
 @pytest.mark.usefixtures("started")
-def test_closed_its_workers_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_its_workers_are_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """And with them what they had in memory, which a reward model may want next."""
-    monkeypatch.setattr(ray_engine, "_Worker", SluggishWorker)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ray_engine, "_Worker", HeldWorker)
     engine = RayEngine("fake", batch=3)
     engine.close()
     for _ in range(2):
@@ -231,7 +238,5 @@ def test_ray_says_nothing_and_ends_with_the_process() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     count, session = run.stdout.split()
     assert (count, run.stderr) == ("1", "")
-    deadline = time.monotonic() + 10
-    while subprocess.run(["pgrep", "-f", session], capture_output=True, check=False).returncode == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    find = ["pgrep", "-f", session]
+    until(lambda: subprocess.run(find, capture_output=True, check=False).returncode, "Ray has ended")

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from almost_data.errors import InputError
 from almost_data.generation import CannotStart, Model, Reply, Request, Sampling
 from almost_data.generation.isolate import answers
 from almost_data.generation.vllm import ARGUMENTS, VLLMEngine
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from typing import Any
@@ -161,20 +161,13 @@ if __name__ == "__main__":
         assert process.stdout.readline().strip()
         below = children(process.pid)
     else:
-        for _ in range(600):
-            time.sleep(0.1)
-            below = children(process.pid)
-            if len(below) > 2:  # the one that watches, the engine, and what it needs
-                break
+        # The one that watches, the engine, and what it needs.
+        until(lambda: len(children(process.pid)) > 2, "vLLM starts")
+        below = children(process.pid)
     assert len(below) > 2
     process.kill()
     process.communicate()
-    for _ in range(300):
-        left = [pid for pid in below if _runs(pid)]
-        if not left:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"still running: {left}")
+    until(lambda: not any(map(_runs, below)), "all of its processes are gone")
 
 
 def _runs(pid: int) -> bool:

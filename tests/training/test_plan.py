@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from almost_data import cli, presets
+from almost_data import cli, presets, report
 from almost_data.errors import InputError
 from almost_data.plan import Line
 from almost_data.training.plan import loop
@@ -124,4 +125,21 @@ def test_the_table_needs_no_trl() -> None:
         "assert not {'trl', 'torch', 'transformers'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "train: PPO" in done.stdout and "Assumed" in done.stdout and done.stderr == ""
+    assert "\n  PPO " in done.stdout and "Assumed" in done.stdout and done.stderr == ""
+
+
+@pytest.mark.parametrize("preset", ["tiny", "almost", "modern"])
+def test_the_table_fits_a_terminal_of_80_columns(
+    preset: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = ["build", "demonstrations", "--preset", preset, "--dry-run", "--recipes"]
+    printed = {}
+    for width in (80, 200):
+        monkeypatch.setattr(report, "console", Console(width=width, highlight=False, markup=False))
+        cli.main([*build, str(RECIPES / "almost.yaml")])
+        printed[width] = capsys.readouterr().out
+    assert max(map(len, printed[80].splitlines())) <= 80
+    # What is narrower breaks between words only, and no row of the table breaks.
+    assert printed[80].split() == printed[200].split()
+    table, wide = (printed[width].partition("\nModels: ")[0] for width in (80, 200))
+    assert table.count("\n") == wide.count("\n")
