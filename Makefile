@@ -53,6 +53,7 @@ train-tiny: almost-tiny
 # The paper's tables: the same models again with an ingredient left out, then each claim beside what is measured.
 # HHH=, TRUTHFULQA=, PREFERENCE= with PREFERENCE_CONFIG=, TASKS=, VICUNA= with JUDGE= and JUDGE_MODEL=, and BASELINE= say what there is;
 # for what is not given, a table says that it was not run. LIMIT= takes so many items of each.
+# SINGLE_TURN=1 trains on the single-turn part of PREFERENCE too, as is done of HH-RLHF; where that is all, it is nothing new.
 tables: PRESET ?= tiny
 tables: $(if $(filter almost,$(PRESET)),almost,almost-tiny) $(VENV)/.eval  ## what of the paper holds here
 	$(PY) -m almost_data ablate --from responses@$(V) $(MADE) $(if $(PAIRING_$(PRESET)),--set comparisons.pairing=all) \
@@ -63,12 +64,14 @@ tables: $(if $(filter almost,$(PRESET)),almost,almost-tiny) $(VENV)/.eval  ## wh
 	$(BUILD) demonstrations $(MADE)-hhh --from queries@$(V) --rm rm@$(V) --prompt hhh
 	set -e; for other in self-play hhh; do \
 	  $(call RECIPE,sft) --dataset demonstrations@$(V)-$$other --artifact sft@$(V)-$$other; done
-	$(if $(findstring @,$(PREFERENCE)),$(call RECIPE,rm) --dataset $(PREFERENCE) \
-	  $(if $(PREFERENCE_CONFIG),--dataset_config $(PREFERENCE_CONFIG)) --artifact rm@$(V)-upper)
+	$(if $(findstring @,$(PREFERENCE)),$(UPPER) --artifact rm@$(V)-upper)
+	$(if $(findstring @,$(PREFERENCE)),$(if $(SINGLE_TURN),$(UPPER) --single_turn true --artifact rm@$(V)-single-turn))
 	$(if $(VICUNA),$(PY) -m almost_data import queries $(VICUNA) --version $(V)-vicuna)
 	$(if $(VICUNA),$(BUILD) responses $(MADE)-vicuna)
 	$(PY) -m almost_data eval tables --version $(V) $(call GIVEN,HHH TRUTHFULQA PREFERENCE TASKS VICUNA JUDGE BASELINE LIMIT) \
 	  $(if $(JUDGE_MODEL),--judge-model $(JUDGE_MODEL)) $(if $(PREFERENCE_CONFIG),--preference-config $(PREFERENCE_CONFIG))
+UPPER = $(call RECIPE,rm) --dataset $(PREFERENCE) $(if $(PREFERENCE_CONFIG),--dataset_config $(PREFERENCE_CONFIG))
+SINGLE_TURN ?= $(findstring hh-rlhf,$(PREFERENCE))
 GIVEN = $(foreach name,$(1),$(if $($(name)),--$(shell echo $(name) | tr A-Z a-z) $($(name))))
 
 test: lint  ## everything that must hold

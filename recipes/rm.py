@@ -5,7 +5,8 @@
         --artifact rm@1.0.0
 
 The As-is RM is this recipe on community pairs. Any preference dataset in one of TRL's formats will do, and
-HH-RLHF. `--use_peft true` trains a LoRA adapter and merges it.
+HH-RLHF, of which `--single_turn true` takes the single-turn part (paper, Table 3). `--use_peft true` trains a
+LoRA adapter and merges it.
 
 Deviations from the paper:
 - One responder pair is left out of training, to judge on (`--leave_out_pair none` trains on all).

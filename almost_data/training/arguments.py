@@ -39,6 +39,10 @@ class Inputs:
     allow_unpinned: bool = field(
         default=False, metadata={"help": "Take a Hub dataset without a revision; the model card says so."}
     )
+    single_turn: bool = field(
+        default=False,
+        metadata={"help": "Train and judge only on rows whose prompt is one user turn (paper, Table 3)."},
+    )
     limit: int | None = field(
         default=None, metadata={"help": "Train on so many rows only, drawn by the seed."}
     )

@@ -53,6 +53,10 @@ class Source:
     """Rows of the test split that are left out, as their dialogue begins like one of the train split."""
     splits: tuple[str, str] = ("train", "test")
     """What the two are called where a row is named."""
+    single_turn: bool = False
+    """Whether only rows are wanted whose prompt is one user turn, in both splits."""
+    several_turns: int = 0
+    """Rows of the train split that are left out for it."""
     repeated: int = 0
     """Rows of the train split whose prompt stands in an earlier one, where each prompt is wanted once."""
 
@@ -72,6 +76,10 @@ def open_dataset(inputs: Inputs) -> Source:
     Raises InputError where there is no such dataset, and for a Hub dataset without a revision, unless
     `allow_unpinned`.
     """
+    return replace(_opened(inputs), single_turn=inputs.single_turn)
+
+
+def _opened(inputs: Inputs) -> Source:
     dataset, revision = inputs.dataset, inputs.dataset_revision
     name, at, asked = dataset.partition("@")
     what = (inputs.dataset_config, inputs.dataset_train_split, inputs.dataset_test_split)
@@ -176,15 +184,25 @@ def _unread(at: str, error: Exception) -> str:
 
 def account(unit: Unit, source: Source, **dropped: int) -> list[Entry]:
     """The ledger of a train split, from how many rows each rule of `RULES` was first to drop, in order."""
-    wrong = source.unusable[0]
-    held_out = source.read - wrong - source.repeated - len(source.train)
-    first = {"no_dialogue": wrong, "held_out": held_out, "repeated": source.repeated}
-    every = {name: n for name, n in first.items() if n} | dropped
+    wrong, several = source.unusable[0], source.several_turns
+    held_out = source.read - wrong - several - source.repeated - len(source.train)
+    first = {
+        "no_dialogue": wrong,
+        "several_turns": several,
+        "held_out": held_out,
+        "repeated": source.repeated,
+    }
+    asked = {"several_turns"} if source.single_turn else set()
+    every = {name: n for name, n in first.items() if n or name in asked} | dropped
     return chain("training rows", [Filter(name, unit, *RULES[name]) for name in every], source.read, every)
 
 
 RULES = {
     "no_dialogue": ("The row has no dialogue that can be read.", "almost_data"),
+    "several_turns": (
+        "Its prompt has more than one user turn, and `single_turn` asks for one; no such row is judged on.",
+        "paper, Table 3",
+    ),
     "held_out": (
         "By hash of its prompt the row is held out, as the dataset has no test split.",
         "almost_data",
@@ -249,15 +267,16 @@ def prompts(source: Source) -> Source:
     def first(row: dict[str, Any], at: str) -> dict[str, Any]:
         for column in ("messages", "prompt", "query"):
             if row.get(column):
-                return {"prompt": _turns(row[column], "user", at)[:1]}
+                return {"prompt": _turns(row[column], "user", at)}
         if row.get("chosen") and row.get("rejected"):
-            return {"prompt": _comparison(row, at)["prompt"][:1]}
+            return {"prompt": _comparison(row, at)["prompt"]}
         raise InputError(f"{at}: no prompt in it: give messages, prompt or query")
 
     shaped = _shaped(source, first)
 
     def once(frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.unique("query_id", keep="first", maintain_order=True)
+        some = frame.unique("query_id", keep="first", maintain_order=True)
+        return some.with_columns(pl.col("prompt").list.head(1))
 
     train = once(shaped.train)
     return replace(shaped, train=train, test=once(shaped.test), repeated=len(shaped.train) - len(train))
@@ -268,16 +287,24 @@ def _shaped(
     shape: Callable[[dict[str, Any], str], dict[str, Any]],
     keep: tuple[str, ...] = (),
 ) -> Source:
-    """Every row in its new shape; where there is no test split, one by hash of the prompt's text."""
+    """Every row in its new shape; where there is no test split, one by hash of the prompt's text.
 
-    def rows(frame: pl.DataFrame, split: str, wrong: list[str]) -> Iterator[dict[str, Any]]:
+    With `single_turn` only those of one user turn, in both splits; a system's turn is joined to it before.
+    """
+
+    def rows(
+        frame: pl.DataFrame, split: str, wrong: list[str], several: list[int]
+    ) -> Iterator[dict[str, Any]]:
         for number, row in enumerate(frame.iter_rows(named=True)):
             try:
                 made = shape(row, f"{source.parent.ref}: {split} row {number}")
             except InputError as error:
                 wrong.append(str(error))
                 continue
-            talk = made.get("prompt") or made["messages"][:1]
+            talk = made.get("prompt") or made["messages"]
+            if source.single_turn and sum(turn["role"] == "user" for turn in talk) > 1:
+                several.append(number)
+                continue
             # Another dataset's query_id may be anything, and the split goes by a hash.
             ours = source.manifest and row.get("query_id")
             # The first turn, so that dialogues that begin alike, and those of RM and SFT, are split alike.
@@ -288,32 +315,41 @@ def _shaped(
     message = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
     types = dict.fromkeys(("prompt", "chosen", "rejected", "messages"), message)
 
-    def frame(split: str, old: pl.DataFrame, wrong: list[str]) -> pl.DataFrame:
-        made = list(rows(old, split, wrong))
-        if wrong and not made:
+    def frame(split: str, old: pl.DataFrame, wrong: list[str], several: list[int]) -> pl.DataFrame:
+        made = list(rows(old, split, wrong, several))
+        if wrong and not made and not several:
             raise InputError(wrong[0])
         names = dict.fromkeys(name for row in made for name in row)
         return pl.DataFrame(made, schema={name: types.get(name, pl.String()) for name in names})
 
     wrong: list[str] = []
-    train = frame(source.splits[0], source.train, wrong)
-    test = frame(source.splits[1], source.test, [])
+    several: list[int] = []
+    train = frame(source.splits[0], source.train, wrong, several)
+    test = frame(source.splits[1], source.test, [], [])
+    if several and not len(train):
+        raise InputError(
+            f"{source.parent.ref}: --single_turn: all {len(several)} prompts have more than one user turn: "
+            "leave it out"
+        )
     if len(train) and not source.has_test:
         both = splits(train)
         train, test = both.get("train", train.clear()), both.get("test", train.clear())
     if not len(train):
-        why = (
-            f"its {len(source.train)} rows are held out, by hash of the prompt"
-            if len(source.train)
-            else "no row"
-        )
+        left = len(source.train) - len(several)
+        why = f"its {left} rows are held out, by hash of the prompt" if left else "no row"
         raise InputError(f"{source.parent.ref}: nothing to train on: {why}")
     test = test if len(test) else train.clear()
     leaked = test["query_id"].is_in(train["query_id"].unique().implode())
     test = test.filter(~leaked)
     unusable = (len(wrong), wrong[0] if wrong else "")
     return replace(
-        source, train=train, test=test, read=len(source.train), unusable=unusable, leaked=int(leaked.sum())
+        source,
+        train=train,
+        test=test,
+        read=len(source.train),
+        unusable=unusable,
+        several_turns=len(several),
+        leaked=int(leaked.sum()),
     )
 
 

@@ -276,6 +276,9 @@ def _source(preflight: Preflight, source: Source) -> None:
     preflight.count(
         "no dialogue", wrong, source.read, f"rows that cannot be read are left out; {first}", 0.05
     )
+    if source.single_turn:
+        told = f"{source.several_turns:,} of {source.read:,} rows have more than one user turn: left out"
+        preflight.say("single turn", told)
     if source.leaked:
         preflight.count(
             "test in train",

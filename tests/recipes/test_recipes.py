@@ -394,6 +394,56 @@ def test_a_pair_of_responders_is_left_out(store: Store, base: Path, rm: Kept) ->
         running.run("rm", store, "rm-none@0.1.0", arguments | {"leave_out_pair": "A > B"})
 
 
+def test_a_reward_model_of_the_single_turn_part(base: Path, tmp_path: Path) -> None:
+    """Of a dataset such as HH-RLHF, where a whole dialogue is one text, by the command that a user gives."""
+
+    def row(n: int, *turns: str) -> dict[str, str]:
+        asked = "".join(f"\n\n{turn}" for turn in (f"Human: What is {n}?", *turns))
+        return {
+            side: f"{asked}\n\nAssistant: {text}" for side, text in (("chosen", "So."), ("rejected", "No."))
+        }
+
+    more = ("Assistant: It is old.", "Human: How old?")
+    found = [row(n) for n in range(20)] + [row(n, *more) for n in range(20, 32)]
+    files = {"README.md": b"#\n"}
+    for split, some in (("train", found), ("test", [row(40), row(41), row(42, *more)])):
+        pl.DataFrame(some).write_parquet(tmp_path / "rows.parquet")
+        files[f"data/{split}-00000-of-00001.parquet"] = (tmp_path / "rows.parquet").read_bytes()
+    only = {name: file for name, file in files.items() if "train" not in name}
+    pl.DataFrame(found[20:]).write_parquet(tmp_path / "rows.parquet")
+    only["data/train-00000-of-00001.parquet"] = (tmp_path / "rows.parquet").read_bytes()
+    store = Store(tmp_path / "build")
+    given = QUICK | {"root": store.root, "model_name_or_path": base, "single_turn": "true", "max_steps": 1}
+    told = []
+    for name, content in (("hh", files), ("only", only)):
+        with serve(f"someone/{name}", content) as (endpoint, commit):
+            environment = {
+                "HF_ENDPOINT": endpoint,
+                "HF_HOME": str(tmp_path / name),
+                "HF_HUB_DISABLE_XET": "1",
+            }
+            asked = given | {"dataset": f"someone/{name}@{commit}", "artifact": "rm@0.1.0-single-turn"}
+            told.append(running.shell("rm", *running.flags(asked), **environment))
+    done, refused = told
+    assert done.returncode == 0, done.stderr
+    assert "12 of 32 rows have more than one user turn" in " ".join(done.stdout.split())
+    made = store.manifest("rm@0.1.0-single-turn")
+    assert store.verify(made.ref) == []
+    assert [(one.filter, one.dropped) for one in made.ledger] == [
+        ("several_turns", {"several_turns": 12}), ("left_out_pair", {}), ("too_long", {}), ("over_limit", {}),
+    ]  # fmt: skip
+    assert made.config["settings"]["single_turn"] is True
+    assert made.counts["default"] == {"train": 20, "test": 2}
+    assert [one["rows"] for one in made.diagnostics["report"]["subsets"]] == [2]
+    assert "several_turns" in (store.path(made.ref) / "README.md").read_text("utf-8")
+    assert refused.returncode == 2
+    assert (
+        refused.stderr.strip()
+        .splitlines()[-1]
+        .endswith("all 12 prompts have more than one user turn: leave it out")
+    )
+
+
 # --- PPO's own -------------------------------------------------------------------------------------------
 
 

@@ -249,6 +249,7 @@ def test_where_and_how_it_runs_is_no_part_of_the_recipe(flags: list[str]) -> Non
         (["--learning_rate", "3e-5"], "learning_rate", 3e-5),
         (["--seed", "7"], "seed", 7),
         (["--limit", "9"], "limit", 9),
+        (["--single_turn", "true"], "single_turn", True),
         (["--max_length", "99"], "max_length", 99),
         (["--num_train_epochs", "2"], "num_train_epochs", 2.0),
         (["--per_device_train_batch_size", "3"], "per_device_train_batch_size", 3),

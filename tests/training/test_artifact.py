@@ -255,11 +255,20 @@ def run(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_a_run_s_fingerprint_is_that_of_what_decides_the_weights(run: Run) -> None:
     first = run.begin().draft
-    for flags in (["--logging_steps", "3"], ["--save_steps", "3"], ["--output_dir", str(run.folder / "out")]):
+    for flags in (
+        ["--logging_steps", "3"],
+        ["--single_turn", "false"],
+        ["--output_dir", str(run.folder / "out")],
+    ):
         assert run.begin(*flags).draft.fingerprint == first.fingerprint
     marks = [first.fingerprint]
     work = ["--output_dir", str(run.folder / "elsewhere")]
-    for flags in (["--learning_rate", "1e-3"], ["--seed", "3"], ["--limit", "3"], ["--max_length", "9"]):
+    for flags in (
+        ["--learning_rate", "1e-3"],
+        ["--seed", "3"],
+        ["--single_turn", "true"],
+        ["--max_length", "9"],
+    ):
         marks.append(run.begin(*flags, *work).draft.fingerprint)
     marks.append(run.begin(*work, rows=25).draft.fingerprint)
     marks.append(run.begin(*work, template=" ").draft.fingerprint)

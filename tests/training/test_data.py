@@ -269,6 +269,71 @@ def test_a_prompt_that_stands_twice_is_answered_once() -> None:
         prompts(source([{"label": "1"}], test=[]))
 
 
+# --- single turn -----------------------------------------------------------------------------------------
+
+
+def single(rows: list[dict[str, Any]], test: list[dict[str, Any]] | None = None) -> Source:
+    return data.replace(source(rows, test), single_turn=True)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_single_turn_is_one_user_turn_in_every_shape(name: str) -> None:
+    """A system's turn is none."""
+    row, prompt = SHAPES[name]
+    if len(prompt) > 1:
+        with pytest.raises(InputError, match="all 1 prompts have more than one user turn"):
+            comparisons(single([row], test=[]))
+    else:
+        assert comparisons(single([row], test=[])).train.equals(comparisons(source([row], test=[])).train)
+
+
+def test_the_ledger_says_what_single_turn_left_out() -> None:
+    one, two = ({"chosen": hh(*words, GOOD), "rejected": hh(*words, BAD)} for words in (WORDS[2:], WORDS))
+    bad = {"chosen": "", "rejected": ""}
+    ledger = account("pair", comparisons(single([two, bad, one, two], test=[])), over_limit=0)
+    manifests.check_ledger(ledger)
+    assert [(e.filter, e.n_in, e.kept) for e in ledger] == [
+        ("no_dialogue", 4, 3), ("several_turns", 3, 1), ("over_limit", 1, 1),
+    ]  # fmt: skip
+    none = account("pair", comparisons(single([one], test=[])))
+    assert [(e.filter, e.dropped) for e in none] == [("several_turns", {})]
+    assert not account("pair", comparisons(source([one, two], test=[])))
+
+
+@pytest.mark.parametrize(
+    ("shape", "one", "two"),
+    [
+        (comparisons, {"chosen": hh("A?", "B"), "rejected": hh("A?", "C")},
+         {"chosen": hh("D?", "E", "F?", "G"), "rejected": hh("D?", "E", "F?", "H")}),
+        (dialogues, {"messages": said("A?", "B")}, {"messages": said("D?", "E", "F?", "G")}),
+        (prompts, {"messages": said("A?", "B")}, {"messages": said("D?", "E", "F?", "G")}),
+        (prompts, {"prompt": said("A?")}, {"prompt": said("D?", "E", "F?")}),
+    ],
+)  # fmt: skip
+def test_single_turn_holds_for_every_recipe_and_for_what_is_judged(
+    shape: Any, one: dict[str, Any], two: dict[str, Any]
+) -> None:
+    other = json.loads(json.dumps(one).replace("A?", "Z?"))
+    made = shape(single([two, one], test=[other, two]))
+    assert made.train["query_id"].to_list() == [text_id("A?")]
+    assert made.test["query_id"].to_list() == [text_id("Z?")]
+    assert (made.several_turns, made.read, made.leaked) == (1, 2, 0)
+    assert len(shape(single([one], test=[two])).test) == 0
+    with pytest.raises(
+        InputError, match="--single_turn: all 2 prompts have more than one user turn"
+    ) as caught:
+        shape(single([two, two], test=[one]))
+    assert "\n" not in str(caught.value)
+
+
+def test_single_turn_is_decided_before_the_split_by_hash() -> None:
+    long = [{"prompt": said(f"Question {n}?", "Hm.", "Well?"), "chosen": "Yes.", "rejected": "No."}
+            for n in range(300, 320)]  # fmt: skip
+    mixed = [row | {"prompt": said(row["prompt"])} for row in MANY] + long
+    made, plain = comparisons(single(mixed)), comparisons(source(MANY))
+    assert made.train.equals(plain.train) and made.test.equals(plain.test) and made.several_turns == 20
+
+
 # --- splits ----------------------------------------------------------------------------------------------
 
 MANY = [{"prompt": f"Question {n % 300}?", "chosen": f"Yes {n}.", "rejected": "No."} for n in range(600)]
@@ -330,6 +395,7 @@ def test_datasets_of_the_store_are_read_with_their_splits(
     fake_store: Store, shape: Any, dataset: str, config: str | None
 ) -> None:
     opened = open_dataset(inputs(fake_store, dataset=dataset, dataset_config=config))
+    assert not opened.single_turn and open_dataset(inputs(fake_store, single_turn=True)).single_turn
     made: Source = shape(opened)
     there = fake_store.manifest(dataset)
     assert opened.parent == manifests.Parent(dataset, there.digest, there.fingerprint)
