@@ -51,9 +51,21 @@ PAIRING_tiny = --pairing all
 train-tiny: almost-tiny
 
 # The paper's tables: the same models again with an ingredient left out, then each claim beside what is measured.
-# HHH=, TRUTHFULQA=, PREFERENCE= with PREFERENCE_CONFIG=, TASKS=, VICUNA= with JUDGE= and JUDGE_MODEL=, and BASELINE= say what there is;
-# for what is not given, a table says that it was not run. LIMIT= takes so many items of each.
-# SINGLE_TURN=1 trains on the single-turn part of PREFERENCE too, as is done of HH-RLHF; where that is all, it is nothing new.
+# HHH=, TRUTHFULQA=, PREFERENCE= with PREFERENCE_CONFIG=, TASKS=, VICUNA= with JUDGE= and JUDGE_MODEL=, and BASELINE= say what there is
+# (PRESET=almost takes the paper's benchmarks from the Hub); for what there is not, a table says that it was not run.
+# LIMIT= takes so many items of each. SINGLE_TURN=1 also trains on the single-turn part of PREFERENCE, as is done of HH-RLHF.
+HHH_almost = HuggingFaceH4/hhh_alignment@main
+TRUTHFULQA_almost = truthfulqa/truthful_qa@741b8276f2d1982aa3d5b832d3ee81ed3b896490
+PREFERENCE_almost = Anthropic/hh-rlhf@09be8c5bbc57cb3887f3a9732ad6aa7ec602a1fa
+TASKS_almost = mmlu,lambada_openai
+HHH ?= $(HHH_$(PRESET))
+TRUTHFULQA ?= $(TRUTHFULQA_$(PRESET))
+PREFERENCE ?= $(PREFERENCE_$(PRESET))
+PREFERENCE_CONFIG ?= $(if $(findstring hh-rlhf,$(PREFERENCE)),helpful-base)
+TASKS ?= $(TASKS_$(PRESET))
+SINGLE_TURN ?= $(findstring hh-rlhf,$(PREFERENCE))
+UPPER = $(call RECIPE,rm) --dataset $(PREFERENCE) $(if $(PREFERENCE_CONFIG),--dataset_config $(PREFERENCE_CONFIG))
+GIVEN = $(foreach name,$(1),$(if $($(name)),--$(shell echo $(name) | tr A-Z_ a-z-) $($(name))))
 tables: PRESET ?= tiny
 tables: $(if $(filter almost,$(PRESET)),almost,almost-tiny) $(VENV)/.eval  ## what of the paper holds here
 	$(PY) -m almost_data ablate --from responses@$(V) $(MADE) $(if $(PAIRING_$(PRESET)),--set comparisons.pairing=all) \
@@ -68,11 +80,8 @@ tables: $(if $(filter almost,$(PRESET)),almost,almost-tiny) $(VENV)/.eval  ## wh
 	$(if $(findstring @,$(PREFERENCE)),$(if $(SINGLE_TURN),$(UPPER) --single_turn true --artifact rm@$(V)-single-turn))
 	$(if $(VICUNA),$(PY) -m almost_data import queries $(VICUNA) --version $(V)-vicuna)
 	$(if $(VICUNA),$(BUILD) responses $(MADE)-vicuna)
-	$(PY) -m almost_data eval tables --version $(V) $(call GIVEN,HHH TRUTHFULQA PREFERENCE TASKS VICUNA JUDGE BASELINE LIMIT) \
-	  $(if $(JUDGE_MODEL),--judge-model $(JUDGE_MODEL)) $(if $(PREFERENCE_CONFIG),--preference-config $(PREFERENCE_CONFIG))
-UPPER = $(call RECIPE,rm) --dataset $(PREFERENCE) $(if $(PREFERENCE_CONFIG),--dataset_config $(PREFERENCE_CONFIG))
-SINGLE_TURN ?= $(findstring hh-rlhf,$(PREFERENCE))
-GIVEN = $(foreach name,$(1),$(if $($(name)),--$(shell echo $(name) | tr A-Z a-z) $($(name))))
+	$(PY) -m almost_data eval tables --version $(V) \
+	  $(call GIVEN,HHH TRUTHFULQA PREFERENCE PREFERENCE_CONFIG TASKS VICUNA JUDGE JUDGE_MODEL BASELINE LIMIT)
 
 test: lint  ## everything that must hold
 	$(PY) -m pytest -q

@@ -1,10 +1,12 @@
 """`eval tables` on models in a store: real evaluations of small models, run once, and a report on disk."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from almost_data import evals
 from almost_data.cli import main
 from almost_data.evals import static_hhh
 from almost_data.evals.result import results
@@ -90,3 +92,19 @@ def test_a_judge_wants_questions(store: Store, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as error:
         tables(store, capsys, "--judge", "http://127.0.0.1:9/v1")
     assert error.value.code == 2 and "--vicuna and --judge go together" in capsys.readouterr().err
+
+
+def test_make_takes_the_papers_benchmarks_where_the_models_are_the_papers() -> None:
+    def last(*words: str) -> str:
+        command = ["make", "-n", "-f", "Makefile", "tables", "POSTS=x", "SITE=y", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return " ".join(done.stdout.replace("\\\n", " ").partition("eval tables ")[2].split())
+
+    assert last() == "--version 0.9.0"
+    assert last("PREFERENCE=a/b@c", "LIMIT=3", "JUDGE_MODEL=m") == (
+        "--version 0.9.0 --preference a/b@c --judge-model m --limit 3"
+    )
+    assert last("PRESET=almost", "TASKS=") == (
+        f"--version 2.0.0 --hhh {evals.HHH} --truthfulqa {evals.TRUTHFULQA} --preference {evals.HH_RLHF} "
+        f"--preference-config {evals.HELPFUL_BASE}"
+    )
