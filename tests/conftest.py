@@ -16,6 +16,9 @@ from almost_data.generation.fake import FakeEngine
 from almost_data.store import Store
 from tests.completions_server import CompletionsServer
 
+# Read when torch is imported, here and in what tests start: two threads that wait for each other take twice
+# the time of one with models as small as these, and more where other processes want the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Read when huggingface_hub is imported: uploads by LFS, over HTTP.
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from almost_data.generation import journal_file
+from almost_data.generation.journal import REPLIES
 from almost_data.store import Store
 from tests import tiny_models, trained
 from tests.builders.test_demonstrations import REF, read, store_of
 from tests.crash import Server
 
 QUERIES = 20
-"""N=4, so that a round has 80 replies: the first 64 are committed at once."""
+"""N=4, so that a round has 80 replies, more than may be lost by a kill."""
 ROUNDS = (4 * QUERIES, QUERIES, 4 * QUERIES)
 """Replies, user's turns, replies; the replies of a round are scored before the next one."""
 MIDDLE = 2 * ROUNDS[0] + ROUNDS[1] + 66
@@ -50,7 +51,8 @@ def kill_and_resume(server: Server, root: Path, *how: str) -> None:
     store = Store(root)
     assert not store.has(REF)
     kept, scores = keys(root), journal_file.count(root / "journal.sqlite", "score")
-    assert sum(ROUNDS[:2]) + 64 <= len(kept) < sum(ROUNDS) and scores > ROUNDS[0] * 0.9
+    assert MIDDLE - REPLIES <= len(kept) + scores <= MIDDLE
+    assert sum(ROUNDS[:2]) < len(kept) < sum(ROUNDS) and scores == ROUNDS[0]
     done = server.run(*arguments)
     assert done.code == 0, done.err
     assert store.verify(REF) == [] and kept < keys(root) and len(keys(root)) == sum(ROUNDS)
