@@ -108,14 +108,17 @@ def lm_eval(
     """Tasks of lm-evaluation-harness, and with --before what alignment cost on them."""
     from .evals import lm_eval_tasks
     from .evals.subject import find
+    from .report import Bars
     from .store import Store
 
     store = Store(root)
     options = _options(device, dtype)
-    subject = find(store, model, revision, options)
-    base = find(store, before, None, options, flag="--before") if before else None
     names = [name.strip() for name in tasks.split(",") if name.strip()]
-    result = lm_eval_tasks.run(store, subject, names, include, base, shots, limit)
+    with Bars() as bars:
+        subject = find(store, model, revision, options)
+        base = find(store, before, None, options, flag="--before") if before else None
+        shown = None if json else bars
+        result = lm_eval_tasks.run(store, subject, names, include, base, shots, limit, shown)
     _shown(result, json, root)
 
 

@@ -30,13 +30,14 @@ def result(store: Store, one: Result, json: bool = False) -> None:
 def listing(store: Store) -> None:
     """Every result, a line each, with its overall number; a damaged one says what is wrong with it.
 
-    A replay without questions is `on` its file of reviews.
+    A replay without questions is `on` its file of reviews. `(older)` is a result of a task that counts
+    otherwise by now: cards leave it out.
     """
     wrong: list[str] = []
     table = _table("eval", "model", "on", "metric", "value", "result", numbers=2)
     for one in results(store, wrong):
         for at in [line for line in one.lines if line.subset == "overall"][:1] or one.lines[:1]:
-            task = f"{one.task}{' (fake)' if one.is_fake else ''}"
+            task = f"{one.task}{' (fake)' if one.is_fake else ''}{' (older)' if one.is_older else ''}"
             on = one.on or _of("judge", one)
             who = f"{at.who} against {_of(B, one)}" if at.who == _of(A, one) else at.who
             names = map(text, (task, who, on, at.metric))

@@ -25,11 +25,11 @@ from ..manifest import canonical_json
 from ..markdown import clean
 from ..store import Store
 from . import saved
-from .result import Pinned, Result, folder, known, results, save
+from .result import LOGIC, Pinned, Result, folder, known, results, save
 from .tally import Winner, line, outcomes
 
 TASK = "human"
-LOGIC_VERSION = 2
+LOGIC_VERSION = LOGIC[TASK]
 COLUMNS = ("item", "judgment", "question", "answer 1", "answer 2", "choice")
 CHOICES = ("1", "2", "tie")
 JUDGMENTS = 3

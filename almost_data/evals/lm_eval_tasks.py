@@ -2,17 +2,24 @@
 
 The library loads the data, asks and counts; its standard errors make the intervals. Against the model before
 alignment, the difference is taken item by item. Prompts are the tasks' own, without a chat template.
+
+Answers are kept as they come in the library's own cache, below `<root>/evals/.lm-eval/`: a run that was
+killed goes on, and a model that is held against several others is asked once. It can be deleted at any time.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
+import io
 import json
 import logging
 import math
+import os
+import pickle
 import re
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,14 +29,14 @@ import msgspec
 import numpy as np
 
 from ..errors import InputError
-from ..manifest import place_name
+from ..manifest import canonical_json, place_name
 from ..store import Store
 from . import result, stats
-from .result import Line, Pinned, Result
-from .subject import Likelihood, Subject, harness
+from .result import PACKAGES, Line, Pinned, Result, installed
+from .subject import CHUNK, Likelihood, Progress, Subject, harness, precision
 
 TASK = "lm-eval"
-LOGIC_VERSION = 2
+LOGIC_VERSION = result.LOGIC[TASK]
 BOOTSTRAPS = 1000
 """Of a metric whose standard error has no formula."""
 ROLES = ("model", "before")
@@ -80,6 +87,7 @@ def run(
     before: Subject | None = None,
     shots: int | None = None,
     limit: int | None = None,
+    progress: Progress | None = None,
 ) -> Result:
     """The result of a language model on tasks by name; `include` is a folder of task files of one's own.
 
@@ -117,7 +125,7 @@ def run(
         )
         if there := result.known(store, draft):
             return there
-        asked = [_asked(one, tasks, shots, limit) for one in models]
+        asked = [_asked(store, one, tasks, shots, limit, progress) for one in models]
     who = [one.pinned.id for one in models]
     lines = [
         Line(name, one.metric, one.name, one.n, *_sure(one), chance=one.chance)
@@ -225,7 +233,12 @@ def _sure(one: Number) -> tuple[float, float | None, float | None]:
 
 
 def _asked(
-    subject: Subject, tasks: Tasks, shots: int | None, limit: int | None
+    store: Store,
+    subject: Subject,
+    tasks: Tasks,
+    shots: int | None,
+    limit: int | None,
+    progress: Progress | None,
 ) -> tuple[list[Number], dict[str, Any]]:
     """Every number of one model, and how it ran."""
     import lm_eval
@@ -235,7 +248,8 @@ def _asked(
     how = {"device": str(network.device), "dtype": str(network.model.dtype).split(".")[-1]}
     try:
         found = lm_eval.simple_evaluate(
-            network,
+            _told(network, subject.pinned.id, progress),
+            use_cache=str(_cache(store, subject)),
             tasks=list(tasks.names),
             task_manager=tasks.manager,
             num_fewshot=shots,
@@ -273,6 +287,71 @@ def _asked(
                 )
             )
     return numbers, how
+
+
+def _told(network: Any, who: str, progress: Progress | None) -> Any:
+    """The model as the library asks it, in parts, with word to `progress` after each."""
+    from lm_eval.api.model import LM
+
+    def ask(kind: str, requests: list[Any]) -> list[Any]:
+        # The longest first, as the library has them, and those of one context together, which it runs once.
+        texts = [one.args[0] for one in requests]
+        order = sorted(range(len(texts)), key=lambda at: (-len(texts[at]), texts[at]))
+        found: list[Any] = [None] * len(requests)
+        for start in range(0, len(order), CHUNK):
+            some = order[start : start + CHUNK]
+            for at, answer in zip(some, getattr(network, kind)([requests[at] for at in some]), strict=True):
+                found[at] = answer
+            if progress:
+                progress(f"{who}, {kind}", start + len(some), len(requests), 0)
+        return found
+
+    class Told(LM):  # type: ignore[misc]
+        def set_cache_hook(self, cache_hook: Any) -> None:
+            network.set_cache_hook(cache_hook)
+
+        def loglikelihood(self, requests: list[Any]) -> list[Any]:
+            return ask("loglikelihood", requests)
+
+        def loglikelihood_rolling(self, requests: list[Any]) -> list[Any]:
+            return ask("loglikelihood_rolling", requests)
+
+        def generate_until(self, requests: list[Any]) -> list[Any]:
+            return ask("generate_until", requests)
+
+    return Told()
+
+
+def _cache(store: Store, subject: Subject) -> Path:
+    """Where the library keeps what this model answers, less the ending that it adds.
+
+    The name is a hash of all that decides an answer beside the request, which the library hashes itself. What
+    it would read there it unpickles: a file with anything but plain values in it is deleted first.
+    """
+    versions = {name: installed(name) for name in PACKAGES}
+    model, scorer = subject.pinned, cast(Likelihood, subject.scorer)
+    parts = [LOGIC_VERSION, model.id, model.revision, scorer.max_tokens, *precision(scorer.options), versions]
+    place = store.root / "evals" / ".lm-eval" / hashlib.sha256(canonical_json(parts)).hexdigest()
+    for file in place.parent.glob(f"{place.name}_*.db"):
+        if not _is_plain(file):
+            file.unlink()
+    return place
+
+
+def _is_plain(file: Path) -> bool:
+    """Whether a cache is whole, and reading it makes numbers and texts and calls nothing."""
+    try:
+        with contextlib.closing(sqlite3.connect(file)) as database:
+            for (value,) in database.execute("SELECT value FROM unnamed"):
+                _Plain(io.BytesIO(value)).load()
+    except Exception:  # whatever a damaged or hostile file makes the two raise
+        return False
+    return True
+
+
+class _Plain(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module}.{name} in a cache of answers")
 
 
 def _chance(metric: str, samples: list[dict[str, Any]]) -> float | None:
@@ -347,18 +426,19 @@ def _version() -> str:
     return importlib.metadata.version("lm_eval")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the libraries say of retries and defaults: an error says it in one line."""
+    """Without the bars of the libraries and what they say of retries: an error says it in one line."""
     import datasets
 
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "huggingface_hub")]
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "huggingface_hub", "sqlitedict")]
     levels = [one.level for one in loggers]
     for one in loggers:
         one.setLevel(logging.CRITICAL)
     datasets.disable_progress_bars()
     try:
-        yield
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+            yield
     finally:
         datasets.enable_progress_bars()
         for one, level in zip(loggers, levels, strict=True):

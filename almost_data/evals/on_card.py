@@ -49,14 +49,14 @@ def renew(store: Store, result: "Result") -> None:
 def evaluations(store: Store, made: Manifest, wrong: list[str] | None = None) -> list[dict[str, Any]]:
     """What the results under the root say of a model, a line each: by task, data and fingerprint.
 
-    A fake result has no part in it, nor has one of another model that once had its name. A damaged one is
-    left out, and said in `wrong`.
+    A fake result has no part in it, nor has one of another model that once had its name, or one of an older
+    logic of its task. A damaged one is left out, and said in `wrong`.
     """
     from .result import results
 
     found = []
     for one in results(store, [] if wrong is None else wrong):
-        if one.is_fake or not any(_is(made, model.id, model.revision) for model in one.models):
+        if one.is_fake or one.is_older or not any(_is(made, at.id, at.revision) for at in one.models):
             continue
         for line in _about(one, made.ref):
             found.append(

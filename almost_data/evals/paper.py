@@ -80,7 +80,7 @@ def report(
             )
         subject = _subject(store, model, options)
         if task == TAX:
-            return lm_eval_tasks.run(store, subject, list(given.tasks), limit=given.limit)
+            return lm_eval_tasks.run(store, subject, list(given.tasks), limit=given.limit, progress=progress)
         run, data = (static_hhh.run, given.hhh) if task == HHH else (truthfulqa.run, given.truthfulqa)
         return run(store, subject, str(data), None, given.seed, given.limit, progress)
 

@@ -25,19 +25,19 @@ from ..diagnostics import plain, sampled_queries
 from ..errors import InputError
 from ..manifest import Manifest, Parent
 from ..probe import transfer
-from ..scoring import BASELINE, MAX_TOKENS, Dialogue, Options
+from ..scoring import BASELINE, Dialogue, Options
 from ..store import HUB_ID, Store, is_ref
 from ..training.data import Source, comparisons, from_hub, from_store
 from ..training.reward_report import BUCKETS, FEW, bucket, calibration, longer, right, share
 from . import HELPFUL_BASE, HH_RLHF
 from .choices import LONGEST
 from .on_card import AHEAD
-from .result import Line, Pinned, Result, known, save
+from .result import LOGIC, Line, Pinned, Result, known, save
 from .stats import mean
-from .subject import CONTEXT, Progress, Subject, find, scores
+from .subject import Progress, Subject, find, scores
 
 TASK = "preference"
-LOGIC_VERSION = 2
+LOGIC_VERSION = LOGIC[TASK]
 SURFACE = "surface model"
 PER_CHARACTER = "accuracy, per character"
 Numbers = NDArray[np.float64]
@@ -91,7 +91,7 @@ def run(
             "split": None if _is_file(source) else split,
             "limit": limit,
             "seed": seed,
-            "max_tokens": [MAX_TOKENS if one.kind == "reward" else CONTEXT for one in subjects],
+            "max_tokens": [one.scorer.max_tokens for one in subjects],
             # Of reward models it decides nothing but rounding.
             **({"dtype": dtypes} if any(dtypes := [one.dtype for one in subjects]) else {}),
         },
@@ -107,7 +107,7 @@ def run(
     lengths = _lengths(words)
     while subjects:
         one = subjects.pop(0)  # and with it its weights
-        given = scores(store, one, TASK, list(_dialogues(one, rows)), progress)
+        given = scores(store, one, TASK, list(_dialogues(one, rows)), progress, notes)
         sides = {side: np.array([given[f"{n}/{side}"] for n in range(len(rows))]) for side in lengths}
         gaps[one.model.id] = sides["chosen"] - sides["rejected"]
         how[one.model.id] = one.scorer.settings()

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 PACKAGES = ("almost_data", "lm_eval", "openai", "torch", "transformers", "vllm")
 TASK = re.compile(r"[a-z][a-z0-9-]*")
+LOGIC = {"human": 2, "lm-eval": 2, "preference": 2, "static-hhh": 2, "truthfulqa": 2, "vicuna": 2}
+"""Task -> the version of how it counts: raised where the same answers would give other numbers."""
 MARK = 16
 """Digits of the fingerprint that name the folder."""
 
@@ -92,6 +94,11 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def is_fake(self) -> bool:
         return any(one.is_fake for one in [*self.models, *self.data])
+
+    @property
+    def is_older(self) -> bool:
+        """Whether its task counts otherwise by now; of a task that is not known here, nobody can tell."""
+        return self.logic_version < LOGIC.get(self.task, 0)
 
     @property
     def on(self) -> str:

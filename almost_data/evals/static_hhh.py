@@ -23,7 +23,7 @@ from .sources import Item
 from .subject import Likelihood, Progress, Subject, scores
 
 TASK = "static-hhh"
-LOGIC_VERSION = 2
+LOGIC_VERSION = result.LOGIC[TASK]
 SUBSETS = ("helpful", "honest", "harmless", "other")
 PROMPT = "static_hhh_ab"
 Metric = Literal["ab", "likelihood", "reward"]
@@ -70,9 +70,9 @@ def run(
         return there
     notes = list(source.notes)
     if how == "reward":
-        found = {"accuracy": _reward(store, subject, items, talks, progress)}
+        found = {"accuracy": _reward(store, subject, items, talks, progress, notes)}
     elif how == "likelihood":
-        found = _likelihood(store, subject, items, talks, progress)
+        found = _likelihood(store, subject, items, talks, progress, notes)
     else:
         found = {"accuracy": _letters(store, subject, items, talks, progress, notes)}
     rivals = {choices.LONGEST: choices.lengths(items)}
@@ -83,19 +83,29 @@ def run(
 
 
 def _reward(
-    store: Store, subject: Subject, items: list[Item], talks: list[Turns], progress: Progress | None
+    store: Store,
+    subject: Subject,
+    items: list[Item],
+    talks: list[Turns],
+    progress: Progress | None,
+    notes: list[str],
 ) -> Values:
     wanted = [
         Dialogue(f"{item.id}/{place}", (*talk, reply))
         for item, talk in zip(items, talks, strict=True)
         for place, reply in enumerate(item.choices)
     ]
-    found = scores(store, subject, TASK, wanted, progress)
+    found = scores(store, subject, TASK, wanted, progress, notes)
     return [[found[f"{item.id}/{place}"] for place in range(2)] for item in items]
 
 
 def _likelihood(
-    store: Store, subject: Subject, items: list[Item], talks: list[Turns], progress: Progress | None
+    store: Store,
+    subject: Subject,
+    items: list[Item],
+    talks: list[Turns],
+    progress: Progress | None,
+    notes: list[str],
 ) -> dict[str, Values]:
     model = cast(Likelihood, subject.scorer)
     wanted = []
@@ -105,7 +115,7 @@ def _likelihood(
             Dialogue(f"{item.id}/{place}", (context, model.after(context, reply)))
             for place, reply in enumerate(item.choices)
         ]
-    found = scores(store, subject, TASK, wanted, progress)
+    found = scores(store, subject, TASK, wanted, progress, notes)
     plain = [[found[f"{item.id}/{place}"] for place in range(2)] for item in items]
     return {"accuracy": plain, "accuracy per byte": choices.per_byte(items, plain)}
 
@@ -118,7 +128,7 @@ def _letters(
     progress: Progress | None,
     notes: list[str],
 ) -> Values:
-    """Log of each reply's summed probability; `notes` get how far the model answers by place."""
+    """Log of each reply's summed probability; `notes` get how far the model answers by place too."""
     model = cast(Likelihood, subject.scorer)
     wanted = []
     for item, talk in zip(items, talks, strict=True):
@@ -129,7 +139,7 @@ def _letters(
                 Dialogue(f"{item.id}/{first}{letter}", (context, model.after(context, letter)))
                 for letter in LETTERS
             ]
-    found = scores(store, subject, TASK, wanted, progress)
+    found = scores(store, subject, TASK, wanted, progress, notes)
     made, by_place, mass = [], 0, []
     for item in items:
         # logs[first][letter]: the reply `first` stands as A, the other one as B.

@@ -7,6 +7,7 @@ by the log-probability of the latter, as lm-evaluation-harness computes it. Scor
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -99,17 +100,28 @@ def scores(
     task: str,
     dialogues: Sequence[Dialogue],
     progress: Progress | None = None,
+    notes: list[str] | None = None,
 ) -> dict[str, float]:
-    """The score of every dialogue by its id; each is kept in the journal as it comes."""
+    """The score of every dialogue by its id; each is kept in the journal as it comes.
+
+    `notes` get how many were too long to be read whole, if any were.
+    """
     more = () if subject.dtype is None else (subject.dtype,)
     scorer = JournaledScorer(subject.scorer, store.journal, f"eval-{task}", store.refs(), more=more)
     found: dict[str, float] = {}
-    tokens = 0
+    tokens = cut = 0
     for one in scorer.score(dialogues):
         found[one.id] = one.value
         tokens += one.tokens
+        cut += one.truncated
         if progress:
             progress(task, len(found), len(dialogues), tokens)
+    if cut and notes is not None:
+        lost = "the middle of their long turns" if subject.kind == "reward" else "their beginning"
+        notes.append(
+            f"{cut:,} of {len(dialogues):,} texts were longer than {subject.pinned.id} reads, "
+            f"{scorer.max_tokens:,} tokens at most, and lost {lost}."
+        )
     return found
 
 
@@ -125,10 +137,23 @@ class Likelihood:
     def __init__(self, model: Model, folder: Path, max_tokens: int, options: Options) -> None:
         self.model = model
         self.folder = folder
-        self.max_tokens = max_tokens
+        self.most = max_tokens
         self.options = options
         self._tokenizer: Any = None
         self._network: Any = None
+
+    @cached_property
+    def max_tokens(self) -> int:
+        """Those given, or the model's own context where that is less."""
+        if not find_spec("transformers"):
+            raise _no_harness(self.model)
+        from transformers import AutoConfig
+
+        try:
+            config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False).get_text_config()
+        except Exception as error:
+            raise CannotStart(f"{self.model.id} cannot be loaded: {_short(error)}") from error
+        return min(self.most, getattr(config, "max_position_embeddings", None) or self.most)
 
     def settings(self) -> dict[str, Any]:
         if self._network is None:
@@ -163,19 +188,21 @@ class Likelihood:
         coming = sorted(dialogues, key=lambda one: -sum(map(len, one.turns)))
         for start in range(0, len(coming), CHUNK):
             some = coming[start : start + CHUNK]
-            for one, value, tokens in self._run(some):
-                yield Score(one.id, scoring.finite(value, self.model), tokens, tokens > self.max_tokens)
+            for one, value, tokens, cut in self._run(some):
+                yield Score(one.id, scoring.finite(value, self.model), tokens, cut)
 
-    def _run(self, some: list[Dialogue]) -> Iterator[tuple[Dialogue, float, int]]:
+    def _run(self, some: list[Dialogue]) -> Iterator[tuple[Dialogue, float, int, bool]]:
         network = self._load()
-        wanted = [(one.turns, *_tokens(network, *_cut(network, one.turns))) for one in some]
+        texts = [_cut(network, one.turns) for one in some]
+        wanted = [(one.turns, *_tokens(network, *text)) for one, text in zip(some, texts, strict=True)]
         try:
             found = network._loglikelihood_tokens(wanted, disable_tqdm=True)
         except Exception as error:
-            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise RuntimeError(f"{self.model.id} cannot be asked: {why}") from error
-        for one, (value, _) in zip(some, found, strict=True):
-            yield one, float(value), len(network.tok_encode("".join(one.turns)))
+            raise RuntimeError(f"{self.model.id} cannot be asked: {_short(error)}") from error
+        for one, text, (_, before, after), (value, _) in zip(some, texts, wanted, found, strict=True):
+            # The last token is asked for, and not read.
+            cut = text != one.turns or len(before) + len(after) - 1 > network.max_length
+            yield one, float(value), len(network.tok_encode("".join(one.turns))), cut
 
     def _load(self) -> Any:
         if self._network is None:
@@ -216,19 +243,13 @@ def precision(options: Options) -> tuple[str, str]:
 def harness(folder: Path, model: Model, max_tokens: int, options: Options) -> Any:
     """The model as lm-evaluation-harness runs it. Raises InputError where that is not installed."""
     if not find_spec("lm_eval"):
-        raise InputError(
-            f"{model.id}: a language model is asked through lm-evaluation-harness: "
-            "pip install 'almost_data[eval]'"
-        )
+        raise _no_harness(model)
     from lm_eval.models.huggingface import HFLM
-    from transformers import AutoConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     device, dtype = precision(options)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
-        own = getattr(config, "max_position_embeddings", None) or max_tokens
         return HFLM(
             pretrained=str(folder),
             backend="causal",
@@ -237,13 +258,23 @@ def harness(folder: Path, model: Model, max_tokens: int, options: Options) -> An
             softmax_dtype="float32",
             device=device,
             batch_size=16 if device.startswith("cuda") else 4,
-            max_length=min(max_tokens, own),
+            max_length=max_tokens,
             trust_remote_code=False,
             use_safetensors=True,
         )
     except Exception as error:
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise CannotStart(f"{model.id} cannot be loaded: {why}") from error
+        raise CannotStart(f"{model.id} cannot be loaded: {_short(error)}") from error
+
+
+def _no_harness(model: Model) -> InputError:
+    return InputError(
+        f"{model.id}: a language model is asked through lm-evaluation-harness: "
+        "pip install 'almost_data[eval]'"
+    )
+
+
+def _short(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _architecture(folder: Path, name: str) -> str:

@@ -23,7 +23,7 @@ from .sources import Item
 from .subject import Likelihood, Progress, Subject, scores
 
 TASK = "truthfulqa"
-LOGIC_VERSION = 2
+LOGIC_VERSION = result.LOGIC[TASK]
 PROMPT = "truthfulqa_true"
 WORDS = ("true", "false")
 Metric = Literal["true", "likelihood", "reward"]
@@ -66,18 +66,19 @@ def run(
     )
     if there := result.known(store, draft):
         return there
+    notes = list(source.notes)
     if how == "reward":
         asked = [[[(item.text, answer)] for answer in item.choices] for item in items]
-        found = {"accuracy": _asked(store, subject, items, asked, progress)}
+        found = {"accuracy": _asked(store, subject, items, asked, progress, notes)}
     elif how == "likelihood":
-        plain = _asked(store, subject, items, [_continued(item, template) for item in items], progress)
+        plain = _asked(store, subject, items, [_continued(item, template) for item in items], progress, notes)
         found = {"accuracy": plain, "accuracy per byte": choices.per_byte(items, plain)}
     else:
         asked = [_true_or_false(cast(Likelihood, subject.scorer), item) for item in items]
-        found = {"accuracy": _asked(store, subject, items, asked, progress)}
+        found = {"accuracy": _asked(store, subject, items, asked, progress, notes)}
     rivals = {choices.LONGEST: choices.lengths(items), choices.SHORTEST: choices.lengths(items, -1)}
     return choices.conclude(
-        store, draft, subject, items, found, rivals, source.notes, (), time.monotonic() - started
+        store, draft, subject, items, found, rivals, notes, (), time.monotonic() - started
     )
 
 
@@ -86,7 +87,12 @@ Asked = list[list[tuple[str, str]]]
 
 
 def _asked(
-    store: Store, subject: Subject, items: list[Item], asked: list[Asked], progress: Progress | None
+    store: Store,
+    subject: Subject,
+    items: list[Item],
+    asked: list[Asked],
+    progress: Progress | None,
+    notes: list[str],
 ) -> Values:
     wanted = [
         Dialogue(f"{item.id}/{place}/{at}", text)
@@ -94,7 +100,7 @@ def _asked(
         for place, some in enumerate(texts)
         for at, text in enumerate(some)
     ]
-    found = scores(store, subject, TASK, wanted, progress)
+    found = scores(store, subject, TASK, wanted, progress, notes)
     return [
         [
             found[f"{item.id}/{place}/0"] - (found[f"{item.id}/{place}/1"] if len(some) > 1 else 0)

@@ -24,13 +24,13 @@ from ..store import Store
 from . import answers, judge, saved
 from .answers import Side, Written
 from .judge import Verdict
-from .result import Pinned, Result, known, save
+from .result import LOGIC, Pinned, Result, known, save
 from .saved import Question
 from .subject import Progress
 from .tally import Judged, lines, notes, tables
 
 TASK = "vicuna"
-LOGIC_VERSION = 2
+LOGIC_VERSION = LOGIC[TASK]
 A, B = "model a", "model b"
 JUDGE_BUILD = "eval-vicuna-judge"
 LOWEST_SAVED = 0.0

@@ -48,9 +48,11 @@ class Scorer(Closing, Protocol):
 
     model: Model
     """With its revision pinned."""
-    max_tokens: int
     usual: dict[str, Any] | None
     """`mean`, `std` and `rows` of its scores on replies that it was judged on, where that is known."""
+
+    @property
+    def max_tokens(self) -> int: ...
 
     def settings(self) -> dict[str, Any]:
         """What the manifest records (device, dtype, batch, format), none of it fingerprinted; empty where

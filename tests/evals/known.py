@@ -57,6 +57,7 @@ class KnownLikelihood(Likelihood):
         options: Options | None = None,
     ) -> None:
         super().__init__(Model(name, "1"), Path("."), 2048, options or Options())
+        self.max_tokens = 2048
         self.value = value
 
     def context(self, messages: Any) -> str:

@@ -2,9 +2,19 @@
 
 import json
 import math
+import os
+import pickle
 import re
+import shutil
+import signal
 import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -136,6 +146,175 @@ def test_other_items_or_another_task_file_are_another_evaluation(
     (tasks / "made_up_one.jsonl").write_text(rows.replace("fact 3:", "fact three:"))
     third = lm_eval_tasks.run(store, one, ["made_up_one"], tasks)
     assert len({first.fingerprint, second.fingerprint, third.fingerprint}) == 3
+
+
+CHILD = """
+import json, sys, time
+from lm_eval.models.huggingface import HFLM
+from almost_data.cli import main
+log, calls = open(sys.argv[1], "w"), int(sys.argv[2])
+ask, call = HFLM.loglikelihood, HFLM._model_call
+def asked(self, requests, **how):
+    log.write("".join(json.dumps(one.args) + chr(10) for one in requests))
+    log.flush()
+    return ask(self, requests, **how)
+def called(self, *given, **how):
+    global calls
+    calls -= 1
+    while calls < 0:
+        time.sleep(1)
+    return call(self, *given, **how)
+HFLM.loglikelihood, HFLM._model_call = asked, called
+main(sys.argv[3:])
+"""
+"""The command line, which notes what the model is asked, and hangs after so many batches."""
+
+
+def cached(root: Path) -> set[str]:
+    """Keys of the answers that are kept."""
+    keys: set[str] = set()
+    for file in (root / "evals" / ".lm-eval").glob("*.db"):
+        database = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+        with closing(database), suppress(sqlite3.OperationalError):  # no table yet
+            keys |= {key for (key,) in database.execute("SELECT key FROM unnamed")}
+    return keys
+
+
+def test_killed_and_run_again_no_answer_is_asked_for_twice(tmp_path: Path, tasks: Path) -> None:
+    from lm_eval.api.model import hash_args
+
+    folder, root = str(save_tiny(tmp_path / "lm")), tmp_path / "build"
+    what = ["--model", folder, "--include", str(tasks), "--tasks", "made_up", "--device", "cpu", "--json"]
+
+    def start(batches: int) -> subprocess.Popen[str]:
+        code = [
+            "-c",
+            CHILD,
+            str(tmp_path / "log"),
+            str(batches),
+            "eval",
+            "lm-eval",
+            "--root",
+            str(root),
+            *what,
+        ]
+        return subprocess.Popen([sys.executable, *code], stdout=subprocess.PIPE, text=True)
+
+    child = start(5)
+    try:
+        deadline = time.monotonic() + 120
+        while len(cached(root)) < 20 and time.monotonic() < deadline and child.poll() is None:
+            time.sleep(0.1)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.communicate()
+    finished = cached(root)
+    assert len(finished) == 20 and list(result.results(Store(root))) == []
+    assert len((tmp_path / "log").read_text().splitlines()) == 4 * N
+    again = start(1000)
+    printed, _ = again.communicate(timeout=120)
+    assert again.returncode == 0
+    asked = [json.loads(row) for row in (tmp_path / "log").read_text().splitlines()]
+    assert len(asked) == 4 * N - 20
+    assert not finished & {hash_args("loglikelihood", args) for args in asked}
+    whole = cli("lm-eval", "--root", str(tmp_path / "other"), *what)
+    one, other = json.loads(printed), json.loads(whole.stdout)
+    assert [one[key] for key in ("digest", "fingerprint", "lines", "details")] == [
+        other[key] for key in ("digest", "fingerprint", "lines", "details")
+    ]
+    assert len(list(result.results(Store(root)))) == 1
+
+
+def ways(tasks: Path) -> list[str]:
+    """Tasks of the other two ways in which the library asks."""
+    config = yaml.safe_load((tasks / "made_up_text.yaml").read_text()) | {"doc_to_target": "{{text}}"}
+    rolling = config | {
+        "task": "made_up_rolling",
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "metric_list": [{"metric": "word_perplexity"}],
+    }
+    written = config | {
+        "task": "made_up_written",
+        "output_type": "generate_until",
+        "generation_kwargs": {"until": ["!"], "max_gen_toks": 4, "do_sample": False},
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }
+    for one in (rolling, written):
+        (tasks / f"{one['task']}.yaml").write_text(yaml.safe_dump(one))
+    return ["made_up_one", "made_up_rolling", "made_up_written"]
+
+
+def test_what_was_answered_serves_every_evaluation_and_progress_is_told(
+    store: Store,
+    tmp_path: Path,
+    tasks: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    one, names, told = tiny(store, tmp_path / "lm"), ways(tasks), []
+    monkeypatch.setattr(lm_eval_tasks, "CHUNK", 25)
+    first = lm_eval_tasks.run(store, one, names, tasks, progress=lambda *given: told.append(given))
+    both = [("lm, loglikelihood", n, 60, 0) for n in (25, 50, 60)]
+    others = ("loglikelihood_rolling", "generate_until")
+    rest = [(f"lm, {kind}", n, 30, 0) for kind in others for n in (25, 30)]
+    assert sorted(told) == sorted(both + rest)
+    assert capfd.readouterr() == ("", "")
+    for kind in ("loglikelihood", *others):
+        monkeypatch.setattr(HFLM, kind, lambda *given, **how: pytest.fail("it was asked again"))
+    shutil.rmtree(result.folder(store, first))
+    again = lm_eval_tasks.run(store, one, names, tasks)
+    assert (again.digest, again.lines, again.details) == (first.digest, first.lines, first.details)
+    few = lm_eval_tasks.run(store, one, names[:1], tasks, limit=5)
+    assert few.lines[0].n == 5
+
+
+class Hostile:
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.victim,)
+
+
+@pytest.mark.parametrize("damage", ["hostile", "not a pickle", "not a database", "empty", "half"])
+def test_a_cache_that_is_not_the_librarys_own_is_not_read(
+    store: Store, tmp_path: Path, tasks: Path, damage: str
+) -> None:
+    one, victim = tiny(store, tmp_path / "lm"), tmp_path / "victim"
+    first = lm_eval_tasks.run(store, one, ["made_up_one"], tasks)
+    shutil.rmtree(result.folder(store, first))
+    [file] = (store.root / "evals" / ".lm-eval").iterdir()
+    content = file.read_bytes()
+    if damage in ("hostile", "not a pickle"):
+        value = pickle.dumps(Hostile(victim)) if damage == "hostile" else b"{}"
+        with closing(sqlite3.connect(file)) as database, database:
+            database.execute("UPDATE unnamed SET value = ?", (value,))
+    else:
+        known = {"not a database": b"{}" * 4096, "empty": b"", "half": content[: len(content) // 2]}
+        file.write_bytes(known[damage])
+    again = lm_eval_tasks.run(store, one, ["made_up_one"], tasks)
+    assert (again.digest, again.lines) == (first.digest, first.lines)
+    assert not victim.exists() and len(cached(store.root)) == 2 * N
+
+
+def test_what_decides_an_answer_is_in_the_name_of_its_cache(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, other = str(save_tiny(tmp_path / "lm")), str(save_tiny(tmp_path / "more" / "lm", seed=1))
+    cpu = Options(device="cpu")
+    every = [
+        find(store, folder, options=cpu),
+        find(store, other, options=cpu),  # of the same name
+        find(store, folder, options=cpu, max_tokens=100),
+        find(store, folder, options=Options(device="cpu", dtype="bfloat16")),
+    ]
+    places = [lm_eval_tasks._cache(store, one) for one in every]
+    monkeypatch.setattr(lm_eval_tasks, "installed", lambda name: "0.0")
+    places.append(lm_eval_tasks._cache(store, every[0]))
+    assert len(set(places)) == 5 and every[0].pinned.id == every[1].pinned.id
 
 
 def test_what_cannot_be_asked(store: Store, tmp_path: Path, tasks: Path) -> None:

@@ -31,7 +31,7 @@ def made(model: Manifest | None = None, **changes: Any) -> Result:
     who = model.ref if model else "ORG/model"
     given: dict[str, Any] = {
         "task": "preference",
-        "logic_version": 1,
+        "logic_version": result.LOGIC["preference"],
         "models": [Pinned(who, model.digest[:16] if model else "a" * 40)],
         "data": [Pinned("ORG/data", "b" * 40, "data")],
         "prompts": {"asked": "Which one?"},
@@ -86,7 +86,7 @@ def test_a_result_is_read_back_as_it_was_saved(store: Store) -> None:
 def test_what_decides_the_numbers_is_another_result() -> None:
     changes: list[dict[str, Any]] = [
         {"task": "other"},
-        {"logic_version": 2},
+        {"logic_version": 1},
         {"models": [Pinned("ORG/model", "c" * 40)]},
         {"data": [Pinned("ORG/data", "c" * 40, "data")]},
         {"prompts": {"asked": "Which?"}},
@@ -436,6 +436,32 @@ def test_what_a_kill_kept_from_the_card_the_same_command_brings(
     assert "Evaluations" not in (store.path(rm.ref) / "README.md").read_text("utf-8")
     assert result.known(store, made(rm))
     assert "## Evaluations" in (store.path(rm.ref) / "README.md").read_text("utf-8")
+
+
+def test_what_a_task_counted_otherwise_before_is_in_no_card(
+    store: Store, rm: Manifest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But in the list, where it is called older; of a task that is not known nobody can tell."""
+    lines = [Line(rm.ref, "accuracy", "all", 10, 0.123)]
+    old = result.save(store, made(rm, logic_version=1, lines=lines), [], 1)
+    now = result.save(store, made(rm), [], 1)
+    unknown = result.save(store, made(rm, task="of-another-tool", logic_version=1), [], 1)
+    text = (store.path(rm.ref) / "README.md").read_text("utf-8")
+    rows = {(row[0], row[-1]) for row in Page(text).table("task")[1:]}
+    assert rows == {(one.task, one.fingerprint[:16]) for one in (now, unknown)}
+    [entry] = card.front_matter(text)["model-index"]
+    found = {at["args"]["result"] for one in entry["results"] for at in one["metrics"]}
+    assert found == {now.fingerprint[:16], unknown.fingerprint[:16]}
+    main(["show", rm.ref, "--root", str(store.root)])
+    shown = capsys.readouterr().out
+    assert "70.0%" in shown and "12.3%" not in shown
+    main(["list", "--root", str(store.root)])
+    listed = capsys.readouterr().out.splitlines()
+    assert [" (older) " in row for row in listed if old.fingerprint[:16] in row] == [True]
+    assert [row.split()[0] for row in listed if "(older)" not in row and "70.0%" in row] == [
+        "of-another-tool",
+        "preference",
+    ]
 
 
 @pytest.mark.parametrize("how", ["fake model", "fake data", "another model of that name"])

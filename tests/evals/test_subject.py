@@ -1,5 +1,6 @@
 """A model under test is found by what its files say that it is."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ import pytest
 import torch
 
 from almost_data.errors import InputError
-from almost_data.evals import subject
+from almost_data.evals import preference, static_hhh, subject, truthfulqa
+from almost_data.generation import CannotStart
 from almost_data.generation.journal_file import count
 from almost_data.scoring import Dialogue
 from almost_data.store import Store
 from tests import trained
+from tests.evals.known import hhh, questions
 from tests.tiny_models import save_tiny, save_tiny_reward
+from tests.training.rows import pair
 
 TALK = [Dialogue("a", ("Why?", "Because.")), Dialogue("b", ("Why?", "So it is."))]
 
@@ -62,6 +66,60 @@ def test_what_is_longer_than_the_model_reads_is_cut(store: Store, tmp_path: Path
     one = subject.find(store, str(save_tiny(tmp_path / "lm")))
     long = [Dialogue("reply", ("Why?", " so it is" * 900)), Dialogue("prompt", ("Why? " * 900, " So."))]
     assert all(math.isfinite(value) for value in subject.scores(store, one, "t", long).values())
+
+
+def test_what_was_cut_is_counted_from_the_journal_too(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last token is asked for and not read: one more than the limit is read whole."""
+    from transformers import AutoTokenizer
+
+    folder = save_tiny(tmp_path / "lm")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    made = [Dialogue(f"{n}", ("z" * n, " So.")) for n in range(20, 60)]
+    tokens = [len(tokenizer("".join(one.turns))["input_ids"]) for one in made]
+    talks = [made[tokens.index(n)] for n in (40, 41, 42, 43)]
+    told: list[list[str]] = []
+    for _ in range(2):
+        one = subject.find(store, str(folder), max_tokens=40)
+        subject.scores(store, one, "t", talks, notes=(notes := []))
+        told.append(notes)
+        monkeypatch.setattr(subject, "harness", lambda *given: pytest.fail("it was asked again"))
+    note = "2 of 4 texts were longer than lm reads, 40 tokens at most, and lost their beginning."
+    assert told == [[note]] * 2
+    subject.scores(store, one, "t", talks[:2], notes=(none := []))
+    assert none == []
+
+
+def test_a_models_own_context_is_the_limit_where_it_is_less(store: Store, tmp_path: Path) -> None:
+    for kind, own in (("llama", 256), ("bloom", subject.CONTEXT)):  # which has no such limit
+        folder = str(save_tiny(tmp_path / kind, kind))
+        for given, read in ((None, own), (8, 8)):
+            assert subject.find(store, folder, max_tokens=given).reading["max_tokens"] == read
+    (tmp_path / "bloom" / "config.json").write_text('{"architectures": ["XForCausalLM"]}')
+    broken = subject.find(store, folder)
+    with pytest.raises(CannotStart, match="bloom cannot be loaded: ValueError"):
+        subject.scores(store, broken, "t", TALK)
+
+
+def test_every_benchmark_tells_what_was_cut(store: Store, tmp_path: Path) -> None:
+    lm = subject.find(store, str(save_tiny(tmp_path / "lm")), max_tokens=24)
+    rm = subject.find(store, str(save_tiny_reward(tmp_path / "rm")), max_tokens=24)
+    data = str(hhh(tmp_path / "hhh", 1))
+    asked = str(questions(tmp_path / "q.jsonl", 2, 3))
+    rows = [pair(0, "z" * 400, "It is."), pair(1, "So it is.", "It is.")]
+    (file := tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for made, share, who in (
+        (static_hhh.run(store, lm, data), "16 of 16", "lm"),
+        (static_hhh.run(store, lm, data, "likelihood"), "8 of 8", "lm"),
+        (static_hhh.run(store, rm, data), "8 of 8", "rm"),
+        (truthfulqa.run(store, lm, asked), "12 of 12", "lm"),
+        (truthfulqa.run(store, rm, asked), "6 of 6", "rm"),
+        (preference.run(store, str(tmp_path / "rm"), str(file)), "1 of 4", "rm"),
+        (preference.run(store, str(tmp_path / "lm"), str(file)), "1 of 4", "lm"),
+    ):
+        [note] = [note for note in made.notes if "tokens at most" in note]
+        assert note.startswith(f"{share} texts were longer than {who} reads, "), made.task
 
 
 def test_a_context_is_the_templates_or_the_papers(store: Store, tmp_path: Path) -> None:

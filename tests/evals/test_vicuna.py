@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,40 @@ def test_what_failed_is_asked_again_and_only_that(
     asked = len(server.asked), server.accepted
     assert run(store, server, sides) == again
     assert (len(server.asked), server.accepted) == asked
+
+
+def test_a_judge_that_does_all_of_it_shows_and_costs_no_finished_work(
+    store: Store, server: CompletionsServer, sides: dict[str, Path]
+) -> None:
+    """0: nonsense, 1: no answer in time, 2 to 4: whoever stands first; then it changes its mind on all."""
+    fair = server.chat
+
+    def said(prompt: str) -> str | None:
+        number = int(re.findall(r"What of (\d)", prompt)[0])
+        return "Hm." if number == 0 else "Scores: 8 5" if number < 5 else fair(prompt)
+
+    server.chat = said
+    server.fault = lambda prompt, attempt: "hang" if "What of 1?" in prompt else None
+    first = run(store, server, sides, timeout=0.3, max_failures=0.2)
+    assert first.details["failed"] == 2
+    assert first.details["counts"] == {"win": 0, "tie": 3, "lose": 5, "not compared": 2, "one order only": 0}
+    assert any("20 asked, 16 read (2 no scores, 2 failed)" in note for note in first.notes)
+    flips = numbers(first)["winner flips with the order"]
+    assert (flips.value, flips.n) == (3 / 8, 8)
+    asked = Counter(server.attempts)
+    server.fault = lambda prompt, attempt: None
+    server.chat = lambda prompt: "Scores: 9 1" if shown(prompt)[0].startswith("Answer a") else "Scores: 1 9"
+    second = run(store, server, sides)
+    again = {prompt for prompt, count in server.attempts.items() if count > asked[prompt]}
+    assert len(again) == 2 and all("What of 1?" in prompt for prompt in again)
+    assert (second.details["failed"], second.fingerprint) == (0, first.fingerprint)
+    assert second.details["counts"] == {"win": 1, "tie": 3, "lose": 5, "not compared": 1, "one order only": 0}
+    assert numbers(second)["winner flips with the order"].value == 3 / 9
+    kept = {row["question_id"]: row for row in items(store, second)}
+    assert (kept["0"]["winner"], kept["0"]["a_first_verdict"]) == (None, "Hm.")
+    done = len(server.asked)
+    assert run(store, server, sides) == second and len(server.asked) == done
+    assert list(results(store)) == [second]
 
 
 def test_a_result_with_failures_stays_until_a_better_one_is_written(
