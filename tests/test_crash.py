@@ -97,8 +97,8 @@ def test_a_journal_is_made_whole_or_not_at_all(server: Server, clean: Clean, tmp
 
 
 def test_builds_killed_again_and_again_end(server: Server, clean: Clean, tmp_path: Path) -> None:
-    outcome = random_moments(server, clean, tmp_path, 5, random.Random(5))
-    assert (outcome.kills, outcome.complaints) == (5, {})
+    outcome = random_moments(server, clean, tmp_path, 8, random.Random(5))
+    assert (outcome.kills, outcome.complaints) == (8, {})
 
 
 # An engine that fails.

@@ -1,10 +1,5 @@
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import msgspec
@@ -309,35 +304,6 @@ def test_a_failed_write_leaves_nothing(
         pipeline.Run(Store(tmp_path), "0.1.0", fake_preset, FakeEngine()).build("queries")
     assert not (tmp_path / "queries").exists()
     assert list((tmp_path / ".staging").iterdir()) == []
-
-
-def test_kill_9_at_any_moment_leaves_no_half_artifact(tmp_path: Path) -> None:
-    """Twelve builds killed at random moments, then one that ends: everything that is there verifies."""
-    command = [
-        sys.executable,
-        "-m",
-        "almost_data",
-        "build",
-        "comparisons",
-        "--engine",
-        "fake",
-        "--limit",
-        "10",
-    ]
-    rng = random.Random(3)
-    store = Store(tmp_path)
-    for _ in range(12):
-        process = subprocess.Popen(
-            [*command, "--root", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(rng.uniform(0.3, 2.0))
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert all(store.verify(m.ref) == [] for m in store.manifests())
-    subprocess.run([*command, "--root", str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
-    clean = tmp_path / "clean"
-    subprocess.run([*command, "--root", str(clean)], check=True, stdout=subprocess.DEVNULL)
-    assert store.manifest("comparisons@0.1.0").digest == Store(clean).manifest("comparisons@0.1.0").digest
 
 
 def test_only_columns_of_few_values_have_a_dictionary(fake_store: Store) -> None:

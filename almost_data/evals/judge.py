@@ -33,7 +33,7 @@ _NUMBER = r"(-?[0-9]{1,6}(?:\.[0-9]{1,6})?)"
 _PAIR = rf"{_NUMBER}(?:[ \t]*,[ \t]*|[ \t]+){_NUMBER}"
 _FIRST = re.compile(_PAIR)
 _LAST = re.compile(rf"scores?:[ \t]*{_PAIR}", re.IGNORECASE)
-_THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 """What a reasoning model writes first, where its server does not take it off."""
 
 

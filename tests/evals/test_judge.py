@@ -118,10 +118,12 @@ def test_a_judge_is_asked_by_chat_and_greedily(server: CompletionsServer) -> Non
     server.chat = lambda prompt: "Fine.\nScores: 7 2"
     found = verdicts(server)
     assert {one.scores for one in found.values()} == {(7, 2)}
-    asked = server.asked[0]
-    assert (asked["model"], asked["temperature"], asked["max_tokens"]) == ("m", 0.0, judge.TOKENS)
-    assert [message["role"] for message in asked["messages"]] == ["user"]
-    assert "Question 0?" in asked["prompt"] and "first 0" in asked["prompt"]
+    by_question = {re.findall(r"Question (\d)\?", asked["prompt"])[0]: asked for asked in server.asked}
+    assert sorted(by_question) == ["0", "1", "2", "3"]
+    for n, asked in by_question.items():  # they come in any order
+        assert (asked["model"], asked["temperature"], asked["max_tokens"]) == ("m", 0.0, judge.TOKENS)
+        assert [message["role"] for message in asked["messages"]] == ["user"]
+        assert f"first {n}" in asked["prompt"] and f"second {n}" in asked["prompt"]
 
 
 @pytest.mark.parametrize(
