@@ -282,7 +282,8 @@ def _architecture(folder: Path, name: str) -> str:
         named = json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
     except (OSError, ValueError, LookupError, TypeError):
         raise InputError(f"{name}: its config.json names no architecture, so it cannot be asked") from None
-    if not str(named).endswith(("ForSequenceClassification", "ForCausalLM", "ForConditionalGeneration")):
+    kinds = ("ForSequenceClassification", "ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
+    if not str(named).endswith(kinds):
         raise InputError(f"{name}: a {named} is neither a reward model nor a language model")
     return str(named)
 

@@ -44,10 +44,13 @@ def test_scores_are_kept(store: Store, tmp_path: Path, monkeypatch: pytest.Monke
     assert seen[-1][:3] == ("t", 2, 2) and again.scorer.settings() == {}
 
 
-def test_a_language_model_gives_the_log_probability_of_what_follows(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_language_model_gives_the_log_probability_of_what_follows(
+    store: Store, tmp_path: Path, kind: str
+) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = save_tiny(tmp_path / "lm")
+    folder = save_tiny(tmp_path / "lm", kind)
     one = subject.find(store, str(folder))
     assert one.kind == "language"
     found = subject.scores(store, one, "t", TALK)
