@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,22 +160,18 @@ def _parameters(store: Store, ref: str) -> float:
 
 def _write(store: Store, version: str, found: dict[str, Any]) -> Path:
     place = store.root / "evals" / "tables" / version
-    staging = place.with_name(f".{version}.{os.getpid()}")
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        figures = plots_tables.render(found["tables"])
-        for name, content in figures.items():
-            (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            (staging / name).write_bytes(content)
-        staging.mkdir(parents=True, exist_ok=True)
-        (staging / "README.md").write_text(
-            card.page("tables.md.jinja", **found, figures=sorted(figures)) + "\n", "utf-8"
-        )
-        (staging / "tables.json").write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    name = f"eval-tables-{version}"
+    files = plots_tables.render(found["tables"])
+    page = card.page("tables.md.jinja", **found, figures=sorted(files))
+    files |= {
+        "README.md": f"{page}\n".encode(),
+        "tables.json": f"{json.dumps(found, indent=2)}\n".encode(),
+    }
+    with store.turn(name), store.whole(place, name) as staging:
+        for path, content in files.items():
+            (staging / path).parent.mkdir(exist_ok=True)
+            (staging / path).write_bytes(content)
         shutil.rmtree(place, ignore_errors=True)  # made anew of results that stay
-        os.replace(staging, place)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return place
 
 

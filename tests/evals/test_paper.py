@@ -90,3 +90,26 @@ def test_a_judge_wants_questions_and_a_name(store: Store, capsys: pytest.Capture
     with pytest.raises(SystemExit) as error:
         tables(store, capsys, "--judge", "http://127.0.0.1:9/v1")
     assert error.value.code == 2 and "--judge-model" in capsys.readouterr().err
+
+
+def test_a_report_takes_the_place_of_the_one_before_whole_or_not_at_all(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables(store, capsys, "--hhh", str(hhh(tmp_path / "hhh")))
+    place = store.root / "evals" / "tables" / VERSION
+    before = {file: file.read_bytes() for file in place.rglob("*") if file.is_file()}
+    assert {file.name for file in before} == {"README.md", "tables.json", "claims.png"}
+
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Path, "write_bytes", full)
+        tables(store, capsys)
+    assert {file: file.read_bytes() for file in place.rglob("*") if file.is_file()} == before
+    left = store.root / ".staging" / f"eval-tables-{VERSION}"
+    left.mkdir(parents=True)  # as a kill leaves it
+    (left / "half").touch()
+    tables(store, capsys)
+    assert sorted(one.name for one in place.iterdir()) == ["README.md", "tables.json"]
+    assert not list((store.root / ".staging").iterdir())
