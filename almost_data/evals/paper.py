@@ -12,7 +12,8 @@ from ..errors import InputError
 from ..generation.engines import EngineName
 from ..scoring import Options
 from ..store import Store, check_version
-from . import answers, lm_eval_tasks, saved, static_hhh, tables, truthfulqa, vicuna
+from ..training.artifact import find_model
+from . import answers, human, lm_eval_tasks, saved, static_hhh, tables, truthfulqa, vicuna
 from . import judge as ask
 from .claims import HHH, PREFERENCE, TAX, TRUE
 from .preference import run as judge_preferences
@@ -83,9 +84,11 @@ def report(
         run, data = (static_hhh.run, given.hhh) if task == HHH else (truthfulqa.run, given.truthfulqa)
         return run(store, subject, str(data), None, given.seed, given.limit, progress)
 
-    study = tables.Study(
-        store, version, evaluate, _judged(store, version, given, progress), given.known, bool(given.baseline)
-    )
+    def people(one: Pinned, other: Pinned) -> Result:
+        return human.between(store, *(_pinned(store, given, side) for side in (one, other)))
+
+    judged = _judged(store, version, given, progress)
+    study = tables.Study(store, version, evaluate, judged, people, given.known, bool(given.baseline))
     sizes = [_parameters(store, ref) for ref in made]
     found = tables.report(study, tables.measure(study), max(sizes))
     found["versions"] = {name: one for name in PACKAGES if (one := installed(name))}
@@ -103,6 +106,14 @@ def _subject(store: Store, model: Pinned, options: Options) -> Subject:
     if model.revision and subject.pinned.revision != model.revision:
         raise InputError(f"the base model {model.id} at {model.revision}: here is {subject.pinned.revision}")
     return subject
+
+
+def _pinned(store: Store, given: Given, side: Pinned) -> Pinned:
+    """A side as it stands in a result: a model by its digest, and a baseline's file by its checksum."""
+    if side.id == "baseline":
+        return saved.pinned(Path(str(given.baseline)), "")
+    model = find_model(store, side.id).model
+    return Pinned(model.id, str(model.revision))
 
 
 def _judged(store: Store, version: str, given: Given, progress: Progress | None) -> tables.Compare | None:
@@ -180,11 +191,9 @@ def check(given: Given) -> None:
     if given.limit is not None and given.limit < 1:
         raise InputError(f"--limit {given.limit}: give 1 or more")
     together = {"--vicuna": given.vicuna, "--judge": given.judge, "--judge-model": given.judge_model}
-    if missing := [flag for flag, value in together.items() if not value]:
-        if len(missing) < len(together):
-            raise InputError(f"{missing[0]}: --vicuna, --judge and --judge-model go together")
-        if given.baseline:
-            raise InputError("--baseline goes with --vicuna, --judge and --judge-model")
+    missing = [flag for flag, value in together.items() if not value]
+    if missing and len(missing) < len(together):
+        raise InputError(f"{missing[0]}: --vicuna, --judge and --judge-model go together")
     for flag, file in {"--vicuna": given.vicuna, "--baseline": given.baseline}.items():
         if file and not Path(file).is_file():
             raise InputError(f"{flag} {file}: no such file")
