@@ -1,14 +1,15 @@
 """What the paper claims, in shape, and the rule by which a measurement is said to agree.
 
-A claim is that one number is above another (or above a part of it, or equal to it). With the 95% interval
-of the difference, it is `reproduced` where the whole interval is on the claimed side, `not reproduced` where
-all of it is on the other side, and `too small to say` between, or where there are fewer than LEAST items.
-Where the interval holds no difference and neither number can be told from guessing, it is `at chance`.
+A claim is that one number is above another (or above a part of it, or equal to it), or one step above
+another. With the 95% interval of the difference, it is `reproduced` where the whole interval is on the
+claimed side, `not reproduced` where all of it is on the other side, and `too small to say` between, or where
+there are fewer than LEAST items. Where the interval holds no difference and no number can be told from
+guessing, it is `at chance`.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .items import Item
@@ -48,6 +49,15 @@ class Claim:
     within: float | None = None
     paper: str = ""
     """The paper's number, where the main text gives one."""
+    plus: Measure | None = None
+    """Added to `left`: with a `part` of 2, the step from `right` to `left` is above that from `plus` to
+    `right`."""
+
+    @property
+    def terms(self) -> list[tuple[float, Measure]]:
+        """What is measured, each with how often it counts in the difference."""
+        every = ((1.0, self.left), (-self.part, self.right), (1.0, self.plus))
+        return [(times, one) for times, one in every if isinstance(one, Measure)]
 
     @property
     def formula(self) -> str:
@@ -58,8 +68,9 @@ class Claim:
         """
         right = f"{self.right:.0%}" if isinstance(self.right, float) else str(self.right)
         times = "" if self.part == 1 else f"{self.part:g} x "
+        plus = "" if self.plus is None else f" + {self.plus}"
         within = "" if self.within is None else f", within {100 * self.within:g} points"
-        return f"{self.left} - {times}{right}{within}"
+        return f"{self.left} - {times}{right}{plus}{within}"
 
 
 @dataclass(frozen=True)
@@ -68,8 +79,8 @@ class Outcome:
 
     claim: Claim
     verdict: Verdict
-    left: Line | None = None
-    right: Line | None = None
+    n: int | None = None
+    """Items, of the number that has the fewest."""
     difference: float | None = None
     low: float | None = None
     high: float | None = None
@@ -79,28 +90,26 @@ class Outcome:
     """What is not there, of a claim that was not measured."""
 
 
-def judge(
-    claim: Claim, left: Line, right: Line | None, ours: Values | None = None, theirs: Values | None = None
-) -> Outcome:
-    """The verdict by the rule above; `right` is None where the claim is about a number.
+def judge(claim: Claim, lines: Sequence[Line], items: Sequence[Values] = ()) -> Outcome:
+    """The verdict by the rule above; `lines` are the numbers of the claim's terms, `items` what they are of.
 
-    `ours` and `theirs` are the items of both: where they are the same ones, the interval is a bootstrap of
-    the differences item by item, drawn by group, which knows how far both are right on the same items.
-    Otherwise it is Newcombe's, made of the two intervals, which takes the items as others.
+    Where the items of all are the same ones, the interval is a bootstrap of the differences item by item,
+    drawn by group, which knows how far they are right on the same items. Otherwise it is Newcombe's, made of
+    the intervals of each, which takes the items as others.
     """
-    n = min(left.n, right.n if right else left.n)
-    paired = _paired(claim, right, ours or {}, theirs or {})
-    found = paired or _unpaired(claim, left, right)
+    paired = _paired(claim, items)
+    found = paired or _unpaired(claim, lines)
     if found is None:
-        who = left.who if left.value is None or right is None else right.who
+        who = next(one.who for one in lines if None in (one.value, one.low, one.high))
         return Outcome(claim, "not run", missing=f"a number with an interval of {who}")
     difference, low, high = found
+    n = min(one.n for one in lines)
     verdict: Verdict = "too small to say"
     if n >= LEAST:
         verdict = _verdict(claim, low, high)
-    if right and low <= 0 <= high and guesses(left) and guesses(right):
+    if len(lines) > 1 and low <= 0 <= high and all(map(guesses, lines)):
         verdict = "at chance"
-    return Outcome(claim, verdict, left, right, difference, low, high, paired is not None)
+    return Outcome(claim, verdict, n, difference, low, high, paired is not None)
 
 
 def _verdict(claim: Claim, low: float, high: float) -> Verdict:
@@ -111,27 +120,25 @@ def _verdict(claim: Claim, low: float, high: float) -> Verdict:
     return "reproduced" if low > 0 else "not reproduced" if high < 0 else "too small to say"
 
 
-def _paired(
-    claim: Claim, right: Line | None, ours: Values, theirs: Values
-) -> tuple[float, float, float] | None:
-    if right is None or not ours or ours.keys() != theirs.keys():
+def _paired(claim: Claim, items: Sequence[Values]) -> tuple[float, float, float] | None:
+    if len(items) < 2 or not items[0] or any(one.keys() != items[0].keys() for one in items):
         return None
-    gaps = [one.value - claim.part * theirs[id].value for id, one in ours.items()]
-    return mean(gaps, groups=[one.group for one in ours.values()])
+    every = [(times, one) for (times, _), one in zip(claim.terms, items, strict=True)]
+    gaps = [sum(times * one[id].value for times, one in every) for id in items[0]]
+    return mean(gaps, groups=[one.group for one in items[0].values()])
 
 
-def _unpaired(claim: Claim, left: Line, right: Line | None) -> tuple[float, float, float] | None:
-    """Newcombe's interval (1998, method 10)."""
-    if right is None:
-        number = claim.right if isinstance(claim.right, float) else math.nan
-        right = Line("", "", "", 0, number, number, number)
-    ends = (left.value, left.low, left.high, right.value, right.low, right.high)
-    if any(one is None for one in ends):
-        return None
-    a, a_low, a_high, b, b_low, b_high = (float(one) for one in ends if one is not None)
-    b, b_low, b_high = (claim.part * one for one in (b, b_low, b_high))
-    low = a - b - math.hypot(a - a_low, b_high - b)
-    return a - b, low, a - b + math.hypot(a_high - a, b - b_low)
+def _unpaired(claim: Claim, lines: Sequence[Line]) -> tuple[float, float, float] | None:
+    """Newcombe's interval (1998, method 10), and of three numbers as Zou and Donner (2008) go on from it."""
+    middle = -claim.part * claim.right if isinstance(claim.right, float) else 0.0
+    below = above = 0.0
+    for (times, _), one in zip(claim.terms, lines, strict=True):
+        if one.value is None or one.low is None or one.high is None:
+            return None
+        low, high = sorted((times * one.low, times * one.high))
+        middle += times * one.value
+        below, above = math.hypot(below, times * one.value - low), math.hypot(above, high - times * one.value)
+    return middle, middle - below, middle + above
 
 
 def guesses(line: Line) -> bool:
@@ -142,6 +149,7 @@ def guesses(line: Line) -> bool:
 
 
 HHH, TRUE, PREFERENCE, VICUNA, TAX = "static-hhh", "truthfulqa", "preference", "vicuna", "lm-eval"
+PEOPLE = "human"
 WIN = "win rate"
 
 
@@ -178,19 +186,22 @@ TABLE_1 = (
 )
 FIGURE_3 = (
     Claim(
-        "Figure 3",
+        "Figure 3, by a judge",
         "PPO wins over SFT more often than it loses",
         _versus("ppo", "sft"),
         0.5,
         paper="37.5% wins, 36.3% ties (people)",
     ),
     Claim(
-        "Figure 3",
+        "Figure 3, by a judge",
         "PPO wins over a baseline's answers (Alpaca's in the paper)",
         _versus("ppo", "baseline"),
         0.5,
         paper="55.0% (people)",
     ),
+)
+FIGURE_3_PEOPLE = tuple(
+    replace(one, table="Figure 3, by people", left=replace(one.left, task=PEOPLE)) for one in FIGURE_3
 )
 TABLE_3 = (
     Claim(
@@ -285,4 +296,4 @@ APPENDIX_F = (
         Measure("ppo", TAX, "lambada_openai", "acc"),
     ),
 )
-CLAIMS = (*TABLE_1, *FIGURE_3, *TABLE_3, *TABLE_4, *TABLE_5, *APPENDIX_F)
+CLAIMS = (*TABLE_1, *FIGURE_3, *FIGURE_3_PEOPLE, *TABLE_3, *TABLE_4, *TABLE_5, *APPENDIX_F)

@@ -203,6 +203,43 @@ def find(store: Store, name: str) -> Result:
     return found[0]
 
 
+def between(store: Store, a: Pinned, b: Pinned) -> Result:
+    """What people said of these two sides: of several such results that of the most items, then the latest.
+
+    Its win rate is that of `a`, whichever side that was when they were asked, and its `data` has the
+    questions too. Raises InputError where there is none, or what they were asked about is gone.
+    """
+    every = list(results(store))
+    sides = [(one.id, one.revision) for one in (a, b)]
+    some = [
+        one for one in every if one.task == TASK and one.lines[0].n and sorted(_sides(one)) == sorted(sides)
+    ]
+    if not some:
+        raise InputError("people's judgments (eval human export, then eval human import)")
+    found = max(some, key=lambda one: (one.lines[0].n, one.created))
+    asked = next(one.id for one in found.data if one.role == "evaluation")
+    data = next((one.data for one in every if f"{one.task}/{folder(store, one).name}" == asked), None)
+    if data is None:
+        raise InputError(f"{asked}, whose answers people judged: it says which questions they are of")
+    found = msgspec.structs.replace(found, data=[*found.data, *data])
+    return found if _sides(found) == sides else _mirrored(found)
+
+
+def _sides(result: Result) -> list[tuple[str, str]]:
+    return [(one.id, one.revision) for one in result.models]
+
+
+def _mirrored(result: Result) -> Result:
+    """The same with the sides changed over, and no number but the win rate."""
+    models = result.models[::-1]
+    one = result.lines[0]
+    ends = {"value": one.value, "low": one.high, "high": one.low}
+    turned = {name: None if end is None else 1 - end for name, end in ends.items()}
+    return msgspec.structs.replace(
+        result, models=models, lines=[msgspec.structs.replace(one, who=models[0].id, **turned)]
+    )
+
+
 def majority(choices: Sequence[Winner]) -> Winner:
     """What more than half chose; a tie where nothing was.
 

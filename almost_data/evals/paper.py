@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from ..errors import InputError
 from ..generation.engines import EngineName
 from ..scoring import Options
 from ..store import Store, check_version
-from . import answers, lm_eval_tasks, saved, static_hhh, tables, truthfulqa, vicuna
+from ..training.artifact import find_model
+from . import answers, human, lm_eval_tasks, saved, static_hhh, tables, truthfulqa, vicuna
 from . import judge as ask
 from .claims import HHH, PREFERENCE, TAX, TRUE
 from .preference import run as judge_preferences
@@ -84,9 +84,11 @@ def report(
         run, data = (static_hhh.run, given.hhh) if task == HHH else (truthfulqa.run, given.truthfulqa)
         return run(store, subject, str(data), None, given.seed, given.limit, progress)
 
-    study = tables.Study(
-        store, version, evaluate, _judged(store, version, given, progress), given.known, bool(given.baseline)
-    )
+    def people(one: Pinned, other: Pinned) -> Result:
+        return human.between(store, *(_pinned(store, given, side) for side in (one, other)))
+
+    judged = _judged(store, version, given, progress)
+    study = tables.Study(store, version, evaluate, judged, people, given.known, bool(given.baseline))
     sizes = [_parameters(store, ref) for ref in made]
     found = tables.report(study, tables.measure(study), max(sizes))
     found["versions"] = {name: one for name in PACKAGES if (one := installed(name))}
@@ -104,6 +106,14 @@ def _subject(store: Store, model: Pinned, options: Options) -> Subject:
     if model.revision and subject.pinned.revision != model.revision:
         raise InputError(f"the base model {model.id} at {model.revision}: here is {subject.pinned.revision}")
     return subject
+
+
+def _pinned(store: Store, given: Given, side: Pinned) -> Pinned:
+    """A side as it stands in a result: a model by its digest, and a baseline's file by its checksum."""
+    if side.id == "baseline":
+        return saved.pinned(Path(str(given.baseline)), "")
+    model = find_model(store, side.id).model
+    return Pinned(model.id, str(model.revision))
 
 
 def _judged(store: Store, version: str, given: Given, progress: Progress | None) -> tables.Compare | None:
@@ -161,22 +171,18 @@ def _parameters(store: Store, ref: str) -> float:
 
 def _write(store: Store, version: str, found: dict[str, Any]) -> Path:
     place = store.root / "evals" / "tables" / version
-    staging = place.with_name(f".{version}.{os.getpid()}")
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        figures = plots_tables.render(found["tables"])
-        for name, content in figures.items():
-            (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            (staging / name).write_bytes(content)
-        staging.mkdir(parents=True, exist_ok=True)
-        (staging / "README.md").write_text(
-            card.page("tables.md.jinja", **found, figures=sorted(figures)) + "\n", "utf-8"
-        )
-        (staging / "tables.json").write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    name = f"eval-tables-{version}"
+    files = plots_tables.render(found["tables"])
+    page = card.page("tables.md.jinja", **found, figures=sorted(files))
+    files |= {
+        "README.md": f"{page}\n".encode(),
+        "tables.json": f"{json.dumps(found, indent=2)}\n".encode(),
+    }
+    with store.turn(name), store.whole(place, name) as staging:
+        for path, content in files.items():
+            (staging / path).parent.mkdir(exist_ok=True)
+            (staging / path).write_bytes(content)
         shutil.rmtree(place, ignore_errors=True)  # made anew of results that stay
-        os.replace(staging, place)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return place
 
 
@@ -185,12 +191,11 @@ def check(given: Given) -> None:
     if given.limit is not None and given.limit < 1:
         raise InputError(f"--limit {given.limit}: give 1 or more")
     together = {"--vicuna": given.vicuna, "--judge": given.judge}
-    if missing := [flag for flag, value in together.items() if not value]:
-        if len(missing) < len(together):
-            raise InputError(f"{missing[0]}: --vicuna and --judge go together")
-        if given.baseline or given.judge_model:
-            flag = "--baseline" if given.baseline else "--judge-model"
-            raise InputError(f"{flag} goes with --vicuna and --judge")
+    missing = [flag for flag, value in together.items() if not value]
+    if missing and len(missing) < len(together):
+        raise InputError(f"{missing[0]}: --vicuna and --judge go together")
+    if missing and given.judge_model:
+        raise InputError("--judge-model goes with --vicuna and --judge")
     for flag, file in {"--vicuna": given.vicuna, "--baseline": given.baseline}.items():
         if file and not Path(file).is_file():
             raise InputError(f"{flag} {file}: no such file")

@@ -14,9 +14,24 @@ import msgspec
 from .. import evals
 from ..errors import InputError
 from ..manifest import Manifest
+from ..schema import RESERVED
 from ..store import Store
 from . import items, sources
-from .claims import CLAIMS, HHH, LEAST, PREFERENCE, TAX, TRUE, VICUNA, WIN, Claim, Measure, Outcome, judge
+from .claims import (
+    CLAIMS,
+    HHH,
+    LEAST,
+    PEOPLE,
+    PREFERENCE,
+    TAX,
+    TRUE,
+    VICUNA,
+    WIN,
+    Claim,
+    Measure,
+    Outcome,
+    judge,
+)
 from .result import Line, Pinned, Result
 
 ROLES = {
@@ -52,7 +67,8 @@ Evaluate = Callable[[str, Pinned], Result]
 """(task, model) -> its result; a model without a revision is one of the store, or a responder.
 Raises InputError where it cannot be."""
 Compare = Callable[[Pinned, Pinned], Result]
-"""(side, side) -> a judged comparison; a side is a model, or the name of a responder, or `baseline`."""
+"""(side, side) -> a judged comparison; a side is a model, or the name of a responder, or `baseline`.
+Raises InputError where there is none."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,8 @@ class Study:
     version: str
     evaluate: Evaluate
     compare: Compare | None
+    people: Compare
+    """Finds what people said; it asks nobody."""
     given: frozenset[str]
     """Tasks whose data was given."""
     has_baseline: bool = False
@@ -108,18 +126,18 @@ class Study:
         ref = f"responses@{self.version}-vicuna"
         if not self.store.has(ref):
             return []
-        settings = self.store.manifest(ref).config["settings"]
-        return [one["name"] for one in [*settings["responders"], *settings["probes"]]]
+        return [one for one in self.store.configs(ref) if one not in RESERVED]
 
     def result(self, measure: Measure) -> Result:
         """The result that a number stands in, measured where it was not; InputError names what is missing."""
-        if measure.task == VICUNA:
+        if measure.task in (VICUNA, PEOPLE):
             sides = tuple(map(self.model, measure.role.split(" against ")))
-            if self.compare is None:
+            compare = self.people if measure.task == PEOPLE else self.compare
+            if compare is None:
                 raise InputError("a judge and the Vicuna questions (--vicuna, --judge)")
-            key = tuple(side.id for side in sides)
+            key = (measure.task, *(side.id for side in sides))
             if key not in self._kept:
-                self._kept[key] = self.compare(*sides)
+                self._kept[key] = compare(*sides)
             return self._kept[key]
         model = self.model(measure.role)
         if measure.task not in self.given:
@@ -144,13 +162,19 @@ def claims(responders: list[str]) -> Iterator[Claim]:
     >>> [one.says for one in claims(["30B-HHH-5shot", "13B-HHH-5shot"]) if one.table == "Table 2"]
     ['30B-HHH-5shot is better than 13B-HHH-5shot: a larger model']
     """
-    first = [one for one in CLAIMS if one.table in ("Table 1", "Figure 3")]
+    first = [one for one in CLAIMS if one.table.startswith(("Table 1", "Figure 3"))]
     yield from first
     known = [(name, found) for name in responders if (found := _RESPONDER.fullmatch(name))]
 
+    def against(name: str) -> Measure:
+        return Measure(f"{name} against baseline", VICUNA, metric=WIN)
+
     def claim(better: str, worse: str, why: str) -> Claim:
-        left, right = (Measure(f"{one} against baseline", VICUNA, metric=WIN) for one in (better, worse))
-        return Claim("Table 2", f"{better} is better than {worse}: {why}", left, right)
+        return Claim("Table 2", f"{better} is better than {worse}: {why}", against(better), against(worse))
+
+    def step(says: str, *names: str) -> Claim:
+        large, middle, small = map(against, names)
+        return Claim("Table 2", says, large, middle, part=2.0, plus=small)
 
     for name, a in known:
         for other, b in known:
@@ -162,10 +186,19 @@ def claims(responders: list[str]) -> Iterator[Claim]:
                     yield claim(name, other, "more shots")
             elif a["prompt"] == "Faithful" and size < 0:
                 yield claim(name, other, "a better prompt beats a larger model")
+    alike: dict[str, list[re.Match[str]]] = {}
+    for name, one in sorted(known, key=lambda both: -_size(both[1])):
+        alike.setdefault(name[one.end("unit") + 1 :], []).append(one)
+    for how, every in alike.items():
+        for some in zip(every, every[1:], every[2:], strict=False):
+            large, middle, small = (one["size"] + one["unit"] for one in some)
+            says = f"{how}: {middle} to {large} is a larger step than {small} to {middle}"
+            yield step(says, *(one[0] for one in some))
     if len(known) < 2:
-        places = Measure("30B-HHH-5shot against baseline", VICUNA, metric=WIN)
-        lower = Measure("13B-HHH-5shot against baseline", VICUNA, metric=WIN)
-        yield Claim("Table 2", "the win rate over a baseline grows with the model's size", places, lower)
+        large, middle, small = (f"{size}-Faithful-3shot" for size in ("30B", "13B", "7B"))
+        says = "the win rate over a baseline grows with the model's size"
+        yield Claim("Table 2", says, against(large), against(middle))
+        yield step("13B to 30B is a larger step than 7B to 13B", large, middle, small)
     yield from (one for one in CLAIMS if one not in first)
 
 
@@ -182,16 +215,14 @@ def measure(study: Study) -> list[Table]:
     for claim in claims(study.responders()):
         table = tables.setdefault(claim.table, Table(claim.table))
         try:
-            sides = [one for one in (claim.left, claim.right) if isinstance(one, Measure)]
+            sides = [one for _, one in claim.terms]
             lines = [study.line(one) for one in sides]
         except (InputError, RuntimeError) as error:
             table.outcomes.append(Outcome(claim, "not run", missing=str(error)))
             continue
         found = [study.result(one) for one in sides]
-        ours, theirs = (
-            [items.values(study.store, one, line) for one, line in zip(found, lines, strict=True)] + [{}]
-        )[:2]
-        outcome = judge(claim, lines[0], lines[1] if len(lines) > 1 else None, ours, theirs)
+        values = [items.values(study.store, one, line) for one, line in zip(found, lines, strict=True)]
+        outcome = judge(claim, lines, values)
         if why := next((why for one in found if (why := unlike(one))), None):
             table.outcomes.append(Outcome(claim, "not run", missing=f"the paper's data: {why}"))
             table = tables.setdefault(claim.table + OTHER, Table(claim.table + OTHER))
@@ -210,9 +241,10 @@ def measure(study: Study) -> list[Table]:
 def unlike(found: Result) -> str | None:
     """What makes a result's data other than the paper's benchmark; None where they are the same."""
     data = [one for one in found.data if one.role == "data"]
-    if found.task in (HHH, TRUE, VICUNA):
-        odd = next((one.id for one in data if not sources.is_official(found.task, one)), None)
-        return odd and f"{odd} is not known as {BENCHMARK[found.task]}"
+    task = VICUNA if found.task == PEOPLE else found.task
+    if task in BENCHMARK:
+        odd = next((one.id for one in data if not sources.is_official(task, one)), None)
+        return odd and f"{odd} is not known as {BENCHMARK[task]}"
     if found.task == PREFERENCE:
         known = [(one.id, found.settings.get("config")) for one in data]
         paper = [(evals.HH_RLHF.partition("@")[0], evals.HELPFUL_BASE)]
@@ -238,7 +270,7 @@ def report(study: Study, tables: list[Table], parameters: float | None) -> dict[
                     "low": one.low,
                     "high": one.high,
                     "paired": one.paired,
-                    "n": one.left.n if one.left else None,
+                    "n": one.n,
                 }
                 for one in table.outcomes
             ],

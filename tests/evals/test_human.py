@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from almost_data.errors import InputError
 from almost_data.evals import human, vicuna
-from almost_data.evals.result import Result, folder
+from almost_data.evals.result import Pinned, Result, folder
 from almost_data.store import Store
 from tests.evals.known import rows
 
@@ -237,3 +238,52 @@ def test_what_is_no_table_is_refused(store: Store, tmp_path: Path, content: byte
         human.read(store, tmp_path / "x.csv")
     with pytest.raises(InputError, match="cannot be read"):
         human.read(store, tmp_path / "nowhere.csv")
+
+
+# --- for the tables --------------------------------------------------------------------------------------
+
+
+def judged(store: Store, result: Result, tmp_path: Path, name: str, sides: str) -> Result:
+    """A table in which item n was won by `sides[n]`; others were left empty."""
+    filled = read(export(store, result, tmp_path, f"{name}-out.csv", judgments=1))
+    for row in filled:
+        at = int(places(store)[row["item"]]["question_id"])
+        row["choice"] = choose(store, row, sides[at]) if at < len(sides) else ""
+    return human.read(store, write(tmp_path / f"{name}.csv", filled))
+
+
+def test_a_pair_of_sides_is_found_whichever_came_first(store: Store, result: Result, tmp_path: Path) -> None:
+    a, b = result.models[:2]
+    with pytest.raises(InputError, match="eval human export, then eval human import"):
+        human.between(store, a, b)
+    judged(store, result, tmp_path, "empty", "")
+    with pytest.raises(InputError, match="eval human export"):
+        human.between(store, a, b)
+    made = judged(store, result, tmp_path, "whole", "aaaaabba")
+    judged(store, result, tmp_path, "later", "bb")
+    found = human.between(store, a, b)
+    assert found.lines == made.lines and (found.lines[0].value, found.lines[0].n) == (0.75, 8)
+    assert [one.role for one in found.data] == ["judgments", "evaluation", "data"]
+    assert found.data[-1] == result.data[0] and found.fingerprint == made.fingerprint
+    [turned] = human.between(store, b, a).lines
+    line = made.lines[0]
+    assert line.low is not None and line.high is not None
+    assert (turned.who, turned.metric, turned.value) == (b.id, "win rate", 0.25)
+    assert (turned.low, turned.high) == (1 - line.high, 1 - line.low)
+    assert human.between(store, b, a).models == [b, a]
+
+
+def test_other_weights_are_another_side(store: Store, result: Result, tmp_path: Path) -> None:
+    a, b = result.models[:2]
+    judged(store, result, tmp_path, "whole", "aaaaaaaa")
+    with pytest.raises(InputError, match="eval human import"):
+        human.between(store, a, Pinned(b.id, "sha256:0"))
+    with pytest.raises(InputError, match="eval human import"):
+        human.between(store, a, a)
+
+
+def test_judgments_of_unknown_questions_are_not_taken(store: Store, result: Result, tmp_path: Path) -> None:
+    judged(store, result, tmp_path, "whole", "aaaaaaaa")
+    shutil.rmtree(folder(store, result))
+    with pytest.raises(InputError, match=f"vicuna/{result.fingerprint[:16]}, whose answers people judged"):
+        human.between(store, *result.models[:2])

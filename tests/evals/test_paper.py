@@ -1,5 +1,8 @@
 """`eval tables` on models in a store: real evaluations of small models, run once, and a report on disk."""
 
+import csv
+import hashlib
+import io
 import json
 import subprocess
 from pathlib import Path
@@ -8,12 +11,17 @@ import pytest
 
 from almost_data import evals
 from almost_data.cli import main
-from almost_data.evals import static_hhh
+from almost_data.evals import sources, static_hhh
+from almost_data.evals.paper import Given, report
 from almost_data.evals.result import results
 from almost_data.evals.subject import find
+from almost_data.scoring import Options
 from almost_data.store import Store
 from tests import trained
+from tests.completions_server import CompletionsServer
 from tests.evals.known import hhh
+from tests.evals.test_tables import NOBODY
+from tests.evals.test_vicuna import rows, shown
 from tests.tiny_models import save_tiny, save_tiny_reward
 
 VERSION = "1.0.0"
@@ -74,7 +82,7 @@ def test_nothing_given_is_nothing_run(store: Store, capsys: pytest.CaptureFixtur
         (("--hhh", "/nowhere/hhh"), "no such file or folder"),
         (("--limit", "0"), "give 1 or more"),
         (("--vicuna", "q.jsonl"), "go together"),
-        (("--baseline", "b.jsonl"), "--baseline goes with"),
+        (("--baseline", "b.jsonl"), "no such file"),
         (("--preference-config", "helpful-base"), "goes with --preference"),
     ],
 )
@@ -108,3 +116,100 @@ def test_make_takes_the_papers_benchmarks_where_the_models_are_the_papers() -> N
         f"--version 2.0.0 --hhh {evals.HHH} --truthfulqa {evals.TRUTHFULQA} --preference {evals.HH_RLHF} "
         f"--preference-config {evals.HELPFUL_BASE}"
     )
+
+
+def test_people_stand_beside_the_judge_where_they_were_asked(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two models answer, a judge prefers the baseline, and people PPO: by the commands that a user gives."""
+    pytest.importorskip("openai")
+    asked = rows(
+        tmp_path / "question.jsonl", [{"question_id": n, "text": f"What of {n}?"} for n in range(24)]
+    )
+    saved = rows(tmp_path / "alpaca.jsonl", [{"question_id": n, "text": f"It is {n}."} for n in range(24)])
+    official = hashlib.sha256(asked.read_bytes()).hexdigest()
+    monkeypatch.setitem(sources.OFFICIAL, "vicuna", (official,))
+    ways = ("--vicuna", str(asked), "--engine", "transformers", "--max-new-tokens", "4")
+    with CompletionsServer(("judge",)) as server:
+        server.chat = lambda prompt: "Scores: 8 3" if shown(prompt)[0].startswith("It is") else "Scores: 3 8"
+        judge = ("--judge", server.url, "--judge-model", "judge")
+        tables(store, capsys, *ways, *judge, "--baseline", str(saved))
+    judged = next(
+        one
+        for one in results(store)
+        if [f"ppo@{VERSION}", "alpaca.jsonl"] == [two.id for two in one.models[:2]]
+    )
+
+    def human(*words: str) -> None:
+        main(["eval", "human", *words, "--root", str(store.root)])
+        capsys.readouterr()
+
+    table = tmp_path / "table.csv"
+    human("export", "--result", judged.fingerprint, "--data", str(asked), "--out", str(table))
+    lines = list(csv.DictReader(io.StringIO(table.read_text("utf-8-sig"), newline="")))
+    for line in lines:
+        line["choice"] = "2" if line["answer 1"].startswith("It is") else "1"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    said = tables(store, capsys, "--baseline", str(saved))
+    assert f"Figure 3, by people: 2 of 2 claims not run; missing: {NOBODY}" in said
+    human("import", str(table))
+    said = tables(store, capsys)
+    assert f"Figure 3, by people: 2 of 2 claims not run; missing: {NOBODY}; a baseline's answers" in said
+    said = tables(store, capsys, "--baseline", str(saved))
+    assert f"Figure 3, by people: 1 of 2 claims not run; missing: {NOBODY}\n" in said
+    found = json.loads((store.root / "evals" / "tables" / VERSION / "tables.json").read_text())
+    by = {one["name"]: one["claims"][1] for one in found["tables"] if one["name"].startswith("Figure 3")}
+    assert (by["Figure 3, by people"]["verdict"], by["Figure 3, by people"]["n"]) == ("reproduced", 24)
+    assert by["Figure 3, by a judge"]["verdict"] == "not run"
+    with CompletionsServer(("judge",)) as server:  # what was judged is not asked again
+        judge = ("--judge", server.url, "--judge-model", "judge")
+        tables(store, capsys, *ways, *judge, "--baseline", str(saved))
+        assert not server.asked
+    found = json.loads((store.root / "evals" / "tables" / VERSION / "tables.json").read_text())
+    verdicts = {one["name"]: [claim["verdict"] for claim in one["claims"]] for one in found["tables"]}
+    assert verdicts["Figure 3, by a judge"][1] == "not reproduced"
+    assert verdicts["Figure 3, by people"] == ["not run", "reproduced"]
+    # Other answers of a file of that name are another baseline.
+    rows(saved, [{"question_id": n, "text": f"It was {n}."} for n in range(24)])
+    assert "Figure 3, by people: 2 of 2 claims not run" in tables(store, capsys, "--baseline", str(saved))
+
+
+def test_imported_answers_are_responders_too(store: Store, tmp_path: Path) -> None:
+    names = ["30B-HHH-3shot", "13B-HHH-3shot", "7B-HHH-3shot"]
+    answers = rows(
+        tmp_path / "it.jsonl", [{"prompt": f"What of {n}?"} | dict.fromkeys(names, "So.") for n in range(9)]
+    )
+    main(["import", "responses", str(answers), "--ladder", ",".join(names), "--version", f"{VERSION}-vicuna",
+          "--root", str(store.root)])  # fmt: skip
+    _, found = report(store, VERSION, Given(), Options(), None)
+    [table] = [one for one in found["tables"] if one["name"] == "Table 2"]
+    assert [one["formula"] for one in table["claims"]][-1] == (
+        f"{names[0]} against baseline - 2 x {names[1]} against baseline + {names[2]} against baseline"
+    )
+    assert len(table["claims"]) == 4 and table["missing"] == ["a baseline's answers (--baseline)"]
+
+
+def test_a_report_takes_the_place_of_the_one_before_whole_or_not_at_all(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables(store, capsys, "--hhh", str(hhh(tmp_path / "hhh")))
+    place = store.root / "evals" / "tables" / VERSION
+    before = {file: file.read_bytes() for file in place.rglob("*") if file.is_file()}
+    assert {file.name for file in before} == {"README.md", "tables.json", "claims.png"}
+
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Path, "write_bytes", full)
+        tables(store, capsys)
+    assert {file: file.read_bytes() for file in place.rglob("*") if file.is_file()} == before
+    left = store.root / ".staging" / f"eval-tables-{VERSION}"
+    left.mkdir(parents=True)  # as a kill leaves it
+    (left / "half").touch()
+    tables(store, capsys)
+    assert sorted(one.name for one in place.iterdir()) == ["README.md", "tables.json"]
+    assert not list((store.root / ".staging").iterdir())

@@ -13,7 +13,7 @@ from almost_data.evals import HH_RLHF, TRUTHFULQA, sources, tables
 from almost_data.evals.claims import CLAIMS, HHH, PREFERENCE, TRUE, WIN, Claim, Measure, judge
 from almost_data.evals.items import Item
 from almost_data.evals.result import Line, Pinned, Result
-from almost_data.evals.stats import share
+from almost_data.evals.stats import mean, share
 from almost_data.store import Store
 
 CLAIM = Claim("Table 1", "a is better than b", Measure("rm", HHH), Measure("sft", HHH))
@@ -26,22 +26,23 @@ def line(value: float, n: int, who: str = "m", chance: float | None = None) -> L
 
 
 def test_a_verdict_goes_by_the_interval_of_the_difference() -> None:
-    assert judge(CLAIM, line(0.8, 200), line(0.6, 200)).verdict == "reproduced"
-    assert judge(CLAIM, line(0.6, 200), line(0.8, 200)).verdict == "not reproduced"
-    assert judge(CLAIM, line(0.62, 50), line(0.6, 50)).verdict == "too small to say"
-    assert judge(CLAIM, line(0.70, 50, chance=0.5), line(0.6, 50, chance=0.5)).verdict == "too small to say"
-    assert judge(CLAIM, line(0.55, 50, chance=0.5), line(0.45, 50, chance=0.5)).verdict == "at chance"
+    assert judge(CLAIM, [line(0.8, 200), line(0.6, 200)]).verdict == "reproduced"
+    assert judge(CLAIM, [line(0.6, 200), line(0.8, 200)]).verdict == "not reproduced"
+    assert judge(CLAIM, [line(0.62, 50), line(0.6, 50)]).verdict == "too small to say"
+    near = {a: line(a, 50, chance=0.5) for a in (0.7, 0.6, 0.55, 0.45)}
+    assert judge(CLAIM, [near[0.7], near[0.6]]).verdict == "too small to say"
+    assert judge(CLAIM, [near[0.55], near[0.45]]).verdict == "at chance"
     # Where each may guess and their difference is clear, it is no chance.
-    apart = judge(CLAIM, line(0.6, 90, chance=0.5), line(0.4, 90, chance=0.5))
+    apart = judge(CLAIM, [line(0.6, 90, chance=0.5), line(0.4, 90, chance=0.5)])
     assert apart.low is not None and apart.low > 0 and apart.verdict == "reproduced"
     # A win rate of a half is a draw, and no guess.
     wins = [replace_line(line(value, 80, chance=0.5), metric=WIN) for value in (0.55, 0.45)]
-    assert judge(CLAIM, *wins).verdict == "too small to say"
+    assert judge(CLAIM, wins).verdict == "too small to say"
 
 
 def test_a_few_items_decide_nothing() -> None:
-    assert judge(CLAIM, line(1, 19), line(0, 19)).verdict == "too small to say"
-    assert judge(CLAIM, line(1, 20), line(0, 20)).verdict == "reproduced"
+    assert judge(CLAIM, [line(1, 19), line(0, 19)]).verdict == "too small to say"
+    assert judge(CLAIM, [line(1, 20), line(0, 20)]).verdict == "reproduced"
 
 
 def items(values: list[float], group: str = "") -> dict[str, Item]:
@@ -51,21 +52,50 @@ def items(values: list[float], group: str = "") -> dict[str, Item]:
 def test_the_same_items_are_compared_one_by_one() -> None:
     # 58 against 42 of 100, right on other items: taken as others, the interval would leave 0 out.
     ours, theirs = [1.0] * 58 + [0.0] * 42, [0.0] * 58 + [1.0] * 42
-    sides = line(0.58, 100), line(0.42, 100)
-    assert judge(CLAIM, *sides).verdict == "reproduced"
-    opposed = judge(CLAIM, *sides, items(ours), items(theirs))
+    sides = [line(0.58, 100), line(0.42, 100)]
+    assert judge(CLAIM, sides).verdict == "reproduced"
+    opposed = judge(CLAIM, sides, [items(ours), items(theirs)])
     assert (
         opposed.verdict == "too small to say" and opposed.paired and opposed.difference == pytest.approx(0.16)
     )
     # And right on the same ones, but for 8: known better than from the two intervals.
     theirs = [0.0] * 8 + [1.0] * 50 + [0.0] * 42
-    near = line(0.58, 100), line(0.5, 100)
-    assert judge(CLAIM, *near).verdict == "too small to say"
-    assert judge(CLAIM, *near, items(ours), items(theirs)).verdict == "reproduced"
+    near = [line(0.58, 100), line(0.5, 100)]
+    assert judge(CLAIM, near).verdict == "too small to say"
+    assert judge(CLAIM, near, [items(ours), items(theirs)]).verdict == "reproduced"
     # Items of one dialogue are one another's copies.
-    together = judge(CLAIM, *near, items(ours, "one"), items(theirs, "one"))
+    together = judge(CLAIM, near, [items(ours, "one"), items(theirs, "one")])
     assert together.low == together.high == pytest.approx(0.08)
-    assert not judge(CLAIM, *near, items(ours), items(theirs[1:])).paired
+    assert not judge(CLAIM, near, [items(ours), items(theirs[1:])]).paired
+
+
+def test_a_step_is_compared_with_the_one_before_item_by_item() -> None:
+    step = replace(CLAIM, part=2.0, plus=Measure("ppo", HHH))
+    assert step.formula == "rm - 2 x sft + ppo" and CLAIM.formula == "rm - sft"
+    # 30 of 60 against 35 and 50: a step of 15 after one of 5; each is right where the smaller one is.
+    small, middle, large = ([1.0] * n + [0.0] * (60 - n) for n in (30, 35, 50))
+    lines = [line(sum(one) / 60, 60) for one in (large, middle, small)]
+    alone = judge(step, lines)
+    assert alone.verdict == "too small to say" and not alone.paired and alone.n == 60
+    paired = judge(step, lines, [items(large), items(middle), items(small)])
+    assert paired.verdict == "reproduced" and paired.paired
+    gaps = [a - 2 * b + c for a, b, c in zip(large, middle, small, strict=True)]
+    assert (paired.difference, paired.low, paired.high) == mean(gaps)
+    assert [paired.difference, alone.difference] == pytest.approx([10 / 60] * 2)
+    down = judge(step, lines[::-1], [items(small), items(middle), items(large)])
+    assert down.difference == paired.difference  # (c - b) - (b - a) is (a - b) - (b - c)
+    ends = [large, large, small]
+    flat = judge(step, [line(sum(one) / 60, 60) for one in ends], list(map(items, ends)))
+    assert flat.verdict == "not reproduced"
+    # Of three numbers apart: the squares of the three half-widths are added, twice the middle one's.
+    assert alone.low is not None and alone.difference is not None
+    by_hand = [
+        lines[0].value - lines[0].low,
+        2 * (lines[1].high - lines[1].value),
+        lines[2].value - lines[2].low,
+    ]
+    assert alone.difference - alone.low == pytest.approx(math.hypot(*by_hand))
+    assert not judge(step, lines, [items(large), items(middle), items(small[1:])]).paired
 
 
 def replace_line(one: Line, **changed: object) -> Line:
@@ -74,32 +104,32 @@ def replace_line(one: Line, **changed: object) -> Line:
 
 def test_the_interval_is_newcombes() -> None:
     # His example (1998): 56 of 70 against 48 of 80 gives 0.0524 to 0.3339.
-    found = judge(CLAIM, line(56 / 70, 70), line(48 / 80, 80))
+    found = judge(CLAIM, [line(56 / 70, 70), line(48 / 80, 80)])
     assert found.difference == pytest.approx(0.2)
     assert (found.low, found.high) == (pytest.approx(0.0524, abs=2e-4), pytest.approx(0.3339, abs=2e-4))
 
 
 def test_a_part_a_number_and_an_equality() -> None:
     part = replace(CLAIM, part=0.9)
-    assert judge(part, line(0.65, 5000), line(0.70, 5000)).verdict == "reproduced"
+    assert judge(part, [line(0.65, 5000), line(0.70, 5000)]).verdict == "reproduced"
     number = replace(CLAIM, right=0.5)
-    against = judge(number, line(0.6, 400), None, items([0.6] * 400))
+    against = judge(number, [line(0.6, 400)], [items([0.6] * 400)])
     assert against.verdict == "reproduced" and not against.paired
-    assert judge(number, line(0.52, 40), None).verdict == "too small to say"
+    assert judge(number, [line(0.52, 40)]).verdict == "too small to say"
     equal = replace(CLAIM, within=0.03)
-    assert judge(equal, line(0.700, 9000), line(0.702, 9000)).verdict == "reproduced"
-    assert judge(equal, line(0.7, 9000), line(0.8, 9000)).verdict == "not reproduced"
-    assert judge(equal, line(0.7, 100), line(0.7, 100)).verdict == "too small to say"
+    assert judge(equal, [line(0.700, 9000), line(0.702, 9000)]).verdict == "reproduced"
+    assert judge(equal, [line(0.7, 9000), line(0.8, 9000)]).verdict == "not reproduced"
+    assert judge(equal, [line(0.7, 100), line(0.7, 100)]).verdict == "too small to say"
 
 
 def test_more_items_never_turn_a_verdict_round() -> None:
     for a, b in itertools.product((0.3, 0.5, 0.7), repeat=2):
-        verdicts = {judge(CLAIM, line(a, n), line(b, n)).verdict for n in (20, 200, 2000)}
+        verdicts = {judge(CLAIM, [line(a, n), line(b, n)]).verdict for n in (20, 200, 2000)}
         assert not {"reproduced", "not reproduced"} <= verdicts, (a, b)
 
 
 def test_a_number_that_was_not_measured_decides_nothing() -> None:
-    found = judge(CLAIM, line(0.9, 100), Line("m", "accuracy", "overall", 0, None))
+    found = judge(CLAIM, [line(0.9, 100), Line("m", "accuracy", "overall", 0, None)])
     assert found.verdict == "not run" and found.difference is None and "of m" in found.missing
 
 
@@ -136,7 +166,14 @@ class Models(Store):
         return SimpleNamespace(ref=ref, config={"base": {"id": "pypi:base", "revision": "1"}})
 
 
-def study(root: object, refs: list[str], given: set[str], compare: bool = False) -> tables.Study:
+NOBODY = "people's judgments (eval human export, then eval human import)"
+
+
+def study(
+    root: object, refs: list[str], given: set[str], compare: bool = False, people: str | None = None
+) -> tables.Study:
+    """With `people`, they judged questions of that sha256, and found the first side the worse one."""
+
     def evaluate(task: str, model: Pinned) -> Result:
         if task == TRUE and model.id.startswith("ppo"):
             raise RuntimeError("it cannot be loaded")
@@ -147,8 +184,18 @@ def study(root: object, refs: list[str], given: set[str], compare: bool = False)
         lines = [Line(a.id, WIN, "overall", 80, 0.7, 0.6, 0.8)]
         return Result("vicuna", 1, [a, b], [questions], {}, {}, lines)
 
+    def asked(a: Pinned, b: Pinned) -> Result:
+        if people is None:
+            raise InputError(NOBODY)
+        data = [
+            Pinned("table.csv", "sha256:1", "judgments"),
+            Pinned("question.jsonl", f"sha256:{people}", "data"),
+        ]
+        lines = [Line(a.id, WIN, "overall", 80, 0.3, 0.2, 0.4)]
+        return Result("human", 1, [a, b], data, {}, {}, lines)
+
     return tables.Study(
-        Models(root, refs), "1.0.0", evaluate, judged if compare else None, frozenset(given), compare
+        Models(root, refs), "1.0.0", evaluate, judged if compare else None, asked, frozenset(given), compare
     )
 
 
@@ -164,10 +211,11 @@ def test_what_is_missing_is_named_and_nothing_stands_in_its_place(tmp_path: obje
     verdicts = [one.verdict for one in found["Table 1"].outcomes]
     assert verdicts == ["reproduced", "reproduced", "not run", "not reproduced", "too small to say"]
     assert found["Table 1"].missing == [f"TruthfulQA (--truthfulqa {TRUTHFULQA})"]
-    assert found["Figure 3"].missing == [
+    assert found["Figure 3, by a judge"].missing == [
         "a judge and the Vicuna questions (--vicuna, --judge)",
         "a baseline's answers (--baseline)",
     ]
+    assert found["Figure 3, by people"].missing == [NOBODY, "a baseline's answers (--baseline)"]
     assert found["Table 4"].missing == [
         f"HH-RLHF helpful-base (--preference {HH_RLHF}), or another preference set",
     ]
@@ -191,6 +239,27 @@ def test_preferences_are_the_papers_where_they_are_helpful_base(tmp_path: object
     assert "Table 3, on other data" not in found
     verdicts = [one.verdict for one in found["Table 3"].outcomes]
     assert verdicts == ["not run", "not run", "reproduced", "reproduced"]
+
+
+def test_people_and_a_judge_have_tables_of_their_own(tmp_path: object) -> None:
+    every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
+    asked = study(tmp_path, every, set(), compare=True, people=sources.QUESTIONS)
+    found = {one.name: one for one in tables.measure(asked)}
+    by_judge, by_people = found["Figure 3, by a judge"], found["Figure 3, by people"]
+    assert [one.verdict for one in by_judge.outcomes] == ["reproduced"] * 2
+    assert [one.verdict for one in by_people.outcomes] == ["not reproduced"] * 2
+    assert [one.claim.says for one in by_people.outcomes] == [one.claim.says for one in by_judge.outcomes]
+    assert "Figure 3, by people, on other data" not in found
+    kept = tables.report(asked, list(found.values()), None)["results"]
+    assert len([one for one in kept if one["task"] == "human"]) == 2
+    other = study(tmp_path, every, set(), compare=True, people="0" * 64)
+    found = {one.name: one for one in tables.measure(other)}
+    assert found["Figure 3, by people"].missing == [
+        "the paper's data: question.jsonl is not known as the Vicuna Questions"
+    ]
+    assert [one.verdict for one in found["Figure 3, by people, on other data"].outcomes] == [
+        "not reproduced"
+    ] * 2
 
 
 def test_a_base_is_asked_at_the_revision_that_was_trained_from(tmp_path: object) -> None:
@@ -218,6 +287,27 @@ def test_table_2_is_of_the_responders_that_are_there() -> None:
     more = [one.says for one in tables.claims(probes) if one.table == "Table 2"]
     assert "7B-Faithful-3shot is better than 30B-HHH-5shot: a better prompt beats a larger model" in more
     assert "30B-Faithful-3shot is better than 7B-Faithful-3shot: a larger model" in more
+
+
+def test_table_2_compares_the_steps_of_three_sizes() -> None:
+    ladder = ["30B-Faithful-3shot", "30B-HHH-5shot", "13B-HHH-3shot", "7B-HHH-3shot", "7B-HHH-1shot"]
+    probes = ["7B-Faithful-3shot", "13B-Faithful-3shot", "500M-Faithful-3shot"]
+    steps = [one for one in tables.claims([*ladder, *probes]) if one.plus]
+    assert [(one.says, one.formula) for one in steps] == [
+        (
+            "Faithful-3shot: 13B to 30B is a larger step than 7B to 13B",
+            "30B-Faithful-3shot against baseline - 2 x 13B-Faithful-3shot against baseline"
+            " + 7B-Faithful-3shot against baseline",
+        ),
+        (
+            "Faithful-3shot: 7B to 13B is a larger step than 500M to 7B",
+            "13B-Faithful-3shot against baseline - 2 x 7B-Faithful-3shot against baseline"
+            " + 500M-Faithful-3shot against baseline",
+        ),
+    ]
+    assert not [one for one in tables.claims(["30B-HHH-3shot", "13B-HHH-5shot", "7B-HHH-5shot"]) if one.plus]
+    [none] = [one for one in tables.claims([]) if one.plus]
+    assert none.says == "13B to 30B is a larger step than 7B to 13B"
 
 
 def test_an_unknown_role_is_refused(tmp_path: object) -> None:
