@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 # What a terminal obeys, and what makes text run backwards.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-_LITERAL = re.compile(r"(`[^`|]+`|[^\s|]{0,200}(?:://|www\.|@)[^\s|]*)", re.IGNORECASE)
+# What a renderer may take for an address, without the stop behind it.
+_LITERAL = re.compile(r"(`[^`|]+`|[^\s|]{0,200}(?:://|www\.|@)(?:[^\s|]*[^\s|.,:;!?)])?)", re.IGNORECASE)
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;", "\\": "&#92;"}
 
 

@@ -1,5 +1,6 @@
 """The figure of the paper's claims: each difference that was measured, with its interval and verdict."""
 
+import textwrap
 from typing import Any
 
 from .plots import BLUE, GREY, ORANGE, Figures, as_files, new_figure, short_label, style
@@ -11,8 +12,8 @@ COLOURS = {
     "too small to say": BLUE,
     "at chance": GREY,
 }
-LONGEST = 64
-"""Characters of a claim in the figure."""
+WRAP = 56
+"""Characters of a line of a claim in the figure."""
 
 
 def render(tables: list[dict[str, Any]]) -> dict[str, bytes]:
@@ -30,14 +31,17 @@ def _figures(tables: list[dict[str, Any]]) -> Figures:
     ]
     if not rows:
         return
-    figure, axes = new_figure(1.2 + 0.3 * len(rows))
+    figure, axes = new_figure(1.2 + 0.4 * len(rows))
     for place, (_, one) in enumerate(rows):
         middle, low, high = (100 * one[key] for key in ("difference", "low", "high"))
         colour = COLOURS[one["verdict"]]
         axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
         axes.plot(middle, place, "o", color=colour, markersize=5)
     axes.axvline(0, color=GREY, linewidth=1)
-    axes.set_yticks(range(len(rows)), [short_label(name, LONGEST) for name, _ in rows])
+    axes.set_yticks(
+        range(len(rows)),
+        [textwrap.fill(short_label(name, 200), WRAP, break_on_hyphens=False) for name, _ in rows],
+    )
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("difference in points, 95% interval")
     for verdict in dict.fromkeys(one["verdict"] for _, one in rows):

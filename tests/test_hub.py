@@ -946,6 +946,11 @@ def test_a_model_goes_the_same_way_and_loads(store: Store, anywhere: Anywhere, t
     assert stranger(anywhere, tmp_path, code) is True
 
 
+def evaluated(store: Store, made: Manifest, task: str, lines: list[Line], *data: Pinned) -> None:
+    models = [Pinned(made.ref, made.digest)]
+    result.save(store, Result(task, result.LOGIC[task], models, list(data), {}, {}, lines), [], 1)
+
+
 def test_an_evaluation_after_the_push_brings_the_card_on_main_up_to_date(
     store: Store, there: Hub, tmp_path: Path
 ) -> None:
@@ -954,20 +959,14 @@ def test_an_evaluation_after_the_push_brings_the_card_on_main_up_to_date(
     def publish(version: str, seed: int = 0) -> Manifest:
         return trained.publish(store, folder, trained.manifest("rm", version=version, seed=seed))
 
-    def judged(made: Manifest) -> None:
-        lines = [Line(made.ref, "accuracy", "all", 10, 0.7, 0.4, 0.9, 0, 0.5)]
-        data = [Pinned("ORG/data", "b" * 40, "data")]
-        result.save(
-            store, Result("preference", 1, [Pinned(made.ref, made.digest)], data, {}, {}, lines), [], 1
-        )
-
     one = publish("1.0.0")
     first = push(store, there, one.ref, "ORG/rm")
     repo = there.repos["model", "ORG/rm"]
     text = there.files("ORG/rm", kind="model")["README.md"].decode()
     there.put("ORG/rm", {"README.md": (text + "\nBy people.\n").encode()}, "model")
     assert push(store, there, one.ref, "ORG/rm").action == "there"
-    judged(one)
+    lines = [Line(one.ref, "accuracy", "all", 10, 0.7, 0.4, 0.9, 0, 0.5)]
+    evaluated(store, one, "preference", lines, Pinned("ORG/data", "b" * 40, "data"))
     commits = len(repo.commits)
     done = push(store, there, one.ref, "ORG/rm")
     assert (done.action, done.commit, repo.tags) == ("card", first.commit, {"v1.0.0": first.commit})
@@ -980,13 +979,13 @@ def test_an_evaluation_after_the_push_brings_the_card_on_main_up_to_date(
     assert "By people." in (other.path(one.ref) / "README.md").read_text("utf-8")
     # What is judged there is in the card beside what people wrote.
     lines = [Line(one.ref, "accuracy", "all", 10, 0.9, 0.8, 1.0, 0, 0.5)]
-    result.save(other, Result("static-hhh", 1, [Pinned(one.ref, one.digest)], [], {}, {}, lines), [], 1)
+    evaluated(other, one, "static-hhh", lines)
     text = (other.path(one.ref) / "README.md").read_text("utf-8")
     assert "By people." in text and "static-hhh" in text and other.verify(one.ref) == []
     # After a later version, main is that one's.
     push(store, there, publish("1.1.0", 1).ref, "ORG/rm")
     commits = len(repo.commits)
-    result.save(store, Result("static-hhh", 1, [Pinned(one.ref, one.digest)], [], {}, {}, lines), [], 1)
+    evaluated(store, one, "static-hhh", lines)
     assert push(store, there, one.ref, "ORG/rm").action == "there" and len(repo.commits) == commits
 
 
@@ -995,7 +994,7 @@ def test_a_push_from_elsewhere_does_not_undo_results(store: Store, there: Hub, t
     shutil.copytree(store.path(made.ref), tmp_path / "other" / "rm" / made.version)
     lines = [Line(made.ref, "accuracy", "overall", 10, 0.7, 0.4, 0.9)]
     data = [Pinned("ORG/data", "b" * 40, "data")]
-    result.save(store, Result("preference", 1, [Pinned(made.ref, made.digest)], data, {}, {}, lines), [], 1)
+    evaluated(store, made, "preference", lines, *data)
     push(store, there, made.ref, "ORG/rm")
     before = there.repos["model", "ORG/rm"].head
     assert b"## Evaluations" in before.files["README.md"].content
@@ -1010,7 +1009,7 @@ def test_where_the_cards_commit_broke_the_same_command_ends_right(
     made = trained.publish(store, save_tiny_reward(tmp_path / "out"), trained.manifest("rm"))
     push(store, there, made.ref, "ORG/rm")
     lines = [Line(made.ref, "accuracy", "all", 10, 0.7)]
-    result.save(store, Result("static-hhh", 1, [Pinned(made.ref, made.digest)], [], {}, {}, lines), [], 1)
+    evaluated(store, made, "static-hhh", lines)
     repo = there.repos["model", "ORG/rm"]
     commits = len(repo.commits)
     failed: list[str] = []
