@@ -157,7 +157,7 @@ def verdict(one: Judged, items: Sequence[Item], rival: Judged) -> list[str]:
     if one.who == rival.who:
         return notes
     both = zip(one.credits, rival.credits, strict=True)
-    gain, low, high = stats.mean([mine - theirs for mine, theirs in both], groups=[one.text for one in items])
+    gain, low, high = stats.paired([mine - theirs for mine, theirs in both], [one.text for one in items])
     if low <= 0:
         notes.append(
             f"{one.who} ({one.metric}) is not beyond {rival.who}: {gain * 100:+.1f} points item by item "

@@ -14,7 +14,7 @@ from typing import Literal
 
 from .items import Item
 from .result import Line
-from .stats import mean
+from .stats import paired
 
 Verdict = Literal["reproduced", "not reproduced", "too small to say", "at chance", "not run"]
 LEAST = 20
@@ -97,8 +97,8 @@ def judge(claim: Claim, lines: Sequence[Line], items: Sequence[Values] = ()) -> 
     drawn by group, which knows how far they are right on the same items. Otherwise it is Newcombe's, made of
     the intervals of each, which takes the items as others.
     """
-    paired = _paired(claim, items)
-    found = paired or _unpaired(claim, lines)
+    same = _paired(claim, items)
+    found = same or _unpaired(claim, lines)
     if found is None:
         who = next(one.who for one in lines if None in (one.value, one.low, one.high))
         return Outcome(claim, "not run", missing=f"a number with an interval of {who}")
@@ -109,7 +109,7 @@ def judge(claim: Claim, lines: Sequence[Line], items: Sequence[Values] = ()) -> 
         verdict = _verdict(claim, low, high)
     if len(lines) > 1 and low <= 0 <= high and all(map(guesses, lines)):
         verdict = "at chance"
-    return Outcome(claim, verdict, n, difference, low, high, paired is not None)
+    return Outcome(claim, verdict, n, difference, low, high, same is not None)
 
 
 def _verdict(claim: Claim, low: float, high: float) -> Verdict:
@@ -125,7 +125,7 @@ def _paired(claim: Claim, items: Sequence[Values]) -> tuple[float, float, float]
         return None
     every = [(times, one) for (times, _), one in zip(claim.terms, items, strict=True)]
     gaps = [sum(times * one[id].value for times, one in every) for id in items[0]]
-    return mean(gaps, groups=[one.group for one in items[0].values()])
+    return paired(gaps, [one.group for one in items[0].values()])
 
 
 def _unpaired(claim: Claim, lines: Sequence[Line]) -> tuple[float, float, float] | None:

@@ -33,7 +33,7 @@ from . import HELPFUL_BASE, HH_RLHF
 from .choices import LONGEST
 from .on_card import AHEAD
 from .result import LOGIC, Line, Pinned, Result, known, save
-from .stats import mean
+from .stats import paired
 from .subject import Progress, Subject, find, scores
 
 TASK = "preference"
@@ -296,7 +296,7 @@ def _line(who: str, subset: str, found: Numbers, queries: pl.Series, metric: str
 def _ahead(who: str, other: str, mine: Numbers, theirs: Numbers, queries: pl.Series) -> Line:
     """The paired difference; its interval draws whole prompts."""
     difference = mine - theirs
-    value, low, high = mean(difference.tolist(), groups=queries.to_list())
+    value, low, high = paired(difference.tolist(), queries.to_list())
     equal = int((difference == 0).sum())
     line = Line(who, f"{AHEAD}{other}", "overall", len(mine), value, low, high, equal)
     # Of a few prompts drawn anew, hardly anything is another draw.

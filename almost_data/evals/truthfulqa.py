@@ -1,10 +1,11 @@
 """TruthfulQA, MC1 (Lin et al. 2021): which of a question's answers, of which one is true, is taken?
 
-A language model is asked of each answer whether it is true (`true`, the paper's way: log P("true") less log
-P("false")), or takes the likeliest one behind the prompt of lm-evaluation-harness (`likelihood`). A reward
+A language model is asked of each answer whether it is true, and that of the highest P("true") is taken
+(`true`, the paper's way; beside it stands P("true") against P("false"), as some answers make either word less
+likely). Or it takes the likeliest answer behind the prompt of lm-evaluation-harness (`likelihood`). A reward
 model scores each answer as a reply. Always taking the longest and the shortest answer stand beside it.
 
-Deviations from the paper: its prompt was not published, so the wording is ours; it reads P("true") alone.
+Deviation from the paper: its prompt was not published, so the wording is ours.
 """
 
 import hashlib
@@ -49,8 +50,6 @@ def run(
     source = sources.read(data, ("multiple_choice",))
     items = sources.some(source.items, limit, seed)
     settings = {"metric": how, "seed": seed, "limit": limit, **subject.reading}
-    if how == "true":
-        settings["score"] = "log P(true) - log P(false)"
     template = _harness_prompt() if how == "likelihood" else ""
     if template:
         settings["prompt"] = "truthfulqa_mc1 of lm_eval " + importlib.metadata.version("lm_eval")
@@ -69,13 +68,17 @@ def run(
     notes = list(source.notes)
     if how == "reward":
         asked = [[[(item.text, answer)] for answer in item.choices] for item in items]
-        found = {"accuracy": _asked(store, subject, items, asked, progress, notes)}
+        [plain] = _asked(store, subject, items, asked, progress, notes)
+        found = {"accuracy": plain}
     elif how == "likelihood":
-        plain = _asked(store, subject, items, [_continued(item, template) for item in items], progress, notes)
+        asked = [_continued(item, template) for item in items]
+        [plain] = _asked(store, subject, items, asked, progress, notes)
         found = {"accuracy": plain, "accuracy per byte": choices.per_byte(items, plain)}
     else:
         asked = [_true_or_false(cast(Likelihood, subject.scorer), item) for item in items]
-        found = {"accuracy": _asked(store, subject, items, asked, progress, notes)}
+        true, false = _asked(store, subject, items, asked, progress, notes)
+        odds = [[a - b for a, b in zip(*both, strict=True)] for both in zip(true, false, strict=True)]
+        found = {"accuracy": true, "accuracy, true against false": odds}
     rivals = {choices.LONGEST: choices.lengths(items), choices.SHORTEST: choices.lengths(items, -1)}
     return choices.conclude(
         store, draft, subject, items, found, rivals, notes, (), time.monotonic() - started
@@ -83,7 +86,7 @@ def run(
 
 
 Asked = list[list[tuple[str, str]]]
-"""Of each choice, the texts whose score counts for it, and if there is a second one, against it."""
+"""Of each choice, the texts that are scored for it, as many for every one."""
 
 
 def _asked(
@@ -93,7 +96,8 @@ def _asked(
     asked: list[Asked],
     progress: Progress | None,
     notes: list[str],
-) -> Values:
+) -> list[Values]:
+    """The scores of the choices' first texts, of their second ones, ..."""
     wanted = [
         Dialogue(f"{item.id}/{place}/{at}", text)
         for item, texts in zip(items, asked, strict=True)
@@ -103,10 +107,10 @@ def _asked(
     found = scores(store, subject, TASK, wanted, progress, notes)
     return [
         [
-            found[f"{item.id}/{place}/0"] - (found[f"{item.id}/{place}/1"] if len(some) > 1 else 0)
-            for place, some in enumerate(texts)
+            [found[f"{item.id}/{place}/{at}"] for place in range(len(texts))]
+            for item, texts in zip(items, asked, strict=True)
         ]
-        for item, texts in zip(items, asked, strict=True)
+        for at in range(len(asked[0][0]))
     ]
 
 

@@ -31,7 +31,7 @@ def made(model: Manifest | None = None, **changes: Any) -> Result:
     who = model.ref if model else "ORG/model"
     given: dict[str, Any] = {
         "task": "preference",
-        "logic_version": result.LOGIC["preference"],
+        "logic_version": result.LOGIC.get(changes.get("task", "preference"), 1),
         "models": [Pinned(who, model.digest[:16] if model else "a" * 40)],
         "data": [Pinned("ORG/data", "b" * 40, "data")],
         "prompts": {"asked": "Which one?"},

@@ -13,7 +13,7 @@ from almost_data.evals import HH_RLHF, TRUTHFULQA, sources, tables
 from almost_data.evals.claims import CLAIMS, HHH, PREFERENCE, TRUE, WIN, Claim, Measure, judge
 from almost_data.evals.items import Item
 from almost_data.evals.result import Line, Pinned, Result
-from almost_data.evals.stats import mean, share
+from almost_data.evals.stats import paired, share
 from almost_data.store import Store
 
 CLAIM = Claim("Table 1", "a is better than b", Measure("rm", HHH), Measure("sft", HHH))
@@ -65,7 +65,13 @@ def test_the_same_items_are_compared_one_by_one() -> None:
     assert judge(CLAIM, near, [items(ours), items(theirs)]).verdict == "reproduced"
     # Items of one dialogue are one another's copies.
     together = judge(CLAIM, near, [items(ours, "one"), items(theirs, "one")])
-    assert together.low == together.high == pytest.approx(0.08)
+    assert together.verdict == "too small to say" and together.difference == pytest.approx(0.08)
+    # Agreeing on the few that there are is no proof of being equal.
+    equal = replace(CLAIM, within=0.03)
+    for n, verdict in ((30, "too small to say"), (2000, "reproduced")):
+        same = [1.0] * (n - 2) + [0.0] * 2
+        found = judge(equal, [line(0.9, n)] * 2, [items(same), items(same)])
+        assert (found.verdict, found.difference) == (verdict, 0.0) and found.low == -(found.high or 0)
     assert not judge(CLAIM, near, [items(ours), items(theirs[1:])]).paired
 
 
@@ -77,13 +83,13 @@ def test_a_step_is_compared_with_the_one_before_item_by_item() -> None:
     lines = [line(sum(one) / 60, 60) for one in (large, middle, small)]
     alone = judge(step, lines)
     assert alone.verdict == "too small to say" and not alone.paired and alone.n == 60
-    paired = judge(step, lines, [items(large), items(middle), items(small)])
-    assert paired.verdict == "reproduced" and paired.paired
+    same = judge(step, lines, [items(large), items(middle), items(small)])
+    assert same.verdict == "reproduced" and same.paired
     gaps = [a - 2 * b + c for a, b, c in zip(large, middle, small, strict=True)]
-    assert (paired.difference, paired.low, paired.high) == mean(gaps)
-    assert [paired.difference, alone.difference] == pytest.approx([10 / 60] * 2)
+    assert (same.difference, same.low, same.high) == paired(gaps)
+    assert [same.difference, alone.difference] == pytest.approx([10 / 60] * 2)
     down = judge(step, lines[::-1], [items(small), items(middle), items(large)])
-    assert down.difference == paired.difference  # (c - b) - (b - a) is (a - b) - (b - c)
+    assert down.difference == same.difference  # (c - b) - (b - a) is (a - b) - (b - c)
     ends = [large, large, small]
     flat = judge(step, [line(sum(one) / 60, 60) for one in ends], list(map(items, ends)))
     assert flat.verdict == "not reproduced"

@@ -76,8 +76,14 @@ def test_true_or_false(store: Store, data: str) -> None:
 
     made = truthfulqa.run(store, language(log), data)
     assert line(made, "known-lm").value == 1.0
-    assert items(store, made)["accuracy: scores"].to_list() == [[2.0, -2.0, -2.0, -2.0]] * 12
-    assert made.settings["score"] == "log P(true) - log P(false)"
+    assert items(store, made)["accuracy: scores"].to_list() == [[-1.0, -3.0, -3.0, -3.0]] * 12
+    odds = "accuracy, true against false"
+    assert items(store, made)[f"{odds}: scores"].to_list() == [[2.0, -2.0, -2.0, -2.0]] * 12
+    # A wrong answer behind which either word is likelier: P("true") takes it, and against P("false") not.
+    other = truthfulqa.run(
+        store, language(lambda turns: log(turns) + 5 * ("All right" not in turns[0]), "louder"), data
+    )
+    assert (line(other, "louder").value, line(other, "louder", odds).value) == (0.0, 1.0)
     assert made.prompts == {"truthfulqa_true": question("truthfulqa_true")}
 
 
@@ -206,8 +212,12 @@ def test_true_is_what_transformers_computes(store: Store, tmp_path: Path, templa
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     data = questions(tmp_path / "q.jsonl", 2)
     made = truthfulqa.run(store, find(store, str(folder), options=CPU), str(data))
-    for row, scores in zip(
-        data.read_text().splitlines(), items(store, made)["accuracy: scores"], strict=True
+    kept = items(store, made)
+    for row, true, odds in zip(
+        data.read_text().splitlines(),
+        kept["accuracy: scores"],
+        kept["accuracy, true against false: scores"],
+        strict=True,
     ):
         expected = []
         for answer in json.loads(row)["choices"]:
@@ -220,8 +230,8 @@ def test_true_is_what_transformers_computes(store: Store, tmp_path: Path, templa
                 with torch.no_grad():
                     found = model(torch.tensor([start + ids])).logits[0].log_softmax(-1)
                 logs.append(sum(float(found[len(start) + at - 1, one]) for at, one in enumerate(ids)))
-            expected.append(logs[0] - logs[1])
-        assert scores.to_list() == pytest.approx(expected, abs=1e-4)
+            expected.append((logs[0], logs[0] - logs[1]))
+        assert list(zip(true, odds, strict=True)) == [pytest.approx(one, abs=1e-4) for one in expected]
 
 
 def test_wrong_labels(store: Store, tmp_path: Path) -> None:
@@ -238,7 +248,7 @@ def test_ties_of_a_coarse_dtype_are_told(store: Store, data: str) -> None:
     ]
     for name, dtype, told in cases:
         made = truthfulqa.run(store, language(lambda _: -1.0, name, Options(dtype=dtype)), data)
-        assert sum("12 ties, as bfloat16 is coarse" in note for note in made.notes) == told
+        assert sum("24 ties, as bfloat16 is coarse" in note for note in made.notes) == told
 
 
 def test_another_dtype_is_asked_anew(store: Store, data: str) -> None:
