@@ -53,7 +53,7 @@ train-tiny: almost-tiny
 # The paper's tables: the same models again with an ingredient left out, then each claim beside what is measured.
 # HHH=, TRUTHFULQA=, PREFERENCE= with PREFERENCE_CONFIG=, TASKS=, VICUNA= with JUDGE= and JUDGE_MODEL=, and BASELINE= say what there is
 # (PRESET=almost takes the paper's benchmarks from the Hub); for what there is not, a table says that it was not run.
-# LIMIT= takes so many items of each. SINGLE_TURN=1 also trains on the single-turn part of PREFERENCE, as is done of HH-RLHF.
+# LIMIT= takes so many items of each. SINGLE_TURN=1 also trains on the single-turn part of PREFERENCE, as is done of HH-RLHF unless it is 0.
 HHH_almost = HuggingFaceH4/hhh_alignment@main
 TRUTHFULQA_almost = truthfulqa/truthful_qa@741b8276f2d1982aa3d5b832d3ee81ed3b896490
 PREFERENCE_almost = Anthropic/hh-rlhf@09be8c5bbc57cb3887f3a9732ad6aa7ec602a1fa
@@ -77,7 +77,7 @@ tables: $(if $(filter almost,$(PRESET)),almost,almost-tiny) $(VENV)/.eval  ## wh
 	set -e; for other in self-play hhh; do \
 	  $(call RECIPE,sft) --dataset demonstrations@$(V)-$$other --artifact sft@$(V)-$$other; done
 	$(if $(findstring @,$(PREFERENCE)),$(UPPER) --artifact rm@$(V)-upper)
-	$(if $(findstring @,$(PREFERENCE)),$(if $(SINGLE_TURN),$(UPPER) --single_turn true --artifact rm@$(V)-single-turn))
+	$(if $(findstring @,$(PREFERENCE)),$(if $(filter-out 0 no,$(SINGLE_TURN)),$(UPPER) --single_turn true --artifact rm@$(V)-single-turn))
 	$(if $(VICUNA),$(PY) -m almost_data import queries $(VICUNA) --version $(V)-vicuna)
 	$(if $(VICUNA),$(BUILD) responses $(MADE)-vicuna)
 	$(PY) -m almost_data eval tables --version $(V) \

@@ -12,7 +12,6 @@ import hashlib
 import importlib.metadata
 import io
 import json
-import logging
 import math
 import os
 import pickle
@@ -33,13 +32,20 @@ from ..manifest import canonical_json, place_name
 from ..store import Store
 from . import result, stats
 from .result import PACKAGES, Line, Pinned, Result, installed
-from .subject import CHUNK, Likelihood, Progress, Subject, harness, precision
+from .subject import CHUNK, Likelihood, Progress, Subject, harness, precision, silent
 
 TASK = "lm-eval"
 LOGIC_VERSION = result.LOGIC[TASK]
 BOOTSTRAPS = 1000
 """Of a metric whose standard error has no formula."""
 ROLES = ("model", "before")
+BUSY = 10.0
+"""Seconds to wait for another process that has a cache locked."""
+CACHE = [
+    ("table", "unnamed", 'CREATE TABLE "unnamed" (key TEXT PRIMARY KEY, value BLOB)'),
+    ("index", "sqlite_autoindex_unnamed_1", None),
+]
+"""All that the library makes in a cache: no view, no trigger."""
 _COMMIT = re.compile(r"/([0-9a-f]{40})/")
 
 
@@ -98,6 +104,8 @@ def run(
     models = [subject, *([before] if before else [])]
     if wrong := next((one for one in models if one.kind != "language"), None):
         raise InputError(f"{wrong.pinned.id}: lm-eval asks language models, and this one scores dialogues")
+    if before and before.pinned == subject.pinned:
+        raise InputError(f"--before {before.pinned.id}: the same model as --model, so there is no difference")
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: give 1 or more")
     if shots is not None and shots < 0:
@@ -168,7 +176,7 @@ def run(
         {"model": name, "subset": one.name, "metric": one.metric, "item": at, "value": value}
         for name, (numbers, _) in zip(who, asked, strict=True)
         for one in numbers
-        if one.items is not None and one.name in tasks.recorded
+        if one.items is not None and (one.top or one.name in tasks.recorded)
         for at, value in enumerate(one.items)
     ]
     return result.save(store, done, rows, time.monotonic() - started, **asked[0][1])
@@ -219,17 +227,34 @@ def load(names: Sequence[str], include: Path | None = None) -> Tasks:
 
 
 def difference(one: Number, other: Number) -> tuple[float, float | None, float | None]:
-    """How far `one` is above `other`, with its 95% interval: by the differences of the same items."""
+    """How far `one` is above `other`, with its 95% interval: by the differences of the same items.
+
+    Without an interval where there is one item.
+    """
     gaps = np.subtract(one.items or [], other.items or [])
-    error = float(gaps.std(ddof=1) / math.sqrt(len(gaps))) if len(gaps) > 1 else None
-    return _interval(one.value - other.value, error, -1.0)
+    value = one.value - other.value
+    if len(gaps) < 2:
+        return value, None, None
+    half = 1.96 * float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
+    low, high = _edge(gaps.tolist())
+    return value, round(max(-1.0, min(low, value - half)), 4), round(min(1.0, max(high, value + half)), 4)
+
+
+def _edge(gaps: Sequence[float]) -> tuple[float, float]:
+    """The least interval of a mean difference: with one item more for each side (Bonett and Price, 2012).
+
+    Where all items agree, that of their differences would be a point.
+    """
+    more = [*gaps, 1.0, -1.0]
+    middle, half = float(np.mean(more)), 1.96 * float(np.std(more)) / math.sqrt(len(more))
+    return middle - half, middle + half
 
 
 def _sure(one: Number) -> tuple[float, float | None, float | None]:
     """A share with its interval; where all items agree, the standard error is 0, and it is Wilson's."""
     if one.error == 0 and one.items:
         return stats.share(one.items)
-    return _interval(one.value, one.error, 0.0)
+    return _interval(one.value, one.error)
 
 
 def _asked(
@@ -243,13 +268,13 @@ def _asked(
     """Every number of one model, and how it ran."""
     import lm_eval
 
-    scorer = cast(Likelihood, subject.scorer)
+    scorer, cache = cast(Likelihood, subject.scorer), _cache(store, subject)
     network = harness(scorer.folder, scorer.model, scorer.max_tokens, scorer.options)
     how = {"device": str(network.device), "dtype": str(network.model.dtype).split(".")[-1]}
     try:
         found = lm_eval.simple_evaluate(
             _told(network, subject.pinned.id, progress),
-            use_cache=str(_cache(store, subject)),
+            use_cache=str(cache),
             tasks=list(tasks.names),
             task_manager=tasks.manager,
             num_fewshot=shots,
@@ -326,7 +351,8 @@ def _cache(store: Store, subject: Subject) -> Path:
     """Where the library keeps what this model answers, less the ending that it adds.
 
     The name is a hash of all that decides an answer beside the request, which the library hashes itself. What
-    it would read there it unpickles: a file with anything but plain values in it is deleted first.
+    it would read there it unpickles: a file with anything but plain values in it is deleted first. Raises
+    InputError where another process has it locked.
     """
     versions = {name: installed(name) for name in PACKAGES}
     model, scorer = subject.pinned, cast(Likelihood, subject.scorer)
@@ -334,19 +360,38 @@ def _cache(store: Store, subject: Subject) -> Path:
     place = store.root / "evals" / ".lm-eval" / hashlib.sha256(canonical_json(parts)).hexdigest()
     for file in place.parent.glob(f"{place.name}_*.db"):
         if not _is_plain(file):
-            file.unlink()
+            file.unlink(missing_ok=True)
     return place
 
 
 def _is_plain(file: Path) -> bool:
-    """Whether a cache is whole, and reading it makes numbers and texts and calls nothing."""
+    """Whether a cache is whole and no more than the library makes, and reading it makes answers and calls
+    nothing. Raises InputError where another process has it locked.
+
+    Opened to be written, though nothing is: only so does sqlite undo what a killed process left half done.
+    """
     try:
-        with contextlib.closing(sqlite3.connect(file)) as database:
-            for (value,) in database.execute("SELECT value FROM unnamed"):
-                _Plain(io.BytesIO(value)).load()
+        database = sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", timeout=BUSY, uri=True)
+        with contextlib.closing(database):
+            made = database.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+            if made != CACHE:
+                return not made  # another process has just made it, and has no table in it yet
+            values = database.execute("SELECT value FROM unnamed").fetchall()
+        return all(_is_answer(_Plain(io.BytesIO(value)).load()) for (value,) in values)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise InputError(f"{file}: another process uses this cache of answers; try again") from None
+        return False
     except Exception:  # whatever a damaged or hostile file makes the two raise
         return False
-    return True
+
+
+def _is_answer(value: Any) -> bool:
+    """Log-probability and whether it is the likeliest, the former alone, or a text."""
+    match value:
+        case (float(), bool()) | float() | int() | str():
+            return True
+    return False
 
 
 class _Plain(pickle.Unpickler):
@@ -412,10 +457,10 @@ def _config(task: Any) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=repr).encode()).hexdigest()
 
 
-def _interval(value: float, error: float | None, least: float) -> tuple[float, float | None, float | None]:
+def _interval(value: float, error: float | None) -> tuple[float, float | None, float | None]:
     if error is None:
         return value, None, None
-    return value, round(max(least, value - 1.96 * error), 4), round(min(1.0, value + 1.96 * error), 4)
+    return value, round(max(0.0, value - 1.96 * error), 4), round(min(1.0, value + 1.96 * error), 4)
 
 
 def _shown(value: float, error: float | None) -> str:
@@ -431,15 +476,13 @@ def _quiet() -> Iterator[None]:
     """Without the bars of the libraries and what they say of retries: an error says it in one line."""
     import datasets
 
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "huggingface_hub", "sqlitedict")]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.CRITICAL)
     datasets.disable_progress_bars()
     try:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        with (
+            silent("lm_eval", "huggingface_hub", "sqlitedict"),
+            open(os.devnull, "w") as nowhere,
+            contextlib.redirect_stderr(nowhere),
+        ):
             yield
     finally:
         datasets.enable_progress_bars()
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)

@@ -4,7 +4,9 @@ All three are Scorers. A reward model scores a dialogue. A language model scores
 by the log-probability of the latter, as lm-evaluation-harness computes it. Scores are kept in the journal.
 """
 
+import contextlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -117,10 +119,10 @@ def scores(
         if progress:
             progress(task, len(found), len(dialogues), tokens)
     if cut and notes is not None:
-        lost = "the middle of their long turns" if subject.kind == "reward" else "their beginning"
+        lost = "lost the middle of their long turns" if subject.kind == "reward" else "were not read whole"
         notes.append(
             f"{cut:,} of {len(dialogues):,} texts were longer than {subject.pinned.id} reads, "
-            f"{scorer.max_tokens:,} tokens at most, and lost {lost}."
+            f"{scorer.max_tokens:,} tokens at most, and {lost}."
         )
     return found
 
@@ -196,7 +198,8 @@ class Likelihood:
         texts = [_cut(network, one.turns) for one in some]
         wanted = [(one.turns, *_tokens(network, *text)) for one, text in zip(some, texts, strict=True)]
         try:
-            found = network._loglikelihood_tokens(wanted, disable_tqdm=True)
+            with silent("lm_eval"):  # of every text that is cut, which `scores` counts
+                found = network._loglikelihood_tokens(wanted, disable_tqdm=True)
         except Exception as error:
             raise RuntimeError(f"{self.model.id} cannot be asked: {_short(error)}") from error
         for one, text, (_, before, after), (value, _) in zip(some, texts, wanted, found, strict=True):
@@ -227,6 +230,20 @@ def _cut(network: Any, turns: tuple[str, ...]) -> tuple[str, ...]:
     tokens = network.tok_encode(text, add_special_tokens=False)
     room = network.max_length - SPARE
     return turns if len(tokens) <= room else (context, network.tok_decode(tokens[:room]))
+
+
+@contextlib.contextmanager
+def silent(*names: str) -> Iterator[None]:
+    """Without what the loggers of those names say."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
 
 
 def precision(options: Options) -> tuple[str, str]:

@@ -328,8 +328,7 @@ def _shaped(
     test = frame(source.splits[1], source.test, [], [])
     if several and not len(train):
         raise InputError(
-            f"{source.parent.ref}: --single_turn: all {len(several)} prompts have more than one user turn: "
-            "leave it out"
+            f"{source.parent.ref}: --single_turn: no row of one user turn: {len(several)} have more"
         )
     if len(train) and not source.has_test:
         both = splits(train)

@@ -21,7 +21,9 @@ import pytest
 import yaml
 
 from almost_data.errors import InputError
-from almost_data.evals import lm_eval_tasks, result
+from almost_data.evals import items, lm_eval_tasks, result
+from almost_data.evals.claims import Claim, Measure, judge
+from almost_data.evals.lm_eval_tasks import Number, difference
 from almost_data.evals.result import Line, Result
 from almost_data.evals.subject import Subject, find
 from almost_data.scoring import Options
@@ -94,9 +96,10 @@ def test_a_group_beside_the_model_before(store: Store, tmp_path: Path, tasks: Pa
         ("after less before", "acc", "made_up"),
         ("before", "acc", "made_up"),
     ]
-    items = pl.read_parquet(result.folder(store, made) / "items.parquet").filter(pl.col("metric") == "acc")
-    assert items.columns == ["model", "subset", "metric", "item", "value"] and len(items) == 4 * N
-    by_model = {name: items.filter(pl.col("model") == name)["value"] for name in ("after", "before")}
+    rows = pl.read_parquet(result.folder(store, made) / "items.parquet").filter(pl.col("metric") == "acc")
+    assert rows.columns == ["model", "subset", "metric", "item", "value"] and len(rows) == 8 * N
+    rows = rows.filter(pl.col("subset") == "made_up")
+    by_model = {name: rows.filter(pl.col("model") == name)["value"] for name in ("after", "before")}
     for name, values in by_model.items():
         one = found[name, "acc", "made_up"]
         mean, error = float(values.mean()), float(values.std()) / math.sqrt(2 * N)  # type: ignore[arg-type]
@@ -107,9 +110,11 @@ def test_a_group_beside_the_model_before(store: Store, tmp_path: Path, tasks: Pa
     tax = found["after less before", "acc", "made_up"]
     assert tax.value == pytest.approx(gaps.mean())
     error = float(gaps.std()) / math.sqrt(2 * N)  # type: ignore[arg-type]
+    # Never less than with one item more for each side, which is near to it.
     assert (tax.low, tax.high) == pytest.approx(
-        (gaps.mean() - 1.96 * error, gaps.mean() + 1.96 * error), abs=1e-4
+        (gaps.mean() - 1.96 * error, gaps.mean() + 1.96 * error), abs=0.01
     )
+    assert tax.low <= gaps.mean() - 1.96 * error + 1e-4 and tax.high >= gaps.mean() + 1.96 * error - 1e-4
     assert {row[0] for row in made.details["parts"]["rows"]} == {"made_up_one", "made_up_two"}
     assert [one.role for one in made.models] == ["model", "before"]
     assert set(made.settings["tasks"]) == {"made_up_one", "made_up_two"}
@@ -118,11 +123,30 @@ def test_a_group_beside_the_model_before(store: Store, tmp_path: Path, tasks: Pa
         assert b"fact 3" not in file.read_bytes() and str(tmp_path).encode() not in file.read_bytes()
 
 
-def test_against_itself_nothing_is_lost(store: Store, tmp_path: Path, tasks: Path) -> None:
-    one = tiny(store, tmp_path / "lm")
-    made = lm_eval_tasks.run(store, one, ["made_up_one"], tasks, one)
-    tax = lines(made)["lm less lm", "acc", "made_up_one"]
-    assert (tax.value, tax.low, tax.high) == (0, 0, 0)
+def test_the_claim_of_a_group_is_decided_item_by_item(store: Store, tmp_path: Path, tasks: Path) -> None:
+    """As MMLU, which is one."""
+    who, found = ("before", "after"), []
+    for seed, name in enumerate(who):
+        made = lm_eval_tasks.run(store, tiny(store, tmp_path / name, seed), ["made_up"], tasks)
+        [line] = made.lines
+        found.append((line, items.values(store, made, line)))
+    left, right = (Measure(name, "lm-eval", "made_up", "acc") for name in who)
+    outcome = judge(Claim("t", "s", left, right), [line for line, _ in found], [some for _, some in found])
+    assert outcome.paired and outcome.n == 2 * N
+    for line, some in found:
+        assert len(some) == 2 * N and line.value == pytest.approx(sum(at.value for at in some.values()) / 60)
+
+
+def test_a_difference_of_few_items_that_agree_is_not_known_to_be_none() -> None:
+    def number(values: list[float]) -> Number:
+        return Number("t", "acc", len(values), sum(values) / len(values), 0.0, values, True)
+
+    right = number([1.0] * 5)
+    half = 1.96 * math.sqrt(2 / 7) / math.sqrt(7)  # with one item more for each side
+    value, low, high = difference(right, right)
+    assert value == 0 and (low, high) == (pytest.approx(-half, abs=1e-4), pytest.approx(half, abs=1e-4))
+    assert difference(right, number([0.0] * 5))[2] == 1.0
+    assert difference(number([1.0]), number([1.0])) == (0.0, None, None)
 
 
 def test_a_perplexity_is_no_share_and_stands_apart(store: Store, tmp_path: Path, tasks: Path) -> None:
@@ -170,6 +194,11 @@ main(sys.argv[3:])
 """The command line, which notes what the model is asked, and hangs after so many batches."""
 
 
+def start(log: Path, batches: int, root: Path, *what: str) -> subprocess.Popen[str]:
+    code = ["-c", CHILD, str(log), str(batches), "eval", "lm-eval", "--root", str(root), *what]
+    return subprocess.Popen([sys.executable, *code], stdout=subprocess.PIPE, text=True)
+
+
 def cached(root: Path) -> set[str]:
     """Keys of the answers that are kept."""
     keys: set[str] = set()
@@ -185,22 +214,8 @@ def test_killed_and_run_again_no_answer_is_asked_for_twice(tmp_path: Path, tasks
 
     folder, root = str(save_tiny(tmp_path / "lm")), tmp_path / "build"
     what = ["--model", folder, "--include", str(tasks), "--tasks", "made_up", "--device", "cpu", "--json"]
-
-    def start(batches: int) -> subprocess.Popen[str]:
-        code = [
-            "-c",
-            CHILD,
-            str(tmp_path / "log"),
-            str(batches),
-            "eval",
-            "lm-eval",
-            "--root",
-            str(root),
-            *what,
-        ]
-        return subprocess.Popen([sys.executable, *code], stdout=subprocess.PIPE, text=True)
-
-    child = start(5)
+    log = tmp_path / "log"
+    child = start(log, 5, root, *what)
     try:
         deadline = time.monotonic() + 120
         while len(cached(root)) < 20 and time.monotonic() < deadline and child.poll() is None:
@@ -210,11 +225,11 @@ def test_killed_and_run_again_no_answer_is_asked_for_twice(tmp_path: Path, tasks
         child.communicate()
     finished = cached(root)
     assert len(finished) == 20 and list(result.results(Store(root))) == []
-    assert len((tmp_path / "log").read_text().splitlines()) == 4 * N
-    again = start(1000)
+    assert len(log.read_text().splitlines()) == 4 * N
+    again = start(log, 1000, root, *what)
     printed, _ = again.communicate(timeout=120)
     assert again.returncode == 0
-    asked = [json.loads(row) for row in (tmp_path / "log").read_text().splitlines()]
+    asked = [json.loads(row) for row in log.read_text().splitlines()]
     assert len(asked) == 4 * N - 20
     assert not finished & {hash_args("loglikelihood", args) for args in asked}
     whole = cli("lm-eval", "--root", str(tmp_path / "other"), *what)
@@ -223,6 +238,15 @@ def test_killed_and_run_again_no_answer_is_asked_for_twice(tmp_path: Path, tasks
         other[key] for key in ("digest", "fingerprint", "lines", "details")
     ]
     assert len(list(result.results(Store(root)))) == 1
+
+
+def test_two_processes_on_one_cache_end_alike(tmp_path: Path, tasks: Path) -> None:
+    folder, root = str(save_tiny(tmp_path / "lm")), tmp_path / "build"
+    what = ["--model", folder, "--include", str(tasks), "--tasks", "made_up", "--device", "cpu", "--json"]
+    both = [start(tmp_path / f"log{n}", 1000, root, *what) for n in range(2)]
+    printed = [json.loads(one.communicate(timeout=120)[0]) for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    assert printed[0]["digest"] == printed[1]["digest"] and len(cached(root)) == 4 * N
 
 
 def ways(tasks: Path) -> list[str]:
@@ -279,7 +303,10 @@ class Hostile:
         return Path.touch, (self.victim,)
 
 
-@pytest.mark.parametrize("damage", ["hostile", "not a pickle", "not a database", "empty", "half"])
+VALUES = {"not a pickle": b"{}", "more than two": pickle.dumps((1.0, True, 1)), "a list": pickle.dumps([1.0])}
+
+
+@pytest.mark.parametrize("damage", ["hostile", *VALUES, "not a database", "empty", "half"])
 def test_a_cache_that_is_not_the_librarys_own_is_not_read(
     store: Store, tmp_path: Path, tasks: Path, damage: str
 ) -> None:
@@ -288,8 +315,8 @@ def test_a_cache_that_is_not_the_librarys_own_is_not_read(
     shutil.rmtree(result.folder(store, first))
     [file] = (store.root / "evals" / ".lm-eval").iterdir()
     content = file.read_bytes()
-    if damage in ("hostile", "not a pickle"):
-        value = pickle.dumps(Hostile(victim)) if damage == "hostile" else b"{}"
+    if damage == "hostile" or damage in VALUES:
+        value = VALUES.get(damage) or pickle.dumps(Hostile(victim))
         with closing(sqlite3.connect(file)) as database, database:
             database.execute("UPDATE unnamed SET value = ?", (value,))
     else:
@@ -298,6 +325,67 @@ def test_a_cache_that_is_not_the_librarys_own_is_not_read(
     again = lm_eval_tasks.run(store, one, ["made_up_one"], tasks)
     assert (again.digest, again.lines) == (first.digest, first.lines)
     assert not victim.exists() and len(cached(store.root)) == 2 * N
+
+
+HIDDEN = {
+    "a view": "ALTER TABLE unnamed RENAME TO told; CREATE VIEW unnamed AS SELECT * FROM told;"
+    "CREATE TRIGGER later INSTEAD OF INSERT ON unnamed BEGIN UPDATE told SET value = X'{}'; END",
+    "a trigger": "CREATE TRIGGER later AFTER INSERT ON unnamed BEGIN UPDATE unnamed SET value = X'{}'; END",
+}
+"""What is plain until the library writes, and hostile when it reads what it asks next."""
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_a_cache_that_would_change_itself_is_not_read(
+    store: Store, tmp_path: Path, tasks: Path, hidden: str
+) -> None:
+    one, victim, names = tiny(store, tmp_path / "lm"), tmp_path / "victim", ways(tasks)
+    first = lm_eval_tasks.run(store, one, names, tasks)
+    shutil.rmtree(result.folder(store, first))
+    [file] = (store.root / "evals" / ".lm-eval").iterdir()
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("DELETE FROM unnamed WHERE rowid < (SELECT min(rowid) FROM unnamed) + 3")
+        database.commit()
+        database.executescript(HIDDEN[hidden].format(pickle.dumps(Hostile(victim)).hex()))
+    again = lm_eval_tasks.run(store, one, names, tasks)
+    assert (again.digest, again.lines) == (first.digest, first.lines)
+    assert not victim.exists() and len(cached(store.root)) == 4 * N
+
+
+def test_a_cache_that_another_process_has_locked_is_left_alone(
+    store: Store, tmp_path: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = tiny(store, tmp_path / "lm")
+    first = lm_eval_tasks.run(store, one, ["made_up_one"], tasks)
+    shutil.rmtree(result.folder(store, first))
+    [file] = (store.root / "evals" / ".lm-eval").iterdir()
+    content = file.read_bytes()
+    monkeypatch.setattr(lm_eval_tasks, "BUSY", 0.1)
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(InputError, match=r"\.db: another process uses this cache of answers; try again$"):
+            lm_eval_tasks.run(store, one, ["made_up_one"], tasks)
+    assert file.read_bytes() == content
+    assert lm_eval_tasks.run(store, one, ["made_up_one"], tasks).digest == first.digest
+
+
+def test_what_a_killed_process_left_half_written_is_undone(tmp_path: Path) -> None:
+    """And the answers before it are kept."""
+    from sqlitedict import SqliteDict
+
+    file = tmp_path / "x.db"
+    with SqliteDict(file, autocommit=True) as kept:
+        kept["a"] = (-1.0, True)
+    code = (
+        "import os, sqlite3, sys; one = sqlite3.connect(sys.argv[1]); one.execute('PRAGMA cache_size = 1');"
+        "one.executemany('INSERT INTO unnamed VALUES (?, ?)', ((str(n), b'x' * 500) for n in range(3000)));"
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(file)], check=False)
+    assert (tmp_path / "x.db-journal").exists()
+    assert lm_eval_tasks._is_plain(file)
+    with SqliteDict(file) as kept:
+        assert dict(kept) == {"a": (-1.0, True)}
 
 
 def test_what_decides_an_answer_is_in_the_name_of_its_cache(
@@ -327,6 +415,8 @@ def test_what_cannot_be_asked(store: Store, tmp_path: Path, tasks: Path) -> None
         lm_eval_tasks.run(store, one, [], tasks)
     with pytest.raises(InputError, match=r"--include .*: no such folder"):
         lm_eval_tasks.run(store, one, ["made_up"], tmp_path / "nowhere")
+    with pytest.raises(InputError, match="--before lm: the same model as --model"):
+        lm_eval_tasks.run(store, one, ["made_up"], tasks, one)
     with pytest.raises(InputError, match="--limit 0"):
         lm_eval_tasks.run(store, one, ["made_up"], tasks, limit=0)
     (tasks / "made_up_two.jsonl").unlink()
@@ -341,6 +431,8 @@ def test_command(tmp_path: Path, tasks: Path) -> None:
     assert done.returncode == 0, done.stderr
     for name in ("made_up_one", "made_up_two"):
         assert re.search(rf"lm +acc +{name} +4 +0 +\d+.\d%", done.stdout)
+    same = cli(*what, "--tasks", "made_up_one", "--before", folder, "--device", "cpu")
+    assert same.returncode == 2 and same.stderr.count("\n") == 1 and "--before lm: the same" in same.stderr
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"

@@ -103,15 +103,22 @@ def test_a_judge_wants_questions(store: Store, capsys: pytest.CaptureFixture[str
 
 
 def test_make_takes_the_papers_benchmarks_where_the_models_are_the_papers() -> None:
-    def last(*words: str) -> str:
+    def run_make(*words: str) -> str:
         command = ["make", "-n", "-f", "Makefile", "tables", "POSTS=x", "SITE=y", *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return " ".join(done.stdout.replace("\\\n", " ").partition("eval tables ")[2].split())
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def last(*words: str) -> str:
+        return " ".join(run_make(*words).replace("\\\n", " ").partition("eval tables ")[2].split())
 
     assert last() == "--version 0.9.0"
     assert last("PREFERENCE=a/b@c", "LIMIT=3", "JUDGE_MODEL=m") == (
         "--version 0.9.0 --preference a/b@c --judge-model m --limit 3"
     )
+    for words, one in (((), 0), (("SINGLE_TURN=0",), 0), (("SINGLE_TURN=no",), 0), (("SINGLE_TURN=1",), 1)):
+        printed = run_make("PREFERENCE=a/b@c", *words)
+        assert printed.count("rm@0.9.0-single-turn") == one and printed.count("rm@0.9.0-upper") == 1, words
+    printed = run_make("PRESET=almost", "SINGLE_TURN=no")
+    assert "single-turn" not in printed and "single-turn" in run_make("PRESET=almost")
     assert last("PRESET=almost", "TASKS=") == (
         f"--version 2.0.0 --hhh {evals.HHH} --truthfulqa {evals.TRUTHFULQA} --preference {evals.HH_RLHF} "
         f"--preference-config {evals.HELPFUL_BASE}"

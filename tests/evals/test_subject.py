@@ -1,6 +1,7 @@
 """A model under test is found by what its files say that it is."""
 
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,16 @@ def test_a_language_model_gives_the_log_probability_of_what_follows(
     assert one.scorer.settings() == {"device": "cpu", "dtype": "float32"}
 
 
-def test_what_is_longer_than_the_model_reads_is_cut(store: Store, tmp_path: Path) -> None:
+def test_what_is_longer_than_the_model_reads_is_cut(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The library's own word of each such text is not told."""
+    levels = logging.getLogger("lm_eval").level, logging.getLogger().level
     one = subject.find(store, str(save_tiny(tmp_path / "lm")))
     long = [Dialogue("reply", ("Why?", " so it is" * 900)), Dialogue("prompt", ("Why? " * 900, " So."))]
     assert all(math.isfinite(value) for value in subject.scores(store, one, "t", long).values())
+    assert "Combined length" not in caplog.text
+    assert levels == (logging.getLogger("lm_eval").level, logging.getLogger().level)
 
 
 def test_what_was_cut_is_counted_from_the_journal_too(
@@ -88,7 +95,7 @@ def test_what_was_cut_is_counted_from_the_journal_too(
         subject.scores(store, one, "t", talks, notes=(notes := []))
         told.append(notes)
         monkeypatch.setattr(subject, "harness", lambda *given: pytest.fail("it was asked again"))
-    note = "2 of 4 texts were longer than lm reads, 40 tokens at most, and lost their beginning."
+    note = "2 of 4 texts were longer than lm reads, 40 tokens at most, and were not read whole."
     assert told == [[note]] * 2
     subject.scores(store, one, "t", talks[:2], notes=(none := []))
     assert none == []

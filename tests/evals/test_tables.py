@@ -279,7 +279,10 @@ def test_the_report_is_a_page(tmp_path: object) -> None:
     text = card.page("tables.md.jinja", **found, versions={"torch": "2"}, figures=[])
     assert "not run" in text and "**reproduced**" in text and "135 million" in text
     assert "+20.0" in text and "37.5% wins" in text
-    assert text.count("## Table") == 5
+    assert text.count("## Table") == 5 and ", paired |" not in text
+    next(one for table in found["tables"] for one in table["claims"] if one["n"] == 200)["paired"] = True
+    marked = card.page("tables.md.jinja", **found, versions={}, figures=[])
+    assert marked.count(" | 200, paired | ") == 1
 
 
 def test_table_2_is_of_the_responders_that_are_there() -> None:

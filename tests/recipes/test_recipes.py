@@ -437,11 +437,7 @@ def test_a_reward_model_of_the_single_turn_part(base: Path, tmp_path: Path) -> N
     assert [one["rows"] for one in made.diagnostics["report"]["subsets"]] == [2]
     assert "several_turns" in (store.path(made.ref) / "README.md").read_text("utf-8")
     assert refused.returncode == 2
-    assert (
-        refused.stderr.strip()
-        .splitlines()[-1]
-        .endswith("all 12 prompts have more than one user turn: leave it out")
-    )
+    assert refused.stderr.strip().splitlines()[-1].endswith("no row of one user turn: 12 have more")
 
 
 # --- PPO's own -------------------------------------------------------------------------------------------
