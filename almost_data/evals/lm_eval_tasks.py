@@ -227,27 +227,9 @@ def load(names: Sequence[str], include: Path | None = None) -> Tasks:
 
 
 def difference(one: Number, other: Number) -> tuple[float, float | None, float | None]:
-    """How far `one` is above `other`, with its 95% interval: by the differences of the same items.
-
-    Without an interval where there is one item.
-    """
-    gaps = np.subtract(one.items or [], other.items or [])
-    value = one.value - other.value
-    if len(gaps) < 2:
-        return value, None, None
-    half = 1.96 * float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
-    low, high = _edge(gaps.tolist())
-    return value, round(max(-1.0, min(low, value - half)), 4), round(min(1.0, max(high, value + half)), 4)
-
-
-def _edge(gaps: Sequence[float]) -> tuple[float, float]:
-    """The least interval of a mean difference: with one item more for each side (Bonett and Price, 2012).
-
-    Where all items agree, that of their differences would be a point.
-    """
-    more = [*gaps, 1.0, -1.0]
-    middle, half = float(np.mean(more)), 1.96 * float(np.std(more)) / math.sqrt(len(more))
-    return middle - half, middle + half
+    """How far `one` is above `other`, with its 95% interval: by the differences of the same items."""
+    gaps = np.subtract(one.items or [], other.items or []).tolist()
+    return stats.paired(gaps) if len(gaps) > 1 else (one.value - other.value, None, None)
 
 
 def _sure(one: Number) -> tuple[float, float | None, float | None]:

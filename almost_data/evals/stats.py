@@ -52,7 +52,7 @@ def paired(gaps: Sequence[float], groups: Sequence[Hashable] | None = None) -> t
     """Mean of differences of shares item by item, and its interval: the bootstrap's, or a wider one.
 
     Where few items differ, nearly every draw is the same. So it is no narrower than what one more item for
-    either side leaves (Agresti and Min 2005).
+    either side leaves (Bonett and Price 2012).
 
     >>> paired([0.0] * 30)
     (0.0, -0.0866, 0.0866)
