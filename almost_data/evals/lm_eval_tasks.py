@@ -229,7 +229,10 @@ def load(names: Sequence[str], include: Path | None = None) -> Tasks:
 def difference(one: Number, other: Number) -> tuple[float, float | None, float | None]:
     """How far `one` is above `other`, with its 95% interval: by the differences of the same items."""
     gaps = np.subtract(one.items or [], other.items or []).tolist()
-    return stats.paired(gaps) if len(gaps) > 1 else (one.value - other.value, None, None)
+    if len(gaps) < 2:
+        return one.value - other.value, None, None
+    value, low, high = stats.paired(gaps)
+    return value, max(-1.0, low), min(1.0, high)
 
 
 def _sure(one: Number) -> tuple[float, float | None, float | None]:
