@@ -59,6 +59,7 @@ class Bars:
         )
         self._tasks: dict[str, TaskID] = {}
         self._recent: dict[str, deque[tuple[float, int, int]]] = {}
+        self._done: dict[str, int] = {}
         self._printed = 0.0
 
     def __enter__(self) -> Bars:
@@ -74,12 +75,15 @@ class Bars:
 
     def __call__(self, stage: str, done: int, total: int, tokens: int) -> None:
         now = time.monotonic()
+        if done < self._done.get(stage, 0):  # begun anew, as for another model
+            self._bars.remove_task(self._tasks.pop(stage))
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total, rate="")
             self._recent[stage] = deque()
+        self._done[stage] = done
         recent = self._recent[stage]
         # What came from the journal comes at once, and says nothing of what is to come.
-        while recent and (now - recent[0][0] > WINDOW or recent[0][1] > done):
+        while recent and now - recent[0][0] > WINDOW:
             recent.popleft()
         if not recent or now - recent[-1][0] > 0.1 or done == total:
             recent.append((now, done, tokens))

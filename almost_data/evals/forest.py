@@ -1,5 +1,6 @@
 """The figure of a result: each number a dot with its interval, beside baselines and chance."""
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from ..plots import BLUE, GREY, ORANGE, as_files, new_figure, short_label, style
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 MOST = 24
 """Lines in the figure, at most: the first ones."""
+WRAP = 52
+"""Characters of a line of a label, so that half of the width is left to the numbers."""
 
 
 def render(result: "Result") -> dict[str, bytes]:
@@ -26,8 +29,8 @@ def render(result: "Result") -> dict[str, bytes]:
 def _forest(result: "Result", lines: "list[Line]") -> "Figure":
     """Lines in the order of the result, a rule between the groups of them."""
     models = {model.id for model in result.models[:1]}
-    figure, ax = new_figure(1.5 + 0.34 * len(lines))
-    labels = []
+    labels = [textwrap.fill(_label(one, lines), WRAP, break_on_hyphens=False) for one in lines]
+    figure, ax = new_figure(1.5 + (0.46 if any("\n" in one for one in labels) else 0.34) * len(lines))
     for y, one in enumerate(lines):
         value = float(one.value or 0)
         mine = one.who in models
@@ -37,7 +40,6 @@ def _forest(result: "Result", lines: "list[Line]") -> "Figure":
         ax.scatter([value], [y], s=45, c=colour, marker="o" if mine else "D", zorder=3)
         if one.chance is not None:
             ax.vlines(one.chance, y - 0.4, y + 0.4, color=GREY, linestyle="--", linewidth=1.2)
-        labels.append(_label(one, lines))
         if y and _group(lines[y - 1]) != _group(one):
             ax.axhline(y - 0.5, color="#BBBBBB", linewidth=0.8)
     if any(one.value is not None and one.chance is None for one in lines):
@@ -48,8 +50,11 @@ def _forest(result: "Result", lines: "list[Line]") -> "Figure":
     ax.xaxis.grid(True, color="#EEEEEE")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     dashed = "; dashed: chance" if any(one.chance is not None for one in lines) else ""
-    ax.set_xlabel(f"line: 95% interval{dashed}; in brackets: items")
-    ax.set_title(f"{short_label(result.task)}: {short_label(next(iter(models), ''), 44)}")
+    # Of the whole figure: under the axes alone they would be cut off where its labels are long.
+    figure.supxlabel(f"line: 95% interval{dashed}; in brackets: items", fontsize="medium")
+    figure.suptitle(
+        f"{short_label(result.task)}: {short_label(next(iter(models), ''), 44)}", fontsize="large"
+    )
     return figure
 
 

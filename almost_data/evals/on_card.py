@@ -128,43 +128,52 @@ def _beside(one: "Result", line: "Line") -> list[tuple[str, float]]:
 
 
 def _is_official(one: "Result") -> bool:
-    """Whether a result is of data that others can have; of a task with a benchmark's name, of that one."""
+    """Whether a result is of data that others can have; of a task with a benchmark's name, of all of it."""
     from .sources import OFFICIAL, is_official
 
     known = all(data.role == "data" for data in one.data)
     named = one.task not in OFFICIAL or all(is_official(one.task, data) for data in one.data)
-    return bool(one.data) and known and named
+    return bool(one.data) and known and named and not one.settings.get("limit")
 
 
 def _index(made: Manifest, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The Hub's `model-index`, by huggingface_hub."""
+    """The Hub's `model-index`, by huggingface_hub: an entry for each subset of each result.
+
+    The library would take all results on a dataset for one, so it is given one at a time.
+    """
     from huggingface_hub import EvalResult
     from huggingface_hub.repocard_data import eval_results_to_model_index
 
     kind = "text-classification" if card.recipe_name(made) == "rm" else "text-generation"
-    given = [
-        EvalResult(
-            task_type=kind,
-            task_name=f"{row['task']}, {row['line'].subset}",
-            dataset_type=_id(row["data"] or row["task"]),
-            dataset_name=row["data"] or row["task"],
-            dataset_config=row["config"],
-            dataset_split=row["split"],
-            dataset_args=row["pins"] or None,
-            metric_type=_NO_ID.sub("_", row["line"].metric),
-            metric_name=row["metric"],
-            metric_value=round(row["line"].value, 4),
-            metric_args={
-                "items": row["line"].n,
-                "low": row["line"].low,
-                "high": row["line"].high,
-                "result": row["fingerprint"][:16],
-            },
-        )
-        for row in found
-        if row["line"].value is not None and row["is_official"] and not row["is_difference"]
-    ]
-    return eval_results_to_model_index(made.ref, given) if given else []
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in found:
+        if row["line"].value is not None and row["is_official"] and not row["is_difference"]:
+            groups.setdefault((row["fingerprint"], row["line"].subset), []).append(row)
+    entries: list[dict[str, Any]] = []
+    for rows in groups.values():
+        some = [
+            EvalResult(
+                task_type=kind,
+                task_name=f"{row['task']}, {row['line'].subset}",
+                dataset_type=_id(row["data"] or row["task"]),
+                dataset_name=row["data"] or row["task"],
+                dataset_config=row["config"],
+                dataset_split=row["split"],
+                dataset_args=row["pins"] or None,
+                metric_type=_NO_ID.sub("_", row["line"].metric),
+                metric_name=row["metric"],
+                metric_value=round(row["line"].value, 4),
+                metric_args={
+                    "items": row["line"].n,
+                    "low": row["line"].low,
+                    "high": row["line"].high,
+                    "result": row["fingerprint"][:16],
+                },
+            )
+            for row in rows
+        ]
+        entries += eval_results_to_model_index(made.ref, some)[0]["results"]
+    return [{"name": made.ref, "results": entries}] if entries else []
 
 
 def _id(name: str) -> str:

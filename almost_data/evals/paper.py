@@ -2,13 +2,15 @@
 
 import json
 import math
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .. import card, plots_tables
 from ..errors import InputError
+from ..generation import Generator, Model
 from ..generation.engines import EngineName
 from ..scoring import Options
 from ..store import Store, check_version
@@ -17,7 +19,7 @@ from . import answers, human, lm_eval_tasks, saved, static_hhh, tables, truthful
 from . import judge as ask
 from .claims import HHH, PREFERENCE, TAX, TRUE
 from .preference import run as judge_preferences
-from .result import PACKAGES, Pinned, Result, installed
+from .result import PACKAGES, Pinned, Result, home, installed
 from .subject import Progress, Subject, find
 
 
@@ -61,6 +63,7 @@ def report(
     """
     check_version(version)
     check(given)
+    home(store)
     if not (made := _models(store, version)):
         raise InputError(
             f"--version {version}: none of its models is in the store, such as rm@{version}: see list"
@@ -90,7 +93,7 @@ def report(
     judged = _judged(store, version, given, progress)
     study = tables.Study(store, version, evaluate, judged, people, given.known, bool(given.baseline))
     sizes = [_parameters(store, ref) for ref in made]
-    found = tables.report(study, tables.measure(study), max(sizes))
+    found = tables.report(study, tables.measure(study), max(sizes), given.limit)
     found["versions"] = {name: one for name in PACKAGES if (one := installed(name))}
     return _write(store, version, found), found
 
@@ -133,12 +136,29 @@ def _judged(store: Store, version: str, given: Given, progress: Progress | None)
             return str(_answers(store, ref, one.id, questions))
         return f"{one.id}@{one.revision}" if one.revision and "/" in one.id else one.id
 
+    judge: Generator = asked
+
     def compare(one: Pinned, other: Pinned) -> Result:
-        return vicuna.run(
-            store, side(one), side(other), questions, name, asked, writer, how, progress=progress
-        )
+        nonlocal judge
+        try:
+            return vicuna.run(
+                store, side(one), side(other), questions, name, judge, writer, how, progress=progress
+            )
+        except RuntimeError as error:
+            judge = cast(Generator, _Stopped(str(error)))
+            raise
 
     return compare
+
+
+@dataclass(frozen=True)
+class _Stopped:
+    """In the judge's place once a comparison broke off: what is finished is read, and nothing more asked."""
+
+    why: str
+
+    def resolve(self, model: Model) -> Model:
+        raise RuntimeError(self.why)
 
 
 def _answers(store: Store, ref: str, responder: str, questions: Path) -> Path:
@@ -151,9 +171,11 @@ def _answers(store: Store, ref: str, responder: str, questions: Path) -> Path:
         text = found.get(one.text.strip())
         failed = {"error": f"{responder} wrote none"} if text is None else {}
         lines.append(json.dumps({"question_id": id, "text": text or "", **fake, **failed}))
-    file = store.root / "evals" / "answers" / ref / f"{responder}.jsonl"
+    file = home(store) / "answers" / ref / f"{responder}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(lines) + "\n", "utf-8")
+    staging = file.with_name(f".{file.name}.{os.getpid()}")
+    staging.write_text("\n".join(lines) + "\n", "utf-8")
+    os.replace(staging, file)  # another process may read it
     return file
 
 
@@ -170,7 +192,7 @@ def _parameters(store: Store, ref: str) -> float:
 
 
 def _write(store: Store, version: str, found: dict[str, Any]) -> Path:
-    place = store.root / "evals" / "tables" / version
+    there = home(store) / "tables" / version
     name = f"eval-tables-{version}"
     files = plots_tables.render(found["tables"])
     page = card.page("tables.md.jinja", **found, figures=sorted(files))
@@ -178,12 +200,12 @@ def _write(store: Store, version: str, found: dict[str, Any]) -> Path:
         "README.md": f"{page}\n".encode(),
         "tables.json": f"{json.dumps(found, indent=2)}\n".encode(),
     }
-    with store.turn(name), store.whole(place, name) as staging:
+    with store.turn(name), store.whole(there, name) as staging:
         for path, content in files.items():
             (staging / path).parent.mkdir(exist_ok=True)
             (staging / path).write_bytes(content)
-        shutil.rmtree(place, ignore_errors=True)  # made anew of results that stay
-    return place
+        shutil.rmtree(there, ignore_errors=True)  # made anew of results that stay
+    return there
 
 
 def check(given: Given) -> None:

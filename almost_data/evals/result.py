@@ -122,11 +122,19 @@ def identity(result: Result) -> str:
     return hashlib.sha256(canonical_json(parts)).hexdigest()
 
 
+def home(store: Store) -> Path:
+    """The folder of all results. Raises InputError where it cannot be one."""
+    found = store.root / "evals"
+    if found.exists() and not found.is_dir():
+        raise InputError(f"{found} is in the way: move it")
+    return found
+
+
 def folder(store: Store, result: Result) -> Path:
     """Where a result lies, or would lie."""
     if not TASK.fullmatch(result.task):
         raise ValueError(f"{result.task!r} cannot be a task: its name becomes a folder")
-    return store.root / "evals" / result.task / identity(result)[:MARK]
+    return home(store) / result.task / identity(result)[:MARK]
 
 
 def known(store: Store, result: Result) -> Result | None:

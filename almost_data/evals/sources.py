@@ -42,10 +42,12 @@ OFFICIAL = {
         HHH.partition("@")[0],
         *(one for one, what in KNOWN.items() if what.startswith(_HHH)),
     ),
-    "truthfulqa": (TRUTHFULQA.partition("@")[0],),
+    "truthfulqa": (TRUTHFULQA,),
     "vicuna": (QUESTIONS,),
 }
-"""Task -> what is the benchmark itself: Hub ids, and sha256 of public files."""
+"""Task -> what is the benchmark itself: a Hub id at any commit or at one, and sha256 of public files."""
+OTHER_ITEMS = ", other items"
+"""What the revision of data ends in, whose items are not those of Static HHH."""
 CANARY = "canary GUID"
 """What every file of BIG-bench carries, so that it can be kept out of training."""
 
@@ -72,8 +74,9 @@ class Items:
 
 
 def is_official(task: str, data: Pinned) -> bool:
-    """Whether these are the benchmark's own items, by checksum or by the Hub's name."""
-    return data.id in OFFICIAL[task] or data.revision.removeprefix("sha256:") in OFFICIAL[task]
+    """Whether these are the benchmark's own items, by checksum or by the Hub's name and commit."""
+    names = {data.id, f"{data.id}@{data.revision}", data.revision.removeprefix("sha256:")}
+    return not data.revision.endswith(OTHER_ITEMS) and not names.isdisjoint(OFFICIAL[task])
 
 
 def content(items: list[Item]) -> str:
@@ -175,6 +178,8 @@ def _json(text: str, at: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise InputError(f"{at}: not JSON ({error})") from None
+    except RecursionError:
+        raise InputError(f"{at}: not JSON of a benchmark (nested too deep)") from None
 
 
 def _hub(data: str, configs: tuple[str, ...] | None) -> Items:
@@ -251,6 +256,8 @@ def _item(row: Any, at: str) -> tuple[str, tuple[str, ...], int]:
             f"{at}: no question with choices: give input and target_scores, question and mc1_targets, or "
             "question, choices and label"
         )
+    if any("\ud800" <= letter <= "\udfff" for letter in "".join([text, *choices])):
+        raise InputError(f"{at}: half a surrogate pair in it, which is no text")
     if sorted(labels, key=str) != [0] * (len(labels) - 1) + [1]:
         raise InputError(f"{at}: exactly one choice must be right (1), all others wrong (0)")
     right, texts = labels.index(1), tuple(one.strip() for one in choices)

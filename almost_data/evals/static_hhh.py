@@ -11,6 +11,7 @@ import time
 from typing import Literal, cast
 
 import numpy as np
+from msgspec.structs import replace
 
 from .. import prompts
 from ..errors import InputError
@@ -48,11 +49,14 @@ def run(
     started = time.monotonic()
     how = choices.metric_of(subject, metric, ("ab", "likelihood"))
     source = sources.read(data, SUBSETS)
-    if data == HHH and sources.content(source.items) != sources.HHH_ITEMS:
-        raise InputError(
-            f"--data {data}: its items are not those that are known here by their checksum; to be judged on "
-            "them all the same, name the commit in place of main"
-        )
+    if sources.content(source.items) != sources.HHH_ITEMS:
+        if data == HHH:
+            raise InputError(
+                f"--data {data}: its items are not those that are known here by their checksum; to be judged "
+                "on them all the same, name the commit in place of main"
+            )
+        source.notes.append("Not the items of Static HHH, by their checksum.")
+        source.pinned = [replace(one, revision=one.revision + sources.OTHER_ITEMS) for one in source.pinned]
     items = sources.some(source.items, limit, seed)
     talks = [sources.turns(item) for item in items]
     if wrong := next((item for item in items if len(item.choices) != 2), None):

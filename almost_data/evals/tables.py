@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..manifest import Manifest
 from ..schema import RESERVED
 from ..store import Store
-from . import items, sources
+from . import items, sources, vicuna
 from .claims import (
     CLAIMS,
     HHH,
@@ -32,7 +32,7 @@ from .claims import (
     Outcome,
     judge,
 )
-from .result import Line, Pinned, Result
+from .result import Line, Pinned, Result, folder, results
 
 ROLES = {
     "rm": "rm@{}",
@@ -60,8 +60,9 @@ SMALL = 1e9
 _RESPONDER = re.compile(r"(?P<size>\d+(?:\.\d+)?)(?P<unit>[MB])-(?P<prompt>.+)-(?P<shots>\d+)shot")
 _UNIT = {"M": 1e6, "B": 1e9}
 
-OTHER = ", on other data"
-"""What a table's name ends in, where a claim was measured on something else than the paper's benchmark."""
+OTHER = ", on other data or terms"
+"""What a table's name ends in, where a claim was measured on something else than the paper's benchmark, or
+with answers that were written otherwise."""
 
 Evaluate = Callable[[str, Pinned], Result]
 """(task, model) -> its result; a model without a revision is one of the store, or a responder.
@@ -99,6 +100,7 @@ class Study:
     """Tasks whose data was given."""
     has_baseline: bool = False
     _kept: dict[tuple[str, ...], Result] = field(default_factory=dict)
+    _failed: dict[tuple[str, ...], InputError | RuntimeError] = field(default_factory=dict)
 
     def model(self, role: str) -> Pinned:
         """What stands for a role. Raises InputError, naming what is missing."""
@@ -135,16 +137,23 @@ class Study:
             compare = self.people if measure.task == PEOPLE else self.compare
             if compare is None:
                 raise InputError("a judge and the Vicuna questions (--vicuna, --judge)")
-            key = (measure.task, *(side.id for side in sides))
-            if key not in self._kept:
-                self._kept[key] = compare(*sides)
-            return self._kept[key]
+            return self._once(lambda: compare(*sides), measure.task, *(side.id for side in sides))
         model = self.model(measure.role)
         if measure.task not in self.given:
             raise InputError(DATA[measure.task])
-        if (measure.task, model.id) not in self._kept:
-            self._kept[measure.task, model.id] = self.evaluate(measure.task, model)
-        return self._kept[measure.task, model.id]
+        return self._once(lambda: self.evaluate(measure.task, model), measure.task, model.id)
+
+    def _once(self, ask: Callable[[], Result], *key: str) -> Result:
+        """What was measured under a key, or why it could not be, whichever it was the first time."""
+        if key in self._failed:
+            raise self._failed[key]
+        if key not in self._kept:
+            try:
+                self._kept[key] = ask()
+            except (InputError, RuntimeError) as error:
+                self._failed[key] = error
+                raise
+        return self._kept[key]
 
     def line(self, measure: Measure) -> Line:
         """The number. Raises InputError, naming what is missing."""
@@ -209,7 +218,7 @@ def _size(found: "re.Match[str]") -> float:
 def measure(study: Study) -> list[Table]:
     """Every table, its claims judged by the rule of `claims.judge`.
 
-    A claim that was measured on other data than the paper's stands in a table of its own, so named.
+    A claim that was measured on other data or terms than the paper's stands in a table of its own, so named.
     """
     tables: dict[str, Table] = {}
     for claim in claims(study.responders()):
@@ -223,13 +232,14 @@ def measure(study: Study) -> list[Table]:
         found = [study.result(one) for one in sides]
         values = [items.values(study.store, one, line) for one, line in zip(found, lines, strict=True)]
         outcome = judge(claim, lines, values)
-        if why := next((why for one in found if (why := unlike(one))), None):
-            table.outcomes.append(Outcome(claim, "not run", missing=f"the paper's data: {why}"))
+        if why := next((why for one in found if (why := unlike(study.store, one))), None):
+            table.outcomes.append(Outcome(claim, "not run", missing=why))
             table = tables.setdefault(claim.table + OTHER, Table(claim.table + OTHER))
         table.outcomes.append(outcome)
-        for side, line in zip(sides, lines, strict=True):
-            if (str(side), line) not in table.lines:
-                table.lines.append((str(side), line))
+        for side, line, one in zip(sides, lines, found, strict=True):
+            for number in [(str(side), line), *_doubts(side, one)]:
+                if number not in table.lines:
+                    table.lines.append(number)
     return [
         one
         for name in dict.fromkeys(name.removesuffix(OTHER) for name in tables)
@@ -238,21 +248,57 @@ def measure(study: Study) -> list[Table]:
     ]
 
 
-def unlike(found: Result) -> str | None:
-    """What makes a result's data other than the paper's benchmark; None where they are the same."""
+def _doubts(side: Measure, found: Result) -> Iterator[tuple[str, Line]]:
+    """What a judge's preference owes to length and place."""
+    names = [one.id for one in found.models if one.role == "judge"]
+    for line in found.lines:
+        if names and line.who == "judge" and line.chance is not None:
+            yield f"the judge of {side.role}", msgspec.structs.replace(line, who=names[0])
+
+
+def unlike(store: Store, found: Result) -> str | None:
+    """What is missing where a result is not on the paper's benchmark and terms; None where it is."""
     data = [one for one in found.data if one.role == "data"]
     task = VICUNA if found.task == PEOPLE else found.task
     if task in BENCHMARK:
-        odd = next((one.id for one in data if not sources.is_official(task, one)), None)
-        return odd and f"{odd} is not known as {BENCHMARK[task]}"
-    if found.task == PREFERENCE:
-        known = [(one.id, found.settings.get("config")) for one in data]
-        paper = [(evals.HH_RLHF.partition("@")[0], evals.HELPFUL_BASE)]
-        return None if known == paper else f"{data[0].id} is not HH-RLHF helpful-base"
+        for one in data:
+            if not sources.is_official(task, one):
+                return f"the paper's data: {_other(one) or f'{one.id} is not known as {BENCHMARK[task]}'}"
+    if task == VICUNA:
+        written, paper = _settings(store, found), vicuna.Settings()
+        for name in ("max_new_tokens", "temperature"):
+            if (used := written.get(name, getattr(paper, name))) != getattr(paper, name):
+                return f"the paper's terms: answers with {name} {getattr(paper, name)}, not {used}"
+    if task == PREFERENCE:
+        one = data[0]
+        name, _, commit = evals.HH_RLHF.partition("@")
+        if (one.id, found.settings.get("config")) != (name, evals.HELPFUL_BASE):
+            return f"the paper's data: {one.id} is not HH-RLHF helpful-base"
+        if one.revision != commit:
+            return f"the paper's data: {_other(one)}"
     return None
 
 
-def report(study: Study, tables: list[Table], parameters: float | None) -> dict[str, Any]:
+def _other(data: Pinned) -> str | None:
+    """How data of the benchmark's name on the Hub are others."""
+    if data.revision.endswith(sources.OTHER_ITEMS):
+        return f"{data.id}: not the items of Static HHH, by their checksum"
+    known = {evals.TRUTHFULQA.partition("@")[0], evals.HH_RLHF.partition("@")[0]}
+    return f"commit {data.revision[:12]} of {data.id} is not the one known here" if data.id in known else None
+
+
+def _settings(store: Store, found: Result) -> dict[str, Any]:
+    """How the answers were asked for; of people's judgments, in the comparison that they were exported of."""
+    if found.task != PEOPLE:
+        return found.settings
+    asked = {one.id for one in found.data if one.role == "evaluation"}
+    every = (one for one in results(store) if f"{one.task}/{folder(store, one).name}" in asked)
+    return next((one.settings for one in every), {})
+
+
+def report(
+    study: Study, tables: list[Table], parameters: float | None, limit: int | None = None
+) -> dict[str, Any]:
     """What the report says, as JSON data: tables with numbers and verdicts, and what bounds them."""
     rows = [
         {
@@ -284,6 +330,7 @@ def report(study: Study, tables: list[Table], parameters: float | None) -> dict[
         "is_small": parameters is not None and parameters < SMALL,
         "is_fake": any(one.is_fake for one in kept),
         "least": LEAST,
+        "limit": limit,
         "tables": rows,
         "results": [
             {

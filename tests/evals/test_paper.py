@@ -12,7 +12,7 @@ import pytest
 from almost_data import evals
 from almost_data.cli import main
 from almost_data.evals import sources, static_hhh
-from almost_data.evals.paper import Given, report
+from almost_data.evals.paper import Given, _answers, report
 from almost_data.evals.result import results
 from almost_data.evals.subject import find
 from almost_data.scoring import Options
@@ -48,12 +48,12 @@ def test_numbers_are_those_of_the_benchmark_and_are_measured_once(
 ) -> None:
     data = str(hhh(tmp_path / "hhh"))
     said = tables(store, capsys, "--hhh", data)
-    assert "Table 1: 5 of 5 claims not run; missing: the paper's data: harmless.task.json is not" in said
+    assert "Table 1: 5 of 5 claims not run; missing: the paper's data: harmless.task.json: not the" in said
     assert "Table 4: 3 of 3 claims not run; missing: HH-RLHF helpful-base (--preference" in said
     place = store.root / "evals" / "tables" / VERSION
     found = json.loads((place / "tables.json").read_text())
     table = found["tables"][1]
-    assert table["name"] == "Table 1, on other data" and len(table["claims"]) == 4
+    assert table["name"] == "Table 1, on other data or terms" and len(table["claims"]) == 4
     alone = static_hhh.run(store, find(store, f"sft@{VERSION}"), data)
     [line] = [one for one in alone.lines if (one.who, one.subset) == (f"sft@{VERSION}", "helpful")]
     [mine] = [one for one in table["lines"] if (one["role"], one["subset"]) == ("sft", "helpful")]
@@ -166,10 +166,11 @@ def test_people_stand_beside_the_judge_where_they_were_asked(
     said = tables(store, capsys)
     assert f"Figure 3, by people: 2 of 2 claims not run; missing: {NOBODY}; a baseline's answers" in said
     said = tables(store, capsys, "--baseline", str(saved))
-    assert f"Figure 3, by people: 1 of 2 claims not run; missing: {NOBODY}\n" in said
+    assert f"Figure 3, by people: 2 of 2 claims not run; missing: {NOBODY}; the paper's terms: " in said
     found = json.loads((store.root / "evals" / "tables" / VERSION / "tables.json").read_text())
-    by = {one["name"]: one["claims"][1] for one in found["tables"] if one["name"].startswith("Figure 3")}
-    assert (by["Figure 3, by people"]["verdict"], by["Figure 3, by people"]["n"]) == ("reproduced", 24)
+    by = {one["name"]: one["claims"][-1] for one in found["tables"] if one["name"].startswith("Figure 3")}
+    people = by["Figure 3, by people, on other data or terms"]
+    assert (people["verdict"], people["n"]) == ("reproduced", 24)
     assert by["Figure 3, by a judge"]["verdict"] == "not run"
     with CompletionsServer(("judge",)) as server:  # what was judged is not asked again
         judge = ("--judge", server.url, "--judge-model", "judge")
@@ -177,11 +178,67 @@ def test_people_stand_beside_the_judge_where_they_were_asked(
         assert not server.asked
     found = json.loads((store.root / "evals" / "tables" / VERSION / "tables.json").read_text())
     verdicts = {one["name"]: [claim["verdict"] for claim in one["claims"]] for one in found["tables"]}
-    assert verdicts["Figure 3, by a judge"][1] == "not reproduced"
-    assert verdicts["Figure 3, by people"] == ["not run", "reproduced"]
+    assert verdicts["Figure 3, by a judge, on other data or terms"][1] == "not reproduced"
+    assert verdicts["Figure 3, by people, on other data or terms"] == ["reproduced"]
+    terms = "the paper's terms: answers with max_new_tokens 1024, not 4"
+    [people] = [one for one in found["tables"] if one["name"] == "Figure 3, by people"]
+    assert people["missing"] == [NOBODY, terms]
     # Other answers of a file of that name are another baseline.
     rows(saved, [{"question_id": n, "text": f"It was {n}."} for n in range(24)])
     assert "Figure 3, by people: 2 of 2 claims not run" in tables(store, capsys, "--baseline", str(saved))
+
+
+def test_a_judge_that_is_gone_is_asked_once_and_what_it_said_before_stands(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openai")
+    asked = rows(tmp_path / "question.jsonl", [{"question_id": n, "text": f"What of {n}?"} for n in range(3)])
+    saved = rows(tmp_path / "alpaca.jsonl", [{"question_id": n, "text": f"It is {n}."} for n in range(3)])
+    ways = ["--vicuna", str(asked), "--engine", "transformers", "--max-new-tokens", "4"]
+    with CompletionsServer(("judge",)) as server:
+        server.chat = lambda prompt: "Scores: 8 3"
+        ways += ["--judge", server.url, "--judge-model", "judge"]
+        tables(store, capsys, *ways)  # ppo against sft
+        before = len(server.asked)
+        assert before == 6
+        server.fault = lambda prompt, attempt: "400"
+        said = tables(store, capsys, *ways, "--baseline", str(saved))
+        # Of ppo and sft against the baseline, the second one is not tried.
+        assert 0 < len(server.asked) - before <= 6
+    assert "Figure 3, by a judge: 2 of 2 claims not run; missing: the paper's data" in said
+    assert "requests failed" in said
+    found = json.loads((store.root / "evals" / "tables" / VERSION / "tables.json").read_text())
+    [table] = [
+        one for one in found["tables"] if one["name"] == "Figure 3, by a judge, on other data or terms"
+    ]
+    assert len(table["claims"]) == 1
+
+
+def test_a_file_of_answers_is_never_half_there(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = rows(
+        tmp_path / "it.jsonl", [{"prompt": f"What of {n}?", "mine": "So.", "b": "No."} for n in range(9)]
+    )
+    main(["import", "responses", str(answers), "--ladder", "mine,b", "--version", f"{VERSION}-vicuna",
+          "--root", str(store.root)])  # fmt: skip
+    asked = rows(tmp_path / "question.jsonl", [{"question_id": n, "text": f"What of {n}?"} for n in range(9)])
+    ref = f"responses@{VERSION}-vicuna"
+    file = _answers(store, ref, "mine", asked)
+    before = file.read_bytes()
+    assert len(before.splitlines()) == 9
+    whole = Path.write_text
+
+    def half(path: Path, text: str, *more: str) -> int:
+        whole(path, text[: len(text) // 2], *more)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="No space"):
+        _answers(store, ref, "mine", asked)
+    monkeypatch.undo()
+    assert file.read_bytes() == before
+    assert _answers(store, ref, "mine", asked) == file and list(file.parent.glob("*.jsonl")) == [file]
 
 
 def test_imported_answers_are_responders_too(store: Store, tmp_path: Path) -> None:

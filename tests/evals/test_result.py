@@ -19,11 +19,13 @@ from matplotlib.image import imread
 from almost_data import card
 from almost_data.cli import main
 from almost_data.errors import InputError
-from almost_data.evals import on_card, result, sources
+from almost_data.evals import TRUTHFULQA, forest, on_card, result, sources
 from almost_data.evals.result import Line, Pinned, Result
 from almost_data.manifest import Manifest
+from almost_data.plots import new_figure
 from almost_data.store import Store
 from tests import trained
+from tests.evals.known import hhh
 from tests.test_card import NASTY, Page
 
 
@@ -268,6 +270,45 @@ def test_a_full_disk_is_one_line_and_exit_1(store: Store, rm: Manifest) -> None:
     assert list(result.results(store)) == [] and not list((store.root / ".staging").iterdir())
 
 
+def test_a_file_in_the_place_of_the_results_is_told_before_anything_is_asked(
+    store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    store.root.mkdir(parents=True, exist_ok=True)
+    (store.root / "evals").touch()
+    asked = ("--model", "baseline:longest", "--data", str(hhh(tmp_path / "hhh")))
+    for words in (("static-hhh", *asked), ("tables", "--version", "1.0.0")):
+        with pytest.raises(SystemExit) as error:
+            main(["eval", *words, "--root", str(store.root)])
+        said = capsys.readouterr()
+        assert (
+            error.value.code == 2 and said.err == f"almost-data: {store.root}/evals is in the way: move it\n"
+        )
+        assert not said.out
+
+
+def test_a_figure_shows_all_that_is_written_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "a-rather-long-name-of-a-model-or-a-subset-with-its-version"
+    lines = [
+        Line(f"{long}-{n % 2}", f"{long}-{n // 2}", f"{long}-{n}", 20_000, 0.5, 0.4, 0.6, chance=0.5)
+        for n in range(6)
+    ]
+    drawn: list[Any] = []
+
+    def kept(height: float) -> Any:
+        drawn.append(new_figure(height))
+        return drawn[-1]
+
+    monkeypatch.setattr(forest, "new_figure", kept)
+    forest.render(made(models=[Pinned(long, "1")], lines=lines))
+    [(figure, axes)] = drawn
+    figure.draw_without_rendering()
+    texts = [*figure.texts, axes.title, axes.xaxis.label, *axes.get_yticklabels()]
+    for text in texts:
+        at = text.get_window_extent()
+        assert 0 <= at.x0 <= at.x1 <= figure.bbox.width and 0 <= at.y0 <= at.y1 <= figure.bbox.height, text
+    assert axes.bbox.width > figure.bbox.width / 3
+
+
 # --- the card ----------------------------------------------------------------------------------------------
 
 
@@ -365,6 +406,7 @@ def test_a_difference_is_no_baseline_and_in_points(store: Store, rm: Manifest, t
 
 def test_only_the_benchmark_itself_goes_to_the_hub_under_its_name(store: Store, rm: Manifest) -> None:
     real = next(one for one, what in sources.KNOWN.items() if "helpful" in what)
+    other = sources.OTHER_ITEMS
     derived = next(one for one, what in sources.KNOWN.items() if "best and incorrect" in what)
     for seed, (task, data, count) in enumerate(
         [
@@ -373,12 +415,18 @@ def test_only_the_benchmark_itself_goes_to_the_hub_under_its_name(store: Store, 
             ("vicuna", [], 0),
             ("human", [Pinned("table.csv", "sha256:1", "judgments")], 0),
             ("static-hhh", [Pinned("helpful.task.json", f"sha256:{real}", "data")], 1),
-            ("truthfulqa", [Pinned("truthfulqa/truthful_qa", "c" * 40, "data")], 2),
+            ("truthfulqa", [Pinned("truthfulqa/truthful_qa", "c" * 40, "data")], 1),
+            ("truthfulqa", [Pinned(*TRUTHFULQA.split("@"), "data")], 2),
+            ("static-hhh", [Pinned("HuggingFaceH4/hhh_alignment", "d" * 40, "data")], 3),
+            ("static-hhh", [Pinned("HuggingFaceH4/hhh_alignment", "d" * 40 + other, "data")], 3),
         ]
     ):
         result.save(store, made(rm, task=task, data=data, settings={"seed": seed}), [], 1)
         assert len(metrics(store, rm)) == count, (task, data)
-    assert len(rows(store, rm)) == 12
+    # Some of its items are in the table alone.
+    data = [Pinned(*TRUTHFULQA.split("@"), "data")]
+    result.save(store, made(rm, task="truthfulqa", data=data, settings={"limit": 30}), [], 1)
+    assert len(metrics(store, rm)) == 3 and len(rows(store, rm)) == 20
 
 
 def test_a_root_of_results_alone_is_not_empty(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -401,6 +449,30 @@ def test_huggingface_hub_reads_what_the_card_says(store: Store, rm: Manifest) ->
         "my file (1).jsonl",
         0.7,
     )
+
+
+def test_huggingface_hub_reads_each_number_under_its_own_name(store: Store, rm: Manifest) -> None:
+    from huggingface_hub import ModelCard
+
+    for commit, subsets in (("d", {"helpful": 0.7, "honest": 0.4}), ("e", {"helpful": 0.6})):
+        data = [Pinned("HuggingFaceH4/hhh_alignment", commit * 40, "data")]
+        lines = [
+            Line(rm.ref, metric, subset, 10, value)
+            for subset, value in subsets.items()
+            for metric in ("accuracy", "accuracy per byte")
+        ]
+        result.save(store, made(rm, task="static-hhh", data=data, lines=lines), [], 1)
+    read = ModelCard.load(store.path(rm.ref) / "README.md").data
+    found = {
+        (one.task_name, one.dataset_args["HuggingFaceH4/hhh_alignment"][0], one.metric_name, one.metric_value)
+        for one in read.eval_results
+    }
+    assert found == {
+        (f"static-hhh, {subset}", commit, metric, value)
+        for subset, commit, value in (("helpful", "d", 0.7), ("honest", "d", 0.4), ("helpful", "e", 0.6))
+        for metric in ("accuracy", "accuracy per byte")
+    }
+    assert read.model_name == rm.ref
 
 
 def test_the_order_is_that_of_the_results_and_not_of_time(store: Store, rm: Manifest, tmp_path: Path) -> None:

@@ -198,6 +198,24 @@ def test_unknown_files_and_canaries_are_noted(store: Store, data: Path) -> None:
     assert any("1 of 4 files carry BIG-bench's canary" in note for note in notes)
 
 
+def test_only_its_own_items_are_the_benchmark(
+    store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the checksums of the single files say."""
+    for file in data.iterdir():
+        monkeypatch.setitem(sources.KNOWN, sources.check(file)[0], "one of its files")
+    official = tuple(sources.check(file)[0] for file in data.iterdir())
+    monkeypatch.setitem(sources.OFFICIAL, "static-hhh", official)
+    monkeypatch.setattr(sources, "HHH_ITEMS", sources.content(sources.read(str(data)).items))
+    whole = static_hhh.run(store, reward(is_right), str(data))
+    assert all(sources.is_official("static-hhh", one) for one in whole.data) and len(whole.data) == 4
+    assert not any("not the items" in note.lower() for note in whole.notes)
+    (data / "other.task.json").unlink()
+    part = static_hhh.run(store, reward(is_right), str(data))
+    assert not any(sources.is_official("static-hhh", one) for one in part.data) and len(part.data) == 3
+    assert "Not the items of Static HHH, by their checksum." in part.notes
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
@@ -224,6 +242,14 @@ def test_unknown_files_and_canaries_are_noted(store: Store, data: Path) -> None:
             "a.jsonl:1: its right choice",
         ),
         ("a.jsonl", '{"question": "a", "choices": ["b", "c"], "label": true}\n', "a.jsonl:1: no question"),
+        (
+            "a.jsonl",
+            '\n{"question": "q\\ud800", "choices": ["b", "c"], "label": 0}',
+            "a.jsonl:2: half a surr",
+        ),
+        ("a.jsonl", '{"question": "q", "choices": ["b", "\\udc00"], "label": 0}', "a.jsonl:1: half a surr"),
+        ("a.jsonl", "[" * 100_000, "a.jsonl:1: not JSON of a benchmark (nested too deep)"),
+        ("a.task.json", '{"a":' * 100_000, "a.task.json: not JSON of a benchmark (nested too deep)"),
         ("a.csv", "question,choices", "a.csv: neither BIG-bench's .json nor .jsonl"),
         ("a.jsonl", '{"question": 3, "choices": ["b", "c"], "label": 0}\n', "a.jsonl:1: no question"),
     ],
@@ -344,7 +370,9 @@ def test_from_the_hub_where_it_is_big_benchs_files_beside_a_script(tmp_path: Pat
         made = json.loads(cli(*what, "--data", "HuggingFaceH4/hhh_alignment@v1.0.0", **env).stdout)
         here = json.loads(cli(*what, "--data", str(data), **env).stdout)
         other = cli(*what, **env)
-    assert [(one["id"], one["revision"]) for one in made["data"]] == [("HuggingFaceH4/hhh_alignment", commit)]
+    [there] = made["data"]
+    assert (there["id"], there["revision"]) == ("HuggingFaceH4/hhh_alignment", f"{commit}, other items")
+    assert "Not the items of Static HHH, by their checksum." in made["notes"]
     assert made["lines"] == here["lines"] and not any("Not a pinned file" in one for one in made["notes"])
     assert other.returncode == 2 and other.stderr.count("\n") == 1, other.stderr
     assert "hhh_alignment@main: its items are not those that are known here by their checksum" in other.stderr

@@ -142,7 +142,7 @@ def test_a_number_that_was_not_measured_decides_nothing() -> None:
 OFFICIAL = {
     HHH: Pinned("HuggingFaceH4/hhh_alignment", "a" * 40, "data"),
     TRUE: Pinned("mine.jsonl", "sha256:0", "data"),
-    PREFERENCE: Pinned("Anthropic/hh-rlhf", "b" * 40, "data"),
+    PREFERENCE: Pinned(*HH_RLHF.split("@"), "data"),
 }
 
 
@@ -187,8 +187,12 @@ def study(
 
     def judged(a: Pinned, b: Pinned) -> Result:
         questions = Pinned("question.jsonl", f"sha256:{sources.QUESTIONS}", "data")
-        lines = [Line(a.id, WIN, "overall", 80, 0.7, 0.6, 0.8)]
-        return Result("vicuna", 1, [a, b], [questions], {}, {}, lines)
+        lines = [
+            Line(a.id, WIN, "overall", 80, 0.7, 0.6, 0.8),
+            Line("judge", "longer answer wins", "overall", 80, 0.9, 0.8, 0.95, 0, 0.5),
+        ]
+        judge = Pinned("gpt", "as-served", "judge")
+        return Result("vicuna", 1, [a, b, judge], [questions], {}, {}, lines)
 
     def asked(a: Pinned, b: Pinned) -> Result:
         if people is None:
@@ -235,14 +239,14 @@ def test_what_fails_is_not_run_and_other_data_have_a_table_of_their_own(tmp_path
     assert "the paper's data: mine.jsonl is not known as TruthfulQA's MC1" in found["Table 5"].missing
     assert five["SFT on RMSP is better than on Self-Play, TruthfulQA"].verdict == "not run"
     assert not any(one.subset == "truthful" for _, one in found["Table 5"].lines)
-    [other] = found["Table 5, on other data"].outcomes
+    [other] = found["Table 5, on other data or terms"].outcomes
     assert other.verdict == "too small to say" and other.claim.says.endswith("TruthfulQA")
 
 
 def test_preferences_are_the_papers_where_they_are_helpful_base(tmp_path: object) -> None:
     every = ["rm@1.0.0", "asis@1.0.0"]
     found = {one.name: one for one in tables.measure(study(tmp_path, every, {PREFERENCE}))}
-    assert "Table 3, on other data" not in found
+    assert "Table 3, on other data or terms" not in found
     verdicts = [one.verdict for one in found["Table 3"].outcomes]
     assert verdicts == ["not run", "not run", "reproduced", "reproduced"]
 
@@ -250,12 +254,15 @@ def test_preferences_are_the_papers_where_they_are_helpful_base(tmp_path: object
 def test_people_and_a_judge_have_tables_of_their_own(tmp_path: object) -> None:
     every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
     asked = study(tmp_path, every, set(), compare=True, people=sources.QUESTIONS)
+    by_judge = {one.name: one for one in tables.measure(asked)}["Figure 3, by a judge"]
+    doubt = Line("gpt", "longer answer wins", "overall", 80, 0.9, 0.8, 0.95, 0, 0.5)
+    assert ("the judge of ppo against sft", doubt) in by_judge.lines
     found = {one.name: one for one in tables.measure(asked)}
     by_judge, by_people = found["Figure 3, by a judge"], found["Figure 3, by people"]
     assert [one.verdict for one in by_judge.outcomes] == ["reproduced"] * 2
     assert [one.verdict for one in by_people.outcomes] == ["not reproduced"] * 2
     assert [one.claim.says for one in by_people.outcomes] == [one.claim.says for one in by_judge.outcomes]
-    assert "Figure 3, by people, on other data" not in found
+    assert "Figure 3, by people, on other data or terms" not in found
     kept = tables.report(asked, list(found.values()), None)["results"]
     assert len([one for one in kept if one["task"] == "human"]) == 2
     other = study(tmp_path, every, set(), compare=True, people="0" * 64)
@@ -263,9 +270,69 @@ def test_people_and_a_judge_have_tables_of_their_own(tmp_path: object) -> None:
     assert found["Figure 3, by people"].missing == [
         "the paper's data: question.jsonl is not known as the Vicuna Questions"
     ]
-    assert [one.verdict for one in found["Figure 3, by people, on other data"].outcomes] == [
+    assert [one.verdict for one in found["Figure 3, by people, on other data or terms"].outcomes] == [
         "not reproduced"
     ] * 2
+
+
+def test_data_of_the_name_alone_are_not_the_papers(tmp_path: object) -> None:
+    store = Store(tmp_path)  # type: ignore[arg-type]
+
+    def why(task: str, name: str, revision: str) -> str | None:
+        one = msgspec.structs.replace(result(task, "m", 0.5), data=[Pinned(name, revision, "data")])
+        return tables.unlike(store, one)
+
+    hhh, hub = OFFICIAL[HHH], TRUTHFULQA.split("@")
+    assert why(HHH, hhh.id, hhh.revision) is None and why(TRUE, *hub) is None
+    assert why(HHH, hhh.id, hhh.revision + sources.OTHER_ITEMS) == (
+        "the paper's data: HuggingFaceH4/hhh_alignment: not the items of Static HHH, by their checksum"
+    )
+    for task, name in ((TRUE, hub[0]), (PREFERENCE, OFFICIAL[PREFERENCE].id)):
+        assert why(task, name, "c" * 40) == (
+            f"the paper's data: commit cccccccccccc of {name} is not the one known here"
+        )
+
+
+def test_answers_that_were_asked_for_otherwise_are_not_the_papers(tmp_path: object) -> None:
+    every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
+    for terms, why in (
+        ({"max_new_tokens": 8, "temperature": 0.7}, "answers with max_new_tokens 1024, not 8"),
+        ({"max_new_tokens": 1024, "temperature": 0.0}, "answers with temperature 0.7, not 0.0"),
+        ({"max_new_tokens": 1024, "temperature": 0.7}, None),
+        ({}, None),  # written before
+    ):
+        one = study(tmp_path, every, set(), compare=True)
+        compare = one.compare
+        assert compare
+        one.compare = lambda a, b, ask=compare, terms=terms: msgspec.structs.replace(
+            ask(a, b), settings=terms
+        )
+        found = {one.name: one for one in tables.measure(one)}
+        assert found["Figure 3, by a judge"].missing == ([f"the paper's terms: {why}"] if why else [])
+        assert ("Figure 3, by a judge, on other data or terms" in found) == bool(why)
+
+
+def test_what_failed_is_not_asked_again(tmp_path: object) -> None:
+    one, asked = study(tmp_path, ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"], {HHH, TRUE}, compare=True), []
+    evaluate = one.evaluate
+
+    def counted(task: str, model: Pinned) -> Result:
+        asked.append((task, model.id))
+        return evaluate(task, model)
+
+    def dead(a: Pinned, b: Pinned) -> Result:
+        asked.append((a.id, b.id))
+        raise RuntimeError("the judge is gone")
+
+    one.evaluate, one.compare = counted, dead
+    found = {one.name: one for one in tables.measure(one)}
+    assert found["Figure 3, by a judge"].missing == ["the judge is gone"]
+    assert found["Table 1"].missing == ["it cannot be loaded"]
+    with pytest.raises(RuntimeError, match="gone"):
+        one.result(Measure("sft against baseline", "vicuna", metric=WIN))
+    with pytest.raises(RuntimeError, match="loaded"):
+        one.result(Measure("ppo", TRUE))
+    assert len(asked) == len(set(asked)) and len([two for two in asked if two[1] == "baseline"]) == 2
 
 
 def test_a_base_is_asked_at_the_revision_that_was_trained_from(tmp_path: object) -> None:
@@ -283,6 +350,10 @@ def test_the_report_is_a_page(tmp_path: object) -> None:
     next(one for table in found["tables"] for one in table["claims"] if one["n"] == 200)["paired"] = True
     marked = card.page("tables.md.jinja", **found, versions={}, figures=[])
     assert marked.count(" | 200, paired | ") == 1
+    assert "At most" not in text
+    some = tables.report(one, tables.measure(one), 135e6, limit=30)
+    text = card.page("tables.md.jinja", **some, versions={"torch": "2"}, figures=[])
+    assert "**At most 30 items of each benchmark were taken.**" in text.partition("## Table")[0]
 
 
 def test_table_2_is_of_the_responders_that_are_there() -> None:

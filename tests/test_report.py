@@ -1,0 +1,21 @@
+"""What the command line prints while it works."""
+
+import pytest
+
+from almost_data import report
+
+
+def test_a_stage_that_begins_anew_has_a_rate_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where one model after the other is judged on the same benchmark."""
+    clock = [0.0]
+    monkeypatch.setattr(report.time, "monotonic", lambda: clock[0])
+    with report.Bars() as bars:
+        for _ in range(3):
+            for done in range(1, 11):
+                clock[0] += 1
+                bars("static-hhh", done, 10, 0)
+            clock[0] += 20  # the next one is loaded
+    ends = [one for one in capsys.readouterr().out.splitlines() if "10 of 10" in one]
+    assert ends == ["static-hhh: 10 of 10, 1.0 rows/s"] * 3
