@@ -1,9 +1,9 @@
 """Shares and differences with 95% intervals; the same numbers give the same interval."""
 
-import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..probe import wilson
 
@@ -34,10 +34,7 @@ def mean(
     every = np.asarray(values, dtype=np.float64)
     if not len(every):
         raise ValueError("no item to take a mean of")
-    names = range(len(every)) if groups is None else groups
-    place = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    at = np.fromiter((place[name] for name in names), dtype=np.int64, count=len(every))
-    sums, sizes = np.bincount(at, weights=every), np.bincount(at)
+    sums, sizes = _by_group(every, groups)
     random = np.random.default_rng(seed)
     means = np.empty(DRAWS)
     step = max(1, AT_ONCE // len(sums))
@@ -51,16 +48,26 @@ def mean(
 def paired(gaps: Sequence[float], groups: Sequence[Hashable] | None = None) -> tuple[float, float, float]:
     """Mean of differences of shares item by item, and its interval: the bootstrap's, or a wider one.
 
-    Where few items differ, nearly every draw is the same. So it is no narrower than what one more item for
-    either side leaves (Bonett and Price 2012).
+    Where few items differ, nearly every draw is the same. So it is no narrower than what one more item, or
+    group of the usual size, for either side leaves (Bonett and Price 2012).
 
     >>> paired([0.0] * 30)
     (0.0, -0.0866, 0.0866)
     """
     value, low, high = mean(gaps, groups=groups)
-    apart: dict[Hashable, list[float]] = {}
-    for gap, name in zip(gaps, range(len(gaps)) if groups is None else groups, strict=True):
-        apart.setdefault(name, []).append(gap)
-    more = np.array([*(sum(some) / len(some) for some in apart.values()), 1.0, -1.0])
-    middle, half = float(more.mean()), 1.96 * float(more.std()) / math.sqrt(len(more))
+    sums, sizes = _by_group(np.asarray(gaps, dtype=np.float64), groups)
+    usual = sizes.mean()
+    sums, sizes = np.append(sums, [usual, -usual]), np.append(sizes, [usual, usual])
+    middle = float(sums.sum() / sizes.sum())
+    half = 1.96 * float(np.linalg.norm(sums - middle * sizes) / sizes.sum())
     return value, round(min(low, middle - half), 4), round(max(high, middle + half), 4)
+
+
+def _by_group(
+    every: NDArray[np.float64], groups: Sequence[Hashable] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum and size of each group; each item is one where there are none."""
+    names = range(len(every)) if groups is None else groups
+    place = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    at = np.fromiter((place[name] for name in names), dtype=np.int64, count=len(every))
+    return np.bincount(at, weights=every).astype(float), np.bincount(at).astype(float)
