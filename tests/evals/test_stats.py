@@ -58,10 +58,10 @@ def test_of_nothing_there_is_no_mean() -> None:
 def test_groups_of_unequal_size_do_not_move_the_interval() -> None:
     gaps = [0.0] * 40 + [1.0] + [0.0] * 18 + [-1.0]
     names = ["large"] * 20 + list(range(40))
-    value, low, high = paired(gaps, names)
+    value, low, high = stats.paired(gaps, names)
     assert value == 0.0 and low == pytest.approx(-high, abs=0.01)
-    alone = paired(gaps)
+    alone = stats.paired(gaps)
     assert high - low > alone[2] - alone[1], "the usual group is larger than one item"
     # One group says nothing of any other.
-    _, low, high = paired([0.1] * 50, ["one"] * 50)
+    _, low, high = stats.paired([0.1] * 50, ["one"] * 50)
     assert low < -0.5 and high > 0.5
