@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from itertools import groupby
 
 from rich.table import Table
 
@@ -64,14 +65,14 @@ def of_model(store: Store, made: Manifest) -> None:
 
 
 def lines(one: Result) -> Table:
-    """Its numbers with their intervals."""
-    table = _table(
-        "who", "metric", "on", "items", "ties", "value", "95% interval", "chance", numbers=5, words=3
-    )
-    for at in one.lines:
-        cells = map(text, (at.who, at.metric, at.subset))
-        numbers = (f"{at.n:,}", f"{at.ties:,}", _share(at.value), _interval(at.low, at.high))
-        table.add_row(*cells, *numbers, _share(at.chance) if at.chance is not None else "")
+    """Its numbers with their intervals, below whose they are."""
+    table = _table("metric", "on", "items", "ties", "value", "95% interval", "chance", numbers=5, words=2)
+    for who, some in groupby(one.lines, lambda at: at.who):
+        table.add_row(text(who, style="bold"))
+        for at in some:
+            numbers = (f"{at.n:,}", f"{at.ties:,}", _share(at.value), _interval(at.low, at.high))
+            chance = _share(at.chance) if at.chance is not None else ""
+            table.add_row(text(f"  {at.metric}"), text(at.subset), *numbers, chance)
     return table
 
 

@@ -159,8 +159,9 @@ def verdict(one: Judged, items: Sequence[Item], rival: Judged) -> list[str]:
     both = zip(one.credits, rival.credits, strict=True)
     gain, low, high = stats.paired([mine - theirs for mine, theirs in both], [one.text for one in items])
     if low <= 0:
+        how = "below" if high < 0 else "not beyond"
         notes.append(
-            f"{one.who} ({one.metric}) is not beyond {rival.who}: {gain * 100:+.1f} points item by item "
+            f"{one.who} ({one.metric}) is {how} {rival.who}: {gain * 100:+.1f} points item by item "
             f"({low * 100:+.1f} to {high * 100:+.1f})."
         )
     return notes
