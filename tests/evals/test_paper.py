@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -104,8 +105,10 @@ def test_a_judge_wants_questions(store: Store, capsys: pytest.CaptureFixture[str
 
 def test_make_takes_the_papers_benchmarks_where_the_models_are_the_papers() -> None:
     def run_make(*words: str) -> str:
-        command = ["make", "-n", "-f", "Makefile", "tables", "POSTS=x", "SITE=y", *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        command = ["make", "-n", "--no-print-directory", "tables", "POSTS=x", "SITE=y", *words]
+        # Under `make test` a make inside would take the outer one's flags and variables.
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
 
     def last(*words: str) -> str:
         return " ".join(run_make(*words).replace("\\\n", " ").partition("eval tables ")[2].split())
