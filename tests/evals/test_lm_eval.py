@@ -428,7 +428,7 @@ def test_command(tmp_path: Path, tasks: Path) -> None:
     done = cli(*what, "--tasks", "made_up_one, made_up_two", "--limit", "4", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     for name in ("made_up_one", "made_up_two"):
-        assert re.search(rf"lm +acc +{name} +4 +0 +\d+.\d%", done.stdout)
+        assert re.search(rf"\n  acc +{name} +4 +0 +\d+.\d%", done.stdout)
     same = cli(*what, "--tasks", "made_up_one", "--before", folder, "--device", "cpu")
     assert same.returncode == 2 and same.stderr.count("\n") == 1 and "--before lm: the same" in same.stderr
     with socket.socket() as closed:
