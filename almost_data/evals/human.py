@@ -25,6 +25,7 @@ from ..manifest import canonical_json
 from ..markdown import clean
 from ..store import Store
 from . import saved
+from .on_card import mirrored
 from .result import LOGIC, Pinned, Result, folder, known, results, save
 from .tally import Winner, line, outcomes
 
@@ -232,12 +233,7 @@ def _sides(result: Result) -> list[tuple[str, str]]:
 def _mirrored(result: Result) -> Result:
     """The same with the sides changed over, and no number but the win rate."""
     models = result.models[::-1]
-    one = result.lines[0]
-    ends = {"value": one.value, "low": one.high, "high": one.low}
-    turned = {name: None if end is None else 1 - end for name, end in ends.items()}
-    return msgspec.structs.replace(
-        result, models=models, lines=[msgspec.structs.replace(one, who=models[0].id, **turned)]
-    )
+    return msgspec.structs.replace(result, models=models, lines=[mirrored(result.lines[0], models[0].id)])
 
 
 def majority(choices: Sequence[Winner]) -> Winner:

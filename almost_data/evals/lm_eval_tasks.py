@@ -10,13 +10,10 @@ killed goes on, and a model that is held against several others is asked once. I
 import contextlib
 import hashlib
 import importlib.metadata
-import io
 import json
 import math
 import os
-import pickle
 import re
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,24 +25,17 @@ import msgspec
 import numpy as np
 
 from ..errors import InputError
-from ..manifest import canonical_json, place_name
+from ..manifest import place_name
 from ..store import Store
-from . import result, stats
-from .result import PACKAGES, Line, Pinned, Result, installed
-from .subject import CHUNK, Likelihood, Progress, Subject, harness, precision, silent
+from . import lm_eval_cache, result, stats
+from .result import Line, Pinned, Result
+from .subject import CHUNK, Likelihood, Progress, Subject, harness, silent
 
 TASK = "lm-eval"
 LOGIC_VERSION = result.LOGIC[TASK]
 BOOTSTRAPS = 1000
 """Of a metric whose standard error has no formula."""
 ROLES = ("model", "before")
-BUSY = 10.0
-"""Seconds to wait for another process that has a cache locked."""
-CACHE = [
-    ("table", "unnamed", 'CREATE TABLE "unnamed" (key TEXT PRIMARY KEY, value BLOB)'),
-    ("index", "sqlite_autoindex_unnamed_1", None),
-]
-"""All that the library makes in a cache: no view, no trigger."""
 _COMMIT = re.compile(r"/([0-9a-f]{40})/")
 
 
@@ -253,7 +243,7 @@ def _asked(
     """Every number of one model, and how it ran."""
     import lm_eval
 
-    scorer, cache = cast(Likelihood, subject.scorer), _cache(store, subject)
+    scorer, cache = cast(Likelihood, subject.scorer), lm_eval_cache.place(store, subject)
     network = harness(scorer.folder, scorer.model, scorer.max_tokens, scorer.options)
     how = {"device": str(network.device), "dtype": str(network.model.dtype).split(".")[-1]}
     try:
@@ -330,58 +320,6 @@ def _told(network: Any, who: str, progress: Progress | None) -> Any:
             return ask("generate_until", requests)
 
     return Told()
-
-
-def _cache(store: Store, subject: Subject) -> Path:
-    """Where the library keeps what this model answers, less the ending that it adds.
-
-    The name is a hash of all that decides an answer beside the request, which the library hashes itself. What
-    it would read there it unpickles: a file with anything but plain values in it is deleted first. Raises
-    InputError where another process has it locked.
-    """
-    versions = {name: installed(name) for name in PACKAGES}
-    model, scorer = subject.pinned, cast(Likelihood, subject.scorer)
-    parts = [LOGIC_VERSION, model.id, model.revision, scorer.max_tokens, *precision(scorer.options), versions]
-    place = store.root / "evals" / ".lm-eval" / hashlib.sha256(canonical_json(parts)).hexdigest()
-    for file in place.parent.glob(f"{place.name}_*.db"):
-        if not _is_plain(file):
-            file.unlink(missing_ok=True)
-    return place
-
-
-def _is_plain(file: Path) -> bool:
-    """Whether a cache is whole and no more than the library makes, and reading it makes answers and calls
-    nothing. Raises InputError where another process has it locked.
-
-    Opened to be written, though nothing is: only so does sqlite undo what a killed process left half done.
-    """
-    try:
-        database = sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", timeout=BUSY, uri=True)
-        with contextlib.closing(database):
-            made = database.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
-            if made != CACHE:
-                return not made  # another process has just made it, and has no table in it yet
-            values = database.execute("SELECT value FROM unnamed").fetchall()
-        return all(_is_answer(_Plain(io.BytesIO(value)).load()) for (value,) in values)
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise InputError(f"{file}: another process uses this cache of answers; try again") from None
-        return False
-    except Exception:  # whatever a damaged or hostile file makes the two raise
-        return False
-
-
-def _is_answer(value: Any) -> bool:
-    """Log-probability and whether it is the likeliest, the former alone, or a text."""
-    match value:
-        case (float(), bool()) | float() | int() | str():
-            return True
-    return False
-
-
-class _Plain(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"{module}.{name} in a cache of answers")
 
 
 def _chance(metric: str, samples: list[dict[str, Any]]) -> float | None:

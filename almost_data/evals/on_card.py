@@ -91,10 +91,10 @@ def _about(one: "Result", ref: str) -> "Iterator[Line]":
         elif line.who.startswith(less) and (other := line.who.removeprefix(less)) in sides.values():
             yield replace(line, who=ref, metric=f"{line.metric}, {AHEAD}{other}")
         elif (line.who, ref) == (sides.get(A), sides.get(B)) and line.metric in MIRRORED:
-            yield _mirrored(line, ref)
+            yield mirrored(line, ref)
 
 
-def _mirrored(line: "Line", ref: str) -> "Line":
+def mirrored(line: "Line", ref: str) -> "Line":
     """What a line of side a says of side b."""
     metric = MIRRORED[line.metric]
     if metric != line.metric or line.metric == "tie":

@@ -8,6 +8,8 @@ Deviation from the paper: its A/B prompt was not published, so the wording is ou
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, cast
 
 import numpy as np
@@ -30,6 +32,8 @@ PROMPT = "static_hhh_ab"
 Metric = Literal["ab", "likelihood", "reward"]
 LETTERS = ("A", "B")
 Turns = tuple[str, ...]
+Scores = Callable[[list[Dialogue]], dict[str, float]]
+"""Dialogues -> the model's score of each, by its id."""
 
 
 def run(
@@ -73,12 +77,13 @@ def run(
     if there := result.known(store, draft):
         return there
     notes = list(source.notes)
+    score = partial(scores, store, subject, TASK, progress=progress, notes=notes)
     if how == "reward":
-        found = {"accuracy": _reward(store, subject, items, talks, progress, notes)}
+        found = {"accuracy": _reward(score, items, talks)}
     elif how == "likelihood":
-        found = _likelihood(store, subject, items, talks, progress, notes)
+        found = _likelihood(score, cast(Likelihood, subject.scorer), items, talks)
     else:
-        found = {"accuracy": _letters(store, subject, items, talks, progress, notes)}
+        found = {"accuracy": _letters(score, cast(Likelihood, subject.scorer), items, talks, notes)}
     rivals = {choices.LONGEST: choices.lengths(items)}
     # As where always-longer's 62.9% were counted: two pairs of replies are of one length.
     return choices.conclude(
@@ -86,32 +91,17 @@ def run(
     )
 
 
-def _reward(
-    store: Store,
-    subject: Subject,
-    items: list[Item],
-    talks: list[Turns],
-    progress: Progress | None,
-    notes: list[str],
-) -> Values:
+def _reward(score: Scores, items: list[Item], talks: list[Turns]) -> Values:
     wanted = [
         Dialogue(f"{item.id}/{place}", (*talk, reply))
         for item, talk in zip(items, talks, strict=True)
         for place, reply in enumerate(item.choices)
     ]
-    found = scores(store, subject, TASK, wanted, progress, notes)
+    found = score(wanted)
     return [[found[f"{item.id}/{place}"] for place in range(2)] for item in items]
 
 
-def _likelihood(
-    store: Store,
-    subject: Subject,
-    items: list[Item],
-    talks: list[Turns],
-    progress: Progress | None,
-    notes: list[str],
-) -> dict[str, Values]:
-    model = cast(Likelihood, subject.scorer)
+def _likelihood(score: Scores, model: Likelihood, items: list[Item], talks: list[Turns]) -> dict[str, Values]:
     wanted = []
     for item, talk in zip(items, talks, strict=True):
         context = model.context(messages(talk))
@@ -119,21 +109,15 @@ def _likelihood(
             Dialogue(f"{item.id}/{place}", (context, model.after(context, reply)))
             for place, reply in enumerate(item.choices)
         ]
-    found = scores(store, subject, TASK, wanted, progress, notes)
+    found = score(wanted)
     plain = [[found[f"{item.id}/{place}"] for place in range(2)] for item in items]
     return {"accuracy": plain, "accuracy per byte": choices.per_byte(items, plain)}
 
 
 def _letters(
-    store: Store,
-    subject: Subject,
-    items: list[Item],
-    talks: list[Turns],
-    progress: Progress | None,
-    notes: list[str],
+    score: Scores, model: Likelihood, items: list[Item], talks: list[Turns], notes: list[str]
 ) -> Values:
     """Log of each reply's summed probability; `notes` get how far the model answers by place too."""
-    model = cast(Likelihood, subject.scorer)
     wanted = []
     for item, talk in zip(items, talks, strict=True):
         for first in range(2):
@@ -143,7 +127,7 @@ def _letters(
                 Dialogue(f"{item.id}/{first}{letter}", (context, model.after(context, letter)))
                 for letter in LETTERS
             ]
-    found = scores(store, subject, TASK, wanted, progress, notes)
+    found = score(wanted)
     made, by_place, mass = [], 0, []
     for item in items:
         # logs[first][letter]: the reply `first` stands as A, the other one as B.
@@ -152,7 +136,7 @@ def _letters(
         by_place += int(np.sign(logs[0, 0] - logs[0, 1]) == np.sign(logs[1, 0] - logs[1, 1]))
         mass.append(np.exp(logs).sum() / 2)
     notes.append(
-        f"{subject.pinned.id} prefers the same letter in both orders in {by_place / len(items):.1%} of "
+        f"{model.model.id} prefers the same letter in both orders in {by_place / len(items):.1%} of "
         f"the items; A and B together have {np.mean(mass):.1%} of the probability on average."
     )
     return made

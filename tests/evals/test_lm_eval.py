@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from almost_data.errors import InputError
-from almost_data.evals import items, lm_eval_tasks, result
+from almost_data.evals import items, lm_eval_cache, lm_eval_tasks, result
 from almost_data.evals.claims import Claim, Measure, judge
 from almost_data.evals.lm_eval_tasks import Number, difference
 from almost_data.evals.result import Line, Result
@@ -358,7 +358,7 @@ def test_a_cache_that_another_process_has_locked_is_left_alone(
     shutil.rmtree(result.folder(store, first))
     [file] = (store.root / "evals" / ".lm-eval").iterdir()
     content = file.read_bytes()
-    monkeypatch.setattr(lm_eval_tasks, "BUSY", 0.1)
+    monkeypatch.setattr(lm_eval_cache, "BUSY", 0.1)
     with closing(sqlite3.connect(file)) as database:
         database.execute("BEGIN EXCLUSIVE")
         with pytest.raises(InputError, match=r"\.db: another process uses this cache of answers; try again$"):
@@ -381,7 +381,7 @@ def test_what_a_killed_process_left_half_written_is_undone(tmp_path: Path) -> No
     )
     subprocess.run([sys.executable, "-c", code, str(file)], check=False)
     assert (tmp_path / "x.db-journal").exists()
-    assert lm_eval_tasks._is_plain(file)
+    assert lm_eval_cache.is_plain(file)
     with SqliteDict(file) as kept:
         assert dict(kept) == {"a": (-1.0, True)}
 
@@ -397,9 +397,9 @@ def test_what_decides_an_answer_is_in_the_name_of_its_cache(
         find(store, folder, options=cpu, max_tokens=100),
         find(store, folder, options=Options(device="cpu", dtype="bfloat16")),
     ]
-    places = [lm_eval_tasks._cache(store, one) for one in every]
-    monkeypatch.setattr(lm_eval_tasks, "installed", lambda name: "0.0")
-    places.append(lm_eval_tasks._cache(store, every[0]))
+    places = [lm_eval_cache.place(store, one) for one in every]
+    monkeypatch.setattr(lm_eval_cache, "installed", lambda name: "0.0")
+    places.append(lm_eval_cache.place(store, every[0]))
     assert len(set(places)) == 5 and every[0].pinned.id == every[1].pinned.id
 
 
