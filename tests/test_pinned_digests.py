@@ -1,0 +1,57 @@
+"""The same recipe gives the same rows: digests of a fake run of all five datasets, pinned."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from almost_data.store import Store
+
+ROOT = Path(__file__).parents[1]
+RUN = ["--engine", "fake", "--version", "1.0.0", "--set", "queries.target=60"]
+DIGESTS = {
+    "queries": "d227479c512de991f00a9acacd36d5c0bd29352a7e64ee57e725705c517ca4b1",
+    "responses": "896ee699675a69c61719e6d9788cb41e0dc362e814cb754107cf1362a1c40ff4",
+    "comparisons": "ea965f05bb0d682787665b5e205a3bd6f4610f0e8bec855438953bed0ad7d7df",
+    "demonstrations": "a32125ef28819582ec7a101cb1ee69a713623bcf6d3eda90e403b6022f856a7c",
+    "community": "1caebc72dfd65b5f84b73af082aaf22760caf9b83dd3f761ddfd6570fc33f0d0",
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    root = tmp_path_factory.mktemp("pinned")
+    posts = root / "posts.xml"
+    subprocess.run([sys.executable, str(ROOT / "recipes/tiny_posts.py"), str(posts)], check=True)
+    for arguments in (
+        ["comparisons", *RUN, "--pairing", "all", "--asis-rm", "fake/asis"],
+        [
+            "demonstrations",
+            *RUN,
+            "--rm",
+            "fake/rm",
+            "--second-rm",
+            "fake/second",
+            "--turns",
+            "4",
+            "--preference",
+        ],
+        [
+            "community",
+            "--version",
+            "1.0.0",
+            "--source",
+            str(posts),
+            "--set",
+            "community.site=made-up.example",
+        ],
+    ):
+        command = [sys.executable, "-m", "almost_data", "build", *arguments, "--root", str(root / "build")]
+        subprocess.run(command, check=True, capture_output=True)
+    return Store(root / "build")
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_the_rows_of_a_recipe_stay_the_same(store: Store, name: str) -> None:
+    assert store.manifest(f"{name}@1.0.0").digest == DIGESTS[name]
