@@ -13,19 +13,19 @@ from .errors import InputError
 from .generation import Generator, Model, Reply, Request, Sampling
 
 if TYPE_CHECKING:
-    from .importing import import_queries, import_responses
-    from .manifest import Manifest
-    from .pipeline import Run, prepare
-    from .store import Store
+    from .datasets.manifest import Manifest
+    from .run.importing import import_queries, import_responses
+    from .run.pipeline import Run, prepare
+    from .store.store import Store
 
 # Looked up when first used, so that `import almost_data` and `--help` need no data library.
 _LAZY = {
-    "Manifest": "manifest",
-    "Run": "pipeline",
-    "Store": "store",
-    "import_queries": "importing",
-    "import_responses": "importing",
-    "prepare": "pipeline",
+    "Manifest": "datasets.manifest",
+    "Run": "run.pipeline",
+    "Store": "store.store",
+    "import_queries": "run.importing",
+    "import_responses": "run.importing",
+    "prepare": "run.pipeline",
 }
 
 __all__ = [

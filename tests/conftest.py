@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from almost_data import pipeline, presets
 from almost_data.generation.fake import FakeEngine
-from almost_data.store import Store
+from almost_data.run import pipeline, presets
+from almost_data.store.store import Store
 from tests.completions_server import CompletionsServer
 
 # Read when torch is imported, here and in what tests start: two threads that wait for each other take twice
@@ -45,7 +45,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What commands print, in a terminal of 200 columns."""
-    from almost_data import report, show, show_hub
+    from almost_data.cli import report, show, show_hub
 
     out = io.StringIO()
     wide = Console(file=out, width=200, highlight=False, markup=False)

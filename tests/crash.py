@@ -32,9 +32,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from almost_data import card, cli, pipeline, plots, store
+from almost_data.cards import card, plots
+from almost_data.cli import app as cli
 from almost_data.generation import Reply, Request, journal
 from almost_data.generation.fake import FakeEngine
+from almost_data.run import pipeline
+from almost_data.store import store
 
 HERE = Path(__file__).resolve().parents[1]
 HANGS = 120.0
@@ -272,7 +275,8 @@ def _warm() -> None:
     import pyarrow.parquet
     from matplotlib.figure import Figure
 
-    from almost_data import report, show, verify
+    from almost_data.cli import report, show
+    from almost_data.store import verify
 
     figure = Figure()
     figure.subplots().set_title("x")

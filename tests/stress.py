@@ -27,7 +27,7 @@ from rich.table import Table
 
 from almost_data.errors import InputError
 from almost_data.generation import journal, journal_file
-from almost_data.store import Store
+from almost_data.store.store import Store
 from tests.crash import Done, Server
 
 BUILD = ("build", "comparisons", "--engine", "fake", "--limit", "20")

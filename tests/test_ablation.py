@@ -9,14 +9,16 @@ import msgspec
 import polars as pl
 import pytest
 
-from almost_data import cli, pipeline, presets, reviews
-from almost_data.ablation import HEADER, ablate, variants
-from almost_data.builders.comparisons import ComparisonsConfig
-from almost_data.builders.user_filters import UserFilter
+from almost_data.builders.comparisons.builder import ComparisonsConfig
+from almost_data.cli import app as cli
+from almost_data.datasets.user_filters import UserFilter
 from almost_data.errors import InputError
 from almost_data.generation.transformers import TransformersEngine
-from almost_data.reviews import Agreement
-from almost_data.store import Store
+from almost_data.readers import reviews
+from almost_data.readers.reviews import Agreement
+from almost_data.run import pipeline, presets
+from almost_data.run.ablation import HEADER, ablate, variants
+from almost_data.store.store import Store
 
 OWN = UserFilter(name="my_own", description="One sentence.", drop="length > 200")
 

@@ -14,11 +14,13 @@ import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 
-from almost_data import card, importing, markdown, pipeline, plots, presets, schema
+from almost_data.cards import card, markdown, plots
+from almost_data.datasets import schema
+from almost_data.datasets.manifest import Count, Entry, Manifest
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
-from almost_data.manifest import Count, Entry, Manifest
-from almost_data.store import Store
+from almost_data.run import importing, pipeline, presets
+from almost_data.store.store import Store
 
 NAMES = ("queries", "responses", "comparisons")
 NASTY = (

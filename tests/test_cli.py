@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from almost_data.store import Store
+from almost_data.store.store import Store
 
 
 def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -162,9 +162,8 @@ def test_ctrl_c_is_exit_130_and_one_line(tmp_path: Path) -> None:
 def test_a_full_disk_is_exit_1_and_leaves_no_artifact(tmp_path: Path) -> None:
     """The limit on a file's size stands for the full disk: the same write fails, the same way."""
     code = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)); import signal; "
-    code += (
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from almost_data.cli import main; main(sys.argv[1:])"
-    )
+    code += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    code += "from almost_data.cli.app import main; main(sys.argv[1:])"
     done = subprocess.run(
         [sys.executable, "-c", code, "build", "queries", "--engine", "fake"],
         cwd=tmp_path,
@@ -179,7 +178,7 @@ def test_a_full_disk_is_exit_1_and_leaves_no_artifact(tmp_path: Path) -> None:
 
 def test_help_and_list_import_nothing_heavy(fake_store: Store) -> None:
     for arguments in (["--help"], ["list", "--root", str(fake_store.root)]):
-        code = "import sys\nfrom almost_data.cli import main\ntry:\n    main(sys.argv[1:])\nfinally:\n"
+        code = "import sys\nfrom almost_data.cli.app import main\ntry:\n    main(sys.argv[1:])\nfinally:\n"
         code += "    heavy = {'torch', 'datasets', 'matplotlib', 'polars', 'pyarrow'} & set(sys.modules)\n"
         code += "    assert not heavy, heavy"
         subprocess.run([sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.DEVNULL)

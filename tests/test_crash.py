@@ -13,10 +13,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from almost_data import pipeline, presets
 from almost_data.generation import CannotStart, Reply, Request
 from almost_data.generation.fake import FakeEngine
-from almost_data.store import Store
+from almost_data.run import pipeline, presets
+from almost_data.store.store import Store
 from tests.crash import Done, Server
 from tests.stress import (
     BUILD,

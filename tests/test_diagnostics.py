@@ -15,12 +15,14 @@ import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 
-from almost_data import card, diagnostics, digest, plots
-from almost_data.diagnostics import RULES, contamination, diagnose, read_benchmark, sampled_queries
+from almost_data.cards import card, plots
+from almost_data.datasets import digest
+from almost_data.datasets.manifest import canonical_json
+from almost_data.diagnostics import shortcuts as diagnostics
+from almost_data.diagnostics.overlap import near_twins
+from almost_data.diagnostics.shortcuts import RULES, contamination, diagnose, read_benchmark, sampled_queries
 from almost_data.errors import InputError
-from almost_data.manifest import canonical_json
-from almost_data.overlap import near_twins
-from almost_data.store import Store
+from almost_data.store.store import Store
 
 WORDS = "time way year work government day man world life part house course case system place end".split()
 HOSTILE = [

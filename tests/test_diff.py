@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from almost_data import importing, pipeline, presets
-from almost_data.card import page
-from almost_data.diff import NOT_THERE, Diff, diff
+from almost_data.cards.card import page
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
-from almost_data.store import Store
+from almost_data.run import importing, pipeline, presets
+from almost_data.store.diff import NOT_THERE, Diff, diff
+from almost_data.store.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from almost_data.html_text import MOST_CHARS, MOST_DEPTH, to_text
+from almost_data.readers.html_text import MOST_CHARS, MOST_DEPTH, to_text
 
 
 @pytest.mark.parametrize(

@@ -25,16 +25,19 @@ from huggingface_hub import HfApi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from almost_data import card, hub, importing, pipeline, presets, show_hub
-from almost_data import store as store_
-from almost_data.cli import main
+from almost_data import hub
+from almost_data.cards import card
+from almost_data.cli import show_hub
+from almost_data.cli.app import main
+from almost_data.datasets.manifest import Manifest, Parent
 from almost_data.errors import InputError
 from almost_data.evals import result
 from almost_data.evals.result import Line, Pinned, Result
 from almost_data.generation.fake import FakeEngine
 from almost_data.hub import artifact, client, merging
-from almost_data.manifest import Manifest, Parent
-from almost_data.store import Store
+from almost_data.run import importing, pipeline, presets
+from almost_data.store import store as store_
+from almost_data.store.store import Store
 from tests import hub_server, trained
 from tests.hub_server import TOKEN, Anywhere, Hub, Repo
 from tests.tiny_models import save_tiny_reward

@@ -7,10 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from almost_data import importing, pipeline, presets
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
-from almost_data.store import Store
+from almost_data.run import importing, pipeline, presets
+from almost_data.store.store import Store
 from tests.hub_server import serve
 
 LONG = "A reply of more than fifty characters that ends as a reply should end."

@@ -1,4 +1,4 @@
-"""Imports run one way, the public API is sorted, and heavy libraries stay inside engines."""
+"""Imports run one way and in no circle, the public API is sorted, and heavy libraries stay inside engines."""
 
 import ast
 import subprocess
@@ -8,99 +8,83 @@ from pathlib import Path
 import almost_data
 
 PACKAGE = Path(almost_data.__file__).parent
-LAYERS = [
-    {"errors"},
-    {"schema", "manifest", "markdown", "generation", "prompts", "novelty", "html_text", "stackexchange"},
-    {"benchmarks", "overlap", "probe"},
-    {
-        "digest",
-        "card",
-        "plots",
-        "plots_model",
-        "plots_tables",
-        "filters",
-        "ranking",
-        "scoring",
-        "diagnostics",
-        "reviews",
-    },
-    {"parquet"},
-    {"verify", "store"},
-    {"hub"},
-    {"builders"},
-    {"presets", "recorded"},
-    {"pipeline"},
-    {"ablation"},
-    {"importing", "plan", "report", "diff"},
-    {"training"},
-    {"evals"},
-    {"show", "show_model", "show_hub", "show_eval", "show_tables"},
-    {"cli_build"},
-    {"cli_eval"},
-    {"cli"},
-    {"__main__"},
-]
+LAYERS = (
+    *("errors", "models", "generation", "scoring", "datasets", "diagnostics", "readers", "cards", "store"),
+    *("builders", "run", "hub", "training", "evals", "viewer", "cli", "__main__"),
+)
+"""Folders and files of the package, lowest first: a module imports from its own layer and those before it."""
 HEAVY = {
-    *(
-        "torch",
-        "transformers",
-        "vllm",
-        "ray",
-        "datasets",
-        "matplotlib",
-        "trl",
-        "peft",
-        "gguf",
-        "openai",
-        "lm_eval",
-    ),
-    *("bs4", "defusedxml", "lxml", "markdownify", "py7zr", "scipy", "sklearn"),
+    *("torch", "transformers", "vllm", "ray", "datasets", "matplotlib", "trl", "peft", "gguf", "openai"),
+    *("lm_eval", "bs4", "defusedxml", "lxml", "markdownify", "py7zr", "scipy", "sklearn"),
 }
-
-
-def layer(module: str) -> int:
-    return next(i for i, names in enumerate(LAYERS) if module in names)
-
-
-def imports(tree: ast.AST, package: list[str]) -> list[str]:
-    """Full dotted names of what the module imports."""
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            name = ".".join([*base, *([node.module] if node.module else [])])
-            found += [name] if node.module else [f"{name}.{alias.name}" for alias in node.names]
-    return found
-
-
-def test_direction() -> None:
-    for file in PACKAGE.rglob("*.py"):
-        parts = ["almost_data", *file.relative_to(PACKAGE).with_suffix("").parts]
-        package = parts[:-1]
-        me = parts[1]
-        for name in imports(ast.parse(file.read_text("utf-8")), package):
-            top = name.split(".")
-            assert top[0] not in {"trl", "recipes"}, f"{file}: imports {name}"
-            if top[0] == "almost_data" and len(top) > 1 and me != "__init__" and top[1] != me:
-                assert layer(top[1]) <= layer(me), f"{file}: {me} imports {name}"
-
-
 ENGINE_PARTS = {"packed.py", "padded.py", "rows.py"}
 """Halves of the transformers engine, imported when it loads a model."""
 
 
+def module_name(file: Path) -> str:
+    parts = ["almost_data", *file.relative_to(PACKAGE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(file): file for file in PACKAGE.rglob("*.py")}
+
+
+def imported_modules(name: str) -> set[str]:
+    """Modules of the package, and names of foreign ones, that a module imports anywhere in its text."""
+    file = MODULES[name]
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            members = {f"{base}.{alias.name}" for alias in node.names}
+            modules = members & MODULES.keys()
+            names |= modules | ({base} if len(modules) < len(members) else set())
+    return names - {name}
+
+
+def test_no_module_imports_from_a_layer_above_it() -> None:
+    wrong = []
+    for name in MODULES.keys() - {"almost_data"}:
+        layer = LAYERS.index(name.split(".")[1])
+        for imported in imported_modules(name):
+            assert imported.split(".")[0] not in {"trl", "recipes"}, f"{name} imports {imported}"
+            if imported in MODULES and imported != "almost_data":
+                above = LAYERS.index(imported.split(".")[1]) > layer
+                wrong += [f"{name} imports {imported}"] if above else []
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {name: imported_modules(name) & MODULES.keys() - {"almost_data"} for name in MODULES}
+    finished: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name not in finished:
+            for imported in sorted(graph[name]):
+                visit(imported, (*path, name))
+            finished.add(name)
+
+    for name in sorted(graph.keys() - {"almost_data"}):
+        visit(name, ())
+
+
 def test_heavy_libraries_are_imported_inside_functions_only() -> None:
-    for file in PACKAGE.rglob("*.py"):
+    for name, file in MODULES.items():
         if file.parent.name == "generation" and file.name in ENGINE_PARTS:
             continue
-        body = ast.parse(file.read_text("utf-8")).body
-        top = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
-        names = {
-            name.split(".")[0] for node in top for name in imports(node, []) if not getattr(node, "level", 0)
-        }
-        assert not names & HEAVY, f"{file}: {names & HEAVY}"
+        for node in ast.parse(file.read_text("utf-8")).body:
+            if isinstance(node, ast.Import):
+                names = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = {str(node.module).split(".")[0]}
+            else:
+                continue
+            assert not names & HEAVY, f"{name}: {names & HEAVY}"
 
 
 def test_public_api_is_sorted_and_there() -> None:

@@ -3,8 +3,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from almost_data.errors import InputError
-from almost_data.manifest import (
+from almost_data.datasets.manifest import (
     Builder,
     Count,
     Entry,
@@ -16,7 +15,8 @@ from almost_data.manifest import (
     encode_manifest,
     fingerprint,
 )
-from almost_data.store import Store
+from almost_data.errors import InputError
+from almost_data.store.store import Store
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),

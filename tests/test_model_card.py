@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from matplotlib.image import imread
 
-from almost_data import card, plots_model
-from almost_data.manifest import Entry, Manifest, Parent
+from almost_data.cards import card, plots_model
+from almost_data.datasets.manifest import Entry, Manifest, Parent
 from tests import trained
 from tests.test_card import NASTY, Page
 from tests.test_plots import chunks

@@ -11,14 +11,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from almost_data import importing, pipeline, presets, recorded, report, show
-from almost_data.cli import main
-from almost_data.digest import files_digest
+from almost_data.cli import report, show
+from almost_data.cli.app import main
+from almost_data.datasets import recorded
+from almost_data.datasets.digest import files_digest
+from almost_data.datasets.manifest import Manifest, Parent, decode_manifest, encode_manifest, fingerprint
 from almost_data.errors import InputError
-from almost_data.generation import Model, models
+from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
-from almost_data.manifest import Manifest, Parent, decode_manifest, encode_manifest, fingerprint
-from almost_data.store import Store
+from almost_data.models import weights as models
+from almost_data.run import importing, pipeline, presets
+from almost_data.store.store import Store
 from tests import trained
 from tests.tiny_models import save_tiny_reward
 

@@ -2,7 +2,7 @@ import hypothesis.strategies as st
 from hypothesis import example, given, settings
 from rouge_score import rouge_scorer
 
-from almost_data.novelty import Novelty
+from almost_data.diagnostics.novelty import Novelty
 
 WORDS = st.sampled_from("how do i bake bread a the in 3 weeks Does DON'T café naïve 北京 ... ß".split())
 TEXT = st.lists(WORDS, max_size=12).map(" ".join) | st.text(max_size=30)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from almost_data.store import Store
+from almost_data.store.store import Store
 
 ROOT = Path(__file__).parents[1]
 RUN = ["--engine", "fake", "--version", "1.0.0", "--set", "queries.target=60"]

@@ -6,11 +6,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from almost_data import pipeline, presets, recorded
+from almost_data.datasets import recorded
 from almost_data.errors import InputError
 from almost_data.generation import Model, Reply, Request
 from almost_data.generation.fake import FakeEngine
-from almost_data.store import Store
+from almost_data.run import pipeline, presets
+from almost_data.store.store import Store
 
 
 class RealLooking(FakeEngine):

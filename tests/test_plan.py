@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from almost_data import cli, pipeline, plan, prompts
-from almost_data.store import Store
+from almost_data.cli import app as cli
+from almost_data.generation import prompts
+from almost_data.run import cost as plan
+from almost_data.run import pipeline
+from almost_data.store.store import Store
 from tests import trained
 
 

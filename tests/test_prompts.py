@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from almost_data import prompts
 from almost_data.errors import InputError
+from almost_data.generation import prompts
 
 
 @pytest.mark.parametrize(("name", "dialogues"), [("hhh", 14), ("faithful", 3), ("user", 3)])

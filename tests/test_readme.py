@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from almost_data import cli
+from almost_data.cli import app as cli
 from tests.evals.known import hhh
 
 PROJECT = Path(__file__).parents[1]

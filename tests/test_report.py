@@ -2,7 +2,7 @@
 
 import pytest
 
-from almost_data import report
+from almost_data.cli import report
 
 
 def test_a_stage_that_begins_anew_has_a_rate_of_its_own(

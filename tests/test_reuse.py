@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi
 
-from almost_data import hub, importing, pipeline, presets
+from almost_data import hub
 from almost_data.generation.fake import FakeEngine
-from almost_data.store import Store
+from almost_data.run import importing, pipeline, presets
+from almost_data.store.store import Store
 from tests import hub_server
 from tests.hub_server import TOKEN, Hub
 from tests.tiny_models import REWARD_TEMPLATE, save_tiny, save_tiny_reward, tiny_tokenizer

@@ -12,9 +12,18 @@ import polars as pl
 import py7zr
 import pytest
 
-from almost_data import stackexchange
 from almost_data.errors import InputError
-from almost_data.stackexchange import Post, dump, license_of, reading, record, rows, site_of, vote_score
+from almost_data.readers import stackexchange
+from almost_data.readers.stackexchange import (
+    Post,
+    dump,
+    license_of,
+    reading,
+    record,
+    rows,
+    site_of,
+    vote_score,
+)
 from tests.hub_server import serve
 
 SITE = "plants.example"

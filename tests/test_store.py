@@ -7,12 +7,13 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from almost_data import pipeline, presets, schema
-from almost_data.digest import Blocks, Seen, digest, frames, ranges, splits
+from almost_data.datasets import schema
+from almost_data.datasets.digest import Blocks, Seen, digest, frames, ranges, splits
+from almost_data.datasets.manifest import Manifest, decode_manifest, encode_manifest
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
-from almost_data.manifest import Manifest, decode_manifest, encode_manifest
-from almost_data.store import Store, check_version, parse_ref
+from almost_data.run import pipeline, presets
+from almost_data.store.store import Store, check_version, parse_ref
 
 REFS = ["queries@0.1.0", "responses@0.1.0", "comparisons@0.1.0"]
 
@@ -122,7 +123,7 @@ def test_digest_ignores_where_frames_end(fake_store: Store) -> None:
 def test_large_tables_are_cut_into_shards_and_read_back(
     fake_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("almost_data.store.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("almost_data.store.store.SHARD_BYTES", 20_000)
     manifest = fake_store.manifest("comparisons@0.1.0")
     tables = {c: fake_store.scan(manifest.ref, c) for c in fake_store.configs(manifest.ref)}
     blocks = {c: Blocks(lambda r=r: (one.collect() for one in ranges(r, 30))) for c, r in tables.items()}
@@ -144,16 +145,16 @@ def test_large_tables_are_cut_into_shards_and_read_back(
 def test_verify_reads_rows_in_any_order_in_parts(
     fake_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
-    monkeypatch.setattr("almost_data.store.SHARD_BYTES", 20_000)
-    monkeypatch.setattr("almost_data.store.ROW_GROUP", 7)
+    monkeypatch.setattr("almost_data.store.store.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("almost_data.store.store.ROW_GROUP", 7)
     manifest = fake_store.manifest("comparisons@0.1.0")
     every = {c: fake_store.scan(manifest.ref, c).collect() for c in fake_store.configs(manifest.ref)}
     shuffled = {c: rows.sample(fraction=1, shuffle=True, seed=1) for c, rows in every.items()}
     store = Store(tmp_path / "build")
     store.publish(manifest.ref, shuffled, lambda digest, counts: (manifest, {"README.md": b"-"}))
-    monkeypatch.setattr("almost_data.verify.PART_BYTES", part)
+    monkeypatch.setattr("almost_data.store.verify.PART_BYTES", part)
     assert [line for line in store.verify(manifest.ref) if not line.startswith("README")] == []
-    monkeypatch.setattr("almost_data.verify.MOST_PART", 100)
+    monkeypatch.setattr("almost_data.store.verify.MOST_PART", 100)
     assert any("have to be read at once" in line for line in store.verify(manifest.ref))
 
 
@@ -299,7 +300,7 @@ def test_a_failed_write_leaves_nothing(
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("almost_data.store.encode_manifest", full)
+    monkeypatch.setattr("almost_data.store.store.encode_manifest", full)
     with pytest.raises(OSError, match="No space"):
         pipeline.Run(Store(tmp_path), "0.1.0", fake_preset, FakeEngine()).build("queries")
     assert not (tmp_path / "queries").exists()

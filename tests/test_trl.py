@@ -5,7 +5,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from almost_data.store import Store
+from almost_data.store.store import Store
 from tests import tiny_models
 
 

@@ -21,8 +21,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_carries_cards_presets_and_prompts(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in ("comparisons", "responses", "queries"):
-        assert f"almost_data/cards/{name}.md.jinja" in names
-    for name in ("presets/tiny.toml", "prompts/hhh.txt", "prompts/seeds.txt", "py.typed"):
+        assert f"almost_data/cards/templates/{name}.md.jinja" in names
+    for name in (
+        "run/presets/tiny.toml",
+        "generation/prompts/hhh.txt",
+        "generation/prompts/seeds.txt",
+        "py.typed",
+    ):
         assert f"almost_data/{name}" in names
     assert not any(name.startswith(("tests/", "cards/", "recipes/")) for name in names)
 

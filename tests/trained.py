@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from almost_data import card, plots_model
-from almost_data.manifest import Builder, Entry, Manifest, Parent, fingerprint
-from almost_data.store import Store
+from almost_data.cards import card, plots_model
+from almost_data.datasets.manifest import Builder, Entry, Manifest, Parent, fingerprint
+from almost_data.store.store import Store
 from tests.tiny_models import save_tiny_reward
 
 BASE = {"id": "ORG/tiny-llama", "revision": "b" * 40}

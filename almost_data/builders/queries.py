@@ -13,13 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from .. import prompts
-from ..filters import Filter, account, chain, first_reason
-from ..generation import Generator, Model, Reply, Request, Sampling, Usage
-from ..manifest import Entry
-from ..novelty import Novelty
-from ..schema import frame
-from . import (
+from ..datasets.builder import (
     BuilderSpec,
     Built,
     Config,
@@ -32,6 +26,11 @@ from . import (
     row_seed,
     text_id,
 )
+from ..datasets.filters import Filter, account, chain, first_reason
+from ..datasets.manifest import Entry
+from ..datasets.schema import frame
+from ..diagnostics.novelty import Novelty
+from ..generation import Generator, Model, Reply, Request, Sampling, Usage, prompts
 
 MARK = "Query:"
 OURS = "almost_data"

@@ -1,7 +1,7 @@
 """Responses: every query answered by every responder of the ladder.
 
 Deviations from the paper and its released code: the prompt ends in `Assistant:` without a space
-(see `almost_data.prompts`); the shipped few-shot dialogues are the project's own.
+(see `almost_data.generation.prompts`); the shipped few-shot dialogues are the project's own.
 """
 
 import hashlib
@@ -11,11 +11,8 @@ from typing import Protocol
 
 import polars as pl
 
-from .. import prompts, schema
-from ..errors import InputError
-from ..filters import Filter
-from ..generation import Generator, Model, Reply, Request, Sampling, Usage
-from . import (
+from ..datasets import schema
+from ..datasets.builder import (
     BuilderSpec,
     Built,
     Config,
@@ -29,6 +26,9 @@ from . import (
     row_seed,
     text_id,
 )
+from ..datasets.filters import Filter
+from ..errors import InputError
+from ..generation import Generator, Model, Reply, Request, Sampling, Usage, prompts
 
 PAPER_TOKENS = {"faithful": 768, "hhh": 384}
 """New tokens by prompt, where a responder sets none (released code)."""

@@ -11,13 +11,12 @@ from typing import Any
 
 import msgspec
 
-from .. import prompts
-from ..builders import row_seed
+from ..datasets.builder import row_seed
 from ..errors import InputError
-from ..generation import Generator, Model, Reply, Request, Sampling, engines
+from ..generation import Generator, Model, Reply, Request, Sampling, engines, prompts
 from ..generation.journal import MAX_FAILURES, Journaled
 from ..generation.openai import BY_CHAT
-from ..store import Store, is_ref
+from ..store.store import Store, is_ref
 from . import judge, saved
 from .result import Pinned
 from .saved import Answer, Question

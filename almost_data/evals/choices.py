@@ -7,11 +7,11 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from .. import probe
-from ..builders import text_id
+from ..datasets.builder import text_id
+from ..diagnostics import probe
+from ..diagnostics.probe import draw
 from ..errors import InputError
-from ..probe import draw
-from ..store import Store
+from ..store.store import Store
 from . import stats
 from .result import Line, Result, save
 from .sources import Item

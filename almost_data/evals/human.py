@@ -20,10 +20,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ..cards.markdown import clean
+from ..datasets.manifest import canonical_json
 from ..errors import InputError
-from ..manifest import canonical_json
-from ..markdown import clean
-from ..store import Store
+from ..store.store import Store
 from . import saved
 from .on_card import mirrored
 from .result import LOGIC, Pinned, Result, folder, known, results, save

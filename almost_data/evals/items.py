@@ -6,7 +6,7 @@ So two numbers on the same items are compared item by item. Items that belong to
 from dataclasses import dataclass
 from typing import Any
 
-from ..store import Store
+from ..store.store import Store
 from .choices import LONGEST
 from .result import Line, Result, folder
 

@@ -50,7 +50,7 @@ class Verdict:
 
 def prompt() -> str:
     """The text that a judge is asked with, before question and answers are put in."""
-    return resources.files("almost_data.prompts").joinpath("judge.txt").read_text("utf-8")
+    return resources.files("almost_data.generation.prompts").joinpath("judge.txt").read_text("utf-8")
 
 
 def ask(question: str, first: str, second: str) -> str:

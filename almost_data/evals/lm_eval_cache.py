@@ -11,9 +11,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any, cast
 
+from ..datasets.manifest import canonical_json
 from ..errors import InputError
-from ..manifest import canonical_json
-from ..store import Store
+from ..store.store import Store
 from .result import LOGIC, PACKAGES, home, installed
 from .subject import Likelihood, Subject, precision
 

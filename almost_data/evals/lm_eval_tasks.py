@@ -24,9 +24,9 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
+from ..datasets.manifest import place_name
 from ..errors import InputError
-from ..manifest import place_name
-from ..store import Store
+from ..store.store import Store
 from . import lm_eval_cache, result, stats
 from .result import Line, Pinned, Result
 from .subject import CHUNK, Likelihood, Progress, Subject, harness, silent

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from .. import card
+from ..cards import card
+from ..datasets.manifest import Manifest
 from ..hub import merging
-from ..manifest import Manifest
-from ..store import Store, is_ref
+from ..store.store import Store, is_ref
 
 if TYPE_CHECKING:
     from .result import Line, Result

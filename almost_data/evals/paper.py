@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from .. import card, plots_tables
+from ..cards import card, plots_tables
 from ..errors import InputError
 from ..generation import Generator, Model
 from ..generation.engines import EngineName
 from ..scoring import Options
-from ..store import Store, check_version
+from ..store.store import Store, check_version
 from ..training.artifact import find_model
 from . import answers, human, lm_eval_tasks, saved, static_hhh, tables, truthfulqa, vicuna
 from . import judge as ask

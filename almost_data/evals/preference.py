@@ -19,14 +19,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from .. import importing
-from ..builders import text_id
-from ..diagnostics import plain, sampled_queries
+from ..datasets.builder import text_id
+from ..datasets.manifest import Manifest, Parent
+from ..diagnostics.probe import transfer
+from ..diagnostics.shortcuts import plain, sampled_queries
 from ..errors import InputError
-from ..manifest import Manifest, Parent
-from ..probe import transfer
+from ..run import importing
 from ..scoring import BASELINE, Dialogue, Options
-from ..store import HUB_ID, Store, is_ref
+from ..store.store import HUB_ID, Store, is_ref
 from ..training.data import Source, comparisons, from_hub, from_store
 from ..training.reward_report import BUCKETS, FEW, bucket, calibration, longer, right, share
 from . import HELPFUL_BASE, HH_RLHF

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .. import card
+from ..cards import card
+from ..datasets.manifest import canonical_json
 from ..errors import InputError
-from ..manifest import canonical_json
-from ..store import Store
+from ..store.store import Store
 from . import on_card
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..datasets.manifest import canonical_json
+from ..diagnostics.probe import draw
 from ..errors import InputError
-from ..manifest import canonical_json
-from ..probe import draw
-from ..store import HUB_ID
+from ..store.store import HUB_ID
 from . import HHH, TRUTHFULQA
 from .result import Pinned
 

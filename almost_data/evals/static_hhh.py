@@ -15,10 +15,10 @@ from typing import Literal, cast
 import numpy as np
 from msgspec.structs import replace
 
-from .. import prompts
 from ..errors import InputError
+from ..generation import prompts
 from ..scoring import Dialogue
-from ..store import Store
+from ..store.store import Store
 from . import HHH, choices, result, sources
 from .choices import Values
 from .result import Result

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..probe import wilson
+from ..diagnostics.probe import wilson
 
 DRAWS = 10_000
 AT_ONCE = 4_000_000

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import scoring
+from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..generation import CannotStart, Model
-from ..manifest import Manifest
 from ..scoring import BASELINE, Dialogue, Options, Score, Scorer
 from ..scoring.journaled import JournaledScorer
-from ..store import HUB_ID, Store
+from ..store.store import HUB_ID, Store
 from ..training.artifact import find_model
 from .result import Pinned
 

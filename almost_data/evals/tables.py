@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from .. import evals
+from ..datasets.manifest import Manifest
+from ..datasets.schema import RESERVED
 from ..errors import InputError
-from ..manifest import Manifest
-from ..schema import RESERVED
-from ..store import Store
+from ..store.store import Store
 from . import items, sources, vicuna
 from .claims import (
     CLAIMS,

@@ -13,10 +13,10 @@ import importlib.metadata
 import time
 from typing import Literal, cast
 
-from .. import prompts
 from ..errors import InputError
+from ..generation import prompts
 from ..scoring import Dialogue
-from ..store import Store
+from ..store.store import Store
 from . import choices, result, sources
 from .choices import Values
 from .result import Result

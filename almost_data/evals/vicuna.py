@@ -15,12 +15,12 @@ from typing import Any
 
 import msgspec
 
+from ..diagnostics.probe import draw
 from ..errors import InputError
 from ..generation import Generator, Sampling
 from ..generation.journal import MAX_FAILURES, Journaled
 from ..generation.openai import BY_CHAT
-from ..probe import draw
-from ..store import Store
+from ..store.store import Store
 from . import answers, judge, saved
 from .answers import Side, Written
 from .judge import Verdict

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from msgspec import Meta
 
 from almost_data.errors import InputError
-from almost_data.generation import CannotStart, Model, Reply, Request, models
+from almost_data.generation import CannotStart, Model, Reply, Request
+from almost_data.models import weights as models
 
 if TYPE_CHECKING:
     from almost_data.generation.rows import Row

@@ -18,7 +18,8 @@ from typing import Any
 from uuid import uuid4
 
 from almost_data.errors import InputError
-from almost_data.generation import CannotStart, Model, Reply, Request, cut_at_stop, models
+from almost_data.generation import CannotStart, Model, Reply, Request, cut_at_stop
+from almost_data.models import weights as models
 
 IN_FLIGHT = 4096
 """Requests handed over at a time: many times what vLLM runs at once, and no more memory than that."""

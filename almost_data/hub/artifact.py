@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import markdown
+from ..cards import markdown
+from ..datasets.manifest import Manifest
 from ..errors import InputError
-from ..generation.models import is_loaded
-from ..manifest import Manifest
-from ..store import HUB_ID, Store, is_ref
-from ..verify import RECORD
+from ..models.weights import is_loaded
+from ..store.store import HUB_ID, Store, is_ref
+from ..store.verify import RECORD
 from . import merging
 from .places import Place, place
 

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from ..errors import InputError
-from ..store import Store, parse_ref
+from ..store.store import Store, parse_ref
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

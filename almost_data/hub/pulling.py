@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..datasets.manifest import Manifest, decode_manifest
+from ..datasets.schema import TABLES
 from ..errors import InputError
-from ..generation.models import is_loaded
-from ..manifest import Manifest, decode_manifest
-from ..schema import TABLES
-from ..store import Store, check_model_ref, parse_ref
-from ..verify import RECORD, ROWS
+from ..models.weights import is_loaded
+from ..store.store import Store, check_model_ref, parse_ref
+from ..store.verify import RECORD, ROWS
 from . import client
 from .client import Remote
 from .places import Place, remember

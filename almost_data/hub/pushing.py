@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..datasets.manifest import Manifest, decode_manifest
 from ..errors import InputError
-from ..manifest import Manifest, decode_manifest
-from ..store import Store, version_key
+from ..store.store import Store, version_key
 from . import client
 from .artifact import Artifact, git_hash, is_ours, prepare
 from .client import Remote

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..generation import CannotStart, Model, models
+from ..generation import CannotStart, Model
+from ..models import weights as models
 from . import MAX_TOKENS, Dialogue, Options, Score, finite
 from .reading import Reader, Row
 

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from ..errors import InputError, Stopped
-from ..presets import card as said
-from ..store import Store, check_model_ref
+from ..run.presets import card as said
+from ..store.store import Store, check_model_ref
 
 
 @dataclass

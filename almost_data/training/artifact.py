@@ -17,11 +17,12 @@ from typing import Any
 
 import msgspec
 
-from .. import card, plots_model
+from ..cards import card, plots_model
+from ..datasets.manifest import Builder, Entry, Manifest, Parent, changes, fingerprint, place_name, recipe
 from ..errors import InputError
-from ..generation import Model, models
-from ..manifest import Builder, Entry, Manifest, Parent, changes, fingerprint, place_name, recipe
-from ..store import Store, is_ref
+from ..generation import Model
+from ..models import weights as models
+from ..store.store import Store, is_ref
 from .arguments import Inputs, runtime, settings
 from .data import Source
 from .trainers import deviations
@@ -250,7 +251,7 @@ def publish(
 
 
 def _summary(made: Manifest, folder: Path) -> None:
-    from ..report import console, text
+    from ..cli.report import console, text
 
     console.print(f"\n{made.ref}: {folder}", style="bold")
     for one in (made.diagnostics.get("report") or {}).get("subsets", []):

@@ -12,12 +12,12 @@ from typing import Any
 import polars as pl
 
 from .. import hub
-from ..builders import text_id
-from ..digest import splits
+from ..datasets.builder import text_id
+from ..datasets.digest import splits
+from ..datasets.filters import Filter, chain
+from ..datasets.manifest import Entry, Manifest, Parent, Unit
 from ..errors import InputError
-from ..filters import Filter, chain
-from ..manifest import Entry, Manifest, Parent, Unit
-from ..store import HUB_ID, Store, parse_ref
+from ..store.store import HUB_ID, Store, parse_ref
 from .arguments import Inputs
 
 Message = dict[str, str]

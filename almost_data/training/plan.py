@@ -1,6 +1,6 @@
 """What the whole loop would cost: what its datasets ask of models, and what its recipes would train on.
 
-As in `almost_data.plan`, rules of thumb: rows at their longest, as many of them as `ASSUMED` says. Of a
+As in `almost_data.run.cost`, rules of thumb: rows at their longest, as many of them as `ASSUMED` says. Of a
 recipe's arguments it reads those named here; `max_steps` is not one of them.
 """
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from ..builders.demonstrations import assistant
+from ..builders.demonstrations.builder import assistant
 from ..errors import InputError
-from ..plan import FLOPS, QUERY, ROUND, Line, hours, longest_reply, of, parameters, target
-from ..presets import Preset
+from ..run.cost import FLOPS, QUERY, ROUND, Line, hours, longest_reply, of, parameters, target
+from ..run.presets import Preset
 from .arguments import section
 
 PAIRS = 1.3

@@ -306,8 +306,8 @@ def _first_reply(turns: Messages) -> int:
 def _print(findings: list[Finding]) -> None:
     from rich.table import Table
 
-    from ..markdown import clean
-    from ..report import console, text
+    from ..cards.markdown import clean
+    from ..cli.report import console, text
 
     table = Table("before training", "rows", "share", "what it means", box=None, pad_edge=False)
     table.columns[1].justify = table.columns[2].justify = "right"

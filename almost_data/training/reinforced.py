@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from ..manifest import Manifest
+from ..datasets.manifest import Manifest
 from ..scoring import Scorer
 from . import artifact, samples, trainers
 from .data import Source, account

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ..diagnostics import plain
+from ..diagnostics.probe import draw, interval, transfer
+from ..diagnostics.shortcuts import plain
 from ..errors import InputError
-from ..probe import draw, interval, transfer
 from ..scoring import Dialogue, Scorer
 from .data import Source
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ..manifest import Manifest
+from ..datasets.manifest import Manifest
 from ..scoring import Dialogue, Scorer
-from ..store import Store
+from ..store.store import Store
 from .data import Messages
 
 SHOWN = 6

@@ -54,8 +54,8 @@ def write(dump: Path, posts: int) -> None:
 
 
 def _measured(dump: str) -> None:
-    from almost_data.builders import silent
-    from almost_data.builders.community import CommunityConfig, build
+    from almost_data.builders.community.builder import CommunityConfig, build
+    from almost_data.datasets.builder import silent
     from almost_data.generation.fake import FakeEngine
 
     start = time.perf_counter()

@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from almost_data import pipeline, schema
-from almost_data.builders import Built, reply_id, text_id
-from almost_data.builders.comparisons import ComparisonsConfig, decide_responses
-from almost_data.digest import Blocks
-from almost_data.filters import response_checks
+from almost_data.builders.comparisons.builder import ComparisonsConfig, decide_responses
+from almost_data.builders.comparisons.ranking import length_rule, rank_pairs
+from almost_data.datasets import schema
+from almost_data.datasets.builder import Built, reply_id, text_id
+from almost_data.datasets.digest import Blocks
+from almost_data.datasets.filters import response_checks
+from almost_data.datasets.manifest import Builder
 from almost_data.generation.fake import _answer
-from almost_data.manifest import Builder
-from almost_data.ranking import length_rule, rank_pairs
-from almost_data.store import Store
+from almost_data.run import pipeline
+from almost_data.store.store import Store
 from tests.bench import Result
 
 QUERIES = 200_000

@@ -27,12 +27,15 @@ import msgspec
 import torch
 from rich.console import Console
 
-from almost_data import presets, schema
-from almost_data.builders import demonstrations, silent, text_id
-from almost_data.generation import Model, Request, models
+from almost_data.builders.demonstrations import builder as demonstrations
+from almost_data.datasets import schema
+from almost_data.datasets.builder import silent, text_id
+from almost_data.generation import Model, Request
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.transformers import TransformersEngine
 from almost_data.generation.vllm import CPU_CACHE_BYTES, VLLMEngine
+from almost_data.models import weights as models
+from almost_data.run import presets
 from almost_data.scoring import Dialogue, Score, load
 from almost_data.scoring.journaled import JournaledScorer
 from tests.bench import Result, bench_scoring

@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from almost_data import pipeline, schema
-from almost_data.builders import Built
-from almost_data.digest import Blocks
-from almost_data.manifest import Builder, Entry
-from almost_data.store import Store
+from almost_data.datasets import schema
+from almost_data.datasets.builder import Built
+from almost_data.datasets.digest import Blocks
+from almost_data.datasets.manifest import Builder, Entry
+from almost_data.run import pipeline
+from almost_data.store.store import Store
 from tests.bench import Result
 from tests.hub_server import TOKEN
 

@@ -23,7 +23,7 @@ import json, sys, time
 from pathlib import Path
 from almost_data import importing, pipeline, presets
 from almost_data.generation.fake import FakeEngine
-from almost_data.store import Store
+from almost_data.store.store import Store
 store, requests = Store(sys.argv[1]), int(sys.argv[2])
 def build(version, rows):
     file = Path(sys.argv[1] + ".txt")

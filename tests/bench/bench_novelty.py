@@ -6,8 +6,8 @@ import time
 from rich.progress import track
 from rouge_score import rouge_scorer
 
+from almost_data.diagnostics.novelty import Novelty
 from almost_data.generation.fake import _ask
-from almost_data.novelty import Novelty
 from tests.bench import Result
 
 

@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from almost_data.generation import Model, models
+from almost_data.generation import Model
+from almost_data.models import weights as models
 from almost_data.scoring import Dialogue, load
 from almost_data.scoring.journaled import JournaledScorer
 from almost_data.scoring.reward_model import RewardModel

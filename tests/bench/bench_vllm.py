@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from almost_data import prompts
-from almost_data.generation import Model, Reply, Request, Sampling, models
+from almost_data.generation import Model, Reply, Request, Sampling, prompts
 from almost_data.generation.journal import Journaled
 from almost_data.generation.vllm import CPU_CACHE_BYTES, VLLMEngine
+from almost_data.models import weights as models
 from tests.bench import Result
 from tests.bench.bench_transformers import MODEL, QUESTIONS, time_plain
 

@@ -10,17 +10,19 @@ from typing import Any
 import polars as pl
 import pytest
 
-from almost_data import digest, pipeline, presets, schema
-from almost_data.builders import Built, community, silent, text_id
-from almost_data.builders.community import CommunityConfig, build, pins
-from almost_data.diff import diff
-from almost_data.digest import frames
+from almost_data.builders.community import builder as community
+from almost_data.builders.community.builder import CommunityConfig, build, pins
+from almost_data.datasets import digest, schema
+from almost_data.datasets.builder import Built, silent, text_id
+from almost_data.datasets.digest import frames
+from almost_data.datasets.manifest import check_ledger
+from almost_data.datasets.schema import frame
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
-from almost_data.manifest import check_ledger
-from almost_data.schema import frame
-from almost_data.stackexchange import vote_score
-from almost_data.store import Store
+from almost_data.readers.stackexchange import vote_score
+from almost_data.run import pipeline, presets
+from almost_data.store.diff import diff
+from almost_data.store.store import Store
 
 SITE = "plants.example"
 Rows = list[dict[str, Any]]

@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 
-from almost_data import schema
-from almost_data.builders import Built, reply_id, silent, text_id
-from almost_data.builders.comparisons import SPEC, ComparisonsConfig, build
-from almost_data.digest import digest, frames
+from almost_data.builders.comparisons.builder import SPEC, ComparisonsConfig, build
+from almost_data.datasets import schema
+from almost_data.datasets.builder import Built, reply_id, silent, text_id
+from almost_data.datasets.digest import digest, frames
+from almost_data.datasets.manifest import canonical_json, check_ledger
 from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
-from almost_data.manifest import canonical_json, check_ledger
 from almost_data.scoring import Dialogue, Score, Scorer
 
 Row = dict[str, object]
@@ -349,7 +349,7 @@ def test_parts_of_a_large_set_make_what_the_whole_makes(
     results = []
     for most in (3, 10_000):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("almost_data.builders.comparisons.BLOCK", most)
+            patch.setattr("almost_data.builders.comparisons.builder.BLOCK", most)
             built = run(rows, config, Letters() if judged else None)
         hashed = built and digest("comparisons", built.tables)
         results.append(

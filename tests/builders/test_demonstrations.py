@@ -18,17 +18,19 @@ import msgspec
 import polars as pl
 import pytest
 
-from almost_data import card, importing, pipeline, plots, presets, prompts, scoring
-from almost_data.builders import RewardModel, text_id
-from almost_data.cli import main
+from almost_data import scoring
+from almost_data.cards import card, plots
+from almost_data.cards.markdown import sig
+from almost_data.cli.app import main
+from almost_data.datasets.builder import RewardModel, text_id
+from almost_data.datasets.manifest import Manifest
 from almost_data.errors import InputError
-from almost_data.generation import CannotStart, Generator, Model, Reply, Request, journal_file
+from almost_data.generation import CannotStart, Generator, Model, Reply, Request, journal_file, prompts
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.transformers import TransformersEngine
-from almost_data.manifest import Manifest
-from almost_data.markdown import sig
+from almost_data.run import importing, pipeline, presets
 from almost_data.scoring import Dialogue, Score, Scorer
-from almost_data.store import Store
+from almost_data.store.store import Store
 from tests import tiny_models, trained
 from tests.crash import Server
 from tests.stress import digests, files, journaled

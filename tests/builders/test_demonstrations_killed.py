@@ -11,7 +11,7 @@ import pytest
 
 from almost_data.generation import journal_file
 from almost_data.generation.journal import REPLIES
-from almost_data.store import Store
+from almost_data.store.store import Store
 from tests import tiny_models, trained
 from tests.builders.test_demonstrations import REF, read, store_of
 from tests.crash import Server

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Iterator
 import pytest
 from rouge_score import rouge_scorer
 
-from almost_data import prompts
-from almost_data.builders import Built, silent
 from almost_data.builders.queries import QueriesConfig, build
-from almost_data.generation import Reply, Request
+from almost_data.datasets.builder import Built, silent
+from almost_data.datasets.manifest import check_ledger
+from almost_data.generation import Reply, Request, prompts
 from almost_data.generation.fake import FakeEngine
-from almost_data.manifest import check_ledger
 
 CONFIG = QueriesConfig(model="any", target=30, round_size=32)
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from almost_data import pipeline, presets
-from almost_data.builders.comparisons import SPEC, ComparisonsConfig
-from almost_data.builders.user_filters import COLUMNS, UserFilter, load
+from almost_data.builders.comparisons.builder import SPEC, ComparisonsConfig
+from almost_data.datasets.filters import with_reason
+from almost_data.datasets.user_filters import COLUMNS, UserFilter, load
 from almost_data.errors import InputError
-from almost_data.filters import with_reason
 from almost_data.generation.fake import FakeEngine
-from almost_data.store import Store
+from almost_data.run import pipeline, presets
+from almost_data.store.store import Store
 from tests.builders.test_comparisons import good, rows_of, run
 
 WORDS = "One sentence about it."

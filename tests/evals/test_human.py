@@ -13,7 +13,7 @@ import pytest
 from almost_data.errors import InputError
 from almost_data.evals import human, vicuna
 from almost_data.evals.result import Pinned, Result, folder
-from almost_data.store import Store
+from almost_data.store.store import Store
 from tests.evals.known import rows
 
 COUNT = 8

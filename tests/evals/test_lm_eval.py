@@ -27,7 +27,7 @@ from almost_data.evals.lm_eval_tasks import Number, difference
 from almost_data.evals.result import Line, Result
 from almost_data.evals.subject import Subject, find
 from almost_data.scoring import Options
-from almost_data.store import Store
+from almost_data.store.store import Store
 from tests.evals.known import cli, reward
 from tests.tiny_models import save_tiny
 
@@ -173,7 +173,7 @@ def test_other_items_or_another_task_file_are_another_evaluation(
 CHILD = """
 import json, sys, time
 from lm_eval.models.huggingface import HFLM
-from almost_data.cli import main
+from almost_data.cli.app import main
 log, calls = open(sys.argv[1], "w"), int(sys.argv[2])
 ask, call = HFLM.loglikelihood, HFLM._model_call
 def asked(self, requests, **how):

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from almost_data import evals
-from almost_data.cli import main
+from almost_data.cli.app import main
 from almost_data.evals import sources, static_hhh
 from almost_data.evals.paper import Given, _answers, report
 from almost_data.evals.result import results
 from almost_data.evals.subject import find
 from almost_data.scoring import Options
-from almost_data.store import Store
+from almost_data.store.store import Store
 from tests import trained
 from tests.completions_server import CompletionsServer
 from tests.evals.known import hhh

@@ -13,18 +13,18 @@ import msgspec
 import polars as pl
 import pytest
 
-from almost_data import importing, pipeline, presets
-from almost_data.cli import main
+from almost_data.cli.app import main
+from almost_data.datasets.manifest import Manifest
 from almost_data.errors import InputError
 from almost_data.evals import preference, result
 from almost_data.evals.result import Line, Result
 from almost_data.evals.subject import Subject
 from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
-from almost_data.manifest import Manifest
+from almost_data.run import importing, pipeline, presets
 from almost_data.scoring import check_options
 from almost_data.scoring.baselines import Modelless
-from almost_data.store import Store
+from almost_data.store.store import Store
 from almost_data.training.reward_report import BUCKETS, Parts, report
 from tests import hub_server, trained
 from tests.tiny_models import save_tiny, save_tiny_reward
@@ -256,7 +256,7 @@ ASK = """
 import json, sys
 from almost_data.errors import InputError
 from almost_data.evals import preference, result
-from almost_data.store import Store
+from almost_data.store.store import Store
 for data, how in json.loads(sys.argv[2]):
     try:
         found = preference.run(Store(sys.argv[1]), "baseline:longest", data, **how)

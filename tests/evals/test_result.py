@@ -16,14 +16,14 @@ import polars as pl
 import pytest
 from matplotlib.image import imread
 
-from almost_data import card
-from almost_data.cli import main
+from almost_data.cards import card
+from almost_data.cards.plots import new_figure
+from almost_data.cli.app import main
+from almost_data.datasets.manifest import Manifest
 from almost_data.errors import InputError
 from almost_data.evals import TRUTHFULQA, forest, on_card, result, sources
 from almost_data.evals.result import Line, Pinned, Result
-from almost_data.manifest import Manifest
-from almost_data.plots import new_figure
-from almost_data.store import Store
+from almost_data.store.store import Store
 from tests import trained
 from tests.evals.known import hhh
 from tests.test_card import NASTY, Page
@@ -110,7 +110,7 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 from almost_data.evals import result
-from almost_data.store import Store
+from almost_data.store.store import Store
 from tests.evals.test_result import made
 real, seen = {module}.{name}, []
 def dies(*given, **how):
@@ -253,10 +253,11 @@ def test_a_hostile_name_is_nothing_but_text(store: Store, name: str) -> None:
 
 
 def test_a_full_disk_is_one_line_and_exit_1(store: Store, rm: Manifest) -> None:
-    code = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nfrom almost_data.cli import main\n"
+    code = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    code += "from almost_data.cli.app import main\n"
     code += "import matplotlib.figure, polars, sys\nfrom almost_data.evals import result\n"
-    code += "from tests.evals.test_result import made\nfrom almost_data.store import Store\n"
-    code += "import almost_data.show_eval as s\n"
+    code += "from tests.evals.test_result import made\nfrom almost_data.store.store import Store\n"
+    code += "import almost_data.cli.show_eval as s\n"
     code += "s.listing = lambda store: result.save(store, made(), [{'n': n} for n in range(9)], 1)\n"
     code += f"main(['list', '--root', {str(store.root)!r}])"
 
@@ -566,7 +567,7 @@ def test_a_card_that_fails_leaves_the_old_one(
 
 def test_listing_what_was_judged_imports_no_torch(store: Store) -> None:
     result.save(store, made(), [], 1)
-    code = "import sys\nfrom almost_data.cli import main\n"
+    code = "import sys\nfrom almost_data.cli.app import main\n"
     code += f"main(['list', '--root', {str(store.root)!r}])\n"
     code += "heavy = {'torch', 'polars', 'matplotlib', 'huggingface_hub', 'jinja2'}\n"
     code += "assert not heavy & set(sys.modules), heavy & set(sys.modules)"

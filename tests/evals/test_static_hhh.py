@@ -14,7 +14,7 @@ from almost_data.evals import result, sources, static_hhh, stats
 from almost_data.evals.result import Line, Result
 from almost_data.evals.subject import find
 from almost_data.scoring import Options
-from almost_data.store import Store
+from almost_data.store.store import Store
 from tests.evals.known import cli, hhh, language, reward, task
 from tests.hub_server import serve
 from tests.tiny_models import save_tiny

@@ -14,7 +14,7 @@ from almost_data.evals import preference, static_hhh, subject, truthfulqa
 from almost_data.generation import CannotStart
 from almost_data.generation.journal_file import count
 from almost_data.scoring import Dialogue
-from almost_data.store import Store
+from almost_data.store.store import Store
 from tests import trained
 from tests.evals.known import hhh, questions
 from tests.tiny_models import save_tiny, save_tiny_reward

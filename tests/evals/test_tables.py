@@ -7,14 +7,14 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from almost_data import card
+from almost_data.cards import card
 from almost_data.errors import InputError
 from almost_data.evals import HH_RLHF, TRUTHFULQA, sources, tables
 from almost_data.evals.claims import CLAIMS, HHH, PREFERENCE, TRUE, WIN, Claim, Measure, judge
 from almost_data.evals.items import Item
 from almost_data.evals.result import Line, Pinned, Result
 from almost_data.evals.stats import paired, share
-from almost_data.store import Store
+from almost_data.store.store import Store
 
 CLAIM = Claim("Table 1", "a is better than b", Measure("rm", HHH), Measure("sft", HHH))
 

@@ -14,9 +14,9 @@ from almost_data.evals import lm_eval_tasks, result, sources, truthfulqa
 from almost_data.evals.result import Line, Result
 from almost_data.evals.subject import find, harness
 from almost_data.generation import Model
-from almost_data.prompts import question
+from almost_data.generation.prompts import question
 from almost_data.scoring import Options
-from almost_data.store import Store
+from almost_data.store.store import Store
 from tests.evals.known import cli, language, questions, reward
 from tests.hub_server import serve
 from tests.tiny_models import save_tiny

@@ -20,7 +20,7 @@ from almost_data.evals.judge import Verdict, parse
 from almost_data.evals.result import Line, Result, folder, results
 from almost_data.evals.tally import Judged, lines, outcomes
 from almost_data.generation.journal_file import count
-from almost_data.store import Store
+from almost_data.store.store import Store
 from tests.completions_server import CompletionsServer
 from tests.evals.known import rows
 from tests.tiny_models import save_tiny

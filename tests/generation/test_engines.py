@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from almost_data import pipeline
 from almost_data.errors import InputError
 from almost_data.generation import engines
 from almost_data.generation.transformers import TransformersEngine
+from almost_data.run import pipeline
 
 
 @pytest.mark.parametrize(

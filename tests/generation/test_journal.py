@@ -16,7 +16,7 @@ from almost_data.generation import CannotStart, Model, Reply, Request, Sampling,
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.journal import Journaled, key
 from almost_data.generation.journal_file import count, prune, status
-from almost_data.store import Store
+from almost_data.store.store import Store
 from tests.waiting import Clock, killed_after, until
 
 REQUESTS = [

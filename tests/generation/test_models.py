@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.generation import Model, models
+from almost_data.generation import Model
+from almost_data.models import weights as models
 from tests.tiny_models import save_tiny
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

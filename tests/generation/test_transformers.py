@@ -363,7 +363,7 @@ def real_engine() -> TransformersEngine:
 @pytest.fixture
 def real(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
     from almost_data.errors import InputError
-    from almost_data.generation import models
+    from almost_data.models import weights as models
 
     monkeypatch.delenv("ALMOST_DATA_CACHE")  # the real cache: converted once on a machine
     try:

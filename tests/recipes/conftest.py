@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from almost_data.store import Store
+from almost_data.store.store import Store
 from tests.tiny_models import save_tiny
 
 pytest.importorskip("trl")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from almost_data.store import Store
+from almost_data.store.store import Store
 from almost_data.training import trainers
 
 RECIPES = Path(__file__).parents[2] / "recipes"

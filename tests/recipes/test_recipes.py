@@ -7,11 +7,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from almost_data import cli, training
+from almost_data import training
+from almost_data.cli import app as cli
 from almost_data.errors import InputError
 from almost_data.scoring import Dialogue
 from almost_data.scoring import load as load_scorer
-from almost_data.store import Store
+from almost_data.store.store import Store
 from almost_data.training.samples import NEW, SEEN, UNSEEN
 from tests.hub_server import serve
 from tests.recipes import running

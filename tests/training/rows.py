@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from almost_data.manifest import Manifest, Parent
+from almost_data.datasets.manifest import Manifest, Parent
 from almost_data.training.data import Messages, Source
 
 

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from almost_data import scoring
+from almost_data.datasets.manifest import Manifest
 from almost_data.errors import InputError
-from almost_data.generation import Model, models
-from almost_data.manifest import Manifest
+from almost_data.generation import Model
+from almost_data.models import weights as models
 from almost_data.scoring import Dialogue
-from almost_data.store import Store
+from almost_data.store.store import Store
 from almost_data.training import (
     account,
     arguments,

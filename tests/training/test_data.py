@@ -13,11 +13,11 @@ import polars as pl
 import pytest
 
 from almost_data import hub
-from almost_data import manifest as manifests
-from almost_data.builders import text_id
-from almost_data.digest import splits
+from almost_data.datasets import manifest as manifests
+from almost_data.datasets.builder import text_id
+from almost_data.datasets.digest import splits
 from almost_data.errors import InputError
-from almost_data.store import Store
+from almost_data.store.store import Store
 from almost_data.training import account, comparisons, data, dialogues, open_dataset, prompts
 from almost_data.training.arguments import Inputs
 from almost_data.training.data import Messages, Source

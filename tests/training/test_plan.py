@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from almost_data import cli, presets, report
+from almost_data.cli import app as cli
+from almost_data.cli import report
 from almost_data.errors import InputError
-from almost_data.plan import Line
+from almost_data.run import presets
+from almost_data.run.cost import Line
 from almost_data.training.plan import loop
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -120,7 +122,7 @@ def test_a_model_without_a_size_leaves_the_sum_open(
 
 def test_the_table_needs_no_trl() -> None:
     code = (
-        "import sys\nfrom almost_data.cli import main\n"
+        "import sys\nfrom almost_data.cli.app import main\n"
         f"main(['build', 'demonstrations', '--dry-run', '--recipes', {str(RECIPES / 'almost.yaml')!r}])\n"
         "assert not {'trl', 'torch', 'transformers'} & set(sys.modules)\n"
     )

@@ -11,7 +11,7 @@ import pytest
 
 from almost_data.generation import Model
 from almost_data.scoring import Dialogue, Score
-from almost_data.store import Store
+from almost_data.store.store import Store
 from almost_data.training import samples, template
 from almost_data.training.samples import (
     NEW,

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.generation import Model, models
+from almost_data.generation import Model
+from almost_data.models import weights as models
 from almost_data.training import template
 from tests.tiny_models import save_tiny, tiny_config, tiny_tokenizer
 from tests.training.rows import said

@@ -1,0 +1,1 @@
+"""Community comparisons builder."""

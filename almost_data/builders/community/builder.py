@@ -1,0 +1,288 @@
+"""Community: as-is comparisons of Stack Exchange answers by their votes, to train the As-is RM on.
+
+A source is read twice. First what is light of all posts: ids, scores, whether there is text; from that it
+follows which pairs are in (`votes`). Then the texts of these only. The prompt is the question's title, an
+empty line and its body; the responses are two of its answers. HTML becomes Markdown (`html_text`).
+
+The paper takes 20k pairs of StackExchange, scored as by Askell et al. What it leaves open, and ours:
+- any two answers of a question with different scores are a pair; a seeded draw bounds the pairs of a
+  question, so that none dominates, and another one makes the sample;
+- rows in the Hub's layout have scores (`pm_score`, acceptance included) and no titles.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from msgspec import Meta
+
+from ...datasets import schema
+from ...datasets.builder import BuilderSpec, Built, Config, Parents, Positive, Progress, text_id
+from ...datasets.digest import BLOCK, Blocks, Rows
+from ...datasets.filters import Filter, account, chain, first_reason
+from ...datasets.manifest import Entry
+from ...diagnostics.shortcuts import diagnose, plain
+from ...errors import InputError
+from ...generation import Generator
+from ...readers.html_text import MOST_CHARS, MOST_DEPTH, to_text
+from ...readers.stackexchange import SITE, Posts, Tick, reading, record, site_of
+from . import votes
+
+_SIDES = ("chosen", "rejected")
+_POSTS = ("question", *_SIDES)
+# The Hub has no name for 2.5, which allows 3.0 for what is made of it.
+_VERSIONS = {f"CC BY-SA {n}": f"cc-by-sa-{max(n, '3.0')}" for n in ("2.5", "3.0", "4.0")}
+
+
+def _none() -> None:
+    """A default from a function is none that a run deviates from: this has to be given."""
+
+
+class CommunityConfig(Config, frozen=True, kw_only=True):
+    """The sample's size is the paper's (2.1); the bounds are ours."""
+
+    source: str | None = msgspec.field(default_factory=_none)
+    """Posts.xml, a packed dump, rows in the Hub's layout, or a Hub id; what `--source` sets."""
+    site: Annotated[str, Meta(pattern=f"^{SITE}$")] | None = msgspec.field(default_factory=_none)
+    """Address of a dump's site, such as `beer.stackexchange.com`; None takes it from an archive's name."""
+    answers_per_question: Annotated[int, Meta(ge=2, le=1000)] = 50
+    """A question with more answers is paired from as many, drawn by seed."""
+    pairs_per_question: Positive | None = 4
+    """Comparisons that a question can have, drawn by seed; None takes all."""
+    sample: Positive | None = 20_000
+    """Comparisons drawn from all; None takes all."""
+    seed: int = 0
+
+
+def build(config: CommunityConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
+    """Read the source twice: to choose pairs by their scores, then for the texts of these."""
+    source = str(config.source)
+    with reading(source, site_of(source, config.site)) as posts:
+        sites, questions, answers = votes.read_light(posts, source, partial(progress, "votes", tokens=0))
+        questions, answers = votes.decide(
+            questions, answers, sites, answers_per_question=config.answers_per_question, seed=config.seed
+        )
+        pairs = votes.pair_up(
+            answers.filter(pl.col("reason").is_null()),
+            sites,
+            pairs_per_question=config.pairs_per_question,
+            sample=config.sample,
+            seed=config.seed,
+        )
+        wanted = pairs.filter(pl.col("reason").is_null())
+        texts = _texts(posts, wanted, sites, source, partial(progress, "texts", tokens=0))
+    full = _with_texts(wanted, texts).with_columns(reason=first_reason(_text_filters()))
+    kept = full.filter(pl.col("reason").is_null())
+    dropped = pl.concat([pairs, full.select(votes.LIGHT)]).filter(pl.col("reason").is_not_null())
+    ledger = _ledger(config, questions, answers, dropped, len(pairs))
+    if kept.is_empty():
+        raise InputError(f"{source}: no comparison is left of it ({account(ledger) or 'no post in it'})")
+    dropped_rows = {"rejected": dropped, "rejected_responses": answers, "rejected_queries": questions}
+    reasons = {entry.filter: entry.stage for entry in ledger}
+    known = full.select(*votes.QUESTION, "query_id").unique(votes.QUESTION)
+    default = _default(kept, sites)
+    tables: dict[str, Rows] = {"default": default}
+    for name, rows in dropped_rows.items():
+        if rows["reason"].count():
+            tables[name] = _rejected(name, rows, known, sites, reasons)
+    found = _diagnostics(kept, len(questions), len(answers), sites)
+    return Built(tables, ledger, found | {"text": diagnose(plain(default))})
+
+
+def _texts(posts: Posts, pairs: pl.DataFrame, sites: list[str], source: str, tick: Tick) -> pl.DataFrame:
+    """Text, address, author and licence of the questions and answers that the pairs need."""
+    ids = [pairs.select("site", id=column) for column in _POSTS]
+    wanted = set(pl.concat(ids).unique().iter_rows())
+    places = {name: place for place, name in enumerate(sites)}
+    rows = []
+    for post in posts(tick):
+        key = (places.get(post.site), post.id)
+        if key in wanted:
+            text = to_text(post.html)
+            if text is not None and post.title.strip():
+                text = f"{' '.join(post.title.split())}\n\n{text}".strip()
+            rows.append((*key, text, post.url, post.author, post.license))
+    if len(rows) < len(wanted):
+        raise InputError(f"{source}: it changed while it was read: run again")
+    columns = {"site": pl.Int32, "id": pl.Int64, "text": pl.String, "url": pl.String}
+    return pl.DataFrame(rows, {**columns, "author": pl.String, "license": pl.String}, orient="row")
+
+
+def _with_texts(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
+    """The pairs with what `texts` has of their three posts, and their queries' ids."""
+    names = ("text", "url", "author", "license")
+    for post in _POSTS:
+        renamed = texts.rename({"id": post, **{name: f"{post}_{name}" for name in names}})
+        pairs = pairs.join(renamed, on=["site", post], how="left")
+    asked = pairs.select(*votes.QUESTION, "question_text").unique(votes.QUESTION).sort(votes.QUESTION)
+    ids = [None if text is None else text_id(text) for text in asked["question_text"]]
+    asked = asked.with_columns(query_id=pl.Series(ids, dtype=pl.String))
+    asked = asked.with_columns(repeated=pl.int_range(pl.len()).over("query_id") > 0)
+    return pairs.join(asked.drop("question_text"), on=votes.QUESTION, how="left")
+
+
+def _text_filters() -> list[Filter]:
+    def rule(name: str, description: str, drop: pl.Expr) -> Filter:
+        return Filter(name, "pair", description, votes.OURS, drop)
+
+    texts = [pl.col(f"{post}_text") for post in _POSTS]
+    return [
+        rule(
+            "unreadable",
+            f"HTML over {MOST_CHARS:,} characters or nested over {MOST_DEPTH} deep is no text.",
+            pl.any_horizontal(text.is_null() for text in texts),
+        ),
+        rule(
+            "empty_text",
+            "Question or answer is empty once it is text, as where it was an image.",
+            pl.any_horizontal(text == "" for text in texts),
+        ),
+        rule(
+            "duplicate_query",
+            "An earlier question has the same text, and is the same query.",
+            pl.col("repeated"),
+        ),
+        rule(
+            "same_text", "Both answers are the same text.", pl.col("chosen_text") == pl.col("rejected_text")
+        ),
+    ]
+
+
+def _ledger(
+    config: CommunityConfig, questions: pl.DataFrame, answers: pl.DataFrame, dropped: pl.DataFrame, pairs: int
+) -> list[Entry]:
+    def count(frame: pl.DataFrame) -> dict[str, int]:
+        return dict(frame["reason"].drop_nulls().value_counts().iter_rows())
+
+    by_votes = votes.pair_filters(config.pairs_per_question, config.sample)
+    lost = count(dropped)
+    ledger = [
+        *chain("questions", votes.question_filters(), len(questions), count(questions)),
+        *chain("answers", votes.answer_filters(config.answers_per_question), len(answers), count(answers)),
+        *chain("pairs", by_votes, pairs, lost),
+    ]
+    return ledger + chain("texts", _text_filters(), ledger[-1].kept, lost)
+
+
+def _default(kept: pl.DataFrame, sites: list[str]) -> pl.DataFrame:
+    def message(role: str, text: str) -> pl.Expr:
+        return pl.concat_list(pl.struct(pl.lit(role).alias("role"), pl.col(text).alias("content")))
+
+    return (
+        kept.select(
+            *(f"{post}_{name}" for post in _POSTS for name in ("url", "author", "license")),
+            *("query_id", "chosen_score", "rejected_score"),
+            comparison_id=_names(sites)["comparison_id"],
+            prompt=message("user", "question_text"),
+            chosen=message("assistant", "chosen_text"),
+            rejected=message("assistant", "rejected_text"),
+        )
+        .select(schema.TABLES["community"]["default"].names)
+        .cast({"chosen_score": pl.Int64, "rejected_score": pl.Int64})
+        .sort("query_id", "comparison_id")
+    )
+
+
+def _names(sites: list[str]) -> dict[str, pl.Expr]:
+    site = pl.col("site").replace_strict(dict(enumerate(sites)), return_dtype=pl.String)
+    return {
+        "comparison_id": pl.format("{}/{}-{}", site, "chosen", "rejected"),
+        "question_url": pl.format("https://{}/questions/{}", site, "question"),
+        "answer_url": pl.format("https://{}/a/{}", site, "answer"),
+    }
+
+
+def _rejected(
+    name: str, rows: pl.DataFrame, known: pl.DataFrame, sites: list[str], stages: dict[str, str]
+) -> Blocks:
+    """Dropped rows by id, named a block at a time: of a large dump they are many more than those kept.
+
+    A question whose text was not read has the hash of its address as query_id.
+    """
+    table = schema.TABLES["community"][name]
+    rows = rows.filter(pl.col("reason").is_not_null())
+    asked = rows.select(votes.QUESTION).unique()
+    urls = (f"https://{sites[site]}/questions/{number}" for site, number in asked.iter_rows())
+    hashes = np.fromiter((int(text_id(url), 16) for url in urls), np.uint64, len(asked))
+    read = known.with_columns(pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64))
+    asked = asked.with_columns(unread=pl.Series(hashes)).join(read, on=votes.QUESTION, how="left")
+    number = asked.select(*votes.QUESTION, number=pl.coalesce("query_id", "unread"))
+    names = {column: made for column, made in _names(sites).items() if column in table.names}
+    ids = [column for column in (*votes.LIGHT, "answer") if column in rows.columns]
+    light = rows.select(ids).join(number, on=votes.QUESTION).sort("number")
+    light = light.with_columns(pl.col("reason").cast(pl.Enum(list(stages))))
+
+    def block(some: pl.DataFrame) -> pl.DataFrame:
+        made = some.with_columns(
+            pl.Series("query_id", [f"{number:016x}" for number in some["number"]], dtype=pl.String),
+            *(expression.alias(column) for column, expression in names.items()),
+            reason=pl.col("reason").cast(pl.String),
+            stage=pl.col("reason").cast(pl.String).replace_strict(stages, return_dtype=pl.String),
+        )
+        made = made.cast({column: pl.Int64 for column in made.columns if column.endswith("_score")})
+        return made.select(table.names).sort(table.key)
+
+    def blocks() -> Iterator[pl.DataFrame]:
+        start = 0
+        while start < len(light):
+            last = light["number"][min(start + BLOCK, len(light)) - 1]
+            end = int(light["number"].search_sorted(last, side="right"))
+            yield block(light[start:end])
+            start = end
+
+    return Blocks(blocks)
+
+
+def _diagnostics(kept: pl.DataFrame, questions: int, answers: int, sites: list[str]) -> dict[str, Any]:
+    lengths = {side: pl.col(f"{side}_text").str.len_chars() for side in _SIDES}
+    columns = {
+        "comparisons": pl.len(),
+        "share_chosen_longer": (lengths["chosen"] > lengths["rejected"]).mean(),
+        "share_equal_length": (lengths["chosen"] == lengths["rejected"]).mean(),
+        "mean_chosen_chars": lengths["chosen"].mean(),
+        "mean_rejected_chars": lengths["rejected"].mean(),
+    }
+    gap = pl.col("chosen_score") - pl.col("rejected_score")
+    per_query = kept["query_id"].value_counts(sort=True)["count"]
+    posts = [
+        kept.select(pl.col(f"{post}_{name}").alias(name) for name in ("url", "license")) for post in _POSTS
+    ]
+    licenses = pl.concat(posts).unique("url")["license"].fill_null("unknown").value_counts().sort("license")
+    return {
+        **kept.select(**columns).row(0, named=True),
+        "mean_prompt_chars": kept["question_text"].str.len_chars().mean(),
+        "queries": questions,
+        "answers": answers,
+        "queries_with_a_comparison": len(per_query),
+        "comparisons_per_query": len(kept) / len(per_query),
+        "most_comparisons_of_a_query": per_query.max(),
+        "score_gaps": kept.group_by(gap=gap).agg(**columns).sort("gap").to_dicts(),
+        "sites": sites,
+        "licenses": licenses.to_dicts(),
+        "license": _license(licenses["license"].to_list()),
+    }
+
+
+def _license(found: list[str]) -> str:
+    """The licence of the whole, as the Hub spells it: each version allows later ones for what is made of it.
+
+    >>> _license(["CC BY-SA 2.5", "CC BY-SA 3.0", "unknown"]), _license(["all rights reserved"])
+    ('cc-by-sa-4.0', 'other')
+    """
+    if not set(found) <= {*_VERSIONS, "unknown"}:
+        return "other"
+    latest = max(found)  # "unknown" sorts last
+    return _VERSIONS.get(latest, "cc-by-sa-4.0")
+
+
+def pins(config: CommunityConfig, generator: Generator) -> dict[str, Any]:
+    """The source by its content, and the site where it was found out."""
+    if config.source is None:
+        raise InputError("build community: give --source FILE: Posts.xml, a packed dump, or a Hub dataset")
+    return {"file": record(config.source), "site": site_of(config.source, config.site)}
+
+
+SPEC = BuilderSpec("community", 1, CommunityConfig, (), build, pins)

@@ -1,0 +1,136 @@
+"""Ledger and diagnostics of comparisons, summed over the parts that a large set is decided in."""
+
+from collections import Counter
+from typing import Any
+
+import polars as pl
+
+from ...datasets.filters import Filter, chain
+from ...datasets.manifest import Count, Entry
+
+_RANKS = ["chosen_rank", "rejected_rank"]
+
+
+class Accounts:
+    """Takes in what was decided of each part's responses and pairs."""
+
+    def __init__(
+        self, response_stages: dict[str, list[Filter]], pair_stages: dict[str, list[Filter]]
+    ) -> None:
+        self.response_stages = response_stages
+        """Stage -> its filters, in the order in which they drop."""
+        self.pair_stages = pair_stages
+        self.responses = self.queries = self.kept = 0
+        self.names: dict[int, str] = {}
+        """Rank -> responder."""
+        self._dropped: Counter[str] = Counter()
+        self._responders: list[pl.DataFrame] = []
+        self._pairs: list[pl.DataFrame] = []
+        self._kept: list[pl.DataFrame] = []
+
+    @property
+    def stages(self) -> dict[str, str]:
+        """Reason -> the stage that gives it."""
+        every = {**self.response_stages, **self.pair_stages}
+        return {rule.name: stage for stage, rules in every.items() for rule in rules}
+
+    def add(self, texts: pl.DataFrame, decided: pl.DataFrame, pairs: pl.DataFrame) -> None:
+        self.responses += len(decided)
+        self.queries += decided["query"].n_unique()
+        self.names |= dict(texts.select("rank", "responder").unique().iter_rows())
+        self._dropped.update(dict(decided["reason"].drop_nulls().value_counts().iter_rows()))
+        alive = pl.col("reason").is_null()
+        responder = decided.group_by("rank").agg(
+            responses=pl.len(),
+            survivors=alive.sum(),
+            known=pl.col("finish_reason").count(),
+            cut=(pl.col("finish_reason") == "length").sum(),
+        )
+        self._responders.append(responder)
+        names = [rule.name for rules in self.pair_stages.values() for rule in rules]
+        lost = {f"dropped {name}": (pl.col("reason") == name).sum() for name in names}
+        chosen, rejected = (pl.col(f"{side}_length").filter(alive) for side in ("chosen", "rejected"))
+        sums = {
+            "comparisons": alive.sum(),
+            "longer": (chosen > rejected).sum(),
+            "equal": (chosen == rejected).sum(),
+            "chosen_chars": chosen.sum(),
+            "rejected_chars": rejected.sum(),
+        }
+        self._pairs.append(pairs.group_by(_RANKS).agg(n=pl.len(), **lost, **sums))
+        by_query = pairs.filter(alive).group_by("query").agg(pairs=pl.len(), row=pl.col("chosen_row").first())
+        self._kept.append(by_query.select(texts["query_id"].gather(by_query["row"]), "pairs"))
+        self.kept += int(by_query["pairs"].sum())
+
+    def by_query(self) -> pl.DataFrame:
+        """query_id and its number of comparisons, `pairs`, where it has any."""
+        return pl.concat(self._kept)
+
+    def ledger(self) -> list[Entry]:
+        entries, left = [], self.responses
+        for stage, rules in self.response_stages.items():
+            entries += chain(stage, rules, left, self._dropped)
+            left = entries[-1].kept if entries else left
+        return entries + self._pair_ledger()
+
+    def _pair_ledger(self) -> list[Entry]:
+        """Entries of the pair stages, split by responder pair, in the order of the walk."""
+        rows = self._by_pair().rows(named=True)
+        left = {self._pair(row): row["n"] for row in rows}
+        entries = []
+        for stage, rules in self.pair_stages.items():
+            for one in rules:
+                lost = {self._pair(row): row[f"dropped {one.name}"] for row in rows}
+                split = {
+                    p: Count(n, n - lost[p], {one.name: lost[p]} if lost[p] else {}) for p, n in left.items()
+                }
+                n_in = sum(left.values())
+                left = {pair: count.kept for pair, count in split.items()}
+                entries.append(one.entry(stage, n_in, sum(left.values()), by_pair=split))
+        return entries
+
+    def diagnostics(self) -> dict[str, Any]:
+        """What is known of all rows without reading their text again."""
+        by_pair = self._by_pair()
+        every = by_pair.drop(_RANKS).sum().row(0, named=True)
+        found = pl.concat(self._responders).group_by("rank").sum().sort("rank")
+        return {
+            **_shares(every),
+            "share_equal_length": every["equal"] / every["comparisons"],
+            "queries": self.queries,
+            "queries_with_a_comparison": len(self.by_query()),
+            "comparisons_per_query": self.kept / self.queries,
+            "responder_pairs": [
+                {
+                    "chosen_responder": self.names[row["chosen_rank"]],
+                    "rejected_responder": self.names[row["rejected_rank"]],
+                    **_shares(row),
+                }
+                for row in by_pair.filter(pl.col("comparisons") > 0).rows(named=True)
+            ],
+            "responders": [
+                {
+                    "responder": self.names[row["rank"]],
+                    "responses": row["responses"],
+                    "survivors": row["survivors"],
+                    "share_cut_at_token_limit": row["cut"] / row["known"] if row["known"] else None,
+                }
+                for row in found.rows(named=True)
+            ],
+        }
+
+    def _by_pair(self) -> pl.DataFrame:
+        return pl.concat(self._pairs).group_by(_RANKS).sum().sort(_RANKS)
+
+    def _pair(self, row: dict[str, Any]) -> str:
+        return f"{self.names[row['chosen_rank']]} > {self.names[row['rejected_rank']]}"
+
+
+def _shares(sums: dict[str, Any]) -> dict[str, Any]:
+    n = sums["comparisons"]
+    return {
+        "comparisons": n,
+        "share_chosen_longer": sums["longer"] / n,
+        "mean_chosen_chars": sums["chosen_chars"] / n,
+        "mean_rejected_chars": sums["rejected_chars"] / n,
+    }

@@ -1,0 +1,68 @@
+"""The As-is RM as a filter: a comparison stays only where a reward model trained on votes agrees."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ...datasets.builder import Progress
+from ...datasets.filters import Filter
+from ...datasets.manifest import place_name
+from ...scoring import Dialogue, Scorer
+from .ranking import AS_IS
+
+
+class AsIs:
+    """Scores both sides of the pairs that are left, and drops those where chosen is not above rejected."""
+
+    def __init__(self, scorer: Scorer | None, progress: Progress) -> None:
+        self.scorer, self.progress = scorer, progress
+        self.filter: Filter | None = None
+        """As the ledger has it; None where there is no reward model."""
+        if scorer:
+            name = place_name(scorer.model.id)
+            params = {"model": name, "revision": scorer.model.revision, "max_tokens": scorer.max_tokens}
+            words = (
+                f"`{name}` must score chosen above rejected. The paper's As-is RM is a reward model trained "
+                "on StackExchange votes; what this one learned from is for its own card to say."
+            )
+            self.filter = Filter(AS_IS, "pair", words, "paper 2.1, as-is filter", params=params)
+        self.wanted = self.done = self.tokens = self.truncated = self.pairs = self.agreed = 0
+
+    def __call__(self, pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
+        """The pairs with `asis_chosen` and `asis_rejected`, null where nothing was asked."""
+        left = pairs["reason"].is_null()
+        scores = np.full(len(texts), np.nan)
+        if self.scorer:
+            asked = pairs.filter(left)
+            rows = pl.concat([asked["chosen_row"], asked["rejected_row"]]).unique(maintain_order=True)
+            turns = texts.select("prompt", "response")[rows].iter_rows()
+            dialogues = (Dialogue(str(row), both) for row, both in zip(rows, turns, strict=True))
+            self.wanted += len(rows)
+            for score in self.scorer.score(dialogues):
+                scores[int(score.id)] = score.value
+                self.tokens += score.tokens
+                self.truncated += score.truncated
+                self.done += 1
+                self.progress("as-is rm", self.done, self.wanted, self.tokens)
+        of = {side: pl.Series(scores[pairs[f"{side}_row"].to_numpy()]) for side in ("chosen", "rejected")}
+        known = left & (self.scorer is not None)
+        pairs = pairs.with_columns(
+            pl.when(known).then(of[side]).alias(f"asis_{side}") for side in ("chosen", "rejected")
+        )
+        if self.scorer:
+            disagrees = left & ~(of["chosen"] > of["rejected"])
+            pairs = pairs.with_columns(reason=pl.when(disagrees).then(pl.lit(AS_IS)).otherwise("reason"))
+            self.pairs += len(asked)
+            self.agreed += pairs["reason"].null_count()
+        return pairs
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Share of the pairs where it agreed, and how much it read."""
+        if self.scorer is None:
+            return {}
+        return {
+            "asis_agreement": self.agreed / self.pairs if self.pairs else None,
+            "asis_scored_responses": self.done,
+            "asis_truncated_responses": self.truncated,
+        }

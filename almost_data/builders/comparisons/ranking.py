@@ -1,0 +1,104 @@
+"""The ladder is the label: which pairs of a query's surviving responses become comparisons.
+
+The pair rule `first` is the released code's, `all` the paper's text (2.1). Survivors come sorted by
+query and rank, so the partners of a row are the rows below it: pairs are made by shifting columns,
+without a join.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from ...datasets.filters import Filter, with_reason
+
+Pairing = Literal["first", "all"]
+LENGTH_RULE = "chosen_too_short"
+
+
+def length_rule(length_sd: float, length_over: str) -> Filter:
+    """Keep a pair if chosen is at least as long as rejected, or at least `M - length_sd * S` characters.
+
+    M and S are mean and population standard deviation of the lengths of the query's responses:
+    columns `n`, `total`, `squares` hold their number, sum and sum of squares. The test is done in
+    whole numbers, so no rounding decides a tie: with d = total - n * length,
+    length >= M - f * S  <=>  d <= 0  or  d^2 <= f^2 * (n * squares - total^2).
+    """
+    d = pl.col("total") - pl.col("n") * pl.col("chosen_length")
+    spread = pl.col("n") * pl.col("squares") - pl.col("total") ** 2
+    far_below = (d > 0) & (d.cast(pl.Float64) ** 2 > length_sd**2 * spread.cast(pl.Float64))
+    what = "the query's surviving responses" if length_over == "survivors" else "all of the query's responses"
+    rule = "M - S/2" if length_sd == 0.5 else f"M - {length_sd:g} * S"
+    return Filter(
+        LENGTH_RULE,
+        "pair",
+        f"Chosen must be at least as long as rejected, or at least {rule} characters, "
+        f"M and S being mean and standard deviation of the length of {what}.",
+        "paper 2.1, heuristic filter; released code",
+        (pl.col("chosen_length") < pl.col("rejected_length")) & far_below,
+        {"length_sd": length_sd, "length_over": length_over},
+    )
+
+
+ALREADY_CHOSEN = Filter(
+    "already_chosen",
+    "pair",
+    "A responder is chosen at most once a query, against the first lower-ranked partner that passes.",
+    "released code",
+    params={"pairing": "first"},
+)
+
+
+LADDER = Filter(
+    "ladder",
+    "pair",
+    "Every ordered pair of a query's surviving responses, the one that stands higher on the ladder chosen.",
+    "paper 2.1",
+    params={"pairing": "all"},
+)
+
+
+AS_IS = "asis_disagrees"
+
+
+def rank_pairs(survivors: pl.DataFrame, rules: Sequence[Filter], pairing: Pairing) -> pl.DataFrame:
+    """Every ordered pair of a query's survivors, with the reason why it is dropped, null where kept.
+
+    `survivors`: query (a number), row, rank, length, n, total, squares, sorted by query and rank, and
+    what else the rules read: responder, finish_reason and response (as chosen_responder, ..., chosen)
+    and prompt. Returns query, chosen_row, chosen_rank, chosen_length, rejected_row, rejected_rank,
+    rejected_length, reason, sorted by query and ranks; the reason is that of the first rule that fails.
+
+    Walking a query's pairs in ladder order, a responder that has been chosen is passed over before
+    its pair is tested: so what `already_chosen` dropped comes off first.
+    """
+    survivors = survivors.drop("reason", strict=False)
+    side = ("row", "rank", "length")
+    more = [name for name in ("responder", "finish_reason", "response") if name in survivors.columns]
+
+    def renamed(who: str) -> dict[str, str]:
+        return {name: f"{who}_{name}" for name in (*side, *more)} | {"response": who}
+
+    chosen = survivors.rename(renamed("chosen"), strict=False)
+    below = survivors.select(pl.col("query").alias("same"), *side, *more)
+    below = below.rename(renamed("rejected"), strict=False)
+    most = int(survivors.select(pl.col("query").rle().struct.field("len").max()).item() or 1)
+    last = survivors.select(pl.col("row").max()).item() or 0
+    was_chosen = np.full(last + 1, False)
+    walked = []
+    for step in range(1, max(most, 2)):
+        pairs = chosen.head(-step).hstack(below.slice(step)).filter(pl.col("query") == pl.col("same"))
+        pairs = with_reason(pairs, rules)
+        if pairing == "first":
+            rows = pairs["chosen_row"].to_numpy()
+            before = was_chosen[rows]
+            was_chosen[rows[pairs["reason"].is_null().to_numpy()]] = True
+            already = pl.when(pl.Series(before)).then(pl.lit(ALREADY_CHOSEN.name))
+            pairs = pairs.with_columns(reason=already.otherwise("reason"))
+        walked.append(
+            pairs.select(
+                "query", *[f"{who}_{name}" for who in ("chosen", "rejected") for name in side], "reason"
+            )
+        )
+    return pl.concat(walked).sort("query", "chosen_rank", "rejected_rank")

@@ -1,0 +1,1 @@
+"""Cards: Markdown pages that document an artifact, rendered from its manifest."""

@@ -1,0 +1,1 @@
+"""What a dataset is: builder, tables, filters, ledger, digest, manifest."""

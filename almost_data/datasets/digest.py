@@ -1,0 +1,173 @@
+"""What the content of an artifact is: a dataset's splits and counts, and one hash of all rows or files."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+from ..models.weights import joint_hash
+from . import schema
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+BLOCK = 250_000
+"""Rows of a large table that are in memory at a time."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Rows that may be too many for memory, as frames in the order of their `query_id`.
+
+    All rows of a query are in one frame. The frames are made anew whenever somebody asks for them.
+    """
+
+    make: "Callable[[], Iterator[pl.DataFrame]]"
+    sample: "pl.DataFrame | None" = None
+    """What card and figures are made from: all rows where they are few; None where they need none."""
+
+    def __iter__(self) -> "Iterator[pl.DataFrame]":
+        return self.make()
+
+
+Rows = Union["pl.DataFrame", Blocks]
+"""The rows of one config."""
+
+
+def frames(rows: Rows) -> "Iterator[pl.DataFrame]":
+    """The rows, a frame at a time."""
+    return iter(rows) if isinstance(rows, Blocks) else iter([rows])
+
+
+def ranges(rows: "pl.LazyFrame", most: int = BLOCK) -> "Iterator[pl.LazyFrame]":
+    """The rows in ranges of `query_id`, in its order, about `most` rows in each.
+
+    Ids are hashes, so equal ranges have about equally many rows. Where files are sorted by query_id,
+    reading a range reads little more than its rows.
+    """
+    import polars as pl
+
+    parts = max(1, -(-int(rows.select(pl.len()).collect().item()) // most))
+    starts = [f"{2**64 * part // parts:016x}" for part in range(1, parts)]
+    for low, high in zip([None, *starts], [*starts, None], strict=True):
+        some = rows if low is None else rows.filter(pl.col("query_id") >= low)
+        yield some if high is None else some.filter(pl.col("query_id") < high)
+
+
+def splits(frame: "pl.DataFrame") -> "dict[str, pl.DataFrame]":
+    """The rows by split, by hash of the query: no prompt is in two. A split without rows is left out."""
+    import polars as pl
+
+    # query_id is a hash already: its first 8 hex digits are uniform.
+    draw = pl.col("query_id").str.slice(0, 8).str.to_integer(base=16, dtype=pl.Int64)
+    is_test = draw < round(schema.TEST_SHARE * 2**32)
+    both = {"train": frame.filter(~is_test), "test": frame.filter(is_test)}
+    return {split: rows for split, rows in both.items() if len(rows)}
+
+
+def digest(name: str, tables: Mapping[str, Rows]) -> str:
+    """sha256 of the rows: no matter their order, the files they are in, or the library's version."""
+    seen = Seen(name)
+    for config, rows in tables.items():
+        for frame in frames(rows):
+            for split, some in splits(frame).items():
+                seen.add(config, split, some)
+    return seen.digest()
+
+
+def files_digest(files: Mapping[str, Path]) -> str:
+    """sha256 of a model's files, by name: of their names and of all that is in them, read block by block.
+
+    Its first 16 digits are the revision by which `generation.models` pins the folder.
+    """
+
+    def sha256(file: Path) -> str:
+        with file.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+
+    return joint_hash({name: sha256(file) for name, file in files.items()})
+
+
+class Seen:
+    """Counts and hashes rows as they pass, a frame at a time.
+
+    The rows of each config and split are hashed in the order of their key: the validity, the lengths
+    and the bytes of each column have a hash of their own, so it does not matter where frames end.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._rows: dict[tuple[str, str], int] = {}
+        self._hashes: dict[tuple[str, str, str], hashlib._Hash] = {}
+        self._last: dict[tuple[str, str], str] = {}
+
+    def add(self, config: str, split: str, rows: "pl.DataFrame") -> None:
+        """Take rows in. Raises ValueError where two have the same key, or a frame comes out of order."""
+        import polars as pl
+
+        table = schema.table(self.name, config)
+        if rows.select(table.key).is_duplicated().any():
+            raise ValueError(f"{config}: two rows have the same key")
+        part = (config, split)
+        ids = rows["query_id"]
+        if part in self._last and not self._last[part] < ids.min():  # type: ignore[operator]
+            raise ValueError(f"{config}: a frame begins before the one before it ends")
+        self._last[part] = str(ids.max())
+        self._rows[part] = self._rows.get(part, 0) + len(rows)
+        # One chunk a column, so that chunk borders are not hashed.
+        arrow = rows.sort(table.key).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+        for column in table.columns:
+            self._add(part, f"{column.name}:{column.type}", arrow[column.name].combine_chunks())
+
+    def digest(self) -> str:
+        counts = [f"{config}/{split}:{rows}" for (config, split), rows in self._rows.items()]
+        hashes = [f"{'/'.join(path)}:{one.hexdigest()}" for path, one in self._hashes.items()]
+        return hashlib.sha256("\n".join(sorted(counts + hashes)).encode()).hexdigest()
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Config -> split -> rows, `default` first; for responses it is the sum over responders."""
+        by_config: dict[str, dict[str, int]] = {}
+        for (config, split), rows in self._rows.items():
+            by_config.setdefault(config, {})[split] = rows
+        if self.name == "responses":
+            stored = [by_split for config, by_split in by_config.items() if config not in schema.RESERVED]
+            total = {s: sum(by_split.get(s, 0) for by_split in stored) for s in ("train", "test")}
+            by_config["default"] = {split: rows for split, rows in total.items() if rows}
+        order = sorted(by_config, key=lambda config: config != "default")
+        splits = ("train", "test")
+        return {
+            config: {split: by_config[config][split] for split in splits if split in by_config[config]}
+            for config in order
+            if by_config[config]
+        }
+
+    def _add(self, part: tuple[str, str], at: str, array: "pa.Array") -> None:
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        def update(what: str, content: memoryview | bytes) -> None:
+            self._hashes.setdefault((*part, f"{at}:{what}"), hashlib.sha256()).update(content)
+
+        def numbers(what: str, values: "pa.Array", dtype: str) -> None:
+            update(what, values.to_numpy(zero_copy_only=False).astype(dtype).tobytes())
+
+        numbers("valid", array.is_valid(), "u1")
+        if pa.types.is_struct(array.type):
+            for i in range(array.type.num_fields):
+                self._add(part, f"{at}.{array.type[i].name}", pc.struct_field(array, [i]))
+        elif pa.types.is_large_list(array.type):
+            numbers("lengths", pc.fill_null(pc.list_value_length(array), 0), "<i8")
+            self._add(part, f"{at}[]", pc.list_flatten(array))
+        elif pa.types.is_large_string(array.type):
+            filled = pc.fill_null(array, "")
+            numbers("lengths", pc.binary_length(filled), "<i8")
+            _, ends, text = filled.buffers()
+            if text is not None:
+                offsets = np.frombuffer(ends, "<i8")[filled.offset : filled.offset + len(filled) + 1]
+                update("bytes", memoryview(text)[offsets[0] : offsets[-1]])
+        else:
+            dtype = "<f8" if pa.types.is_floating(array.type) else "<i8"
+            numbers("values", pc.fill_null(array, 0), dtype)

@@ -1,0 +1,242 @@
+"""The machine record of an artifact: what it is, from what and how it was made, and where every row went.
+
+`fingerprint` is a hash of the recipe (what would change the rows), `digest` a hash of the rows.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ..errors import InputError
+
+Unit = Literal["query", "response", "pair", "demonstration"]
+
+
+class Count(msgspec.Struct, frozen=True, rename={"n_in": "in"}):
+    """Rows into one filter, and out of it, for one responder pair."""
+
+    n_in: int
+    kept: int
+    dropped: dict[str, int]
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"n_in": "in"}):
+    """One filter's account: `in = kept + sum(dropped) + failed`, always."""
+
+    stage: str
+    filter: str
+    unit: Unit
+    description: str
+    """One sentence, as the card prints it."""
+    params: dict[str, Any]
+    source: str
+    """The paper's section, or who else says so."""
+    n_in: int
+    kept: int
+    dropped: dict[str, int]
+    """Reason -> rows."""
+    failed: int = 0
+    by_pair: dict[str, Count] = {}
+    """`chosen > rejected` -> the same account for that responder pair, where it applies."""
+
+
+class Parent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An artifact that this one was made from."""
+
+    ref: str
+    digest: str
+    fingerprint: str
+
+
+class Builder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What made it. `logic_version` goes up whenever the same config would give other rows."""
+
+    name: str
+    logic_version: int
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of `manifest.json`."""
+
+    kind: Literal["dataset", "model"]
+    name: str
+    version: str
+    builder: Builder
+    config: dict[str, Any]
+    """Effective settings, resolved models, prompts, file hashes: what is fingerprinted, but the parents."""
+    fingerprint: str
+    digest: str
+    parents: list[Parent]
+    ledger: list[Entry]
+    counts: dict[str, dict[str, int]]
+    """Config -> split -> rows."""
+    diagnostics: dict[str, Any]
+    environment: dict[str, Any]
+    created: str
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def is_fake(self) -> bool:
+        """Whether any text in it is the fake engine's."""
+        return any(model["id"].startswith("fake/") for model in self.diagnostics.get("models", []))
+
+    @property
+    def usage(self) -> dict[str, dict[str, Any]]:
+        """What the engine's replies cost by responder (`generation.Usage`); nothing where none were asked."""
+        usage: dict[str, dict[str, Any]] = self.environment.get("engine", {}).get("usage", {})
+        return usage
+
+    @property
+    def is_import(self) -> bool:
+        return self.builder.name.startswith("import-")
+
+
+def total_usage(manifests: list[Manifest]) -> dict[str, Any]:
+    """What the engine's replies cost in all of them together; `{}` where none were asked."""
+    usages = [one for manifest in manifests for one in manifest.usage.values()]
+    return {key: sum(one[key] for one in usages) for key in (usages[0] if usages else ())}
+
+
+_CONFIG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class _ModelRecord(msgspec.Struct):
+    id: str
+    revision: str | None
+
+
+class _Handed(msgspec.Struct):
+    """The part of the diagnostics that children read."""
+
+    models: list[_ModelRecord]
+    notes: list[str]
+
+
+class _Source(msgspec.Struct):
+    ref: str
+    pinned: bool
+    config: str | None
+    revision: str | None
+
+
+class _Trained(msgspec.Struct):
+    """The part of a model's config that says from what it was trained."""
+
+    base: _ModelRecord
+    dataset: _Source
+    template: str
+
+
+def canonical_json(value: Any) -> bytes:
+    """The same bytes for the same value, whatever the order of its keys. Refuses what is not data.
+
+    >>> canonical_json({"b": 1, "a": [True, None]})
+    b'{"a":[true,null],"b":1}'
+    """
+    return msgspec.json.encode(value, order="deterministic")
+
+
+def fingerprint(builder: Builder, config: dict[str, Any], parents: list[Parent]) -> str:
+    """sha256 of what decides the rows: builder and its logic version, config, parents' digests."""
+    recipe = {"builder": builder, "config": config, "parents": [parent.digest for parent in parents]}
+    return hashlib.sha256(canonical_json(recipe)).hexdigest()
+
+
+def check_ledger(ledger: list[Entry]) -> None:
+    """Raise ValueError at the first entry that loses or invents rows, alone or against the one before it."""
+    last: Entry | None = None
+    for entry in ledger:
+        out = entry.kept + sum(entry.dropped.values()) + entry.failed
+        if entry.n_in != out or min([entry.kept, entry.failed, *entry.dropped.values()]) < 0:
+            raise ValueError(f"ledger: {entry.filter}: {entry.n_in} rows in, {out} accounted for")
+        if last and last.unit == entry.unit and last.kept != entry.n_in:
+            raise ValueError(f"ledger: {last.filter} kept {last.kept} rows, {entry.filter} got {entry.n_in}")
+        counts = entry.by_pair.values()
+        split = (sum(c.n_in for c in counts), sum(c.kept for c in counts))
+        if counts and split != (entry.n_in, entry.kept):
+            raise ValueError(f"ledger: {entry.filter}: {split} rows in and kept by pair, not as in all")
+        if any(c.n_in != c.kept + sum(c.dropped.values()) for c in counts):
+            raise ValueError(f"ledger: {entry.filter}: a responder pair loses rows")
+        last = entry
+
+
+def decode_manifest(data: bytes, where: str) -> Manifest:
+    """Read `manifest.json`; InputError names `where` and the field that does not fit."""
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+        msgspec.convert(manifest.diagnostics, _Handed)
+        if manifest.kind == "model":
+            msgspec.convert(manifest.config, _Trained)
+        if not isinstance(manifest.config.get("settings"), dict) or "default" not in manifest.counts:
+            raise msgspec.ValidationError("no settings, or no rows of `default`")
+        for config, splits in manifest.counts.items():
+            if not _CONFIG.fullmatch(config) or not splits.keys() <= {"train", "test"}:
+                raise msgspec.ValidationError(f"{config!r} with splits {sorted(splits)} cannot be a folder")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{where}: not a manifest of almost_data: {error}") from None
+    return manifest
+
+
+def place_name(text: str) -> str:
+    """A path cut to its last part, and any other name as it is: a machine's folders are no recipe.
+
+    It goes by looks, so that no fingerprint depends on what happens to lie on this machine.
+
+    >>> place_name("./models/rm"), place_name("ORG/rm")
+    ('rm', 'ORG/rm')
+    """
+    return Path(text).name if text.startswith(("/", "./", "../", "~")) else text
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The bytes of `manifest.json`: readable, keys in the order of the class."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def changes(old: Any, new: Any, at: str = "") -> list[str]:
+    """What differs between two recipes, one `path: old -> new` each.
+
+    >>> changes({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}})
+    ['b.c: 2 -> 3']
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = []
+        for key in sorted(old.keys() | new.keys()):
+            sides = old.get(key, _ABSENT), new.get(key, _ABSENT)
+            lines += changes(*sides, f"{at}.{key}" if at else key)
+        return lines
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = enumerate(zip(old, new, strict=True))
+        return [line for place, pair in pairs for line in changes(*pair, f"{at}[{place}]")]
+    before, after = _short(old), _short(new)
+    same = _ABSENT not in (old, new) and canonical_json(old) == canonical_json(new)
+    return [] if same else [f"{at}: {before} -> {after}"]
+
+
+class _Absent:
+    """Stands for a key that one side does not have, which is not the same as one without a value."""
+
+
+_ABSENT = _Absent()
+
+
+def _short(value: Any) -> str:
+    if value is _ABSENT:
+        return "absent"
+    text = canonical_json(value).decode()
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def recipe(manifest: Manifest) -> dict[str, Any]:
+    """What `changes` compares to say why two fingerprints differ."""
+    return {
+        "builder": msgspec.to_builtins(manifest.builder),
+        "config": manifest.config,
+        "parents": {parent.ref.split("@")[0]: parent.digest[:12] for parent in manifest.parents},
+    }

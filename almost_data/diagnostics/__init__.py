@@ -1,0 +1,1 @@
+"""Diagnostics of preference data: shortcuts, near twins, contamination."""

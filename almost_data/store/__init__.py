@@ -1,0 +1,1 @@
+"""The folder of versioned artifacts: `name@version` <-> `<root>/<name>/<version>/`."""

@@ -1,0 +1,161 @@
+"""What changed between two datasets of one name: settings, rows gained and lost, and why.
+
+Rows are the same if their ids are. For comparisons each lost pair has the reason for which the newer
+dataset dropped it, and each gained pair the reason for which the older one had done so.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+from ..cards.markdown import short
+from ..datasets import schema
+from ..datasets.manifest import changes, recipe
+from ..errors import InputError
+from .store import Store, parse_ref
+
+EXAMPLES = 3
+NOT_THERE = "not in it at all"
+"""The reason where a side has the row neither among the kept nor the dropped ones: from other parents."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row on one side only: its id, its text, and why the other side does not have it."""
+
+    id: str
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What `diff A B` says. `kept + lost` are the rows of A, `kept + gained` those of B."""
+
+    a: str
+    b: str
+    changes: list[str]
+    """Settings, models and parents that differ, `path: old -> new`."""
+    kept: int
+    lost: int
+    gained: int
+    changed: int
+    """Of the kept, those whose other columns differ (but for scores), as with another text for a query."""
+    reasons: list[tuple[str, int, int]]
+    """Reason, rows that B dropped for it, rows that A had dropped for it; the most rows first."""
+    pairs: list[tuple[str, int, int, int, str]]
+    """Responder pair, kept, lost, gained, and the reasons with their numbers; comparisons only."""
+    examples: dict[Literal["lost", "gained"], list[Example]]
+
+
+def diff(store: Store, a: str, b: str) -> Diff:
+    """Compare two artifacts in the store. Raises InputError where they are not of one name."""
+    if parse_ref(a)[0] != parse_ref(b)[0]:
+        raise InputError(f"{a} and {b} are two kinds of dataset: give two versions of one")
+    old, new = store.manifest(a), store.manifest(b)
+    for one in (old, new):
+        if one.kind != "dataset":
+            raise InputError(f"{one.ref} is a {one.kind}, and diff compares the rows of datasets: see `show`")
+    name = old.name
+    key = _key(name)
+    left, right = (store.scan(ref).with_columns(id=pl.concat_str(key, separator=" ")) for ref in (a, b))
+    lost = left.join(right, on="id", how="anti").collect()
+    gained = right.join(left, on="id", how="anti").collect()
+    both = left.join(right, on="id", how="inner", suffix="_b")
+    others = [c for c in schema.table(name, "default").names if c not in key and not c.startswith("asis_")]
+    differs = pl.any_horizontal(pl.col(column).ne_missing(pl.col(f"{column}_b")) for column in others)
+    kept = both.select(n=pl.len(), changed=differs.sum()).collect().row(0, named=True)
+    lost, gained = _explained(store, b, lost), _explained(store, a, gained)
+    return Diff(
+        a=a,
+        b=b,
+        changes=changes(recipe(old), recipe(new)),
+        kept=kept["n"],
+        lost=len(lost),
+        gained=len(gained),
+        changed=kept["changed"],
+        reasons=_reasons(lost, gained),
+        pairs=_pairs(both, lost, gained) if name == "comparisons" else [],
+        examples={"lost": _examples(lost), "gained": _examples(gained)},
+    )
+
+
+def _key(name: str) -> list[str]:
+    """The columns that name a row of the dataset; a comparison has a name of its own."""
+    key = list(schema.table(name, "default").key)
+    return ["comparison_id"] if "comparison_id" in key else key
+
+
+def _explained(store: Store, ref: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the `reason` why `ref` does not have them."""
+    name = parse_ref(ref)[0]
+    configs = store.configs(ref)
+    if name == "comparisons":
+        ids = pl.col("comparison_id").str.split("-")
+        rows = rows.with_columns(chosen_reply_id=ids.list.first(), rejected_reply_id=ids.list.last())
+        why = [_dropped(store, ref, "rejected", ["chosen_reply_id", "rejected_reply_id"])]
+        for side in ("chosen", "rejected"):
+            response = _dropped(store, ref, "rejected_responses", ["reply_id"])
+            why.append(response.rename({"reply_id": f"{side}_reply_id"}))
+    elif "rejected" in configs:
+        # What a dropped question says may never have been read: its pairs are found by their ids alone.
+        keys = _key(name)
+        why = [_dropped(store, ref, "rejected", keys)]
+    else:
+        why = []
+    for number, one in enumerate(why):
+        keys = [column for column in one.columns if column != "reason"]
+        unique = one.unique(keys, keep="first", maintain_order=True).rename({"reason": f"reason{number}"})
+        rows = rows.join(unique, on=keys, how="left", maintain_order="left")
+    reasons = [pl.col(f"reason{number}") for number in range(len(why))]
+    return rows.with_columns(reason=pl.coalesce(*reasons, pl.lit(NOT_THERE)))
+
+
+def _dropped(store: Store, ref: str, config: str, keys: list[str]) -> pl.DataFrame:
+    return store.scan(ref, config).select(*keys, "reason").collect()
+
+
+def _reasons(lost: pl.DataFrame, gained: pl.DataFrame) -> list[tuple[str, int, int]]:
+    counts = [dict(rows["reason"].value_counts().iter_rows()) for rows in (lost, gained)]
+    table = [(reason, *(count.get(reason, 0) for count in counts)) for reason in counts[0] | counts[1]]
+    return sorted(table, key=lambda row: (-row[1] - row[2], row[0]))
+
+
+def _pairs(
+    both: pl.LazyFrame, lost: pl.DataFrame, gained: pl.DataFrame
+) -> list[tuple[str, int, int, int, str]]:
+    named = pl.concat_str("chosen_responder", pl.lit(" > "), "rejected_responder").alias("pair")
+    same = dict(both.select(named).collect()["pair"].value_counts().iter_rows())
+    sides = [
+        rows.group_by(named, "reason").len().sort("len", "reason", descending=[True, False])
+        for rows in (lost, gained)
+    ]
+    names = sorted(set(same).union(*(side["pair"] for side in sides)))
+    table = []
+    for name in names:
+        found = [side.filter(pair=name) for side in sides]
+        why = [
+            f"{sign}{n:,} {reason}"
+            for sign, rows in zip("-+", found, strict=True)
+            for _, reason, n in rows.rows()
+        ]
+        out, in_ = (int(rows["len"].sum()) for rows in found)
+        table.append((name, same.get(name, 0), out, in_, ", ".join(why)))
+    return table
+
+
+def _examples(rows: pl.DataFrame) -> list[Example]:
+    """The rows with the lowest ids: hashes of text, so neither best nor worst."""
+    examples = []
+    for row in rows.sort("id").head(EXAMPLES).iter_rows(named=True):
+        if "chosen" in row:
+            sides = [short(row[side][-1]["content"], 320) for side in ("prompt", "chosen", "rejected")]
+            text = "\n".join(f"{label}: {side}" for label, side in zip(_SIDES, sides, strict=True))
+        else:
+            text = row.get("response") or row.get("query") or ""
+        examples.append(Example(row["id"], row["reason"], text))
+    return examples
+
+
+_SIDES = ("query", "chosen", "rejected")
