@@ -9,7 +9,18 @@ import almost_data
 
 PACKAGE = Path(almost_data.__file__).parent
 LAYERS = (
-    *("errors", "models", "generation", "scoring", "datasets", "diagnostics", "readers", "cards", "store"),
+    *(
+        "errors",
+        "registry",
+        "models",
+        "generation",
+        "scoring",
+        "datasets",
+        "diagnostics",
+        "readers",
+        "cards",
+        "store",
+    ),
     *("builders", "run", "hub", "training", "evals", "viewer", "cli", "__main__"),
 )
 """Folders and files of the package, lowest first: a module imports from its own layer and those before it."""

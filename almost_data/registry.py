@@ -1,0 +1,69 @@
+"""Finds builders, engines and evaluations: the built-in ones, those of installed packages, and one in a file.
+
+A package offers its own by an entry point of the group `almost_data.builders`, `almost_data.engines` or
+`almost_data.evals`; a file is named as `my_builder.py:BUILDER`. A built-in name cannot be replaced.
+"""
+
+import importlib.util
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import InputError
+
+Group = Literal["builders", "engines", "evals"]
+
+BUILT_IN: dict[Group, dict[str, str]] = {
+    "builders": {
+        "queries": "almost_data.builders.queries:BUILDER",
+        "responses": "almost_data.builders.responses:BUILDER",
+        "comparisons": "almost_data.builders.comparisons.builder:BUILDER",
+        "demonstrations": "almost_data.builders.demonstrations.builder:BUILDER",
+        "community": "almost_data.builders.community.builder:BUILDER",
+    },
+    "engines": {},
+    "evals": {},
+}
+
+
+def names(group: Group) -> list[str]:
+    """Names of a group that can be loaded, built-in ones first, without importing any."""
+    return list(_entry_points(group))
+
+
+def load(group: Group, name: str) -> Any:
+    """The object of that name, or in that file (`FILE.py:NAME`). Raises InputError where there is none."""
+    path, colon, attribute = name.rpartition(":")
+    if colon and path.endswith(".py"):
+        return _load_file(Path(path), attribute)
+    entry_point = _entry_points(group).get(name)
+    if entry_point is None:
+        raise InputError(
+            f"no {name!r} among the {group}: choose {', '.join(names(group))}, or give FILE.py:NAME"
+        )
+    try:
+        return entry_point.load()
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{group}: {name!r} ({entry_point.value}) cannot be loaded: {error}") from None
+
+
+@cache
+def _entry_points(group: Group) -> dict[str, EntryPoint]:
+    label = f"almost_data.{group}"
+    built_in = {name: EntryPoint(name, value, label) for name, value in BUILT_IN[group].items()}
+    return built_in | {point.name: point for point in entry_points(group=label) if point.name not in built_in}
+
+
+def _load_file(path: Path, attribute: str) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise InputError(f"{path}: no such file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # somebody's code may raise anything
+        raise InputError(f"{path}: cannot be run: {type(error).__name__}: {error}") from None
+    if not hasattr(module, attribute):
+        raise InputError(f"{path}: has no {attribute!r}")
+    return getattr(module, attribute)
