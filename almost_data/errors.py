@@ -7,3 +7,8 @@ class InputError(Exception):
 
 class Stopped(RuntimeError):
     """A run that ends itself, for the reason in the message."""
+
+
+def one_line(error: BaseException, length: int = 300) -> str:
+    """A foreign library's exception as one line: its type, and the beginning of its message."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:length]

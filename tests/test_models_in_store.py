@@ -19,7 +19,8 @@ from almost_data.datasets.manifest import Manifest, Parent, decode_manifest, enc
 from almost_data.errors import InputError
 from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
-from almost_data.models import weights as models
+from almost_data.models import weights
+from almost_data.models.files import loaded_files
 from almost_data.run import importing, pipeline, presets
 from almost_data.store.store import Store
 from tests import trained
@@ -84,10 +85,10 @@ def test_only_what_a_loader_reads_is_published(folder: Path, tmp_path: Path) -> 
     there = {
         str(f.relative_to(store.path("rm@0.1.0"))) for f in store.path("rm@0.1.0").rglob("*") if f.is_file()
     }
-    weights = set(models.loaded_files(folder))
-    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= weights
+    loaded = set(loaded_files(folder))
+    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= loaded
     figures = {f"plots/{name}.png" for name in ("accuracy", "calibration", "curves")}
-    assert there == weights | figures | {"README.md", "manifest.json"}
+    assert there == loaded | figures | {"README.md", "manifest.json"}
     assert store.manifest("rm@0.1.0") == made and store.has("rm@0.1.0") and store.verify("rm@0.1.0") == []
     assert not list((tmp_path / ".staging").iterdir())
 
@@ -95,9 +96,9 @@ def test_only_what_a_loader_reads_is_published(folder: Path, tmp_path: Path) -> 
 def test_the_digest_is_of_names_and_bytes_and_its_head_is_the_revision(folder: Path, tmp_path: Path) -> None:
     store = Store(tmp_path)
     made = trained.publish(store, folder, trained.manifest())
-    files = models.loaded_files(folder)
+    files = loaded_files(folder)
     assert made.digest == files_digest(files) == files_digest(dict(reversed(files.items())))
-    assert models.locate(Model(str(store.path("rm@0.1.0")))).revision == made.digest[:16]
+    assert weights.locate(Model(str(store.path("rm@0.1.0")))).revision == made.digest[:16]
     renamed = {f"x{name}": file for name, file in files.items()}
     assert files_digest(renamed) != made.digest
 

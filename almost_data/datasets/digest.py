@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
-from ..models.weights import joint_hash
+from ..models.files import joint_hash
 from . import schema
 
 if TYPE_CHECKING:

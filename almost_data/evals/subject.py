@@ -134,7 +134,7 @@ class Likelihood:
     the model. Loads it at the first dialogue.
     """
 
-    usual: dict[str, Any] | None = None
+    reward_stats: dict[str, Any] | None = None
 
     def __init__(self, model: Model, folder: Path, max_tokens: int, options: Options) -> None:
         self.model = model

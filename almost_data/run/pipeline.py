@@ -169,7 +169,7 @@ class Run:
                 folder=self.store.path(judge.ref) if judge else None,
             )
             report = judge.diagnostics.get("report") if judge else None
-            self.scorers[wanted].usual = (report or {}).get("rewards")
+            self.scorers[wanted].reward_stats = (report or {}).get("rewards")
         return self.scorers[wanted]
 
     def _judges(self, spec: BuilderSpec) -> list[Manifest]:

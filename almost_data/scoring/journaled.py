@@ -14,8 +14,8 @@ import msgspec
 from ..generation import Closing
 from ..generation.journal import Writer
 from ..generation.journal_file import Run, open_journal, told
-from . import Dialogue, Score, Scorer
 from .reading import FORMAT
+from .scorer import Dialogue, Score, Scorer
 
 WINDOW = 16_384
 """Dialogues looked up at a time; about as many unknown ones wait, to be scored together."""
@@ -55,7 +55,7 @@ class JournaledScorer:
         self.more = more
         self.model = scorer.model
         self.max_tokens = scorer.max_tokens
-        self.usual = scorer.usual
+        self.reward_stats = scorer.reward_stats
         self.path = path
         self.run = run or Run(path, build, refs)
         self.others: tuple[Closing, ...] = ()

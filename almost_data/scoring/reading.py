@@ -5,22 +5,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..errors import InputError
+from ..errors import InputError, one_line
+from .scorer import Dialogue
 
-Turns = tuple[str, ...]
 FORMAT = "1"
 """Goes up whenever the same dialogue would be read as other tokens."""
 ROLES = ("user", "assistant")
 
 
 @dataclass(slots=True)
-class Row:
+class EncodedDialogue:
     """One dialogue's tokens."""
 
     id: str
-    ids: list[int]
-    types: list[int] | None
-    """Which of two texts each token is of, for models that are told."""
+    tokens: list[int]
+    segments: list[int] | None
+    """For models that read two texts: which of them each token belongs to."""
     truncated: bool = False
 
 
@@ -48,83 +48,84 @@ class Reader:
         elif separator is not None and separator in tokenizer("a", "b")["input_ids"]:
             self.format = "pair"
 
-    def read(self, dialogues: Sequence[tuple[str, Turns]]) -> list[Row]:
-        """A row for each (id, turns). Raises InputError where the chat template fails."""
-        rows = self._encode(dialogues)
+    def read(self, dialogues: Sequence[Dialogue]) -> list[EncodedDialogue]:
+        """The dialogues' tokens, in their order. Raises InputError where the chat template fails."""
+        encoded = self._encode(dialogues)
         return [
-            row if len(row.ids) <= self.limit else self._cut(*one)
-            for row, one in zip(rows, dialogues, strict=True)
+            row if len(row.tokens) <= self.limit else self._truncate(dialogue)
+            for row, dialogue in zip(encoded, dialogues, strict=True)
         ]
 
-    def _encode(self, dialogues: Sequence[tuple[str, Turns]]) -> list[Row]:
+    def _encode(self, dialogues: Sequence[Dialogue]) -> list[EncodedDialogue]:
         if not dialogues:
             return []
-        turns = [turns for _, turns in dialogues]
         tokenizer = self.tokenizer
+        all_turns = [dialogue.turns for dialogue in dialogues]
         if self.format == "chat template":
-            encoded = self._render(turns)
+            encoded = self._render(all_turns)
         elif self.format == "pair":
-            prompts = [one[0] if len(one) == 2 else _talk(one[:-1]).lstrip() for one in turns]
-            encoded = tokenizer(prompts, [one[-1] for one in turns], verbose=False)
+            prompts = [
+                turns[0] if len(turns) == 2 else _transcript(turns[:-1]).lstrip() for turns in all_turns
+            ]
+            encoded = tokenizer(prompts, [turns[-1] for turns in all_turns], verbose=False)
         else:
             end = tokenizer.eos_token or ""
-            encoded = tokenizer([_talk(one) + end for one in turns], verbose=False)
-        types = encoded.get("token_type_ids") if self.format == "pair" else None
+            encoded = tokenizer([_transcript(turns) + end for turns in all_turns], verbose=False)
+        segments = encoded.get("token_type_ids") if self.format == "pair" else None
         # An empty text is one token, so that there is a place to read its score at.
         empty = [next((id for id in (tokenizer.eos_token_id, tokenizer.bos_token_id) if id is not None), 0)]
         return [
-            Row(dialogues[at][0], ids or empty, types[at] if types else None)
-            for at, ids in enumerate(encoded["input_ids"])
+            EncodedDialogue(dialogues[at].id, tokens or empty, segments[at] if segments else None)
+            for at, tokens in enumerate(encoded["input_ids"])
         ]
 
-    def _render(self, dialogues: list[Turns]) -> Any:
+    def _render(self, all_turns: list[tuple[str, ...]]) -> Any:
         messages = [
-            [{"role": ROLES[at % 2], "content": text} for at, text in enumerate(turns)] for turns in dialogues
+            [{"role": ROLES[at % 2], "content": text} for at, text in enumerate(turns)] for turns in all_turns
         ]
         try:
             # One template runs for all, and the tokenizer's threads see all texts at once.
             return self.tokenizer.apply_chat_template(
                 messages, return_dict=True, tokenizer_kwargs={"verbose": False}
             )
-        except Exception as error:  # a template is a program, and raises what it likes
-            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        except Exception as error:  # a template is a program, and raises anything
             raise InputError(
-                f"{self.name}: its chat template does not take a dialogue of user and assistant ({why})"
+                f"{self.name}: its chat template refuses a dialogue of user and assistant "
+                f"({one_line(error, 200)})"
             ) from None
 
-    def _cut(self, id: str, turns: Turns) -> Row:
-        left = list(turns)
-        row = self._encode([(id, turns)])[0]
+    def _truncate(self, dialogue: Dialogue) -> EncodedDialogue:
+        turns = list(dialogue.turns)
+        row = self._encode([dialogue])[0]
         step = 0
-        while len(row.ids) > self.limit and any(left):
-            # By the characters that a token has here, and twice that at each further try, so that few tries
-            # are enough for any text.
-            characters = sum(map(len, left))
-            excess = math.ceil((len(row.ids) - self.limit) * characters / len(row.ids)) << step
-            cap = _cap([len(text) for text in left], max(0, characters - excess))
-            left = [
+        while len(row.tokens) > self.limit and any(turns):
+            # By the characters of a token in this text, and twice that at each further try, so that few
+            # tries are enough for any text.
+            characters = sum(map(len, turns))
+            excess = math.ceil((len(row.tokens) - self.limit) * characters / len(row.tokens)) << step
+            cap = _cap([len(text) for text in turns], max(0, characters - excess))
+            turns = [
                 text[: cap - cap // 2] + text[len(text) - cap // 2 :] if len(text) > cap else text
-                for text in left
+                for text in turns
             ]
-            row = self._encode([(id, tuple(left))])[0]
+            row = self._encode([Dialogue(dialogue.id, tuple(turns))])[0]
             step += 1
-        # What is left is the format's own.
-        row.ids = row.ids[-self.limit :]
-        row.types = row.types and row.types[-self.limit :]
+        # What is still too long is the format's own tokens.
+        row.tokens = row.tokens[-self.limit :]
+        row.segments = row.segments and row.segments[-self.limit :]
         row.truncated = True
         return row
 
 
-def _talk(turns: Turns) -> str:
+def _transcript(turns: Sequence[str]) -> str:
     return "".join(f"\n\n{('Human', 'Assistant')[at % 2]}: {text}" for at, text in enumerate(turns))
 
 
 def _cap(lengths: list[int], total: int) -> int:
     """The length to which all that are longer are cut, so that they sum up to `total` at most."""
-    left = total
     for at, length in enumerate(sorted(lengths)):
-        share = left // (len(lengths) - at)
+        share = total // (len(lengths) - at)
         if length > share:
             return share
-        left -= length
+        total -= length
     return max(lengths)

@@ -17,7 +17,7 @@ from ..datasets import schema
 from ..datasets.digest import Rows, Seen, files_digest, frames, splits
 from ..datasets.manifest import Manifest, check_ledger, decode_manifest, encode_manifest
 from ..errors import InputError
-from ..models.weights import loaded_files, require_safetensors
+from ..models.files import loaded_files, require_safetensors
 from . import parquet
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from ..datasets import schema
 from ..datasets.digest import Seen, files_digest, splits
 from ..datasets.manifest import Manifest, changes, check_ledger, fingerprint
 from ..errors import InputError
-from ..models.weights import loaded_files
+from ..models.files import loaded_files
 from . import parquet
 
 if TYPE_CHECKING:

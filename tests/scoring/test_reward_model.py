@@ -110,8 +110,8 @@ def test_only_a_model_that_looks_ahead_is_told_what_is_padding(name: str, tmp_pa
     kind, how = SETS_UP[name]
     scorer = load(str(set_up(tmp_path / "rm", kind, **how)), options={"device": "cpu"})
     values(scorer)
-    loaded = scorer._loaded  # type: ignore[attr-defined]
-    assert loaded.masked == (kind == "bert")
+    loaded = scorer.loaded  # type: ignore[attr-defined]
+    assert loaded.needs_mask == (kind == "bert")
 
 
 def test_an_encoder_with_a_decoder_reads_its_end_alone(tmp_path: Path) -> None:
@@ -136,10 +136,8 @@ def test_the_scorer_says_what_it_ran_with_and_loads_once(
     from almost_data.scoring import reward_model
 
     starts = []
-    start = reward_model.RewardModel._start
-    monkeypatch.setattr(
-        reward_model.RewardModel, "_start", lambda self: (starts.append(self), start(self))[1]
-    )
+    start = reward_model.RewardModel.load
+    monkeypatch.setattr(reward_model.RewardModel, "load", lambda self: (starts.append(self), start(self))[1])
     scorer = load(str(save_tiny_reward(tmp_path / "rm")), options={"device": "cpu"})
     assert (scorer.settings(), list(scorer.score([])), starts) == ({}, [], [])
     values(scorer)
@@ -178,15 +176,15 @@ def test_a_long_dialogue_keeps_its_ends_and_its_format(tmp_path: Path) -> None:
         (f"Begins {long} ends.", f"Begins {long} ends."),
         ("Hm?", "x" + " " * 50_000 + "y"),
     ]:
-        [row] = reader.read([("1", turns)])
-        text = tokenizer.decode(row.ids)
+        [row] = reader.read([Dialogue("1", turns)])
+        text = tokenizer.decode(row.tokens)
         assert row.truncated
-        assert 40 <= len(row.ids) <= 60
+        assert 40 <= len(row.tokens) <= 60
         prompt, answer = text.removeprefix("<user>").removesuffix("<eos>").split("<eos><assistant>")
         for whole, left in zip(turns, (prompt, answer), strict=True):
             assert (left[:1], left[-1:]) == (whole[:1], whole[-1:])
             assert whole == left if len(whole) < 10 else len(left) > 20
-    [row] = reader.read([("1", ("Short?", "Short."))])
+    [row] = reader.read([Dialogue("1", ("Short?", "Short."))])
     assert not row.truncated
 
 
@@ -216,15 +214,15 @@ def test_batches_shrink_until_they_fit_and_stay_so(tmp_path: Path, monkeypatch: 
     from almost_data.scoring import reward_model
 
     expected = values(load(str(save_tiny_reward(tmp_path / "rm")), options={"device": "cpu"}))
-    real, sizes, fits = reward_model._values, [], 300
+    real, sizes, fits = reward_model.score_batch, [], 300
 
     def short_of_memory(loaded: Any, batch: list[Any]) -> list[float]:
-        sizes.append(len(batch) * max(len(row.ids) for row in batch))
+        sizes.append(len(batch) * max(len(row.tokens) for row in batch))
         if sizes[-1] > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(loaded, batch)
 
-    monkeypatch.setattr(reward_model, "_values", short_of_memory)
+    monkeypatch.setattr(reward_model, "score_batch", short_of_memory)
     scorer = load(str(tmp_path / "rm"), options={"device": "cpu"})
     assert values(scorer) == pytest.approx(expected, abs=1e-4)
     failed = [size > fits for size in sizes[2:]]  # the first two tried whether a mask is needed
@@ -261,7 +259,7 @@ def test_a_score_that_is_no_number_ends_it(tmp_path: Path) -> None:
 )
 def test_a_template_that_fails_is_one_line(template: str, tmp_path: Path) -> None:
     scorer = load(str(save_tiny_reward(tmp_path / "rm", template=template)), options={"device": "cpu"})
-    with pytest.raises(InputError, match="chat template does not take") as caught:
+    with pytest.raises(InputError, match="chat template refuses") as caught:
         values(scorer)
     assert "\n" not in str(caught.value)
 

@@ -47,7 +47,7 @@ def test_baselines() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch": 3}, r"scoring\.batch: there is no such option; there are: batch_tokens, device, dtype"),
+        ({"batch": 3}, r"scoring\.batch: no such option; choose batch_tokens, device, dtype"),
         ({"batch_tokens": "many"}, r"scoring\.batch_tokens: Expected `int \| null`"),
         ({"batch_tokens": 0}, r"scoring\.batch_tokens: Expected `int` >= 1"),
         ({"dtype": "int8"}, r"scoring\.dtype: Invalid enum value 'int8'"),

@@ -61,9 +61,7 @@ def test_the_trainer_s_tokens_and_scores(
         for at, side in ((1, "chosen"), (2, "rejected"))
         for n, row in enumerate(ROWS)
     ]
-    tokens = {
-        row.id: row.ids for row in Reader(tokenizer, 256, "rm").read([(d.id, d.turns) for d in dialogues])
-    }
+    tokens = {row.id: row.tokens for row in Reader(tokenizer, 256, "rm").read(dialogues)}
     for n, row in enumerate(seen):
         assert (tokens[f"chosen {n}"], tokens[f"rejected {n}"]) == (row["chosen_ids"], row["rejected_ids"])
 

