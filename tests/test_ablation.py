@@ -12,10 +12,10 @@ import pytest
 from almost_data.builders.comparisons.builder import ComparisonsConfig
 from almost_data.cli import app as cli
 from almost_data.datasets.user_filters import UserFilter
+from almost_data.diagnostics.agreement import Agreement, agreement
 from almost_data.errors import InputError
 from almost_data.generation.transformers import TransformersEngine
 from almost_data.readers import reviews
-from almost_data.readers.reviews import Agreement
 from almost_data.run import pipeline, presets
 from almost_data.run.ablation import HEADER, ablate, variants
 from almost_data.store.store import Store
@@ -97,7 +97,7 @@ def test_bad_input_is_refused(run: pipeline.Run, version: str, ref: str) -> None
 def test_reviews_count_in_either_order_and_ties_apart(tmp_path: Path) -> None:
     rows = [("q1", "a", "b", 9, 3), ("q1", "c", "b", 5, 5), ("q2", "b", "a", 8, 2), ("q2", "b", "a", 8, 4)]
     file = tmp_path / "reviews.jsonl"
-    names = list(reviews.COLUMNS)
+    names = reviews.Review.__struct_fields__
     file.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows))
 
     def comparison(prompt: str, chosen: str, rejected: str) -> dict[str, object]:
@@ -106,7 +106,7 @@ def test_reviews_count_in_either_order_and_ties_apart(tmp_path: Path) -> None:
 
     comparisons = [("q1", "a", "b"), ("q1", "b", "c"), ("q2", "a", "b"), ("q3", "a", "b"), ("q1", "a", "c")]
     frame = pl.DataFrame([comparison(*one) for one in comparisons])
-    found = reviews.agreement(frame.lazy(), reviews.read(file))
+    found = agreement(frame.lazy(), reviews.read(file))
     assert (found.agree, found.disagree, found.tie, found.share) == (1, 1, 1, 0.5)
 
 
@@ -126,12 +126,12 @@ def test_the_interval_is_wilsons(agree: int, disagree: int) -> None:
     ("name", "text", "why"),
     [
         ("r.csv", "prompt", "give reviews as"),
-        ("r.jsonl", "nonsense", "cannot be read"),
-        ("r.jsonl", '{"prompt": "q"}', "no column 'responder_a'"),
+        ("r.jsonl", "nonsense", "1: broken JSON"),
+        ("r.jsonl", '{"prompt": "q"}', "1: not a review .*`responder_a`"),
         (
             "r.jsonl",
             '{"prompt": "q", "responder_a": "a", "responder_b": "b", "score_a": "x", "score_b": 1}',
-            "column 'score_a' must have a number",
+            r"Expected `float`, got `str` - at `\$\.score_a`",
         ),
         ("r.parquet", "PAR1", "cannot be read"),
     ],

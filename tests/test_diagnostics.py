@@ -19,9 +19,12 @@ from almost_data.cards import card, plots
 from almost_data.datasets import digest
 from almost_data.datasets.manifest import canonical_json
 from almost_data.diagnostics import shortcuts as diagnostics
+from almost_data.diagnostics.contamination import contamination
 from almost_data.diagnostics.overlap import near_twins
-from almost_data.diagnostics.shortcuts import RULES, contamination, diagnose, read_benchmark, sampled_queries
+from almost_data.diagnostics.rules import RULES, findings
+from almost_data.diagnostics.shortcuts import diagnose, sampled_queries
 from almost_data.errors import InputError
+from almost_data.readers import benchmark_file
 from almost_data.store.store import Store
 
 WORDS = "time way year work government day man world life part house course case system place end".split()
@@ -120,21 +123,19 @@ def test_length_is_form_and_the_model_does_not_lose_it() -> None:
 @pytest.mark.parametrize(
     ("accuracy", "low", "longer", "form", "beyond"),
     [
-        (0.63, 0.594, 0.667, "Form, length included, tells part", "does not reach length alone"),
-        (0.52, 0.49, 0.65, "Form, length included, tells part", "does not reach length alone"),
-        (0.52, 0.49, 0.28, "Form, length included, gives most", "does not reach length alone"),
+        (0.63, 0.594, 0.667, "Form, length included, tells part", "length alone does better"),
+        (0.52, 0.49, 0.65, "Form, length included, tells part", "length alone does better"),
+        (0.52, 0.49, 0.28, "Form, length included, gives most", "length alone does better"),
         (0.56, 0.52, 0.55, "tells a little of the label", "adds little to length"),
         (0.52, 0.49, 0.52, "no better than a coin", "adds little to length"),
-        (0.45, 0.42, 0.52, "wrong more often than right", "does not reach length alone"),
+        (0.45, 0.42, 0.52, "wrong more often than right", "length alone does better"),
         (0.85, 0.82, 0.71, "Form, length included, gives most", "More than length shows"),
     ],
 )
 def test_verdicts_on_form(accuracy: float, low: float, longer: float, form: str, beyond: str) -> None:
     found = diagnose(drawn(60))
     found["probe"] = {"accuracy": accuracy, "low": low, "high": 2 * accuracy - low}
-    said = {
-        one["measure"]: one["sentence"] for one in diagnostics._findings(found | {"always_longer": longer})
-    }
+    said = {one["measure"]: one["sentence"] for one in findings(found | {"always_longer": longer})}
     assert form in said[RULES["probe"].measure] and beyond in said[RULES["probe_over_length"].measure]
 
 
@@ -369,30 +370,29 @@ def benchmark_files(folder: Path) -> Iterator[Path]:
 
 def test_a_benchmark_is_read_from_every_format(tmp_path: Path) -> None:
     for file in benchmark_files(tmp_path):
-        prompts, sha256 = read_benchmark(str(file))
-        assert prompts == ["A “b”, c", "second"], file
-        assert sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert benchmark_file.read_prompts(str(file)) == ["A “b”, c", "second"], file
+        assert benchmark_file.sha256(str(file)) == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_a_long_field_of_csv_is_read_and_the_limit_stays(tmp_path: Path) -> None:
     usual = csv.field_size_limit()
     (file := tmp_path / "long.csv").write_text("Prompt\n" + "x" * 300_000 + "\nshort\n")
-    assert [len(text) for text in read_benchmark(str(file))[0]] == [300_000, 5]
+    assert [len(text) for text in benchmark_file.read_prompts(str(file))] == [300_000, 5]
     file.write_text('prompt\n"a')
     with pytest.raises(InputError):
-        read_benchmark(str(file))
+        benchmark_file.read_prompts(str(file))
     assert csv.field_size_limit() == usual
 
 
 def test_truthfulqa_as_it_is_published(shared: Path) -> None:
-    prompts, _ = read_benchmark(str(shared / "truthfulqa" / "TruthfulQA.csv"))
+    prompts = benchmark_file.read_prompts(str(shared / "truthfulqa" / "TruthfulQA.csv"))
     assert len(prompts) > 700 and all(len(text) > 5 for text in prompts)
 
 
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("none.txt", None, "cannot be read: No such file"),
+        ("none.txt", None, "no such file"),
         ("a.xlsx", b"x", "cannot tell its format: name it one of .txt, .jsonl, .json, .csv, .parquet"),
         ("a.txt", b"\n \n", "no prompt in it"),
         ("a.txt", b"fine\n\xff\n", ":2: not UTF-8 text"),
@@ -417,7 +417,7 @@ def test_a_broken_benchmark_is_refused(tmp_path: Path, name: str, data: bytes | 
     if data is not None:
         (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError) as error:
-        read_benchmark(str(tmp_path / name))
+        benchmark_file.read_prompts(str(tmp_path / name))
     assert message in str(error.value) and str(tmp_path / name) in str(error.value)
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
 

@@ -13,14 +13,13 @@ import py7zr
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.readers import stackexchange
+from almost_data.readers import files, stackexchange
 from almost_data.readers.stackexchange import (
     Post,
     dump,
     license_of,
     reading,
     record,
-    rows,
     site_of,
     vote_score,
 )
@@ -145,10 +144,10 @@ BOMB = '<!DOCTYPE posts [<!ENTITY a "ha"><!ENTITY b "' + "&a;" * 50 + '"><!ENTIT
         (b"<posts><row Id='1' PostTypeId='3'><b/></row></posts>", "<b> where no element should be"),
         (b"<" * 1000, "broken XML"),
         (b"PK\x03\x04" * 50, "broken XML"),
-        (xml([QUESTION | {"Id": "x"}]), r":3: Id is 'x', no whole number"),
-        (xml([QUESTION | {"Id": -1}]), r"Id is '-1', no whole number"),
-        (xml([QUESTION | {"Id": "\u0663"}]), "no whole number"),
-        (xml([QUESTION | {"Id": "9" * 30}]), "no whole number"),
+        (xml([QUESTION | {"Id": "x"}]), r":3: Id is 'x', not a whole number"),
+        (xml([QUESTION | {"Id": -1}]), r"Id is '-1', not a whole number"),
+        (xml([QUESTION | {"Id": "\u0663"}]), "not a whole number"),
+        (xml([QUESTION | {"Id": "9" * 30}]), "not a whole number"),
         (xml([QUESTION, {k: v for k, v in ANSWER.items() if k != "Id"}]), ":4: Id is missing"),
         (xml([ANSWER | {"Score": "abc"}]), "Score is 'abc'"),
         (xml([ANSWER | {"Score": "1e3"}]), "Score is '1e3'"),
@@ -169,7 +168,7 @@ def test_a_dump_that_is_none_is_refused(tmp_path: Path, content: bytes, match: s
 
 @pytest.mark.parametrize("head", [b"<posts>", b"<posts><row Id='1' PostTypeId='1' Body='"])
 def test_an_element_has_a_longest_size(tmp_path: Path, head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dump, "MOST_ELEMENT", 3 << 20)
+    monkeypatch.setattr(dump, "MAX_ELEMENT", 3 << 20)
     (tmp_path / "Posts.xml").write_bytes(head + b" " * (6 << 20))
     with pytest.raises(InputError, match="4 MiB without the end of a row"):
         read(tmp_path / "Posts.xml")
@@ -201,10 +200,10 @@ def test_a_packed_dump_reads_as_the_plain_one(tmp_path: Path, suffix: str) -> No
 @pytest.mark.parametrize(
     ("members", "match"),
     [
-        ({"Users.xml": b"<users/>"}, r"wants one Posts\.xml in it; there is: Users\.xml"),
-        ({"../Posts.xml": b"<posts/>"}, r"wants one Posts\.xml"),
-        ({"/Posts.xml": b"<posts/>"}, r"wants one Posts\.xml"),
-        ({"Posts.xml/x": b"<posts/>"}, r"wants one Posts\.xml"),
+        ({"Users.xml": b"<users/>"}, r"needs exactly one Posts\.xml in it, but holds: Users\.xml"),
+        ({"../Posts.xml": b"<posts/>"}, r"needs exactly one Posts\.xml"),
+        ({"/Posts.xml": b"<posts/>"}, r"needs exactly one Posts\.xml"),
+        ({"Posts.xml/x": b"<posts/>"}, r"needs exactly one Posts\.xml"),
         ({"Posts.xml": b"<posts>"}, "broken XML"),
     ],
 )
@@ -243,7 +242,7 @@ def test_an_archive_that_understates_its_size_is_refused(tmp_path: Path) -> None
     with pytest.raises(InputError):
         read(archive)
     with (tmp_path / "out").open("wb") as out:
-        writer = dump._factory(out, 3, Path("a.7z")).create("Posts.xml")
+        writer = dump.bounded_writers(out, 3, Path("a.7z")).create("Posts.xml")
         writer.write(b"abc")
         with pytest.raises(InputError, match=r"a\.7z: Posts\.xml is larger than the archive says"):
             writer.write(b"d")
@@ -269,7 +268,7 @@ def test_rows_in_the_hubs_layout(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "match"),
     [
-        ({k: v for k, v in ROW.items() if k != "qid"}, "1: no question with answers: .*`qid`"),
+        ({k: v for k, v in ROW.items() if k != "qid"}, "1: not a question with answers: .*`qid`"),
         (ROW | {"qid": "1"}, r"Expected `int`, got `str` - at `\$.qid`"),
         (ROW | {"qid": True}, "Expected `int`, got `bool`"),
         (ROW | {"qid": -1}, "Expected `int` >= 0"),
@@ -292,8 +291,8 @@ def test_a_row_of_another_layout_is_refused(tmp_path: Path, row: dict[str, objec
 @pytest.mark.parametrize(
     ("name", "content", "match"),
     [
-        ("a.jsonl", b'{"qid": 1,\n', r"a\.jsonl:1: no question with answers"),
-        ("a.jsonl", b"[]\n", r"a\.jsonl:1: .*Expected `object`, got `array`"),
+        ("a.jsonl", b'{"qid": 1,\n', r"a\.jsonl:1: broken JSON"),
+        ("a.jsonl", b"[]\n", r"a\.jsonl:1: not a JSON object"),
         ("a.jsonl", b'\n{"qid": "\xff"}\n', r"a\.jsonl:2: "),
         ("a.parquet", b"no", r"a\.parquet: cannot be read as Parquet"),
     ],
@@ -305,7 +304,7 @@ def test_a_broken_file_of_rows_is_refused(tmp_path: Path, name: str, content: by
 
 
 def test_a_line_has_a_longest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "MOST_LINE", 1000)
+    monkeypatch.setattr(files, "MAX_LINE", 1000)
     (tmp_path / "a.jsonl").write_text(json.dumps(ROW | {"question": "x" * 1000}))
     with pytest.raises(InputError, match=r"a\.jsonl:1: a line of"):
         read(tmp_path / "a.jsonl")
@@ -357,18 +356,19 @@ def test_site_from_the_archives_name(source: str, site: str | None) -> None:
 
 @pytest.mark.parametrize("source", ["Posts.xml", "plants.example.xml", "dump.7z", "My Site.zip"])
 def test_a_dump_without_a_site_says_what_to_give(source: str) -> None:
-    with pytest.raises(InputError, match=r"does not name its site: give --set community\.site=HOST"):
+    with pytest.raises(InputError, match=r"does not name its site: give community\.site=HOST"):
         site_of(source, None)
 
 
 def test_a_hub_dataset_is_read_at_its_commit(tmp_path: Path) -> None:
     lines = json.dumps(ROW) + "\n" + json.dumps(ROW | {"qid": 5, "answers": []})
     code = (
-        "from almost_data import stackexchange as s\n"
+        "from almost_data.readers import stackexchange as s\n"
+        "from almost_data.errors import InputError\n"
         "print(s.record('org/qa')['revision'])\n"
         "with s.reading('org/qa', None) as posts:\n"
         "    print([(p.site, p.id, p.score) for p in posts(lambda *_: None)])\n"
-        "try:\n    s.record('org/none')\nexcept s.InputError as error:\n    print(error)"
+        "try:\n    s.record('org/none')\nexcept InputError as error:\n    print(error)"
     )
     with serve("org/qa", {"data.jsonl": lines.encode()}) as (endpoint, commit):
         offline = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
@@ -378,7 +378,7 @@ def test_a_hub_dataset_is_read_at_its_commit(tmp_path: Path) -> None:
     out = done.stdout.splitlines()
     assert out[0] == commit
     assert out[1] == str([(SITE, 1, 0), (SITE, 2, 3), (SITE, 3, -1), (SITE, 5, 0)])
-    assert out[2].startswith("org/none: no such file, and not to be had from the Hub")
+    assert out[2].startswith("org/none: no such file, and not available on the Hub")
 
 
 def test_a_commit_in_full_asks_nobody() -> None:

@@ -1,4 +1,4 @@
-"""ROUGE-L against everything known, as `rouge-score` has it, by rapidfuzz's bit-parallel LCS."""
+"""ROUGE-L of a text against all earlier ones, as `rouge-score` computes it, by rapidfuzz's fast LCS."""
 
 import re
 
@@ -10,7 +10,7 @@ _TOKEN = re.compile(r"[a-z0-9]+")
 
 
 class Novelty:
-    """Texts known so far, and the nearest of them to a new one.
+    """The texts added so far, and the nearest of them to a new text.
 
     The score is the F1 of ROUGE-L with rouge-score's default tokenizer, without stemming: lower
     case, runs of a-z and 0-9. It is computed by the same floating-point steps, so a comparison with
@@ -30,7 +30,7 @@ class Novelty:
         self._lengths.append(len(encoded))
 
     def nearest(self, text: str) -> tuple[str | None, float]:
-        """The most similar known text (the earliest of equals) and its score, or (None, 0.0)."""
+        """The most similar earlier text (the first of equals) and its score, or (None, 0.0)."""
         encoded = self._encode(text)
         if not encoded or not self.texts:
             return None, 0.0
@@ -45,7 +45,8 @@ class Novelty:
         return (self.texts[best], float(scores[best])) if scores[best] > 0 else (None, 0.0)
 
     def _encode(self, text: str) -> str:
-        # One letter a word, so that the LCS of words is an LCS of strings; surrogates are no letters.
+        # One character stands for each word, so that the LCS of words is an LCS of strings. Surrogates,
+        # which are not characters, are skipped.
         letters = self._letters
         for word in (words := _TOKEN.findall(text.lower())):
             if word not in letters:

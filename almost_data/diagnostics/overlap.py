@@ -1,13 +1,13 @@
-"""Texts that say the same: the near twins of a set.
+"""Near twins: texts that share nearly all of their words.
 
 Texts are compared by their words (runs of letters and digits, lower case) in windows: two texts are
 near twins where at least 80% of all their windows of 3 words are in both (Jaccard). Candidates come from
-the prefix filter of Chaudhuri et al. (2006), which misses none: of two such texts, sorted by rarity, one of
-the rarest 20% of the windows is shared. Work is bounded, so a hostile set gives a lower bound, not a halt.
+the prefix filter of Chaudhuri et al. (2006), which misses none: if each text's windows are sorted by rarity,
+two such texts share a window among their rarest 20%. Work is bounded: a hostile set gives a lower bound.
 """
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.uint64]
 Places = NDArray[np.int64]
+Text = TypeVar("Text", pl.Series, pl.Expr)
 
 NEAR = 0.8
 """Jaccard similarity from which two texts are near twins."""
-SHINGLE, SHORT = 3, 5
+WINDOW, SHORT = 3, 5
 """Words in a window; a text of fewer than SHORT words is compared by its single words."""
-CHARS = 60_000_000
-"""Characters compared at most: in a larger set the longest texts are cut, all at the same length."""
-WINDOW = 16
-"""Of the texts that share a rare window, each is compared with this many next to it in length."""
-BUDGET = 100_000_000
-"""Windows compared at most when candidates are verified."""
+MAX_CHARS = 60_000_000
+"""Characters compared: in a larger set the longest texts are cut, all at the same length."""
+NEIGHBOURS = 16
+"""Among the texts that share a rare window, each is compared with this many next to it in length."""
+MAX_WINDOWS = 100_000_000
+"""Windows compared when candidates are verified."""
 CHUNK = 100_000
 """Candidates verified at once."""
 EPSILON = 1e-9
@@ -33,28 +34,33 @@ EPSILON = 1e-9
 
 def near_twins(texts: pl.Series) -> dict[str, Any]:
     """How many of the distinct texts have a twin: the same but for case and white space, or a near twin."""
-    folded = texts.unique().str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
-    forms = folded.value_counts(name="texts").sort(folded.name)
-    each = forms["texts"].to_numpy()
-    sizes = np.bincount(_clusters(forms[folded.name]), weights=each).astype(int)
+    distinct = folded(texts.unique())
+    forms = distinct.value_counts(name="texts").sort(distinct.name)
+    counts = forms["texts"].to_numpy()
+    sizes = np.bincount(_clusters(forms[distinct.name]), weights=counts).astype(int)
     twins = int(sizes[sizes > 1].sum())
     return {
-        "texts": len(folded),
-        "same_when_folded": int(each[each > 1].sum()),
+        "texts": len(distinct),
+        "same_when_folded": int(counts[counts > 1].sum()),
         "with_a_near_twin": twins,
-        "share_with_a_near_twin": twins / max(1, len(folded)),
+        "share_with_a_near_twin": twins / max(1, len(distinct)),
         "largest_cluster": int(sizes.max(initial=0)),
     }
+
+
+def folded(texts: Text) -> Text:
+    """Texts in lower case, each run of white space as one space."""
+    return texts.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
 
 
 def words(texts: pl.Series) -> tuple[pl.Series, Places]:
     """All words of all texts, and how many each text has."""
     plain = texts.str.to_lowercase().str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ").str.strip_chars(" ")
-    some = plain != ""
-    split = plain.filter(some).str.split(" ")
-    lengths = np.zeros(len(texts), np.int64)
-    lengths[some.to_numpy()] = split.list.len().to_numpy()
-    return split.explode(), lengths
+    has_words = plain != ""
+    split = plain.filter(has_words).str.split(" ")
+    counts = np.zeros(len(texts), np.int64)
+    counts[has_words.to_numpy()] = split.list.len().to_numpy()
+    return split.explode(), counts
 
 
 def arrow(texts: pl.Series) -> Any:
@@ -71,8 +77,8 @@ def _mix(numbers: Numbers) -> Numbers:
 def grams(ids: Places, counts: Places, n: int, texts: NDArray[np.bool_]) -> tuple[Numbers, Places]:
     """A 64-bit number for each run of n words in the chosen texts, and the text each is in."""
     rows = np.repeat(np.arange(len(counts)), counts)
-    left = np.repeat(np.cumsum(counts), counts) - np.arange(len(ids))
-    starts = np.flatnonzero((left >= n) & texts[rows])
+    words_to_end = np.repeat(np.cumsum(counts), counts) - np.arange(len(ids))
+    starts = np.flatnonzero((words_to_end >= n) & texts[rows])
     gram = np.full(len(starts), n, np.uint64)
     scattered = _mix(ids.astype(np.uint64) + np.uint64(1))
     for step in range(n):
@@ -85,32 +91,33 @@ def _clusters(forms: pl.Series) -> Places:
     from scipy.sparse import csr_matrix
 
     label = np.arange(len(forms))
-    every, counts = words(forms.str.head(_cut(forms)))
-    ids = arrow(every).dictionary_encode().indices.to_numpy().astype(np.int64)
-    pieces = [grams(ids, counts, SHINGLE, counts >= SHORT), grams(ids, counts, 1, counts < SHORT)]
+    all_words, counts = words(forms.str.head(_max_length(forms)))
+    ids = arrow(all_words).dictionary_encode().indices.to_numpy().astype(np.int64)
+    pieces = [grams(ids, counts, WINDOW, counts >= SHORT), grams(ids, counts, 1, counts < SHORT)]
     windows, rows = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
-    # A text with more than 20% of windows that no other has can have no near twin: most texts go here.
-    # Counted by 24 of the 64 bits, which never takes a shared window for a lone one.
+    # A text with more than 20% of windows of its own can have no near twin: most texts are excluded here.
+    # Counted by 24 of the 64 bits: a collision can hide a unique window, never invent one.
     slots = (windows >> np.uint64(40)).astype(np.int64)
-    lone = np.bincount(slots, minlength=1)[slots] == 1
-    alone = np.bincount(rows[lone], minlength=len(forms))
-    able = (alone <= (1 - NEAR) * np.bincount(rows, minlength=len(forms)) + EPSILON)[rows]
-    if not able.any():
+    is_unique = np.bincount(slots, minlength=1)[slots] == 1
+    unique_counts = np.bincount(rows[is_unique], minlength=len(forms))
+    candidate = (unique_counts <= (1 - NEAR) * np.bincount(rows, minlength=len(forms)) + EPSILON)[rows]
+    if not candidate.any():
         return label
-    unique, columns = np.unique(windows[able], return_inverse=True)
-    rows, columns = np.divmod(_distinct(rows[able] * len(unique) + columns), len(unique))
+    distinct, columns = np.unique(windows[candidate], return_inverse=True)
+    rows, columns = np.divmod(_distinct(rows[candidate] * len(distinct) + columns), len(distinct))
     sizes = np.bincount(rows, minlength=len(forms))
     matrix = csr_matrix(
         (np.ones(len(rows), np.int32), columns, np.concatenate([[0], np.cumsum(sizes)])),
-        shape=(len(forms), len(unique)),
+        shape=(len(forms), len(distinct)),
     )
     texts, shared = _postings(rows, columns, sizes)
-    budget = BUDGET
-    for step in range(1, WINDOW + 1):
-        one, other = texts[:-step], texts[step:]
-        close = (shared[:-step] == shared[step:]) & (label[one] != label[other])
-        close &= np.minimum(sizes[one], sizes[other]) >= NEAR * np.maximum(sizes[one], sizes[other]) - EPSILON
-        pairs = np.stack(np.divmod(_distinct(one[close] * len(forms) + other[close]), len(forms)), 1)
+    budget = MAX_WINDOWS
+    for step in range(1, NEIGHBOURS + 1):
+        first, second = texts[:-step], texts[step:]
+        smaller, larger = np.minimum(sizes[first], sizes[second]), np.maximum(sizes[first], sizes[second])
+        close = (shared[:-step] == shared[step:]) & (label[first] != label[second])
+        close &= smaller >= NEAR * larger - EPSILON
+        pairs = np.stack(np.divmod(_distinct(first[close] * len(forms) + second[close]), len(forms)), 1)
         cost = np.cumsum(sizes[pairs].sum(axis=1))
         pairs = pairs[cost <= budget]
         budget -= int(cost[len(pairs) - 1]) if len(pairs) else 0
@@ -121,45 +128,45 @@ def _clusters(forms: pl.Series) -> Places:
 
 
 def _distinct(numbers: Places) -> Places:
-    """What `np.unique` returns; on millions of numbers its hash table is several times slower."""
+    """As `np.unique`, whose hash table is several times slower on millions of numbers."""
     ordered = np.sort(numbers)
     return ordered[np.diff(ordered, prepend=-1) > 0]
 
 
-def _cut(texts: pl.Series) -> int:
-    """The length at which texts are cut so that at most CHARS characters are compared."""
+def _max_length(texts: pl.Series) -> int:
+    """The length at which texts are cut so that at most MAX_CHARS characters are compared."""
     lengths = texts.str.len_chars().to_numpy()
-    most = int(lengths.max(initial=0))
-    while most > 1 and np.minimum(lengths, most).sum(dtype=np.int64) > CHARS:
-        most = math.floor(most * 0.9)
-    return most
+    length = int(lengths.max(initial=0))
+    while length > 1 and np.minimum(lengths, length).sum(dtype=np.int64) > MAX_CHARS:
+        length = math.floor(length * 0.9)
+    return length
 
 
 def _postings(rows: Places, columns: Places, sizes: Places) -> tuple[Places, Places]:
-    """Texts and the rare window that they share with others, neighbours being of similar length."""
+    """Texts and the rare window that each shares, in an order where neighbours have similar lengths."""
     uses = np.bincount(columns)
     order = np.lexsort((columns, uses[columns], rows))
     rows, columns = rows[order], columns[order]
-    place = np.arange(len(rows)) - (np.cumsum(sizes) - sizes)[rows]
+    position = np.arange(len(rows)) - (np.cumsum(sizes) - sizes)[rows]
     prefix = sizes - np.ceil(NEAR * sizes - EPSILON).astype(np.int64) + 1
-    rare = (place < prefix[rows]) & (uses[columns] > 1)
+    rare = (position < prefix[rows]) & (uses[columns] > 1)
     rows, columns = rows[rare], columns[rare]
     order = np.lexsort((rows, sizes[rows], columns))
     return rows[order], columns[order]
 
 
 def _verified(matrix: Any, sizes: Places, pairs: Places) -> Places:
-    """The pairs that are near twins indeed."""
-    near = []
-    for some in np.array_split(pairs, 1 + len(pairs) // CHUNK):
-        both = np.asarray(matrix[some[:, 0]].multiply(matrix[some[:, 1]]).sum(axis=1)).ravel()
-        near.append(both >= NEAR * (sizes[some].sum(axis=1) - both) - EPSILON)
-    found: Places = pairs[np.concatenate(near)]
-    return found
+    """The pairs that are near twins, by an exact count of their shared windows."""
+    is_near = []
+    for chunk in np.array_split(pairs, 1 + len(pairs) // CHUNK):
+        shared = np.asarray(matrix[chunk[:, 0]].multiply(matrix[chunk[:, 1]]).sum(axis=1)).ravel()
+        is_near.append(shared >= NEAR * (sizes[chunk].sum(axis=1) - shared) - EPSILON)
+    twins: Places = pairs[np.concatenate(is_near)]
+    return twins
 
 
 def _linked(label: Places, pairs: Places) -> Places:
-    """Labels after the clusters of each pair have become one."""
+    """Labels after the two clusters of each pair are joined."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

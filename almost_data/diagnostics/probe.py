@@ -1,8 +1,8 @@
 """How much of a label shows on the surface: a small logistic model that sees no content.
 
-It sees of two responses only the differences of the features below, which say how a response looks. It
-has no intercept, and its loss is the same in either order, so neither place is favoured. Words and
-sentences enter as lengths of words and sentences: beside the characters these say the same.
+It sees only the differences between two responses in the features below, which describe how a response
+looks. It has no intercept, and its loss is the same in either order, so neither side is favoured. Counts of
+words and sentences enter as mean lengths: given the characters, these carry the same information.
 """
 
 import hashlib
@@ -16,57 +16,57 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 
 FOLDS = 5
-LEAST_ROWS, LEAST_QUERIES = 50, 2 * FOLDS
-"""Below these nothing is fitted."""
+MIN_ROWS, MIN_QUERIES = 50, 2 * FOLDS
+"""With fewer nothing is fitted."""
 FIRST_WORDS = 30
 """Most frequent first words that are features."""
-LEARNT, NAMED, LEAST_DIFFER = 0.01, 0.05, 20
-"""In what share of the comparisons the sides must differ in a feature that the model sees, or that is
-named, and in how many at least: of a rarer one nothing can be said."""
-STRONGEST, LEAST_WEIGHT = 8, 0.05
+LEARNT, NAMED, MIN_DIFFER = 0.01, 0.05, 20
+"""The share of the comparisons whose sides must differ in a feature for the model to see it, or for the
+result to name it, and the least number of such comparisons."""
+STRONGEST, MIN_WEIGHT = 8, 0.05
 """How many features are named at most, and the weight that each must have."""
 LENGTH = "longer in characters"
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1)
-"""sklearn's C, the inverse of the penalty: which one is chosen by cross-validation."""
-CHOOSING = 10_000
+"""sklearn's C, the inverse of the penalty; cross-validation chooses one."""
+TUNING_ROWS = 10_000
 """Rows that this choice reads at most; with more the penalty hardly matters."""
-FREE = 30.0
+FREEDOM = 30.0
 """How much less length is penalised: under the strongest penalty the model is nearly length alone."""
 
 
 def probe(pairs: pl.DataFrame, seed: int = 0) -> tuple[dict[str, Any], Numbers | None]:
     """What a logistic model on the surface of `chosen` and `rejected` scores, and which rows it gets right.
 
-    Cross-validated: a row is judged by a model that saw no row of its query_id, nor did the choice of its
-    penalty. Right is 1.0, wrong 0.0, a tie 0.5. Where there is too little to fit, the result says why and
-    the second part is None.
+    Cross-validated: a row is judged by a model that was fitted and tuned without any row of its query_id.
+    Right is 1.0, wrong 0.0, a tie 0.5. With too little to fit, the result says why and the second part is
+    None.
     """
     queries = pairs["query_id"].unique().sort()
-    if len(pairs) < LEAST_ROWS or len(queries) < LEAST_QUERIES:
-        reason = f"needs {LEAST_ROWS} comparisons on {LEAST_QUERIES} queries"
+    if len(pairs) < MIN_ROWS or len(queries) < MIN_QUERIES:
+        reason = f"needs {MIN_ROWS} comparisons on {MIN_QUERIES} queries"
         return {"accuracy": None, "reason": f"{reason}; here are {len(pairs)} on {len(queries)}"}, None
-    drawn = pl.Series([int(draw(query, seed, "fold") * FOLDS) for query in queries], dtype=pl.Int64)
-    fold = pairs["query_id"].replace_strict(queries, drawn).to_numpy()
+    folds = pl.Series([int(draw(query, seed, "fold") * FOLDS) for query in queries], dtype=pl.Int64)
+    fold = pairs["query_id"].replace_strict(queries, folds).to_numpy()
     names, differences = _differences(pairs)
     differ = (differences != 0).sum(axis=0)
-    often = differ >= max(LEAST_DIFFER, LEARNT * len(pairs))
-    if not often.any():
-        reason = f"needs a feature in which the sides of {LEAST_DIFFER} comparisons differ"
+    visible = differ >= max(MIN_DIFFER, LEARNT * len(pairs))
+    if not visible.any():
+        reason = f"needs a feature in which the sides of {MIN_DIFFER} comparisons differ"
         return {"accuracy": None, "reason": f"{reason}, and of 1% of all"}, None
-    names = [name for name, enough in zip(names, often, strict=True) if enough]
-    differences, differ = differences[:, often], differ[often]
-    free = np.array([FREE if name == LENGTH else 1.0 for name in names])
+    names = [name for name, is_visible in zip(names, visible, strict=True) if is_visible]
+    differences, differ = differences[:, visible], differ[visible]
+    freedom = np.array([FREEDOM if name == LENGTH else 1.0 for name in names])
     scores = np.zeros(len(pairs))
     for number in np.unique(fold):
         test = fold == number
         if not test.all():
-            scores[test] = differences[test] @ _chosen(differences[~test], free, fold[~test])
+            scores[test] = differences[test] @ _tuned(differences[~test], freedom, fold[~test])
     right = np.where(scores == 0, 0.5, scores > 0)
     low, high = interval(right, pairs["query_id"])
     spread = np.sqrt((differences**2).mean(axis=0))
-    weights = _chosen(differences, free, fold) * spread
-    often = differ >= max(LEAST_DIFFER, NAMED * len(pairs))
-    named = np.flatnonzero(often & (np.abs(weights) >= LEAST_WEIGHT))
+    weights = _tuned(differences, freedom, fold) * spread
+    is_frequent = differ >= max(MIN_DIFFER, NAMED * len(pairs))
+    named = np.flatnonzero(is_frequent & (np.abs(weights) >= MIN_WEIGHT))
     strongest = sorted(named, key=lambda i: (-round(abs(weights[i]), 4), names[i]))[:STRONGEST]
     features = [
         {
@@ -77,24 +77,24 @@ def probe(pairs: pl.DataFrame, seed: int = 0) -> tuple[dict[str, Any], Numbers |
         }
         for i in strongest
     ]
-    found = {"accuracy": float(right.mean()), "low": low, "high": high, "folds": FOLDS, "features": features}
-    return found, right
+    accuracy = float(right.mean())
+    return {"accuracy": accuracy, "low": low, "high": high, "folds": FOLDS, "features": features}, right
 
 
 def transfer(train: pl.DataFrame, test: pl.DataFrame) -> Numbers | None:
-    """Which comparisons of `test` the model gets right that was fitted on `train`, as `probe` says it.
+    """Which comparisons of `test` a model fitted on `train` gets right: 1.0, wrong 0.0, a tie 0.5.
 
     None where there is too little to fit.
     """
-    if len(train) < LEAST_ROWS or not len(test):
+    if len(train) < MIN_ROWS or not len(test):
         return None
     sides = ("chosen", "rejected")
     _, differences = _differences(pl.concat([train.select(sides), test.select(sides)]))
     learned, unseen = differences[: len(train)], differences[len(train) :]
-    often = (learned != 0).sum(axis=0) >= max(LEAST_DIFFER, LEARNT * len(train))
-    if not often.any():
+    visible = (learned != 0).sum(axis=0) >= max(MIN_DIFFER, LEARNT * len(train))
+    if not visible.any():
         return None
-    scores = unseen[:, often] @ _weights(learned[:, often], np.ones(int(often.sum())), STRENGTHS[-2])
+    scores = unseen[:, visible] @ _weights(learned[:, visible], np.ones(int(visible.sum())), STRENGTHS[-2])
     return np.where(scores == 0, 0.5, scores > 0)
 
 
@@ -104,10 +104,11 @@ def interval(right: Numbers, query_ids: pl.Series) -> tuple[float, float]:
     Wilson's, for as many independent rows as would have the variance between queries.
     """
     accuracy = float(right.mean())
-    rows = pl.DataFrame({"query": query_ids, "off": right - accuracy})
-    off = rows.group_by("query").agg(pl.col("off").sum())
-    variance = float((off["off"] ** 2).sum()) / len(right) ** 2 * len(off) / max(1, len(off) - 1)
-    n = min(len(right), accuracy * (1 - accuracy) / variance) if variance > 0 else len(off)
+    rows = pl.DataFrame({"query": query_ids, "deviation": right - accuracy})
+    deviation = rows.group_by("query").agg(pl.col("deviation").sum())["deviation"]
+    queries = len(deviation)
+    variance = float((deviation**2).sum()) / len(right) ** 2 * queries / max(1, queries - 1)
+    n = min(len(right), accuracy * (1 - accuracy) / variance) if variance > 0 else queries
     low, high = wilson(accuracy, n)
     return round(max(0.0, low), 4), round(min(1.0, high), 4)
 
@@ -120,40 +121,40 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def draw(query_id: str, seed: int, what: str) -> float:
-    """A number in [0, 1) for a query: by hash, so apart from the order of rows and from the splits."""
-    data = hashlib.blake2b(f"{what}:{seed}:{query_id}".encode(), digest_size=6).digest()
+def draw(query_id: str, seed: int, purpose: str) -> float:
+    """A number in [0, 1) for a query, by hash: independent of the order of rows and of the splits."""
+    data = hashlib.blake2b(f"{purpose}:{seed}:{query_id}".encode(), digest_size=6).digest()
     return int.from_bytes(data) / 2**48
 
 
-def _chosen(differences: Numbers, free: Numbers, fold: NDArray[np.int64]) -> Numbers:
-    """The weights under that penalty by which the folds predict each other best, in log-likelihood."""
-    some, fold = differences[:CHOOSING], fold[:CHOOSING]
-    scores = np.zeros((len(STRENGTHS), len(some)))
+def _tuned(differences: Numbers, freedom: Numbers, fold: NDArray[np.int64]) -> Numbers:
+    """The weights under the penalty with which the folds predict each other best, in log-likelihood."""
+    sample, fold = differences[:TUNING_ROWS], fold[:TUNING_ROWS]
+    scores = np.zeros((len(STRENGTHS), len(sample)))
     for number in np.unique(fold):
         test = fold == number
         if not test.all():
-            for one, strength in zip(scores, STRENGTHS, strict=True):
-                one[test] = some[test] @ _weights(some[~test], free, strength)
+            for row, strength in enumerate(STRENGTHS):
+                scores[row, test] = sample[test] @ _weights(sample[~test], freedom, strength)
     loss = np.logaddexp(0, -scores).mean(axis=1)
-    return _weights(differences, free, STRENGTHS[int(np.argmin(loss))])
+    return _weights(differences, freedom, STRENGTHS[int(np.argmin(loss))])
 
 
-def _weights(differences: Numbers, free: Numbers, strength: float) -> Numbers:
+def _weights(differences: Numbers, freedom: Numbers, strength: float) -> Numbers:
     from sklearn.linear_model import LogisticRegression
 
     spread = np.sqrt((differences**2).mean(axis=0))
     spread[spread == 0] = 1.0
-    scaled = differences * (free / spread)
-    # A comparison in the other order adds the same loss: half of them in either order say it all.
+    scaled = differences * (freedom / spread)
+    # A swapped comparison has the same loss; sklearn needs both labels, so every second one is swapped.
     order = np.where(np.arange(len(scaled)) % 2, 1, -1)
     model = LogisticRegression(C=2 * strength, fit_intercept=False, max_iter=1000, solver="newton-cholesky")
-    weights: Numbers = model.fit(scaled * order[:, None], order).coef_[0] * free / spread
+    weights: Numbers = model.fit(scaled * order[:, None], order).coef_[0] * freedom / spread
     return weights
 
 
 def _differences(pairs: pl.DataFrame) -> tuple[list[str], Numbers]:
-    """Names of the features, and by row what chosen has more of them than rejected."""
+    """Names of the features, and per comparison the feature of chosen minus that of rejected."""
     texts = pl.concat([pairs["chosen"], pairs["rejected"]]).unique(maintain_order=True).to_frame("text")
     surface = texts.select("text", **_features()).with_columns(pl.exclude("text", "first").cast(pl.Float64))
     chosen, rejected = (
@@ -167,11 +168,11 @@ def _differences(pairs: pl.DataFrame) -> tuple[list[str], Numbers]:
     starts = [(first[0] == word).cast(pl.Int8) - (first[1] == word).cast(pl.Int8) for word in common]
     plain = (chosen.drop("first") - rejected.drop("first")).to_numpy()
     names = [*chosen.drop("first").columns, *(f'starts with "{word}"' for word in common)]
-    return names, np.column_stack([plain, *(one.to_numpy() for one in starts)]).astype(np.float64)
+    return names, np.column_stack([plain, *(start.to_numpy() for start in starts)]).astype(np.float64)
 
 
 def _features() -> dict[str, pl.Expr]:
-    """A feature per name; `first` is the first word, short and of letters and digits only."""
+    """Each feature by its name; `first` is the first word, cut to 20 letters and digits."""
     text = pl.col("text")
     chars = text.str.len_chars()
     least = chars.clip(lower_bound=1)

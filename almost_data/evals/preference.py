@@ -24,9 +24,9 @@ from ..datasets.manifest import Manifest, Parent
 from ..diagnostics.probe import transfer
 from ..diagnostics.shortcuts import plain, sampled_queries
 from ..errors import InputError
-from ..run import importing
+from ..readers import files
 from ..scoring import BASELINE, Dialogue, Options
-from ..store.store import HUB_ID, Store, is_ref
+from ..store.store import Store, is_ref
 from ..training.data import Source, comparisons, from_hub, from_store
 from ..training.reward_report import BUCKETS, FEW, bucket, calibration, longer, right, share
 from . import HELPFUL_BASE, HH_RLHF
@@ -40,6 +40,9 @@ TASK = "preference"
 LOGIC_VERSION = LOGIC[TASK]
 SURFACE = "surface model"
 PER_CHARACTER = "accuracy, per character"
+FILE_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
+COLUMNS = ("prompt", "chosen", "rejected", "chosen_responder", "rejected_responder")
+"""Columns of a file that are read."""
 Numbers = NDArray[np.float64]
 
 
@@ -148,9 +151,8 @@ def _open(store: Store, data: str, config: str | None, split: str) -> tuple[Sour
         source = from_store(store, data, config, split, learned)
         made = source.manifest
         return source, Pinned(data, source.parent.digest, "data", made is not None and made.is_fake)
-    path = Path(data)
     name, at, revision = data.partition("@")
-    if not path.exists() and path.suffix not in importing.SUFFIXES and HUB_ID.fullmatch(data):
+    if files.is_hub(data, FILE_SUFFIXES):
         if not at:
             raise InputError(f"--dataset {data}: give it a tag or a commit, as {data}@COMMIT")
         source = from_hub(store, name, revision, config, split, learned, "--split")
@@ -159,19 +161,21 @@ def _open(store: Store, data: str, config: str | None, split: str) -> tuple[Sour
         )
     if config:
         raise InputError(f"--config goes with a dataset, and {data} is a file")
-    read = importing.read(data)
-    wanted = ("prompt", "chosen", "rejected", "chosen_responder", "rejected_responder")
-    there = [name for name in wanted if any(name in row for row in read.rows)]
+    record = files.record(data, FILE_SUFFIXES)
+    read = [row for _, row in files.read_rows(data, FILE_SUFFIXES, COLUMNS.__contains__)]
+    if not read:
+        raise InputError(f"{data}: no row in it")
+    columns = [name for name in COLUMNS if any(name in row for row in read)]
     try:
         rows = pl.DataFrame(
-            [{name: row.get(name) for name in there} for row in read.rows], infer_schema_length=None
+            [{name: row.get(name) for name in columns} for row in read], infer_schema_length=None
         )
     except (pl.exceptions.PolarsError, TypeError):
         raise InputError(
-            f"{data}: {', '.join(there)} must each be text, or messages, in all rows alike"
+            f"{data}: {', '.join(columns)} must each be text, or messages, in all rows alike"
         ) from None
-    mark = f"sha256:{read.record['sha256']}"
-    parent = Parent(read.record["name"], mark, "")
+    mark = f"sha256:{record['sha256']}"
+    parent = Parent(record["name"], mark, "")
     source = Source(parent, None, None, True, rows, rows.clear(), frozenset(rows.columns))
     return source, Pinned(parent.ref, mark, "data")
 

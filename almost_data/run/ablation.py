@@ -17,9 +17,8 @@ from ..builders.comparisons.builder import ComparisonsConfig
 from ..builders.comparisons.ranking import LENGTH_RULE
 from ..datasets.builder import NothingLeft, Progress, silent
 from ..datasets.manifest import Manifest
+from ..diagnostics.agreement import Agreement, agreement
 from ..errors import InputError
-from ..readers import reviews as reviews_
-from ..readers.reviews import Agreement
 from .pipeline import Run
 
 
@@ -115,7 +114,7 @@ def ablate(run: Run, reviews: pl.DataFrame | None = None, progress: Progress = s
         except NothingLeft:
             outcomes.append(Outcome(variant, None, None))
             continue
-        found = reviews_.agreement(run.store.scan(made.ref), reviews) if reviews is not None else None
+        found = agreement(run.store.scan(made.ref), reviews) if reviews is not None else None
         outcomes.append(Outcome(variant, made, found))
     return outcomes
 

@@ -32,8 +32,10 @@ from ...datasets.digest import BLOCK, Blocks, Rows, ranges
 from ...datasets.filters import Filter, account, first_reason, response_checks, with_reason
 from ...datasets.user_filters import UserFilter, load
 from ...diagnostics import shortcuts as diagnostics
+from ...diagnostics.contamination import contamination
 from ...errors import InputError
 from ...generation import Generator
+from ...readers import benchmark_file
 from ...scoring import Scorer
 from .accounts import Accounts
 from .asis import AsIs
@@ -157,8 +159,8 @@ def build(
     )
     if config.benchmarks:
         prompts = pl.concat(_prompts(part, counts["query_id"]) for part in parts)
-        read = {Path(file).name: diagnostics.read_benchmark(file)[0] for file in config.benchmarks}
-        found["contamination"] = diagnostics.contamination(prompts, read)
+        benchmarks = {Path(file).name: benchmark_file.read_prompts(file) for file in config.benchmarks}
+        found["contamination"] = contamination(prompts, benchmarks)
     return Built(tables, accounts.ledger(), found)
 
 
@@ -302,7 +304,7 @@ def pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:
         if name in taken or name in names[:place]:
             raise InputError(f"comparisons.filters: there is another filter named {name!r}: rename yours")
     hashes = {rule.name: rule.params["sha256"] for rule in own if "sha256" in rule.params}
-    files = {Path(file).name: diagnostics.read_benchmark(file)[1] for file in config.benchmarks}
+    files = {Path(file).name: benchmark_file.sha256(file) for file in config.benchmarks}
     if len(files) < len(config.benchmarks):
         raise InputError("comparisons.benchmarks: two files have the same name: rename one")
     return ({"filters": hashes} if hashes else {}) | ({"benchmarks": files} if files else {})

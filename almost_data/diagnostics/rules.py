@@ -1,0 +1,149 @@
+"""What the numbers of the diagnostics mean: for each measure its thresholds, with a level and a sentence."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The name of a measure, and its steps from high to low: lower bound, level and sentence."""
+
+    measure: str
+    steps: tuple[tuple[float, str, str], ...]
+
+
+def _rule(measure: str, *steps: tuple[float, str, str]) -> Rule:
+    return Rule(measure, steps)
+
+
+ANY, BELOW_CHANCE = 1e-12, -9.0
+"""Lower bounds of any positive number, and of an accuracy that ends below its baseline."""
+
+RULES = {
+    # Share of the comparisons whose longer response is the chosen one; equal lengths count half.
+    "always_longer": _rule(
+        "always picking the longer response is right",
+        (0.70, "worry", "Length gives most of the label away: a model may learn length alone."),
+        (0.60, "watch", "Length tells part of the label: a reward model must beat this number."),
+        (0.40, "fine", "Length says little about the label."),
+        (0.30, "watch", "Shorter responses win more often: a model may learn to be brief."),
+        (0.00, "worry", "Shortness gives most of the label away: a model may learn it alone."),
+    ),
+    # Median of chosen - rejected, as a share of the median length of rejected.
+    "length_gap": _rule(
+        "chosen minus rejected, in characters (median; 5% to 95%)",
+        (0.25, "watch", "The typical chosen response is longer by a quarter or more."),
+        (-0.20, "fine", "The typical comparison has sides of similar length."),
+        (-9e9, "watch", "The typical chosen response is shorter by a fifth or more."),
+    ),
+    # Lower end of the interval of the probe's accuracy, or the accuracy of length alone if that is more, as
+    # length is form too; 0 where the interval holds 50% and length does not reach 60%, BELOW_CHANCE where
+    # it ends below 50%.
+    "probe": _rule(
+        "a model that sees only the surface is right",
+        (0.70, "worry", "Form, length included, gives most of the label away."),
+        (0.60, "watch", "Form, length included, tells part of the label: a reward model must beat both."),
+        (0.50, "fine", "Form alone tells a little of the label."),
+        (0.00, "fine", "Form alone is no better than a coin."),
+        (BELOW_CHANCE, "fine", "On unseen queries the model is wrong more often than right: noise."),
+    ),
+    # Lower end of the same interval, less the accuracy of the better of always-longer and always-shorter;
+    # BELOW_CHANCE where the accuracy itself is below that.
+    "probe_over_length": _rule(
+        "the surface beyond length",
+        (0.03, "watch", "More than length shows: see the strongest features. Equal lengths do not cure it."),
+        (-1.0, "fine", "The rest of the surface adds little to length."),
+        (BELOW_CHANCE, "fine", "On unseen queries length alone does better: the rest may be noise."),
+    ),
+    # Share of the distinct texts.
+    "prompts": _rule(
+        "prompts with a near twin",
+        (0.10, "worry", "Many prompts repeat: twins of `train` prompts in `test` make a score look better."),
+        (0.01, "watch", "Some prompts repeat; twins can be in both `train` and `test`."),
+        (0.00, "fine", "Hardly any prompt repeats."),
+    ),
+    "responses": _rule(
+        "responses with a near twin",
+        (0.20, "worry", "Many responses use nearly the same words: there is little to learn from."),
+        (0.05, "watch", "Some responses use nearly the same words."),
+        (0.00, "fine", "Hardly any response repeats."),
+    ),
+    # Queries with the most frequent response, as a share of all.
+    "boilerplate": _rule(
+        "queries that got the most frequent response",
+        (0.02, "worry", "A stock answer fits any prompt: a model may learn its wording as a label."),
+        (0.005, "watch", "A stock answer recurs: see below whether it is mostly chosen or rejected."),
+        (0.00, "fine", "There is no frequent stock answer."),
+    ),
+    # Share of the comparisons.
+    "identical": _rule(
+        "comparisons whose sides are the same text",
+        (ANY, "worry", "These teach nothing: remove them."),
+        (0.0, "fine", "None."),
+    ),
+    "empty": _rule(
+        "comparisons with an empty side",
+        (ANY, "worry", "These teach only that text beats no text: remove them."),
+        (0.0, "fine", "None."),
+    ),
+    # Mean number.
+    "pairs_per_query": _rule(
+        "comparisons per query that has any",
+        (2.5, "watch", "Comparisons of a query share responses and are not independent: sample by query."),
+        (1.5, "fine", "Several comparisons share a query and responses: split by query, as here."),
+        (0.0, "fine", "Most queries have a single comparison."),
+    ),
+    # Share of our queries.
+    "contamination": _rule(
+        "queries that share a run of words with the benchmark",
+        (ANY, "worry", "Look at these queries before this benchmark judges a model that was trained here."),
+        (0.0, "fine", "None."),
+    ),
+}
+
+
+def verdict(rule: str, number: float) -> dict[str, str]:
+    """Level and sentence of the first step that a number reaches."""
+    steps = RULES[rule].steps
+    level, sentence = next((level, sentence) for least, level, sentence in steps if number >= least)
+    return {"level": level, "sentence": sentence}
+
+
+def findings(result: dict[str, Any]) -> list[dict[str, str]]:
+    """What `shortcuts.diagnose` measured, as rows of a card: measure, value, level and sentence."""
+    gap, queries, pairs = result["length_gap"], result["queries"], result["pairs_per_query"]["mean"]
+    typical = gap["q50"] / max(1, gap["median_rejected"])
+    rows = [
+        ("always_longer", f"{result['always_longer']:.1%}", result["always_longer"]),
+        ("length_gap", f"{gap['q50']:+,.0f}; {gap['q05']:+,.0f} to {gap['q95']:+,.0f}", typical),
+        *_surface(result["probe"], max(result["always_longer"], 1 - result["always_longer"])),
+    ]
+    for name in ("prompts", "responses"):
+        twins = result[name]
+        share, count = twins["share_with_a_near_twin"], f"{twins['with_a_near_twin']:,} of {twins['texts']:,}"
+        largest = f", largest group {twins['largest_cluster']:,}" if share else ""
+        rows.append((name, f"{share:.1%} ({count}{largest})", share))
+    uses = max((text["queries"] for text in result["responses"]["most_frequent"]), default=0)
+    rows.append(("boilerplate", f"{uses:,} of {queries:,}", uses / queries))
+    for name in ("identical", "empty"):
+        rows.append((name, f"{result[f'{name}_sides']:,}", result[f"{name}_sides"] / result["rows"]))
+    rows.append(("pairs_per_query", f"{pairs:.2f}", pairs))
+    return [
+        {"measure": RULES[name].measure, "value": text} | verdict(name, number) for name, text, number in rows
+    ]
+
+
+def _surface(probe: dict[str, Any], by_length: float) -> list[tuple[str, str, float]]:
+    """The probe's rows, against the accuracy of length alone; none where nothing was fitted."""
+    accuracy = probe["accuracy"]
+    if accuracy is None:
+        return []
+    low, high = probe["low"], probe["high"]
+    exposed = max(low, by_length)
+    if low <= 0.5 and exposed < 0.6:
+        exposed = 0.0 if high >= 0.5 else BELOW_CHANCE
+    gain = round(accuracy - by_length, 3)
+    return [
+        ("probe", f"{accuracy:.1%} ({low:.1%} to {high:.1%})", exposed),
+        ("probe_over_length", f"{100 * gain:+.1f} points", low - by_length if gain >= 0 else BELOW_CHANCE),
+    ]

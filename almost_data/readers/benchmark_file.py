@@ -1,0 +1,51 @@
+"""The prompts of a benchmark's file, whatever its format and the name of its column."""
+
+from typing import Any
+
+import msgspec
+
+from ..errors import InputError
+from . import files
+
+SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".parquet")
+COLUMNS = ("prompt", "question", "query", "input", "instruction", "text", "messages")
+"""Names of a prompt's column, in letters of any case; the first that is not empty is read."""
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str
+
+
+def read_prompts(path: str) -> list[str]:
+    """The prompts of a benchmark: texts, or the user's turns of lists of messages. Raises InputError.
+
+    `.txt` has one prompt a line; the items of a `.json` list may be texts themselves.
+    """
+    files.check_file(path, SUFFIXES)
+    rows = files.read_rows(path, SUFFIXES, needs=lambda column: column.lower() in COLUMNS)
+    texts = [text.strip() for place, row in rows for text in _texts(place, row)]
+    if not any(texts):
+        raise InputError(f"{path}: no prompt in it")
+    return [text for text in texts if text]
+
+
+def sha256(path: str) -> str:
+    """The sha256 of a benchmark's file, which a fingerprint contains."""
+    return files.record(str(files.check_file(path, SUFFIXES)), SUFFIXES)["sha256"]
+
+
+def _texts(place: str, row: dict[str, Any]) -> list[str]:
+    """The prompt of a row, or each of its user's turns."""
+    names = [name for name in row if name.lower() in COLUMNS]
+    if not names:
+        raise InputError(f"{place}: no column for the prompt: name it one of {', '.join(COLUMNS)}")
+    names.sort(key=lambda name: COLUMNS.index(name.lower()))
+    name = next((name for name in names if row[name]), names[0])
+    if isinstance(row[name] or "", str):
+        return [row[name] or ""]
+    try:
+        turns = msgspec.convert(row[name], list[_Message])
+    except msgspec.ValidationError:
+        raise InputError(f"{place}: {name} must be text or a list of {{role, content}}") from None
+    return [turn.content for turn in turns if turn.role == "user"]
