@@ -80,7 +80,7 @@ tables: $(if $(filter almost,$(PRESET)),almost,almost-tiny) $(VENV)/.eval  ## wh
 	$(if $(findstring @,$(PREFERENCE)),$(if $(filter-out 0 no,$(SINGLE_TURN)),$(UPPER) --single_turn true --artifact rm@$(V)-single-turn))
 	$(if $(VICUNA),$(PY) -m almost_data import queries $(VICUNA) --version $(V)-vicuna)
 	$(if $(VICUNA),$(BUILD) responses $(MADE)-vicuna)
-	$(PY) -m almost_data eval tables --version $(V) \
+	$(PY) recipes/reproduce/tables.py --version $(V) \
 	  $(call GIVEN,HHH TRUTHFULQA PREFERENCE PREFERENCE_CONFIG TASKS VICUNA JUDGE JUDGE_MODEL BASELINE LIMIT)
 
 test: lint  ## everything that must hold

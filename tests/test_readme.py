@@ -18,7 +18,8 @@ README = (PROJECT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(sh|python|toml)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 SLOW = re.compile(
     r"make (demo|test|almost|almost-tiny|train-tiny|tables)\b|accelerate .*|.* --engine (vllm|openai|ray)\b"
-    r"|python -m almost_data (push|pull|verify|build) .*\bORG/|.* eval (tables|.*@0\.9\.0|.*--judge)\b"
+    r"|python -m almost_data (push|pull|verify|build) .*\bORG/|python recipes/reproduce/.*"
+    r"|.* eval (.*@0\.9\.0|.*--judge)\b"
 )
 """What takes more than a minute, or needs a GPU, a server, a cluster, or the Hub."""
 
@@ -56,8 +57,14 @@ def test_every_command_parses(command: str) -> None:
     elif script := next(
         (word for word in rest if word.startswith("recipes/") and word.endswith(".py")), None
     ):
-        asked = rest[rest.index(script) + 1 :]
-        assert {word[2:] for word in asked if word.startswith("--")} <= recipe_flags() | {"config"}
+        flags = {word[2:] for word in rest[rest.index(script) + 1 :] if word.startswith("--")}
+        if script.startswith("recipes/reproduce/"):
+            done = subprocess.run(
+                [sys.executable, PROJECT / script, "--help"], capture_output=True, check=True
+            )
+            assert all(f"--{flag} " in done.stdout.decode() for flag in flags)
+        else:
+            assert flags <= recipe_flags() | {"config"}
         assert all((PROJECT / word).is_file() for word in rest if word.startswith("recipes/"))
     else:
         assert (first, *rest[:2]) == ("python", "-m", "almost_data")

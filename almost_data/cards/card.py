@@ -119,13 +119,13 @@ def _with_head(head: dict[str, Any], text: str) -> str:
     return f"---\n{shown}---\n\n{text}\n"
 
 
-def page(template: str, **values: Any) -> str:
-    """A template filled in: what it prints is escaped, and what has no value is an error."""
+def page(template: str, folders: Sequence[Path] = FOLDERS, /, **values: Any) -> str:
+    """A template of these folders filled in: what it prints is escaped, and what has no value is an error."""
     import jinja2
     from markupsafe import Markup
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDERS),
+        loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,
         autoescape=True,
         finalize=lambda value: value.strip() if isinstance(value, Markup) else markdown.prose(str(value)),

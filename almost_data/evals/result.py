@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("almost_data", "lm_eval", "openai", "torch", "transformers", "vllm")
 TASK = re.compile(r"[a-z][a-z0-9-]*")
-LOGIC = {"human": 2, "lm-eval": 3, "preference": 3, "static-hhh": 2, "truthfulqa": 3, "vicuna": 2}
+LOGIC = {"lm-eval": 3, "preference": 3, "static-hhh": 2, "truthfulqa": 3, "vicuna": 2}
 """Task -> the version of how it counts: raised where the same answers would give other numbers."""
 MARK = 16
 """Digits of the fingerprint that name the folder."""

@@ -19,10 +19,10 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from almost_data.evals.claims import Claim, Measure, judge
 
 from almost_data.errors import InputError
 from almost_data.evals import items, lm_eval_cache, lm_eval_tasks, result
-from almost_data.evals.claims import Claim, Measure, judge
 from almost_data.evals.lm_eval_tasks import Number, difference
 from almost_data.evals.result import Line, Result
 from almost_data.evals.subject import Subject, find

@@ -6,16 +6,19 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+import study as study_
+from claims import CLAIMS, HHH, PREFERENCE, TRUE, WIN, Claim, Measure, judge
+from tables import TEMPLATES
 
 from almost_data.cards import card
 from almost_data.errors import InputError
-from almost_data.evals import HH_RLHF, TRUTHFULQA, sources, tables
-from almost_data.evals.claims import CLAIMS, HHH, PREFERENCE, TRUE, WIN, Claim, Measure, judge
+from almost_data.evals import HH_RLHF, TRUTHFULQA, sources
 from almost_data.evals.items import Item
 from almost_data.evals.result import Line, Pinned, Result
 from almost_data.evals.stats import paired, share
 from almost_data.store.store import Store
 
+FOLDERS = (TEMPLATES, *card.FOLDERS)
 CLAIM = Claim("Table 1", "a is better than b", Measure("rm", HHH), Measure("sft", HHH))
 
 
@@ -172,12 +175,12 @@ class Models(Store):
         return SimpleNamespace(ref=ref, config={"base": {"id": "pypi:base", "revision": "1"}})
 
 
-NOBODY = "people's judgments (eval human export, then eval human import)"
+NOBODY = "people's judgments (recipes/reproduce/human.py export, then import)"
 
 
 def study(
     root: object, refs: list[str], given: set[str], compare: bool = False, people: str | None = None
-) -> tables.Study:
+) -> study_.Study:
     """With `people`, they judged questions of that sha256, and found the first side the worse one."""
 
     def evaluate(task: str, model: Pinned) -> Result:
@@ -204,20 +207,20 @@ def study(
         lines = [Line(a.id, WIN, "overall", 80, 0.3, 0.2, 0.4)]
         return Result("human", 1, [a, b], data, {}, {}, lines)
 
-    return tables.Study(
+    return study_.Study(
         Models(root, refs), "1.0.0", evaluate, judged if compare else None, asked, frozenset(given), compare
     )
 
 
 def test_what_is_missing_is_named_and_nothing_stands_in_its_place(tmp_path: object) -> None:
-    found = {one.name: one for one in tables.measure(study(tmp_path, [], set()))}
+    found = {one.name: one for one in study_.measure(study(tmp_path, [], set()))}
     assert set(found) == {one.table for one in CLAIMS} | {"Table 2"}
     for table in found.values():
         assert not table.lines and {one.verdict for one in table.outcomes} == {"not run"}
         assert all(one.missing for one in table.outcomes)
     assert "the model ppo@1.0.0" in found["Table 1"].missing
     every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
-    found = {one.name: one for one in tables.measure(study(tmp_path, every, {HHH}))}
+    found = {one.name: one for one in study_.measure(study(tmp_path, every, {HHH}))}
     verdicts = [one.verdict for one in found["Table 1"].outcomes]
     assert verdicts == ["reproduced", "reproduced", "not run", "not reproduced", "too small to say"]
     assert found["Table 1"].missing == [f"TruthfulQA (--truthfulqa {TRUTHFULQA})"]
@@ -233,7 +236,7 @@ def test_what_is_missing_is_named_and_nothing_stands_in_its_place(tmp_path: obje
 
 def test_what_fails_is_not_run_and_other_data_have_a_table_of_their_own(tmp_path: object) -> None:
     every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0", "sft@1.0.0-self-play"]
-    found = {one.name: one for one in tables.measure(study(tmp_path, every, {HHH, TRUE}))}
+    found = {one.name: one for one in study_.measure(study(tmp_path, every, {HHH, TRUE}))}
     assert found["Table 1"].missing == ["it cannot be loaded"]
     five = {one.claim.says: one for one in found["Table 5"].outcomes}
     assert "the paper's data: mine.jsonl is not known as TruthfulQA's MC1" in found["Table 5"].missing
@@ -245,7 +248,7 @@ def test_what_fails_is_not_run_and_other_data_have_a_table_of_their_own(tmp_path
 
 def test_preferences_are_the_papers_where_they_are_helpful_base(tmp_path: object) -> None:
     every = ["rm@1.0.0", "asis@1.0.0"]
-    found = {one.name: one for one in tables.measure(study(tmp_path, every, {PREFERENCE}))}
+    found = {one.name: one for one in study_.measure(study(tmp_path, every, {PREFERENCE}))}
     assert "Table 3, on other data or terms" not in found
     verdicts = [one.verdict for one in found["Table 3"].outcomes]
     assert verdicts == ["not run", "not run", "reproduced", "reproduced"]
@@ -254,19 +257,19 @@ def test_preferences_are_the_papers_where_they_are_helpful_base(tmp_path: object
 def test_people_and_a_judge_have_tables_of_their_own(tmp_path: object) -> None:
     every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
     asked = study(tmp_path, every, set(), compare=True, people=sources.QUESTIONS)
-    by_judge = {one.name: one for one in tables.measure(asked)}["Figure 3, by a judge"]
+    by_judge = {one.name: one for one in study_.measure(asked)}["Figure 3, by a judge"]
     doubt = Line("gpt", "longer answer wins", "overall", 80, 0.9, 0.8, 0.95, 0, 0.5)
     assert ("the judge of ppo against sft", doubt) in by_judge.lines
-    found = {one.name: one for one in tables.measure(asked)}
+    found = {one.name: one for one in study_.measure(asked)}
     by_judge, by_people = found["Figure 3, by a judge"], found["Figure 3, by people"]
     assert [one.verdict for one in by_judge.outcomes] == ["reproduced"] * 2
     assert [one.verdict for one in by_people.outcomes] == ["not reproduced"] * 2
     assert [one.claim.says for one in by_people.outcomes] == [one.claim.says for one in by_judge.outcomes]
     assert "Figure 3, by people, on other data or terms" not in found
-    kept = tables.report(asked, list(found.values()), None)["results"]
+    kept = study_.report(asked, list(found.values()), None)["results"]
     assert len([one for one in kept if one["task"] == "human"]) == 2
     other = study(tmp_path, every, set(), compare=True, people="0" * 64)
-    found = {one.name: one for one in tables.measure(other)}
+    found = {one.name: one for one in study_.measure(other)}
     assert found["Figure 3, by people"].missing == [
         "the paper's data: question.jsonl is not known as the Vicuna Questions"
     ]
@@ -280,7 +283,7 @@ def test_data_of_the_name_alone_are_not_the_papers(tmp_path: object) -> None:
 
     def why(task: str, name: str, revision: str) -> str | None:
         one = msgspec.structs.replace(result(task, "m", 0.5), data=[Pinned(name, revision, "data")])
-        return tables.unlike(store, one)
+        return study_.unlike(store, one)
 
     hhh, hub = OFFICIAL[HHH], TRUTHFULQA.split("@")
     assert why(HHH, hhh.id, hhh.revision) is None and why(TRUE, *hub) is None
@@ -307,7 +310,7 @@ def test_answers_that_were_asked_for_otherwise_are_not_the_papers(tmp_path: obje
         one.compare = lambda a, b, ask=compare, terms=terms: msgspec.structs.replace(
             ask(a, b), settings=terms
         )
-        found = {one.name: one for one in tables.measure(one)}
+        found = {one.name: one for one in study_.measure(one)}
         assert found["Figure 3, by a judge"].missing == ([f"the paper's terms: {why}"] if why else [])
         assert ("Figure 3, by a judge, on other data or terms" in found) == bool(why)
 
@@ -325,7 +328,7 @@ def test_what_failed_is_not_asked_again(tmp_path: object) -> None:
         raise RuntimeError("the judge is gone")
 
     one.evaluate, one.compare = counted, dead
-    found = {one.name: one for one in tables.measure(one)}
+    found = {one.name: one for one in study_.measure(one)}
     assert found["Figure 3, by a judge"].missing == ["the judge is gone"]
     assert found["Table 1"].missing == ["it cannot be loaded"]
     with pytest.raises(RuntimeError, match="gone"):
@@ -342,29 +345,29 @@ def test_a_base_is_asked_at_the_revision_that_was_trained_from(tmp_path: object)
 def test_the_report_is_a_page(tmp_path: object) -> None:
     every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
     one = study(tmp_path, every, {HHH}, compare=True)
-    found = tables.report(one, tables.measure(one), 135e6)
-    text = card.page("tables.md.jinja", **found, versions={"torch": "2"}, figures=[])
+    found = study_.report(one, study_.measure(one), 135e6)
+    text = card.page("tables.md.jinja", FOLDERS, **found, versions={"torch": "2"}, figures=[])
     assert "not run" in text and "**reproduced**" in text and "135 million" in text
     assert "+20.0" in text and "37.5% wins" in text
     assert text.count("## Table") == 5 and ", paired |" not in text
     next(one for table in found["tables"] for one in table["claims"] if one["n"] == 200)["paired"] = True
-    marked = card.page("tables.md.jinja", **found, versions={}, figures=[])
+    marked = card.page("tables.md.jinja", FOLDERS, **found, versions={}, figures=[])
     assert marked.count(" | 200, paired | ") == 1
     assert "At most" not in text
-    some = tables.report(one, tables.measure(one), 135e6, limit=30)
-    text = card.page("tables.md.jinja", **some, versions={"torch": "2"}, figures=[])
+    some = study_.report(one, study_.measure(one), 135e6, limit=30)
+    text = card.page("tables.md.jinja", FOLDERS, **some, versions={"torch": "2"}, figures=[])
     assert "**At most 30 items of each benchmark were taken.**" in text.partition("## Table")[0]
 
 
 def test_table_2_is_of_the_responders_that_are_there() -> None:
     names = ["30B-Faithful-3shot", "30B-HHH-5shot", "13B-HHH-3shot", "7B-HHH-3shot", "7B-HHH-1shot", "odd"]
-    said = [one.says for one in tables.claims(names) if one.table == "Table 2"]
+    said = [one.says for one in study_.claims(names) if one.table == "Table 2"]
     assert said == [
         "13B-HHH-3shot is better than 7B-HHH-3shot: a larger model",
         "7B-HHH-3shot is better than 7B-HHH-1shot: more shots",
     ]
     probes = [*names, "7B-Faithful-3shot"]
-    more = [one.says for one in tables.claims(probes) if one.table == "Table 2"]
+    more = [one.says for one in study_.claims(probes) if one.table == "Table 2"]
     assert "7B-Faithful-3shot is better than 30B-HHH-5shot: a better prompt beats a larger model" in more
     assert "30B-Faithful-3shot is better than 7B-Faithful-3shot: a larger model" in more
 
@@ -372,7 +375,7 @@ def test_table_2_is_of_the_responders_that_are_there() -> None:
 def test_table_2_compares_the_steps_of_three_sizes() -> None:
     ladder = ["30B-Faithful-3shot", "30B-HHH-5shot", "13B-HHH-3shot", "7B-HHH-3shot", "7B-HHH-1shot"]
     probes = ["7B-Faithful-3shot", "13B-Faithful-3shot", "500M-Faithful-3shot"]
-    steps = [one for one in tables.claims([*ladder, *probes]) if one.plus]
+    steps = [one for one in study_.claims([*ladder, *probes]) if one.plus]
     assert [(one.says, one.formula) for one in steps] == [
         (
             "Faithful-3shot: 13B to 30B is a larger step than 7B to 13B",
@@ -385,12 +388,12 @@ def test_table_2_compares_the_steps_of_three_sizes() -> None:
             " + 500M-Faithful-3shot against baseline",
         ),
     ]
-    assert not [one for one in tables.claims(["30B-HHH-3shot", "13B-HHH-5shot", "7B-HHH-5shot"]) if one.plus]
-    [none] = [one for one in tables.claims([]) if one.plus]
+    assert not [one for one in study_.claims(["30B-HHH-3shot", "13B-HHH-5shot", "7B-HHH-5shot"]) if one.plus]
+    [none] = [one for one in study_.claims([]) if one.plus]
     assert none.says == "13B to 30B is a larger step than 7B to 13B"
 
 
 def test_an_unknown_role_is_refused(tmp_path: object) -> None:
     with pytest.raises(InputError, match="responses@1\\.0\\.0-vicuna"):
         study(tmp_path, [], {HHH}).line(Measure("nobody", HHH))
-    assert math.isfinite(tables.SMALL)
+    assert math.isfinite(study_.SMALL)

@@ -8,10 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import human
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.evals import human, vicuna
+from almost_data.evals import vicuna
 from almost_data.evals.result import Pinned, Result, folder
 from almost_data.store.store import Store
 from tests.evals.known import rows
@@ -108,7 +109,7 @@ def test_the_same_seed_gives_the_same_table_and_another_one_another(
     first = export(store, result, tmp_path).read_bytes()
     assert export(store, result, tmp_path, "again.csv").read_bytes() == first
     assert export(store, result, tmp_path, "other.csv", seed=1).read_bytes() != first
-    with pytest.raises(InputError, match="there already"):
+    with pytest.raises(InputError, match="exists"):
         export(store, result, tmp_path)
 
 
@@ -200,7 +201,7 @@ def test_rows_that_are_gone_are_missing(store: Store, result: Result, tmp_path: 
         ("choice", "=1", "choice"),
         ("choice", "\x1b[31m", r"\\u001b"),
         ("judgment", "4", "there are 1 to 3"),
-        ("judgment", "2", "stands twice"),
+        ("judgment", "2", "duplicate judgment 2"),
         ("item", "../../x-0001", "no item of this table"),
         ("item", "", "no item of this table"),
     ],
@@ -215,7 +216,7 @@ def test_a_bad_row_is_named_by_its_line(
     with pytest.raises(InputError, match=says) as error:
         human.read(store, write(table, filled))
     line = int(str(error.value).partition("table.csv:")[2].partition(":")[0])
-    if "twice" not in says:
+    if "duplicate" not in says:
         assert line == 5 + lines
     assert str(error.value).isprintable()
 
@@ -254,10 +255,10 @@ def judged(store: Store, result: Result, tmp_path: Path, name: str, sides: str) 
 
 def test_a_pair_of_sides_is_found_whichever_came_first(store: Store, result: Result, tmp_path: Path) -> None:
     a, b = result.models[:2]
-    with pytest.raises(InputError, match="eval human export, then eval human import"):
+    with pytest.raises(InputError, match="export, then import"):
         human.between(store, a, b)
     judged(store, result, tmp_path, "empty", "")
-    with pytest.raises(InputError, match="eval human export"):
+    with pytest.raises(InputError, match="export, then import"):
         human.between(store, a, b)
     made = judged(store, result, tmp_path, "whole", "aaaaabba")
     judged(store, result, tmp_path, "later", "bb")
@@ -276,9 +277,9 @@ def test_a_pair_of_sides_is_found_whichever_came_first(store: Store, result: Res
 def test_other_weights_are_another_side(store: Store, result: Result, tmp_path: Path) -> None:
     a, b = result.models[:2]
     judged(store, result, tmp_path, "whole", "aaaaaaaa")
-    with pytest.raises(InputError, match="eval human import"):
+    with pytest.raises(InputError, match="then import"):
         human.between(store, a, Pinned(b.id, "sha256:0"))
-    with pytest.raises(InputError, match="eval human import"):
+    with pytest.raises(InputError, match="then import"):
         human.between(store, a, a)
 
 

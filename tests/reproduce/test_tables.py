@@ -1,4 +1,4 @@
-"""`eval tables` on models in a store: real evaluations of small models, run once, and a report on disk."""
+"""The report on models in a store: real evaluations of small models, run once, and files on disk."""
 
 import csv
 import hashlib
@@ -8,21 +8,21 @@ import os
 import subprocess
 from pathlib import Path
 
+import human as human_script
 import pytest
+import tables as tables_script
 
 from almost_data import evals
 from almost_data.cli.app import main
 from almost_data.evals import sources, static_hhh
-from almost_data.evals.paper import Given, _answers, report
 from almost_data.evals.result import results
 from almost_data.evals.subject import find
-from almost_data.scoring import Options
 from almost_data.store.store import Store
 from tests import trained
 from tests.completions_server import CompletionsServer
 from tests.evals.known import hhh
-from tests.evals.test_tables import NOBODY
 from tests.evals.test_vicuna import rows, shown
+from tests.reproduce.test_claims import NOBODY
 from tests.tiny_models import save_tiny, save_tiny_reward
 
 VERSION = "1.0.0"
@@ -40,7 +40,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def tables(store: Store, capsys: pytest.CaptureFixture[str], *more: str) -> str:
-    main(["eval", "tables", "--version", VERSION, "--root", str(store.root), *more])
+    tables_script.main(["--version", VERSION, "--root", str(store.root), *more])
     return capsys.readouterr().out
 
 
@@ -91,8 +91,8 @@ def test_bad_usage_is_told_before_anything_runs(
     store: Store, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], why: str
 ) -> None:
     with pytest.raises(SystemExit) as error:
-        main(["eval", "tables", *(() if "--version" in more else ("--version", VERSION)), *more,
-              "--root", str(store.root)])  # fmt: skip
+        version = () if "--version" in more else ("--version", VERSION)
+        tables_script.main([*version, *more, "--root", str(store.root)])
     assert error.value.code == 2 and why in capsys.readouterr().err
     assert not (store.root / "evals").exists()
 
@@ -111,7 +111,7 @@ def test_make_takes_the_papers_benchmarks_where_the_models_are_the_papers() -> N
         return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
 
     def last(*words: str) -> str:
-        return " ".join(run_make(*words).replace("\\\n", " ").partition("eval tables ")[2].split())
+        return " ".join(run_make(*words).replace("\\\n", " ").partition("reproduce/tables.py ")[2].split())
 
     assert last() == "--version 0.9.0"
     assert last("PREFERENCE=a/b@c", "LIMIT=3", "JUDGE_MODEL=m") == (
@@ -151,7 +151,7 @@ def test_people_stand_beside_the_judge_where_they_were_asked(
     )
 
     def human(*words: str) -> None:
-        main(["eval", "human", *words, "--root", str(store.root)])
+        human_script.main([*words, "--root", str(store.root)])
         capsys.readouterr()
 
     table = tmp_path / "table.csv"
@@ -227,7 +227,7 @@ def test_a_file_of_answers_is_never_half_there(
           "--root", str(store.root)])  # fmt: skip
     asked = rows(tmp_path / "question.jsonl", [{"question_id": n, "text": f"What of {n}?"} for n in range(9)])
     ref = f"responses@{VERSION}-vicuna"
-    file = _answers(store, ref, "mine", asked)
+    file = tables_script.answers_file(store, ref, "mine", asked)
     before = file.read_bytes()
     assert len(before.splitlines()) == 9
     whole = Path.write_text
@@ -238,10 +238,12 @@ def test_a_file_of_answers_is_never_half_there(
 
     monkeypatch.setattr(Path, "write_text", half)
     with pytest.raises(OSError, match="No space"):
-        _answers(store, ref, "mine", asked)
+        tables_script.answers_file(store, ref, "mine", asked)
     monkeypatch.undo()
     assert file.read_bytes() == before
-    assert _answers(store, ref, "mine", asked) == file and list(file.parent.glob("*.jsonl")) == [file]
+    assert tables_script.answers_file(store, ref, "mine", asked) == file and list(
+        file.parent.glob("*.jsonl")
+    ) == [file]
 
 
 def test_imported_answers_are_responders_too(store: Store, tmp_path: Path) -> None:
@@ -251,7 +253,7 @@ def test_imported_answers_are_responders_too(store: Store, tmp_path: Path) -> No
     )
     main(["import", "responses", str(answers), "--ladder", ",".join(names), "--version", f"{VERSION}-vicuna",
           "--root", str(store.root)])  # fmt: skip
-    _, found = report(store, VERSION, Given(), Options(), None)
+    _, found = tables_script.report(store, tables_script.Inputs(VERSION))
     [table] = [one for one in found["tables"] if one["name"] == "Table 2"]
     assert [one["formula"] for one in table["claims"]][-1] == (
         f"{names[0]} against baseline - 2 x {names[1]} against baseline + {names[2]} against baseline"
@@ -270,7 +272,7 @@ def test_a_report_takes_the_place_of_the_one_before_whole_or_not_at_all(
     def full(*given: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
         patch.setattr(Path, "write_bytes", full)
         tables(store, capsys)
     assert {file: file.read_bytes() for file in place.rglob("*") if file.is_file()} == before

@@ -1,4 +1,4 @@
-"""What the paper claims, in shape, and the rule by which a measurement is said to agree.
+"""What the paper claims, and the rule by which a measurement agrees with it.
 
 A claim is that one number is above another (or above a part of it, or equal to it), or one step above
 another. With the 95% interval of the difference, it is `reproduced` where the whole interval is on the
@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .items import Item
-from .result import Line
-from .stats import paired
+from almost_data.evals.items import Item
+from almost_data.evals.result import Line
+from almost_data.evals.stats import paired
 
 Verdict = Literal["reproduced", "not reproduced", "too small to say", "at chance", "not run"]
 LEAST = 20
@@ -56,8 +56,8 @@ class Claim:
     @property
     def terms(self) -> list[tuple[float, Measure]]:
         """What is measured, each with how often it counts in the difference."""
-        every = ((1.0, self.left), (-self.part, self.right), (1.0, self.plus))
-        return [(times, one) for times, one in every if isinstance(one, Measure)]
+        terms = ((1.0, self.left), (-self.part, self.right), (1.0, self.plus))
+        return [(times, measure) for times, measure in terms if isinstance(measure, Measure)]
 
     @property
     def formula(self) -> str:
@@ -87,29 +87,28 @@ class Outcome:
     paired: bool = False
     """Whether the interval is of the differences item by item."""
     missing: str = ""
-    """What is not there, of a claim that was not measured."""
+    """Why a claim was not measured."""
 
 
 def judge(claim: Claim, lines: Sequence[Line], items: Sequence[Values] = ()) -> Outcome:
     """The verdict by the rule above; `lines` are the numbers of the claim's terms, `items` what they are of.
 
     Where the items of all are the same ones, the interval is a bootstrap of the differences item by item,
-    drawn by group, which knows how far they are right on the same items. Otherwise it is Newcombe's, made of
-    the intervals of each, which takes the items as others.
+    drawn by group. Otherwise it is Newcombe's, made of the intervals of each number.
     """
-    same = _paired(claim, items)
-    found = same or _unpaired(claim, lines)
-    if found is None:
-        who = next(one.who for one in lines if None in (one.value, one.low, one.high))
+    item_by_item = _paired(claim, items)
+    interval = item_by_item or _unpaired(claim, lines)
+    if interval is None:
+        who = next(line.who for line in lines if None in (line.value, line.low, line.high))
         return Outcome(claim, "not run", missing=f"a number with an interval of {who}")
-    difference, low, high = found
-    n = min(one.n for one in lines)
+    difference, low, high = interval
+    n = min(line.n for line in lines)
     verdict: Verdict = "too small to say"
     if n >= LEAST:
         verdict = _verdict(claim, low, high)
     if len(lines) > 1 and low <= 0 <= high and all(map(guesses, lines)):
         verdict = "at chance"
-    return Outcome(claim, verdict, n, difference, low, high, same is not None)
+    return Outcome(claim, verdict, n, difference, low, high, item_by_item is not None)
 
 
 def _verdict(claim: Claim, low: float, high: float) -> Verdict:
@@ -121,28 +120,31 @@ def _verdict(claim: Claim, low: float, high: float) -> Verdict:
 
 
 def _paired(claim: Claim, items: Sequence[Values]) -> tuple[float, float, float] | None:
-    if len(items) < 2 or not items[0] or any(one.keys() != items[0].keys() for one in items):
+    if len(items) < 2 or not items[0] or any(values.keys() != items[0].keys() for values in items):
         return None
-    every = [(times, one) for (times, _), one in zip(claim.terms, items, strict=True)]
-    gaps = [sum(times * one[id].value for times, one in every) for id in items[0]]
-    return paired(gaps, [one.group for one in items[0].values()])
+    terms = [(times, values) for (times, _), values in zip(claim.terms, items, strict=True)]
+    gaps = [sum(times * values[item_id].value for times, values in terms) for item_id in items[0]]
+    return paired(gaps, [item.group for item in items[0].values()])
 
 
 def _unpaired(claim: Claim, lines: Sequence[Line]) -> tuple[float, float, float] | None:
     """Newcombe's interval (1998, method 10), and of three numbers as Zou and Donner (2008) go on from it."""
     middle = -claim.part * claim.right if isinstance(claim.right, float) else 0.0
-    below = above = 0.0
-    for (times, _), one in zip(claim.terms, lines, strict=True):
-        if one.value is None or one.low is None or one.high is None:
+    below = upper = 0.0
+    for (times, _), line in zip(claim.terms, lines, strict=True):
+        if line.value is None or line.low is None or line.high is None:
             return None
-        low, high = sorted((times * one.low, times * one.high))
-        middle += times * one.value
-        below, above = math.hypot(below, times * one.value - low), math.hypot(above, high - times * one.value)
-    return middle, middle - below, middle + above
+        low, high = sorted((times * line.low, times * line.high))
+        middle += times * line.value
+        below, upper = (
+            math.hypot(below, times * line.value - low),
+            math.hypot(upper, high - times * line.value),
+        )
+    return middle, middle - below, middle + upper
 
 
 def guesses(line: Line) -> bool:
-    """Whether its interval holds what guessing gives; a win rate of a half is no guess, but a draw."""
+    """Whether its interval holds what guessing gives. A win rate of a half is a draw and no guess."""
     if line.chance is None or line.low is None or line.high is None or line.metric == WIN:
         return False
     return line.low <= line.chance <= line.high
@@ -201,7 +203,7 @@ FIGURE_3 = (
     ),
 )
 FIGURE_3_PEOPLE = tuple(
-    replace(one, table="Figure 3, by people", left=replace(one.left, task=PEOPLE)) for one in FIGURE_3
+    replace(claim, table="Figure 3, by people", left=replace(claim.left, task=PEOPLE)) for claim in FIGURE_3
 )
 TABLE_3 = (
     Claim(

@@ -3,8 +3,8 @@
 import textwrap
 from typing import Any
 
-from .plots import BLUE, GREY, ORANGE, Figures, as_files, new_figure, short_label, style
-from .plots_model import GREEN
+from almost_data.cards.plots import BLUE, GREY, ORANGE, Figures, as_files, new_figure, short_label, style
+from almost_data.cards.plots_model import GREEN
 
 COLOURS = {
     "reproduced": GREEN,
@@ -17,24 +17,24 @@ WRAP = 56
 
 
 def render(tables: list[dict[str, Any]]) -> dict[str, bytes]:
-    """`plots/claims.png`, where anything was measured; `tables` as `evals.tables.report` has them."""
+    """`plots/claims.png`, where anything was measured; `tables` as `study.report` has them."""
     with style():
         return as_files(_figures(tables))
 
 
 def _figures(tables: list[dict[str, Any]]) -> Figures:
     rows = [
-        (f"{table['name']}: {one['says']}", one)
+        (f"{table['name']}: {claim['says']}", claim)
         for table in tables
-        for one in table["claims"]
-        if one["difference"] is not None
+        for claim in table["claims"]
+        if claim["difference"] is not None
     ]
     if not rows:
         return
     figure, axes = new_figure(1.2 + 0.4 * len(rows))
-    for place, (_, one) in enumerate(rows):
-        middle, low, high = (100 * one[key] for key in ("difference", "low", "high"))
-        colour = COLOURS[one["verdict"]]
+    for place, (_, claim) in enumerate(rows):
+        middle, low, high = (100 * claim[key] for key in ("difference", "low", "high"))
+        colour = COLOURS[claim["verdict"]]
         axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
         axes.plot(middle, place, "o", color=colour, markersize=5)
     axes.axvline(0, color=GREY, linewidth=1)
@@ -44,7 +44,7 @@ def _figures(tables: list[dict[str, Any]]) -> Figures:
     )
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("difference in points, 95% interval")
-    for verdict in dict.fromkeys(one["verdict"] for _, one in rows):
+    for verdict in dict.fromkeys(claim["verdict"] for _, claim in rows):
         axes.plot([], [], "o-", color=COLOURS[verdict], label=verdict, markersize=5, linewidth=2)
     figure.legend(loc="outside upper right", ncols=4, frameon=False)
     yield "claims", figure

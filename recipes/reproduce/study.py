@@ -1,0 +1,358 @@
+"""The paper's tables and Figure 3 from the models of one version: what each claim needs and gets.
+
+A claim whose model, benchmark or judge is missing is `not run`, and says which.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from claims import (
+    CLAIMS,
+    HHH,
+    LEAST,
+    PEOPLE,
+    PREFERENCE,
+    TAX,
+    TRUE,
+    VICUNA,
+    WIN,
+    Claim,
+    Measure,
+    Outcome,
+    judge,
+)
+
+from almost_data import InputError, Manifest, Store, evals
+from almost_data.datasets.schema import RESERVED
+from almost_data.evals import items, sources, vicuna
+from almost_data.evals.result import Line, Pinned, Result, folder, results
+
+ROLES = {
+    "rm": "rm@{}",
+    "asis": "asis@{}",
+    "sft": "sft@{}",
+    "ppo": "ppo@{}",
+    "rm without filters": "rm@{}-no-filter",
+    "rm without heuristics": "rm@{}-asis",
+    "rm without as-is": "rm@{}-heuristic",
+    "rm upper": "rm@{}-upper",
+    "rm single-turn": "rm@{}-single-turn",
+    "sft self-play": "sft@{}-self-play",
+    "sft hhh": "sft@{}-hhh",
+}
+"""Role of a model in the claims -> its place in the store. `base` is what `sft` was trained from."""
+BASELINE = "baseline"
+"""Role of a file of answers."""
+DATA = {
+    HHH: f"Static HHH (--hhh {evals.HHH})",
+    TRUE: f"TruthfulQA (--truthfulqa {evals.TRUTHFULQA})",
+    PREFERENCE: f"HH-RLHF helpful-base (--preference {evals.HH_RLHF}), or another preference set",
+    TAX: "tasks of lm-evaluation-harness (--tasks mmlu,lambada_openai)",
+}
+BENCHMARK = {HHH: "Static HHH", TRUE: "TruthfulQA's MC1", VICUNA: "the Vicuna Questions"}
+SMALL = 1e9
+"""Parameters below which a report is called a test of the plumbing."""
+_RESPONDER = re.compile(r"(?P<size>\d+(?:\.\d+)?)(?P<unit>[MB])-(?P<prompt>.+)-(?P<shots>\d+)shot")
+_UNIT = {"M": 1e6, "B": 1e9}
+
+UNLIKE = ", on other data or terms"
+"""Ending of a table's name whose claims were measured on other data than the paper's benchmark, or with
+answers under other settings."""
+
+Evaluate = Callable[[str, Pinned], Result]
+"""(task, model) -> its result; a model without a revision is in the store, or a responder.
+Raises InputError where it cannot be evaluated."""
+Compare = Callable[[Pinned, Pinned], Result]
+"""(side, side) -> a judged comparison; a side is a model, or named by a responder, or `baseline`.
+Raises InputError where there is none."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the report."""
+
+    name: str
+    lines: list[tuple[str, Line]] = field(default_factory=list)
+    """Role and number, everything that was measured for it."""
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def missing(self) -> list[str]:
+        return list(dict.fromkeys(outcome.missing for outcome in self.outcomes if outcome.missing))
+
+
+@dataclass
+class Study:
+    """The models of a version, and how they are evaluated. Each evaluation is run once."""
+
+    store: Store
+    version: str
+    evaluate: Evaluate
+    compare: Compare | None
+    """None without questions and a judge."""
+    people: Compare
+    """Finds people's judgments in the store."""
+    measurable: frozenset[str]
+    """Tasks whose data is there."""
+    has_baseline: bool = False
+    results: dict[tuple[str, ...], Result] = field(default_factory=dict)
+    _failures: dict[tuple[str, ...], InputError | RuntimeError] = field(default_factory=dict)
+
+    def model(self, role: str) -> Pinned:
+        """The model of a role. Raises InputError, naming what is missing."""
+        if role == "base":
+            base = self._manifest("sft").config["base"]
+            return Pinned(str(base["id"]), str(base["revision"]))
+        if role == BASELINE:
+            if not self.has_baseline:
+                raise InputError("a baseline's answers (--baseline)")
+            return Pinned(role, "")
+        if role in ROLES:
+            return Pinned(self._manifest(role).ref, "")
+        if role in self.responders():
+            return Pinned(role, "")
+        raise InputError(f"the responders' answers, responses@{self.version}-vicuna")
+
+    def _manifest(self, role: str) -> Manifest:
+        ref = ROLES[role].format(self.version)
+        if not self.store.has(ref):
+            raise InputError(f"the model {ref}")
+        return self.store.manifest(ref)
+
+    def responders(self) -> list[str]:
+        """The responders whose answers to the benchmark's questions are in the store, best first."""
+        ref = f"responses@{self.version}-vicuna"
+        if not self.store.has(ref):
+            return []
+        return [config for config in self.store.configs(ref) if config not in RESERVED]
+
+    def result(self, measure: Measure) -> Result:
+        """The result that has a number, measured if it is not yet. InputError names what is missing."""
+        if measure.task in (VICUNA, PEOPLE):
+            sides = tuple(map(self.model, measure.role.split(" against ")))
+            compare = self.people if measure.task == PEOPLE else self.compare
+            if compare is None:
+                raise InputError("a judge and the Vicuna questions (--vicuna, --judge)")
+            return self._once(lambda: compare(*sides), measure.task, *(side.id for side in sides))
+        model = self.model(measure.role)
+        if measure.task not in self.measurable:
+            raise InputError(DATA[measure.task])
+        return self._once(lambda: self.evaluate(measure.task, model), measure.task, model.id)
+
+    def _once(self, measure: Callable[[], Result], *key: str) -> Result:
+        """The result under a key, or the error of the first attempt again."""
+        if key in self._failures:
+            raise self._failures[key]
+        if key not in self.results:
+            try:
+                self.results[key] = measure()
+            except (InputError, RuntimeError) as error:
+                self._failures[key] = error
+                raise
+        return self.results[key]
+
+    def line(self, measure: Measure) -> Line:
+        """The number. Raises InputError, naming what is missing."""
+        result = self.result(measure)
+        who = measure.who or result.models[0].id
+        for line in result.lines:
+            if (line.metric, line.subset, line.who) == (measure.metric, measure.subset, who):
+                return line
+        raise InputError(f"{measure.task}: no {measure.metric} of {who} on {measure.subset}")
+
+
+def claims(responders: list[str]) -> Iterator[Claim]:
+    """Every claim in the order of the paper; those of Table 2 compare the responders that are there.
+
+    >>> [claim.says for claim in claims(["30B-HHH-5shot", "13B-HHH-5shot"]) if claim.table == "Table 2"]
+    ['30B-HHH-5shot is better than 13B-HHH-5shot: a larger model']
+    """
+    before = [claim for claim in CLAIMS if claim.table.startswith(("Table 1", "Figure 3"))]
+    yield from before
+    named = [(name, match) for name in responders if (match := _RESPONDER.fullmatch(name))]
+    yield from _orders(named)
+    yield from _steps(named)
+    if len(named) < 2:
+        large, middle, small = (f"{size}-Faithful-3shot" for size in ("30B", "13B", "7B"))
+        says = "the win rate over a baseline grows with the model's size"
+        yield Claim("Table 2", says, _against_baseline(large), _against_baseline(middle))
+        yield _step("13B to 30B is a larger step than 7B to 13B", large, middle, small)
+    yield from (claim for claim in CLAIMS if claim not in before)
+
+
+Responders = list[tuple[str, "re.Match[str]"]]
+"""Name of each responder, and its parts."""
+
+
+def _orders(responders: Responders) -> Iterator[Claim]:
+    """Which responder is better than which, and why."""
+    for name, a in responders:
+        for rival, b in responders:
+            larger = _size(a) - _size(b)
+            why = ""
+            if a["prompt"] == b["prompt"]:
+                if larger > 0 and a["shots"] == b["shots"]:
+                    why = "a larger model"
+                elif larger == 0 and int(a["shots"]) > int(b["shots"]):
+                    why = "more shots"
+            elif a["prompt"] == "Faithful" and larger < 0:
+                why = "a better prompt beats a larger model"
+            if why:
+                says = f"{name} is better than {rival}: {why}"
+                yield Claim("Table 2", says, _against_baseline(name), _against_baseline(rival))
+
+
+def _steps(responders: Responders) -> Iterator[Claim]:
+    """Of three sizes under one prompt, the step to the largest is the larger one."""
+    alike: dict[str, list[re.Match[str]]] = {}
+    for name, match in sorted(responders, key=lambda pair: -_size(pair[1])):
+        alike.setdefault(name[match.end("unit") + 1 :], []).append(match)
+    for prompt, matches in alike.items():
+        for three in zip(matches, matches[1:], matches[2:], strict=False):
+            large, middle, small = (match["size"] + match["unit"] for match in three)
+            says = f"{prompt}: {middle} to {large} is a larger step than {small} to {middle}"
+            yield _step(says, *(match[0] for match in three))
+
+
+def _step(says: str, *names: str) -> Claim:
+    large, middle, small = map(_against_baseline, names)
+    return Claim("Table 2", says, large, middle, part=2.0, plus=small)
+
+
+def _against_baseline(name: str) -> Measure:
+    return Measure(f"{name} against {BASELINE}", VICUNA, metric=WIN)
+
+
+def _size(match: "re.Match[str]") -> float:
+    return float(match["size"]) * _UNIT[match["unit"]]
+
+
+def measure(study: Study) -> list[Table]:
+    """Every table, its claims judged by the rule of `claims.judge`.
+
+    A claim that was measured on other data or terms than the paper's is in a table of its own.
+    """
+    tables: dict[str, Table] = {}
+    for claim in claims(study.responders()):
+        table = tables.setdefault(claim.table, Table(claim.table))
+        try:
+            measures = [measure for _, measure in claim.terms]
+            lines = [study.line(measure) for measure in measures]
+        except (InputError, RuntimeError) as error:
+            table.outcomes.append(Outcome(claim, "not run", missing=str(error)))
+            continue
+        found = [study.result(measure) for measure in measures]
+        values = [items.values(study.store, result, line) for result, line in zip(found, lines, strict=True)]
+        outcome = judge(claim, lines, values)
+        if why := next((why for result in found if (why := unlike(study.store, result))), None):
+            table.outcomes.append(Outcome(claim, "not run", missing=why))
+            table = tables.setdefault(claim.table + UNLIKE, Table(claim.table + UNLIKE))
+        table.outcomes.append(outcome)
+        for term, line, result in zip(measures, lines, found, strict=True):
+            for number in [(str(term), line), *_doubts(term, result)]:
+                if number not in table.lines:
+                    table.lines.append(number)
+    names = dict.fromkeys(name.removesuffix(UNLIKE) for name in tables)
+    return [tables[key] for name in names for key in (name, name + UNLIKE) if key in tables]
+
+
+def _doubts(measure: Measure, result: Result) -> Iterator[tuple[str, Line]]:
+    """What a judge's preference owes to length and place."""
+    judges = [model.id for model in result.models if model.role == "judge"]
+    for line in result.lines:
+        if judges and line.who == "judge" and line.chance is not None:
+            yield f"the judge of {measure.role}", msgspec.structs.replace(line, who=judges[0])
+
+
+def unlike(store: Store, result: Result) -> str | None:
+    """How a result is not on the paper's benchmark and terms; None where it is."""
+    data = [pinned for pinned in result.data if pinned.role == "data"]
+    task = VICUNA if result.task == PEOPLE else result.task
+    if task in BENCHMARK:
+        for pinned in data:
+            if not sources.is_official(task, pinned):
+                why = _unofficial(pinned) or f"{pinned.id} is not known as {BENCHMARK[task]}"
+                return f"the paper's data: {why}"
+    if task == VICUNA:
+        used, paper = _settings(store, result), vicuna.Settings()
+        for name in ("max_new_tokens", "temperature"):
+            if (value := used.get(name, getattr(paper, name))) != getattr(paper, name):
+                return f"the paper's terms: answers with {name} {getattr(paper, name)}, not {value}"
+    if task == PREFERENCE:
+        name, _, commit = evals.HH_RLHF.partition("@")
+        if (data[0].id, result.settings.get("config")) != (name, evals.HELPFUL_BASE):
+            return f"the paper's data: {data[0].id} is not HH-RLHF helpful-base"
+        if data[0].revision != commit:
+            return f"the paper's data: {_unofficial(data[0])}"
+    return None
+
+
+def _unofficial(data: Pinned) -> str | None:
+    """How data under the benchmark's name on the Hub differ from it."""
+    if data.revision.endswith(sources.OTHER_ITEMS):
+        return f"{data.id}: not the items of Static HHH, by their checksum"
+    if data.id in {evals.TRUTHFULQA.partition("@")[0], evals.HH_RLHF.partition("@")[0]}:
+        return f"commit {data.revision[:12]} of {data.id} is not the one known here"
+    return None
+
+
+def _settings(store: Store, result: Result) -> dict[str, Any]:
+    """Sampling of the answers; for people's judgments, that of the comparison they were exported from."""
+    if result.task != PEOPLE:
+        return result.settings
+    exported = {pinned.id for pinned in result.data if pinned.role == "evaluation"}
+    places = ((f"{entry.task}/{folder(store, entry).name}", entry.settings) for entry in results(store))
+    return next((settings for place, settings in places if place in exported), {})
+
+
+def report(
+    study: Study, tables: list[Table], parameters: float | None, limit: int | None = None
+) -> dict[str, Any]:
+    """The report as JSON data: tables with numbers and verdicts, and what bounds them."""
+    measured = list(study.results.values())
+    return {
+        "version": study.version,
+        "parameters": parameters,
+        "is_small": parameters is not None and parameters < SMALL,
+        "is_fake": any(result.is_fake for result in measured),
+        "least": LEAST,
+        "limit": limit,
+        "tables": [
+            {
+                "name": table.name,
+                "missing": table.missing,
+                "lines": [{"role": role, **msgspec.structs.asdict(line)} for role, line in table.lines],
+                "claims": list(map(_row, table.outcomes)),
+            }
+            for table in tables
+        ],
+        "results": [
+            {
+                "task": result.task,
+                "models": [f"{model.id} ({model.revision[:16]})" for model in result.models],
+                "data": [f"{data.id} ({data.revision[:23]})" for data in result.data],
+                "settings": result.settings,
+                "notes": result.notes,
+                "fingerprint": result.fingerprint[:16],
+            }
+            for result in measured
+        ],
+    }
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "says": outcome.claim.says,
+        "formula": outcome.claim.formula,
+        "paper": outcome.claim.paper,
+        "verdict": outcome.verdict,
+        "missing": outcome.missing,
+        "difference": outcome.difference,
+        "low": outcome.low,
+        "high": outcome.high,
+        "paired": outcome.paired,
+        "n": outcome.n,
+    }
