@@ -93,8 +93,8 @@ class Inputs:
 
 
 def command(
-    inputs: Annotated[Inputs, cyclopts.Parameter(name="*")],
     *,
+    inputs: Annotated[Inputs, cyclopts.Parameter(name="*")],
     json_: Annotated[bool, cyclopts.Parameter(name="--json", negative=())] = False,
     root: Path = Path("build"),
 ) -> None:
