@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
-from .generation import Generator, Model, Reply, Request, Sampling
+from .generation import CannotStart, Generator, Reply, Request, Sampling, cut_at_stop
+from .models import Model
 
 if TYPE_CHECKING:
     from .datasets.manifest import Manifest
@@ -29,6 +30,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "CannotStart",
     "Generator",
     "InputError",
     "Manifest",
@@ -38,6 +40,7 @@ __all__ = [
     "Run",
     "Sampling",
     "Store",
+    "cut_at_stop",
     "import_queries",
     "import_responses",
     "prepare",

@@ -22,7 +22,13 @@ BUILT_IN: dict[Group, dict[str, str]] = {
         "demonstrations": "almost_data.builders.demonstrations.builder:BUILDER",
         "community": "almost_data.builders.community.builder:BUILDER",
     },
-    "engines": {},
+    "engines": {
+        "vllm": "almost_data.generation.vllm:VLLMEngine",
+        "transformers": "almost_data.generation.transformers:TransformersEngine",
+        "openai": "almost_data.generation.openai:OpenAIEngine",
+        "ray": "almost_data.generation.ray:RayEngine",
+        "fake": "almost_data.generation.fake:FakeEngine",
+    },
     "evals": {},
 }
 

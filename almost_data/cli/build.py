@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from ..errors import InputError
-from ..generation.engines import EngineName
 from ..readers.stackexchange import SUFFIXES as SOURCES
 
 Root = Annotated[Path, Parameter(name="--root", help="Folder of the store.")]
@@ -31,7 +30,11 @@ def build(
         Parameter(name="--set", negative=(), help="section.key=value over preset and config; repeatable."),
     ] = (),
     engine: Annotated[
-        EngineName | None, Parameter(help="What runs the models; vllm where it can run, else transformers.")
+        str | None,
+        Parameter(
+            help="What runs the models: vllm, transformers, openai, ray, fake or FILE.py:NAME; by default "
+            "vllm where it can run, else transformers."
+        ),
     ] = None,
     base_url: Annotated[
         tuple[str, ...],

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from ..evals import HH_RLHF, HHH, TRUTHFULQA
-from ..generation.engines import EngineName
 from .build import ROOT, Root
 
 if TYPE_CHECKING:
@@ -185,7 +184,7 @@ def vicuna(
         Path | None,
         Parameter(help="JSONL of saved reviews, read instead of asking: question_id, text, score."),
     ] = None,
-    engine: Annotated[EngineName | None, Parameter(help="What runs the models that answer.")] = None,
+    engine: Annotated[str | None, Parameter(help="What runs the models that answer.")] = None,
     base_url: Annotated[
         tuple[str, ...], Parameter(negative=(), help="Their server's address, asked by chat; repeatable.")
     ] = (),

@@ -50,11 +50,11 @@ class Written:
     how: dict[str, Any] = field(default_factory=dict)
 
 
-def engine(name: engines.EngineName | None, base_url: tuple[str, ...] = ()) -> Generator:
+def engine(name: str | None, base_url: tuple[str, ...] = ()) -> Generator:
     """The engine that answers: the one named, or this machine's."""
     name = name or ("openai" if base_url else engines.default()[0])
     if name == "openai":
-        return judge.chat(base_url, "--engine openai")
+        return judge.chat(base_url, "--base-url")
     return engines.load(name, engines.options(name, {}, base_url, None))
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from ..errors import InputError
 from ..generation import Generator, Model, Reply, Request, Sampling
-from ..generation.client import clean
+from ..generation.client import redacted
 from ..generation.openai import BY_CHAT, OpenAIEngine
 
 LOWEST, HIGHEST = 1.0, 10.0
@@ -101,7 +101,7 @@ def only(made: OpenAIEngine) -> str:
     except InputError as error:
         raise _renamed(error, "--judge") from None
     if len(names) != 1:
-        known = ", ".join(clean(name, 100) for name in names[:10]) or "none"
+        known = ", ".join(redacted(name, 100) for name in names[:10]) or "none"
         raise InputError(f"--judge-model: the judge's server has {len(names)} models: name one of: {known}")
     return names[0]
 
@@ -116,9 +116,7 @@ def check(made: Generator, name: str, flag: str = "--judge") -> None:
 
 def _renamed(error: InputError, flag: str) -> InputError:
     """What the engine says, of the flag by which its server was given."""
-    own = "--engine openai"
-    said = str(error)
-    return InputError(said if flag == own else said.replace(own, flag).replace("--base-url", flag))
+    return InputError(str(error).replace("engine.base_url", flag))
 
 
 def read(reply: Reply) -> Verdict:

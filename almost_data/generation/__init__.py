@@ -1,8 +1,8 @@
-"""What a builder asks of an engine: requests in, replies out as they finish, in any order.
+"""What builders require of an engine: requests in, replies out as they finish, in any order.
 
 Builders restore the order by request id, so no dataset depends on an engine's batch or schedule.
-An engine is one file in this package; `tests/generation/test_contract.py` holds all of them to
-what is promised here.
+An engine is one file, in this package or another one (see `engines.py`);
+`tests/generation/test_contract.py` holds all of them to the promises of `Generator`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from ..models import Model as Model
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How one reply is drawn. Temperature 0 is greedy. `stop` strings end the reply and are cut off."""
+    """How one reply is sampled. Temperature 0 is greedy. `stop` strings end the reply and are cut off."""
 
     max_new_tokens: int
     temperature: float = 1.0
@@ -24,7 +24,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One reply wanted. The prompt is `prefix + text`; `prefix` is the part that other requests share."""
+    """A request for one reply to the prompt `prefix + text`; `prefix` is the part that requests share."""
 
     id: str
     model: Model
@@ -39,6 +39,17 @@ class Request:
     def prompt(self) -> str:
         return self.prefix + self.text
 
+    def refusal(self, prompt_tokens: int, context: int | None = None) -> str | None:
+        """Why a model whose context is `context` tokens cannot answer this, or None."""
+        limit = self.sampling.max_new_tokens
+        if not prompt_tokens or not self.prompt:
+            return "the prompt is empty"
+        if limit < 1:
+            return "max_new_tokens is below 1"
+        if context is not None and prompt_tokens + limit > context:
+            return f"{prompt_tokens} prompt tokens + {limit} new ones exceed the model's context of {context}"
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -50,7 +61,7 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     error: str | None = None
-    # What it cost, which is not what it says.
+    # The cost of a reply is no part of its identity.
     cached_tokens: int = field(default=0, compare=False)
     """Prompt tokens that the engine had computed for an earlier request."""
     seconds: float = field(default=0.0, compare=False)
@@ -58,10 +69,14 @@ class Reply:
     load_seconds: float = field(default=0.0, compare=False)
     """Time spent loading a model just before this reply."""
 
+    @classmethod
+    def failed(cls, id: str, error: str, prompt_tokens: int = 0) -> "Reply":
+        return cls(id, "", "error", prompt_tokens, error=error)
+
 
 @dataclass(slots=True)
 class Usage:
-    """What some replies cost. The journal keeps the cost of each, so a resumed build counts all of it."""
+    """The cost of replies. The journal keeps the cost of each, so a resumed build counts all of it."""
 
     requests: int = 0
     failed: int = 0
@@ -74,11 +89,8 @@ class Usage:
     def add(self, reply: Reply) -> None:
         self.requests += 1
         self.failed += reply.error is not None
-        self.prompt_tokens += reply.prompt_tokens
-        self.cached_tokens += reply.cached_tokens
-        self.completion_tokens += reply.completion_tokens
-        self.seconds += reply.seconds
-        self.load_seconds += reply.load_seconds
+        for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "seconds", "load_seconds"):
+            setattr(self, name, getattr(self, name) + getattr(reply, name))
 
 
 class CannotStart(RuntimeError):
@@ -86,10 +98,10 @@ class CannotStart(RuntimeError):
 
 
 class Closing(Protocol):
-    """Whatever holds models in memory."""
+    """A holder of models in memory."""
 
     def close(self) -> None:
-        """Give that memory back. It may be asked again, and loads its models again then."""
+        """Release that memory. The next use loads the models again."""
         ...
 
 
@@ -97,7 +109,7 @@ class Generator(Closing, Protocol):
     """An engine."""
 
     name: str
-    """As `--engine` spells it."""
+    """As the manifest records it."""
 
     @property
     def load_seconds(self) -> float:
@@ -121,8 +133,8 @@ class Generator(Closing, Protocol):
 
         `requests` may name several models. Text has its `stop` strings cut off, and is not stripped.
         `finish_reason` is "stop" at a stop string or end of text, "length" at `max_new_tokens`.
-        Raises InputError or CannotStart where no request could be answered; any other exception is a
-        death in the middle of the work, after which it may be called again with the requests left.
+        Raises InputError or CannotStart where no request could be answered, ValueError for an id that occurs
+        twice; any other exception is a crash, after which it may be called again with the remaining requests.
         """
         ...
 
@@ -131,11 +143,23 @@ class Generator(Closing, Protocol):
         ...
 
 
+def group_by_model(requests: Iterable[Request]) -> dict[Model, list[Request]]:
+    """The requests of each model, in their order. Raises ValueError for an id that occurs twice."""
+    groups: dict[Model, list[Request]] = {}
+    ids: set[str] = set()
+    for request in requests:
+        if request.id in ids:
+            raise ValueError(f"request id {request.id!r} occurs twice")
+        ids.add(request.id)
+        groups.setdefault(request.model, []).append(request)
+    return groups
+
+
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
-    """`text` up to the first of the `stop` strings, and whether one was there.
+    """`text` up to the first of the `stop` strings, and whether one occurs.
 
     >>> cut_at_stop("Fine.\\n\\nHuman: and you?", ["Human:"])
     ('Fine.\\n\\n', True)
     """
-    found = [at for marker in stop if (at := text.find(marker)) >= 0]
-    return (text[: min(found)], True) if found else (text, False)
+    places = [place for marker in stop if (place := text.find(marker)) >= 0]
+    return (text[: min(places)], True) if places else (text, False)

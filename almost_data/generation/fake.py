@@ -1,8 +1,8 @@
 """An engine without a model: the same text for the same request, with the faults of real text.
 
-Its replies are too short now and then, end in a question, evade ("I don't know"), run into the next
-turn, or hit the token limit, so that every filter and every stop marker has work to do. Its models are
-called `fake/...`, so that nothing made with it passes for a real model's.
+Some replies are too short, end in a question, evade ("I don't know"), run into the next turn, or hit the
+token limit, so that every filter and every stop marker has work to do. Its models are called `fake/...`,
+so that its text never passes for a real model's.
 """
 
 import hashlib
@@ -58,22 +58,22 @@ class FakeEngine:
         pass
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        seen: set[str] = set()
+        ids: set[str] = set()
         for request in requests:
-            if request.id in seen:
-                raise ValueError(f"two requests have the id {request.id!r}")
-            seen.add(request.id)
+            if request.id in ids:
+                raise ValueError(f"request id {request.id!r} occurs twice")
+            ids.add(request.id)
             yield _reply(request)
 
 
 def _reply(request: Request) -> Reply:
-    # Not the stop strings or the token limit: they only cut what is written.
-    how = (request.sampling.temperature, request.sampling.top_p, request.seed, request.sample)
-    asked = f"{request.model.id}\0{request.prompt}\0{how}"
-    rng = random.Random(hashlib.sha256(asked.encode()).digest())
     if not request.prompt:
-        return Reply(request.id, "", "error", error="empty prompt")
-    text = " " + (_query(rng) if request.prompt.endswith("Query:") else _answer(rng))
+        return Reply.failed(request.id, "the prompt is empty")
+    # Not the stop strings or the token limit: they only cut the text.
+    settings = (request.sampling.temperature, request.sampling.top_p, request.seed, request.sample)
+    key = f"{request.model.id}\0{request.prompt}\0{settings}"
+    rng = random.Random(hashlib.sha256(key.encode()).digest())
+    text = " " + (_queries(rng) if request.prompt.endswith("Query:") else _answer(rng))
     text, stopped = cut_at_stop(text, request.sampling.stop)
     # A word and the space before it count as one token.
     words = text.split(" ")[1:]
@@ -91,26 +91,28 @@ def _reply(request: Request) -> Reply:
 
 
 def _word(rng: random.Random) -> str:
-    """A word that no language has, so that there are as many queries as anyone wants."""
+    """A word of no language, so that there is no end of different queries."""
     return "".join(rng.choice(_SYLLABLES) for _ in range(3))
 
 
-def _ask(rng: random.Random) -> str:
-    thing, other = _word(rng), _word(rng)
-    tail = rng.choice(["", f" {rng.choice(_MIDDLES)} {other}", f" or a {other}, said to be {_word(rng)}"])
-    return f"{rng.choice(_OPENINGS)} the {thing}{tail} {rng.choice(_ENDINGS)}{rng.choice('??.')}"
+def _question(rng: random.Random) -> str:
+    noun, second_noun = _word(rng), _word(rng)
+    tail = rng.choice(
+        ["", f" {rng.choice(_MIDDLES)} {second_noun}", f" or a {second_noun}, said to be {_word(rng)}"]
+    )
+    return f"{rng.choice(_OPENINGS)} the {noun}{tail} {rng.choice(_ENDINGS)}{rng.choice('??.')}"
 
 
-def _query(rng: random.Random) -> str:
+def _queries(rng: random.Random) -> str:
     fault = rng.random()
-    query = "" if fault < 0.05 else _word(rng).capitalize() if fault < 0.1 else _ask(rng)
-    return f"{query}\nQuery: {_ask(rng)}"
+    query = "" if fault < 0.05 else _word(rng).capitalize() if fault < 0.1 else _question(rng)
+    return f"{query}\nQuery: {_question(rng)}"
 
 
 def _answer(rng: random.Random) -> str:
-    first, second = _word(rng), _word(rng)
+    nouns = _word(rng), _word(rng)
     count = rng.randint(2, 12)
-    text = " ".join(rng.choice(_SENTENCES).format(first, second) for _ in range(count))
+    text = " ".join(rng.choice(_SENTENCES).format(*nouns) for _ in range(count))
     fault = rng.random()
     if fault < 0.06:
         text = "Yes, of course."
@@ -127,7 +129,7 @@ def _answer(rng: random.Random) -> str:
     elif fault < 0.34:
         text = text.rstrip(".!")
     if rng.random() < 0.5:
-        text += f"\n\nHuman: {_ask(rng)}\n\nAssistant: {rng.choice(_SENTENCES)}"
+        text += f"\n\nHuman: {_question(rng)}\n\nAssistant: {rng.choice(_SENTENCES)}"
     elif rng.random() < 0.5:
         text += "\n\n-----\n\nHuman: Thank you."
     return text

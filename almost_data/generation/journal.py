@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from . import Closing, Generator, Model, Reply, Request
-from .isolate import answers
+from .isolate import generate_isolated
 from .journal_file import Run, open_journal, told
 
 T = TypeVar("T")
@@ -150,7 +150,7 @@ class Journaled:
         writer = Writer(database, self.path, _store)
         try:
             # Closed at once where one failure is too many: nothing more is asked.
-            with closing(answers(self.engine, requests)) as replies:  # type: ignore[type-var]
+            with closing(generate_isolated(self.engine, requests)) as replies:  # type: ignore[type-var]
                 for reply in replies:
                     writer.add((keys[reply.id], reply))
                     self.asked += 1

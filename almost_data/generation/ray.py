@@ -1,10 +1,10 @@
-"""Any other engine in many processes, on one machine or several: Ray Data starts, feeds and restarts them.
+"""Runs another engine in many processes, on one machine or several: Ray Data starts and restarts them.
 
     almost-data build comparisons --engine ray --set engine.workers=2
 
-Several machines: install the same version of the package, and Ray, on each of them, and put models that
-are folders in the same place on each. Start Ray on one, join it from the others, and build on any of
-them; the store and the journal are on that one:
+Several machines: install the same version of the package, and Ray, on each, and put models that are
+folders in the same place on each. Start Ray on one machine, join it from the others, and build on any;
+the store and the journal are on the machine that builds:
 
     ray start --head --port=6379           # on HEAD
     ray start --address=HEAD:6379          # on each other machine
@@ -21,57 +21,54 @@ import os
 import socket
 import time
 import warnings
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from almost_data.errors import InputError
-from almost_data.generation import CannotStart, Generator, Model, Reply, Request, cluster, engines
-from almost_data.generation.isolate import answers
+from ..errors import InputError
+from . import CannotStart, Generator, Model, Reply, Request, cluster, engines, group_by_model
+from .isolate import generate_isolated
 
 BATCH = {"vllm": 1024, "openai": 512}
-"""Requests given to a worker at once, where its engine runs many: several times as many. Else 32."""
+"""Requests in a worker's task, where its engine runs many at once: several times as many. Else 32."""
 RETRIES = 3
-"""Deaths of a worker with one batch, after which the caller isolates the request that kills it."""
-LEAVE_SECONDS = 60.0
-"""How long `close` waits for workers to be gone."""
+"""Crashes of a worker with one batch, after which the caller isolates the request that kills it."""
+CLOSE_SECONDS = 60.0
+"""How long `close` waits for workers to end."""
 
 
 class RayEngine:
     """Implements `Generator`. Each of the `workers` runs the engine called `engine` with its `options`.
 
-    A worker is given `batch` requests at a time, and their replies come back, and into the journal,
-    together. It has `cpus` (and so many threads) and `gpus` for itself. `honours_seed` is told by an engine
-    made here: name the dtype where the workers' hardware is another.
+    A worker receives `batch` requests at a time, and their replies come back, and into the journal,
+    together. It has `cpus` (and so many threads) and `gpus` for itself. `honours_seed` is that of an engine
+    on this machine: name the dtype where the workers' hardware is another.
     """
 
     name = "ray"
     load_seconds = 0.0
-    """Each reply says what its worker spent, since many run at once."""
+    """Many workers load at once, so each reply has its worker's time instead."""
 
     def __init__(
         self,
-        engine: engines.EngineName | None = None,
-        workers: int = 1,
-        batch: int | None = None,
-        cpus: float = 1.0,
-        gpus: float = 0.0,
+        engine: str | None = None,
+        workers: Annotated[int, msgspec.Meta(ge=1)] = 1,
+        batch: Annotated[int, msgspec.Meta(ge=1)] | None = None,
+        cpus: Annotated[float, msgspec.Meta(ge=0)] = 1.0,
+        gpus: Annotated[float, msgspec.Meta(ge=0)] = 0.0,
         ray_address: str | None = None,
         options: dict[str, Any] | None = None,
     ) -> None:
         if engine == "ray":
-            raise InputError("engine.engine: ray runs another engine: vllm, transformers, openai or fake")
-        if min(workers, 1 if batch is None else batch) < 1 or min(cpus, gpus) < 0:
-            raise InputError("engine.workers, engine.batch: at least 1; engine.cpus, engine.gpus: at least 0")
+            raise InputError("engine.engine: ray runs another engine, such as vllm, transformers or openai")
         if find_spec("ray") is None:
-            raise InputError("--engine ray: Ray is not installed; run: pip install 'almost_data[ray]'")
-        self.engine: engines.EngineName = engine or engines.default()[0]
+            raise InputError("the ray engine needs a package: pip install 'almost_data[ray]'")
+        self.engine = engine or engines.default()[0]
         self.options = options or {}
         self.workers = workers
         self.batch = batch or BATCH.get(self.engine, 32)
@@ -79,8 +76,8 @@ class RayEngine:
         self.gpus = gpus
         self.address = ray_address
         self.local: Generator = engines.load(self.engine, self.options)
-        self._told: dict[str, Any] = {}
-        self._workers: set[int] = set()
+        self._worker_settings: dict[str, Any] = {}
+        self._local_workers: set[int] = set()
         """Processes on this machine that have answered."""
 
     @property
@@ -98,32 +95,24 @@ class RayEngine:
             "batch": self.batch,
             "cpus": self.cpus,
             "gpus": self.gpus,
-            "worker": {"engine": self.engine, **self.local.settings(), **self._told},
+            "worker": {"engine": self.engine, **self.local.settings(), **self._worker_settings},
         }
 
     def close(self) -> None:
-        """Wait for the workers on this machine to be gone.
+        """Wait for the workers on this machine to end.
 
-        They end with the call that they were started for, but a moment later, with what they have in memory.
+        They end shortly after the call that they were started for, and hold their memory until then.
         """
-        end = time.monotonic() + LEAVE_SECONDS
-        while self._workers and time.monotonic() < end:
-            self._workers = {one for one in self._workers if _runs(one)}
-            time.sleep(0.05 * bool(self._workers))
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while self._local_workers and time.monotonic() < deadline:
+            self._local_workers = {process for process in self._local_workers if _is_running(process)}
+            time.sleep(0.05 * bool(self._local_workers))
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        models: dict[Model, list[Request]] = defaultdict(list)
-        seen: set[str] = set()
-        for request in requests:
-            if request.id in seen:
-                raise ValueError(f"request id {request.id!r} occurs twice")
-            seen.add(request.id)
-            models[request.model].append(request)
-        if not models:
-            return
-        cluster.start(self.address)
-        cluster.check_room(self.workers, self.cpus, self.gpus)
-        for group in models.values():
+        if groups := group_by_model(requests):
+            cluster.start(self.address)
+            cluster.check_room(self.workers, self.cpus, self.gpus)
+        for group in groups.values():
             yield from self._run(group)
 
     def _run(self, requests: list[Request]) -> Iterator[Reply]:
@@ -131,12 +120,12 @@ class RayEngine:
         from ray.data import ActorPoolStrategy, from_arrow
         from ray.util.annotations import RayDeprecationWarning
 
-        requests = sorted(requests, key=lambda request: request.prefix)  # a batch shares what it can
-        tables = [_table(requests[at : at + self.batch]) for at in range(0, len(requests), self.batch)]
+        requests = sorted(requests, key=lambda request: request.prefix)  # a batch shares prefixes
+        tables = [_encode(requests[at : at + self.batch]) for at in range(0, len(requests), self.batch)]
         with warnings.catch_warnings():
             # Keyword arguments that Ray Data does not know itself go in 2.64; nothing replaces this one yet.
             warnings.simplefilter("ignore", RayDeprecationWarning)
-            done = from_arrow(tables).map_batches(
+            results = from_arrow(tables).map_batches(
                 _Worker,
                 fn_constructor_kwargs={"engine": self.engine, "options": self.options, "folder": os.getcwd()},
                 batch_size=None,  # a table is one block, and so one task
@@ -146,32 +135,32 @@ class RayEngine:
                 num_gpus=self.gpus,
                 max_task_retries=RETRIES,
             )
-        done.context.enable_progress_bars = False
-        done.context.execution_no_progress_timeout_s = -1  # a batch takes as long as it takes
-        for block in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for line in block["done"].to_pylist():
-                yield from self._take(msgspec.json.decode(line, type=_Done))
+        results.context.enable_progress_bars = False
+        results.context.execution_no_progress_timeout_s = -1  # a batch may take any time
+        for block in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for line in block["result"].to_pylist():
+                yield from self._unpack(msgspec.json.decode(line, type=_BatchResult))
 
-    def _take(self, done: "_Done") -> Iterator[Reply]:
-        for key, value in done.settings.items():  # a worker knows the models that it has run, not all of them
-            both = isinstance(value, dict) and isinstance(self._told.get(key), dict)
-            self._told[key] = self._told[key] | value if both else value
-        if done.host == socket.gethostname():
-            self._workers.add(done.process)
-        yield from done.replies
-        if done.refused is not None:
-            raise (InputError if done.input_error else CannotStart)(done.refused)
+    def _unpack(self, result: "_BatchResult") -> Iterator[Reply]:
+        for key, value in result.settings.items():  # a worker reports only the models that it has run
+            merge = isinstance(value, dict) and isinstance(self._worker_settings.get(key), dict)
+            self._worker_settings[key] = self._worker_settings[key] | value if merge else value
+        if result.host == socket.gethostname():
+            self._local_workers.add(result.process)
+        yield from result.replies
+        if result.refusal is not None:
+            raise (InputError if result.is_input_error else CannotStart)(result.refusal)
 
 
 @dataclass
-class _Done:
-    """What a worker says of a batch, on the wire as JSON."""
+class _BatchResult:
+    """A worker's result of one batch, on the wire as JSON."""
 
     replies: list[Reply] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
-    refused: str | None = None
-    """Why it runs no more requests, whichever."""
-    input_error: bool = False
+    refusal: str | None = None
+    """Why the worker can run no requests at all."""
+    is_input_error: bool = False
     host: str = ""
     process: int = 0
 
@@ -179,41 +168,39 @@ class _Done:
 class _Worker:
     """Runs in a process of its own, which Ray starts again if it dies."""
 
-    def __init__(self, engine: engines.EngineName, options: dict[str, Any], folder: str) -> None:
+    def __init__(self, engine: str, options: dict[str, Any], folder: str) -> None:
         self.engine: Generator | None = None
         self.name, self.options = engine, options
         if Path(folder).is_dir():
-            os.chdir(folder)  # relative paths mean what they mean where the build runs
-
-    def load(self) -> Generator:
-        return engines.load(self.name, self.options)
+            os.chdir(folder)  # relative paths mean the same as in the building process
 
     def __call__(self, table: Any) -> Any:
         import pyarrow as pa
 
-        done = _Done(host=socket.gethostname(), process=os.getpid())
+        result = _BatchResult(host=socket.gethostname(), process=os.getpid())
         try:
-            self.engine = self.engine or self.load()  # not in the constructor: its errors are deaths to Ray
-            done.replies.extend(answers(self.engine, _requests(table)))
-            done.settings = self.engine.settings()
+            # Not in the constructor: to Ray its errors are crashes.
+            self.engine = self.engine or engines.load(self.name, self.options)
+            result.replies.extend(generate_isolated(self.engine, _decode(table)))
+            result.settings = self.engine.settings()
         except Exception as error:
-            done.refused = str(error) or type(error).__name__
-            done.input_error = isinstance(error, InputError)
-        return pa.table({"done": [msgspec.json.encode(done)]})
+            result.refusal = str(error) or type(error).__name__
+            result.is_input_error = isinstance(error, InputError)
+        return pa.table({"result": [msgspec.json.encode(result)]})
 
 
-def _runs(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it is there, and another user's
+        pass  # it runs, as another user
     return True
 
 
-def _table(requests: list[Request]) -> Any:
-    """Requests as Arrow columns; a prefix that they share is there once."""
+def _encode(requests: list[Request]) -> Any:
+    """Requests as Arrow columns; a prefix that they share is stored once."""
     import pyarrow as pa
 
     lines = [msgspec.json.encode(replace(request, prefix="")) for request in requests]
@@ -221,7 +208,7 @@ def _table(requests: list[Request]) -> Any:
     return pa.table({"prefix": prefixes.dictionary_encode(), "request": lines})
 
 
-def _requests(table: Any) -> list[Request]:
+def _decode(table: Any) -> list[Request]:
     decode = msgspec.json.Decoder(Request).decode
     rows = zip(table["prefix"].to_pylist(), table["request"].to_pylist(), strict=True)
     return [replace(decode(line), prefix=prefix) for prefix, line in rows]

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
-from almost_data.errors import InputError
-from almost_data.generation import CannotStart, Model, Reply, Request
-from almost_data.models import weights
-from almost_data.models.device import default_device, free_memory, release_memory
+from ..errors import InputError
+from ..models import weights
+from ..models.device import default_device, free_memory, release_memory
+from . import CannotStart, Model, Reply, Request
 
 if TYPE_CHECKING:
     from almost_data.generation.rows import Row

@@ -17,10 +17,10 @@ from threading import Thread
 from typing import Any
 from uuid import uuid4
 
-from almost_data.errors import InputError
-from almost_data.generation import CannotStart, Model, Reply, Request, cut_at_stop
-from almost_data.models import weights
-from almost_data.models.device import free_memory
+from ..errors import InputError
+from ..models import weights
+from ..models.device import free_memory
+from . import CannotStart, Model, Reply, Request, cut_at_stop
 
 IN_FLIGHT = 4096
 """Requests handed over at a time: many times what vLLM runs at once, and no more memory than that."""

@@ -238,7 +238,7 @@ class Run:
 
 
 def prepare(
-    engine: engines.EngineName | None,
+    engine: str | None,
     *,
     root: Path | str = "build",
     version: str = "0.1.0",

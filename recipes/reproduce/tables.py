@@ -30,7 +30,6 @@ from almost_data.cli.report import Bars, console, text
 from almost_data.evals import answers, judge, lm_eval_tasks, preference, saved, static_hhh, truthfulqa, vicuna
 from almost_data.evals.result import PACKAGES, Pinned, Result, home, installed
 from almost_data.evals.subject import Progress, Subject, find
-from almost_data.generation.engines import EngineName
 from almost_data.scoring import Options, check_options
 from almost_data.store.store import check_version
 from almost_data.training.artifact import find_model
@@ -63,7 +62,7 @@ class Inputs:
     """Name of the judge on that server, where it has several models."""
     baseline: Path | None = None
     """Saved answers to the Vicuna Questions, JSONL, that the models' answers are compared with."""
-    engine: EngineName | None = None
+    engine: str | None = None
     """What runs the models that answer."""
     max_new_tokens: int = 1024
     """Of an answer, at most."""

@@ -173,7 +173,7 @@ def test_the_judge_is_no_other_model_to_the_journal_than_its_own_completions(
 def test_errors_name_the_judges_flag_and_no_key(
     server: CompletionsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InputError, match=r"^--judge: a --judge looks like"):
+    with pytest.raises(InputError, match=r"^--judge: an address looks like"):
         judge.engine("http://u:hunter2@h/v1")
     with pytest.raises(InputError, match=r"not served at .* names are: m"):
         judge.check(judge.engine(server.url), "gpt")

@@ -113,10 +113,19 @@ def _journaled(folder: Path) -> Bench:
     return replace(_fake(folder), make=lambda: Journaled(FakeEngine(), next(files)))
 
 
+def _outside(folder: Path) -> Bench:
+    """An engine in a file of its own, which knows the public API alone."""
+    from almost_data.generation import engines
+
+    file = Path(__file__).with_name("my_engine.py")
+    return replace(_fake(folder), make=lambda: engines.load(f"{file}:ENGINE"))
+
+
 ENGINES = {
     "fake": _fake,
     "journaled": _journaled,
     "openai": _openai,
+    "outside": _outside,
     "ray": _ray,
     "transformers": _transformers,
     "transformers, padded": _padded,

@@ -25,8 +25,8 @@ def test_vllm_runs_where_it_can(
     device = tmp_path / "gpu"
     if gpu:
         device.touch()
-    monkeypatch.setattr(engines, "_installed", lambda package: package in installed)
-    monkeypatch.setattr(engines, "_NVIDIA", device)
+    monkeypatch.setattr(engines, "is_installed", lambda package: package in installed)
+    monkeypatch.setattr(engines, "NVIDIA_DEVICE", device)
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     name, why = engines.default()
@@ -56,12 +56,12 @@ def test_options_reach_the_engine_in_their_types() -> None:
         ("transformers", {"batch": 0}, r"engine\.batch: Expected `int` >= 1"),
         ("transformers", {"device": "tpu"}, r"engine\.device: "),
         ("fake", {"batch": 1}, "it has: none"),
-        ("openai", {}, "--base-url"),
+        ("openai", {}, r"engine\.base_url: give"),
         ("ray", {"engine": "ray"}, "ray runs another engine"),
         ("vllm", {"hf_token": "x"}, "no such option"),
     ],
 )
-def test_a_wrong_option_is_named(name: engines.EngineName, options: dict[str, object], match: str) -> None:
+def test_a_wrong_option_is_named(name: str, options: dict[str, object], match: str) -> None:
     with pytest.raises(InputError, match=match):
         engines.load(name, options)
 
@@ -103,21 +103,21 @@ def test_under_ray_the_options_of_the_inner_engine_reach_it() -> None:
 @pytest.mark.parametrize(
     ("name", "section", "base_url", "ray_address", "match"),
     [
-        ("vllm", {}, ("http://x/v1",), None, "--base-url goes with --engine openai, and this is vllm"),
-        ("fake", {}, (), "x:1", "--ray-address goes with --engine ray"),
+        ("vllm", {}, ("http://x/v1",), None, r"engine\.base_url: the vllm engine has no such option"),
+        ("fake", {}, (), "x:1", r"engine\.ray_address: the fake engine has no such option"),
         ("fake", {"fake": 3}, (), None, r"engine\.fake=\{"),
         ("ray", {"engine": "openai", "options": 3}, ("http://x/v1",), None, "give a table"),
     ],
 )
 def test_what_does_not_fit_the_engine_is_said(
-    name: engines.EngineName,
+    name: str,
     section: dict[str, object],
     base_url: tuple[str, ...],
     ray_address: str | None,
     match: str,
 ) -> None:
     with pytest.raises(InputError, match=match):
-        engines.options(name, section, base_url, ray_address)
+        engines.load(name, engines.options(name, section, base_url, ray_address))
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])

@@ -7,7 +7,7 @@ import pytest
 from almost_data.errors import InputError
 from almost_data.generation import CannotStart, Model, Reply, Request, Sampling
 from almost_data.generation.fake import FakeEngine
-from almost_data.generation.isolate import DEATHS, answers
+from almost_data.generation.isolate import CRASHES, generate_isolated
 from tests.waiting import Clock
 
 REQUESTS = [Request(str(n), Model("fake/m", "1"), "", f"prompt {n}", Sampling(20), seed=n) for n in range(50)]
@@ -42,7 +42,7 @@ class Poisoned(FakeEngine):
 )
 @pytest.mark.parametrize("width", [1, 8, 50])
 def test_only_the_poison_fails(poison: set[str], width: int) -> None:
-    replies = list(answers(Poisoned(poison, width), REQUESTS))
+    replies = list(generate_isolated(Poisoned(poison, width), REQUESTS))
     assert sorted(reply.id for reply in replies) == sorted(request.id for request in REQUESTS)
     assert {reply.id for reply in replies if reply.error} == poison
     expected = {reply.id: reply for reply in FakeEngine().generate(REQUESTS)}
@@ -52,8 +52,8 @@ def test_only_the_poison_fails(poison: set[str], width: int) -> None:
 def test_an_engine_that_dies_at_everything_is_not_restarted_for_ever() -> None:
     engine = Poisoned({request.id for request in REQUESTS})
     with pytest.raises(RuntimeError, match="dies at every request: OSError: segmentation fault"):
-        list(answers(engine, REQUESTS))
-    assert engine.starts < 12 + 3 * DEATHS
+        list(generate_isolated(engine, REQUESTS))
+    assert engine.starts < 12 + 3 * CRASHES
 
 
 def test_the_time_between_replies_is_theirs_and_the_loading_the_firsts(
@@ -73,7 +73,7 @@ def test_the_time_between_replies_is_theirs_and_the_loading_the_firsts(
                 yield reply
 
     replies = []
-    for reply in answers(Slow(), REQUESTS[:5]):
+    for reply in generate_isolated(Slow(), REQUESTS[:5]):
         replies.append(reply)
         clock.now += 7.0  # the caller's own time is nobody's
     assert [reply.load_seconds for reply in replies] == [3.0, 0.0, 0.0, 0.0, 0.0]
@@ -84,7 +84,7 @@ def test_the_time_between_replies_is_theirs_and_the_loading_the_firsts(
 def test_an_engine_that_cannot_start_is_no_requests_fault(error: type[Exception]) -> None:
     engine = Poisoned({"0"}, error=error)
     with pytest.raises(error):
-        list(answers(engine, REQUESTS))
+        list(generate_isolated(engine, REQUESTS))
     assert engine.starts == 1
 
 
@@ -93,5 +93,5 @@ def test_a_request_without_a_reply_has_failed() -> None:
         def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
             return (reply for reply in super().generate(requests) if reply.id != "4")
 
-    replies = {reply.id: reply for reply in answers(Forgetful(), REQUESTS)}
+    replies = {reply.id: reply for reply in generate_isolated(Forgetful(), REQUESTS)}
     assert [id for id, reply in replies.items() if reply.error] == ["4"]

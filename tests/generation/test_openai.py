@@ -27,7 +27,7 @@ from tests.waiting import until
 
 pytest.importorskip("openai")
 
-from almost_data.generation.client import Limit
+from almost_data.generation.client import ConcurrencyLimit
 from almost_data.generation.openai import AS_SERVED, LIST_RETRIES, OpenAIEngine
 
 MODEL = Model("m")
@@ -182,25 +182,25 @@ def test_refusals_lower_the_limit_and_answers_raise_it(server: CompletionsServer
 
 def test_the_limit_halves_once_for_each_burst_and_grows_back() -> None:
     async def run() -> None:
-        limit = Limit(64, {"lowest_limit": 64})
+        limit = ConcurrencyLimit(64, {"lowest_limit": 64})
         burst = [await limit.enter() for _ in range(64)]
         for entered in burst:
-            limit.refused(entered)
+            limit.lower_limit(entered)
             await limit.leave()
-        assert limit.now == 32
+        assert limit.current == 32
         for _ in range(20):
-            limit.refused(await limit.enter())
+            limit.lower_limit(await limit.enter())
             await limit.leave()
-        assert limit.now == 1
+        assert limit.current == 1
         assert limit.counts == {"lowest_limit": 1}
         grown = []
         for _ in range(64 * 64):
-            limit.answered()
-            grown.append(limit.now)
+            limit.raise_limit()
+            grown.append(limit.current)
         assert grown == sorted(grown)
         assert grown[0] == 2
         assert 0.4 * 64**2 < sum(now < 64 for now in grown) < 0.6 * 64**2
-        assert limit.now == 64
+        assert limit.current == 64
 
     asyncio.run(run())
 
@@ -294,7 +294,7 @@ def test_what_is_no_such_server_is_an_input_error(server: CompletionsServer) -> 
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused_unseen(url: str) -> None:
-    with pytest.raises(InputError, match="--base-url looks like") as error:
+    with pytest.raises(InputError, match=r"engine\.base_url: an address looks like") as error:
         OpenAIEngine(base_url=("http://localhost:8000/v1", url))
     assert "hunter2" not in str(error.value)
 
@@ -303,7 +303,7 @@ def test_options_come_by_name_and_type() -> None:
     made = engines.load("openai", {"base_url": ["http://h:1/v1"], "concurrency": 3, "row_seeds": True})
     assert made.settings()["base_url"] == ["h:1"]
     assert json.loads(json.dumps(made.settings())) == made.settings()
-    with pytest.raises(InputError, match="--base-url"):
+    with pytest.raises(InputError, match=r"engine\.base_url"):
         engines.load("openai")
     with pytest.raises(InputError, match="concurrency"):
         engines.load("openai", {"base_url": ["http://h:1/v1"], "concurrency": 0})
@@ -335,19 +335,19 @@ def test_the_key_is_sent_and_never_shown(
 
 
 def test_an_error_is_one_short_line_without_other_secrets(server: CompletionsServer) -> None:
-    from almost_data.generation.client import clean
+    from almost_data.generation.client import redacted
 
     for secret in (
         "Authorization: Bearer hunter2",
         "'authorization': 'Basic hunter2hunter2'",
         "Bearer hunter2xx",
     ):
-        assert "hunter2" not in clean(f"headers {secret}, and more")
-    assert "hunter2" not in clean('Incorrect API key provided: hunter2, {"api_key": "hunter2"} sk-hunter2')
-    assert clean("The batch is bearer of bad news, basic as it is.") == (
+        assert "hunter2" not in redacted(f"headers {secret}, and more")
+    assert "hunter2" not in redacted('Incorrect API key provided: hunter2, {"api_key": "hunter2"} sk-hunter2')
+    assert redacted("The batch is bearer of bad news, basic as it is.") == (
         "The batch is bearer of bad news, basic as it is."
     )
-    long = clean("a\nb\x1b[0m" * 300)
+    long = redacted("a\nb\x1b[0m" * 300)
     assert len(long) == 300
     assert long.isprintable()
 
@@ -373,7 +373,7 @@ def test_many_requests_make_few_tasks(server: CompletionsServer, monkeypatch: py
         await asyncio.sleep(0)
         return Reply(request.id, "", "stop")
 
-    monkeypatch.setattr(OpenAIEngine, "_ask", asked)
+    monkeypatch.setattr(OpenAIEngine, "ask", asked)
     assert len(answers(engine(server, concurrency=4), ask(20_000))) == 20_000
     assert 4 <= max(tasks) < 10
 
@@ -438,7 +438,7 @@ def test_a_real_vllm_server_says_what_transformers_says(vllm_server: tuple[str, 
     url, folder = vllm_server
     served, local = OpenAIEngine(base_url=(url,)), TransformersEngine(dtype="float32", device="cpu")
     assert served.resolve(Model("tiny")) == Model("tiny", AS_SERVED)
-    with pytest.raises(InputError, match="names are: tiny"):
+    with pytest.raises(InputError, match="served there: tiny"):
         served.resolve(Model(str(folder)))
     how = {"max_new_tokens": 24, "temperature": 0.0}
     requests = [replace(request, model=Model("tiny")) for request in ask(10, **how)]

@@ -1,12 +1,8 @@
 """Engines in Ray's workers: the replies of the engine itself, whatever the workers do or suffer."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -15,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.generation import CannotStart, Generator, Model, Reply, Request, Sampling, cluster, engines
+from almost_data.generation import CannotStart, Model, Reply, Request, Sampling, cluster, engines
 from almost_data.generation import ray as ray_engine
 from almost_data.generation.fake import FakeEngine
-from almost_data.generation.isolate import answers
+from almost_data.generation.isolate import generate_isolated
 from almost_data.generation.journal import Journaled
 from almost_data.generation.ray import RayEngine
 from tests.waiting import until
@@ -51,49 +47,12 @@ def started() -> Iterator[None]:
     cluster.start(None)
     import ray
 
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a worker imports no tests
     yield
-    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     ray.shutdown()
 
 
-class Held(FakeEngine):
-    """Runs four batches, of all that are begun in its folder; the others wait until a file says `go`."""
-
-    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        self.load_seconds += 0.25
-        tempfile.mkstemp(prefix="begun-", dir=".")
-        for _ in range(600):
-            if len(list(Path().glob("begun-*"))) <= 4 or Path("go").exists():
-                return super().generate(requests)
-            time.sleep(0.1)
-        raise AssertionError("nobody said go")
-
-    def settings(self) -> dict[str, object]:
-        return {"decoding": {"process": str(os.getpid())}}
-
-
-class Mortal(FakeEngine):
-    """Its process is killed at a prompt that names a file to be made; for good where it cannot be made."""
-
-    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        for request in requests:
-            grave = Path(request.text)
-            if grave.is_absolute() and not grave.exists():
-                if grave.parent.exists():
-                    grave.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            yield from super().generate([request])
-
-
-class HeldWorker(ray_engine._Worker):
-    def load(self) -> Generator:
-        return Held()
-
-
-class MortalWorker(ray_engine._Worker):
-    def load(self) -> Generator:
-        return Mortal()
+ENGINES = Path(__file__).with_name("worker_engines.py")
+HELD, MORTAL = f"{ENGINES}:Held", f"{ENGINES}:Mortal"
 
 
 @pytest.mark.usefixtures("started")
@@ -108,8 +67,7 @@ def test_two_workers_give_the_replies_of_the_engine_itself() -> None:
 @pytest.mark.usefixtures("started")
 def test_replies_come_batch_by_batch_and_may_be_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ray_engine, "_Worker", HeldWorker)
-    engine = RayEngine("fake", workers=2, batch=3)
+    engine = RayEngine(HELD, workers=2, batch=3)
     coming = engine.generate(ask(300))
     first = list(islice(coming, 12))  # of four batches, while the fifth is held
     assert sum(reply.load_seconds for reply in first) == pytest.approx(4 * 0.25)
@@ -125,8 +83,7 @@ def test_replies_come_batch_by_batch_and_may_be_left(monkeypatch: pytest.MonkeyP
 def test_closed_its_workers_are_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """And with them what they had in memory, which a reward model may want next."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ray_engine, "_Worker", HeldWorker)
-    engine = RayEngine("fake", batch=3)
+    engine = RayEngine(HELD, batch=3)
     engine.close()
     for _ in range(2):
         assert by_id(engine.generate(ask(3))) == plain(ask(3))
@@ -136,21 +93,19 @@ def test_closed_its_workers_are_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 @pytest.mark.usefixtures("started")
-def test_a_killed_worker_costs_nothing_but_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(ray_engine, "_Worker", MortalWorker)
+def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path) -> None:
     requests = ask(40)
     requests[17] = replace(requests[17], prefix="", text=str(tmp_path / "grave"))
-    replies = by_id(RayEngine("fake", workers=2, batch=5).generate(requests))
+    replies = by_id(RayEngine(MORTAL, workers=2, batch=5).generate(requests))
     assert (tmp_path / "grave").exists()
     assert replies == plain(requests)
 
 
 @pytest.mark.usefixtures("started")
 def test_a_request_that_always_kills_has_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(ray_engine, "_Worker", MortalWorker)
     monkeypatch.setattr(ray_engine, "RETRIES", 0)
     doomed = replace(ask(1)[0], text=str(tmp_path / "nowhere" / "grave"))
-    (reply,) = answers(RayEngine("fake"), [doomed])
+    (reply,) = generate_isolated(RayEngine(MORTAL), [doomed])
     assert reply.error
 
 
@@ -209,7 +164,7 @@ def test_a_wrong_address_is_said_at_once(
     address: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-    with pytest.raises(error, match=f"--ray-address {address}: "):
+    with pytest.raises(error, match=f"engine.ray_address {address}: "):
         list(RayEngine("fake", ray_address=address).generate(ask(1)))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from almost_data.errors import InputError
 from almost_data.generation import CannotStart, Model, Reply, Request, Sampling
-from almost_data.generation.isolate import answers
+from almost_data.generation.isolate import generate_isolated
 from almost_data.generation.vllm import ARGUMENTS, VLLMEngine
 from tests.waiting import until
 
@@ -131,7 +131,7 @@ def test_a_killed_engine_is_started_again_for_the_rest(model: Model, engine: VLL
     list(engine.generate(ask(model, 1)))
     expected = {reply.id: reply.text for reply in engine.generate(ask(model, 40))}
     replies: dict[str, Reply] = {}
-    for reply in answers(engine, ask(model, 40)):
+    for reply in generate_isolated(engine, ask(model, 40)):
         replies[reply.id] = reply
         if len(replies) == 10:
             core = engine._engine.engine_core.resources.engine_manager.processes[0]

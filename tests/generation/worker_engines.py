@@ -1,0 +1,40 @@
+"""Engines that Ray's workers run in tests, by `FILE.py:NAME`."""
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from almost_data.generation import Reply, Request
+from almost_data.generation.fake import FakeEngine
+
+
+class Held(FakeEngine):
+    """Runs four batches, of all that are begun in its folder; the others wait until a file says `go`."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        self.load_seconds += 0.25
+        tempfile.mkstemp(prefix="begun-", dir=".")
+        for _ in range(600):
+            if len(list(Path().glob("begun-*"))) <= 4 or Path("go").exists():
+                return super().generate(requests)
+            time.sleep(0.1)
+        raise AssertionError("nobody said go")
+
+    def settings(self) -> dict[str, object]:
+        return {"decoding": {"process": str(os.getpid())}}
+
+
+class Mortal(FakeEngine):
+    """Its process is killed at a prompt that names a file to be made; for good where it cannot be made."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        for request in requests:
+            grave = Path(request.text)
+            if grave.is_absolute() and not grave.exists():
+                if grave.parent.exists():
+                    grave.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield from super().generate([request])
