@@ -15,21 +15,22 @@ from .models import Model
 
 if TYPE_CHECKING:
     from .datasets.manifest import Manifest
+    from .run.build import BuildRun, prepare
     from .run.importing import import_queries, import_responses
-    from .run.pipeline import Run, prepare
     from .store.store import Store
 
 # Looked up when first used, so that `import almost_data` and `--help` need no data library.
 _LAZY = {
     "Manifest": "datasets.manifest",
-    "Run": "run.pipeline",
+    "BuildRun": "run.build",
     "Store": "store.store",
     "import_queries": "run.importing",
     "import_responses": "run.importing",
-    "prepare": "run.pipeline",
+    "prepare": "run.build",
 }
 
 __all__ = [
+    "BuildRun",
     "CannotStart",
     "Generator",
     "InputError",
@@ -37,7 +38,6 @@ __all__ = [
     "Model",
     "Reply",
     "Request",
-    "Run",
     "Sampling",
     "Store",
     "cut_at_stop",

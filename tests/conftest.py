@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from almost_data.generation.fake import FakeEngine
-from almost_data.run import pipeline, presets
+from almost_data.run import build, presets
 from almost_data.store.store import Store
 from tests.completions_server import CompletionsServer
 
@@ -32,7 +32,7 @@ def fake_preset() -> presets.Preset:
 def fake_store(tmp_path_factory: pytest.TempPathFactory, fake_preset: presets.Preset) -> Store:
     """queries, responses and comparisons @0.1.0 of the fake engine. Read it; do not write to it."""
     store = Store(tmp_path_factory.mktemp("fake") / "build")
-    run = pipeline.Run(store, "0.1.0", fake_preset, FakeEngine(), command="python -m almost_data")
+    run = build.BuildRun(store, "0.1.0", fake_preset, FakeEngine(), command="python -m almost_data")
     run.build("comparisons")
     return store
 

@@ -32,11 +32,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from almost_data.cards import card, plots
+from almost_data.cards import card
 from almost_data.cli import app as cli
 from almost_data.generation import Reply, Request, journal
 from almost_data.generation.fake import FakeEngine
-from almost_data.run import pipeline
 from almost_data.store import store
 
 HERE = Path(__file__).resolve().parents[1]
@@ -281,7 +280,7 @@ def _warm() -> None:
     figure = Figure()
     figure.subplots().set_title("x")
     figure.savefig(io.BytesIO(), format="png")
-    assert all((pandas, polars, pyarrow.parquet, report, show, verify, pipeline))
+    assert all((pandas, polars, pyarrow.parquet, report, show, verify, build))
 
 
 def _start(place: str, how: dict[str, Any]) -> int:

@@ -28,6 +28,7 @@ from rich.table import Table
 from almost_data.errors import InputError
 from almost_data.generation import journal, journal_file
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from tests.crash import Done, Server
 
 BUILD = ("build", "comparisons", "--engine", "fake", "--limit", "20")
@@ -157,7 +158,7 @@ class Watched:
     def _check_published(self) -> None:
         """Whatever is in the store is whole, and every build's requests add up."""
         store = Store(self.root)
-        self.complaints += [f"{ref}: {wrong}" for ref in store.refs() for wrong in store.verify(ref)]
+        self.complaints += [f"{ref}: {wrong}" for ref in store.refs() for wrong in verify(store, ref)]
         self._check(digests(self.root).items() <= self.clean.digests.items(), "another digest")
         with _copy(self.root) as path:
             try:

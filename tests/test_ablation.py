@@ -16,7 +16,7 @@ from almost_data.diagnostics.agreement import Agreement, agreement
 from almost_data.errors import InputError
 from almost_data.generation.transformers import TransformersEngine
 from almost_data.readers import reviews
-from almost_data.run import pipeline, presets
+from almost_data.run import build, presets
 from almost_data.run.ablation import HEADER, ablate, variants
 from almost_data.store.store import Store
 
@@ -44,16 +44,16 @@ def test_variants_are_those_of_the_papers_table_and_each_rule_left_out() -> None
 
 
 @pytest.fixture
-def run(fake_store: Store, fake_preset: presets.Preset, tmp_path: Path) -> pipeline.Run:
+def run(fake_store: Store, fake_preset: presets.Preset, tmp_path: Path) -> build.BuildRun:
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "responses").symlink_to(fake_store.root / "responses")
     config = msgspec.structs.replace(fake_preset.comparisons, asis_rm="fake/judge", checks=("too_short",))
     preset = msgspec.structs.replace(fake_preset, comparisons=config)
     sources = {"responses": "responses@0.1.0"}
-    return pipeline.Run(Store(tmp_path / "build"), "1.0.0", preset, TransformersEngine(), sources)
+    return build.BuildRun(Store(tmp_path / "build"), "1.0.0", preset, TransformersEngine(), sources)
 
 
-def test_each_variant_is_a_dataset_and_no_response_is_scored_twice(run: pipeline.Run) -> None:
+def test_each_variant_is_a_dataset_and_no_response_is_scored_twice(run: build.BuildRun) -> None:
     outcomes = {one.variant.name: one for one in ablate(run)}
     assert {f"comparisons@1.0.0-{name}" for name in outcomes} == set(run.store.refs()) - {"responses@0.1.0"}
     assert len(run.scorers) == 1
@@ -75,7 +75,7 @@ def test_each_variant_is_a_dataset_and_no_response_is_scored_twice(run: pipeline
     ]
 
 
-def test_a_variant_without_a_row_is_said_to_have_none(run: pipeline.Run) -> None:
+def test_a_variant_without_a_row_is_said_to_have_none(run: build.BuildRun) -> None:
     config = msgspec.structs.replace(run.preset.comparisons, filters=(OWN,), min_chars=100_000)
     outcomes = {
         o.variant.name: o
@@ -89,7 +89,7 @@ def test_a_variant_without_a_row_is_said_to_have_none(run: pipeline.Run) -> None
 
 
 @pytest.mark.parametrize(("version", "ref"), [("1.0.0-x", "responses@0.1.0"), ("1.0.0", "responses@9.9.9")])
-def test_bad_input_is_refused(run: pipeline.Run, version: str, ref: str) -> None:
+def test_bad_input_is_refused(run: build.BuildRun, version: str, ref: str) -> None:
     with pytest.raises(InputError):
         ablate(dataclasses.replace(run, version=version, sources={"responses": ref}))
 
@@ -146,7 +146,7 @@ def test_bad_reviews_are_refused_in_a_line(tmp_path: Path, name: str, text: str,
 
 
 def test_the_command_prints_a_line_for_each_variant(
-    run: pipeline.Run, capsys: pytest.CaptureFixture[str]
+    run: build.BuildRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = ["--from", "responses@0.1.0", "--version", "2.0.0", "--root", str(run.store.root)]
     where += ["--set", 'comparisons.checks=["dont_know"]']
@@ -203,7 +203,7 @@ def test_reviews_of_real_answers_agree_more_after_the_filter(shared: Path, tmp_p
     )
     preset = presets.load(assignments=("comparisons.pairing=all",))
 
-    run = pipeline.Run(
+    run = build.BuildRun(
         Store(tmp_path / "build"), "1.0.0", preset, TransformersEngine(), {"responses": "responses@1.0.0"}
     )
     outcomes = {o.variant.name: o.agreement for o in ablate(run, reviews.read(tmp_path / "reviews.jsonl"))}

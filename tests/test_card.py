@@ -14,13 +14,14 @@ import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 
-from almost_data.cards import card, markdown, plots
-from almost_data.datasets import schema
+from almost_data.cards import card, markdown
 from almost_data.datasets.manifest import Count, Entry, Manifest
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
-from almost_data.run import importing, pipeline, presets
+from almost_data.run import build, importing, presets
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
+from tests import schema
 
 NAMES = ("queries", "responses", "comparisons")
 NASTY = (
@@ -63,7 +64,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Store:
     rows = [{"prompt": p, "good": f"{p} {'long ' * 20}!", "bad": f"{'x' * 60} {p}."} for p in NASTY]
     responses.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]), "utf-8")
     importing.import_responses(found, str(responses), ["good", "bad"], "0.1.0")
-    run = pipeline.Run(found, "0.1.0", presets.fake(presets.load("tiny")), FakeEngine())
+    run = build.BuildRun(found, "0.1.0", presets.fake(presets.load("tiny")), FakeEngine())
     run.build("comparisons")
     return found
 
@@ -123,7 +124,7 @@ class Page(HTMLParser):
 def test_every_card_stands_on_its_own_manifest(store: Store, name: str) -> None:
     text = text_of(store, name)
     manifest = store.manifest(f"{name}@0.1.0")
-    assert store.verify(manifest.ref) == []
+    assert verify(store, manifest.ref) == []
     assert text == card.render(*inputs(store, name)) == card.render(*inputs(store, name))
     assert "Not real data" in text and "python -m almost_data" in text and manifest.digest[:16] in text
     for figure in plots.render(manifest, inputs(store, name)[1]):
@@ -245,7 +246,7 @@ def test_settings_off_the_default_are_listed(store: Store) -> None:
 def test_probes_are_in_the_ladder_table_without_a_rank(tmp_path: Path) -> None:
     found = Store(tmp_path)
     preset = presets.fake(presets.load("almost", limit=3))
-    pipeline.Run(found, "0.1.0", preset, FakeEngine()).build("comparisons")
+    build.BuildRun(found, "0.1.0", preset, FakeEngine()).build("comparisons")
     for name in ("responses", "comparisons"):
         _, *lines = Page(text_of(found, name)).table("rank")
         assert [line[0] for line in lines] == ["0", "1", "2", "3", "4", "probe", "probe", "probe"]
@@ -257,7 +258,7 @@ def test_probes_are_in_the_ladder_table_without_a_rank(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_imported_data_have_cards(imported: Store, name: str) -> None:
     text = text_of(imported, name)
-    assert imported.verify(f"{name}@0.1.0") == []
+    assert verify(imported, f"{name}@0.1.0") == []
     assert "imported from" in text and "Not real data" not in text and "Engine:" not in text
 
 

@@ -15,8 +15,9 @@ import pytest
 
 from almost_data.generation import CannotStart, Reply, Request
 from almost_data.generation.fake import FakeEngine
-from almost_data.run import pipeline, presets
+from almost_data.run import build, presets
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from tests.crash import Done, Server
 from tests.stress import (
     BUILD,
@@ -47,7 +48,7 @@ def clean(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Clean:
 
 def check_clean(root: Path, clean: Clean) -> None:
     assert digests(root) == clean.digests
-    assert [wrong for ref in REFS for wrong in Store(root).verify(ref)] == []
+    assert [wrong for ref in REFS for wrong in verify(Store(root), ref)] == []
     assert files(root) == clean.files
     assert journaled(root) == clean.keys
 
@@ -139,10 +140,10 @@ def ids(server: Server, clean: Clean, tmp_path_factory: pytest.TempPathFactory) 
 
 def responses(
     store: Store, engine: FakeEngine, version: str = "0.1.0", share: float = 0.01, retry: bool = False
-) -> pipeline.Run:
+) -> build.BuildRun:
     preset = presets.fake(presets.load("tiny", limit=20))
     sources = {} if version == "0.1.0" else {"queries": REFS[0]}
-    return pipeline.Run(store, version, preset, engine, sources, max_failures=share, retry_failed=retry)
+    return build.BuildRun(store, version, preset, engine, sources, max_failures=share, retry_failed=retry)
 
 
 @pytest.mark.parametrize("row", [0, 41, 99])
@@ -151,7 +152,7 @@ def test_a_failed_row_is_in_the_dataset_and_stands_until_told_otherwise(
 ) -> None:
     bad = ids[row]
     (_, step) = responses(store, Broken({bad})).build("responses")
-    assert store.verify(REFS[1]) == []
+    assert verify(store, REFS[1]) == []
     entry = step.manifest.ledger[0]
     assert (entry.n_in, entry.kept, entry.failed) == (100, 99, 1)
     failed = store.scan(REFS[1], "rejected").filter(pl.col("reason") == "failed").collect()
@@ -213,7 +214,7 @@ def check_full(done: Done, root: Path) -> None:
     assert (done.code, done.err.count("\n")) == (1, 1), done.err
     assert done.err.startswith("almost-data: ")
     store = Store(root)
-    assert [wrong for ref in store.refs() for wrong in store.verify(ref)] == []
+    assert [wrong for ref in store.refs() for wrong in verify(store, ref)] == []
     assert {f"{place.parent.name}@{place.name}" for place in root.glob("[a-z]*/*")} == set(store.refs())
     assert list(root.glob(".staging/*")) == []
 

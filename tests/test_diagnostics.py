@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 
-from almost_data.cards import card, plots
+from almost_data.cards import card
 from almost_data.datasets import digest
 from almost_data.datasets.manifest import canonical_json
 from almost_data.diagnostics import shortcuts as diagnostics

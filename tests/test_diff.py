@@ -9,7 +9,7 @@ import pytest
 from almost_data.cards.card import page
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
-from almost_data.run import importing, pipeline, presets
+from almost_data.run import build, importing, presets
 from almost_data.store.diff import NOT_THERE, Diff, diff
 from almost_data.store.store import Store
 
@@ -27,7 +27,7 @@ def store(fake_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
         ("0.5.0", "comparisons.limit=20", {"responses": "responses@0.1.0"}),
     ):
         preset = presets.fake(presets.load("tiny", assignments=(assignment,)))
-        pipeline.Run(found, version, preset, FakeEngine(), sources).build("comparisons")
+        build.BuildRun(found, version, preset, FakeEngine(), sources).build("comparisons")
     return found
 
 

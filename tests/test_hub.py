@@ -35,9 +35,10 @@ from almost_data.evals import result
 from almost_data.evals.result import Line, Pinned, Result
 from almost_data.generation.fake import FakeEngine
 from almost_data.hub import artifact, client, merging
-from almost_data.run import importing, pipeline, presets
+from almost_data.run import build, importing, presets
 from almost_data.store import store as store_
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from tests import hub_server, trained
 from tests.hub_server import TOKEN, Anywhere, Hub, Repo
 from tests.tiny_models import save_tiny_reward
@@ -609,7 +610,7 @@ def test_a_reply_that_holds_the_marks_does_not_end_our_part(anywhere: Anywhere, 
     (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for version in ("1.0.0", "1.1.0"):
         importing.import_responses(store, str(tmp_path / "r.jsonl"), ["good", "bad"], version)
-        pipeline.Run(store, version, presets.load("tiny"), Real()).build("comparisons")
+        build.BuildRun(store, version, presets.load("tiny"), Real()).build("comparisons")
         push(store, anywhere, f"comparisons@{version}", PAIRS)
     text = anywhere.files(PAIRS)["README.md"].decode()
     assert text.count(merging.BEGIN) == text.count(merging.END) == 1 and text.endswith(f"{merging.END}\n")
@@ -618,7 +619,7 @@ def test_a_reply_that_holds_the_marks_does_not_end_our_part(anywhere: Anywhere, 
 
 def test_parents_on_the_hub_are_linked(store: Store, anywhere: Anywhere, tmp_path: Path) -> None:
     where = push(store, anywhere)
-    pipeline.Run(store, "1.0.0", presets.load("tiny"), Real()).build("comparisons")
+    build.BuildRun(store, "1.0.0", presets.load("tiny"), Real()).build("comparisons")
     push(store, anywhere, "comparisons@1.0.0", PAIRS)
     text = anywhere.files(PAIRS)["README.md"].decode()
     assert card.front_matter(text)["source_datasets"] == [REPO]
@@ -629,7 +630,7 @@ def test_private_parents_are_not_named_in_a_public_card(
     store: Store, anywhere: Anywhere, printed: io.StringIO
 ) -> None:
     push(store, anywhere, private=True)
-    pipeline.Run(store, "1.0.0", presets.load("tiny"), Real()).build("comparisons")
+    build.BuildRun(store, "1.0.0", presets.load("tiny"), Real()).build("comparisons")
     done = push(store, anywhere, "comparisons@1.0.0", PAIRS)
     assert done.hidden == [REPO]
     text = anywhere.files(PAIRS)["README.md"].decode()
@@ -683,7 +684,7 @@ def test_what_is_pulled_is_what_was_pushed(
     other = Store(tmp_path / "other")
     found = hub.pull(other, f"{REPO}@v1.0.0", api=api(anywhere, token=False))
     assert (found.ref, found.action, found.place.commit) == ("responses@1.0.0", "fetched", done.commit)
-    assert other.verify("responses@1.0.0") == [] and other.refs() == ["responses@1.0.0"]
+    assert verify(other, "responses@1.0.0") == [] and other.refs() == ["responses@1.0.0"]
     assert hub.place(other, "responses@1.0.0") == found.place
     assert not list((other.root / ".staging").iterdir())
     assert hub.pull(other, f"{REPO}@{done.commit}", api=api(anywhere)).action == "there"
@@ -854,7 +855,7 @@ def test_a_wrong_etag_decides_nothing(store: Store, there: Hub, tmp_path: Path) 
     there.fault = lambda *_: "etag"
     other = Store(tmp_path / "other")
     hub.pull(other, REPO, api=api(there))
-    assert other.verify("responses@1.0.0") == []
+    assert verify(other, "responses@1.0.0") == []
 
 
 @pytest.mark.parametrize("fault", ["half", "cut", "500"])
@@ -870,7 +871,7 @@ def test_a_pull_that_broke_goes_on(store: Store, there: Hub, tmp_path: Path, fau
             break
         except RuntimeError as error:
             assert "127.0.0.1" not in str(error) and other.refs() == []
-    assert other.verify("responses@1.0.0") == []
+    assert verify(other, "responses@1.0.0") == []
 
 
 def test_what_a_dead_pull_left_goes_with_the_next_one(store: Store, there: Hub, tmp_path: Path) -> None:
@@ -940,7 +941,7 @@ def test_a_model_goes_the_same_way_and_loads(store: Store, anywhere: Anywhere, t
     assert f'\nfolder = "{MODEL}"\n' in files["README.md"].decode()
     other = Store(tmp_path / "other")
     assert hub.pull(other, f"{MODEL}@v1.0.0", api=api(anywhere)).ref == made.ref
-    assert other.verify(made.ref) == [] and other.manifest(made.ref) == made
+    assert verify(other, made.ref) == [] and other.manifest(made.ref) == made
     code = (
         "import json\nfrom transformers import AutoModelForSequenceClassification as M, AutoTokenizer as T\n"
     )
@@ -984,7 +985,7 @@ def test_an_evaluation_after_the_push_brings_the_card_on_main_up_to_date(
     lines = [Line(one.ref, "accuracy", "all", 10, 0.9, 0.8, 1.0, 0, 0.5)]
     evaluated(other, one, "static-hhh", lines)
     text = (other.path(one.ref) / "README.md").read_text("utf-8")
-    assert "By people." in text and "static-hhh" in text and other.verify(one.ref) == []
+    assert "By people." in text and "static-hhh" in text and verify(other, one.ref) == []
     # After a later version, main is that one's.
     push(store, there, publish("1.1.0", 1).ref, "ORG/rm")
     commits = len(repo.commits)

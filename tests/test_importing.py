@@ -9,8 +9,10 @@ import pytest
 
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
-from almost_data.run import importing, pipeline, presets
+from almost_data.run import build as build_
+from almost_data.run import importing, presets
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from tests.hub_server import serve
 
 LONG = "A reply of more than fifty characters that ends as a reply should end."
@@ -23,13 +25,13 @@ def jsonl(path: Path, rows: list[dict[str, object]]) -> str:
 
 
 def build(store: Store, version: str) -> dict[str, object]:
-    run = pipeline.Run(store, version, presets.load("tiny"), FakeEngine())
+    run = build_.BuildRun(store, version, presets.load("tiny"), FakeEngine())
     steps = run.build("comparisons")
     assert [step.action for step in steps] == [
         "reuse",
         "build",
     ]  # no queries are mined for imported responses
-    assert store.verify(steps[-1].manifest.ref) == []
+    assert verify(store, steps[-1].manifest.ref) == []
     return steps[-1].manifest.diagnostics
 
 
@@ -49,7 +51,7 @@ def test_wide_long_jsonl_and_parquet_give_the_same_rows(store: Store, tmp_path: 
     pl.DataFrame(long).write_parquet(files["4.0.0"])
     made = [importing.import_responses(store, file, ["good", "poor"], v) for v, file in files.items()]
     assert len({m.digest for m in made}) == 1
-    assert all(store.verify(m.ref) == [] for m in made)
+    assert all(verify(store, m.ref) == [] for m in made)
     assert made[0].config["file"]["name"] == "wide.jsonl"
     assert build(store, "1.0.0")["comparisons"] == 30
     comparisons = store.manifest("comparisons@1.0.0")
@@ -89,12 +91,12 @@ def test_queries_from_text_and_jsonl(store: Store, tmp_path: Path) -> None:
     rows = [{"query": "First?"}, {"query": " "}, {"query": "Second?", "more": 1}]
     again = importing.import_queries(store, jsonl(tmp_path / "q.jsonl", rows), "2.0.0")
     assert store.scan(again.ref, "rejected").collect()["reason"].to_list() == ["empty"]
-    assert store.verify(made.ref) == store.verify(again.ref) == []
+    assert verify(store, made.ref) == verify(store, again.ref) == []
     for number, column in enumerate(("prompt", "question", "text"), start=3):
         other = [{"question_id": n, column: row["query"]} for n, row in enumerate(rows)]
         file = jsonl(tmp_path / f"{column}.jsonl", other)
         assert importing.import_queries(store, file, f"{number}.0.0").digest == again.digest
-    run = pipeline.Run(store, "2.0.0", presets.fake(presets.load("tiny")), FakeEngine())
+    run = build_.BuildRun(store, "2.0.0", presets.fake(presets.load("tiny")), FakeEngine())
     assert [s.manifest.builder.name for s in run.build("responses")] == ["import-queries", "responses"]
 
 

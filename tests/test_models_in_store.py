@@ -13,7 +13,6 @@ import pytest
 
 from almost_data.cli import report, show
 from almost_data.cli.app import main
-from almost_data.datasets import recorded
 from almost_data.datasets.digest import files_digest
 from almost_data.datasets.manifest import Manifest, Parent, decode_manifest, encode_manifest, fingerprint
 from almost_data.errors import InputError
@@ -21,8 +20,10 @@ from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
 from almost_data.models import weights
 from almost_data.models.files import loaded_files
-from almost_data.run import importing, pipeline, presets
+from almost_data.run import build, importing, presets
+from almost_data.run import command as recorded
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from tests import trained
 from tests.tiny_models import save_tiny_reward
 
@@ -71,9 +72,9 @@ def store(imported: Store, tmp_path: Path) -> Store:
     return Store(tmp_path / "build")
 
 
-def run(store: Store, judge: str, version: str = "0.1.0", **changes: Any) -> pipeline.Run:
+def run(store: Store, judge: str, version: str = "0.1.0", **changes: Any) -> build.BuildRun:
     preset = presets.load("tiny", assignments=(f'comparisons.asis_rm="{judge}"',))
-    return pipeline.Run(store, version, preset, changes.pop("engine", Real()), **changes)
+    return build.BuildRun(store, version, preset, changes.pop("engine", Real()), **changes)
 
 
 # --- publishing --------------------------------------------------------------------------------------------
@@ -89,7 +90,7 @@ def test_only_what_a_loader_reads_is_published(folder: Path, tmp_path: Path) -> 
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= loaded
     figures = {f"plots/{name}.png" for name in ("accuracy", "calibration", "curves")}
     assert there == loaded | figures | {"README.md", "manifest.json"}
-    assert store.manifest("rm@0.1.0") == made and store.has("rm@0.1.0") and store.verify("rm@0.1.0") == []
+    assert store.manifest("rm@0.1.0") == made and store.has("rm@0.1.0") and verify(store, "rm@0.1.0") == []
     assert not list((tmp_path / ".staging").iterdir())
 
 
@@ -108,7 +109,7 @@ def test_training_on_in_the_same_folder_leaves_the_artifact_alone(tmp_path: Path
     made = trained.publish_reward(store, tmp_path / "out", "rm")
     with (tmp_path / "out" / "model.safetensors").open("r+b") as weights:
         weights.write(b"other")
-    assert store.verify(made.ref) == []
+    assert verify(store, made.ref) == []
 
 
 def test_what_cannot_be_an_artifact_is_refused_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
@@ -176,7 +177,7 @@ def test_verify_names_every_kind_of_damage(store: Store, tmp_path: Path, harm: s
     made = trained.publish(
         store, save_tiny_reward(tmp_path / "out"), msgspec.structs.replace(draft, ledger=trained.ledger())
     )
-    assert store.verify("rm@0.1.0") == []
+    assert verify(store, "rm@0.1.0") == []
     at = store.path("rm@0.1.0")
     match harm:
         case "weights":
@@ -213,7 +214,7 @@ def test_verify_names_every_kind_of_damage(store: Store, tmp_path: Path, harm: s
             other = msgspec.structs.replace(made.parents[0], digest="0" * 64)
             mark = fingerprint(made.builder, made.config, [other])
             rewrite(at, msgspec.structs.replace(made, parents=[other], fingerprint=mark))
-    found = store.verify("rm@0.1.0")
+    found = verify(store, "rm@0.1.0")
     assert len(found) == 1 and want in found[0], found
 
 
@@ -258,7 +259,7 @@ def test_list_show_and_lineage_of_models(store: Store, tmp_path: Path, printed: 
     assert f"{hub.ref}  digest {'e' * 12}  on the Hub" in tree
     assert f"ORG/tiny-llama  revision {'b' * 40}" in tree and "responses@0.1.0  40" not in tree
     assert store.ancestors(store.manifest("ppo@0.1.0")) == [store.manifest("responses@0.1.0"), rm]
-    assert store.verify("ppo@0.1.0") == store.verify("rm@0.1.0") == []
+    assert verify(store, "ppo@0.1.0") == verify(store, "rm@0.1.0") == []
 
 
 def test_a_minimal_manifest_can_be_shown_and_read_back(
@@ -288,7 +289,7 @@ def test_comparisons_are_filtered_by_a_model_of_the_store(
     assert made.config["scorer"] == {"id": "asis@0.1.0", "revision": asis.digest[:16]}
     assert made.config["settings"]["asis_rm"] == "asis@0.1.0"
     assert asis.diagnostics["models"][0] in made.diagnostics["models"] and not made.is_fake
-    assert store.verify(made.ref) == []
+    assert verify(store, made.ref) == []
     files = (store.path(made.ref) / name for name in ("manifest.json", "README.md"))
     assert all(str(tmp_path) not in file.read_text("utf-8") for file in files)
     show.lineage(store, made.ref)
@@ -323,7 +324,7 @@ def test_a_deleted_judge_or_parent_is_no_reason_to_build_again(store: Store, tmp
     for gone in ("asis", "responses"):
         shutil.move(store.root / gone, kept / gone)
         assert [s.action for s in run(store, "asis@0.1.0").build("comparisons")] == ["reuse"]
-        assert store.verify("comparisons@0.1.0") == []
+        assert verify(store, "comparisons@0.1.0") == []
         shutil.move(kept / gone, store.root / gone)
     shutil.move(store.root / "asis", kept / "asis")
     with pytest.raises(InputError, match=r"no asis@0\.1\.0 under"):
@@ -337,7 +338,7 @@ def test_another_model_under_the_same_name_is_another_recipe(store: Store, tmp_p
     trained.publish(store, save_tiny_reward(tmp_path / "new", seed=1), trained.manifest("rm", "asis"))
     with pytest.raises(InputError, match=r"comparisons@0\.1\.0 is there already.*scorer\.revision"):
         run(store, "asis@0.1.0").build("comparisons")
-    assert any("parents: asis@0.1.0 here has another digest" in w for w in store.verify("comparisons@0.1.0"))
+    assert any("parents: asis@0.1.0 here has another digest" in w for w in verify(store, "comparisons@0.1.0"))
 
 
 def test_what_is_no_reward_model_of_the_store_is_refused(store: Store, tmp_path: Path) -> None:
@@ -358,7 +359,7 @@ def test_what_is_no_reward_model_of_the_store_is_refused(store: Store, tmp_path:
         run(store, "asis@0.1.0").plan("comparisons")
     pinned = presets.load(assignments=("comparisons.asis_rm=asis@0.1.0", "comparisons.asis_revision=abc"))
     with pytest.raises(InputError, match=r"its revision is .*, not abc"):
-        pipeline.Run(store, "0.1.0", pinned, Real()).plan("comparisons")
+        build.BuildRun(store, "0.1.0", pinned, Real()).plan("comparisons")
     with pytest.raises(InputError, match="is a model, and a dataset is wanted"):
         made = msgspec.structs.replace(store.manifest("sft@0.1.0"), name="responses", version="0.5.0")
         (store.root / "responses" / "0.5.0").mkdir()
@@ -369,7 +370,7 @@ def test_what_is_no_reward_model_of_the_store_is_refused(store: Store, tmp_path:
 def test_the_fake_engine_renames_it(store: Store, tmp_path: Path) -> None:
     trained.publish_reward(store, tmp_path / "out")
     preset = presets.fake(presets.load(assignments=("comparisons.asis_rm=asis@0.1.0",)))
-    made = pipeline.Run(store, "0.1.0", preset, FakeEngine()).build("comparisons")[-1].manifest
+    made = build.BuildRun(store, "0.1.0", preset, FakeEngine()).build("comparisons")[-1].manifest
     assert made.config["scorer"]["id"] == "fake/asis@0.1.0" and made.is_fake
     assert [parent.ref for parent in made.parents] == ["responses@0.1.0"]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from almost_data.datasets import recorded
 from almost_data.errors import InputError
 from almost_data.generation import Model, Reply, Request
 from almost_data.generation.fake import FakeEngine
-from almost_data.run import pipeline, presets
+from almost_data.run import build, presets
+from almost_data.run import command as recorded
 from almost_data.store.store import Store
 
 
@@ -30,10 +30,10 @@ class Unused(FakeEngine):
 
 def run(
     store: Store, version: str = "0.1.0", engine: FakeEngine | None = None, *sets: str, **sources: str
-) -> pipeline.Run:
+) -> build.BuildRun:
     engine = engine or FakeEngine()
     preset = presets.load("tiny", assignments=sets)
-    return pipeline.Run(
+    return build.BuildRun(
         store, version, presets.fake(preset) if engine.name == "fake" else preset, engine, sources
     )
 
@@ -145,7 +145,7 @@ def test_no_folder_of_this_machine_is_in_a_manifest_or_card(tmp_path: Path) -> N
         ["build", "comparisons", "--config", str(prompt), "--root", str(tmp_path)]
     )
     store = Store(tmp_path / "build")
-    for step in pipeline.Run(store, "0.1.0", preset, FakeEngine(), command=command).build("comparisons"):
+    for step in build.BuildRun(store, "0.1.0", preset, FakeEngine(), command=command).build("comparisons"):
         for file in ("manifest.json", "README.md"):
             assert str(tmp_path) not in (store.path(step.manifest.ref) / file).read_text("utf-8")
 
@@ -163,7 +163,7 @@ def test_moving_the_prompt_file_changes_no_fingerprint_and_editing_it_does(tmp_p
             base, responses=msgspec.structs.replace(base.responses, responders=ladder)
         )
         return (
-            pipeline.Run(Store(tmp_path / "no"), "0.1.0", preset, FakeEngine())
+            build.BuildRun(Store(tmp_path / "no"), "0.1.0", preset, FakeEngine())
             .plan("responses")[-1]
             .manifest.fingerprint
         )
@@ -226,4 +226,4 @@ def test_a_reward_model_s_folder_is_recorded_by_name_however_it_is_written(
 
 def test_options_of_scorers_are_checked_without_one() -> None:
     with pytest.raises(InputError, match=r"scoring\.nope: there is no such option"):
-        pipeline.prepare("fake", assignments=("scoring.nope=1",))
+        build.prepare("fake", assignments=("scoring.nope=1",))

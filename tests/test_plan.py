@@ -6,14 +6,14 @@ import pytest
 
 from almost_data.cli import app as cli
 from almost_data.generation import prompts
+from almost_data.run import build
 from almost_data.run import cost as plan
-from almost_data.run import pipeline
 from almost_data.store.store import Store
 from tests import trained
 
 
 def planned(root: Path, name: str, **settings: object) -> dict[str, plan.Line]:
-    run = pipeline.prepare("fake", root=root, **settings)  # type: ignore[arg-type]
+    run = build.prepare("fake", root=root, **settings)  # type: ignore[arg-type]
     return {line.what.removeprefix(f"{name}: "): line for line in plan.lines(run, run.plan(name))}
 
 

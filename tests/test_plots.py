@@ -11,11 +11,10 @@ import polars as pl
 import pytest
 from matplotlib.image import imread
 
-from almost_data.cards import plots
-from almost_data.datasets import schema
-from almost_data.datasets.manifest import Builder, Count, Entry, Manifest
+from almost_data.datasets.manifest import BuilderId, Count, Entry, Manifest
 from almost_data.diagnostics.shortcuts import diagnose
 from almost_data.store import store
+from tests import schema
 
 NAMES = [f"{size}B-A-Rather-Long-Name-Of-A-Model-{size}-and-its-prompt-3shot" for size in range(12, 0, -1)]
 WANT = {
@@ -109,7 +108,7 @@ def test_pair_matrix_is_the_last_filters_and_sums_up() -> None:
 
 def test_matplotlib_is_loaded_late_and_without_pyplot() -> None:
     code = (
-        "import sys, almost_data.cards.plots as p; assert 'matplotlib' not in sys.modules; "
+        "import sys, almost_data.cards.figures as p; assert 'matplotlib' not in sys.modules; "
         "from tests.test_plots import comparisons, NAMES; p.render(*comparisons(NAMES[:3], 9)); "
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
@@ -146,7 +145,7 @@ def comparisons(names: list[str], rows: int) -> tuple[Manifest, dict[str, pl.Dat
         kind="dataset",
         name="comparisons",
         version="1.0.0",
-        builder=Builder("comparisons", 1),
+        builder=BuilderId("comparisons", 1),
         config={},
         fingerprint="",
         digest="",

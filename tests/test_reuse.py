@@ -12,7 +12,7 @@ from huggingface_hub import HfApi
 
 from almost_data import hub
 from almost_data.generation.fake import FakeEngine
-from almost_data.run import importing, pipeline, presets
+from almost_data.run import build, importing, presets
 from almost_data.store.store import Store
 from tests import hub_server
 from tests.hub_server import TOKEN, Hub
@@ -88,7 +88,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         file = folder / "rows.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         importing.import_responses(store, str(file), names, f"1.{minor}.0")
-        pipeline.Run(store, f"1.{minor}.0", presets.load("tiny"), Real()).build("comparisons")
+        build.BuildRun(store, f"1.{minor}.0", presets.load("tiny"), Real()).build("comparisons")
     return store
 
 

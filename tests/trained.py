@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from almost_data.cards import card, plots_model
-from almost_data.datasets.manifest import Builder, Entry, Manifest, Parent, fingerprint
+from almost_data.datasets.manifest import BuilderId, Entry, Manifest, Parent, fingerprint
 from almost_data.store.store import Store
 from tests.tiny_models import save_tiny_reward
 
@@ -29,7 +29,7 @@ def manifest(
     given = [p if isinstance(p, Parent) else Parent(p.ref, p.digest, p.fingerprint) for p in parents]
     handed = [one for one in parents if isinstance(one, Manifest)]
     data = given[0].ref if given else "ORG/data@" + "c" * 40
-    builder = Builder(f"recipes/{recipe}", 1)
+    builder = BuilderId(f"recipes/{recipe}", 1)
     whole = {
         "settings": {"learning_rate": 2e-5, "num_train_epochs": 1, "max_length": 1024},
         "base": BASE,

@@ -9,26 +9,30 @@ Deviations from the paper and its released code:
 """
 
 import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
+from ..cards.figures import draw_bars, draw_lengths, new_figure
 from ..datasets.builder import (
-    BuilderSpec,
+    Builder,
     Built,
-    Config,
-    NotNegative,
+    Estimate,
+    Figures,
     Parents,
-    Positive,
     Progress,
-    Share,
-    Temperature,
+    Work,
+    pin_model,
     row_seed,
     text_id,
 )
-from ..datasets.filters import Filter, account, chain, first_reason
-from ..datasets.manifest import Entry
-from ..datasets.schema import frame
+from ..datasets.config import Config, NotNegative, Positive, Share, Source, Temperature
+from ..datasets.filters import Filter, account, chain, with_reason
+from ..datasets.manifest import Entry, Manifest
+from ..datasets.tables import ERROR, QUERY_ID, REASON, Column, Table, frame
+from ..datasets.user_filters import UserFilter, filter_hashes, load_filters
 from ..diagnostics.novelty import Novelty
 from ..generation import Generator, Model, Reply, Request, Sampling, Usage, prompts
 
@@ -37,10 +41,32 @@ OURS = "almost_data"
 """The source of a rule that neither the paper nor its code has."""
 
 
+_QUERY = Column("query", "string", "the user's turn", "How do I keep basil alive indoors?")
+_SOURCE = Column("source", "string", "`mined` by few-shot generation, or `import`", "mined")
+TABLES = {
+    "default": Table("one accepted query a row", ("query_id",), (QUERY_ID, _QUERY, _SOURCE)),
+    "rejected": Table(
+        "one dropped candidate a row",
+        ("candidate",),
+        (
+            QUERY_ID,
+            _QUERY,
+            _SOURCE,
+            Column("candidate", "int64", "place in the order of admission", 17),
+            REASON,
+            ERROR,
+            Column("nearest", "string", "the most similar query known by then", "How do I water basil?"),
+            Column("score", "float64", "its ROUGE-L F1 with this one", 0.71),
+        ),
+    ),
+}
+HOOKS = {"query": {"query": "How do I water basil?", "finish_reason": "stop", "length": 21}}
+
+
 class QueriesConfig(Config, frozen=True, kw_only=True):
     """Defaults are the paper's (2.1, appendix C); the model has none."""
 
-    model: str
+    model: Source
     """Hub id, local folder or `pypi:PACKAGE` of the model that writes the queries."""
     revision: str | None = None
     """Commit of the model; None takes the current one, and the manifest pins it."""
@@ -50,7 +76,7 @@ class QueriesConfig(Config, frozen=True, kw_only=True):
     """Caps `target`; what `--limit` sets."""
     shots: Positive = 10
     """Queries in a prompt, drawn from seeds and accepted ones."""
-    seeds: str | None = None
+    seeds: Source | None = None
     """File of an instruction and seed queries; None takes the shipped ones."""
     temperature: Temperature = 1.2
     top_p: Share = 0.9
@@ -63,98 +89,149 @@ class QueriesConfig(Config, frozen=True, kw_only=True):
     """Prompts a round; they decide which queries later shots are drawn from, so it is fingerprinted."""
     max_rounds: Positive = 1000
     """Stop here even below `target`, and say so."""
+    filters: tuple[UserFilter, ...] = ()
+    """The user's own, on candidates, after the text filters."""
     seed: int = 0
 
 
 def build(config: QueriesConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
     """Mine queries round by round: prompts of a round in parallel, admission in order."""
-    target = min(config.target, config.limit or config.target)
     instruction, seeds = prompts.seeds(config.seeds)
-    known = Novelty()
-    for seed in seeds:
-        known.add(seed)
-    ids = {text_id(seed) for seed in seeds}
-    accepted: list[str] = []
-    rejected: list[dict[str, Any]] = []
+    admission = _Admission(config, seeds)
     usage = Usage()
-    failed = rounds = 0
-    progress("queries", 0, target, 0)
-    while len(accepted) < target and rounds < config.max_rounds:
+    rounds = 0
+    progress("queries", 0, admission.target, 0)
+    while len(admission.accepted) < admission.target and rounds < config.max_rounds:
+        requests = _requests(config, rounds, instruction, [*seeds, *admission.accepted], generator)
         replies: dict[str, Reply] = {}
-        wanted = _round(config, rounds, instruction, [*seeds, *accepted], generator)
-        for reply in generator.generate(wanted):
+        for reply in generator.generate(requests):
             replies[reply.id] = reply
             usage.add(reply)
-            progress("queries", len(accepted), target, usage.completion_tokens)
-        answers = [replies[request.id] for request in wanted]
-        for place, (reply, flaw) in enumerate(zip(answers, _flaws(answers, config), strict=True)):
-            query = reply.text.strip()
-            nearest, score = known.nearest(query)
-            reason = "failed" if reply.error else flaw
-            if reason is None and text_id(query) in ids:
-                reason = "duplicate"
-            if reason is None and score >= config.max_rouge_l:
-                reason = "not_novel"
-            if reason is None and len(accepted) >= target:
-                reason = "target_reached"
-            if reason is None:
-                accepted.append(query)
-                ids.add(text_id(query))
-                known.add(query)
-                progress("queries", len(accepted), target, usage.completion_tokens)
-            else:
-                failed += reason == "failed"
-                row = {"query": query, "reason": reason, "error": reply.error, "nearest": nearest}
-                rejected.append(row | {"score": score, "candidate": rounds * config.round_size + place})
+            progress("queries", len(admission.accepted), admission.target, usage.completion_tokens)
+        admission.add([replies[request.id] for request in requests])
         rounds += 1
-        if failed == rounds * config.round_size:
-            raise RuntimeError(f"every request failed, the last one with: {answers[-1].error}")
-    ledger = _ledger(config, target, rounds * config.round_size, failed, rejected)
+        if admission.failed == rounds * config.round_size:
+            error = replies[requests[-1].id].error
+            raise RuntimeError(f"every request failed, the last one with: {error}")
+    accepted, ledger = admission.accepted, admission.ledger()
     if not accepted:
         raise RuntimeError(
-            f"no query was accepted ({account(ledger)}): loosen a filter with --set, or change the model"
+            f"no query was accepted ({account(ledger)}): loosen a filter in the settings of queries, or "
+            "change the model"
         )
     notes = []
-    if len(accepted) < target:
+    if len(accepted) < admission.target:
         notes.append(
-            f"Stopped after {rounds} rounds with {len(accepted)} of {target} queries: "
+            f"Stopped after {rounds} rounds with {len(accepted)} of {admission.target} queries: "
             "raise queries.max_rounds, or use a model that writes more varied text."
         )
-    return Built(
-        tables=_tables(accepted, rejected),
-        ledger=ledger,
-        diagnostics={
-            "rounds": rounds,
-            "acceptance": len(accepted) / (rounds * config.round_size),
-            "mean_chars": sum(map(len, accepted)) / len(accepted),
-        },
-        notes=notes,
-        usage={"queries": usage},
-    )
+    diagnostics = {
+        "rounds": rounds,
+        "acceptance": len(accepted) / (rounds * config.round_size),
+        "mean_chars": sum(map(len, accepted)) / len(accepted),
+    }
+    return Built(admission.tables(), ledger, diagnostics, notes, usage={"queries": usage})
 
 
-def _round(
-    config: QueriesConfig, number: int, instruction: str, pool: list[str], generator: Generator
+def _requests(
+    config: QueriesConfig, round_number: int, instruction: str, pool: list[str], generator: Generator
 ) -> list[Request]:
+    """The prompts of one round, each with shots of its own from the pool."""
     model = generator.resolve(Model(config.model, config.revision))
     sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, ("\n", MARK))
     requests = []
     for place in range(config.round_size):
-        row = f"{number}:{place}"
+        row = f"{round_number}:{place}"
         rng = random.Random(row_seed(config.seed, "queries.shots", row))
         shots = rng.sample(pool, min(config.shots, len(pool)))
         text = "".join(f"\n{MARK} {shot}" for shot in shots) + f"\n{MARK}"
-        requests.append(
-            Request(row, model, f"{instruction}\n", text, sampling, row_seed(config.seed, "queries", row))
-        )
+        seed = row_seed(config.seed, "queries", row)
+        requests.append(Request(row, model, f"{instruction}\n", text, sampling, seed))
     return requests
 
 
-def _flaws(replies: list[Reply], config: QueriesConfig) -> list[str | None]:
-    """Why a candidate is dropped for itself, whatever is known: the first of the text filters."""
-    rows = [(reply.text.strip(), reply.finish_reason) for reply in replies]
-    frame = pl.DataFrame(rows, schema=["query", "finish_reason"], orient="row")
-    return frame.select(first_reason(_text_filters(config))).to_series().to_list()
+class _Admission:
+    """Admits candidates one after the other, each compared with all queries that were admitted by then."""
+
+    def __init__(self, config: QueriesConfig, seeds: Sequence[str]) -> None:
+        self.config = config
+        self.target = target(config)
+        self.accepted: list[str] = []
+        self.rejected: list[dict[str, Any]] = []
+        self.failed = 0
+        self._candidates = 0
+        self._novelty = Novelty()
+        for seed in seeds:
+            self._novelty.add(seed)
+        self._ids = {text_id(seed) for seed in seeds}
+        self._text_filters = [*_text_filters(config), *load_filters(config.filters, HOOKS, "queries")]
+
+    def add(self, replies: list[Reply]) -> None:
+        for reply, flaw in zip(replies, self._flaws(replies), strict=True):
+            query = reply.text.strip()
+            nearest, score = self._novelty.nearest(query)
+            if reason := flaw or self._why_not(query, score):
+                self.failed += reason == FAILED.name
+                row = {"query": query, "reason": reason, "error": reply.error, "nearest": nearest}
+                self.rejected.append(row | {"score": score, "candidate": self._candidates})
+            else:
+                self.accepted.append(query)
+                self._ids.add(text_id(query))
+                self._novelty.add(query)
+            self._candidates += 1
+
+    def ledger(self) -> list[Entry]:
+        dropped = Counter(str(row["reason"]) for row in self.rejected)
+        rules = [*self._text_filters, *_order_filters(self.config, self.target)]
+        left = self._candidates - self.failed
+        generation = FAILED.entry(
+            "generation", self._candidates, left, failed=self.failed, round_size=self.config.round_size
+        )
+        return [generation, *chain("admission", rules, left, dropped)]
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        accepted = [{"query_id": text_id(q), "query": q, "source": "mined"} for q in self.accepted]
+        rejected = [row | {"query_id": text_id(row["query"]), "source": "mined"} for row in self.rejected]
+        return {
+            "default": frame(TABLES["default"], accepted),
+            "rejected": frame(TABLES["rejected"], rejected),
+        }
+
+    def _flaws(self, replies: list[Reply]) -> list[str | None]:
+        """Why a candidate is dropped for itself, whatever is known: the first of the text filters."""
+        rows = [
+            (text, len(text), reply.finish_reason, FAILED.name if reply.error else None)
+            for reply in replies
+            for text in [reply.text.strip()]
+        ]
+        candidates = pl.DataFrame(
+            rows,
+            schema={
+                "query": pl.String,
+                "length": pl.Int64,
+                "finish_reason": pl.String,
+                "reason": pl.String,
+            },
+            orient="row",
+        )
+        decided = with_reason(candidates, self._text_filters, candidates["reason"])
+        return decided["reason"].to_list()
+
+    def _why_not(self, query: str, score: float) -> str | None:
+        """Why a candidate is dropped for what is known by now."""
+        if text_id(query) in self._ids:
+            return "duplicate"
+        if score >= self.config.max_rouge_l:
+            return "not_novel"
+        return "target_reached" if len(self.accepted) >= self.target else None
+
+
+FAILED = Filter("failed", "query", "The engine gave an error instead of a candidate.", OURS)
+
+
+def target(config: QueriesConfig) -> int:
+    """Queries to stop at."""
+    return min(config.target, config.limit or config.target)
 
 
 def _text_filters(config: QueriesConfig) -> list[Filter]:
@@ -201,39 +278,62 @@ def _order_filters(config: QueriesConfig, target: int) -> list[Filter]:
     ]
 
 
-def _ledger(
-    config: QueriesConfig, target: int, n_in: int, failed: int, rejected: list[dict[str, Any]]
-) -> list[Entry]:
-    dropped: dict[str, int] = {}
-    for row in rejected:
-        dropped[str(row["reason"])] = dropped.get(str(row["reason"]), 0) + 1
-    generated = Filter(
-        "failed",
-        "query",
-        "The engine gave an error instead of a candidate.",
-        OURS,
-        params={"round_size": config.round_size},
-    )
-    rules = [*_text_filters(config), *_order_filters(config, target)]
-    asked = generated.entry("generation", n_in, n_in - failed, failed=failed)
-    return [asked, *chain("admission", rules, n_in - failed, dropped)]
-
-
-def _tables(accepted: list[str], rejected: list[dict[str, Any]]) -> dict[str, pl.DataFrame]:
-    tables: dict[str, list[dict[str, Any]]] = {
-        "default": [{"query_id": text_id(q), "query": q, "source": "mined"} for q in accepted],
-        "rejected": [row | {"query_id": text_id(str(row["query"])), "source": "mined"} for row in rejected],
-    }
-    return {config: frame("queries", config, rows) for config, rows in tables.items()}
-
-
-def pins(config: QueriesConfig, generator: Generator) -> dict[str, object]:
+def _pins(config: QueriesConfig, generator: Generator) -> dict[str, Any]:
     instruction, seeds = prompts.seeds(config.seeds)
-    model = generator.resolve(Model(config.model, config.revision))
+    reserved = {rule.name for rule in (FAILED, *_text_filters(config), *_order_filters(config, 1))}
     return {
-        "resolved": {"queries": {"id": model.id, "revision": model.revision}},
+        "resolved": {"queries": pin_model(generator.resolve(Model(config.model, config.revision)))},
         "prompts": {"seeds": "\n".join([instruction, "", *(f"{MARK} {seed}" for seed in seeds), MARK])},
+        **filter_hashes(load_filters(config.filters, HOOKS, "queries", reserved)),
     }
 
 
-SPEC = BuilderSpec("queries", 1, QueriesConfig, (), build, pins)
+def _estimate(config: QueriesConfig, parent_rows: Mapping[str, int]) -> Estimate:
+    """About half of the candidates are kept; the rest are near-duplicates and fragments."""
+    rows = target(config)
+    work = Work("queries", config.model, "generate", 2 * rows, config.shots * 15, 50, config.max_new_tokens)
+    return Estimate(rows, (work,))
+
+
+def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
+    """Length of the accepted queries; number of dropped candidates by reason."""
+    if (accepted := tables.get("default")) is not None and len(accepted):
+        figure, ax = new_figure(3.0)
+        draw_lengths(ax, {"": accepted["query"].str.len_chars()}, "query", "queries")
+        ax.set_title(f"Length of the {len(accepted):,} accepted queries (dashed: median)")
+        yield "query_lengths", figure
+    dropped: dict[str, int] = {}
+    for entry in manifest.ledger:
+        for reason, rows in {**entry.dropped, "failed": entry.failed}.items():
+            dropped[reason] = dropped.get(reason, 0) + rows
+    dropped = {reason: rows for reason, rows in dropped.items() if rows}
+    if dropped:
+        figure, ax = new_figure(1.1 + 0.34 * len(dropped))
+        draw_bars(ax, list(dropped), list(dropped.values()), [f"{rows:,}" for rows in dropped.values()])
+        ax.set_title(f"Why {sum(dropped.values()):,} candidates were dropped")
+        ax.set_xlabel("candidates, by the first filter that dropped them")
+        yield "dropped_queries", figure
+
+
+BUILDER = Builder(
+    name="queries",
+    doc="Queries such as a user would put to an assistant, mined by few-shot generation.",
+    config=QueriesConfig,
+    tables=TABLES,
+    build=build,
+    pins=_pins,
+    hooks=HOOKS,
+    estimate=_estimate,
+    tags=("synthetic", "queries", "instructions"),
+    card="queries.md.jinja",
+    paper_facts=lambda config: (
+        "One prompt gives one candidate query, the first line that the model writes; the released parser "
+        "keeps the second.",
+        "A candidate cut at the token limit is dropped, since half a question is no query.",
+        "ROUGE-L is that of the `rouge-score` library (its tokenizer, no stemming, F1).",
+        "The seed queries and the instruction are the project's own, unless a file of seeds was given.",
+        "There is no upper length rule: the released one has a double negation and drops nothing that it "
+        "means to.",
+    ),
+    figures=figures,
+)

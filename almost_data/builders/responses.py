@@ -6,27 +6,31 @@ Deviations from the paper and its released code: the prompt ends in `Assistant:`
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import msgspec
 import polars as pl
 
-from ..datasets import schema
+from ..cards.figures import BLUE, count_axis, new_figure, short_label
 from ..datasets.builder import (
-    BuilderSpec,
+    Builder,
     Built,
-    Config,
-    NotNegative,
+    Estimate,
+    Figures,
     Parents,
-    Positive,
     Progress,
-    Share,
-    Temperature,
+    Work,
+    pin_model,
     reply_id,
     row_seed,
     text_id,
 )
+from ..datasets.config import Config, NotNegative, Positive, Share, Source, Temperature
 from ..datasets.filters import Filter
+from ..datasets.manifest import Manifest
+from ..datasets.tables import ERROR, QUERY_ID, REASON, Column, Table, frame
 from ..errors import InputError
 from ..generation import Generator, Model, Reply, Request, Sampling, Usage, prompts
 
@@ -35,6 +39,36 @@ PAPER_TOKENS = {"faithful": 768, "hhh": 384}
 AT_ONCE = 10_000
 """Rows that are kept as dicts."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+RESPONDER = Column("responder", "string", "model, prompt and number of shots", "30B-HHH-5shot")
+REPLY_ID = Column(
+    "reply_id", "string", "names one response: hash of query_id and responder", "9d6b1d3a41c52f90"
+)
+_COLUMNS = (
+    QUERY_ID,
+    Column("prompt", "string", "the query's text", "How do I keep basil alive indoors?"),
+    RESPONDER,
+    Column("rank", "int64", "place in the ladder, 0 is best; null for a probe", 1),
+    Column("response", "string", "the reply, cut at the stop markers", "Give it six hours of light a day."),
+    Column(
+        "finish_reason", "string", "`stop`, or `length`: cut at the token limit; null if imported", "stop"
+    ),
+    REPLY_ID,
+)
+TABLES = {
+    "default": Table("one response a row", ("query_id", "responder"), _COLUMNS, parts=()),
+    "rejected": Table(
+        "one response that never came or cannot be used a row",
+        ("row", "responder"),
+        (
+            *_COLUMNS,
+            Column("row", "int64", "place among the requests, or the imported rows, from 0", 12),
+            REASON,
+            ERROR,
+        ),
+    ),
+}
+QUERY_TOKENS = 15
+"""Of a query, about."""
 
 
 class Responder(Config, frozen=True, kw_only=True):
@@ -42,11 +76,11 @@ class Responder(Config, frozen=True, kw_only=True):
 
     name: str
     """Names its config and folder, and stands in every row."""
-    model: str
+    model: Source
     """Hub id, local folder or `pypi:PACKAGE`."""
     revision: str | None = None
     """Commit of the model; None takes the current one, and the manifest pins it."""
-    prompt: str
+    prompt: Source
     """`hhh`, `faithful`, `user`, or the path of a file in the same format."""
     shots: NotNegative
     """Dialogues of the prompt that are shown, the first ones."""
@@ -79,50 +113,51 @@ FAILED = Filter(
 def build(config: ResponsesConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
     """Ask every responder every query, all requests in one go, and sort the replies by query."""
     queries = parents["queries"]("default").sort("query_id").collect()[: config.limit].rows(named=True)
-    everyone = ladder(config)
-    asked: dict[str, tuple[int, Responder, int | None, dict[str, str]]] = {}
+    ranked = ladder(config)
+    origins: dict[str, tuple[int, Responder, int | None, dict[str, str]]] = {}
     requests = []
-    for responder, rank in everyone:
-        sampling, model, head = ask_how(config, responder, generator)
+    for responder, rank in ranked:
+        sampling, model, head = request_settings(config, responder, generator)
         for query in queries:
             name = reply_id(query["query_id"], responder.name)
-            asked[name] = (len(asked), responder, rank, query)
+            origins[name] = (len(origins), responder, rank, query)
             seed = row_seed(config.seed, "responses", f"{query['query_id']}:{responder.name}")
             requests.append(Request(name, model, head, prompts.ask(query["query"]), sampling, seed))
-    tables = {responder.name: Rows() for responder, _ in everyone}
+    buffers = {responder.name: ResponderBuffer() for responder, _ in ranked}
     rejected: list[dict[str, object]] = []
-    usage = {name: Usage() for name in tables}
+    usage = {name: Usage() for name in buffers}
     tokens = 0
     progress("responses", 0, len(requests), 0)
     for done, reply in enumerate(generator.generate(requests), start=1):
-        place, responder, rank, query = asked[reply.id]
+        place, responder, rank, query = origins[reply.id]
         row = _row(reply, responder, rank, query)
         usage[responder.name].add(reply)
         tokens += reply.completion_tokens
         if reply.error:
             rejected.append(row | {"response": None, "row": place, "reason": "failed", "error": reply.error})
         else:
-            tables[responder.name].append(row)
+            buffers[responder.name].append(row)
         progress("responses", done, len(requests), tokens)
-    built = finish({name: rows.frame() for name, rows in tables.items()}, rejected, [FAILED], "generation")
+    frames = {name: buffer.frame() for name, buffer in buffers.items()}
+    built = finish(frames, rejected, [FAILED], "generation")
     built.usage.update(usage)
     return built
 
 
-class Rows:
+class ResponderBuffer:
     """The rows of one responder, most of them in frames, which take a fraction of a dict's memory."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, object]] = []
-        self.frames = [schema.frame("responses", "default", [])]
+        self.frames = [frame(TABLES["default"], [])]
 
     def append(self, row: dict[str, object]) -> None:
         self.rows.append(row)
         if len(self.rows) == AT_ONCE:
-            self.frames, self.rows = [*self.frames, schema.frame("responses", "default", self.rows)], []
+            self.frames, self.rows = [*self.frames, frame(TABLES["default"], self.rows)], []
 
     def frame(self) -> pl.DataFrame:
-        return pl.concat([*self.frames, schema.frame("responses", "default", self.rows)], rechunk=True)
+        return pl.concat([*self.frames, frame(TABLES["default"], self.rows)], rechunk=True)
 
 
 def finish(
@@ -132,8 +167,8 @@ def finish(
     stage: str,
 ) -> Built:
     """Tables, ledger and diagnostics from the rows of each responder; generated and imported ones alike."""
-    frames = {name: rows.sort("query_id") for name, rows in tables.items() if len(rows)}
-    if not frames:
+    frames = {name: rows.sort("query_id") for name, rows in tables.items()}
+    if not any(map(len, frames.values())):
         why = rejected[-1]["error"] if rejected and filters == [FAILED] else "no row was usable"
         raise RuntimeError(f"no response: {why}")
     n_in = sum(map(len, tables.values())) + len(rejected)
@@ -145,14 +180,15 @@ def finish(
         n_in = kept
     by_responder = {
         name: {
-            "responses": len(frame),
-            "mean_chars": _mean(frame["response"].str.len_chars()),
-            "share_cut_at_token_limit": _mean(frame["finish_reason"] == "length"),
+            "responses": len(rows),
+            "mean_chars": _mean(rows["response"].str.len_chars()),
+            "share_cut_at_token_limit": _mean(rows["finish_reason"] == "length"),
         }
-        for name, frame in frames.items()
+        for name, rows in frames.items()
+        if len(rows)
     }
     if rejected:
-        frames["rejected"] = schema.frame("responses", "rejected", rejected).sort("row")
+        frames["rejected"] = frame(TABLES["rejected"], rejected).sort("row")
     return Built(frames, ledger, {"responders": by_responder})
 
 
@@ -172,17 +208,16 @@ def ladder(config: ResponsesConfig) -> list[tuple[Responder, int | None]]:
 def check_names(names: list[str]) -> None:
     """Raise InputError at the first name that cannot be a config and folder, or that comes twice."""
     for place, name in enumerate(names):
-        if not NAME.fullmatch(name) or name in schema.RESERVED:
+        if not NAME.fullmatch(name) or name in TABLES:
             raise InputError(
-                f"responder {name!r}: use letters, digits, '.', '_' and '-', and none of "
-                + ", ".join(sorted(schema.RESERVED))
+                f"responder {name!r}: use letters, digits, '.', '_' and '-', and none of {', '.join(TABLES)}"
             )
         if name in names[:place]:
-            raise InputError(f"responder {name!r} stands twice: name each one once")
+            raise InputError(f"duplicate responder {name!r}: give each its own name")
 
 
-class Drawn(Protocol):
-    """What a config says of how replies are drawn."""
+class SamplingConfig(Protocol):
+    """Sampling settings of one config."""
 
     @property
     def temperature(self) -> float: ...
@@ -190,8 +225,10 @@ class Drawn(Protocol):
     def top_p(self) -> float: ...
 
 
-def ask_how(config: Drawn, responder: Responder, generator: Generator) -> tuple[Sampling, Model, str]:
-    """How a responder's replies are drawn, its model, and the head of its prompt; InputError names it."""
+def request_settings(
+    config: SamplingConfig, responder: Responder, generator: Generator
+) -> tuple[Sampling, Model, str]:
+    """Sampling, model and prompt head of a responder. Raises InputError that names it."""
     tokens = responder.max_new_tokens or PAPER_TOKENS.get(responder.prompt)
     if not tokens:
         raise InputError(f"responder {responder.name!r}: set max_new_tokens for prompt {responder.prompt!r}")
@@ -220,30 +257,113 @@ def _mean(values: pl.Series) -> float | None:
     return float(mean) if isinstance(mean, int | float) else None
 
 
-def pins(config: ResponsesConfig, generator: Generator) -> dict[str, object]:
-    """What decides a responder's text, of all of them."""
-    return pin_responders(config, [responder for responder, _ in ladder(config)], generator)
-
-
-def pin_responders(config: Drawn, responders: list[Responder], generator: Generator) -> dict[str, object]:
+def pin_responders(
+    config: SamplingConfig, responders: Sequence[Responder], generator: Generator
+) -> dict[str, Any]:
     """Per responder its model, revision, prompt's hash and token limit; the prompts' texts once."""
-    resolved: dict[str, object] = {}
+    resolved: dict[str, Any] = {}
     shots: dict[str, int] = {}
     for responder in responders:
-        sampling, model, head = ask_how(config, responder, generator)
+        sampling, model, head = request_settings(config, responder, generator)
         resolved[responder.name] = {
-            "id": model.id,
-            "revision": model.revision,
+            **pin_model(model),
             "prompt_sha256": hashlib.sha256(head.encode()).hexdigest(),
             "tokens": {"used": sampling.max_new_tokens, "paper": PAPER_TOKENS.get(responder.prompt)},
         }
         shots[responder.prompt] = max(shots.get(responder.prompt, 0), responder.shots)
     texts: dict[str, str] = {}
-    for prompt, most in shots.items():
-        text = prompts.load(prompt).head(most)
+    for prompt, count in shots.items():
+        text = prompts.load(prompt).head(count)
         name = Path(prompt).name
         texts[name if name not in texts else f"{name} ({text_id(text)})"] = text
     return {"resolved": resolved, "prompts": texts}
 
 
-SPEC = BuilderSpec("responses", 1, ResponsesConfig, ("queries",), build, pins)
+def fake_responder(responder: Responder) -> Responder:
+    """The responder as the fake engine plays it, with a name that says so."""
+    return msgspec.structs.replace(responder, name=f"fake-{responder.name}")
+
+
+def reply_work(task: str, config: SamplingConfig, responder: Responder, requests: int, tokens: int) -> Work:
+    """Replies of a responder to prompts with so many tokens after the head that all requests share."""
+    head = prompts.load(responder.prompt).head(responder.shots)
+    limit = responder.max_new_tokens or PAPER_TOKENS.get(responder.prompt, 0)
+    name = f"{task}: {responder.name}"
+    return Work(name, responder.model, "generate", requests, tokens, len(head) // 4, limit)
+
+
+def ladder_rows(line: Sequence[Manifest]) -> list[dict[str, Any]]:
+    """Responders, best first, then probes (rank None). Of imported ones only the names are known."""
+    generated = next((above for above in line if "responders" in above.config["settings"]), None)
+    if generated is None:
+        names = line[0].config["settings"].get("ladder") or [
+            row["responder"] if isinstance(row, dict) else row for row in line[0].diagnostics["responders"]
+        ]
+        return [{"name": name, "rank": rank, "id": None} for rank, name in enumerate(names)]
+    settings, resolved = generated.config["settings"], generated.config["resolved"]
+    ranked = [*enumerate(settings["responders"]), *((None, probe) for probe in settings["probes"])]
+    return [responder | resolved[responder["name"]] | {"rank": rank} for rank, responder in ranked]
+
+
+def _as_fake(config: ResponsesConfig) -> ResponsesConfig:
+    return msgspec.structs.replace(
+        config,
+        responders=tuple(map(fake_responder, config.responders)),
+        probes=tuple(map(fake_responder, config.probes)),
+    )
+
+
+def _estimate(config: ResponsesConfig, parent_rows: Mapping[str, int]) -> Estimate:
+    queries = min(parent_rows["queries"], config.limit or parent_rows["queries"])
+    ranked = ladder(config)
+    work = [reply_work("responses", config, responder, queries, QUERY_TOKENS) for responder, _ in ranked]
+    return Estimate(queries * len(ranked), tuple(work))
+
+
+def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
+    """Length of the responses of each responder, best of the ladder first."""
+    frames = [rows for name, rows in tables.items() if name not in TABLES and len(rows)]
+    frames.sort(key=lambda rows: (rows["rank"][0] is None, rows["rank"][0] or 0))
+    if not frames:
+        return
+    figure, ax = new_figure(1.3 + 0.42 * len(frames))
+    for y, rows in enumerate(frames):
+        lengths = rows["response"].str.len_chars()
+        low, first, middle, third, high = (lengths.quantile(q) or 0.0 for q in (0.05, 0.25, 0.5, 0.75, 0.95))
+        ax.hlines(y, low, high, color=BLUE, linewidth=1.5)
+        ax.barh(y, third - first, left=first, height=0.55, color="#A6CEE8", edgecolor=BLUE)
+        ax.vlines(middle, y - 0.275, y + 0.275, color=BLUE, linewidth=3)
+    ax.set_yticks(range(len(frames)), [short_label(str(rows["responder"][0])) for rows in frames])
+    ax.set_ylim(len(frames) - 0.4, -0.6)
+    ax.set_xlim(left=0)
+    ax.xaxis.grid(True, color="#DDDDDD")
+    ax.set_title("Length of responses by responder, best of the ladder first")
+    ax.set_xlabel("characters (bar: median, box: middle half, line: 5th to 95th percentile)")
+    count_axis(ax, "x")
+    yield "response_lengths", figure
+
+
+BUILDER = Builder(
+    name="responses",
+    doc="Every query answered by every responder of the ladder.",
+    config=ResponsesConfig,
+    tables=TABLES,
+    parents=("queries",),
+    build=build,
+    pins=lambda config, generator: pin_responders(
+        config, [responder for responder, _ in ladder(config)], generator
+    ),
+    as_fake=_as_fake,
+    estimate=_estimate,
+    tags=("synthetic", "responses"),
+    card="responses.md.jinja",
+    card_values=lambda manifest, line: {"ladder": ladder_rows(line)},
+    paper_facts=lambda config: (
+        "Models: the paper's ladder is LLaMA 30B-Faithful-3shot, 30B-HHH-5shot, 13B-HHH-3shot, "
+        "7B-HHH-3shot, 7B-HHH-1shot, best first; the ladder used is in the table above.",
+        "Prompts: the example dialogues that ship with `almost_data` are its own, and the prompt ends in "
+        "`Assistant:` without the space that the released code has, which splits the first word of a reply "
+        "for BPE tokenizers.",
+    ),
+    figures=figures,
+)

@@ -1,22 +1,23 @@
 """manifest + tables -> README.md, the human record: YAML for the Hub, then a page from `cards/*.md.jinja`.
 
 Text of models, users and files is hostile here. Whatever a template prints is escaped as prose unless a
-filter below has already made it inert (`cell`, `code`, `fenced`), and a variable without a value fails.
+filter has already made it inert (`cell`, `code`, `fenced`), and a variable without a value fails.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import yaml
 
-from ..datasets import schema
+from ..datasets.builder import Builder
 from ..datasets.manifest import Manifest, Parent, total_usage
+from ..datasets.tables import TEST_SHARE, features, stored_configs
 from ..errors import InputError
 from ..generation import prompts
-from . import markdown, plots
+from . import markdown
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,13 +27,6 @@ FOLDERS = (Path(__file__).parent / "templates", Path(__file__).parents[2] / "car
 MARK = "<!-- almost_data:"
 """How the lines begin by which a push tells our part of a card on the Hub from people's."""
 SPLITS = ("train", "test")
-TAGS = {
-    "queries": ["synthetic", "queries", "instructions"],
-    "responses": ["synthetic", "responses"],
-    "comparisons": ["synthetic", "preference", "rlhf", "dpo", "reward-model"],
-    "community": ["preference", "reward-model", "stack-exchange"],
-    "demonstrations": ["synthetic", "sft", "instructions", "conversational"],
-}
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 MOST_YAML = 1_000_000
 """Characters of the YAML at the head of a card, its parts written out."""
@@ -40,9 +34,13 @@ _FRONT = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(\r?\n|\Z)", re.DOTALL
 
 
 def render(
-    manifest: Manifest, tables: "dict[str, pl.DataFrame]", figures: list[str], ancestors: list[Manifest]
+    builder: Builder,
+    manifest: Manifest,
+    tables: "Mapping[str, pl.DataFrame]",
+    figures: list[str],
+    ancestors: list[Manifest],
 ) -> str:
-    """The text of README.md.
+    """The text of README.md of a dataset.
 
     `tables` are the stored configs, `figures` the paths of the figures beside the card, `ancestors`
     the manifests of what it was made from, nearest first, as far as they are in the store.
@@ -53,30 +51,30 @@ def render(
         """The rows of a config with the lowest keys: hashes of text, so neither best nor worst."""
         if config not in tables:
             return []
-        key = schema.table(manifest.name, config).key
+        key = manifest.table(config).key
         return tables[config].bottom_k(count, by=key).sort(key).rows(named=True)
 
-    line = _line(manifest, ancestors)
-    names, matrix = plots.pair_matrix(manifest) if manifest.name == "comparisons" else ([], [])
+    line = dataset_line(manifest, ancestors)
     text = page(
-        f"{manifest.name}.md.jinja",
+        builder.card,
+        doc=builder.doc,
         manifest=manifest,
         settings=manifest.config["settings"],
         diagnostics=manifest.diagnostics,
-        tables={c: schema.table(manifest.name, c) for c in schema.TABLES[manifest.name]},
-        missing=_missing(manifest, ladder := _ladder(line)),
+        tables=manifest.tables,
+        missing=_missing(manifest),
         figures=figures,
-        ladder=ladder,
         line=line,
         usage=total_usage(line),
         lineage=_lineage([manifest, *ancestors]),
-        deviations=[one for made in line for one in made.diagnostics["deviations"]],
-        matrix=[{"responder": name, "counts": row} for name, row in zip(names, matrix, strict=True)],
+        deviations=[deviation for above in line for deviation in above.diagnostics["deviations"]],
+        paper_facts=[fact for above in line for fact in above.diagnostics["paper_facts"]],
         rows=rows,
         stop=prompts.STOP,
-        test_share=schema.TEST_SHARE,
+        test_share=TEST_SHARE,
+        **builder.card_values(manifest, line),
     )
-    return _with_head(_head(manifest), text)
+    return _with_head(_head(manifest, builder.tags), text)
 
 
 def render_model(
@@ -119,13 +117,14 @@ def _with_head(head: dict[str, Any], text: str) -> str:
     return f"---\n{shown}---\n\n{text}\n"
 
 
-def page(template: str, folders: Sequence[Path] = FOLDERS, /, **values: Any) -> str:
-    """A template of these folders filled in: what it prints is escaped, and what has no value is an error."""
+def page(template: str | Path, **values: Any) -> str:
+    """A template, shipped or a file, filled in: all text is escaped, and a missing value is an error."""
     import jinja2
     from markupsafe import Markup
 
+    folders = [template.parent] if isinstance(template, Path) else []
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folders),
+        loader=jinja2.FileSystemLoader([*folders, *FOLDERS]),
         undefined=jinja2.StrictUndefined,
         autoescape=True,
         finalize=lambda value: value.strip() if isinstance(value, Markup) else markdown.prose(str(value)),
@@ -134,7 +133,7 @@ def page(template: str, folders: Sequence[Path] = FOLDERS, /, **values: Any) -> 
         keep_trailing_newline=True,
     )
     environment.filters |= {f.__name__: f for f in markdown.FILTERS}
-    return environment.get_template(template).render(values).strip()
+    return environment.get_template(Path(template).name).render(values).strip()
 
 
 def viewer(manifest: Manifest) -> dict[str, Any]:
@@ -146,8 +145,8 @@ def viewer(manifest: Manifest) -> dict[str, Any]:
         configs.append({"config_name": config, **default, "data_files": files})
         # `datasets` ignores splits without num_bytes, 0 is its own "unknown"; it verifies num_examples.
         splits = [{"name": split, "num_bytes": 0, "num_examples": rows} for split, rows in by_split.items()]
-        features = schema.features(schema.table(manifest.name, config))
-        info.append({"config_name": config, "features": features, "splits": splits})
+        columns = features(manifest.table(config))
+        info.append({"config_name": config, "features": columns, "splits": splits})
     # A copy without shared parts: YAML would write those as anchors, which `datasets` cannot read.
     shared = {"configs": configs, "dataset_info": info}
     return msgspec.json.decode(msgspec.json.encode(shared), type=dict[str, Any])
@@ -196,7 +195,7 @@ def read_yaml(text: str) -> Any:
         raise yaml.YAMLError("it is nested too deep") from None
 
 
-def _head(manifest: Manifest) -> dict[str, Any]:
+def _head(manifest: Manifest, tags: Sequence[str]) -> dict[str, Any]:
     found = {key: manifest.diagnostics[key] for key in ("license",) if key in manifest.diagnostics}
     return {
         "pretty_name": f"ALMoST {manifest.name}",
@@ -204,7 +203,7 @@ def _head(manifest: Manifest) -> dict[str, Any]:
         **_said(manifest),
         "task_categories": ["text-generation"],
         "size_categories": [_size(sum(manifest.counts.get("default", {}).values()))],
-        "tags": [*TAGS[manifest.name], "almost", "almost_data"],
+        "tags": [*tags, "almost", "almost_data"],
         **viewer(manifest),
     }
 
@@ -257,26 +256,28 @@ def _size(rows: int) -> str:
 
 
 def _globs(manifest: Manifest, config: str, split: str) -> str | list[str]:
-    if manifest.name != "responses" or config != "default":
+    stored = stored_configs(manifest.tables, config)
+    if stored == (config,):
         return f"data/{config}/{split}-*.parquet"
-    stored = [c for c, splits in manifest.counts.items() if c not in schema.RESERVED and split in splits]
-    return [f"data/{responder}/{split}-*.parquet" for responder in stored]
+    return [f"data/{part}/{split}-*.parquet" for part in stored if split in manifest.counts[part]]
 
 
-def _missing(manifest: Manifest, ladder: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _missing(manifest: Manifest) -> list[dict[str, Any]]:
     """Configs and splits that have no row, so that no file was written."""
-    expected = list(schema.TABLES[manifest.name])
-    if manifest.name == "responses":
-        expected += [row["name"] for row in ladder]
     absent: list[dict[str, Any]] = [
-        {"config": c, "split": None} for c in expected if c not in manifest.counts
+        {"config": config, "split": None}
+        for config in (*manifest.tables, *stored_configs(manifest.tables, "default"))
+        if config not in manifest.counts
     ]
     return absent + [
-        {"config": c, "split": s} for c, splits in manifest.counts.items() for s in SPLITS if s not in splits
+        {"config": config, "split": split}
+        for config, by_split in manifest.counts.items()
+        for split in (SPLITS if manifest.table(config).split_key else ())
+        if split not in by_split
     ]
 
 
-def _line(manifest: Manifest, ancestors: list[Manifest]) -> list[Manifest]:
+def dataset_line(manifest: Manifest, ancestors: list[Manifest]) -> list[Manifest]:
     """A dataset and those that its rows come from: not what a model that judged them was trained on."""
     here = {one.ref: one for one in ancestors if one.kind == "dataset"}
     line = [manifest]
@@ -284,21 +285,6 @@ def _line(manifest: Manifest, ancestors: list[Manifest]) -> list[Manifest]:
         above = [here[parent.ref] for parent in one.parents if parent.ref in here]
         line += [other for other in above if other not in line]
     return line
-
-
-def _ladder(line: list[Manifest]) -> list[dict[str, Any]]:
-    """Responders, best first, then probes (rank None). Of imported ones only the names are known."""
-    manifest = line[0]
-    if manifest.name in ("queries", "community", "demonstrations"):
-        return []
-    source = next((m for m in line if m.builder.name == "responses"), None)
-    if source is None:
-        given = manifest.config["settings"].get("ladder")
-        names = given or [one["responder"] for one in manifest.diagnostics["responders"]]
-        return [{"name": name, "rank": rank, "id": None} for rank, name in enumerate(names)]
-    settings, resolved = source.config["settings"], source.config["resolved"]
-    ranked = [*enumerate(settings["responders"]), *((None, probe) for probe in settings["probes"])]
-    return [one | resolved[one["name"]] | {"rank": rank} for rank, one in ranked]
 
 
 def _lineage(line: list[Manifest]) -> list[dict[str, Any]]:

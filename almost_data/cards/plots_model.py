@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..datasets.builder import Figures
 from ..datasets.manifest import Manifest
-from .plots import BLUE, GREY, ORANGE, WIDTH, Figures, as_files, new_figure, short_label, style
+from .figures import BLUE, GREY, ORANGE, WIDTH, as_files, new_figure, short_label, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

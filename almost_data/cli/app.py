@@ -34,14 +34,14 @@ def import_queries(
     """Import queries: a text file (one a line), or JSONL, Parquet or a Hub id with a column `query`,
     `prompt`, `question` or `text`."""
     from ..run import importing
-    from ..run.pipeline import Step
+    from ..run.plan import Step
     from ..run.presets import card as said
     from ..store.store import Store
     from . import report
 
     card = said(license, language)
     made = importing.import_queries(Store(root), file, version, card)
-    report.summary(Store(root), [Step(made, "build")])
+    report.summary(Store(root), [Step("build", made)])
 
 
 @importer.command(name="responses")
@@ -57,7 +57,7 @@ def import_responses(
 ) -> None:
     """Import responses: JSONL, Parquet or a Hub id; `prompt` and a column per responder, or long rows."""
     from ..run import importing
-    from ..run.pipeline import Step
+    from ..run.plan import Step
     from ..run.presets import card as said
     from ..store.store import Store
     from . import report
@@ -65,7 +65,7 @@ def import_responses(
     card = said(license, language)
     names = [name.strip() for name in ladder.split(",")]
     made = importing.import_responses(Store(root), file, names, version, card)
-    report.summary(Store(root), [Step(made, "build")])
+    report.summary(Store(root), [Step("build", made)])
 
 
 @app.command(name="list")
@@ -161,15 +161,16 @@ def ablate(
     root: Root = ROOT,
 ) -> None:
     """Build comparisons without each of the filters, from the same responses, and compare them."""
-    from ..datasets import recorded
     from ..readers import reviews as reviews_
-    from ..run import ablation, pipeline
+    from ..run import ablation
+    from ..run import build as build_
+    from ..run.command import shown_command
     from . import report
     from . import show as show_
 
     read = reviews_.read(reviews) if reviews else None
     from_ = pulled(root, from_) if "/" in from_ else from_
-    run = pipeline.prepare(
+    run = build_.prepare(
         None,
         root=root,
         version=version,
@@ -177,7 +178,7 @@ def ablate(
         config=config,
         assignments=(*set_, *flags("comparisons", asis_rm=asis_rm)),
         sources=(from_,),
-        command=recorded.shown_command(sys.argv[1:]),
+        command=shown_command(sys.argv[1:]),
     )
     with report.Bars() as bars:
         outcomes = ablation.ablate(run, read, bars)
@@ -230,6 +231,7 @@ def verify(
     """Check that manifest, card and files of an artifact agree; exit code 1 if they do not."""
     from .. import hub
     from ..store.store import Store
+    from ..store.verify import verify as verify_artifact
     from . import show as show_
     from . import show_hub
 
@@ -237,7 +239,7 @@ def verify(
         with show_hub.Bytes("fetch") as bar:
             wrong = hub.verify(Store(root), ref, progress=bar)
     else:
-        wrong = Store(root).verify(ref)
+        wrong = verify_artifact(Store(root), ref)
     show_.verdict(ref, wrong)
     if wrong:
         raise SystemExit(1)

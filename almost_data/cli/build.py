@@ -101,9 +101,9 @@ def build(
     root: Root = ROOT,
 ) -> None:
     """Build a dataset, and what is missing upstream first, under one version."""
-    from ..datasets import recorded
     from ..generation import engines
-    from ..run import pipeline
+    from ..run import build as build_
+    from ..run.command import shown_command
     from . import report
 
     why = ""
@@ -156,7 +156,7 @@ def build(
         report.loop(*loop(presets.load(preset, config, assignments, limit), recipes), ASSUMED)
         return
     from_ = tuple(pulled(root, one) if "/" in one else one for one in from_)
-    run = pipeline.prepare(
+    run = build_.prepare(
         engine,
         root=root,
         version=version,
@@ -170,15 +170,16 @@ def build(
         max_failures=max_failures,
         retry_failed=retry_failed,
         take_turns=take_turns,
-        command=recorded.shown_command(sys.argv[1:]),
+        command=shown_command(sys.argv[1:]),
     )
+    plan = run.plan(name)
     if dry_run:
-        report.plan(run.plan(name), run)
+        report.plan(plan, run)
         return
     if why:
         report.line(f"engine {engine}: {why}")
     with report.Bars() as bars:
-        steps = run.build(name, bars)
+        steps = run.execute(plan, bars)
     report.summary(run.store, steps)
 
 

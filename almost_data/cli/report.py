@@ -31,8 +31,9 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..datasets.manifest import Entry, Manifest
+    from ..run.build import BuildRun
     from ..run.cost import Line
-    from ..run.pipeline import Run, Step
+    from ..run.plan import Plan, Step
     from ..store.store import Store
 
 console = Console(highlight=False, markup=False)
@@ -108,18 +109,18 @@ def line(content: str) -> None:
     console.print(text(content, style="dim"), soft_wrap=True)
 
 
-def plan(steps: list[Step], run: Run) -> None:
+def plan(plan: Plan, run: BuildRun) -> None:
     """What a build would do."""
     from ..run.cost import lines
 
     table = Table("dataset", "what happens", box=None, pad_edge=False)
-    for step in steps:
-        table.add_row(step.manifest.ref, "is there" if step.action == "reuse" else "would be built")
+    for step in plan.steps:
+        table.add_row(step.manifest.ref, "exists" if step.action == "reuse" else "would be built")
     console.print(table)
-    if found := lines(run, steps):
+    if costs := lines(plan, run.store):
         console.print()
-        _costs(found)
-    writes = any("resolved" in step.manifest.config for step in steps if step.action == "build")
+        _costs(costs)
+    writes = any(step.builder and step.builder.uses_engine for step in plan.steps)
     engine = f"engine {run.generator.name}, " if writes else ""
     console.print(f"\n{engine}version {run.version}; nothing was built", style="dim")
 

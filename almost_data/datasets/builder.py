@@ -1,33 +1,34 @@
-"""What all builders share: the shape of one, and the ids and seeds of rows.
+"""What a builder is: one object that says all there is to know of one kind of dataset.
 
-A builder is a function from a frozen config, parent tables and an engine to tables and a ledger. It
-touches no disk and no network of its own.
+A builder function takes a frozen config, the tables of its parents, an engine, and a scorer for each reward
+model, and returns tables and a ledger. It touches no disk and no network of its own.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-import polars as pl
 
 from ..generation import Generator, Usage
+from .config import Config, source_name
 from .digest import Rows
-from .manifest import Entry
+from .manifest import Entry, Manifest, Unit
+from .tables import Table
 
-Parents = Mapping[str, Callable[[str], pl.LazyFrame]]
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.figure import Figure
+
+    from ..generation import Model
+
+ConfigReader = Callable[[str], "pl.LazyFrame"]
+Parents = Mapping[str, ConfigReader]
 """Dataset name -> a function from config to its rows."""
-
-
-NotNegative = Annotated[int, msgspec.Meta(ge=0)]
-Temperature = Annotated[float, msgspec.Meta(ge=0, le=10)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
-
-
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What settings derive from: frozen data, where an unknown key or a wrong type is an error."""
+Figures = Iterator[tuple[str, "Figure"]]
+"""Name and figure, in the order of the card."""
 
 
 class NothingLeft(RuntimeError):
@@ -35,7 +36,7 @@ class NothingLeft(RuntimeError):
 
 
 class Progress(Protocol):
-    """Called as replies arrive: what is going on, rows done, rows wanted, tokens written so far."""
+    """Called as replies arrive: the stage, rows done, rows in all, tokens written so far."""
 
     def __call__(self, stage: str, done: int, total: int, tokens: int) -> None: ...
 
@@ -46,16 +47,16 @@ def silent(stage: str, done: int, total: int, tokens: int) -> None:
 
 @dataclass(frozen=True)
 class Built:
-    """What a builder returns."""
+    """What a builder function returns."""
 
     tables: Mapping[str, Rows]
-    """Stored configs by name."""
+    """Rows by stored config."""
     ledger: list[Entry]
     diagnostics: dict[str, Any]
     notes: list[str] = field(default_factory=list)
     """What the reader of summary and card must know of this run, one sentence each."""
     usage: dict[str, Usage] = field(default_factory=dict)
-    """What the engine's replies cost, by responder; `queries` has one, by its own name."""
+    """What the engine's replies cost, by responder; a builder with one model uses its own name."""
 
 
 @dataclass(frozen=True)
@@ -65,27 +66,113 @@ class RewardModel:
     id: str
     revision: str | None
     max_tokens: int
+    """Tokens of a dialogue that it reads."""
 
 
 @dataclass(frozen=True)
-class BuilderSpec:
-    """One line of the table of builders (`pipeline.BUILDERS`)."""
+class Work:
+    """What one model would be asked for, estimated. Tokens are counted from characters."""
+
+    task: str
+    model: str
+    kind: str
+    """`generate`, `score` or `train`."""
+    requests: int
+    """Replies, dialogues scored, or examples trained on, each as often as it is read."""
+    prompt_tokens: int
+    """Tokens of one request's prompt, without what all requests share."""
+    shared_tokens: int = 0
+    """Tokens of the prompt that all requests share: they are computed once."""
+    reply_tokens: int = 0
+    """Tokens of one reply, at most."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a build would take: the rows that it would make, and the work of each model."""
+
+    rows: int
+    work: tuple[Work, ...] = ()
+
+
+def _no_pins(config: Any, generator: Generator) -> dict[str, Any]:
+    return {}
+
+
+def _no_reward_models(config: Any) -> dict[str, RewardModel]:
+    return {}
+
+
+def _no_figures(manifest: Manifest, tables: "Mapping[str, pl.DataFrame]") -> Figures:
+    yield from ()
+
+
+def _no_facts(config: Any) -> Sequence[str]:
+    return ()
+
+
+def _no_values(manifest: Manifest, line: Sequence[Manifest]) -> dict[str, Any]:
+    return {}
+
+
+def _same_config(config: Any) -> Any:
+    return config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Builder:
+    """One kind of dataset. Built-in builders and those of other packages are used alike."""
 
     name: str
-    logic_version: int
+    """Names the dataset, its folder, and its section in a preset."""
+    doc: str
+    """One sentence: what a row is and where it comes from."""
+    logic_version: int = 1
+    """Goes up whenever the same config would give other rows."""
     config: type[Config]
-    parents: tuple[str, ...]
+    """Its settings: a frozen struct."""
+    tables: Mapping[str, Table]
+    """Its configs, `default` first. The manifest keeps them, so a dataset is readable without its builder."""
     build: Callable[..., Built]
-    """(config, parents, generator, progress) -> Built; and a scorer for each reward model, by name."""
-    pins: Callable[[Any, Generator], dict[str, Any]]
-    """What decides the rows besides the settings: resolved models, the prompts' texts."""
-    reward_models: Callable[[Any], dict[str, RewardModel]] = lambda config: {}
-    """By the name of the builder's argument; `scorer` is the one that decides."""
+    """`(config, parents, generator, progress)`, and a scorer by keyword for each reward model."""
+    parents: tuple[str, ...] = ()
+    """Names of the datasets that it reads."""
+    uses_engine: bool = True
+    """Whether `build` asks the generator; where it does not, no engine is loaded."""
+    pins: Callable[[Any, Generator], dict[str, Any]] = _no_pins
+    """What decides the rows besides the settings: resolved models, texts of prompts, hashes of files.
+
+    Raises InputError for settings that do not go together. Models stand under `resolved`, by responder.
+    """
+    reward_models: Callable[[Any], dict[str, RewardModel]] = _no_reward_models
+    """Reward models by the keyword under which `build` takes their scorers."""
+    hooks: Mapping[Unit, Mapping[str, Any]] = field(default_factory=dict)
+    """Unit -> the columns that a user's filter of that unit sees, with an example value each."""
+    as_fake: Callable[[Any], Any] = _same_config
+    """The config as the fake engine runs it, with names that say so."""
+    estimate: Callable[[Any, Mapping[str, int]], Estimate] | None = None
+    """`(config, rows of each parent)` -> what a build would take; None where no model is asked."""
+    flags: tuple[str, ...] = ()
+    """Fields of the config that have a command-line flag of their own."""
+    tags: tuple[str, ...] = ()
+    """Tags of the card on the Hub."""
+    card: str | Path = "dataset.md.jinja"
+    """Template of the card: a shipped one, or a file."""
+    card_values: Callable[[Manifest, Sequence[Manifest]], dict[str, Any]] = _no_values
+    """`(manifest, it and the datasets above it)` -> more values for the template."""
+    paper_facts: Callable[[Any], Sequence[str]] = _no_facts
+    """Sentences on how its method differs from the paper, for its card and those below it."""
+    figures: "Callable[[Manifest, Mapping[str, pl.DataFrame]], Figures]" = _no_figures
 
     def defaults(self) -> dict[str, Any]:
         """The settings that have a default."""
         fields = msgspec.structs.fields(self.config)
         return {field.name: field.default for field in fields if field.default is not msgspec.NODEFAULT}
+
+
+def pin_model(model: "Model") -> dict[str, Any]:
+    """A resolved model as a manifest names it: no folder of this machine."""
+    return {"id": source_name(model.id), "revision": model.revision}
 
 
 def text_id(text: str) -> str:

@@ -4,15 +4,16 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from ..models.files import joint_hash
-from . import schema
+from .tables import TEST_SHARE, Table, table_of
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+SPLITS = ("train", "test")
 BLOCK = 250_000
 """Rows of a large table that are in memory at a time."""
 
@@ -21,7 +22,7 @@ BLOCK = 250_000
 class Blocks:
     """Rows that may be too many for memory, as frames in the order of their `query_id`.
 
-    All rows of a query are in one frame. The frames are made anew whenever somebody asks for them.
+    All rows of a query are in one frame. The frames are computed again at every pass.
     """
 
     make: "Callable[[], Iterator[pl.DataFrame]]"
@@ -52,29 +53,37 @@ def ranges(rows: "pl.LazyFrame", most: int = BLOCK) -> "Iterator[pl.LazyFrame]":
     parts = max(1, -(-int(rows.select(pl.len()).collect().item()) // most))
     starts = [f"{2**64 * part // parts:016x}" for part in range(1, parts)]
     for low, high in zip([None, *starts], [*starts, None], strict=True):
-        some = rows if low is None else rows.filter(pl.col("query_id") >= low)
-        yield some if high is None else some.filter(pl.col("query_id") < high)
+        part = rows if low is None else rows.filter(pl.col("query_id") >= low)
+        yield part if high is None else part.filter(pl.col("query_id") < high)
 
 
-def splits(frame: "pl.DataFrame") -> "dict[str, pl.DataFrame]":
-    """The rows by split, by hash of the query: no prompt is in two. A split without rows is left out."""
+def splits(rows: "pl.DataFrame", split_key: str | None = "query_id") -> "dict[str, pl.DataFrame]":
+    """The rows by split, by hash of the split key: no prompt is in two. A split without rows is left out."""
     import polars as pl
 
-    # query_id is a hash already: its first 8 hex digits are uniform.
-    draw = pl.col("query_id").str.slice(0, 8).str.to_integer(base=16, dtype=pl.Int64)
-    is_test = draw < round(schema.TEST_SHARE * 2**32)
-    both = {"train": frame.filter(~is_test), "test": frame.filter(is_test)}
-    return {split: rows for split, rows in both.items() if len(rows)}
+    if split_key is None:
+        return {"train": rows} if len(rows) else {}
+    digits = pl.col(split_key).cast(pl.String)
+    if split_key != "query_id":
+        digits = digits.map_elements(_hash_digits, return_dtype=pl.String)
+    # A query_id is a hash already: its first 8 hex digits are uniform.
+    is_test = digits.str.slice(0, 8).str.to_integer(base=16, dtype=pl.Int64) < round(TEST_SHARE * 2**32)
+    by_split = {"train": rows.filter(~is_test), "test": rows.filter(is_test)}
+    return {split: part for split, part in by_split.items() if len(part)}
 
 
-def digest(name: str, tables: Mapping[str, Rows]) -> str:
+def _hash_digits(value: str) -> str:
+    return hashlib.sha256(value.encode()).hexdigest()[:8]
+
+
+def digest(tables: Mapping[str, Table], rows: Mapping[str, Rows]) -> str:
     """sha256 of the rows: no matter their order, the files they are in, or the library's version."""
-    seen = Seen(name)
-    for config, rows in tables.items():
-        for frame in frames(rows):
-            for split, some in splits(frame).items():
-                seen.add(config, split, some)
-    return seen.digest()
+    hasher = RowHasher(tables)
+    for config, content in rows.items():
+        for frame in frames(content):
+            for split, part in splits(frame, table_of(tables, config).split_key).items():
+                hasher.add(config, split, part)
+    return hasher.digest()
 
 
 def files_digest(files: Mapping[str, Path]) -> str:
@@ -90,31 +99,31 @@ def files_digest(files: Mapping[str, Path]) -> str:
     return joint_hash({name: sha256(file) for name, file in files.items()})
 
 
-class Seen:
+class RowHasher:
     """Counts and hashes rows as they pass, a frame at a time.
 
     The rows of each config and split are hashed in the order of their key: the validity, the lengths
     and the bytes of each column have a hash of their own, so it does not matter where frames end.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, tables: Mapping[str, Table]) -> None:
+        self.tables = tables
         self._rows: dict[tuple[str, str], int] = {}
         self._hashes: dict[tuple[str, str, str], hashlib._Hash] = {}
-        self._last: dict[tuple[str, str], str] = {}
+        self._last: dict[tuple[str, str], Any] = {}
 
     def add(self, config: str, split: str, rows: "pl.DataFrame") -> None:
         """Take rows in. Raises ValueError where two have the same key, or a frame comes out of order."""
         import polars as pl
 
-        table = schema.table(self.name, config)
+        table = table_of(self.tables, config)
         if rows.select(table.key).is_duplicated().any():
             raise ValueError(f"{config}: two rows have the same key")
         part = (config, split)
-        ids = rows["query_id"]
-        if part in self._last and not self._last[part] < ids.min():  # type: ignore[operator]
+        first_key = rows[table.key[0]]
+        if part in self._last and not self._last[part] < first_key.min():
             raise ValueError(f"{config}: a frame begins before the one before it ends")
-        self._last[part] = str(ids.max())
+        self._last[part] = first_key.max()
         self._rows[part] = self._rows.get(part, 0) + len(rows)
         # One chunk a column, so that chunk borders are not hashed.
         arrow = rows.sort(table.key).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -123,25 +132,24 @@ class Seen:
 
     def digest(self) -> str:
         counts = [f"{config}/{split}:{rows}" for (config, split), rows in self._rows.items()]
-        hashes = [f"{'/'.join(path)}:{one.hexdigest()}" for path, one in self._hashes.items()]
+        hashes = [f"{'/'.join(path)}:{hash_.hexdigest()}" for path, hash_ in self._hashes.items()]
         return hashlib.sha256("\n".join(sorted(counts + hashes)).encode()).hexdigest()
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Config -> split -> rows, `default` first; for responses it is the sum over responders."""
+        """Config -> split -> rows, `default` first; of a config that is not stored, the sum of its parts."""
         by_config: dict[str, dict[str, int]] = {}
         for (config, split), rows in self._rows.items():
-            by_config.setdefault(config, {})[split] = rows
-        if self.name == "responses":
-            stored = [by_split for config, by_split in by_config.items() if config not in schema.RESERVED]
-            total = {s: sum(by_split.get(s, 0) for by_split in stored) for s in ("train", "test")}
-            by_config["default"] = {split: rows for split, rows in total.items() if rows}
+            for name in {config, *(name for name in self.tables if self._is_part(config, name))}:
+                by_split = by_config.setdefault(name, {})
+                by_split[split] = by_split.get(split, 0) + rows
         order = sorted(by_config, key=lambda config: config != "default")
-        splits = ("train", "test")
         return {
-            config: {split: by_config[config][split] for split in splits if split in by_config[config]}
+            config: {split: by_config[config][split] for split in SPLITS if split in by_config[config]}
             for config in order
-            if by_config[config]
         }
+
+    def _is_part(self, config: str, union: str) -> bool:
+        return config not in self.tables and self.tables[union].parts is not None
 
     def _add(self, part: tuple[str, str], at: str, array: "pa.Array") -> None:
         import numpy as np
@@ -169,5 +177,6 @@ class Seen:
                 offsets = np.frombuffer(ends, "<i8")[filled.offset : filled.offset + len(filled) + 1]
                 update("bytes", memoryview(text)[offsets[0] : offsets[-1]])
         else:
+            array = array.cast(pa.int8()) if pa.types.is_boolean(array.type) else array
             dtype = "<f8" if pa.types.is_floating(array.type) else "<i8"
             numbers("values", pc.fill_null(array, 0), dtype)

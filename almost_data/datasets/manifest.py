@@ -5,14 +5,15 @@
 
 import hashlib
 import re
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from ..errors import InputError
+from .tables import Table, table_of
 
-Unit = Literal["query", "response", "pair", "demonstration"]
+Unit = str
+"""What the rows of a ledger entry are, in the singular: `query`, `response`, `pair`, `demonstration`, ..."""
 
 
 class Count(msgspec.Struct, frozen=True, rename={"n_in": "in"}):
@@ -51,8 +52,11 @@ class Parent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fingerprint: str
 
 
-class Builder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What made it. `logic_version` goes up whenever the same config would give other rows."""
+class BuilderId(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What made an artifact: a builder, an import, a recipe, an evaluation.
+
+    `logic_version` goes up whenever the same config would give other rows.
+    """
 
     name: str
     logic_version: int
@@ -61,15 +65,17 @@ class Builder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of `manifest.json`."""
 
-    kind: Literal["dataset", "model"]
+    kind: Literal["dataset", "model", "evaluation"]
     name: str
     version: str
-    builder: Builder
+    builder: BuilderId
     config: dict[str, Any]
     """Effective settings, resolved models, prompts, file hashes: what is fingerprinted, but the parents."""
     fingerprint: str
     digest: str
     parents: list[Parent]
+    tables: dict[str, Table]
+    """Config -> its columns: the rows are readable where the builder is not installed. A model has none."""
     ledger: list[Entry]
     counts: dict[str, dict[str, int]]
     """Config -> split -> rows."""
@@ -85,6 +91,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def is_fake(self) -> bool:
         """Whether any text in it is the fake engine's."""
         return any(model["id"].startswith("fake/") for model in self.diagnostics.get("models", []))
+
+    def table(self, config: str) -> Table:
+        """The columns of a config. Raises InputError where the manifest has no such config."""
+        try:
+            return table_of(self.tables, config)
+        except KeyError:
+            configs = ", ".join(self.counts) or "none"
+            raise InputError(f"{self.ref} has no config {config!r}; its configs: {configs}") from None
 
     @property
     def usage(self) -> dict[str, dict[str, Any]]:
@@ -142,7 +156,7 @@ def canonical_json(value: Any) -> bytes:
     return msgspec.json.encode(value, order="deterministic")
 
 
-def fingerprint(builder: Builder, config: dict[str, Any], parents: list[Parent]) -> str:
+def fingerprint(builder: BuilderId, config: dict[str, Any], parents: list[Parent]) -> str:
     """sha256 of what decides the rows: builder and its logic version, config, parents' digests."""
     recipe = {"builder": builder, "config": config, "parents": [parent.digest for parent in parents]}
     return hashlib.sha256(canonical_json(recipe)).hexdigest()
@@ -175,6 +189,8 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
             msgspec.convert(manifest.config, _Trained)
         if not isinstance(manifest.config.get("settings"), dict) or "default" not in manifest.counts:
             raise msgspec.ValidationError("no settings, or no rows of `default`")
+        if manifest.kind != "model":
+            _check_tables(manifest)
         for config, splits in manifest.counts.items():
             if not _CONFIG.fullmatch(config) or not splits.keys() <= {"train", "test"}:
                 raise msgspec.ValidationError(f"{config!r} with splits {sorted(splits)} cannot be a folder")
@@ -183,15 +199,19 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
     return manifest
 
 
-def place_name(text: str) -> str:
-    """A path cut to its last part, and any other name as it is: a machine's folders are no recipe.
-
-    It goes by looks, so that no fingerprint depends on what happens to lie on this machine.
-
-    >>> place_name("./models/rm"), place_name("ORG/rm")
-    ('rm', 'ORG/rm')
-    """
-    return Path(text).name if text.startswith(("/", "./", "../", "~")) else text
+def _check_tables(manifest: Manifest) -> None:
+    """Raise msgspec.ValidationError where the tables are not those of the counts, or name no columns."""
+    for config in manifest.counts:
+        try:
+            table_of(manifest.tables, config)
+        except KeyError:
+            raise msgspec.ValidationError(f"no columns of config {config!r}") from None
+    for config, table in manifest.tables.items():
+        absent = {*table.key, *filter(None, [table.split_key])} - set(table.names)
+        if absent or not table.key or len(set(table.names)) < len(table.names):
+            raise msgspec.ValidationError(f"config {config!r}: its keys are not columns of their own")
+        if table.parts and not all(map(_CONFIG.fullmatch, table.parts)):
+            raise msgspec.ValidationError(f"config {config!r}: a part of it cannot be a folder")
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

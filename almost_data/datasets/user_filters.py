@@ -13,107 +13,166 @@
 
 The expression is true where a row is dropped. The function is called with the columns that its
 parameters name, and returns True to drop the row. Both see one row at a time, never its neighbours.
+A builder says by its `hooks` which units can be filtered, and which columns a filter sees.
 """
 
 import hashlib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import polars as pl
 from msgspec import Meta
 
 from ..errors import InputError
-from .builder import Config
+from .config import Config, FilePath
 from .filters import Filter
 
 SOURCE = "user filter"
-COLUMNS: dict[str, dict[str, Any]] = {
-    "response": {
-        "prompt": "Is tea a fruit?",
-        "response": "No, it is made from the leaves of a shrub.",
-        "responder": "large",
-        "rank": 0,
-        "finish_reason": "stop",
-        "length": 42,
-    },
-    "pair": {
-        "prompt": "Is tea a fruit?",
-        "chosen": "No, it is made from the leaves of a shrub.",
-        "rejected": "Yes, it is.",
-        "chosen_responder": "large",
-        "rejected_responder": "small",
-        "chosen_rank": 0,
-        "rejected_rank": 1,
-        "chosen_finish_reason": "stop",
-        "rejected_finish_reason": "stop",
-        "chosen_length": 42,
-        "rejected_length": 11,
-    },
-}
-"""What a filter can read, with an example; lengths are in characters, ranks from 0, the best."""
+Hooks = Mapping[str, Mapping[str, Any]]
+"""Unit -> the columns that a filter of that unit sees, with an example value each."""
 
 
 class UserFilter(Config, frozen=True, kw_only=True):
-    """One entry of `comparisons.filters`; either `drop` or `python`."""
+    """One entry of a builder's `filters`: either `drop` or `python`."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,23}$")]
     """The reason that its dropped rows have."""
     description: Annotated[str, Meta(min_length=1, max_length=500)]
     """One sentence, as the card prints it."""
-    unit: Literal["response", "pair"] = "response"
+    unit: str | None = None
+    """What it judges, such as `response` or `pair`; None takes the builder's first unit."""
     drop: str | None = None
     """Polars SQL, true where a row is dropped; null keeps it."""
-    python: str | None = None
+    python: FilePath | None = None
     """`FILE.py:FUNCTION`."""
 
 
-def load(given: UserFilter) -> Filter:
-    """The filter that a config describes. Raises InputError where it cannot be one."""
-    if (given.drop is None) == (given.python is None):
-        raise _wrong(given, "give it either `drop`, an SQL expression, or `python`, FILE.py:FUNCTION")
-    if given.drop is not None:
-        params = {"drop": given.drop}
-        drop, reads = _expression(given, given.drop)
-    else:
-        source, path, name = _source(given)
-        params = {"python": f"{path.name}:{name}", "sha256": hashlib.sha256(source).hexdigest()}
-        drop, reads = _function(given, source, path, name)
-    return Filter(given.name, given.unit, given.description, SOURCE, drop, params, tuple(sorted(reads)))
+def load_filters(
+    filters: Sequence[UserFilter], hooks: Hooks, builder: str, reserved: Collection[str] = ()
+) -> list[Filter]:
+    """The filters that a config describes. Raises InputError where one cannot be a filter of this builder.
+
+    `reserved` are the names of the builder's own filters.
+    """
+    names = [user_filter.name for user_filter in filters]
+    for place, name in enumerate(names):
+        if name in reserved or name in names[:place]:
+            raise InputError(f"{builder}.filters: another filter is named {name!r}: rename yours")
+    return [_Loader(user_filter, hooks, builder).load() for user_filter in filters]
+
+
+def filter_hashes(filters: Sequence[Filter]) -> dict[str, Any]:
+    """What pins filters in files: `{"filters": {name: sha256}}`; empty where none is in a file."""
+    hashes = {rule.name: rule.params["sha256"] for rule in filters if "sha256" in rule.params}
+    return {"filters": hashes} if hashes else {}
+
+
+def of_unit(filters: Sequence[Filter], unit: str) -> list[Filter]:
+    """The filters that judge rows of that unit."""
+    return [rule for rule in filters if rule.unit == unit]
 
 
 Drop = Callable[[pl.DataFrame], pl.Series]
 
 
-def _expression(given: UserFilter, sql: str) -> tuple[Drop, set[str]]:
-    """The user's expression as a function of rows, and the columns that it reads."""
-    known = COLUMNS[given.unit]
+class _Loader:
+    """One user's filter, checked against the hooks of its builder."""
 
-    def decide(rows: pl.DataFrame) -> pl.Series:
+    def __init__(self, user_filter: UserFilter, hooks: Hooks, builder: str) -> None:
+        self.filter, self.builder = user_filter, builder
+        self.unit = user_filter.unit or next(iter(hooks))
+        if self.unit not in hooks:
+            raise self._error(f"unit {self.unit!r}: {builder} filters by {', '.join(hooks)}")
+        self.columns = hooks[self.unit]
+
+    def load(self) -> Filter:
+        user_filter = self.filter
+        if (user_filter.drop is None) == (user_filter.python is None):
+            raise self._error("give it either `drop`, an SQL expression, or `python`, FILE.py:FUNCTION")
+        if user_filter.drop is not None:
+            params = {"drop": user_filter.drop}
+            drop, reads = self._expression(user_filter.drop)
+        else:
+            source, path, name = self._source()
+            params = {"python": f"{path.name}:{name}", "sha256": hashlib.sha256(source).hexdigest()}
+            drop, reads = self._function(source, path, name)
+        description = user_filter.description
+        return Filter(user_filter.name, self.unit, description, SOURCE, drop, params, tuple(sorted(reads)))
+
+    def _expression(self, sql: str) -> tuple[Drop, set[str]]:
+        """The user's expression as a function of rows, and the columns that it reads."""
+
+        def decide(rows: pl.DataFrame) -> pl.Series:
+            try:
+                return rows.select(drop=expression)["drop"]
+            except pl.exceptions.PolarsError as error:
+                why = " ".join(str(error).partition("\n")[0].split())[:200]
+                raise self._error(f"{sql!r} fails on some rows ({why})") from None
+
         try:
-            return rows.select(drop=expression)["drop"]
+            expression = pl.sql_expr(sql)
+            names = expression.meta.root_names()
+            unknown = sorted(set(names) - set(self.columns))
+            if unknown or not names:
+                which = f"no column {unknown[0]!r}" if unknown else "it reads no column"
+                raise self._error(f"{which}; columns of a {self.unit}: {', '.join(self.columns)}")
+            if not _by_row(expression):
+                raise self._error("it looks at more than one row; a filter decides each row by itself")
+            verdict = pl.DataFrame([dict(self.columns)]).select(drop=expression)["drop"]
         except pl.exceptions.PolarsError as error:
-            why = " ".join(str(error).partition("\n")[0].split())[:200]
-            raise _wrong(given, f"{sql!r} fails on some rows ({why})") from None
+            why = str(error).partition("\n")[0]
+            raise self._error(f"{sql!r} is no Polars SQL expression ({why})") from None
+        if verdict.dtype != pl.Boolean:
+            raise self._error(f"{sql!r} gives {verdict.dtype}, not true or false")
+        return decide, set(names)
 
-    try:
-        expression = drop = pl.sql_expr(sql)
-        unknown = sorted(set(drop.meta.root_names()) - set(known))
-        if unknown or not drop.meta.root_names():
-            which = f"no column {unknown[0]!r}" if unknown else "it reads no column"
-            raise _wrong(given, f"{which}; columns of a {given.unit}: {', '.join(known)}")
-        if not _by_row(drop):
-            raise _wrong(given, "it looks at more than one row; a filter decides each row by itself")
-        made = pl.DataFrame([known]).select(drop=drop)["drop"]
-    except pl.exceptions.PolarsError as error:
-        raise _wrong(
-            given, f"{sql!r} is no Polars SQL expression ({str(error).partition(chr(10))[0]})"
-        ) from None
-    if made.dtype != pl.Boolean:
-        raise _wrong(given, f"{sql!r} gives {made.dtype}, not true or false")
-    return decide, set(drop.meta.root_names())
+    def _function(self, source: bytes, path: Path, name: str) -> tuple[Drop, set[str]]:
+        """The user's function as one of rows, and the columns that it reads."""
+        space: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
+        try:
+            exec(compile(source, str(path), "exec"), space)
+            function: Callable[..., bool] = space[name]
+            reads = list(inspect.signature(function).parameters)
+        except (KeyError, TypeError):
+            raise self._error(f"{path} has no function {name!r}") from None
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
+            raise self._error(f"{path} cannot be run: {type(error).__name__}: {error}") from None
+        unknown = [column for column in reads if column not in self.columns]
+        if unknown or not reads:
+            which = f"no column {unknown[0]!r}" if unknown else f"{name}() has no parameter"
+            raise self._error(f"{which}; name its parameters as columns: {', '.join(self.columns)}")
+
+        def drop(rows: pl.DataFrame) -> pl.Series:
+            verdicts = []
+            for row in rows.select(reads).iter_rows(named=True):
+                try:
+                    verdict = function(**row)
+                except (Exception, SystemExit) as error:
+                    at = str(row[reads[0]])[:60]
+                    raise self._error(
+                        f"{name}() raised {type(error).__name__}: {error} (at {at!r})"
+                    ) from None
+                if not isinstance(verdict, bool):
+                    raise self._error(f"{name}() returned {type(verdict).__name__}, not True or False")
+                verdicts.append(verdict)
+            return pl.Series(verdicts, dtype=pl.Boolean)
+
+        return drop, set(reads)
+
+    def _source(self) -> tuple[bytes, Path, str]:
+        path, colon, name = (self.filter.python or "").rpartition(":")
+        if not colon or not path.endswith(".py") or not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise self._error(f"python = {self.filter.python!r}: write FILE.py:FUNCTION")
+        try:
+            return Path(path).expanduser().read_bytes(), Path(path), name
+        except OSError as error:
+            raise self._error(f"{path}: cannot be read: {error.strerror}") from None
+
+    def _error(self, what: str) -> InputError:
+        return InputError(f"{self.builder}.filters, {self.filter.name}: {what}")
 
 
 def _by_row(expression: pl.Expr) -> bool:
@@ -121,53 +180,7 @@ def _by_row(expression: pl.Expr) -> bool:
     if expression.meta.is_literal():  # the list of IN (...)
         return True
     try:
-        alone = expression.meta.is_row_separable()
+        is_separable = expression.meta.is_row_separable()
     except pl.exceptions.ColumnNotFoundError:  # IN itself, which would need the schema
-        alone = True
-    return alone and all(_by_row(part) for part in expression.meta.pop())
-
-
-def _function(given: UserFilter, source: bytes, path: Path, name: str) -> tuple[Drop, set[str]]:
-    """The user's function as one of rows, and the columns that it reads."""
-    space: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
-    try:
-        exec(compile(source, str(path), "exec"), space)
-        function: Callable[..., bool] = space[name]
-        reads = list(inspect.signature(function).parameters)
-    except (KeyError, TypeError):
-        raise _wrong(given, f"{path} has no function {name!r}") from None
-    except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise _wrong(given, f"{path} cannot be run: {type(error).__name__}: {error}") from None
-    unknown = [column for column in reads if column not in COLUMNS[given.unit]]
-    if unknown or not reads:
-        which = f"no column {unknown[0]!r}" if unknown else f"{name}() has no parameter"
-        raise _wrong(given, f"{which}; name its parameters as columns: {', '.join(COLUMNS[given.unit])}")
-
-    def drop(rows: pl.DataFrame) -> pl.Series:
-        verdicts = []
-        for row in rows.select(reads).iter_rows(named=True):
-            try:
-                verdict = function(**row)
-            except (Exception, SystemExit) as error:
-                at = str(row[reads[0]])[:60]
-                raise _wrong(given, f"{name}() raised {type(error).__name__}: {error} (at {at!r})") from None
-            if not isinstance(verdict, bool):
-                raise _wrong(given, f"{name}() returned {type(verdict).__name__}, not True or False")
-            verdicts.append(verdict)
-        return pl.Series(verdicts, dtype=pl.Boolean)
-
-    return drop, set(reads)
-
-
-def _source(given: UserFilter) -> tuple[bytes, Path, str]:
-    path, colon, name = (given.python or "").rpartition(":")
-    if not colon or not path.endswith(".py") or not re.fullmatch(r"[A-Za-z_]\w*", name):
-        raise _wrong(given, f"python = {given.python!r}: write FILE.py:FUNCTION")
-    try:
-        return Path(path).expanduser().read_bytes(), Path(path), name
-    except OSError as error:
-        raise _wrong(given, f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _wrong(given: UserFilter, what: str) -> InputError:
-    return InputError(f"comparisons.filters, {given.name}: {what}")
+        is_separable = True
+    return is_separable and all(_by_row(part) for part in expression.meta.pop())

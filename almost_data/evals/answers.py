@@ -16,7 +16,8 @@ from ..errors import InputError
 from ..generation import Generator, Model, Reply, Request, Sampling, engines, prompts
 from ..generation.journal import MAX_FAILURES, Journaled
 from ..generation.openai import BY_CHAT
-from ..store.store import Store, is_ref
+from ..store.names import is_ref
+from ..store.store import Store
 from . import judge, saved
 from .result import Pinned
 from .saved import Answer, Question

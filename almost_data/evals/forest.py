@@ -3,7 +3,7 @@
 import textwrap
 from typing import TYPE_CHECKING
 
-from ..cards.plots import BLUE, GREY, ORANGE, as_files, new_figure, short_label, style
+from ..cards.figures import BLUE, GREY, ORANGE, as_files, new_figure, short_label, style
 from .on_card import AHEAD
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
-from ..datasets.manifest import place_name
+from ..datasets.config import source_name
 from ..errors import InputError
 from ..store.store import Store
 from . import lm_eval_cache, result, stats
@@ -338,7 +338,7 @@ def _sources(tasks: dict[str, Any], hashes: dict[str, str]) -> tuple[list[Pinned
     pinned, notes = [], []
     for path, names in by_path.items():
         every = "".join(hashes[name] for name in sorted(names))
-        shown = place_name(path) if "/" in path else f"{names[0]} ({path})"
+        shown = source_name(path) if "/" in path else f"{names[0]} ({path})"
         pinned.append(Pinned(shown, f"sha256:{hashlib.sha256(every.encode()).hexdigest()}", "data"))
         asked = {(tasks[name].config.dataset_kwargs or {}).get("revision") for name in names}
         commits = {commit for name in names for commit in _commits(tasks[name])}

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 from ..cards import card
 from ..datasets.manifest import Manifest
 from ..hub import merging
-from ..store.store import Store, is_ref
+from ..store.names import is_ref
+from ..store.store import Store
 
 if TYPE_CHECKING:
     from .result import Line, Result

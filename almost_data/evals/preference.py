@@ -26,7 +26,8 @@ from ..diagnostics.shortcuts import plain, sampled_queries
 from ..errors import InputError
 from ..readers import files
 from ..scoring import BASELINE, Dialogue, Options
-from ..store.store import Store, is_ref
+from ..store.names import is_ref
+from ..store.store import Store
 from ..training.data import Source, comparisons, from_hub, from_store
 from ..training.reward_report import BUCKETS, FEW, bucket, calibration, longer, right, share
 from . import HELPFUL_BASE, HH_RLHF

@@ -166,7 +166,7 @@ def save(
     """
     import polars as pl
 
-    from ..training.artifact import plain
+    from ..store.publish import json_data as plain
     from . import forest
 
     items = plain(items)
@@ -187,12 +187,12 @@ def save(
     done = msgspec.convert(plain(msgspec.to_builtins(done, enc_hook=plain)), Result)
     place = folder(store, result)
     name = f"eval-{done.task}-{place.name}"
-    with store.turn(name):
+    with store.lock(name, wait=True):
         old = _read(place / "result.json") if (place / "result.json").is_file() else None
         if old is None or (replace and replace(old)):
             fresh = place if old is None else store.root / ".staging" / f"{name}.new"
             shutil.rmtree(fresh, ignore_errors=True)
-            with store.whole(fresh, name) as staging:
+            with store.staging(fresh, name) as staging:
                 if items:
                     frame = pl.DataFrame(items, infer_schema_length=None)
                     _write(staging / "items.parquet", _parquet(frame))

@@ -15,7 +15,7 @@ from typing import Any
 from ..datasets.manifest import canonical_json
 from ..diagnostics.probe import draw
 from ..errors import InputError
-from ..store.store import HUB_ID
+from ..store.names import HUB_ID
 from . import HHH, TRUTHFULQA
 from .result import Pinned
 

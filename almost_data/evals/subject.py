@@ -20,7 +20,8 @@ from ..errors import InputError
 from ..generation import CannotStart, Model
 from ..scoring import BASELINE, Dialogue, Options, Score, Scorer
 from ..scoring.journaled import JournaledScorer
-from ..store.store import HUB_ID, Store
+from ..store.names import HUB_ID
+from ..store.store import Store
 from ..training.artifact import find_model
 from .result import Pinned
 

@@ -11,8 +11,10 @@ from ..cards import markdown
 from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..models.files import is_loaded
-from ..store.store import HUB_ID, Store, is_ref
+from ..store.names import HUB_ID, is_ref
+from ..store.store import Store
 from ..store.verify import RECORD
+from ..store.verify import verify as verify_artifact
 from . import merging
 from .places import Place, place
 
@@ -70,9 +72,11 @@ class Artifact:
 def prepare(store: Store, ref: str, repo: str, endpoint: str) -> Artifact:
     """What a push of `ref` is to bring about. Raises InputError for a damaged or a fake artifact."""
     manifest = store.manifest(ref)
+    if manifest.kind == "evaluation":
+        raise InputError(f"{ref} is an evaluation: it is published in the card of its model")
     if any(one.is_fake or _names_fake(one.config) for one in (manifest, *store.ancestors(manifest))):
         raise InputError(f"{ref}: the fake engine had a part in it, so it is never published")
-    if wrong := store.verify(ref):
+    if wrong := verify_artifact(store, ref):
         more = f" (and {len(wrong) - 1} more, see `verify {ref}`)" if len(wrong) > 1 else ""
         raise InputError(f"{ref} is damaged, so it is not published: {wrong[0]}{more}")
     folder = store.path(ref)

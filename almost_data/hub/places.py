@@ -7,13 +7,14 @@ from typing import Literal
 import msgspec
 
 from ..errors import InputError
-from ..store.store import Store, parse_ref
+from ..store.names import parse_ref
+from ..store.store import Store
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An artifact's repository, and the commit that holds it."""
 
-    kind: Literal["dataset", "model"]
+    kind: Literal["dataset", "model", "evaluation"]
     repo: str
     revision: str
     """Tag, branch or commit as it was asked for."""

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..datasets.manifest import Manifest, decode_manifest
-from ..datasets.schema import TABLES
 from ..errors import InputError
 from ..models.files import is_loaded
-from ..store.store import Store, check_model_ref, parse_ref
+from ..store.names import check_model_ref, parse_ref
+from ..store.store import Store
 from ..store.verify import RECORD, ROWS
+from ..store.verify import verify as verify_artifact
 from . import client
 from .client import Remote
 from .places import Place, remember
@@ -87,7 +88,7 @@ def pull(
             remember(store, manifest.ref, place)
             return Pulled(manifest.ref, place, "there", 0)
         with _fetched(store, api, remote, manifest, progress) as found:
-            if wrong := found.verify(manifest.ref):
+            if wrong := verify_artifact(found, manifest.ref):
                 raise InputError(f"{where}: not taken, as it does not agree with its manifest: {wrong[0]}")
             size = sum(one.stat().st_size for one in found.path(manifest.ref).rglob("*") if one.is_file())
             store.adopt(manifest.ref, found.path(manifest.ref))
@@ -102,12 +103,12 @@ def verify(
     api: "HfApi | None" = None,
     progress: Progress = lambda done, total: None,
 ) -> list[str]:
-    """Every disagreement in `ORG/NAME[@REVISION]`, as `Store.verify` finds them; nothing of it is kept."""
+    """Every disagreement in `ORG/NAME[@REVISION]`, as for one of the store; nothing of it is kept."""
     repo, revision = client.parse_place(where)
     remote, manifest = _find(api, repo, revision)
     _sweep(store, remote.commit, manifest.name)
     with store.lock(manifest.ref), _fetched(store, api, remote, manifest, progress) as found:
-        return found.verify(manifest.ref)
+        return verify_artifact(found, manifest.ref)
 
 
 def _find(api: "HfApi | None", repo: str, revision: str | None) -> tuple[Remote, Manifest]:
@@ -140,13 +141,11 @@ def _hub() -> "HfApi":
 
 def _checked(manifest: Manifest, remote: Remote) -> Manifest:
     """The manifest, if its name, version and kind are what they may be: they decide a folder."""
-    name, _ = parse_ref(manifest.ref)
+    parse_ref(manifest.ref)
     if manifest.kind != remote.kind:
         raise InputError(f"{remote.repo}: a {remote.kind} repository whose manifest says {manifest.kind}")
     if manifest.kind == "model":
         check_model_ref(manifest.ref)
-    elif name not in TABLES:
-        raise InputError(f"{remote.repo}: no dataset of almost_data is named {name!r}")
     return manifest
 
 

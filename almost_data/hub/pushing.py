@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..datasets.manifest import Manifest, decode_manifest
 from ..errors import InputError
-from ..store.store import Store, version_key
+from ..store.names import version_key
+from ..store.store import Store
 from . import client
 from .artifact import Artifact, git_hash, is_ours, prepare
 from .client import Remote

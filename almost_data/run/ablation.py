@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from ..builders.comparisons.builder import ComparisonsConfig
+from ..builders.comparisons.builder import BUILDER, ComparisonsConfig
 from ..builders.comparisons.ranking import LENGTH_RULE
 from ..datasets.builder import NothingLeft, Progress, silent
 from ..datasets.manifest import Manifest
 from ..diagnostics.agreement import Agreement, agreement
 from ..errors import InputError
-from .pipeline import Run
+from .build import BuildRun
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Outcome:
         """The line of the table, under `HEADER`."""
         if self.manifest is None:
             return [self.variant.what, "", "0", *[""] * (len(HEADER) - 3)]
-        found = self.manifest.diagnostics
-        text, kept = found["text"], sum(one["survivors"] for one in found["responders"])
-        probe, agreed, reviewed = text["probe"], found.get("asis_agreement"), self.agreement
+        diagnostics = self.manifest.diagnostics
+        text, kept = diagnostics["text"], sum(row["survivors"] for row in diagnostics["responders"])
+        probe, agreed, reviewed = text["probe"], diagnostics.get("asis_agreement"), self.agreement
         return [
             self.variant.what,
             f"{kept:,}",
-            f"{found['comparisons']:,}",
+            f"{diagnostics['comparisons']:,}",
             f"{text['length_gap']['q50']:+,.0f}",
             f"{text['always_longer']:.1%}",
             "" if probe["accuracy"] is None else f"{probe['accuracy']:.1%}",
@@ -82,40 +82,41 @@ def variants(base: ComparisonsConfig) -> Iterator[Variant]:
         yield Variant("asis", "as-is RM only", changed(**bare))
         yield Variant("both", "both", base)
     for check in base.checks:
-        left = tuple(other for other in base.checks if other != check)
-        yield Variant(_suffix(check), f"without {check}", changed(checks=left))
+        remaining = tuple(name for name in base.checks if name != check)
+        yield Variant(_suffix(check), f"without {check}", changed(checks=remaining))
     if base.length_sd is not None:
         yield Variant(_suffix(LENGTH_RULE), "without length rule", changed(length_sd=None))
-    for own in base.filters:
-        others = tuple(other for other in base.filters if other is not own)
-        yield Variant(_suffix(own.name), f"without {own.name}", changed(filters=others))
+    for user_filter in base.filters:
+        filters = tuple(rule for rule in base.filters if rule is not user_filter)
+        yield Variant(_suffix(user_filter.name), f"without {user_filter.name}", changed(filters=filters))
 
 
-def ablate(run: Run, reviews: pl.DataFrame | None = None, progress: Progress = silent) -> list[Outcome]:
+def ablate(run: BuildRun, reviews: pl.DataFrame | None = None, progress: Progress = silent) -> list[Outcome]:
     """Build every variant as `comparisons@VERSION-NAME`. InputError where there are no responses."""
     if "-" in run.version:
-        raise InputError(f"--version {run.version}: give N.N.N, to which each variant adds its name")
+        raise InputError(f"run.version {run.version}: give N.N.N, to which each variant adds its name")
     ref = run.sources.get("responses", f"responses@{run.version}")
     run.store.manifest(ref)
     outcomes = []
-    for variant in variants(run.preset.comparisons):
-        one = dataclasses.replace(
+    for variant in variants(run.preset.settings(BUILDER)):
+        variant_run = dataclasses.replace(
             run,
             version=f"{run.version}-{variant.name}",
-            preset=msgspec.structs.replace(run.preset, comparisons=variant.config),
+            preset=run.preset.with_config(BUILDER.name, variant.config),
             sources={"responses": ref},
         )
 
-        def shown(stage: str, done: int, total: int, tokens: int, name: str = variant.name) -> None:
-            progress(name if stage == "comparisons" else f"{name}, {stage}", done, total, tokens)
+        def report(stage: str, done: int, total: int, tokens: int, name: str = variant.name) -> None:
+            progress(name if stage == BUILDER.name else f"{name}, {stage}", done, total, tokens)
 
         try:
-            made = one.build("comparisons", shown)[-1].manifest
+            manifest = variant_run.build(BUILDER, report)[-1].manifest
         except NothingLeft:
             outcomes.append(Outcome(variant, None, None))
             continue
-        found = agreement(run.store.scan(made.ref), reviews) if reviews is not None else None
-        outcomes.append(Outcome(variant, made, found))
+        rows = run.store.scan(manifest.ref)
+        measured = agreement(rows, reviews) if reviews is not None else None
+        outcomes.append(Outcome(variant, manifest, measured))
     return outcomes
 
 

@@ -9,16 +9,21 @@ from typing import Any
 
 import msgspec
 
+from ..builders import queries
+from ..builders import responses as responses_
 from ..builders.responses import check_names, finish
-from ..datasets import recorded, schema
-from ..datasets.builder import Built, reply_id, text_id
+from ..datasets.builder import Builder, Built, reply_id, text_id
 from ..datasets.filters import Filter, chain
-from ..datasets.manifest import Builder, Manifest, Unit
+from ..datasets.manifest import BuilderId, Manifest, Unit
+from ..datasets.tables import frame
 from ..errors import InputError
 from ..readers import files
 from ..readers.files import Row
+from ..store.publish import existing, new_manifest
 from ..store.store import Store
-from . import pipeline, presets
+from . import presets
+from .build import publish_dataset
+from .command import shown_command
 
 TABLE_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
 QUERY_SUFFIXES = (".txt", *TABLE_SUFFIXES)
@@ -46,16 +51,16 @@ def import_queries(store: Store, file: str, version: str, card: presets.CardConf
         rejected.append(values | nearest | {"candidate": number, "reason": "duplicate" if query else "empty"})
     if not accepted:
         raise InputError(f"{file}: no query in it: every row is empty")
-    tables = {"default": schema.frame("queries", "default", list(accepted.values()))}
+    tables = {"default": frame(queries.TABLES["default"], list(accepted.values()))}
     if rejected:
-        tables["rejected"] = schema.frame("queries", "rejected", rejected)
+        tables["rejected"] = frame(queries.TABLES["rejected"], rejected)
     filters = [
         _filter("empty", "query", "The row has no text."),
         _filter("duplicate", "query", "An earlier row has the same text; a repeated prompt is one query."),
     ]
     dropped = {rule.name: sum(row["reason"] == rule.name for row in rejected) for rule in filters}
     built = Built(tables, chain("import", filters, len(rows), dropped), {})
-    return _publish(store, "queries", version, record, {}, card, built)
+    return _publish(store, queries.BUILDER, version, record, {}, card, built)
 
 
 def import_responses(
@@ -100,7 +105,7 @@ def import_responses(
             accepted[responder].append(response)
     if not reply_ids:
         raise InputError(f"{file}: no usable response in it: every prompt or response is empty")
-    frames = {name: schema.frame("responses", name, responses) for name, responses in accepted.items()}
+    frames = {name: frame(responses_.TABLES["default"], responses) for name, responses in accepted.items()}
     filters = [
         _filter("not_in_ladder", "response", "The row's responder is not one that the ladder names."),
         _filter("no_prompt", "response", "The row's prompt is empty."),
@@ -108,7 +113,7 @@ def import_responses(
         _filter("duplicate", "response", "An earlier row has the same prompt and responder."),
     ]
     built = finish(frames, rejected, filters, "import")
-    return _publish(store, "responses", version, record, {"ladder": ladder}, card, built)
+    return _publish(store, responses_.BUILDER, version, record, {"ladder": ladder}, card, built)
 
 
 def _check_ladder(ladder: list[str]) -> None:
@@ -166,7 +171,7 @@ def _filter(name: str, unit: Unit, description: str) -> Filter:
 
 def _publish(
     store: Store,
-    name: str,
+    builder: Builder,
     version: str,
     record: dict[str, str],
     settings: dict[str, Any],
@@ -175,12 +180,10 @@ def _publish(
 ) -> Manifest:
     card_config = msgspec.to_builtins(card or presets.CardConfig())
     config = {"settings": settings, "file": record, "card": card_config}
-    draft = pipeline.draft(name, version, Builder(f"import-{name}", 1), config, [])
+    made_by = BuilderId(f"import-{builder.name}", 1)
+    draft = new_manifest("dataset", f"{builder.name}@{version}", made_by, config, [], builder.tables)
     with store.lock(draft.ref):
-        if store.has(draft.ref):
-            existing = store.manifest(draft.ref)
-            if existing.fingerprint == draft.fingerprint:
-                return existing
-            raise InputError(pipeline.conflict(existing, draft, wanted=True))
-        command = recorded.shown_command(["import", name, record["name"], "--version", version])
-        return pipeline.publish(store, draft, [], built, {"command": command})
+        if present := existing(store, draft):
+            return present
+        command = shown_command(["import", builder.name, record["name"], "--version", version])
+        return publish_dataset(store, builder, draft, [], built, {"command": command})

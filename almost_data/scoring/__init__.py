@@ -19,6 +19,7 @@ __all__ = [
     "Score",
     "Scorer",
     "check_options",
+    "fake_name",
     "finite",
     "load",
 ]
@@ -53,6 +54,17 @@ def load(
     if fake or model_id.startswith("fake/"):
         return fake_scorer(model_id, max_tokens)
     return RewardModel(Model(model_id, revision), max_tokens, checked_options, folder)
+
+
+def fake_name(model_id: str | None) -> str | None:
+    """The fake reward model that stands for one; None stays None.
+
+    >>> fake_name("ORG/rm"), fake_name("fake/rm")
+    ('fake/rm', 'fake/rm')
+    """
+    if model_id is None or model_id.startswith("fake/"):
+        return model_id
+    return f"fake/{Path(model_id).name}"
 
 
 def check_options(options: dict[str, Any]) -> Options:

@@ -5,15 +5,15 @@ dataset dropped it, and each gained pair the reason for which the older one had 
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
 from ..cards.markdown import short
-from ..datasets import schema
-from ..datasets.manifest import changes, recipe
+from ..datasets.manifest import Manifest, changes, recipe
 from ..errors import InputError
-from .store import Store, parse_ref
+from .names import parse_ref
+from .store import Store
 
 EXAMPLES = 3
 NOT_THERE = "not in it at all"
@@ -52,21 +52,21 @@ class Diff:
 def diff(store: Store, a: str, b: str) -> Diff:
     """Compare two artifacts in the store. Raises InputError where they are not of one name."""
     if parse_ref(a)[0] != parse_ref(b)[0]:
-        raise InputError(f"{a} and {b} are two kinds of dataset: give two versions of one")
+        raise InputError(f"{a} and {b} have different names: give two versions of one dataset")
     old, new = store.manifest(a), store.manifest(b)
-    for one in (old, new):
-        if one.kind != "dataset":
-            raise InputError(f"{one.ref} is a {one.kind}, and diff compares the rows of datasets: see `show`")
-    name = old.name
-    key = _key(name)
+    for manifest in (old, new):
+        if manifest.kind != "dataset":
+            raise InputError(f"{manifest.ref} is a {manifest.kind}: diff compares the rows of datasets")
+    key = _key(old)
     left, right = (store.scan(ref).with_columns(id=pl.concat_str(key, separator=" ")) for ref in (a, b))
     lost = left.join(right, on="id", how="anti").collect()
     gained = right.join(left, on="id", how="anti").collect()
     both = left.join(right, on="id", how="inner", suffix="_b")
-    others = [c for c in schema.table(name, "default").names if c not in key and not c.startswith("asis_")]
-    differs = pl.any_horizontal(pl.col(column).ne_missing(pl.col(f"{column}_b")) for column in others)
+    names = [name for name in old.table("default").names if name in new.table("default").names]
+    compared = [name for name in names if name not in key and not name.startswith("asis_")]
+    differs = pl.any_horizontal(pl.col(column).ne_missing(pl.col(f"{column}_b")) for column in compared)
     kept = both.select(n=pl.len(), changed=differs.sum()).collect().row(0, named=True)
-    lost, gained = _explained(store, b, lost), _explained(store, a, gained)
+    lost, gained = _explained(store, new, lost), _explained(store, old, gained)
     return Diff(
         a=a,
         b=b,
@@ -76,40 +76,40 @@ def diff(store: Store, a: str, b: str) -> Diff:
         gained=len(gained),
         changed=kept["changed"],
         reasons=_reasons(lost, gained),
-        pairs=_pairs(both, lost, gained) if name == "comparisons" else [],
+        pairs=_pairs(both, lost, gained) if "chosen_responder" in names else [],
         examples={"lost": _examples(lost), "gained": _examples(gained)},
     )
 
 
-def _key(name: str) -> list[str]:
+def _key(manifest: Manifest) -> list[str]:
     """The columns that name a row of the dataset; a comparison has a name of its own."""
-    key = list(schema.table(name, "default").key)
+    key = list(manifest.table("default").key)
     return ["comparison_id"] if "comparison_id" in key else key
 
 
-def _explained(store: Store, ref: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with the `reason` why `ref` does not have them."""
-    name = parse_ref(ref)[0]
-    configs = store.configs(ref)
-    if name == "comparisons":
+def _explained(store: Store, manifest: Manifest, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the `reason` why the dataset does not have them."""
+    key, ref = _key(manifest), manifest.ref
+    columns = {config: manifest.table(config).names for config in store.configs(ref)}
+    dropped = []
+    if "chosen_reply_id" in columns.get("rejected", []):
         ids = pl.col("comparison_id").str.split("-")
         rows = rows.with_columns(chosen_reply_id=ids.list.first(), rejected_reply_id=ids.list.last())
-        why = [_dropped(store, ref, "rejected", ["chosen_reply_id", "rejected_reply_id"])]
+        dropped = [_dropped(store, ref, "rejected", ["chosen_reply_id", "rejected_reply_id"])]
+    elif {*key, "reason"} <= set(columns.get("rejected", [])):
+        # What a dropped question says may never have been read: its pairs are found by their ids alone.
+        dropped = [_dropped(store, ref, "rejected", key)]
+    if "reply_id" in columns.get("rejected_responses", []):
         for side in ("chosen", "rejected"):
             response = _dropped(store, ref, "rejected_responses", ["reply_id"])
-            why.append(response.rename({"reply_id": f"{side}_reply_id"}))
-    elif "rejected" in configs:
-        # What a dropped question says may never have been read: its pairs are found by their ids alone.
-        keys = _key(name)
-        why = [_dropped(store, ref, "rejected", keys)]
-    else:
-        why = []
-    for number, one in enumerate(why):
-        keys = [column for column in one.columns if column != "reason"]
-        unique = one.unique(keys, keep="first", maintain_order=True).rename({"reason": f"reason{number}"})
+            dropped.append(response.rename({"reply_id": f"{side}_reply_id"}))
+    for number, reasons in enumerate(dropped):
+        keys = [column for column in reasons.columns if column != "reason"]
+        unique = reasons.unique(keys, keep="first", maintain_order=True)
+        unique = unique.rename({"reason": f"reason{number}"})
         rows = rows.join(unique, on=keys, how="left", maintain_order="left")
-    reasons = [pl.col(f"reason{number}") for number in range(len(why))]
-    return rows.with_columns(reason=pl.coalesce(*reasons, pl.lit(NOT_THERE)))
+    found = [pl.col(f"reason{number}") for number in range(len(dropped))]
+    return rows.with_columns(reason=pl.coalesce(*found, pl.lit(NOT_THERE)))
 
 
 def _dropped(store: Store, ref: str, config: str, keys: list[str]) -> pl.DataFrame:
@@ -134,14 +134,14 @@ def _pairs(
     names = sorted(set(same).union(*(side["pair"] for side in sides)))
     table = []
     for name in names:
-        found = [side.filter(pair=name) for side in sides]
+        by_side = [side.filter(pair=name) for side in sides]
         why = [
             f"{sign}{n:,} {reason}"
-            for sign, rows in zip("-+", found, strict=True)
+            for sign, rows in zip("-+", by_side, strict=True)
             for _, reason, n in rows.rows()
         ]
-        out, in_ = (int(rows["len"].sum()) for rows in found)
-        table.append((name, same.get(name, 0), out, in_, ", ".join(why)))
+        lost_rows, gained_rows = (int(rows["len"].sum()) for rows in by_side)
+        table.append((name, same.get(name, 0), lost_rows, gained_rows, ", ".join(why)))
     return table
 
 
@@ -153,9 +153,17 @@ def _examples(rows: pl.DataFrame) -> list[Example]:
             sides = [short(row[side][-1]["content"], 320) for side in ("prompt", "chosen", "rejected")]
             text = "\n".join(f"{label}: {side}" for label, side in zip(_SIDES, sides, strict=True))
         else:
-            text = row.get("response") or row.get("query") or ""
+            text = row.get("response") or row.get("query") or _first_text(row)
         examples.append(Example(row["id"], row["reason"], text))
     return examples
+
+
+def _first_text(row: dict[str, Any]) -> str:
+    """The longest text of a row, or the last turn of a dialogue."""
+    if messages := row.get("messages"):
+        return str(messages[-1]["content"])
+    texts = [value for name, value in row.items() if isinstance(value, str) and name not in ("id", "reason")]
+    return max(texts, key=len, default="")
 
 
 _SIDES = ("query", "chosen", "rejected")

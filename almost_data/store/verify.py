@@ -5,34 +5,34 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..cards import card
-from ..datasets import schema
-from ..datasets.digest import Seen, files_digest, splits
+from ..datasets.digest import RowHasher, files_digest, splits
 from ..datasets.manifest import Manifest, changes, check_ledger, fingerprint
+from ..datasets.tables import Table, arrow_schema
 from ..errors import InputError
 from ..models.files import loaded_files
 from . import parquet
+from .store import Store
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
-
-    from .store import Store
 
 PART_BYTES = 32_000_000
 """Of a large table, in memory at a time; a part has more of them where rows differ much."""
 MOST_REASONS = 10_000
 MOST_IDS = 1_000_000
 """Of so many queries, ids are known at a time: where there are more, parts are cut by a sample."""
-ID_BYTES = 16
+ID_BYTES, KEY_BYTES = 16, 256
+"""Of a query_id, exactly; of another text that names rows, at most."""
 MOST_PART = 10 * PART_BYTES
 MOST_WHOLE = 1_000_000_000
-"""Bytes of a table that has another key than the query first, and so is read whole."""
+"""Bytes of a table whose first key is a number, so that it is read whole."""
 
 RECORD = re.compile(r"README\.md|manifest\.json|plots/[\w-]+\.png")
 ROWS = re.compile(r"data/[A-Za-z0-9][A-Za-z0-9._-]*/(train|test)-\d{5}-of-\d{5}\.parquet")
 
 
-def verify(store: "Store", ref: str) -> list[str]:
+def verify(store: Store, ref: str) -> list[str]:
     """Every disagreement between manifest, card and files, one sentence each; none is good."""
     manifest = store.manifest(ref)
     wrong = []
@@ -47,7 +47,7 @@ def verify(store: "Store", ref: str) -> list[str]:
     loaded = set(loaded_files(store.path(ref))) if manifest.kind == "model" else set()
     for file in sorted(store.path(ref).rglob("*")):
         inside = file.relative_to(store.path(ref)).as_posix()
-        ours = RECORD.fullmatch(inside) or (manifest.kind == "dataset" and ROWS.fullmatch(inside))
+        ours = RECORD.fullmatch(inside) or (manifest.kind != "model" and ROWS.fullmatch(inside))
         if not (file.is_dir() or ours or inside in loaded):
             wrong.append(f"{inside}: no file of an artifact")
     for parent in manifest.parents:
@@ -56,26 +56,26 @@ def verify(store: "Store", ref: str) -> list[str]:
     return wrong
 
 
-def _verify_rows(store: "Store", manifest: Manifest) -> list[str]:
+def _verify_rows(store: Store, manifest: Manifest) -> list[str]:
     """A dataset's files against counts, digest and ledger."""
     wrong: list[str] = []
-    seen = Seen(manifest.name)
+    hasher = RowHasher(manifest.tables)
     dropped: dict[str, int] = {}
     whole = True
     for config in store.configs(manifest.ref):
         try:
-            _read(store, manifest.ref, config, manifest.counts[config], wrong, seen, dropped)
+            _read(store, manifest.ref, config, manifest.counts[config], wrong, hasher, dropped)
         except Exception as error:  # whatever a damaged file makes the readers raise is the finding
             wrong.append(f"data/{config}: cannot be used: {error}")
             whole = False
     stored = {folder.name for folder in (store.path(manifest.ref) / "data").glob("*")}
     wrong += [f"data/{name}: not in the manifest" for name in sorted(stored - set(manifest.counts))]
-    if whole and seen.digest() != manifest.digest:
+    if whole and hasher.digest() != manifest.digest:
         wrong.append("digest: the rows are not those that the manifest was made for")
     return wrong + _verify_ledger(manifest, dropped)
 
 
-def _verify_model(store: "Store", manifest: Manifest) -> list[str]:
+def _verify_model(store: Store, manifest: Manifest) -> list[str]:
     """A model's files against the digest; all of them are read, whatever their time of change."""
     try:
         found = files_digest(loaded_files(store.path(manifest.ref)))
@@ -86,22 +86,22 @@ def _verify_model(store: "Store", manifest: Manifest) -> list[str]:
 
 
 def _read(
-    store: "Store",
+    store: Store,
     ref: str,
     config: str,
     counts: dict[str, int],
     wrong: list[str],
-    seen: Seen,
+    hasher: RowHasher,
     dropped: dict[str, int],
 ) -> None:
-    """Read the rows of a config, a part of them at a time; adds to `wrong`, `seen` and `dropped`."""
-    table = schema.table(ref.partition("@")[0], config)
+    """Read the rows of a config, a part of them at a time; adds to `wrong`, `hasher` and `dropped`."""
+    table = hasher.tables[config] if config in hasher.tables else store.manifest(ref).table(config)
     every: list[parquet.Group] = []
     for split, rows in counts.items():
         some = [
             group
             for file in store.files(ref, config, split)
-            for group in parquet.groups(file, schema.arrow_schema(table), rows)
+            for group in parquet.groups(file, arrow_schema(table), rows)
         ]
         if (found := sum(group.rows for group in some)) != rows:
             wrong.append(f"counts: {config}/{split} has {found} rows in its files, {rows} in the manifest")
@@ -109,8 +109,8 @@ def _read(
     names = {file.name.split("-")[0] for file in store.files(ref, config)}
     wrong += [f"data/{config}: split {name} is not in the manifest" for name in sorted(names - set(counts))]
     for frame in _parts(every, table):
-        for split, part in splits(frame).items():
-            seen.add(config, split, part)
+        for split, part in splits(frame, table.split_key).items():
+            hasher.add(config, split, part)
         if "reason" in frame.columns:
             for reason, n in frame["reason"].drop_nulls().value_counts().iter_rows():
                 dropped[reason] = dropped.get(reason, 0) + n
@@ -118,23 +118,26 @@ def _read(
                 raise ValueError(f"over {MOST_REASONS:,} reasons for dropping a row")
 
 
-def _parts(groups: list[parquet.Group], table: schema.Table) -> "Iterator[pl.DataFrame]":
+def _parts(groups: list[parquet.Group], table: Table) -> "Iterator[pl.DataFrame]":
     """All rows in the order of their queries, about PART_BYTES at a time; no query is in two parts."""
     import polars as pl
     import pyarrow as pa
     import pyarrow.compute as pc
 
     size = sum(group.bytes for group in groups)
-    by_query = table.key[0] == "query_id"
-    most = MOST_PART if by_query else MOST_WHOLE
+    key = table.key[0]
+    is_text = next(column.type == "string" for column in table.columns if column.name == key)
+    most = MOST_PART if is_text else MOST_WHOLE
     starts: list[str | None] = [None]
     reach = [("", "") for _ in groups]
-    if size > PART_BYTES and by_query:
+    if size > PART_BYTES and is_text:
         every, some, reach = 1 + sum(group.rows for group in groups) // MOST_IDS, [], []
         for group in groups:
-            ids = _frame(pa.Table.from_batches(group.read(["query_id"])))["query_id"]
-            if ids.null_count() or ids.str.len_bytes().max() != ID_BYTES:
-                raise ValueError(f"{group.file.name}: query_id is no id of a query")
+            ids = _frame(pa.Table.from_batches(group.read([key])))[key]
+            lengths = ids.str.len_bytes()
+            is_short = (lengths == ID_BYTES).all() if key == "query_id" else (lengths <= KEY_BYTES).all()
+            if ids.null_count() or not is_short:
+                raise ValueError(f"{group.file.name}: {key} does not name a row")
             reach.append((str(ids.min()), str(ids.max())))
             some.append(ids.gather_every(every))
         row = pl.concat(some).sort()
@@ -142,9 +145,9 @@ def _parts(groups: list[parquet.Group], table: schema.Table) -> "Iterator[pl.Dat
         starts += sorted(set(row.gather_every(step, step)) - {row[0]})
     for low, high in zip(starts, [*starts[1:], None], strict=True):
         found, held = [], 0
-        inside = pc.field("query_id") >= low if low else None
+        inside = pc.field(key) >= low if low else None
         if high:
-            below = pc.field("query_id") < high
+            below = pc.field(key) < high
             inside = below if inside is None else inside & below
         for group, (first, last) in zip(groups, reach, strict=True):
             if (low and last < low) or (high and first >= high):
@@ -168,7 +171,7 @@ def _frame(rows: "pa.Table") -> "pl.DataFrame":
     return frame
 
 
-def _verify_card(store: "Store", ref: str, manifest: Manifest) -> list[str]:
+def _verify_card(store: Store, ref: str, manifest: Manifest) -> list[str]:
     file = store.path(ref) / "README.md"
     if not file.is_file():
         return ["README.md: missing"]
@@ -177,7 +180,7 @@ def _verify_card(store: "Store", ref: str, manifest: Manifest) -> list[str]:
         head = card.front_matter(text)
     except (InputError, UnicodeDecodeError) as error:
         return [f"README.md: {error}"]
-    want = card.viewer(manifest) if manifest.kind == "dataset" else {}
+    want = {} if manifest.kind == "model" else card.viewer(manifest)
     wrong = [f"README.md: {line}" for key in want for line in changes({key: head.get(key)}, {key: want[key]})]
     for image in re.findall(r"!\[[^]]*\]\((plots/[^)]+)\)", text):
         if not (store.path(ref) / image).is_file():
@@ -189,6 +192,8 @@ def _verify_ledger(manifest: Manifest, dropped: dict[str, int]) -> list[str]:
     """The ledger against the rows: what its last line kept, and what was dropped for each reason."""
     wrong = []
     rows = sum(manifest.counts.get("default", {}).values())
+    if manifest.kind == "evaluation" and not manifest.ledger:
+        return []
     if not manifest.ledger or manifest.ledger[-1].kept != rows:
         wrong.append(f"ledger: its last line does not keep the {rows} rows of default")
     said: dict[str, int] = {}

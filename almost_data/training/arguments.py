@@ -14,7 +14,8 @@ import yaml
 
 from ..errors import InputError, Stopped
 from ..run.presets import card as said
-from ..store.store import Store, check_model_ref
+from ..store.names import check_model_ref
+from ..store.store import Store
 
 
 @dataclass

@@ -1,10 +1,7 @@
 """From a finished training to `name@version` in the store: manifest, card and figures around the weights."""
 
-import datetime
 import importlib.metadata
-import math
 import os
-import platform
 import shlex
 import shutil
 import sys
@@ -15,14 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from ..cards import card, plots_model
-from ..datasets.manifest import Builder, Entry, Manifest, Parent, changes, fingerprint, place_name, recipe
+from ..datasets.config import source_name
+from ..datasets.manifest import BuilderId, Entry, Manifest, Parent
 from ..errors import InputError
 from ..generation import Model
 from ..models import weights
-from ..store.store import Store, is_ref
+from ..store.names import is_ref
+from ..store.publish import Record, Weights, existing, new_manifest
+from ..store.publish import publish as publish_artifact
+from ..store.store import Store
 from .arguments import Inputs, runtime, settings
 from .data import Source
 from .trainers import deviations
@@ -72,7 +71,7 @@ def find_model(
             raise InputError(f"{flag}: {name} is a dataset, and a model is wanted")
         return Base(store.path(name), Model(name, made.digest[:16]), made)
     pinned = weights.locate(Model(name, None if revision in (None, "main") else revision))
-    return Base(weights.fetch(pinned), Model(place_name(pinned.id), pinned.revision), None)
+    return Base(weights.fetch(pinned), Model(source_name(pinned.id), pinned.revision), None)
 
 
 @dataclass
@@ -124,27 +123,18 @@ def begin(
         "versions": {"trl": importlib.metadata.version("trl")},
         "card": {"license": inputs.license, "language": inputs.language or _language(source)},
     }
-    config = msgspec.json.decode(msgspec.json.encode(config))
-    name, version = inputs.artifact.split("@")
-    builder = Builder(f"recipes/{recipe_name}", LOGIC_VERSION)
-    mark = fingerprint(builder, config, parents)
-    draft = Manifest("model", name, version, builder, config, mark, "", parents, [], {}, {}, {}, "")
-    if store.has(draft.ref):
-        there = store.manifest(draft.ref)
-        if there.fingerprint != mark:
-            what = "; ".join(changes(recipe(there), recipe(draft))[:4])
-            raise InputError(
-                f"{draft.ref} is there already, from another recipe ({what}): give another --artifact version"
-            )
+    builder = BuilderId(f"recipes/{recipe_name}", LOGIC_VERSION)
+    draft = new_manifest("model", inputs.artifact, builder, config, parents)
+    is_new = existing(store, draft) is None
     known = [source.manifest, base.manifest, *(one.manifest for one in others.values())]
     work = Path(args.output_dir)
     checkpoint = None
-    if not store.has(draft.ref) and not inputs.dry_run:
+    if is_new and not inputs.dry_run:
         if _is_main() and store.path(draft.ref) not in _HELD:
             held = ExitStack()
             held.enter_context(store.lock(draft.ref))
             _HELD[store.path(draft.ref)] = held
-        checkpoint = _checkpoint(work, mark, resumes)
+        checkpoint = _checkpoint(work, draft.fingerprint, resumes)
     return Training(
         store,
         draft,
@@ -197,52 +187,38 @@ def publish(
     `ledger` and `counts` are of the rows trained on (and judged on), `diagnostics` whatever was measured.
     """
     draft, store = training.draft, training.store
-    handed = training.parents
     base = draft.config["base"]
-    known = [
-        *([] if is_ref(base["id"]) else [base]),
-        *(m for one in handed for m in one.diagnostics["models"]),
-    ]
-    told = [note for one in handed for note in one.diagnostics["notes"]]
+    told = []
     if not draft.config["dataset"]["pinned"]:
         told.append(
             f"{draft.config['dataset']['ref']} was taken without a revision: it was not pinned by the user."
         )
-    ancestors = handed + [above for one in handed for above in store.ancestors(one)]
+    ancestors = training.parents + [above for one in training.parents for above in store.ancestors(one)]
     every = [one for place, one in enumerate(ancestors) if one not in ancestors[:place]]
+    record = Record(
+        ledger=ledger,
+        diagnostics={
+            "recipe": draft.builder.name.removeprefix("recipes/"),
+            "deviations": training.deviations,
+            **diagnostics,
+        },
+        models=[] if is_ref(base["id"]) else [base],
+        notes=told,
+        environment={
+            "seconds": round(time.monotonic() - training.started, 1),
+            "command": shown_command(sys.argv),
+            "device": str(trainer.accelerator.device),
+            "runtime": training.runtime,
+            "dtype": diagnostics["speed"]["dtype"],
+        },
+    )
 
-    def finish(digest: str) -> tuple[Manifest, dict[str, bytes]]:
-        manifest = msgspec.structs.replace(
-            draft,
-            digest=digest,
-            ledger=ledger,
-            counts={"default": {split: n for split, n in counts.items() if n}},
-            diagnostics={
-                "recipe": draft.builder.name.removeprefix("recipes/"),
-                "models": _unique(known),
-                "notes": _unique(told),
-                "deviations": training.deviations,
-                **diagnostics,
-            },
-            environment={
-                "python": platform.python_version(),
-                "platform": f"{platform.system()} {platform.machine()}",
-                "packages": {name: found for name in PACKAGES if (found := _version(name))},
-                "seconds": round(time.monotonic() - training.started, 1),
-                "command": shown_command(sys.argv),
-                "device": str(trainer.accelerator.device),
-                "runtime": training.runtime,
-                "dtype": diagnostics["speed"]["dtype"],
-            },
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        )
-        # What was measured may be a numpy number, or not a number at all: then it is left out.
-        manifest = msgspec.structs.replace(manifest, diagnostics=plain(manifest.diagnostics))
+    def render(manifest: Manifest) -> dict[str, bytes]:
         figures = plots_model.render(manifest)
         text = card.render_model(manifest, sorted(figures), every)
-        return manifest, {"README.md": text.encode(), **figures}
+        return {"README.md": text.encode(), **figures}
 
-    made = store.publish_model(draft.ref, folder, finish)
+    made = publish_artifact(store, draft, Weights(folder, counts), record, training.parents, render)
     _HELD.pop(store.path(draft.ref)).close()
     _summary(made, store.path(made.ref))
     if training.work.parent == store.root / ".training":
@@ -273,19 +249,6 @@ def _summary(made: Manifest, folder: Path) -> None:
     )
 
 
-def plain(value: Any) -> Any:
-    """JSON data: numpy's numbers as Python's, and NaN and infinity as None."""
-    if isinstance(value, dict):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    value = value.item() if hasattr(value, "item") else value
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    number = float(value)
-    return number if math.isfinite(number) else None
-
-
 def curves(history: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, list[list[float]]]:
     """The named numbers of a trainer's log by step, each thinned to POINTS at most."""
     found: dict[str, list[list[float]]] = {}
@@ -314,7 +277,7 @@ def shown_command(arguments: Sequence[str]) -> str:
             skip = not equals
             continue
         shown.append(
-            f"{flag}={place_name(value)}" if equals and flag.startswith("--") else place_name(argument)
+            f"{flag}={source_name(value)}" if equals and flag.startswith("--") else source_name(argument)
         )
     return shlex.join(["python", f"recipes/{Path(arguments[0]).name}", *shown])
 
@@ -326,14 +289,3 @@ def _language(source: Source) -> str | None:
 
 def _is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
-
-
-def _unique(items: list[Any]) -> list[Any]:
-    return [item for place, item in enumerate(items) if item not in items[:place]]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

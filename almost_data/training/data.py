@@ -17,7 +17,8 @@ from ..datasets.digest import splits
 from ..datasets.filters import Filter, chain
 from ..datasets.manifest import Entry, Manifest, Parent, Unit
 from ..errors import InputError
-from ..store.store import HUB_ID, Store, parse_ref
+from ..store.names import HUB_ID, parse_ref
+from ..store.store import Store
 from .arguments import Inputs
 
 Message = dict[str, str]

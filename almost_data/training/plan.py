@@ -9,9 +9,11 @@ from typing import Any
 
 import msgspec
 
-from ..builders.demonstrations.builder import assistant
+from .. import registry
+from ..builders.demonstrations.builder import ROUND_TOKENS
+from ..builders.responses import QUERY_TOKENS
 from ..errors import InputError
-from ..run.cost import FLOPS, QUERY, ROUND, Line, hours, longest_reply, of, parameters, target
+from ..run.cost import FLOPS, Line, estimate, hours, parameters
 from ..run.presets import Preset
 from .arguments import section
 
@@ -48,23 +50,25 @@ def loop(preset: Preset, recipes: Path) -> tuple[list[Line], int]:
     """
     rm, sft, ppo = (section(recipes, name) for name in ("rm", "sft", "ppo"))
     judge, base = (str(one.get("model_name_or_path") or "?") for one in (rm, sft))
-    preset = msgspec.structs.replace(
-        preset,
-        comparisons=msgspec.structs.replace(preset.comparisons, asis_rm=judge),
-        demonstrations=msgspec.structs.replace(preset.demonstrations, rm=judge),
-    )
-    talk, replies = preset.demonstrations, preset.responses
-    queries = target(preset.queries)
-    talks = min(queries, talk.limit or queries)
-    written = QUERY + max(longest_reply(replies, one) for one in replies.responders)
-    told = QUERY + longest_reply(talk, assistant(talk)) + (talk.turns // 2 - 1) * ROUND
+    for name, field in (("comparisons", "asis_rm"), ("demonstrations", "rm")):
+        settings = preset.settings(registry.load("builders", name))
+        preset = preset.with_config(name, msgspec.structs.replace(settings, **{field: judge}))
+    talk = preset.settings(registry.load("builders", "demonstrations"))
+    queries, mining = estimate(preset, "queries", {})
+    responses, answering = estimate(preset, "responses", {"queries": queries})
+    pairs, comparing = estimate(preset, "comparisons", {"responses": responses})
+    dialogues, talking = estimate(preset, "demonstrations", {"queries": queries})
+    written = QUERY_TOKENS + max(line.tokens_out // line.requests for line in answering)
+    dialogue = QUERY_TOKENS + talking[0].tokens_out // talking[0].requests
+    dialogue += (talk.turns // 2 - 1) * ROUND_TOKENS
+    sample = preset.settings(registry.load("builders", "community")).sample or COMMUNITY
     lines = [
-        _trained("train: As-is RM", judge, rm, preset.community.sample or COMMUNITY, LENGTH, sides=2),
-        *(line for name in ("queries", "responses", "comparisons") for line in of(preset, name, queries)),
-        _trained("train: reward model", judge, rm, round(PAIRS * queries), written, sides=2),
-        *of(preset, "demonstrations", queries),
-        _trained("train: SFT", base, sft, talks * talk.conversations_per_query, told),
-        _reinforced("train: PPO", base, judge, ppo, talks),
+        _trained("train: As-is RM", judge, rm, sample, LENGTH, sides=2),
+        *(*mining, *answering, *comparing),
+        _trained("train: reward model", judge, rm, pairs, written, sides=2),
+        *talking,
+        _trained("train: SFT", base, sft, dialogues, dialogue),
+        _reinforced("train: PPO", base, judge, ppo, dialogues // talk.conversations_per_query),
     ]
     kept = [(judge, rm), (base, sft)]
     most = max(
@@ -87,14 +91,14 @@ def _reinforced(what: str, policy: str, judge: str, recipe: dict[str, Any], prom
     epochs = _number(recipe, "num_train_epochs", EPOCHS)
     episodes = round(_number(recipe, "total_episodes", _rows(recipe, prompts) * epochs))
     written = round(_number(recipe, "response_length", 53))
-    tokens = episodes * (QUERY + written)
+    tokens = episodes * (QUERY_TOKENS + written)
     steps = _number(recipe, "num_ppo_epochs", PPO_EPOCHS) * _step(recipe)
     parts = [
         hours(parameters(policy), tokens * (2 * FLOPS / ROLLOUT + 2 + steps)),
         hours(parameters(judge), tokens * (2 + 2 + steps)),
     ]
     work = None if None in parts else sum(filter(None, parts))
-    return Line(what, policy, episodes, episodes * QUERY, episodes * written, _weights(policy), work)
+    return Line(what, policy, episodes, episodes * QUERY_TOKENS, episodes * written, _weights(policy), work)
 
 
 def _rows(recipe: dict[str, Any], rows: int) -> float:

@@ -3,8 +3,9 @@
 import textwrap
 from typing import Any
 
-from almost_data.cards.plots import BLUE, GREY, ORANGE, Figures, as_files, new_figure, short_label, style
+from almost_data.cards.figures import BLUE, GREY, ORANGE, as_files, new_figure, short_label, style
 from almost_data.cards.plots_model import GREEN
+from almost_data.datasets.builder import Figures
 
 COLOURS = {
     "reproduced": GREEN,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from almost_data.datasets.schema import RESERVED
 from claims import (
     CLAIMS,
     HHH,
@@ -26,7 +27,6 @@ from claims import (
 )
 
 from almost_data import InputError, Manifest, Store, evals
-from almost_data.datasets.schema import RESERVED
 from almost_data.evals import items, sources, vicuna
 from almost_data.evals.result import Line, Pinned, Result, folder, results
 

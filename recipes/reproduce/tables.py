@@ -282,12 +282,12 @@ def _write(store: Store, version: str, content: dict[str, Any]) -> Path:
     place = home(store) / "tables" / version
     name = f"eval-tables-{version}"
     files = figure.render(content["tables"])
-    page = card.page("tables.md.jinja", (TEMPLATES, *card.FOLDERS), **content, figures=sorted(files))
+    page = card.page(TEMPLATES / "tables.md.jinja", **content, figures=sorted(files))
     files |= {
         "README.md": f"{page}\n".encode(),
         "tables.json": f"{json.dumps(content, indent=2)}\n".encode(),
     }
-    with store.turn(name), store.whole(place, name) as staging:
+    with store.lock(name, wait=True), store.staging(place, name) as staging:
         for path, data in files.items():
             (staging / path).parent.mkdir(exist_ok=True)
             (staging / path).write_bytes(data)

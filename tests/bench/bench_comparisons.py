@@ -19,14 +19,14 @@ import polars as pl
 
 from almost_data.builders.comparisons.builder import ComparisonsConfig, decide_responses
 from almost_data.builders.comparisons.ranking import length_rule, rank_pairs
-from almost_data.datasets import schema
 from almost_data.datasets.builder import Built, reply_id, text_id
 from almost_data.datasets.digest import Blocks
 from almost_data.datasets.filters import response_checks
-from almost_data.datasets.manifest import Builder
+from almost_data.datasets.manifest import BuilderId
 from almost_data.generation.fake import _answer
-from almost_data.run import pipeline
+from almost_data.run import build
 from almost_data.store.store import Store
+from tests import schema
 from tests.bench import Result
 
 QUERIES = 200_000
@@ -111,10 +111,10 @@ def store_responses(store: Store, size: int) -> None:
         "file": {"name": "bench"},
         "card": {"license": None, "language": None},
     }
-    draft = pipeline.draft("responses", "1.0.0", Builder("import-responses", 1), config, [])
+    draft = build.draft("responses", "1.0.0", BuilderId("import-responses", 1), config, [])
     facts = {"responses": size, "mean_chars": 0.0, "share_cut_at_token_limit": 0.0}
     found = {"responders": dict.fromkeys(LADDER, facts)}
-    pipeline.publish(store, draft, [], Built(frames, [], found), {"command": ""})
+    build.publish(store, draft, [], Built(frames, [], found), {"command": ""})
 
 
 def _responses() -> pl.DataFrame:

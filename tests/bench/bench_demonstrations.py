@@ -28,7 +28,6 @@ import torch
 from rich.console import Console
 
 from almost_data.builders.demonstrations import builder as demonstrations
-from almost_data.datasets import schema
 from almost_data.datasets.builder import silent, text_id
 from almost_data.generation import Model, Request
 from almost_data.generation.fake import FakeEngine
@@ -38,6 +37,7 @@ from almost_data.models import weights
 from almost_data.run import presets
 from almost_data.scoring import Dialogue, Score, load
 from almost_data.scoring.journaled import JournaledScorer
+from tests import schema
 from tests.bench import Result, bench_scoring
 from tests.bench.bench_transformers import MODEL, SHARED, requests_for, time_engine
 

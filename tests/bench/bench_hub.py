@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from almost_data.datasets import schema
 from almost_data.datasets.builder import Built
 from almost_data.datasets.digest import Blocks
-from almost_data.datasets.manifest import Builder, Entry
-from almost_data.run import pipeline
+from almost_data.datasets.manifest import BuilderId, Entry
+from almost_data.run import build
 from almost_data.store.store import Store
+from tests import schema
 from tests.bench import Result
 from tests.hub_server import TOKEN
 
@@ -163,10 +163,10 @@ def write(store: Store, version: str, queries: int, choose: Choose, seed: int = 
     }
     count = queries * len(LADDER)
     entry = Entry("import", "rows", "response", "A row of the file.", {}, "almost_data", count, count, {})
-    draft = pipeline.draft("responses", version, Builder("import-responses", 1), config, [])
+    draft = build.draft("responses", version, BuilderId("import-responses", 1), config, [])
     facts = {"responses": queries, "mean_chars": 0.0, "share_cut_at_token_limit": 0.0}
     found = {"responders": dict.fromkeys(LADDER, facts)}
-    pipeline.publish(store, draft, [], Built(frames, [entry], found), {"command": ""})
+    build.publish(store, draft, [], Built(frames, [entry], found), {"command": ""})
 
 
 if __name__ == "__main__":

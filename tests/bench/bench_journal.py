@@ -29,7 +29,7 @@ def build(version, rows):
     file = Path(sys.argv[1] + ".txt")
     file.write_text("\\n".join(rows))
     importing.import_queries(store, str(file), version, presets.card(None, None))
-    run = pipeline.Run(store, version, presets.fake(presets.load("tiny")), FakeEngine())
+    run = build.BuildRun(store, version, presets.fake(presets.load("tiny")), FakeEngine())
     start = time.perf_counter()
     run.build("responses")
     return time.perf_counter() - start

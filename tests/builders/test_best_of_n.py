@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 
 from almost_data.builders.demonstrations.best_of_n import BINS, FAR, expected_best, report
-from almost_data.datasets import schema
 from almost_data.datasets.manifest import canonical_json
+from tests import schema
 
 
 def candidates(turns: list[list[tuple[str, float | None]]], order: list[int] | None = None) -> pl.DataFrame:

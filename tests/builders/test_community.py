@@ -11,18 +11,20 @@ import polars as pl
 import pytest
 
 from almost_data.builders.community import builder as community
-from almost_data.builders.community.builder import CommunityConfig, build, pins
-from almost_data.datasets import digest, schema
+from almost_data.builders.community.builder import CommunityConfig, pins
+from almost_data.datasets import digest
 from almost_data.datasets.builder import Built, silent, text_id
 from almost_data.datasets.digest import frames
 from almost_data.datasets.manifest import check_ledger
-from almost_data.datasets.schema import frame
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.readers.stackexchange import vote_score
-from almost_data.run import pipeline, presets
+from almost_data.run import build, presets
 from almost_data.store.diff import diff
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
+from tests import schema
+from tests.schema import frame
 
 SITE = "plants.example"
 Rows = list[dict[str, Any]]
@@ -317,11 +319,11 @@ def test_pins_name_the_source_by_its_content(tmp_path: Path) -> None:
         pins(CommunityConfig(source=file), FakeEngine())
 
 
-def run(store: Store, version: str, **settings: Any) -> list[pipeline.Step]:
+def run(store: Store, version: str, **settings: Any) -> list[build.Step]:
     preset = presets.load("tiny")
     config = CommunityConfig(site=SITE, **settings)
     chosen = {name: getattr(preset, name) for name in preset.__struct_fields__} | {"community": config}
-    return pipeline.Run(store, version, presets.Preset(**chosen), FakeEngine()).build("community")
+    return build.BuildRun(store, version, presets.Preset(**chosen), FakeEngine()).build("community")
 
 
 def test_it_is_an_artifact_like_any_other(tmp_path: Path) -> None:
@@ -333,7 +335,7 @@ def test_it_is_an_artifact_like_any_other(tmp_path: Path) -> None:
         post |= {"Body": hostile + f"<p>{post['Id']}</p>", "OwnerDisplayName": "[Eve](javascript:x) | `"}
     store, file = Store(tmp_path / "build"), write(tmp_path, posts)
     (step,) = run(store, "1.0.0", source=file)
-    assert step.action == "build" and store.verify("community@1.0.0") == []
+    assert step.action == "build" and verify(store, "community@1.0.0") == []
     assert [one.action for one in run(store, "1.0.0", source=file)] == ["reuse"]
     assert str(tmp_path) not in (store.path("community@1.0.0") / "manifest.json").read_text("utf-8")
     with pytest.raises(InputError, match=r"pairs_per_question: 4 -> 2.*give another --version"):
@@ -355,7 +357,7 @@ def test_large_tables_are_named_block_by_block(tmp_path: Path, monkeypatch: pyte
     blocks = list(frames(built.tables["rejected"]))
     assert len(blocks) > 10 and all(len(one) < 7 + 15 for one in blocks)
     assert digest.digest("community", built.tables) == whole.manifest.digest
-    assert store.verify("community@1.0.0") == []
+    assert verify(store, "community@1.0.0") == []
 
 
 def test_diff_says_why_a_comparison_is_gone(tmp_path: Path) -> None:

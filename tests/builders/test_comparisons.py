@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 
 from almost_data.builders.comparisons.builder import SPEC, ComparisonsConfig, build
-from almost_data.datasets import schema
 from almost_data.datasets.builder import Built, reply_id, silent, text_id
 from almost_data.datasets.digest import digest, frames
 from almost_data.datasets.manifest import canonical_json, check_ledger
 from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
 from almost_data.scoring import Dialogue, Score, Scorer
+from tests import schema
 
 Row = dict[str, object]
 LADDER = ["A", "B", "C", "D", "E"]

@@ -19,7 +19,7 @@ import polars as pl
 import pytest
 
 from almost_data import scoring
-from almost_data.cards import card, plots
+from almost_data.cards import card, figures
 from almost_data.cards.markdown import sig
 from almost_data.cli.app import main
 from almost_data.datasets.builder import RewardModel, text_id
@@ -28,9 +28,10 @@ from almost_data.errors import InputError
 from almost_data.generation import CannotStart, Generator, Model, Reply, Request, journal_file, prompts
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.transformers import TransformersEngine
-from almost_data.run import importing, pipeline, presets
+from almost_data.run import build, importing, presets
 from almost_data.scoring import Dialogue, Score, Scorer
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from tests import tiny_models, trained
 from tests.crash import Server
 from tests.stress import digests, files, journaled
@@ -119,11 +120,11 @@ def store_of(root: Path, queries: Iterable[str] = QUERIES) -> Store:
 
 def run_of(
     store: Store, engine: Generator, judge: Scorer | None, version: str = "0.1.0", **settings: Any
-) -> pipeline.Run:
+) -> build.BuildRun:
     preset = presets.fake(presets.load("tiny"))
     wanted = {"n": 4, "rm": JUDGE.id if settings.get("n") != 1 else None, **settings}
     talk = msgspec.structs.replace(preset.demonstrations, **wanted)
-    return pipeline.Run(
+    return build.BuildRun(
         store,
         version,
         msgspec.structs.replace(preset, demonstrations=talk),
@@ -145,7 +146,7 @@ def made(
     """Demonstrations in the store at `root`, which is checked as a whole."""
     store = store_of(root, queries)
     step = run_of(store, engine or FakeEngine(), judge, version, **settings).build("demonstrations")[-1]
-    assert step.action == "build" and store.verify(step.manifest.ref) == []
+    assert step.action == "build" and verify(store, step.manifest.ref) == []
     found = Made(store, step.manifest, read(store, step.manifest.ref))
     check(found)
     return found
@@ -820,7 +821,7 @@ def undisturbed(
     done = server.run(*KILLED, "--root", str(folder / "build"), log=str(log), counts=str(passes))
     assert done.code == 0, done.err
     keys = log.read_text().split()
-    assert len(keys) == len(set(keys)) and Store(folder / "build").verify(REF) == []
+    assert len(keys) == len(set(keys)) and verify(Store(folder / "build"), REF) == []
     return folder / "build", keys, json.loads(passes.read_bytes())
 
 
@@ -855,7 +856,7 @@ def test_killed_in_its_second_round_a_build_goes_on(
     assert kept | set(again) == set(keys)
     assert digests(root) == digests(clean) and files(root) == files(clean)
     store = Store(root)
-    assert store.verify(REF) == []
+    assert verify(store, REF) == []
     counts = store.manifest(REF).environment["scorer"]["scores"]
     if point != "before published":
         assert counts["from_journal"] >= scores and sum(counts.values()) == ROUNDS[0] + ROUNDS[2]
@@ -881,7 +882,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 
 def tiny_run(
     tiny: tuple[Path, Path, Path], version: str, rm: str = "rm@0.1.0", **changes: Any
-) -> pipeline.Run:
+) -> build.BuildRun:
     policy, prompt, root = tiny
     preset = presets.load("tiny")
     how = {"model": str(policy), "prompt": str(prompt), "shots": 1}
@@ -894,7 +895,7 @@ def tiny_run(
     )
     whole = msgspec.structs.replace(preset, note=None, demonstrations=talk)
     engine = TransformersEngine(dtype="float32")  # in which it honours seeds
-    return pipeline.Run(Store(root), version, whole, engine, {"queries": "queries@0.1.0"})
+    return build.BuildRun(Store(root), version, whole, engine, {"queries": "queries@0.1.0"})
 
 
 def test_tiny_models_write_and_pick(tiny: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -903,7 +904,7 @@ def test_tiny_models_write_and_pick(tiny: tuple[Path, Path, Path], tmp_path: Pat
     store = run.store
     found = Made(store, one, read(store, one.ref))
     check(found)
-    assert store.verify(one.ref) == [] and not one.is_fake
+    assert verify(store, one.ref) == [] and not one.is_fake
     first = found.candidates.filter(turn=1)
     assert first.group_by("query_id").agg(pl.col("response").n_unique())["response"].min() == 4
     judge = store.manifest("rm@0.1.0")
@@ -1077,7 +1078,7 @@ def test_the_command_builds_from_nothing(tmp_path: Path, capsys: pytest.CaptureF
     main(["build", "demonstrations", "--n", "1", "--limit", "9", "--engine", "fake", "--root", str(tmp_path)])
     said = capsys.readouterr().out
     store = Store(tmp_path)
-    assert store.refs() == [REF, "queries@0.1.0"] and store.verify(REF) == []
+    assert store.refs() == [REF, "queries@0.1.0"] and verify(store, REF) == []
     assert "demonstration" in said and "user" in said and "assistant" in said
     main(["show", REF, "--root", str(tmp_path)])
     main(["lineage", REF, "--root", str(tmp_path)])

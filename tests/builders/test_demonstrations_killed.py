@@ -12,6 +12,7 @@ import pytest
 from almost_data.generation import journal_file
 from almost_data.generation.journal import REPLIES
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from tests import tiny_models, trained
 from tests.builders.test_demonstrations import REF, read, store_of
 from tests.crash import Server
@@ -55,7 +56,7 @@ def kill_and_resume(server: Server, root: Path, *how: str) -> None:
     assert sum(ROUNDS[:2]) < len(kept) < sum(ROUNDS) and scores == ROUNDS[0]
     done = server.run(*arguments)
     assert done.code == 0, done.err
-    assert store.verify(REF) == [] and kept < keys(root) and len(keys(root)) == sum(ROUNDS)
+    assert verify(store, REF) == [] and kept < keys(root) and len(keys(root)) == sum(ROUNDS)
     made = store.manifest(REF).environment
     assert made["engine"]["replies"] == {"from_journal": len(kept), "generated": sum(ROUNDS) - len(kept)}
     assert made["scorer"]["scores"]["from_journal"] >= scores

@@ -5,14 +5,14 @@ import polars as pl
 import pytest
 
 from almost_data.builders.responses import SPEC, Responder, ResponsesConfig, build
-from almost_data.datasets import schema
 from almost_data.datasets.builder import Built, silent, text_id
 from almost_data.datasets.manifest import check_ledger
-from almost_data.datasets.recorded import portable
 from almost_data.errors import InputError
 from almost_data.generation import Reply, Request, prompts
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import presets
+from almost_data.run.command import portable
+from tests import schema
 
 QUERIES = [f"What is number {n} good for?" for n in range(12)]
 

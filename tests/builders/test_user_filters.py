@@ -9,8 +9,9 @@ from almost_data.datasets.filters import with_reason
 from almost_data.datasets.user_filters import COLUMNS, UserFilter, load
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
-from almost_data.run import pipeline, presets
+from almost_data.run import build, presets
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from tests.builders.test_comparisons import good, rows_of, run
 
 WORDS = "One sentence about it."
@@ -181,12 +182,12 @@ def test_it_is_in_fingerprint_and_card_and_no_path_is(
 ) -> None:
     import msgspec
 
-    def plan(filters: tuple[UserFilter, ...]) -> tuple[pipeline.Run, pipeline.Step]:
+    def plan(filters: tuple[UserFilter, ...]) -> tuple[build.BuildRun, build.Step]:
         config = msgspec.structs.replace(fake_preset.comparisons, filters=filters)
         preset = msgspec.structs.replace(fake_preset, comparisons=config)
         sources = {"responses": "responses@0.1.0"}
         store = Store(tmp_path / "build")
-        run = pipeline.Run(store, "0.1.0", preset, FakeEngine(), sources)
+        run = build.BuildRun(store, "0.1.0", preset, FakeEngine(), sources)
         return run, run.plan("comparisons")[-1]
 
     (tmp_path / "build").mkdir()
@@ -204,7 +205,7 @@ def test_it_is_in_fingerprint_and_card_and_no_path_is(
     assert "mine.py:drop" in card
     assert WORDS in card
     assert str(tmp_path) not in card + (run_.store.path(made.ref) / "manifest.json").read_text()
-    assert run_.store.verify(made.ref) == []
+    assert verify(run_.store, made.ref) == []
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,11 @@ from almost_data.evals.result import Line, Result
 from almost_data.evals.subject import Subject
 from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
-from almost_data.run import importing, pipeline, presets
+from almost_data.run import build, importing, presets
 from almost_data.scoring import check_options
 from almost_data.scoring.baselines import FunctionScorer
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from almost_data.training.reward_report import BUCKETS, Parts, report
 from tests import hub_server, trained
 from tests.tiny_models import save_tiny, save_tiny_reward
@@ -55,7 +56,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     preset = presets.load()
     changed = msgspec.structs.replace(preset.comparisons, length_sd=None)
     preset = msgspec.structs.replace(preset, comparisons=changed)
-    pipeline.Run(store, "0.1.0", preset, Real()).build("comparisons")
+    build.BuildRun(store, "0.1.0", preset, Real()).build("comparisons")
     return store
 
 
@@ -348,7 +349,7 @@ def test_a_model_is_never_judged_on_what_it_learned(
     again = preference.run(family, "rm@0.1.0", str(file))
     assert any("20 of the 20 prompts judged on are in the train split" in note for note in again.notes)
     for ref in ("rm@0.1.0", "asis@0.1.0", "ppo@0.1.0"):
-        assert family.verify(ref) == []
+        assert verify(family, ref) == []
         assert "## Evaluations" in (family.path(ref) / "README.md").read_text("utf-8")
 
 

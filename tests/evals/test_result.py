@@ -17,13 +17,14 @@ import pytest
 from matplotlib.image import imread
 
 from almost_data.cards import card
-from almost_data.cards.plots import new_figure
+from almost_data.cards.figures import new_figure
 from almost_data.cli.app import main
 from almost_data.datasets.manifest import Manifest
 from almost_data.errors import InputError
 from almost_data.evals import TRUTHFULQA, forest, on_card, result, sources
 from almost_data.evals.result import Line, Pinned, Result
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from tests import trained
 from tests.evals.known import hhh
 from tests.test_card import NASTY, Page
@@ -331,7 +332,7 @@ def test_a_result_stands_in_its_models_card(
     [metric] = found["metrics"]
     assert (metric["type"], metric["value"], metric["args"]["items"]) == ("accuracy", 0.7, 10)
     assert set(before.splitlines()) <= set(text.splitlines()), "nothing went"
-    assert store.verify(rm.ref) == []
+    assert verify(store, rm.ref) == []
     main(["show", rm.ref, "--root", str(store.root)])
     assert "70.0%" in capsys.readouterr().out
     main(["list", "--root", str(store.root)])

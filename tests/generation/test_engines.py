@@ -6,7 +6,7 @@ import pytest
 from almost_data.errors import InputError
 from almost_data.generation import engines
 from almost_data.generation.transformers import TransformersEngine
-from almost_data.run import pipeline
+from almost_data.run import build
 
 
 @pytest.mark.parametrize(
@@ -69,14 +69,14 @@ def test_a_wrong_option_is_named(name: str, options: dict[str, object], match: s
 def test_a_preset_may_have_options_for_one_engine_only(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("[engine.transformers]\nbatch = 3\ncolumns = 100\n[engine.vllm]\nenforce_eager = true\n")
-    run = pipeline.prepare("transformers", root=tmp_path, config=file, assignments=("engine.columns=200",))
+    run = build.prepare("transformers", root=tmp_path, config=file, assignments=("engine.columns=200",))
     assert isinstance(run.generator, TransformersEngine)
     assert (run.generator.batch, run.generator.columns) == (3, 200)
 
 
 def test_engine_options_are_in_no_fingerprint(tmp_path: Path) -> None:
     def fingerprint(*assignments: str) -> str:
-        run = pipeline.prepare("fake", root=tmp_path, assignments=assignments)
+        run = build.prepare("fake", root=tmp_path, assignments=assignments)
         return run.plan("responses")[-1].manifest.fingerprint
 
     assert fingerprint() == fingerprint("engine.vllm={max_model_len=9}") != fingerprint("responses.seed=3")
@@ -123,4 +123,4 @@ def test_what_does_not_fit_the_engine_is_said(
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_a_share_of_failures_is_a_share(share: float, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="from 0 to 1"):
-        pipeline.prepare("fake", root=tmp_path, max_failures=share)
+        build.prepare("fake", root=tmp_path, max_failures=share)

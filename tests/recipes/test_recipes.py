@@ -13,6 +13,7 @@ from almost_data.errors import InputError
 from almost_data.scoring import Dialogue
 from almost_data.scoring import load as load_scorer
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from almost_data.training.samples import NEW, SEEN, UNSEEN
 from tests.hub_server import serve
 from tests.recipes import running
@@ -125,7 +126,7 @@ def test_an_artifact_with_lineage_that_plain_transformers_loads(
 
     kept: Kept = request.getfixturevalue(name)
     ref = f"{name}@0.1.0"
-    assert store.verify(ref) == []
+    assert verify(store, ref) == []
     made = store.manifest(ref)
     assert (made.kind, made.builder.name) == ("model", f"recipes/{name}")
     assert [one.ref for one in made.parents] == parents
@@ -188,7 +189,7 @@ def test_a_hub_dataset_must_be_pinned_and_stands_in_the_manifest(store: Store, t
         "pinned": True,
     }
     assert not made.is_fake
-    assert store.verify("talker@0.1.0") == []
+    assert verify(store, "talker@0.1.0") == []
 
 
 def test_self_play_without_a_reward_model_is_sft_on_one_responder(store: Store, base: Path) -> None:
@@ -198,7 +199,7 @@ def test_self_play_without_a_reward_model_is_sft_on_one_responder(store: Store, 
     made = store.manifest("selfplay@0.1.0")
     assert made.config["dataset"]["config"] == responder
     assert made.ledger[0].n_in == len(store.scan("responses@0.1.0", responder, "train").collect())
-    assert store.verify(made.ref) == []
+    assert verify(store, made.ref) == []
 
 
 @pytest.mark.parametrize("name", ["talker", "rloo"])
@@ -334,7 +335,7 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_weights(
     ours, theirs = weights(store.path(ref)), weights(store.path(f"{name}@0.1.0"))
     assert ours.keys() == theirs.keys()
     assert max(float((ours[key] - theirs[key]).abs().max()) for key in ours) < 1e-5
-    assert store.verify(ref) == []
+    assert verify(store, ref) == []
     assert not work.exists()
 
 
@@ -429,7 +430,7 @@ def test_a_reward_model_of_the_single_turn_part(base: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert "12 of 32 rows have more than one user turn" in " ".join(done.stdout.split())
     made = store.manifest("rm@0.1.0-single-turn")
-    assert store.verify(made.ref) == []
+    assert verify(store, made.ref) == []
     assert [(one.filter, one.dropped) for one in made.ledger] == [
         ("several_turns", {"several_turns": 12}), ("left_out_pair", {}), ("too_long", {}), ("over_limit", {}),
     ]  # fmt: skip
@@ -498,7 +499,7 @@ def test_comparisons_are_filtered_by_a_reward_model_of_the_store(store: Store, r
     made = store.manifest(ref)
     assert [one.ref for one in made.parents] == ["responses@0.1.0", "rm@0.1.0"]
     assert {one.ref for one in store.ancestors(made)} >= {COMPARISONS, "queries@0.1.0"}
-    assert store.verify(ref) == []
+    assert verify(store, ref) == []
     assert any("asis" in str(entry.dropped) for entry in made.ledger)
     kept = store.scan(ref).collect()
     assert (kept["asis_gap"] > 0).all()

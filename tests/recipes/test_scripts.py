@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from tests.recipes import running
 from tests.recipes.running import QUICK
 
@@ -69,5 +70,5 @@ def test_of_two_processes_one_publishes(store: Store, base: Path) -> None:
     for once in ("before training", "rm-two@0.1.0: ", "'train_runtime'"):
         assert done.stdout.count(once) == 1
     made = store.manifest("rm-two@0.1.0")
-    assert store.verify(made.ref) == []
+    assert verify(store, made.ref) == []
     assert {"setting": "batch", "default": 128, "used": 8} in made.diagnostics["deviations"]

@@ -18,7 +18,10 @@ from almost_data.errors import InputError
 from almost_data.generation import Model
 from almost_data.models import weights
 from almost_data.scoring import Dialogue
+from almost_data.store.publish import json_data as plain
+from almost_data.store.publish import shown_command
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from almost_data.training import (
     account,
     arguments,
@@ -34,7 +37,6 @@ from almost_data.training import (
     publish,
     trainers,
 )
-from almost_data.training.artifact import plain, shown_command
 from tests import trained
 from tests.tiny_models import save_tiny, tiny_tokenizer
 from tests.training.rows import pair, source
@@ -293,7 +295,7 @@ def test_what_is_published_is_whole_plain_and_tells_no_place(run: Run, lora: boo
     training = run.begin(*flags)
     assert not is_done(training) and training.checkpoint is None and training.work.is_dir()
     made = run.train(training)
-    assert run.store.verify("rm@0.1.0") == [] and made.counts == {"default": {"train": 24}}
+    assert verify(run.store, "rm@0.1.0") == [] and made.counts == {"default": {"train": 24}}
     folder = run.store.path("rm@0.1.0")
     assert not {"training_args.bin", "adapter_config.json", "recipe.json"} & {
         f.name for f in folder.rglob("*")

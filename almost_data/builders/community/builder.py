@@ -10,7 +10,7 @@ The paper takes 20k pairs of StackExchange, scored as by Askell et al. What it l
 - rows in the Hub's layout have scores (`pm_score`, acceptance included) and no titles.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -19,17 +19,19 @@ import numpy as np
 import polars as pl
 from msgspec import Meta
 
-from ...datasets import schema
-from ...datasets.builder import BuilderSpec, Built, Config, Parents, Positive, Progress, text_id
+from ...cards.figures import funnel, shortcut_figures, side_lengths
+from ...datasets.builder import Builder, Built, Figures, Parents, Progress, text_id
+from ...datasets.config import Config, Positive, Source
 from ...datasets.digest import BLOCK, Blocks, Rows
 from ...datasets.filters import Filter, account, chain, first_reason
-from ...datasets.manifest import Entry
+from ...datasets.manifest import Entry, Manifest
 from ...diagnostics.shortcuts import diagnose, plain
 from ...errors import InputError
 from ...generation import Generator
 from ...readers.html_text import MOST_CHARS, MOST_DEPTH, to_text
 from ...readers.stackexchange import SITE, Posts, Tick, reading, record, site_of
 from . import votes
+from .tables import TABLES
 
 _SIDES = ("chosen", "rejected")
 _POSTS = ("question", *_SIDES)
@@ -44,8 +46,8 @@ def _none() -> None:
 class CommunityConfig(Config, frozen=True, kw_only=True):
     """The sample's size is the paper's (2.1); the bounds are ours."""
 
-    source: str | None = msgspec.field(default_factory=_none)
-    """Posts.xml, a packed dump, rows in the Hub's layout, or a Hub id; what `--source` sets."""
+    source: Source | None = msgspec.field(default_factory=_none)
+    """Posts.xml, a packed dump, rows in the Hub's layout, or a Hub id."""
     site: Annotated[str, Meta(pattern=f"^{SITE}$")] | None = msgspec.field(default_factory=_none)
     """Address of a dump's site, such as `beer.stackexchange.com`; None takes it from an archive's name."""
     answers_per_question: Annotated[int, Meta(ge=2, le=1000)] = 50
@@ -72,9 +74,9 @@ def build(config: CommunityConfig, parents: Parents, generator: Generator, progr
             sample=config.sample,
             seed=config.seed,
         )
-        wanted = pairs.filter(pl.col("reason").is_null())
-        texts = _texts(posts, wanted, sites, source, partial(progress, "texts", tokens=0))
-    full = _with_texts(wanted, texts).with_columns(reason=first_reason(_text_filters()))
+        chosen_pairs = pairs.filter(pl.col("reason").is_null())
+        texts = _texts(posts, chosen_pairs, sites, source, partial(progress, "texts", tokens=0))
+    full = _with_texts(chosen_pairs, texts).with_columns(reason=first_reason(_text_filters()))
     kept = full.filter(pl.col("reason").is_null())
     dropped = pl.concat([pairs, full.select(votes.LIGHT)]).filter(pl.col("reason").is_not_null())
     ledger = _ledger(config, questions, answers, dropped, len(pairs))
@@ -82,30 +84,30 @@ def build(config: CommunityConfig, parents: Parents, generator: Generator, progr
         raise InputError(f"{source}: no comparison is left of it ({account(ledger) or 'no post in it'})")
     dropped_rows = {"rejected": dropped, "rejected_responses": answers, "rejected_queries": questions}
     reasons = {entry.filter: entry.stage for entry in ledger}
-    known = full.select(*votes.QUESTION, "query_id").unique(votes.QUESTION)
+    query_ids = full.select(*votes.QUESTION, "query_id").unique(votes.QUESTION)
     default = _default(kept, sites)
     tables: dict[str, Rows] = {"default": default}
     for name, rows in dropped_rows.items():
         if rows["reason"].count():
-            tables[name] = _rejected(name, rows, known, sites, reasons)
-    found = _diagnostics(kept, len(questions), len(answers), sites)
-    return Built(tables, ledger, found | {"text": diagnose(plain(default))})
+            tables[name] = _rejected(name, rows, query_ids, sites, reasons)
+    diagnostics = _diagnostics(kept, len(questions), len(answers), sites)
+    return Built(tables, ledger, diagnostics | {"text": diagnose(plain(default))})
 
 
 def _texts(posts: Posts, pairs: pl.DataFrame, sites: list[str], source: str, tick: Tick) -> pl.DataFrame:
     """Text, address, author and licence of the questions and answers that the pairs need."""
     ids = [pairs.select("site", id=column) for column in _POSTS]
-    wanted = set(pl.concat(ids).unique().iter_rows())
+    needed = set(pl.concat(ids).unique().iter_rows())
     places = {name: place for place, name in enumerate(sites)}
     rows = []
     for post in posts(tick):
         key = (places.get(post.site), post.id)
-        if key in wanted:
+        if key in needed:
             text = to_text(post.html)
             if text is not None and post.title.strip():
                 text = f"{' '.join(post.title.split())}\n\n{text}".strip()
             rows.append((*key, text, post.url, post.author, post.license))
-    if len(rows) < len(wanted):
+    if len(rows) < len(needed):
         raise InputError(f"{source}: it changed while it was read: run again")
     columns = {"site": pl.Int32, "id": pl.Int64, "text": pl.String, "url": pl.String}
     return pl.DataFrame(rows, {**columns, "author": pl.String, "license": pl.String}, orient="row")
@@ -117,11 +119,11 @@ def _with_texts(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     for post in _POSTS:
         renamed = texts.rename({"id": post, **{name: f"{post}_{name}" for name in names}})
         pairs = pairs.join(renamed, on=["site", post], how="left")
-    asked = pairs.select(*votes.QUESTION, "question_text").unique(votes.QUESTION).sort(votes.QUESTION)
-    ids = [None if text is None else text_id(text) for text in asked["question_text"]]
-    asked = asked.with_columns(query_id=pl.Series(ids, dtype=pl.String))
-    asked = asked.with_columns(repeated=pl.int_range(pl.len()).over("query_id") > 0)
-    return pairs.join(asked.drop("question_text"), on=votes.QUESTION, how="left")
+    questions = pairs.select(*votes.QUESTION, "question_text").unique(votes.QUESTION).sort(votes.QUESTION)
+    ids = [None if text is None else text_id(text) for text in questions["question_text"]]
+    questions = questions.with_columns(query_id=pl.Series(ids, dtype=pl.String))
+    questions = questions.with_columns(repeated=pl.int_range(pl.len()).over("query_id") > 0)
+    return pairs.join(questions.drop("question_text"), on=votes.QUESTION, how="left")
 
 
 def _text_filters() -> list[Filter]:
@@ -180,7 +182,7 @@ def _default(kept: pl.DataFrame, sites: list[str]) -> pl.DataFrame:
             chosen=message("assistant", "chosen_text"),
             rejected=message("assistant", "rejected_text"),
         )
-        .select(schema.TABLES["community"]["default"].names)
+        .select(TABLES["default"].names)
         .cast({"chosen_score": pl.Int64, "rejected_score": pl.Int64})
         .sort("query_id", "comparison_id")
     )
@@ -196,41 +198,41 @@ def _names(sites: list[str]) -> dict[str, pl.Expr]:
 
 
 def _rejected(
-    name: str, rows: pl.DataFrame, known: pl.DataFrame, sites: list[str], stages: dict[str, str]
+    name: str, rows: pl.DataFrame, query_ids: pl.DataFrame, sites: list[str], stages: dict[str, str]
 ) -> Blocks:
     """Dropped rows by id, named a block at a time: of a large dump they are many more than those kept.
 
     A question whose text was not read has the hash of its address as query_id.
     """
-    table = schema.TABLES["community"][name]
+    table = TABLES[name]
     rows = rows.filter(pl.col("reason").is_not_null())
-    asked = rows.select(votes.QUESTION).unique()
-    urls = (f"https://{sites[site]}/questions/{number}" for site, number in asked.iter_rows())
-    hashes = np.fromiter((int(text_id(url), 16) for url in urls), np.uint64, len(asked))
-    read = known.with_columns(pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64))
-    asked = asked.with_columns(unread=pl.Series(hashes)).join(read, on=votes.QUESTION, how="left")
-    number = asked.select(*votes.QUESTION, number=pl.coalesce("query_id", "unread"))
-    names = {column: made for column, made in _names(sites).items() if column in table.names}
+    questions = rows.select(votes.QUESTION).unique()
+    urls = (f"https://{sites[site]}/questions/{number}" for site, number in questions.iter_rows())
+    hashes = np.fromiter((int(text_id(url), 16) for url in urls), np.uint64, len(questions))
+    read = query_ids.with_columns(pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64))
+    questions = questions.with_columns(unread=pl.Series(hashes)).join(read, on=votes.QUESTION, how="left")
+    number = questions.select(*votes.QUESTION, number=pl.coalesce("query_id", "unread"))
+    names = {column: name_of for column, name_of in _names(sites).items() if column in table.names}
     ids = [column for column in (*votes.LIGHT, "answer") if column in rows.columns]
-    light = rows.select(ids).join(number, on=votes.QUESTION).sort("number")
-    light = light.with_columns(pl.col("reason").cast(pl.Enum(list(stages))))
+    dropped = rows.select(ids).join(number, on=votes.QUESTION).sort("number")
+    dropped = dropped.with_columns(pl.col("reason").cast(pl.Enum(list(stages))))
 
-    def block(some: pl.DataFrame) -> pl.DataFrame:
-        made = some.with_columns(
-            pl.Series("query_id", [f"{number:016x}" for number in some["number"]], dtype=pl.String),
+    def block(part: pl.DataFrame) -> pl.DataFrame:
+        named = part.with_columns(
+            pl.Series("query_id", [f"{number:016x}" for number in part["number"]], dtype=pl.String),
             *(expression.alias(column) for column, expression in names.items()),
             reason=pl.col("reason").cast(pl.String),
             stage=pl.col("reason").cast(pl.String).replace_strict(stages, return_dtype=pl.String),
         )
-        made = made.cast({column: pl.Int64 for column in made.columns if column.endswith("_score")})
-        return made.select(table.names).sort(table.key)
+        named = named.cast({column: pl.Int64 for column in named.columns if column.endswith("_score")})
+        return named.select(table.names).sort(table.key)
 
     def blocks() -> Iterator[pl.DataFrame]:
         start = 0
-        while start < len(light):
-            last = light["number"][min(start + BLOCK, len(light)) - 1]
-            end = int(light["number"].search_sorted(last, side="right"))
-            yield block(light[start:end])
+        while start < len(dropped):
+            last = dropped["number"][min(start + BLOCK, len(dropped)) - 1]
+            end = int(dropped["number"].search_sorted(last, side="right"))
+            yield block(dropped[start:end])
             start = end
 
     return Blocks(blocks)
@@ -266,23 +268,42 @@ def _diagnostics(kept: pl.DataFrame, questions: int, answers: int, sites: list[s
     }
 
 
-def _license(found: list[str]) -> str:
+def _license(licenses: list[str]) -> str:
     """The licence of the whole, as the Hub spells it: each version allows later ones for what is made of it.
 
     >>> _license(["CC BY-SA 2.5", "CC BY-SA 3.0", "unknown"]), _license(["all rights reserved"])
     ('cc-by-sa-4.0', 'other')
     """
-    if not set(found) <= {*_VERSIONS, "unknown"}:
+    if not set(licenses) <= {*_VERSIONS, "unknown"}:
         return "other"
-    latest = max(found)  # "unknown" sorts last
+    latest = max(licenses)  # "unknown" sorts last
     return _VERSIONS.get(latest, "cc-by-sa-4.0")
 
 
-def pins(config: CommunityConfig, generator: Generator) -> dict[str, Any]:
+def _pins(config: CommunityConfig, generator: Generator) -> dict[str, Any]:
     """The source by its content, and the site where it was found out."""
     if config.source is None:
-        raise InputError("build community: give --source FILE: Posts.xml, a packed dump, or a Hub dataset")
+        raise InputError("community.source: give Posts.xml, a packed dump, or a Hub dataset")
     return {"file": record(config.source), "site": site_of(config.source, config.site)}
 
 
-SPEC = BuilderSpec("community", 1, CommunityConfig, (), build, pins)
+def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
+    """Lengths of both sides, what each filter left, shortcuts."""
+    yield from side_lengths(tables["default"])
+    yield "funnel", funnel(manifest, ["query", "response", "pair"])
+    yield from shortcut_figures(manifest)
+
+
+BUILDER = Builder(
+    name="community",
+    doc="As-is comparisons of Stack Exchange answers by their votes.",
+    config=CommunityConfig,
+    tables=TABLES,
+    build=build,
+    uses_engine=False,
+    pins=_pins,
+    flags=("source", "site"),
+    tags=("preference", "reward-model", "stack-exchange"),
+    card="community.md.jinja",
+    figures=figures,
+)

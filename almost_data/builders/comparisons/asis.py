@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from ...datasets.builder import Progress
+from ...datasets.config import source_name
 from ...datasets.filters import Filter
-from ...datasets.manifest import place_name
 from ...scoring import Dialogue, Scorer
 from .ranking import AS_IS
 
@@ -20,40 +20,42 @@ class AsIs:
         self.filter: Filter | None = None
         """As the ledger has it; None where there is no reward model."""
         if scorer:
-            name = place_name(scorer.model.id)
+            name = source_name(scorer.model.id)
             params = {"model": name, "revision": scorer.model.revision, "max_tokens": scorer.max_tokens}
-            words = (
+            description = (
                 f"`{name}` must score chosen above rejected. The paper's As-is RM is a reward model trained "
                 "on StackExchange votes; what this one learned from is for its own card to say."
             )
-            self.filter = Filter(AS_IS, "pair", words, "paper 2.1, as-is filter", params=params)
-        self.wanted = self.done = self.tokens = self.truncated = self.pairs = self.agreed = 0
+            self.filter = Filter(AS_IS, "pair", description, "paper 2.1, as-is filter", params=params)
+        self.total = self.done = self.tokens = self.truncated = self.pairs = self.agreed = 0
 
     def __call__(self, pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
         """The pairs with `asis_chosen` and `asis_rejected`, null where nothing was asked."""
-        left = pairs["reason"].is_null()
+        alive = pairs["reason"].is_null()
         scores = np.full(len(texts), np.nan)
         if self.scorer:
-            asked = pairs.filter(left)
-            rows = pl.concat([asked["chosen_row"], asked["rejected_row"]]).unique(maintain_order=True)
+            scored = pairs.filter(alive)
+            rows = pl.concat([scored["chosen_row"], scored["rejected_row"]]).unique(maintain_order=True)
             turns = texts.select("prompt", "response")[rows].iter_rows()
-            dialogues = (Dialogue(str(row), both) for row, both in zip(rows, turns, strict=True))
-            self.wanted += len(rows)
+            dialogues = (Dialogue(str(row), pair) for row, pair in zip(rows, turns, strict=True))
+            self.total += len(rows)
             for score in self.scorer.score(dialogues):
                 scores[int(score.id)] = score.value
                 self.tokens += score.tokens
                 self.truncated += score.truncated
                 self.done += 1
-                self.progress("as-is rm", self.done, self.wanted, self.tokens)
-        of = {side: pl.Series(scores[pairs[f"{side}_row"].to_numpy()]) for side in ("chosen", "rejected")}
-        known = left & (self.scorer is not None)
+                self.progress("as-is rm", self.done, self.total, self.tokens)
+        scores_of = {
+            side: pl.Series(scores[pairs[f"{side}_row"].to_numpy()]) for side in ("chosen", "rejected")
+        }
+        is_scored = alive & (self.scorer is not None)
         pairs = pairs.with_columns(
-            pl.when(known).then(of[side]).alias(f"asis_{side}") for side in ("chosen", "rejected")
+            pl.when(is_scored).then(scores_of[side]).alias(f"asis_{side}") for side in ("chosen", "rejected")
         )
         if self.scorer:
-            disagrees = left & ~(of["chosen"] > of["rejected"])
+            disagrees = alive & ~(scores_of["chosen"] > scores_of["rejected"])
             pairs = pairs.with_columns(reason=pl.when(disagrees).then(pl.lit(AS_IS)).otherwise("reason"))
-            self.pairs += len(asked)
+            self.pairs += len(scored)
             self.agreed += pairs["reason"].null_count()
         return pairs
 

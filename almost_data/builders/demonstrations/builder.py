@@ -7,6 +7,8 @@ With N=1 this is Self-Play, which needs no reward model. Deviations from the pap
 - A conversation ends before a user's turn that is empty, a repetition or a goodbye.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,30 +16,33 @@ import polars as pl
 from msgspec import Meta, structs
 
 from ...datasets.builder import (
-    BuilderSpec,
+    Builder,
     Built,
-    Config,
+    Estimate,
     NothingLeft,
     Parents,
-    Positive,
     Progress,
     RewardModel,
-    Share,
-    Temperature,
+    Work,
 )
-from ...datasets.filters import Filter, chain, response_checks
+from ...datasets.config import Config, Positive, Share, Source, Temperature
+from ...datasets.filters import Filter, chain
 from ...datasets.manifest import Entry
-from ...datasets.schema import frame
+from ...datasets.tables import frame
+from ...datasets.user_filters import UserFilter, filter_hashes, load_filters
 from ...errors import InputError
 from ...generation import Generator
-from ...scoring import Scorer
-from ..responses import FAILED, Responder, pin_responders
+from ...scoring import Scorer, fake_name
+from ..checks import MIN_CHARS, response_checks
+from ..responses import FAILED, QUERY_TOKENS, Responder, fake_responder, pin_responders, reply_work
 from .best_of_n import report
-from .self_play import NO_CANDIDATE, UNANSWERED, SelfPlay, Talk
+from .figures import figures
+from .self_play import NO_CANDIDATE, UNANSWERED, Conversation, SelfPlay, messages
+from .tables import HOOKS, TABLES
 
 OURS = "almost_data"
-MIN_CHARS = 50
-"""As in comparisons: a response under this is dropped."""
+ROUND_TOKENS = 400
+"""Tokens that a user's turn and a reply add to a dialogue, about."""
 END = "turns"
 """Why a conversation ended that ran its whole length."""
 
@@ -49,7 +54,7 @@ class DemonstrationsConfig(Config, frozen=True, kw_only=True):
     """Who answers: the best responder of the ladder."""
     user: Responder
     """Who writes the user's next turn, where `turns` is over 2."""
-    prompt: str | None = None
+    prompt: Source | None = None
     """Another prompt for the assistant, such as `hhh` (the paper's Table 5)."""
     n: Positive = 4
     """Replies that the reward model picks from; 1 is Self-Play."""
@@ -57,25 +62,27 @@ class DemonstrationsConfig(Config, frozen=True, kw_only=True):
     """User's and assistant's turns together, at most."""
     conversations_per_query: Positive = 2
     """How often each query is answered: our reading of about 20k demonstrations from 10k queries."""
-    rm: str | None = None
-    """Reward model: `name@version` in the store, Hub id, or local folder; what `--rm` sets."""
+    rm: Source | None = None
+    """Reward model: `name@version` in the store, Hub id, or local folder."""
     rm_revision: str | None = None
     """Its commit; None takes the current one, and the manifest pins it. In the store, the version says it."""
     rm_max_tokens: Positive = 1024
     """What it reads of a dialogue; the paper's RM was trained on as many."""
-    second_rm: str | None = None
-    """A reward model that picks nothing: how far it agrees is told; what `--second-rm` sets."""
+    second_rm: Source | None = None
+    """A reward model that picks nothing: the card says how far it agrees."""
     second_rm_revision: str | None = None
     """Its commit, likewise."""
     checks: bool = False
     """Whether candidates must pass the response checks of comparisons."""
+    filters: tuple[UserFilter, ...] = ()
+    """The user's own, on replies, before the reward model sees them."""
     preference: bool = False
     """Whether best and worst of N make a config `preference`, for DPO."""
     temperature: Temperature = 1.0
     top_p: Share = 0.9
     seed: int = 0
     limit: Positive | None = None
-    """Use only the first queries by query_id; what `--limit` sets."""
+    """Use only the first queries by query_id."""
 
 
 def build(
@@ -88,79 +95,73 @@ def build(
 ) -> Built:
     """All conversations a round at a time: N replies to each, the best of them, and the user's next turn."""
     queries = parents["queries"]("default").sort("query_id").collect()[: config.limit].rows(named=True)
-    talks = [
-        Talk(query["query_id"], number, [query["query"]])
+    conversations = [
+        Conversation(query["query_id"], number, [query["query"]])
         for query in queries
         for number in range(config.conversations_per_query)
     ]
-    play = SelfPlay(
-        config,
-        assistant(config),
-        config.user,
-        config.n,
-        config.seed,
-        _checks(config),
-        generator,
-        progress,
-        scorer,
-    )
+    play = SelfPlay(config, assistant(config), _reply_filters(config), generator, progress, scorer)
     for turn in range(1, config.turns, 2):
-        live = [talk for talk in talks if not talk.end]
         if turn > 1:
-            play.go_on(live, turn)
-            live = [talk for talk in live if not talk.end]
-        play.answer(live, turn)
-    told = [talk for talk in talks if len(talk.turns) > 1]
-    if not told:
+            play.add_user_turns([talk for talk in conversations if not talk.end], turn)
+        play.answer([talk for talk in conversations if not talk.end], turn)
+    answered = [talk for talk in conversations if len(talk.turns) > 1]
+    if not answered:
         raise NothingLeft("no demonstration: no conversation got a reply that could be used")
     if second:
-        play.second_opinion(second, {(talk.query_id, talk.number): talk for talk in talks})
-    candidates = frame("demonstrations", "candidates", play.candidates)
-    ends: dict[str, int] = {}
-    for talk in told:
+        play.second_opinion(second, {(talk.query_id, talk.number): talk for talk in conversations})
+    candidates = frame(TABLES["candidates"], play.candidates)
+    for talk in answered:
         talk.end = talk.end or END
-        ends[talk.end] = ends.get(talk.end, 0) + 1
-    found = {
-        "ends": ends,
+    is_picked = scorer and config.n > 1
+    diagnostics = {
+        "ends": dict(Counter(talk.end for talk in answered)),
         "turns_written": candidates.select("query_id", "conversation", "turn").n_unique(),
         "mean_chars": candidates.filter(rank=0)["response"].str.len_chars().mean(),
-        "best_of_n": report(candidates, config.n, scorer.reward_stats) if scorer and config.n > 1 else None,
+        "best_of_n": report(candidates, config.n, scorer.reward_stats) if scorer and is_picked else None,
     }
     return Built(
-        _tables(config, told, candidates, play.dropped),
-        _ledger(config, candidates, play, len(talks), len(told)),
-        found,
+        _tables(config, answered, candidates, play.dropped),
+        _ledger(config, candidates, play, len(conversations), len(answered)),
+        diagnostics,
         usage=play.usage,
     )
 
 
 def assistant(config: DemonstrationsConfig) -> Responder:
     """Who answers, with the prompt that the config gives it."""
-    one = config.assistant
-    if config.prompt is None or config.prompt == one.prompt:
-        return one
+    responder = config.assistant
+    if config.prompt is None or config.prompt == responder.prompt:
+        return responder
     # Not the whole path: the name is fingerprinted, and a machine's folders are no recipe.
-    return structs.replace(one, prompt=config.prompt, name=f"{one.name}-as-{Path(config.prompt).stem}")
+    name = f"{responder.name}-as-{Path(config.prompt).stem}"
+    return structs.replace(responder, prompt=config.prompt, name=name)
 
 
-def _checks(config: DemonstrationsConfig) -> list[Filter]:
-    empty = Filter("empty", "response", "The reply has no text.", OURS, pl.col("response") == "")
-    return [empty, *(response_checks(MIN_CHARS) if config.checks else [])]
+EMPTY = Filter("empty", "response", "The reply has no text.", OURS, pl.col("response") == "")
+
+
+def _reply_filters(config: DemonstrationsConfig) -> list[Filter]:
+    """What drops a reply before it can be picked."""
+    checks = response_checks(MIN_CHARS)
+    reserved = {rule.name for rule in (EMPTY, FAILED, *checks)} | {"not_best", NO_CANDIDATE, UNANSWERED}
+    user_filters = load_filters(config.filters, HOOKS, "demonstrations", reserved)
+    return [EMPTY, *(checks if config.checks else []), *user_filters]
 
 
 def _ledger(
-    config: DemonstrationsConfig, candidates: pl.DataFrame, play: SelfPlay, talks: int, told: int
+    config: DemonstrationsConfig, candidates: pl.DataFrame, play: SelfPlay, conversations: int, answered: int
 ) -> list[Entry]:
     dropped = dict(candidates["reason"].drop_nulls().value_counts().iter_rows())
     failed = dropped.pop(FAILED.name, 0)
     n_in = len(candidates)
-    words = (
+    description = (
         f"The reward model scores another of the {config.n} replies higher (of equals, the first is taken)."
         if config.n > 1
         else "There is one reply, so nothing is left to pick from."
     )
-    best = Filter("not_best", "response", words, "paper 2.2, RMSP", params={"n": config.n})
-    none = Filter(
+    best = Filter("not_best", "response", description, "paper 2.2, RMSP", params={"n": config.n})
+    no_candidate = Filter(
         NO_CANDIDATE,
         "demonstration",
         "No reply to the query can be used.",
@@ -169,9 +170,9 @@ def _ledger(
     )
     return [
         FAILED.entry("generation", n_in, n_in - failed, failed=failed),
-        *chain("selection", [*_checks(config), best], n_in - failed, dropped),
+        *chain("selection", [*_reply_filters(config), best], n_in - failed, dropped),
         *_user_ledger(play),
-        none.entry("conversations", talks, told),
+        no_candidate.entry("conversations", conversations, answered),
     ]
 
 
@@ -179,11 +180,9 @@ def _user_ledger(play: SelfPlay) -> list[Entry]:
     """What became of the turns that the user responder was asked for."""
     if not play.user_turns:
         return []
-    dropped: dict[str, int] = {}
-    for row in play.dropped:
-        dropped[row["reason"]] = dropped.get(row["reason"], 0) + 1
+    dropped = Counter(row["reason"] for row in play.dropped)
     failed = dropped.pop(FAILED.name, 0)
-    asked = Filter("failed", "query", "The engine gave an error instead of the user's turn.", OURS)
+    generation = Filter("failed", "query", "The engine gave an error instead of the user's turn.", OURS)
     rules = [
         Filter("user_empty", "query", "The user's turn has no text.", OURS),
         Filter("user_repeated", "query", "The user said the same before.", OURS),
@@ -192,94 +191,133 @@ def _user_ledger(play: SelfPlay) -> list[Entry]:
     ]
     n_in = play.user_turns
     return [
-        asked.entry("user's turns", n_in, n_in - failed, failed=failed),
+        generation.entry("user's turns", n_in, n_in - failed, failed=failed),
         *chain("user's turns", rules, n_in - failed, dropped),
     ]
 
 
-def _messages(turns: list[str]) -> list[dict[str, str]]:
-    return [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(turns)]
-
-
 def _tables(
     config: DemonstrationsConfig,
-    told: list[Talk],
+    answered: list[Conversation],
     candidates: pl.DataFrame,
-    lost: list[dict[str, Any]],
+    dropped_turns: list[dict[str, Any]],
 ) -> dict[str, pl.DataFrame]:
     rows = [
         {
-            "messages": _messages(talk.turns),
+            "messages": messages(talk.turns),
             "query_id": talk.query_id,
             "conversation": talk.number,
             "rm_score": talk.score,
             "n": config.n,
             "end": talk.end,
         }
-        for talk in told
+        for talk in answered
     ]
-    tables = {"default": frame("demonstrations", "default", rows), "candidates": candidates}
-    if lost:
-        tables["rejected"] = frame("demonstrations", "rejected", lost)
+    tables = {"default": frame(TABLES["default"], rows), "candidates": candidates}
+    if dropped_turns:
+        tables["rejected"] = frame(TABLES["rejected"], dropped_turns)
     if config.preference:
-        tables["preference"] = _preference(told, candidates)
+        tables["preference"] = _preference(answered, candidates)
     return tables
 
 
-def _preference(told: list[Talk], candidates: pl.DataFrame) -> pl.DataFrame:
+def _preference(answered: list[Conversation], candidates: pl.DataFrame) -> pl.DataFrame:
     """Best and worst of each turn's replies, where the reward model tells them apart."""
-    talks = {(talk.query_id, talk.number): talk for talk in told}
+    turns_of = {(talk.query_id, talk.number): talk.turns for talk in answered}
     ranked = candidates.filter(pl.col("score").is_not_null())
     rows = []
-    for (query_id, number, turn), some in ranked.group_by(
+    for (query_id, number, turn), replies in ranked.group_by(
         "query_id", "conversation", "turn", maintain_order=True
     ):
-        by_rank = some.sort("rank").rows(named=True)
+        by_rank = replies.sort("rank").rows(named=True)
         best, worst = by_rank[0], by_rank[-1]
         if best["score"] == worst["score"]:
             continue
-        sides = {
-            side: [{"role": "assistant", "content": one["response"]}]
-            for side, one in (("chosen", best), ("rejected", worst))
-        }
         rows.append(
             {
-                "prompt": _messages(talks[query_id, number].turns[:turn]),
-                **sides,
+                "prompt": messages(turns_of[query_id, number][:turn]),
+                "chosen": [{"role": "assistant", "content": best["response"]}],
+                "rejected": [{"role": "assistant", "content": worst["response"]}],
                 "comparison_id": f"{query_id}-{number}-{turn}",
                 "query_id": query_id,
                 "chosen_score": best["score"],
                 "rejected_score": worst["score"],
             }
         )
-    return frame("demonstrations", "preference", rows)
+    return frame(TABLES["preference"], rows)
 
 
-def pins(config: DemonstrationsConfig, generator: Generator) -> dict[str, Any]:
-    """Models, prompts and token limits. Raises InputError where replies are to be picked by nobody."""
+def _pins(config: DemonstrationsConfig, generator: Generator) -> dict[str, Any]:
+    """Models, prompts and token limits. Raises InputError where no reward model is to pick."""
     if config.preference and config.n == 1:
         raise InputError(
-            "--preference sets the best of N against the worst, and --n 1 has one: give --n 2 or more"
+            "demonstrations.preference sets the best of N against the worst, and demonstrations.n is 1: make "
+            "it 2 or more"
         )
     if config.n > 1 and config.rm is None:
         raise InputError(
-            f"demonstrations: to pick the best of {config.n} takes a reward model: train one "
-            "(python recipes/rm.py --config recipes/tiny.yaml --dataset comparisons@V --artifact rm@V) and "
-            "give --rm rm@V; or --n 1, which is Self-Play"
+            f"demonstrations.rm: to pick the best of {config.n} takes a reward model: train one "
+            "(python recipes/rm.py --config recipes/tiny.yaml --dataset comparisons@V --artifact rm@V), or "
+            "set demonstrations.n to 1, which is Self-Play"
         )
-    everyone = [assistant(config), *([config.user] if config.turns > 2 else [])]
-    if len({one.name for one in everyone}) < len(everyone):
-        raise InputError(f"responder {config.user.name!r} is assistant and user: name each one once")
-    return pin_responders(config, everyone, generator)
+    responders = [assistant(config), *([config.user] if config.turns > 2 else [])]
+    if len({responder.name for responder in responders}) < len(responders):
+        raise InputError(f"responder {config.user.name!r} is both assistant and user: give each its own name")
+    return pin_responders(config, responders, generator) | filter_hashes(_reply_filters(config))
 
 
-def reward_models(config: DemonstrationsConfig) -> dict[str, RewardModel]:
+def _reward_models(config: DemonstrationsConfig) -> dict[str, RewardModel]:
     """The reward model that picks, and the one that is asked for its opinion."""
-    both = {
+    models = {
         "scorer": (config.rm, config.rm_revision),
         "second": (config.second_rm, config.second_rm_revision),
     }
-    return {name: RewardModel(id, at, config.rm_max_tokens) for name, (id, at) in both.items() if id}
+    return {
+        name: RewardModel(id, revision, config.rm_max_tokens) for name, (id, revision) in models.items() if id
+    }
 
 
-SPEC = BuilderSpec("demonstrations", 1, DemonstrationsConfig, ("queries",), build, pins, reward_models)
+def _as_fake(config: DemonstrationsConfig) -> DemonstrationsConfig:
+    return structs.replace(
+        config,
+        assistant=fake_responder(config.assistant),
+        user=fake_responder(config.user),
+        rm=fake_name(config.rm),
+        second_rm=fake_name(config.second_rm),
+    )
+
+
+def _estimate(config: DemonstrationsConfig, parent_rows: Mapping[str, int]) -> Estimate:
+    queries = min(parent_rows["queries"], config.limit or parent_rows["queries"])
+    conversations, rounds = queries * config.conversations_per_query, config.turns // 2
+    # The dialogue before a turn: half of the whole, on average over the rounds.
+    dialogue = QUERY_TOKENS + (rounds - 1) * ROUND_TOKENS // 2
+    replies = conversations * rounds * config.n
+    work = [reply_work("demonstrations", config, assistant(config), replies, dialogue)]
+    reply_tokens = work[0].reply_tokens
+    if rounds > 1:
+        user_turns = conversations * (rounds - 1)
+        work.append(reply_work("demonstrations", config, config.user, user_turns, dialogue))
+    read = min(dialogue + reply_tokens, config.rm_max_tokens)
+    judges = (("reward model", config.rm), ("second reward model", config.second_rm))
+    work += [Work(f"demonstrations: {name}", rm, "score", replies, read) for name, rm in judges if rm]
+    return Estimate(conversations, tuple(work))
+
+
+BUILDER = Builder(
+    name="demonstrations",
+    doc="Dialogues of a responder and a user, each reply the one that a reward model picked.",
+    config=DemonstrationsConfig,
+    tables=TABLES,
+    parents=("queries",),
+    build=build,
+    pins=_pins,
+    reward_models=_reward_models,
+    hooks=HOOKS,
+    as_fake=_as_fake,
+    estimate=_estimate,
+    flags=("rm", "second_rm", "n", "turns", "prompt", "preference"),
+    tags=("synthetic", "sft", "instructions", "conversational"),
+    card="demonstrations.md.jinja",
+    figures=figures,
+)

@@ -2,15 +2,15 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
 from ...datasets.builder import Progress, row_seed
-from ...datasets.filters import Filter, first_reason
+from ...datasets.filters import Filter, with_reason
 from ...generation import Generator, Reply, Request, Usage
 from ...scoring import Dialogue, Scorer
-from ..responses import FAILED, Drawn, Responder, ask_how
+from ..responses import FAILED, Responder, SamplingConfig, request_settings
 
 CLOSING = re.compile(
     r"((ok(ay)?|great|perfect|nice|got it|thanks|thank you|a lot|so much|very much|again|cheers|good ?bye|bye"
@@ -23,7 +23,7 @@ NO_CANDIDATE, UNANSWERED = "no_candidate", "unanswered"
 
 
 @dataclass
-class Talk:
+class Conversation:
     """One conversation as it grows."""
 
     query_id: str
@@ -44,17 +44,29 @@ class Talk:
         return "".join(f"{mark} {turn}" for mark, turn in zip(marks, self.turns, strict=False)) + marks[-1]
 
 
+def messages(turns: list[str]) -> list[dict[str, str]]:
+    """Turns of user, assistant, user, ... as messages."""
+    return [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(turns)]
+
+
+class PlayConfig(SamplingConfig, Protocol):
+    """The settings of a conversation."""
+
+    @property
+    def user(self) -> Responder: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
 @dataclass
 class SelfPlay:
-    """Who talks, and what has been said so far."""
+    """Asks the models for the next turns, and keeps every reply."""
 
-    drawn: Drawn
+    config: PlayConfig
     assistant: Responder
-    user: Responder
-    n: int
-    """Replies that the best is picked from."""
-    seed: int
-    checks: list[Filter]
+    filters: list[Filter]
     """What drops a reply before it can be picked."""
     generator: Generator
     progress: Progress
@@ -63,21 +75,79 @@ class SelfPlay:
     candidates: list[dict[str, Any]] = field(default_factory=list)
     """Rows of `candidates`: every reply."""
     dropped: list[dict[str, Any]] = field(default_factory=list)
-    """Rows of `rejected`: user's turns that nobody answered, or that were none."""
+    """Rows of `rejected`: user's turns that were not answered, or that were none."""
     user_turns: int = 0
     """How many the user responder was asked for."""
 
-    def answer(self, live: list[Talk], turn: int) -> None:
-        """N replies to each conversation; the best becomes its next turn, or it ends where there is none."""
-        sampling, model, head = ask_how(self.drawn, self.assistant, self.generator)
-        requests = []
-        for talk in live:
-            for sample in range(self.n):
+    def answer(self, talks: list[Conversation], turn: int) -> None:
+        """N replies to each conversation; the best becomes its next turn, or it ends where none is usable."""
+        n = self.config.n
+        rows = self._candidates(talks, turn)
+        reasons = self._reasons(rows, [talk.turns[-1] for talk in talks for _ in range(n)])
+        usable = [place for place, reason in enumerate(reasons) if reason is None]
+        scores = self._scores(talks, rows, usable)
+        for number, talk in enumerate(talks):
+            places = [place for place in range(number * n, (number + 1) * n) if reasons[place] is None]
+            # The first of equals, so that the pick does not depend on the order in which scores come.
+            ranked = sorted(places, key=lambda place: -(scores.get(place) or 0.0))
+            for rank, place in enumerate(ranked):
+                rows[place] |= {"score": scores.get(place), "rank": rank}
+                reasons[place] = "not_best" if rank else None
+            if ranked:
+                talk.turns.append(rows[ranked[0]]["response"])
+                talk.score = scores.get(ranked[0])
+                continue
+            talk.end = NO_CANDIDATE
+            reason = UNANSWERED if turn > 1 else NO_CANDIDATE
+            self.dropped.append(_dropped_turn(talk, turn - 1, talk.turns[-1], reason))
+            if turn > 1:
+                talk.turns.pop()
+        self.candidates += [row | {"reason": reason} for row, reason in zip(rows, reasons, strict=True)]
+
+    def second_opinion(self, second: Scorer, talks: dict[tuple[str, int], Conversation]) -> None:
+        """`second_score` of every candidate that has a rank."""
+        rows = {str(place): row for place, row in enumerate(self.candidates) if row.get("rank") is not None}
+        dialogues = (
+            Dialogue(id, (*talks[row["query_id"], row["conversation"]].turns[: row["turn"]], row["response"]))
+            for id, row in rows.items()
+        )
+        for done, score in enumerate(second.score(dialogues), start=1):
+            rows[score.id]["second_score"] = score.value
+            self.progress("second reward model", done, len(rows), 0)
+
+    def add_user_turns(self, talks: list[Conversation], turn: int) -> None:
+        """The user's next turn of each conversation, or its end."""
+        sampling, model, head = request_settings(self.config, self.config.user, self.generator)
+        requests = [
+            Request(row, model, head, talk.text(), sampling, seed)
+            for talk in talks
+            for row in [f"{talk.id}:{turn}"]
+            for seed in [row_seed(self.config.seed, "demonstrations.user", row)]
+        ]
+        replies = self._ask(self.config.user.name, f"turn {turn}", requests)
+        for talk in talks:
+            reply = replies[f"{talk.id}:{turn}"]
+            text = reply.text.strip()
+            if reason := _why_no_turn(reply, text, talk.turns[::2]):
+                talk.end = reason if reason.startswith("user_") else f"user_{reason}"
+                kept = None if reply.error else text
+                self.dropped.append(_dropped_turn(talk, turn - 1, kept, reason, reply.error))
+            else:
+                talk.turns.append(text)
+        self.user_turns += len(talks)
+
+    def _candidates(self, talks: list[Conversation], turn: int) -> list[dict[str, Any]]:
+        """Rows of N replies to each conversation, in order."""
+        sampling, model, head = request_settings(self.config, self.assistant, self.generator)
+        requests, rows = [], []
+        for talk in talks:
+            for sample in range(self.config.n):
                 row = f"{talk.id}:{turn}:{sample}"
-                seed = row_seed(self.seed, "demonstrations", row)
+                seed = row_seed(self.config.seed, "demonstrations", row)
                 requests.append(Request(row, model, head, talk.text(), sampling, seed, sample))
+                rows.append((talk, sample))
         replies = self._ask(self.assistant.name, f"turn {turn + 1}", requests)
-        rows: list[dict[str, Any]] = [
+        return [
             {
                 "query_id": talk.query_id,
                 "conversation": talk.number,
@@ -87,82 +157,42 @@ class SelfPlay:
                 "finish_reason": reply.finish_reason,
                 "error": reply.error,
             }
-            for talk in live
-            for sample in range(self.n)
-            for reply in [replies[f"{talk.id}:{turn}:{sample}"]]
+            for (talk, sample), request in zip(rows, requests, strict=True)
+            for reply in [replies[request.id]]
         ]
-        reasons = _flaws(self.checks, rows)
-        usable = [place for place, reason in enumerate(reasons) if reason is None]
-        scores = self._score(live, rows, usable)
-        for number, talk in enumerate(live):
-            mine = [
-                place for place in range(number * self.n, (number + 1) * self.n) if reasons[place] is None
-            ]
-            # The first of equals, so that the pick does not depend on the order in which scores come.
-            ranked = sorted(mine, key=lambda place: -(scores.get(place) or 0.0))
-            for rank, place in enumerate(ranked):
-                rows[place] |= {"score": scores.get(place), "rank": rank}
-                reasons[place] = "not_best" if rank else None
-            if ranked:
-                talk.turns.append(rows[ranked[0]]["response"])
-                talk.score = scores.get(ranked[0])
-            else:
-                talk.end = NO_CANDIDATE
-                reason = UNANSWERED if turn > 1 else NO_CANDIDATE
-                self.dropped.append(_lost(talk, turn - 1, talk.turns[-1], reason))
-                if turn > 1:
-                    talk.turns.pop()
-        self.candidates += [row | {"reason": reason} for row, reason in zip(rows, reasons, strict=True)]
 
-    def _score(self, live: list[Talk], rows: list[dict[str, Any]], usable: list[int]) -> dict[int, float]:
+    def _reasons(self, rows: list[dict[str, Any]], prompts: list[str]) -> list[str | None]:
+        """Why each reply cannot be picked; None where it can."""
+        columns = {
+            "response": [row["response"] for row in rows],
+            "finish_reason": [row["finish_reason"] for row in rows],
+            "turn": [row["turn"] for row in rows],
+            "prompt": prompts,
+            "reason": [FAILED.name if row["error"] else None for row in rows],
+        }
+        types = {name: pl.Int64 if name == "turn" else pl.String for name in columns}
+        replies = pl.DataFrame(columns, schema=types)
+        replies = replies.with_columns(length=pl.col("response").str.len_chars().cast(pl.Int64))
+        reasons: list[str | None] = with_reason(replies, self.filters, replies["reason"])["reason"].to_list()
+        return reasons
+
+    def _scores(
+        self, talks: list[Conversation], rows: list[dict[str, Any]], usable: list[int]
+    ) -> dict[int, float]:
+        """The reward model's score of each usable reply, by its place among the rows."""
         if self.scorer is None:
             return {}
-        talks = (
-            Dialogue(str(place), (*live[place // self.n].turns, rows[place]["response"])) for place in usable
-        )
-        found: dict[int, float] = {}
-        tokens = 0
-        for score in self.scorer.score(talks):
-            found[int(score.id)] = score.value
-            tokens += score.tokens
-            self.progress("reward model", len(found), len(usable), tokens)
-        return found
-
-    def second_opinion(self, second: Scorer, talks: dict[tuple[str, int], Talk]) -> None:
-        """`second_score` of every candidate that has a rank."""
-        asked = {str(place): row for place, row in enumerate(self.candidates) if row.get("rank") is not None}
         dialogues = (
-            Dialogue(id, (*talks[row["query_id"], row["conversation"]].turns[: row["turn"]], row["response"]))
-            for id, row in asked.items()
+            Dialogue(str(place), (*talks[place // self.config.n].turns, rows[place]["response"]))
+            for place in usable
         )
-        for done, score in enumerate(second.score(dialogues), start=1):
-            asked[score.id]["second_score"] = score.value
-            self.progress("second reward model", done, len(asked), 0)
-
-    def go_on(self, live: list[Talk], turn: int) -> None:
-        """The user's next turn of each conversation, or its end."""
-        sampling, model, head = ask_how(self.drawn, self.user, self.generator)
-        requests = [
-            Request(
-                f"{talk.id}:{turn}",
-                model,
-                head,
-                talk.text(),
-                sampling,
-                row_seed(self.seed, "demonstrations.user", f"{talk.id}:{turn}"),
-            )
-            for talk in live
-        ]
-        replies = self._ask(self.user.name, f"turn {turn}", requests)
-        for talk in live:
-            reply = replies[f"{talk.id}:{turn}"]
-            said = reply.text.strip()
-            if reason := _why_no_turn(reply, said, talk.turns[::2]):
-                talk.end = reason if reason.startswith("user_") else f"user_{reason}"
-                self.dropped.append(_lost(talk, turn - 1, None if reply.error else said, reason, reply.error))
-            else:
-                talk.turns.append(said)
-        self.user_turns += len(live)
+        scores: dict[int, float] = {}
+        tokens = 0
+        for score in self.scorer.score(dialogues):
+            scores[int(score.id)] = score.value
+            tokens += score.tokens
+            self.progress("reward model", len(scores), len(usable), tokens)
+        return scores
 
     def _ask(self, name: str, stage: str, requests: list[Request]) -> dict[str, Reply]:
         usage = self.usage.setdefault(name, Usage())
@@ -177,26 +207,20 @@ class SelfPlay:
         return replies
 
 
-def _why_no_turn(reply: Reply, said: str, before: list[str]) -> str | None:
+def _why_no_turn(reply: Reply, text: str, earlier: list[str]) -> str | None:
     """Why what the user responder wrote is no turn; None where it is one."""
     if reply.error:
         return FAILED.name
-    if not said:
+    if not text:
         return "user_empty"
-    if said in before:
+    if text in earlier:
         return "user_repeated"
-    return "user_closing" if CLOSING.fullmatch(said) else None
+    return "user_closing" if CLOSING.fullmatch(text) else None
 
 
-def _lost(talk: Talk, turn: int, said: str | None, reason: str, error: str | None = None) -> dict[str, Any]:
-    """A row of `rejected`: a user's turn that nobody answered, or that was none."""
+def _dropped_turn(
+    talk: Conversation, turn: int, text: str | None, reason: str, error: str | None = None
+) -> dict[str, Any]:
+    """A row of `rejected`: a user's turn that was not answered, or that was none."""
     ids = {"query_id": talk.query_id, "conversation": talk.number, "turn": turn}
-    return ids | {"query": said, "reason": reason, "error": error}
-
-
-def _flaws(checks: list[Filter], rows: list[dict[str, Any]]) -> list[str | None]:
-    texts = pl.DataFrame(
-        {"response": [row["response"] for row in rows]}, schema={"response": pl.String}
-    ).select(reason=first_reason(checks))["reason"]
-    pairs = zip(rows, texts, strict=True)
-    return [FAILED.name if row["error"] else reason for row, reason in pairs]
+    return ids | {"query": text, "reason": reason, "error": error}

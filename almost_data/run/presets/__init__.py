@@ -1,23 +1,22 @@
-"""Every config of a run in one place: a preset is a TOML file here, and `--config FILE` has its format."""
+"""Every setting of a run in one place: a preset is a TOML file here, and `run.config` has its format.
+
+A section has the name of a builder and its settings; `card`, `engine` and `scoring` are for all of them.
+"""
 
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
-from ...builders.community.builder import CommunityConfig
-from ...builders.comparisons.builder import ComparisonsConfig
-from ...builders.demonstrations.builder import DemonstrationsConfig
-from ...builders.queries import QueriesConfig
-from ...builders.responses import Responder, ResponsesConfig
-from ...datasets.builder import Config
-from ...datasets.user_filters import UserFilter
+from ... import registry
+from ...datasets.builder import Builder
+from ...datasets.config import Config, with_marked_folders
 from ...errors import InputError
-from ...store.store import is_ref
 
 NAMES = ("tiny", "almost", "modern")
 
@@ -31,29 +30,50 @@ class CardConfig(Config, frozen=True, kw_only=True):
     """An ISO 639 code, such as `en`."""
 
 
-class Preset(Config, frozen=True, kw_only=True):
-    """The config of each builder. `note` is printed in every card and summary of a run.
-
-    `engine` has options of the engine that runs (`generation.engines`), and under the name of an engine
-    those for that one only: where and how fast models run, so it is recorded and not fingerprinted.
-    `scoring` has those of reward models (`scoring.Options`).
-    """
+class _General(Config, frozen=True, kw_only=True):
+    """What a preset has beside the sections of builders."""
 
     note: str | None = None
-    queries: QueriesConfig
-    responses: ResponsesConfig
-    comparisons: ComparisonsConfig = ComparisonsConfig()
-    community: CommunityConfig = CommunityConfig()
-    demonstrations: DemonstrationsConfig
     card: CardConfig = CardConfig()
     engine: dict[str, Any] = msgspec.field(default_factory=dict)
     scoring: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-def _as_path(model: str | None) -> str | None:
-    """A folder's name so that it looks like one: a card shows paths by their last part, and Hub ids whole."""
-    looks = model is None or is_ref(model) or model.startswith(("/", "./", "../", "~"))
-    return model if looks or not Path(str(model)).is_dir() else f"./{model}"
+@dataclass(frozen=True)
+class Preset:
+    """The settings of each builder, and of what they share."""
+
+    note: str | None = None
+    """Printed in every card and summary of a run that asks a model."""
+    card: CardConfig = field(default_factory=CardConfig)
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the engine that runs; under the name of an engine, those for that one only. Where and how
+    fast models run is recorded and not fingerprinted."""
+    scoring: Mapping[str, Any] = field(default_factory=dict)
+    """Options of reward models (`scoring.Options`)."""
+    configs: Mapping[str, Config] = field(default_factory=dict)
+    """Settings by builder, of those that have any."""
+    limit: int | None = None
+    """Caps the `limit` of every builder that has one."""
+    is_fake: bool = False
+    """Whether the fake engine runs it: names then say so, and there is no note on models."""
+
+    def settings(self, builder: Builder) -> Any:
+        """The config of a builder; its defaults where the preset has no section for it.
+
+        Raises InputError where a setting without a default is not given.
+        """
+        config = self.configs.get(builder.name)
+        if config is None:
+            config = _convert({}, builder.config, builder.name, f"{builder.name}: no settings in this preset")
+        if self.limit is not None and "limit" in builder.config.__struct_fields__:
+            settings = msgspec.to_builtins(config) | {"limit": self.limit}
+            config = _convert(settings, builder.config, builder.name, f"run.limit {self.limit}")
+        return with_marked_folders(builder.as_fake(config) if self.is_fake else config)
+
+    def with_config(self, name: str, config: Config) -> "Preset":
+        """The preset with other settings of one builder."""
+        return replace(self, configs={**self.configs, name: config})
 
 
 def card(license: str | None, language: str | None) -> CardConfig:
@@ -62,7 +82,7 @@ def card(license: str | None, language: str | None) -> CardConfig:
         return msgspec.convert({"license": license, "language": language}, CardConfig)
     except msgspec.ValidationError:
         raise InputError(
-            f"--license {license!r} --language {language!r}: write a licence as the Hub spells it "
+            f"import.license {license!r}, import.language {language!r}: write a licence as the Hub spells it "
             "(cc-by-4.0) and a language as its ISO 639 code (en)"
         ) from None
 
@@ -70,17 +90,20 @@ def card(license: str | None, language: str | None) -> CardConfig:
 def load(
     name: str = "tiny",
     config: Path | None = None,
-    assignments: tuple[str, ...] = (),
+    assignments: Sequence[str] = (),
     limit: int | None = None,
+    builders: Sequence[Builder] = (),
 ) -> Preset:
     """A preset, overlaid by a TOML file, then by `section.key=value` assignments, then by a limit.
 
-    Raises InputError that names the layer and the key that does not fit.
+    `builders` are those besides the registered ones. Raises InputError that names the layer and the key that
+    does not fit.
     """
     if name not in NAMES:
-        raise InputError(f"no preset {name!r}: choose one of {', '.join(NAMES)}")
+        raise InputError(f"run.preset: no preset {name!r}: choose {', '.join(NAMES)}")
+    by_name = {builder.name: builder for builder in builders}
     merged = _parse(resources.files(__name__).joinpath(f"{name}.toml").read_text("utf-8"), name)
-    preset = _convert(merged, f"preset {name}")
+    preset = _preset(merged, by_name, f"preset {name}")
     if config:
         try:
             merged = _merge(merged, _parse(config.read_text("utf-8-sig"), str(config)))
@@ -88,46 +111,29 @@ def load(
             raise InputError(f"{config}: cannot be read: {error.strerror}") from None
         except UnicodeDecodeError as error:
             raise InputError(f"{config}: not UTF-8 text: {error.reason}") from None
-        preset = _convert(merged, str(config))
+        preset = _preset(merged, by_name, str(config))
     for assignment in assignments:
         merged = _merge(merged, _assigned(assignment))
-        preset = _convert(merged, f"--set {assignment}")
-    if limit is not None:
-        made = ("queries", "responses", "comparisons", "demonstrations")
-        sections = {section: {"limit": limit} for section in made}
-        preset = _convert(_merge(merged, sections), f"--limit {limit}")
-    return _with_judges(preset, _as_path)
+        preset = _preset(merged, by_name, f"run.set {assignment}")
+    if limit is not None and limit < 1:
+        raise InputError(f"run.limit {limit}: give 1 or more")
+    return replace(preset, limit=limit)
 
 
-def fake(preset: Preset) -> Preset:
-    """The preset for the fake engine: responders and reward model named `fake...`, no note on models."""
-
-    def rename(config: ResponsesConfig, field: str) -> Any:
-        responders = getattr(config, field)
-        return tuple(msgspec.structs.replace(r, name=f"fake-{r.name}") for r in responders)
-
-    both = {field: rename(preset.responses, field) for field in ("responders", "probes")}
-    talk = preset.demonstrations
-    one, other = (msgspec.structs.replace(r, name=f"fake-{r.name}") for r in (talk.assistant, talk.user))
-    renamed = msgspec.structs.replace(
-        preset,
-        note=None,
-        responses=msgspec.structs.replace(preset.responses, **both),
-        demonstrations=msgspec.structs.replace(talk, assistant=one, user=other),
-    )
-    return _with_judges(
-        renamed, lambda judge: judge if not judge or judge.startswith("fake/") else f"fake/{Path(judge).name}"
-    )
-
-
-def _with_judges(preset: Preset, name: Callable[[str | None], str | None]) -> Preset:
-    """The preset with other names for its reward models."""
-    some, talk = preset.comparisons, preset.demonstrations
-    return msgspec.structs.replace(
-        preset,
-        comparisons=msgspec.structs.replace(some, asis_rm=name(some.asis_rm)),
-        demonstrations=msgspec.structs.replace(talk, rm=name(talk.rm), second_rm=name(talk.second_rm)),
-    )
+def _preset(merged: Mapping[str, Any], builders: Mapping[str, Builder], where: str) -> Preset:
+    general = {key: value for key, value in merged.items() if key in _General.__struct_fields__}
+    common = _convert(general, _General, "", where)
+    names = [*registry.names("builders"), *(name for name in builders if name not in registry.BUILT_IN)]
+    configs = {}
+    for name, section in merged.items():
+        if name in general:
+            continue
+        if name not in names:
+            sections = ", ".join([*_General.__struct_fields__, *names])
+            raise InputError(f"{where}: unknown key {name}; known here: {sections}")
+        builder = builders.get(name) or registry.load("builders", name)
+        configs[name] = _convert(section, builder.config, name, where)
+    return Preset(common.note, common.card, common.engine, common.scoring, configs)
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
@@ -140,7 +146,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 def _assigned(assignment: str) -> dict[str, Any]:
     key, equals, value = assignment.partition("=")
     if not equals or not re.fullmatch(r"[a-z_]+\.[a-z_]+", key):
-        raise InputError(f"--set {assignment}: write section.key=value, such as queries.target=100")
+        raise InputError(f"run.set {assignment}: write section.key=value, such as queries.target=100")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -151,33 +157,48 @@ def _assigned(assignment: str) -> dict[str, Any]:
     return {section: {name: parsed}}
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    both = {
-        k: _merge(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v
-        for k, v in over.items()
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {
+        key: _merge(base[key], value)
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+        else value
+        for key, value in over.items()
     }
-    return base | both
+    return {**base, **merged}
 
 
-def _convert(data: dict[str, Any], where: str) -> Preset:
+def _convert(data: Any, config: type[Config], section: str, where: str) -> Any:
     try:
-        return msgspec.convert(data, Preset)
+        return msgspec.convert(data, config)
     except msgspec.ValidationError as error:
-        raise InputError(f"{where}: {_explained(str(error))}") from None
+        raise InputError(f"{where}: {_explained(str(error), config, section)}") from None
 
 
-def _explained(message: str) -> str:
-    """msgspec's message; for an unknown key, with the keys that there are."""
-    unknown = re.fullmatch(r"Object contains unknown field `(\w+)`(?: - at `\$\.?(\w*)(.*)`)?", message)
+def _explained(message: str, config: type[Config], section: str) -> str:
+    """msgspec's message with the section in its path; for an unknown key, with the keys that exist."""
+    unknown = re.fullmatch(r"Object contains unknown field `(\w+)`(?: - at `\$\.?(.*)`)?", message)
     if not unknown:
-        return message.replace("`$.", "`")
-    key, section, deeper = unknown.groups()
-    known = {f.name: f.type for f in msgspec.structs.fields(Preset)}
-    inside: dict[str, type[Config]] = {
-        "responses": Responder,
-        "comparisons": UserFilter,
-        "demonstrations": Responder,
-    }
-    owner: Any = inside[section] if deeper else known.get(section, Preset) if section else Preset
-    names = ", ".join(field.name for field in msgspec.structs.fields(owner))
-    return f"unknown key {'.'.join(filter(None, [section, key]))}; known here: {names}"
+        message, at, path = message.partition(" - at `$")
+        place = f"{section}{path.removesuffix('`')}" if section else path.removesuffix("`").removeprefix(".")
+        return f"{message} - at `{place}`" if at or section else message
+    key, path = unknown.groups()
+    fields = ", ".join(field.name for field in msgspec.structs.fields(_struct_at(config, path or "")))
+    return f"unknown key {'.'.join(filter(None, [section, key]))}; known here: {fields}"
+
+
+def _struct_at(config: type[Config], path: str) -> type[msgspec.Struct]:
+    """The struct that msgspec's path leads to from a config: `responders[0]` is a Responder."""
+    kind: Any = msgspec.inspect.type_info(config)
+    for name in re.findall(r"\w+", re.sub(r"\[.*?\]", "", path)):
+        kind = _inner_struct(next(field.type for field in kind.fields if field.encode_name == name))
+    struct: type[msgspec.Struct] = kind.cls
+    return struct
+
+
+def _inner_struct(kind: Any) -> Any:
+    """The struct inside lists, unions and annotations."""
+    if isinstance(kind, msgspec.inspect.StructType):
+        return kind
+    inner = [getattr(kind, name) for name in ("item_type", "type") if hasattr(kind, name)]
+    inner += getattr(kind, "types", ())
+    return next(filter(None, map(_inner_struct, inner)), None)

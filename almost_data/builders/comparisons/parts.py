@@ -1,0 +1,119 @@
+"""Ranges of queries that were decided, and the tables that are written from them.
+
+Queries have nothing to do with each other, so a large set is decided a range of query ids at a time, and
+only what was decided is kept; the texts are read again when the rows are written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from ...datasets.digest import Blocks, Rows
+from ...diagnostics.shortcuts import SAMPLE, sampled_queries
+from .tables import TABLES
+
+SIDES = ("chosen", "rejected")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A range of queries, and what was decided of it."""
+
+    rows: pl.LazyFrame
+    """Its responses; collected again, they come in the same order."""
+    dropped: pl.DataFrame
+    """`row` among the responses and `reason` of those that were dropped, by query and rank."""
+    pairs: pl.DataFrame
+    """`chosen_row` and `rejected_row` among the responses, `reason`, `asis_chosen`, `asis_rejected`."""
+
+    def texts(self) -> pl.DataFrame:
+        return self.rows.collect()
+
+
+def compact(rows: pl.LazyFrame, decided: pl.DataFrame, pairs: pl.DataFrame, reasons: list[str]) -> Part:
+    """The part without what can be computed again."""
+    reason = pl.col("reason").cast(pl.Enum(reasons))
+    scores = [f"asis_{side}" for side in SIDES]
+    dropped = decided.filter(pl.col("reason").is_not_null()).select("row", reason)
+    return Part(rows, dropped, pairs.select("chosen_row", "rejected_row", reason, *scores))
+
+
+def tables(
+    parts: Sequence[Part], stages: dict[str, str], queries: pl.DataFrame
+) -> tuple[dict[str, Rows], pl.DataFrame]:
+    """The configs that have a row, and a sample of the comparisons.
+
+    `stages` is reason -> stage; `queries` has the comparisons of each query, `pairs`.
+    """
+    is_large = int(queries["pairs"].sum()) > SAMPLE
+    sampled = sampled_queries(queries) if is_large else None
+    sample = pl.concat(_comparisons(part, sampled) for part in parts)
+    rows: dict[str, Rows] = {"default": Blocks(lambda: (_comparisons(part) for part in parts), sample)}
+    if any(part.pairs["reason"].count() for part in parts):
+        rows["rejected"] = Blocks(lambda: (_rejected_pairs(part, stages) for part in parts))
+    if any(len(part.dropped) for part in parts):
+        rows["rejected_responses"] = Blocks(lambda: (_rejected_responses(part, stages) for part in parts))
+    return rows, sample
+
+
+def prompts_of(parts: Sequence[Part], query_ids: pl.Series) -> pl.DataFrame:
+    """`query_id` and `prompt` of the named queries."""
+
+    def of_part(part: Part) -> pl.DataFrame:
+        texts = part.texts().select("query_id", "prompt")
+        unique = texts.unique("query_id", keep="first", maintain_order=True)
+        return unique.filter(pl.col("query_id").is_in(query_ids))
+
+    return pl.concat(of_part(part) for part in parts)
+
+
+def _comparisons(part: Part, query_ids: pl.Series | None = None) -> pl.DataFrame:
+    """The comparisons with their texts; those of the named queries only, where some are named."""
+    texts = part.texts()
+    pairs = part.pairs.filter(pl.col("reason").is_null())
+    if query_ids is not None:
+        pairs = pairs.filter(texts["query_id"].gather(pairs["chosen_row"]).is_in(query_ids))
+
+    def message(role: str, text: pl.Series) -> pl.Expr:
+        return pl.concat_list(pl.struct(pl.lit(role).alias("role"), text.alias("content")))
+
+    chosen, rejected = (texts["response"].gather(pairs[f"{side}_row"]) for side in SIDES)
+    return (
+        _with_ids(texts, pairs)
+        .with_columns(
+            prompt=message("user", texts["prompt"].gather(pairs["chosen_row"])),
+            chosen=message("assistant", chosen),
+            rejected=message("assistant", rejected),
+            comparison_id=pl.concat_str("chosen_reply_id", pl.lit("-"), "rejected_reply_id"),
+        )
+        .select(TABLES["default"].names)
+    )
+
+
+def _rejected_pairs(part: Part, stages: dict[str, str]) -> pl.DataFrame:
+    pairs = _with_ids(part.texts(), part.pairs.filter(pl.col("reason").is_not_null()))
+    return _with_stage(pairs, stages).select(TABLES["rejected"].names)
+
+
+def _rejected_responses(part: Part, stages: dict[str, str]) -> pl.DataFrame:
+    dropped = part.texts()[part.dropped["row"]].hstack([part.dropped["reason"]])
+    return _with_stage(dropped, stages).select(TABLES["rejected_responses"].names)
+
+
+def _with_ids(texts: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+    """The pairs with the ids and responders of their sides."""
+    sides = {side: texts.select("reply_id", "responder")[pairs[f"{side}_row"]] for side in SIDES}
+    columns = [
+        sides[side][name].alias(f"{side}_{name}") for side in SIDES for name in ("reply_id", "responder")
+    ]
+    return pairs.with_columns(
+        texts["query_id"].gather(pairs["chosen_row"]),
+        *columns,
+        asis_gap=pl.col("asis_chosen") - pl.col("asis_rejected"),
+    )
+
+
+def _with_stage(rows: pl.DataFrame, stages: dict[str, str]) -> pl.DataFrame:
+    reason = pl.col("reason").cast(pl.String)
+    return rows.with_columns(reason, stage=reason.replace_strict(stages, return_dtype=pl.String))

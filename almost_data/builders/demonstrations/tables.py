@@ -1,0 +1,110 @@
+"""Tables of demonstrations, and the columns that a user's filter sees."""
+
+from ...datasets.tables import ERROR, QUERY_ID, REASON, Column, Table
+
+_CONVERSATION = Column("conversation", "int64", "which of the query's conversations, from 0", 0)
+_TURN = Column("turn", "int64", "place of the reply in the dialogue; 1 is the first one", 1)
+TABLES = {
+    "default": Table(
+        "one dialogue a row, as TRL's SFTTrainer reads it",
+        ("query_id", "conversation"),
+        (
+            Column(
+                "messages",
+                "messages",
+                "user's and assistant's turns; the last is the assistant's",
+                [
+                    {"role": "user", "content": "Is tea a fruit?"},
+                    {"role": "assistant", "content": "No, tea is made from the leaves of a shrub."},
+                ],
+            ),
+            QUERY_ID,
+            _CONVERSATION,
+            Column(
+                "rm_score",
+                "float64",
+                "the reward model's score of the whole dialogue; null without one",
+                1.25,
+            ),
+            Column("n", "int64", "replies that the best was picked from", 4),
+            Column(
+                "end",
+                "string",
+                "why it ends: `turns`, `no_candidate`, or what the user's next turn was",
+                "turns",
+            ),
+        ),
+    ),
+    "candidates": Table(
+        "one sampled reply a row, with its score",
+        ("query_id", "conversation", "turn", "sample"),
+        (
+            QUERY_ID,
+            _CONVERSATION,
+            _TURN,
+            Column("sample", "int64", "which of the N replies, from 0", 2),
+            Column(
+                "response", "string", "the reply, cut at the stop markers; null if the request failed", "No."
+            ),
+            Column("finish_reason", "string", "`stop`, or `length`: cut at the token limit", "stop"),
+            Column(
+                "score", "float64", "the reward model's score of the dialogue with it; null if not asked", 0.5
+            ),
+            Column(
+                "second_score", "float64", "the second reward model's score; null if there is none", -0.25
+            ),
+            Column("rank", "int64", "0 is the one that was picked; null where it could not be", 1),
+            REASON,
+            ERROR,
+        ),
+    ),
+    "preference": Table(
+        "best against worst of the N replies to a turn, as TRL's DPOTrainer reads it",
+        ("query_id", "comparison_id"),
+        (
+            Column(
+                "prompt", "messages", "the dialogue before", [{"role": "user", "content": "Is tea a fruit?"}]
+            ),
+            Column(
+                "chosen",
+                "messages",
+                "the reply that was picked",
+                [{"role": "assistant", "content": "No, a leaf."}],
+            ),
+            Column(
+                "rejected",
+                "messages",
+                "the one with the lowest score",
+                [{"role": "assistant", "content": "Yes."}],
+            ),
+            Column("comparison_id", "string", "query_id, conversation and turn", "29b96e1ccfe1b398-0-1"),
+            QUERY_ID,
+            Column("chosen_score", "float64", "the reward model's score of chosen", 1.25),
+            Column("rejected_score", "float64", "of rejected", -0.5),
+        ),
+    ),
+    "rejected": Table(
+        "one user's turn that was not answered, or was none, a row",
+        ("query_id", "conversation"),
+        (
+            QUERY_ID,
+            _CONVERSATION,
+            Column("turn", "int64", "its place in the dialogue; 0 is the query", 2),
+            Column("query", "string", "the user's turn; null if the request failed", "Thanks, bye!"),
+            REASON,
+            ERROR,
+        ),
+    ),
+}
+
+
+HOOKS = {
+    "response": {
+        "prompt": "Is tea a fruit?",
+        "response": "No, it is made from the leaves of a shrub.",
+        "turn": 1,
+        "finish_reason": "stop",
+        "length": 42,
+    },
+}
+"""`prompt` is the user's turn that is answered; lengths are in characters."""

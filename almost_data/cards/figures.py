@@ -1,0 +1,244 @@
+"""The figures of a card: PNG bytes from manifest and tables, the same bytes for the same input."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..datasets.builder import Figures
+from ..datasets.manifest import Manifest
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#8C8C8C"
+WIDTH = 8.0
+"""Inches; at DPI it fills the column of a README."""
+DPI = 150
+BINS = 40
+"""At most; fewer where there are few rows."""
+PAIRS = 20
+"""Responder pairs in a figure, at most: those with the most comparisons."""
+_STYLE = {
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    # A user's filter name may hold a dollar sign: it is no formula.
+    "text.parse_math": False,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of every figure, whatever the user's own is."""
+    import matplotlib
+
+    # No user's matplotlibrc. The backend is left alone: to ask for it would import one.
+    plain: dict[Any, Any] = {k: v for k, v in matplotlib.rcParamsDefault.items() if "backend" not in k}
+    with matplotlib.rc_context(plain | _STYLE):
+        yield
+
+
+def as_files(figures: "Figures") -> dict[str, bytes]:
+    """Figures by name -> PNG bytes by relative path, in the one style."""
+    with style():
+        return {f"plots/{name}.png": _png(figure) for name, figure in figures}
+
+
+def side_lengths(comparisons: "pl.DataFrame") -> Figures:
+    """The lengths of chosen and rejected."""
+    import polars as pl
+
+    lengths = {
+        side: comparisons.select(pl.col(side).list.last().struct.field("content").str.len_chars()).to_series()
+        for side in ("chosen", "rejected")
+    }
+    if len(comparisons):
+        figure, ax = new_figure(3.2)
+        draw_lengths(ax, lengths, "response", "comparisons")
+        ax.set_title("Length of chosen and rejected responses (dashed: medians)")
+        yield "lengths", figure
+
+
+def shortcut_figures(manifest: Manifest) -> Figures:
+    """What the diagnostics of the texts show: of comparisons of any kind, where they were measured."""
+    text = manifest.diagnostics.get("text")
+    if not text or not text["rows"]:
+        return
+    place = {
+        (row["chosen_responder"], row["rejected_responder"]): number
+        for number, row in enumerate(manifest.diagnostics.get("responder_pairs", []))
+    }
+    most = sorted(text["responder_pairs"], key=lambda row: -row["rows"])[:PAIRS]
+    pairs = [(row["chosen_responder"], row["rejected_responder"], row) for row in most]
+    pairs.sort(key=lambda pair: (place.get(pair[:2], len(place)), pair[:2]))
+    named = [(f"{short_label(a, 20)} > {short_label(b, 20)}", row) for a, b, row in pairs]
+    yield "length_gap", _length_gap(text, named if len(named) > 1 else [])
+    overall = text | {"probe": text["probe"]["accuracy"]}
+    rows = [("all comparisons", overall), *(named if len(named) > 1 else [])]
+    yield "shortcuts", _accuracies(rows, text["probe"])
+
+
+def _length_gap(text: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]]) -> "Figure":
+    """A histogram of the gap, and below it a box for each responder pair."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    heights = [2.6] + [0.7 + 0.3 * len(pairs)] * bool(pairs)
+    figure = Figure(figsize=(WIDTH, 0.5 + sum(heights)), layout="constrained")
+    axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights, sharex=True)[:, 0]
+    gap = text["length_gap"]
+    shown = gap["histogram"]
+    counts = np.array(shown["counts"])
+    edges = shown["start"] + shown["width"] * np.arange(len(counts) + 1)
+    for side, colour, name in (
+        (edges[:-1] < 0, ORANGE, "rejected is longer"),
+        (edges[:-1] >= 0, BLUE, "chosen is longer, or equal"),
+    ):
+        axes[0].bar(edges[:-1][side], counts[side], shown["width"], align="edge", color=colour, label=name)
+    axes[0].axvline(gap["q50"], color="k", linestyle="--", linewidth=1.6, label="median")
+    axes[0].legend(frameon=False)
+    width = f"{shown['width']:,} character{'s' if shown['width'] > 1 else ''}"
+    axes[0].set_ylabel(f"comparisons per {width}", size=9.5)
+    axes[0].set_title(f"Length of chosen minus length of rejected, {text['rows']:,} comparisons")
+    count_axis(axes[0], "y")
+    for y, (_, row) in enumerate(pairs):
+        box = row["length_gap"]
+        axes[1].hlines(y, box["q05"], box["q95"], color=BLUE, linewidth=1.5)
+        axes[1].barh(y, box["q75"] - box["q25"], left=box["q25"], height=0.6, color="#A6CEE8", edgecolor=BLUE)
+        axes[1].vlines(box["q50"], y - 0.3, y + 0.3, color=BLUE, linewidth=3)
+    if pairs:
+        axes[1].axvline(0, color="k", linewidth=0.8)
+        axes[1].set_yticks(range(len(pairs)), [name for name, _ in pairs], size=9)
+        axes[1].set_ylim(len(pairs) - 0.4, -0.6)
+        axes[1].set_title("By responder pair (box: middle half, line: 5% to 95%)")
+    beyond = shown["below"] + shown["above"]
+    axes[-1].set_xlabel("characters" + (f" ({beyond:,} further out not shown above)" if beyond else ""))
+    ends = [*edges, *(row["length_gap"][end] for _, row in pairs for end in ("q05", "q95"))]
+    axes[-1].set_xlim(min(ends), max(ends))
+    axes[-1].xaxis.set_major_formatter(lambda value, _: f"{value:+,.0f}" if value else "0")
+    return figure
+
+
+def _accuracies(rows: list[tuple[str, dict[str, Any]]], probe: dict[str, Any]) -> "Figure":
+    """Dots: how often always-longer and the probe are right."""
+    figure, ax = new_figure(1.6 + 0.32 * len(rows))
+    ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2)
+    ax.annotate("tossing a coin", (0.5, -0.6), (4, 2), textcoords="offset points", color=GREY, size=9)
+    lines = [("always_longer", ORANGE, "D", "the longer one")]
+    if probe["accuracy"] is not None:
+        ax.hlines(0, probe["low"], probe["high"], color=BLUE, linewidth=2)
+        lines.append(("probe", BLUE, "o", "surface model (line: 95% interval)"))
+    for key, colour, marker, name in lines:
+        ax.scatter(
+            [row[key] for _, row in rows],
+            range(len(rows)),
+            s=45,
+            c=colour,
+            marker=marker,
+            label=name,
+            zorder=3,
+        )
+    values = [row[key] for _, row in rows for key, *_ in lines]
+    ax.set_xlim(min(0.4, *values) - 0.03, max(0.7, *values) + 0.03)
+    ax.set_yticks(range(len(rows)), [name for name, _ in rows])
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.yaxis.grid(True, color="#DDDDDD")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    ax.set_xlabel("comparisons in which it picks the chosen response")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle("How far a shortcut gets without reading", x=0.01, ha="left", size=11.5)
+    return figure
+
+
+def funnel(manifest: Manifest, units: list[str]) -> "Figure":
+    """Rows left after each filter of the ledger, a panel a unit."""
+    from matplotlib.figure import Figure
+
+    entries = [[entry for entry in manifest.ledger if entry.unit == unit] for unit in units]
+    bar_counts = [len(of_unit) + 1 for of_unit in entries]
+    figure = Figure(figsize=(WIDTH, 1.1 * len(units) + 0.3 * sum(bar_counts)), layout="constrained")
+    axes = figure.subplots(len(units), 1, squeeze=False, height_ratios=[n + 1 for n in bar_counts])[:, 0]
+    for ax, unit, of_unit in zip(axes, units, entries, strict=True):
+        numbers = [of_unit[0].n_in, *(entry.kept for entry in of_unit)]
+        losses = [0, *(entry.n_in - entry.kept for entry in of_unit)]
+        texts = [f"{n:,}" + f"  (-{less:,})" * bool(less) for n, less in zip(numbers, losses, strict=True)]
+        rows = "queries" if unit == "query" else f"{unit}s"
+        names = [f"all {rows}", *(entry.filter for entry in of_unit)]
+        draw_bars(ax, names, numbers, texts, first=GREY)
+        ax.set_title(f"{rows.capitalize()} left after each filter (lost to it)")
+        ax.set_xlabel(rows)
+    return figure
+
+
+def draw_bars(ax: "Axes", names: list[str], numbers: list[int], texts: list[str], first: str = BLUE) -> None:
+    """Horizontal bars with a text at the end of each."""
+    colours = [first] + [BLUE] * (len(names) - 1)
+    ax.barh(range(len(names)), numbers, color=colours, height=0.7)
+    for y, (number, text) in enumerate(zip(numbers, texts, strict=True)):
+        ax.annotate(text, (number, y), (4, 0), textcoords="offset points", va="center", size=9.5)
+    ax.set_yticks(range(len(names)), [short_label(name) for name in names])
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    # Room for the numbers at the end of the bars.
+    ax.set_xlim(0, max(1, *numbers) * 1.18)
+    count_axis(ax, "x")
+
+
+def draw_lengths(ax: "Axes", series: "dict[str, pl.Series]", what: str, rows: str) -> None:
+    """Histograms over the same bins. The few longest are counted in the label, so they cannot squeeze it."""
+    import numpy as np
+
+    values = np.concatenate([lengths.to_numpy() for lengths in series.values()])
+    top = max(1, int(np.ceil(min(np.quantile(values, 0.995), 3 * np.quantile(values, 0.9)))))
+    bins = min(BINS, max(8, round(2 * len(values) ** 0.5)))
+    width = max(1, -(-top // bins))
+    edges = np.arange(0, top + 2 * width, width)
+    for (name, lengths), colour in zip(series.items(), (BLUE, ORANGE), strict=False):
+        counts, _ = np.histogram(lengths.to_numpy(), edges)
+        ax.stairs(counts, edges, fill=True, color=colour, alpha=0.35)
+        ax.stairs(counts, edges, color=colour, linewidth=1.6, label=f"{name} ({len(lengths):,})")
+        ax.axvline(float(np.median(lengths.to_numpy())), color=colour, linestyle="--", linewidth=1.6)
+    beyond = int((values > edges[-1]).sum())
+    ax.set_xlabel(f"characters in a {what}" + (f" ({beyond:,} longer ones not shown)" if beyond else ""))
+    ax.set_ylabel(f"{rows} per {width:,} character{'s' if width > 1 else ''}")
+    ax.set_xlim(0, edges[-1])
+    count_axis(ax, "x")
+    count_axis(ax, "y")
+    if len(series) > 1:
+        ax.legend(frameon=False)
+
+
+def new_figure(height: float) -> "tuple[Figure, Axes]":
+    """One pair of axes, of the width of a README and so many inches high."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def count_axis(ax: "Axes", name: str) -> None:
+    """Ticks of whole numbers, with commas, on the `x` or `y` axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis = ax.xaxis if name == "x" else ax.yaxis
+    axis.set_major_locator(MaxNLocator(6, integer=True))
+    axis.set_major_formatter("{x:,.0f}")
+
+
+def short_label(name: str, most: int = 34) -> str:
+    """A name as a figure can show it: of glyphs that every font has, its middle cut out where it is long."""
+    plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
+    return plain if len(plain) <= most else f"{plain[: most // 2 - 1]}...{plain[-(most // 2 - 2) :]}"
+
+
+def _png(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    # Neither date nor library version goes into the file.
+    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,129 @@
+"""The columns of a dataset's configs: name, type, meaning, and a literal example.
+
+Cards print these tables, the store writes Parquet by them, the manifest holds them, `verify` checks files
+against them.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+Type = Literal["string", "int64", "float64", "bool", "messages"]
+"""`messages` is a list of `{role, content}`."""
+
+TEST_SHARE = 0.05
+"""Share of the rows, by hash of the split key, that make the `test` split."""
+
+
+class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    type: Type
+    doc: str
+    example: Any = None
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The columns of one config of a dataset."""
+
+    doc: str
+    """What one row is."""
+    key: tuple[str, ...]
+    """Columns that name a row; the digest sorts by them. Rows in blocks come in the order of the first."""
+    columns: tuple[Column, ...]
+    split_key: str | None = "query_id"
+    """Column whose hash decides between `train` and `test`; None puts every row in `train`."""
+    parts: tuple[str, ...] | None = None
+    """Configs with these columns whose rows together are this one, so that it is not stored itself.
+
+    A builder declares `()`: every table that it builds under another name is a part. None: it is stored.
+    """
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    @property
+    def example(self) -> dict[str, Any]:
+        return {column.name: column.example for column in self.columns}
+
+
+QUERY_ID = Column("query_id", "string", "first 16 hex digits of the sha256 of the query", "29b96e1ccfe1b398")
+REASON = Column("reason", "string", "why the row was dropped", "too_short")
+ERROR = Column("error", "string", "what the engine said, where the request failed; else null", None)
+
+
+def table_of(tables: Mapping[str, Table], config: str) -> Table:
+    """The table of a config: its own, or the one that it is a part of. Raises KeyError where it has none."""
+    if config in tables:
+        return tables[config]
+    union = next((table for table in tables.values() if table.parts is not None), None)
+    if union is None or (union.parts and config not in union.parts):
+        raise KeyError(config)
+    return union
+
+
+def with_parts(tables: Mapping[str, Table], configs: Iterable[str]) -> dict[str, Table]:
+    """A builder's tables as a manifest holds them: the parts of the one that is a union are named."""
+    parts = tuple(config for config in configs if config not in tables)
+    return {
+        name: table if table.parts is None else msgspec.structs.replace(table, parts=parts)
+        for name, table in tables.items()
+    }
+
+
+def stored_configs(tables: Mapping[str, Table], config: str) -> tuple[str, ...]:
+    """The configs whose files hold the rows of a config: itself, or its parts."""
+    table = table_of(tables, config)
+    return (table.parts or ()) if config in tables and table.parts is not None else (config,)
+
+
+def arrow_schema(table: Table) -> "pa.Schema":
+    """The Arrow schema of the Parquet files of this table."""
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(),
+        "int64": pa.int64(),
+        "float64": pa.float64(),
+        "bool": pa.bool_(),
+        "messages": pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
+    }
+    return pa.schema([(column.name, types[column.type]) for column in table.columns])
+
+
+def polars_schema(table: Table) -> "dict[str, pl.DataType]":
+    """The same columns as Polars types."""
+    import polars as pl
+
+    text = pl.String()
+    types: dict[Type, pl.DataType] = {
+        "string": text,
+        "int64": pl.Int64(),
+        "float64": pl.Float64(),
+        "bool": pl.Boolean(),
+        "messages": pl.List(pl.Struct({"role": text, "content": text})),
+    }
+    return {column.name: types[column.type] for column in table.columns}
+
+
+def frame(table: Table, rows: "Iterable[Mapping[str, Any]]") -> "pl.DataFrame":
+    """Rows as a frame with the columns, order and types of a table; an absent value is null."""
+    import polars as pl
+
+    return pl.DataFrame(list(rows), schema=polars_schema(table))
+
+
+def features(table: Table) -> list[dict[str, Any]]:
+    """The `features` of `dataset_info` in a card, as the Hub's viewer and `datasets` read them."""
+    message = [{"name": "role", "dtype": "string"}, {"name": "content", "dtype": "string"}]
+    return [
+        {"name": column.name, "list": message}
+        if column.type == "messages"
+        else {"name": column.name, "dtype": column.type}
+        for column in table.columns
+    ]

@@ -1,0 +1,271 @@
+"""From a wish (`comparisons@0.1.0`) to artifacts: a plan, and its steps executed, upstream first."""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .. import registry, scoring
+from ..cards import card, figures
+from ..datasets.builder import Builder, Built, Progress, RewardModel, silent
+from ..datasets.digest import Blocks
+from ..datasets.manifest import Manifest, canonical_json
+from ..datasets.tables import with_parts
+from ..errors import InputError
+from ..generation import Generator, engines
+from ..generation.journal import MAX_FAILURES, Journaled
+from ..scoring import Scorer
+from ..scoring.journaled import JournaledScorer
+from ..store.names import check_version, parse_ref
+from ..store.publish import Record, Tables, new_manifest, publish
+from ..store.store import Store
+from . import presets
+from .plan import Plan, Planner, Step
+from .scorers import Scorers
+
+
+@dataclass(frozen=True)
+class BuildRun:
+    """A store, a preset and an engine, and the artifacts that they make under one version."""
+
+    store: Store
+    version: str
+    preset: presets.Preset
+    generator: Generator
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Dataset name -> the reference to use for it instead of building one (`run.from`)."""
+    command: str = ""
+    """How the user asked, for the card; no machine's paths in it."""
+    max_failures: float = MAX_FAILURES
+    """Share of a dataset's requests that may fail."""
+    retry_failed: bool = False
+    """Ask again what failed in a published version of the dataset that is built."""
+    take_turns: bool = False
+    """Whether the engine and each reward model leave the memory to whichever is asked: for one GPU."""
+
+    loaded_scorers: dict[RewardModel, Scorer] = field(default_factory=dict)
+    """The reward models of this run, each loaded once."""
+
+    @property
+    def scorers(self) -> Scorers:
+        return Scorers(self.store, self.preset.scoring, self.loaded_scorers)
+
+    def plan(self, target: str | Builder) -> Plan:
+        """What `build` would do. Raises InputError where it could not."""
+        planner = Planner(
+            store=self.store,
+            version=self.version,
+            preset=self.preset,
+            generator=self.generator,
+            scorers=self.scorers,
+            sources=self.sources,
+            retry_failed=self.retry_failed,
+        )
+        return planner.plan(registry.load("builders", target) if isinstance(target, str) else target)
+
+    def build(self, target: str | Builder, progress: Progress = silent) -> list[Step]:
+        """Build a dataset and what is missing upstream; returns the steps, upstream first."""
+        return self.execute(self.plan(target), progress)
+
+    def execute(self, plan: Plan, progress: Progress = silent) -> list[Step]:
+        """Carry a plan out. Raises NothingLeft, RuntimeError or InputError where a step cannot be made."""
+        steps = []
+        for step in plan.steps:
+            manifest = step.manifest
+            if step.action == "build":
+                manifest = self._build(step, progress, self.retry_failed and step is plan.target)
+            steps.append(dataclasses.replace(step, manifest=manifest))
+        return steps
+
+    def _build(self, step: Step, progress: Progress, retry_failed: bool) -> Manifest:
+        assert step.builder is not None
+        builder, ref = step.builder, step.manifest.ref
+        with self.store.lock(ref):
+            if self.store.has(ref):
+                raise InputError(f"{ref} was built by another process meanwhile: run again to use it")
+            start = time.monotonic()
+            parents = [self.store.manifest(parent) for parent in step.parents]
+            readers = {
+                parent.name: partial(self.store.scan, parent.ref)
+                for parent in parents
+                if parent.kind == "dataset"
+            }
+            with self._journaled(step, retry_failed) as (generator, scorers):
+                built = builder.build(step.settings, readers, generator, progress, **scorers)
+                environment = _engine_record(generator, built) if builder.uses_engine else {}
+                for name, scorer in scorers.items():
+                    counts = {"from_journal": scorer.found, "scored": scorer.asked}
+                    environment[name] = {"settings": scorer.settings(), "scores": counts}
+                if scorers:
+                    environment["take_turns"] = self.take_turns
+                if self.preset.note and builder.uses_engine and not self.preset.is_fake:
+                    built.notes.append(self.preset.note)
+                environment |= {"seconds": round(time.monotonic() - start, 3), "command": self.command}
+                draft = step.manifest
+                draft = new_manifest("dataset", ref, draft.builder, draft.config, parents)
+                return publish_dataset(self.store, builder, draft, parents, built, environment)
+
+    @contextmanager
+    def _journaled(
+        self, step: Step, retry_failed: bool
+    ) -> "Iterator[tuple[Journaled, dict[str, JournaledScorer]]]":
+        """The engine and the reward models of a step, with the journal between them and the builder."""
+        assert step.builder is not None
+        ref, refs = step.manifest.ref, self.store.refs()
+        generator = Journaled(self.generator, self.store.journal, ref, self.max_failures, retry_failed, refs)
+        session = generator.run if step.builder.uses_engine else None
+        scorers = {
+            name: JournaledScorer(self.scorers.load(model), self.store.journal, ref, refs, session)
+            for name, model in step.builder.reward_models(step.settings).items()
+        }
+        if self.take_turns:
+            users: list[Journaled | JournaledScorer] = [generator, *scorers.values()]
+            for user in users:
+                user.others = tuple(another for another in users if another is not user)
+        yield generator, scorers
+        if step.builder.uses_engine:
+            generator.published()
+        for scorer in scorers.values():
+            scorer.published()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a user says of a run."""
+
+    engine: str | None = None
+    """What runs the models; None where no model is to write anything."""
+    root: Path | str = "build"
+    """Folder of the store."""
+    version: str = "0.1.0"
+    """Version N.N.N of what is made."""
+    preset: str = "tiny"
+    """Models and settings of the run."""
+    config: Path | None = None
+    """TOML file over the preset, in the presets' format."""
+    assignments: Sequence[str] = ()
+    """`section.key=value` over preset and config file."""
+    limit: int | None = None
+    """Only so many queries."""
+    sources: Sequence[str] = ()
+    """References to build on."""
+    base_url: Sequence[str] = ()
+    """Addresses of OpenAI-compatible servers, up to /v1."""
+    ray_address: str | None = None
+    """Ray cluster; None takes this machine."""
+    max_failures: float = MAX_FAILURES
+    """Share of a dataset's requests that may fail before the run stops."""
+    retry_failed: bool = False
+    """Ask again what failed in a published version of the dataset that is built."""
+    take_turns: bool = False
+    """Engine and reward model are in memory in turns: for one small GPU."""
+    command: str = ""
+    """How the user asked, as a card may show it."""
+    builders: Sequence[Builder] = ()
+    """Builders besides the registered ones."""
+
+
+def prepare(engine: str | None = None, **options: Any) -> BuildRun:
+    """A run of an engine; the options are the fields of `RunOptions`. Loads no model.
+
+    Raises InputError for a setting, version or reference that is none.
+    """
+    return prepare_run(RunOptions(engine=engine, **options))
+
+
+def prepare_run(options: RunOptions) -> BuildRun:
+    """A run from what a user says. Raises InputError for a setting, version or reference that is none."""
+    if not 0 <= options.max_failures <= 1:
+        raise InputError(f"run.max_failures {options.max_failures:g}: give a share from 0 to 1")
+    preset = presets.load(
+        options.preset, options.config, options.assignments, options.limit, options.builders
+    )
+    scoring.check_options(dict(preset.scoring))
+    engine_options: dict[str, Any] = {}
+    if options.engine:
+        engine_options = engines.options(
+            options.engine, dict(preset.engine), tuple(options.base_url), options.ray_address
+        )
+    sources = {parse_ref(ref)[0]: ref for ref in options.sources}
+    if len(sources) < len(options.sources):
+        raise InputError(f"run.from {', '.join(options.sources)}: give one reference for each dataset")
+    if "fake" in (options.engine, engine_options.get("engine")):
+        preset = dataclasses.replace(preset, is_fake=True, note=None)
+    return BuildRun(
+        Store(options.root),
+        check_version(options.version),
+        preset,
+        engines.load(options.engine or "fake", engine_options),
+        sources,
+        options.command,
+        options.max_failures,
+        options.retry_failed,
+        options.take_turns,
+    )
+
+
+def publish_dataset(
+    store: Store,
+    builder: Builder,
+    draft: Manifest,
+    parents: Sequence[Manifest],
+    built: Built,
+    environment: Mapping[str, Any],
+) -> Manifest:
+    """Write what a builder made, with card and figures. The caller holds the lock."""
+    tables = with_parts(builder.tables, built.tables)
+    draft = msgspec.structs.replace(draft, tables=tables)
+    reward_models = [draft.config[name] for name in ("scorer", "second") if name in draft.config]
+    models = [*draft.config.get("resolved", {}).values(), *reward_models]
+    settings = draft.config["settings"]
+    record = Record(
+        ledger=built.ledger,
+        diagnostics={
+            **built.diagnostics,
+            "deviations": [] if draft.is_import else _deviations(builder, settings),
+            "paper_facts": [] if draft.is_import else list(_facts(builder, settings)),
+        },
+        models=[{"id": model["id"], "revision": model["revision"]} for model in models],
+        notes=built.notes,
+        environment=environment,
+    )
+    samples = {name: rows.sample if isinstance(rows, Blocks) else rows for name, rows in built.tables.items()}
+    shown = {name: rows for name, rows in samples.items() if rows is not None}
+
+    def render(manifest: Manifest) -> dict[str, bytes]:
+        drawn = figures.as_files(builder.figures(manifest, shown))
+        text = card.render(builder, manifest, shown, sorted(drawn), store.ancestors(manifest))
+        return {"README.md": text.encode(), **drawn}
+
+    return publish(store, draft, Tables(tables, built.tables), record, parents, render)
+
+
+def _engine_record(generator: Journaled, built: Built) -> dict[str, Any]:
+    return {
+        "engine": {
+            "name": generator.name,
+            "row_seeds": generator.honours_seed,
+            "settings": generator.settings(),
+            "replies": {"from_journal": generator.found, "generated": generator.asked},
+            "usage": {name: dataclasses.asdict(usage) for name, usage in built.usage.items()},
+        }
+    }
+
+
+def _deviations(builder: Builder, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Settings that differ from the builder's defaults, which are the paper's."""
+    return [
+        {"setting": f"{builder.name}.{name}", "default": default, "used": settings[name]}
+        for name, default in builder.defaults().items()
+        if canonical_json(settings[name]) != canonical_json(default)
+    ]
+
+
+def _facts(builder: Builder, settings: Mapping[str, Any]) -> Sequence[str]:
+    return builder.paper_facts(msgspec.convert(settings, builder.config))

@@ -1,0 +1,157 @@
+"""What a build would do, before anything runs: which datasets are reused, which are built, from what."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from .. import registry
+from ..datasets.builder import Builder, pin_model
+from ..datasets.config import record
+from ..datasets.manifest import BuilderId, Manifest, fingerprint
+from ..errors import InputError
+from ..generation import Generator
+from ..models import Model
+from ..store.publish import existing, new_manifest
+from ..store.store import Store
+from .presets import Preset
+from .scorers import Scorers, stored_model
+
+
+@dataclass(frozen=True)
+class Step:
+    """One artifact on the way: there already (`reuse`), or to be built."""
+
+    action: Literal["reuse", "build"]
+    manifest: Manifest
+    """Of a step to be built, all but what its content decides."""
+    builder: Builder | None = None
+    """None where it is reused."""
+    settings: Any = None
+    parents: tuple[str, ...] = ()
+    """References of what it is built from, datasets and reward models."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps to one dataset, upstream first. The last one is the target."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def target(self) -> Step:
+        return self.steps[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planner:
+    """Plans builds of one version, from one preset, in one store."""
+
+    store: Store
+    version: str
+    preset: Preset
+    generator: Generator
+    scorers: Scorers
+    sources: Mapping[str, str]
+    """Dataset name -> the reference to use for it instead of building one."""
+    retry_failed: bool = False
+
+    def plan(self, target: Builder) -> Plan:
+        """The steps to a dataset. Raises InputError where it could not be built."""
+        upstream = _upstream(target)
+        for source, ref in self.sources.items():
+            if source not in upstream:
+                made_from = ", ".join(upstream) or "nothing"
+                raise InputError(f"run.from {ref}: {target.name} is made from {made_from}")
+        steps: list[Step] = []
+        self._add(target, steps, is_target=True)
+        refs = {step.manifest.ref for step in steps}
+        if unused := [ref for ref in self.sources.values() if ref not in refs]:
+            raise InputError(
+                f"run.from {unused[0]}: nothing reads it, since a dataset below it exists already"
+            )
+        return Plan(tuple(steps))
+
+    def _add(self, builder: Builder, steps: list[Step], is_target: bool) -> Manifest:
+        """Append the steps to a dataset, upstream first, and return its manifest."""
+        source = self.sources.get(builder.name)
+        ref = source or f"{builder.name}@{self.version}"
+        present = self.store.manifest(ref) if source or self.store.has(ref) else None
+        if present and present.kind != "dataset":
+            raise InputError(f"{ref} is a {present.kind}, where a dataset is needed")
+        if present and (source or (present.is_import and not is_target) or self._is_orphan(present, builder)):
+            return _append(steps, Step("reuse", present))
+        settings = self.preset.settings(builder)
+        parents = [self._add(_registered(name), steps, is_target=False) for name in builder.parents]
+        parents += self._stored_models(builder, settings)
+        draft = self._draft(builder, settings, parents)
+        if is_target and self.retry_failed:
+            self._check_retry(builder, draft, present)
+        if present:
+            existing(self.store, draft, "" if is_target else f", or set run.from to {present.ref}")
+            return _append(steps, Step("reuse", present))
+        self.store.check_place(ref)
+        refs = tuple(parent.ref for parent in parents)
+        return _append(steps, Step("build", draft, builder, settings, refs))
+
+    def _check_retry(self, builder: Builder, draft: Manifest, present: Manifest | None) -> None:
+        if not builder.uses_engine:
+            upstream = f"; use it with {builder.parents[0]}" if builder.parents else ""
+            raise InputError(f"run.retry_failed: {builder.name} asks no model{upstream}")
+        if present and present.fingerprint == draft.fingerprint:
+            raise InputError(
+                f"{present.ref} is published and stays as it is: give run.retry_failed another run.version"
+            )
+
+    def _draft(
+        self,
+        builder: Builder,
+        settings: Any,
+        parents: Sequence[Manifest],
+        deleted: Mapping[str, Model] | None = None,
+    ) -> Manifest:
+        """The manifest before there are rows. `deleted` are reward models not in the store any more."""
+        reward_models = {
+            name: pin_model((deleted or {}).get(model.id) or self.scorers.load(model).model)
+            for name, model in builder.reward_models(settings).items()
+        }
+        config = {
+            "settings": record(settings),
+            **builder.pins(settings, self.generator),
+            **reward_models,
+            "card": msgspec.to_builtins(self.preset.card),
+        }
+        made_by = BuilderId(builder.name, builder.logic_version)
+        ref = f"{builder.name}@{self.version}"
+        return new_manifest("dataset", ref, made_by, config, parents, builder.tables)
+
+    def _stored_models(self, builder: Builder, settings: Any) -> list[Manifest]:
+        """The reward models that the settings name and that are in the store, each once."""
+        models = map(self.scorers.stored, builder.reward_models(settings).values())
+        return list({model.ref: model for model in models if model}.values())
+
+    def _is_orphan(self, present: Manifest, builder: Builder) -> bool:
+        """Whether it is of this recipe and its parents were deleted: no reason to make them again."""
+        deleted = [parent for parent in present.parents if not self.store.has(parent.ref)]
+        if not deleted:
+            return False
+        models = {parent.ref: stored_model(parent) for parent in deleted}
+        config = self._draft(builder, self.preset.settings(builder), [], models).config
+        return fingerprint(present.builder, config, present.parents) == present.fingerprint
+
+
+def _append(steps: list[Step], step: Step) -> Manifest:
+    if all(step.manifest.ref != earlier.manifest.ref for earlier in steps):
+        steps.append(step)
+    return step.manifest
+
+
+def _registered(name: str) -> Builder:
+    builder: Builder = registry.load("builders", name)
+    return builder
+
+
+def _upstream(builder: Builder) -> list[str]:
+    parents = [(name, _upstream(_registered(name))) for name in builder.parents]
+    return [ancestor for name, above in parents for ancestor in (name, *above)]

@@ -1,0 +1,52 @@
+"""Names of artifacts: `name@version`, and how versions are ordered."""
+
+import re
+
+from .. import registry
+from ..errors import InputError
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+VERSION = re.compile(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){2}(-[0-9A-Za-z][0-9A-Za-z-]{0,31})?")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
+
+
+def check_version(version: str) -> str:
+    """The version, if it is one: it becomes a folder name, so nothing else passes. Raises InputError."""
+    if not VERSION.fullmatch(version):
+        raise InputError(
+            f"{version!r} is not a version: write N.N.N, with a -suffix if you like (1.0.0-beta)"
+        )
+    return version
+
+
+def parse_ref(ref: str) -> tuple[str, str]:
+    """`name@version` -> (name, version). Raises InputError.
+
+    >>> parse_ref("queries@0.1.0")
+    ('queries', '0.1.0')
+    """
+    name, at, version = ref.partition("@")
+    if not at or not NAME.fullmatch(name):
+        raise InputError(f"{ref!r} is not a reference: write name@version, such as comparisons@0.1.0")
+    return name, check_version(version)
+
+
+def is_ref(text: str) -> bool:
+    """Whether a model's name is meant as `name@version` in a store; a Hub id has a slash.
+
+    >>> is_ref("asis@0.1.0"), is_ref("ORG/NAME"), is_ref("./asis@0.1.0")
+    (True, False, False)
+    """
+    return "@" in text and "/" not in text
+
+
+def version_key(version: str) -> tuple[list[int], bool, str]:
+    """Sorts versions by their numbers, and one with a suffix before the one without."""
+    numbers, _, suffix = version.partition("-")
+    return [int(number) for number in numbers.split(".")], not suffix, suffix
+
+
+def check_model_ref(ref: str) -> None:
+    """Raise InputError where `ref` cannot name a model: `responses@1.0.0` would pass for a dataset."""
+    if parse_ref(ref)[0] in registry.names("builders"):
+        raise InputError(f"{ref}: a dataset is named so; give the model another name, such as rm")

