@@ -4,46 +4,100 @@
 >>> run = almost_data.prepare("fake", root=getfixture("tmp_path"), limit=4)
 >>> [step.manifest.ref for step in run.build("responses")]
 ['queries@0.1.0', 'responses@0.1.0']
+
+All that a notebook, or a builder, filter, engine or evaluation of another package needs is here.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
-from .generation import CannotStart, Generator, Reply, Request, Sampling, cut_at_stop
+from .generation import CannotStart, Generator, Reply, Request, Sampling, Usage, cut_at_stop
 from .models import Model
 
 if TYPE_CHECKING:
-    from .datasets.manifest import Manifest
-    from .run.build import BuildRun, prepare
+    from .cards.figures import draw_bars, new_figure
+    from .datasets.builder import (
+        Builder,
+        Built,
+        Estimate,
+        NothingLeft,
+        Work,
+        pin_model,
+        row_seed,
+        text_id,
+    )
+    from .datasets.config import Config, FilePath, Source
+    from .datasets.filters import Filter, apply_filters
+    from .datasets.manifest import Entry, Manifest
+    from .datasets.tables import Column, Table, frame
+    from .datasets.user_filters import UserFilter
+    from .run.build import BuildRun, RunOptions, prepare
     from .run.importing import import_queries, import_responses
+    from .scoring import Dialogue, Score, Scorer
     from .store.store import Store
+    from .store.verify import verify
 
 # Looked up when first used, so that `import almost_data` and `--help` need no data library.
-_LAZY = {
-    "Manifest": "datasets.manifest",
-    "BuildRun": "run.build",
-    "Store": "store.store",
-    "import_queries": "run.importing",
-    "import_responses": "run.importing",
-    "prepare": "run.build",
+_MODULES = {
+    "cards.figures": ("draw_bars", "new_figure"),
+    "datasets.builder": (
+        *("Builder", "Built", "Estimate", "NothingLeft", "Work", "pin_model", "row_seed", "text_id"),
+    ),
+    "datasets.config": ("Config", "FilePath", "Source"),
+    "datasets.filters": ("Filter", "apply_filters"),
+    "datasets.manifest": ("Entry", "Manifest"),
+    "datasets.tables": ("Column", "Table", "frame"),
+    "datasets.user_filters": ("UserFilter",),
+    "run.build": ("BuildRun", "RunOptions", "prepare"),
+    "run.importing": ("import_queries", "import_responses"),
+    "scoring": ("Dialogue", "Score", "Scorer"),
+    "store.store": ("Store",),
+    "store.verify": ("verify",),
 }
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "BuildRun",
+    "Builder",
+    "Built",
     "CannotStart",
+    "Column",
+    "Config",
+    "Dialogue",
+    "Entry",
+    "Estimate",
+    "FilePath",
+    "Filter",
     "Generator",
     "InputError",
     "Manifest",
     "Model",
+    "NothingLeft",
     "Reply",
     "Request",
+    "RunOptions",
     "Sampling",
+    "Score",
+    "Scorer",
+    "Source",
     "Store",
+    "Table",
+    "Usage",
+    "UserFilter",
+    "Work",
+    "apply_filters",
     "cut_at_stop",
+    "draw_bars",
+    "frame",
     "import_queries",
     "import_responses",
+    "new_figure",
+    "pin_model",
     "prepare",
+    "row_seed",
+    "text_id",
+    "verify",
 ]
 
 
@@ -51,3 +105,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

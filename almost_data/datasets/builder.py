@@ -5,6 +5,7 @@ model, and returns tables and a ledger. It touches no disk and no network of its
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,6 +164,19 @@ class Builder:
     paper_facts: Callable[[Any], Sequence[str]] = _no_facts
     """Sentences on how its method differs from the paper, for its card and those below it."""
     figures: "Callable[[Manifest, Mapping[str, pl.DataFrame]], Figures]" = _no_figures
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the parts do not go together, so that a mistake shows before a build."""
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", self.name):
+            raise ValueError(f"builder {self.name!r}: a name is small letters, digits, - and _")
+        if next(iter(self.tables), None) != "default":
+            raise ValueError(f"builder {self.name}: the first table is `default`")
+        for config, table in self.tables.items():
+            keys = {*table.key, *filter(None, [table.split_key])}
+            if not table.key or not keys <= set(table.names):
+                raise ValueError(f"builder {self.name}: keys of table {config!r} are no columns of it")
+        if unknown := set(self.flags) - set(self.config.__struct_fields__):
+            raise ValueError(f"builder {self.name}: no setting {min(unknown)!r} to make a flag of")
 
     def defaults(self) -> dict[str, Any]:
         """The settings that have a default."""

@@ -104,3 +104,27 @@ def chain(stage: str, filters: list[Filter], n_in: int, dropped: Mapping[str, in
         entries.append(rule.entry(stage, n_in, kept))
         n_in = kept
     return entries
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """Rows after filters: which are kept, which were dropped with their `reason`, and the account."""
+
+    kept: pl.DataFrame
+    dropped: pl.DataFrame
+    ledger: list[Entry]
+
+
+def apply_filters(rows: pl.DataFrame, filters: Sequence[Filter], stage: str) -> Filtered:
+    """Drop rows by filters, in order; a row is dropped by the first that says so.
+
+    >>> empty = Filter("empty", "text", "There is no text.", "example", pl.col("text") == "")
+    >>> filtered = apply_filters(pl.DataFrame({"text": ["a", ""]}), [empty], "checks")
+    >>> len(filtered.kept), filtered.dropped["reason"].to_list(), filtered.ledger[0].dropped
+    (1, ['empty'], {'empty': 1})
+    """
+    decided = with_reason(rows, filters)
+    dropped = decided.filter(pl.col("reason").is_not_null())
+    counts = dict(dropped["reason"].value_counts().iter_rows())
+    kept = decided.filter(pl.col("reason").is_null()).drop("reason")
+    return Filtered(kept, dropped, chain(stage, list(filters), len(rows), counts))

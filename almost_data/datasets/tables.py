@@ -21,6 +21,8 @@ TEST_SHARE = 0.05
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One column: its example stands in cards, and `null` as an example means that most rows have none."""
+
     name: str
     type: Type
     doc: str

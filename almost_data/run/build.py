@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from .. import registry, scoring
+from .. import scoring
 from ..cards import card, figures
 from ..datasets.builder import Builder, Built, Progress, RewardModel, silent
 from ..datasets.digest import Blocks
@@ -26,7 +26,7 @@ from ..store.names import check_version, parse_ref
 from ..store.publish import Record, Tables, new_manifest, publish
 from ..store.store import Store
 from . import presets
-from .plan import Plan, Planner, Step
+from .plan import Plan, Planner, Step, load_builder
 from .scorers import Scorers
 
 
@@ -67,7 +67,7 @@ class BuildRun:
             sources=self.sources,
             retry_failed=self.retry_failed,
         )
-        return planner.plan(registry.load("builders", target) if isinstance(target, str) else target)
+        return planner.plan(load_builder(target) if isinstance(target, str) else target)
 
     def build(self, target: str | Builder, progress: Progress = silent) -> list[Step]:
         """Build a dataset and what is missing upstream; returns the steps, upstream first."""

@@ -83,7 +83,7 @@ class Planner:
         if present and (source or (present.is_import and not is_target) or self._is_orphan(present, builder)):
             return _append(steps, Step("reuse", present))
         settings = self.preset.settings(builder)
-        parents = [self._add(_registered(name), steps, is_target=False) for name in builder.parents]
+        parents = [self._add(load_builder(name), steps, is_target=False) for name in builder.parents]
         parents += self._stored_models(builder, settings)
         draft = self._draft(builder, settings, parents)
         if is_target and self.retry_failed:
@@ -147,11 +147,14 @@ def _append(steps: list[Step], step: Step) -> Manifest:
     return step.manifest
 
 
-def _registered(name: str) -> Builder:
-    builder: Builder = registry.load("builders", name)
+def load_builder(name: str) -> Builder:
+    """The builder of that name, or in that file (`my_builder.py:BUILDER`). Raises InputError."""
+    builder = registry.load("builders", name)
+    if not isinstance(builder, Builder):
+        raise InputError(f"{name} is a {type(builder).__name__}, not an almost_data.Builder")
     return builder
 
 
 def _upstream(builder: Builder) -> list[str]:
-    parents = [(name, _upstream(_registered(name))) for name in builder.parents]
+    parents = [(name, _upstream(load_builder(name))) for name in builder.parents]
     return [ancestor for name, above in parents for ancestor in (name, *above)]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..datasets.digest import RowHasher, Rows, frames, splits
-from ..datasets.tables import Table, arrow_schema, table_of
+from ..datasets.tables import Table, arrow_schema, polars_schema, table_of
 from . import parquet
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def write_config(folder: Path, config: str, rows: Rows, hasher: RowHasher) -> No
     table = table_of(hasher.tables, config)
     shards: dict[str, _Shards] = {}
     try:
-        for frame in frames(rows):
+        for frame in (_conformed(config, frame, table) for frame in frames(rows)):
             for split, part in splits(frame, table.split_key).items():
                 hasher.add(config, split, part)
                 if split not in shards:
@@ -39,6 +39,18 @@ def write_config(folder: Path, config: str, rows: Rows, hasher: RowHasher) -> No
         for writer in shards.values():
             writer.abandon()
         raise
+
+
+def _conformed(config: str, rows: "pl.DataFrame", table: Table) -> "pl.DataFrame":
+    """The rows in the columns and types of their table. Raises ValueError where they do not fit."""
+    import polars as pl
+
+    if missing := [name for name in table.names if name not in rows.columns]:
+        raise ValueError(f"{config}: built without the column {missing[0]!r} of its table")
+    try:
+        return rows.select(table.names).cast(dict(polars_schema(table)))  # type: ignore[arg-type]
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{config}: rows of other types than its table's: {error}") from None
 
 
 class _Shards:
