@@ -15,6 +15,7 @@ from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, presets
 from almost_data.store.store import Store
 from tests.completions_server import CompletionsServer
+from tests.settings import fake_tiny
 
 # Read when torch is imported, here and in what tests start: two threads that wait for each other take twice
 # the time of one with models as small as these, and more where other processes want the cores.
@@ -25,7 +26,7 @@ os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
 @pytest.fixture(scope="session")
 def fake_preset() -> presets.Preset:
-    return presets.fake(presets.load("tiny"))
+    return fake_tiny()
 
 
 @pytest.fixture(scope="session")
@@ -70,9 +71,9 @@ def clean_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clean") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     [packages] = folder.glob("lib/python*/site-packages")
-    for one in Path(sysconfig.get_path("purelib")).iterdir():
-        if "almost_data" not in one.name and one.suffix != ".pth":
-            packages.joinpath(one.name).symlink_to(one)
+    for package in Path(sysconfig.get_path("purelib")).iterdir():
+        if "almost_data" not in package.name and package.suffix != ".pth":
+            packages.joinpath(package.name).symlink_to(package)
     return folder / "bin" / "python"
 
 

@@ -9,9 +9,10 @@ import pytest
 from almost_data.cards.card import page
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
-from almost_data.run import build, importing, presets
+from almost_data.run import build, importing
 from almost_data.store.diff import NOT_THERE, Diff, diff
 from almost_data.store.store import Store
+from tests.settings import fake_tiny
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def store(fake_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
         ("0.4.0", "responses.seed=7", {"queries": "queries@0.1.0"}),
         ("0.5.0", "comparisons.limit=20", {"responses": "responses@0.1.0"}),
     ):
-        preset = presets.fake(presets.load("tiny", assignments=(assignment,)))
+        preset = fake_tiny(assignment)
         build.BuildRun(found, version, preset, FakeEngine(), sources).build("comparisons")
     return found
 
@@ -65,8 +66,8 @@ def test_rows_add_up_and_each_reason_is_the_other_sides(store: Store, version: s
     ids = {ref: set(store.scan(ref).collect()["comparison_id"]) for ref in (a, b)}
     for ref, missing, column in ((b, ids[a] - ids[b], 1), (a, ids[b] - ids[a], 2)):
         pairs = {
-            (one["chosen_reply_id"], one["rejected_reply_id"]): one["reason"]
-            for one in store.scan(ref, "rejected").collect().iter_rows(named=True)
+            (row["chosen_reply_id"], row["rejected_reply_id"]): row["reason"]
+            for row in store.scan(ref, "rejected").collect().iter_rows(named=True)
         }
         responses = dict(
             store.scan(ref, "rejected_responses").select("reply_id", "reason").collect().iter_rows()
@@ -94,7 +95,7 @@ def test_another_text_under_the_same_id_is_a_change(store: Store) -> None:
 
 
 def test_two_kinds_are_not_compared(store: Store) -> None:
-    with pytest.raises(InputError, match="two kinds of dataset"):
+    with pytest.raises(InputError, match="have different names"):
         diff(store, "queries@0.1.0", "responses@0.1.0")
     with pytest.raises(InputError, match=r"no comparisons@9\.9\.9"):
         diff(store, "comparisons@0.1.0", "comparisons@9.9.9")

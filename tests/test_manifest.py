@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from almost_data.datasets.manifest import (
-    Builder,
+    BuilderId,
     Count,
     Entry,
     Parent,
@@ -41,15 +41,17 @@ def test_canonical_json_refuses_callables() -> None:
 
 def test_fingerprint_depends_on_builder_config_and_parents() -> None:
     parent = Parent("queries@0.1.0", "d", "f")
-    base = fingerprint(Builder("responses", 1), {"seed": 0}, [parent])
-    assert base == fingerprint(Builder("responses", 1), {"seed": 0}, [Parent("queries@9.9.9", "d", "other")])
+    base = fingerprint(BuilderId("responses", 1), {"seed": 0}, [parent])
+    assert base == fingerprint(
+        BuilderId("responses", 1), {"seed": 0}, [Parent("queries@9.9.9", "d", "other")]
+    )
     assert (
         len(
             {
                 base,
-                fingerprint(Builder("responses", 2), {"seed": 0}, [parent]),
-                fingerprint(Builder("responses", 1), {"seed": 1}, [parent]),
-                fingerprint(Builder("responses", 1), {"seed": 0}, [Parent("queries@0.1.0", "e", "f")]),
+                fingerprint(BuilderId("responses", 2), {"seed": 0}, [parent]),
+                fingerprint(BuilderId("responses", 1), {"seed": 1}, [parent]),
+                fingerprint(BuilderId("responses", 1), {"seed": 0}, [Parent("queries@0.1.0", "e", "f")]),
             }
         )
         == 4
@@ -84,7 +86,7 @@ def test_manifest_has_the_promised_keys_and_survives_a_round_trip(fake_store: St
     assert (
         list(msgspec.json.decode(data))
         == (
-            "kind name version builder config fingerprint digest parents ledger counts diagnostics"
+            "kind name version builder config fingerprint digest parents tables ledger counts diagnostics"
             " environment created"
         ).split()
     )
