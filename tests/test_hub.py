@@ -67,7 +67,7 @@ class Real(FakeEngine):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "WAITS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(client, "RETRY_WAITS", (0.01, 0.01, 0.01))
 
 
 @pytest.fixture
@@ -221,11 +221,11 @@ def test_the_same_content_again_is_no_commit_and_sends_nothing(store: Store, any
     first = push(store, anywhere)
     sent: list[tuple[int, int]] = []
     again = push(store, anywhere, progress=lambda *at: sent.append(at))
-    assert (again.action, again.commit) == ("there", first.commit)
+    assert (again.action, again.commit) == ("unchanged", first.commit)
     assert len(anywhere.titles(REPO)) == 1 and not sent
     # Also after a later version: it does not take main back.
     push(store, anywhere, "responses@1.1.0")
-    assert push(store, anywhere).action == "there"
+    assert push(store, anywhere).action == "unchanged"
     assert is_whole(store, "responses@1.1.0", anywhere.files(REPO))
 
 
@@ -264,7 +264,7 @@ def test_main_does_not_go_back_and_a_repository_holds_one_thing(
     ["responses", "ORG/a/b", "../x", "ORG/..", "ORG/a--b", "ORG/x.git", "-x/y", "ORG/é", "ORG/x y", ""],
 )
 def test_bad_repository_names_are_refused_offline(repo: str, store: Store) -> None:
-    with pytest.raises(InputError, match="is no repository"):
+    with pytest.raises(InputError, match="is not a valid repository name"):
         hub.plan(store, "responses@1.0.0", repo)
 
 
@@ -354,7 +354,7 @@ def void(_: object) -> None:
 @pytest.mark.parametrize("fault", ["lost", "cut", "500"])
 @pytest.mark.parametrize("at", ["/api/repos/create", "/commit/", "/tag/"])
 def test_where_it_broke_the_same_command_ends_right(store: Store, there: Hub, fault: str, at: str) -> None:
-    client.WAITS = ()  # type: ignore[assignment]  # set back by the fixture
+    client.RETRY_WAITS = ()  # type: ignore[assignment]  # set back by the fixture
     broken = iter([fault])
     there.fault = lambda number, method, path: next(broken, None) if at in path else None
     with pytest.raises(RuntimeError, match="the same command again") as told:
@@ -430,7 +430,7 @@ PUSHES = int(os.environ.get("ALMOST_DATA_PUSHES", "60"))
 
 
 def test_with_faults_main_is_always_one_version_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "WAITS", (0.01,))
+    monkeypatch.setattr(client, "RETRY_WAITS", (0.01,))
     refs = store.refs()
     rounds = -(-PUSHES // (4 * len(refs)))
     with ThreadPoolExecutor(4) as pool:
@@ -480,12 +480,12 @@ def test_our_own_errors_are_not_the_hubs(store: Store, there: Hub, tmp_path: Pat
 
     for error in (KeyError("x"), TypeError("x"), ValueError("x"), FileNotFoundError(2, "gone", "x")):
         with pytest.raises(type(error)) as told:
-            client.steadily(REPO, lambda error=error: wrong(error))  # type: ignore[misc]
+            client.with_retries(REPO, lambda error=error: wrong(error))  # type: ignore[misc]
         assert told.value is error
     assert len(tries) == 4
     with pytest.raises(client.HubError, match="ConnectionResetError"):
-        client.steadily(REPO, lambda: wrong(ConnectionResetError("at 127.0.0.1")))
-    assert len(tries) == 4 + 1 + len(client.WAITS)
+        client.with_retries(REPO, lambda: wrong(ConnectionResetError("at 127.0.0.1")))
+    assert len(tries) == 4 + 1 + len(client.RETRY_WAITS)
     # What the client makes of an answer that it cannot read is the Hub's: here, HTML for JSON.
     there.answer = lambda *_: hub_server.Reply(b"<html>", 200)  # type: ignore[method-assign]
     with pytest.raises(client.HubError, match="JSONDecodeError"):
@@ -558,7 +558,7 @@ def test_broken_yaml_of_people_is_one_line_and_nothing_is_changed(store: Store, 
     with pytest.raises(InputError, match="YAML of its card is broken"):
         push(store, there, "responses@1.1.0")
     there.put(REPO, {"README.md": b"\xff\xfe"})
-    with pytest.raises(InputError, match="no UTF-8"):
+    with pytest.raises(InputError, match="not UTF-8"):
         push(store, there, "responses@1.1.0")
 
 
@@ -656,7 +656,7 @@ def test_a_public_models_card_links_no_private_dataset_or_base(
     assert sorted(done.hidden) == ["ORG/base", "ORG/closed"]
     head = card.front_matter(there.files("ORG/rm", kind="model")["README.md"].decode())
     assert "base_model" not in head and "datasets" not in head and head["library_name"] == "transformers"
-    assert push(store, there, made.ref, "ORG/rm").action == "there"
+    assert push(store, there, made.ref, "ORG/rm").action == "unchanged"
     push(store, there, made.ref, "ORG/own", private=True)
     head = card.front_matter(there.files("ORG/own", kind="model")["README.md"].decode())
     assert (head["base_model"], head["datasets"]) == ("ORG/base", ["ORG/closed"])
@@ -687,12 +687,12 @@ def test_what_is_pulled_is_what_was_pushed(
     assert verify(other, "responses@1.0.0") == [] and other.refs() == ["responses@1.0.0"]
     assert hub.place(other, "responses@1.0.0") == found.place
     assert not list((other.root / ".staging").iterdir())
-    assert hub.pull(other, f"{REPO}@{done.commit}", api=api(anywhere)).action == "there"
+    assert hub.pull(other, f"{REPO}@{done.commit}", api=api(anywhere)).action == "unchanged"
     assert hub.pull(other, REPO, api=api(anywhere)).ref == "responses@1.1.0"
     main(["lineage", "responses@1.0.0", "--root", str(other.root)])
     assert f"{REPO}@{done.commit} commit {done.commit[:12]}" in printed.getvalue()
     # And pushed from there, it is the same version.
-    assert push(other, anywhere).action == "there"
+    assert push(other, anywhere).action == "unchanged"
     again = push(other, anywhere, repo=COPY)
     assert is_whole(store, "responses@1.0.0", anywhere.files(COPY, again.commit))
     text = anywhere.files(COPY)["README.md"].decode()
@@ -732,7 +732,7 @@ def test_a_tampered_file_is_not_taken(store: Store, anywhere: Anywhere, tmp_path
 def test_a_name_that_leads_elsewhere_is_refused(store: Store, there: Hub, tmp_path: Path, path: str) -> None:
     push(store, there)
     there.put(REPO, {path: b"x"})
-    with pytest.raises(InputError, match="is no name for a file"):
+    with pytest.raises(InputError, match="is not a valid file name"):
         hub.pull(Store(tmp_path / "other"), REPO, api=api(there))
     assert not list(tmp_path.rglob("evil*")) and not (tmp_path / "manifest.json").exists()
 
@@ -769,7 +769,7 @@ def test_only_files_of_an_artifact_are_fetched(store: Store, there: Hub, tmp_pat
 
 PULL = """
 import sys
-from almost_data import cli
+from almost_data.cli import app as cli
 try:
     cli.main(sys.argv[1:])
 finally:
@@ -833,7 +833,7 @@ def test_a_file_that_grows_is_refused_before_it_does(
 
 def test_what_is_not_ours_or_not_there_is_one_line(there: Hub, tmp_path: Path) -> None:
     there.put("ORG/plain", {"README.md": b"# x\n"})
-    there.put("ORG/large", {"manifest.json": b" " * (client.MOST_MANIFEST + 1)})
+    there.put("ORG/large", {"manifest.json": b" " * (client.MAX_MANIFEST + 1)})
     there.put("ORG/odd", {"manifest.json": b"{}"})
     there.put("ORG/deep", {"manifest.json": b'{"config":{"a":' + b"[" * 1_000_000})
     for where, match in (
@@ -843,8 +843,8 @@ def test_what_is_not_ours_or_not_there_is_one_line(there: Hub, tmp_path: Path) -
         ("ORG/deep", "not a manifest"),
         ("ORG/nothing", "not on the Hub"),
         ("ORG/plain@v9.9.9", "no such revision"),
-        ("ORG/plain@../x", "is no tag"),
-        ("nothing", "is no repository"),
+        ("ORG/plain@../x", "is not a tag"),
+        ("nothing", "is not a valid repository name"),
     ):
         with pytest.raises(InputError, match=match):
             hub.pull(Store(tmp_path / "other"), where, api=api(there))
@@ -860,7 +860,7 @@ def test_a_wrong_etag_decides_nothing(store: Store, there: Hub, tmp_path: Path) 
 
 @pytest.mark.parametrize("fault", ["half", "cut", "500"])
 def test_a_pull_that_broke_goes_on(store: Store, there: Hub, tmp_path: Path, fault: str) -> None:
-    client.WAITS = ()  # type: ignore[assignment]  # set back by the fixture
+    client.RETRY_WAITS = ()  # type: ignore[assignment]  # set back by the fixture
     push(store, there)
     other = Store(tmp_path / "other")
     begin = len(there.asked)
@@ -968,13 +968,13 @@ def test_an_evaluation_after_the_push_brings_the_card_on_main_up_to_date(
     repo = there.repos["model", "ORG/rm"]
     text = there.files("ORG/rm", kind="model")["README.md"].decode()
     there.put("ORG/rm", {"README.md": (text + "\nBy people.\n").encode()}, "model")
-    assert push(store, there, one.ref, "ORG/rm").action == "there"
+    assert push(store, there, one.ref, "ORG/rm").action == "unchanged"
     lines = [Line(one.ref, "accuracy", "all", 10, 0.7, 0.4, 0.9, 0, 0.5)]
     evaluated(store, one, "preference", lines, Pinned("ORG/data", "b" * 40, "data"))
     commits = len(repo.commits)
     done = push(store, there, one.ref, "ORG/rm")
     assert (done.action, done.commit, repo.tags) == ("card", first.commit, {"v1.0.0": first.commit})
-    assert len(repo.commits) == commits + 1 and push(store, there, one.ref, "ORG/rm").action == "there"
+    assert len(repo.commits) == commits + 1 and push(store, there, one.ref, "ORG/rm").action == "unchanged"
     text = repo.head.files["README.md"].content.decode()
     assert "## Evaluations" in text and "By people." in text
     assert card.front_matter(text)["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.7
@@ -990,7 +990,7 @@ def test_an_evaluation_after_the_push_brings_the_card_on_main_up_to_date(
     push(store, there, publish("1.1.0", 1).ref, "ORG/rm")
     commits = len(repo.commits)
     evaluated(store, one, "static-hhh", lines)
-    assert push(store, there, one.ref, "ORG/rm").action == "there" and len(repo.commits) == commits
+    assert push(store, there, one.ref, "ORG/rm").action == "unchanged" and len(repo.commits) == commits
 
 
 def test_a_push_from_elsewhere_does_not_undo_results(store: Store, there: Hub, tmp_path: Path) -> None:
@@ -1002,7 +1002,7 @@ def test_a_push_from_elsewhere_does_not_undo_results(store: Store, there: Hub, t
     push(store, there, made.ref, "ORG/rm")
     before = there.repos["model", "ORG/rm"].head
     assert b"## Evaluations" in before.files["README.md"].content
-    assert push(Store(tmp_path / "other"), there, made.ref, "ORG/rm").action == "there"
+    assert push(Store(tmp_path / "other"), there, made.ref, "ORG/rm").action == "unchanged"
     assert there.repos["model", "ORG/rm"].head is before
 
 
@@ -1025,7 +1025,7 @@ def test_where_the_cards_commit_broke_the_same_command_ends_right(
         return None
 
     there.fault = once
-    assert push(store, there, made.ref, "ORG/rm").action in ("card", "there")
+    assert push(store, there, made.ref, "ORG/rm").action in ("card", "unchanged")
     assert failed and len(repo.commits) == commits + 1
     assert b"## Evaluations" in repo.head.files["README.md"].content
 

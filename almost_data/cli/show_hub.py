@@ -74,7 +74,7 @@ def pushed(one: Pushed) -> None:
         "committed": f"one commit: {len(one.added)} files added or changed, {len(one.deleted)} deleted",
         "tagged": "it was committed before, and is tagged now",
         "card": "it is there already; one commit brings its card on main up to date, and the tag stays",
-        "there": "it is there already, with the same content: no commit",
+        "unchanged": "it is there already, with the same content: no commit",
     }[one.action]
     console.print(text(f"{one.ref}: {one.repo}@{one.tag}, {what}", style="bold"), soft_wrap=True)
     console.print(text(f"  commit {one.commit}", style="dim"), soft_wrap=True)
@@ -88,7 +88,7 @@ def pushed(one: Pushed) -> None:
 
 def pulled(store: Store, one: Pulled) -> None:
     """Where it is now, and the commit that it came from."""
-    what = "is there already, the same" if one.action == "there" else f"{one.bytes / 1e6:,.1f} MB, verified"
+    what = "unchanged" if one.action == "unchanged" else f"{one.bytes / 1e6:,.1f} MB, verified"
     console.print(text(f"{one.ref}: {store.path(one.ref)}, {what}", style="bold"), soft_wrap=True)
     console.print(text(f"  {one.place.repo} at commit {one.place.commit}", style="dim"), soft_wrap=True)
     console.print(text(f"  next: python -m almost_data show {one.ref}", style="dim"), soft_wrap=True)

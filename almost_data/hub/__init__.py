@@ -1,11 +1,11 @@
 """Artifacts on the Hub: `push` publishes a version, whole or not at all; `pull` brings one into a store.
 
-Everything here may be run again: what a push or pull did before it was interrupted is found and kept.
+Both can be repeated: what an interrupted push or pull did is found and kept.
 """
 
-from .client import HubError
+from .client import HubError, NotOurs
 from .places import Place, place
-from .pulling import NotOurs, Pulled, pull, verify
+from .pulling import Pulled, pull, verify
 from .pushing import Plan, Pushed, plan, push
 
 __all__ = [

@@ -1,9 +1,9 @@
-"""An artifact of a store as it is to be on the Hub: its files, and its card as it will read there."""
+"""An artifact of a store in the form that it has on the Hub: its files, and its card as it reads there."""
 
 import hashlib
 import re
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,10 @@ from ..cards import markdown
 from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..models.files import is_loaded
+from ..readers.files import file_sha256
 from ..store.names import HUB_ID, is_ref
 from ..store.store import Store
-from ..store.verify import RECORD
-from ..store.verify import verify as verify_artifact
+from ..store.verify import RECORD, verify
 from . import merging
 from .places import Place, place
 
@@ -22,73 +22,66 @@ if TYPE_CHECKING:
     from huggingface_hub import RepoFile
 
 _ROWS = re.compile(r"data/[^/]+/(train|test)-[^/]*\.parquet")
-"""All that the card's `configs` would find."""
+"""All files that the card's `configs` would match."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Artifact:
-    """What is to be on the Hub, apart from what people wrote there."""
+    """What a push puts into a repository, apart from what people wrote there."""
 
+    repo: str
     manifest: Manifest
     files: dict[str, Path]
     """By path, all but the card."""
+    readme: str
+    """The card in the store, with examples that load from the repository."""
     parents: dict[str, Place]
-    """Those that are on the Hub, by their name here."""
-    card: Callable[[str | None, Collection[str]], str]
-    """The card to push, from the one that is there and the repositories that it must not link."""
-    _hashes: dict[tuple[str, bool], str] = field(default_factory=dict)
+    """The parents that are on the Hub, by their reference in the store."""
+    endpoint: str
 
     @property
-    def linked(self) -> dict[str, str]:
-        """The repositories that its card would link, and what kind each is."""
-        found: dict[str, str] = {one.repo: one.kind for one in self.parents.values()}
+    def links(self) -> dict[str, str]:
+        """The repositories that its card would link, and the kind of each."""
+        repos: dict[str, str] = {parent.repo: parent.kind for parent in self.parents.values()}
         base = str(self.manifest.config["base"]["id"]) if self.manifest.kind == "model" else ""
-        return found | ({base: "model"} if HUB_ID.fullmatch(base) else {})
+        return repos | ({base: "model"} if HUB_ID.fullmatch(base) else {})
 
     @property
     def tag(self) -> str:
         return f"v{self.manifest.version}"
 
-    def is_at(self, path: str, there: "RepoFile | None") -> bool:
-        """Whether the file on the Hub is this one, by size and hash."""
-        if there is None or there.size != self.files[path].stat().st_size:
-            return False
-        if there.lfs is not None:
-            return self._hash(path, True) == there.lfs.sha256
-        return self._hash(path, False) == there.blob_id
+    def card(self, remote_card: str | None, hidden: Collection[str] = ()) -> str:
+        """The card to push, merged with the one on the Hub; it links none of the `hidden` repositories."""
+        visible = {ref: parent for ref, parent in self.parents.items() if parent.repo not in hidden}
+        keys, table = _parent_links(self.manifest, visible, self.endpoint)
+        return merging.merge(self.readme, remote_card, self.repo, keys, table, hidden)
 
-    def _hash(self, path: str, is_large: bool) -> str:
-        if (path, is_large) not in self._hashes:
-            file = self.files[path]
-            if is_large:
-                with file.open("rb") as handle:
-                    found = hashlib.file_digest(handle, "sha256").hexdigest()
-            else:
-                found = git_hash(file.read_bytes())
-            self._hashes[path, is_large] = found
-        return self._hashes[path, is_large]
+    def is_at(self, path: str, remote_file: "RepoFile | None") -> bool:
+        """Whether a file on the Hub is the artifact's, by size and hash."""
+        file = self.files[path]
+        if remote_file is None or remote_file.size != file.stat().st_size:
+            return False
+        if remote_file.lfs is not None:
+            return file_sha256(file) == remote_file.lfs.sha256
+        return git_hash(file.read_bytes()) == remote_file.blob_id
 
 
 def prepare(store: Store, ref: str, repo: str, endpoint: str) -> Artifact:
-    """What a push of `ref` is to bring about. Raises InputError for a damaged or a fake artifact."""
+    """The artifact `ref` as it is pushed to `repo`. Raises InputError for a damaged or a fake artifact."""
     manifest = store.manifest(ref)
     if manifest.kind == "evaluation":
         raise InputError(f"{ref} is an evaluation: it is published in the card of its model")
-    if any(one.is_fake or _names_fake(one.config) for one in (manifest, *store.ancestors(manifest))):
-        raise InputError(f"{ref}: the fake engine had a part in it, so it is never published")
-    if wrong := verify_artifact(store, ref):
-        more = f" (and {len(wrong) - 1} more, see `verify {ref}`)" if len(wrong) > 1 else ""
-        raise InputError(f"{ref} is damaged, so it is not published: {wrong[0]}{more}")
+    lineage = (manifest, *store.ancestors(manifest))
+    if any(ancestor.is_fake or _names_fake_model(ancestor.config) for ancestor in lineage):
+        raise InputError(f"{ref}: the fake engine wrote part of it, so it cannot be published")
+    if problems := verify(store, ref):
+        rest = f" (and {len(problems) - 1} more, see `verify {ref}`)" if len(problems) > 1 else ""
+        raise InputError(f"{ref} is damaged, so it is not published: {problems[0]}{rest}")
     folder = store.path(ref)
-    files = {one.relative_to(folder).as_posix(): one for one in sorted(folder.rglob("*")) if one.is_file()}
-    ours = _named(files.pop("README.md").read_text("utf-8"), repo)
-    parents = _parents(store, manifest)
-
-    def card(theirs: str | None, hidden: Collection[str]) -> str:
-        shown = {ref: one for ref, one in parents.items() if one.repo not in hidden}
-        return merging.merge(ours, theirs, repo, *_links(manifest, shown, endpoint), hidden)
-
-    return Artifact(manifest, files, parents, card)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {path.relative_to(folder).as_posix(): path for path in paths}
+    readme = _loading_from(repo, files.pop("README.md").read_text("utf-8"))
+    return Artifact(repo, manifest, files, readme, _parents(store, manifest), endpoint)
 
 
 def is_ours(path: str, kind: str) -> bool:
@@ -100,52 +93,53 @@ def is_ours(path: str, kind: str) -> bool:
     return bool(RECORD.fullmatch(path) or (kind == "dataset" and _ROWS.fullmatch(path)))
 
 
-def _named(text: str, repo: str) -> str:
-    """A card whose examples load from the repository, whatever they loaded from before."""
-    text = re.sub(
-        r'(load_dataset\(")[\w.-]+/[\w.-]+(", (?:"[\w.-]+", )?revision=)', rf"\g<1>{repo}\g<2>", text
+def git_hash(content: bytes) -> str:
+    """The hash by which git names a file of this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _loading_from(repo: str, card: str) -> str:
+    """A card whose examples load from the repository, wherever they loaded from before."""
+    card = re.sub(
+        r'(load_dataset\(")[\w.-]+/[\w.-]+(", (?:"[\w.-]+", )?revision=)', rf"\g<1>{repo}\g<2>", card
     )
-    heads = r'^(folder = "|chat = pipeline\("text-generation", model="|vllm serve )[\w./-]+'
-    text = re.sub(heads, rf"\g<1>{repo}", text, flags=re.MULTILINE)
-    return re.sub(r"  # (wherever it lies; )?after a push, ORG/NAME$", "", text, flags=re.MULTILINE)
+    starts = r'^(folder = "|chat = pipeline\("text-generation", model="|vllm serve )[\w./-]+'
+    card = re.sub(starts, rf"\g<1>{repo}", card, flags=re.MULTILINE)
+    return re.sub(r"  # (wherever it lies; )?after a push, ORG/NAME$", "", card, flags=re.MULTILINE)
 
 
-def _names_fake(config: Any) -> bool:
-    """Whether a model of the fake engine is named anywhere in a config."""
+def _names_fake_model(config: Any) -> bool:
+    """Whether a config names a model of the fake engine anywhere."""
     if isinstance(config, dict):
-        return str(config.get("id", "")).startswith("fake/") or any(map(_names_fake, config.values()))
-    return isinstance(config, list) and any(map(_names_fake, config))
+        return str(config.get("id", "")).startswith("fake/") or any(map(_names_fake_model, config.values()))
+    return isinstance(config, list) and any(map(_names_fake_model, config))
 
 
 def _parents(store: Store, manifest: Manifest) -> dict[str, Place]:
-    """Where its parents are on the Hub, as far as that is known here."""
-    found: dict[str, Place] = {}
+    """The places of the parents on the Hub, as far as this store knows them."""
+    places: dict[str, Place] = {}
     for parent in manifest.parents:
         repo, _, revision = parent.ref.partition("@")
         if HUB_ID.fullmatch(parent.ref) and revision:
-            found[parent.ref] = Place("dataset", repo, revision, revision, parent.digest)
-        elif "/" not in repo and (there := place(store, parent.ref)) and there.digest == parent.digest:
-            found[parent.ref] = there
-    return found
+            places[parent.ref] = Place("dataset", repo, revision, revision, parent.digest)
+        elif "/" not in repo and (pushed := place(store, parent.ref)) and pushed.digest == parent.digest:
+            places[parent.ref] = pushed
+    return places
 
 
-def _links(manifest: Manifest, found: dict[str, Place], endpoint: str) -> tuple[dict[str, Any], str]:
-    """Of parents on the Hub: YAML keys by which it links them, and a section of the card."""
-    sets = list(dict.fromkeys(one.repo for one in found.values() if one.kind == "dataset"))
-    if manifest.kind == "dataset":
-        extra: dict[str, Any] = {"source_datasets": sets} if sets else {}
-    else:
+def _parent_links(manifest: Manifest, places: dict[str, Place], endpoint: str) -> tuple[dict[str, Any], str]:
+    """The YAML keys that link parents on the Hub, and the card's section about them."""
+    datasets = list(dict.fromkeys(parent.repo for parent in places.values() if parent.kind == "dataset"))
+    keys: dict[str, Any] = {}
+    if datasets:
+        keys["source_datasets" if manifest.kind == "dataset" else "datasets"] = datasets
+    if manifest.kind == "model":
         base = manifest.config["base"]["id"]
-        extra = {"datasets": sets} if sets else {}
-        extra |= {"base_model": found[base].repo} if is_ref(base) and base in found else {}
+        keys |= {"base_model": places[base].repo} if is_ref(base) and base in places else {}
     lines = [
-        f"| {markdown.cell(ref)} | [{one.repo}]({endpoint}/{'datasets/' if one.kind == 'dataset' else ''}"
-        f"{one.repo}/tree/{one.commit}) | {markdown.cell(one.revision)} | {markdown.cell(one.commit)} |"
-        for ref, one in found.items()
+        f"| {markdown.cell(ref)} | [{at.repo}]({endpoint}/{'datasets/' if at.kind == 'dataset' else ''}"
+        f"{at.repo}/tree/{at.commit}) | {markdown.cell(at.revision)} | {markdown.cell(at.commit)} |"
+        for ref, at in places.items()
     ]
     head = ["## Parents on the Hub\n", "| made from | repository | revision | commit |", "|---|---|---|---|"]
-    return extra, "\n".join([*head, *lines]) if lines else ""
-
-
-def git_hash(content: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    return keys, "\n".join([*head, *lines]) if lines else ""

@@ -1,71 +1,121 @@
-"""What push and pull ask of the Hub, with errors that are one line and hold no address and no token."""
+"""Requests to the Hub, retried where that may help; errors are one line without an address or a token."""
 
 import re
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import ERROR
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
+from ..datasets.manifest import Manifest, decode_manifest
 from ..errors import InputError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, RepoFile
 
 T = TypeVar("T")
-WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds before each new try of what failed for a reason that may pass."""
+Progress = Callable[[int, int], None]
+"""Called with the bytes transferred so far, and those of the whole transfer."""
+
+RETRY_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds before each retry of a request that failed for a temporary reason."""
 KINDS = ("dataset", "model")
-MOST_MANIFEST = 8_000_000
+MAX_MANIFEST = 8_000_000
 """Bytes; as objects they can take twenty times as many."""
 
 HTTP = ("httpx", "httpx2", "httpcore")
 CLIENT = ("huggingface_hub", "hf_xet", *HTTP)
-"""Packages whose errors are those of the Hub, or of the way to it."""
+"""Packages whose errors come from the Hub or from the way to it."""
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class HubError(RuntimeError):
-    """The Hub did not do its part; the message says what is known, and what to do."""
+    """The Hub failed; the message says how, and what to do."""
+
+
+class NotOurs(InputError):
+    """A repository that no push wrote: its manifest.json is missing or something else."""
 
 
 @dataclass(frozen=True)
 class Remote:
     """A repository at one commit."""
 
+    api: "HfApi"
     repo: str
     kind: str
     commit: str
-    private: bool
+    is_private: bool
     files: "dict[str, RepoFile]"
+
+    def at(self, revision: str) -> "Remote | None":
+        """The same repository at another commit; None where it has no such commit."""
+        return find(self.api, self.repo, self.kind, revision)
+
+    def tags(self) -> dict[str, str]:
+        """Tag -> commit."""
+        refs = self.api.list_repo_refs(self.repo, repo_type=self.kind)
+        return {tag.name: tag.target_commit for tag in refs.tags}
+
+    def download(self, path: str, folder: Path) -> Path:
+        """Fetch a file to its path in the folder, unless it is there from the same commit."""
+        return Path(
+            self.api.hf_hub_download(
+                self.repo, path, repo_type=self.kind, revision=self.commit, local_dir=str(folder)
+            )
+        )
+
+    def read(self, path: str, max_bytes: int) -> bytes | None:
+        """The content of a file, None where there is none. Raises InputError for a larger one."""
+        if path not in self.files:
+            return None
+        if self.files[path].size > max_bytes:
+            raise InputError(f"{self.repo}: {path} is larger than {max_bytes / 1e6:,.0f} MB: not read")
+        with TemporaryDirectory() as folder:
+            return self.download(path, Path(folder)).read_bytes()
+
+    def manifest(self) -> Manifest | None:
+        """The manifest, None where there is none. Raises NotOurs, or InputError for a damaged one of ours."""
+        content = self.read("manifest.json", MAX_MANIFEST)
+        try:
+            return decode_manifest(content, f"{self.repo}: manifest.json") if content else None
+        except InputError as error:
+            # A damaged artifact must not be taken for a dataset of another kind.
+            if content and all(key in content for key in (b'"fingerprint"', b'"digest"')):
+                raise
+            raise NotOurs(str(error)) from None
 
 
 def check_repo(repo: str) -> str:
-    """The repository's id, if it can be one. Raises InputError."""
-    bad = not _REPO.fullmatch(repo) or "--" in repo or ".." in repo or repo.endswith((".git", "-", "."))
-    if bad or len(repo) > 96:
-        raise InputError(f"{repo!r} is no repository: write ORG/NAME, of letters, digits and single . _ -")
+    """The repository's id, if it is valid. Raises InputError."""
+    is_bad = not _REPO.fullmatch(repo) or "--" in repo or ".." in repo or repo.endswith((".git", "-", "."))
+    if is_bad or len(repo) > 96:
+        raise InputError(
+            f"{repo!r} is not a valid repository name: write ORG/NAME, of letters, digits and single . _ -"
+        )
     return repo
 
 
 def parse_place(text: str) -> tuple[str, str | None]:
-    """`ORG/NAME[@REVISION]` -> repository, and tag or commit if one is named. Raises InputError.
+    """`ORG/NAME[@REVISION]` -> repository, and tag or commit if it names one. Raises InputError.
 
     >>> parse_place("ORG/queries@v1.0.0")
     ('ORG/queries', 'v1.0.0')
     """
     repo, at, revision = text.partition("@")
     if at and (not _REVISION.fullmatch(revision) or ".." in revision):
-        raise InputError(f"{text!r}: {revision!r} is no tag, branch or commit")
+        raise InputError(f"{text!r}: {revision!r} is not a tag, branch or commit")
     return check_repo(repo), revision or None
 
 
-def look(api: "HfApi", repo: str, kind: str, revision: str | None = None) -> Remote | None:
-    """A repository at a revision, or at the head of main; None where there is none to be seen."""
+def find(api: "HfApi", repo: str, kind: str, revision: str | None = None) -> Remote | None:
+    """A repository at a revision, or at the head of main; None where this login sees none."""
     from huggingface_hub import RepoFile
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -74,12 +124,12 @@ def look(api: "HfApi", repo: str, kind: str, revision: str | None = None) -> Rem
     except RepositoryNotFoundError:
         return None
     tree = api.list_repo_tree(repo, recursive=True, revision=info.sha, repo_type=kind)
-    files = {one.path: one for one in tree if isinstance(one, RepoFile)}
-    return Remote(repo, kind, str(info.sha), bool(info.private), files)
+    files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+    return Remote(api, repo, kind, str(info.sha), bool(info.private), files)
 
 
 def is_public(api: "HfApi", repo: str, kind: str) -> bool:
-    """Whether anybody sees a repository; one that this login does not see may be private."""
+    """Whether anybody can see a repository; where this login sees none, there may be a private one."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
@@ -88,132 +138,100 @@ def is_public(api: "HfApi", repo: str, kind: str) -> bool:
         return False
 
 
-def tags(api: "HfApi", repo: str, kind: str) -> dict[str, str]:
-    """Tag -> commit."""
-    return {one.name: one.target_commit for one in api.list_repo_refs(repo, repo_type=kind).tags}
+def with_retries(repo: str, attempt: Callable[[], T]) -> T:
+    """The result of `attempt`, which is repeated while it fails for a temporary reason.
 
-
-def read(api: "HfApi", remote: Remote, path: str, most: int) -> bytes | None:
-    """The content of a file, None where there is none. Raises InputError where it is over `most` bytes."""
-    if path not in remote.files:
-        return None
-    if remote.files[path].size > most:
-        raise InputError(f"{remote.repo}: {path} is larger than {most / 1e6:,.0f} MB, so it is not ours")
-    with TemporaryDirectory() as folder:
-        return download(api, remote, path, Path(folder)).read_bytes()
-
-
-def download(api: "HfApi", remote: Remote, path: str, folder: Path) -> Path:
-    """A file at its path in the folder; one that is there from the same commit is not fetched again."""
-    return Path(
-        api.hf_hub_download(
-            remote.repo, path, repo_type=remote.kind, revision=remote.commit, local_dir=str(folder)
-        )
-    )
-
-
-def steadily(repo: str, attempt: Callable[[], T]) -> T:
-    """What `attempt` returns, tried anew while it fails for a reason that may pass.
-
-    It must be safe to repeat: it looks at what is there before it does anything. Raises InputError where
-    the user can mend it, HubError otherwise; neither quotes the Hub's own words. An error that is neither
-    the Hub's nor the network's is raised as it is.
+    It must be safe to repeat: it reads the state of the Hub before it changes anything. Raises InputError
+    where the user can fix it, HubError otherwise; neither quotes the Hub's messages. An error that comes
+    neither from the Hub nor from the network is raised unchanged.
     """
-    for wait in (*WAITS, None):
+    for wait in (*RETRY_WAITS, None):
         try:
-            with _quiet():
+            with _silent_client():
                 return attempt()
         except (InputError, HubError):
             raise
-        except Exception as error:  # the client, its HTTP library and hf_xet each raise kinds of their own
-            if not _is_theirs(error):
+        except Exception as error:  # the client, its HTTP library and hf_xet each raise their own kinds
+            if not _is_from_hub(error):
                 raise
-            if wait is None or not _may_pass(error):
-                # The client's messages hold addresses; of what is no answer of the Hub, the cause may help.
-                raise _told(repo, error) from (None if status(error) or _may_pass(error) else error)
+            is_temporary = _is_temporary(error)
+            if wait is None or not is_temporary:
+                # The client's messages hold addresses; where the Hub did not answer, the cause may help.
+                raise hub_error(repo, error) from (None if http_status(error) or is_temporary else error)
         time.sleep(wait)
     raise AssertionError
 
 
-def status(error: BaseException) -> int | None:
-    """HTTP status of an error or of what caused it, where there was an answer at all."""
-    for one in _causes(error):
-        code = getattr(getattr(one, "response", None), "status_code", None)
-        if code is not None:
-            return int(code)
-    return None
+def http_status(error: BaseException) -> int | None:
+    """HTTP status of an error or of its causes; None where there was no answer."""
+    codes = (getattr(getattr(cause, "response", None), "status_code", None) for cause in _causes(error))
+    return next((int(code) for code in codes if code is not None), None)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    one: BaseException | None = error
-    while one is not None:
-        yield one
-        one = one.__cause__ or one.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
-def _may_pass(error: Exception) -> bool:
-    code = status(error)
+def _is_temporary(error: Exception) -> bool:
+    code = http_status(error)
     if code is not None:
         return code in (408, 409, 412, 429) or code >= 500
     return any(
-        _top(type(one).__module__) in HTTP or isinstance(one, ConnectionError | TimeoutError)
-        for one in _causes(error)
+        _package(type(cause).__module__) in HTTP or isinstance(cause, ConnectionError | TimeoutError)
+        for cause in _causes(error)
     )
 
 
-def _is_theirs(error: Exception) -> bool:
-    """Whether the Hub, the client or the network failed: by its kind, or by who raised it."""
-    if _top(type(error).__module__) in CLIENT or isinstance(error, ConnectionError | TimeoutError):
+def _is_from_hub(error: Exception) -> bool:
+    """Whether the Hub, the client or the network failed: by the error's type, or by who raised it."""
+    if _package(type(error).__module__) in CLIENT or isinstance(error, ConnectionError | TimeoutError):
         return True
-    ours, last, trace = _top(__name__), "", error.__traceback__
-    while trace:
-        name = _top(trace.tb_frame.f_globals.get("__name__", ""))
-        last = name if name in (ours, *CLIENT) else last
-        trace = trace.tb_next
-    # The client has plain errors for answers that it cannot use. A wrong type or a missing key is a bug.
-    return last in CLIENT and isinstance(error, OSError | ValueError | RuntimeError)
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    packages = [_package(frame.f_globals.get("__name__", "")) for frame in frames]
+    callers = [package for package in packages if package in (_package(__name__), *CLIENT)]
+    # The client raises these for answers that it cannot use. A wrong type or a missing key is a bug.
+    return callers[-1] in CLIENT and isinstance(error, OSError | ValueError | RuntimeError)
 
 
-def _top(module: str) -> str:
+def _package(module: str) -> str:
     return module.partition(".")[0]
 
 
-def _told(repo: str, error: Exception) -> Exception:
+def hub_error(repo: str, error: Exception) -> Exception:
+    """The one-line error to raise for an error of the client."""
     from huggingface_hub.errors import RevisionNotFoundError
 
-    code = status(error)
+    code = http_status(error)
     if isinstance(error, RevisionNotFoundError):
         return InputError(f"{repo}: no such revision on the Hub; its page lists tags and commits")
     if code == 401 or type(error).__name__ == "LocalTokenNotFoundError":
-        return InputError(f"{repo}: the Hub wants a login that may write: hf auth login, or set HF_TOKEN")
+        return InputError(f"{repo}: the Hub needs a login that may write: hf auth login, or set HF_TOKEN")
     if code == 403:
-        return InputError(f"{repo}: this login may not do that: ask for a token with write access to it")
+        return InputError(f"{repo}: this login may not do that: use a token with write access to it")
     if code == 412:
-        return HubError(
-            f"{repo}: others keep committing to it, so nothing was changed: run the command again"
-        )
+        return HubError(f"{repo}: others keep committing to it, so nothing changed: run the command again")
     if code == 404:
-        return InputError(f"{repo}: not on the Hub, or not to be seen with this login")
-    what = f"answer {code}" if code else type(error).__name__
-    return HubError(f"{repo}: the Hub did not do what was asked ({what}): run the same command again")
+        return InputError(f"{repo}: not on the Hub, or not visible with this login")
+    reason = f"answer {code}" if code else type(error).__name__
+    return HubError(f"{repo}: the request to the Hub failed ({reason}): run the same command again")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """The client's log lines hold addresses, some of them signed, and its bars would break ours."""
-    import logging as levels
-
+def _silent_client() -> Iterator[None]:
+    """Silence the client: its log lines hold addresses, some of them signed; its bars would break ours."""
     from huggingface_hub.utils import logging
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled as are_disabled
-    from huggingface_hub.utils.tqdm import disable_progress_bars as disable
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
     from huggingface_hub.utils.tqdm import enable_progress_bars as enable
 
-    before, bars = logging.get_verbosity(), not are_disabled()
-    logging.set_verbosity(levels.ERROR)
-    disable()
+    verbosity, had_bars = logging.get_verbosity(), not are_progress_bars_disabled()
+    logging.set_verbosity(ERROR)
+    disable_progress_bars()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
-        if bars:
+        logging.set_verbosity(verbosity)
+        if had_bars:
             enable()

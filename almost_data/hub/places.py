@@ -17,13 +17,13 @@ class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: Literal["dataset", "model", "evaluation"]
     repo: str
     revision: str
-    """Tag, branch or commit as it was asked for."""
+    """Tag, branch or commit, as the command named it."""
     commit: str
     digest: str
 
 
 def place(store: Store, ref: str) -> Place | None:
-    """Where `ref` was last pushed to or pulled from; None where that is not known."""
+    """Where `ref` was last pushed to or pulled from; None where that is not recorded."""
     name, version = parse_ref(ref)
     file = store.root / "hub" / f"{name}@{version}.json"
     if not file.is_file():
@@ -31,13 +31,13 @@ def place(store: Store, ref: str) -> Place | None:
     try:
         return msgspec.json.decode(file.read_bytes(), type=Place)
     except msgspec.MsgspecError:
-        raise InputError(f"{file}: not what push or pull wrote: delete it") from None
+        raise InputError(f"{file}: not a record of push or pull: delete it") from None
 
 
-def remember(store: Store, ref: str, where: Place) -> None:
+def remember(store: Store, ref: str, location: Place) -> None:
     """Record where `ref` is on the Hub."""
     file = store.root / "hub" / f"{ref}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     staging = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-    staging.write_bytes(msgspec.json.format(msgspec.json.encode(where), indent=2) + b"\n")
+    staging.write_bytes(msgspec.json.format(msgspec.json.encode(location), indent=2) + b"\n")
     staging.replace(file)

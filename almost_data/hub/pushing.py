@@ -1,34 +1,33 @@
-"""An artifact to the Hub: one commit for a version, read back and then tagged.
+"""Push an artifact to the Hub: one commit for a version, read back and then tagged.
 
-Before every attempt the repository is looked at anew, so an attempt after a lost connection, a conflict or a
-kill finds what the one before it did: uploaded files are not sent again, a commit is not made twice.
+Every attempt looks at the repository first, so an attempt after a lost connection, a conflict or a kill
+finds what the one before it did: uploaded files are not sent again, a commit is not made twice.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from ..datasets.manifest import Manifest, decode_manifest
+from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..store.names import version_key
 from ..store.store import Store
 from . import client
 from .artifact import Artifact, git_hash, is_ours, prepare
-from .client import Remote
+from .client import HubError, Progress, Remote
 from .places import Place, remember
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
 
-Progress = Callable[[int, int], None]
-"""Called with the bytes that are uploaded, and those of all that have to be."""
-
 BATCH_FILES, BATCH_BYTES = 50, 200_000_000
-"""Files are uploaded in such batches before the commit; what was uploaded is not sent again."""
+"""Files are uploaded in such batches before the commit; uploaded files are not sent again."""
+MAX_CARD = 10_000_000
 _RESULT = re.compile(rb"\| `([0-9a-f]{16})` \|$", re.MULTILINE)
-"""How a line of a card's evaluations ends."""
-MOST_CARD = 10_000_000
+"""The id of an evaluation's result, at the end of its line in a card."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +39,17 @@ class Pushed:
     kind: str
     tag: str
     commit: str
-    action: str
-    """`committed`, `tagged` what was committed before, `card` alone renewed on main, or `there` already."""
+    action: Literal["committed", "tagged", "card", "unchanged"]
+    """`tagged`: the commit was there before; `card`: only the card on main was renewed."""
     added: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
-    """Parents that a public card does not link, as they are private or were not found."""
+    """Parents that a public card does not link, as they are private or do not exist."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a push would do to a repository that is empty; found out without the Hub."""
+    """What a push would do to an empty repository, found without the Hub."""
 
     ref: str
     repo: str
@@ -62,11 +61,12 @@ class Plan:
 
 
 def plan(store: Store, ref: str, repo: str) -> Plan:
-    """What `push` would do, without asking the Hub. Raises InputError where it would refuse."""
-    one = prepare(store, ref, client.check_repo(repo), "https://huggingface.co")
-    card = one.card(None, ())
-    tree = {path: file.stat().st_size for path, file in one.files.items()} | {"README.md": len(card.encode())}
-    return Plan(ref, repo, one.manifest.kind, one.tag, dict(sorted(tree.items())), card)
+    """What `push` would do, without a request to the Hub. Raises InputError where it would refuse."""
+    artifact = prepare(store, ref, client.check_repo(repo), "https://huggingface.co")
+    card = artifact.card(None)
+    tree = {path: file.stat().st_size for path, file in artifact.files.items()}
+    tree |= {"README.md": len(card.encode())}
+    return Plan(ref, repo, artifact.manifest.kind, artifact.tag, dict(sorted(tree.items())), card)
 
 
 def push(
@@ -80,115 +80,125 @@ def push(
 ) -> Pushed:
     """Publish an artifact as `ORG/NAME`, with tag `v<version>`; run again, it finds what was done.
 
-    The repository is made where it is not there. Main changes by one commit, from the old version whole to
-    the new one whole. Raises InputError for a damaged or fake artifact, a repository of something else, or
-    a tag that has another content; HubError where the Hub does not do its part.
+    The repository is created where there is none. One commit changes main from the old version to the new
+    one. Raises InputError for a damaged or fake artifact, a repository of something else, or a tag with
+    another content; HubError where the Hub fails.
     """
     from huggingface_hub import HfApi
 
     hub = api or HfApi()
-    one = prepare(store, ref, client.check_repo(repo), str(hub.endpoint))
-    done = client.steadily(repo, lambda: _attempt(hub, one, repo, private, progress))
-    made = one.manifest
-    remember(store, ref, Place(made.kind, repo, one.tag, done.commit, made.digest))
-    return done
+    artifact = prepare(store, ref, client.check_repo(repo), str(hub.endpoint))
+    pushed = client.with_retries(repo, lambda: _attempt(hub, artifact, private, progress))
+    manifest = artifact.manifest
+    remember(store, ref, Place(manifest.kind, repo, artifact.tag, pushed.commit, manifest.digest))
+    return pushed
 
 
 # --- one attempt ---------------------------------------------------------------------------------------
 
 
-def _attempt(api: "HfApi", one: Artifact, repo: str, private: bool, progress: Progress) -> Pushed:
-    """Whatever is missing of: repository, commit, tag."""
-    kind, ref = one.manifest.kind, one.manifest.ref
-    remote = client.look(api, repo, kind)
+def _attempt(api: "HfApi", artifact: Artifact, private: bool, progress: Progress) -> Pushed:
+    """Do what is missing: repository, commit, tag."""
+    remote = _repository(api, artifact, private)
+    pushed = partial(Pushed, artifact.manifest.ref, remote.repo, remote.kind, artifact.tag)
+    if commit := remote.tags().get(artifact.tag):
+        _check_tagged(remote, artifact, commit)
+        is_renewed = remote.kind == "model" and _renew_card(remote, artifact)
+        return pushed(commit, "card" if is_renewed else "unchanged")
+    if earlier := _earlier_commit(remote, artifact):
+        _tag(remote, artifact, earlier)
+        return pushed(earlier, "tagged")
+    old_card, card, hidden = _card(remote, artifact)
+    added: dict[str, Path | bytes] = {"README.md": card} if card != old_card else {}
+    for path, file in artifact.files.items():
+        if not artifact.is_at(path, remote.files.get(path)):
+            added[path] = file
+    deleted = _stale_files(remote, artifact)
+    if not (added or deleted):
+        _tag(remote, artifact, remote.commit)
+        return pushed(remote.commit, "tagged", hidden=hidden)
+    commit = _commit(remote, _title(artifact.manifest), added, deleted, progress)
+    _check_complete(remote, artifact, commit, card)
+    _tag(remote, artifact, commit)
+    return pushed(commit, "committed", list(added), deleted, hidden)
+
+
+def _repository(api: "HfApi", artifact: Artifact, private: bool) -> Remote:
+    """The repository at the head of main, created where there is none."""
+    repo, kind = artifact.repo, artifact.manifest.kind
+    remote = client.find(api, repo, kind)
     if remote is None:
         api.create_repo(repo, repo_type=kind, private=private or None, exist_ok=True)
-        remote = client.look(api, repo, kind)
+        remote = client.find(api, repo, kind)
     if remote is None:
-        raise InputError(f"{repo}: cannot be made on the Hub, or not be seen with this login")
-    if private and not remote.private:
-        raise InputError(f"{repo} is public: leave --private away, or give another repository")
-    if commit := client.tags(api, repo, kind).get(one.tag):
-        _check_tagged(api, one, repo, commit)
-        action = "card" if kind == "model" and _renew_card(api, one, remote) else "there"
-        return Pushed(ref, repo, kind, one.tag, commit, action)
-    if earlier := _check_place(api, one, remote):
-        return _tagged(api, one, repo, earlier, "tagged")
-    hidden = _hidden(api, one, remote)
-    theirs = client.read(api, remote, "README.md", MOST_CARD)
-    card = _merged(one, repo, theirs, hidden)
-    added = [path for path in one.files if not one.is_at(path, remote.files.get(path))]
-    added += ["README.md"] if card != theirs else []
-    deleted = _stale(one, remote)
-    if not (added or deleted):
-        return _tagged(api, one, repo, remote.commit, "tagged", hidden=hidden)
-    commit = _commit(api, one, remote, card, added, deleted, progress)
-    _check_whole(api, one, repo, commit, card)
-    return _tagged(api, one, repo, commit, "committed", added=added, deleted=deleted, hidden=hidden)
+        raise InputError(f"{repo}: this login cannot create it, or cannot see it")
+    if private and not remote.is_private:
+        raise InputError(f"{repo} is public: set hub.private false, or choose another repository")
+    return remote
 
 
-def _renew_card(api: "HfApi", one: Artifact, remote: Remote) -> bool:
-    """Commit a model's card alone, as after an evaluation; whether it had changed. The tag stays where it is.
+def _tag(remote: Remote, artifact: Artifact, commit: str) -> None:
+    remote.api.create_tag(remote.repo, tag=artifact.tag, revision=commit, repo_type=remote.kind)
 
-    Where main is at a later version, the card there is that one's, and nothing is done; nor where the card
-    there has results that this store has not, as after a push from elsewhere.
+
+def _renew_card(remote: Remote, artifact: Artifact) -> bool:
+    """Commit a model's card alone, as after an evaluation; whether it had changed. The tag does not move.
+
+    Nothing is done where main is at a later version, which the card describes then, nor where the card on
+    the Hub has results that this store lacks, as after a push from another machine.
     """
-    content = client.read(api, remote, "manifest.json", client.MOST_MANIFEST)
-    there = decode_manifest(content, f"{remote.repo}: manifest.json") if content else None
-    made = one.manifest
-    if there is None or (there.ref, there.digest) != (made.ref, made.digest):
+    main = remote.manifest()
+    manifest = artifact.manifest
+    if main is None or (main.ref, main.digest) != (manifest.ref, manifest.digest):
         return False
-    theirs = client.read(api, remote, "README.md", MOST_CARD)
-    card = _merged(one, remote.repo, theirs, _hidden(api, one, remote))
-    if not set(_RESULT.findall(theirs or b"")) <= set(_RESULT.findall(card)):
+    old_card, card, _ = _card(remote, artifact)
+    lacks_results = set(_RESULT.findall(old_card or b"")) - set(_RESULT.findall(card))
+    if card == old_card or lacks_results:
         return False
-    if card != theirs:
-        _commit(api, one, remote, card, ["README.md"], [], lambda done, total: None, f"{made.ref}, its card")
-    return card != theirs
+    _commit(remote, f"{manifest.ref}, its card", {"README.md": card})
+    return True
 
 
-def _hidden(api: "HfApi", one: Artifact, remote: Remote) -> list[str]:
-    """The repositories that a public card must not link, as not everybody sees them."""
-    places: Mapping[str, str] = {} if remote.private else one.linked
-    return [repo for repo, kind in places.items() if not client.is_public(api, repo, kind)]
+def _card(remote: Remote, artifact: Artifact) -> tuple[bytes | None, bytes, list[str]]:
+    """The card on the Hub, the one to push, and the repositories that it does not link.
 
-
-def _merged(one: Artifact, repo: str, theirs: bytes | None, hidden: list[str]) -> bytes:
+    These are hidden from a public card as not everybody can see them.
+    """
+    links = {} if remote.is_private else artifact.links
+    hidden = [repo for repo, kind in links.items() if not client.is_public(remote.api, repo, kind)]
+    content = remote.read("README.md", MAX_CARD)
     try:
-        return one.card(theirs.decode() if theirs is not None else None, hidden).encode()
+        theirs = None if content is None else content.decode()
+        return content, artifact.card(theirs, hidden).encode(), hidden
     except UnicodeDecodeError:
-        raise InputError(f"{repo}: its README.md is no UTF-8 text: mend it there") from None
+        raise InputError(f"{remote.repo}: its README.md is not UTF-8 text: correct it there") from None
 
 
 def _commit(
-    api: "HfApi",
-    one: Artifact,
     remote: Remote,
-    card: bytes,
-    added: list[str],
-    deleted: list[str],
-    progress: Progress,
-    title: str | None = None,
+    title: str,
+    added: dict[str, Path | bytes],
+    deleted: Sequence[str] = (),
+    progress: Progress = lambda done, total: None,
 ) -> str:
-    """Upload the files in batches, then change main by one commit. It fails where main was moved."""
+    """Upload the files in batches, then change main by one commit, which fails if main moved meanwhile."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    repo, kind = remote.repo, remote.kind
-    adds = [CommitOperationAdd(path, one.files.get(path, card)) for path in added]
+    adds = [CommitOperationAdd(path, content) for path, content in added.items()]
     total, done = sum(add.upload_info.size for add in adds), 0
     for batch in _batches(adds):
         progress(done, total)
-        api.preupload_lfs_files(repo, batch, repo_type=kind, free_memory=False)
+        remote.api.preupload_lfs_files(remote.repo, batch, repo_type=remote.kind, free_memory=False)
         done += sum(add.upload_info.size for add in batch)
     progress(done, total)
-    made = api.create_commit(
-        repo,
+    info = remote.api.create_commit(
+        remote.repo,
         [*adds, *(CommitOperationDelete(path, is_folder=False) for path in deleted)],
-        commit_message=title or _message(one.manifest),
-        repo_type=kind,
+        commit_message=title,
+        repo_type=remote.kind,
         parent_commit=remote.commit,
     )
-    return str(made.oid)
+    return str(info.oid)
 
 
 def _batches(adds: "list[CommitOperationAdd]") -> "Iterator[list[CommitOperationAdd]]":
@@ -203,74 +213,65 @@ def _batches(adds: "list[CommitOperationAdd]") -> "Iterator[list[CommitOperation
     yield batch
 
 
-def _stale(one: Artifact, remote: Remote) -> list[str]:
-    """Files of the version before that this one does not have."""
-    return sorted(path for path in remote.files if is_ours(path, remote.kind) and path not in one.files)
+def _stale_files(remote: Remote, artifact: Artifact) -> list[str]:
+    """Files of an earlier version that this one does not have."""
+    return sorted(path for path in remote.files if is_ours(path, remote.kind) and path not in artifact.files)
 
 
-def _check_place(api: "HfApi", one: Artifact, remote: Remote) -> str | None:
-    """The commit of this version, where a later one came before its tag; None where it can be pushed.
+def _earlier_commit(remote: Remote, artifact: Artifact) -> str | None:
+    """The commit of this version, where a later one was pushed before its tag; None where it can be pushed.
 
     Raises InputError where the repository holds something else, or a later version and not this one.
     """
-    repo, made = remote.repo, one.manifest
-    content = client.read(api, remote, "manifest.json", client.MOST_MANIFEST)
-    if content is None:
+    repo, manifest, main = remote.repo, artifact.manifest, remote.manifest()
+    if main is None:
         if foreign := [path for path in remote.files if is_ours(path, remote.kind)]:
             raise InputError(
-                f"{repo} has files that almost_data did not push ({foreign[0]}): give another repository"
+                f"{repo} has files that almost_data did not push ({foreign[0]}): choose another repository"
             )
         return None
-    there = decode_manifest(content, f"{repo}: manifest.json")
-    if there.name != made.name:
-        raise InputError(f"{repo} holds {there.name}, and this is {made.name}: give another repository")
-    if version_key(there.version) <= version_key(made.version):
+    if main.name != manifest.name:
+        raise InputError(f"{repo} holds {main.name}, and this is {manifest.name}: choose another repository")
+    if version_key(main.version) <= version_key(manifest.version):
         return None
-    for commit in api.list_repo_commits(repo, repo_type=remote.kind):
-        if commit.title == _message(made):
-            _check_whole(api, one, repo, commit.commit_id)
+    for commit in remote.api.list_repo_commits(repo, repo_type=remote.kind):
+        if commit.title == _title(manifest):
+            _check_complete(remote, artifact, str(commit.commit_id))
             return str(commit.commit_id)
     raise InputError(
-        f"{repo} is at {there.version} already, and {made.version} would take it back: push a later version"
+        f"{repo} is at {main.version} already, and {manifest.version} is older: push a later version"
     )
 
 
-def _check_tagged(api: "HfApi", one: Artifact, repo: str, commit: str) -> None:
+def _check_tagged(remote: Remote, artifact: Artifact, commit: str) -> None:
     """Raise InputError where the tag's commit has another content: a version never changes."""
-    there = client.look(api, repo, one.manifest.kind, commit)
-    content = there and client.read(api, there, "manifest.json", client.MOST_MANIFEST)
-    if content:
-        found = decode_manifest(content, f"{repo}@{one.tag}: manifest.json")
-        same = (found.digest, found.fingerprint) == (one.manifest.digest, one.manifest.fingerprint)
-        if same and found.ref == one.manifest.ref:
-            return
-    raise InputError(
-        f"{repo}: {one.tag} is there with another content, and a version never changes: build a new version"
-    )
+    tagged = remote.at(commit)
+    theirs, ours = tagged and tagged.manifest(), artifact.manifest
+    if theirs is None or any(
+        getattr(theirs, key) != getattr(ours, key) for key in ("ref", "digest", "fingerprint")
+    ):
+        raise InputError(
+            f"{remote.repo}: {artifact.tag} is there with another content, and a version never changes: "
+            "build a new version"
+        )
 
 
-def _check_whole(api: "HfApi", one: Artifact, repo: str, commit: str, card: bytes | None = None) -> None:
+def _check_complete(remote: Remote, artifact: Artifact, commit: str, card: bytes | None = None) -> None:
     """Raise HubError where the commit does not hold exactly what was sent."""
-    there = client.look(api, repo, one.manifest.kind, commit)
-    files = there.files if there else {}
-    wrong = [path for path in one.files if not one.is_at(path, files.get(path))]
-    wrong += _stale(one, there) if there else []
-    shown = files.get("README.md")
-    if card is not None and (shown is None or shown.blob_id != git_hash(card)):
+    committed = remote.at(commit)
+    files = committed.files if committed else {}
+    wrong = [path for path in artifact.files if not artifact.is_at(path, files.get(path))]
+    wrong += _stale_files(committed, artifact) if committed else []
+    readme = files.get("README.md")
+    if card is not None and (readme is None or readme.blob_id != git_hash(card)):
         wrong.append("README.md")
     if wrong:
-        raise client.HubError(
-            f"{repo}: the Hub does not have what was committed ({', '.join(wrong[:3])}), so it was "
+        raise HubError(
+            f"{remote.repo}: the Hub does not have what was committed ({', '.join(wrong[:3])}), so it was "
             "not tagged: run the same command again"
         )
 
 
-def _tagged(api: "HfApi", one: Artifact, repo: str, commit: str, action: str, **what: list[str]) -> Pushed:
-    kind = one.manifest.kind
-    api.create_tag(repo, tag=one.tag, revision=commit, repo_type=kind)
-    return Pushed(one.manifest.ref, repo, kind, one.tag, commit, action, **what)
-
-
-def _message(manifest: Manifest) -> str:
-    """The commit's title, by which it is found again."""
+def _title(manifest: Manifest) -> str:
+    """The title of a version's commit, by which later pushes find it."""
     return f"{manifest.ref}, digest {manifest.digest[:12]}"

@@ -32,7 +32,7 @@ def read_prompts(path: str) -> list[str]:
 
 def sha256(path: str) -> str:
     """The sha256 of a benchmark's file, which a fingerprint contains."""
-    return files.record(str(files.check_file(path, SUFFIXES)), SUFFIXES)["sha256"]
+    return files.file_sha256(files.check_file(path, SUFFIXES))
 
 
 def _texts(place: str, row: dict[str, Any]) -> list[str]:

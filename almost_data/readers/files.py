@@ -70,13 +70,17 @@ def record(source: str, suffixes: tuple[str, ...]) -> dict[str, str]:
         name, _, revision = source.partition("@")
         return {"name": name, "revision": hub_commit(name, revision or None)}
     path = check_file(source, suffixes)
+    return {"name": path.name, "sha256": file_sha256(path)}
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, computed once for its size and time of change."""
     stat = path.stat()
-    return {"name": path.name, "sha256": _sha256(path, stat.st_size, stat.st_mtime_ns)}
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache
 def _sha256(path: Path, size: int, modified: int) -> str:
-    """Of a file of this size and time: each is hashed once."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
