@@ -36,7 +36,7 @@ from almost_data.evals.result import Line, Pinned, Result
 from almost_data.generation.fake import FakeEngine
 from almost_data.hub import artifact, client, merging
 from almost_data.run import build, importing, presets
-from almost_data.store import store as store_
+from almost_data.store import rows as stored_rows
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import hub_server, trained
@@ -100,7 +100,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("versions")
     store = Store(folder / "build")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store_, "SHARD_BYTES", 4000)
+        patch.setattr(stored_rows, "SHARD_BYTES", 4000)
         for minor in range(7):
             names = ["good", "fair", "poor"][: 3 if minor == 0 else 2]
             rows = [
