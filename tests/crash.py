@@ -34,7 +34,7 @@ from typing import Any
 
 from almost_data.cards import card
 from almost_data.cli import app as cli
-from almost_data.generation import Reply, Request, journal
+from almost_data.generation import Reply, Request, journal, journal_file
 from almost_data.generation.fake import FakeEngine
 from almost_data.store import store
 
@@ -99,10 +99,10 @@ class Trap:
 
     def set(self) -> None:
         """Put the points into the package."""
-        self.around(journal.Journaled, "_register", "registration")
-        self.around(journal.Writer, "add", "added")
-        self.around(journal.Writer, "_commit", "commit")
-        self.around(journal.Journaled, "published", "published")
+        self.around(journal_file.JournalSession, "register", "registration")
+        self.around(journal.JournalWriter, "add", "added")
+        self.around(journal.JournalWriter, "commit", "commit")
+        self.around(journal_file.JournalSession, "mark_published", "published")
         self.around(plots, "render", "figures")
         self.around(card, "render", "card")
         self.around(store._Shards, "write", "shard", _half_a_shard)

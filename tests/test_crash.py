@@ -171,7 +171,7 @@ def test_too_many_failures_stop_the_build_and_mended_it_goes_on(
     store: Store, clean: Clean, ids: list[str]
 ) -> None:
     poison = {ids[10], ids[30], ids[70]}
-    stopped = rf"more than --max-failures 0\.01 allows; .*OSError: no answer to {re.escape(ids[30])}"
+    stopped = rf"more than run\.max_failures 0\.01 allows; .*OSError: no answer to {re.escape(ids[30])}"
     with pytest.raises(RuntimeError, match=stopped):
         responses(store, engine := Broken(poison)).build("responses")
     assert not store.has(REFS[1])

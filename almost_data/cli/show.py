@@ -165,7 +165,7 @@ def journal(store: Store, prune: bool, unfinished: bool) -> None:
         state = "in the store" if one.name in refs else "deleted" if one.published else "unfinished"
         numbers = (one.requests, one.answered, one.failed, one.pending)
         table.add_row(clean(one.name), state, *[f"{n:,}" for n in numbers])
-    found, asked = sum(one.found for one in builds), sum(one.asked for one in builds)
+    found, asked = sum(one.from_journal for one in builds), sum(one.computed for one in builds)
     rate = (
         f", {found / (found + asked):.0%} of {found + asked:,} requests found in it" if found + asked else ""
     )

@@ -14,7 +14,8 @@ import msgspec
 from ..datasets.builder import row_seed
 from ..errors import InputError
 from ..generation import Generator, Model, Reply, Request, Sampling, engines, prompts
-from ..generation.journal import MAX_FAILURES, Journaled
+from ..generation.journal import MAX_FAILURES, JournaledGenerator
+from ..generation.journal_file import JournalSession
 from ..generation.openai import BY_CHAT
 from ..store.names import is_ref
 from ..store.store import Store
@@ -117,7 +118,8 @@ def write(
             wanted += _requests(role, one, questions, sampling, seed)
     if not wanted or generator is None:
         return made
-    journal = Journaled(generator, store.journal, BUILD, max_failures, refs=store.refs())
+    session = JournalSession(store.journal, BUILD, store.refs())
+    journal = JournaledGenerator(generator, session, max_failures)
     tokens = 0
     for done, reply in enumerate(journal.generate(wanted), start=1):
         tokens += reply.completion_tokens

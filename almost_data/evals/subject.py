@@ -18,6 +18,7 @@ from .. import scoring
 from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..generation import CannotStart, Model
+from ..generation.journal_file import JournalSession
 from ..scoring import BASELINE, Dialogue, Options, Score, Scorer
 from ..scoring.journaled import JournaledScorer
 from ..store.names import HUB_ID
@@ -109,8 +110,8 @@ def scores(
 
     `notes` get how many were too long to be read whole, if any were.
     """
-    more = () if subject.dtype is None else (subject.dtype,)
-    scorer = JournaledScorer(subject.scorer, store.journal, f"eval-{task}", store.refs(), more=more)
+    session = JournalSession(store.journal, f"eval-{task}", store.refs())
+    scorer = JournaledScorer(subject.scorer, session, () if subject.dtype is None else (subject.dtype,))
     found: dict[str, float] = {}
     tokens = cut = 0
     for one in scorer.score(dialogues):

@@ -18,7 +18,8 @@ import msgspec
 from ..diagnostics.probe import draw
 from ..errors import InputError
 from ..generation import Generator, Sampling
-from ..generation.journal import MAX_FAILURES, Journaled
+from ..generation.journal import MAX_FAILURES, JournaledGenerator
+from ..generation.journal_file import JournalSession
 from ..generation.openai import BY_CHAT
 from ..store.store import Store
 from . import answers, judge, saved
@@ -213,7 +214,8 @@ def _judge(
             pairs += [(f"ab\0{row.id}", text, one, two), (f"ba\0{row.id}", text, two, one)]
     asked = judge.requests(judge.served(name), pairs, how.judge_temperature, how.judge_tokens)
     by_id = {row.id: row for row in rows}
-    journal = Journaled(engine, store.journal, JUDGE_BUILD, max_failures, refs=store.refs())
+    session = JournalSession(store.journal, JUDGE_BUILD, store.refs())
+    journal = JournaledGenerator(engine, session, max_failures)
     tokens = 0
     for done, reply in enumerate(journal.generate(asked), start=1):
         tokens += reply.completion_tokens

@@ -1,30 +1,27 @@
-"""The journal's file: its tables, how far each build in it is, and what of it can go."""
+"""The journal's file: its tables, a build's session with it, how far each build is, and pruning."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import InputError
 
-_FORMAT = 4
-_OLDER = {3}
-"""Formats that lack a table of this one, and nothing else: it is added where such a file is opened."""
+_FORMAT = 5
 _TABLES = (
-    # What was answered, and what that cost.
+    # Replies, and their cost.
     "reply (key BLOB PRIMARY KEY, text TEXT, finish_reason TEXT, prompt_tokens INTEGER, "
     "completion_tokens INTEGER, cached_tokens INTEGER, seconds REAL, load_seconds REAL) WITHOUT ROWID",
-    # What failed, and has not been answered since.
+    # Requests that failed, and have not been answered since.
     "failure (key BLOB PRIMARY KEY, error TEXT, prompt_tokens INTEGER, seconds REAL, load_seconds REAL) "
     "WITHOUT ROWID",
-    # What a scorer said.
     "score (key BLOB PRIMARY KEY, value REAL, tokens INTEGER, truncated INTEGER) WITHOUT ROWID",
-    # Which build wanted which replies and scores, and in which of its runs last.
-    "wanted (build TEXT, key BLOB, run INTEGER, PRIMARY KEY (build, key)) WITHOUT ROWID",
-    # Each build: its last run, is it in the store, and over all runs that ended, whence they came.
-    "build (name TEXT PRIMARY KEY, run INTEGER, published INTEGER, found INTEGER, asked INTEGER) "
+    # Which replies and scores a build needs, and in which of its runs it needed them last.
+    "need (build TEXT, key BLOB, run INTEGER, PRIMARY KEY (build, key)) WITHOUT ROWID",
+    # Each build: its last run, whether it is in the store, and the origin of its answers over all runs.
+    "build (name TEXT PRIMARY KEY, run INTEGER, published INTEGER, from_journal INTEGER, computed INTEGER) "
     "WITHOUT ROWID",
 )
 
@@ -38,9 +35,10 @@ class Status:
     requests: int
     answered: int
     failed: int
-    found: int
-    """Answers that its runs took from the journal, and in `asked`, from an engine or a scorer."""
-    asked: int
+    from_journal: int
+    """Answers that its runs found in the journal."""
+    computed: int
+    """Answers that its runs had from an engine or a scorer."""
     errors: dict[str, int] = field(default_factory=dict)
     """Error -> requests that failed with it, the most frequent first."""
 
@@ -53,51 +51,58 @@ def status(path: Path, refs: Iterable[str] = ()) -> list[Status]:
     """How far each build is, by name. `refs` are the datasets in the store. No journal: none."""
     if not path.is_file():
         return []
-    known = set(refs)
-    with closing(open_journal(path)) as database, told(path):
+    stored = set(refs)
+    with closing(open_journal(path)) as database, readable_errors(path):
         builds = database.execute("SELECT * FROM build ORDER BY name").fetchall()
-        return [_status(database, row, row[0] in known) for row in builds]
+        return [_status(database, row, row[0] in stored) for row in builds]
 
 
 def _status(database: sqlite3.Connection, build: tuple[str, int, int, int, int], in_store: bool) -> Status:
-    name, run, published, found, asked = build
-    counts = []
-    for join in ("", *(f"JOIN {table} USING (key)" for table in ("reply", "score", "failure"))):
-        some = database.execute(
-            f"SELECT count(*) FROM wanted {join} WHERE build = ? AND run = ?", (name, run)
-        )
-        counts.append(int(some.fetchone()[0]))
-    requests, replies, scores, failed = counts
-    errors = dict(database.execute(_ERRORS, (name, run)).fetchall())
-    answered = replies + scores
-    return Status(name, in_store or bool(published), requests, answered, failed, found, asked, errors)
+    name, run, published, from_journal, computed = build
+
+    def count(join: str = "") -> int:
+        query = f"SELECT count(*) FROM need {join} WHERE build = ? AND run = ?"
+        return int(database.execute(query, (name, run)).fetchone()[0])
+
+    return Status(
+        name,
+        in_store or bool(published),
+        requests=count(),
+        answered=count("JOIN reply USING (key)") + count("JOIN score USING (key)"),
+        failed=count("JOIN failure USING (key)"),
+        from_journal=from_journal,
+        computed=computed,
+        errors=dict(database.execute(_ERRORS, (name, run)).fetchall()),
+    )
 
 
 _ERRORS = """
-    SELECT error, count(*) FROM wanted JOIN failure USING (key) WHERE build = ? AND run = ?
+    SELECT error, count(*) FROM need JOIN failure USING (key) WHERE build = ? AND run = ?
     GROUP BY error ORDER BY count(*) DESC, error
 """
 
 
-def prune(path: Path, refs: Iterable[str], unfinished: bool, held: Iterable[str]) -> int:
-    """Delete every reply and score that no build wants any more; the number deleted.
+def prune(path: Path, refs: Iterable[str], unfinished: bool, locked: Iterable[str]) -> int:
+    """Delete every reply and score that no build needs any more; the number deleted.
 
-    Builds go of which the caller holds the lock, and which are not in the store (`refs`): those that were
-    published once, and with `unfinished` all.
+    Of the builds in `locked`, which the caller has locked, those go that are not in the store (`refs`): the
+    published ones, and with `unfinished` all.
     """
-    with closing(open_journal(path)) as database, told(path):
+    with closing(open_journal(path)) as database, readable_errors(path):
         with database:
-            there = set(refs)
-            database.executemany("UPDATE build SET published = 1 WHERE name = ?", [(ref,) for ref in there])
+            stored = set(refs)
+            database.executemany("UPDATE build SET published = 1 WHERE name = ?", [(ref,) for ref in stored])
             published = {row[0] for row in database.execute("SELECT name FROM build WHERE published")}
-            gone = [(name,) for name in held if name not in there and (unfinished or name in published)]
-            database.executemany("DELETE FROM wanted WHERE build = ?", gone)
-            database.executemany("DELETE FROM build WHERE name = ?", gone)
-            database.execute("DELETE FROM failure WHERE key NOT IN (SELECT key FROM wanted)")
-            orphans = "DELETE FROM {} WHERE key NOT IN (SELECT key FROM wanted)"
+            deletable = [
+                (name,) for name in locked if name not in stored and (unfinished or name in published)
+            ]
+            database.executemany("DELETE FROM need WHERE build = ?", deletable)
+            database.executemany("DELETE FROM build WHERE name = ?", deletable)
+            database.execute("DELETE FROM failure WHERE key NOT IN (SELECT key FROM need)")
+            orphans = "DELETE FROM {} WHERE key NOT IN (SELECT key FROM need)"
             deleted = sum(database.execute(orphans.format(table)).rowcount for table in ("reply", "score"))
-            left = {row[0] for row in database.execute("SELECT name FROM build")}
-        if left <= set(held):  # nobody waits for the file meanwhile
+            remaining = {row[0] for row in database.execute("SELECT name FROM build")}
+        if remaining <= set(locked):  # no running build waits for the file meanwhile
             database.execute("VACUUM")
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return deleted
@@ -105,51 +110,79 @@ def prune(path: Path, refs: Iterable[str], unfinished: bool, held: Iterable[str]
 
 def count(path: Path, table: Literal["reply", "score"] = "reply") -> int:
     """Replies in the journal, or scores."""
-    with closing(open_journal(path)) as database, told(path):
+    with closing(open_journal(path)) as database, readable_errors(path):
         return int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
-class Run:
-    """One run of a build: what it wants of the journal, so that `prune` keeps that.
+@dataclass
+class AnswerCounts:
+    """Where the answers of one user of the journal came from."""
 
-    A build that has replies and scores made is one run of both. `refs` are the datasets in the store.
+    from_journal: int = 0
+    computed: int = 0
+    """By an engine or a scorer."""
+
+
+class JournalSession:
+    """One run of a build with the journal: it registers the keys that the build needs, so `prune` keeps them.
+
+    A build that has replies and scores made uses one session for all of them. `build` names the dataset,
+    `refs` are the datasets in the store.
     """
 
-    def __init__(self, path: Path, build: str, refs: Iterable[str] = ()) -> None:
+    def __init__(self, path: Path, build: str = "", refs: Iterable[str] = ()) -> None:
         self.path = path
         self.build = build
         self.refs = refs
-        self.number: int | None = None
+        self.run: int | None = None
 
-    def wants(self, database: sqlite3.Connection, keys: Iterable[bytes]) -> None:
-        """Note what it wants; the first call begins the run."""
-        with told(self.path), database:
-            if self.number is None:
-                # Whoever published them may have been killed before saying so.
-                there = ((ref,) for ref in self.refs)
-                database.executemany("UPDATE build SET published = 1 WHERE name = ?", there)
+    @contextmanager
+    def connect(self, counts: AnswerCounts) -> Iterator[sqlite3.Connection]:
+        """The open journal. At the end the answers that were added to `counts` are added to the build's."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        before = replace(counts)
+        with closing(open_journal(self.path)) as database:
+            try:
+                yield database
+            finally:
+                origins = (counts.from_journal - before.from_journal, counts.computed - before.computed)
+                update = "UPDATE build SET from_journal = from_journal + ?, computed = computed + ? "
+                with readable_errors(self.path), database:
+                    database.execute(update + "WHERE name = ?", (*origins, self.build))
+
+    def register(self, database: sqlite3.Connection, keys: Iterable[bytes]) -> None:
+        """Record that the build needs these keys; the first call begins the run."""
+        with readable_errors(self.path), database:
+            if self.run is None:
+                # The process that published them may have been killed before it could record that.
+                stored = ((ref,) for ref in self.refs)
+                database.executemany("UPDATE build SET published = 1 WHERE name = ?", stored)
                 database.execute("INSERT OR IGNORE INTO build VALUES (?, 0, 0, 0, 0)", (self.build,))
                 begin = "UPDATE build SET published = 0, run = run + 1 WHERE name = ? RETURNING run"
-                self.number = int(database.execute(begin, (self.build,)).fetchone()[0])
-            rows = ((self.build, key, self.number) for key in keys)
-            database.executemany("INSERT OR REPLACE INTO wanted VALUES (?, ?, ?)", rows)
+                self.run = int(database.execute(begin, (self.build,)).fetchone()[0])
+            rows = ((self.build, key, self.run) for key in keys)
+            database.executemany("INSERT OR REPLACE INTO need VALUES (?, ?, ?)", rows)
 
-    def had(self, database: sqlite3.Connection, found: int, asked: int) -> None:
-        """Note how many answers came from the journal, and how many from an engine or a scorer."""
-        count = "UPDATE build SET found = found + ?, asked = asked + ? WHERE name = ?"
-        with told(self.path), database:
-            database.execute(count, (found, asked, self.build))
+    def lookup(
+        self, database: sqlite3.Connection, table: Literal["reply", "score"], keys: list[bytes]
+    ) -> dict[bytes, tuple[Any, ...]]:
+        """The rows of these keys that the journal has, without the key itself."""
+        query = f"SELECT * FROM {table} WHERE key IN ({', '.join('?' * len(keys))})"
+        with readable_errors(self.path):
+            return {key: row for key, *row in database.execute(query, keys)}
 
-    def published(self) -> None:
-        """Say that the build is in the store: its failures stand, and what it wanted is kept with it."""
-        with closing(open_journal(self.path)) as database, told(self.path), database:
+    def mark_published(self) -> None:
+        """Record that the build is in the store: its failures stand, and what it needed is kept with it."""
+        if self.run is None:
+            return
+        with closing(open_journal(self.path)) as database, readable_errors(self.path), database:
             database.execute("UPDATE build SET published = 1 WHERE name = ?", (self.build,))
-            earlier = "DELETE FROM wanted WHERE build = ? AND run < ?"
-            database.execute(earlier, (self.build, self.number))
+            earlier = "DELETE FROM need WHERE build = ? AND run < ?"
+            database.execute(earlier, (self.build, self.run))
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def readable_errors(path: Path) -> Iterator[None]:
     """SQLite's errors as one sentence that names the file."""
     try:
         yield
@@ -160,18 +193,18 @@ def told(path: Path) -> Iterator[None]:
 
 
 def open_journal(path: Path) -> sqlite3.Connection:
-    """The journal at `path`, made if there is none. Raises InputError for what is none of this format."""
+    """The journal at `path`, created if there is none. Raises InputError for a file of another format."""
     try:
         database = sqlite3.connect(path, timeout=60, check_same_thread=False)
     except sqlite3.OperationalError as error:
         raise RuntimeError(f"{path}: the journal cannot be opened: {error}") from None
     try:
         if _format(database) != _FORMAT:
-            with database:  # one transaction: whoever looks, and whatever kills it, finds none or all of it
+            with database:  # one transaction: a reader, or a kill, meets all of the tables or none
                 database.execute("BEGIN IMMEDIATE")
-                found = _format(database)
+                number = _format(database)
                 tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-                if found not in {_FORMAT, *_OLDER} and (found or tables):
+                if number != _FORMAT and (number or tables):
                     raise InputError(f"{path}: a journal of another version of almost_data: move it away")
                 for table in _TABLES:
                     database.execute(f"CREATE TABLE IF NOT EXISTS {table}")

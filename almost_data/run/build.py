@@ -19,7 +19,9 @@ from ..datasets.manifest import Manifest, canonical_json
 from ..datasets.tables import with_parts
 from ..errors import InputError
 from ..generation import Generator, engines
-from ..generation.journal import MAX_FAILURES, Journaled
+from ..generation.journal import MAX_FAILURES, JournaledGenerator
+from ..generation.journal_file import JournalSession
+from ..generation.memory import SharedMemory
 from ..scoring import Scorer
 from ..scoring.journaled import JournaledScorer
 from ..store.names import check_version, parse_ref
@@ -48,6 +50,8 @@ class BuildRun:
     """Ask again what failed in a published version of the dataset that is built."""
     take_turns: bool = False
     """Whether the engine and each reward model leave the memory to whichever is asked: for one GPU."""
+    memory: SharedMemory = field(default_factory=SharedMemory)
+    """What they take turns at."""
 
     loaded_scorers: dict[RewardModel, Scorer] = field(default_factory=dict)
     """The reward models of this run, each loaded once."""
@@ -100,7 +104,7 @@ class BuildRun:
                 built = builder.build(step.settings, readers, generator, progress, **scorers)
                 environment = _engine_record(generator, built) if builder.uses_engine else {}
                 for name, scorer in scorers.items():
-                    counts = {"from_journal": scorer.found, "scored": scorer.asked}
+                    counts = {"from_journal": scorer.counts.from_journal, "scored": scorer.counts.computed}
                     environment[name] = {"settings": scorer.settings(), "scores": counts}
                 if scorers:
                     environment["take_turns"] = self.take_turns
@@ -114,25 +118,18 @@ class BuildRun:
     @contextmanager
     def _journaled(
         self, step: Step, retry_failed: bool
-    ) -> "Iterator[tuple[Journaled, dict[str, JournaledScorer]]]":
+    ) -> "Iterator[tuple[JournaledGenerator, dict[str, JournaledScorer]]]":
         """The engine and the reward models of a step, with the journal between them and the builder."""
         assert step.builder is not None
-        ref, refs = step.manifest.ref, self.store.refs()
-        generator = Journaled(self.generator, self.store.journal, ref, self.max_failures, retry_failed, refs)
-        session = generator.run if step.builder.uses_engine else None
+        session = JournalSession(self.store.journal, step.manifest.ref, self.store.refs())
+        memory = self.memory if self.take_turns else None
+        generator = JournaledGenerator(self.generator, session, self.max_failures, retry_failed, memory)
         scorers = {
-            name: JournaledScorer(self.scorers.load(model), self.store.journal, ref, refs, session)
+            name: JournaledScorer(self.scorers.load(model), session, memory=memory)
             for name, model in step.builder.reward_models(step.settings).items()
         }
-        if self.take_turns:
-            users: list[Journaled | JournaledScorer] = [generator, *scorers.values()]
-            for user in users:
-                user.others = tuple(another for another in users if another is not user)
         yield generator, scorers
-        if step.builder.uses_engine:
-            generator.published()
-        for scorer in scorers.values():
-            scorer.published()
+        session.mark_published()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,13 +243,16 @@ def publish_dataset(
     return publish(store, draft, Tables(tables, built.tables), record, parents, render)
 
 
-def _engine_record(generator: Journaled, built: Built) -> dict[str, Any]:
+def _engine_record(generator: JournaledGenerator, built: Built) -> dict[str, Any]:
     return {
         "engine": {
             "name": generator.name,
             "row_seeds": generator.honours_seed,
             "settings": generator.settings(),
-            "replies": {"from_journal": generator.found, "generated": generator.asked},
+            "replies": {
+                "from_journal": generator.counts.from_journal,
+                "generated": generator.counts.computed,
+            },
             "usage": {name: dataclasses.asdict(usage) for name, usage in built.usage.items()},
         }
     }

@@ -31,6 +31,7 @@ from almost_data.builders.demonstrations import builder as demonstrations
 from almost_data.datasets.builder import silent, text_id
 from almost_data.generation import Model, Request
 from almost_data.generation.fake import FakeEngine
+from almost_data.generation.journal_file import JournalSession
 from almost_data.generation.transformers import TransformersEngine
 from almost_data.generation.vllm import CPU_CACHE_BYTES, VLLMEngine
 from almost_data.models import weights
@@ -136,11 +137,15 @@ def measure_scores(folder: Path, queries: int, samples: int) -> tuple[str, float
     loaded = inner.loaded
     ours = plain = 0.0
     for number in range(PASSES):
-        scorer = Timed(JournaledScorer(inner, folder / f"journal-{number}", "bench@0.1.0"))
+        scorer = Timed(JournaledScorer(inner, JournalSession(folder / f"journal-{number}", "bench@0.1.0")))
         build(queries, samples, scorer)
         ours += scorer.seconds
         dialogues = scorer.dialogues
-        assert scorer.inner.asked + scorer.inner.found == len(dialogues) == queries * samples
+        assert (
+            scorer.inner.counts.computed + scorer.inner.counts.from_journal
+            == len(dialogues)
+            == queries * samples
+        )
         # The journal scores a text once; so does the plain way here.
         unique = list({one.turns: one for one in dialogues}.values())
         rows = loaded.reader.read(unique)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from almost_data.generation import Model, Request, Sampling
 from almost_data.generation.fake import FakeEngine
-from almost_data.generation.journal import Journaled
+from almost_data.generation.journal import JournaledGenerator
+from almost_data.generation.journal_file import JournalSession
 from tests.bench import Result
 
 SIZES = (100, 1_000, 10_000)
@@ -67,11 +68,13 @@ def run() -> list[Result]:
         assert len(list(FakeEngine().generate(requests))) == len(requests)
         bare = time.perf_counter() - start
         start = time.perf_counter()
-        assert len(list(Journaled(FakeEngine(), folder / "j").generate(requests))) == len(requests)
+        assert len(
+            list(JournaledGenerator(FakeEngine(), JournalSession(folder / "j")).generate(requests))
+        ) == len(requests)
         kept = time.perf_counter() - start
         start = time.perf_counter()
-        again = Journaled(FakeEngine(), folder / "j")
-        assert len(list(again.generate(requests))) == again.found == len(requests)
+        again = JournaledGenerator(FakeEngine(), JournalSession(folder / "j"))
+        assert len(list(again.generate(requests))) == again.counts.from_journal == len(requests)
         resumed = time.perf_counter() - start
         each = (kept - bare) / len(requests)
         results += [

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from almost_data.generation import Model
+from almost_data.generation.journal_file import JournalSession
 from almost_data.models import weights
 from almost_data.scoring import Dialogue, load
 from almost_data.scoring.journaled import JournaledScorer
@@ -145,11 +146,11 @@ def read_back(folder: Path) -> float:
         Dialogue(str(n), (f"Why {n}?", f"{n}: " + " ".join(SENTENCES) * 2)) for n in range(READ_BACK)
     ]
     for _ in range(2):
-        scorer = JournaledScorer(load("fake/rm"), folder / "journal", "bench@0.1.0")
+        scorer = JournaledScorer(load("fake/rm"), JournalSession(folder / "journal", "bench@0.1.0"))
         start = time.perf_counter()
         assert sum(1 for _ in scorer.score(dialogues)) == READ_BACK
         seconds = time.perf_counter() - start
-    assert scorer.found == READ_BACK
+    assert scorer.counts.from_journal == READ_BACK
     return READ_BACK / seconds
 
 

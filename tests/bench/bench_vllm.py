@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from almost_data.generation import Model, Reply, Request, Sampling, prompts
-from almost_data.generation.journal import Journaled
+from almost_data.generation.journal import JournaledGenerator
+from almost_data.generation.journal_file import JournalSession
 from almost_data.generation.vllm import CPU_CACHE_BYTES, VLLMEngine
 from almost_data.models import weights
 from tests.bench import Result
@@ -50,7 +51,10 @@ def rate(answer: Callable[[list[Request]], int], model: Model, count: int, round
 
 def ours(engine: VLLMEngine, journal: Path) -> Callable[[list[Request]], int]:
     def answer(requests: list[Request]) -> int:
-        return sum(reply.completion_tokens for reply in Journaled(engine, journal).generate(requests))
+        return sum(
+            reply.completion_tokens
+            for reply in JournaledGenerator(engine, JournalSession(journal)).generate(requests)
+        )
 
     return answer
 
@@ -107,7 +111,10 @@ def journal_share(engine: VLLMEngine, model: Model, folder: Path) -> float:
     replies = list(engine.generate(requests))
     whole = time.perf_counter() - start
     start = time.perf_counter()
-    assert len(list(Journaled(Replay(replies), folder / "share").generate(requests))) == COUNT
+    assert (
+        len(list(JournaledGenerator(Replay(replies), JournalSession(folder / "share")).generate(requests)))
+        == COUNT
+    )
     return 100 * (time.perf_counter() - start) / whole
 
 

@@ -437,8 +437,8 @@ def in_turns(store: Store, events: list[str], version: str = "0.1.0", **settings
 def test_engine_and_reward_model_take_turns(tmp_path: Path) -> None:
     """Whoever is asked has the memory to itself; the second round's engine answers twice before it goes."""
     one = in_turns(store_of(tmp_path / "turns"), events := [])
-    ask, score = ["scorer closed", "engine", "engine done"], ["engine closed", "scorer", "scorer done"]
-    assert events == [*ask, *score, *ask, *ask, *score]
+    ask, score = ["engine", "engine done"], ["engine closed", "scorer", "scorer done"]
+    assert events == [*ask, *score, "scorer closed", *ask, *ask, *score]
     stay: list[str] = []
     both = run_of(store_of(tmp_path / "stay"), Watched(stay), WatchedJudge(stay), turns=4)
     other = both.build("demonstrations")[-1].manifest
@@ -464,8 +464,8 @@ def test_a_second_reward_model_takes_its_turn(tmp_path: Path) -> None:
     run.scorers[RewardModel("fake/other", None, 1024)] = other
     other.model = Model("fake/other", "1")
     replace(run, take_turns=True).build("demonstrations")
-    assert events[-3:] == ["scorer done", "engine closed", "scorer closed"]
-    assert last == ["scorer closed", "scorer closed", "scorer", "scorer done"]
+    assert events[-4:] == ["engine closed", "scorer", "scorer done", "scorer closed"]
+    assert last == ["scorer", "scorer done"]
 
 
 # Where a dialogue ends.

@@ -175,7 +175,7 @@ def test_errors_name_the_judges_flag_and_no_key(
 ) -> None:
     with pytest.raises(InputError, match=r"^--judge: an address looks like"):
         judge.engine("http://u:hunter2@h/v1")
-    with pytest.raises(InputError, match=r"not served at .* names are: m"):
+    with pytest.raises(InputError, match=r"not served at .*; served there: m"):
         judge.check(judge.engine(server.url), "gpt")
     server.key = "another"
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

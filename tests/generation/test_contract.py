@@ -107,10 +107,11 @@ def _vllm(folder: Path) -> Bench:
 def _journaled(folder: Path) -> Bench:
     """The journal is an engine too: each a new file here, and a filled one in test_journal."""
     from almost_data.generation.fake import FakeEngine
-    from almost_data.generation.journal import Journaled
+    from almost_data.generation.journal import JournaledGenerator
+    from almost_data.generation.journal_file import JournalSession
 
     files = (folder / f"journal{number}.sqlite" for number in count())
-    return replace(_fake(folder), make=lambda: Journaled(FakeEngine(), next(files)))
+    return replace(_fake(folder), make=lambda: JournaledGenerator(FakeEngine(), JournalSession(next(files))))
 
 
 def _outside(folder: Path) -> Bench:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.generation import CannotStart, Model, Reply, Request, Sampling, Usage
+from almost_data.generation import CannotStart, Generator, Model, Reply, Request, Sampling, Usage
 from almost_data.generation.fake import FakeEngine
-from almost_data.generation.journal import Journaled, key
-from almost_data.generation.journal_file import count, prune, status
+from almost_data.generation.journal import JournaledGenerator, key
+from almost_data.generation.journal_file import AnswerCounts, JournalSession, count, prune, status
 from almost_data.store.store import Store
 from tests.waiting import Clock, killed_after, until
 
@@ -39,22 +39,26 @@ class Counted(FakeEngine):
             yield Reply(reply.id, "", "error", error="no") if reply.id in self.fail else reply
 
 
+def journaled(engine: Generator, path: Path, build: str = "", **how: Any) -> JournaledGenerator:
+    return JournaledGenerator(engine, JournalSession(path, build), **how)
+
+
 def by_id(replies: Iterable[Reply]) -> dict[str, Reply]:
     return {reply.id: reply for reply in replies}
 
 
 def test_what_is_known_is_not_asked_again_and_comes_back_the_same(tmp_path: Path) -> None:
-    first = by_id(Journaled(Counted(), tmp_path / "j").generate(REQUESTS))
-    again = Journaled(silent := Counted(), tmp_path / "j")
+    first = by_id(journaled(Counted(), tmp_path / "j").generate(REQUESTS))
+    again = journaled(silent := Counted(), tmp_path / "j")
     assert by_id(again.generate(reversed(REQUESTS))) == first == by_id(FakeEngine().generate(REQUESTS))
-    assert (silent.seen, again.found, again.asked) == ([], 200, 0)
+    assert (silent.seen, again.counts) == ([], AnswerCounts(from_journal=200))
 
 
 def test_an_engine_that_dies_costs_only_what_it_had_not_answered(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="engine died"):
-        list(Journaled(Counted(stop_at=90), tmp_path / "j").generate(REQUESTS))
+        list(journaled(Counted(stop_at=90), tmp_path / "j").generate(REQUESTS))
     rest = Counted()
-    assert len(list(Journaled(rest, tmp_path / "j").generate(REQUESTS))) == 200
+    assert len(list(journaled(rest, tmp_path / "j").generate(REQUESTS))) == 200
     assert sorted(rest.seen, key=int) == [str(n) for n in range(90, 200)]
 
 
@@ -74,7 +78,7 @@ def test_what_a_reply_cost_is_kept_with_it(tmp_path: Path, monkeypatch: pytest.M
 
     def usage() -> Usage:
         total = Usage()
-        for reply in Journaled(Loading(), tmp_path / "j").generate(REQUESTS[:50]):
+        for reply in journaled(Loading(), tmp_path / "j").generate(REQUESTS[:50]):
             total.add(reply)
         return total
 
@@ -85,30 +89,30 @@ def test_what_a_reply_cost_is_kept_with_it(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_failures_are_asked_again(tmp_path: Path) -> None:
-    replies = by_id(Journaled(Counted(fail=frozenset({"3", "5"})), tmp_path / "j").generate(REQUESTS))
+    replies = by_id(journaled(Counted(fail=frozenset({"3", "5"})), tmp_path / "j").generate(REQUESTS))
     assert [reply.id for reply in replies.values() if reply.error] == ["3", "5"]
     again = Counted()
-    assert not any(reply.error for reply in Journaled(again, tmp_path / "j").generate(REQUESTS))
+    assert not any(reply.error for reply in journaled(again, tmp_path / "j").generate(REQUESTS))
     assert again.seen == ["3", "5"]
 
 
 def test_failures_add_up_over_all_the_calls_of_a_build(tmp_path: Path) -> None:
-    engine = Journaled(Counted(fail=frozenset({"1", "11"})), tmp_path / "j")
+    engine = journaled(Counted(fail=frozenset({"1", "11"})), tmp_path / "j")
     assert sum(reply.error is not None for reply in engine.generate(REQUESTS[:10])) == 1
-    with pytest.raises(RuntimeError, match=r"2 of 20 requests failed, more than --max-failures 0\.01"):
+    with pytest.raises(RuntimeError, match=r"2 of 20 requests failed, more than run\.max_failures 0\.01"):
         list(engine.generate(REQUESTS[10:20]))
 
 
 def test_failures_that_stand_count_too(tmp_path: Path) -> None:
     def run(build: str, **how: Any) -> list[Reply]:
         engine = Counted(fail=frozenset({"1", "2", "3"}))
-        journaled = Journaled(engine, tmp_path / "j", build, **how)
-        replies = list(journaled.generate(REQUESTS[:20]))
-        journaled.published()
+        generator = journaled(engine, tmp_path / "j", build, **how)
+        replies = list(generator.generate(REQUESTS[:20]))
+        generator.session.mark_published()
         return replies
 
     first = run("queries@0.1.0", max_failures=0.5)
-    with pytest.raises(RuntimeError, match=r"in an earlier version: --retry-failed, or raise --max-failures"):
+    with pytest.raises(RuntimeError, match=r"in an earlier version: set run\.retry_failed, or raise"):
         run("queries@0.2.0")
     again = run("queries@0.3.0", max_failures=0.5)
     assert by_id(again) == by_id(first)
@@ -116,21 +120,21 @@ def test_failures_that_stand_count_too(tmp_path: Path) -> None:
 
 
 def test_prune_keeps_all_rounds_of_a_build_that_was_interrupted_again(tmp_path: Path) -> None:
-    first = Journaled(Counted(), tmp_path / "j", "queries@0.1.0")
+    first = journaled(Counted(), tmp_path / "j", "queries@0.1.0")
     for at in range(0, 80, 8):
         list(first.generate(REQUESTS[at : at + 8]))
-    list(Journaled(Counted(), tmp_path / "j", "queries@0.1.0").generate(REQUESTS[:8]))
-    assert prune(tmp_path / "j", (), unfinished=False, held=["queries@0.1.0"]) == 0
-    assert prune(tmp_path / "j", (), unfinished=True, held=[]) == 0
-    assert prune(tmp_path / "j", (), unfinished=True, held=["queries@0.1.0"]) == 80
+    list(journaled(Counted(), tmp_path / "j", "queries@0.1.0").generate(REQUESTS[:8]))
+    assert prune(tmp_path / "j", (), unfinished=False, locked=["queries@0.1.0"]) == 0
+    assert prune(tmp_path / "j", (), unfinished=True, locked=[]) == 0
+    assert prune(tmp_path / "j", (), unfinished=True, locked=["queries@0.1.0"]) == 80
 
 
 def test_a_request_that_another_build_has_answered_has_not_failed(tmp_path: Path) -> None:
     everyone = frozenset(request.id for request in REQUESTS)
-    failing = Journaled(Counted(fail=everyone), tmp_path / "j", "queries@0.1.0", max_failures=1)
+    failing = journaled(Counted(fail=everyone), tmp_path / "j", "queries@0.1.0", max_failures=1)
     replies = failing.generate(REQUESTS[:5])
     assert next(replies).error
-    assert len(list(Journaled(Counted(), tmp_path / "j", "queries@0.2.0").generate(REQUESTS[:5]))) == 5
+    assert len(list(journaled(Counted(), tmp_path / "j", "queries@0.2.0").generate(REQUESTS[:5]))) == 5
     assert all(reply.error for reply in replies)
     for one in status(tmp_path / "j"):
         assert (one.requests, one.answered, one.failed, one.pending) == (5, 5, 0, 0)
@@ -159,7 +163,7 @@ def test_a_lone_reply_is_on_disk_before_the_next_one_comes(tmp_path: Path) -> No
                 yield reply
                 release.wait(30)
 
-    replies = Journaled(Slow(), tmp_path / "j").generate(REQUESTS[:2])
+    replies = journaled(Slow(), tmp_path / "j").generate(REQUESTS[:2])
     next(replies)
     until(lambda: count(tmp_path / "j") == 1, "the reply is on disk")
     release.set()
@@ -169,30 +173,17 @@ def test_a_lone_reply_is_on_disk_before_the_next_one_comes(tmp_path: Path) -> No
 def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "j").write_bytes(b"not a database, but long enough to be looked at" * 30)
     with pytest.raises(InputError, match="cannot be used as a journal"):
-        list(Journaled(FakeEngine(), tmp_path / "j").generate(REQUESTS))
+        list(journaled(FakeEngine(), tmp_path / "j").generate(REQUESTS))
 
 
-def test_a_journal_of_the_format_before_scores_is_taken_over(tmp_path: Path) -> None:
-    first = by_id(Journaled(Counted(), tmp_path / "j", "queries@0.1.0").generate(REQUESTS))
-    with closing(sqlite3.connect(tmp_path / "j")) as database, database:
-        database.execute("DROP TABLE score")
-        database.execute("PRAGMA user_version = 3")
-    again = Journaled(silent := Counted(), tmp_path / "j", "queries@0.1.0")
-    assert by_id(again.generate(REQUESTS)) == first
-    assert silent.seen == []
-    with closing(sqlite3.connect(tmp_path / "j")) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (4,)
-        assert database.execute("SELECT count(*) FROM score").fetchone() == (0,)
-
-
-@pytest.mark.parametrize("version", [2, 5])
+@pytest.mark.parametrize("version", [4, 6])
 def test_a_journal_of_another_format_is_refused_and_left_alone(version: int, tmp_path: Path) -> None:
-    list(Journaled(Counted(), tmp_path / "j").generate(REQUESTS[:5]))
+    list(journaled(Counted(), tmp_path / "j").generate(REQUESTS[:5]))
     with closing(sqlite3.connect(tmp_path / "j")) as database, database:
         database.execute("DROP TABLE score")
         database.execute(f"PRAGMA user_version = {version}")
     with pytest.raises(InputError, match="a journal of another version"):
-        list(Journaled(Counted(), tmp_path / "j").generate(REQUESTS[:5]))
+        list(journaled(Counted(), tmp_path / "j").generate(REQUESTS[:5]))
     with closing(sqlite3.connect(tmp_path / "j")) as database:
         assert database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'score'").fetchone() == (0,)
 
@@ -204,15 +195,14 @@ import sys, time
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
 from almost_data.generation.fake import FakeEngine
-from almost_data.generation.journal import Journaled
-from tests.generation.test_journal import REQUESTS
+from tests.generation.test_journal import REQUESTS, journaled
 class Slow(FakeEngine):
     def generate(self, requests):
         for reply in super().generate(requests):
             time.sleep(0.01)
             print(reply.id, flush=True)
             yield reply
-print(len(list(Journaled(Slow(), Path({str(tmp_path / "j")!r})).generate(REQUESTS))), "replies")
+print(len(list(journaled(Slow(), Path({str(tmp_path / "j")!r})).generate(REQUESTS))), "replies")
 """
     rng = random.Random(1)
     asked: list[str] = []

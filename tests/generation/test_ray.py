@@ -15,7 +15,8 @@ from almost_data.generation import CannotStart, Model, Reply, Request, Sampling,
 from almost_data.generation import ray as ray_engine
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.isolate import generate_isolated
-from almost_data.generation.journal import Journaled
+from almost_data.generation.journal import JournaledGenerator
+from almost_data.generation.journal_file import JournalSession
 from almost_data.generation.ray import RayEngine
 from tests.waiting import until
 
@@ -141,11 +142,11 @@ def test_a_real_model_replies_as_it_does_here(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.usefixtures("started")
 def test_the_journal_is_written_where_the_build_runs(tmp_path: Path) -> None:
     path, requests = tmp_path / "journal.sqlite", ask(30)
-    first = Journaled(RayEngine("fake", workers=2, batch=4), path)
+    first = JournaledGenerator(RayEngine("fake", workers=2, batch=4), JournalSession(path))
     assert by_id(first.generate(requests)) == plain(requests)
-    second = Journaled(RayEngine("fake"), path)
+    second = JournaledGenerator(RayEngine("fake"), JournalSession(path))
     assert by_id(second.generate(requests)) == plain(requests)
-    assert (first.asked, second.asked, second.found) == (30, 0, 30)
+    assert (first.counts.computed, second.counts.computed, second.counts.from_journal) == (30, 0, 30)
 
 
 @pytest.mark.usefixtures("started")

@@ -13,8 +13,8 @@ import pytest
 
 from almost_data.generation import Model, Request, Sampling
 from almost_data.generation.fake import FakeEngine
-from almost_data.generation.journal import Journaled
-from almost_data.generation.journal_file import count, prune, status
+from almost_data.generation.journal import JournaledGenerator
+from almost_data.generation.journal_file import AnswerCounts, JournalSession, count, prune, status
 from almost_data.scoring import Dialogue, Score, load
 from almost_data.scoring import journaled as module
 from almost_data.scoring.journaled import JournaledScorer, key
@@ -45,47 +45,51 @@ class Counted:
             time.sleep(self.wait)
 
 
+def journaled(scorer: Any, path: Path, build: str = "") -> JournaledScorer:
+    return JournaledScorer(scorer, JournalSession(path, build))
+
+
 def by_id(scores: Iterable[Score]) -> dict[str, Score]:
     return {score.id: score for score in scores}
 
 
 def test_what_is_known_is_not_asked_again_and_comes_back_the_same(tmp_path: Path) -> None:
-    first = by_id(JournaledScorer(Counted(), tmp_path / "j").score(DIALOGUES))
-    again = JournaledScorer(silent := Counted(), tmp_path / "j")
+    first = by_id(journaled(Counted(), tmp_path / "j").score(DIALOGUES))
+    again = journaled(silent := Counted(), tmp_path / "j")
     assert by_id(again.score(reversed(DIALOGUES))) == first == by_id(load("fake/rm").score(DIALOGUES))
-    assert (silent.seen, again.found, again.asked) == ([], 300, 0)
+    assert (silent.seen, again.counts) == ([], AnswerCounts(from_journal=300))
     assert (again.model, again.settings()) == (Model("fake/rm", "1"), {"device": "none"})
     assert count(tmp_path / "j", "score") == 300
 
 
 def test_a_text_is_scored_once_whatever_its_ids(tmp_path: Path) -> None:
     twice = [*DIALOGUES[:20], *(replace(one, id=f"again {one.id}") for one in DIALOGUES[:20])]
-    scorer = JournaledScorer(inside := Counted(), tmp_path / "j")
+    scorer = journaled(inside := Counted(), tmp_path / "j")
     scores = by_id(scorer.score(twice))
     assert len(scores) == 40
     assert all(scores[one.id].value == scores[f"again {one.id}"].value for one in DIALOGUES[:20])
-    assert (len(inside.seen), scorer.found, scorer.asked) == (20, 20, 20)
+    assert (len(inside.seen), scorer.counts) == (20, AnswerCounts(20, 20))
 
 
 def test_more_than_a_window_is_read_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WINDOW", 32)
     read = []
     dialogues = (read.append(one.id) or one for one in DIALOGUES)  # type: ignore[func-returns-value]
-    scores = JournaledScorer(Counted(), tmp_path / "j").score(dialogues)
+    scores = journaled(Counted(), tmp_path / "j").score(dialogues)
     first = next(scores)
     assert len(read) == 32
     assert by_id([first, *scores]) == by_id(load("fake/rm").score(DIALOGUES))
-    few = JournaledScorer(inside := Counted(), tmp_path / "j")
+    few = journaled(inside := Counted(), tmp_path / "j")
     some = [*DIALOGUES[:250], *(replace(one, turns=("New?", one.id)) for one in DIALOGUES[250:])]
     assert len(by_id(few.score(some))) == 300
-    assert (len(inside.seen), few.found) == (50, 250)
+    assert (len(inside.seen), few.counts.from_journal) == (50, 250)
 
 
 def test_a_scorer_that_dies_costs_only_what_it_had_not_scored(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="scorer died"):
-        list(JournaledScorer(Counted(stop_at=90), tmp_path / "j").score(DIALOGUES))
+        list(journaled(Counted(stop_at=90), tmp_path / "j").score(DIALOGUES))
     rest = Counted()
-    assert len(list(JournaledScorer(rest, tmp_path / "j").score(DIALOGUES))) == 300
+    assert len(list(journaled(rest, tmp_path / "j").score(DIALOGUES))) == 300
     assert len(rest.seen) == 210
 
 
@@ -95,7 +99,7 @@ def test_a_scorer_that_leaves_one_out_is_told(tmp_path: Path) -> None:
             yield from list(super().score(dialogues))[1:]
 
     with pytest.raises(RuntimeError, match="fake/rm left 1 dialogues without a score"):
-        list(JournaledScorer(Lazy(), tmp_path / "j").score(DIALOGUES))
+        list(journaled(Lazy(), tmp_path / "j").score(DIALOGUES))
 
 
 def test_the_key_is_all_that_decides_a_score_and_nothing_else() -> None:
@@ -118,20 +122,20 @@ def test_the_key_is_all_that_decides_a_score_and_nothing_else() -> None:
 
 def test_status_counts_scores_and_prune_keeps_those_of_what_is_published(tmp_path: Path) -> None:
     path = tmp_path / "j"
-    first = JournaledScorer(Counted(), path, "comparisons@0.1.0")
+    first = journaled(Counted(), path, "comparisons@0.1.0")
     list(first.score(DIALOGUES[:50]))
-    first.published()
+    first.session.mark_published()
     with pytest.raises(RuntimeError):
-        list(JournaledScorer(Counted(stop_at=10), path, "comparisons@0.2.0").score(DIALOGUES[40:80]))
+        list(journaled(Counted(stop_at=10), path, "comparisons@0.2.0").score(DIALOGUES[40:80]))
     one, two = status(path)
-    assert (one.published, one.requests, one.answered, one.pending, one.asked) == (True, 50, 50, 0, 50)
+    assert (one.published, one.requests, one.answered, one.pending, one.computed) == (True, 50, 50, 0, 50)
     assert (two.published, two.requests, two.answered, two.pending) == (False, 40, 20, 20)
-    assert (two.found, two.asked) == (10, 10)
-    held = ["comparisons@0.1.0", "comparisons@0.2.0"]
-    assert prune(path, ["comparisons@0.1.0"], unfinished=False, held=held) == 0
-    assert prune(path, ["comparisons@0.1.0"], unfinished=True, held=held) == 10
+    assert (two.from_journal, two.computed) == (10, 10)
+    locked = ["comparisons@0.1.0", "comparisons@0.2.0"]
+    assert prune(path, ["comparisons@0.1.0"], unfinished=False, locked=locked) == 0
+    assert prune(path, ["comparisons@0.1.0"], unfinished=True, locked=locked) == 10
     assert count(path, "score") == 50
-    assert prune(path, [], unfinished=False, held=held) == 50
+    assert prune(path, [], unfinished=False, locked=locked) == 50
     assert status(path) == []
 
 
@@ -140,18 +144,19 @@ def test_a_build_with_replies_and_scores_is_one_run_of_both(tmp_path: Path) -> N
     sampling = Sampling(40)
     requests = [Request(str(n), Model("fake/m", "1"), "head ", f"{n}", sampling, seed=n) for n in range(20)]
     for _ in range(2):
-        engine = Journaled(FakeEngine(), path, "demonstrations@0.1.0")
-        scorer = JournaledScorer(Counted(), path, run=engine.run)
+        session = JournalSession(path, "demonstrations@0.1.0")
+        engine = JournaledGenerator(FakeEngine(), session)
+        scorer = JournaledScorer(Counted(), session)
         list(engine.generate(requests))
         list(scorer.score(DIALOGUES[:30]))
     [one] = status(path)
-    assert (one.requests, one.answered, one.found, one.asked) == (50, 50, 50, 50)
-    engine.published()
-    assert prune(path, ["demonstrations@0.1.0"], unfinished=True, held=["demonstrations@0.1.0"]) == 0
+    assert (one.requests, one.answered, one.from_journal, one.computed) == (50, 50, 50, 50)
+    session.mark_published()
+    assert prune(path, ["demonstrations@0.1.0"], unfinished=True, locked=["demonstrations@0.1.0"]) == 0
 
 
 def test_a_lone_score_is_on_disk_before_the_next_one_comes(tmp_path: Path) -> None:
-    scores = JournaledScorer(Counted(), tmp_path / "j").score(DIALOGUES[:2])
+    scores = journaled(Counted(), tmp_path / "j").score(DIALOGUES[:2])
     next(scores)
     until(lambda: count(tmp_path / "j", "score") == 1, "the score is on disk")
     assert len(list(scores)) == 1
@@ -162,14 +167,13 @@ def test_kill_9_while_scores_come_loses_a_second_at_most(tmp_path: Path) -> None
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
-from almost_data.scoring.journaled import JournaledScorer
-from tests.scoring.test_journaled import DIALOGUES, Counted
+from tests.scoring.test_journaled import DIALOGUES, Counted, journaled
 class Loud(Counted):
     def score(self, dialogues):
         for score in super().score(dialogues):
             print(self.seen[-1][0].strip("Why ?"), flush=True)
             yield score
-print(len(list(JournaledScorer(Loud(wait=0.01), Path({str(tmp_path / "j")!r})).score(DIALOGUES))), "scores")
+print(len(list(journaled(Loud(wait=0.01), Path({str(tmp_path / "j")!r})).score(DIALOGUES))), "scores")
 """
     rng = random.Random(1)
     asked: list[str] = []
