@@ -25,7 +25,7 @@ from huggingface_hub import HfApi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from almost_data import hub
+from almost_data import hub, registry
 from almost_data.cards import card
 from almost_data.cli import show_hub
 from almost_data.cli.app import main
@@ -919,6 +919,66 @@ def test_a_build_stands_on_what_is_on_the_hub(store: Store, anywhere: Anywhere, 
     assert where and (where.repo, where.commit) == (REPO, first.commit)
     unpinned = command(anywhere, tmp_path, *words, REPO)
     assert unpinned.returncode == 2 and "name a tag or a commit" in unpinned.stderr
+
+
+OPENINGS = """
+from polars import col
+from almost_data import Builder, Built, Column, Config, Filter, Table, apply_filters
+
+
+class OpeningsConfig(Config, frozen=True):
+    words: int = 1
+
+
+OPENING = Column("opening", "string", "first words of a query", "why is")
+REASON = Column("reason", "string", "why the row was dropped", "rare")
+TABLES = {
+    "default": Table("one opening a row", ("opening",), (OPENING,), split_key="opening"),
+    "rejected": Table("one rare opening a row", ("opening",), (OPENING, REASON), split_key="opening"),
+}
+RARE = Filter("rare", "opening", "It opens a single query.", "openings.py", col("len") < 2)
+
+
+def build(config, parents, generator, progress):
+    opening = col("query").str.split(" ").list.head(config.words).list.join(" ").alias("opening")
+    openings = parents["queries"]("default").group_by(opening).len().collect()
+    result = apply_filters(openings, [RARE], "count")
+    rows = {"default": result.kept.drop("len"), "rejected": result.dropped.select("opening", "reason")}
+    return Built(rows, result.ledger, {})
+
+
+BUILDER = Builder(
+    name="openings", doc="The first words of queries.", config=OpeningsConfig, tables=TABLES, build=build,
+    parents=("queries",), uses_engine=False,
+)
+"""
+
+
+def test_a_dataset_whose_builder_is_not_installed_is_pulled_verified_and_shown(
+    store: Store, there: Hub, tmp_path: Path
+) -> None:
+    (tmp_path / "openings.py").write_text(OPENINGS)
+    (tmp_path / "q.txt").write_text("Why is the sky blue?\nWhy is tea hot?\nWhat is a monad?\n")
+    importing.import_queries(store, str(tmp_path / "q.txt"), "1.0.0")
+    builder = registry.load("builders", f"{tmp_path / 'openings.py'}:BUILDER")
+    run = build.prepare("transformers", root=store.root, version="1.0.0", builders=(builder,))
+    assert run.build(builder)[-1].manifest.counts["default"]
+    pushed = push(store, there, "openings@1.0.0", "ORG/openings")
+    assert is_whole(store, "openings@1.0.0", there.files("ORG/openings", "v1.0.0"))
+    other = ("--root", str(tmp_path / "other"))
+    for words, expected in (
+        (("pull", "ORG/openings@v1.0.0"), f"at commit {pushed.commit}"),
+        (("verify", "openings@1.0.0"), "agree"),
+        (("verify", "ORG/openings"), "agree"),
+        (("show", "openings@1.0.0"), "rare"),
+        (("lineage", "openings@1.0.0"), "queries@1.0.0"),
+        (("list",), "openings"),
+    ):
+        done = command(there, tmp_path, *words, *other)
+        assert done.returncode == 0 and expected in " ".join(done.stdout.split()), done.stdout + done.stderr
+    pulled = Store(tmp_path / "other")
+    assert pulled.scan("openings@1.0.0").collect()["opening"].to_list() == ["Why"]
+    assert pulled.scan("openings@1.0.0", "rejected").collect()["reason"].to_list() == ["rare"]
 
 
 # --- models ------------------------------------------------------------------------------------------------
