@@ -27,7 +27,7 @@ from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import trained
 from tests.evals.known import hhh
-from tests.test_card import NASTY, Page
+from tests.markup import NASTY, Page
 
 
 def made(model: Manifest | None = None, **changes: Any) -> Result:

@@ -1,6 +1,6 @@
 """Demonstrations on Ray and on real models, killed in the second round: nothing journaled is asked again.
 
-`test_demonstrations` does it with the fake engine, at more points.
+`test_killed` does it with the fake engine, at more points.
 """
 
 import sqlite3
@@ -14,7 +14,7 @@ from almost_data.generation.journal import REPLIES
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import tiny_models, trained
-from tests.builders.test_demonstrations import REF, read, store_of
+from tests.builders.demonstrations.scripted import REF, read, store_of
 from tests.crash import Server
 
 QUERIES = 20

@@ -13,8 +13,8 @@ from matplotlib.image import imread
 from almost_data.cards import card, plots_model
 from almost_data.datasets.manifest import Entry, Manifest, Parent
 from tests import trained
-from tests.test_card import NASTY, Page
-from tests.test_plots import chunks
+from tests.markup import NASTY, Page
+from tests.png import chunks
 
 RECIPES = ("rm", "sft", "ppo", "rloo")
 FIGURES = {
@@ -178,7 +178,7 @@ def test_hostile_text_is_inert(nasty: str) -> None:
         assert {attrs["src"] for tag, attrs in page.tags if tag == "img"} <= set(plots_model.render(made))
         for table in page.tables:
             assert {len(row) for row in table} == {len(table[0])}, "a cell broke its row"
-        template = (Path(__file__).parents[1] / "cards" / "model.md.jinja").read_text("utf-8")
+        template = (Path(__file__).parents[2] / "cards" / "model.md.jinja").read_text("utf-8")
         ours = [f"{recipe} 0.1.0", *re.findall("^## (.*)$", template, re.MULTILINE)]
         assert set(page.headings) <= set(ours), "a heading too much"
         assert "49" not in re.findall(r"\{\{ ?7\*7 ?\}\} (\d+)", text)

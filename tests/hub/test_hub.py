@@ -1125,7 +1125,7 @@ def test_the_commands_say_what_they_did_and_never_the_token(store: Store, there:
 def test_the_same_tests_run_against_a_hub_of_the_environment() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "tests.hub_server"],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -1135,7 +1135,7 @@ def test_the_same_tests_run_against_a_hub_of_the_environment() -> None:
         words = ["-q", "-rs", "-k", "one_commit_with or stale or who_may", str(Path(__file__))]
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *words],
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[2],
             env=os.environ | named | {"HF_TOKEN": TOKEN},
             capture_output=True,
             text=True,

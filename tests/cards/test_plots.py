@@ -1,7 +1,6 @@
 """Figures are deterministic PNG bytes at any size of data, and one without data is left out."""
 
 import io
-import struct
 import subprocess
 import sys
 
@@ -15,6 +14,7 @@ from almost_data.datasets.manifest import BuilderId, Count, Entry, Manifest
 from almost_data.diagnostics.shortcuts import diagnose
 from almost_data.store import store
 from tests import schema
+from tests.png import chunks
 
 NAMES = [f"{size}B-A-Rather-Long-Name-Of-A-Model-{size}-and-its-prompt-3shot" for size in range(12, 0, -1)]
 WANT = {
@@ -109,7 +109,7 @@ def test_pair_matrix_is_the_last_filters_and_sums_up() -> None:
 def test_matplotlib_is_loaded_late_and_without_pyplot() -> None:
     code = (
         "import sys, almost_data.cards.figures as p; assert 'matplotlib' not in sys.modules; "
-        "from tests.test_plots import comparisons, NAMES; p.render(*comparisons(NAMES[:3], 9)); "
+        "from tests.cards.test_plots import comparisons, NAMES; p.render(*comparisons(NAMES[:3], 9)); "
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -164,12 +164,3 @@ def comparisons(names: list[str], rows: int) -> tuple[Manifest, dict[str, pl.Dat
 
     frame = pl.DataFrame({"chosen": message(31), "rejected": message(17)}).select(pl.all().reshape((-1, 1)))
     return manifest, {"default": frame.with_columns(pl.all().arr.to_list())}
-
-
-def chunks(png: bytes) -> set[bytes]:
-    found, at = set(), 8
-    while at < len(png):
-        (length,) = struct.unpack(">I", png[at : at + 4])
-        found.add(png[at + 4 : at + 8])
-        at += 12 + length
-    return found

@@ -1,0 +1,115 @@
+"""The card and figures of demonstrations."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from almost_data.cards import card
+from almost_data.cards.markdown import sig
+from almost_data.datasets.builder import text_id
+from almost_data.generation import Request
+from tests.builders.demonstrations.scripted import QUERIES, REF, Judge, Scripted, made
+from tests.markup import NASTY, Page, headings, spoil
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"n": 1},
+        {"n": 4},
+        {"n": 4, "turns": 4, "preference": True, "checks": True, "conversations_per_query": 2},
+        {"n": 4, "rejected": True, "preference": True},
+        {"n": 2, "halves": True},
+    ],
+    ids=["self-play", "rmsp", "whole", "rejected", "no whole turn"],
+)
+@pytest.mark.usefixtures("figures")
+def test_the_card_says_what_was_done(tmp_path: Path, how: dict[str, Any]) -> None:
+    settings = {key: value for key, value in how.items() if key not in ("rejected", "halves")}
+
+    def say(request: Request) -> str | None:
+        if how.get("halves"):
+            return "" if request.sample else None
+        return "" if how.get("rejected") and request.id.startswith(text_id(QUERIES[0])) else None
+
+    one = made(tmp_path, Scripted(say), **settings)
+    text = (one.store.path(REF) / "README.md").read_text("utf-8")
+    assert text == card.render(
+        one.manifest,
+        one.tables,
+        sorted(plots.render(one.manifest, one.tables)),
+        one.store.ancestors(one.manifest),
+    )
+    page = Page(text)
+    assert page.open == [] and page.headings == headings("demonstrations")
+    assert "\n\n| responder |" in text, "the paragraph before runs into the table"
+    assert ("reward-model-guided self-play* (RMSP), step 2" in text) == (how["n"] > 1)
+    assert ("*Self-Play*, which" in text) == (how["n"] == 1)
+    assert ("No reward model picked here" in text) == (how["n"] == 1)
+    whole = how["n"] > 1 and not how.get("halves")
+    assert ("Columns of <code>preference</code>" in text) == ("preference" in one.tables)
+    assert ("Columns of <code>rejected</code>" in text) == bool(how.get("rejected"))
+    assert ("response checks of comparisons drop" in text) == bool(how.get("checks"))
+    assert ("user responder wrote" in text) == (how.get("turns", 2) > 2)
+    assert {cells[0] for cells in page.table("conversations that ended")[1:]} == set(
+        one.manifest.diagnostics["ends"]
+    )
+    figures = sorted(file.name for file in (one.store.path(REF) / "plots").glob("*.png"))
+    assert figures == (["best_of_n.png", "scores.png"] if whole else [])
+    if whole:
+        lines = page.table("picked from")[1:]
+        best = one.manifest.diagnostics["best_of_n"]
+        assert [line[0] for line in lines] == [str(k + 1) for k in range(how["n"])]
+        assert [line[1] for line in lines] == [sig(point["score"]) for point in best["curve"]]
+        assert len(set(re.findall(r"!\[[^]]*\]\((plots/[^)]+)\)", text))) == 2
+    if how.get("halves"):
+        assert one.manifest.diagnostics["best_of_n"] == {"turns": 0}
+        assert "no turn of which all 2 replies have a score" in text
+
+
+def test_hostile_text_is_inert(tmp_path: Path) -> None:
+    replies = iter([*NASTY, *NASTY] * 9)
+    one = made(tmp_path, Scripted(lambda request: next(replies)), queries=NASTY, turns=4, preference=True)
+    above = one.store.ancestors(one.manifest)
+    figures = sorted(plots.render(one.manifest, one.tables))
+    sides = [one.manifest]
+    for nasty in NASTY:
+        bad = spoil(
+            one.manifest, nasty, [msgspec.structs.replace(e, description=nasty) for e in one.manifest.ledger]
+        )
+        best = bad.diagnostics["best_of_n"]
+        opening = {"words": " ".join(nasty.split()[:4]), "share": 0.5}
+        bad = msgspec.structs.replace(
+            bad,
+            config=bad.config
+            | {
+                "scorer": {"id": nasty, "revision": nasty},
+                "resolved": {nasty: next(iter(bad.config["resolved"].values()))},
+            },
+            diagnostics=bad.diagnostics
+            | {"best_of_n": best | {"most_frequent_opening": opening}, "ends": {nasty: 3}},
+        )
+        sides.append(bad)
+    for manifest in sides:
+        text = card.render(manifest, one.tables, figures, above)
+        assert not re.search(r"[\x00-\x08\x1b\u202a-\u202e\u2066-\u2069]", text.split("\n---\n", 1)[1])
+        page = Page(text)
+        assert page.open == [] and page.headings == headings("demonstrations")
+        ours = "h1 h2 p a em strong code pre ul ol li blockquote details summary img hr".split()
+        assert {tag for tag, _ in page.tags} <= {*ours, "table", "thead", "tbody", "tr", "th", "td"}
+        assert {a["src"] for tag, a in page.tags if tag == "img"} == set(figures)
+        assert {a["href"] for tag, a in page.tags if tag == "a"} == {"https://arxiv.org/abs/2305.13735"}
+        for table in page.tables:
+            assert {len(row) for row in table} == {len(table[0])}, "a cell broke its row"
+
+
+@pytest.mark.usefixtures("figures")
+def test_figures_are_the_same_bytes_whatever_the_order(tmp_path: Path) -> None:
+    one = made(tmp_path, judge=Judge(usual={"mean": 0.5, "std": 1.0, "rows": 9}))
+    figures = plots.render(one.manifest, {name: rows.reverse() for name, rows in one.tables.items()})
+    assert sorted(figures) == ["plots/best_of_n.png", "plots/scores.png"]
+    for path, content in figures.items():
+        assert content == (one.store.path(REF) / path).read_bytes() and content[:4] == b"\x89PNG"

@@ -1,0 +1,104 @@
+"""`datasets` loads the demonstrations, and TRL's trainers take a step on them."""
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from almost_data.datasets.builder import text_id
+from almost_data.generation import Request
+from almost_data.store.store import Store
+from tests import tiny_models
+from tests.builders.demonstrations.scripted import QUERIES, REF, Scripted, run_of, store_of
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Every config and both splits, under a store of its own. Read it; do not write to it."""
+
+    def say(request: Request) -> str | None:
+        return "" if request.id.startswith(text_id(QUERIES[0])) else None
+
+    queries = [QUERIES[0], *(f"{query} ({n})" for n in range(4) for query in QUERIES)]
+    root = tmp_path_factory.mktemp("loaded")
+    store = store_of(root, queries)
+    run_of(store, Scripted(say), None, turns=4, preference=True).build("demonstrations")
+    return store
+
+
+def test_datasets_loads_default_first(loaded: Store, tmp_path: Path) -> None:
+    folder, manifest = str(loaded.path(REF)), loaded.manifest(REF)
+    assert datasets.get_dataset_config_names(folder)[0] == "default"
+    assert set(datasets.get_dataset_config_names(folder)) == set(manifest.counts)
+    for config in (None, *manifest.counts):
+        found = datasets.load_dataset(folder, config, cache_dir=str(tmp_path))
+        want = manifest.counts[config or "default"]
+        assert {split: len(rows) for split, rows in found.items()} == want
+    first = datasets.load_dataset(folder, cache_dir=str(tmp_path))["train"][0]
+    assert [m["role"] for m in first["messages"]] == ["user", "assistant"] * 2
+
+
+CHAT = (
+    "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+    "{{ eos_token }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def tiny_policy() -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = tiny_models.tiny_tokenizer()
+    tokenizer.chat_template = CHAT
+    config = tiny_models.tiny_config("llama", len(tokenizer))
+    return AutoModelForCausalLM.from_config(config), tokenizer
+
+
+@pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
+def test_sft_trainer_takes_a_step_on_default(loaded: Store, tmp_path: Path) -> None:
+    from trl import SFTConfig, SFTTrainer
+
+    model, tokenizer = tiny_policy()
+    rows = datasets.load_dataset(str(loaded.path(REF)), cache_dir=str(tmp_path / "cache"))["train"]
+    arguments = SFTConfig(
+        output_dir=str(tmp_path / "sft"),
+        max_steps=1,
+        max_length=128,
+        per_device_train_batch_size=2,
+        assistant_only_loss=True,
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+    )
+    trainer = SFTTrainer(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
+    check_step(trainer)
+
+
+@pytest.mark.filterwarnings("default")
+def test_dpo_trainer_takes_a_step_on_preference(loaded: Store, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+    from trl import DPOConfig, DPOTrainer
+
+    # From a folder, from which the trainer loads the reference model.
+    folder = tiny_models.save_tiny(tmp_path / "policy")
+    model, (_, tokenizer) = AutoModelForCausalLM.from_pretrained(folder), tiny_policy()
+    cache = str(tmp_path / "cache")
+    rows = datasets.load_dataset(str(loaded.path(REF)), "preference", cache_dir=cache)["train"]
+    arguments = DPOConfig(
+        output_dir=str(tmp_path / "dpo"),
+        max_steps=1,
+        max_length=128,
+        per_device_train_batch_size=2,
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+    )
+    trainer = DPOTrainer(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
+    check_step(trainer)
+
+
+def check_step(trainer: Any) -> None:
+    assert trainer.train().global_step == 1
+    (loss,) = [entry["train_loss"] for entry in trainer.state.log_history if "train_loss" in entry]
+    assert 0 < loss < 100
