@@ -5,6 +5,7 @@ A package offers its own by an entry point of the group `almost_data.builders`, 
 """
 
 import importlib.util
+import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -62,10 +63,10 @@ def _entry_points(group: Group) -> dict[str, EntryPoint]:
 
 
 def _load_file(path: Path, attribute: str) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"file:{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise InputError(f"{path}: no such file")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # somebody's code may raise anything

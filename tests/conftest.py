@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, presets
@@ -44,15 +43,14 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+def printed() -> Iterator[io.StringIO]:
     """What commands print, in a terminal of 200 columns."""
-    from almost_data.cli import report, show, show_hub
+    from almost_data.cli.console import console
 
-    out = io.StringIO()
-    wide = Console(file=out, width=200, highlight=False, markup=False)
-    for module in (report, show, show_hub):
-        monkeypatch.setattr(module, "console", wide)
-    return out
+    width = console.width
+    console.file, console.width = io.StringIO(), 200
+    yield console.file
+    console.file, console.width = None, width  # type: ignore[assignment]  # None: whatever sys.stdout is
 
 
 @pytest.fixture

@@ -274,13 +274,13 @@ def _warm() -> None:
     import pyarrow.parquet
     from matplotlib.figure import Figure
 
-    from almost_data.cli import report, show
+    from almost_data.cli.screens import artifact
     from almost_data.store import verify
 
     figure = Figure()
     figure.subplots().set_title("x")
     figure.savefig(io.BytesIO(), format="png")
-    assert all((pandas, polars, pyarrow.parquet, report, show, verify, build))
+    assert all((pandas, polars, pyarrow.parquet, artifact, verify, build))
 
 
 def _start(place: str, how: dict[str, Any]) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from ..evals import HH_RLHF, HHH, TRUTHFULQA
-from .build import ROOT, Root
+from .options import ROOT, Root
 
 if TYPE_CHECKING:
     from ..evals.result import Result
@@ -48,7 +48,7 @@ def static_hhh(
     from ..evals import static_hhh as benchmark
     from ..evals.subject import find
     from ..store.store import Store
-    from .report import Bars
+    from .progress import Bars
 
     store = Store(root)
     with Bars() as bars:
@@ -78,7 +78,7 @@ def truthfulqa(
     from ..evals import truthfulqa as benchmark
     from ..evals.subject import find
     from ..store.store import Store
-    from .report import Bars
+    from .progress import Bars
 
     store = Store(root)
     with Bars() as bars:
@@ -108,7 +108,7 @@ def lm_eval(
     from ..evals import lm_eval_tasks
     from ..evals.subject import find
     from ..store.store import Store
-    from .report import Bars
+    from .progress import Bars
 
     store = Store(root)
     options = _options(device, dtype)
@@ -145,7 +145,7 @@ def preference(
     """Accuracy on comparisons, beside always-longer, a model of the surface, and other models."""
     from ..evals import preference as benchmark
     from ..store.store import Store
-    from .report import Bars
+    from .progress import Bars
 
     with Bars() as bars:
         result = benchmark.run(
@@ -208,7 +208,7 @@ def vicuna(
     from ..evals.judge import engine as judge_engine
     from ..evals.judge import only
     from ..store.store import Store
-    from .report import Bars
+    from .progress import Bars
 
     store = Store(root)
     if replay is not None:

@@ -10,7 +10,7 @@ from ..datasets.manifest import Manifest
 from ..evals.on_card import A, B, evaluations
 from ..evals.result import Result, encode, folder, results
 from ..store.store import Store
-from .report import console, text
+from .console import console, text
 
 
 def result(store: Store, one: Result, json: bool = False) -> None:

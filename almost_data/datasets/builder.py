@@ -178,6 +178,11 @@ class Builder:
         if unknown := set(self.flags) - set(self.config.__struct_fields__):
             raise ValueError(f"builder {self.name}: no setting {min(unknown)!r} to make a flag of")
 
+    @property
+    def asks_reward_models(self) -> bool:
+        """Whether its settings can name a reward model."""
+        return self.reward_models is not _no_reward_models
+
     def defaults(self) -> dict[str, Any]:
         """The settings that have a default."""
         fields = msgspec.structs.fields(self.config)

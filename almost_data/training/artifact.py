@@ -227,7 +227,7 @@ def publish(
 
 
 def _summary(made: Manifest, folder: Path) -> None:
-    from ..cli.report import console, text
+    from ..cli.console import console, text
 
     console.print(f"\n{made.ref}: {folder}", style="bold")
     for one in (made.diagnostics.get("report") or {}).get("subsets", []):

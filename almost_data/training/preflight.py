@@ -307,7 +307,7 @@ def _print(findings: list[Finding]) -> None:
     from rich.table import Table
 
     from ..cards.markdown import clean
-    from ..cli.report import console, text
+    from ..cli.console import console, text
 
     table = Table("before training", "rows", "share", "what it means", box=None, pad_edge=False)
     table.columns[1].justify = table.columns[2].justify = "right"

@@ -29,7 +29,8 @@ from console import run
 
 from almost_data import InputError, Store
 from almost_data.cards.markdown import clean
-from almost_data.cli import report, show_eval
+from almost_data.cli import show_eval
+from almost_data.cli.console import print_line
 from almost_data.datasets.manifest import canonical_json
 from almost_data.evals import saved
 from almost_data.evals.on_card import mirrored
@@ -68,8 +69,8 @@ def export_command(
 ) -> None:
     """Write a table of answers, blinded and shuffled, with an empty column for people's choices."""
     count, key = export(Store(root), result, data, out, judgments, seed)
-    report.line(f"{out}: {count:,} items, {judgments} judgments each; write 1, 2 or tie into `choice`")
-    report.line(f"which answer is whose: {key}; keep it from those who judge")
+    print_line(f"{out}: {count:,} items, {judgments} judgments each; write 1, 2 or tie into `choice`")
+    print_line(f"which answer is whose: {key}; keep it from those who judge")
 
 
 @app.command(name="import")

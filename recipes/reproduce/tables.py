@@ -26,7 +26,8 @@ from rich.table import Table
 
 from almost_data import InputError, Store
 from almost_data.cards import card
-from almost_data.cli.report import Bars, console, text
+from almost_data.cli.console import console, text
+from almost_data.cli.progress import Bars
 from almost_data.evals import answers, judge, lm_eval_tasks, preference, saved, static_hhh, truthfulqa, vicuna
 from almost_data.evals.result import PACKAGES, Pinned, Result, home, installed
 from almost_data.evals.subject import Progress, Subject, find

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from almost_data.cli import report, show
 from almost_data.cli.app import main
 from almost_data.datasets.digest import files_digest
 from almost_data.datasets.manifest import Manifest, Parent, decode_manifest, encode_manifest, fingerprint
@@ -233,12 +232,12 @@ def test_list_show_and_lineage_of_models(store: Store, tmp_path: Path, printed: 
         "ppo", parents=[store.manifest("responses@0.1.0"), rm], diagnostics=trained.measured("ppo")
     )
     trained.publish(store, save_tiny_reward(tmp_path / "ppo"), policy, [rm])
-    report.listing(store)
+    main(["list", "--root", str(store.root)])
     line = next(line for line in printed.getvalue().splitlines() if line.startswith("rm@"))
     assert line.split()[:4] == ["rm@0.1.0", "model", "1,234", "recipes/rm"]
     for ref in ("rm@0.1.0", "ppo@0.1.0"):
         printed.truncate(0)
-        show.manifest(store, store.manifest(ref))
+        main(["show", ref, "--root", str(store.root)])
         assert "learning_rate" in printed.getvalue() and "ORG/tiny-llama" in printed.getvalue()
         if ref == "rm@0.1.0":
             for words in (
@@ -253,7 +252,7 @@ def test_list_show_and_lineage_of_models(store: Store, tmp_path: Path, printed: 
         else:
             assert "held out" in printed.getvalue() and "1.9 to 2.5" in printed.getvalue()
     printed.truncate(0)
-    show.lineage(store, "ppo@0.1.0")
+    main(["lineage", "ppo@0.1.0", "--root", str(store.root)])
     tree = printed.getvalue()
     assert f"rm@0.1.0  model  trained on 1,234 rows  digest {rm.digest[:12]}" in tree
     assert f"{hub.ref}  digest {'e' * 12}  on the Hub" in tree
@@ -270,8 +269,8 @@ def test_a_minimal_manifest_can_be_shown_and_read_back(
         store, folder, trained.manifest("sft", diagnostics={"report": None, "curves": None})
     )
     assert decode_manifest(encode_manifest(made), "") == made
-    show.manifest(store, made)
-    show.lineage(store, made.ref)
+    main(["show", made.ref, "--root", str(store.root)])
+    main(["lineage", made.ref, "--root", str(store.root)])
     assert "sft@0.1.0" in printed.getvalue()
 
 
@@ -292,7 +291,7 @@ def test_comparisons_are_filtered_by_a_model_of_the_store(
     assert verify(store, made.ref) == []
     files = (store.path(made.ref) / name for name in ("manifest.json", "README.md"))
     assert all(str(tmp_path) not in file.read_text("utf-8") for file in files)
-    show.lineage(store, made.ref)
+    main(["lineage", made.ref, "--root", str(store.root)])
     tree = printed.getvalue()
     assert tree.index("responses@") < tree.index("asis@0.1.0  model") < tree.index(data.ref)
     assert "asis@0.1.0  revision" not in tree, "it is a node, and need not be named as a model too"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from almost_data.cli import report
+from almost_data.cli import progress
 
 
 def test_a_stage_that_begins_anew_has_a_rate_of_its_own(
@@ -10,12 +10,12 @@ def test_a_stage_that_begins_anew_has_a_rate_of_its_own(
 ) -> None:
     """As where one model after the other is judged on the same benchmark."""
     clock = [0.0]
-    monkeypatch.setattr(report.time, "monotonic", lambda: clock[0])
-    with report.Bars() as bars:
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with progress.Bars() as bars:
         for _ in range(3):
             for done in range(1, 11):
                 clock[0] += 1
                 bars("static-hhh", done, 10, 0)
             clock[0] += 20  # the next one is loaded
-    ends = [one for one in capsys.readouterr().out.splitlines() if "10 of 10" in one]
+    ends = [line for line in capsys.readouterr().out.splitlines() if "10 of 10" in line]
     assert ends == ["static-hhh: 10 of 10, 1.0 rows/s"] * 3

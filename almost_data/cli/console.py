@@ -1,0 +1,82 @@
+"""The console that every command prints with, and how text, tables and panels look on it."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from rich.console import Console, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from ..cards.markdown import clean
+
+console = Console(highlight=False, markup=False)
+MAX_WIDTH = 110
+
+
+def text(content: str, style: str = "") -> Text:
+    """Text of users and models, without the sequences that a terminal obeys."""
+    return Text(clean(content), style=style)
+
+
+def print_line(content: str, style: str = "") -> None:
+    """Print one line, which a narrow terminal wraps: a path or a command in it can be copied whole."""
+    console.print(text(content, style), soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print data for programs."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+
+
+def grid(*headings: str, rows: Iterable[Iterable[str | Text]] = (), title: str = "") -> Table:
+    """A table without lines. A heading that begins with `>` is that of numbers: aligned right, never broken.
+
+    Words are broken over lines where the terminal is narrow, and never cut.
+    """
+    table = Table(box=None, pad_edge=False, title=title or None, title_justify="left", title_style="bold")
+    for heading in headings:
+        if heading.startswith(">"):
+            table.add_column(heading[1:], justify="right", no_wrap=True)
+        else:
+            table.add_column(heading, overflow="fold")
+    for cells in rows:
+        table.add_row(*(text(cell) if isinstance(cell, str) else cell for cell in cells))
+    return table
+
+
+def print_tables(*tables: Table) -> None:
+    """Print the tables that have rows, an empty line after each."""
+    for table in tables:
+        if table.row_count:
+            console.print(table)
+            console.print()
+
+
+def panel(content: RenderableType, title: str, border: str = "dim") -> Panel:
+    """A box with a title, narrow enough to be read."""
+    width = min(console.width, MAX_WIDTH)
+    return Panel(content, title=text(title), title_align="left", border_style=border, width=width)
+
+
+def percent(value: float | None) -> str:
+    """A share in one form everywhere; nothing where it was not measured.
+
+    >>> percent(0.7112), percent(None)
+    ('71.1%', '')
+    """
+    return "" if value is None else f"{value:.1%}"
+
+
+def number(value: float | None) -> str:
+    """A measured number, to four digits; nothing where it was not measured."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def print_markdown(template: str, values: Mapping[str, Any]) -> None:
+    """Print a template of the cards, filled in."""
+    from ..cards.card import page
+
+    sys.stdout.write(page(f"{template}.md.jinja", **values) + "\n")

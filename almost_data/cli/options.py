@@ -1,0 +1,23 @@
+"""Options that several verbs take."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+ROOT = Path("build")
+Root = Annotated[Path, Parameter(name="--root", help="Folder of the store.")]
+Version = Annotated[str, Parameter(help="Version N.N.N of what is made.")]
+Ref = Annotated[str, Parameter(help="name@version, or the name alone for its newest version.")]
+Json = Annotated[bool, Parameter(help="Print JSON.")]
+Markdown = Annotated[bool, Parameter(help="Print Markdown.")]
+PresetName = Literal["tiny", "almost", "modern"]
+
+
+def format_default(value: Any) -> str | None:
+    """A default as help shows it: not for a switch that is off, an empty list, or what has none."""
+    return None if value is None or value is False or value == () else str(value)
+
+
+DEFAULTS = Parameter(negative=(), show_default=format_default)
+"""What holds for every option: no `--no-...` and no `--empty-...` beside it."""

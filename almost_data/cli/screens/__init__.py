@@ -1,0 +1,1 @@
+"""What verbs print, one file a screen."""

@@ -1,0 +1,28 @@
+"""The docstrings under the fields of a settings class: help texts and reference pages are made of them."""
+
+import ast
+import inspect
+import textwrap
+from itertools import pairwise
+
+
+def field_docs(settings: type) -> dict[str, str]:
+    """Field name -> the docstring under it, on one line; fields of base classes too.
+
+    >>> from almost_data.datasets.manifest import Parent
+    >>> sorted(field_docs(Parent)) <= ["digest", "fingerprint", "ref"]
+    True
+    """
+    docs: dict[str, str] = {}
+    for base in reversed(settings.__mro__[:-1]):
+        try:
+            source = textwrap.dedent(inspect.getsource(base))
+        except (OSError, TypeError):  # a class of a C extension, or made while running
+            continue
+        [definition] = ast.parse(source).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, doc in pairwise(definition.body):
+            match field, doc:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    docs[name] = " ".join(text.split())
+    return docs
