@@ -1,6 +1,5 @@
 """The verb `ablate`: what each filter of comparisons is worth."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,28 +42,27 @@ def ablate(
     from ..readers import reviews as reviews_
     from ..run import ablation
     from ..run.build import prepare
-    from ..run.command import shown_command
     from .build import assignments
     from .console import print_markdown
-    from .hub import local_reference
     from .progress import Bars
+    from .sources import local_sources, recorded_command
 
     judgments = reviews_.read(reviews) if reviews else None
-    source = local_reference(root, from_)
+    sources = local_sources(root, [from_])
     run = prepare(
         root=root,
         version=version,
         preset=preset,
         config=config,
         assignments=(*set_, *assignments("comparisons", {"asis_rm": asis_rm})),
-        sources=(source,),
-        command=shown_command(sys.argv[1:]),
+        sources=list(sources.values()),
+        command=recorded_command(sources),
     )
     with Bars() as bars:
         outcomes = ablation.ablate(run, judgments, bars)
     if markdown:
         rows = [outcome.cells() for outcome in outcomes]
-        values = {"source": source, "header": ablation.HEADER, "note": ablation.NOTE, "rows": rows}
+        values = {"source": sources[from_], "header": ablation.HEADER, "note": ablation.NOTE, "rows": rows}
         print_markdown("ablation", values)
     else:
         _print(outcomes)

@@ -59,28 +59,28 @@ def name_flags(message: str, arguments: list[str]) -> str:
 
     What the command has no flag for stays: `--set` takes it.
 
-    >>> name_flags("run.version 1: write N.N.N; hub.repo is another verb's", ["pull", "x"])
-    'run.version 1: write N.N.N; hub.repo is another verb's'
+    >>> name_flags("run.version 1: write N.N.N", ["import", "queries", "x.txt"])
+    '--version 1: write N.N.N'
     """
     words, flags = _command(arguments)
 
     def flag(setting: re.Match[str]) -> str:
-        name = f"--{setting['name'].replace('_', '-')}"
-        return name if name in flags else setting[0]
+        return flags.get(setting["name"], setting[0])
 
     sections = "|".join(map(re.escape, {*SECTIONS, *words[1:]}))
     return re.sub(rf"(?<![\w./-])(?:{sections})\.(?P<name>[a-z_]+)(?!\w)", flag, message)
 
 
-def _command(arguments: list[str]) -> tuple[tuple[str, ...], set[str]]:
-    """The words that name a command, and the flags that it has."""
+def _command(arguments: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The words that name a command, and its flags by the name of the setting."""
     try:
         # Up to the first flag: `--version` would be taken for the command of that name.
         words, commands, _ = app.parse_commands(takewhile(lambda word: word[:1] != "-", arguments))
         collection = commands[-1].assemble_argument_collection()
     except (InputError, ValueError):  # a builder that cannot be loaded; a group of commands
-        return (), set()
-    return words, {name for argument in collection for name in argument.names}
+        return (), {}
+    flags = ((argument.field_info.name.rstrip("_"), argument.name) for argument in collection)
+    return words, {setting: flag for setting, flag in flags if flag.startswith("--")}
 
 
 def _root_last(arguments: list[str]) -> list[str]:

@@ -6,7 +6,6 @@ their help from the docstrings there.
 """
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from cyclopts import App, Group, Parameter
 from .. import registry
 from ..datasets.settings_docs import field_docs
 from ..errors import InputError
-from .hub import local_reference
 from .options import ROOT, PresetName
+from .sources import local_sources, recorded_command
 
 if TYPE_CHECKING:
     from ..datasets.builder import Builder
@@ -185,7 +184,6 @@ def _run_options(builder: "Builder", options: BuildOptions) -> "tuple[RunOptions
     """The options as the run takes them, and why the default engine is none of the better ones."""
     from ..generation import engines
     from ..run.build import RunOptions
-    from ..run.command import shown_command
 
     names = {field.name for field in fields(options)} & {field.name for field in fields(RunOptions)}
     common = {name: getattr(options, name) for name in names - {"engine"}}
@@ -194,12 +192,13 @@ def _run_options(builder: "Builder", options: BuildOptions) -> "tuple[RunOptions
         engine, why = (options.engine, "") if options.engine else engines.default()
     if isinstance(options, RewardOptions) and options.take_turns and engine == "openai":
         raise InputError("run.take_turns: the openai engine holds no model here: leave it out")
+    sources = local_sources(options.root, options.from_)
     run_options = RunOptions(
         **common,
         engine=engine,
         assignments=_assignments(builder, options),
-        sources=[local_reference(options.root, ref) for ref in options.from_],
-        command=shown_command(sys.argv[1:]),
+        sources=[sources[ref] for ref in options.from_],
+        command=recorded_command(sources),
         builders=[builder],
     )
     return run_options, why

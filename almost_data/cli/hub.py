@@ -1,6 +1,5 @@
 """The verbs `push` and `pull`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -60,16 +59,3 @@ def fetch(store: "Store", repo: str) -> "Pulled":
 
     with Bytes("fetch") as bar:
         return hub.pull(store, repo, progress=bar)
-
-
-def local_reference(root: Path, ref: str) -> str:
-    """`name@version` of what a user names: the newest of a name, or what is on the Hub, pulled first."""
-    from ..errors import InputError
-    from ..store.store import Store
-
-    store = Store(root)
-    if "/" not in ref:
-        return store.resolve(ref)
-    if "@" not in ref:
-        raise InputError(f"run.from {ref}: name a tag or a commit, such as {ref}@v1.0.0")
-    return fetch(store, ref).ref

@@ -8,10 +8,33 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from almost_data import registry
+from almost_data.cli import app
 from almost_data.store.store import Store
+
+BUILDER = """
+from almost_data import Builder, Built, Column, Config, Table
+
+
+class EchoConfig(Config, frozen=True, kw_only=True):
+    words: tuple[str, ...] = ()
+    \"\"\"A word to echo.\"\"\"
+
+
+BUILDER = Builder(
+    name="echo",
+    doc="Words as they were given.",
+    config=EchoConfig,
+    tables={"default": Table("A word.", ("word",), (Column("word", "string", "the word", "hi"),), "word")},
+    build=lambda config, parents, generator, progress: Built({}, [], {}),
+    uses_engine=False,
+    flags=("words",),
+)
+"""
 
 
 def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -176,8 +199,111 @@ def test_a_full_disk_is_exit_1_and_leaves_no_artifact(tmp_path: Path) -> None:
     assert Store(tmp_path / "build").manifests() == []
 
 
+def flags_of(name: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
+    """The flags that the help of `build NAME` shows."""
+    app.main(["build", name, "--help"])
+    words = capsys.readouterr().out.split()
+    return {word for word in words if word.startswith("--")}
+
+
+def test_a_build_takes_its_own_settings_and_no_others(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = {name: flags_of(name, capsys) for name in registry.names("builders")}
+    for name, shown in flags.items():
+        builder = registry.load("builders", name)
+        settings = {f"--{field.replace('_', '-').removesuffix('s')}" for field in builder.flags} - {"--turn"}
+        assert settings <= shown, name
+        assert not any(settings & flags[sibling] for sibling in flags.keys() - {name}), name
+        assert ("--take-turns" in shown) == builder.asks_reward_models
+    assert "--engine" in flags["comparisons"], "the datasets above it are built by asking models"
+    assert not {"--engine", "--limit", "--max-failures"} & flags["community"]
+
+
+def test_a_builder_in_a_file_is_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "echo.py").write_text(BUILDER)
+    app.main(["build", f"{tmp_path / 'echo.py'}:BUILDER", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Words as they were given." in text and "--word STR... A word to echo." in text
+    assert "--engine" not in text
+    assert "no such file" in cli("build", "nowhere.py:BUILDER").stderr
+    assert "has no 'OTHER'" in cli("build", f"{tmp_path / 'echo.py'}:OTHER", "--help").stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "setting", "shown"),
+    [
+        ("build comparisons", "run.max_failures 2: bad", "--max-failures 2: bad"),
+        ("build comparisons --version 1", "give run.retry_failed another run.version.", None),
+        ("build comparisons", "comparisons.pairing and queries.limit", "--pairing and queries.limit"),
+        ("build comparisons", "comparisons.benchmarks", "--benchmark"),
+        ("build comparisons", "comparisons.min_chars", "comparisons.min_chars"),
+        ("build community", "run.engine", "run.engine"),
+        ("import responses x.jsonl", "import.ladder: name", "--ladder: name"),
+        ("push x", "/a/hub.repo hub.repository run.py my.run.version", None),
+        ("nothing", "run.version", "run.version"),
+    ],
+)
+def test_settings_in_errors_are_shown_as_the_flags_of_the_command(
+    command: str, setting: str, shown: str | None
+) -> None:
+    if shown is None:
+        shown = setting.replace("run.retry_failed", "--retry-failed").replace(" run.version", " --version")
+    assert app.name_flags(setting, command.split()) == shown
+
+
+def test_a_name_alone_is_its_newest_version(fake_store: Store, tmp_path: Path) -> None:
+    root = ("--root", str(tmp_path / "build"))
+    shutil.copytree(fake_store.root, tmp_path / "build")
+    build = ("build", "comparisons", "--engine", "fake", *root)
+    made = cli(*build, "--version", "0.10.0", "--from", "responses", "--set", "comparisons.min_chars=60")
+    assert made.returncode == 0, made.stderr
+    assert cli("show", "comparisons", *root).stdout.startswith("comparisons@0.10.0")
+    assert "comparisons@0.10.0: manifest" in cli("verify", "comparisons", *root).stdout
+    assert cli("lineage", "comparisons", *root).stdout.startswith("comparisons@0.10.0")
+    assert "min_chars: 50 -> 60" in cli("diff", "comparisons@0.1.0", "comparisons", *root).stdout
+    command = Store(tmp_path / "build").manifest("comparisons@0.10.0").environment["command"]
+    assert "--from responses@0.1.0" in command, "the card's command is that of these very parents"
+
+
+def test_what_is_printed_for_programs_is_json(fake_store: Store) -> None:
+    def data(*arguments: str) -> Any:
+        return json.loads(cli(*arguments, "--json", "--root", str(fake_store.root)).stdout)
+
+    refs = [artifact["ref"] for artifact in data("list")]
+    assert refs == fake_store.refs()
+    assert data("verify", "queries") == {"ref": "queries@0.1.0", "problems": []}
+    tree = data("lineage", "comparisons")
+    assert tree["parents"][0]["parents"][0]["ref"] == "queries@0.1.0"
+    assert data("diff", "queries", "queries")["lost"] == 0
+    builds = {build["name"]: build["answered"] for build in data("journal")["builds"]}
+    assert builds.keys() == {"queries@0.1.0", "responses@0.1.0"} and min(builds.values()) > 0
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_installed_by_one_command(shell: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "almost_data", "--install-completion", "--shell", shell]
+    subprocess.run(command, check=True, env=os.environ | {"HOME": str(tmp_path)}, capture_output=True)
+    [script] = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert "demonstrations" in script.read_text() and "pairing" in script.read_text()
+
+
+def test_a_defect_is_one_line_and_a_file_with_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def broken(self: Store) -> list[str]:
+        raise KeyError("nobody thought of this")
+
+    monkeypatch.setattr(Store, "refs", broken)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(SystemExit, match="1"):
+        app.main(["list"])
+    [file] = tmp_path.iterdir()
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and str(file) in message
+    assert "in broken" in file.read_text()
+
+
 def test_help_and_list_import_nothing_heavy(fake_store: Store) -> None:
-    for arguments in (["--help"], ["list", "--root", str(fake_store.root)]):
+    for arguments in (["--help"], ["import", "--help"], ["list", "--root", str(fake_store.root)]):
         code = "import sys\nfrom almost_data.cli.app import main\ntry:\n    main(sys.argv[1:])\nfinally:\n"
         code += "    heavy = {'torch', 'datasets', 'matplotlib', 'polars', 'pyarrow'} & set(sys.modules)\n"
         code += "    assert not heavy, heavy"

@@ -14,7 +14,7 @@ from tests import trained
 
 def planned(root: Path, name: str, **settings: object) -> dict[str, plan.Line]:
     run = build.prepare("fake", root=root, **settings)  # type: ignore[arg-type]
-    return {line.what.removeprefix(f"{name}: "): line for line in plan.lines(run, run.plan(name))}
+    return {line.what.removeprefix(f"{name}: "): line for line in plan.lines(run.plan(name), run.store)}
 
 
 def test_every_responder_is_asked_every_query(tmp_path: Path) -> None:

@@ -13,15 +13,14 @@ if TYPE_CHECKING:
 
 def diff(difference: "Diff") -> None:
     """Settings that differ, rows by reason and by responder pair, and examples."""
-    a, b = difference.a, difference.b
     changed = f" ({difference.changed:,} of them with another content)" if difference.changed else ""
-    console.print(Text(f"{a} to {b}", style="bold"))
+    console.print(Text(f"{difference.a} to {difference.b}", style="bold"))
     console.print(
         f"{difference.kept:,} rows in both{changed}, {difference.lost:,} lost, {difference.gained:,} gained\n"
     )
     for line in difference.changes or ["the same recipe"]:
         print_line(f"  {line}")
-    reasons = grid("reason", f">lost: {b} dropped it", f">gained: {a} had dropped it")
+    reasons = grid("why the other version dropped it", ">lost", ">gained")
     for reason, *counts in difference.reasons:
         reasons.add_row(text(reason), *[f"{n:,}" for n in counts])
     pairs = grid("chosen > rejected", ">in both", ">lost", ">gained", "why")

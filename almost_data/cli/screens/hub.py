@@ -31,7 +31,7 @@ def pushed(push: "Pushed") -> None:
         "committed": f"one commit: {len(push.added)} files added or changed, {len(push.deleted)} deleted",
         "tagged": "it was committed before, and is tagged now",
         "card": "it is there already; one commit brings its card on main up to date, and the tag stays",
-        "there": "it is there already, with the same content: no commit",
+        "unchanged": "it is there already, with the same content: no commit",
     }[push.action]
     print_line(f"{push.ref}: {push.repo}@{push.tag}, {outcome}", "bold")
     print_line(f"  commit {push.commit}", "dim")
@@ -43,8 +43,7 @@ def pushed(push: "Pushed") -> None:
 
 def pulled(store: "Store", pull: "Pulled") -> None:
     """Where it is now, and the commit that it came from."""
-    is_new = pull.action != "there"
-    outcome = f"{pull.bytes / 1e6:,.1f} MB, verified" if is_new else "is there already, the same"
+    outcome = "unchanged" if pull.action == "unchanged" else f"{pull.bytes / 1e6:,.1f} MB, verified"
     print_line(f"{pull.ref}: {store.path(pull.ref)}, {outcome}", "bold")
     print_line(f"  {pull.place.repo} at commit {pull.place.commit}", "dim")
     print_line(f"  next: python -m almost_data show {pull.ref}", "dim")

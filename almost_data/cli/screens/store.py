@@ -45,7 +45,10 @@ def verdict(ref: str, problems: list[str]) -> None:
 
 def journal(path: Path, counts: dict[str, Any], builds: "list[Status]", refs: list[str]) -> None:
     """The journal's size and hit rate, and the builds that use it."""
-    from_journal, generated = sum(build.from_journal for build in builds), sum(build.computed for build in builds)
+    from_journal, generated = (
+        sum(build.from_journal for build in builds),
+        sum(build.computed for build in builds),
+    )
     requests = from_journal + generated
     rate = f", {from_journal / requests:.0%} of {requests:,} requests found in it" if requests else ""
     sizes = f"{counts['replies']:,} replies, {counts['scores']:,} scores, {counts['bytes'] / 1e6:,.1f} MB"
