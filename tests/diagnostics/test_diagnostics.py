@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 
-from almost_data.cards import card
+from almost_data.cards import card, figures
 from almost_data.datasets import digest
 from almost_data.datasets.manifest import canonical_json
 from almost_data.diagnostics import shortcuts as diagnostics
@@ -26,6 +26,7 @@ from almost_data.diagnostics.shortcuts import diagnose, sampled_queries
 from almost_data.errors import InputError
 from almost_data.readers import benchmark_file
 from almost_data.store.store import Store
+from tests.schema import builder
 
 WORDS = "time way year work government day man world life part house course case system place end".split()
 HOSTILE = [
@@ -434,8 +435,8 @@ def test_the_card_says_what_was_found(fake_store: Store) -> None:
 
     def section(**found: Any) -> str:
         shown = msgspec.structs.replace(manifest, diagnostics=base | found)
-        figures = list(plots.render(shown, tables))
-        text = card.render(shown, tables, figures, fake_store.ancestors(manifest))
+        paths = list(figures.as_files(builder("comparisons").figures(shown, tables)))
+        text = card.render(builder("comparisons"), shown, tables, paths, fake_store.ancestors(manifest))
         return text.split("## What to watch")[1].split("\n## ")[0]
 
     assert "shortcut" not in section() and "benchmark" not in section()

@@ -19,6 +19,7 @@ from almost_data.readers import reviews
 from almost_data.run import build, presets
 from almost_data.run.ablation import HEADER, ablate, variants
 from almost_data.store.store import Store
+from tests.settings import with_settings
 
 OWN = UserFilter(name="my_own", description="One sentence.", drop="length > 200")
 
@@ -47,8 +48,7 @@ def test_variants_are_those_of_the_papers_table_and_each_rule_left_out() -> None
 def run(fake_store: Store, fake_preset: presets.Preset, tmp_path: Path) -> build.BuildRun:
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "responses").symlink_to(fake_store.root / "responses")
-    config = msgspec.structs.replace(fake_preset.comparisons, asis_rm="fake/judge", checks=("too_short",))
-    preset = msgspec.structs.replace(fake_preset, comparisons=config)
+    preset = with_settings(fake_preset, "comparisons", asis_rm="fake/judge", checks=("too_short",))
     sources = {"responses": "responses@0.1.0"}
     return build.BuildRun(Store(tmp_path / "build"), "1.0.0", preset, TransformersEngine(), sources)
 
@@ -56,7 +56,7 @@ def run(fake_store: Store, fake_preset: presets.Preset, tmp_path: Path) -> build
 def test_each_variant_is_a_dataset_and_no_response_is_scored_twice(run: build.BuildRun) -> None:
     outcomes = {one.variant.name: one for one in ablate(run)}
     assert {f"comparisons@1.0.0-{name}" for name in outcomes} == set(run.store.refs()) - {"responses@0.1.0"}
-    assert len(run.scorers) == 1
+    assert len(run.loaded_scorers) == 1
     counts = {
         name: one.manifest and one.manifest.diagnostics["comparisons"] for name, one in outcomes.items()
     }
@@ -69,20 +69,15 @@ def test_each_variant_is_a_dataset_and_no_response_is_scored_twice(run: build.Bu
     responses = run.store.scan("responses@0.1.0").collect().height
     assert 0 < sum(asked) <= responses
     assert all(len(one.cells()) == len(HEADER) for one in outcomes.values())
-    again = ablate(dataclasses.replace(run, scorers={}))
+    again = ablate(dataclasses.replace(run, loaded_scorers={}))
     assert [o.manifest and o.manifest.digest for o in again] == [
         o.manifest and o.manifest.digest for o in outcomes.values()
     ]
 
 
 def test_a_variant_without_a_row_is_said_to_have_none(run: build.BuildRun) -> None:
-    config = msgspec.structs.replace(run.preset.comparisons, filters=(OWN,), min_chars=100_000)
-    outcomes = {
-        o.variant.name: o
-        for o in ablate(
-            dataclasses.replace(run, preset=msgspec.structs.replace(run.preset, comparisons=config))
-        )
-    }
+    preset = with_settings(run.preset, "comparisons", filters=(OWN,), min_chars=100_000)
+    outcomes = {outcome.variant.name: outcome for outcome in ablate(dataclasses.replace(run, preset=preset))}
     assert outcomes["both"].manifest is None
     assert outcomes["both"].cells()[:3] == ["both", "", "0"]
     assert outcomes["without-too-short"].manifest is not None

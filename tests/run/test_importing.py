@@ -14,6 +14,7 @@ from almost_data.run import importing, presets
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests.hub_server import serve
+from tests.settings import fake_tiny
 
 LONG = "A reply of more than fifty characters that ends as a reply should end."
 WIDE = [{"prompt": f"Question {n}?", "good": LONG + "!", "poor": LONG, "other": 3} for n in range(30)]
@@ -62,7 +63,7 @@ def test_the_same_file_again_is_no_new_import_and_another_is_refused(store: Stor
     file = jsonl(tmp_path / "a.jsonl", WIDE)
     first = importing.import_responses(store, file, ["good", "poor"], "1.0.0")
     assert importing.import_responses(store, file, ["good", "poor"], "1.0.0") == first
-    with pytest.raises(InputError, match=r"responses@1\.0\.0 is there already.*settings\.ladder"):
+    with pytest.raises(InputError, match=r"responses@1\.0\.0 exists already.*settings\.ladder"):
         importing.import_responses(store, file, ["poor", "good"], "1.0.0")
 
 
@@ -96,7 +97,7 @@ def test_queries_from_text_and_jsonl(store: Store, tmp_path: Path) -> None:
         other = [{"question_id": n, column: row["query"]} for n, row in enumerate(rows)]
         file = jsonl(tmp_path / f"{column}.jsonl", other)
         assert importing.import_queries(store, file, f"{number}.0.0").digest == again.digest
-    run = build_.BuildRun(store, "2.0.0", presets.fake(presets.load("tiny")), FakeEngine())
+    run = build_.BuildRun(store, "2.0.0", fake_tiny(), FakeEngine())
     assert [s.manifest.builder.name for s in run.build("responses")] == ["import-queries", "responses"]
 
 
@@ -108,7 +109,7 @@ def test_queries_from_text_and_jsonl(store: Store, tmp_path: Path) -> None:
         ("a.jsonl", b"\n\n", "x,y", r"a\.jsonl: no row"),
         ("a.jsonl", b'{"prompt": "p", "x": "1"}', "x,y", r"a\.jsonl: no column 'y'.*it has: prompt, x"),
         ("a.jsonl", b'{"x": "p", "y": "1"}', "x,y", r"a\.jsonl: no column 'prompt'"),
-        ("a.jsonl", b'{"prompt": "p", "x": "1", "y": "1"}', "x,x", "'x' stands twice"),
+        ("a.jsonl", b'{"prompt": "p", "x": "1", "y": "1"}', "x,x", "duplicate responder 'x'"),
         ("a.jsonl", b'{"prompt": "p", "x": "1", "y": 7}', "x,y", r"a\.jsonl:1: y must be text, not int"),
         (
             "a.jsonl",
