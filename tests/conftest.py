@@ -23,6 +23,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
 
+SLOW = ("engine", "train", "crash", "wheel", "browser")
+"""Markers that `make test-fast` leaves out, the slowest first."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Distribute the tests over pytest-xdist's workers: a file at a time, the slowest first.
+
+    All `engine` tests run in one worker, because vLLM and Ray reserve memory and ports for themselves.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    marked = {item: next((name for name in SLOW if item.get_closest_marker(name)), None) for item in items}
+    for item, marker in marked.items():
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("engine" if marker == "engine" else f"{file} {marker or ''}"))
+    items.sort(key=lambda item: (*SLOW, None).index(marked[item]))
+
+
 @pytest.fixture(scope="session")
 def fake_preset() -> presets.Preset:
     return fake_tiny()

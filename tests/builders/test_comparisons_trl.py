@@ -8,6 +8,8 @@ import pytest
 from almost_data.store.store import Store
 from tests import tiny_models
 
+pytestmark = pytest.mark.train
+
 
 @pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
 def test_reward_trainer_takes_a_step_on_default(fake_store: Store, tmp_path: Path) -> None:

@@ -207,6 +207,7 @@ def cached(root: Path) -> set[str]:
     return keys
 
 
+@pytest.mark.crash
 def test_killed_and_run_again_no_answer_is_asked_for_twice(tmp_path: Path, tasks: Path) -> None:
     from lm_eval.api.model import hash_args
 

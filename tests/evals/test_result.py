@@ -124,6 +124,7 @@ result.save(Store(sys.argv[1]), made(), [{{"n": 1}}], 1)
 """
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize(
     "module,name,after", [("result", "_write", n) for n in range(4)] + [("os", "rename", 0)]
 )
@@ -141,6 +142,7 @@ def test_killed_at_any_step_it_is_whole_or_not_there(
 REPLACING = CHILD.replace('[{{"n": 1}}], 1)', '[{{"n": 2}}], 1, replace=lambda old: True)')
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize(
     "module,name,after",
     [("result", "_write", n) for n in range(4)]

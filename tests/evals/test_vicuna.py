@@ -530,6 +530,7 @@ def command(server: CompletionsServer, sides: dict[str, Path]) -> list[str]:
     return ["eval", "vicuna", *(word for name, value in given.items() for word in (f"--{name}", str(value)))]
 
 
+@pytest.mark.crash
 def test_killed_and_run_again_no_verdict_is_asked_twice(
     server: CompletionsServer, sides: dict[str, Path], tmp_path: Path
 ) -> None:

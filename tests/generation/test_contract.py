@@ -134,7 +134,14 @@ ENGINES = {
 }
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+SERVERS = {"ray", "vllm"}
+"""Engines that start processes of their own."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.engine if name in SERVERS else ()) for name in ENGINES],
+)
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALMOST_DATA_CACHE", str(tmp_path_factory.mktemp("cache")))

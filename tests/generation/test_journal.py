@@ -188,6 +188,7 @@ def test_a_journal_of_another_format_is_refused_and_left_alone(version: int, tmp
         assert database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'score'").fetchone() == (0,)
 
 
+@pytest.mark.crash
 def test_kill_9_while_replies_come_loses_a_second_at_most(tmp_path: Path) -> None:
     """A slow engine is killed several times; each start asks only what is not in the journal."""
     code = f"""

@@ -22,6 +22,8 @@ from tests.waiting import until
 
 pytest.importorskip("ray")
 
+pytestmark = pytest.mark.engine
+
 ONE = Model("fake/one", "1")
 
 

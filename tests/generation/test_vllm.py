@@ -18,6 +18,8 @@ from almost_data.generation.isolate import generate_isolated
 from almost_data.generation.vllm import ARGUMENTS, VLLMEngine
 from tests.waiting import until
 
+pytestmark = pytest.mark.engine
+
 if TYPE_CHECKING:
     from typing import Any
 

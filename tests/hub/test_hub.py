@@ -393,6 +393,7 @@ def test_what_the_hub_lost_is_found_before_it_is_tagged(store: Store, there: Hub
     assert is_whole(store, "responses@1.0.0", there.files(REPO, "v1.0.0"))
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize(
     ("at", "fault"),
     [("/preupload/", "cut"), ("/lfs/", "lost"), ("/commit/", "cut"), ("/commit/", "lost"), ("/tag/", "cut")],
@@ -429,6 +430,7 @@ PUSHES = int(os.environ.get("ALMOST_DATA_PUSHES", "60"))
 """With faults; the issue asks for 200, which take minutes."""
 
 
+@pytest.mark.crash
 def test_with_faults_main_is_always_one_version_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "RETRY_WAITS", (0.01,))
     refs = store.refs()
@@ -874,6 +876,7 @@ def test_a_pull_that_broke_goes_on(store: Store, there: Hub, tmp_path: Path, fau
     assert verify(other, "responses@1.0.0") == []
 
 
+@pytest.mark.crash
 def test_what_a_dead_pull_left_goes_with_the_next_one(store: Store, there: Hub, tmp_path: Path) -> None:
     push(store, there)
     push(store, there, "responses@1.1.0", COPY)

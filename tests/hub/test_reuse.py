@@ -18,6 +18,8 @@ from tests import hub_server
 from tests.hub_server import TOKEN, Hub
 from tests.tiny_models import REWARD_TEMPLATE, save_tiny, save_tiny_reward, tiny_tokenizer
 
+pytestmark = pytest.mark.wheel
+
 REPO = "ORG/comparisons"
 ROWS = """
 import datasets, hashlib, json

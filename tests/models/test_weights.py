@@ -135,6 +135,7 @@ def test_a_conversion_that_fails_leaves_no_model(cache: Path, monkeypatch: pytes
             weights.fetch(model)
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("id", [SMOL, GEMMA])
 def test_a_converted_model_is_whole(id: str) -> None:
     """Config, weights and tokenizer as `from_pretrained` and vLLM want them."""
@@ -162,6 +163,7 @@ def test_a_converted_model_is_whole(id: str) -> None:
     assert tokenizer.convert_tokens_to_ids(special) in tokenizer(f"Hello{special}")["input_ids"]
 
 
+@pytest.mark.engine
 def test_gemma_begins_with_bos_for_every_reader() -> None:
     """Through any tokenizer class, in pairs, in batches, and once only."""
     transformers = pytest.importorskip("transformers")
@@ -177,6 +179,7 @@ def test_gemma_begins_with_bos_for_every_reader() -> None:
         assert tokenizer("Hello", add_special_tokens=False)["input_ids"][0] != tokenizer.bos_token_id
 
 
+@pytest.mark.engine
 def test_smollm_reads_digits_one_by_one() -> None:
     transformers = pytest.importorskip("transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(weights.fetch(installed(SMOL)))

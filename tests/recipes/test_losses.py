@@ -18,6 +18,8 @@ from almost_data.training import trainers
 from tests.tiny_models import save_tiny
 
 pytest.importorskip("trl")
+
+pytestmark = pytest.mark.train
 pytestmark = pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
 
 Turns = list[dict[str, str]]

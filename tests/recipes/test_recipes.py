@@ -20,6 +20,8 @@ from tests.recipes import running
 from tests.recipes.running import PPO, QUICK, RLOO, Kept
 
 pytest.importorskip("trl")
+
+pytestmark = pytest.mark.train
 pytestmark = pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
 
 COMPARISONS = "comparisons@0.1.0"

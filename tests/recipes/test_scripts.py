@@ -11,6 +11,8 @@ from tests.recipes import running
 from tests.recipes.running import QUICK
 
 pytest.importorskip("trl")
+
+pytestmark = pytest.mark.train
 SCRIPTS = [running.RECIPES / f"{name}.py" for name in ("ppo", "rloo", "rm", "sft")]
 
 

@@ -34,6 +34,8 @@ from tests.stress import (
 )
 from tests.waiting import until
 
+pytestmark = pytest.mark.crash
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

@@ -162,6 +162,7 @@ def test_a_lone_score_is_on_disk_before_the_next_one_comes(tmp_path: Path) -> No
     assert len(list(scores)) == 1
 
 
+@pytest.mark.crash
 def test_kill_9_while_scores_come_loses_a_second_at_most(tmp_path: Path) -> None:
     code = f"""
 import sys

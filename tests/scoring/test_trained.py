@@ -12,6 +12,8 @@ from tests.tiny_models import tiny_reward_model
 
 pytest.importorskip("trl")
 
+pytestmark = pytest.mark.train
+
 GOOD = "It rises because the yeast breathes out gas."
 BAD = "Nobody knows that, and nobody ever will."
 ROWS = [(f"Why is {n} so?", f"{n}. {GOOD}", f"{n}. {BAD}" + " No." * (n % 3)) for n in range(32)]

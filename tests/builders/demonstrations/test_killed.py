@@ -13,6 +13,8 @@ from tests.builders.demonstrations.scripted import REF
 from tests.crash import Server
 from tests.stress import digests, files, journaled
 
+pytestmark = pytest.mark.crash
+
 KILLED = (
     *("build", "demonstrations", "--engine", "fake", "--rm", "judge", "--turns", "4", "--limit", "12"),
     *("--set", "demonstrations.conversations_per_query=2"),

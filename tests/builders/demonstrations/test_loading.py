@@ -55,6 +55,7 @@ def tiny_policy() -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_config(config), tokenizer
 
 
+@pytest.mark.train
 @pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
 def test_sft_trainer_takes_a_step_on_default(loaded: Store, tmp_path: Path) -> None:
     from trl import SFTConfig, SFTTrainer
@@ -75,6 +76,7 @@ def test_sft_trainer_takes_a_step_on_default(loaded: Store, tmp_path: Path) -> N
     check_step(trainer)
 
 
+@pytest.mark.train
 @pytest.mark.filterwarnings("default")
 def test_dpo_trainer_takes_a_step_on_preference(loaded: Store, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
