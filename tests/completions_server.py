@@ -45,7 +45,7 @@ class CompletionsServer(ThreadingHTTPServer):
         self.key: str | None = None
         """What it wants as a Bearer token."""
         self.retry_after = "0.01"
-        self.asked: list[dict[str, Any]] = []
+        self.bodies: list[dict[str, Any]] = []
         self.attempts: Counter[str] = Counter()
         self.connections: set[socket.socket] = set()
         self.accepted = self.flying = self.peak = 0
@@ -105,35 +105,35 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, "Not Found")
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self._refused():
             return
         server = self.server
         if self.path.endswith("/chat/completions"):
-            asked["prompt"] = asked["messages"][-1]["content"]
+            body["prompt"] = body["messages"][-1]["content"]
         with server.lock:
-            server.asked.append(asked)
-            server.attempts[asked["prompt"]] += 1
-            attempt = server.attempts[asked["prompt"]]
+            server.bodies.append(body)
+            server.attempts[body["prompt"]] += 1
+            attempt = server.attempts[body["prompt"]]
             server.flying += 1
             server.peak = max(server.peak, server.flying)
             full = server.flying > server.capacity
-        fault = "429" if full else server.fault(asked["prompt"], attempt)
+        fault = "429" if full else server.fault(body["prompt"], attempt)
         server.closing.wait(server.delay)
         if fault == "hang":
             server.closing.wait(5)
         with server.lock:  # before the answer, after which the client may ask again
             server.flying -= 1
-        self._answer(asked, fault)
+        self._answer(body, fault)
 
-    def _answer(self, asked: dict[str, Any], fault: str | None) -> None:
+    def _answer(self, body: dict[str, Any], fault: str | None) -> None:
         if fault in ("hang", "drop") or self.server.closing.is_set():
             self.close_connection = True
         elif fault and fault.isdigit():
             self._error(int(fault), f"told to say {fault} to {self.headers['Authorization']}")
         elif fault == "max_tokens":
             error = {"message": "Unsupported parameter", "type": "error", "param": "max_tokens", "code": None}
-            self._send(400 if "max_tokens" in asked else 500, {"error": error})
+            self._send(400 if "max_tokens" in body else 500, {"error": error})
         elif fault == "no message":
             self._send(200, {"choices": [{"index": 0, "text": "Well", "finish_reason": "stop"}]})
         elif fault == "no choices":
@@ -141,33 +141,33 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault in ("garbage", "half"):
             self._bytes(200, b'{"choices": [{"te', missing=100 if fault == "half" else 0)
         elif fault:
-            said = (
+            message = (
                 {"message": {"role": "assistant", "content": "Well"}}
-                if "messages" in asked
+                if "messages" in body
                 else {"text": "Well"}
             )
-            choice = {"index": 0, "finish_reason": fault, "logprobs": None, **said}
+            choice = {"index": 0, "finish_reason": fault, "logprobs": None, **message}
             self._send(200, {"choices": [choice]})
-        elif "messages" in asked:
-            message = {"role": "assistant", "content": self.server.chat(asked["prompt"])}
+        elif "messages" in body:
+            message = {"role": "assistant", "content": self.server.chat(body["prompt"])}
             choice = {"index": 0, "message": message, "finish_reason": self.server.finish_reason}
             with self.server.lock:
-                self.server.answered[asked["prompt"]] += 1
+                self.server.answered[body["prompt"]] += 1
             self._send(200, {"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
         else:
-            self._complete(asked)
+            self._complete(body)
 
-    def _complete(self, asked: dict[str, Any]) -> None:
-        read, limit = len(asked["prompt"].split()), asked["max_tokens"]
+    def _complete(self, body: dict[str, Any]) -> None:
+        read, limit = len(body["prompt"].split()), body["max_tokens"]
         if read + limit > CONTEXT:
             return self._error(400, f"This model's maximum context length is {CONTEXT} tokens")
-        decides = [asked["model"], asked["prompt"], asked["temperature"], asked.get("seed")]
+        decides = [body["model"], body["prompt"], body["temperature"], body.get("seed")]
         rng = random.Random(hashlib.sha256(json.dumps(decides).encode()).digest())
         words = [" " + "".join(rng.choices(SYLLABLES, k=3)) for _ in range(rng.randint(2, 60))]
         text, reason = "".join(words[:limit]), "length" if len(words) > limit else "stop"
-        found = [at for stop in asked.get("stop") or [] if (at := text.find(stop)) >= 0]
-        if found:
-            text, reason = text[: min(found)], "stop"
+        places = [at for stop in body.get("stop") or [] if (at := text.find(stop)) >= 0]
+        if places:
+            text, reason = text[: min(places)], "stop"
         usage = {"prompt_tokens": read, "completion_tokens": len(text.split()), "total_tokens": 0}
         choice = {"index": 0, "text": text, "finish_reason": reason, "logprobs": None}
         details = {"prompt_tokens_details": {"cached_tokens": read // 2}}

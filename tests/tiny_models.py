@@ -149,9 +149,9 @@ def tiny_reward_model(
     return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval(), tokenizer
 
 
-def save_tiny_reward(folder: Path, kind: str = "llama", **how: Any) -> Path:
+def save_tiny_reward(folder: Path, kind: str = "llama", **options: Any) -> Path:
     """`tiny_reward_model`, saved in `folder`."""
-    model, tokenizer = tiny_reward_model(kind, **how)
+    model, tokenizer = tiny_reward_model(kind, **options)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

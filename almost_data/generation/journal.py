@@ -20,7 +20,7 @@ import msgspec
 
 from . import Generator, Model, Reply, Request
 from .isolate import generate_isolated
-from .journal_file import AnswerCounts, JournalSession, readable_errors
+from .journal_file import AnswerCounts, JournalSession
 from .memory import SharedMemory
 
 T = TypeVar("T")
@@ -104,8 +104,7 @@ class JournaledGenerator:
         self, database: sqlite3.Connection, requests: list[Request], keys: dict[str, bytes]
     ) -> Iterator[tuple[Request, Reply | None]]:
         """Each request with its reply or standing failure, if the journal has one."""
-        with readable_errors(self.session.path):
-            standing = [] if self.retry_failed else database.execute(_STANDING_FAILURES).fetchall()
+        standing = [] if self.retry_failed else database.execute(_STANDING_FAILURES).fetchall()
         failures = {digest: row for digest, *row in standing}
         for start in range(0, len(requests), LOOKUP):
             part = requests[start : start + LOOKUP]

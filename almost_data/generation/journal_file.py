@@ -52,7 +52,7 @@ def status(path: Path, refs: Iterable[str] = ()) -> list[Status]:
     if not path.is_file():
         return []
     stored = set(refs)
-    with closing(open_journal(path)) as database, readable_errors(path):
+    with open_journal(path) as database:
         builds = database.execute("SELECT * FROM build ORDER BY name").fetchall()
         return [_status(database, row, row[0] in stored) for row in builds]
 
@@ -88,7 +88,7 @@ def prune(path: Path, refs: Iterable[str], unfinished: bool, locked: Iterable[st
     Of the builds in `locked`, which the caller has locked, those go that are not in the store (`refs`): the
     published ones, and with `unfinished` all.
     """
-    with closing(open_journal(path)) as database, readable_errors(path):
+    with open_journal(path) as database:
         with database:
             stored = set(refs)
             database.executemany("UPDATE build SET published = 1 WHERE name = ?", [(ref,) for ref in stored])
@@ -110,7 +110,7 @@ def prune(path: Path, refs: Iterable[str], unfinished: bool, locked: Iterable[st
 
 def count(path: Path, table: Literal["reply", "score"] = "reply") -> int:
     """Replies in the journal, or scores."""
-    with closing(open_journal(path)) as database, readable_errors(path):
+    with open_journal(path) as database:
         return int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
@@ -141,18 +141,18 @@ class JournalSession:
         """The open journal. At the end the answers that were added to `counts` are added to the build's."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         before = replace(counts)
-        with closing(open_journal(self.path)) as database:
+        with open_journal(self.path) as database:
             try:
                 yield database
             finally:
                 origins = (counts.from_journal - before.from_journal, counts.computed - before.computed)
                 update = "UPDATE build SET from_journal = from_journal + ?, computed = computed + ? "
-                with readable_errors(self.path), database:
+                with database:
                     database.execute(update + "WHERE name = ?", (*origins, self.build))
 
     def register(self, database: sqlite3.Connection, keys: Iterable[bytes]) -> None:
         """Record that the build needs these keys; the first call begins the run."""
-        with readable_errors(self.path), database:
+        with database:
             if self.run is None:
                 # The process that published them may have been killed before it could record that.
                 stored = ((ref,) for ref in self.refs)
@@ -168,57 +168,47 @@ class JournalSession:
     ) -> dict[bytes, tuple[Any, ...]]:
         """The rows of these keys that the journal has, without the key itself."""
         query = f"SELECT * FROM {table} WHERE key IN ({', '.join('?' * len(keys))})"
-        with readable_errors(self.path):
-            return {key: row for key, *row in database.execute(query, keys)}
+        return {key: row for key, *row in database.execute(query, keys)}
 
     def mark_published(self) -> None:
         """Record that the build is in the store: its failures stand, and what it needed is kept with it."""
         if self.run is None:
             return
-        with closing(open_journal(self.path)) as database, readable_errors(self.path), database:
+        with open_journal(self.path) as database, database:
             database.execute("UPDATE build SET published = 1 WHERE name = ?", (self.build,))
             earlier = "DELETE FROM need WHERE build = ? AND run < ?"
             database.execute(earlier, (self.build, self.run))
 
 
 @contextmanager
-def readable_errors(path: Path) -> Iterator[None]:
-    """SQLite's errors as one sentence that names the file."""
+def open_journal(path: Path) -> Iterator[sqlite3.Connection]:
+    """The journal at `path`, created if there is none. SQLite's errors become one sentence with the path.
+
+    Raises InputError for a damaged file or another format, RuntimeError for a file that cannot be used now.
+    """
     try:
-        yield
-    except sqlite3.OperationalError as error:
+        with closing(sqlite3.connect(path, timeout=60, check_same_thread=False)) as database:
+            if _format(database) != _FORMAT:
+                _create_tables(database, path)
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            yield database
+    except sqlite3.OperationalError as error:  # disk full, no right to write
         raise RuntimeError(f"{path}: the journal cannot be read or written: {error}") from None
-    except sqlite3.Error as error:
-        raise RuntimeError(f"{path}: the journal is damaged ({error}): move it away") from None
+    except sqlite3.DatabaseError as error:
+        raise InputError(f"{path}: cannot be used as a journal ({error}): move it away") from None
 
 
-def open_journal(path: Path) -> sqlite3.Connection:
-    """The journal at `path`, created if there is none. Raises InputError for a file of another format."""
-    try:
-        database = sqlite3.connect(path, timeout=60, check_same_thread=False)
-    except sqlite3.OperationalError as error:
-        raise RuntimeError(f"{path}: the journal cannot be opened: {error}") from None
-    try:
-        if _format(database) != _FORMAT:
-            with database:  # one transaction: a reader, or a kill, meets all of the tables or none
-                database.execute("BEGIN IMMEDIATE")
-                number = _format(database)
-                tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-                if number != _FORMAT and (number or tables):
-                    raise InputError(f"{path}: a journal of another version of almost_data: move it away")
-                for table in _TABLES:
-                    database.execute(f"CREATE TABLE IF NOT EXISTS {table}")
-                database.execute(f"PRAGMA user_version = {_FORMAT}")
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-    except BaseException as error:
-        database.close()
-        if isinstance(error, sqlite3.OperationalError):  # disk full, no right to write
-            raise RuntimeError(f"{path}: the journal cannot be written: {error}") from None
-        if isinstance(error, sqlite3.DatabaseError):
-            raise InputError(f"{path}: cannot be used as a journal ({error}): move it away") from None
-        raise
-    return database
+def _create_tables(database: sqlite3.Connection, path: Path) -> None:
+    with database:  # one transaction: a reader, or a kill, meets all of the tables or none
+        database.execute("BEGIN IMMEDIATE")
+        number = _format(database)
+        tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if number != _FORMAT and (number or tables):
+            raise InputError(f"{path}: a journal of another version of almost_data: move it away")
+        for table in _TABLES:
+            database.execute(f"CREATE TABLE IF NOT EXISTS {table}")
+        database.execute(f"PRAGMA user_version = {_FORMAT}")
 
 
 def _format(database: sqlite3.Connection) -> int:

@@ -134,7 +134,6 @@ class OpenAIEngine:
     def _list_models(self, url: str) -> list[str]:
         import openai
 
-        where = f"engine.base_url: {self._hosts[url]}"
         timeout, retries = self._timeout(LIST_SECONDS), min(self.retries, LIST_RETRIES)
         key = api_key()
         try:
@@ -149,7 +148,7 @@ class OpenAIEngine:
                 advice = "is the server running?"
             else:
                 advice = "its list of models cannot be read"
-            raise InputError(f"{where}: {advice} ({describe(error)})") from None
+            raise InputError(f"engine.base_url: {self._hosts[url]}: {advice} ({describe(error)})") from None
 
     def _timeout(self, seconds: float) -> "Timeout":
         from openai import Timeout

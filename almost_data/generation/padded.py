@@ -5,17 +5,17 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 
-from almost_data.generation import Reply
-from almost_data.generation.rows import Row, draw
+from . import Reply
+from .rows import BatchRow, sample_tokens
 
 
-def generate(model: Any, rows: list[Row]) -> list[Reply]:
-    """The replies of `rows`, drawn with their own random numbers as everywhere."""
+def generate(model: Any, rows: list[BatchRow]) -> list[Reply]:
+    """The replies of `rows`, sampled with their own random numbers as everywhere."""
     width = max(len(row.prompt) for row in rows)
     pad = min(rows[0].eos, default=0)
     ids = torch.tensor([[pad] * (width - len(row.prompt)) + list(row.prompt) for row in rows])
     mask = torch.tensor([[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows])
-    drawn = _Drawn(rows)
+    sampler = _Sampler(rows)
     model.generate(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
@@ -25,34 +25,35 @@ def generate(model: Any, rows: list[Row]) -> list[Reply]:
             pad_token_id=pad,
             repetition_penalty=1.0,
         ),
-        logits_processor=[drawn],
-        stopping_criteria=[_Ended(drawn)],
+        logits_processor=[sampler],
+        stopping_criteria=[_HasReply(sampler)],
     )
-    return [reply for reply in drawn.replies if reply is not None]
+    return [reply for reply in sampler.replies if reply is not None]
 
 
-class _Drawn(LogitsProcessor):  # type: ignore[misc]
-    """Draws every row's token and leaves it as the only one possible, so that greedy search takes it."""
+class _Sampler(LogitsProcessor):  # type: ignore[misc]
+    """Samples every row's token and leaves it as the only possible one, so that greedy search takes it."""
 
-    def __init__(self, rows: list[Row]) -> None:
+    def __init__(self, rows: list[BatchRow]) -> None:
         self.rows = rows
         self.replies: list[Reply | None] = [None] * len(rows)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        left = [at for at, reply in enumerate(self.replies) if reply is None]
-        only = torch.full_like(scores, -torch.inf)
-        only[:, 0] = 0.0
-        for at, token in zip(left, draw(scores[left], [self.rows[at] for at in left]), strict=True):
-            only[at, 0] = -torch.inf
-            only[at, token] = 0.0
-            self.replies[at] = self.rows[at].take(token)
-        return only
+        running = [at for at, reply in enumerate(self.replies) if reply is None]
+        forced = torch.full_like(scores, -torch.inf)
+        forced[:, 0] = 0.0
+        tokens = sample_tokens(scores[running], [self.rows[at] for at in running])
+        for at, token in zip(running, tokens, strict=True):
+            forced[at, 0] = -torch.inf
+            forced[at, token] = 0.0
+            self.replies[at] = self.rows[at].append(token)
+        return forced
 
 
-class _Ended(StoppingCriteria):  # type: ignore[misc]
-    def __init__(self, drawn: _Drawn) -> None:
-        self.drawn = drawn
+class _HasReply(StoppingCriteria):  # type: ignore[misc]
+    def __init__(self, sampler: _Sampler) -> None:
+        self.sampler = sampler
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        ended = [reply is not None for reply in self.drawn.replies]
+        ended = [reply is not None for reply in self.sampler.replies]
         return torch.tensor(ended, dtype=torch.bool, device=input_ids.device)

@@ -1,7 +1,7 @@
 """vLLM at its own speed: all requests of a model in flight at once, prefixes cached, replies as they finish.
 
-Prompts are tokenised here, as the other engines do it, so that a prompt that does not fit fails
-alone and before it runs. A dead engine is started again for the requests that are left.
+Prompts are tokenised here, as in the other engines, so that a prompt that does not fit fails alone and
+before it runs. A dead engine is started again for the unanswered requests.
 """
 
 import os
@@ -17,10 +17,10 @@ from threading import Thread
 from typing import Any
 from uuid import uuid4
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..models import weights
 from ..models.device import free_memory
-from . import CannotStart, Model, Reply, Request, cut_at_stop
+from . import CannotStart, Model, Reply, Request, cut_at_stop, group_by_model
 
 IN_FLIGHT = 4096
 """Requests handed over at a time: many times what vLLM runs at once, and no more memory than that."""
@@ -32,7 +32,7 @@ ARGUMENTS = (
     *("max_model_len", "max_num_batched_tokens", "max_num_seqs", "pipeline_parallel_size"),
     "tensor_parallel_size",
 )
-"""Arguments of vLLM that a user may set: how and where a model runs. None says which model, or runs code."""
+"""Arguments of vLLM that a user may set: how and where a model runs. None names a model, or runs code."""
 CPU_CACHE_BYTES = 4 << 30
 """For keys and values on a CPU, where vLLM would take most of the machine's memory; a quarter at most."""
 
@@ -49,23 +49,25 @@ class VLLMEngine:
     def __init__(self, row_seeds: bool = False, **arguments: Any) -> None:
         if "data_parallel_size" in arguments:
             raise InputError(
-                "engine.data_parallel_size: copies of a model run under ray, with engine.workers"
+                "engine.data_parallel_size: copies of a model run on the ray engine, with engine.workers"
             )
-        for name in sorted(arguments.keys() - set(ARGUMENTS)):
-            known = ", ".join(("row_seeds", *ARGUMENTS))
-            raise InputError(f"engine.{name}: the vllm engine has no such option; it has: {known}")
+        if unknown := arguments.keys() - set(ARGUMENTS):
+            names = ", ".join(("row_seeds", *ARGUMENTS))
+            raise InputError(f"engine.{min(unknown)}: the vllm engine has no such option; it has: {names}")
         self.row_seeds = row_seeds
         self.arguments = arguments
         self.load_seconds = 0.0
+        self.llm: Any = None
+        """vLLM's own engine, while a model is loaded."""
         self._pinned: dict[Model, Model] = {}
         self._loaded: Model | None = None
-        self._engine: Any = None
         self._reaper: subprocess.Popen[bytes] | None = None
-        self._facts: dict[str, Any] = {}
+        self._effective: dict[str, Any] = {}
+        """Settings that vLLM chose for the model loaded last."""
 
     @property
     def honours_seed(self) -> bool:
-        """Where asked, and in float32 only: else the rows that run together decide the last digits."""
+        """With row seeds, and in float32 only: else the rows that run together decide the last digits."""
         return self.row_seeds and self.arguments.get("dtype") in ("float32", "float")
 
     def resolve(self, model: Model) -> Model:
@@ -74,71 +76,55 @@ class VLLMEngine:
         return self._pinned[model]
 
     def settings(self) -> dict[str, Any]:
-        return {"engine": self.name, "row_seeds": self.row_seeds, **self._facts, "arguments": self.arguments}
+        fixed = {"engine": self.name, "row_seeds": self.row_seeds}
+        return {**fixed, **self._effective, "arguments": self.arguments}
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
         groups: dict[Model, list[Request]] = defaultdict(list)
-        seen: set[str] = set()
-        for request in requests:
-            if request.id in seen:
-                raise ValueError(f"request id {request.id!r} occurs twice")
-            seen.add(request.id)
-            groups[self.resolve(request.model)].append(request)
+        for model, group in group_by_model(requests).items():
+            groups[self.resolve(model)] += group
         for model in sorted(groups, key=lambda model: model != self._loaded):
             self._load(model)
             yield from self._run(groups.pop(model))
 
     def close(self) -> None:
-        """Stop the engine's processes, and so free what they hold."""
-        engine, self._engine, self._loaded = self._engine, None, None
-        if engine is not None:
-            engine.engine_core.shutdown()
+        """Stop the engine's processes, and so free their memory."""
+        llm, self.llm, self._loaded = self.llm, None, None
+        if llm is not None:
+            llm.engine_core.shutdown()
         if self._reaper is not None:
             self._reaper.kill()  # nothing to do
             self._reaper.communicate()
             self._reaper = None
 
     def _run(self, requests: list[Request]) -> Iterator[Reply]:
-        # The longest first, so that none of them is left alone at the end; a shared prefix stays together.
+        # The longest first, so that none of them runs alone at the end; a shared prefix stays together.
         requests.sort(key=lambda r: (-r.sampling.max_new_tokens, r.prefix, -len(r.text)))
-        engine, waiting = self._engine, iter(requests)
+        llm, waiting = self.llm, iter(requests)
+        context = self._effective["max_model_len"]
         running: dict[str, Request] = {}
         try:
             while True:
                 while len(running) < IN_FLIGHT and (chunk := list(islice(waiting, CHUNK))):
-                    for request, tokens in zip(chunk, self._tokens(chunk), strict=True):
-                        if why := self._misfit(request, tokens):
-                            yield Reply(request.id, "", "error", prompt_tokens=len(tokens), error=why)
+                    tokenized = llm.get_tokenizer()([r.prompt for r in chunk], verbose=False)["input_ids"]
+                    for request, tokens in zip(chunk, tokenized, strict=True):
+                        if refusal := request.refusal(len(tokens), context):
+                            yield Reply.failed(request.id, refusal, len(tokens))
                             continue
-                        engine.add_request(request.id, {"prompt_token_ids": tokens}, self._sampling(request))
+                        llm.add_request(request.id, {"prompt_token_ids": tokens}, self._sampling(request))
                         running[request.id] = request
                 if not running:
                     return
-                for output in engine.step():
+                for output in llm.step():
                     if output.finished:
                         yield _reply(running.pop(output.request_id), output)
         except Exception:
-            self.close()  # dead, or in a state that nobody knows: the next call starts another
+            self.close()  # dead, or in an unknown state: the next call starts another
             running.clear()
             raise
         finally:
-            if running:  # the caller has gone
-                engine.abort_request(list(running))
-
-    def _tokens(self, requests: list[Request]) -> list[list[int]]:
-        prompts = [request.prompt for request in requests]
-        tokens: list[list[int]] = self._engine.get_tokenizer()(prompts, verbose=False)["input_ids"]
-        return [ids if prompt else [] for ids, prompt in zip(tokens, prompts, strict=True)]
-
-    def _misfit(self, request: Request, tokens: list[int]) -> str | None:
-        new, context = request.sampling.max_new_tokens, self._facts["max_model_len"]
-        if not tokens:
-            return "the prompt is empty"
-        if new < 1:
-            return "max_new_tokens is below 1"
-        if len(tokens) + new > context:
-            return f"{len(tokens)} prompt tokens + {new} new ones exceed the model's context of {context}"
-        return None
+            if running:  # the caller has stopped reading
+                llm.abort_request(list(running))
 
     def _sampling(self, request: Request) -> Any:
         from vllm import SamplingParams
@@ -160,19 +146,18 @@ class VLLMEngine:
         start = time.monotonic()
         folder = weights.fetch(model)
         try:
-            self._engine = self._started(folder)
+            self.llm = self._start(folder)
         except InputError:
             raise
         except Exception as error:
             self.close()
-            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise CannotStart(
-                f"vLLM cannot start {model.id}: {why}; vLLM's options, such as max_model_len, are set by "
-                "--set engine.NAME=VALUE; --engine transformers runs anywhere"
+                f"vLLM cannot start {model.id}: {one_line(error)}; set vLLM's options, such as "
+                "engine.max_model_len, or take the transformers engine, which runs anywhere"
             ) from error
         self._loaded = model
-        config = self._engine.vllm_config
-        self._facts = {
+        config = self.llm.vllm_config
+        self._effective = {
             "device": config.device_config.device_type,
             "dtype": str(config.model_config.dtype).removeprefix("torch."),
             "max_model_len": config.model_config.max_model_len,
@@ -181,49 +166,50 @@ class VLLMEngine:
         }
         self.load_seconds += time.monotonic() - start
 
-    def _started(self, folder: Path) -> Any:
-        # Read when vLLM is imported. What a user has set stays.
+    def _start(self, folder: Path) -> Any:
+        # Read when vLLM is imported. Variables that a user has set stay.
         for name in ("VLLM_LOGGING_LEVEL", "TORCH_CPP_LOG_LEVEL"):
             os.environ.setdefault(name, "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        # A forked process has not the mark by which it is found, and holds the reaper's input open.
+        # A forked process lacks the mark by which it is found, and holds the reaper's input open.
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
         from vllm import EngineArgs
         from vllm.platforms import current_platform
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        chosen: dict[str, Any] = {"enable_prefix_caching": True, "disable_log_stats": True}
-        chosen["use_tqdm_on_load"] = False
+        defaults: dict[str, Any] = {"enable_prefix_caching": True, "disable_log_stats": True}
+        defaults["use_tqdm_on_load"] = False
         if current_platform.is_cpu():
-            chosen |= self._on_cpu()
-        arguments = EngineArgs(model=str(folder), trust_remote_code=False, **(chosen | self.arguments))
-        mark = f"{_MARK}={uuid4()}"
-        self._reaper = _reaper(mark)
-        os.environ[_MARK] = mark.removeprefix(f"{_MARK}=")
+            defaults |= self._cpu_defaults()
+        arguments = EngineArgs(model=str(folder), trust_remote_code=False, **(defaults | self.arguments))
+        mark = str(uuid4())
+        self._reaper = _start_reaper(f"{_MARK}={mark}")
+        os.environ[_MARK] = mark
         try:
-            engine = LLMEngine.from_engine_args(arguments)
+            llm = LLMEngine.from_engine_args(arguments)
         finally:
             del os.environ[_MARK]
-        _watch(engine.engine_core)
-        return engine
+        _wake_when_killed(llm.engine_core)
+        return llm
 
-    def _on_cpu(self) -> dict[str, Any]:
-        """What vLLM would choose badly on a CPU."""
+    def _cpu_defaults(self) -> dict[str, Any]:
+        """Where vLLM's own choices are bad on a CPU."""
         if self.arguments.get("tensor_parallel_size", 1) == 1 and hasattr(os, "sched_getaffinity"):
             # By itself it keeps a core free, which on two cores is half of them.
             cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores)
-        chosen: dict[str, Any] = {}
+        defaults: dict[str, Any] = {}
         if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
-            chosen["kv_cache_memory_bytes"] = min(CPU_CACHE_BYTES, free_memory() // 4)
+            defaults["kv_cache_memory_bytes"] = min(CPU_CACHE_BYTES, free_memory() // 4)
         if self.row_seeds:
             # A seeded request whose prompt is computed in parts kills vLLM's CPU engine.
-            chosen["enable_chunked_prefill"] = False
-        return chosen
+            defaults["enable_chunked_prefill"] = False
+        return defaults
 
 
-def _watch(client: Any) -> None:
-    """Wake whoever waits for replies when an engine process was killed; vLLM's client (0.27) sleeps on."""
+def _wake_when_killed(client: Any) -> None:
+    """Raise in the thread that waits for replies when an engine process was killed; vLLM's client (0.27)
+    would wait for ever."""
     manager = getattr(client.resources, "engine_manager", None)
     if manager is None:  # it runs in this process
         return
@@ -249,25 +235,25 @@ for file in glob.glob("/proc/[0-9]*/environ"):
 """
 
 
-def _reaper(mark: str) -> "subprocess.Popen[bytes]":
+def _start_reaper(mark: str) -> "subprocess.Popen[bytes]":
     """A process that kills the engine's once its input ends, and so once this process is gone.
 
-    After `kill -9` vLLM's processes would stay for ever, with all the memory that they hold.
+    After `kill -9` vLLM's processes would stay for ever, with all their memory.
     """
     command = [sys.executable, "-I", "-S", "-c", _REAPER, mark]
     return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _reply(request: Request, output: Any) -> Reply:
-    done = output.outputs[0]
-    if done.finish_reason not in ("stop", "length"):
-        return Reply(request.id, "", "error", error=f"vLLM ended the request: {done.finish_reason}")
-    text, _ = cut_at_stop(done.text, request.sampling.stop)
+    completion = output.outputs[0]
+    if completion.finish_reason not in ("stop", "length"):
+        return Reply.failed(request.id, f"vLLM ended the request: {completion.finish_reason}")
+    text, _ = cut_at_stop(completion.text, request.sampling.stop)
     return Reply(
         id=request.id,
         text=text,
-        finish_reason=done.finish_reason,
+        finish_reason=completion.finish_reason,
         prompt_tokens=len(output.prompt_token_ids),
-        completion_tokens=len(done.token_ids),
+        completion_tokens=len(completion.token_ids),
         cached_tokens=output.num_cached_tokens or 0,
     )

@@ -182,7 +182,7 @@ def run(prompts: int = 8, samples: int = 4, new: int = 64, queries: int | None =
     """For `python -m tests.bench`."""
     model = weights.locate(Model(MODEL))
     engine = TransformersEngine()
-    loaded = engine._load(model)
+    loaded = engine.load(model)
     loaded.eos = frozenset()  # no row ends early
     every = requests_for(model, loaded.tokenizer, prompts * samples, new)
     del loaded

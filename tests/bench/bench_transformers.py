@@ -105,9 +105,9 @@ def measure(
 
     model = weights.locate(Model(MODEL))
     engine = TransformersEngine()
-    loaded = engine._load(model)
+    loaded = engine.load(model)
     loaded.eos = frozenset()  # no row ends early, here and below
-    network, tokenizer = loaded.model, loaded.tokenizer
+    network, tokenizer = loaded.network, loaded.tokenizer
     requests = requests_for(model, tokenizer, count, new)
     own_attention = network.config._attn_implementation
     time_engine(engine, requests_for(model, tokenizer, 4, 4))

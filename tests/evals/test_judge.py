@@ -118,7 +118,7 @@ def test_a_judge_is_asked_by_chat_and_greedily(server: CompletionsServer) -> Non
     server.chat = lambda prompt: "Fine.\nScores: 7 2"
     found = verdicts(server)
     assert {one.scores for one in found.values()} == {(7, 2)}
-    by_question = {re.findall(r"Question (\d)\?", asked["prompt"])[0]: asked for asked in server.asked}
+    by_question = {re.findall(r"Question (\d)\?", asked["prompt"])[0]: asked for asked in server.bodies}
     assert sorted(by_question) == ["0", "1", "2", "3"]
     for n, asked in by_question.items():  # they come in any order
         assert (asked["model"], asked["temperature"], asked["max_tokens"]) == ("m", 0.0, judge.TOKENS)
@@ -156,7 +156,7 @@ def test_a_server_that_wants_the_other_name_of_the_limit_gets_it(server: Complet
     server.chat = lambda prompt: "Scores: 7 2"
     server.fault = lambda prompt, attempt: "max_tokens" if attempt == 1 else None
     assert all(one.scores == (7, 2) for one in verdicts(server).values())
-    assert {("max_tokens" in asked, "max_completion_tokens" in asked) for asked in server.asked} == {
+    assert {("max_tokens" in asked, "max_completion_tokens" in asked) for asked in server.bodies} == {
         (True, False),
         (False, True),
     }

@@ -185,9 +185,9 @@ def test_what_is_no_verdict_is_counted_and_kept(
     assert (kept[0]["winner"], kept[0]["a_first_unread"]) == (None, "no scores")
     assert kept[0]["b_first_verdict"] == "Both are lovely."
     assert kept[2]["b_first_unread"] == "out of range"
-    asked = len(server.asked)
+    asked = len(server.bodies)
     assert run(store, server, sides) == result
-    assert len(server.asked) == asked
+    assert len(server.bodies) == asked
 
 
 def test_what_failed_is_asked_again_and_only_that(
@@ -209,9 +209,9 @@ def test_what_failed_is_asked_again_and_only_that(
     assert sum(server.answered.values()) == 2 * COUNT
     assert (again.details["failed"], again.fingerprint) == (0, result.fingerprint)
     assert numbers(again)["win"].n == COUNT
-    asked = len(server.asked), server.accepted
+    asked = len(server.bodies), server.accepted
     assert run(store, server, sides) == again
-    assert (len(server.asked), server.accepted) == asked
+    assert (len(server.bodies), server.accepted) == asked
 
 
 def test_a_judge_that_does_all_of_it_shows_and_costs_no_finished_work(
@@ -243,8 +243,8 @@ def test_a_judge_that_does_all_of_it_shows_and_costs_no_finished_work(
     assert numbers(second)["winner flips with the order"].value == 3 / 9
     kept = {row["question_id"]: row for row in items(store, second)}
     assert (kept["0"]["winner"], kept["0"]["a_first_verdict"]) == (None, "Hm.")
-    done = len(server.asked)
-    assert run(store, server, sides) == second and len(server.asked) == done
+    done = len(server.bodies)
+    assert run(store, server, sides) == second and len(server.bodies) == done
     assert list(results(store)) == [second]
 
 
@@ -350,7 +350,7 @@ def test_a_server_answers_by_chat(store: Store, server: CompletionsServer, sides
     server.chat = lambda prompt: judged(prompt) if "answer 1 begins" in prompt else f"Of {prompt}"
     result = run(store, server, sides, a="m", b="n", generator=answers.engine("openai", (server.url,)))
     assert {row["answer_a"] for row in items(store, result)} == {f"Of What of {n}?" for n in range(COUNT)}
-    asked = next(one for one in server.asked if one["model"] == "m")
+    asked = next(one for one in server.bodies if one["model"] == "m")
     assert (asked["temperature"], asked["max_tokens"]) == (0.7, 1024)
     assert [one.revision for one in result.models[:2]] == ["as-served, by chat"] * 2
 

@@ -55,8 +55,8 @@ def _padded(folder: Path) -> Bench:
     bench = _transformers(folder)
     from tests.tiny_models import save_tiny
 
-    one, two = (Model(str(save_tiny(folder / f"bloom{seed}", "bloom", seed=seed))) for seed in (3, 4))
-    return replace(bench, models=(one, two), limited=False)
+    first, second = (Model(str(save_tiny(folder / f"bloom{seed}", "bloom", seed=seed))) for seed in (3, 4))
+    return replace(bench, models=(first, second), limited=False)
 
 
 def _ray(folder: Path) -> Bench:
@@ -90,7 +90,7 @@ def _vllm(folder: Path) -> Bench:
     from almost_data.generation.vllm import VLLMEngine
     from tests.tiny_models import save_tiny
 
-    one, two = (
+    first, second = (
         Model(str(save_tiny(folder / f"vllm{seed}", seed=seed, hidden_size=128, head_dim=32)))
         for seed in (1, 2)
     )
@@ -98,7 +98,7 @@ def _vllm(folder: Path) -> Bench:
         lambda: VLLMEngine(
             row_seeds=True, dtype="float32", enforce_eager=True, kv_cache_memory_bytes=64 << 20
         ),
-        (one, two),
+        (first, second),
         missing=Model(str(folder / "nowhere")),
         limited=True,
     )
@@ -145,16 +145,16 @@ SERVERS = {"ray", "vllm"}
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALMOST_DATA_CACHE", str(tmp_path_factory.mktemp("cache")))
-        made = ENGINES[request.param](tmp_path_factory.mktemp("models"))
-        yield made
-        made.close()
+        bench = ENGINES[request.param](tmp_path_factory.mktemp("models"))
+        yield bench
+        bench.close()
 
 
 @pytest.fixture(scope="module")
 def engine(bench: Bench) -> Iterator[Generator]:
-    made = bench.make()
-    yield made
-    made.close()
+    engine = bench.make()
+    yield engine
+    engine.close()
 
 
 def ask(model: Model, count: int = 6, **sampling: object) -> list[Request]:
@@ -183,11 +183,13 @@ def test_no_requests_no_replies(engine: Generator) -> None:
 
 
 def test_several_models_in_one_call(bench: Bench, engine: Generator) -> None:
-    one, two = (ask(model) for model in bench.models)
-    mixed = [request for pair in zip(one, two, strict=True) for request in pair]
+    first, second = (ask(model) for model in bench.models)
+    mixed = [request for pair in zip(first, second, strict=True) for request in pair]
     together = answers(engine, mixed)
-    assert together == answers(engine, two) | answers(engine, one)  # in the order that loads the least
-    assert [together[request.id].text for request in one] != [together[request.id].text for request in two]
+    assert together == answers(engine, second) | answers(engine, first)  # in the order that loads the least
+    assert [together[request.id].text for request in first] != [
+        together[request.id].text for request in second
+    ]
 
 
 def test_max_tokens_end_a_reply(bench: Bench, engine: Generator) -> None:
@@ -220,8 +222,8 @@ def test_the_seed_decides_the_reply(bench: Bench, engine: Generator) -> None:
     assert answers(engine, requests[::-1]) == whole
     for request in requests[:3]:
         assert answers(engine, [request]) == {request.id: whole[request.id]}
-    others = answers(engine, [replace(request, seed=100 + n) for n, request in enumerate(requests)])
-    assert any(others[id].text != reply.text for id, reply in whole.items())
+    reseeded = answers(engine, [replace(request, seed=100 + n) for n, request in enumerate(requests)])
+    assert any(reseeded[id].text != reply.text for id, reply in whole.items())
 
 
 def test_a_request_may_have_no_seed(bench: Bench, engine: Generator) -> None:

@@ -29,9 +29,9 @@ def test_vllm_runs_where_it_can(
     monkeypatch.setattr(engines, "NVIDIA_DEVICE", device)
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(platform, "system", lambda: "Linux")
-    name, why = engines.default()
+    name, reason = engines.default()
     assert name == chosen
-    assert bool(why) == (chosen != "vllm")
+    assert bool(reason) == (chosen != "vllm")
 
 
 def test_options_reach_the_engine_in_their_types() -> None:
@@ -77,7 +77,7 @@ def test_a_preset_may_have_options_for_one_engine_only(tmp_path: Path) -> None:
 def test_engine_options_are_in_no_fingerprint(tmp_path: Path) -> None:
     def fingerprint(*assignments: str) -> str:
         run = build.prepare("fake", root=tmp_path, assignments=assignments)
-        return run.plan("responses")[-1].manifest.fingerprint
+        return run.plan("responses").target.manifest.fingerprint
 
     assert fingerprint() == fingerprint("engine.vllm={max_model_len=9}") != fingerprint("responses.seed=3")
 

@@ -28,19 +28,19 @@ class Counted(FakeEngine):
     """The fake engine, counting what it was asked, and stopping where told."""
 
     def __init__(self, stop_at: int | None = None, fail: frozenset[str] = frozenset()) -> None:
-        self.seen: list[str] = []
+        self.answered: list[str] = []
         self.stop_at, self.fail = stop_at, fail
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
         for number, reply in enumerate(super().generate(requests)):
             if number == self.stop_at:
                 raise CannotStart("engine died")
-            self.seen.append(reply.id)
+            self.answered.append(reply.id)
             yield Reply(reply.id, "", "error", error="no") if reply.id in self.fail else reply
 
 
-def journaled(engine: Generator, path: Path, build: str = "", **how: Any) -> JournaledGenerator:
-    return JournaledGenerator(engine, JournalSession(path, build), **how)
+def journaled(engine: Generator, path: Path, build: str = "", **options: Any) -> JournaledGenerator:
+    return JournaledGenerator(engine, JournalSession(path, build), **options)
 
 
 def by_id(replies: Iterable[Reply]) -> dict[str, Reply]:
@@ -51,7 +51,7 @@ def test_what_is_known_is_not_asked_again_and_comes_back_the_same(tmp_path: Path
     first = by_id(journaled(Counted(), tmp_path / "j").generate(REQUESTS))
     again = journaled(silent := Counted(), tmp_path / "j")
     assert by_id(again.generate(reversed(REQUESTS))) == first == by_id(FakeEngine().generate(REQUESTS))
-    assert (silent.seen, again.counts) == ([], AnswerCounts(from_journal=200))
+    assert (silent.answered, again.counts) == ([], AnswerCounts(from_journal=200))
 
 
 def test_an_engine_that_dies_costs_only_what_it_had_not_answered(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_an_engine_that_dies_costs_only_what_it_had_not_answered(tmp_path: Path)
         list(journaled(Counted(stop_at=90), tmp_path / "j").generate(REQUESTS))
     rest = Counted()
     assert len(list(journaled(rest, tmp_path / "j").generate(REQUESTS))) == 200
-    assert sorted(rest.seen, key=int) == [str(n) for n in range(90, 200)]
+    assert sorted(rest.answered, key=int) == [str(n) for n in range(90, 200)]
 
 
 def test_what_a_reply_cost_is_kept_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_failures_are_asked_again(tmp_path: Path) -> None:
     assert [reply.id for reply in replies.values() if reply.error] == ["3", "5"]
     again = Counted()
     assert not any(reply.error for reply in journaled(again, tmp_path / "j").generate(REQUESTS))
-    assert again.seen == ["3", "5"]
+    assert again.answered == ["3", "5"]
 
 
 def test_failures_add_up_over_all_the_calls_of_a_build(tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ def test_failures_add_up_over_all_the_calls_of_a_build(tmp_path: Path) -> None:
 
 
 def test_failures_that_stand_count_too(tmp_path: Path) -> None:
-    def run(build: str, **how: Any) -> list[Reply]:
+    def run(build: str, **options: Any) -> list[Reply]:
         engine = Counted(fail=frozenset({"1", "2", "3"}))
-        generator = journaled(engine, tmp_path / "j", build, **how)
+        generator = journaled(engine, tmp_path / "j", build, **options)
         replies = list(generator.generate(REQUESTS[:20]))
         generator.session.mark_published()
         return replies
@@ -130,28 +130,28 @@ def test_prune_keeps_all_rounds_of_a_build_that_was_interrupted_again(tmp_path: 
 
 
 def test_a_request_that_another_build_has_answered_has_not_failed(tmp_path: Path) -> None:
-    everyone = frozenset(request.id for request in REQUESTS)
-    failing = journaled(Counted(fail=everyone), tmp_path / "j", "queries@0.1.0", max_failures=1)
+    all_ids = frozenset(request.id for request in REQUESTS)
+    failing = journaled(Counted(fail=all_ids), tmp_path / "j", "queries@0.1.0", max_failures=1)
     replies = failing.generate(REQUESTS[:5])
     assert next(replies).error
     assert len(list(journaled(Counted(), tmp_path / "j", "queries@0.2.0").generate(REQUESTS[:5]))) == 5
     assert all(reply.error for reply in replies)
-    for one in status(tmp_path / "j"):
-        assert (one.requests, one.answered, one.failed, one.pending) == (5, 5, 0, 0)
+    for build in status(tmp_path / "j"):
+        assert (build.requests, build.answered, build.failed, build.pending) == (5, 5, 0, 0)
 
 
 def test_the_key_is_all_that_decides_a_reply_and_nothing_else() -> None:
-    one = REQUESTS[0]
-    others = [
-        replace(one, text="other"),
-        replace(one, model=Model("fake/n", "1")),
-        replace(one, model=Model("fake/m", "2")),
-        replace(one, sampling=Sampling(41)),
-        replace(one, seed=7),
-        replace(one, sample=1),
+    request = REQUESTS[0]
+    changed = [
+        replace(request, text="other"),
+        replace(request, model=Model("fake/n", "1")),
+        replace(request, model=Model("fake/m", "2")),
+        replace(request, sampling=Sampling(41)),
+        replace(request, seed=7),
+        replace(request, sample=1),
     ]
-    assert len({key(request) for request in [one, *others]}) == 7
-    assert key(one) == key(replace(one, id="x", prefix="he", text="ad prompt 0"))
+    assert len({key(request) for request in [request, *changed]}) == 7
+    assert key(request) == key(replace(request, id="x", prefix="he", text="ad prompt 0"))
 
 
 def test_a_lone_reply_is_on_disk_before_the_next_one_comes(tmp_path: Path) -> None:
@@ -206,15 +206,15 @@ class Slow(FakeEngine):
 print(len(list(journaled(Slow(), Path({str(tmp_path / "j")!r})).generate(REQUESTS))), "replies")
 """
     rng = random.Random(1)
-    asked: list[str] = []
+    answered: list[str] = []
     for _ in range(4):
-        asked += killed_after(rng.randrange(90), code)
+        answered += killed_after(rng.randrange(90), code)
     last = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *rest, count = last.stdout.splitlines()
     assert count == "200 replies"
-    assert set(asked + rest) == {request.id for request in REQUESTS}
+    assert set(answered + rest) == {request.id for request in REQUESTS}
     # Each kill costs what came since the last commit.
-    assert len(asked + rest) <= 200 + 4 * 64
+    assert len(answered + rest) <= 200 + 4 * 64
 
 
 def test_a_build_finds_the_replies_of_another_one(tmp_path: Path) -> None:
@@ -232,9 +232,9 @@ def test_a_build_finds_the_replies_of_another_one(tmp_path: Path) -> None:
     database.close()
     shared = set(store.scan("queries@0.10.0").collect()["query"])
     assert shared <= set(store.scan("queries@0.20.0").collect()["query"])
-    asked = sum(
+    answered = sum(
         store.manifest(f"{name}@0.{v}.0").ledger[0].n_in
         for name in ("queries", "responses")
         for v in ("10", "20")
     )
-    assert rows < asked  # the second build found the first one's replies
+    assert rows < answered  # the second build found the first one's replies

@@ -61,11 +61,11 @@ def test_a_reply_is_what_the_server_said(server: CompletionsServer) -> None:
     assert all(reply.error is None and reply.text for reply in replies.values())
     assert all(reply.completion_tokens == len(reply.text.split()) for reply in replies.values())
     assert all(reply.prompt_tokens == 3 and reply.cached_tokens == 1 for reply in replies.values())
-    asked = server.asked[0]
-    assert asked["prompt"].startswith("Human: number ")
-    assert (asked["model"], asked["max_tokens"], asked["top_p"]) == ("m", 20, 1.0)
-    assert "stop" not in asked
-    assert "seed" not in asked
+    body = server.bodies[0]
+    assert body["prompt"].startswith("Human: number ")
+    assert (body["model"], body["max_tokens"], body["top_p"]) == ("m", 20, 1.0)
+    assert "stop" not in body
+    assert "seed" not in body
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ def test_a_passing_fault_changes_no_reply(server: CompletionsServer, fault: str)
     expected = answers(engine(server), ask())
     server.attempts.clear()
     server.fault = lambda prompt, attempt: fault if attempt <= 1 + len(prompt) % 2 else None
-    made = engine(server)
-    assert answers(made, ask()) == expected
+    client = engine(server)
+    assert answers(client, ask()) == expected
     assert all(attempts == 2 + len(prompt) % 2 for prompt, attempts in server.attempts.items())
-    assert sum(made.settings()[kind] for kind in ("rate_limited", "server_errors", "dropped")) == (
+    assert sum(client.settings()[kind] for kind in ("rate_limited", "server_errors", "dropped")) == (
         0 if fault in ("408", "409") else sum(server.attempts.values()) - len(ask())
     )
 
@@ -128,14 +128,14 @@ def test_what_cannot_be_run_is_an_error_reply(server: CompletionsServer) -> None
     assert errors.pop("r0") is None
     assert all(errors.values())
     assert "maximum context length" in (errors["r3"] or "")
-    assert len(server.asked) == 2
+    assert len(server.bodies) == 2
 
 
 def test_at_most_four_stop_strings_are_sent_and_all_are_cut(server: CompletionsServer) -> None:
     free = answers(engine(server), ask())
     stop = ("never", "there", "is", "any", "such", "ba", "ko")
     replies = answers(engine(server), ask(stop=stop))
-    assert {len(asked["stop"]) for asked in server.asked if "stop" in asked} == {4}
+    assert {len(body["stop"]) for body in server.bodies if "stop" in body} == {4}
     for id, reply in replies.items():
         ends = [at for marker in stop if (at := free[id].text.find(marker)) >= 0]
         assert reply.text == free[id].text[: min(ends, default=None)]
@@ -146,7 +146,7 @@ def test_seeds_are_sent_where_they_are_wanted(server: CompletionsServer) -> None
     large, none, *requests = ask(5)
     requests += [replace(large, seed=2**64 - 1), replace(none, seed=None)]
     answers(engine(server, row_seeds=True), requests)
-    assert {asked.get("seed") for asked in server.asked} == {None, 2, 3, 4, 2**63 - 1}
+    assert {body.get("seed") for body in server.bodies} == {None, 2, 3, 4, 2**63 - 1}
 
 
 def test_a_request_id_occurs_once_or_nothing_is_asked(server: CompletionsServer) -> None:
@@ -167,10 +167,10 @@ def test_refusals_lower_the_limit_and_answers_raise_it(server: CompletionsServer
     requests = ask(400)
     expected = answers(engine(server), requests)
     server.delay, server.capacity = 0.005, 4
-    made = engine(server, concurrency=32, retries=10)
-    replies = made.generate(requests)
+    client = engine(server, concurrency=32, retries=10)
+    replies = client.generate(requests)
     got = [next(replies) for _ in range(150)]
-    settings = made.settings()
+    settings = client.settings()
     assert 1 <= settings["lowest_limit"] <= 4
     assert 0 < settings["rate_limited"] < 200
     server.capacity, server.peak, server.delay = 1000, 0, 0.05  # long, or they never overlap
@@ -207,7 +207,7 @@ def test_the_limit_halves_once_for_each_burst_and_grows_back() -> None:
 
 def waits(caplog: pytest.LogCaptureFixture) -> list[float]:
     """Seconds before each new attempt, as `openai` says of itself."""
-    return [float(found) for found in re.findall(r"Retrying request in ([\d.]+) seconds", caplog.text)]
+    return [float(seconds) for seconds in re.findall(r"Retrying request in ([\d.]+) seconds", caplog.text)]
 
 
 def test_retry_after_is_kept_to(server: CompletionsServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -226,10 +226,10 @@ def test_a_server_that_is_not_there_is_an_input_error(caplog: pytest.LogCaptureF
 
 
 def test_requests_fail_when_the_server_is_gone(server: CompletionsServer) -> None:
-    made = engine(server, retries=2)
-    made.resolve(MODEL)
+    client = engine(server, retries=2)
+    client.resolve(MODEL)
     server.__exit__()
-    errors = {reply.error for reply in answers(made, ask(20)).values()}
+    errors = {reply.error for reply in answers(client, ask(20)).values()}
     assert len(errors) == 1
     assert "ConnectError" in str(errors)
 
@@ -241,34 +241,34 @@ def test_a_server_restarted_in_the_middle_loses_nothing(
     expected = answers(engine(server), ask(120))
     with CompletionsServer() as first:
         first.delay = 0.01
-        made = engine(first, retries=7)
-        replies = made.generate(ask(120))
+        client = engine(first, retries=7)
+        replies = client.generate(ask(120))
         before = [next(replies) for _ in range(30)]
     time.sleep(0.5)
     with CompletionsServer(port=first.port):
         after = list(replies)
     assert {reply.id: reply for reply in before + after} == expected
     assert len(before + after) == 120
-    assert made.settings()["dropped"] > 0
+    assert client.settings()["dropped"] > 0
 
 
 def test_each_model_is_asked_of_the_servers_that_list_it(server: CompletionsServer) -> None:
     requests = ask(20) + [replace(r, id=f"other {r.id}", model=Model("n")) for r in ask(20)]
-    with CompletionsServer(("n",)) as other, CompletionsServer(("n", "m")) as both:
-        made = OpenAIEngine(base_url=(server.url, other.url, both.url))
-        assert all(reply.error is None for reply in answers(made, requests).values())
-        assert {asked["model"] for asked in server.asked} == {"m"}
-        assert {asked["model"] for asked in other.asked} == {"n"}
-        assert len(server.asked) == len(other.asked) == 10
-        assert len(both.asked) == 20
+    with CompletionsServer(("n",)) as second, CompletionsServer(("n", "m")) as both_models:
+        client = OpenAIEngine(base_url=(server.url, second.url, both_models.url))
+        assert all(reply.error is None for reply in answers(client, requests).values())
+        assert {body["model"] for body in server.bodies} == {"m"}
+        assert {body["model"] for body in second.bodies} == {"n"}
+        assert len(server.bodies) == len(second.bodies) == 10
+        assert len(both_models.bodies) == 20
 
 
 def test_resolve_takes_what_is_served_by_its_name_there(server: CompletionsServer) -> None:
-    made = engine(server)
-    pinned = made.resolve(MODEL)
+    client = engine(server)
+    pinned = client.resolve(MODEL)
     assert pinned == Model("m", AS_SERVED)
-    assert made.resolve(pinned) == pinned
-    assert made.resolve(Model("m", "abc123")) == Model("m", "abc123")
+    assert client.resolve(pinned) == pinned
+    assert client.resolve(Model("m", "abc123")) == Model("m", "abc123")
     assert server.accepted == 1
     server.models = tuple(f"\x1b[31mmodel {n:02}" for n in range(14))
     with pytest.raises(InputError, match=r"model 09 and 4 more\. ") as error:
@@ -300,9 +300,9 @@ def test_an_address_that_cannot_be_used_is_refused_unseen(url: str) -> None:
 
 
 def test_options_come_by_name_and_type() -> None:
-    made = engines.load("openai", {"base_url": ["http://h:1/v1"], "concurrency": 3, "row_seeds": True})
-    assert made.settings()["base_url"] == ["h:1"]
-    assert json.loads(json.dumps(made.settings())) == made.settings()
+    client = engines.load("openai", {"base_url": ["http://h:1/v1"], "concurrency": 3, "row_seeds": True})
+    assert client.settings()["base_url"] == ["h:1"]
+    assert json.loads(json.dumps(client.settings())) == client.settings()
     with pytest.raises(InputError, match=r"engine\.base_url"):
         engines.load("openai")
     with pytest.raises(InputError, match="concurrency"):
@@ -316,18 +316,18 @@ def test_the_key_is_sent_and_never_shown(
     server.key = KEY
     monkeypatch.setenv("OPENAI_API_KEY", KEY + "\n")
     server.fault = lambda prompt, attempt: "400" if prompt.endswith(" 1?") else None
-    made = engine(server)
-    replies = answers(made, ask(3))
+    client = engine(server)
+    replies = answers(client, ask(3))
     assert [id for id, reply in replies.items() if reply.error] == ["r1"]
     assert "[redacted]" in (replies["r1"].error or "")
-    shown = [repr(made), str(vars(made)), str(made.settings()), str(replies), caplog.text]
+    texts = [repr(client), str(vars(client)), str(client.settings()), str(replies), caplog.text]
     server.key = "another"
-    errors = answers(made, ask(3)).values()
+    errors = answers(client, ask(3)).values()
     assert all("HTTP 401" in (reply.error or "") for reply in errors)
     with pytest.raises(InputError, match="set OPENAI_API_KEY") as refused:
         engine(server).resolve(MODEL)
-    shown += [str(refused.value), str(errors), caplog.text]
-    assert not [text for text in shown if KEY in text or KEY[-8:] in text]
+    texts += [str(refused.value), str(errors), caplog.text]
+    assert not [text for text in texts if KEY in text or KEY[-8:] in text]
     monkeypatch.setenv("OPENAI_API_KEY", "two\nlines")
     with pytest.raises(InputError, match="OPENAI_API_KEY holds") as refused:
         engine(server).resolve(MODEL)
@@ -359,21 +359,21 @@ def test_an_early_end_leaves_nothing_running(server: CompletionsServer, hanging:
     server.fault = lambda prompt, attempt: "hang" if hanging and not prompt.endswith(" 0?") else None
     with closing(engine(server).generate(ask(400))) as replies:  # type: ignore[type-var]
         next(replies)
-    left = {thread for thread in threading.enumerate() if "process_request" not in thread.name}
-    assert left <= threads
-    assert len(server.asked) < 100
+    remaining = {thread for thread in threading.enumerate() if "process_request" not in thread.name}
+    assert remaining <= threads
+    assert len(server.bodies) < 100
     assert set(server.attempts.values()) == {1}, "it waited for those that hang"
 
 
 def test_many_requests_make_few_tasks(server: CompletionsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     tasks: list[int] = []
 
-    async def asked(self: OpenAIEngine, client: object, request: Request) -> Reply:
+    async def ask_nobody(self: OpenAIEngine, client: object, request: Request) -> Reply:
         tasks.append(len(asyncio.all_tasks()))
         await asyncio.sleep(0)
         return Reply(request.id, "", "stop")
 
-    monkeypatch.setattr(OpenAIEngine, "ask", asked)
+    monkeypatch.setattr(OpenAIEngine, "ask", ask_nobody)
     assert len(answers(engine(server, concurrency=4), ask(20_000))) == 20_000
     assert 4 <= max(tasks) < 10
 
@@ -441,21 +441,23 @@ def test_a_real_vllm_server_says_what_transformers_says(vllm_server: tuple[str, 
     assert served.resolve(Model("tiny")) == Model("tiny", AS_SERVED)
     with pytest.raises(InputError, match="served there: tiny"):
         served.resolve(Model(str(folder)))
-    how = {"max_new_tokens": 24, "temperature": 0.0}
-    requests = [replace(request, model=Model("tiny")) for request in ask(10, **how)]
-    here = [replace(request, model=Model(str(folder))) for request in requests]
-    expected = answers(local, here)
+    sampling = {"max_new_tokens": 24, "temperature": 0.0}
+    requests = [replace(request, model=Model("tiny")) for request in ask(10, **sampling)]
+    local_requests = [replace(request, model=Model(str(folder))) for request in requests]
+    expected = answers(local, local_requests)
     replies = answers(served, requests)
     # vLLM leaves out what the limit cut in the middle of a character; random weights write many of those.
     assert texts(replies) == texts(expected)
     words = [re.findall("[A-Za-z]{2,}", reply.text[4:]) for reply in expected.values()]
-    stop = tuple(sorted({some[0][:3] for some in words if some}))
+    stop = tuple(sorted({line[0][:3] for line in words if line}))
     stopping = Sampling(24, 0.0, stop=stop)
     cut = answers(served, [replace(request, sampling=stopping) for request in requests])
     assert {reply.finish_reason for reply in cut.values()} >= {"stop"}
-    assert texts(cut) == texts(answers(local, [replace(request, sampling=stopping) for request in here]))
+    assert texts(cut) == texts(
+        answers(local, [replace(request, sampling=stopping) for request in local_requests])
+    )
     assert len(stop) > 4
     long = replace(requests[0], text="why " * 300)
     assert "HTTP 400" in (answers(served, [long])["r0"].error or "")
-    drawn = answers(served, [replace(request, sampling=Sampling(8, 1.0, 0.9)) for request in requests])
-    assert all(reply.error is None for reply in drawn.values())
+    sampled = answers(served, [replace(request, sampling=Sampling(8, 1.0, 0.9)) for request in requests])
+    assert all(reply.error is None for reply in sampled.values())

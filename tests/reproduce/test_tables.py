@@ -178,7 +178,7 @@ def test_people_stand_beside_the_judge_where_they_were_asked(
     with CompletionsServer(("judge",)) as server:  # what was judged is not asked again
         judge = ("--judge", server.url, "--judge-model", "judge")
         tables(store, capsys, *ways, *judge, "--baseline", str(saved))
-        assert not server.asked
+        assert not server.bodies
     found = json.loads((store.root / "evals" / "tables" / VERSION / "tables.json").read_text())
     verdicts = {one["name"]: [claim["verdict"] for claim in one["claims"]] for one in found["tables"]}
     assert verdicts["Figure 3, by a judge, on other data or terms"][1] == "not reproduced"
@@ -202,12 +202,12 @@ def test_a_judge_that_is_gone_is_asked_once_and_what_it_said_before_stands(
         server.chat = lambda prompt: "Scores: 8 3"
         ways += ["--judge", server.url, "--judge-model", "judge"]
         tables(store, capsys, *ways)  # ppo against sft
-        before = len(server.asked)
+        before = len(server.bodies)
         assert before == 6
         server.fault = lambda prompt, attempt: "400"
         said = tables(store, capsys, *ways, "--baseline", str(saved))
         # Of ppo and sft against the baseline, the second one is not tried.
-        assert 0 < len(server.asked) - before <= 6
+        assert 0 < len(server.bodies) - before <= 6
     assert "Figure 3, by a judge: 2 of 2 claims not run; missing: the paper's data" in said
     assert "requests failed" in said
     found = json.loads((store.root / "evals" / "tables" / VERSION / "tables.json").read_text())

@@ -30,18 +30,18 @@ class Counted:
         self.inside = load("fake/rm")
         self.model, self.max_tokens = self.inside.model, self.inside.max_tokens
         self.reward_stats = self.inside.reward_stats
-        self.seen: list[tuple[str, ...]] = []
+        self.scored: list[tuple[str, ...]] = []
         self.stop_at, self.wait = stop_at, wait
 
     def settings(self) -> dict[str, Any]:
         return {"device": "none"}
 
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
-        for number, one in enumerate(list(dialogues)):
+        for number, dialogue in enumerate(list(dialogues)):
             if number == self.stop_at:
                 raise RuntimeError("scorer died")
-            self.seen.append(one.turns)
-            yield from self.inside.score([one])
+            self.scored.append(dialogue.turns)
+            yield from self.inside.score([dialogue])
             time.sleep(self.wait)
 
 
@@ -57,32 +57,37 @@ def test_what_is_known_is_not_asked_again_and_comes_back_the_same(tmp_path: Path
     first = by_id(journaled(Counted(), tmp_path / "j").score(DIALOGUES))
     again = journaled(silent := Counted(), tmp_path / "j")
     assert by_id(again.score(reversed(DIALOGUES))) == first == by_id(load("fake/rm").score(DIALOGUES))
-    assert (silent.seen, again.counts) == ([], AnswerCounts(from_journal=300))
+    assert (silent.scored, again.counts) == ([], AnswerCounts(from_journal=300))
     assert (again.model, again.settings()) == (Model("fake/rm", "1"), {"device": "none"})
     assert count(tmp_path / "j", "score") == 300
 
 
 def test_a_text_is_scored_once_whatever_its_ids(tmp_path: Path) -> None:
-    twice = [*DIALOGUES[:20], *(replace(one, id=f"again {one.id}") for one in DIALOGUES[:20])]
+    twice = [*DIALOGUES[:20], *(replace(dialogue, id=f"again {dialogue.id}") for dialogue in DIALOGUES[:20])]
     scorer = journaled(inside := Counted(), tmp_path / "j")
     scores = by_id(scorer.score(twice))
     assert len(scores) == 40
-    assert all(scores[one.id].value == scores[f"again {one.id}"].value for one in DIALOGUES[:20])
-    assert (len(inside.seen), scorer.counts) == (20, AnswerCounts(20, 20))
+    assert all(
+        scores[dialogue.id].value == scores[f"again {dialogue.id}"].value for dialogue in DIALOGUES[:20]
+    )
+    assert (len(inside.scored), scorer.counts) == (20, AnswerCounts(20, 20))
 
 
 def test_more_than_a_window_is_read_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WINDOW", 32)
     read = []
-    dialogues = (read.append(one.id) or one for one in DIALOGUES)  # type: ignore[func-returns-value]
+    dialogues = (read.append(dialogue.id) or dialogue for dialogue in DIALOGUES)  # type: ignore[func-returns-value]
     scores = journaled(Counted(), tmp_path / "j").score(dialogues)
     first = next(scores)
     assert len(read) == 32
     assert by_id([first, *scores]) == by_id(load("fake/rm").score(DIALOGUES))
-    few = journaled(inside := Counted(), tmp_path / "j")
-    some = [*DIALOGUES[:250], *(replace(one, turns=("New?", one.id)) for one in DIALOGUES[250:])]
-    assert len(by_id(few.score(some))) == 300
-    assert (len(inside.seen), few.counts.from_journal) == (50, 250)
+    again = journaled(inside := Counted(), tmp_path / "j")
+    dialogues = [
+        *DIALOGUES[:250],
+        *(replace(dialogue, turns=("New?", dialogue.id)) for dialogue in DIALOGUES[250:]),
+    ]
+    assert len(by_id(again.score(dialogues))) == 300
+    assert (len(inside.scored), again.counts.from_journal) == (50, 250)
 
 
 def test_a_scorer_that_dies_costs_only_what_it_had_not_scored(tmp_path: Path) -> None:
@@ -90,7 +95,7 @@ def test_a_scorer_that_dies_costs_only_what_it_had_not_scored(tmp_path: Path) ->
         list(journaled(Counted(stop_at=90), tmp_path / "j").score(DIALOGUES))
     rest = Counted()
     assert len(list(journaled(rest, tmp_path / "j").score(DIALOGUES))) == 300
-    assert len(rest.seen) == 210
+    assert len(rest.scored) == 210
 
 
 def test_a_scorer_that_leaves_one_out_is_told(tmp_path: Path) -> None:
@@ -103,19 +108,19 @@ def test_a_scorer_that_leaves_one_out_is_told(tmp_path: Path) -> None:
 
 
 def test_the_key_is_all_that_decides_a_score_and_nothing_else() -> None:
-    one, scorer = DIALOGUES[0], load("fake/rm")
+    dialogue, scorer = DIALOGUES[0], load("fake/rm")
     keys = [
-        key(one, scorer),
-        key(replace(one, turns=("Why 0?Because", " of 0.")), scorer),
-        key(replace(one, turns=(*one.turns, *one.turns)), scorer),
-        key(one, load("fake/other")),
-        key(one, load("fake/rm", max_tokens=512)),
+        key(dialogue, scorer),
+        key(replace(dialogue, turns=("Why 0?Because", " of 0.")), scorer),
+        key(replace(dialogue, turns=(*dialogue.turns, *dialogue.turns)), scorer),
+        key(dialogue, load("fake/other")),
+        key(dialogue, load("fake/rm", max_tokens=512)),
     ]
     pinned = load("fake/rm")
     pinned.model = Model("fake/rm", "2")
-    assert len({*keys, key(one, pinned)}) == 6
-    assert key(replace(one, id="x"), load("fake/rm", options={"batch_tokens": 7})) == keys[0]
-    dtypes = {key(one, scorer, more) for more in ((), ("float32",), ("bfloat16",))}
+    assert len({*keys, key(dialogue, pinned)}) == 6
+    assert key(replace(dialogue, id="x"), load("fake/rm", options={"batch_tokens": 7})) == keys[0]
+    dtypes = {key(dialogue, scorer, settings) for settings in ((), ("float32",), ("bfloat16",))}
     assert len(dtypes) == 3 and keys[0] in dtypes
     assert keys[0].hex()[:16] == "b25e94f372cd2347", "what builders kept is found again"
 
@@ -127,10 +132,16 @@ def test_status_counts_scores_and_prune_keeps_those_of_what_is_published(tmp_pat
     first.session.mark_published()
     with pytest.raises(RuntimeError):
         list(journaled(Counted(stop_at=10), path, "comparisons@0.2.0").score(DIALOGUES[40:80]))
-    one, two = status(path)
-    assert (one.published, one.requests, one.answered, one.pending, one.computed) == (True, 50, 50, 0, 50)
-    assert (two.published, two.requests, two.answered, two.pending) == (False, 40, 20, 20)
-    assert (two.from_journal, two.computed) == (10, 10)
+    early, late = status(path)
+    assert (early.published, early.requests, early.answered, early.pending, early.computed) == (
+        True,
+        50,
+        50,
+        0,
+        50,
+    )
+    assert (late.published, late.requests, late.answered, late.pending) == (False, 40, 20, 20)
+    assert (late.from_journal, late.computed) == (10, 10)
     locked = ["comparisons@0.1.0", "comparisons@0.2.0"]
     assert prune(path, ["comparisons@0.1.0"], unfinished=False, locked=locked) == 0
     assert prune(path, ["comparisons@0.1.0"], unfinished=True, locked=locked) == 10
@@ -149,8 +160,8 @@ def test_a_build_with_replies_and_scores_is_one_run_of_both(tmp_path: Path) -> N
         scorer = JournaledScorer(Counted(), session)
         list(engine.generate(requests))
         list(scorer.score(DIALOGUES[:30]))
-    [one] = status(path)
-    assert (one.requests, one.answered, one.from_journal, one.computed) == (50, 50, 50, 50)
+    [build] = status(path)
+    assert (build.requests, build.answered, build.from_journal, build.computed) == (50, 50, 50, 50)
     session.mark_published()
     assert prune(path, ["demonstrations@0.1.0"], unfinished=True, locked=["demonstrations@0.1.0"]) == 0
 
@@ -172,17 +183,17 @@ from tests.scoring.test_journaled import DIALOGUES, Counted, journaled
 class Loud(Counted):
     def score(self, dialogues):
         for score in super().score(dialogues):
-            print(self.seen[-1][0].strip("Why ?"), flush=True)
+            print(self.scored[-1][0].strip("Why ?"), flush=True)
             yield score
 print(len(list(journaled(Loud(wait=0.01), Path({str(tmp_path / "j")!r})).score(DIALOGUES))), "scores")
 """
     rng = random.Random(1)
-    asked: list[str] = []
+    scored: list[str] = []
     for _ in range(3):
-        asked += killed_after(rng.randrange(130), code)
+        scored += killed_after(rng.randrange(130), code)
     last = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *rest, total = last.stdout.splitlines()
     assert total == "300 scores"
-    assert set(asked + rest) == {one.id for one in DIALOGUES}
+    assert set(scored + rest) == {dialogue.id for dialogue in DIALOGUES}
     # Each kill costs what came since the last commit.
-    assert len(asked + rest) <= 300 + 3 * 75
+    assert len(scored + rest) <= 300 + 3 * 75

@@ -38,9 +38,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALMOST_DATA_CACHE", str(tmp_path / "cache"))
 
 
-def set_up(folder: Path, kind: str, pad: int | None = 0, side: str = "right", **how: Any) -> Path:
+def set_up(folder: Path, kind: str, pad: int | None = 0, side: str = "right", **options: Any) -> Path:
     """A tiny reward model: `pad` in its config (0 leaves it as it is), `side` in its tokenizer."""
-    save_tiny_reward(folder, kind, **how)
+    save_tiny_reward(folder, kind, **options)
     change(folder / "tokenizer_config.json", padding_side=side, **({} if pad == 0 else {"pad_token": None}))
     if pad != 0:
         change(folder / "config.json", pad_token_id=pad)
@@ -59,26 +59,27 @@ def alone(folder: Path, dialogues: list[Dialogue]) -> dict[str, float]:
 
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    found = {}
-    for one in dialogues:
+    scores = {}
+    for dialogue in dialogues:
         if tokenizer.chat_template:
-            talk = [
-                {"role": ("user", "assistant")[at % 2], "content": turn} for at, turn in enumerate(one.turns)
+            messages = [
+                {"role": ("user", "assistant")[at % 2], "content": turn}
+                for at, turn in enumerate(dialogue.turns)
             ]
-            encoded = dict(tokenizer.apply_chat_template([talk], return_dict=True))
+            encoded = dict(tokenizer.apply_chat_template([messages], return_dict=True))
         else:
-            talks = [f"{('Human', 'Assistant')[at % 2]}: {turn}" for at, turn in enumerate(one.turns)]
+            talks = [f"{('Human', 'Assistant')[at % 2]}: {turn}" for at, turn in enumerate(dialogue.turns)]
             if tokenizer.sep_token:
-                prompt = one.turns[0] if len(one.turns) == 2 else "\n\n".join(talks[:-1])
-                encoded = dict(tokenizer([prompt], [one.turns[-1]]))
+                prompt = dialogue.turns[0] if len(dialogue.turns) == 2 else "\n\n".join(talks[:-1])
+                encoded = dict(tokenizer([prompt], [dialogue.turns[-1]]))
             else:
                 text = "".join(f"\n\n{turn}" for turn in talks) + tokenizer.eos_token
                 encoded = dict(tokenizer([text]))
         del encoded["attention_mask"]
         with torch.inference_mode():
             logits = model(**{name: torch.tensor(ids) for name, ids in encoded.items()}).logits
-        found[one.id] = float(logits)
-    return found
+        scores[dialogue.id] = float(logits)
+    return scores
 
 
 def scored(scorer: Scorer, dialogues: list[Dialogue]) -> dict[str, Score]:
@@ -96,8 +97,8 @@ def values(scorer: Scorer, dialogues: list[Dialogue] = DIALOGUES) -> dict[str, f
 
 @pytest.mark.parametrize("name", SETS_UP)
 def test_a_score_is_the_model_s_own_of_the_dialogue_alone(name: str, tmp_path: Path) -> None:
-    kind, how = SETS_UP[name]
-    folder = set_up(tmp_path / "rm", kind, **how)
+    kind, options = SETS_UP[name]
+    folder = set_up(tmp_path / "rm", kind, **options)
     scorer = load(str(folder), options={"device": "cpu", "batch_tokens": 600})
     expected = alone(folder, DIALOGUES)
     assert len(set(expected.values())) > 30  # or the test would see nothing
@@ -107,8 +108,8 @@ def test_a_score_is_the_model_s_own_of_the_dialogue_alone(name: str, tmp_path: P
 
 @pytest.mark.parametrize("name", SETS_UP)
 def test_only_a_model_that_looks_ahead_is_told_what_is_padding(name: str, tmp_path: Path) -> None:
-    kind, how = SETS_UP[name]
-    scorer = load(str(set_up(tmp_path / "rm", kind, **how)), options={"device": "cpu"})
+    kind, options = SETS_UP[name]
+    scorer = load(str(set_up(tmp_path / "rm", kind, **options)), options={"device": "cpu"})
     values(scorer)
     loaded = scorer.loaded  # type: ignore[attr-defined]
     assert loaded.needs_mask == (kind == "bert")
@@ -181,9 +182,9 @@ def test_a_long_dialogue_keeps_its_ends_and_its_format(tmp_path: Path) -> None:
         assert row.truncated
         assert 40 <= len(row.tokens) <= 60
         prompt, answer = text.removeprefix("<user>").removesuffix("<eos>").split("<eos><assistant>")
-        for whole, left in zip(turns, (prompt, answer), strict=True):
-            assert (left[:1], left[-1:]) == (whole[:1], whole[-1:])
-            assert whole == left if len(whole) < 10 else len(left) > 20
+        for whole, shortened in zip(turns, (prompt, answer), strict=True):
+            assert (shortened[:1], shortened[-1:]) == (whole[:1], whole[-1:])
+            assert whole == shortened if len(whole) < 10 else len(shortened) > 20
     [row] = reader.read([Dialogue("1", ("Short?", "Short."))])
     assert not row.truncated
 
@@ -225,7 +226,7 @@ def test_batches_shrink_until_they_fit_and_stay_so(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(reward_model, "score_batch", short_of_memory)
     scorer = load(str(tmp_path / "rm"), options={"device": "cpu"})
     assert values(scorer) == pytest.approx(expected, abs=1e-4)
-    failed = [size > fits for size in sizes[2:]]  # the first two tried whether a mask is needed
+    failed = [size > fits for size in sizes]
     assert failed == sorted(failed, reverse=True)  # all failures came first
     assert sum(failed) <= 4
     fits = 10
@@ -313,10 +314,10 @@ def test_on_the_hub_nothing_but_the_config_is_looked_at(
 
     commit = "0123456789abcdef0123456789abcdef01234567"
     folder = save_tiny_reward(tmp_path / "rm")
-    files, asked = ["config.json", "model.safetensors"], []
+    files, downloads = ["config.json", "model.safetensors"], []
 
     def download(repo: str, name: str, revision: str) -> str:
-        asked.append((repo, name, revision))
+        downloads.append((repo, name, revision))
         if files:
             return str(folder / name)
         raise OSError("https://secret.example/ cannot be reached")
@@ -324,7 +325,7 @@ def test_on_the_hub_nothing_but_the_config_is_looked_at(
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_, **__: files)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     assert load("org/rm", commit).model.revision == commit
-    assert asked == [("org/rm", "config.json", commit)]
+    assert downloads == [("org/rm", "config.json", commit)]
     files.remove("model.safetensors")
     with pytest.raises(InputError, match="org/rm: no safetensors weights on the Hub"):
         load("org/rm", commit)

@@ -34,7 +34,7 @@ def test_a_fake_model_reads_as_much_as_it_may() -> None:
 
 
 def test_baselines() -> None:
-    assert values(load("baseline:longest")) == {one.id: len(one.turns[1]) for one in DIALOGUES}
+    assert values(load("baseline:longest")) == {dialogue.id: len(dialogue.turns[1]) for dialogue in DIALOGUES}
     assert set(values(load("baseline:first")).values()) == {0.0}
     chance = values(load("baseline:random"))
     assert chance == values(load("baseline:random"))

@@ -56,7 +56,7 @@ def test_the_trainer_s_tokens_and_scores(
     )
     trainer.train()
     trainer.save_model(str(tmp_path / "rm"))
-    seen = list(trainer.train_dataset)
+    encoded = list(trainer.train_dataset)
 
     dialogues = [
         Dialogue(f"{side} {n}", (row[0], row[at]))
@@ -64,15 +64,15 @@ def test_the_trainer_s_tokens_and_scores(
         for n, row in enumerate(ROWS)
     ]
     tokens = {row.id: row.tokens for row in Reader(tokenizer, 256, "rm").read(dialogues)}
-    for n, row in enumerate(seen):
+    for n, row in enumerate(encoded):
         assert (tokens[f"chosen {n}"], tokens[f"rejected {n}"]) == (row["chosen_ids"], row["rejected_ids"])
 
     batch: dict[str, Any] = trainer.data_collator(
-        [{k: row[k] for k in ("chosen_ids", "rejected_ids")} for row in seen]
+        [{k: row[k] for k in ("chosen_ids", "rejected_ids")} for row in encoded]
     )
     with torch.inference_mode():
         theirs = trainer.model.eval()(**batch).logits.squeeze(-1).tolist()
     scorer = load(str(tmp_path / "rm"), options={"device": "cpu"})
     ours = {score.id: score.value for score in scorer.score(dialogues)}
-    assert [ours[one.id] for one in dialogues] == pytest.approx(theirs, abs=1e-4)
+    assert [ours[dialogue.id] for dialogue in dialogues] == pytest.approx(theirs, abs=1e-4)
     assert sum(ours[f"chosen {n}"] > ours[f"rejected {n}"] for n in range(1, 32)) >= 29
