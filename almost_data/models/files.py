@@ -32,7 +32,7 @@ def is_loaded(name: str) -> bool:
 
 
 def require_safetensors(folder: Path, name: str | None = None) -> None:
-    """Raise InputError where a folder has no weights that are safe to load; `name` is the model, for the message."""
+    """Raise InputError where a folder (of the model `name`) has no weights that are safe to load."""
     if not any(folder.glob("*.safetensors")):
         raise InputError(
             f"{name or folder}: no safetensors weights; pickled weights (.bin, .pt) can run code and are "
