@@ -1,0 +1,95 @@
+"""The steps of CONTRIBUTING, followed to the letter: its files are written, its commands run."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import almost_data
+from almost_data.store.store import Store
+from almost_data.store.verify import verify
+
+PROJECT = Path(__file__).parents[1]
+CONTRIBUTING = (PROJECT / "CONTRIBUTING.md").read_text("utf-8")
+FILE = re.compile(r"`(\w+\.(?:py|toml))`:\n\n```\w+\n(.*?)^```", re.DOTALL | re.MULTILINE)
+COMMANDS = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
+MOST_LINES = 60
+"""Of a file that adds a builder, an engine or an evaluation from outside."""
+
+
+def section(title: str) -> str:
+    return CONTRIBUTING.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def run(command: str, folder: Path) -> str:
+    words = shlex.split(command)
+    assert words[0] == "python"
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "120"}
+    done = subprocess.run(
+        [sys.executable, *words[1:]], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+def follow(title: str, folder: Path) -> dict[str, str]:
+    """Write the section's files, run its commands, and return what each printed."""
+    text = section(title)
+    files = FILE.findall(text)
+    assert files
+    for name, content in files:
+        assert len(content.splitlines()) < MOST_LINES, name
+        imports = {line.split()[1] for line in content.splitlines() if line.startswith(("from ", "import "))}
+        assert imports <= {"almost_data", "polars"}, f"{name} needs the public API alone"
+        (folder / name).write_text(content, "utf-8")
+    commands = [line for block in COMMANDS.findall(text) for line in block.splitlines()]
+    return {command: run(command, folder) for command in commands}
+
+
+def test_a_builder(tmp_path: Path) -> None:
+    printed = follow("Add a builder", tmp_path)
+    store = Store(tmp_path / "build")
+    manifest = store.manifest("translations@0.1.0")
+    assert verify(store, manifest.ref) == [] and manifest.is_fake
+    assert sum(manifest.ledger[-1].dropped.values()) + manifest.ledger[-1].kept == manifest.ledger[-1].n_in
+    assert (store.path(manifest.ref) / "plots" / "rows.png").is_file()
+    assert "translations" in printed["python -m almost_data list"]
+    assert "queries@0.1.0" in printed["python -m almost_data lineage translations"]
+    own_help = run("python -m almost_data build translations.py:BUILDER --help", tmp_path)
+    assert "--model" in own_help and "--pairing" not in own_help
+
+
+def test_a_dataset_is_readable_where_its_builder_is_not(tmp_path: Path) -> None:
+    follow("Add a builder", tmp_path)
+    (tmp_path / "translations.py").unlink()
+    again = "python -m almost_data build queries --engine fake --limit 10 --version 0.2.0"
+    run(again, tmp_path)
+    for verb in ("show", "verify", "lineage", "diff translations@0.1.0"):
+        run(f"python -m almost_data {verb} translations@0.1.0", tmp_path)
+
+
+def test_a_filter(tmp_path: Path) -> None:
+    follow("Add a filter", tmp_path)
+    ledger = Store(tmp_path / "build").manifest("comparisons@0.1.0").ledger
+    assert {"no_apology", "few_links"} <= {entry.filter for entry in ledger}
+
+
+def test_an_engine(tmp_path: Path) -> None:
+    follow("Add an engine", tmp_path)
+    store = Store(tmp_path / "build")
+    engine = store.manifest("responses@0.1.0").environment["engine"]
+    assert (engine["name"], engine["settings"]) == ("shouting", {"mark": "!!!"})
+    assert store.scan("responses@0.1.0").collect()["response"].str.ends_with("!!!").all()
+
+
+@pytest.mark.parametrize("name", re.findall(r"`(almost_data/[\w/.]+|tests/[\w/.]+)`", CONTRIBUTING))
+def test_every_path_that_it_names_exists(name: str) -> None:
+    assert (PROJECT / name).exists() or "NAME" in name
+
+
+def test_the_public_api_is_what_it_says() -> None:
+    assert set(re.findall(r"almost_data\.([A-Z]\w+)", CONTRIBUTING)) <= set(almost_data.__all__)
