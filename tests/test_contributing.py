@@ -17,7 +17,7 @@ PROJECT = Path(__file__).parents[1]
 CONTRIBUTING = (PROJECT / "CONTRIBUTING.md").read_text("utf-8")
 FILE = re.compile(r"`(\w+\.(?:py|toml))`:\n\n```\w+\n(.*?)^```", re.DOTALL | re.MULTILINE)
 COMMANDS = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
-MOST_LINES = 60
+MOST_LINES = 59
 """Of a file that adds a builder, an engine or an evaluation from outside."""
 
 
@@ -42,7 +42,7 @@ def follow(title: str, folder: Path) -> dict[str, str]:
     files = FILE.findall(text)
     assert files
     for name, content in files:
-        assert len(content.splitlines()) < MOST_LINES, name
+        assert len(content.splitlines()) <= MOST_LINES, name
         imports = {line.split()[1] for line in content.splitlines() if line.startswith(("from ", "import "))}
         assert imports <= {"almost_data", "polars"}, f"{name} needs the public API alone"
         (folder / name).write_text(content, "utf-8")
