@@ -31,7 +31,7 @@ from ..datasets.builder import (
 from ..datasets.config import Config, NotNegative, Positive, Share, Source, Temperature
 from ..datasets.filters import Filter, account, chain, with_reason
 from ..datasets.manifest import Entry, Manifest
-from ..datasets.tables import ERROR, QUERY_ID, REASON, Column, Table, frame
+from ..datasets.tables import ERROR, QUERY_ID, REASON, Table, frame, integer, number, string
 from ..datasets.user_filters import UserFilter, filter_hashes, load_filters
 from ..diagnostics.novelty import Novelty
 from ..generation import Generator, Model, Reply, Request, Sampling, Usage, prompts
@@ -41,8 +41,8 @@ OURS = "almost_data"
 """The source of a rule that neither the paper nor its code has."""
 
 
-_QUERY = Column("query", "string", "the user's turn", "How do I keep basil alive indoors?")
-_SOURCE = Column("source", "string", "`mined` by few-shot generation, or `import`", "mined")
+_QUERY = string("query", "the user's turn", "How do I keep basil alive indoors?")
+_SOURCE = string("source", "`mined` by few-shot generation, or `import`", "mined")
 TABLES = {
     "default": Table("one accepted query a row", ("query_id",), (QUERY_ID, _QUERY, _SOURCE)),
     "rejected": Table(
@@ -52,11 +52,11 @@ TABLES = {
             QUERY_ID,
             _QUERY,
             _SOURCE,
-            Column("candidate", "int64", "place in the order of admission", 17),
+            integer("candidate", "place in the order of admission", 17),
             REASON,
             ERROR,
-            Column("nearest", "string", "the most similar query known by then", "How do I water basil?"),
-            Column("score", "float64", "its ROUGE-L F1 with this one", 0.71),
+            string("nearest", "the most similar query known by then", "How do I water basil?"),
+            number("score", "its ROUGE-L F1 with this one", 0.71),
         ),
     ),
 }

@@ -30,7 +30,7 @@ from ..datasets.builder import (
 from ..datasets.config import Config, NotNegative, Positive, Share, Source, Temperature
 from ..datasets.filters import Filter
 from ..datasets.manifest import Manifest
-from ..datasets.tables import ERROR, QUERY_ID, REASON, Column, Table, frame
+from ..datasets.tables import ERROR, QUERY_ID, REASON, Table, frame, integer, string
 from ..errors import InputError
 from ..generation import Generator, Model, Reply, Request, Sampling, Usage, prompts
 
@@ -39,19 +39,15 @@ PAPER_TOKENS = {"faithful": 768, "hhh": 384}
 AT_ONCE = 10_000
 """Rows that are kept as dicts."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-RESPONDER = Column("responder", "string", "model, prompt and number of shots", "30B-HHH-5shot")
-REPLY_ID = Column(
-    "reply_id", "string", "names one response: hash of query_id and responder", "9d6b1d3a41c52f90"
-)
+RESPONDER = string("responder", "model, prompt and number of shots", "30B-HHH-5shot")
+REPLY_ID = string("reply_id", "names one response: hash of query_id and responder", "9d6b1d3a41c52f90")
 _COLUMNS = (
     QUERY_ID,
-    Column("prompt", "string", "the query's text", "How do I keep basil alive indoors?"),
+    string("prompt", "the query's text", "How do I keep basil alive indoors?"),
     RESPONDER,
-    Column("rank", "int64", "place in the ladder, 0 is best; null for a probe", 1),
-    Column("response", "string", "the reply, cut at the stop markers", "Give it six hours of light a day."),
-    Column(
-        "finish_reason", "string", "`stop`, or `length`: cut at the token limit; null if imported", "stop"
-    ),
+    integer("rank", "place in the ladder, 0 is best; null for a probe", 1),
+    string("response", "the reply, cut at the stop markers", "Give it six hours of light a day."),
+    string("finish_reason", "`stop`, or `length`: cut at the token limit; null if imported", "stop"),
     REPLY_ID,
 )
 TABLES = {
@@ -61,7 +57,7 @@ TABLES = {
         ("row", "responder"),
         (
             *_COLUMNS,
-            Column("row", "int64", "place among the requests, or the imported rows, from 0", 12),
+            integer("row", "place among the requests, or the imported rows, from 0", 12),
             REASON,
             ERROR,
         ),

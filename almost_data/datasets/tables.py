@@ -54,9 +54,29 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {column.name: column.example for column in self.columns}
 
 
-QUERY_ID = Column("query_id", "string", "first 16 hex digits of the sha256 of the query", "29b96e1ccfe1b398")
-REASON = Column("reason", "string", "why the row was dropped", "too_short")
-ERROR = Column("error", "string", "what the engine said, where the request failed; else null", None)
+def string(name: str, doc: str, example: str | None = None) -> Column:
+    """A column of text."""
+    return Column(name, "string", doc, example)
+
+
+def integer(name: str, doc: str, example: int | None = None) -> Column:
+    """A column of whole numbers."""
+    return Column(name, "int64", doc, example)
+
+
+def number(name: str, doc: str, example: float | None = None) -> Column:
+    """A column of numbers."""
+    return Column(name, "float64", doc, example)
+
+
+def messages(name: str, doc: str, example: list[dict[str, str]]) -> Column:
+    """A column of lists of `{role, content}`."""
+    return Column(name, "messages", doc, example)
+
+
+QUERY_ID = string("query_id", "first 16 hex digits of the sha256 of the query", "29b96e1ccfe1b398")
+REASON = string("reason", "why the row was dropped", "too_short")
+ERROR = string("error", "what the engine said, where the request failed; else null")
 
 
 def table_of(tables: Mapping[str, Table], config: str) -> Table:

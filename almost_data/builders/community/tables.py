@@ -1,31 +1,23 @@
 """Tables of community comparisons."""
 
-from ...datasets.tables import QUERY_ID, Column, Table
+from ...datasets.tables import QUERY_ID, Table, integer, messages, string
 
-_COMPARISON = Column(
-    "comparison_id", "string", "site, slash, ids of chosen and rejected answer", "plants.example/12-17"
+_COMPARISON = string(
+    "comparison_id", "site, slash, ids of chosen and rejected answer", "plants.example/12-17"
 )
-_QUESTION_URL = Column(
-    "question_url", "string", "address of the question", "https://plants.example/questions/5"
-)
-_DROPPED_QUERY = Column(
+_QUESTION_URL = string("question_url", "address of the question", "https://plants.example/questions/5")
+_DROPPED_QUERY = string(
     "query_id",
-    "string",
     "as in `default`; of a question whose text was not read, the hash of its address",
     "29b96e1ccfe1b398",
 )
 _WHY = (
-    Column("stage", "string", "where it was dropped: questions, answers, pairs or texts", "pairs"),
-    Column("reason", "string", "why: the filter's name", "equal_score"),
+    string("stage", "where it was dropped: questions, answers, pairs or texts", "pairs"),
+    string("reason", "why: the filter's name", "equal_score"),
 )
 _SCORES = (
-    Column(
-        "chosen_score",
-        "int64",
-        "log2(1 + votes), rounded; -1 if the votes are negative; 1 more if accepted",
-        3,
-    ),
-    Column("rejected_score", "int64", "the same of the rejected answer", 1),
+    integer("chosen_score", "log2(1 + votes), rounded; -1 if the votes are negative; 1 more if accepted", 3),
+    integer("rejected_score", "the same of the rejected answer", 1),
 )
 
 TABLES = {
@@ -33,21 +25,18 @@ TABLES = {
         "one comparison a row, as TRL's RewardTrainer and DPOTrainer read it",
         ("query_id", "comparison_id"),
         (
-            Column(
+            messages(
                 "prompt",
-                "messages",
                 "the question: title, empty line, body",
                 [{"role": "user", "content": "Can I prune basil in winter?\n\nMine is on a sill."}],
             ),
-            Column(
+            messages(
                 "chosen",
-                "messages",
                 "the answer with the higher score",
                 [{"role": "assistant", "content": "Yes. Cut *above* a pair of leaves."}],
             ),
-            Column(
+            messages(
                 "rejected",
-                "messages",
                 "the answer with the lower score",
                 [{"role": "assistant", "content": "Mine died, so better not."}],
             ),
@@ -55,29 +44,22 @@ TABLES = {
             QUERY_ID,
             *_SCORES,
             _QUESTION_URL,
-            Column("chosen_url", "string", "address of the chosen answer", "https://plants.example/a/12"),
-            Column("rejected_url", "string", "address of the rejected one", "https://plants.example/a/17"),
-            Column(
+            string("chosen_url", "address of the chosen answer", "https://plants.example/a/12"),
+            string("rejected_url", "address of the rejected one", "https://plants.example/a/17"),
+            string(
                 "question_author",
-                "string",
                 "who asked: name or profile address, or both; null where the source has neither",
                 "https://plants.example/users/3",
             ),
-            Column("chosen_author", "string", "who wrote chosen; null likewise", "Ada"),
-            Column(
-                "rejected_author",
-                "string",
-                "who wrote rejected; likewise",
-                "https://plants.example/users/9",
-            ),
-            Column(
+            string("chosen_author", "who wrote chosen; null likewise", "Ada"),
+            string("rejected_author", "who wrote rejected; likewise", "https://plants.example/users/9"),
+            string(
                 "question_license",
-                "string",
                 "licence of the question: the source's word, else by its last change; null if unknown",
                 "CC BY-SA 4.0",
             ),
-            Column("chosen_license", "string", "of chosen, likewise", "CC BY-SA 4.0"),
-            Column("rejected_license", "string", "of rejected, likewise", "CC BY-SA 4.0"),
+            string("chosen_license", "of chosen, likewise", "CC BY-SA 4.0"),
+            string("rejected_license", "of rejected, likewise", "CC BY-SA 4.0"),
         ),
     ),
     "rejected": Table(
@@ -89,7 +71,7 @@ TABLES = {
         "one dropped answer a row, by address",
         ("query_id", "answer_url"),
         (
-            Column("answer_url", "string", "address of the answer", "https://plants.example/a/17"),
+            string("answer_url", "address of the answer", "https://plants.example/a/17"),
             _DROPPED_QUERY,
             _QUESTION_URL,
             *_WHY,

@@ -1,37 +1,34 @@
 """Tables of comparisons, and the columns that a user's filter sees."""
 
-from ...datasets.tables import QUERY_ID, REASON, Column, Table
+from ...datasets.tables import QUERY_ID, REASON, Table, messages, number, string
 from ..responses import REPLY_ID, RESPONDER
 
 _ASIS = (
-    Column("asis_chosen", "float64", "the As-is RM's score of chosen; null if it was not asked", 1.25),
-    Column("asis_rejected", "float64", "the As-is RM's score of rejected; null likewise", -0.5),
-    Column("asis_gap", "float64", "asis_chosen - asis_rejected; null likewise", 1.75),
+    number("asis_chosen", "the As-is RM's score of chosen; null if it was not asked", 1.25),
+    number("asis_rejected", "the As-is RM's score of rejected; null likewise", -0.5),
+    number("asis_gap", "asis_chosen - asis_rejected; null likewise", 1.75),
 )
-_CHOSEN = Column("chosen_responder", "string", "responder of the chosen response", "30B-HHH-5shot")
-_REJECTED = Column("rejected_responder", "string", "responder of the rejected response", "7B-HHH-1shot")
-_STAGE = Column("stage", "string", "where it was dropped", "response checks")
+_CHOSEN = string("chosen_responder", "responder of the chosen response", "30B-HHH-5shot")
+_REJECTED = string("rejected_responder", "responder of the rejected response", "7B-HHH-1shot")
+_STAGE = string("stage", "where it was dropped", "response checks")
 TABLES = {
     "default": Table(
         "one comparison a row, as TRL's RewardTrainer and DPOTrainer read it",
         ("query_id", "comparison_id"),
         (
-            Column("prompt", "messages", "the query", [{"role": "user", "content": "Is tea a fruit?"}]),
-            Column(
+            messages("prompt", "the query", [{"role": "user", "content": "Is tea a fruit?"}]),
+            messages(
                 "chosen",
-                "messages",
                 "the response of the better responder",
                 [{"role": "assistant", "content": "No, tea is made from the leaves of a shrub."}],
             ),
-            Column(
+            messages(
                 "rejected",
-                "messages",
                 "the response of the worse responder",
                 [{"role": "assistant", "content": "Yes, tea is a fruit that grows on trees."}],
             ),
-            Column(
+            string(
                 "comparison_id",
-                "string",
                 "reply_id of chosen, dash, reply_id of rejected",
                 "9d6b1d3a41c52f90-03ab7f2e11d45c68",
             ),
@@ -46,8 +43,8 @@ TABLES = {
         ("query_id", "chosen_reply_id", "rejected_reply_id"),
         (
             QUERY_ID,
-            Column("chosen_reply_id", "string", "reply_id of the higher-ranked response", "9d6b1d3a41c52f90"),
-            Column("rejected_reply_id", "string", "reply_id of the lower-ranked one", "03ab7f2e11d45c68"),
+            string("chosen_reply_id", "reply_id of the higher-ranked response", "9d6b1d3a41c52f90"),
+            string("rejected_reply_id", "reply_id of the lower-ranked one", "03ab7f2e11d45c68"),
             _CHOSEN,
             _REJECTED,
             _STAGE,

@@ -1,16 +1,15 @@
 """Tables of demonstrations, and the columns that a user's filter sees."""
 
-from ...datasets.tables import ERROR, QUERY_ID, REASON, Column, Table
+from ...datasets.tables import ERROR, QUERY_ID, REASON, Table, integer, messages, number, string
 
-_CONVERSATION = Column("conversation", "int64", "which of the query's conversations, from 0", 0)
-_TURN = Column("turn", "int64", "place of the reply in the dialogue; 1 is the first one", 1)
+_CONVERSATION = integer("conversation", "which of the query's conversations, from 0", 0)
+_TURN = integer("turn", "place of the reply in the dialogue; 1 is the first one", 1)
 TABLES = {
     "default": Table(
         "one dialogue a row, as TRL's SFTTrainer reads it",
         ("query_id", "conversation"),
         (
-            Column(
-                "messages",
+            messages(
                 "messages",
                 "user's and assistant's turns; the last is the assistant's",
                 [
@@ -20,19 +19,9 @@ TABLES = {
             ),
             QUERY_ID,
             _CONVERSATION,
-            Column(
-                "rm_score",
-                "float64",
-                "the reward model's score of the whole dialogue; null without one",
-                1.25,
-            ),
-            Column("n", "int64", "replies that the best was picked from", 4),
-            Column(
-                "end",
-                "string",
-                "why it ends: `turns`, `no_candidate`, or what the user's next turn was",
-                "turns",
-            ),
+            number("rm_score", "the reward model's score of the whole dialogue; null without one", 1.25),
+            integer("n", "replies that the best was picked from", 4),
+            string("end", "why it ends: `turns`, `no_candidate`, or what the user's next turn was", "turns"),
         ),
     ),
     "candidates": Table(
@@ -42,18 +31,12 @@ TABLES = {
             QUERY_ID,
             _CONVERSATION,
             _TURN,
-            Column("sample", "int64", "which of the N replies, from 0", 2),
-            Column(
-                "response", "string", "the reply, cut at the stop markers; null if the request failed", "No."
-            ),
-            Column("finish_reason", "string", "`stop`, or `length`: cut at the token limit", "stop"),
-            Column(
-                "score", "float64", "the reward model's score of the dialogue with it; null if not asked", 0.5
-            ),
-            Column(
-                "second_score", "float64", "the second reward model's score; null if there is none", -0.25
-            ),
-            Column("rank", "int64", "0 is the one that was picked; null where it could not be", 1),
+            integer("sample", "which of the N replies, from 0", 2),
+            string("response", "the reply, cut at the stop markers; null if the request failed", "No."),
+            string("finish_reason", "`stop`, or `length`: cut at the token limit", "stop"),
+            number("score", "the reward model's score of the dialogue with it; null if not asked", 0.5),
+            number("second_score", "the second reward model's score; null if there is none", -0.25),
+            integer("rank", "0 is the one that was picked; null where it could not be", 1),
             REASON,
             ERROR,
         ),
@@ -62,25 +45,15 @@ TABLES = {
         "best against worst of the N replies to a turn, as TRL's DPOTrainer reads it",
         ("query_id", "comparison_id"),
         (
-            Column(
-                "prompt", "messages", "the dialogue before", [{"role": "user", "content": "Is tea a fruit?"}]
+            messages("prompt", "the dialogue before", [{"role": "user", "content": "Is tea a fruit?"}]),
+            messages(
+                "chosen", "the reply that was picked", [{"role": "assistant", "content": "No, a leaf."}]
             ),
-            Column(
-                "chosen",
-                "messages",
-                "the reply that was picked",
-                [{"role": "assistant", "content": "No, a leaf."}],
-            ),
-            Column(
-                "rejected",
-                "messages",
-                "the one with the lowest score",
-                [{"role": "assistant", "content": "Yes."}],
-            ),
-            Column("comparison_id", "string", "query_id, conversation and turn", "29b96e1ccfe1b398-0-1"),
+            messages("rejected", "the one with the lowest score", [{"role": "assistant", "content": "Yes."}]),
+            string("comparison_id", "query_id, conversation and turn", "29b96e1ccfe1b398-0-1"),
             QUERY_ID,
-            Column("chosen_score", "float64", "the reward model's score of chosen", 1.25),
-            Column("rejected_score", "float64", "of rejected", -0.5),
+            number("chosen_score", "the reward model's score of chosen", 1.25),
+            number("rejected_score", "of rejected", -0.5),
         ),
     ),
     "rejected": Table(
@@ -89,8 +62,8 @@ TABLES = {
         (
             QUERY_ID,
             _CONVERSATION,
-            Column("turn", "int64", "its place in the dialogue; 0 is the query", 2),
-            Column("query", "string", "the user's turn; null if the request failed", "Thanks, bye!"),
+            integer("turn", "its place in the dialogue; 0 is the query", 2),
+            string("query", "the user's turn; null if the request failed", "Thanks, bye!"),
             REASON,
             ERROR,
         ),
