@@ -288,7 +288,7 @@ def _pins(config: QueriesConfig, generator: Generator) -> dict[str, Any]:
     }
 
 
-def _estimate(config: QueriesConfig, parent_rows: Mapping[str, int]) -> Estimate:
+def _estimate(config: QueriesConfig, parents: Mapping[str, Estimate]) -> Estimate:
     """About half of the candidates are kept; the rest are near-duplicates and fragments."""
     rows = target(config)
     work = Work("queries", config.model, "generate", 2 * rows, config.shots * 15, 50, config.max_new_tokens)

@@ -309,11 +309,15 @@ def _as_fake(config: ResponsesConfig) -> ResponsesConfig:
     )
 
 
-def _estimate(config: ResponsesConfig, parent_rows: Mapping[str, int]) -> Estimate:
-    queries = min(parent_rows["queries"], config.limit or parent_rows["queries"])
-    ranked = ladder(config)
-    work = [reply_work("responses", config, responder, queries, QUERY_TOKENS) for responder, _ in ranked]
-    return Estimate(queries * len(ranked), tuple(work))
+def _estimate(config: ResponsesConfig, parents: Mapping[str, Estimate]) -> Estimate:
+    """Probes are asked like the ladder, and nothing reads their responses."""
+    queries = min(parents["queries"].rows, config.limit or parents["queries"].rows)
+    work = [
+        reply_work("responses", config, responder, queries, QUERY_TOKENS) for responder, _ in ladder(config)
+    ]
+    ranked = work[: len(config.responders)]
+    longest = max(responder.reply_tokens for responder in ranked)
+    return Estimate(queries * len(ranked), tuple(work), QUERY_TOKENS + longest)
 
 
 def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:

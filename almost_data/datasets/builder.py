@@ -93,7 +93,10 @@ class Estimate:
     """What a build would take: the rows that it would make, and the work of each model."""
 
     rows: int
+    """Rows that datasets made from it read."""
     work: tuple[Work, ...] = ()
+    text_tokens: int | None = None
+    """Tokens of the text that a row holds, at most; None where that is not known."""
 
 
 def _no_pins(config: Any, generator: Generator) -> dict[str, Any]:
@@ -151,8 +154,8 @@ class Builder:
     """Unit -> the columns that a user's filter of that unit sees, with an example value each."""
     as_fake: Callable[[Any], Any] = _same_config
     """The config as the fake engine runs it, with names that say so."""
-    estimate: Callable[[Any, Mapping[str, int]], Estimate] | None = None
-    """`(config, rows of each parent)` -> what a build would take; None where no model is asked."""
+    estimate: Callable[[Any, Mapping[str, Estimate]], Estimate] | None = None
+    """`(config, estimates of its parents)` -> what a build would take; None where no model is asked."""
     flags: tuple[str, ...] = ()
     """Fields of the config that have a command-line flag of their own."""
     tags: tuple[str, ...] = ()

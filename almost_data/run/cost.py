@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .. import registry
-from ..datasets.builder import Builder, Work
+from ..datasets.builder import Builder, Estimate, Work
 from ..store.names import is_ref
 from ..store.store import Store
 from .plan import Plan
@@ -43,29 +43,25 @@ class Line:
 
 def lines(plan: Plan, store: Store) -> list[Line]:
     """What the steps that would be built ask of models: a line for each responder and reward model."""
-    found: list[Line] = []
-    rows: dict[str, int] = {}
+    estimates: dict[str, Estimate] = {}
     for step in plan.steps:
         manifest = step.manifest
-        rows[manifest.name] = sum(manifest.counts.get("default", {}).values())
         if step.builder and step.builder.estimate:
-            estimate = step.builder.estimate(step.settings, rows)
-            rows[manifest.name] = estimate.rows
-            found += [line(work, store) for work in estimate.work]
-    return found
+            estimates[manifest.name] = step.builder.estimate(step.settings, estimates)
+        else:
+            estimates[manifest.name] = Estimate(sum(manifest.counts.get("default", {}).values()))
+    return [line(work, store) for estimate in estimates.values() for work in estimate.work]
 
 
-def estimate(preset: Preset, name: str, rows: Mapping[str, int]) -> tuple[int, list[Line]]:
-    """Rows that a dataset would have, and what it asks of models, from so many rows of its parents."""
+def estimate(preset: Preset, name: str, parents: Mapping[str, Estimate]) -> tuple[Estimate, list[Line]]:
+    """What a dataset would take, by the estimates of its parents; and what it asks of models."""
     builder: Builder = registry.load("builders", name)
-    if builder.estimate is None:
-        return 0, []
-    found = builder.estimate(preset.settings(builder), rows)
-    return found.rows, [line(work) for work in found.work]
+    estimate = builder.estimate(preset.settings(builder), parents) if builder.estimate else Estimate(0)
+    return estimate, [line(work) for work in estimate.work]
 
 
 def line(work: Work, store: Store | None = None) -> Line:
-    """The cost of one model's work. A `store` tells the sizes of its reward models."""
+    """The cost of one model's work. `store` holds the reward models that it names."""
     tokens_in = work.shared_tokens + work.requests * work.prompt_tokens
     tokens_out = work.requests * work.reply_tokens
     # In Parquet text compresses to about half.

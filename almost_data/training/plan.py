@@ -65,10 +65,10 @@ def loop(preset: Preset, recipes: Path) -> tuple[list[Line], int]:
     lines = [
         _trained("train: As-is RM", judge, rm, sample, LENGTH, sides=2),
         *(*mining, *answering, *comparing),
-        _trained("train: reward model", judge, rm, pairs, written, sides=2),
+        _trained("train: reward model", judge, rm, pairs.rows, written, sides=2),
         *talking,
-        _trained("train: SFT", base, sft, dialogues, dialogue),
-        _reinforced("train: PPO", base, judge, ppo, dialogues // talk.conversations_per_query),
+        _trained("train: SFT", base, sft, dialogues.rows, dialogue),
+        _reinforced("train: PPO", base, judge, ppo, dialogues.rows // talk.conversations_per_query),
     ]
     kept = [(judge, rm), (base, sft)]
     most = max(

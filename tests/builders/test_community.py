@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from almost_data.builders.community import builder as community
-from almost_data.builders.community.builder import CommunityConfig, pins
+from almost_data.builders.community.builder import BUILDER, CommunityConfig, build
 from almost_data.datasets import digest
 from almost_data.datasets.builder import Built, silent, text_id
 from almost_data.datasets.digest import frames
@@ -19,7 +19,9 @@ from almost_data.datasets.manifest import check_ledger
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.readers.stackexchange import vote_score
-from almost_data.run import build, presets
+from almost_data.run import presets
+from almost_data.run.build import BuildRun
+from almost_data.run.plan import Step
 from almost_data.store.diff import diff
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
@@ -309,21 +311,19 @@ def test_licences_that_are_no_cc_by_sa_are_said(tmp_path: Path) -> None:
 
 def test_pins_name_the_source_by_its_content(tmp_path: Path) -> None:
     file = write(tmp_path, crowd(2, 2))
-    first = pins(CommunityConfig(source=file, site=SITE), FakeEngine())
+    first = BUILDER.pins(CommunityConfig(source=file, site=SITE), FakeEngine())
     assert first["file"]["name"] == "Posts.xml" and first["site"] == SITE
     write(tmp_path, crowd(2, 3))
-    assert pins(CommunityConfig(source=file, site=SITE), FakeEngine()) != first
-    with pytest.raises(InputError, match="give --source FILE"):
-        pins(CommunityConfig(), FakeEngine())
+    assert BUILDER.pins(CommunityConfig(source=file, site=SITE), FakeEngine()) != first
+    with pytest.raises(InputError, match=r"community\.source: give Posts\.xml"):
+        BUILDER.pins(CommunityConfig(), FakeEngine())
     with pytest.raises(InputError, match=r"community\.site=HOST"):
-        pins(CommunityConfig(source=file), FakeEngine())
+        BUILDER.pins(CommunityConfig(source=file), FakeEngine())
 
 
-def run(store: Store, version: str, **settings: Any) -> list[build.Step]:
-    preset = presets.load("tiny")
-    config = CommunityConfig(site=SITE, **settings)
-    chosen = {name: getattr(preset, name) for name in preset.__struct_fields__} | {"community": config}
-    return build.BuildRun(store, version, presets.Preset(**chosen), FakeEngine()).build("community")
+def run(store: Store, version: str, **settings: Any) -> list[Step]:
+    preset = presets.load("tiny").with_config("community", CommunityConfig(site=SITE, **settings))
+    return BuildRun(store, version, preset, FakeEngine()).build(BUILDER)
 
 
 def test_it_is_an_artifact_like_any_other(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_it_is_an_artifact_like_any_other(tmp_path: Path) -> None:
     assert step.action == "build" and verify(store, "community@1.0.0") == []
     assert [one.action for one in run(store, "1.0.0", source=file)] == ["reuse"]
     assert str(tmp_path) not in (store.path("community@1.0.0") / "manifest.json").read_text("utf-8")
-    with pytest.raises(InputError, match=r"pairs_per_question: 4 -> 2.*give another --version"):
+    with pytest.raises(InputError, match=r"pairs_per_question: 4 -> 2.*choose another version"):
         run(store, "1.0.0", source=file, pairs_per_question=2)
     card = (store.path("community@1.0.0") / "README.md").read_text("utf-8")
     head = card.split("---\n")[1]
@@ -356,7 +356,7 @@ def test_large_tables_are_named_block_by_block(tmp_path: Path, monkeypatch: pyte
     built = made(tmp_path, crowd(40, 6))
     blocks = list(frames(built.tables["rejected"]))
     assert len(blocks) > 10 and all(len(one) < 7 + 15 for one in blocks)
-    assert digest.digest("community", built.tables) == whole.manifest.digest
+    assert digest.digest(BUILDER.tables, built.tables) == whole.manifest.digest
     assert verify(store, "community@1.0.0") == []
 
 
@@ -397,7 +397,7 @@ def test_the_command_line_builds_it_and_no_engine_starts(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("build community", "give --source FILE"),
+        ("build community", "source: give Posts.xml"),
         ("build community --source nowhere.xml", "nowhere.xml: no such file"),
         ("build community --source Posts.xml", "community.site=HOST"),
         ("build community --source Posts.xml --set community.site=https://a.example", "community.site"),

@@ -11,10 +11,11 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 
-from almost_data.builders.comparisons.builder import SPEC, ComparisonsConfig, build
+from almost_data.builders.comparisons.builder import BUILDER, ComparisonsConfig, build
 from almost_data.datasets.builder import Built, reply_id, silent, text_id
 from almost_data.datasets.digest import digest, frames
 from almost_data.datasets.manifest import canonical_json, check_ledger
+from almost_data.errors import InputError
 from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
 from almost_data.scoring import Dialogue, Score, Scorer
@@ -273,8 +274,8 @@ def test_probes_and_queries_beyond_the_limit_take_no_part() -> None:
 
 
 def test_a_check_twice_is_refused() -> None:
-    with pytest.raises(Exception, match="stands twice"):
-        SPEC.pins(ComparisonsConfig(checks=("too_short", "too_short")), FakeEngine())
+    with pytest.raises(InputError, match=r"comparisons\.checks: duplicate check 'too_short'"):
+        BUILDER.pins(ComparisonsConfig(checks=("too_short", "too_short")), FakeEngine())
 
 
 class Letters:
@@ -351,7 +352,7 @@ def test_parts_of_a_large_set_make_what_the_whole_makes(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("almost_data.builders.comparisons.builder.BLOCK", most)
             built = run(rows, config, Letters() if judged else None)
-        hashed = built and digest("comparisons", built.tables)
+        hashed = built and digest(BUILDER.tables, built.tables)
         results.append(
             built and (hashed, built.ledger, canonical_json(built.diagnostics | {"text": 0}), built.notes)
         )

@@ -4,14 +4,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from almost_data.builders.responses import SPEC, Responder, ResponsesConfig, build
+from almost_data.builders.responses import BUILDER, Responder, ResponsesConfig, build
 from almost_data.datasets.builder import Built, silent, text_id
 from almost_data.datasets.manifest import check_ledger
 from almost_data.errors import InputError
 from almost_data.generation import Reply, Request, prompts
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import presets
-from almost_data.run.command import portable
 from tests import schema
 
 QUERIES = [f"What is number {n} good for?" for n in range(12)]
@@ -40,7 +39,7 @@ def answer(config: ResponsesConfig, engine: FakeEngine, queries: list[str] = QUE
 
 @pytest.mark.parametrize("preset", presets.NAMES)
 def test_presets_ask_as_the_paper_does(preset: str) -> None:
-    config = presets.load(preset).responses
+    config = presets.load(preset).settings(BUILDER)
     engine = Recorded()
     built = answer(config, engine)
     assert engine.calls == 1  # all requests of all responders together: a model is loaded once
@@ -68,7 +67,7 @@ def test_presets_ask_as_the_paper_does(preset: str) -> None:
 
 
 def test_no_marker_is_left_and_text_is_stripped(fake_preset: presets.Preset) -> None:
-    built = answer(fake_preset.responses, FakeEngine(), [f"Query {n}?" for n in range(100)])
+    built = answer(fake_preset.settings(BUILDER), FakeEngine(), [f"Query {n}?" for n in range(100)])
     for frame in built.tables.values():
         for text in frame["response"]:
             assert text == text.strip()
@@ -76,7 +75,7 @@ def test_no_marker_is_left_and_text_is_stripped(fake_preset: presets.Preset) -> 
 
 
 def test_failed_requests_are_rows_of_rejected_and_the_ledger_says_so(fake_preset: presets.Preset) -> None:
-    built = answer(fake_preset.responses, Recorded(fail="number 3 "))
+    built = answer(fake_preset.settings(BUILDER), Recorded(fail="number 3 "))
     assert built.ledger[0].failed == 5
     rejected = built.tables["rejected"]
     assert rejected["reason"].to_list() == ["failed"] * 5
@@ -87,13 +86,13 @@ def test_failed_requests_are_rows_of_rejected_and_the_ledger_says_so(fake_preset
 
 def test_nothing_but_failures_stops_the_build(fake_preset: presets.Preset) -> None:
     with pytest.raises(RuntimeError, match="context too long"):
-        answer(fake_preset.responses, Recorded(fail="number"))
+        answer(fake_preset.settings(BUILDER), Recorded(fail="number"))
 
 
 def test_replies_cut_at_the_token_limit_are_marked(fake_preset: presets.Preset) -> None:
     short = tuple(
         Responder(name=r.name, model=r.model, prompt=r.prompt, shots=r.shots, max_new_tokens=8)
-        for r in fake_preset.responses.responders
+        for r in fake_preset.settings(BUILDER).responders
     )
     built = answer(ResponsesConfig(responders=short), FakeEngine())
     every = pl.concat(built.tables.values())
@@ -106,7 +105,7 @@ def test_replies_cut_at_the_token_limit_are_marked(fake_preset: presets.Preset) 
 @pytest.mark.parametrize(
     ("names", "match"),
     [
-        (["a", "a"], "stands twice"),
+        (["a", "a"], "duplicate responder 'a'"),
         (["a", "../b"], "use letters"),
         (["a", "default"], "none of"),
         (["a", ""], "use letters"),
@@ -116,7 +115,7 @@ def test_replies_cut_at_the_token_limit_are_marked(fake_preset: presets.Preset) 
 def test_bad_ladders_are_refused(names: list[str], match: str) -> None:
     ladder = tuple(Responder(name=name, model="m", prompt="hhh", shots=1) for name in names)
     with pytest.raises(InputError, match=match):
-        SPEC.pins(ResponsesConfig(responders=ladder), FakeEngine())
+        BUILDER.pins(ResponsesConfig(responders=ladder), FakeEngine())
 
 
 def test_two_models_and_prompts_of_the_same_file_name_stay_apart(tmp_path: Path) -> None:
@@ -128,7 +127,7 @@ def test_two_models_and_prompts_of_the_same_file_name_stay_apart(tmp_path: Path)
             Responder(name=name, model="m", prompt=str(tmp_path / name / "p.txt"), shots=1, max_new_tokens=9)
             for name in ("one", "two")
         )
-        return portable(SPEC.pins(ResponsesConfig(responders=ladder), FakeEngine()))
+        return BUILDER.pins(ResponsesConfig(responders=ladder), FakeEngine())
 
     assert len(of("second")["prompts"]) == 2  # type: ignore[index]
     assert of("second") != of("third")
@@ -137,4 +136,4 @@ def test_two_models_and_prompts_of_the_same_file_name_stay_apart(tmp_path: Path)
 def test_a_foreign_prompt_needs_a_token_limit() -> None:
     ladder = tuple(Responder(name=name, model="m", prompt="user", shots=1) for name in "ab")
     with pytest.raises(InputError, match="set max_new_tokens"):
-        SPEC.pins(ResponsesConfig(responders=ladder), FakeEngine())
+        BUILDER.pins(ResponsesConfig(responders=ladder), FakeEngine())

@@ -2,34 +2,37 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
-from almost_data.builders.comparisons.builder import SPEC, ComparisonsConfig
-from almost_data.datasets.filters import with_reason
-from almost_data.datasets.user_filters import COLUMNS, UserFilter, load
+from almost_data.builders.comparisons.builder import BUILDER, ComparisonsConfig
+from almost_data.datasets.filters import Filter, with_reason
+from almost_data.datasets.user_filters import UserFilter, load_filters
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
-from almost_data.run import build, presets
+from almost_data.run import presets
+from almost_data.run.build import BuildRun
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests.builders.test_comparisons import good, rows_of, run
+from tests.settings import with_settings
 
 WORDS = "One sentence about it."
 
 
+def load(user_filter: UserFilter) -> Filter:
+    (rule,) = load_filters([user_filter], BUILDER.hooks, BUILDER.name)
+    return rule
+
+
 def sql(drop: str, unit: str = "response", name: str = "mine") -> UserFilter:
-    return UserFilter(name=name, description=WORDS, unit=unit, drop=drop)  # type: ignore[arg-type]
+    return UserFilter(name=name, description=WORDS, unit=unit, drop=drop)
 
 
 def python(tmp_path: Path, source: str, unit: str = "response", function: str = "drop") -> UserFilter:
     file = tmp_path / "mine.py"
     file.write_text(source)
-    return UserFilter(
-        name="mine",
-        description=WORDS,
-        unit=unit,  # type: ignore[arg-type]
-        python=f"{file}:{function}",
-    )
+    return UserFilter(name="mine", description=WORDS, unit=unit, python=f"{file}:{function}")
 
 
 def test_an_expression_on_responses_joins_the_chain_after_the_checks() -> None:
@@ -81,7 +84,7 @@ def test_the_usual_expressions_work() -> None:
 
 def test_every_column_can_be_read() -> None:
     rows = rows_of([[good(100), good(90)]])
-    for unit, columns in COLUMNS.items():
+    for unit, columns in BUILDER.hooks.items():
         for column, example in columns.items():
             never = f"{column} = 'zzz'" if isinstance(example, str) else f"{column} > 100000"
             assert run(rows, ComparisonsConfig(filters=(sql(never, unit),))) is not None
@@ -115,7 +118,7 @@ def test_a_null_keeps_the_row() -> None:
 )
 def test_bad_expressions_are_refused(drop: str, why: str) -> None:
     with pytest.raises(InputError, match=rf"comparisons\.filters, mine: .*({why})") as error:
-        SPEC.pins(ComparisonsConfig(filters=(sql(drop),)), FakeEngine())
+        BUILDER.pins(ComparisonsConfig(filters=(sql(drop),)), FakeEngine())
     assert "\n" not in str(error.value)
 
 
@@ -165,13 +168,11 @@ def test_either_an_expression_or_a_function(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["too_short", "already_chosen", "chosen_too_short", "asis_disagrees"])
 def test_names_are_those_of_no_other_filter(name: str) -> None:
     for some in ((sql("length > 3", name=name),), (sql("length > 3"), sql("length > 4"))):
-        with pytest.raises(InputError, match="there is another filter named"):
-            SPEC.pins(ComparisonsConfig(filters=some), FakeEngine())
+        with pytest.raises(InputError, match=r"comparisons\.filters: another filter is named"):
+            BUILDER.pins(ComparisonsConfig(filters=some), FakeEngine())
 
 
 def test_a_function_sees_every_row_and_nothing_else(tmp_path: Path) -> None:
-    import polars as pl
-
     rule = load(python(tmp_path, "def drop(response, length):\n    return len(response) != length"))
     rows = pl.DataFrame({"response": ["a", "", "äö"], "length": [1, 0, 3]})
     assert with_reason(rows, [rule])["reason"].to_list() == [None, None, "mine"]
@@ -180,32 +181,31 @@ def test_a_function_sees_every_row_and_nothing_else(tmp_path: Path) -> None:
 def test_it_is_in_fingerprint_and_card_and_no_path_is(
     fake_store: Store, fake_preset: presets.Preset, tmp_path: Path
 ) -> None:
-    import msgspec
-
-    def plan(filters: tuple[UserFilter, ...]) -> tuple[build.BuildRun, build.Step]:
-        config = msgspec.structs.replace(fake_preset.comparisons, filters=filters)
-        preset = msgspec.structs.replace(fake_preset, comparisons=config)
-        sources = {"responses": "responses@0.1.0"}
+    def run_with(filters: tuple[UserFilter, ...]) -> BuildRun:
+        preset = with_settings(fake_preset, "comparisons", filters=filters)
         store = Store(tmp_path / "build")
-        run = build.BuildRun(store, "0.1.0", preset, FakeEngine(), sources)
-        return run, run.plan("comparisons")[-1]
+        return BuildRun(store, "0.1.0", preset, FakeEngine(), {"responses": "responses@0.1.0"})
+
+    def fingerprint(*filters: UserFilter) -> str:
+        return run_with(filters).plan(BUILDER).target.manifest.fingerprint
 
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "responses").symlink_to(fake_store.root / "responses")
     source = "def drop(response):\n    return 'dry' in response\n"
-    prints = {plan(())[1].manifest.fingerprint}
+    prints = {fingerprint()}
     for text in (source, source + "# changed\n"):
-        prints.add(plan((python(tmp_path, text),))[1].manifest.fingerprint)
+        prints.add(fingerprint(python(tmp_path, text)))
     for expression in ("length > 2000", "length > 2001"):
-        prints.add(plan((sql(expression),))[1].manifest.fingerprint)
+        prints.add(fingerprint(sql(expression)))
     assert len(prints) == 5
-    run_, _ = plan((python(tmp_path, source),))
-    made = run_.build("comparisons")[-1].manifest
-    card = (run_.store.path(made.ref) / "README.md").read_text()
+    build_run = run_with((python(tmp_path, source),))
+    manifest = build_run.build(BUILDER)[-1].manifest
+    folder = build_run.store.path(manifest.ref)
+    card = (folder / "README.md").read_text()
     assert "mine.py:drop" in card
     assert WORDS in card
-    assert str(tmp_path) not in card + (run_.store.path(made.ref) / "manifest.json").read_text()
-    assert verify(run_.store, made.ref) == []
+    assert str(tmp_path) not in card + (folder / "manifest.json").read_text()
+    assert verify(build_run.store, manifest.ref) == []
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from almost_data.datasets.config import record
 from almost_data.errors import InputError
 from almost_data.generation import Model, Reply, Request
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, presets
-from almost_data.run import command as recorded
+from almost_data.run.command import shown_command
 from almost_data.store.store import Store
+from tests.schema import builder
+from tests.settings import config_of, fake, fake_tiny, with_settings
 
 
 class RealLooking(FakeEngine):
@@ -33,9 +36,7 @@ def run(
 ) -> build.BuildRun:
     engine = engine or FakeEngine()
     preset = presets.load("tiny", assignments=sets)
-    return build.BuildRun(
-        store, version, presets.fake(preset) if engine.name == "fake" else preset, engine, sources
-    )
+    return build.BuildRun(store, version, fake(preset) if engine.name == "fake" else preset, engine, sources)
 
 
 def test_a_finished_build_run_again_asks_nothing(fake_store: Store) -> None:
@@ -50,14 +51,14 @@ def test_the_same_digest_whatever_the_engines_order(fake_store: Store, tmp_path:
 
     steps = run(Store(tmp_path), engine=Backwards()).build("comparisons")
     for step in steps:
-        there = fake_store.manifest(step.manifest.ref)
-        assert (step.manifest.digest, step.manifest.fingerprint) == (there.digest, there.fingerprint)
+        forwards = fake_store.manifest(step.manifest.ref)
+        assert (step.manifest.digest, step.manifest.fingerprint) == (forwards.digest, forwards.fingerprint)
 
 
 def test_fake_and_real_never_mix(fake_store: Store, tmp_path: Path) -> None:
     shutil.copytree(fake_store.root, tmp_path / "build")
     store = Store(tmp_path / "build")
-    with pytest.raises(InputError, match=r"queries@0\.1\.0 is there already.*fake/gemma3"):
+    with pytest.raises(InputError, match=r"queries@0\.1\.0 exists already.*fake/gemma3"):
         run(store, engine=RealLooking()).build("comparisons")
     steps = run(store, "0.2.0", RealLooking()).build("comparisons")
     assert [step.action for step in steps] == ["build"] * 3
@@ -78,10 +79,12 @@ def test_the_presets_note_reaches_every_card_of_real_models_only(fake_store: Sto
 
 def test_another_recipe_under_the_same_version_is_refused_by_name(fake_store: Store) -> None:
     with pytest.raises(
-        InputError, match=r"comparisons@0\.1\.0 is there already.*min_chars: 50 -> 60.*another --version"
+        InputError, match=r"comparisons@0\.1\.0 exists already.*min_chars: 50 -> 60.*choose another version"
     ):
         run(fake_store, "0.1.0", None, "comparisons.min_chars=60").build("comparisons")
-    with pytest.raises(InputError, match=r"responses@0\.1\.0 .*seed: 0 -> 7.*or --from responses@0\.1\.0"):
+    with pytest.raises(
+        InputError, match=r"responses@0\.1\.0 .*seed: 0 -> 7.*or set run\.from to responses@0\.1\.0"
+    ):
         run(fake_store, "0.1.0", None, "responses.seed=7").build("comparisons")
 
 
@@ -99,22 +102,24 @@ def test_a_new_threshold_is_a_new_version_from_the_same_responses(fake_store: St
 
 def test_retry_failed_is_for_what_asks_a_model_and_for_a_new_version(fake_store: Store) -> None:
     for version, name, match in (
-        ("0.1.0", "responses", "give --retry-failed another --version"),
-        ("0.2.0", "comparisons", "comparisons asks no model; use it with `build responses`"),
+        ("0.1.0", "responses", r"give run\.retry_failed another run\.version"),
+        ("0.2.0", "comparisons", r"run\.retry_failed: comparisons asks no model; use it with responses"),
     ):
         with pytest.raises(InputError, match=match):
             replace(run(fake_store, version), retry_failed=True).plan(name)
 
 
 def test_from_must_name_something_upstream(fake_store: Store) -> None:
-    with pytest.raises(InputError, match="comparisons is made from responses, queries"):
+    with pytest.raises(
+        InputError, match=r"run\.from comparisons@0\.1\.0: comparisons is made from responses, queries"
+    ):
         run(fake_store, "0.3.0", None, comparisons="comparisons@0.1.0").build("comparisons")
     with pytest.raises(InputError, match=r"no responses@9\.0\.0"):
         run(fake_store, "0.3.0", None, responses="responses@9.0.0").build("comparisons")
 
 
 def test_a_plan_builds_nothing(tmp_path: Path) -> None:
-    steps = run(Store(tmp_path / "new"), engine=Unused()).plan("comparisons")
+    steps = run(Store(tmp_path / "new"), engine=Unused()).plan("comparisons").steps
     assert [(s.manifest.name, s.action) for s in steps] == [
         (n, "build") for n in ("queries", "responses", "comparisons")
     ]
@@ -129,21 +134,20 @@ def test_deleted_parents_are_not_made_again(fake_store: Store, tmp_path: Path) -
     assert [(s.manifest.ref, s.action) for s in steps] == [("comparisons@0.1.0", "reuse")]
 
 
+def with_prompt(preset: presets.Preset, prompt: Path) -> presets.Preset:
+    """Every responder of the ladder with that prompt."""
+    ladder = config_of(preset, "responses").responders
+    ladder = tuple(msgspec.structs.replace(r, prompt=str(prompt), shots=1) for r in ladder)
+    return with_settings(preset, "responses", responders=ladder)
+
+
 def test_no_folder_of_this_machine_is_in_a_manifest_or_card(tmp_path: Path) -> None:
     prompt = tmp_path / "mine.txt"
     prompt.write_text("p\n\n-----\n\nHuman:  a\n\nAssistant:  b\n")
     seeds = tmp_path / "seeds.txt"
     seeds.write_text("### Instruction: Ask.\nWhy is the sky so blue today?\n")
-    base = presets.fake(presets.load("tiny"))
-    ladder = tuple(msgspec.structs.replace(r, prompt=str(prompt), shots=1) for r in base.responses.responders)
-    preset = msgspec.structs.replace(
-        base,
-        queries=msgspec.structs.replace(base.queries, seeds=str(seeds), target=10),
-        responses=msgspec.structs.replace(base.responses, responders=ladder),
-    )
-    command = recorded.shown_command(
-        ["build", "comparisons", "--config", str(prompt), "--root", str(tmp_path)]
-    )
+    preset = with_settings(with_prompt(fake_tiny(), prompt), "queries", seeds=str(seeds), target=10)
+    command = shown_command(["build", "comparisons", "--config", str(prompt), "--root", str(tmp_path)])
     store = Store(tmp_path / "build")
     for step in build.BuildRun(store, "0.1.0", preset, FakeEngine(), command=command).build("comparisons"):
         for file in ("manifest.json", "README.md"):
@@ -155,18 +159,9 @@ def test_moving_the_prompt_file_changes_no_fingerprint_and_editing_it_does(tmp_p
         (tmp_path / folder).mkdir(exist_ok=True)
         prompt = tmp_path / folder / "mine.txt"
         prompt.write_text(f"p\n\n-----\n\nHuman:  a\n\nAssistant:  {text}\n")
-        base = presets.fake(presets.load("tiny"))
-        ladder = tuple(
-            msgspec.structs.replace(r, prompt=str(prompt), shots=1) for r in base.responses.responders
-        )
-        preset = msgspec.structs.replace(
-            base, responses=msgspec.structs.replace(base.responses, responders=ladder)
-        )
-        return (
-            build.BuildRun(Store(tmp_path / "no"), "0.1.0", preset, FakeEngine())
-            .plan("responses")[-1]
-            .manifest.fingerprint
-        )
+        preset = with_prompt(fake_tiny(), prompt)
+        plan = build.BuildRun(Store(tmp_path / "no"), "0.1.0", preset, FakeEngine()).plan("responses")
+        return plan.target.manifest.fingerprint
 
     assert of("one", "b") == of("two", "b") != of("one", "c")
 
@@ -183,7 +178,7 @@ def test_a_build_without_any_comparison_says_which_filter_took_all(tmp_path: Pat
     [
         ("queries.target=many", "Expected `int`"),
         ("queries.nothing=1", r"unknown key queries\.nothing; known here: model"),
-        ("nothing.x=1", "unknown key nothing; known here: note, queries"),
+        ("nothing.x=1", "unknown key nothing; known here: note, card, engine, scoring, queries"),
         ("queries.top_p=0", "> 0"),
         ("comparisons.pairing=some", "Invalid enum value"),
         ("target=3", r"write section\.key=value"),
@@ -194,12 +189,16 @@ def test_bad_settings_name_the_key(assignment: str, match: str) -> None:
         presets.load("tiny", assignments=(assignment,))
 
 
-def test_a_command_on_a_card_shows_no_folder(tmp_path: Path) -> None:
+def test_a_command_on_a_card_shows_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tmp_path / "my models" / "rm"
     model.mkdir(parents=True)
-    shown = recorded.shown_command(
+    monkeypatch.chdir(tmp_path)
+    config = Path("private/sub dir/c.toml")
+    config.parent.mkdir(parents=True)
+    config.touch()
+    shown = shown_command(
         [
-            *("build", "comparisons", "--config", "private/sub dir/c.toml", f"--asis-rm={model}"),
+            *("build", "comparisons", "--config", str(config), f"--asis-rm={model}"),
             *("--benchmark", str(tmp_path / "my files" / "b.jsonl"), "--set", f'x.y="{tmp_path}/a.txt"'),
             *("--from", "responses@1.0.0"),
         ]
@@ -208,7 +207,7 @@ def test_a_command_on_a_card_shows_no_folder(tmp_path: Path) -> None:
         "python -m almost_data build comparisons --config c.toml --asis-rm=rm --benchmark b.jsonl "
         "--set 'x.y=\"a.txt\"' --from responses@1.0.0"
     )
-    kept = recorded.shown_command(["build", "comparisons", "--asis-rm", "ORG/rm", "--source", "ORG/NAME@v1"])
+    kept = shown_command(["build", "comparisons", "--asis-rm", "ORG/rm", "--source", "ORG/NAME@v1"])
     assert kept.endswith("--asis-rm ORG/rm --source ORG/NAME@v1")
 
 
@@ -219,11 +218,11 @@ def test_a_reward_model_s_folder_is_recorded_by_name_however_it_is_written(
     monkeypatch.chdir(tmp_path)
     for name in ("m/rm", "./m/rm", str(tmp_path / "m" / "rm")):
         preset = presets.load(assignments=(f'comparisons.asis_rm="{name}"',))
-        settings = {"settings": msgspec.to_builtins(preset.comparisons)}
-        assert recorded.portable(settings)["settings"]["asis_rm"] == "rm"
-    assert presets.load(assignments=('comparisons.asis_rm="ORG/rm"',)).comparisons.asis_rm == "ORG/rm"
+        assert record(preset.settings(builder("comparisons")))["asis_rm"] == "rm"
+    preset = presets.load(assignments=('comparisons.asis_rm="ORG/rm"',))
+    assert record(preset.settings(builder("comparisons")))["asis_rm"] == "ORG/rm"
 
 
 def test_options_of_scorers_are_checked_without_one() -> None:
-    with pytest.raises(InputError, match=r"scoring\.nope: there is no such option"):
+    with pytest.raises(InputError, match=r"scoring\.nope: no such option"):
         build.prepare("fake", assignments=("scoring.nope=1",))

@@ -6,15 +6,14 @@ import pytest
 
 from almost_data.cli import app as cli
 from almost_data.generation import prompts
-from almost_data.run import build
-from almost_data.run import cost as plan
+from almost_data.run import build, cost
 from almost_data.store.store import Store
 from tests import trained
 
 
-def planned(root: Path, name: str, **settings: object) -> dict[str, plan.Line]:
+def planned(root: Path, name: str, **settings: object) -> dict[str, cost.Line]:
     run = build.prepare("fake", root=root, **settings)  # type: ignore[arg-type]
-    return {line.what.removeprefix(f"{name}: "): line for line in plan.lines(run.plan(name), run.store)}
+    return {line.what.removeprefix(f"{name}: "): line for line in cost.lines(run.plan(name), run.store)}
 
 
 def test_every_responder_is_asked_every_query(tmp_path: Path) -> None:
@@ -88,15 +87,15 @@ def test_a_model_of_the_store_is_as_large_as_the_one_it_was_trained_from(tmp_pat
     base = {"id": "huggyllama/llama-13b", "revision": "1"}
     trained.publish_reward(store, tmp_path / "one", "sft", base=base)
     trained.publish_reward(store, tmp_path / "two", "rm", base={"id": "sft@0.1.0", "revision": "1"})
-    assert plan.parameters("rm@0.1.0", store) == 13e9
-    assert plan.parameters("rm@0.1.0") is None and plan.parameters("rm@0.2.0", store) is None
+    assert cost.parameters("rm@0.1.0", store) == 13e9
+    assert cost.parameters("rm@0.1.0") is None and cost.parameters("rm@0.2.0", store) is None
 
 
 def test_a_model_whose_name_says_no_size_has_no_gpu_hours(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert plan.parameters("ORG/some-model") is None
-    assert plan.parameters("Qwen/Qwen3-4B-Base") == 4e9 and plan.parameters("a/b-1.7b-4k") == 1.7e9
+    assert cost.parameters("ORG/some-model") is None
+    assert cost.parameters("Qwen/Qwen3-4B-Base") == 4e9 and cost.parameters("a/b-1.7b-4k") == 1.7e9
     cli.main(
         ["build", "comparisons", "--engine", "fake", "--limit", "5", "--dry-run", "--root", str(tmp_path)]
     )

@@ -36,7 +36,7 @@ from ...generation import Generator
 from ...readers import benchmark_file
 from ...scoring import Scorer, fake_name
 from ..checks import MIN_CHARS, response_checks
-from ..responses import QUERY_TOKENS, ladder_rows
+from ..responses import ladder_rows
 from .accounts import Accounts
 from .asis import AsIs
 from .figures import figures, pair_matrix
@@ -232,19 +232,15 @@ def _reward_models(config: ComparisonsConfig) -> dict[str, RewardModel]:
     return {"scorer": RewardModel(config.asis_rm, config.asis_revision, config.asis_max_tokens)}
 
 
-def _estimate(config: ComparisonsConfig, parent_rows: Mapping[str, int]) -> Estimate:
+def _estimate(config: ComparisonsConfig, parents: Mapping[str, Estimate]) -> Estimate:
     """The paper keeps 1.3 comparisons of a query's five responses."""
-    responses = parent_rows["responses"]
+    responses = parents["responses"]
+    comparisons = responses.rows * 13 // 50
     if config.asis_rm is None:
-        return Estimate(responses * 13 // 50)
-    work = Work(
-        "comparisons: As-is RM",
-        config.asis_rm,
-        "score",
-        responses,
-        QUERY_TOKENS + config.asis_max_tokens // 4,
-    )
-    return Estimate(responses * 13 // 50, (work,))
+        return Estimate(comparisons)
+    tokens = min(responses.text_tokens or config.asis_max_tokens, config.asis_max_tokens)
+    work = Work("comparisons: As-is RM", config.asis_rm, "score", responses.rows, tokens)
+    return Estimate(comparisons, (work,))
 
 
 def _paper_facts(config: ComparisonsConfig) -> list[str]:

@@ -287,8 +287,8 @@ def _as_fake(config: DemonstrationsConfig) -> DemonstrationsConfig:
     )
 
 
-def _estimate(config: DemonstrationsConfig, parent_rows: Mapping[str, int]) -> Estimate:
-    queries = min(parent_rows["queries"], config.limit or parent_rows["queries"])
+def _estimate(config: DemonstrationsConfig, parents: Mapping[str, Estimate]) -> Estimate:
+    queries = min(parents["queries"].rows, config.limit or parents["queries"].rows)
     conversations, rounds = queries * config.conversations_per_query, config.turns // 2
     # The dialogue before a turn: half of the whole, on average over the rounds.
     dialogue = QUERY_TOKENS + (rounds - 1) * ROUND_TOKENS // 2

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import polars as pl
 
 from almost_data import scoring
@@ -16,20 +15,15 @@ from almost_data.datasets.builder import RewardModel, text_id
 from almost_data.datasets.manifest import Manifest
 from almost_data.generation import CannotStart, Generator, Model, Reply, Request
 from almost_data.generation.fake import FakeEngine
-from almost_data.run import build, importing, presets
+from almost_data.run import build, importing
 from almost_data.scoring import Dialogue, Score, Scorer
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
+from tests.settings import fake_tiny, with_settings
 
 QUERIES = tuple(f"What is number {n} good for, and who says so?" for n in range(8))
-
-
 JUDGE = RewardModel("fake/judge", None, 1024)
-
-
 REF = "demonstrations@0.1.0"
-
-
 Say = Callable[[Request], str | Exception | None]
 
 
@@ -111,17 +105,15 @@ def store_of(root: Path, queries: Iterable[str] = QUERIES) -> Store:
 def run_of(
     store: Store, engine: Generator, judge: Scorer | None, version: str = "0.1.0", **settings: Any
 ) -> build.BuildRun:
-    preset = presets.fake(presets.load("tiny"))
-    wanted = {"n": 4, "rm": JUDGE.id if settings.get("n") != 1 else None, **settings}
-    talk = msgspec.structs.replace(preset.demonstrations, **wanted)
+    changes = {"n": 4, "rm": JUDGE.id if settings.get("n") != 1 else None, **settings}
     return build.BuildRun(
         store,
         version,
-        msgspec.structs.replace(preset, demonstrations=talk),
+        with_settings(fake_tiny(), "demonstrations", **changes),
         engine,
         {"queries": "queries@0.1.0"},
         max_failures=1,
-        scorers={JUDGE: judge or scoring.load("fake/judge")},
+        loaded_scorers={JUDGE: judge or scoring.load("fake/judge")},
     )
 
 

@@ -1,18 +1,26 @@
 """The card and figures of demonstrations."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import polars as pl
 import pytest
 
-from almost_data.cards import card
+from almost_data.builders.demonstrations.builder import BUILDER
+from almost_data.cards import card, figures
 from almost_data.cards.markdown import sig
 from almost_data.datasets.builder import text_id
+from almost_data.datasets.manifest import Manifest
 from almost_data.generation import Request
 from tests.builders.demonstrations.scripted import QUERIES, REF, Judge, Scripted, made
 from tests.markup import NASTY, Page, headings, spoil
+
+
+def drawn(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> dict[str, bytes]:
+    return figures.as_files(BUILDER.figures(manifest, tables))
 
 
 @pytest.mark.parametrize(
@@ -38,9 +46,10 @@ def test_the_card_says_what_was_done(tmp_path: Path, how: dict[str, Any]) -> Non
     one = made(tmp_path, Scripted(say), **settings)
     text = (one.store.path(REF) / "README.md").read_text("utf-8")
     assert text == card.render(
+        BUILDER,
         one.manifest,
         one.tables,
-        sorted(plots.render(one.manifest, one.tables)),
+        sorted(drawn(one.manifest, one.tables)),
         one.store.ancestors(one.manifest),
     )
     page = Page(text)
@@ -57,8 +66,8 @@ def test_the_card_says_what_was_done(tmp_path: Path, how: dict[str, Any]) -> Non
     assert {cells[0] for cells in page.table("conversations that ended")[1:]} == set(
         one.manifest.diagnostics["ends"]
     )
-    figures = sorted(file.name for file in (one.store.path(REF) / "plots").glob("*.png"))
-    assert figures == (["best_of_n.png", "scores.png"] if whole else [])
+    names = sorted(file.name for file in (one.store.path(REF) / "plots").glob("*.png"))
+    assert names == (["best_of_n.png", "scores.png"] if whole else [])
     if whole:
         lines = page.table("picked from")[1:]
         best = one.manifest.diagnostics["best_of_n"]
@@ -74,7 +83,7 @@ def test_hostile_text_is_inert(tmp_path: Path) -> None:
     replies = iter([*NASTY, *NASTY] * 9)
     one = made(tmp_path, Scripted(lambda request: next(replies)), queries=NASTY, turns=4, preference=True)
     above = one.store.ancestors(one.manifest)
-    figures = sorted(plots.render(one.manifest, one.tables))
+    paths = sorted(drawn(one.manifest, one.tables))
     sides = [one.manifest]
     for nasty in NASTY:
         bad = spoil(
@@ -94,13 +103,13 @@ def test_hostile_text_is_inert(tmp_path: Path) -> None:
         )
         sides.append(bad)
     for manifest in sides:
-        text = card.render(manifest, one.tables, figures, above)
+        text = card.render(BUILDER, manifest, one.tables, paths, above)
         assert not re.search(r"[\x00-\x08\x1b\u202a-\u202e\u2066-\u2069]", text.split("\n---\n", 1)[1])
         page = Page(text)
         assert page.open == [] and page.headings == headings("demonstrations")
         ours = "h1 h2 p a em strong code pre ul ol li blockquote details summary img hr".split()
         assert {tag for tag, _ in page.tags} <= {*ours, "table", "thead", "tbody", "tr", "th", "td"}
-        assert {a["src"] for tag, a in page.tags if tag == "img"} == set(figures)
+        assert {a["src"] for tag, a in page.tags if tag == "img"} == set(paths)
         assert {a["href"] for tag, a in page.tags if tag == "a"} == {"https://arxiv.org/abs/2305.13735"}
         for table in page.tables:
             assert {len(row) for row in table} == {len(table[0])}, "a cell broke its row"
@@ -109,7 +118,7 @@ def test_hostile_text_is_inert(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("figures")
 def test_figures_are_the_same_bytes_whatever_the_order(tmp_path: Path) -> None:
     one = made(tmp_path, judge=Judge(usual={"mean": 0.5, "std": 1.0, "rows": 9}))
-    figures = plots.render(one.manifest, {name: rows.reverse() for name, rows in one.tables.items()})
-    assert sorted(figures) == ["plots/best_of_n.png", "plots/scores.png"]
-    for path, content in figures.items():
+    files = drawn(one.manifest, {name: rows.reverse() for name, rows in one.tables.items()})
+    assert sorted(files) == ["plots/best_of_n.png", "plots/scores.png"]
+    for path, content in files.items():
         assert content == (one.store.path(REF) / path).read_bytes() and content[:4] == b"\x89PNG"

@@ -27,7 +27,7 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captu
     here = ("--root", str(tmp_path), "--from", "queries@0.1.0")
     build = ("demonstrations", "--engine", "fake", *here)
     said = refused(capsys, *build)
-    assert "recipes/rm.py" in said and "--rm rm@V" in said and "--n 1" in said
+    assert "recipes/rm.py" in said and "rm@V" in said and "Self-Play" in said
     assert "recipes/rm.py" in refused(capsys, *build, "--n", "2", "--dry-run")
     assert "turns" in refused(capsys, *build, "--n", "1", "--turns", "3")
     assert ">= 2" in refused(capsys, *build, "--n", "1", "--turns", "0")

@@ -15,6 +15,7 @@ from almost_data.generation.fake import FakeEngine
 from almost_data.run import presets
 from almost_data.scoring import Dialogue
 from tests.builders.demonstrations.scripted import JUDGE, QUERIES, Judge, Scripted, made
+from tests.settings import config_of, fake_tiny
 
 
 @pytest.mark.parametrize("turns", [2, 4, 6])
@@ -104,9 +105,9 @@ def test_an_odd_number_of_turns_is_refused() -> None:
 
 
 def test_the_assistant_and_the_user_need_names_of_their_own(tmp_path: Path) -> None:
-    preset = presets.fake(presets.load("tiny")).demonstrations
-    twin = msgspec.structs.replace(preset.user, name=preset.assistant.name)
-    with pytest.raises(InputError, match="name each one once"):
+    config = config_of(fake_tiny(), "demonstrations")
+    twin = msgspec.structs.replace(config.user, name=config.assistant.name)
+    with pytest.raises(InputError, match="is both assistant and user: give each its own name"):
         made(tmp_path, turns=4, user=twin)
     made(tmp_path, turns=2, user=twin)  # nobody asks it
 
@@ -138,5 +139,5 @@ def test_replies_that_nobody_tells_apart_are_no_preference(tmp_path: Path) -> No
     assert set(one.tables["preference"]["query_id"]) == set(map(text_id, QUERIES[2:]))
     equal = made(tmp_path / "equal", judge=Judge(lambda one: 1.0), preference=True)
     assert "preference" not in equal.tables and "preference" not in equal.manifest.counts
-    with pytest.raises(InputError, match="--n 1 has one"):
+    with pytest.raises(InputError, match=r"demonstrations\.n is 1: make it 2 or more"):
         made(tmp_path, version="0.2.0", n=1, preference=True)

@@ -22,6 +22,7 @@ from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import tiny_models, trained
 from tests.builders.demonstrations.scripted import QUERIES, Made, check, read, store_of
+from tests.settings import config_of, with_settings
 
 
 @pytest.fixture(scope="module")
@@ -40,18 +41,14 @@ def tiny_run(
     tiny: tuple[Path, Path, Path], version: str, rm: str = "rm@0.1.0", **changes: Any
 ) -> build.BuildRun:
     policy, prompt, root = tiny
-    preset = presets.load("tiny")
-    how = {"model": str(policy), "prompt": str(prompt), "shots": 1}
-    talk = msgspec.structs.replace(
-        preset.demonstrations,
-        assistant=msgspec.structs.replace(preset.demonstrations.assistant, **how, max_new_tokens=12),
-        user=msgspec.structs.replace(preset.demonstrations.user, **how, max_new_tokens=6),
-        rm=rm,
-        **changes,
-    )
-    whole = msgspec.structs.replace(preset, note=None, demonstrations=talk)
+    preset = replace(presets.load("tiny"), note=None)
+    config = config_of(preset, "demonstrations")
+    model = {"model": str(policy), "prompt": str(prompt), "shots": 1}
+    assistant = msgspec.structs.replace(config.assistant, **model, max_new_tokens=12)
+    user = msgspec.structs.replace(config.user, **model, max_new_tokens=6)
+    preset = with_settings(preset, "demonstrations", assistant=assistant, user=user, rm=rm, **changes)
     engine = TransformersEngine(dtype="float32")  # in which it honours seeds
-    return build.BuildRun(Store(root), version, whole, engine, {"queries": "queries@0.1.0"})
+    return build.BuildRun(Store(root), version, preset, engine, {"queries": "queries@0.1.0"})
 
 
 def test_tiny_models_write_and_pick(tiny: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -135,7 +132,7 @@ def test_weights_are_gone_while_the_other_works(
             assert loads == ["engine", "scorer", "engine", "scorer"]
             assert [who for who, _ in itertools.groupby(map(tuple, seen))] == [(who,) for who in loads]
             run.generator.close()
-            for scorer in run.scorers.values():
+            for scorer in run.loaded_scorers.values():
                 scorer.close()
             assert not any(one() for _, one in alive), "closed, and still in memory"
         else:
