@@ -1,7 +1,7 @@
-"""HTML of posts as Markdown for people and models: code, lists, links, quotes, tables stay what they are.
+"""HTML of posts as Markdown for people and models: code, lists, links, quotes and tables are kept.
 
-markdownify over lxml does the work. Here are the few things that it writes otherwise than people do, and
-the bounds that keep hostile HTML from taking the machine.
+markdownify over lxml converts it. Here are the few things that people write in another way, and the bounds
+that keep hostile HTML from using up the machine.
 """
 
 import re
@@ -12,11 +12,11 @@ from typing import Any
 MOST_CHARS = 200_000
 """Longer HTML is no post: Stack Exchange takes 30,000 characters of Markdown."""
 MOST_DEPTH = 100
-"""Deeper elements are no text, and bs4 walks to the deepest one again and again."""
+"""No post is nested deeper, and bs4 walks to the deepest element again and again."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _LANGUAGE = re.compile(r"lang(?:uage)?-(?!none$)([A-Za-z0-9+#.-]{1,20})")
 _IS_MARK = re.compile(r"\S{1,8}")
-"""An exponent, an index or a footnote's number; people set whole sentences in small print too."""
+"""Matches an exponent, an index or a footnote's number, but not a sentence in small print."""
 _FENCED = re.compile(r"^([ >]*)(`{3,})[^\n`]*\n.*?^\1\2$", re.DOTALL | re.MULTILINE)
 
 
@@ -43,7 +43,7 @@ def to_text(html: str) -> str | None:
 
 
 def _prepare(soup: Any) -> None:
-    """Number the items of lists, and spare markdownify what would take it quadratic time or space."""
+    """Number the items of lists, and remove what would take markdownify quadratic time or space."""
     for ordered in soup.find_all("ol"):
         start = str(ordered.get("start", ""))
         first = int(start) if re.fullmatch(r"[0-9]{1,6}", start) else 1
@@ -58,7 +58,7 @@ def _prepare(soup: Any) -> None:
 
 
 def _tidy(text: str) -> str:
-    """Without blanks at line ends and runs of empty lines, but in code."""
+    """Remove blanks at line ends and runs of empty lines, except in code."""
     pieces, end = [], 0
     for code in [*_FENCED.finditer(text), None]:
         prose = re.sub(r"[ \t\u00a0]+$", "", text[end : code.start() if code else None], flags=re.MULTILINE)
@@ -84,8 +84,8 @@ def _converter() -> Any:
 
         def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
             href = str(el.get("href") or "").strip()
-            shown = text.strip()
-            if not shown or shown == href or not href or el.find("img"):
+            label = text.strip()
+            if not label or label == href or not href or el.find("img"):
                 return text
             return str(super().convert_a(el, text, parent_tags))
 
@@ -120,13 +120,13 @@ def _converter() -> Any:
 
 
 _NO_ALT = {"", "enter image description here", "alt text", "image", "screenshot"}
-"""What the editor puts there by itself says nothing of an image."""
+"""Texts that the editor inserts by itself, which do not describe an image."""
 
 
 def _language(pre: Any) -> str:
-    """The language that a block of code says it is in, by its class or that of the code in it."""
+    """The language of a block of code, by its class or that of the code in it; empty where it has none."""
     for element in (pre, pre.find("code")):
         for name in (element.get("class") or []) if element is not None else []:
-            if found := _LANGUAGE.fullmatch(name):
-                return found[1]
+            if match := _LANGUAGE.fullmatch(name):
+                return match[1]
     return ""
