@@ -1,0 +1,76 @@
+"""A Hub over real HTTP on 127.0.0.1, or that of the environment, and a store of seven versions.
+
+The tests that need no more than a Hub run against any other by environment: ALMOST_DATA_TEST_HUB is its
+address, HF_TOKEN a token that may write to ALMOST_DATA_TEST_ORG. They make public repositories there, with a
+suffix of their own, and delete them. The others skip: they make the server fail, or look inside.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from almost_data.hub import client
+from almost_data.run import importing
+from almost_data.store import rows as stored_rows
+from almost_data.store.store import Store
+from tests import hub_server
+from tests.hub.pushes import NAMED, OTHER
+from tests.hub_server import TOKEN, Anywhere, Hub
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "RETRY_WAITS", (0.01, 0.01, 0.01))
+
+
+@pytest.fixture
+def server() -> Iterator[Hub]:
+    """The tests' own server, to look into."""
+    if OTHER:
+        pytest.skip("makes the server fail or looks into it, and ALMOST_DATA_TEST_HUB is another one")
+    with hub_server.run() as server:
+        yield server
+
+
+@pytest.fixture
+def anywhere() -> Iterator[Anywhere]:
+    """The Hub of the environment, else the tests' own; empty as far as this run's repositories go."""
+    if not OTHER:
+        with hub_server.run() as server:
+            yield Anywhere(server.endpoint, TOKEN)
+        return
+    server = Anywhere(OTHER, os.environ["HF_TOKEN"])
+    try:
+        yield server
+    finally:
+        for name in NAMED:
+            server.delete(name)
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """responses 1.0.0 (three responders, many shards), 1.1.0 (two, few), 1.2.0 to 1.6.0. Read it only."""
+    folder = tmp_path_factory.mktemp("versions")
+    store = Store(folder / "build")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored_rows, "SHARD_BYTES", 4000)
+        for minor in range(7):
+            names = ["good", "fair", "poor"][: 3 if minor == 0 else 2]
+            rows = [
+                {"prompt": f"What is {n}?"} | {name: f"{name} {n}. " + "So it is. " * 9 for name in names}
+                for n in range(90 if minor == 0 else 30 + minor)
+            ]
+            file = folder / "rows.jsonl"
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            importing.import_responses(store, str(file), names, f"1.{minor}.0")
+    return store
+
+
+@pytest.fixture
+def store(versions: Store, tmp_path: Path) -> Store:
+    shutil.copytree(versions.root, tmp_path / "build")
+    return Store(tmp_path / "build")

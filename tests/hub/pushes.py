@@ -1,0 +1,109 @@
+"""What the tests of push and pull share: repositories, commands, and whether a commit holds a version."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+
+from almost_data import hub
+from almost_data.cards import card
+from almost_data.generation.fake import FakeEngine
+from almost_data.hub import artifact
+from almost_data.store.store import Store
+from tests.hub_server import Anywhere, Hub
+
+OTHER = os.environ.get("ALMOST_DATA_TEST_HUB", "")
+ORG = os.environ.get("ALMOST_DATA_TEST_ORG", "") if OTHER else "ORG"
+SUFFIX = f"-{os.urandom(4).hex()}" if OTHER else ""
+NAMED: set[str] = set()
+"""Repositories that may have been made."""
+
+
+def at(name: str) -> str:
+    """A repository that belongs to this run."""
+    NAMED.add(f"{ORG}/{name}{SUFFIX}")
+    return f"{ORG}/{name}{SUFFIX}"
+
+
+REPO, PAIRS, COPY, FOREIGN, MODEL = map(at, ("responses", "comparisons", "copy", "foreign", "rm"))
+
+
+class Real(FakeEngine):
+    """The fake engine under another name; nothing is asked of it here."""
+
+    name = "transformers"
+
+
+def api(server: Hub | Anywhere, token: str | bool | None = None) -> HfApi:
+    return HfApi(endpoint=server.endpoint, token=server.token if token is None else token)
+
+
+def push(
+    store: Store, server: Hub | Anywhere, ref: str = "responses@1.0.0", repo: str = REPO, **how: Any
+) -> hub.Pushed:
+    return hub.push(store, ref, repo, api=api(server), **how)
+
+
+def is_whole(store: Store, ref: str, files: dict[str, bytes], kind: str = "dataset") -> bool:
+    """Whether a commit holds a version's files, byte for byte, and none of ours beside them."""
+    folder = store.path(ref)
+    ours = {path: content for path, content in files.items() if artifact.is_ours(path, kind)}
+    want = {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and file.name != "README.md"
+    }
+    head = card.front_matter(files["README.md"].decode())
+    return ours == want and (kind == "model" or card.viewer(store.manifest(ref)).items() <= head.items())
+
+
+def environment(server: Hub | Anywhere, tmp_path: Path, token: str | None = None) -> dict[str, str]:
+    home = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
+    return os.environ | home | {"HF_ENDPOINT": server.endpoint, "HF_TOKEN": token or server.token}
+
+
+def command(
+    server: Hub | Anywhere, tmp_path: Path, *words: str, token: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "almost_data", *words],
+        env=environment(server, tmp_path, token),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def stranger(server: Hub | Anywhere, tmp_path: Path, code: str) -> Any:
+    """What another project gets that has no token; `code` prints JSON."""
+    (tmp_path / "elsewhere").mkdir(exist_ok=True)
+    variables = environment(server, tmp_path)
+    clean = {name: value for name, value in variables.items() if name not in ("HF_TOKEN", "PYTHONPATH")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean,
+        cwd=tmp_path / "elsewhere",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def shard(store: Store) -> str:
+    """Of the responder that only 1.0.0 has."""
+    folder = store.path("responses@1.0.0")
+    return next(folder.glob("data/poor/train-00000-*")).relative_to(folder).as_posix()
+
+
+def done_digest(store: Store) -> str:
+    return store.manifest("responses@1.0.0").digest[:12]
+
+
+def void(_: object) -> None:
+    pass

@@ -1,0 +1,73 @@
+"""The commands on a Hub, and the same tests on another one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from almost_data.store.store import Store
+from tests.hub.pushes import OTHER, REPO, command
+from tests.hub_server import TOKEN, Hub
+
+
+def test_the_commands_say_what_they_did_and_never_the_token(
+    store: Store, server: Hub, tmp_path: Path
+) -> None:
+    root = ("--root", str(store.root))
+    target = ("--root", str(tmp_path / "other"))
+    broken = iter(["500", "lost"])
+    server.fault = lambda number, method, path: next(broken, None) if "/commit/" in path else None
+    runs = [
+        (0, "is tagged now", command(server, tmp_path, "push", "responses@1.0.0", "--repo", REPO, *root)),
+        (0, "no commit", command(server, tmp_path, "push", "responses@1.0.0", "--repo", REPO, *root)),
+        (0, "verified", command(server, tmp_path, "pull", f"{REPO}@v1.0.0", *target)),
+        (0, "agree", command(server, tmp_path, "verify", f"{REPO}@v1.0.0", *target)),
+        (2, "no such revision", command(server, tmp_path, "pull", f"{REPO}@v7.0.0", *target)),
+        (
+            2,
+            "hf auth login",
+            command(server, tmp_path, "push", "responses@1.1.0", "--repo", REPO, *root, token="hf_Bad"),
+        ),
+    ]
+    for code, expected, done in runs:
+        out = done.stdout + done.stderr
+        assert done.returncode == code and expected in " ".join(out.split()), out
+        assert TOKEN not in out and "hf_Bad" not in out and "Traceback" not in out
+        assert "127.0.0.1" not in out
+    texts = [file.read_bytes() for root in (store.root, tmp_path / "other") for file in root.rglob("*.*")
+             if file.is_file()]  # fmt: skip
+    assert not any(TOKEN.encode() in text for text in texts)
+    assert not any(TOKEN.encode() in content for content in server.files(REPO).values())
+
+
+@pytest.mark.skipif(bool(OTHER), reason="starts this file anew")
+def test_the_same_tests_run_against_a_hub_of_the_environment() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.hub_server"],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin and server.stdout
+        named = {"ALMOST_DATA_TEST_HUB": server.stdout.readline().strip(), "ALMOST_DATA_TEST_ORG": "tester"}
+        words = [
+            "-q",
+            "-rs",
+            "-k",
+            "one_commit_with or stale or who_may",
+            str(Path(__file__).with_name("test_push.py")),
+        ]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *words],
+            cwd=Path(__file__).parents[2],
+            env=os.environ | named | {"HF_TOKEN": TOKEN},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        server.stdin.close()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed, 3 skipped" in done.stdout and "ALMOST_DATA_TEST_HUB is another one" in done.stdout

@@ -1,0 +1,165 @@
+"""A version is pushed whole or not at all, as one commit with a tag."""
+
+import io
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from almost_data import hub
+from almost_data.cli.app import main
+from almost_data.errors import InputError
+from almost_data.hub import merging
+from almost_data.run import importing
+from almost_data.store.store import Store
+from tests.hub.pushes import (
+    FOREIGN,
+    REPO,
+    api,
+    done_digest,
+    environment,
+    is_whole,
+    push,
+    shard,
+)
+from tests.hub_server import TOKEN, Anywhere, Hub
+
+
+def test_a_version_is_one_commit_with_its_tag(store: Store, anywhere: Anywhere) -> None:
+    progress: list[tuple[int, int]] = []
+    done = push(store, anywhere, progress=lambda *at: progress.append(at))
+    assert anywhere.titles(REPO) == [f"responses@1.0.0, digest {done_digest(store)}"]
+    head = anywhere.api.dataset_info(REPO)
+    assert anywhere.tags(REPO) == {"v1.0.0": head.sha} and done.commit == head.sha
+    assert is_whole(store, "responses@1.0.0", anywhere.files(REPO)) and not head.private
+    assert ".gitattributes" in anywhere.files(REPO)
+    assert progress[0][0] == 0 and progress[-1][0] == progress[-1][1] > 0
+    assert hub.place(store, "responses@1.0.0") == hub.Place(
+        "dataset", REPO, "v1.0.0", done.commit, store.manifest("responses@1.0.0").digest
+    )
+
+
+def test_stale_files_go_with_the_commit_and_what_people_added_stays(store: Store, anywhere: Anywhere) -> None:
+    push(store, anywhere)
+    by_hand = {"notes.md": b"mine", "data/extra.csv": b"a,b\n", ".gitattributes": b"# changed\n"}
+    anywhere.put(REPO, by_hand)
+    first = anywhere.files(REPO)
+    done = push(store, anywhere, "responses@1.1.0")
+    last = anywhere.files(REPO)
+    assert len(anywhere.titles(REPO)) == 3
+    assert {shard(store), "data/good/test-00000-of-00001.parquet"} <= first.keys()
+    assert shard(store) in done.deleted and any(path.startswith("data/good/") for path in done.deleted)
+    assert is_whole(store, "responses@1.1.0", last) and by_hand.items() <= last.items()
+    assert is_whole(store, "responses@1.0.0", anywhere.files(REPO, "v1.0.0"))
+
+
+def test_the_same_content_again_is_no_commit_and_sends_nothing(store: Store, anywhere: Anywhere) -> None:
+    first = push(store, anywhere)
+    sent: list[tuple[int, int]] = []
+    again = push(store, anywhere, progress=lambda *at: sent.append(at))
+    assert (again.action, again.commit) == ("unchanged", first.commit)
+    assert len(anywhere.titles(REPO)) == 1 and not sent
+    # Also after a later version: it does not take main back.
+    push(store, anywhere, "responses@1.1.0")
+    assert push(store, anywhere).action == "unchanged"
+    assert is_whole(store, "responses@1.1.0", anywhere.files(REPO))
+
+
+def test_a_tag_with_other_content_is_refused_before_anything_is_sent(
+    store: Store, anywhere: Anywhere
+) -> None:
+    push(store, anywhere)
+    shutil.rmtree(store.path("responses@1.0.0"))
+    rows = store.root / "rows.jsonl"
+    rows.write_text('{"prompt": "Why?", "a": "So it is, and so it was.", "b": "So."}\n')
+    importing.import_responses(store, str(rows), ["a", "b"], "1.0.0")
+    sent: list[tuple[int, int]] = []
+    tags = anywhere.tags(REPO)
+    with pytest.raises(InputError, match=r"v1\.0\.0 is there with another content"):
+        push(store, anywhere, progress=lambda *at: sent.append(at))
+    assert not sent and anywhere.tags(REPO) == tags
+
+
+def test_main_does_not_go_back_and_a_repository_holds_one_thing(
+    store: Store, anywhere: Anywhere, tmp_path: Path
+) -> None:
+    push(store, anywhere, "responses@1.1.0")
+    with pytest.raises(InputError, match=r"is at 1\.1\.0 already"):
+        push(store, anywhere, "responses@1.0.0")
+    (tmp_path / "q.txt").write_text("Why is the sky blue?\nWhat is a monad?\n")
+    importing.import_queries(store, str(tmp_path / "q.txt"), "1.0.0")
+    with pytest.raises(InputError, match="holds responses, and this is queries"):
+        push(store, anywhere, "queries@1.0.0")
+    anywhere.put(FOREIGN, {"data/default/train-00000-of-00001.parquet": b"PAR1"})
+    with pytest.raises(InputError, match="did not push"):
+        push(store, anywhere, "queries@1.0.0", FOREIGN)
+
+
+@pytest.mark.parametrize(
+    "repo",
+    ["responses", "ORG/a/b", "../x", "ORG/..", "ORG/a--b", "ORG/x.git", "-x/y", "ORG/é", "ORG/x y", ""],
+)
+def test_bad_repository_names_are_refused_offline(repo: str, store: Store) -> None:
+    with pytest.raises(InputError, match="is not a valid repository name"):
+        hub.plan(store, "responses@1.0.0", repo)
+
+
+def test_fake_text_is_never_published(fake_store: Store, server: Hub) -> None:
+    with pytest.raises(InputError, match="fake engine"):
+        push(fake_store, server, "comparisons@0.1.0", "ORG/comparisons")
+    assert not server.asked
+
+
+def test_a_damaged_artifact_is_never_published(store: Store, server: Hub) -> None:
+    file = next(store.path("responses@1.0.0").glob("data/good/*.parquet"))
+    file.write_bytes(next(store.path("responses@1.1.0").glob("data/good/*.parquet")).read_bytes())
+    with pytest.raises(InputError, match="is damaged"):
+        push(store, server)
+    assert not server.asked
+
+
+def test_private_is_private_and_a_public_one_is_refused(store: Store, anywhere: Anywhere) -> None:
+    push(store, anywhere, private=True)
+    assert anywhere.api.dataset_info(REPO).private
+    with pytest.raises(InputError, match="not on the Hub"):
+        hub.pull(Store(store.root / "x"), REPO, api=api(anywhere, token=False))
+    anywhere.api.update_repo_settings(REPO, private=False, repo_type="dataset")
+    with pytest.raises(InputError, match="is public"):
+        push(store, anywhere, "responses@1.1.0", private=True)
+
+
+@pytest.mark.parametrize(
+    ("token", "repo", "match"),
+    [(False, REPO, "hf auth login"), ("hf_wrong", REPO, "hf auth login"), (TOKEN, "OTHER/x", "may not")],
+)
+def test_who_may_not_write_is_told_so(
+    store: Store, server: Hub, token: str | bool, repo: str, match: str
+) -> None:
+    with pytest.raises(InputError, match=match) as raised:
+        hub.push(store, "responses@1.0.0", repo, api=api(server, token))
+    assert "127.0.0.1" not in str(raised.value) and "hf_w" not in str(raised.value)
+
+
+def test_xet_sends_chunks_and_those_only_once(store: Store, server: Hub, tmp_path: Path) -> None:
+    server.chunks = tmp_path / "chunks"
+    server.chunks.mkdir()
+    variables = environment(server, tmp_path) | {"HF_HUB_DISABLE_XET": "0"}
+    sent = []
+    for repo in (REPO, "ORG/copy"):
+        words = ["push", "responses@1.0.0", "--repo", repo, "--root", str(store.root)]
+        subprocess.run([sys.executable, "-m", "almost_data", *words], env=variables, check=True)
+        assert is_whole(store, "responses@1.0.0", server.files(repo, "v1.0.0"))
+        chunks = [file.stat().st_size for file in server.chunks.rglob("default.*")]
+        sent.append(sum(chunks))
+    assert server.received == 0, "something went by LFS"
+    assert 0 < sent[0] == sent[1]
+
+
+def test_a_dry_run_says_all_and_asks_nothing(store: Store, printed: io.StringIO, tmp_path: Path) -> None:
+    main(["push", "responses@1.0.0", "--repo", REPO, "--dry-run", "--private", "--root", str(store.root)])
+    out = printed.getvalue()
+    assert shard(store) in out and "manifest.json" in out and merging.BEGIN in out
+    assert f"private dataset repository {REPO}" in out and "tag the commit v1.0.0" in out
+    assert not (store.root / "hub").exists()
