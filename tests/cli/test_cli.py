@@ -1,7 +1,8 @@
-"""The command line as a user meets it: separate processes, exit codes, one line on stderr."""
+"""The command line as a user meets it: exit codes, one line on stderr, output for people and programs."""
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from almost_data import registry
 from almost_data.cli import app
 from almost_data.store.store import Store
+from tests.command import run as cli
 
 BUILDER = """
 from almost_data import Builder, Built, Column, Config, Table
@@ -35,16 +37,6 @@ BUILDER = Builder(
     flags=("words",),
 )
 """
-
-
-def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "almost_data", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("name", ["queries", "responses"])
@@ -72,14 +64,7 @@ def test_build_prints_funnel_examples_folders_and_next_commands(tmp_path: Path) 
     again = cli("build", "comparisons", "--engine", "fake", cwd=tmp_path)
     assert again.stdout.count("was there") == 3
     for line in done.stdout.partition("Next\n")[2].strip().splitlines():
-        next_one = subprocess.run(
-            line.strip().replace("python", sys.executable, 1),
-            shell=True,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        next_one = cli(*shlex.split(line.strip())[3:], cwd=tmp_path)
         assert next_one.returncode == 0, (line, next_one.stderr)
 
 
