@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 
 from almost_data.cards import card, plots_model
-from almost_data.datasets.manifest import BuilderId, Entry, Manifest, Parent, fingerprint
+from almost_data.datasets.manifest import BuilderId, Entry, Manifest, Parent
+from almost_data.store.publish import Record, Weights, new_manifest
+from almost_data.store.publish import publish as publish_artifact
 from almost_data.store.store import Store
 from tests.tiny_models import save_tiny_reward
 
@@ -25,11 +27,9 @@ def manifest(
     diagnostics: dict[str, Any] | None = None,
     **config: Any,
 ) -> Manifest:
-    """A model's manifest with no more than every one has, and `diagnostics` beside it."""
-    given = [p if isinstance(p, Parent) else Parent(p.ref, p.digest, p.fingerprint) for p in parents]
-    handed = [one for one in parents if isinstance(one, Manifest)]
-    data = given[0].ref if given else "ORG/data@" + "c" * 40
-    builder = BuilderId(f"recipes/{recipe}", 1)
+    """A model's manifest with no more than every model's has, and `diagnostics` beside it."""
+    manifests = [parent for parent in parents if isinstance(parent, Manifest)]
+    data = parents[0].ref if parents else "ORG/data@" + "c" * 40
     whole = {
         "settings": {"learning_rate": 2e-5, "num_train_epochs": 1, "max_length": 1024},
         "base": BASE,
@@ -39,20 +39,16 @@ def manifest(
         "versions": {"trl": "1.12.0"},
         **config,
     }
-    return Manifest(
-        kind="model",
-        name=name or recipe,
-        version=version,
-        builder=builder,
-        config=whole,
-        fingerprint=fingerprint(builder, whole, given),
+    draft = new_manifest(
+        "model", f"{name or recipe}@{version}", BuilderId(f"recipes/{recipe}", 1), whole, parents
+    )
+    return msgspec.structs.replace(
+        draft,
         digest=digest,
-        parents=given,
-        ledger=[],
         counts={"default": {"train": 1234}},
         diagnostics={
-            "models": [whole["base"], *(model for one in handed for model in one.diagnostics["models"])],
-            "notes": [note for one in handed for note in one.diagnostics["notes"]],
+            "models": [whole["base"], *(m for parent in manifests for m in parent.diagnostics["models"])],
+            "notes": [note for parent in manifests for note in parent.diagnostics["notes"]],
             "deviations": [],
             **(diagnostics or {}),
         },
@@ -72,14 +68,22 @@ def manifest(
 def publish(store: Store, folder: Path, draft: Manifest, ancestors: Sequence[Manifest] = ()) -> Manifest:
     """Put the model in `folder` into the store with its card and figures, as a recipe does."""
 
-    def finish(digest: str) -> tuple[Manifest, dict[str, bytes]]:
-        made = msgspec.structs.replace(draft, digest=digest)
-        figures = plots_model.render(made)
-        text = card.render_model(made, sorted(figures), list(ancestors))
-        return made, {"README.md": text.encode(), **figures}
+    def render(manifest: Manifest) -> dict[str, bytes]:
+        figures = plots_model.render(manifest)
+        text = card.render_model(manifest, sorted(figures), list(ancestors))
+        return {"README.md": text.encode(), **figures}
 
+    diagnostics = draft.diagnostics
+    record = Record(
+        diagnostics={key: value for key, value in diagnostics.items() if key not in ("models", "notes")},
+        ledger=draft.ledger,
+        models=diagnostics["models"],
+        notes=diagnostics["notes"],
+        environment=draft.environment,
+    )
     with store.lock(draft.ref):
-        return store.publish_model(draft.ref, folder, finish)
+        weights = Weights(folder, draft.counts["default"])
+        return publish_artifact(store, draft, weights, record, [], render)
 
 
 def publish_reward(store: Store, folder: Path, name: str = "asis", **how: Any) -> Manifest:

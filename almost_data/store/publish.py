@@ -31,7 +31,7 @@ from ..datasets.manifest import (
 from ..datasets.tables import Table
 from ..errors import InputError
 from ..models.files import loaded_files, require_safetensors
-from .names import check_version, parse_ref
+from .names import check_model_ref, parse_ref
 from .rows import sync, write_config
 from .store import Store, write_file
 
@@ -108,12 +108,14 @@ def new_manifest(
 ) -> Manifest:
     """The manifest before there is content: identity, recipe, fingerprint. Raises InputError for the name."""
     name, version = parse_ref(ref)
+    if kind == "model":
+        check_model_ref(ref)
     config = msgspec.json.decode(msgspec.json.encode(config))  # as it comes back from the file
     pinned = [Parent(parent.ref, parent.digest, parent.fingerprint) for parent in parents]
     return Manifest(
         kind=kind,
         name=name,
-        version=check_version(version),
+        version=version,
         builder=builder,
         config=config,
         fingerprint=fingerprint(builder, config, pinned),

@@ -20,6 +20,8 @@ CHUNKS = {"min_chunk_size": 64 * 1024, "max_chunk_size": 128 * 1024}
 which 1% in a row are replaced, 3.2 MB are sent; with larger pages and dictionaries of all columns, 7.9 MB.
 Smaller pages save little more and cost much: of 16 kB each, files of texts are 13% larger.
 """
+MOST_DICTIONARY = 100
+"""Values of a column that is written with a dictionary."""
 
 
 def write_config(folder: Path, config: str, rows: Rows, hasher: RowHasher) -> None:
@@ -31,7 +33,7 @@ def write_config(folder: Path, config: str, rows: Rows, hasher: RowHasher) -> No
             for split, part in splits(frame, table.split_key).items():
                 hasher.add(config, split, part)
                 if split not in shards:
-                    shards[split] = _Shards(folder, split, table, part)
+                    shards[split] = _Shards(folder, split, table, frame)
                 shards[split].write(part)
         for writer in shards.values():
             writer.close()
@@ -113,7 +115,8 @@ def _repeating_columns(table: Table, sample: "pl.DataFrame") -> list[str]:
     """
     roles = [f"{column.name}.list.element.role" for column in table.columns if column.type == "messages"]
     strings = [column.name for column in table.columns if column.type == "string"]
-    return roles + [name for name in strings if sample[name].n_unique() <= 1 + len(sample) // 10]
+    most = min(MOST_DICTIONARY, (1 + len(sample)) // 2)
+    return roles + [name for name in strings if name != table.split_key and sample[name].n_unique() <= most]
 
 
 def sync(path: Path) -> None:

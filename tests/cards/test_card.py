@@ -12,8 +12,10 @@ import msgspec
 import polars as pl
 import pytest
 
-from almost_data.cards import card, markdown
+from almost_data.cards import card, figures, markdown
+from almost_data.datasets.builder import Builder
 from almost_data.datasets.manifest import Count, Entry, Manifest
+from almost_data.datasets.tables import arrow_schema
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, importing, presets
@@ -21,9 +23,10 @@ from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import schema
 from tests.markup import NASTY, Page, headings, spoil
+from tests.settings import fake, fake_tiny
 
 NAMES = ("queries", "responses", "comparisons")
-Rendered = tuple[Manifest, dict[str, pl.DataFrame], list[str], list[Manifest]]
+Rendered = tuple[Builder, Manifest, dict[str, pl.DataFrame], list[str], list[Manifest]]
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +46,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Store:
     rows = [{"prompt": p, "good": f"{p} {'long ' * 20}!", "bad": f"{'x' * 60} {p}."} for p in NASTY]
     responses.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]), "utf-8")
     importing.import_responses(found, str(responses), ["good", "bad"], "0.1.0")
-    run = build.BuildRun(found, "0.1.0", presets.fake(presets.load("tiny")), FakeEngine())
+    run = build.BuildRun(found, "0.1.0", fake_tiny(), FakeEngine())
     run.build("comparisons")
     return found
 
@@ -52,8 +55,8 @@ def inputs(store: Store, name: str) -> Rendered:
     ref = f"{name}@0.1.0"
     manifest = store.manifest(ref)
     tables = {config: store.scan(ref, config).collect() for config in store.configs(ref)}
-    figures = sorted(f"plots/{file.name}" for file in (store.path(ref) / "plots").glob("*.png"))
-    return manifest, tables, figures, store.ancestors(manifest)
+    paths = sorted(f"plots/{file.name}" for file in (store.path(ref) / "plots").glob("*.png"))
+    return schema.builder(name), manifest, tables, paths, store.ancestors(manifest)
 
 
 def text_of(store: Store, name: str) -> str:
@@ -67,7 +70,8 @@ def test_every_card_stands_on_its_own_manifest(store: Store, name: str) -> None:
     assert verify(store, manifest.ref) == []
     assert text == card.render(*inputs(store, name)) == card.render(*inputs(store, name))
     assert "Not real data" in text and "python -m almost_data" in text and manifest.digest[:16] in text
-    for figure in plots.render(manifest, inputs(store, name)[1]):
+    builder, _, tables, *_ = inputs(store, name)
+    for figure in figures.as_files(builder.figures(manifest, tables)):
         assert f"]({figure})" in text
 
 
@@ -82,7 +86,7 @@ def test_datasets_reads_what_the_yaml_says(
     assert {key: head[key] for key in ("configs", "dataset_info")} == card.viewer(manifest)
     folder = str(found.path(manifest.ref))
     for config, by_split in manifest.counts.items():
-        want = datasets.Features.from_arrow_schema(schema.arrow_schema(schema.table(name, config)))
+        want = datasets.Features.from_arrow_schema(arrow_schema(schema.table(name, config)))
         builder = datasets.load_dataset_builder(folder, config, cache_dir=str(tmp_path))
         assert builder.info.features == want
         assert {split: info.num_examples for split, info in builder.info.splits.items()} == by_split
@@ -104,18 +108,18 @@ def test_default_of_responses_names_every_responder_once(store: Store) -> None:
 
 
 def test_front_matter_has_what_is_known_and_no_more(store: Store) -> None:
-    manifest, *rest = inputs(store, "comparisons")
-    head = card.front_matter(card.render(manifest, *rest))
+    builder, manifest, *rest = inputs(store, "comparisons")
+    head = card.front_matter(card.render(builder, manifest, *rest))
     assert head["language"] == "en" and "license" not in head and head["size_categories"] == ["n<1K"]
     given = replace(
         manifest, config=manifest.config | {"card": {"license": "mit\n---\n# x", "language": None}}
     )
-    text = card.render(given, *rest)
+    text = card.render(builder, given, *rest)
     head = card.front_matter(text)
     assert head["license"] == "mit\n---\n# x" and "language" not in head
     assert "No licence was given" not in text
     many = replace(manifest, counts={"default": {"train": 9_000, "test": 1_000}})
-    assert card.front_matter(card.render(many, *rest))["size_categories"] == ["10K<n<100K"]
+    assert card.front_matter(card.render(builder, many, *rest))["size_categories"] == ["10K<n<100K"]
 
 
 @pytest.mark.parametrize(
@@ -140,8 +144,8 @@ def test_a_forgotten_filter_escapes(store: Store, tmp_path: Path, monkeypatch: p
         "{% macro m(x) %}{{ x }}{% endmacro %}{{ m(manifest.created) }}"
     )
     monkeypatch.setattr(card, "FOLDERS", (tmp_path,))
-    manifest, *rest = inputs(store, "queries")
-    text = card.render(replace(manifest, created="<b>*x*</b> [a](b)"), *rest)
+    builder, manifest, *rest = inputs(store, "queries")
+    text = card.render(builder, replace(manifest, created="<b>*x*</b> [a](b)"), *rest)
     assert Page(text).tags == [("p", {})] and Page(text).text == "<b>*x*</b> [a](b)\n"
 
 
@@ -168,12 +172,12 @@ def test_pair_matrix_sums_to_the_comparisons(which: str, request: pytest.Fixture
 
 
 def test_missing_splits_and_configs_are_named(store: Store) -> None:
-    manifest, tables, *rest = inputs(store, "comparisons")
+    builder, manifest, tables, *rest = inputs(store, "comparisons")
     counts = {"default": {"train": 50}, "rejected": {"train": 1, "test": 1}}
-    text = card.render(replace(manifest, counts=counts), tables, *rest)
+    text = card.render(builder, replace(manifest, counts=counts), tables, *rest)
     assert "config `rejected_responses`" in text and "split `test` of config `default`" in text
     assert "split `test` of config `rejected`" not in text
-    only_test = card.render(replace(manifest, counts={"default": {"test": 1}}), tables, *rest)
+    only_test = card.render(builder, replace(manifest, counts={"default": {"test": 1}}), tables, *rest)
     assert 'split="test"' in only_test and 'split="train"' not in only_test
 
 
@@ -185,7 +189,7 @@ def test_settings_off_the_default_are_listed(store: Store) -> None:
 
 def test_probes_are_in_the_ladder_table_without_a_rank(tmp_path: Path) -> None:
     found = Store(tmp_path)
-    preset = presets.fake(presets.load("almost", limit=3))
+    preset = fake(presets.load("almost", limit=3))
     build.BuildRun(found, "0.1.0", preset, FakeEngine()).build("comparisons")
     for name in ("responses", "comparisons"):
         _, *lines = Page(text_of(found, name)).table("rank")
@@ -213,13 +217,14 @@ def hostile_inputs(store: Store, imported: Store) -> Iterator[Rendered]:
         bad = dict.fromkeys(("stage", "filter", "description", "source"), nasty)
         ledger = [msgspec.structs.replace(entry, **bad, params={nasty: nasty}, dropped={nasty: 1})]
         for name in sorted({"comparisons", NAMES[place % 3]}):
-            manifest, tables, figures, above = inputs(store, name)
-            yield spoil(manifest, nasty, ledger), tables, figures, [spoil(m, nasty, m.ledger) for m in above]
+            builder, manifest, tables, paths, ancestors = inputs(store, name)
+            spoiled = [spoil(ancestor, nasty, ancestor.ledger) for ancestor in ancestors]
+            yield builder, spoil(manifest, nasty, ledger), tables, paths, spoiled
 
 
 def test_hostile_text_is_inert(store: Store, imported: Store) -> None:
-    for manifest, tables, figures, above in hostile_inputs(store, imported):
-        text = card.render(manifest, tables, figures, above)
+    for builder, manifest, tables, paths, ancestors in hostile_inputs(store, imported):
+        text = card.render(builder, manifest, tables, paths, ancestors)
         body = text.split("\n---\n", 1)[1]
         assert not re.search(r"[\x00-\x08\x1b\u202a-\u202e\u2066-\u2069]", body)
         page = Page(text)
@@ -228,7 +233,7 @@ def test_hostile_text_is_inert(store: Store, imported: Store) -> None:
         ours = "h1 h2 p a em strong code pre ul ol li blockquote details summary img".split()
         assert kinds <= {*ours, "table", "thead", "tbody", "tr", "th", "td"}
         assert [a["src"] for t, a in page.tags if t == "img"] == [
-            f for f in page_figures(text) if f in figures
+            path for path in page_figures(text) if path in paths
         ]
         assert {a["href"] for t, a in page.tags if t == "a"} == {"https://arxiv.org/abs/2305.13735"}
         assert all(attrs == {} for t, attrs in page.tags if t not in ("img", "a", "code", "th", "td"))

@@ -10,6 +10,8 @@ import polars as pl
 import pytest
 from matplotlib.image import imread
 
+from almost_data.builders.comparisons.figures import pair_matrix
+from almost_data.cards.figures import as_files
 from almost_data.datasets.manifest import BuilderId, Count, Entry, Manifest
 from almost_data.diagnostics.shortcuts import diagnose
 from almost_data.store import store
@@ -24,6 +26,11 @@ WANT = {
 }
 
 
+def draw(manifest: Manifest, tables: dict[str, pl.DataFrame]) -> dict[str, bytes]:
+    """The figures of a dataset's card by path."""
+    return as_files(schema.builder(manifest.name).figures(manifest, tables))
+
+
 @pytest.mark.parametrize("name", sorted(WANT))
 def test_every_dataset_has_its_figures(fake_store: store.Store, name: str) -> None:
     manifest = fake_store.manifest(f"{name}@0.1.0")
@@ -31,7 +38,7 @@ def test_every_dataset_has_its_figures(fake_store: store.Store, name: str) -> No
     shuffled = {config: frame.sample(fraction=1, shuffle=True, seed=1) for config, frame in tables.items()}
     # Neither the order of rows nor the user's style may show; the stored figures were made without either.
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "text.parse_math": True}):
-        figures = plots.render(manifest, shuffled)
+        figures = draw(manifest, shuffled)
     assert sorted(figures) == [f"plots/{figure}.png" for figure in WANT[name]]
     for path, png in figures.items():
         assert (fake_store.path(manifest.ref) / path).read_bytes() == png
@@ -45,18 +52,18 @@ def test_every_dataset_has_its_figures(fake_store: store.Store, name: str) -> No
 @pytest.mark.parametrize("rows", [1, 50_000])
 def test_any_number_of_responders_and_rows(responders: int, rows: int) -> None:
     manifest, tables = comparisons(NAMES[:responders], rows)
-    figures = plots.render(manifest, tables)
+    figures = draw(manifest, tables)
     assert "plots/lengths.png" in figures and "plots/funnel.png" in figures
     assert ("plots/pairs.png" in figures) == (responders > 2), "one pair needs no matrix"
 
 
 def test_a_figure_without_data_is_left_out() -> None:
     manifest, tables = comparisons(NAMES[:3], 0)
-    assert plots.render(msgspec.structs.replace(manifest, ledger=[]), tables) == {}
+    assert draw(msgspec.structs.replace(manifest, ledger=[]), tables) == {}
     empty = {"default": schema.frame("queries", "default", [])}
-    assert plots.render(msgspec.structs.replace(manifest, name="queries", ledger=[]), empty) == {}
+    assert draw(msgspec.structs.replace(manifest, name="queries", ledger=[]), empty) == {}
     assert (
-        plots.render(msgspec.structs.replace(manifest, name="responses"), {"rejected": pl.DataFrame()}) == {}
+        draw(msgspec.structs.replace(manifest, name="responses"), {"rejected": pl.DataFrame()}) == {}
     )
 
 
@@ -79,8 +86,8 @@ def test_figures_of_what_the_texts_give_away(responders: int, rows: int) -> None
     )
     text = diagnose(plain if responders else plain.drop("chosen_responder", "rejected_responder"))
     measured = msgspec.structs.replace(manifest, diagnostics=manifest.diagnostics | {"text": text})
-    figures = plots.render(measured, tables)
-    assert set(figures) - set(plots.render(manifest, tables)) == {
+    figures = draw(measured, tables)
+    assert set(figures) - set(draw(manifest, tables)) == {
         "plots/length_gap.png",
         "plots/shortcuts.png",
     }
@@ -94,22 +101,23 @@ def test_names_of_filters_are_no_markup() -> None:
     odd = [
         msgspec.structs.replace(e, filter="$\\frac{$ \u202e \U0001f600 " + "x" * 300) for e in manifest.ledger
     ]
-    assert "plots/funnel.png" in plots.render(msgspec.structs.replace(manifest, ledger=odd), tables)
+    assert "plots/funnel.png" in draw(msgspec.structs.replace(manifest, ledger=odd), tables)
 
 
 def test_pair_matrix_is_the_last_filters_and_sums_up() -> None:
     manifest, _ = comparisons(NAMES[:4], 60)
-    names, grid = plots.pair_matrix(manifest)
+    names, grid = pair_matrix(manifest)
     assert names == NAMES[:4] and sum(count or 0 for row in grid for count in row) == 60
     assert all((count is None) == (j <= i) for i, row in enumerate(grid) for j, count in enumerate(row))
     without = msgspec.structs.replace(manifest, ledger=[])
-    assert plots.pair_matrix(without) == (names, grid), "the diagnostics say the same"
+    assert pair_matrix(without) == (names, grid), "the diagnostics say the same"
 
 
 def test_matplotlib_is_loaded_late_and_without_pyplot() -> None:
     code = (
-        "import sys, almost_data.cards.figures as p; assert 'matplotlib' not in sys.modules; "
-        "from tests.cards.test_plots import comparisons, NAMES; p.render(*comparisons(NAMES[:3], 9)); "
+        "import sys, almost_data.cards.figures; assert 'matplotlib' not in sys.modules; "
+        "from tests import schema; schema.TABLES; assert 'matplotlib' not in sys.modules; "
+        "from tests.cards.test_plots import comparisons, draw, NAMES; draw(*comparisons(NAMES[:3], 9)); "
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -150,6 +158,7 @@ def comparisons(names: list[str], rows: int) -> tuple[Manifest, dict[str, pl.Dat
         fingerprint="",
         digest="",
         parents=[],
+        tables=schema.TABLES["comparisons"],
         ledger=ledger,
         counts={"default": {"train": rows}},
         diagnostics=diagnostics,

@@ -1,5 +1,6 @@
 import random
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -7,12 +8,14 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from almost_data.datasets.digest import Blocks, digest, frames, ranges, splits
+from almost_data.datasets.digest import Blocks, RowHasher, Rows, digest, frames, ranges, splits
 from almost_data.datasets.manifest import Manifest, decode_manifest, encode_manifest
+from almost_data.datasets.tables import arrow_schema
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, presets
 from almost_data.store.names import check_version, parse_ref
+from almost_data.store.publish import Record, Tables, publish
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import schema
@@ -24,6 +27,17 @@ REFS = ["queries@0.1.0", "responses@0.1.0", "comparisons@0.1.0"]
 def copy(fake_store: Store, tmp_path: Path) -> Store:
     shutil.copytree(fake_store.root, tmp_path / "build")
     return Store(tmp_path / "build")
+
+
+def publish_rows(store: Store, manifest: Manifest, rows: Mapping[str, Rows]) -> Manifest:
+    """Publish rows under the identity and the ledger of a manifest, with a card that says nothing."""
+    record = Record(diagnostics=manifest.diagnostics, ledger=manifest.ledger)
+    content = Tables(manifest.tables, rows)
+    return publish(store, manifest, content, record, [], lambda _: {"README.md": b"-"})
+
+
+def without_card(findings: list[str]) -> list[str]:
+    return [finding for finding in findings if not finding.startswith("README")]
 
 
 @pytest.mark.parametrize(
@@ -59,14 +73,14 @@ def test_files_are_parquet_for_the_hub(fake_store: Store) -> None:
     assert file.name == "train-00000-of-00001.parquet"
     column = pq.ParquetFile(file).metadata.row_group(0).column(0)
     assert column.has_offset_index
-    assert pq.read_schema(file).equals(schema.arrow_schema(schema.TABLES["comparisons"]["default"]))
+    assert pq.read_schema(file).equals(arrow_schema(schema.TABLES["comparisons"]["default"]))
 
 
 def test_every_example_row_fits_its_schema() -> None:
     for dataset, tables in schema.TABLES.items():
         for config, table in tables.items():
             frame = schema.frame(dataset, config, [table.example])
-            assert frame.to_arrow().cast(schema.arrow_schema(table)).num_rows == 1
+            assert frame.to_arrow().cast(arrow_schema(table)).num_rows == 1
             assert set(table.key) <= set(table.names)
 
 
@@ -89,12 +103,13 @@ def test_test_split_is_five_percent() -> None:
 def test_digest_ignores_row_order_and_sees_every_cell(fake_store: Store) -> None:
     for ref in REFS:
         name = ref.split("@")[0]
+        manifest = fake_store.manifest(ref)
         tables = {config: fake_store.scan(ref, config).collect() for config in fake_store.configs(ref)}
-        want = fake_store.manifest(ref).digest
-        assert (
-            digest(name, {c: t.sample(fraction=1, shuffle=True, seed=1) for c, t in tables.items()}) == want
-        )
-        assert digest(name, dict(reversed(tables.items()))) == want
+        shuffled = {
+            config: rows.sample(fraction=1, shuffle=True, seed=1) for config, rows in tables.items()
+        }
+        assert digest(manifest.tables, shuffled) == manifest.digest
+        assert digest(manifest.tables, dict(reversed(tables.items()))) == manifest.digest
         for config, frame in tables.items():
             table = schema.table(name, config)
             for column in table.columns:
@@ -103,34 +118,36 @@ def test_digest_ignores_row_order_and_sees_every_cell(fake_store: Store) -> None
                 other = schema.frame(name, config, [table.example])[column.name]
                 changed = frame.with_columns(pl.concat([other, frame[column.name][1:]]))
                 if not changed.equals(frame):
-                    assert digest(name, tables | {config: changed}) != want, (config, column.name)
+                    changed_digest = digest(manifest.tables, tables | {config: changed})
+                    assert changed_digest != manifest.digest, (config, column.name)
 
 
 def test_digest_ignores_where_frames_end(fake_store: Store) -> None:
+    tables = schema.TABLES["comparisons"]
     for ref, config in [("comparisons@0.1.0", "default"), ("comparisons@0.1.0", "rejected")]:
         rows = fake_store.scan(ref, config)
-        whole = digest("comparisons", {config: rows.collect()})
+        whole = digest(tables, {config: rows.collect()})
         for most in (1, 7, 10_000):
             parts = [some.collect() for some in ranges(rows, most)]
             assert sum(map(len, parts)) == rows.collect().height
-            assert digest("comparisons", {config: Blocks(lambda parts=parts: iter(parts))}) == whole
+            assert digest(tables, {config: Blocks(lambda parts=parts: iter(parts))}) == whole
     one, two, *_ = [some.collect() for some in ranges(rows, 20)]
     with pytest.raises(ValueError, match="before the one before it ends"):
-        digest("comparisons", {"rejected": Blocks(lambda: iter([two, one]))})
+        digest(tables, {"rejected": Blocks(lambda: iter([two, one]))})
     with pytest.raises(ValueError, match="same key"):
-        digest("comparisons", {"rejected": pl.concat([one, one])})
+        digest(tables, {"rejected": pl.concat([one, one])})
     assert len(list(frames(one))) == 1
 
 
 def test_large_tables_are_cut_into_shards_and_read_back(
     fake_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("almost_data.store.store.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("almost_data.store.rows.SHARD_BYTES", 20_000)
     manifest = fake_store.manifest("comparisons@0.1.0")
     tables = {c: fake_store.scan(manifest.ref, c) for c in fake_store.configs(manifest.ref)}
     blocks = {c: Blocks(lambda r=r: (one.collect() for one in ranges(r, 30))) for c, r in tables.items()}
     store = Store(tmp_path / "build")
-    store.publish(manifest.ref, blocks, lambda digest, counts: (manifest, {"README.md": b"-"}))
+    assert publish_rows(store, manifest, blocks).digest == manifest.digest
     files = store.files(manifest.ref, "default", "train")
     assert len(files) > 2
     assert all(file.name.endswith(f"-of-{len(files):05d}.parquet") for file in files)
@@ -140,22 +157,22 @@ def test_large_tables_are_cut_into_shards_and_read_back(
         .sort("comparison_id")
         .equals(fake_store.scan(manifest.ref).collect().sort("comparison_id"))
     )
-    assert [line for line in verify(store, manifest.ref) if not line.startswith("README")] == []
+    assert without_card(verify(store, manifest.ref)) == []
 
 
 @pytest.mark.parametrize("part", [1, 3000, 10**9])
 def test_verify_reads_rows_in_any_order_in_parts(
     fake_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
-    monkeypatch.setattr("almost_data.store.store.SHARD_BYTES", 20_000)
-    monkeypatch.setattr("almost_data.store.store.ROW_GROUP", 7)
+    monkeypatch.setattr("almost_data.store.rows.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("almost_data.store.rows.ROW_GROUP", 7)
     manifest = fake_store.manifest("comparisons@0.1.0")
     every = {c: fake_store.scan(manifest.ref, c).collect() for c in fake_store.configs(manifest.ref)}
     shuffled = {c: rows.sample(fraction=1, shuffle=True, seed=1) for c, rows in every.items()}
     store = Store(tmp_path / "build")
-    store.publish(manifest.ref, shuffled, lambda digest, counts: (manifest, {"README.md": b"-"}))
+    assert publish_rows(store, manifest, shuffled).digest == manifest.digest
     monkeypatch.setattr("almost_data.store.verify.PART_BYTES", part)
-    assert [line for line in verify(store, manifest.ref) if not line.startswith("README")] == []
+    assert without_card(verify(store, manifest.ref)) == []
     monkeypatch.setattr("almost_data.store.verify.MOST_PART", 100)
     assert any("have to be read at once" in line for line in verify(store, manifest.ref))
 
@@ -168,12 +185,8 @@ def test_a_long_row_is_read_where_the_file_has_bytes_for_it(
     manifest = fake_store.manifest("queries@0.1.0")
     tables = {config: fake_store.scan(manifest.ref, config).collect() for config in ("default", "rejected")}
     tables["default"] = tables["default"][:1].with_columns(query=pl.lit(query))
-
-    def finish(digest: str, counts: dict[str, dict[str, int]]) -> tuple[Manifest, dict[str, bytes]]:
-        return msgspec.structs.replace(manifest, digest=digest, counts=counts), {"README.md": b"-"}
-
     store = Store(tmp_path / "build")
-    store.publish(manifest.ref, tables, finish)
+    publish_rows(store, manifest, tables)
     found = verify(store, manifest.ref)
     assert any("row group 0 would take" in line for line in found) != is_read
     assert not any(line.startswith("digest") for line in found)
@@ -193,7 +206,7 @@ def test_digest_tells_null_from_empty_and_where_text_is_cut() -> None:
             }
             for i, text in enumerate(texts)
         ]
-        return digest("queries", {"rejected": schema.frame("queries", "rejected", rows)})
+        return digest(schema.TABLES["queries"], {"rejected": schema.frame("queries", "rejected", rows)})
 
     assert len({of(""), of(None), of("ab", "c"), of("a", "bc"), of("abc", "")}) == 5
 
@@ -278,14 +291,14 @@ def test_counts_of_responses_default_are_the_sum(fake_store: Store) -> None:
     tables = {
         c: fake_store.scan("responses@0.1.0", c).collect() for c in fake_store.configs("responses@0.1.0")
     }
-    seen = RowHasher("responses")
+    hasher = RowHasher(fake_store.manifest("responses@0.1.0").tables)
     for config, frame in tables.items():
         for split, rows in splits(frame).items():
-            seen.add(config, split, rows)
-    by_config = seen.counts()
+            hasher.add(config, split, rows)
+    by_config = hasher.counts()
     assert next(iter(by_config)) == "default"
     total = sum(by_config["default"].values())
-    assert total == sum(len(t) for c, t in tables.items() if c not in schema.RESERVED)
+    assert total == sum(len(rows) for config, rows in tables.items() if config != "rejected")
     assert fake_store.scan("responses@0.1.0").collect().height == total
 
 
@@ -302,7 +315,7 @@ def test_a_failed_write_leaves_nothing(
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("almost_data.store.store.encode_manifest", full)
+    monkeypatch.setattr("almost_data.store.publish.encode_manifest", full)
     with pytest.raises(OSError, match="No space"):
         build.BuildRun(Store(tmp_path), "0.1.0", fake_preset, FakeEngine()).build("queries")
     assert not (tmp_path / "queries").exists()
