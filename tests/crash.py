@@ -32,11 +32,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from almost_data.cards import card
+from almost_data.cards import card, figures
 from almost_data.cli import app as cli
 from almost_data.generation import Reply, Request, journal, journal_file
 from almost_data.generation.fake import FakeEngine
-from almost_data.store import store
+from almost_data.store import publish, rows, store
 
 HERE = Path(__file__).resolve().parents[1]
 HANGS = 120.0
@@ -103,11 +103,12 @@ class Trap:
         self.around(journal.JournalWriter, "add", "added")
         self.around(journal.JournalWriter, "commit", "commit")
         self.around(journal_file.JournalSession, "mark_published", "published")
-        self.around(plots, "render", "figures")
+        self.around(figures, "as_files", "figures")
         self.around(card, "render", "card")
-        self.around(store._Shards, "write", "shard", _half_a_shard)
-        self.around(store, "_write", "file", _half_a_file)
-        self.around(store, "_sync", "fsync")
+        self.around(rows.Shards, "write", "shard", _half_a_shard)
+        self.around(publish, "write_file", "file", _half_a_file)
+        for module in (rows, store):
+            self.around(module, "sync", "fsync")
         self.around(os, "rename", "rename")
         connect = sqlite3.connect
 
@@ -124,8 +125,8 @@ class Trap:
             self.passed("new journal")
 
 
-def _half_a_shard(write: Callable[..., object], shards: store._Shards, rows: object) -> None:
-    write(shards, rows)
+def _half_a_shard(write: Callable[..., object], shards: rows.Shards, frame: object) -> None:
+    write(shards, frame)
     assert shards.writer
     shards.writer.close()
     os.truncate(shards.files[-1], shards.files[-1].stat().st_size // 2)
@@ -143,7 +144,7 @@ def run(job: Job) -> None:
     if job.back:
         _turn_back()
     if not job.draw:
-        plots._png = lambda *figure: b"\x89PNG"  # type: ignore[assignment]
+        figures.png = lambda *figure: b"\x89PNG"  # type: ignore[assignment]
     if job.file_bytes:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (job.file_bytes, job.file_bytes))
@@ -275,6 +276,7 @@ def _warm() -> None:
     from matplotlib.figure import Figure
 
     from almost_data.cli.screens import artifact
+    from almost_data.run import build
     from almost_data.store import verify
 
     figure = Figure()

@@ -48,7 +48,7 @@ def style() -> Iterator[None]:
 def as_files(figures: "Figures") -> dict[str, bytes]:
     """Figures by name -> PNG bytes by relative path, in the one style."""
     with style():
-        return {f"plots/{name}.png": _png(figure) for name, figure in figures}
+        return {f"plots/{name}.png": png(figure) for name, figure in figures}
 
 
 def side_lengths(comparisons: "pl.DataFrame") -> Figures:
@@ -237,7 +237,8 @@ def short_label(name: str, most: int = 34) -> str:
     return plain if len(plain) <= most else f"{plain[: most // 2 - 1]}...{plain[-(most // 2 - 2) :]}"
 
 
-def _png(figure: "Figure") -> bytes:
+def png(figure: "Figure") -> bytes:
+    """The figure as a PNG file."""
     buffer = io.BytesIO()
     # Neither date nor library version goes into the file.
     figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})

@@ -27,13 +27,13 @@ MOST_DICTIONARY = 100
 def write_config(folder: Path, config: str, rows: Rows, hasher: RowHasher) -> None:
     """Write a config's rows as `SPLIT-NNNNN-of-NNNNN.parquet`, each row through the hasher."""
     table = table_of(hasher.tables, config)
-    shards: dict[str, _Shards] = {}
+    shards: dict[str, Shards] = {}
     try:
         for frame in (_conformed(config, frame, table) for frame in frames(rows)):
             for split, part in splits(frame, table.split_key).items():
                 hasher.add(config, split, part)
                 if split not in shards:
-                    shards[split] = _Shards(folder, split, table, frame)
+                    shards[split] = Shards(folder, split, table, frame)
                 shards[split].write(part)
         for writer in shards.values():
             writer.close()
@@ -55,7 +55,7 @@ def _conformed(config: str, rows: "pl.DataFrame", table: Table) -> "pl.DataFrame
         raise ValueError(f"{config}: rows of other types than its table's: {error}") from None
 
 
-class _Shards:
+class Shards:
     """The Parquet files of one config and split: a new one whenever the last is full."""
 
     def __init__(self, folder: Path, split: str, table: Table, sample: "pl.DataFrame") -> None:

@@ -62,9 +62,7 @@ def test_a_figure_without_data_is_left_out() -> None:
     assert draw(msgspec.structs.replace(manifest, ledger=[]), tables) == {}
     empty = {"default": schema.frame("queries", "default", [])}
     assert draw(msgspec.structs.replace(manifest, name="queries", ledger=[]), empty) == {}
-    assert (
-        draw(msgspec.structs.replace(manifest, name="responses"), {"rejected": pl.DataFrame()}) == {}
-    )
+    assert draw(msgspec.structs.replace(manifest, name="responses"), {"rejected": pl.DataFrame()}) == {}
 
 
 @pytest.mark.parametrize("responders", [0, 2, 12])

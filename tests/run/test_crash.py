@@ -19,6 +19,7 @@ from almost_data.run import build, presets
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests.crash import Done, Server
+from tests.settings import fake
 from tests.stress import (
     BUILD,
     REFS,
@@ -143,7 +144,7 @@ def ids(server: Server, clean: Clean, tmp_path_factory: pytest.TempPathFactory) 
 def responses(
     store: Store, engine: FakeEngine, version: str = "0.1.0", share: float = 0.01, retry: bool = False
 ) -> build.BuildRun:
-    preset = presets.fake(presets.load("tiny", limit=20))
+    preset = fake(presets.load("tiny", limit=20))
     sources = {} if version == "0.1.0" else {"queries": REFS[0]}
     return build.BuildRun(store, version, preset, engine, sources, max_failures=share, retry_failed=retry)
 

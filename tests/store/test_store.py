@@ -105,9 +105,7 @@ def test_digest_ignores_row_order_and_sees_every_cell(fake_store: Store) -> None
         name = ref.split("@")[0]
         manifest = fake_store.manifest(ref)
         tables = {config: fake_store.scan(ref, config).collect() for config in fake_store.configs(ref)}
-        shuffled = {
-            config: rows.sample(fraction=1, shuffle=True, seed=1) for config, rows in tables.items()
-        }
+        shuffled = {config: rows.sample(fraction=1, shuffle=True, seed=1) for config, rows in tables.items()}
         assert digest(manifest.tables, shuffled) == manifest.digest
         assert digest(manifest.tables, dict(reversed(tables.items()))) == manifest.digest
         for config, frame in tables.items():
