@@ -47,9 +47,9 @@ def merge(
     Raises InputError where the YAML at the head of theirs is broken.
     """
     head, text = _split(ours)
-    above, body, below = _parts(text)
+    before, body, after = _parts(text)
     if body is None:  # as it was built, without marks: all of it is ours
-        above, body, below = "", text, ""
+        before, body, after = "", text, ""
     body = body.partition(PARENTS)[0].strip() + (f"\n\n{PARENTS}\n\n{tail}" if tail else "")
     blocks, our_keys = _keys(head, repo)
     blocks |= {key: _dump({key: value}) for key, value in (extra or {}).items()}
@@ -66,13 +66,13 @@ def merge(
         blocks |= {key: block for key, block in their_blocks.items() if key in kept}
         if "tags" in blocks and "tags" in their_blocks:
             blocks["tags"] = _tags(blocks["tags"], their_blocks["tags"])
-        above, old_body, below = _parts(their_text)
+        before, old_body, after = _parts(their_text)
         if old_body is None:
-            above, below = "", "" if above.strip() == text.strip() else above
+            before, after = "", "" if before.strip() == text.strip() else before
     front = f"{KEYS}{', '.join(mine)}\n"
     front += "".join(block if block.endswith("\n") else f"{block}\n" for block in blocks.values())
     _check(front, blocks, repo)
-    pieces = [_MARK.sub("", above).strip(), BEGIN, body, END, _MARK.sub("", below).strip()]
+    pieces = [_MARK.sub("", before).strip(), BEGIN, body, END, _MARK.sub("", after).strip()]
     return f"---\n{front}---\n\n" + "\n\n".join(filter(None, pieces)) + "\n"
 
 
