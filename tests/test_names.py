@@ -19,7 +19,6 @@ UNSWEPT = (
     "almost_data/cli/",
     "almost_data/datasets/manifest.py",
     "almost_data/evals/",
-    "almost_data/generation/",
     "almost_data/hub/merging.py",
     "almost_data/readers/html_text.py",
     "almost_data/run/",

@@ -86,15 +86,15 @@ def _checked(name: str, factory: Callable[..., object], options: dict[str, Any])
     fields = []
     for parameter in named:
         kind = Any if parameter.annotation is parameter.empty else parameter.annotation
-        default = msgspec.NODEFAULT if parameter.default is parameter.empty else parameter.default
-        fields.append((parameter.name, kind, msgspec.field(default=default)))
+        is_required = parameter.default is parameter.empty
+        fields.append((parameter.name, kind, msgspec.NODEFAULT if is_required else None))
     struct = msgspec.defstruct("Options", fields, kw_only=True)
     try:
         checked = msgspec.convert({key: options[key] for key in options.keys() - rest.keys()}, struct)
     except msgspec.ValidationError as error:
         reason, _, field = str(error).partition(" - at `$.")
         raise InputError(f"engine.{field.strip('`') or '?'}: {reason} (the {name} engine)") from None
-    return msgspec.structs.asdict(checked) | rest
+    return {key: rest[key] if key in rest else getattr(checked, key) for key in options}
 
 
 def is_installed(package: str) -> bool:

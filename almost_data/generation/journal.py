@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -39,6 +40,7 @@ def key(request: Request) -> bytes:
     return hashlib.sha256(msgspec.json.encode(parts)).digest()
 
 
+@dataclass(eq=False)
 class JournaledGenerator:
     """A Generator that sends its engine only requests that the journal has no reply to.
 
@@ -46,23 +48,17 @@ class JournaledGenerator:
     run, standing failures of an earlier version included. With a `memory` the engine acquires it first.
     """
 
-    def __init__(
-        self,
-        engine: Generator,
-        session: JournalSession,
-        max_failures: float = MAX_FAILURES,
-        retry_failed: bool = False,
-        memory: SharedMemory | None = None,
-    ) -> None:
-        self.engine = engine
-        self.name = engine.name
-        self.honours_seed = engine.honours_seed
-        self.session = session
-        self.max_failures = max_failures
-        self.retry_failed = retry_failed
-        self.memory = memory
-        self.counts = AnswerCounts()
-        self.failed = 0
+    engine: Generator
+    session: JournalSession
+    max_failures: float = MAX_FAILURES
+    retry_failed: bool = False
+    memory: SharedMemory | None = None
+    counts: AnswerCounts = field(default_factory=AnswerCounts, init=False)
+    failed: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.name = self.engine.name
+        self.honours_seed = self.engine.honours_seed
 
     @property
     def load_seconds(self) -> float:
@@ -173,20 +169,16 @@ def _store(database: sqlite3.Connection, answered: list[tuple[bytes, Reply]]) ->
     database.executemany("DELETE FROM failure WHERE key = ?", ((row[0],) for row in replies))
 
 
+@dataclass(eq=False)
 class JournalWriter(Generic[T]):
     """Commits items in batches, and from a thread of its own when a second passes without a full batch."""
 
-    def __init__(
-        self,
-        database: sqlite3.Connection,
-        path: Path,
-        store: Callable[[sqlite3.Connection, list[T]], None],
-        batch: int = REPLIES,
-    ) -> None:
-        self.database = database
-        self.path = path
-        self.store = store
-        self.batch = batch
+    database: sqlite3.Connection
+    path: Path
+    store: Callable[[sqlite3.Connection, list[T]], None]
+    batch: int = REPLIES
+
+    def __post_init__(self) -> None:
         self.waiting: list[T] = []
         self.error: sqlite3.Error | None = None
         self.lock = threading.Lock()

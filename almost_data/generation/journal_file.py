@@ -123,6 +123,7 @@ class AnswerCounts:
     """By an engine or a scorer."""
 
 
+@dataclass(eq=False)
 class JournalSession:
     """One run of a build with the journal: it registers the keys that the build needs, so `prune` keeps them.
 
@@ -130,11 +131,10 @@ class JournalSession:
     `refs` are the datasets in the store.
     """
 
-    def __init__(self, path: Path, build: str = "", refs: Iterable[str] = ()) -> None:
-        self.path = path
-        self.build = build
-        self.refs = refs
-        self.run: int | None = None
+    path: Path
+    build: str = ""
+    refs: Iterable[str] = ()
+    run: int | None = field(default=None, init=False)
 
     @contextmanager
     def connect(self, counts: AnswerCounts) -> Iterator[sqlite3.Connection]:

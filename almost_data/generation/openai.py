@@ -9,6 +9,7 @@ decides how many requests are in flight: half as many after each refusal (429, 5
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -37,6 +38,7 @@ _NAMES_SHOWN = 10
 """Served models named in an error."""
 
 
+@dataclass(eq=False)
 class OpenAIEngine:
     """Implements `Generator`. A server batches as it likes, so no seed decides a reply.
 
@@ -51,25 +53,21 @@ class OpenAIEngine:
     """Set by evaluations, and no option of builds, whose prompts are no messages."""
     _limit_name = "max_tokens"
 
-    def __init__(
-        self,
-        base_url: tuple[str, ...] = (),
-        concurrency: Annotated[int, Meta(ge=1)] = 64,
-        timeout: Annotated[float, Meta(gt=0)] = 600.0,
-        retries: Annotated[int, Meta(ge=0)] = 14,
-        row_seeds: bool = False,
-    ) -> None:
-        if not base_url:
+    base_url: tuple[str, ...] = ()
+    concurrency: Annotated[int, Meta(ge=1)] = 64
+    timeout: Annotated[float, Meta(gt=0)] = 600.0
+    retries: Annotated[int, Meta(ge=0)] = 14
+    row_seeds: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.base_url:
             raise InputError("engine.base_url: give the server's address, as http://HOST:PORT/v1")
         if find_spec("openai") is None:
             raise InputError("the openai engine needs a package: pip install 'almost_data[openai]'")
-        self._hosts = {url: _host(url) for url in base_url}
-        self.concurrency = concurrency
-        self.timeout = timeout
-        self.retries = retries
-        self.row_seeds = row_seeds
+        self._hosts = {url: _host(url) for url in self.base_url}
         self._served: dict[str, list[str]] = {}
-        self._counts = {"lowest_limit": concurrency, "rate_limited": 0, "server_errors": 0, "dropped": 0}
+        self._counts = dict.fromkeys(("rate_limited", "server_errors", "dropped"), 0)
+        self._counts["lowest_limit"] = self.concurrency
 
     def resolve(self, model: Model) -> Model:
         """The model, if a server lists it. A given revision is kept, and cannot be checked."""

@@ -42,6 +42,7 @@ CLOSE_SECONDS = 60.0
 """How long `close` waits for workers to end."""
 
 
+@dataclass(eq=False)
 class RayEngine:
     """Implements `Generator`. Each of the `workers` runs the engine called `engine` with its `options`.
 
@@ -54,27 +55,20 @@ class RayEngine:
     load_seconds = 0.0
     """Many workers load at once, so each reply has its worker's time instead."""
 
-    def __init__(
-        self,
-        engine: str | None = None,
-        workers: Annotated[int, msgspec.Meta(ge=1)] = 1,
-        batch: Annotated[int, msgspec.Meta(ge=1)] | None = None,
-        cpus: Annotated[float, msgspec.Meta(ge=0)] = 1.0,
-        gpus: Annotated[float, msgspec.Meta(ge=0)] = 0.0,
-        ray_address: str | None = None,
-        options: dict[str, Any] | None = None,
-    ) -> None:
-        if engine == "ray":
+    engine: str = field(default_factory=lambda: engines.default()[0])
+    workers: Annotated[int, msgspec.Meta(ge=1)] = 1
+    batch: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    cpus: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    gpus: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    ray_address: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.engine == "ray":
             raise InputError("engine.engine: ray runs another engine, such as vllm, transformers or openai")
         if find_spec("ray") is None:
             raise InputError("the ray engine needs a package: pip install 'almost_data[ray]'")
-        self.engine = engine or engines.default()[0]
-        self.options = options or {}
-        self.workers = workers
-        self.batch = batch or BATCH.get(self.engine, 32)
-        self.cpus = cpus
-        self.gpus = gpus
-        self.address = ray_address
+        self.task_size = self.batch or BATCH.get(self.engine, 32)
         self.local: Generator = engines.load(self.engine, self.options)
         self._worker_settings: dict[str, Any] = {}
         self._local_workers: set[int] = set()
@@ -92,7 +86,7 @@ class RayEngine:
             "engine": self.name,
             "ray": version("ray"),
             "workers": self.workers,
-            "batch": self.batch,
+            "batch": self.task_size,
             "cpus": self.cpus,
             "gpus": self.gpus,
             "worker": {"engine": self.engine, **self.local.settings(), **self._worker_settings},
@@ -110,7 +104,7 @@ class RayEngine:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
         if groups := group_by_model(requests):
-            cluster.start(self.address)
+            cluster.start(self.ray_address)
             cluster.check_room(self.workers, self.cpus, self.gpus)
         for group in groups.values():
             yield from self._run(group)
@@ -121,7 +115,9 @@ class RayEngine:
         from ray.util.annotations import RayDeprecationWarning
 
         requests = sorted(requests, key=lambda request: request.prefix)  # a batch shares prefixes
-        tables = [_encode(requests[at : at + self.batch]) for at in range(0, len(requests), self.batch)]
+        tables = [
+            _encode(requests[at : at + self.task_size]) for at in range(0, len(requests), self.task_size)
+        ]
         with warnings.catch_warnings():
             # Keyword arguments that Ray Data does not know itself go in 2.64; nothing replaces this one yet.
             warnings.simplefilter("ignore", RayDeprecationWarning)

@@ -40,22 +40,18 @@ class LoadedModel:
     """Why it cannot be packed."""
 
 
+@dataclass(eq=False)
 class TransformersEngine:
     """Implements `Generator`."""
 
     name = "transformers"
 
-    def __init__(
-        self,
-        batch: Annotated[int, Meta(ge=1)] = BATCH,
-        columns: Annotated[int, Meta(ge=1)] = COLUMNS,
-        dtype: Literal["float32", "bfloat16", "float16"] | None = None,
-        device: Annotated[str, Meta(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = None,
-    ) -> None:
-        self.batch = batch
-        self.columns = columns
-        self._dtype = dtype
-        self._device = device
+    batch: Annotated[int, Meta(ge=1)] = BATCH
+    columns: Annotated[int, Meta(ge=1)] = COLUMNS
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    device: Annotated[str, Meta(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = None
+
+    def __post_init__(self) -> None:
         self._pinned: dict[Model, Model] = {}
         self._loaded: dict[Model, LoadedModel] = {}
         self._decoding: dict[str, str] = {}
@@ -125,12 +121,12 @@ class TransformersEngine:
         """bfloat16 wherever the hardware multiplies it."""
         import torch
 
-        device = self._device or default_device()
+        device = self.device or default_device()
         if device.startswith("cuda"):
             native = torch.cuda.is_bf16_supported()
         else:
             native = device == "cpu" and torch.cpu._is_avx512_bf16_supported()
-        return device, self._dtype or ("bfloat16" if native else "float32")
+        return device, self.dtype or ("bfloat16" if native else "float32")
 
     def _load(self, model: Model) -> LoadedModel:
         import torch

