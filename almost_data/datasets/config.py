@@ -45,7 +45,7 @@ def source_name(source: str) -> str:
 
 def record(config: Config) -> dict[str, Any]:
     """The settings as JSON data, paths cut to names."""
-    settings: dict[str, Any] = msgspec.to_builtins(_map_paths(config, _recorded_path))
+    settings: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(_map_paths(config, _recorded_path)))
     return settings
 
 

@@ -58,16 +58,22 @@ def ranges(rows: "pl.LazyFrame", most: int = BLOCK) -> "Iterator[pl.LazyFrame]":
 
 
 def splits(rows: "pl.DataFrame", split_key: str | None = "query_id") -> "dict[str, pl.DataFrame]":
-    """The rows by split, by hash of the split key: no prompt is in two. A split without rows is left out."""
+    """The rows by split, by hash of the split key: no prompt is in two. A split without rows is left out.
+
+    A row without a value of the split key is in `train`. Raises ValueError for a query_id that is no hash.
+    """
     import polars as pl
 
     if split_key is None:
         return {"train": rows} if len(rows) else {}
-    digits = pl.col(split_key).cast(pl.String)
-    if split_key != "query_id":
-        digits = digits.map_elements(_hash_digits, return_dtype=pl.String)
+    keys = rows[split_key].cast(pl.String)
     # A query_id is a hash already: its first 8 hex digits are uniform.
-    is_test = digits.str.slice(0, 8).str.to_integer(base=16, dtype=pl.Int64) < round(TEST_SHARE * 2**32)
+    digits = keys if split_key == "query_id" else keys.map_elements(_hash_digits, return_dtype=pl.String)
+    hashes = digits.str.slice(0, 8).str.to_integer(base=16, dtype=pl.Int64, strict=False)
+    if hashes.null_count() > keys.null_count():
+        wrong = keys.filter(hashes.is_null() & keys.is_not_null())[0]
+        raise ValueError(f"query_id {wrong!r} is no hash: make it with text_id, or name another split key")
+    is_test = (hashes < round(TEST_SHARE * 2**32)).fill_null(False)
     by_split = {"train": rows.filter(~is_test), "test": rows.filter(is_test)}
     return {split: part for split, part in by_split.items() if len(part)}
 

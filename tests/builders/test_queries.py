@@ -1,15 +1,22 @@
 import random
 import string
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 from rouge_score import rouge_scorer
 
-from almost_data.builders.queries import QueriesConfig, build
+from almost_data.builders.queries import BUILDER, QueriesConfig, build
 from almost_data.datasets.builder import Built, silent
 from almost_data.datasets.manifest import check_ledger
+from almost_data.datasets.user_filters import UserFilter
+from almost_data.errors import InputError
 from almost_data.generation import Reply, Request, prompts
 from almost_data.generation.fake import FakeEngine
+from almost_data.run.build import BuildRun
+from almost_data.store.store import Store
+from almost_data.store.verify import verify
+from tests.settings import fake_tiny, with_settings
 
 CONFIG = QueriesConfig(model="any", target=30, round_size=32)
 
@@ -165,3 +172,75 @@ def test_short_queries_need_final_punctuation(query: str, reason: str | None) ->
 def test_a_build_that_accepts_nothing_says_which_filter_took_all() -> None:
     with pytest.raises(RuntimeError, match=r"no query was accepted .*too_short kept 0 of 4"):
         mine(QueriesConfig(model="any", target=2, round_size=4, max_rounds=1), Says("tiny"))
+
+
+def no_how(drop: str = "STARTS_WITH(query, 'How')", name: str = "no_how", **more: str) -> UserFilter:
+    return UserFilter(name=name, description="A question that asks how is not wanted.", drop=drop, **more)
+
+
+LINES = ("How do I keep basil alive indoors?", "tiny", "Which of these two walks has more shade at noon?")
+
+
+def test_a_user_s_filter_drops_candidates_after_the_text_filters() -> None:
+    built = mine(QueriesConfig(model="any", target=1, round_size=3, filters=(no_how(),)), Says(*LINES))
+    assert built.tables["default"]["query"].to_list() == [LINES[2]]
+    assert built.tables["rejected"].select("query", "reason").rows() == [
+        (LINES[0], "no_how"),
+        (LINES[1], "too_short"),
+    ]
+    names = [entry.filter for entry in built.ledger]
+    assert names.index("too_short") < names.index("no_how") < names.index("duplicate")
+    entry = built.ledger[names.index("no_how")]
+    assert (entry.unit, entry.n_in, entry.kept, entry.dropped) == ("query", 2, 1, {"no_how": 1})
+    assert (entry.source, entry.params) == ("user filter", {"drop": "STARTS_WITH(query, 'How')"})
+
+
+def test_what_a_user_s_filter_drops_is_no_shot_and_nothing_is_compared_with_it() -> None:
+    again = mine(
+        QueriesConfig(model="any", target=2, round_size=3, max_rounds=2, filters=(no_how(),)), Says(*LINES)
+    )
+    reasons = again.tables["rejected"].filter(query=LINES[0])["reason"].to_list()
+    assert reasons == ["no_how", "no_how"], "the second would be a duplicate, had the first been accepted"
+
+
+def test_a_user_s_function_sees_the_columns_of_a_query(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def long(query, length, finish_reason):\n    return len(query) == length > 40\n")
+    longest = UserFilter(name="long", description="Too long.", python=f"{file}:long", unit="query")
+    built = mine(QueriesConfig(model="any", target=1, round_size=3, filters=(longest,)), Says(*LINES))
+    assert built.tables["default"]["query"].to_list() == [LINES[0]]
+    pins = BUILDER.pins(QueriesConfig(model="any", filters=(longest,)), FakeEngine())
+    assert set(pins["filters"]) == {"long"} and len(pins["filters"]["long"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("filters", "why"),
+    [
+        ((no_how("response = 'x'"),), r"no_how: no column 'response'; columns of a query: query"),
+        ((no_how(unit="pair"),), r"no_how: unit 'pair': queries filters by query"),
+        *(
+            ((no_how(name=name),), rf"another filter is named '{name}'")
+            for name in ("failed", "too_short", "not_novel", "target_reached")
+        ),
+        ((no_how(), no_how()), r"another filter is named 'no_how'"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_refused_before_a_model_is_asked(
+    filters: tuple[UserFilter, ...], why: str
+) -> None:
+    with pytest.raises(InputError, match=rf"^queries\.filters.*{why}"):
+        BUILDER.pins(QueriesConfig(model="any", filters=filters), FakeEngine())
+
+
+def test_a_filter_is_another_recipe_and_the_card_says_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    prints = set()
+    for version, filters in (("0.1.0", ()), ("0.2.0", (no_how(),))):
+        preset = with_settings(fake_tiny(), "queries", target=5, filters=filters)
+        manifest = BuildRun(store, version, preset, FakeEngine()).build(BUILDER)[-1].manifest
+        assert verify(store, manifest.ref) == []
+        prints.add(manifest.fingerprint)
+        assert ("A question that asks how" in (store.path(manifest.ref) / "README.md").read_text()) == bool(
+            filters
+        )
+    assert len(prints) == 2

@@ -1,6 +1,6 @@
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import msgspec
@@ -124,6 +124,32 @@ def test_a_plan_builds_nothing(tmp_path: Path) -> None:
         (n, "build") for n in ("queries", "responses", "comparisons")
     ]
     assert not (tmp_path / "new").exists()
+
+
+def test_a_plan_is_a_value_that_execute_takes(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    plan = run(store, engine=Unused()).plan("comparisons")
+    assert plan == run(store, engine=Unused()).plan("comparisons"), "to plan changes nothing"
+    assert [step.parents for step in plan.steps] == [(), ("queries@0.1.0",), ("responses@0.1.0",)]
+    assert plan.target.manifest.ref == "comparisons@0.1.0"
+    assert {step.manifest.digest for step in plan.steps} == {""}
+    with pytest.raises(FrozenInstanceError):
+        plan.steps = ()  # type: ignore[misc]
+    stages: list[str] = []
+    steps = run(store).execute(plan, lambda stage, done, total, tokens: stages.append(stage))
+    assert list(dict.fromkeys(stages)) == ["queries", "responses", "comparisons"]
+    assert [step.manifest for step in steps] == [store.manifest(step.manifest.ref) for step in plan.steps]
+    assert {step.manifest.digest for step in plan.steps} == {""}, "the plan stays as it was"
+    # What a plan said of other datasets may be over; to build over one is refused.
+    with pytest.raises(InputError, match=r"queries@0\.1\.0 was built by another process meanwhile"):
+        run(store).execute(plan)
+    again = run(store, engine=Unused())
+    assert [step.action for step in again.execute(again.plan("comparisons"))] == ["reuse"] * 3
+
+
+def test_a_builder_object_is_planned_like_its_name(tmp_path: Path) -> None:
+    build_run = run(Store(tmp_path))
+    assert build_run.plan(builder("comparisons")) == build_run.plan("comparisons")
 
 
 def test_deleted_parents_are_not_made_again(fake_store: Store, tmp_path: Path) -> None:
