@@ -275,14 +275,14 @@ def _warm() -> None:
     import pyarrow.parquet
     from matplotlib.figure import Figure
 
-    from almost_data.cli.screens import artifact
+    from almost_data.cli import show
     from almost_data.run import build
     from almost_data.store import verify
 
     figure = Figure()
     figure.subplots().set_title("x")
     figure.savefig(io.BytesIO(), format="png")
-    assert all((pandas, polars, pyarrow.parquet, artifact, verify, build))
+    assert all((pandas, polars, pyarrow.parquet, show, verify, build))
 
 
 def _start(place: str, how: dict[str, Any]) -> int:

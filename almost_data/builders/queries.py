@@ -109,6 +109,7 @@ def build(config: QueriesConfig, parents: Parents, generator: Generator, progres
             usage.add(reply)
             progress("queries", len(admission.accepted), admission.target, usage.completion_tokens)
         admission.add([replies[request.id] for request in requests])
+        progress("queries", len(admission.accepted), admission.target, usage.completion_tokens)
         rounds += 1
         if admission.failed == rounds * config.round_size:
             error = replies[requests[-1].id].error

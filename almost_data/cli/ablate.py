@@ -1,24 +1,26 @@
 """The verb `ablate`: what each filter of comparisons is worth."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from .options import ROOT, Markdown, PresetName, Root, Version
-
-if TYPE_CHECKING:
-    from ..run.ablation import Outcome
+from ..readers import reviews as reviews_
+from ..run import ablation
+from ..run.build import prepare
+from ..run.presets import PresetName
+from .build import assignments
+from .console import console, grid, print_markdown, text
+from .options import ROOT, Markdown, Root, Version
+from .progress import progress_bars
+from .sources import local_sources, recorded_command
 
 
 def ablate(
     *,
     from_: Annotated[
         str,
-        Parameter(
-            name="--from",
-            help="responses@version, responses, or ORG/NAME@REVISION on the Hub, to build from.",
-        ),
+        Parameter(name="--from", help="responses@version, responses, or ORG/NAME@REVISION, to build from."),
     ],
     version: Version,
     asis_rm: Annotated[
@@ -38,15 +40,6 @@ def ablate(
     markdown: Markdown = False,
     root: Root = ROOT,
 ) -> None:
-    """Build comparisons without each of the filters, from the same responses, and compare them."""
-    from ..readers import reviews as reviews_
-    from ..run import ablation
-    from ..run.build import prepare
-    from .build import assignments
-    from .console import print_markdown
-    from .progress import Bars
-    from .sources import local_sources, recorded_command
-
     judgments = reviews_.read(reviews) if reviews else None
     sources = local_sources(root, [from_])
     run = prepare(
@@ -54,30 +47,20 @@ def ablate(
         version=version,
         preset=preset,
         config=config,
-        assignments=(*set_, *assignments("comparisons", {"asis_rm": asis_rm})),
+        assignments=[*set_, *assignments("comparisons", {"asis_rm": asis_rm})],
         sources=list(sources.values()),
         command=recorded_command(sources),
     )
-    with Bars() as bars:
+    with progress_bars() as bars:
         outcomes = ablation.ablate(run, judgments, bars)
+    header, rows = ablation.HEADER, [outcome.cells() for outcome in outcomes]
     if markdown:
-        rows = [outcome.cells() for outcome in outcomes]
-        values = {"source": sources[from_], "header": ablation.HEADER, "note": ablation.NOTE, "rows": rows}
+        values = {"source": sources[from_], "header": header, "note": ablation.NOTE, "rows": rows}
         print_markdown("ablation", values)
-    else:
-        _print(outcomes)
-
-
-def _print(outcomes: "list[Outcome]") -> None:
-    """A line for each variant, and what it was published as."""
-    from ..run.ablation import HEADER, NOTE
-    from .console import console, grid, text
-
-    headings = (HEADER[0], *(f">{heading}" for heading in HEADER[1:]))
-    table = grid(*headings, rows=(outcome.cells() for outcome in outcomes))
+        return
+    table = grid(header[0], *(f">{heading}" for heading in header[1:]), rows=rows)
     table.columns[0].no_wrap, table.padding = True, (0, 1, 0, 0)
+    refs = [outcome.manifest.ref for outcome in outcomes if outcome.manifest]
     console.print()
     console.print(table)
-    refs = [outcome.manifest.ref for outcome in outcomes if outcome.manifest]
-    console.print(text(f"\n{NOTE}", "dim"))
-    console.print(text(f"\npublished: {', '.join(refs) or 'nothing'}", "dim"))
+    console.print(text(f"\n{ablation.NOTE}\n\npublished: {', '.join(refs) or 'nothing'}", "dim"))

@@ -1,16 +1,44 @@
-"""The command line: its verbs, and how a command ends: exit codes, and errors in one line."""
+"""The command line: its verbs, each loaded when it is called, and how a command ends."""
 
 import re
 import sys
+import tempfile
+import traceback
 from itertools import takewhile
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
 from ..errors import InputError
-from . import ablate, build, evaluate, hub, imports, look
 from .options import DEFAULTS
 
+VERBS = {
+    "ablate": ("ablate:ablate", "Build comparisons without each of the filters, and compare them."),
+    "build": ("build:app", "Build a dataset, and what is missing upstream first, under one version."),
+    "diff": (
+        "diff:diff",
+        "Compare two versions of a dataset: settings, rows gained and lost, why, examples.",
+    ),
+    "eval": (
+        "evaluate:evaluate",
+        "Judge a model on a benchmark, beside the baselines that expose shortcuts.",
+    ),
+    "import": ("imports:app", "Import queries or responses from a file or a Hub dataset."),
+    "journal": (
+        "look:journal",
+        "Show the journal of replies: its size, its hit rate, the builds that use it.",
+    ),
+    "lineage": ("lineage:lineage", "Show what an artifact was made from, up to the seeds."),
+    "list": ("look:list_", "List what is in the store, and what was evaluated."),
+    "pull": ("hub:pull", "Bring a published dataset or model into the store, checked, to build on it."),
+    "push": ("hub:push", "Publish a dataset or a model on the Hub: one commit, with the tag v<version>."),
+    "show": (
+        "show:show",
+        "Show counts, ledger, failures, cost and recipe; of an unfinished build, how far it is.",
+    ),
+    "verify": ("look:verify", "Check that manifest, card and files agree; exit code 1 if they do not."),
+}
+"""Name -> where its function is, and its help."""
 SECTIONS = ("run", "import", "eval", "hub", "audit")
 """What errors name settings by, besides the datasets: `run.max_failures` is `--max-failures`."""
 
@@ -22,15 +50,9 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
-for group in (build.app, imports.app, evaluate.evaluate):
-    app.command(group)
-app.command(ablate.ablate)
-app.command(look.list_, name="list")
-for verb in (look.show, look.diff, look.lineage, look.verify, look.journal, hub.push, hub.pull):
-    app.command(verb)
-app.register_install_completion_command(
-    add_to_startup=False, help="Install completion for the shell that runs this (bash, zsh, fish)."
-)
+for _name, (_path, _help) in VERBS.items():
+    app.command(f"{__package__}.{_path}", name=_name, help=_help)
+app.register_install_completion_command(add_to_startup=False, help="Install completion for your shell.")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,7 +60,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments = _root_last(list(sys.argv[1:] if argv is None else argv))
     try:
         if arguments[:1] == ["build"]:
-            build.prepare(arguments[1:])
+            from .build import load_commands
+
+            load_commands(arguments[1:])
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         _exit(2, str(error))
@@ -51,36 +75,30 @@ def main(argv: list[str] | None = None) -> None:
     except RuntimeError as error:
         _exit(1, name_flags(str(error), arguments))
     except Exception as error:  # a defect, here or in a library: one line, and the traceback in a file
-        _exit(1, f"{type(error).__name__}: {error} (this is a defect; its traceback is in {_traceback()})")
+        with tempfile.NamedTemporaryFile("w", prefix="almost-data-", suffix=".txt", delete=False) as file:
+            traceback.print_exc(file=file)
+        _exit(1, f"{type(error).__name__}: {error} (this is a defect; its traceback is in {file.name})")
 
 
 def name_flags(message: str, arguments: list[str]) -> str:
-    """An error with the flags of the command that was given in place of the settings that it names.
+    """An error, with the flags of the command that ran in place of the settings that the error names.
 
-    What the command has no flag for stays: `--set` takes it.
+    A setting without a flag stays as it is: `--set` takes it.
 
     >>> name_flags("run.version 1: write N.N.N", ["import", "queries", "x.txt"])
     '--version 1: write N.N.N'
     """
-    words, flags = _command(arguments)
-
-    def flag(setting: re.Match[str]) -> str:
-        return flags.get(setting["name"], setting[0])
-
-    sections = "|".join(map(re.escape, {*SECTIONS, *words[1:]}))
-    return re.sub(rf"(?<![\w./-])(?:{sections})\.(?P<name>[a-z_]+)(?!\w)", flag, message)
-
-
-def _command(arguments: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The words that name a command, and its flags by the name of the setting."""
     try:
         # Up to the first flag: `--version` would be taken for the command of that name.
         words, commands, _ = app.parse_commands(takewhile(lambda word: word[:1] != "-", arguments))
-        collection = commands[-1].assemble_argument_collection()
+        options = commands[-1].assemble_argument_collection()
     except (InputError, ValueError):  # a builder that cannot be loaded; a group of commands
-        return (), {}
-    flags = ((argument.field_info.name.rstrip("_"), argument.name) for argument in collection)
-    return words, {setting: flag for setting, flag in flags if flag.startswith("--")}
+        return message
+    flags = {option.field_info.name: option.name for option in options if option.name.startswith("--")}
+    flags |= {flag[2:].replace("-", "_"): flag for flag in flags.values()}
+    sections = "|".join(map(re.escape, {*SECTIONS, *words[1:]}))
+    setting = rf"(?<![\w./-])(?:{sections})\.([a-z_]+)(?!\w)"
+    return re.sub(setting, lambda match: flags.get(match[1], match[0]), message)
 
 
 def _root_last(arguments: list[str]) -> list[str]:
@@ -88,15 +106,6 @@ def _root_last(arguments: list[str]) -> list[str]:
     first = "".join(arguments[:1])
     size = 2 if first == "--root" else int(first.startswith("--root="))
     return arguments[size:] + arguments[:size] if len(arguments) > size else arguments
-
-
-def _traceback() -> str:
-    import tempfile
-    import traceback
-
-    with tempfile.NamedTemporaryFile("w", prefix="almost-data-", suffix=".txt", delete=False) as file:
-        traceback.print_exc(file=file)
-    return file.name
 
 
 def _exit(code: int, message: str) -> NoReturn:

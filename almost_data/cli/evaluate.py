@@ -48,10 +48,10 @@ def static_hhh(
     from ..evals import static_hhh as benchmark
     from ..evals.subject import find
     from ..store.store import Store
-    from .progress import Bars
+    from .progress import progress_bars
 
     store = Store(root)
-    with Bars() as bars:
+    with progress_bars() as bars:
         subject = find(store, model, revision, _options(device, dtype))
         result = benchmark.run(store, subject, data, metric, seed, limit, None if json else bars)
     _shown(result, json, root)
@@ -78,10 +78,10 @@ def truthfulqa(
     from ..evals import truthfulqa as benchmark
     from ..evals.subject import find
     from ..store.store import Store
-    from .progress import Bars
+    from .progress import progress_bars
 
     store = Store(root)
-    with Bars() as bars:
+    with progress_bars() as bars:
         subject = find(store, model, revision, _options(device, dtype))
         result = benchmark.run(store, subject, data, metric, seed, limit, None if json else bars)
     _shown(result, json, root)
@@ -108,12 +108,12 @@ def lm_eval(
     from ..evals import lm_eval_tasks
     from ..evals.subject import find
     from ..store.store import Store
-    from .progress import Bars
+    from .progress import progress_bars
 
     store = Store(root)
     options = _options(device, dtype)
     names = [name.strip() for name in tasks.split(",") if name.strip()]
-    with Bars() as bars:
+    with progress_bars() as bars:
         subject = find(store, model, revision, options)
         base = find(store, before, None, options, flag="--before") if before else None
         shown = None if json else bars
@@ -145,9 +145,9 @@ def preference(
     """Accuracy on comparisons, beside always-longer, a model of the surface, and other models."""
     from ..evals import preference as benchmark
     from ..store.store import Store
-    from .progress import Bars
+    from .progress import progress_bars
 
-    with Bars() as bars:
+    with progress_bars() as bars:
         result = benchmark.run(
             Store(root),
             model,
@@ -208,7 +208,7 @@ def vicuna(
     from ..evals.judge import engine as judge_engine
     from ..evals.judge import only
     from ..store.store import Store
-    from .progress import Bars
+    from .progress import progress_bars
 
     store = Store(root)
     if replay is not None:
@@ -225,7 +225,7 @@ def vicuna(
     asked = judge_engine(judge, judge_timeout)
     written = a.endswith(".jsonl") and b.endswith(".jsonl")
     generator = None if written else answers.engine(engine, base_url)
-    with Bars() as bars:
+    with progress_bars() as bars:
         result = benchmark.run(
             store,
             a,

@@ -1,14 +1,14 @@
 """The verbs `push` and `pull`."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from .. import hub
+from ..store.store import Store
+from .console import console, grid, print_line
 from .options import ROOT, Ref, Root
-
-if TYPE_CHECKING:
-    from ..hub import Pulled
-    from ..store.store import Store
+from .progress import byte_bar
 
 
 def push(
@@ -22,20 +22,14 @@ def push(
     ] = False,
     root: Root = ROOT,
 ) -> None:
-    """Publish a dataset or a model on the Hub: one commit, read back, with the tag v<version>."""
-    from .. import hub
-    from ..store.store import Store
-    from .progress import Bytes
-    from .screens import hub as screen
-
     store = Store(root)
     ref = store.resolve(ref)
     if dry_run:
-        screen.plan(hub.plan(store, ref, repo), private)
+        print_plan(hub.plan(store, ref, repo), private)
         return
-    with Bytes("upload") as bar:
+    with byte_bar("upload") as bar:
         pushed = hub.push(store, ref, repo, private=private, progress=bar)
-    screen.pushed(pushed)
+    print_pushed(pushed)
 
 
 def pull(
@@ -44,18 +38,55 @@ def pull(
     *,
     root: Root = ROOT,
 ) -> None:
-    """Bring a published dataset or model into the store, checked, to build on it."""
-    from ..store.store import Store
-    from .screens import hub as screen
-
     store = Store(root)
-    screen.pulled(store, fetch(store, repo))
+    pulled = fetch(store, repo)
+    outcome = "unchanged" if pulled.action == "unchanged" else f"{pulled.bytes / 1e6:,.1f} MB, verified"
+    print_line(f"{pulled.ref}: {store.path(pulled.ref)}, {outcome}", "bold")
+    print_line(f"  {pulled.place.repo} at commit {pulled.place.commit}", "dim")
+    print_line(f"  next: python -m almost_data show {pulled.ref}", "dim")
 
 
-def fetch(store: "Store", repo: str) -> "Pulled":
+def fetch(store: Store, repo: str) -> hub.Pulled:
     """Pull with a bar of bytes."""
-    from .. import hub
-    from .progress import Bytes
-
-    with Bytes("fetch") as bar:
+    with byte_bar("fetch") as bar:
         return hub.pull(store, repo, progress=bar)
+
+
+def verify_on_hub(store: Store, ref: str, is_quiet: bool) -> list[str]:
+    """What is wrong with an artifact on the Hub."""
+    if is_quiet:
+        return hub.verify(store, ref)
+    with byte_bar("fetch") as bar:
+        return hub.verify(store, ref, progress=bar)
+
+
+def print_plan(push: hub.Plan, private: bool) -> None:
+    """The card, the files and the operations of a push."""
+    print_line(push.card)
+    console.print(grid("path", ">bytes", rows=((path, f"{size:,}") for path, size in push.tree.items())))
+    repository = f"{'private ' if private else ''}{push.kind} repository {push.repo}"
+    for step in (
+        f"make the {repository}, where it is not there",
+        f"make one commit: add {len(push.tree)} files, {sum(push.tree.values()):,} bytes, without those that "
+        "are there as they are; delete what only the version before has; keep what people wrote",
+        "read back sizes and hashes",
+        f"tag the commit {push.tag}; where that tag is there, nothing is done",
+    ):
+        print_line(f"would {step}")
+    print_line("nothing was sent, and the Hub was not asked", "dim")
+
+
+def print_pushed(push: hub.Pushed) -> None:
+    """What was committed and tagged, and how others load it."""
+    outcome = {
+        "committed": f"one commit: {len(push.added)} files added or changed, {len(push.deleted)} deleted",
+        "tagged": "it was committed before, and is tagged now",
+        "card": "it is there already; one commit brings its card on main up to date, and the tag stays",
+        "unchanged": "it is there already, with the same content: no commit",
+    }[push.action]
+    print_line(f"{push.ref}: {push.repo}@{push.tag}, {outcome}", "bold")
+    print_line(f"  commit {push.commit}", "dim")
+    if push.hidden:
+        print_line(f"  not linked in the public card, as they are private: {', '.join(push.hidden)}")
+    loader = "load_dataset" if push.kind == "dataset" else "from_pretrained"
+    print_line(f'  {loader}("{push.repo}", revision="{push.tag}")', "dim")

@@ -1,17 +1,16 @@
 """The verb `import`: queries and responses of files and of Hub datasets, brought into the store."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from ..run import importing, presets
+from ..run.plan import Step
+from ..store.store import Store
 from .options import ROOT, Root, Version
+from .summary import summary
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ..datasets.manifest import Manifest
-
-app = App(name="import", help="Import queries or responses from a file or a Hub dataset.")
+app = App(name="import")
 
 License = Annotated[str | None, Parameter(help="Licence of the data, as the Hub spells it.")]
 Language = Annotated[str | None, Parameter(help="ISO 639 code of the data's language.")]
@@ -23,11 +22,8 @@ def queries(
 ) -> None:
     """Import queries: a text file (one a line), or JSONL, Parquet or a Hub id with a column `query`,
     `prompt`, `question` or `text`."""
-    from ..run import importing, presets
-    from ..store.store import Store
-
-    card = presets.card(license, language)
-    _print(root, importing.import_queries(Store(root), file, version, card))
+    store, card = Store(root), presets.card(license, language)
+    summary(store, [Step("build", importing.import_queries(store, file, version, card))])
 
 
 @app.command
@@ -42,17 +38,6 @@ def responses(
     root: Root = ROOT,
 ) -> None:
     """Import responses: JSONL, Parquet or a Hub id; `prompt` and a column per responder, or long rows."""
-    from ..run import importing, presets
-    from ..store.store import Store
-
-    card = presets.card(license, language)
+    store, card = Store(root), presets.card(license, language)
     names = [name.strip() for name in ladder.split(",")]
-    _print(root, importing.import_responses(Store(root), file, names, version, card))
-
-
-def _print(root: "Path", manifest: "Manifest") -> None:
-    from ..run.plan import Step
-    from ..store.store import Store
-    from .screens import build as screen
-
-    screen.summary(Store(root), [Step("build", manifest)])
+    summary(store, [Step("build", importing.import_responses(store, file, names, version, card))])

@@ -1,7 +1,7 @@
 """Options that several verbs take."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -11,7 +11,6 @@ Version = Annotated[str, Parameter(help="Version N.N.N of what is made.")]
 Ref = Annotated[str, Parameter(help="name@version, or the name alone for its newest version.")]
 Json = Annotated[bool, Parameter(help="Print JSON.")]
 Markdown = Annotated[bool, Parameter(help="Print Markdown.")]
-PresetName = Literal["tiny", "almost", "modern"]
 
 
 def format_default(value: Any) -> str | None:

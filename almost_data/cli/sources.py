@@ -6,13 +6,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import InputError
+from ..run.command import shown_command
+from ..store.store import Store
 from .hub import fetch
 
 
 def local_sources(root: Path, refs: Iterable[str]) -> dict[str, str]:
     """What the user wrote -> `name@version` in the store: the newest of a name, or what was pulled."""
-    from ..store.store import Store
-
     store = Store(root)
     sources = {}
     for ref in refs:
@@ -24,8 +24,6 @@ def local_sources(root: Path, refs: Iterable[str]) -> dict[str, str]:
 
 def recorded_command(sources: Mapping[str, str]) -> str:
     """This process's command as a card shows it: `--from NAME` with the version that it stood for."""
-    from ..run.command import shown_command
-
     versions = {ref: source for ref, source in sources.items() if "/" not in ref}
     arguments = []
     for flag, argument in pairwise(["", *sys.argv[1:]]):

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 
 def field_docs(settings: type) -> dict[str, str]:
-    """Field name -> the docstring under it, on one line; fields of base classes too.
+    """Field name -> the first paragraph of the docstring under it; fields of base classes too.
 
     >>> from almost_data.datasets.manifest import Parent
     >>> sorted(field_docs(Parent)) <= ["digest", "fingerprint", "ref"]
@@ -24,5 +24,5 @@ def field_docs(settings: type) -> dict[str, str]:
         for field, doc in pairwise(definition.body):
             match field, doc:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    docs[name] = " ".join(text.split())
+                    docs[name] = " ".join(inspect.cleandoc(text).partition("\n\n")[0].split())
     return docs

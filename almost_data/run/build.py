@@ -137,31 +137,34 @@ class RunOptions:
     """What a user says of a run."""
 
     engine: str | None = None
-    """What runs the models; None where no model is to write anything."""
-    root: Path | str = "build"
+    """What runs the models: vllm, transformers, openai, ray, fake or FILE.py:NAME; vllm where it can run.
+
+    None asks no model; the command line puts its choice here.
+    """
+    root: Path = Path("build")
     """Folder of the store."""
     version: str = "0.1.0"
     """Version N.N.N of what is made."""
-    preset: str = "tiny"
+    preset: presets.PresetName = "tiny"
     """Models and settings of the run."""
     config: Path | None = None
     """TOML file over the preset, in the presets' format."""
     assignments: Sequence[str] = ()
-    """`section.key=value` over preset and config file."""
+    """section.key=value over preset and config; repeatable."""
     limit: int | None = None
-    """Only so many queries."""
+    """Use only so many queries."""
     sources: Sequence[str] = ()
-    """References to build on."""
+    """name@version, a name, or ORG/NAME@REVISION on the Hub, to build on instead; repeatable."""
     base_url: Sequence[str] = ()
-    """Addresses of OpenAI-compatible servers, up to /v1."""
+    """Address of an OpenAI-compatible server, up to /v1; repeatable."""
     ray_address: str | None = None
-    """Ray cluster; None takes this machine."""
+    """Ray cluster; without it, this machine."""
     max_failures: float = MAX_FAILURES
     """Share of a dataset's requests that may fail before the run stops."""
     retry_failed: bool = False
-    """Ask again what failed in a published version of the dataset that is built."""
+    """Ask again what failed in a published version of this dataset."""
     take_turns: bool = False
-    """Engine and reward model are in memory in turns: for one small GPU."""
+    """Load the engine and the reward models in turns: for one small GPU."""
     command: str = ""
     """How the user asked, as a card may show it."""
     builders: Sequence[Builder] = ()

@@ -27,7 +27,7 @@ from rich.table import Table
 from almost_data import InputError, Store
 from almost_data.cards import card
 from almost_data.cli.console import console, text
-from almost_data.cli.progress import Bars
+from almost_data.cli.progress import progress_bars
 from almost_data.evals import answers, judge, lm_eval_tasks, preference, saved, static_hhh, truthfulqa, vicuna
 from almost_data.evals.result import PACKAGES, Pinned, Result, home, installed
 from almost_data.evals.subject import Progress, Subject, find
@@ -105,7 +105,7 @@ def command(
     json_: Print the report as JSON.
     root: Folder of the store.
     """
-    with Bars() as bars:
+    with progress_bars() as bars:
         place, content = report(Store(root), inputs, None if json_ else bars)
     if json_:
         sys.stdout.write(json.dumps(content, indent=2) + "\n")

@@ -288,7 +288,7 @@ def test_a_defect_is_one_line_and_a_file_with_the_traceback(
 
 
 def test_help_and_list_import_nothing_heavy(fake_store: Store) -> None:
-    for arguments in (["--help"], ["import", "--help"], ["list", "--root", str(fake_store.root)]):
+    for arguments in (["--help"], ["list", "--root", str(fake_store.root)]):
         code = "import sys\nfrom almost_data.cli.app import main\ntry:\n    main(sys.argv[1:])\nfinally:\n"
         code += "    heavy = {'torch', 'datasets', 'matplotlib', 'polars', 'pyarrow'} & set(sys.modules)\n"
         code += "    assert not heavy, heavy"

@@ -11,7 +11,7 @@ def test_a_stage_that_begins_anew_has_a_rate_of_its_own(
     """As where one model after the other is judged on the same benchmark."""
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    with progress.Bars() as bars:
+    with progress.progress_bars() as bars:
         for _ in range(3):
             for done in range(1, 11):
                 clock[0] += 1

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from almost_data import hub
 from almost_data.cards import card
-from almost_data.cli.screens import hub as screen
+from almost_data.cli import hub as hub_verbs
 from almost_data.datasets.manifest import Parent
 from almost_data.errors import InputError
 from almost_data.hub import merging
@@ -171,7 +171,7 @@ def test_private_parents_are_not_named_in_a_public_card(
     assert done.hidden == [REPO]
     text = anywhere.files(PAIRS)["README.md"].decode()
     assert REPO not in text and "source_datasets" not in card.front_matter(text)
-    screen.pushed(done)
+    hub_verbs.print_pushed(done)
     assert f"not linked in the public card, as they are private: {REPO}\n" in printed.getvalue()
     # Who sees a private card sees what is behind it.
     assert not push(store, anywhere, "comparisons@1.0.0", COPY, private=True).hidden

@@ -115,7 +115,7 @@ def test_a_model_without_a_size_leaves_the_sum_open(
         assert "leave out --from and --rm" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         cli.main([*build, "--engine", "fake", "--n", "1", "--preference", "--root", str(tmp_path / "build")])
-    assert "--n 1 has one" in capsys.readouterr().err
+    assert "--n is 1: make it 2 or more" in capsys.readouterr().err
 
 
 def test_the_table_needs_no_trl() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -18,7 +18,8 @@ from ...datasets.builder import Builder
 from ...datasets.config import Config, with_marked_folders
 from ...errors import InputError
 
-NAMES = ("tiny", "almost", "modern")
+PresetName = Literal["tiny", "almost", "modern"]
+NAMES = get_args(PresetName)
 
 
 class CardConfig(Config, frozen=True, kw_only=True):
@@ -114,7 +115,7 @@ def load(
         preset = _preset(merged, by_name, str(config))
     for assignment in assignments:
         merged = _merge(merged, _assigned(assignment))
-        preset = _preset(merged, by_name, f"run.set {assignment}")
+        preset = _preset(merged, by_name, assignment)
     if limit is not None and limit < 1:
         raise InputError(f"run.limit {limit}: give 1 or more")
     return replace(preset, limit=limit)

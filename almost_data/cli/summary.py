@@ -2,32 +2,27 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ...cards.markdown import clean, short
-from ..console import console, grid, panel, print_line, text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ...datasets.manifest import Manifest
-    from ...run.build import BuildRun
-    from ...run.cost import Line
-    from ...run.plan import Plan, Step
-    from ...store.store import Store
+from ..cards.markdown import clean, short
+from ..datasets.manifest import Manifest, total_usage
+from ..run.build import BuildRun
+from ..run.cost import FLOPS, Line, lines
+from ..run.plan import Plan, Step
+from ..store.store import Store
+from .console import console, grid, panel, print_line, text
 
 
-def plan(plan: "Plan", run: "BuildRun") -> None:
+def plan(plan: Plan, run: BuildRun) -> None:
     """What a build would do, and what it would ask of models."""
-    from ...run.cost import lines
-
     actions = {"reuse": "exists", "build": "would be built"}
     rows = [(step.manifest.ref, actions[step.action]) for step in plan.steps]
     console.print(grid("dataset", "what happens", rows=rows))
@@ -39,16 +34,14 @@ def plan(plan: "Plan", run: "BuildRun") -> None:
     console.print(f"\n{engine}version {run.version}; nothing was built", style="dim")
 
 
-def loop(lines: "list[Line]", checkpoints: int, assumed: str) -> None:
+def loop(lines: list[Line], checkpoints: int, assumed: str) -> None:
     """What all datasets and recipes would cost, and which assumptions that rests on."""
     _costs(lines)
     console.print(text(assumed, style="dim"))
     console.print(f"While a recipe trains, its checkpoints take up to {_size(checkpoints)}.", style="dim")
 
 
-def _costs(lines: "list[Line]") -> None:
-    from ...run.cost import FLOPS, Line
-
+def _costs(lines: list[Line]) -> None:
     table = grid("about", ">requests", ">tokens in", ">tokens out", ">disk", ">GPU-hours")
     for dataset, group in groupby(lines, lambda line: line.what.rpartition(": ")[0]):
         if dataset:
@@ -72,7 +65,7 @@ def _costs(lines: "list[Line]") -> None:
     )
 
 
-def _numbers(line: "Line") -> list[str]:
+def _numbers(line: Line) -> list[str]:
     tokens = (f"{n:,}" if n < 1e6 else f"{n / 1e6:,.1f} M" for n in (line.tokens_in, line.tokens_out))
     hours = "?" if line.gpu_hours is None else f"{line.gpu_hours:,.2f}"
     return [f"{line.requests:,}", *tokens, _size(line.disk), hours]
@@ -82,7 +75,7 @@ def _size(count: int) -> str:
     return f"{count / 1e9:,.1f} GB" if count > 1e9 else f"{count / 1e6:,.1f} MB"
 
 
-def summary(store: "Store", steps: "list[Step]") -> None:
+def summary(store: Store, steps: list[Step]) -> None:
     """The funnel of rows, examples, folders, cost and notes, and the commands to go on with."""
     last = steps[-1].manifest
     console.print()
@@ -109,7 +102,7 @@ def summary(store: "Store", steps: "list[Step]") -> None:
         print_line(f"  {command}")
 
 
-def _funnel(manifests: "list[Manifest]") -> Table:
+def _funnel(manifests: list[Manifest]) -> Table:
     """A line for each stage: rows into its first filter, out of its last, and why rows were dropped."""
     table = grid("", ">rows in", ">kept", ">dropped", "why", title="Rows")
     for manifest in manifests:
@@ -125,7 +118,7 @@ def _funnel(manifests: "list[Manifest]") -> Table:
     return table
 
 
-def _outcome(step: "Step") -> str:
+def _outcome(step: Step) -> str:
     if step.action == "reuse":
         return "was there"
     environment = step.manifest.environment
@@ -135,10 +128,8 @@ def _outcome(step: "Step") -> str:
     return f"built in {duration}" + (f", {from_journal:,} replies from the journal" if from_journal else "")
 
 
-def _print_usage(last: "Manifest", steps: "list[Step]") -> None:
+def _print_usage(last: Manifest, steps: list[Step]) -> None:
     """Tokens and engine time of all steps, and for each row of the last."""
-    from ...datasets.manifest import total_usage
-
     usage = total_usage([step.manifest for step in steps])
     if usage.get("completion_tokens") and usage["seconds"] and not last.is_fake:
         rows = sum(last.counts["default"].values())
@@ -149,7 +140,7 @@ def _print_usage(last: "Manifest", steps: "list[Step]") -> None:
         )
 
 
-def _examples(store: "Store", last: "Manifest") -> "Iterator[Panel]":
+def _examples(store: Store, last: Manifest) -> Iterator[Panel]:
     """Two rows of distinct queries: those with a chosen reply, or with a dialogue."""
     if last.kind != "dataset":
         return
@@ -182,7 +173,7 @@ def _demonstration(row: dict[str, Any]) -> Panel:
     return panel(Group(*turns), f"demonstration {row['query_id']}{score}")
 
 
-def _next_commands(store: "Store", last: "Manifest") -> list[str]:
+def _next_commands(store: Store, last: Manifest) -> list[str]:
     root = "" if str(store.root) == "build" else f" --root {shlex.quote(str(store.root))}"
     is_local = Path(sys.prefix).parent == Path.cwd()
     python = f"{Path(sys.prefix).name}/bin/python" if is_local else "python"

@@ -1,0 +1,104 @@
+"""The verb `lineage`: an artifact as a tree of what it was made from."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.text import Text
+from rich.tree import Tree
+
+from ..datasets.manifest import Manifest
+from ..hub.places import place
+from ..store.store import Store
+from .console import console, print_json, text
+from .options import ROOT, Json, Ref, Root
+
+
+@dataclass(frozen=True)
+class Node:
+    """An artifact, and what it was made from."""
+
+    ref: str
+    digest: str
+    place: str = ""
+    """Where it was pushed to or pulled from, and the commit; where it is, if it is not in the store."""
+    kind: str | None = None
+    rows: int | None = None
+    """Of a model, those that it was trained on."""
+    is_changed: bool = False
+    """Whether the store holds another digest than the child was made from."""
+    is_repeated: bool = False
+    """Whether its parents are listed elsewhere: a policy and its reward model come from the same queries."""
+    parents: "list[Node]" = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    """Imported file, models and seeds."""
+
+
+def lineage(ref: Ref, /, *, json: Json = False, root: Root = ROOT) -> None:
+    store = Store(root)
+    top = store.manifest(store.resolve(ref))
+    node = _trace(store, top.ref, top.digest, set())
+    if json:
+        print_json(node)
+        return
+    tree = Tree(_label(node))
+    _grow(tree, node)
+    console.print(tree)
+
+
+def _trace(store: Store, ref: str, digest: str, expanded: set[str]) -> Node:
+    """The tree above an artifact. `expanded` are those whose parents are listed already."""
+    if not store.has(ref):
+        return Node(ref, digest, "on the Hub" if "/" in ref else "not in this store")
+    manifest = store.manifest(ref)
+    splits, is_repeated = manifest.counts.get("default", {}), ref in expanded
+    expanded.add(ref)
+    return Node(
+        ref,
+        manifest.digest,
+        _hub_place(store, manifest),
+        manifest.kind,
+        splits.get("train", 0) if manifest.kind == "model" else sum(splits.values()),
+        is_changed=manifest.digest != digest,
+        is_repeated=is_repeated,
+        parents=[]
+        if is_repeated
+        else [_trace(store, parent.ref, parent.digest, expanded) for parent in manifest.parents],
+        sources=[] if is_repeated else _sources(manifest),
+    )
+
+
+def _hub_place(store: Store, manifest: Manifest) -> str:
+    on_hub = place(store, manifest.ref)
+    if on_hub is None or on_hub.digest != manifest.digest:
+        return ""
+    return f"{on_hub.repo}@{on_hub.revision} commit {on_hub.commit[:12]}"
+
+
+def _sources(manifest: Manifest) -> list[str]:
+    """What is no artifact: a file, the models that wrote, scored or were the base, the seeds."""
+    config: dict[str, Any] = manifest.config
+    file = dict(config.get("file", {}))
+    sources = [f"{file.pop('name')}  " + "  ".join(f"{k} {v[:12]}" for k, v in file.items())] if file else []
+    names = ("base", "reward_model") if manifest.kind == "model" else ("scorer", "second")
+    models = [*config.get("resolved", {}).values(), *(config[name] for name in names if config.get(name))]
+    refs = {parent.ref for parent in manifest.parents}
+    lines = [f"{model['id']}  revision {model['revision']}" for model in models if model["id"] not in refs]
+    seeds = ["seed queries (in the manifest)"] if "seeds" in config.get("prompts", {}) else []
+    return [*sources, *dict.fromkeys(lines), *seeds]
+
+
+def _grow(tree: Tree, node: Node) -> None:
+    for parent in node.parents:
+        _grow(tree.add(_label(parent)), parent)
+    for source in node.sources:
+        tree.add(text(source, "dim"))
+
+
+def _label(node: Node) -> Text:
+    if node.rows is None:
+        return text(f"{node.ref}  digest {node.digest[:12]}  {node.place}")
+    rows = f"model  trained on {node.rows:,} rows" if node.kind == "model" else f"{node.rows:,} rows"
+    label = Text.assemble((node.ref, "bold"), f"  {rows}  digest ", text(node.digest[:12]))
+    where = "as above" if node.is_repeated else node.place
+    label.append(f"  {where}" if where else "", "dim")
+    return label.append("  another digest than the one built from" if node.is_changed else "", "red")

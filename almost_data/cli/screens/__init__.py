@@ -1,1 +1,0 @@
-"""What verbs print, one file a screen."""

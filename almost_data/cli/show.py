@@ -1,0 +1,188 @@
+"""The verb `show`: counts, ledger, failures, cost, diagnostics and recipe of an artifact."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from ..cards.markdown import short
+from ..datasets.manifest import Manifest, encode_manifest, total_usage
+from ..generation.journal_file import Status, status
+from ..store.store import Store
+from . import show_eval
+from .console import console, grid, number, percent, print_line, print_tables, text
+from .options import ROOT, Json, Ref, Root
+
+STYLES = {"fatal": "red", "worry": "red", "warn": "yellow", "watch": "yellow"}
+"""How bad a finding is -> its colour."""
+BASELINES = {"always_longer": "longer", "probe": "surface", "random_head": "untrained"}
+"""What a reward model's accuracy is compared with -> the heading of its column."""
+
+
+def show(ref: Ref, /, *, json: Json = False, root: Root = ROOT) -> None:
+    store = Store(root)
+    ref = store.resolve(ref)
+    builds = () if store.has(ref) else status(store.journal, store.refs())
+    unfinished = [build for build in builds if build.name == ref and not build.published]
+    if unfinished and not json:
+        _print_unfinished(unfinished[0])
+        return
+    manifest = store.manifest(ref)
+    if json:
+        sys.stdout.write(encode_manifest(manifest).decode())
+        return
+    _print(store, manifest)
+    show_eval.of_model(store, manifest)
+
+
+def _print_unfinished(build: Status) -> None:
+    console.print(Text.assemble((build.name, "bold"), "  not in the store yet: being built, or interrupted"))
+    parts = f"answered {build.answered:,} + failed {build.failed:,} + pending {build.pending:,}"
+    console.print(f"requests {build.requests:,} = {parts}")
+    for error, n in build.errors.items():
+        print_line(f"  failed {n:,}: {short(error)}", "yellow")
+    print_line("Run its build command again to go on: what was answered is not asked again.", "dim")
+
+
+def _print(store: Store, manifest: Manifest) -> None:
+    heading = f"  {manifest.kind}, made by {manifest.builder.name}, {manifest.created}"
+    console.print(Text.assemble((manifest.ref, "bold"), heading))
+    print_line(f"digest       {manifest.digest}\nfingerprint  {manifest.fingerprint}\n")
+    if manifest.usage:
+        first = manifest.ledger[0]
+        entries = [entry for entry in manifest.ledger if entry.unit == first.unit]
+        dropped = sum(n for entry in entries for n in entry.dropped.values())
+        parts = f"kept {entries[-1].kept:,} + dropped {dropped:,} + failed {first.failed:,} + pending 0"
+        console.print(f"requests {first.n_in:,} = {parts}\n")
+    is_model = manifest.kind == "model"
+    print_tables(
+        *_account(manifest),
+        _failures(store, manifest),
+        _usage(manifest),
+        *_diagnostics(manifest.diagnostics),
+        *(_training(manifest.diagnostics) if is_model else ()),
+        _settings(manifest),
+    )
+    for note in manifest.diagnostics["notes"]:
+        console.print(text(f"note: {note}", style="yellow"))
+
+
+def _account(manifest: Manifest) -> Iterator[Table]:
+    """Rows by config and split, the ledger, and where the As-is RM agreed by responder pair."""
+    splits = ((config, split, n) for config, counts in manifest.counts.items() for split, n in counts.items())
+    yield grid("config", "split", ">rows", rows=((config, split, f"{n:,}") for config, split, n in splits))
+    ledger = grid("stage", "filter", "unit", ">in", ">kept", ">dropped", ">failed")
+    agreement = grid("as-is rm, chosen > rejected", ">scored", ">agreed", ">share")
+    for entry in manifest.ledger:
+        numbers = (entry.n_in, entry.kept, sum(entry.dropped.values()), entry.failed)
+        ledger.add_row(entry.stage, text(entry.filter), entry.unit, *[f"{n:,}" for n in numbers])
+        for pair, n in entry.by_pair.items() if entry.filter == "asis_disagrees" else ():
+            share = percent(n.kept / n.n_in) if n.n_in else ""
+            agreement.add_row(text(pair), f"{n.n_in:,}", f"{n.kept:,}", share)
+    yield from (ledger, agreement)
+
+
+def _failures(store: Store, manifest: Manifest) -> Table:
+    """The errors of failed requests, the most frequent first."""
+    table = grid(">failed requests", "error")
+    has_failures = manifest.kind == "dataset" and any(entry.failed for entry in manifest.ledger)
+    configs = [config for config in ("rejected", "candidates") if config in manifest.counts]
+    for config in configs if has_failures else ():
+        rows = store.scan(manifest.ref, config).filter(reason="failed").group_by("error").len()
+        for error, n in rows.sort("len", "error", descending=[True, False]).collect().iter_rows():
+            table.add_row(f"{n:,}", text(short(str(error))))
+    return table
+
+
+def _usage(manifest: Manifest) -> Table:
+    """What the engine's replies cost, a line for each responder and one for all."""
+    table = grid("cost", ">replies", ">tokens in", ">cached", ">tokens out", ">tok/s", ">seconds", ">loading")
+    total = {"all": total_usage([manifest])} if len(manifest.usage) > 1 else {}
+    for name, usage in (manifest.usage | total).items():
+        fields = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens")
+        rate = f"{usage['completion_tokens'] / usage['seconds']:,.0f}" if usage["seconds"] else ""
+        seconds = (f"{usage[field]:,.1f}" for field in ("seconds", "load_seconds"))
+        table.add_row(text(name), *[f"{usage[field]:,}" for field in fields], rate, *seconds)
+    return table
+
+
+def _diagnostics(diagnostics: dict[str, Any]) -> Iterator[Table]:
+    """Single numbers, and what the texts give away: the card explains that in sentences."""
+    values = ((name, value) for name, value in diagnostics.items() if not isinstance(value, list | dict))
+    rows = ((name, f"{value:,.3f}" if isinstance(value, float) else str(value)) for name, value in values)
+    yield grid("diagnostic", "value", rows=rows)
+    findings = diagnostics.get("text", {}).get("findings", [])
+    cells = ((finding["measure"], finding["value"], _level(finding["level"])) for finding in findings)
+    yield grid("what to watch", "value", "verdict", rows=cells)
+
+
+def _level(level: str) -> Text:
+    return text(level, style=STYLES.get(level, ""))
+
+
+def _settings(manifest: Manifest) -> Table:
+    rows = [(name, _setting(value)) for name, value in manifest.config["settings"].items()]
+    base = manifest.config["base"] if manifest.kind == "model" else None
+    models = [model for model in manifest.diagnostics["models"] if model != base]
+    labelled = [*([("base", base)] if base else []), *(("model", model) for model in models)]
+    rows += [(label, f"{model['id']} at {model['revision']}") for label, model in labelled]
+    return grid("setting", "value", rows=rows)
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        names = (item["name"] if isinstance(item, dict) and "name" in item else str(item) for item in value)
+        return "\n".join(names) or "none"
+    return "none" if value is None else str(value)
+
+
+def _training(diagnostics: dict[str, Any]) -> Iterator[Table]:
+    """What a recipe checked before it trained, and measured after."""
+    report = diagnostics.get("report") or {}
+    preflight = grid("preflight", "verdict", ">rows", "finding")
+    for check in diagnostics.get("preflight") or []:
+        rows = "" if check.get("rows") is None else f"{check['rows']:,}"
+        sentence = text(short(check["sentence"], 200))
+        preflight.add_row(text(check["check"]), _level(check["level"]), rows, sentence)
+    yield preflight
+    yield _accuracy("subset", report.get("subsets") or [])
+    yield _accuracy("by length", report.get("buckets") or [])
+    scores, calibration = report.get("rewards") or {}, report.get("calibration") or {}
+    yield _values(
+        "reward model",
+        {
+            "left out of training": report.get("left_out_pair"),
+            "expected calibration error": percent(calibration.get("ece")) or None,
+            "scores, mean": scores.get("mean"),
+            "scores, standard deviation": scores.get("std"),
+        },
+    )
+    rewards = grid("rewards on prompts", ">n", ">before", ">after", ">gain", ">95% interval", ">tokens")
+    for row in diagnostics.get("rewards") or []:
+        before, after = row["before"], row["after"]
+        means = [number(value) for value in (before["mean"], after["mean"], row["gain"])]
+        ranges = ((row["low"], row["high"]), (before["tokens"], after["tokens"]))
+        intervals = [f"{number(low)} to {number(high)}" for low, high in ranges]
+        rewards.add_row(text(row["prompts"]), f"{row['n']:,}", *means, *intervals)
+    yield rewards
+    yield _values("last logged", diagnostics.get("metrics") or {})
+    yield _values("speed", diagnostics.get("speed") or {})
+
+
+def _accuracy(heading: str, subsets: list[dict[str, Any]]) -> Table:
+    """Accuracy with its interval, beside the baselines that were measured."""
+    measured = [key for key in BASELINES if any(subset.get(key) is not None for subset in subsets)]
+    table = grid(heading, ">rows", ">accuracy", ">95% interval", *(f">{BASELINES[key]}" for key in measured))
+    for subset in subsets:
+        interval = f"{percent(subset['low'])} to {percent(subset['high'])}"
+        shares = (percent(subset["accuracy"]), interval, *[percent(subset.get(key)) for key in measured])
+        table.add_row(text(subset["name"]), f"{subset['rows']:,}", *shares)
+    return table
+
+
+def _values(heading: str, values: dict[str, float | str | None]) -> Table:
+    measured = ((name, value) for name, value in values.items() if value is not None)
+    rows = ((name, value if isinstance(value, str) else number(value)) for name, value in measured)
+    return grid(heading, ">value", rows=rows)
