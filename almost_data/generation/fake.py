@@ -73,7 +73,7 @@ def _reply(request: Request) -> Reply:
     settings = (request.sampling.temperature, request.sampling.top_p, request.seed, request.sample)
     key = f"{request.model.id}\0{request.prompt}\0{settings}"
     rng = random.Random(hashlib.sha256(key.encode()).digest())
-    text = " " + (_queries(rng) if request.prompt.endswith("Query:") else _answer(rng))
+    text = " " + (_queries(rng) if request.prompt.endswith("Query:") else answer(rng))
     text, stopped = cut_at_stop(text, request.sampling.stop)
     # A word and the space before it count as one token.
     words = text.split(" ")[1:]
@@ -95,7 +95,7 @@ def _word(rng: random.Random) -> str:
     return "".join(rng.choice(_SYLLABLES) for _ in range(3))
 
 
-def _question(rng: random.Random) -> str:
+def question(rng: random.Random) -> str:
     noun, second_noun = _word(rng), _word(rng)
     tail = rng.choice(
         ["", f" {rng.choice(_MIDDLES)} {second_noun}", f" or a {second_noun}, said to be {_word(rng)}"]
@@ -105,11 +105,11 @@ def _question(rng: random.Random) -> str:
 
 def _queries(rng: random.Random) -> str:
     fault = rng.random()
-    query = "" if fault < 0.05 else _word(rng).capitalize() if fault < 0.1 else _question(rng)
-    return f"{query}\nQuery: {_question(rng)}"
+    query = "" if fault < 0.05 else _word(rng).capitalize() if fault < 0.1 else question(rng)
+    return f"{query}\nQuery: {question(rng)}"
 
 
-def _answer(rng: random.Random) -> str:
+def answer(rng: random.Random) -> str:
     nouns = _word(rng), _word(rng)
     count = rng.randint(2, 12)
     text = " ".join(rng.choice(_SENTENCES).format(*nouns) for _ in range(count))
@@ -129,7 +129,7 @@ def _answer(rng: random.Random) -> str:
     elif fault < 0.34:
         text = text.rstrip(".!")
     if rng.random() < 0.5:
-        text += f"\n\nHuman: {_question(rng)}\n\nAssistant: {rng.choice(_SENTENCES)}"
+        text += f"\n\nHuman: {question(rng)}\n\nAssistant: {rng.choice(_SENTENCES)}"
     elif rng.random() < 0.5:
         text += "\n\n-----\n\nHuman: Thank you."
     return text

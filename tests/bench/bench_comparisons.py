@@ -17,14 +17,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from almost_data.builders.checks import response_checks
 from almost_data.builders.comparisons.builder import ComparisonsConfig, decide_responses
 from almost_data.builders.comparisons.ranking import length_rule, rank_pairs
 from almost_data.datasets.builder import Built, reply_id, text_id
 from almost_data.datasets.digest import Blocks
-from almost_data.datasets.filters import response_checks
 from almost_data.datasets.manifest import BuilderId
-from almost_data.generation.fake import _answer
-from almost_data.run import build
+from almost_data.datasets.tables import polars_schema
+from almost_data.generation.fake import answer
+from almost_data.run.build import publish_dataset
+from almost_data.store.publish import new_manifest
 from almost_data.store.store import Store
 from tests import schema
 from tests.bench import Result
@@ -35,9 +37,9 @@ BLOCK = 100_000
 LADDER = [f"model-{size}" for size in ("e", "d", "c", "b", "a")]
 RUN = """
 import json, sys, time
-from almost_data import cli
+from almost_data.cli.app import main
 start = time.perf_counter()
-cli.main(sys.argv[1:])
+main(sys.argv[1:])
 seconds = time.perf_counter() - start
 # ru_maxrss would count what the process that started this one held.
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
@@ -85,7 +87,7 @@ def store_responses(store: Store, size: int) -> None:
     """A dataset of `size` responses of five responders, as a model's run would leave it."""
     rng = np.random.default_rng(0)
     queries = np.unique(rng.integers(0, 2**64, size // len(LADDER), np.uint64))
-    texts = np.array([_answer(random.Random(n)).partition("\n\n")[0] for n in range(50_000)])
+    texts = np.array([answer(random.Random(n)).partition("\n\n")[0] for n in range(50_000)])
 
     def rows(rank: int) -> Iterator[pl.DataFrame]:
         own = np.random.default_rng(rank)
@@ -102,7 +104,7 @@ def store_responses(store: Store, size: int) -> None:
                     "finish_reason": "stop",
                     "reply_id": [f"{int(number) ^ (rank * 0x1234567):016x}" for number in some],
                 },
-                schema=schema.polars_schema(schema.table("responses", "default")),
+                schema=polars_schema(schema.table("responses", "default")),
             )
 
     frames = {LADDER[rank]: Blocks(lambda rank=rank: rows(rank), next(rows(rank))) for rank in range(5)}
@@ -111,15 +113,17 @@ def store_responses(store: Store, size: int) -> None:
         "file": {"name": "bench"},
         "card": {"license": None, "language": None},
     }
-    draft = build.draft("responses", "1.0.0", BuilderId("import-responses", 1), config, [])
+    made_by = BuilderId("import-responses", 1)
+    draft = new_manifest("dataset", "responses@1.0.0", made_by, config, [], schema.TABLES["responses"])
     facts = {"responses": size, "mean_chars": 0.0, "share_cut_at_token_limit": 0.0}
     found = {"responders": dict.fromkeys(LADDER, facts)}
-    build.publish(store, draft, [], Built(frames, [], found), {"command": ""})
+    built = Built(frames, [], found)
+    publish_dataset(store, schema.builder("responses"), draft, [], built, {"command": ""})
 
 
 def _responses() -> pl.DataFrame:
     rng = random.Random(0)
-    texts = [_answer(rng).partition("\n\n")[0] for _ in range(50_000)]
+    texts = [answer(rng).partition("\n\n")[0] for _ in range(50_000)]
     rows = []
     for number in range(QUERIES):
         query = text_id(str(number))

@@ -23,7 +23,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from rich.console import Console
 
@@ -35,12 +34,12 @@ from almost_data.generation.journal_file import JournalSession
 from almost_data.generation.transformers import TransformersEngine
 from almost_data.generation.vllm import CPU_CACHE_BYTES, VLLMEngine
 from almost_data.models import weights
-from almost_data.run import presets
 from almost_data.scoring import Dialogue, Score, load
 from almost_data.scoring.journaled import JournaledScorer
 from tests import schema
 from tests.bench import Result, bench_scoring
 from tests.bench.bench_transformers import MODEL, SHARED, requests_for, time_engine
+from tests.settings import fake_tiny, with_settings
 
 console = Console()
 DIALOGUE = 150
@@ -122,8 +121,8 @@ class Timed:
 
 def build(queries: int, samples: int, scorer: Timed) -> None:
     """Demonstrations of so many queries, the replies the fake engine's."""
-    preset = presets.fake(presets.load("tiny"))
-    config = msgspec.structs.replace(preset.demonstrations, n=samples, rm="rm")
+    preset = with_settings(fake_tiny(), "demonstrations", n=samples, rm="rm")
+    config = preset.settings(schema.builder("demonstrations"))
     texts = [f"How do I do number {number}, and why?" for number in range(queries)]
     rows = [{"query_id": text_id(text), "query": text, "source": "import"} for text in texts]
     frame = schema.frame("queries", "default", rows)

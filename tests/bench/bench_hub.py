@@ -21,7 +21,9 @@ import polars as pl
 from almost_data.datasets.builder import Built
 from almost_data.datasets.digest import Blocks
 from almost_data.datasets.manifest import BuilderId, Entry
-from almost_data.run import build
+from almost_data.datasets.tables import polars_schema
+from almost_data.run.build import publish_dataset
+from almost_data.store.publish import new_manifest
 from almost_data.store.store import Store
 from tests import schema
 from tests.bench import Result
@@ -36,9 +38,9 @@ REPO = "ORG/responses"
 LADDER = ["better", "worse"]
 RUN = """
 import json, sys, time
-from almost_data import cli
+from almost_data.cli.app import main
 start = time.perf_counter()
-cli.main(sys.argv[1:])
+main(sys.argv[1:])
 seconds = time.perf_counter() - start
 # ru_maxrss would count what the process that started this one held.
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
@@ -152,7 +154,7 @@ def write(store: Store, version: str, queries: int, choose: Choose, seed: int = 
                     "finish_reason": "stop",
                     "reply_id": [f"{int(numbers[one]) ^ (rank + 1):016x}" for one in some],
                 },
-                schema=schema.polars_schema(schema.table("responses", "default")),
+                schema=polars_schema(schema.table("responses", "default")),
             )
 
     frames = {name: Blocks(lambda rank=rank: rows(rank), None) for rank, name in enumerate(LADDER)}
@@ -163,10 +165,12 @@ def write(store: Store, version: str, queries: int, choose: Choose, seed: int = 
     }
     count = queries * len(LADDER)
     entry = Entry("import", "rows", "response", "A row of the file.", {}, "almost_data", count, count, {})
-    draft = build.draft("responses", version, BuilderId("import-responses", 1), config, [])
+    ref, made_by = f"responses@{version}", BuilderId("import-responses", 1)
+    draft = new_manifest("dataset", ref, made_by, config, [], schema.TABLES["responses"])
     facts = {"responses": queries, "mean_chars": 0.0, "share_cut_at_token_limit": 0.0}
     found = {"responders": dict.fromkeys(LADDER, facts)}
-    build.publish(store, draft, [], Built(frames, [entry], found), {"command": ""})
+    built = Built(frames, [entry], found)
+    publish_dataset(store, schema.builder("responses"), draft, [], built, {"command": ""})
 
 
 if __name__ == "__main__":

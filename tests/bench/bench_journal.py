@@ -22,15 +22,14 @@ PREFIX = "A talk of two people, one of whom asks.\n\n-----\n\n" * 60
 RUN = """
 import json, sys, time
 from pathlib import Path
-from almost_data import importing, pipeline, presets
-from almost_data.generation.fake import FakeEngine
+from almost_data.run import build as runs, importing
 from almost_data.store.store import Store
 store, requests = Store(sys.argv[1]), int(sys.argv[2])
 def build(version, rows):
     file = Path(sys.argv[1] + ".txt")
     file.write_text("\\n".join(rows))
-    importing.import_queries(store, str(file), version, presets.card(None, None))
-    run = build.BuildRun(store, version, presets.fake(presets.load("tiny")), FakeEngine())
+    importing.import_queries(store, str(file), version)
+    run = runs.prepare("fake", root=sys.argv[1], version=version)
     start = time.perf_counter()
     run.build("responses")
     return time.perf_counter() - start

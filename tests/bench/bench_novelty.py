@@ -7,22 +7,22 @@ from rich.progress import track
 from rouge_score import rouge_scorer
 
 from almost_data.diagnostics.novelty import Novelty
-from almost_data.generation.fake import _ask
+from almost_data.generation.fake import question
 from tests.bench import Result
 
 
 def run() -> list[Result]:
     """Cost of one new query against 5,000 known ones, and its growth to 100,000."""
     rng = random.Random(0)
-    texts = [_ask(rng) for _ in range(100_000)]
-    known = Novelty()
+    texts = [question(rng) for _ in range(100_000)]
+    accepted = Novelty()
     results = []
     for size in track((1_000, 5_000, 20_000, 100_000), "novelty", transient=True):
-        for text in texts[len(known.texts) : size]:
-            known.add(text)
-        new = [_ask(rng) for _ in range(100)]
+        for text in texts[len(accepted.texts) : size]:
+            accepted.add(text)
+        new = [question(rng) for _ in range(100)]
         start = time.perf_counter()
-        ours = [known.nearest(text)[1] for text in new]
+        ours = [accepted.nearest(text)[1] for text in new]
         seconds = (time.perf_counter() - start) / len(new)
         plain = None
         if size == 5_000:
