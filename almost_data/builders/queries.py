@@ -184,11 +184,11 @@ class _Admission:
     def ledger(self) -> list[Entry]:
         dropped = Counter(str(row["reason"]) for row in self.rejected)
         rules = [*self._text_filters, *_order_filters(self.config, self.target)]
-        left = self._candidates - self.failed
+        written = self._candidates - self.failed
         generation = FAILED.entry(
-            "generation", self._candidates, left, failed=self.failed, round_size=self.config.round_size
+            "generation", self._candidates, written, failed=self.failed, round_size=self.config.round_size
         )
-        return [generation, *chain("admission", rules, left, dropped)]
+        return [generation, *chain("admission", rules, written, dropped)]
 
     def tables(self) -> dict[str, pl.DataFrame]:
         accepted = [{"query_id": text_id(q), "query": q, "source": "mined"} for q in self.accepted]

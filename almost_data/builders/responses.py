@@ -290,7 +290,7 @@ def reply_work(task: str, config: SamplingConfig, responder: Responder, requests
 
 def ladder_rows(line: Sequence[Manifest]) -> list[dict[str, Any]]:
     """Responders, best first, then probes (rank None). Of imported ones only the names are known."""
-    generated = next((above for above in line if "responders" in above.config["settings"]), None)
+    generated = next((manifest for manifest in line if "responders" in manifest.config["settings"]), None)
     if generated is None:
         names = line[0].config["settings"].get("ladder") or [
             row["responder"] if isinstance(row, dict) else row for row in line[0].diagnostics["responders"]

@@ -113,8 +113,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def total_usage(manifests: list[Manifest]) -> dict[str, Any]:
     """What the engine's replies cost in all of them together; `{}` where none were asked."""
-    usages = [one for manifest in manifests for one in manifest.usage.values()]
-    return {key: sum(one[key] for one in usages) for key in (usages[0] if usages else ())}
+    usages = [usage for manifest in manifests for usage in manifest.usage.values()]
+    return {key: sum(usage[key] for usage in usages) for key in (usages[0] if usages else ())}
 
 
 _CONFIG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -156,5 +156,4 @@ def load_builder(name: str) -> Builder:
 
 
 def _upstream(builder: Builder) -> list[str]:
-    parents = [(name, _upstream(load_builder(name))) for name in builder.parents]
-    return [ancestor for name, above in parents for ancestor in (name, *above)]
+    return [ref for name in builder.parents for ref in (name, *_upstream(load_builder(name)))]

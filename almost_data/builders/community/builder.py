@@ -1,10 +1,10 @@
 """Community: as-is comparisons of Stack Exchange answers by their votes, to train the As-is RM on.
 
-A source is read twice. First what is light of all posts: ids, scores, whether there is text; from that it
-follows which pairs are in (`votes`). Then the texts of these only. The prompt is the question's title, an
-empty line and its body; the responses are two of its answers. HTML becomes Markdown (`html_text`).
+A source is read twice: first ids and scores of all posts, which decide the pairs (`votes`), then the texts
+of these only. The prompt is the question's title, an empty line and its body; the responses are two of its
+answers. HTML becomes Markdown (`html_text`).
 
-The paper takes 20k pairs of StackExchange, scored as by Askell et al. What it leaves open, and ours:
+The paper takes 20k pairs of StackExchange, scored as by Askell et al. What it leaves open is decided here:
 - any two answers of a question with different scores are a pair; a seeded draw bounds the pairs of a
   question, so that none dominates, and another one makes the sample;
 - rows in the Hub's layout have scores (`pm_score`, acceptance included) and no titles.
@@ -40,7 +40,7 @@ _VERSIONS = {f"CC BY-SA {n}": f"cc-by-sa-{max(n, '3.0')}" for n in ("2.5", "3.0"
 
 
 def _none() -> None:
-    """A default from a function is none that a run deviates from: this has to be given."""
+    """A default that is made by a function is not the paper's, so a card names no deviation from it."""
 
 
 class CommunityConfig(Config, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ def build(config: CommunityConfig, parents: Parents, generator: Generator, progr
     """Read the source twice: to choose pairs by their scores, then for the texts of these."""
     source = str(config.source)
     with reading(source, site_of(source, config.site)) as posts:
-        sites, questions, answers = votes.read_light(posts, source, partial(progress, "votes", tokens=0))
+        sites, questions, answers = votes.read_votes(posts, source, partial(progress, "votes", tokens=0))
         questions, answers = votes.decide(
             questions, answers, sites, answers_per_question=config.answers_per_question, seed=config.seed
         )
@@ -78,7 +78,7 @@ def build(config: CommunityConfig, parents: Parents, generator: Generator, progr
         texts = _texts(posts, chosen_pairs, sites, source, partial(progress, "texts", tokens=0))
     full = _with_texts(chosen_pairs, texts).with_columns(reason=first_reason(_text_filters()))
     kept = full.filter(pl.col("reason").is_null())
-    dropped = pl.concat([pairs, full.select(votes.LIGHT)]).filter(pl.col("reason").is_not_null())
+    dropped = pl.concat([pairs, full.select(votes.PAIR_COLUMNS)]).filter(pl.col("reason").is_not_null())
     ledger = _ledger(config, questions, answers, dropped, len(pairs))
     if kept.is_empty():
         raise InputError(f"{source}: no comparison is left of it ({account(ledger) or 'no post in it'})")
@@ -160,13 +160,13 @@ def _ledger(
         return dict(frame["reason"].drop_nulls().value_counts().iter_rows())
 
     by_votes = votes.pair_filters(config.pairs_per_question, config.sample)
-    lost = count(dropped)
+    dropped_pairs = count(dropped)
     ledger = [
         *chain("questions", votes.question_filters(), len(questions), count(questions)),
         *chain("answers", votes.answer_filters(config.answers_per_question), len(answers), count(answers)),
-        *chain("pairs", by_votes, pairs, lost),
+        *chain("pairs", by_votes, pairs, dropped_pairs),
     ]
-    return ledger + chain("texts", _text_filters(), ledger[-1].kept, lost)
+    return ledger + chain("texts", _text_filters(), ledger[-1].kept, dropped_pairs)
 
 
 def _default(kept: pl.DataFrame, sites: list[str]) -> pl.DataFrame:
@@ -213,7 +213,7 @@ def _rejected(
     questions = questions.with_columns(unread=pl.Series(hashes)).join(read, on=votes.QUESTION, how="left")
     number = questions.select(*votes.QUESTION, number=pl.coalesce("query_id", "unread"))
     names = {column: name_of for column, name_of in _names(sites).items() if column in table.names}
-    ids = [column for column in (*votes.LIGHT, "answer") if column in rows.columns]
+    ids = [column for column in (*votes.PAIR_COLUMNS, "answer") if column in rows.columns]
     dropped = rows.select(ids).join(number, on=votes.QUESTION).sort("number")
     dropped = dropped.with_columns(pl.col("reason").cast(pl.Enum(list(stages))))
 

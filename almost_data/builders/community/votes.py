@@ -1,7 +1,7 @@
 """From the votes on answers to pairs of them: what `community` decides before it reads a text.
 
-Frames have a row per question, answer or pair, ids and numbers only, and the `reason` why it is dropped.
-Sites are numbered by name, and every draw is by seed and name, so no order of the source decides anything.
+Frames have a row per question, answer or pair: ids, numbers, and the `reason` why it is dropped.
+Sites are numbered by name, and every draw is by seed and name, so the order of the source decides nothing.
 """
 
 from array import array
@@ -19,18 +19,17 @@ OURS = "almost_data"
 ASKELL = "Askell et al. 2021"
 QUESTION = ["site", "question"]
 _PAIR = ["chosen", "rejected"]
-LIGHT = [*QUESTION, *_PAIR, "chosen_score", "rejected_score", "reason"]
-"""The columns of a pair."""
+PAIR_COLUMNS = [*QUESTION, *_PAIR, "chosen_score", "rejected_score", "reason"]
 
 
-def read_light(posts: Posts, source: str, tick: Tick) -> tuple[list[str], pl.DataFrame, pl.DataFrame]:
-    """Sites by name, questions and answers, without texts. Raises InputError where an id stands twice."""
-    found: dict[str, int] = {}
+def read_votes(posts: Posts, source: str, tick: Tick) -> tuple[list[str], pl.DataFrame, pl.DataFrame]:
+    """Sites by name, questions and answers, without texts. Raises InputError for a duplicate id."""
+    numbers: dict[str, int] = {}
     names = ("site", "question", "answer", "score", "accepted", "blank")
     columns = {name: array("b" if name == "blank" else "q") for name in names}
     for post in posts(tick):
         row = (
-            found.setdefault(post.site, len(found)),
+            numbers.setdefault(post.site, len(numbers)),
             post.id if post.question is None else post.question,
             -1 if post.question is None else post.id,
             post.score,
@@ -39,18 +38,18 @@ def read_light(posts: Posts, source: str, tick: Tick) -> tuple[list[str], pl.Dat
         )
         for column, value in zip(columns.values(), row, strict=True):
             column.append(value)
-    sites = sorted(found)
+    sites = sorted(numbers)
     types = {"b": np.int8, "q": np.int64}
     frame = pl.DataFrame({name: np.frombuffer(c, types[c.typecode]) for name, c in columns.items()})
-    places = {found[name]: place for place, name in enumerate(sites)}
+    places = {numbers[name]: place for place, name in enumerate(sites)}
     frame = frame.with_columns(
         pl.col("blank") == 1, pl.col("site").replace_strict(places, return_dtype=pl.Int32)
     )
     is_answer = pl.col("answer") >= 0
     post_id = pl.when(is_answer).then("answer").otherwise("question")
     ids = frame.select("site", id=post_id)
-    if (twice := ids.filter(ids.is_duplicated())).height:
-        site, number = twice.sort("site", "id").row(0)
+    if (duplicates := ids.filter(ids.is_duplicated())).height:
+        site, number = duplicates.sort("site", "id").row(0)
         raise InputError(f"{source}: two posts of {sites[site]} have the id {number}: give each post once")
     questions = frame.filter(~is_answer).select(*QUESTION, "accepted", "blank")
     return sites, questions, frame.filter(is_answer).drop("accepted")
@@ -61,7 +60,7 @@ def answer_filters(answers_per_question: int) -> list[Filter]:
         return Filter(name, "response", description, OURS, drop, params)
 
     return [
-        rule("no_question", "Its question is not in the source, or has no text.", ~pl.col("known")),
+        rule("no_question", "Its question is not in the source, or has no text.", ~pl.col("has_question")),
         rule("empty_answer", "It has no text.", pl.col("blank")),
         rule("only_answer", "Its question has no other answer with text.", pl.col("usable") < 2),
         rule(
@@ -86,17 +85,16 @@ def decide(
     questions: pl.DataFrame, answers: pl.DataFrame, sites: list[str], *, answers_per_question: int, seed: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Questions and answers with their `reason`, and the answers' `score` with the bonus of the accepted."""
-    there = questions.select(*QUESTION, "accepted", known=~pl.col("blank"))
-    answers = answers.join(there, on=QUESTION, how="left").with_columns(
-        pl.col("known").fill_null(False),
+    with_text = questions.select(*QUESTION, "accepted", has_question=~pl.col("blank"))
+    answers = answers.join(with_text, on=QUESTION, how="left").with_columns(
+        pl.col("has_question").fill_null(False),
         score=pl.col("score") + (pl.col("answer") == pl.col("accepted")).fill_null(False),
     )
-    fit = pl.col("known") & ~pl.col("blank")
-    answers = answers.with_columns(usable=fit.sum().over(QUESTION), place=pl.lit(0))
-    many = fit & (pl.col("usable") > answers_per_question)
-    crowd, others = answers.filter(many), answers.filter(~many)
-    drawn = _placed(crowd, sites, ["answer"], seed, "community.answers")
-    answers = pl.concat([drawn, others], how="diagonal_relaxed")
+    is_usable = pl.col("has_question") & ~pl.col("blank")
+    answers = answers.with_columns(usable=is_usable.sum().over(QUESTION), place=pl.lit(0))
+    is_crowded = is_usable & (pl.col("usable") > answers_per_question)
+    crowded = _placed(answers.filter(is_crowded), sites, ["answer"], seed, "community.answers")
+    answers = pl.concat([crowded, answers.filter(~is_crowded)], how="diagonal_relaxed")
     answers = answers.with_columns(reason=first_reason(answer_filters(answers_per_question)))
     counts = answers.group_by(QUESTION).agg(pl.col("usable").first())
     questions = questions.join(counts, on=QUESTION, how="left").with_columns(pl.col("usable").fill_null(0))
@@ -142,42 +140,42 @@ def pair_up(
 ) -> pl.DataFrame:
     """Every two answers of a question, the one with the higher score as `chosen`; and why a pair is dropped.
 
-    Of two with the same score, `chosen` is the older one, for the sake of a name.
+    Of two with the same score the older is called `chosen`; such a pair is dropped.
     """
-    left = answers.select(*QUESTION, chosen="answer", chosen_score="score")
-    right = answers.select(*QUESTION, rejected="answer", rejected_score="score")
-    pairs = left.lazy().join(right.lazy(), on=QUESTION)
+    chosen = answers.select(*QUESTION, chosen="answer", chosen_score="score")
+    rejected = answers.select(*QUESTION, rejected="answer", rejected_score="score")
+    pairs = chosen.lazy().join(rejected.lazy(), on=QUESTION)
     better = pl.col("chosen_score") > pl.col("rejected_score")
     equal = pl.col("chosen_score") == pl.col("rejected_score")
     pairs = pairs.filter(better | (equal & (pl.col("chosen") < pl.col("rejected"))))
-    found = pairs.with_columns(pl.col("chosen_score", "rejected_score").cast(pl.Int8)).collect()
-    rest = found.filter(~equal)
-    parts = [found.filter(equal).with_columns(reason=pl.lit("equal_score"))]
+    all_pairs = pairs.with_columns(pl.col("chosen_score", "rejected_score").cast(pl.Int8)).collect()
+    kept = all_pairs.filter(~equal)
+    parts = [all_pairs.filter(equal).with_columns(reason=pl.lit("equal_score"))]
     if pairs_per_question is not None:
-        rest = _placed(rest, sites, _PAIR, seed, "community.pairs")
-        parts.append(
-            rest.filter(pl.col("place") > pairs_per_question).with_columns(reason=pl.lit("over_bound"))
-        )
-        rest = rest.filter(pl.col("place") <= pairs_per_question).drop("place", "draw")
-    # A draw of its own: of a question with many pairs, the bound has kept those with low numbers.
-    if sample is not None and len(rest) > sample:
-        rest = rest.with_columns(draw=_draws(rest, sites, _PAIR, seed, "community.sample"))
-        rest = rest.sort("draw", "site", *_PAIR)
-        parts.append(rest[sample:].with_columns(reason=pl.lit("not_sampled")))
-        rest = rest[:sample]
-    parts.append(rest.with_columns(reason=pl.lit(None, pl.String)))
-    return pl.concat([part.select(*LIGHT) for part in parts])
+        kept = _placed(kept, sites, _PAIR, seed, "community.pairs")
+        is_over = pl.col("place") > pairs_per_question
+        parts.append(kept.filter(is_over).with_columns(reason=pl.lit("over_bound")))
+        kept = kept.filter(~is_over).drop("place", "draw")
+    # The sample has a draw of its own: by the bound's, questions with many pairs would fill it.
+    if sample is not None and len(kept) > sample:
+        kept = kept.with_columns(draw=_draws(kept, sites, _PAIR, seed, "community.sample"))
+        kept = kept.sort("draw", "site", *_PAIR)
+        parts.append(kept[sample:].with_columns(reason=pl.lit("not_sampled")))
+        kept = kept[:sample]
+    parts.append(kept.with_columns(reason=pl.lit(None, pl.String)))
+    return pl.concat([part.select(*PAIR_COLUMNS) for part in parts])
 
 
-def _draws(rows: pl.DataFrame, sites: list[str], ids: list[str], seed: int, what: str) -> pl.Series:
-    """A number for each row by the names of site and ids, whatever its place."""
+def _draws(rows: pl.DataFrame, sites: list[str], ids: list[str], seed: int, purpose: str) -> pl.Series:
+    """A number for each row, by the names of its site and ids and not by its place."""
     names = (
-        f"{sites[site]}/{'-'.join(map(str, rest))}" for site, *rest in rows.select("site", *ids).iter_rows()
+        f"{sites[site]}/{'-'.join(map(str, post_ids))}"
+        for site, *post_ids in rows.select("site", *ids).iter_rows()
     )
-    return pl.Series(np.fromiter((row_seed(seed, what, name) for name in names), np.int64, len(rows)))
+    return pl.Series(np.fromiter((row_seed(seed, purpose, name) for name in names), np.int64, len(rows)))
 
 
-def _placed(rows: pl.DataFrame, sites: list[str], ids: list[str], seed: int, what: str) -> pl.DataFrame:
+def _placed(rows: pl.DataFrame, sites: list[str], ids: list[str], seed: int, purpose: str) -> pl.DataFrame:
     """The rows with their `place` in the draw among those of their question, from 1."""
-    rows = rows.with_columns(draw=_draws(rows, sites, ids, seed, what)).sort(*QUESTION, "draw", *ids)
+    rows = rows.with_columns(draw=_draws(rows, sites, ids, seed, purpose)).sort(*QUESTION, "draw", *ids)
     return rows.with_columns(place=pl.int_range(1, pl.len() + 1).over(QUESTION).cast(pl.Int32))

@@ -31,8 +31,8 @@ class Accounts:
     @property
     def stages(self) -> dict[str, str]:
         """Reason -> the stage that gives it."""
-        every = {**self.response_stages, **self.pair_stages}
-        return {rule.name: stage for stage, rules in every.items() for rule in rules}
+        stages = {**self.response_stages, **self.pair_stages}
+        return {rule.name: stage for stage, rules in stages.items() for rule in rules}
 
     def add(self, texts: pl.DataFrame, decided: pl.DataFrame, pairs: pl.DataFrame) -> None:
         self.responses += len(decided)
@@ -43,12 +43,12 @@ class Accounts:
         responder = decided.group_by("rank").agg(
             responses=pl.len(),
             survivors=alive.sum(),
-            known=pl.col("finish_reason").count(),
+            with_finish_reason=pl.col("finish_reason").count(),
             cut=(pl.col("finish_reason") == "length").sum(),
         )
         self._responders.append(responder)
         names = [rule.name for rules in self.pair_stages.values() for rule in rules]
-        lost = {f"dropped {name}": (pl.col("reason") == name).sum() for name in names}
+        dropped = {f"dropped {name}": (pl.col("reason") == name).sum() for name in names}
         chosen, rejected = (pl.col(f"{side}_length").filter(alive) for side in ("chosen", "rejected"))
         sums = {
             "comparisons": alive.sum(),
@@ -57,7 +57,7 @@ class Accounts:
             "chosen_chars": chosen.sum(),
             "rejected_chars": rejected.sum(),
         }
-        self._pairs.append(pairs.group_by(_RANKS).agg(n=pl.len(), **lost, **sums))
+        self._pairs.append(pairs.group_by(_RANKS).agg(n=pl.len(), **dropped, **sums))
         by_query = pairs.filter(alive).group_by("query").agg(pairs=pl.len(), row=pl.col("chosen_row").first())
         self._kept.append(by_query.select(texts["query_id"].gather(by_query["row"]), "pairs"))
         self.kept += int(by_query["pairs"].sum())
@@ -67,36 +67,36 @@ class Accounts:
         return pl.concat(self._kept)
 
     def ledger(self) -> list[Entry]:
-        entries, left = [], self.responses
+        entries, kept = [], self.responses
         for stage, rules in self.response_stages.items():
-            entries += chain(stage, rules, left, self._dropped)
-            left = entries[-1].kept if entries else left
+            entries += chain(stage, rules, kept, self._dropped)
+            kept = entries[-1].kept if entries else kept
         return entries + self._pair_ledger()
 
     def _pair_ledger(self) -> list[Entry]:
         """Entries of the pair stages, split by responder pair, in the order of the walk."""
         rows = self._by_pair().rows(named=True)
-        left = {self._pair(row): row["n"] for row in rows}
+        kept = {self._pair(row): row["n"] for row in rows}
         entries = []
         for stage, rules in self.pair_stages.items():
-            for one in rules:
-                lost = {self._pair(row): row[f"dropped {one.name}"] for row in rows}
-                split = {
-                    p: Count(n, n - lost[p], {one.name: lost[p]} if lost[p] else {}) for p, n in left.items()
-                }
-                n_in = sum(left.values())
-                left = {pair: count.kept for pair, count in split.items()}
-                entries.append(one.entry(stage, n_in, sum(left.values()), by_pair=split))
+            for rule in rules:
+                by_pair = {}
+                for row in rows:
+                    n_in, dropped = kept[pair := self._pair(row)], row[f"dropped {rule.name}"]
+                    by_pair[pair] = Count(n_in, n_in - dropped, {rule.name: dropped} if dropped else {})
+                total = sum(kept.values())
+                kept = {pair: count.kept for pair, count in by_pair.items()}
+                entries.append(rule.entry(stage, total, sum(kept.values()), by_pair=by_pair))
         return entries
 
     def diagnostics(self) -> dict[str, Any]:
-        """What is known of all rows without reading their text again."""
+        """Numbers of all rows, without reading their text again."""
         by_pair = self._by_pair()
-        every = by_pair.drop(_RANKS).sum().row(0, named=True)
-        found = pl.concat(self._responders).group_by("rank").sum().sort("rank")
+        total = by_pair.drop(_RANKS).sum().row(0, named=True)
+        responders = pl.concat(self._responders).group_by("rank").sum().sort("rank")
         return {
-            **_shares(every),
-            "share_equal_length": every["equal"] / every["comparisons"],
+            **_shares(total),
+            "share_equal_length": total["equal"] / total["comparisons"],
             "queries": self.queries,
             "queries_with_a_comparison": len(self.by_query()),
             "comparisons_per_query": self.kept / self.queries,
@@ -113,9 +113,9 @@ class Accounts:
                     "responder": self.names[row["rank"]],
                     "responses": row["responses"],
                     "survivors": row["survivors"],
-                    "share_cut_at_token_limit": row["cut"] / row["known"] if row["known"] else None,
+                    "share_cut_at_token_limit": _share(row["cut"], row["with_finish_reason"]),
                 }
-                for row in found.rows(named=True)
+                for row in responders.rows(named=True)
             ],
         }
 
@@ -124,6 +124,10 @@ class Accounts:
 
     def _pair(self, row: dict[str, Any]) -> str:
         return f"{self.names[row['chosen_rank']]} > {self.names[row['rejected_rank']]}"
+
+
+def _share(part: int, total: int) -> float | None:
+    return part / total if total else None
 
 
 def _shares(sums: dict[str, Any]) -> dict[str, Any]:

@@ -152,8 +152,8 @@ def _reserved_names() -> set[str]:
 def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: ComparisonsConfig) -> pl.DataFrame:
     """One row per response, by query and rank, without its text, and the reason why it is dropped.
 
-    `row` is its place in `texts`; `query` numbers the queries from 0. `n`, `total` and `squares` are of
-    the lengths that the length rule is over.
+    `row` is its place in `texts`; `query` numbers the queries from 0. `n`, `total` and `squares` are number,
+    sum and sum of squares of the lengths that the length rule is over.
     """
     length = pl.col("response").str.len_chars().cast(pl.Int64)
     expressions = list(takewhile(lambda rule: isinstance(rule.drop, pl.Expr), checks))
@@ -185,10 +185,10 @@ def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: Comparis
     )
     # Queries are numbered from 0 without a gap, so their sums are looked up by place.
     of_query = sums.drop("query")[responses["query"]]
-    few = alive & (pl.col("survivors") < config.min_survivors)
+    has_few = alive & (pl.col("survivors") < config.min_survivors)
     return (
         responses.hstack(of_query)
-        .with_columns(reason=pl.when(few).then(pl.lit(FEW_SURVIVORS)).otherwise("reason"))
+        .with_columns(reason=pl.when(has_few).then(pl.lit(FEW_SURVIVORS)).otherwise("reason"))
         .drop("survivors")
     )
 

@@ -28,13 +28,15 @@ def length_rule(length_sd: float, length_over: str) -> Filter:
     d = pl.col("total") - pl.col("n") * pl.col("chosen_length")
     spread = pl.col("n") * pl.col("squares") - pl.col("total") ** 2
     far_below = (d > 0) & (d.cast(pl.Float64) ** 2 > length_sd**2 * spread.cast(pl.Float64))
-    what = "the query's surviving responses" if length_over == "survivors" else "all of the query's responses"
+    responses = (
+        "the query's surviving responses" if length_over == "survivors" else "all of the query's responses"
+    )
     rule = "M - S/2" if length_sd == 0.5 else f"M - {length_sd:g} * S"
     return Filter(
         LENGTH_RULE,
         "pair",
         f"Chosen must be at least as long as rejected, or at least {rule} characters, "
-        f"M and S being mean and standard deviation of the length of {what}.",
+        f"M and S being mean and standard deviation of the length of {responses}.",
         "paper 2.1, heuristic filter; released code",
         (pl.col("chosen_length") < pl.col("rejected_length")) & far_below,
         {"length_sd": length_sd, "length_over": length_over},
@@ -66,7 +68,7 @@ def rank_pairs(survivors: pl.DataFrame, rules: Sequence[Filter], pairing: Pairin
     """Every ordered pair of a query's survivors, with the reason why it is dropped, null where kept.
 
     `survivors`: query (a number), row, rank, length, n, total, squares, sorted by query and rank, and
-    what else the rules read: responder, finish_reason and response (as chosen_responder, ..., chosen)
+    the columns that the rules read: responder, finish_reason and response (as chosen_responder, ..., chosen)
     and prompt. Returns query, chosen_row, chosen_rank, chosen_length, rejected_row, rejected_rank,
     rejected_length, reason, sorted by query and ranks; the reason is that of the first rule that fails.
 
@@ -74,31 +76,28 @@ def rank_pairs(survivors: pl.DataFrame, rules: Sequence[Filter], pairing: Pairin
     its pair is tested: so what `already_chosen` dropped comes off first.
     """
     survivors = survivors.drop("reason", strict=False)
-    side = ("row", "rank", "length")
-    more = [name for name in ("responder", "finish_reason", "response") if name in survivors.columns]
+    numbers = ("row", "rank", "length")
+    texts = [name for name in ("responder", "finish_reason", "response") if name in survivors.columns]
 
-    def renamed(who: str) -> dict[str, str]:
-        return {name: f"{who}_{name}" for name in (*side, *more)} | {"response": who}
+    def renamed(side: str) -> dict[str, str]:
+        return {name: f"{side}_{name}" for name in (*numbers, *texts)} | {"response": side}
 
     chosen = survivors.rename(renamed("chosen"), strict=False)
-    below = survivors.select(pl.col("query").alias("same"), *side, *more)
+    below = survivors.select(pl.col("query").alias("query_below"), *numbers, *texts)
     below = below.rename(renamed("rejected"), strict=False)
     most = int(survivors.select(pl.col("query").rle().struct.field("len").max()).item() or 1)
     last = survivors.select(pl.col("row").max()).item() or 0
     was_chosen = np.full(last + 1, False)
     walked = []
     for step in range(1, max(most, 2)):
-        pairs = chosen.head(-step).hstack(below.slice(step)).filter(pl.col("query") == pl.col("same"))
+        pairs = chosen.head(-step).hstack(below.slice(step)).filter(pl.col("query") == pl.col("query_below"))
         pairs = with_reason(pairs, rules)
         if pairing == "first":
             rows = pairs["chosen_row"].to_numpy()
-            before = was_chosen[rows]
+            is_repeat = pl.Series(was_chosen[rows])
             was_chosen[rows[pairs["reason"].is_null().to_numpy()]] = True
-            already = pl.when(pl.Series(before)).then(pl.lit(ALREADY_CHOSEN.name))
-            pairs = pairs.with_columns(reason=already.otherwise("reason"))
-        walked.append(
-            pairs.select(
-                "query", *[f"{who}_{name}" for who in ("chosen", "rejected") for name in side], "reason"
-            )
-        )
+            reason = pl.when(is_repeat).then(pl.lit(ALREADY_CHOSEN.name)).otherwise("reason")
+            pairs = pairs.with_columns(reason=reason)
+        columns = [f"{side}_{name}" for side in ("chosen", "rejected") for name in numbers]
+        walked.append(pairs.select("query", *columns, "reason"))
     return pl.concat(walked).sort("query", "chosen_rank", "rejected_rank")

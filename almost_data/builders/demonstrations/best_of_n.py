@@ -31,21 +31,21 @@ def report(candidates: pl.DataFrame, n: int, reference: dict[str, Any] | None) -
     scored = candidates.filter(pl.col("score").is_not_null()).with_columns(
         length=pl.col("response").str.len_chars().cast(pl.Float64)
     )
-    whole = scored.filter(pl.len().over(group) == n).sort(*group, "sample")
-    if not len(whole):
+    complete = scored.filter(pl.len().over(group) == n).sort(*group, "sample")
+    if not len(complete):
         return {"turns": 0}
-    scores, lengths = (whole[name].to_numpy().reshape(-1, n) for name in ("score", "length"))
+    scores, lengths = (complete[name].to_numpy().reshape(-1, n) for name in ("score", "length"))
     best = scores.argmax(axis=1)
     longest = lengths == lengths.max(axis=1, keepdims=True)
-    chosen = whole.filter(rank=0)
-    texts = whole["response"].to_list()
+    chosen = complete.filter(rank=0)
+    texts = complete["response"].to_list()
     repeated = [len(set(texts[start : start + n])) < n for start in range(0, len(texts), n)]
     openings = Counter(" ".join(text.split()[:OPENING]) for text in chosen["response"])
     opening, times = openings.most_common(1)[0]
-    second = whole["second_score"].to_numpy().reshape(-1, n) if whole["second_score"].count() else None
+    second = complete["second_score"].to_numpy().reshape(-1, n) if complete["second_score"].count() else None
     return {
         "turns": len(scores),
-        # How often a second reward model would have picked the same, and what it thinks of the pick.
+        # How often a second reward model would have picked the same, and its expected score of the pick.
         "second": None
         if second is None
         else {
@@ -87,19 +87,19 @@ def expected_best(scores: Numbers, values: Numbers, k: int) -> Numbers:
     return weighted
 
 
-def _scores(every: Numbers, chosen: Numbers, reference: dict[str, Any] | None) -> dict[str, Any]:
-    low, high = float(every.min()), float(every.max())
+def _scores(scores: Numbers, chosen: Numbers, reference: dict[str, Any] | None) -> dict[str, Any]:
+    low, high = float(scores.min()), float(scores.max())
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    found: dict[str, Any] = {
-        "mean": float(every.mean()),
-        "std": float(every.std()),
+    summary: dict[str, Any] = {
+        "mean": float(scores.mean()),
+        "std": float(scores.std()),
         "chosen_mean": float(chosen.mean()),
         "edges": edges.tolist(),
-        "all": np.histogram(every, edges)[0].tolist(),
+        "all": np.histogram(scores, edges)[0].tolist(),
         "chosen": np.histogram(chosen, edges)[0].tolist(),
     }
     if reference and reference.get("std"):
         off = np.abs(chosen - reference["mean"]) > FAR * reference["std"]
-        found["reference"] = {"mean": reference["mean"], "std": reference["std"], "rows": reference["rows"]}
-        found["out_of_range"] = float(off.mean())
-    return found
+        summary["reference"] = {"mean": reference["mean"], "std": reference["std"], "rows": reference["rows"]}
+        summary["out_of_range"] = float(off.mean())
+    return summary

@@ -37,7 +37,7 @@ from ..checks import MIN_CHARS, response_checks
 from ..responses import FAILED, QUERY_TOKENS, Responder, fake_responder, pin_responders, reply_work
 from .best_of_n import report
 from .figures import figures
-from .self_play import NO_CANDIDATE, UNANSWERED, Conversation, SelfPlay, messages
+from .self_play import NO_CANDIDATE, UNANSWERED, Conversation, SelfPlay, messages, ongoing
 from .tables import HOOKS, TABLES
 
 OURS = "almost_data"
@@ -103,19 +103,19 @@ def build(
     play = SelfPlay(config, assistant(config), _reply_filters(config), generator, progress, scorer)
     for turn in range(1, config.turns, 2):
         if turn > 1:
-            play.add_user_turns([talk for talk in conversations if not talk.end], turn)
-        play.answer([talk for talk in conversations if not talk.end], turn)
-    answered = [talk for talk in conversations if len(talk.turns) > 1]
+            play.add_user_turns(ongoing(conversations), turn)
+        play.answer(ongoing(conversations), turn)
+    answered = [conversation for conversation in conversations if len(conversation.turns) > 1]
     if not answered:
         raise NothingLeft("no demonstration: no conversation got a reply that could be used")
     if second:
-        play.second_opinion(second, {(talk.query_id, talk.number): talk for talk in conversations})
+        play.second_opinion(second, conversations)
     candidates = frame(TABLES["candidates"], play.candidates)
-    for talk in answered:
-        talk.end = talk.end or END
+    for conversation in answered:
+        conversation.end = conversation.end or END
     is_picked = scorer and config.n > 1
     diagnostics = {
-        "ends": dict(Counter(talk.end for talk in answered)),
+        "ends": dict(Counter(conversation.end for conversation in answered)),
         "turns_written": candidates.select("query_id", "conversation", "turn").n_unique(),
         "mean_chars": candidates.filter(rank=0)["response"].str.len_chars().mean(),
         "best_of_n": report(candidates, config.n, scorer.reward_stats) if scorer and is_picked else None,
@@ -204,14 +204,14 @@ def _tables(
 ) -> dict[str, pl.DataFrame]:
     rows = [
         {
-            "messages": messages(talk.turns),
-            "query_id": talk.query_id,
-            "conversation": talk.number,
-            "rm_score": talk.score,
+            "messages": messages(conversation.turns),
+            "query_id": conversation.query_id,
+            "conversation": conversation.number,
+            "rm_score": conversation.score,
             "n": config.n,
-            "end": talk.end,
+            "end": conversation.end,
         }
-        for talk in answered
+        for conversation in answered
     ]
     tables = {"default": frame(TABLES["default"], rows), "candidates": candidates}
     if dropped_turns:
@@ -223,7 +223,7 @@ def _tables(
 
 def _preference(answered: list[Conversation], candidates: pl.DataFrame) -> pl.DataFrame:
     """Best and worst of each turn's replies, where the reward model tells them apart."""
-    turns_of = {(talk.query_id, talk.number): talk.turns for talk in answered}
+    turns_of = {conversation.key: conversation.turns for conversation in answered}
     ranked = candidates.filter(pl.col("score").is_not_null())
     rows = []
     for (query_id, number, turn), replies in ranked.group_by(

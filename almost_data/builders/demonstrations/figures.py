@@ -19,9 +19,9 @@ def figures(manifest: Manifest, tables: "Mapping[str, pl.DataFrame]") -> Figures
 
     figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     axes = figure.subplots(1, 2)
-    numbers = [one["n"] for one in best["curve"]]
+    numbers = [point["n"] for point in best["curve"]]
     for ax, key, name in zip(axes, ("score", "characters"), ("score", "length in characters"), strict=True):
-        ax.plot(numbers, [one[key] for one in best["curve"]], color=BLUE, marker="o")
+        ax.plot(numbers, [point[key] for point in best["curve"]], color=BLUE, marker="o")
         ax.set_title(f"Expected {name}")
         ax.set_xlabel("best of so many replies")
         ax.set_xticks(numbers[:: 1 + len(numbers) // 17])

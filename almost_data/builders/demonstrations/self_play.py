@@ -35,6 +35,10 @@ class Conversation:
     """Of the dialogue with its last reply."""
 
     @property
+    def key(self) -> tuple[str, int]:
+        return self.query_id, self.number
+
+    @property
     def id(self) -> str:
         return f"{self.query_id}:{self.number}"
 
@@ -42,6 +46,11 @@ class Conversation:
         """The turns as few-shot prompts have them, the next one opened."""
         marks = [f"\n\n{('Human', 'Assistant')[at % 2]}:" for at in range(len(self.turns) + 1)]
         return "".join(f"{mark} {turn}" for mark, turn in zip(marks, self.turns, strict=False)) + marks[-1]
+
+
+def ongoing(conversations: list[Conversation]) -> list[Conversation]:
+    """Those that have not ended."""
+    return [conversation for conversation in conversations if not conversation.end]
 
 
 def messages(turns: list[str]) -> list[dict[str, str]]:
@@ -75,18 +84,19 @@ class SelfPlay:
     candidates: list[dict[str, Any]] = field(default_factory=list)
     """Rows of `candidates`: every reply."""
     dropped: list[dict[str, Any]] = field(default_factory=list)
-    """Rows of `rejected`: user's turns that were not answered, or that were none."""
+    """Rows of `rejected`: user's turns that were not answered, or that failed a check."""
     user_turns: int = 0
     """How many the user responder was asked for."""
 
-    def answer(self, talks: list[Conversation], turn: int) -> None:
+    def answer(self, conversations: list[Conversation], turn: int) -> None:
         """N replies to each conversation; the best becomes its next turn, or it ends where none is usable."""
         n = self.config.n
-        rows = self._candidates(talks, turn)
-        reasons = self._reasons(rows, [talk.turns[-1] for talk in talks for _ in range(n)])
+        rows = self._candidates(conversations, turn)
+        prompts = [conversation.turns[-1] for conversation in conversations for _ in range(n)]
+        reasons = self._reasons(rows, prompts)
         usable = [place for place, reason in enumerate(reasons) if reason is None]
-        scores = self._scores(talks, rows, usable)
-        for number, talk in enumerate(talks):
+        scores = self._scores(conversations, rows, usable)
+        for number, conversation in enumerate(conversations):
             places = [place for place in range(number * n, (number + 1) * n) if reasons[place] is None]
             # The first of equals, so that the pick does not depend on the order in which scores come.
             ranked = sorted(places, key=lambda place: -(scores.get(place) or 0.0))
@@ -94,70 +104,71 @@ class SelfPlay:
                 rows[place] |= {"score": scores.get(place), "rank": rank}
                 reasons[place] = "not_best" if rank else None
             if ranked:
-                talk.turns.append(rows[ranked[0]]["response"])
-                talk.score = scores.get(ranked[0])
+                conversation.turns.append(rows[ranked[0]]["response"])
+                conversation.score = scores.get(ranked[0])
                 continue
-            talk.end = NO_CANDIDATE
+            conversation.end = NO_CANDIDATE
             reason = UNANSWERED if turn > 1 else NO_CANDIDATE
-            self.dropped.append(_dropped_turn(talk, turn - 1, talk.turns[-1], reason))
+            self.dropped.append(_dropped_turn(conversation, turn - 1, conversation.turns[-1], reason))
             if turn > 1:
-                talk.turns.pop()
+                conversation.turns.pop()
         self.candidates += [row | {"reason": reason} for row, reason in zip(rows, reasons, strict=True)]
 
-    def second_opinion(self, second: Scorer, talks: dict[tuple[str, int], Conversation]) -> None:
+    def second_opinion(self, second: Scorer, conversations: list[Conversation]) -> None:
         """`second_score` of every candidate that has a rank."""
+        turns_of = {conversation.key: conversation.turns for conversation in conversations}
         rows = {str(place): row for place, row in enumerate(self.candidates) if row.get("rank") is not None}
         dialogues = (
-            Dialogue(id, (*talks[row["query_id"], row["conversation"]].turns[: row["turn"]], row["response"]))
+            Dialogue(id, (*turns_of[row["query_id"], row["conversation"]][: row["turn"]], row["response"]))
             for id, row in rows.items()
         )
         for done, score in enumerate(second.score(dialogues), start=1):
             rows[score.id]["second_score"] = score.value
             self.progress("second reward model", done, len(rows), 0)
 
-    def add_user_turns(self, talks: list[Conversation], turn: int) -> None:
+    def add_user_turns(self, conversations: list[Conversation], turn: int) -> None:
         """The user's next turn of each conversation, or its end."""
         sampling, model, head = request_settings(self.config, self.config.user, self.generator)
         requests = [
-            Request(row, model, head, talk.text(), sampling, seed)
-            for talk in talks
-            for row in [f"{talk.id}:{turn}"]
+            Request(row, model, head, conversation.text(), sampling, seed)
+            for conversation in conversations
+            for row in [f"{conversation.id}:{turn}"]
             for seed in [row_seed(self.config.seed, "demonstrations.user", row)]
         ]
         replies = self._ask(self.config.user.name, f"turn {turn}", requests)
-        for talk in talks:
-            reply = replies[f"{talk.id}:{turn}"]
+        for conversation in conversations:
+            reply = replies[f"{conversation.id}:{turn}"]
             text = reply.text.strip()
-            if reason := _why_no_turn(reply, text, talk.turns[::2]):
-                talk.end = reason if reason.startswith("user_") else f"user_{reason}"
+            if reason := _why_no_turn(reply, text, conversation.turns[::2]):
+                conversation.end = reason if reason.startswith("user_") else f"user_{reason}"
                 kept = None if reply.error else text
-                self.dropped.append(_dropped_turn(talk, turn - 1, kept, reason, reply.error))
+                self.dropped.append(_dropped_turn(conversation, turn - 1, kept, reason, reply.error))
             else:
-                talk.turns.append(text)
-        self.user_turns += len(talks)
+                conversation.turns.append(text)
+        self.user_turns += len(conversations)
 
-    def _candidates(self, talks: list[Conversation], turn: int) -> list[dict[str, Any]]:
+    def _candidates(self, conversations: list[Conversation], turn: int) -> list[dict[str, Any]]:
         """Rows of N replies to each conversation, in order."""
         sampling, model, head = request_settings(self.config, self.assistant, self.generator)
         requests, rows = [], []
-        for talk in talks:
+        for conversation in conversations:
             for sample in range(self.config.n):
-                row = f"{talk.id}:{turn}:{sample}"
+                row = f"{conversation.id}:{turn}:{sample}"
                 seed = row_seed(self.config.seed, "demonstrations", row)
-                requests.append(Request(row, model, head, talk.text(), sampling, seed, sample))
-                rows.append((talk, sample))
+                requests.append(Request(row, model, head, conversation.text(), sampling, seed, sample))
+                rows.append((conversation, sample))
         replies = self._ask(self.assistant.name, f"turn {turn + 1}", requests)
         return [
             {
-                "query_id": talk.query_id,
-                "conversation": talk.number,
+                "query_id": conversation.query_id,
+                "conversation": conversation.number,
                 "turn": turn,
                 "sample": sample,
                 "response": None if reply.error else reply.text.strip(),
                 "finish_reason": reply.finish_reason,
                 "error": reply.error,
             }
-            for (talk, sample), request in zip(rows, requests, strict=True)
+            for (conversation, sample), request in zip(rows, requests, strict=True)
             for reply in [replies[request.id]]
         ]
 
@@ -177,13 +188,13 @@ class SelfPlay:
         return reasons
 
     def _scores(
-        self, talks: list[Conversation], rows: list[dict[str, Any]], usable: list[int]
+        self, conversations: list[Conversation], rows: list[dict[str, Any]], usable: list[int]
     ) -> dict[int, float]:
         """The reward model's score of each usable reply, by its place among the rows."""
         if self.scorer is None:
             return {}
         dialogues = (
-            Dialogue(str(place), (*talks[place // self.config.n].turns, rows[place]["response"]))
+            Dialogue(str(place), (*conversations[place // self.config.n].turns, rows[place]["response"]))
             for place in usable
         )
         scores: dict[int, float] = {}
@@ -208,7 +219,7 @@ class SelfPlay:
 
 
 def _why_no_turn(reply: Reply, text: str, earlier: list[str]) -> str | None:
-    """Why what the user responder wrote is no turn; None where it is one."""
+    """Why what the user responder wrote cannot be a turn; None where it can."""
     if reply.error:
         return FAILED.name
     if not text:
@@ -219,8 +230,8 @@ def _why_no_turn(reply: Reply, text: str, earlier: list[str]) -> str | None:
 
 
 def _dropped_turn(
-    talk: Conversation, turn: int, text: str | None, reason: str, error: str | None = None
+    conversation: Conversation, turn: int, text: str | None, reason: str, error: str | None = None
 ) -> dict[str, Any]:
-    """A row of `rejected`: a user's turn that was not answered, or that was none."""
-    ids = {"query_id": talk.query_id, "conversation": talk.number, "turn": turn}
+    """A row of `rejected`: a user's turn that was not answered, or that failed a check."""
+    ids = {"query_id": conversation.query_id, "conversation": conversation.number, "turn": turn}
     return ids | {"query": text, "reason": reason, "error": error}
