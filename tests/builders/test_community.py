@@ -400,7 +400,10 @@ def test_the_command_line_builds_it_and_no_engine_starts(tmp_path: Path) -> None
         ("build community", "source: give Posts.xml"),
         ("build community --source nowhere.xml", "nowhere.xml: no such file"),
         ("build community --source Posts.xml", "give --site=HOST"),
-        ("build community --source Posts.xml --set community.site=https://a.example", "community.site"),
+        (
+            "build community --source Posts.xml --set community.site=https://a.example",
+            "--site=https://a.example",
+        ),
         ("build community --source Posts.xml --set community.sample=0", "community.sample"),
         ("build community --source Posts.xml --set community.more=1", "unknown key community.more"),
         ("build community --source Posts.xml --set community.site=a.example", "Posts.xml:1: broken XML"),
