@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from almost_data.cards import figures as card_figures
+from almost_data.datasets.builder import Figures
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, presets
 from almost_data.store.store import Store
@@ -42,6 +44,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: (*SLOW, None).index(marked[item]))
 
 
+paint = card_figures.as_files
+
+
+def leave_blank(drawn: Figures) -> dict[str, bytes]:
+    """The files of figures, without what takes half of a small build's time."""
+    return {f"plots/{name}.png": b"\x89PNG" for name, _ in drawn}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def blank_figures() -> Iterator[None]:
+    """Datasets are built with blank figures, but where a test asks for `figures`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(card_figures, "as_files", leave_blank)
+        yield
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real figures."""
+    monkeypatch.setattr(card_figures, "as_files", paint)
+
+
 @pytest.fixture(scope="session")
 def fake_preset() -> presets.Preset:
     return fake_tiny()
@@ -52,7 +76,9 @@ def fake_store(tmp_path_factory: pytest.TempPathFactory, fake_preset: presets.Pr
     """queries, responses and comparisons @0.1.0 of the fake engine. Read it; do not write to it."""
     store = Store(tmp_path_factory.mktemp("fake") / "build")
     run = build.BuildRun(store, "0.1.0", fake_preset, FakeEngine(), command="python -m almost_data")
-    run.build("comparisons")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(card_figures, "as_files", paint)
+        run.build("comparisons")
     return store
 
 
