@@ -231,12 +231,12 @@ class Server:
         """Start a run; the keywords are those of `Job`."""
         self.runs += 1
         place = self.folder / f"run-{self.runs}"
-        return Run(self, self._ask("start", str(place), asdict(Job(list(arguments), **how))), place)
+        return Run(self, self.ask("start", str(place), asdict(Job(list(arguments), **how))), place)
 
     def run(self, *arguments: str, **how: Any) -> Done:
         return self.start(*arguments, **how).wait()
 
-    def _ask(self, *question: Any) -> int:
+    def ask(self, *question: Any) -> int:
         assert self.process.stdin and self.process.stdout
         print(json.dumps(question), file=self.process.stdin, flush=True)
         return int(self.process.stdout.readline())
@@ -255,7 +255,7 @@ class Run:
         os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> Done:
-        code = self.server._ask("wait", self.pid)
+        code = self.server.ask("wait", self.pid)
         out, err = (Path(f"{self.place}.{name}").read_text() for name in ("out", "err"))
         return Done(code, out, err)
 

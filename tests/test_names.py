@@ -17,8 +17,6 @@ UNSWEPT = (
     "almost_data/cards/",
     "almost_data/cli/",
     "almost_data/evals/",
-    "almost_data/hub/merging.py",
-    "almost_data/readers/html_text.py",
     "almost_data/store/",
     "almost_data/training/",
     "recipes/",

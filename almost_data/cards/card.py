@@ -74,7 +74,7 @@ def render(
         test_share=TEST_SHARE,
         **builder.card_values(manifest, line),
     )
-    return _with_head(_head(manifest, builder.tags), text)
+    return with_front_matter(_head(manifest, builder.tags), text)
 
 
 def render_model(
@@ -103,7 +103,7 @@ def render_model(
         evaluations=evaluations,
     )
     head = _model_head(manifest, recipe) | ({"model-index": list(index)} if index else {})
-    return _with_head(head, text)
+    return with_front_matter(head, text)
 
 
 def recipe_name(manifest: Manifest) -> str:
@@ -111,7 +111,8 @@ def recipe_name(manifest: Manifest) -> str:
     return manifest.builder.name.rpartition("/")[2]
 
 
-def _with_head(head: dict[str, Any], text: str) -> str:
+def with_front_matter(head: dict[str, Any], text: str) -> str:
+    """The card's text behind its YAML."""
     shown = yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=100)
     text = text.replace(MARK, MARK.replace("<!--", "<!- -"))  # a reply may hold one
     return f"---\n{shown}---\n\n{text}\n"

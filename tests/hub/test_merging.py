@@ -72,7 +72,7 @@ def test_without_marks_all_of_a_card_is_the_peoples(store: Store, anywhere: Anyw
 
 
 def test_a_key_that_we_wrote_goes_with_a_version_that_has_none() -> None:
-    base = card._with_head({"pretty_name": "x"}, "# Card")
+    base = card.with_front_matter({"pretty_name": "x"}, "# Card")
     linked = merging.merge(base, "---\nfoo: 1\n---\n", "ORG/x", {"source_datasets": ["ORG/y"]})
     head = card.front_matter(merging.merge(base, linked, "ORG/x"))
     assert head == {"pretty_name": "x", "foo": 1}
@@ -128,7 +128,7 @@ LINES = [
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(LINES)), st.lists(st.sampled_from(LINES)), st.booleans())
 def test_merging_again_changes_nothing(ours: list[str], theirs: list[str], headed: bool) -> None:
-    mine = card._with_head({"pretty_name": "x", "tags": ["a"]}, "# Card\n\n" + "\n".join(ours))
+    mine = card.with_front_matter({"pretty_name": "x", "tags": ["a"]}, "# Card\n\n" + "\n".join(ours))
     their_card = ("---\nlicense: mit\n---\n" if headed else "\n") + "\n".join(theirs) + "\n"
     once = merging.merge(mine, their_card, "ORG/x", {"source_datasets": ["ORG/y"]}, "| a |")
     assert merging.merge(mine, once, "ORG/x", {"source_datasets": ["ORG/y"]}, "| a |") == once
