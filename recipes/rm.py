@@ -4,34 +4,31 @@
     python recipes/rm.py --config recipes/almost.yaml --dataset ORG/NAME --dataset_revision v1.0.0 \\
         --artifact rm@1.0.0
 
-The As-is RM is this recipe on community pairs. Any preference dataset in one of TRL's formats will do, and
-HH-RLHF, of which `--single_turn true` takes the single-turn part (paper, Table 3). `--use_peft true` trains a
+On community pairs it trains the As-is RM. It reads any preference dataset in one of TRL's formats, and
+HH-RLHF, where `--single_turn true` keeps the single-turn part (paper, Table 3). `--use_peft true` trains a
 LoRA adapter and merges it.
 
 Deviations from the paper:
-- One responder pair is left out of training, to judge on (`--leave_out_pair none` trains on all).
+- One responder pair is judged on instead of trained on (`--leave_out_pair none` trains on all).
 - Rewards are centred (`center_rewards_coefficient`), so that their scale means something to PPO.
 - The chat template writes no space after `Assistant:` in the prompt, and EOS after every reply.
-- The base model is yours to name.
+- The user names the base model.
 """
 
-import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 from trl import ModelConfig, RewardConfig, RewardTrainer, TrlParser, get_peft_config
 
 from almost_data import scoring, training
+from almost_data.cli import recipe
 from almost_data.training import preflight, reward_report, trainers
 
 
-@dataclass
+@dataclass(frozen=True)
 class Inputs(training.Inputs):
-    leave_out_pair: str = field(
-        default="auto",
-        metadata={
-            "help": "'A > B' to judge on and not train on; 'none'; 'auto' takes the one with the fewest rows."
-        },
+    leave_out_pair: str = training.argument(
+        "Pair 'A > B' to judge on only, 'none', or 'auto': the pair with the fewest rows.", "auto"
     )
 
 
@@ -45,18 +42,16 @@ def main(argv: list[str] | None = None) -> None:
     preflight.check_tokenizer(checks, tokenizer, training.prepare(tokenizer, base.model.id))
     parts = training.leave_out(source, inputs.leave_out_pair)
     fits = preflight.check_comparisons(checks, source, parts.train, tokenizer, args.max_length)
-    rows = trainers.drawn(parts.train.filter(fits), inputs.limit, args.seed)
-    short = [n <= (args.max_length or n) for n in preflight.longest_sides(tokenizer, parts.held_out)]
-    unseen = parts.held_out.filter(short)  # TRL's evaluation reads no others
-    findings = checks.done()
-    run = training.begin("rm", inputs, args, model_args, source, base, tokenizer)
-    if inputs.dry_run or training.is_done(run):
+    rows = trainers.sample(parts.train.filter(fits), inputs.limit, args.seed)
+    lengths = preflight.longest_sides(tokenizer, parts.held_out)
+    unseen = parts.held_out.filter([n <= (args.max_length or n) for n in lengths])  # as TRL evaluates
+    recipe.require(checks)
+    run = training.begin("rm", inputs, args, model_args, source, {"base": base}, tokenizer)
+    if inputs.dry_run or recipe.is_done(run):
         return
 
-    set_seed(args.seed)  # the score head is drawn anew
-    how = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
-    with trainers.quiet():  # it would warn of that head
-        network = AutoModelForSequenceClassification.from_pretrained(base.folder, num_labels=1, **how)
+    set_seed(args.seed)  # the score head is random
+    network = trainers.load(AutoModelForSequenceClassification, base.folder, model_args, num_labels=1)
     model_args.lora_task_type, model_args.lora_modules_to_save = "SEQ_CLS", ["score"]
     sides = ("prompt", "chosen", "rejected")
     trainer = RewardTrainer(
@@ -68,45 +63,36 @@ def main(argv: list[str] | None = None) -> None:
         peft_config=get_peft_config(model_args),
     )
     if len(unseen):
-        trainer.evaluate()  # of the head as it was drawn
-    before = trainer.state.log_history  # training begins a new one
-    started = time.monotonic()
-    trainer.train(resume_from_checkpoint=run.checkpoint)
-    speed = trainers.speed(trainer, started, len(rows), bool(run.checkpoint))
+        trainer.evaluate()  # of the random head
+    before = trainer.state.log_history  # training starts a new log
+    speed = trainers.train(trainer, len(rows), run.checkpoint)
     if len(unseen):
         trainer.evaluate()
     folder = trainers.save(trainer, trainer.model, tokenizer, run.work / "final")
-    if not run.main:
+    if not training.is_main_process():
         return
-    # Judged as others will load it, from the files.
+    # Judged from the saved files, as users load it.
     judge = scoring.load(str(folder), max_tokens=args.max_length or scoring.MAX_TOKENS)
     report = reward_report.report(judge, replace(parts, train=rows))
-    history = before + trainer.state.log_history
-    if len(unseen):  # the first of them
+    if len(unseen):
         report["subsets"][0]["random_head"] = before[-1]["eval_accuracy"]
-    training.publish(
+    manifest = training.publish(
         run,
         folder,
+        trainer,
         ledger=training.account(
             "pair",
             source,
             left_out_pair=len(source.train) - len(parts.train),
-            too_long=len(fits) - int(fits.sum()),
-            over_limit=int(fits.sum()) - len(rows),
+            **training.dropped("too_long", fits, len(rows)),
         ),
         counts={"train": len(rows), "test": len(parts.held_out) + len(parts.left_out)},
-        diagnostics={
-            "preflight": findings,
-            "metrics": trainers.last_metrics(history),
-            "curves": training.curves(
-                history, ("loss", "accuracy", "eval_loss", "eval_accuracy", "mean_reward")
-            ),
-            "report": report,
-            "speed": speed,
-        },
-        trainer=trainer,
+        history=before + trainer.state.log_history,
+        curves=("loss", "accuracy", "eval_loss", "eval_accuracy", "mean_reward"),
+        diagnostics={"preflight": checks.record(), "report": report, "speed": speed},
     )
+    recipe.show_model(run, manifest)
 
 
 if __name__ == "__main__":
-    training.run(main)
+    recipe.run(main)

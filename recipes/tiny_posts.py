@@ -3,7 +3,7 @@
     python recipes/tiny_posts.py build/posts.xml
 
 It has the format of Stack Exchange's `Posts.xml`. Each question has an answer that helps, one that helps a
-little, and one that does not, with votes to match. It shows that the As-is RM's step works, and nothing else.
+little, and one that does not, with votes to match. It only shows that the step of the As-is RM works.
 """
 
 import sys
@@ -12,16 +12,8 @@ from pathlib import Path
 
 THINGS = (
     *("coffee grinder", "cast-iron pan", "bicycle chain", "rain jacket", "wooden chopping board", "kettle"),
-    *(
-        "garden hose",
-        "window blind",
-        "pair of boots",
-        "tea pot",
-        "camping stove",
-        "guitar",
-        "sieve",
-        "desk lamp",
-    ),
+    *("garden hose", "window blind", "pair of boots", "tea pot", "camping stove", "guitar", "sieve"),
+    "desk lamp",
 )
 KINDS = (
     (
@@ -52,13 +44,13 @@ VOTES = (15, 4, -2)
 def posts() -> str:
     """The rows of the table, questions before their answers."""
     rows: list[dict[str, object]] = []
-    for thing in THINGS:
+    for item in THINGS:
         for title, *answers in KINDS:
             first = len(rows) + 1
-            asked = {"Title": title.format(thing), "Body": "<p>I would like to do it well.</p>"}
-            rows.append({"PostTypeId": 1, "AcceptedAnswerId": first + 1, "Score": 3, **asked})
+            question = {"Title": title.format(item), "Body": "<p>I would like to do it well.</p>"}
+            rows.append({"PostTypeId": 1, "AcceptedAnswerId": first + 1, "Score": 3, **question})
             for text, votes in zip(answers, VOTES, strict=True):
-                body = f"<p>{text.format(thing)}</p>"
+                body = f"<p>{text.format(item)}</p>"
                 rows.append({"PostTypeId": 2, "ParentId": first, "Score": votes, "Body": body})
     lines = [
         "<row "

@@ -18,8 +18,7 @@ UNSWEPT = (
     "almost_data/cli/",
     "almost_data/evals/",
     "almost_data/store/",
-    "almost_data/training/",
-    "recipes/",
+    "recipes/reproduce/",
 )
 """Where old names still stand. Nothing is added here; what is swept is taken out."""
 

@@ -157,7 +157,7 @@ def build(builder: Builder, options: Any) -> None:
 
 def _plan_loop(builder: Builder, options: Any, values: list[str]) -> None:
     """Print what all datasets and recipes would cost."""
-    from ..training.plan import ASSUMED, loop
+    from ..training.cost import ASSUMED, loop
 
     if not options.dry_run:
         raise InputError("run.recipes goes with run.dry_run: training is planned here, and run by recipes/")

@@ -28,8 +28,9 @@ from ..readers import files
 from ..scoring import BASELINE, Dialogue, Options
 from ..store.names import is_ref
 from ..store.store import Store
-from ..training.data import Source, comparisons, from_hub, from_store
+from ..training.data import Source, from_hub, from_store
 from ..training.reward_report import BUCKETS, FEW, bucket, calibration, longer, right, share
+from ..training.shapes import comparisons
 from . import HELPFUL_BASE, HH_RLHF
 from .choices import LONGEST
 from .on_card import AHEAD

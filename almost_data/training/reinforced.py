@@ -1,61 +1,161 @@
-"""What PPO and RLOO do alike around TRL's trainers: replies before and after, and the artifact."""
+"""The shared parts of recipes/ppo.py and recipes/rloo.py: set-up, checks, replies and publishing."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from .. import scoring
 from ..datasets.manifest import Manifest
 from ..scoring import Scorer
-from . import artifact, samples, trainers
-from .data import Source, account
+from . import artifact, preflight, samples, trainers
+from .artifact import Base, find_model
+from .data import Source, account, dropped, open_dataset
+from .preflight import Preflight
+from .reward_report import scores
+from .settings import batch_size, processes
+from .shapes import prompts
+
+FEW_COMPARISONS = 8
+"""Below this number, a wrong reward sign may be chance."""
 
 
-def talks(inputs: Any, source: Source, rows: pl.DataFrame, reward: Any, **how: Any) -> samples.BeforeAfter:
-    """The prompts that the policy answers before and after training, by what the reward model knows of them.
+@dataclass(frozen=True)
+class Setup:
+    """What PPO and RLOO have before their trainer: prompts, models and the checks of both."""
 
-    `reward` is the reward model as `find_model` gives it; `how` goes to `samples.replies`.
+    inputs: Any
+    source: Source
+    base: Base
+    reward: Base
+    tokenizer: Any
+    reward_tokenizer: Any
+    scorer: Scorer
+    """The reward model, as others will use it."""
+    fits: pl.Series
+    """Whether each row of the train split is short enough."""
+    rows: pl.DataFrame
+    """The rows to train on."""
+    checks: Preflight
+
+    @property
+    def models(self) -> dict[str, Base]:
+        return {"base": self.base, "reward_model": self.reward}
+
+    def replies(self, seed: int, max_new_tokens: int, temperature: float) -> samples.BeforeAfter:
+        """Prompts for the policy before and after training, by what the reward model was trained on."""
+        inputs = self.inputs
+        learned = samples.trained_on(inputs.store, self.reward.manifest)
+        kinds = samples.by_kind(self.rows, self.source.test, learned, inputs.report_prompts)
+        options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+        return samples.BeforeAfter(kinds, **options)
+
+
+def set_up(inputs: Any, args: Any, model_args: Any, *, shares_tokens: bool) -> Setup:
+    """Open the prompts, the policy's base and the reward model, and check them.
+
+    `shares_tokens`: the trainer gives the policy's token ids to the reward model (PPO), not text (RLOO).
     """
-    seen = samples.trained_on(inputs.store, reward.manifest)
-    return samples.BeforeAfter(samples.by_kind(rows, source.test, seen, inputs.report_prompts), **how)
+    from transformers import AutoTokenizer
+
+    store = inputs.store
+    source = prompts(open_dataset(inputs))
+    base = find_model(store, model_args.model_name_or_path, model_args.model_revision)
+    reward = find_model(store, inputs.reward_model, inputs.reward_revision, "recipe.reward_model")
+    tokenizer = AutoTokenizer.from_pretrained(base.folder, padding_side="left")
+    reward_tokenizer = AutoTokenizer.from_pretrained(reward.folder)
+    scorer = scoring.load(str(reward.folder))
+    checks = Preflight()
+    preflight.check_dtype(checks, model_args)
+    check_policy(checks, tokenizer, reward_tokenizer, shares_tokens)
+    check_reward_sign(checks, scorer, samples.comparisons_of(store, reward.manifest))
+    fits = preflight.check_prompts(checks, source, tokenizer, inputs.max_prompt_length)
+    rows = trainers.sample(source.train.filter(fits), inputs.limit, args.seed)
+    return Setup(inputs, source, base, reward, tokenizer, reward_tokenizer, scorer, fits, rows, checks)
 
 
 def publish(
     run: artifact.Training,
     folder: Path,
     trainer: Any,
-    source: Source,
-    fits: pl.Series,
-    rows: pl.DataFrame,
-    talks: samples.BeforeAfter,
-    judge: Scorer,
-    *,
-    findings: list[dict[str, Any]],
+    setup: Setup,
+    replies: samples.BeforeAfter,
     speed: dict[str, Any],
 ) -> Manifest:
-    """Put the policy in `folder` into the store: its prompts' ledger, its curves, and its rewards by `judge`.
-
-    `fits` says of each of the source's training rows whether its prompt is short enough; `rows` were used.
-    """
-    rewards, shown = talks.rewards(judge)
-    history = trainers.renamed(trainer.state.log_history)
+    """Put the policy in `folder` into the store, with its curves, and its rewards before and after."""
+    rewards, examples = replies.rewards(setup.scorer)
+    used = len(setup.rows)
     return artifact.publish(
         run,
         folder,
-        ledger=account(
-            "query",
-            source,
-            prompt_too_long=len(fits) - int(fits.sum()),
-            over_limit=int(fits.sum()) - len(rows),
-        ),
-        counts={"train": len(rows), "test": len(source.test)},
+        trainer,
+        ledger=account("query", setup.source, **dropped("prompt_too_long", setup.fits, used)),
+        counts={"train": used, "test": len(setup.source.test)},
+        curves=trainers.POLICY_CURVES,
+        history=trainers.renamed(trainer.state.log_history),
         diagnostics={
-            "preflight": findings,
-            "metrics": trainers.last_metrics(history),
-            "curves": artifact.curves(history, trainers.POLICY_CURVES),
+            "preflight": setup.checks.record(),
             "rewards": rewards,
-            "samples": shown,
+            "samples": examples,
             "speed": speed,
         },
-        trainer=trainer,
     )
+
+
+def check_ppo(checks: Preflight, rows: pl.DataFrame, args: Any, model_args: Any) -> None:
+    """Stops what TRL's PPO cannot do: less than one batch of prompts, or LoRA in several processes."""
+    if processes() > 1 and model_args.use_peft:
+        sentence = "TRL's PPO takes it in one process only: use one, or recipes/rloo.py"
+        checks.add("LoRA", sentence, "fatal")
+    batch = batch_size(args)
+    if len(rows) < batch:  # PPO would wait for ever
+        sentence = f"{len(rows)} prompts do not fill one batch of {batch}: take more prompts, or lower "
+        sentence += "per_device_train_batch_size or gradient_accumulation_steps"
+        checks.add("batch", sentence, "fatal")
+
+
+def check_policy(checks: Preflight, policy: Any, reward: Any, shares_tokens: bool) -> None:
+    """Compares the policy's tokenizer with the reward model's.
+
+    PPO gives the reward model token ids (`shares_tokens`), RLOO text.
+    """
+    if not policy.chat_template:
+        sentence = "the policy's tokenizer has none: train it with recipes/sft.py first"
+        checks.add("chat template", sentence, "fatal")
+    if policy.pad_token_id in (None, policy.eos_token_id):
+        sentence = "the policy pads with EOS or with nothing, which hides the end of a reply: train it with "
+        checks.add("padding token", f"{sentence}recipes/sft.py first", "fatal")
+    ids = ("eos_token_id", "pad_token_id", "bos_token_id")
+    differences = [name for name in ids if getattr(policy, name) != getattr(reward, name)]
+    has_same_vocabulary = policy.get_vocab() == reward.get_vocab()
+    if shares_tokens and (differences or not has_same_vocabulary):
+        sentence = f"policy and reward model differ in {', '.join(differences) or 'vocabulary'}, and PPO "
+        sentence += "passes token ids: train both from one base, or use recipes/rloo.py, which passes text"
+        checks.add("tokenizers", sentence, "fatal")
+    elif not has_same_vocabulary:
+        checks.add("tokenizers", "policy and reward model have different ones; text is passed", "warn")
+    else:
+        checks.add("tokenizers", "policy and reward model share one")
+    if policy.chat_template != reward.chat_template:
+        sentence = (
+            "the reward model was trained with another chat template, so it would judge text in a form "
+        )
+        sentence += "that it never saw: train both with these recipes"
+        checks.add("chat template", sentence, "fatal" if shares_tokens else "warn")
+
+
+def check_reward_sign(checks: Preflight, scorer: Scorer, rows: pl.DataFrame | None) -> None:
+    """Checks that the reward model prefers the chosen side of a few of its own training comparisons."""
+    if rows is None or not len(rows):
+        checks.add("reward sign", "not checked: the reward model's comparisons are not in this store", "warn")
+        return
+    chosen, rejected = scores(scorer, rows)
+    gaps = chosen - rejected
+    right, mean = int((gaps > 0).sum()), float(gaps.mean())
+    sentence = f"it prefers chosen in {right} of {len(gaps)} of its comparisons; mean gap {mean:+.3f}"
+    if mean < 0 and right < len(gaps) / 2 and len(gaps) >= FEW_COMPARISONS:
+        sentence += ": its sign is wrong, or it learned nothing, and PPO would make the policy worse"
+        checks.add("reward sign", sentence, "fatal")
+    else:
+        checks.add("reward sign", sentence, "fine" if mean > 0 else "warn")

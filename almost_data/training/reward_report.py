@@ -1,4 +1,4 @@
-"""How good a reward model is on comparisons that it did not learn from, and by what it decides."""
+"""The report on a reward model: accuracy on comparisons that it did not learn from, and what it follows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,190 +7,187 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ..diagnostics.probe import draw, interval, transfer
-from ..diagnostics.shortcuts import plain
+from ..diagnostics.probe import interval, transfer
+from ..diagnostics.shortcuts import plain, sampled_queries
 from ..errors import InputError
 from ..scoring import Dialogue, Scorer
 from .data import Source
 
 JUDGED = 2_000
-"""Comparisons of a set that are scored, at most: whole queries, drawn by hash."""
+"""Most comparisons of a subset to score: whole queries, drawn by hash."""
 NEAR = 0.1
-"""Sides whose lengths differ by less than this share of the longer one count as equally long."""
+"""Sides count as equally long if their lengths differ by less than this share of the longer side."""
 BINS = 5
 FEW = 8
-"""Comparisons below which a responder pair is not worth leaving out, nor a length bucket worth a number."""
+"""Fewest comparisons of a responder pair to leave out, or of a length bucket with a number."""
+Numbers = NDArray[np.float64]
 BUCKETS = ("rejected longer by over 10%", "within 10%", "chosen longer by over 10%")
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Comparisons to learn from, and two kinds of them to judge on."""
+    """Comparisons to learn from, and two sets to judge on."""
 
     train: pl.DataFrame
     held_out: pl.DataFrame
-    """Of prompts that are not trained on."""
+    """Comparisons whose prompts are not trained on."""
     left_out: pl.DataFrame
-    """Of a responder pair that is not trained on, whatever the prompt."""
+    """Comparisons of a responder pair that is not trained on, whatever the prompt."""
     pair: str | None
 
 
-def leave_out(source: Source, wanted: str) -> Parts:
-    """The rows without one responder pair, which is `A > B`, or `auto`, or `none`.
+def leave_out(source: Source, pair: str) -> Parts:
+    """Take one responder pair out of training; `pair` is `A > B`, `auto` or `none`.
 
-    A ladder labels by who wrote, so a model can learn responders by their style. A pair that it never saw
-    shows how much of what it learned is more than that. `auto` takes the pair with the fewest rows, FEW at
-    least, where there are three pairs or more. Raises InputError for a pair that is not there.
+    Ranks follow from who wrote a reply, so a model can learn the responders' styles. Accuracy on a pair that
+    it never saw shows how much it learned beyond style. `auto` takes the pair with the fewest rows, at least
+    FEW, if three pairs have as many. Raises InputError for a pair that is not in the rows.
     """
     train, test = source.train, source.test
-    if wanted == "none" or "chosen_responder" not in train.columns:
-        if wanted not in ("none", "auto"):
-            raise InputError(f"--leave_out_pair {wanted!r}: {source.parent.ref} does not say who wrote what")
+    setting = f"recipe.leave_out_pair {pair!r}"
+    if pair == "none" or "chosen_responder" not in train.columns:
+        if pair not in ("none", "auto"):
+            raise InputError(f"{setting}: {source.parent.ref} does not name the responders")
         return Parts(train, test, train.clear(), None)
     name = pl.concat_str("chosen_responder", pl.lit(" > "), "rejected_responder")
     pairs = train.group_by(pair=name).len().drop_nulls().sort("len", "pair")
-    if wanted == "auto":
-        enough = pairs.filter(pl.col("len") >= FEW)
-        if len(enough) < 3:
+    if pair == "auto":
+        candidates = pairs.filter(pl.col("len") >= FEW)["pair"]
+        if len(candidates) < 3:
             return Parts(train, test, train.clear(), None)
-        wanted = enough["pair"][0]
-    elif wanted not in pairs["pair"]:
-        raise InputError(
-            f"--leave_out_pair {wanted!r}: there is no such pair; there are: {', '.join(pairs['pair'])}"
-        )
-    left = name.eq_missing(pl.lit(wanted))
-    if len(train) and not len(train.filter(~left)):
-        raise InputError(
-            f"--leave_out_pair {wanted!r}: every row is of that pair, so none is left to train on"
-        )
-    return Parts(train.filter(~left), test.filter(~left), pl.concat([train, test]).filter(left), wanted)
+        pair = candidates[0]
+    elif pair not in pairs["pair"]:
+        raise InputError(f"{setting}: no such pair; the pairs are: {', '.join(pairs['pair'])}")
+    is_left_out = name.eq_missing(pl.lit(pair))
+    if len(train) and not len(train.filter(~is_left_out)):
+        raise InputError(f"{setting}: all rows are of that pair, so none is left to train on")
+    left_out = pl.concat([train, test]).filter(is_left_out)
+    return Parts(train.filter(~is_left_out), test.filter(~is_left_out), left_out, pair)
 
 
 def report(scorer: Scorer, parts: Parts) -> dict[str, Any]:
-    """What the model gets right on held-out prompts and on a responder pair that it never saw.
+    """Accuracy on held-out prompts and on the left-out responder pair, as JSON data.
 
-    A tie counts half. Intervals are 95%, and take the comparisons of a query as one another's copies. The
-    surface model (`probe.transfer`) and always-longer are judged on the same rows. The result is JSON data.
+    A tie counts half. Intervals are 95%, over queries. The surface model (`probe.transfer`) and always-longer
+    are judged on the same rows.
     """
-    pair = parts.pair
-    trained = pl.col("query_id").is_in(parts.train["query_id"].unique().implode())
-    sets = {
+    is_trained = pl.col("query_id").is_in(parts.train["query_id"].unique().implode())
+    subsets = {
         "held-out prompts": parts.held_out,
-        f"left-out pair, held-out prompts: {pair}": parts.left_out.filter(~trained),
-        f"left-out pair, trained prompts: {pair}": parts.left_out.filter(trained),
+        f"left-out pair, held-out prompts: {parts.pair}": parts.left_out.filter(~is_trained),
+        f"left-out pair, trained prompts: {parts.pair}": parts.left_out.filter(is_trained),
     }
-    sets = {name: _some(rows) for name, rows in sets.items() if len(rows)}
-    if not sets:
-        return {"subsets": [], "left_out_pair": pair, "buckets": [], "calibration": None, "rewards": None}
-    texts = [
-        (name, number, row) for name, rows in sets.items() for number, row in enumerate(rows.rows(named=True))
-    ]
-    turns = [
-        Dialogue(f"{name}/{number}/{side}", tuple(t["content"] for t in [*row["prompt"], *row[side]]))
-        for name, number, row in texts
-        for side in ("chosen", "rejected")
-    ]
-    scores = {one.id: one.value for one in scorer.score(turns)}
-    subsets, gaps, learned = [], [], plain(parts.train)
-    for name, rows in sets.items():
-        by_side = {
-            side: np.array([scores[f"{name}/{n}/{side}"] for n in range(len(rows))])
-            for side in ("chosen", "rejected")
-        }
-        gap = by_side["chosen"] - by_side["rejected"]
-        gaps.append(gap)
-        words = plain(rows)
-        surface = transfer(learned, words)
-        subsets.append(
+    subsets = {name: _sample(rows) for name, rows in subsets.items() if len(rows)}
+    columns = ("query_id", "prompt", "chosen", "rejected")
+    rows = pl.concat([part.select(columns) for part in (parts.held_out.clear(), *subsets.values())])
+    chosen, rejected = scores(scorer, rows)
+    gaps, learned = chosen - rejected, plain(parts.train)
+    entries, start = [], 0
+    for name, subset in subsets.items():
+        texts = plain(subset)
+        surface = transfer(learned, texts)
+        entries.append(
             {
                 "name": name,
-                "queries": rows["query_id"].n_unique(),
-                **share(right(gap), rows["query_id"]),
-                "always_longer": float(right(longer(words)).mean()),
+                "queries": subset["query_id"].n_unique(),
+                **share(right(gaps[start : start + len(subset)]), subset["query_id"]),
+                "always_longer": float(right(longer(texts)).mean()),
                 "probe": None if surface is None else float(surface.mean()),
             }
         )
-    every = pl.concat([rows.select("query_id", "prompt", "chosen", "rejected") for rows in sets.values()])
-    gap = np.concatenate(gaps)
-    values = np.array(list(scores.values()))
+        start += len(subset)
+    values = np.concatenate([chosen, rejected])
+    rewards = (
+        {"mean": float(values.mean()), "std": float(values.std()), "rows": len(values)}
+        if len(values)
+        else None
+    )
     return {
-        "subsets": subsets,
-        "left_out_pair": pair,
-        "buckets": buckets(every, gap),
-        "calibration": calibration(gap),
-        "rewards": {"mean": float(values.mean()), "std": float(values.std()), "rows": len(values)},
+        "subsets": entries,
+        "left_out_pair": parts.pair,
+        "buckets": buckets(rows, gaps),
+        "calibration": calibration(gaps),
+        "rewards": rewards,
     }
 
 
-def _some(rows: pl.DataFrame) -> pl.DataFrame:
+def scores(scorer: Scorer, rows: pl.DataFrame) -> tuple[Numbers, Numbers]:
+    """The scores of each row's chosen and rejected dialogue."""
+    sides = ("chosen", "rejected")
+    dialogues = [
+        Dialogue(f"{number}/{side}", tuple(turn["content"] for turn in [*row["prompt"], *row[side]]))
+        for number, row in enumerate(rows.iter_rows(named=True))
+        for side in sides
+    ]
+    values = {score.id: score.value for score in scorer.score(dialogues)}
+    chosen, rejected = (
+        np.array([values[f"{number}/{side}"] for number in range(len(rows))], np.float64) for side in sides
+    )
+    return chosen, rejected
+
+
+def _sample(rows: pl.DataFrame) -> pl.DataFrame:
     if len(rows) <= JUDGED:
         return rows
-    drawn = pl.Series("draw", [draw(query, 0, "judged") for query in rows["query_id"]])
-    some = rows.with_columns(drawn).sort("draw", maintain_order=True)
-    whole = some.filter(pl.col("draw") < some["draw"][JUDGED])
-    return (whole if len(whole) else some.head(JUDGED)).drop("draw")
+    queries = sampled_queries(rows.group_by("query_id").agg(pairs=pl.len()), JUDGED)
+    return rows.filter(pl.col("query_id").is_in(queries.implode())).head(JUDGED)
 
 
-def right(gap: NDArray[np.float64]) -> NDArray[np.float64]:
+def right(gaps: Numbers) -> Numbers:
     """1.0 where chosen scores higher, 0.5 for a tie, else 0.0."""
-    return np.where(gap == 0, 0.5, gap > 0)
+    return np.where(gaps == 0, 0.5, gaps > 0)
 
 
-def longer(words: pl.DataFrame) -> NDArray[np.float64]:
-    """By row (of `plain`) how many characters chosen has more than rejected."""
-    lengths = [words[side].str.len_chars().cast(pl.Float64).to_numpy() for side in ("chosen", "rejected")]
+def longer(texts: pl.DataFrame) -> Numbers:
+    """Characters of chosen minus those of rejected, by row of `plain`."""
+    lengths = [texts[side].str.len_chars().cast(pl.Float64).to_numpy() for side in ("chosen", "rejected")]
     return np.asarray(lengths[0] - lengths[1])
 
 
-def share(found: NDArray[np.float64], queries: pl.Series) -> dict[str, Any]:
-    """How many of the rows are `right`, with a 95% interval over queries."""
-    low, high = interval(found, queries)
-    return {"rows": len(found), "accuracy": float(found.mean()), "low": low, "high": high}
+def share(hits: Numbers, queries: pl.Series) -> dict[str, Any]:
+    """The mean of `right`, with a 95% interval over queries."""
+    low, high = interval(hits, queries)
+    return {"rows": len(hits), "accuracy": float(hits.mean()), "low": low, "high": high}
 
 
-def buckets(rows: pl.DataFrame, gap: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """Accuracy where chosen is the shorter, an equally long and the longer one."""
-    place = bucket(plain(rows))
-    found = []
-    for number, name in enumerate(BUCKETS):
-        inside = place == number
-        if inside.sum() >= FEW:
-            found.append(
-                {"name": name, **share(right(gap[inside]), rows["query_id"].filter(pl.Series(inside)))}
-            )
-    return found
+def buckets(rows: pl.DataFrame, gaps: Numbers) -> list[dict[str, Any]]:
+    """Accuracy where chosen is shorter, equally long and longer."""
+    numbers = bucket(plain(rows))
+    masks = {name: numbers == number for number, name in enumerate(BUCKETS)}
+    return [
+        {"name": name, **share(right(gaps[mask]), rows["query_id"].filter(pl.Series(mask)))}
+        for name, mask in masks.items()
+        if mask.sum() >= FEW
+    ]
 
 
-def bucket(words: pl.DataFrame) -> NDArray[np.int64]:
-    """By row (of `plain`) which of BUCKETS it is in."""
-    longest = words.select(
+def bucket(texts: pl.DataFrame) -> NDArray[np.int64]:
+    """The place in BUCKETS of each row of `plain`."""
+    longest = texts.select(
         pl.max_horizontal(pl.col("chosen").str.len_chars(), pl.col("rejected").str.len_chars(), 1)
     ).to_series()
-    by = longer(words) / longest.cast(pl.Float64).to_numpy()
-    return np.asarray(1 + (by >= NEAR).astype(np.int64) - (by <= -NEAR))
+    difference = longer(texts) / longest.cast(pl.Float64).to_numpy()
+    return np.asarray(1 + (difference >= NEAR).astype(np.int64) - (difference <= -NEAR))
 
 
-def calibration(gap: NDArray[np.float64]) -> dict[str, Any] | None:
-    """How sure the model is (the logistic of the gap) of the side it prefers, and how often it is right."""
-    if len(gap) < FEW:
+def calibration(gaps: Numbers) -> dict[str, Any] | None:
+    """The model's confidence in the side that it prefers (logistic of the gap), beside its accuracy."""
+    if len(gaps) < FEW:
         return None
-    sure = 1 / (1 + np.exp(-np.abs(gap)))
-    hits = right(gap)
+    confidences = 1 / (1 + np.exp(-np.abs(gaps)))
+    hits = right(gaps)
     edges = np.linspace(0.5, 1, BINS + 1)
-    place = np.clip(np.digitize(sure, edges) - 1, 0, BINS - 1)
-    bins, error = [], 0.0
-    for number in range(BINS):
-        inside = place == number
-        if inside.any():
-            confidence, accuracy = float(sure[inside].mean()), float(hits[inside].mean())
-            error += inside.mean() * abs(confidence - accuracy)
-            bins.append(
-                {
-                    "low": float(edges[number]),
-                    "high": float(edges[number + 1]),
-                    "rows": int(inside.sum()),
-                    "confidence": confidence,
-                    "accuracy": accuracy,
-                }
-            )
-    return {"ece": float(error), "bins": bins}
+    numbers = np.clip(np.digitize(confidences, edges) - 1, 0, BINS - 1)
+    bins = [
+        {
+            "low": float(edges[number]),
+            "high": float(edges[number + 1]),
+            "rows": int(mask.sum()),
+            "confidence": float(confidences[mask].mean()),
+            "accuracy": float(hits[mask].mean()),
+        }
+        for number in range(BINS)
+        if (mask := numbers == number).any()
+    ]
+    error = sum(entry["rows"] * abs(entry["confidence"] - entry["accuracy"]) for entry in bins) / len(gaps)
+    return {"ece": error, "bins": bins}

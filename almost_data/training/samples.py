@@ -1,4 +1,4 @@
-"""What a policy writes before and after training, and what a reward model says of it."""
+"""Replies of a policy before and after training, and their rewards."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,13 +10,16 @@ import polars as pl
 from ..datasets.manifest import Manifest
 from ..scoring import Dialogue, Scorer
 from ..store.store import Store
-from .data import Messages
+from .shapes import Messages
 
 SHOWN = 6
-"""Prompts whose replies stand in the card."""
+"""Prompts whose replies the card shows."""
 SEEN, UNSEEN = "of the reward model's training split", "held out"
 NEW = "new to the reward model, trained on by the policy"
 UNKNOWN = "trained on by the policy; what the reward model saw is not known"
+
+Replies = list[tuple[str, int]]
+"""Each reply's text and tokens, EOS included."""
 
 
 def replies(
@@ -27,16 +30,16 @@ def replies(
     temperature: float,
     seed: int,
     batch: int = 16,
-) -> list[tuple[str, int]]:
-    """A reply to each prompt and how many tokens it took, EOS included; temperature 0 is greedy.
+) -> Replies:
+    """A reply to each prompt; temperature 0 is greedy.
 
     The same seed, prompts and weights give the same replies on one machine.
     """
     import torch
 
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-    found: list[tuple[str, int]] = []
-    with _generating(model, tokenizer), torch.random.fork_rng(), torch.inference_mode():
+    options = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+    results: Replies = []
+    with _generation_mode(model, tokenizer), torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(seed)
         for start in range(0, len(prompts), batch):
             inputs = tokenizer.apply_chat_template(
@@ -46,22 +49,22 @@ def replies(
                 return_dict=True,
                 return_tensors="pt",
             ).to(model.device)
-            written = model.generate(
+            tokens = model.generate(
                 **inputs,
-                **(sampling if temperature else {"do_sample": False}),
+                **(options if temperature else {"do_sample": False}),
                 max_new_tokens=max_new_tokens,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
             )[:, inputs["input_ids"].shape[1] :]
-            texts = tokenizer.batch_decode(written, skip_special_tokens=True)
-            lengths = (written != tokenizer.pad_token_id).sum(dim=1).tolist()
-            found += [(text.strip(), int(n)) for text, n in zip(texts, lengths, strict=True)]
-    return found
+            texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+            lengths = (tokens != tokenizer.pad_token_id).sum(dim=1).tolist()
+            results += [(text.strip(), int(n)) for text, n in zip(texts, lengths, strict=True)]
+    return results
 
 
 @contextmanager
-def _generating(model: Any, tokenizer: Any) -> Iterator[None]:
-    """Model and tokenizer as generation wants them, and as they were behind it, also after an error."""
+def _generation_mode(model: Any, tokenizer: Any) -> Iterator[None]:
+    """Set model and tokenizer for generation, and restore them afterwards."""
     side, training, cache = tokenizer.padding_side, model.training, model.config.use_cache
     tokenizer.padding_side, model.config.use_cache = "left", True
     model.eval()
@@ -73,102 +76,105 @@ def _generating(model: Any, tokenizer: Any) -> Iterator[None]:
 
 
 class BeforeAfter:
-    """Replies of a policy to the same prompts at two times, apart for prompts of two kinds."""
+    """Replies of a policy to the same prompts at two times, by kind of prompt.
 
-    def __init__(self, prompts: dict[str, list[Messages]], **how: Any) -> None:
-        self.prompts = {kind: some for kind, some in prompts.items() if some}
-        self.how = how
-        self.written: list[dict[str, list[tuple[str, int]]]] = []
+    `options` are those of `replies`.
+    """
+
+    def __init__(self, prompts: dict[str, list[Messages]], **options: Any) -> None:
+        self.prompts = {kind: messages for kind, messages in prompts.items() if messages}
+        self.options = options
+        self.written: list[dict[str, Replies]] = []
 
     def write(self, model: Any, tokenizer: Any) -> None:
-        """The replies as of now."""
+        """Let the policy answer as it is now."""
         self.written.append(
-            {kind: replies(model, tokenizer, some, **self.how) for kind, some in self.prompts.items()}
+            {
+                kind: replies(model, tokenizer, messages, **self.options)
+                for kind, messages in self.prompts.items()
+            }
         )
 
     def rewards(self, scorer: Scorer) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """By kind of prompt the mean reward before and after, with the gain's 95% interval; and samples."""
-        means, samples = [], []
-        for kind, some in self.prompts.items():
-            values = []
-            for at, written in enumerate(self.written):
-                talk = [
-                    Dialogue(f"{at}/{n}", (*(t["content"] for t in prompt), text))
-                    for n, (prompt, (text, _)) in enumerate(zip(some, written[kind], strict=True))
-                ]
-                by_id = {one.id: one.value for one in scorer.score(talk)}
-                values.append(np.array([by_id[one.id] for one in talk]))
+        """Mean reward by kind of prompt, before and after, with the gain's 95% interval; and samples."""
+        entries, samples = [], []
+        for kind, prompts in self.prompts.items():
+            values = [_rewards(scorer, prompts, answers[kind]) for answers in self.written]
             gain = values[1] - values[0]
+            mean = float(gain.mean())
             half = 1.96 * float(gain.std(ddof=1)) / len(gain) ** 0.5 if len(gain) > 1 else float("nan")
-            sides = [
-                {"mean": float(value.mean()), "tokens": float(np.mean([n for _, n in written[kind]]))}
-                for value, written in zip(values, self.written, strict=True)
-            ]
-            means.append(
-                {
-                    "prompts": kind,
-                    "n": len(some),
-                    "before": sides[0],
-                    "after": sides[1],
-                    "gain": float(gain.mean()),
-                    "low": float(gain.mean()) - half,
-                    "high": float(gain.mean()) + half,
-                }
+            before, after = (
+                {"mean": float(rewards.mean()), "tokens": float(np.mean([n for _, n in answers[kind]]))}
+                for rewards, answers in zip(values, self.written, strict=True)
             )
+            entry = {"prompts": kind, "n": len(prompts), "before": before, "after": after}
+            entries.append(entry | {"gain": mean, "low": mean - half, "high": mean + half})
             samples += self._samples(kind, values)
-        return means, samples
+        return entries, samples
 
     def samples(self) -> list[dict[str, Any]]:
-        """Samples without a reward."""
-        return [one for kind in self.prompts for one in self._samples(kind, None)]
+        """Samples without rewards."""
+        return [sample for kind in self.prompts for sample in self._samples(kind, None)]
 
-    def _samples(self, kind: str, values: Any) -> list[dict[str, Any]]:
-        shown = max(1, SHOWN // len(self.prompts))
-        first, last = self.written[0][kind], self.written[-1][kind]
+    def _samples(self, kind: str, rewards: list[Any] | None) -> list[dict[str, Any]]:
+        limit = max(1, SHOWN // len(self.prompts))
+        before, after = self.written[0][kind], self.written[-1][kind]
         return [
             {
-                "prompt": self.prompts[kind][n][-1]["content"],
-                "before": first[n][0],
-                "after": last[n][0],
-                "reward_before": None if values is None else float(values[0][n]),
-                "reward_after": None if values is None else float(values[-1][n]),
+                "prompt": prompt[-1]["content"],
+                "before": before[n][0],
+                "after": after[n][0],
+                "reward_before": None if rewards is None else float(rewards[0][n]),
+                "reward_after": None if rewards is None else float(rewards[-1][n]),
                 "held_out": kind == UNSEEN,
             }
-            for n in range(min(shown, len(first)))
+            for n, prompt in enumerate(self.prompts[kind][:limit])
         ]
 
 
-def by_kind(
-    train: pl.DataFrame, test: pl.DataFrame, seen: frozenset[str] | None, most: int
-) -> dict[str, list[Messages]]:
-    """Up to `most` prompts of each kind, by what the reward model and the policy know of them.
+def _rewards(scorer: Scorer, prompts: Sequence[Messages], answers: Replies) -> Any:
+    dialogues = [
+        Dialogue(str(n), (*(turn["content"] for turn in prompt), text))
+        for n, (prompt, (text, _)) in enumerate(zip(prompts, answers, strict=True))
+    ]
+    values = {score.id: score.value for score in scorer.score(dialogues)}
+    return np.array([values[dialogue.id] for dialogue in dialogues])
 
-    `seen` are the query_ids of the reward model's training split. Held-out prompts are in nobody's.
+
+def by_kind(
+    train: pl.DataFrame, test: pl.DataFrame, learned: frozenset[str] | None, limit: int
+) -> dict[str, list[Messages]]:
+    """At most `limit` prompts of each kind, by whether the reward model and the policy train on them.
+
+    `learned` are the query_ids of the reward model's training split. Held-out prompts are in neither.
     """
-    if seen is None:
+    if learned is None:
         kinds = {UNKNOWN: train, UNSEEN: test}
     else:
-        known = pl.col("query_id").is_in(list(seen))
-        kinds = {SEEN: train.filter(known), NEW: train.filter(~known), UNSEEN: test.filter(~known)}
-    return {kind: rows.head(most)["prompt"].to_list() for kind, rows in kinds.items()}
+        is_learned = pl.col("query_id").is_in(list(learned))
+        kinds = {
+            SEEN: train.filter(is_learned),
+            NEW: train.filter(~is_learned),
+            UNSEEN: test.filter(~is_learned),
+        }
+    return {kind: rows.head(limit)["prompt"].to_list() for kind, rows in kinds.items()}
 
 
-def trained_on(store: Store, made: Manifest | None) -> frozenset[str] | None:
-    """The query_ids of the split that a model of the store learned from; None where it is not here."""
-    if made is None:
+def trained_on(store: Store, model: Manifest | None) -> frozenset[str] | None:
+    """The query_ids of the split that a model was trained on; None where the store does not have it."""
+    split = model.config["settings"].get("dataset_train_split", "train") if model else ""
+    rows = _training_rows(store, model, split)
+    return None if rows is None else frozenset(rows.select("query_id").collect()["query_id"].to_list())
+
+
+def comparisons_of(store: Store, model: Manifest | None, limit: int = 16) -> pl.DataFrame | None:
+    """A few comparisons that a reward model was trained on; None where the store does not have them."""
+    rows = _training_rows(store, model, "train")
+    return None if rows is None else rows.select("prompt", "chosen", "rejected").head(limit).collect()
+
+
+def _training_rows(store: Store, model: Manifest | None, split: str) -> pl.LazyFrame | None:
+    dataset = model.config["dataset"] if model else None
+    if dataset is None or not store.has(dataset["ref"]):
         return None
-    ref, config = made.config["dataset"]["ref"], made.config["dataset"]["config"]
-    if not store.has(ref):
-        return None
-    split = made.config["settings"].get("dataset_train_split", "train")
-    rows = store.scan(ref, config or "default", split).select("query_id").collect()
-    return frozenset(rows["query_id"].to_list())
-
-
-def comparisons_of(store: Store, made: Manifest | None, most: int = 16) -> pl.DataFrame | None:
-    """A few of the comparisons that a reward model of the store learned from."""
-    if made is None or not store.has(made.config["dataset"]["ref"]):
-        return None
-    record = made.config["dataset"]
-    rows = store.scan(record["ref"], record["config"] or "default", "train")
-    return rows.select("prompt", "chosen", "rejected").head(most).collect()
+    return store.scan(dataset["ref"], dataset["config"] or "default", split)

@@ -89,9 +89,9 @@ def run(
     module: Any = None,
 ) -> Kept:
     """`recipes/NAME.py` through its own main."""
-    given = {"root": store.root, "artifact": artifact, **arguments}
+    whole = {"root": store.root, "artifact": artifact, **arguments}
     with keep(measure) as kept:
-        (module or load(name)).main(flags(given))
+        (module or load(name)).main(flags(whole))
     return kept
 
 
@@ -113,10 +113,10 @@ def scores(model: Any, tokenizer: Any, talks: list[list[dict[str, str]]]) -> lis
     """A classifier's scores of dialogues, one at a time, read at their last token."""
     import torch
 
-    found = []
+    values = []
     with torch.inference_mode():
-        for talk in talks:
-            ids = tokenizer.apply_chat_template(talk, return_dict=True, return_tensors="pt")
+        for turns in talks:
+            ids = tokenizer.apply_chat_template(turns, return_dict=True, return_tensors="pt")
             assert ids["input_ids"][0, -1] == tokenizer.eos_token_id
-            found.append(model(**ids).logits.item())
-    return found
+            values.append(model(**ids).logits.item())
+    return values

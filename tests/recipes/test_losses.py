@@ -18,14 +18,13 @@ from almost_data.training import trainers
 from tests.tiny_models import save_tiny
 
 pytest.importorskip("trl")
-
-pytestmark = pytest.mark.train
-pytestmark = pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
+# TRL's and torch's own warnings are not ours to mend
+pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("default")]
 
 Turns = list[dict[str, str]]
 
 
-def talk(*texts: str) -> Turns:
+def turns_of(*texts: str) -> Turns:
     return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
 
 
@@ -58,7 +57,7 @@ def classifier(folder: Path, seed: int = 5) -> tuple[Any, Any]:
     return training.fit(network, tokenizer).eval(), tokenizer
 
 
-def common(folder: Path, **more: Any) -> dict[str, Any]:
+def common(folder: Path, **options: Any) -> dict[str, Any]:
     return {
         "output_dir": str(folder / "run"),
         "report_to": "none",
@@ -68,7 +67,7 @@ def common(folder: Path, **more: Any) -> dict[str, Any]:
         "gradient_checkpointing": False,
         "disable_tqdm": True,
         "logging_steps": 1,
-        **more,
+        **options,
     }
 
 
@@ -87,8 +86,8 @@ def log_probs(model: Any, ids: Sequence[int], temperature: float = 1.0) -> list[
 
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([list(ids)])).logits[0, :-1] / temperature
-    every = logits.double().log_softmax(dim=-1)
-    return [float(every[n, token]) for n, token in enumerate(ids[1:])]
+    chances = logits.double().log_softmax(dim=-1)
+    return [float(chances[n, token]) for n, token in enumerate(ids[1:])]
 
 
 # --- reward model ----------------------------------------------------------------------------------------
@@ -106,7 +105,10 @@ def test_reward_loss_is_logistic_in_the_scores_at_eos(tmp_path: Path) -> None:
 
     center = 0.01
     model, tokenizer = classifier(tmp_path / "rm")
-    rows = [{"prompt": talk(p), "chosen": talk("", c)[1:], "rejected": talk("", r)[1:]} for p, c, r in PAIRS]
+    rows = [
+        {"prompt": turns_of(p), "chosen": turns_of("", c)[1:], "rejected": turns_of("", r)[1:]}
+        for p, c, r in PAIRS
+    ]
     before = copy.deepcopy(model)
     trainer = RewardTrainer(
         model=model,
@@ -120,7 +122,7 @@ def test_reward_loss_is_logistic_in_the_scores_at_eos(tmp_path: Path) -> None:
 
     values = []
     for prompt, *sides in PAIRS:
-        pair = [tokens(tokenizer, talk(prompt, side)) for side in sides]
+        pair = [tokens(tokenizer, turns_of(prompt, side)) for side in sides]
         assert all(ids[-1] == tokenizer.eos_token_id and tokenizer.pad_token_id not in ids for ids in pair)
         values.append([score_at(before, ids) for ids in pair])
     by_hand = sum(math.log(1 + math.exp(rejected - chosen)) for chosen, rejected in values) / 3
@@ -146,9 +148,9 @@ def test_reward_loss_is_logistic_in_the_scores_at_eos(tmp_path: Path) -> None:
 # --- SFT -------------------------------------------------------------------------------------------------
 
 TALKS = [
-    talk("Why does bread rise?", "The yeast breathes out a gas."),
-    talk("What is old?", "An oak is.", "How old?", "Nobody knows how old it is."),
-    talk(
+    turns_of("Why does bread rise?", "The yeast breathes out a gas."),
+    turns_of("What is old?", "An oak is.", "How old?", "Nobody knows how old it is."),
+    turns_of(
         "How do I learn?",
         "A good way to learn is to write down what you did not know yesterday. " * 2 + "Yes.",
     ),
@@ -176,8 +178,8 @@ def test_sft_learns_the_replies_with_their_eos_and_nothing_else(tmp_path: Path) 
 
     model, tokenizer = causal(tmp_path / "sft")
     limit = 64
-    every = [reply_tokens(tokenizer, turns) for turns in TALKS]
-    assert max(len(ids) for ids, _ in every[:2]) <= limit < len(every[2][0])  # the last one is cut
+    expected = [reply_tokens(tokenizer, turns) for turns in TALKS]
+    assert max(len(ids) for ids, _ in expected[:2]) <= limit < len(expected[2][0])  # the last one is cut
     before = copy.deepcopy(model)
     trainer = SFTTrainer(
         model=model,
@@ -190,16 +192,16 @@ def test_sft_learns_the_replies_with_their_eos_and_nothing_else(tmp_path: Path) 
     )
     batch = trainer.data_collator(list(trainer.train_dataset))
     summed, counted = 0.0, 0
-    for row, (whole, own_tokens) in enumerate(every):
+    for row, (whole, own_tokens) in enumerate(expected):
         ids, inside = whole[:limit], own_tokens[:limit]
         length = int(batch["attention_mask"][row].sum())
         assert batch["input_ids"][row][:length].tolist() == ids
         labels = batch["labels"][row].tolist()
-        assert labels == [t if own else -100 for t, own in zip(ids, inside, strict=True)] + [-100] * (
-            len(labels) - length
-        )
+        assert labels == [t if is_reply else -100 for t, is_reply in zip(ids, inside, strict=True)] + [
+            -100
+        ] * (len(labels) - length)
         chances = log_probs(before, ids)
-        summed -= sum(p for p, own in zip(chances, inside[1:], strict=True) if own)
+        summed -= sum(p for p, is_reply in zip(chances, inside[1:], strict=True) if is_reply)
         counted += sum(inside)
     learned = [[t for t in row.tolist() if t != -100] for row in batch["labels"]]
     assert tokenizer.decode(learned[0]) == " The yeast breathes out a gas.<eos>"
@@ -208,13 +210,17 @@ def test_sft_learns_the_replies_with_their_eos_and_nothing_else(tmp_path: Path) 
 
     trainer.train()
     assert trainer.state.log_history[0]["loss"] == pytest.approx(summed / counted, rel=1e-4)
-    assert trainer.state.log_history[0]["num_tokens"] == sum(min(limit, len(ids)) for ids, _ in every)
+    assert trainer.state.log_history[0]["num_tokens"] == sum(min(limit, len(ids)) for ids, _ in expected)
 
 
 # --- PPO and RLOO ----------------------------------------------------------------------------------------
 
 PROMPTS = pl.DataFrame(
-    {"prompt": [talk(text) for text in ("Why?", "What is old?", "How do I learn a good way?", "And bread?")]}
+    {
+        "prompt": [
+            turns_of(text) for text in ("Why?", "What is old?", "How do I learn a good way?", "And bread?")
+        ]
+    }
 )
 WORD = re.compile(r"Ġ[a-z]+")
 
@@ -278,38 +284,40 @@ def test_ppo_s_kl_and_where_its_score_is_read(judge: Path, tmp_path: Path) -> No
         train_dataset=trainers.prompt_ids(pl.concat([PROMPTS, PROMPTS]), tokenizer),
         eval_dataset=trainers.prompt_ids(PROMPTS, tokenizer),
     )
-    seen: list[tuple[Any, Any]] = []
+    read: list[tuple[Any, Any]] = []
     watching = reference.register_forward_pre_hook(
-        lambda _, args, given: seen.append((given["input_ids"].clone(), given["attention_mask"].clone())),
+        lambda _, args, inputs: read.append((inputs["input_ids"].clone(), inputs["attention_mask"].clone())),
         with_kwargs=True,
     )
     trainer.train()
     watching.remove()
     rows = [
-        ids[mask.bool()].tolist() for batch in seen for ids, mask in zip(*batch, strict=True)
+        ids[mask.bool()].tolist() for batch in read for ids, mask in zip(*batch, strict=True)
     ]  # without padding on either side
-    assert [len(ids) for ids, _ in seen] == [3, 3, 2]
-    assert any(not mask.all() and not mask[:, 0].all() for _, mask in seen)  # there was some, on the left
+    assert [len(ids) for ids, _ in read] == [3, 3, 2]
+    assert any(not mask.all() and not mask[:, 0].all() for _, mask in read)  # there was some, on the left
 
-    asked = {
+    padded = {
         tuple(tokens(tokenizer, turns, add_generation_prompt=True)): turns for turns in PROMPTS["prompt"]
     }
     summed, entropy, scores, ended = [], [], [], []
     dialogues: dict[int, tuple[str, str]] = {}
     for n, row in enumerate(rows):
-        prompt = next(p for p in asked if tuple(row[: len(p)]) == p)
+        prompt = next(p for p in padded if tuple(row[: len(p)]) == p)
         reply = row[len(prompt) :]
         if tokenizer.eos_token_id in reply:
             assert reply.index(tokenizer.eos_token_id) == len(reply) - 1  # nothing is left behind EOS
-        own, other = (log_probs(model, row, temperature)[-len(reply) :] for model in (before, reference))
-        summed.append(sum(own) - sum(other))
-        entropy.append(-sum(own))
+        policy, reference_ = (
+            log_probs(model, row, temperature)[-len(reply) :] for model in (before, reference)
+        )
+        summed.append(sum(policy) - sum(reference_))
+        entropy.append(-sum(policy))
         ended.append(reply[-1] == tokenizer.eos_token_id)
         scores.append(score_at(reward, row) - (0 if ended[-1] else penalty))
         if ended[-1] and len(reply) > 1:  # an empty text has the space that stands before a reply
             text = tokenizer.decode(reply, skip_special_tokens=True)
-            assert tokens(tokenizer, talk(asked[prompt][0]["content"], text.strip())) == row
-            dialogues[n] = (asked[prompt][0]["content"], text.strip())
+            assert tokens(tokenizer, turns_of(padded[prompt][0]["content"], text.strip())) == row
+            dialogues[n] = (padded[prompt][0]["content"], text.strip())
     assert dialogues and 2 <= sum(ended) <= batch - 2  # both kinds of reply
     logged = trainer.state.log_history[0]
     mean = sum(summed) / batch
@@ -321,8 +329,10 @@ def test_ppo_s_kl_and_where_its_score_is_read(judge: Path, tmp_path: Path) -> No
     assert logged["objective/rlhf_reward"] == pytest.approx(sum(scores) / batch - kl_coef * mean, abs=1e-4)
     # A reply that ended has the score that it has as text.
     ours = {
-        int(one.id): one.value
-        for one in load_scorer(str(judge)).score([Dialogue(str(n), both) for n, both in dialogues.items()])
+        int(score.id): score.value
+        for score in load_scorer(str(judge)).score(
+            [Dialogue(str(n), turns) for n, turns in dialogues.items()]
+        )
     }
     assert [ours[n] for n in dialogues] == pytest.approx([scores[n] for n in dialogues], abs=1e-4)
     assert torch.equal(
@@ -339,7 +349,7 @@ def test_rloo_s_reward_is_our_scorer_s_on_the_same_text(judge: Path, tmp_path: P
     policy = AutoModelForCausalLM.from_pretrained(tmp_path / "policy")
     written: list[tuple[Turns, Turns, list[int]]] = []
 
-    def watch(prompts: Any, completions: Any, completion_ids: Any, **more: Any) -> list[float]:
+    def watch(prompts: Any, completions: Any, completion_ids: Any, **_: Any) -> list[float]:
         written.extend(zip(prompts, completions, completion_ids, strict=True))
         return [0.0] * len(prompts)
 
@@ -372,5 +382,5 @@ def test_rloo_s_reward_is_our_scorer_s_on_the_same_text(judge: Path, tmp_path: P
     ours = load_scorer(str(judge)).score(
         [Dialogue(str(n), (p[0]["content"], c[0]["content"].strip())) for n, (p, c, _) in enumerate(written)]
     )
-    values = [one.value for one in ours]
+    values = [score.value for score in ours]
     assert logged["reward"] == pytest.approx(sum(values) / 8, abs=1e-4)

@@ -7,22 +7,22 @@ from typing import Any
 import polars as pl
 import pytest
 
-from almost_data import training
 from almost_data.cli import app as cli
+from almost_data.cli import recipe
 from almost_data.errors import InputError
 from almost_data.scoring import Dialogue
 from almost_data.scoring import load as load_scorer
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
+from almost_data.training import reinforced
 from almost_data.training.samples import NEW, SEEN, UNSEEN
 from tests.hub_server import serve
 from tests.recipes import running
 from tests.recipes.running import PPO, QUICK, RLOO, Kept
 
 pytest.importorskip("trl")
-
-pytestmark = pytest.mark.train
-pytestmark = pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
+# TRL's and torch's own warnings are not ours to mend
+pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("default")]
 
 COMPARISONS = "comparisons@0.1.0"
 # Enough that it prefers the chosen side of what it learned, which PPO and RLOO ask of it.
@@ -39,14 +39,14 @@ def talks(store: Store) -> list[list[dict[str, str]]]:
 
 
 def dialogues(store: Store) -> list[Dialogue]:
-    return [Dialogue(str(n), tuple(t["content"] for t in talk)) for n, talk in enumerate(talks(store))]
+    return [Dialogue(str(n), tuple(t["content"] for t in turns)) for n, turns in enumerate(talks(store))]
 
 
 def weights(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
-    found: dict[str, Any] = load_file(folder / "model.safetensors")
-    return found
+    tensors: dict[str, Any] = load_file(folder / "model.safetensors")
+    return tensors
 
 
 def logits(model: Any, tokenizer: Any) -> Any:
@@ -129,17 +129,17 @@ def test_an_artifact_with_lineage_that_plain_transformers_loads(
     kept: Kept = request.getfixturevalue(name)
     ref = f"{name}@0.1.0"
     assert verify(store, ref) == []
-    made = store.manifest(ref)
-    assert (made.kind, made.builder.name) == ("model", f"recipes/{name}")
-    assert [one.ref for one in made.parents] == parents
-    ancestors = {one.ref for one in store.ancestors(made)}
+    manifest = store.manifest(ref)
+    assert (manifest.kind, manifest.builder.name) == ("model", f"recipes/{name}")
+    assert [parent.ref for parent in manifest.parents] == parents
+    ancestors = {parent.ref for parent in store.ancestors(manifest)}
     assert ancestors >= {*parents, "queries@0.1.0"}
     if name != "ppo":
         assert ancestors >= {COMPARISONS, "responses@0.1.0"}
-    assert made.is_fake
-    for entry in made.ledger:
+    assert manifest.is_fake
+    for entry in manifest.ledger:
         assert entry.n_in == entry.kept + sum(entry.dropped.values()) + entry.failed
-    assert made.ledger[-1].kept == made.counts["default"]["train"]
+    assert manifest.ledger[-1].kept == manifest.counts["default"]["train"]
     assert not (store.root / ".training" / ref).exists()
 
     folder = store.path(ref)
@@ -148,7 +148,7 @@ def test_an_artifact_with_lineage_that_plain_transformers_loads(
     assert tokenizer.apply_chat_template([{"role": "user", "content": "Why?"}], tokenize=False) == (
         "\n\nHuman: Why?"
     )
-    assert tokenizer.chat_template == made.config["template"]
+    assert tokenizer.chat_template == manifest.config["template"]
     assert model.config.pad_token_id == tokenizer.pad_token_id != tokenizer.eos_token_id
     assert model.config.eos_token_id == tokenizer.eos_token_id
     assert model.config.use_cache
@@ -164,18 +164,18 @@ def test_a_reward_model_scores_alike_in_memory_from_disk_and_in_our_scorer(store
     plain = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     again = running.scores(plain, AutoTokenizer.from_pretrained(folder), talks(store))
     assert again == pytest.approx(rm.measured, abs=1e-4)
-    ours = {one.id: one.value for one in load_scorer(str(folder)).score(dialogues(store))}
+    ours = {score.id: score.value for score in load_scorer(str(folder)).score(dialogues(store))}
     assert [ours[str(n)] for n in range(len(again))] == pytest.approx(again, abs=1e-4)
     assert max(again) - min(again) > 0.1
 
 
 def test_the_report_compares_with_the_head_as_it_was_drawn(store: Store, rm: Kept, sft: Kept) -> None:
-    made = store.manifest("rm@0.1.0").diagnostics
-    curve = made["curves"]["eval_accuracy"]
+    diagnostics = store.manifest("rm@0.1.0").diagnostics
+    curve = diagnostics["curves"]["eval_accuracy"]
     assert [step for step, _ in curve] == [0, 16]
-    first, *others = made["report"]["subsets"]
+    first, *others = diagnostics["report"]["subsets"]
     assert first["random_head"] == curve[0][1]
-    assert others and not any("random_head" in one for one in others)  # that pair was not judged before
+    assert others and not any("random_head" in subset for subset in others)  # that pair was not judged before
     assert [step for step, _ in store.manifest("sft@0.1.0").diagnostics["curves"]["eval_loss"]] == [0, 3]
 
 
@@ -183,14 +183,14 @@ def test_a_hub_dataset_must_be_pinned_and_stands_in_the_manifest(store: Store, t
     unpinned, commit = talker
     assert unpinned.returncode == 2
     assert "--dataset_revision" in unpinned.stderr.splitlines()[-1]
-    made = store.manifest("talker@0.1.0")
-    assert made.config["dataset"] == {
+    manifest = store.manifest("talker@0.1.0")
+    assert manifest.config["dataset"] == {
         "ref": f"someone/talks@{commit}",
         "config": None,
         "revision": commit,
         "pinned": True,
     }
-    assert not made.is_fake
+    assert not manifest.is_fake
     assert verify(store, "talker@0.1.0") == []
 
 
@@ -198,10 +198,10 @@ def test_self_play_without_a_reward_model_is_sft_on_one_responder(store: Store, 
     responder = "fake-270M-Faithful-3shot"
     arguments = QUICK | {"dataset": "responses@0.1.0", "dataset_config": responder, "max_steps": 1}
     running.run("sft", store, "selfplay@0.1.0", arguments | {"model_name_or_path": base})
-    made = store.manifest("selfplay@0.1.0")
-    assert made.config["dataset"]["config"] == responder
-    assert made.ledger[0].n_in == len(store.scan("responses@0.1.0", responder, "train").collect())
-    assert verify(store, made.ref) == []
+    manifest = store.manifest("selfplay@0.1.0")
+    assert manifest.config["dataset"]["config"] == responder
+    assert manifest.ledger[0].n_in == len(store.scan("responses@0.1.0", responder, "train").collect())
+    assert verify(store, manifest.ref) == []
 
 
 @pytest.mark.parametrize("name", ["talker", "rloo"])
@@ -212,11 +212,11 @@ def test_a_policy_answers_messages_and_stops(
 
     request.getfixturevalue(name)
     speak = pipeline("text-generation", model=str(store.path(f"{name}@0.1.0")), device="cpu")
-    asked = [{"role": "user", "content": "Is it old?"}]
-    [told] = speak(asked, max_new_tokens=40, do_sample=False)
-    assert [turn["role"] for turn in told["generated_text"]] == ["user", "assistant"]
-    assert told["generated_text"][-1]["content"].strip() == REPLY  # and no more, so EOS ended it
-    ids = speak.tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True,
+    prompt = [{"role": "user", "content": "Is it old?"}]
+    [result] = speak(prompt, max_new_tokens=40, do_sample=False)
+    assert [turn["role"] for turn in result["generated_text"]] == ["user", "assistant"]
+    assert result["generated_text"][-1]["content"].strip() == REPLY  # and no more, so EOS ended it
+    ids = speak.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True,
                                               return_tensors="pt").to("cpu")  # fmt: skip
     written = speak.model.generate(**ids, max_new_tokens=40, do_sample=False)[0]
     assert written[-1] == speak.tokenizer.eos_token_id
@@ -224,23 +224,26 @@ def test_a_policy_answers_messages_and_stops(
 
 def test_what_reinforcement_reports(store: Store, ppo: Kept, rloo: Kept) -> None:
     for ref, steps in (("ppo@0.1.0", 2), ("rloo@0.1.0", 2)):
-        found = store.manifest(ref).diagnostics
+        diagnostics = store.manifest(ref).diagnostics
         for curve in ("reward", "kl", "length", "entropy"):
-            assert [step for step, _ in found["curves"][curve]] == list(range(1, steps + 1)), (ref, curve)
-        assert found["curves"]["kl"][0][1] == pytest.approx(0, abs=1e-3)  # it starts from the reference
-        assert all(0 < length <= 12 for _, length in found["curves"]["length"])
-        assert {one["prompts"] for one in found["rewards"]} <= {SEEN, NEW, UNSEEN}
-        assert found["samples"]
+            assert [step for step, _ in diagnostics["curves"][curve]] == list(range(1, steps + 1)), (
+                ref,
+                curve,
+            )
+        assert diagnostics["curves"]["kl"][0][1] == pytest.approx(0, abs=1e-3)  # it starts from the reference
+        assert all(0 < length <= 12 for _, length in diagnostics["curves"]["length"])
+        assert {entry["prompts"] for entry in diagnostics["rewards"]} <= {SEEN, NEW, UNSEEN}
+        assert diagnostics["samples"]
 
 
 def test_rewards_of_samples_are_our_scorer_s(store: Store, ppo: Kept) -> None:
-    found = store.manifest("ppo@0.1.0").diagnostics
-    judged = [one for one in found["samples"] if one["reward_before"] is not None]
+    diagnostics = store.manifest("ppo@0.1.0").diagnostics
+    judged = [sample for sample in diagnostics["samples"] if sample["reward_before"] is not None]
     assert judged
-    texts = [Dialogue(str(n), (one["prompt"], one["before"])) for n, one in enumerate(judged)]
-    ours = {one.id: one.value for one in load_scorer(str(store.path("rm@0.1.0"))).score(texts)}
+    texts = [Dialogue(str(n), (sample["prompt"], sample["before"])) for n, sample in enumerate(judged)]
+    ours = {sample.id: sample.value for sample in load_scorer(str(store.path("rm@0.1.0"))).score(texts)}
     assert [ours[str(n)] for n in range(len(judged))] == pytest.approx(
-        [one["reward_before"] for one in judged], abs=1e-4
+        [sample["reward_before"] for sample in judged], abs=1e-4
     )
 
 
@@ -258,14 +261,14 @@ def test_the_same_command_again_trains_nothing(
     module.RewardTrainer = never
     arguments = RM | {"dataset": COMPARISONS, "model_name_or_path": base, "center_rewards_coefficient": 0.01}
     running.run("rm", store, "rm@0.1.0", arguments, module=module)
-    assert "rm@0.1.0 is there already, from the same recipe: nothing to train" in capsys.readouterr().out
+    assert "rm@0.1.0 exists already, from the same recipe: nothing to train" in capsys.readouterr().out
     # Where it runs and what it logs does not make it another model.
     running.run("rm", store, "rm@0.1.0", arguments | {"logging_steps": 5, "save_steps": 9}, module=module)
 
-    with pytest.raises(InputError, match=r"rm@0\.1\.0 is there already, from another recipe .*learning_rate"):
+    with pytest.raises(InputError, match=r"rm@0\.1\.0 exists already, from another recipe .*learning_rate"):
         running.run("rm", store, "rm@0.1.0", arguments | {"learning_rate": 1e-3}, module=module)
     with pytest.raises(SystemExit) as stop:
-        training.run(
+        recipe.run(
             lambda: running.run("rm", store, "rm@0.1.0", arguments | {"learning_rate": 1e-3}, module=module)
         )
     assert stop.value.code == 2
@@ -296,14 +299,14 @@ def stopping(trainer: Any, at: int) -> Callable[..., Any]:
     from transformers import TrainerCallback
 
     class Stop(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step == at:
                 raise KeyboardInterrupt
 
-    def made(**how: Any) -> Any:
+    def build(**how: Any) -> Any:
         return trainer(**how, callbacks=[Stop()])
 
-    return made
+    return build
 
 
 @pytest.mark.parametrize("name", ["rm", "sft"])
@@ -322,18 +325,18 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_weights(
     setattr(module, trainer, stopping(getattr(module, trainer), at))
     ref = f"{name}-again@0.1.0"
     with pytest.raises(SystemExit) as stop:
-        training.run(lambda: running.run(name, store, ref, arguments, module=module))
+        recipe.run(lambda: running.run(name, store, ref, arguments, module=module))
     assert stop.value.code == 130
     assert not store.has(ref)
     work = store.root / ".training" / ref
-    assert sorted(one.name for one in work.glob("checkpoint-*"))
+    assert sorted(entry.name for entry in work.glob("checkpoint-*"))
 
     # Another recipe does not go on from there.
     with pytest.raises(InputError, match="has checkpoints of another recipe"):
         running.run(name, store, ref, arguments | {"learning_rate": 0.5})
     kept = running.run(name, store, ref, arguments)
-    steps = [one["step"] for one in kept.trainer.state.log_history if "loss" in one]
-    assert steps == [one["step"] for one in whole.trainer.state.log_history if "loss" in one]
+    steps = [entry["step"] for entry in kept.trainer.state.log_history if "loss" in entry]
+    assert steps == [entry["step"] for entry in whole.trainer.state.log_history if "loss" in entry]
     ours, theirs = weights(store.path(ref)), weights(store.path(f"{name}@0.1.0"))
     assert ours.keys() == theirs.keys()
     assert max(float((ours[key] - theirs[key]).abs().max()) for key in ours) < 1e-5
@@ -358,7 +361,7 @@ def test_an_adapter_is_merged(name: str, store: Store, base: Path, rm: Kept, sft
     ref = f"{name}-lora@0.1.0"
     kept = running.run(name, store, ref, arguments, measure)
     folder = store.path(ref)
-    assert not [one.name for one in folder.iterdir() if "adapter" in one.name]
+    assert not [file.name for file in folder.iterdir() if "adapter" in file.name]
     assert not [key for key in weights(folder) if "lora" in key or "base_layer" in key or "modules_to" in key]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if name == "rm":
@@ -376,25 +379,25 @@ def test_an_adapter_is_merged(name: str, store: Store, base: Path, rm: Kept, sft
 
 
 def test_a_pair_of_responders_is_left_out(store: Store, base: Path, rm: Kept) -> None:
-    every = store.scan(COMPARISONS, "default", "train").collect()
+    trained_rows = store.scan(COMPARISONS, "default", "train").collect()
     better, worse = "fake-135M-HHH-3shot", "fake-135M-HHH-1shot"
     pair = f"{better} > {worse}"
-    n = len(every.filter(chosen_responder=better, rejected_responder=worse))
+    n = len(trained_rows.filter(chosen_responder=better, rejected_responder=worse))
     assert n > 8
     arguments = QUICK | {"dataset": COMPARISONS, "model_name_or_path": base, "max_steps": 1, "limit": 9}
     running.run("rm", store, "rm-pair@0.1.0", arguments | {"leave_out_pair": pair})
-    made = store.manifest("rm-pair@0.1.0")
-    assert [(one.filter, one.dropped) for one in made.ledger] == [
+    manifest = store.manifest("rm-pair@0.1.0")
+    assert [(entry.filter, entry.dropped) for entry in manifest.ledger] == [
         ("left_out_pair", {"left_out_pair": n}),
         ("too_long", {}),
-        ("over_limit", {"over_limit": len(every) - n - 9}),
+        ("over_limit", {"over_limit": len(trained_rows) - n - 9}),
     ]
-    assert made.counts["default"]["train"] == 9
-    assert made.diagnostics["report"]["left_out_pair"] == pair
-    assert made.config["settings"]["leave_out_pair"] == pair
+    assert manifest.counts["default"]["train"] == 9
+    assert manifest.diagnostics["report"]["left_out_pair"] == pair
+    assert manifest.config["settings"]["leave_out_pair"] == pair
     # By itself it takes the pair with the fewest rows of those that have enough.
     assert store.manifest("rm@0.1.0").diagnostics["report"]["left_out_pair"]
-    with pytest.raises(InputError, match="there is no such pair"):
+    with pytest.raises(InputError, match="no such pair"):
         running.run("rm", store, "rm-none@0.1.0", arguments | {"leave_out_pair": "A > B"})
 
 
@@ -402,23 +405,23 @@ def test_a_reward_model_of_the_single_turn_part(base: Path, tmp_path: Path) -> N
     """Of a dataset such as HH-RLHF, where a whole dialogue is one text, by the command that a user gives."""
 
     def row(n: int, *turns: str) -> dict[str, str]:
-        asked = "".join(f"\n\n{turn}" for turn in (f"Human: What is {n}?", *turns))
+        opening = "".join(f"\n\n{turn}" for turn in (f"Human: What is {n}?", *turns))
         return {
-            side: f"{asked}\n\nAssistant: {text}" for side, text in (("chosen", "So."), ("rejected", "No."))
+            side: f"{opening}\n\nAssistant: {text}" for side, text in (("chosen", "So."), ("rejected", "No."))
         }
 
-    more = ("Assistant: It is old.", "Human: How old?")
-    found = [row(n) for n in range(20)] + [row(n, *more) for n in range(20, 32)]
+    later_turns = ("Assistant: It is old.", "Human: How old?")
+    train_rows = [row(n) for n in range(20)] + [row(n, *later_turns) for n in range(20, 32)]
     files = {"README.md": b"#\n"}
-    for split, some in (("train", found), ("test", [row(40), row(41), row(42, *more)])):
-        pl.DataFrame(some).write_parquet(tmp_path / "rows.parquet")
+    for split, split_rows in (("train", train_rows), ("test", [row(40), row(41), row(42, *later_turns)])):
+        pl.DataFrame(split_rows).write_parquet(tmp_path / "rows.parquet")
         files[f"data/{split}-00000-of-00001.parquet"] = (tmp_path / "rows.parquet").read_bytes()
     only = {name: file for name, file in files.items() if "train" not in name}
-    pl.DataFrame(found[20:]).write_parquet(tmp_path / "rows.parquet")
+    pl.DataFrame(train_rows[20:]).write_parquet(tmp_path / "rows.parquet")
     only["data/train-00000-of-00001.parquet"] = (tmp_path / "rows.parquet").read_bytes()
     store = Store(tmp_path / "build")
-    given = QUICK | {"root": store.root, "model_name_or_path": base, "single_turn": "true", "max_steps": 1}
-    told = []
+    settings = QUICK | {"root": store.root, "model_name_or_path": base, "single_turn": "true", "max_steps": 1}
+    runs = []
     for name, content in (("hh", files), ("only", only)):
         with serve(f"someone/{name}", content) as (endpoint, commit):
             environment = {
@@ -426,22 +429,22 @@ def test_a_reward_model_of_the_single_turn_part(base: Path, tmp_path: Path) -> N
                 "HF_HOME": str(tmp_path / name),
                 "HF_HUB_DISABLE_XET": "1",
             }
-            asked = given | {"dataset": f"someone/{name}@{commit}", "artifact": "rm@0.1.0-single-turn"}
-            told.append(running.shell("rm", *running.flags(asked), **environment))
-    done, refused = told
+            arguments = settings | {"dataset": f"someone/{name}@{commit}", "artifact": "rm@0.1.0-single-turn"}
+            runs.append(running.shell("rm", *running.flags(arguments), **environment))
+    done, refused = runs
     assert done.returncode == 0, done.stderr
     assert "12 of 32 rows have more than one user turn" in " ".join(done.stdout.split())
-    made = store.manifest("rm@0.1.0-single-turn")
-    assert verify(store, made.ref) == []
-    assert [(one.filter, one.dropped) for one in made.ledger] == [
+    manifest = store.manifest("rm@0.1.0-single-turn")
+    assert verify(store, manifest.ref) == []
+    assert [(entry.filter, entry.dropped) for entry in manifest.ledger] == [
         ("several_turns", {"several_turns": 12}), ("left_out_pair", {}), ("too_long", {}), ("over_limit", {}),
     ]  # fmt: skip
-    assert made.config["settings"]["single_turn"] is True
-    assert made.counts["default"] == {"train": 20, "test": 2}
-    assert [one["rows"] for one in made.diagnostics["report"]["subsets"]] == [2]
-    assert "several_turns" in (store.path(made.ref) / "README.md").read_text("utf-8")
+    assert manifest.config["settings"]["single_turn"] is True
+    assert manifest.counts["default"] == {"train": 20, "test": 2}
+    assert [entry["rows"] for entry in manifest.diagnostics["report"]["subsets"]] == [2]
+    assert "several_turns" in (store.path(manifest.ref) / "README.md").read_text("utf-8")
     assert refused.returncode == 2
-    assert refused.stderr.strip().splitlines()[-1].endswith("no row of one user turn: 12 have more")
+    assert refused.stderr.strip().splitlines()[-1].endswith("no row has one user turn: 12 have more")
 
 
 # --- PPO's own -------------------------------------------------------------------------------------------
@@ -457,7 +460,7 @@ def test_a_runaway_policy_is_stopped_and_not_published(
         arguments |= {"max_steps": 3, "beta": 0.05}
     ref = f"{name}-wild@0.1.0"
     with pytest.raises(SystemExit) as stop:
-        training.run(lambda: running.run(name, store, ref, arguments))
+        recipe.run(lambda: running.run(name, store, ref, arguments))
     assert stop.value.code == 1
     assert "over max_kl=0.01" in capsys.readouterr().err
     assert not store.has(ref)
@@ -476,7 +479,7 @@ def test_rloo_s_reference_is_of_the_policy_s_dtype(store: Store, rm: Kept, sft: 
     arguments = RLOO | {"dataset": COMPARISONS, "model_name_or_path": "sft@0.1.0", "max_steps": 1}
     arguments |= {"reward_model": "rm@0.1.0", "dtype": "bfloat16", "bf16": True, "beta": 0.05}
     kept = running.run("rloo", store, "rloo-half@0.1.0", arguments)
-    dtypes = {str(one.dtype) for one in (kept.trainer.ref_model, kept.trainer.model)}
+    dtypes = {str(model.dtype) for model in (kept.trainer.ref_model, kept.trainer.model)}
     assert dtypes == {"torch.bfloat16"}
     assert "kl" in store.manifest("rloo-half@0.1.0").diagnostics["curves"]
 
@@ -487,7 +490,7 @@ def test_ppo_refuses_an_adapter_in_several_processes(
     """TRL 1.12 would fail at the first step: under DDP it does not find its policy."""
     module = running.load("ppo")
     module.PPOTrainer = never
-    monkeypatch.setattr(module.training, "processes", lambda: 2)
+    monkeypatch.setattr(reinforced, "processes", lambda: 2)
     arguments = PPO | {"dataset": "queries@0.1.0", "model_name_or_path": "sft@0.1.0"}
     arguments |= {"reward_model": "rm@0.1.0", "use_peft": True}
     with pytest.raises(InputError, match="in one process only"):
@@ -498,11 +501,11 @@ def test_comparisons_are_filtered_by_a_reward_model_of_the_store(store: Store, r
     ref = "comparisons@0.2.0"
     arguments = ["--root", str(store.root), "build", "comparisons", "--asis-rm", "rm@0.1.0"]
     cli.main([*arguments, "--version", "0.2.0", "--from", "responses@0.1.0"])  # the real model: no engine
-    made = store.manifest(ref)
-    assert [one.ref for one in made.parents] == ["responses@0.1.0", "rm@0.1.0"]
-    assert {one.ref for one in store.ancestors(made)} >= {COMPARISONS, "queries@0.1.0"}
+    manifest = store.manifest(ref)
+    assert [parent.ref for parent in manifest.parents] == ["responses@0.1.0", "rm@0.1.0"]
+    assert {parent.ref for parent in store.ancestors(manifest)} >= {COMPARISONS, "queries@0.1.0"}
     assert verify(store, ref) == []
-    assert any("asis" in str(entry.dropped) for entry in made.ledger)
+    assert any("asis" in str(entry.dropped) for entry in manifest.ledger)
     kept = store.scan(ref).collect()
     assert (kept["asis_gap"] > 0).all()
     judge = load_scorer(str(store.path("rm@0.1.0")))

@@ -16,18 +16,18 @@ pytestmark = pytest.mark.train
 SCRIPTS = [running.RECIPES / f"{name}.py" for name in ("ppo", "rloo", "rm", "sft")]
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda one: one.stem)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_recipe_is_short_and_says_how_to_run_it_and_how_it_deviates(script: Path) -> None:
     text = script.read_text("utf-8")
     assert len(text.splitlines()) <= 125
-    said = ast.get_docstring(ast.parse(text)) or ""
-    assert f"python recipes/{script.stem}.py --config recipes/" in said
-    assert "--artifact" in said and "--dataset" in said
-    assert "Deviations from the paper" in said
+    docstring = ast.get_docstring(ast.parse(text)) or ""
+    assert f"python recipes/{script.stem}.py --config recipes/" in docstring
+    assert "--artifact" in docstring and "--dataset" in docstring
+    assert "Deviations from the paper" in docstring
     assert text.index('"""') == 0
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda one: one.stem)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda module: module.stem)
 def test_recipes_import_trl_at_the_top_and_nobody_else_does(script: Path) -> None:
     names = [
         node.module or ""
@@ -39,7 +39,7 @@ def test_recipes_import_trl_at_the_top_and_nobody_else_does(script: Path) -> Non
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not [one for one in modules if one.split(".")[0] == "trl"], file
+            assert not [module for module in modules if module.split(".")[0] == "trl"], file
 
 
 def test_exit_codes(tmp_path: Path) -> None:
@@ -57,11 +57,11 @@ def test_exit_codes(tmp_path: Path) -> None:
 
 
 def test_help_shows_our_flags_and_trl_s() -> None:
-    shown = running.shell("rm", "--help")
-    assert shown.returncode == 0
+    done = running.shell("rm", "--help")
+    assert done.returncode == 0
     for flag in ("--dataset_revision", "--artifact", "--leave_out_pair", "--center_rewards_coefficient",
                  "--learning_rate", "--use_peft", "--model_name_or_path"):  # fmt: skip
-        assert flag in shown.stdout
+        assert flag in done.stdout
 
 
 def test_of_two_processes_one_publishes(store: Store, base: Path) -> None:
@@ -71,6 +71,6 @@ def test_of_two_processes_one_publishes(store: Store, base: Path) -> None:
     assert done.returncode == 0, done.stderr
     for once in ("before training", "rm-two@0.1.0: ", "'train_runtime'"):
         assert done.stdout.count(once) == 1
-    made = store.manifest("rm-two@0.1.0")
-    assert verify(store, made.ref) == []
-    assert {"setting": "batch", "default": 128, "used": 8} in made.diagnostics["deviations"]
+    manifest = store.manifest("rm-two@0.1.0")
+    assert verify(store, manifest.ref) == []
+    assert {"setting": "batch", "default": 128, "used": 8} in manifest.diagnostics["deviations"]

@@ -6,7 +6,8 @@ from typing import Any
 import polars as pl
 
 from almost_data.datasets.manifest import Manifest, Parent
-from almost_data.training.data import Messages, Source
+from almost_data.training.data import Source
+from almost_data.training.shapes import Messages
 
 
 def said(*turns: str, first: str = "user") -> Messages:

@@ -18,8 +18,7 @@ from almost_data.errors import InputError
 from almost_data.generation import Model
 from almost_data.models import weights
 from almost_data.scoring import Dialogue
-from almost_data.store.publish import json_data as plain
-from almost_data.store.publish import shown_command
+from almost_data.store.publish import json_data
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from almost_data.training import (
@@ -28,22 +27,22 @@ from almost_data.training import (
     artifact,
     begin,
     comparisons,
-    curves,
     find_model,
     fit,
-    is_done,
     parse,
     prepare,
     publish,
     trainers,
 )
+from almost_data.training.artifact import shown_command
+from almost_data.training.trainers import curves
 from tests import trained
 from tests.tiny_models import save_tiny, tiny_tokenizer
 from tests.training.rows import pair, source
 
 trl = pytest.importorskip("trl")
 
-# --- plain data ------------------------------------------------------------------------------------------
+# --- JSON data -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -64,15 +63,15 @@ trl = pytest.importorskip("trl")
     ],
 )
 def test_numbers_of_any_kind_are_json(value: Any, expected: Any) -> None:
-    found = plain(value)
-    assert found == expected and type(found) is type(expected)
-    assert json.loads(json.dumps(found, allow_nan=False)) == expected
+    data = json_data(value)
+    assert data == expected and type(data) is type(expected)
+    assert json.loads(json.dumps(data, allow_nan=False)) == expected
 
 
 def test_what_is_no_data_is_an_error() -> None:
     for value in (object(), Path("x"), {1, 2}):
         with pytest.raises((TypeError, ValueError)):
-            plain({"a": value})
+            json_data({"a": value})
 
 
 # --- curves ----------------------------------------------------------------------------------------------
@@ -81,16 +80,16 @@ def test_what_is_no_data_is_an_error() -> None:
 @pytest.mark.parametrize("points", [1, 2, 399, 400, 401, 799, 800, 12_345])
 def test_a_curve_is_thinned_evenly_and_keeps_its_ends(points: int) -> None:
     history = [{"step": n, "loss": 1 / n} for n in range(1, points + 1)]
-    found = curves(history, ("loss",))["loss"]
+    curve = curves(history, ("loss",))["loss"]
     assert (
-        len(found) == points
-        if points <= artifact.POINTS
-        else artifact.POINTS / 2 <= len(found) <= artifact.POINTS
+        len(curve) == points
+        if points <= trainers.POINTS
+        else trainers.POINTS / 2 <= len(curve) <= trainers.POINTS
     )
-    assert (found[0], found[-1]) == ([1, 1.0], [points, 1 / points])
-    assert all([step, 1 / step] == [step, loss] for step, loss in found)
-    gaps = {b[0] - a[0] for a, b in pairwise(found[:-1])}
-    assert len(gaps) <= 1 and [step for step, _ in found] == sorted({step for step, _ in found})
+    assert (curve[0], curve[-1]) == ([1, 1.0], [points, 1 / points])
+    assert all([step, 1 / step] == [step, loss] for step, loss in curve)
+    gaps = {b[0] - a[0] for a, b in pairwise(curve[:-1])}
+    assert len(gaps) <= 1 and [step for step, _ in curve] == sorted({step for step, _ in curve})
 
 
 def test_a_curve_is_of_what_was_logged_and_nothing_else() -> None:
@@ -147,26 +146,26 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_base_is_pinned_and_named_without_its_place(base: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "build")
-    found = find_model(store, str(base))
-    assert (found.folder, found.model.id, found.manifest, found.parent) == (base, "base", None, [])
-    assert found.model.revision == weights.locate(Model(str(base))).revision
-    made = trained.publish(store, base, trained.manifest("sft"))
-    ours = find_model(store, "sft@0.1.0")
-    assert (ours.model.id, ours.model.revision) == ("sft@0.1.0", made.digest[:16])
-    assert [(one.ref, one.digest) for one in ours.parent] == [(made.ref, made.digest)]
-    assert ours.folder == store.path(made.ref)
+    local = find_model(store, str(base))
+    assert (local.folder, local.model.id, local.manifest) == (base, "base", None)
+    assert local.model.revision == weights.locate(Model(str(base))).revision
+    manifest = trained.publish(store, base, trained.manifest("sft"))
+    stored = find_model(store, "sft@0.1.0")
+    assert (stored.model.id, stored.model.revision) == ("sft@0.1.0", manifest.digest[:16])
+    assert stored.manifest == manifest
+    assert stored.folder == store.path(manifest.ref)
 
 
 def test_what_is_no_model_is_refused(fake_store: Store) -> None:
     for name, match in (
-        (None, "--reward_model: name a model"),
-        ("", "--reward_model: name a model"),
-        ("comparisons@0.1.0", "is a dataset, and a model is wanted"),
+        (None, r"recipe\.reward_model: name a model"),
+        ("", r"recipe\.reward_model: name a model"),
+        ("comparisons@0.1.0", "is a dataset: name a model"),
         ("rm@0.1.0", r"no rm@0\.1\.0 under"),
         ("./nowhere", "not a model"),
     ):
         with pytest.raises(InputError, match=match):
-            find_model(fake_store, name, flag="--reward_model")
+            find_model(fake_store, name, setting="recipe.reward_model")
 
 
 # --- one recipe ------------------------------------------------------------------------------------------
@@ -197,8 +196,9 @@ class Run:
         self.tokenizer = tiny_tokenizer()
         prepare(self.tokenizer, "it")
         self.tokenizer.chat_template += template
-        found = find_model(self.store, model_args.model_name_or_path)
-        return begin("rm", inputs, args, model_args, self.source, found, self.tokenizer, resumes=resumes)
+        base = find_model(self.store, model_args.model_name_or_path)
+        bases = {"base": base}
+        return begin("rm", inputs, args, model_args, self.source, bases, self.tokenizer, resumes=resumes)
 
     def train(self, training: artifact.Training) -> Manifest:
         import torch
@@ -216,22 +216,19 @@ class Run:
             processing_class=self.tokenizer,
             peft_config=trl.get_peft_config(model_args),
         )
-        trainer.train(resume_from_checkpoint=training.checkpoint)
+        speed = trainers.train(trainer, len(rows), training.checkpoint)
         self.steps = trainer.state.global_step
         self.before = score(trainer)
-        speed = trainers.speed(trainer, 0.0, len(rows), bool(training.checkpoint))
         folder = trainers.save(trainer, trainer.model, self.tokenizer, training.work / "final")
         return publish(
             training,
             folder,
+            trainer,
             ledger=account("pair", self.source, too_long=0),
             counts={"train": len(rows), "test": 0},
-            diagnostics={
-                "metrics": {"loss": np.float32(0.5), "odd": float("nan")},
-                "preflight": [],
-                "speed": speed,
-            },
-            trainer=trainer,
+            history=[{"step": 1, "loss": 0.5, "odd": float("nan")}],
+            curves=("loss",),
+            diagnostics={"preflight": [], "measured": np.float32(0.5), "speed": speed},
         )
 
 
@@ -243,15 +240,15 @@ def score(trainer: Any) -> float:
     import torch
 
     tokenizer = trainer.processing_class
-    talk = [{"role": "user", "content": TALK.turns[0]}, {"role": "assistant", "content": TALK.turns[1]}]
-    ids = tokenizer.apply_chat_template(talk, return_dict=True, return_tensors="pt")["input_ids"]
+    turns = [{"role": "user", "content": TALK.turns[0]}, {"role": "assistant", "content": TALK.turns[1]}]
+    ids = tokenizer.apply_chat_template(turns, return_dict=True, return_tensors="pt")["input_ids"]
     with torch.inference_mode():
         return float(trainer.model.eval()(input_ids=ids).logits)
 
 
 @pytest.fixture
 def run(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(arguments, "_has_gpu", lambda: False)
+    monkeypatch.setattr(arguments, "has_gpu", lambda: False)
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "recipes" / "rm.py"), "--root", str(tmp_path / "build")])
     return Run(Store(tmp_path / "build"), tmp_path, base)
 
@@ -293,21 +290,26 @@ def test_what_is_published_is_whole_plain_and_tells_no_place(run: Run, lora: boo
     pytest.importorskip("peft")
     flags = ["--max_steps", "1", "--use_peft", str(lora), "--learning_rate", "1e-2", "--save_steps", "1"]
     training = run.begin(*flags)
-    assert not is_done(training) and training.checkpoint is None and training.work.is_dir()
-    made = run.train(training)
-    assert verify(run.store, "rm@0.1.0") == [] and made.counts == {"default": {"train": 24}}
+    assert not training.is_done and training.checkpoint is None and training.work.is_dir()
+    manifest = run.train(training)
+    assert verify(run.store, "rm@0.1.0") == [] and manifest.counts == {"default": {"train": 24}}
     folder = run.store.path("rm@0.1.0")
     assert not {"training_args.bin", "adapter_config.json", "recipe.json"} & {
         f.name for f in folder.rglob("*")
     }
     for file in folder.rglob("*"):
         assert file.is_dir() or str(run.folder).encode() not in file.read_bytes(), file
-    assert made.diagnostics["metrics"] == {"loss": 0.5, "odd": None}
-    assert made.environment["command"] == "python recipes/rm.py" and made.environment["device"] == "cpu"
+    assert (
+        manifest.diagnostics["metrics"] == {"loss": 0.5, "odd": None}
+        and manifest.diagnostics["measured"] == 0.5
+    )
+    assert (
+        manifest.environment["command"] == "python recipes/rm.py" and manifest.environment["device"] == "cpu"
+    )
     assert not training.work.exists(), "checkpoints are of no use any more"
     [loaded] = scoring.load(str(folder), options={"device": "cpu"}).score([TALK])
     assert loaded.value == pytest.approx(run.before, abs=1e-4)
-    assert is_done(run.begin(*flags)) and is_done(run.begin(*flags, "--logging_steps", "9"))
+    assert run.begin(*flags).is_done and run.begin(*flags, "--logging_steps", "9").is_done
 
 
 @pytest.mark.filterwarnings("default")
@@ -317,11 +319,14 @@ def test_another_recipe_of_the_same_name_is_refused_by_what_changed(run: Run) ->
         (["--max_steps", "2"], r"settings\.max_steps: 1 -> 2"),
         (["--max_steps", "1", "--seed", "3"], r"settings\.seed: absent -> 3"),
     ):
-        with pytest.raises(InputError, match=rf"rm@0\.1\.0 is there already.*{match}.*another --artifact"):
+        with pytest.raises(
+            InputError,
+            match=rf"rm@0\.1\.0 exists already.*{match}.*choose another version in recipe\.artifact",
+        ):
             run.begin(*flags)
-    with pytest.raises(InputError, match=r"is there already.*parents"):
+    with pytest.raises(InputError, match=r"exists already.*parents"):
         run.begin("--max_steps", "1", rows=25)
-    assert not is_done(run.begin("--max_steps", "2", "--artifact", "rm@0.2.0"))
+    assert not run.begin("--max_steps", "2", "--artifact", "rm@0.2.0").is_done
 
 
 @pytest.mark.filterwarnings("default")
@@ -347,14 +352,14 @@ def test_an_interrupted_run_goes_on_and_another_one_does_not(
     assert again.checkpoint == str(again.work / "checkpoint-2")
     assert run.begin(*flags, resumes=False).checkpoint is None
     assert run.begin(*flags, "--dry_run", "true").checkpoint is None
-    with pytest.raises(InputError, match=r"has checkpoints of another recipe.*--output_dir"):
+    with pytest.raises(InputError, match=r"has checkpoints of another recipe.*recipe\.output_dir"):
         run.begin(*flags, "--seed", "3")
     (again.work / artifact.RECIPE).unlink()
     with pytest.raises(InputError, match="has checkpoints of another recipe"):
         run.begin(*flags)
     (again.work / artifact.RECIPE).write_text(again.draft.fingerprint)
-    made = run.train(run.begin(*flags))
-    assert run.steps == 4 and run.store.manifest("rm@0.1.0") == made
+    manifest = run.train(run.begin(*flags))
+    assert run.steps == 4 and run.store.manifest("rm@0.1.0") == manifest
 
 
 def test_two_runs_of_one_artifact_do_not_share_a_work_folder(run: Run) -> None:

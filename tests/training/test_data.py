@@ -20,7 +20,8 @@ from almost_data.errors import InputError
 from almost_data.store.store import Store
 from almost_data.training import account, comparisons, data, dialogues, open_dataset, prompts
 from almost_data.training.arguments import Inputs
-from almost_data.training.data import Messages, Source
+from almost_data.training.data import Source
+from almost_data.training.shapes import Messages
 from tests import trained
 from tests.hub_server import serve
 from tests.training.rows import pair, said, source
@@ -90,30 +91,30 @@ SHAPES: dict[str, tuple[dict[str, Any], Messages]] = {
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_shape_of_a_comparison_is_the_same_messages(name: str) -> None:
     row, prompt = SHAPES[name]
-    made = comparisons(source([row], test=[]))
+    shaped = comparisons(source([row], test=[]))
     held = comparisons(source([{"prompt": "So?", "chosen": "Yes.", "rejected": "No."}], test=[row]))
-    [found] = made.train.to_dicts()
+    [shaped_row] = shaped.train.to_dicts()
     good = "The yeast\n\neats." if name == "a role twice" else GOOD
-    assert found == {
-        "query_id": found["query_id"],
+    assert shaped_row == {
+        "query_id": shaped_row["query_id"],
         "prompt": prompt,
         "chosen": reply(good),
         "rejected": reply(BAD),
     }
-    assert held.test.to_dicts() == [found] and made.unusable == (0, "")
+    assert held.test.to_dicts() == [shaped_row] and shaped.unusable == (0, "")
 
 
 @pytest.mark.parametrize(
-    ("names", "one"),
+    ("names", "are_equal"),
     [
         (("messages, prompt apart", "messages, prompt in both", "text, prompt apart", "HH-RLHF"), True),
         (("HH-RLHF of several turns", "messages of several turns"), True),
         (("HH-RLHF", "a system turn"), False),
     ],
 )
-def test_a_prompt_has_one_id_whatever_its_shape(names: tuple[str, ...], one: bool) -> None:
+def test_a_prompt_has_one_id_whatever_its_shape(names: tuple[str, ...], are_equal: bool) -> None:
     ids = {comparisons(source([SHAPES[name][0]], test=[])).train["query_id"][0] for name in names}
-    assert (len(ids) == 1) == one
+    assert (len(ids) == 1) == are_equal
 
 
 UNREADABLE: list[tuple[dict[str, Any], str]] = [
@@ -131,12 +132,12 @@ UNREADABLE: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("row", "why"), UNREADABLE)
 def test_a_row_that_cannot_be_read_is_left_out_and_named(row: dict[str, Any], why: str) -> None:
     fine = {"prompt": "Why?", "chosen": "So.", "rejected": "No."}
-    other = fine | {"prompt": "How?"}
-    made = comparisons(source([fine, row, fine], test=[other, row, fine]))
-    assert (len(made.train), len(made.test), made.read, made.leaked) == (2, 1, 3, 1)
-    count, first = made.unusable
-    assert count == 1 and why in first and "train row 1" in first and made.parent.ref in first
-    ledger = account("pair", made, too_long=0)
+    held_out = fine | {"prompt": "How?"}
+    shaped = comparisons(source([fine, row, fine], test=[held_out, row, fine]))
+    assert (len(shaped.train), len(shaped.test), shaped.read, shaped.leaked) == (2, 1, 3, 1)
+    count, first = shaped.unusable
+    assert count == 1 and why in first and "train row 1" in first and shaped.parent.ref in first
+    ledger = account("pair", shaped, too_long=0)
     manifests.check_ledger(ledger)
     assert [(e.filter, e.n_in, e.kept) for e in ledger] == [("no_dialogue", 3, 2), ("too_long", 2, 2)]
     with pytest.raises(InputError, match=why):
@@ -163,7 +164,7 @@ def test_messages_that_are_none_are_left_out(turns: Any) -> None:
 
 
 def test_a_dataset_without_a_side_is_refused() -> None:
-    with pytest.raises(InputError, match=r"no column 'rejected'.* it has: chosen, prompt"):
+    with pytest.raises(InputError, match=r"need a column 'rejected'.* it has: chosen, prompt"):
         comparisons(source([{"prompt": "a", "chosen": "b"}]))
 
 
@@ -173,12 +174,12 @@ def test_who_wrote_is_kept_and_other_columns_are_not() -> None:
         "rejected_responder": "B",
         "margin": 3.0,
     }
-    made = comparisons(source([row], test=[{k: row[k] for k in ("prompt", "chosen", "rejected")}]))
-    assert made.train.columns == made.test.columns
-    assert set(made.train.columns) == {
+    shaped = comparisons(source([row], test=[{k: row[k] for k in ("prompt", "chosen", "rejected")}]))
+    assert shaped.train.columns == shaped.test.columns
+    assert set(shaped.train.columns) == {
         "query_id", "prompt", "chosen", "rejected", "chosen_responder", "rejected_responder",
     }  # fmt: skip
-    assert "margin" in made.columns, "the preflight says that it was there"
+    assert "margin" in shaped.columns, "the preflight says that it was there"
 
 
 # --- dialogues -------------------------------------------------------------------------------------------
@@ -198,11 +199,11 @@ def test_who_wrote_is_kept_and_other_columns_are_not() -> None:
     ],
 )
 def test_every_shape_of_a_dialogue_is_the_same_messages(row: dict[str, Any]) -> None:
-    made = dialogues(source([row], test=[]))
-    other = json.loads(json.dumps(row).replace("Why does bread rise?", "So?"))
-    held = dialogues(source([other], test=[row]))
-    assert made.train["messages"].to_list() == held.test["messages"].to_list() == [ASKED + reply(GOOD)]
-    assert made.train["query_id"].to_list() == [text_id("Why does bread rise?")]
+    shaped = dialogues(source([row], test=[]))
+    another_row = json.loads(json.dumps(row).replace("Why does bread rise?", "So?"))
+    held = dialogues(source([another_row], test=[row]))
+    assert shaped.train["messages"].to_list() == held.test["messages"].to_list() == [ASKED + reply(GOOD)]
+    assert shaped.train["query_id"].to_list() == [text_id("Why does bread rise?")]
 
 
 @pytest.mark.parametrize(
@@ -218,17 +219,17 @@ def test_every_shape_of_a_dialogue_is_the_same_messages(row: dict[str, Any]) -> 
     ],
 )
 def test_a_dialogue_that_does_not_end_in_a_reply_is_left_out(row: dict[str, Any]) -> None:
-    other = next(iter(row.keys() - {"prompt"}))
-    fine = {"prompt": ASKED, other: reply(GOOD)} if "prompt" in row else {"messages": ASKED + reply(GOOD)}
+    column = next(iter(row.keys() - {"prompt"}))
+    fine = {"prompt": ASKED, column: reply(GOOD)} if "prompt" in row else {"messages": ASKED + reply(GOOD)}
     with pytest.raises(InputError, match="train row 0"):
         dialogues(source([row], test=[]))
-    if row.get("prompt") and row[other]:
-        made = dialogues(source([row, fine], test=[]))
-        assert (len(made.train), made.unusable[0]) == (1, 1)
+    if row.get("prompt") and row[column]:
+        shaped = dialogues(source([row, fine], test=[]))
+        assert (len(shaped.train), shaped.unusable[0]) == (1, 1)
 
 
 def test_what_has_no_dialogues_is_refused() -> None:
-    with pytest.raises(InputError, match="no dialogues in it: it has label, text"):
+    with pytest.raises(InputError, match="no dialogues in label, text"):
         dialogues(source([{"text": "a", "label": 1}]))
 
 
@@ -251,21 +252,23 @@ def test_what_has_no_dialogues_is_refused() -> None:
 )
 def test_a_prompt_is_the_first_user_turn_of_any_shape(row: dict[str, Any]) -> None:
     """And never has any of a reply in it."""
-    made = prompts(source([row], test=[row]))
-    assert made.train["prompt"].to_list() == [said("Why?")]
+    shaped = prompts(source([row], test=[row]))
+    assert shaped.train["prompt"].to_list() == [said("Why?")]
 
 
 def test_a_prompt_that_stands_twice_is_answered_once() -> None:
     rows = [{"prompt": text} for text in ("a", "b", "a", " a", "c")]
-    made = prompts(source([*rows, {"prompt": ""}], test=[{"prompt": text} for text in ("b", "d", "e", "d")]))
-    assert [row["prompt"][0]["content"] for row in made.train.to_dicts()] == ["a", "b", "c"]
-    assert (made.repeated, len(made.test), made.unusable[0]) == (2, 2, 1)
-    ledger = account("query", made, too_long=1, over_limit=0)
+    shaped = prompts(
+        source([*rows, {"prompt": ""}], test=[{"prompt": text} for text in ("b", "d", "e", "d")])
+    )
+    assert [row["prompt"][0]["content"] for row in shaped.train.to_dicts()] == ["a", "b", "c"]
+    assert (shaped.repeated, len(shaped.test), shaped.unusable[0]) == (2, 2, 1)
+    ledger = account("query", shaped, too_long=1, over_limit=0)
     manifests.check_ledger(ledger)
     assert [(e.filter, e.kept) for e in ledger] == [
         ("no_dialogue", 5), ("repeated", 3), ("too_long", 2), ("over_limit", 2),
     ]  # fmt: skip
-    with pytest.raises(InputError, match="no prompt in it"):
+    with pytest.raises(InputError, match="no prompt: give messages"):
         prompts(source([{"label": "1"}], test=[]))
 
 
@@ -281,27 +284,31 @@ def test_single_turn_is_one_user_turn_in_every_shape(name: str) -> None:
     """A system's turn is none."""
     row, prompt = SHAPES[name]
     if len(prompt) > 1:
-        with pytest.raises(InputError, match="no row of one user turn: 1 have more"):
+        with pytest.raises(InputError, match="no row has one user turn: 1 have more"):
             comparisons(single([row], test=[]))
     else:
         assert comparisons(single([row], test=[])).train.equals(comparisons(source([row], test=[])).train)
 
 
 def test_the_ledger_says_what_single_turn_left_out() -> None:
-    one, two = ({"chosen": hh(*words, GOOD), "rejected": hh(*words, BAD)} for words in (WORDS[2:], WORDS))
+    single_row, double_row = (
+        {"chosen": hh(*words, GOOD), "rejected": hh(*words, BAD)} for words in (WORDS[2:], WORDS)
+    )
     bad = {"chosen": "", "rejected": ""}
-    ledger = account("pair", comparisons(single([two, bad, one, two], test=[])), over_limit=0)
+    ledger = account(
+        "pair", comparisons(single([double_row, bad, single_row, double_row], test=[])), over_limit=0
+    )
     manifests.check_ledger(ledger)
     assert [(e.filter, e.n_in, e.kept) for e in ledger] == [
         ("no_dialogue", 4, 3), ("several_turns", 3, 1), ("over_limit", 1, 1),
     ]  # fmt: skip
-    none = account("pair", comparisons(single([one], test=[])))
+    none = account("pair", comparisons(single([single_row], test=[])))
     assert [(e.filter, e.dropped) for e in none] == [("several_turns", {})]
-    assert not account("pair", comparisons(source([one, two], test=[])))
+    assert not account("pair", comparisons(source([single_row, double_row], test=[])))
 
 
 @pytest.mark.parametrize(
-    ("shape", "one", "two"),
+    ("shape", "single_row", "double_row"),
     [
         (comparisons, {"chosen": hh("A?", "B"), "rejected": hh("A?", "C")},
          {"chosen": hh("D?", "E", "F?", "G"), "rejected": hh("D?", "E", "F?", "H")}),
@@ -311,17 +318,17 @@ def test_the_ledger_says_what_single_turn_left_out() -> None:
     ],
 )  # fmt: skip
 def test_single_turn_holds_for_every_recipe_and_for_what_is_judged(
-    shape: Any, one: dict[str, Any], two: dict[str, Any]
+    shape: Any, single_row: dict[str, Any], double_row: dict[str, Any]
 ) -> None:
-    other = json.loads(json.dumps(one).replace("A?", "Z?"))
-    made = shape(single([two, one], test=[other, two]))
-    assert made.train["query_id"].to_list() == [text_id("A?")]
-    assert made.test["query_id"].to_list() == [text_id("Z?")]
-    assert (made.several_turns, made.read, made.leaked) == (1, 2, 0)
-    assert len(shape(single([one], test=[two])).test) == 0
-    unread = dict.fromkeys(two)
-    with pytest.raises(InputError, match=r"no row of one user turn: 2 have more$") as caught:
-        shape(single([two, unread, two], test=[one]))
+    held_out = json.loads(json.dumps(single_row).replace("A?", "Z?"))
+    shaped = shape(single([double_row, single_row], test=[held_out, double_row]))
+    assert shaped.train["query_id"].to_list() == [text_id("A?")]
+    assert shaped.test["query_id"].to_list() == [text_id("Z?")]
+    assert (shaped.several_turns, shaped.read, shaped.leaked) == (1, 2, 0)
+    assert len(shape(single([single_row], test=[double_row])).test) == 0
+    unread = dict.fromkeys(double_row)
+    with pytest.raises(InputError, match=r"no row has one user turn: 2 have more$") as caught:
+        shape(single([double_row, unread, double_row], test=[single_row]))
     assert "\n" not in str(caught.value)
 
 
@@ -329,8 +336,8 @@ def test_single_turn_is_decided_before_the_split_by_hash() -> None:
     long = [{"prompt": said(f"Question {n}?", "Hm.", "Well?"), "chosen": "Yes.", "rejected": "No."}
             for n in range(300, 320)]  # fmt: skip
     mixed = [row | {"prompt": said(row["prompt"])} for row in MANY] + long
-    made, plain = comparisons(single(mixed)), comparisons(source(MANY))
-    assert made.train.equals(plain.train) and made.test.equals(plain.test) and made.several_turns == 20
+    shaped, plain = comparisons(single(mixed)), comparisons(source(MANY))
+    assert shaped.train.equals(plain.train) and shaped.test.equals(plain.test) and shaped.several_turns == 20
 
 
 # --- splits ----------------------------------------------------------------------------------------------
@@ -340,16 +347,16 @@ MANY = [{"prompt": f"Question {n % 300}?", "chosen": f"Yes {n}.", "rejected": "N
 
 @pytest.mark.parametrize("shape", [comparisons, prompts, dialogues])
 def test_a_dataset_without_a_test_split_is_split_by_its_prompts(shape: Any) -> None:
-    made = shape(source(MANY))
+    shaped = shape(source(MANY))
     again = shape(source(MANY[::-1]))
-    train, test = (set(part["query_id"]) for part in (made.train, made.test))
+    train, test = (set(part["query_id"]) for part in (shaped.train, shaped.test))
     assert not train & test and len(train | test) == 300 and 3 <= len(test) <= 40
     assert (train, test) == tuple(set(part["query_id"]) for part in (again.train, again.test))
-    for split, rows in splits(pl.concat([made.train, made.test])).items():
+    for split, rows in splits(pl.concat([shaped.train, shaped.test])).items():
         assert set(rows["query_id"]) == (train if split == "train" else test)
-    ledger = account("pair", made, over_limit=0)
+    ledger = account("pair", shaped, over_limit=0)
     manifests.check_ledger(ledger)
-    assert (ledger[0].n_in, ledger[-1].kept) == (600, len(made.train))
+    assert (ledger[0].n_in, ledger[-1].kept) == (600, len(shaped.train))
 
 
 def test_a_query_id_of_others_is_no_hash() -> None:
@@ -363,12 +370,12 @@ def test_a_query_id_of_others_is_no_hash() -> None:
 def test_nothing_left_to_train_on_is_said() -> None:
     held = next(n for n in range(1000) if int(text_id(f"Question {n}?")[:8], 16) < 0.05 * 2**32)
     row = {"prompt": f"Question {held}?", "chosen": "Yes.", "rejected": "No."}
-    with pytest.raises(InputError, match="nothing to train on: its 1 rows are held out, by hash"):
+    with pytest.raises(InputError, match="nothing to train on: a hash of the prompt holds out every row"):
         comparisons(source([row]))
     for held_out in (None, [row]):
         rows = source([row], test=held_out)
         none = data.replace(rows, train=rows.train.clear())
-        with pytest.raises(InputError, match="nothing to train on: no row"):
+        with pytest.raises(InputError, match="nothing to train on: it has no row"):
             comparisons(none)
 
 
@@ -395,19 +402,19 @@ def test_datasets_of_the_store_are_read_with_their_splits(
 ) -> None:
     opened = open_dataset(inputs(fake_store, dataset=dataset, dataset_config=config))
     assert not opened.single_turn and open_dataset(inputs(fake_store, single_turn=True)).single_turn
-    made: Source = shape(opened)
-    there = fake_store.manifest(dataset)
-    assert opened.parent == manifests.Parent(dataset, there.digest, there.fingerprint)
+    shaped: Source = shape(opened)
+    manifest = fake_store.manifest(dataset)
+    assert opened.parent == manifests.Parent(dataset, manifest.digest, manifest.fingerprint)
     assert opened.record() == {"ref": dataset, "config": "default", "revision": None, "pinned": True}
-    assert made.unusable == (0, "") and made.read == there.counts["default"]["train"]
+    assert shaped.unusable == (0, "") and shaped.read == manifest.counts["default"]["train"]
     whole = fake_store.scan(dataset).collect()
-    assert set(made.train["query_id"]) | set(made.test["query_id"]) == set(whole["query_id"])
+    assert set(shaped.train["query_id"]) | set(shaped.test["query_id"]) == set(whole["query_id"])
     for split, rows in splits(whole).items():
-        part = made.train if split == "train" else made.test
+        part = shaped.train if split == "train" else shaped.test
         assert set(part["query_id"]) == set(rows["query_id"]), "the dataset's own split"
-    ledger = account("pair", made, over_limit=0)
+    ledger = account("pair", shaped, over_limit=0)
     manifests.check_ledger(ledger)
-    assert ledger[-1].kept == len(made.train)
+    assert ledger[-1].kept == len(shaped.train)
 
 
 @pytest.mark.parametrize(
@@ -419,8 +426,8 @@ def test_datasets_of_the_store_are_read_with_their_splits(
         ({"dataset": "./comparisons@0.1.0"}, "not a reference"),
         ({"dataset_config": "nowhere"}, "has no config 'nowhere'; it has: default"),
         ({"dataset_train_split": "validation"}, "no rows in split 'validation' of config 'default'"),
-        ({"dataset_revision": "v1.0.0"}, "--dataset_revision goes with a Hub dataset"),
-        ({"dataset": "someone/data"}, r"no revision.*--dataset_revision v1\.0\.0.*--allow_unpinned"),
+        ({"dataset_revision": "v1.0.0"}, r"recipe\.dataset_revision: only Hub datasets have one"),
+        ({"dataset": "someone/data"}, r"no revision.*recipe\.dataset_revision.*recipe\.allow_unpinned"),
         ({"dataset": "someone/data@a", "dataset_revision": "b"}, "name one revision"),
     ],
 )  # fmt: skip
@@ -434,7 +441,7 @@ def test_a_model_is_no_dataset(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     store = Store(tmp_path / "build")
     trained.publish_reward(store, tmp_path / "out", "rm")
-    with pytest.raises(InputError, match=r"rm@0\.1\.0 is a model, and --dataset wants a dataset"):
+    with pytest.raises(InputError, match=r"recipe\.dataset: rm@0\.1\.0 is a model: name a dataset"):
         open_dataset(inputs(store, dataset="rm@0.1.0"))
 
 
@@ -458,17 +465,17 @@ print(json.dumps(found))
 """
 
 
-def read_from(endpoint: str, folder: Path, asked: list[dict[str, Any]]) -> list[Any]:
+def read_from(endpoint: str, folder: Path, arguments: list[dict[str, Any]]) -> list[Any]:
     environment = os.environ | {
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(folder / "hf"),
         "HF_HUB_DISABLE_XET": "1",
     }
-    command = [sys.executable, "-c", READ, json.dumps(asked)]
+    command = [sys.executable, "-c", READ, json.dumps(arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found: list[Any] = json.loads(done.stdout)
-    return found
+    results: list[Any] = json.loads(done.stdout)
+    return results
 
 
 def parquet(folder: Path, rows: list[dict[str, Any]]) -> bytes:
@@ -502,7 +509,7 @@ def test_a_hub_dataset_is_read_over_http_at_a_commit(tmp_path: Path) -> None:
     assert at["parent"] == f"commit:{commit}" and not at["held"] and tagged == at
     assert unpinned["record"] == at["record"] | {"pinned": False} and unpinned["train"] == at["train"]
     assert at["train"] == comparisons(source(MANY)).train["query_id"].to_list()
-    assert "no split 'validation'; it has: train: see --dataset_train_split" in no_split
+    assert "no split 'validation'; it has: train: see recipe.dataset_train_split" in no_split
     for line in (lost, no_config, nowhere):
         assert "cannot be loaded from the Hub" in line and endpoint not in line
     for line in (lost, no_split, no_config, nowhere):
@@ -531,25 +538,25 @@ def test_a_part_of_a_hub_dataset_may_be_a_folder(tmp_path: Path) -> None:
 def test_a_dataset_of_ours_on_the_hub_is_held_to_its_digest(fake_store: Store, tmp_path: Path) -> None:
     folder = fake_store.path("comparisons@0.1.0")
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    one = {"root": str(tmp_path / "build")}
-    named = one | {"dataset": "someone/ours@v1.0.0"}
+    root = {"root": str(tmp_path / "build")}
+    named = root | {"dataset": "someone/ours@v1.0.0"}
     with serve("someone/ours", files) as (endpoint, commit):
-        plain, again, other, lost = read_from(
+        plain, again, other_config, lost = read_from(
             endpoint,
             tmp_path,
             [
                 named,
-                one | {"dataset": "someone/ours", "allow_unpinned": True},
+                root | {"dataset": "someone/ours", "allow_unpinned": True},
                 named | {"dataset_config": "rejected"},
                 named | {"dataset_train_split": "validation"},
             ],
         )
-    there = comparisons(open_dataset(inputs(fake_store)))
+    stored = comparisons(open_dataset(inputs(fake_store)))
     record = {"ref": "comparisons@0.1.0", "config": "default", "revision": commit, "pinned": True}
     assert plain["record"] == record and again["record"] == record | {"pinned": False}
-    assert plain["parent"] == again["parent"] == there.parent.digest
-    assert plain["train"] == there.train["query_id"].to_list() and plain["test"] == len(there.test)
-    assert "no column 'chosen'" in other and "no rows in split 'validation'" in lost
+    assert plain["parent"] == again["parent"] == stored.parent.digest
+    assert plain["train"] == stored.train["query_id"].to_list() and plain["test"] == len(stored.test)
+    assert "need a column 'chosen'" in other_config and "no rows in split 'validation'" in lost
     store = Store(tmp_path / "build")
     where = hub.place(store, "comparisons@0.1.0")
     assert where and (where.repo, where.commit) == ("someone/ours", commit)
@@ -568,23 +575,23 @@ def test_a_dataset_of_ours_on_the_hub_is_held_to_its_digest(fake_store: Store, t
     assert "not a manifest of almost_data" in damaged
     foreign = {"data/train-00000-of-00001.parquet": parquet(tmp_path, MANY), "manifest.json": b"{}"}
     with serve("someone/pairs", foreign) as (endpoint, commit):
-        [found] = read_from(endpoint, tmp_path, [one | {"dataset": f"someone/pairs@{commit}"}])
-    assert found["parent"] == f"commit:{commit}"
+        [foreign_result] = read_from(endpoint, tmp_path, [root | {"dataset": f"someone/pairs@{commit}"}])
+    assert foreign_result["parent"] == f"commit:{commit}"
 
 
 def test_several_processes_open_a_hub_dataset_at_once(fake_store: Store, tmp_path: Path) -> None:
     folder = fake_store.path("comparisons@0.1.0")
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    asked = [{"root": str(tmp_path / "build"), "dataset": "someone/ours@v1.0.0"}]
+    arguments = [{"root": str(tmp_path / "build"), "dataset": "someone/ours@v1.0.0"}]
     with serve("someone/ours", files) as (endpoint, _), ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda _: read_from(endpoint, tmp_path, asked)[0]["train"], range(3)))
-    assert found[0] == found[1] == found[2] != []
+        results = list(pool.map(lambda _: read_from(endpoint, tmp_path, arguments)[0]["train"], range(3)))
+    assert results[0] == results[1] == results[2] != []
 
 
 def test_a_dialogue_that_the_assistant_begins_is_left_out() -> None:
     begun = "\n\nAssistant: Hi\n\nHuman: How?\n\nAssistant:"
-    asked = "\n\nHuman: How?\n\nAssistant:"
-    rows = [{"chosen": f"{start} So.", "rejected": f"{start} No."} for start in (asked, begun)]
-    made = comparisons(source(rows, [pair(1)]))
-    count, why = made.unusable
-    assert len(made.train) == 1 and count == 1 and "does not begin with a user's turn" in why
+    prompt = "\n\nHuman: How?\n\nAssistant:"
+    rows = [{"chosen": f"{start} So.", "rejected": f"{start} No."} for start in (prompt, begun)]
+    shaped = comparisons(source(rows, [pair(1)]))
+    count, why = shaped.unusable
+    assert len(shaped.train) == 1 and count == 1 and "does not begin with a user's turn" in why

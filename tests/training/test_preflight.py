@@ -8,39 +8,41 @@ from typing import Any
 import polars as pl
 import pytest
 
+from almost_data.cli import recipe
 from almost_data.errors import InputError
 from almost_data.generation import Model
 from almost_data.scoring import Dialogue, Score
-from almost_data.training import comparisons, dialogues, preflight, prompts, template
+from almost_data.training import comparisons, dialogues, preflight, prompts, reinforced, template
 from almost_data.training.preflight import Finding, Preflight
 from tests.tiny_models import tiny_config, tiny_tokenizer
 from tests.training.rows import pair, said, source
 
 pytest.importorskip("transformers")
+WHOLE = Namespace(use_peft=False)
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    made = tiny_tokenizer()
-    template.prepare(made, "it")
-    return made
+    tiny = tiny_tokenizer()
+    template.prepare(tiny, "it")
+    return tiny
 
 
-def found(checks: Preflight, name: str) -> Finding:
-    [one] = [one for one in checks.findings if one.check == name]
-    return one
+def finding_of(checks: Preflight, name: str) -> Finding:
+    [finding] = [finding for finding in checks.findings if finding.check == name]
+    return finding
 
 
 def levels(checks: Preflight) -> dict[str, str]:
-    return {one.check: one.level for one in checks.findings}
+    return {finding.check: finding.level for finding in checks.findings}
 
 
 def checked(
     rows: list[dict[str, Any]], tokenizer: Any, most: int | None = 200
 ) -> tuple[Preflight, pl.Series]:
     checks = Preflight()
-    made = comparisons(source(rows, test=[]))
-    return checks, preflight.check_comparisons(checks, made, made.train, tokenizer, most)
+    shaped = comparisons(source(rows, test=[]))
+    return checks, preflight.check_comparisons(checks, shaped, shaped.train, tokenizer, most)
 
 
 # --- the table -------------------------------------------------------------------------------------------
@@ -48,17 +50,18 @@ def checked(
 
 def test_the_table_is_printed_and_the_first_fatal_finding_stops(capsys: pytest.CaptureFixture[str]) -> None:
     checks = Preflight()
-    checks.say("first", "all is well")
-    checks.count("second", 3, 10, "rows are odd", fatal_over=0.5)
-    assert [one["level"] for one in checks.done()] == ["fine", "warn"]
-    checks.count("third", 6, 10, "rows are odd", fatal_over=0.5)
-    checks.say("fourth", "all is lost", "fatal")
+    checks.add("first", "all is well")
+    checks.add_rows("second", 3, 10, "rows are odd", fatal_over=0.5)
+    recipe.require(checks)
+    assert [finding["level"] for finding in checks.record()] == ["fine", "warn"]
+    checks.add_rows("third", 6, 10, "rows are odd", fatal_over=0.5)
+    checks.add("fourth", "all is lost", "fatal")
     with pytest.raises(InputError, match=r"^third: 6 rows \(60%\) rows are odd$"):
-        checks.done()
+        recipe.require(checks)
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("first", "30.0%", "fourth", "all is lost"))
     with pytest.raises(InputError, match="third"):
-        checks.done(show=False)
+        checks.require()
     assert capsys.readouterr().out == ""
 
 
@@ -67,10 +70,10 @@ def test_the_table_is_printed_and_the_first_fatal_finding_stops(capsys: pytest.C
 )
 def test_a_share_decides_how_bad_it_is(rows: int, level: str) -> None:
     checks = Preflight()
-    checks.count("it", rows, 10, "what it means", fatal_over=0.5, clean="nothing")
-    [one] = checks.findings
-    assert (one.level, one.rows, one.share) == (level, rows, rows / 10)
-    assert one.sentence == ("what it means" if rows else "nothing")
+    checks.add_rows("it", rows, 10, "what it means", fatal_over=0.5, clean="nothing")
+    [finding] = checks.findings
+    assert (finding.level, finding.rows, finding.share) == (level, rows, rows / 10)
+    assert finding.sentence == ("what it means" if rows else "nothing")
 
 
 # --- comparisons -----------------------------------------------------------------------------------------
@@ -79,46 +82,52 @@ def test_a_share_decides_how_bad_it_is(rows: int, level: str) -> None:
 def test_good_comparisons_pass_every_check(tokenizer: Any) -> None:
     checks, fits = checked([pair(n, f"Yes {n}.", "No.") for n in range(9)], tokenizer)
     assert set(levels(checks).values()) == {"fine"} and fits.all()
-    assert [one["rows"] for one in checks.done(show=False)] == [0] * 5
+    assert [finding["rows"] for finding in checks.record()] == [0] * 5
 
 
 def test_same_and_empty_and_special_texts_are_counted(tokenizer: Any) -> None:
     rows = [pair(n) for n in range(6)]
     checks, _ = checked([*rows, pair(7, "Hm.", "Hm."), pair(8, "", "No."), pair(9, "", "")], tokenizer)
-    assert {one: found(checks, one).rows for one in ("same text", "empty side")} == {
+    assert {check: finding_of(checks, check).rows for check in ("same text", "empty side")} == {
         "same text": 2,
         "empty side": 2,
     }
-    assert found(checks, "special tokens in text").rows == 0
+    assert finding_of(checks, "special tokens in text").rows == 0
     checks, _ = checked([*rows, pair(7, "A <eos> ends.", "A <bos> begins.")], tokenizer)
-    special = found(checks, "special tokens in text")
+    special = finding_of(checks, "special tokens in text")
     assert (special.level, special.rows, special.share) == ("warn", 1, 1 / 7)
-    asked = pair(7) | {"prompt": [{"role": "user", "content": "What is <eos>?"}]}
-    assert found(checked([*rows, asked], tokenizer)[0], "special tokens in text").rows == 1
+    special_prompt = pair(7) | {"prompt": [{"role": "user", "content": "What is <eos>?"}]}
+    assert finding_of(checked([*rows, special_prompt], tokenizer)[0], "special tokens in text").rows == 1
     checks, _ = checked([pair(n, "Hm.", "Hm.") for n in range(6)], tokenizer)
     with pytest.raises(InputError, match=r"same text: 6 rows \(100%\)"):
-        checks.done(show=False)
+        checks.require()
 
 
 def test_a_margin_column_and_what_is_not_pinned_are_warned_of(tokenizer: Any) -> None:
     rows = [pair(n) | {"margin": 1.0} for n in range(3)]
     checks, _ = checked(rows, tokenizer)
     assert levels(checks)["margin"] == "warn"
-    made = comparisons(source(rows[:1], test=[], pinned=False))
+    shaped = comparisons(source(rows[:1], test=[], pinned=False))
     checks = Preflight()
-    preflight.check_comparisons(checks, made, made.train, tokenizer, 200)
-    assert found(checks, "revision").level == "warn" and made.parent.ref in found(checks, "revision").sentence
+    preflight.check_comparisons(checks, shaped, shaped.train, tokenizer, 200)
+    assert (
+        finding_of(checks, "revision").level == "warn"
+        and shaped.parent.ref in finding_of(checks, "revision").sentence
+    )
 
 
 def test_rows_that_cannot_be_read_stop_it_where_they_are_many(tokenizer: Any) -> None:
     rows = [pair(n) for n in range(30)]
     odd = pair(99) | {"prompt": said("Why?", "So.")}
     checks, _ = checked([*rows, odd], tokenizer)
-    one = found(checks, "no dialogue")
-    assert (one.level, one.rows) == ("warn", 1) and "does not end in a user's turn" in one.sentence
+    finding = finding_of(checks, "no dialogue")
+    assert (finding.level, finding.rows) == (
+        "warn",
+        1,
+    ) and "does not end in a user's turn" in finding.sentence
     checks, _ = checked([*rows, odd, odd], tokenizer)
     with pytest.raises(InputError, match=r"no dialogue: 2 rows \(6%\)"):
-        checks.done(show=False)
+        checks.require()
 
 
 def lengths(tokenizer: Any, rows: list[dict[str, Any]]) -> list[int]:
@@ -137,14 +146,14 @@ def test_what_is_too_long_is_counted_by_who_wrote_it(tokenizer: Any) -> None:
     rows += [pair(n, long, "No.", "A", "C") for n in range(20, 23)] + [pair(30, "Yes.", long, "B", "C")]
     checks, fits = checked(rows, tokenizer, 100)
     assert fits.to_list() == [True] * 20 + [False] * 4
-    one = found(checks, "too long")
-    assert (one.level, one.rows) == ("warn", 4)
-    assert "over max_length=100" in one.sentence and "most of A > C (3), B > C (1)" in one.sentence
+    finding = finding_of(checks, "too long")
+    assert (finding.level, finding.rows) == ("warn", 4)
+    assert "over max_length=100" in finding.sentence and "most of A > C (3), B > C (1)" in finding.sentence
     checks, fits = checked(rows, tokenizer, None)
     assert fits.all() and levels(checks)["too long"] == "fine"
     checks, fits = checked(rows, tokenizer, 10)
     with pytest.raises(InputError, match=r"too long: 24 rows \(100%\) over max_length=10"):
-        checks.done(show=False)
+        checks.require()
 
 
 def test_a_row_of_just_as_many_tokens_fits(tokenizer: Any) -> None:
@@ -156,7 +165,7 @@ def test_a_row_of_just_as_many_tokens_fits(tokenizer: Any) -> None:
     checks, _ = checked(rows, tokenizer, max(tokens))
     assert (
         f"the longest has {max(tokens)} tokens of max_length={max(tokens)}"
-        in found(checks, "too long").sentence
+        in finding_of(checks, "too long").sentence
     )
 
 
@@ -170,21 +179,21 @@ def test_trl_drops_exactly_the_comparisons_that_are_too_long(tokenizer: Any, tmp
 
     rows = [pair(n, "Yes. " * n, "No. " * (12 - n)) for n in range(1, 12)]
     most = sorted(lengths(tokenizer, rows))[5]
-    made = comparisons(source(rows, test=[])).train
+    comparison_rows = comparisons(source(rows, test=[])).train
     _, fits = checked(rows, tokenizer, most)
     model = AutoModelForSequenceClassification.from_config(tiny_config("llama", len(tokenizer), num_labels=1))
     trainer = RewardTrainer(
         model=template.fit(model, tokenizer),
         args=RewardConfig(str(tmp_path), max_length=most, report_to="none", use_cpu=True, bf16=False),
-        train_dataset=trainers.dataset(made, "prompt", "chosen", "rejected"),
+        train_dataset=trainers.dataset(comparison_rows, "prompt", "chosen", "rejected"),
         processing_class=tokenizer,
     )
-    left = made.filter(fits)
-    assert 0 < len(left) < len(made)
+    kept = comparison_rows.filter(fits)
+    assert 0 < len(kept) < len(comparison_rows)
     for side in ("chosen", "rejected"):
         ours = [
             tokenizer.apply_chat_template(row["prompt"] + row[side], return_dict=True)["input_ids"]
-            for row in left.to_dicts()
+            for row in kept.to_dicts()
         ]
         assert [list(ids) for ids in trainer.train_dataset[f"{side}_ids"]] == ours
 
@@ -192,30 +201,30 @@ def test_trl_drops_exactly_the_comparisons_that_are_too_long(tokenizer: Any, tmp
 # --- dialogues -------------------------------------------------------------------------------------------
 
 TALKS = [
-    said("Why does bread rise? " * n, "So. " * m, *more)
+    said("Why does bread rise? " * n, "So. " * m, *later_turns)
     for n, m in ((1, 1), (1, 20), (3, 5), (5, 1), (5, 9))
-    for more in ((), ("And?", "No."))
+    for later_turns in ((), ("And?", "No."))
 ]
 
 
 def test_dialogues_are_checked_for_what_is_cut_and_empty(tokenizer: Any) -> None:
-    made = dialogues(source([{"messages": talk} for talk in [*TALKS, said("So?", "")]], test=[]))
-    tokens = preflight.token_counts(tokenizer, made.train["messages"].to_list())
+    shaped = dialogues(source([{"messages": turns} for turns in [*TALKS, said("So?", "")]], test=[]))
+    tokens = preflight.token_counts(tokenizer, shaped.train["messages"].to_list())
     most = sorted(tokens)[8]
     checks = Preflight()
-    fits = preflight.check_dialogues(checks, made, tokenizer, most)
-    assert (found(checks, "empty reply").rows, found(checks, "cut").rows) == (
+    fits = preflight.check_dialogues(checks, shaped, tokenizer, most)
+    assert (finding_of(checks, "empty reply").rows, finding_of(checks, "cut").rows) == (
         1,
         sum(n > most for n in tokens),
     )
     assert fits.all() and levels(checks)["cut"] == "warn"
     checks = Preflight()
-    assert preflight.check_dialogues(checks, made, tokenizer, None).all()
+    assert preflight.check_dialogues(checks, shaped, tokenizer, None).all()
     assert levels(checks)["cut"] == "fine"
     checks = Preflight()
-    preflight.check_dialogues(checks, made, tokenizer, 20)
+    preflight.check_dialogues(checks, shaped, tokenizer, 20)
     with pytest.raises(InputError, match=r"cut: .*over max_length=20 tokens"):
-        checks.done(show=False)
+        checks.require()
 
 
 @pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
@@ -228,10 +237,10 @@ def test_trl_learns_from_exactly_the_dialogues_that_fit(tokenizer: Any, tmp_path
 
     from almost_data.training import trainers
 
-    made = dialogues(source([{"messages": talk} for talk in TALKS], test=[]))
-    opening = [talk[:1] for talk in TALKS]
+    shaped = dialogues(source([{"messages": turns} for turns in TALKS], test=[]))
+    opening = [turns[:1] for turns in TALKS]
     most = sorted(preflight.token_counts(tokenizer, opening, add_generation_prompt=True))[4] + off
-    fits = preflight.check_dialogues(Preflight(), made, tokenizer, most)
+    fits = preflight.check_dialogues(Preflight(), shaped, tokenizer, most)
     assert 0 < fits.sum() < len(fits) or off == 30
     model = AutoModelForCausalLM.from_config(tiny_config("llama", len(tokenizer)))
     trainer = SFTTrainer(
@@ -244,14 +253,14 @@ def test_trl_learns_from_exactly_the_dialogues_that_fit(tokenizer: Any, tmp_path
             use_cpu=True,
             bf16=False,
         ),
-        train_dataset=trainers.dataset(made.train, "messages"),
+        train_dataset=trainers.dataset(shaped.train, "messages"),
         processing_class=tokenizer,
     )
-    rows = made.train.filter(fits)["messages"].to_list()
+    rows = shaped.train.filter(fits)["messages"].to_list()
     expected = []
-    for talk in rows:
-        one = tokenizer.apply_chat_template(talk, return_dict=True, return_assistant_tokens_mask=True)
-        learned = zip(one["input_ids"], one["assistant_masks"], strict=True)
+    for turns in rows:
+        encoded = tokenizer.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
+        learned = zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)
         expected.append([token if mask else -100 for token, mask in learned][:most])
     assert [list(labels) for labels in trainer.train_dataset["labels"]] == expected
 
@@ -260,16 +269,16 @@ def test_trl_learns_from_exactly_the_dialogues_that_fit(tokenizer: Any, tmp_path
 
 
 def test_long_prompts_are_left_out(tokenizer: Any) -> None:
-    made = prompts(source([{"prompt": "Why? " * n} for n in range(1, 10)], test=[]))
-    tokens = preflight.token_counts(tokenizer, made.train["prompt"].to_list(), add_generation_prompt=True)
+    shaped = prompts(source([{"prompt": "Why? " * n} for n in range(1, 10)], test=[]))
+    tokens = preflight.token_counts(tokenizer, shaped.train["prompt"].to_list(), add_generation_prompt=True)
     checks = Preflight()
-    fits = preflight.check_prompts(checks, made, tokenizer, tokens[6])
+    fits = preflight.check_prompts(checks, shaped, tokenizer, tokens[6])
     assert fits.to_list() == [n <= tokens[6] for n in tokens]
-    assert (found(checks, "long prompts").level, found(checks, "long prompts").rows) == ("warn", 2)
+    assert (finding_of(checks, "long prompts").level, finding_of(checks, "long prompts").rows) == ("warn", 2)
     checks = Preflight()
-    preflight.check_prompts(checks, made, tokenizer, tokens[2])
+    preflight.check_prompts(checks, shaped, tokenizer, tokens[2])
     with pytest.raises(InputError, match=r"long prompts: 6 rows \(67%\)"):
-        checks.done(show=False)
+        checks.require()
 
 
 @pytest.mark.parametrize(("rows", "stops"), [(11, True), (12, False)])
@@ -281,7 +290,7 @@ def test_prompts_must_fill_a_batch(
     monkeypatch.setenv("WORLD_SIZE", "3")
     args = Namespace(per_device_train_batch_size=2, gradient_accumulation_steps=2, world_size=size)
     checks = Preflight()
-    preflight.check_batch(checks, pl.DataFrame({"a": range(rows)}), args)
+    reinforced.check_ppo(checks, pl.DataFrame({"a": range(rows)}), args, WHOLE)
     assert levels(checks) == ({"batch": "fatal"} if stops else {})
 
 
@@ -297,7 +306,7 @@ def test_ppo_s_own_config_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (2 * args.gradient_accumulation_steps, 0),
     ):
         checks = Preflight()
-        preflight.check_batch(checks, pl.DataFrame({"a": range(rows)}), args)
+        reinforced.check_ppo(checks, pl.DataFrame({"a": range(rows)}), args, WHOLE)
         assert len(checks.findings) == said_of
 
 
@@ -314,9 +323,9 @@ def other_template(tokenizer: Any) -> None:
 
 
 def ready() -> Any:
-    made = tiny_tokenizer()
-    template.prepare(made, "it")
-    return made
+    tiny = tiny_tokenizer()
+    template.prepare(tiny, "it")
+    return tiny
 
 
 @pytest.mark.parametrize(
@@ -337,9 +346,11 @@ def test_a_reward_model_that_reads_otherwise_stops_ppo_and_not_rloo(
         change(reward)
     for shares, level in ((True, ppo), (False, rloo)):
         checks = Preflight()
-        preflight.check_policy(checks, ready(), reward, shares_tokens=shares)
+        reinforced.check_policy(checks, ready(), reward, shares_tokens=shares)
         assert levels(checks)[check] == level
-        assert [one.check for one in checks.findings if one.level == "fatal"] == [check] * (level == "fatal")
+        assert [finding.check for finding in checks.findings if finding.level == "fatal"] == [check] * (
+            level == "fatal"
+        )
 
 
 @pytest.mark.parametrize(
@@ -349,9 +360,9 @@ def test_a_policy_that_was_not_made_ready_is_refused(attribute: str, check: str)
     policy = ready()
     setattr(policy, attribute, None)
     checks = Preflight()
-    preflight.check_policy(checks, policy, ready(), shares_tokens=False)
+    reinforced.check_policy(checks, policy, ready(), shares_tokens=False)
     with pytest.raises(InputError, match=rf"^{check}: .*train it with recipes/sft\.py first"):
-        checks.done(show=False)
+        checks.require()
 
 
 class ByRule:
@@ -366,8 +377,8 @@ class ByRule:
         return {}
 
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
-        for one in sorted(dialogues, key=lambda one: one.id, reverse=True):
-            yield Score(one.id, self.rule(one.turns), 1, False)
+        for dialogue in sorted(dialogues, key=lambda dialogue: dialogue.id, reverse=True):
+            yield Score(dialogue.id, self.rule(dialogue.turns), 1, False)
 
 
 def says_yes(turns: tuple[str, ...]) -> float:
@@ -388,23 +399,23 @@ def test_a_reward_model_of_the_wrong_sign_is_fatal(
     rule: Callable[[tuple[str, ...]], float], rows: int, level: str
 ) -> None:
     checks = Preflight()
-    preflight.check_reward_sign(checks, ByRule(rule), pl.DataFrame([pair(n) for n in range(rows)]))
+    reinforced.check_reward_sign(checks, ByRule(rule), pl.DataFrame([pair(n) for n in range(rows)]))
     assert levels(checks) == {"reward sign": level}
 
 
 def test_the_reward_is_asked_of_the_whole_dialogue() -> None:
-    asked = []
+    scored = []
     row = pair(1) | {"prompt": said("Hello!", "Yes?", "Why?")}
-    preflight.check_reward_sign(
-        Preflight(), ByRule(lambda turns: asked.append(turns) or 0.0), pl.DataFrame([row])
+    reinforced.check_reward_sign(
+        Preflight(), ByRule(lambda turns: scored.append(turns) or 0.0), pl.DataFrame([row])
     )
-    assert sorted(asked) == [("Hello!", "Yes?", "Why?", last) for last in ("No.", "Yes.")]
+    assert sorted(scored) == [("Hello!", "Yes?", "Why?", last) for last in ("No.", "Yes.")]
 
 
 @pytest.mark.parametrize("rows", [None, pl.DataFrame([pair(1)]).clear()])
 def test_a_reward_that_cannot_be_tried_is_warned_of(rows: pl.DataFrame | None) -> None:
     checks = Preflight()
-    preflight.check_reward_sign(checks, ByRule(says_yes), rows)
+    reinforced.check_reward_sign(checks, ByRule(says_yes), rows)
     assert levels(checks) == {"reward sign": "warn"}
 
 
@@ -414,4 +425,4 @@ def test_the_tokenizer_s_changes_are_told(tokenizer: Any) -> None:
     assert levels(checks) == {"EOS token": "fine", "padding token": "fine"}
     checks = Preflight()
     preflight.check_tokenizer(checks, tokenizer, ["padding is `x`"])
-    assert [one.level for one in checks.findings] == ["fine", "warn"]
+    assert [finding.level for finding in checks.findings] == ["fine", "warn"]

@@ -12,7 +12,8 @@ import pytest
 from almost_data.errors import InputError
 from almost_data.generation import Model
 from almost_data.scoring import Dialogue, Score
-from almost_data.training import artifact, comparisons, leave_out, reward_report
+from almost_data.store.publish import json_data
+from almost_data.training import comparisons, leave_out, reward_report
 from almost_data.training.reward_report import BUCKETS, Parts, report
 from tests.training.rows import pair, said, source
 
@@ -31,19 +32,19 @@ class ByRule:
 
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
         self.asked += (mine := list(dialogues))
-        for one in sorted(mine, key=lambda one: hash(one.id)):
-            yield Score(one.id, self.rule(one.turns[-1]), 1, False)
+        for dialogue in sorted(mine, key=lambda dialogue: hash(dialogue.id)):
+            yield Score(dialogue.id, self.rule(dialogue.turns[-1]), 1, False)
 
 
 def parts(
-    rows: list[dict[str, Any]], left: list[dict[str, Any]] = (), train: list[dict[str, Any]] = ()
+    rows: list[dict[str, Any]], left_out: list[dict[str, Any]] = (), train: list[dict[str, Any]] = ()
 ) -> Parts:  # type: ignore[assignment]
     """Comparisons to judge on: of held-out prompts, and of a pair that was left out."""
     held = pl.DataFrame(rows)
     return Parts(
         pl.DataFrame(train) if train else held.clear(),
         held,
-        pl.DataFrame(left) if left else held.clear(),
+        pl.DataFrame(left_out) if left_out else held.clear(),
         "A > B",
     )
 
@@ -57,8 +58,8 @@ def good(text: str) -> float:
     return float(text.startswith("good"))
 
 
-def only(found: dict[str, Any]) -> dict[str, Any]:
-    [subset] = found["subsets"]
+def only(result: dict[str, Any]) -> dict[str, Any]:
+    [subset] = result["subsets"]
     return subset
 
 
@@ -102,15 +103,15 @@ def test_comparisons_of_one_query_count_as_copies() -> None:
 
 
 def test_held_out_prompts_and_the_left_out_pair_are_told_apart() -> None:
-    left = [pair(k + 500, f"good {k}", "good too") for k in range(20)]
-    found = report(ByRule(good), parts(mixed(30), left, [pair(k + 500) for k in range(12)]))
-    assert [(one["name"], one["accuracy"], one["rows"]) for one in found["subsets"]] == [
+    left_out = [pair(k + 500, f"good {k}", "good too") for k in range(20)]
+    result = report(ByRule(good), parts(mixed(30), left_out, [pair(k + 500) for k in range(12)]))
+    assert [(subset["name"], subset["accuracy"], subset["rows"]) for subset in result["subsets"]] == [
         ("held-out prompts", 1.0, 30),
         ("left-out pair, held-out prompts: A > B", 0.5, 8),
         ("left-out pair, trained prompts: A > B", 0.5, 12),
     ]
-    assert found["left_out_pair"] == "A > B"
-    assert [one["name"] for one in report(ByRule(good), parts(mixed(3), left[:1]))["subsets"]] == [
+    assert result["left_out_pair"] == "A > B"
+    assert [subset["name"] for subset in report(ByRule(good), parts(mixed(3), left_out[:1]))["subsets"]] == [
         "held-out prompts",
         "left-out pair, held-out prompts: A > B",
     ]
@@ -120,7 +121,7 @@ def test_the_whole_dialogue_is_scored() -> None:
     scorer = ByRule(good)
     row = pair(1, "good", "bad") | {"prompt": said("Hello!", "Yes?", "Why?")}
     report(scorer, parts([row]))
-    assert sorted(one.turns for one in scorer.asked) == [
+    assert sorted(dialogue.turns for dialogue in scorer.asked) == [
         ("Hello!", "Yes?", "Why?", x) for x in ("bad", "good")
     ]
 
@@ -137,8 +138,8 @@ def test_the_surface_model_learns_from_the_rows_trained_on_and_is_judged_on_the_
 
 def test_nothing_to_judge_on_is_no_report() -> None:
     empty = parts([pair(1)])
-    found = report(ByRule(good), Parts(empty.train, empty.held_out.clear(), empty.left_out, None))
-    assert found == {
+    result = report(ByRule(good), Parts(empty.train, empty.held_out.clear(), empty.left_out, None))
+    assert result == {
         "subsets": [],
         "left_out_pair": None,
         "buckets": [],
@@ -150,9 +151,9 @@ def test_nothing_to_judge_on_is_no_report() -> None:
 def test_rewards_are_those_of_all_that_was_judged() -> None:
     rule = lambda text: float(len(text))  # noqa: E731
     rows = mixed(30)
-    found = report(ByRule(rule), parts(rows))["rewards"]
+    rewards = report(ByRule(rule), parts(rows))["rewards"]
     values = [rule(row[side][0]["content"]) for row in rows for side in ("chosen", "rejected")]
-    assert found == {
+    assert rewards == {
         "mean": pytest.approx(np.mean(values)),
         "std": pytest.approx(np.std(values)),
         "rows": 60,
@@ -162,8 +163,8 @@ def test_rewards_are_those_of_all_that_was_judged() -> None:
 @pytest.mark.parametrize("rule", [good, lambda text: np.float32(0.5), lambda text: 1e30 * good(text)])
 def test_a_report_is_json(rule: Callable[[str], float]) -> None:
     train = [pair(k + 900, f"yes {k}!", f"no {k}?") for k in range(60)]
-    found = artifact.plain(report(ByRule(rule), parts(mixed(30), mixed(9), train)))
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    result = json_data(report(ByRule(rule), parts(mixed(30), mixed(9), train)))
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
 # --- by length -------------------------------------------------------------------------------------------
@@ -175,11 +176,11 @@ def by_length() -> list[dict[str, Any]]:
 
 
 def test_buckets_are_by_which_side_is_longer() -> None:
-    found = report(ByRule(lambda text: float(len(text))), parts(by_length()))["buckets"]
-    assert [(one["name"], one["rows"], one["accuracy"]) for one in found] == [
+    buckets = report(ByRule(lambda text: float(len(text))), parts(by_length()))["buckets"]
+    assert [(bucket["name"], bucket["rows"], bucket["accuracy"]) for bucket in buckets] == [
         (BUCKETS[0], 10, 0.0), (BUCKETS[1], 12, 0.5), (BUCKETS[2], 14, 1.0),
     ]  # fmt: skip
-    assert all(one["low"] <= one["accuracy"] <= one["high"] for one in found)
+    assert all(bucket["low"] <= bucket["accuracy"] <= bucket["high"] for bucket in buckets)
 
 
 def test_sides_changed_is_buckets_changed() -> None:
@@ -187,9 +188,11 @@ def test_sides_changed_is_buckets_changed() -> None:
     rows = by_length() + [pair(n, "g" * 90, "b" * 100) for n in range(100, 109)]
     turned = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows]
     scorer = ByRule(lambda text: float(text.startswith("g")))
-    one, two = (report(scorer, parts(some))["buckets"] for some in (rows, turned))
-    assert [b["rows"] for b in one] == [b["rows"] for b in two[::-1]]
-    assert {b["accuracy"] for b in one} == {1.0} and {b["accuracy"] for b in two} == {0.0}
+    buckets, turned_buckets = (
+        report(scorer, parts(judged_rows))["buckets"] for judged_rows in (rows, turned)
+    )
+    assert [b["rows"] for b in buckets] == [b["rows"] for b in turned_buckets[::-1]]
+    assert {b["accuracy"] for b in buckets} == {1.0} and {b["accuracy"] for b in turned_buckets} == {0.0}
 
 
 def test_a_bucket_of_a_few_has_no_number() -> None:
@@ -200,23 +203,23 @@ def test_a_bucket_of_a_few_has_no_number() -> None:
 # --- calibration -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("told", [0.55, 0.65, 0.75, 0.95])
-def test_a_scorer_that_is_as_right_as_it_is_sure_is_calibrated(told: float) -> None:
+@pytest.mark.parametrize("confidence", [0.55, 0.65, 0.75, 0.95])
+def test_a_scorer_that_is_as_right_as_it_is_sure_is_calibrated(confidence: float) -> None:
     rows = [pair(n, f"good {n}", f"bad {n}") for n in range(400)]
-    gap = math.log(told / (1 - told))
+    gap = math.log(confidence / (1 - confidence))
 
     def right(n: int) -> bool:
-        return n < round(told * 400)
+        return n < round(confidence * 400)
 
     def rule(text: str) -> float:
         word, number = text.split()
         return gap if (word == "good") == right(int(number)) else 0.0
 
-    found = report(ByRule(rule), parts(rows))["calibration"]
-    [one] = found["bins"]
-    assert one["confidence"] == pytest.approx(told) and one["accuracy"] == pytest.approx(told)
-    assert one["low"] <= told < one["high"] and one["rows"] == 400
-    assert found["ece"] == pytest.approx(0, abs=1e-9)
+    result = report(ByRule(rule), parts(rows))["calibration"]
+    [bin_] = result["bins"]
+    assert bin_["confidence"] == pytest.approx(confidence) and bin_["accuracy"] == pytest.approx(confidence)
+    assert bin_["low"] <= confidence < bin_["high"] and bin_["rows"] == 400
+    assert result["ece"] == pytest.approx(0, abs=1e-9)
 
 
 def test_a_scorer_that_is_too_sure_is_not() -> None:
@@ -226,8 +229,8 @@ def test_a_scorer_that_is_too_sure_is_not() -> None:
         word, number = text.split()
         return 100.0 if (word == "good") == (int(number) < 60) else 0.0
 
-    found = report(ByRule(rule), parts(rows))["calibration"]
-    assert found["ece"] == pytest.approx(0.4) and found["bins"][0]["rows"] == 100
+    result = report(ByRule(rule), parts(rows))["calibration"]
+    assert result["ece"] == pytest.approx(0.4) and result["bins"][0]["rows"] == 100
     assert report(ByRule(good), parts(rows[:7]))["calibration"] is None
 
 
@@ -241,10 +244,10 @@ def test_of_many_comparisons_whole_queries_are_judged_and_the_same_ones(
     monkeypatch.setattr(reward_report, "JUDGED", 50)
     rows = [pair(n // each, f"good {n}", f"bad {n}") for n in range(700)]
     judged = []
-    for some in (rows, rows[::-1]):
+    for ordered_rows in (rows, rows[::-1]):
         scorer = ByRule(good)
-        subset = only(report(scorer, parts(some)))
-        texts = {one.turns[-1] for one in scorer.asked if one.turns[-1].startswith("good")}
+        subset = only(report(scorer, parts(ordered_rows)))
+        texts = {dialogue.turns[-1] for dialogue in scorer.asked if dialogue.turns[-1].startswith("good")}
         assert subset["rows"] == len(texts) == each * queries and subset["queries"] == queries
         judged.append(texts)
     assert judged[0] == judged[1]
@@ -262,36 +265,36 @@ def ladder() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "named"),
+    ("setting", "named"),
     [("auto", "A > C"), ("B > C", "B > C"), ("C > D", "C > D"), ("none", None)],
 )
-def test_a_pair_is_out_of_training_and_of_the_held_out_prompts(wanted: str, named: str | None) -> None:
-    made = ladder()
-    found = leave_out(made, wanted)
-    assert found.pair == named
-    for rows in (found.train, found.held_out):
+def test_a_pair_is_out_of_training_and_of_the_held_out_prompts(setting: str, named: str | None) -> None:
+    ladder_source = ladder()
+    parts = leave_out(ladder_source, setting)
+    assert parts.pair == named
+    for rows in (parts.train, parts.held_out):
         assert named not in (rows["chosen_responder"] + " > " + rows["rejected_responder"]).to_list()
-    left = found.left_out
-    assert set((left["chosen_responder"] + " > " + left["rejected_responder"]).to_list()) == (
+    left_out = parts.left_out
+    assert set((left_out["chosen_responder"] + " > " + left_out["rejected_responder"]).to_list()) == (
         {named} - {None}
     )
-    every = [found.train, found.held_out, left]
-    assert sum(map(len, every)) == len(made.train) + len(made.test), "no row is lost"
+    all_parts = [parts.train, parts.held_out, left_out]
+    assert sum(map(len, all_parts)) == len(ladder_source.train) + len(ladder_source.test), "no row is lost"
 
 
 def test_too_few_pairs_leave_nothing_out() -> None:
-    made = ladder()
+    ladder_source = ladder()
     two = pl.col("chosen_responder").is_in(["B", "C"])
     few = reward_report.leave_out(
-        reward_report.Source(**{**vars(made), "train": made.train.filter(two)}), "auto"
+        reward_report.Source(**{**vars(ladder_source), "train": ladder_source.train.filter(two)}), "auto"
     )
     assert few.pair is None and not len(few.left_out)
 
 
 def test_a_row_that_does_not_say_who_wrote_it_stays() -> None:
     rows = [pair(n, a="A" if n % 2 else "C") for n in range(40)] + [pair(99) | {"chosen_responder": None}]
-    found = leave_out(comparisons(source(rows, test=[pair(98, a="A")])), "A > B")
-    assert (len(found.train), len(found.left_out)) == (21, 21) and None in found.train[
+    parts = leave_out(comparisons(source(rows, test=[pair(98, a="A")])), "A > B")
+    assert (len(parts.train), len(parts.left_out)) == (21, 21) and None in parts.train[
         "chosen_responder"
     ].to_list()
 
@@ -299,11 +302,11 @@ def test_a_row_that_does_not_say_who_wrote_it_stays() -> None:
 def test_a_pair_that_is_not_there_is_refused() -> None:
     alone = comparisons(source([pair(n) for n in range(20)], test=[]))
     assert leave_out(alone, "auto").pair is None
-    with pytest.raises(InputError, match="every row is of that pair"):
+    with pytest.raises(InputError, match="all rows are of that pair"):
         leave_out(alone, "A > B")
-    with pytest.raises(InputError, match="no such pair; there are: C > D, A > C, B > C, A > B"):
+    with pytest.raises(InputError, match="no such pair; the pairs are: C > D, A > C, B > C, A > B"):
         leave_out(ladder(), "A > D")
     nameless = comparisons(source([{"prompt": "a", "chosen": "b", "rejected": "c"}], test=[]))
     assert leave_out(nameless, "auto").pair is leave_out(nameless, "none").pair is None
-    with pytest.raises(InputError, match="does not say who wrote what"):
+    with pytest.raises(InputError, match="does not name the responders"):
         leave_out(nameless, "A > B")

@@ -64,10 +64,10 @@ def test_greedy_replies_are_the_model_s_own_of_each_prompt_alone(policy: tuple[A
 
 def test_eos_counts_and_ends_a_reply(policy: tuple[Any, Any]) -> None:
     model, tokenizer = policy
-    found = replies(model, tokenizer, PROMPTS * 8, 40, 3.0, seed=0, batch=64)
-    stopped = [n for _, n in found if n < 40]
-    assert stopped and all(1 <= n <= 40 for _, n in found)
-    assert all(tokenizer.eos_token not in text and tokenizer.pad_token not in text for text, _ in found)
+    results = replies(model, tokenizer, PROMPTS * 8, 40, 3.0, seed=0, batch=64)
+    stopped = [n for _, n in results if n < 40]
+    assert stopped and all(1 <= n <= 40 for _, n in results)
+    assert all(tokenizer.eos_token not in text and tokenizer.pad_token not in text for text, _ in results)
 
 
 def test_samples_are_the_seed_s(policy: tuple[Any, Any]) -> None:
@@ -91,13 +91,13 @@ def test_the_model_is_left_as_it_was(policy: tuple[Any, Any], training: bool, ca
     model.config.use_cache = cache
     tokenizer.padding_side = "right"
     replies(model, tokenizer, PROMPTS[:2], 4, 0.0, seed=0)
-    left = (model.training, model.config.use_cache, tokenizer.padding_side)
+    restored = (model.training, model.config.use_cache, tokenizer.padding_side)
     with pytest.raises(Exception, match=r"max_new_tokens|greater than 0"):
         replies(model, tokenizer, PROMPTS[:2], 0, 0.0, seed=0)
     after = (model.training, model.config.use_cache, tokenizer.padding_side)
     model.eval()
     model.config.use_cache = True
-    assert left == after == (training, cache, "right")
+    assert restored == after == (training, cache, "right")
 
 
 # --- before and after ------------------------------------------------------------------------------------
@@ -112,8 +112,8 @@ class Lengths:
         return {}
 
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
-        for one in sorted(dialogues, key=lambda one: one.id, reverse=True):
-            yield Score(one.id, len(one.turns[-1]) + 100.0 * len(one.turns[:-1]), 1, False)
+        for dialogue in sorted(dialogues, key=lambda dialogue: dialogue.id, reverse=True):
+            yield Score(dialogue.id, len(dialogue.turns[-1]) + 100.0 * len(dialogue.turns[:-1]), 1, False)
 
 
 WRITTEN = {
@@ -137,47 +137,49 @@ def talks(monkeypatch: pytest.MonkeyPatch) -> BeforeAfter:
         UNSEEN: [said(f"new {n}") for n in range(12)],
         "no": [],
     }
-    made = BeforeAfter(prompts, max_new_tokens=5)
+    before_after = BeforeAfter(prompts, max_new_tokens=5)
     for now[0] in (0, 1):
-        made.write(None, None)
-    return made
+        before_after.write(None, None)
+    return before_after
 
 
 def test_gain_and_interval_are_those_of_the_paired_rewards(talks: BeforeAfter) -> None:
-    means, shown = talks.rewards(Lengths())
-    assert [one["prompts"] for one in means] == [SEEN, UNSEEN]
-    for one in means:
-        before, after = (np.array([len(text) for text, _ in side]) for side in WRITTEN[one["prompts"]])
+    means, samples_ = talks.rewards(Lengths())
+    assert [entry["prompts"] for entry in means] == [SEEN, UNSEEN]
+    for entry in means:
+        before, after = (np.array([len(text) for text, _ in side]) for side in WRITTEN[entry["prompts"]])
         gain = after - before
         error = np.sqrt(((gain - gain.mean()) ** 2).sum() / (len(gain) - 1) / len(gain))
-        assert one["n"] == len(gain) and one["gain"] == pytest.approx(gain.mean())
-        assert (one["low"], one["high"]) == pytest.approx(
+        assert entry["n"] == len(gain) and entry["gain"] == pytest.approx(gain.mean())
+        assert (entry["low"], entry["high"]) == pytest.approx(
             (gain.mean() - 1.96 * error, gain.mean() + 1.96 * error)
         )
-        assert one["before"]["mean"] == pytest.approx(100 + before.mean())
-        assert one["after"]["mean"] == pytest.approx(100 + after.mean())
-        for side, written in zip(("before", "after"), WRITTEN[one["prompts"]], strict=True):
-            assert one[side]["tokens"] == pytest.approx(np.mean([n for _, n in written]))
-    for one in shown:
-        assert one["reward_before"] == 100 + len(one["before"]) and one["reward_after"] == 100 + len(
-            one["after"]
+        assert entry["before"]["mean"] == pytest.approx(100 + before.mean())
+        assert entry["after"]["mean"] == pytest.approx(100 + after.mean())
+        for side, written in zip(("before", "after"), WRITTEN[entry["prompts"]], strict=True):
+            assert entry[side]["tokens"] == pytest.approx(np.mean([n for _, n in written]))
+    for entry in samples_:
+        assert entry["reward_before"] == 100 + len(entry["before"]) and entry["reward_after"] == 100 + len(
+            entry["after"]
         )
-        assert one["held_out"] == one["prompt"].startswith("new")
-    assert [one["prompt"] for one in shown] == [f"{kind} {n}" for kind in ("seen", "new") for n in range(3)]
-    assert json.loads(json.dumps([means, shown])) == [means, shown]
+        assert entry["held_out"] == entry["prompt"].startswith("new")
+    assert [entry["prompt"] for entry in samples_] == [
+        f"{kind} {n}" for kind in ("seen", "new") for n in range(3)
+    ]
+    assert json.loads(json.dumps([means, samples_])) == [means, samples_]
 
 
 def test_samples_without_a_judge_have_no_reward(talks: BeforeAfter) -> None:
     scored = talks.rewards(Lengths())[1]
     none = {"reward_before": None, "reward_after": None}
-    assert talks.samples() == [one | none for one in scored]
+    assert talks.samples() == [sample | none for sample in scored]
 
 
 def test_one_prompt_has_a_gain_and_no_interval() -> None:
-    made = BeforeAfter({UNSEEN: [said("Why?")]})
-    made.written = [{UNSEEN: [("a", 1)]}, {UNSEEN: [("aaa", 1)]}]
-    [one] = made.rewards(Lengths())[0]
-    assert one["gain"] == 2 and np.isnan([one["low"], one["high"]]).all()
+    before_after = BeforeAfter({UNSEEN: [said("Why?")]})
+    before_after.written = [{UNSEEN: [("a", 1)]}, {UNSEEN: [("aaa", 1)]}]
+    [entry] = before_after.rewards(Lengths())[0]
+    assert entry["gain"] == 2 and np.isnan([entry["low"], entry["high"]]).all()
 
 
 # --- prompts by kind -------------------------------------------------------------------------------------
@@ -189,16 +191,16 @@ def frame(*numbers: int) -> pl.DataFrame:
 
 def names(kinds: dict[str, Any]) -> dict[str, list[int]]:
     return {
-        kind: [int(talk[0]["content"].split()[1].rstrip("?")) for talk in some]
-        for kind, some in kinds.items()
+        kind: [int(turns[0]["content"].split()[1].rstrip("?")) for turns in prompts]
+        for kind, prompts in kinds.items()
     }
 
 
 def test_prompts_are_apart_by_what_the_reward_model_saw() -> None:
     train, test = frame(1, 2, 3, 4, 5), frame(6, 7, 8)
-    seen = frozenset(frame(2, 4, 7, 99)["query_id"])
-    assert names(by_kind(train, test, seen, 10)) == {SEEN: [2, 4], NEW: [1, 3, 5], UNSEEN: [6, 8]}
-    assert names(by_kind(train, test, seen, 2)) == {SEEN: [2, 4], NEW: [1, 3], UNSEEN: [6, 8]}
+    learned = frozenset(frame(2, 4, 7, 99)["query_id"])
+    assert names(by_kind(train, test, learned, 10)) == {SEEN: [2, 4], NEW: [1, 3, 5], UNSEEN: [6, 8]}
+    assert names(by_kind(train, test, learned, 2)) == {SEEN: [2, 4], NEW: [1, 3], UNSEEN: [6, 8]}
     assert names(by_kind(train, test, None, 3)) == {UNKNOWN: [1, 2, 3], UNSEEN: [6, 7, 8]}
     assert names(by_kind(train, test, frozenset(), 2)) == {SEEN: [], NEW: [1, 2], UNSEEN: [6, 7]}
     assert names(by_kind(train, test.clear(), None, 2)) == {UNKNOWN: [1, 2], UNSEEN: []}
@@ -206,15 +208,15 @@ def test_prompts_are_apart_by_what_the_reward_model_saw() -> None:
 
 def test_what_a_reward_model_saw_is_found_in_the_store(fake_store: Store) -> None:
     parent = fake_store.manifest("comparisons@0.1.0")
-    made = trained.manifest("rm", parents=[parent])
-    made.config["dataset"]["config"] = "default"
+    manifest = trained.manifest("rm", parents=[parent])
+    manifest.config["dataset"]["config"] = "default"
     rows = fake_store.scan(parent.ref, "default", "train").collect()
-    assert trained_on(fake_store, made) == frozenset(rows["query_id"])
-    some = comparisons_of(fake_store, made, 5)
-    assert some is not None and some.equals(rows.select("prompt", "chosen", "rejected").head(5))
+    assert trained_on(fake_store, manifest) == frozenset(rows["query_id"])
+    comparisons = comparisons_of(fake_store, manifest, 5)
+    assert comparisons is not None and comparisons.equals(rows.select("prompt", "chosen", "rejected").head(5))
 
 
 def test_what_it_saw_elsewhere_is_not_known(tmp_path: Path, fake_store: Store) -> None:
-    made = trained.manifest("rm")  # of a Hub dataset
-    for store, model in ((fake_store, None), (fake_store, made), (Store(tmp_path), made)):
+    manifest = trained.manifest("rm")  # of a Hub dataset
+    for store, model in ((fake_store, None), (fake_store, manifest), (Store(tmp_path), manifest)):
         assert trained_on(store, model) is None and comparisons_of(store, model, 5) is None

@@ -33,24 +33,24 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
     """A tokenizer made ready; those of real models where their packages are installed."""
     name = request.param
     if name.startswith("tiny"):
-        made = tiny_tokenizer(bos=name.endswith("bos"))
+        loaded = tiny_tokenizer(bos=name.endswith("bos"))
     else:
         try:
             folder = weights.fetch(weights.locate(Model(name)))
         except InputError as error:
             pytest.skip(str(error))
-        made = transformers.AutoTokenizer.from_pretrained(folder)
-    template.prepare(made, name)
-    return made
+        loaded = transformers.AutoTokenizer.from_pretrained(folder)
+    template.prepare(loaded, name)
+    return loaded
 
 
-def encoded(tokenizer: Any, talk: Any, **how: Any) -> Any:
-    return tokenizer.apply_chat_template(talk, return_dict=True, **how)
+def encoded(tokenizer: Any, turns: Any, **how: Any) -> Any:
+    return tokenizer.apply_chat_template(turns, return_dict=True, **how)
 
 
-def masked(tokenizer: Any, talk: Any) -> tuple[list[int], list[int]]:
-    found = encoded(tokenizer, talk, return_assistant_tokens_mask=True)
-    return found["input_ids"], found["assistant_masks"]
+def masked(tokenizer: Any, turns: Any) -> tuple[list[int], list[int]]:
+    tokens = encoded(tokenizer, turns, return_assistant_tokens_mask=True)
+    return tokens["input_ids"], tokens["assistant_masks"]
 
 
 def runs(mask: list[int]) -> list[tuple[int, int]]:
@@ -70,10 +70,10 @@ def test_only_the_replies_and_their_eos_are_learned(tokenizer: Any) -> None:
 @pytest.mark.parametrize("reply", AWKWARD)
 def test_a_prompt_s_tokens_begin_the_dialogue_s(tokenizer: Any, reply: str) -> None:
     """Or a policy would be asked to go on from tokens that it never learned from."""
-    talk = [*TALK, *said("More?", reply)]
-    ids, mask = masked(tokenizer, talk)
+    turns = [*TALK, *said("More?", reply)]
+    ids, mask = masked(tokenizer, turns)
     for turn in (1, 3, 5):
-        prompt = encoded(tokenizer, talk[:turn], add_generation_prompt=True)["input_ids"]
+        prompt = encoded(tokenizer, turns[:turn], add_generation_prompt=True)["input_ids"]
         assert ids[: len(prompt)] == prompt and mask[len(prompt) - 1 : len(prompt) + 1] == [0, 1]
     assert ids[-1] == tokenizer.eos_token_id and mask[-1] == 1
     assert ids.count(tokenizer.eos_token_id) == 3
@@ -97,7 +97,7 @@ def test_padding_is_no_token_that_a_dialogue_has(tokenizer: Any) -> None:
 
 def test_either_side_of_padding_has_the_same_tokens(tokenizer: Any) -> None:
     talks = [said("Why?", "So."), TALK, TALK[:1]]
-    alone = [encoded(tokenizer, talk)["input_ids"] for talk in talks]
+    alone = [encoded(tokenizer, turns)["input_ids"] for turns in talks]
     for side in ("left", "right"):
         tokenizer.padding_side = side
         batch = encoded(tokenizer, talks, padding=True)
@@ -142,7 +142,7 @@ def test_what_is_changed_is_said() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = "{{ messages[0].content }}"
     template_line, padding_line = template.prepare(tokenizer, "it")
-    assert "chat template is replaced" in template_line and template.PAD in padding_line
+    assert "replaces the model's own chat template" in template_line and template.PAD in padding_line
 
 
 def test_a_special_token_that_no_text_has_pads_before_a_new_one_does() -> None:
@@ -197,6 +197,6 @@ def test_a_base_s_own_way_to_sample_is_gone() -> None:
     template.prepare(tokenizer, "it")
     model = transformers.AutoModelForCausalLM.from_config(tiny_config("llama", len(tokenizer)))
     model.generation_config.repetition_penalty, model.generation_config.top_k = 1.5, 7
-    made = template.fit(model, tokenizer).generation_config
-    assert (made.repetition_penalty, made.top_k) == (None, None)
-    assert (made.eos_token_id, made.bos_token_id) == (tokenizer.eos_token_id, tokenizer.bos_token_id)
+    config = template.fit(model, tokenizer).generation_config
+    assert (config.repetition_penalty, config.top_k) == (None, None)
+    assert (config.eos_token_id, config.bos_token_id) == (tokenizer.eos_token_id, tokenizer.bos_token_id)

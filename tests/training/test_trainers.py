@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from almost_data.training import template, trainers
+from almost_data.training import settings, template, trainers
 from tests.tiny_models import tiny_config, tiny_tokenizer
 from tests.training.rows import pair, said
 
@@ -19,29 +19,29 @@ ROWS = pl.DataFrame([pair(n) for n in range(200)])
 
 
 def test_rows_are_drawn_by_the_seed_and_keep_their_order() -> None:
-    some = trainers.drawn(ROWS, 50, seed=1)
-    assert len(some) == 50 and some["query_id"].is_unique().all() and some["query_id"].is_sorted()
-    assert some.columns == ROWS.columns and some.equals(trainers.drawn(ROWS, 50, seed=1))
-    assert not some.equals(trainers.drawn(ROWS, 50, seed=2)) and not some.equals(ROWS.head(50))
+    rows = trainers.sample(ROWS, 50, seed=1)
+    assert len(rows) == 50 and rows["query_id"].is_unique().all() and rows["query_id"].is_sorted()
+    assert rows.columns == ROWS.columns and rows.equals(trainers.sample(ROWS, 50, seed=1))
+    assert not rows.equals(trainers.sample(ROWS, 50, seed=2)) and not rows.equals(ROWS.head(50))
     for limit in (None, 200, 201):
-        assert trainers.drawn(ROWS, limit, seed=1) is ROWS
+        assert trainers.sample(ROWS, limit, seed=1) is ROWS
 
 
 def test_trl_gets_no_column_but_those_named() -> None:
     """A column `margin` would change its loss."""
     rows = ROWS.with_columns(margin=pl.lit(1.0))
-    made = trainers.dataset(rows, "prompt", "chosen", "rejected")
-    assert made.column_names == ["prompt", "chosen", "rejected"]
-    assert made[3] == {name: value for name, value in pair(3).items() if name in made.column_names}
+    dataset = trainers.dataset(rows, "prompt", "chosen", "rejected")
+    assert dataset.column_names == ["prompt", "chosen", "rejected"]
+    assert dataset[3] == {name: value for name, value in pair(3).items() if name in dataset.column_names}
 
 
 @pytest.mark.parametrize("bos", [False, True])
 def test_ppo_reads_a_prompt_up_to_where_the_reply_begins(bos: bool) -> None:
     tokenizer = tiny_tokenizer(bos)
     template.prepare(tokenizer, "it")
-    made = trainers.prompt_ids(ROWS.head(3), tokenizer)
-    assert made.column_names == ["input_ids"]
-    for ids, row in zip(made["input_ids"], ROWS.head(3).to_dicts(), strict=True):
+    dataset = trainers.prompt_ids(ROWS.head(3), tokenizer)
+    assert dataset.column_names == ["input_ids"]
+    for ids, row in zip(dataset["input_ids"], ROWS.head(3).to_dicts(), strict=True):
         whole = tokenizer.apply_chat_template(
             row["prompt"] + said("Yes.", first="assistant"), return_dict=True
         )
@@ -56,15 +56,17 @@ def test_ppo_reads_a_prompt_up_to_where_the_reply_begins(bos: bool) -> None:
 # --- settings --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("known", "environment", "size"), [(5, "5", 40), (None, "5", 40), (None, None, 8)])
+@pytest.mark.parametrize(
+    ("world_size", "environment", "size"), [(5, "5", 40), (None, "5", 40), (None, None, 8)]
+)
 def test_a_batch_is_of_all_processes(
-    monkeypatch: pytest.MonkeyPatch, known: int | None, environment: str | None, size: int
+    monkeypatch: pytest.MonkeyPatch, world_size: int | None, environment: str | None, size: int
 ) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     if environment:
         monkeypatch.setenv("WORLD_SIZE", environment)
-    args = Namespace(per_device_train_batch_size=4, gradient_accumulation_steps=2, world_size=known)
-    assert trainers.batch_size(args) == size
+    args = Namespace(per_device_train_batch_size=4, gradient_accumulation_steps=2, world_size=world_size)
+    assert settings.batch_size(args) == size
 
 
 # --- callbacks -------------------------------------------------------------------------------------------
@@ -104,10 +106,10 @@ def test_the_length_of_ppo_s_replies_is_logged_with_their_eos() -> None:
     state = Namespace(log_history=[{"loss": 1.0}])
     lengths.on_log(None, state, None)
     assert state.log_history == [{"loss": 1.0}], "nothing was written"
-    asked = torch.randint(8, 32, (64, 5))
-    made = model.generate(
-        input_ids=asked,
-        attention_mask=torch.ones_like(asked),
+    prompts = torch.randint(8, 32, (64, 5))
+    output = model.generate(
+        input_ids=prompts,
+        attention_mask=torch.ones_like(prompts),
         do_sample=True,
         top_k=0,
         temperature=9.0,
@@ -117,7 +119,7 @@ def test_the_length_of_ppo_s_replies_is_logged_with_their_eos() -> None:
         return_dict_in_generate=True,
     )
     expected = []
-    for row in made.sequences[:, 5:].tolist():
+    for row in output.sequences[:, 5:].tolist():
         expected.append(row.index(7) + 1 if 7 in row else len(row))
     assert min(expected) < max(expected)
     lengths.on_log(None, state, None)
@@ -160,10 +162,10 @@ def test_speed_is_of_the_training_itself() -> None:
     import torch
 
     how = {"args": Namespace(bf16=True, fp16=False), "model": torch.nn.Linear(1, 1)}
-    found = trainers.speed(Namespace(state=Namespace(log_history=history), **how), 0.0, 99)
-    assert found["dtype"] == "float32 weights, bfloat16 arithmetic"
-    assert (found["seconds"], found["rows_per_second"], found["tokens_per_second"]) == (4.0, 6.0, 75.0)
-    assert found["peak_memory_mib"] > 10
+    speed = trainers.speed(Namespace(state=Namespace(log_history=history), **how), 0.0, 99)
+    assert speed["dtype"] == "float32 weights, bfloat16 arithmetic"
+    assert (speed["seconds"], speed["rows_per_second"], speed["tokens_per_second"]) == (4.0, 6.0, 75.0)
+    assert speed["peak_memory_mib"] > 10
     bare = trainers.speed(Namespace(state=Namespace(log_history=[]), **how), 0.0, 99)
     assert bare["tokens_per_second"] is None and bare["rows_per_second"] > 0
     resumed = trainers.speed(Namespace(state=Namespace(log_history=history), **how), 0.0, 99, True)

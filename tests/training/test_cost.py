@@ -11,7 +11,7 @@ from almost_data.cli.console import console
 from almost_data.errors import InputError
 from almost_data.run import presets
 from almost_data.run.cost import Line
-from almost_data.training.plan import loop
+from almost_data.training.cost import loop
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SECOND = 1e14 * 3600
@@ -27,42 +27,42 @@ def planned(
 
 
 def test_the_paper_s_run() -> None:
-    found = planned(RECIPES / "almost.yaml")
-    assert list(found)[:2] == ["train: As-is RM", "queries"] and list(found)[-1] == "train: PPO"
+    lines = planned(RECIPES / "almost.yaml")
+    assert list(lines)[:2] == ["train: As-is RM", "queries"] and list(lines)[-1] == "train: PPO"
     # 20k pairs, of which 95% are trained on, once; both sides of 1024 tokens; 8 operations at 7B.
-    asis = found["train: As-is RM"]
+    asis = lines["train: As-is RM"]
     assert (asis.requests, asis.tokens_in, asis.tokens_out) == (19_000, 19_000 * 2 * 1024, 0)
     assert asis.gpu_hours == pytest.approx(8 * 7e9 * 38_912_000 / SECOND)
     assert asis.disk == 7e9 * 4
     # 13k of 10k queries; the query's 15 tokens and a reply of 768.
-    rm = found["train: reward model"]
+    rm = lines["train: reward model"]
     assert (rm.requests, rm.tokens_in) == (12_350, 12_350 * 2 * 783)
     # Two conversations a query, three epochs, cut at 512.
-    sft = found["train: SFT"]
+    sft = lines["train: SFT"]
     assert (sft.requests, sft.tokens_in) == (57_000, 57_000 * 512)
     assert sft.gpu_hours == pytest.approx(8 * 7e9 * 57_000 * 512 / SECOND)
     # 9,500 prompts, three epochs, replies of 512. Four rounds of training policy and value model; the policy
     # writes at a tenth of the speed; reference, value and reward model read once.
-    ppo = found["train: PPO"]
+    ppo = lines["train: PPO"]
     assert (ppo.requests, ppo.tokens_out) == (28_500, 28_500 * 512)
     work = 28_500 * 527 * ((20 + 2 + 4 * 8) + (2 + 2 + 4 * 8))
     assert ppo.gpu_hours == pytest.approx(7e9 * work / SECOND)
     # The reward models are those of the recipe, whatever they will be called.
-    assert found["comparisons: As-is RM"].model == found["demonstrations: reward model"].model == asis.model
-    assert found["demonstrations: reward model"].requests == 80_000
+    assert lines["comparisons: As-is RM"].model == lines["demonstrations: reward model"].model == asis.model
+    assert lines["demonstrations: reward model"].requests == 80_000
 
 
 def test_what_the_settings_say_counts() -> None:
-    found = planned(
+    lines = planned(
         RECIPES / "tiny.yaml", "demonstrations.n=2", "demonstrations.turns=4", preset="tiny", limit=20
     )
-    assert found["train: As-is RM"].requests == 256  # the recipe's limit
-    assert found["train: reward model"].requests == 25  # 95% of 26
-    assert found["demonstrations: reward model"].requests == 20 * 2 * 2
-    assert found["demonstrations: 270M-User-3shot"].requests == 20
+    assert lines["train: As-is RM"].requests == 256  # the recipe's limit
+    assert lines["train: reward model"].requests == 25  # 95% of 26
+    assert lines["demonstrations: reward model"].requests == 20 * 2 * 2
+    assert lines["demonstrations: 270M-User-3shot"].requests == 20
     # The whole dialogue: the query, a round of 400 tokens, and the last reply.
-    assert found["train: SFT"].tokens_in == 19 * min(15 + 400 + 192, 512)
-    assert (found["train: PPO"].requests, found["train: PPO"].tokens_out) == (32, 32 * 48)
+    assert lines["train: SFT"].tokens_in == 19 * min(15 + 400 + 192, 512)
+    assert (lines["train: PPO"].requests, lines["train: PPO"].tokens_out) == (32, 32 * 48)
 
 
 def test_steps_without_gradient_checkpointing_cost_less_and_checkpoints_take_room(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_steps_without_gradient_checkpointing_cost_less_and_checkpoints_take_roo
     [
         (None, "cannot be read"),
         ("rm: {}\nsft: {}\n", "no section 'ppo'"),
-        ("rm: {num_train_epochs: [1]}\nsft: {}\nppo: {}\n", r"num_train_epochs: \[1\] is no number"),
-        ("rm: 3\nsft: {}\nppo: {}\n", "a section is a mapping"),
+        ("rm: {num_train_epochs: [1]}\nsft: {}\nppo: {}\n", r"num_train_epochs: \[1\] is not a number"),
+        ("rm: 3\nsft: {}\nppo: {}\n", "a section maps arguments"),
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str | None, why: str) -> None:
@@ -104,14 +104,14 @@ def test_a_model_without_a_size_leaves_the_sum_open(
     assert planned(tmp_path / "it.yaml")["train: PPO"].gpu_hours is None
     build = ("build", "demonstrations", "--preset", "almost")
     cli.main([*build, "--dry-run", "--recipes", str(tmp_path / "it.yaml"), "--root", str(tmp_path / "build")])
-    said = capsys.readouterr().out
-    assert said.split("\nall ")[1].split("\n")[0].split()[-1] == "?" and not (tmp_path / "build").exists()
+    printed = capsys.readouterr().out
+    assert printed.split("\nall ")[1].split("\n")[0].split()[-1] == "?" and not (tmp_path / "build").exists()
     with pytest.raises(SystemExit):
         cli.main([*build, "--recipes", str(tmp_path / "it.yaml")])
     assert "--recipes goes with --dry-run" in capsys.readouterr().err
-    for more in (("--rm", "fake/judge"), ("--from", "queries@0.1.0")):
+    for arguments in (("--rm", "fake/judge"), ("--from", "queries@0.1.0")):
         with pytest.raises(SystemExit, match="2"):
-            cli.main([*build, "--dry-run", "--recipes", str(tmp_path / "it.yaml"), *more])
+            cli.main([*build, "--dry-run", "--recipes", str(tmp_path / "it.yaml"), *arguments])
         assert "leave out --from and --rm" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         cli.main([*build, "--engine", "fake", "--n", "1", "--preference", "--root", str(tmp_path / "build")])

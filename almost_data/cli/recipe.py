@@ -1,0 +1,87 @@
+"""What recipes print: the preflight table, the published model, and errors as one line."""
+
+import re
+import sys
+from collections.abc import Callable
+
+from rich.table import Table
+
+from ..cards.markdown import clean
+from ..datasets.manifest import Manifest
+from ..errors import InputError, Stopped
+from ..training import is_main_process
+from ..training.artifact import Training
+from ..training.preflight import Preflight
+from .console import console, text
+
+STYLES = {"warn": "yellow", "fatal": "red", "fine": "green"}
+SETTING = re.compile(r"(?<![\w/.-])(?:recipe|run|import)\.(?!ya?ml|toml|json|py\b)([a-z]\w*)")
+"""A setting as errors below the command line name it: `recipe.artifact` is the argument `--artifact`."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a recipe: 0 done, 1 failed, 2 bad input (one line on stderr), 130 interrupted.
+
+    Failures inside torch and TRL keep their traceback.
+    """
+    try:
+        main()
+    except InputError as error:
+        _exit(2, SETTING.sub(r"--\1", str(error)))
+    except KeyboardInterrupt:
+        _exit(130, "interrupted: the same command resumes from the last checkpoint (PPO starts again)")
+    except Stopped as error:
+        _exit(1, str(error))
+    except (OSError, MemoryError) as error:
+        _exit(1, f"{type(error).__name__}: {error}")
+
+
+def require(checks: Preflight) -> None:
+    """Print the findings as a table. Raises InputError for the first fatal one."""
+    if is_main_process():
+        table = Table("before training", "rows", "share", "what it means", box=None, pad_edge=False)
+        table.columns[1].justify = table.columns[2].justify = "right"
+        for finding in checks.findings:
+            rows = "" if finding.rows is None else f"{finding.rows:,}"
+            share = "" if finding.share is None else f"{finding.share:.1%}"
+            style = STYLES[finding.level]
+            table.add_row(text(finding.check, style=style), rows, share, clean(finding.sentence))
+        console.print(table)
+    checks.require()
+
+
+def is_done(training: Training) -> bool:
+    """Whether the store has the artifact already; says so."""
+    if training.is_done and is_main_process():
+        ref = training.draft.ref
+        console.print(text(f"{ref} exists already, from the same recipe: nothing to train"), soft_wrap=True)
+    return training.is_done
+
+
+def show_model(training: Training, manifest: Manifest) -> None:
+    """Print where the published model is, and what was measured of it."""
+    folder = training.store.path(manifest.ref)
+    console.print(text(f"\n{manifest.ref}: {folder}", style="bold"))
+    for subset in (manifest.diagnostics.get("report") or {}).get("subsets", []):
+        console.print(
+            text(
+                f"  {subset['name']}: {subset['accuracy']:.1%} of {subset['rows']:,} right "
+                f"({subset['low']:.1%} to {subset['high']:.1%}); "
+                f"always the longer: {subset['always_longer']:.1%}"
+            )
+        )
+    for rewards in manifest.diagnostics.get("rewards") or []:
+        console.print(
+            text(
+                f"  reward on {rewards['n']} prompts {rewards['prompts']}: "
+                f"{rewards['before']['mean']:+.3f} before, {rewards['after']['mean']:+.3f} after"
+            )
+        )
+    console.print(
+        text(f"  card: {folder / 'README.md'}; next: python -m almost_data show {manifest.ref}", style="dim")
+    )
+
+
+def _exit(code: int, message: str) -> None:
+    print(f"almost-data: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(code)

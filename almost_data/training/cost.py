@@ -1,0 +1,122 @@
+"""What the whole loop of datasets and recipes would cost, before anything runs.
+
+Rules of thumb, as in `run.cost`: rows at their longest, as many as `ASSUMED` says. `max_steps` of a recipe is
+not taken into account.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .. import registry
+from ..builders.demonstrations.builder import ROUND_TOKENS
+from ..builders.responses import QUERY_TOKENS
+from ..errors import InputError
+from ..run.cost import FLOPS, Line, estimate, hours, parameters
+from ..run.presets import Preset
+from .arguments import section
+
+PAIRS = 1.3
+"""Comparisons per query: the paper's 13k from 10k."""
+COMMUNITY = 20_000
+"""Comparisons of the As-is RM if the preset samples none, as in the paper."""
+TRAIN = 0.95
+"""Share of the rows to train on; the rest is the test split."""
+STEP = 6
+"""Operations per parameter and token of a training step: 2 forward, 4 backward."""
+RECOMPUTED = 2
+"""One more forward pass with gradient checkpointing, TRL's default."""
+ROLLOUT = 1e13
+"""Operations per second while PPO writes, as TRL does it with transformers."""
+WEIGHTS, CHECKPOINT = 4, 12
+"""Bytes of a float32 parameter: published, and in a checkpoint with Adam's two moments."""
+EPOCHS, PPO_EPOCHS, RESPONSE = 3, 4, 53
+"""TRL's defaults."""
+CHECKPOINTS, SIDE = 2, 1024
+"""Checkpoints to keep, and tokens of a community comparison's side, if the recipe sets none."""
+ASSUMED = (
+    f"Assumed: {PAIRS} comparisons are left of a query, every query gets its demonstrations, {TRAIN:.0%} of "
+    f"the rows are trained on; {STEP} operations a parameter and token of training ({STEP + RECOMPUTED} with "
+    f"gradient checkpointing); PPO writes at {ROLLOUT:.0e} a second; weights are stored "
+    "in float32, and those that are downloaded are not counted."
+)
+
+
+def loop(preset: Preset, recipes: Path) -> tuple[list[Line], int]:
+    """The lines of `make almost` in its order, and the most bytes of checkpoints at one time.
+
+    Raises InputError for a recipes file that lacks a section, or has text instead of a number.
+    """
+    rm, sft, ppo = (section(recipes, name) for name in ("rm", "sft", "ppo"))
+    reward, policy = (str(recipe.get("model_name_or_path") or "?") for recipe in (rm, sft))
+    for name, setting in (("comparisons", "asis_rm"), ("demonstrations", "rm")):
+        config = preset.settings(registry.load("builders", name))
+        preset = preset.with_config(name, msgspec.structs.replace(config, **{setting: reward}))
+    demonstrations = preset.settings(registry.load("builders", "demonstrations"))
+    queries, mining = estimate(preset, "queries", {})
+    responses, answering = estimate(preset, "responses", {"queries": queries})
+    pairs, comparing = estimate(preset, "comparisons", {"responses": responses})
+    dialogues, talking = estimate(preset, "demonstrations", {"queries": queries})
+    side = QUERY_TOKENS + max(line.tokens_out // line.requests for line in answering)
+    dialogue = QUERY_TOKENS + talking[0].tokens_out // talking[0].requests
+    dialogue += (demonstrations.turns // 2 - 1) * ROUND_TOKENS
+    sample = preset.settings(registry.load("builders", "community")).sample or COMMUNITY
+    lines = [
+        _trained("train: As-is RM", reward, rm, sample, SIDE, sides=2),
+        *(*mining, *answering, *comparing),
+        _trained("train: reward model", reward, rm, pairs.rows, side, sides=2),
+        *talking,
+        _trained("train: SFT", policy, sft, dialogues.rows, dialogue),
+        _reinforced(
+            "train: PPO", policy, reward, ppo, dialogues.rows // demonstrations.conversations_per_query
+        ),
+    ]
+    checkpoints = (
+        int(CHECKPOINT * (parameters(model) or 0) * _number(recipe, "save_total_limit", CHECKPOINTS))
+        for model, recipe in ((reward, rm), (policy, sft))
+    )
+    return lines, max(checkpoints)
+
+
+def _trained(task: str, model: str, recipe: dict[str, Any], rows: int, tokens: int, sides: int = 1) -> Line:
+    """`tokens` of a row's side at most; a reward model reads both sides of a comparison."""
+    examples = round(_rows(recipe, rows) * _number(recipe, "num_train_epochs", EPOCHS))
+    tokens_in = round(examples * sides * min(tokens, _number(recipe, "max_length", tokens)))
+    gpu_hours = hours(parameters(model), _step(recipe) * tokens_in)
+    return Line(task, model, examples, tokens_in, 0, _weights(model), gpu_hours)
+
+
+def _reinforced(task: str, policy: str, reward: str, recipe: dict[str, Any], prompts: int) -> Line:
+    """Episodes: the policy writes, policy and value model are trained, reference and reward model read."""
+    epochs = _number(recipe, "num_train_epochs", EPOCHS)
+    episodes = round(_number(recipe, "total_episodes", _rows(recipe, prompts) * epochs))
+    response = round(_number(recipe, "response_length", RESPONSE))
+    tokens = episodes * (QUERY_TOKENS + response)
+    steps = _number(recipe, "num_ppo_epochs", PPO_EPOCHS) * _step(recipe)
+    policy_hours = hours(parameters(policy), tokens * (2 * FLOPS / ROLLOUT + 2 + steps))
+    reward_hours = hours(parameters(reward), tokens * (2 + 2 + steps))
+    gpu_hours = None if policy_hours is None or reward_hours is None else policy_hours + reward_hours
+    return Line(
+        task, policy, episodes, episodes * QUERY_TOKENS, episodes * response, _weights(policy), gpu_hours
+    )
+
+
+def _rows(recipe: dict[str, Any], rows: int) -> float:
+    return min(round(TRAIN * rows), _number(recipe, "limit", rows))
+
+
+def _step(recipe: dict[str, Any]) -> int:
+    return STEP + RECOMPUTED * bool(recipe.get("gradient_checkpointing", True))
+
+
+def _weights(model: str) -> int:
+    return int(WEIGHTS * (parameters(model) or 0))
+
+
+def _number(recipe: dict[str, Any], name: str, default: float) -> float:
+    value = recipe.get(name)
+    try:
+        return default if value is None else float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: {value!r} is not a number") from None
