@@ -14,7 +14,10 @@ from .options import DEFAULTS
 
 VERBS = {
     "ablate": ("ablate:ablate", "Build comparisons without each of the filters, and compare them."),
-    "build": ("build:app", "Build a dataset, and what is missing upstream first, under one version."),
+    "build": (
+        "build:app",
+        "Build a dataset, and what is missing upstream first; FILE.py:NAME is a builder of yours.",
+    ),
     "diff": (
         "diff:diff",
         "Compare two versions of a dataset: settings, rows gained and lost, why, examples.",
@@ -39,7 +42,7 @@ VERBS = {
     "verify": ("look:verify", "Check that manifest, card and files agree; exit code 1 if they do not."),
 }
 """Name -> where its function is, and its help."""
-SECTIONS = ("run", "import", "eval", "hub", "audit")
+SECTIONS = ("run", "import", "engine", "eval", "hub", "audit")
 """What errors name settings by, besides the datasets: `run.max_failures` is `--max-failures`."""
 
 app = App(

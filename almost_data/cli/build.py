@@ -39,16 +39,6 @@ for _name in registry.names("builders"):
     app.command(f"{__name__}:{_name}", name=_name)
 
 
-@app.default
-def unknown(
-    name: Annotated[str, Parameter(help="One of the commands here, or a builder in a file: FILE.py:NAME.")],
-    /,
-    *options: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-) -> None:
-    """Refuse what is no builder's name."""
-    registry.load("builders", name)
-
-
 def __getattr__(name: str) -> Callable[..., None]:
     """The command of a builder, made when it is needed: only then is the builder loaded."""
     if name not in registry.names("builders"):
@@ -57,10 +47,15 @@ def __getattr__(name: str) -> Callable[..., None]:
 
 
 def load_commands(arguments: list[str]) -> None:
-    """Make a file's builder (`FILE.py:NAME`) a command too; for help, load all builders, with their docs."""
-    if not arguments or arguments[0].startswith("-"):
+    """Make a file's builder (`FILE.py:NAME`) a command too; for help, load all builders, with their docs.
+
+    Raises InputError for a name that is no builder's.
+    """
+    if not arguments:
+        raise InputError(f"build: name one of {', '.join(registry.names('builders'))}, or FILE.py:NAME")
+    if arguments[0].startswith("-"):
         app.resolved_commands()
-    elif ".py:" in arguments[0] and arguments[0] not in app:
+    elif arguments[0] not in app:
         app.command(command(registry.load("builders", arguments[0])), name=arguments[0])
 
 

@@ -31,10 +31,10 @@ def print_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
 
 
-def grid(*headings: str, rows: Iterable[Iterable[str | Text]] = (), title: str = "") -> Table:
-    """A table without lines. A heading that begins with `>` is that of numbers: aligned right, never broken.
+def grid(*headings: str, rows: Iterable[Iterable[Any]] = (), title: str = "") -> Table:
+    """A table without lines; cells are text, numbers or None. Where it is narrow, words go on the next line.
 
-    Words are broken over lines where the terminal is narrow, and never cut.
+    A heading that begins with `>` is that of numbers, which are aligned right and never broken.
     """
     table = Table(box=None, pad_edge=False, title=title or None, title_justify="left", title_style="bold")
     for heading in headings:
@@ -43,8 +43,16 @@ def grid(*headings: str, rows: Iterable[Iterable[str | Text]] = (), title: str =
         else:
             table.add_column(heading, overflow="fold")
     for cells in rows:
-        table.add_row(*(text(cell) if isinstance(cell, str) else cell for cell in cells))
+        table.add_row(*map(_cell, cells))
     return table
+
+
+def _cell(value: Any) -> Text:
+    if isinstance(value, Text):
+        return value
+    if isinstance(value, int | float):
+        return Text(f"{value:,}" if isinstance(value, int) else f"{value:,.1f}")
+    return text("" if value is None else value)
 
 
 def print_tables(*tables: Table) -> None:

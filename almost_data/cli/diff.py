@@ -31,11 +31,9 @@ def _print(difference: Diff) -> None:
     for line in difference.changes or ["the same recipe"]:
         print_line(f"  {line}")
     console.print()
-    reasons = ((reason, *[f"{n:,}" for n in counts]) for reason, *counts in difference.reasons)
-    pairs = ((pair, *[f"{n:,}" for n in counts], why) for pair, *counts, why in difference.pairs)
     print_tables(
-        grid("why the other version dropped it", ">lost", ">gained", rows=reasons),
-        grid("chosen > rejected", ">in both", ">lost", ">gained", "why", rows=pairs),
+        grid("why the other version dropped it", ">lost", ">gained", rows=difference.reasons),
+        grid("chosen > rejected", ">in both", ">lost", ">gained", "why", rows=difference.pairs),
     )
     for side, examples in difference.examples.items():
         for example in examples:

@@ -63,7 +63,7 @@ def verify_on_hub(store: Store, ref: str, is_quiet: bool) -> list[str]:
 def print_plan(push: hub.Plan, private: bool) -> None:
     """The card, the files and the operations of a push."""
     print_line(push.card)
-    console.print(grid("path", ">bytes", rows=((path, f"{size:,}") for path, size in push.tree.items())))
+    console.print(grid("path", ">bytes", rows=push.tree.items()))
     repository = f"{'private ' if private else ''}{push.kind} repository {push.repo}"
     for step in (
         f"make the {repository}, where it is not there",

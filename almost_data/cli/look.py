@@ -49,14 +49,14 @@ def _entry(ref: str, manifest: Manifest | str) -> dict[str, Any]:
     return {"ref": ref, "builder": manifest.builder.name, **values}
 
 
-def _row(ref: str, manifest: Manifest | str) -> tuple[str, ...]:
+def _row(ref: str, manifest: Manifest | str) -> tuple[str | int, ...]:
     if isinstance(manifest, str):
         return ref, "", "", "damaged", "", ""
     splits = manifest.counts["default"]
     rows = splits.get("train", 0) if manifest.kind == "model" else sum(splits.values())
     builder = "fake engine" if manifest.is_fake else manifest.builder.name
     created = manifest.created[:16].replace("T", " ")
-    return ref, manifest.kind, f"{rows:,}", builder, created, manifest.digest[:12]
+    return ref, manifest.kind, rows, builder, created, manifest.digest[:12]
 
 
 def verify(
@@ -117,13 +117,16 @@ def journal(
     requests = from_journal + sum(build.computed for build in builds)
     rate = f", {from_journal / requests:.0%} of {requests:,} requests found in it" if requests else ""
     print_line(f"{path}: {replies:,} replies, {scores:,} scores, {size / 1e6:,.1f} MB{rate}")
-    table = grid("build", "", ">requests", ">answered", ">failed", ">pending")
-    for build in builds:
-        state = "in the store" if build.name in refs else "deleted" if build.published else "unfinished"
-        numbers = (build.requests, build.answered, build.failed, build.pending)
-        table.add_row(build.name, state, *[f"{n:,}" for n in numbers])
+    rows = (
+        (build.name, _state(build, refs), build.requests, build.answered, build.failed, build.pending)
+        for build in builds
+    )
     if builds:
-        console.print(table)
+        console.print(grid("build", "", ">requests", ">answered", ">failed", ">pending", rows=rows))
+
+
+def _state(build: journal_file.Status, refs: list[str]) -> str:
+    return "in the store" if build.name in refs else "deleted" if build.published else "unfinished"
 
 
 def _prune(store: Store, unfinished: bool) -> int:

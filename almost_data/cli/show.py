@@ -71,41 +71,54 @@ def _print(store: Store, manifest: Manifest) -> None:
 
 def _account(manifest: Manifest) -> Iterator[Table]:
     """Rows by config and split, the ledger, and where the As-is RM agreed by responder pair."""
-    splits = ((config, split, n) for config, counts in manifest.counts.items() for split, n in counts.items())
-    yield grid("config", "split", ">rows", rows=((config, split, f"{n:,}") for config, split, n in splits))
-    ledger = grid("stage", "filter", "unit", ">in", ">kept", ">dropped", ">failed")
-    agreement = grid("as-is rm, chosen > rejected", ">scored", ">agreed", ">share")
-    for entry in manifest.ledger:
-        numbers = (entry.n_in, entry.kept, sum(entry.dropped.values()), entry.failed)
-        ledger.add_row(entry.stage, text(entry.filter), entry.unit, *[f"{n:,}" for n in numbers])
-        for pair, n in entry.by_pair.items() if entry.filter == "asis_disagrees" else ():
-            share = percent(n.kept / n.n_in) if n.n_in else ""
-            agreement.add_row(text(pair), f"{n.n_in:,}", f"{n.kept:,}", share)
-    yield from (ledger, agreement)
+    counts = manifest.counts.items()
+    splits = ((config, split, n) for config, by_split in counts for split, n in by_split.items())
+    yield grid("config", "split", ">rows", rows=splits)
+    entries = (
+        (
+            entry.stage,
+            entry.filter,
+            entry.unit,
+            entry.n_in,
+            entry.kept,
+            sum(entry.dropped.values()),
+            entry.failed,
+        )
+        for entry in manifest.ledger
+    )
+    yield grid("stage", "filter", "unit", ">in", ">kept", ">dropped", ">failed", rows=entries)
+    judged = (entry for entry in manifest.ledger if entry.filter == "asis_disagrees")
+    pairs = (
+        (pair, n.n_in, n.kept, percent(n.kept / n.n_in if n.n_in else None))
+        for entry in judged
+        for pair, n in entry.by_pair.items()
+    )
+    yield grid("as-is rm, chosen > rejected", ">scored", ">agreed", ">share", rows=pairs)
 
 
 def _failures(store: Store, manifest: Manifest) -> Table:
     """The errors of failed requests, the most frequent first."""
-    table = grid(">failed requests", "error")
     has_failures = manifest.kind == "dataset" and any(entry.failed for entry in manifest.ledger)
     configs = [config for config in ("rejected", "candidates") if config in manifest.counts]
+    rows: list[tuple[int, str]] = []
     for config in configs if has_failures else ():
-        rows = store.scan(manifest.ref, config).filter(reason="failed").group_by("error").len()
-        for error, n in rows.sort("len", "error", descending=[True, False]).collect().iter_rows():
-            table.add_row(f"{n:,}", text(short(str(error))))
-    return table
+        errors = store.scan(manifest.ref, config).filter(reason="failed").group_by("error").len()
+        errors = errors.sort("len", "error", descending=[True, False])
+        rows += [(n, short(str(error))) for error, n in errors.collect().iter_rows()]
+    return grid(">failed requests", "error", rows=rows)
 
 
 def _usage(manifest: Manifest) -> Table:
     """What the engine's replies cost, a line for each responder and one for all."""
-    table = grid("cost", ">replies", ">tokens in", ">cached", ">tokens out", ">tok/s", ">seconds", ">loading")
+    headings = ("cost", ">replies", ">tokens in", ">cached", ">tokens out", ">tok/s", ">seconds", ">loading")
+    counted = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens")
     total = {"all": total_usage([manifest])} if len(manifest.usage) > 1 else {}
+    rows = []
     for name, usage in (manifest.usage | total).items():
-        fields = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens")
-        rate = f"{usage['completion_tokens'] / usage['seconds']:,.0f}" if usage["seconds"] else ""
-        seconds = (f"{usage[field]:,.1f}" for field in ("seconds", "load_seconds"))
-        table.add_row(text(name), *[f"{usage[field]:,}" for field in fields], rate, *seconds)
-    return table
+        rate = round(usage["completion_tokens"] / usage["seconds"]) if usage["seconds"] else None
+        seconds = (float(usage["seconds"]), float(usage["load_seconds"]))
+        rows.append((name, *[usage[field] for field in counted], rate, *seconds))
+    return grid(*headings, rows=rows)
 
 
 def _diagnostics(diagnostics: dict[str, Any]) -> Iterator[Table]:
@@ -141,12 +154,11 @@ def _setting(value: Any) -> str:
 def _training(diagnostics: dict[str, Any]) -> Iterator[Table]:
     """What a recipe checked before it trained, and measured after."""
     report = diagnostics.get("report") or {}
-    preflight = grid("preflight", "verdict", ">rows", "finding")
-    for check in diagnostics.get("preflight") or []:
-        rows = "" if check.get("rows") is None else f"{check['rows']:,}"
-        sentence = text(short(check["sentence"], 200))
-        preflight.add_row(text(check["check"]), _level(check["level"]), rows, sentence)
-    yield preflight
+    checks = (
+        (check["check"], _level(check["level"]), check.get("rows"), short(check["sentence"], 200))
+        for check in diagnostics.get("preflight") or []
+    )
+    yield grid("preflight", "verdict", ">rows", "finding", rows=checks)
     yield _accuracy("subset", report.get("subsets") or [])
     yield _accuracy("by length", report.get("buckets") or [])
     scores, calibration = report.get("rewards") or {}, report.get("calibration") or {}
@@ -159,14 +171,15 @@ def _training(diagnostics: dict[str, Any]) -> Iterator[Table]:
             "scores, standard deviation": scores.get("std"),
         },
     )
-    rewards = grid("rewards on prompts", ">n", ">before", ">after", ">gain", ">95% interval", ">tokens")
+    rewards = []
     for row in diagnostics.get("rewards") or []:
         before, after = row["before"], row["after"]
         means = [number(value) for value in (before["mean"], after["mean"], row["gain"])]
         ranges = ((row["low"], row["high"]), (before["tokens"], after["tokens"]))
         intervals = [f"{number(low)} to {number(high)}" for low, high in ranges]
-        rewards.add_row(text(row["prompts"]), f"{row['n']:,}", *means, *intervals)
-    yield rewards
+        rewards.append((row["prompts"], row["n"], *means, *intervals))
+    headings = ("rewards on prompts", ">n", ">before", ">after", ">gain", ">95% interval", ">tokens")
+    yield grid(*headings, rows=rewards)
     yield _values("last logged", diagnostics.get("metrics") or {})
     yield _values("speed", diagnostics.get("speed") or {})
 
@@ -174,12 +187,13 @@ def _training(diagnostics: dict[str, Any]) -> Iterator[Table]:
 def _accuracy(heading: str, subsets: list[dict[str, Any]]) -> Table:
     """Accuracy with its interval, beside the baselines that were measured."""
     measured = [key for key in BASELINES if any(subset.get(key) is not None for subset in subsets)]
-    table = grid(heading, ">rows", ">accuracy", ">95% interval", *(f">{BASELINES[key]}" for key in measured))
+    rows = []
     for subset in subsets:
         interval = f"{percent(subset['low'])} to {percent(subset['high'])}"
         shares = (percent(subset["accuracy"]), interval, *[percent(subset.get(key)) for key in measured])
-        table.add_row(text(subset["name"]), f"{subset['rows']:,}", *shares)
-    return table
+        rows.append((subset["name"], subset["rows"], *shares))
+    headings = (heading, ">rows", ">accuracy", ">95% interval", *(f">{BASELINES[key]}" for key in measured))
+    return grid(*headings, rows=rows)
 
 
 def _values(heading: str, values: dict[str, float | str | None]) -> Table:

@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from .. import registry
 from ..cards.markdown import clean, short
 from ..datasets.manifest import Manifest, total_usage
 from ..run.build import BuildRun
@@ -42,33 +43,33 @@ def loop(lines: list[Line], checkpoints: int, assumed: str) -> None:
 
 
 def _costs(lines: list[Line]) -> None:
-    table = grid("about", ">requests", ">tokens in", ">tokens out", ">disk", ">GPU-hours")
+    rows: list[tuple[Any, ...]] = []
     for dataset, group in groupby(lines, lambda line: line.what.rpartition(": ")[0]):
-        if dataset:
-            table.add_row(clean(dataset))
-        for line in group:
-            table.add_row(text("  " * bool(dataset) + line.what.rpartition(": ")[2]), *_numbers(line))
+        rows += [(dataset,)] if dataset else []
+        indent = "  " if dataset else ""
+        rows += [(indent + line.what.rpartition(": ")[2], *_numbers(line)) for line in group]
     if len(lines) > 1:
-        sums = {
-            key: sum(getattr(line, key) for line in lines)
-            for key in ("requests", "tokens_in", "tokens_out", "disk")
-        }
+        keys = ("requests", "tokens_in", "tokens_out", "disk")
+        sums = {key: sum(getattr(line, key) for line in lines) for key in keys}
         hours = [line.gpu_hours for line in lines if line.gpu_hours is not None]
         total = sum(hours) if len(hours) == len(lines) else None
-        table.add_row("all", *_numbers(Line("all", "", gpu_hours=total, **sums)))
-    console.print(table)
-    console.print(text(f"\nModels: {', '.join(sorted({line.model for line in lines}))}"))
-    console.print(
+        rows.append(("all", *_numbers(Line("all", "", gpu_hours=total, **sums))))
+    console.print(grid("about", ">requests", ">tokens in", ">tokens out", ">disk", ">GPU-hours", rows=rows))
+    models = ", ".join(sorted({line.model for line in lines}))
+    rules = (
         "Rules of thumb: replies at their longest, tokens by characters (shared ones once), "
-        f"one GPU that does {FLOPS:.0e} operations a second.",
-        style="dim",
+        f"one GPU that does {FLOPS:.0e} operations a second."
     )
+    console.print(text(f"\nModels: {models}"))
+    console.print(rules, style="dim")
 
 
-def _numbers(line: Line) -> list[str]:
-    tokens = (f"{n:,}" if n < 1e6 else f"{n / 1e6:,.1f} M" for n in (line.tokens_in, line.tokens_out))
+def _numbers(line: Line) -> tuple[int, str, str, str, str]:
+    tokens_in, tokens_out = (
+        f"{n:,}" if n < 1e6 else f"{n / 1e6:,.1f} M" for n in (line.tokens_in, line.tokens_out)
+    )
     hours = "?" if line.gpu_hours is None else f"{line.gpu_hours:,.2f}"
-    return [f"{line.requests:,}", *tokens, _size(line.disk), hours]
+    return line.requests, tokens_in, tokens_out, _size(line.disk), hours
 
 
 def _size(count: int) -> str:
@@ -84,13 +85,7 @@ def summary(store: Store, steps: list[Step]) -> None:
     if examples := list(_examples(store, last)):
         console.print(*examples, sep="\n")
         console.print()
-    folders = grid("dataset", "rows", "folder", "")
-    folders.columns[2].no_wrap = True
-    for step in steps:
-        rows = ", ".join(f"{n:,} {split}" for split, n in step.manifest.counts["default"].items())
-        folder = str(store.path(step.manifest.ref))
-        folders.add_row(step.manifest.ref, rows, text(folder), Text(_outcome(step), style="dim"))
-    console.print(folders)
+    console.print(_folders(store, steps))
     _print_usage(last, steps)
     notes = [clean(note) for note in last.diagnostics["notes"]]
     if last.is_fake:
@@ -104,17 +99,28 @@ def summary(store: Store, steps: list[Step]) -> None:
 
 def _funnel(manifests: list[Manifest]) -> Table:
     """A line for each stage: rows into its first filter, out of its last, and why rows were dropped."""
-    table = grid("", ">rows in", ">kept", ">dropped", "why", title="Rows")
+    rows: list[tuple[Any, ...]] = []
     for manifest in manifests:
-        table.add_row(Text(manifest.ref, style="bold"))
+        rows.append((Text(manifest.ref, style="bold"),))
         for stage in dict.fromkeys(entry.stage for entry in manifest.ledger):
             entries = [entry for entry in manifest.ledger if entry.stage == stage]
             reasons = [(reason, n) for entry in entries for reason, n in entry.dropped.items()]
             failed = sum(entry.failed for entry in entries)
             reasons += [("failed", failed)] if failed else []
-            numbers = (entries[0].n_in, entries[-1].kept, sum(n for _, n in reasons))
-            why = text(", ".join(f"{reason}\u00a0{n:,}" for reason, n in reasons))
-            table.add_row(f"  {stage}, {entries[0].unit}", *[f"{n:,}" for n in numbers], why)
+            why = ", ".join(f"{reason}\u00a0{n:,}" for reason, n in reasons)
+            dropped = sum(n for _, n in reasons)
+            rows.append((f"  {stage}, {entries[0].unit}", entries[0].n_in, entries[-1].kept, dropped, why))
+    return grid("", ">rows in", ">kept", ">dropped", "why", rows=rows, title="Rows")
+
+
+def _folders(store: Store, steps: list[Step]) -> Table:
+    rows = []
+    for step in steps:
+        ref, splits = step.manifest.ref, step.manifest.counts["default"]
+        counts = ", ".join(f"{n:,} {split}" for split, n in splits.items())
+        rows.append((ref, counts, str(store.path(ref)), Text(_outcome(step), style="dim")))
+    table = grid("dataset", "rows", "folder", "", rows=rows)
+    table.columns[0].no_wrap = table.columns[2].no_wrap = True
     return table
 
 
@@ -140,37 +146,44 @@ def _print_usage(last: Manifest, steps: list[Step]) -> None:
         )
 
 
-def _examples(store: Store, last: Manifest) -> Iterator[Panel]:
-    """Two rows of distinct queries: those with a chosen reply, or with a dialogue."""
-    if last.kind != "dataset":
+def _examples(store: Store, manifest: Manifest) -> Iterator[Panel]:
+    """Two rows that have a chosen reply or a dialogue, of distinct queries."""
+    columns = manifest.tables["default"].names
+    if not {"chosen", "messages"} & set(columns):
         return
-    columns = store.scan(last.ref).collect_schema()
-    if not {"query_id", "chosen"} <= columns.keys() and "messages" not in columns:
-        return
-    rows = store.scan(last.ref).head(100).unique("query_id", keep="first", maintain_order=True).head(2)
-    for row in rows.collect().iter_rows(named=True):
-        yield _comparison(row) if "chosen" in row else _demonstration(row)
+    rows = store.scan(manifest.ref).head(100)
+    if "query_id" in columns:
+        rows = rows.unique("query_id", keep="first", maintain_order=True)
+    for row in rows.head(2).collect().iter_rows(named=True):
+        kind = manifest.name.removesuffix("s")
+        name = row.get(f"{kind}_id") or row.get("query_id") or ""
+        score = (
+            f", score {row['rm_score']:.3f}, best of {row['n']}" if row.get("rm_score") is not None else ""
+        )
+        content = _pair(row) if "chosen" in row else _dialogue(row["messages"])
+        yield panel(content, f"{kind} {name}{score}")
 
 
-def _comparison(row: dict[str, Any]) -> Panel:
+def _pair(row: dict[str, Any]) -> Group:
     def reply(side: str, style: str) -> Text:
-        author = row.get(f"{side}_responder") or f"score {row[f'{side}_score']}, {row[f'{side}_url']}"
+        author = row.get(f"{side}_responder") or f"score {row.get(f'{side}_score')}, {row.get(f'{side}_url')}"
         heading = (f"{side} ", f"bold {style}"), (clean(f"{author}\n"), "dim")
         return Text.assemble(*heading, clean(short(row[side][0]["content"])))
 
     prompt = text(short(row["prompt"][0]["content"], 300), style="bold")
-    content = Group(prompt, Text(), reply("chosen", "green"), Text(), reply("rejected", "red"))
-    return panel(content, f"comparison {row['comparison_id']}")
+    return Group(prompt, Text(), reply("chosen", "green"), Text(), reply("rejected", "red"))
 
 
-def _demonstration(row: dict[str, Any]) -> Panel:
-    styles = {"user": "bold", "assistant": "bold green"}
-    turns = [
-        Text.assemble((f"{turn['role']} ", styles[turn["role"]]), clean(short(turn["content"])))
-        for turn in row["messages"]
-    ]
-    score = "" if row["rm_score"] is None else f", score {row['rm_score']:.3f}, best of {row['n']}"
-    return panel(Group(*turns), f"demonstration {row['query_id']}{score}")
+def _dialogue(messages: list[dict[str, str]]) -> Group:
+    styles = {"assistant": "bold green"}
+    return Group(
+        *(
+            Text.assemble(
+                (f"{turn['role']} ", styles.get(turn["role"], "bold")), clean(short(turn["content"]))
+            )
+            for turn in messages
+        )
+    )
 
 
 def _next_commands(store: Store, last: Manifest) -> list[str]:
@@ -178,10 +191,14 @@ def _next_commands(store: Store, last: Manifest) -> list[str]:
     is_local = Path(sys.prefix).parent == Path.cwd()
     python = f"{Path(sys.prefix).name}/bin/python" if is_local else "python"
     verbs = [f"{verb} {last.ref}" for verb in ("show", "lineage")]
-    if last.name in ("queries", "responses"):
+    if children := [name for name in registry.names("builders") if _reads(name, last.name)]:
         options = last.environment["command"].partition(f" build {last.name}")[2]
         options = f" --version {last.version}" if last.is_import else options
-        verbs.insert(0, f"build comparisons{options}")
+        verbs.insert(0, f"build {children[0]}{options}")
     code = f"import datasets; print(datasets.load_dataset({str(store.path(last.ref))!r}))"
     quoted = shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
     return [f"{python} -m almost_data {verb}{root}" for verb in verbs] + [f"{python} -c {quoted}"]
+
+
+def _reads(builder: str, dataset: str) -> bool:
+    return dataset in registry.load("builders", builder).parents

@@ -39,11 +39,11 @@ BUILDER = Builder(
 """
 
 
-@pytest.mark.parametrize("name", ["queries", "responses"])
-def test_the_next_command_goes_on_from_where_the_build_ended(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "child"), [("queries", "responses"), ("responses", "comparisons")])
+def test_the_next_command_goes_on_from_where_the_build_ended(tmp_path: Path, name: str, child: str) -> None:
     done = cli("build", name, "--engine", "fake", "--limit", "8", "--version", "0.3.0", cwd=tmp_path)
     line = done.stdout.partition("Next\n")[2].strip().splitlines()[0]
-    assert "build comparisons --engine fake --limit 8 --version 0.3.0" in line
+    assert f"build {child} --engine fake --limit 8 --version 0.3.0" in line
     again = cli(*line.split()[3:], cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert f"{name}@0.3.0" in again.stdout and "was there" in again.stdout
