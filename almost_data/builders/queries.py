@@ -5,7 +5,7 @@ Deviations from the paper and its released code:
 - a candidate cut at the token limit is dropped, since half a question is no query;
 - ROUGE-L is that of the `rouge-score` library (its tokenizer, no stemming, F1);
 - the seed queries and the instruction are the project's own;
-- there is no upper length rule (the released one has a double negation and drops nothing it means to).
+- there is no upper length rule (the released one has a double negation and never drops a candidate).
 """
 
 import random
@@ -55,8 +55,8 @@ TABLES = {
             integer("candidate", "place in the order of admission", 17),
             REASON,
             ERROR,
-            string("nearest", "the most similar query known by then", "How do I water basil?"),
-            number("score", "its ROUGE-L F1 with this one", 0.71),
+            string("nearest", "the most similar seed or earlier query", "How do I water basil?"),
+            number("score", "ROUGE-L F1 of the two", 0.71),
         ),
     ),
 }
@@ -82,7 +82,7 @@ class QueriesConfig(Config, frozen=True, kw_only=True):
     top_p: Share = 0.9
     max_new_tokens: Positive = 64
     max_rouge_l: Share = 0.5
-    """A candidate at or above this ROUGE-L F1 with a known query is dropped."""
+    """A candidate at or above this ROUGE-L F1 with a seed or an accepted query is dropped."""
     min_chars: NotNegative = 30
     """A candidate under this without final punctuation is dropped."""
     round_size: Positive = 256
@@ -152,7 +152,7 @@ def _requests(
 
 
 class _Admission:
-    """Admits candidates one after the other, each compared with all queries that were admitted by then."""
+    """Admits candidates in order, each compared with the seeds and all queries admitted before."""
 
     def __init__(self, config: QueriesConfig, seeds: Sequence[str]) -> None:
         self.config = config
@@ -199,7 +199,7 @@ class _Admission:
         }
 
     def _flaws(self, replies: list[Reply]) -> list[str | None]:
-        """Why a candidate is dropped for itself, whatever is known: the first of the text filters."""
+        """Why each candidate is dropped by its own text: the first of the text filters."""
         rows = [
             (text, len(text), reply.finish_reason, FAILED.name if reply.error else None)
             for reply in replies
@@ -219,7 +219,7 @@ class _Admission:
         return decided["reason"].to_list()
 
     def _why_not(self, query: str, score: float) -> str | None:
-        """Why a candidate is dropped for what is known by now."""
+        """Why a candidate is dropped, compared with the seeds and the queries accepted so far."""
         if text_id(query) in self._ids:
             return "duplicate"
         if score >= self.config.max_rouge_l:
@@ -259,7 +259,7 @@ def _text_filters(config: QueriesConfig) -> list[Filter]:
 
 
 def _order_filters(config: QueriesConfig, target: int) -> list[Filter]:
-    """What depends on the queries known by then; decided in the walk of `build`."""
+    """Filters that depend on the queries accepted so far: `_Admission` decides them in order."""
     return [
         Filter("duplicate", "query", "The same text as a seed or an accepted query.", OURS),
         Filter(
@@ -272,7 +272,7 @@ def _order_filters(config: QueriesConfig, target: int) -> list[Filter]:
         Filter(
             "target_reached",
             "query",
-            "Good enough, but its round had already filled the target.",
+            "It passed, but its round had already filled the target.",
             OURS,
             params={"target": target},
         ),

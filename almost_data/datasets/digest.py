@@ -1,4 +1,4 @@
-"""What the content of an artifact is: a dataset's splits and counts, and one hash of all rows or files."""
+"""The content of an artifact: a dataset's splits and counts, and one hash of all rows or files."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +27,7 @@ class Blocks:
 
     make: "Callable[[], Iterator[pl.DataFrame]]"
     sample: "pl.DataFrame | None" = None
-    """What card and figures are made from: all rows where they are few; None where they need none."""
+    """Rows for card and figures: all where they are few; None where no card shows them."""
 
     def __iter__(self) -> "Iterator[pl.DataFrame]":
         return self.make()
@@ -162,11 +162,11 @@ class RowHasher:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        def update(what: str, content: memoryview | bytes) -> None:
-            self._hashes.setdefault((*part, f"{at}:{what}"), hashlib.sha256()).update(content)
+        def update(aspect: str, content: memoryview | bytes) -> None:
+            self._hashes.setdefault((*part, f"{at}:{aspect}"), hashlib.sha256()).update(content)
 
-        def numbers(what: str, values: "pa.Array", dtype: str) -> None:
-            update(what, values.to_numpy(zero_copy_only=False).astype(dtype).tobytes())
+        def numbers(aspect: str, values: "pa.Array", dtype: str) -> None:
+            update(aspect, values.to_numpy(zero_copy_only=False).astype(dtype).tobytes())
 
         numbers("valid", array.is_valid(), "u1")
         if pa.types.is_struct(array.type):

@@ -16,10 +16,10 @@ from .manifest import Count, Entry, Unit
 
 @dataclass(frozen=True)
 class Filter:
-    """`drop` is true where a row is dropped, with `name` as its reason.
+    """A rule that drops rows, with `name` as their reason.
 
-    A user's filter may be a function of the rows. It is None where what came before decides too (a
-    target reached, a duplicate), so that the builder walks the rows in order and gives the reason itself.
+    `drop` is true where a row is dropped: an expression, or a function of the rows for a user's filter. It is
+    None where earlier rows decide too (a duplicate, a target reached): then the builder itself decides.
     """
 
     name: str
@@ -71,9 +71,9 @@ def first_reason(filters: Sequence[Filter]) -> pl.Expr:
 def with_reason(
     rows: pl.DataFrame, filters: Sequence[Filter], reason: pl.Series | None = None
 ) -> pl.DataFrame:
-    """The rows with `reason`, as `first_reason` gives it; a user's filter sees what those above it kept.
+    """The rows with `reason`, as `first_reason` gives it; a function sees the rows that earlier filters kept.
 
-    `reason` is what other filters have said before.
+    `reason` holds the reasons of earlier filters.
     """
     if reason is None:
         reason = pl.Series("reason", [None], dtype=pl.String).new_from_index(0, len(rows))

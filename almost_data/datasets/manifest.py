@@ -1,4 +1,4 @@
-"""The machine record of an artifact: what it is, from what and how it was made, and where every row went.
+"""The machine record of an artifact: its identity, how and from what it was made, where every row went.
 
 `fingerprint` is a hash of the recipe (what would change the rows), `digest` a hash of the rows.
 """
@@ -70,7 +70,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str
     builder: BuilderId
     config: dict[str, Any]
-    """Effective settings, resolved models, prompts, file hashes: what is fingerprinted, but the parents."""
+    """Effective settings, resolved models, prompts, file hashes: fingerprinted with the parents."""
     fingerprint: str
     digest: str
     parents: list[Parent]
@@ -125,7 +125,7 @@ class _ModelRecord(msgspec.Struct):
     revision: str | None
 
 
-class _Handed(msgspec.Struct):
+class _Inherited(msgspec.Struct):
     """The part of the diagnostics that children read."""
 
     models: list[_ModelRecord]
@@ -148,7 +148,7 @@ class _Trained(msgspec.Struct):
 
 
 def canonical_json(value: Any) -> bytes:
-    """The same bytes for the same value, whatever the order of its keys. Refuses what is not data.
+    """The same bytes for the same value, whatever the order of its keys. Raises TypeError for a function.
 
     >>> canonical_json({"b": 1, "a": [True, None]})
     b'{"a":[true,null],"b":1}'
@@ -184,7 +184,7 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
     """Read `manifest.json`; InputError names `where` and the field that does not fit."""
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-        msgspec.convert(manifest.diagnostics, _Handed)
+        msgspec.convert(manifest.diagnostics, _Inherited)
         if manifest.kind == "model":
             msgspec.convert(manifest.config, _Trained)
         if not isinstance(manifest.config.get("settings"), dict) or "default" not in manifest.counts:

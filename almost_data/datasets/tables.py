@@ -90,8 +90,13 @@ def table_of(tables: Mapping[str, Table], config: str) -> Table:
 
 
 def with_parts(tables: Mapping[str, Table], configs: Iterable[str]) -> dict[str, Table]:
-    """A builder's tables as a manifest holds them: the parts of the one that is a union are named."""
+    """A builder's tables as a manifest holds them: the parts of the one that is a union are named.
+
+    Raises ValueError for a config without a table.
+    """
     parts = tuple(config for config in configs if config not in tables)
+    if parts and all(table.parts is None for table in tables.values()):
+        raise ValueError(f"rows of {parts[0]!r}, which is no table of the builder: {', '.join(tables)}")
     return {
         name: table if table.parts is None else msgspec.structs.replace(table, parts=parts)
         for name, table in tables.items()

@@ -171,8 +171,8 @@ class _Loader:
         except OSError as error:
             raise self._error(f"{path}: cannot be read: {error.strerror}") from None
 
-    def _error(self, what: str) -> InputError:
-        return InputError(f"{self.builder}.filters, {self.filter.name}: {what}")
+    def _error(self, problem: str) -> InputError:
+        return InputError(f"{self.builder}.filters, {self.filter.name}: {problem}")
 
 
 def _by_row(expression: pl.Expr) -> bool:

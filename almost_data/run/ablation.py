@@ -24,31 +24,32 @@ from .build import BuildRun
 
 @dataclass(frozen=True)
 class Variant:
-    """Comparisons with other filters. `name` is the suffix of its version."""
+    """Comparisons with other filters."""
 
     name: str
-    what: str
+    """Suffix of its version."""
+    label: str
     config: ComparisonsConfig
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a variant; no manifest where no comparison was left."""
+    """The result of a variant; no manifest where every comparison was dropped."""
 
     variant: Variant
     manifest: Manifest | None
     agreement: Agreement | None
-    """With the reviews, where some were given."""
+    """With the reviews, where a file of them was given."""
 
     def cells(self) -> list[str]:
         """The line of the table, under `HEADER`."""
         if self.manifest is None:
-            return [self.variant.what, "", "0", *[""] * (len(HEADER) - 3)]
+            return [self.variant.label, "", "0", *[""] * (len(HEADER) - 3)]
         diagnostics = self.manifest.diagnostics
         text, kept = diagnostics["text"], sum(row["survivors"] for row in diagnostics["responders"])
         probe, agreed, reviewed = text["probe"], diagnostics.get("asis_agreement"), self.agreement
         return [
-            self.variant.what,
+            self.variant.label,
             f"{kept:,}",
             f"{diagnostics['comparisons']:,}",
             f"{text['length_gap']['q50']:+,.0f}",

@@ -1,4 +1,4 @@
-"""From a wish (`comparisons@0.1.0`) to artifacts: a plan, and its steps executed, upstream first."""
+"""Build a dataset: make a plan, and carry out its steps, upstream first."""
 
 import dataclasses
 import time
@@ -51,7 +51,7 @@ class BuildRun:
     take_turns: bool = False
     """Whether the engine and each reward model leave the memory to whichever is asked: for one GPU."""
     memory: SharedMemory = field(default_factory=SharedMemory)
-    """What they take turns at."""
+    """The memory that they share in turns."""
 
     loaded_scorers: dict[RewardModel, Scorer] = field(default_factory=dict)
     """The reward models of this run, each loaded once."""
@@ -144,7 +144,7 @@ class RunOptions:
     root: Path = Path("build")
     """Folder of the store."""
     version: str = "0.1.0"
-    """Version N.N.N of what is made."""
+    """Version N.N.N of the datasets to build."""
     preset: presets.PresetName = "tiny"
     """Models and settings of the run."""
     config: Path | None = None
@@ -174,13 +174,13 @@ class RunOptions:
 def prepare(engine: str | None = None, **options: Any) -> BuildRun:
     """A run of an engine; the options are the fields of `RunOptions`. Loads no model.
 
-    Raises InputError for a setting, version or reference that is none.
+    Raises InputError for an invalid setting, version or reference.
     """
     return prepare_run(RunOptions(engine=engine, **options))
 
 
 def prepare_run(options: RunOptions) -> BuildRun:
-    """A run from what a user says. Raises InputError for a setting, version or reference that is none."""
+    """A run from what a user says. Raises InputError for an invalid setting, version or reference."""
     if not 0 <= options.max_failures <= 1:
         raise InputError(f"run.max_failures {options.max_failures:g}: give a share from 0 to 1")
     preset = presets.load(
@@ -221,27 +221,28 @@ def publish_dataset(
     """Write what a builder made, with card and figures. The caller holds the lock."""
     tables = with_parts(builder.tables, built.tables)
     draft = msgspec.structs.replace(draft, tables=tables)
-    reward_models = [draft.config[name] for name in ("scorer", "second") if name in draft.config]
-    models = [*draft.config.get("resolved", {}).values(), *reward_models]
     settings = draft.config["settings"]
+    config = None if draft.is_import else msgspec.convert(settings, builder.config)
+    reward_models = builder.reward_models(config) if config else {}
+    models = [*draft.config.get("resolved", {}).values(), *(draft.config[name] for name in reward_models)]
     record = Record(
         ledger=built.ledger,
         diagnostics={
             **built.diagnostics,
-            "deviations": [] if draft.is_import else _deviations(builder, settings),
-            "paper_facts": [] if draft.is_import else list(_facts(builder, settings)),
+            "deviations": _deviations(builder, settings) if config else [],
+            "paper_facts": list(builder.paper_facts(config)) if config else [],
         },
         models=[{"id": model["id"], "revision": model["revision"]} for model in models],
         notes=built.notes,
         environment=environment,
     )
     samples = {name: rows.sample if isinstance(rows, Blocks) else rows for name, rows in built.tables.items()}
-    shown = {name: rows for name, rows in samples.items() if rows is not None}
+    tables_of_card = {name: rows for name, rows in samples.items() if rows is not None}
 
     def render(manifest: Manifest) -> dict[str, bytes]:
-        drawn = figures.as_files(builder.figures(manifest, shown))
-        text = card.render(builder, manifest, shown, sorted(drawn), store.ancestors(manifest))
-        return {"README.md": text.encode(), **drawn}
+        plots = figures.as_files(builder.figures(manifest, tables_of_card))
+        text = card.render(builder, manifest, tables_of_card, sorted(plots), store.ancestors(manifest))
+        return {"README.md": text.encode(), **plots}
 
     return publish(store, draft, Tables(tables, built.tables), record, parents, render)
 
@@ -268,7 +269,3 @@ def _deviations(builder: Builder, settings: Mapping[str, Any]) -> list[dict[str,
         for name, default in builder.defaults().items()
         if canonical_json(settings[name]) != canonical_json(default)
     ]
-
-
-def _facts(builder: Builder, settings: Mapping[str, Any]) -> Sequence[str]:
-    return builder.paper_facts(msgspec.convert(settings, builder.config))

@@ -42,7 +42,7 @@ class Line:
 
 
 def lines(plan: Plan, store: Store) -> list[Line]:
-    """What the steps that would be built ask of models: a line for each responder and reward model."""
+    """The cost of the steps to be built: a line for each responder and reward model."""
     estimates: dict[str, Estimate] = {}
     for step in plan.steps:
         manifest = step.manifest
@@ -54,7 +54,7 @@ def lines(plan: Plan, store: Store) -> list[Line]:
 
 
 def estimate(preset: Preset, name: str, parents: Mapping[str, Estimate]) -> tuple[Estimate, list[Line]]:
-    """What a dataset would take, by the estimates of its parents; and what it asks of models."""
+    """The estimate of a dataset from those of its parents, and the cost of each model that it asks."""
     builder: Builder = registry.load("builders", name)
     estimate = builder.estimate(preset.settings(builder), parents) if builder.estimate else Estimate(0)
     return estimate, [line(work) for work in estimate.work]

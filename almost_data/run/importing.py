@@ -125,7 +125,7 @@ def _check_ladder(ladder: list[str]) -> None:
 
 
 def _read(file: str, suffixes: tuple[str, ...]) -> tuple[list[Row], dict[str, str]]:
-    """All rows of a file or Hub dataset, and what identifies it. Raises InputError where it has none."""
+    """All rows of a file or Hub dataset, and its identity. Raises InputError for a file without rows."""
     record = files.record(file, suffixes)
     rows = list(files.read_rows(file, suffixes))
     if not rows:
@@ -136,7 +136,7 @@ def _read(file: str, suffixes: tuple[str, ...]) -> tuple[list[Row], dict[str, st
 def _responses(
     rows: list[Row], ladder: list[str], is_long: bool
 ) -> Iterator[tuple[int, str, str, str | None]]:
-    """Row number, prompt, responder and text (None where there is none) of each response in the file."""
+    """Row number, prompt, responder and text (None for a missing one) of each response in the file."""
     for number, row in enumerate(rows):
         for column in ["response"] if is_long else ladder:
             text = None if row[1].get(column) is None else _text(row, column).strip()

@@ -21,7 +21,7 @@ from .scorers import Scorers, stored_model
 
 @dataclass(frozen=True)
 class Step:
-    """One artifact on the way: there already (`reuse`), or to be built."""
+    """One artifact of a plan: it exists (`reuse`), or it is to be built."""
 
     action: Literal["reuse", "build"]
     manifest: Manifest

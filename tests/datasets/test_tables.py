@@ -44,7 +44,7 @@ def rows(count: int = 400) -> list[dict[str, Any]]:
 
 def build(root: Path, tables: dict[str, Table], built: dict[str, pl.DataFrame]) -> tuple[Store, Manifest]:
     """A dataset of those rows, made by a builder with those tables, and verified."""
-    kept = sum(len(frame) for name, frame in built.items() if table_of(tables, name) is tables["default"])
+    kept = sum(len(rows) for name, rows in built.items() if name != "rejected")
     ledger = [Filter("none", "row", "Nothing is dropped.", "test").entry("all", kept, kept)]
     builder = Builder(
         name="numbers",
@@ -137,6 +137,13 @@ def test_a_manifest_names_the_parts_of_its_union_and_has_no_other_config(tmp_pat
     for config in ("huge", "../rejected"):
         with pytest.raises(InputError, match=rf"numbers@0\.1\.0 has no config '{config}'"):
             store.scan(manifest.ref, config)
+
+
+def test_rows_without_a_table_are_refused(tmp_path: Path) -> None:
+    table = Table("one number a row", ("number",), COLUMNS, split_key=None)
+    every = frame(table, rows())
+    with pytest.raises(ValueError, match="rows of 'extra', which is no table of the builder: default"):
+        build(tmp_path, {"default": table}, {"default": every, "extra": every})
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from .tables import TABLES
 
 _SIDES = ("chosen", "rejected")
 _POSTS = ("question", *_SIDES)
-# The Hub has no name for 2.5, which allows 3.0 for what is made of it.
+# The Hub has no name for 2.5, which allows its adaptations to be under 3.0.
 _VERSIONS = {f"CC BY-SA {n}": f"cc-by-sa-{max(n, '3.0')}" for n in ("2.5", "3.0", "4.0")}
 
 
@@ -269,7 +269,7 @@ def _diagnostics(kept: pl.DataFrame, questions: int, answers: int, sites: list[s
 
 
 def _license(licenses: list[str]) -> str:
-    """The licence of the whole, as the Hub spells it: each version allows later ones for what is made of it.
+    """The licence of the whole, as the Hub spells it: each version allows adaptations under later ones.
 
     >>> _license(["CC BY-SA 2.5", "CC BY-SA 3.0", "unknown"]), _license(["all rights reserved"])
     ('cc-by-sa-4.0', 'other')

@@ -51,15 +51,17 @@ TABLES = {
                 "who asked: name or profile address, or both; null where the source has neither",
                 "https://plants.example/users/3",
             ),
-            string("chosen_author", "who wrote chosen; null likewise", "Ada"),
-            string("rejected_author", "who wrote rejected; likewise", "https://plants.example/users/9"),
+            string("chosen_author", "who wrote chosen, in the same form", "Ada"),
+            string(
+                "rejected_author", "who wrote rejected, in the same form", "https://plants.example/users/9"
+            ),
             string(
                 "question_license",
                 "licence of the question: the source's word, else by its last change; null if unknown",
                 "CC BY-SA 4.0",
             ),
-            string("chosen_license", "of chosen, likewise", "CC BY-SA 4.0"),
-            string("rejected_license", "of rejected, likewise", "CC BY-SA 4.0"),
+            string("chosen_license", "licence of chosen, in the same form", "CC BY-SA 4.0"),
+            string("rejected_license", "licence of rejected, in the same form", "CC BY-SA 4.0"),
         ),
     ),
     "rejected": Table(

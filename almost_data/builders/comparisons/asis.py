@@ -13,7 +13,7 @@ from .ranking import AS_IS
 
 
 class AsIs:
-    """Scores both sides of the pairs that are left, and drops those where chosen is not above rejected."""
+    """Scores both sides of the remaining pairs, and drops those where chosen is not above rejected."""
 
     def __init__(self, scorer: Scorer | None, progress: Progress) -> None:
         self.scorer, self.progress = scorer, progress

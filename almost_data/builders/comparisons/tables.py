@@ -5,8 +5,8 @@ from ..responses import REPLY_ID, RESPONDER
 
 _ASIS = (
     number("asis_chosen", "the As-is RM's score of chosen; null if it was not asked", 1.25),
-    number("asis_rejected", "the As-is RM's score of rejected; null likewise", -0.5),
-    number("asis_gap", "asis_chosen - asis_rejected; null likewise", 1.75),
+    number("asis_rejected", "the As-is RM's score of rejected; null if it was not asked", -0.5),
+    number("asis_gap", "asis_chosen - asis_rejected; null if it was not asked", 1.75),
 )
 _CHOSEN = string("chosen_responder", "responder of the chosen response", "30B-HHH-5shot")
 _REJECTED = string("rejected_responder", "responder of the rejected response", "7B-HHH-1shot")

@@ -1,7 +1,7 @@
 """What picking the best of N by a reward model did, and how far that can be trusted.
 
-The more samples the pick is from, the higher its score, and the more of that is the reward model's error
-rather than a better reply. So the numbers stand beside the KL that best-of-n costs, and what it favours.
+With more samples to pick from, the score of the pick rises, and a larger part of the rise is the reward
+model's error. So its score is reported with the KL that best-of-n costs and with the length that it favours.
 """
 
 import math

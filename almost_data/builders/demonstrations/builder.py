@@ -71,7 +71,7 @@ class DemonstrationsConfig(Config, frozen=True, kw_only=True):
     second_rm: Source | None = None
     """A reward model that picks nothing: the card says how far it agrees."""
     second_rm_revision: str | None = None
-    """Its commit, likewise."""
+    """Its commit; None takes the current one."""
     checks: bool = False
     """Whether candidates must pass the response checks of comparisons."""
     filters: tuple[UserFilter, ...] = ()

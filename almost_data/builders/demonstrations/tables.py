@@ -35,7 +35,7 @@ TABLES = {
             string("response", "the reply, cut at the stop markers; null if the request failed", "No."),
             string("finish_reason", "`stop`, or `length`: cut at the token limit", "stop"),
             number("score", "the reward model's score of the dialogue with it; null if not asked", 0.5),
-            number("second_score", "the second reward model's score; null if there is none", -0.25),
+            number("second_score", "the second reward model's score; null without one", -0.25),
             integer("rank", "0 is the one that was picked; null where it could not be", 1),
             REASON,
             ERROR,
@@ -57,7 +57,7 @@ TABLES = {
         ),
     ),
     "rejected": Table(
-        "one user's turn that was not answered, or was none, a row",
+        "one user's turn that was not answered, or could not be used, a row",
         ("query_id", "conversation"),
         (
             QUERY_ID,

@@ -23,7 +23,7 @@ NAMES = get_args(PresetName)
 
 
 class CardConfig(Config, frozen=True, kw_only=True):
-    """What a card can only say if somebody knows it."""
+    """Facts for the card that only the user knows."""
 
     license: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,40}$")] | None = None
     """A licence identifier as the Hub spells it, such as `cc-by-4.0`."""
@@ -32,7 +32,7 @@ class CardConfig(Config, frozen=True, kw_only=True):
 
 
 class _General(Config, frozen=True, kw_only=True):
-    """What a preset has beside the sections of builders."""
+    """The keys of a preset besides the sections of builders."""
 
     note: str | None = None
     card: CardConfig = CardConfig()
@@ -42,7 +42,7 @@ class _General(Config, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Preset:
-    """The settings of each builder, and of what they share."""
+    """The settings of each builder, and those that all share."""
 
     note: str | None = None
     """Printed in every card and summary of a run that asks a model."""
@@ -78,7 +78,7 @@ class Preset:
 
 
 def card(license: str | None, language: str | None) -> CardConfig:
-    """What a user says of an import. Raises InputError for what the Hub cannot know."""
+    """Licence and language of an import. Raises InputError where the Hub does not know their form."""
     try:
         return msgspec.convert({"license": license, "language": language}, CardConfig)
     except msgspec.ValidationError:
@@ -124,7 +124,7 @@ def load(
 def _preset(merged: Mapping[str, Any], builders: Mapping[str, Builder], where: str) -> Preset:
     general = {key: value for key, value in merged.items() if key in _General.__struct_fields__}
     common = _convert(general, _General, "", where)
-    names = [*registry.names("builders"), *(name for name in builders if name not in registry.BUILT_IN)]
+    names = list(dict.fromkeys([*registry.names("builders"), *builders]))
     configs = {}
     for name, section in merged.items():
         if name in general:
@@ -146,7 +146,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 
 def _assigned(assignment: str) -> dict[str, Any]:
     key, equals, value = assignment.partition("=")
-    if not equals or not re.fullmatch(r"[a-z_]+\.[a-z_]+", key):
+    if not equals or not re.fullmatch(r"[a-z][a-z0-9_-]*\.[a-z][a-z0-9_]*", key):
         raise InputError(f"run.set {assignment}: write section.key=value, such as queries.target=100")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
