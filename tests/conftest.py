@@ -33,14 +33,15 @@ SLOW = ("engine", "train", "crash", "wheel", "browser")
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Distribute the tests over pytest-xdist's workers: a file at a time, the slowest first.
 
-    All `engine` tests run in one worker, because vLLM and Ray reserve memory and ports for themselves.
+    What starts vLLM or Ray has the group `servers`, which one worker runs: they reserve memory and ports.
     """
     if not hasattr(config, "workerinput"):
         return
     marked = {item: next((name for name in SLOW if item.get_closest_marker(name)), None) for item in items}
     for item, marker in marked.items():
-        file = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("engine" if marker == "engine" else f"{file} {marker or ''}"))
+        if not item.get_closest_marker("xdist_group"):
+            file = item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(f"{file} {marker}" if marker else file))
     items.sort(key=lambda item: (*SLOW, None).index(marked[item]))
 
 
