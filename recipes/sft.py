@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
         counts={"train": len(rows), "test": len(unseen)},
         history=before + trainer.state.log_history,
         curves=("loss", "eval_loss", "mean_token_accuracy", "entropy"),
-        diagnostics={"preflight": checks.record(), "samples": replies.samples(), "speed": speed},
+        diagnostics={"preflight": checks.record(), "samples": replies.report()[1], "speed": speed},
     )
     recipe.show_model(run, manifest)
 

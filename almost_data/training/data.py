@@ -13,6 +13,7 @@ from .. import hub
 from ..datasets.filters import Filter, chain
 from ..datasets.manifest import Entry, Manifest, Parent, Unit
 from ..errors import InputError
+from ..readers.files import hub_commit
 from ..store.names import HUB_ID, parse_ref
 from ..store.store import Store
 from .arguments import Inputs
@@ -70,6 +71,10 @@ class Source:
     """Rows that `single_turn` removed from the train split."""
     repeated: int = 0
     """Rows removed from the train split because an earlier row has the same prompt."""
+
+    @property
+    def language(self) -> str | None:
+        return self.manifest.config["card"]["language"] if self.manifest else None
 
     def record(self) -> dict[str, Any]:
         """The dataset's entry in a model's manifest."""
@@ -148,14 +153,8 @@ def from_hub(
 
     Raises InputError where it cannot be loaded or has no train split.
     """
-    from huggingface_hub import HfApi
-
     ref = f"{name}@{revision}" if revision else name
-    try:
-        info = HfApi().dataset_info(name, revision=revision, timeout=20)
-    except Exception as error:
-        raise _load_error(ref, error) from None
-    commit, files = str(info.sha), [file.rfilename for file in info.siblings or ()]
+    commit = hub_commit(name, revision)
     pinned = revision is not None
     try:
         pulled = hub.pull(store, f"{name}@{commit}", wait=True)  # with several GPUs, each process pulls
@@ -165,9 +164,11 @@ def from_hub(
     except hub.NotOurs:
         pass
     try:
-        loaded = _load(name, config, commit, files)
-    except Exception as error:
-        raise _load_error(ref, error) from None
+        loaded = _load(name, config, commit)
+    except Exception as error:  # network, Hub client and file readers each raise their own kinds
+        # Their messages are long, and may quote headers or addresses.
+        reason = re.sub(r"https?://\S+|hf_\w+", "…", " ".join(str(error).split()))[:160]
+        raise InputError(f"{ref}: cannot be read ({type(error).__name__}: {reason})") from None
     if train not in loaded:
         raise InputError(f"{ref}: no split {train!r}; it has: {', '.join(loaded)}: see {setting}")
     rows = {split: loaded[split].to_polars() for split in (train, test) if split in loaded}
@@ -183,25 +184,19 @@ def from_hub(
     )
 
 
-def _load(name: str, config: str | None, commit: str, files: list[str]) -> Any:
+def _load(name: str, config: str | None, commit: str) -> Any:
     import datasets
 
     datasets.disable_progress_bars()
     try:
         return datasets.load_dataset(name, config, revision=commit)
     except ValueError:
-        # HH-RLHF has a folder for each part, and no configs.
-        if not any(file.startswith(f"{config}/") for file in files):
+        if config is None:
             raise
+        # HH-RLHF has a folder for each part, and no configs.
         return datasets.load_dataset(name, data_dir=config, revision=commit)
     finally:
         datasets.enable_progress_bars()
-
-
-def _load_error(ref: str, error: Exception) -> InputError:
-    # The libraries' messages are long, and may quote headers or addresses.
-    reason = re.sub(r"https?://\S+|hf_\w+", "…", " ".join(str(error).split()))[:160]
-    return InputError(f"{ref}: cannot be loaded from the Hub ({type(error).__name__}: {reason})")
 
 
 def dropped(rule: str, fits: pl.Series, used: int) -> dict[str, int]:

@@ -84,7 +84,7 @@ def publish(
     speed: dict[str, Any],
 ) -> Manifest:
     """Put the policy in `folder` into the store, with its curves, and its rewards before and after."""
-    rewards, examples = replies.rewards(setup.scorer)
+    rewards, examples = replies.report(setup.scorer)
     used = len(setup.rows)
     return artifact.publish(
         run,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ..datasets.manifest import Manifest
 from ..scoring import Dialogue, Scorer
@@ -18,6 +19,7 @@ SEEN, UNSEEN = "of the reward model's training split", "held out"
 NEW = "new to the reward model, trained on by the policy"
 UNKNOWN = "trained on by the policy; what the reward model saw is not known"
 
+Numbers = NDArray[np.float64]
 Replies = list[tuple[str, int]]
 """Each reply's text and tokens, EOS included."""
 
@@ -95,28 +97,32 @@ class BeforeAfter:
             }
         )
 
-    def rewards(self, scorer: Scorer) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Mean reward by kind of prompt, before and after, with the gain's 95% interval; and samples."""
+    def report(self, scorer: Scorer | None = None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Mean reward by kind of prompt, before and after, with the gain's 95% interval; and samples.
+
+        Without a scorer there are samples only, and they have no rewards.
+        """
         entries, samples = [], []
         for kind, prompts in self.prompts.items():
-            values = [_rewards(scorer, prompts, answers[kind]) for answers in self.written]
-            gain = values[1] - values[0]
-            mean = float(gain.mean())
-            half = 1.96 * float(gain.std(ddof=1)) / len(gain) ** 0.5 if len(gain) > 1 else float("nan")
-            before, after = (
-                {"mean": float(rewards.mean()), "tokens": float(np.mean([n for _, n in answers[kind]]))}
-                for rewards, answers in zip(values, self.written, strict=True)
-            )
-            entry = {"prompts": kind, "n": len(prompts), "before": before, "after": after}
-            entries.append(entry | {"gain": mean, "low": mean - half, "high": mean + half})
-            samples += self._samples(kind, values)
+            rewards = None
+            if scorer is not None:
+                rewards = [_rewards(scorer, prompts, answers[kind]) for answers in self.written]
+                entries.append(self._entry(kind, rewards))
+            samples += self._samples(kind, rewards)
         return entries, samples
 
-    def samples(self) -> list[dict[str, Any]]:
-        """Samples without rewards."""
-        return [sample for kind in self.prompts for sample in self._samples(kind, None)]
+    def _entry(self, kind: str, rewards: list[Numbers]) -> dict[str, Any]:
+        gain = rewards[1] - rewards[0]
+        mean = float(gain.mean())
+        half = 1.96 * float(gain.std(ddof=1)) / len(gain) ** 0.5 if len(gain) > 1 else float("nan")
+        before, after = (
+            {"mean": float(values.mean()), "tokens": float(np.mean([n for _, n in answers[kind]]))}
+            for values, answers in zip(rewards, self.written, strict=True)
+        )
+        entry = {"prompts": kind, "n": len(gain), "before": before, "after": after}
+        return entry | {"gain": mean, "low": mean - half, "high": mean + half}
 
-    def _samples(self, kind: str, rewards: list[Any] | None) -> list[dict[str, Any]]:
+    def _samples(self, kind: str, rewards: list[Numbers] | None) -> list[dict[str, Any]]:
         limit = max(1, SHOWN // len(self.prompts))
         before, after = self.written[0][kind], self.written[-1][kind]
         return [
@@ -132,7 +138,7 @@ class BeforeAfter:
         ]
 
 
-def _rewards(scorer: Scorer, prompts: Sequence[Messages], answers: Replies) -> Any:
+def _rewards(scorer: Scorer, prompts: Sequence[Messages], answers: Replies) -> Numbers:
     dialogues = [
         Dialogue(str(n), (*(turn["content"] for turn in prompt), text))
         for n, (prompt, (text, _)) in enumerate(zip(prompts, answers, strict=True))

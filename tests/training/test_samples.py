@@ -144,7 +144,7 @@ def talks(monkeypatch: pytest.MonkeyPatch) -> BeforeAfter:
 
 
 def test_gain_and_interval_are_those_of_the_paired_rewards(talks: BeforeAfter) -> None:
-    means, samples_ = talks.rewards(Lengths())
+    means, samples_ = talks.report(Lengths())
     assert [entry["prompts"] for entry in means] == [SEEN, UNSEEN]
     for entry in means:
         before, after = (np.array([len(text) for text, _ in side]) for side in WRITTEN[entry["prompts"]])
@@ -170,15 +170,15 @@ def test_gain_and_interval_are_those_of_the_paired_rewards(talks: BeforeAfter) -
 
 
 def test_samples_without_a_judge_have_no_reward(talks: BeforeAfter) -> None:
-    scored = talks.rewards(Lengths())[1]
+    scored = talks.report(Lengths())[1]
     none = {"reward_before": None, "reward_after": None}
-    assert talks.samples() == [sample | none for sample in scored]
+    assert talks.report()[1] == [sample | none for sample in scored]
 
 
 def test_one_prompt_has_a_gain_and_no_interval() -> None:
     before_after = BeforeAfter({UNSEEN: [said("Why?")]})
     before_after.written = [{UNSEEN: [("a", 1)]}, {UNSEEN: [("aaa", 1)]}]
-    [entry] = before_after.rewards(Lengths())[0]
+    [entry] = before_after.report(Lengths())[0]
     assert entry["gain"] == 2 and np.isnan([entry["low"], entry["high"]]).all()
 
 
