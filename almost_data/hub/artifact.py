@@ -105,7 +105,7 @@ def _loading_from(repo: str, card: str) -> str:
     )
     starts = r'^(folder = "|chat = pipeline\("text-generation", model="|vllm serve )[\w./-]+'
     card = re.sub(starts, rf"\g<1>{repo}", card, flags=re.MULTILINE)
-    return re.sub(r"  # (wherever it lies; )?after a push, ORG/NAME$", "", card, flags=re.MULTILINE)
+    return re.sub(r"  # (its folder; )?after a push, ORG/NAME$", "", card, flags=re.MULTILINE)
 
 
 def _names_fake_model(config: Any) -> bool:
