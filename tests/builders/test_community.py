@@ -1,8 +1,6 @@
 import itertools
 import json
 import random
-import subprocess
-import sys
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from almost_data.store.diff import diff
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import schema
+from tests.command import run as cli
 from tests.schema import frame
 
 SITE = "plants.example"
@@ -373,11 +372,6 @@ def test_splits_share_no_question(tmp_path: Path) -> None:
     run(store, "1.0.0", source=write(tmp_path, crowd(150, 4)))
     urls = [set(store.scan("community@1.0.0", split=s).collect()["question_url"]) for s in ("train", "test")]
     assert all(urls) and not urls[0] & urls[1]
-
-
-def cli(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "almost_data", *arguments]
-    return subprocess.run(command, check=False, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
 def test_the_command_line_builds_it_and_no_engine_starts(tmp_path: Path) -> None:
