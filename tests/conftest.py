@@ -7,6 +7,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +18,9 @@ from almost_data.run import build, presets
 from almost_data.store.store import Store
 from tests.completions_server import CompletionsServer
 from tests.settings import fake_tiny
+
+if TYPE_CHECKING:
+    from tests.crash import Server
 
 # Read when torch is imported, here and in what tests start: two threads that wait for each other take twice
 # the time of one with models as small as these, and more where other processes want the cores.
@@ -106,6 +110,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompletionsServer]:
     # `openai` has no setting for its first delay; half a second is long for a test.
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     with CompletionsServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def crash_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:
+    """A process that has imported everything, and forks for each build that is to be killed."""
+    from tests.crash import Server
+
+    with Server(tmp_path_factory.mktemp("runs")) as server:
         yield server
 
 

@@ -39,14 +39,8 @@ pytestmark = pytest.mark.crash
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("runs")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def clean(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Clean:
-    return build_clean(server, tmp_path_factory.mktemp("clean") / "one")
+def clean(crash_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Clean:
+    return build_clean(crash_server, tmp_path_factory.mktemp("clean") / "one")
 
 
 def check_clean(root: Path, clean: Clean) -> None:
@@ -79,11 +73,11 @@ def check_clean(root: Path, clean: Clean) -> None:
     ],
 )
 def test_a_killed_build_goes_on_as_if_nothing_had_been(
-    server: Server, clean: Clean, tmp_path: Path, point: str, share: float
+    crash_server: Server, clean: Clean, tmp_path: Path, point: str, share: float
 ) -> None:
     """Killed once, at that share of a point's passes."""
     name = "reply" if point == TORN else point
-    watched = Watched(server, clean, tmp_path / "one")
+    watched = Watched(crash_server, clean, tmp_path / "one")
     watched.build(point=name, at=max(1, round(share * clean.passes[name])))
     assert watched.kills == 1
     if point == TORN:
@@ -92,16 +86,16 @@ def test_a_killed_build_goes_on_as_if_nothing_had_been(
     assert watched.complaints == []
 
 
-def test_a_journal_is_made_whole_or_not_at_all(server: Server, clean: Clean, tmp_path: Path) -> None:
+def test_a_journal_is_made_whole_or_not_at_all(crash_server: Server, clean: Clean, tmp_path: Path) -> None:
     for at in range(1, clean.passes["new journal"] + 1):
-        watched = Watched(server, clean, tmp_path / str(at))
+        watched = Watched(crash_server, clean, tmp_path / str(at))
         watched.build(point="new journal", at=at)
         assert watched.kills == 1
         assert watched.complaints == []
 
 
-def test_builds_killed_again_and_again_end(server: Server, clean: Clean, tmp_path: Path) -> None:
-    outcome = random_moments(server, clean, tmp_path, 8, random.Random(5))
+def test_builds_killed_again_and_again_end(crash_server: Server, clean: Clean, tmp_path: Path) -> None:
+    outcome = random_moments(crash_server, clean, tmp_path, 8, random.Random(5))
     assert (outcome.kills, outcome.complaints) == (8, {})
 
 
@@ -124,15 +118,15 @@ class Broken(FakeEngine):
 
 
 @pytest.fixture
-def store(server: Server, tmp_path: Path) -> Store:
+def store(crash_server: Server, tmp_path: Path) -> Store:
     """A store with queries."""
-    done = server.run("build", "queries", *BUILD[2:], "--root", str(tmp_path / "build"))
+    done = crash_server.run("build", "queries", *BUILD[2:], "--root", str(tmp_path / "build"))
     assert done.code == 0, done.err
     return Store(tmp_path / "build")
 
 
 @pytest.fixture(scope="module")
-def ids(server: Server, clean: Clean, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def ids(crash_server: Server, clean: Clean, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The requests of responses, in order."""
     run = responses(Store(tmp_path_factory.mktemp("ids")), engine := Broken())
     run.build("queries")
@@ -197,15 +191,15 @@ def test_an_engine_gone_midway_costs_only_what_it_had_not_answered(
 
 
 def test_failures_stand_even_if_the_build_was_killed_just_after_publishing(
-    server: Server, tmp_path: Path
+    crash_server: Server, tmp_path: Path
 ) -> None:
     root = ("--root", str(tmp_path / "build"))
     how = ("--max-failures", "1", *root)
-    assert server.run(*BUILD, *how, fail="0", point="before published", at=2).code == -9
-    assert server.run(*BUILD, *how, fail="0").code == 0
+    assert crash_server.run(*BUILD, *how, fail="0", point="before published", at=2).code == -9
+    assert crash_server.run(*BUILD, *how, fail="0").code == 0
     again = ("build", "responses", *BUILD[2:], "--version", "0.2.0", "--from", REFS[0], *how)
     log = tmp_path / "log"
-    assert server.run(*again, log=str(log)).code == 0
+    assert crash_server.run(*again, log=str(log)).code == 0
     assert log.read_text() == ""
 
 
@@ -224,25 +218,27 @@ def check_full(done: Done, root: Path) -> None:
 
 @pytest.mark.parametrize("size", [1_000, 20_000, 50_000, 80_000])
 def test_a_full_disk_stops_the_journal_and_nothing_else(
-    server: Server, clean: Clean, tmp_path: Path, size: int
+    crash_server: Server, clean: Clean, tmp_path: Path, size: int
 ) -> None:
     root = tmp_path / "build"
-    check_full(server.run(*BUILD, "--root", str(root), file_bytes=size), root)
-    assert server.run(*BUILD, "--root", str(root)).code == 0
+    check_full(crash_server.run(*BUILD, "--root", str(root), file_bytes=size), root)
+    assert crash_server.run(*BUILD, "--root", str(root)).code == 0
     check_clean(root, clean)
 
 
-def test_a_full_disk_while_publishing_leaves_nothing(server: Server, clean: Clean, tmp_path: Path) -> None:
+def test_a_full_disk_while_publishing_leaves_nothing(
+    crash_server: Server, clean: Clean, tmp_path: Path
+) -> None:
     root = tmp_path / "build"
-    assert server.run("build", "responses", *BUILD[2:], "--root", str(root)).code == 0
+    assert crash_server.run("build", "responses", *BUILD[2:], "--root", str(root)).code == 0
     for size in (100, 4_000, 8_000):
-        check_full(server.run(*BUILD, "--root", str(root), file_bytes=size), root)
+        check_full(crash_server.run(*BUILD, "--root", str(root), file_bytes=size), root)
         assert Store(root).refs() == sorted(REFS[:2])
-    assert server.run(*BUILD, "--root", str(root)).code == 0
+    assert crash_server.run(*BUILD, "--root", str(root)).code == 0
     check_clean(root, clean)
 
 
-def test_a_disk_that_is_really_full(server: Server, clean: Clean, tmp_path: Path) -> None:
+def test_a_disk_that_is_really_full(crash_server: Server, clean: Clean, tmp_path: Path) -> None:
     place = tmp_path / "disk"
     place.mkdir()
     if (
@@ -254,7 +250,7 @@ def test_a_disk_that_is_really_full(server: Server, clean: Clean, tmp_path: Path
         root = place / "build"
         for size in count(48, 48):
             subprocess.run(mount(f"remount,size={size}k", place), check=True)
-            done = server.run(*BUILD, "--root", str(root))
+            done = crash_server.run(*BUILD, "--root", str(root))
             if not done.code:
                 break
             check_full(done, root)
@@ -275,11 +271,13 @@ def wait_for(file: Path) -> None:
     until(lambda: file.is_file() and file.stat().st_size, f"{file.name} is there")
 
 
-def test_a_second_build_of_the_same_dataset_says_so(server: Server, clean: Clean, tmp_path: Path) -> None:
+def test_a_second_build_of_the_same_dataset_says_so(
+    crash_server: Server, clean: Clean, tmp_path: Path
+) -> None:
     root, log = tmp_path / "build", tmp_path / "log"
-    first = server.start(*BUILD, "--root", str(root), slow=SLOW, log=str(log))
+    first = crash_server.start(*BUILD, "--root", str(root), slow=SLOW, log=str(log))
     wait_for(log)
-    second = server.run(*BUILD, "--root", str(root), slow=SLOW, log=str(log))
+    second = crash_server.run(*BUILD, "--root", str(root), slow=SLOW, log=str(log))
     assert (second.code, second.err.count("\n")) == (2, 1)
     assert "is being built by another process: wait for it" in second.err
     assert first.wait().code == 0
@@ -289,21 +287,21 @@ def test_a_second_build_of_the_same_dataset_says_so(server: Server, clean: Clean
 
 @pytest.mark.parametrize("delay", [0.0, 0.3, 0.9])
 def test_two_builds_at_any_distance_never_corrupt_the_store(
-    server: Server, clean: Clean, tmp_path: Path, delay: float
+    crash_server: Server, clean: Clean, tmp_path: Path, delay: float
 ) -> None:
     root = tmp_path / "build"
-    first = server.start(*BUILD, "--root", str(root), slow=0.003)
+    first = crash_server.start(*BUILD, "--root", str(root), slow=0.003)
     time.sleep(delay)
-    ends = [run.wait() for run in (server.start(*BUILD, "--root", str(root), slow=0.003), first)]
+    ends = [run.wait() for run in (crash_server.start(*BUILD, "--root", str(root), slow=0.003), first)]
     for done in ends:
         assert done.code == 0 or (done.code == 2 and "built by another process" in done.err), done.err
-    assert server.run(*BUILD, "--root", str(root)).code == 0
+    assert crash_server.run(*BUILD, "--root", str(root)).code == 0
     check_clean(root, clean)
 
 
 @pytest.mark.parametrize("new", [False, True])
 def test_versions_built_at_once_share_one_journal(
-    server: Server, clean: Clean, tmp_path: Path, new: bool
+    crash_server: Server, clean: Clean, tmp_path: Path, new: bool
 ) -> None:
     """The same whether the first of them has made the journal before the others come, or all want to."""
     versions = ("0.1.0", "0.2.0", "0.3.0")
@@ -312,7 +310,7 @@ def test_versions_built_at_once_share_one_journal(
         runs = []
         for version in versions:
             how = ("--version", version, "--root", str(root))
-            runs.append(server.start(*BUILD, *how, slow=0.002, log=str(log)))
+            runs.append(crash_server.start(*BUILD, *how, slow=0.002, log=str(log)))
             if not new:
                 wait_for(log)
         ends = [run.wait() for run in runs]
@@ -324,8 +322,8 @@ def test_versions_built_at_once_share_one_journal(
 # A clock that goes back.
 
 
-def test_a_clock_that_jumps_back_changes_nothing(server: Server, clean: Clean, tmp_path: Path) -> None:
-    watched = Watched(server, clean, tmp_path / "one")
+def test_a_clock_that_jumps_back_changes_nothing(crash_server: Server, clean: Clean, tmp_path: Path) -> None:
+    watched = Watched(crash_server, clean, tmp_path / "one")
     watched.build(point="reply", at=100)
     watched.build(back=True)
     assert (watched.kills, watched.complaints) == (1, [])
@@ -345,14 +343,16 @@ def numbers(pattern: str, done: Done) -> list[int]:
     return [int(number.replace(",", "")) for number in found]
 
 
-def test_requests_add_up_at_any_time(server: Server, tmp_path: Path) -> None:
+def test_requests_add_up_at_any_time(crash_server: Server, tmp_path: Path) -> None:
     """In = answered + failed + pending while a build runs, and kept + dropped + failed when it has run."""
     root = ("--root", str(tmp_path / "build"))
-    run = server.start(*BUILD, *root, "--max-failures", "1", slow=0.015, fail="01", log=str(tmp_path / "log"))
+    run = crash_server.start(
+        *BUILD, *root, "--max-failures", "1", slow=0.015, fail="01", log=str(tmp_path / "log")
+    )
     seen = []
     while not Store(tmp_path / "build").has(REFS[2]):
         for ref in REFS[:2]:
-            done = server.run("show", ref, *root)
+            done = crash_server.run("show", ref, *root)
             if "answered" in done.out:
                 seen.append(numbers(PARTS, done))
             else:
@@ -364,18 +364,18 @@ def test_requests_add_up_at_any_time(server: Server, tmp_path: Path) -> None:
         assert wanted == sum(parts)
     assert any(min(parts) > 0 for parts in seen), seen
     for ref in REFS[:2]:
-        wanted, *parts = numbers(ENDED, server.run("show", ref, *root))
+        wanted, *parts = numbers(ENDED, crash_server.run("show", ref, *root))
         assert wanted == sum(parts) and parts[-1] > 0
 
 
-def test_prune_drops_only_what_nobody_refers_to(server: Server, clean: Clean, tmp_path: Path) -> None:
+def test_prune_drops_only_what_nobody_refers_to(crash_server: Server, clean: Clean, tmp_path: Path) -> None:
     root = tmp_path / "build"
     at = ("--root", str(root))
-    assert server.run(*BUILD, *at).code == 0
+    assert crash_server.run(*BUILD, *at).code == 0
     other = (*BUILD, "--version", "0.2.0", "--set", "responses.seed=5", *at)
-    assert server.run(*other, point="before figures", at=2).code == -9
+    assert crash_server.run(*other, point="before figures", at=2).code == -9
     every = journaled(root)
-    said = server.run("journal", *at).out
+    said = crash_server.run("journal", *at).out
     size = re.search(
         r"journal.sqlite: ([\d,]+) replies, 0 scores, [\d.]+ MB, ([\d.]+)% of ([\d,]+) requests found in it",
         said,
@@ -384,45 +384,47 @@ def test_prune_drops_only_what_nobody_refers_to(server: Server, clean: Clean, tm
     states = {line.split()[0]: line for line in said.splitlines() if "@" in line}
     assert "unfinished" in states["responses@0.2.0"] and "in the store" in states["responses@0.1.0"]
 
-    assert server.run("journal", "--prune", *at).out.startswith("0 replies and scores deleted")
+    assert crash_server.run("journal", "--prune", *at).out.startswith("0 replies and scores deleted")
     for ref in ("responses@0.1.0", "comparisons@0.1.0"):
         shutil.rmtree(Store(root).path(ref))
-    assert server.run("journal", "--prune", *at).out.startswith("100 replies and scores deleted")
+    assert crash_server.run("journal", "--prune", *at).out.startswith("100 replies and scores deleted")
     left = journaled(root)
     assert len(left) == len(every) - 100
     # The unfinished build still has all it had asked for.
     log = tmp_path / "log"
-    assert server.run("journal", "--prune", "--unfinished", *at).out.startswith(
+    assert crash_server.run("journal", "--prune", "--unfinished", *at).out.startswith(
         "100 replies and scores deleted"
     )
     assert journaled(root) < left and len(journaled(root) & clean.keys) == len(clean.keys) - 100
-    assert server.run(*BUILD, *at, log=str(log)).code == 0
+    assert crash_server.run(*BUILD, *at, log=str(log)).code == 0
     assert {ref: one for ref, one in digests(root).items() if ref in REFS} == clean.digests
     assert len(log.read_text().split()) == 100
 
 
 @pytest.mark.parametrize(("point", "at"), [("DELETE", 4), ("VACUUM", 1)])
 def test_a_killed_prune_prunes_all_or_nothing(
-    server: Server, clean: Clean, tmp_path: Path, point: str, at: int
+    crash_server: Server, clean: Clean, tmp_path: Path, point: str, at: int
 ) -> None:
     root = tmp_path / "build"
-    assert server.run(*BUILD, "--root", str(root)).code == 0
+    assert crash_server.run(*BUILD, "--root", str(root)).code == 0
     shutil.rmtree(Store(root).path(REFS[2]))
     shutil.rmtree(Store(root).path(REFS[1]))
-    assert server.run("journal", "--prune", "--root", str(root), point=point, at=at).code == -9
+    assert crash_server.run("journal", "--prune", "--root", str(root), point=point, at=at).code == -9
     assert len(journaled(root)) == len(clean.keys) - (100 if point != "DELETE" else 0)
-    assert server.run("journal", "--prune", "--root", str(root)).code == 0
+    assert crash_server.run("journal", "--prune", "--root", str(root)).code == 0
     assert len(journaled(root)) == len(clean.keys) - 100
-    assert server.run(*BUILD, "--root", str(root)).code == 0
+    assert crash_server.run(*BUILD, "--root", str(root)).code == 0
     check_clean(root, clean)
 
 
-def test_prune_beside_a_build_takes_nothing_from_it(server: Server, clean: Clean, tmp_path: Path) -> None:
+def test_prune_beside_a_build_takes_nothing_from_it(
+    crash_server: Server, clean: Clean, tmp_path: Path
+) -> None:
     root, log = tmp_path / "build", tmp_path / "log"
-    build = server.start(*BUILD, "--root", str(root), slow=SLOW, log=str(log))
+    build = crash_server.start(*BUILD, "--root", str(root), slow=SLOW, log=str(log))
     wait_for(log)
     for _ in range(3):
-        done = server.run("journal", "--prune", "--root", str(root))
+        done = crash_server.run("journal", "--prune", "--root", str(root))
         assert (done.code, done.err) == (0, "")
         assert done.out.startswith("0 replies and scores deleted")
     assert build.wait().code == 0
@@ -430,15 +432,15 @@ def test_prune_beside_a_build_takes_nothing_from_it(server: Server, clean: Clean
 
 
 def test_prune_of_unfinished_builds_spares_one_that_runs(
-    server: Server, clean: Clean, tmp_path: Path
+    crash_server: Server, clean: Clean, tmp_path: Path
 ) -> None:
     root, log = tmp_path / "build", tmp_path / "log"
-    build = server.start(*BUILD, "--root", str(root), slow=0.02, log=str(log))
+    build = crash_server.start(*BUILD, "--root", str(root), slow=0.02, log=str(log))
     wait_for(log)
     until(lambda: len(log.read_text().split()) >= 80, "responses are written")  # 64 are those of queries
-    assert server.run("journal", "--prune", "--unfinished", "--root", str(root)).code == 0
+    assert crash_server.run("journal", "--prune", "--unfinished", "--root", str(root)).code == 0
     assert build.wait().code == 0
     assert digests(root) == clean.digests
-    assert server.run("journal", "--prune", "--root", str(root)).out.startswith(
+    assert crash_server.run("journal", "--prune", "--root", str(root)).out.startswith(
         "0 replies and scores deleted"
     )

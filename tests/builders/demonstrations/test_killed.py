@@ -1,7 +1,6 @@
 """A build killed in its second round goes on and ends with the same files."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,19 +25,13 @@ ROUNDS = (96, 24, 96)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("runs")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def undisturbed(
-    server: Server, tmp_path_factory: pytest.TempPathFactory
+    crash_server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[str], dict[str, int]]:
     """Its root, the keys of its requests in order, and the passes of each point."""
     folder = tmp_path_factory.mktemp("undisturbed")
     log, passes = folder / "log", folder / "passes"
-    done = server.run(*KILLED, "--root", str(folder / "build"), log=str(log), counts=str(passes))
+    done = crash_server.run(*KILLED, "--root", str(folder / "build"), log=str(log), counts=str(passes))
     assert done.code == 0, done.err
     keys = log.read_text().split()
     assert len(keys) == len(set(keys)) and verify(Store(folder / "build"), REF) == []
@@ -58,18 +51,22 @@ def undisturbed(
     ],
 )
 def test_killed_in_its_second_round_a_build_goes_on(
-    server: Server, undisturbed: tuple[Path, list[str], dict[str, int]], tmp_path: Path, point: str, back: int
+    crash_server: Server,
+    undisturbed: tuple[Path, list[str], dict[str, int]],
+    tmp_path: Path,
+    point: str,
+    back: int,
 ) -> None:
     clean, keys, passes = undisturbed
     root, log = tmp_path / "build", tmp_path / "log"
-    done = server.run(*KILLED, "--root", str(root), log=str(log), point=point, at=passes[point] - back)
+    done = crash_server.run(*KILLED, "--root", str(root), log=str(log), point=point, at=passes[point] - back)
     assert done.code == -9
     assert not Store(root).has(REF) or point == "before published"
     kept, asked = journaled(root), log.read_text().split()
     assert asked == keys[: len(asked)] and len(asked) > len(keys) - sum(ROUNDS[1:]), "not in the second round"
     scores = journal_file.count(root / "journal.sqlite", "score")
     assert ROUNDS[0] * 0.9 < scores <= ROUNDS[0] + ROUNDS[2]
-    done = server.run(*KILLED, "--root", str(root), log=str(log))
+    done = crash_server.run(*KILLED, "--root", str(root), log=str(log))
     assert done.code == 0, done.err
     again = log.read_text().split()[len(asked) :]
     assert not kept & set(again), "what is in the journal was asked again"

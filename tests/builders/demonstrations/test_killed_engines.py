@@ -4,7 +4,6 @@
 """
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,12 +27,6 @@ MIDDLE = 2 * ROUNDS[0] + ROUNDS[1] + 66
 BUILD = ("build", "demonstrations", "--turns", "4", "--from", "queries@0.1.0")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("runs")) as server:
-        yield server
-
-
 def store_at(root: Path) -> Store:
     return store_of(root, [f"What is number {n} good for?" for n in range(QUERIES)])
 
@@ -46,17 +39,17 @@ def keys(root: Path) -> set[bytes]:
     return found
 
 
-def kill_and_resume(server: Server, root: Path, *how: str) -> None:
+def kill_and_resume(crash_server: Server, root: Path, *how: str) -> None:
     """A build that is killed in its second round, and run again. Checked: nothing is asked twice."""
     arguments = (*BUILD, *how, "--root", str(root))
-    done = server.run(*arguments, point="after added", at=MIDDLE)
+    done = crash_server.run(*arguments, point="after added", at=MIDDLE)
     assert done.code == -9, done.err
     store = Store(root)
     assert not store.has(REF)
     kept, scores = keys(root), journal_file.count(root / "journal.sqlite", "score")
     assert MIDDLE - REPLIES <= len(kept) + scores <= MIDDLE
     assert sum(ROUNDS[:2]) < len(kept) < sum(ROUNDS) and scores == ROUNDS[0]
-    done = server.run(*arguments)
+    done = crash_server.run(*arguments)
     assert done.code == 0, done.err
     assert verify(store, REF) == [] and kept < keys(root) and len(keys(root)) == sum(ROUNDS)
     made = store.manifest(REF).environment
@@ -64,7 +57,7 @@ def kill_and_resume(server: Server, root: Path, *how: str) -> None:
     assert made["scorer"]["scores"]["from_journal"] >= scores
 
 
-def test_on_ray(server: Server, tmp_path: Path) -> None:
+def test_on_ray(crash_server: Server, tmp_path: Path) -> None:
     """The rows of the fake engine itself, in one go and after a kill."""
     pytest.importorskip("ray")
     here = ("--rm", "judge", "--n", "4")
@@ -74,18 +67,18 @@ def test_on_ray(server: Server, tmp_path: Path) -> None:
         ("ray", (*on_ray, "--set", "engine.workers=2")),
     ):
         store_at(tmp_path / name)
-        done = server.run(*BUILD, *how, "--root", str(tmp_path / name))
+        done = crash_server.run(*BUILD, *how, "--root", str(tmp_path / name))
         assert done.code == 0, done.err
     store_at(tmp_path / "killed")
-    kill_and_resume(server, tmp_path / "killed", *on_ray)
+    kill_and_resume(crash_server, tmp_path / "killed", *on_ray)
     alone, whole, resumed = (Store(tmp_path / name).manifest(REF) for name in ("alone", "ray", "killed"))
     assert alone.digest == whole.digest == resumed.digest
     assert alone.fingerprint == whole.fingerprint == resumed.fingerprint
     assert whole.environment["engine"]["name"] == "ray" and alone.environment["engine"]["name"] == "fake"
 
 
-@pytest.mark.parametrize("turns", [False, True], ids=["both stay", "taking turns"])
-def test_with_real_models(server: Server, tmp_path: Path, turns: bool) -> None:
+def test_with_real_models(crash_server: Server, tmp_path: Path) -> None:
+    """They take turns in memory where the build is killed, and both stay in the one that is not."""
     pytest.importorskip("transformers")
     policy, prompt = tiny_models.save_tiny(tmp_path / "policy"), tmp_path / "short.txt"
     prompt.write_text("p\n\n-----\n\nHuman:  Is it late?\n\nAssistant:  No.\n")
@@ -96,12 +89,12 @@ def test_with_real_models(server: Server, tmp_path: Path, turns: bool) -> None:
     )
     # In float32 the engine honours seeds, and a reply does not depend on those that it is made with.
     how = ("--engine", "transformers", "--set", 'engine.dtype="float32"', "--rm", "rm@0.1.0")
-    how = (*how, "--config", str(tmp_path / "it.toml"), *(["--take-turns"] if turns else []))
+    how = (*how, "--config", str(tmp_path / "it.toml"))
     for name in ("whole", "killed"):
         trained.publish_reward(store_at(tmp_path / name), tmp_path / f"rm-{name}", "rm")
-    done = server.run(*BUILD, *how, "--root", str(tmp_path / "whole"))
+    done = crash_server.run(*BUILD, *how, "--root", str(tmp_path / "whole"))
     assert done.code == 0, done.err
-    kill_and_resume(server, tmp_path / "killed", *how)
+    kill_and_resume(crash_server, tmp_path / "killed", *how, "--take-turns")
     whole, resumed = (read(Store(tmp_path / name), REF) for name in ("whole", "killed"))
     # Scores of other batches differ in their last digits.
     for config, rows in whole.items():
