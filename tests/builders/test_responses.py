@@ -137,3 +137,12 @@ def test_a_foreign_prompt_needs_a_token_limit() -> None:
     ladder = tuple(Responder(name=name, model="m", prompt="user", shots=1) for name in "ab")
     with pytest.raises(InputError, match="set max_new_tokens"):
         BUILDER.pins(ResponsesConfig(responders=ladder), FakeEngine())
+
+
+def test_a_shipped_prompt_is_meant_whatever_folder_lies_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hhh").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = presets.load("tiny").settings(BUILDER)
+    assert "hhh" in {responder.prompt for responder in config.responders}

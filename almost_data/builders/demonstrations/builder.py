@@ -25,7 +25,7 @@ from ...datasets.builder import (
     RewardModel,
     Work,
 )
-from ...datasets.config import Config, Positive, Share, Source, Temperature
+from ...datasets.config import Config, NamedFile, Positive, Share, Source, Temperature
 from ...datasets.filters import Filter, chain
 from ...datasets.manifest import Entry
 from ...datasets.tables import frame
@@ -54,7 +54,7 @@ class DemonstrationsConfig(Config, frozen=True, kw_only=True):
     """Who answers: the best responder of the ladder."""
     user: Responder
     """Who writes the user's next turn, where `turns` is over 2."""
-    prompt: Source | None = None
+    prompt: NamedFile | None = None
     """Another prompt for the assistant, such as `hhh` (the paper's Table 5)."""
     n: Positive = 4
     """Replies that the reward model picks from; 1 is Self-Play."""
