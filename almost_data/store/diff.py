@@ -1,7 +1,7 @@
-"""What changed between two datasets of one name: settings, rows gained and lost, and why.
+"""What changed between two versions of a dataset: settings, rows gained and lost, and why.
 
-Rows are the same if their ids are. For comparisons each lost pair has the reason for which the newer
-dataset dropped it, and each gained pair the reason for which the older one had done so.
+Two rows are the same where their ids are. Each lost row has the reason for which the newer version dropped
+it, each gained row the reason for which the older one had dropped it.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from .store import Store
 
 EXAMPLES = 3
 NOT_THERE = "not in it at all"
-"""The reason where a side has the row neither among the kept nor the dropped ones: from other parents."""
+"""The reason where a version neither kept nor dropped the row: it was made from other parents."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A row on one side only: its id, its text, and why the other side does not have it."""
+    """A row that only one version has: its id, its text, and why the other version does not have it."""
 
     id: str
     reason: str
@@ -31,7 +31,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Diff:
-    """What `diff A B` says. `kept + lost` are the rows of A, `kept + gained` those of B."""
+    """The difference of A and B. `kept + lost` are the rows of A, `kept + gained` those of B."""
 
     a: str
     b: str
@@ -41,9 +41,9 @@ class Diff:
     lost: int
     gained: int
     changed: int
-    """Of the kept, those whose other columns differ (but for scores), as with another text for a query."""
+    """Kept rows of which a column differs, As-is scores aside, such as the text of a response."""
     reasons: list[tuple[str, int, int]]
-    """Reason, rows that B dropped for it, rows that A had dropped for it; the most rows first."""
+    """Reason, rows that B dropped for it, rows that A dropped for it; most rows first."""
     pairs: list[tuple[str, int, int, int, str]]
     """Responder pair, kept, lost, gained, and the reasons with their numbers; comparisons only."""
     examples: dict[Literal["lost", "gained"], list[Example]]
@@ -58,15 +58,17 @@ def diff(store: Store, a: str, b: str) -> Diff:
         if manifest.kind != "dataset":
             raise InputError(f"{manifest.ref} is a {manifest.kind}: diff compares the rows of datasets")
     key = _key(old)
-    left, right = (store.scan(ref).with_columns(id=pl.concat_str(key, separator=" ")) for ref in (a, b))
-    lost = left.join(right, on="id", how="anti").collect()
-    gained = right.join(left, on="id", how="anti").collect()
-    both = left.join(right, on="id", how="inner", suffix="_b")
+    old_rows, new_rows = (
+        store.scan(ref).with_columns(id=pl.concat_str(key, separator=" ")) for ref in (a, b)
+    )
+    lost = old_rows.join(new_rows, on="id", how="anti").collect()
+    gained = new_rows.join(old_rows, on="id", how="anti").collect()
+    common = old_rows.join(new_rows, on="id", how="inner", suffix="_b")
     names = [name for name in old.table("default").names if name in new.table("default").names]
     compared = [name for name in names if name not in key and not name.startswith("asis_")]
     differs = pl.any_horizontal(pl.col(column).ne_missing(pl.col(f"{column}_b")) for column in compared)
-    kept = both.select(n=pl.len(), changed=differs.sum()).collect().row(0, named=True)
-    lost, gained = _explained(store, new, lost), _explained(store, old, gained)
+    kept = common.select(n=pl.len(), changed=differs.sum()).collect().row(0, named=True)
+    lost, gained = _with_reason(store, new, lost), _with_reason(store, old, gained)
     return Diff(
         a=a,
         b=b,
@@ -76,19 +78,19 @@ def diff(store: Store, a: str, b: str) -> Diff:
         gained=len(gained),
         changed=kept["changed"],
         reasons=_reasons(lost, gained),
-        pairs=_pairs(both, lost, gained) if "chosen_responder" in names else [],
+        pairs=_pairs(common, lost, gained) if "chosen_responder" in names else [],
         examples={"lost": _examples(lost), "gained": _examples(gained)},
     )
 
 
 def _key(manifest: Manifest) -> list[str]:
-    """The columns that name a row of the dataset; a comparison has a name of its own."""
+    """The columns that identify a row; a comparison has an id of its own."""
     key = list(manifest.table("default").key)
     return ["comparison_id"] if "comparison_id" in key else key
 
 
-def _explained(store: Store, manifest: Manifest, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with the `reason` why the dataset does not have them."""
+def _with_reason(store: Store, manifest: Manifest, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the `reason` for which the dataset does not have them."""
     key, ref = _key(manifest), manifest.ref
     columns = {config: manifest.table(config).names for config in store.configs(ref)}
     dropped = []
@@ -97,7 +99,7 @@ def _explained(store: Store, manifest: Manifest, rows: pl.DataFrame) -> pl.DataF
         rows = rows.with_columns(chosen_reply_id=ids.list.first(), rejected_reply_id=ids.list.last())
         dropped = [_dropped(store, ref, "rejected", ["chosen_reply_id", "rejected_reply_id"])]
     elif {*key, "reason"} <= set(columns.get("rejected", [])):
-        # What a dropped question says may never have been read: its pairs are found by their ids alone.
+        # The text of a dropped question may not be stored: its pairs are found by their ids alone.
         dropped = [_dropped(store, ref, "rejected", key)]
     if "reply_id" in columns.get("rejected_responses", []):
         for side in ("chosen", "rejected"):
@@ -108,8 +110,8 @@ def _explained(store: Store, manifest: Manifest, rows: pl.DataFrame) -> pl.DataF
         unique = reasons.unique(keys, keep="first", maintain_order=True)
         unique = unique.rename({"reason": f"reason{number}"})
         rows = rows.join(unique, on=keys, how="left", maintain_order="left")
-    found = [pl.col(f"reason{number}") for number in range(len(dropped))]
-    return rows.with_columns(reason=pl.coalesce(*found, pl.lit(NOT_THERE)))
+    reasons_found = [pl.col(f"reason{number}") for number in range(len(dropped))]
+    return rows.with_columns(reason=pl.coalesce(*reasons_found, pl.lit(NOT_THERE)))
 
 
 def _dropped(store: Store, ref: str, config: str, keys: list[str]) -> pl.DataFrame:
@@ -123,15 +125,15 @@ def _reasons(lost: pl.DataFrame, gained: pl.DataFrame) -> list[tuple[str, int, i
 
 
 def _pairs(
-    both: pl.LazyFrame, lost: pl.DataFrame, gained: pl.DataFrame
+    common: pl.LazyFrame, lost: pl.DataFrame, gained: pl.DataFrame
 ) -> list[tuple[str, int, int, int, str]]:
-    named = pl.concat_str("chosen_responder", pl.lit(" > "), "rejected_responder").alias("pair")
-    same = dict(both.select(named).collect()["pair"].value_counts().iter_rows())
+    pair = pl.concat_str("chosen_responder", pl.lit(" > "), "rejected_responder").alias("pair")
+    kept = dict(common.select(pair).collect()["pair"].value_counts().iter_rows())
     sides = [
-        rows.group_by(named, "reason").len().sort("len", "reason", descending=[True, False])
+        rows.group_by(pair, "reason").len().sort("len", "reason", descending=[True, False])
         for rows in (lost, gained)
     ]
-    names = sorted(set(same).union(*(side["pair"] for side in sides)))
+    names = sorted(set(kept).union(*(side["pair"] for side in sides)))
     table = []
     for name in names:
         by_side = [side.filter(pair=name) for side in sides]
@@ -141,25 +143,25 @@ def _pairs(
             for _, reason, n in rows.rows()
         ]
         lost_rows, gained_rows = (int(rows["len"].sum()) for rows in by_side)
-        table.append((name, same.get(name, 0), lost_rows, gained_rows, ", ".join(why)))
+        table.append((name, kept.get(name, 0), lost_rows, gained_rows, ", ".join(why)))
     return table
 
 
 def _examples(rows: pl.DataFrame) -> list[Example]:
-    """The rows with the lowest ids: hashes of text, so neither best nor worst."""
+    """The rows with the lowest ids, which are hashes: they are neither the best nor the worst."""
     examples = []
     for row in rows.sort("id").head(EXAMPLES).iter_rows(named=True):
         if "chosen" in row:
             sides = [short(row[side][-1]["content"], 320) for side in ("prompt", "chosen", "rejected")]
             text = "\n".join(f"{label}: {side}" for label, side in zip(_SIDES, sides, strict=True))
         else:
-            text = row.get("response") or row.get("query") or _first_text(row)
+            text = row.get("response") or row.get("query") or _main_text(row)
         examples.append(Example(row["id"], row["reason"], text))
     return examples
 
 
-def _first_text(row: dict[str, Any]) -> str:
-    """The longest text of a row, or the last turn of a dialogue."""
+def _main_text(row: dict[str, Any]) -> str:
+    """The last turn of a dialogue, or the longest text of the row."""
     if messages := row.get("messages"):
         return str(messages[-1]["content"])
     texts = [value for name, value in row.items() if isinstance(value, str) and name not in ("id", "reason")]

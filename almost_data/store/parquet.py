@@ -1,8 +1,9 @@
-"""Parquet files read in bounded memory, whoever wrote them.
+"""Untrusted Parquet files, read in bounded memory.
 
-What a footer says of sizes may be a lie, and few bytes may stand for many: one repeated byte, an entry of a
-dictionary, a prefix. So the header of every page is read before any value is: it has the size that the page
-is unpacked to. Only encodings of which that bounds the values are taken, and they come a few rows at a time.
+The sizes in a footer may be false, and a few bytes may expand to many: one repeated byte, an entry of a
+dictionary, a prefix. So every page's header is read before any value: it holds the size that the page
+decompresses to. Only encodings whose values that size bounds are accepted, and rows are decoded a few at a
+time.
 """
 
 import os
@@ -14,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOST_FOOTER = 16_000_000
-MOST_ROWS = 20_000
-"""Of a row group; as many as the store writes."""
-MOST_GROUP = 600_000_000
-"""Bytes of a row group, decoded; the store writes at most half of that."""
-MOST_ROW, FREE = 1_000_000, 16_000_000
-"""Bytes of a row in the mean, and what a row group may have beyond that."""
-GROWTH = 100
-"""Or so many times the bytes of the file: text packs to a tenth at best, whatever its rows are."""
-MOST_VALUES = 100
-"""Of a list, where all rows have such."""
+MAX_FOOTER = 16_000_000
+MAX_ROWS = 20_000
+"""Rows of a row group; the store writes as many."""
+MAX_GROUP = 600_000_000
+"""Decoded bytes of a row group; the store writes at most half of that."""
+MAX_ROW, ALLOWANCE = 1_000_000, 16_000_000
+"""Mean bytes of a row, and what a row group may have beyond that."""
+MAX_GROWTH = 100
+"""Alternatively, so many times the bytes of the file: text compresses to a tenth at best."""
+MAX_VALUES = 100
+"""Mean values of a list."""
 STEP = 2_000
 """Rows that are decoded at a time."""
 
@@ -35,28 +36,27 @@ _LONGEST_HEADER = 1_000_000
 
 @dataclass(frozen=True)
 class Group:
-    """A row group of a file, whose pages were checked."""
+    """A row group whose pages were checked."""
 
     file: Path
     number: int
     rows: int
     bytes: int
-    """Decoded, about."""
+    """Estimated, decoded."""
 
     def read(self, columns: list[str] | None = None) -> "Iterator[pa.RecordBatch]":
         """Its rows, a few at a time."""
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.file, pre_buffer=False) as file:
-            how = {"row_groups": [self.number], "columns": columns, "use_threads": False}
-            yield from file.iter_batches(STEP, **how)
+            yield from file.iter_batches(STEP, row_groups=[self.number], columns=columns, use_threads=False)
 
 
 def groups(file: Path, schema: "pa.Schema", rows: int) -> list[Group]:
     """The row groups of a file, checked before any value is read.
 
-    Raises ValueError where it has other columns or more than `rows` rows, or could take more memory than the
-    bounds above.
+    Raises ValueError where the file has other columns or more than `rows` rows, or could take more memory
+    than the bounds of this module.
     """
     import pyarrow.parquet as pq
 
@@ -66,31 +66,34 @@ def groups(file: Path, schema: "pa.Schema", rows: int) -> list[Group]:
         tail = handle.read(8)
         if len(tail) < 8 or tail[4:] != b"PAR1":
             raise ValueError(f"{file.name}: no Parquet file")
-        if (footer := int.from_bytes(tail[:4], "little")) > min(size, MOST_FOOTER):
+        if (footer := int.from_bytes(tail[:4], "little")) > min(size, MAX_FOOTER):
             raise ValueError(f"{file.name}: a footer of {footer:,} bytes")
-        said = pq.read_metadata(file)
-        if not said.schema.to_arrow_schema().equals(schema):
+        metadata = pq.read_metadata(file)
+        if not metadata.schema.to_arrow_schema().equals(schema):
             raise ValueError(f"{file.name}: columns are not those of the schema")
-        if said.num_rows > rows:
-            raise ValueError(f"{file.name}: {said.num_rows:,} rows, where all files are to have {rows:,}")
-        return [_checked(file, handle, said.row_group(n), n) for n in range(said.num_row_groups)]
+        if metadata.num_rows > rows:
+            raise ValueError(
+                f"{file.name}: {metadata.num_rows:,} rows; the manifest has {rows:,} in all files"
+            )
+        return [_check_group(file, handle, metadata.row_group(n), n) for n in range(metadata.num_row_groups)]
 
 
-def _checked(file: Path, handle: Any, group: Any, number: int) -> Group:
+def _check_group(file: Path, handle: Any, group: Any, number: int) -> Group:
+    """The row group, its pages' headers read. Raises ValueError where it could take too much memory."""
     where = f"{file.name}: row group {number}"
     on_disk = os.stat(handle.fileno()).st_size
-    most = min(MOST_GROUP, max(FREE + MOST_ROW * group.num_rows, GROWTH * on_disk))
+    limit = min(MAX_GROUP, max(ALLOWANCE + MAX_ROW * group.num_rows, MAX_GROWTH * on_disk))
 
-    def fits(size: int) -> None:
-        if size > most:
+    def check_size(size: int) -> None:
+        if size > limit:
             raise ValueError(
-                f"{where} would take {size / 1e6:,.0f} MB or more, and {most / 1e6:,.0f} is the most"
+                f"{where} would take {size / 1e6:,.0f} MB or more; the limit is {limit / 1e6:,.0f} MB"
             )
 
-    if not 0 < group.num_rows <= MOST_ROWS:
-        raise ValueError(f"{where}: {group.num_rows:,} rows, and {MOST_ROWS:,} is the most")
+    if not 0 < group.num_rows <= MAX_ROWS:
+        raise ValueError(f"{where}: {group.num_rows:,} rows; the limit is {MAX_ROWS:,}")
     unpacked = packed = 0
-    repeating = []
+    with_dictionary = []
     for n in range(group.num_columns):
         column = group.column(n)
         values = entries = 0
@@ -101,20 +104,20 @@ def _checked(file: Path, handle: Any, group: Any, number: int) -> Group:
                 entries += page.unpacked
             else:
                 values += page.values
-        if column.file_path or values > MOST_VALUES * group.num_rows:
+        if column.file_path or values > MAX_VALUES * group.num_rows:
             raise ValueError(f"{where}: {values:,} values of {column.path_in_schema}")
-        fits(max(packed, unpacked))
-        if "." in column.path_in_schema:  # of roles, which are short
-            fits(values * entries)
+        check_size(max(packed, unpacked))
+        if "." in column.path_in_schema:  # roles of messages, which are short
+            check_size(values * entries)
         elif entries:
-            repeating.append(column.path_in_schema)
-    size = unpacked + _repeated(file, number, repeating)
-    fits(size)
+            with_dictionary.append(column.path_in_schema)
+    size = unpacked + _dictionary_text_bytes(file, number, with_dictionary)
+    check_size(size)
     return Group(file, number, group.num_rows, size)
 
 
-def _repeated(file: Path, number: int, columns: list[str]) -> int:
-    """Bytes of the texts in columns that have a dictionary, found out without writing them out."""
+def _dictionary_text_bytes(file: Path, number: int, columns: list[str]) -> int:
+    """Bytes of the texts in columns with a dictionary, computed without expanding them."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -141,7 +144,7 @@ class _Page:
 
 
 def _pages(handle: Any, column: Any, where: str) -> Iterator[_Page]:
-    """The pages of a column in a row group, by their headers (Thrift's compact protocol)."""
+    """The pages of a column in a row group, from their headers (Thrift's compact protocol)."""
     at = column.data_page_offset
     if column.has_dictionary_page and 0 < column.dictionary_page_offset < at:
         at = column.dictionary_page_offset
@@ -151,44 +154,46 @@ def _pages(handle: Any, column: Any, where: str) -> Iterator[_Page]:
         try:
             try:
                 header, length = _struct(handle.read(500), 0)
-            except IndexError:  # it holds the least and the greatest value, which may be long
+            except IndexError:  # the header holds the least and the greatest value, which may be long
                 handle.seek(at)
                 header, length = _struct(handle.read(_LONGEST_HEADER), 0)
             kind, unpacked, packed = header[1], header[2], header[3]
-            told, encoding = {0: (5, 2), 2: (7, 2), 3: (8, 4)}[kind]
-            values, encoding = header[told][1], header[told][encoding]
+            details, encoding = {0: (5, 2), 2: (7, 2), 3: (8, 4)}[kind]
+            values, encoding = header[details][1], header[details][encoding]
             allowed = (_PLAIN, 2) if kind == 2 else (_PLAIN, _RLE, *_BY_DICTIONARY)
             if min(unpacked, packed, values) < 0 or encoding not in allowed:
                 raise ValueError
         except (IndexError, KeyError, TypeError, ValueError):
-            raise ValueError(f"{where}: a page of {column.path_in_schema} that nobody wrote so") from None
+            raise ValueError(
+                f"{where}: a page of {column.path_in_schema} is malformed or in an encoding not accepted here"
+            ) from None
         yield _Page(length + packed, unpacked, values, kind == 2)
         at += length + packed
 
 
 def _struct(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
-    """Field -> value of the integers and structs in a struct; and where it ends."""
-    found: dict[int, Any] = {}
-    name = 0
+    """The integers and structs in a struct by field number, and where the struct ends."""
+    fields: dict[int, Any] = {}
+    number = 0
     while byte := data[at]:
         at += 1
         kind = byte & 15
         if byte >> 4:
-            name += byte >> 4
+            number += byte >> 4
         else:
-            name, at = _integer(data, at)
+            number, at = _integer(data, at)
         if kind == 3:
             at += 1
         elif kind in (4, 5, 6):
-            found[name], at = _integer(data, at)
+            fields[number], at = _integer(data, at)
         elif kind == 8:
             size, at = _varint(data, at)
             at += size
         elif kind == 12 and depth < 3:
-            found[name], at = _struct(data, at, depth + 1)
+            fields[number], at = _struct(data, at, depth + 1)
         elif kind not in (1, 2):
             raise ValueError
-    return found, at + 1
+    return fields, at + 1
 
 
 def _integer(data: bytes, at: int) -> tuple[int, int]:

@@ -1,6 +1,6 @@
-"""From an identity to an artifact: the one way by which datasets, models and evaluation results are written.
+"""From an identity to an artifact: the only way in which datasets, models and evaluation results are written.
 
-`new_manifest` says what is to be made, `existing` whether it is there already, `publish` writes it, whole
+`new_manifest` names what is to be made, `existing` finds it if it was made before, `publish` writes it, whole
 or not at all.
 """
 
@@ -131,9 +131,9 @@ def new_manifest(
 
 
 def existing(store: Store, draft: Manifest, hint: str = "") -> Manifest | None:
-    """The artifact of that name, if it is there from the same recipe. Raises InputError if from another.
+    """The artifact of that name, if it was made by the same recipe. Raises InputError if by another.
 
-    `hint` is what to do besides choosing another version.
+    `hint` continues the error: what to do instead of choosing another version.
     """
     if not store.has(draft.ref):
         store.check_place(draft.ref)
@@ -141,10 +141,11 @@ def existing(store: Store, draft: Manifest, hint: str = "") -> Manifest | None:
     present = store.manifest(draft.ref)
     if present.fingerprint == draft.fingerprint:
         return present
-    different = changes(recipe(present), recipe(draft))
-    what = "; ".join(different[:4]) + (f"; and {len(different) - 4} more" if len(different) > 4 else "")
+    differences = changes(recipe(present), recipe(draft))
+    summary = "; ".join(differences[:4])
+    summary += f"; and {len(differences) - 4} more" if len(differences) > 4 else ""
     raise InputError(
-        f"{draft.ref} exists already, from another recipe ({what}): choose another version{hint}"
+        f"{draft.ref} exists already, from another recipe ({summary}): choose another version{hint}"
     )
 
 
@@ -167,8 +168,8 @@ def publish(
         digest, counts = content.write(staging)
         inherited = [parent.diagnostics for parent in parents]
         diagnostics = record.diagnostics | {
-            "models": _unique([*(m for above in inherited for m in above["models"]), *record.models]),
-            "notes": _unique([*(note for above in inherited for note in above["notes"]), *record.notes]),
+            "models": _unique([*(model for facts in inherited for model in facts["models"]), *record.models]),
+            "notes": _unique([*(note for facts in inherited for note in facts["notes"]), *record.notes]),
         }
         manifest = msgspec.structs.replace(
             draft,

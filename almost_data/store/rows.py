@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 300_000_000
 """In memory; compressed shards come out at about a third."""
-ROW_GROUP = parquet.MOST_ROWS
+ROW_GROUP = parquet.MAX_ROWS
 CHUNKS = {"min_chunk_size": 64 * 1024, "max_chunk_size": 128 * 1024}
-"""Bytes of a Parquet page, cut by content: what a change makes the Hub store anew. Of 15 MB of queries, of
-which 1% in a row are replaced, 3.2 MB are sent; with larger pages and dictionaries of all columns, 7.9 MB.
-Smaller pages save little more and cost much: of 16 kB each, files of texts are 13% larger.
+"""Bytes of a Parquet page, cut by content. The Hub uploads again only the pages that changed: of 15 MB of
+queries with 1% replaced in a row, 3.2 MB, where larger pages and dictionaries of all columns need 7.9 MB.
+Smaller pages save little more and cost much: with 16 kB, files of texts are 13% larger.
 """
-MOST_DICTIONARY = 100
-"""Values of a column that is written with a dictionary."""
+MAX_DICTIONARY = 100
+"""Distinct values of a column that is written with a dictionary, at most."""
 
 
 def write_config(folder: Path, config: str, rows: Rows, hasher: RowHasher) -> None:
@@ -83,7 +83,7 @@ class Shards:
             file.rename(self.folder / f"{self.split}-{number:05d}-of-{len(self.files):05d}.parquet")
 
     def abandon(self) -> None:
-        """After an error, as on a full disk: nothing more is written, not even when this is collected."""
+        """After an error, such as a full disk: write nothing more, not even when the writer is collected."""
         if self.writer:
             self.writer.is_open = False
 
@@ -115,8 +115,8 @@ def _repeating_columns(table: Table, sample: "pl.DataFrame") -> list[str]:
     """
     roles = [f"{column.name}.list.element.role" for column in table.columns if column.type == "messages"]
     strings = [column.name for column in table.columns if column.type == "string"]
-    most = min(MOST_DICTIONARY, (1 + len(sample)) // 2)
-    return roles + [name for name in strings if name != table.split_key and sample[name].n_unique() <= most]
+    limit = min(MAX_DICTIONARY, (1 + len(sample)) // 2)
+    return roles + [name for name in strings if name != table.split_key and sample[name].n_unique() <= limit]
 
 
 def sync(path: Path) -> None:

@@ -48,7 +48,7 @@ class Store:
             return ref
         versions = [candidate for candidate in self.refs() if candidate.startswith(f"{ref}@")]
         if not versions:
-            names = ", ".join(dict.fromkeys(parse_ref(other)[0] for other in self.refs())) or "nothing"
+            names = ", ".join(dict.fromkeys(parse_ref(present)[0] for present in self.refs())) or "nothing"
             raise InputError(f"no {ref!r} under {self.root} (it holds: {names})")
         return versions[-1]
 
@@ -57,7 +57,9 @@ class Store:
         file = self.path(ref) / "manifest.json"
         if not file.is_file():
             name = ref.partition("@")[0]
-            versions = ", ".join(other for other in self.refs() if other.startswith(f"{name}@")) or "none"
+            versions = (
+                ", ".join(present for present in self.refs() if present.startswith(f"{name}@")) or "none"
+            )
             raise InputError(f"no {ref} under {self.root} (of that name: {versions}): build it first")
         manifest = decode_manifest(file.read_bytes(), str(file))
         if manifest.ref != ref:
@@ -108,8 +110,8 @@ class Store:
         for parent in manifest.parents:
             if self.has(parent.ref):
                 nearest = self.manifest(parent.ref)
-                line = [nearest, *self.ancestors(nearest)]
-                ancestors += [ancestor for ancestor in line if ancestor not in ancestors]
+                lineage = [nearest, *self.ancestors(nearest)]
+                ancestors += [ancestor for ancestor in lineage if ancestor not in ancestors]
         return ancestors
 
     @contextmanager

@@ -1,7 +1,14 @@
-"""Whether manifest, ledger, card and files of an artifact agree."""
+"""Whether manifest, ledger, card and files of an artifact agree.
+
+All of them may be damaged or hostile, so they are read in bounded memory.
+"""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING
 
 from ..cards import card
@@ -18,14 +25,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PART_BYTES = 32_000_000
-"""Of a large table, in memory at a time; a part has more of them where rows differ much."""
-MOST_REASONS = 10_000
-MOST_IDS = 1_000_000
-"""Of so many queries, ids are known at a time: where there are more, parts are cut by a sample."""
-ID_BYTES, KEY_BYTES = 16, 256
-"""Of a query_id, exactly; of another text that names rows, at most."""
-MOST_PART = 10 * PART_BYTES
-MOST_WHOLE = 1_000_000_000
+"""Of a large table, in memory at a time; a part is larger where the sizes of rows differ much."""
+MAX_REASONS = 10_000
+MAX_IDS = 1_000_000
+"""Ids in memory at a time; where there are more, the bounds of parts come from a sample."""
+ID_BYTES, MAX_KEY_BYTES = 16, 256
+"""Length of a query_id, and of any other text key at most."""
+MAX_PART = 10 * PART_BYTES
+MAX_WHOLE = 1_000_000_000
 """Bytes of a table whose first key is a number, so that it is read whole."""
 
 RECORD = re.compile(r"README\.md|manifest\.json|plots/[\w-]+\.png")
@@ -33,7 +40,7 @@ ROWS = re.compile(r"data/[A-Za-z0-9][A-Za-z0-9._-]*/(train|test)-\d{5}-of-\d{5}\
 
 
 def verify(store: Store, ref: str) -> list[str]:
-    """Every disagreement between manifest, card and files, one sentence each; none is good."""
+    """Every disagreement between manifest, card and files, one sentence each; an empty list is good."""
     manifest = store.manifest(ref)
     wrong = []
     if fingerprint(manifest.builder, manifest.config, manifest.parents) != manifest.fingerprint:
@@ -44,123 +51,167 @@ def verify(store: Store, ref: str) -> list[str]:
         wrong.append(str(error))
     wrong += _verify_model(store, manifest) if manifest.kind == "model" else _verify_rows(store, manifest)
     wrong += _verify_card(store, ref, manifest)
-    loaded = set(loaded_files(store.path(ref))) if manifest.kind == "model" else set()
-    for file in sorted(store.path(ref).rglob("*")):
-        inside = file.relative_to(store.path(ref)).as_posix()
-        ours = RECORD.fullmatch(inside) or (manifest.kind != "model" and ROWS.fullmatch(inside))
-        if not (file.is_dir() or ours or inside in loaded):
-            wrong.append(f"{inside}: no file of an artifact")
+    wrong += _verify_names(store, manifest)
     for parent in manifest.parents:
         if store.has(parent.ref) and store.manifest(parent.ref).digest != parent.digest:
             wrong.append(f"parents: {parent.ref} here has another digest than the one built from")
     return wrong
 
 
+def _verify_names(store: Store, manifest: Manifest) -> list[str]:
+    """Files that no artifact of this kind has."""
+    folder = store.path(manifest.ref)
+    is_model = manifest.kind == "model"
+    weights = set(loaded_files(folder)) if is_model else set()
+    paths = [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if not file.is_dir()]
+    return [
+        f"{path}: no file of an artifact"
+        for path in paths
+        if not (RECORD.fullmatch(path) or path in weights or (not is_model and ROWS.fullmatch(path)))
+    ]
+
+
 def _verify_rows(store: Store, manifest: Manifest) -> list[str]:
     """A dataset's files against counts, digest and ledger."""
-    wrong: list[str] = []
-    hasher = RowHasher(manifest.tables)
-    dropped: dict[str, int] = {}
-    whole = True
+    reader = _RowReader(store, manifest)
+    is_readable = True
     for config in store.configs(manifest.ref):
         try:
-            _read(store, manifest.ref, config, manifest.counts[config], wrong, hasher, dropped)
-        except Exception as error:  # whatever a damaged file makes the readers raise is the finding
-            wrong.append(f"data/{config}: cannot be used: {error}")
-            whole = False
+            reader.read(config)
+        except Exception as error:  # a damaged file can make the readers raise anything
+            reader.wrong.append(f"data/{config}: cannot be used: {error}")
+            is_readable = False
+    wrong = reader.wrong
     stored = {folder.name for folder in (store.path(manifest.ref) / "data").glob("*")}
     wrong += [f"data/{name}: not in the manifest" for name in sorted(stored - set(manifest.counts))]
-    if whole and hasher.digest() != manifest.digest:
+    if is_readable and reader.hasher.digest() != manifest.digest:
         wrong.append("digest: the rows are not those that the manifest was made for")
-    return wrong + _verify_ledger(manifest, dropped)
+    return wrong + _verify_ledger(manifest, reader.dropped)
 
 
 def _verify_model(store: Store, manifest: Manifest) -> list[str]:
     """A model's files against the digest; all of them are read, whatever their time of change."""
     try:
-        found = files_digest(loaded_files(store.path(manifest.ref)))
+        digest = files_digest(loaded_files(store.path(manifest.ref)))
     except OSError as error:
         return [f"a file of the model cannot be read: {error.strerror}"]
-    same = found == manifest.digest
-    return [] if same else ["digest: the model's files are not those that the manifest was made for"]
+    if digest == manifest.digest:
+        return []
+    return ["digest: the model's files are not those that the manifest was made for"]
 
 
-def _read(
-    store: Store,
-    ref: str,
-    config: str,
-    counts: dict[str, int],
-    wrong: list[str],
-    hasher: RowHasher,
-    dropped: dict[str, int],
-) -> None:
-    """Read the rows of a config, a part of them at a time; adds to `wrong`, `hasher` and `dropped`."""
-    table = hasher.tables[config] if config in hasher.tables else store.manifest(ref).table(config)
-    every: list[parquet.Group] = []
-    for split, rows in counts.items():
-        some = [
-            group
-            for file in store.files(ref, config, split)
-            for group in parquet.groups(file, arrow_schema(table), rows)
-        ]
-        if (found := sum(group.rows for group in some)) != rows:
-            wrong.append(f"counts: {config}/{split} has {found} rows in its files, {rows} in the manifest")
-        every += some
-    names = {file.name.split("-")[0] for file in store.files(ref, config)}
-    wrong += [f"data/{config}: split {name} is not in the manifest" for name in sorted(names - set(counts))]
-    for frame in _parts(every, table):
-        for split, part in splits(frame, table.split_key).items():
-            hasher.add(config, split, part)
-        if "reason" in frame.columns:
-            for reason, n in frame["reason"].drop_nulls().value_counts().iter_rows():
-                dropped[reason] = dropped.get(reason, 0) + n
-            if len(dropped) > MOST_REASONS:
-                raise ValueError(f"over {MOST_REASONS:,} reasons for dropping a row")
+class _RowReader:
+    """Reads the rows of a dataset, config by config, in parts that fit in memory."""
+
+    def __init__(self, store: Store, manifest: Manifest) -> None:
+        self.store, self.manifest = store, manifest
+        self.hasher = RowHasher(manifest.tables)
+        self.wrong: list[str] = []
+        self.dropped: dict[str, int] = {}
+        """Reason -> rows that have it."""
+
+    def read(self, config: str) -> None:
+        """Hash and count a config's rows. Raises what a damaged or hostile file makes the readers raise."""
+        ref, counts = self.manifest.ref, self.manifest.counts[config]
+        table = self.manifest.table(config)
+        groups: list[parquet.Group] = []
+        for split, count in counts.items():
+            files = self.store.files(ref, config, split)
+            of_split = [group for file in files for group in parquet.groups(file, arrow_schema(table), count)]
+            if (stored := sum(group.rows for group in of_split)) != count:
+                self.wrong.append(
+                    f"counts: {config}/{split} has {stored} rows in its files, {count} in the manifest"
+                )
+            groups += of_split
+        splits_in_files = {file.name.split("-")[0] for file in self.store.files(ref, config)}
+        for split in sorted(splits_in_files - set(counts)):
+            self.wrong.append(f"data/{config}: split {split} is not in the manifest")
+        for frame in _parts(groups, table):
+            for split, part in splits(frame, table.split_key).items():
+                self.hasher.add(config, split, part)
+            if "reason" in frame.columns:
+                self._count_reasons(frame)
+
+    def _count_reasons(self, frame: "pl.DataFrame") -> None:
+        for reason, n in frame["reason"].drop_nulls().value_counts().iter_rows():
+            self.dropped[reason] = self.dropped.get(reason, 0) + n
+        if len(self.dropped) > MAX_REASONS:
+            raise ValueError(f"over {MAX_REASONS:,} reasons for dropping a row")
+
+
+@dataclass(frozen=True)
+class _KeyedGroup:
+    """A row group, and the least and greatest key in it; None where its keys were not read."""
+
+    group: parquet.Group
+    bounds: tuple[str, str] | None = None
+
+    def overlaps(self, low: str | None, high: str | None) -> bool:
+        """Whether it can have a key from `low` on and before `high`."""
+        if self.bounds is None:
+            return True
+        least, greatest = self.bounds
+        return not ((low and greatest < low) or (high and least >= high))
 
 
 def _parts(groups: list[parquet.Group], table: Table) -> "Iterator[pl.DataFrame]":
-    """All rows in the order of their queries, about PART_BYTES at a time; no query is in two parts."""
-    import polars as pl
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
+    """All rows in the order of the first key, about PART_BYTES at a time; no key is in two parts."""
     size = sum(group.bytes for group in groups)
     key = table.key[0]
     is_text = next(column.type == "string" for column in table.columns if column.name == key)
-    most = MOST_PART if is_text else MOST_WHOLE
-    starts: list[str | None] = [None]
-    reach = [("", "") for _ in groups]
+    limit = MAX_PART if is_text else MAX_WHOLE
     if size > PART_BYTES and is_text:
-        every, some, reach = 1 + sum(group.rows for group in groups) // MOST_IDS, [], []
-        for group in groups:
-            ids = _frame(pa.Table.from_batches(group.read([key])))[key]
-            lengths = ids.str.len_bytes()
-            is_short = (lengths == ID_BYTES).all() if key == "query_id" else (lengths <= KEY_BYTES).all()
-            if ids.null_count() or not is_short:
-                raise ValueError(f"{group.file.name}: {key} does not name a row")
-            reach.append((str(ids.min()), str(ids.max())))
-            some.append(ids.gather_every(every))
-        row = pl.concat(some).sort()
-        step = max(1, len(row) * PART_BYTES // size)
-        starts += sorted(set(row.gather_every(step, step)) - {row[0]})
-    for low, high in zip(starts, [*starts[1:], None], strict=True):
-        found, held = [], 0
-        inside = pc.field(key) >= low if low else None
-        if high:
-            below = pc.field(key) < high
-            inside = below if inside is None else inside & below
-        for group, (first, last) in zip(groups, reach, strict=True):
-            if (low and last < low) or (high and first >= high):
-                continue
-            for batch in group.read():
-                # By Arrow, which copies what is kept: a Polars frame would hold on to the whole batch.
-                kept = batch.filter(inside) if inside is not None else batch
-                found.append(kept)
-                held += kept.nbytes
-                if held > most:
-                    raise ValueError(f"rows that have to be read at once take over {most / 1e6:,.0f} MB")
-        if found:
-            yield _frame(pa.Table.from_batches(found))
+        keyed, starts = _key_ranges(groups, key, size)
+    else:
+        keyed, starts = [_KeyedGroup(group) for group in groups], []
+    for low, high in zip([None, *starts], [*starts, None], strict=True):
+        inside = [group.group for group in keyed if group.overlaps(low, high)]
+        if rows := _read_range(inside, key, low, high, limit):
+            yield _frame(rows)
+
+
+def _key_ranges(groups: list[parquet.Group], key: str, size: int) -> tuple[list[_KeyedGroup], list[str]]:
+    """The groups with the bounds of their keys, and the keys at which a new part starts."""
+    import polars as pl
+    import pyarrow as pa
+
+    every_nth = 1 + sum(group.rows for group in groups) // MAX_IDS
+    keyed, samples = [], []
+    for group in groups:
+        ids = _frame(pa.Table.from_batches(group.read([key])))[key]
+        lengths = ids.str.len_bytes()
+        has_key_length = lengths == ID_BYTES if key == "query_id" else lengths <= MAX_KEY_BYTES
+        if ids.null_count() or not has_key_length.all():
+            raise ValueError(f"{group.file.name}: {key} does not name a row")
+        keyed.append(_KeyedGroup(group, (str(ids.min()), str(ids.max()))))
+        samples.append(ids.gather_every(every_nth))
+    sample = pl.concat(samples).sort()
+    step = max(1, len(sample) * PART_BYTES // size)
+    return keyed, sorted(set(sample.gather_every(step, step)) - {sample[0]})
+
+
+def _read_range(
+    groups: list[parquet.Group], key: str, low: str | None, high: str | None, limit: int
+) -> "pa.Table | None":
+    """The rows with a key from `low` on and before `high`.
+
+    Raises ValueError where they take more than `limit` bytes.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    conditions = [pc.field(key) >= low] if low else []
+    conditions += [pc.field(key) < high] if high else []
+    batches, size = [], 0
+    for group in groups:
+        for batch in group.read():
+            # By Arrow, which copies what is kept: a Polars frame would hold on to the whole batch.
+            rows = batch.filter(reduce(and_, conditions)) if conditions else batch
+            batches.append(rows)
+            size += rows.nbytes
+            if size > limit:
+                raise ValueError(f"rows that have to be read at once take over {limit / 1e6:,.0f} MB")
+    return pa.Table.from_batches(batches) if batches else None
 
 
 def _frame(rows: "pa.Table") -> "pl.DataFrame":
@@ -180,8 +231,9 @@ def _verify_card(store: Store, ref: str, manifest: Manifest) -> list[str]:
         head = card.front_matter(text)
     except (InputError, UnicodeDecodeError) as error:
         return [f"README.md: {error}"]
-    want = {} if manifest.kind == "model" else card.viewer(manifest)
-    wrong = [f"README.md: {line}" for key in want for line in changes({key: head.get(key)}, {key: want[key]})]
+    expected = {} if manifest.kind == "model" else card.viewer(manifest)
+    differences = changes({key: head.get(key) for key in expected}, expected)
+    wrong = [f"README.md: {difference}" for difference in differences]
     for image in re.findall(r"!\[[^]]*\]\((plots/[^)]+)\)", text):
         if not (store.path(ref) / image).is_file():
             wrong.append(f"{image}: missing")
@@ -189,20 +241,18 @@ def _verify_card(store: Store, ref: str, manifest: Manifest) -> list[str]:
 
 
 def _verify_ledger(manifest: Manifest, dropped: dict[str, int]) -> list[str]:
-    """The ledger against the rows: what its last line kept, and what was dropped for each reason."""
-    wrong = []
-    rows = sum(manifest.counts.get("default", {}).values())
+    """The ledger against the rows: those that its last line kept, and those dropped for each reason."""
     if manifest.kind == "evaluation" and not manifest.ledger:
         return []
+    wrong = []
+    rows = sum(manifest.counts.get("default", {}).values())
     if not manifest.ledger or manifest.ledger[-1].kept != rows:
         wrong.append(f"ledger: its last line does not keep the {rows} rows of default")
-    said: dict[str, int] = {}
+    accounted: Counter[str] = Counter()
     for entry in manifest.ledger:
-        for reason, n in [*entry.dropped.items(), ("failed", entry.failed)]:
-            said[reason] = said.get(reason, 0) + n
-    for reason in sorted(said.keys() | dropped.keys()):
-        if said.get(reason, 0) != dropped.get(reason, 0):
-            wrong.append(
-                f"ledger: {said.get(reason, 0)} rows {reason}, {dropped.get(reason, 0)} in the files"
-            )
+        accounted.update(entry.dropped)
+        accounted["failed"] += entry.failed
+    for reason in sorted(accounted.keys() | dropped.keys()):
+        if accounted[reason] != dropped.get(reason, 0):
+            wrong.append(f"ledger: {accounted[reason]} rows {reason}, {dropped.get(reason, 0)} in the files")
     return wrong

@@ -180,7 +180,7 @@ def test_a_file_that_grows_is_refused_before_it_does(
         "none": "",
         "page": "row group 0 would take 300 MB or more",
         "dictionary": "row group 0 would take",
-        "prefix": "a page of response that nobody wrote so",
+        "prefix": "a page of response is malformed",
         "rows": "3,000 rows, where all files are to have",
         "columns": "columns are not those of the schema",
     }[kind]

@@ -171,7 +171,7 @@ def test_verify_reads_rows_in_any_order_in_parts(
     assert publish_rows(store, manifest, shuffled).digest == manifest.digest
     monkeypatch.setattr("almost_data.store.verify.PART_BYTES", part)
     assert without_card(verify(store, manifest.ref)) == []
-    monkeypatch.setattr("almost_data.store.verify.MOST_PART", 100)
+    monkeypatch.setattr("almost_data.store.verify.MAX_PART", 100)
     assert any("have to be read at once" in line for line in verify(store, manifest.ref))
 
 
