@@ -181,7 +181,7 @@ def test_a_file_that_grows_is_refused_before_it_does(
         "page": "row group 0 would take 300 MB or more",
         "dictionary": "row group 0 would take",
         "prefix": "a page of response is malformed",
-        "rows": "3,000 rows, where all files are to have",
+        "rows": "3,000 rows; the manifest has",
         "columns": "columns are not those of the schema",
     }[kind]
     assert (done.returncode, len(done.stderr.splitlines())) == ((2, 1) if expected else (0, 0))
