@@ -100,7 +100,7 @@ def ledger() -> list[Entry]:
 
 def measured(recipe: str) -> dict[str, Any]:
     """Diagnostics with everything that a recipe can measure."""
-    found: dict[str, Any] = {
+    measurements: dict[str, Any] = {
         "recipe": recipe,
         "deviations": [{"setting": "max_length", "default": 1024, "used": 512}],
         "preflight": [
@@ -116,7 +116,7 @@ def measured(recipe: str) -> dict[str, Any]:
             "dtype": "float32",
         },
     }
-    return found | (_rm() if recipe == "rm" else _policy(recipe != "sft"))
+    return measurements | (_rm() if recipe == "rm" else _policy(recipe != "sft"))
 
 
 def _rm() -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _rm() -> dict[str, Any]:
             "broken": [[0, None]],
         },
         "report": {
-            "subsets": [dict(zip(keys, one, strict=True)) for one in subsets],
+            "subsets": [dict(zip(keys, subset, strict=True)) for subset in subsets],
             "left_out_pair": "30B-HHH-5shot > 7B-HHH-1shot",
             "buckets": [
                 dict(zip(("name", "rows", "accuracy", "low", "high"), one, strict=True)) for one in buckets
@@ -168,7 +168,7 @@ def _policy(reinforced: bool) -> dict[str, Any]:
     }
     if not reinforced:
         return {"curves": {"loss": [[s, 3 / s] for s in steps]}, "samples": [sample | none] * 6}
-    one = {
+    rewards = {
         "n": 64,
         "before": {"mean": -0.98, "tokens": 120.5},
         "after": {"mean": 1.21, "tokens": 244.0},
@@ -179,8 +179,8 @@ def _policy(reinforced: bool) -> dict[str, Any]:
     return {
         "curves": curves,
         "rewards": [
-            {"prompts": "that the reward model was trained on", **one},
-            {"prompts": "held out", **one},
+            {"prompts": "that the reward model was trained on", **rewards},
+            {"prompts": "held out", **rewards},
         ],
         "samples": [sample | scored] * 5,
     }

@@ -1,7 +1,7 @@
 """What a build would ask of its models: requests, tokens, disk and GPU-hours, before anything runs.
 
 Tokens are counted from characters, replies at their longest, and GPU-hours by the arithmetic of a forward
-pass: rules of thumb to plan with, neither a bound nor a measurement. `training.plan` adds the recipes.
+pass: rules of thumb to plan with, neither a bound nor a measurement. `training.cost` adds the recipes.
 """
 
 import re

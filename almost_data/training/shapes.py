@@ -38,7 +38,7 @@ def comparisons(source: Source) -> Source:
     for column in ("chosen", "rejected"):
         if column not in source.columns:
             raise InputError(
-                f"{source.parent.ref}: comparisons need a column {column!r}; "
+                f"{source.parent.ref}: no column {column!r}, which comparisons need; "
                 f"it has: {', '.join(sorted(source.columns))}"
             )
     responders = ("chosen_responder", "rejected_responder")

@@ -10,7 +10,7 @@ from almost_data.training.data import Source
 from almost_data.training.shapes import Messages
 
 
-def said(*turns: str, first: str = "user") -> Messages:
+def messages(*turns: str, first: str = "user") -> Messages:
     """Turns of user and assistant by turns."""
     roles = ("user", "assistant") if first == "user" else ("assistant", "user")
     return [{"role": roles[place % 2], "content": text} for place, text in enumerate(turns)]
@@ -34,9 +34,9 @@ def pair(number: int, good: str = "Yes.", bad: str = "No.", a: str = "A", b: str
     """A comparison of ours on prompt `number`, between two responders."""
     return {
         "query_id": f"{number:016x}",
-        "prompt": said(f"Question {number}?"),
-        "chosen": said(good, first="assistant"),
-        "rejected": said(bad, first="assistant"),
+        "prompt": messages(f"Question {number}?"),
+        "chosen": messages(good, first="assistant"),
+        "rejected": messages(bad, first="assistant"),
         "chosen_responder": a,
         "rejected_responder": b,
     }

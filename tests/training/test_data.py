@@ -24,14 +24,14 @@ from almost_data.training.data import Source
 from almost_data.training.shapes import Messages
 from tests import trained
 from tests.hub_server import serve
-from tests.training.rows import pair, said, source
+from tests.training.rows import messages, pair, source
 
-ASKED = said("Why does bread rise?")
+ASKED = messages("Why does bread rise?")
 GOOD, BAD = "The yeast eats sugar.", "Magic."
 
 
 def reply(text: str) -> Messages:
-    return said(text, first="assistant")
+    return messages(text, first="assistant")
 
 
 def hh(*turns: str) -> str:
@@ -42,7 +42,7 @@ def hh(*turns: str) -> str:
 # --- comparisons -----------------------------------------------------------------------------------------
 
 WORDS = ("Hello!", "What is it?", "Why does bread rise?")
-TALK = said(*WORDS)
+TALK = messages(*WORDS)
 SIDES = {"chosen": reply(GOOD), "rejected": reply(BAD)}
 SHAPES: dict[str, tuple[dict[str, Any], Messages]] = {
     "messages, prompt apart": ({"prompt": ASKED, "chosen": reply(GOOD), "rejected": reply(BAD)}, ASKED),
@@ -79,11 +79,11 @@ SHAPES: dict[str, tuple[dict[str, Any], Messages]] = {
     ),
     "a system turn": (
         {"prompt": [{"role": "system", "content": "Be brief."}, *ASKED], **SIDES},
-        said("Be brief.\n\nWhy does bread rise?"),
+        messages("Be brief.\n\nWhy does bread rise?"),
     ),
     "a role twice": (
-        {"prompt": said("Listen.") + ASKED, **SIDES, "chosen": reply("The yeast") + reply("eats.")},
-        said("Listen.\n\nWhy does bread rise?"),
+        {"prompt": messages("Listen.") + ASKED, **SIDES, "chosen": reply("The yeast") + reply("eats.")},
+        messages("Listen.\n\nWhy does bread rise?"),
     ),
 }  # fmt: skip
 
@@ -156,7 +156,7 @@ def test_a_row_that_cannot_be_read_is_left_out_and_named(row: dict[str, Any], wh
 )
 def test_messages_that_are_none_are_left_out(turns: Any) -> None:
     fine = [{"chosen": reply("Yes."), "rejected": reply("No.")}]
-    rows = [{"prompt": said("Why?"), **fine[0]}]
+    rows = [{"prompt": messages("Why?"), **fine[0]}]
     odd = source([{"prompt": turns, **fine[0]}], test=[])
     with pytest.raises(InputError, match="train row 0"):
         comparisons(odd)
@@ -164,7 +164,7 @@ def test_messages_that_are_none_are_left_out(turns: Any) -> None:
 
 
 def test_a_dataset_without_a_side_is_refused() -> None:
-    with pytest.raises(InputError, match=r"need a column 'rejected'.* it has: chosen, prompt"):
+    with pytest.raises(InputError, match=r"no column 'rejected', .* it has: chosen, prompt"):
         comparisons(source([{"prompt": "a", "chosen": "b"}]))
 
 
@@ -212,8 +212,8 @@ def test_every_shape_of_a_dialogue_is_the_same_messages(row: dict[str, Any]) -> 
         {"messages": ASKED},
         {"messages": []},
         {"messages": reply(GOOD)},
-        {"prompt": ASKED, "completion": said("And?")},
-        {"prompt": ASKED, "completion": reply(GOOD) + said("And?")},
+        {"prompt": ASKED, "completion": messages("And?")},
+        {"prompt": ASKED, "completion": reply(GOOD) + messages("And?")},
         {"prompt": None, "completion": GOOD},
         {"prompt": ASKED, "response": None},
     ],
@@ -239,21 +239,21 @@ def test_what_has_no_dialogues_is_refused() -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        {"messages": [*said("Why?", "So.", "And?", "No.")]},
-        {"prompt": said("Why?")},
+        {"messages": [*messages("Why?", "So.", "And?", "No.")]},
+        {"prompt": messages("Why?")},
         {"prompt": "Why?"},
         {"query": " Why? "},
         {"prompt": hh("Why?") + "\n\nAssistant:"},
         {"prompt": hh("Why?", "So.", "And?"), "chosen": "a", "rejected": "b"},
         {"chosen": hh("Why?", "So."), "rejected": hh("Why?", "No.")},
-        {"chosen": said("Why?", "So."), "rejected": said("Why?", "No.")},
+        {"chosen": messages("Why?", "So."), "rejected": messages("Why?", "No.")},
         {"chosen": "Why?\nSo.", "rejected": "Why?\nNo."},
     ],
 )
 def test_a_prompt_is_the_first_user_turn_of_any_shape(row: dict[str, Any]) -> None:
     """And never has any of a reply in it."""
     shaped = prompts(source([row], test=[row]))
-    assert shaped.train["prompt"].to_list() == [said("Why?")]
+    assert shaped.train["prompt"].to_list() == [messages("Why?")]
 
 
 def test_a_prompt_that_stands_twice_is_answered_once() -> None:
@@ -312,9 +312,9 @@ def test_the_ledger_says_what_single_turn_left_out() -> None:
     [
         (comparisons, {"chosen": hh("A?", "B"), "rejected": hh("A?", "C")},
          {"chosen": hh("D?", "E", "F?", "G"), "rejected": hh("D?", "E", "F?", "H")}),
-        (dialogues, {"messages": said("A?", "B")}, {"messages": said("D?", "E", "F?", "G")}),
-        (prompts, {"messages": said("A?", "B")}, {"messages": said("D?", "E", "F?", "G")}),
-        (prompts, {"prompt": said("A?")}, {"prompt": said("D?", "E", "F?")}),
+        (dialogues, {"messages": messages("A?", "B")}, {"messages": messages("D?", "E", "F?", "G")}),
+        (prompts, {"messages": messages("A?", "B")}, {"messages": messages("D?", "E", "F?", "G")}),
+        (prompts, {"prompt": messages("A?")}, {"prompt": messages("D?", "E", "F?")}),
     ],
 )  # fmt: skip
 def test_single_turn_holds_for_every_recipe_and_for_what_is_judged(
@@ -333,9 +333,9 @@ def test_single_turn_holds_for_every_recipe_and_for_what_is_judged(
 
 
 def test_single_turn_is_decided_before_the_split_by_hash() -> None:
-    long = [{"prompt": said(f"Question {n}?", "Hm.", "Well?"), "chosen": "Yes.", "rejected": "No."}
+    long = [{"prompt": messages(f"Question {n}?", "Hm.", "Well?"), "chosen": "Yes.", "rejected": "No."}
             for n in range(300, 320)]  # fmt: skip
-    mixed = [row | {"prompt": said(row["prompt"])} for row in MANY] + long
+    mixed = [row | {"prompt": messages(row["prompt"])} for row in MANY] + long
     shaped, plain = comparisons(single(mixed)), comparisons(source(MANY))
     assert shaped.train.equals(plain.train) and shaped.test.equals(plain.test) and shaped.several_turns == 20
 
@@ -557,7 +557,7 @@ def test_a_dataset_of_ours_on_the_hub_is_held_to_its_digest(fake_store: Store, t
     assert plain["record"] == record and again["record"] == record | {"pinned": False}
     assert plain["parent"] == again["parent"] == stored.parent.digest
     assert plain["train"] == stored.train["query_id"].to_list() and plain["test"] == len(stored.test)
-    assert "need a column 'chosen'" in other_config and "no rows in split 'validation'" in lost
+    assert "no column 'chosen'" in other_config and "no rows in split 'validation'" in lost
     store = Store(tmp_path / "build")
     where = hub.place(store, "comparisons@0.1.0")
     assert where and (where.repo, where.commit) == ("someone/ours", commit)

@@ -15,7 +15,7 @@ from almost_data.scoring import Dialogue, Score
 from almost_data.training import comparisons, dialogues, preflight, prompts, reinforced, template
 from almost_data.training.preflight import Finding, Preflight
 from tests.tiny_models import tiny_config, tiny_tokenizer
-from tests.training.rows import pair, said, source
+from tests.training.rows import messages, pair, source
 
 pytest.importorskip("transformers")
 WHOLE = Namespace(use_peft=False)
@@ -118,7 +118,7 @@ def test_a_margin_column_and_what_is_not_pinned_are_warned_of(tokenizer: Any) ->
 
 def test_rows_that_cannot_be_read_stop_it_where_they_are_many(tokenizer: Any) -> None:
     rows = [pair(n) for n in range(30)]
-    odd = pair(99) | {"prompt": said("Why?", "So.")}
+    odd = pair(99) | {"prompt": messages("Why?", "So.")}
     checks, _ = checked([*rows, odd], tokenizer)
     finding = finding_of(checks, "no dialogue")
     assert (finding.level, finding.rows) == (
@@ -201,14 +201,14 @@ def test_trl_drops_exactly_the_comparisons_that_are_too_long(tokenizer: Any, tmp
 # --- dialogues -------------------------------------------------------------------------------------------
 
 TALKS = [
-    said("Why does bread rise? " * n, "So. " * m, *later_turns)
+    messages("Why does bread rise? " * n, "So. " * m, *later_turns)
     for n, m in ((1, 1), (1, 20), (3, 5), (5, 1), (5, 9))
     for later_turns in ((), ("And?", "No."))
 ]
 
 
 def test_dialogues_are_checked_for_what_is_cut_and_empty(tokenizer: Any) -> None:
-    shaped = dialogues(source([{"messages": turns} for turns in [*TALKS, said("So?", "")]], test=[]))
+    shaped = dialogues(source([{"messages": turns} for turns in [*TALKS, messages("So?", "")]], test=[]))
     tokens = preflight.token_counts(tokenizer, shaped.train["messages"].to_list())
     most = sorted(tokens)[8]
     checks = Preflight()
@@ -405,7 +405,7 @@ def test_a_reward_model_of_the_wrong_sign_is_fatal(
 
 def test_the_reward_is_asked_of_the_whole_dialogue() -> None:
     scored = []
-    row = pair(1) | {"prompt": said("Hello!", "Yes?", "Why?")}
+    row = pair(1) | {"prompt": messages("Hello!", "Yes?", "Why?")}
     reinforced.check_reward_sign(
         Preflight(), ByRule(lambda turns: scored.append(turns) or 0.0), pl.DataFrame([row])
     )

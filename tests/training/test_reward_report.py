@@ -15,7 +15,7 @@ from almost_data.scoring import Dialogue, Score
 from almost_data.store.publish import json_data
 from almost_data.training import comparisons, leave_out, reward_report
 from almost_data.training.reward_report import BUCKETS, Parts, report
-from tests.training.rows import pair, said, source
+from tests.training.rows import messages, pair, source
 
 
 class ByRule:
@@ -119,7 +119,7 @@ def test_held_out_prompts_and_the_left_out_pair_are_told_apart() -> None:
 
 def test_the_whole_dialogue_is_scored() -> None:
     scorer = ByRule(good)
-    row = pair(1, "good", "bad") | {"prompt": said("Hello!", "Yes?", "Why?")}
+    row = pair(1, "good", "bad") | {"prompt": messages("Hello!", "Yes?", "Why?")}
     report(scorer, parts([row]))
     assert sorted(dialogue.turns for dialogue in scorer.asked) == [
         ("Hello!", "Yes?", "Why?", x) for x in ("bad", "good")

