@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from almost_data.cards import figures as card_figures
-from almost_data.datasets.builder import Figures
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, presets
 from almost_data.store.store import Store
@@ -49,26 +48,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: (*SLOW, None).index(marked[item]))
 
 
-paint = card_figures.as_files
-
-
-def leave_blank(drawn: Figures) -> dict[str, bytes]:
-    """The files of figures, without what takes half of a small build's time."""
-    return {f"plots/{name}.png": b"\x89PNG" for name, _ in drawn}
+paint = card_figures.png
 
 
 @pytest.fixture(scope="session", autouse=True)
 def blank_figures() -> Iterator[None]:
-    """Datasets are built with blank figures, but where a test asks for `figures`."""
+    """Figures are left blank, but where a test asks for `figures`: to paint takes half of a small build."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(card_figures, "as_files", leave_blank)
+        patch.setattr(card_figures, "png", lambda figure: b"\x89PNG")
         yield
 
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real figures."""
-    monkeypatch.setattr(card_figures, "as_files", paint)
+    """Painted figures."""
+    monkeypatch.setattr(card_figures, "png", paint)
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +76,7 @@ def fake_store(tmp_path_factory: pytest.TempPathFactory, fake_preset: presets.Pr
     store = Store(tmp_path_factory.mktemp("fake") / "build")
     run = build.BuildRun(store, "0.1.0", fake_preset, FakeEngine(), command="python -m almost_data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(card_figures, "as_files", paint)
+        patch.setattr(card_figures, "png", paint)
         run.build("comparisons")
     return store
 

@@ -184,6 +184,7 @@ def test_hostile_text_is_inert(nasty: str) -> None:
         assert "49" not in re.findall(r"\{\{ ?7\*7 ?\}\} (\d+)", text)
 
 
+@pytest.mark.usefixtures("figures")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_figures_are_the_same_bytes_for_the_same_numbers(recipe: str) -> None:
     figures = plots_model.render(whole(recipe))
@@ -195,6 +196,7 @@ def test_figures_are_the_same_bytes_for_the_same_numbers(recipe: str) -> None:
         assert 1100 <= pixels.shape[1] <= 1300 and pixels.shape[0] <= 1500
 
 
+@pytest.mark.usefixtures("figures")
 def test_figures_of_odd_numbers() -> None:
     """One point, gaps, no spread, huge and tiny values, long names: drawn, or left out."""
     many = {f"a/very/long/name/of/a/curve/{n}$x^": [[s, n * 1e7] for s in range(3)] for n in range(9)}

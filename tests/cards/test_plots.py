@@ -18,6 +18,7 @@ from almost_data.store import store
 from tests import schema
 from tests.png import chunks
 
+pytestmark = pytest.mark.usefixtures("figures")
 NAMES = [f"{size}B-A-Rather-Long-Name-Of-A-Model-{size}-and-its-prompt-3shot" for size in range(12, 0, -1)]
 WANT = {
     "queries": ["dropped_queries", "query_lengths"],

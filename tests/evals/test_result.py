@@ -56,6 +56,7 @@ def rm(store: Store, tmp_path: Path) -> Manifest:
 # --- whole or not there ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("figures")
 def test_a_result_is_read_back_as_it_was_saved(store: Store) -> None:
     draft = made()
     assert result.known(store, draft) is None and list(result.results(store)) == []
