@@ -114,7 +114,7 @@ def _calibration(bins: list[Entry], ece: float | None) -> "Figure":
     histogram.set_yticks([])
     histogram.spines["left"].set_visible(False)
     histogram.set_ylabel("comparisons")
-    histogram.set_xlabel("its confidence in the reply that it scores higher")
+    histogram.set_xlabel("confidence in the response that it scores higher")
     for axis in (histogram.xaxis, curve.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:.0%}")
     return figure

@@ -1,4 +1,4 @@
-"""What the numbers of the diagnostics mean: for each measure its thresholds, with a level and a sentence."""
+"""Thresholds of the diagnostics: for each measure its levels, with a sentence for the card."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -105,17 +105,17 @@ RULES = {
 def verdict(rule: str, number: float) -> dict[str, str]:
     """Level and sentence of the first step that a number reaches."""
     steps = RULES[rule].steps
-    level, sentence = next((level, sentence) for least, level, sentence in steps if number >= least)
+    level, sentence = next((level, sentence) for bound, level, sentence in steps if number >= bound)
     return {"level": level, "sentence": sentence}
 
 
 def findings(result: dict[str, Any]) -> list[dict[str, str]]:
-    """What `shortcuts.diagnose` measured, as rows of a card: measure, value, level and sentence."""
+    """The results of `shortcuts.diagnose` as rows of a card: measure, value, level and sentence."""
     gap, queries, pairs = result["length_gap"], result["queries"], result["pairs_per_query"]["mean"]
-    typical = gap["q50"] / max(1, gap["median_rejected"])
+    relative_gap = gap["q50"] / max(1, gap["median_rejected"])
     rows = [
         ("always_longer", f"{result['always_longer']:.1%}", result["always_longer"]),
-        ("length_gap", f"{gap['q50']:+,.0f}; {gap['q05']:+,.0f} to {gap['q95']:+,.0f}", typical),
+        ("length_gap", f"{gap['q50']:+,.0f}; {gap['q05']:+,.0f} to {gap['q95']:+,.0f}", relative_gap),
         *_surface(result["probe"], max(result["always_longer"], 1 - result["always_longer"])),
     ]
     for name in ("prompts", "responses"):
@@ -133,17 +133,17 @@ def findings(result: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def _surface(probe: dict[str, Any], by_length: float) -> list[tuple[str, str, float]]:
-    """The probe's rows, against the accuracy of length alone; none where nothing was fitted."""
+def _surface(probe: dict[str, Any], baseline: float) -> list[tuple[str, str, float]]:
+    """The probe's rows, with the accuracy of length alone as `baseline`; no rows if no model was fitted."""
     accuracy = probe["accuracy"]
     if accuracy is None:
         return []
     low, high = probe["low"], probe["high"]
-    exposed = max(low, by_length)
-    if low <= 0.5 and exposed < 0.6:
-        exposed = 0.0 if high >= 0.5 else BELOW_CHANCE
-    gain = round(accuracy - by_length, 3)
+    exposure = max(low, baseline)
+    if low <= 0.5 and exposure < 0.6:
+        exposure = 0.0 if high >= 0.5 else BELOW_CHANCE
+    gain = round(accuracy - baseline, 3)
     return [
-        ("probe", f"{accuracy:.1%} ({low:.1%} to {high:.1%})", exposed),
-        ("probe_over_length", f"{100 * gain:+.1f} points", low - by_length if gain >= 0 else BELOW_CHANCE),
+        ("probe", f"{accuracy:.1%} ({low:.1%} to {high:.1%})", exposure),
+        ("probe_over_length", f"{100 * gain:+.1f} points", low - baseline if gain >= 0 else BELOW_CHANCE),
     ]

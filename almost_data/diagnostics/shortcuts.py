@@ -1,7 +1,7 @@
 """How exposed a set of comparisons is to shortcuts: numbers, and a sentence for each (`rules`).
 
 A reward model learns whatever separates chosen from rejected. Where length, punctuation or a stock phrase
-does, it may learn nothing else; where texts repeat, the set is smaller than its rows.
+does, it may learn nothing else; where texts repeat, the set teaches less than its row count suggests.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from .probe import draw, probe
 from .rules import findings
 
 SAMPLE = 50_000
-"""Comparisons whose texts are read at most."""
+"""Most comparisons whose texts are read."""
 BINS = 40
 
 _RESPONDERS = ("chosen_responder", "rejected_responder")
@@ -27,21 +27,21 @@ _QUANTILES = {f"q{s:02}": pl.col("gap").quantile(s / 100, "linear") for s in (5,
 
 
 def diagnose(pairs: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
-    """What the texts of comparisons give away: numbers, and `findings`, a sentence for each.
+    """Measure what tells chosen from rejected, and what repeats: numbers, and `findings` about them.
 
-    `pairs` has comparison_id, query_id, prompt, chosen and rejected as text, and where responders are
-    recorded chosen_responder and rejected_responder. Of more than SAMPLE rows, those of a seeded sample of
-    the queries are read. The result is JSON data; the order of rows does not matter.
+    `pairs` has comparison_id, query_id, prompt, chosen and rejected as text, and optionally chosen_responder
+    and rejected_responder. Over SAMPLE rows, a seeded sample of the queries is read. The result is JSON
+    data; the order of rows does not matter.
     """
     if len(pairs) > SAMPLE:
         counts = pairs.group_by("query_id").agg(pairs=pl.len())
         pairs = pairs.join(sampled_queries(counts, SAMPLE, seed).to_frame(), on="query_id", how="semi")
     pairs = pairs.sort("query_id", "comparison_id", "chosen", "rejected").head(SAMPLE)
     gap = (pl.col("chosen").str.len_chars().cast(pl.Int64) - pl.col("rejected").str.len_chars()).alias("gap")
-    surface, right = probe(pairs, seed)
-    hits = pl.Series(right if right is not None else [None] * len(pairs), dtype=pl.Float64)
+    surface, hits = probe(pairs, seed)
+    hit_column = pl.Series(hits if hits is not None else [None] * len(pairs), dtype=pl.Float64)
     responders = [name for name in _RESPONDERS if name in pairs.columns]
-    measures = pairs.select("query_id", gap, *responders).with_columns(probe=hits)
+    measures = pairs.select("query_id", gap, *responders).with_columns(probe=hit_column)
     is_empty = pl.any_horizontal(pl.col("chosen", "rejected").str.strip_chars() == "")
     result = {
         "rows": len(pairs),

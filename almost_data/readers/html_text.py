@@ -1,7 +1,7 @@
 """HTML of posts as Markdown for people and models: code, lists, links, quotes and tables are kept.
 
-markdownify over lxml converts it. Here are the few things that people write in another way, and the bounds
-that keep hostile HTML from using up the machine.
+markdownify over lxml converts it. This module writes a few elements as people do, which markdownify does
+not, and bounds what hostile HTML can use of the machine.
 """
 
 import re
@@ -15,7 +15,7 @@ MOST_DEPTH = 100
 """No post is nested deeper, and bs4 walks to the deepest element again and again."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _LANGUAGE = re.compile(r"lang(?:uage)?-(?!none$)([A-Za-z0-9+#.-]{1,20})")
-_IS_MARK = re.compile(r"\S{1,8}")
+_SHORT_MARK = re.compile(r"\S{1,8}")
 """Matches an exponent, an index or a footnote's number, but not a sentence in small print."""
 _FENCED = re.compile(r"^([ >]*)(`{3,})[^\n`]*\n.*?^\1\2$", re.DOTALL | re.MULTILINE)
 
@@ -94,7 +94,7 @@ def _converter() -> Any:
 
         def convert_img(self, el: Any, text: str, parent_tags: Any) -> str:
             alt = " ".join(str(el.get("alt") or "").split())
-            return "" if alt.lower() in _NO_ALT else f"[{alt}]"
+            return "" if alt.lower() in _PLACEHOLDER_ALTS else f"[{alt}]"
 
         def convert_li(self, el: Any, text: str, parent_tags: Any) -> str:
             bullet = f"{el['value']}. " if el.parent.name == "ol" else "- "
@@ -111,20 +111,20 @@ def _converter() -> Any:
             return str(self.convert_del(el, text, parent_tags))
 
         def convert_sub(self, el: Any, text: str, parent_tags: Any) -> str:
-            return f"_{text}" if _IS_MARK.fullmatch(text) else text
+            return f"_{text}" if _SHORT_MARK.fullmatch(text) else text
 
         def convert_sup(self, el: Any, text: str, parent_tags: Any) -> str:
-            return f"^{text}" if _IS_MARK.fullmatch(text) else text
+            return f"^{text}" if _SHORT_MARK.fullmatch(text) else text
 
     return Converter
 
 
-_NO_ALT = {"", "enter image description here", "alt text", "image", "screenshot"}
-"""Texts that the editor inserts by itself, which do not describe an image."""
+_PLACEHOLDER_ALTS = {"", "enter image description here", "alt text", "image", "screenshot"}
+"""Placeholders that the editor inserts, which do not describe an image."""
 
 
 def _language(pre: Any) -> str:
-    """The language of a block of code, by its class or that of the code in it; empty where it has none."""
+    """The language of a code block, from its class or its `code` element's; empty without one."""
     for element in (pre, pre.find("code")):
         for name in (element.get("class") or []) if element is not None else []:
             if match := _LANGUAGE.fullmatch(name):

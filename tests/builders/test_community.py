@@ -283,7 +283,7 @@ def test_two_posts_of_one_id_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("posts", [[], [question(1)], [question(1), answer(2, 1, 1), answer(3, 1, 1)]])
 def test_a_source_without_a_pair_is_refused(tmp_path: Path, posts: Rows) -> None:
-    with pytest.raises(InputError, match=r"Posts\.xml: no comparison is left of it"):
+    with pytest.raises(InputError, match=r"Posts\.xml: no comparison is left"):
         made(tmp_path, posts)
 
 

@@ -200,7 +200,7 @@ def test_a_packed_dump_reads_as_the_plain_one(tmp_path: Path, suffix: str) -> No
 @pytest.mark.parametrize(
     ("members", "match"),
     [
-        ({"Users.xml": b"<users/>"}, r"needs exactly one Posts\.xml in it, but holds: Users\.xml"),
+        ({"Users.xml": b"<users/>"}, r"needs exactly one Posts\.xml, but holds: Users\.xml"),
         ({"../Posts.xml": b"<posts/>"}, r"needs exactly one Posts\.xml"),
         ({"/Posts.xml": b"<posts/>"}, r"needs exactly one Posts\.xml"),
         ({"Posts.xml/x": b"<posts/>"}, r"needs exactly one Posts\.xml"),

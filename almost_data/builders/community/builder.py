@@ -1,12 +1,12 @@
 """Community: as-is comparisons of Stack Exchange answers by their votes, to train the As-is RM on.
 
-A source is read twice: first ids and scores of all posts, which decide the pairs (`votes`), then the texts
-of these only. The prompt is the question's title, an empty line and its body; the responses are two of its
+A source is read twice: first the ids and scores of all posts, to choose the pairs (`votes`), then the texts
+of those pairs. The prompt is the question's title, an empty line and its body; the responses are two of its
 answers. HTML becomes Markdown (`html_text`).
 
 The paper takes 20k pairs of StackExchange, scored as by Askell et al. What it leaves open is decided here:
 - any two answers of a question with different scores are a pair; a seeded draw bounds the pairs of a
-  question, so that none dominates, and another one makes the sample;
+  question, so that none dominates, and a second draw makes the sample;
 - rows in the Hub's layout have scores (`pm_score`, acceptance included) and no titles.
 """
 
@@ -40,7 +40,7 @@ _VERSIONS = {f"CC BY-SA {n}": f"cc-by-sa-{max(n, '3.0')}" for n in ("2.5", "3.0"
 
 
 def _none() -> None:
-    """A default that is made by a function is not the paper's, so a card names no deviation from it."""
+    """None by a default factory: cards name deviations from plain defaults only, which are the paper's."""
 
 
 class CommunityConfig(Config, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class CommunityConfig(Config, frozen=True, kw_only=True):
 
 
 def build(config: CommunityConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
-    """Read the source twice: to choose pairs by their scores, then for the texts of these."""
+    """Choose pairs by the scores of their answers, then read the texts of those pairs and filter by them."""
     source = str(config.source)
     with reading(source, site_of(source, config.site)) as posts:
         sites, questions, answers = votes.read_votes(posts, source, partial(progress, "votes", tokens=0))
@@ -76,20 +76,20 @@ def build(config: CommunityConfig, parents: Parents, generator: Generator, progr
         )
         chosen_pairs = pairs.filter(pl.col("reason").is_null())
         texts = _texts(posts, chosen_pairs, sites, source, partial(progress, "texts", tokens=0))
-    full = _with_texts(chosen_pairs, texts).with_columns(reason=first_reason(_text_filters()))
-    kept = full.filter(pl.col("reason").is_null())
-    dropped = pl.concat([pairs, full.select(votes.PAIR_COLUMNS)]).filter(pl.col("reason").is_not_null())
+    candidates = _with_texts(chosen_pairs, texts).with_columns(reason=first_reason(_text_filters()))
+    kept = candidates.filter(pl.col("reason").is_null())
+    dropped = pl.concat([pairs, candidates.select(votes.PAIR_COLUMNS)]).filter(pl.col("reason").is_not_null())
     ledger = _ledger(config, questions, answers, dropped, len(pairs))
     if kept.is_empty():
-        raise InputError(f"{source}: no comparison is left of it ({account(ledger) or 'no post in it'})")
+        raise InputError(f"{source}: no comparison is left ({account(ledger) or 'it has no posts'})")
     dropped_rows = {"rejected": dropped, "rejected_responses": answers, "rejected_queries": questions}
-    reasons = {entry.filter: entry.stage for entry in ledger}
-    query_ids = full.select(*votes.QUESTION, "query_id").unique(votes.QUESTION)
+    stages = {entry.filter: entry.stage for entry in ledger}
+    query_ids = candidates.select(*votes.QUESTION, "query_id").unique(votes.QUESTION)
     default = _default(kept, sites)
     tables: dict[str, Rows] = {"default": default}
     for name, rows in dropped_rows.items():
         if rows["reason"].count():
-            tables[name] = _rejected(name, rows, query_ids, sites, reasons)
+            tables[name] = _rejected(name, rows, query_ids, sites, stages)
     diagnostics = _diagnostics(kept, len(questions), len(answers), sites)
     return Built(tables, ledger, diagnostics | {"text": diagnose(plain(default))})
 
@@ -108,13 +108,13 @@ def _texts(posts: Posts, pairs: pl.DataFrame, sites: list[str], source: str, tic
                 text = f"{' '.join(post.title.split())}\n\n{text}".strip()
             rows.append((*key, text, post.url, post.author, post.license))
     if len(rows) < len(needed):
-        raise InputError(f"{source}: it changed while it was read: run again")
+        raise InputError(f"{source}: changed while it was read: run again")
     columns = {"site": pl.Int32, "id": pl.Int64, "text": pl.String, "url": pl.String}
     return pl.DataFrame(rows, {**columns, "author": pl.String, "license": pl.String}, orient="row")
 
 
 def _with_texts(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
-    """The pairs with what `texts` has of their three posts, and their queries' ids."""
+    """The pairs with the texts and authors of their three posts, and their query_ids."""
     names = ("text", "url", "author", "license")
     for post in _POSTS:
         renamed = texts.rename({"id": post, **{name: f"{post}_{name}" for name in names}})
@@ -200,27 +200,29 @@ def _names(sites: list[str]) -> dict[str, pl.Expr]:
 def _rejected(
     name: str, rows: pl.DataFrame, query_ids: pl.DataFrame, sites: list[str], stages: dict[str, str]
 ) -> Blocks:
-    """Dropped rows by id, named a block at a time: of a large dump they are many more than those kept.
+    """A table of dropped rows, made in blocks: a large dump has many more of them than of kept rows.
 
-    A question whose text was not read has the hash of its address as query_id.
+    They are sorted as numbers, and get ids and addresses as text a block at a time. A question whose text
+    was not read has the hash of its address as query_id. `stages` has the stage of each reason.
     """
     table = TABLES[name]
     rows = rows.filter(pl.col("reason").is_not_null())
     questions = rows.select(votes.QUESTION).unique()
-    urls = (f"https://{sites[site]}/questions/{number}" for site, number in questions.iter_rows())
+    urls = (f"https://{sites[site]}/questions/{question}" for site, question in questions.iter_rows())
     hashes = np.fromiter((int(text_id(url), 16) for url in urls), np.uint64, len(questions))
-    read = query_ids.with_columns(pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64))
-    questions = questions.with_columns(unread=pl.Series(hashes)).join(read, on=votes.QUESTION, how="left")
-    number = questions.select(*votes.QUESTION, number=pl.coalesce("query_id", "unread"))
-    names = {column: name_of for column, name_of in _names(sites).items() if column in table.names}
+    text_hashes = query_ids.with_columns(pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64))
+    questions = questions.with_columns(url_hash=pl.Series(hashes))
+    questions = questions.join(text_hashes, on=votes.QUESTION, how="left")
+    questions = questions.select(*votes.QUESTION, query_hash=pl.coalesce("query_id", "url_hash"))
+    names = {column: name for column, name in _names(sites).items() if column in table.names}
     ids = [column for column in (*votes.PAIR_COLUMNS, "answer") if column in rows.columns]
-    dropped = rows.select(ids).join(number, on=votes.QUESTION).sort("number")
+    dropped = rows.select(ids).join(questions, on=votes.QUESTION).sort("query_hash")
     dropped = dropped.with_columns(pl.col("reason").cast(pl.Enum(list(stages))))
 
     def block(part: pl.DataFrame) -> pl.DataFrame:
         named = part.with_columns(
-            pl.Series("query_id", [f"{number:016x}" for number in part["number"]], dtype=pl.String),
-            *(expression.alias(column) for column, expression in names.items()),
+            pl.Series("query_id", [f"{query:016x}" for query in part["query_hash"]], dtype=pl.String),
+            *(name.alias(column) for column, name in names.items()),
             reason=pl.col("reason").cast(pl.String),
             stage=pl.col("reason").cast(pl.String).replace_strict(stages, return_dtype=pl.String),
         )
@@ -230,8 +232,8 @@ def _rejected(
     def blocks() -> Iterator[pl.DataFrame]:
         start = 0
         while start < len(dropped):
-            last = dropped["number"][min(start + BLOCK, len(dropped)) - 1]
-            end = int(dropped["number"].search_sorted(last, side="right"))
+            last = dropped["query_hash"][min(start + BLOCK, len(dropped)) - 1]
+            end = int(dropped["query_hash"].search_sorted(last, side="right"))
             yield block(dropped[start:end])
             start = end
 
@@ -281,7 +283,7 @@ def _license(licenses: list[str]) -> str:
 
 
 def _pins(config: CommunityConfig, generator: Generator) -> dict[str, Any]:
-    """The source by its content, and the site where it was found out."""
+    """The hash or commit of the source, and the site of a dump."""
     if config.source is None:
         raise InputError("community.source: give Posts.xml, a packed dump, or a Hub dataset")
     return {"file": record(config.source), "site": site_of(config.source, config.site)}

@@ -1,4 +1,4 @@
-"""`Posts.xml` of a data dump, as it is or packed. Streamed: no more than a chunk of it is in memory."""
+"""`Posts.xml` of a data dump, plain or in a zip or 7z archive, streamed a chunk at a time."""
 
 import re
 import tempfile
@@ -29,7 +29,7 @@ Opener = Callable[[], IO[bytes]]
 
 @contextmanager
 def reading(path: Path, site: str) -> Iterator[Posts]:
-    """What reads the posts of a dump. A 7z archive is unpacked once, into a temporary folder."""
+    """A function that reads the posts of a dump. A 7z archive is unpacked once, into a temporary folder."""
     if path.suffix == ".xml":
         yield lambda tick: _posts(lambda: path.open("rb"), path.stat().st_size, str(path), site, tick)
     elif path.suffix == ".zip":
@@ -48,7 +48,7 @@ def _posts(opener: Opener, size: int, name: str, site: str, tick: Tick) -> Itera
         for line, row in _elements(file, size, name, tick):
             place = f"{name}:{line}"
             kind = _number(row, "PostTypeId", place)
-            if kind not in (1, 2):
+            if kind not in (1, 2):  # question, answer
                 continue
             user, display_name = row.get("OwnerUserId"), " ".join(row.get("OwnerDisplayName", "").split())
             profile = f"https://{site}/users/{_number(row, 'OwnerUserId', place)}" if user else ""
@@ -87,7 +87,7 @@ def _elements(file: IO[bytes], size: int, name: str, tick: Tick) -> Iterator[tup
         depth -= 1
 
     def refuse(*_: Any) -> NoReturn:
-        raise InputError(f"{name}:{parser.CurrentLineNumber}: it declares a DTD or entities, as no dump does")
+        raise InputError(f"{name}:{parser.CurrentLineNumber}: it declares a DTD or entities: no dump does")
 
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
@@ -115,7 +115,7 @@ def _elements(file: IO[bytes], size: int, name: str, tick: Tick) -> Iterator[tup
 def _read(file: IO[bytes], name: str) -> bytes:
     try:
         return file.read(CHUNK)
-    except Exception as error:  # each way to pack raises its own errors for damaged bytes
+    except Exception as error:  # each codec raises its own errors for damaged bytes
         raise _cannot_unpack(name, error) from None
 
 
@@ -134,7 +134,7 @@ def _number(row: dict[str, str], key: str, place: str) -> int:
 
 
 def _open_zip(path: Path) -> tuple[Opener, int]:
-    """What opens Posts.xml in a zip archive, and its size."""
+    """A function that opens Posts.xml in a zip archive, and the file's size."""
 
     def opener() -> IO[bytes]:
         try:
@@ -171,7 +171,7 @@ def _unpack_7z(path: Path, target: Path) -> None:
 
 
 def bounded_writers(output: IO[bytes], size: int, path: Path) -> "py7zr.io.WriterFactory":
-    """py7zr's way to write a member elsewhere: to `output`, which raises InputError past `size` bytes."""
+    """A py7zr factory that writes a member to `output`, and raises InputError past `size` bytes."""
     import py7zr
 
     class Writer(py7zr.io.Py7zIO):
@@ -202,11 +202,11 @@ def bounded_writers(output: IO[bytes], size: int, path: Path) -> "py7zr.io.Write
 def _check_member(path: Path, names: list[str]) -> None:
     if names.count("Posts.xml") != 1:
         listing = ", ".join(name[:40] for name in names[:5]) or "nothing"
-        raise InputError(f"{path}: needs exactly one Posts.xml in it, but holds: {listing}")
+        raise InputError(f"{path}: needs exactly one Posts.xml, but holds: {listing}")
 
 
 def _check_size(path: Path, size: int) -> None:
     if size > max(FREE_GROWTH, MAX_GROWTH * path.stat().st_size):
         raise InputError(
-            f"{path}: Posts.xml in it is {size:,} bytes, over {MAX_GROWTH} times the archive: no dump is so"
+            f"{path}: Posts.xml in it is {size:,} bytes, over {MAX_GROWTH} times the archive: not a dump"
         )
