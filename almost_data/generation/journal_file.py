@@ -1,4 +1,4 @@
-"""The journal's file: its tables, a build's session with it, how far each build is, and pruning."""
+"""The journal's SQLite file: its tables, a build's session, the progress of each build, and pruning."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -38,7 +38,7 @@ class Status:
     from_journal: int
     """Answers that its runs found in the journal."""
     computed: int
-    """Answers that its runs had from an engine or a scorer."""
+    """Answers that an engine or a scorer gave its runs."""
     errors: dict[str, int] = field(default_factory=dict)
     """Error -> requests that failed with it, the most frequent first."""
 
@@ -48,7 +48,7 @@ class Status:
 
 
 def status(path: Path, refs: Iterable[str] = ()) -> list[Status]:
-    """How far each build is, by name. `refs` are the datasets in the store. No journal: none."""
+    """How far each build is, by name; empty without a journal. `refs` are the datasets in the store."""
     if not path.is_file():
         return []
     stored = set(refs)
@@ -83,10 +83,10 @@ _ERRORS = """
 
 
 def prune(path: Path, refs: Iterable[str], unfinished: bool, locked: Iterable[str]) -> int:
-    """Delete every reply and score that no build needs any more; the number deleted.
+    """Forget builds that are gone, then delete each reply and score that no build needs; returns how many.
 
-    Of the builds in `locked`, which the caller has locked, those go that are not in the store (`refs`): the
-    published ones, and with `unfinished` all.
+    A build is forgotten if it is in `locked` (by the caller), is not in the store (`refs`), and was
+    published earlier; with `unfinished`, also if it never was.
     """
     with open_journal(path) as database:
         with database:
@@ -102,7 +102,7 @@ def prune(path: Path, refs: Iterable[str], unfinished: bool, locked: Iterable[st
             orphans = "DELETE FROM {} WHERE key NOT IN (SELECT key FROM need)"
             deleted = sum(database.execute(orphans.format(table)).rowcount for table in ("reply", "score"))
             remaining = {row[0] for row in database.execute("SELECT name FROM build")}
-        if remaining <= set(locked):  # no running build waits for the file meanwhile
+        if remaining <= set(locked):  # so no running build waits for VACUUM
             database.execute("VACUUM")
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return deleted
@@ -127,8 +127,7 @@ class AnswerCounts:
 class JournalSession:
     """One run of a build with the journal: it registers the keys that the build needs, so `prune` keeps them.
 
-    A build that has replies and scores made uses one session for all of them. `build` names the dataset,
-    `refs` are the datasets in the store.
+    Replies and scores of a build share one session. `build` is its ref, `refs` the datasets in the store.
     """
 
     path: Path
@@ -171,7 +170,7 @@ class JournalSession:
         return {key: row for key, *row in database.execute(query, keys)}
 
     def mark_published(self) -> None:
-        """Record that the build is in the store: its failures stand, and what it needed is kept with it."""
+        """Record that the build is in the store, and forget what only its earlier runs needed."""
         if self.run is None:
             return
         with open_journal(self.path) as database, database:
@@ -200,7 +199,7 @@ def open_journal(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _create_tables(database: sqlite3.Connection, path: Path) -> None:
-    with database:  # one transaction: a reader, or a kill, meets all of the tables or none
+    with database:  # one transaction: a reader sees all tables or none, even after a kill
         database.execute("BEGIN IMMEDIATE")
         number = _format(database)
         tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]

@@ -1,8 +1,8 @@
-"""The engine for a server that somebody else runs: any that has OpenAI's completions API, as vLLM's has.
+"""The engine for a running server that has OpenAI's completions API, such as vLLM's.
 
-Few-shot prompts go to `/completions` as they are, so a server with chat only cannot serve builds.
+Few-shot prompts go to `/completions` as they are, so a chat-only server cannot serve builds.
 With `chat` on, as for a judge, each prompt is a user's message to `/chat/completions`.
-`openai` retries temporary faults, with jitter and as Retry-After says, up to two minutes; `client.py`
+The `openai` client retries temporary faults for up to two minutes, with jitter and Retry-After; `client.py`
 decides how many requests are in flight: half as many after each refusal (429, 503), more with each answer.
 """
 
@@ -50,7 +50,7 @@ class OpenAIEngine:
     honours_seed = False
     load_seconds = 0.0
     chat = False
-    """Set by evaluations, and no option of builds, whose prompts are no messages."""
+    """Set by evaluations only: the prompts of builds are not messages."""
     _limit_name = "max_tokens"
 
     base_url: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ class OpenAIEngine:
         if not shares:
             return
         replies: SimpleQueue[Reply | None] = SimpleQueue()
-        with start_blocking_portal() as portal:  # it cancels the work where the caller ends early
+        with start_blocking_portal() as portal:  # cancels the work if the caller stops early
             work = portal.start_task_soon(self._work, shares, replies.put)
             work.add_done_callback(lambda _: replies.put(None))
             pending = sum(map(len, shares.values()))
@@ -106,7 +106,7 @@ class OpenAIEngine:
                     pending -= 1
                     yield reply
             finally:
-                if not pending:  # it closes its connections, and would leave them open if cancelled there
+                if not pending:  # let the work close its connections before it is cancelled
                     work.result()
             work.result()
 
@@ -183,7 +183,7 @@ class OpenAIEngine:
                 group.create_task(worker())
 
     async def ask(self, client: "AsyncOpenAI", request: Request) -> Reply:
-        """The reply to one request; a fault that lasts is a failed reply."""
+        """The reply to one request; after a lasting fault, a failed reply."""
         sampling = request.sampling
         if refusal := request.refusal(len(request.prompt)):
             return Reply.failed(request.id, refusal)
@@ -207,7 +207,7 @@ class OpenAIEngine:
         text, cut = cut_at_stop((choice.message.content or "") if self.chat else choice.text, sampling.stop)
         reason = "stop" if cut else choice.finish_reason
         if reason not in ("stop", "length"):
-            return Reply.failed(request.id, f"the server ended it: {redacted(str(reason))}")
+            return Reply.failed(request.id, f"the server ended the reply: {redacted(str(reason))}")
         return Reply(
             id=request.id,
             text=text,

@@ -219,14 +219,14 @@ class Packed:
 
 
 def misfit(model: Any) -> str | None:
-    """Why this model cannot be packed, or `None`: it is run both ways on a few tokens.
+    """Why this model cannot be packed, or None: its packed and plain logits of a few tokens are compared.
 
     Sliding windows are shortened for the run, so that the few tokens reach beyond them.
     """
     config = model.config.get_text_config(decoder=True)
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if kinds:
-        return f"layers of another kind: {', '.join(sorted(kinds))}"
+        return f"unsupported layers: {', '.join(sorted(kinds))}"
     ids = [(7 * at + 3) % min(config.vocab_size, 1000) for at in range(32)]
     prefix, first, second = ids[:12], ids[12:18], ids[18:22]
     try:

@@ -170,7 +170,8 @@ class TransformersEngine:
         if loaded.misfit:
             yield from self._decode_padded(loaded, sorted(rows, key=lambda row: len(row.prompt)))
         elif rows:
-            # The whole prompts were tokenised, so a token that spans the end of the prefix is right.
+            # By tokens, as one may span the end of the text prefix. What the least and the greatest prompt
+            # share, all prompts share.
             prompts = [row.prompt for row in rows]
             pairs = zip(min(prompts), max(prompts), strict=False)
             shared = [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]

@@ -23,7 +23,7 @@ from ..models.device import free_memory
 from . import CannotStart, Model, Reply, Request, cut_at_stop, group_by_model
 
 IN_FLIGHT = 4096
-"""Requests handed over at a time: many times what vLLM runs at once, and no more memory than that."""
+"""Requests in vLLM's queue: many times what it runs at once, and few enough to bound memory."""
 CHUNK = 64
 """Prompts tokenised at once."""
 ARGUMENTS = (
@@ -93,7 +93,7 @@ class VLLMEngine:
         if llm is not None:
             llm.engine_core.shutdown()
         if self._reaper is not None:
-            self._reaper.kill()  # nothing to do
+            self._reaper.kill()  # the engine's processes have ended
             self._reaper.communicate()
             self._reaper = None
 

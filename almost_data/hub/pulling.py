@@ -35,7 +35,7 @@ MAX_BYTES = {
     ".png": 50_000_000,
     ".md": 10_000_000,
 }
-"""Of one file; any other file, such as JSON, has MAX_OTHER."""
+"""Limit of one file, by suffix; any other, such as JSON, has MAX_OTHER."""
 MAX_OTHER = 500_000_000
 WEEK = 7 * 86_400.0
 """Seconds for which an interrupted pull can be continued, whatever else is pulled."""
@@ -84,7 +84,7 @@ def pull(
                 )
             remember(store, ref, place)
             return Pulled(ref, place, "unchanged", 0)
-        with _fetched(store, remote, ref, progress) as staging:
+        with _staged(store, remote, ref, progress) as staging:
             if problems := verify_artifact(staging, ref):
                 raise InputError(f"{source}: not pulled: it does not agree with its manifest: {problems[0]}")
             size = sum(file.stat().st_size for file in staging.path(ref).rglob("*") if file.is_file())
@@ -103,7 +103,7 @@ def verify(
     """Every disagreement in `ORG/NAME[@REVISION]`, as for an artifact of the store, which keeps nothing."""
     remote, manifest = _find(api, *client.parse_place(source))
     _sweep(store, remote.commit, manifest.name)
-    with store.lock(manifest.ref), _fetched(store, remote, manifest.ref, progress) as staging:
+    with store.lock(manifest.ref), _staged(store, remote, manifest.ref, progress) as staging:
         return verify_artifact(staging, manifest.ref)
 
 
@@ -136,11 +136,11 @@ def _check_identity(manifest: Manifest, remote: Remote) -> None:
 
 
 @contextmanager
-def _fetched(store: Store, remote: Remote, ref: str, progress: Progress) -> Iterator[Store]:
-    """A staging store that holds nothing but the artifact, as it is on the Hub.
+def _staged(store: Store, remote: Remote, ref: str, progress: Progress) -> Iterator[Store]:
+    """Fetch the artifact into a staging store of its own, which is deleted at the end.
 
-    It is kept where fetching was interrupted, so that the next run continues; a later pull of something
-    else deletes it (`_sweep`).
+    An interrupted fetch leaves it, so that the next run continues; a later pull of something else deletes
+    it (`_sweep`).
     """
     staging = Store(store.root / ".staging" / f"hub-{remote.commit}")
     folder = staging.path(ref)
@@ -148,7 +148,7 @@ def _fetched(store: Store, remote: Remote, ref: str, progress: Progress) -> Iter
     sizes = _file_sizes(remote)
     total, done = sum(sizes.values()), 0
     if total > shutil.disk_usage(store.root).free:
-        raise InputError(f"{remote.repo}: {total / 1e9:,.1f} GB, and {store.root} has no room for that")
+        raise InputError(f"{remote.repo}: {total / 1e9:,.1f} GB, more than is free at {store.root}")
     for path, size in sizes.items():
         progress(done, total)
         client.with_retries(remote.repo, partial(_fetch, remote, path, folder))
@@ -188,7 +188,7 @@ def _fetch(remote: Remote, path: str, folder: Path) -> None:
     file = remote.download(path, folder)
     if file.is_symlink() or file.stat().st_size != remote.files[path].size:
         file.unlink()
-        raise client.HubError(f"{remote.repo}: {path} came with another size: run the same command again")
+        raise client.HubError(f"{remote.repo}: {path} has the wrong size: run the same command again")
 
 
 def _file_sizes(remote: Remote) -> dict[str, int]:

@@ -40,7 +40,7 @@ class Pushed:
     tag: str
     commit: str
     action: Literal["committed", "tagged", "card", "unchanged"]
-    """`tagged`: the commit was there before; `card`: only the card on main was renewed."""
+    """`tagged`: the commit already existed; `card`: only the card on main was renewed."""
     added: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Pushed:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a push would do to an empty repository, found without the Hub."""
+    """What a push would do to an empty repository, worked out offline."""
 
     ref: str
     repo: str
@@ -82,7 +82,7 @@ def push(
 
     The repository is created where there is none. One commit changes main from the old version to the new
     one. Raises InputError for a damaged or fake artifact, a repository of something else, or a tag with
-    another content; HubError where the Hub fails.
+    other content; HubError where the Hub fails.
     """
     from huggingface_hub import HfApi
 
@@ -98,7 +98,7 @@ def push(
 
 
 def _attempt(api: "HfApi", artifact: Artifact, private: bool, progress: Progress) -> Pushed:
-    """Do what is missing: repository, commit, tag."""
+    """Find what an earlier attempt did, and do the rest: repository, commit, tag."""
     remote = _repository(api, artifact, private)
     pushed = partial(Pushed, artifact.manifest.ref, remote.repo, remote.kind, artifact.tag)
     if commit := remote.tags().get(artifact.tag):
@@ -160,16 +160,16 @@ def _renew_card(remote: Remote, artifact: Artifact) -> bool:
 
 
 def _card(remote: Remote, artifact: Artifact) -> tuple[bytes | None, bytes, list[str]]:
-    """The card on the Hub, the one to push, and the repositories that it does not link.
+    """The card on the Hub, the card to push, and the repositories that it does not link.
 
-    These are hidden from a public card as not everybody can see them.
+    A public card hides links that its readers could not open.
     """
     links = {} if remote.is_private else artifact.links
     hidden = [repo for repo, kind in links.items() if not client.is_public(remote.api, repo, kind)]
     content = remote.read("README.md", MAX_CARD)
     try:
-        theirs = None if content is None else content.decode()
-        return content, artifact.card(theirs, hidden).encode(), hidden
+        old_card = None if content is None else content.decode()
+        return content, artifact.card(old_card, hidden).encode(), hidden
     except UnicodeDecodeError:
         raise InputError(f"{remote.repo}: its README.md is not UTF-8 text: correct it there") from None
 
@@ -244,14 +244,14 @@ def _earlier_commit(remote: Remote, artifact: Artifact) -> str | None:
 
 
 def _check_tagged(remote: Remote, artifact: Artifact, commit: str) -> None:
-    """Raise InputError where the tag's commit has another content: a version never changes."""
+    """Raise InputError where the tag's commit has other content: a version never changes."""
     tagged = remote.at(commit)
-    theirs, ours = tagged and tagged.manifest(), artifact.manifest
-    if theirs is None or any(
-        getattr(theirs, key) != getattr(ours, key) for key in ("ref", "digest", "fingerprint")
+    manifest = tagged and tagged.manifest()
+    if manifest is None or any(
+        getattr(manifest, key) != getattr(artifact.manifest, key) for key in ("ref", "digest", "fingerprint")
     ):
         raise InputError(
-            f"{remote.repo}: {artifact.tag} is there with another content, and a version never changes: "
+            f"{remote.repo}: tag {artifact.tag} exists with other content, and a version never changes: "
             "build a new version"
         )
 

@@ -54,6 +54,7 @@ def _folder_revision(folder: Path) -> str:
 
 
 def _hub_revision(name: str, revision: str | None) -> str:
+    """The commit of a Hub model's revision; offline, that of an earlier download."""
     if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
     from huggingface_hub import HfApi, try_to_load_from_cache
@@ -68,7 +69,7 @@ def _hub_revision(name: str, revision: str | None) -> str:
         reason = "no such folder here and no such model on the Hub (or it is private)"
     except RevisionNotFoundError:
         reason = "the model has no such revision on the Hub"
-    except Exception as error:  # offline in one of its many shapes: an earlier download will do
+    except Exception as error:  # being offline raises many kinds
         cached = try_to_load_from_cache(name, "config.json", revision=revision)
         if isinstance(cached, str):
             return Path(cached).parent.name

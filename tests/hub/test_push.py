@@ -77,7 +77,7 @@ def test_a_tag_with_other_content_is_refused_before_anything_is_sent(
     importing.import_responses(store, str(rows), ["a", "b"], "1.0.0")
     sent: list[tuple[int, int]] = []
     tags = anywhere.tags(REPO)
-    with pytest.raises(InputError, match=r"v1\.0\.0 is there with another content"):
+    with pytest.raises(InputError, match=r"v1\.0\.0 exists with other content"):
         push(store, anywhere, progress=lambda *at: sent.append(at))
     assert not sent and anywhere.tags(REPO) == tags
 
