@@ -66,9 +66,9 @@ def main(argv: list[str] | None = None) -> None:
     replies = setup.replies(args.seed, args.response_length, args.temperature)
     network = trainer.accelerator.unwrap_model(trainer.model).policy
     trainer.add_callback(trainers.log_lengths(network, tokenizer.eos_token_id))
-    replies.write(network, tokenizer)
+    replies.generate(network, tokenizer)
     speed = trainers.train(trainer, args.total_episodes)
-    replies.write(network, tokenizer)
+    replies.generate(network, tokenizer)
     folder = trainers.save(trainer, network, tokenizer, run.work / "final")
     if training.is_main_process():
         recipe.show_model(run, reinforced.publish(run, folder, trainer, setup, replies, speed))

@@ -51,9 +51,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     replies = setup.replies(args.seed, args.max_completion_length, args.temperature)
     network = trainer.accelerator.unwrap_model(trainer.model)
-    replies.write(network, tokenizer)
+    replies.generate(network, tokenizer)
     speed = trainers.train(trainer, len(setup.rows), run.checkpoint)
-    replies.write(network, tokenizer)
+    replies.generate(network, tokenizer)
     folder = trainers.save(trainer, trainer.model, tokenizer, run.work / "final")
     if training.is_main_process():
         recipe.show_model(run, reinforced.publish(run, folder, trainer, setup, replies, speed))

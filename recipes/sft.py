@@ -60,11 +60,11 @@ def main(argv: list[str] | None = None) -> None:
     if len(unseen):
         trainer.evaluate()
     before = trainer.state.log_history  # training starts a new log
-    replies.write(trainer.model, tokenizer)
+    replies.generate(trainer.model, tokenizer)
     speed = trainers.train(trainer, len(rows), run.checkpoint)
     if len(unseen):
         trainer.evaluate()
-    replies.write(trainer.model, tokenizer)
+    replies.generate(trainer.model, tokenizer)
     folder = trainers.save(trainer, trainer.model, tokenizer, run.work / "final")
     if not training.is_main_process():
         return

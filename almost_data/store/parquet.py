@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 MAX_FOOTER = 16_000_000
 MAX_ROWS = 20_000
-"""Rows of a row group; the store writes as many."""
+"""Most rows of a row group; the store writes as many."""
 MAX_GROUP = 600_000_000
-"""Decoded bytes of a row group; the store writes at most half of that."""
+"""Most decoded bytes of a row group; the store writes at most half of that."""
 MAX_ROW, ALLOWANCE = 1_000_000, 16_000_000
-"""Mean bytes of a row, and what a row group may have beyond that."""
+"""Most bytes of a row on average, and what a row group may have beyond that."""
 MAX_GROWTH = 100
-"""Alternatively, so many times the bytes of the file: text compresses to a tenth at best."""
+"""Or this many times the bytes of the file, if more: text compresses to a tenth at best."""
 MAX_VALUES = 100
-"""Mean values of a list."""
+"""Most values of a list on average."""
 STEP = 2_000
 """Rows that are decoded at a time."""
 
@@ -65,9 +65,9 @@ def groups(file: Path, schema: "pa.Schema", rows: int) -> list[Group]:
         handle.seek(max(0, size - 8))
         tail = handle.read(8)
         if len(tail) < 8 or tail[4:] != b"PAR1":
-            raise ValueError(f"{file.name}: no Parquet file")
+            raise ValueError(f"{file.name}: not a Parquet file")
         if (footer := int.from_bytes(tail[:4], "little")) > min(size, MAX_FOOTER):
-            raise ValueError(f"{file.name}: a footer of {footer:,} bytes")
+            raise ValueError(f"{file.name}: its footer claims {footer:,} bytes")
         metadata = pq.read_metadata(file)
         if not metadata.schema.to_arrow_schema().equals(schema):
             raise ValueError(f"{file.name}: columns are not those of the schema")
@@ -79,7 +79,7 @@ def groups(file: Path, schema: "pa.Schema", rows: int) -> list[Group]:
 
 
 def _check_group(file: Path, handle: Any, group: Any, number: int) -> Group:
-    """The row group, its pages' headers read. Raises ValueError where it could take too much memory."""
+    """Check a row group by its pages' headers. Raises ValueError where it could take too much memory."""
     where = f"{file.name}: row group {number}"
     on_disk = os.stat(handle.fileno()).st_size
     limit = min(MAX_GROUP, max(ALLOWANCE + MAX_ROW * group.num_rows, MAX_GROWTH * on_disk))
@@ -154,7 +154,7 @@ def _pages(handle: Any, column: Any, where: str) -> Iterator[_Page]:
         try:
             try:
                 header, length = _struct(handle.read(500), 0)
-            except IndexError:  # the header holds the least and the greatest value, which may be long
+            except IndexError:  # the header holds the column's minimum and maximum, which may be long
                 handle.seek(at)
                 header, length = _struct(handle.read(_LONGEST_HEADER), 0)
             kind, unpacked, packed = header[1], header[2], header[3]
@@ -172,26 +172,26 @@ def _pages(handle: Any, column: Any, where: str) -> Iterator[_Page]:
 
 
 def _struct(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
-    """The integers and structs in a struct by field number, and where the struct ends."""
+    """Read a Thrift struct: its integers and nested structs by field number, and where it ends."""
     fields: dict[int, Any] = {}
     number = 0
     while byte := data[at]:
         at += 1
         kind = byte & 15
-        if byte >> 4:
+        if byte >> 4:  # the difference from the field before
             number += byte >> 4
         else:
             number, at = _integer(data, at)
-        if kind == 3:
+        if kind == 3:  # a byte
             at += 1
-        elif kind in (4, 5, 6):
+        elif kind in (4, 5, 6):  # an integer of 16, 32 or 64 bits
             fields[number], at = _integer(data, at)
-        elif kind == 8:
+        elif kind == 8:  # bytes
             size, at = _varint(data, at)
             at += size
-        elif kind == 12 and depth < 3:
+        elif kind == 12 and depth < 3:  # a struct
             fields[number], at = _struct(data, at, depth + 1)
-        elif kind not in (1, 2):
+        elif kind not in (1, 2):  # true and false, which have no bytes
             raise ValueError
     return fields, at + 1
 

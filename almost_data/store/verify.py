@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PART_BYTES = 32_000_000
-"""Of a large table, in memory at a time; a part is larger where the sizes of rows differ much."""
+"""Bytes of a large table in memory at a time; more where row sizes differ a lot."""
 MAX_REASONS = 10_000
 MAX_IDS = 1_000_000
-"""Ids in memory at a time; where there are more, the bounds of parts come from a sample."""
+"""Most ids in memory at a time; beyond that, the bounds of parts come from a sample."""
 ID_BYTES, MAX_KEY_BYTES = 16, 256
 """Length of a query_id, and of any other text key at most."""
 MAX_PART = 10 * PART_BYTES
@@ -40,32 +40,32 @@ ROWS = re.compile(r"data/[A-Za-z0-9][A-Za-z0-9._-]*/(train|test)-\d{5}-of-\d{5}\
 
 
 def verify(store: Store, ref: str) -> list[str]:
-    """Every disagreement between manifest, card and files, one sentence each; an empty list is good."""
+    """Every disagreement between manifest, card and files, one sentence each; empty if all agree."""
     manifest = store.manifest(ref)
-    wrong = []
+    problems = []
     if fingerprint(manifest.builder, manifest.config, manifest.parents) != manifest.fingerprint:
-        wrong.append("fingerprint: not that of the builder, config and parents in the manifest")
+        problems.append("fingerprint: not that of the builder, config and parents in the manifest")
     try:
         check_ledger(manifest.ledger)
     except ValueError as error:
-        wrong.append(str(error))
-    wrong += _verify_model(store, manifest) if manifest.kind == "model" else _verify_rows(store, manifest)
-    wrong += _verify_card(store, ref, manifest)
-    wrong += _verify_names(store, manifest)
+        problems.append(str(error))
+    problems += _verify_model(store, manifest) if manifest.kind == "model" else _verify_rows(store, manifest)
+    problems += _verify_card(store, ref, manifest)
+    problems += _verify_names(store, manifest)
     for parent in manifest.parents:
         if store.has(parent.ref) and store.manifest(parent.ref).digest != parent.digest:
-            wrong.append(f"parents: {parent.ref} here has another digest than the one built from")
-    return wrong
+            problems.append(f"parents: {parent.ref} here has another digest than the parent built from")
+    return problems
 
 
 def _verify_names(store: Store, manifest: Manifest) -> list[str]:
-    """Files that no artifact of this kind has."""
+    """Files that do not belong in an artifact of this kind."""
     folder = store.path(manifest.ref)
     is_model = manifest.kind == "model"
     weights = set(loaded_files(folder)) if is_model else set()
     paths = [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if not file.is_dir()]
     return [
-        f"{path}: no file of an artifact"
+        f"{path}: not part of an artifact"
         for path in paths
         if not (RECORD.fullmatch(path) or path in weights or (not is_model and ROWS.fullmatch(path)))
     ]
@@ -79,25 +79,25 @@ def _verify_rows(store: Store, manifest: Manifest) -> list[str]:
         try:
             reader.read(config)
         except Exception as error:  # a damaged file can make the readers raise anything
-            reader.wrong.append(f"data/{config}: cannot be used: {error}")
+            reader.problems.append(f"data/{config}: cannot be used: {error}")
             is_readable = False
-    wrong = reader.wrong
+    problems = reader.problems
     stored = {folder.name for folder in (store.path(manifest.ref) / "data").glob("*")}
-    wrong += [f"data/{name}: not in the manifest" for name in sorted(stored - set(manifest.counts))]
+    problems += [f"data/{name}: not in the manifest" for name in sorted(stored - set(manifest.counts))]
     if is_readable and reader.hasher.digest() != manifest.digest:
-        wrong.append("digest: the rows are not those that the manifest was made for")
-    return wrong + _verify_ledger(manifest, reader.dropped)
+        problems.append("digest: the rows are not those of the manifest")
+    return problems + _verify_ledger(manifest, reader.dropped)
 
 
 def _verify_model(store: Store, manifest: Manifest) -> list[str]:
-    """A model's files against the digest; all of them are read, whatever their time of change."""
+    """A model's files against the digest; all are hashed, even if their times are unchanged."""
     try:
         digest = files_digest(loaded_files(store.path(manifest.ref)))
     except OSError as error:
         return [f"a file of the model cannot be read: {error.strerror}"]
     if digest == manifest.digest:
         return []
-    return ["digest: the model's files are not those that the manifest was made for"]
+    return ["digest: the model's files are not those of the manifest"]
 
 
 class _RowReader:
@@ -106,26 +106,27 @@ class _RowReader:
     def __init__(self, store: Store, manifest: Manifest) -> None:
         self.store, self.manifest = store, manifest
         self.hasher = RowHasher(manifest.tables)
-        self.wrong: list[str] = []
+        self.problems: list[str] = []
         self.dropped: dict[str, int] = {}
         """Reason -> rows that have it."""
 
     def read(self, config: str) -> None:
-        """Hash and count a config's rows. Raises what a damaged or hostile file makes the readers raise."""
+        """Hash and count a config's rows. A damaged or hostile file can make it raise any exception."""
         ref, counts = self.manifest.ref, self.manifest.counts[config]
         table = self.manifest.table(config)
+        schema = arrow_schema(table)
         groups: list[parquet.Group] = []
         for split, count in counts.items():
             files = self.store.files(ref, config, split)
-            of_split = [group for file in files for group in parquet.groups(file, arrow_schema(table), count)]
-            if (stored := sum(group.rows for group in of_split)) != count:
-                self.wrong.append(
+            split_groups = [group for file in files for group in parquet.groups(file, schema, count)]
+            if (stored := sum(group.rows for group in split_groups)) != count:
+                self.problems.append(
                     f"counts: {config}/{split} has {stored} rows in its files, {count} in the manifest"
                 )
-            groups += of_split
+            groups += split_groups
         splits_in_files = {file.name.split("-")[0] for file in self.store.files(ref, config)}
         for split in sorted(splits_in_files - set(counts)):
-            self.wrong.append(f"data/{config}: split {split} is not in the manifest")
+            self.problems.append(f"data/{config}: split {split} is not in the manifest")
         for frame in _parts(groups, table):
             for split, part in splits(frame, table.split_key).items():
                 self.hasher.add(config, split, part)
@@ -182,7 +183,7 @@ def _key_ranges(groups: list[parquet.Group], key: str, size: int) -> tuple[list[
         lengths = ids.str.len_bytes()
         has_key_length = lengths == ID_BYTES if key == "query_id" else lengths <= MAX_KEY_BYTES
         if ids.null_count() or not has_key_length.all():
-            raise ValueError(f"{group.file.name}: {key} does not name a row")
+            raise ValueError(f"{group.file.name}: {key} is missing or has the wrong length")
         keyed.append(_KeyedGroup(group, (str(ids.min()), str(ids.max()))))
         samples.append(ids.gather_every(every_nth))
     sample = pl.concat(samples).sort()
@@ -233,26 +234,28 @@ def _verify_card(store: Store, ref: str, manifest: Manifest) -> list[str]:
         return [f"README.md: {error}"]
     expected = {} if manifest.kind == "model" else card.viewer(manifest)
     differences = changes({key: head.get(key) for key in expected}, expected)
-    wrong = [f"README.md: {difference}" for difference in differences]
+    problems = [f"README.md: {difference}" for difference in differences]
     for image in re.findall(r"!\[[^]]*\]\((plots/[^)]+)\)", text):
         if not (store.path(ref) / image).is_file():
-            wrong.append(f"{image}: missing")
-    return wrong
+            problems.append(f"{image}: missing")
+    return problems
 
 
 def _verify_ledger(manifest: Manifest, dropped: dict[str, int]) -> list[str]:
     """The ledger against the rows: those that its last line kept, and those dropped for each reason."""
     if manifest.kind == "evaluation" and not manifest.ledger:
         return []
-    wrong = []
+    problems = []
     rows = sum(manifest.counts.get("default", {}).values())
     if not manifest.ledger or manifest.ledger[-1].kept != rows:
-        wrong.append(f"ledger: its last line does not keep the {rows} rows of default")
+        problems.append(f"ledger: its last line does not keep the {rows} rows of default")
     accounted: Counter[str] = Counter()
     for entry in manifest.ledger:
         accounted.update(entry.dropped)
         accounted["failed"] += entry.failed
     for reason in sorted(accounted.keys() | dropped.keys()):
         if accounted[reason] != dropped.get(reason, 0):
-            wrong.append(f"ledger: {accounted[reason]} rows {reason}, {dropped.get(reason, 0)} in the files")
-    return wrong
+            problems.append(
+                f"ledger: {accounted[reason]} rows {reason}, {dropped.get(reason, 0)} in the files"
+            )
+    return problems

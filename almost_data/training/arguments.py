@@ -140,7 +140,7 @@ def section(path: Path, recipe: str) -> dict[str, Any]:
 
 
 def _section_arguments(parser: Any, path: Path, recipe: str) -> list[str]:
-    """A section as command-line arguments, so that the parser checks their types.
+    """A recipe's section of the file as command-line arguments, so that the parser checks their types.
 
     None, mappings and empty lists cannot be written as arguments, and become defaults.
     """

@@ -149,7 +149,7 @@ def from_hub(
     test: str,
     setting: str = "recipe.dataset_train_split",
 ) -> Source:
-    """Two splits of a Hub dataset. One of almost_data is pulled into the store and verified.
+    """Two splits of a Hub dataset. If almost_data pushed it, it is pulled into the store and verified.
 
     Raises InputError where it cannot be loaded or has no train split.
     """

@@ -32,7 +32,7 @@ class Setup:
     tokenizer: Any
     reward_tokenizer: Any
     scorer: Scorer
-    """The reward model, as others will use it."""
+    """The reward model, run as in evaluations."""
     fits: pl.Series
     """Whether each row of the train split is short enough."""
     rows: pl.DataFrame
@@ -44,7 +44,7 @@ class Setup:
         return {"base": self.base, "reward_model": self.reward}
 
     def replies(self, seed: int, max_new_tokens: int, temperature: float) -> samples.BeforeAfter:
-        """Prompts for the policy before and after training, by what the reward model was trained on."""
+        """The policy's replies, to generate, by whether the reward model was trained on their prompts."""
         inputs = self.inputs
         learned = samples.trained_on(inputs.store, self.reward.manifest)
         kinds = samples.by_kind(self.rows, self.source.test, learned, inputs.report_prompts)

@@ -1,4 +1,4 @@
-"""The report on a reward model: accuracy on comparisons that it did not learn from, and what it follows."""
+"""The report on a reward model: its accuracy on unseen comparisons, shortcuts and calibration."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ NEAR = 0.1
 """Sides count as equally long if their lengths differ by less than this share of the longer side."""
 BINS = 5
 FEW = 8
-"""Fewest comparisons of a responder pair to leave out, or of a length bucket with a number."""
+"""Fewest comparisons of a responder pair to leave out, or of a length bucket to report."""
 Numbers = NDArray[np.float64]
 BUCKETS = ("rejected longer by over 10%", "within 10%", "chosen longer by over 10%")
 
@@ -152,8 +152,8 @@ def share(hits: Numbers, queries: pl.Series) -> dict[str, Any]:
 
 def buckets(rows: pl.DataFrame, gaps: Numbers) -> list[dict[str, Any]]:
     """Accuracy where chosen is shorter, equally long and longer."""
-    numbers = bucket(plain(rows))
-    masks = {name: numbers == number for number, name in enumerate(BUCKETS)}
+    places = bucket(plain(rows))
+    masks = {name: places == place for place, name in enumerate(BUCKETS)}
     return [
         {"name": name, **share(right(gaps[mask]), rows["query_id"].filter(pl.Series(mask)))}
         for name, mask in masks.items()
@@ -171,23 +171,23 @@ def bucket(texts: pl.DataFrame) -> NDArray[np.int64]:
 
 
 def calibration(gaps: Numbers) -> dict[str, Any] | None:
-    """The model's confidence in the side that it prefers (logistic of the gap), beside its accuracy."""
+    """Accuracy by confidence in the higher-scored side (logistic of the gap), and the calibration error."""
     if len(gaps) < FEW:
         return None
     confidences = 1 / (1 + np.exp(-np.abs(gaps)))
     hits = right(gaps)
     edges = np.linspace(0.5, 1, BINS + 1)
-    numbers = np.clip(np.digitize(confidences, edges) - 1, 0, BINS - 1)
+    bin_of = np.clip(np.digitize(confidences, edges) - 1, 0, BINS - 1)
     bins = [
         {
-            "low": float(edges[number]),
-            "high": float(edges[number + 1]),
+            "low": float(edges[place]),
+            "high": float(edges[place + 1]),
             "rows": int(mask.sum()),
             "confidence": float(confidences[mask].mean()),
             "accuracy": float(hits[mask].mean()),
         }
-        for number in range(BINS)
-        if (mask := numbers == number).any()
+        for place in range(BINS)
+        if (mask := bin_of == place).any()
     ]
     error = sum(entry["rows"] * abs(entry["confidence"] - entry["accuracy"]) for entry in bins) / len(gaps)
     return {"ece": error, "bins": bins}

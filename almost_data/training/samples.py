@@ -78,7 +78,7 @@ def _generation_mode(model: Any, tokenizer: Any) -> Iterator[None]:
 
 
 class BeforeAfter:
-    """Replies of a policy to the same prompts at two times, by kind of prompt.
+    """Replies of a policy to the same prompts before and after training, by kind of prompt.
 
     `options` are those of `replies`.
     """
@@ -86,11 +86,11 @@ class BeforeAfter:
     def __init__(self, prompts: dict[str, list[Messages]], **options: Any) -> None:
         self.prompts = {kind: messages for kind, messages in prompts.items() if messages}
         self.options = options
-        self.written: list[dict[str, Replies]] = []
+        self.generated: list[dict[str, Replies]] = []
 
-    def write(self, model: Any, tokenizer: Any) -> None:
-        """Let the policy answer as it is now."""
-        self.written.append(
+    def generate(self, model: Any, tokenizer: Any) -> None:
+        """Generate a reply to each prompt with the policy as it is now: once before training, once after."""
+        self.generated.append(
             {
                 kind: replies(model, tokenizer, messages, **self.options)
                 for kind, messages in self.prompts.items()
@@ -106,7 +106,7 @@ class BeforeAfter:
         for kind, prompts in self.prompts.items():
             rewards = None
             if scorer is not None:
-                rewards = [_rewards(scorer, prompts, answers[kind]) for answers in self.written]
+                rewards = [_rewards(scorer, prompts, answers[kind]) for answers in self.generated]
                 entries.append(self._entry(kind, rewards))
             samples += self._samples(kind, rewards)
         return entries, samples
@@ -117,14 +117,14 @@ class BeforeAfter:
         half = 1.96 * float(gain.std(ddof=1)) / len(gain) ** 0.5 if len(gain) > 1 else float("nan")
         before, after = (
             {"mean": float(values.mean()), "tokens": float(np.mean([n for _, n in answers[kind]]))}
-            for values, answers in zip(rewards, self.written, strict=True)
+            for values, answers in zip(rewards, self.generated, strict=True)
         )
         entry = {"prompts": kind, "n": len(gain), "before": before, "after": after}
         return entry | {"gain": mean, "low": mean - half, "high": mean + half}
 
     def _samples(self, kind: str, rewards: list[Numbers] | None) -> list[dict[str, Any]]:
         limit = max(1, SHOWN // len(self.prompts))
-        before, after = self.written[0][kind], self.written[-1][kind]
+        before, after = self.generated[0][kind], self.generated[-1][kind]
         return [
             {
                 "prompt": prompt[-1]["content"],

@@ -29,11 +29,11 @@ def template(bos: bool) -> str:
 
 
 def prepare(tokenizer: Any, name: str) -> list[str]:
-    """Give the tokenizer the template and a padding token; returns sentences on what changed.
+    """Give the tokenizer the template and a padding token; returns a sentence for each change.
 
     Padding must not be EOS: a reward model's score is read at the last token that is not padding, and PPO
     removes all padding from what it reads. A tokenizer that pads with EOS pads with its unknown token or
-    another special token instead; if it has none, one is added, and `fit` makes room for it in a model.
+    another special token instead; if it has none, one is added, and `fit` adds its embedding to a model.
     Raises InputError where there is no EOS.
     """
     if tokenizer.eos_token_id is None:

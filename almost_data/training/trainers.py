@@ -71,7 +71,7 @@ def save(trainer: Any, model: Any, tokenizer: Any, folder: Path) -> Path:
 
 
 def train(trainer: Any, rows: int, checkpoint: str | None = None) -> dict[str, Any]:
-    """Train on so many rows, from a checkpoint if there is one; returns `speed`."""
+    """Train on `rows` rows, from a checkpoint if there is one; returns `speed`."""
     started = time.monotonic()
     trainer.train(
         **({"resume_from_checkpoint": checkpoint} if checkpoint else {})

@@ -139,7 +139,7 @@ def talks(monkeypatch: pytest.MonkeyPatch) -> BeforeAfter:
     }
     before_after = BeforeAfter(prompts, max_new_tokens=5)
     for now[0] in (0, 1):
-        before_after.write(None, None)
+        before_after.generate(None, None)
     return before_after
 
 
@@ -177,7 +177,7 @@ def test_samples_without_a_judge_have_no_reward(talks: BeforeAfter) -> None:
 
 def test_one_prompt_has_a_gain_and_no_interval() -> None:
     before_after = BeforeAfter({UNSEEN: [messages("Why?")]})
-    before_after.written = [{UNSEEN: [("a", 1)]}, {UNSEEN: [("aaa", 1)]}]
+    before_after.generated = [{UNSEEN: [("a", 1)]}, {UNSEEN: [("aaa", 1)]}]
     [entry] = before_after.report(Lengths())[0]
     assert entry["gain"] == 2 and np.isnan([entry["low"], entry["high"]]).all()
 

@@ -42,9 +42,9 @@ from .tables import HOOKS, TABLES
 
 OURS = "almost_data"
 ROUND_TOKENS = 400
-"""Tokens that a user's turn and a reply add to a dialogue, about."""
+"""Tokens that a user's turn and a reply add to a dialogue, roughly."""
 END = "turns"
-"""Why a conversation ended that ran its whole length."""
+"""The `end` of a conversation that ran its whole length."""
 
 
 class DemonstrationsConfig(Config, frozen=True, kw_only=True):
@@ -93,7 +93,7 @@ def build(
     scorer: Scorer | None = None,
     second: Scorer | None = None,
 ) -> Built:
-    """All conversations a round at a time: N replies to each, the best of them, and the user's next turn."""
+    """Extend all conversations round by round: N replies to each, the best of them, the user's next turn."""
     queries = parents["queries"]("default").sort("query_id").collect()[: config.limit].rows(named=True)
     conversations = [
         Conversation(query["query_id"], number, [query["query"]])
@@ -129,11 +129,11 @@ def build(
 
 
 def assistant(config: DemonstrationsConfig) -> Responder:
-    """Who answers, with the prompt that the config gives it."""
+    """The assistant's responder, with the prompt of the config."""
     responder = config.assistant
     if config.prompt is None or config.prompt == responder.prompt:
         return responder
-    # Not the whole path: the name is fingerprinted, and a machine's folders are no recipe.
+    # Not the whole path: the name is fingerprinted, and a machine's folders are not part of a recipe.
     name = f"{responder.name}-as-{Path(config.prompt).stem}"
     return structs.replace(responder, prompt=config.prompt, name=name)
 
@@ -142,7 +142,7 @@ EMPTY = Filter("empty", "response", "The reply has no text.", OURS, pl.col("resp
 
 
 def _reply_filters(config: DemonstrationsConfig) -> list[Filter]:
-    """What drops a reply before it can be picked."""
+    """Filters that drop a reply before one is picked."""
     checks = response_checks(MIN_CHARS)
     reserved = {rule.name for rule in (EMPTY, FAILED, *checks)} | {"not_best", NO_CANDIDATE, UNANSWERED}
     user_filters = load_filters(config.filters, HOOKS, "demonstrations", reserved)
@@ -158,7 +158,7 @@ def _ledger(
     description = (
         f"The reward model scores another of the {config.n} replies higher (of equals, the first is taken)."
         if config.n > 1
-        else "There is one reply, so nothing is left to pick from."
+        else "With one reply a turn (N=1), nothing is dropped."
     )
     best = Filter("not_best", "response", description, "paper 2.2, RMSP", params={"n": config.n})
     no_candidate = Filter(
