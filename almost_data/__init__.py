@@ -16,7 +16,7 @@ from .generation import CannotStart, Generator, Reply, Request, Sampling, Usage,
 from .models import Model
 
 if TYPE_CHECKING:
-    from .cards.figures import draw_bars, new_figure
+    from .cards.figures import draw_bars, funnel, new_figure
     from .datasets.builder import (
         Builder,
         Built,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # Looked up when first used, so that `import almost_data` and `--help` need no data library.
 _MODULES = {
-    "cards.figures": ("draw_bars", "new_figure"),
+    "cards.figures": ("draw_bars", "funnel", "new_figure"),
     "datasets.builder": (
         *("Builder", "Built", "Estimate", "NothingLeft", "Work", "pin_model", "row_seed", "text_id"),
     ),
@@ -90,6 +90,7 @@ __all__ = [
     "cut_at_stop",
     "draw_bars",
     "frame",
+    "funnel",
     "import_queries",
     "import_responses",
     "new_figure",

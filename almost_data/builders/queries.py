@@ -325,7 +325,7 @@ BUILDER = Builder(
     pins=_pins,
     hooks=HOOKS,
     estimate=_estimate,
-    tags=("synthetic", "queries", "instructions"),
+    tags=("synthetic", "queries", "instructions", "almost"),
     card="queries.md.jinja",
     paper_facts=lambda config: (
         "One prompt gives one candidate query, the first line that the model writes; the released parser "

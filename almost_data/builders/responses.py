@@ -288,12 +288,12 @@ def reply_work(task: str, config: SamplingConfig, responder: Responder, requests
     return Work(name, responder.model, "generate", requests, tokens, len(head) // 4, limit)
 
 
-def ladder_rows(line: Sequence[Manifest]) -> list[dict[str, Any]]:
-    """Responders, best first, then probes (rank None). Of imported ones only the names are known."""
-    generated = next((manifest for manifest in line if "responders" in manifest.config["settings"]), None)
+def ladder_rows(sources: Sequence[Manifest]) -> list[dict[str, Any]]:
+    """Responders, best first, then probes (rank None). Imported ones have only names."""
+    generated = next((manifest for manifest in sources if "responders" in manifest.config["settings"]), None)
     if generated is None:
-        names = line[0].config["settings"].get("ladder") or [
-            row["responder"] if isinstance(row, dict) else row for row in line[0].diagnostics["responders"]
+        names = sources[0].config["settings"].get("ladder") or [
+            row["responder"] if isinstance(row, dict) else row for row in sources[0].diagnostics["responders"]
         ]
         return [{"name": name, "rank": rank, "id": None} for rank, name in enumerate(names)]
     settings, resolved = generated.config["settings"], generated.config["resolved"]
@@ -355,9 +355,9 @@ BUILDER = Builder(
     ),
     as_fake=_as_fake,
     estimate=_estimate,
-    tags=("synthetic", "responses"),
+    tags=("synthetic", "responses", "almost"),
     card="responses.md.jinja",
-    card_values=lambda manifest, line: {"ladder": ladder_rows(line)},
+    card_values=lambda manifest, sources: {"ladder": ladder_rows(sources)},
     paper_facts=lambda config: (
         "Models: the paper's ladder is LLaMA 30B-Faithful-3shot, 30B-HHH-5shot, 13B-HHH-3shot, "
         "7B-HHH-3shot, 7B-HHH-1shot, best first; the ladder used is in the table above.",

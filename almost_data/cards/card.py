@@ -10,27 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import yaml
 
 from ..datasets.builder import Builder
 from ..datasets.manifest import Manifest, Parent, total_usage
-from ..datasets.tables import TEST_SHARE, features, stored_configs
-from ..errors import InputError
+from ..datasets.tables import TEST_SHARE, stored_configs
 from ..generation import prompts
 from . import markdown
+from .front_matter import viewer, with_front_matter
 
 if TYPE_CHECKING:
     import polars as pl
 
 FOLDERS = (Path(__file__).parent / "templates", Path(__file__).parents[2] / "cards")
 """In the wheel; in a checkout."""
-MARK = "<!-- almost_data:"
-"""How the lines begin by which a push tells our part of a card on the Hub from people's."""
 SPLITS = ("train", "test")
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-MOST_YAML = 1_000_000
-"""Characters of the YAML at the head of a card, its parts written out."""
-_FRONT = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
 def render(
@@ -44,7 +38,7 @@ def render(
 
     `tables` are the stored configs, `figures` the paths of the figures beside the card, `ancestors`
     the manifests of what it was made from, nearest first, as far as they are in the store.
-    Raises jinja2.UndefinedError where a template names what has no value.
+    Raises jinja2.UndefinedError where a template names a variable without a value.
     """
 
     def rows(config: str, count: int) -> list[dict[str, Any]]:
@@ -54,7 +48,7 @@ def render(
         key = manifest.table(config).key
         return tables[config].bottom_k(count, by=key).sort(key).rows(named=True)
 
-    line = dataset_line(manifest, ancestors)
+    sources = row_sources(manifest, ancestors)
     text = page(
         builder.card,
         doc=builder.doc,
@@ -64,15 +58,16 @@ def render(
         tables=manifest.tables,
         missing=_missing(manifest),
         figures=figures,
-        line=line,
-        usage=total_usage(line),
+        row_sources=sources,
+        scorers=_scorers(manifest),
+        usage=total_usage(sources),
         lineage=_lineage([manifest, *ancestors]),
-        deviations=[deviation for above in line for deviation in above.diagnostics["deviations"]],
-        paper_facts=[fact for above in line for fact in above.diagnostics["paper_facts"]],
+        deviations=[deviation for source in sources for deviation in source.diagnostics["deviations"]],
+        paper_facts=[fact for source in sources for fact in source.diagnostics["paper_facts"]],
         rows=rows,
         stop=prompts.STOP,
         test_share=TEST_SHARE,
-        **builder.card_values(manifest, line),
+        **builder.card_values(manifest, sources),
     )
     return with_front_matter(_head(manifest, builder.tags), text)
 
@@ -88,7 +83,7 @@ def render_model(
 
     `figures` are the paths of the figures beside the card (`plots_model.render`), `ancestors` the
     manifests of what it was made from, nearest first, as far as they are in the store; `evaluations` and
-    `index` what benchmarks said of it, for people and as the Hub's `model-index` (see `evals.on_card`).
+    `index` the results of benchmarks, for people and as the Hub's `model-index`.
     """
     recipe = recipe_name(manifest)
     text = page(
@@ -107,15 +102,8 @@ def render_model(
 
 
 def recipe_name(manifest: Manifest) -> str:
-    """What trained a model: `rm`, `sft`, `ppo`, `rloo`."""
+    """The recipe that trained a model: `rm`, `sft`, `ppo`, `rloo`."""
     return manifest.builder.name.rpartition("/")[2]
-
-
-def with_front_matter(head: dict[str, Any], text: str) -> str:
-    """The card's text behind its YAML."""
-    shown = yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=100)
-    text = text.replace(MARK, MARK.replace("<!--", "<!- -"))  # a reply may hold one
-    return f"---\n{shown}---\n\n{text}\n"
 
 
 def page(template: str | Path, **values: Any) -> str:
@@ -133,78 +121,20 @@ def page(template: str | Path, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {f.__name__: f for f in markdown.FILTERS}
+    environment.filters |= {text_filter.__name__: text_filter for text_filter in markdown.FILTERS}
     return environment.get_template(Path(template).name).render(values).strip()
 
 
-def viewer(manifest: Manifest) -> dict[str, Any]:
-    """The YAML keys by which `datasets` and the Hub's viewer find and read the files."""
-    configs, info = [], []
-    for config, by_split in manifest.counts.items():
-        files = [{"split": split, "path": _globs(manifest, config, split)} for split in by_split]
-        default = {"default": True} if config == "default" else {}
-        configs.append({"config_name": config, **default, "data_files": files})
-        # `datasets` ignores splits without num_bytes, 0 is its own "unknown"; it verifies num_examples.
-        splits = [{"name": split, "num_bytes": 0, "num_examples": rows} for split, rows in by_split.items()]
-        columns = features(manifest.table(config))
-        info.append({"config_name": config, "features": columns, "splits": splits})
-    # A copy without shared parts: YAML would write those as anchors, which `datasets` cannot read.
-    shared = {"configs": configs, "dataset_info": info}
-    return msgspec.json.decode(msgspec.json.encode(shared), type=dict[str, Any])
-
-
-def front_matter(text: str) -> dict[str, Any]:
-    """The YAML at the head of a card. Raises InputError where there is none, or it is broken.
-
-    >>> front_matter("---\\nlicense: mit\\n---\\n# Card")
-    {'license': 'mit'}
-    """
-    found = _FRONT.match(text)
-    if not found:
-        raise InputError("no YAML between two lines of three dashes at its head: build or push the card anew")
-    try:
-        head = read_yaml(found[1])
-    except yaml.YAMLError as error:
-        raise InputError(f"the YAML at its head is broken: {' '.join(str(error).split())}") from None
-    if not isinstance(head, dict):
-        raise InputError("the YAML at its head is no mapping of keys to values")
-    return head
-
-
-def read_yaml(text: str) -> Any:
-    """What YAML of anybody's says. Raises yaml.YAMLError where it is broken, or parts that stand for others
-    make it over MOST_YAML characters.
-    """
-    sizes: dict[int, int] = {}
-
-    def size(node: yaml.Node) -> int:
-        if id(node) not in sizes:
-            sizes[id(node)] = MOST_YAML  # of a part that holds itself
-            if isinstance(node, yaml.MappingNode):
-                sizes[id(node)] = 1 + sum(size(part) for pair in node.value for part in pair)
-            elif isinstance(node, yaml.SequenceNode):
-                sizes[id(node)] = 1 + sum(map(size, node.value))
-            else:
-                sizes[id(node)] = 1 + len(node.value)
-        return sizes[id(node)]
-
-    try:
-        if len(text) > MOST_YAML or ((top := yaml.compose(text, yaml.SafeLoader)) and size(top) > MOST_YAML):
-            raise yaml.YAMLError(f"it stands for over {MOST_YAML:,} characters")
-        return yaml.safe_load(text)
-    except RecursionError:
-        raise yaml.YAMLError("it is nested too deep") from None
-
-
 def _head(manifest: Manifest, tags: Sequence[str]) -> dict[str, Any]:
-    found = {key: manifest.diagnostics[key] for key in ("license",) if key in manifest.diagnostics}
+    license = manifest.diagnostics.get("license")
+    prefix = "ALMoST " if "almost" in tags else ""
     return {
-        "pretty_name": f"ALMoST {manifest.name}",
-        **found,
-        **_said(manifest),
+        "pretty_name": f"{prefix}{manifest.name}",
+        **({"license": license} if license else {}),
+        **_card_settings(manifest),
         "task_categories": ["text-generation"],
         "size_categories": [_size(sum(manifest.counts.get("default", {}).values()))],
-        "tags": [*tags, "almost", "almost_data"],
+        "tags": [*tags, "almost_data"],
         **viewer(manifest),
     }
 
@@ -214,7 +144,7 @@ def _model_head(manifest: Manifest, recipe: str) -> dict[str, Any]:
     on_hub = {"base_model": base, "datasets": [dataset]}
     tags = ["almost", "almost_data", "trl", recipe, *(["reward-model"] if recipe == "rm" else [])]
     return {
-        **_said(manifest),
+        **_card_settings(manifest),
         **{
             key: on_hub[key]
             for key, name in (("base_model", base), ("datasets", dataset))
@@ -226,41 +156,35 @@ def _model_head(manifest: Manifest, recipe: str) -> dict[str, Any]:
     }
 
 
-def _said(manifest: Manifest) -> dict[str, Any]:
-    """Licence and language, where whoever built it said them."""
+def _card_settings(manifest: Manifest) -> dict[str, Any]:
+    """Licence and language, where the settings name them."""
     return {key: value for key, value in manifest.config["card"].items() if value}
 
 
 def _inputs(manifest: Manifest) -> list[dict[str, Any]]:
-    """What a model was made from: a base, a dataset, other models; what each is, and what pins it."""
+    """The base model, the dataset and the other models that a model was made from, and what pins each."""
     config, digests = manifest.config, {parent.ref: parent.digest for parent in manifest.parents}
-    base, data = config["base"], config["dataset"]
-    found = [
+    base, data, reward_model = config["base"], config["dataset"], config.get("reward_model")
+    inputs = [
         {"what": "base model", "ref": base["id"], "revision": base["revision"], "pinned": True},
         {"what": "dataset", **{key: data[key] for key in ("ref", "revision", "pinned")}},
     ]
-    if one := config.get("reward_model"):
-        found.append({"what": "reward model", "ref": one["id"], "revision": one["revision"], "pinned": True})
-    known = {one["ref"] for one in found}
-    found += [
+    if reward_model:
+        ref, revision = reward_model["id"], reward_model["revision"]
+        inputs.append({"what": "reward model", "ref": ref, "revision": revision, "pinned": True})
+    listed = {source["ref"] for source in inputs}
+    inputs += [
         {"what": "parent", "ref": parent.ref, "revision": None, "pinned": True}
         for parent in manifest.parents
-        if parent.ref not in known
+        if parent.ref not in listed
     ]
-    return [one | {"digest": digests.get(one["ref"])} for one in found]
+    return [source | {"digest": digests.get(source["ref"])} for source in inputs]
 
 
 def _size(rows: int) -> str:
     steps = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B"]
     place = sum(rows >= 10 ** (3 + i) for i in range(len(steps)))
     return f"{steps[place - 1]}<n<{steps[place]}" if place else "n<1K"
-
-
-def _globs(manifest: Manifest, config: str, split: str) -> str | list[str]:
-    stored = stored_configs(manifest.tables, config)
-    if stored == (config,):
-        return f"data/{config}/{split}-*.parquet"
-    return [f"data/{part}/{split}-*.parquet" for part in stored if split in manifest.counts[part]]
 
 
 def _missing(manifest: Manifest) -> list[dict[str, Any]]:
@@ -278,26 +202,32 @@ def _missing(manifest: Manifest) -> list[dict[str, Any]]:
     ]
 
 
-def dataset_line(manifest: Manifest, ancestors: list[Manifest]) -> list[Manifest]:
-    """A dataset and those that its rows come from: not what a model that judged them was trained on."""
-    here = {one.ref: one for one in ancestors if one.kind == "dataset"}
-    line = [manifest]
-    for one in line:
-        above = [here[parent.ref] for parent in one.parents if parent.ref in here]
-        line += [other for other in above if other not in line]
-    return line
+def row_sources(manifest: Manifest, ancestors: list[Manifest]) -> list[Manifest]:
+    """A dataset and those that its rows come from, without those on which its reward models were trained."""
+    datasets = {ancestor.ref: ancestor for ancestor in ancestors if ancestor.kind == "dataset"}
+    sources = [manifest]
+    for source in sources:
+        parents = [datasets[parent.ref] for parent in source.parents if parent.ref in datasets]
+        sources += [parent for parent in parents if parent not in sources]
+    return sources
 
 
-def _lineage(line: list[Manifest]) -> list[dict[str, Any]]:
-    """This artifact, then what it was made from. `made_from` is None where its manifest is not here."""
-    made_from = {one.ref: [parent.ref for parent in one.parents] for one in line}
-    models = {one.ref: one for one in line if one.kind == "model"}
-    for one in models.values():
-        base = one.config["base"]["id"]
-        made_from[one.ref] += [base] if base not in made_from[one.ref] else []
-    first = Parent(line[0].ref, line[0].digest, line[0].fingerprint)
-    found = {parent.ref: parent for parent in [first, *(parent for one in line for parent in one.parents)]}
+def _scorers(manifest: Manifest) -> list[str]:
+    """Keywords of the reward models that a builder asked, as config and environment name them."""
+    environment = manifest.environment
+    return [name for name, record in environment.items() if isinstance(record, dict) and "scores" in record]
+
+
+def _lineage(manifests: list[Manifest]) -> list[dict[str, Any]]:
+    """The first artifact, then all that it was made from. `made_from` is None without a manifest."""
+    made_from = {manifest.ref: [parent.ref for parent in manifest.parents] for manifest in manifests}
+    models = {manifest.ref: manifest for manifest in manifests if manifest.kind == "model"}
+    for model in models.values():
+        base = model.config["base"]["id"]
+        made_from[model.ref] += [base] if base not in made_from[model.ref] else []
+    first = Parent(manifests[0].ref, manifests[0].digest, manifests[0].fingerprint)
+    parents = [first, *(parent for manifest in manifests for parent in manifest.parents)]
     return [
-        msgspec.structs.asdict(one) | {"made_from": made_from.get(ref), "is_model": ref in models}
-        for ref, one in found.items()
+        msgspec.structs.asdict(parent) | {"made_from": made_from.get(ref), "is_model": ref in models}
+        for ref, parent in {parent.ref: parent for parent in parents}.items()
     ]

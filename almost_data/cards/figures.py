@@ -36,10 +36,10 @@ _STYLE = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of every figure, whatever the user's own is."""
+    """The style of every figure, whatever the user's own matplotlib settings are."""
     import matplotlib
 
-    # No user's matplotlibrc. The backend is left alone: to ask for it would import one.
+    # Not the user's matplotlibrc. Reading the backend would import it, so it is not among the settings.
     plain: dict[Any, Any] = {k: v for k, v in matplotlib.rcParamsDefault.items() if "backend" not in k}
     with matplotlib.rc_context(plain | _STYLE):
         yield
@@ -52,7 +52,7 @@ def as_files(figures: "Figures") -> dict[str, bytes]:
 
 
 def side_lengths(comparisons: "pl.DataFrame") -> Figures:
-    """The lengths of chosen and rejected."""
+    """The histogram of the lengths of chosen and rejected; none without rows."""
     import polars as pl
 
     lengths = {
@@ -67,7 +67,7 @@ def side_lengths(comparisons: "pl.DataFrame") -> Figures:
 
 
 def shortcut_figures(manifest: Manifest) -> Figures:
-    """What the diagnostics of the texts show: of comparisons of any kind, where they were measured."""
+    """The length gap and the shortcuts of comparisons, where the diagnostics have measured them."""
     text = manifest.diagnostics.get("text")
     if not text or not text["rows"]:
         return
@@ -75,8 +75,8 @@ def shortcut_figures(manifest: Manifest) -> Figures:
         (row["chosen_responder"], row["rejected_responder"]): number
         for number, row in enumerate(manifest.diagnostics.get("responder_pairs", []))
     }
-    most = sorted(text["responder_pairs"], key=lambda row: -row["rows"])[:PAIRS]
-    pairs = [(row["chosen_responder"], row["rejected_responder"], row) for row in most]
+    largest = sorted(text["responder_pairs"], key=lambda row: -row["rows"])[:PAIRS]
+    pairs = [(row["chosen_responder"], row["rejected_responder"], row) for row in largest]
     pairs.sort(key=lambda pair: (place.get(pair[:2], len(place)), pair[:2]))
     named = [(f"{short_label(a, 20)} > {short_label(b, 20)}", row) for a, b, row in pairs]
     yield "length_gap", _length_gap(text, named if len(named) > 1 else [])
@@ -94,17 +94,19 @@ def _length_gap(text: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]]) -
     figure = Figure(figsize=(WIDTH, 0.5 + sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights, sharex=True)[:, 0]
     gap = text["length_gap"]
-    shown = gap["histogram"]
-    counts = np.array(shown["counts"])
-    edges = shown["start"] + shown["width"] * np.arange(len(counts) + 1)
+    histogram = gap["histogram"]
+    counts = np.array(histogram["counts"])
+    edges = histogram["start"] + histogram["width"] * np.arange(len(counts) + 1)
     for side, colour, name in (
         (edges[:-1] < 0, ORANGE, "rejected is longer"),
         (edges[:-1] >= 0, BLUE, "chosen is longer, or equal"),
     ):
-        axes[0].bar(edges[:-1][side], counts[side], shown["width"], align="edge", color=colour, label=name)
+        axes[0].bar(
+            edges[:-1][side], counts[side], histogram["width"], align="edge", color=colour, label=name
+        )
     axes[0].axvline(gap["q50"], color="k", linestyle="--", linewidth=1.6, label="median")
     axes[0].legend(frameon=False)
-    width = f"{shown['width']:,} character{'s' if shown['width'] > 1 else ''}"
+    width = f"{histogram['width']:,} character{'s' if histogram['width'] > 1 else ''}"
     axes[0].set_ylabel(f"comparisons per {width}", size=9.5)
     axes[0].set_title(f"Length of chosen minus length of rejected, {text['rows']:,} comparisons")
     count_axis(axes[0], "y")
@@ -118,7 +120,7 @@ def _length_gap(text: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]]) -
         axes[1].set_yticks(range(len(pairs)), [name for name, _ in pairs], size=9)
         axes[1].set_ylim(len(pairs) - 0.4, -0.6)
         axes[1].set_title("By responder pair (box: middle half, line: 5% to 95%)")
-    beyond = shown["below"] + shown["above"]
+    beyond = histogram["below"] + histogram["above"]
     axes[-1].set_xlabel("characters" + (f" ({beyond:,} further out not shown above)" if beyond else ""))
     ends = [*edges, *(row["length_gap"][end] for _, row in pairs for end in ("q05", "q95"))]
     axes[-1].set_xlim(min(ends), max(ends))
@@ -127,7 +129,7 @@ def _length_gap(text: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]]) -
 
 
 def _accuracies(rows: list[tuple[str, dict[str, Any]]], probe: dict[str, Any]) -> "Figure":
-    """Dots: how often always-longer and the probe are right."""
+    """A dot plot of how often always-longer and the probe are right."""
     figure, ax = new_figure(1.6 + 0.32 * len(rows))
     ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2)
     ax.annotate("tossing a coin", (0.5, -0.6), (4, 2), textcoords="offset points", color=GREY, size=9)
@@ -158,7 +160,7 @@ def _accuracies(rows: list[tuple[str, dict[str, Any]]], probe: dict[str, Any]) -
 
 
 def funnel(manifest: Manifest, units: list[str]) -> "Figure":
-    """Rows left after each filter of the ledger, a panel a unit."""
+    """Rows that remain after each filter of the ledger, one panel a unit."""
     from matplotlib.figure import Figure
 
     entries = [[entry for entry in manifest.ledger if entry.unit == unit] for unit in units]
@@ -190,8 +192,8 @@ def draw_bars(ax: "Axes", names: list[str], numbers: list[int], texts: list[str]
     count_axis(ax, "x")
 
 
-def draw_lengths(ax: "Axes", series: "dict[str, pl.Series]", what: str, rows: str) -> None:
-    """Histograms over the same bins. The few longest are counted in the label, so they cannot squeeze it."""
+def draw_lengths(ax: "Axes", series: "dict[str, pl.Series]", unit: str, rows: str) -> None:
+    """Histograms over the same bins. The few longest texts are counted in the label, not drawn."""
     import numpy as np
 
     values = np.concatenate([lengths.to_numpy() for lengths in series.values()])
@@ -205,7 +207,7 @@ def draw_lengths(ax: "Axes", series: "dict[str, pl.Series]", what: str, rows: st
         ax.stairs(counts, edges, color=colour, linewidth=1.6, label=f"{name} ({len(lengths):,})")
         ax.axvline(float(np.median(lengths.to_numpy())), color=colour, linestyle="--", linewidth=1.6)
     beyond = int((values > edges[-1]).sum())
-    ax.set_xlabel(f"characters in a {what}" + (f" ({beyond:,} longer ones not shown)" if beyond else ""))
+    ax.set_xlabel(f"characters in a {unit}" + (f" ({beyond:,} longer ones not shown)" if beyond else ""))
     ax.set_ylabel(f"{rows} per {width:,} character{'s' if width > 1 else ''}")
     ax.set_xlim(0, edges[-1])
     count_axis(ax, "x")
@@ -215,7 +217,7 @@ def draw_lengths(ax: "Axes", series: "dict[str, pl.Series]", what: str, rows: st
 
 
 def new_figure(height: float) -> "tuple[Figure, Axes]":
-    """One pair of axes, of the width of a README and so many inches high."""
+    """A figure with one pair of axes, as wide as a README and `height` inches high."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -231,10 +233,10 @@ def count_axis(ax: "Axes", name: str) -> None:
     axis.set_major_formatter("{x:,.0f}")
 
 
-def short_label(name: str, most: int = 34) -> str:
-    """A name as a figure can show it: of glyphs that every font has, its middle cut out where it is long."""
+def short_label(name: str, limit: int = 34) -> str:
+    """A name as a figure can show it: ASCII alone, its middle cut out beyond `limit` characters."""
     plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
-    return plain if len(plain) <= most else f"{plain[: most // 2 - 1]}...{plain[-(most // 2 - 2) :]}"
+    return plain if len(plain) <= limit else f"{plain[: limit // 2 - 1]}...{plain[-(limit // 2 - 2) :]}"
 
 
 def png(figure: "Figure") -> bytes:

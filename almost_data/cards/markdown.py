@@ -1,7 +1,7 @@
-"""Text of models, users and files as Markdown that is nothing but text: the filters of the cards.
+"""Untrusted text as inert Markdown: the filters of the cards.
 
-What they return is marked as safe for Jinja: it cannot become HTML, a link, an image, a heading, a
-broken table or an open fence.
+Their results are marked as safe for Jinja: they cannot become HTML, a link, an image, a heading, a broken
+table or an open fence.
 """
 
 import re
@@ -13,15 +13,15 @@ from ..datasets.manifest import canonical_json
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-# What a terminal obeys, and what makes text run backwards.
+# Control characters of terminals, and those that reverse the direction of text.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-# What a renderer may take for an address, without the stop behind it.
+# Text that a renderer may take for an address, without punctuation at its end.
 _LITERAL = re.compile(r"(`[^`|]+`|[^\s|]{0,200}(?:://|www\.|@)(?:[^\s|]*[^\s|.,:;!?)])?)", re.IGNORECASE)
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;", "\\": "&#92;"}
 
 
 def prose(text: str) -> "Markup":
-    """Text as one paragraph of plain words, without markup but pairs of backticks; addresses become code."""
+    """Text as one paragraph without markup, pairs of backticks excepted; addresses become code."""
     pieces = _LITERAL.split(" ".join(clean(text).split()))
     for place, piece in enumerate(pieces):
         if place % 2:
@@ -29,33 +29,35 @@ def prose(text: str) -> "Markup":
         else:
             plain = "".join(_ENTITIES.get(c, c) for c in piece)
             pieces[place] = re.sub(r"([*_~`\[\]])", r"\\\1", plain)
-    # What would begin a heading, a list or a rule.
+    # At the start these would begin a heading, a list or a rule.
     return _markup(re.sub(r"^(\d*)([-+#=]+|[.)])(?=\s|$)", r"\1\\\2", "".join(pieces)))
 
 
 def code(value: object) -> "Markup":
     """A value as code in running text, on one line; data as JSON, the empty text as a word."""
     text = " ".join(clean(as_text(value)).split())
-    ticks = "`" * (_run(text) + 1)
+    ticks = "`" * (_longest_backticks(text) + 1)
     pad = " " if "`" in text else ""
     return _markup(f"{ticks}{pad}{text}{pad}{ticks}" if text else "*empty*")
 
 
-def cell(value: object, most: int = 80) -> "Markup":
-    """A value as code in a table: cut at `most` characters, its pipes kept from ending the cell."""
+def cell(value: object, limit: int = 80) -> "Markup":
+    """A value as code in a table, cut at `limit` characters, its pipes escaped."""
     text = as_text(value)
-    short = code(text if len(text) <= most else text[: most - 3] + "...")
-    # Renderers disagree about a pipe after a backslash, so that one is replaced by its broken sister.
+    short = code(text if len(text) <= limit else text[: limit - 3] + "...")
+    # Renderers disagree about a pipe after a backslash, so it becomes a broken bar.
     return _markup(re.sub(r"(\\*)\|", lambda m: f"{m[1]}¦" if m[1] else r"\|", short))
 
 
-def fenced(text: str, most: int = 1500, wrap: int | None = None) -> "Markup":
-    """Text as a block in a fence longer than any inside, cut at `most` characters, its lines at `wrap`."""
-    shown = clean(text[:most]) + (f"\n[... {len(text) - most:,} more characters]" if len(text) > most else "")
+def fenced(text: str, limit: int = 1500, wrap: int | None = None) -> "Markup":
+    """Text as a block in a fence longer than any inside, cut at `limit` characters, its lines at `wrap`."""
+    block = clean(text[:limit])
+    if len(text) > limit:
+        block += f"\n[... {len(text) - limit:,} more characters]"
     if wrap:
-        shown = "\n".join(textwrap.fill(line, wrap) for line in shown.split("\n"))
-    fence = "`" * max(3, _run(shown) + 1)
-    return _markup(f"{fence}text\n{shown}\n{fence}")
+        block = "\n".join(textwrap.fill(line, wrap) for line in block.split("\n"))
+    fence = "`" * max(3, _longest_backticks(block) + 1)
+    return _markup(f"{fence}text\n{block}\n{fence}")
 
 
 def n(value: float | None) -> "Markup":
@@ -81,7 +83,7 @@ def points(value: float | None) -> "Markup":
 
 
 def plain(name: str) -> "Markup":
-    """A name of nothing but letters, digits and `@ . _ / -`, as it is. Raises ValueError for any other."""
+    """A name of letters, digits and `@ . _ / -`, unchanged. Raises ValueError for any other text."""
     if not re.fullmatch(r"[A-Za-z0-9@._/-]+", name):
         raise ValueError(f"{name!r} cannot stand in a card as it is")
     return _markup(name)
@@ -92,7 +94,7 @@ def as_text(value: object) -> str:
 
 
 def clean(text: str) -> str:
-    """The text without what a terminal obeys and what makes text run backwards."""
+    """The text without control characters, of terminals and of direction."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
@@ -101,7 +103,7 @@ def short(text: str, limit: int = 420) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
-def _run(text: str) -> int:
+def _longest_backticks(text: str) -> int:
     """Length of the longest run of backticks."""
     return max(map(len, re.findall("`+", text)), default=0)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ..cards.card import read_yaml
+from ..cards.front_matter import read_yaml
 from ..errors import InputError
 
 BEGIN = "<!-- almost_data: begin. A push writes this part anew: write above this line, or below its end. -->"

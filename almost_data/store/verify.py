@@ -11,7 +11,7 @@ from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING
 
-from ..cards import card
+from ..cards import front_matter
 from ..datasets.digest import RowHasher, files_digest, splits
 from ..datasets.manifest import Manifest, changes, check_ledger, fingerprint
 from ..datasets.tables import Table, arrow_schema
@@ -229,10 +229,10 @@ def _verify_card(store: Store, ref: str, manifest: Manifest) -> list[str]:
         return ["README.md: missing"]
     try:
         text = file.read_text("utf-8")
-        head = card.front_matter(text)
+        head = front_matter.front_matter(text)
     except (InputError, UnicodeDecodeError) as error:
         return [f"README.md: {error}"]
-    expected = {} if manifest.kind == "model" else card.viewer(manifest)
+    expected = {} if manifest.kind == "model" else front_matter.viewer(manifest)
     differences = changes({key: head.get(key) for key in expected}, expected)
     problems = [f"README.md: {difference}" for difference in differences]
     for image in re.findall(r"!\[[^]]*\]\((plots/[^)]+)\)", text):

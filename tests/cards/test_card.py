@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from almost_data.cards import card, figures, markdown
+from almost_data.cards.front_matter import front_matter, viewer
 from almost_data.datasets.builder import Builder
 from almost_data.datasets.manifest import Count, Entry, Manifest
 from almost_data.datasets.tables import arrow_schema
@@ -82,8 +83,8 @@ def test_datasets_reads_what_the_yaml_says(
 ) -> None:
     found: Store = request.getfixturevalue(which)
     manifest = found.manifest(f"{name}@0.1.0")
-    head = card.front_matter(text_of(found, name))
-    assert {key: head[key] for key in ("configs", "dataset_info")} == card.viewer(manifest)
+    head = front_matter(text_of(found, name))
+    assert {key: head[key] for key in ("configs", "dataset_info")} == viewer(manifest)
     folder = str(found.path(manifest.ref))
     for config, by_split in manifest.counts.items():
         want = datasets.Features.from_arrow_schema(arrow_schema(schema.table(name, config)))
@@ -100,7 +101,7 @@ def test_datasets_reads_what_the_yaml_says(
 
 def test_default_of_responses_names_every_responder_once(store: Store) -> None:
     manifest = store.manifest("responses@0.1.0")
-    default, *others = card.viewer(manifest)["configs"]
+    default, *others = viewer(manifest)["configs"]
     assert default["default"] is True and not any("default" in other for other in others)
     for files in default["data_files"]:
         one_each = [f["path"] for o in others for f in o["data_files"] if f["split"] == files["split"]]
@@ -109,17 +110,17 @@ def test_default_of_responses_names_every_responder_once(store: Store) -> None:
 
 def test_front_matter_has_what_is_known_and_no_more(store: Store) -> None:
     builder, manifest, *rest = inputs(store, "comparisons")
-    head = card.front_matter(card.render(builder, manifest, *rest))
+    head = front_matter(card.render(builder, manifest, *rest))
     assert head["language"] == "en" and "license" not in head and head["size_categories"] == ["n<1K"]
     given = replace(
         manifest, config=manifest.config | {"card": {"license": "mit\n---\n# x", "language": None}}
     )
     text = card.render(builder, given, *rest)
-    head = card.front_matter(text)
+    head = front_matter(text)
     assert head["license"] == "mit\n---\n# x" and "language" not in head
     assert "No licence was given" not in text
     many = replace(manifest, counts={"default": {"train": 9_000, "test": 1_000}})
-    assert card.front_matter(card.render(builder, many, *rest))["size_categories"] == ["10K<n<100K"]
+    assert front_matter(card.render(builder, many, *rest))["size_categories"] == ["10K<n<100K"]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_front_matter_has_what_is_known_and_no_more(store: Store) -> None:
 )
 def test_front_matter_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InputError):
-        card.front_matter(text)
+        front_matter(text)
 
 
 def test_a_variable_without_a_value_fails(
@@ -196,7 +197,7 @@ def test_probes_are_in_the_ladder_table_without_a_rank(tmp_path: Path) -> None:
         assert [line[0] for line in lines] == ["0", "1", "2", "3", "4", "probe", "probe", "probe"]
         assert lines[0][6] == "768" and lines[5][1] == "fake-7B-Faithful-3shot"
     (found.path("responses@0.1.0") / "manifest.json").unlink()
-    assert "was not at hand" in card.render(*inputs(found, "comparisons"))
+    assert "is not in this store" in card.render(*inputs(found, "comparisons"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -309,4 +310,4 @@ def test_the_cost_of_all_that_it_was_made_from_is_added_up(store: Store, importe
     assert f"{total / rows:,.0f} tokens and" in cost(store)
     for name in made[1].usage:
         assert f"`{name}`" in cost(store)
-    assert cost(imported).lstrip().startswith("No model was called")
+    assert cost(imported).lstrip().startswith("No model generated text")

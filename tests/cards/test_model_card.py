@@ -11,6 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from almost_data.cards import card, plots_model
+from almost_data.cards.front_matter import front_matter
 from almost_data.datasets.manifest import Entry, Manifest, Parent
 from tests import trained
 from tests.markup import NASTY, Page
@@ -86,7 +87,7 @@ def test_a_card_of_the_minimum(recipe: str) -> None:
 def test_the_yaml_is_for_the_hub(recipe: str) -> None:
     hub = Parent("OTHER/data-set@" + "c" * 40, "e" * 64, "f" * 64)
     made = trained.manifest(recipe, parents=[hub], card={"license": "mit", "language": "en"})
-    head = card.front_matter(text_of(made))
+    head = front_matter(text_of(made))
     tags = ["almost", "almost_data", "trl", recipe, *(["reward-model"] if recipe == "rm" else [])]
     assert head == {
         "license": "mit",
@@ -103,7 +104,7 @@ def test_the_yaml_is_for_the_hub(recipe: str) -> None:
             parents=[Parent("comparisons@0.1.0", "e" * 64, "f" * 64)],
             base={"id": base, "revision": None},
         )
-        head = card.front_matter(text_of(local))
+        head = front_matter(text_of(local))
         assert not head.keys() & {"base_model", "datasets", "license", "language"}
 
 
@@ -165,7 +166,7 @@ def test_hostile_text_is_inert(nasty: str) -> None:
     for recipe in ("rm", "ppo"):
         made = hostile(recipe, nasty)
         text = text_of(made)
-        card.front_matter(text)
+        front_matter(text)
         body = text.split("\n---\n", 1)[1]
         assert not re.search(r"[\x00-\x08\x1b\u202a-\u202e\u2066-\u2069]", body)
         page = Page(text)

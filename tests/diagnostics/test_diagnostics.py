@@ -450,7 +450,7 @@ def test_the_card_says_what_was_found(fake_store: Store) -> None:
     named = contamination(prompts, {"<i>.jsonl": ["the same run of words as in there, secret"]})
     shown = section(text=text, contamination=named)
     assert "`<i>.jsonl`" in shown and named[0]["query_ids"][0] in shown
-    assert "**worry**" in shown and "secret" not in shown and "none was named" not in shown
+    assert "**worry**" in shown and "secret" not in shown and "were not searched" not in shown
     hostile = ["[x](http:y)", "a|b", "`<b>`|", "</td>\n\n# H\n", "![i](j)", "<script>", "\u202e``", "*e* \\|"]
     named = contamination(prompts, {name: ["one that is not in there"] for name in hostile})
     shown = section(text=text, contamination=named)

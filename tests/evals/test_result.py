@@ -16,8 +16,8 @@ import polars as pl
 import pytest
 from matplotlib.image import imread
 
-from almost_data.cards import card
 from almost_data.cards.figures import new_figure
+from almost_data.cards.front_matter import front_matter
 from almost_data.cli.app import main
 from almost_data.datasets.manifest import Manifest
 from almost_data.errors import InputError
@@ -327,7 +327,7 @@ def test_a_result_stands_in_its_models_card(
     assert first[:7] == ["preference", "ORG/data", "all", "accuracy", "10", "70.0%", "40.0% to 90.0%"]
     assert first[7:] == ["always the longer 60.0%, chance 50.0%", done.fingerprint[:16]]
     assert second[3] == "ahead of always the longer" and second[5:7] == ["+10.0 points", "-20.0 to +40.0"]
-    [entry] = card.front_matter(text)["model-index"]
+    [entry] = front_matter(text)["model-index"]
     [found] = entry["results"]
     assert found["dataset"] == {
         "name": "ORG/data", "type": "ORG/data", "split": "test", "args": {"ORG/data": "b" * 40},
@@ -348,7 +348,7 @@ def rows(store: Store, model: Manifest) -> list[list[str]]:
 
 
 def metrics(store: Store, model: Manifest) -> list[str]:
-    head = card.front_matter((store.path(model.ref) / "README.md").read_text("utf-8"))
+    head = front_matter((store.path(model.ref) / "README.md").read_text("utf-8"))
     [entry] = head.get("model-index", [{"results": []}])
     return [metric["name"] for one in entry["results"] for metric in one["metrics"]]
 
@@ -523,7 +523,7 @@ def test_what_a_task_counted_otherwise_before_is_in_no_card(
     text = (store.path(rm.ref) / "README.md").read_text("utf-8")
     rows = {(row[0], row[-1]) for row in Page(text).table("task")[1:]}
     assert rows == {(one.task, one.fingerprint[:16]) for one in (now, unknown)}
-    [entry] = card.front_matter(text)["model-index"]
+    [entry] = front_matter(text)["model-index"]
     found = {at["args"]["result"] for one in entry["results"] for at in one["metrics"]}
     assert found == {now.fingerprint[:16], unknown.fingerprint[:16]}
     main(["show", rm.ref, "--root", str(store.root)])

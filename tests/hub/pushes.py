@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from almost_data import hub
-from almost_data.cards import card
+from almost_data.cards.front_matter import front_matter, viewer
 from almost_data.generation.fake import FakeEngine
 from almost_data.hub import artifact
 from almost_data.store.store import Store
@@ -57,8 +57,8 @@ def is_whole(store: Store, ref: str, files: dict[str, bytes], kind: str = "datas
         for file in folder.rglob("*")
         if file.is_file() and file.name != "README.md"
     }
-    head = card.front_matter(files["README.md"].decode())
-    return ours == want and (kind == "model" or card.viewer(store.manifest(ref)).items() <= head.items())
+    head = front_matter(files["README.md"].decode())
+    return ours == want and (kind == "model" or viewer(store.manifest(ref)).items() <= head.items())
 
 
 def environment(server: Hub | Anywhere, tmp_path: Path, token: str | None = None) -> dict[str, str]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from almost_data import hub
-from almost_data.cards import card
+from almost_data.cards.front_matter import front_matter, viewer, with_front_matter
 from almost_data.cli import hub as hub_verbs
 from almost_data.datasets.manifest import Parent
 from almost_data.errors import InputError
@@ -54,9 +54,9 @@ def test_a_card_keeps_what_people_wrote_over_re_pushes(
     assert last.index("Read this first.") < last.index(merging.BEGIN) < last.index("# ALMoST responses 1.5.0")
     assert all(last.index(merging.END) < last.index(f"## Note {minor}") for minor in range(1, 6))
     assert "language: no  # Norwegian\n" in last and "annotations_creators: [me]\n" in last
-    head = card.front_matter(last)
+    head = front_matter(last)
     assert "mine" in head["tags"] and "responses" in head["tags"]
-    assert head["configs"] == card.viewer(store.manifest("responses@1.5.0"))["configs"]
+    assert head["configs"] == viewer(store.manifest("responses@1.5.0"))["configs"]
     assert last.count("almost_data: begin") == last.count("almost_data: end") == 1
     code = "import datasets, json\nprint(json.dumps([len(datasets.concatenate_datasets(list("
     code += f"datasets.load_dataset({REPO!r}, revision=r).values()))) for r in {list(revisions)!r}]))"
@@ -68,16 +68,16 @@ def test_without_marks_all_of_a_card_is_the_peoples(store: Store, anywhere: Anyw
     push(store, anywhere)
     first = anywhere.files(REPO)["README.md"].decode()
     assert first.endswith(f"{merging.END}\n\n# Our page\n\nWritten before the first push.\n")
-    assert card.front_matter(first)["pretty_name"] == "ALMoST responses"
+    assert front_matter(first)["pretty_name"] == "ALMoST responses"
 
 
 def test_a_key_that_we_wrote_goes_with_a_version_that_has_none() -> None:
-    base = card.with_front_matter({"pretty_name": "x"}, "# Card")
+    base = with_front_matter({"pretty_name": "x"}, "# Card")
     linked = merging.merge(base, "---\nfoo: 1\n---\n", "ORG/x", {"source_datasets": ["ORG/y"]})
-    head = card.front_matter(merging.merge(base, linked, "ORG/x"))
+    head = front_matter(merging.merge(base, linked, "ORG/x"))
     assert head == {"pretty_name": "x", "foo": 1}
     by_hand = linked.replace(merging.KEYS, "# ")  # then it could be anybody's
-    assert card.front_matter(merging.merge(base, by_hand, "ORG/x"))["source_datasets"] == ["ORG/y"]
+    assert front_matter(merging.merge(base, by_hand, "ORG/x"))["source_datasets"] == ["ORG/y"]
 
 
 def test_two_pushes_of_one_version_at_once_end_the_same(store: Store, anywhere: Anywhere) -> None:
@@ -128,12 +128,12 @@ LINES = [
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(LINES)), st.lists(st.sampled_from(LINES)), st.booleans())
 def test_merging_again_changes_nothing(ours: list[str], theirs: list[str], headed: bool) -> None:
-    mine = card.with_front_matter({"pretty_name": "x", "tags": ["a"]}, "# Card\n\n" + "\n".join(ours))
+    mine = with_front_matter({"pretty_name": "x", "tags": ["a"]}, "# Card\n\n" + "\n".join(ours))
     their_card = ("---\nlicense: mit\n---\n" if headed else "\n") + "\n".join(theirs) + "\n"
     once = merging.merge(mine, their_card, "ORG/x", {"source_datasets": ["ORG/y"]}, "| a |")
     assert merging.merge(mine, once, "ORG/x", {"source_datasets": ["ORG/y"]}, "| a |") == once
     assert once.count(merging.BEGIN) == once.count(merging.END) == once.count(merging.PARENTS) == 1
-    head = card.front_matter(once)
+    head = front_matter(once)
     assert head["pretty_name"] == "x" and head["source_datasets"] == ["ORG/y"]
     # Pushed from a copy that was pulled, it is the same card.
     assert merging.merge(once, once, "ORG/x", {"source_datasets": ["ORG/y"]}, "| a |") == once
@@ -158,7 +158,7 @@ def test_parents_on_the_hub_are_linked(store: Store, anywhere: Anywhere, tmp_pat
     build.BuildRun(store, "1.0.0", presets.load("tiny"), Real()).build("comparisons")
     push(store, anywhere, "comparisons@1.0.0", PAIRS)
     text = anywhere.files(PAIRS)["README.md"].decode()
-    assert card.front_matter(text)["source_datasets"] == [REPO]
+    assert front_matter(text)["source_datasets"] == [REPO]
     assert f"[{REPO}]({anywhere.endpoint}/datasets/{REPO}/tree/{where.commit})" in text
 
 
@@ -170,12 +170,12 @@ def test_private_parents_are_not_named_in_a_public_card(
     done = push(store, anywhere, "comparisons@1.0.0", PAIRS)
     assert done.hidden == [REPO]
     text = anywhere.files(PAIRS)["README.md"].decode()
-    assert REPO not in text and "source_datasets" not in card.front_matter(text)
+    assert REPO not in text and "source_datasets" not in front_matter(text)
     hub_verbs.print_pushed(done)
     assert f"not linked in the public card, as they are private: {REPO}\n" in printed.getvalue()
     # Who sees a private card sees what is behind it.
     assert not push(store, anywhere, "comparisons@1.0.0", COPY, private=True).hidden
-    assert card.front_matter(anywhere.files(COPY)["README.md"].decode())["source_datasets"] == [REPO]
+    assert front_matter(anywhere.files(COPY)["README.md"].decode())["source_datasets"] == [REPO]
 
 
 def test_a_public_models_card_links_no_private_dataset_or_base(
@@ -190,9 +190,9 @@ def test_a_public_models_card_links_no_private_dataset_or_base(
     )
     done = push(store, server, manifest.ref, "ORG/rm")
     assert sorted(done.hidden) == ["ORG/base", "ORG/closed"]
-    head = card.front_matter(server.files("ORG/rm", kind="model")["README.md"].decode())
+    head = front_matter(server.files("ORG/rm", kind="model")["README.md"].decode())
     assert "base_model" not in head and "datasets" not in head and head["library_name"] == "transformers"
     assert push(store, server, manifest.ref, "ORG/rm").action == "unchanged"
     push(store, server, manifest.ref, "ORG/own", private=True)
-    head = card.front_matter(server.files("ORG/own", kind="model")["README.md"].decode())
+    head = front_matter(server.files("ORG/own", kind="model")["README.md"].decode())
     assert (head["base_model"], head["datasets"]) == ("ORG/base", ["ORG/closed"])

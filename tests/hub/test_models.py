@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from almost_data import hub
-from almost_data.cards import card
+from almost_data.cards.front_matter import front_matter
 from almost_data.datasets.manifest import Manifest
 from almost_data.evals import result
 from almost_data.evals.result import Line, Pinned, Result
@@ -30,7 +30,7 @@ def test_a_model_goes_the_same_way_and_loads(store: Store, anywhere: Anywhere, t
     push(store, anywhere, manifest.ref, MODEL)
     files = anywhere.files(MODEL, kind="model")
     assert is_whole(store, manifest.ref, files, "model") and by_hand.items() <= files.items()
-    head = card.front_matter(files["README.md"].decode())
+    head = front_matter(files["README.md"].decode())
     assert head["datasets"] == [REPO] and first.commit in files["README.md"].decode()
     assert f'\nfolder = "{MODEL}"\n' in files["README.md"].decode()
     target = Store(tmp_path / "other")
@@ -73,7 +73,7 @@ def test_an_evaluation_after_the_push_brings_the_card_on_main_up_to_date(
     )
     text = repo.head.files["README.md"].content.decode()
     assert "## Evaluations" in text and "By people." in text
-    assert card.front_matter(text)["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.7
+    assert front_matter(text)["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.7
     target = Store(tmp_path / "other")
     hub.pull(target, "ORG/rm@main", api=api(server))
     assert "By people." in (target.path(manifest.ref) / "README.md").read_text("utf-8")

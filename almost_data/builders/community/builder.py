@@ -305,7 +305,7 @@ BUILDER = Builder(
     uses_engine=False,
     pins=_pins,
     flags=("source", "site"),
-    tags=("preference", "reward-model", "stack-exchange"),
+    tags=("preference", "reward-model", "stack-exchange", "almost"),
     card="community.md.jinja",
     figures=figures,
 )

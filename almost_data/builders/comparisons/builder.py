@@ -270,10 +270,10 @@ def _paper_facts(config: ComparisonsConfig) -> list[str]:
     return facts
 
 
-def _card_values(manifest: Any, line: Any) -> dict[str, Any]:
+def _card_values(manifest: Any, sources: Any) -> dict[str, Any]:
     names, matrix = pair_matrix(manifest)
     rows = [{"responder": name, "counts": counts} for name, counts in zip(names, matrix, strict=True)]
-    return {"ladder": ladder_rows(line), "matrix": rows}
+    return {"ladder": ladder_rows(sources), "matrix": rows}
 
 
 BUILDER = Builder(
@@ -291,7 +291,7 @@ BUILDER = Builder(
     as_fake=lambda config: msgspec.structs.replace(config, asis_rm=fake_name(config.asis_rm)),
     estimate=_estimate,
     flags=("pairing", "asis_rm", "benchmarks"),
-    tags=("synthetic", "preference", "rlhf", "dpo", "reward-model"),
+    tags=("synthetic", "preference", "rlhf", "dpo", "reward-model", "almost"),
     card="comparisons.md.jinja",
     card_values=_card_values,
     paper_facts=_paper_facts,

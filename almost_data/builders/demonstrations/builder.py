@@ -317,7 +317,7 @@ BUILDER = Builder(
     as_fake=_as_fake,
     estimate=_estimate,
     flags=("rm", "second_rm", "n", "turns", "prompt", "preference"),
-    tags=("synthetic", "sft", "instructions", "conversational"),
+    tags=("synthetic", "sft", "instructions", "conversational", "almost"),
     card="demonstrations.md.jinja",
     figures=figures,
 )
