@@ -14,11 +14,10 @@ FILLERS = set(
 MAX_LINES = 60
 """Of a function, its docstring included."""
 UNSWEPT = (
-    "almost_data/cards/",
+    "almost_data/cards/plots_model.py",
     "almost_data/cli/evaluate.py",
     "almost_data/cli/show_eval.py",
     "almost_data/evals/",
-    "almost_data/store/",
     "recipes/reproduce/",
 )
 """Where old names still stand. Nothing is added here; what is swept is taken out."""

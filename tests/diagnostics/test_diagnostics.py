@@ -462,7 +462,7 @@ def test_the_card_says_what_was_found(fake_store: Store) -> None:
     )
     assert shown.count("![") == 3 + 1  # one of them in code
     assert not any(one.type == "heading_open" and one.tag == "h1" for one in tokens)
-    table = shown.split("Prompts of these benchmarks")[1].split("\n\n")[1]
+    table = shown.split("for prompts of these benchmarks")[1].split("\n\n")[1]
     rows = MarkdownIt("commonmark").enable("table").parse(table)
     cells = [one.children or [] for one in rows if one.type == "inline"]
     assert len(cells) == 9 * (1 + len(hostile))

@@ -105,9 +105,9 @@ def test_yaml_that_grows_is_one_line(store: Store, server: Hub, tmp_path: Path) 
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     for yaml_text in ("\n".join(lines), "a: &a [*a]", f"a: {'[' * 3000}{']' * 3000}"):
         server.put(REPO, {"README.md": text.replace("---\n", f"---\n{yaml_text}\n", 1).encode()})
-        with pytest.raises(InputError, match=r"YAML of its card is broken: it (stands for over|is nested)"):
+        with pytest.raises(InputError, match=r"YAML of its card is broken: it (expands to over|is nested)"):
             push(store, server, "responses@1.1.0")
-        with pytest.raises(InputError, match=r"YAML at its head is broken: it (stands for over|is nested)"):
+        with pytest.raises(InputError, match=r"YAML at its head is broken: it (expands to over|is nested)"):
             hub.pull(Store(tmp_path / "other"), REPO, api=api(server))
 
 

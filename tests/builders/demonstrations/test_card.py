@@ -76,7 +76,7 @@ def test_the_card_says_what_was_done(tmp_path: Path, how: dict[str, Any]) -> Non
         assert len(set(re.findall(r"!\[[^]]*\]\((plots/[^)]+)\)", text))) == 2
     if how.get("halves"):
         assert one.manifest.diagnostics["best_of_n"] == {"turns": 0}
-        assert "no turn of which all 2 replies have a score" in text
+        assert "In no turn do all 2 replies have a score" in text
 
 
 def test_hostile_text_is_inert(tmp_path: Path) -> None:
