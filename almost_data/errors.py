@@ -2,7 +2,7 @@
 
 
 class InputError(Exception):
-    """What the user gave cannot be used; the message says what is wrong, where, and how to mend it."""
+    """What the user gave cannot be used; the message says what is wrong, where, and how to fix it."""
 
 
 class Stopped(RuntimeError):

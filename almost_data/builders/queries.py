@@ -73,7 +73,7 @@ class QueriesConfig(Config, frozen=True, kw_only=True):
     target: Positive = 10_000
     """Accepted queries to stop at."""
     limit: Positive | None = None
-    """Caps `target`; what `--limit` sets."""
+    """Caps `target`; `--limit` sets it."""
     shots: Positive = 10
     """Queries in a prompt, drawn from seeds and accepted ones."""
     seeds: Source | None = None
@@ -88,9 +88,9 @@ class QueriesConfig(Config, frozen=True, kw_only=True):
     round_size: Positive = 256
     """Prompts a round; they decide which queries later shots are drawn from, so it is fingerprinted."""
     max_rounds: Positive = 1000
-    """Stop here even below `target`, and say so."""
+    """Most rounds, even if `target` is not reached; a note then says so."""
     filters: tuple[UserFilter, ...] = ()
-    """The user's own, on candidates, after the text filters."""
+    """User-defined filters on candidates, after the text filters."""
     seed: int = 0
 
 

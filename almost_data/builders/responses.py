@@ -37,7 +37,7 @@ from ..generation import Generator, Model, Reply, Request, Sampling, Usage, prom
 PAPER_TOKENS = {"faithful": 768, "hhh": 384}
 """New tokens by prompt, where a responder sets none (released code)."""
 AT_ONCE = 10_000
-"""Rows that are kept as dicts."""
+"""Most rows kept as dicts."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 RESPONDER = string("responder", "model, prompt and number of shots", "30B-HHH-5shot")
 REPLY_ID = string("reply_id", "names one response: hash of query_id and responder", "9d6b1d3a41c52f90")
@@ -64,14 +64,14 @@ TABLES = {
     ),
 }
 QUERY_TOKENS = 15
-"""Of a query, about."""
+"""Tokens of a query, roughly."""
 
 
 class Responder(Config, frozen=True, kw_only=True):
     """A model, a prompt and a number of shots."""
 
     name: str
-    """Names its config and folder, and stands in every row."""
+    """Name of its config and folder, recorded in every row."""
     model: Source
     """Hub id, local folder or `pypi:PACKAGE`."""
     revision: str | None = None
@@ -79,7 +79,7 @@ class Responder(Config, frozen=True, kw_only=True):
     prompt: NamedFile
     """`hhh`, `faithful`, `user`, or the path of a file in the same format."""
     shots: NotNegative
-    """Dialogues of the prompt that are shown, the first ones."""
+    """Number of few-shot dialogues: the first of the prompt."""
     max_new_tokens: Positive | None = None
     """None takes the paper's number for the prompt (`PAPER_TOKENS`)."""
 
@@ -95,7 +95,7 @@ class ResponsesConfig(Config, frozen=True, kw_only=True):
     top_p: Share = 0.9
     seed: int = 0
     limit: Positive | None = None
-    """Answer only the first queries by query_id; what `--limit` sets."""
+    """Answer only the first queries by query_id; `--limit` sets it."""
 
 
 FAILED = Filter(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FOLDERS = (Path(__file__).parent / "templates", Path(__file__).parents[2] / "cards")
-"""In the wheel; in a checkout."""
+"""Templates in the wheel, and in a checkout."""
 SPLITS = ("train", "test")
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 

@@ -19,7 +19,7 @@ WIDTH = 8.0
 """Inches; at DPI it fills the column of a README."""
 DPI = 150
 BINS = 40
-"""At most; fewer where there are few rows."""
+"""Most bins of a histogram; few rows get fewer."""
 PAIRS = 20
 """Responder pairs in a figure, at most: those with the most comparisons."""
 _STYLE = {
@@ -29,7 +29,7 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
-    # A user's filter name may hold a dollar sign: it is no formula.
+    # A user's filter name may contain a dollar sign, which is not a formula.
     "text.parse_math": False,
 }
 

@@ -1,4 +1,4 @@
-"""What a builder is: one object that says all there is to know of one kind of dataset.
+"""What a builder is: one object that describes one kind of dataset completely.
 
 A builder function takes a frozen config, the tables of its parents, an engine, and a scorer for each reward
 model, and returns tables and a ledger. It touches no disk and no network of its own.
@@ -62,7 +62,7 @@ class Built:
 
 @dataclass(frozen=True)
 class RewardModel:
-    """A reward model that a builder asks."""
+    """A reward model that a builder uses."""
 
     id: str
     revision: str | None

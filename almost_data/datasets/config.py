@@ -1,4 +1,4 @@
-"""Settings of builders: frozen data, typed so that a path is known as one.
+"""Settings of builders: frozen data, typed so that paths can be told from other text.
 
 A manifest, a card and a fingerprint hold no folder of a machine: `record` cuts each field of a path type to
 the path's last part.

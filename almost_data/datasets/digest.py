@@ -58,7 +58,7 @@ def ranges(rows: "pl.LazyFrame", most: int = BLOCK) -> "Iterator[pl.LazyFrame]":
 
 
 def splits(rows: "pl.DataFrame", split_key: str | None = "query_id") -> "dict[str, pl.DataFrame]":
-    """The rows by split, by hash of the split key: no prompt is in two. A split without rows is left out.
+    """The rows by split, by hash of the split key: no prompt is in both. A split without rows is left out.
 
     A row without a value of the split key is in `train`. Raises ValueError for a query_id that is no hash.
     """

@@ -92,7 +92,7 @@ def with_reason(
 
 
 def account(ledger: list[Entry]) -> str:
-    """Which filters took how much, on one line, for the message of a build that has no row left."""
+    """How many rows each filter dropped, on one line, for the error of a build that has no row left."""
     return "; ".join(f"{entry.filter} kept {entry.kept} of {entry.n_in}" for entry in ledger if entry.dropped)
 
 

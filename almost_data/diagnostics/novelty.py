@@ -30,7 +30,7 @@ class Novelty:
         self._lengths.append(len(encoded))
 
     def nearest(self, text: str) -> tuple[str | None, float]:
-        """The most similar earlier text (the first of equals) and its score, or (None, 0.0)."""
+        """The most similar earlier text (of equals, the first) and its score, or (None, 0.0)."""
         encoded = self._encode(text)
         if not encoded or not self.texts:
             return None, 0.0

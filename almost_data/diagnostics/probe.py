@@ -17,7 +17,7 @@ Numbers = NDArray[np.float64]
 
 FOLDS = 5
 MIN_ROWS, MIN_QUERIES = 50, 2 * FOLDS
-"""With fewer nothing is fitted."""
+"""With fewer, no model is fitted."""
 FIRST_WORDS = 30
 """Most frequent first words that are features."""
 LEARNT, NAMED, MIN_DIFFER = 0.01, 0.05, 20
@@ -29,7 +29,7 @@ LENGTH = "longer in characters"
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1)
 """sklearn's C, the inverse of the penalty; cross-validation chooses one."""
 TUNING_ROWS = 10_000
-"""Rows that this choice reads at most; with more the penalty hardly matters."""
+"""Most rows for this choice; with more the penalty hardly matters."""
 FREEDOM = 30.0
 """How much less length is penalised: under the strongest penalty the model is nearly length alone."""
 

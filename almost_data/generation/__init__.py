@@ -61,7 +61,7 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     error: str | None = None
-    # The cost of a reply is no part of its identity.
+    # The cost of a reply is not part of its identity.
     cached_tokens: int = field(default=0, compare=False)
     """Prompt tokens that the engine had computed for an earlier request."""
     seconds: float = field(default=0.0, compare=False)

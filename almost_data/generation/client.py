@@ -43,7 +43,7 @@ class ConcurrencyLimit:
             self._room.notify(max(1, int(self.current) - self.in_flight))
 
     def raise_limit(self) -> None:
-        """After an answer."""
+        """Raise the limit after an answer."""
         self.current = min(self.maximum, self.current + 1 / self.current)
 
     def lower_limit(self, entered: float) -> None:

@@ -1,4 +1,4 @@
-"""One reply for each request, whatever the engine does: a request that kills it becomes a failed one.
+"""One reply for each request, even if the engine crashes: a request that crashes it fails alone.
 
 An engine that crashes is called again for the unanswered requests. If it crashes again before it answers
 anything, the requests are halved until the one that kills it is alone.

@@ -1,4 +1,4 @@
-"""A row of a decoding batch: a reply in the making, its random numbers, and where it ends. Imports torch."""
+"""A row of a decoding batch: an unfinished reply, its random numbers, and where it ends. Imports torch."""
 
 import random
 import secrets

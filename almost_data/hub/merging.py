@@ -20,7 +20,7 @@ PARENTS = "<!-- almost_data: parents -->"
 KEYS = "# almost_data writes: "
 """Start of the comment in the YAML that names our keys, so that they go when a later version has none."""
 FILES = {"configs", "dataset_info"}
-"""Keys that say where the rows are: never kept from the card on the Hub, even where we write none."""
+"""Keys that locate the rows: never kept from the card on the Hub, even if we write none."""
 LINKS = ("base_model", "datasets", "source_datasets")
 """Keys that link repositories."""
 

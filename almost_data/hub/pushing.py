@@ -32,7 +32,7 @@ _RESULT = re.compile(rb"\| `([0-9a-f]{16})` \|$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push did, or found done."""
+    """What a push did, or an earlier one had done."""
 
     ref: str
     repo: str

@@ -12,7 +12,7 @@ def default_device() -> str:
 
 
 def free_memory(device: str = "cpu") -> int:
-    """Bytes of memory that are free on a device; half of all where the system does not tell."""
+    """Bytes of memory that are free on a device; half of all if the system does not report it."""
     if device.startswith("cuda"):
         import torch
 

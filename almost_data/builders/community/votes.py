@@ -1,4 +1,4 @@
-"""From the votes on answers to pairs of them: what `community` decides before it reads a text.
+"""Pairs of answers by their votes: what `community` decides before it reads any text.
 
 Frames have a row per question, answer or pair: ids, numbers, and the `reason` why it is dropped.
 Sites are numbered by name, and every draw is by seed and name, so the order of the source decides nothing.
@@ -138,9 +138,9 @@ def pair_filters(pairs_per_question: int | None, sample: int | None) -> list[Fil
 def pair_up(
     answers: pl.DataFrame, sites: list[str], *, pairs_per_question: int | None, sample: int | None, seed: int
 ) -> pl.DataFrame:
-    """Every two answers of a question, the one with the higher score as `chosen`; and why a pair is dropped.
+    """Every pair of answers of a question, the higher score as `chosen`, with the reason why it is dropped.
 
-    Of two with the same score the older is called `chosen`; such a pair is dropped.
+    Of equal scores, for which a pair is dropped, the older answer is `chosen`.
     """
     chosen = answers.select(*QUESTION, chosen="answer", chosen_score="score")
     rejected = answers.select(*QUESTION, rejected="answer", rejected_score="score")
@@ -156,7 +156,7 @@ def pair_up(
         is_over = pl.col("place") > pairs_per_question
         parts.append(kept.filter(is_over).with_columns(reason=pl.lit("over_bound")))
         kept = kept.filter(~is_over).drop("place", "draw")
-    # The sample has a draw of its own: by the bound's, questions with many pairs would fill it.
+    # The sample has its own draw: sorted by the bound's, it would favour questions with many pairs.
     if sample is not None and len(kept) > sample:
         kept = kept.with_columns(draw=_draws(kept, sites, _PAIR, seed, "community.sample"))
         kept = kept.sort("draw", "site", *_PAIR)
@@ -167,7 +167,7 @@ def pair_up(
 
 
 def _draws(rows: pl.DataFrame, sites: list[str], ids: list[str], seed: int, purpose: str) -> pl.Series:
-    """A number for each row, by the names of its site and ids and not by its place."""
+    """A random number for each row, seeded by its site and ids, so that the order of rows does not matter."""
     names = (
         f"{sites[site]}/{'-'.join(map(str, post_ids))}"
         for site, *post_ids in rows.select("site", *ids).iter_rows()
@@ -176,6 +176,6 @@ def _draws(rows: pl.DataFrame, sites: list[str], ids: list[str], seed: int, purp
 
 
 def _placed(rows: pl.DataFrame, sites: list[str], ids: list[str], seed: int, purpose: str) -> pl.DataFrame:
-    """The rows with their `place` in the draw among those of their question, from 1."""
+    """The rows with their `place` (from 1) in a random order of the rows of their question."""
     rows = rows.with_columns(draw=_draws(rows, sites, ids, seed, purpose)).sort(*QUESTION, "draw", *ids)
     return rows.with_columns(place=pl.int_range(1, pl.len() + 1).over(QUESTION).cast(pl.Int32))

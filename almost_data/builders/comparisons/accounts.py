@@ -12,7 +12,7 @@ _RANKS = ["chosen_rank", "rejected_rank"]
 
 
 class Accounts:
-    """Takes in what was decided of each part's responses and pairs."""
+    """Sums the decisions on responses and pairs over all parts."""
 
     def __init__(
         self, response_stages: dict[str, list[Filter]], pair_stages: dict[str, list[Filter]]

@@ -30,7 +30,7 @@ class AsIs:
         self.total = self.done = self.tokens = self.truncated = self.pairs = self.agreed = 0
 
     def __call__(self, pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
-        """The pairs with `asis_chosen` and `asis_rejected`, null where nothing was asked."""
+        """The pairs with `asis_chosen` and `asis_rejected`, null where nothing was scored."""
         alive = pairs["reason"].is_null()
         scores = np.full(len(texts), np.nan)
         if self.scorer:
@@ -60,7 +60,7 @@ class AsIs:
         return pairs
 
     def diagnostics(self) -> dict[str, Any]:
-        """Share of the pairs where it agreed, and how much it read."""
+        """Share of the pairs on which the reward model agreed, and how many responses it scored."""
         if self.scorer is None:
             return {}
         return {

@@ -58,7 +58,7 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
         "dont_know",
         "turn_marker",
     )
-    """Response checks to apply, a reason being the first that drops."""
+    """Response checks to apply; the first that drops a response is its reason."""
     min_chars: Annotated[int, Meta(ge=0)] = MIN_CHARS
     """A response under this is dropped (`too_short`)."""
     min_survivors: Annotated[int, Meta(ge=2)] = 2
@@ -68,15 +68,15 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     length_sd: Annotated[float, Meta(ge=0, le=100)] | None = 0.5
     """The length rule's M - length_sd * S; None leaves the rule out."""
     length_over: Literal["survivors", "all"] = "survivors"
-    """Whose lengths M and S are taken over."""
+    """The responses whose lengths give M and S."""
     filters: tuple[UserFilter, ...] = ()
-    """The user's own, after the checks (responses) and after the length rule (pairs)."""
+    """User-defined filters, after the checks (responses) and after the length rule (pairs)."""
     asis_rm: Source | None = None
     """Reward model that must agree (As-is RM): `name@version` in the store, Hub id, or local folder."""
     asis_revision: str | None = None
-    """Its commit; None takes the current one, and the manifest pins it. In the store, the version says it."""
+    """Commit of `asis_rm` on the Hub; None takes the current one. The manifest pins it."""
     asis_max_tokens: Positive = 1024
-    """What it reads of a dialogue; the paper's RM was trained on as many."""
+    """Most tokens of a dialogue that it reads; the paper's RM was trained on as many."""
     benchmarks: tuple[FilePath, ...] = ()
     """Files of benchmark prompts that the queries are compared with."""
     limit: Positive | None = None

@@ -46,7 +46,7 @@ def figures(manifest: Manifest, tables: "Mapping[str, pl.DataFrame]") -> Figures
 def _heat_map(names: list[str], grid: list[list[int | None]]) -> "Figure":
     import numpy as np
 
-    # Nobody ranks above the best one or below the worst one: their column and row would be empty.
+    # The best responder is never rejected, the worst never chosen: that column and row would be empty.
     chosen, rejected, cells = names[:-1], names[1:], [row[1:] for row in grid[:-1]]
     figure, ax = new_figure(2.2 + 0.42 * len(chosen))
     size = 10 if len(names) <= 8 else 7.5

@@ -18,7 +18,7 @@ SIDES = ("chosen", "rejected")
 
 @dataclass(frozen=True)
 class Part:
-    """A range of queries, and what was decided of it."""
+    """A range of queries, with the decisions on its responses and pairs."""
 
     rows: pl.LazyFrame
     """Its responses; collected again, they come in the same order."""
@@ -32,7 +32,7 @@ class Part:
 
 
 def compact(rows: pl.LazyFrame, decided: pl.DataFrame, pairs: pl.DataFrame, reasons: list[str]) -> Part:
-    """The part without what can be computed again."""
+    """The part without what can be recomputed."""
     reason = pl.col("reason").cast(pl.Enum(reasons))
     scores = [f"asis_{side}" for side in SIDES]
     dropped = decided.filter(pl.col("reason").is_not_null()).select("row", reason)

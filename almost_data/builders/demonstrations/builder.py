@@ -51,9 +51,9 @@ class DemonstrationsConfig(Config, frozen=True, kw_only=True):
     """Defaults are the paper's (2.2); responders have none."""
 
     assistant: Responder
-    """Who answers: the best responder of the ladder."""
+    """Responder that answers: the best of the ladder."""
     user: Responder
-    """Who writes the user's next turn, where `turns` is over 2."""
+    """Responder that writes the user's next turn, if `turns` is over 2."""
     prompt: NamedFile | None = None
     """Another prompt for the assistant, such as `hhh` (the paper's Table 5)."""
     n: Positive = 4
@@ -65,17 +65,17 @@ class DemonstrationsConfig(Config, frozen=True, kw_only=True):
     rm: Source | None = None
     """Reward model: `name@version` in the store, Hub id, or local folder."""
     rm_revision: str | None = None
-    """Its commit; None takes the current one, and the manifest pins it. In the store, the version says it."""
+    """Commit of `rm` on the Hub; None takes the current one. The manifest pins it."""
     rm_max_tokens: Positive = 1024
-    """What it reads of a dialogue; the paper's RM was trained on as many."""
+    """Most tokens of a dialogue that it reads; the paper's RM was trained on as many."""
     second_rm: Source | None = None
-    """A reward model that picks nothing: the card says how far it agrees."""
+    """A second reward model, which does not pick: the card reports how often it agrees."""
     second_rm_revision: str | None = None
-    """Its commit; None takes the current one."""
+    """Commit of `second_rm` on the Hub; None takes the current one. The manifest pins it."""
     checks: bool = False
     """Whether candidates must pass the response checks of comparisons."""
     filters: tuple[UserFilter, ...] = ()
-    """The user's own, on replies, before the reward model sees them."""
+    """User-defined filters on replies, applied before the reward model."""
     preference: bool = False
     """Whether best and worst of N make a config `preference`, for DPO."""
     temperature: Temperature = 1.0
@@ -177,7 +177,7 @@ def _ledger(
 
 
 def _user_ledger(play: SelfPlay) -> list[Entry]:
-    """What became of the turns that the user responder was asked for."""
+    """Ledger entries of the turns requested from the user responder."""
     if not play.user_turns:
         return []
     dropped = Counter(row["reason"] for row in play.dropped)
@@ -248,7 +248,7 @@ def _preference(answered: list[Conversation], candidates: pl.DataFrame) -> pl.Da
 
 
 def _pins(config: DemonstrationsConfig, generator: Generator) -> dict[str, Any]:
-    """Models, prompts and token limits. Raises InputError where no reward model is to pick."""
+    """Models, prompts and token limits. Raises InputError for settings that contradict each other."""
     if config.preference and config.n == 1:
         raise InputError(
             "demonstrations.preference sets the best of N against the worst, and demonstrations.n is 1: make "
@@ -267,7 +267,7 @@ def _pins(config: DemonstrationsConfig, generator: Generator) -> dict[str, Any]:
 
 
 def _reward_models(config: DemonstrationsConfig) -> dict[str, RewardModel]:
-    """The reward model that picks, and the one that is asked for its opinion."""
+    """The reward model that picks, and the second one."""
     models = {
         "scorer": (config.rm, config.rm_revision),
         "second": (config.second_rm, config.second_rm_revision),

@@ -32,7 +32,7 @@ class Conversation:
     end: str = ""
     """Why it has ended; empty while it goes on."""
     score: float | None = None
-    """Of the dialogue with its last reply."""
+    """Reward of the dialogue up to its last reply."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -49,7 +49,7 @@ class Conversation:
 
 
 def ongoing(conversations: list[Conversation]) -> list[Conversation]:
-    """Those that have not ended."""
+    """The conversations that have not ended."""
     return [conversation for conversation in conversations if not conversation.end]
 
 
@@ -76,7 +76,7 @@ class SelfPlay:
     config: PlayConfig
     assistant: Responder
     filters: list[Filter]
-    """What drops a reply before it can be picked."""
+    """Filters that drop a reply before one is picked."""
     generator: Generator
     progress: Progress
     scorer: Scorer | None
@@ -86,7 +86,7 @@ class SelfPlay:
     dropped: list[dict[str, Any]] = field(default_factory=list)
     """Rows of `rejected`: user's turns that were not answered, or that failed a check."""
     user_turns: int = 0
-    """How many the user responder was asked for."""
+    """Turns requested from the user responder."""
 
     def answer(self, conversations: list[Conversation], turn: int) -> None:
         """N replies to each conversation; the best becomes its next turn, or it ends where none is usable."""
@@ -98,7 +98,7 @@ class SelfPlay:
         scores = self._scores(conversations, rows, usable)
         for number, conversation in enumerate(conversations):
             places = [place for place in range(number * n, (number + 1) * n) if reasons[place] is None]
-            # The first of equals, so that the pick does not depend on the order in which scores come.
+            # Of equal scores the first, so that the order in which scores arrive does not matter.
             ranked = sorted(places, key=lambda place: -(scores.get(place) or 0.0))
             for rank, place in enumerate(ranked):
                 rows[place] |= {"score": scores.get(place), "rank": rank}
@@ -219,7 +219,7 @@ class SelfPlay:
 
 
 def _why_no_turn(reply: Reply, text: str, earlier: list[str]) -> str | None:
-    """Why what the user responder wrote cannot be a turn; None where it can."""
+    """Why the user responder's text cannot be a turn; None where it can."""
     if reply.error:
         return FAILED.name
     if not text:

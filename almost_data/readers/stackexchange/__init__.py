@@ -54,7 +54,7 @@ def site_of(source: str, site: str | None) -> str | None:
 
 
 def reading(source: str, site: str | None) -> AbstractContextManager[Posts]:
-    """What reads the posts of a source, any number of times; unpacked files are deleted at the end."""
+    """A function that reads the posts of a source, each call anew; unpacked files are deleted at the end."""
     if _has_rows(source):
         return nullcontext(lambda tick: rows.posts(source, site, tick))
     if site is None:
