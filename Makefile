@@ -84,7 +84,7 @@ tables: $(if $(filter almost,$(PRESET)),almost,almost-tiny) $(VENV)/.eval  ## wh
 	  $(call GIVEN,HHH TRUTHFULQA PREFERENCE PREFERENCE_CONFIG TASKS VICUNA JUDGE JUDGE_MODEL BASELINE LIMIT)
 
 # A worker for each core, a file at a time; tests/conftest.py says which files go first.
-PYTEST = $(PY) -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder
+PYTEST = $(PY) -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 test: lint  ## everything that must hold
 	$(PYTEST)

@@ -7,7 +7,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,20 +32,34 @@ SLOW = ("engine", "train", "crash", "wheel", "browser")
 """Markers that `make test-fast` leaves out, the slowest first."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Distribute the tests over pytest-xdist's workers: a file at a time, the slowest first.
+SERVERS = (
+    "tests/builders/demonstrations/test_killed_engines.py",
+    *(f"tests/generation/test_{name}.py" for name in ("contract", "openai", "ray", "vllm")),
+)
+"""Files that start vLLM or Ray: one worker runs them all, because they reserve memory and ports."""
 
-    What starts vLLM or Ray has the group `servers`, which one worker runs: they reserve memory and ports.
-    """
-    if not hasattr(config, "workerinput"):
-        return
-    marked = {item: next((name for name in SLOW if item.get_closest_marker(name)), None) for item in items}
-    for item, marker in marked.items():
-        if not item.get_closest_marker("xdist_group"):
-            file = item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(f"{file} {marker}" if marker else file))
-    items.sort(key=lambda item: (*SLOW, None).index(marked[item]))
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the slowest first where workers take what comes next, so that none ends long after the others."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((place for place, name in enumerate(SLOW) if item.get_closest_marker(name)), len(SLOW))
+
+    if hasattr(config, "workerinput"):
+        items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let one worker run a file, and one all of `SERVERS`."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduler(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "servers" if file in SERVERS else file
+
+    return Scheduler(config, log)
 
 
 paint = card_figures.png

@@ -136,12 +136,11 @@ ENGINES = {
 
 SERVERS = {"ray", "vllm"}
 """Engines that start processes of their own."""
-SERVED = [pytest.mark.engine, pytest.mark.xdist_group("servers")]
 
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=SERVED if name in SERVERS else ()) for name in ENGINES],
+    params=[pytest.param(name, marks=pytest.mark.engine if name in SERVERS else ()) for name in ENGINES],
 )
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with pytest.MonkeyPatch.context() as patch:

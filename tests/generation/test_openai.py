@@ -433,7 +433,6 @@ def texts(replies: dict[str, Reply]) -> dict[str, tuple[object, ...]]:
 
 
 @pytest.mark.engine
-@pytest.mark.xdist_group("servers")
 def test_a_real_vllm_server_says_what_transformers_says(vllm_server: tuple[str, Path]) -> None:
     from almost_data.generation.transformers import TransformersEngine
 

@@ -22,7 +22,7 @@ from tests.waiting import until
 
 pytest.importorskip("ray")
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("servers")]
+pytestmark = pytest.mark.engine
 
 MODEL = Model("fake/one", "1")
 

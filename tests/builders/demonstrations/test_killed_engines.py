@@ -16,7 +16,7 @@ from tests import tiny_models, trained
 from tests.builders.demonstrations.scripted import REF, read, store_of
 from tests.crash import Server
 
-pytestmark = [pytest.mark.engine, pytest.mark.crash, pytest.mark.xdist_group("servers")]
+pytestmark = [pytest.mark.engine, pytest.mark.crash]
 
 QUERIES = 20
 """N=4, so that a round has 80 replies, more than may be lost by a kill."""
