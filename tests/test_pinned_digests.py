@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from almost_data.store.store import Store
+from tests import command
 
 ROOT = Path(__file__).parents[1]
 RUN = ["--engine", "fake", "--version", "1.0.0", "--set", "queries.target=60"]
@@ -47,8 +48,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
             "community.site=made-up.example",
         ],
     ):
-        command = [sys.executable, "-m", "almost_data", "build", *arguments, "--root", str(root / "build")]
-        subprocess.run(command, check=True, capture_output=True)
+        done = command.run("build", *arguments, "--root", str(root / "build"))
+        assert done.returncode == 0, done.stderr
     return Store(root / "build")
 
 
