@@ -14,7 +14,6 @@ FILLERS = set(
 MAX_LINES = 60
 """Of a function, its docstring included."""
 UNSWEPT = (
-    "almost_data/cards/plots_model.py",
     "almost_data/cli/evaluate.py",
     "almost_data/cli/show_eval.py",
     "almost_data/evals/",

@@ -1,5 +1,6 @@
 """The verb `ablate`: what each filter of comparisons is worth."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,19 @@ from .console import console, grid, print_markdown, text
 from .options import ROOT, Markdown, Root, Version
 from .progress import progress_bars
 from .sources import local_sources, recorded_command
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FilterSettings:
+    """Where the settings of the full filter come from."""
+
+    preset: Annotated[PresetName, Parameter(help="Settings of the full filter.")] = "tiny"
+    config: Annotated[Path | None, Parameter(help="TOML file over the preset.")] = None
+    set_: Annotated[
+        tuple[str, ...],
+        Parameter(name="--set", help="comparisons.key=value over preset and config; repeatable."),
+    ] = ()
 
 
 def ablate(
@@ -31,12 +45,7 @@ def ablate(
         Path | None,
         Parameter(help="JSONL or Parquet: prompt, responder_a, responder_b, score_a, score_b."),
     ] = None,
-    preset: Annotated[PresetName, Parameter(help="Settings of the full filter.")] = "tiny",
-    config: Annotated[Path | None, Parameter(help="TOML file over the preset.")] = None,
-    set_: Annotated[
-        tuple[str, ...],
-        Parameter(name="--set", help="comparisons.key=value over preset and config; repeatable."),
-    ] = (),
+    settings: FilterSettings = FilterSettings(),
     markdown: Markdown = False,
     root: Root = ROOT,
 ) -> None:
@@ -45,9 +54,9 @@ def ablate(
     run = prepare(
         root=root,
         version=version,
-        preset=preset,
-        config=config,
-        assignments=[*set_, *assignments("comparisons", {"asis_rm": asis_rm})],
+        preset=settings.preset,
+        config=settings.config,
+        assignments=[*settings.set_, *assignments("comparisons", {"asis_rm": asis_rm})],
         sources=list(sources.values()),
         command=recorded_command(sources),
     )
