@@ -6,7 +6,7 @@ class InputError(Exception):
 
 
 class Stopped(RuntimeError):
-    """A run that ends itself, for the reason in the message."""
+    """A run that stopped itself, for the reason in the message."""
 
 
 def one_line(error: BaseException, length: int = 300) -> str:

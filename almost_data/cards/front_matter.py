@@ -38,7 +38,7 @@ def front_matter(text: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise InputError(f"the YAML at its head is broken: {' '.join(str(error).split())}") from None
     if not isinstance(head, dict):
-        raise InputError("the YAML at its head is no mapping of keys to values")
+        raise InputError("the YAML at its head is not a mapping of keys to values")
     return head
 
 

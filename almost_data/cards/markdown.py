@@ -85,7 +85,7 @@ def points(value: float | None) -> "Markup":
 def plain(name: str) -> "Markup":
     """A name of letters, digits and `@ . _ / -`, unchanged. Raises ValueError for any other text."""
     if not re.fullmatch(r"[A-Za-z0-9@._/-]+", name):
-        raise ValueError(f"{name!r} cannot stand in a card as it is")
+        raise ValueError(f"{name!r} cannot appear in a card unescaped")
     return _markup(name)
 
 

@@ -48,7 +48,7 @@ def silent(stage: str, done: int, total: int, tokens: int) -> None:
 
 @dataclass(frozen=True)
 class Built:
-    """What a builder function returns."""
+    """What `build` returns."""
 
     tables: Mapping[str, Rows]
     """Rows by stored config."""
@@ -132,7 +132,7 @@ class Builder:
     doc: str
     """One sentence: what a row is and where it comes from."""
     logic_version: int = 1
-    """Goes up whenever the same config would give other rows."""
+    """Increased whenever the same config would give other rows."""
     config: type[Config]
     """Its settings: a frozen struct."""
     tables: Mapping[str, Table]
@@ -142,7 +142,7 @@ class Builder:
     parents: tuple[str, ...] = ()
     """Names of the datasets that it reads."""
     uses_engine: bool = True
-    """Whether `build` asks the generator; where it does not, no engine is loaded."""
+    """Whether `build` uses the generator; if not, no engine is loaded."""
     pins: Callable[[Any, Generator], dict[str, Any]] = _no_pins
     """What decides the rows besides the settings: resolved models, texts of prompts, hashes of files.
 
@@ -177,7 +177,7 @@ class Builder:
         for config, table in self.tables.items():
             keys = {*table.key, *filter(None, [table.split_key])}
             if not table.key or not keys <= set(table.names):
-                raise ValueError(f"builder {self.name}: keys of table {config!r} are no columns of it")
+                raise ValueError(f"builder {self.name}: keys of table {config!r} are not its columns")
         if unknown := set(self.flags) - set(self.config.__struct_fields__):
             raise ValueError(f"builder {self.name}: no setting {min(unknown)!r} to make a flag of")
 

@@ -60,7 +60,7 @@ def ranges(rows: "pl.LazyFrame", most: int = BLOCK) -> "Iterator[pl.LazyFrame]":
 def splits(rows: "pl.DataFrame", split_key: str | None = "query_id") -> "dict[str, pl.DataFrame]":
     """The rows by split, by hash of the split key: no prompt is in both. A split without rows is left out.
 
-    A row without a value of the split key is in `train`. Raises ValueError for a query_id that is no hash.
+    A row without a value of the split key is in `train`. Raises ValueError for a query_id that is not a hash.
     """
     import polars as pl
 
@@ -72,7 +72,7 @@ def splits(rows: "pl.DataFrame", split_key: str | None = "query_id") -> "dict[st
     hashes = digits.str.slice(0, 8).str.to_integer(base=16, dtype=pl.Int64, strict=False)
     if hashes.null_count() > keys.null_count():
         wrong = keys.filter(hashes.is_null() & keys.is_not_null())[0]
-        raise ValueError(f"query_id {wrong!r} is no hash: make it with text_id, or name another split key")
+        raise ValueError(f"query_id {wrong!r} is not a hash: make it with text_id, or name another split key")
     is_test = (hashes < round(TEST_SHARE * 2**32)).fill_null(False)
     by_split = {"train": rows.filter(~is_test), "test": rows.filter(is_test)}
     return {split: part for split, part in by_split.items() if len(part)}
@@ -83,7 +83,7 @@ def _hash_digits(value: str) -> str:
 
 
 def digest(tables: Mapping[str, Table], rows: Mapping[str, Rows]) -> str:
-    """sha256 of the rows: no matter their order, the files they are in, or the library's version."""
+    """sha256 of the rows, independent of their order, their files and library versions."""
     hasher = RowHasher(tables)
     for config, content in rows.items():
         for frame in frames(content):

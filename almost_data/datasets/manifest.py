@@ -1,4 +1,4 @@
-"""The machine record of an artifact: its identity, how and from what it was made, where every row went.
+"""The machine record of an artifact: its identity, how and from what it was made, its row accounting.
 
 `fingerprint` is a hash of the recipe (what would change the rows), `digest` a hash of the rows.
 """
@@ -25,7 +25,7 @@ class Count(msgspec.Struct, frozen=True, rename={"n_in": "in"}):
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"n_in": "in"}):
-    """One filter's account: `in = kept + sum(dropped) + failed`, always."""
+    """One filter's account: always `in = kept + sum(dropped) + failed`."""
 
     stage: str
     filter: str
@@ -34,7 +34,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"n_
     """One sentence, as the card prints it."""
     params: dict[str, Any]
     source: str
-    """The paper's section, or who else says so."""
+    """The paper's section, or another source."""
     n_in: int
     kept: int
     dropped: dict[str, int]
@@ -126,7 +126,7 @@ class _ModelRecord(msgspec.Struct):
 
 
 class _Inherited(msgspec.Struct):
-    """The part of the diagnostics that children read."""
+    """The part of the diagnostics that child artifacts read."""
 
     models: list[_ModelRecord]
     notes: list[str]
@@ -148,7 +148,7 @@ class _Trained(msgspec.Struct):
 
 
 def canonical_json(value: Any) -> bytes:
-    """The same bytes for the same value, whatever the order of its keys. Raises TypeError for a function.
+    """JSON with sorted keys: the same bytes for the same value. Raises TypeError for a function.
 
     >>> canonical_json({"b": 1, "a": [True, None]})
     b'{"a":[true,null],"b":1}'
@@ -163,7 +163,7 @@ def fingerprint(builder: BuilderId, config: dict[str, Any], parents: list[Parent
 
 
 def check_ledger(ledger: list[Entry]) -> None:
-    """Raise ValueError at the first entry that loses or invents rows, alone or against the one before it."""
+    """Raise ValueError for the first entry whose rows do not add up, alone or with the entry before it."""
     last: Entry | None = None
     for entry in ledger:
         out = entry.kept + sum(entry.dropped.values()) + entry.failed
@@ -174,7 +174,7 @@ def check_ledger(ledger: list[Entry]) -> None:
         counts = entry.by_pair.values()
         split = (sum(c.n_in for c in counts), sum(c.kept for c in counts))
         if counts and split != (entry.n_in, entry.kept):
-            raise ValueError(f"ledger: {entry.filter}: {split} rows in and kept by pair, not as in all")
+            raise ValueError(f"ledger: {entry.filter}: its responder pairs do not add up to its rows")
         if any(c.n_in != c.kept + sum(c.dropped.values()) for c in counts):
             raise ValueError(f"ledger: {entry.filter}: a responder pair loses rows")
         last = entry
@@ -240,7 +240,7 @@ def changes(old: Any, new: Any, at: str = "") -> list[str]:
 
 
 class _Absent:
-    """Stands for a key that one side does not have, which is not the same as one without a value."""
+    """Stands for a key that one side lacks, as distinct from a key whose value is null."""
 
 
 _ABSENT = _Absent()

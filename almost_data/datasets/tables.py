@@ -96,7 +96,7 @@ def with_parts(tables: Mapping[str, Table], configs: Iterable[str]) -> dict[str,
     """
     parts = tuple(config for config in configs if config not in tables)
     if parts and all(table.parts is None for table in tables.values()):
-        raise ValueError(f"rows of {parts[0]!r}, which is no table of the builder: {', '.join(tables)}")
+        raise ValueError(f"rows of {parts[0]!r}, which is not a table of the builder: {', '.join(tables)}")
     return {
         name: table if table.parts is None else msgspec.structs.replace(table, parts=parts)
         for name, table in tables.items()

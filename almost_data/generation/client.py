@@ -88,11 +88,11 @@ def limited_client(limit: ConcurrencyLimit) -> "httpx2.AsyncClient":
 
 
 def _invalid_completion(response: "httpx2.Response") -> str | None:
-    """Why a 200 is no completion, if it is none; vLLM calls its work "abort" when it is stopped."""
+    """Why a 200 is not a completion; None if it is. A stopped vLLM answers with finish reason "abort"."""
     try:
         choice = response.json()["choices"][0]
         reason = choice["finish_reason"]
-        # The content of an empty chat reply is null. Half a surrogate pair is legal JSON, and no text.
+        # The content of an empty chat reply is null. Half a surrogate pair is legal JSON, but not text.
         by_chat = response.url.path.endswith("/chat/completions")
         (choice["message"]["content"] or "" if by_chat else choice["text"]).encode()
     except (ValueError, LookupError, TypeError, AttributeError):
@@ -101,7 +101,7 @@ def _invalid_completion(response: "httpx2.Response") -> str | None:
 
 
 def api_key() -> str:
-    """Read where it is used and kept nowhere, so that nothing can show it."""
+    """The key, read at each use and stored nowhere, so that nothing can show it."""
     key = os.environ.get("OPENAI_API_KEY", "").strip() or "EMPTY"
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise InputError("OPENAI_API_KEY holds a character that no HTTP header can carry")
@@ -124,7 +124,7 @@ def describe(error: Exception) -> str:
 
 
 def redacted(text: str, length: int = _ERROR_CHARACTERS) -> str:
-    """One printable line without secrets; they go first, or the cut might leave half of one."""
+    """One printable line without secrets, which are removed before the cut could halve one."""
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     text = _SECRET.sub("[redacted]", text.replace(key, "[redacted]") if key else text)
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())

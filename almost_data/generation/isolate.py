@@ -12,7 +12,7 @@ from ..errors import InputError
 from . import CannotStart, Generator, Reply, Request
 
 CRASHES = 6
-"""An engine that has answered nothing, and crashed at so many single requests, is not killed by them."""
+"""After so many single requests without an answer, the engine itself is at fault."""
 
 
 def generate_isolated(engine: Generator, requests: list[Request]) -> Iterator[Reply]:
@@ -37,7 +37,7 @@ def generate_isolated(engine: Generator, requests: list[Request]) -> Iterator[Re
                 reason = f"{type(error).__name__}: {error}"
                 rest = list(pending.values())
                 if len(rest) > 1:
-                    # All of the rest again if it got somewhere, else its halves, the first half first.
+                    # After some replies the whole rest again, else its halves, the first half first.
                     half = 0 if len(rest) < len(batch) else len(rest) // 2
                     waiting += [part for part in (rest[half:], rest[:half]) if part]
                     break
@@ -45,7 +45,7 @@ def generate_isolated(engine: Generator, requests: list[Request]) -> Iterator[Re
                 if crashes == CRASHES // 2:
                     waiting.reverse()  # perhaps the first requests kill it: try the last ones
                 if crashes == CRASHES:
-                    raise RuntimeError(f"the engine dies at every request: {reason}") from error
+                    raise RuntimeError(f"the engine crashes at every request: {reason}") from error
                 yield Reply.failed(rest[0].id, reason)
                 break
             if reply is None:

@@ -19,19 +19,19 @@ class BatchRow:
 
     def __init__(self, request: Request, prompt: list[int], tokenizer: Any, eos: frozenset[int]) -> None:
         self.request = request
-        self.prompt = array("l", prompt)  # a tenth of a list, and thousands wait
+        self.prompt = array("l", prompt)  # a tenth of a list's memory, and thousands of rows wait
         self.tokenizer = tokenizer
         self.eos = eos
         self.cached_tokens = 0
         """Prompt tokens that were computed with another row's."""
         self.seed = secrets.randbits(64) if request.seed is None else request.seed
         stops = request.sampling.stop
-        # A token gives at least one byte, or it is half a character or a special token: hence the margin.
+        # Most tokens give a byte or more; the margin is for special tokens and halves of characters.
         self.stop_window = max((len(stop.encode()) for stop in stops), default=0) + 8
         self.restart()
 
     def restart(self) -> None:
-        """Forget what was generated, as after running out of memory; the same reply comes again."""
+        """Forget what was generated, as after running out of memory; the same reply is generated again."""
         self.tokens: list[int] = []
         self.random = random.Random(self.seed)
 
@@ -96,7 +96,7 @@ def _sample_nucleus(logits: torch.Tensor, rows: Sequence[BatchRow]) -> torch.Ten
     tokens = torch.zeros(len(rows), dtype=torch.long, device=logits.device)
     pending = list(range(len(rows)))
     while pending:
-        # No copies in the first round, which is the last one for most rows.
+        # The first round, the last for most rows, needs no copy.
         is_part = len(pending) < len(rows)
         part_p, part_cumulative = (p[pending], cumulative[pending]) if is_part else (p, cumulative)
         u = column([rows[at].random.random() for at in pending])

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 BATCH = 24
 """Rows decoded at once; on 2 CPU cores 16 to 32 are about equal, below and above is slower."""
 COLUMNS = 6144
-"""Tokens of all rows together beyond which no new row enters: each row's step scores all of them."""
+"""Tokens of all rows beyond which no row is added: each step attends over all of them."""
 SHARE = 0.4
-"""A further model is kept in memory where its weights take less than this share of what is free."""
+"""A further model is kept in memory if its weights take less than this share of the free memory."""
 
 
 @dataclass(slots=True)
@@ -59,11 +59,11 @@ class TransformersEngine:
 
     @property
     def honours_seed(self) -> bool:
-        """In float32 only: in bfloat16 the rows that run together decide the last digits, and so a token."""
+        """In float32 only: in bfloat16 the rest of the batch changes the last digits, and so a token."""
         return self._device_and_dtype()[1] == "float32"
 
     def resolve(self, model: Model) -> Model:
-        # Once for each model: the manifest's revision is the one that runs, whatever is pushed meanwhile.
+        # Once for each model: the revision that runs is that of the manifest, even if another is pushed.
         if model not in self._pinned:
             self._pinned[model] = weights.locate(model)
         return self._pinned[model]
@@ -77,7 +77,7 @@ class TransformersEngine:
             by_prefix: dict[str, list[Request]] = defaultdict(list)
             for request in groups.pop(model):
                 by_prefix[request.prefix].append(request)
-            # Requests that share their prefix with no other lose nothing by sharing a batch.
+            # Requests with a prefix of their own lose nothing by sharing a batch.
             single = [group[0] for group in by_prefix.values() if len(group) == 1]
             for group in [*(group for group in by_prefix.values() if len(group) > 1), single]:
                 yield from self._decode(loaded, group)
@@ -118,7 +118,7 @@ class TransformersEngine:
         return BatchRow(request, tokens, loaded.tokenizer, loaded.eos)
 
     def _device_and_dtype(self) -> tuple[str, str]:
-        """bfloat16 wherever the hardware multiplies it."""
+        """The device and the dtype: bfloat16 if the hardware supports it natively."""
         import torch
 
         device = self.device or default_device()

@@ -67,7 +67,7 @@ class VLLMEngine:
 
     @property
     def honours_seed(self) -> bool:
-        """With row seeds, and in float32 only: else the rows that run together decide the last digits."""
+        """With row seeds and in float32 only: else the rest of the batch changes the last digits."""
         return self.row_seeds and self.arguments.get("dtype") in ("float32", "float")
 
     def resolve(self, model: Model) -> Model:
@@ -171,7 +171,7 @@ class VLLMEngine:
         for name in ("VLLM_LOGGING_LEVEL", "TORCH_CPP_LOG_LEVEL"):
             os.environ.setdefault(name, "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        # A forked process lacks the mark by which it is found, and holds the reaper's input open.
+        # A forked process would lack the mark by which the reaper finds it, and hold its input open.
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
         from vllm import EngineArgs
         from vllm.platforms import current_platform
@@ -193,7 +193,7 @@ class VLLMEngine:
         return llm
 
     def _cpu_defaults(self) -> dict[str, Any]:
-        """Where vLLM's own choices are bad on a CPU."""
+        """Settings for a CPU, where vLLM's defaults are bad."""
         if self.arguments.get("tensor_parallel_size", 1) == 1 and hasattr(os, "sched_getaffinity"):
             # By itself it keeps a core free, which on two cores is half of them.
             cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
@@ -236,9 +236,9 @@ for file in glob.glob("/proc/[0-9]*/environ"):
 
 
 def _start_reaper(mark: str) -> "subprocess.Popen[bytes]":
-    """A process that kills the engine's once its input ends, and so once this process is gone.
+    """Start a process that kills the engine's processes when its input ends: when this process ends.
 
-    After `kill -9` vLLM's processes would stay for ever, with all their memory.
+    After `kill -9` vLLM's processes would keep running, with all their memory.
     """
     command = [sys.executable, "-I", "-S", "-c", _REAPER, mark]
     return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)

@@ -1,4 +1,4 @@
-"""An artifact of a store in the form that it has on the Hub: its files, and its card as it reads there."""
+"""An artifact in the form that it has on the Hub: its files, and its card as it reads there."""
 
 import hashlib
 import re
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from huggingface_hub import RepoFile
 
 _ROWS = re.compile(r"data/[^/]+/(train|test)-[^/]*\.parquet")
-"""All files that the card's `configs` would match."""
+"""Paths that the card's `configs` would match."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Artifact:
 
 
 def prepare(store: Store, ref: str, repo: str, endpoint: str) -> Artifact:
-    """The artifact `ref` as it is pushed to `repo`. Raises InputError for a damaged or a fake artifact."""
+    """The artifact `ref` as a push writes it to `repo`. Raises InputError for a damaged or fake one."""
     manifest = store.manifest(ref)
     if manifest.kind == "evaluation":
         raise InputError(f"{ref} is an evaluation: it is published in the card of its model")
@@ -109,7 +109,7 @@ def _loading_from(repo: str, card: str) -> str:
 
 
 def _names_fake_model(config: Any) -> bool:
-    """Whether a config names a model of the fake engine anywhere."""
+    """Whether a config names a fake model at any depth."""
     if isinstance(config, dict):
         return str(config.get("id", "")).startswith("fake/") or any(map(_names_fake_model, config.values()))
     return isinstance(config, list) and any(map(_names_fake_model, config))

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
-"""Called with the bytes transferred so far, and those of the whole transfer."""
+"""Called with the bytes transferred so far and in all."""
 
 RETRY_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each retry of a request that failed for a temporary reason."""
 KINDS = ("dataset", "model")
 MAX_MANIFEST = 8_000_000
-"""Bytes; as objects they can take twenty times as many."""
+"""Most bytes of a manifest; its objects can take twenty times as many."""
 
 HTTP = ("httpx", "httpx2", "httpcore")
 CLIENT = ("huggingface_hub", "hf_xet", *HTTP)
-"""Packages whose errors come from the Hub or from the way to it."""
+"""Packages whose errors mean that the Hub or the network failed."""
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -40,7 +40,7 @@ class HubError(RuntimeError):
 
 
 class NotOurs(InputError):
-    """A repository that no push wrote: its manifest.json is missing or something else."""
+    """A repository that almost_data did not push: its manifest.json is missing or foreign."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def find(api: "HfApi", repo: str, kind: str, revision: str | None = None) -> Rem
 
 
 def is_public(api: "HfApi", repo: str, kind: str) -> bool:
-    """Whether anybody can see a repository; where this login sees none, there may be a private one."""
+    """Whether a repository is public; one that this login does not see may be private."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
@@ -139,7 +139,7 @@ def is_public(api: "HfApi", repo: str, kind: str) -> bool:
 
 
 def with_retries(repo: str, attempt: Callable[[], T]) -> T:
-    """The result of `attempt`, which is repeated while it fails for a temporary reason.
+    """The result of `attempt`, retried while it fails for a temporary reason.
 
     It must be safe to repeat: it reads the state of the Hub before it changes anything. Raises InputError
     where the user can fix it, HubError otherwise; neither quotes the Hub's messages. An error that comes
@@ -156,7 +156,7 @@ def with_retries(repo: str, attempt: Callable[[], T]) -> T:
                 raise
             is_temporary = _is_temporary(error)
             if wait is None or not is_temporary:
-                # The client's messages hold addresses; where the Hub did not answer, the cause may help.
+                # The client's messages hold addresses: the cause is kept only where the Hub did not answer.
                 raise hub_error(repo, error) from (None if http_status(error) or is_temporary else error)
         time.sleep(wait)
     raise AssertionError

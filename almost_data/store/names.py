@@ -50,4 +50,4 @@ def version_key(version: str) -> tuple[list[int], bool, str]:
 def check_model_ref(ref: str) -> None:
     """Raise InputError where `ref` cannot name a model: `responses@1.0.0` would pass for a dataset."""
     if parse_ref(ref)[0] in registry.names("builders"):
-        raise InputError(f"{ref}: a dataset is named so; give the model another name, such as rm")
+        raise InputError(f"{ref}: that name is for a dataset: give the model another, such as rm")

@@ -130,10 +130,10 @@ class Store:
             yield
 
     def check_place(self, ref: str) -> None:
-        """Raise InputError where something that is no artifact lies in its place."""
+        """Raise InputError where something other than an artifact is in its place."""
         place = self.path(ref)
         if os.path.lexists(place) and not self.has(ref):
-            raise InputError(f"{place} is in the way and is no artifact: move it")
+            raise InputError(f"{place} is in the way and is not an artifact: move it")
 
     def adopt(self, ref: str, folder: Path) -> None:
         """Move a whole artifact into its place, as one that was fetched beside this store and verified.

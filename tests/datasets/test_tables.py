@@ -84,7 +84,7 @@ def test_a_row_without_a_value_of_the_split_key_is_in_train() -> None:
 
 
 def test_a_query_id_that_is_no_hash_is_refused() -> None:
-    with pytest.raises(ValueError, match="query_id 'q1' is no hash"):
+    with pytest.raises(ValueError, match="query_id 'q1' is not a hash"):
         splits(pl.DataFrame({"query_id": ["29b96e1ccfe1b398", "q1"]}))
 
 
@@ -142,7 +142,7 @@ def test_a_manifest_names_the_parts_of_its_union_and_has_no_other_config(tmp_pat
 def test_rows_without_a_table_are_refused(tmp_path: Path) -> None:
     table = Table("one number a row", ("number",), COLUMNS, split_key=None)
     every = frame(table, rows())
-    with pytest.raises(ValueError, match="rows of 'extra', which is no table of the builder: default"):
+    with pytest.raises(ValueError, match="rows of 'extra', which is not a table of the builder: default"):
         build(tmp_path, {"default": table}, {"default": every, "extra": every})
 
 

@@ -51,7 +51,7 @@ def test_only_the_poison_fails(poison: set[str], width: int) -> None:
 
 def test_an_engine_that_dies_at_everything_is_not_restarted_for_ever() -> None:
     engine = Poisoned({request.id for request in REQUESTS})
-    with pytest.raises(RuntimeError, match="dies at every request: OSError: segmentation fault"):
+    with pytest.raises(RuntimeError, match="crashes at every request: OSError: segmentation fault"):
         list(generate_isolated(engine, REQUESTS))
     assert engine.starts < 12 + 3 * CRASHES
 

@@ -120,7 +120,7 @@ def test_what_cannot_be_an_artifact_is_refused_and_leaves_nothing(folder: Path, 
     (pickled / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(InputError, match="no safetensors"):
         trained.publish(store, pickled, trained.manifest())
-    with pytest.raises(InputError, match="a dataset is named so"):
+    with pytest.raises(InputError, match="that name is for a dataset"):
         trained.publish(store, folder, trained.manifest(name="responses"))
 
     def full(manifest: Manifest) -> dict[str, bytes]:

@@ -115,7 +115,7 @@ def test_a_file_that_cannot_be_used_is_one_line(tmp_path: Path, text: str, match
 
 def test_a_wrong_artifact_in_a_file_does_not_hide(tmp_path: Path) -> None:
     path = config(tmp_path, "rm: {artifact: comparisons@0.1.0}")
-    with pytest.raises(InputError, match="a dataset is named so"):
+    with pytest.raises(InputError, match="that name is for a dataset"):
         parse(parser("rm"), "rm", ["--dataset=a@0.1.0", "--config", path])
 
 

@@ -1,6 +1,6 @@
 """Ranges of queries that were decided, and the tables that are written from them.
 
-Queries have nothing to do with each other, so a large set is decided a range of query ids at a time, and
+Queries are independent of each other, so a large set is decided a range of query ids at a time, and
 only what was decided is kept; the texts are read again when the rows are written.
 """
 
