@@ -22,7 +22,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_carries_cards_presets_and_prompts(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in ("comparisons", "responses", "queries"):
+    for name in ("comparisons", "responses", "queries", "dataset"):
         assert f"almost_data/cards/templates/{name}.md.jinja" in names
     for name in (
         "run/presets/tiny.toml",
