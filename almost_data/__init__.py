@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .datasets.manifest import Entry, Manifest
     from .datasets.tables import Column, Table, frame
     from .datasets.user_filters import UserFilter
+    from .evals.evaluation import EvalSession, Evaluation, ModelOptions, evaluate
+    from .evals.result import EvalPlan, Line, Measurement, Result
     from .run.build import BuildRun, RunOptions, prepare
     from .run.importing import import_queries, import_responses
     from .scoring import Dialogue, Score, Scorer
@@ -49,6 +51,8 @@ _MODULES = {
     "datasets.manifest": ("Entry", "Manifest"),
     "datasets.tables": ("Column", "Table", "frame"),
     "datasets.user_filters": ("UserFilter",),
+    "evals.evaluation": ("EvalSession", "Evaluation", "ModelOptions", "evaluate"),
+    "evals.result": ("EvalPlan", "Line", "Measurement", "Result"),
     "run.build": ("BuildRun", "RunOptions", "prepare"),
     "run.importing": ("import_queries", "import_responses"),
     "scoring": ("Dialogue", "Score", "Scorer"),
@@ -67,15 +71,22 @@ __all__ = [
     "Dialogue",
     "Entry",
     "Estimate",
+    "EvalPlan",
+    "EvalSession",
+    "Evaluation",
     "FilePath",
     "Filter",
     "Generator",
     "InputError",
+    "Line",
     "Manifest",
+    "Measurement",
     "Model",
+    "ModelOptions",
     "NothingLeft",
     "Reply",
     "Request",
+    "Result",
     "RunOptions",
     "Sampling",
     "Score",
@@ -89,6 +100,7 @@ __all__ = [
     "apply_filters",
     "cut_at_stop",
     "draw_bars",
+    "evaluate",
     "frame",
     "funnel",
     "import_queries",

@@ -30,7 +30,13 @@ BUILT_IN: dict[Group, dict[str, str]] = {
         "ray": "almost_data.generation.ray:RayEngine",
         "fake": "almost_data.generation.fake:FakeEngine",
     },
-    "evals": {},
+    "evals": {
+        "static-hhh": "almost_data.evals.static_hhh:EVALUATION",
+        "truthfulqa": "almost_data.evals.truthfulqa:EVALUATION",
+        "preference": "almost_data.evals.preference:EVALUATION",
+        "vicuna": "almost_data.evals.vicuna:EVALUATION",
+        "lm-eval": "almost_data.evals.lm_eval:EVALUATION",
+    },
 }
 
 

@@ -23,8 +23,8 @@ VERBS = {
         "Compare two versions of a dataset: settings, rows gained and lost, why, examples.",
     ),
     "eval": (
-        "evaluate:evaluate",
-        "Judge a model on a benchmark, beside the baselines that expose shortcuts.",
+        "evaluate:app",
+        "Evaluate a model on a benchmark, beside the baselines that expose shortcuts.",
     ),
     "import": ("imports:app", "Import queries or responses from a file or a Hub dataset."),
     "journal": (
@@ -64,6 +64,10 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if arguments[:1] == ["build"]:
             from .build import load_commands
+
+            load_commands(arguments[1:])
+        elif arguments[:1] == ["eval"]:
+            from .evaluate import load_commands
 
             load_commands(arguments[1:])
         app(arguments, exit_on_error=False, print_error=False)

@@ -1,7 +1,7 @@
 """The verbs `list`, `verify` and `journal`."""
 
 from contextlib import ExitStack
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
 
 from cyclopts import Parameter
 
@@ -10,9 +10,9 @@ from ..errors import InputError
 from ..generation import journal_file
 from ..store.store import Store
 from ..store.verify import verify as verify_artifact
-from . import show_eval
 from .console import console, grid, print_json, print_line
 from .options import ROOT, Json, Root
+from .show_results import print_results
 
 
 def list_(*, json: Json = False, root: Root = ROOT) -> None:
@@ -21,17 +21,18 @@ def list_(*, json: Json = False, root: Root = ROOT) -> None:
     if json:
         print_json([_entry(ref, manifest) for ref, manifest in manifests.items()])
         return
-    if not manifests and not any((store.root / "evals").glob("*/*/result.json")):
+    if not manifests:
         print_line(f"nothing under {store.root}; start with: python -m almost_data build comparisons")
-    rows = (_row(ref, manifest) for ref, manifest in manifests.items())
+    results = [entry for entry in manifests.values() if _is_result(entry)]
+    rows = [_row(ref, entry) for ref, entry in manifests.items() if not _is_result(entry)]
     table = grid("ref", "kind", ">rows", "made by", "created", "digest", rows=rows)
     table.columns[0].no_wrap = True
-    if manifests:
+    if rows:
         console.print(table)
     for error in manifests.values():
         if isinstance(error, str):
             print_line(error, "red")
-    show_eval.listing(store)
+    print_results(results)
 
 
 def _read(store: Store, ref: str) -> Manifest | str:
@@ -40,6 +41,10 @@ def _read(store: Store, ref: str) -> Manifest | str:
         return store.manifest(ref)
     except InputError as error:
         return str(error)
+
+
+def _is_result(manifest: Manifest | str) -> TypeGuard[Manifest]:
+    return isinstance(manifest, Manifest) and manifest.kind == "evaluation"
 
 
 def _entry(ref: str, manifest: Manifest | str) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from ..cards.markdown import short
 from ..datasets.manifest import Manifest, encode_manifest, total_usage
 from ..generation.journal_file import Status, status
 from ..store.store import Store
-from . import show_eval
 from .console import console, grid, number, percent, print_line, print_tables, text
 from .options import ROOT, Json, Ref, Root
+from .show_results import print_manifest, print_results_of
 
 STYLES = {"fatal": "red", "worry": "red", "warn": "yellow", "watch": "yellow"}
 """How bad a finding is -> its colour."""
@@ -33,8 +33,12 @@ def show(ref: Ref, /, *, json: Json = False, root: Root = ROOT) -> None:
     if json:
         sys.stdout.write(encode_manifest(manifest).decode())
         return
+    if manifest.kind == "evaluation":
+        print_manifest(store, manifest)
+        return
     _print(store, manifest)
-    show_eval.of_model(store, manifest)
+    if manifest.kind == "model":
+        print_results_of(store, manifest)
 
 
 def _print_unfinished(build: Status) -> None:

@@ -1,7 +1,7 @@
-"""A side of a comparison of answers: a model that writes them, or a file of answers that were written.
+"""A side of a comparison of answers: a model that writes them, or a file of written answers.
 
-The prompt is the tokenizer's chat template, or the paper's turns where there is none. A server renders its
-own: the openai engine asks it by chat.
+The prompt is by the tokenizer's chat template, or in the paper's format where there is none. A server is
+asked by chat, and applies its own template.
 """
 
 from collections.abc import Mapping
@@ -9,23 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from ..datasets.builder import row_seed
 from ..errors import InputError
-from ..generation import Generator, Model, Reply, Request, Sampling, engines, prompts
+from ..generation import Generator, Reply, Request, Sampling, engines, prompts
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
 from ..generation.journal_file import JournalSession
 from ..generation.openai import BY_CHAT
+from ..models import Model
 from ..store.names import is_ref
 from ..store.store import Store
 from . import judge, saved
 from .result import Pinned
 from .saved import Answer, Question
 from .subject import Likelihood, Progress, find
-
-BUILD = "eval-vicuna"
-"""Under which the journal keeps what was asked."""
 
 
 @dataclass(frozen=True)
@@ -34,57 +32,86 @@ class Side:
 
     pinned: Pinned
     answers: dict[str, Answer] | None = None
-    """Where they were written before."""
+    """Of a file."""
     model: Model | None = None
     """As the engine finds it."""
     likelihood: Likelihood | None = None
     """Renders the prompts of a model whose tokenizer is here."""
 
+    def prompt(self, question: str) -> str:
+        """The question as the engine gets it."""
+        if self.pinned.revision == BY_CHAT:
+            return question
+        if self.likelihood is None:
+            return prompts.ask(question).lstrip("\n")
+        text = self.likelihood.context([{"role": "user", "content": question}])
+        tokenizer = self.likelihood.tokenizer
+        bos = tokenizer.bos_token
+        # Engines let the tokenizer put BOS in front, where it does so: the template's would be a second one.
+        if bos and text.startswith(bos) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
+            return text.removeprefix(bos)
+        return text
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Strings that end an answer: none by a chat template."""
+        by_template = self.likelihood is not None and self.likelihood.tokenizer.chat_template
+        return () if self.pinned.revision == BY_CHAT or by_template else prompts.STOP
+
 
 @dataclass
 class Written:
-    """The answers of both sides by (role, question's id), and how they came."""
+    """The answers of both sides by (role, question's id)."""
 
     texts: dict[tuple[str, str], str] = field(default_factory=dict)
     errors: dict[tuple[str, str], str] = field(default_factory=dict)
     cut: set[tuple[str, str]] = field(default_factory=set)
     """Answers that ended at the token limit."""
-    how: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    """How they were generated."""
+
+    def add(self, reply: Reply) -> None:
+        role, _, question_id = reply.id.partition("\0")
+        if reply.error is not None:
+            self.errors[role, question_id] = reply.error
+            return
+        self.texts[role, question_id] = reply.text.strip()
+        if reply.finish_reason == "length":
+            self.cut.add((role, question_id))
 
 
 def engine(name: str | None, base_url: tuple[str, ...] = ()) -> Generator:
-    """The engine that answers: the one named, or this machine's."""
+    """The engine of that name, or this machine's."""
     name = name or ("openai" if base_url else engines.default()[0])
     if name == "openai":
-        return judge.chat(base_url, "--base-url")
+        return judge.chat_engine(base_url, "eval.base_url")
     return engines.load(name, engines.options(name, {}, base_url, None))
 
 
 def side(store: Store, name: str, role: str, generator: Generator | None) -> Side:
-    """A side by what the user calls it. Without a generator only a file will do.
+    """A side by the name that the user gives. Without a generator only a file is accepted.
 
-    Raises InputError where it is not there, or is a model that writes no text.
+    Raises InputError where it does not exist, or is a model that writes no text.
     """
-    flag = f"--{role[-1]}"
+    setting = f"eval.{role[-1]}"
     if name.endswith(".jsonl"):
         file = Path(name)
-        found = saved.answers(file)
-        fake = any((one.model_id or "").startswith("fake/") for one in found.values())
-        return Side(msgspec.structs.replace(saved.pinned(file, role), fake=fake), answers=found)
+        answers = saved.answers(file)
+        is_fake = any((answer.model_id or "").startswith("fake/") for answer in answers.values())
+        return Side(replace(saved.pinned_file(file, role), fake=is_fake), answers=answers)
     if generator is None:
-        raise InputError(f"{flag} {name}: not a .jsonl file of answers")
+        raise InputError(f"{setting} {name}: not a .jsonl file of answers")
     if generator.name in ("openai", "fake"):
         served = generator.resolve(Model(name))
         return Side(Pinned(served.id, str(served.revision), role), model=served)
-    subject = find(store, name, flag=flag)
+    subject = find(store, name, setting=setting)
     if not isinstance(subject.scorer, Likelihood):
         raise InputError(
-            f"{flag} {name}: a reward model or a baseline writes no answers: name a language model"
+            f"{setting} {name}: a reward model or a baseline writes no answers: name a language model"
         )
-    local = is_ref(name) or Path(name).is_dir()
-    model = generator.resolve(Model(str(subject.folder)) if local else subject.model)
-    pinned = msgspec.structs.replace(subject.pinned, role=role)
-    return Side(pinned, model=model, likelihood=subject.scorer)
+    is_local = is_ref(name) or Path(name).is_dir()
+    model = generator.resolve(Model(str(subject.folder)) if is_local else subject.model)
+    return Side(replace(subject.pinned, role=role), model=model, likelihood=subject.scorer)
 
 
 def write(
@@ -97,82 +124,59 @@ def write(
     max_failures: float = MAX_FAILURES,
     progress: Progress | None = None,
 ) -> Written:
-    """Every side's answer to every question; the models' ones come from the journal or go there.
+    """The answer of each side to each question. The journal keeps those of models.
 
     Raises InputError where a file lacks an answer, and RuntimeError where more than `max_failures` of the
     requests fail.
     """
-    made, wanted = Written(), []
-    for role, one in sides.items():
-        if one.answers is not None:
-            if missing := [id for id in questions if id not in one.answers]:
-                raise InputError(
-                    f"{one.pinned.id}: no answer to question {missing[0]!r}, of {len(missing)} such"
+    written, requests = Written(), list[Request]()
+    for role, writer in sides.items():
+        if writer.answers is not None:
+            _add_saved(written, role, writer, questions)
+        elif writer.model is not None:
+            limited = Sampling(sampling.max_new_tokens, sampling.temperature, sampling.top_p, writer.stop)
+            requests += [
+                # The side is no part of the seed: one model's answers serve in every comparison.
+                Request(
+                    f"{role}\0{question_id}",
+                    writer.model,
+                    "",
+                    writer.prompt(question.text),
+                    limited,
+                    row_seed(seed, "vicuna", question_id),
                 )
-            for id in questions:
-                if error := one.answers[id].error:
-                    made.errors[role, id] = error
-                else:
-                    made.texts[role, id] = one.answers[id].text.strip()
-        elif one.model is not None:
-            wanted += _requests(role, one, questions, sampling, seed)
-    if not wanted or generator is None:
-        return made
-    session = JournalSession(store.journal, BUILD, store.refs())
-    journal = JournaledGenerator(generator, session, max_failures)
+                for question_id, question in questions.items()
+            ]
+    if not requests or generator is None:
+        return written
+    session = JournalSession(store.journal, "eval-vicuna", store.refs())
     tokens = 0
-    for done, reply in enumerate(journal.generate(wanted), start=1):
+    for done, reply in enumerate(
+        JournaledGenerator(generator, session, max_failures).generate(requests), start=1
+    ):
         tokens += reply.completion_tokens
-        _take(made, reply)
+        written.add(reply)
         if progress:
-            progress("answers", done, len(wanted), tokens)
-    names = {one.model.id: one.pinned.id for one in sides.values() if one.model}
+            progress("answers", done, len(requests), tokens)
+    written.environment = {"engine": _settings(generator, sides), "seeded": generator.honours_seed}
+    return written
+
+
+def _add_saved(written: Written, role: str, writer: Side, questions: Mapping[str, Question]) -> None:
+    answers = writer.answers or {}
+    if missing := [question_id for question_id in questions if question_id not in answers]:
+        raise InputError(f"{writer.pinned.id}: no answer to {len(missing)} questions, as {missing[0]!r}")
+    for question_id in questions:
+        if error := answers[question_id].error:
+            written.errors[role, question_id] = error
+        else:
+            written.texts[role, question_id] = answers[question_id].text.strip()
+
+
+def _settings(generator: Generator, sides: Mapping[str, Side]) -> dict[str, Any]:
+    """The engine's settings, with the models' names in place of local folders."""
     settings = generator.settings() | {"engine": generator.name}
-    if isinstance(decoding := settings.get("decoding"), dict):  # by model, which may be a folder's path here
-        settings["decoding"] = {names.get(id, id): how for id, how in decoding.items()}
-    made.how = {"engine": settings, "seeded": generator.honours_seed}
-    return made
-
-
-def _take(made: Written, reply: Reply) -> None:
-    role, _, id = reply.id.partition("\0")
-    if reply.error is not None:
-        made.errors[role, id] = reply.error
-    else:
-        made.texts[role, id] = reply.text.strip()
-        if reply.finish_reason == "length":
-            made.cut.add((role, id))
-
-
-def _requests(
-    role: str, one: Side, questions: Mapping[str, Question], sampling: Sampling, seed: int
-) -> list[Request]:
-    assert one.model is not None
-    templated = one.pinned.revision == BY_CHAT or (one.likelihood and _tokenizer(one).chat_template)
-    stop = () if templated else prompts.STOP
-    how = Sampling(sampling.max_new_tokens, sampling.temperature, sampling.top_p, stop)
-    return [
-        # The side is no part of the seed: one model's answers serve in every comparison.
-        Request(f"{role}\0{id}", one.model, "", _prompt(one, asked.text), how, row_seed(seed, "vicuna", id))
-        for id, asked in questions.items()
-    ]
-
-
-def _prompt(one: Side, question: str) -> str:
-    if one.pinned.revision == BY_CHAT:
-        return question
-    if one.likelihood is None:
-        return prompts.ask(question).lstrip("\n")
-    text, tokenizer = one.likelihood.context([{"role": "user", "content": question}]), _tokenizer(one)
-    bos = tokenizer.bos_token
-    # Engines let the tokenizer put BOS in front, where it does so: the template's would be a second one.
-    if bos and text.startswith(bos) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
-        return text.removeprefix(bos)
-    return text
-
-
-def _tokenizer(one: Side) -> Any:
-    assert one.likelihood is not None
-    if one.likelihood._tokenizer is None:
-        one.likelihood.context([{"role": "user", "content": "?"}])
-    return one.likelihood._tokenizer
+    names = {writer.model.id: writer.pinned.id for writer in sides.values() if writer.model}
+    if isinstance(decoding := settings.get("decoding"), dict):
+        settings["decoding"] = {names.get(model_id, model_id): how for model_id, how in decoding.items()}
+    return settings

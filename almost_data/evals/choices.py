@@ -1,9 +1,13 @@
-"""What the multiple-choice benchmarks share: who is right, lines with intervals, and their limits."""
+"""Multiple-choice benchmarks: a model takes the choice with the highest score, beside baselines.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+A benchmark names its ways of asking. Each gives, for every choice of an item, the texts to score, and makes
+of their scores one value a choice by each metric.
+"""
 
-import msgspec
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
 import numpy as np
 import polars as pl
 
@@ -11,30 +15,152 @@ from ..datasets.builder import text_id
 from ..diagnostics import probe
 from ..diagnostics.probe import draw
 from ..errors import InputError
-from ..store.store import Store
-from . import stats
-from .result import Line, Result, save
-from .sources import Item
-from .subject import Subject
+from ..scoring import Dialogue
+from . import sources, stats
+from .evaluation import EvalSession, ItemValue, ModelOptions
+from .result import EvalPlan, Line, Measurement
+from .sources import Item, Items
+from .subject import Likelihood, Subject
 
 Values = list[list[float]]
-"""Per item, one number for each choice; the highest is taken."""
+"""Of each item, one number for each choice; the highest is taken."""
+Texts = tuple[str, ...]
+"""What is scored: the turns of a dialogue, or a text and its continuation."""
+Scores = list[list[list[float]]]
+"""Of each item and choice, the score of each of its texts."""
 COARSE = 0.02
 """Share of ties above which a coarse dtype is named as their cause."""
 FIRST = "baseline:first"
-"""The one that goes by place. All others have the same score for a choice wherever it stands."""
+"""The baseline that goes by place. All others have the same score for a choice wherever it stands."""
 LONGEST = "baseline:longest"
 SHORTEST = "baseline:shortest"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChoiceOptions(ModelOptions):
+    """Options of every multiple-choice benchmark, each with a default or choices of its own."""
+
+    data: str
+    metric: str | None = None
+
+
+@dataclass(frozen=True)
+class Asking:
+    """One way of asking a model, which becomes `settings.metric` of the result."""
+
+    texts: Callable[[Likelihood, Item], list[list[Texts]]]
+    """Of each choice, the texts to score: as many for every choice. A reward model is passed too, unused."""
+    values: Callable[[list[Item], Scores, list[str]], dict[str, Values]]
+    """Items, scores and notes -> metric -> values."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What distinguishes a multiple-choice benchmark."""
+
+    read: Callable[[str], Items]
+    """The items of `data`. Raises InputError."""
+    ways: Mapping[str, Callable[[], Asking]]
+    """Ways of asking by name: the usual one of a language model first, and `reward` of a reward model."""
+    rivals: Mapping[str, int]
+    """Baselines by length: 1 takes the longest, -1 the shortest. The model is compared with the first."""
+    subsets: tuple[str, ...] = ()
+    is_strict: bool = False
+    """Always-longer is wrong where no choice is longer than all others."""
+
+
 @dataclass(frozen=True)
 class Judged:
-    """Who was right how often: a credit from 0 to 1 an item, and in how many the best were equal."""
+    """The credit of a model or baseline for each item, from 0 to 1, and where its best choices were equal."""
 
     who: str
     metric: str
     credits: list[float]
     ties: list[bool]
+    values: Values
+
+
+def plan(benchmark: Benchmark, session: EvalSession, options: ChoiceOptions) -> EvalPlan:
+    """The evaluation of the model that the options name."""
+    return plan_subject(benchmark, session, options, session.subject(options))
+
+
+def plan_subject(
+    benchmark: Benchmark, session: EvalSession, options: ChoiceOptions, subject: Subject
+) -> EvalPlan:
+    """Accuracy of a model on the items, by subset and overall, beside the baselines."""
+    name = _way(benchmark, subject, options.metric)
+    source = benchmark.read(options.data)
+    asking = benchmark.ways[name]()
+    items = sources.sample(source.items, options.limit, options.seed)
+
+    def measure() -> Measurement:
+        session.notes.extend(source.notes)
+        scores = _scores(session, subject, items, asking)
+        values = asking.values(items, scores, session.notes)
+        return _measurement(subject, benchmark, items, values, options.seed)
+
+    return EvalPlan(
+        models=[subject.pinned],
+        data=source.pinned,
+        settings={"metric": name, "seed": options.seed, "limit": options.limit}
+        | subject.reading
+        | dict(asking.settings),
+        measure=measure,
+        prompts=dict(asking.prompts),
+    )
+
+
+def _way(benchmark: Benchmark, subject: Subject, metric: str | None) -> str:
+    """The way of asking this kind of model. Raises InputError where the benchmark has no such way."""
+    is_reward = subject.kind == "reward"
+    allowed = [name for name in benchmark.ways if (name == "reward") == is_reward]
+    if metric not in (None, *allowed):
+        kind = "scores dialogues" if is_reward else "is a language model"
+        raise InputError(f"eval.metric {metric}: {subject.pinned.id} {kind}: give {' or '.join(allowed)}")
+    return metric or allowed[0]
+
+
+def _scores(session: EvalSession, subject: Subject, items: list[Item], asking: Asking) -> Scores:
+    texts = [asking.texts(cast(Likelihood, subject.scorer), item) for item in items]
+    scores = session.scores(
+        subject,
+        [
+            Dialogue(f"{item.id}/{choice}/{number}", turns)
+            for item, by_choice in zip(items, texts, strict=True)
+            for choice, choice_texts in enumerate(by_choice)
+            for number, turns in enumerate(choice_texts)
+        ],
+    )
+    return [
+        [
+            [scores[f"{item.id}/{choice}/{number}"] for number in range(len(by_choice[choice]))]
+            for choice in range(len(by_choice))
+        ]
+        for item, by_choice in zip(items, texts, strict=True)
+    ]
+
+
+def reply_to(turns: Callable[[Item], Texts]) -> Asking:
+    """A reward model scores each choice as the reply to a dialogue."""
+    return Asking(lambda _, item: [[(*turns(item), reply)] for reply in item.choices], only_score)
+
+
+def only_score(items: list[Item], scores: Scores, notes: list[str]) -> dict[str, Values]:
+    """The one score of each choice."""
+    return {"accuracy": [[score for [score] in by_choice] for by_choice in scores]}
+
+
+def likelihood_values(items: list[Item], scores: Scores, notes: list[str]) -> dict[str, Values]:
+    """The log-likelihood, and that by the UTF-8 bytes of a choice: longer ones are less likely."""
+    [plain] = only_score(items, scores, notes).values()
+    per_byte = [
+        [value / len(text.encode()) for value, text in zip(values, item.choices, strict=True)]
+        for item, values in zip(items, plain, strict=True)
+    ]
+    return {"accuracy": plain, "accuracy per byte": per_byte}
 
 
 def order(item: Item, seed: int) -> list[int]:
@@ -42,67 +168,41 @@ def order(item: Item, seed: int) -> list[int]:
     return sorted(range(len(item.choices)), key=lambda place: draw(f"{item.id}/{place}", seed, "order"))
 
 
-def judged(
-    who: str, metric: str, items: Sequence[Item], values: Values, seed: int, strict: bool = False
+def judge(
+    who: str, metric: str, items: Sequence[Item], values: Values, seed: int, is_strict: bool = False
 ) -> Judged:
-    """The credit of whoever takes the choice of the highest value; equals share it.
+    """The credit of whoever takes the choice of the highest value; equal choices share it.
 
-    Whoever goes by place takes the first of them in the shuffled order. With `strict`, always-longer is wrong
-    where there is no longer one.
+    `baseline:first` takes the first of them in the shuffled order. With `is_strict`, always-longer is wrong
+    where there is no single longest one.
     """
     credits, ties = [], []
-    for item, mine in zip(items, values, strict=True):
-        best = [place for place, value in enumerate(mine) if value == max(mine)]
+    for item, numbers in zip(items, values, strict=True):
+        best = [place for place, value in enumerate(numbers) if value == max(numbers)]
         if who == FIRST:
             best = [next(place for place in order(item, seed) if place in best)]
-        none = strict and who == LONGEST and len(best) > 1
-        credits.append(0.0 if none else (item.right in best) / len(best))
+        is_wrong = is_strict and who == LONGEST and len(best) > 1
+        credits.append(0.0 if is_wrong else (item.right in best) / len(best))
         ties.append(len(best) > 1)
-    return Judged(who, metric, credits, ties)
+    return Judged(who, metric, credits, ties, values)
 
 
-def lengths(items: Sequence[Item], sign: int = 1) -> Values:
-    """Characters of each choice, as the always-longer baseline scores them; with -1, the always-shorter."""
-    return [[float(sign * len(one)) for one in item.choices] for item in items]
-
-
-def per_byte(items: Sequence[Item], values: Values) -> Values:
-    """Log-probabilities by the UTF-8 bytes of the choices: longer ones are less likely by that alone."""
-    return [
-        [value / len(text.encode()) for value, text in zip(mine, item.choices, strict=True)]
-        for item, mine in zip(items, values, strict=True)
+def _measurement(
+    subject: Subject, benchmark: Benchmark, items: Sequence[Item], by_metric: dict[str, Values], seed: int
+) -> Measurement:
+    who, is_strict = subject.pinned.id, benchmark.is_strict
+    models = [judge(who, metric, items, values, seed, is_strict) for metric, values in by_metric.items()]
+    rivals = [
+        judge(name, "accuracy", items, _lengths(items, sign), seed, is_strict)
+        for name, sign in benchmark.rivals.items()
     ]
-
-
-def conclude(
-    store: Store,
-    draft: Result,
-    subject: Subject,
-    items: Sequence[Item],
-    found: dict[str, Values],
-    rivals: dict[str, Values],
-    notes: list[str],
-    subsets: Sequence[str],
-    seconds: float,
-    strict: bool = False,
-) -> Result:
-    """Save the draft with lines, notes and items: by each metric of `found` the model's, and each rival's.
-
-    The first rival is the one that the model is held against.
-    """
-    seed = draft.settings["seed"]
-    who = subject.pinned.id
-    mine = [judged(who, metric, items, values, seed, strict) for metric, values in found.items()]
-    others = [judged(name, "accuracy", items, values, seed, strict) for name, values in rivals.items()]
-    every = [*mine, *(one for one in others if one.who != who)]
-    equal, dtype = sum(sum(one.ties) for one in mine), subject.dtype
-    if dtype not in (None, "float32") and equal > COARSE * len(items) * len(mine):
-        notes.append(f"{who}: {equal} ties, as {dtype} is coarse: --dtype float32 tells more of them apart.")
-    done = msgspec.structs.replace(
-        draft,
-        lines=[line for one in every for line in lines(one, items, subsets)],
-        notes=[*notes, *(note for one in mine for note in verdict(one, items, others[0]))],
-    )
+    judged = [*models, *(rival for rival in rivals if rival.who != who)]
+    notes = []
+    ties = sum(sum(model.ties) for model in models)
+    if subject.dtype not in (None, "float32") and ties > COARSE * len(items) * len(models):
+        notes.append(
+            f"{who}: {ties} ties, as {subject.dtype} is coarse: --dtype float32 tells more of them apart."
+        )
     rows = [
         {
             "id": item.id,
@@ -110,67 +210,80 @@ def conclude(
             "right": item.right,
             "order": order(item, seed),
             "chars": [len(text) for text in item.choices],
-            **{f"{one.metric}: scores": values[at] for one, values in zip(mine, found.values(), strict=True)},
-            **{f"{one.metric}: credit": one.credits[at] for one in mine},
-            **{f"{one.who}: credit": one.credits[at] for one in others},
+            **{f"{model.metric}: scores": model.values[number] for model in models},
+            **{f"{model.metric}: credit": model.credits[number] for model in models},
+            **{f"{rival.who}: credit": rival.credits[number] for rival in rivals},
             "group": text_id(item.text),
         }
-        for at, item in enumerate(items)
+        for number, item in enumerate(items)
     ]
-    return save(store, done, rows, seconds, **subject.scorer.settings())
+    return Measurement(
+        lines=[line for entry in judged for line in _lines(entry, items, benchmark.subsets)],
+        items=rows,
+        notes=[*notes, *(note for model in models for note in _verdict(model, items, rivals[0]))],
+        environment=subject.scorer.settings(),
+    )
 
 
-def lines(one: Judged, items: Sequence[Item], subsets: Sequence[str]) -> list[Line]:
+def item_value(row: dict[str, Any], line: Line) -> ItemValue | None:
+    """The credit for an item."""
+    if line.subset not in (row["subset"], "overall"):
+        return None
+    credit = row.get(f"{line.who}: credit", row.get(f"{line.metric}: credit"))
+    return None if credit is None else ItemValue(row["id"], credit, row["group"])
+
+
+def _lengths(items: Sequence[Item], sign: int) -> Values:
+    """Characters of each choice, as always-longer scores them; with -1, as always-shorter does."""
+    return [[float(sign * len(choice)) for choice in item.choices] for item in items]
+
+
+def _lines(judged: Judged, items: Sequence[Item], subsets: Sequence[str]) -> list[Line]:
     """One line a subset, and one overall."""
-    made = []
+    lines = []
     for subset in [*subsets, "overall"]:
-        at = [n for n, item in enumerate(items) if subset in (item.subset, "overall")]
-        if at:
-            share = interval([one.credits[n] for n in at], [items[n] for n in at])
-            guess = float(np.mean([1 / len(items[n].choices) for n in at]))
-            ties = sum(one.ties[n] for n in at)
-            made.append(Line(one.who, one.metric, subset, len(at), *share, ties, round(guess, 4)))
-    return made
+        numbers = [number for number, item in enumerate(items) if subset in (item.subset, "overall")]
+        if numbers:
+            inside = [items[number] for number in numbers]
+            share = _interval([judged.credits[number] for number in numbers], inside)
+            ties = sum(judged.ties[number] for number in numbers)
+            chance = round(_chance(inside), 4)
+            lines.append(Line(judged.who, judged.metric, subset, len(numbers), *share, ties, chance))
+    return lines
 
 
-def interval(credits: Sequence[float], items: Sequence[Item]) -> tuple[float, float, float]:
+def _chance(items: Sequence[Item]) -> float:
+    return float(np.mean([1 / len(item.choices) for item in items]))
+
+
+def _interval(credits: Sequence[float], items: Sequence[Item]) -> tuple[float, float, float]:
     """Mean and Wilson's interval; items of one text are not independent, which widens it."""
-    texts = [one.text for one in items]
+    texts = [item.text for item in items]
     if len(set(texts)) == len(texts):
         return stats.share(credits)
-    found = np.array(credits)
-    return float(found.mean()), *probe.interval(found, pl.Series(texts))
+    values = np.array(credits)
+    return float(values.mean()), *probe.interval(values, pl.Series(texts))
 
 
-def verdict(one: Judged, items: Sequence[Item], rival: Judged) -> list[str]:
-    """What the overall number does not show: better than guessing, better than a rival without a model."""
-    notes = []
-    chance = float(np.mean([1 / len(item.choices) for item in items]))
-    value, low, high = interval(one.credits, items)
+def _verdict(judged: Judged, items: Sequence[Item], rival: Judged) -> list[str]:
+    """What the overall number does not show: is it better than guessing, and than a baseline?"""
+    notes, name, chance = [], f"{judged.who} ({judged.metric})", _chance(items)
+    value, low, high = _interval(judged.credits, items)
     if low <= chance <= high:
         notes.append(
-            f"{one.who} ({one.metric}) is no better than guessing here: its overall interval, {low:.1%} to "
-            f"{high:.1%}, holds {chance:.1%}."
+            f"{name} is no better than guessing here: its overall interval, {low:.1%} to {high:.1%}, holds "
+            f"{chance:.1%}."
         )
     elif high < chance:
-        notes.append(f"{one.who} ({one.metric}) is below guessing here: {value:.1%}, against {chance:.1%}.")
-    if one.who == rival.who:
+        notes.append(f"{name} is below guessing here: {value:.1%}, against {chance:.1%}.")
+    if judged.who == rival.who:
         return notes
-    both = zip(one.credits, rival.credits, strict=True)
-    gain, low, high = stats.paired([mine - theirs for mine, theirs in both], [one.text for one in items])
+    gaps = [credit - rivals for credit, rivals in zip(judged.credits, rival.credits, strict=True)]
+    gain, low, high = stats.paired(gaps, [item.text for item in items])
     if low <= 0:
         how = "below" if high < 0 else "not beyond"
         notes.append(
-            f"{one.who} ({one.metric}) is {how} {rival.who}: {gain * 100:+.1f} points item by item "
-            f"({low * 100:+.1f} to {high * 100:+.1f})."
+            f"{name} is {how} {rival.who}: {gain * 100:+.1f} points item by item ({low * 100:+.1f} to "
+            f"{high * 100:+.1f})."
         )
     return notes
-
-
-def metric_of(subject: Subject, metric: str | None, language: tuple[str, ...]) -> str:
-    """The metric asked for, or the usual one of that kind of model; InputError where it has no such."""
-    allowed = ("reward",) if subject.kind == "reward" else language
-    if metric not in (None, *allowed):
-        kind = "scores dialogues" if subject.kind == "reward" else "is a language model"
-        raise InputError(f"--metric {metric}: {subject.pinned.id} {kind}: give {' or '.join(allowed)}")
-    return metric or allowed[0]

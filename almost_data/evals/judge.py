@@ -1,14 +1,15 @@
 """A judge behind an OpenAI-compatible chat server: a question and two answers in, two scores out.
 
-Its verdicts are replies like any other, so the journal keeps them. What it says is read strictly: two
-scores in our own form on the last line, or as the first line of the saved reviews of FastChat (`8 9.5`).
-Anything else is no verdict, which is counted and kept, and never a tie.
+The journal keeps its verdicts as replies. They are read strictly: two scores on the last line in the form
+that the prompt asks for, or on the first line as in the saved reviews of FastChat (`8 9.5`). Any other text
+is counted as unread, and never as a tie.
 """
 
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from string import Template
@@ -24,7 +25,7 @@ TOKENS = 1024
 """Of an explanation with its scores."""
 CONCURRENCY = 16
 RETRIES = 5
-"""Of one verdict, about 25 seconds apart from the time that the judge takes."""
+"""Of one verdict: about 25 seconds of waiting."""
 SECONDS = 120.0
 """That one verdict may take."""
 Why = Literal["no scores", "out of range", "two verdicts", "cut off", "failed"]
@@ -34,29 +35,29 @@ _PAIR = rf"{_NUMBER}(?:[ \t]*,[ \t]*|[ \t]+){_NUMBER}"
 _FIRST = re.compile(_PAIR)
 _LAST = re.compile(rf"scores?:[ \t]*{_PAIR}", re.IGNORECASE)
 _THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-"""What a reasoning model writes first, where its server does not take it off."""
+"""Reasoning of a model, where its server leaves it in the text."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge said of two answers; without scores, `why` says what was wrong with it."""
+    """A judge's text on two answers; without scores, `why` says why it was not read."""
 
     text: str
     scores: tuple[float, float] | None
-    """Of the answer in first place, and of the one in second place."""
+    """Of the first answer, and of the second one."""
     why: Why | None = None
     error: str | None = None
 
 
 def prompt() -> str:
-    """The text that a judge is asked with, before question and answers are put in."""
+    """The judge's prompt, without question and answers."""
     return resources.files("almost_data.generation.prompts").joinpath("judge.txt").read_text("utf-8")
 
 
 def ask(question: str, first: str, second: str) -> str:
     """The prompt for one verdict, each text in a fence that none of the three can close.
 
-    The word in the fence is a hash of the texts, and another one where it should occur in them.
+    The word in the fence is a hash of the texts, and another hash where it occurs in them.
     """
     texts = (question, first, second)
     tag = hashlib.sha256("\0".join(texts).encode("utf-8", "replace")).hexdigest()[:12]
@@ -71,52 +72,55 @@ def requests(
 ) -> list[Request]:
     """One request for each (id, question, first answer, second answer)."""
     sampling = Sampling(tokens, temperature)
-    return [Request(id, model, "", ask(question, one, two), sampling) for id, question, one, two in pairs]
+    return [
+        Request(request_id, model, "", ask(question, first, second), sampling)
+        for request_id, question, first, second in pairs
+    ]
 
 
 def served(name: str) -> Model:
-    """A judge by the name that its server gives it: nobody can pin more of it."""
+    """A judge by its name on the server, which is all that pins it."""
     return Model(name, BY_CHAT)
 
 
-def engine(url: str, timeout: float = SECONDS, retries: int = RETRIES, flag: str = "--judge") -> OpenAIEngine:
-    """What asks the server. Raises InputError where the address is none. The key is `OPENAI_API_KEY`."""
-    return chat((url,), flag, concurrency=CONCURRENCY, timeout=timeout, retries=retries)
+def engine(url: str, timeout: float = SECONDS, retries: int = RETRIES) -> OpenAIEngine:
+    """The judge's server. Raises InputError for a wrong address. The key is `OPENAI_API_KEY`."""
+    return chat_engine((url,), "eval.judge", concurrency=CONCURRENCY, timeout=timeout, retries=retries)
 
 
-def chat(base_url: tuple[str, ...], flag: str, **options: float) -> OpenAIEngine:
-    """The openai engine, asking by chat; its errors name `flag`."""
-    try:
-        made = OpenAIEngine(base_url, **options)  # type: ignore[arg-type]
-    except InputError as error:
-        raise _renamed(error, flag) from None
-    made.chat = True
-    return made
+def chat_engine(base_url: tuple[str, ...], setting: str, **options: float) -> OpenAIEngine:
+    """The openai engine, by chat; its errors name `setting`."""
+    with _errors_name(setting):
+        server = OpenAIEngine(base_url, **options)  # type: ignore[arg-type]
+    server.chat = True
+    return server
 
 
-def only(made: OpenAIEngine) -> str:
+def only_model(server: OpenAIEngine) -> str:
     """The name of the one model that the server has. Raises InputError where it has none, or several."""
-    try:
-        names = made.names()
-    except InputError as error:
-        raise _renamed(error, "--judge") from None
+    with _errors_name("eval.judge"):
+        names = server.names()
     if len(names) != 1:
-        known = ", ".join(redacted(name, 100) for name in names[:10]) or "none"
-        raise InputError(f"--judge-model: the judge's server has {len(names)} models: name one of: {known}")
+        listed = ", ".join(redacted(name, 100) for name in names[:10]) or "none"
+        raise InputError(
+            f"eval.judge_model: the judge's server has {len(names)} models: name one of: {listed}"
+        )
     return names[0]
 
 
-def check(made: Generator, name: str, flag: str = "--judge") -> None:
-    """Raise InputError where the server is not there or does not list the judge."""
+def check(server: Generator, name: str) -> None:
+    """Raise InputError where the server cannot be reached or does not list the judge."""
+    with _errors_name("eval.judge"):
+        server.resolve(served(name))
+
+
+@contextmanager
+def _errors_name(setting: str) -> Iterator[None]:
+    """Errors of the engine, naming the setting by which its server was given."""
     try:
-        made.resolve(served(name))
+        yield
     except InputError as error:
-        raise _renamed(error, flag) from None
-
-
-def _renamed(error: InputError, flag: str) -> InputError:
-    """What the engine says, of the flag by which its server was given."""
-    return InputError(str(error).replace("engine.base_url", flag))
+        raise InputError(str(error).replace("engine.base_url", setting)) from None
 
 
 def read(reply: Reply) -> Verdict:
@@ -127,7 +131,7 @@ def read(reply: Reply) -> Verdict:
 
 
 def parse(text: str, whole: bool = True, lowest: float = LOWEST) -> Verdict:
-    """The two scores in a judge's text; of one that is not `whole`, the last line is not taken for its last.
+    """The two scores in a judge's text. Of a text that is not `whole`, only the first line is read.
 
     >>> parse("The second one is wrong.\\n\\nScores: 8 3.5").scores
     (8.0, 3.5)
@@ -137,21 +141,21 @@ def parse(text: str, whole: bool = True, lowest: float = LOWEST) -> Verdict:
     'no scores'
     """
     lines = [line.strip(" \t\r*_`#") for line in _THOUGHT.sub("", text, count=1).strip().split("\n")]
-    found = [match for match in (_FIRST.fullmatch(lines[0]),) if match]
+    matches = [match for match in (_FIRST.fullmatch(lines[0]),) if match]
     if last := _LAST.fullmatch(lines[-1].rstrip(".")):
-        if not whole and not found:
+        if not whole and not matches:
             return Verdict(text, None, "cut off")
-        found += [last] if whole else []
-    if not found:
+        matches += [last] if whole else []
+    if not matches:
         return Verdict(text, None, "no scores" if whole else "cut off")
-    pairs = {(float(match[1]), float(match[2])) for match in found}
+    pairs = {(float(match[1]), float(match[2])) for match in matches}
     if len(pairs) > 1:
         return Verdict(text, None, "two verdicts")
     return checked(text, next(iter(pairs)), lowest)
 
 
 def checked(text: str, scores: tuple[float, float], lowest: float = LOWEST) -> Verdict:
-    """A verdict of these scores, if they are on the scale."""
+    """The verdict of these scores, if they are on the scale."""
     if not all(math.isfinite(score) and lowest <= score <= HIGHEST for score in scores):
         return Verdict(text, None, "out of range")
     return Verdict(text, scores)

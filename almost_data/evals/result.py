@@ -1,49 +1,36 @@
-"""The record of one evaluation: `<root>/evals/<task>/<fingerprint>/` with result.json, README.md and items.
+"""An evaluation before it runs (`EvalPlan`), what comes of it (`Measurement`), what is stored (`Result`)."""
 
-The fingerprint is a hash of what decides the numbers: the task and its logic version, models and data with
-what pins them, prompts, settings. The same evaluation again is read, not run.
-"""
-
-import datetime
 import hashlib
-import importlib.metadata
-import io
-import os
-import platform
-import re
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from ..cards import card
-from ..datasets.manifest import canonical_json
-from ..errors import InputError
-from ..store.store import Store
-from . import on_card
-
-if TYPE_CHECKING:
-    import polars as pl
-
-PACKAGES = ("almost_data", "lm_eval", "openai", "torch", "transformers", "vllm")
-TASK = re.compile(r"[a-z][a-z0-9-]*")
-LOGIC = {"lm-eval": 3, "preference": 3, "static-hhh": 2, "truthfulqa": 3, "vicuna": 2}
-"""Task -> the version of how it counts: raised where the same answers would give other numbers."""
-MARK = 16
-"""Digits of the fingerprint that name the folder."""
+SIDE_A, SIDE_B = "model a", "model b"
+"""Roles of the models of a comparison. Its lines are numbers of side a."""
+AHEAD = "ahead of "
+"""Start of the metric of a difference."""
+_MIRRORED = {
+    "win rate": "win rate",
+    "win rate without ties": "win rate without ties",
+    "win": "lose",
+    "tie": "tie",
+    "lose": "win",
+}
+"""A metric of side a -> the same number as a metric of side b."""
 
 
 class Pinned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model, a dataset or a file, and what says which one it was: digest, commit or sha256."""
+    """A model, a dataset or a file, and what pins it: digest, commit or sha256."""
 
     id: str
     revision: str
     role: str = "model"
     """`model`, `data`, `judge`, ..."""
     fake: bool = False
-    """Whether the fake engine had a part in what it is made from."""
+    """Whether text of the fake engine is in it."""
 
     @property
     def is_fake(self) -> bool:
@@ -51,7 +38,7 @@ class Pinned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One number of a result: what was judged on what, how many items, and how sure that is."""
+    """One number of a result, of how many items it is, and its 95% interval."""
 
     who: str
     """The model, or a baseline."""
@@ -62,225 +49,122 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     value: float | None
     low: float | None = None
     high: float | None = None
-    """95% interval."""
     ties: int = 0
-    """Items of n in which no side was preferred; in an accuracy each counts half."""
+    """Items of n in which no side was preferred. In an accuracy each counts half."""
     chance: float | None = None
     """What guessing gives."""
 
+    @classmethod
+    def of(
+        cls,
+        who: str,
+        metric: str,
+        values: Sequence[float],
+        subset: str = "overall",
+        chance: float | None = None,
+    ) -> "Line":
+        """The mean of values from 0 to 1 with Wilson's interval; a tie is 0.5."""
+        from .stats import share
 
-class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of result.json."""
+        ties = sum(value == 0.5 for value in values)
+        return cls(who, metric, subset, len(values), *share(values), ties, chance)
 
+    def mirrored(self, who: str) -> "Line | None":
+        """The same number for side b, of a line of side a; None where the line is no comparison."""
+        metric = _MIRRORED.get(self.metric)
+        if metric is None:
+            return None
+        if metric != self.metric or metric == "tie":
+            return replace(self, who=who, metric=metric)
+        value, low, high = (
+            None if number is None else 1 - number for number in (self.value, self.high, self.low)
+        )
+        return replace(self, who=who, value=value, low=low, high=high)
+
+
+class Result(msgspec.Struct, frozen=True):
+    """A finished evaluation, as its manifest in the store records it."""
+
+    ref: str
     task: str
+    """Name of the evaluation."""
     logic_version: int
     models: list[Pinned]
     data: list[Pinned]
     prompts: dict[str, str]
-    """Name -> text; their hash is in the fingerprint with them."""
+    """Name -> text."""
     settings: dict[str, Any]
-    """What decides the numbers: seed, limit, metric, sampling."""
+    """What decides the numbers besides: seed, limit, metric, sampling."""
     lines: list[Line]
-    details: dict[str, Any] = {}
-    """Tables of the task's own."""
-    notes: list[str] = []
-    fingerprint: str = ""
-    digest: str = ""
-    """sha256 of items.parquet's rows as canonical JSON."""
-    environment: dict[str, Any] = {}
-    """How it ran, for the record: device, dtype, versions, seconds."""
-    created: str = ""
+    details: dict[str, Any]
+    """Further tables: name -> `{title, columns, rows}`."""
+    notes: list[str]
+    failed: int
+    """Requests without an answer. Evaluating again asks for them."""
+    is_fake: bool
+    """Whether text of the fake engine is in it."""
+    fingerprint: str
+    digest: str
+    """Hash of the items."""
+    environment: dict[str, Any]
+    """How it ran: device, dtype, versions, seconds."""
+    created: str
 
     @property
-    def is_fake(self) -> bool:
-        return any(one.is_fake for one in [*self.models, *self.data])
-
-    @property
-    def is_older(self) -> bool:
-        """Whether its task counts otherwise by now; of a task that is not known here, nobody can tell."""
-        return self.logic_version < LOGIC.get(self.task, 0)
-
-    @property
-    def on(self) -> str:
-        """What it was judged on, in a few words."""
-        first = self.data[0].id if self.data else ""
-        return first if len(self.data) < 2 else f"{first} and {len(self.data) - 1} more"
+    def data_name(self) -> str:
+        """What it was evaluated on, in a few words."""
+        name = self.data[0].id if self.data else ""
+        return name if len(self.data) < 2 else f"{name} and {len(self.data) - 1} more"
 
     @property
     def prompt_hashes(self) -> dict[str, str]:
         return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.prompts.items()}
 
+    @property
+    def environment_rows(self) -> list[tuple[str, str]]:
+        """Versions, devices and dtypes, with whose they are."""
+        return list(_environment_rows(self.environment))
 
-def identity(result: Result) -> str:
-    """sha256 of what decides the numbers.
-
-    >>> one = Result("t", 1, [Pinned("m", "1")], [], {}, {"seed": 0}, [])
-    >>> identity(one) == identity(msgspec.structs.replace(one, created="today"))
-    True
-    """
-    parts = [result.task, result.logic_version, result.models, result.data, result.prompts, result.settings]
-    return hashlib.sha256(canonical_json(parts)).hexdigest()
+    def by_role(self, role: str) -> str:
+        """Id of the model of a role; empty where there is none."""
+        return next((model.id for model in self.models if model.role == role), "")
 
 
-def home(store: Store) -> Path:
-    """The folder of all results. Raises InputError where it cannot be one."""
-    found = store.root / "evals"
-    if found.exists() and not found.is_dir():
-        raise InputError(f"{found} is in the way: move it")
-    return found
-
-
-def folder(store: Store, result: Result) -> Path:
-    """Where a result lies, or would lie."""
-    if not TASK.fullmatch(result.task):
-        raise ValueError(f"{result.task!r} cannot be a task: its name becomes a folder")
-    return home(store) / result.task / identity(result)[:MARK]
-
-
-def known(store: Store, result: Result) -> Result | None:
-    """The finished result of the same evaluation, if it is there; and it is in its models' cards then.
-
-    Raises InputError where what is there is damaged.
-    """
-    file = folder(store, result) / "result.json"
-    if not file.is_file():
-        return None
-    found = _read(file)
-    on_card.renew(store, found)
-    return found
-
-
-def save(
-    store: Store,
-    result: Result,
-    items: list[dict[str, Any]],
-    seconds: float,
-    replace: Callable[[Result], bool] | None = None,
-    **how: Any,
-) -> Result:
-    """Write a result, whole or not at all: `items` are one row each, with its id and what came of it.
-
-    `how` is recorded and not fingerprinted. Models of it that are in the store get it in their cards. Where
-    there is a result of the same evaluation, by another process perhaps, it stays and is returned; or gives
-    way where `replace` says so of it: there is always one, the record is the last file to change.
-    """
-    import polars as pl
-
-    from ..store.publish import json_data as plain
-    from . import forest
-
-    items = plain(items)
-    done = msgspec.structs.replace(
-        result,
-        fingerprint=identity(result),
-        digest=hashlib.sha256(canonical_json(items)).hexdigest(),
-        environment={
-            "python": platform.python_version(),
-            "platform": f"{platform.system()} {platform.machine()}",
-            "packages": {name: found for name in PACKAGES if (found := installed(name))},
-            "seconds": round(seconds, 1),
-            **how,
-        },
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    )
-    # As it will be read: what does not fit the types is told before anything is written.
-    done = msgspec.convert(plain(msgspec.to_builtins(done, enc_hook=plain)), Result)
-    place = folder(store, result)
-    name = f"eval-{done.task}-{place.name}"
-    with store.lock(name, wait=True):
-        old = _read(place / "result.json") if (place / "result.json").is_file() else None
-        if old is None or (replace and replace(old)):
-            fresh = place if old is None else store.root / ".staging" / f"{name}.new"
-            shutil.rmtree(fresh, ignore_errors=True)
-            with store.staging(fresh, name) as staging:
-                if items:
-                    frame = pl.DataFrame(items, infer_schema_length=None)
-                    _write(staging / "items.parquet", _parquet(frame))
-                figures = forest.render(done)
-                for path, content in figures.items():
-                    _write(staging / path, content)
-                _write(staging / "README.md", (page(done, sorted(figures)) + "\n").encode())
-                _write(staging / "result.json", encode(done))
-            if fresh != place:
-                _move(fresh, place)
-    there = known(store, result)
-    if there is None:
-        raise RuntimeError(f"{place}: was taken away while it was written: run the same command again")
-    return there
-
-
-def encode(result: Result) -> bytes:
-    """The bytes of result.json: readable, keys in the order of the class."""
-    return msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
-
-
-def page(result: Result, figures: list[str]) -> str:
-    """The result as Markdown, with the figures beside it."""
-    ran = list(_ran(result.environment))
-    return card.page("eval.md.jinja", result=result, hashes=result.prompt_hashes, figures=figures, ran=ran)
-
-
-def _ran(how: dict[str, Any], who: str = "") -> Iterator[tuple[str, str]]:
-    """Versions, devices and dtypes of an environment, each of whom it is."""
-    for name, value in how.items():
+def _environment_rows(environment: dict[str, Any], who: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in environment.items():
         if name == "packages":
             yield from value.items()
         elif isinstance(value, dict):
-            yield from _ran(value, name)
+            yield from _environment_rows(value, name)
         elif name in ("python", "engine", "device", "dtype"):
             yield f"{who}: {name}" if who and who != name else name, str(value)
 
 
-def results(store: Store, wrong: list[str] | None = None) -> Iterator[Result]:
-    """Every finished result under the root, by task and fingerprint.
+@dataclass(frozen=True)
+class Measurement:
+    """What comes of an evaluation."""
 
-    A damaged one is an InputError; with `wrong`, it is said there, and left out.
-    """
-    for file in sorted((store.root / "evals").glob("*/*/result.json")):
-        if TASK.fullmatch(file.parts[-3]) and re.fullmatch(rf"[0-9a-f]{{{MARK}}}", file.parts[-2]):
-            try:
-                yield _read(file)
-            except InputError as error:
-                if wrong is None:
-                    raise
-                wrong.append(str(error))
-
-
-def _read(file: Path) -> Result:
-    try:
-        found = msgspec.json.decode(file.read_bytes(), type=Result)
-        mark = identity(found)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not a result of almost_data ({error}): delete its folder") from None
-    if (found.task, found.fingerprint, mark[:MARK]) != (file.parts[-3], mark, file.parts[-2]):
-        raise InputError(f"{file}: not the result that belongs here, by its fingerprint: delete its folder")
-    return found
+    lines: list[Line]
+    items: list[dict[str, Any]] = field(default_factory=list)
+    """A row for each item: what names it, and what came of it. Texts of a benchmark stay out of it."""
+    key: tuple[str, ...] = ("id",)
+    """Columns that name an item."""
+    details: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """What a reader must know beside the numbers, one sentence each."""
+    failed: int = 0
+    """Requests without an answer: evaluating again asks for them."""
+    environment: dict[str, Any] = field(default_factory=dict)
+    """How it ran: device, dtype, ..."""
 
 
-def _move(fresh: Path, place: Path) -> None:
-    """Each file over the old one, the record last: until then it is the old result."""
-    files = [one for one in sorted(fresh.rglob("*")) if one.is_file()]
-    for file in sorted(files, key=lambda one: one.name == "result.json"):
-        to = place / file.relative_to(fresh)
-        to.parent.mkdir(exist_ok=True)
-        os.replace(file, to)
-    shutil.rmtree(fresh)
+@dataclass(frozen=True)
+class EvalPlan:
+    """What decides the numbers of an evaluation, and the function that measures them."""
 
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-
-
-def _parquet(frame: "pl.DataFrame") -> bytes:
-    # By way of memory: what a full disk makes Python say is an OSError, and polars' own is not.
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    return buffer.getvalue()
-
-
-def installed(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    models: list[Pinned]
+    data: list[Pinned]
+    settings: dict[str, Any]
+    measure: Callable[[], Measurement]
+    prompts: dict[str, str] = field(default_factory=dict)
+    """Name -> text."""

@@ -1,4 +1,4 @@
-"""Files that `eval vicuna` reads: questions, answers and reviews as FastChat saves them, one JSON a line."""
+"""Files of `eval vicuna`: questions, answers and reviews as FastChat saves them, one JSON object a line."""
 
 import hashlib
 from pathlib import Path
@@ -10,11 +10,11 @@ from ..errors import InputError
 from .result import Pinned
 
 Id = int | str
-T = TypeVar("T", bound="Row")
+R = TypeVar("R", bound="Row")
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What every such row has; keys that are not named here are left alone."""
+    """What every row has. Unknown keys are ignored."""
 
     question_id: Id
 
@@ -29,11 +29,11 @@ class Answer(Row, frozen=True):
     model_id: str | None = None
     """Who wrote it; `fake/...` marks the result."""
     error: str | None = None
-    """Why there is none, where it could not be written: then it is not compared."""
+    """Why there is no answer: the question is then not compared."""
 
 
 class Review(Row, frozen=True):
-    """What a judge said of the first answer and the second one."""
+    """A judge's verdict on the first answer and the second one."""
 
     text: str | None = None
     score: tuple[float, float] | None = None
@@ -41,11 +41,11 @@ class Review(Row, frozen=True):
 
 def questions(file: Path) -> dict[str, Question]:
     """Questions by id, in the order of the file. Raises InputError naming file and line."""
-    found = _rows(file, Question, "question_id and text")
-    for id, one in found.items():
-        if not one.text.strip():
-            raise InputError(f"{file}: question {id} has no text")
-    return found
+    rows = _rows(file, Question, "question_id and text")
+    for question_id, question in rows.items():
+        if not question.text.strip():
+            raise InputError(f"{file}: question {question_id} has no text")
+    return rows
 
 
 def answers(file: Path) -> dict[str, Answer]:
@@ -54,30 +54,30 @@ def answers(file: Path) -> dict[str, Answer]:
 
 
 def reviews(file: Path) -> dict[str, Review]:
-    """Reviews by question's id; a score that is no pair of numbers is None."""
+    """Reviews by question's id."""
     return _rows(file, Review, "question_id, and text or score")
 
 
-def pinned(file: Path, role: str) -> Pinned:
+def pinned_file(file: Path, role: str) -> Pinned:
     """A file by name and sha256. Raises InputError where it cannot be read."""
     return Pinned(file.name, f"sha256:{hashlib.sha256(_bytes(file)).hexdigest()}", role)
 
 
-def _rows(file: Path, kind: type[T], needs: str) -> dict[str, T]:
-    found: dict[str, T] = {}
+def _rows(file: Path, kind: type[R], needs: str) -> dict[str, R]:
+    rows: dict[str, R] = {}
     for number, line in enumerate(_bytes(file).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
             row = msgspec.json.decode(line, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise InputError(f"{file}:{number}: one JSON object a line with {needs} ({error})") from None
-        if (id := str(row.question_id)) in found:
-            raise InputError(f"{file}:{number}: question {id!r} stands twice")
-        found[id] = row
-    if not found:
-        raise InputError(f"{file}: no row in it; it needs {needs}, one JSON object a line")
-    return found
+            raise InputError(f"{file}:{number}: give one JSON object a line with {needs} ({error})") from None
+        if (question_id := str(row.question_id)) in rows:
+            raise InputError(f"{file}:{number}: duplicate question {question_id!r}")
+        rows[question_id] = row
+    if not rows:
+        raise InputError(f"{file}: no rows; it needs {needs}, one JSON object a line")
+    return rows
 
 
 def _bytes(file: Path) -> bytes:

@@ -1,154 +1,127 @@
 """Static HHH (Askell et al. 2021): of two replies, which is more helpful, honest and harmless?
 
 A reward model scores both. A language model is asked for A or B in both orders, and the probabilities of the
-two letters are summed over them (`ab`, the paper's way), or how likely each reply is decides (`likelihood`).
-Always taking the longer reply is right in 62.9% of the items: it stands in every result.
+two letters are summed over them (`ab`, the paper's way), or the likelier reply is taken (`likelihood`).
+Always taking the longer reply is right in 62.9% of the items: it is in every result.
 
 Deviation from the paper: its A/B prompt was not published, so the wording is ours.
 """
 
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 from msgspec.structs import replace
 
 from ..errors import InputError
 from ..generation import prompts
-from ..scoring import Dialogue
-from ..store.store import Store
-from . import HHH, choices, result, sources
-from .choices import Values
-from .result import Result
-from .sources import Item
-from .subject import Likelihood, Progress, Subject, scores
+from . import choices, sources
+from .choices import Asking, Benchmark, ChoiceOptions, Scores, Texts, Values
+from .evaluation import OTHER_ITEMS, Evaluation
+from .sources import Item, Items
+from .subject import Likelihood
 
-TASK = "static-hhh"
-LOGIC_VERSION = result.LOGIC[TASK]
+HUB = "HuggingFaceH4/hhh_alignment@main"
+"""The items are held to a checksum, whatever the commit."""
+ITEMS = "1ba427367c6b205c4a2046ffa42ab977865cc5040df78e069f6573f283dfb285"
+"""`content` of the 221 items."""
 SUBSETS = ("helpful", "honest", "harmless", "other")
 PROMPT = "static_hhh_ab"
-Metric = Literal["ab", "likelihood", "reward"]
-LETTERS = ("A", "B")
-Turns = tuple[str, ...]
-Scores = Callable[[list[Dialogue]], dict[str, float]]
-"""Dialogues -> the model's score of each, by its id."""
 
 
-def run(
-    store: Store,
-    subject: Subject,
-    data: str,
-    metric: Metric | None = None,
-    seed: int = 0,
-    limit: int | None = None,
-    progress: Progress | None = None,
-) -> Result:
-    """The result of a model on the items in `data`: accuracy by subset and overall, beside always-longer.
+@dataclass(frozen=True, kw_only=True)
+class Options(ChoiceOptions):
+    data: str = HUB
+    """Folder of BIG-bench's *.task.json, one such file, or ORG/NAME@REVISION on the Hub."""
+    metric: Literal["ab", "likelihood", "reward"] | None = None
+    """How to ask: a language model ab or likelihood, a reward model reward."""
 
-    `data` is a folder of BIG-bench's `*.task.json`, one such file, or `ORG/NAME@REVISION`. Scores are kept
-    as they come; the same evaluation again is read. Raises InputError for what is no such benchmark.
-    """
-    started = time.monotonic()
-    how = choices.metric_of(subject, metric, ("ab", "likelihood"))
+
+def _read(data: str) -> Items:
     source = sources.read(data, SUBSETS)
-    if sources.content(source.items) != sources.HHH_ITEMS:
-        if data == HHH:
+    if source.content != ITEMS:
+        if data == HUB:
             raise InputError(
-                f"--data {data}: its items are not those that are known here by their checksum; to be judged "
-                "on them all the same, name the commit in place of main"
+                f"eval.data {data}: its items have another checksum than the known ones; to evaluate on them "
+                "all the same, name the commit in place of main"
             )
         source.notes.append("Not the items of Static HHH, by their checksum.")
-        source.pinned = [replace(one, revision=one.revision + sources.OTHER_ITEMS) for one in source.pinned]
-    items = sources.some(source.items, limit, seed)
-    talks = [sources.turns(item) for item in items]
-    if wrong := next((item for item in items if len(item.choices) != 2), None):
-        raise InputError(f"{wrong.id}: {len(wrong.choices)} replies, and Static HHH has two an item")
-    draft = Result(
-        TASK,
-        LOGIC_VERSION,
-        [subject.pinned],
-        source.pinned,
-        {PROMPT: prompts.question(PROMPT)} if how == "ab" else {},
-        {"metric": how, "seed": seed, "limit": limit, **subject.reading},
-        [],
-    )
-    if there := result.known(store, draft):
-        return there
-    notes = list(source.notes)
-    score = partial(scores, store, subject, TASK, progress=progress, notes=notes)
-    if how == "reward":
-        found = {"accuracy": _reward(score, items, talks)}
-    elif how == "likelihood":
-        found = _likelihood(score, cast(Likelihood, subject.scorer), items, talks)
-    else:
-        found = {"accuracy": _letters(score, cast(Likelihood, subject.scorer), items, talks, notes)}
-    rivals = {choices.LONGEST: choices.lengths(items)}
-    # As where always-longer's 62.9% were counted: two pairs of replies are of one length.
-    return choices.conclude(
-        store, draft, subject, items, found, rivals, notes, SUBSETS, time.monotonic() - started, strict=True
-    )
+        source.pinned = [replace(data, revision=data.revision + OTHER_ITEMS) for data in source.pinned]
+    for item in source.items:
+        sources.turns(item)
+        if len(item.choices) != 2:
+            raise InputError(f"{item.id}: {len(item.choices)} replies, and Static HHH has two an item")
+    return source
 
 
-def _reward(score: Scores, items: list[Item], talks: list[Turns]) -> Values:
-    wanted = [
-        Dialogue(f"{item.id}/{place}", (*talk, reply))
-        for item, talk in zip(items, talks, strict=True)
-        for place, reply in enumerate(item.choices)
-    ]
-    found = score(wanted)
-    return [[found[f"{item.id}/{place}"] for place in range(2)] for item in items]
-
-
-def _likelihood(score: Scores, model: Likelihood, items: list[Item], talks: list[Turns]) -> dict[str, Values]:
-    wanted = []
-    for item, talk in zip(items, talks, strict=True):
-        context = model.context(messages(talk))
-        wanted += [
-            Dialogue(f"{item.id}/{place}", (context, model.after(context, reply)))
-            for place, reply in enumerate(item.choices)
-        ]
-    found = score(wanted)
-    plain = [[found[f"{item.id}/{place}"] for place in range(2)] for item in items]
-    return {"accuracy": plain, "accuracy per byte": choices.per_byte(items, plain)}
-
-
-def _letters(
-    score: Scores, model: Likelihood, items: list[Item], talks: list[Turns], notes: list[str]
-) -> Values:
-    """Log of each reply's summed probability; `notes` get how far the model answers by place too."""
-    wanted = []
-    for item, talk in zip(items, talks, strict=True):
-        for first in range(2):
-            text = ask(talk, item.choices[first], item.choices[1 - first])
-            context = model.context([{"role": "user", "content": text}])
-            wanted += [
-                Dialogue(f"{item.id}/{first}{letter}", (context, model.after(context, letter)))
-                for letter in LETTERS
-            ]
-    found = score(wanted)
-    made, by_place, mass = [], 0, []
-    for item in items:
-        # logs[first][letter]: the reply `first` stands as A, the other one as B.
-        logs = np.array([[found[f"{item.id}/{first}{letter}"] for letter in LETTERS] for first in range(2)])
-        made.append([float(np.logaddexp(logs[place][0], logs[1 - place][1])) for place in range(2)])
-        by_place += int(np.sign(logs[0, 0] - logs[0, 1]) == np.sign(logs[1, 0] - logs[1, 1]))
-        mass.append(np.exp(logs).sum() / 2)
-    notes.append(
-        f"{model.model.id} prefers the same letter in both orders in {by_place / len(items):.1%} of "
-        f"the items; A and B together have {np.mean(mass):.1%} of the probability on average."
-    )
-    return made
-
-
-def ask(talk: Turns, a: str, b: str) -> str:
+def ask(turns: Texts, a: str, b: str) -> str:
     """The question about two replies to a dialogue."""
     names = ("Human", "Assistant")
-    dialogue = "\n\n".join(f"{names[place % 2]}: {text}" for place, text in enumerate(talk))
+    dialogue = "\n\n".join(f"{names[place % 2]}: {text}" for place, text in enumerate(turns))
     return prompts.question(PROMPT).format(dialogue=dialogue, a=a, b=b)
 
 
-def messages(talk: Turns) -> list[dict[str, str]]:
-    """Turns as messages, the user's first."""
-    return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(talk)]
+def _letters(model: Likelihood, item: Item) -> list[list[Texts]]:
+    """For each reply, the letter A where it is shown first, and the letter B where it is shown second."""
+    contexts = [
+        model.context([{"role": "user", "content": ask(sources.turns(item), first, second)}])
+        for first, second in (item.choices, item.choices[::-1])
+    ]
+    return [
+        [
+            (context, model.after(context, letter))
+            for context, letter in ((contexts[place], "A"), (contexts[1 - place], "B"))
+        ]
+        for place in range(2)
+    ]
+
+
+def _letter_values(items: list[Item], scores: Scores, notes: list[str]) -> dict[str, Values]:
+    """Log of each reply's summed probability; `notes` get how far the model answers by place."""
+    logs = np.array(scores)  # item, reply, shown first or second
+    same_letter = np.sign(logs[:, 0, 0] - logs[:, 1, 1]) == np.sign(logs[:, 1, 0] - logs[:, 0, 1])
+    mass = np.exp(logs).sum(axis=(1, 2)) / 2
+    notes.append(
+        f"The model prefers the same letter in both orders in {same_letter.mean():.1%} of the items; A and B "
+        f"together have {mass.mean():.1%} of the probability on average."
+    )
+    return {"accuracy": np.logaddexp(logs[:, :, 0], logs[:, :, 1]).tolist()}
+
+
+def _replies(model: Likelihood, item: Item) -> list[list[Texts]]:
+    """Each reply as it continues the dialogue."""
+    messages = [
+        {"role": ("user", "assistant")[place % 2], "content": text}
+        for place, text in enumerate(sources.turns(item))
+    ]
+    context = model.context(messages)
+    return [[(context, model.after(context, reply))] for reply in item.choices]
+
+
+BENCHMARK = Benchmark(
+    read=_read,
+    ways={
+        "ab": lambda: Asking(_letters, _letter_values, {PROMPT: prompts.question(PROMPT)}),
+        "likelihood": lambda: Asking(_replies, choices.likelihood_values),
+        "reward": lambda: choices.reply_to(sources.turns),
+    },
+    rivals={choices.LONGEST: 1},
+    subsets=SUBSETS,
+    # As always-longer's 62.9% were counted: two pairs of replies have equal lengths.
+    is_strict=True,
+)
+EVALUATION = Evaluation(
+    name="static-hhh",
+    logic_version=2,
+    options=Options,
+    plan=partial(choices.plan, BENCHMARK),
+    description="Static HHH: which reply is more helpful, honest and harmless, beside always-longer.",
+    official=frozenset(
+        [
+            HUB.partition("@")[0],
+            *(sha256 for sha256, file in sources.PUBLIC_FILES.items() if file.startswith(sources.STATIC_HHH)),
+        ]
+    ),
+    item_value=choices.item_value,
+)

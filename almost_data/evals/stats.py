@@ -8,48 +8,48 @@ from numpy.typing import NDArray
 from ..diagnostics.probe import wilson
 
 DRAWS = 10_000
-AT_ONCE = 4_000_000
+BATCH = 4_000_000
 """Items drawn at a time: they are all in memory."""
 
 
-def share(right: Sequence[float]) -> tuple[float, float, float]:
+def share(values: Sequence[float]) -> tuple[float, float, float]:
     """Mean of values from 0 to 1 and Wilson's interval; a tie is 0.5.
 
     >>> share([1.0, 1.0, 0.0, 1.0])
     (0.75, 0.3006, 0.9544)
     """
-    value = float(np.mean(right))
-    low, high = wilson(value, len(right))
+    value = float(np.mean(values))
+    low, high = wilson(value, len(values))
     return value, round(max(0.0, low), 4), round(min(1.0, high), 4)
 
 
 def mean(
     values: Sequence[float], seed: int = 0, groups: Sequence[Hashable] | None = None
 ) -> tuple[float, float, float]:
-    """Mean and its bootstrap interval, by percentiles; `values` are one number an independent item.
+    """Mean and its bootstrap interval, by percentiles; `values` are one number for each item.
 
-    Where items are not independent, `groups` says which belong together, and whole groups are drawn. Of
-    paired differences, it is the interval of the difference. Raises ValueError where there is none.
+    Where items are not independent, `groups` says which belong together, and whole groups are drawn. Raises
+    ValueError for no items.
     """
-    every = np.asarray(values, dtype=np.float64)
-    if not len(every):
-        raise ValueError("no item to take a mean of")
-    sums, sizes = _by_group(every, groups)
+    numbers = np.asarray(values, dtype=np.float64)
+    if not len(numbers):
+        raise ValueError("no items to take a mean of")
+    sums, sizes = _by_group(numbers, groups)
     random = np.random.default_rng(seed)
     means = np.empty(DRAWS)
-    step = max(1, AT_ONCE // len(sums))
+    step = max(1, BATCH // len(sums))
     for start in range(0, DRAWS, step):
-        drawn = random.integers(0, len(sums), (min(step, DRAWS - start), len(sums)))
-        means[start : start + step] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+        places = random.integers(0, len(sums), (min(step, DRAWS - start), len(sums)))
+        means[start : start + step] = sums[places].sum(axis=1) / sizes[places].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return float(every.mean()), round(float(low), 4), round(float(high), 4)
+    return float(numbers.mean()), round(float(low), 4), round(float(high), 4)
 
 
 def paired(gaps: Sequence[float], groups: Sequence[Hashable] | None = None) -> tuple[float, float, float]:
     """Mean of differences of shares item by item, and its interval: the bootstrap's, or a wider one.
 
-    Where few items differ, nearly every draw is the same. So it is no narrower than what one more item, or
-    group of the usual size, for either side leaves (Bonett and Price 2012).
+    Where few items differ, nearly all draws are alike. So the interval is no narrower than what one more
+    item, or group of mean size, for either side allows (Bonett and Price 2012).
 
     >>> paired([0.0] * 30)
     (0.0, -0.0866, 0.0866)
@@ -64,10 +64,10 @@ def paired(gaps: Sequence[float], groups: Sequence[Hashable] | None = None) -> t
 
 
 def _by_group(
-    every: NDArray[np.float64], groups: Sequence[Hashable] | None
+    values: NDArray[np.float64], groups: Sequence[Hashable] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sum and size of each group; each item is one where there are none."""
-    names = range(len(every)) if groups is None else groups
-    place = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    at = np.fromiter((place[name] for name in names), dtype=np.int64, count=len(every))
-    return np.bincount(at, weights=every).astype(float), np.bincount(at).astype(float)
+    """Sum and size of each group; without groups, each item is its own."""
+    names = range(len(values)) if groups is None else groups
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    places = np.fromiter((numbers[name] for name in names), dtype=np.int64, count=len(values))
+    return np.bincount(places, weights=values).astype(float), np.bincount(places).astype(float)

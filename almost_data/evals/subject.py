@@ -1,7 +1,7 @@
-"""The model under test: a reward model, a language model, or a baseline, by one way of asking.
+"""The model under evaluation: a reward model, a language model, or a baseline, all of them Scorers.
 
-All three are Scorers. A reward model scores a dialogue. A language model scores a text and its continuation
-by the log-probability of the latter, as lm-evaluation-harness computes it. Scores are kept in the journal.
+A reward model scores a dialogue. A language model scores a text and its continuation by the log-probability
+of the continuation, as lm-evaluation-harness computes it. The journal keeps the scores.
 """
 
 import contextlib
@@ -14,11 +14,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from .. import scoring
 from ..datasets.manifest import Manifest
 from ..errors import InputError
-from ..generation import CannotStart, Model
+from ..generation import CannotStart
 from ..generation.journal_file import JournalSession
+from ..models import Model
 from ..scoring import BASELINE, Dialogue, Options, Score, Scorer
 from ..scoring.journaled import JournaledScorer
 from ..store.names import HUB_ID
@@ -28,38 +31,39 @@ from .result import Pinned
 
 Kind = Literal["reward", "language"]
 Progress = Callable[[str, int, int, int], None]
+"""(stage, done, total, tokens)."""
 CONTEXT = 2048
 """Tokens that a language model reads at most, or its own context where that is less."""
 SPARE = 16
-"""Tokens by which a cut text may grow when it is read once more."""
+"""Tokens by which a cut text may grow when it is encoded again."""
 CHUNK = 128
 """Likelihoods computed at a time: what a kill can lose."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model under test, pinned."""
+    """A model under evaluation, pinned."""
 
     model: Model
     kind: Kind
     scorer: Scorer
     manifest: Manifest | None
-    """Where it is one of the store."""
+    """Of a model in the store."""
     folder: Path | None
 
     @property
     def pinned(self) -> Pinned:
-        made = self.manifest
-        return Pinned(self.model.id, str(self.model.revision), fake=made is not None and made.is_fake)
+        is_fake = self.manifest is not None and self.manifest.is_fake
+        return Pinned(self.model.id, str(self.model.revision), fake=is_fake)
 
     @property
     def dtype(self) -> str | None:
-        """Of a language model, whose numbers hang on it: two letters or words are often nearly as likely."""
+        """Of a language model, whose numbers depend on it: two words are often nearly as likely."""
         return precision(self.scorer.options)[1] if isinstance(self.scorer, Likelihood) else None
 
     @property
     def reading(self) -> dict[str, Any]:
-        """What of its running decides its numbers, for the settings of a result."""
+        """How it runs, as far as that decides its numbers, for the settings of a result."""
         read = {"max_tokens": self.scorer.max_tokens}
         return read if self.dtype is None else read | {"dtype": self.dtype}
 
@@ -70,32 +74,28 @@ def find(
     revision: str | None = None,
     options: Options | None = None,
     max_tokens: int | None = None,
-    flag: str = "--model",
+    setting: str = "eval.model",
 ) -> Subject:
     """A model by `name@version`, `ORG/NAME[@REVISION]`, folder, `pypi:PACKAGE`, or `baseline:longest`.
 
-    What it is goes by its config.json: a sequence classifier is a reward model, a causal one a language
-    model. Raises InputError where it is neither, or not there.
+    By its config.json, a sequence classifier is a reward model and a causal model a language model. Raises
+    InputError, which names `setting`, where it is neither or does not exist.
     """
-    how = options or Options()
-    given = {key: value for key, value in _fields(how).items() if value is not None}
+    options = options or Options()
+    set_options = {key: value for key, value in msgspec.structs.asdict(options).items() if value is not None}
+    reward_tokens = max_tokens or scoring.MAX_TOKENS
     if name.startswith((BASELINE, "fake/")):
-        scorer = scoring.load(name, options=given, max_tokens=max_tokens or scoring.MAX_TOKENS)
+        scorer = scoring.load(name, options=set_options, max_tokens=reward_tokens)
         return Subject(scorer.model, "reward", scorer, None, None)
     if HUB_ID.fullmatch(name) and "@" in name and not Path(name).exists():
         name, _, revision = name.partition("@")
-    base = find_model(store, name, revision, flag)
-    if _architecture(base.folder, name).endswith("ForSequenceClassification"):
-        scorer = scoring.load(
-            base.model.id,
-            base.model.revision,
-            given,
-            max_tokens=max_tokens or scoring.MAX_TOKENS,
-            folder=base.folder,
-        )
-        return Subject(base.model, "reward", scorer, base.manifest, base.folder)
-    likelihood = Likelihood(base.model, base.folder, max_tokens or CONTEXT, how)
-    return Subject(base.model, "language", likelihood, base.manifest, base.folder)
+    base = find_model(store, name, revision, setting)
+    model, folder = base.model, base.folder
+    if _architecture(folder, name).endswith("ForSequenceClassification"):
+        scorer = scoring.load(model.id, model.revision, set_options, max_tokens=reward_tokens, folder=folder)
+        return Subject(model, "reward", scorer, base.manifest, folder)
+    likelihood = Likelihood(model, folder, max_tokens or CONTEXT, options)
+    return Subject(model, "language", likelihood, base.manifest, folder)
 
 
 def scores(
@@ -106,34 +106,35 @@ def scores(
     progress: Progress | None = None,
     notes: list[str] | None = None,
 ) -> dict[str, float]:
-    """The score of every dialogue by its id; each is kept in the journal as it comes.
+    """The score of each dialogue by its id; the journal keeps them as they come.
 
     `notes` get how many were too long to be read whole, if any were.
     """
+    dtype = () if subject.dtype is None else (subject.dtype,)
     session = JournalSession(store.journal, f"eval-{task}", store.refs())
-    scorer = JournaledScorer(subject.scorer, session, () if subject.dtype is None else (subject.dtype,))
-    found: dict[str, float] = {}
-    tokens = cut = 0
-    for one in scorer.score(dialogues):
-        found[one.id] = one.value
-        tokens += one.tokens
-        cut += one.truncated
+    scorer = JournaledScorer(subject.scorer, session, dtype)
+    values: dict[str, float] = {}
+    tokens = truncated = 0
+    for score in scorer.score(dialogues):
+        values[score.id] = score.value
+        tokens += score.tokens
+        truncated += score.truncated
         if progress:
-            progress(task, len(found), len(dialogues), tokens)
-    if cut and notes is not None:
+            progress(task, len(values), len(dialogues), tokens)
+    if truncated and notes is not None:
         lost = "lost the middle of their long turns" if subject.kind == "reward" else "were not read whole"
         notes.append(
-            f"{cut:,} of {len(dialogues):,} texts were longer than {subject.pinned.id} reads, "
+            f"{truncated:,} of {len(dialogues):,} texts were longer than {subject.pinned.id} reads, "
             f"{scorer.max_tokens:,} tokens at most, and {lost}."
         )
-    return found
+    return values
 
 
 class Likelihood:
     """Implements `Scorer`: the log-probability of a dialogue's second turn, as it stands, after its first.
 
     Both are text as the model reads it: `context` writes messages as such text. lm-evaluation-harness runs
-    the model. Loads it at the first dialogue.
+    the model, which is loaded at the first dialogue.
     """
 
     reward_stats: dict[str, Any] | None = None
@@ -141,14 +142,13 @@ class Likelihood:
     def __init__(self, model: Model, folder: Path, max_tokens: int, options: Options) -> None:
         self.model = model
         self.folder = folder
-        self.most = max_tokens
         self.options = options
-        self._tokenizer: Any = None
+        self._limit = max_tokens
         self._network: Any = None
 
     @cached_property
     def max_tokens(self) -> int:
-        """Those given, or the model's own context where that is less."""
+        """The tokens that were set, or the model's own context where that is less."""
         if not find_spec("transformers"):
             raise _no_harness(self.model)
         from transformers import AutoConfig
@@ -156,32 +156,31 @@ class Likelihood:
         try:
             config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False).get_text_config()
         except Exception as error:
-            raise CannotStart(f"{self.model.id} cannot be loaded: {_short(error)}") from error
-        return min(self.most, getattr(config, "max_position_embeddings", None) or self.most)
+            raise CannotStart(f"{self.model.id} cannot be loaded: {one_line(error)}") from error
+        return min(self._limit, getattr(config, "max_position_embeddings", None) or self._limit)
 
     def settings(self) -> dict[str, Any]:
-        if self._network is None:
-            return {}
-        return {"device": str(self._network.device), "dtype": str(self._network.model.dtype).split(".")[-1]}
+        return {} if self._network is None else network_settings(self._network)
 
     def close(self) -> None:
         self._network = None
 
-    def context(self, messages: Sequence[dict[str, str]]) -> str:
-        """The text before the assistant's turn: by the tokenizer's chat template, or as the paper writes it
-        where there is none."""
-        if self._tokenizer is None:
-            from transformers import AutoTokenizer
+    @cached_property
+    def tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
 
-            self._tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
-        if self._tokenizer.chat_template:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    list(messages), tokenize=False, add_generation_prompt=True
-                )
+        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+
+    def context(self, messages: Sequence[dict[str, str]]) -> str:
+        """The text before the assistant's turn: by the tokenizer's chat template, or in the paper's format
+        where there is none."""
+        if self.tokenizer.chat_template:
+            text = self.tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True
             )
+            return str(text)
         names = {"user": "Human", "assistant": "Assistant", "system": "System"}
-        turns = [f"\n\n{names[one['role']]}: {one['content'].strip()}" for one in messages]
+        turns = [f"\n\n{names[message['role']]}: {message['content'].strip()}" for message in messages]
         return "".join(turns).lstrip("\n") + "\n\nAssistant:"
 
     def after(self, context: str, text: str) -> str:
@@ -189,34 +188,35 @@ class Likelihood:
         return text if context[-1:].isspace() else f" {text}"
 
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
-        coming = sorted(dialogues, key=lambda one: -sum(map(len, one.turns)))
-        for start in range(0, len(coming), CHUNK):
-            some = coming[start : start + CHUNK]
-            for one, value, tokens, cut in self._run(some):
-                yield Score(one.id, scoring.finite(value, self.model), tokens, cut)
+        by_length = sorted(dialogues, key=lambda dialogue: -sum(map(len, dialogue.turns)))
+        for start in range(0, len(by_length), CHUNK):
+            yield from self._score(by_length[start : start + CHUNK])
 
-    def _run(self, some: list[Dialogue]) -> Iterator[tuple[Dialogue, float, int, bool]]:
-        network = self._load()
-        texts = [_cut(network, one.turns) for one in some]
-        wanted = [(one.turns, *_tokens(network, *text)) for one, text in zip(some, texts, strict=True)]
-        try:
-            with silent("lm_eval"):  # of every text that is cut, which `scores` counts
-                found = network._loglikelihood_tokens(wanted, disable_tqdm=True)
-        except Exception as error:
-            raise RuntimeError(f"{self.model.id} cannot be asked: {_short(error)}") from error
-        for one, text, (_, before, after), (value, _) in zip(some, texts, wanted, found, strict=True):
-            # The last token is asked for, and not read.
-            cut = text != one.turns or len(before) + len(after) - 1 > network.max_length
-            yield one, float(value), len(network.tok_encode("".join(one.turns))), cut
-
-    def _load(self) -> Any:
+    def _score(self, dialogues: list[Dialogue]) -> Iterator[Score]:
         if self._network is None:
             self._network = harness(self.folder, self.model, self.max_tokens, self.options)
-        return self._network
+        network = self._network
+        texts = [_cut(network, dialogue.turns) for dialogue in dialogues]
+        requests = [
+            (dialogue.turns, *_tokens(network, *text))
+            for dialogue, text in zip(dialogues, texts, strict=True)
+        ]
+        try:
+            with silent("lm_eval"):  # which warns of every text that is cut; `scores` counts them
+                answers = network._loglikelihood_tokens(requests, disable_tqdm=True)
+        except Exception as error:
+            raise RuntimeError(f"{self.model.id} cannot be asked: {one_line(error)}") from error
+        for dialogue, text, (_, before, after), (value, _) in zip(
+            dialogues, texts, requests, answers, strict=True
+        ):
+            # The last token is predicted, and not read.
+            is_cut = text != dialogue.turns or len(before) + len(after) - 1 > network.max_length
+            tokens = len(network.tok_encode("".join(dialogue.turns)))
+            yield Score(dialogue.id, scoring.finite(float(value), self.model), tokens, is_cut)
 
 
 def _tokens(network: Any, context: str, text: str) -> tuple[list[int], list[int]]:
-    """Both as lm-evaluation-harness encodes them, but behind a chat template's line break.
+    """Both as lm-evaluation-harness encodes them, except behind a chat template's line break.
 
     The library would count that break to the continuation, whose probability would be that of both.
     """
@@ -227,7 +227,7 @@ def _tokens(network: Any, context: str, text: str) -> tuple[list[int], list[int]
 
 
 def _cut(network: Any, turns: tuple[str, ...]) -> tuple[str, ...]:
-    """A continuation that does not fit is asked for as far as it does; a context loses its beginning."""
+    """A continuation that does not fit is cut at its end; a context loses its beginning later."""
     context, text = turns
     tokens = network.tok_encode(text, add_special_tokens=False)
     room = network.max_length - SPARE
@@ -236,16 +236,16 @@ def _cut(network: Any, turns: tuple[str, ...]) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def silent(*names: str) -> Iterator[None]:
-    """Without what the loggers of those names say."""
+    """Without the messages of the loggers of those names."""
     loggers = [logging.getLogger(name) for name in names]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.CRITICAL)
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def precision(options: Options) -> tuple[str, str]:
@@ -282,30 +282,31 @@ def harness(folder: Path, model: Model, max_tokens: int, options: Options) -> An
             use_safetensors=True,
         )
     except Exception as error:
-        raise CannotStart(f"{model.id} cannot be loaded: {_short(error)}") from error
+        raise CannotStart(f"{model.id} cannot be loaded: {one_line(error)}") from error
+
+
+def network_settings(network: Any) -> dict[str, Any]:
+    """Device and dtype of a loaded model."""
+    return {"device": str(network.device), "dtype": str(network.model.dtype).split(".")[-1]}
 
 
 def _no_harness(model: Model) -> InputError:
     return InputError(
-        f"{model.id}: a language model is asked through lm-evaluation-harness: "
-        "pip install 'almost_data[eval]'"
+        f"{model.id}: lm-evaluation-harness runs language models: pip install 'almost_data[eval]'"
     )
 
 
-def _short(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """An error of a library, in one line that is not long."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _architecture(folder: Path, name: str) -> str:
     try:
-        named = json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
+        architecture = json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
     except (OSError, ValueError, LookupError, TypeError):
-        raise InputError(f"{name}: its config.json names no architecture, so it cannot be asked") from None
+        raise InputError(f"{name}: its config.json names no architecture, so it cannot be run") from None
     kinds = ("ForSequenceClassification", "ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
-    if not str(named).endswith(kinds):
-        raise InputError(f"{name}: a {named} is neither a reward model nor a language model")
-    return str(named)
-
-
-def _fields(options: Options) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in options.__struct_fields__}
+    if not str(architecture).endswith(kinds):
+        raise InputError(f"{name}: a {architecture} is neither a reward model nor a language model")
+    return str(architecture)

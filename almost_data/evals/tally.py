@@ -1,7 +1,7 @@
 """From verdicts on pairs of answers to win, tie and lose, and to what puts them in doubt: order, length."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,13 +10,16 @@ from .judge import Verdict
 from .result import Line
 
 Winner = Literal["a", "b", "tie"]
+SIDES: tuple[Literal["a", "b"], ...] = ("a", "b")
 ORDERS = ("ab", "ba")
-"""Which side's answer stands first."""
+"""Which side's answer is shown first."""
+POINTS = {"a": 1.0, "tie": 0.5, "b": 0.0}
+"""Of a winner, for the win rate of side a."""
 
 
 @dataclass
 class Judged:
-    """One question: both answers and the verdicts on them, by the order in which they were shown."""
+    """One question: both answers, and the verdicts on them by the order in which they were shown."""
 
     id: str
     category: str | None = None
@@ -36,8 +39,8 @@ class Judged:
     @property
     def difference(self) -> float | None:
         """Score of a less that of b, averaged over the orders that were read."""
-        found = [one[0] - one[1] for order in ORDERS if (one := self.scores(order))]
-        return round(sum(found) / len(found), 6) if found else None
+        gaps = [scores[0] - scores[1] for order in ORDERS if (scores := self.scores(order))]
+        return round(sum(gaps) / len(gaps), 6) if gaps else None
 
     @property
     def winner(self) -> Winner | None:
@@ -46,22 +49,22 @@ class Judged:
 
     @property
     def firsts(self) -> list[float]:
-        """1 for each verdict by which the first place won, 0 for each by which the second one did."""
-        found = [self.verdicts[order].scores for order in ORDERS if self.scores(order)]
-        return [float(one[0] > one[1]) for one in found if one and one[0] != one[1]]
+        """1 for each verdict by which the first answer won, 0 for each by which the second one did."""
+        pairs = [verdict.scores for verdict in self.verdicts.values() if verdict.scores]
+        return [float(first > second) for first, second in pairs if first != second]
 
     @property
     def longer(self) -> str | None:
-        one, two = self.answers.get("a"), self.answers.get("b")
-        if one is None or two is None or len(one) == len(two):
+        lengths = {side: len(text) for side in SIDES if (text := self.answers.get(side)) is not None}
+        if len(set(lengths.values())) < 2:
             return None
-        return "a" if len(one) > len(two) else "b"
+        return max(SIDES, key=lengths.__getitem__)
 
     def item(self) -> dict[str, Any]:
-        """A row of items.parquet; the question's text is not in it."""
+        """The row of the result; the question's text is not in it."""
         row: dict[str, Any] = {"question_id": self.id, "category": self.category, "winner": self.winner}
         row |= {"difference": self.difference}
-        for side in ("a", "b"):
+        for side in SIDES:
             text = self.answers.get(side)
             row |= {
                 f"answer_{side}": text,
@@ -83,19 +86,16 @@ class Judged:
 
 def outcomes(winners: Sequence[Winner], who: str, seed: int, subset: str = "overall") -> list[Line]:
     """Win rate of side a (a tie counts half), that without ties, and its shares of win, tie and lose."""
-
-    def share(metric: str, values: Sequence[float], ties: int = 0, chance: float | None = None) -> Line:
-        return line(who, metric, values, seed, subset, ties, chance)
-
-    ties = winners.count("tie")
-    points = [{"a": 1.0, "tie": 0.5, "b": 0.0}[one] for one in winners]
-    decided = [float(one == "a") for one in winners if one != "tie"]
+    points = [POINTS[winner] for winner in winners]
+    decided = [POINTS[winner] for winner in winners if winner != "tie"]
+    shares = {
+        name: [float(winner == side) for winner in winners]
+        for name, side in {"win": "a", "tie": "tie", "lose": "b"}.items()
+    }
     return [
-        share("win rate", points, ties, 0.5),
-        share("win rate without ties", decided, 0, 0.5),
-        share("win", [float(one == "a") for one in winners]),
-        share("tie", [float(one == "tie") for one in winners]),
-        share("lose", [float(one == "b") for one in winners]),
+        line(who, "win rate", points, seed, subset, winners.count("tie"), 0.5),
+        line(who, "win rate without ties", decided, seed, subset, chance=0.5),
+        *(line(who, name, values, seed, subset) for name, values in shares.items()),
     ]
 
 
@@ -108,10 +108,10 @@ def line(
     ties: int = 0,
     chance: float | None = None,
 ) -> Line:
-    """A share of questions with its 95% interval; without any, n/a.
+    """A share of questions with its 95% interval; n/a without any.
 
-    The interval is the bootstrap's, or Wilson's where that is wider: of a few questions that agree, nearly
-    every draw is the same.
+    The interval is the bootstrap's, or Wilson's where that is wider: with a few questions that agree, nearly
+    all draws are alike.
     """
     if not values:
         return Line(who, metric, subset, 0, None, None, None, ties, chance)
@@ -121,94 +121,92 @@ def line(
 
 
 def lines(rows: Sequence[Judged], a: str, seed: int) -> list[Line]:
-    """The numbers of a comparison: of side a, then what they owe to order and length, then by category."""
-    winners = [one.winner for one in rows if one.winner]
-    found = outcomes(winners, a, seed)
-    first = [sum(one.firsts) / len(one.firsts) for one in rows if one.firsts]
-    both = [one for one in rows if all(one.scores(order) for order in ORDERS)]
-    flips = [float(len(one.firsts) == 2 and len(set(one.firsts)) == 1) for one in both]
-    if both:
-        found.append(line("judge", "first place wins", first, seed, chance=0.5))
-        found.append(line("judge", "winner flips with the order", flips, seed))
-    decided = [one for one in rows if one.winner in ("a", "b") and one.longer]
-    longer = [float(one.winner == one.longer) for one in decided]
-    if decided:
-        found.append(line("judge", "longer answer wins", longer, seed, chance=0.5))
-    for category in dict.fromkeys(one.category for one in rows if one.category):
-        some = [one.winner for one in rows if one.category == category and one.winner]
-        found += [one for one in outcomes(some, a, seed, category) if one.metric == "win rate"]
-    return found
+    """The numbers of side a, then what they owe to order and length, then by category."""
+    numbers = outcomes([row.winner for row in rows if row.winner], a, seed)
+    firsts = [sum(row.firsts) / len(row.firsts) for row in rows if row.firsts]
+    complete = [row for row in rows if all(row.scores(order) for order in ORDERS)]
+    flips = [float(len(row.firsts) == 2 and len(set(row.firsts)) == 1) for row in complete]
+    if complete:
+        numbers.append(line("judge", "first place wins", firsts, seed, chance=0.5))
+        numbers.append(line("judge", "winner flips with the order", flips, seed))
+    longer = [float(row.winner == row.longer) for row in rows if row.winner in SIDES and row.longer]
+    if longer:
+        numbers.append(line("judge", "longer answer wins", longer, seed, chance=0.5))
+    for category in dict.fromkeys(row.category for row in rows if row.category):
+        winners = [row.winner for row in rows if row.category == category and row.winner]
+        numbers += outcomes(winners, a, seed, category)[:1]
+    return numbers
 
 
 def tables(rows: Sequence[Judged], a: str, b: str) -> dict[str, Any]:
-    """Mean scores by place, counts, and what became of the verdicts, for the result's page."""
-    count = Counter(str(one.winner) for one in rows)
-    asked = {order: [one.verdicts[order] for one in rows if order in one.verdicts] for order in ORDERS}
-    reasons = sorted({one.why for some in asked.values() for one in some if one.why})
+    """Mean scores by place, counts, and which verdicts were read, for the result's page."""
+    count = Counter(str(row.winner) for row in rows)
+    by_order = {order: [row.verdicts[order] for row in rows if order in row.verdicts] for order in ORDERS}
+    reasons = sorted({verdict.why for verdicts in by_order.values() for verdict in verdicts if verdict.why})
     firsts = {"ab": f"{a} first", "ba": f"{b} first"}
+    scores = [
+        [name, *(_shown(_mean(rows, side, orders)) for orders in (first, second, ORDERS))]
+        for side, name, first, second in ((0, a, ("ab",), ("ba",)), (1, b, ("ba",), ("ab",)))
+    ]
+    verdict_rows = [
+        [
+            firsts[order],
+            len(verdicts),
+            sum(verdict.scores is not None for verdict in verdicts),
+            *(sum(verdict.why == why for verdict in verdicts) for why in reasons),
+        ]
+        for order, verdicts in by_order.items()
+    ]
     return {
         "counts": {name: count[key] for name, key in (("win", "a"), ("tie", "tie"), ("lose", "b"))}
-        | {"not compared": count["None"], "one order only": _half(rows)},
+        | {"not compared": count["None"], "one order only": _count_single_orders(rows)},
         "scores": {
             "title": "Mean scores, 1 to 10",
             "columns": ["who", "in first place", "in second place", "both"],
-            "rows": [
-                [a, *map(_shown, _means(rows, 0, ("ab",), ("ba",), ORDERS))],
-                [b, *map(_shown, _means(rows, 1, ("ba",), ("ab",), ORDERS))],
-            ],
+            "rows": scores,
         },
         "verdicts": {
             "title": "Verdicts",
             "columns": ["order", "asked", "read", *reasons],
-            "rows": [
-                [
-                    firsts[order],
-                    len(some),
-                    sum(one.scores is not None for one in some),
-                    *(sum(one.why == why for one in some) for why in reasons),
-                ]
-                for order, some in asked.items()
-            ],
+            "rows": verdict_rows,
         },
     }
 
 
 def notes(rows: Sequence[Judged], a: str, b: str, failed_answers: int = 0) -> list[str]:
     """What a reader must know beside the numbers, one sentence each."""
-    every = [one for row in rows for one in row.verdicts.values()]
-    lost = Counter(one.why for one in every if one.why)
-    named = ", ".join(f"{count} {why}" for why, count in lost.most_common()) or "none lost"
-    one, two = (_means(rows, side, ORDERS)[0] for side in (0, 1))
+    verdicts = [verdict for row in rows for verdict in row.verdicts.values()]
+    unread = Counter(verdict.why for verdict in verdicts if verdict.why)
+    reasons = ", ".join(f"{count} {why}" for why, count in unread.most_common()) or "none lost"
+    mean_a, mean_b = (_shown(_mean(rows, side, ORDERS)) for side in (0, 1))
     count = Counter(str(row.winner) for row in rows)
-    found = [
+    sentences = [
         f"Questions: {a} won {count['a']}, tied {count['tie']} and lost {count['b']} against {b}.",
-        f"Mean score, 1 to 10: {a} {_shown(one)}, {b} {_shown(two)}.",
-        f"Verdicts: {len(every)} asked, {sum(one.scores is not None for one in every)} read ({named}); "
-        f"questions with one order only: {_half(rows)}, not compared: {count['None']}.",
+        f"Mean score, 1 to 10: {a} {mean_a}, {b} {mean_b}.",
+        f"Verdicts: {len(verdicts)} asked, {sum(verdict.scores is not None for verdict in verdicts)} read "
+        f"({reasons}); questions with one order only: {_count_single_orders(rows)}, not compared: "
+        f"{count['None']}.",
     ]
     if failed_answers:
-        found.append(f"Answers that failed: {failed_answers}. Run the same command again to ask for them.")
-    if lost["failed"]:
-        found.append("Verdicts failed: run the same command again to ask for them.")
-    for side, name in (("a", a), ("b", b)):
+        sentences.append(f"Answers that failed: {failed_answers}. Run the same command again to retry them.")
+    if unread["failed"]:
+        sentences.append("Verdicts failed: run the same command again to retry them.")
+    for side, name in zip(SIDES, (a, b), strict=True):
         if cut := sum(row.cut.get(side, False) for row in rows):
-            found.append(f"Answers of {name} cut at the token limit: {cut} of {len(rows)}.")
-    if every and not any("ba" in row.verdicts for row in rows):
-        found.append("One order only: what the place of an answer does cannot be told from what it is worth.")
-    return found
+            sentences.append(f"Answers of {name} cut at the token limit: {cut} of {len(rows)}.")
+    if verdicts and not any("ba" in row.verdicts for row in rows):
+        sentences.append("One order only: the effect of an answer's place cannot be told from its quality.")
+    return sentences
 
 
-def _half(rows: Sequence[Judged]) -> int:
-    return sum(sum(one.scores(order) is not None for order in ORDERS) == 1 for one in rows)
+def _count_single_orders(rows: Sequence[Judged]) -> int:
+    return sum(sum(row.scores(order) is not None for order in ORDERS) == 1 for row in rows)
 
 
-def _means(rows: Sequence[Judged], side: int, *groups: tuple[str, ...]) -> list[float | None]:
-    """The side's mean score over the verdicts in the orders of each group."""
-    found = []
-    for group in groups:
-        some = [scores[side] for one in rows for order in group if (scores := one.scores(order))]
-        found.append(sum(some) / len(some) if some else None)
-    return found
+def _mean(rows: Sequence[Judged], side: int, orders: Iterable[str]) -> float | None:
+    """The side's mean score over the verdicts in these orders."""
+    values = [scores[side] for order in orders for row in rows if (scores := row.scores(order))]
+    return sum(values) / len(values) if values else None
 
 
 def _shown(value: float | None) -> str:

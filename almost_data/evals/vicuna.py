@@ -1,19 +1,16 @@
 """Vicuna Questions: both models answer, a judge scores each pair of answers from 1 to 10 in both orders.
 
-A question is won by the side with the higher score, averaged over the orders; where one order gave no
-verdict, the other stands alone, and where none did, the question is not compared. Counts say how many.
+A question is won by the side with the higher score, averaged over the orders; where only one order has a
+verdict, that counts alone, and where none has, the question is not compared. Counts say how many.
 
 Deviation from the paper: the judge's prompt is our own (`prompts/judge.txt`), and any judge will do.
 """
 
-import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from ..diagnostics.probe import draw
 from ..errors import InputError
@@ -21,236 +18,272 @@ from ..generation import Generator, Sampling
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
 from ..generation.journal_file import JournalSession
 from ..generation.openai import BY_CHAT
-from ..store.store import Store
-from . import answers, judge, saved
+from . import answers, judge, saved, tally
 from .answers import Side, Written
-from .judge import Verdict
-from .result import LOGIC, Pinned, Result, known, save
+from .evaluation import EvalSession, Evaluation, ItemValue, check_limit
+from .judge import SECONDS, TOKENS, Verdict
+from .result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement, Pinned
 from .saved import Question
-from .subject import Progress
-from .tally import Judged, lines, notes, tables
+from .tally import Judged
 
-TASK = "vicuna"
-LOGIC_VERSION = LOGIC[TASK]
-A, B = "model a", "model b"
-JUDGE_BUILD = "eval-vicuna-judge"
+QUESTIONS = "590c39157bc561eadd7f03cad4be18c2b597f93029780af65f86718f39eafa87"
+"""sha256 of FastChat's question.jsonl."""
 LOWEST_SAVED = 0.0
-"""GPT-4 has given a 0 now and then, on a scale from 1: a saved score is taken as it is."""
+"""GPT-4 has given a 0 now and then, on a scale from 1: a saved score counts as it is."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides the numbers, apart from models and questions; of the paper where it says so."""
-
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    a: str | None = None
+    """Model (name@version, Hub id, folder, pypi:PACKAGE), or .jsonl of its answers."""
+    b: str | None = None
+    """The other side, likewise."""
+    data: Path | None = None
+    """JSONL of questions: question_id, text, category."""
+    judge: str | None = None
+    """Address of an OpenAI-compatible chat server, up to /v1."""
+    judge_model: str | None = None
+    """Name of the judge on that server, where it has several models."""
+    replay: Path | None = None
+    """JSONL of saved reviews to count instead of asking a judge: question_id, text, score."""
+    engine: str | None = None
+    """What runs the models that answer."""
+    base_url: tuple[str, ...] = ()
+    """Address of the server of the models that answer, asked by chat; repeatable."""
     limit: int | None = None
+    """Evaluate at most so many questions, drawn by the seed."""
     seed: int = 0
+    """Of what is drawn."""
     max_new_tokens: int = 1024
     """Of an answer (paper)."""
     temperature: float = 0.7
     """Of an answer (paper)."""
     judge_temperature: float = 0.0
-    judge_tokens: int = judge.TOKENS
+    """Of a verdict."""
+    judge_tokens: int = TOKENS
+    """Of a verdict, at most."""
+    judge_timeout: float = SECONDS
+    """Seconds that a verdict may take."""
+    max_failures: float = MAX_FAILURES
+    """Share of answers, and of verdicts, that may fail before the run stops."""
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
+        for name in ("temperature", "judge_temperature"):
+            if not 0 <= getattr(self, name) <= 10:
+                raise InputError(f"eval.{name} {getattr(self, name)}: give 0 to 10")
+        for name in ("max_new_tokens", "judge_tokens"):
+            if getattr(self, name) < 1:
+                raise InputError(f"eval.{name} {getattr(self, name)}: give 1 or more")
+        if self.replay is not None and (self.judge or self.judge_model or self.engine or self.base_url):
+            raise InputError(
+                "eval.replay asks no model: leave out eval.judge, eval.judge_model, eval.engine and "
+                "eval.base_url"
+            )
 
 
-def run(
-    store: Store,
-    a: str,
-    b: str,
-    data: Path,
-    judge_name: str,
-    judge_engine: Generator,
-    generator: Generator | None = None,
-    settings: Settings | None = None,
-    max_failures: float = MAX_FAILURES,
-    progress: Progress | None = None,
-) -> Result:
-    """Compare two models, or files of their answers; what was answered or judged before is not asked again.
+@dataclass(frozen=True)
+class Servers:
+    """What runs the judge, and the models that answer; None where both sides are files."""
 
-    A finished result is read. One in which requests failed is finished too, and running it again asks for
-    those only. Raises InputError for what is not there, RuntimeError where too much fails.
-    """
-    how = _checked(settings or Settings())
-    start = time.monotonic()
-    questions = some(saved.questions(data), how.limit, how.seed)
-    sides = {A: answers.side(store, a, A, generator), B: answers.side(store, b, B, generator)}
-    if len({(one.pinned.id, one.pinned.revision) for one in sides.values()}) == 1:
+    judge: Generator
+    judge_name: str
+    generator: Generator | None = None
+
+
+def plan(session: EvalSession, options: Options) -> EvalPlan:
+    """The comparison of two models or files of their answers, or the count of saved reviews."""
+    if options.replay is not None:
+        return _plan_replay(session, options, options.replay)
+    if None in (options.a, options.b, options.data, options.judge):
+        raise InputError("eval vicuna needs eval.a, eval.b, eval.data and eval.judge; or eval.replay")
+    server = judge.engine(str(options.judge), options.judge_timeout)
+    are_files = all(str(name).endswith(".jsonl") for name in (options.a, options.b))
+    generator = None if are_files else answers.engine(options.engine, options.base_url)
+    name = options.judge_model or judge.only_model(server)
+    return plan_comparison(session, options, Servers(server, name, generator))
+
+
+def plan_comparison(session: EvalSession, options: Options, servers: Servers) -> EvalPlan:
+    """The comparison by these servers. Answers and verdicts in the journal are not asked again."""
+    assert options.data is not None
+    questions = sample(saved.questions(options.data), options)
+    sides = {
+        role: answers.side(session.store, str(name), role, servers.generator)
+        for role, name in ((SIDE_A, options.a), (SIDE_B, options.b))
+    }
+    if len({(side.pinned.id, side.pinned.revision) for side in sides.values()}) == 1:
         raise InputError(
-            f"--a and --b are both {sides[A].pinned.id}: give two models, or two files of answers"
+            f"eval.a and eval.b are both {sides[SIDE_A].pinned.id}: give two models, or two files of answers"
         )
-    generated = any(one.answers is None for one in sides.values())
-    draft = Result(
-        TASK,
-        LOGIC_VERSION,
-        [*(one.pinned for one in sides.values()), Pinned(judge_name, BY_CHAT, "judge")],
-        [saved.pinned(data, "data")],
-        {"judge": judge.prompt()},
-        {
-            "limit": how.limit,
-            "seed": how.seed,
-            **({"max_new_tokens": how.max_new_tokens, "temperature": how.temperature} if generated else {}),
-            "judge_temperature": how.judge_temperature,
-            "judge_tokens": how.judge_tokens,
-        },
-        [],
+
+    def measure() -> Measurement:
+        judge.check(servers.judge, servers.judge_name)  # before the answers, which may take hours
+        sampling = Sampling(options.max_new_tokens, options.temperature)
+        written = answers.write(
+            session.store,
+            sides,
+            questions,
+            servers.generator,
+            sampling,
+            options.seed,
+            options.max_failures,
+            session.progress,
+        )
+        rows = _rows(questions, written)
+        _judge(session, rows, questions, servers, options)
+        environment = {"judge": servers.judge.settings() | {"engine": "chat"}, **written.environment}
+        return _measurement(rows, sides, options.seed, len(written.errors), environment)
+
+    sampled = ("max_new_tokens", "temperature") if any(s.answers is None for s in sides.values()) else ()
+    names = ("limit", "seed", *sampled, "judge_temperature", "judge_tokens")
+    return EvalPlan(
+        models=[*(side.pinned for side in sides.values()), Pinned(servers.judge_name, BY_CHAT, "judge")],
+        data=[session.file(options.data)],
+        settings={name: getattr(options, name) for name in names},
+        measure=measure,
+        prompts={"judge": judge.prompt()},
     )
-    if (there := known(store, draft)) and not there.details["failed"]:
-        return there
-    judge.check(judge_engine, judge_name)  # before the answers, which may take hours
-    sampling = Sampling(how.max_new_tokens, how.temperature)
-    written = answers.write(store, sides, questions, generator, sampling, how.seed, max_failures, progress)
-    rows = _rows(questions, written)
-    _judge(store, rows, questions, judge_name, judge_engine, how, max_failures, progress)
-    recorded = {"judge": judge_engine.settings() | {"engine": "chat"}, **written.how}
-    return finish(store, draft, rows, start, failed_answers=len(written.errors), **recorded)
 
 
-def replay(
-    store: Store,
-    reviews: Path,
-    a: str | None = None,
-    b: str | None = None,
-    data: Path | None = None,
-    settings: Settings | None = None,
-) -> Result:
-    """The same tables from saved reviews: no judge is asked. `a` and `b` are names, or files of the answers.
+def _plan_replay(session: EvalSession, options: Options, reviews_file: Path) -> EvalPlan:
+    """The same numbers from saved reviews; the sides are names, or files of the answers.
 
-    The saved scores count; what the review's text says is compared with them, and stands in where there
-    are none. Raises InputError for a file that is not there or has no review of a question.
+    The saved scores count; the review's text is compared with them, and stands in where there are none.
+    Raises InputError for a file that does not exist or has no review of a question.
     """
-    how = settings or Settings()
-    start = time.monotonic()
-    found = saved.reviews(reviews)
-    asked = (
-        saved.questions(data) if data else {id: Question(one.question_id, "") for id, one in found.items()}
-    )
-    if missing := [id for id in asked if id not in found]:
-        raise InputError(f"{reviews}: no review of question {missing[0]!r}, of {len(missing)} such")
-    questions = some(asked, how.limit, how.seed)
+    reviews = saved.reviews(reviews_file)
+    if options.data:
+        questions = saved.questions(options.data)
+    else:
+        questions = {key: Question(review.question_id, "") for key, review in reviews.items()}
+    if missing := [question_id for question_id in questions if question_id not in reviews]:
+        raise InputError(f"{reviews_file}: no review of {len(missing)} questions, as {missing[0]!r}")
+    questions = sample(questions, options)
     sides = {}
-    for role, name, number in ((A, a, 1), (B, b, 2)):
+    for role, name, number in ((SIDE_A, options.a, 1), (SIDE_B, options.b, 2)):
         if name and name.endswith(".jsonl"):
-            sides[role] = answers.side(store, name, role, None)
+            sides[role] = answers.side(session.store, name, role, None)
         else:
             sides[role] = Side(Pinned(name or f"answer {number}", "as the reviews have it", role))
-    written = answers.write(store, sides, questions, None, Sampling(1), how.seed)
-    rows = _rows(questions, written)
-    doubts: Counter[str] = Counter()
-    for row in rows:
-        row.verdicts["ab"] = _saved(found[row.id], doubts)
-    judged_by = saved.pinned(reviews, "judge")
-    draft = Result(
-        TASK,
-        LOGIC_VERSION,
-        [*(one.pinned for one in sides.values()), judged_by],
-        [saved.pinned(data, "data")] if data else [],
-        {},
-        {"replay": True, "limit": how.limit, "seed": how.seed},
-        [],
-        notes=[f"Saved reviews: {said} in {count}." for said, count in sorted(doubts.items())],
+    written = answers.write(session.store, sides, questions, None, Sampling(1), options.seed)
+
+    def measure() -> Measurement:
+        rows = _rows(questions, written)
+        doubts: Counter[str] = Counter()
+        for row in rows:
+            row.verdicts["ab"] = _saved_verdict(reviews[row.id], doubts)
+        measured = _measurement(rows, sides, options.seed)
+        measured.notes.extend(
+            f"Saved reviews: {doubt} in {count}." for doubt, count in sorted(doubts.items())
+        )
+        return measured
+
+    return EvalPlan(
+        models=[*(side.pinned for side in sides.values()), session.file(reviews_file, "judge")],
+        data=[session.file(options.data)] if options.data else [],
+        settings={"replay": True, "limit": options.limit, "seed": options.seed},
+        measure=measure,
     )
-    return known(store, draft) or finish(store, draft, rows, start)
 
 
-def some(questions: Mapping[str, Question], limit: int | None, seed: int) -> dict[str, Question]:
+def sample(questions: Mapping[str, Question], options: Options) -> dict[str, Question]:
     """At most `limit` of the questions, drawn by the seed, in their order."""
-    if limit is not None and limit < 1:
-        raise InputError(f"--limit {limit}: give 1 or more")
-    drawn = set(sorted(questions, key=lambda id: draw(id, seed, "limit"))[:limit])
-    return {id: one for id, one in questions.items() if id in drawn}
-
-
-def finish(
-    store: Store, draft: Result, rows: list[Judged], start: float, failed_answers: int = 0, **how: Any
-) -> Result:
-    """Count, and save; in place of a result of the same evaluation in which more requests had failed."""
-    names = {one.role: one.id for one in draft.models}
-    a, b = names[A], names[B]
-    failed = sum(verdict.why == "failed" for row in rows for verdict in row.verdicts.values())
-    done = msgspec.structs.replace(
-        draft,
-        lines=lines(rows, a, draft.settings["seed"]),
-        details={"failed": failed + failed_answers, **tables(rows, a, b)},
-        notes=[*notes(rows, a, b, failed_answers), *draft.notes],
-    )
-    return save(
-        store,
-        done,
-        [row.item() for row in rows],
-        time.monotonic() - start,
-        replace=lambda old: old.details["failed"] > done.details["failed"],
-        **how,
-    )
+    by_draw = sorted(questions, key=lambda question_id: draw(question_id, options.seed, "limit"))
+    drawn = set(by_draw[: options.limit])
+    return {key: question for key, question in questions.items() if key in drawn}
 
 
 def _rows(questions: Mapping[str, Question], written: Written) -> list[Judged]:
+    roles = {"a": SIDE_A, "b": SIDE_B}
     return [
         Judged(
-            id,
-            asked.category,
-            {side: written.texts.get((role, id)) for side, role in (("a", A), ("b", B))},
-            {side: written.errors.get((role, id)) for side, role in (("a", A), ("b", B))},
-            {side: (role, id) in written.cut for side, role in (("a", A), ("b", B))},
+            question_id,
+            question.category,
+            {side: written.texts.get((role, question_id)) for side, role in roles.items()},
+            {side: written.errors.get((role, question_id)) for side, role in roles.items()},
+            {side: (role, question_id) in written.cut for side, role in roles.items()},
         )
-        for id, asked in questions.items()
+        for question_id, question in questions.items()
     ]
 
 
 def _judge(
-    store: Store,
+    session: EvalSession,
     rows: list[Judged],
     questions: Mapping[str, Question],
-    name: str,
-    engine: Generator,
-    how: Settings,
-    max_failures: float,
-    progress: Progress | None,
+    servers: Servers,
+    options: Options,
 ) -> None:
     """Both verdicts on every row that has both answers."""
     pairs = []
     for row in rows:
-        one, two = row.answers["a"], row.answers["b"]
-        if one is not None and two is not None:
+        a, b = row.answers["a"], row.answers["b"]
+        if a is not None and b is not None:
             text = questions[row.id].text
-            pairs += [(f"ab\0{row.id}", text, one, two), (f"ba\0{row.id}", text, two, one)]
-    asked = judge.requests(judge.served(name), pairs, how.judge_temperature, how.judge_tokens)
+            pairs += [(f"ab\0{row.id}", text, a, b), (f"ba\0{row.id}", text, b, a)]
+    model = judge.served(servers.judge_name)
+    requests = judge.requests(model, pairs, options.judge_temperature, options.judge_tokens)
     by_id = {row.id: row for row in rows}
-    session = JournalSession(store.journal, JUDGE_BUILD, store.refs())
-    journal = JournaledGenerator(engine, session, max_failures)
+    journal = JournalSession(session.store.journal, "eval-vicuna-judge", session.store.refs())
+    replies = JournaledGenerator(servers.judge, journal, options.max_failures).generate(requests)
     tokens = 0
-    for done, reply in enumerate(journal.generate(asked), start=1):
+    for done, reply in enumerate(replies, start=1):
         tokens += reply.completion_tokens
-        order, _, id = reply.id.partition("\0")
-        by_id[id].verdicts[order] = judge.read(reply)
-        if progress:
-            progress("verdicts", done, len(asked), tokens)
+        order, _, question_id = reply.id.partition("\0")
+        by_id[question_id].verdicts[order] = judge.read(reply)
+        if session.progress:
+            session.progress("verdicts", done, len(requests), tokens)
 
 
-def _saved(review: saved.Review, doubts: Counter[str]) -> Verdict:
-    """A saved review's verdict: its scores, or what its text says."""
-    said = judge.parse(review.text or "", lowest=LOWEST_SAVED)
+def _measurement(
+    rows: list[Judged],
+    sides: Mapping[str, Side],
+    seed: int,
+    failed_answers: int = 0,
+    environment: dict[str, Any] | None = None,
+) -> Measurement:
+    a, b = (sides[role].pinned.id for role in (SIDE_A, SIDE_B))
+    failed_verdicts = sum(verdict.why == "failed" for row in rows for verdict in row.verdicts.values())
+    return Measurement(
+        lines=tally.lines(rows, a, seed),
+        items=[row.item() for row in rows],
+        key=("question_id",),
+        details=tally.tables(rows, a, b),
+        notes=tally.notes(rows, a, b, failed_answers),
+        failed=failed_answers + failed_verdicts,
+        environment=environment or {},
+    )
+
+
+def _saved_verdict(review: saved.Review, doubts: Counter[str]) -> Verdict:
+    """A saved review's verdict: its scores, or those in its text."""
+    read = judge.parse(review.text or "", lowest=LOWEST_SAVED)
     if review.score is None:
-        return said
+        return read
     verdict = judge.checked(review.text or "", review.score, LOWEST_SAVED)
-    if review.text is not None and said.scores is None:
+    if review.text is not None and read.scores is None:
         doubts["the scores were saved and cannot be read from the text"] += 1
-    elif said.scores not in (None, verdict.scores):
+    elif read.scores not in (None, verdict.scores):
         doubts["the saved scores are not those of the text"] += 1
     if verdict.scores and min(verdict.scores) < judge.LOWEST:
         doubts["a score lies below 1"] += 1
     return verdict
 
 
-def _checked(settings: Settings) -> Settings:
-    for flag, value in (
-        ("--temperature", settings.temperature),
-        ("--judge-temperature", settings.judge_temperature),
-    ):
-        if not 0 <= value <= 10:
-            raise InputError(f"{flag} {value}: give 0 to 10")
-    for flag, tokens in (
-        ("--max-new-tokens", settings.max_new_tokens),
-        ("--judge-tokens", settings.judge_tokens),
-    ):
-        if tokens < 1:
-            raise InputError(f"{flag} {tokens}: give 1 or more")
-    return settings
+def item_value(row: dict[str, Any], line: Line) -> ItemValue | None:
+    """The points of side a for a question."""
+    if line.metric != "win rate" or row["winner"] is None:
+        return None
+    return ItemValue(row["question_id"], tally.POINTS[row["winner"]], row["question_id"])
+
+
+EVALUATION = Evaluation(
+    name="vicuna",
+    logic_version=2,
+    options=Options,
+    plan=plan,
+    description="Vicuna Questions: two models answer, a judge scores both; or saved reviews are counted.",
+    official=frozenset([QUESTIONS]),
+    item_value=item_value,
+)

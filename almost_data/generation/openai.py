@@ -6,7 +6,6 @@ The `openai` client retries temporary faults for up to two minutes, with jitter 
 decides how many requests are in flight: half as many after each refusal (429, 503), more with each answer.
 """
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -100,14 +99,8 @@ class OpenAIEngine:
         with start_blocking_portal() as portal:  # cancels the work if the caller stops early
             work = portal.start_task_soon(self._work, shares, replies.put)
             work.add_done_callback(lambda _: replies.put(None))
-            pending = sum(map(len, shares.values()))
-            try:
-                while (reply := replies.get()) is not None:
-                    pending -= 1
-                    yield reply
-            finally:
-                if not pending:  # let the work close its connections before it is cancelled
-                    work.result()
+            while (reply := replies.get()) is not None:
+                yield reply
             work.result()
 
     def names(self) -> list[str]:
@@ -155,32 +148,37 @@ class OpenAIEngine:
         return Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
 
     async def _work(self, shares: dict[str, list[Request]], done: Callable[[Reply], None]) -> None:
-        async with asyncio.TaskGroup() as group:
+        import anyio
+
+        async with anyio.create_task_group() as group:
             for url, share in shares.items():
-                group.create_task(self._ask_server(url, share, done))
+                group.start_soon(self._ask_server, url, share, done)
 
     async def _ask_server(self, url: str, share: list[Request], done: Callable[[Reply], None]) -> None:
         """`concurrency` workers take requests from one iterator, so there are never more tasks than that."""
+        import anyio
         from openai import AsyncOpenAI
 
         queue = iter(share)
+        client = AsyncOpenAI(
+            base_url=url,
+            api_key=api_key(),
+            timeout=self._timeout(self.timeout),
+            max_retries=self.retries,
+            http_client=limited_client(ConcurrencyLimit(self.concurrency, self._counts)),
+        )
 
         async def worker() -> None:
             for request in queue:
                 done(await self.ask(client, request))
 
-        async with (
-            AsyncOpenAI(
-                base_url=url,
-                api_key=api_key(),
-                timeout=self._timeout(self.timeout),
-                max_retries=self.retries,
-                http_client=limited_client(ConcurrencyLimit(self.concurrency, self._counts)),
-            ) as client,
-            asyncio.TaskGroup() as group,
-        ):
-            for _ in range(min(self.concurrency, len(share))):
-                group.create_task(worker())
+        try:
+            async with anyio.create_task_group() as group:
+                for _ in range(min(self.concurrency, len(share))):
+                    group.start_soon(worker)
+        finally:
+            with anyio.CancelScope(shield=True):  # connections are closed where the work is cancelled too
+                await client.close()
 
     async def ask(self, client: "AsyncOpenAI", request: Request) -> Reply:
         """The reply to one request; after a lasting fault, a failed reply."""

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from almost_data.evals.items import Item
+from almost_data.evals.evaluation import ItemValue
 from almost_data.evals.result import Line
 from almost_data.evals.stats import paired
 
 Verdict = Literal["reproduced", "not reproduced", "too small to say", "at chance", "not run"]
 LEAST = 20
 """Items below which nothing is said."""
-Values = Mapping[str, Item]
+Values = Mapping[str, ItemValue]
 
 
 @dataclass(frozen=True)

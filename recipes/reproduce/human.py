@@ -3,7 +3,7 @@
     python recipes/reproduce/human.py export --result FINGERPRINT --data question.jsonl --out table.csv
     python recipes/reproduce/human.py import table.csv
 
-Which answer is whose is kept in a key in the store, under `evals/human/keys/`, and not in the table. An item
+Which answer is whose is kept in a key in the store, under `reproduce/keys/`, and not in the table. An item
 is won by the side that more than half of its judgments chose; any other item is a tie.
 """
 
@@ -15,7 +15,6 @@ import json
 import os
 import random
 import re
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,16 +28,15 @@ from console import run
 
 from almost_data import InputError, Store
 from almost_data.cards.markdown import clean
-from almost_data.cli import show_eval
-from almost_data.cli.console import print_line
+from almost_data.cli.console import print_json, print_line
+from almost_data.cli.show_results import print_result
 from almost_data.datasets.manifest import canonical_json
 from almost_data.evals import saved
-from almost_data.evals.on_card import mirrored
-from almost_data.evals.result import Line, Pinned, Result, folder, known, results, save
+from almost_data.evals.evaluation import EvalSession, Evaluation, evaluate
+from almost_data.evals.result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement, Pinned, Result
+from almost_data.evals.results import items, results
 from almost_data.evals.tally import Winner, line, outcomes
 
-TASK = "human"
-LOGIC_VERSION = 2
 COLUMNS = ("item", "judgment", "question", "answer 1", "answer 2", "choice")
 CHOICES = ("1", "2", "tie")
 JUDGMENTS = 3
@@ -83,7 +81,17 @@ def import_command(
 ) -> None:
     """Read people's choices: win, tie and lose by majority, and how far they agree."""
     store = Store(root)
-    show_eval.result(store, read(store, table), json)
+    result = read(store, table)
+    if json:
+        print_json(result)
+    else:
+        print_result(store, result)
+
+
+@dataclass(frozen=True)
+class Options:
+    table: Path
+    """CSV of `export`, with choices filled in."""
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,7 +108,7 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the table does not show."""
 
     result: Pinned
-    """The evaluation: its place under `evals`, and the digest of its items."""
+    """The comparison that was exported, and the digest of its items."""
     models: list[Pinned]
     judgments: int
     seed: int
@@ -156,30 +164,30 @@ def export(
         raise InputError(f"{out}: exists, and may hold judgments: give another --out")
     result = find(store, name)
     questions = _questions(result, name, data)
-    rows = [row for row in _items(store, result) if None not in (row["answer_a"], row["answer_b"])]
+    rows = [row for row in items(store, result).to_dicts() if None not in (row["answer_a"], row["answer_b"])]
     if not rows:
         raise InputError(
             f"{name}: it keeps no answers, as of saved reviews: give it --a and --b files of answers"
         )
     mark = _mark(result, judgments, seed)
     random.Random(mark).shuffle(rows)
-    items: dict[str, Place] = {}
+    places: dict[str, Place] = {}
     cells: list[tuple[str, str, str, str]] = []
     for number, row in enumerate(rows, start=1):
         item, question_id = f"{mark}-{number:04}", row["question_id"]
         first = random.Random(f"{mark}:{question_id}").choice("ab")
         second = "b" if first == "a" else "a"
-        items[item] = Place(question_id, first, row["winner"])
+        places[item] = Place(question_id, first, row["winner"])
         cells.append((item, questions[question_id].text, row[f"answer_{first}"], row[f"answer_{second}"]))
     models = [model for model in result.models if model.role != "judge"]
-    place = Pinned(f"{result.task}/{folder(store, result).name}", result.digest, "evaluation")
+    place = Pinned(result.ref, result.digest[:16], "evaluation")
     key = _key_file(store, mark)
     key.parent.mkdir(parents=True, exist_ok=True)
     staging = key.with_name(f".{key.name}.{os.getpid()}")
-    staging.write_bytes(msgspec.json.encode(Key(place, models, judgments, seed, items)) + b"\n")
+    staging.write_bytes(msgspec.json.encode(Key(place, models, judgments, seed, places)) + b"\n")
     os.replace(staging, key)
     _write(out, cells, judgments)
-    return len(items), key
+    return len(places), key
 
 
 def _questions(result: Result, name: str, data: Path) -> dict[str, saved.Question]:
@@ -188,7 +196,7 @@ def _questions(result: Result, name: str, data: Path) -> dict[str, saved.Questio
             f"{name}: it was made without --data, of saved reviews: replay them with the questions"
         )
     questions = saved.questions(data)
-    if all(pinned.revision != saved.pinned(data, "data").revision for pinned in result.data):
+    if all(pinned.revision != saved.pinned_file(data, "data").revision for pinned in result.data):
         raise InputError(f"{data}: not the questions of {name}: its checksum is another one")
     return questions
 
@@ -199,43 +207,43 @@ def read(store: Store, table: Path) -> Result:
     Empty and missing rows are counted. Raises InputError naming the line for an item of another store, a
     duplicate or unknown judgment, or a choice other than 1, 2 and tie.
     """
-    start = time.monotonic()
-    judgments = _judgments(store, table)
+    return evaluate(store, EVALUATION, Options(table))
+
+
+def plan(session: EvalSession, options: Options) -> EvalPlan:
+    judgments = _judgments(session.store, options.table)
     key = judgments.key
-    draft = Result(
-        TASK,
-        LOGIC_VERSION,
-        key.models,
-        [saved.pinned(table, "judgments"), key.result],
-        {},
-        {"judgments": key.judgments, "seed": key.seed},
-        [],
+
+    def measure() -> Measurement:
+        rows = [
+            {
+                "item": item,
+                "question_id": place.question_id,
+                "first": place.first,
+                "winner": judgments.winners.get(item),
+                "judge": place.judge,
+                **{
+                    f"judgment_{number}": judgments.choices.get(item, {}).get(number)
+                    for number in range(1, key.judgments + 1)
+                },
+            }
+            for item, place in key.items.items()
+        ]
+        return Measurement(
+            _lines(judgments), rows, ("item",), details=_details(judgments), notes=_notes(judgments)
+        )
+
+    return EvalPlan(
+        models=key.models,
+        data=[session.file(options.table, "judgments"), key.result],
+        settings={"judgments": key.judgments, "seed": key.seed},
+        measure=measure,
     )
-    if existing := known(store, draft):
-        return existing
-    finished = msgspec.structs.replace(
-        draft, lines=_lines(judgments), details=_details(judgments), notes=_notes(judgments)
-    )
-    rows = [
-        {
-            "item": item,
-            "question_id": place.question_id,
-            "first": place.first,
-            "winner": judgments.winners.get(item),
-            "judge": place.judge,
-            **{
-                f"judgment_{number}": judgments.choices.get(item, {}).get(number)
-                for number in range(1, key.judgments + 1)
-            },
-        }
-        for item, place in key.items.items()
-    ]
-    return save(store, finished, rows, time.monotonic() - start)
 
 
 def _lines(judgments: Judgments) -> list[Line]:
     key, winners = judgments.key, judgments.winners
-    lines = outcomes(list(winners.values()), key.side("model a"), key.seed)
+    lines = outcomes(list(winners.values()), key.side(SIDE_A), key.seed)
     decided = {
         item: [side for side in choices if side != "tie"] for item, choices in judgments.by_item.items()
     }
@@ -263,7 +271,7 @@ def _details(judgments: Judgments) -> dict[str, Any]:
         sides = [choices[number] for choices in judgments.choices.values() if number in choices]
         counts = [sides.count(side) for side in ("a", "tie", "b")]
         rows.append([str(number), *counts, len(key.items) - len(sides)])
-    columns = ["judgment", f"{key.side('model a')} wins", "ties", f"{key.side('model b')} wins", "missing"]
+    columns = ["judgment", f"{key.side(SIDE_A)} wins", "ties", f"{key.side(SIDE_B)} wins", "missing"]
     return {
         "alpha": judgments.alpha,
         "missing": judgments.missing,
@@ -279,8 +287,8 @@ def _notes(judgments: Judgments) -> list[str]:
         for item, winner in judgments.winners.items()
     )
     return [
-        f"Judgments: {len(judgments.flat)} given ({counts['a']} for {key.side('model a')}, {counts['tie']} "
-        f"ties, {counts['b']} for {key.side('model b')}), {judgments.missing} missing; items without any: "
+        f"Judgments: {len(judgments.flat)} given ({counts['a']} for {key.side(SIDE_A)}, {counts['tie']} "
+        f"ties, {counts['b']} for {key.side(SIDE_B)}), {judgments.missing} missing; items without any: "
         f"{len(key.items) - len(judgments.winners)}, without a majority, which count as ties: {no_majority}.",
         f"Krippendorff's alpha, nominal: {'n/a' if alpha is None else f'{alpha:.3f}'} (1 is full agreement, "
         "0 what chance gives).",
@@ -288,13 +296,17 @@ def _notes(judgments: Judgments) -> list[str]:
 
 
 def find(store: Store, name: str) -> Result:
-    """A finished `eval vicuna` by its folder, its result.json, or the start of its fingerprint."""
-    path = Path(name).parent if name.endswith("result.json") else Path(name)
-    mark = path.name if path.is_dir() else name.rpartition("/")[2]
+    """A finished `eval vicuna` by `name@version`, its folder, or the start of its fingerprint."""
     comparisons = [result for result in results(store) if result.task == "vicuna"]
-    matches = [result for result in comparisons if mark and result.fingerprint.startswith(mark)]
+    version = f"@{Path(name).name}"
+    matches = [
+        result
+        for result in comparisons
+        if name
+        and (result.fingerprint.startswith(name) or result.ref == name or result.ref.endswith(version))
+    ]
     if len(matches) != 1:
-        existing = ", ".join(result.fingerprint[:16] for result in comparisons) or "none"
+        existing = ", ".join(result.ref for result in comparisons) or "none"
         raise InputError(
             f"--result {name}: {'several results' if matches else 'no result'} of eval vicuna under "
             f"{store.root} (there: {existing})"
@@ -308,20 +320,20 @@ def between(store: Store, a: Pinned, b: Pinned) -> Result:
     Its win rate is that of `a`, whichever side `a` was in the table, and its `data` has the questions too.
     Raises InputError where there is none, or the judged comparison is no longer in the store.
     """
-    existing = list(results(store))
+    existing = results(store)
     sides = [(side.id, side.revision) for side in (a, b)]
     matches = [
         result
         for result in existing
-        if result.task == TASK and result.lines[0].n and sorted(_sides(result)) == sorted(sides)
+        if result.task == EVALUATION.name and result.lines[0].n and sorted(_sides(result)) == sorted(sides)
     ]
     if not matches:
         raise InputError("people's judgments (recipes/reproduce/human.py export, then import)")
     result = max(matches, key=lambda match: (match.lines[0].n, match.created))
-    place = next(pinned.id for pinned in result.data if pinned.role == "evaluation")
-    comparison = next((r for r in existing if f"{r.task}/{folder(store, r).name}" == place), None)
+    ref = next(pinned.id for pinned in result.data if pinned.role == "evaluation")
+    comparison = next((entry for entry in existing if entry.ref == ref), None)
     if comparison is None:
-        raise InputError(f"{place}, whose answers people judged: it says which questions they are of")
+        raise InputError(f"{ref}, whose answers people judged: it says which questions they are of")
     result = msgspec.structs.replace(result, data=[*result.data, *comparison.data])
     return result if _sides(result) == sides else _mirrored(result)
 
@@ -333,7 +345,8 @@ def _sides(result: Result) -> list[tuple[str, str]]:
 def _mirrored(result: Result) -> Result:
     """The same with the sides exchanged, and no number but the win rate."""
     models = result.models[::-1]
-    return msgspec.structs.replace(result, models=models, lines=[mirrored(result.lines[0], models[0].id)])
+    win_rate = result.lines[0].mirrored(models[0].id)
+    return msgspec.structs.replace(result, models=models, lines=[win_rate] if win_rate else [])
 
 
 def majority(choices: Sequence[Winner]) -> Winner:
@@ -386,22 +399,13 @@ def escape_spreadsheet_cell(text: str) -> str:
     return _FORMULA.sub(r"\1'", clean(text))
 
 
-def _items(store: Store, result: Result) -> list[dict[str, Any]]:
-    import polars as pl
-
-    file = folder(store, result) / "items.parquet"
-    if not file.is_file():
-        raise InputError(f"{file}: no such file: run the evaluation again")
-    return pl.read_parquet(file).to_dicts()
-
-
 def _mark(result: Result, judgments: int, seed: int) -> str:
     parts = [result.fingerprint, result.digest, judgments, seed]
     return hashlib.sha256(canonical_json(parts)).hexdigest()[:12]
 
 
 def _key_file(store: Store, mark: str) -> Path:
-    return store.root / "evals" / TASK / "keys" / f"{mark}.json"
+    return store.root / "reproduce" / "keys" / f"{mark}.json"
 
 
 def _write(out: Path, cells: list[tuple[str, str, str, str]], judgments: int) -> None:
@@ -486,6 +490,15 @@ def _key(store: Store, item: str, where: str) -> Key:
 
 def _quoted(text: str) -> str:
     return json.dumps(text[:60])
+
+
+EVALUATION = Evaluation(
+    name="human",
+    logic_version=2,
+    options=Options,
+    plan=plan,
+    description="People's choices between the answers of eval vicuna, by majority.",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

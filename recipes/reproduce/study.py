@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from almost_data.datasets.schema import RESERVED
 from claims import (
     CLAIMS,
     HHH,
@@ -26,9 +25,11 @@ from claims import (
     judge,
 )
 
-from almost_data import InputError, Manifest, Store, evals
-from almost_data.evals import items, sources, vicuna
-from almost_data.evals.result import Line, Pinned, Result, folder, results
+from almost_data import InputError, Manifest, Store
+from almost_data.datasets.tables import stored_configs
+from almost_data.evals import evaluation, preference, static_hhh, truthfulqa, vicuna
+from almost_data.evals.result import Line, Pinned, Result
+from almost_data.evals.results import items, results
 
 ROLES = {
     "rm": "rm@{}",
@@ -47,9 +48,9 @@ ROLES = {
 BASELINE = "baseline"
 """Role of a file of answers."""
 DATA = {
-    HHH: f"Static HHH (--hhh {evals.HHH})",
-    TRUE: f"TruthfulQA (--truthfulqa {evals.TRUTHFULQA})",
-    PREFERENCE: f"HH-RLHF helpful-base (--preference {evals.HH_RLHF}), or another preference set",
+    HHH: f"Static HHH (--hhh {static_hhh.HUB})",
+    TRUE: f"TruthfulQA (--truthfulqa {truthfulqa.HUB})",
+    PREFERENCE: f"HH-RLHF helpful-base (--preference {preference.HH_RLHF}), or another preference set",
     TAX: "tasks of lm-evaluation-harness (--tasks mmlu,lambada_openai)",
 }
 BENCHMARK = {HHH: "Static HHH", TRUE: "TruthfulQA's MC1", VICUNA: "the Vicuna Questions"}
@@ -127,7 +128,7 @@ class Study:
         ref = f"responses@{self.version}-vicuna"
         if not self.store.has(ref):
             return []
-        return [config for config in self.store.configs(ref) if config not in RESERVED]
+        return list(stored_configs(self.store.manifest(ref).tables, "default"))
 
     def result(self, measure: Measure) -> Result:
         """The result that has a number, measured if it is not yet. InputError names what is missing."""
@@ -245,7 +246,7 @@ def measure(study: Study) -> list[Table]:
             table.outcomes.append(Outcome(claim, "not run", missing=str(error)))
             continue
         found = [study.result(measure) for measure in measures]
-        values = [items.values(study.store, result, line) for result, line in zip(found, lines, strict=True)]
+        values = [_item_values(study.store, result, line) for result, line in zip(found, lines, strict=True)]
         outcome = judge(claim, lines, values)
         if why := next((why for result in found if (why := unlike(study.store, result))), None):
             table.outcomes.append(Outcome(claim, "not run", missing=why))
@@ -257,6 +258,15 @@ def measure(study: Study) -> list[Table]:
                     table.lines.append(number)
     names = dict.fromkeys(name.removesuffix(UNLIKE) for name in tables)
     return [tables[key] for name in names for key in (name, name + UNLIKE) if key in tables]
+
+
+def _item_values(store: Store, result: Result, line: Line) -> dict[str, evaluation.ItemValue]:
+    """The items that a line is a mean of, by id; none where they are not stored as such."""
+    kind = evaluation.installed_evaluation(result.task)
+    if kind is None or kind.item_value is None or not store.has(result.ref):
+        return {}
+    values = (kind.item_value(row, line) for row in items(store, result).iter_rows(named=True))
+    return {value.id: value for value in values if value is not None}
 
 
 def _doubts(measure: Measure, result: Result) -> Iterator[tuple[str, Line]]:
@@ -273,17 +283,18 @@ def unlike(store: Store, result: Result) -> str | None:
     task = VICUNA if result.task == PEOPLE else result.task
     if task in BENCHMARK:
         for pinned in data:
-            if not sources.is_official(task, pinned):
+            if not evaluation.load(task).is_official(pinned):
                 why = _unofficial(pinned) or f"{pinned.id} is not known as {BENCHMARK[task]}"
                 return f"the paper's data: {why}"
     if task == VICUNA:
-        used, paper = _settings(store, result), vicuna.Settings()
+        used = _settings(store, result)
         for name in ("max_new_tokens", "temperature"):
-            if (value := used.get(name, getattr(paper, name))) != getattr(paper, name):
-                return f"the paper's terms: answers with {name} {getattr(paper, name)}, not {value}"
+            paper = getattr(vicuna.Options, name)
+            if (value := used.get(name, paper)) != paper:
+                return f"the paper's terms: answers with {name} {paper}, not {value}"
     if task == PREFERENCE:
-        name, _, commit = evals.HH_RLHF.partition("@")
-        if (data[0].id, result.settings.get("config")) != (name, evals.HELPFUL_BASE):
+        name, _, commit = preference.HH_RLHF.partition("@")
+        if (data[0].id, result.settings.get("config")) != (name, preference.HELPFUL_BASE):
             return f"the paper's data: {data[0].id} is not HH-RLHF helpful-base"
         if data[0].revision != commit:
             return f"the paper's data: {_unofficial(data[0])}"
@@ -292,9 +303,9 @@ def unlike(store: Store, result: Result) -> str | None:
 
 def _unofficial(data: Pinned) -> str | None:
     """How data under the benchmark's name on the Hub differ from it."""
-    if data.revision.endswith(sources.OTHER_ITEMS):
+    if data.revision.endswith(evaluation.OTHER_ITEMS):
         return f"{data.id}: not the items of Static HHH, by their checksum"
-    if data.id in {evals.TRUTHFULQA.partition("@")[0], evals.HH_RLHF.partition("@")[0]}:
+    if data.id in {truthfulqa.HUB.partition("@")[0], preference.HH_RLHF.partition("@")[0]}:
         return f"commit {data.revision[:12]} of {data.id} is not the one known here"
     return None
 
@@ -304,8 +315,7 @@ def _settings(store: Store, result: Result) -> dict[str, Any]:
     if result.task != PEOPLE:
         return result.settings
     exported = {pinned.id for pinned in result.data if pinned.role == "evaluation"}
-    places = ((f"{entry.task}/{folder(store, entry).name}", entry.settings) for entry in results(store))
-    return next((settings for place, settings in places if place in exported), {})
+    return next((entry.settings for entry in results(store) if entry.ref in exported), {})
 
 
 def report(

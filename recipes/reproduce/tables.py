@@ -3,7 +3,7 @@
     python recipes/reproduce/tables.py --version 0.9.0 --hhh hhh/ --truthfulqa mc.jsonl
 
 Every evaluation that a table needs is run, unless its result is in the store. The report is written to
-`<root>/evals/tables/<version>/`.
+`<root>/reproduce/tables/<version>/`.
 """
 
 import json
@@ -28,11 +28,13 @@ from almost_data import InputError, Store
 from almost_data.cards import card
 from almost_data.cli.console import console, text
 from almost_data.cli.progress import progress_bars
-from almost_data.evals import answers, judge, lm_eval_tasks, preference, saved, static_hhh, truthfulqa, vicuna
-from almost_data.evals.result import PACKAGES, Pinned, Result, home, installed
-from almost_data.evals.subject import Progress, Subject, find
-from almost_data.scoring import Options, check_options
-from almost_data.store.store import check_version
+from almost_data.evals import answers, judge, lm_eval, model_card, preference, static_hhh, truthfulqa, vicuna
+from almost_data.evals.evaluation import EvalSession, carry_out, evaluate, find_result
+from almost_data.evals.result import Pinned, Result
+from almost_data.evals.saved import pinned_file, questions
+from almost_data.evals.subject import Progress, find
+from almost_data.store.names import check_version
+from almost_data.store.publish import environment
 from almost_data.training.artifact import find_model
 
 COLOURS = {"reproduced": "green", "not reproduced": "red"}
@@ -86,11 +88,6 @@ class Inputs:
         data = {HHH: self.hhh, TRUE: self.truthfulqa, PREFERENCE: self.preference, TAX: self.task_names}
         return frozenset(task for task, value in data.items() if value)
 
-    @property
-    def scoring(self) -> Options:
-        options = {"device": self.device, "dtype": self.dtype}
-        return check_options({name: value for name, value in options.items() if value is not None})
-
 
 def command(
     *,
@@ -124,7 +121,6 @@ def report(store: Store, inputs: Inputs, progress: Progress | None = None) -> tu
     """
     check_version(inputs.version)
     check(inputs)
-    home(store)
     refs = [ref for role in study.ROLES.values() if store.has(ref := role.format(inputs.version))]
     if not refs:
         raise InputError(
@@ -141,7 +137,7 @@ def report(store: Store, inputs: Inputs, progress: Progress | None = None) -> tu
     )
     size = max(_parameters(store, ref) for ref in refs)
     content = study.report(measurements, study.measure(measurements), size, inputs.limit)
-    content["versions"] = {name: version for name in PACKAGES if (version := installed(name))}
+    content["versions"] = environment()["packages"]
     return _write(store, inputs.version, content), content
 
 
@@ -164,36 +160,35 @@ def check(inputs: Inputs) -> None:
 
 
 def _evaluate(store: Store, inputs: Inputs, task: str, model: Pinned, progress: Progress | None) -> Result:
-    if task == PREFERENCE:
-        return preference.run(
-            store,
-            model.id,
-            str(inputs.preference),
-            config=inputs.preference_config,
-            limit=inputs.limit,
-            seed=inputs.seed,
-            options=inputs.scoring,
-            progress=progress,
-        )
-    subject = _subject(store, model, inputs.scoring)
-    if task == TAX:
-        return lm_eval_tasks.run(store, subject, inputs.task_names, limit=inputs.limit, progress=progress)
-    benchmark, data = (static_hhh, inputs.hhh) if task == HHH else (truthfulqa, inputs.truthfulqa)
-    return benchmark.run(store, subject, str(data), None, inputs.seed, inputs.limit, progress)
-
-
-def _subject(store: Store, model: Pinned, options: Options) -> Subject:
-    """The model at its revision: a base as it was when the policy was trained from it."""
-    subject = find(store, model.id, model.revision or None, options)
-    if model.revision and subject.pinned.revision != model.revision:
-        raise InputError(f"the base model {model.id} at {model.revision}: here is {subject.pinned.revision}")
-    return subject
+    """The result of a model at its revision: a base as it was when the policy was trained from it."""
+    if model.revision:
+        present = find(store, model.id, model.revision).pinned.revision
+        if present != model.revision:
+            raise InputError(f"the base model {model.id} at {model.revision}: here is {present}")
+    common = {
+        "model": model.id,
+        "revision": model.revision or None,
+        "limit": inputs.limit,
+        "seed": inputs.seed,
+        "device": inputs.device,
+        "dtype": inputs.dtype,
+    }
+    benchmarks: dict[str, tuple[Any, dict[str, Any]]] = {
+        HHH: (static_hhh, {"data": inputs.hhh}),
+        TRUE: (truthfulqa, {"data": inputs.truthfulqa}),
+        PREFERENCE: (preference, {"dataset": inputs.preference, "config": inputs.preference_config}),
+        TAX: (lm_eval, {"tasks": inputs.tasks}),
+    }
+    benchmark, options = benchmarks[task]
+    result = evaluate(store, benchmark.EVALUATION, benchmark.Options(**common, **options), progress)
+    model_card.renew(store, result)
+    return result
 
 
 def _pinned(store: Store, inputs: Inputs, side: Pinned) -> Pinned:
     """A side as a result records it: a model by its digest, a file of answers by its checksum."""
     if side.id == study.BASELINE:
-        return saved.pinned(Path(str(inputs.baseline)), "")
+        return pinned_file(Path(str(inputs.baseline)), "")
     model = find_model(store, side.id).model
     return Pinned(model.id, str(model.revision))
 
@@ -205,66 +200,67 @@ def _comparison(store: Store, inputs: Inputs, progress: Progress | None) -> stud
     """
     if not (inputs.vicuna and inputs.judge):
         return None
-    questions, judge_engine = inputs.vicuna, judge.engine(inputs.judge)
-    judge_name = inputs.judge_model or judge.only(judge_engine)
-    generator = answers.engine(inputs.engine)
-    settings = vicuna.Settings(inputs.limit, inputs.seed, inputs.max_new_tokens)
-    failures: list[str] = []
+    server = judge.engine(inputs.judge)
+    judge_name = inputs.judge_model or judge.only_model(server)
+    servers = vicuna.Servers(server, judge_name, answers.engine(inputs.engine))
+    failures: list[RuntimeError] = []
 
     def name(side: Pinned) -> str:
         if side.id == study.BASELINE:
             return str(inputs.baseline)
         ref = f"responses@{inputs.version}-vicuna"
         if store.has(ref) and side.id in store.manifest(ref).counts:
-            return str(answers_file(store, ref, side.id, questions))
+            return str(answers_file(store, ref, side.id, Path(str(inputs.vicuna))))
         return f"{side.id}@{side.revision}" if side.revision and "/" in side.id else side.id
 
     def compare(a: Pinned, b: Pinned) -> Result:
-        try:
-            return vicuna.run(
-                store,
-                name(a),
-                name(b),
-                questions,
-                judge_name,
-                _Unreachable(failures[0]) if failures else judge_engine,  # type: ignore[arg-type]
-                generator,
-                settings,
-                progress=progress,
-            )
-        except RuntimeError as error:
-            failures.append(str(error))
-            raise
+        options = vicuna.Options(
+            a=name(a),
+            b=name(b),
+            data=inputs.vicuna,
+            judge=inputs.judge,
+            limit=inputs.limit,
+            seed=inputs.seed,
+            max_new_tokens=inputs.max_new_tokens,
+        )
+        session = EvalSession(store, vicuna.EVALUATION, progress)
+        plan = vicuna.plan_comparison(session, options, servers)
+        if failures:
+            result = find_result(session, plan)
+            if result is None:
+                raise failures[0]
+        else:
+            try:
+                result = carry_out(session, plan)
+            except RuntimeError as error:
+                failures.append(error)
+                raise
+        model_card.renew(store, result)
+        return result
 
     return compare
 
 
-@dataclass(frozen=True)
-class _Unreachable:
-    """Stands for the judge once a comparison failed."""
-
-    error: str
-
-    def resolve(self, model: object) -> object:
-        raise RuntimeError(self.error)
-
-
-def answers_file(store: Store, ref: str, responder: str, questions: Path) -> Path:
+def answers_file(store: Store, ref: str, responder: str, questions_file: Path) -> Path:
     """Write a responder's answers as a file that `vicuna` reads; a question without one is not compared."""
     rows = store.scan(ref, responder).select("prompt", "response").collect()
     responses: dict[str, str] = dict(rows.iter_rows())
     fake = {"model_id": "fake/"} if store.manifest(ref).is_fake else {}
     lines = []
-    for question_id, question in saved.questions(questions).items():
+    for question_id, question in questions(questions_file).items():
         response = responses.get(question.text.strip())
         failure = {"error": f"{responder} wrote none"} if response is None else {}
         lines.append(json.dumps({"question_id": question_id, "text": response or "", **fake, **failure}))
-    file = home(store) / "answers" / ref / f"{responder}.jsonl"
+    file = _home(store) / "answers" / ref / f"{responder}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     staging = file.with_name(f".{file.name}.{os.getpid()}")
     staging.write_text("\n".join(lines) + "\n", "utf-8")
     os.replace(staging, file)  # another process may be reading it
     return file
+
+
+def _home(store: Store) -> Path:
+    return store.root / "reproduce"
 
 
 def _parameters(store: Store, ref: str) -> float:
@@ -280,7 +276,7 @@ def _parameters(store: Store, ref: str) -> float:
 
 
 def _write(store: Store, version: str, content: dict[str, Any]) -> Path:
-    place = home(store) / "tables" / version
+    place = _home(store) / "tables" / version
     name = f"eval-tables-{version}"
     files = figure.render(content["tables"])
     page = card.page(TEMPLATES / "tables.md.jinja", **content, figures=sorted(files))

@@ -2,15 +2,23 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from almost_data.evals.subject import Likelihood, Subject
+import polars as pl
+
+from almost_data.evals import choices, lm_eval
+from almost_data.evals.evaluation import EvalSession, Evaluation, carry_out, evaluate
+from almost_data.evals.result import Result
+from almost_data.evals.results import items
+from almost_data.evals.subject import Likelihood, Progress, Subject
 from almost_data.generation import Model
 from almost_data.scoring import Dialogue, Options, Score
+from almost_data.store.store import Store
 
 RIGHT = "Boil the kettle first."
 WRONG = "No."
@@ -115,3 +123,52 @@ def cli(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "almost_data", "eval", *arguments]
     env = {**os.environ, "COLUMNS": "200", **env}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+
+
+def judged(
+    benchmark: Any,
+    store: Store,
+    subject: Subject,
+    data: str,
+    metric: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Result:
+    """The result of a subject that no name finds, on a multiple-choice benchmark, by its module."""
+    given = benchmark.Options(model=subject.pinned.id, data=data, metric=metric, **options)
+    session = EvalSession(store, benchmark.EVALUATION, progress)
+    return carry_out(session, choices.plan_subject(benchmark.BENCHMARK, session, given, subject))
+
+
+def on_tasks(
+    store: Store,
+    subject: Subject,
+    names: list[str],
+    include: Path | None = None,
+    before: Subject | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Result:
+    """The result of a subject on tasks of lm-evaluation-harness."""
+    given = lm_eval.Options(model=subject.pinned.id, tasks=",".join(names), include=include, **options)
+    session = EvalSession(store, lm_eval.EVALUATION, progress)
+    return carry_out(session, lm_eval.plan_subjects(session, given, subject, before))
+
+
+def evaluated(
+    evaluation: Evaluation[Any], store: Store, progress: Progress | None = None, **options: Any
+) -> Result:
+    """The result of options by name."""
+    return evaluate(store, evaluation, evaluation.options(**options), progress)
+
+
+def frame(store: Store, result: Result) -> pl.DataFrame:
+    """The items of a result in the order of their key, with the lists that were stored as JSON."""
+    rows = [
+        {
+            name: json.loads(value) if re.fullmatch(r"\[[-\d.,einf ]*\]", str(value)) else value
+            for name, value in row.items()
+        }
+        for row in items(store, result).to_dicts()
+    ]
+    return pl.DataFrame(rows, infer_schema_length=None)

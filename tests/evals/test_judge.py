@@ -173,13 +173,13 @@ def test_the_judge_is_no_other_model_to_the_journal_than_its_own_completions(
 def test_errors_name_the_judges_flag_and_no_key(
     server: CompletionsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InputError, match=r"^--judge: an address looks like"):
+    with pytest.raises(InputError, match=r"^eval\.judge: an address looks like"):
         judge.engine("http://u:hunter2@h/v1")
     with pytest.raises(InputError, match=r"not served at .*; served there: m"):
         judge.check(judge.engine(server.url), "gpt")
     server.key = "another"
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with pytest.raises(InputError, match=r"^--judge: .*set OPENAI_API_KEY") as refused:
+    with pytest.raises(InputError, match=r"^eval\.judge: .*set OPENAI_API_KEY") as refused:
         judge.check(judge.engine(server.url), "m")
     assert KEY not in str(refused.value)
 
@@ -193,9 +193,9 @@ def test_a_chat_keeps_to_stop_strings(server: CompletionsServer) -> None:
 
 def test_the_one_model_of_a_server_is_the_judge() -> None:
     with CompletionsServer(("only",)) as server:
-        assert judge.only(judge.engine(server.url)) == "only"
+        assert judge.only_model(judge.engine(server.url)) == "only"
     with CompletionsServer(("b", "a\x1b[31m")) as server, pytest.raises(InputError) as error:
-        judge.only(judge.engine(server.url))
-    assert str(error.value) == "--judge-model: the judge's server has 2 models: name one of: a [31m, b"
-    with pytest.raises(InputError, match="--judge: 127"):
-        judge.only(judge.engine(server.url))
+        judge.only_model(judge.engine(server.url))
+    assert str(error.value) == "eval.judge_model: the judge's server has 2 models: name one of: a [31m, b"
+    with pytest.raises(InputError, match=r"eval\.judge: 127"):
+        judge.only_model(judge.engine(server.url))

@@ -9,25 +9,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import polars as pl
 import pytest
 
 from almost_data.cli.app import main
 from almost_data.datasets.manifest import Manifest
 from almost_data.errors import InputError
-from almost_data.evals import preference, result
+from almost_data.evals import model_card, preference, subject
 from almost_data.evals.result import Line, Result
+from almost_data.evals.results import results
 from almost_data.evals.subject import Subject
 from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, importing, presets
-from almost_data.scoring import check_options
 from almost_data.scoring.baselines import FunctionScorer
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from almost_data.training.reward_report import BUCKETS, Parts, report
 from tests import hub_server, trained
+from tests.evals.known import evaluated, frame
+from tests.settings import with_settings
 from tests.tiny_models import save_tiny, save_tiny_reward
 from tests.training.rows import pair
 
@@ -53,9 +54,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     importing.import_responses(store, str(file), ["a", "b"], "0.1.0")
-    preset = presets.load()
-    changed = msgspec.structs.replace(preset.comparisons, length_sd=None)
-    preset = msgspec.structs.replace(preset, comparisons=changed)
+    preset = with_settings(presets.load(), "comparisons", length_sd=None)
     build.BuildRun(store, "0.1.0", preset, Real()).build("comparisons")
     return store
 
@@ -84,8 +83,15 @@ def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, Subject]:
         "bad": by(lambda text: -float("good" in text), "ORG/bad"),
         "equal": by(lambda text: 1.0, "ORG/equal"),
     }
-    monkeypatch.setattr(preference, "find", lambda store, name, *given, **how: found[name])
+    monkeypatch.setattr(subject, "find", lambda store, name, *given, **how: found[name])
     return found
+
+
+def run(store: Store, model: str, dataset: str, **options: Any) -> Result:
+    """As the verb `eval` does it."""
+    result = evaluated(preference.EVALUATION, store, model=model, dataset=dataset, **options)
+    model_card.renew(store, result)
+    return result
 
 
 def line(one: Result, who: str, metric: str = "accuracy", subset: str = "overall") -> Line:
@@ -101,41 +107,49 @@ def test_who_is_always_right_always_wrong_and_never_sure(
 ) -> None:
     file = write(tmp_path, mixed())
     for name, want, ties in (("good", 1.0, 0), ("bad", 0.0, 0), ("equal", 0.5, 60)):
-        found = line(preference.run(store, name, file), f"ORG/{name}")
+        found = line(run(store, name, file), f"ORG/{name}")
         assert (found.value, found.ties, found.n, found.chance) == (want, ties, 60, 0.5)
         assert found.low is not None and found.high is not None and found.low <= want <= found.high
 
 
 def test_length_by_hand_and_in_buckets(store: Store, models: dict[str, Subject], tmp_path: Path) -> None:
-    one = preference.run(store, "good", write(tmp_path, mixed()))
+    one = run(store, "good", write(tmp_path, mixed()))
     longest = line(one, preference.LONGEST)
     assert (longest.value, longest.ties) == (0.5, 20), "20 longer, 20 as long, 20 shorter"
     assert [line(one, "ORG/good", subset=name).n for name in BUCKETS] == [20, 20, 20]
     ahead = line(one, "ORG/good", f"ahead of {preference.LONGEST}")
     assert ahead.value == 0.5 and ahead.chance is None and ahead.ties == 20
     assert ahead.low is not None and 0.3 < ahead.low < 0.5
-    items = pl.read_parquet(result.folder(store, one) / "items.parquet")
+    items = frame(store, one)
     assert len(items) == 60 and items["chosen_score"].to_list() == [1.0] * 60
     assert not [name for name in items.columns if name in ("prompt", "chosen", "rejected")]
 
 
 def test_others_are_judged_on_the_same_rows(store: Store, models: dict[str, Subject], tmp_path: Path) -> None:
     models["half"] = by(lambda text: float("good" in text and int(text[5:7]) % 2 == 0), "ORG/half")
-    one = preference.run(store, "good", write(tmp_path, mixed()), versus=["half", "bad"])
+    one = run(
+        store,
+        "good",
+        write(tmp_path, mixed()),
+        versus=(
+            "half",
+            "bad",
+        ),
+    )
     assert (line(one, "ORG/half").value, line(one, "ORG/half").ties) == (0.75, 30)
     assert line(one, "ORG/good", "ahead of ORG/half").value == 0.25
     assert line(one, "ORG/good", "ahead of ORG/bad").value == 1.0
     assert [model.role for model in one.models] == ["model", "versus", "versus"]
     assert ["ORG/half", "75.0%", "133.3%"] in one.details["beside"]["rows"]
-    with pytest.raises(InputError, match="good: that one is judged already"):
-        preference.run(store, "good", write(tmp_path, mixed()), versus=["good"])
+    with pytest.raises(InputError, match=r"eval\.versus good: it is judged already"):
+        run(store, "good", write(tmp_path, mixed()), versus=("good",))
 
 
 def test_copies_of_a_prompt_say_nothing_new(store: Store, models: dict[str, Subject], tmp_path: Path) -> None:
     sides = [("good", "poor") if k % 10 < 7 else ("poor", "good") for k in range(100)]
     rows = [pair(k % 10, f"{one} {k}.", f"{other} {k}.") for k, (one, other) in enumerate(sides)]
-    few = line(preference.run(store, "good", write(tmp_path, rows)), "ORG/good")
-    alone = line(preference.run(store, "good", write(tmp_path, rows[:10], "b.jsonl")), "ORG/good")
+    few = line(run(store, "good", write(tmp_path, rows)), "ORG/good")
+    alone = line(run(store, "good", write(tmp_path, rows[:10], "b.jsonl")), "ORG/good")
     assert few.n == 100 and few.value == alone.value == 0.7
     assert few.low == pytest.approx(alone.low, abs=0.05) and few.high == pytest.approx(alone.high, abs=0.05)
 
@@ -143,7 +157,7 @@ def test_copies_of_a_prompt_say_nothing_new(store: Store, models: dict[str, Subj
 def test_it_says_what_the_recipes_report_says(filled: Store, models: dict[str, Subject]) -> None:
     rule = by(lambda text: float(len(text) % 7))
     models["rule"] = rule
-    one = preference.run(filled, "rule", "comparisons@0.1.0")
+    one = run(filled, "rule", "comparisons@0.1.0")
     train, test = (filled.scan("comparisons@0.1.0", split=split).collect() for split in ("train", "test"))
     want = report(rule.scorer, Parts(train, test, train.clear(), None))
     [subset] = want["subsets"]
@@ -161,14 +175,14 @@ def test_a_limit_takes_whole_prompts_by_the_seed(
 ) -> None:
     rows = [pair(k // 4, f"good {k:02}.", f"poor {k:02}.") for k in range(80)]
     file = write(tmp_path, rows)
-    found = [preference.run(store, "good", file, limit=20, seed=seed) for seed in (0, 1)]
-    items = [pl.read_parquet(result.folder(store, one) / "items.parquet") for one in found]
+    found = [run(store, "good", file, limit=20, seed=seed) for seed in (0, 1)]
+    items = [frame(store, one) for one in found]
     assert [len(one) for one in items] == [20, 20]
     assert all(set(one.group_by("query_id").len()["len"]) == {4} for one in items)
     assert set(items[0]["query_id"]) != set(items[1]["query_id"])
     assert any("20 of 80" in note for note in found[0].notes)
-    with pytest.raises(InputError, match="--limit 0"):
-        preference.run(store, "good", file, limit=0)
+    with pytest.raises(InputError, match=r"eval\.limit 0"):
+        run(store, "good", file, limit=0)
 
 
 # --- data --------------------------------------------------------------------------------------------------
@@ -198,13 +212,13 @@ def test_every_layout_in_every_file(
     if suffix == "parquet":
         file = str(tmp_path / "rows.parquet")
         pl.DataFrame(rows).write_parquet(file)
-    one = preference.run(store, "good", file)
+    one = run(store, "good", file)
     assert line(one, "ORG/good").value == 1.0 and line(one, "ORG/good").n == 12
     [data] = one.data
     assert data.id == f"rows.{suffix}" and data.revision.startswith("sha256:") and data.role == "data"
-    assert str(tmp_path) not in result.encode(one).decode(), "no place of this machine"
+    assert str(tmp_path) not in str(one), "no place of this machine"
     Path(file).write_bytes(Path(file).read_bytes())
-    assert preference.run(store, "good", file) == one, "the same bytes are the same evaluation"
+    assert run(store, "good", file) == one, "the same bytes are the same evaluation"
 
 
 def test_rows_that_cannot_be_read_are_counted(
@@ -213,7 +227,7 @@ def test_rows_that_cannot_be_read_are_counted(
     start = "\n\nAssistant: Hi\n\nHuman: a\n\nAssistant:"
     first = {"chosen": f"{start} good", "rejected": f"{start} x"}
     rows = [hh(0), hh(1), {"chosen": "a", "rejected": "b"}, first]
-    one = preference.run(store, "good", write(tmp_path, rows))
+    one = run(store, "good", write(tmp_path, rows))
     assert line(one, "ORG/good").n == 2
     assert any("2 of 4 rows were not judged" in note and "judged row 2" in note for note in one.notes)
 
@@ -233,8 +247,8 @@ def test_what_is_no_preference_data_is_one_line(
     store: Store, models: dict[str, Subject], tmp_path: Path, rows: list[dict[str, Any]], match: str
 ) -> None:
     with pytest.raises(InputError, match=match):
-        preference.run(store, "good", write(tmp_path, rows))
-    assert list(result.results(store)) == []
+        run(store, "good", write(tmp_path, rows))
+    assert list(results(store)) == []
 
 
 def test_what_is_not_there_is_one_line(filled: Store, models: dict[str, Subject], tmp_path: Path) -> None:
@@ -250,18 +264,18 @@ def test_what_is_not_there_is_one_line(filled: Store, models: dict[str, Subject]
         (str(tmp_path), {}, "not a file"),
     ):
         with pytest.raises(InputError, match=match):
-            preference.run(filled, "good", data, **how)
+            run(filled, "good", data, **how)
 
 
 ASK = """
-import json, sys
+import json, msgspec, sys
 from almost_data.errors import InputError
-from almost_data.evals import preference, result
+from tests.evals.test_preference import run
 from almost_data.store.store import Store
 for data, how in json.loads(sys.argv[2]):
     try:
-        found = preference.run(Store(sys.argv[1]), "baseline:longest", data, **how)
-        print(result.encode(found).decode().replace("\\n", ""))
+        found = run(Store(sys.argv[1]), "baseline:longest", data, **how)
+        print(msgspec.json.encode(found).decode())
     except InputError as error:
         print(json.dumps(str(error)))
 """
@@ -283,7 +297,7 @@ def test_a_dataset_on_the_hub_is_judged_at_a_commit(tmp_path: Path) -> None:
     assert [one["lines"][0]["n"] for one in (test, train)] == [30, 60]
     assert test["fingerprint"] != train["fingerprint"] and test["settings"]["split"] == "test"
     assert preference.SURFACE in {one["who"] for one in test["lines"]}, "of 50 train rows, 10 being judged"
-    assert "no split 'best'; it has: train, test: see --split" in no_split and "someone/none" in nowhere
+    assert "no split 'best'; it has: train, test: see eval.split" in no_split and "someone/none" in nowhere
 
 
 def test_hh_rlhf_is_judged_on_helpful_base(tmp_path: Path) -> None:
@@ -334,19 +348,27 @@ def family(filled: Store, tmp_path: Path) -> Store:
 def test_a_model_is_never_judged_on_what_it_learned(
     family: Store,
 ) -> None:
-    one = preference.run(family, "asis@0.1.0", "comparisons@0.1.0", versus=["rm@0.1.0", "ppo@0.1.0"])
+    one = run(
+        family,
+        "asis@0.1.0",
+        "comparisons@0.1.0",
+        versus=(
+            "rm@0.1.0",
+            "ppo@0.1.0",
+        ),
+    )
     notes = "\n".join(one.notes)
     assert "rm@0.1.0 was trained on the train split of comparisons@0.1.0" in notes
     assert "ppo@0.1.0 was trained on the train split" in notes and "asis@0.1.0 was" not in notes
     assert one.settings["split"] == "test"
     for model, versus in (("rm@0.1.0", []), ("asis@0.1.0", ["rm@0.1.0"])):
         with pytest.raises(InputError, match=r"rm@0\.1\.0 was trained on the train split"):
-            preference.run(family, model, "comparisons@0.1.0", split="train", versus=versus)
+            run(family, model, "comparisons@0.1.0", split="train", versus=tuple(versus))
     # A copy of what it learned, under another name.
     rows = family.scan("comparisons@0.1.0", split="train").head(20).collect()
     file = family.root / "copy.parquet"
     rows.write_parquet(file)
-    again = preference.run(family, "rm@0.1.0", str(file))
+    again = run(family, "rm@0.1.0", str(file))
     assert any("20 of the 20 prompts judged on are in the train split" in note for note in again.notes)
     for ref in ("rm@0.1.0", "asis@0.1.0", "ppo@0.1.0"):
         assert verify(family, ref) == []
@@ -359,7 +381,7 @@ def test_fake_data_never_enters_a_card(fake_store: Store, tmp_path: Path) -> Non
     shutil.copytree(fake_store.root, tmp_path / "build")
     store = Store(tmp_path / "build")
     made = model_of(store, save_tiny_reward(tmp_path / "out"), "rm")
-    one = preference.run(store, made.ref, "comparisons@0.1.0")
+    one = run(store, made.ref, "comparisons@0.1.0")
     assert one.is_fake and any("fake engine" in note for note in one.notes)
     assert "Evaluations" not in (store.path(made.ref) / "README.md").read_text("utf-8")
 
@@ -369,18 +391,17 @@ def test_a_language_model_prefers_by_likelihood_and_is_said_to(store: Store, tmp
     file = write(
         tmp_path, [hh(k) for k in range(9)] + [{"prompt": "Why?", "chosen": "so " * 400, "rejected": ""}]
     )
-    one = preference.run(store, str(folder), file)
+    one = run(store, str(folder), file)
     assert [at.metric for at in one.lines[:2]] == ["accuracy", preference.PER_CHARACTER]
     assert one.lines[0].n == 10 and "calibration" not in one.details
     assert any("log-likelihood" in note for note in one.notes)
     fine, coarse = (
-        preference.run(store, str(folder), file, options=check_options({"device": "cpu", "dtype": dtype}))
-        for dtype in ("float32", "bfloat16")
+        run(store, str(folder), file, device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16")
     )
     assert (fine.settings["dtype"], coarse.settings["dtype"]) == (["float32"], ["bfloat16"])
     assert fine.digest != coarse.digest, "its scores are other ones"
-    assert "dtype" not in preference.run(store, "baseline:longest", file).settings
-    assert preference.run(store, str(folder), file) == one
+    assert "dtype" not in run(store, "baseline:longest", file).settings
+    assert run(store, str(folder), file) == one
 
 
 # --- the command line --------------------------------------------------------------------------------------

@@ -3,19 +3,20 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.evals import result, sources, static_hhh, stats
+from almost_data.evals import sources, static_hhh, stats
 from almost_data.evals.result import Line, Result
+from almost_data.evals.results import results
 from almost_data.evals.subject import find
 from almost_data.scoring import Options
 from almost_data.store.store import Store
-from tests.evals.known import cli, hhh, language, reward, task
+from tests.evals.known import cli, frame, hhh, judged, language, reward, task
 from tests.hub_server import serve
 from tests.tiny_models import save_tiny
 
@@ -34,8 +35,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_a_perfect_and_an_inverted_scorer(store: Store, data: Path) -> None:
-    perfect = static_hhh.run(store, reward(is_right), str(data))
-    inverted = static_hhh.run(store, reward(lambda one: -is_right(one), "inverted"), str(data))
+    perfect = judged(static_hhh, store, reward(is_right), str(data))
+    inverted = judged(static_hhh, store, reward(lambda one: -is_right(one), "inverted"), str(data))
     for subset, n in dict.fromkeys(static_hhh.SUBSETS, 10).items() | {("overall", 40)}:
         line = by(perfect, "known")[subset]
         assert (line.n, line.value, line.ties, line.chance) == (n, 1.0, 0, 0.5)
@@ -46,7 +47,7 @@ def test_a_perfect_and_an_inverted_scorer(store: Store, data: Path) -> None:
 
 def test_always_longer_stands_beside_every_model_once(store: Store, data: Path) -> None:
     for subject in (reward(is_right), find(store, "baseline:longest")):
-        made = static_hhh.run(store, subject, str(data))
+        made = judged(static_hhh, store, subject, str(data))
         longer = by(made, "baseline:longest")
         assert [longer[one].value for one in (*static_hhh.SUBSETS, "overall")] == [1, 1, 1, 0, 0.75]
         assert sum(line.who == "baseline:longest" for line in made.lines) == 5
@@ -64,7 +65,7 @@ def test_items_of_one_dialogue_are_no_proof_apart(store: Store, tmp_path: Path) 
     few = task(
         tmp_path / "few", "helpful", [(f"how is {n % 4} done?", *pair) for n, pair in enumerate(pairs)]
     )
-    many, made = (static_hhh.run(store, reward(is_right), str(file)) for file in (apart, few))
+    many, made = (judged(static_hhh, store, reward(is_right), str(file)) for file in (apart, few))
     one, other = (by(found, "baseline:longest")["overall"] for found in (many, made))
     assert one.value == other.value == 0.5 and one.n == other.n == 40
     assert one.low is not None and one.low > 0.34 and other.low is not None and other.low < 0.2
@@ -75,7 +76,7 @@ def test_a_reply_of_the_same_length_is_no_longer_one_and_a_models_tie_is_half_a_
     store: Store, tmp_path: Path
 ) -> None:
     file = task(tmp_path, "helpful", [("a?", "abc", "abd"), ("b?", "abcd", "abd")])
-    made = static_hhh.run(store, reward(lambda _: 1.0), str(file))
+    made = judged(static_hhh, store, reward(lambda _: 1.0), str(file))
     longer, mine = by(made, "baseline:longest")["overall"], by(made, "known")["overall"]
     assert (longer.value, longer.ties) == (0.5, 1)
     assert (mine.value, mine.ties) == (0.5, 2)
@@ -86,7 +87,7 @@ def test_whoever_goes_by_place_or_chance_is_at_chance(store: Store, tmp_path: Pa
     for name in ("baseline:first", "baseline:random"):
         values = set()
         for seed in range(3):
-            made = static_hhh.run(store, find(store, name), data, seed=seed)
+            made = judged(static_hhh, store, find(store, name), data, seed=seed)
             line = by(made, name)["overall"]
             assert line.low is not None and line.high is not None
             assert line.ties == 0 and line.low - 0.05 < 0.5 < line.high + 0.05
@@ -103,7 +104,7 @@ def test_the_order_in_the_file_decides_nothing(store: Store, tmp_path: Path, dat
         (tmp_path / "turned").mkdir(exist_ok=True)
         (tmp_path / "turned" / file.name).write_text(json.dumps(found))
     for subject in (find(store, "baseline:random"), find(store, "baseline:longest"), _letters(is_right)):
-        one, other = (static_hhh.run(store, subject, str(at)) for at in (data, tmp_path / "turned"))
+        one, other = (judged(static_hhh, store, subject, str(at)) for at in (data, tmp_path / "turned"))
         assert one.fingerprint != other.fingerprint
         assert one.lines == other.lines
 
@@ -121,10 +122,10 @@ def _letters(value: Any, place: float = 0.0, name: str = "known-lm") -> Any:
 
 
 def test_both_orders_take_the_place_out(store: Store, data: Path) -> None:
-    made = static_hhh.run(store, _letters(is_right, place=2.0), str(data))
+    made = judged(static_hhh, store, _letters(is_right, place=2.0), str(data))
     assert by(made, "known-lm")["overall"].value == 1.0
     assert any("same letter in both orders in 100.0%" in note for note in made.notes)
-    only_place = static_hhh.run(store, _letters(lambda _: 0.0, 2.0, "place"), str(data))
+    only_place = judged(static_hhh, store, _letters(lambda _: 0.0, 2.0, "place"), str(data))
     line = by(only_place, "place")["overall"]
     assert (line.value, line.ties) == (0.5, 40)
     assert list(made.prompts) == ["static_hhh_ab"] and made.settings["metric"] == "ab"
@@ -132,7 +133,8 @@ def test_both_orders_take_the_place_out(store: Store, data: Path) -> None:
 
 def test_likelihood_plain_and_per_byte(store: Store, tmp_path: Path) -> None:
     file = task(tmp_path, "helpful", [("a?", "the right and longer one", "wrong")])
-    made = static_hhh.run(store, language(lambda one: -(len(one[1].strip()) ** 0.5)), str(file), "likelihood")
+    model = language(lambda one: -(len(one[1].strip()) ** 0.5))
+    made = judged(static_hhh, store, model, str(file), "likelihood")
     assert by(made, "known-lm")["overall"].value == 0.0
     assert by(made, "known-lm", "accuracy per byte")["overall"].value == 1.0
 
@@ -163,36 +165,36 @@ def test_turns_that_do_not_alternate(text: str) -> None:
 def test_a_reward_model_sees_all_turns(store: Store, tmp_path: Path) -> None:
     file = task(tmp_path, "other", [("a\n\nAssistant: b\n\nHuman: c", "d", "e")])
     subject: Any = reward(lambda one: float(one == ("a", "b", "c", "d")))
-    assert by(static_hhh.run(store, subject, str(file)), "known")["overall"].value == 1.0
+    assert by(judged(static_hhh, store, subject, str(file)), "known")["overall"].value == 1.0
     assert sorted(subject.scorer.asked) == [("a", "b", "c", "d"), ("a", "b", "c", "e")]
 
 
 def test_what_was_asked_before_an_interruption_is_not_asked_again(store: Store, data: Path) -> None:
     subject: Any = reward(is_right, stop=30)
     with pytest.raises(KeyboardInterrupt):
-        static_hhh.run(store, subject, str(data))
-    assert not list(result.results(store))
+        judged(static_hhh, store, subject, str(data))
+    assert not list(results(store))
     again: Any = reward(is_right)
-    made = static_hhh.run(store, again, str(data))
+    made = judged(static_hhh, store, again, str(data))
     assert len(again.scorer.asked) == 80 - 30
     whole: Any = reward(is_right)
-    assert static_hhh.run(store, whole, str(data)) == made and not whole.scorer.asked
+    assert judged(static_hhh, store, whole, str(data)) == made and not whole.scorer.asked
 
 
 def test_a_limit_draws_by_the_seed_and_no_text_is_kept(store: Store, data: Path) -> None:
-    made = [static_hhh.run(store, reward(is_right), str(data), seed=seed, limit=7) for seed in (0, 1)]
-    items = [pl.read_parquet(result.folder(store, one) / "items.parquet") for one in made]
+    made = [judged(static_hhh, store, reward(is_right), str(data), seed=seed, limit=7) for seed in (0, 1)]
+    items = [frame(store, one) for one in made]
     assert [len(one) for one in items] == [7, 7]
     assert items[0]["id"].to_list() != items[1]["id"].to_list()
     for one in made:
-        for file in (at for at in result.folder(store, one).rglob("*") if at.is_file()):
+        for file in (at for at in store.path(one.ref).rglob("*") if at.is_file()):
             assert b"kettle" not in file.read_bytes() and b"how is tea" not in file.read_bytes()
 
 
 def test_unknown_files_and_canaries_are_noted(store: Store, data: Path) -> None:
     file = data / "other.task.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"canary": "x canary GUID y"}))
-    notes = static_hhh.run(store, reward(is_right), str(data)).notes
+    notes = judged(static_hhh, store, reward(is_right), str(data)).notes
     named = [note for note in notes if note.startswith("Not a pinned file")]
     assert len(named) == 1 and named[0].count(".task.json") == 4
     assert any("1 of 4 files carry BIG-bench's canary" in note for note in notes)
@@ -203,16 +205,16 @@ def test_only_its_own_items_are_the_benchmark(
 ) -> None:
     """Whatever the checksums of the single files say."""
     for file in data.iterdir():
-        monkeypatch.setitem(sources.KNOWN, sources.check(file)[0], "one of its files")
-    official = tuple(sources.check(file)[0] for file in data.iterdir())
-    monkeypatch.setitem(sources.OFFICIAL, "static-hhh", official)
-    monkeypatch.setattr(sources, "HHH_ITEMS", sources.content(sources.read(str(data)).items))
-    whole = static_hhh.run(store, reward(is_right), str(data))
-    assert all(sources.is_official("static-hhh", one) for one in whole.data) and len(whole.data) == 4
+        monkeypatch.setitem(sources.PUBLIC_FILES, sources.identify(file)[0], "one of its files")
+    official = frozenset(sources.identify(file)[0] for file in data.iterdir())
+    evaluation = replace(static_hhh.EVALUATION, official=official)
+    monkeypatch.setattr(static_hhh, "ITEMS", sources.read(str(data)).content)
+    whole = judged(static_hhh, store, reward(is_right), str(data))
+    assert all(map(evaluation.is_official, whole.data)) and len(whole.data) == 4
     assert not any("not the items" in note.lower() for note in whole.notes)
     (data / "other.task.json").unlink()
-    part = static_hhh.run(store, reward(is_right), str(data))
-    assert not any(sources.is_official("static-hhh", one) for one in part.data) and len(part.data) == 3
+    part = judged(static_hhh, store, reward(is_right), str(data))
+    assert not any(map(evaluation.is_official, part.data)) and len(part.data) == 3
     assert "Not the items of Static HHH, by their checksum." in part.notes
 
 
@@ -221,8 +223,8 @@ def test_only_its_own_items_are_the_benchmark(
     [
         ("a.task.json", "{", "a.task.json: not JSON"),
         ("a.task.json", '{"examples": 3}', "no list of examples"),
-        ("a.task.json", '{"examples": [{"input": "a"}]}', "example 0: no question with choices"),
-        ("a.task.json", '{"examples": []}', "no item in it"),
+        ("a.task.json", '{"examples": [{"input": "a"}]}', "example 0: not a question with choices"),
+        ("a.task.json", '{"examples": []}', "no items"),
         (
             "a.task.json",
             '{"examples": [{"input": "a", "target_scores": {"b": 1, "c": 1}}]}',
@@ -235,13 +237,13 @@ def test_only_its_own_items_are_the_benchmark(
         ),
         ("a.jsonl", '{"question": "a", "choices": ["b", "c"], "label": 5}\n', "a.jsonl:1: exactly one"),
         ("a.jsonl", "\n{", "a.jsonl:2: not JSON"),
-        ("a.jsonl", "\n", "a.jsonl: no item in it"),
+        ("a.jsonl", "\n", "a.jsonl: no items"),
         (
             "a.jsonl",
             '{"question": "a", "choices": ["b", "b "], "label": 0}\n',
-            "a.jsonl:1: its right choice",
+            "a.jsonl:1: the right choice",
         ),
-        ("a.jsonl", '{"question": "a", "choices": ["b", "c"], "label": true}\n', "a.jsonl:1: no question"),
+        ("a.jsonl", '{"question": "a", "choices": ["b", "c"], "label": true}\n', "a.jsonl:1: not a question"),
         (
             "a.jsonl",
             '\n{"question": "q\\ud800", "choices": ["b", "c"], "label": 0}',
@@ -251,19 +253,19 @@ def test_only_its_own_items_are_the_benchmark(
         ("a.jsonl", "[" * 100_000, "a.jsonl:1: not JSON of a benchmark (nested too deep)"),
         ("a.task.json", '{"a":' * 100_000, "a.task.json: not JSON of a benchmark (nested too deep)"),
         ("a.csv", "question,choices", "a.csv: neither BIG-bench's .json nor .jsonl"),
-        ("a.jsonl", '{"question": 3, "choices": ["b", "c"], "label": 0}\n', "a.jsonl:1: no question"),
+        ("a.jsonl", '{"question": 3, "choices": ["b", "c"], "label": 0}\n', "a.jsonl:1: not a question"),
     ],
 )
 def test_wrong_files(store: Store, tmp_path: Path, name: str, text: str, says: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=re.escape(says)):
-        static_hhh.run(store, reward(is_right), str(tmp_path / name))
+        judged(static_hhh, store, reward(is_right), str(tmp_path / name))
 
 
 def test_two_files_of_one_subset(store: Store, data: Path) -> None:
     task(data / "more", "other", [("a?", "b", "c")])
     with pytest.raises(InputError, match="a second file of the subset other"):
-        static_hhh.run(store, reward(is_right), str(data))
+        judged(static_hhh, store, reward(is_right), str(data))
 
 
 def test_wrong_places_and_metrics(store: Store, tmp_path: Path, data: Path) -> None:
@@ -275,13 +277,13 @@ def test_wrong_places_and_metrics(store: Store, tmp_path: Path, data: Path) -> N
     ):
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(InputError, match=re.escape(says)):
-            static_hhh.run(store, reward(is_right), place)
+            judged(static_hhh, store, reward(is_right), place)
     with pytest.raises(InputError, match="scores dialogues: give reward"):
-        static_hhh.run(store, reward(is_right), str(data), "ab")
+        judged(static_hhh, store, reward(is_right), str(data), "ab")
     with pytest.raises(InputError, match="is a language model: give ab or likelihood"):
-        static_hhh.run(store, language(lambda _: 0.0), str(data), "reward")
-    with pytest.raises(InputError, match="--limit 0"):
-        static_hhh.run(store, reward(is_right), str(data), limit=0)
+        judged(static_hhh, store, language(lambda _: 0.0), str(data), "reward")
+    with pytest.raises(InputError, match=r"eval\.limit 0"):
+        judged(static_hhh, store, reward(is_right), str(data), limit=0)
 
 
 def test_command(tmp_path: Path, data: Path) -> None:
@@ -298,7 +300,7 @@ def test_command(tmp_path: Path, data: Path) -> None:
 
 
 def test_the_real_items(store: Store, shared: Path) -> None:
-    made = static_hhh.run(store, find(store, "baseline:first"), str(shared / "static_hhh"))
+    made = judged(static_hhh, store, find(store, "baseline:first"), str(shared / "static_hhh"))
     longer = by(made, "baseline:longest")
     assert [longer[one].n for one in static_hhh.SUBSETS] == [59, 61, 58, 43]
     assert (longer["overall"].n, longer["overall"].ties) == (221, 2)
@@ -328,8 +330,8 @@ def test_letters_are_what_transformers_computes(
         )
         tokenizer.save_pretrained(folder)
     file = task(tmp_path / "data", "helpful", [("a?", "Ride on.", "Do not."), ("b?", "Yes", "Never")])
-    made = static_hhh.run(store, find(store, str(folder), options=Options(device="cpu")), str(file))
-    rows = pl.read_parquet(result.folder(store, made) / "items.parquet")
+    made = judged(static_hhh, store, find(store, str(folder), options=Options(device="cpu")), str(file))
+    rows = frame(store, made)
     for row, (a, b) in zip(
         rows.iter_rows(named=True), (("Ride on.", "Do not."), ("Yes", "Never")), strict=True
     ):
@@ -377,7 +379,7 @@ def test_from_the_hub_where_it_is_big_benchs_files_beside_a_script(tmp_path: Pat
     assert "Not the items of Static HHH, by their checksum." in made["notes"]
     assert made["lines"] == here["lines"] and not any("Not a pinned file" in one for one in made["notes"])
     assert other.returncode == 2 and other.stderr.count("\n") == 1, other.stderr
-    assert "hhh_alignment@main: its items are not those that are known here by their checksum" in other.stderr
+    assert "hhh_alignment@main: its items have another checksum than the known ones" in other.stderr
 
 
 def test_the_real_items_from_the_hub_without_naming_them(tmp_path: Path, shared: Path) -> None:

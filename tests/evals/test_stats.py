@@ -46,7 +46,7 @@ def test_groups_are_drawn_whole() -> None:
 def test_how_many_are_drawn_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(5).normal(0, 1, 50).tolist()
     whole = stats.mean(values)
-    monkeypatch.setattr(stats, "AT_ONCE", 1234)
+    monkeypatch.setattr(stats, "BATCH", 1234)
     assert stats.mean(values) == pytest.approx(whole, abs=0.02)
 
 

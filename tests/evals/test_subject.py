@@ -16,7 +16,7 @@ from almost_data.generation.journal_file import count
 from almost_data.scoring import Dialogue
 from almost_data.store.store import Store
 from tests import trained
-from tests.evals.known import hhh, questions
+from tests.evals.known import evaluated, hhh, judged, questions
 from tests.tiny_models import save_tiny, save_tiny_reward
 from tests.training.rows import pair
 
@@ -120,13 +120,21 @@ def test_every_benchmark_tells_what_was_cut(store: Store, tmp_path: Path) -> Non
     rows = [pair(0, "z" * 400, "It is."), pair(1, "So it is.", "It is.")]
     (file := tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for made, share, who in (
-        (static_hhh.run(store, lm, data), "16 of 16", "lm"),
-        (static_hhh.run(store, lm, data, "likelihood"), "8 of 8", "lm"),
-        (static_hhh.run(store, rm, data), "8 of 8", "rm"),
-        (truthfulqa.run(store, lm, asked), "12 of 12", "lm"),
-        (truthfulqa.run(store, rm, asked), "6 of 6", "rm"),
-        (preference.run(store, str(tmp_path / "rm"), str(file)), "1 of 4", "rm"),
-        (preference.run(store, str(tmp_path / "lm"), str(file)), "1 of 4", "lm"),
+        (judged(static_hhh, store, lm, data), "16 of 16", "lm"),
+        (judged(static_hhh, store, lm, data, "likelihood"), "8 of 8", "lm"),
+        (judged(static_hhh, store, rm, data), "8 of 8", "rm"),
+        (judged(truthfulqa, store, lm, asked), "12 of 12", "lm"),
+        (judged(truthfulqa, store, rm, asked), "6 of 6", "rm"),
+        (
+            evaluated(preference.EVALUATION, store, model=str(tmp_path / "rm"), dataset=str(file)),
+            "1 of 4",
+            "rm",
+        ),
+        (
+            evaluated(preference.EVALUATION, store, model=str(tmp_path / "lm"), dataset=str(file)),
+            "1 of 4",
+            "lm",
+        ),
     ):
         [note] = [note for note in made.notes if "tokens at most" in note]
         assert note.startswith(f"{share} texts were longer than {who} reads, "), made.task

@@ -10,14 +10,14 @@ import pytest
 import yaml
 
 from almost_data.errors import InputError
-from almost_data.evals import lm_eval_tasks, result, sources, truthfulqa
+from almost_data.evals import sources, truthfulqa
 from almost_data.evals.result import Line, Result
 from almost_data.evals.subject import find, harness
 from almost_data.generation import Model
 from almost_data.generation.prompts import question
 from almost_data.scoring import Options
 from almost_data.store.store import Store
-from tests.evals.known import cli, language, questions, reward
+from tests.evals.known import cli, frame, judged, language, on_tasks, questions, reward
 from tests.hub_server import serve
 from tests.tiny_models import save_tiny
 
@@ -41,22 +41,22 @@ def data(tmp_path: Path) -> str:
 
 
 def items(store: Store, made: Result) -> pl.DataFrame:
-    return pl.read_parquet(result.folder(store, made) / "items.parquet")
+    return frame(store, made)
 
 
 def test_a_perfect_and_an_inverted_scorer(store: Store, data: str) -> None:
-    made = truthfulqa.run(store, reward(is_right), data)
+    made = judged(truthfulqa, store, reward(is_right), data)
     assert line(made, "known").value == 1.0 and line(made, "known").chance == 0.25
     assert line(made, "baseline:longest").value == line(made, "baseline:shortest").value == 0.0
-    inverted = truthfulqa.run(store, reward(lambda one: -is_right(one), "inverted"), data)
+    inverted = judged(truthfulqa, store, reward(lambda one: -is_right(one), "inverted"), data)
     assert line(inverted, "inverted").value == 0.0
     assert any("below guessing" in note for note in inverted.notes)
 
 
 def test_equals_share_the_point(store: Store, data: str) -> None:
-    made = truthfulqa.run(store, reward(lambda _: 1.0), data)
+    made = judged(truthfulqa, store, reward(lambda _: 1.0), data)
     assert (line(made, "known").value, line(made, "known").ties) == (0.25, 12)
-    short = truthfulqa.run(store, reward(lambda one: float(not one[-1].startswith("It")), "half"), data)
+    short = judged(truthfulqa, store, reward(lambda one: float(not one[-1].startswith("It")), "half"), data)
     assert (line(short, "half").value, line(short, "half").ties) == (0.5, 12)
     assert any("no better than guessing" in note for note in made.notes)
 
@@ -64,7 +64,7 @@ def test_equals_share_the_point(store: Store, data: str) -> None:
 def test_the_first_and_the_random_are_at_chance(store: Store, tmp_path: Path) -> None:
     many = str(questions(tmp_path / "many.jsonl", 400))
     for name in ("baseline:first", "baseline:random"):
-        one = line(truthfulqa.run(store, find(store, name), many), name)
+        one = line(judged(truthfulqa, store, find(store, name), many), name)
         assert one.low is not None and one.high is not None and one.ties == 0
         assert one.low < 0.25 < one.high
 
@@ -74,14 +74,17 @@ def test_true_or_false(store: Store, data: str) -> None:
         context, word = turns
         return -1.0 if ("All right" in context) == (word.strip() == "true") else -3.0
 
-    made = truthfulqa.run(store, language(log), data)
+    made = judged(truthfulqa, store, language(log), data)
     assert line(made, "known-lm").value == 1.0
     assert items(store, made)["accuracy: scores"].to_list() == [[-1.0, -3.0, -3.0, -3.0]] * 12
     odds = "accuracy, true against false"
     assert items(store, made)[f"{odds}: scores"].to_list() == [[2.0, -2.0, -2.0, -2.0]] * 12
     # A wrong answer behind which either word is likelier: P("true") takes it, and against P("false") not.
-    other = truthfulqa.run(
-        store, language(lambda turns: log(turns) + 5 * ("All right" not in turns[0]), "louder"), data
+    other = judged(
+        truthfulqa,
+        store,
+        language(lambda turns: log(turns) + 5 * ("All right" not in turns[0]), "louder"),
+        data,
     )
     assert (line(other, "louder").value, line(other, "louder", odds).value) == (0.0, 1.0)
     assert made.prompts == {"truthfulqa_true": question("truthfulqa_true")}
@@ -99,7 +102,7 @@ def test_layouts(store: Store, tmp_path: Path, data: str) -> None:
     (tmp_path / "task_mc.json").write_text(json.dumps({"examples": examples}))
     (tmp_path / "hub.jsonl").write_text("".join(f"{json.dumps(_as_on_the_hub(row))}\n" for row in rows))
     for name in ("task_mc.json", "hub.jsonl"):
-        made = truthfulqa.run(store, reward(is_right), str(tmp_path / name))
+        made = judged(truthfulqa, store, reward(is_right), str(tmp_path / name))
         assert line(made, "known").value == 1.0 and line(made, "known").n == 12
 
 
@@ -127,7 +130,7 @@ def test_from_the_hub_at_a_commit(tmp_path: Path, data: str, monkeypatch: pytest
         assert made["lines"][0]["n"] == 12
         wrong = cli(*what, "--data", "ORG/other@v1.0.0", **env)
         assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1, wrong.stderr
-        assert "ORG/other@v1.0.0: no such file, and not to be had from the Hub" in wrong.stderr
+        assert "ORG/other@v1.0.0: no such file, and it cannot be loaded from the Hub" in wrong.stderr
 
 
 def _rest(one: dict[str, Any]) -> dict[str, Any]:
@@ -137,11 +140,11 @@ def _rest(one: dict[str, Any]) -> dict[str, Any]:
 def test_known_files_say_what_they_are_not(store: Store, shared: Path) -> None:
     folder = shared / "truthfulqa"
     for name, n in (("mc1_derived.jsonl", 817), ("task_mc.json", 299)):
-        made = truthfulqa.run(store, find(store, "baseline:longest"), str(folder / name))
+        made = judged(truthfulqa, store, find(store, "baseline:longest"), str(folder / name))
         assert made.lines[0].n == n
         assert any("not the official MC1 file" in note for note in made.notes)
-        assert sources.check(folder / name)[1] is not None
-    assert sources.check(folder / "TruthfulQA.csv")[1] is None
+        assert sources.identify(folder / name)[1] is not None
+    assert sources.identify(folder / "TruthfulQA.csv")[1] is None
 
 
 def test_command(tmp_path: Path, data: str) -> None:
@@ -175,7 +178,7 @@ def test_likelihood_is_what_the_harness_computes_item_by_item(
     file = tmp_path / "mc1.jsonl"
     file.write_text("".join(f"{json.dumps(_as_on_the_hub(row))}\n" for row in rows))
     folder = save_tiny(tmp_path / "lm", bos=bos, **WIDE)
-    made = truthfulqa.run(store, find(store, str(folder), options=CPU), str(file), "likelihood")
+    made = judged(truthfulqa, store, find(store, str(folder), options=CPU), str(file), "likelihood")
 
     own = Path(lm_eval.tasks.__path__[0]) / "truthfulqa" / "truthfulqa_mc1.yaml"
     config = yaml.safe_load(own.read_text()) | {"task": "made_up_mc1", "dataset_path": "json"}
@@ -192,9 +195,7 @@ def test_likelihood_is_what_the_harness_computes_item_by_item(
     for scores, one in zip(ours["accuracy: scores"], samples, strict=True):
         assert scores.to_list() == pytest.approx([value for value, _ in one["filtered_resps"]], abs=1e-4)
     assert line(made, "lm").value == theirs["results"]["made_up_mc1"]["acc,none"]
-    again = lm_eval_tasks.run(
-        store, find(store, str(folder), options=CPU), ["made_up_mc1"], tmp_path / "tasks"
-    )
+    again = on_tasks(store, find(store, str(folder), options=CPU), ["made_up_mc1"], tmp_path / "tasks")
     assert line(again, "lm", "acc").value == line(made, "lm").value
     assert made.settings["prompt"].startswith("truthfulqa_mc1 of lm_eval") and not made.prompts
 
@@ -213,7 +214,7 @@ def test_true_is_what_transformers_computes(store: Store, tmp_path: Path, templa
         tokenizer.save_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     data = questions(tmp_path / "q.jsonl", 2)
-    made = truthfulqa.run(store, find(store, str(folder), options=CPU), str(data))
+    made = judged(truthfulqa, store, find(store, str(folder), options=CPU), str(data))
     kept = items(store, made)
     for row, true, odds in zip(
         data.read_text().splitlines(),
@@ -240,7 +241,7 @@ def test_wrong_labels(store: Store, tmp_path: Path) -> None:
     row = {"question": "a", "mc1_targets": {"choices": ["b", "c"], "labels": [1, 1]}}
     (tmp_path / "x.jsonl").write_text(json.dumps(row))
     with pytest.raises(InputError, match=r"x\.jsonl:1: exactly one choice must be right"):
-        truthfulqa.run(store, reward(is_right), str(tmp_path / "x.jsonl"))
+        judged(truthfulqa, store, reward(is_right), str(tmp_path / "x.jsonl"))
 
 
 def test_ties_of_a_coarse_dtype_are_told(store: Store, data: str) -> None:
@@ -249,7 +250,7 @@ def test_ties_of_a_coarse_dtype_are_told(store: Store, data: str) -> None:
         ("fine", "float32", 0),
     ]
     for name, dtype, told in cases:
-        made = truthfulqa.run(store, language(lambda _: -1.0, name, Options(dtype=dtype)), data)
+        made = judged(truthfulqa, store, language(lambda _: -1.0, name, Options(dtype=dtype)), data)
         assert sum("24 ties, as bfloat16 is coarse" in note for note in made.notes) == told
 
 
@@ -259,17 +260,17 @@ def test_another_dtype_is_asked_anew(store: Store, data: str) -> None:
     def fine(turns: tuple[str, ...]) -> float:
         return 0.0 if ("All right" in turns[0]) == (turns[1].strip() == "true") else -1.0
 
-    coarse = truthfulqa.run(store, language(lambda _: -1.0, options=Options(dtype="bfloat16")), data)
-    again = truthfulqa.run(store, language(fine, options=Options(dtype="float32")), data)
+    coarse = judged(truthfulqa, store, language(lambda _: -1.0, options=Options(dtype="bfloat16")), data)
+    again = judged(truthfulqa, store, language(fine, options=Options(dtype="float32")), data)
     assert (line(coarse, "known-lm").value, line(again, "known-lm").value) == (0.25, 1.0)
     assert [one.settings["dtype"] for one in (coarse, again)] == ["bfloat16", "float32"]
-    assert "dtype" not in truthfulqa.run(store, reward(is_right), data).settings
+    assert "dtype" not in judged(truthfulqa, store, reward(is_right), data).settings
 
 
 def test_questions_that_stand_twice_are_one(store: Store, tmp_path: Path, data: str) -> None:
     twice = tmp_path / "twice.jsonl"
     twice.write_text(Path(data).read_text() * 2)
     half = reward(lambda turns: is_right(turns) * (-1) ** int(turns[0][-2]))
-    one, two = (line(truthfulqa.run(store, half, at), "known") for at in (data, str(twice)))
+    one, two = (line(judged(truthfulqa, store, half, at), "known") for at in (data, str(twice)))
     assert (one.n * 2, one.value) == (two.n, two.value) == (24, 0.5)
     assert one.low is not None and two.low is not None and two.low <= one.low

@@ -11,18 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 
 from almost_data.errors import InputError
 from almost_data.evals import answers, stats, vicuna
+from almost_data.evals.evaluation import EvalSession, carry_out
 from almost_data.evals.judge import Verdict, parse
-from almost_data.evals.result import Line, Result, folder, results
+from almost_data.evals.result import Line, Result
+from almost_data.evals.results import results
 from almost_data.evals.tally import Judged, lines, outcomes
 from almost_data.generation.journal_file import count
 from almost_data.store.store import Store
 from tests.completions_server import CompletionsServer
-from tests.evals.known import rows
+from tests.evals.known import evaluated, frame, rows
 from tests.tiny_models import save_tiny
 from tests.waiting import until
 
@@ -87,10 +88,23 @@ def by(prefers: Callable[[str, str], float]) -> Callable[[str], str]:
 
 def run(store: Store, server: CompletionsServer, sides: dict[str, Path], **how: Any) -> Result:
     engine = judge.engine(server.url, timeout=how.pop("timeout", 5.0), retries=1)
-    settings = vicuna.Settings(**how.pop("settings", {}))
-    given = {"a": str(sides["a"]), "b": str(sides["b"]), **how}
-    data = given.pop("data", sides["data"])
-    return vicuna.run(store, data=data, judge_name="judge", judge_engine=engine, settings=settings, **given)
+    servers = vicuna.Servers(engine, "judge", how.pop("generator", None))
+    given = {
+        "a": str(sides["a"]),
+        "b": str(sides["b"]),
+        "data": sides["data"],
+        **how.pop("settings", {}),
+        **how,
+    }
+    options = vicuna.Options(judge=server.url, judge_model="judge", **given)
+    session = EvalSession(store, vicuna.EVALUATION)
+    return carry_out(session, vicuna.plan_comparison(session, options, servers))
+
+
+def replay(
+    store: Store, reviews: Path, a: str | None = None, b: str | None = None, data: Path | None = None
+) -> Result:
+    return evaluated(vicuna.EVALUATION, store, replay=reviews, a=a, b=b, data=data)
 
 
 def numbers(result: Result, subset: str = "overall") -> dict[str, Line]:
@@ -98,7 +112,7 @@ def numbers(result: Result, subset: str = "overall") -> dict[str, Line]:
 
 
 def items(store: Store, result: Result) -> list[dict[str, Any]]:
-    return pl.read_parquet(folder(store, result) / "items.parquet").to_dicts()
+    return frame(store, result).to_dicts()
 
 
 def test_a_judge_that_likes_length(store: Store, server: CompletionsServer, sides: dict[str, Path]) -> None:
@@ -200,14 +214,14 @@ def test_what_failed_is_asked_again_and_only_that(
     assert answered == 18
     result = run(store, server, sides, timeout=0.3, max_failures=0.2)
     assert sum(server.answered.values()) == 18
-    assert result.details["failed"] == 2
+    assert result.failed == 2
     assert any("(2 failed)" in note for note in result.notes)
     assert any("run the same command again" in note for note in result.notes)
     server.fault = lambda prompt, attempt: None
     again = run(store, server, sides)
     assert set(server.answered.values()) == {1}
     assert sum(server.answered.values()) == 2 * COUNT
-    assert (again.details["failed"], again.fingerprint) == (0, result.fingerprint)
+    assert (again.failed, again.fingerprint) == (0, result.fingerprint)
     assert numbers(again)["win"].n == COUNT
     asked = len(server.bodies), server.accepted
     assert run(store, server, sides) == again
@@ -227,7 +241,7 @@ def test_a_judge_that_does_all_of_it_shows_and_costs_no_finished_work(
     server.chat = said
     server.fault = lambda prompt, attempt: "hang" if "What of 1?" in prompt else None
     first = run(store, server, sides, timeout=0.3, max_failures=0.2)
-    assert first.details["failed"] == 2
+    assert first.failed == 2
     assert first.details["counts"] == {"win": 0, "tie": 3, "lose": 5, "not compared": 2, "one order only": 0}
     assert any("20 asked, 16 read (2 no scores, 2 failed)" in note for note in first.notes)
     flips = numbers(first)["winner flips with the order"]
@@ -238,7 +252,7 @@ def test_a_judge_that_does_all_of_it_shows_and_costs_no_finished_work(
     second = run(store, server, sides)
     again = {prompt for prompt, count in server.attempts.items() if count > asked[prompt]}
     assert len(again) == 2 and all("What of 1?" in prompt for prompt in again)
-    assert (second.details["failed"], second.fingerprint) == (0, first.fingerprint)
+    assert (second.failed, second.fingerprint) == (0, first.fingerprint)
     assert second.details["counts"] == {"win": 1, "tie": 3, "lose": 5, "not compared": 1, "one order only": 0}
     assert numbers(second)["winner flips with the order"].value == 3 / 9
     kept = {row["question_id"]: row for row in items(store, second)}
@@ -259,17 +273,17 @@ def test_a_result_with_failures_stays_until_a_better_one_is_written(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr("almost_data.evals.result._write", full)
+        patch.setattr("almost_data.store.publish.write_file", full)
         run(store, server, sides)
     assert list(results(store)) == [first]
-    assert run(store, server, sides).details["failed"] == 0
+    assert run(store, server, sides).failed == 0
     assert len(list(results(store))) == 1
 
 
 def test_a_replay_is_listed_with_both_sides_and_its_reviews(store: Store, tmp_path: Path) -> None:
     file = rows(tmp_path / "reviews.jsonl", [{"question_id": 1, "score": [8, 3]}])
-    vicuna.replay(store, file)
-    vicuna.replay(store, file, "bard", "vicuna-13b")
+    replay(store, file)
+    replay(store, file, "bard", "vicuna-13b")
     done = cli("list", "--root", store.root, cwd=tmp_path, env=os.environ | {"COLUMNS": "200"})
     printed = " ".join(done.stdout.split())
     assert "answer 1 against answer 2 reviews.jsonl" in printed
@@ -322,7 +336,7 @@ def test_the_fake_engines_answers_mark_the_result(
     assert result.settings["temperature"] == 0.7
     texts = [row["answer_a"] for row in items(store, result)]
     assert all(texts) and not any("Human:" in text for text in texts)
-    assert "A fake model took part" in (folder(store, result) / "README.md").read_text("utf-8")
+    assert "A fake model took part" in (store.path(result.ref) / "README.md").read_text("utf-8")
 
 
 def test_saved_answers_of_the_fake_engine_mark_it_too(
@@ -341,7 +355,7 @@ def test_one_models_answers_serve_in_every_comparison(
     assert [row["answer_a"] for row in items(store, first)] == [
         row["answer_b"] for row in items(store, second)
     ]
-    with pytest.raises(InputError, match="--a and --b are both fake/one"):
+    with pytest.raises(InputError, match=r"eval\.a and eval\.b are both fake/one"):
         run(store, server, sides, a="one", b="one", generator=generator)
 
 
@@ -374,7 +388,7 @@ def test_real_models_answer(
         names.append(str(name))
     generator = answers.engine("transformers")
     side = answers.side(store, names[0], "model a", generator)
-    prompt = answers._prompt(side, "Why?")
+    prompt = side.prompt("Why?")
     assert prompt == ("<user>Why?\n<assistant>" if template else "Human: Why?\n\nAssistant:")
     tokens = AutoTokenizer.from_pretrained(names[0])(prompt)["input_ids"]
     assert tokens.count(1) == 1
@@ -384,7 +398,7 @@ def test_real_models_answer(
     assert len(items(store, result)) == 3
     assert all(row["answer_a"] is not None for row in items(store, result))
     assert any("cut at the token limit" in note for note in result.notes)
-    assert str(tmp_path) not in (folder(store, result) / "result.json").read_text("utf-8")
+    assert str(tmp_path) not in (store.path(result.ref) / "manifest.json").read_text("utf-8")
 
 
 def test_a_limit_draws_by_the_seed(store: Store, server: CompletionsServer, sides: dict[str, Path]) -> None:
@@ -430,7 +444,7 @@ def test_saved_reviews_give_the_published_counts(store: Store, shared: Path, nam
     base = shared / "fastchat_vicuna80"
     file = base / "review" / f"review_{name}.jsonl"
     a, b = name.split("_")
-    result = vicuna.replay(store, file, a, b, base / "question.jsonl")
+    result = replay(store, file, a, b, base / "question.jsonl")
     counts = result.details["counts"]
     assert (counts["win"], counts["tie"], counts["lose"]) == REPLAYS[name]
     assert (counts["not compared"], counts["one order only"]) == (0, 80)
@@ -444,7 +458,7 @@ def test_saved_reviews_give_the_published_counts(store: Store, shared: Path, nam
     assert not any("not those of the text" in note for note in result.notes)
     for one in saved:
         text = one["text"].strip()
-        assert len(text) < 200 or text not in (folder(store, result) / "README.md").read_text("utf-8")
+        assert len(text) < 200 or text not in (store.path(result.ref) / "README.md").read_text("utf-8")
 
 
 def test_saved_reviews_of_any_kind(store: Store, tmp_path: Path) -> None:
@@ -460,7 +474,7 @@ def test_saved_reviews_of_any_kind(store: Store, tmp_path: Path) -> None:
             {"question_id": "t", "text": "What?"},
         ],
     )
-    result = vicuna.replay(store, reviews)
+    result = replay(store, reviews)
     assert result.details["counts"] == {"win": 3, "tie": 1, "lose": 1, "not compared": 2, "one order only": 5}
     assert [one.id for one in result.models] == ["answer 1", "answer 2", "r.jsonl"]
     notes = " ".join(result.notes)
@@ -469,24 +483,24 @@ def test_saved_reviews_of_any_kind(store: Store, tmp_path: Path) -> None:
     assert "1 no scores" in notes and "1 out of range" in notes
     assert "One order only" in notes
     data = rows(tmp_path / "q.jsonl", [{"question_id": "absent", "text": "?"}])
-    with pytest.raises(InputError, match="no review of question 'absent'"):
-        vicuna.replay(store, reviews, data=data)
+    with pytest.raises(InputError, match="no review of 1 questions, as 'absent'"):
+        replay(store, reviews, data=data)
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "no row in it"),
-        (b'{"question_id": 1}\n', ":1: one JSON object a line"),
+        (b"", "no rows"),
+        (b'{"question_id": 1}\n', ":1: give one JSON object a line"),
         (
             b'\xef\xbb\xbf\n{"question_id": 1, "text": "a"}\n{"question_id": "1", "text": "b"}\n',
-            ":3: question '1'",
+            ":3: duplicate question '1'",
         ),
-        (b'{"question_id": 1, "text": "a"}\n{"question_id": 2, "te', ":2: one JSON"),
-        (b'{"question_id": 1, "text": "\xff"}\n', ":1: one JSON"),
-        (b'{"question_id": 1, "text": "\\ud800"}\n', ":1: one JSON"),
+        (b'{"question_id": 1, "text": "a"}\n{"question_id": 2, "te', ":2: give one JSON"),
+        (b'{"question_id": 1, "text": "\xff"}\n', ":1: give one JSON"),
+        (b'{"question_id": 1, "text": "\\ud800"}\n', ":1: give one JSON"),
         (b'{"question_id": 1, "text": " "}\n', "question 1 has no text"),
-        (b"[1]\n", ":1: one JSON"),
+        (b"[1]\n", ":1: give one JSON"),
     ],
 )
 def test_a_bad_file_is_named_by_its_line(
@@ -501,7 +515,7 @@ def test_what_cannot_answer_is_refused(
     store: Store, server: CompletionsServer, sides: dict[str, Path], tmp_path: Path
 ) -> None:
     few = rows(tmp_path / "few.jsonl", [{"question_id": 0, "text": "x"}])
-    with pytest.raises(InputError, match=r"few.jsonl: no answer to question '1', of 9 such"):
+    with pytest.raises(InputError, match=r"few.jsonl: no answer to 9 questions, as '1'"):
         run(store, server, sides | {"a": few})
     with pytest.raises(InputError, match=r"nowhere.jsonl: cannot be read"):
         run(store, server, sides, a="nowhere.jsonl")
@@ -563,16 +577,7 @@ def test_the_command_line(server: CompletionsServer, sides: dict[str, Path], tmp
     assert done.returncode == 0, done.stderr
     for text in ("win rate without ties", "winner flips", "won 2, tied 0 and lost 8", "20 asked, 20 read"):
         assert text in " ".join(done.stdout.split()), done.stdout
-    mark = done.stdout.split("evals/vicuna/")[1].partition("/")[0]
-    out = ["eval", "human", "export", "--result", mark, "--data", sides["data"], "--out", "table.csv"]
-    assert cli(*out, cwd=tmp_path).returncode == 0
-    again = cli(*out, cwd=tmp_path)
-    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
-    filled = (tmp_path / "table.csv").read_text("utf-8-sig").replace(',""\n', ',"tie"\n')
-    (tmp_path / "filled.csv").write_text(filled, "utf-8")
-    read = cli("eval", "human", "import", "filled.csv", cwd=tmp_path)
-    assert read.returncode == 0, read.stderr
-    assert "Krippendorff's alpha" in read.stdout
+    assert re.search(r"vicuna@2\.0\.0-[0-9a-f]{16}: ", done.stdout)
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ from tables import TEMPLATES
 
 from almost_data.cards import card
 from almost_data.errors import InputError
-from almost_data.evals import HH_RLHF, TRUTHFULQA, sources
-from almost_data.evals.items import Item
+from almost_data.evals import vicuna
+from almost_data.evals.evaluation import OTHER_ITEMS, ItemValue
+from almost_data.evals.preference import HH_RLHF
 from almost_data.evals.result import Line, Pinned, Result
 from almost_data.evals.stats import paired, share
+from almost_data.evals.truthfulqa import HUB as TRUTHFULQA
 from almost_data.store.store import Store
 
-FOLDERS = (TEMPLATES, *card.FOLDERS)
 CLAIM = Claim("Table 1", "a is better than b", Measure("rm", HHH), Measure("sft", HHH))
 
 
@@ -48,8 +49,8 @@ def test_a_few_items_decide_nothing() -> None:
     assert judge(CLAIM, [line(1, 20), line(0, 20)]).verdict == "reproduced"
 
 
-def items(values: list[float], group: str = "") -> dict[str, Item]:
-    return {str(at): Item(value, group or str(at)) for at, value in enumerate(values)}
+def items(values: list[float], group: str = "") -> dict[str, ItemValue]:
+    return {str(at): ItemValue(str(at), value, group or str(at)) for at, value in enumerate(values)}
 
 
 def test_the_same_items_are_compared_one_by_one() -> None:
@@ -149,6 +150,15 @@ OFFICIAL = {
 }
 
 
+def made(
+    task: str, models: list[Pinned], data: list[Pinned], lines: list[Line], settings: dict[str, object]
+) -> Result:
+    identity = {"ref": "made-up@1.0.0", "fingerprint": "", "digest": "", "created": ""}
+    rest = {"prompts": {}, "details": {}, "notes": [], "failed": 0, "is_fake": False, "environment": {}}
+    values = {"models": models, "data": data, "lines": lines, "settings": settings}
+    return Result(task=task, logic_version=1, **identity, **rest, **values)  # type: ignore[arg-type]
+
+
 def result(task: str, model: str, value: float) -> Result:
     every = [
         msgspec.structs.replace(line(value, 200, model), subset=subset)
@@ -156,7 +166,7 @@ def result(task: str, model: str, value: float) -> Result:
     ]
     lines = [*every, line(0.6, 200, "baseline:longest")]
     settings = {"config": "helpful-base"}
-    return Result(task, 1, [Pinned(model, "1")], [OFFICIAL[task]], {}, settings, lines)
+    return made(task, [Pinned(model, "1")], [OFFICIAL[task]], lines, settings)
 
 
 class Models(Store):
@@ -189,13 +199,13 @@ def study(
         return result(task, model.id, 0.8 if model.id.startswith(("rm", "ppo")) else 0.6)
 
     def judged(a: Pinned, b: Pinned) -> Result:
-        questions = Pinned("question.jsonl", f"sha256:{sources.QUESTIONS}", "data")
+        questions = Pinned("question.jsonl", f"sha256:{vicuna.QUESTIONS}", "data")
         lines = [
             Line(a.id, WIN, "overall", 80, 0.7, 0.6, 0.8),
             Line("judge", "longer answer wins", "overall", 80, 0.9, 0.8, 0.95, 0, 0.5),
         ]
         judge = Pinned("gpt", "as-served", "judge")
-        return Result("vicuna", 1, [a, b, judge], [questions], {}, {}, lines)
+        return made("vicuna", [a, b, judge], [questions], lines, {})
 
     def asked(a: Pinned, b: Pinned) -> Result:
         if people is None:
@@ -205,7 +215,7 @@ def study(
             Pinned("question.jsonl", f"sha256:{people}", "data"),
         ]
         lines = [Line(a.id, WIN, "overall", 80, 0.3, 0.2, 0.4)]
-        return Result("human", 1, [a, b], data, {}, {}, lines)
+        return made("human", [a, b], data, lines, {})
 
     return study_.Study(
         Models(root, refs), "1.0.0", evaluate, judged if compare else None, asked, frozenset(given), compare
@@ -256,7 +266,7 @@ def test_preferences_are_the_papers_where_they_are_helpful_base(tmp_path: object
 
 def test_people_and_a_judge_have_tables_of_their_own(tmp_path: object) -> None:
     every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
-    asked = study(tmp_path, every, set(), compare=True, people=sources.QUESTIONS)
+    asked = study(tmp_path, every, set(), compare=True, people=vicuna.QUESTIONS)
     by_judge = {one.name: one for one in study_.measure(asked)}["Figure 3, by a judge"]
     doubt = Line("gpt", "longer answer wins", "overall", 80, 0.9, 0.8, 0.95, 0, 0.5)
     assert ("the judge of ppo against sft", doubt) in by_judge.lines
@@ -287,7 +297,7 @@ def test_data_of_the_name_alone_are_not_the_papers(tmp_path: object) -> None:
 
     hhh, hub = OFFICIAL[HHH], TRUTHFULQA.split("@")
     assert why(HHH, hhh.id, hhh.revision) is None and why(TRUE, *hub) is None
-    assert why(HHH, hhh.id, hhh.revision + sources.OTHER_ITEMS) == (
+    assert why(HHH, hhh.id, hhh.revision + OTHER_ITEMS) == (
         "the paper's data: HuggingFaceH4/hhh_alignment: not the items of Static HHH, by their checksum"
     )
     for task, name in ((TRUE, hub[0]), (PREFERENCE, OFFICIAL[PREFERENCE].id)):
@@ -346,16 +356,16 @@ def test_the_report_is_a_page(tmp_path: object) -> None:
     every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
     one = study(tmp_path, every, {HHH}, compare=True)
     found = study_.report(one, study_.measure(one), 135e6)
-    text = card.page("tables.md.jinja", FOLDERS, **found, versions={"torch": "2"}, figures=[])
+    text = card.page(TEMPLATES / "tables.md.jinja", **found, versions={"torch": "2"}, figures=[])
     assert "not run" in text and "**reproduced**" in text and "135 million" in text
     assert "+20.0" in text and "37.5% wins" in text
     assert text.count("## Table") == 5 and ", paired |" not in text
     next(one for table in found["tables"] for one in table["claims"] if one["n"] == 200)["paired"] = True
-    marked = card.page("tables.md.jinja", FOLDERS, **found, versions={}, figures=[])
+    marked = card.page(TEMPLATES / "tables.md.jinja", **found, versions={}, figures=[])
     assert marked.count(" | 200, paired | ") == 1
     assert "At most" not in text
     some = study_.report(one, study_.measure(one), 135e6, limit=30)
-    text = card.page("tables.md.jinja", FOLDERS, **some, versions={"torch": "2"}, figures=[])
+    text = card.page(TEMPLATES / "tables.md.jinja", **some, versions={"torch": "2"}, figures=[])
     assert "**At most 30 items of each benchmark were taken.**" in text.partition("## Table")[0]
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from almost_data.errors import InputError
 from almost_data.evals import vicuna
-from almost_data.evals.result import Pinned, Result, folder
+from almost_data.evals.result import Pinned, Result
 from almost_data.store.store import Store
-from tests.evals.known import rows
+from tests.evals.known import evaluated, rows
 
 COUNT = 8
 
@@ -34,7 +34,8 @@ def result(store: Store, tmp_path: Path) -> Result:
     reviews = [{"question_id": n, "score": [8, 3] if n % 2 == 0 else [3, 8]} for n in range(COUNT)]
     data = rows(tmp_path / "question.jsonl", questions)
     saved = rows(tmp_path / "reviews.jsonl", reviews)
-    return vicuna.replay(store, saved, str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"), data)
+    sides = {side: str(tmp_path / f"{side}.jsonl") for side in "ab"}
+    return evaluated(vicuna.EVALUATION, store, replay=saved, data=data, **sides)
 
 
 def export(store: Store, result: Result, tmp_path: Path, name: str = "table.csv", **how: Any) -> Path:
@@ -59,7 +60,7 @@ def write(
 
 
 def places(store: Store) -> dict[str, dict[str, str]]:
-    key = next((store.root / "evals" / "human" / "keys").glob("*.json"))
+    key = next((store.root / "reproduce" / "keys").glob("*.json"))
     found: dict[str, dict[str, str]] = json.loads(key.read_text("utf-8"))["items"]
     return found
 
@@ -116,10 +117,11 @@ def test_the_same_seed_gives_the_same_table_and_another_one_another(
 def test_an_export_without_answers_or_of_other_questions_is_refused(
     store: Store, result: Result, tmp_path: Path
 ) -> None:
-    bare = vicuna.replay(store, tmp_path / "reviews.jsonl", data=tmp_path / "question.jsonl")
+    reviews = tmp_path / "reviews.jsonl"
+    bare = evaluated(vicuna.EVALUATION, store, replay=reviews, data=tmp_path / "question.jsonl")
     with pytest.raises(InputError, match="keeps no answers"):
         export(store, bare, tmp_path)
-    blind = vicuna.replay(store, tmp_path / "reviews.jsonl")
+    blind = evaluated(vicuna.EVALUATION, store, replay=reviews)
     with pytest.raises(InputError, match="made without --data"):
         export(store, blind, tmp_path)
     with pytest.raises(InputError, match="no result of eval vicuna"):
@@ -127,8 +129,7 @@ def test_an_export_without_answers_or_of_other_questions_is_refused(
     other = rows(tmp_path / "other.jsonl", [{"question_id": 0, "text": "Another?"}])
     with pytest.raises(InputError, match="checksum"):
         human.export(store, result.fingerprint, other, tmp_path / "x.csv")
-    assert human.find(store, str(folder(store, result))).fingerprint == result.fingerprint
-    assert human.find(store, str(folder(store, result) / "result.json")).fingerprint == result.fingerprint
+    assert human.find(store, str(store.path(result.ref))) == human.find(store, result.ref) == result
 
 
 def test_people_by_majority_with_their_agreement(store: Store, result: Result, tmp_path: Path) -> None:
@@ -168,11 +169,9 @@ def test_people_by_majority_with_their_agreement(store: Store, result: Result, t
     assert sum(sum(row[1:]) for row in found.details["judgments"]["rows"]) == 24
     assert found.task == "human"
     lineage = [one for one in found.data if one.role == "evaluation"]
-    assert [(one.id, one.revision) for one in lineage] == [
-        (f"vicuna/{result.fingerprint[:16]}", result.digest)
-    ]
+    assert [(one.id, one.revision) for one in lineage] == [(result.ref, result.digest[:16])]
     assert human.read(store, table) == found
-    assert "aaa" not in (folder(store, found) / "README.md").read_text("utf-8")
+    assert "aaa" not in (store.path(found.ref) / "README.md").read_text("utf-8")
 
 
 def test_a_spreadsheets_semicolons_and_encoding_are_taken(
@@ -285,6 +284,6 @@ def test_other_weights_are_another_side(store: Store, result: Result, tmp_path: 
 
 def test_judgments_of_unknown_questions_are_not_taken(store: Store, result: Result, tmp_path: Path) -> None:
     judged(store, result, tmp_path, "whole", "aaaaaaaa")
-    shutil.rmtree(folder(store, result))
-    with pytest.raises(InputError, match=f"vicuna/{result.fingerprint[:16]}, whose answers people judged"):
+    shutil.rmtree(store.path(result.ref))
+    with pytest.raises(InputError, match=f"{result.ref}, whose answers people judged"):
         human.between(store, *result.models[:2])

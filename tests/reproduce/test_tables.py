@@ -6,21 +6,20 @@ import io
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import human as human_script
 import pytest
 import tables as tables_script
 
-from almost_data import evals
 from almost_data.cli.app import main
-from almost_data.evals import sources, static_hhh
-from almost_data.evals.result import results
-from almost_data.evals.subject import find
+from almost_data.evals import preference, static_hhh, truthfulqa, vicuna
+from almost_data.evals.results import results
 from almost_data.store.store import Store
 from tests import trained
 from tests.completions_server import CompletionsServer
-from tests.evals.known import hhh
+from tests.evals.known import evaluated, hhh
 from tests.evals.test_vicuna import rows, shown
 from tests.reproduce.test_claims import NOBODY
 from tests.tiny_models import save_tiny, save_tiny_reward
@@ -51,18 +50,18 @@ def test_numbers_are_those_of_the_benchmark_and_are_measured_once(
     said = tables(store, capsys, "--hhh", data)
     assert "Table 1: 5 of 5 claims not run; missing: the paper's data: harmless.task.json: not the" in said
     assert "Table 4: 3 of 3 claims not run; missing: HH-RLHF helpful-base (--preference" in said
-    place = store.root / "evals" / "tables" / VERSION
+    place = store.root / "reproduce" / "tables" / VERSION
     found = json.loads((place / "tables.json").read_text())
     table = found["tables"][1]
     assert table["name"] == "Table 1, on other data or terms" and len(table["claims"]) == 4
-    alone = static_hhh.run(store, find(store, f"sft@{VERSION}"), data)
+    alone = evaluated(static_hhh.EVALUATION, store, model=f"sft@{VERSION}", data=data)
     [line] = [one for one in alone.lines if (one.who, one.subset) == (f"sft@{VERSION}", "helpful")]
     [mine] = [one for one in table["lines"] if (one["role"], one["subset"]) == ("sft", "helpful")]
     assert (mine["value"], mine["n"]) == (line.value, line.n)
-    before = {one.fingerprint: one.created for one in results(store, static_hhh.TASK)}
+    before = {one.fingerprint: one.created for one in results(store)}
     assert len(before) == 3
     assert said.endswith(tables(store, capsys, "--hhh", data))
-    assert {one.fingerprint: one.created for one in results(store, static_hhh.TASK)} == before
+    assert {one.fingerprint: one.created for one in results(store)} == before
     assert json.loads(tables(store, capsys, "--hhh", data, "--json")) == found
     text = (place / "README.md").read_text()
     assert "plots/claims.png" in text and (place / "plots" / "claims.png").is_file()
@@ -94,7 +93,7 @@ def test_bad_usage_is_told_before_anything_runs(
         version = () if "--version" in more else ("--version", VERSION)
         tables_script.main([*version, *more, "--root", str(store.root)])
     assert error.value.code == 2 and why in capsys.readouterr().err
-    assert not (store.root / "evals").exists()
+    assert not (store.root / "reproduce").exists() and not results(store)
 
 
 def test_a_judge_wants_questions(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,8 +122,8 @@ def test_make_takes_the_papers_benchmarks_where_the_models_are_the_papers() -> N
     printed = run_make("PRESET=almost", "SINGLE_TURN=no")
     assert "single-turn" not in printed and "single-turn" in run_make("PRESET=almost")
     assert last("PRESET=almost", "TASKS=") == (
-        f"--version 2.0.0 --hhh {evals.HHH} --truthfulqa {evals.TRUTHFULQA} --preference {evals.HH_RLHF} "
-        f"--preference-config {evals.HELPFUL_BASE}"
+        f"--version 2.0.0 --hhh {static_hhh.HUB} --truthfulqa {truthfulqa.HUB} "
+        f"--preference {preference.HH_RLHF} --preference-config {preference.HELPFUL_BASE}"
     )
 
 
@@ -138,7 +137,8 @@ def test_people_stand_beside_the_judge_where_they_were_asked(
     )
     saved = rows(tmp_path / "alpaca.jsonl", [{"question_id": n, "text": f"It is {n}."} for n in range(24)])
     official = hashlib.sha256(asked.read_bytes()).hexdigest()
-    monkeypatch.setitem(sources.OFFICIAL, "vicuna", (official,))
+    official_data = replace(vicuna.EVALUATION, official=frozenset([official]))
+    monkeypatch.setattr(vicuna, "EVALUATION", official_data)
     ways = ("--vicuna", str(asked), "--engine", "transformers", "--max-new-tokens", "4")
     with CompletionsServer(("judge",)) as server:
         server.chat = lambda prompt: "Scores: 8 3" if shown(prompt)[0].startswith("It is") else "Scores: 3 8"
@@ -170,7 +170,7 @@ def test_people_stand_beside_the_judge_where_they_were_asked(
     assert f"Figure 3, by people: 2 of 2 claims not run; missing: {NOBODY}; a baseline's answers" in said
     said = tables(store, capsys, "--baseline", str(saved))
     assert f"Figure 3, by people: 2 of 2 claims not run; missing: {NOBODY}; the paper's terms: " in said
-    found = json.loads((store.root / "evals" / "tables" / VERSION / "tables.json").read_text())
+    found = json.loads((store.root / "reproduce" / "tables" / VERSION / "tables.json").read_text())
     by = {one["name"]: one["claims"][-1] for one in found["tables"] if one["name"].startswith("Figure 3")}
     people = by["Figure 3, by people, on other data or terms"]
     assert (people["verdict"], people["n"]) == ("reproduced", 24)
@@ -179,7 +179,7 @@ def test_people_stand_beside_the_judge_where_they_were_asked(
         judge = ("--judge", server.url, "--judge-model", "judge")
         tables(store, capsys, *ways, *judge, "--baseline", str(saved))
         assert not server.bodies
-    found = json.loads((store.root / "evals" / "tables" / VERSION / "tables.json").read_text())
+    found = json.loads((store.root / "reproduce" / "tables" / VERSION / "tables.json").read_text())
     verdicts = {one["name"]: [claim["verdict"] for claim in one["claims"]] for one in found["tables"]}
     assert verdicts["Figure 3, by a judge, on other data or terms"][1] == "not reproduced"
     assert verdicts["Figure 3, by people, on other data or terms"] == ["reproduced"]
@@ -210,7 +210,7 @@ def test_a_judge_that_is_gone_is_asked_once_and_what_it_said_before_stands(
         assert 0 < len(server.bodies) - before <= 6
     assert "Figure 3, by a judge: 2 of 2 claims not run; missing: the paper's data" in said
     assert "requests failed" in said
-    found = json.loads((store.root / "evals" / "tables" / VERSION / "tables.json").read_text())
+    found = json.loads((store.root / "reproduce" / "tables" / VERSION / "tables.json").read_text())
     [table] = [
         one for one in found["tables"] if one["name"] == "Figure 3, by a judge, on other data or terms"
     ]
@@ -265,7 +265,7 @@ def test_a_report_takes_the_place_of_the_one_before_whole_or_not_at_all(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables(store, capsys, "--hhh", str(hhh(tmp_path / "hhh")))
-    place = store.root / "evals" / "tables" / VERSION
+    place = store.root / "reproduce" / "tables" / VERSION
     before = {file: file.read_bytes() for file in place.rglob("*") if file.is_file()}
     assert {file.name for file in before} == {"README.md", "tables.json", "claims.png"}
 

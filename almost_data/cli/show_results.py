@@ -1,0 +1,75 @@
+"""What `eval`, `list` and `show` print of evaluations."""
+
+from collections.abc import Callable, Iterable
+from itertools import groupby
+
+from ..datasets.manifest import Manifest
+from ..evals.result import SIDE_A, SIDE_B, Result
+from ..evals.results import read, read_all
+from ..store.store import Store
+from .console import console, grid, print_line, text
+
+
+def print_result(store: Store, result: Result) -> None:
+    """What was evaluated on what, the numbers below whose they are, and notes."""
+    for pinned in [*result.models, *result.data]:
+        print_line(f"{pinned.role} {pinned.id} at {pinned.revision[:23]}")
+    table = grid("metric", "on", ">items", ">ties", ">value", ">95% interval", ">chance")
+    for who, lines in groupby(result.lines, lambda line: line.who):
+        table.add_row(text(who, style="bold"))
+        for line in lines:
+            chance = "" if line.chance is None else _share(line.chance)
+            numbers = (f"{line.n:,}", f"{line.ties:,}", _share(line.value), _interval(line.low, line.high))
+            table.add_row(text(f"  {line.metric}"), text(line.subset), *numbers, chance)
+    console.print(table)
+    for note in result.notes:
+        console.print(text(note, style="yellow"))
+    print_line(f"{result.ref}: {store.path(result.ref)}/README.md", "dim")
+
+
+def print_manifest(store: Store, manifest: Manifest) -> None:
+    """The result that a manifest records."""
+    print_result(store, read(manifest))
+
+
+def print_results(manifests: Iterable[Manifest]) -> None:
+    """A line for each result, with its overall number. A replay without questions is on its reviews."""
+    table = grid("evaluation", "model", "on", "metric", ">value")
+    table.columns[0].no_wrap = True
+    for result in read_all(manifests):
+        overall = [line for line in result.lines if line.subset == "overall"] or result.lines
+        for line in overall[:1]:
+            is_comparison = line.who == result.by_role(SIDE_A)
+            who = f"{line.who} against {result.by_role(SIDE_B)}" if is_comparison else line.who
+            label = f"{result.ref}{' (fake)' if result.is_fake else ''}"
+            names = (label, who, result.data_name or result.by_role("judge"), line.metric)
+            table.add_row(*map(text, names), _share(line.value))
+    if table.row_count:
+        console.print(table)
+
+
+def print_results_of(store: Store, manifest: Manifest) -> None:
+    """What the results in the store say of a model; its card has the baselines beside it."""
+    from ..evals.model_card import evaluations
+
+    table = grid("eval", "data", "metric", ">items", ">value", ">95% interval")
+    for row in evaluations(store, manifest):
+        line = row["line"]
+        metric = row["metric"] if line.subset == "overall" else f"{row['metric']}, {line.subset}"
+        form = _points if row["is_difference"] else _share
+        numbers = (f"{line.n:,}", form(line.value), _interval(line.low, line.high, form))
+        table.add_row(text(row["task"]), text(row["data"]), text(metric), *numbers)
+    if table.row_count:
+        console.print(table)
+
+
+def _share(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.1%}"
+
+
+def _points(value: float | None) -> str:
+    return "n/a" if value is None else f"{100 * value:+.1f}"
+
+
+def _interval(low: float | None, high: float | None, form: Callable[[float | None], str] = _share) -> str:
+    return "" if low is None or high is None else f"{form(low)} to {form(high)}"

@@ -1,0 +1,171 @@
+"""What an evaluation is: one object, from which command, result, card and listing are made.
+
+Built-in evaluations are in the registry, those of other packages come by the entry point `almost_data.evals`,
+and one in a file is named `eval my_eval.py:EVALUATION`.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from .. import registry
+from ..datasets.manifest import Manifest
+from ..errors import InputError
+from ..scoring import Dialogue, check_options
+from ..store.store import Store
+from . import results, subject
+from .result import EvalPlan, Line, Pinned, Result
+from .saved import pinned_file
+from .subject import Progress, Subject
+
+Options = TypeVar("Options")
+
+
+class ItemValue(NamedTuple):
+    """The share of one item that a line is a mean of, so that two lines can be compared item by item."""
+
+    id: str
+    value: float
+    group: str
+    """Items that are not independent have one group."""
+
+
+@dataclass(frozen=True)
+class EvalSession:
+    """The store and the progress of one run of an evaluation, and what the measurement notes on its way."""
+
+    store: Store
+    evaluation: "Evaluation[Any]"
+    progress: Progress | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def subject(self, options: "ModelOptions") -> Subject:
+        """The model that the options name. Raises InputError where there is none."""
+        return self.model(options.model, options, "eval.model", options.revision)
+
+    def model(self, name: str, options: "ModelOptions", setting: str, revision: str | None = None) -> Subject:
+        """A model by name, to run as the options say; `setting` names it in errors."""
+        runtime = {"device": options.device, "dtype": options.dtype}
+        scoring = check_options({key: value for key, value in runtime.items() if value is not None})
+        return subject.find(self.store, name, revision, scoring, setting=setting)
+
+    def scores(self, model: Subject, dialogues: Iterable[Dialogue]) -> dict[str, float]:
+        """The model's score of each dialogue by its id. The journal keeps them as they come."""
+        return subject.scores(
+            self.store, model, self.evaluation.name, list(dialogues), self.progress, self.notes
+        )
+
+    def file(self, path: Path, role: str = "data") -> Pinned:
+        """A file, pinned by name and sha256."""
+        return pinned_file(path, role)
+
+
+@dataclass(frozen=True)
+class Evaluation(Generic[Options]):
+    """One kind of evaluation."""
+
+    name: str
+    """Command, and start of the result's place in the store: lower-case letters, digits and `-`."""
+    logic_version: int
+    """Goes up whenever the same answers would give other numbers."""
+    options: type[Options]
+    """A frozen dataclass. Command line flags have the names, types, defaults and docstrings of its fields."""
+    plan: Callable[[EvalSession, Options], EvalPlan]
+    """Checks the options, pins models and data, and says how to measure."""
+    description: str
+    """One sentence, for help."""
+    official: frozenset[str] = frozenset()
+    """Pins of the benchmark's own data: `ORG/NAME` at any commit, `ORG/NAME@COMMIT`, or sha256 of a file.
+    Without any, all public data count."""
+    item_value: Callable[[dict[str, Any], Line], ItemValue | None] | None = None
+    """What an item's row adds to a line; None where it has no part in it."""
+
+    def is_official(self, data: Pinned) -> bool:
+        """Whether these are the benchmark's own items."""
+        pins = {data.id, f"{data.id}@{data.revision}", data.revision.removeprefix("sha256:")}
+        return not data.revision.endswith(OTHER_ITEMS) and not pins.isdisjoint(self.official)
+
+
+OTHER_ITEMS = ", other items"
+"""End of a revision whose data have the name of a benchmark, and not its items."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Options of every evaluation of one model."""
+
+    model: str
+    """name@version, Hub id, folder, pypi:PACKAGE, or baseline:longest, first, random."""
+    revision: str | None = None
+    """Tag or commit of a model on the Hub."""
+    limit: int | None = None
+    """Evaluate at most so many items, drawn by the seed."""
+    seed: int = 0
+    """Of what is shuffled and drawn."""
+    device: str | None = None
+    """cpu, cuda or mps; a GPU where there is one."""
+    dtype: str | None = None
+    """float32, bfloat16 or float16."""
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
+
+
+def check_limit(limit: int | None) -> None:
+    """Raise InputError for a limit below 1."""
+    if limit is not None and limit < 1:
+        raise InputError(f"eval.limit {limit}: give 1 or more")
+
+
+def evaluate(
+    store: Store, evaluation: Evaluation[Options], options: Options, progress: Progress | None = None
+) -> Result:
+    """The result of an evaluation: of the store where it is finished there, else measured and saved.
+
+    Where requests failed, those are asked again. Raises InputError for what cannot be evaluated.
+    """
+    session = EvalSession(store, evaluation, progress)
+    return carry_out(session, evaluation.plan(session, options))
+
+
+def carry_out(session: EvalSession, plan: EvalPlan) -> Result:
+    """The result of a plan: of the store where it is finished there, else measured and saved."""
+    started = time.monotonic()
+    draft = _draft(session, plan)
+    existing = results.find(session.store, draft)
+    if existing and not existing.failed:
+        return existing
+    measured = plan.measure()
+    measured = replace(measured, notes=[*session.notes, *measured.notes])
+    environment = {"seconds": round(time.monotonic() - started, 1), **measured.environment}
+    return results.save(session.store, draft, measured, environment)
+
+
+def find_result(session: EvalSession, plan: EvalPlan) -> Result | None:
+    """The finished result of a plan, if it is in the store."""
+    return results.find(session.store, _draft(session, plan))
+
+
+def _draft(session: EvalSession, plan: EvalPlan) -> Manifest:
+    return results.new_draft(session.store, session.evaluation.name, session.evaluation.logic_version, plan)
+
+
+def load(name: str) -> Evaluation[Any]:
+    """An evaluation by name, or by `FILE.py:NAME`. Raises InputError where there is none."""
+    evaluation = registry.load("evals", name)
+    if not isinstance(evaluation, Evaluation):
+        raise InputError(f"{name}: not an Evaluation, but {type(evaluation).__name__}")
+    return evaluation
+
+
+def installed_evaluation(name: str) -> Evaluation[Any] | None:
+    """The evaluation of a result's name; None where it is not installed here."""
+    return load(name) if name in registry.names("evals") else None
+
+
+def is_outdated(result: Result) -> bool:
+    """Whether its evaluation counts in another way by now."""
+    evaluation = installed_evaluation(result.task)
+    return evaluation is not None and result.logic_version < evaluation.logic_version

@@ -1,0 +1,166 @@
+"""Results in the card of the model that they are about: a table, and the Hub's `model-index`."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec.structs import replace
+
+from ..cards import card
+from ..datasets.manifest import Manifest
+from ..hub import merging
+from ..store.names import is_ref
+from ..store.store import Store
+from .evaluation import installed_evaluation, is_outdated
+from .result import AHEAD, SIDE_A, SIDE_B, Line, Result
+from .results import results
+
+_NO_ID = re.compile(r"[^\w.-]+", re.ASCII)
+
+
+def renew(store: Store, result: Result) -> None:
+    """Render the cards of a result's models in the store anew, with all their results.
+
+    What people wrote on a card that was pulled stays.
+    """
+    for model in result.models:
+        if is_ref(model.id) and store.has(model.id) and not result.is_fake:
+
+            def render(manifest: Manifest, figures: list[str], existing: str) -> str:
+                rows = evaluations(store, manifest)
+                index = _index(manifest, rows)
+                text = card.render_model(manifest, figures, store.ancestors(manifest), rows, index)
+                if merging.BEGIN in existing:
+                    return merging.merge(text, existing, manifest.ref)
+                return text
+
+            store.renew_card(model.id, render)
+
+
+def evaluations(store: Store, manifest: Manifest) -> list[dict[str, Any]]:
+    """What the results in the store say of a model, one row a number, by task, data and fingerprint.
+
+    Left out are fake results, those of another model that once had this name, and those of an older logic of
+    their evaluation.
+    """
+    rows = []
+    for result in results(store):
+        is_about = any(_is_model(manifest, model.id, model.revision) for model in result.models)
+        if result.is_fake or not is_about or is_outdated(result):
+            continue
+        rows += [
+            {
+                "task": result.task,
+                "data": result.data_name,
+                "pins": {data.id: data.revision for data in result.data},
+                "config": result.settings.get("config"),
+                "split": result.settings.get("split"),
+                "line": line,
+                "metric": _metric(result, line),
+                "is_difference": AHEAD in line.metric,
+                "is_official": _is_official(result),
+                "beside": _beside(result, line),
+                "fingerprint": result.fingerprint,
+            }
+            for line in _lines_about(result, manifest.ref)
+        ]
+    return sorted(rows, key=lambda row: (row["task"], row["data"], row["fingerprint"]))
+
+
+def _is_model(manifest: Manifest, name: str, revision: str) -> bool:
+    return name == manifest.ref and bool(revision) and manifest.digest.startswith(revision)
+
+
+def _lines_about(result: Result, ref: str) -> Iterator[Line]:
+    """The lines of a model: its own, its lead over another model, and as side b those of side a mirrored."""
+    names = {model.id for model in result.models}
+    difference = f"{ref} less "
+    sides = result.by_role(SIDE_A), result.by_role(SIDE_B)
+    for line in result.lines:
+        rival = line.who.removeprefix(difference)
+        if line.who == ref:
+            yield line
+        elif line.who.startswith(difference) and rival in names:
+            yield replace(line, who=ref, metric=f"{line.metric}, {AHEAD}{rival}")
+        elif (line.who, ref) == sides and (mirrored := line.mirrored(ref)):
+            yield mirrored
+
+
+def _metric(result: Result, line: Line) -> str:
+    """The metric with how it was measured; of a comparison, against which side, and judged by whom."""
+    a, b = result.by_role(SIDE_A), result.by_role(SIDE_B)
+    if a and b:
+        judge = result.by_role("judge") or "people"
+        return f"{line.metric} against {b if line.who == a else a}, judged by {judge}"
+    metric = result.settings.get("metric")
+    return f"{line.metric} ({metric})" if metric else line.metric
+
+
+def _beside(result: Result, line: Line) -> list[tuple[str, float]]:
+    """The same number of each baseline, and what guessing gives."""
+    names = {model.id for model in result.models}
+    models = names | {f"{name} less {rival}" for name in names for rival in names}
+    numbers = [
+        (baseline.who, baseline.value)
+        for baseline in result.lines
+        if (baseline.metric, baseline.subset) == (line.metric, line.subset)
+        and baseline.who not in models
+        and baseline.value is not None
+    ]
+    return numbers if line.chance is None else [*numbers, ("chance", line.chance)]
+
+
+def _is_official(result: Result) -> bool:
+    """Whether a result is of all of a public dataset, and under a benchmark's name of its own data."""
+    evaluation = installed_evaluation(result.task)
+    is_data = all(data.role == "data" for data in result.data)
+    is_benchmark = (
+        evaluation is None or not evaluation.official or all(map(evaluation.is_official, result.data))
+    )
+    return bool(result.data) and is_data and is_benchmark and not result.settings.get("limit")
+
+
+def _index(manifest: Manifest, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The Hub's `model-index`, by huggingface_hub: an entry for each subset of each result.
+
+    The library would merge all results on a dataset, so it gets one of them at a time.
+    """
+    from huggingface_hub import EvalResult
+    from huggingface_hub.repocard_data import eval_results_to_model_index
+
+    kind = "text-classification" if card.recipe_name(manifest) == "rm" else "text-generation"
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["line"].value is not None and row["is_official"] and not row["is_difference"]:
+            groups.setdefault((row["fingerprint"], row["line"].subset), []).append(row)
+    entries: list[dict[str, Any]] = []
+    for group in groups.values():
+        numbers = [
+            EvalResult(
+                task_type=kind,
+                task_name=f"{row['task']}, {row['line'].subset}",
+                dataset_type=_hub_name(row["data"] or row["task"]),
+                dataset_name=row["data"] or row["task"],
+                dataset_config=row["config"],
+                dataset_split=row["split"],
+                dataset_args=row["pins"] or None,
+                metric_type=_NO_ID.sub("_", row["line"].metric),
+                metric_name=row["metric"],
+                metric_value=round(row["line"].value, 4),
+                metric_args={
+                    "items": row["line"].n,
+                    "low": row["line"].low,
+                    "high": row["line"].high,
+                    "result": row["fingerprint"][:16],
+                },
+            )
+            for row in group
+        ]
+        entries += eval_results_to_model_index(manifest.ref, numbers)[0]["results"]
+    return [{"name": manifest.ref, "results": entries}] if entries else []
+
+
+def _hub_name(name: str) -> str:
+    """A name as the Hub accepts it for a dataset's: `ORG/NAME`, or letters, digits and `_ . -`."""
+    owner, slash, rest = name.partition("@")[0].partition("/")
+    return f"{_NO_ID.sub('-', owner)}{slash}{_NO_ID.sub('-', rest)}"

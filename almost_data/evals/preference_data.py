@@ -1,0 +1,152 @@
+"""Comparisons that models are judged on: where they are read, and what the models know of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from ..datasets.manifest import Manifest, Parent
+from ..diagnostics.shortcuts import plain, sampled_queries
+from ..errors import InputError
+from ..readers import files
+from ..store.names import is_ref
+from ..store.store import Store
+from ..training.data import Source, from_hub, from_store
+from ..training.shapes import comparisons
+from .result import Pinned
+from .subject import Subject
+
+FILE_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
+COLUMNS = ("prompt", "chosen", "rejected", "chosen_responder", "rejected_responder")
+"""Columns of a file that are read."""
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """The rows of one split, and those that a surface model may learn from."""
+
+    pinned: Pinned
+    source: Source
+    """The rows to judge on as its `train`."""
+    learned: Source
+    """The rows of the train split, as its `test`."""
+    split: str
+    is_file: bool
+
+    def sample(self, limit: int | None, seed: int) -> pl.DataFrame:
+        """At most about `limit` rows: whole prompts, drawn by the seed."""
+        rows = self.source.train
+        if limit is None or len(rows) <= limit:
+            return rows
+        queries = sampled_queries(rows.group_by("query_id").agg(pairs=pl.len()), limit, seed)
+        return rows.filter(pl.col("query_id").is_in(queries.implode()))
+
+    def surface_texts(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Texts of the train split, on prompts that are not in `rows`."""
+        source = self.learned
+        if not len(source.test):
+            return plain(rows.clear())
+        train = comparisons(replace(source, train=source.test, test=source.test.clear(), has_test=True)).train
+        return plain(train.filter(~pl.col("query_id").is_in(rows["query_id"].unique().implode())))
+
+
+def open_comparisons(store: Store, data: str, config: str | None, split: str) -> Comparisons:
+    """Comparisons of `name@version`, `ORG/NAME@REVISION`, or a file. Raises InputError otherwise."""
+    learned = "" if split == "train" else "train"
+    is_file = False
+    if is_ref(data) and not Path(data).is_file():
+        source = from_store(store, data, config, split, learned)
+        pin = Pinned(data, source.parent.digest, "data", _is_fake(source))
+    elif files.is_hub(data, FILE_SUFFIXES):
+        name, at, revision = data.partition("@")
+        if not at:
+            raise InputError(f"eval.dataset {data}: give it a tag or a commit, as {data}@COMMIT")
+        source = from_hub(store, name, revision, config, split, learned, "eval.split")
+        pin = Pinned(name, str(source.revision), "data", _is_fake(source))
+    else:
+        if config:
+            raise InputError(f"eval.config goes with a dataset, and {data} is a file")
+        source, is_file = _open_file(data), True
+        pin = Pinned(source.parent.ref, source.parent.digest, "data")
+    if not len(source.train):
+        raise InputError(f"{source.parent.ref}: no row to judge on")
+    splits = ("judged" if is_file else split, "")
+    judged = comparisons(replace(source, test=source.train.clear(), has_test=True, splits=splits))
+    return Comparisons(pin, judged, source, split, is_file)
+
+
+def _is_fake(source: Source) -> bool:
+    return source.manifest is not None and source.manifest.is_fake
+
+
+def _open_file(data: str) -> Source:
+    record = files.record(data, FILE_SUFFIXES)
+    rows = [row for _, row in files.read_rows(data, FILE_SUFFIXES, COLUMNS.__contains__)]
+    if not rows:
+        raise InputError(f"{data}: no row in it")
+    columns = [name for name in COLUMNS if any(name in row for row in rows)]
+    try:
+        table = pl.DataFrame(
+            [{name: row.get(name) for name in columns} for row in rows], infer_schema_length=None
+        )
+    except (pl.exceptions.PolarsError, TypeError):
+        raise InputError(
+            f"{data}: {', '.join(columns)} must each be text, or messages, in all rows alike"
+        ) from None
+    parent = Parent(record["name"], f"sha256:{record['sha256']}", "")
+    return Source(parent, None, None, True, table, table.clear(), frozenset(table.columns))
+
+
+def training_notes(store: Store, subjects: Sequence[Subject], judged: Comparisons) -> list[str]:
+    """What the models know of these rows, by their manifests. Raises InputError where they learned them."""
+    notes, source = [], judged.source
+    pins = _pins(source.parent.ref, source.parent.digest)
+    for number, subject in enumerate(subjects):
+        if subject.manifest is None:
+            continue
+        name = subject.model.id
+        learned = list(_training_data(store, subject.manifest))
+        if any(pins & _pins(parent.ref, parent.digest) for parent in learned):
+            if judged.split == "train" and not judged.is_file:
+                setting = "eval.versus" if number else "eval.model"
+                raise InputError(
+                    f"{setting} {name} was trained on the train split of {source.parent.ref}, so its "
+                    "accuracy there means nothing: judge it on the split test"
+                )
+            notes.append(
+                f"{name} was trained on the train split of {source.parent.ref}: for models that were not, it "
+                "is an upper bound."
+            )
+        elif any(pins & _pins(parent.ref, parent.digest) for parent in store.ancestors(subject.manifest)):
+            notes.append(f"{source.parent.ref} had a part in {name}, which was not itself trained on it.")
+        notes += _shared_prompts(store, name, learned, source)
+    return list(dict.fromkeys(notes))
+
+
+def _shared_prompts(store: Store, name: str, learned: list[Parent], source: Source) -> Iterator[str]:
+    """Prompts that are judged on and trained on."""
+    judged = set(source.train["query_id"])
+    for parent in learned:
+        if not store.has(parent.ref) or store.manifest(parent.ref).kind != "dataset":
+            continue
+        trained = store.scan(parent.ref, split="train").select("query_id").collect()["query_id"]
+        if shared := len(judged & set(trained)):
+            yield (
+                f"{shared:,} of the {len(judged):,} prompts judged on are in the train split of "
+                f"{parent.ref}, which {name} was trained on: its accuracy is too high."
+            )
+
+
+def _pins(ref: str, digest: str) -> set[str]:
+    """Names of a dataset; on the Hub, whatever the revision."""
+    return {ref, digest, ref.partition("@")[0] if "/" in ref else ref}
+
+
+def _training_data(store: Store, manifest: Manifest) -> Iterator[Parent]:
+    """The datasets that a model, and its base models, were trained on."""
+    ref = manifest.config["dataset"]["ref"]
+    yield from (parent for parent in manifest.parents if parent.ref == ref)
+    base = manifest.config["base"]["id"]
+    if is_ref(base) and store.has(base):
+        yield from _training_data(store, store.manifest(base))

@@ -1,0 +1,187 @@
+"""Results as artifacts of the store, `NAME@LOGIC.ATTEMPT.0-FINGERPRINT`.
+
+The fingerprint is a hash of what decides the numbers, so the same evaluation again is read and not run. A
+result in which requests failed can be followed by another attempt, which takes its place.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..cards import card
+from ..cards.front_matter import viewer, with_front_matter
+from ..datasets.manifest import BuilderId, Manifest
+from ..datasets.tables import Column, Table, Type, frame
+from ..errors import InputError
+from ..store.publish import Record, Tables, json_data, new_manifest, publish
+from ..store.store import Store
+from . import forest
+from .result import EvalPlan, Line, Measurement, Pinned, Result
+
+if TYPE_CHECKING:
+    import polars as pl
+
+DIGITS = 16
+"""Of the fingerprint, in the version."""
+_TYPES: tuple[tuple[tuple[type, ...], Type], ...] = (
+    ((bool,), "bool"),
+    ((int,), "int64"),
+    ((int, float), "float64"),
+    ((str,), "string"),
+)
+
+
+def new_draft(store: Store, name: str, logic_version: int, plan: EvalPlan) -> Manifest:
+    """The manifest of an evaluation before it is measured: its identity."""
+    builder = BuilderId(f"evals/{name}", logic_version)
+    config = msgspec.to_builtins(
+        {"settings": plan.settings, "models": plan.models, "data": plan.data, "prompts": plan.prompts}
+    )
+    parents = _parents(store, [*plan.models, *plan.data])
+    digits = new_manifest("evaluation", f"{name}@0.0.0", builder, config, parents).fingerprint[:DIGITS]
+    return new_manifest("evaluation", f"{name}@{logic_version}.0.0-{digits}", builder, config, parents)
+
+
+def _parents(store: Store, pins: Sequence[Pinned]) -> list[Manifest]:
+    """The artifacts of the store among models and data."""
+    refs = set(store.refs())
+    manifests = [(store.manifest(pinned.id), pinned) for pinned in pins if pinned.id in refs]
+    return [manifest for manifest, pinned in manifests if manifest.digest.startswith(pinned.revision)]
+
+
+def find(store: Store, draft: Manifest) -> Result | None:
+    """The finished result of the same evaluation: its last attempt. Raises InputError if it is damaged."""
+    start, end = f"{draft.name}@", f"-{draft.fingerprint[:DIGITS]}"
+    attempts = [ref for ref in store.refs() if ref.startswith(start) and ref.endswith(end)]
+    if not attempts:
+        store.check_place(draft.ref)
+        return None
+    result = read(store.manifest(attempts[-1]))
+    if result.fingerprint != draft.fingerprint:
+        raise InputError(f"{store.path(attempts[-1])}: not the result of that name: delete the folder")
+    return result
+
+
+def save(store: Store, draft: Manifest, measured: Measurement, environment: Mapping[str, Any]) -> Result:
+    """Publish a result and return it.
+
+    A result of the same evaluation, by another process perhaps, stays and is returned, unless fewer requests
+    failed in this one: then this one takes its place.
+    """
+    lines = json_data([msgspec.structs.asdict(line) for line in measured.lines])
+    msgspec.convert(lines, list[Line])  # of wrong types nothing is written
+    table, rows = _table(measured, lines)
+    pins = msgspec.convert([*draft.config["models"], *draft.config["data"]], list[Pinned])
+    record = Record(
+        diagnostics={"lines": lines, "details": measured.details, "failed": measured.failed},
+        models=[
+            {"id": pinned.id if pinned.id.startswith("fake/") else f"fake/{pinned.id}", "revision": None}
+            for pinned in pins
+            if pinned.is_fake
+        ],
+        notes=measured.notes,
+        environment=environment,
+    )
+    parents = [store.manifest(parent.ref) for parent in draft.parents]
+    with store.lock(f"eval-{draft.name}-{draft.fingerprint[:DIGITS]}", wait=True):
+        existing = find(store, draft)
+        if existing and existing.failed <= measured.failed:
+            return existing
+        attempt = int(existing.ref.split(".")[1]) + 1 if existing else 0
+        version = draft.version.replace(".0.0-", f".{attempt}.0-", 1)
+        draft = msgspec.structs.replace(draft, version=version, tables={"default": table})
+        content = Tables(draft.tables, {"default": frame(table, rows)})
+        manifest = publish(store, draft, content, record, parents, _render)
+        if existing:
+            _delete(store, existing.ref)
+    return read(manifest)
+
+
+def _render(manifest: Manifest) -> dict[str, bytes]:
+    result = read(manifest)
+    figures = forest.render(result)
+    text = card.page("eval.md.jinja", result=result, figures=sorted(figures), ran=result.environment_rows)
+    head = {"pretty_name": manifest.ref, "tags": ["evaluation", "almost_data"], **viewer(manifest)}
+    return {"README.md": with_front_matter(head, text).encode(), **figures}
+
+
+def _delete(store: Store, ref: str) -> None:
+    """Remove an artifact: at once for readers, by a rename."""
+    trash = store.root / ".staging" / f"{ref}.old"
+    shutil.rmtree(trash, ignore_errors=True)
+    store.path(ref).rename(trash)
+    shutil.rmtree(trash)
+
+
+def read(manifest: Manifest) -> Result:
+    """The result that a manifest records. Raises InputError where it records none."""
+    content = {
+        **manifest.config,
+        **manifest.diagnostics,
+        "ref": manifest.ref,
+        "task": manifest.name,
+        "logic_version": manifest.builder.logic_version,
+        "is_fake": manifest.is_fake,
+        "fingerprint": manifest.fingerprint,
+        "digest": manifest.digest,
+        "environment": manifest.environment,
+        "created": manifest.created,
+    }
+    content["models"] = manifest.config.get("models")
+    try:
+        return msgspec.convert(content, Result)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{manifest.ref}: not the result of an evaluation ({error})") from None
+
+
+def read_all(manifests: Iterable[Manifest]) -> list[Result]:
+    """The results among manifests, by task and fingerprint: last attempts, without damaged ones."""
+    results: dict[tuple[str, str], Result] = {}
+    for manifest in manifests:
+        if manifest.kind == "evaluation":
+            try:
+                results[manifest.name, manifest.fingerprint] = read(manifest)
+            except InputError:
+                continue
+    return [results[key] for key in sorted(results)]
+
+
+def results(store: Store) -> list[Result]:
+    """Every result in the store; damaged artifacts are left out."""
+
+    def manifests() -> Iterable[Manifest]:
+        for ref in store.refs():
+            try:
+                yield store.manifest(ref)
+            except InputError:
+                continue
+
+    return read_all(manifests())
+
+
+def items(store: Store, result: Result) -> "pl.DataFrame":
+    """A row for each item of a result."""
+    return store.scan(result.ref).collect()
+
+
+def _table(measured: Measurement, lines: list[dict[str, Any]]) -> tuple[Table, list[dict[str, Any]]]:
+    """Columns and rows of the items, lists as JSON texts; of the lines, where there are no items."""
+    rows, key = json_data(measured.items), measured.key
+    if not rows:
+        rows, key = lines, ("who", "metric", "subset")
+    columns = []
+    for name in rows[0]:
+        values = [row[name] for row in rows if row[name] is not None]
+        kind = next((kind for types, kind in _TYPES if all(type(value) in types for value in values)), None)
+        if kind is None or not values:
+            kind = "string"
+            rows = [row | {name: _text(row[name])} for row in rows]
+        columns.append(Column(name, kind, "", values[0] if kind != "string" and values else None))
+    return Table("An item, and what came of it.", key, tuple(columns), split_key=None), rows
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
