@@ -86,6 +86,14 @@ def test_an_engine(tmp_path: Path) -> None:
     assert store.scan("responses@0.1.0").collect()["response"].str.ends_with("!!!").all()
 
 
+def test_an_evaluation(tmp_path: Path) -> None:
+    printed = follow("Add an evaluation", tmp_path)
+    [ref] = Store(tmp_path / "build").refs()
+    assert ref.startswith("politeness@1.0.0-") and ref in printed["python -m almost_data list"]
+    assert "100.0%" in printed["python -m almost_data show politeness"]
+    assert "agree" in printed["python -m almost_data verify politeness"]
+
+
 @pytest.mark.parametrize("name", re.findall(r"`(almost_data/[\w/.]+|tests/[\w/.]+)`", CONTRIBUTING))
 def test_every_path_that_it_names_exists(name: str) -> None:
     assert (PROJECT / name).exists() or "NAME" in name

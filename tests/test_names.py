@@ -13,10 +13,6 @@ FILLERS = set(
 """Words that stand for a noun which is the better name."""
 MAX_LINES = 60
 """Of a function, its docstring included."""
-UNSWEPT = (
-    "recipes/reproduce/",
-)
-"""Where old names still stand. Nothing is added here; what is swept is taken out."""
 
 
 def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -39,15 +35,10 @@ def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
                 yield name, node.lineno
 
 
-def unswept(file: Path) -> bool:
-    return file.relative_to(PROJECT).as_posix().startswith(UNSWEPT)
-
-
 def test_no_filler_word_is_a_name() -> None:
     fillers = [
         f"{file}:{line}: {name}"
         for file in FILES
-        if not unswept(file)
         for name, line in bound_names(ast.parse(file.read_text("utf-8")))
         if name.strip("_").lower() in FILLERS
     ]
@@ -58,7 +49,6 @@ def test_no_function_is_too_long() -> None:
     long = [
         f"{file}:{node.lineno}: {node.name}, {lines} lines"
         for file in FILES
-        if not unswept(file)
         for node in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         if (lines := (node.end_lineno or node.lineno) - node.lineno + 1) > MAX_LINES

@@ -57,9 +57,9 @@ class EvalSession:
             self.store, model, self.evaluation.name, list(dialogues), self.progress, self.notes
         )
 
-    def file(self, path: Path, role: str = "data") -> Pinned:
+    def file(self, path: Path | str, role: str = "data") -> Pinned:
         """A file, pinned by name and sha256."""
-        return pinned_file(path, role)
+        return pinned_file(Path(path), role)
 
 
 @dataclass(frozen=True)

@@ -39,24 +39,24 @@ class Measure:
 
 @dataclass(frozen=True)
 class Claim:
-    """`left` is above `part` times `right`; with `within`, it is no further from it than that."""
+    """`better` is above `part` times `worse`; with `within`, it is no further from it than that."""
 
     table: str
     says: str
-    left: Measure
-    right: Measure | float
+    better: Measure
+    worse: Measure | float
     part: float = 1.0
     within: float | None = None
     paper: str = ""
     """The paper's number, where the main text gives one."""
     plus: Measure | None = None
-    """Added to `left`: with a `part` of 2, the step from `right` to `left` is above that from `plus` to
-    `right`."""
+    """Added to `better`: with a `part` of 2, the step from `worse` to `better` is above that from `plus` to
+    `worse`."""
 
     @property
     def terms(self) -> list[tuple[float, Measure]]:
         """What is measured, each with how often it counts in the difference."""
-        terms = ((1.0, self.left), (-self.part, self.right), (1.0, self.plus))
+        terms = ((1.0, self.better), (-self.part, self.worse), (1.0, self.plus))
         return [(times, measure) for times, measure in terms if isinstance(measure, Measure)]
 
     @property
@@ -66,11 +66,11 @@ class Claim:
         >>> Claim("Table 3", "", Measure("rm", "preference"), Measure("rm upper", "preference"), 0.9).formula
         'rm - 0.9 x rm upper'
         """
-        right = f"{self.right:.0%}" if isinstance(self.right, float) else str(self.right)
+        rival = f"{self.worse:.0%}" if isinstance(self.worse, float) else str(self.worse)
         times = "" if self.part == 1 else f"{self.part:g} x "
         plus = "" if self.plus is None else f" + {self.plus}"
         within = "" if self.within is None else f", within {100 * self.within:g} points"
-        return f"{self.left} - {times}{right}{plus}{within}"
+        return f"{self.better} - {times}{rival}{plus}{within}"
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _paired(claim: Claim, items: Sequence[Values]) -> tuple[float, float, float]
 
 def _unpaired(claim: Claim, lines: Sequence[Line]) -> tuple[float, float, float] | None:
     """Newcombe's interval (1998, method 10), and of three numbers as Zou and Donner (2008) go on from it."""
-    middle = -claim.part * claim.right if isinstance(claim.right, float) else 0.0
+    middle = -claim.part * claim.worse if isinstance(claim.worse, float) else 0.0
     below = upper = 0.0
     for (times, _), line in zip(claim.terms, lines, strict=True):
         if line.value is None or line.low is None or line.high is None:
@@ -203,7 +203,8 @@ FIGURE_3 = (
     ),
 )
 FIGURE_3_PEOPLE = tuple(
-    replace(claim, table="Figure 3, by people", left=replace(claim.left, task=PEOPLE)) for claim in FIGURE_3
+    replace(claim, table="Figure 3, by people", better=replace(claim.better, task=PEOPLE))
+    for claim in FIGURE_3
 )
 TABLE_3 = (
     Claim(

@@ -245,14 +245,16 @@ def measure(study: Study) -> list[Table]:
         except (InputError, RuntimeError) as error:
             table.outcomes.append(Outcome(claim, "not run", missing=str(error)))
             continue
-        found = [study.result(measure) for measure in measures]
-        values = [_item_values(study.store, result, line) for result, line in zip(found, lines, strict=True)]
+        evaluated = [study.result(measure) for measure in measures]
+        values = [
+            _item_values(study.store, result, line) for result, line in zip(evaluated, lines, strict=True)
+        ]
         outcome = judge(claim, lines, values)
-        if why := next((why for result in found if (why := unlike(study.store, result))), None):
+        if why := next((why for result in evaluated if (why := unlike(study.store, result))), None):
             table.outcomes.append(Outcome(claim, "not run", missing=why))
             table = tables.setdefault(claim.table + UNLIKE, Table(claim.table + UNLIKE))
         table.outcomes.append(outcome)
-        for term, line, result in zip(measures, lines, found, strict=True):
+        for term, line, result in zip(measures, lines, evaluated, strict=True):
             for number in [(str(term), line), *_doubts(term, result)]:
                 if number not in table.lines:
                     table.lines.append(number)

@@ -16,8 +16,8 @@ from matplotlib.image import imread
 from msgspec.structs import replace
 
 from almost_data import registry
-from almost_data.cards.front_matter import front_matter
 from almost_data.cards.figures import new_figure
+from almost_data.cards.front_matter import front_matter
 from almost_data.cli.app import main
 from almost_data.datasets.manifest import Manifest
 from almost_data.errors import InputError

@@ -122,7 +122,7 @@ def test_the_interval_is_newcombes() -> None:
 def test_a_part_a_number_and_an_equality() -> None:
     part = replace(CLAIM, part=0.9)
     assert judge(part, [line(0.65, 5000), line(0.70, 5000)]).verdict == "reproduced"
-    number = replace(CLAIM, right=0.5)
+    number = replace(CLAIM, worse=0.5)
     against = judge(number, [line(0.6, 400)], [items([0.6] * 400)])
     assert against.verdict == "reproduced" and not against.paired
     assert judge(number, [line(0.52, 40)]).verdict == "too small to say"
