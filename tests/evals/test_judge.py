@@ -137,7 +137,7 @@ def test_a_passing_fault_changes_no_verdict(server: CompletionsServer, fault: st
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"), [("500", "HTTP 500"), ("hang", "in time"), ("filter", "ended it")]
+    ("fault", "says"), [("500", "HTTP 500"), ("hang", "in time"), ("filter", "ended the reply")]
 )
 def test_a_lasting_fault_costs_its_own_verdict(server: CompletionsServer, fault: str, says: str) -> None:
     server.chat = lambda prompt: "Fine.\nScores: 7 2"
