@@ -331,7 +331,7 @@ def _quiet() -> Iterator[None]:
     datasets.disable_progress_bars()
     try:
         with (
-            silent("lm_eval", "huggingface_hub"),
+            silent(),
             open(os.devnull, "w") as nowhere,
             contextlib.redirect_stderr(nowhere),
         ):

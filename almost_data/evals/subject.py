@@ -202,7 +202,7 @@ class Likelihood:
             for dialogue, text in zip(dialogues, texts, strict=True)
         ]
         try:
-            with silent("lm_eval"):  # which warns of every text that is cut; `scores` counts them
+            with silent():
                 answers = network._loglikelihood_tokens(requests, disable_tqdm=True)
         except Exception as error:
             raise RuntimeError(f"{self.model.id} cannot be asked: {one_line(error)}") from error
@@ -235,17 +235,14 @@ def _cut(network: Any, turns: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def silent(*names: str) -> Iterator[None]:
-    """Without the messages of the loggers of those names."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+def silent() -> Iterator[None]:
+    """Without log messages: the libraries warn of what is counted here, and of what an error says."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(level)
 
 
 def precision(options: Options) -> tuple[str, str]:
