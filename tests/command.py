@@ -8,12 +8,14 @@ from subprocess import CompletedProcess
 from unittest.mock import patch
 
 from almost_data.cli import app
+from almost_data.cli.console import console
 
 
-def run(*arguments: str, cwd: Path | None = None) -> CompletedProcess[str]:
-    """Run `python -m almost_data` with these arguments in this process, without a terminal."""
+def run(*arguments: str, cwd: Path | None = None, columns: int = 80) -> CompletedProcess[str]:
+    """Run `python -m almost_data` with these arguments in this process, as wide as `columns`."""
     output, errors = io.StringIO(), io.StringIO()
     code: str | int | None = 0
+    console.width, width = columns, console.width
     with (
         contextlib.chdir(cwd or "."),
         contextlib.redirect_stdout(output),
@@ -24,5 +26,7 @@ def run(*arguments: str, cwd: Path | None = None) -> CompletedProcess[str]:
             app.main(list(arguments))
         except SystemExit as end:
             code = end.code
+        finally:
+            console.width = width
     assert code is None or isinstance(code, int), "an exit code, and no text"
     return CompletedProcess(arguments, code or 0, output.getvalue(), errors.getvalue())

@@ -1,10 +1,7 @@
 """The steps of CONTRIBUTING, followed to the letter: its files are written, its commands run."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ import pytest
 import almost_data
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
+from tests import command
 
 PROJECT = Path(__file__).parents[1]
 CONTRIBUTING = (PROJECT / "CONTRIBUTING.md").read_text("utf-8")
@@ -25,14 +23,11 @@ def section(title: str) -> str:
     return CONTRIBUTING.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def run(command: str, folder: Path) -> str:
-    words = shlex.split(command)
-    assert words[0] == "python"
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "120"}
-    done = subprocess.run(
-        [sys.executable, *words[1:]], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{command}: {done.stderr}"
+def run(line: str, folder: Path) -> str:
+    words = shlex.split(line)
+    assert words[:3] == ["python", "-m", "almost_data"]
+    done = command.run(*words[3:], cwd=folder, columns=120)
+    assert done.returncode == 0, f"{line}: {done.stderr}"
     return done.stdout
 
 
@@ -47,7 +42,7 @@ def follow(title: str, folder: Path) -> dict[str, str]:
         assert imports <= {"almost_data", "polars"}, f"{name} needs the public API alone"
         (folder / name).write_text(content, "utf-8")
     commands = [line for block in COMMANDS.findall(text) for line in block.splitlines()]
-    return {command: run(command, folder) for command in commands}
+    return {line: run(line, folder) for line in commands}
 
 
 def test_a_builder(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from almost_data.evals.subject import Likelihood, Progress, Subject
 from almost_data.generation import Model
 from almost_data.scoring import Dialogue, Options, Score
 from almost_data.store.store import Store
+from tests import command
 
 RIGHT = "Boil the kettle first."
 WRONG = "No."
@@ -119,10 +120,12 @@ def questions(file: Path, n: int = 12, choices: int = 4) -> Path:
 
 
 def cli(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """`eval` as a user runs it, in a terminal wide enough for its tables."""
-    command = [sys.executable, "-m", "almost_data", "eval", *arguments]
-    env = {**os.environ, "COLUMNS": "200", **env}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    """`eval`, wide enough for its tables; with variables of the environment, in a process of its own."""
+    if not env:
+        return command.run("eval", *arguments, columns=200)
+    whole = {**os.environ, "COLUMNS": "200", **env}
+    words = [sys.executable, "-m", "almost_data", "eval", *arguments]
+    return subprocess.run(words, capture_output=True, text=True, check=False, env=whole)
 
 
 def judged(

@@ -22,6 +22,7 @@ from almost_data.evals.results import results
 from almost_data.evals.tally import Judged, lines, outcomes
 from almost_data.generation.journal_file import count
 from almost_data.store.store import Store
+from tests.command import run as run_command
 from tests.completions_server import CompletionsServer
 from tests.evals.known import evaluated, frame, rows
 from tests.tiny_models import save_tiny
@@ -284,7 +285,7 @@ def test_a_replay_is_listed_with_both_sides_and_its_reviews(store: Store, tmp_pa
     file = rows(tmp_path / "reviews.jsonl", [{"question_id": 1, "score": [8, 3]}])
     replay(store, file)
     replay(store, file, "bard", "vicuna-13b")
-    done = cli("list", "--root", store.root, cwd=tmp_path, env=os.environ | {"COLUMNS": "200"})
+    done = cli("list", "--root", store.root, cwd=tmp_path)
     printed = " ".join(done.stdout.split())
     assert "answer 1 against answer 2 reviews.jsonl" in printed
     assert "bard against vicuna-13b reviews.jsonl" in printed
@@ -528,9 +529,8 @@ def test_what_cannot_answer_is_refused(
             run(store, server, sides, settings=settings)
 
 
-def cli(*arguments: str | Path, cwd: Path, **how: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "almost_data", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, **how)
+def cli(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return run_command(*map(str, arguments), cwd=cwd, columns=200)
 
 
 def command(server: CompletionsServer, sides: dict[str, Path]) -> list[str]:
@@ -573,7 +573,7 @@ def test_killed_and_run_again_no_verdict_is_asked_twice(
 
 
 def test_the_command_line(server: CompletionsServer, sides: dict[str, Path], tmp_path: Path) -> None:
-    done = cli(*command(server, sides), cwd=tmp_path, env=os.environ | {"COLUMNS": "200"})
+    done = cli(*command(server, sides), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for text in ("win rate without ties", "winner flips", "won 2, tied 0 and lost 8", "20 asked, 20 read"):
         assert text in " ".join(done.stdout.split()), done.stdout

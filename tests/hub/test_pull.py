@@ -154,6 +154,7 @@ def bomb(kind: str, table: pa.Table) -> pa.Table:
     return pa.table(rows)
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize("kind", ["none", "page", "dictionary", "prefix", "rows", "columns"])
 def test_a_file_that_grows_is_refused_before_it_does(
     store: Store, server: Hub, tmp_path: Path, kind: str

@@ -239,7 +239,7 @@ def test_verify_names_every_kind_of_damage(copy: Store, harm: str) -> None:
         "extra": "not in the manifest",
         "plot": "plots/",
     }
-    expected |= {"file": "evil.py: no file", "reason": "rows too_short"}
+    expected |= {"file": "evil.py: not part of an artifact", "reason": "rows too_short"}
     expected |= {"ledger": "ledger", "config": "fingerprint", "gone": "counts", "garbage": "cannot be used"}
     match harm:
         case "row":
