@@ -74,8 +74,8 @@ def test_every_command_parses(command: str) -> None:
 
 def test_the_quick_ones_run_as_they_stand(tmp_path: Path) -> None:
     # As after `make demo`, in whose folder the reader goes on: 0.1.0 is there, from another recipe.
-    demo = [sys.executable, "-m", "almost_data", "build", "comparisons", "--engine", "fake", "--limit", "9"]
-    subprocess.run(demo, cwd=tmp_path, check=True, capture_output=True)
+    demo = run("build", "comparisons", "--engine", "fake", "--limit", "9", cwd=tmp_path)
+    assert demo.returncode == 0, demo.stderr
     (tmp_path / "recipes").symlink_to(PROJECT / "recipes")
     (tmp_path / "questions.txt").write_text("Why is the sky blue?\nWhat is a monad?\n")
     good = "A reply that is long enough for the filter, number {}, and that ends as it should."
