@@ -74,7 +74,9 @@ def test_every_candidate_is_accounted_for() -> None:
 
 
 def test_not_novel_rows_name_their_nearest_and_it_is_over_the_threshold() -> None:
-    rejected = mine(QueriesConfig(model="any", target=10, round_size=64, max_rounds=9, max_rouge_l=0.3)).tables["rejected"]
+    rejected = mine(
+        QueriesConfig(model="any", target=10, round_size=64, max_rounds=9, max_rouge_l=0.3)
+    ).tables["rejected"]
     scorer = rouge_scorer.RougeScorer(["rougeL"])
     rows = [row for row in rejected.iter_rows(named=True) if row["reason"] == "not_novel"]
     assert rows
