@@ -11,9 +11,11 @@ from typing import Any
 
 import polars as pl
 
-from almost_data.evals import choices, lm_eval
-from almost_data.evals.evaluation import EvalSession, Evaluation, carry_out, evaluate
-from almost_data.evals.result import Result
+from almost_data import registry
+from almost_data.datasets.manifest import Manifest
+from almost_data.evals import choices, lm_eval, model_card
+from almost_data.evals.evaluation import EvalSession, Evaluation, carry_out, evaluate, load
+from almost_data.evals.result import EvalPlan, Line, Measurement, Pinned, Result
 from almost_data.evals.results import items
 from almost_data.evals.subject import Likelihood, Progress, Subject
 from almost_data.generation import Model
@@ -175,3 +177,49 @@ def frame(store: Store, result: Result) -> pl.DataFrame:
         for row in items(store, result).to_dicts()
     ]
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def planned(
+    store: Store,
+    model: Manifest | None = None,
+    items: list[dict[str, Any]] | None = None,
+    failed: int = 0,
+    environment: dict[str, Any] | None = None,
+    **changes: Any,
+) -> tuple[EvalSession, EvalPlan]:
+    """A made-up evaluation of a model, with the numbers that it gives."""
+    who = model.ref if model else "ORG/model"
+    given: dict[str, Any] = {
+        "task": "preference",
+        "models": [Pinned(who, model.digest[:16] if model else "a" * 40)],
+        "data": [Pinned("ORG/data", "b" * 40, "data")],
+        "prompts": {"asked": "Which one?"},
+        "settings": {"seed": 0, "split": "test", "config": None},
+        "lines": [
+            Line(who, "accuracy", "all", 10, 0.7, 0.4, 0.9, 1, 0.5),
+            Line("always the longer", "accuracy", "all", 10, 0.6, 0.3, 0.8, 0, 0.5),
+            Line(who, "ahead of always the longer", "all", 10, 0.1, -0.2, 0.4),
+        ],
+        "details": {},
+        "notes": [],
+    } | changes
+    task = given["task"]
+    version = load(task).logic_version if task in registry.names("evals") else 1
+    measured = Measurement(
+        given["lines"],
+        [{"id": "1"}] if items is None else items,
+        details=given["details"],
+        notes=given["notes"],
+        failed=failed,
+        environment=environment or {},
+    )
+    plan = EvalPlan(given["models"], given["data"], given["settings"], lambda: measured, given["prompts"])
+    version = given.get("logic_version", version)
+    return EvalSession(store, Evaluation(task, version, object, lambda *_: plan, "Made up.")), plan
+
+
+def saved(store: Store, *given: Any, **changes: Any) -> Result:
+    """As the verb `eval` does it."""
+    result = carry_out(*planned(store, *given, **changes))
+    model_card.renew(store, result)
+    return result

@@ -15,66 +15,20 @@ import pytest
 from matplotlib.image import imread
 from msgspec.structs import replace
 
-from almost_data import registry
 from almost_data.cards.figures import new_figure
 from almost_data.cards.front_matter import front_matter
 from almost_data.cli.app import main
 from almost_data.datasets.manifest import Manifest
 from almost_data.errors import InputError
-from almost_data.evals import forest, model_card, sources, truthfulqa
-from almost_data.evals.evaluation import OTHER_ITEMS, EvalSession, Evaluation, carry_out, find_result, load
-from almost_data.evals.result import EvalPlan, Line, Measurement, Pinned, Result
+from almost_data.evals import forest, sources, truthfulqa
+from almost_data.evals.evaluation import OTHER_ITEMS, carry_out, find_result
+from almost_data.evals.result import Line, Pinned
 from almost_data.evals.results import results
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import trained
+from tests.evals.known import planned, saved
 from tests.markup import NASTY, Page
-
-
-def planned(
-    store: Store,
-    model: Manifest | None = None,
-    items: list[dict[str, Any]] | None = None,
-    failed: int = 0,
-    environment: dict[str, Any] | None = None,
-    **changes: Any,
-) -> tuple[EvalSession, EvalPlan]:
-    """A made-up evaluation of a model, with the numbers that it gives."""
-    who = model.ref if model else "ORG/model"
-    given: dict[str, Any] = {
-        "task": "preference",
-        "models": [Pinned(who, model.digest[:16] if model else "a" * 40)],
-        "data": [Pinned("ORG/data", "b" * 40, "data")],
-        "prompts": {"asked": "Which one?"},
-        "settings": {"seed": 0, "split": "test", "config": None},
-        "lines": [
-            Line(who, "accuracy", "all", 10, 0.7, 0.4, 0.9, 1, 0.5),
-            Line("always the longer", "accuracy", "all", 10, 0.6, 0.3, 0.8, 0, 0.5),
-            Line(who, "ahead of always the longer", "all", 10, 0.1, -0.2, 0.4),
-        ],
-        "details": {},
-        "notes": [],
-    } | changes
-    task = given["task"]
-    version = load(task).logic_version if task in registry.names("evals") else 1
-    measured = Measurement(
-        given["lines"],
-        [{"id": "1"}] if items is None else items,
-        details=given["details"],
-        notes=given["notes"],
-        failed=failed,
-        environment=environment or {},
-    )
-    plan = EvalPlan(given["models"], given["data"], given["settings"], lambda: measured, given["prompts"])
-    version = given.get("logic_version", version)
-    return EvalSession(store, Evaluation(task, version, object, lambda *_: plan, "Made up.")), plan
-
-
-def saved(store: Store, *given: Any, **changes: Any) -> Result:
-    """As the verb `eval` does it."""
-    result = carry_out(*planned(store, *given, **changes))
-    model_card.renew(store, result)
-    return result
 
 
 @pytest.fixture
@@ -145,7 +99,7 @@ CHILD = """
 import os, signal, sys
 from almost_data.store import publish
 from almost_data.store.store import Store
-from tests.evals.test_result import saved
+from tests.evals.known import saved
 real, seen = {module}.{name}, []
 def dies(*given, **how):
     seen.append(1)
@@ -266,7 +220,7 @@ def test_a_hostile_name_is_nothing_but_text(store: Store, name: str) -> None:
 def test_a_full_disk_leaves_nothing(store: Store) -> None:
     code = "import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     code += "import matplotlib.figure, polars, pyarrow.parquet\n"
-    code += "from tests.evals.test_result import saved\nfrom almost_data.store.store import Store\n"
+    code += "from tests.evals.known import saved\nfrom almost_data.store.store import Store\n"
     code += "try: saved(Store(sys.argv[1]), None, [{'id': str(n)} for n in range(9)])\n"
     code += "except OSError as error: print(error)"
 

@@ -8,11 +8,11 @@ import pytest
 from almost_data import hub
 from almost_data.cards.front_matter import front_matter
 from almost_data.datasets.manifest import Manifest
-from almost_data.evals import result
-from almost_data.evals.result import Line, Pinned, Result
+from almost_data.evals.result import Line, Pinned
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import trained
+from tests.evals.known import saved
 from tests.hub.pushes import MODEL, REPO, api, is_whole, push, stranger
 from tests.hub_server import Anywhere, Hub
 from tests.tiny_models import save_tiny_reward
@@ -46,7 +46,7 @@ def test_a_model_goes_the_same_way_and_loads(store: Store, anywhere: Anywhere, t
 
 def evaluated(store: Store, manifest: Manifest, task: str, lines: list[Line], *data: Pinned) -> None:
     models = [Pinned(manifest.ref, manifest.digest)]
-    result.save(store, Result(task, result.LOGIC[task], models, list(data), {}, {}, lines), [], 1)
+    saved(store, manifest, task=task, models=models, data=list(data), lines=lines, settings={})
 
 
 def test_an_evaluation_after_the_push_brings_the_card_on_main_up_to_date(
