@@ -290,7 +290,7 @@ def test_formats(made: Any, want: str) -> None:
 
 def test_plain_takes_names_only() -> None:
     assert markdown.plain("comparisons@0.1.0-beta") == "comparisons@0.1.0-beta"
-    with pytest.raises(ValueError, match="cannot stand"):
+    with pytest.raises(ValueError, match="cannot appear"):
         markdown.plain("a b")
 
 
