@@ -22,16 +22,17 @@ if TYPE_CHECKING:
         Built,
         Estimate,
         NothingLeft,
+        RewardModel,
         Work,
         pin_model,
         row_seed,
         text_id,
     )
     from .datasets.config import Config, FilePath, Source
-    from .datasets.filters import Filter, apply_filters
+    from .datasets.filters import Filter, apply_filters, chain
     from .datasets.manifest import Entry, Manifest
     from .datasets.tables import Column, Table, frame
-    from .datasets.user_filters import UserFilter
+    from .datasets.user_filters import UserFilter, filter_hashes, load_filters, of_unit
     from .evals.evaluation import EvalSession, Evaluation, ModelOptions, evaluate
     from .evals.result import EvalPlan, Line, Measurement, Result
     from .run.build import BuildRun, RunOptions, prepare
@@ -44,13 +45,23 @@ if TYPE_CHECKING:
 _MODULES = {
     "cards.figures": ("draw_bars", "funnel", "new_figure"),
     "datasets.builder": (
-        *("Builder", "Built", "Estimate", "NothingLeft", "Work", "pin_model", "row_seed", "text_id"),
+        *(
+            "Builder",
+            "Built",
+            "Estimate",
+            "NothingLeft",
+            "RewardModel",
+            "Work",
+            "pin_model",
+            "row_seed",
+            "text_id",
+        ),
     ),
     "datasets.config": ("Config", "FilePath", "Source"),
-    "datasets.filters": ("Filter", "apply_filters"),
+    "datasets.filters": ("Filter", "apply_filters", "chain"),
     "datasets.manifest": ("Entry", "Manifest"),
     "datasets.tables": ("Column", "Table", "frame"),
-    "datasets.user_filters": ("UserFilter",),
+    "datasets.user_filters": ("UserFilter", "filter_hashes", "load_filters", "of_unit"),
     "evals.evaluation": ("EvalSession", "Evaluation", "ModelOptions", "evaluate"),
     "evals.result": ("EvalPlan", "Line", "Measurement", "Result"),
     "run.build": ("BuildRun", "RunOptions", "prepare"),
@@ -87,6 +98,7 @@ __all__ = [
     "Reply",
     "Request",
     "Result",
+    "RewardModel",
     "RunOptions",
     "Sampling",
     "Score",
@@ -98,14 +110,18 @@ __all__ = [
     "UserFilter",
     "Work",
     "apply_filters",
+    "chain",
     "cut_at_stop",
     "draw_bars",
     "evaluate",
+    "filter_hashes",
     "frame",
     "funnel",
     "import_queries",
     "import_responses",
+    "load_filters",
     "new_figure",
+    "of_unit",
     "pin_model",
     "prepare",
     "row_seed",

@@ -1,6 +1,7 @@
 """The figures of a card: PNG bytes from manifest and tables, the same bytes for the same input."""
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -47,8 +48,14 @@ def style() -> Iterator[None]:
 
 def as_files(figures: "Figures") -> dict[str, bytes]:
     """Figures by name -> PNG bytes by relative path, in the one style."""
+    files: dict[str, bytes] = {}
     with style():
-        return {f"plots/{name}.png": png(figure) for name, figure in figures}
+        for name, figure in figures:
+            path = f"plots/{name}.png"
+            if not re.fullmatch(r"[\w-]+", name) or path in files:
+                raise ValueError(f"figure {name!r}: letters, digits, _ and -, and each name once")
+            files[path] = png(figure)
+    return files
 
 
 def side_lengths(comparisons: "pl.DataFrame") -> Figures:

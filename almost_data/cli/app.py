@@ -84,7 +84,8 @@ def main(argv: list[str] | None = None) -> None:
     except Exception as error:  # a defect, here or in a library: one line, and the traceback in a file
         with tempfile.NamedTemporaryFile("w", prefix="almost-data-", suffix=".txt", delete=False) as file:
             traceback.print_exc(file=file)
-        _exit(1, f"{type(error).__name__}: {error} (this is a defect; its traceback is in {file.name})")
+        where = f"unexpected, here or in code of yours; the traceback is in {file.name}"
+        _exit(1, f"{type(error).__name__}: {error} ({where})")
 
 
 def name_flags(message: str, arguments: list[str]) -> str:

@@ -6,6 +6,7 @@ from `RunOptions`, those of the dataset from the fields of its config that the b
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
@@ -13,7 +14,7 @@ from typing import Annotated, Any, get_origin, get_type_hints
 from cyclopts import App, Group, Parameter
 
 from .. import registry
-from ..datasets.builder import Builder
+from ..datasets.builder import Builder, load_builder
 from ..datasets.settings_docs import field_docs
 from ..errors import InputError
 from ..generation import engines
@@ -43,7 +44,7 @@ def __getattr__(name: str) -> Callable[..., None]:
     """The command of a builder, made when it is needed: only then is the builder loaded."""
     if name not in registry.names("builders"):
         raise AttributeError(name)
-    return command(registry.load("builders", name))
+    return command(load_builder(name))
 
 
 def load_commands(arguments: list[str]) -> None:
@@ -56,7 +57,7 @@ def load_commands(arguments: list[str]) -> None:
     if arguments[0].startswith("-"):
         app.resolved_commands()
     elif arguments[0] not in app:
-        app.command(command(registry.load("builders", arguments[0])), name=arguments[0])
+        app.command(command(load_builder(arguments[0])), name=arguments[0])
 
 
 def command(builder: Builder) -> Callable[..., None]:
@@ -109,8 +110,13 @@ def _parameters(settings: type, names: Iterable[str]) -> list[tuple[str, Any, Pa
 
 
 def _upstream(builder: Builder) -> list[Builder]:
-    parents = [registry.load("builders", name) for name in builder.parents]
-    return [upstream for parent in parents for upstream in [parent, *_upstream(parent)]]
+    """The builders above it, as far as they are installed."""
+    upstream = []
+    for name in builder.parents:
+        with suppress(InputError):
+            parent = load_builder(name)
+            upstream += [parent, *_upstream(parent)]
+    return upstream
 
 
 def assignments(section: str, values: Mapping[str, Any]) -> list[str]:

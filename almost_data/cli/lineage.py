@@ -79,8 +79,9 @@ def _sources(manifest: Manifest) -> list[str]:
     config: dict[str, Any] = manifest.config
     file = dict(config.get("file", {}))
     sources = [f"{file.pop('name')}  " + "  ".join(f"{k} {v[:12]}" for k, v in file.items())] if file else []
-    names = ("base", "reward_model") if manifest.kind == "model" else ("scorer", "second")
-    models = [*config.get("resolved", {}).values(), *(config[name] for name in names if config.get(name))]
+    models = [*config.get("resolved", {}).values(), *config.get("reward_models", {}).values()]
+    if manifest.kind == "model":
+        models += [config[name] for name in ("base", "reward_model") if config.get(name)]
     refs = {parent.ref for parent in manifest.parents}
     lines = [f"{model['id']}  revision {model['revision']}" for model in models if model["id"] not in refs]
     seeds = ["seed queries (in the manifest)"] if "seeds" in config.get("prompts", {}) else []

@@ -52,7 +52,7 @@ def _print_unfinished(build: Status) -> None:
 
 def _print(store: Store, manifest: Manifest) -> None:
     heading = f"  {manifest.kind}, made by {manifest.builder.name}, {manifest.created}"
-    console.print(Text.assemble((manifest.ref, "bold"), heading))
+    console.print(Text.assemble((manifest.ref, "bold"), text(heading)))
     print_line(f"digest       {manifest.digest}\nfingerprint  {manifest.fingerprint}\n")
     if manifest.usage:
         first = manifest.ledger[0]

@@ -9,15 +9,17 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import msgspec
 
+from .. import registry
+from ..errors import InputError
 from ..generation import Generator, Usage
 from .config import Config, source_name
 from .digest import Rows
 from .manifest import Entry, Manifest, Unit
-from .tables import Table
+from .tables import CONFIG_NAME, Table, Type
 
 if TYPE_CHECKING:
     import polars as pl
@@ -99,6 +101,10 @@ class Estimate:
     """Tokens of the text that a row holds, at most; None where that is not known."""
 
 
+RESERVED = ("note", "card", "engine", "scoring", "run", "import", "eval", "hub", "audit", "recipe")
+"""Names that no builder can have: sections of presets, and of settings in error messages."""
+
+
 def _no_pins(config: Any, generator: Generator) -> dict[str, Any]:
     return {}
 
@@ -172,12 +178,20 @@ class Builder:
         """Raise ValueError where the parts do not go together, so that a mistake shows before a build."""
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", self.name):
             raise ValueError(f"builder {self.name!r}: a name is small letters, digits, - and _")
+        if self.name in RESERVED:
+            raise ValueError(f"builder {self.name}: this name is a section of presets: choose another")
         if next(iter(self.tables), None) != "default":
             raise ValueError(f"builder {self.name}: the first table is `default`")
         for config, table in self.tables.items():
+            if not CONFIG_NAME.fullmatch(config):
+                raise ValueError(f"builder {self.name}: table {config!r} cannot be a folder")
+            if wrong := [column.type for column in table.columns if column.type not in get_args(Type)]:
+                raise ValueError(f"builder {self.name}: table {config!r} has a column of type {wrong[0]!r}")
             keys = {*table.key, *filter(None, [table.split_key])}
             if not table.key or not keys <= set(table.names):
                 raise ValueError(f"builder {self.name}: keys of table {config!r} are not its columns")
+        if self.hooks and "filters" not in self.config.__struct_fields__:
+            raise ValueError(f"builder {self.name}: it has hooks, and no setting `filters` for them")
         if unknown := set(self.flags) - set(self.config.__struct_fields__):
             raise ValueError(f"builder {self.name}: no setting {min(unknown)!r} to make a flag of")
 
@@ -190,6 +204,16 @@ class Builder:
         """The settings that have a default."""
         fields = msgspec.structs.fields(self.config)
         return {field.name: field.default for field in fields if field.default is not msgspec.NODEFAULT}
+
+
+def load_builder(name: str) -> Builder:
+    """The builder of that name, or in that file (`my_builder.py:BUILDER`). Raises InputError."""
+    builder = registry.load("builders", name)
+    if not isinstance(builder, Builder):
+        raise InputError(f"{name}: not an almost_data.Builder, but {type(builder).__name__}")
+    if name != builder.name and builder.name in registry.BUILT_IN["builders"]:
+        raise InputError(f"{name}: a built-in builder is named {builder.name!r}: choose another name")
+    return builder
 
 
 def pin_model(model: "Model") -> dict[str, Any]:

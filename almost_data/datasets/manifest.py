@@ -4,13 +4,12 @@
 """
 
 import hashlib
-import re
 from typing import Any, Literal
 
 import msgspec
 
 from ..errors import InputError
-from .tables import Table, table_of
+from .tables import CONFIG_NAME, Table, table_of
 
 Unit = str
 """What the rows of a ledger entry are, in the singular: `query`, `response`, `pair`, `demonstration`, ..."""
@@ -88,6 +87,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"{self.name}@{self.version}"
 
     @property
+    def kind_phrase(self) -> str:
+        """`a dataset`, `a model`, `an evaluation`."""
+        return f"an {self.kind}" if self.kind == "evaluation" else f"a {self.kind}"
+
+    @property
     def is_fake(self) -> bool:
         """Whether any text in it is the fake engine's."""
         return any(model["id"].startswith("fake/") for model in self.diagnostics.get("models", []))
@@ -117,9 +121,6 @@ def total_usage(manifests: list[Manifest]) -> dict[str, Any]:
     return {key: sum(usage[key] for usage in usages) for key in (usages[0] if usages else ())}
 
 
-_CONFIG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
 class _ModelRecord(msgspec.Struct):
     id: str
     revision: str | None
@@ -130,6 +131,30 @@ class _Inherited(msgspec.Struct):
 
     models: list[_ModelRecord]
     notes: list[str]
+
+
+class _Recipe(msgspec.Struct):
+    """The part of a config that lineage and cards read."""
+
+    resolved: dict[str, _ModelRecord] = {}
+    reward_models: dict[str, _ModelRecord] = {}
+    file: dict[str, str | None] = {}
+    prompts: dict[str, str] = {}
+
+
+class _Engine(msgspec.Struct):
+    name: str
+    settings: dict[str, Any]
+    usage: dict[str, dict[str, float | None]] = {}
+
+
+class _Environment(msgspec.Struct):
+    """The part of the environment that `show` and cards read."""
+
+    engine: _Engine | None = None
+    packages: dict[str, str] = {}
+    seconds: float | None = None
+    command: str | None = None
 
 
 class _Source(msgspec.Struct):
@@ -185,6 +210,8 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
         msgspec.convert(manifest.diagnostics, _Inherited)
+        msgspec.convert(manifest.config, _Recipe)
+        msgspec.convert(manifest.environment, _Environment)
         if manifest.kind == "model":
             msgspec.convert(manifest.config, _Trained)
         if not isinstance(manifest.config.get("settings"), dict) or "default" not in manifest.counts:
@@ -192,7 +219,7 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
         if manifest.kind != "model":
             _check_tables(manifest)
         for config, splits in manifest.counts.items():
-            if not _CONFIG.fullmatch(config) or not splits.keys() <= {"train", "test"}:
+            if not CONFIG_NAME.fullmatch(config) or not splits.keys() <= {"train", "test"}:
                 raise msgspec.ValidationError(f"{config!r} with splits {sorted(splits)} cannot be a folder")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{where}: not a manifest of almost_data: {error}") from None
@@ -210,8 +237,10 @@ def _check_tables(manifest: Manifest) -> None:
         absent = {*table.key, *filter(None, [table.split_key])} - set(table.names)
         if absent or not table.key or len(set(table.names)) < len(table.names):
             raise msgspec.ValidationError(f"config {config!r}: its keys are not columns of their own")
-        if table.parts and not all(map(_CONFIG.fullmatch, table.parts)):
-            raise msgspec.ValidationError(f"config {config!r}: a part of it cannot be a folder")
+        if not all(map(CONFIG_NAME.fullmatch, (config, *(table.parts or ())))):
+            raise msgspec.ValidationError(f"{config!r}, or a part of it, cannot be a folder")
+        if set(table.parts or ()) & manifest.tables.keys():
+            raise msgspec.ValidationError(f"config {config!r}: a part of it has a table of its own")
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

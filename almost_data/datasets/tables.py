@@ -4,6 +4,7 @@ Cards print these tables, the store writes Parquet by them, the manifest holds t
 against them.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -77,6 +78,10 @@ def messages(name: str, doc: str, example: list[dict[str, str]]) -> Column:
 QUERY_ID = string("query_id", "first 16 hex digits of the sha256 of the query", "29b96e1ccfe1b398")
 REASON = string("reason", "why the row was dropped", "too_short")
 ERROR = string("error", "what the engine said, where the request failed; else null")
+
+
+CONFIG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""The name of a config, which is a folder."""
 
 
 def table_of(tables: Mapping[str, Table], config: str) -> Table:

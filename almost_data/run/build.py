@@ -13,8 +13,9 @@ import msgspec
 
 from .. import scoring
 from ..cards import card, figures
-from ..datasets.builder import Builder, Built, Progress, RewardModel, silent
+from ..datasets.builder import Builder, Built, NothingLeft, Progress, RewardModel, load_builder, silent
 from ..datasets.digest import Blocks
+from ..datasets.filters import account
 from ..datasets.manifest import Manifest, canonical_json
 from ..datasets.tables import with_parts
 from ..errors import InputError
@@ -28,7 +29,7 @@ from ..store.names import check_version, parse_ref
 from ..store.publish import Record, Tables, new_manifest, publish
 from ..store.store import Store
 from . import presets
-from .plan import Plan, Planner, Step, load_builder
+from .plan import Plan, Planner, Step
 from .scorers import Scorers
 
 
@@ -102,6 +103,10 @@ class BuildRun:
             }
             with self._journaled(step, retry_failed) as (generator, scorers):
                 built = builder.build(step.settings, readers, generator, progress, **scorers)
+                if not isinstance(built, Built):
+                    raise TypeError(
+                        f"builder {builder.name}: build returned {type(built).__name__}, not Built"
+                    )
                 environment = _engine_record(generator, built) if builder.uses_engine else {}
                 for name, scorer in scorers.items():
                     counts = {"from_journal": scorer.counts.from_journal, "scored": scorer.counts.computed}
@@ -218,13 +223,15 @@ def publish_dataset(
     built: Built,
     environment: Mapping[str, Any],
 ) -> Manifest:
-    """Write what a builder made, with card and figures. The caller holds the lock."""
+    """Write what a builder made, with card and figures. The caller holds the lock.
+
+    Raises NothingLeft where `default` has no row.
+    """
     tables = with_parts(builder.tables, built.tables)
     draft = msgspec.structs.replace(draft, tables=tables)
     settings = draft.config["settings"]
     config = None if draft.is_import else msgspec.convert(settings, builder.config)
-    reward_models = builder.reward_models(config) if config else {}
-    models = [*draft.config.get("resolved", {}).values(), *(draft.config[name] for name in reward_models)]
+    models = [*draft.config.get("resolved", {}).values(), *draft.config.get("reward_models", {}).values()]
     record = Record(
         ledger=built.ledger,
         diagnostics={
@@ -244,7 +251,10 @@ def publish_dataset(
         text = card.render(builder, manifest, tables_of_card, sorted(plots), store.ancestors(manifest))
         return {"README.md": text.encode(), **plots}
 
-    return publish(store, draft, Tables(tables, built.tables), record, parents, render)
+    content = Tables(tables, built.tables)
+    if not isinstance(built.tables.get("default"), Blocks) and content.is_empty():
+        raise NothingLeft(f"{draft.ref}: no row is left ({account(built.ledger) or 'none came in'})")
+    return publish(store, draft, content, record, parents, render)
 
 
 def _engine_record(generator: JournaledGenerator, built: Built) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from .. import registry
-from ..datasets.builder import Builder, pin_model
+from ..datasets.builder import Builder, load_builder, pin_model
 from ..datasets.config import record
 from ..datasets.manifest import BuilderId, Manifest, fingerprint
 from ..errors import InputError
@@ -59,7 +59,7 @@ class Planner:
 
     def plan(self, target: Builder) -> Plan:
         """The steps to a dataset. Raises InputError where it could not be built."""
-        upstream = _upstream(target)
+        upstream = _upstream(target, self.sources)
         for source, ref in self.sources.items():
             if source not in upstream:
                 made_from = ", ".join(upstream) or "nothing"
@@ -75,15 +75,14 @@ class Planner:
 
     def _add(self, builder: Builder, steps: list[Step], is_target: bool) -> Manifest:
         """Append the steps to a dataset, upstream first, and return its manifest."""
-        source = self.sources.get(builder.name)
-        ref = source or f"{builder.name}@{self.version}"
-        present = self.store.manifest(ref) if source or self.store.has(ref) else None
+        ref = f"{builder.name}@{self.version}"
+        present = self.store.manifest(ref) if self.store.has(ref) else None
         if present and present.kind != "dataset":
-            raise InputError(f"{ref} is a {present.kind}, where a dataset is needed")
-        if present and (source or (present.is_import and not is_target) or self._is_orphan(present, builder)):
+            raise InputError(f"{ref} is {present.kind_phrase}, where a dataset is needed")
+        if present and ((present.is_import and not is_target) or self._is_orphan(present, builder)):
             return _append(steps, Step("reuse", present))
         settings = self.preset.settings(builder)
-        parents = [self._add(load_builder(name), steps, is_target=False) for name in builder.parents]
+        parents = [self._add_parent(name, steps) for name in builder.parents]
         parents += self._stored_models(builder, settings)
         draft = self._draft(builder, settings, parents)
         if is_target and self.retry_failed:
@@ -94,6 +93,15 @@ class Planner:
         self.store.check_place(ref)
         refs = tuple(parent.ref for parent in parents)
         return _append(steps, Step("build", draft, builder, settings, refs))
+
+    def _add_parent(self, name: str, steps: list[Step]) -> Manifest:
+        """Append the steps to a parent; one that is given as a source needs no builder."""
+        if name not in self.sources:
+            return self._add(load_builder(name), steps, is_target=False)
+        manifest = self.store.manifest(self.sources[name])
+        if manifest.kind != "dataset":
+            raise InputError(f"{manifest.ref} is {manifest.kind_phrase}, where a dataset is needed")
+        return _append(steps, Step("reuse", manifest))
 
     def _check_retry(self, builder: Builder, draft: Manifest, present: Manifest | None) -> None:
         if not builder.uses_engine:
@@ -119,7 +127,7 @@ class Planner:
         config = {
             "settings": record(settings),
             **builder.pins(settings, self.generator),
-            **reward_models,
+            **({"reward_models": reward_models} if reward_models else {}),
             "card": msgspec.to_builtins(self.preset.card),
         }
         made_by = BuilderId(builder.name, builder.logic_version)
@@ -147,13 +155,12 @@ def _append(steps: list[Step], step: Step) -> Manifest:
     return step.manifest
 
 
-def load_builder(name: str) -> Builder:
-    """The builder of that name, or in that file (`my_builder.py:BUILDER`). Raises InputError."""
-    builder = registry.load("builders", name)
-    if not isinstance(builder, Builder):
-        raise InputError(f"{name} is a {type(builder).__name__}, not an almost_data.Builder")
-    return builder
-
-
-def _upstream(builder: Builder) -> list[str]:
-    return [ref for name in builder.parents for ref in (name, *_upstream(load_builder(name)))]
+def _upstream(builder: Builder, sources: Mapping[str, str]) -> list[str]:
+    """Names of the datasets that it is made from. A source needs no builder to be installed."""
+    names = []
+    for name in builder.parents:
+        is_installed = name in registry.names("builders")
+        names += [name, *(_upstream(load_builder(name), sources) if is_installed else [])]
+        if not is_installed and name not in sources:
+            load_builder(name)  # says what there is
+    return names

@@ -46,7 +46,7 @@ class Scorers:
             return None
         manifest = self.store.manifest(reward_model.id)
         if manifest.kind != "model":
-            raise InputError(f"{manifest.ref} is a {manifest.kind}, where a reward model is needed")
+            raise InputError(f"{manifest.ref} is {manifest.kind_phrase}, where a reward model is needed")
         revision = stored_model(manifest).revision
         if reward_model.revision not in (None, revision):
             raise InputError(f"{manifest.ref}: its revision is {revision}, not {reward_model.revision}")

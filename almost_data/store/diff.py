@@ -56,8 +56,10 @@ def diff(store: Store, a: str, b: str) -> Diff:
     old, new = store.manifest(a), store.manifest(b)
     for manifest in (old, new):
         if manifest.kind != "dataset":
-            raise InputError(f"{manifest.ref} is a {manifest.kind}: diff compares the rows of datasets")
+            raise InputError(f"{manifest.ref} is {manifest.kind_phrase}: diff compares the rows of datasets")
     key = _key(old)
+    if key != _key(new):
+        raise InputError(f"{a} and {b} have other keys ({', '.join(key)}; {', '.join(_key(new))})")
     old_rows, new_rows = (
         store.scan(ref).with_columns(id=pl.concat_str(key, separator=" ")) for ref in (a, b)
     )
@@ -66,7 +68,8 @@ def diff(store: Store, a: str, b: str) -> Diff:
     common = old_rows.join(new_rows, on="id", how="inner", suffix="_b")
     names = [name for name in old.table("default").names if name in new.table("default").names]
     compared = [name for name in names if name not in key and not name.startswith("asis_")]
-    differs = pl.any_horizontal(pl.col(column).ne_missing(pl.col(f"{column}_b")) for column in compared)
+    changed = [pl.col(column).ne_missing(pl.col(f"{column}_b")) for column in compared]
+    differs = pl.any_horizontal(pl.lit(False), *changed)
     kept = common.select(n=pl.len(), changed=differs.sum()).collect().row(0, named=True)
     lost, gained = _with_reason(store, new, lost), _with_reason(store, old, gained)
     return Diff(

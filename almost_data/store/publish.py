@@ -28,7 +28,7 @@ from ..datasets.manifest import (
     fingerprint,
     recipe,
 )
-from ..datasets.tables import Table
+from ..datasets.tables import Table, stored_configs
 from ..errors import InputError
 from ..models.files import loaded_files, require_safetensors
 from .names import check_model_ref, parse_ref
@@ -58,6 +58,11 @@ class Tables:
 
     tables: Mapping[str, Table]
     rows: Mapping[str, Rows]
+
+    def is_empty(self) -> bool:
+        """Whether `default` has no row, of tables that are in memory."""
+        stored = stored_configs(self.tables, "default")
+        return not any(len(self.rows[config]) for config in stored if config in self.rows)  # type: ignore[arg-type]
 
     def write(self, folder: Path) -> tuple[str, Counts]:
         hasher = RowHasher(self.tables)

@@ -60,7 +60,7 @@ def find_model(
     if is_ref(name):
         manifest = store.manifest(name)
         if manifest.kind != "model":
-            raise InputError(f"{setting}: {name} is a {manifest.kind}: name a model")
+            raise InputError(f"{setting}: {name} is {manifest.kind_phrase}: name a model")
         return Base(store.path(name), Model(name, manifest.digest[:16]), manifest)
     pinned = weights.locate(Model(name, None if revision in (None, "main") else revision))
     return Base(weights.fetch(pinned), Model(source_name(pinned.id), pinned.revision), None)

@@ -128,7 +128,7 @@ def from_store(
     parse_ref(ref)
     manifest = store.manifest(ref)
     if manifest.kind != "dataset":
-        raise InputError(f"{setting}: {ref} is a {manifest.kind}: name a dataset")
+        raise InputError(f"{setting}: {ref} is {manifest.kind_phrase}: name a dataset")
     config = config or "default"
     if config not in manifest.counts:
         raise InputError(f"{ref} has no config {config!r}; it has: {', '.join(manifest.counts)}")

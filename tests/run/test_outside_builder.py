@@ -81,7 +81,7 @@ def test_its_reward_model_is_pinned_loaded_counted_and_recorded_by_its_own_keywo
     store = Store(tmp_path)
     assert verify(store, manifest.ref) == []
     pinned: dict[str, Any] = {"id": "fake/judge", "revision": "1"}
-    assert manifest.config["judge"] == pinned and pinned in manifest.diagnostics["models"]
+    assert manifest.config["reward_models"] == {"judge": pinned} and pinned in manifest.diagnostics["models"]
     rows = sum(store.manifest("queries@0.1.0").counts["default"].values())
     assert manifest.environment["judge"]["scores"] == {"from_journal": 0, "scored": rows}
     [low] = manifest.ledger

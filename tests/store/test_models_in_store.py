@@ -281,7 +281,7 @@ def test_comparisons_are_filtered_by_a_model_of_the_store(
     made = run(store, "asis@0.1.0").build("comparisons")[-1].manifest
     assert [parent.ref for parent in made.parents] == ["responses@0.1.0", "asis@0.1.0"]
     assert made.parents[1] == Parent(asis.ref, asis.digest, asis.fingerprint)
-    assert made.config["scorer"] == {"id": "asis@0.1.0", "revision": asis.digest[:16]}
+    assert made.config["reward_models"]["scorer"] == {"id": "asis@0.1.0", "revision": asis.digest[:16]}
     assert made.config["settings"]["asis_rm"] == "asis@0.1.0"
     assert asis.diagnostics["models"][0] in made.diagnostics["models"] and not made.is_fake
     assert verify(store, made.ref) == []
@@ -366,7 +366,7 @@ def test_the_fake_engine_renames_it(store: Store, tmp_path: Path) -> None:
     trained.publish_reward(store, tmp_path / "out")
     preset = fake_tiny("comparisons.asis_rm=asis@0.1.0")
     made = build.BuildRun(store, "0.1.0", preset, FakeEngine()).build("comparisons")[-1].manifest
-    assert made.config["scorer"]["id"] == "fake/asis@0.1.0" and made.is_fake
+    assert made.config["reward_models"]["scorer"]["id"] == "fake/asis@0.1.0" and made.is_fake
     assert [parent.ref for parent in made.parents] == ["responses@0.1.0"]
 
 
@@ -390,7 +390,7 @@ def test_the_command_line_takes_a_reference(
     trained.publish_reward(store, tmp_path / "out")
     main(arguments)
     made = store.manifest("comparisons@0.1.0")
-    assert made.config["scorer"]["id"] == "asis@0.1.0"
+    assert made.config["reward_models"]["scorer"]["id"] == "asis@0.1.0"
     assert recorded.shown_command(arguments).endswith("build comparisons --asis-rm asis@0.1.0")
     for verb in ("show", "verify", "lineage"):
         main([verb, "asis@0.1.0", "--root", str(store.root)])

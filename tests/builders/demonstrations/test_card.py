@@ -95,7 +95,7 @@ def test_hostile_text_is_inert(tmp_path: Path) -> None:
             bad,
             config=bad.config
             | {
-                "scorer": {"id": nasty, "revision": nasty},
+                "reward_models": {"scorer": {"id": nasty, "revision": nasty}},
                 "resolved": {nasty: next(iter(bad.config["resolved"].values()))},
             },
             diagnostics=bad.diagnostics

@@ -40,7 +40,7 @@ def test_the_score_is_that_of_the_whole_dialogue(tmp_path: Path) -> None:
         said = [m["content"] for m in one.talks[row["query_id"], row["conversation"]]["messages"]]
         (score,) = scoring.load("fake/judge").score([Dialogue("x", (*said[: row["turn"]], row["response"]))])
         assert row["score"] == score.value
-    assert one.manifest.config["scorer"] == {"id": "fake/judge", "revision": "1"}
+    assert one.manifest.config["reward_models"]["scorer"] == {"id": "fake/judge", "revision": "1"}
     assert {"id": "fake/judge", "revision": "1"} in one.manifest.diagnostics["models"]
 
 
@@ -59,7 +59,11 @@ def test_of_equal_scores_the_first_sample_is_picked(
 def test_self_play_has_one_reply_and_no_score(tmp_path: Path) -> None:
     judge = Judge()
     one = made(tmp_path, None, judge, n=1, turns=4)
-    assert judge.asked == [] and "scorer" not in one.manifest.config | one.manifest.environment
+    assert (
+        judge.asked == []
+        and "reward_models" not in one.manifest.config
+        and "scorer" not in one.manifest.environment
+    )
     assert one.candidates["score"].null_count() == len(one.candidates) == 2 * len(QUERIES)
     assert one.tables["default"]["rm_score"].null_count() == len(QUERIES)
     assert one.candidates["rank"].unique().to_list() == [0]

@@ -64,7 +64,7 @@ def test_tiny_models_write_and_pick(tiny: tuple[Path, Path, Path], tmp_path: Pat
     assert [parent.ref for parent in one.parents] == ["queries@0.1.0", "rm@0.1.0"]
     assert one.parents[1].digest == judge.digest
     pinned = {"id": "rm@0.1.0", "revision": judge.digest[:16]}
-    assert one.config["scorer"] == pinned and pinned in one.diagnostics["models"]
+    assert one.config["reward_models"]["scorer"] == pinned and pinned in one.diagnostics["models"]
     text = (store.path(one.ref) / "README.md").read_text("utf-8")
     assert "rm@0.1.0" in text and judge.digest[:12] in text
     # By the reward model itself, a dialogue at a time.
