@@ -111,7 +111,7 @@ def command(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run(cyclopts.App(default_command=command, help_format="plaintext"), arguments)
+    run(cyclopts.App(default_command=command, help_format="plaintext", version_flags=()), arguments)
 
 
 def report(store: Store, inputs: Inputs, progress: Progress | None = None) -> tuple[Path, dict[str, Any]]:
