@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .evals.evaluation import EvalSession, Evaluation, ModelOptions, evaluate
     from .evals.result import EvalPlan, Line, Measurement, Result
     from .run.build import BuildRun, RunOptions, prepare
-    from .run.importing import import_queries, import_responses
+    from .run.importing import import_preferences, import_queries, import_responses
     from .scoring import Dialogue, Score, Scorer
     from .store.store import Store
     from .store.verify import verify
@@ -65,7 +65,7 @@ _MODULES = {
     "evals.evaluation": ("EvalSession", "Evaluation", "ModelOptions", "evaluate"),
     "evals.result": ("EvalPlan", "Line", "Measurement", "Result"),
     "run.build": ("BuildRun", "RunOptions", "prepare"),
-    "run.importing": ("import_queries", "import_responses"),
+    "run.importing": ("import_preferences", "import_queries", "import_responses"),
     "scoring": ("Dialogue", "Score", "Scorer"),
     "store.store": ("Store",),
     "store.verify": ("verify",),
@@ -117,6 +117,7 @@ __all__ = [
     "filter_hashes",
     "frame",
     "funnel",
+    "import_preferences",
     "import_queries",
     "import_responses",
     "load_filters",

@@ -1,24 +1,122 @@
-"""Response checks: filters on single responses, with the paper's thresholds in the table above the code."""
+"""Response checks: named filters on single responses, in two sets.
 
+`paper` is the heuristic filter of the paper, for base models that continue a prompt. `chat` is for chat
+models, whose good answers end in lists, code, tables or links: the paper's check for a finished sentence
+would drop most of them.
+"""
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
-from ..datasets.filters import Filter
+from ..datasets.filters import Filter, with_reason
+from ..errors import InputError
 
-DONT_KNOW = r"(?i)(don['\u2019]t|do not)\s+know"
-TURN_MARKERS = ["Human:", "<Image>"]
 MIN_CHARS = 50
 """A response under this is dropped, in the released code."""
+PAPER_SOURCE = "paper 2.1, heuristic filter; released code"
+CHAT_SOURCE = "almost_data, for chat models"
+
+# --- the paper's ----------------------------------------------------------------------------------------
+OPEN_ENDS = ["?", ":", "？", "："]
+FINAL_MARKS = [".", "!", "。", "！", "．", "।", "۔", "።"]
+DONT_KNOW = r"(?i)(don['\u2019]t|do not)\s+know"
+TURN_MARKERS = ["Human:", "<Image>"]
+
+# --- chat -----------------------------------------------------------------------------------------------
+_CANNOT = (
+    r"(can['\u2019]?t|cannot|can not|won['\u2019]?t|will not|am unable to|am not able to|"
+    r"['\u2019]?m unable to|['\u2019]?m not able to|must decline to|have to decline)"
+)
+_HELP = (
+    r"(assist|help|comply|provide|fulfill|do|answer|continue|engage|generate|create|write|share|support)\b"
+)
+REFUSAL = (
+    r"(?i)^\W*(i['\u2019]?m (really |very |truly )?sorry|sorry|my apologies|i apologi[sz]e|unfortunately)?"
+    rf"[,.!\s]*(but )?(as an ai\b[^.]{{0,60}}?,? ?)?i {_CANNOT}( {_HELP}| with)"
+    r"|^\W*i['\u2019]m (unable|not able) to (assist|help|comply|provide|fulfill|do|answer|continue|generate)"
+    r"|^\W*(很?抱歉|对不起)[^。]{0,12}(无法|不能)|^\W*(申し訳(ありません|ございません))[^。]{0,20}(できません|お答え)"
+)
+_MODEL = r"(ai|artificial intelligence|large language model|language model)"
+IDENTITY = (
+    rf"(?i)\bas an? {_MODEL}\b|\bi(['\u2019]?m| am) (just |only )?an? {_MODEL}\b"
+    r"|\bi(['\u2019]?m| am) (chatgpt|gpt-?\d|claude|gemini|bard|llama|qwen|deepseek|mistral|gemma)\b"
+    r"|\bi was (created|developed|made|trained|built) by\b"
+    r"|\b(ai|language) model (created|developed|made|trained|built) by\b"
+    r"|作为一[个名款](人工智能|ai|大?语言模型)|我是一[个名款](人工智能|ai|大?语言模型)|我是由.{1,20}(开发|训练)"
+)
+CUTOFF = (
+    r"(?i)\bknowledge cut-?off\b|\bmy (last|latest|most recent) (knowledge )?(update|training)\b"
+    r"|\b(as of|up to|until) my (last|latest|most recent|knowledge|training)\b"
+    r"|\bmy (training data|knowledge) (only )?(goes|extends|ends|is limited|was last updated)\b"
+    r"|截至我的?(知识|训练)"
+)
+REASONING_LEFT = r"(?is)<think>|</think>|<thinking>|</thinking>|<\|channel\|>"
+_LIST_LINE = r"(?m)^\s*([-*+•]|\d+[.)]|[a-z][.)]|#+|\||>|```|!?\[)"
+FINISHED_END = r"[\p{P}\p{S}\p{So}\p{M}\d]\s*$|\p{Emoji}\s*$"
+OPEN_END = (
+    r"[,;:，；、：(（\[{–—\-/&]\s*$|\b(and|or|the|a|an|of|to|with|for|in|that|which|is|are|was|by|as)\s*$"
+)
+PROSE_WORDS = 8
+"""A last line of at least so many words that ends in a letter was cut: lists and headings are shorter."""
+LOOP = re.compile(r"(.{3,200}?)\1{3,}\W*$", re.DOTALL)
+TAIL = 1_000
+"""Characters at the end in which a loop is looked for."""
 
 
-def response_checks(min_chars: int) -> list[Filter]:
+def response_checks(min_chars: int = MIN_CHARS) -> dict[str, Filter]:
+    """All checks by name, those of the paper first."""
+    checks = [*_paper_checks(min_chars), *_chat_checks()]
+    return {check.name: check for check in checks}
+
+
+PAPER = ("too_short", "ends_open", "starts_well", "unfinished", "dont_know", "turn_marker")
+CHAT = (
+    *("loop", "reasoning_left", "turn_marker", "refusal", "identity", "knowledge_cutoff", "other_script"),
+    "cut_off",
+)
+SETS: dict[str, tuple[str, ...]] = {"paper": PAPER, "chat": CHAT, "none": ()}
+
+
+def check_names(checks: str | Sequence[str]) -> tuple[str, ...]:
+    """The checks of a set, or those that are named, also with commas between. Raises InputError."""
+    if isinstance(checks, str) and checks in SETS:
+        return SETS[checks]
+    names = tuple(name.strip() for name in checks.split(",")) if isinstance(checks, str) else tuple(checks)
+    for place, name in enumerate(names):
+        if name not in response_checks():
+            raise InputError(f"comparisons.checks: no check {name!r}: {CHECK_DOCS}")
+        if name in names[:place]:
+            raise InputError(f"comparisons.checks: duplicate check {name!r}")
+    return names
+
+
+def of_chosen(check: Filter) -> Filter:
+    """A check as a rule on pairs, by which only the chosen side is judged."""
+
+    def drop(pairs: pl.DataFrame) -> pl.Series:
+        rows = pairs.select("prompt", response="chosen", finish_reason="chosen_finish_reason")
+        return with_reason(rows, [check])["reason"].is_not_null()
+
+    return replace(
+        check,
+        unit="pair",
+        description=f"Of the chosen side only: {check.description}",
+        drop=drop,
+        reads=("prompt", "chosen", "chosen_finish_reason"),
+    )
+
+
+def _paper_checks(min_chars: int) -> list[Filter]:
     """The heuristic filter on single responses (paper 2.1, appendix B; lists as in the released code)."""
     text = pl.col("response")
-    source = "paper 2.1, heuristic filter; released code"
 
     def check(name: str, description: str, drop: pl.Expr, **params: Any) -> Filter:
-        return Filter(name, "response", description, source, drop, params)
+        return Filter(name, "response", description, PAPER_SOURCE, drop, params)
 
     return [
         check(
@@ -30,8 +128,8 @@ def response_checks(min_chars: int) -> list[Filter]:
         check(
             "ends_open",
             "A response that ends in a question mark or a colon asks back or stops before its point.",
-            text.str.ends_with("?") | text.str.ends_with(":"),
-            ends=["?", ":"],
+            _ends_with(text, OPEN_ENDS),
+            ends=OPEN_ENDS,
         ),
         check(
             "starts_well",
@@ -42,8 +140,8 @@ def response_checks(min_chars: int) -> list[Filter]:
         check(
             "unfinished",
             "A response whose last character is neither a full stop nor an exclamation mark was cut off.",
-            ~(text.str.ends_with(".") | text.str.ends_with("!")),
-            ends=[".", "!"],
+            ~_ends_with(text, FINAL_MARKS),
+            ends=FINAL_MARKS,
         ),
         check(
             "dont_know",
@@ -58,3 +156,109 @@ def response_checks(min_chars: int) -> list[Filter]:
             markers=TURN_MARKERS,
         ),
     ]
+
+
+def _chat_checks() -> list[Filter]:
+    """Checks for the answers of chat models, in any script."""
+    text = pl.col("response")
+
+    def check(name: str, description: str, drop: Any, **params: Any) -> Filter:
+        return Filter(name, "response", description, CHAT_SOURCE, drop, params)
+
+    return [
+        check(
+            "cut_off",
+            "The reply was cut at the token limit, as the engine says; where it does not say, the text ends "
+            "in an open code fence, a comma, an open bracket, or in the middle of a sentence.",
+            _is_cut(text),
+            prose_words=PROSE_WORDS,
+        ),
+        check("refusal", "The reply declines to answer.", text.str.contains(REFUSAL)),
+        check(
+            "identity",
+            "The reply talks of itself as an AI, or of who made it.",
+            text.str.contains(IDENTITY),
+        ),
+        check(
+            "knowledge_cutoff",
+            "The reply talks of the end of its training data.",
+            text.str.contains(CUTOFF),
+        ),
+        check("loop", "The reply says the same again and again at its end.", _is_loop),
+        check(
+            "reasoning_left",
+            "The reply holds a mark of the model's reasoning, which belongs in a column of its own.",
+            text.str.contains(REASONING_LEFT),
+        ),
+        check(
+            "other_script",
+            "The reply is in another script than the prompt, most of whose letters it has none of.",
+            _is_other_script(),
+        ),
+    ]
+
+
+def _ends_with(text: pl.Expr, marks: Sequence[str]) -> pl.Expr:
+    return pl.any_horizontal(text.str.ends_with(mark) for mark in marks)
+
+
+def _is_cut(text: pl.Expr) -> pl.Expr:
+    """By `finish_reason` where it is known; else by what no finished text ends in."""
+    stripped = text.str.strip_chars_end()
+    is_open_fence = text.str.count_matches(r"(?m)^\s*```") % 2 == 1
+    last_line = stripped.str.extract(r"([^\n]*)$", 1)
+    words = last_line.str.count_matches(r"\S+")
+    han = last_line.str.count_matches(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]")
+    is_prose = ~last_line.str.contains(_LIST_LINE) & ((words >= PROSE_WORDS) | (han >= 2 * PROSE_WORDS))
+    ends_in_letter = stripped.str.contains(r"\p{L}$")
+    looks_cut = is_open_fence | stripped.str.contains(f"(?i){OPEN_END}") | (is_prose & ends_in_letter)
+    reason = pl.col("finish_reason")
+    return pl.when(reason.is_not_null()).then(reason == "length").otherwise(looks_cut)
+
+
+def _is_loop(rows: pl.DataFrame) -> pl.Series:
+    """Whether a text ends in a part that is repeated four times or more."""
+
+    def is_loop(text: str) -> bool:
+        tail = text[-TAIL:]
+        raw = tail.encode()
+        # What repeats packs well, and to see that is a hundred times faster than the search.
+        is_repetitive = len(zlib.compress(raw, 1)) < 0.5 * len(raw)
+        return is_repetitive and len(set(tail)) > 3 and LOOP.search(tail) is not None
+
+    return pl.Series(map(is_loop, rows["response"]), dtype=pl.Boolean)
+
+
+_SCRIPTS = {
+    "Latin": r"\p{Latin}",
+    "Han": r"[\p{Han}\p{Hiragana}\p{Katakana}]",
+    "Hangul": r"\p{Hangul}",
+    "Cyrillic": r"\p{Cyrillic}",
+    "Arabic": r"\p{Arabic}",
+    "Devanagari": r"\p{Devanagari}",
+    "Thai": r"\p{Thai}",
+    "Greek": r"\p{Greek}",
+    "Hebrew": r"\p{Hebrew}",
+}
+
+
+def _is_other_script() -> pl.Expr:
+    """Whether most letters of the prompt are of one script, and the response has hardly any of it."""
+    drop = pl.lit(False)
+    prompt, response = pl.col("prompt"), pl.col("response")
+    letters = {name: column.str.count_matches(r"\p{L}") for name, column in (("p", prompt), ("r", response))}
+    for pattern in _SCRIPTS.values():
+        is_main = prompt.str.count_matches(pattern) > 0.6 * letters["p"]
+        has_few = response.str.count_matches(pattern) < 0.1 * letters["r"]
+        drop = drop | (is_main & has_few & (letters["p"] >= 10) & (letters["r"] >= 20))
+    return drop
+
+
+def _check_docs() -> str:
+    checks = "; ".join(f"{check.name}: {check.description}" for check in response_checks().values())
+    sets = "; ".join(f"{name} is {', '.join(names) or 'no check'}" for name, names in SETS.items())
+    return f"Sets: {sets}. Checks: {checks}"
+
+
+CHECK_DOCS = _check_docs()
+"""The sets and all checks, for help and errors."""

@@ -252,7 +252,7 @@ def _text_filters(config: QueriesConfig) -> list[Filter]:
             "query",
             f"A candidate under {config.min_chars} characters without final punctuation is a fragment.",
             "released code",
-            (text.str.len_chars() < config.min_chars) & ~text.str.contains(r"[[:punct:]]$"),
+            (text.str.len_chars() < config.min_chars) & ~text.str.contains(r"[[:punct:]\p{P}]$"),
             {"min_chars": config.min_chars},
         ),
     ]

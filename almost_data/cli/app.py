@@ -26,7 +26,10 @@ VERBS = {
         "evaluate:app",
         "Evaluate a model on a benchmark, beside the baselines that expose shortcuts.",
     ),
-    "import": ("imports:app", "Import queries or responses from a file or a Hub dataset."),
+    "import": (
+        "imports:app",
+        "Import queries, responses or preferences from a file, a folder or a Hub dataset.",
+    ),
     "journal": (
         "look:journal",
         "Show the journal of replies: its size, its hit rate, the builds that use it.",

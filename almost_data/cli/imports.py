@@ -1,9 +1,13 @@
-"""The verb `import`: queries and responses of files and of Hub datasets, brought into the store."""
+"""The verb `import`: queries, responses and preferences of files and Hub datasets, brought into the store."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from ..datasets.manifest import Manifest
+from ..errors import InputError
+from ..readers.files import HubPart
 from ..run import importing, presets
 from ..run.plan import Step
 from ..store.store import Store
@@ -12,18 +16,42 @@ from .summary import summary
 
 app = App(name="import")
 
-License = Annotated[str | None, Parameter(help="Licence of the data, as the Hub spells it.")]
-Language = Annotated[str | None, Parameter(help="ISO 639 code of the data's language.")]
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """Options of every import."""
+
+    version: Version
+    columns: Annotated[
+        str | None, Parameter(help="Which column holds what: prompt=question,chosen=a,...")
+    ] = None
+    hub_config: Annotated[str | None, Parameter(help="Config of a Hub dataset, or a folder in it.")] = None
+    split: Annotated[str | None, Parameter(help="Split of a Hub dataset, or all.")] = None
+    license: Annotated[str | None, Parameter(help="Licence of the data, as the Hub spells it.")] = None
+    language: Annotated[str | None, Parameter(help="ISO 639 code of the data's language.")] = None
+    root: Root = ROOT
+
+    def options(self, *roles: str) -> importing.Options:
+        card = presets.card(self.license, self.language)
+        return importing.Options(_columns(self.columns, roles), HubPart(self.hub_config, self.split), card)
 
 
 @app.command
-def queries(
-    file: str, /, *, version: Version, license: License = None, language: Language = None, root: Root = ROOT
-) -> None:
-    """Import queries: a text file (one a line), or JSONL, Parquet or a Hub id with a column `query`,
-    `prompt`, `question` or `text`."""
-    store, card = Store(root), presets.card(license, language)
-    summary(store, [Step("build", importing.import_queries(store, file, version, card))])
+def preferences(file: str, /, *, options: ImportOptions) -> None:
+    """Import comparisons: chosen and rejected replies, in any usual layout of .jsonl, .json, .csv, .tsv or
+    .parquet (text also .gz or .zst), of a folder, or of a Hub id."""
+    settings = options.options("prompt", "system", "chosen", "rejected")
+    store = Store(options.root)
+    _print(store, importing.import_preferences(store, file, options.version, settings))
+
+
+@app.command
+def queries(file: str, /, *, options: ImportOptions) -> None:
+    """Import queries: a text file (one a line), or a table or Hub id with a column `query`, `prompt`,
+    `question`, `instruction`, `text` or `messages`."""
+    store = Store(options.root)
+    _print(store, importing.import_queries(store, file, options.version, options.options("query")))
 
 
 @app.command
@@ -32,12 +60,24 @@ def responses(
     /,
     *,
     ladder: Annotated[str, Parameter(help="Responders, best first: best,...,worst.")],
-    version: Version,
-    license: License = None,
-    language: Language = None,
-    root: Root = ROOT,
+    options: ImportOptions,
 ) -> None:
-    """Import responses: JSONL, Parquet or a Hub id; `prompt` and a column per responder, or long rows."""
-    store, card = Store(root), presets.card(license, language)
-    names = [name.strip() for name in ladder.split(",")]
-    summary(store, [Step("build", importing.import_responses(store, file, names, version, card))])
+    """Import responses: a table or Hub id with a prompt and a column per responder, or long rows of prompt,
+    `responder` and `response`."""
+    store, names = Store(options.root), [name.strip() for name in ladder.split(",")]
+    _print(store, importing.import_responses(store, file, names, options.version, options.options("prompt")))
+
+
+def _columns(text: str | None, roles: tuple[str, ...]) -> dict[str, str]:
+    """`prompt=question,chosen=good` as a dictionary. Raises InputError for another role, or no name."""
+    assignments: dict[str, str] = {}
+    for word in text.split(",") if text is not None else ():
+        role, _, name = word.partition("=")
+        if role not in roles or not name or role in assignments:
+            raise InputError(f"import.columns {word}: write {'=NAME,'.join(roles)}=NAME, each once")
+        assignments[role] = name
+    return assignments
+
+
+def _print(store: Store, manifest: Manifest) -> None:
+    summary(store, [Step("build", manifest)])

@@ -166,11 +166,12 @@ def _examples(store: Store, manifest: Manifest) -> Iterator[Panel]:
 
 def _pair(row: dict[str, Any]) -> Group:
     def reply(side: str, style: str) -> Text:
-        author = row.get(f"{side}_responder") or f"score {row.get(f'{side}_score')}, {row.get(f'{side}_url')}"
+        facts = (row.get(f"{side}_{name}") for name in ("responder", "score", "url"))
+        author = ", ".join(str(fact) for fact in facts if fact is not None)
         heading = (f"{side} ", f"bold {style}"), (clean(f"{author}\n"), "dim")
         return Text.assemble(*heading, clean(short(row[side][0]["content"])))
 
-    prompt = text(short(row["prompt"][0]["content"], 300), style="bold")
+    prompt = text(short(row["prompt"][-1]["content"], 300), style="bold")
     return Group(prompt, Text(), reply("chosen", "green"), Text(), reply("rejected", "red"))
 
 

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..generation import Generator, Usage
 from .config import Config, source_name
 from .digest import Rows
-from .manifest import Entry, Manifest, Unit
+from .manifest import Entry, Manifest, Unit, canonical_json
 from .tables import CONFIG_NAME, Table, Type
 
 if TYPE_CHECKING:
@@ -228,6 +228,17 @@ def text_id(text: str) -> str:
     '29b96e1ccfe1b398'
     """
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def prompt_id(prompt: Sequence[Mapping[str, str]]) -> str:
+    """Names a prompt: `text_id` of a single user turn's text, else of the turns as canonical JSON.
+
+    >>> prompt_id([{"role": "user", "content": "How do I keep basil alive indoors?"}])
+    '29b96e1ccfe1b398'
+    """
+    if len(prompt) == 1 and prompt[0]["role"] == "user":
+        return text_id(prompt[0]["content"])
+    return hashlib.sha256(canonical_json(prompt)).hexdigest()[:16]
 
 
 def reply_id(query_id: str, responder: str) -> str:

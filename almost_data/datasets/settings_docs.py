@@ -4,10 +4,15 @@ import ast
 import inspect
 import textwrap
 from itertools import pairwise
+from typing import get_args, get_type_hints
+
+import msgspec
 
 
 def field_docs(settings: type) -> dict[str, str]:
     """Field name -> the first paragraph of the docstring under it; fields of base classes too.
+
+    A `msgspec.Meta` with a description follows it: what is listed in code.
 
     >>> from almost_data.datasets.manifest import Parent
     >>> sorted(field_docs(Parent)) <= ["digest", "fingerprint", "ref"]
@@ -25,4 +30,7 @@ def field_docs(settings: type) -> dict[str, str]:
             match field, doc:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                     docs[name] = " ".join(inspect.cleandoc(text).partition("\n\n")[0].split())
+    for name, hint in get_type_hints(settings, include_extras=True).items():
+        listed = [meta.description for meta in get_args(hint)[1:] if isinstance(meta, msgspec.Meta)]
+        docs[name] = " ".join([docs.get(name, ""), *filter(None, listed)]).strip()
     return docs

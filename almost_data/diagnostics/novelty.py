@@ -1,20 +1,38 @@
-"""ROUGE-L of a text against all earlier ones, as `rouge-score` computes it, by rapidfuzz's fast LCS."""
+"""ROUGE-L of a text against all earlier ones, by rapidfuzz's fast LCS: as `rouge-score` where that can read.
+
+`rouge-score` is blind outside a-z and 0-9: two Chinese texts score 0, or 1 if they share one Latin word. So
+letters of other scripts are tokens too: single characters where words are not spaced (Chinese, Japanese,
+Korean, Thai, ...), whole words elsewhere (Cyrillic, Arabic, Devanagari, ...). Latin text scores as before.
+"""
 
 import re
+import unicodedata
 
 import numpy as np
 from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
 
-_TOKEN = re.compile(r"[a-z0-9]+")
+_LATIN = (
+    "a-z0-9\u00aa\u00b2\u00b3\u00b5\u00b9\u00ba\u00bc-\u00be\u00c0-\u02af\u1e00-\u1eff\u2c60-\u2c7f"
+    "\ua720-\ua7ff\ufb00-\ufb06"
+)
+"""Letters of words that `rouge-score` reads, in part or not at all."""
+_UNSPACED = (
+    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+)
+"""Thai and Lao, Tibetan, Burmese, Khmer, kana, Han, Hangul."""
+_MARKS = "".join(chr(code) for code in range(0x0483, 0x1AFF) if unicodedata.category(chr(code))[0] == "M")
+"""Vowel signs and the like, which belong to the word that they stand in."""
+_TOKEN = re.compile(rf"[a-z0-9]+|(?![\W_])[{_UNSPACED}]|(?:(?![{_LATIN}{_UNSPACED}])(?:[^\W_]|[{_MARKS}]))+")
 
 
 class Novelty:
     """The texts added so far, and the nearest of them to a new text.
 
-    The score is the F1 of ROUGE-L with rouge-score's default tokenizer, without stemming: lower
-    case, runs of a-z and 0-9. It is computed by the same floating-point steps, so a comparison with
-    a threshold falls the same way. Text without such characters has no tokens and scores 0.
+    The score is the F1 of ROUGE-L. Of Latin text it is that of rouge-score's default tokenizer, without
+    stemming, by the same floating-point steps, so a comparison with a threshold falls the same way. Text
+    without letters and digits has no tokens and scores 0.
     """
 
     def __init__(self) -> None:

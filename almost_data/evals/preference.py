@@ -1,6 +1,6 @@
 """Accuracy on preference data: how often a model scores chosen above rejected (Table 3 of the paper).
 
-Any of TRL's preference formats is read, and HH-RLHF's. Beside the model are always-longer, a surface model
+Any layout of `readers.layouts` is read. Beside the model are always-longer, a surface model
 fitted on the set's own train split, and the models of `versus`, on the same rows: the As-is RM, or a model
 trained on that very set as an upper bound.
 
@@ -42,7 +42,7 @@ Numbers = NDArray[np.float64]
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions):
     dataset: str = HH_RLHF
-    """name@version, ORG/NAME@REVISION, or a JSONL or Parquet file: any TRL format."""
+    """name@version, ORG/NAME@REVISION, or a file: any layout that `import preferences` reads."""
     config: str | None = None
     """Config of the dataset; of HH-RLHF helpful-base."""
     split: str = "test"

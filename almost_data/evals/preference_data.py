@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -10,16 +11,14 @@ from ..datasets.manifest import Manifest, Parent
 from ..diagnostics.shortcuts import plain, sampled_queries
 from ..errors import InputError
 from ..readers import files
+from ..readers.files import TABLE_SUFFIXES
+from ..readers.preferences import Rejected, read_preferences
 from ..store.names import is_ref
 from ..store.store import Store
 from ..training.data import Source, from_hub, from_store
 from ..training.shapes import comparisons
 from .result import Pinned
 from .subject import Subject
-
-FILE_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
-COLUMNS = ("prompt", "chosen", "rejected", "chosen_responder", "rejected_responder")
-"""Columns of a file that are read."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,10 @@ def open_comparisons(store: Store, data: str, config: str | None, split: str) ->
     """Comparisons of `name@version`, `ORG/NAME@REVISION`, or a file. Raises InputError otherwise."""
     learned = "" if split == "train" else "train"
     is_file = False
-    if is_ref(data) and not Path(data).is_file():
+    if is_ref(data) and not Path(data).exists():
         source = from_store(store, data, config, split, learned)
         pin = Pinned(data, source.parent.digest, "data", _is_fake(source))
-    elif files.is_hub(data, FILE_SUFFIXES):
+    elif files.is_hub(data, TABLE_SUFFIXES):
         name, at, revision = data.partition("@")
         if not at:
             raise InputError(f"eval.dataset {data}: give it a tag or a commit, as {data}@COMMIT")
@@ -81,21 +80,28 @@ def _is_fake(source: Source) -> bool:
 
 
 def _open_file(data: str) -> Source:
-    record = files.record(data, FILE_SUFFIXES)
-    rows = [row for _, row in files.read_rows(data, FILE_SUFFIXES, COLUMNS.__contains__)]
+    """The preferences of a file or folder, and how many of its rows have none that can be read."""
+    sha256 = files.record(data, TABLE_SUFFIXES)["sha256"]
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for row in read_preferences(data).rows:
+        if isinstance(row.result, Rejected):
+            problems.append(f"{Path(row.place).name}: {row.result.detail}")
+            continue
+        for preference in row.result:
+            sides = {"chosen": preference.chosen, "rejected": preference.rejected}
+            replies = {name: [{"role": "assistant", "content": side.text}] for name, side in sides.items()}
+            models = {f"{name}_responder": side.model for name, side in sides.items()}
+            rows.append({"prompt": preference.prompt, **replies, **models})
     if not rows:
-        raise InputError(f"{data}: no row in it")
-    columns = [name for name in COLUMNS if any(name in row for row in rows)]
-    try:
-        table = pl.DataFrame(
-            [{name: row.get(name) for name in columns} for row in rows], infer_schema_length=None
-        )
-    except (pl.exceptions.PolarsError, TypeError):
-        raise InputError(
-            f"{data}: {', '.join(columns)} must each be text, or messages, in all rows alike"
-        ) from None
-    parent = Parent(record["name"], f"sha256:{record['sha256']}", "")
-    return Source(parent, None, None, True, table, table.clear(), frozenset(table.columns))
+        raise InputError(problems[0] if problems else f"{data}: no row in it")
+    messages = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+    names = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+    schema = {name: pl.String() if name.endswith("_responder") else messages for name in names}
+    table = pl.DataFrame([{name: row[name] for name in names} for row in rows], schema=schema)
+    parent = Parent(Path(data).resolve().name, f"sha256:{sha256}", "")
+    unusable = (len(problems), next(iter(problems), ""))
+    return Source(parent, None, None, True, table, table.clear(), frozenset(names), unusable=unusable)
 
 
 def training_notes(store: Store, subjects: Sequence[Subject], judged: Comparisons) -> list[str]:

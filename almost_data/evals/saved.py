@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -69,8 +69,8 @@ def _rows(file: Path, kind: type[R], needs: str) -> dict[str, R]:
         if not line.strip():
             continue
         try:
-            row = msgspec.json.decode(line, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            row = msgspec.convert(_with_text(msgspec.json.decode(line)), kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(f"{file}:{number}: give one JSON object a line with {needs} ({error})") from None
         if (question_id := str(row.question_id)) in rows:
             raise InputError(f"{file}:{number}: duplicate question {question_id!r}")
@@ -78,6 +78,19 @@ def _rows(file: Path, kind: type[R], needs: str) -> dict[str, R]:
     if not rows:
         raise InputError(f"{file}: no rows; it needs {needs}, one JSON object a line")
     return rows
+
+
+def _with_text(row: Any) -> Any:
+    """FastChat's current rows with `text`: one of a question's `turns`, or of an answer's first choice.
+
+    A row of several turns is left as it is, and so refused: it is no question by itself.
+    """
+    match row:
+        case {"text": _}:
+            return row
+        case {"turns": [str(text)]} | {"choices": [{"turns": [str(text)]}, *_]}:
+            return {**row, "text": text}
+    return row
 
 
 def _bytes(file: Path) -> bytes:

@@ -235,7 +235,8 @@ def _parts(row: dict[str, Any]) -> tuple[Any, Any, Any]:
     if isinstance(scores := row.get("target_scores"), dict):
         return text, list(scores), list(scores.values())
     if isinstance(target := row.get("mc1_targets") or row.get("targets"), dict):
-        return text, target.get("choices"), target.get("labels")
+        # TruthfulQA's mc_task.json has choice -> label; the Hub has two lists.
+        return text, target.get("choices", list(target)), target.get("labels", list(target.values()))
     choices, label = row.get("choices"), row.get("label")
     places = range(len(choices)) if isinstance(choices, list) and type(label) is int else ()
     return text, choices, [int(place == label) for place in places]

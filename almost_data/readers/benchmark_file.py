@@ -2,19 +2,13 @@
 
 from typing import Any
 
-import msgspec
-
 from ..errors import InputError
 from . import files
+from .conversations import Unusable, read_turns
 
-SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".parquet")
+SUFFIXES = (".txt", *files.TABLE_SUFFIXES)
 COLUMNS = ("prompt", "question", "query", "input", "instruction", "text", "messages")
 """Names of a prompt's column, in letters of any case; the first that is not empty is read."""
-
-
-class _Message(msgspec.Struct):
-    role: str
-    content: str
 
 
 def read_prompts(path: str) -> list[str]:
@@ -42,10 +36,9 @@ def _texts(place: str, row: dict[str, Any]) -> list[str]:
         raise InputError(f"{place}: no column for the prompt: name it one of {', '.join(COLUMNS)}")
     names.sort(key=lambda name: COLUMNS.index(name.lower()))
     name = next((name for name in names if row[name]), names[0])
-    if isinstance(row[name] or "", str):
-        return [row[name] or ""]
+    value = row[name] or ""
     try:
-        turns = msgspec.convert(row[name], list[_Message])
-    except msgspec.ValidationError:
-        raise InputError(f"{place}: {name} must be text or a list of {{role, content}}") from None
-    return [turn.content for turn in turns if turn.role == "user"]
+        turns = read_turns(value)
+    except Unusable as error:
+        raise InputError(f"{place}: {name} must be text or a list of {{role, content}} ({error})") from None
+    return [value] if turns is None else [turn["content"] for turn in turns if turn["role"] == "user"]

@@ -1,29 +1,35 @@
-"""Rows of files and Hub datasets, each with its place: `path:line`, or `name: row 3`.
+"""Rows of files, folders and Hub datasets, each with its place: `path:line`, or `name: row 3`."""
 
-Whatever cannot be read is an InputError that names the place and says what to do.
-"""
-
-import csv
 import hashlib
-import io
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from ..datasets.manifest import canonical_json
 from ..errors import InputError
+from . import formats
+from .formats import COMPRESSIONS, Row, Tick, file_format
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
-MAX_LINE = 64 << 20
-"""Bytes of a line; the longest dialogues are far shorter."""
+TABLE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+"""What holds rows with columns. Every text format may be packed: `.jsonl.gz`, `.csv.zst`."""
+ALL_SPLITS = "all"
 
-Row = tuple[str, dict[str, Any]]
-"""Place and values."""
-Tick = Callable[[int, int], None]
-"""Called with how many rows were read, and of about how many."""
+
+@dataclass(frozen=True)
+class HubPart:
+    """Which part of a Hub dataset is read; what is None must be the only one there."""
+
+    config: str | None = None
+    """A config, or a folder of files."""
+    split: str | None = None
+    """A split, or `ALL_SPLITS`."""
+
+
+WHOLE = HubPart()
 
 
 def read_rows(
@@ -31,32 +37,56 @@ def read_rows(
     suffixes: tuple[str, ...],
     needs: Callable[[str], bool] = lambda column: True,
     tick: Tick = lambda done, total: None,
+    part: HubPart = WHOLE,
 ) -> Iterator[Row]:
-    """The rows of a file with one of these suffixes, or of a Hub dataset `ORG/NAME[@REVISION]`.
+    """The rows of a file or folder of one of these formats, or of a Hub dataset `ORG/NAME[@REVISION]`.
 
-    A line of text is a row with the column `text`. Of Parquet only the columns that `needs` are read.
+    A line of text is a row with the column `text`. Only Parquet's and the Hub's
+    columns that `needs` are read.
     """
     if is_hub(source, suffixes):
-        return _hub_rows(source, tick)
-    path = check_file(source, suffixes)
-    if path.suffix == ".parquet":
-        return _parquet_rows(path, needs, tick)
-    return _READERS[path.suffix](path, tick)
+        return _hub_rows(source, part, needs, tick)
+    files = source_files(source, suffixes)
+    return (row for path in files for row in formats.file_rows(path, needs, tick))
+
+
+def column_names(source: str, suffixes: tuple[str, ...]) -> list[str]:
+    """The columns of Parquet, also those that are not read; of other sources none."""
+    files = [] if is_hub(source, suffixes) else source_files(source, suffixes)
+    return formats.parquet_columns(files[0]) if files and file_format(files[0]) == ".parquet" else []
 
 
 def is_hub(source: str, suffixes: tuple[str, ...]) -> bool:
     """Whether a source names a Hub dataset: it has that form, and is no file."""
     path = Path(source)
-    return not path.exists() and path.suffix not in suffixes and HUB_ID.fullmatch(source) is not None
+    return not path.exists() and file_format(path) not in suffixes and HUB_ID.fullmatch(source) is not None
+
+
+def source_files(source: str, suffixes: tuple[str, ...]) -> list[Path]:
+    """A file, or those of one format in a folder and below, by name. Raises InputError."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return [check_file(source, suffixes)]
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    visible = [name for name in names if not any(part[0] in "._" for part in name.parts)]
+    files = [folder / name for name in sorted(visible) if file_format(name) in suffixes]
+    if not files:
+        raise InputError(f"{source}: no file in this folder whose name ends in {', '.join(suffixes)}")
+    if len(formats := sorted({file_format(file) for file in files})) > 1:
+        raise InputError(f"{source}: a folder of {' and '.join(formats)}: give one file, or one format")
+    return [check_file(str(file), suffixes) for file in files]
 
 
 def check_file(source: str, suffixes: tuple[str, ...]) -> Path:
-    """The path of a file that can be opened and has one of the suffixes. Raises InputError."""
+    """The path of a file that can be opened and is of one of the formats. Raises InputError."""
     path = Path(source)
     if not path.is_file():
         raise InputError(f"{source}: {'not a file: give one file' if path.exists() else 'no such file'}")
-    if path.suffix not in suffixes:
-        raise InputError(f"{source}: cannot tell its format: name it one of {', '.join(suffixes)}")
+    if file_format(path) not in suffixes:
+        names = f"{', '.join(suffixes)} (text also packed: {', '.join(COMPRESSIONS)})"
+        raise InputError(f"{source}: cannot tell its format: name it one of {names}")
+    if file_format(path) == ".parquet" and path.suffix.lower() != ".parquet":
+        raise InputError(f"{source}: packed Parquet: unpack it, as it is compressed inside")
     try:
         path.open("rb").close()
     except OSError as error:
@@ -64,13 +94,21 @@ def check_file(source: str, suffixes: tuple[str, ...]) -> Path:
     return path
 
 
-def record(source: str, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """What identifies a source: name and sha256 of a file, or id and commit of a Hub dataset."""
+def record(source: str, suffixes: tuple[str, ...], part: HubPart = WHOLE) -> dict[str, str]:
+    """What identifies a source: name and sha256, or on the Hub id, commit and part."""
     if is_hub(source, suffixes):
         name, _, revision = source.partition("@")
-        return {"name": name, "revision": hub_commit(name, revision or None)}
-    path = check_file(source, suffixes)
-    return {"name": path.name, "sha256": file_sha256(path)}
+        named = {"config": part.config, "split": part.split}
+        commit = hub_commit(name, revision or None)
+        return {"name": name, "revision": commit, **{key: value for key, value in named.items() if value}}
+    if part != WHOLE:
+        raise InputError(f"{source}: a file: import.hub_config and import.split are for Hub datasets")
+    files = source_files(source, suffixes)
+    folder = Path(source)
+    if not folder.is_dir():
+        return {"name": folder.name, "sha256": file_sha256(files[0])}
+    hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
+    return {"name": folder.resolve().name, "sha256": hashlib.sha256(canonical_json(hashes)).hexdigest()}
 
 
 def file_sha256(path: Path) -> str:
@@ -103,105 +141,41 @@ def _unavailable(name: str, error: Exception) -> InputError:
     return InputError(f"{name}: no such file, and not available on the Hub ({reason}): check name and login")
 
 
-def _hub_rows(source: str, tick: Tick) -> Iterator[Row]:
+def _hub_rows(source: str, part: HubPart, needs: Callable[[str], bool], tick: Tick) -> Iterator[Row]:
+    splits = _hub_splits(source, part.config)
+    if part.split not in (None, ALL_SPLITS, *splits):
+        raise InputError(f"{source}: no split {part.split!r}: import.split is one of {', '.join(splits)}")
+    if part.split is None and len(splits) > 1:
+        raise InputError(f"{source}: several splits: give import.split {', '.join(splits)}, or {ALL_SPLITS}")
+    tables = [table for name, table in splits.items() if part.split in (None, ALL_SPLITS, name)]
+    total, number = sum(map(len, tables)), 0
+    for table in tables:
+        for row in table.select_columns(list(filter(needs, table.column_names))):
+            number += 1
+            yield f"{source}: row {number}", row
+            tick(number, total)
+
+
+def _hub_splits(source: str, config: str | None) -> dict[str, Any]:
+    """The splits of a config, or of a folder of files, which HH-RLHF has. Raises InputError."""
     import datasets
 
     name, _, revision = source.partition("@")
     commit = hub_commit(name, revision or None)
     try:
-        splits = datasets.load_dataset(name, revision=commit)
+        configs = datasets.get_dataset_config_names(name, revision=commit)
     except Exception as error:  # network, Hub client and file readers each raise their own kinds
         raise _unavailable(source, error) from None
-    total = sum(map(len, splits.values()))
-    for number, row in enumerate((row for split in splits.values() for row in split), start=1):
-        yield f"{source}: row {number}", row
-        tick(number, total)
-
-
-def _parquet_rows(path: Path, needs: Callable[[str], bool], tick: Tick) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows_read = 0
+    if config is None and len(configs) > 1:
+        raise InputError(f"{source}: several configs: give import.hub_config {', '.join(configs)}")
+    is_folder = config is not None and config not in configs
+    place = {"data_dir": config} if is_folder else {"name": config}
     try:
-        with pq.ParquetFile(path) as file:
-            names = list(filter(needs, file.schema_arrow.names))
-            for batch in file.iter_batches(batch_size=256, columns=names):
-                for row in batch.to_pylist():
-                    rows_read += 1
-                    yield f"{path}: row {rows_read}", row
-                tick(rows_read, file.metadata.num_rows)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"{path}: cannot be read as Parquet ({reason}): write it again, or give JSONL"
-        ) from None
-
-
-def _lines(path: Path, tick: Tick) -> Iterator[tuple[str, str]]:
-    """Place and text of each line."""
-    # Only "\n" ends a line: str.splitlines would also cut at characters that JSON allows inside a string.
-    size, number, position = path.stat().st_size, 0, 0
-    with path.open("rb") as file:
-        while line := file.readline(MAX_LINE):
-            number, position = number + 1, position + len(line)
-            place = f"{path}:{number}"
-            if len(line) == MAX_LINE:
-                raise InputError(f"{place}: a line of {MAX_LINE >> 20} MiB or more: end each row with a line")
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(f"{place}: not UTF-8 text ({error.reason}): save it as UTF-8") from None
-            yield place, text
-            tick(number, number * size // position)
-
-
-def _text_rows(path: Path, tick: Tick) -> Iterator[Row]:
-    return ((place, {"text": line}) for place, line in _lines(path, tick) if line.strip())
-
-
-def _jsonl_rows(path: Path, tick: Tick) -> Iterator[Row]:
-    decoder = msgspec.json.Decoder(dict[str, Any])
-    for place, line in _lines(path, tick):
-        if not line.strip():
-            continue
-        try:
-            yield place, decoder.decode(line)
-        except msgspec.ValidationError:
-            raise InputError(f"{place}: not a JSON object: write one {{...}} a line") from None
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise InputError(f"{place}: broken JSON ({error}): write one {{...}} a line") from None
-
-
-def _json_rows(path: Path, tick: Tick) -> Iterator[Row]:
-    try:
-        rows = msgspec.json.decode(path.read_bytes(), type=list[str | dict[str, Any]])
-    except msgspec.ValidationError:
-        raise InputError(f"{path}: not a list of texts or of objects: write [...], or JSONL") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: broken JSON ({error}): write [...], or JSONL") from None
-    for number, row in enumerate(rows, start=1):
-        yield f"{path}: item {number}", {"text": row} if isinstance(row, str) else row
-
-
-def _csv_rows(path: Path, tick: Tick) -> Iterator[Row]:
-    text = "".join(line for _, line in _lines(path, tick))
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
-    limit = csv.field_size_limit(min(len(text) + 1, 2**31 - 1))  # of the whole process; a C long
-    try:
-        rows = [(f"{path}:{reader.line_num}", row) for row in reader]
-    except csv.Error as error:
-        line = reader.reader.line_num
-        raise InputError(f"{path}:{line}: broken CSV ({error}): correct it, or give JSONL") from None
-    finally:
-        csv.field_size_limit(limit)
-    yield from rows
-
-
-_READERS = {
-    ".txt": _text_rows,
-    ".jsonl": _jsonl_rows,
-    ".ndjson": _jsonl_rows,
-    ".json": _json_rows,
-    ".csv": _csv_rows,
-}
+        return dict(datasets.load_dataset(name, revision=commit, **place))
+    except Exception as error:
+        if is_folder:
+            raise InputError(
+                f"{source}: no config or folder {config!r}: it has {', '.join(configs)}"
+            ) from None
+        reason = type(error).__name__
+        raise InputError(f"{source}: its files cannot be read as a table ({reason}): see its card") from None

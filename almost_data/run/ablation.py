@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from ..builders.checks import check_names
 from ..builders.comparisons.builder import BUILDER, ComparisonsConfig
 from ..builders.comparisons.ranking import LENGTH_RULE
 from ..datasets.builder import NothingLeft, Progress, silent
@@ -82,8 +83,9 @@ def variants(base: ComparisonsConfig) -> Iterator[Variant]:
     if base.asis_rm:
         yield Variant("asis", "as-is RM only", changed(**bare))
         yield Variant("both", "both", base)
-    for check in base.checks:
-        remaining = tuple(name for name in base.checks if name != check)
+    checks = check_names(base.checks)
+    for check in checks:
+        remaining = tuple(name for name in checks if name != check)
         yield Variant(_suffix(check), f"without {check}", changed(checks=remaining))
     if base.length_sd is not None:
         yield Variant(_suffix(LENGTH_RULE), "without length rule", changed(length_sd=None))

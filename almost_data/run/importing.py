@@ -1,16 +1,22 @@
-"""Import queries or responses from a file or a Hub dataset, checked row by row.
+"""Import queries, responses or preferences from a file, a folder or a Hub dataset, checked row by row.
 
 A mistake in the file is an InputError that names file, line and fix; nothing is written then. Rows
 that are well-formed but cannot be used (duplicates, empty text) are dropped with a reason and kept.
 """
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain as chained
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ..builders import queries
 from ..builders import responses as responses_
+from ..builders.comparisons import imported
 from ..builders.responses import check_names, finish
 from ..datasets.builder import Builder, Built, reply_id, text_id
 from ..datasets.filters import Filter, chain
@@ -18,102 +24,147 @@ from ..datasets.manifest import BuilderId, Manifest, Unit
 from ..datasets.tables import frame
 from ..errors import InputError
 from ..readers import files
-from ..readers.files import Row
+from ..readers.conversations import REASONS, Messages, Unusable, read_reply
+from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
+from ..readers.formats import Row
+from ..readers.preferences import read_preferences
+from ..readers.queries import COLUMNS, PromptColumn, find_column
 from ..store.publish import existing, new_manifest
 from ..store.store import Store
 from . import presets
 from .build import publish_dataset
 from .command import shown_command
 
-TABLE_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
 QUERY_SUFFIXES = (".txt", *TABLE_SUFFIXES)
-QUERY_COLUMNS = ("query", "prompt", "question", "text")
-"""Names of a query's column, in our own files and those of others."""
+SAMPLE = 200
+"""Rows by which columns are told."""
+SEVERAL_TURNS = "several_turns"
+_SEVERAL = "The prompt has a system turn or several turns; queries and responses have one user turn so far."
 
 
-def import_queries(store: Store, file: str, version: str, card: presets.CardConfig | None = None) -> Manifest:
-    """`queries@version` from a text file (one a line), or JSONL, Parquet or a Hub dataset.
+@dataclass(frozen=True)
+class Options:
+    """What a user says of a source besides its name."""
 
-    Its column is the first of `QUERY_COLUMNS` that every row has.
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """What a column holds -> its name; decides where it is given."""
+    part: HubPart = WHOLE
+    """Config and split of a Hub dataset."""
+    card: presets.CardConfig = field(default_factory=presets.CardConfig)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A source that was opened: its rows are read once."""
+
+    name: str
+    record: dict[str, str]
+    options: Options
+    columns: list[str]
+    rows: Iterator[Row]
+
+
+def import_preferences(store: Store, file: str, version: str, options: Options = Options()) -> Manifest:
+    """`comparisons@version` from preferences in any layout of `readers.layouts`, or by named columns."""
+    record = files.record(file, TABLE_SUFFIXES, options.part)
+    preferences = read_preferences(file, options.columns, options.part)
+    settings = {"layout": preferences.layout.name, "columns": dict(options.columns)}
+    builder = imported.BUILDER
+    draft = _draft(builder, version, record, settings, options)
+    with store.lock(draft.ref):
+        if present := existing(store, draft):
+            return present
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=store.root) as folder:
+            built = imported.build(preferences, Path(folder), file)
+            return _publish(store, builder, draft, built, options)
+
+
+def import_queries(store: Store, file: str, version: str, options: Options = Options()) -> Manifest:
+    """`queries@version` from a text file (one a line), or a table with a column of prompts.
+
+    A prompt is text or a list of turns; one that has more than a user's turn is rejected.
     """
-    rows, record = _read(file, QUERY_SUFFIXES)
-    column = next((name for name in QUERY_COLUMNS if all(name in row for _, row in rows)), "query")
+    source = _open(file, QUERY_SUFFIXES, COLUMNS, options)
+    column = find_column(source.columns, file, options.columns.get("query"))
     accepted: dict[str, dict[str, Any]] = {}
     rejected: list[dict[str, Any]] = []
-    for number, row in enumerate(rows):
-        query = _text(row, column).strip()
+    rows = 0
+    for number, row in enumerate(source.rows):
+        rows += 1
+        query, reason = _prompt(column, row)
         query_id = text_id(query)
         values = {"query_id": query_id, "query": query, "source": "import"}
-        if query and query_id not in accepted:
+        if not reason and query_id not in accepted:
             accepted[query_id] = values
             continue
-        nearest = {"nearest": query, "score": 1.0} if query else {"nearest": None, "score": None}
-        rejected.append(values | nearest | {"candidate": number, "reason": "duplicate" if query else "empty"})
+        nearest = {"nearest": None, "score": None} if reason else {"nearest": query, "score": 1.0}
+        rejected.append(values | nearest | {"candidate": number, "reason": reason or "duplicate"})
     if not accepted:
-        raise InputError(f"{file}: no query in it: every row is empty")
+        raise InputError(f"{file}: no query in it: {_why_none(rejected)}")
     tables = {"default": frame(queries.TABLES["default"], list(accepted.values()))}
     if rejected:
         tables["rejected"] = frame(queries.TABLES["rejected"], rejected)
-    filters = [
-        _filter("empty", "query", "The row has no text."),
-        _filter("duplicate", "query", "An earlier row has the same text; a repeated prompt is one query."),
-    ]
+    filters = _filters(
+        rejected,
+        "query",
+        empty="The row has no text.",
+        duplicate="An earlier row has the same text; a repeated prompt is one query.",
+    )
     dropped = {rule.name: sum(row["reason"] == rule.name for row in rejected) for rule in filters}
-    built = Built(tables, chain("import", filters, len(rows), dropped), {})
-    return _publish(store, queries.BUILDER, version, record, {}, card, built)
+    built = Built(tables, chain("import", filters, rows, dropped), {})
+    return _publish_once(store, queries.BUILDER, version, source, {}, built)
 
 
 def import_responses(
-    store: Store, file: str, ladder: list[str], version: str, card: presets.CardConfig | None = None
+    store: Store, file: str, ladder: list[str], version: str, options: Options = Options()
 ) -> Manifest:
-    """`responses@version` from JSONL, Parquet or a Hub dataset, wide or long.
+    """`responses@version` from a table, wide or long.
 
-    Wide rows have `prompt` and one text column per responder of `ladder`; long rows have `prompt`,
-    `responder` and `response`. `ladder` names the responders, best first.
+    Wide rows have a prompt and one column per responder of `ladder`; long rows have a prompt, `responder` and
+    `response`. `ladder` names the responders, best first. A reply is text, or a turn of the assistant.
     """
     _check_ladder(ladder)
-    rows, record = _read(file, TABLE_SUFFIXES)
-    columns = {name for _, row in rows for name in row}
-    is_long = {"responder", "response"} <= columns
-    for name in ["prompt"] if is_long else ["prompt", *ladder]:
-        if name not in columns:
-            role = "" if name == "prompt" else ", a responder of import.ladder"
-            raise InputError(f"{file}: no column {name!r}{role}; it has: {', '.join(sorted(columns))}")
-    if is_long:
-        responders = {_text(row, "responder") for row in rows}
-        for name in ladder:
-            if name not in responders:
-                raise InputError(f"{file}: no row of responder {name!r}, which import.ladder names")
+    source = _open(file, TABLE_SUFFIXES, COLUMNS | {*ladder, "responder", "response"}, options)
+    is_long = {"responder", "response"} <= set(source.columns)
+    prompts = [name for name in source.columns if name not in (*ladder, "responder", "response")]
+    column = find_column(prompts, file, options.columns.get("prompt"), "prompt")
+    for name in [] if is_long else ladder:
+        if name not in source.columns:
+            columns = ", ".join(sorted(source.columns))
+            raise InputError(f"{file}: no column {name!r}, a responder of import.ladder; it has: {columns}")
     accepted: dict[str, list[dict[str, Any]]] = {name: [] for name in ladder}
     rejected: list[dict[str, Any]] = []
+    responders: set[str] = set()
     reply_ids: set[str] = set()
-    for number, prompt, responder, text in _responses(rows, ladder, is_long):
-        query_id = text_id(prompt)
-        response: dict[str, Any] = {
-            "query_id": query_id,
-            "prompt": prompt,
-            "responder": responder,
-            "rank": ladder.index(responder) if responder in ladder else None,
-            "response": text,
-            "finish_reason": None,
-            "reply_id": reply_id(query_id, responder),
-        }
-        if drop_reason := _drop_reason(response, reply_ids):
-            rejected.append(response | {"row": number, "reason": drop_reason})
+    for response in _responses(source.rows, column, ladder, is_long):
+        responders.add(response["responder"])
+        response["reason"] = response["reason"] or (
+            "duplicate" if response["reply_id"] in reply_ids else None
+        )
+        if response["reason"]:
+            rejected.append(response)
         else:
             reply_ids.add(response["reply_id"])
-            accepted[responder].append(response)
+            accepted[response["responder"]].append(response)
+    if absent := next((name for name in ladder if name not in responders), None):
+        raise InputError(f"{file}: no row of responder {absent!r}, which import.ladder names")
     if not reply_ids:
-        raise InputError(f"{file}: no usable response in it: every prompt or response is empty")
-    frames = {name: frame(responses_.TABLES["default"], responses) for name, responses in accepted.items()}
-    filters = [
-        _filter("not_in_ladder", "response", "The row's responder is not one that the ladder names."),
-        _filter("no_prompt", "response", "The row's prompt is empty."),
-        _filter("missing", "response", "The responder has no text for this prompt."),
-        _filter("duplicate", "response", "An earlier row has the same prompt and responder."),
-    ]
+        raise InputError(f"{file}: no usable response in it: {_why_none(rejected)}")
+    table = responses_.TABLES["default"]
+    frames = {
+        name: frame(table, [{column: row[column] for column in table.names} for row in rows])
+        for name, rows in accepted.items()
+    }
+    filters = _filters(
+        rejected,
+        "response",
+        not_in_ladder="The row's responder is not one that the ladder names.",
+        no_prompt="The row's prompt is empty.",
+        missing="The responder has no text for this prompt.",
+        duplicate="An earlier row has the same prompt and responder.",
+    )
     built = finish(frames, rejected, filters, "import")
-    return _publish(store, responses_.BUILDER, version, record, {"ladder": ladder}, card, built)
+    return _publish_once(store, responses_.BUILDER, version, source, {"ladder": ladder}, built)
 
 
 def _check_ladder(ladder: list[str]) -> None:
@@ -124,66 +175,128 @@ def _check_ladder(ladder: list[str]) -> None:
         raise InputError("import.ladder: name at least two responders, best first")
 
 
-def _read(file: str, suffixes: tuple[str, ...]) -> tuple[list[Row], dict[str, str]]:
-    """All rows of a file or Hub dataset, and its identity. Raises InputError for a file without rows."""
-    record = files.record(file, suffixes)
-    rows = list(files.read_rows(file, suffixes))
-    if not rows:
+def _open(file: str, suffixes: tuple[str, ...], needed: frozenset[str], options: Options) -> _Source:
+    """A source of which the columns are known. Raises InputError where it has no row."""
+    record = files.record(file, suffixes, options.part)
+    needed = needed | set(options.columns.values())
+    rows = files.read_rows(file, suffixes, needed.__contains__, part=options.part)
+    sample = list(islice(rows, SAMPLE))
+    if not sample:
         raise InputError(f"{file}: no row in it")
-    return rows, record
+    names = [*files.column_names(file, suffixes), *(name for _, row in sample for name in row)]
+    return _Source(file, record, options, list(dict.fromkeys(names)), chained(sample, rows))
+
+
+def _prompt(column: PromptColumn, row: Row) -> tuple[str, str | None]:
+    """A row's prompt of one user turn, and why it cannot be used, or None."""
+    try:
+        turns = column.read(*row)
+    except Unusable as error:
+        return "", "empty" if error.reason == "no_prompt" else error.reason
+    if len(turns) > 1:
+        return msgspec.json.encode(turns).decode(), SEVERAL_TURNS
+    return turns[0]["content"].strip(), None
 
 
 def _responses(
-    rows: list[Row], ladder: list[str], is_long: bool
-) -> Iterator[tuple[int, str, str, str | None]]:
-    """Row number, prompt, responder and text (None for a missing one) of each response in the file."""
+    rows: Iterator[Row], column: PromptColumn, ladder: list[str], is_long: bool
+) -> Iterator[dict[str, Any]]:
+    """Each response in the file, with its row's number, and the reason why it cannot be used, or None."""
     for number, row in enumerate(rows):
-        for column in ["response"] if is_long else ladder:
-            text = None if row[1].get(column) is None else _text(row, column).strip()
-            responder = _text(row, "responder") if is_long else column
-            yield number, _text(row, "prompt").strip(), responder, text
+        prompt, reason = _prompt(column, row)
+        for name in ["response"] if is_long else ladder:
+            responder = _text(row, "responder") if is_long else name
+            text, problem = _reply(row, name)
+            if responder not in ladder:
+                drop_reason: str | None = "not_in_ladder"
+            else:
+                drop_reason = ("no_prompt" if reason == "empty" else reason) or problem
+            query_id = text_id(prompt)
+            yield {
+                "query_id": query_id,
+                "prompt": prompt,
+                "responder": responder,
+                "rank": ladder.index(responder) if responder in ladder else None,
+                "response": text,
+                "finish_reason": None,
+                "reply_id": reply_id(query_id, responder),
+                "row": number,
+                "reason": drop_reason,
+            }
 
 
-def _drop_reason(response: dict[str, Any], reply_ids: set[str]) -> str | None:
-    """Why a response cannot be used; None where it can."""
-    if response["rank"] is None:
-        return "not_in_ladder"
-    if not response["prompt"]:
-        return "no_prompt"
-    if not response["response"]:
-        return "missing"
-    return "duplicate" if response["reply_id"] in reply_ids else None
+def _reply(row: Row, column: str) -> tuple[str | None, str | None]:
+    """A reply's text, and why it cannot be used, or None."""
+    place, values = row
+    if column not in values:
+        raise InputError(f"{place}: no column {column!r}; columns here: {', '.join(sorted(values))}")
+    try:
+        text = read_reply(values[column], _ANY_PROMPT).reply.strip()
+    except Unusable as error:
+        if error.reason == "not_text":
+            kind = type(values[column]).__name__
+            raise InputError(f"{place}: {column} must be text, not {kind}: write a string") from None
+        return None, "missing" if error.reason == "no_reply" else error.reason
+    return text, None if text else "missing"
+
+
+_ANY_PROMPT: Messages = ({"role": "user", "content": "?"},)
+"""Stands for the prompt where a reply is read by itself; a whole conversation is no reply to it."""
 
 
 def _text(row: Row, column: str) -> str:
     place, values = row
-    if column not in values:
-        raise InputError(f"{place}: no column {column!r}; columns here: {', '.join(sorted(values))}")
-    value = values[column]
+    value = values.get(column)
     if not isinstance(value, str):
         raise InputError(f"{place}: {column} must be text, not {type(value).__name__}: write a string")
     return value
 
 
-def _filter(name: str, unit: Unit, description: str) -> Filter:
-    return Filter(name, unit, description, "almost_data")
+def _filters(rejected: list[dict[str, Any]], unit: Unit, **descriptions: str) -> list[Filter]:
+    """The rules of an import that always hold, and those by which a row was rejected."""
+    sentences = {**REASONS, SEVERAL_TURNS: _SEVERAL, **descriptions}
+    names = dict.fromkeys([*descriptions, *(row["reason"] for row in rejected)])
+    return [Filter(name, unit, sentences[name], "almost_data") for name in names]
 
 
-def _publish(
-    store: Store,
-    builder: Builder,
-    version: str,
-    record: dict[str, str],
-    settings: dict[str, Any],
-    card: presets.CardConfig | None,
-    built: Built,
+def _why_none(rejected: list[dict[str, Any]]) -> str:
+    reasons = dict.fromkeys(row["reason"] for row in rejected)
+    return f"every row is rejected ({', '.join(reasons)})"
+
+
+def _draft(
+    builder: Builder, version: str, record: dict[str, str], settings: dict[str, Any], options: Options
 ) -> Manifest:
-    card_config = msgspec.to_builtins(card or presets.CardConfig())
-    config = {"settings": settings, "file": record, "card": card_config}
+    config = {"settings": settings, "file": record, "card": msgspec.to_builtins(options.card)}
     made_by = BuilderId(f"import-{builder.name}", 1)
-    draft = new_manifest("dataset", f"{builder.name}@{version}", made_by, config, [], builder.tables)
+    return new_manifest("dataset", f"{builder.name}@{version}", made_by, config, [], builder.tables)
+
+
+def _publish_once(
+    store: Store, builder: Builder, version: str, source: _Source, settings: dict[str, Any], built: Built
+) -> Manifest:
+    named = {"columns": dict(source.options.columns)} if source.options.columns else {}
+    draft = _draft(builder, version, source.record, settings | named, source.options)
     with store.lock(draft.ref):
-        if present := existing(store, draft):
-            return present
-        command = shown_command(["import", builder.name, record["name"], "--version", version])
-        return publish_dataset(store, builder, draft, [], built, {"command": command})
+        return existing(store, draft) or _publish(store, builder, draft, built, source.options)
+
+
+def _publish(store: Store, builder: Builder, draft: Manifest, built: Built, options: Options) -> Manifest:
+    return publish_dataset(store, builder, draft, [], built, {"command": _command(draft, options)})
+
+
+def _command(draft: Manifest, options: Options) -> str:
+    """The command that imports the same rows again, where the file lies in the folder that it is run in."""
+    record, settings = draft.config["file"], draft.config["settings"]
+    kind = "preferences" if draft.name == "comparisons" else draft.name
+    revision = f"@{record['revision']}" if "revision" in record else ""
+    values = {
+        "ladder": ",".join(settings.get("ladder", ())),
+        "columns": ",".join(f"{role}={name}" for role, name in options.columns.items()),
+        "hub-config": options.part.config,
+        "split": options.part.split,
+        "license": options.card.license,
+        "language": options.card.language,
+    }
+    flags = [word for name, value in values.items() if value for word in (f"--{name}", value)]
+    return shown_command(["import", kind, record["name"] + revision, *flags, "--version", draft.version])

@@ -130,7 +130,8 @@ def _reasons(lost: pl.DataFrame, gained: pl.DataFrame) -> list[tuple[str, int, i
 def _pairs(
     common: pl.LazyFrame, lost: pl.DataFrame, gained: pl.DataFrame
 ) -> list[tuple[str, int, int, int, str]]:
-    pair = pl.concat_str("chosen_responder", pl.lit(" > "), "rejected_responder").alias("pair")
+    chosen, rejected = (pl.col(f"{side}_responder").fill_null("unknown") for side in ("chosen", "rejected"))
+    pair = pl.concat_str(chosen, pl.lit(" > "), rejected).alias("pair")
     kept = dict(common.select(pair).collect()["pair"].value_counts().iter_rows())
     sides = [
         rows.group_by(pair, "reason").len().sort("len", "reason", descending=[True, False])

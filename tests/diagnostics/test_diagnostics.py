@@ -354,7 +354,7 @@ def benchmark_files(folder: Path) -> Iterator[Path]:
     yield file
     (file := folder / "a.csv").write_text('id,question\r\n1,"A “b”, c"\r\n2,second\r\n', "utf-8-sig")
     yield file
-    (file := folder / "b.csv").write_text('Type,Question\nx,"A “b”, c"\ny,second,z\n', "utf-8")
+    (file := folder / "b.csv").write_text('Type,Question\nx,"A “b”, c"\ny,second\n', "utf-8")
     yield file
     (file := folder / "c.jsonl").write_text('{"Prompt": "A “b”, c"}\n{"PROMPT": "second"}', "utf-8")
     yield file
@@ -394,7 +394,7 @@ def test_truthfulqa_as_it_is_published(shared: Path) -> None:
     ("name", "data", "message"),
     [
         ("none.txt", None, "no such file"),
-        ("a.xlsx", b"x", "cannot tell its format: name it one of .txt, .jsonl, .json, .csv, .parquet"),
+        ("a.xlsx", b"x", "cannot tell its format: name it one of .txt, .jsonl, .ndjson, .json, .csv, .tsv"),
         ("a.txt", b"\n \n", "no prompt in it"),
         ("a.txt", b"fine\n\xff\n", ":2: not UTF-8 text"),
         ("a.jsonl", b'{"prompt": "a"}\n[1]', ":2: not a JSON object"),
@@ -402,14 +402,14 @@ def test_truthfulqa_as_it_is_published(shared: Path) -> None:
         ("a.jsonl", b'{"answer": "a"}', ":1: no column for the prompt: name it one of prompt, question"),
         ("a.jsonl", b'{"prompt": 3}', ":1: prompt must be text or a list"),
         ("a.jsonl", b'{"prompt": ["a"]}', ":1: prompt must be text or a list"),
-        ("a.jsonl", b'{"prompt": ' + b"[" * 100_000, ":1: broken JSON"),
-        ("a.json", b"{}", "not a list of texts or of objects"),
+        ("a.jsonl", b'{"prompt": ' + b"[" * 100_000, ":1: JSON that is nested too deep"),
+        ("a.json", b"{}", ":1: no column for the prompt"),
         ("a.json", b"[\xff", "broken JSON"),
         ("a.csv", b"prompt\n\xff", ":2: not UTF-8 text"),
         ("a.csv", b'prompt\n"a', ":2: broken CSV"),
         ("a.csv", b"answer\nb\n", ":2: no column for the prompt"),
         ("a.csv", b"prompt\n" + b"x" * 200_000 + b'\n"a', ":3: broken CSV"),
-        ("a.csv", b"answer\nb,c\n", ":2: no column for the prompt"),
+        ("a.csv", b"answer\nb,c\n", ":2: 2 cells under 1 column names"),
         ("a.parquet", b"PAR1", "cannot be read as Parquet"),
         ("a.parquet", parquet(answer=["a"]), ": no column for the prompt"),
     ],

@@ -229,18 +229,17 @@ def test_rows_that_cannot_be_read_are_counted(
     rows = [hh(0), hh(1), {"chosen": "a", "rejected": "b"}, first]
     one = run(store, "good", write(tmp_path, rows))
     assert line(one, "ORG/good").n == 2
-    assert any("2 of 4 rows were not judged" in note and "judged row 2" in note for note in one.notes)
+    assert any("2 of 4 rows were not judged" in note and "rows.jsonl:3: " in note for note in one.notes)
 
 
 @pytest.mark.parametrize(
     "rows,match",
     [
         ([], "no row in it"),
-        ([{"prompt": "a", "chosen": "b"}], "no column 'rejected'"),
-        ([{"prompt": "a", "chosen": 1, "rejected": 2}], "'1' is neither text nor"),
-        ([{"prompt": p, "chosen": "x", "rejected": "y"} for p in ("a", [1])], "alike"),
-        ([{"prompt": None, "chosen": "x", "rejected": "y"}], "not one turn of the assistant|prompt"),
-        ([{"prompt": "a", "chosen": None, "rejected": None}], "neither text nor"),
+        ([{"prompt": "a", "chosen": "b"}], r"no layout of preferences has its columns \(prompt, chosen\)"),
+        ([{"prompt": "a", "chosen": 1, "rejected": 2}], "no layout of preferences"),
+        ([{"prompt": None, "chosen": "x", "rejected": "y"}], "fit TRL, explicit prompt"),
+        ([{"prompt": "a", "chosen": None, "rejected": "y"}], "A reply is empty"),
     ],
 )  # fmt: skip
 def test_what_is_no_preference_data_is_one_line(
@@ -256,12 +255,12 @@ def test_what_is_not_there_is_one_line(filled: Store, models: dict[str, Subject]
         ("gone.jsonl", {}, "no such file"),
         ("rows.txt", {}, "no such file"),
         ("comparisons@9.9.9", {}, r"no comparisons@9\.9\.9 under"),
-        ("responses@0.1.0", {}, "no column 'chosen'"),
+        ("responses@0.1.0", {}, "no layout of preferences has its columns"),
         ("comparisons@0.1.0", {"split": "validation"}, "no rows in split 'validation'"),
         ("comparisons@0.1.0", {"config": "nope"}, "no config 'nope'"),
         ("ORG/data", {}, "give it a tag or a commit"),
         (write(tmp_path, mixed()), {"config": "x"}, "is a file"),
-        (str(tmp_path), {}, "not a file"),
+        (str(tmp_path / "empty"), {}, "no such file"),
     ):
         with pytest.raises(InputError, match=match):
             run(filled, "good", data, **how)
@@ -389,7 +388,14 @@ def test_fake_data_never_enters_a_card(fake_store: Store, tmp_path: Path) -> Non
 def test_a_language_model_prefers_by_likelihood_and_is_said_to(store: Store, tmp_path: Path) -> None:
     folder = save_tiny(tmp_path / "lm")
     file = write(
-        tmp_path, [hh(k) for k in range(9)] + [{"prompt": "Why?", "chosen": "so " * 400, "rejected": ""}]
+        tmp_path,
+        [hh(k) for k in range(9)]
+        + [
+            {
+                side: f"Human: Why?\n\nAssistant: {text}"
+                for side, text in (("chosen", "so " * 400), ("rejected", "x"))
+            }
+        ],
     )
     one = run(store, str(folder), file)
     assert [at.metric for at in one.lines[:2]] == ["accuracy", preference.PER_CHARACTER]

@@ -274,3 +274,14 @@ def test_questions_that_stand_twice_are_one(store: Store, tmp_path: Path, data: 
     one, two = (line(judged(truthfulqa, store, half, at), "known") for at in (data, str(twice)))
     assert (one.n * 2, one.value) == (two.n, two.value) == (24, 0.5)
     assert one.low is not None and two.low is not None and two.low <= one.low
+
+
+def test_the_official_file_of_choices_and_labels_is_read(tmp_path: Path) -> None:
+    item = {
+        "question": "Is tea a fruit?",
+        "mc1_targets": {"No, a leaf.": 1, "Yes.": 0},
+        "mc2_targets": {"No.": 1},
+    }
+    (file := tmp_path / "mc_task.json").write_text(json.dumps([item]), "utf-8")
+    [read] = sources.read(str(file)).items
+    assert (read.text, read.choices[read.right], len(read.choices)) == ("Is tea a fruit?", "No, a leaf.", 2)

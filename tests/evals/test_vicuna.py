@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.evals import answers, stats, vicuna
+from almost_data.evals import answers, saved, stats, vicuna
 from almost_data.evals.evaluation import EvalSession, carry_out
 from almost_data.evals.judge import Verdict, parse
 from almost_data.evals.result import Line, Result
@@ -598,3 +598,20 @@ def test_few_questions_that_all_say_the_same_are_not_certain() -> None:
     found = {one.metric: one for one in outcomes(["a"] * 3, "m", 0)}
     assert found["win rate"].value == 1 and found["win rate"].low == pytest.approx(0.4385, abs=1e-3)
     assert found["lose"].value == 0 and found["lose"].high == pytest.approx(0.5615, abs=1e-3)
+
+
+def test_fastchats_current_files_are_read(tmp_path: Path) -> None:
+    (file := tmp_path / "question.jsonl").write_text(
+        '{"question_id": 81, "category": "a", "turns": ["Why?"]}\n'
+    )
+    assert saved.questions(file)["81"].text == "Why?"
+    choice = '{"index": 0, "turns": ["So."]}'
+    (file := tmp_path / "answer.jsonl").write_text(
+        f'{{"question_id": 81, "answer_id": "x", "model_id": "m", "choices": [{choice}]}}\n'
+    )
+    assert (saved.answers(file)["81"].text, saved.answers(file)["81"].model_id) == ("So.", "m")
+    (file := tmp_path / "two.jsonl").write_text('{"question_id": 81, "turns": ["Why?", "And now?"]}\n')
+    with pytest.raises(
+        InputError, match=r"two\.jsonl:1: give one JSON object a line with question_id and text"
+    ):
+        saved.questions(file)

@@ -13,7 +13,7 @@ import py7zr
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.readers import files, stackexchange
+from almost_data.readers import formats, stackexchange
 from almost_data.readers.stackexchange import (
     Post,
     dump,
@@ -304,7 +304,7 @@ def test_a_broken_file_of_rows_is_refused(tmp_path: Path, name: str, content: by
 
 
 def test_a_line_has_a_longest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_LINE", 1000)
+    monkeypatch.setattr(formats, "MAX_LINE", 1000)
     (tmp_path / "a.jsonl").write_text(json.dumps(ROW | {"question": "x" * 1000}))
     with pytest.raises(InputError, match=r"a\.jsonl:1: a line of"):
         read(tmp_path / "a.jsonl")

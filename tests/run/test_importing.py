@@ -115,7 +115,7 @@ def test_queries_from_text_and_jsonl(store: Store, tmp_path: Path) -> None:
             "a.jsonl",
             b'{"prompt": ["p"], "x": "1", "y": "2"}',
             "x,y",
-            r"a\.jsonl:1: prompt must be text, not list",
+            r"a\.jsonl:1: prompt must be text or a list of turns, not list",
         ),
         (
             "a.jsonl",
@@ -129,7 +129,17 @@ def test_queries_from_text_and_jsonl(store: Store, tmp_path: Path) -> None:
         ("a.jsonl", b'{"prompt": " ", "x": "", "y": ""}', "x,y", r"a\.jsonl: no usable response"),
         ("a.parquet", b"not Parquet at all", "x,y", r"a\.parquet: cannot be read as Parquet"),
         ("a.parquet", b"PAR1aaaaaaaaaaaaaaaaPAR1", "x,y", r"a\.parquet: cannot be read as Parquet"),
-        ("a.csv", b"prompt,x,y\n", "x,y", r"a\.csv: cannot tell its format"),
+        ("a.csv", b"prompt,x,y\n", "x,y", r"a\.csv: no row"),
+        ("a.csv", b"prompt,x,y\np,1,2,3\n", "x,y", r"a\.csv:2: 4 cells under 3 column names"),
+        (
+            "a.jsonl",
+            b'{"prompt": "p", "x": NaN, "y": "2"}',
+            "x,y",
+            r"a\.jsonl:1: NaN is not JSON: write null",
+        ),
+        ("a.jsonl", b'{"prompt": "p", "n": 1e999}', "x,y", r"a\.jsonl:1: a number too large for a float"),
+        ("a.jsonl", b'{"a": ' + b"[" * 3000 + b"]" * 3000 + b"}", "x,y", r"a\.jsonl:1: JSON that is nested"),
+        ("a.jsonl.gz", b"not packed", "x,y", r"a\.jsonl\.gz: cannot be unpacked"),
         ("a.txt", b"one\n", "x,y", r"a\.txt: cannot tell its format"),
     ],
 )

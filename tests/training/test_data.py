@@ -24,7 +24,7 @@ from almost_data.training.data import Source
 from almost_data.training.shapes import Messages
 from tests import trained
 from tests.hub_server import serve
-from tests.training.rows import messages, pair, source
+from tests.training.rows import messages, source
 
 ASKED = messages("Why does bread rise?")
 GOOD, BAD = "The yeast eats sugar.", "Magic."
@@ -60,10 +60,6 @@ SHAPES: dict[str, tuple[dict[str, Any], Messages]] = {
         {"prompt": "Why does bread rise?\n", "chosen": f" {GOOD}", "rejected": f"{BAD} "},
         ASKED,
     ),
-    "text, prompt in both": (
-        {"chosen": f"Why does bread rise?\n{GOOD}", "rejected": f"Why does bread rise?\n{BAD}"},
-        ASKED,
-    ),
     "HH-RLHF": ({"chosen": hh(ASKED[0]["content"], GOOD), "rejected": hh(ASKED[0]["content"], BAD)}, ASKED),
     "HH-RLHF of several turns": (
         {"chosen": hh(*WORDS, GOOD), "rejected": hh(*WORDS, BAD)},
@@ -82,7 +78,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Messages]] = {
         messages("Be brief.\n\nWhy does bread rise?"),
     ),
     "a role twice": (
-        {"prompt": messages("Listen.") + ASKED, **SIDES, "chosen": reply("The yeast") + reply("eats.")},
+        {"prompt": messages("Listen.") + ASKED, **SIDES},
         messages("Listen.\n\nWhy does bread rise?"),
     ),
 }  # fmt: skip
@@ -92,13 +88,13 @@ SHAPES: dict[str, tuple[dict[str, Any], Messages]] = {
 def test_every_shape_of_a_comparison_is_the_same_messages(name: str) -> None:
     row, prompt = SHAPES[name]
     shaped = comparisons(source([row], test=[]))
-    held = comparisons(source([{"prompt": "So?", "chosen": "Yes.", "rejected": "No."}], test=[row]))
+    other = json.loads(json.dumps(row).replace("bread", "dough").replace("Hello", "Good day"))
+    held = comparisons(source([other], test=[row]))
     [shaped_row] = shaped.train.to_dicts()
-    good = "The yeast\n\neats." if name == "a role twice" else GOOD
     assert shaped_row == {
         "query_id": shaped_row["query_id"],
         "prompt": prompt,
-        "chosen": reply(good),
+        "chosen": reply(GOOD),
         "rejected": reply(BAD),
     }
     assert held.test.to_dicts() == [shaped_row] and shaped.unusable == (0, "")
@@ -118,14 +114,11 @@ def test_a_prompt_has_one_id_whatever_its_shape(names: tuple[str, ...], are_equa
 
 
 UNREADABLE: list[tuple[dict[str, Any], str]] = [
-    ({"prompt": "", "chosen": "Yes.", "rejected": "No."}, "its prompt does not end in a user's turn"),
-    ({"prompt": "So?", "chosen": None, "rejected": "No."}, "neither text nor a list of messages"),
-    (
-        {"prompt": hh("So?", "Hm."), "chosen": "Yes.", "rejected": "No."},
-        "its prompt does not end in a user's",
-    ),
-    ({"prompt": "So?", "chosen": hh("So?", "Yes.", "Why?"), "rejected": "No."}, "chosen is not one turn"),
-    ({"prompt": "So?", "chosen": "Yes.", "rejected": hh("So?")}, "rejected is not one turn"),
+    ({"prompt": "", "chosen": "Yes.", "rejected": "No."}, "There is no prompt"),
+    ({"prompt": "So?", "chosen": None, "rejected": "No."}, "A reply is empty or null"),
+    ({"prompt": hh("So?", "Hm."), "chosen": "Yes.", "rejected": "No."}, "column prompt: not what TRL"),
+    ({"prompt": "So?", "chosen": hh("So?", "Yes."), "rejected": "No."}, "column chosen: not what TRL"),
+    ({"prompt": "So?", "chosen": "Yes.", "rejected": "Yes. "}, "the same text"),
 ]
 
 
@@ -140,7 +133,7 @@ def test_a_row_that_cannot_be_read_is_left_out_and_named(row: dict[str, Any], wh
     ledger = account("pair", shaped, too_long=0)
     manifests.check_ledger(ledger)
     assert [(e.filter, e.n_in, e.kept) for e in ledger] == [("no_dialogue", 3, 2), ("too_long", 2, 2)]
-    with pytest.raises(InputError, match=why):
+    with pytest.raises(InputError, match=f"{why}|no layout|fit TRL|not end in a user's turn"):
         comparisons(source([row, row], test=[fine]))
 
 
@@ -164,7 +157,7 @@ def test_messages_that_are_none_are_left_out(turns: Any) -> None:
 
 
 def test_a_dataset_without_a_side_is_refused() -> None:
-    with pytest.raises(InputError, match=r"no column 'rejected', .* it has: chosen, prompt"):
+    with pytest.raises(InputError, match=r"no layout of preferences has its columns \(chosen, prompt\)"):
         comparisons(source([{"prompt": "a", "chosen": "b"}]))
 
 
@@ -247,7 +240,6 @@ def test_what_has_no_dialogues_is_refused() -> None:
         {"prompt": hh("Why?", "So.", "And?"), "chosen": "a", "rejected": "b"},
         {"chosen": hh("Why?", "So."), "rejected": hh("Why?", "No.")},
         {"chosen": messages("Why?", "So."), "rejected": messages("Why?", "No.")},
-        {"chosen": "Why?\nSo.", "rejected": "Why?\nNo."},
     ],
 )
 def test_a_prompt_is_the_first_user_turn_of_any_shape(row: dict[str, Any]) -> None:
@@ -268,7 +260,7 @@ def test_a_prompt_that_stands_twice_is_answered_once() -> None:
     assert [(e.filter, e.kept) for e in ledger] == [
         ("no_dialogue", 5), ("repeated", 3), ("too_long", 2), ("over_limit", 2),
     ]  # fmt: skip
-    with pytest.raises(InputError, match="no prompt: give messages"):
+    with pytest.raises(InputError, match="no layout of preferences has its columns"):
         prompts(source([{"label": "1"}], test=[]))
 
 
@@ -557,7 +549,9 @@ def test_a_dataset_of_ours_on_the_hub_is_held_to_its_digest(fake_store: Store, t
     assert plain["record"] == record and again["record"] == record | {"pinned": False}
     assert plain["parent"] == again["parent"] == stored.parent.digest
     assert plain["train"] == stored.train["query_id"].to_list() and plain["test"] == len(stored.test)
-    assert "no column 'chosen'" in other_config and "no rows in split 'validation'" in lost
+    assert (
+        "no layout of preferences has its columns" in other_config and "no rows in split 'validation'" in lost
+    )
     store = Store(tmp_path / "build")
     where = hub.place(store, "comparisons@0.1.0")
     assert where and (where.repo, where.commit) == ("someone/ours", commit)
@@ -593,6 +587,11 @@ def test_a_dialogue_that_the_assistant_begins_is_left_out() -> None:
     begun = "\n\nAssistant: Hi\n\nHuman: How?\n\nAssistant:"
     prompt = "\n\nHuman: How?\n\nAssistant:"
     rows = [{"chosen": f"{start} So.", "rejected": f"{start} No."} for start in (prompt, begun)]
-    shaped = comparisons(source(rows, [pair(1)]))
+    shaped = comparisons(source(rows, []))
     count, why = shaped.unusable
-    assert len(shaped.train) == 1 and count == 1 and "does not begin with a user's turn" in why
+    assert len(shaped.train) == 1 and count == 1 and "column chosen: not what HH-RLHF" in why
+
+
+def test_no_prompt_is_made_of_what_two_texts_begin_with() -> None:
+    with pytest.raises(InputError, match="no layout of preferences has its columns"):
+        comparisons(source([{"chosen": "Why?\nSo.", "rejected": "Why?\nNo."}]))

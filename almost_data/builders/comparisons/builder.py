@@ -35,7 +35,7 @@ from ...errors import InputError
 from ...generation import Generator
 from ...readers import benchmark_file
 from ...scoring import Scorer, fake_name
-from ..checks import MIN_CHARS, response_checks
+from ..checks import CHECK_DOCS, MIN_CHARS, check_names, of_chosen, response_checks
 from ..responses import ladder_rows
 from .accounts import Accounts
 from .asis import AsIs
@@ -44,21 +44,14 @@ from .parts import SIDES, Part, compact, prompts_of, tables
 from .ranking import ALREADY_CHOSEN, AS_IS, LADDER, LENGTH_RULE, Pairing, length_rule, rank_pairs
 from .tables import HOOKS, TABLES
 
-Check = Literal["too_short", "ends_open", "starts_well", "unfinished", "dont_know", "turn_marker"]
-
 
 class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """Defaults are the released code's."""
 
-    checks: tuple[Check, ...] = (
-        "too_short",
-        "ends_open",
-        "starts_well",
-        "unfinished",
-        "dont_know",
-        "turn_marker",
-    )
-    """Response checks to apply; the first that drops a response is its reason."""
+    checks: Annotated[str | tuple[str, ...], Meta(description=CHECK_DOCS)] = "paper"
+    """Response checks: a set, or a list of checks, a reason being the first that drops."""
+    check_sides: Literal["both", "chosen"] = "both"
+    """`chosen`: a response that fails a check may still be rejected; it is never chosen."""
     min_chars: Annotated[int, Meta(ge=0)] = MIN_CHARS
     """A response under this is dropped (`too_short`)."""
     min_survivors: Annotated[int, Meta(ge=2)] = 2
@@ -134,19 +127,21 @@ def build(
 
 def _filters(config: ComparisonsConfig) -> tuple[dict[str, list[Filter]], list[Filter]]:
     """Filters on responses by stage, and those on pairs."""
-    checks = {rule.name: rule for rule in response_checks(config.min_chars)}
+    by_name = response_checks(config.min_chars)
+    checks = [by_name[name] for name in check_names(config.checks)]
     user_filters = load_filters(config.filters, HOOKS, "comparisons", _reserved_names())
     length = [] if config.length_sd is None else [length_rule(config.length_sd, config.length_over)]
+    is_both = config.check_sides == "both"
     by_stage = {
-        "response checks": [checks[name] for name in config.checks],
+        "response checks": checks if is_both else [],
         "user filters": of_unit(user_filters, "response"),
     }
-    return by_stage, [*length, *of_unit(user_filters, "pair")]
+    of_pairs = [] if is_both else [of_chosen(check) for check in checks]
+    return by_stage, [*of_pairs, *length, *of_unit(user_filters, "pair")]
 
 
 def _reserved_names() -> set[str]:
-    checks = {rule.name for rule in response_checks(0)}
-    return checks | {FEW_SURVIVORS, LENGTH_RULE, AS_IS, ALREADY_CHOSEN.name, LADDER.name}
+    return set(response_checks()) | {FEW_SURVIVORS, LENGTH_RULE, AS_IS, ALREADY_CHOSEN.name, LADDER.name}
 
 
 def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: ComparisonsConfig) -> pl.DataFrame:
@@ -217,8 +212,7 @@ def _few_survivors(config: ComparisonsConfig) -> Filter:
 
 def _pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:
     """Hashes of the files of filters and benchmarks."""
-    if duplicate := next((name for name in config.checks if config.checks.count(name) > 1), None):
-        raise InputError(f"comparisons.checks: duplicate check {duplicate!r}")
+    check_names(config.checks)
     user_filters = load_filters(config.filters, HOOKS, "comparisons", _reserved_names())
     hashes = {Path(file).name: benchmark_file.sha256(file) for file in config.benchmarks}
     if len(hashes) < len(config.benchmarks):
@@ -262,6 +256,8 @@ def _paper_facts(config: ComparisonsConfig) -> list[str]:
         else 'Length rule: "at least as long", as in the released code, where the paper\'s text says '
         f'"longer than"; M and S are taken over {lengths}.',
     ]
+    if config.check_sides == "chosen":
+        facts.append("Response checks: only of the chosen side, where the paper's are of both.")
     if config.asis_rm is None:
         facts.append(
             "No As-is RM: in the paper, a comparison stays only where a reward model trained on "
@@ -290,7 +286,7 @@ BUILDER = Builder(
     hooks=HOOKS,
     as_fake=lambda config: msgspec.structs.replace(config, asis_rm=fake_name(config.asis_rm)),
     estimate=_estimate,
-    flags=("pairing", "asis_rm", "benchmarks"),
+    flags=("checks", "check_sides", "pairing", "asis_rm", "benchmarks"),
     tags=("synthetic", "preference", "rlhf", "dpo", "reward-model", "almost"),
     card="comparisons.md.jinja",
     card_values=_card_values,

@@ -33,7 +33,7 @@ from ...datasets.user_filters import UserFilter, filter_hashes, load_filters
 from ...errors import InputError
 from ...generation import Generator
 from ...scoring import Scorer, fake_name
-from ..checks import MIN_CHARS, response_checks
+from ..checks import PAPER, response_checks
 from ..responses import FAILED, QUERY_TOKENS, Responder, fake_responder, pin_responders, reply_work
 from .best_of_n import report
 from .figures import figures
@@ -143,10 +143,10 @@ EMPTY = Filter("empty", "response", "The reply has no text.", OURS, pl.col("resp
 
 def _reply_filters(config: DemonstrationsConfig) -> list[Filter]:
     """Filters that drop a reply before one is picked."""
-    checks = response_checks(MIN_CHARS)
-    reserved = {rule.name for rule in (EMPTY, FAILED, *checks)} | {"not_best", NO_CANDIDATE, UNANSWERED}
+    checks = response_checks()
+    reserved = {EMPTY.name, FAILED.name, *checks} | {"not_best", NO_CANDIDATE, UNANSWERED}
     user_filters = load_filters(config.filters, HOOKS, "demonstrations", reserved)
-    return [EMPTY, *(checks if config.checks else []), *user_filters]
+    return [EMPTY, *(checks[name] for name in PAPER if config.checks), *user_filters]
 
 
 def _ledger(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ...errors import InputError
 from .. import files
-from ..files import Tick
+from ..formats import Tick, file_format
 from . import dump, rows
 from .posts import PACKED, ROWS, SITE, Post, Posts, license_of, vote_score
 
@@ -35,6 +35,8 @@ SUFFIXES = (".xml", *PACKED, *ROWS)
 
 def record(source: str) -> dict[str, str]:
     """What identifies the source: name and sha256 of a file, or id and commit of a Hub dataset."""
+    if not files.is_hub(source, SUFFIXES):
+        files.check_file(source, SUFFIXES)
     return files.record(source, SUFFIXES)
 
 
@@ -63,4 +65,4 @@ def reading(source: str, site: str | None) -> AbstractContextManager[Posts]:
 
 
 def _has_rows(source: str) -> bool:
-    return Path(source).suffix in ROWS or files.is_hub(source, SUFFIXES)
+    return file_format(Path(source)) in ROWS or files.is_hub(source, SUFFIXES)

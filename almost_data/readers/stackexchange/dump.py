@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 from xml.parsers import expat
 
 from ...errors import InputError
-from ..files import Tick
+from ..formats import Tick
 from .posts import Post, Posts, author_of, license_of, vote_score
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from ..files import Tick
+from ..formats import Tick
 
 PACKED = (".7z", ".zip")
 ROWS = (".parquet", ".jsonl", ".ndjson")

@@ -7,7 +7,8 @@ from typing import Annotated
 import msgspec
 
 from ...errors import InputError
-from ..files import Tick, read_rows
+from ..files import ALL_SPLITS, HubPart, read_rows
+from ..formats import Tick
 from .posts import ROWS, SITE, Post, author_of
 
 _Id = Annotated[int, msgspec.Meta(ge=0, lt=10**18)]
@@ -32,7 +33,9 @@ class _Question(msgspec.Struct):
 
 def posts(source: str, site: str | None, tick: Tick) -> Iterator[Post]:
     """The question of each row, then its answers."""
-    for place, row in read_rows(source, ROWS, _Question.__struct_fields__.__contains__, tick):
+    for place, row in read_rows(
+        source, ROWS, _Question.__struct_fields__.__contains__, tick, HubPart(split=ALL_SPLITS)
+    ):
         try:
             question = msgspec.convert(row, _Question)
         except msgspec.ValidationError as error:

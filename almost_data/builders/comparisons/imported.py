@@ -1,0 +1,197 @@
+"""Comparisons of others: preference data of a file or a Hub dataset, in the layout that it has."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ...cards.figures import shortcut_figures, side_lengths
+from ...datasets.builder import Builder, Built, Figures, prompt_id, text_id
+from ...datasets.config import Config
+from ...datasets.digest import BLOCK, Blocks, Rows, ranges
+from ...datasets.filters import Filter, account, chain
+from ...datasets.manifest import Manifest
+from ...datasets.tables import REASON, Table, frame, integer, messages, number, string
+from ...diagnostics import shortcuts
+from ...errors import InputError
+from ...readers.conversations import REASONS
+from ...readers.layout import SIDES, Preference
+from ...readers.preferences import Preferences, ReadRow, Rejected
+from .tables import TABLES as BUILT_TABLES
+
+CHUNK = 20_000
+"""Rows that are written at a time."""
+_ANSWERS = {"chosen": "No, tea is made from the leaves of a shrub.", "rejected": "Yes, tea is a fruit."}
+TABLES = {
+    "default": Table(
+        "one comparison a row, as TRL's RewardTrainer and DPOTrainer read it",
+        BUILT_TABLES["default"].key,
+        (
+            messages(
+                "prompt",
+                "the conversation up to a user's turn",
+                [{"role": "user", "content": "Is tea a fruit?"}],
+            ),
+            *(
+                messages(side, f"the {word} reply", [{"role": "assistant", "content": _ANSWERS[side]}])
+                for side, word in (("chosen", "better"), ("rejected", "worse"))
+            ),
+            string(
+                "comparison_id",
+                "hashes of prompt and reply, of both sides",
+                "9d6b1d3a41c52f90-03ab7f2e11d45c68",
+            ),
+            string("query_id", "hash of the prompt", "29b96e1ccfe1b398"),
+            *(
+                string(f"{side}_responder", f"model of the {side} reply; null if not known", "large")
+                for side in SIDES
+            ),
+            *(number(f"{side}_score", f"score of the {side} reply; null likewise", 4.5) for side in SIDES),
+            string("source", "where the row is from, by the file's own word; null likewise", "ultrachat"),
+        ),
+    ),
+    "rejected": Table(
+        "one row of the source that could not be used",
+        ("row",),
+        (
+            integer("row", "place among the rows that were rejected, from 0", 0),
+            string("place", "file and line, or row", "pairs.jsonl:7"),
+            REASON,
+            string("detail", "what is wrong, in a sentence", REASONS["no_prompt"]),
+            string("text", "the row as JSON", '{"prompt": null, "chosen": "No.", "rejected": "Yes."}'),
+        ),
+        split_key=None,
+    ),
+}
+
+
+class _Spool:
+    """Rows of a table, more than fit in memory, in files of a folder."""
+
+    def __init__(self, folder: Path, table: Table) -> None:
+        self.folder, self.table = folder, table
+        self.files: list[Path] = []
+        self.rows = 0
+        self._buffer: list[Mapping[str, Any]] = []
+        folder.mkdir()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self._buffer.append(row)
+        self.rows += 1
+        if len(self._buffer) == CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._buffer:
+            self.files.append(self.folder / f"{len(self.files):06}.parquet")
+            frame(self.table, self._buffer).write_parquet(self.files[-1])
+            self._buffer.clear()
+
+    def scan(self) -> pl.LazyFrame:
+        self.flush()
+        return pl.scan_parquet(self.files)
+
+
+def build(preferences: Preferences, folder: Path, source: str) -> Built:
+    """The comparisons of a source, which is read once; `folder` holds them until they are written.
+
+    Raises InputError where no row can be used.
+    """
+    spools = {name: _Spool(folder / name, table) for name, table in TABLES.items()}
+    ids: set[str] = set()
+    reasons: Counter[str] = Counter()
+    rows = repeated = 0
+    for read in preferences.rows:
+        rows += 1
+        if isinstance(read.result, Rejected):
+            reasons[read.result.reason] += 1
+            _reject(spools["rejected"], read, read.result)
+            continue
+        for preference in read.result:
+            comparison = _comparison(preference, read.origin)
+            if comparison["comparison_id"] in ids:
+                repeated += 1
+                _reject(spools["rejected"], read, Rejected("duplicate", REASONS["duplicate"]))
+                continue
+            ids.add(comparison["comparison_id"])
+            spools["default"].add(comparison)
+    ledger = chain("reading", [_read_as(preferences), *map(_rule, reasons)], rows, reasons)
+    if not ids:
+        raise InputError(f"{source}: no row that can be used ({account(ledger)}): see import.columns")
+    ledger += chain("pairs", [_rule("duplicate", "pair")], len(ids) + repeated, {"duplicate": repeated})
+    by_query = spools["default"].scan()
+    sample = next(ranges(by_query, shortcuts.SAMPLE)).collect()
+    tables: dict[str, Rows] = {"default": Blocks(lambda: _frames(by_query), sample)}
+    if spools["rejected"].rows:
+        spools["rejected"].flush()
+        tables["rejected"] = Blocks(lambda: map(pl.read_parquet, spools["rejected"].files))
+    return Built(tables, ledger, _diagnostics(sample, len(ids), by_query))
+
+
+def _frames(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    return (part.collect() for part in ranges(rows, BLOCK))
+
+
+def _comparison(preference: Preference, origin: str | None) -> dict[str, Any]:
+    query_id = prompt_id(preference.prompt)
+    sides = {side: getattr(preference, side) for side in SIDES}
+    return {
+        "prompt": preference.prompt,
+        **{name: [{"role": "assistant", "content": side.text}] for name, side in sides.items()},
+        "comparison_id": "-".join(text_id(f"{query_id}\0{side.text}") for side in sides.values()),
+        "query_id": query_id,
+        **{f"{name}_responder": side.model for name, side in sides.items()},
+        **{f"{name}_score": side.score for name, side in sides.items()},
+        "source": origin,
+    }
+
+
+def _reject(spool: _Spool, read: ReadRow, rejected: Rejected) -> None:
+    place = Path(read.place).name  # no folder of this machine
+    reason, detail = rejected.reason, rejected.detail
+    spool.add({"row": spool.rows, "place": place, "reason": reason, "detail": detail, "text": read.text})
+
+
+def _read_as(preferences: Preferences) -> Filter:
+    layout = preferences.layout
+    return Filter("layout", "row", f"Rows are read as: {layout.described}.", layout.source)
+
+
+def _rule(reason: str, unit: str = "row") -> Filter:
+    return Filter(reason, unit, REASONS[reason], "almost_data")
+
+
+def _diagnostics(sample: pl.DataFrame, comparisons: int, rows: pl.LazyFrame) -> dict[str, Any]:
+    plain = shortcuts.plain(sample)
+    models = [f"{side}_responder" for side in SIDES]
+    if plain.select(pl.any_horizontal(pl.col(models).is_null()).any()).item():
+        plain = plain.drop(models)
+    text = shortcuts.diagnose(plain)
+    pairs = text["responder_pairs"]
+    return {
+        "comparisons": comparisons,
+        "queries": rows.select(pl.col("query_id").n_unique()).collect().item(),
+        "several_turns": (sample["prompt"].list.len() > 1).sum() / len(sample),
+        "responder_pairs": [{name: pair[name] for name in models} for pair in pairs],
+        "text": text,
+    }
+
+
+def _figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
+    yield from side_lengths(tables["default"])
+    yield from shortcut_figures(manifest)
+
+
+BUILDER = Builder(
+    name="comparisons",
+    doc="Preference data of others: a better and a worse reply to each prompt.",
+    config=Config,
+    tables=TABLES,
+    build=build,
+    uses_engine=False,
+    tags=("preference", "rlhf", "dpo", "reward-model"),
+    card="preferences.md.jinja",
+    figures=_figures,
+)

@@ -1,0 +1,224 @@
+"""Messages and replies from the values that people's files hold.
+
+Nothing is guessed: text is a turn only where its layout says so, and a value that is no conversation is
+refused with a reason (`Unusable`), by which its row is kept among the rejected ones.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+Message = dict[str, str]
+Messages = tuple[Message, ...]
+
+ROLES = {
+    **dict.fromkeys(("user", "human", "prompter", "User", "Human"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model", "Assistant"), "assistant"),
+    **dict.fromkeys(("system", "developer", "System"), "system"),
+}
+"""Role as files spell it -> role of a message."""
+TOOL_ROLES = {"tool", "function", "function_call", "observation", "ipython"}
+_JSON_TURNS = re.compile(r"""\s*\[\s*\{\s*["'](role|from|content|value)["']\s*:""")
+_HH_START = re.compile(r"\s*Human:")
+_HH_REPLY = re.compile(r"(\r\n\r\n|\n\n|\r\n|\n|\r)[ \t]*Assistant:")
+
+
+class Unusable(ValueError):
+    """Why a row cannot be used: `reason` is a word of `REASONS`, the text says more."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(detail or REASONS[reason])
+        self.reason = reason
+
+
+REASONS = {
+    "no_prompt": "There is no prompt: the column is empty or null.",
+    "no_reply": "A reply is empty or null.",
+    "no_user_turn_last": "The prompt does not end in a user's turn.",
+    "not_one_reply": "After the prompt there is not exactly one turn of the assistant.",
+    "prompts_differ": "The two sides, or a side and the prompt column, do not begin with the same turns.",
+    "equal_sides": "Chosen and rejected are the same text.",
+    "no_preference": "No side is better: the scores are equal, or no side is marked.",
+    "tool_turn": "A turn calls a tool or is a tool's answer, which is not text.",
+    "unknown_role": "A turn has a role that is neither system, user nor assistant.",
+    "not_text": "A value is neither text nor a list of turns, or not what its layout has there.",
+    "unreadable_json": "A value begins like a JSON list of turns and cannot be read as one.",
+    "duplicate": "An earlier row has the same prompt and replies.",
+}
+"""Reason -> the sentence of the ledger."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Turns up to a user's turn, and the reply to it."""
+
+    prompt: Messages
+    reply: str
+
+
+def read_turns(value: Any) -> Messages | None:
+    """The turns of a message list in any spelling; None where the value is plain text. Raises Unusable.
+
+    Takes `{role, content}`, ShareGPT's `{from, value}`, one such turn alone, content as text parts, and any
+    of these as JSON text.
+
+    >>> read_turns('[{"from": "human", "value": "Why?"}]')
+    ({'role': 'user', 'content': 'Why?'},)
+    >>> read_turns("Why?") is None
+    True
+    """
+    if isinstance(value, str):
+        if not _JSON_TURNS.match(value):
+            return None
+        try:
+            value = msgspec.json.decode(value)
+        except (msgspec.DecodeError, RecursionError):
+            raise Unusable("unreadable_json") from None
+        if not all(isinstance(turn, dict) and turn.keys() & {"role", "from"} for turn in value):
+            return None  # a reply in JSON
+    if isinstance(value, dict):
+        if isinstance(turns := value.get("messages", [value]), str):
+            return read_turns(turns)
+        value = turns
+    if not isinstance(value, Sequence) or isinstance(value, bytes):
+        raise Unusable("not_text", f"{type(value).__name__} where text or a list of turns is needed")
+    return tuple(_message(turn) for turn in value)
+
+
+def read_prompt(value: Any, system: Any = None) -> Messages:
+    """A prompt of text or turns, ending in a user's turn, after an optional system text. Raises Unusable."""
+    if value is None or value in ("", []):
+        raise Unusable("no_prompt")
+    turns = read_turns(value)
+    if turns is None:
+        turns = ({"role": "user", "content": value},)
+    system_turn = {"role": "system", "content": _text(system or "")}
+    if system and system_turn not in turns:
+        turns = (system_turn, *turns)
+    return check_prompt(turns)
+
+
+def check_prompt(turns: Messages) -> Messages:
+    """The turns, if they are a prompt. Raises Unusable."""
+    if not any(turn["content"].strip() for turn in turns):
+        raise Unusable("no_prompt")
+    if turns[-1]["role"] != "user":
+        raise Unusable("no_user_turn_last")
+    if not turns[-1]["content"].strip():
+        raise Unusable("no_prompt")
+    return turns
+
+
+def read_reply(value: Any, prompt: Messages | None) -> Conversation:
+    """A side of a comparison: text after the prompt, one turn of the assistant, or a whole conversation.
+
+    A whole conversation must begin with the prompt; a system turn before it is kept. Raises Unusable.
+    """
+    if value is None or value in ("", []):
+        raise Unusable("no_reply")
+    turns = read_turns(value)
+    if turns is None:
+        if prompt is None:
+            raise Unusable("no_prompt")
+        turns = ({"role": "assistant", "content": value},)
+    if not turns or turns[-1]["role"] != "assistant":
+        raise Unusable("not_one_reply")
+    *head, reply = turns
+    if head and head[-1]["role"] == "assistant":
+        raise Unusable("not_one_reply")
+    if not reply["content"].strip():
+        raise Unusable("no_reply")
+    if not head:
+        if prompt is None:
+            raise Unusable("no_prompt")
+        return Conversation(prompt, reply["content"])
+    if prompt is None:
+        return Conversation(check_prompt(tuple(head)), reply["content"])
+    return Conversation(_longer(prompt, tuple(head)), reply["content"])
+
+
+def read_hh(text: Any) -> Messages:
+    """A dialogue of HH-RLHF as turns, in any line endings; the last may be an empty `Assistant:`.
+
+    The line ending before the first `Assistant:` is the one that parts turns: where that is a blank line, a
+    line within a turn that begins with `Human:` is text.
+
+    >>> [turn["content"] for turn in read_hh("Human: Why?\\nAssistant: Because.")]
+    ['Why?', 'Because.']
+    """
+    if not isinstance(text, str) or not is_hh(text):
+        raise Unusable("not_text", "not a dialogue of `Human:` and `Assistant:`")
+    reply = _HH_REPLY.search(text)
+    ending = re.escape(reply[1]) if reply else r"\n\n"
+    _, *parts = re.split(rf"(?:\A\s*|{ending})[ \t]*(Human|Assistant):[ \t]?", text)
+    turns = [(ROLES[name], content.strip()) for name, content in zip(parts[::2], parts[1::2], strict=True)]
+    if turns[-1] == ("assistant", ""):
+        turns.pop()
+    return tuple({"role": role, "content": content} for role, content in turns)
+
+
+def is_hh(value: Any) -> bool:
+    """Whether a text is a dialogue of HH-RLHF or its beginning: `Human:` stands at its head."""
+    return isinstance(value, str) and _HH_START.match(value) is not None
+
+
+def is_whole_hh(value: Any) -> bool:
+    """Whether a text is a dialogue of HH-RLHF with a turn of the assistant."""
+    return is_hh(value) and _HH_REPLY.search(value) is not None
+
+
+def _longer(prompt: Messages, head: Messages) -> Messages:
+    """What stands before the reply of a whole conversation, which begins or ends with the prompt.
+
+    A system turn may be in either of them only.
+    """
+    (head_system, head_turns), (prompt_system, prompt_turns) = map(_without_system, (head, prompt))
+    size = len(prompt_turns)
+    is_other_system = head_system and prompt_system and head_system != prompt_system
+    if is_other_system or prompt_turns not in (head_turns[:size], head_turns[-size:]):
+        raise Unusable("prompts_differ")
+    return check_prompt((*(prompt_system or head_system), *head_turns))
+
+
+def _without_system(turns: Messages) -> tuple[Messages, Messages]:
+    """The system turns, and the others."""
+    system = tuple(turn for turn in turns if turn["role"] == "system")
+    return system, tuple(turn for turn in turns if turn["role"] != "system")
+
+
+def _message(turn: Any) -> Message:
+    if not isinstance(turn, dict):
+        raise Unusable("not_text", "a turn is not an object of role and content")
+    role = _first(turn, "role", "from")
+    content = _first(turn, "content", "value", "text")
+    if role in TOOL_ROLES or turn.get("tool_calls") or turn.get("function_call"):
+        raise Unusable("tool_turn")
+    if role not in ROLES:
+        raise Unusable("unknown_role", f"a turn has the role {role!r}")
+    return {"role": ROLES[role], "content": _text(content)}
+
+
+def _first(turn: dict[str, Any], *names: str) -> Any:
+    return next((turn[name] for name in names if turn.get(name) is not None), None)
+
+
+def _text(content: Any) -> str:
+    """Text, or the text of a list of text parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, dict):
+        content = [content]
+    if not isinstance(content, Sequence):
+        raise Unusable("not_text", f"{type(content).__name__} where a turn's text is needed")
+    parts = []
+    for part in content:
+        if isinstance(part, str):
+            parts.append(part)
+        elif isinstance(part, dict) and part.get("type", "text") in ("text", "input_text", "output_text"):
+            parts.append(_text(part.get("text", "")))
+        else:
+            raise Unusable("not_text", "a turn has a part that is not text, such as an image")
+    return "".join(parts)

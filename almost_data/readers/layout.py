@@ -1,0 +1,195 @@
+"""What a layout is: a declared object that says which columns hold preferences, and how a row is read."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .conversations import (
+    Conversation,
+    Messages,
+    Unusable,
+    is_hh,
+    is_whole_hh,
+    read_prompt,
+    read_reply,
+    read_turns,
+)
+
+Cells = Mapping[str, Any]
+"""A row's values by column."""
+SIDES = ("chosen", "rejected")
+
+
+@dataclass(frozen=True)
+class Side:
+    """A response, with what is known of it."""
+
+    text: str
+    model: str | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Preference:
+    """A prompt that ends in a user's turn, and two replies of which one is better."""
+
+    prompt: Messages
+    chosen: Side
+    rejected: Side
+
+
+# --- what the values of a column are --------------------------------------------------------------------
+
+Test = Callable[[Any], bool]
+
+
+def anything(value: Any) -> bool:
+    return True
+
+
+def text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def items(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def texts(value: Any) -> bool:
+    return items(value) and all(map(text, value))
+
+
+def objects(value: Any) -> bool:
+    return items(value) and all(isinstance(item, dict) for item in value)
+
+
+def turns(value: Any) -> bool:
+    """A list of turns or one turn, also as JSON text."""
+    try:
+        return (
+            (isinstance(value, dict) or objects(value)) if not text(value) else read_turns(value) is not None
+        )
+    except Unusable:
+        return True
+
+
+def side(value: Any) -> bool:
+    """Text that is no dialogue of HH-RLHF, one turn, or a list of turns."""
+    return (text(value) and not is_hh(value)) or isinstance(value, dict) or objects(value)
+
+
+def hh_text(value: Any) -> bool:
+    return is_hh(value)
+
+
+def whole_hh_text(value: Any) -> bool:
+    return is_whole_hh(value)
+
+
+# --- the layout -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One way in which files hold preferences."""
+
+    name: str
+    title: str
+    source: str
+    """Who publishes data in it."""
+    columns: Mapping[str, Test]
+    """Columns that it needs, and what their values must be."""
+    optional: Sequence[str] = ()
+    """Columns that are read where they exist."""
+    absent: Sequence[str] = ()
+    """Columns that a file in this layout does not have."""
+    read: Callable[[Cells], list[Preference]]
+    """A row's preferences. Raises Unusable."""
+    example: Cells
+    """A row of which "No, a leaf." is preferred to "Yes."."""
+    groups_by: str | None = None
+    """Column of the prompt, where the responses of a prompt are rows that follow each other: `read` then gets
+    `{"rows": [...]}`."""
+
+    def fits(self, rows: Sequence[Cells]) -> bool:
+        """Whether the columns are this layout's, and at least half of their values that are not null pass."""
+        names = {name for row in rows for name in row}
+        if not self.columns.keys() <= names or names & set(self.absent):
+            return False
+        for name, test in self.columns.items():
+            values = [row[name] for row in rows if row.get(name) not in (None, "")]
+            if 2 * sum(map(test, values)) < len(values):
+                return False
+        return True
+
+    def check(self, row: Cells) -> None:
+        """Raise Unusable where a value is not what its column holds."""
+        for name, test in self.columns.items():
+            if row.get(name) not in (None, "") and not test(row[name]):
+                raise Unusable("not_text", f"column {name}: not what {self.title} has there")
+
+    @property
+    def described(self) -> str:
+        return f"{self.title} ({', '.join(self.columns)})"
+
+
+def preference(
+    sides: Sequence[Conversation],
+    models: Sequence[str | None] = (None, None),
+    scores: Sequence[float | None] = (None, None),
+) -> Preference:
+    """Two conversations with one prompt, the better one first, as a preference. Raises Unusable."""
+    chosen, rejected = sides
+    if chosen.prompt != rejected.prompt:
+        raise Unusable("prompts_differ")
+    if chosen.reply.strip() == rejected.reply.strip():
+        raise Unusable("equal_sides")
+    facts = zip(sides, models, scores, strict=True)
+    return Preference(chosen.prompt, *(Side(side.reply, model, score) for side, model, score in facts))
+
+
+SCORES = ("score_{}", "{}_score", "{}_rating", "{}-rating", "{}_avg_rating")
+MODELS = ("{}_model", "{}-model", "{}_responder")
+"""How files name the columns of each side's score and model."""
+
+
+def pair(
+    prompt: str | None, system: str = "system", addition: str | None = None
+) -> Callable[[Cells], list[Preference]]:
+    """Reads `chosen` and `rejected` after the prompt in a column, or at the head of whole conversations.
+
+    The text of `addition` follows the prompt after a blank line.
+    """
+
+    def read(row: Cells) -> list[Preference]:
+        prompt_turns = None
+        if prompt:
+            value = row.get(prompt)
+            if addition and isinstance(value, str) and value.strip() and row.get(addition):
+                value = f"{value}\n\n{row[addition]}"
+            prompt_turns = read_prompt(value, row.get(system))
+        sides = [read_reply(row.get(side), prompt_turns) for side in SIDES]
+        models = [name_of(_cell(row, MODELS, side)) for side in SIDES]
+        scores = [number_of(_cell(row, SCORES, side)) for side in SIDES]
+        return [preference(sides, models, scores)]
+
+    return read
+
+
+def _cell(row: Cells, patterns: Sequence[str], side: str) -> Any:
+    names = [pattern.format(side) for pattern in patterns]
+    return next((row[name] for name in names if row.get(name) is not None), None)
+
+
+def number_of(value: Any) -> float | None:
+    """A number, also as text; None for anything else."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def name_of(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,166 @@
+"""Preferences of files and Hub datasets, by the layout that fits the columns, or by columns that are named.
+
+Where no layout fits, or more than one, the source is refused and its columns are named. A row that does not
+fit its layout is rejected with a reason; it is never repaired.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby, islice
+
+import msgspec
+
+from ..errors import InputError
+from .conversations import Unusable, is_hh, is_whole_hh
+from .files import TABLE_SUFFIXES, WHOLE, HubPart, column_names, read_rows
+from .formats import Row, Tick
+from .layout import MODELS, SCORES, SIDES, Cells, Layout, Preference, anything, pair
+from .layouts import LAYOUTS, read_hh_pair, read_hh_replies
+
+SAMPLE = 200
+"""Rows by which a layout is told."""
+ORIGINS = ("source", "dataset", "subset")
+"""Columns that say where a row comes from."""
+_SIDE_COLUMNS = {pattern.format(side) for pattern in (*SCORES, *MODELS) for side in SIDES}
+COLUMNS = frozenset(
+    {name for layout in LAYOUTS for name in (*layout.columns, *layout.optional, *layout.absent)}
+    | _SIDE_COLUMNS
+    | set(ORIGINS)
+)
+"""All columns that a layout is told by, or read from."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that cannot be used."""
+
+    reason: str
+    """A key of `conversations.REASONS`."""
+    detail: str
+
+
+@dataclass(frozen=True)
+class ReadRow:
+    """What a row, or several of one prompt, came to."""
+
+    place: str
+    row: Cells
+    """Its values; of several rows, `{"rows": [...]}`."""
+    result: list[Preference] | Rejected
+
+    @property
+    def origin(self) -> str | None:
+        """Where the row is from, by its own word."""
+        return next((self.row[name] for name in ORIGINS if isinstance(self.row.get(name), str)), None)
+
+    @property
+    def text(self) -> str:
+        """The row as JSON."""
+        return msgspec.json.encode(self.row, enc_hook=str).decode()
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """The rows of a source in the layout that it has."""
+
+    layout: Layout
+    rows: Iterator[ReadRow]
+
+
+def read_preferences(
+    source: str,
+    assignments: Mapping[str, str] | None = None,
+    part: HubPart = WHOLE,
+    tick: Tick = lambda done, total: None,
+) -> Preferences:
+    """The preferences of a file, folder or Hub dataset. Raises InputError.
+
+    `assignments` say which columns hold prompt, system, chosen and rejected.
+    """
+    named = by_columns(assignments) if assignments else None
+    needed = COLUMNS | set(named.columns if named else ())
+    rows = read_rows(source, TABLE_SUFFIXES, needed.__contains__, tick, part)
+    sample = list(islice(rows, SAMPLE))
+    if not sample:
+        raise InputError(f"{source}: no row in it")
+    cells = [row for _, row in sample]
+    columns = dict.fromkeys([*column_names(source, TABLE_SUFFIXES), *(name for row in cells for name in row)])
+    layout = detect(cells, source, list(columns)) if named is None else named
+    if absent := layout.columns.keys() - columns.keys():
+        raise InputError(f"{source}: no column {min(absent)!r}; it has: {', '.join(columns)}")
+    return Preferences(layout, read_all(layout, chain(sample, rows)))
+
+
+def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout:
+    """The one layout that fits the rows. Raises InputError where none does, or more than one."""
+    fitting = [layout for layout in LAYOUTS if layout.fits(rows)]
+    if len(fitting) == 1:
+        return fitting[0]
+    fix = "import it with import.columns prompt=NAME,chosen=NAME,rejected=NAME, which decides"
+    names = ", ".join(columns) or "none"
+    if fitting:
+        described = " and ".join(layout.described for layout in fitting)
+        raise InputError(f"{source}: its columns ({names}) fit {described}: {fix}")
+    raise InputError(f"{source}: no layout of preferences has its columns ({names}): {fix}")
+
+
+def by_columns(assignments: Mapping[str, str]) -> Layout:
+    """The layout that a user describes: prompt (optional), chosen, rejected, system -> column.
+
+    Raises InputError for another name, or where a side is not named.
+    """
+    unknown = assignments.keys() - {"prompt", "system", *SIDES}
+    if unknown or not set(SIDES) <= assignments.keys():
+        raise InputError(
+            "import.columns: name chosen and rejected, and prompt and system where they exist: "
+            "prompt=question,chosen=good,rejected=bad"
+        )
+    read_pair = pair("prompt" if "prompt" in assignments else None)
+
+    def read(row: Cells) -> list[Preference]:
+        cells = {name: row.get(column) for name, column in assignments.items()}
+        if is_hh(cells.get("prompt")):
+            return read_hh_replies(cells)
+        is_whole = "prompt" not in cells and all(is_whole_hh(cells[side]) for side in SIDES)
+        return (read_hh_pair if is_whole else read_pair)(cells)
+
+    return Layout(
+        name="columns",
+        title="columns",
+        source="the user",
+        columns=dict.fromkeys(assignments.values(), anything),
+        read=read,
+        example={},
+    )
+
+
+def read_all(layout: Layout, rows: Iterable[Row]) -> Iterator[ReadRow]:
+    """What each row came to, in order."""
+    if layout.groups_by is None:
+        return (_read(layout, place, row) for place, row in rows)
+    return _read_groups(layout, layout.groups_by, rows)
+
+
+def _read(layout: Layout, place: str, row: Cells, is_checked: bool = False) -> ReadRow:
+    result: list[Preference] | Rejected
+    try:
+        if not is_checked:
+            layout.check(row)
+        result = layout.read(row)
+    except Unusable as error:
+        result = Rejected(error.reason, str(error))
+    return ReadRow(place, row, result)
+
+
+def _read_groups(layout: Layout, prompt: str, rows: Iterable[Row]) -> Iterator[ReadRow]:
+    """Rows that follow each other with one prompt are read together, at the place of the first."""
+    for _, group in groupby(rows, key=lambda row: repr(row[1].get(prompt))):
+        usable: list[Row] = []
+        for place, row in group:
+            try:
+                layout.check(row)
+                usable.append((place, row))
+            except Unusable as error:
+                yield ReadRow(place, row, Rejected(error.reason, str(error)))
+        if usable:
+            yield _read(layout, usable[0][0], {"rows": [row for _, row in usable]}, is_checked=True)

@@ -1,0 +1,65 @@
+"""Which column of a file holds the queries, and how its values are read as prompts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+from .conversations import Messages, Unusable, read_prompt
+
+NAMED = ("query", "prompt", "question", "instruction")
+"""Columns that say by their name that they hold a prompt."""
+UNNAMED = ("text", "input", "turns", "messages", "conversations")
+"""Columns that hold one where no other column says so."""
+ANSWERS = ("output", "response", "completion", "answer", "answers", "chosen", "rejected", "context")
+"""Columns beside which an unnamed column may hold more than the prompt, and text that belongs to a prompt."""
+COLUMNS = frozenset((*NAMED, *UNNAMED, *ANSWERS, "system"))
+
+
+@dataclass(frozen=True)
+class PromptColumn:
+    """The column of the prompt, and one whose text follows it after a blank line (Alpaca's `input`)."""
+
+    name: str
+    addition: str | None = None
+
+    def read(self, place: str, row: Mapping[str, Any]) -> Messages:
+        """A row's prompt. Raises Unusable, and InputError for what is neither text nor turns."""
+        if self.name not in row:
+            raise InputError(f"{place}: no column {self.name!r}; columns here: {', '.join(sorted(row))}")
+        value = row[self.name]
+        if self.name == "turns" and isinstance(value, list):
+            value = [{"role": "user", "content": turn} for turn in value]
+        if isinstance(value, str):
+            value = value.strip()
+            if value and self.addition and row.get(self.addition):
+                value = f"{value}\n\n{row[self.addition]}".strip()
+        try:
+            return read_prompt(value, row.get("system"))
+        except Unusable as error:
+            if error.reason == "not_text":
+                problem = f"must be text or a list of turns, not {type(value).__name__}"
+                raise InputError(f"{place}: {self.name} {problem}: write a string") from None
+            raise
+
+
+def find_column(
+    columns: Sequence[str], source: str, assigned: str | None = None, setting: str = "query"
+) -> PromptColumn:
+    """The column of the prompt among these: `assigned`, or the one that can hold it. Raises InputError."""
+    names = ", ".join(sorted(columns)) or "none"
+    if assigned is not None:
+        if assigned not in columns:
+            raise InputError(f"{source}: no column {assigned!r}; it has: {names}")
+        return PromptColumn(assigned)
+    named = [name for name in NAMED if name in columns]
+    is_bare = not set(ANSWERS) & set(columns)
+    candidates = named or [name for name in UNNAMED if name in columns and is_bare]
+    if len(candidates) == 1 and "context" not in columns:
+        addition = "input" if candidates == ["instruction"] and "input" in columns else None
+        return PromptColumn(candidates[0], addition)
+    fix = f"say which column holds the {setting}: import.columns {setting}=NAME"
+    if candidates:
+        described = " and ".join([*candidates, *({"context"} & set(columns))])
+        raise InputError(f"{source}: both {described} may hold the {setting}: {fix}")
+    raise InputError(f"{source}: no column {setting!r}; it has: {names}: {fix}")

@@ -1,0 +1,133 @@
+"""The two sets of response checks: good answers stay, planted bad ones fall for the right reason."""
+
+import polars as pl
+import pytest
+
+from almost_data.builders.checks import CHAT, CHECK_DOCS, PAPER, SETS, check_names, of_chosen, response_checks
+from almost_data.builders.comparisons.builder import BUILDER
+from almost_data.datasets.filters import with_reason
+from almost_data.datasets.settings_docs import field_docs
+from almost_data.errors import InputError
+
+PROMPT = "How do I keep basil alive indoors?"
+CHINESE = "如何在室内养罗勒？我想让它活得更久一些"
+GOOD = [
+    "Sure! Here are three tips:\n\n1. Water it weekly\n2. Give it light\n3. Prune the tips",
+    "```python\nprint(1)\n```",
+    "| a | b |\n|---|---|\n| 1 | 2 |",
+    "See https://example.org/basil",
+    "Great 🎉",
+    "Paris",
+    "- 2 eggs\n- 1 cup of flour and a pinch of salt that you like best",
+    "The answer is **42**",
+    "$x = 3$",
+    "I can't wait to help! Start with basil.",
+    "I will not lie: it needs light.",
+    "We made the bread by hand, and it was good.",
+    "1) first\n2) the second one is a rather long line without any final mark at all here",
+    "The code works.\n\n```\nx\n```\n\nLet me know if you have any questions!",
+    "Roses are red\nViolets are blue\nSugar is sweet\nAnd so are you",
+    "A bot may say that it is a language model; people do not.",
+    "ha ha ha",
+    "Think of a <b>bold</b> tag.",
+    "The Chinese word is 罗勒.",
+]
+BAD = {
+    "cut_off": [
+        "This is a long sentence that goes on and on until it just stops in the mid",
+        "First, you need,",
+        "Water it (",
+        "Here is the code:\n\n```python\nprint(1)",
+    ],
+    "refusal": [
+        "I'm sorry, but I can't assist with that.",
+        "I cannot provide that information.",
+        "Sorry, I can’t help with that request.",
+        "I'm unable to help with this.",
+        "Unfortunately, I must decline to answer.",
+    ],
+    "identity": [
+        "As an AI language model, I have no feelings, but bread is nice.",
+        "I am ChatGPT, and I like bread.",
+        "I was developed by a company to help.",
+    ],
+    "knowledge_cutoff": ["As of my last update in 2021, it was so.", "My knowledge cutoff is 2023."],
+    "loop": ["The cat sat. " + "It is good. " * 12, "a b c " * 40, "Yes.\n" + "Water it.\n" * 20],
+    "reasoning_left": ["<think>\n\n</think>\nYes.", "</think> So."],
+    "other_script": ["这是一个非常好的问题，我认为你应该把罗勒放在窗边，然后每天浇水。"],
+}
+BAD_CHINESE = {
+    "cut_off": ["你需要先把罗勒放在窗边然后每天浇水并且注意不要让它晒到太多的阳光因为"],
+    "refusal": ["很抱歉，我无法回答这个问题。"],
+    "identity": ["作为一个人工智能，我没有感情，但是罗勒很好。"],
+    "other_script": ["Put it on the window sill and water it every day."],
+}
+CASES = [
+    *((PROMPT, text, None) for text in GOOD),
+    *((PROMPT, text, reason) for reason, texts in BAD.items() for text in texts),
+    *((CHINESE, text, reason) for reason, texts in BAD_CHINESE.items() for text in texts),
+    (CHINESE, "把罗勒放在窗边，每天浇水。", None),
+    (CHINESE, "1. 放在窗边\n2. 每天浇水", None),
+    ("Как сохранить базилик дома зимой?", "Поставьте его на окно.", None),
+]
+
+
+def reasons(
+    names: tuple[str, ...], rows: list[tuple[str, str]], finish_reason: str | None = None
+) -> list[str | None]:
+    frame = pl.DataFrame(
+        [{"prompt": prompt, "response": text, "finish_reason": finish_reason} for prompt, text in rows],
+        schema=dict.fromkeys(("prompt", "response", "finish_reason"), pl.String),
+    )
+    checks = response_checks()
+    found: list[str | None] = with_reason(frame, [checks[name] for name in names])["reason"].to_list()
+    return found
+
+
+def test_chat_keeps_good_answers_and_drops_bad_ones_for_the_right_reason() -> None:
+    found = reasons(CHAT, [(prompt, text) for prompt, text, _ in CASES])
+    wrong = [(text, got, want) for (_, text, want), got in zip(CASES, found, strict=True) if got != want]
+    assert wrong == []
+
+
+def test_where_the_engine_says_how_a_reply_ended_its_text_is_not_asked() -> None:
+    texts = [(PROMPT, text) for text in BAD["cut_off"]]
+    assert reasons(("cut_off",), texts, "stop") == [None] * len(texts)
+    assert reasons(("cut_off",), [(PROMPT, "Done.")], "length") == ["cut_off"]
+
+
+def test_paper_takes_the_full_stops_of_any_script() -> None:
+    long = "这是一个非常好的回答" * 6
+    texts = [f"{long}{mark}" for mark in ("。", "！", "？", "：", "，")]
+    found = reasons(PAPER, [(CHINESE, text) for text in texts])
+    assert found == [None, None, "ends_open", "ends_open", "unfinished"]
+    english = reasons(
+        PAPER, [(PROMPT, text) for text in ("Well, " + "a" * 60 + ".", "Short.", "I don't know " * 9)]
+    )
+    assert english == ["starts_well", "too_short", "unfinished"]
+
+
+def test_sets_lists_and_commas_name_checks() -> None:
+    assert check_names("paper") == PAPER and check_names("none") == ()
+    assert check_names("loop, refusal") == check_names(["loop", "refusal"]) == ("loop", "refusal")
+    with pytest.raises(InputError, match="no check 'papers'") as error:
+        check_names("papers")
+    for check in response_checks().values():
+        assert f"{check.name}: {check.description}" in str(error.value)
+    assert all(name in CHECK_DOCS for name in SETS)
+    assert CHECK_DOCS in field_docs(BUILDER.config)["checks"] and "checks" in BUILDER.flags
+
+
+def test_a_check_of_the_chosen_side_leaves_the_rejected_one_alone() -> None:
+    pairs = pl.DataFrame(
+        {
+            "prompt": [PROMPT] * 2,
+            "chosen": ["I cannot provide that information.", "Water it."],
+            "rejected": ["Water it.", "I cannot provide that information."],
+            "chosen_finish_reason": [None, None],
+        },
+        schema_overrides={"chosen_finish_reason": pl.String},
+    )
+    refusal = of_chosen(response_checks()["refusal"])
+    assert with_reason(pairs, [refusal])["reason"].to_list() == ["refusal", None]
+    assert refusal.unit == "pair" and refusal.description.startswith("Of the chosen side only")

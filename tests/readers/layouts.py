@@ -1,0 +1,247 @@
+"""Preferences, and how each layout writes them: what the property tests read back."""
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import hypothesis.strategies as st
+
+Row = dict[str, Any]
+Turns = list[dict[str, str]]
+
+
+class Pair(NamedTuple):
+    """A prompt as turns, and two replies."""
+
+    prompt: Turns
+    chosen: str
+    rejected: str
+
+    @property
+    def text(self) -> str:
+        return self.prompt[-1]["content"]
+
+
+TEXT = st.text(st.sampled_from("abc XYZ019.,?!'\"é。是ไ🙂"), min_size=1, max_size=12).map(
+    lambda text: f"x{text}z".replace("  ", " ")
+)
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+SINGLE = TEXT.map(lambda text: [user(text)])
+"""A prompt of one user turn."""
+DIALOGUE = st.builds(lambda first, reply, last: [user(first), assistant(reply), user(last)], TEXT, TEXT, TEXT)
+SYSTEM = st.builds(lambda system, text: [{"role": "system", "content": system}, user(text)], TEXT, TEXT)
+
+
+def pairs(prompts: st.SearchStrategy[Turns]) -> st.SearchStrategy[Pair]:
+    return st.builds(
+        lambda prompt, chosen, rejected: Pair(prompt, f"{chosen}+", f"{rejected}-"), prompts, TEXT, TEXT
+    )
+
+
+# --- forms of a list of turns ----------------------------------------------------------------------------
+
+_NAMES = {"user": "human", "assistant": "gpt", "system": "system"}
+FORMS: dict[str, Callable[[Turns], Any]] = {
+    "messages": lambda turns: turns,
+    "sharegpt": lambda turns: [{"from": _NAMES[turn["role"]], "value": turn["content"]} for turn in turns],
+    "parts": lambda turns: [
+        {"role": turn["role"], "content": [{"type": "text", "text": turn["content"]}]} for turn in turns
+    ],
+    "json": lambda turns: json.dumps(turns, ensure_ascii=False),
+    "null fields": lambda turns: [turn | {"from": None, "value": None, "name": None} for turn in turns],
+}
+
+
+def hh(turns: Turns, ending: str = "\n\n") -> str:
+    names = {"user": "Human", "assistant": "Assistant"}
+    return "".join(f"{ending}{names[turn['role']]}: {turn['content']}" for turn in turns)
+
+
+# --- how each layout writes a pair -----------------------------------------------------------------------
+
+Writer = Callable[[Pair, Callable[[Turns], Any]], list[Row]]
+
+
+def _sides(pair: Pair, form: Callable[[Turns], Any], head: Turns) -> Row:
+    return {
+        "chosen": form([*head, assistant(pair.chosen)]),
+        "rejected": form([*head, assistant(pair.rejected)]),
+    }
+
+
+def _texts(column: str) -> Writer:
+    return lambda pair, form: [{column: pair.text, "chosen": pair.chosen, "rejected": pair.rejected}]
+
+
+def _system(column: str) -> Writer:
+    def write(pair: Pair, form: Callable[[Turns], Any]) -> list[Row]:
+        return [{"system": pair.prompt[0]["content"], **_texts(column)(pair, form)[0]}]
+
+    return write
+
+
+def _scored(column: str, name: str) -> Writer:
+    """A list of objects with text and score, the chosen one second."""
+    keys = {
+        "completions": ("response", "overall_score"),
+        "answers": ("text", "pm_score"),
+    }[name]
+    return lambda pair, form: [
+        {
+            column: pair.text,
+            name: [
+                dict(zip(keys, values, strict=True)) for values in ((pair.rejected, 1), (pair.chosen, 4.5))
+            ],
+        }
+    ]
+
+
+ANY = (SINGLE, DIALOGUE, SYSTEM)
+CHAT = (SINGLE, DIALOGUE)
+MESSAGE_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] = {
+    "trl": (ANY, lambda pair, form: [{"prompt": form(pair.prompt), **_sides(pair, form, [])}]),
+    "trl whole": (ANY, lambda pair, form: [{"prompt": form(pair.prompt), **_sides(pair, form, pair.prompt)}]),
+    "trl text and whole": (
+        CHAT,
+        lambda pair, form: [{"prompt": pair.text, **_sides(pair, form, pair.prompt)}],
+    ),
+    "trl-implicit": (ANY, lambda pair, form: [_sides(pair, form, pair.prompt)]),
+    "sharegpt": (ANY, lambda pair, form: [{"conversations": form(pair.prompt), **_sides(pair, form, [])}]),
+    "openai": (
+        ANY,
+        lambda pair, form: [
+            {
+                "input": {"messages": form(pair.prompt)},
+                "preferred_output": form([assistant(pair.chosen)]),
+                "non_preferred_output": form([assistant(pair.rejected)]),
+            }
+        ],
+    ),
+    "helpsteer3": (
+        ANY,
+        lambda pair, form: [
+            {
+                "context": form(pair.prompt),
+                "response1": pair.rejected,
+                "response2": pair.chosen,
+                "overall_preference": 2,
+            }
+        ],
+    ),
+    "arena": (
+        ANY,
+        lambda pair, form: [
+            {
+                "conversation_a": form([*pair.prompt, assistant(pair.rejected)]),
+                "conversation_b": form([*pair.prompt, assistant(pair.chosen)]),
+                "winner": "model_b",
+            }
+        ],
+    ),
+}
+"""Layouts whose columns hold lists of turns: what their prompts may be, and how they write a pair."""
+TEXT_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] = {
+    "trl": ((SINGLE,), _texts("prompt")),
+    "orca-question": ((SINGLE,), _texts("question")),
+    "orca-question with system": ((SYSTEM,), _system("question")),
+    "orca-instruction": ((SINGLE,), _texts("instruction")),
+    "orca-input": ((SYSTEM,), _system("input")),
+    "hh-rlhf": (
+        CHAT,
+        lambda pair, form: [
+            {
+                "chosen": hh([*pair.prompt, assistant(pair.chosen)]),
+                "rejected": hh([*pair.prompt, assistant(pair.rejected)]),
+            }
+        ],
+    ),
+    "hh-rlhf-prompt": (
+        CHAT,
+        lambda pair, form: [
+            {
+                "prompt": f"{hh(pair.prompt)}\n\nAssistant:",
+                "chosen": f" {pair.chosen}",
+                "rejected": f" {pair.rejected}",
+            }
+        ],
+    ),
+    "argilla": (
+        (SINGLE,),
+        lambda pair, form: [
+            {
+                "instruction": pair.text,
+                "chosen_response": pair.chosen,
+                "rejected_response": pair.rejected,
+            }
+        ],
+    ),
+    "ultrafeedback": ((SINGLE,), _scored("instruction", "completions")),
+    "stack-exchange": ((SINGLE,), _scored("question", "answers")),
+    "distilabel-instruction": (
+        (SINGLE,),
+        lambda pair, form: [
+            {"instruction": pair.text, "generations": [pair.rejected, pair.chosen], "ratings": [1, 5.0]}
+        ],
+    ),
+    "distilabel-prompt": (
+        (SINGLE,),
+        lambda pair, form: [
+            {"prompt": pair.text, "generations": [pair.chosen, pair.rejected], "ratings": ["5", "1"]}
+        ],
+    ),
+    "rewardbench2": (
+        (SINGLE,),
+        lambda pair, form: [{"prompt": pair.text, "chosen": [pair.chosen], "rejected": [pair.rejected]}],
+    ),
+    "helpsteer": (
+        (SINGLE,),
+        lambda pair, form: [
+            {"prompt": pair.text, "response": pair.rejected, "helpfulness": 1},
+            {"prompt": pair.text, "response": pair.chosen, "helpfulness": 4},
+        ],
+    ),
+    "helpsteer2-preference": (
+        (SINGLE,),
+        lambda pair, form: [
+            {
+                "prompt": pair.text,
+                "response_1": pair.chosen,
+                "response_2": pair.rejected,
+                "preference_strength": -1,
+            }
+        ],
+    ),
+    "safe-rlhf-better": (
+        (SINGLE,),
+        lambda pair, form: [
+            {
+                "prompt": pair.text,
+                "response_0": pair.rejected,
+                "response_1": pair.chosen,
+                "better_response_id": 1,
+                "safer_response_id": 0,
+            }
+        ],
+    ),
+    "safe-rlhf-safer": (
+        (SINGLE,),
+        lambda pair, form: [
+            {
+                "prompt": pair.text,
+                "response_0": pair.chosen,
+                "response_1": pair.rejected,
+                "safer_response_id": 0,
+            }
+        ],
+    ),
+}
+"""Layouts whose columns hold texts."""

@@ -1,0 +1,207 @@
+"""Every format gives the same rows; what cannot be read is one line with its place and what to do."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from almost_data.errors import InputError
+from almost_data.readers import benchmark_file, files
+from almost_data.readers.files import TABLE_SUFFIXES, HubPart, read_rows, record
+from tests.hub_server import serve
+
+ROWS = [
+    {"prompt": "What is\u2028this, or that?", "reply": 'He said: "no"\tand left\nat once'},
+    {"prompt": "问？", "reply": "答。"},
+    {"prompt": "", "reply": "-"},
+]
+
+
+def jsonl(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def separated(separator: str) -> bytes:
+    cells = [["prompt", "reply"], *([row["prompt"], row["reply"]] for row in ROWS)]
+    lines = (separator.join('"' + cell.replace('"', '""') + '"' for cell in line) for line in cells)
+    return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+TEXTS = {
+    "a.jsonl": jsonl(ROWS),
+    "a.ndjson": b"\xef\xbb\xbf" + jsonl(ROWS),
+    "a.json": json.dumps(ROWS, indent=1).encode(),
+    "lines.json": jsonl(ROWS),
+    "a.csv": separated(","),
+    "bom.csv": b"\xef\xbb\xbf" + separated(","),
+    "a.tsv": separated("\t"),
+    "A.JSONL": jsonl(ROWS),
+}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "": lambda text: text,
+    ".gz": lambda text: gzip.compress(text[:30]) + gzip.compress(text[30:]),
+    ".zst": lambda text: pa.Codec("zstd").compress(text, asbytes=True),
+}
+
+
+def read(source: Path | str, **options: Any) -> list[dict[str, Any]]:
+    return [row for _, row in read_rows(str(source), TABLE_SUFFIXES, **options)]
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_format_packed_or_not_gives_the_same_rows(tmp_path: Path, name: str, suffix: str) -> None:
+    file = tmp_path / f"{name}{suffix}"
+    file.write_bytes(PACKERS[suffix](TEXTS[name]))
+    assert read(file) == ROWS
+    assert set(record(str(file), TABLE_SUFFIXES)) == {"name", "sha256"}
+
+
+def test_a_folder_is_its_files_in_order_and_known_by_all_of_them(tmp_path: Path) -> None:
+    folder = tmp_path / "pairs"
+    (folder / "part").mkdir(parents=True)
+    (folder / ".cache").mkdir()
+    for name, rows in (("b.jsonl", ROWS[1:2]), ("a.jsonl", ROWS[:1]), ("part/c.jsonl", ROWS[2:])):
+        (folder / name).write_bytes(jsonl(rows))
+    (folder / "README.md").write_text("about", "utf-8")
+    (folder / ".cache" / "d.jsonl").write_bytes(jsonl(ROWS))
+    assert read(folder) == ROWS
+    before = record(str(folder), TABLE_SUFFIXES)
+    (folder / "part" / "c.jsonl").write_bytes(jsonl(ROWS[1:]))
+    after = record(str(folder), TABLE_SUFFIXES)
+    assert before["name"] == after["name"] == "pairs" and before["sha256"] != after["sha256"]
+    (folder / "d.csv").write_bytes(TEXTS["a.csv"])
+    with pytest.raises(InputError, match=r"a folder of \.csv and \.jsonl: give one file, or one format"):
+        read(folder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no file in this folder"):
+        read(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("a.jsonl", b'{"a": 1}\n{"a": NaN}\n', r"a\.jsonl:2: NaN is not JSON: write null"),
+        ("a.jsonl", b'{"a": [-Infinity]}\n', r"a\.jsonl:1: -Infinity is not JSON: write null"),
+        ("a.jsonl", b'{"a": 1e999}\n', r"a\.jsonl:1: a number too large for a float"),
+        (
+            "a.jsonl",
+            b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+            r"a\.jsonl:1: JSON that is nested too deep",
+        ),
+        ("a.jsonl", b"[1]\n", r"a\.jsonl:1: not a JSON object: write one"),
+        ("a.jsonl", b'{"a": "\xff"}\n', r"a\.jsonl:1: not UTF-8 text"),
+        ("a.json", b'[{"a": NaN}]', r"a\.json: NaN is not JSON: write null"),
+        ("a.json", b'[{"a": 1}', r"a\.json: broken JSON"),
+        ("a.json", b"[1, 2]", r"a\.json: not a JSON object: write a list"),
+        ("a.csv", b"a,b\n1,2\n1,2,3\n", r"a\.csv:3: 3 cells under 2 column names"),
+        ("a.csv", b"a,b\n1\n", r"a\.csv:2: 1 cells under 2 column names"),
+        ("a.csv", b'a,b\n"1,2\n', r"a\.csv:2: broken CSV"),
+        ("a.csv", b"a,a\n1,2\n", r"a\.csv:1: two columns have the same name"),
+        ("a.jsonl.gz", b"not packed", r"a\.jsonl\.gz: cannot be unpacked"),
+        ("a.jsonl.gz", gzip.compress(jsonl(ROWS) * 99)[:200], r"a\.jsonl\.gz: cannot be unpacked"),
+        ("a.csv.zst", b"not packed either", r"a\.csv\.zst: cannot be unpacked"),
+        ("a.parquet", b"PAR1", r"a\.parquet: cannot be read as Parquet"),
+        ("a.parquet.gz", b"", r"a\.parquet\.gz: packed Parquet: unpack it"),
+        ("a.doc", b"", r"a\.doc: cannot tell its format: name it one of .*\.jsonl.*\.gz, \.zst"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(tmp_path: Path, name: str, content: bytes, match: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=match) as error:
+        read(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_of_parquet_only_the_columns_that_are_needed_are_read(tmp_path: Path) -> None:
+    """Other columns may hold what Python cannot: a zone without a name, the year 148108."""
+    table = pa.table(
+        {
+            "prompt": ["a"],
+            "zone": pa.array([0], pa.timestamp("us", "+05:30")),
+            "far": pa.array([2**62], pa.timestamp("us")),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet", needs={"prompt"}.__contains__) == [{"prompt": "a"}]
+    assert files.column_names(str(tmp_path / "a.parquet"), TABLE_SUFFIXES) == ["prompt", "zone", "far"]
+
+
+def test_rows_are_streamed(tmp_path: Path) -> None:
+    """A mistake in a later line is found when it is reached, and not before."""
+    for name, text in (("a.jsonl", b'{"a": "1"}\n' * 9 + b"{"), ("a.csv", b"a\n" + b"1\n" * 9 + b"1,2\n")):
+        (tmp_path / name).write_bytes(text)
+        rows = read_rows(str(tmp_path / name), TABLE_SUFFIXES)
+        assert [next(rows)[1] for _ in range(9)] == [{"a": "1"}] * 9
+        with pytest.raises(InputError):
+            next(rows)
+
+
+def test_the_examples_of_a_big_bench_task_are_rows(tmp_path: Path) -> None:
+    examples = [{"input": "Which barks?", "target_scores": {"Dog": 1, "Cat": 0}}]
+    for name, indent in (("x.task.json", None), ("y.json", 2)):
+        task = {"name": "x", "examples": examples}
+        (tmp_path / name).write_text(json.dumps(task, indent=indent), "utf-8")
+        assert read(tmp_path / name) == examples
+        assert benchmark_file.read_prompts(str(tmp_path / name)) == ["Which barks?"]
+
+
+def test_parts_of_a_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(jsonl(ROWS))
+    with pytest.raises(
+        InputError, match=r"a file: import\.hub_config and import\.split are for Hub datasets"
+    ):
+        record(str(tmp_path / "a.jsonl"), TABLE_SUFFIXES, HubPart(split="train"))
+
+
+HUB = """
+import sys
+from almost_data.errors import InputError
+from almost_data.readers.files import TABLE_SUFFIXES, HubPart, read_rows
+for part in ((), ("b",), ("b", "train"), ("b", "all"), ("b", "dev"), ("c",), ("a",)):
+    try:
+        rows = read_rows("someone/parts", TABLE_SUFFIXES, part=HubPart(*part))
+        print(*part, [row["prompt"] for _, row in rows])
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_configs_and_splits_of_the_hub_are_named_where_there_are_several(tmp_path: Path) -> None:
+    card = b"""---
+configs:
+- config_name: a
+  data_files: a.parquet
+- config_name: b
+  data_files:
+  - {split: train, path: b.parquet}
+  - {split: test, path: c.parquet}
+---
+"""
+    contents: dict[str, bytes] = {"README.md": card}
+    for name in "abc":
+        pl.DataFrame({"prompt": [name]}).write_parquet(tmp_path / f"{name}.parquet")
+        contents[f"{name}.parquet"] = (tmp_path / f"{name}.parquet").read_bytes()
+    with serve("someone/parts", contents) as (endpoint, _):
+        hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", HUB], env=os.environ | hub, capture_output=True, text=True, check=True
+        )
+    assert done.stdout.splitlines() == [
+        "someone/parts: several configs: give import.hub_config a, b",
+        "someone/parts: several splits: give import.split train, test, or all",
+        "b train ['b']",
+        "b all ['b', 'c']",
+        "someone/parts: no split 'dev': import.split is one of train, test",
+        "someone/parts: no config or folder 'c': it has a, b",
+        "a ['a']",
+    ]

@@ -1,0 +1,233 @@
+"""Every layout is read right; a row that does not fit is rejected with a reason; no prompt is guessed."""
+
+import json
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from almost_data.errors import InputError
+from almost_data.readers.conversations import REASONS, Unusable, read_hh, read_prompt, read_turns
+from almost_data.readers.layout import Layout
+from almost_data.readers.layouts import LAYOUTS
+from almost_data.readers.preferences import Rejected, by_columns, detect, read_all, read_preferences
+from tests.readers.layouts import (
+    FORMS,
+    MESSAGE_LAYOUTS,
+    TEXT_LAYOUTS,
+    Pair,
+    Row,
+    Turns,
+    assistant,
+    hh,
+    pairs,
+    user,
+)
+
+FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def found(layout: Layout, rows: list[Row]) -> tuple[list[Pair], list[str]]:
+    """The pairs that are read, and the reasons of rejected rows."""
+    good, reasons = [], []
+    for read in read_all(layout, [(f"row {number}", row) for number, row in enumerate(rows)]):
+        if isinstance(read.result, Rejected):
+            reasons.append(read.result.reason)
+            continue
+        good += [Pair(list(p.prompt), p.chosen.text, p.rejected.text) for p in read.result]
+    return good, reasons
+
+
+def distinct(written: list[Pair]) -> list[Pair]:
+    """One pair of each prompt: rows that follow each other with one prompt may be read together."""
+    return list({json.dumps(pair.prompt): pair for pair in written}.values())
+
+
+CASES = [
+    *((name, form, *entry) for name, entry in MESSAGE_LAYOUTS.items() for form in FORMS),
+    *((name, "text", *entry) for name, entry in TEXT_LAYOUTS.items()),
+]
+IDS = [f"{name}, {form}" for name, form, *_ in CASES]
+
+
+def no_form(turns: Turns) -> Any:
+    raise AssertionError("a layout of texts")
+
+
+@pytest.mark.parametrize(("name", "form", "prompts", "write"), CASES, ids=IDS)
+@FEW
+@given(st.data())
+def test_what_a_layout_writes_is_read_back(
+    name: str, form: str, prompts: Any, write: Any, data: st.DataObject
+) -> None:
+    written = distinct(data.draw(st.lists(pairs(st.one_of(prompts)), min_size=1, max_size=5)))
+    rows = list(chain.from_iterable(write(pair, FORMS.get(form, no_form)) for pair in written))
+    layout = detect(rows, "rows", list(rows[0]))
+    if (
+        layout.name != name.split(" ", maxsplit=1)[0]
+    ):  # a system turn in a column of its own, whole conversations
+        assert name.startswith(layout.name)
+    assert found(layout, rows) == (written, [])
+
+
+DEFECTS: dict[str, tuple[Callable[[Row, str], None], set[str]]] = {
+    "null": (lambda row, column: row.update({column: None}), {"no_prompt", "no_reply", "no_preference"}),
+    "empty": (lambda row, column: row.update({column: ""}), {"no_prompt", "no_reply", "no_preference"}),
+    "number": (lambda row, column: row.update({column: 7}), {"not_text", "no_preference"}),
+    "absent": (lambda row, column: row.pop(column), {"no_prompt", "no_reply", "no_preference"}),
+    "list of numbers": (lambda row, column: row.update({column: [7]}), {"not_text", "no_preference"}),
+    "tool turn": (
+        lambda row, column: row.update({column: [{"role": "tool", "content": "42"}]}),
+        {"tool_turn", "not_text", "no_preference"},
+    ),
+    "unknown role": (
+        lambda row, column: row.update({column: [{"role": "critic", "content": "No."}]}),
+        {"unknown_role", "not_text", "no_preference"},
+    ),
+    "no user's turn": (
+        lambda row, column: row.update({column: [user("a"), assistant("")]}),
+        {"no_user_turn_last", "no_reply", "not_text", "no_preference"},
+    ),
+    "broken JSON": (
+        lambda row, column: row.update({column: '[{"role": "user", "content'}),
+        {"unreadable_json", "not_text", "no_preference", "equal_sides"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "form", "prompts", "write"), CASES, ids=IDS)
+@settings(FEW, max_examples=20)
+@given(st.data())
+def test_a_defect_in_any_column_is_a_reason_and_never_a_guess(
+    name: str, form: str, prompts: Any, write: Any, data: st.DataObject
+) -> None:
+    written = distinct(data.draw(st.lists(pairs(st.one_of(prompts)), min_size=4, max_size=6)))
+    good = [write(pair, FORMS.get(form, no_form)) for pair in written]
+    layout = detect(list(chain.from_iterable(good)), "rows", [])
+    place = data.draw(st.integers(0, len(written) - 1))
+    column = data.draw(st.sampled_from(sorted(layout.columns)))
+    damage, reasons = DEFECTS[data.draw(st.sampled_from(sorted(DEFECTS)))]
+    for row in good[place]:
+        if column in row:
+            damage(row, column)
+    kept, rejected = found(layout, list(chain.from_iterable(good)))
+    others = [pair for number, pair in enumerate(written) if number != place]
+    if kept != others:  # what is still there may be enough: a plain text where turns were, another column
+        assert [pair for pair in kept if pair in written] == [pair for pair in written if pair in kept]
+        assert all(pair.prompt == written[place].prompt for pair in kept if pair not in written)
+        assert len(kept) == len(written)
+    else:
+        assert rejected and set(rejected) <= reasons
+
+
+def test_equal_sides_and_scores_are_no_preference() -> None:
+    for name, (_, write) in {**TEXT_LAYOUTS, **MESSAGE_LAYOUTS}.items():
+        prompt = [user("Is tea a fruit?")]
+        if "system" in name or name == "orca-input":
+            prompt = [{"role": "system", "content": "Be brief."}, *prompt]
+        form = FORMS["messages"]
+        fine, same = Pair(prompt, "No.", "Yes."), Pair(prompt, "No.", "No. ")
+        layout = detect(write(fine, form), "rows", [])
+        assert found(layout, write(same, form))[0] == [], name
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=[layout.name for layout in LAYOUTS])
+def test_a_layouts_example_is_in_it_and_in_no_other(layout: Layout) -> None:
+    assert layout.source and layout.title and layout.name
+    assert detect([layout.example], "rows", list(layout.example)) is layout
+    rows = [dict(layout.example)]
+    if layout.groups_by:
+        rows.append(rows[0] | {"response": "Yes.", "helpfulness": 1})
+    [pair], reasons = found(layout, rows)
+    assert reasons == [] and (pair.text, pair.chosen, pair.rejected) == (
+        "Is tea a fruit?",
+        "No, a leaf.",
+        "Yes.",
+    )
+
+
+@pytest.mark.parametrize("ending", ["\n\n", "\n", "\r\n\r\n", "\r\n", "\r"])
+@pytest.mark.parametrize("has_start", [True, False])
+def test_dialogues_of_hh_in_any_line_endings(ending: str, has_start: bool) -> None:
+    turns = [user("Hello!"), assistant("What is it?"), user("Why does bread rise?")]
+    text = hh([*turns, assistant("Yeast.")], ending)
+    text = text if has_start else text.lstrip()
+    assert list(read_hh(text)) == [*turns, assistant("Yeast.")]
+    row = {"chosen": text, "rejected": text.replace("Yeast", "Magic")}
+    assert detect([row], "rows", []).name == "hh-rlhf"
+
+
+def test_a_line_of_a_script_within_a_turn_is_no_turn() -> None:
+    text = "\n\nHuman: Write a play.\n\nAssistant: Here it is:\nHuman: Hi.\nAssistant: Ho."
+    assert [turn["role"] for turn in read_hh(text)] == ["user", "assistant"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"chosen": "Q: blue? A: yes", "rejected": "Q: blue? A: no"}],
+        [{"chosen": "问：天空？答：蓝色。", "rejected": "问：天空？答：绿色。"}],
+        [{"text": "x", "summary_a": "a", "summary_b": "b", "choice": 1}],
+        [{"question": "q", "instruction": "i", "chosen": "a", "rejected": "b"}],
+        [{"question": "q", "context": "c", "chosen": "a", "rejected": "b"}],
+        [{"prompt": 1, "chosen": "a", "rejected": "b"}],
+        [{"prompt": None, "chosen": None, "rejected": None}],
+        [{}],
+    ],
+)
+def test_columns_that_fit_no_layout_or_two_are_refused_and_named(rows: list[Row]) -> None:
+    columns = list(rows[0])
+    with pytest.raises(InputError, match=r"import\.columns prompt=NAME,chosen=NAME") as error:
+        detect(rows, "file.jsonl", columns)
+    assert all(column in str(error.value) for column in columns) and "\n" not in str(error.value)
+
+
+def test_named_columns_decide(tmp_path: Path) -> None:
+    rows = [{"question": "q?", "instruction": "i?", "good": "a", "bad": "b"}]
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(rows[0]), "utf-8")
+    read = read_preferences(str(file), {"prompt": "instruction", "chosen": "good", "rejected": "bad"})
+    [row] = read.rows
+    assert not isinstance(row.result, Rejected)
+    assert row.result[0].prompt == (user("i?"),) and row.result[0].rejected.text == "b"
+    with pytest.raises(InputError, match="no column 'wrong'; it has: question, instruction, good, bad"):
+        read_preferences(str(file), {"prompt": "wrong", "chosen": "good", "rejected": "bad"})
+    for assignments in ({"chosen": "good"}, {"chosen": "a", "rejected": "b", "label": "c"}):
+        with pytest.raises(InputError, match=r"import\.columns: name chosen and rejected"):
+            by_columns(assignments)
+
+
+def test_models_scores_and_origins_are_kept_where_they_are_columns() -> None:
+    row = {
+        "prompt": "Is tea a fruit?",
+        "chosen": "No.",
+        "rejected": "Yes.",
+        "chosen_model": "large",
+        "rejected-model": "small",
+        "score_chosen": 4,
+        "rejected_rating": "1.5",
+        "source": "quiz",
+    }
+    [read] = read_all(detect([row], "rows", []), [("row 0", row)])
+    assert not isinstance(read.result, Rejected)
+    [pair] = read.result
+    assert (pair.chosen.model, pair.chosen.score) == ("large", 4.0)
+    assert (pair.rejected.model, pair.rejected.score, read.origin) == ("small", 1.5, "quiz")
+
+
+def test_replies_in_json_are_replies() -> None:
+    for reply in ('[{"name": "Ann"}]', "[]", '[{"value": 3}]', '{"role": "user"}', "[1, 2]"):
+        assert read_turns(reply) is None
+    with pytest.raises(Unusable, match="JSON"):
+        read_turns("[{'role': 'user', 'content': 'single quotes'}]")
+
+
+def test_every_reason_is_a_sentence() -> None:
+    assert all(sentence.endswith(".") and sentence[0].isupper() for sentence in REASONS.values())
+    with pytest.raises(Unusable) as error:
+        read_prompt([assistant("I begin.")])
+    assert str(error.value) == REASONS["no_user_turn_last"]
