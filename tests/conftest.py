@@ -28,6 +28,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
 
+collect_ignore = ["bench"]
+"""Benchmarks hold no tests, and import all that they measure."""
 SLOW = ("engine", "train", "crash", "wheel", "browser")
 """Markers that `make test-fast` leaves out, the slowest first."""
 
