@@ -211,9 +211,10 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
         manifest = msgspec.json.decode(data, type=Manifest)
         msgspec.convert(manifest.diagnostics, _Inherited)
         msgspec.convert(manifest.config, _Recipe)
-        msgspec.convert(manifest.environment, _Environment)
         if manifest.kind == "model":
             msgspec.convert(manifest.config, _Trained)
+        if manifest.kind == "dataset":
+            msgspec.convert(manifest.environment, _Environment)
         if not isinstance(manifest.config.get("settings"), dict) or "default" not in manifest.counts:
             raise msgspec.ValidationError("no settings, or no rows of `default`")
         if manifest.kind != "model":

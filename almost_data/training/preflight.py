@@ -84,11 +84,6 @@ def check_comparisons(
     _check_source(checks, source)
     if "margin" in source.columns:
         checks.add("margin", "a column `margin` would silently change TRL's loss: it is left out", "warn")
-    text = {side: rows[side].list.last().struct.field("content") for side in ("chosen", "rejected")}
-    same = int((text["chosen"] == text["rejected"]).sum())
-    checks.add_rows("same text", same, len(rows), "both sides are one text: these teach nothing", 0.5)
-    empty = int(((text["chosen"] == "") | (text["rejected"] == "")).sum())
-    checks.add_rows("empty side", empty, len(rows), "a side is empty: any text would win", 0.5)
     _check_special_tokens(checks, [rows[side] for side in ("prompt", "chosen", "rejected")], tokenizer)
     lengths = longest_sides(tokenizer, rows)
     fits = _fits(lengths, max_length)

@@ -82,25 +82,19 @@ def test_a_share_decides_how_bad_it_is(rows: int, level: str) -> None:
 def test_good_comparisons_pass_every_check(tokenizer: Any) -> None:
     checks, fits = checked([pair(n, f"Yes {n}.", "No.") for n in range(9)], tokenizer)
     assert set(levels(checks).values()) == {"fine"} and fits.all()
-    assert [finding["rows"] for finding in checks.record()] == [0] * 5
+    assert [finding["rows"] for finding in checks.record()] == [0] * 3
 
 
-def test_same_and_empty_and_special_texts_are_counted(tokenizer: Any) -> None:
+def test_equal_and_empty_sides_are_no_dialogues_and_special_texts_are_counted(tokenizer: Any) -> None:
     rows = [pair(n) for n in range(6)]
     checks, _ = checked([*rows, pair(7, "Hm.", "Hm."), pair(8, "", "No."), pair(9, "", "")], tokenizer)
-    assert {check: finding_of(checks, check).rows for check in ("same text", "empty side")} == {
-        "same text": 2,
-        "empty side": 2,
-    }
+    assert finding_of(checks, "no dialogue").rows == 3
     assert finding_of(checks, "special tokens in text").rows == 0
     checks, _ = checked([*rows, pair(7, "A <eos> ends.", "A <bos> begins.")], tokenizer)
     special = finding_of(checks, "special tokens in text")
     assert (special.level, special.rows, special.share) == ("warn", 1, 1 / 7)
     special_prompt = pair(7) | {"prompt": [{"role": "user", "content": "What is <eos>?"}]}
     assert finding_of(checked([*rows, special_prompt], tokenizer)[0], "special tokens in text").rows == 1
-    checks, _ = checked([pair(n, "Hm.", "Hm.") for n in range(6)], tokenizer)
-    with pytest.raises(InputError, match=r"same text: 6 rows \(100%\)"):
-        checks.require()
 
 
 def test_a_margin_column_and_what_is_not_pinned_are_warned_of(tokenizer: Any) -> None:
