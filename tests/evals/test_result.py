@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -434,12 +435,10 @@ def test_the_order_is_that_of_the_results_and_not_of_time(store: Store, rm: Mani
     texts = []
     for order in (changes, changes[::-1]):
         other = Store(tmp_path / f"store-{len(texts)}")
-        again = trained.publish_reward(other, tmp_path / "out", "rm")
-        assert again.digest == rm.digest
+        shutil.copytree(store.path(rm.ref), other.path(rm.ref))
         for one in order:
             saved(other, rm, **one)
-        text = (other.path("rm@0.1.0") / "README.md").read_text("utf-8")
-        texts.append(text.replace(again.created, "then"))
+        texts.append((other.path(rm.ref) / "README.md").read_text("utf-8"))
     assert texts[0] == texts[1]
 
 
