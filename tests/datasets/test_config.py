@@ -68,5 +68,5 @@ def test_settings_of_builders_are_recorded_likewise() -> None:
         **{"name": "large", "model": "large", "prompt": "mine.txt", "shots": 1},
         **{"revision": None, "max_new_tokens": None},
     }
-    user_filter = UserFilter(name="mine", description="One sentence.", python="/home/me/filters.py:drop")
+    user_filter = UserFilter(name="mine", description="One sentence.", python="/somewhere/filters.py:drop")
     assert record(user_filter)["python"] == "filters.py:drop"
