@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..datasets.builder import Figures
 from ..datasets.manifest import Manifest
-from .figures import BLUE, GREY, ORANGE, WIDTH, as_files, new_figure, short_label, style
+from .figures import BLUE, GREY, ORANGE, WIDTH, as_files, new_figure, short_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,8 +27,7 @@ Entry = dict[str, Any]
 
 def render(manifest: Manifest) -> dict[str, bytes]:
     """The figures that a model has data for, by relative path `plots/NAME.png`."""
-    with style():
-        return as_files(_figures(manifest))
+    return as_files(_figures(manifest))
 
 
 def _figures(manifest: Manifest) -> Figures:

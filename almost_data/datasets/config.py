@@ -4,11 +4,15 @@ A manifest, a card and a fingerprint hold no folder of a machine: `record` cuts 
 the path's last part.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, inspect
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
+"""`ORG/NAME`, with a revision or without."""
 
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..datasets.config import HUB_ID
 from ..datasets.manifest import canonical_json
 from ..diagnostics.probe import draw
 from ..errors import InputError
-from ..store.names import HUB_ID
 from .result import Pinned
 
 STATIC_HHH = "Static HHH of BIG-bench hhh_alignment (bigbench 1.0.0)"

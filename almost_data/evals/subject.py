@@ -17,6 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from .. import scoring
+from ..datasets.config import HUB_ID
 from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..generation import CannotStart
@@ -24,7 +25,6 @@ from ..generation.journal_file import JournalSession
 from ..models import Model
 from ..scoring import BASELINE, Dialogue, Options, Score, Scorer
 from ..scoring.journaled import JournaledScorer
-from ..store.names import HUB_ID
 from ..store.store import Store
 from ..training.artifact import find_model
 from .result import Pinned

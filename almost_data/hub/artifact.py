@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cards import markdown
+from ..datasets.config import HUB_ID
 from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..models.files import is_loaded
 from ..readers.files import file_sha256
-from ..store.names import HUB_ID, is_ref
+from ..store.names import is_ref
 from ..store.store import Store
 from ..store.verify import RECORD, verify
 from . import merging

@@ -8,12 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..datasets.config import HUB_ID
 from ..datasets.manifest import canonical_json
 from ..errors import InputError
 from . import formats
 from .formats import COMPRESSIONS, Row, Tick, file_format
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
 TABLE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 """What holds rows with columns. Every text format may be packed: `.jsonl.gz`, `.csv.zst`."""
 ALL_SPLITS = "all"

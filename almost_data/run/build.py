@@ -252,7 +252,7 @@ def publish_dataset(
         return {"README.md": text.encode(), **plots}
 
     content = Tables(tables, built.tables)
-    if not isinstance(built.tables.get("default"), Blocks) and content.is_empty():
+    if content.is_empty():
         raise NothingLeft(f"{draft.ref}: no row is left ({account(built.ledger) or 'none came in'})")
     return publish(store, draft, content, record, parents, render)
 

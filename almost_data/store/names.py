@@ -8,7 +8,6 @@ from ..errors import InputError
 # `hub` is the folder where a store records what is on the Hub.
 NAME = re.compile(r"(?!hub\Z)[a-z][a-z0-9_-]{0,63}")
 VERSION = re.compile(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){2}(-[0-9A-Za-z][0-9A-Za-z-]{0,31})?")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
 
 
 def check_version(version: str) -> str:

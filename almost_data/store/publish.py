@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from ..datasets.digest import RowHasher, Rows, files_digest
+from ..datasets.digest import Blocks, RowHasher, Rows, files_digest
 from ..datasets.manifest import (
     BuilderId,
     Entry,
@@ -60,9 +60,11 @@ class Tables:
     rows: Mapping[str, Rows]
 
     def is_empty(self) -> bool:
-        """Whether `default` has no row, of tables that are in memory."""
-        stored = stored_configs(self.tables, "default")
-        return not any(len(self.rows[config]) for config in stored if config in self.rows)  # type: ignore[arg-type]
+        """Whether `default` has no row. Rows that come in blocks count as some."""
+        parts = [
+            self.rows[config] for config in stored_configs(self.tables, "default") if config in self.rows
+        ]
+        return not any(isinstance(rows, Blocks) or len(rows) for rows in parts)
 
     def write(self, folder: Path) -> tuple[str, Counts]:
         hasher = RowHasher(self.tables)

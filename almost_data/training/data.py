@@ -10,11 +10,12 @@ from typing import Any
 import polars as pl
 
 from .. import hub
+from ..datasets.config import HUB_ID
 from ..datasets.filters import Filter, chain
 from ..datasets.manifest import Entry, Manifest, Parent, Unit
 from ..errors import InputError
 from ..readers.files import hub_commit
-from ..store.names import HUB_ID, parse_ref
+from ..store.names import parse_ref
 from ..store.store import Store
 from .arguments import Inputs
 
