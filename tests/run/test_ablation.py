@@ -170,7 +170,7 @@ def test_reviews_of_real_answers_agree_more_after_the_filter(shared: Path, tmp_p
     found = [
         dict(
             zip(
-                reviews.COLUMNS,
+                reviews.Review.__struct_fields__,
                 [
                     questions[r["question_id"]],
                     whose[r["answer1_id"]],
