@@ -5,11 +5,14 @@ An engine is one file, in this package or another one (see `engines.py`);
 `tests/generation/test_contract.py` holds all of them to the promises of `Generator`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from ..models import Model as Model
+from ..models.chat import Message as Message
+from ..models.chat import Messages as Messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,11 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request for one reply to the prompt `prefix + text`; `prefix` is the part that requests share."""
+    """A request for one reply: to text that a base model continues, or to messages that a chat model answers.
+
+    The text is `prefix + text`; `prefix` is the part that requests share. Messages, made with `Request.chat`,
+    reach the model through its own chat template, or as messages through a server's.
+    """
 
     id: str
     model: Model
@@ -34,15 +41,38 @@ class Request:
     seed: int | None = None
     sample: int = 0
     """Which of several replies to the same prompt."""
+    messages: Messages = ()
+    """The conversation so far, ending in the user's turn; empty where the prompt is text."""
+    shared_messages: int = 0
+    """How many of the first messages other requests share: the system text and few-shot turns."""
+    template_options: str = "{}"
+    """What the chat template takes besides the messages, as canonical JSON: `{"enable_thinking":false}`."""
+
+    @classmethod
+    def chat(
+        cls,
+        id: str,
+        model: Model,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        *,
+        seed: int | None = None,
+        sample: int = 0,
+        shared_messages: int = 0,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> "Request":
+        options = json.dumps(template_options or {}, sort_keys=True, separators=(",", ":"))
+        return cls(id, model, "", "", sampling, seed, sample, tuple(messages), shared_messages, options)
 
     @property
     def prompt(self) -> str:
+        """The text of the prompt; empty where it is messages."""
         return self.prefix + self.text
 
     def refusal(self, prompt_tokens: int, context: int | None = None) -> str | None:
         """Why a model whose context is `context` tokens cannot answer this, or None."""
         limit = self.sampling.max_new_tokens
-        if not prompt_tokens or not self.prompt:
+        if not prompt_tokens or not (self.prompt or self.messages):
             return "the prompt is empty"
         if limit < 1:
             return "max_new_tokens is below 1"
@@ -61,6 +91,8 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     error: str | None = None
+    reasoning: str | None = None
+    """What the model thought before it replied. It is never part of `text`."""
     # The cost of a reply is not part of its identity.
     cached_tokens: int = field(default=0, compare=False)
     """Prompt tokens that the engine had computed for an earlier request."""

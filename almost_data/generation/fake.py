@@ -1,11 +1,13 @@
 """An engine without a model: the same text for the same request, with the faults of real text.
 
 Some replies are too short, end in a question, evade ("I don't know"), run into the next turn, or hit the
-token limit, so that every filter and every stop marker has work to do. Its models are called `fake/...`,
-so that its text never passes for a real model's.
+token limit, so that every filter and every stop marker has work to do. Under the template option
+`enable_thinking` each reply to messages has reasoning. Its models are called `fake/...`, so that its text
+never passes for a real model's.
 """
 
 import hashlib
+import json
 import random
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -67,14 +69,18 @@ class FakeEngine:
 
 
 def _reply(request: Request) -> Reply:
-    if not request.prompt:
+    prompt = request.prompt
+    if request.messages:
+        prompt = json.dumps([request.messages, request.template_options], ensure_ascii=False)
+    if not prompt:
         return Reply.failed(request.id, "the prompt is empty")
     # Not the stop strings or the token limit: they only cut the text.
     settings = (request.sampling.temperature, request.sampling.top_p, request.seed, request.sample)
-    key = f"{request.model.id}\0{request.prompt}\0{settings}"
+    key = f"{request.model.id}\0{prompt}\0{settings}"
     rng = random.Random(hashlib.sha256(key.encode()).digest())
-    text = " " + (_queries(rng) if request.prompt.endswith("Query:") else answer(rng))
+    text = " " + (_queries(rng) if prompt.endswith("Query:") else answer(rng))
     text, stopped = cut_at_stop(text, request.sampling.stop)
+    thinks = json.loads(request.template_options).get("enable_thinking") is True
     # A word and the space before it count as one token.
     words = text.split(" ")[1:]
     limit = request.sampling.max_new_tokens
@@ -85,8 +91,9 @@ def _reply(request: Request) -> Reply:
         id=request.id,
         text=text,
         finish_reason="length" if cut else "stop",
-        prompt_tokens=len(request.prompt.split()),
+        prompt_tokens=len(prompt.split()),
         completion_tokens=min(len(words), limit) + (not cut and not stopped),
+        reasoning=rng.choice(_SENTENCES).format("reader", "reply") if thinks else None,
     )
 
 

@@ -36,7 +36,16 @@ LOOKUP = 500
 def key(request: Request) -> bytes:
     """Hash of all that decides a reply: prompt, model and revision, sampling, sample, the row's seed."""
     model = request.model
-    parts = [request.prompt, model.id, model.revision, request.sampling, request.sample, request.seed]
+    parts: list[Any] = [
+        request.prompt,
+        model.id,
+        model.revision,
+        request.sampling,
+        request.sample,
+        request.seed,
+    ]
+    if request.messages:
+        parts += [request.messages, request.template_options]
     return hashlib.sha256(msgspec.json.encode(parts)).digest()
 
 
@@ -107,11 +116,11 @@ class JournaledGenerator:
             replies = self.session.lookup(database, "reply", [keys[request.id] for request in part])
             for request in part:
                 if row := replies.get(keys[request.id]):
-                    text, reason, prompt, completion, *cost = row
-                    yield request, Reply(request.id, text, reason, prompt, completion, None, *cost)
+                    text, reason, prompt, completion, reasoning, *cost = row
+                    yield request, Reply(request.id, text, reason, prompt, completion, None, reasoning, *cost)
                 elif row := failures.get(keys[request.id]):
                     error, prompt, seconds, load = row
-                    yield request, Reply(request.id, "", "error", prompt, 0, error, 0, seconds, load)
+                    yield request, Reply(request.id, "", "error", prompt, 0, error, None, 0, seconds, load)
                 else:
                     yield request, None
 
@@ -159,13 +168,13 @@ def _store(database: sqlite3.Connection, answered: list[tuple[bytes, Reply]]) ->
                 (digest, reply.error, reply.prompt_tokens, reply.seconds, reply.load_seconds, digest)
             )
         else:
-            tokens = (reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)
-            times = (reply.seconds, reply.load_seconds)
-            replies.append((digest, reply.text, reply.finish_reason, *tokens, *times))
+            tokens = (reply.prompt_tokens, reply.completion_tokens)
+            cost = (reply.cached_tokens, reply.seconds, reply.load_seconds)
+            replies.append((digest, reply.text, reply.finish_reason, *tokens, reply.reasoning, *cost))
     # Unless another build has a reply meanwhile.
     unless = "WHERE NOT EXISTS (SELECT 1 FROM reply WHERE key = ?)"
     database.executemany(f"INSERT OR REPLACE INTO failure SELECT ?, ?, ?, ?, ? {unless}", failures)
-    database.executemany(f"INSERT OR REPLACE INTO reply VALUES ({', '.join('?' * 8)})", replies)
+    database.executemany(f"INSERT OR REPLACE INTO reply VALUES ({', '.join('?' * 9)})", replies)
     database.executemany("DELETE FROM failure WHERE key = ?", ((row[0],) for row in replies))
 
 

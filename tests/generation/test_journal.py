@@ -176,7 +176,7 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
         list(journaled(FakeEngine(), tmp_path / "j").generate(REQUESTS))
 
 
-@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("version", [5, 7])
 def test_a_journal_of_another_format_is_refused_and_left_alone(version: int, tmp_path: Path) -> None:
     list(journaled(Counted(), tmp_path / "j").generate(REQUESTS[:5]))
     with closing(sqlite3.connect(tmp_path / "j")) as database, database:
@@ -238,3 +238,22 @@ def test_a_build_finds_the_replies_of_another_one(tmp_path: Path) -> None:
         for v in ("10", "20")
     )
     assert rows < answered  # the second build found the first one's replies
+
+
+def test_messages_template_options_and_reasoning_are_kept(tmp_path: Path) -> None:
+    """The same text as messages, or under other template options, is another request."""
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    model, sampling = Model("fake/m", "1"), Sampling(40)
+    requests = [
+        Request("text", model, "", "Why?", sampling, seed=1),
+        Request.chat("plain", model, messages[1:], sampling, seed=1),
+        Request.chat("system", model, messages, sampling, seed=1),
+        Request.chat("thinks", model, messages, sampling, seed=1, template_options={"enable_thinking": True}),
+    ]
+    engine = Counted()
+    written = {reply.id: reply for reply in journaled(engine, tmp_path / "j").generate(requests)}
+    read = {reply.id: reply for reply in journaled(engine, tmp_path / "j").generate(requests)}
+    assert len(engine.answered) == len(requests)
+    assert read == written
+    assert len({reply.text for reply in read.values()}) == len(requests)
+    assert [bool(read[request.id].reasoning) for request in requests] == [False, False, False, True]
