@@ -37,6 +37,8 @@ class CompletionsServer(ThreadingHTTPServer):
         self.chat: Callable[[str], str | None] = lambda prompt: f"You said: {prompt}"
         self.finish_reason = "stop"
         """Of a chat."""
+        self.message: dict[str, Any] = {}
+        """Fields of a chat's message besides its content."""
         self.answered: Counter[str] = Counter()
         """Chats by prompt."""
         self.capacity = 1000
@@ -149,7 +151,8 @@ class _Handler(BaseHTTPRequestHandler):
             choice = {"index": 0, "finish_reason": fault, "logprobs": None, **message}
             self._send(200, {"choices": [choice]})
         elif "messages" in body:
-            message = {"role": "assistant", "content": self.server.chat(body["prompt"])}
+            content = self.server.chat(body["prompt"])
+            message = {"role": "assistant", "content": content} | self.server.message
             choice = {"index": 0, "message": message, "finish_reason": self.server.finish_reason}
             with self.server.lock:
                 self.server.answered[body["prompt"]] += 1

@@ -1,7 +1,7 @@
 """A side of a comparison of answers: a model that writes them, or a file of written answers.
 
-The prompt is by the tokenizer's chat template, or in the paper's format where there is none. A server is
-asked by chat, and applies its own template.
+The prompt is by the tokenizer's chat template, or in the paper's format where there is none. A server gets
+messages, and applies its own template.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from ..errors import InputError
 from ..generation import Generator, Reply, Request, Sampling, engines, prompts
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
 from ..generation.journal_file import JournalSession
-from ..generation.openai import BY_CHAT
 from ..models import Model
+from ..models.chat import user_turn
 from ..store.names import is_ref
 from ..store.store import Store
 from . import judge, saved
@@ -37,11 +37,22 @@ class Side:
     """As the engine finds it."""
     likelihood: Likelihood | None = None
     """Renders the prompts of a model whose tokenizer is here."""
+    is_served: bool = False
+    """Whether a server answers."""
+
+    def request(self, request_id: str, question: str, sampling: Sampling, seed: int) -> Request:
+        """The request for the answer to a question. Raises ValueError for a file."""
+        if self.model is None:
+            raise ValueError(f"{self.pinned.id}: a file is asked nothing")
+        if self.is_served:
+            return Request.chat(request_id, self.model, user_turn(question), sampling, seed=seed)
+        by_template = self.likelihood is not None and self.likelihood.tokenizer.chat_template
+        stop = () if by_template else prompts.STOP
+        stopped = Sampling(sampling.max_new_tokens, sampling.temperature, sampling.top_p, stop)
+        return Request(request_id, self.model, "", self.prompt(question), stopped, seed)
 
     def prompt(self, question: str) -> str:
-        """The question as the engine gets it."""
-        if self.pinned.revision == BY_CHAT:
-            return question
+        """The question as an engine of this machine gets it."""
         if self.likelihood is None:
             return prompts.ask(question).lstrip("\n")
         text = self.likelihood.context([{"role": "user", "content": question}])
@@ -51,12 +62,6 @@ class Side:
         if bos and text.startswith(bos) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
             return text.removeprefix(bos)
         return text
-
-    @property
-    def stop(self) -> tuple[str, ...]:
-        """Strings that end an answer: none by a chat template."""
-        by_template = self.likelihood is not None and self.likelihood.tokenizer.chat_template
-        return () if self.pinned.revision == BY_CHAT or by_template else prompts.STOP
 
 
 @dataclass
@@ -83,9 +88,8 @@ class Written:
 def engine(name: str | None, base_url: tuple[str, ...] = ()) -> Generator:
     """The engine of that name, or this machine's."""
     name = name or ("openai" if base_url else engines.default()[0])
-    if name == "openai":
-        return judge.chat_engine(base_url, "eval.base_url")
-    return engines.load(name, engines.options(name, {}, base_url, None))
+    with judge.errors_name("eval.base_url"):
+        return engines.load(name, engines.options(name, {}, base_url, None))
 
 
 def side(store: Store, name: str, role: str, generator: Generator | None) -> Side:
@@ -103,7 +107,8 @@ def side(store: Store, name: str, role: str, generator: Generator | None) -> Sid
         raise InputError(f"{setting} {name}: not a .jsonl file of answers")
     if generator.name in ("openai", "fake"):
         served = generator.resolve(Model(name))
-        return Side(Pinned(served.id, str(served.revision), role), model=served)
+        is_served = generator.name == "openai"
+        return Side(Pinned(served.id, str(served.revision), role), model=served, is_served=is_served)
     subject = find(store, name, setting=setting)
     if not isinstance(subject.scorer, Likelihood):
         raise InputError(
@@ -134,19 +139,10 @@ def write(
         if writer.answers is not None:
             _add_saved(written, role, writer, questions)
         elif writer.model is not None:
-            limited = Sampling(sampling.max_new_tokens, sampling.temperature, sampling.top_p, writer.stop)
-            requests += [
+            for question_id, question in questions.items():
                 # The side is no part of the seed: one model's answers serve in every comparison.
-                Request(
-                    f"{role}\0{question_id}",
-                    writer.model,
-                    "",
-                    writer.prompt(question.text),
-                    limited,
-                    row_seed(seed, "vicuna", question_id),
-                )
-                for question_id, question in questions.items()
-            ]
+                row = row_seed(seed, "vicuna", question_id)
+                requests.append(writer.request(f"{role}\0{question_id}", question.text, sampling, row))
     if not requests or generator is None:
         return written
     session = JournalSession(store.journal, "eval-vicuna", store.refs())

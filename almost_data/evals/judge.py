@@ -18,7 +18,8 @@ from typing import Literal
 from ..errors import InputError
 from ..generation import Generator, Model, Reply, Request, Sampling
 from ..generation.client import redacted
-from ..generation.openai import BY_CHAT, OpenAIEngine
+from ..generation.openai import AS_SERVED, OpenAIEngine
+from ..models.chat import split_reasoning, user_turn
 
 LOWEST, HIGHEST = 1.0, 10.0
 TOKENS = 1024
@@ -34,8 +35,6 @@ _NUMBER = r"(-?[0-9]{1,6}(?:\.[0-9]{1,6})?)"
 _PAIR = rf"{_NUMBER}(?:[ \t]*,[ \t]*|[ \t]+){_NUMBER}"
 _FIRST = re.compile(_PAIR)
 _LAST = re.compile(rf"scores?:[ \t]*{_PAIR}", re.IGNORECASE)
-_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-"""Reasoning of a model, where its server leaves it in the text."""
 
 
 @dataclass(frozen=True)
@@ -73,32 +72,25 @@ def requests(
     """One request for each (id, question, first answer, second answer)."""
     sampling = Sampling(tokens, temperature)
     return [
-        Request(request_id, model, "", ask(question, first, second), sampling)
+        Request.chat(request_id, model, user_turn(ask(question, first, second)), sampling)
         for request_id, question, first, second in pairs
     ]
 
 
 def served(name: str) -> Model:
     """A judge by its name on the server, which is all that pins it."""
-    return Model(name, BY_CHAT)
+    return Model(name, AS_SERVED)
 
 
 def engine(url: str, timeout: float = SECONDS, retries: int = RETRIES) -> OpenAIEngine:
     """The judge's server. Raises InputError for a wrong address. The key is `OPENAI_API_KEY`."""
-    return chat_engine((url,), "eval.judge", concurrency=CONCURRENCY, timeout=timeout, retries=retries)
-
-
-def chat_engine(base_url: tuple[str, ...], setting: str, **options: float) -> OpenAIEngine:
-    """The openai engine, by chat; its errors name `setting`."""
-    with _errors_name(setting):
-        server = OpenAIEngine(base_url, **options)  # type: ignore[arg-type]
-    server.chat = True
-    return server
+    with errors_name("eval.judge"):
+        return OpenAIEngine((url,), concurrency=CONCURRENCY, timeout=timeout, retries=retries)
 
 
 def only_model(server: OpenAIEngine) -> str:
     """The name of the one model that the server has. Raises InputError where it has none, or several."""
-    with _errors_name("eval.judge"):
+    with errors_name("eval.judge"):
         names = server.names()
     if len(names) != 1:
         listed = ", ".join(redacted(name, 100) for name in names[:10]) or "none"
@@ -110,12 +102,12 @@ def only_model(server: OpenAIEngine) -> str:
 
 def check(server: Generator, name: str) -> None:
     """Raise InputError where the server cannot be reached or does not list the judge."""
-    with _errors_name("eval.judge"):
+    with errors_name("eval.judge"):
         server.resolve(served(name))
 
 
 @contextmanager
-def _errors_name(setting: str) -> Iterator[None]:
+def errors_name(setting: str) -> Iterator[None]:
     """Errors of the engine, naming the setting by which its server was given."""
     try:
         yield
@@ -140,7 +132,8 @@ def parse(text: str, whole: bool = True, lowest: float = LOWEST) -> Verdict:
     >>> parse("Both are fine, 8 or 9.").why
     'no scores'
     """
-    lines = [line.strip(" \t\r*_`#") for line in _THOUGHT.sub("", text, count=1).strip().split("\n")]
+    reply = split_reasoning(text)[1]
+    lines = [line.strip(" \t\r*_`#") for line in reply.strip().split("\n")]
     matches = [match for match in (_FIRST.fullmatch(lines[0]),) if match]
     if last := _LAST.fullmatch(lines[-1].rstrip(".")):
         if not whole and not matches:

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..generation import Generator, Sampling
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
 from ..generation.journal_file import JournalSession
-from ..generation.openai import BY_CHAT
+from ..generation.openai import AS_SERVED
 from . import answers, judge, saved, tally
 from .answers import Side, Written
 from .evaluation import EvalSession, Evaluation, ItemValue, check_limit
@@ -138,7 +138,7 @@ def plan_comparison(session: EvalSession, options: Options, servers: Servers) ->
     sampled = ("max_new_tokens", "temperature") if any(s.answers is None for s in sides.values()) else ()
     names = ("limit", "seed", *sampled, "judge_temperature", "judge_tokens")
     return EvalPlan(
-        models=[*(side.pinned for side in sides.values()), Pinned(servers.judge_name, BY_CHAT, "judge")],
+        models=[*(side.pinned for side in sides.values()), Pinned(servers.judge_name, AS_SERVED, "judge")],
         data=[session.file(options.data)],
         settings={name: getattr(options, name) for name in names},
         measure=measure,

@@ -1,11 +1,12 @@
 """The engine for a running server that has OpenAI's completions API, such as vLLM's.
 
-Few-shot prompts go to `/completions` as they are, so a chat-only server cannot serve builds.
-With `chat` on, as for a judge, each prompt is a user's message to `/chat/completions`.
+Text goes to `/completions` as it is, and messages go to `/chat/completions`, where the server applies the
+model's own chat template.
 The `openai` client retries temporary faults for up to two minutes, with jitter and Retry-After; `client.py`
 decides how many requests are in flight: half as many after each refusal (429, 503), more with each answer.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 from ..errors import InputError
+from ..models.chat import split_reasoning
 from . import Model, Reply, Request, cut_at_stop, group_by_model
 from .client import ConcurrencyLimit, api_key, describe, limited_client, redacted
 
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 AS_SERVED = "as-served"
 """The revision of a model on a server: a client can neither see nor pin it."""
-BY_CHAT = "as-served, by chat"
-"""The same through chat: another prompt for the model, so another key in the journal."""
 STOPS = 4
 """Stop strings that OpenAI's own server takes at most; further ones are cut off here."""
 CONNECT_SECONDS = 10.0
@@ -48,8 +48,6 @@ class OpenAIEngine:
     name = "openai"
     honours_seed = False
     load_seconds = 0.0
-    chat = False
-    """Set by evaluations only: the prompts of builds are not messages."""
     _limit_name = "max_tokens"
 
     base_url: tuple[str, ...] = ()
@@ -71,7 +69,7 @@ class OpenAIEngine:
     def resolve(self, model: Model) -> Model:
         """The model, if a server lists it. A given revision is kept, and cannot be checked."""
         self._servers(model)
-        return Model(model.id, model.revision or (BY_CHAT if self.chat else AS_SERVED))
+        return Model(model.id, model.revision or AS_SERVED)
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -183,7 +181,7 @@ class OpenAIEngine:
     async def ask(self, client: "AsyncOpenAI", request: Request) -> Reply:
         """The reply to one request; after a lasting fault, a failed reply."""
         sampling = request.sampling
-        if refusal := request.refusal(len(request.prompt)):
+        if refusal := request.refusal(len(request.prompt) or len(request.messages)):
             return Reply.failed(request.id, refusal)
         fields: dict[str, Any] = {
             self._limit_name: sampling.max_new_tokens,
@@ -197,12 +195,13 @@ class OpenAIEngine:
         try:
             completion = await self._create(client, request, fields)
         except Exception as error:
-            if self.chat and "max_tokens" in fields and getattr(error, "param", None) == "max_tokens":
+            if request.messages and "max_tokens" in fields and getattr(error, "param", None) == "max_tokens":
                 self._limit_name = "max_completion_tokens"  # the name that OpenAI's newer models require
                 return await self.ask(client, request)
             return Reply.failed(request.id, describe(error))
         choice, usage = completion.choices[0], completion.usage
-        text, cut = cut_at_stop((choice.message.content or "") if self.chat else choice.text, sampling.stop)
+        reasoning, text = _reply_parts(choice) if request.messages else (None, choice.text)
+        text, cut = cut_at_stop(text, sampling.stop)
         reason = "stop" if cut else choice.finish_reason
         if reason not in ("stop", "length"):
             return Reply.failed(request.id, f"the server ended the reply: {redacted(str(reason))}")
@@ -212,14 +211,27 @@ class OpenAIEngine:
             finish_reason=cast(Literal["stop", "length"], reason),
             prompt_tokens=getattr(usage, "prompt_tokens", None) or 0,
             completion_tokens=getattr(usage, "completion_tokens", None) or 0,
+            reasoning=reasoning,
             cached_tokens=getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None) or 0,
         )
 
     async def _create(self, client: "AsyncOpenAI", request: Request, fields: dict[str, Any]) -> Any:
-        if self.chat:
-            message: Any = {"role": "user", "content": request.prompt}
-            return await client.chat.completions.create(model=request.model.id, messages=[message], **fields)
+        if request.messages:
+            messages: Any = list(request.messages)
+            options = json.loads(request.template_options)
+            extra = {"chat_template_kwargs": options} if options else None
+            return await client.chat.completions.create(
+                model=request.model.id, messages=messages, extra_body=extra, **fields
+            )
         return await client.completions.create(model=request.model.id, prompt=request.prompt, **fields)
+
+
+def _reply_parts(choice: Any) -> tuple[str | None, str]:
+    """The model's reasoning and the reply of a chat; servers name the field or leave it in the text."""
+    message = choice.message
+    reasoning, text = split_reasoning(message.content or "")
+    fields = (getattr(message, name, None) for name in ("reasoning", "reasoning_content"))
+    return next(filter(None, fields), reasoning), text
 
 
 def _host(url: str) -> str:

@@ -8,6 +8,11 @@ Message = dict[str, str]
 Messages = tuple[Message, ...]
 
 
+def user_turn(text: str) -> Messages:
+    """A text as a conversation of one user's turn."""
+    return ({"role": "user", "content": text},)
+
+
 def render(tokenizer: Any, messages: Sequence[Message], options: dict[str, Any]) -> str:
     """The prompt text by the tokenizer's chat template, up to where the assistant's turn begins.
 

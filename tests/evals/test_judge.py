@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.generation import Model, Request, Sampling
-from almost_data.generation.openai import AS_SERVED, BY_CHAT, OpenAIEngine
+from almost_data.generation import Request, Sampling
+from almost_data.models.chat import user_turn
 from tests.completions_server import CompletionsServer
 
 pytest.importorskip("openai")
@@ -115,8 +115,9 @@ def test_the_word_of_the_fence_is_never_in_the_texts(monkeypatch: pytest.MonkeyP
 
 
 def test_a_judge_is_asked_by_chat_and_greedily(server: CompletionsServer) -> None:
-    server.chat = lambda prompt: "Fine.\nScores: 7 2"
+    server.chat = lambda prompt: "<think>Scores: 1 1</think>\nFine.\nScores: 7 2"
     found = verdicts(server)
+    assert {verdict.text for verdict in found.values()} == {"\nFine.\nScores: 7 2"}
     assert {one.scores for one in found.values()} == {(7, 2)}
     by_question = {re.findall(r"Question (\d)\?", asked["prompt"])[0]: asked for asked in server.bodies}
     assert sorted(by_question) == ["0", "1", "2", "3"]
@@ -162,14 +163,6 @@ def test_a_server_that_wants_the_other_name_of_the_limit_gets_it(server: Complet
     }
 
 
-def test_the_judge_is_no_other_model_to_the_journal_than_its_own_completions(
-    server: CompletionsServer,
-) -> None:
-    chat = judge.engine(server.url)
-    assert chat.resolve(Model("m")) == judge.served("m") == Model("m", BY_CHAT)
-    assert OpenAIEngine(base_url=(server.url,)).resolve(Model("m")) == Model("m", AS_SERVED)
-
-
 def test_errors_name_the_judges_flag_and_no_key(
     server: CompletionsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,7 +179,7 @@ def test_errors_name_the_judges_flag_and_no_key(
 
 def test_a_chat_keeps_to_stop_strings(server: CompletionsServer) -> None:
     server.chat = lambda prompt: "One.\n\nHuman: two"
-    asked = Request("r", judge.served("m"), "", "Say.", Sampling(20, stop=("Human:",)))
+    asked = Request.chat("r", judge.served("m"), user_turn("Say."), Sampling(20, stop=("Human:",)))
     reply = next(iter(judge.engine(server.url).generate([asked])))
     assert (reply.text, reply.finish_reason) == ("One.\n\n", "stop")
 

@@ -367,7 +367,7 @@ def test_a_server_answers_by_chat(store: Store, server: CompletionsServer, sides
     assert {row["answer_a"] for row in items(store, result)} == {f"Of What of {n}?" for n in range(COUNT)}
     asked = next(one for one in server.bodies if one["model"] == "m")
     assert (asked["temperature"], asked["max_tokens"]) == (0.7, 1024)
-    assert [one.revision for one in result.models[:2]] == ["as-served, by chat"] * 2
+    assert [one.revision for one in result.models[:2]] == ["as-served"] * 2
 
 
 @pytest.mark.parametrize("template", [True, False])

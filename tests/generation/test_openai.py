@@ -68,6 +68,47 @@ def test_a_reply_is_what_the_server_said(server: CompletionsServer) -> None:
     assert "seed" not in body
 
 
+def chat(**options: Any) -> Request:
+    turns = ("system", "Be brief."), ("user", "Hi."), ("assistant", "Yes?"), ("user", "Why?")
+    messages = [{"role": role, "content": text} for role, text in turns]
+    return Request.chat("r", MODEL, messages, Sampling(20, 0.5, stop=("Human:",)), **options)
+
+
+def test_messages_go_to_the_chat_and_text_does_not(server: CompletionsServer) -> None:
+    plain, thinking = chat(), replace(chat(template_options={"enable_thinking": False}), id="r2")
+    replies = answers(engine(server), [plain, thinking, *ask(1)])
+    assert replies["r"].text == "You said: Why?"
+    assert replies["r0"].prompt_tokens == 3
+    bodies = {body["prompt"]: body for body in server.bodies}
+    assert "messages" not in bodies["Human: number 0?"]
+    with_options = [body.get("chat_template_kwargs") for body in server.bodies if "messages" in body]
+    assert sorted(with_options, key=str) == [None, {"enable_thinking": False}]
+    body = bodies["Why?"]
+    assert body["messages"] == list(plain.messages)
+    assert (body["max_tokens"], body["temperature"], body["stop"]) == (20, 0.5, ["Human:"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "reasoning", "text"),
+    [
+        ({"content": "Four."}, None, "Four."),
+        ({"content": "Four.", "reasoning": "2 + 2"}, "2 + 2", "Four."),
+        ({"content": "Four.", "reasoning_content": "2 + 2"}, "2 + 2", "Four."),
+        ({"content": None, "reasoning": "2 + 2"}, "2 + 2", ""),
+        ({"content": "<think>2 + 2</think>Four."}, "2 + 2", "Four."),
+        ({"content": "<think>2 + 2 Human:"}, "2 + 2 Human:", ""),
+        ({"content": "Four. Human: And?"}, None, "Four. "),
+        ({"content": None}, None, ""),
+    ],
+)
+def test_reasoning_is_kept_apart(
+    server: CompletionsServer, fields: dict[str, Any], reasoning: str | None, text: str
+) -> None:
+    server.message = fields
+    reply = answers(engine(server), [chat()])["r"]
+    assert (reply.error, reply.reasoning, reply.text) == (None, reasoning, text)
+
+
 @pytest.mark.parametrize(
     "fault", ["429", "503", "500", "502", "408", "409", "garbage", "no choices", "abort", "drop", "half"]
 )
