@@ -10,6 +10,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError
 
 from ..errors import InputError
+from .console import accept_any_text
 from .options import DEFAULTS
 
 VERBS = {
@@ -63,6 +64,7 @@ app.register_install_completion_command(add_to_startup=False, help="Install comp
 
 def main(argv: list[str] | None = None) -> None:
     """Run a command; exit codes: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
+    accept_any_text()
     arguments = _root_last(list(sys.argv[1:] if argv is None else argv))
     try:
         if arguments[:1] == ["build"]:

@@ -1,5 +1,6 @@
 """The console that every command prints with, and how text, tables and panels look on it."""
 
+import io
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,6 +15,12 @@ from ..cards.markdown import clean
 
 console = Console(highlight=False, markup=False)
 MAX_WIDTH = 110
+
+
+def accept_any_text() -> None:
+    """Print a mark for each character that the terminal's encoding lacks, in place of an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def text(content: str, style: str = "") -> Text:

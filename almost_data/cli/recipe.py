@@ -12,7 +12,7 @@ from ..errors import InputError, Stopped
 from ..training import is_main_process
 from ..training.artifact import Training
 from ..training.preflight import Preflight
-from .console import console, text
+from .console import accept_any_text, console, text
 
 STYLES = {"warn": "yellow", "fatal": "red", "fine": "green"}
 SETTING = re.compile(r"(?<![\w/.-])(?:recipe|run|import)\.(?!ya?ml|toml|json|py\b)([a-z]\w*)")
@@ -24,6 +24,7 @@ def run(main: Callable[[], None]) -> None:
 
     Failures inside torch and TRL keep their traceback.
     """
+    accept_any_text()
     try:
         main()
     except InputError as error:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import polars as pl
 from msgspec import Meta
 
@@ -109,8 +110,7 @@ class _Loader:
             try:
                 return rows.select(drop=expression)["drop"]
             except pl.exceptions.PolarsError as error:
-                why = " ".join(str(error).partition("\n")[0].split())[:200]
-                raise self._error(f"{sql!r} fails on some rows ({why})") from None
+                raise self._error(f"{sql!r} fails on some rows ({_why(error)})") from None
 
         try:
             expression = pl.sql_expr(sql)
@@ -123,8 +123,7 @@ class _Loader:
                 raise self._error("it looks at more than one row; a filter decides each row by itself")
             verdict = pl.DataFrame([dict(self.columns)]).select(drop=expression)["drop"]
         except pl.exceptions.PolarsError as error:
-            why = str(error).partition("\n")[0]
-            raise self._error(f"{sql!r} is no Polars SQL expression ({why})") from None
+            raise self._error(f"{sql!r} is no Polars SQL expression ({_why(error)})") from None
         if verdict.dtype != pl.Boolean:
             raise self._error(f"{sql!r} gives {verdict.dtype}, not true or false")
         return decide, set(names)
@@ -155,9 +154,9 @@ class _Loader:
                     raise self._error(
                         f"{name}() raised {type(error).__name__}: {error} (at {at!r})"
                     ) from None
-                if not isinstance(verdict, bool):
+                if not isinstance(verdict, bool | np.bool_):
                     raise self._error(f"{name}() returned {type(verdict).__name__}, not True or False")
-                verdicts.append(verdict)
+                verdicts.append(bool(verdict))
             return pl.Series(verdicts, dtype=pl.Boolean)
 
         return drop, set(reads)
@@ -173,6 +172,11 @@ class _Loader:
 
     def _error(self, problem: str) -> InputError:
         return InputError(f"{self.builder}.filters, {self.filter.name}: {problem}")
+
+
+def _why(error: Exception) -> str:
+    """All of an error in one line: of a pattern, the reason comes last."""
+    return " ".join(str(error).split())[:300]
 
 
 def _by_row(expression: pl.Expr) -> bool:

@@ -35,6 +35,8 @@ _NUMBER = r"(-?[0-9]{1,6}(?:\.[0-9]{1,6})?)"
 _PAIR = rf"{_NUMBER}(?:[ \t]*,[ \t]*|[ \t]+){_NUMBER}"
 _FIRST = re.compile(_PAIR)
 _LAST = re.compile(rf"scores?:[ \t]*{_PAIR}", re.IGNORECASE)
+_EMPHASIS = re.compile(r"[*_`#]")
+"""Marks of Markdown, as in `**Scores:** 8 7`."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +129,16 @@ def parse(text: str, whole: bool = True, lowest: float = LOWEST) -> Verdict:
 
     >>> parse("The second one is wrong.\\n\\nScores: 8 3.5").scores
     (8.0, 3.5)
+    >>> parse("**Scores:** 8 3").scores
+    (8.0, 3.0)
     >>> parse("8 9\\nThe second one says more.").scores
     (8.0, 9.0)
     >>> parse("Both are fine, 8 or 9.").why
     'no scores'
     """
-    reply = split_reasoning(text)[1]
-    lines = [line.strip(" \t\r*_`#") for line in reply.strip().split("\n")]
+    plain = _EMPHASIS.sub("", split_reasoning(text)[1])
+    lines = [line.strip() for line in plain.strip().split("
+")]
     matches = [match for match in (_FIRST.fullmatch(lines[0]),) if match]
     if last := _LAST.fullmatch(lines[-1].rstrip(".")):
         if not whole and not matches:

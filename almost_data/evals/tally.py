@@ -38,9 +38,13 @@ class Judged:
 
     @property
     def difference(self) -> float | None:
-        """Score of a less that of b, averaged over the orders that were read."""
-        gaps = [scores[0] - scores[1] for order in ORDERS if (scores := self.scores(order))]
-        return round(sum(gaps) / len(gaps), 6) if gaps else None
+        """Score of a less that of b, averaged over the orders; None where a verdict could not be read.
+
+        One order alone would favour the answer that it shows first.
+        """
+        scores = [self.scores(order) for order in ORDERS if order in self.verdicts]
+        gaps = [pair[0] - pair[1] for pair in scores if pair]
+        return round(sum(gaps) / len(gaps), 6) if gaps and len(gaps) == len(scores) else None
 
     @property
     def winner(self) -> Winner | None:

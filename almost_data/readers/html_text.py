@@ -110,6 +110,12 @@ def _converter() -> Any:
         def convert_strike(self, el: Any, text: str, parent_tags: Any) -> str:
             return str(self.convert_del(el, text, parent_tags))
 
+        def convert_td(self, el: Any, text: str, parent_tags: Any) -> str:
+            return str(super().convert_td(el, _cell(text), parent_tags))
+
+        def convert_th(self, el: Any, text: str, parent_tags: Any) -> str:
+            return str(super().convert_th(el, _cell(text), parent_tags))
+
         def convert_sub(self, el: Any, text: str, parent_tags: Any) -> str:
             return f"_{text}" if _SHORT_MARK.fullmatch(text) else text
 
@@ -121,6 +127,11 @@ def _converter() -> Any:
 
 _PLACEHOLDER_ALTS = {"", "enter image description here", "alt text", "image", "screenshot"}
 """Placeholders that the editor inserts, which do not describe an image."""
+
+
+def _cell(text: str) -> str:
+    """The text of a table's cell: a pipe would end it, also in code."""
+    return text.replace("|", r"\|")
 
 
 def _language(pre: Any) -> str:

@@ -49,6 +49,17 @@ def test_the_next_command_goes_on_from_where_the_build_ended(tmp_path: Path, nam
     assert f"{name}@0.3.0" in again.stdout and "was there" in again.stdout
 
 
+def test_a_terminal_without_unicode_gets_other_characters(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    (tmp_path / "q.txt").write_text("Was ist № 1？\nЧто?\n", "utf-8")
+    arguments = ["import", "queries", "q.txt", "--version", "1.0.0", "--license", "mit"]
+    for command in (arguments, ["show", "queries"], ["push", "queries", "--repo", "a/b", "--dry-run"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "almost_data", *command], cwd=tmp_path, env=environment, capture_output=True
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_build_prints_funnel_examples_folders_and_next_commands(tmp_path: Path) -> None:
     done = cli("build", "comparisons", "--engine", "fake", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

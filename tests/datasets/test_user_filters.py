@@ -113,6 +113,7 @@ def test_a_null_keeps_the_row() -> None:
         ("(SELECT 1)", "no column|reads no column|no Polars SQL"),
         ("REGEXP_LIKE(response, '[')", "no Polars SQL"),
         ("response > 3", "no Polars SQL"),
+        ("REGEXP_LIKE(response, '^(?!Sorry)')", "look-ahead and look-behind, is not supported"),
         ("READ_CSV('/etc/passwd')", "no Polars SQL"),
     ],
 )
@@ -153,6 +154,13 @@ def test_what_goes_wrong_in_a_function_is_one_line(tmp_path: Path, source: str, 
     with pytest.raises(InputError, match=why) as error:
         run(rows_of([[good(100), good(90)]]), ComparisonsConfig(filters=(python(tmp_path, source),)))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("verdict", ["len(response) > 95", "numpy.bool_(len(response) > 95)"])
+def test_numpys_truth_is_a_verdict(tmp_path: Path, verdict: str) -> None:
+    source = f"import numpy\ndef drop(response): return {verdict}"
+    rows = pl.DataFrame({"response": ["a" * 90, "a" * 100]})
+    assert with_reason(rows, [load(python(tmp_path, source))])["reason"].to_list() == [None, "mine"]
 
 
 def test_either_an_expression_or_a_function(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ def verdicts(server: CompletionsServer, count: int = 4, **options: Any) -> dict[
         ("The first one is right.\nScores: 8 3", (8, 3)),
         ("The first one is right.\n\nScores: 8.5, 3\n", (8.5, 3)),
         ("Why not.\n**Scores: 8 3**", (8, 3)),
+        ("Why not.\n**Scores:** 8 3", (8, 3)),
+        ("Why not.\n### Scores: **8** `3`", (8, 3)),
         ("Why not.\r\nscores: 8\t3.\r\n", (8, 3)),
         ("Scores: 1 10", (1, 10)),
         ("8 9\nThe second one says more.", (8, 9)),

@@ -25,6 +25,10 @@ from almost_data.readers.html_text import MOST_CHARS, MOST_DEPTH, to_text
             "<table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td>2</td></tr></table>",
             "| a | b |\n| --- | --- |\n| 1 | 2 |",
         ),
+        (
+            "<table><tr><th>a|b</th></tr><tr><td><code>c|d</code></td></tr></table>",
+            "| a\\|b |\n| --- |\n| `c\\|d` |",
+        ),
         ('<a href="https://x.example/">here</a>', "[here](https://x.example/)"),
         ('<a href="https://x.example/a_b">https://x.example/a_b</a>', "https://x.example/a_b"),
         ('<p>a <img src="x.png" alt="a graph"> b</p>', "a [a graph] b"),

@@ -45,7 +45,7 @@ class Preset:
     """The settings of each builder, and those that all share."""
 
     note: str | None = None
-    """Printed in every card and summary of a run that asks a model."""
+    """Printed in every card and summary of a run that asks a model; None where other models were set."""
     card: CardConfig = field(default_factory=CardConfig)
     engine: Mapping[str, Any] = field(default_factory=dict)
     """Options of the engine that runs; under the name of an engine, those for that one only. Where and how
@@ -103,7 +103,8 @@ def load(
     if name not in NAMES:
         raise InputError(f"run.preset: no preset {name!r}: choose {', '.join(NAMES)}")
     by_name = {builder.name: builder for builder in builders}
-    merged = _parse(resources.files(__name__).joinpath(f"{name}.toml").read_text("utf-8"), name)
+    shipped = _parse(resources.files(__name__).joinpath(f"{name}.toml").read_text("utf-8"), name)
+    merged: Mapping[str, Any] = shipped
     preset = _preset(merged, by_name, f"preset {name}")
     if config:
         try:
@@ -118,7 +119,19 @@ def load(
         preset = _preset(merged, by_name, assignment)
     if limit is not None and limit < 1:
         raise InputError(f"run.limit {limit}: give 1 or more")
+    if preset.note == shipped.get("note") and _models(merged) != _models(shipped):
+        preset = replace(preset, note=None)  # it speaks of the preset's own models
     return replace(preset, limit=limit)
+
+
+def _models(settings: Any) -> set[str]:
+    """All models that the sections name."""
+    if isinstance(settings, list):
+        return set().union(*map(_models, settings))
+    if not isinstance(settings, Mapping):
+        return set()
+    names = {settings["model"]} if isinstance(settings.get("model"), str) else set()
+    return names.union(*map(_models, settings.values()))
 
 
 def _preset(merged: Mapping[str, Any], builders: Mapping[str, Builder], where: str) -> Preset:
