@@ -18,6 +18,7 @@ from .models import Model
 if TYPE_CHECKING:
     from .cards.figures import draw_bars, funnel, new_figure
     from .datasets.builder import (
+        Auto,
         Builder,
         Built,
         Estimate,
@@ -46,6 +47,7 @@ _MODULES = {
     "cards.figures": ("draw_bars", "funnel", "new_figure"),
     "datasets.builder": (
         *(
+            "Auto",
             "Builder",
             "Built",
             "Estimate",
@@ -73,6 +75,7 @@ _MODULES = {
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "Auto",
     "BuildRun",
     "Builder",
     "Built",

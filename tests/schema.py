@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import polars as pl
 
 from almost_data import registry
 from almost_data.datasets import tables
-from almost_data.datasets.builder import Builder
+from almost_data.datasets.builder import AUTO, Builder
 from almost_data.datasets.tables import Table
 
 
@@ -16,6 +17,13 @@ def builder(dataset: str) -> Builder:
 
 
 TABLES = {name: dict(builder(name).tables) for name in registry.BUILT_IN["builders"]}
+
+
+def with_defaults(config: Any, dataset: str = "comparisons") -> Any:
+    """The config with the paper's value in place of each that the parents would decide."""
+    auto = builder(dataset).auto
+    values = {name: auto[name].default for name in auto if getattr(config, name) == AUTO}
+    return msgspec.structs.replace(config, **values)
 
 
 def table(dataset: str, config: str) -> Table:

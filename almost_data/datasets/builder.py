@@ -101,6 +101,20 @@ class Estimate:
     """Tokens of the text that a row holds, at most; None where that is not known."""
 
 
+AUTO = "auto"
+"""Value of a setting that follows from the parents of a build."""
+
+
+@dataclass(frozen=True)
+class Auto:
+    """How a setting whose value is `AUTO` is decided."""
+
+    default: Any
+    """The paper's value, from which deviations are told."""
+    resolve: Callable[[Mapping[str, Manifest]], Any]
+    """Manifests of the parents by name -> the value; the parents may have no rows yet."""
+
+
 RESERVED = ("note", "card", "engine", "scoring", "run", "import", "eval", "hub", "audit", "recipe")
 """Names that no builder can have: sections of presets, and of settings in error messages."""
 
@@ -154,6 +168,8 @@ class Builder:
 
     Raises InputError for settings that do not go together. Models stand under `resolved`, by responder.
     """
+    auto: Mapping[str, Auto] = field(default_factory=dict)
+    """Settings whose default is `AUTO`; the manifest holds the values that they got."""
     reward_models: Callable[[Any], dict[str, RewardModel]] = _no_reward_models
     """Reward models by the keyword under which `build` takes their scorers."""
     hooks: Mapping[Unit, Mapping[str, Any]] = field(default_factory=dict)
@@ -192,6 +208,8 @@ class Builder:
                 raise ValueError(f"builder {self.name}: keys of table {config!r} are not its columns")
         if self.hooks and "filters" not in self.config.__struct_fields__:
             raise ValueError(f"builder {self.name}: it has hooks, and no setting `filters` for them")
+        if unknown := set(self.auto) - set(self.config.__struct_fields__):
+            raise ValueError(f"builder {self.name}: no setting {min(unknown)!r} to decide by the parents")
         if unknown := set(self.flags) - set(self.config.__struct_fields__):
             raise ValueError(f"builder {self.name}: no setting {min(unknown)!r} to make a flag of")
 
@@ -203,7 +221,14 @@ class Builder:
     def defaults(self) -> dict[str, Any]:
         """The settings that have a default."""
         fields = msgspec.structs.fields(self.config)
-        return {field.name: field.default for field in fields if field.default is not msgspec.NODEFAULT}
+        defaults = {field.name: field.default for field in fields if field.default is not msgspec.NODEFAULT}
+        return defaults | {name: auto.default for name, auto in self.auto.items()}
+
+    def resolve(self, config: Any, parents: Mapping[str, Manifest]) -> Any:
+        """The config with each setting that is `AUTO` decided by the parents."""
+        names = [name for name in self.auto if getattr(config, name) == AUTO]
+        values = {name: self.auto[name].resolve(parents) for name in names}
+        return msgspec.structs.replace(config, **values) if values else config
 
 
 def load_builder(name: str) -> Builder:

@@ -99,9 +99,9 @@ def ablate(run: BuildRun, reviews: pl.DataFrame | None = None, progress: Progres
     if "-" in run.version:
         raise InputError(f"run.version {run.version}: give N.N.N, to which each variant adds its name")
     ref = run.sources.get("responses", f"responses@{run.version}")
-    run.store.manifest(ref)
+    config = BUILDER.resolve(run.preset.settings(BUILDER), {"responses": run.store.manifest(ref)})
     outcomes = []
-    for variant in variants(run.preset.settings(BUILDER)):
+    for variant in variants(config):
         variant_run = dataclasses.replace(
             run,
             version=f"{run.version}-{variant.name}",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from .. import registry
-from ..datasets.builder import Builder, load_builder, pin_model
+from ..datasets.builder import AUTO, Builder, load_builder, pin_model
 from ..datasets.config import record
 from ..datasets.manifest import BuilderId, Manifest, fingerprint
 from ..errors import InputError
@@ -83,6 +83,7 @@ class Planner:
             return _append(steps, Step("reuse", present))
         settings = self.preset.settings(builder)
         parents = [self._add_parent(name, steps) for name in builder.parents]
+        settings = builder.resolve(settings, {parent.name: parent for parent in parents})
         parents += self._stored_models(builder, settings)
         draft = self._draft(builder, settings, parents)
         if is_target and self.retry_failed:
@@ -145,7 +146,10 @@ class Planner:
         if not deleted:
             return False
         models = {parent.ref: stored_model(parent) for parent in deleted}
-        config = self._draft(builder, self.preset.settings(builder), [], models).config
+        settings, recorded = self.preset.settings(builder), present.config["settings"]
+        decided = {name: recorded.get(name) for name in builder.auto if getattr(settings, name) == AUTO}
+        settings = msgspec.structs.replace(settings, **decided)
+        config = self._draft(builder, settings, [], models).config
         return fingerprint(present.builder, config, present.parents) == present.fingerprint
 
 

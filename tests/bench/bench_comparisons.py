@@ -50,7 +50,7 @@ print(json.dumps({"seconds": seconds, "peak": int(status["VmHWM"].split()[0]) * 
 def run() -> list[Result]:
     """Decisions only, as the loop makes them; then the command, with Parquet, digest, figures and card."""
     frame = _responses()
-    config = ComparisonsConfig()
+    config = schema.with_defaults(ComparisonsConfig())
     start = time.perf_counter()
     decided = decide_responses(frame, response_checks(config.min_chars), config)
     pairs = rank_pairs(decided.filter(pl.col("reason").is_null()), [length_rule(0.5, "survivors")], "first")

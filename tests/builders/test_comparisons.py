@@ -5,20 +5,24 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
+from typing import Any
 
 import hypothesis.strategies as st
 import polars as pl
 import pytest
 from hypothesis import given, settings
+from msgspec import structs
 
 from almost_data.builders.comparisons.builder import BUILDER, ComparisonsConfig, build
 from almost_data.datasets.builder import Built, reply_id, silent, text_id
 from almost_data.datasets.digest import digest, frames
-from almost_data.datasets.manifest import canonical_json, check_ledger
+from almost_data.datasets.manifest import BuilderId, Manifest, canonical_json, check_ledger
 from almost_data.errors import InputError
 from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
+from almost_data.run import presets
 from almost_data.scoring import Dialogue, Score, Scorer
+from almost_data.store.store import Store
 from tests import schema
 
 Row = dict[str, object]
@@ -48,7 +52,9 @@ def run(rows: list[Row], config: ComparisonsConfig, scorer: Scorer | None = None
     """What is built, its tables as frames."""
     frame = schema.frame("responses", "default", rows)
     try:
-        built = build(config, {"responses": lambda _: frame.lazy()}, FakeEngine(), silent, scorer)
+        built = build(
+            schema.with_defaults(config), {"responses": lambda _: frame.lazy()}, FakeEngine(), silent, scorer
+        )
     except RuntimeError as error:
         assert "no comparison is left" in str(error)
         return None
@@ -357,3 +363,37 @@ def test_parts_of_a_large_set_make_what_the_whole_makes(
             built and (hashed, built.ledger, canonical_json(built.diagnostics | {"text": 0}), built.notes)
         )
     assert results[0] == results[1]
+
+
+def test_checks_and_length_rule_follow_from_the_ladder_unless_they_are_set(fake_store: Store) -> None:
+    def settings(parent: Manifest, **fields: Any) -> tuple[Any, Any]:
+        config = BUILDER.resolve(ComparisonsConfig(**fields), {"responses": parent})
+        return config.checks, config.length_sd
+
+    def with_ladder(count: int, **values: Any) -> Manifest:
+        responders = parent.config["settings"]["responders"][:count]
+        ladder = [responder | values for responder in responders]
+        return structs.replace(parent, config={"settings": {"responders": ladder}})
+
+    parent = fake_store.manifest("responses@0.1.0")
+    assert settings(parent) == settings(with_ladder(3)) == ("paper", 0.5)
+    assert settings(with_ladder(2)) == ("paper", None)
+    assert settings(with_ladder(3, style="chat")) == ("chat", 0.5)
+    imported = structs.replace(
+        parent, builder=BuilderId("import-responses", 1), config={"settings": {"ladder": ["a", "b"]}}
+    )
+    assert settings(imported) == ("chat", None)
+    assert settings(imported, checks="none", length_sd=0.25) == ("none", 0.25)
+    assert presets.load("almost").settings(BUILDER).checks == "paper"
+
+
+def test_what_two_survivors_mean_for_the_length_rule_is_said() -> None:
+    two, three = [good(90), good(60)], [good(90), good(60), good(70)]
+    for queries, length_sd, words in (
+        ([two, two, three], 0.5, "In 67% of the queries"),
+        ([two, two, three], None, "No length rule"),
+        ([two, three], 0.5, None),
+    ):
+        built = run(rows_of(queries), ComparisonsConfig(length_sd=length_sd))
+        assert built is not None
+        assert [note.startswith(words or "") for note in built.notes] == ([True] if words else [])

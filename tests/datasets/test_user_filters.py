@@ -15,6 +15,7 @@ from almost_data.run.build import BuildRun
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests.builders.test_comparisons import good, rows_of, run
+from tests.schema import with_defaults
 from tests.settings import with_settings
 
 WORDS = "One sentence about it."
@@ -119,7 +120,7 @@ def test_a_null_keeps_the_row() -> None:
 )
 def test_bad_expressions_are_refused(drop: str, why: str) -> None:
     with pytest.raises(InputError, match=rf"comparisons\.filters, mine: .*({why})") as error:
-        BUILDER.pins(ComparisonsConfig(filters=(sql(drop),)), FakeEngine())
+        BUILDER.pins(with_defaults(ComparisonsConfig(filters=(sql(drop),))), FakeEngine())
     assert "\n" not in str(error.value)
 
 
@@ -177,7 +178,7 @@ def test_either_an_expression_or_a_function(tmp_path: Path) -> None:
 def test_names_are_those_of_no_other_filter(name: str) -> None:
     for some in ((sql("length > 3", name=name),), (sql("length > 3"), sql("length > 4"))):
         with pytest.raises(InputError, match=r"comparisons\.filters: another filter is named"):
-            BUILDER.pins(ComparisonsConfig(filters=some), FakeEngine())
+            BUILDER.pins(with_defaults(ComparisonsConfig(filters=some)), FakeEngine())
 
 
 def test_a_function_sees_every_row_and_nothing_else(tmp_path: Path) -> None:

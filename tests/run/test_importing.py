@@ -56,7 +56,10 @@ def test_wide_long_jsonl_and_parquet_give_the_same_rows(store: Store, tmp_path: 
     assert made[0].config["file"]["name"] == "wide.jsonl"
     assert build(store, "1.0.0")["comparisons"] == 30
     comparisons = store.manifest("comparisons@1.0.0")
-    assert comparisons.diagnostics["models"] == comparisons.diagnostics["notes"] == []
+    assert comparisons.diagnostics["models"] == []
+    assert comparisons.config["settings"]["checks"] == "chat", "imported answers are no base model's"
+    [note] = comparisons.diagnostics["notes"]
+    assert note.startswith("No length rule")
 
 
 def test_the_same_file_again_is_no_new_import_and_another_is_refused(store: Store, tmp_path: Path) -> None:

@@ -77,6 +77,15 @@ def test_the_presets_note_reaches_every_card_of_real_models_only(fake_store: Sto
     assert fake_store.manifest("comparisons@0.1.0").diagnostics["notes"] == []
 
 
+def test_a_presets_note_speaks_of_its_own_models_only(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[queries]\nmodel = "mine"\n')
+    assert presets.load("tiny", file).note is None
+    file.write_text('note = "Mine."\n[queries]\nmodel = "mine"\n')
+    assert presets.load("tiny", file).note == "Mine."
+    assert "SmolLM2" in (presets.load("tiny", assignments=("queries.target=7",)).note or "")
+
+
 def test_another_recipe_under_the_same_version_is_refused_by_name(fake_store: Store) -> None:
     with pytest.raises(
         InputError, match=r"comparisons@0\.1\.0 exists already.*min_chars: 50 -> 60.*choose another version"

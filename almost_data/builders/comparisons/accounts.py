@@ -21,6 +21,8 @@ class Accounts:
         """Stage -> its filters, in the order in which they drop."""
         self.pair_stages = pair_stages
         self.responses = self.queries = self.kept = 0
+        self.compared = self.pairs_of_two = 0
+        """Queries with enough survivors, and those of them with two."""
         self.names: dict[int, str] = {}
         """Rank -> responder."""
         self._dropped: Counter[str] = Counter()
@@ -40,6 +42,9 @@ class Accounts:
         self.names |= dict(texts.select("rank", "responder").unique().iter_rows())
         self._dropped.update(dict(decided["reason"].drop_nulls().value_counts().iter_rows()))
         alive = pl.col("reason").is_null()
+        survivors = decided.filter(alive)["query"].rle().struct.field("len")  # sorted by query
+        self.compared += len(survivors)
+        self.pairs_of_two += int((survivors == 2).sum())
         responder = decided.group_by("rank").agg(
             responses=pl.len(),
             survivors=alive.sum(),

@@ -16,6 +16,7 @@ import polars as pl
 from msgspec import Meta
 
 from ...datasets.builder import (
+    AUTO,
     Builder,
     Built,
     Estimate,
@@ -39,6 +40,7 @@ from ..checks import CHECK_DOCS, MIN_CHARS, check_names, of_chosen, response_che
 from ..responses import ladder_rows
 from .accounts import Accounts
 from .asis import AsIs
+from .by_ladder import BY_LADDER
 from .figures import figures, pair_matrix
 from .parts import SIDES, Part, compact, prompts_of, tables
 from .ranking import ALREADY_CHOSEN, AS_IS, LADDER, LENGTH_RULE, Pairing, length_rule, rank_pairs
@@ -48,8 +50,9 @@ from .tables import HOOKS, TABLES
 class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """Defaults are the released code's."""
 
-    checks: Annotated[str | tuple[str, ...], Meta(description=CHECK_DOCS)] = "paper"
-    """Response checks: a set, or a list of checks, a reason being the first that drops."""
+    checks: Annotated[str | tuple[str, ...], Meta(description=CHECK_DOCS)] = AUTO
+    """Response checks: a set, or a list of checks, a reason being the first that drops. `auto` is the set
+    `chat` for imported responses and a ladder of chat models, and `paper` for any other ladder."""
     check_sides: Literal["both", "chosen"] = "both"
     """`chosen`: a response that fails a check may still be rejected; it is never chosen."""
     min_chars: Annotated[int, Meta(ge=0)] = MIN_CHARS
@@ -58,8 +61,9 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """A query with fewer surviving responses makes no pair."""
     pairing: Pairing = "first"
     """`first`: a responder is chosen once, against the first partner that passes; `all`: every pair."""
-    length_sd: Annotated[float, Meta(ge=0, le=100)] | None = 0.5
-    """The length rule's M - length_sd * S; None leaves the rule out."""
+    length_sd: Annotated[float, Meta(ge=0, le=100)] | Literal["auto"] | None = "auto"
+    """The length rule's M - length_sd * S; None leaves the rule out. `auto` is 0.5, and None for a ladder of
+    two, where the rule would keep only pairs whose chosen response is the longer one."""
     length_over: Literal["survivors", "all"] = "survivors"
     """The responses whose lengths give M and S."""
     filters: tuple[UserFilter, ...] = ()
@@ -122,7 +126,20 @@ def build(
         benchmarks = {Path(file).name: benchmark_file.read_prompts(file) for file in config.benchmarks}
         prompts = prompts_of(parts, queries["query_id"])
         diagnostics["contamination"] = contamination(prompts, benchmarks)
-    return Built(rows_by_config, accounts.ledger(), diagnostics)
+    return Built(rows_by_config, accounts.ledger(), diagnostics, _notes(config, accounts))
+
+
+def _notes(config: ComparisonsConfig, accounts: Accounts) -> list[str]:
+    """What the length rule does where most queries have two survivors: M - S/2 is above the shorter text."""
+    if config.length_over == "all" or 2 * accounts.pairs_of_two <= accounts.compared:
+        return []
+    if config.length_sd is None:
+        return ["No length rule: of two responses it would keep only pairs whose chosen is the longer one."]
+    share = accounts.pairs_of_two / accounts.compared
+    return [
+        f"In {share:.0%} of the queries that make pairs, two responses survive: there the length rule keeps "
+        "only pairs whose chosen is the longer one."
+    ]
 
 
 def _filters(config: ComparisonsConfig) -> tuple[dict[str, list[Filter]], list[Filter]]:
@@ -130,7 +147,8 @@ def _filters(config: ComparisonsConfig) -> tuple[dict[str, list[Filter]], list[F
     by_name = response_checks(config.min_chars)
     checks = [by_name[name] for name in check_names(config.checks)]
     user_filters = load_filters(config.filters, HOOKS, "comparisons", _reserved_names())
-    length = [] if config.length_sd is None else [length_rule(config.length_sd, config.length_over)]
+    length_sd = config.length_sd
+    length = [length_rule(length_sd, config.length_over)] if isinstance(length_sd, int | float) else []
     is_both = config.check_sides == "both"
     by_stage = {
         "response checks": checks if is_both else [],
@@ -282,6 +300,7 @@ BUILDER = Builder(
     build=build,
     uses_engine=False,
     pins=_pins,
+    auto=BY_LADDER,
     reward_models=_reward_models,
     hooks=HOOKS,
     as_fake=lambda config: msgspec.structs.replace(config, asis_rm=fake_name(config.asis_rm)),
