@@ -29,7 +29,7 @@ from ..datasets.builder import (
     text_id,
 )
 from ..datasets.config import Config, NotNegative, Positive, Share, Source, Temperature
-from ..datasets.filters import Filter, account, chain, with_reason
+from ..datasets.filters import Filter, chain, with_reason
 from ..datasets.manifest import Entry, Manifest
 from ..datasets.tables import ERROR, QUERY_ID, REASON, Table, frame, integer, number, string
 from ..datasets.user_filters import UserFilter, filter_hashes, load_filters
@@ -116,10 +116,7 @@ def build(config: QueriesConfig, parents: Parents, generator: Generator, progres
             raise RuntimeError(f"every request failed, the last one with: {error}")
     accepted, ledger = admission.accepted, admission.ledger()
     if not accepted:
-        raise RuntimeError(
-            f"no query was accepted ({account(ledger)}): loosen a filter in the settings of queries, or "
-            "change the model"
-        )
+        return Built(admission.tables(), ledger, {}, usage={"queries": usage})
     notes = []
     if len(accepted) < admission.target:
         notes.append(

@@ -50,7 +50,7 @@ def render(
 
     sources = row_sources(manifest, ancestors)
     text = page(
-        builder.card,
+        "empty.md.jinja" if manifest.is_empty else builder.card,
         doc=builder.doc,
         manifest=manifest,
         settings=manifest.config["settings"],
@@ -67,7 +67,7 @@ def render(
         rows=rows,
         stop=prompts.STOP,
         test_share=TEST_SHARE,
-        **builder.card_values(manifest, sources),
+        **({} if manifest.is_empty else builder.card_values(manifest, sources)),
     )
     return with_front_matter(_head(manifest, builder.tags), text)
 

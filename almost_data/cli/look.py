@@ -59,9 +59,10 @@ def _row(ref: str, manifest: Manifest | str) -> tuple[str | int, ...]:
         return ref, "", "", "damaged", "", ""
     splits = manifest.counts["default"]
     rows = splits.get("train", 0) if manifest.kind == "model" else sum(splits.values())
+    kind = "empty dataset" if manifest.is_empty else manifest.kind
     builder = "fake engine" if manifest.is_fake else manifest.builder.name
     created = manifest.created[:16].replace("T", " ")
-    return ref, manifest.kind, rows, builder, created, manifest.digest[:12]
+    return ref, kind, rows, builder, created, manifest.digest[:12]
 
 
 def verify(

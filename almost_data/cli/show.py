@@ -53,6 +53,8 @@ def _print_unfinished(build: Status) -> None:
 def _print(store: Store, manifest: Manifest) -> None:
     heading = f"  {manifest.kind}, made by {manifest.builder.name}, {manifest.created}"
     console.print(Text.assemble((manifest.ref, "bold"), text(heading)))
+    if manifest.is_empty:
+        print_line("empty: every row was dropped, and the dropped ones are in the configs below", "yellow")
     print_line(f"digest       {manifest.digest}\nfingerprint  {manifest.fingerprint}\n")
     if manifest.usage:
         first = manifest.ledger[0]

@@ -35,7 +35,7 @@ Figures = Iterator[tuple[str, "Figure"]]
 
 
 class NothingLeft(RuntimeError):
-    """Every row was dropped, so there is no dataset to write."""
+    """Every row was dropped: the dataset holds the dropped rows only."""
 
 
 class Progress(Protocol):

@@ -148,6 +148,8 @@ class RowHasher:
             for name in {config, *(name for name in self.tables if self._is_part(config, name))}:
                 by_split = by_config.setdefault(name, {})
                 by_split[split] = by_split.get(split, 0) + rows
+        if "default" in self.tables:
+            by_config.setdefault("default", {})
         order = sorted(by_config, key=lambda config: config != "default")
         return {
             config: {split: by_config[config][split] for split in SPLITS if split in by_config[config]}

@@ -111,6 +111,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return usage
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it is a dataset of which every row was dropped; it holds the dropped ones."""
+        return self.kind == "dataset" and not self.counts["default"]
+
+    @property
     def is_import(self) -> bool:
         return self.builder.name.startswith("import-")
 

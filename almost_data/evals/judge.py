@@ -137,8 +137,7 @@ def parse(text: str, whole: bool = True, lowest: float = LOWEST) -> Verdict:
     'no scores'
     """
     plain = _EMPHASIS.sub("", split_reasoning(text)[1])
-    lines = [line.strip() for line in plain.strip().split("
-")]
+    lines = [line.strip() for line in plain.strip().split("\n")]
     matches = [match for match in (_FIRST.fullmatch(lines[0]),) if match]
     if last := _LAST.fullmatch(lines[-1].rstrip(".")):
         if not whole and not matches:

@@ -72,6 +72,8 @@ def prepare(store: Store, ref: str, repo: str, endpoint: str) -> Artifact:
     manifest = store.manifest(ref)
     if manifest.kind == "evaluation":
         raise InputError(f"{ref} is an evaluation: it is published in the card of its model")
+    if manifest.is_empty:
+        raise InputError(f"{ref} is empty, as every row was dropped: there is nothing to publish")
     lineage = (manifest, *store.ancestors(manifest))
     if any(ancestor.is_fake or _names_fake_model(ancestor.config) for ancestor in lineage):
         raise InputError(f"{ref}: the fake engine wrote part of it, so it cannot be published")

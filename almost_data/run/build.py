@@ -92,7 +92,7 @@ class BuildRun:
         assert step.builder is not None
         builder, ref = step.builder, step.manifest.ref
         with self.store.lock(ref):
-            if self.store.has(ref):
+            if self.store.has(ref) and not self.store.manifest(ref).is_empty:
                 raise InputError(f"{ref} was built by another process meanwhile: run again to use it")
             start = time.monotonic()
             parents = [self.store.manifest(parent) for parent in step.parents]
@@ -225,7 +225,7 @@ def publish_dataset(
 ) -> Manifest:
     """Write what a builder made, with card and figures. The caller holds the lock.
 
-    Raises NothingLeft where `default` has no row.
+    Raises NothingLeft where `default` has no row; what was dropped is in the store then.
     """
     tables = with_parts(builder.tables, built.tables)
     draft = msgspec.structs.replace(draft, tables=tables)
@@ -247,14 +247,18 @@ def publish_dataset(
     tables_of_card = {name: rows for name, rows in samples.items() if rows is not None}
 
     def render(manifest: Manifest) -> dict[str, bytes]:
-        plots = figures.as_files(builder.figures(manifest, tables_of_card))
+        plots = {} if manifest.is_empty else figures.as_files(builder.figures(manifest, tables_of_card))
         text = card.render(builder, manifest, tables_of_card, sorted(plots), store.ancestors(manifest))
         return {"README.md": text.encode(), **plots}
 
-    content = Tables(tables, built.tables)
-    if content.is_empty():
-        raise NothingLeft(f"{draft.ref}: no row is left ({account(built.ledger) or 'none came in'})")
-    return publish(store, draft, content, record, parents, render)
+    manifest = publish(store, draft, Tables(tables, built.tables), record, parents, render)
+    if manifest.is_empty:
+        reasons = account(built.ledger) or "none came in"
+        raise NothingLeft(
+            f"{draft.ref}: no row is left ({reasons}): loosen a filter in the settings of {builder.name}, or "
+            f"give it more rows; {draft.ref} holds what was dropped"
+        )
+    return manifest
 
 
 def _engine_record(generator: JournaledGenerator, built: Built) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any, Literal
 import msgspec
 
 from .. import registry
-from ..datasets.builder import AUTO, Builder, load_builder, pin_model
+from ..datasets.builder import AUTO, Builder, NothingLeft, load_builder, pin_model
 from ..datasets.config import record
+from ..datasets.filters import account
 from ..datasets.manifest import BuilderId, Manifest, fingerprint
 from ..errors import InputError
 from ..generation import Generator
@@ -88,7 +89,10 @@ class Planner:
         draft = self._draft(builder, settings, parents)
         if is_target and self.retry_failed:
             self._check_retry(builder, draft, present)
-        if present:
+        if present and present.is_empty:
+            if present.fingerprint == draft.fingerprint:
+                raise NothingLeft(f"{ref}: no row is left ({account(present.ledger)}): change its settings")
+        elif present:
             existing(self.store, draft, "" if is_target else f", or set run.from to {present.ref}")
             return _append(steps, Step("reuse", present))
         self.store.check_place(ref)
@@ -102,6 +106,8 @@ class Planner:
         manifest = self.store.manifest(self.sources[name])
         if manifest.kind != "dataset":
             raise InputError(f"{manifest.ref} is {manifest.kind_phrase}, where a dataset is needed")
+        if manifest.is_empty:
+            raise InputError(f"run.from {manifest.ref}: it is empty, as every row was dropped: name another")
         return _append(steps, Step("reuse", manifest))
 
     def _check_retry(self, builder: Builder, draft: Manifest, present: Manifest | None) -> None:

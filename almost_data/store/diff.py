@@ -95,7 +95,7 @@ def _key(manifest: Manifest) -> list[str]:
 def _with_reason(store: Store, manifest: Manifest, rows: pl.DataFrame) -> pl.DataFrame:
     """The rows with the `reason` for which the dataset does not have them."""
     key, ref = _key(manifest), manifest.ref
-    columns = {config: manifest.table(config).names for config in store.configs(ref)}
+    columns = {config: table.names for config, table in manifest.tables.items()}
     dropped = []
     if "chosen_reply_id" in columns.get("rejected", []):
         ids = pl.col("comparison_id").str.split("-")

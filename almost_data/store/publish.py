@@ -166,6 +166,8 @@ def publish(
 ) -> Manifest:
     """Write an artifact, whole or not at all, and return its manifest. The caller holds its lock.
 
+    An empty one of that name is replaced.
+
     `parents` are the manifests of what it was made from; their models and notes are handed down. `render`
     makes README.md and figures, by relative path. Raises ValueError for a ledger that loses rows.
     """
@@ -190,6 +192,8 @@ def publish(
         for path, text in render(manifest).items():
             write_file(staging / path, text)
         write_file(staging / "manifest.json", encode_manifest(manifest))
+        if store.has(draft.ref) and store.manifest(draft.ref).is_empty:
+            shutil.rmtree(store.path(draft.ref))
     return manifest
 
 

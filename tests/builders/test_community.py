@@ -281,10 +281,15 @@ def test_two_posts_of_one_id_are_refused(tmp_path: Path) -> None:
             made(tmp_path, posts)
 
 
-@pytest.mark.parametrize("posts", [[], [question(1)], [question(1), answer(2, 1, 1), answer(3, 1, 1)]])
-def test_a_source_without_a_pair_is_refused(tmp_path: Path, posts: Rows) -> None:
-    with pytest.raises(InputError, match=r"Posts\.xml: no comparison is left"):
-        made(tmp_path, posts)
+def test_a_source_without_a_post_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"Posts\.xml: it has no posts"):
+        made(tmp_path, [])
+
+
+@pytest.mark.parametrize("posts", [[question(1)], [question(1), answer(2, 1, 1), answer(3, 1, 1)]])
+def test_a_source_without_a_pair_keeps_what_was_dropped(tmp_path: Path, posts: Rows) -> None:
+    built = made(tmp_path, posts)
+    assert "default" not in built.tables and built.tables
 
 
 def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:

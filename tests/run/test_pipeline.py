@@ -12,7 +12,9 @@ from almost_data.generation import Model, Reply, Request
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, presets
 from almost_data.run.command import shown_command
+from almost_data.store.diff import diff
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from tests.schema import builder
 from tests.settings import config_of, fake, fake_tiny, with_settings
 
@@ -202,10 +204,29 @@ def test_moving_the_prompt_file_changes_no_fingerprint_and_editing_it_does(tmp_p
 
 
 def test_a_build_without_any_comparison_says_which_filter_took_all(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"no comparison is left .*too_short kept 0"):
-        run(Store(tmp_path), "0.1.0", None, "comparisons.min_chars=100000").build("comparisons")
-    assert not Store(tmp_path).has("comparisons@0.1.0")
-    assert Store(tmp_path).has("responses@0.1.0")
+    store, strict = Store(tmp_path), "comparisons.min_chars=100000"
+    with pytest.raises(RuntimeError, match=r"no row is left .*too_short kept 0"):
+        run(store, "0.1.0", None, strict).build("comparisons")
+    made = store.manifest("comparisons@0.1.0")
+    assert made.is_empty and made.counts["default"] == {} and verify(store, made.ref) == []
+    dropped = store.scan(made.ref, "rejected_responses").collect()
+    assert len(dropped) == 5 * 40 and set(dropped["reason"]) == {"too_short"}
+    assert "has **no row**" in (store.path(made.ref) / "README.md").read_text("utf-8")
+    assert diff(store, made.ref, made.ref).kept == 0
+    with pytest.raises(RuntimeError, match="no row is left"):
+        run(store, "0.1.0", None, strict).build("comparisons")
+    steps = run(store).build("comparisons")
+    assert [step.action for step in steps] == ["reuse", "reuse", "build"], "other settings replace it"
+    assert not steps[-1].manifest.is_empty and verify(store, made.ref) == []
+
+
+def test_nothing_is_built_on_an_empty_dataset(tmp_path: Path) -> None:
+    store, every = Store(tmp_path), 'name="all", description="All.", drop="LENGTH(query) > 0"'
+    with pytest.raises(RuntimeError, match=r"queries@0\.1\.0: no row is left .*kept 0 of"):
+        run(store, "0.1.0", None, f"queries.filters=[{{{every}}}]", "queries.max_rounds=1").build("queries")
+    assert len(store.scan("queries@0.1.0", "rejected").collect()) > 0
+    with pytest.raises(InputError, match=r"run\.from queries@0\.1\.0: it is empty"):
+        run(store, "0.2.0", queries="queries@0.1.0").build("responses")
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,9 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Responses of people, so that nothing in the store is fake. Read it; do not write to it."""
     store = Store(tmp_path_factory.mktemp("imported") / "build")
     file = tmp_path_factory.mktemp("files") / "responses.jsonl"
+    words = " ".join(f"word{n}" for n in range(18))
     rows = [
-        {"prompt": f"What is {n}?", "good": f"{n} is {'a long word ' * 9}.", "bad": f"It is {'x ' * 30}{n}."}
+        {"prompt": f"What is {n}?", "good": f"{n} is {words} and more.", "bad": f"It is {words[:80]} {n}."}
         for n in range(40)
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")

@@ -80,18 +80,20 @@ def build(config: CommunityConfig, parents: Parents, generator: Generator, progr
     kept = candidates.filter(pl.col("reason").is_null())
     dropped = pl.concat([pairs, candidates.select(votes.PAIR_COLUMNS)]).filter(pl.col("reason").is_not_null())
     ledger = _ledger(config, questions, answers, dropped, len(pairs))
-    if kept.is_empty():
-        raise InputError(f"{source}: no comparison is left ({account(ledger) or 'it has no posts'})")
+    if not account(ledger) and kept.is_empty():
+        raise InputError(f"{source}: it has no posts")
     dropped_rows = {"rejected": dropped, "rejected_responses": answers, "rejected_queries": questions}
     stages = {entry.filter: entry.stage for entry in ledger}
     query_ids = candidates.select(*votes.QUESTION, "query_id").unique(votes.QUESTION)
-    default = _default(kept, sites)
-    tables: dict[str, Rows] = {"default": default}
+    tables: dict[str, Rows] = {}
     for name, rows in dropped_rows.items():
         if rows["reason"].count():
             tables[name] = _rejected(name, rows, query_ids, sites, stages)
+    if kept.is_empty():
+        return Built(tables, ledger, {})
+    default = _default(kept, sites)
     diagnostics = _diagnostics(kept, len(questions), len(answers), sites)
-    return Built(tables, ledger, diagnostics | {"text": diagnose(plain(default))})
+    return Built({"default": default, **tables}, ledger, diagnostics | {"text": diagnose(plain(default))})
 
 
 def _texts(posts: Posts, pairs: pl.DataFrame, sites: list[str], source: str, tick: Tick) -> pl.DataFrame:

@@ -20,7 +20,6 @@ from ...datasets.builder import (
     Builder,
     Built,
     Estimate,
-    NothingLeft,
     Parents,
     Progress,
     RewardModel,
@@ -28,7 +27,7 @@ from ...datasets.builder import (
 )
 from ...datasets.config import Config, FilePath, Positive, Source
 from ...datasets.digest import BLOCK, ranges
-from ...datasets.filters import Filter, account, first_reason, with_reason
+from ...datasets.filters import Filter, first_reason, with_reason
 from ...datasets.user_filters import UserFilter, filter_hashes, load_filters, of_unit
 from ...diagnostics import shortcuts
 from ...diagnostics.contamination import contamination
@@ -42,7 +41,7 @@ from .accounts import Accounts
 from .asis import AsIs
 from .by_ladder import BY_LADDER
 from .figures import figures, pair_matrix
-from .parts import SIDES, Part, compact, prompts_of, tables
+from .parts import SIDES, Part, compact, comparisons, prompts_of, rejected_tables
 from .ranking import ALREADY_CHOSEN, AS_IS, LADDER, LENGTH_RULE, Pairing, length_rule, rank_pairs
 from .tables import HOOKS, TABLES
 
@@ -113,20 +112,18 @@ def build(
         progress("comparisons", accounts.responses, total, 0)
         if accounts.queries == config.limit:
             break
+    rejected = rejected_tables(parts, accounts.stages)
     if not accounts.kept:
-        raise NothingLeft(
-            f"no comparison is left ({account(accounts.ledger())}): take more queries, or loosen a filter "
-            "in the settings of comparisons"
-        )
+        return Built(rejected, accounts.ledger(), {})
     queries = accounts.by_query()
-    rows_by_config, sample = tables(parts, accounts.stages, queries)
+    blocks, sample = comparisons(parts, queries)
     diagnostics = accounts.diagnostics() | asis.diagnostics()
     diagnostics["text"] = shortcuts.diagnose(shortcuts.plain(sample))
     if config.benchmarks:
         benchmarks = {Path(file).name: benchmark_file.read_prompts(file) for file in config.benchmarks}
         prompts = prompts_of(parts, queries["query_id"])
         diagnostics["contamination"] = contamination(prompts, benchmarks)
-    return Built(rows_by_config, accounts.ledger(), diagnostics, _notes(config, accounts))
+    return Built({"default": blocks, **rejected}, accounts.ledger(), diagnostics, _notes(config, accounts))
 
 
 def _notes(config: ComparisonsConfig, accounts: Accounts) -> list[str]:

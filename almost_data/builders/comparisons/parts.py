@@ -39,22 +39,22 @@ def compact(rows: pl.LazyFrame, decided: pl.DataFrame, pairs: pl.DataFrame, reas
     return Part(rows, dropped, pairs.select("chosen_row", "rejected_row", reason, *scores))
 
 
-def tables(
-    parts: Sequence[Part], stages: dict[str, str], queries: pl.DataFrame
-) -> tuple[dict[str, Rows], pl.DataFrame]:
-    """The configs that have a row, and a sample of the comparisons.
-
-    `stages` is reason -> stage; `queries` has the comparisons of each query, `pairs`.
-    """
+def comparisons(parts: Sequence[Part], queries: pl.DataFrame) -> tuple[Blocks, pl.DataFrame]:
+    """The comparisons, and a sample of them; `queries` has the number of comparisons of each, `pairs`."""
     is_large = int(queries["pairs"].sum()) > SAMPLE
     sampled = sampled_queries(queries) if is_large else None
     sample = pl.concat(_comparisons(part, sampled) for part in parts)
-    rows: dict[str, Rows] = {"default": Blocks(lambda: (_comparisons(part) for part in parts), sample)}
+    return Blocks(lambda: (_comparisons(part) for part in parts), sample), sample
+
+
+def rejected_tables(parts: Sequence[Part], stages: dict[str, str]) -> dict[str, Rows]:
+    """The configs of dropped pairs and responses, as far as they have rows; `stages` is reason -> stage."""
+    rows: dict[str, Rows] = {}
     if any(part.pairs["reason"].count() for part in parts):
         rows["rejected"] = Blocks(lambda: (_rejected_pairs(part, stages) for part in parts))
     if any(len(part.dropped) for part in parts):
         rows["rejected_responses"] = Blocks(lambda: (_rejected_responses(part, stages) for part in parts))
-    return rows, sample
+    return rows
 
 
 def prompts_of(parts: Sequence[Part], query_ids: pl.Series) -> pl.DataFrame:

@@ -19,7 +19,6 @@ from ...datasets.builder import (
     Builder,
     Built,
     Estimate,
-    NothingLeft,
     Parents,
     Progress,
     RewardModel,
@@ -106,9 +105,7 @@ def build(
             play.add_user_turns(ongoing(conversations), turn)
         play.answer(ongoing(conversations), turn)
     answered = [conversation for conversation in conversations if len(conversation.turns) > 1]
-    if not answered:
-        raise NothingLeft("no demonstration: no conversation got a reply that could be used")
-    if second:
+    if second and answered:
         play.second_opinion(second, conversations)
     candidates = frame(TABLES["candidates"], play.candidates)
     for conversation in answered:
@@ -118,7 +115,9 @@ def build(
         "ends": dict(Counter(conversation.end for conversation in answered)),
         "turns_written": candidates.select("query_id", "conversation", "turn").n_unique(),
         "mean_chars": candidates.filter(rank=0)["response"].str.len_chars().mean(),
-        "best_of_n": report(candidates, config.n, scorer.reward_stats) if scorer and is_picked else None,
+        "best_of_n": report(candidates, config.n, scorer.reward_stats)
+        if answered and scorer and is_picked
+        else None,
     }
     return Built(
         _tables(config, answered, candidates, play.dropped),
