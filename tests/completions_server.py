@@ -150,6 +150,8 @@ class _Handler(BaseHTTPRequestHandler):
             )
             choice = {"index": 0, "finish_reason": fault, "logprobs": None, **message}
             self._send(200, {"choices": [choice]})
+        elif len(body["prompt"].split()) >= CONTEXT:
+            self._error(400, f"This model's maximum context length is {CONTEXT} tokens")
         elif "messages" in body:
             content = self.server.chat(body["prompt"])
             message = {"role": "assistant", "content": content} | self.server.message

@@ -39,6 +39,15 @@ def tiny_tokenizer(bos: bool = False) -> Any:
     )
 
 
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
+    "{{ raise_exception('a system turn comes first') }}{% endif %}"
+    "<{{ m.role }}>{{ m.content }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% if enable_thinking %}<think>\n{% endif %}{% endif %}"
+)
+"""A template that writes `<bos>` itself, takes a system turn in the first place only, and has an option."""
+
+
 def tiny_config(kind: str, vocabulary: int, **changes: Any) -> Any:
     from transformers import BloomConfig, Gemma3TextConfig, GPT2Config, LlamaConfig, MistralConfig
 
@@ -81,12 +90,20 @@ def tiny_config(kind: str, vocabulary: int, **changes: Any) -> Any:
     raise ValueError(kind)
 
 
-def save_tiny(folder: Path, kind: str = "llama", seed: int = 0, bos: bool = False, **changes: Any) -> Path:
+def save_tiny(
+    folder: Path,
+    kind: str = "llama",
+    seed: int = 0,
+    bos: bool = False,
+    template: str | None = None,
+    **changes: Any,
+) -> Path:
     """A random fp32 model of the `kind` and its tokenizer, saved in `folder`."""
     import torch
     from transformers import AutoModelForCausalLM
 
     tokenizer = tiny_tokenizer(bos)
+    tokenizer.chat_template = template
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(
         tiny_config(kind, len(tokenizer), **changes), dtype=torch.float32

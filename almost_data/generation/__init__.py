@@ -69,6 +69,18 @@ class Request:
         """The text of the prompt; empty where it is messages."""
         return self.prefix + self.text
 
+    @property
+    def head(self) -> str:
+        """Equal for requests whose prompts begin alike: the prefix, or the shared messages as JSON."""
+        if not self.messages:
+            return self.prefix
+        return json.dumps([self.messages[: self.shared_messages], self.template_options])
+
+    @property
+    def size(self) -> int:
+        """Characters of the prompt, to order requests by."""
+        return len(self.prompt) + sum(len(message["content"]) for message in self.messages)
+
     def refusal(self, prompt_tokens: int, context: int | None = None) -> str | None:
         """Why a model whose context is `context` tokens cannot answer this, or None."""
         limit = self.sampling.max_new_tokens

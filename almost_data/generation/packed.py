@@ -75,9 +75,9 @@ def _columns(rows: Sequence[BatchRow], shared: int) -> int:
     return sum(prompts.values()) + sum(len(row.tokens) for row in rows)
 
 
-def _prompt_key(row: BatchRow) -> tuple[str, str]:
+def _prompt_key(row: BatchRow) -> bytes:
     """Equal for rows of the same prompt."""
-    return row.request.prefix, row.request.text
+    return row.prompt.tobytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,9 @@ class Packed:
         self.model = model
         self.prefix = prefix
         self.numbers: dict[BatchRow, int] = {}
-        self.lenders: dict[tuple[str, str], BatchRow] = {}
+        self.lenders: dict[bytes, BatchRow] = {}
         """By prompt, the row whose columns hold it."""
-        self.readers: Counter[tuple[str, str]] = Counter()
+        self.readers: Counter[bytes] = Counter()
         """By prompt, how many rows have it."""
         config = model.config.get_text_config(decoder=True)
         self.window: int | None = getattr(config, "sliding_window", None)

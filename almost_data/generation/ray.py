@@ -23,6 +23,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +32,7 @@ from typing import Annotated, Any
 import msgspec
 
 from ..errors import InputError
-from . import CannotStart, Generator, Model, Reply, Request, cluster, engines, group_by_model
+from . import CannotStart, Generator, Messages, Model, Reply, Request, cluster, engines, group_by_model
 from .isolate import generate_isolated
 
 BATCH = {"vllm": 1024, "openai": 512}
@@ -114,7 +115,7 @@ class RayEngine:
         from ray.data import ActorPoolStrategy, from_arrow
         from ray.util.annotations import RayDeprecationWarning
 
-        requests = sorted(requests, key=lambda request: request.prefix)  # a batch shares prefixes
+        requests = sorted(requests, key=lambda request: request.head)  # a batch shares heads
         tables = [
             _encode(requests[at : at + self.task_size]) for at in range(0, len(requests), self.task_size)
         ]
@@ -196,15 +197,23 @@ def _is_running(process: int) -> bool:
 
 
 def _encode(requests: list[Request]) -> Any:
-    """Requests as Arrow columns; a prefix that they share is stored once."""
+    """Requests as Arrow columns; a prefix, or messages, that they share are stored once."""
     import pyarrow as pa
 
-    lines = [msgspec.json.encode(replace(request, prefix="")) for request in requests]
-    prefixes = pa.array([request.prefix for request in requests], pa.string())
-    return pa.table({"prefix": prefixes.dictionary_encode(), "request": lines})
+    encode = msgspec.json.encode
+    shared = [encode((request.prefix, request.messages[: request.shared_messages])) for request in requests]
+    lines = [
+        encode(replace(request, prefix="", messages=request.messages[request.shared_messages :]))
+        for request in requests
+    ]
+    return pa.table({"shared": pa.array(shared).dictionary_encode(), "request": lines})
 
 
 def _decode(table: Any) -> list[Request]:
     decode = msgspec.json.Decoder(Request).decode
-    rows = zip(table["prefix"].to_pylist(), table["request"].to_pylist(), strict=True)
-    return [replace(decode(line), prefix=prefix) for prefix, line in rows]
+    decode_shared = cache(msgspec.json.Decoder(tuple[str, Messages]).decode)
+    requests = []
+    for head, line in zip(table["shared"].to_pylist(), table["request"].to_pylist(), strict=True):
+        (prefix, messages), request = decode_shared(head), decode(line)
+        requests.append(replace(request, prefix=prefix, messages=messages + request.messages))
+    return requests

@@ -2,13 +2,13 @@
 
 import random
 import secrets
-from array import array
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 
-from . import Reply, Request, cut_at_stop
+from . import Reply, cut_at_stop
+from .encoding import Prompt
 
 CONTEXT = 4
 """Prompt tokens decoded before the reply: some tokenizers drop the first token's leading space."""
@@ -17,9 +17,10 @@ CONTEXT = 4
 class BatchRow:
     """A request on its way through a model, and the tokens of its reply so far."""
 
-    def __init__(self, request: Request, prompt: list[int], tokenizer: Any, eos: frozenset[int]) -> None:
-        self.request = request
-        self.prompt = array("l", prompt)  # a tenth of a list's memory, and thousands of rows wait
+    def __init__(self, prompt: Prompt, tokenizer: Any, eos: frozenset[int]) -> None:
+        self.request = request = prompt.request
+        self.prompt = prompt.tokens
+        self.split, self.failed = prompt.split, prompt.failed
         self.tokenizer = tokenizer
         self.eos = eos
         self.cached_tokens = 0
@@ -47,21 +48,20 @@ class BatchRow:
                 return self._reply("stop")
         return self._reply("length") if len(self.tokens) >= sampling.max_new_tokens else None
 
-    def failed(self, error: str) -> Reply:
-        return Reply.failed(self.request.id, error, len(self.prompt))
-
     def _reply(self, reason: Literal["stop", "length"]) -> Reply:
         tokens = self.tokens[:-1] if self.tokens[-1] in self.eos else self.tokens
         context = list(self.prompt[-CONTEXT:])
         start = len(self.tokenizer.decode(context, skip_special_tokens=True))
         text = self.tokenizer.decode(context + tokens, skip_special_tokens=True)[start:]
         text, cut = cut_at_stop(text, self.request.sampling.stop)
+        reasoning, text = self.split(text)
         return Reply(
             id=self.request.id,
             text=text,
             finish_reason="stop" if cut else reason,
             prompt_tokens=len(self.prompt),
             completion_tokens=len(self.tokens),
+            reasoning=reasoning,
             cached_tokens=self.cached_tokens,
         )
 

@@ -1,8 +1,8 @@
 """The engine that runs anywhere: plain transformers on CPU, CUDA or MPS, no server and no kernels.
 
-Requests are grouped by model and prefix, and the rows of a group are decoded in one packed sequence
-(see `packed.py`). A model whose architecture does not fit that is run by padded `generate` batches
-with the same sampling; `settings` says so.
+Requests are grouped by model and by what they share (few-shot text, or the first messages), and the rows
+of a group are decoded in one packed sequence (see `packed.py`). A model whose architecture does not fit
+that is run by padded `generate` batches with the same sampling; `settings` says so.
 """
 
 import time
@@ -16,8 +16,10 @@ from msgspec import Meta
 
 from ..errors import InputError, one_line
 from ..models import weights
+from ..models.chat import end_of_turn
 from ..models.device import default_device, free_memory, release_memory
 from . import CannotStart, Model, Reply, Request, group_by_model
+from .encoding import check_templates, encode
 
 if TYPE_CHECKING:
     from .rows import BatchRow
@@ -35,6 +37,8 @@ class LoadedModel:
     network: Any
     tokenizer: Any
     eos: frozenset[int]
+    chat_eos: frozenset[int]
+    """The tokens that end a reply to messages: the end of a turn too."""
     context: int | None
     misfit: str | None
     """Why it cannot be packed."""
@@ -72,14 +76,15 @@ class TransformersEngine:
         groups: dict[Model, list[Request]] = defaultdict(list)
         for model, group in group_by_model(requests).items():
             groups[self.resolve(model)] += group
+        check_templates(groups)
         for model in sorted(groups, key=lambda model: model not in self._loaded):
             loaded = self.load(model)
-            by_prefix: dict[str, list[Request]] = defaultdict(list)
+            by_head: dict[str, list[Request]] = defaultdict(list)
             for request in groups.pop(model):
-                by_prefix[request.prefix].append(request)
-            # Requests with a prefix of their own lose nothing by sharing a batch.
-            single = [group[0] for group in by_prefix.values() if len(group) == 1]
-            for group in [*(group for group in by_prefix.values() if len(group) > 1), single]:
+                by_head[request.head].append(request)
+            # Requests with a head of their own lose nothing by sharing a batch.
+            single = [group[0] for group in by_head.values() if len(group) == 1]
+            for group in [*(group for group in by_head.values() if len(group) > 1), single]:
                 yield from self._decode(loaded, group)
 
     def close(self) -> None:
@@ -111,11 +116,16 @@ class TransformersEngine:
             self.load_seconds += time.monotonic() - start
         return self._loaded[model]
 
-    def row(self, loaded: LoadedModel, request: Request) -> "BatchRow":
+    def rows(self, loaded: LoadedModel, requests: list[Request]) -> "Iterator[BatchRow | Reply]":
+        """The row of each request, or the reply of one that cannot be answered."""
         from .rows import BatchRow
 
-        tokens = loaded.tokenizer(request.prompt, verbose=False)["input_ids"] if request.prompt else []
-        return BatchRow(request, tokens, loaded.tokenizer, loaded.eos)
+        for prompt in encode(loaded.tokenizer, requests):
+            if refusal := prompt.refusal(loaded.context):
+                yield prompt.failed(refusal)
+            else:
+                eos = loaded.chat_eos if prompt.request.messages else loaded.eos
+                yield BatchRow(prompt, loaded.tokenizer, eos)
 
     def _device_and_dtype(self) -> tuple[str, str]:
         """The device and the dtype: bfloat16 if the hardware supports it natively."""
@@ -155,22 +165,23 @@ class TransformersEngine:
         self._decoding[model.id] = f"padded generate ({reason})" if reason else "packed"
         config = network.config.get_text_config(decoder=True)
         context = getattr(config, "max_position_embeddings", None)
-        return LoadedModel(network, tokenizer, _eos(network, tokenizer), context, reason)
+        eos, turn_end = _eos(network, tokenizer), end_of_turn(tokenizer)
+        chat_eos = eos if turn_end is None else eos | {turn_end}
+        return LoadedModel(network, tokenizer, eos, chat_eos, context, reason)
 
     def _decode(self, loaded: LoadedModel, requests: list[Request]) -> Iterator[Reply]:
         from .packed import decode
 
         rows = []
-        for request in requests:
-            row = self.row(loaded, request)
-            if refusal := request.refusal(len(row.prompt), loaded.context):
-                yield row.failed(refusal)
+        for row in self.rows(loaded, requests):
+            if isinstance(row, Reply):
+                yield row
             else:
                 rows.append(row)
         if loaded.misfit:
             yield from self._decode_padded(loaded, sorted(rows, key=lambda row: len(row.prompt)))
         elif rows:
-            # By tokens, as one may span the end of the text prefix. What the least and the greatest prompt
+            # By tokens, as one may span the end of the shared text. What the least and the greatest prompt
             # share, all prompts share.
             prompts = [row.prompt for row in rows]
             pairs = zip(min(prompts), max(prompts), strict=False)

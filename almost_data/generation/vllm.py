@@ -10,7 +10,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from multiprocessing import connection
 from pathlib import Path
 from threading import Thread
@@ -19,13 +18,13 @@ from uuid import uuid4
 
 from ..errors import InputError, one_line
 from ..models import weights
+from ..models.chat import end_of_turn
 from ..models.device import free_memory
 from . import CannotStart, Model, Reply, Request, cut_at_stop, group_by_model
+from .encoding import Prompt, check_templates, encode
 
 IN_FLIGHT = 4096
 """Requests in vLLM's queue: many times what it runs at once, and few enough to bound memory."""
-CHUNK = 64
-"""Prompts tokenised at once."""
 ARGUMENTS = (
     *("block_size", "cpu_offload_gb", "distributed_executor_backend", "dtype", "enable_chunked_prefill"),
     *("enable_prefix_caching", "enforce_eager", "gpu_memory_utilization", "kv_cache_memory_bytes"),
@@ -83,6 +82,7 @@ class VLLMEngine:
         groups: dict[Model, list[Request]] = defaultdict(list)
         for model, group in group_by_model(requests).items():
             groups[self.resolve(model)] += group
+        check_templates(groups)
         for model in sorted(groups, key=lambda model: model != self._loaded):
             self._load(model)
             yield from self._run(groups.pop(model))
@@ -98,21 +98,24 @@ class VLLMEngine:
             self._reaper = None
 
     def _run(self, requests: list[Request]) -> Iterator[Reply]:
-        # The longest first, so that none of them runs alone at the end; a shared prefix stays together.
-        requests.sort(key=lambda r: (-r.sampling.max_new_tokens, r.prefix, -len(r.text)))
-        llm, waiting = self.llm, iter(requests)
-        context = self._effective["max_model_len"]
-        running: dict[str, Request] = {}
+        # The longest first, so that none of them runs alone at the end; what is shared stays together.
+        requests.sort(key=lambda r: (-r.sampling.max_new_tokens, r.head, -r.size))
+        llm = self.llm
+        tokenizer, context = llm.get_tokenizer(), self._effective["max_model_len"]
+        turn_end = end_of_turn(tokenizer)
+        waiting = encode(tokenizer, requests)
+        running: dict[str, Prompt] = {}
         try:
             while True:
-                while len(running) < IN_FLIGHT and (chunk := list(islice(waiting, CHUNK))):
-                    tokenized = llm.get_tokenizer()([r.prompt for r in chunk], verbose=False)["input_ids"]
-                    for request, tokens in zip(chunk, tokenized, strict=True):
-                        if refusal := request.refusal(len(tokens), context):
-                            yield Reply.failed(request.id, refusal, len(tokens))
-                            continue
-                        llm.add_request(request.id, {"prompt_token_ids": tokens}, self._sampling(request))
-                        running[request.id] = request
+                while len(running) < IN_FLIGHT and (prompt := next(waiting, None)):
+                    request = prompt.request
+                    if refusal := prompt.refusal(context):
+                        yield prompt.failed(refusal)
+                        continue
+                    stop = turn_end if request.messages else None
+                    tokens = {"prompt_token_ids": prompt.tokens.tolist()}
+                    llm.add_request(request.id, tokens, self._sampling(request, stop))
+                    running[request.id] = prompt
                 if not running:
                     return
                 for output in llm.step():
@@ -126,7 +129,7 @@ class VLLMEngine:
             if running:  # the caller has stopped reading
                 llm.abort_request(list(running))
 
-    def _sampling(self, request: Request) -> Any:
+    def _sampling(self, request: Request, turn_end: int | None) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -135,6 +138,7 @@ class VLLMEngine:
             temperature=request.sampling.temperature,
             top_p=request.sampling.top_p,
             stop=list(request.sampling.stop) or None,
+            stop_token_ids=None if turn_end is None else [turn_end],
             seed=request.seed if self.row_seeds else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
@@ -244,16 +248,18 @@ def _start_reaper(mark: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
-def _reply(request: Request, output: Any) -> Reply:
-    completion = output.outputs[0]
+def _reply(prompt: Prompt, output: Any) -> Reply:
+    completion, request = output.outputs[0], prompt.request
     if completion.finish_reason not in ("stop", "length"):
         return Reply.failed(request.id, f"vLLM ended the request: {completion.finish_reason}")
     text, _ = cut_at_stop(completion.text, request.sampling.stop)
+    reasoning, text = prompt.split(text)
     return Reply(
         id=request.id,
         text=text,
         finish_reason=completion.finish_reason,
         prompt_tokens=len(output.prompt_token_ids),
         completion_tokens=len(completion.token_ids),
+        reasoning=reasoning,
         cached_tokens=output.num_cached_tokens or 0,
     )

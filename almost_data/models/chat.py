@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ..errors import InputError, one_line
+from . import Model, weights
+
 Message = dict[str, str]
 """`role` (system, user or assistant) and `content`."""
 Messages = tuple[Message, ...]
@@ -13,23 +16,48 @@ def user_turn(text: str) -> Messages:
     return ({"role": "user", "content": text},)
 
 
+def require_template(model: Model) -> None:
+    """Raise InputError where the model has no chat template. Loads its tokenizer only."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(weights.fetch(model), trust_remote_code=False)
+    if not tokenizer.chat_template:
+        raise InputError(
+            f"{model.id}: this model has no chat template; give a chat model, or set its responder's "
+            'style to "raw"'
+        )
+
+
 def render(tokenizer: Any, messages: Sequence[Message], options: dict[str, Any]) -> str:
     """The prompt text by the tokenizer's chat template, up to where the assistant's turn begins.
 
-    `options` are passed to the template, as `enable_thinking`. Raises ValueError where the tokenizer has no
-    template, or the template refuses the messages.
+    `options` are passed to the template, as `enable_thinking`. Raises ValueError where the template refuses
+    the messages.
     """
-    if not tokenizer.chat_template:
-        raise ValueError(
-            "the model has no chat template: give a chat model, or set the responder's style to raw"
-        )
     try:
         text = tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=True, **options
         )
     except Exception as error:  # the template is the model's own program
-        raise ValueError(f"the chat template refuses the messages: {error}") from error
+        raise ValueError(f"the chat template refuses the messages: {one_line(error)}") from error
     return str(text)
+
+
+def end_of_turn(tokenizer: Any) -> int | None:
+    """The special token by which the chat template ends the assistant's turn, if it has one.
+
+    Some models' settings name only another token as the end of text.
+    """
+    if not tokenizer.chat_template:
+        return None
+    turns = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except Exception:  # the template is the model's own program
+        return None
+    ids = tokenizer(text.rpartition("Answer")[2], add_special_tokens=False)["input_ids"]
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return next((id for id in ids if id in special), None)
 
 
 def split_reasoning(text: str, is_open: bool = False) -> tuple[str | None, str]:

@@ -1,4 +1,4 @@
-"""An engine of another author, against the public API alone: it answers every prompt in capitals."""
+"""An engine of another author, against the public API alone: it answers prompts and messages in capitals."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -28,13 +28,14 @@ class ENGINE:
             if request.id in ids:
                 raise ValueError(f"request id {request.id!r} occurs twice")
             ids.add(request.id)
-            if refusal := request.refusal(len(request.prompt)):
+            prompt = request.prompt or "\n".join(message["content"] for message in request.messages)
+            if refusal := request.refusal(len(prompt)):
                 yield Reply.failed(request.id, refusal)
             else:
-                yield self._reply(request)
+                yield self._reply(request, prompt)
 
-    def _reply(self, request: Request) -> Reply:
-        lines = [line for line in request.prompt.upper().splitlines() if "?" in line] or ["YES"]
+    def _reply(self, request: Request, prompt: str) -> Reply:
+        lines = [line for line in prompt.upper().splitlines() if "?" in line] or ["YES"]
         words = (f"{lines[-1]}{self.mark} ({request.model.id}, {request.seed}) " * self.repeat).split()
         text, stopped = cut_at_stop(" ".join(words), request.sampling.stop)
         limit = request.sampling.max_new_tokens
@@ -43,7 +44,7 @@ class ENGINE:
             id=request.id,
             text=" ".join(words[:limit]) if len(words) > limit else text,
             finish_reason="length" if len(words) > limit and not stopped else "stop",
-            prompt_tokens=len(request.prompt.split()),
+            prompt_tokens=len(prompt.split()),
             completion_tokens=min(len(words), limit),
         )
 

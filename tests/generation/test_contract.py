@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from almost_data.errors import InputError
 from almost_data.generation import Generator, Model, Reply, Request, Sampling
 
 PREFIX = "A talk.\n\n-----\n\nHuman: Is it old?\n\nAssistant: Yes.\n\n-----\n\n"
-CONTEXT = 256
 
 
 @dataclass(frozen=True)
@@ -22,41 +20,47 @@ class Bench:
     make: Callable[[], Generator]
     models: tuple[Model, Model]
     missing: Model | None
-    limited: bool
-    """Whether its models have a context of `CONTEXT` tokens."""
+    context: int | None
+    """Its models' context in tokens, if they have one."""
     close: Callable[[], object] = lambda: None
+    has_template: bool = False
+    """Whether its models read messages by `CHAT_TEMPLATE`."""
 
 
 def _fake(folder: Path) -> Bench:
     from almost_data.generation.fake import FakeEngine
 
-    return Bench(FakeEngine, (Model("fake/one"), Model("fake/two")), missing=None, limited=False)
+    return Bench(FakeEngine, (Model("fake/one"), Model("fake/two")), missing=None, context=None)
 
 
 def _transformers(folder: Path) -> Bench:
     pytest.importorskip("transformers")
     from almost_data.generation.transformers import TransformersEngine
-    from tests.tiny_models import save_tiny
+    from tests.tiny_models import CHAT_TEMPLATE, save_tiny
 
     return Bench(
         # fp32: batches of different size agree to the last digit that decides a token.
         lambda: TransformersEngine(batch=4, dtype="float32", device="cpu"),
         (
-            Model(str(save_tiny(folder / "one", "llama", seed=1))),
-            Model(str(save_tiny(folder / "two", "gemma3", seed=2, bos=True))),
+            Model(str(save_tiny(folder / "one", "llama", seed=1, template=CHAT_TEMPLATE))),
+            Model(str(save_tiny(folder / "two", "gemma3", seed=2, bos=True, template=CHAT_TEMPLATE))),
         ),
         missing=Model(str(folder / "nowhere")),
-        limited=True,
+        context=256,
+        has_template=True,
     )
 
 
 def _padded(folder: Path) -> Bench:
     """The same engine on models that it cannot pack."""
     bench = _transformers(folder)
-    from tests.tiny_models import save_tiny
+    from tests.tiny_models import CHAT_TEMPLATE, save_tiny
 
-    first, second = (Model(str(save_tiny(folder / f"bloom{seed}", "bloom", seed=seed))) for seed in (3, 4))
-    return replace(bench, models=(first, second), limited=False)
+    first, second = (
+        Model(str(save_tiny(folder / f"bloom{seed}", "bloom", seed=seed, template=CHAT_TEMPLATE)))
+        for seed in (3, 4)
+    )
+    return replace(bench, models=(first, second), context=None)
 
 
 def _ray(folder: Path) -> Bench:
@@ -78,29 +82,15 @@ def _openai(folder: Path) -> Bench:
         lambda: OpenAIEngine(base_url=(server.url,)),
         (Model("one"), Model("two")),
         missing=Model("three"),
-        limited=True,
+        context=256,
         close=server.__exit__,
     )
 
 
-def _vllm(folder: Path) -> Bench:
-    """Real vLLM on its smallest models: no compilation, and a head size that its CPU attention has."""
-    if not find_spec("vllm"):  # importing it here would be before the engine sets how it logs
-        pytest.skip("vLLM is not installed")
-    from almost_data.generation.vllm import VLLMEngine
-    from tests.tiny_models import save_tiny
-
-    first, second = (
-        Model(str(save_tiny(folder / f"vllm{seed}", seed=seed, hidden_size=128, head_dim=32)))
-        for seed in (1, 2)
-    )
+def _vllm(engine: Generator, models: tuple[Model, Model], folder: Path) -> Bench:
+    """Real vLLM, the same engine that test_vllm has."""
     return Bench(
-        lambda: VLLMEngine(
-            row_seeds=True, dtype="float32", enforce_eager=True, kv_cache_memory_bytes=64 << 20
-        ),
-        (first, second),
-        missing=Model(str(folder / "nowhere")),
-        limited=True,
+        lambda: engine, models, missing=Model(str(folder / "nowhere")), context=1024, has_template=True
     )
 
 
@@ -111,7 +101,10 @@ def _journaled(folder: Path) -> Bench:
     from almost_data.generation.journal_file import JournalSession
 
     files = (folder / f"journal{number}.sqlite" for number in count())
-    return replace(_fake(folder), make=lambda: JournaledGenerator(FakeEngine(), JournalSession(next(files))))
+    return replace(
+        _fake(folder),
+        make=lambda: JournaledGenerator(FakeEngine(), JournalSession(next(files)), max_failures=1.0),
+    )
 
 
 def _outside(folder: Path) -> Bench:
@@ -122,7 +115,7 @@ def _outside(folder: Path) -> Bench:
     return replace(_fake(folder), make=lambda: engines.load(f"{file}:ENGINE"))
 
 
-ENGINES = {
+ENGINES: dict[str, Callable[[Path], Bench]] = {
     "fake": _fake,
     "journaled": _journaled,
     "openai": _openai,
@@ -130,22 +123,28 @@ ENGINES = {
     "ray": _ray,
     "transformers": _transformers,
     "transformers, padded": _padded,
-    "vllm": _vllm,
 }
 
 
-SERVERS = {"ray", "vllm"}
+SERVERS = ("ray", "vllm")
 """Engines that start processes of their own."""
 
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=pytest.mark.engine if name in SERVERS else ()) for name in ENGINES],
+    params=[
+        pytest.param(name, marks=pytest.mark.engine if name in SERVERS else ()) for name in (*ENGINES, "vllm")
+    ],
 )
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    folder = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALMOST_DATA_CACHE", str(tmp_path_factory.mktemp("cache")))
-        bench = ENGINES[request.param](tmp_path_factory.mktemp("models"))
+        if request.param == "vllm":
+            engine, models = map(request.getfixturevalue, ("vllm_engine", "vllm_models"))
+            bench = _vllm(engine, models, folder)
+        else:
+            bench = ENGINES[request.param](folder)
         yield bench
         bench.close()
 
@@ -154,7 +153,8 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def engine(bench: Bench) -> Iterator[Generator]:
     engine = bench.make()
     yield engine
-    engine.close()
+    if engine.name != "vllm":  # the next file has it too
+        engine.close()
 
 
 def ask(model: Model, count: int = 6, **sampling: object) -> list[Request]:
@@ -180,16 +180,6 @@ def test_every_request_gets_one_reply(bench: Bench, engine: Generator) -> None:
 
 def test_no_requests_no_replies(engine: Generator) -> None:
     assert list(engine.generate([])) == []
-
-
-def test_several_models_in_one_call(bench: Bench, engine: Generator) -> None:
-    first, second = (ask(model) for model in bench.models)
-    mixed = [request for pair in zip(first, second, strict=True) for request in pair]
-    together = answers(engine, mixed)
-    assert together == answers(engine, second) | answers(engine, first)  # in the order that loads the least
-    assert [together[request.id].text for request in first] != [
-        together[request.id].text for request in second
-    ]
 
 
 def test_max_tokens_end_a_reply(bench: Bench, engine: Generator) -> None:
@@ -218,7 +208,8 @@ def test_the_seed_decides_the_reply(bench: Bench, engine: Generator) -> None:
     requests = ask(bench.models[0], 9)
     fresh = bench.make()
     whole = answers(fresh, requests)
-    fresh.close()
+    if engine.name != "vllm":
+        fresh.close()
     assert answers(engine, requests[::-1]) == whole
     for request in requests[:3]:
         assert answers(engine, [request]) == {request.id: whole[request.id]}
@@ -234,25 +225,15 @@ def test_a_request_may_have_no_seed(bench: Bench, engine: Generator) -> None:
 def test_what_cannot_be_run_is_an_error_reply(bench: Bench, engine: Generator) -> None:
     good, empty, *_ = ask(bench.models[0])
     requests = [good, replace(empty, prefix="", text="")]
-    if bench.limited:
-        requests.append(replace(good, id="long", text="why " * CONTEXT))
-        requests.append(replace(good, id="greedy", sampling=Sampling(max_new_tokens=CONTEXT)))
+    if bench.context:
+        requests.append(replace(good, id="long", text="why " * bench.context))
+        requests.append(replace(good, id="greedy", sampling=Sampling(max_new_tokens=bench.context)))
     replies = answers(engine, requests)
     assert replies.pop(good.id).error is None
     for reply in replies.values():
         assert reply.finish_reason == "error"
         assert reply.error
         assert reply.text == ""
-
-
-def test_closed_it_answers_again(bench: Bench, engine: Generator) -> None:
-    requests = ask(bench.models[0])
-    before = answers(engine, requests)
-    for _ in range(2):
-        engine.close()
-    after = answers(engine, requests)
-    assert after.keys() == before.keys()
-    assert after == before or not engine.honours_seed
 
 
 def test_a_request_id_occurs_once(bench: Bench, engine: Generator) -> None:
@@ -280,3 +261,123 @@ def test_settings_are_plain_values(engine: Generator) -> None:
     import json
 
     assert json.loads(json.dumps(engine.settings())) == engine.settings()
+
+
+# --- messages ------------------------------------------------------------------------------------------
+
+SHARED = (
+    {"role": "system", "content": "You answer as a gardener does."},
+    {"role": "user", "content": "Is it old?"},
+    {"role": "assistant", "content": "Yes."},
+)
+
+
+@pytest.fixture
+def model(bench: Bench) -> Model:
+    """A model that is asked with messages."""
+    return bench.models[0]
+
+
+def chat(model: Model, count: int = 6, options: dict[str, object] | None = None) -> list[Request]:
+    return [
+        Request.chat(
+            f"chat-{n}",
+            model,
+            (*SHARED, {"role": "user", "content": f"{'why ' * n}?"}),
+            Sampling(max_new_tokens=12, top_p=0.9),
+            seed=n,
+            shared_messages=len(SHARED),
+            template_options=options,
+        )
+        for n in range(count)
+    ]
+
+
+def test_messages_are_answered_beside_text(bench: Bench, engine: Generator, model: Model) -> None:
+    requests = [request for pair in zip(ask(model), chat(model), strict=True) for request in pair]
+    replies = answers(engine, requests)
+    assert all(reply.error is None and reply.prompt_tokens for reply in replies.values())
+    assert not any(reply.reasoning for reply in replies.values())
+    if engine.honours_seed:
+        assert replies == answers(engine, ask(model)) | answers(engine, chat(model)[::-1])
+        assert answers(engine, chat(model)[:1])["chat-0"] == replies["chat-0"]
+
+
+def test_a_model_reads_what_its_template_writes(bench: Bench, engine: Generator, model: Model) -> None:
+    if not bench.has_template:
+        pytest.skip("its models have no template")
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model.id)
+    for options in ({}, {"enable_thinking": True}):
+        requests = chat(model, options=options)
+        replies = answers(engine, requests)
+        for request in requests:
+            ids = tokenizer.apply_chat_template(
+                request.messages, add_generation_prompt=True, return_dict=False, **options
+            )
+            assert replies[request.id].prompt_tokens == len(ids)
+
+
+def test_a_chat_that_cannot_be_run_is_an_error_reply(bench: Bench, engine: Generator, model: Model) -> None:
+    good, empty, long, refused = chat(model, 4)
+    requests = [good, replace(empty, messages=(), shared_messages=0)]
+    if bench.context:
+        requests.append(replace(long, messages=({"role": "user", "content": "why " * bench.context},)))
+    if bench.has_template:
+        requests.append(replace(refused, messages=(*refused.messages, SHARED[0])))
+    replies = answers(engine, requests)
+    assert replies.pop(good.id).error is None
+    for reply in replies.values():
+        assert (reply.finish_reason, reply.text) == ("error", "")
+        assert reply.error
+    if bench.has_template:
+        assert "a system turn comes first" in str(replies[refused.id].error)
+
+
+def test_reasoning_is_kept_apart(bench: Bench, engine: Generator, model: Model) -> None:
+    if not bench.has_template and engine.name != "fake":
+        pytest.skip("its models do not think")
+    for reply in answers(engine, chat(model, options={"enable_thinking": True})).values():
+        assert reply.reasoning
+        # A random model never closes what its prompt has opened.
+        assert bool(reply.text) == (not bench.has_template)
+
+
+def test_journaled_replies_to_messages_are_not_computed_again(
+    bench: Bench, engine: Generator, model: Model, tmp_path: Path
+) -> None:
+    from almost_data.generation.journal import JournaledGenerator
+    from almost_data.generation.journal_file import JournalSession
+
+    thinking = [
+        replace(request, id=f"{request.id}!") for request in chat(model, 3, {"enable_thinking": True})
+    ]
+    requests = [*ask(model, 3), *chat(model, 3), *thinking]
+    first, second = (JournaledGenerator(engine, JournalSession(tmp_path / "journal")) for _ in range(2))
+    assert answers(first, requests) == answers(second, requests)
+    assert (first.counts.computed, second.counts.computed) == (9, 0)
+
+
+# --- what loads models again, last and in the order that loads the fewest ------------------------------
+
+
+def test_several_models_in_one_call(bench: Bench, engine: Generator) -> None:
+    first, second = (ask(model) for model in bench.models)
+    mixed = [request for pair in zip(first, second, strict=True) for request in pair]
+    alone = answers(engine, first)
+    together = answers(engine, mixed)
+    assert together == alone | answers(engine, second)
+    assert [together[request.id].text for request in first] != [
+        together[request.id].text for request in second
+    ]
+
+
+def test_closed_it_answers_again(bench: Bench, engine: Generator) -> None:
+    requests = ask(bench.models[1])  # which is loaded
+    before = answers(engine, requests)
+    for _ in range(2):
+        engine.close()
+    after = answers(engine, requests)
+    assert after.keys() == before.keys()
+    assert after == before or not engine.honours_seed

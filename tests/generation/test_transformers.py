@@ -1,5 +1,6 @@
 """What is particular to the transformers engine, on tiny models that the tests make."""
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from almost_data.generation import packed as packed_module  # noqa: E402
+from almost_data.generation.encoding import Prompt  # noqa: E402
 from almost_data.generation.packed import decode, misfit  # noqa: E402
 from almost_data.generation.rows import BatchRow, sample_tokens  # noqa: E402
 from almost_data.generation.transformers import TransformersEngine  # noqa: E402
@@ -262,7 +264,7 @@ def test_a_step_that_fails_is_tried_with_half_the_rows(folders: dict[str, Path],
     loaded = engine.load(model)
     requests = ask(model, 9)
     expected = texts(engine, requests)
-    rows = [engine.row(loaded, request) for request in requests]
+    rows = [row for row in engine.rows(loaded, requests) if isinstance(row, BatchRow)]
     digit = loaded.tokenizer("3")["input_ids"][0] if poisoned else None
     prefix = loaded.tokenizer(PREFIX)["input_ids"][:-2]
     flaky = Flaky(loaded.network, limit=8 if poisoned else 3, poison=digit)
@@ -294,7 +296,9 @@ def rows_for(
 ) -> list[BatchRow]:
     model = Model("x")
     return [
-        BatchRow(Request(str(n), model, "", "a", sampling, seed=n), [5, 6], tokenizer, eos)
+        BatchRow(
+            Prompt(Request(str(n), model, "", "a", sampling, seed=n), array("l", [5, 6])), tokenizer, eos
+        )
         for n in range(count)
     ]
 

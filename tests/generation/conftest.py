@@ -1,0 +1,40 @@
+"""One vLLM engine for all tests on a worker: a start takes a minute, and each other model is a start."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import pytest
+
+from almost_data.generation import Model
+from almost_data.generation.vllm import VLLMEngine
+
+VLLM_OPTIONS = {
+    "row_seeds": True,
+    "dtype": "float32",
+    "enforce_eager": True,
+    "kv_cache_memory_bytes": 64 << 20,
+}
+"""No compilation, and little memory."""
+
+
+@pytest.fixture(scope="session")
+def vllm_engine() -> Iterator[VLLMEngine]:
+    if not find_spec("vllm"):  # importing it here would be before the engine sets how it logs
+        pytest.skip("vLLM is not installed")
+    engine = VLLMEngine(**VLLM_OPTIONS)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def vllm_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Model]:
+    """The smallest models that vLLM takes: its CPU attention needs this head size."""
+    from tests.tiny_models import CHAT_TEMPLATE, save_tiny
+
+    folder = tmp_path_factory.mktemp("vllm")
+    sizes = {"hidden_size": 128, "head_dim": 32, "max_position_embeddings": 1024}
+    first, second = (
+        Model(str(save_tiny(folder / f"{seed}", seed=seed, template=CHAT_TEMPLATE, **sizes)))
+        for seed in (1, 2)
+    )
+    return first, second
