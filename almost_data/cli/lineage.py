@@ -77,11 +77,13 @@ def _hub_place(store: Store, manifest: Manifest) -> str:
 def _sources(manifest: Manifest) -> list[str]:
     """What is no artifact: a file, the models that wrote, scored or were the base, the seeds."""
     config: dict[str, Any] = manifest.config
-    file = dict(config.get("file", {}))
+    file = dict(config.get("file") or {})
     sources = [f"{file.pop('name')}  " + "  ".join(f"{k} {v[:12]}" for k, v in file.items())] if file else []
     models = [*config.get("resolved", {}).values(), *config.get("reward_models", {}).values()]
     if manifest.kind == "model":
         models += [config[name] for name in ("base", "reward_model") if config.get(name)]
+    if manifest.kind == "evaluation":
+        models += [*config["models"], *config["data"]]
     refs = {parent.ref for parent in manifest.parents}
     lines = [f"{model['id']}  revision {model['revision']}" for model in models if model["id"] not in refs]
     seeds = ["seed queries (in the manifest)"] if "seeds" in config.get("prompts", {}) else []

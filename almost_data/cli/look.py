@@ -1,6 +1,7 @@
 """The verbs `list`, `verify` and `journal`."""
 
 from contextlib import ExitStack
+from functools import partial
 from typing import Annotated, Any, TypeGuard
 
 from cyclopts import Parameter
@@ -9,6 +10,7 @@ from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..generation import journal_file
 from ..store.store import Store
+from ..store.verify import unproven
 from ..store.verify import verify as verify_artifact
 from .console import console, grid, print_json, print_line
 from .options import ROOT, Json, Root
@@ -72,21 +74,25 @@ def verify(
     json: Json = False,
     root: Root = ROOT,
 ) -> None:
-    store = Store(root)
+    store, doubts = Store(root), list[str]()
     if "/" in ref:
         from .hub import verify_on_hub
 
         problems = verify_on_hub(store, ref, is_quiet=json)
     else:
+        from ..evals import model_card
+
         ref = store.resolve(ref)
-        problems = verify_artifact(store, ref)
+        problems = verify_artifact(store, ref, partial(model_card.render, store))
+        doubts = [] if problems else unproven(store, ref)
     if json:
-        print_json({"ref": ref, "problems": problems})
+        print_json({"ref": ref, "problems": problems, "unproven": doubts})
     elif not problems:
         print_line(f"{ref}: manifest, ledger, card and files agree")
-    else:
-        for problem in problems:
-            print_line(f"{ref}: {problem}")
+    for problem in () if json else problems:
+        print_line(f"{ref}: {problem}")
+    for doubt in () if json else doubts:
+        print_line(f"  not proven: {doubt}", "dim")
     if problems:
         raise SystemExit(1)
 

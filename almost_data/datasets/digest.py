@@ -123,6 +123,8 @@ class RowHasher:
         import polars as pl
 
         table = table_of(self.tables, config)
+        if any(rows[name].null_count() for name in table.key):
+            raise ValueError(f"{config}: a row has no value of its key {', '.join(table.key)}")
         if rows.select(table.key).is_duplicated().any():
             raise ValueError(f"{config}: two rows have the same key")
         part = (config, split)

@@ -4,13 +4,22 @@
 """
 
 import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from ..errors import InputError
+from . import records
 from .tables import CONFIG_NAME, Table, table_of
 
+MAX_BYTES = 100_000_000
+"""Of `manifest.json`."""
+MAX_TEXT = 2_000
+"""Most characters of a column's name, or of a sentence about a table or a column."""
+_PATH = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*){0,2}", re.ASCII)
 Unit = str
 """What the rows of a ledger entry are, in the singular: `query`, `response`, `pair`, `demonstration`, ..."""
 
@@ -49,6 +58,8 @@ class Parent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ref: str
     digest: str
     fingerprint: str
+    manifest: str | None = None
+    """`sha256` of its manifest; None where it has none, as a dataset of somebody else's on the Hub."""
 
 
 class BuilderId(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +92,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     diagnostics: dict[str, Any]
     environment: dict[str, Any]
     created: str
+    files: dict[str, records.FileRecord] = {}
+    """Path -> size and hash of every file of the artifact beside this one. A card may be renewed later."""
+    sha256: str = ""
+    """Hash of all other values here (`seal`). Children, and the commit on the Hub, record it."""
 
     @property
     def ref(self) -> str:
@@ -107,7 +122,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def usage(self) -> dict[str, dict[str, Any]]:
         """What the engine's replies cost by responder (`generation.Usage`); nothing where none were asked."""
-        usage: dict[str, dict[str, Any]] = self.environment.get("engine", {}).get("usage", {})
+        engine = self.environment.get("engine") or {} if self.kind == "dataset" else {}
+        usage: dict[str, dict[str, Any]] = engine.get("usage", {})
         return usage
 
     @property
@@ -124,57 +140,6 @@ def total_usage(manifests: list[Manifest]) -> dict[str, Any]:
     """What the engine's replies cost in all of them together; `{}` where none were asked."""
     usages = [usage for manifest in manifests for usage in manifest.usage.values()]
     return {key: sum(usage[key] for usage in usages) for key in (usages[0] if usages else ())}
-
-
-class _ModelRecord(msgspec.Struct):
-    id: str
-    revision: str | None
-
-
-class _Inherited(msgspec.Struct):
-    """The part of the diagnostics that child artifacts read."""
-
-    models: list[_ModelRecord]
-    notes: list[str]
-
-
-class _Recipe(msgspec.Struct):
-    """The part of a config that lineage and cards read."""
-
-    resolved: dict[str, _ModelRecord] = {}
-    reward_models: dict[str, _ModelRecord] = {}
-    file: dict[str, str | None] = {}
-    prompts: dict[str, str] = {}
-
-
-class _Engine(msgspec.Struct):
-    name: str
-    settings: dict[str, Any]
-    usage: dict[str, dict[str, float | None]] = {}
-
-
-class _Environment(msgspec.Struct):
-    """The part of the environment that `show` and cards read."""
-
-    engine: _Engine | None = None
-    packages: dict[str, str] = {}
-    seconds: float | None = None
-    command: str | None = None
-
-
-class _Source(msgspec.Struct):
-    ref: str
-    pinned: bool
-    config: str | None
-    revision: str | None
-
-
-class _Trained(msgspec.Struct):
-    """The part of a model's config that says from what it was trained."""
-
-    base: _ModelRecord
-    dataset: _Source
-    template: str
 
 
 def canonical_json(value: Any) -> bytes:
@@ -210,23 +175,54 @@ def check_ledger(ledger: list[Entry]) -> None:
         last = entry
 
 
+def ledger_problems(
+    ledger: Sequence[Entry], kept: Mapping[str, int], dropped: Mapping[str, int]
+) -> list[str]:
+    """The ledger against the rows: those of `default` that its last line kept, and those of each reason."""
+    rows, problems = sum(kept.values()), []
+    if not ledger or ledger[-1].kept != rows:
+        problems.append(f"ledger: its last line does not keep the {rows} rows of default")
+    accounted: Counter[str] = Counter()
+    for entry in ledger:
+        accounted.update(entry.dropped)
+        accounted["failed"] += entry.failed
+    return problems + [
+        f"ledger: {accounted[reason]} rows {reason}, {dropped.get(reason, 0)} in the files"
+        for reason in sorted(accounted.keys() | dropped.keys())
+        if accounted[reason] != dropped.get(reason, 0)
+    ]
+
+
+def seal(manifest: Manifest) -> str:
+    """sha256 of all values of a manifest but its `sha256`: it tells that one was edited."""
+    return hashlib.sha256(canonical_json(msgspec.structs.replace(manifest, sha256=""))).hexdigest()
+
+
+def check_parts(manifest: Manifest) -> None:
+    """Raise msgspec.ValidationError, with the path, where a part that is read back has another type."""
+    parts = {name: getattr(manifest, name) for name in ("config", "diagnostics", "environment")}
+    records.check(manifest.kind, **parts)
+
+
 def decode_manifest(data: bytes, where: str) -> Manifest:
     """Read `manifest.json`; InputError names `where` and the field that does not fit."""
     try:
+        if len(data) > MAX_BYTES:
+            raise msgspec.ValidationError(f"over {MAX_BYTES / 1e6:,.0f} MB")
         manifest = msgspec.json.decode(data, type=Manifest)
-        msgspec.convert(manifest.diagnostics, _Inherited)
-        msgspec.convert(manifest.config, _Recipe)
-        if manifest.kind == "model":
-            msgspec.convert(manifest.config, _Trained)
-        if manifest.kind == "dataset":
-            msgspec.convert(manifest.environment, _Environment)
-        if not isinstance(manifest.config.get("settings"), dict) or "default" not in manifest.counts:
-            raise msgspec.ValidationError("no settings, or no rows of `default`")
+        check_parts(manifest)
+        if "default" not in manifest.counts:
+            raise msgspec.ValidationError("`counts` has no `default`")
         if manifest.kind != "model":
             _check_tables(manifest)
         for config, splits in manifest.counts.items():
             if not CONFIG_NAME.fullmatch(config) or not splits.keys() <= {"train", "test"}:
                 raise msgspec.ValidationError(f"{config!r} with splits {sorted(splits)} cannot be a folder")
+            if min(splits.values(), default=0) < 0:
+                raise msgspec.ValidationError(f"`counts` of {config!r} are negative")
+        for path in manifest.files:
+            if not _PATH.fullmatch(path):
+                raise msgspec.ValidationError(f"{path!r} cannot be a file of an artifact")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{where}: not a manifest of almost_data: {error}") from None
     return manifest
@@ -245,6 +241,11 @@ def _check_tables(manifest: Manifest) -> None:
             raise msgspec.ValidationError(f"config {config!r}: its keys are not columns of their own")
         if not all(map(CONFIG_NAME.fullmatch, (config, *(table.parts or ())))):
             raise msgspec.ValidationError(f"{config!r}, or a part of it, cannot be a folder")
+        docs = [table.doc, *(column.doc for column in table.columns)]
+        if max(map(len, [*docs, *table.names])) > MAX_TEXT:
+            raise msgspec.ValidationError(
+                f"config {config!r}: a name or a doc of over {MAX_TEXT:,} characters"
+            )
         if set(table.parts or ()) & manifest.tables.keys():
             raise msgspec.ValidationError(f"config {config!r}: a part of it has a table of its own")
 

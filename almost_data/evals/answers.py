@@ -12,6 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..datasets.builder import row_seed
+from ..datasets.records import Pinned
 from ..errors import InputError
 from ..generation import Generator, Reply, Request, Sampling, engines, prompts
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
@@ -21,7 +22,6 @@ from ..models.chat import user_turn
 from ..store.names import is_ref
 from ..store.store import Store
 from . import judge, saved
-from .result import Pinned
 from .saved import Answer, Question
 from .subject import Likelihood, Progress, find
 
@@ -120,7 +120,7 @@ def side(store: Store, name: str, role: str, generator: Generator | None) -> Sid
 
 
 def write(
-    store: Store,
+    journal: JournalSession,
     sides: Mapping[str, Side],
     questions: Mapping[str, Question],
     generator: Generator | None,
@@ -145,11 +145,9 @@ def write(
                 requests.append(writer.request(f"{role}\0{question_id}", question.text, sampling, row))
     if not requests or generator is None:
         return written
-    session = JournalSession(store.journal, "eval-vicuna", store.refs())
+    journaled = JournaledGenerator(generator, journal, max_failures, retry_failed=True)
     tokens = 0
-    for done, reply in enumerate(
-        JournaledGenerator(generator, session, max_failures).generate(requests), start=1
-    ):
+    for done, reply in enumerate(journaled.generate(requests), start=1):
         tokens += reply.completion_tokens
         written.add(reply)
         if progress:

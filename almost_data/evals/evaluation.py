@@ -7,16 +7,19 @@ and one in a file is named `eval my_eval.py:EVALUATION`.
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from .. import registry
 from ..datasets.manifest import Manifest
+from ..datasets.records import Pinned
 from ..errors import InputError
+from ..generation.journal_file import JournalSession
 from ..scoring import Dialogue, check_options
 from ..store.store import Store
 from . import results, subject
-from .result import EvalPlan, Line, Pinned, Result
+from .result import EvalPlan, Line, Result
 from .saved import pinned_file
 from .subject import Progress, Subject
 
@@ -53,9 +56,13 @@ class EvalSession:
 
     def scores(self, model: Subject, dialogues: Iterable[Dialogue]) -> dict[str, float]:
         """The model's score of each dialogue by its id. The journal keeps them as they come."""
-        return subject.scores(
-            self.store, model, self.evaluation.name, list(dialogues), self.progress, self.notes
-        )
+        name = self.evaluation.name
+        return subject.scores(self.journal, model, name, list(dialogues), self.progress, self.notes)
+
+    @cached_property
+    def journal(self) -> JournalSession:
+        """Keeps what its models answer; it has the name of the result, so `prune` knows what that needs."""
+        return JournalSession(self.store.journal, f"eval-{self.evaluation.name}", self.store.refs())
 
     def file(self, path: Path | str, role: str = "data") -> Pinned:
         """A file, pinned by name and sha256."""
@@ -137,10 +144,14 @@ def carry_out(session: EvalSession, plan: EvalPlan) -> Result:
     existing = results.find(session.store, draft)
     if existing and not existing.failed:
         return existing
+    session.journal.begin(results.next_ref(session.store, draft))
     measured = plan.measure()
     measured = replace(measured, notes=[*session.notes, *measured.notes])
     environment = {"seconds": round(time.monotonic() - started, 1), **measured.environment}
-    return results.save(session.store, draft, measured, environment)
+    result = results.save(session.store, draft, measured, environment)
+    if result.ref == session.journal.build:
+        session.journal.mark_published()
+    return result
 
 
 def find_result(session: EvalSession, plan: EvalPlan) -> Result | None:

@@ -18,17 +18,16 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..generation import Reply, Request, Sampling
 from ..generation.journal import JournaledGenerator
-from ..generation.journal_file import JournalSession
 from ..models import Model
 from ..store.publish import installed_version
 from . import stats
 from .evaluation import EvalSession, Evaluation, ItemValue, ModelOptions
 from .lm_eval_data import Tasks, load_tasks
 from .result import EvalPlan, Line, Measurement
-from .subject import CHUNK, Likelihood, Subject, harness, network_settings, one_line, precision, silent
+from .subject import CHUNK, Likelihood, Subject, harness, network_settings, precision, silent
 
 BOOTSTRAPS = 1000
 """For a metric whose standard error has no formula."""
@@ -291,7 +290,6 @@ def _journaled(session: EvalSession, subject: Subject, network: Any) -> Any:
 
     scorer = cast(Likelihood, subject.scorer)
     versions = {name: installed_version(name) for name in VERSIONS}
-    journal_session = JournalSession(session.store.journal, "eval-lm-eval", session.store.refs())
     identity = json.dumps([scorer.max_tokens, *precision(scorer.options), versions], sort_keys=True)
 
     def ask(kind: str, instances: Sequence[Any]) -> list[Any]:
@@ -301,7 +299,7 @@ def _journaled(session: EvalSession, subject: Subject, network: Any) -> Any:
             for number, instance in by_id.items()
         ]
         engine = _Answers(getattr(network, kind), by_id)
-        journal = JournaledGenerator(engine, journal_session, max_failures=0)
+        journal = JournaledGenerator(engine, session.journal, max_failures=0)
         answers: dict[str, Any] = {}
         for reply in journal.generate(requests):
             answer = json.loads(reply.text)

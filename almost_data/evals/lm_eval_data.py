@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets.config import source_name
+from ..datasets.records import Pinned
 from ..errors import InputError
 from ..store.publish import installed_version
-from .result import Pinned
 
 _COMMIT = re.compile(r"/([0-9a-f]{40})/")
 

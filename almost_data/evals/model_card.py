@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -19,22 +20,17 @@ _NO_ID = re.compile(r"[^\w.-]+", re.ASCII)
 
 
 def renew(store: Store, result: Result) -> None:
-    """Render the cards of a result's models in the store anew, with all their results.
-
-    What people wrote on a card that was pulled stays.
-    """
+    """Render the cards of a result's models in the store anew, with all their results."""
     for model in result.models:
         if is_ref(model.id) and store.has(model.id) and not result.is_fake:
+            store.renew_card(model.id, partial(render, store))
 
-            def render(manifest: Manifest, figures: list[str], existing: str) -> str:
-                rows = evaluations(store, manifest)
-                index = _index(manifest, rows)
-                text = card.render_model(manifest, figures, store.ancestors(manifest), rows, index)
-                if merging.BEGIN in existing:
-                    return merging.merge(text, existing, manifest.ref)
-                return text
 
-            store.renew_card(model.id, render)
+def render(store: Store, manifest: Manifest, figures: list[str], existing: str) -> str:
+    """The card of a model with its results. What people wrote on `existing`, if it was pulled, stays."""
+    rows = evaluations(store, manifest)
+    text = card.render_model(manifest, figures, store.ancestors(manifest), rows, _index(manifest, rows))
+    return merging.merge(text, existing, manifest.ref) if merging.BEGIN in existing else text
 
 
 def evaluations(store: Store, manifest: Manifest) -> list[dict[str, Any]]:

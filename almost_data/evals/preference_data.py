@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from ..datasets.manifest import Manifest, Parent
+from ..datasets.records import Pinned
 from ..diagnostics.shortcuts import plain, sampled_queries
 from ..errors import InputError
 from ..readers import files
@@ -17,7 +18,6 @@ from ..store.names import is_ref
 from ..store.store import Store
 from ..training.data import Source, from_hub, from_store
 from ..training.shapes import comparisons
-from .result import Pinned
 from .subject import Subject
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from ..datasets.records import Number, Pinned
+
 SIDE_A, SIDE_B = "model a", "model b"
 """Roles of the models of a comparison. Its lines are numbers of side a."""
 AHEAD = "ahead of "
@@ -22,37 +24,8 @@ _MIRRORED = {
 """A metric of side a -> the same number as a metric of side b."""
 
 
-class Pinned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model, a dataset or a file, and what pins it: digest, commit or sha256."""
-
-    id: str
-    revision: str
-    role: str = "model"
-    """`model`, `data`, `judge`, ..."""
-    fake: bool = False
-    """Whether text of the fake engine is in it."""
-
-    @property
-    def is_fake(self) -> bool:
-        return self.fake or self.id.startswith("fake/")
-
-
-class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One number of a result, of how many items it is, and its 95% interval."""
-
-    who: str
-    """The model, or a baseline."""
-    metric: str
-    """What `value` is a mean or a share of: `accuracy`, `win rate`, ..."""
-    subset: str
-    n: int
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    ties: int = 0
-    """Items of n in which no side was preferred. In an accuracy each counts half."""
-    chance: float | None = None
-    """What guessing gives."""
+class Line(Number, frozen=True, forbid_unknown_fields=True):
+    """One number of a result."""
 
     @classmethod
     def of(

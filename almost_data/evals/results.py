@@ -14,12 +14,13 @@ import msgspec
 from ..cards import card
 from ..cards.front_matter import viewer, with_front_matter
 from ..datasets.manifest import BuilderId, Manifest
+from ..datasets.records import Pinned
 from ..datasets.tables import Column, Table, Type, frame
 from ..errors import InputError
 from ..store.publish import Record, Tables, json_data, new_manifest, publish
 from ..store.store import Store
 from . import forest
-from .result import EvalPlan, Line, Measurement, Pinned, Result
+from .result import EvalPlan, Line, Measurement, Result
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,7 +58,7 @@ def find(store: Store, draft: Manifest) -> Result | None:
     start, end = f"{draft.name}@", f"-{draft.fingerprint[:DIGITS]}"
     attempts = [ref for ref in store.refs() if ref.startswith(start) and ref.endswith(end)]
     if not attempts:
-        store.check_place(draft.ref)
+        store.check_place(draft.ref, draft.kind)
         return None
     result = read(store.manifest(attempts[-1]))
     if result.fingerprint != draft.fingerprint:
@@ -90,8 +91,7 @@ def save(store: Store, draft: Manifest, measured: Measurement, environment: Mapp
         existing = find(store, draft)
         if existing and existing.failed <= measured.failed:
             return existing
-        attempt = int(existing.ref.split(".")[1]) + 1 if existing else 0
-        version = draft.version.replace(".0.0-", f".{attempt}.0-", 1)
+        version = next_ref(store, draft).partition("@")[2]
         draft = msgspec.structs.replace(draft, version=version, tables={"default": table})
         content = Tables(draft.tables, {"default": frame(table, rows)})
         manifest = publish(store, draft, content, record, parents, _render)
@@ -117,7 +117,7 @@ def _delete(store: Store, ref: str) -> None:
 
 
 def read(manifest: Manifest) -> Result:
-    """The result that a manifest records. Raises InputError where it records none."""
+    """The result that a manifest of an evaluation records."""
     content = {
         **manifest.config,
         **manifest.diagnostics,
@@ -129,28 +129,32 @@ def read(manifest: Manifest) -> Result:
         "digest": manifest.digest,
         "environment": manifest.environment,
         "created": manifest.created,
+        "models": manifest.config.get("models"),
     }
-    content["models"] = manifest.config.get("models")
     try:
         return msgspec.convert(content, Result)
     except msgspec.ValidationError as error:
         raise InputError(f"{manifest.ref}: not the result of an evaluation ({error})") from None
 
 
+def next_ref(store: Store, draft: Manifest) -> str:
+    """The reference under which another attempt at an evaluation would be saved."""
+    existing = find(store, draft)
+    attempt = int(existing.ref.split(".")[1]) + 1 if existing else 0
+    return draft.ref.replace(".0.0-", f".{attempt}.0-", 1)
+
+
 def read_all(manifests: Iterable[Manifest]) -> list[Result]:
-    """The results among manifests, by task and fingerprint: last attempts, without damaged ones."""
+    """The results among manifests, by task and fingerprint: last attempts."""
     results: dict[tuple[str, str], Result] = {}
     for manifest in manifests:
         if manifest.kind == "evaluation":
-            try:
-                results[manifest.name, manifest.fingerprint] = read(manifest)
-            except InputError:
-                continue
+            results[manifest.name, manifest.fingerprint] = read(manifest)
     return [results[key] for key in sorted(results)]
 
 
 def results(store: Store) -> list[Result]:
-    """Every result in the store; damaged artifacts are left out."""
+    """Every result in the store. Damaged artifacts are left out: `list` names them."""
 
     def manifests() -> Iterable[Manifest]:
         for ref in store.refs():

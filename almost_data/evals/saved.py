@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ..datasets.records import Pinned
 from ..errors import InputError
-from .result import Pinned
 
 Id = int | str
 R = TypeVar("R", bound="Row")

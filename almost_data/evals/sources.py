@@ -13,9 +13,9 @@ from typing import Any
 
 from ..datasets.config import HUB_ID
 from ..datasets.manifest import canonical_json
+from ..datasets.records import Pinned
 from ..diagnostics.probe import draw
 from ..errors import InputError
-from .result import Pinned
 
 STATIC_HHH = "Static HHH of BIG-bench hhh_alignment (bigbench 1.0.0)"
 PUBLIC_FILES = {

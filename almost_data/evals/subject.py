@@ -19,7 +19,8 @@ import msgspec
 from .. import scoring
 from ..datasets.config import HUB_ID
 from ..datasets.manifest import Manifest
-from ..errors import InputError
+from ..datasets.records import Pinned
+from ..errors import InputError, one_line
 from ..generation import CannotStart
 from ..generation.journal_file import JournalSession
 from ..models import Model
@@ -27,7 +28,6 @@ from ..scoring import BASELINE, Dialogue, Options, Score, Scorer
 from ..scoring.journaled import JournaledScorer
 from ..store.store import Store
 from ..training.artifact import find_model
-from .result import Pinned
 
 Kind = Literal["reward", "language"]
 Progress = Callable[[str, int, int, int], None]
@@ -99,7 +99,7 @@ def find(
 
 
 def scores(
-    store: Store,
+    journal: JournalSession,
     subject: Subject,
     task: str,
     dialogues: Sequence[Dialogue],
@@ -111,8 +111,7 @@ def scores(
     `notes` get how many were too long to be read whole, if any were.
     """
     dtype = () if subject.dtype is None else (subject.dtype,)
-    session = JournalSession(store.journal, f"eval-{task}", store.refs())
-    scorer = JournaledScorer(subject.scorer, session, dtype)
+    scorer = JournaledScorer(subject.scorer, journal, dtype)
     values: dict[str, float] = {}
     tokens = truncated = 0
     for score in scorer.score(dialogues):
@@ -291,11 +290,6 @@ def _no_harness(model: Model) -> InputError:
     return InputError(
         f"{model.id}: lm-evaluation-harness runs language models: pip install 'almost_data[eval]'"
     )
-
-
-def one_line(error: Exception) -> str:
-    """An error of a library, in one line that is not long."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _architecture(folder: Path, name: str) -> str:

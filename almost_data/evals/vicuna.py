@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..datasets.records import Pinned
 from ..diagnostics.probe import draw
 from ..errors import InputError
 from ..generation import Generator, Sampling
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
-from ..generation.journal_file import JournalSession
 from ..generation.openai import AS_SERVED
 from . import answers, judge, saved, tally
 from .answers import Side, Written
 from .evaluation import EvalSession, Evaluation, ItemValue, check_limit
 from .judge import SECONDS, TOKENS, Verdict
-from .result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement, Pinned
+from .result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement
 from .saved import Question
 from .tally import Judged
 
@@ -121,7 +121,7 @@ def plan_comparison(session: EvalSession, options: Options, servers: Servers) ->
         judge.check(servers.judge, servers.judge_name)  # before the answers, which may take hours
         sampling = Sampling(options.max_new_tokens, options.temperature)
         written = answers.write(
-            session.store,
+            session.journal,
             sides,
             questions,
             servers.generator,
@@ -166,7 +166,7 @@ def _plan_replay(session: EvalSession, options: Options, reviews_file: Path) -> 
             sides[role] = answers.side(session.store, name, role, None)
         else:
             sides[role] = Side(Pinned(name or f"answer {number}", "as the reviews have it", role))
-    written = answers.write(session.store, sides, questions, None, Sampling(1), options.seed)
+    written = answers.write(session.journal, sides, questions, None, Sampling(1), options.seed)
 
     def measure() -> Measurement:
         rows = _rows(questions, written)
@@ -225,8 +225,8 @@ def _judge(
     model = judge.served(servers.judge_name)
     requests = judge.requests(model, pairs, options.judge_temperature, options.judge_tokens)
     by_id = {row.id: row for row in rows}
-    journal = JournalSession(session.store.journal, "eval-vicuna-judge", session.store.refs())
-    replies = JournaledGenerator(servers.judge, journal, options.max_failures).generate(requests)
+    journaled = JournaledGenerator(servers.judge, session.journal, options.max_failures, retry_failed=True)
+    replies = journaled.generate(requests)
     tokens = 0
     for done, reply in enumerate(replies, start=1):
         tokens += reply.completion_tokens

@@ -136,6 +136,10 @@ class JournalSession:
     refs: Iterable[str] = ()
     run: int | None = field(default=None, init=False)
 
+    def begin(self, build: str) -> None:
+        """Go on as the session of another build."""
+        self.build, self.run = build, None
+
     @contextmanager
     def connect(self, counts: AnswerCounts) -> Iterator[sqlite3.Connection]:
         """The open journal. At the end the answers that were added to `counts` are added to the build's."""

@@ -74,7 +74,7 @@ def pull(
     place = Place(manifest.kind, repo, revision or "main", remote.commit, manifest.digest)
     _sweep(store, remote.commit, manifest.name)
     with store.lock(ref, wait):
-        store.check_place(ref)
+        store.check_place(ref, manifest.kind)
         if store.has(ref):
             existing = store.manifest(ref)
             if (existing.digest, existing.fingerprint) != (manifest.digest, manifest.fingerprint):

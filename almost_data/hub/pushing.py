@@ -117,7 +117,7 @@ def _attempt(api: "HfApi", artifact: Artifact, private: bool, progress: Progress
     if not (added or deleted):
         _tag(remote, artifact, remote.commit)
         return pushed(remote.commit, "tagged", hidden=hidden)
-    commit = _commit(remote, _title(artifact.manifest), added, deleted, progress)
+    commit = _commit(remote, _title(artifact.manifest), _record(artifact.manifest), added, deleted, progress)
     _check_complete(remote, artifact, commit, card)
     _tag(remote, artifact, commit)
     return pushed(commit, "committed", list(added), deleted, hidden)
@@ -138,7 +138,10 @@ def _repository(api: "HfApi", artifact: Artifact, private: bool) -> Remote:
 
 
 def _tag(remote: Remote, artifact: Artifact, commit: str) -> None:
-    remote.api.create_tag(remote.repo, tag=artifact.tag, revision=commit, repo_type=remote.kind)
+    message = _record(artifact.manifest)
+    remote.api.create_tag(
+        remote.repo, tag=artifact.tag, tag_message=message, revision=commit, repo_type=remote.kind
+    )
 
 
 def _renew_card(remote: Remote, artifact: Artifact) -> bool:
@@ -155,7 +158,7 @@ def _renew_card(remote: Remote, artifact: Artifact) -> bool:
     lacks_results = set(_RESULT.findall(old_card or b"")) - set(_RESULT.findall(card))
     if card == old_card or lacks_results:
         return False
-    _commit(remote, f"{manifest.ref}, its card", {"README.md": card})
+    _commit(remote, f"{manifest.ref}, its card", _record(manifest), {"README.md": card})
     return True
 
 
@@ -177,6 +180,7 @@ def _card(remote: Remote, artifact: Artifact) -> tuple[bytes | None, bytes, list
 def _commit(
     remote: Remote,
     title: str,
+    description: str,
     added: dict[str, Path | bytes],
     deleted: Sequence[str] = (),
     progress: Progress = lambda done, total: None,
@@ -195,6 +199,7 @@ def _commit(
         remote.repo,
         [*adds, *(CommitOperationDelete(path, is_folder=False) for path in deleted)],
         commit_message=title,
+        commit_description=description,
         repo_type=remote.kind,
         parent_commit=remote.commit,
     )
@@ -275,3 +280,8 @@ def _check_complete(remote: Remote, artifact: Artifact, commit: str, card: bytes
 def _title(manifest: Manifest) -> str:
     """The title of a version's commit, by which later pushes find it."""
     return f"{manifest.ref}, digest {manifest.digest[:12]}"
+
+
+def _record(manifest: Manifest) -> str:
+    """The message of commit and tag that tells the manifest that was pushed from an edited one."""
+    return f"sha256 of its manifest: {manifest.sha256}"

@@ -95,7 +95,7 @@ class Planner:
         elif present:
             existing(self.store, draft, "" if is_target else f", or set run.from to {present.ref}")
             return _append(steps, Step("reuse", present))
-        self.store.check_place(ref)
+        self.store.check_place(ref, "dataset")
         refs = tuple(parent.ref for parent in parents)
         return _append(steps, Step("build", draft, builder, settings, refs))
 

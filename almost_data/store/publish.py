@@ -24,13 +24,16 @@ from ..datasets.manifest import (
     Parent,
     changes,
     check_ledger,
+    check_parts,
     encode_manifest,
     fingerprint,
     recipe,
+    seal,
 )
 from ..datasets.tables import Table, stored_configs
 from ..errors import InputError
 from ..models.files import loaded_files, require_safetensors
+from . import files
 from .names import check_model_ref, parse_ref
 from .rows import sync, write_config
 from .store import Store, write_file
@@ -118,7 +121,12 @@ def new_manifest(
     if kind == "model":
         check_model_ref(ref)
     config = msgspec.json.decode(msgspec.json.encode(config))  # as it comes back from the file
-    pinned = [Parent(parent.ref, parent.digest, parent.fingerprint) for parent in parents]
+    pinned = [
+        Parent(parent.ref, parent.digest, parent.fingerprint, parent.sha256)
+        if isinstance(parent, Manifest)
+        else parent
+        for parent in parents
+    ]
     return Manifest(
         kind=kind,
         name=name,
@@ -143,7 +151,7 @@ def existing(store: Store, draft: Manifest, hint: str = "") -> Manifest | None:
     `hint` continues the error: what to do instead of choosing another version.
     """
     if not store.has(draft.ref):
-        store.check_place(draft.ref)
+        store.check_place(draft.ref, draft.kind)
         return None
     present = store.manifest(draft.ref)
     if present.fingerprint == draft.fingerprint:
@@ -171,7 +179,7 @@ def publish(
     `parents` are the manifests of what it was made from; their models and notes are handed down. `render`
     makes README.md and figures, by relative path. Raises ValueError for a ledger that loses rows.
     """
-    store.check_place(draft.ref)
+    store.check_place(draft.ref, draft.kind)
     check_ledger(record.ledger)
     with store.staging(store.path(draft.ref), draft.ref) as staging:
         digest, counts = content.write(staging)
@@ -189,8 +197,11 @@ def publish(
             environment=json_data({**environment(), **record.environment}),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
+        check_parts(manifest)
         for path, text in render(manifest).items():
             write_file(staging / path, text)
+        manifest = msgspec.structs.replace(manifest, files=files.records(staging))
+        manifest = msgspec.structs.replace(manifest, sha256=seal(manifest))
         write_file(staging / "manifest.json", encode_manifest(manifest))
         if store.has(draft.ref) and store.manifest(draft.ref).is_empty:
             shutil.rmtree(store.path(draft.ref))

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..datasets.manifest import Manifest, decode_manifest
+from ..datasets.manifest import MAX_BYTES, Manifest, decode_manifest
 from ..datasets.tables import polars_schema, stored_configs
 from ..errors import InputError
+from .files import published
 from .names import NAME, VERSION, parse_ref, version_key
 from .rows import sync
 
@@ -61,7 +62,8 @@ class Store:
                 ", ".join(present for present in self.refs() if present.startswith(f"{name}@")) or "none"
             )
             raise InputError(f"no {ref} under {self.root} (of that name: {versions}): build it first")
-        manifest = decode_manifest(file.read_bytes(), str(file))
+        with file.open("rb") as handle:
+            manifest = decode_manifest(handle.read(MAX_BYTES + 1), str(file))
         if manifest.ref != ref:
             raise InputError(
                 f"{file}: says it is {manifest.ref}; the folder was renamed or copied: rename it back"
@@ -88,12 +90,19 @@ class Store:
         return [config for config in manifest.counts if stored_configs(manifest.tables, config) == (config,)]
 
     def files(self, ref: str, config: str, split: str | None = None) -> list[Path]:
-        """The Parquet files of a config, in order; of one that is not stored, those of its parts."""
-        data = self.path(ref) / "data"
+        """The Parquet files of a config, in order; of one that is not stored, those of its parts.
+
+        Raises InputError where a file is not the one that was published.
+        """
         manifest = self.manifest(ref)
         manifest.table(config)
-        stored = stored_configs(manifest.tables, config)
-        return [file for name in stored for file in sorted((data / name).glob(f"{split or '*'}-*.parquet"))]
+        folders = [f"data/{name}/" for name in stored_configs(manifest.tables, config)]
+        return [
+            published(self.path(ref), path, record)
+            for folder in folders
+            for path, record in sorted(manifest.files.items())
+            if path.startswith(f"{folder}{split}-" if split else folder)
+        ]
 
     def scan(self, ref: str, config: str = "default", split: str | None = None) -> "pl.LazyFrame":
         """The rows of a config, lazily. Where no file is, a frame with the columns and no row."""
@@ -129,11 +138,16 @@ class Store:
                 raise InputError(f"{name} is being built by another process: wait for it") from None
             yield
 
-    def check_place(self, ref: str) -> None:
-        """Raise InputError where something other than an artifact is in its place."""
+    def check_place(self, ref: str, kind: str) -> None:
+        """Raise InputError where no artifact of this kind can be put in its place."""
         place = self.path(ref)
         if os.path.lexists(place) and not self.has(ref):
             raise InputError(f"{place} is in the way and is not an artifact: move it")
+        name = ref.partition("@")[0]
+        for present in [present for present in self.refs() if present.startswith(f"{name}@")][-1:]:
+            manifest = self.manifest(present)
+            if manifest.kind != kind:
+                raise InputError(f"{name}: {present} is {manifest.kind_phrase} of that name: choose another")
 
     def adopt(self, ref: str, folder: Path) -> None:
         """Move a whole artifact into its place, as one that was fetched beside this store and verified.

@@ -136,7 +136,7 @@ def from_store(
     rows = {split: store.scan(ref, config, split).collect() for split in (train, test)}
     if not len(rows[train]):
         raise InputError(f"{ref}: no rows in split {train!r} of config {config!r}")
-    parent = Parent(ref, manifest.digest, manifest.fingerprint)
+    parent = Parent(ref, manifest.digest, manifest.fingerprint, manifest.sha256)
     columns = frozenset(rows[train].columns)
     return Source(parent, None, config, True, rows[train], rows[test], columns, manifest)
 

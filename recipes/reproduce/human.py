@@ -31,9 +31,10 @@ from almost_data.cards.markdown import clean
 from almost_data.cli.console import print_json, print_line
 from almost_data.cli.show_results import print_result
 from almost_data.datasets.manifest import canonical_json
+from almost_data.datasets.records import Pinned
 from almost_data.evals import saved
 from almost_data.evals.evaluation import EvalSession, Evaluation, evaluate
-from almost_data.evals.result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement, Pinned, Result
+from almost_data.evals.result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement, Result
 from almost_data.evals.results import items, results
 from almost_data.evals.tally import Winner, line, outcomes
 

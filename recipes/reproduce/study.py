@@ -26,9 +26,10 @@ from claims import (
 )
 
 from almost_data import InputError, Manifest, Store
+from almost_data.datasets.records import Pinned
 from almost_data.datasets.tables import stored_configs
 from almost_data.evals import evaluation, preference, static_hhh, truthfulqa, vicuna
-from almost_data.evals.result import Line, Pinned, Result
+from almost_data.evals.result import Line, Result
 from almost_data.evals.results import items, results
 
 ROLES = {

@@ -28,9 +28,10 @@ from almost_data import InputError, Store
 from almost_data.cards import card
 from almost_data.cli.console import console, text
 from almost_data.cli.progress import progress_bars
+from almost_data.datasets.records import Pinned
 from almost_data.evals import answers, judge, lm_eval, model_card, preference, static_hhh, truthfulqa, vicuna
 from almost_data.evals.evaluation import EvalSession, carry_out, evaluate, find_result
-from almost_data.evals.result import Pinned, Result
+from almost_data.evals.result import Result
 from almost_data.evals.saved import pinned_file, questions
 from almost_data.evals.subject import Progress, find
 from almost_data.store.names import check_version

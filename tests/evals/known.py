@@ -13,9 +13,10 @@ import polars as pl
 
 from almost_data import registry
 from almost_data.datasets.manifest import Manifest
+from almost_data.datasets.records import Pinned
 from almost_data.evals import choices, lm_eval, model_card
 from almost_data.evals.evaluation import EvalSession, Evaluation, carry_out, evaluate, load
-from almost_data.evals.result import EvalPlan, Line, Measurement, Pinned, Result
+from almost_data.evals.result import EvalPlan, Line, Measurement, Result
 from almost_data.evals.results import items
 from almost_data.evals.subject import Likelihood, Progress, Subject
 from almost_data.generation import Model

@@ -1,5 +1,6 @@
 """A result is an artifact of the store, whole or not there, and stands in the card of its model."""
 
+import json
 import os
 import resource
 import shutil
@@ -20,15 +21,18 @@ from almost_data.cards.figures import new_figure
 from almost_data.cards.front_matter import front_matter
 from almost_data.cli.app import main
 from almost_data.datasets.manifest import Manifest
+from almost_data.datasets.records import Pinned
 from almost_data.errors import InputError
 from almost_data.evals import forest, sources, truthfulqa
 from almost_data.evals.evaluation import OTHER_ITEMS, carry_out, find_result
-from almost_data.evals.result import Line, Pinned
+from almost_data.evals.result import Line
 from almost_data.evals.results import results
+from almost_data.generation.journal_file import status
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import trained
-from tests.evals.known import planned, saved
+from tests.command import run as cli
+from tests.evals.known import hhh, planned, saved
 from tests.markup import NASTY, Page
 
 
@@ -512,3 +516,29 @@ def test_listing_what_was_judged_imports_no_torch(store: Store) -> None:
     code += "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "ORG/model" in done.stdout
+
+
+def test_a_damaged_result_is_named_by_list_and_verify(store: Store) -> None:
+    ref = carry_out(*planned(store)).ref
+    file = store.path(ref) / "manifest.json"
+    record = json.loads(file.read_bytes())
+    record["diagnostics"]["lines"][0]["n"] = "many"
+    file.write_text(json.dumps(record))
+    root = ("--root", str(store.root))
+    listed = cli("list", *root, columns=300)
+    assert listed.returncode == 0 and "diagnostics.lines[0].n" in listed.stdout
+    verified = cli("verify", ref, *root)
+    assert verified.returncode == 2 and "diagnostics.lines[0].n" in verified.stderr
+
+
+def test_a_finished_evaluation_is_in_the_journal_as_such(store: Store, tmp_path: Path) -> None:
+    options = ("static-hhh", "--model", "baseline:longest", "--data", str(hhh(tmp_path / "hhh", 1)))
+    root = ("--root", str(store.root))
+    assert cli("eval", *options, *root).returncode == 0
+    [build] = status(store.journal, store.refs())
+    assert build.published and store.has(build.name)
+    assert "in the store" in cli("journal", *root, columns=200).stdout
+    tree = cli("lineage", "static-hhh", *root, columns=200).stdout
+    assert "baseline:longest  revision" in tree
+    shutil.rmtree(store.path(build.name))
+    assert cli("journal", "--prune", *root).stdout.startswith("8 replies and scores deleted")

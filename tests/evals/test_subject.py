@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from almost_data.datasets.records import Pinned
 from almost_data.errors import InputError
 from almost_data.evals import preference, static_hhh, subject, truthfulqa
 from almost_data.generation import CannotStart
-from almost_data.generation.journal_file import count
+from almost_data.generation.journal_file import JournalSession, count
 from almost_data.scoring import Dialogue
 from almost_data.store.store import Store
 from tests import trained
@@ -23,25 +24,29 @@ from tests.training.rows import pair
 TALK = [Dialogue("a", ("Why?", "Because.")), Dialogue("b", ("Why?", "So it is."))]
 
 
+def session(store: Store) -> JournalSession:
+    return JournalSession(store.journal, "eval-t", store.refs())
+
+
 def test_a_reward_model_of_a_folder_and_of_the_store(store: Store, tmp_path: Path) -> None:
     folder = save_tiny_reward(tmp_path / "out")
     made = trained.publish(store, folder, trained.manifest("rm"))
     by_folder, by_ref = subject.find(store, str(folder)), subject.find(store, "rm@0.1.0")
     assert (by_folder.kind, by_ref.kind) == ("reward", "reward")
-    assert by_ref.pinned == subject.Pinned("rm@0.1.0", made.digest[:16]) and by_ref.manifest == made
+    assert by_ref.pinned == Pinned("rm@0.1.0", made.digest[:16]) and by_ref.manifest == made
     assert by_folder.pinned.id == "out" and str(tmp_path) not in str(by_folder.pinned)
-    one, other = (subject.scores(store, at, "t", TALK) for at in (by_folder, by_ref))
+    one, other = (subject.scores(session(store), at, "t", TALK) for at in (by_folder, by_ref))
     assert one == pytest.approx(other, abs=1e-4) and set(one) == {"a", "b"}
 
 
 def test_scores_are_kept(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save_tiny(tmp_path / "lm")
-    first = subject.scores(store, subject.find(store, str(folder)), "t", TALK)
+    first = subject.scores(session(store), subject.find(store, str(folder)), "t", TALK)
     assert count(store.journal, "score") == 2
     monkeypatch.setattr(subject, "harness", lambda *given: pytest.fail("it was asked again"))
     seen: list[tuple[str, int, int, int]] = []
     again = subject.find(store, str(folder))
-    assert subject.scores(store, again, "t", TALK, lambda *given: seen.append(given)) == first
+    assert subject.scores(session(store), again, "t", TALK, lambda *given: seen.append(given)) == first
     assert seen[-1][:3] == ("t", 2, 2) and again.scorer.settings() == {}
 
 
@@ -54,7 +59,7 @@ def test_a_language_model_gives_the_log_probability_of_what_follows(
     folder = save_tiny(tmp_path / "lm", kind)
     one = subject.find(store, str(folder))
     assert one.kind == "language"
-    found = subject.scores(store, one, "t", TALK)
+    found = subject.scores(session(store), one, "t", TALK)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     for talk in TALK:
@@ -73,7 +78,7 @@ def test_what_is_longer_than_the_model_reads_is_cut(
     levels = logging.getLogger("lm_eval").level, logging.getLogger().level
     one = subject.find(store, str(save_tiny(tmp_path / "lm")))
     long = [Dialogue("reply", ("Why?", " so it is" * 900)), Dialogue("prompt", ("Why? " * 900, " So."))]
-    assert all(math.isfinite(value) for value in subject.scores(store, one, "t", long).values())
+    assert all(math.isfinite(value) for value in subject.scores(session(store), one, "t", long).values())
     assert "Combined length" not in caplog.text
     assert levels == (logging.getLogger("lm_eval").level, logging.getLogger().level)
 
@@ -92,12 +97,12 @@ def test_what_was_cut_is_counted_from_the_journal_too(
     told: list[list[str]] = []
     for _ in range(2):
         one = subject.find(store, str(folder), max_tokens=40)
-        subject.scores(store, one, "t", talks, notes=(notes := []))
+        subject.scores(session(store), one, "t", talks, notes=(notes := []))
         told.append(notes)
         monkeypatch.setattr(subject, "harness", lambda *given: pytest.fail("it was asked again"))
     note = "2 of 4 texts were longer than lm reads, 40 tokens at most, and were not read whole."
     assert told == [[note]] * 2
-    subject.scores(store, one, "t", talks[:2], notes=(none := []))
+    subject.scores(session(store), one, "t", talks[:2], notes=(none := []))
     assert none == []
 
 
@@ -109,7 +114,7 @@ def test_a_models_own_context_is_the_limit_where_it_is_less(store: Store, tmp_pa
     (tmp_path / "bloom" / "config.json").write_text('{"architectures": ["XForCausalLM"]}')
     broken = subject.find(store, folder)
     with pytest.raises(CannotStart, match="bloom cannot be loaded: ValueError"):
-        subject.scores(store, broken, "t", TALK)
+        subject.scores(session(store), broken, "t", TALK)
 
 
 def test_every_benchmark_tells_what_was_cut(store: Store, tmp_path: Path) -> None:
@@ -155,7 +160,7 @@ def test_a_context_is_the_templates_or_the_papers(store: Store, tmp_path: Path) 
 def test_a_baseline_and_a_fake_one(store: Store) -> None:
     longest = subject.find(store, "baseline:longest")
     assert longest.kind == "reward" and longest.manifest is longest.folder is None
-    assert subject.scores(store, longest, "t", TALK) == {"a": 8.0, "b": 9.0}
+    assert subject.scores(session(store), longest, "t", TALK) == {"a": 8.0, "b": 9.0}
     assert subject.find(store, "fake/one").pinned.is_fake and not longest.pinned.is_fake
 
 

@@ -8,7 +8,8 @@ import pytest
 from almost_data import hub
 from almost_data.cards.front_matter import front_matter
 from almost_data.datasets.manifest import Manifest
-from almost_data.evals.result import Line, Pinned
+from almost_data.datasets.records import Pinned
+from almost_data.evals.result import Line
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import trained

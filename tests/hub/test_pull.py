@@ -20,6 +20,7 @@ from almost_data.hub import client
 from almost_data.run import build, importing
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
+from tests.forged import edit
 from tests.hub.pushes import (
     COPY,
     REPO,
@@ -167,7 +168,10 @@ def test_a_file_that_grows_is_refused_before_it_does(
         if kind == "prefix":
             how |= {"use_dictionary": False, "column_encoding": {"response": "DELTA_BYTE_ARRAY"}}
         pq.write_table(table, tmp_path / "bomb.parquet", store_schema=False, **how)
-        server.put(REPO, {path: (tmp_path / "bomb.parquet").read_bytes()})
+        folder = store.path("responses@1.0.0")
+        shutil.copyfile(tmp_path / "bomb.parquet", folder / path)
+        edit(folder)
+        server.put(REPO, {name: (folder / name).read_bytes() for name in (path, "manifest.json")})
         assert (tmp_path / "bomb.parquet").stat().st_size < 1_000_000
     done = subprocess.run(
         [sys.executable, "-c", PULL, "pull", REPO, "--root", str(tmp_path / "other")],

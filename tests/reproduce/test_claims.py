@@ -11,11 +11,12 @@ from claims import CLAIMS, HHH, PREFERENCE, TRUE, WIN, Claim, Measure, judge
 from tables import TEMPLATES
 
 from almost_data.cards import card
+from almost_data.datasets.records import Pinned
 from almost_data.errors import InputError
 from almost_data.evals import vicuna
 from almost_data.evals.evaluation import OTHER_ITEMS, ItemValue
 from almost_data.evals.preference import HH_RLHF
-from almost_data.evals.result import Line, Pinned, Result
+from almost_data.evals.result import Line, Result
 from almost_data.evals.stats import paired, share
 from almost_data.evals.truthfulqa import HUB as TRUTHFULQA
 from almost_data.store.store import Store

@@ -11,9 +11,10 @@ from typing import Any
 import human
 import pytest
 
+from almost_data.datasets.records import Pinned
 from almost_data.errors import InputError
 from almost_data.evals import vicuna
-from almost_data.evals.result import Pinned, Result
+from almost_data.evals.result import Result
 from almost_data.store.store import Store
 from tests.evals.known import evaluated, rows
 

@@ -169,9 +169,9 @@ def test_verify_reads_rows_in_any_order_in_parts(
     shuffled = {c: rows.sample(fraction=1, shuffle=True, seed=1) for c, rows in every.items()}
     store = Store(tmp_path / "build")
     assert publish_rows(store, manifest, shuffled).digest == manifest.digest
-    monkeypatch.setattr("almost_data.store.verify.PART_BYTES", part)
+    monkeypatch.setattr("almost_data.store.verify_rows.PART_BYTES", part)
     assert without_card(verify(store, manifest.ref)) == []
-    monkeypatch.setattr("almost_data.store.verify.MAX_PART", 100)
+    monkeypatch.setattr("almost_data.store.verify_rows.MAX_PART", 100)
     assert any("have to be read at once" in line for line in verify(store, manifest.ref))
 
 

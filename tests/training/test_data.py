@@ -396,7 +396,7 @@ def test_datasets_of_the_store_are_read_with_their_splits(
     assert not opened.single_turn and open_dataset(inputs(fake_store, single_turn=True)).single_turn
     shaped: Source = shape(opened)
     manifest = fake_store.manifest(dataset)
-    assert opened.parent == manifests.Parent(dataset, manifest.digest, manifest.fingerprint)
+    assert opened.parent == manifests.Parent(dataset, manifest.digest, manifest.fingerprint, manifest.sha256)
     assert opened.record() == {"ref": dataset, "config": "default", "revision": None, "pinned": True}
     assert shaped.unusable == (0, "") and shaped.read == manifest.counts["default"]["train"]
     whole = fake_store.scan(dataset).collect()

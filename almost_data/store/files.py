@@ -1,0 +1,57 @@
+"""The files of an artifact as they were published: size, hash, and that they are regular files."""
+
+import hashlib
+import stat
+from pathlib import Path
+
+from ..datasets.records import FileRecord
+from ..errors import InputError
+from ..models.files import sha256
+
+CARD = "README.md"
+
+
+def records(folder: Path) -> dict[str, FileRecord]:
+    """Size and hash of every file below a folder that is to be published, by path."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {
+        file.relative_to(folder).as_posix(): FileRecord(file.stat().st_size, file_sha256(file))
+        for file in files
+    }
+
+
+def file_sha256(file: Path) -> str:
+    """sha256 of a file, computed anew."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def kind_problem(file: Path) -> str:
+    """Why a file is not one to be opened; empty for a regular file. A link may lead anywhere."""
+    try:
+        mode = file.lstat().st_mode
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if stat.S_ISLNK(mode):
+        return "a symbolic link, which no artifact has"
+    return "" if stat.S_ISREG(mode) else "not a regular file"
+
+
+def file_problem(file: Path, record: FileRecord, is_cached: bool = False) -> str:
+    """How a file differs from what was published; empty where it does not. A hash may be `cached`."""
+    if problem := kind_problem(file):
+        return problem
+    try:
+        if (size := file.stat().st_size) != record.bytes:
+            return f"{size:,} bytes, where {record.bytes:,} were published"
+        actual = sha256([file]) if is_cached else file_sha256(file)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "" if actual == record.sha256 else "not the bytes that were published"
+
+
+def published(folder: Path, path: str, record: FileRecord) -> Path:
+    """A file of an artifact, to be read. Raises InputError where it is not the one that was published."""
+    if problem := file_problem(folder / path, record, is_cached=True):
+        raise InputError(f"{folder / path}: damaged: {problem}: build or pull it anew")
+    return folder / path

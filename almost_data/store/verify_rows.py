@@ -1,0 +1,174 @@
+"""Whether the rows of a dataset are those of its manifest; they are read in bounded memory."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_
+from typing import TYPE_CHECKING
+
+from ..datasets.digest import RowHasher, splits
+from ..datasets.manifest import Manifest, ledger_problems
+from ..datasets.tables import Table, arrow_schema
+from ..errors import one_line
+from . import parquet
+from .store import Store
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+PART_BYTES = 32_000_000
+"""Bytes of a large table in memory at a time; more where row sizes differ a lot."""
+MAX_REASONS = 10_000
+MAX_IDS = 1_000_000
+"""Most ids in memory at a time; beyond that, the bounds of parts come from a sample."""
+ID_BYTES, MAX_KEY_BYTES = 16, 256
+"""Length of a query_id, and of any other text key at most."""
+MAX_PART = 10 * PART_BYTES
+MAX_WHOLE = 1_000_000_000
+"""Bytes of a table whose first key is a number, so that it is read whole."""
+
+
+def check_rows(store: Store, manifest: Manifest, unreadable: Collection[str]) -> list[str]:
+    """A dataset's files against counts, digest and ledger; configs in `unreadable` are left out."""
+    reader = _RowReader(store, manifest)
+    is_readable = True
+    for config in store.configs(manifest.ref):
+        try:
+            if config not in unreadable:
+                reader.read(config)
+        except Exception as error:  # a damaged file can make the readers raise anything
+            reader.problems.append(f"data/{config}: cannot be used: {one_line(error)}")
+            is_readable = False
+    if unreadable or not is_readable:
+        return reader.problems
+    problems = reader.problems
+    if reader.hasher.digest() != manifest.digest:
+        problems.append("digest: the rows are not those of the manifest")
+    if manifest.kind == "evaluation" and not manifest.ledger:
+        return problems
+    return problems + ledger_problems(manifest.ledger, manifest.counts.get("default", {}), reader.dropped)
+
+
+class _RowReader:
+    """Reads the rows of a dataset, config by config, in parts that fit in memory."""
+
+    def __init__(self, store: Store, manifest: Manifest) -> None:
+        self.store, self.manifest = store, manifest
+        self.hasher = RowHasher(manifest.tables)
+        self.problems: list[str] = []
+        self.dropped: dict[str, int] = {}
+        """Reason -> rows that have it."""
+
+    def read(self, config: str) -> None:
+        """Hash and count a config's rows. A damaged or hostile file can make it raise any exception."""
+        counts = self.manifest.counts[config]
+        folder = self.store.path(self.manifest.ref) / "data" / config
+        table = self.manifest.table(config)
+        schema = arrow_schema(table)
+        groups: list[parquet.Group] = []
+        for split, count in counts.items():
+            files = sorted(folder.glob(f"{split}-*.parquet"))
+            split_groups = [group for file in files for group in parquet.groups(file, schema, count)]
+            if (stored := sum(group.rows for group in split_groups)) != count:
+                self.problems.append(
+                    f"counts: {config}/{split} has {stored} rows in its files, {count} in the manifest"
+                )
+            groups += split_groups
+        splits_in_files = {file.name.split("-")[0] for file in folder.glob("*.parquet")}
+        for split in sorted(splits_in_files - set(counts)):
+            self.problems.append(f"data/{config}: split {split} is not in the manifest")
+        for frame in _parts(groups, table):
+            for split, part in splits(frame, table.split_key).items():
+                self.hasher.add(config, split, part)
+            if "reason" in frame.columns:
+                self._count_reasons(frame)
+
+    def _count_reasons(self, frame: "pl.DataFrame") -> None:
+        for reason, n in frame["reason"].drop_nulls().value_counts().iter_rows():
+            self.dropped[reason] = self.dropped.get(reason, 0) + n
+        if len(self.dropped) > MAX_REASONS:
+            raise ValueError(f"over {MAX_REASONS:,} reasons for dropping a row")
+
+
+@dataclass(frozen=True)
+class _KeyedGroup:
+    """A row group, and the least and greatest key in it; None where its keys were not read."""
+
+    group: parquet.Group
+    bounds: tuple[str, str] | None = None
+
+    def overlaps(self, low: str | None, high: str | None) -> bool:
+        """Whether it can have a key from `low` on and before `high`."""
+        if self.bounds is None:
+            return True
+        least, greatest = self.bounds
+        return not ((low and greatest < low) or (high and least >= high))
+
+
+def _parts(groups: list[parquet.Group], table: Table) -> "Iterator[pl.DataFrame]":
+    """All rows in the order of the first key, about PART_BYTES at a time; no key is in two parts."""
+    size = sum(group.bytes for group in groups)
+    key = table.key[0]
+    is_text = next(column.type == "string" for column in table.columns if column.name == key)
+    limit = MAX_PART if is_text else MAX_WHOLE
+    if size > PART_BYTES and is_text:
+        keyed, starts = _key_ranges(groups, key, size)
+    else:
+        keyed, starts = [_KeyedGroup(group) for group in groups], []
+    for low, high in zip([None, *starts], [*starts, None], strict=True):
+        inside = [group.group for group in keyed if group.overlaps(low, high)]
+        if rows := _read_range(inside, key, low, high, limit):
+            yield _frame(rows)
+
+
+def _key_ranges(groups: list[parquet.Group], key: str, size: int) -> tuple[list[_KeyedGroup], list[str]]:
+    """The groups with the bounds of their keys, and the keys at which a new part starts."""
+    import polars as pl
+    import pyarrow as pa
+
+    every_nth = 1 + sum(group.rows for group in groups) // MAX_IDS
+    keyed, samples = [], []
+    for group in groups:
+        ids = _frame(pa.Table.from_batches(group.read([key])))[key]
+        lengths = ids.str.len_bytes()
+        has_key_length = lengths == ID_BYTES if key == "query_id" else lengths <= MAX_KEY_BYTES
+        if ids.null_count() or not has_key_length.all():
+            raise ValueError(f"{group.file.name}: {key} is missing or has the wrong length")
+        keyed.append(_KeyedGroup(group, (str(ids.min()), str(ids.max()))))
+        samples.append(ids.gather_every(every_nth))
+    sample = pl.concat(samples).sort()
+    step = max(1, len(sample) * PART_BYTES // size)
+    return keyed, sorted(set(sample.gather_every(step, step)) - {sample[0]})
+
+
+def _read_range(
+    groups: list[parquet.Group], key: str, low: str | None, high: str | None, limit: int
+) -> "pa.Table | None":
+    """The rows with a key from `low` on and before `high`.
+
+    Raises ValueError where they take more than `limit` bytes.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    conditions = [pc.field(key) >= low] if low else []
+    conditions += [pc.field(key) < high] if high else []
+    batches, size = [], 0
+    for group in groups:
+        for batch in group.read():
+            # By Arrow, which copies what is kept: a Polars frame would hold on to the whole batch.
+            rows = batch.filter(reduce(and_, conditions)) if conditions else batch
+            batches.append(rows)
+            size += rows.nbytes
+            if size > limit:
+                raise ValueError(f"rows that have to be read at once take over {limit / 1e6:,.0f} MB")
+    return pa.Table.from_batches(batches) if batches else None
+
+
+def _frame(rows: "pa.Table") -> "pl.DataFrame":
+    import polars as pl
+
+    frame = pl.from_arrow(rows)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
