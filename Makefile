@@ -143,4 +143,6 @@ $(VENV)/.vllm: $(VENV)/.demo
 $(VENV)/.dev: $(VENV)/.models
 	@echo "installing what the tests use, once"
 	$(PIP) -c constraints.txt -e '.[dev]'
+	@command -v chromium google-chrome > /dev/null || { apt-get -q update && apt-get install -qy chromium; } > $(VENV)/chromium.log 2>&1 || \
+	  echo "no Chromium, and it cannot be installed here (why: $(VENV)/chromium.log): tests in a browser are skipped"
 	touch $@

@@ -19,9 +19,10 @@ LAYERS = (
         "diagnostics",
         "readers",
         "cards",
+        "viewer",
         "store",
     ),
-    *("builders", "run", "hub", "training", "evals", "viewer", "cli", "__main__"),
+    *("builders", "run", "hub", "training", "evals", "cli", "__main__"),
 )
 """Folders and files of the package, lowest first: a module imports from its own layer and those before it."""
 HEAVY = {

@@ -29,6 +29,9 @@ def test_the_wheel_carries_cards_presets_and_prompts(wheel: Path) -> None:
         "generation/prompts/hhh.txt",
         "generation/prompts/seeds.txt",
         "py.typed",
+        "viewer/viewer.html",
+        "viewer/viewer.css",
+        "viewer/viewer.js",
     ):
         assert f"almost_data/{name}" in names
     assert not any(name.startswith(("tests/", "cards/", "recipes/")) for name in names)

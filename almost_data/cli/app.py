@@ -39,14 +39,22 @@ VERBS = {
     "list": ("look:list_", "List what is in the store, and what was evaluated."),
     "pull": ("hub:pull", "Bring a published dataset or model into the store, checked, to build on it."),
     "push": ("hub:push", "Publish a dataset or a model on the Hub: one commit, with the tag v<version>."),
+    "sample": (
+        "sample:sample",
+        "Show rows with their texts: kept ones, or those that were dropped for a reason.",
+    ),
     "show": (
         "show:show",
         "Show counts, ledger, failures, cost and recipe; of an unfinished build, how far it is.",
     ),
+    "view": (
+        "view:view",
+        "Write a page that shows rows in a browser: a dataset's, a file's, or what came and went.",
+    ),
     "verify": ("look:verify", "Check that manifest, card and files agree; exit code 1 if they do not."),
 }
 """Name -> where its function is, and its help."""
-SECTIONS = ("run", "import", "engine", "eval", "hub", "audit")
+SECTIONS = ("run", "import", "engine", "eval", "hub", "audit", "sample", "view", "export")
 """What errors name settings by, besides the datasets: `run.max_failures` is `--max-failures`."""
 
 app = App(

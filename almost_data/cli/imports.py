@@ -6,12 +6,11 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from ..datasets.manifest import Manifest
-from ..errors import InputError
 from ..readers.files import HubPart
 from ..run import importing, presets
 from ..run.plan import Step
 from ..store.store import Store
-from .options import ROOT, Root, Version
+from .options import ROOT, Columns, Root, Version, assigned_columns
 from .summary import summary
 
 app = App(name="import")
@@ -23,9 +22,7 @@ class ImportOptions:
     """Options of every import."""
 
     version: Version
-    columns: Annotated[
-        str | None, Parameter(help="Which column holds what: prompt=question,chosen=a,...")
-    ] = None
+    columns: Columns = None
     hub_config: Annotated[str | None, Parameter(help="Config of a Hub dataset, or a folder in it.")] = None
     split: Annotated[str | None, Parameter(help="Split of a Hub dataset, or all.")] = None
     license: Annotated[str | None, Parameter(help="Licence of the data, as the Hub spells it.")] = None
@@ -34,7 +31,9 @@ class ImportOptions:
 
     def options(self, *roles: str) -> importing.Options:
         card = presets.card(self.license, self.language)
-        return importing.Options(_columns(self.columns, roles), HubPart(self.hub_config, self.split), card)
+        return importing.Options(
+            assigned_columns(self.columns, roles), HubPart(self.hub_config, self.split), card
+        )
 
 
 @app.command
@@ -66,17 +65,6 @@ def responses(
     `responder` and `response`."""
     store, names = Store(options.root), [name.strip() for name in ladder.split(",")]
     _print(store, importing.import_responses(store, file, names, options.version, options.options("prompt")))
-
-
-def _columns(text: str | None, roles: tuple[str, ...]) -> dict[str, str]:
-    """`prompt=question,chosen=good` as a dictionary. Raises InputError for another role, or no name."""
-    assignments: dict[str, str] = {}
-    for word in text.split(",") if text is not None else ():
-        role, _, name = word.partition("=")
-        if role not in roles or not name or role in assignments:
-            raise InputError(f"import.columns {word}: write {'=NAME,'.join(roles)}=NAME, each once")
-        assignments[role] = name
-    return assignments
 
 
 def _print(store: Store, manifest: Manifest) -> None:

@@ -5,12 +5,21 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from ..errors import InputError
+
 ROOT = Path("build")
 Root = Annotated[Path, Parameter(name="--root", help="Folder of the store.")]
 Version = Annotated[str, Parameter(help="Version N.N.N of what is made.")]
 Ref = Annotated[str, Parameter(help="name@version, or the name alone for its newest version.")]
+Where = Annotated[
+    str | None,
+    Parameter(
+        help="Polars SQL over the columns, such as \"chosen_length > 500 AND rejected LIKE '%sorry%'\"."
+    ),
+]
 Json = Annotated[bool, Parameter(help="Print JSON.")]
 Markdown = Annotated[bool, Parameter(help="Print Markdown.")]
+Columns = Annotated[str | None, Parameter(help="Which column holds what: prompt=question,chosen=a,...")]
 
 
 def format_default(value: Any) -> str | None:
@@ -20,3 +29,14 @@ def format_default(value: Any) -> str | None:
 
 DEFAULTS = Parameter(negative=(), show_default=format_default)
 """What holds for every option: no `--no-...` and no `--empty-...` beside it."""
+
+
+def assigned_columns(text: str | None, roles: tuple[str, ...]) -> dict[str, str]:
+    """`prompt=question,chosen=good` as a dictionary. Raises InputError for another role, or no name."""
+    assignments: dict[str, str] = {}
+    for word in text.split(",") if text is not None else ():
+        role, _, name = word.partition("=")
+        if role not in roles or not name or role in assignments:
+            raise InputError(f"import.columns {word}: write {'=NAME,'.join(roles)}=NAME, each once")
+        assignments[role] = name
+    return assignments

@@ -6,12 +6,12 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from . import records
 from .tables import CONFIG_NAME, Table, table_of
 
@@ -116,8 +116,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         try:
             return table_of(self.tables, config)
         except KeyError:
-            configs = ", ".join(self.counts) or "none"
-            raise InputError(f"{self.ref} has no config {config!r}; its configs: {configs}") from None
+            configs, hint = ", ".join(self.counts) or "none", did_you_mean(config, self.counts)
+            raise InputError(f"{self.ref} has no config {config!r}{hint}; its configs: {configs}") from None
 
     @property
     def usage(self) -> dict[str, dict[str, Any]]:
@@ -134,6 +134,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def is_import(self) -> bool:
         return self.builder.name.startswith("import-")
+
+
+def rules(ledger: Iterable[Entry]) -> dict[str, str]:
+    """Reason -> the sentence of the filter that drops rows for it."""
+    sentences = {reason: entry.description for entry in ledger for reason in entry.dropped}
+    return {"failed": "The request failed."} | sentences
 
 
 def total_usage(manifests: list[Manifest]) -> dict[str, Any]:

@@ -4,15 +4,18 @@ Two rows are the same where their ids are. Each lost row has the reason for whic
 it, each gained row the reason for which the older one had dropped it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import polars as pl
 
 from ..cards.markdown import short
-from ..datasets.manifest import Manifest, changes, recipe
+from ..datasets.manifest import Manifest, changes, recipe, rules
 from ..errors import InputError
+from ..viewer.page import Page, share
+from ..viewer.rows import ADDED, Row, row_of
 from .names import parse_ref
+from .samples import draw, with_texts
 from .store import Store
 
 EXAMPLES = 3
@@ -51,27 +54,13 @@ class Diff:
 
 def diff(store: Store, a: str, b: str) -> Diff:
     """Compare two artifacts in the store. Raises InputError where they are not of one name."""
-    if parse_ref(a)[0] != parse_ref(b)[0]:
-        raise InputError(f"{a} and {b} have different names: give two versions of one dataset")
-    old, new = store.manifest(a), store.manifest(b)
-    for manifest in (old, new):
-        if manifest.kind != "dataset":
-            raise InputError(f"{manifest.ref} is {manifest.kind_phrase}: diff compares the rows of datasets")
-    key = _key(old)
-    if key != _key(new):
-        raise InputError(f"{a} and {b} have other keys ({', '.join(key)}; {', '.join(_key(new))})")
-    old_rows, new_rows = (
-        store.scan(ref).with_columns(id=pl.concat_str(key, separator=" ")) for ref in (a, b)
-    )
-    lost = old_rows.join(new_rows, on="id", how="anti").collect()
-    gained = new_rows.join(old_rows, on="id", how="anti").collect()
-    common = old_rows.join(new_rows, on="id", how="inner", suffix="_b")
+    old, new, key = _comparable(store, a, b)
+    lost, gained, common = _changes(store, old, new, key)
     names = [name for name in old.table("default").names if name in new.table("default").names]
     compared = [name for name in names if name not in key and not name.startswith("asis_")]
     changed = [pl.col(column).ne_missing(pl.col(f"{column}_b")) for column in compared]
     differs = pl.any_horizontal(pl.lit(False), *changed)
     kept = common.select(n=pl.len(), changed=differs.sum()).collect().row(0, named=True)
-    lost, gained = _with_reason(store, new, lost), _with_reason(store, old, gained)
     return Diff(
         a=a,
         b=b,
@@ -84,6 +73,60 @@ def diff(store: Store, a: str, b: str) -> Diff:
         pairs=_pairs(common, lost, gained) if "chosen_responder" in names else [],
         examples={"lost": _examples(lost), "gained": _examples(gained)},
     )
+
+
+def difference_page(store: Store, a: str, b: str, limit: int, seed: int = 0) -> Page:
+    """The page of the rows that only one of two versions has, up to `limit`, and why the other lacks them.
+
+    Raises InputError where they are not of one name.
+    """
+    old, new, key = _comparable(store, a, b)
+    lost, gained, common = _changes(store, old, new, key)
+    quotas = share([len(lost), len(gained)], limit)
+    rows: list[Row] = []
+    sides: tuple[tuple[Literal["came", "went"], Manifest, pl.DataFrame], ...] = (
+        ("went", old, lost),
+        ("came", new, gained),
+    )
+    for (side, manifest, frame), quota in zip(sides, quotas, strict=True):
+        columns = [*manifest.table("default").names, *ADDED, "reason"]
+        drawn, _ = draw(frame.lazy().select(columns), quota, seed)
+        shown = (row_of(record, manifest.table("default").key) for record in drawn.iter_rows(named=True))
+        rows += [replace(row, change=side) for row in shown]
+    kept = common.select(pl.len()).collect().item()
+    about = f"{kept:,} rows in both, {len(lost):,} went, {len(gained):,} came"
+    if len(rows) < len(lost) + len(gained):
+        about += f"; {len(rows):,} of these are here, drawn by seed {seed}"
+    sentences = {NOT_THERE: "It was made from other parents.", **rules([*old.ledger, *new.ledger])}
+    return Page(f"{a} to {b}", about, rows, sentences=sentences)
+
+
+def _comparable(store: Store, a: str, b: str) -> tuple[Manifest, Manifest, list[str]]:
+    """Both manifests, and their key. Raises InputError where their rows cannot be compared."""
+    if parse_ref(a)[0] != parse_ref(b)[0]:
+        raise InputError(f"{a} and {b} have different names: give two versions of one dataset")
+    old, new = store.manifest(a), store.manifest(b)
+    for manifest in (old, new):
+        if manifest.kind != "dataset":
+            raise InputError(f"{manifest.ref} is {manifest.kind_phrase}: diff compares the rows of datasets")
+    key = _key(old)
+    if key != _key(new):
+        raise InputError(f"{a} and {b} have other keys ({', '.join(key)}; {', '.join(_key(new))})")
+    return old, new, key
+
+
+def _changes(
+    store: Store, old: Manifest, new: Manifest, key: list[str]
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.LazyFrame]:
+    """Rows of the old version alone and of the new one alone, with reasons, and those in both."""
+    old_rows, new_rows = (
+        with_texts(store, manifest, "default").with_columns(id=pl.concat_str(key, separator=" "))
+        for manifest in (old, new)
+    )
+    lost = old_rows.join(new_rows, on="id", how="anti").collect()
+    gained = new_rows.join(old_rows, on="id", how="anti").collect()
+    common = old_rows.join(new_rows, on="id", how="inner", suffix="_b")
+    return _with_reason(store, new, lost), _with_reason(store, old, gained), common
 
 
 def _key(manifest: Manifest) -> list[str]:

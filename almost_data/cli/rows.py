@@ -1,0 +1,52 @@
+"""Rows in boxes, as `sample`, `show` and `build` print them."""
+
+from collections.abc import Mapping
+
+from rich.console import Group
+from rich.panel import Panel
+from rich.text import Text
+
+from ..cards.markdown import clean, short
+from ..viewer.rows import PAIR, Row, Side, Turn
+from .console import number, panel, text
+
+STYLES = {"chosen": "bold green", "rejected": "bold red", "assistant": "bold green"}
+NO_TEXT = "(the text is not in the store)"
+
+
+def row_panel(row: Row, rules: Mapping[str, str], limit: int = 1000) -> Panel:
+    """A row in a box: its turns and sides, each cut at `limit` characters, and why it was dropped.
+
+    `rules` are the ledger's sentences by reason.
+    """
+    parts = [_turn(turn, len(row.prompt) == 1, limit) for turn in row.prompt]
+    is_pair = [side.label for side in row.sides] == list(PAIR)
+    parts += [part for side in row.sides for part in (Text(), _side(side, is_pair, limit))]
+    if row.reason:
+        why = f"dropped {row.reason}" + (f": {rules[row.reason]}" if row.reason in rules else "")
+        parts += [Text(), text(why, "yellow")]
+    if row.note:
+        parts.append(text(short(row.note, limit), "dim"))
+    kind = {"default": "", "rejected": "dropped "}.get(row.config, f"{row.config} ")
+    return panel(Group(*parts), f"{kind}{row.id}", "yellow" if row.reason else "dim")
+
+
+def _turn(turn: Turn, is_alone: bool, limit: int) -> Text:
+    content = clean(short(turn["content"], limit))
+    if is_alone:
+        return Text(content, style="bold")
+    return Text.assemble((f"{clean(turn['role'])} ", STYLES.get(turn["role"], "bold")), content)
+
+
+def _side(side: Side, is_pair: bool, limit: int) -> Text:
+    facts = [side.responder if side.responder != side.label else None, number(side.score)]
+    facts += [f"{len(side.text):,} characters"] if side.text is not None and is_pair else []
+    heading = (
+        (f"{clean(side.label)} ", STYLES.get(side.label, "bold")),
+        (
+            clean(", ".join(fact for fact in facts if fact) + "\n"),
+            "dim",
+        ),
+    )
+    content = (NO_TEXT, "dim") if side.text is None else (clean(short(side.text, limit)), "")
+    return Text.assemble(*heading, content)

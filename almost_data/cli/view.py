@@ -1,0 +1,51 @@
+"""The verb `view`: a page that shows the rows of a dataset, of two versions, or of a file, in a browser."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..errors import InputError
+from ..store import samples
+from ..store.diff import difference_page
+from ..store.names import NAME
+from ..store.store import Store
+from ..viewer.page import Page
+from ..viewer.preferences import preferences_page
+from .console import print_line
+from .options import ROOT, Columns, Root, assigned_columns
+
+LIMIT = 5_000
+
+
+def view(
+    ref: Annotated[str, Parameter(help="name@version, a name, or a file, folder or Hub id of preferences.")],
+    newer: Annotated[
+        str | None, Parameter(help="Another version: what came and went from the first to this one.")
+    ] = None,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(name=["-o", "--out"], help="HTML file to write.")] = None,
+    n: Annotated[int, Parameter(name=["-n", "--n"], help="Rows at most; more are sampled.")] = LIMIT,
+    seed: Annotated[int, Parameter(help="Seed of the sample.")] = 0,
+    columns: Columns = None,
+    root: Root = ROOT,
+) -> None:
+    store = Store(root)
+    if NAME.fullmatch(ref.partition("@")[0]):
+        page = _store_page(store, ref, newer, n, seed)
+    elif newer:
+        raise InputError(f"{ref} {newer}: two versions of a dataset can be compared, files cannot")
+    else:
+        assignments = assigned_columns(columns, ("prompt", "system", "chosen", "rejected"))
+        page = preferences_page(ref, assignments, n, seed)
+    name = page.title.replace("@", "-").replace(" ", "-")
+    file = page.save(out or Path(f"{name}.html"))
+    print_line(f"{file}: {page.about}")
+    print_line(f"  open {file.resolve().as_uri()}", "dim")
+
+
+def _store_page(store: Store, ref: str, newer: str | None, n: int, seed: int) -> Page:
+    if newer:
+        return difference_page(store, store.resolve(ref), store.resolve(newer), n, seed)
+    return samples.overview(store, store.resolve(ref), n, seed)

@@ -1,0 +1,249 @@
+"""Rows to look at: drawn by seed, kept or dropped, with their texts.
+
+Tables of dropped rows may hold ids only, as the texts are in the dataset above: they are joined from there.
+"""
+
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal, Protocol
+
+import polars as pl
+
+from ..datasets.manifest import Manifest
+from ..errors import InputError, did_you_mean
+from ..viewer.page import Page, share_page
+from ..viewer.rows import ADDED, PAIR, PROMPTS, Row, replies_row, row_of
+from .conditions import matching
+
+ANY = "any"
+"""The reason that stands for every reason."""
+_GROUPED = {"query_id", "responder", "response"}
+"""Columns of responses that are shown beside the others of their query."""
+_PLACE = "__place"
+
+
+class Artifacts(Protocol):
+    """What is read of a store."""
+
+    def has(self, ref: str) -> bool: ...
+    def manifest(self, ref: str) -> Manifest: ...
+    def configs(self, ref: str) -> list[str]: ...
+    def scan(self, ref: str, config: str = "default", split: str | None = None) -> pl.LazyFrame: ...
+    def ancestors(self, manifest: Manifest) -> list[Manifest]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which rows are looked at."""
+
+    n: int = 20
+    config: str = "default"
+    dropped: str | None = None
+    """Reason of dropped rows, or `ANY`; None takes rows of `config`."""
+    where: str | None = None
+    """Polars SQL over the columns: a conversation is text in it, and texts have a length."""
+    pair: str | None = None
+    """`CHOSEN>REJECTED`: responders of a pair."""
+    longer: Literal["chosen", "rejected"] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some of the rows that were selected."""
+
+    frame: pl.DataFrame
+    rows: list[Row]
+    matching: int
+    """Rows that were selected, or queries where a row is shown with its siblings."""
+    notes: list[str]
+
+
+def sample(artifacts: Artifacts, ref: str, selection: Selection = Selection()) -> Sample:
+    """Rows of a dataset, drawn by seed. Raises InputError where the selection does not fit the dataset."""
+    if selection.n < 1:
+        raise InputError(f"sample.n {selection.n}: at least one row")
+    manifest = dataset(artifacts, ref)
+    rows = matching(
+        _selected(artifacts, manifest, selection),
+        ref,
+        where=selection.where,
+        pair=selection.pair,
+        longer=selection.longer,
+    )
+    group = "query_id" if selection.dropped is None and _is_grouped(rows) else None
+    drawn, count = draw(rows, selection.n, selection.seed, group)
+    shown = list(rows_of(manifest, drawn))
+    return Sample(drawn, shown, count, notes(artifacts, manifest, shown))
+
+
+def examples(artifacts: Artifacts, manifest: Manifest, n: int, seed: int = 0) -> list[Row]:
+    """Rows of `n` queries, drawn by seed, one of each; the responses to a query are one row."""
+    rows = with_texts(artifacts, manifest, "default")
+    if "query_id" not in rows.collect_schema() or _is_grouped(rows):
+        return sample(artifacts, manifest.ref, Selection(n=n, seed=seed)).rows
+    drawn, _ = draw(rows, n, seed, "query_id")
+    return list(rows_of(manifest, drawn.unique("query_id", keep="first", maintain_order=True)))
+
+
+def overview(artifacts: Artifacts, ref: str, limit: int, seed: int = 0) -> Page:
+    """The page of a dataset: kept and dropped rows, up to `limit`, which are drawn from each reason."""
+    manifest = dataset(artifacts, ref)
+    kept = [name for name in artifacts.configs(ref) if name not in dropped_configs(artifacts, manifest)]
+    stored = ["default", *(name for name in kept if name in manifest.tables and name != "default")]
+    parts = [with_texts(artifacts, manifest, config) for config in stored]
+    sizes = [_size(part) for part in parts]
+    reasons: list[pl.LazyFrame] = []
+    for config in dropped_configs(artifacts, manifest):
+        dropped = with_texts(artifacts, manifest, config).filter(pl.col("reason").is_not_null())
+        names = dropped.select("reason").unique().sort("reason").collect()["reason"]
+        reasons += [dropped.filter(pl.col("reason") == name) for name in names]
+    counts = [_size(part) for part in reasons]
+    quotas = share_page(sizes, counts, limit)
+    rows: list[Row] = []
+    for part, quota in zip([*parts, *reasons], quotas, strict=True):
+        group = "query_id" if _is_grouped(part) and "reason" not in part.collect_schema() else None
+        rows += rows_of(manifest, draw(part, quota, seed, group)[0])
+    total = sum(sizes) + sum(counts)
+    about = f"all {total:,} rows, kept and dropped"
+    if len(rows) < total:
+        about = (
+            f"{len(rows):,} of {total:,} rows, drawn by seed {seed} from the kept ones and from each reason"
+        )
+    return Page(ref, ". ".join([about, *notes(artifacts, manifest, rows)]), rows, manifest.ledger)
+
+
+def dataset(artifacts: Artifacts, ref: str) -> Manifest:
+    """The manifest of what has rows. Raises InputError for a model."""
+    manifest = artifacts.manifest(ref)
+    if manifest.kind == "model":
+        raise InputError(f"{ref} is a model, which has no rows to look at: name its dataset")
+    return manifest
+
+
+def dropped_configs(artifacts: Artifacts, manifest: Manifest) -> list[str]:
+    """The configs that hold dropped rows."""
+    return [name for name in artifacts.configs(manifest.ref) if "reason" in manifest.table(name).names]
+
+
+def with_texts(artifacts: Artifacts, manifest: Manifest, config: str) -> pl.LazyFrame:
+    """The rows of a config with the columns `config` and `split`, and texts where it holds ids alone.
+
+    A text that is not in the store is null.
+    """
+    splits = manifest.counts.get(config, {"train": 0})
+    rows = pl.concat(
+        artifacts.scan(manifest.ref, config, split).with_columns(config=pl.lit(config), split=pl.lit(split))
+        for split in splits
+    )
+    names = manifest.table(config).names
+    sources = [*artifacts.ancestors(manifest), manifest]
+    for column, key in _absent_texts(names).items():
+        columns = PROMPTS[1:] if column == "prompt" else ("response",)
+        lookup = _lookup(artifacts, sources, key.removeprefix("chosen_").removeprefix("rejected_"), columns)
+        rows = _joined(rows, column, key, lookup)
+    return rows
+
+
+def _absent_texts(names: Iterable[str]) -> dict[str, str]:
+    """The columns of texts that a table replaces by ids -> the column of ids."""
+    names, texts = set(names), {}
+    if "query_id" in names and not {*PROMPTS} & names:
+        texts["prompt"] = "query_id"
+    if "chosen" not in names and {"comparison_id", "chosen_reply_id"} & names:
+        texts |= {side: f"{side}_reply_id" for side in PAIR}
+    elif "response" not in names and {"reply_id", "answer_url"} & names:
+        texts["response"] = "reply_id"
+    return texts
+
+
+def _joined(rows: pl.LazyFrame, column: str, key: str, lookup: pl.LazyFrame | None) -> pl.LazyFrame:
+    """The rows with a column of texts by their key; nulls where there is nothing to look up."""
+    if lookup is None or key not in rows.collect_schema():
+        return rows.with_columns(pl.lit(None, pl.String).alias(column))
+    return rows.join(lookup.rename({"id": key, "text": column}), key, "left", maintain_order="left")
+
+
+def _lookup(
+    artifacts: Artifacts, sources: Iterable[Manifest], key: str, columns: Iterable[str]
+) -> pl.LazyFrame | None:
+    """`id` and `text` by the key of the nearest dataset that has it and one of the columns."""
+    for source in sources:
+        names = source.tables["default"].names if source.tables else []
+        column = next((name for name in columns if name in names), None)
+        if key in names and column:
+            return artifacts.scan(source.ref).select(id=key, text=column).unique("id", keep="any")
+    return None
+
+
+def notes(artifacts: Artifacts, manifest: Manifest, rows: Iterable[Row]) -> list[str]:
+    """Why texts are not shown, where some are not."""
+    if all(side.text is not None for row in rows for side in row.sides):
+        return []
+    absent = [parent.ref for parent in manifest.parents if not artifacts.has(parent.ref)]
+    if not absent:
+        return [f"{manifest.ref} keeps some dropped rows by id alone: their texts are not in the store"]
+    return [f"texts are in {', '.join(absent)}, not in this store: pull or build it to see them"]
+
+
+def _selected(artifacts: Artifacts, manifest: Manifest, selection: Selection) -> pl.LazyFrame:
+    """The rows of a config, or those that were dropped for a reason."""
+    if selection.dropped is None:
+        return with_texts(artifacts, manifest, selection.config)
+    configs = dropped_configs(artifacts, manifest)
+    reasons = [reason for entry in manifest.ledger for reason in entry.dropped]
+    reasons += ["failed"] if any(entry.failed for entry in manifest.ledger) else []
+    if not configs or not reasons:
+        raise InputError(f"{manifest.ref} keeps no dropped rows")
+    if selection.dropped not in (ANY, *reasons):
+        hint = did_you_mean(selection.dropped, reasons)
+        raise InputError(
+            f"{manifest.ref} dropped no row as {selection.dropped!r}{hint}: its reasons are "
+            f"{', '.join(dict.fromkeys(reasons))}; {ANY!r} stands for all"
+        )
+    reason = pl.col("reason")
+    is_dropped = reason.is_not_null() if selection.dropped == ANY else reason == selection.dropped
+    frames = [with_texts(artifacts, manifest, config).filter(is_dropped) for config in configs]
+    return pl.concat(frames, how="diagonal_relaxed")
+
+
+def _is_grouped(rows: pl.LazyFrame) -> bool:
+    return set(rows.collect_schema()) >= _GROUPED
+
+
+def _size(rows: pl.LazyFrame) -> int:
+    """The rows, or the queries that have responses."""
+    columns = rows.collect_schema()
+    if _is_grouped(rows) and "reason" not in columns:
+        rows = rows.select("query_id").unique()
+    return int(rows.select(pl.len()).collect().item())
+
+
+def draw(rows: pl.LazyFrame, n: int, seed: int, group: str | None = None) -> tuple[pl.DataFrame, int]:
+    """`n` rows, or the rows of `n` groups, by a seed and in their order; and how many there are in all."""
+    units = rows.select(group).unique(maintain_order=True) if group else rows
+    count = int(units.select(pl.len()).collect().item())
+    if count <= n:
+        return rows.collect(), count
+    places = sorted(random.Random(seed).sample(range(count), n))
+    units = units.with_row_index(_PLACE).filter(pl.col(_PLACE).is_in(places)).drop(_PLACE)
+    drawn = rows.join(units, group, "semi", maintain_order="left") if group else units
+    return drawn.collect(), count
+
+
+def rows_of(manifest: Manifest, frame: pl.DataFrame) -> Iterator[Row]:
+    """The rows of a frame as people look at them; the responses to a query are one."""
+    tables = {config: manifest.table(config) for config in frame["config"].unique()}
+    columns = {
+        config: [*table.names, *_absent_texts(table.names), *ADDED] for config, table in tables.items()
+    }
+    if set(frame.columns) >= _GROUPED and "reason" not in frame.columns:
+        ordered = frame.sort("query_id", maintain_order=True).iter_rows(named=True)
+        for _, replies in groupby(ordered, lambda record: record["query_id"]):
+            yield replies_row(list(replies))
+        return
+    for record in frame.iter_rows(named=True):
+        config = record["config"]
+        yield row_of({name: record[name] for name in columns[config]}, tables[config].key)

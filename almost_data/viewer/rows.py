@@ -1,0 +1,125 @@
+"""A row as people look at it, of any dataset: the prompt's turns, texts side by side, why it was dropped.
+
+The columns decide what is shown, so a dataset of another package's builder is shown as the built-in ones are.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Turn = Mapping[str, str]
+PROMPTS = ("messages", "prompt", "query")
+"""Columns that hold what came before the texts, the first that a row has."""
+PAIR = ("chosen", "rejected")
+SCORES = ("{}_score", "{}_rating", "asis_{}")
+"""Columns that score a side."""
+REPLY_SCORES = ("score", "rating", "rm_score")
+NOTES = ("error", "detail", "nearest")
+"""Columns that say more of why a row was dropped."""
+ADDED = ("config", "split")
+"""Columns that a selection adds to the stored ones."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A text, who wrote it, and its score."""
+
+    label: str
+    text: str | None
+    """None where the store does not have it."""
+    responder: str | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of any dataset."""
+
+    id: str
+    config: str
+    split: str
+    prompt: tuple[Turn, ...]
+    sides: tuple[Side, ...]
+    """The sides of a pair, the responses to a query, or the text columns of a row of another shape."""
+    reason: str | None = None
+    """Why it was dropped; None of a row that was kept."""
+    note: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Its other columns."""
+    change: Literal["came", "went"] | None = None
+    """Of two versions: whether only the newer or only the older one has it."""
+
+
+def turns(value: Any, role: str = "user") -> tuple[Turn, ...]:
+    """Turns of a list of messages, or of a text; none of None.
+
+    >>> turns("Is tea a fruit?")
+    ({'role': 'user', 'content': 'Is tea a fruit?'},)
+    """
+    if value is None:
+        return ()
+    return ({"role": role, "content": value},) if isinstance(value, str) else tuple(value)
+
+
+def text_of(value: Any) -> str | None:
+    """A text, or the text of the last turn of messages."""
+    messages = turns(value)
+    return messages[-1]["content"] if messages else None
+
+
+def row_of(values: Mapping[str, Any], key: Iterable[str]) -> Row:
+    """The row of a dictionary of its columns, `config` and `split` among them; `key` are its ids."""
+    key = tuple(key)
+    ids = ("comparison_id",) if values.get("comparison_id") else key
+    used = {*PROMPTS, *PAIR, "response", "reason", "responder", *ADDED, *ids}
+    prompt = _first(values, PROMPTS)
+    sides, columns = _sides(values)
+    if not sides and prompt is None:
+        texts = {name: value for name, value in values.items() if isinstance(value, str) and name not in used}
+        sides, columns = tuple(Side(name, value) for name, value in texts.items()), set(texts)
+    note = "; ".join(f"{name}: {values[name]}" for name in NOTES if values.get(name) and name not in columns)
+    facts = {name: value for name, value in values.items() if value is not None}
+    return Row(
+        id=" ".join(str(values[name]) for name in ids if values.get(name) is not None),
+        config=values["config"],
+        split=values["split"],
+        prompt=turns(prompt),
+        sides=sides,
+        reason=values.get("reason"),
+        note=note,
+        facts={name: value for name, value in facts.items() if name not in used | columns | {*NOTES}},
+    )
+
+
+def replies_row(rows: list[Mapping[str, Any]]) -> Row:
+    """The responses to one query as a row."""
+    first = rows[0]
+    sides = tuple(
+        Side(row["responder"], row["response"], row["responder"], _first(row, REPLY_SCORES)) for row in rows
+    )
+    facts = {"responses": len(rows)}
+    return Row(
+        first["query_id"], first["config"], first["split"], turns(_first(first, PROMPTS)), sides, facts=facts
+    )
+
+
+def _sides(values: Mapping[str, Any]) -> tuple[tuple[Side, ...], set[str]]:
+    """The sides of a pair or of a response, and the columns that they took."""
+    if "chosen" in values:
+        scores = {side: [name.format(side) for name in SCORES] for side in PAIR}
+        sides = tuple(
+            Side(side, text_of(values[side]), values.get(f"{side}_responder"), _first(values, scores[side]))
+            for side in PAIR
+        )
+        used = {f"{side}_responder" for side in PAIR} | {name for names in scores.values() for name in names}
+        return sides, used
+    if "response" in values:
+        score = _first(values, REPLY_SCORES)
+        return (Side("response", values["response"], values.get("responder"), score),), set(REPLY_SCORES)
+    if "text" in values:
+        return (Side("row", values["text"]),), {"text"}
+    return (), set()
+
+
+def _first(values: Mapping[str, Any], names: Iterable[str]) -> Any:
+    return next((values[name] for name in names if values.get(name) is not None), None)

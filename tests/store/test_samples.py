@@ -1,0 +1,88 @@
+"""Samples: which rows they are, that all of them have their texts, and what is said where some cannot."""
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from almost_data.errors import InputError
+from almost_data.store.samples import Selection, examples, sample
+from almost_data.store.store import Store
+from tests.command import run as cli
+
+REF = "comparisons@0.1.0"
+
+
+def test_dropped_rows_have_text_and_reason(fake_store: Store) -> None:
+    ledger = fake_store.manifest(REF).ledger
+    for reason, n in [item for entry in ledger for item in entry.dropped.items()]:
+        drawn = sample(fake_store, REF, Selection(n=5, dropped=reason))
+        assert drawn.matching == n and len(drawn.rows) == min(n, 5)
+        assert all(row.reason == reason and row.prompt for row in drawn.rows)
+        assert all(side.text for row in drawn.rows for side in row.sides)
+    everything = sample(fake_store, REF, Selection(n=10_000, dropped="any"))
+    assert len(everything.rows) == sum(sum(entry.dropped.values()) for entry in ledger)
+
+
+def test_conditions_are_kept_by_every_row(fake_store: Store) -> None:
+    longer = sample(fake_store, REF, Selection(n=1000, longer="rejected"))
+    assert longer.rows and all(
+        len(row.sides[0].text or "") < len(row.sides[1].text or "") for row in longer.rows
+    )
+    pair = sample(fake_store, REF, Selection(pair="fake-270M-Faithful-3shot>fake-270M-HHH-5shot"))
+    assert {row.sides[1].responder for row in pair.rows} == {"fake-270M-HHH-5shot"}
+    where = "prompt LIKE 'How %' AND chosen_length > 100 AND split = 'train'"
+    rows = sample(fake_store, REF, Selection(where=where)).rows
+    assert rows and all(row.prompt[0]["content"].startswith("How ") and row.split == "train" for row in rows)
+
+
+def test_the_responses_to_a_query_are_one_row(fake_store: Store) -> None:
+    drawn = sample(fake_store, "responses@0.1.0", Selection(n=3))
+    assert len(drawn.rows) == 3 and all(len(row.sides) == 5 for row in drawn.rows)
+    queries = fake_store.scan("responses@0.1.0").select(pl.col("query_id").n_unique()).collect().item()
+    assert drawn.matching == queries
+    assert len(examples(fake_store, fake_store.manifest("responses@0.1.0"), 2)) == 2
+
+
+def test_the_seed_decides(fake_store: Store) -> None:
+    first, again, second = (sample(fake_store, REF, Selection(n=5, seed=seed)).rows for seed in (0, 0, 1))
+    assert first == again != second
+
+
+def test_examples_are_of_distinct_queries(fake_store: Store) -> None:
+    rows = examples(fake_store, fake_store.manifest(REF), 4)
+    assert len({row.prompt[0]["content"] for row in rows}) == 4
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        (Selection(dropped="to_short"), "did you mean 'too_short'"),
+        (Selection(where="chosen_len > 3"), "did you mean 'chosen_length'"),
+        (Selection(where="nonsense("), "no Polars SQL condition"),
+        (Selection(where="chosen_length"), "not true or false"),
+        (Selection(pair="a>b"), "it has: fake-"),
+        (Selection(config="defualt"), "no config 'defualt'"),
+        (Selection(n=0), "sample.n 0"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_what_there_is(
+    fake_store: Store, selection: Selection, message: str
+) -> None:
+    with pytest.raises(InputError, match=message.replace("(", r"\(")):
+        sample(fake_store, REF, selection)
+
+
+def test_texts_of_an_absent_parent_are_missed_and_said_so(fake_store: Store, tmp_path: Path) -> None:
+    shutil.copytree(fake_store.path(REF), tmp_path / "build" / "comparisons" / "0.1.0")
+    done = cli("sample", REF, "--dropped", "too_short", "--root", str(tmp_path / "build"))
+    assert done.returncode == 0
+    assert "the text is not in the store" in done.stdout and "responses@0.1.0" in done.stdout
+
+
+def test_sample_prints_boxes_with_reasons_and_json(fake_store: Store) -> None:
+    root = ["--root", str(fake_store.root)]
+    done = cli("sample", "comparisons", "--dropped", "too_short", "-n", "2", *root)
+    assert done.stdout.count("╭") == 2 and "dropped too_short: " in done.stdout
+    assert '"reason":' in cli("sample", "comparisons", "--json", "-n", "1", *root).stdout
