@@ -15,7 +15,7 @@ from ..datasets.builder import Builder
 from ..datasets.manifest import Manifest, Parent, total_usage
 from ..datasets.tables import TEST_SHARE, stored_configs
 from ..generation import prompts
-from . import markdown
+from . import figures, markdown
 from .front_matter import viewer, with_front_matter
 
 if TYPE_CHECKING:
@@ -123,6 +123,28 @@ def page(template: str | Path, **values: Any) -> str:
     )
     environment.filters |= {text_filter.__name__: text_filter for text_filter in markdown.FILTERS}
     return environment.get_template(Path(template).name).render(values).strip()
+
+
+def audit_page(result: Mapping[str, Any]) -> str:
+    """The result of an audit as one HTML page, which needs no network."""
+    import base64
+
+    import jinja2
+
+    images = figures.as_files(figures.shortcut_figures(result))
+    names = {"plots/length_gap.png": "Length of chosen minus rejected", "plots/shortcuts.png": "Shortcuts"}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDERS),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+    )
+    environment.filters |= {"n": markdown.n, "pct": markdown.pct, "sig": markdown.sig}
+    pictures = [
+        {"name": names[path], "base64": base64.b64encode(content).decode()}
+        for path, content in images.items()
+    ]
+    return environment.get_template("audit.html.jinja").render(**result, figures=pictures)
 
 
 def _head(manifest: Manifest, tags: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -73,14 +73,14 @@ def side_lengths(comparisons: "pl.DataFrame") -> Figures:
         yield "lengths", figure
 
 
-def shortcut_figures(manifest: Manifest) -> Figures:
+def shortcut_figures(diagnostics: Mapping[str, Any]) -> Figures:
     """The length gap and the shortcuts of comparisons, where the diagnostics have measured them."""
-    text = manifest.diagnostics.get("text")
+    text = diagnostics.get("text")
     if not text or not text["rows"]:
         return
     place = {
         (row["chosen_responder"], row["rejected_responder"]): number
-        for number, row in enumerate(manifest.diagnostics.get("responder_pairs", []))
+        for number, row in enumerate(diagnostics.get("responder_pairs", []))
     }
     largest = sorted(text["responder_pairs"], key=lambda row: -row["rows"])[:PAIRS]
     pairs = [(row["chosen_responder"], row["rejected_responder"], row) for row in largest]

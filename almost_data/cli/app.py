@@ -15,6 +15,10 @@ from .options import DEFAULTS
 
 VERBS = {
     "ablate": ("ablate:ablate", "Build comparisons without each of the filters, and compare them."),
+    "audit": (
+        "audit:audit",
+        "Measure how far preference data can be trusted: length, repeats, labels, contamination.",
+    ),
     "build": (
         "build:app",
         "Build a dataset, and what is missing upstream first; FILE.py:NAME is a builder of yours.",

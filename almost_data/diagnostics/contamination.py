@@ -1,5 +1,6 @@
 """Prompts that a benchmark also has, by the runs of words that they share."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,27 @@ def contamination(prompts: pl.DataFrame, benchmarks: dict[str, list[str]]) -> li
     7 words counts as one run, which only a prompt of the same words shares; a shorter one is not
     compared. No text of a benchmark is returned: what is meant for evaluation must not enter a card.
     """
+    queries = prompts["query_id"].n_unique()
+    chunks = (prompts[start : start + CHUNK] for start in range(0, len(prompts), CHUNK))
+    return [
+        {
+            **counts,
+            "queries": queries,
+            "overlapping_queries": len(ids),
+            "query_ids": sorted(ids)[:5],
+            **verdict("contamination", len(ids) / max(1, queries)),
+        }
+        for counts, ids in search(chunks, benchmarks)
+    ]
+
+
+def search(
+    chunks: Iterable[pl.DataFrame], benchmarks: Mapping[str, list[str]]
+) -> list[tuple[dict[str, Any], set[str]]]:
+    """Per benchmark, what of it was compared and overlaps, and the ids of all our queries that overlap.
+
+    A chunk has `query_id` and `prompt`; a query may be in several.
+    """
     names = sorted(benchmarks)
     texts = pl.Series("text", [text for name in names for text in benchmarks[name]], pl.String)
     owners = np.repeat(np.arange(len(names)), [len(benchmarks[name]) for name in names])
@@ -32,8 +54,7 @@ def contamination(prompts: pl.DataFrame, benchmarks: dict[str, list[str]]) -> li
     in_benchmark[owners[texts_of_runs], positions] = True
     in_queries = np.zeros(len(distinct) + 1, bool)
     query_ids: list[set[str]] = [set() for _ in names]
-    for start in range(0, len(prompts), CHUNK):
-        chunk = prompts[start : start + CHUNK]
+    for chunk in chunks:
         chunk_runs, rows = _runs(chunk["prompt"], vocabulary)
         shared = np.isin(chunk_runs, distinct)
         matches, rows = np.searchsorted(distinct, chunk_runs[shared]), rows[shared]
@@ -41,19 +62,17 @@ def contamination(prompts: pl.DataFrame, benchmarks: dict[str, list[str]]) -> li
         for number, ids in enumerate(query_ids):
             ids.update(chunk["query_id"][np.unique(rows[in_benchmark[number, matches]])])
     overlapping = owners[np.unique(texts_of_runs[in_queries[positions]])]
-    queries = prompts["query_id"].n_unique()
     return [
-        {
-            "benchmark": name,
-            "n": RUN,
-            "prompts": len(benchmarks[name]),
-            "compared": int((word_counts[owners == number] >= MIN_WORDS).sum()),
-            "overlapping_prompts": int((overlapping == number).sum()),
-            "queries": queries,
-            "overlapping_queries": len(ids),
-            "query_ids": sorted(ids)[:5],
-            **verdict("contamination", len(ids) / max(1, queries)),
-        }
+        (
+            {
+                "benchmark": name,
+                "n": RUN,
+                "prompts": len(benchmarks[name]),
+                "compared": int((word_counts[owners == number] >= MIN_WORDS).sum()),
+                "overlapping_prompts": int((overlapping == number).sum()),
+            },
+            ids,
+        )
         for number, (name, ids) in enumerate(zip(names, query_ids, strict=True))
     ]
 

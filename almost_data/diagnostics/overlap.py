@@ -44,6 +44,7 @@ def near_twins(texts: pl.Series) -> dict[str, Any]:
         "same_when_folded": int(counts[counts > 1].sum()),
         "with_a_near_twin": twins,
         "share_with_a_near_twin": twins / max(1, len(distinct)),
+        "near_copies": twins - int((sizes > 1).sum()),
         "largest_cluster": int(sizes.max(initial=0)),
     }
 

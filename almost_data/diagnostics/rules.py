@@ -39,7 +39,7 @@ RULES = {
     # Lower end of the interval of the probe's accuracy, or the accuracy of length alone if that is more, as
     # length is form too; 0 where the interval holds 50% and length does not reach 60%, BELOW_CHANCE where
     # it ends below 50%.
-    "probe": _rule(
+    "surface_model": _rule(
         "a model that sees only the surface is right",
         (0.70, "worry", "Form, length included, gives most of the label away."),
         (0.60, "watch", "Form, length included, tells part of the label: a reward model must beat both."),
@@ -49,39 +49,39 @@ RULES = {
     ),
     # Lower end of the same interval, less the accuracy of the better of always-longer and always-shorter;
     # BELOW_CHANCE where the accuracy itself is below that.
-    "probe_over_length": _rule(
+    "surface_beyond_length": _rule(
         "the surface beyond length",
         (0.03, "watch", "More than length shows: see the strongest features. Equal lengths do not cure it."),
         (-1.0, "fine", "The rest of the surface adds little to length."),
         (BELOW_CHANCE, "fine", "On unseen queries length alone does better: the rest may be noise."),
     ),
     # Share of the distinct texts.
-    "prompts": _rule(
+    "repeated_prompts": _rule(
         "prompts with a near twin",
         (0.10, "worry", "Many prompts repeat: twins of `train` prompts in `test` make a score look better."),
         (0.01, "watch", "Some prompts repeat; twins can be in both `train` and `test`."),
         (0.00, "fine", "Hardly any prompt repeats."),
     ),
-    "responses": _rule(
+    "repeated_responses": _rule(
         "responses with a near twin",
         (0.20, "worry", "Many responses use nearly the same words: there is little to learn from."),
         (0.05, "watch", "Some responses use nearly the same words."),
         (0.00, "fine", "Hardly any response repeats."),
     ),
     # Queries with the most frequent response, as a share of all.
-    "boilerplate": _rule(
+    "stock_answer": _rule(
         "queries that got the most frequent response",
         (0.02, "worry", "A stock answer fits any prompt: a model may learn its wording as a label."),
         (0.005, "watch", "A stock answer recurs: see below whether it is mostly chosen or rejected."),
         (0.00, "fine", "There is no frequent stock answer."),
     ),
     # Share of the comparisons.
-    "identical": _rule(
+    "identical_sides": _rule(
         "comparisons whose sides are the same text",
         (ANY, "worry", "These teach nothing: remove them."),
         (0.0, "fine", "None."),
     ),
-    "empty": _rule(
+    "empty_sides": _rule(
         "comparisons with an empty side",
         (ANY, "worry", "These teach only that text beats no text: remove them."),
         (0.0, "fine", "None."),
@@ -92,6 +92,58 @@ RULES = {
         (2.5, "watch", "Comparisons of a query share responses and are not independent: sample by query."),
         (1.5, "fine", "Several comparisons share a query and responses: split by query, as here."),
         (0.0, "fine", "Most queries have a single comparison."),
+    ),
+    # Shares of what was read, for audits of anybody's data.
+    "left_out": _rule(
+        "rows that hold no comparison",
+        (0.05, "worry", "Many rows cannot be used: look at the reasons below before you train."),
+        (ANY, "watch", "Some rows cannot be used: the reasons are below."),
+        (0.0, "fine", "Every row was read."),
+    ),
+    "duplicates": _rule(
+        "comparisons that repeat an earlier one",
+        (0.01, "worry", "Copies count twice in training, and can be in both splits: remove them."),
+        (ANY, "watch", "A few copies: remove them."),
+        (0.0, "fine", "None."),
+    ),
+    "contradictions": _rule(
+        "comparisons whose sides are chosen the other way round elsewhere",
+        (0.01, "worry", "The labels contradict each other: a model can be right about one of them only."),
+        (ANY, "watch", "A few labels contradict each other."),
+        (0.0, "fine", "None."),
+    ),
+    **{
+        name: _rule(
+            f"chosen replies that {what}",
+            (0.05, "worry", f"A model trained here learns that replies {what}."),
+            (0.005, "watch", f"Some chosen replies {what}."),
+            (0.0, "fine", f"Hardly any chosen reply {rest}."),
+        )
+        for name, what, rest in (
+            ("identity", "talk of themselves as an AI", "talks of itself as an AI"),
+            ("refusal", "refuse to answer", "refuses to answer"),
+            ("reasoning", "hold the marks of a model's reasoning", "holds the marks of a model's reasoning"),
+            ("cut_off", "end in the middle", "ends in the middle"),
+        )
+    },
+    "other_script": _rule(
+        "chosen replies in another script than the prompt",
+        (0.05, "worry", "Many replies are in another language than the question."),
+        (0.005, "watch", "Some replies are in another language than the question."),
+        (0.0, "fine", "Hardly any reply is in another language than the question."),
+    ),
+    "near_copies": _rule(
+        "prompts that nearly repeat another one",
+        (0.10, "worry", "Many prompts could go: keep one of each."),
+        (0.01, "watch", "Some prompts could go: keep one of each."),
+        (0.0, "fine", "Hardly any prompt could go."),
+    ),
+    # Share of the comparisons whose chosen side a reward model scores higher.
+    "reward_model": _rule(
+        "the reward model prefers the chosen reply",
+        (0.75, "fine", "The reward model agrees with most labels."),
+        (0.60, "watch", "The reward model disagrees with many labels: look at some of them."),
+        (0.00, "worry", "The reward model hardly agrees with the labels, or prefers the rejected replies."),
     ),
     # Share of our queries.
     "contamination": _rule(
@@ -109,31 +161,39 @@ def verdict(rule: str, number: float) -> dict[str, str]:
     return {"level": level, "sentence": sentence}
 
 
-def findings(result: dict[str, Any]) -> list[dict[str, str]]:
+def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
     """The results of `shortcuts.diagnose` as rows of a card: measure, value, level and sentence."""
     gap, queries, pairs = result["length_gap"], result["queries"], result["pairs_per_query"]["mean"]
     relative_gap = gap["q50"] / max(1, gap["median_rejected"])
+    gaps = f"{gap['q50']:+,.0f}; {gap['q05']:+,.0f} to {gap['q95']:+,.0f}"
     rows = [
-        ("always_longer", f"{result['always_longer']:.1%}", result["always_longer"]),
-        ("length_gap", f"{gap['q50']:+,.0f}; {gap['q05']:+,.0f} to {gap['q95']:+,.0f}", relative_gap),
+        finding("always_longer", f"{result['always_longer']:.1%}", result["always_longer"]),
+        finding("length_gap", gaps, relative_gap),
         *_surface(result["probe"], max(result["always_longer"], 1 - result["always_longer"])),
     ]
     for name in ("prompts", "responses"):
         twins = result[name]
         share, count = twins["share_with_a_near_twin"], f"{twins['with_a_near_twin']:,} of {twins['texts']:,}"
         largest = f", largest group {twins['largest_cluster']:,}" if share else ""
-        rows.append((name, f"{share:.1%} ({count}{largest})", share))
+        rows.append(finding(f"repeated_{name}", f"{share:.1%} ({count}{largest})", share))
     uses = max((text["queries"] for text in result["responses"]["most_frequent"]), default=0)
-    rows.append(("boilerplate", f"{uses:,} of {queries:,}", uses / queries))
-    for name in ("identical", "empty"):
-        rows.append((name, f"{result[f'{name}_sides']:,}", result[f"{name}_sides"] / result["rows"]))
-    rows.append(("pairs_per_query", f"{pairs:.2f}", pairs))
-    return [
-        {"measure": RULES[name].measure, "value": text} | verdict(name, number) for name, text, number in rows
-    ]
+    rows.append(finding("stock_answer", f"{uses:,} of {queries:,}", uses / queries))
+    for name in ("identical_sides", "empty_sides"):
+        count = result[name]
+        rows.append(finding(name, f"{count:,}", count / result["rows"]))
+    return [*rows, finding("pairs_per_query", f"{pairs:.2f}", pairs)]
 
 
-def _surface(probe: dict[str, Any], baseline: float) -> list[tuple[str, str, float]]:
+def finding(name: str, text: str, number: float, level_number: float | None = None) -> dict[str, Any]:
+    """A row of a card: the measure, its value as text and as a number, level and sentence.
+
+    The level is that of `level_number`, where a rule is about another number than the value.
+    """
+    facts = {"name": name, "measure": RULES[name].measure, "value": text, "number": number}
+    return facts | verdict(name, number if level_number is None else level_number)
+
+
+def _surface(probe: dict[str, Any], baseline: float) -> list[dict[str, Any]]:
     """The probe's rows, with the accuracy of length alone as `baseline`; no rows if no model was fitted."""
     accuracy = probe["accuracy"]
     if accuracy is None:
@@ -143,7 +203,8 @@ def _surface(probe: dict[str, Any], baseline: float) -> list[tuple[str, str, flo
     if low <= 0.5 and exposure < 0.6:
         exposure = 0.0 if high >= 0.5 else BELOW_CHANCE
     gain = round(accuracy - baseline, 3)
+    level = low - baseline if gain >= 0 else BELOW_CHANCE
     return [
-        ("probe", f"{accuracy:.1%} ({low:.1%} to {high:.1%})", exposure),
-        ("probe_over_length", f"{100 * gain:+.1f} points", low - baseline if gain >= 0 else BELOW_CHANCE),
+        finding("surface_model", f"{accuracy:.1%} ({low:.1%} to {high:.1%})", accuracy, exposure),
+        finding("surface_beyond_length", f"{100 * gain:+.1f} points", gain, level),
     ]

@@ -76,7 +76,7 @@ def swapped(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def level(found: dict[str, Any], rule: str) -> str:
-    return next(str(one["level"]) for one in found["findings"] if one["measure"] == RULES[rule].measure)
+    return next(str(one["level"]) for one in found["findings"] if one["name"] == rule)
 
 
 def test_where_chosen_is_always_longer_length_tells_all() -> None:
@@ -86,8 +86,8 @@ def test_where_chosen_is_always_longer_length_tells_all() -> None:
     assert found["always_longer"] == found["share_chosen_longer"] == 1.0 and found["share_equal_length"] == 0
     assert found["probe"]["accuracy"] > 0.98 and found["probe"]["high"] == pytest.approx(1, abs=0.01)
     assert found["length_gap"]["q05"] == found["length_gap"]["q95"] == 32
-    assert level(found, "always_longer") == level(found, "probe") == "worry"
-    assert level(found, "probe_over_length") == "fine"
+    assert level(found, "always_longer") == level(found, "surface_model") == "worry"
+    assert level(found, "surface_beyond_length") == "fine"
     for one in found["responder_pairs"]:
         assert one["rows"] == 150 and one["always_longer"] == 1.0 and one["probe"] > 0.97
 
@@ -97,7 +97,7 @@ def test_labels_by_chance_tell_nothing() -> None:
     assert found["probe"]["low"] <= 0.5 <= found["probe"]["high"]
     assert 0.04 < found["probe"]["high"] - found["probe"]["low"] < 0.06
     assert abs(found["always_longer"] - 0.5) < 0.03
-    assert level(found, "probe") == level(found, "always_longer") == "fine"
+    assert level(found, "surface_model") == level(found, "always_longer") == "fine"
 
 
 def two_thirds_longer(rows: int, seed: int = 0) -> pl.DataFrame:
@@ -116,9 +116,9 @@ def test_length_is_form_and_the_model_does_not_lose_it() -> None:
         by_length = max(found["always_longer"], 1 - found["always_longer"])
         assert found["probe"]["accuracy"] > by_length - 0.02
         assert found["probe"]["features"][0]["feature"] == "longer in characters"
-        assert level(found, "probe") == level(found, "always_longer") == "watch"
+        assert level(found, "surface_model") == level(found, "always_longer") == "watch"
         assert not any("coin" in one["sentence"] for one in found["findings"])
-        assert level(found, "probe_over_length") == "fine"
+        assert level(found, "surface_beyond_length") == "fine"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,10 @@ def test_verdicts_on_form(accuracy: float, low: float, longer: float, form: str,
     found = diagnose(drawn(60))
     found["probe"] = {"accuracy": accuracy, "low": low, "high": 2 * accuracy - low}
     said = {one["measure"]: one["sentence"] for one in findings(found | {"always_longer": longer})}
-    assert form in said[RULES["probe"].measure] and beyond in said[RULES["probe_over_length"].measure]
+    assert (
+        form in said[RULES["surface_model"].measure]
+        and beyond in said[RULES["surface_beyond_length"].measure]
+    )
 
 
 def test_a_rare_feature_is_not_named_and_a_very_rare_one_not_learnt() -> None:
@@ -160,7 +163,7 @@ def test_real_answers_by_models_are_told_apart_by_more_than_length(shared: Path)
     )
     found = diagnose(made([better[n] for n in sorted(better)], [worse[n] for n in sorted(better)], 1))
     by_length = max(found["always_longer"], 1 - found["always_longer"])
-    assert found["probe"]["accuracy"] >= by_length and level(found, "probe") == "worry"
+    assert found["probe"]["accuracy"] >= by_length and level(found, "surface_model") == "worry"
 
 
 def test_a_planted_first_word_is_the_strongest_feature() -> None:
@@ -170,7 +173,7 @@ def test_a_planted_first_word_is_the_strongest_feature() -> None:
     first, second = found["probe"]["features"][:2]
     assert {first["feature"], second["feature"]} == {'starts with "Sure"', 'starts with "Then"'}
     assert first["differs"] == first["alone"] == 1.0 and first["weight"] * second["weight"] < 0
-    assert found["probe"]["accuracy"] == 1.0 and level(found, "probe_over_length") == "watch"
+    assert found["probe"]["accuracy"] == 1.0 and level(found, "surface_beyond_length") == "watch"
 
 
 def test_a_mirror_has_the_mirrored_numbers() -> None:
@@ -205,7 +208,7 @@ def test_too_little_to_fit_is_said() -> None:
     same = diagnose(made(["Same text."] * 80, ["Same text."] * 80))
     assert "needs a feature in which the sides of 20 comparisons differ" in same["probe"]["reason"]
     assert same["identical_sides"] == 80 and same["always_longer"] == 0.5 and same["share_equal_length"] == 1
-    assert level(same, "identical") == level(same, "boilerplate") == "worry"
+    assert level(same, "identical_sides") == level(same, "stock_answer") == "worry"
     assert same["responses"]["most_frequent"] == [{"text": "Same text.", "queries": 40, "chosen": 0.5}]
 
 

@@ -295,7 +295,7 @@ def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
     """Lengths of both sides, what each filter left, shortcuts."""
     yield from side_lengths(tables["default"])
     yield "funnel", funnel(manifest, ["query", "response", "pair"])
-    yield from shortcut_figures(manifest)
+    yield from shortcut_figures(manifest.diagnostics)
 
 
 BUILDER = Builder(

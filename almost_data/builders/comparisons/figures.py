@@ -40,7 +40,7 @@ def figures(manifest: Manifest, tables: "Mapping[str, pl.DataFrame]") -> Figures
     units = [unit for unit in ("response", "pair") if any(entry.unit == unit for entry in manifest.ledger)]
     if units:
         yield "funnel", funnel(manifest, units)
-    yield from shortcut_figures(manifest)
+    yield from shortcut_figures(manifest.diagnostics)
 
 
 def _heat_map(names: list[str], grid: list[list[int | None]]) -> "Figure":

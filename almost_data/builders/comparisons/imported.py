@@ -181,7 +181,7 @@ def _diagnostics(sample: pl.DataFrame, comparisons: int, rows: pl.LazyFrame) -> 
 
 def _figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
     yield from side_lengths(tables["default"])
-    yield from shortcut_figures(manifest)
+    yield from shortcut_figures(manifest.diagnostics)
 
 
 BUILDER = Builder(

@@ -1,0 +1,113 @@
+"""The verb `audit`: how far anybody's preference data can be trusted."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from ..errors import InputError
+from ..readers.files import HubPart
+from ..run.audit import AuditOptions
+from ..run.audit import audit as run_audit
+from ..store.store import Store
+from .console import console, grid, print_json, print_line, print_markdown, text
+from .options import ROOT, Columns, Json, Markdown, Root, assigned_columns
+from .progress import progress_bars
+
+LEVELS = {"worry": "bold red", "watch": "yellow", "fine": "green"}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How the source is read, and what it is compared with."""
+
+    columns: Columns = None
+    hub_config: Annotated[str | None, Parameter(help="Config of a Hub dataset, or a folder in it.")] = None
+    split: Annotated[str | None, Parameter(help="Split of a Hub dataset, or all.")] = None
+    benchmark: Annotated[
+        tuple[str, ...], Parameter(help="File of a benchmark's prompts to search for; repeatable.")
+    ] = ()
+    rm: Annotated[
+        str | None, Parameter(help="Reward model that also judges: name@version, folder or Hub id.")
+    ] = None
+    thresholds: Annotated[
+        Path | None,
+        Parameter(help="TOML with [max] and [min] of measure = number; exit code 1 where one is broken."),
+    ] = None
+
+
+def audit(
+    source: Annotated[
+        str, Parameter(help="File, folder, Hub id, or name@version: preference data in any layout.")
+    ],
+    /,
+    *,
+    reading: Reading = Reading(),
+    json: Json = False,
+    markdown: Markdown = False,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], help="HTML file to write, with figures.")
+    ] = None,
+    root: Root = ROOT,
+) -> None:
+    if output and output.suffix != ".html":
+        raise InputError(f"audit.output {output}: name an .html file")
+    options = AuditOptions(
+        columns=assigned_columns(reading.columns, ("prompt", "system", "chosen", "rejected")),
+        part=HubPart(reading.hub_config, reading.split),
+        benchmarks=reading.benchmark,
+        rm=reading.rm,
+        thresholds=reading.thresholds,
+    )
+    with progress_bars() as bars:
+        result = run_audit(Store(root), source, options, *([] if json or markdown else [bars]))
+    if json:
+        print_json(result)
+    elif markdown:
+        print_markdown("audit", result)
+    else:
+        _print(result)
+    if output:
+        from ..cards.card import audit_page
+
+        output.write_text(audit_page(result), "utf-8")
+        if not json and not markdown:
+            print_line(f"written: {output}")
+    if broken := [limit for limit in result["thresholds"] if not limit["holds"]]:
+        if not json and not markdown:
+            for limit in broken:
+                print_line(_broken(limit), "bold red")
+        raise SystemExit(1)
+
+
+def _print(result: dict[str, Any]) -> None:
+    print_line(f"{result['source']}: read as {result['layout']}")
+    print_line(
+        f"{result['rows']:,} rows, {result['comparisons']:,} comparisons on {result['prompts']:,} prompts"
+    )
+    measures = result["measures"]
+    levels = [text(row["level"], LEVELS[row["level"]]) for row in measures]
+    rows = ((row["name"], row["value"], level) for row, level in zip(measures, levels, strict=True))
+    console.print()
+    console.print(grid("measure", "value", "verdict", rows=rows))
+    console.print()
+    for level in ("worry", "watch"):
+        for row in measures:
+            if row["level"] == level:
+                sentence = f"{row['name']}: {row['measure']}: {row['value']}. {row['sentence']}"
+                print_line(f"{level}: {sentence}", LEVELS[level])
+    sampled = result["sampled"]["texts"]
+    if sampled < result["comparisons"]:
+        print_line(f"the surface model and repeated responses: a sample of {sampled:,} comparisons", "dim")
+    scripts = ", ".join(f"{name} {share:.1%}" for name, share in result["scripts"].items())
+    turns = ", ".join(f"{number}: {share:.1%}" for number, share in result["turns"].items())
+    print_line(f"prompts by script: {scripts or 'no letters'}; by turns: {turns}", "dim")
+    longest = ", ".join(f"{row['place']} ({row['characters']:,})" for row in result["longest"][:3])
+    print_line(f"longest replies, in characters: {longest}", "dim")
+
+
+def _broken(limit: dict[str, Any]) -> str:
+    bound = "max" if "max" in limit else "min"
+    return f"threshold broken: {limit['measure']} is {limit['number']:.4g}, {bound} {limit[bound]:g}"

@@ -1,0 +1,202 @@
+"""Measures of anybody's preference data: shortcuts, repeats, contradictions, and what the chosen replies say.
+
+All rows are counted. What needs every pair of texts, or fits a model, is measured on a seeded sample of whole
+prompts where the data are large, and the result says so.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from ..datasets.filters import Filter, with_reason
+from . import shortcuts
+from .contamination import search
+from .overlap import near_twins
+from .rules import finding, findings
+
+TWIN_PROMPTS = 400_000
+"""Distinct prompts among which near twins are sought, at most: 6 s, and 1.2 GB of memory."""
+LONGEST = 5
+SCRIPTS = {
+    "Latin": r"\p{Latin}",
+    "Chinese or Japanese": r"[\p{Han}\p{Hiragana}\p{Katakana}]",
+    "Korean": r"\p{Hangul}",
+    "Cyrillic": r"\p{Cyrillic}",
+    "Arabic": r"\p{Arabic}",
+    "Devanagari": r"\p{Devanagari}",
+    "Thai": r"\p{Thai}",
+    "Greek": r"\p{Greek}",
+    "Hebrew": r"\p{Hebrew}",
+}
+SCHEMA = {
+    "place": pl.String,
+    "query_id": pl.String,
+    "prompt": pl.String,
+    "turns": pl.Int64,
+    "has_system": pl.Boolean,
+    "chosen": pl.String,
+    "rejected": pl.String,
+    "chosen_responder": pl.String,
+    "rejected_responder": pl.String,
+}
+"""Columns of the comparisons that are audited. `prompt` is all turns as one text, `place` names a row."""
+
+
+def measure(
+    parts: Sequence[pl.LazyFrame],
+    rows: int,
+    left_out: Mapping[str, int],
+    checks: Mapping[str, Filter],
+    benchmarks: Mapping[str, list[str]],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What an audit says, as JSON data. `parts` are comparisons with the columns of `SCHEMA`.
+
+    `rows` were read, of which `left_out` (reason -> rows) hold no comparison. `checks` are response checks by
+    the name of their measure; `benchmarks` are prompts by the benchmark's name.
+    """
+    facts = pl.concat(_facts(part.collect(), checks) for part in parts)
+    total = len(facts)
+    queries = facts.group_by("query_id").agg(pairs=pl.len())
+    is_sample = total > shortcuts.SAMPLE
+    sampled = shortcuts.sampled_queries(queries, shortcuts.SAMPLE, seed) if is_sample else None
+    sample = _texts(parts, sampled)
+    if sample.select(pl.any_horizontal(pl.col("^.*_responder$").is_null()).any()).item():
+        sample = sample.drop("chosen_responder", "rejected_responder")
+    text = shortcuts.diagnose(sample.with_columns(comparison_id="place"), seed)
+    prompts = _prompts(parts, queries, seed)
+    text["prompts"] = copies = near_twins(prompts.unique())
+    text["share_chosen_longer"] = _mean(facts["gap"] > 0)
+    text["always_longer"] = _mean((facts["gap"].sign() + 1) / 2)
+    measures = [
+        _share("left_out", sum(left_out.values()), rows, "rows"),
+        *(
+            _share("left_out", count, rows, "rows")
+            | {"name": f"left_out.{reason}", "measure": f"rows left out: {reason}"}
+            for reason, count in left_out.items()
+        ),
+        *_of_all_rows(facts, checks),
+        _near_copies(copies, is_sample=len(queries) > TWIN_PROMPTS),
+        *(row for row in findings(text) if row["name"] != "repeated_prompts"),
+        *_contamination(parts, queries, benchmarks),
+    ]
+    return {
+        "rows": rows,
+        "left_out": dict(left_out),
+        "comparisons": total,
+        "prompts": len(queries),
+        "sampled": {"texts": len(sample), "prompts": len(prompts)},
+        "measures": measures,
+        "turns": _shares(facts["turns"].clip(upper_bound=10)),
+        "system_prompts": _mean(facts["has_system"]),
+        "scripts": _scripts(prompts),
+        "longest": _longest(facts),
+        "rejected_side": {name: _mean(facts[f"rejected_{name}"]) for name in checks},
+        "text": text,
+    }
+
+
+def _facts(part: pl.DataFrame, checks: Mapping[str, Filter]) -> pl.DataFrame:
+    """A few numbers and marks of each comparison, in place of its texts."""
+    flags = {}
+    for side in ("chosen", "rejected"):
+        replies = part.select("prompt", response=side, finish_reason=pl.lit(None, pl.String))
+        for name, check in checks.items():
+            flags[f"{side}_{name}"] = with_reason(replies, [check])["reason"].is_not_null()
+    chosen, rejected = (part[side].str.len_chars().cast(pl.Int64) for side in ("chosen", "rejected"))
+    sides = [part[side].hash(seed=7) for side in ("chosen", "rejected")]
+    return part.select("place", "query_id", "turns", "has_system").with_columns(
+        gap=chosen - rejected,
+        longest=pl.max_horizontal(chosen, rejected),
+        prompt_hash=part["query_id"].hash(seed=7),
+        chosen_hash=sides[0],
+        rejected_hash=sides[1],
+        **flags,
+    )
+
+
+def _of_all_rows(facts: pl.DataFrame, checks: Mapping[str, Filter]) -> list[dict[str, Any]]:
+    keys = ["prompt_hash", "chosen_hash", "rejected_hash"]
+    total, distinct = len(facts), facts.select(keys).unique()
+    turned = distinct.select("prompt_hash", chosen_hash="rejected_hash", rejected_hash="chosen_hash")
+    contradicting = facts.join(turned, on=keys, how="semi").height
+    return [
+        _share("duplicates", total - len(distinct), total, "comparisons"),
+        _share("contradictions", contradicting, total, "comparisons"),
+        *(_share(name, int(facts[f"chosen_{name}"].sum()), total, "comparisons") for name in checks),
+    ]
+
+
+def _contamination(
+    parts: Sequence[pl.LazyFrame], queries: pl.DataFrame, benchmarks: Mapping[str, list[str]]
+) -> Iterator[dict[str, Any]]:
+    """The comparisons whose prompt shares a run of words with a prompt of a benchmark."""
+    if not benchmarks:
+        return
+    total = int(queries["pairs"].sum())
+    chunks = (part.select("query_id", "prompt").collect() for part in parts)
+    for counts, ids in search(chunks, benchmarks):
+        name = counts["benchmark"]
+        pairs = queries.filter(pl.col("query_id").is_in(list(ids)))["pairs"].sum()
+        row = _share("contamination", int(pairs), total, "comparisons")
+        yield row | {
+            "name": f"contamination.{name}",
+            "measure": f"comparisons whose prompt shares {counts['n']} words in a row with {name}",
+        }
+
+
+def _share(name: str, count: int, total: int, unit: str = "") -> dict[str, Any]:
+    share = count / max(1, total)
+    return finding(name, f"{share:.1%} ({count:,} of {total:,}{unit and ' ' + unit})", share)
+
+
+def _texts(parts: Iterable[pl.LazyFrame], query_ids: pl.Series | None) -> pl.DataFrame:
+    """The comparisons of these queries, or all."""
+    frames = (
+        part if query_ids is None else part.filter(pl.col("query_id").is_in(query_ids.implode()))
+        for part in parts
+    )
+    return pl.concat(part.collect() for part in frames)
+
+
+def _prompts(parts: Sequence[pl.LazyFrame], queries: pl.DataFrame, seed: int) -> pl.Series:
+    """The prompts of all queries, or of a seeded sample of them."""
+    counts = queries.select("query_id", pairs=pl.lit(1))
+    is_sample = len(queries) > TWIN_PROMPTS
+    sampled = shortcuts.sampled_queries(counts, TWIN_PROMPTS, seed) if is_sample else None
+    texts = (_texts([part.select("query_id", "prompt")], sampled).unique("query_id") for part in parts)
+    return pl.concat(texts).unique("query_id").sort("query_id")["prompt"]
+
+
+def _near_copies(twins: Mapping[str, Any], is_sample: bool) -> dict[str, Any]:
+    """Prompts that could go; in a sample, some copies have lost their original."""
+    row = _share("near_copies", twins["near_copies"], twins["texts"], "prompts")
+    return row | {"value": f"at least {row['value']}"} if is_sample else row
+
+
+def _mean(values: pl.Series) -> float:
+    return float(values.cast(pl.Float64).to_numpy().mean()) if len(values) else 0.0
+
+
+def _shares(values: pl.Series) -> dict[str, float]:
+    """Value -> share, by value."""
+    counts = values.value_counts(sort=False, name="rows").sort(values.name)
+    return {str(value): rows / len(values) for value, rows in counts.iter_rows()}
+
+
+def _scripts(prompts: pl.Series) -> dict[str, float]:
+    """Script -> share of the prompts most of whose letters are in it."""
+    prompts = prompts.sample(min(len(prompts), shortcuts.SAMPLE), seed=0)
+    letters = prompts.str.count_matches(r"\p{L}")
+    shares = {
+        name: _mean((prompts.str.count_matches(script) > 0.5 * letters) & (letters > 0))
+        for name, script in SCRIPTS.items()
+    }
+    return {name: share for name, share in sorted(shares.items(), key=lambda item: -item[1]) if share}
+
+
+def _longest(facts: pl.DataFrame) -> list[dict[str, Any]]:
+    """The rows with the longest reply."""
+    top = facts.sort("longest", "place", descending=[True, False]).head(LONGEST)
+    return top.select("place", characters="longest").rows(named=True)

@@ -1,0 +1,260 @@
+"""The audit of anybody's preference data: read in whatever layout, measured, held against thresholds."""
+
+import tempfile
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from ..builders import checks
+from ..datasets.builder import RewardModel, prompt_id
+from ..datasets.digest import ranges
+from ..diagnostics import audit as measures
+from ..diagnostics.rules import finding
+from ..errors import InputError
+from ..readers import benchmark_file, files
+from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
+from ..readers.formats import file_format
+from ..readers.preferences import ReadRow, Rejected, read_preferences
+from ..scoring import Dialogue, Scorer
+from ..scoring.scorer import MAX_TOKENS
+from ..store.store import Store
+from .scorers import Scorers
+
+CHUNK = 20_000
+"""Comparisons whose texts are in memory at once."""
+SCORED = 2_000
+"""Comparisons that a reward model scores, at most."""
+CHECKS = {
+    "identity": "identity",
+    "refusal": "refusal",
+    "reasoning": "reasoning_left",
+    "cut_off": "cut_off",
+    "other_script": "other_script",
+}
+"""Measure -> the response check that it counts."""
+Progress = Callable[[str, int, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """What is audited, and what it is held against."""
+
+    columns: Mapping[str, str] | None = None
+    """Which column holds what: prompt, system, chosen, rejected."""
+    part: HubPart = WHOLE
+    benchmarks: tuple[str, ...] = ()
+    """Files of prompts to search for."""
+    rm: str | None = None
+    """Reward model: `name@version` in the store, folder or Hub id."""
+    thresholds: Path | None = None
+    """TOML with tables `max` and `min`: measure = number."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Comparisons as text, in parts, and what was left out on the way."""
+
+    layout: str
+    parts: list[pl.LazyFrame]
+    rows: int
+    left_out: dict[str, int]
+
+
+def audit(
+    store: Store,
+    source: str,
+    options: AuditOptions,
+    progress: Progress = lambda stage, done, total, tokens: None,
+) -> dict[str, Any]:
+    """Measure the preferences of a file, a folder, a Hub dataset or `name@version`; JSON data.
+
+    Raises InputError where they cannot be read, or a threshold names no measure.
+    """
+    limits = read_thresholds(options.thresholds)
+    benchmarks = {Path(path).name: benchmark_file.read_prompts(path) for path in options.benchmarks}
+    scorer = load_scorer(store, options.rm)
+    with _texts(store, source, options, progress) as texts:
+        if not texts.parts:
+            why = ", ".join(f"{reason}: {rows}" for reason, rows in texts.left_out.items())
+            raise InputError(f"{source}: no comparison in it ({why or 'no row'}): see audit.columns")
+        result = measures.measure(
+            texts.parts, texts.rows, texts.left_out, _checks(), benchmarks, options.seed
+        )
+        if scorer:
+            result["measures"].append(_agreement(scorer, texts.parts[0].collect(), progress))
+    thresholds = [_held(limit, result["measures"]) for limit in limits]
+    return {"source": _name(source), "layout": texts.layout, **result, "thresholds": thresholds}
+
+
+# --- reading ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _texts(store: Store, source: str, options: AuditOptions, progress: Progress) -> Iterator[Texts]:
+    is_file = Path(source).exists() or file_format(Path(source)) in TABLE_SUFFIXES
+    if not is_file and not files.is_hub(source, TABLE_SUFFIXES):
+        yield _stored(store, store.resolve(source))
+        return
+    with tempfile.TemporaryDirectory(prefix="almost-data-audit-") as folder:
+        yield _read(source, options, Path(folder), progress)
+
+
+def _stored(store: Store, ref: str) -> Texts:
+    """The comparisons of a dataset in the store, of whatever builder."""
+    rows = store.scan(ref)
+    names = rows.collect_schema().names()
+    if missing := {"prompt", "chosen", "rejected"} - set(names):
+        raise InputError(f"{ref}: not preference data: its default table has no column {min(missing)!r}")
+    reply = {side: pl.col(side).list.last().struct.field("content") for side in ("chosen", "rejected")}
+    content = pl.col("prompt").list.eval(pl.element().struct.field("content"))
+    roles = pl.col("prompt").list.eval(pl.element().struct.field("role"))
+    place = "comparison_id" if "comparison_id" in names else "query_id"
+    columns = {
+        "place": pl.col(place),
+        "query_id": pl.col("query_id"),
+        "prompt": content.list.join("\n\n"),
+        "turns": pl.col("prompt").list.len().cast(pl.Int64),
+        "has_system": roles.list.contains("system"),
+        **reply,
+        **{
+            name: pl.col(name) if name in names else pl.lit(None, pl.String)
+            for name in ("chosen_responder", "rejected_responder")
+        },
+    }
+    parts = [part.select(**columns) for part in ranges(rows, CHUNK)]
+    return Texts(f"{ref} of the store", parts, sum(store.manifest(ref).counts["default"].values()), {})
+
+
+def _read(source: str, options: AuditOptions, folder: Path, progress: Progress) -> Texts:
+    """The comparisons of a file, a folder or a Hub dataset, kept in files of `folder`."""
+    preferences = read_preferences(
+        source,
+        options.columns,
+        options.part,
+        lambda done, total: progress("reading", done, total, 0),
+    )
+    left_out: Counter[str] = Counter()
+    rows = 0
+
+    def comparisons() -> Iterator[tuple[Any, ...]]:
+        nonlocal rows
+        for read in preferences.rows:
+            rows += 1
+            if isinstance(read.result, Rejected):
+                left_out[read.result.reason] += 1
+            else:
+                yield from _rows(read)
+
+    parts: list[pl.LazyFrame] = []
+    waiting = comparisons()
+    while chunk := list(islice(waiting, CHUNK)):
+        file = folder / f"{len(parts):06}.parquet"
+        pl.DataFrame(chunk, measures.SCHEMA, orient="row").write_parquet(file, compression="lz4")
+        parts.append(pl.scan_parquet(file))
+    return Texts(preferences.layout.described, parts, rows, dict(left_out))
+
+
+def _rows(read: ReadRow) -> Iterator[tuple[Any, ...]]:
+    assert not isinstance(read.result, Rejected)
+    for preference in read.result:
+        prompt = preference.prompt
+        yield (
+            Path(read.place).name,
+            prompt_id(prompt),
+            "\n\n".join(turn["content"] for turn in prompt),
+            len(prompt),
+            prompt[0]["role"] == "system",
+            preference.chosen.text,
+            preference.rejected.text,
+            preference.chosen.model,
+            preference.rejected.model,
+        )
+
+
+def _checks() -> dict[str, Any]:
+    named = checks.response_checks()
+    return {measure: named[check] for measure, check in CHECKS.items()}
+
+
+def _name(source: str) -> str:
+    """A source as a report names it: without the folders of this machine."""
+    return Path(source).resolve().name if Path(source).exists() else source
+
+
+# --- the reward model -------------------------------------------------------------------------------------
+
+
+def load_scorer(store: Store, rm: str | None) -> Scorer | None:
+    """The reward model's scorer; None without one. Raises InputError where there is no such model."""
+    return Scorers(store, {}, {}).load(RewardModel(rm, None, MAX_TOKENS)) if rm else None
+
+
+def _agreement(scorer: Scorer, rows: pl.DataFrame, progress: Progress) -> dict[str, Any]:
+    """How often the reward model scores the chosen reply higher; equal scores count half."""
+    sample = rows.sample(min(SCORED, len(rows)), seed=0)
+    dialogues = (
+        Dialogue(f"{number} {side}", (row["prompt"], row[side]))
+        for number, row in enumerate(sample.iter_rows(named=True))
+        for side in ("chosen", "rejected")
+    )
+    scores: dict[str, float] = {}
+    for score in scorer.score(dialogues):
+        scores[score.id] = score.value
+        progress("reward model", len(scores), 2 * len(sample), 0)
+    gaps = [scores[f"{number} chosen"] - scores[f"{number} rejected"] for number in range(len(sample))]
+    share = sum(0.5 if gap == 0 else gap > 0 for gap in gaps) / len(gaps)
+    return finding("reward_model", f"{share:.1%} ({len(gaps):,} comparisons, {scorer.model.id})", share)
+
+
+# --- thresholds -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A number that a measure must not pass."""
+
+    measure: str
+    bound: str
+    """`max` or `min`."""
+    number: float
+
+
+class _Thresholds(msgspec.Struct, forbid_unknown_fields=True):
+    max: dict[str, float] = {}
+    min: dict[str, float] = {}
+
+
+def read_thresholds(path: Path | None) -> list[Limit]:
+    """The limits of a TOML file. Raises InputError."""
+    if path is None:
+        return []
+    try:
+        tables = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _Thresholds)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: write tables [max] and [min] of measure = number ({error})") from None
+    pairs: Iterable[tuple[str, Mapping[str, float]]] = (("max", tables.max), ("min", tables.min))
+    return [Limit(name, bound, number) for bound, table in pairs for name, number in table.items()]
+
+
+def _held(limit: Limit, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """A limit beside what was measured. Raises InputError for a name that no measure has."""
+    numbers = {row["name"]: row["number"] for row in rows}
+    if limit.measure.startswith("left_out.") and limit.measure not in numbers:
+        numbers[limit.measure] = 0.0  # no row was left out for that reason
+    if limit.measure not in numbers:
+        names = ", ".join(numbers)
+        raise InputError(f"audit.thresholds: {limit.measure} was not measured; measured were: {names}")
+    number = numbers[limit.measure]
+    holds = number <= limit.number if limit.bound == "max" else number >= limit.number
+    return {"measure": limit.measure, limit.bound: limit.number, "number": number, "holds": holds}

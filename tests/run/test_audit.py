@@ -1,0 +1,164 @@
+"""Audits of preference data: faults are measured, clean data pass, thresholds decide the exit code."""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from almost_data import Store
+from almost_data.cli import app as cli
+from almost_data.errors import InputError
+from almost_data.run.audit import AuditOptions, audit
+
+ROWS = 1_200
+WORDS = [a + b + c for a in ("ba", "ko", "li", "mu") for b in ("dal", "men", "tor", "vik") for c in "aeiou"]
+BENCHMARK = "The eight words of this benchmark are in a row here"
+
+
+def sentence(rng: random.Random, words: int) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(words)).capitalize() + "."
+
+
+def clean_rows(rows: int = ROWS) -> list[dict[str, str]]:
+    rng = random.Random(5)
+    names = ("prompt", "chosen", "rejected")
+    return [{name: sentence(rng, rng.randint(14, 24)) for name in names} for _ in range(rows)]
+
+
+def planted_rows() -> Iterator[dict[str, str]]:
+    """10% near copies of a prompt, 5% of a benchmark, 3% equal sides, 20% talk of an AI."""
+    rows = clean_rows()
+    for number, row in enumerate(rows):
+        if number % 10 == 1:
+            row["prompt"] = rows[number - 1]["prompt"][:-1] + ", please."
+        if number % 20 == 2:
+            row["prompt"] = f"{row['prompt']} {BENCHMARK}"
+        if number % 5 == 3:
+            row["chosen"] = f"As an AI language model, {row['chosen']}"
+        if number % 100 in {4, 14, 24}:
+            row["rejected"] = row["chosen"]
+        yield row
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return str(path)
+
+
+def numbers(result: dict[str, Any]) -> dict[str, float]:
+    return {row["name"]: row["number"] for row in result["measures"]}
+
+
+def test_each_planted_fault_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "bench.txt").write_text(BENCHMARK)
+    options = AuditOptions(benchmarks=(str(tmp_path / "bench.txt"),))
+    result = audit(Store(tmp_path), write(tmp_path / "pairs.jsonl", list(planted_rows())), options)
+    measured = numbers(result)
+    assert result["rows"] == ROWS
+    assert result["left_out"] == {"equal_sides": 36}
+    assert measured["left_out.equal_sides"] == pytest.approx(0.03)
+    assert measured["near_copies"] == pytest.approx(0.10, abs=0.01)
+    assert measured["contamination.bench.txt"] == pytest.approx(0.05, abs=0.01)
+    assert measured["identity"] == pytest.approx(0.20, abs=0.01)
+    assert BENCHMARK not in json.dumps(result)
+
+
+def test_clean_data_pass_every_measure(tmp_path: Path) -> None:
+    result = audit(Store(tmp_path), write(tmp_path / "pairs.jsonl", clean_rows()), AuditOptions())
+    assert {row["name"] for row in result["measures"] if row["level"] != "fine"} == set()
+    assert result["scripts"] == {"Latin": 1.0}
+    assert result["turns"] == {"1": 1.0}
+
+
+def test_copies_and_contradictions_are_told_apart(tmp_path: Path) -> None:
+    rows = clean_rows(60)
+    turned = {"prompt": rows[0]["prompt"], "chosen": rows[0]["rejected"], "rejected": rows[0]["chosen"]}
+    result = audit(Store(tmp_path), write(tmp_path / "p.jsonl", [*rows, rows[1], turned]), AuditOptions())
+    measured = numbers(result)
+    assert measured["duplicates"] == pytest.approx(1 / 62)
+    assert measured["contradictions"] == pytest.approx(2 / 62)
+
+
+def test_a_conversation_and_its_columns_are_read_as_named(tmp_path: Path) -> None:
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Why is tea hot?"},
+        {"role": "assistant", "content": "It is brewed."},
+        {"role": "user", "content": "And iced tea?"},
+    ]
+    rows = [{"talk": turns, "good": f"Brewed hot, then cooled {n}.", "bad": "No."} for n in range(30)]
+    options = AuditOptions(columns={"prompt": "talk", "chosen": "good", "rejected": "bad"})
+    result = audit(Store(tmp_path), write(tmp_path / "p.jsonl", rows), options)
+    assert result["turns"] == {"4": 1.0}
+    assert result["system_prompts"] == 1.0
+    assert numbers(result)["always_longer"] == 1.0
+
+
+def test_a_dataset_of_the_store_is_audited_as_its_file_is(tmp_path: Path) -> None:
+    source = write(tmp_path / "pairs.jsonl", clean_rows(80))
+    root = tmp_path / "build"
+    cli.main(["import", "preferences", source, "--version", "1.0.0", "--root", str(root)])
+    of_file = audit(Store(root), source, AuditOptions())
+    of_store = audit(Store(root), "comparisons", AuditOptions())
+    assert numbers(of_file) == numbers(of_store)
+    cli.main(
+        ["build", "responses", "--engine", "fake", "--limit", "4", "--version", "0.1.0", "--root", str(root)]
+    )
+    with pytest.raises(InputError, match="not preference data"):
+        audit(Store(root), "responses@0.1.0", AuditOptions())
+
+
+def test_a_reward_model_is_asked_where_one_is_given(tmp_path: Path) -> None:
+    source = write(tmp_path / "pairs.jsonl", clean_rows(40))
+    result = audit(Store(tmp_path), source, AuditOptions(rm="fake/judge"))
+    assert 0.2 < numbers(result)["reward_model"] < 0.8
+
+
+def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write(tmp_path / "pairs.jsonl", list(planted_rows()))
+    limits = tmp_path / "limits.toml"
+    limits.write_text('[max]\nidentity = 0.05\nalways_longer = 0.9\n"left_out.no_prompt" = 0\n')
+    page = tmp_path / "audit.html"
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["audit", source, "--thresholds", str(limits), "--output", str(page)])
+    shown = capsys.readouterr().out
+    assert stopped.value.code == 1
+    assert "threshold broken: identity is 0.2062, max 0.05" in shown
+    assert "always_longer is" not in shown
+    html = page.read_text("utf-8")
+    assert html.count("data:image/png") == 2
+    assert "broken" in html
+    limits.write_text("[max]\nidentity = 0.3\n")
+    cli.main(["audit", source, "--thresholds", str(limits), "--json"])
+    assert json.loads(capsys.readouterr().out)["thresholds"][0]["holds"]
+    cli.main(["audit", source, "--markdown"])
+    assert "talk of themselves as an AI | 20.6%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[max]\nnonsense = 1\n", "nonsense was not measured; measured were: left_out"),
+        ("[max]\nreward_model = 1\n", "reward_model was not measured"),
+        ("[most]\nidentity = 1\n", r"write tables \[max\] and \[min\]"),
+        ('[max]\nidentity = "low"\n', r"write tables \[max\] and \[min\]"),
+        ("[max", r"write tables \[max\] and \[min\]"),
+    ],
+)
+def test_bad_thresholds_are_refused_in_a_line(tmp_path: Path, text: str, why: str) -> None:
+    source = write(tmp_path / "pairs.jsonl", clean_rows(30))
+    (tmp_path / "limits.toml").write_text(text)
+    with pytest.raises(InputError, match=why) as error:
+        audit(Store(tmp_path), source, AuditOptions(thresholds=tmp_path / "limits.toml"))
+    assert "\n" not in str(error.value)
+
+
+def test_hostile_text_is_inert_in_the_page(tmp_path: Path) -> None:
+    rows = clean_rows(40)
+    name = "<img src=x onerror=alert(1)>.jsonl"
+    page = tmp_path / "audit.html"
+    cli.main(["audit", write(tmp_path / name, rows), "--output", str(page), "--json"])
+    assert "<img src=x" not in page.read_text("utf-8")
