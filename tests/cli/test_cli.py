@@ -266,7 +266,7 @@ def test_what_is_printed_for_programs_is_json(fake_store: Store) -> None:
 
     refs = [artifact["ref"] for artifact in data("list")]
     assert refs == fake_store.refs()
-    assert data("verify", "queries") == {"ref": "queries@0.1.0", "problems": []}
+    assert data("verify", "queries") == {"ref": "queries@0.1.0", "problems": [], "unproven": []}
     tree = data("lineage", "comparisons")
     assert tree["parents"][0]["parents"][0]["ref"] == "queries@0.1.0"
     assert data("diff", "queries", "queries")["lost"] == 0
