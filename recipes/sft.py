@@ -20,9 +20,6 @@ from almost_data import training
 from almost_data.cli import recipe
 from almost_data.training import preflight, samples, trainers
 
-SHOWN_TOKENS = 128
-"""Length of the samples in the card."""
-
 
 def main(argv: list[str] | None = None) -> None:
     parser = TrlParser((training.Inputs, SFTConfig, ModelConfig))
@@ -52,11 +49,8 @@ def main(argv: list[str] | None = None) -> None:
         processing_class=tokenizer,
         peft_config=get_peft_config(model_args),
     )
-    sampled = (unseen if len(unseen) else source.train)["messages"].head(samples.SHOWN).to_list()
-    kind = samples.UNSEEN if len(unseen) else "from the training rows"
-    replies = samples.BeforeAfter(
-        {kind: [turns[:1] for turns in sampled]}, max_new_tokens=SHOWN_TOKENS, temperature=0.0, seed=args.seed
-    )
+    prompts = (rows["messages"].list.head(1) for rows in (unseen, source.train))
+    replies = samples.few(*prompts, args.seed)
     if len(unseen):
         trainer.evaluate()
     before = trainer.state.log_history  # training starts a new log

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from rich.table import Table
 
@@ -28,13 +29,13 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except InputError as error:
-        _exit(2, SETTING.sub(r"--\1", str(error)))
+        stop(2, SETTING.sub(r"--\1", str(error)))
     except KeyboardInterrupt:
-        _exit(130, "interrupted: the same command resumes from the last checkpoint (PPO starts again)")
+        stop(130, "interrupted: the same command resumes from the last checkpoint (PPO starts again)")
     except Stopped as error:
-        _exit(1, str(error))
+        stop(1, str(error))
     except (OSError, MemoryError) as error:
-        _exit(1, f"{type(error).__name__}: {error}")
+        stop(1, f"{type(error).__name__}: {error}")
 
 
 def require(checks: Preflight) -> None:
@@ -83,6 +84,7 @@ def show_model(training: Training, manifest: Manifest) -> None:
     )
 
 
-def _exit(code: int, message: str) -> None:
+def stop(code: int, message: str) -> NoReturn:
+    """End the process with one line on stderr."""
     print(f"almost-data: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(code)

@@ -113,7 +113,9 @@ class Packed:
         config = model.config.get_text_config(decoder=True)
         self.window: int | None = getattr(config, "sliding_window", None)
         self.by_layer = "sliding_attention" in (getattr(config, "layer_types", None) or ())
-        self.selects = "logits_to_keep" in inspect.signature(model.forward).parameters
+        parameters = inspect.signature(model.forward).parameters
+        self.selects = "logits_to_keep" in parameters
+        self.cache_name = "cache" if "cache" in parameters else "past_key_values"  # until transformers 5.2x
         self.cache = DynamicCache()  # made without the config: no layer may forget columns behind its window
         self.owner = torch.empty(0, dtype=torch.long, device=model.device)
         self.position = self.owner.clone()
@@ -177,8 +179,8 @@ class Packed:
                 input_ids=tokens[None],
                 position_ids=position[None],
                 attention_mask=self._attention_mask(visible, position),
-                past_key_values=self.cache,
                 use_cache=True,
+                **{self.cache_name: self.cache},
                 **({"logits_to_keep": last} if self.selects else {}),
             )
         logits: torch.Tensor = out.logits[0] if self.selects else out.logits[0, last]

@@ -4,6 +4,7 @@ Rules of thumb, as in `run.cost`: rows at their longest, as many as `ASSUMED` sa
 not taken into account.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ TRAIN = 0.95
 """Share of the rows to train on; the rest is the test split."""
 STEP = 6
 """Operations per parameter and token of a training step: 2 forward, 4 backward."""
-RECOMPUTED = 2
-"""One more forward pass with gradient checkpointing, TRL's default."""
+FORWARD = 2
+"""One more forward pass with gradient checkpointing, TRL's default; DPO's reference is another."""
 ROLLOUT = 1e13
 """Operations per second while PPO writes, as TRL does it with transformers."""
 WEIGHTS, CHECKPOINT = 4, 12
@@ -37,7 +38,7 @@ CHECKPOINTS, SIDE = 2, 1024
 """Checkpoints to keep, and tokens of a community comparison's side, if the recipe sets none."""
 ASSUMED = (
     f"Assumed: {PAIRS} comparisons are left of a query, every query gets its demonstrations, {TRAIN:.0%} of "
-    f"the rows are trained on; {STEP} operations a parameter and token of training ({STEP + RECOMPUTED} with "
+    f"the rows are trained on; {STEP} operations a parameter and token of training ({STEP + FORWARD} with "
     f"gradient checkpointing); PPO writes at {ROLLOUT:.0e} a second; weights are stored "
     "in float32, and those that are downloaded are not counted."
 )
@@ -48,7 +49,7 @@ def loop(preset: Preset, recipes: Path) -> tuple[list[Line], int]:
 
     Raises InputError for a recipes file that lacks a section, or has text instead of a number.
     """
-    rm, sft, ppo = (section(recipes, name) for name in ("rm", "sft", "ppo"))
+    rm, sft, dpo, ppo = (section(recipes, name) for name in ("rm", "sft", "dpo", "ppo"))
     reward, policy = (str(recipe.get("model_name_or_path") or "?") for recipe in (rm, sft))
     for name, setting in (("comparisons", "asis_rm"), ("demonstrations", "rm")):
         config = preset.settings(registry.load("builders", name))
@@ -68,6 +69,7 @@ def loop(preset: Preset, recipes: Path) -> tuple[list[Line], int]:
         _trained("train: reward model", reward, rm, pairs.rows, side, sides=2),
         *talking,
         _trained("train: SFT", policy, sft, dialogues.rows, dialogue),
+        _preferred("train: DPO", policy, dpo, dialogues.rows * (demonstrations.turns // 2), dialogue),
         _reinforced(
             "train: PPO", policy, reward, ppo, dialogues.rows // demonstrations.conversations_per_query
         ),
@@ -85,6 +87,12 @@ def _trained(task: str, model: str, recipe: dict[str, Any], rows: int, tokens: i
     tokens_in = round(examples * sides * min(tokens, _number(recipe, "max_length", tokens)))
     gpu_hours = hours(parameters(model), _step(recipe) * tokens_in)
     return Line(task, model, examples, tokens_in, 0, _weights(model), gpu_hours)
+
+
+def _preferred(task: str, model: str, recipe: dict[str, Any], rows: int, tokens: int) -> Line:
+    """DPO: the policy is trained on both sides of a comparison, which the reference reads."""
+    line = _trained(task, model, recipe, rows, tokens, sides=2)
+    return replace(line, gpu_hours=hours(parameters(model), (_step(recipe) + FORWARD) * line.tokens_in))
 
 
 def _reinforced(task: str, policy: str, reward: str, recipe: dict[str, Any], prompts: int) -> Line:
@@ -107,7 +115,8 @@ def _rows(recipe: dict[str, Any], rows: int) -> float:
 
 
 def _step(recipe: dict[str, Any]) -> int:
-    return STEP + RECOMPUTED * bool(recipe.get("gradient_checkpointing", True))
+    recomputes = recipe.get("activation_checkpointing", recipe.get("gradient_checkpointing", True))
+    return STEP + FORWARD * bool(recomputes)
 
 
 def _weights(model: str) -> int:

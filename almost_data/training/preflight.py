@@ -1,7 +1,7 @@
 """Checks before the first training step: what TRL would do silently, or fail on late."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -79,7 +79,8 @@ def check_comparisons(
 ) -> pl.Series:
     """Checks the comparisons to train on; returns which are short enough.
 
-    TRL silently leaves out a comparison with a side of more than `max_length` tokens.
+    Of a comparison with a side of more than `max_length` tokens, RewardTrainer silently takes none, and
+    DPOTrainer silently cuts the end.
     """
     _check_source(checks, source)
     if "margin" in source.columns:
@@ -92,8 +93,22 @@ def check_comparisons(
         responders = rows.filter(~fits).select("chosen_responder", "rejected_responder").iter_rows()
         common = Counter(responders).most_common(3)
         pairs = "; most of " + ", ".join(f"{a} > {b} ({n:,})" for (a, b), n in common)
-    effect = f"TRL leaves them out: raise it{pairs}"
+    effect = f"they are left out: raise it{pairs}"
     return _check_lengths(checks, "too long", lengths, f"max_length={max_length}", fits, effect)
+
+
+def check_boundary(checks: Preflight, rows: pl.DataFrame, tokenizer: Any) -> None:
+    """Counts comparisons with a token across the end of the prompt: TRL's DPO would learn it as a reply's."""
+    prompts = list(token_ids(tokenizer, rows["prompt"].to_list(), add_generation_prompt=True))
+    sides = (token_ids(tokenizer, dialogues_of(rows, side)) for side in ("chosen", "rejected"))
+    joined = sum(
+        any(whole[: len(prompt)] != prompt for whole in pair)
+        for prompt, *pair in zip(prompts, *sides, strict=True)
+    )
+    sentence = (
+        "a token holds the end of the prompt and the beginning of a reply: TRL learns it with the reply"
+    )
+    checks.add_rows("boundary of prompt and reply", joined, len(rows), sentence, 0.5)
 
 
 def check_dialogues(checks: Preflight, source: Source, tokenizer: Any, max_length: int | None) -> pl.Series:
@@ -122,11 +137,13 @@ def check_prompts(checks: Preflight, source: Source, tokenizer: Any, max_length:
 
 def longest_sides(tokenizer: Any, rows: pl.DataFrame) -> list[int]:
     """Tokens of each comparison's longer dialogue."""
-    sides = [
-        token_counts(tokenizer, (prompt + reply for prompt, reply in rows.select("prompt", side).iter_rows()))
-        for side in ("chosen", "rejected")
-    ]
+    sides = (token_counts(tokenizer, dialogues_of(rows, side)) for side in ("chosen", "rejected"))
     return [max(pair) for pair in zip(*sides, strict=True)]
+
+
+def dialogues_of(rows: pl.DataFrame, side: str) -> Iterator[Messages]:
+    """Each comparison's prompt with the reply of one side."""
+    return (prompt + reply for prompt, reply in rows.select("prompt", side).iter_rows())
 
 
 def has_room(tokenizer: Any, rows: pl.DataFrame, max_length: int | None) -> pl.Series:
@@ -138,15 +155,18 @@ def has_room(tokenizer: Any, rows: pl.DataFrame, max_length: int | None) -> pl.S
 
 def token_counts(tokenizer: Any, dialogues: Iterable[Messages], **options: Any) -> list[int]:
     """Tokens of each dialogue in the tokenizer's chat template, as TRL's trainers count them."""
+    return [len(ids) for ids in token_ids(tokenizer, dialogues, **options)]
+
+
+def token_ids(tokenizer: Any, dialogues: Iterable[Messages], **options: Any) -> Iterator[list[int]]:
+    """Each dialogue as token ids, in the tokenizer's chat template."""
     dialogues = list(dialogues)
-    counts: list[int] = []
     for start in range(0, len(dialogues), BATCH):
         batch = dialogues[start : start + BATCH]
         encoded = tokenizer.apply_chat_template(
             batch, return_dict=True, tokenizer_kwargs={"verbose": False}, **options
         )
-        counts += [len(ids) for ids in encoded["input_ids"]]
-    return counts
+        yield from encoded["input_ids"]
 
 
 def _check_source(checks: Preflight, source: Source) -> None:

@@ -17,6 +17,10 @@ from .reward_report import scores
 from .settings import batch_size, processes
 from .shapes import prompts
 
+NO_PPO = (
+    "recipes/ppo.py needs TRL 1.12, the last with PPO: `pip install 'almost_data[ppo]'` in an environment "
+    "of its own, or `make .venv/.ppo` and PYTHONPATH=.venv/ppo; recipes/rloo.py needs neither"
+)
 FEW_COMPARISONS = 8
 """Below this number, a wrong reward sign may be chance."""
 

@@ -15,6 +15,8 @@ from .shapes import Messages
 
 SHOWN = 6
 """Prompts whose replies the card shows."""
+SHOWN_TOKENS = 128
+"""Length of the replies that only the card shows."""
 SEEN, UNSEEN = "of the reward model's training split", "held out"
 NEW = "new to the reward model, trained on by the policy"
 UNKNOWN = "trained on by the policy; what the reward model saw is not known"
@@ -136,6 +138,13 @@ class BeforeAfter:
             }
             for n, prompt in enumerate(self.prompts[kind][:limit])
         ]
+
+
+def few(unseen: pl.Series, trained: pl.Series, seed: int) -> BeforeAfter:
+    """Greedy replies for the card, to held-out prompts if there are any, else to some of the trained ones."""
+    kind, prompts = (UNSEEN, unseen) if len(unseen) else ("from the training rows", trained)
+    options = {"max_new_tokens": SHOWN_TOKENS, "temperature": 0.0, "seed": seed}
+    return BeforeAfter({kind: prompts.head(SHOWN).to_list()}, **options)
 
 
 def _rewards(scorer: Scorer, prompts: Sequence[Messages], answers: Replies) -> Numbers:

@@ -24,18 +24,20 @@ PAPER: dict[str, dict[str, Any]] = {
         "use_peft": False,
         "assistant_only_loss": True,
     },
-    # Not published.
+    # Not published, or not the paper's.
+    "dpo": {},
     "ppo": {},
     "rloo": {},
 }
-RUNTIME_PREFIXES = ("ddp_", "eval_", "fsdp", "hub_", "log_", "logging_", "save_", "trackio_")
+RUNTIME_PREFIXES = tuple(
+    "activation_ ddp_ eval_ fsdp gradient_checkpointing hub_ log_ logging_ save_ trackio_".split()
+)
 RUNTIME = frozenset(
     """
-    activation_offloading allow_unpinned artifact attn_implementation batch_size bf16_full_eval
-    dataloader_num_workers dataloader_persistent_workers dataloader_pin_memory
-    dataloader_prefetch_factor dataset dataset_config dataset_num_proc dataset_revision debug
-    deepspeed disable_tqdm do_eval do_predict do_train dry_run enable_jit_checkpoint fp16_full_eval
-    gradient_checkpointing gradient_checkpointing_kwargs include_num_input_tokens_seen language
+    allow_unpinned artifact attn_implementation batch_size bf16_full_eval dataloader_num_workers
+    dataloader_persistent_workers dataloader_pin_memory dataloader_prefetch_factor dataset
+    dataset_config dataset_num_proc dataset_revision debug deepspeed disable_tqdm do_eval do_predict
+    do_train dry_run enable_jit_checkpoint fp16_full_eval include_num_input_tokens_seen language
     license local_batch_size local_mini_batch_size local_rank max_kl micro_batch_size
     mini_batch_size model_name_or_path model_revision num_completions_to_print
     num_sample_generations num_total_batches output_dir per_device_eval_batch_size
@@ -48,8 +50,11 @@ RUNTIME = frozenset(
 )
 """Arguments that are not fingerprinted: how and where training runs, and what else the manifest records."""
 RECORDED = frozenset(
-    "attn_implementation gradient_checkpointing use_cpu use_liger_kernel eval_strategy save_steps max_kl "
-    "report_prompts activation_offloading per_device_eval_batch_size fsdp vllm_tensor_parallel_size".split()
+    """
+    activation_checkpointing activation_offloading attn_implementation eval_strategy fsdp
+    gradient_checkpointing max_kl per_device_eval_batch_size report_prompts save_steps use_cpu
+    use_liger_kernel vllm_tensor_parallel_size
+    """.split()
 )
 """Arguments that the manifest records beside the fingerprinted ones."""
 _BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")

@@ -187,11 +187,16 @@ _NAMES = {
     "loss/policy_avg": "policy_loss",
     "loss/value_avg": "value_loss",
     "completions/mean_length": "length",
+    **{
+        f"{split}rewards/{metric}": f"{split}{name}"
+        for split in ("", "eval_")
+        for metric, name in (("accuracies", "accuracy"), ("margins", "reward_margin"))
+    },
 }
 
 
 def renamed(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The log of PPO or RLOO under common names, with KL in nats per response."""
+    """The log of DPO, PPO or RLOO under common names, with KL in nats per response."""
     entries = []
     for entry in history:
         named = {_NAMES.get(name, name): value for name, value in entry.items()}

@@ -37,6 +37,7 @@ POLICY = {
     "disable_tqdm": True,
     "report_prompts": 2,
 }
+DPO = QUICK | {"limit": 4}  # one batch, again and again
 PPO = POLICY | {"total_episodes": 8, "num_ppo_epochs": 1, "response_length": 12, "num_sample_generations": 0}
 RLOO = POLICY | {"max_steps": 2, "num_generations": 2, "max_completion_length": 12}
 

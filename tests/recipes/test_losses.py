@@ -15,6 +15,7 @@ from almost_data import training
 from almost_data.scoring import Dialogue
 from almost_data.scoring import load as load_scorer
 from almost_data.training import trainers
+from tests.overlay import needs_ppo
 from tests.tiny_models import save_tiny
 
 pytest.importorskip("trl")
@@ -213,6 +214,49 @@ def test_sft_learns_the_replies_with_their_eos_and_nothing_else(tmp_path: Path) 
     assert trainer.state.log_history[0]["num_tokens"] == sum(min(limit, len(ids)) for ids, _ in expected)
 
 
+# --- DPO -------------------------------------------------------------------------------------------------
+
+PREFERENCES = [
+    (turns_of("Why does bread rise?"), "The yeast breathes out a gas.", "It does."),
+    (turns_of("What is old?", "An oak is.", "How old?"), "Nobody knows.", "Ten, or so. " * 4),
+    ([{"role": "system", "content": "Be brief."}, *turns_of("How?")], "Write it down.", "Learn, and learn."),
+]
+
+
+def test_dpo_prefers_whole_replies_with_their_eos_to_the_reference_s(tmp_path: Path) -> None:
+    from trl import DPOConfig, DPOTrainer
+
+    beta = 0.3
+    policy, tokenizer = causal(tmp_path / "policy", seed=1)
+    reference, _ = causal(tmp_path / "reference", seed=2)
+    before = copy.deepcopy(policy)
+    rows = [
+        {"prompt": prompt, "chosen": turns_of("", chosen)[1:], "rejected": turns_of("", rejected)[1:]}
+        for prompt, chosen, rejected in PREFERENCES
+    ]
+    trainer = DPOTrainer(
+        model=policy,
+        ref_model=copy.deepcopy(reference),
+        args=DPOConfig(**common(tmp_path, max_steps=1, per_device_train_batch_size=3), beta=beta),
+        train_dataset=datasets.Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )
+    trainer.train()
+
+    def reward(prompt: Turns, reply: str) -> float:
+        ids = tokens(tokenizer, [*prompt, {"role": "assistant", "content": reply}])
+        length = len(ids) - len(tokens(tokenizer, prompt, add_generation_prompt=True))
+        assert ids[-1] == tokenizer.eos_token_id
+        ours, theirs = (sum(log_probs(model, ids)[-length:]) for model in (before, reference))
+        return beta * (ours - theirs)
+
+    margins = [reward(prompt, chosen) - reward(prompt, rejected) for prompt, chosen, rejected in PREFERENCES]
+    logged = trainer.state.log_history[0]
+    assert logged["rewards/margins"] == pytest.approx(sum(margins) / 3, rel=1e-3, abs=1e-4)
+    assert logged["loss"] == pytest.approx(sum(math.log1p(math.exp(-m)) for m in margins) / 3, rel=1e-3)
+    assert logged["rewards/accuracies"] == pytest.approx(sum(m > 0 for m in margins) / 3)
+
+
 # --- PPO and RLOO ----------------------------------------------------------------------------------------
 
 PROMPTS = pl.DataFrame(
@@ -251,6 +295,7 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@needs_ppo
 def test_ppo_s_kl_and_where_its_score_is_read(judge: Path, tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForSequenceClassification

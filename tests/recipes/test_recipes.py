@@ -1,5 +1,6 @@
-"""The four recipes through their own main, on tiny models: what is published, and what comes of it."""
+"""The five recipes through their own main, on tiny models: what is published, and what comes of it."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,16 @@ from almost_data.store.verify import verify
 from almost_data.training import reinforced
 from almost_data.training.samples import NEW, SEEN, UNSEEN
 from tests.hub_server import serve
+from tests.overlay import needs_ppo
 from tests.recipes import running
-from tests.recipes.running import PPO, QUICK, RLOO, Kept
+from tests.recipes.running import DPO, PPO, QUICK, RLOO, Kept
 
 pytest.importorskip("trl")
 # TRL's and torch's own warnings are not ours to mend
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("default")]
 
 COMPARISONS = "comparisons@0.1.0"
+PPO_TOO = pytest.param("ppo", marks=needs_ppo)
 # Enough that it prefers the chosen side of what it learned, which PPO and RLOO ask of it.
 RM = QUICK | {"per_device_train_batch_size": 8, "learning_rate": 1e-2, "max_steps": 16, "save_steps": 4}
 REPLY = "Yes, it is."
@@ -68,6 +71,13 @@ def rm(store: Store, base: Path) -> Kept:
 def sft(store: Store, base: Path) -> Kept:
     arguments = QUICK | {"dataset": COMPARISONS, "model_name_or_path": base}
     return running.run("sft", store, "sft@0.1.0", arguments, logits)
+
+
+@pytest.fixture(scope="module")
+def dpo(store: Store, base: Path) -> Kept:
+    """From a base that gets a padding token of its own, as most bases do."""
+    arguments = DPO | {"dataset": COMPARISONS, "model_name_or_path": base}
+    return running.run("dpo", store, "dpo@0.1.0", arguments, logits)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +127,8 @@ def rloo(store: Store, rm: Kept, talker: Any) -> Kept:
     [
         ("rm", [COMPARISONS]),
         ("sft", [COMPARISONS]),
-        ("ppo", ["queries@0.1.0", "sft@0.1.0", "rm@0.1.0"]),
+        ("dpo", [COMPARISONS]),
+        pytest.param("ppo", ["queries@0.1.0", "sft@0.1.0", "rm@0.1.0"], marks=needs_ppo),
         ("rloo", [COMPARISONS, "talker@0.1.0", "rm@0.1.0"]),
     ],
 )
@@ -222,22 +233,22 @@ def test_a_policy_answers_messages_and_stops(
     assert written[-1] == speak.tokenizer.eos_token_id
 
 
-def test_what_reinforcement_reports(store: Store, ppo: Kept, rloo: Kept) -> None:
-    for ref, steps in (("ppo@0.1.0", 2), ("rloo@0.1.0", 2)):
-        diagnostics = store.manifest(ref).diagnostics
-        for curve in ("reward", "kl", "length", "entropy"):
-            assert [step for step, _ in diagnostics["curves"][curve]] == list(range(1, steps + 1)), (
-                ref,
-                curve,
-            )
-        assert diagnostics["curves"]["kl"][0][1] == pytest.approx(0, abs=1e-3)  # it starts from the reference
-        assert all(0 < length <= 12 for _, length in diagnostics["curves"]["length"])
-        assert {entry["prompts"] for entry in diagnostics["rewards"]} <= {SEEN, NEW, UNSEEN}
-        assert diagnostics["samples"]
+@pytest.mark.parametrize("name", [PPO_TOO, "rloo"])
+def test_what_reinforcement_reports(name: str, store: Store, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue(name)
+    diagnostics = store.manifest(f"{name}@0.1.0").diagnostics
+    for curve in ("reward", "kl", "length", "entropy"):
+        assert [step for step, _ in diagnostics["curves"][curve]] == [1, 2], curve
+    assert diagnostics["curves"]["kl"][0][1] == pytest.approx(0, abs=1e-3)  # it starts from the reference
+    assert all(0 < length <= 12 for _, length in diagnostics["curves"]["length"])
+    assert {entry["prompts"] for entry in diagnostics["rewards"]} <= {SEEN, NEW, UNSEEN}
+    assert diagnostics["samples"]
 
 
-def test_rewards_of_samples_are_our_scorer_s(store: Store, ppo: Kept) -> None:
-    diagnostics = store.manifest("ppo@0.1.0").diagnostics
+@pytest.mark.parametrize("name", [PPO_TOO, "rloo"])
+def test_rewards_of_samples_are_our_scorer_s(name: str, store: Store, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue(name)
+    diagnostics = store.manifest(f"{name}@0.1.0").diagnostics
     judged = [sample for sample in diagnostics["samples"] if sample["reward_before"] is not None]
     assert judged
     texts = [Dialogue(str(n), (sample["prompt"], sample["before"])) for n, sample in enumerate(judged)]
@@ -245,6 +256,21 @@ def test_rewards_of_samples_are_our_scorer_s(store: Store, ppo: Kept) -> None:
     assert [ours[str(n)] for n in range(len(judged))] == pytest.approx(
         [sample["reward_before"] for sample in judged], abs=1e-4
     )
+
+
+def test_dpo_starts_from_its_reference_and_learns(store: Store, dpo: Kept) -> None:
+    diagnostics = store.manifest("dpo@0.1.0").diagnostics
+    curves = diagnostics["curves"]
+    assert curves["loss"][0] == [1, pytest.approx(math.log(2), abs=1e-4)]
+    assert curves["eval_loss"][0] == [0, pytest.approx(math.log(2), abs=1e-4)]
+    losses, margins = ([value for _, value in curves[name]] for name in ("loss", "reward_margin"))
+    assert losses == sorted(losses, reverse=True) and margins == sorted(margins) and margins[-1] > 0.1
+    assert set(curves) == {
+        *("loss", "accuracy", "reward_margin"),
+        *("eval_loss", "eval_accuracy", "eval_reward_margin"),
+    }
+    assert diagnostics["samples"] and all(sample["held_out"] for sample in diagnostics["samples"])
+    assert "trained by DPO" in (store.path("dpo@0.1.0") / "README.md").read_text("utf-8")
 
 
 # --- again, otherwise, not at all ------------------------------------------------------------------------
@@ -275,12 +301,12 @@ def test_the_same_command_again_trains_nothing(
     assert "learning_rate" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["rm", "sft", "ppo", "rloo"])
+@pytest.mark.parametrize("name", ["rm", "sft", "dpo", PPO_TOO, "rloo"])
 def test_a_dry_run_checks_and_publishes_nothing(
     name: str, store: Store, base: Path, rm: Kept, sft: Kept, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module = running.load(name)
-    for trainer in ("RewardTrainer", "SFTTrainer", "PPOTrainer", "RLOOTrainer"):
+    for trainer in ("RewardTrainer", "SFTTrainer", "DPOTrainer", "PPOTrainer", "RLOOTrainer"):
         if hasattr(module, trainer):
             setattr(module, trainer, never)
     arguments = {"dataset": COMPARISONS, "model_name_or_path": base, "max_length": 768}
@@ -309,7 +335,7 @@ def stopping(trainer: Any, at: int) -> Callable[..., Any]:
     return build
 
 
-@pytest.mark.parametrize("name", ["rm", "sft"])
+@pytest.mark.parametrize("name", ["rm", "sft", "dpo"])
 def test_an_interrupted_run_goes_on_and_ends_in_the_same_weights(
     name: str, store: Store, base: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -318,8 +344,8 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_weights(
         arguments |= RM | {"center_rewards_coefficient": 0.01, "save_steps": 3}
         trainer, at = "RewardTrainer", 8
     else:
-        arguments |= QUICK | {"save_steps": 1}
-        trainer, at = "SFTTrainer", 2
+        arguments |= (QUICK if name == "sft" else DPO) | {"save_steps": 1}
+        trainer, at = f"{name.upper()}Trainer", 2
     whole: Kept = request.getfixturevalue(name)
     module = running.load(name)
     setattr(module, trainer, stopping(getattr(module, trainer), at))
@@ -344,7 +370,7 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_weights(
     assert not work.exists()
 
 
-@pytest.mark.parametrize("name", ["rm", "sft", "ppo"])
+@pytest.mark.parametrize("name", ["rm", "sft", "dpo", PPO_TOO])
 def test_an_adapter_is_merged(name: str, store: Store, base: Path, rm: Kept, sft: Kept) -> None:
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -450,7 +476,7 @@ def test_a_reward_model_of_the_single_turn_part(base: Path, tmp_path: Path) -> N
 # --- PPO's own -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["ppo", "rloo"])
+@pytest.mark.parametrize("name", [PPO_TOO, "rloo"])
 def test_a_runaway_policy_is_stopped_and_not_published(
     name: str, store: Store, rm: Kept, sft: Kept, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -466,6 +492,7 @@ def test_a_runaway_policy_is_stopped_and_not_published(
     assert not store.has(ref)
 
 
+@needs_ppo
 def test_ppo_refuses_fewer_prompts_than_a_batch(store: Store, rm: Kept, sft: Kept) -> None:
     module = running.load("ppo")
     module.PPOTrainer = never
@@ -484,6 +511,7 @@ def test_rloo_s_reference_is_of_the_policy_s_dtype(store: Store, rm: Kept, sft: 
     assert "kl" in store.manifest("rloo-half@0.1.0").diagnostics["curves"]
 
 
+@needs_ppo
 def test_ppo_refuses_an_adapter_in_several_processes(
     store: Store, rm: Kept, sft: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from tests.recipes.running import QUICK
 pytest.importorskip("trl")
 
 pytestmark = pytest.mark.train
-SCRIPTS = [running.RECIPES / f"{name}.py" for name in ("ppo", "rloo", "rm", "sft")]
+SCRIPTS = [running.RECIPES / f"{name}.py" for name in ("dpo", "ppo", "rloo", "rm", "sft")]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

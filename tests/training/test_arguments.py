@@ -9,10 +9,12 @@ import yaml
 from almost_data.cli import recipe as recipe_cli
 from almost_data.errors import InputError, Stopped
 from almost_data.training import Inputs, PolicyInputs, arguments, parse, settings
+from tests.overlay import needs_ppo
 
 trl = pytest.importorskip("trl")
 
-RECIPES = ("rm", "sft", "ppo", "rloo")
+RECIPES = ("rm", "sft", "dpo", "rloo", "ppo")
+INSTALLED = [*RECIPES[:-1], pytest.param("ppo", marks=needs_ppo)]
 FOLDER = Path(__file__).parents[2] / "recipes"
 
 
@@ -31,6 +33,7 @@ def parser(recipe: str) -> Any:
     kinds = {
         "rm": (Inputs, trl.RewardConfig),
         "sft": (Inputs, trl.SFTConfig),
+        "dpo": (Inputs, trl.DPOConfig),
         "rloo": (PolicyInputs, trl.RLOOConfig),
     }
     return trl.TrlParser((*kinds[recipe], trl.ModelConfig))
@@ -154,7 +157,7 @@ def test_a_flag_that_cannot_be_used_is_one_line(recipe: str, flags: list[str], m
         parsed(*flags, recipe=recipe)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", INSTALLED)
 @pytest.mark.parametrize("flag", ["--push_to_hub", "--trust_remote_code"])
 def test_no_recipe_pushes_or_runs_code_of_others(recipe: str, flag: str) -> None:
     with pytest.raises(InputError, match=r"leave it out|not used"):
@@ -231,6 +234,7 @@ def settled(*flags: str, recipe: str = "rm") -> dict[str, Any]:
         ["--run_name", "mine"],
         ["--root", "/elsewhere"],
         ["--gradient_checkpointing", "false"],
+        ["--activation_offloading", "true"],
         ["--dataloader_num_workers", "2"],
         ["--per_device_eval_batch_size", "3"],
         ["--dry_run", "true"],
@@ -274,7 +278,7 @@ def test_what_decides_the_weights_is_the_recipe(flags: list[str], name: str, val
 # --- the files of the repository -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", INSTALLED)
 @pytest.mark.parametrize("name", ["tiny", "almost"])
 def test_every_key_of_the_recipes_files_is_taken(name: str, recipe: str) -> None:
     path = FOLDER / f"{name}.yaml"
@@ -315,12 +319,24 @@ def test_the_tiny_file_s_deviations_are_said() -> None:
     used = {entry["setting"]: entry["used"] for entry in settings.deviations("rm", *configs)}
     assert used["batch"] == 8 and used["max_length"] == 512 and used["limit"] == 256
     assert not {"per_device_train_batch_size", "logging_steps", "save_steps"} & set(used)
-    configs = parsed("--config", str(FOLDER / "tiny.yaml"), recipe="ppo")
-    used = {entry["setting"]: entry["default"] for entry in settings.deviations("ppo", *configs)}
-    assert used["learning_rate"] == 3e-6 and used["response_length"] == 53  # TRL's
     configs = parsed("--max_steps", "3", recipe="sft")
     used = {entry["setting"]: entry["used"] for entry in settings.deviations("sft", *configs)}
     assert used["num_train_epochs"] == "3 steps"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "defaults"),
+    [
+        ("dpo", {"learning_rate": 1e-6}),
+        pytest.param("ppo", {"learning_rate": 3e-6, "response_length": 53}, marks=needs_ppo),
+    ],
+)
+def test_where_the_paper_gives_no_value_trl_s_default_is_the_default(
+    recipe: str, defaults: dict[str, Any]
+) -> None:
+    configs = parsed("--config", str(FOLDER / "tiny.yaml"), recipe=recipe)
+    used = {entry["setting"]: entry["default"] for entry in settings.deviations(recipe, *configs)}
+    assert used.items() >= defaults.items()
 
 
 # --- what a recipe refuses --------------------------------------------------------------------------------

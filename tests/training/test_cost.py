@@ -41,6 +41,10 @@ def test_the_paper_s_run() -> None:
     sft = lines["train: SFT"]
     assert (sft.requests, sft.tokens_in) == (57_000, 57_000 * 512)
     assert sft.gpu_hours == pytest.approx(8 * 7e9 * 57_000 * 512 / SECOND)
+    # A comparison for each reply, both sides of 783; the reference reads them too.
+    dpo = lines["train: DPO"]
+    assert (dpo.requests, dpo.tokens_in) == (19_000, 19_000 * 2 * 783)
+    assert dpo.gpu_hours == pytest.approx((8 + 2) * 7e9 * dpo.tokens_in / SECOND)
     # 9,500 prompts, three epochs, replies of 512. Four rounds of training policy and value model; the policy
     # writes at a tenth of the speed; reference, value and reward model read once.
     ppo = lines["train: PPO"]
@@ -68,10 +72,10 @@ def test_what_the_settings_say_counts() -> None:
 def test_steps_without_gradient_checkpointing_cost_less_and_checkpoints_take_room(tmp_path: Path) -> None:
     file = tmp_path / "it.yaml"
     text = "all: {gradient_checkpointing: GRADIENT}\nrm: {model_name_or_path: a/b-2b, num_train_epochs: 2}\n"
-    text += "sft: {model_name_or_path: a/b-1b, save_total_limit: 5}\nppo: {total_episodes: 100}\n"
+    text += "sft: {model_name_or_path: a/b-1b, save_total_limit: 5}\ndpo: {}\nppo: {total_episodes: 100}\n"
     hours = []
-    for gradient in ("true", "false"):
-        file.write_text(text.replace("GRADIENT", gradient))
+    for name, gradient in (("gradient", "true"), ("activation", "false")):  # transformers 5.24 renamed it
+        file.write_text(text.replace("gradient", name).replace("GRADIENT", gradient))
         lines, most = loop(presets.load("almost"), file)
         assert most == 12 * 1e9 * 5  # more than two of the 2B model's
         hours.append({line.what: line.gpu_hours for line in lines})
@@ -85,9 +89,12 @@ def test_steps_without_gradient_checkpointing_cost_less_and_checkpoints_take_roo
     ("text", "why"),
     [
         (None, "cannot be read"),
-        ("rm: {}\nsft: {}\n", "no section 'ppo'"),
-        ("rm: {num_train_epochs: [1]}\nsft: {}\nppo: {}\n", r"num_train_epochs: \[1\] is not a number"),
-        ("rm: 3\nsft: {}\nppo: {}\n", "a section maps arguments"),
+        ("rm: {}\nsft: {}\ndpo: {}\n", "no section 'ppo'"),
+        (
+            "rm: {num_train_epochs: [1]}\nsft: {}\ndpo: {}\nppo: {}\n",
+            r"num_train_epochs: \[1\] is not a number",
+        ),
+        ("rm: 3\nsft: {}\ndpo: {}\nppo: {}\n", "a section maps arguments"),
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str | None, why: str) -> None:
@@ -100,7 +107,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str | None, why: s
 def test_a_model_without_a_size_leaves_the_sum_open(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "it.yaml").write_text("rm: {model_name_or_path: ORG/some}\nsft: {}\nppo:\n")
+    (tmp_path / "it.yaml").write_text("rm: {model_name_or_path: ORG/some}\nsft: {}\ndpo: {}\nppo:\n")
     assert planned(tmp_path / "it.yaml")["train: PPO"].gpu_hours is None
     build = ("build", "demonstrations", "--preset", "almost")
     cli.main([*build, "--dry-run", "--recipes", str(tmp_path / "it.yaml"), "--root", str(tmp_path / "build")])

@@ -14,6 +14,7 @@ from almost_data.generation import Model
 from almost_data.scoring import Dialogue, Score
 from almost_data.training import comparisons, dialogues, preflight, prompts, reinforced, template
 from almost_data.training.preflight import Finding, Preflight
+from tests.overlay import needs_ppo
 from tests.tiny_models import tiny_config, tiny_tokenizer
 from tests.training.rows import messages, pair, source
 
@@ -148,6 +149,19 @@ def test_what_is_too_long_is_counted_by_who_wrote_it(tokenizer: Any) -> None:
     checks, fits = checked(rows, tokenizer, 10)
     with pytest.raises(InputError, match=r"too long: 24 rows \(100%\) over max_length=10"):
         checks.require()
+
+
+def test_a_token_across_the_end_of_a_prompt_is_counted() -> None:
+    rows = comparisons(source([pair(n, "the oak", "a gas") for n in range(5)], test=[])).train
+    spaced = tiny_tokenizer()
+    for ending, level, count in (("Assistant:", "fine", 0), ("Assistant: ", "fatal", 5)):
+        template.prepare(spaced, "it")
+        start, _, end = spaced.chat_template.rpartition("Assistant:")
+        spaced.chat_template = f"{start}{ending}{end}"  # the generation prompt's
+        checks = Preflight()
+        preflight.check_boundary(checks, rows, spaced)
+        [finding] = checks.findings
+        assert (finding.level, finding.rows) == (level, count)
 
 
 def test_a_row_of_just_as_many_tokens_fits(tokenizer: Any) -> None:
@@ -288,8 +302,8 @@ def test_prompts_must_fill_a_batch(
     assert levels(checks) == ({"batch": "fatal"} if stops else {})
 
 
+@needs_ppo
 def test_ppo_s_own_config_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("trl")
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     from trl.experimental.ppo import PPOConfig
 

@@ -1,5 +1,7 @@
 """`datasets` loads the demonstrations, and TRL's trainers take a step on them."""
 
+import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from almost_data.generation import Request
 from almost_data.store.store import Store
 from tests import tiny_models
 from tests.builders.demonstrations.scripted import QUERIES, REF, Scripted, run_of, store_of
+from tests.recipes import running
+from tests.recipes.running import DPO
 
 
 @pytest.fixture(scope="module")
@@ -78,26 +82,16 @@ def test_sft_trainer_takes_a_step_on_default(loaded: Store, tmp_path: Path) -> N
 
 @pytest.mark.train
 @pytest.mark.filterwarnings("default")
-def test_dpo_trainer_takes_a_step_on_preference(loaded: Store, tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM
-    from trl import DPOConfig, DPOTrainer
-
-    # From a folder, from which the trainer loads the reference model.
-    folder = tiny_models.save_tiny(tmp_path / "policy")
-    model, (_, tokenizer) = AutoModelForCausalLM.from_pretrained(folder), tiny_policy()
-    cache = str(tmp_path / "cache")
-    rows = datasets.load_dataset(str(loaded.path(REF)), "preference", cache_dir=cache)["train"]
-    arguments = DPOConfig(
-        output_dir=str(tmp_path / "dpo"),
-        max_steps=1,
-        max_length=128,
-        per_device_train_batch_size=2,
-        report_to="none",
-        use_cpu=True,
-        bf16=False,
-    )
-    trainer = DPOTrainer(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
-    check_step(trainer)
+def test_the_dpo_recipe_takes_a_step_on_preference(loaded: Store, tmp_path: Path) -> None:
+    store = Store(shutil.copytree(loaded.root, tmp_path / "build"))
+    prompts = store.scan(REF, "preference", "train").collect()["prompt"]
+    assert set(prompts.list.len()) == {1, 3}
+    base = tiny_models.save_tiny(tmp_path / "policy", max_position_embeddings=1024)
+    arguments = DPO | {"dataset": REF, "dataset_config": "preference", "model_name_or_path": base}
+    running.run("dpo", store, "dpo@0.1.0", arguments | {"max_steps": 1})
+    manifest = store.manifest("dpo@0.1.0")
+    assert manifest.config["dataset"]["config"] == "preference"
+    assert manifest.diagnostics["curves"]["loss"] == [[1, pytest.approx(math.log(2), abs=1e-4)]]
 
 
 def check_step(trainer: Any) -> None:
