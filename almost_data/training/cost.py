@@ -39,8 +39,8 @@ CHECKPOINTS, SIDE = 2, 1024
 ASSUMED = (
     f"Assumed: {PAIRS} comparisons are left of a query, every query gets its demonstrations, {TRAIN:.0%} of "
     f"the rows are trained on; {STEP} operations a parameter and token of training ({STEP + FORWARD} with "
-    f"gradient checkpointing); PPO writes at {ROLLOUT:.0e} a second; weights are stored "
-    "in float32, and those that are downloaded are not counted."
+    f"gradient checkpointing, {FORWARD} more for DPO's reference); PPO writes at {ROLLOUT:.0e} a second; "
+    "weights are stored in float32, and those that are downloaded are not counted."
 )
 
 

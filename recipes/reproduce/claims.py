@@ -299,4 +299,23 @@ APPENDIX_F = (
         Measure("ppo", TAX, "lambada_openai", "acc"),
     ),
 )
-CLAIMS = (*TABLE_1, *FIGURE_3, *FIGURE_3_PEOPLE, *TABLE_3, *TABLE_4, *TABLE_5, *APPENDIX_F)
+DPO = (
+    Claim(
+        "DPO (not in the paper)",
+        "DPO is better than SFT on Static HHH",
+        Measure("dpo", HHH),
+        Measure("sft", HHH),
+    ),
+    Claim(
+        "DPO (not in the paper)",
+        "DPO is as good as PPO on Static HHH (within 3 points)",
+        Measure("dpo", HHH),
+        Measure("ppo", HHH),
+        within=0.03,
+    ),
+    Claim(
+        "DPO (not in the paper)", "DPO is more truthful than SFT", Measure("dpo", TRUE), Measure("sft", TRUE)
+    ),
+    Claim("DPO (not in the paper)", "DPO wins over SFT more often than it loses", _versus("dpo", "sft"), 0.5),
+)
+CLAIMS = (*TABLE_1, *FIGURE_3, *FIGURE_3_PEOPLE, *TABLE_3, *TABLE_4, *TABLE_5, *APPENDIX_F, *DPO)

@@ -36,6 +36,7 @@ ROLES = {
     "rm": "rm@{}",
     "asis": "asis@{}",
     "sft": "sft@{}",
+    "dpo": "dpo@{}",
     "ppo": "ppo@{}",
     "rm without filters": "rm@{}-no-filter",
     "rm without heuristics": "rm@{}-asis",
