@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .datasets.config import Config, FilePath, Source
     from .datasets.filters import Filter, apply_filters, chain
     from .datasets.manifest import Entry, Manifest
-    from .datasets.tables import Column, Table, frame
+    from .datasets.tables import Column, Table, frame, last_turn
     from .datasets.user_filters import UserFilter, filter_hashes, load_filters, of_unit
     from .evals.evaluation import EvalSession, Evaluation, ModelOptions, evaluate
     from .evals.result import EvalPlan, Line, Measurement, Result
@@ -62,7 +62,7 @@ _MODULES = {
     "datasets.config": ("Config", "FilePath", "Source"),
     "datasets.filters": ("Filter", "apply_filters", "chain"),
     "datasets.manifest": ("Entry", "Manifest"),
-    "datasets.tables": ("Column", "Table", "frame"),
+    "datasets.tables": ("Column", "Table", "frame", "last_turn"),
     "datasets.user_filters": ("UserFilter", "filter_hashes", "load_filters", "of_unit"),
     "evals.evaluation": ("EvalSession", "Evaluation", "ModelOptions", "evaluate"),
     "evals.result": ("EvalPlan", "Line", "Measurement", "Result"),
@@ -123,6 +123,7 @@ __all__ = [
     "import_preferences",
     "import_queries",
     "import_responses",
+    "last_turn",
     "load_filters",
     "new_figure",
     "of_unit",

@@ -12,8 +12,8 @@ from tests import command
 ROOT = Path(__file__).parents[1]
 RUN = ["--engine", "fake", "--version", "1.0.0", "--set", "queries.target=60"]
 DIGESTS = {
-    "queries": "d227479c512de991f00a9acacd36d5c0bd29352a7e64ee57e725705c517ca4b1",
-    "responses": "896ee699675a69c61719e6d9788cb41e0dc362e814cb754107cf1362a1c40ff4",
+    "queries": "69ff526beaef3e3abbba7a1e5176209256fa596984d2a3978c10cbe77362122d",
+    "responses": "7615d830a7661de65545d49c4eaf3b0cb9e7c095effdca4656cf6590e15a451f",
     "comparisons": "ea965f05bb0d682787665b5e205a3bd6f4610f0e8bec855438953bed0ad7d7df",
     "demonstrations": "a32125ef28819582ec7a101cb1ee69a713623bcf6d3eda90e403b6022f856a7c",
     "community": "1caebc72dfd65b5f84b73af082aaf22760caf9b83dd3f761ddfd6570fc33f0d0",

@@ -31,26 +31,36 @@ from ..datasets.builder import (
 from ..datasets.config import Config, NotNegative, Positive, Share, Source, Temperature
 from ..datasets.filters import Filter, chain, with_reason
 from ..datasets.manifest import Entry, Manifest
-from ..datasets.tables import ERROR, QUERY_ID, REASON, Table, frame, integer, number, string
+from ..datasets.tables import (
+    ERROR,
+    PROMPT,
+    QUERY_ID,
+    REASON,
+    Table,
+    all_turns,
+    frame,
+    integer,
+    number,
+    string,
+)
 from ..datasets.user_filters import UserFilter, filter_hashes, load_filters
 from ..diagnostics.novelty import Novelty
 from ..generation import Generator, Model, Reply, Request, Sampling, Usage, prompts
+from ..models.chat import user_turn
 
 MARK = "Query:"
 OURS = "almost_data"
 """The source of a rule that neither the paper nor its code has."""
 
-
-_QUERY = string("query", "the user's turn", "How do I keep basil alive indoors?")
 _SOURCE = string("source", "`mined` by few-shot generation, or `import`", "mined")
 TABLES = {
-    "default": Table("one accepted query a row", ("query_id",), (QUERY_ID, _QUERY, _SOURCE)),
+    "default": Table("one accepted query a row", ("query_id",), (QUERY_ID, PROMPT, _SOURCE)),
     "rejected": Table(
         "one dropped candidate a row",
         ("candidate",),
         (
             QUERY_ID,
-            _QUERY,
+            string("query", "the text that was dropped; of several turns their JSON", "Water basil?"),
             _SOURCE,
             integer("candidate", "place in the order of admission", 17),
             REASON,
@@ -61,6 +71,7 @@ TABLES = {
     ),
 }
 HOOKS = {"query": {"query": "How do I water basil?", "finish_reason": "stop", "length": 21}}
+"""`query` is the text of the candidate."""
 
 
 class QueriesConfig(Config, frozen=True, kw_only=True):
@@ -126,7 +137,7 @@ def build(config: QueriesConfig, parents: Parents, generator: Generator, progres
     diagnostics = {
         "rounds": rounds,
         "acceptance": len(accepted) / (rounds * config.round_size),
-        "mean_chars": sum(map(len, accepted)) / len(accepted),
+        "mean_prompt_chars": sum(map(len, accepted)) / len(accepted),
     }
     return Built(admission.tables(), ledger, diagnostics, notes, usage={"queries": usage})
 
@@ -188,7 +199,10 @@ class _Admission:
         return [generation, *chain("admission", rules, written, dropped)]
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        accepted = [{"query_id": text_id(q), "query": q, "source": "mined"} for q in self.accepted]
+        accepted = [
+            {"query_id": text_id(query), "prompt": user_turn(query), "source": "mined"}
+            for query in self.accepted
+        ]
         rejected = [row | {"query_id": text_id(row["query"]), "source": "mined"} for row in self.rejected]
         return {
             "default": frame(TABLES["default"], accepted),
@@ -297,7 +311,8 @@ def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
     """Length of the accepted queries; number of dropped candidates by reason."""
     if (accepted := tables.get("default")) is not None and len(accepted):
         figure, ax = new_figure(3.0)
-        draw_lengths(ax, {"": accepted["query"].str.len_chars()}, "query", "queries")
+        lengths = accepted.select(all_turns().str.len_chars())["prompt"]
+        draw_lengths(ax, {"": lengths}, "query", "queries")
         ax.set_title(f"Length of the {len(accepted):,} accepted queries (dashed: median)")
         yield "query_lengths", figure
     dropped: dict[str, int] = {}

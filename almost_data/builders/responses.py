@@ -30,7 +30,7 @@ from ..datasets.builder import (
 from ..datasets.config import Config, NamedFile, NotNegative, Positive, Share, Source, Temperature
 from ..datasets.filters import Filter
 from ..datasets.manifest import Manifest
-from ..datasets.tables import ERROR, QUERY_ID, REASON, Table, frame, integer, string
+from ..datasets.tables import ERROR, PROMPT, QUERY_ID, REASON, Table, frame, integer, polars_schema, string
 from ..errors import InputError
 from ..generation import Generator, Model, Reply, Request, Sampling, Usage, prompts
 
@@ -43,7 +43,7 @@ RESPONDER = string("responder", "model, prompt and number of shots", "30B-HHH-5s
 REPLY_ID = string("reply_id", "names one response: hash of query_id and responder", "9d6b1d3a41c52f90")
 _COLUMNS = (
     QUERY_ID,
-    string("prompt", "the query's text", "How do I keep basil alive indoors?"),
+    PROMPT,
     RESPONDER,
     integer("rank", "place in the ladder, 0 is best; null for a probe", 1),
     string("response", "the reply, cut at the stop markers", "Give it six hours of light a day."),
@@ -64,7 +64,7 @@ TABLES = {
     ),
 }
 QUERY_TOKENS = 15
-"""Tokens of a query, roughly."""
+"""Tokens of a mined query, roughly."""
 
 
 class Responder(Config, frozen=True, kw_only=True):
@@ -108,25 +108,26 @@ FAILED = Filter(
 
 def build(config: ResponsesConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
     """Ask every responder every query, all requests in one go, and sort the replies by query."""
-    queries = parents["queries"]("default").sort("query_id").collect()[: config.limit].rows(named=True)
+    queries = parents["queries"]("default").select("query_id", "prompt").sort("query_id").collect()
+    queries = queries[: config.limit]
     ranked = ladder(config)
-    origins: dict[str, tuple[int, Responder, int | None, dict[str, str]]] = {}
+    origins: dict[str, tuple[int, Responder, int | None, str]] = {}
     requests = []
     for responder, rank in ranked:
         sampling, model, head = request_settings(config, responder, generator)
-        for query in queries:
-            name = reply_id(query["query_id"], responder.name)
-            origins[name] = (len(origins), responder, rank, query)
-            seed = row_seed(config.seed, "responses", f"{query['query_id']}:{responder.name}")
-            requests.append(Request(name, model, head, prompts.ask(query["query"]), sampling, seed))
+        for query_id, prompt in queries.iter_rows():
+            name = reply_id(query_id, responder.name)
+            origins[name] = (len(origins), responder, rank, query_id)
+            seed = row_seed(config.seed, "responses", f"{query_id}:{responder.name}")
+            requests.append(Request(name, model, head, prompts.ask(prompt), sampling, seed))
     buffers = {responder.name: ResponderBuffer() for responder, _ in ranked}
     rejected: list[dict[str, object]] = []
     usage = {name: Usage() for name in buffers}
     tokens = 0
     progress("responses", 0, len(requests), 0)
     for done, reply in enumerate(generator.generate(requests), start=1):
-        place, responder, rank, query = origins[reply.id]
-        row = _row(reply, responder, rank, query)
+        place, responder, rank, query_id = origins[reply.id]
+        row = _row(reply, responder, rank, query_id)
         usage[responder.name].add(reply)
         tokens += reply.completion_tokens
         if reply.error:
@@ -134,7 +135,11 @@ def build(config: ResponsesConfig, parents: Parents, generator: Generator, progr
         else:
             buffers[responder.name].append(row)
         progress("responses", done, len(requests), tokens)
-    frames = {name: buffer.frame() for name, buffer in buffers.items()}
+    frames = {name: buffer.frame(queries) for name, buffer in buffers.items()}
+    prompt_of = dict(
+        queries.filter(pl.col("query_id").is_in([row["query_id"] for row in rejected])).iter_rows()
+    )
+    rejected = [row | {"prompt": prompt_of[str(row["query_id"])]} for row in rejected]
     built = finish(frames, rejected, [FAILED], "generation")
     built.usage.update(usage)
     return built
@@ -145,15 +150,24 @@ class ResponderBuffer:
 
     def __init__(self) -> None:
         self.rows: list[dict[str, object]] = []
-        self.frames = [frame(TABLES["default"], [])]
+        self.frames: list[pl.DataFrame] = []
 
     def append(self, row: dict[str, object]) -> None:
         self.rows.append(row)
         if len(self.rows) == AT_ONCE:
-            self.frames, self.rows = [*self.frames, frame(TABLES["default"], self.rows)], []
+            self._flush()
 
-    def frame(self) -> pl.DataFrame:
-        return pl.concat([*self.frames, frame(TABLES["default"], self.rows)], rechunk=True)
+    def frame(self, queries: pl.DataFrame) -> pl.DataFrame:
+        """All rows, with the prompts of `queries`."""
+        self._flush()
+        rows = pl.concat(self.frames, rechunk=True)
+        with_prompts = rows.join(queries, on="query_id", how="left", maintain_order="left")
+        return with_prompts.select(TABLES["default"].names)
+
+    def _flush(self) -> None:
+        schema = polars_schema(TABLES["default"])
+        schema.pop("prompt")
+        self.frames, self.rows = [*self.frames, pl.DataFrame(self.rows, schema=schema)], []
 
 
 def finish(
@@ -236,10 +250,9 @@ def request_settings(
     return Sampling(tokens, config.temperature, config.top_p, prompts.STOP), model, head
 
 
-def _row(reply: Reply, responder: Responder, rank: int | None, query: dict[str, str]) -> dict[str, object]:
+def _row(reply: Reply, responder: Responder, rank: int | None, query_id: str) -> dict[str, object]:
     return {
-        "query_id": query["query_id"],
-        "prompt": query["query"],
+        "query_id": query_id,
         "responder": responder.name,
         "rank": rank,
         "response": reply.text.strip(),
@@ -312,12 +325,11 @@ def _as_fake(config: ResponsesConfig) -> ResponsesConfig:
 def _estimate(config: ResponsesConfig, parents: Mapping[str, Estimate]) -> Estimate:
     """Probes are asked like the ladder, and nothing reads their responses."""
     queries = min(parents["queries"].rows, config.limit or parents["queries"].rows)
-    work = [
-        reply_work("responses", config, responder, queries, QUERY_TOKENS) for responder, _ in ladder(config)
-    ]
+    tokens = parents["queries"].text_tokens or QUERY_TOKENS
+    work = [reply_work("responses", config, responder, queries, tokens) for responder, _ in ladder(config)]
     ranked = work[: len(config.responders)]
     longest = max(responder.reply_tokens for responder in ranked)
-    return Estimate(queries * len(ranked), tuple(work), QUERY_TOKENS + longest)
+    return Estimate(queries * len(ranked), tuple(work), tokens + longest)
 
 
 def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:

@@ -171,8 +171,11 @@ def _pair(row: dict[str, Any]) -> Group:
         heading = (f"{side} ", f"bold {style}"), (clean(f"{author}\n"), "dim")
         return Text.assemble(*heading, clean(short(row[side][0]["content"])))
 
-    prompt = text(short(row["prompt"][-1]["content"], 300), style="bold")
-    return Group(prompt, Text(), reply("chosen", "green"), Text(), reply("rejected", "red"))
+    *earlier, question = row["prompt"]
+    prompt = text(short(question["content"], 300), style="bold")
+    return Group(
+        _dialogue(earlier), prompt, Text(), reply("chosen", "green"), Text(), reply("rejected", "red")
+    )
 
 
 def _dialogue(messages: list[dict[str, str]]) -> Group:

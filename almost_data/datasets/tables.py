@@ -75,9 +75,33 @@ def messages(name: str, doc: str, example: list[dict[str, str]]) -> Column:
     return Column(name, "messages", doc, example)
 
 
-QUERY_ID = string("query_id", "first 16 hex digits of the sha256 of the query", "29b96e1ccfe1b398")
+QUERY_ID = string(
+    "query_id",
+    "first 16 hex digits of the sha256 of the prompt: of its text, or of its turns as JSON if several",
+    "29b96e1ccfe1b398",
+)
+PROMPT = messages(
+    "prompt",
+    "the conversation up to the user's turn that is answered; a system turn comes first",
+    [{"role": "user", "content": "Is tea a fruit?"}],
+)
 REASON = string("reason", "why the row was dropped", "too_short")
 ERROR = string("error", "what the engine said, where the request failed; else null")
+
+
+def last_turn(column: str = "prompt") -> "pl.Expr":
+    """The text of the last turn of a column of messages; of a prompt, the user's turn that is answered."""
+    import polars as pl
+
+    return pl.col(column).list.last().struct.field("content").alias(column)
+
+
+def all_turns(column: str = "prompt") -> "pl.Expr":
+    """The text of all turns of a column of messages, with blank lines between."""
+    import polars as pl
+
+    contents = pl.element().struct.field("content")
+    return pl.col(column).list.eval(contents).list.join("\n\n").alias(column)
 
 
 CONFIG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

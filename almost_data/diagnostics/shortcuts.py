@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ..datasets.tables import all_turns, last_turn
 from .overlap import folded, near_twins
 from .probe import draw, probe
 from .rules import findings
@@ -60,9 +61,8 @@ def diagnose(pairs: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
 
 
 def plain(comparisons: pl.DataFrame) -> pl.DataFrame:
-    """Comparisons with prompt, chosen and rejected as text instead of messages."""
-    sides = ("prompt", "chosen", "rejected")
-    return comparisons.with_columns(pl.col(s).list.last().struct.field("content").alias(s) for s in sides)
+    """Comparisons with prompt (all its turns), chosen and rejected as text instead of messages."""
+    return comparisons.with_columns(all_turns("prompt"), last_turn("chosen"), last_turn("rejected"))
 
 
 def sampled_queries(counts: pl.DataFrame, max_pairs: int = SAMPLE, seed: int = 0) -> pl.Series:

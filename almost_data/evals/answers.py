@@ -54,8 +54,8 @@ class Side:
     def prompt(self, question: str) -> str:
         """The question as an engine of this machine gets it."""
         if self.likelihood is None:
-            return prompts.ask(question).lstrip("\n")
-        text = self.likelihood.context([{"role": "user", "content": question}])
+            return prompts.ask(user_turn(question)).lstrip("\n")
+        text = self.likelihood.context(list(user_turn(question)))
         tokenizer = self.likelihood.tokenizer
         bos = tokenizer.bos_token
         # Engines let the tokenizer put BOS in front, where it does so: the template's would be a second one.

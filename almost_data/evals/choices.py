@@ -128,7 +128,7 @@ def _scores(session: EvalSession, subject: Subject, items: list[Item], asking: A
     scores = session.scores(
         subject,
         [
-            Dialogue(f"{item.id}/{choice}/{number}", turns)
+            Dialogue.of(f"{item.id}/{choice}/{number}", *turns)
             for item, by_choice in zip(items, texts, strict=True)
             for choice, choice_texts in enumerate(by_choice)
             for number, turns in enumerate(choice_texts)

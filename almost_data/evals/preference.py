@@ -140,12 +140,11 @@ def _dialogues(subject: Subject, rows: pl.DataFrame) -> Iterator[Dialogue]:
         for side in SIDES:
             [reply] = row[side]
             if subject.kind == "reward":
-                turns = tuple(turn["content"] for turn in [*row["prompt"], reply])
+                yield Dialogue(f"{number}/{side}", (*row["prompt"], reply))
             else:
                 model = cast(Likelihood, subject.scorer)
                 context = model.context(row["prompt"])
-                turns = (context, model.after(context, reply["content"]))
-            yield Dialogue(f"{number}/{side}", turns)
+                yield Dialogue.of(f"{number}/{side}", context, model.after(context, reply["content"]))
 
 
 def _items(scored: Scored, rows: pl.DataFrame) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,7 @@ from ..datasets.config import HUB_ID
 from ..datasets.manifest import Manifest
 from ..datasets.records import Pinned
 from ..errors import InputError, one_line
-from ..generation import CannotStart
+from ..generation import CannotStart, prompts
 from ..generation.journal_file import JournalSession
 from ..models import Model
 from ..scoring import BASELINE, Dialogue, Options, Score, Scorer
@@ -178,9 +178,7 @@ class Likelihood:
                 list(messages), tokenize=False, add_generation_prompt=True
             )
             return str(text)
-        names = {"user": "Human", "assistant": "Assistant", "system": "System"}
-        turns = [f"\n\n{names[message['role']]}: {message['content'].strip()}" for message in messages]
-        return "".join(turns).lstrip("\n") + "\n\nAssistant:"
+        return prompts.ask([turn | {"content": turn["content"].strip()} for turn in messages]).lstrip("\n")
 
     def after(self, context: str, text: str) -> str:
         """`text` as it follows a context: behind a space, where the context does not end in one."""

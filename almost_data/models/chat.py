@@ -16,6 +16,11 @@ def user_turn(text: str) -> Messages:
     return ({"role": "user", "content": text},)
 
 
+def assistant_turn(text: str) -> Message:
+    """A text as the assistant's turn."""
+    return {"role": "assistant", "content": text}
+
+
 def require_template(model: Model) -> None:
     """Raise InputError where the model has no chat template. Loads its tokenizer only."""
     from transformers import AutoTokenizer

@@ -11,8 +11,7 @@ from typing import Any
 
 import msgspec
 
-Message = dict[str, str]
-Messages = tuple[Message, ...]
+from ..models.chat import Message, Messages
 
 ROLES = {
     **dict.fromkeys(("user", "human", "prompter", "User", "Human"), "user"),

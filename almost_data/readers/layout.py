@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..models.chat import Messages
 from .conversations import (
     Conversation,
-    Messages,
     Unusable,
     is_hh,
     is_whole_hh,

@@ -5,8 +5,9 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+from ..models.chat import Messages
 from . import html_text
-from .conversations import Conversation, Messages, Unusable, check_prompt, read_hh, read_prompt, read_reply
+from .conversations import Conversation, Unusable, check_prompt, read_hh, read_prompt, read_reply
 from .layout import (
     SIDES,
     Cells,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
-from .conversations import Messages, Unusable, read_prompt
+from ..models.chat import Messages
+from .conversations import Unusable, read_prompt
 
 NAMED = ("query", "prompt", "question", "instruction")
 """Columns that say by their name that they hold a prompt."""

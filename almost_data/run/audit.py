@@ -202,7 +202,7 @@ def _agreement(scorer: Scorer, rows: pl.DataFrame, progress: Progress) -> dict[s
     """How often the reward model scores the chosen reply higher; equal scores count half."""
     sample = rows.sample(min(SCORED, len(rows)), seed=0)
     dialogues = (
-        Dialogue(f"{number} {side}", (row["prompt"], row[side]))
+        Dialogue.of(f"{number} {side}", row["prompt"], row[side])
         for number, row in enumerate(sample.iter_rows(named=True))
         for side in ("chosen", "rejected")
     )

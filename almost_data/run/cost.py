@@ -49,7 +49,12 @@ def lines(plan: Plan, store: Store) -> list[Line]:
         if step.builder and step.builder.estimate:
             estimates[manifest.name] = step.builder.estimate(step.settings, estimates)
         else:
-            estimates[manifest.name] = Estimate(sum(manifest.counts.get("default", {}).values()))
+            rows, characters = (
+                manifest.counts.get("default", {}),
+                manifest.diagnostics.get("mean_prompt_chars"),
+            )
+            tokens = round(characters / CHARACTERS) if characters else None
+            estimates[manifest.name] = Estimate(sum(rows.values()), text_tokens=tokens)
     return [line(work, store) for estimate in estimates.values() for work in estimate.work]
 
 

@@ -18,13 +18,14 @@ from ..builders import queries
 from ..builders import responses as responses_
 from ..builders.comparisons import imported
 from ..builders.responses import check_names, finish
-from ..datasets.builder import Builder, Built, reply_id, text_id
+from ..datasets.builder import Builder, Built, prompt_id, reply_id
 from ..datasets.filters import Filter, chain
 from ..datasets.manifest import BuilderId, Manifest, Unit
 from ..datasets.tables import frame
 from ..errors import InputError
+from ..models.chat import Messages
 from ..readers import files
-from ..readers.conversations import REASONS, Messages, Unusable, read_reply
+from ..readers.conversations import REASONS, Unusable, read_reply
 from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
 from ..readers.formats import Row
 from ..readers.preferences import read_preferences
@@ -38,8 +39,6 @@ from .command import shown_command
 QUERY_SUFFIXES = (".txt", *TABLE_SUFFIXES)
 SAMPLE = 200
 """Rows by which columns are told."""
-SEVERAL_TURNS = "several_turns"
-_SEVERAL = "The prompt has a system turn or several turns; queries and responses have one user turn so far."
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def import_preferences(store: Store, file: str, version: str, options: Options =
 def import_queries(store: Store, file: str, version: str, options: Options = Options()) -> Manifest:
     """`queries@version` from a text file (one a line), or a table with a column of prompts.
 
-    A prompt is text or a list of turns; one that has more than a user's turn is rejected.
+    A prompt is text, or a list of turns that ends in the user's.
     """
     source = _open(file, QUERY_SUFFIXES, COLUMNS, options)
     column = find_column(source.columns, file, options.columns.get("query"))
@@ -91,14 +90,16 @@ def import_queries(store: Store, file: str, version: str, options: Options = Opt
     rows = 0
     for number, row in enumerate(source.rows):
         rows += 1
-        query, reason = _prompt(column, row)
-        query_id = text_id(query)
-        values = {"query_id": query_id, "query": query, "source": "import"}
+        prompt, reason = _prompt(column, row)
+        query_id = prompt_id(prompt)
+        values = {"query_id": query_id, "source": "import"}
         if not reason and query_id not in accepted:
-            accepted[query_id] = values
+            accepted[query_id] = values | {"prompt": prompt}
             continue
+        query = _as_text(row[1][column.name] if reason else prompt)
         nearest = {"nearest": None, "score": None} if reason else {"nearest": query, "score": 1.0}
-        rejected.append(values | nearest | {"candidate": number, "reason": reason or "duplicate"})
+        dropped = {"query": query, "candidate": number, "reason": reason or "duplicate"}
+        rejected.append(values | nearest | dropped)
     if not accepted:
         raise InputError(f"{file}: no query in it: {_why_none(rejected)}")
     tables = {"default": frame(queries.TABLES["default"], list(accepted.values()))}
@@ -110,8 +111,14 @@ def import_queries(store: Store, file: str, version: str, options: Options = Opt
         empty="The row has no text.",
         duplicate="An earlier row has the same text; a repeated prompt is one query.",
     )
-    dropped = {rule.name: sum(row["reason"] == rule.name for row in rejected) for rule in filters}
-    built = Built(tables, chain("import", filters, rows, dropped), {})
+    counts = {rule.name: sum(row["reason"] == rule.name for row in rejected) for rule in filters}
+    prompts = [row["prompt"] for row in accepted.values()]
+    characters = sum(len(turn["content"]) for prompt in prompts for turn in prompt)
+    diagnostics = {
+        "several_turns": sum(len(prompt) > 1 for prompt in prompts) / len(prompts),
+        "mean_prompt_chars": characters / len(prompts),
+    }
+    built = Built(tables, chain("import", filters, rows, counts), diagnostics)
     return _publish_once(store, queries.BUILDER, version, source, {}, built)
 
 
@@ -187,15 +194,22 @@ def _open(file: str, suffixes: tuple[str, ...], needed: frozenset[str], options:
     return _Source(file, record, options, list(dict.fromkeys(names)), chained(sample, rows))
 
 
-def _prompt(column: PromptColumn, row: Row) -> tuple[str, str | None]:
-    """A row's prompt of one user turn, and why it cannot be used, or None."""
+def _prompt(column: PromptColumn, row: Row) -> tuple[Messages, str | None]:
+    """A row's prompt, and why it cannot be used, or None."""
     try:
         turns = column.read(*row)
     except Unusable as error:
-        return "", "empty" if error.reason == "no_prompt" else error.reason
-    if len(turns) > 1:
-        return msgspec.json.encode(turns).decode(), SEVERAL_TURNS
-    return turns[0]["content"].strip(), None
+        return (), "empty" if error.reason == "no_prompt" else error.reason
+    return tuple({"role": turn["role"], "content": turn["content"].strip()} for turn in turns), None
+
+
+def _as_text(prompt: Any) -> str:
+    """A prompt, or a cell that is none, as text: a single turn's text, else JSON."""
+    if isinstance(prompt, tuple) and len(prompt) == 1:
+        return str(prompt[0]["content"])
+    return (
+        prompt.strip() if isinstance(prompt, str) else msgspec.json.encode(prompt).decode() if prompt else ""
+    )
 
 
 def _responses(
@@ -211,7 +225,7 @@ def _responses(
                 drop_reason: str | None = "not_in_ladder"
             else:
                 drop_reason = ("no_prompt" if reason == "empty" else reason) or problem
-            query_id = text_id(prompt)
+            query_id = prompt_id(prompt)
             yield {
                 "query_id": query_id,
                 "prompt": prompt,
@@ -254,7 +268,7 @@ def _text(row: Row, column: str) -> str:
 
 def _filters(rejected: list[dict[str, Any]], unit: Unit, **descriptions: str) -> list[Filter]:
     """The rules of an import that always hold, and those by which a row was rejected."""
-    sentences = {**REASONS, SEVERAL_TURNS: _SEVERAL, **descriptions}
+    sentences = {**REASONS, **descriptions}
     names = dict.fromkeys([*descriptions, *(row["reason"] for row in rejected)])
     return [Filter(name, unit, sentences[name], "almost_data") for name in names]
 

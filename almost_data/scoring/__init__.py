@@ -34,7 +34,7 @@ def load(
     safetensors weights.
 
     >>> from almost_data.scoring import Dialogue, load
-    >>> [score] = load("baseline:longest").score([Dialogue("1", ("Why?", "Because."))])
+    >>> [score] = load("baseline:longest").score([Dialogue.of("1", "Why?", "Because.")])
     >>> score.value
     8.0
     """

@@ -27,8 +27,8 @@ def key(dialogue: Dialogue, scorer: Scorer, settings: Sequence[str] = ()) -> byt
     `settings` are further ones that decide it, for a kind of scorer that has such.
     """
     model = scorer.model
-    parts = ["score", FORMAT, dialogue.turns, model.id, model.revision, scorer.max_tokens, *settings]
-    return hashlib.sha256(msgspec.json.encode(parts)).digest()
+    parts = ["score", FORMAT, dialogue.messages, model.id, model.revision, scorer.max_tokens, *settings]
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).digest()
 
 
 @dataclass(eq=False)
@@ -97,7 +97,7 @@ class JournaledScorer:
         if self.memory:
             self.memory.acquire(self.scorer)
         writer = JournalWriter(database, self.session.path, _store, BATCH)
-        texts = [Dialogue(digest.hex(), same_text[0].turns) for digest, same_text in missing.items()]
+        texts = [Dialogue(digest.hex(), same_text[0].messages) for digest, same_text in missing.items()]
         try:
             for score in self.scorer.score(texts):
                 digest = bytes.fromhex(score.id)

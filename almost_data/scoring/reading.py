@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import InputError, one_line
+from ..generation.prompts import transcript
+from ..models.chat import Messages
 from .scorer import Dialogue
 
 FORMAT = "1"
 """Goes up whenever the same dialogue would be read as other tokens."""
-ROLES = ("user", "assistant")
 
 
 @dataclass(slots=True)
@@ -30,8 +31,9 @@ class Reader:
     - `chat template`: the tokenizer's own, without a generation prompt. These are the tokens that TRL's
       RewardTrainer makes of conversational rows: no EOS but the template's.
     - `pair`: prompt and response as two texts, where the tokenizer puts a separator between such, as those
-      of BERT and its kin do. Earlier turns stand in the prompt as in the next format.
-    - `Human/Assistant`: as the paper, every turn as `\\n\\nHuman: ...` or `\\n\\nAssistant: ...`, then EOS.
+      of BERT and its kin do. A prompt of several turns is written as in the next format.
+    - `Human/Assistant`: as the paper, every turn as `\\n\\nHuman: ...` or `\\n\\nAssistant: ...`, a system
+      turn as `\\n\\nSystem: ...`, then EOS.
 
     A dialogue of more than `limit` tokens loses the middle of its longest turns, which are cut to one
     length: its format stays whole, and so does the response's end, where the score is read.
@@ -60,17 +62,18 @@ class Reader:
         if not dialogues:
             return []
         tokenizer = self.tokenizer
-        all_turns = [dialogue.turns for dialogue in dialogues]
+        conversations = [dialogue.messages for dialogue in dialogues]
         if self.format == "chat template":
-            encoded = self._render(all_turns)
+            encoded = self._render(conversations)
         elif self.format == "pair":
             prompts = [
-                turns[0] if len(turns) == 2 else _transcript(turns[:-1]).lstrip() for turns in all_turns
+                turns[0]["content"] if len(turns) == 2 else transcript(turns[:-1]).lstrip()
+                for turns in conversations
             ]
-            encoded = tokenizer(prompts, [turns[-1] for turns in all_turns], verbose=False)
+            encoded = tokenizer(prompts, [turns[-1]["content"] for turns in conversations], verbose=False)
         else:
             end = tokenizer.eos_token or ""
-            encoded = tokenizer([_transcript(turns) + end for turns in all_turns], verbose=False)
+            encoded = tokenizer([transcript(turns) + end for turns in conversations], verbose=False)
         segments = encoded.get("token_type_ids") if self.format == "pair" else None
         # An empty text is one token, so that there is a place to read its score at.
         empty = [next((id for id in (tokenizer.eos_token_id, tokenizer.bos_token_id) if id is not None), 0)]
@@ -79,19 +82,16 @@ class Reader:
             for at, tokens in enumerate(encoded["input_ids"])
         ]
 
-    def _render(self, all_turns: list[tuple[str, ...]]) -> Any:
-        messages = [
-            [{"role": ROLES[at % 2], "content": text} for at, text in enumerate(turns)] for turns in all_turns
-        ]
+    def _render(self, conversations: list[Messages]) -> Any:
         try:
             # One template runs for all, and the tokenizer's threads see all texts at once.
             return self.tokenizer.apply_chat_template(
-                messages, return_dict=True, tokenizer_kwargs={"verbose": False}
+                list(map(list, conversations)), return_dict=True, tokenizer_kwargs={"verbose": False}
             )
         except Exception as error:  # a template is a program, and raises anything
+            roles = ", ".join(dict.fromkeys(turn["role"] for turns in conversations for turn in turns))
             raise InputError(
-                f"{self.name}: its chat template refuses a dialogue of user and assistant "
-                f"({one_line(error, 200)})"
+                f"{self.name}: its chat template refuses a dialogue of {roles} ({one_line(error, 200)})"
             ) from None
 
     def _truncate(self, dialogue: Dialogue) -> EncodedDialogue:
@@ -108,17 +108,15 @@ class Reader:
                 text[: cap - cap // 2] + text[len(text) - cap // 2 :] if len(text) > cap else text
                 for text in turns
             ]
-            row = self._encode([Dialogue(dialogue.id, tuple(turns))])[0]
+            messages = zip(dialogue.messages, turns, strict=True)
+            cut = tuple({"role": turn["role"], "content": text} for turn, text in messages)
+            row = self._encode([Dialogue(dialogue.id, cut)])[0]
             step += 1
         # What is still too long is the format's own tokens.
         row.tokens = row.tokens[-self.limit :]
         row.segments = row.segments and row.segments[-self.limit :]
         row.truncated = True
         return row
-
-
-def _transcript(turns: Sequence[str]) -> str:
-    return "".join(f"\n\n{('Human', 'Assistant')[at % 2]}: {text}" for at, text in enumerate(turns))
 
 
 def _cap(lengths: list[int], total: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from ..generation import Closing
 from ..models import Model
+from ..models.chat import Messages
 
 MAX_TOKENS = 1024
 """As the paper's reward model reads."""
@@ -14,14 +15,31 @@ MAX_TOKENS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """Turns of user, assistant, user, ... The last one is the response that is scored."""
+    """A conversation. Its last turn is the assistant's: the response that is scored."""
 
     id: str
-    turns: tuple[str, ...]
+    messages: Messages
 
     def __post_init__(self) -> None:
-        if not self.turns or len(self.turns) % 2:
+        if len(self.messages) < 2 or self.messages[-1]["role"] != "assistant":
+            raise ValueError("a dialogue has a prompt, and ends in the assistant's turn")
+
+    @classmethod
+    def of(cls, id: str, *turns: str) -> "Dialogue":
+        """The texts of turns of user, assistant, user, ...
+
+        >>> Dialogue.of("1", "Why?", "Because.").messages[1]
+        {'role': 'assistant', 'content': 'Because.'}
+        """
+        if len(turns) % 2:
             raise ValueError("a dialogue begins with the user's turn and ends in the assistant's")
+        roles = ("user", "assistant")
+        return cls(id, tuple({"role": roles[at % 2], "content": text} for at, text in enumerate(turns)))
+
+    @property
+    def turns(self) -> tuple[str, ...]:
+        """The texts of the turns."""
+        return tuple(turn["content"] for turn in self.messages)
 
 
 @dataclass(frozen=True, slots=True)

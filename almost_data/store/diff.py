@@ -209,7 +209,7 @@ def _examples(rows: pl.DataFrame) -> list[Example]:
 
 def _main_text(row: dict[str, Any]) -> str:
     """The last turn of a dialogue, or the longest text of the row."""
-    if messages := row.get("messages"):
+    if messages := row.get("messages") or row.get("prompt"):
         return str(messages[-1]["content"])
     texts = [value for name, value in row.items() if isinstance(value, str) and name not in ("id", "reason")]
     return max(texts, key=len, default="")

@@ -115,7 +115,7 @@ def scores(scorer: Scorer, rows: pl.DataFrame) -> tuple[Numbers, Numbers]:
     """The scores of each row's chosen and rejected dialogue."""
     sides = ("chosen", "rejected")
     dialogues = [
-        Dialogue(f"{number}/{side}", tuple(turn["content"] for turn in [*row["prompt"], *row[side]]))
+        Dialogue(f"{number}/{side}", (*row["prompt"], *row[side]))
         for number, row in enumerate(rows.iter_rows(named=True))
         for side in sides
     ]

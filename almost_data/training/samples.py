@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..datasets.manifest import Manifest
+from ..models.chat import assistant_turn
 from ..scoring import Dialogue, Scorer
 from ..store.store import Store
 from .shapes import Messages
@@ -149,7 +150,7 @@ def few(unseen: pl.Series, trained: pl.Series, seed: int) -> BeforeAfter:
 
 def _rewards(scorer: Scorer, prompts: Sequence[Messages], answers: Replies) -> Numbers:
     dialogues = [
-        Dialogue(str(n), (*(turn["content"] for turn in prompt), text))
+        Dialogue(str(n), (*prompt, assistant_turn(text)))
         for n, (prompt, (text, _)) in enumerate(zip(prompts, answers, strict=True))
     ]
     values = {score.id: score.value for score in scorer.score(dialogues)}

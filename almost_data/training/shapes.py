@@ -9,10 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from ..datasets.builder import text_id
+from ..datasets.builder import prompt_id, text_id
 from ..datasets.digest import splits
 from ..errors import InputError
-from ..readers.conversations import Message, Unusable, is_hh, read_hh, read_turns
+from ..models.chat import Message
+from ..readers.conversations import Unusable, is_hh, read_hh, read_turns
 from ..readers.layout import Preference
 from ..readers.preferences import SAMPLE, Rejected, detect, read_all
 from .data import Source
@@ -68,20 +69,24 @@ def dialogues(source: Source) -> Source:
 
 
 def prompts(source: Source) -> Source:
-    """The first user turns as `query_id` and `prompt` (one message), each once: what PPO and RLOO answer."""
+    """The prompts as `query_id` and `prompt`, each once: what PPO and RLOO answer.
+
+    The prompt of a dialogue is the turns that its `query_id` names, else those up to the first user's turn.
+    """
 
     columns = [name for name in ("messages", "prompt", "query") if name in source.columns]
 
-    def first_turn(row: Row, place: str) -> Row:
+    def shape(row: Row, place: str) -> Row:
         if column := next((name for name in columns if row.get(name)), None):
             return {"prompt": _turns(row[column], "user", place)}
         raise InputError(f"{place}: no prompt: give messages, prompt or query")
 
     def distinct(frame: pl.DataFrame) -> pl.DataFrame:
         first_rows = frame.unique("query_id", keep="first", maintain_order=True)
-        return first_rows.with_columns(pl.col("prompt").list.head(1))
+        rows = first_rows.select("prompt", "query_id").rows()
+        return first_rows.with_columns(prompt=pl.Series([_prompt_of(*row) for row in rows], dtype=_MESSAGES))
 
-    reader = _row_reader(first_turn) if columns else _preference_reader(source, _comparison)
+    reader = _row_reader(shape) if columns else _preference_reader(source, _comparison)
     shaped = _shaped(source, reader)
     shaped = replace(
         shaped, **{name: getattr(shaped, name).select("query_id", "prompt") for name in ("train", "test")}
@@ -142,7 +147,7 @@ def _preference_reader(source: Source, shape: Callable[[Preference], Row]) -> Re
             result: list[Row] | InputError
             if isinstance(read_row.result, Rejected):
                 result = InputError(f"{read_row.place}: {read_row.result.detail}")
-            elif any(_joined(preference.prompt)[0]["role"] != "user" for preference in read_row.result):
+            elif any(_opening(preference.prompt) != "user" for preference in read_row.result):
                 result = InputError(f"{read_row.place}: its prompt does not begin with a user's turn")
             else:
                 result = [shape(preference) for preference in read_row.result]
@@ -176,7 +181,8 @@ def _shaped_split(
         # A foreign query_id may be anything, and the split follows its hash.
         own_id = source.manifest and row.get("query_id")
         # Of the first turn, so that dialogues with one beginning, and RM and SFT, are split alike.
-        query_id = own_id or text_id(turns[0]["content"])
+        first = next(turn["content"] for turn in turns if turn["role"] == "user")
+        query_id = own_id or text_id(first)
         copies = {column: row.get(column) for column in copied}
         rows += [{"query_id": query_id, **shaped, **copies} for shaped in result]
     if errors and not rows and not several_turns:
@@ -211,17 +217,29 @@ def _turns(value: Any, role: str, place: str) -> Messages:
     except Unusable as error:
         raise InputError(f"{place}: {error}") from None
     joined = _joined(({"role": role, "content": value},) if turns is None else turns)
-    if not joined or (role == "user" and joined[0]["role"] != "user"):
+    if not joined or (role == "user" and _opening(joined) != "user"):
         raise InputError(f"{place}: it does not begin with a user's turn")
     return joined
 
 
+def _opening(turns: Sequence[Message]) -> str | None:
+    """The role of the first turn behind a system turn."""
+    return next((turn["role"] for turn in turns if turn["role"] != "system"), None)
+
+
+def _prompt_of(turns: Messages, query_id: str) -> Messages:
+    """The turns up to the last, if that is the user's; of a dialogue, those that its query_id names."""
+    ends = [place for place, turn in enumerate(turns, start=1) if turn["role"] == "user"]
+    if ends[-1] == len(turns):
+        return turns
+    return turns[: next((end for end in ends if prompt_id(turns[:end]) == query_id), ends[0])]
+
+
 def _joined(turns: Sequence[Message]) -> Messages:
-    """Turns in which a system turn and repeated turns of one role are joined to their neighbour."""
+    """Turns in which repeated turns of one role are one."""
     joined: Messages = []
     for turn in turns:
-        role = "user" if turn["role"] == "system" else turn["role"]
-        text = turn["content"].strip()
+        role, text = turn["role"], turn["content"].strip()
         if joined and joined[-1]["role"] == role:
             joined[-1]["content"] = f"{joined[-1]['content']}\n\n{text}".strip()
         else:

@@ -1,9 +1,9 @@
 """The chat template of all recipes, and tokenizers and models prepared for it.
 
-Turns have the paper's format, `\\n\\nHuman: ...` and `\\n\\nAssistant: ...`. The loss covers each reply from
-the space after the colon to EOS, so a policy learns to stop, and a reward model is read at the end. The
-prompt ends in `Assistant:` without a space, as the few-shot prompts do: a space there would split the first
-word of a reply for BPE tokenizers.
+Turns have the paper's format, `\\n\\nHuman: ...` and `\\n\\nAssistant: ...`; a system turn is
+`\\n\\nSystem: ...`. The loss covers each reply from the space after the colon to EOS, so a policy learns to
+stop, and a reward model is read at the end. The prompt ends in `Assistant:` without a space, as the few-shot
+prompts do: a space there would split the first word of a reply for BPE tokenizers.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ _BODY = """\
 {%- if message.role == "assistant" %}{{ "\\n\\nAssistant:" }}
 {%- generation %}{{ " " ~ message.content | trim ~ eos_token }}{% endgeneration %}
 {%- elif message.role == "user" %}{{ "\\n\\nHuman: " ~ message.content | trim }}
-{%- elif message.role == "system" %}{{ message.content | trim }}
+{%- elif message.role == "system" %}{{ "\\n\\nSystem: " ~ message.content | trim }}
 {%- else %}{{ raise_exception("roles are system, user and assistant, not " ~ message.role) }}
 {%- endif %}
 {%- endfor %}

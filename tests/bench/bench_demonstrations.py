@@ -34,6 +34,7 @@ from almost_data.generation.journal_file import JournalSession
 from almost_data.generation.transformers import TransformersEngine
 from almost_data.generation.vllm import CPU_CACHE_BYTES, VLLMEngine
 from almost_data.models import weights
+from almost_data.models.chat import user_turn
 from almost_data.scoring import Dialogue, Score, load
 from almost_data.scoring.journaled import JournaledScorer
 from tests import schema
@@ -124,7 +125,7 @@ def build(queries: int, samples: int, scorer: Timed) -> None:
     preset = with_settings(fake_tiny(), "demonstrations", n=samples, rm="rm")
     config = preset.settings(schema.builder("demonstrations"))
     texts = [f"How do I do number {number}, and why?" for number in range(queries)]
-    rows = [{"query_id": text_id(text), "query": text, "source": "import"} for text in texts]
+    rows = [{"query_id": text_id(text), "prompt": user_turn(text), "source": "import"} for text in texts]
     frame = schema.frame("queries", "default", rows)
     demonstrations.build(config, {"queries": lambda _: frame.lazy()}, FakeEngine(), silent, scorer)
 

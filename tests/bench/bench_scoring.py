@@ -45,12 +45,10 @@ def dialogues_of(number: int) -> list[Dialogue]:
     """Responses of 1 to 11 sentences, short ones more often."""
     rng = random.Random(0)
     return [
-        Dialogue(
+        Dialogue.of(
             str(n),
-            (
-                f"How do I do number {n}, and why? " * rng.randint(1, 2),
-                " ".join(rng.choices(SENTENCES, k=int(12 ** rng.random()))),
-            ),
+            f"How do I do number {n}, and why? " * rng.randint(1, 2),
+            " ".join(rng.choices(SENTENCES, k=int(12 ** rng.random()))),
         )
         for n in range(number)
     ]
@@ -143,7 +141,7 @@ def measure(model: str, number: int) -> tuple[str, dict[str, float]]:
 def read_back(folder: Path) -> float:
     """Scores per second that come from the journal."""
     dialogues = [
-        Dialogue(str(n), (f"Why {n}?", f"{n}: " + " ".join(SENTENCES) * 2)) for n in range(READ_BACK)
+        Dialogue.of(str(n), f"Why {n}?", f"{n}: " + " ".join(SENTENCES) * 2) for n in range(READ_BACK)
     ]
     for _ in range(2):
         scorer = JournaledScorer(load("fake/rm"), JournalSession(folder / "journal", "bench@0.1.0"))

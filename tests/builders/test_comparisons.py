@@ -20,6 +20,7 @@ from almost_data.datasets.manifest import BuilderId, Manifest, canonical_json, c
 from almost_data.errors import InputError
 from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
+from almost_data.models.chat import user_turn
 from almost_data.run import presets
 from almost_data.scoring import Dialogue, Score, Scorer
 from almost_data.store.store import Store
@@ -37,7 +38,7 @@ def rows_of(queries: list[list[str]]) -> list[Row]:
             rows.append(
                 {
                     "query_id": text_id(query),
-                    "prompt": query,
+                    "prompt": user_turn(query),
                     "responder": LADDER[rank],
                     "rank": rank,
                     "response": text,

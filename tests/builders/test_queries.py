@@ -10,6 +10,7 @@ from almost_data.builders.queries import BUILDER, QueriesConfig, build
 from almost_data.datasets.builder import Built, silent
 from almost_data.datasets.filters import account
 from almost_data.datasets.manifest import check_ledger
+from almost_data.datasets.tables import last_turn
 from almost_data.datasets.user_filters import UserFilter
 from almost_data.errors import InputError
 from almost_data.generation import Reply, Request, prompts
@@ -42,9 +43,13 @@ def mine(config: QueriesConfig = CONFIG, engine: FakeEngine | None = None) -> Bu
     return built
 
 
+def texts(built: Built) -> list[str]:
+    return built.tables["default"].select(last_turn())["prompt"].to_list()
+
+
 def test_mining_reaches_the_target_with_novel_queries() -> None:
     built = mine()
-    queries = built.tables["default"]["query"].to_list()
+    queries = texts(built)
     assert len(queries) == 30
     known = [*prompts.seeds()[1]]
     scorer = rouge_scorer.RougeScorer(["rougeL"])
@@ -98,7 +103,7 @@ def test_limit_caps_the_target() -> None:
 def test_a_candidate_cut_at_the_token_limit_is_dropped() -> None:
     built = mine(QueriesConfig(model="any", target=3, round_size=64, max_new_tokens=8))
     assert "cut_at_limit" in built.tables["rejected"]["reason"].to_list()
-    assert all(len(query.split()) <= 8 for query in built.tables["default"]["query"])
+    assert all(len(query.split()) <= 8 for query in texts(built))
 
 
 def test_an_engine_that_only_fails_stops_the_build() -> None:
@@ -116,7 +121,7 @@ def test_shots_are_drawn_from_seeds_and_accepted() -> None:
 
     built = mine(engine=Watched())
     instruction, seeds = prompts.seeds()
-    allowed = set(seeds) | set(built.tables["default"]["query"])
+    allowed = set(seeds) | set(texts(built))
     for request in seen:
         first, *shots, last = request.prompt.split("\nQuery:")
         assert (first, last) == (f"{instruction}\n", "")
@@ -190,7 +195,7 @@ LINES = ("How do I keep basil alive indoors?", "tiny", "Which of these two walks
 
 def test_a_user_s_filter_drops_candidates_after_the_text_filters() -> None:
     built = mine(QueriesConfig(model="any", target=1, round_size=3, filters=(no_how(),)), Says(*LINES))
-    assert built.tables["default"]["query"].to_list() == [LINES[2]]
+    assert texts(built) == [LINES[2]]
     assert built.tables["rejected"].select("query", "reason").rows() == [
         (LINES[0], "no_how"),
         (LINES[1], "too_short"),
@@ -215,7 +220,7 @@ def test_a_user_s_function_sees_the_columns_of_a_query(tmp_path: Path) -> None:
     file.write_text("def long(query, length, finish_reason):\n    return len(query) == length > 40\n")
     longest = UserFilter(name="long", description="Too long.", python=f"{file}:long", unit="query")
     built = mine(QueriesConfig(model="any", target=1, round_size=3, filters=(longest,)), Says(*LINES))
-    assert built.tables["default"]["query"].to_list() == [LINES[0]]
+    assert texts(built) == [LINES[0]]
     pins = BUILDER.pins(QueriesConfig(model="any", filters=(longest,)), FakeEngine())
     assert set(pins["filters"]) == {"long"} and len(pins["filters"]["long"]) == 64
 

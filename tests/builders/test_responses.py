@@ -10,6 +10,7 @@ from almost_data.datasets.manifest import check_ledger
 from almost_data.errors import InputError
 from almost_data.generation import Reply, Request, prompts
 from almost_data.generation.fake import FakeEngine
+from almost_data.models.chat import user_turn
 from almost_data.run import presets
 from tests import schema
 
@@ -30,7 +31,7 @@ class Recorded(FakeEngine):
 
 
 def answer(config: ResponsesConfig, engine: FakeEngine, queries: list[str] = QUERIES) -> Built:
-    rows = [{"query_id": text_id(q), "query": q, "source": "import"} for q in queries]
+    rows = [{"query_id": text_id(q), "prompt": user_turn(q), "source": "import"} for q in queries]
     frame = schema.frame("queries", "default", rows)
     built = build(config, {"queries": lambda _: frame.lazy()}, engine, silent)
     check_ledger(built.ledger)

@@ -13,7 +13,7 @@ from almost_data.datasets.builder import Builder, Built, Figures, Parents, Progr
 from almost_data.datasets.config import Config
 from almost_data.datasets.filters import Filter
 from almost_data.datasets.manifest import Manifest
-from almost_data.datasets.tables import QUERY_ID, REASON, Table, frame, integer, string
+from almost_data.datasets.tables import QUERY_ID, REASON, Table, frame, integer, last_turn, string
 from almost_data.generation import Generator
 from almost_data.generation.fake import FakeEngine
 from almost_data.models import Model
@@ -40,7 +40,7 @@ TABLES = {
 
 
 def build(config: ShoutConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
-    queries = parents["queries"]("default").select("query_id", "query").collect().rows()
+    queries = parents["queries"]("default").select("query_id", last_turn("prompt")).collect().rows()
     long = {query_id for query_id, query in queries if len(query) > config.max_chars}
     kept = [
         {"query_id": query_id, "text": query.upper() + config.mark, "length": len(query)}

@@ -23,7 +23,7 @@ def plan(session: EvalSession, options: Options) -> EvalPlan:
         scores = session.scores(
             model,
             [
-                Dialogue(f"{number}/{side}", (row["prompt"], row[side]))
+                Dialogue.of(f"{number}/{side}", row["prompt"], row[side])
                 for number, row in enumerate(rows)
                 for side in SIDES
             ],

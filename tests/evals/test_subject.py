@@ -21,7 +21,7 @@ from tests.evals.known import evaluated, hhh, judged, questions
 from tests.tiny_models import save_tiny, save_tiny_reward
 from tests.training.rows import pair
 
-TALK = [Dialogue("a", ("Why?", "Because.")), Dialogue("b", ("Why?", "So it is."))]
+TALK = [Dialogue.of("a", "Why?", "Because."), Dialogue.of("b", "Why?", "So it is.")]
 
 
 def session(store: Store) -> JournalSession:
@@ -77,7 +77,7 @@ def test_what_is_longer_than_the_model_reads_is_cut(
     """The library's own word of each such text is not told."""
     levels = logging.getLogger("lm_eval").level, logging.getLogger().level
     one = subject.find(store, str(save_tiny(tmp_path / "lm")))
-    long = [Dialogue("reply", ("Why?", " so it is" * 900)), Dialogue("prompt", ("Why? " * 900, " So."))]
+    long = [Dialogue.of("reply", "Why?", " so it is" * 900), Dialogue.of("prompt", "Why? " * 900, " So.")]
     assert all(math.isfinite(value) for value in subject.scores(session(store), one, "t", long).values())
     assert "Combined length" not in caplog.text
     assert levels == (logging.getLogger("lm_eval").level, logging.getLogger().level)
@@ -91,7 +91,7 @@ def test_what_was_cut_is_counted_from_the_journal_too(
 
     folder = save_tiny(tmp_path / "lm")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    made = [Dialogue(f"{n}", ("z" * n, " So.")) for n in range(20, 60)]
+    made = [Dialogue.of(f"{n}", "z" * n, " So.") for n in range(20, 60)]
     tokens = [len(tokenizer("".join(one.turns))["input_ids"]) for one in made]
     talks = [made[tokens.index(n)] for n in (40, 41, 42, 43)]
     told: list[list[str]] = []

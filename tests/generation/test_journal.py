@@ -230,8 +230,8 @@ def test_a_build_finds_the_replies_of_another_one(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "build" / "journal.sqlite") as database:
         rows = database.execute("SELECT count(*) FROM reply").fetchone()[0]
     database.close()
-    shared = set(store.scan("queries@0.10.0").collect()["query"])
-    assert shared <= set(store.scan("queries@0.20.0").collect()["query"])
+    shared = set(store.scan("queries@0.10.0").collect()["query_id"])
+    assert shared <= set(store.scan("queries@0.20.0").collect()["query_id"])
     answered = sum(
         store.manifest(f"{name}@0.{v}.0").ledger[0].n_in
         for name in ("queries", "responses")

@@ -4,6 +4,7 @@ import pytest
 
 from almost_data.errors import InputError
 from almost_data.generation import prompts
+from almost_data.models.chat import user_turn
 
 
 @pytest.mark.parametrize(("name", "dialogues"), [("hhh", 14), ("faithful", 3), ("user", 3)])
@@ -23,7 +24,7 @@ def test_the_prompt_is_the_papers_to_the_letter() -> None:
     prompt = prompts.parse(
         "Be good.\n\n-----\n\nHuman:  Hi\n\nAssistant:  Ho\n\n-----\n\nHuman:  A\n\nAssistant:  B\n", "x"
     )
-    assert prompt.head(1) + prompts.ask("Why?") == (
+    assert prompt.head(1) + prompts.ask(user_turn("Why?")) == (
         "Be good.\n\n-----\n\nHuman:  Hi\n\nAssistant:  Ho\n\n-----\n\nHuman: Why?\n\nAssistant:"
     )
     assert prompt.head(0) == "Be good.\n\n-----"

@@ -286,7 +286,7 @@ def test_a_build_stands_on_what_is_on_the_hub(store: Store, anywhere: Anywhere, 
 
 OPENINGS = """
 from polars import col
-from almost_data import Builder, Built, Column, Config, Filter, Table, apply_filters
+from almost_data import Builder, Built, Column, Config, Filter, Table, apply_filters, last_turn
 
 
 class OpeningsConfig(Config, frozen=True):
@@ -303,7 +303,7 @@ RARE = Filter("rare", "opening", "It opens a single query.", "openings.py", col(
 
 
 def build(config, parents, generator, progress):
-    opening = col("query").str.split(" ").list.head(config.words).list.join(" ").alias("opening")
+    opening = last_turn("prompt").str.split(" ").list.head(config.words).list.join(" ").alias("opening")
     openings = parents["queries"]("default").group_by(opening).len().collect()
     result = apply_filters(openings, [RARE], "count")
     rows = {"default": result.kept.drop("len"), "rejected": result.dropped.select("opening", "reason")}

@@ -376,7 +376,7 @@ def test_ppo_s_kl_and_where_its_score_is_read(judge: Path, tmp_path: Path) -> No
     ours = {
         int(score.id): score.value
         for score in load_scorer(str(judge)).score(
-            [Dialogue(str(n), turns) for n, turns in dialogues.items()]
+            [Dialogue.of(str(n), *turns) for n, turns in dialogues.items()]
         )
     }
     assert [ours[n] for n in dialogues] == pytest.approx([scores[n] for n in dialogues], abs=1e-4)
@@ -425,7 +425,7 @@ def test_rloo_s_reward_is_our_scorer_s_on_the_same_text(judge: Path, tmp_path: P
     assert logged["completions/mean_length"] == pytest.approx(sum(len(ids) for *_, ids in written) / 8)
     assert logged["kl"] == pytest.approx(0, abs=1e-5)  # the reference is the policy as it was
     ours = load_scorer(str(judge)).score(
-        [Dialogue(str(n), (p[0]["content"], c[0]["content"].strip())) for n, (p, c, _) in enumerate(written)]
+        [Dialogue.of(str(n), p[0]["content"], c[0]["content"].strip()) for n, (p, c, _) in enumerate(written)]
     )
     values = [score.value for score in ours]
     assert logged["reward"] == pytest.approx(sum(values) / 8, abs=1e-4)

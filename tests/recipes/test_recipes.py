@@ -42,7 +42,7 @@ def talks(store: Store) -> list[list[dict[str, str]]]:
 
 
 def dialogues(store: Store) -> list[Dialogue]:
-    return [Dialogue(str(n), tuple(t["content"] for t in turns)) for n, turns in enumerate(talks(store))]
+    return [Dialogue(str(n), tuple(turns)) for n, turns in enumerate(talks(store))]
 
 
 def weights(folder: Path) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def test_rewards_of_samples_are_our_scorer_s(name: str, store: Store, request: p
     diagnostics = store.manifest(f"{name}@0.1.0").diagnostics
     judged = [sample for sample in diagnostics["samples"] if sample["reward_before"] is not None]
     assert judged
-    texts = [Dialogue(str(n), (sample["prompt"], sample["before"])) for n, sample in enumerate(judged)]
+    texts = [Dialogue.of(str(n), sample["prompt"], sample["before"]) for n, sample in enumerate(judged)]
     ours = {sample.id: sample.value for sample in load_scorer(str(store.path("rm@0.1.0"))).score(texts)}
     assert [ours[str(n)] for n in range(len(judged))] == pytest.approx(
         [sample["reward_before"] for sample in judged], abs=1e-4
@@ -538,5 +538,5 @@ def test_comparisons_are_filtered_by_a_reward_model_of_the_store(store: Store, r
     assert (kept["asis_gap"] > 0).all()
     judge = load_scorer(str(store.path("rm@0.1.0")))
     row = kept.row(0, named=True)
-    [score] = judge.score([Dialogue("1", (row["prompt"][0]["content"], row["chosen"][0]["content"]))])
+    [score] = judge.score([Dialogue.of("1", row["prompt"][0]["content"], row["chosen"][0]["content"])])
     assert score.value == pytest.approx(row["asis_chosen"], abs=1e-4)

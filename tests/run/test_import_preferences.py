@@ -10,6 +10,7 @@ import pytest
 
 from almost_data.cli import app as cli
 from almost_data.datasets.builder import prompt_id, text_id
+from almost_data.datasets.tables import all_turns
 from almost_data.errors import InputError
 from almost_data.run import importing
 from almost_data.run.importing import Options
@@ -112,7 +113,9 @@ def test_recipes_read_it(store: Store, tmp_path: Path) -> None:
         shaped = shape(source)
         assert len(shaped.train) + len(shaped.test) == 40 and shaped.unusable == (0, "")
     first = comparisons(source).train.to_dicts()[0]
-    assert first["prompt"][0]["content"].startswith("Be kind.\n\nHow much is")
+    system, question = first["prompt"]
+    assert system == {"role": "system", "content": "Be kind."}
+    assert question["content"].startswith("How much is")
 
 
 @pytest.mark.parametrize(
@@ -190,9 +193,8 @@ def test_queries_of_messages_and_of_alpaca(store: Store, tmp_path: Path) -> None
         made = importing.import_queries(store, write(tmp_path / "q.jsonl", rows), version)
         assert verify(store, made.ref) == []
         rejected = store.scan(made.ref, "rejected").collect() if "rejected" in made.counts else pl.DataFrame()
-        return sorted(store.scan(made.ref).collect()["query"]), rejected["reason"].to_list() if len(
-            rejected
-        ) else []
+        texts = store.scan(made.ref).select(all_turns()).collect()["prompt"].sort().to_list()
+        return texts, rejected["reason"].to_list() if len(rejected) else []
 
     single = [{"role": "user", "content": "Why?"}]
     messages = [
@@ -201,14 +203,14 @@ def test_queries_of_messages_and_of_alpaca(store: Store, tmp_path: Path) -> None
         {"prompt": [{"role": "system", "content": "Be kind."}, *single]},
         {"prompt": [*single, {"role": "assistant", "content": "So."}]},
     ]
-    assert queries(messages, "1.0.0") == (["How?", "Why?"], ["several_turns", "no_user_turn_last"])
+    assert queries(messages, "1.0.0") == (["Be kind.\n\nWhy?", "How?", "Why?"], ["no_user_turn_last"])
     alpaca = [
         {"instruction": "Name a city.", "input": "", "output": "Rome.", "text": "### Instruction ... Rome."},
         {"instruction": "Translate:", "input": "bread", "output": "pain", "text": "### ... pain"},
     ]
     assert queries(alpaca, "2.0.0") == (["Name a city.", "Translate:\n\nbread"], [])
     fastchat = [{"question_id": 1, "turns": ["Why?"]}, {"question_id": 2, "turns": ["Why?", "And now?"]}]
-    assert queries(fastchat, "3.0.0") == (["Why?"], ["several_turns"])
+    assert queries(fastchat, "3.0.0") == (["Why?", "Why?\n\nAnd now?"], [])
     for row in (
         {"prompt": "a", "question": "b"},
         {"text": "a", "output": "b"},
@@ -225,6 +227,11 @@ def test_responses_to_messages_and_in_messages(store: Store, tmp_path: Path) -> 
         {"question": [{"role": "system", "content": "s"}, *ask], "a": "So.", "b": "No."},
     ]
     made = importing.import_responses(store, write(tmp_path / "r.jsonl", rows), ["a", "b"], "1.0.0")
-    assert sorted(store.scan(made.ref).collect()["response"]) == ["No.", "So."]
-    assert store.scan(made.ref, "rejected").collect()["reason"].to_list() == ["several_turns"] * 2
+    kept = store.scan(made.ref).collect()
+    assert sorted(kept["response"]) == ["No.", "No.", "So.", "So."]
+    assert {prompt_id(prompt): len(prompt) for prompt in kept["prompt"].to_list()} == {
+        text_id("Why?"): 1,
+        prompt_id(rows[1]["question"]): 2,
+    }
+    assert set(kept["query_id"]) == {prompt_id(row["question"]) for row in rows}
     assert verify(store, made.ref) == []

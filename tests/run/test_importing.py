@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from almost_data.datasets.tables import last_turn
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import build as build_
@@ -90,7 +91,7 @@ def test_unusable_rows_are_kept_with_a_reason(store: Store, tmp_path: Path) -> N
 def test_queries_from_text_and_jsonl(store: Store, tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_text("\ufeffFirst?\n\n Second? \nFirst?\n", "utf-8")
     made = importing.import_queries(store, str(tmp_path / "q.txt"), "1.0.0")
-    assert set(store.scan(made.ref).collect()["query"]) == {"First?", "Second?"}
+    assert set(store.scan(made.ref).select(last_turn()).collect()["prompt"]) == {"First?", "Second?"}
     assert store.scan(made.ref, "rejected").collect()["reason"].to_list() == ["duplicate"]
     rows = [{"query": "First?"}, {"query": " "}, {"query": "Second?", "more": 1}]
     again = importing.import_queries(store, jsonl(tmp_path / "q.jsonl", rows), "2.0.0")

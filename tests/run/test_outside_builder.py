@@ -11,7 +11,7 @@ from almost_data.builders.queries import BUILDER as QUERIES
 from almost_data.datasets.builder import Builder, Built, Estimate, Parents, Progress, RewardModel, Work
 from almost_data.datasets.config import Config, Positive
 from almost_data.datasets.filters import Filter
-from almost_data.datasets.tables import QUERY_ID, REASON, Table, frame, number
+from almost_data.datasets.tables import QUERY_ID, REASON, Table, frame, last_turn, number
 from almost_data.errors import InputError
 from almost_data.generation import Generator
 from almost_data.generation.fake import FakeEngine
@@ -41,10 +41,12 @@ LOW = Filter("low", "query", "The judge rates it low.", "test")
 def build(
     config: JudgedConfig, parents: Parents, generator: Generator, progress: Progress, *, judge: Scorer
 ) -> Built:
-    queries = dict(parents["queries"]("default").select("query_id", "query").collect().iter_rows())
+    queries = dict(
+        parents["queries"]("default").select("query_id", last_turn("prompt")).collect().iter_rows()
+    )
     ratings = {
         score.id: score.value
-        for score in judge.score(Dialogue(id, (query, query)) for id, query in queries.items())
+        for score in judge.score(Dialogue.of(id, query, query) for id, query in queries.items())
     }
     rated = [{"query_id": id, "rating": value} for id, value in ratings.items()]
     kept = [row for row in rated if row["rating"] >= config.least]
@@ -88,8 +90,10 @@ def test_its_reward_model_is_pinned_loaded_counted_and_recorded_by_its_own_keywo
     assert low.n_in == rows and low.dropped == {"low": rows - low.kept} and 0 < low.kept < rows
     scorer = scoring.load("fake/judge", max_tokens=64)
     ratings = dict(store.scan(manifest.ref).select("query_id", "rating").collect().iter_rows())
-    for id, query in store.scan("queries@0.1.0").select("query_id", "query").collect().iter_rows():
-        (score,) = scorer.score([Dialogue("x", (query, query))])
+    for id, query in (
+        store.scan("queries@0.1.0").select("query_id", last_turn("prompt")).collect().iter_rows()
+    ):
+        (score,) = scorer.score([Dialogue.of("x", query, query)])
         assert ratings.get(id) == (score.value if score.value >= 0 else None)
 
 

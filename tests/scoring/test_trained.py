@@ -59,7 +59,7 @@ def test_the_trainer_s_tokens_and_scores(
     encoded = list(trainer.train_dataset)
 
     dialogues = [
-        Dialogue(f"{side} {n}", (row[0], row[at]))
+        Dialogue.of(f"{side} {n}", row[0], row[at])
         for at, side in ((1, "chosen"), (2, "rejected"))
         for n, row in enumerate(ROWS)
     ]

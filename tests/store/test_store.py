@@ -13,6 +13,7 @@ from almost_data.datasets.manifest import Manifest, decode_manifest, encode_mani
 from almost_data.datasets.tables import arrow_schema
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
+from almost_data.models.chat import user_turn
 from almost_data.run import build, presets
 from almost_data.store.names import check_version, parse_ref
 from almost_data.store.publish import Record, Tables, publish
@@ -182,7 +183,9 @@ def test_a_long_row_is_read_where_the_file_has_bytes_for_it(
     query = random.Random(1).randbytes(10_000_000).hex() if is_read else "a" * 20_000_000
     manifest = fake_store.manifest("queries@0.1.0")
     tables = {config: fake_store.scan(manifest.ref, config).collect() for config in ("default", "rejected")}
-    tables["default"] = tables["default"][:1].with_columns(query=pl.lit(query))
+    tables["default"] = tables["default"][:1].with_columns(
+        prompt=pl.Series([user_turn(query)], dtype=tables["default"].schema["prompt"])
+    )
     store = Store(tmp_path / "build")
     publish_rows(store, manifest, tables)
     found = verify(store, manifest.ref)

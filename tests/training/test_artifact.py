@@ -232,7 +232,7 @@ class Run:
         )
 
 
-TALK = Dialogue("1", ("Question 1?", "Yes."))
+TALK = Dialogue.of("1", "Question 1?", "Yes.")
 
 
 def score(trainer: Any) -> float:

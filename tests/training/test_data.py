@@ -14,7 +14,7 @@ import pytest
 
 from almost_data import hub
 from almost_data.datasets import manifest as manifests
-from almost_data.datasets.builder import text_id
+from almost_data.datasets.builder import prompt_id, text_id
 from almost_data.datasets.digest import splits
 from almost_data.errors import InputError
 from almost_data.store.store import Store
@@ -27,6 +27,7 @@ from tests.hub_server import serve
 from tests.training.rows import messages, source
 
 ASKED = messages("Why does bread rise?")
+SYSTEM = {"role": "system", "content": "Be kind."}
 GOOD, BAD = "The yeast eats sugar.", "Magic."
 
 
@@ -75,7 +76,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Messages]] = {
     ),
     "a system turn": (
         {"prompt": [{"role": "system", "content": "Be brief."}, *ASKED], **SIDES},
-        messages("Be brief.\n\nWhy does bread rise?"),
+        [{"role": "system", "content": "Be brief."}, *ASKED],
     ),
     "a role twice": (
         {"prompt": messages("Listen.") + ASKED, **SIDES},
@@ -105,7 +106,7 @@ def test_every_shape_of_a_comparison_is_the_same_messages(name: str) -> None:
     [
         (("messages, prompt apart", "messages, prompt in both", "text, prompt apart", "HH-RLHF"), True),
         (("HH-RLHF of several turns", "messages of several turns"), True),
-        (("HH-RLHF", "a system turn"), False),
+        (("HH-RLHF", "HH-RLHF of several turns"), False),
     ],
 )
 def test_a_prompt_has_one_id_whatever_its_shape(names: tuple[str, ...], are_equal: bool) -> None:
@@ -230,22 +231,37 @@ def test_what_has_no_dialogues_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "row",
+    ("row", "turns"),
     [
-        {"messages": [*messages("Why?", "So.", "And?", "No.")]},
-        {"prompt": messages("Why?")},
-        {"prompt": "Why?"},
-        {"query": " Why? "},
-        {"prompt": hh("Why?") + "\n\nAssistant:"},
-        {"prompt": hh("Why?", "So.", "And?"), "chosen": "a", "rejected": "b"},
-        {"chosen": hh("Why?", "So."), "rejected": hh("Why?", "No.")},
-        {"chosen": messages("Why?", "So."), "rejected": messages("Why?", "No.")},
+        ({"messages": [*messages("Why?", "So.", "And?", "No.")]}, messages("Why?")),
+        ({"messages": [SYSTEM, *messages("Why?", "So.")]}, [SYSTEM, *messages("Why?")]),
+        ({"prompt": messages("Why?")}, messages("Why?")),
+        ({"prompt": "Why?"}, messages("Why?")),
+        ({"query": " Why? "}, messages("Why?")),
+        ({"prompt": hh("Why?") + "\n\nAssistant:"}, messages("Why?")),
+        (
+            {"prompt": hh("Why?", "So.", "And?"), "chosen": "a", "rejected": "b"},
+            messages("Why?", "So.", "And?"),
+        ),
+        ({"prompt": [SYSTEM, *messages("Why?")]}, [SYSTEM, *messages("Why?")]),
+        ({"chosen": hh("Why?", "So."), "rejected": hh("Why?", "No.")}, messages("Why?")),
+        ({"chosen": messages("Why?", "So."), "rejected": messages("Why?", "No.")}, messages("Why?")),
     ],
 )
-def test_a_prompt_is_the_first_user_turn_of_any_shape(row: dict[str, Any]) -> None:
+def test_a_prompt_is_what_is_answered_in_any_shape(row: dict[str, Any], turns: Messages) -> None:
     """And never has any of a reply in it."""
     shaped = prompts(source([row], test=[row]))
-    assert shaped.train["prompt"].to_list() == [messages("Why?")]
+    assert shaped.train["prompt"].to_list() == [turns]
+
+
+@pytest.mark.parametrize("length", [1, 3, 4])
+def test_the_prompt_of_a_demonstration_is_its_query(length: int) -> None:
+    """Whose turns were there before the first reply that a model of ours wrote."""
+    talk = [SYSTEM, *messages(*WORDS, GOOD)][-1 - length :]
+    rows = [{"query_id": prompt_id(talk[:-1]), "messages": [*talk, *messages("Thanks.", BAD)]}]
+    manifest = trained.manifest()
+    shaped = prompts(data.replace(source(rows, test=[]), manifest=manifest))
+    assert shaped.train["prompt"].to_list() == [talk[:-1]]
 
 
 def test_a_prompt_that_stands_twice_is_answered_once() -> None:
@@ -275,7 +291,7 @@ def single(rows: list[dict[str, Any]], test: list[dict[str, Any]] | None = None)
 def test_single_turn_is_one_user_turn_in_every_shape(name: str) -> None:
     """A system's turn is none."""
     row, prompt = SHAPES[name]
-    if len(prompt) > 1:
+    if sum(turn["role"] == "user" for turn in prompt) > 1:
         with pytest.raises(InputError, match="no row has one user turn: 1 have more"):
             comparisons(single([row], test=[]))
     else:

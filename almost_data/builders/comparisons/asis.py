@@ -8,6 +8,7 @@ import polars as pl
 from ...datasets.builder import Progress
 from ...datasets.config import source_name
 from ...datasets.filters import Filter
+from ...models.chat import assistant_turn
 from ...scoring import Dialogue, Scorer
 from .ranking import AS_IS
 
@@ -36,8 +37,11 @@ class AsIs:
         if self.scorer:
             scored = pairs.filter(alive)
             rows = pl.concat([scored["chosen_row"], scored["rejected_row"]]).unique(maintain_order=True)
-            turns = texts.select("prompt", "response")[rows].iter_rows()
-            dialogues = (Dialogue(str(row), pair) for row, pair in zip(rows, turns, strict=True))
+            turns = texts.select("messages", "response")[rows].iter_rows()
+            dialogues = (
+                Dialogue(str(row), (*prompt, assistant_turn(response)))
+                for row, (prompt, response) in zip(rows, turns, strict=True)
+            )
             self.total += len(rows)
             for score in self.scorer.score(dialogues):
                 scores[int(score.id)] = score.value

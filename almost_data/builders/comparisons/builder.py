@@ -41,7 +41,7 @@ from .accounts import Accounts
 from .asis import AsIs
 from .by_ladder import BY_LADDER
 from .figures import figures, pair_matrix
-from .parts import SIDES, Part, compact, comparisons, prompts_of, rejected_tables
+from .parts import SIDES, Part, compact, comparisons, decision_texts, prompts_of, rejected_tables
 from .ranking import ALREADY_CHOSEN, AS_IS, LADDER, LENGTH_RULE, Pairing, length_rule, rank_pairs
 from .tables import HOOKS, TABLES
 
@@ -91,6 +91,7 @@ def build(
 ) -> Built:
     """Decide every response, then every ordered pair of a query's survivors."""
     checks, rules = _filters(config)
+    on_responses = [rule for stage in checks.values() for rule in stage]
     walk = ALREADY_CHOSEN if config.pairing == "first" else LADDER
     asis = AsIs(scorer, progress)
     accounts = Accounts(
@@ -102,8 +103,8 @@ def build(
     progress("comparisons", 0, total, 0)
     parts: list[Part] = []
     for rows in ranges(responses, BLOCK):
-        texts = rows.collect()
-        decided = decide_responses(texts, [rule for stage in checks.values() for rule in stage], config)
+        texts = decision_texts(rows, [*on_responses, *rules], is_scored=scorer is not None)
+        decided = decide_responses(texts, on_responses, config)
         if config.limit is not None:
             decided = decided.filter(pl.col("query") < config.limit - accounts.queries)
         pairs = asis(pair_up(texts, decided, rules, config.pairing), texts)

@@ -13,7 +13,7 @@ from ...datasets.config import Config
 from ...datasets.digest import BLOCK, Blocks, Rows, ranges
 from ...datasets.filters import Filter, account, chain
 from ...datasets.manifest import Manifest
-from ...datasets.tables import REASON, Table, frame, integer, messages, number, string
+from ...datasets.tables import PROMPT, REASON, Table, frame, integer, messages, number, string
 from ...diagnostics import shortcuts
 from ...errors import InputError
 from ...readers.conversations import REASONS
@@ -29,11 +29,7 @@ TABLES = {
         "one comparison a row, as TRL's RewardTrainer and DPOTrainer read it",
         BUILT_TABLES["default"].key,
         (
-            messages(
-                "prompt",
-                "the conversation up to a user's turn",
-                [{"role": "user", "content": "Is tea a fruit?"}],
-            ),
+            PROMPT,
             *(
                 messages(side, f"the {word} reply", [{"role": "assistant", "content": _ANSWERS[side]}])
                 for side, word in (("chosen", "better"), ("rejected", "worse"))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from ...datasets.digest import Blocks, Rows
+from ...datasets.filters import Filter
+from ...datasets.tables import all_turns, last_turn
 from ...diagnostics.shortcuts import SAMPLE, sampled_queries
 from .tables import TABLES
 
@@ -27,8 +29,22 @@ class Part:
     pairs: pl.DataFrame
     """`chosen_row` and `rejected_row` among the responses, `reason`, `asis_chosen`, `asis_rejected`."""
 
-    def texts(self) -> pl.DataFrame:
-        return self.rows.collect()
+    def texts(self, *columns: str) -> pl.DataFrame:
+        """Ids and responder of its responses, and further columns."""
+        return self.rows.select("query_id", "reply_id", "responder", *columns).collect()
+
+
+def decision_texts(rows: pl.LazyFrame, rules: Sequence[Filter], is_scored: bool) -> pl.DataFrame:
+    """The responses as they are decided: with `prompt` as the text of its last turn where a rule reads it,
+    and all of its turns as `messages` where a reward model does."""
+    reads = {
+        name
+        for rule in rules
+        for name in (rule.drop.meta.root_names() if isinstance(rule.drop, pl.Expr) else rule.reads)
+    }
+    if is_scored:
+        rows = rows.with_columns(messages="prompt")
+    return (rows.with_columns(last_turn()) if "prompt" in reads else rows.drop("prompt")).collect()
 
 
 def compact(rows: pl.LazyFrame, decided: pl.DataFrame, pairs: pl.DataFrame, reasons: list[str]) -> Part:
@@ -58,33 +74,33 @@ def rejected_tables(parts: Sequence[Part], stages: dict[str, str]) -> dict[str, 
 
 
 def prompts_of(parts: Sequence[Part], query_ids: pl.Series) -> pl.DataFrame:
-    """`query_id` and `prompt` of the named queries."""
+    """`query_id` and `prompt`, the text of all turns, of the named queries."""
 
     def of_part(part: Part) -> pl.DataFrame:
-        texts = part.texts().select("query_id", "prompt")
+        texts = part.rows.select("query_id", "prompt").collect()
         unique = texts.unique("query_id", keep="first", maintain_order=True)
-        return unique.filter(pl.col("query_id").is_in(query_ids))
+        return unique.filter(pl.col("query_id").is_in(query_ids)).with_columns(all_turns())
 
     return pl.concat(of_part(part) for part in parts)
 
 
 def _comparisons(part: Part, query_ids: pl.Series | None = None) -> pl.DataFrame:
     """The comparisons with their texts; those of the named queries only, where some are named."""
-    texts = part.texts()
+    texts = part.texts("prompt", "response")
     pairs = part.pairs.filter(pl.col("reason").is_null())
     if query_ids is not None:
         pairs = pairs.filter(texts["query_id"].gather(pairs["chosen_row"]).is_in(query_ids))
 
-    def message(role: str, text: pl.Series) -> pl.Expr:
-        return pl.concat_list(pl.struct(pl.lit(role).alias("role"), text.alias("content")))
+    def reply(side: str) -> pl.Expr:
+        text = texts["response"].gather(pairs[f"{side}_row"])
+        return pl.concat_list(pl.struct(pl.lit("assistant").alias("role"), text.alias("content")))
 
-    chosen, rejected = (texts["response"].gather(pairs[f"{side}_row"]) for side in SIDES)
     return (
         _with_ids(texts, pairs)
         .with_columns(
-            prompt=message("user", texts["prompt"].gather(pairs["chosen_row"])),
-            chosen=message("assistant", chosen),
-            rejected=message("assistant", rejected),
+            prompt=texts["prompt"].gather(pairs["chosen_row"]),
+            chosen=reply("chosen"),
+            rejected=reply("rejected"),
             comparison_id=pl.concat_str("chosen_reply_id", pl.lit("-"), "rejected_reply_id"),
         )
         .select(TABLES["default"].names)

@@ -1,6 +1,6 @@
 """Tables of comparisons, and the columns that a user's filter sees."""
 
-from ...datasets.tables import QUERY_ID, REASON, Table, messages, number, string
+from ...datasets.tables import PROMPT, QUERY_ID, REASON, Table, messages, number, string
 from ..responses import REPLY_ID, RESPONDER
 
 _ASIS = (
@@ -16,7 +16,7 @@ TABLES = {
         "one comparison a row, as TRL's RewardTrainer and DPOTrainer read it",
         ("query_id", "comparison_id"),
         (
-            messages("prompt", "the query", [{"role": "user", "content": "Is tea a fruit?"}]),
+            PROMPT,
             messages(
                 "chosen",
                 "the response of the better responder",
@@ -81,4 +81,4 @@ HOOKS = {
         "rejected_length": 11,
     },
 }
-"""Lengths are in characters, ranks from 0, the best."""
+"""`prompt` is the text of the user's last turn; lengths are in characters, ranks from 0, the best."""

@@ -31,12 +31,13 @@ from ...datasets.tables import frame
 from ...datasets.user_filters import UserFilter, filter_hashes, load_filters
 from ...errors import InputError
 from ...generation import Generator
+from ...models.chat import assistant_turn
 from ...scoring import Scorer, fake_name
 from ..checks import PAPER, response_checks
 from ..responses import FAILED, QUERY_TOKENS, Responder, fake_responder, pin_responders, reply_work
 from .best_of_n import report
 from .figures import figures
-from .self_play import NO_CANDIDATE, UNANSWERED, Conversation, SelfPlay, messages, ongoing
+from .self_play import NO_CANDIDATE, UNANSWERED, Conversation, SelfPlay, ongoing
 from .tables import HOOKS, TABLES
 
 OURS = "almost_data"
@@ -93,10 +94,10 @@ def build(
     second: Scorer | None = None,
 ) -> Built:
     """Extend all conversations round by round: N replies to each, the best of them, the user's next turn."""
-    queries = parents["queries"]("default").sort("query_id").collect()[: config.limit].rows(named=True)
+    queries = parents["queries"]("default").select("query_id", "prompt").sort("query_id").collect()
     conversations = [
-        Conversation(query["query_id"], number, [query["query"]])
-        for query in queries
+        Conversation(query_id, number, tuple(prompt))
+        for query_id, prompt in queries[: config.limit].iter_rows()
         for number in range(config.conversations_per_query)
     ]
     play = SelfPlay(config, assistant(config), _reply_filters(config), generator, progress, scorer)
@@ -104,7 +105,7 @@ def build(
         if turn > 1:
             play.add_user_turns(ongoing(conversations), turn)
         play.answer(ongoing(conversations), turn)
-    answered = [conversation for conversation in conversations if len(conversation.turns) > 1]
+    answered = [conversation for conversation in conversations if conversation.added]
     if second and answered:
         play.second_opinion(second, conversations)
     candidates = frame(TABLES["candidates"], play.candidates)
@@ -203,7 +204,7 @@ def _tables(
 ) -> dict[str, pl.DataFrame]:
     rows = [
         {
-            "messages": messages(conversation.turns),
+            "messages": conversation.messages(),
             "query_id": conversation.query_id,
             "conversation": conversation.number,
             "rm_score": conversation.score,
@@ -222,7 +223,7 @@ def _tables(
 
 def _preference(answered: list[Conversation], candidates: pl.DataFrame) -> pl.DataFrame:
     """Best and worst of each turn's replies, where the reward model tells them apart."""
-    turns_of = {conversation.key: conversation.turns for conversation in answered}
+    by_key = {conversation.key: conversation for conversation in answered}
     ranked = candidates.filter(pl.col("score").is_not_null())
     rows = []
     for (query_id, number, turn), replies in ranked.group_by(
@@ -234,9 +235,9 @@ def _preference(answered: list[Conversation], candidates: pl.DataFrame) -> pl.Da
             continue
         rows.append(
             {
-                "prompt": messages(turns_of[query_id, number][:turn]),
-                "chosen": [{"role": "assistant", "content": best["response"]}],
-                "rejected": [{"role": "assistant", "content": worst["response"]}],
+                "prompt": by_key[query_id, number].messages(turn),
+                "chosen": [assistant_turn(best["response"])],
+                "rejected": [assistant_turn(worst["response"])],
                 "comparison_id": f"{query_id}-{number}-{turn}",
                 "query_id": query_id,
                 "chosen_score": best["score"],
@@ -290,7 +291,7 @@ def _estimate(config: DemonstrationsConfig, parents: Mapping[str, Estimate]) -> 
     queries = min(parents["queries"].rows, config.limit or parents["queries"].rows)
     conversations, rounds = queries * config.conversations_per_query, config.turns // 2
     # The dialogue before a turn: half of the whole, on average over the rounds.
-    dialogue = QUERY_TOKENS + (rounds - 1) * ROUND_TOKENS // 2
+    dialogue = (parents["queries"].text_tokens or QUERY_TOKENS) + (rounds - 1) * ROUND_TOKENS // 2
     replies = conversations * rounds * config.n
     work = [reply_work("demonstrations", config, assistant(config), replies, dialogue)]
     reply_tokens = work[0].reply_tokens

@@ -8,7 +8,8 @@ import polars as pl
 
 from ...datasets.builder import Progress, row_seed
 from ...datasets.filters import Filter, with_reason
-from ...generation import Generator, Reply, Request, Usage
+from ...generation import Generator, Messages, Reply, Request, Usage, prompts
+from ...models.chat import assistant_turn
 from ...scoring import Dialogue, Scorer
 from ..responses import FAILED, Responder, SamplingConfig, request_settings
 
@@ -28,7 +29,10 @@ class Conversation:
 
     query_id: str
     number: int
-    turns: list[str]
+    prompt: Messages
+    """The query's turns."""
+    added: list[str] = field(default_factory=list)
+    """The assistant's and the user's turns after them, in turn."""
     end: str = ""
     """Why it has ended; empty while it goes on."""
     score: float | None = None
@@ -42,20 +46,16 @@ class Conversation:
     def id(self) -> str:
         return f"{self.query_id}:{self.number}"
 
-    def text(self) -> str:
-        """The turns as few-shot prompts have them, the next one opened."""
-        marks = [f"\n\n{('Human', 'Assistant')[at % 2]}:" for at in range(len(self.turns) + 1)]
-        return "".join(f"{mark} {turn}" for mark, turn in zip(marks, self.turns, strict=False)) + marks[-1]
+    def messages(self, turn: int | None = None) -> Messages:
+        """All turns, or those before the given place; that of the query's last turn is 0."""
+        texts = self.added if turn is None else self.added[: turn - 1]
+        roles = ("assistant", "user")
+        return (*self.prompt, *({"role": roles[at % 2], "content": text} for at, text in enumerate(texts)))
 
 
 def ongoing(conversations: list[Conversation]) -> list[Conversation]:
     """The conversations that have not ended."""
     return [conversation for conversation in conversations if not conversation.end]
-
-
-def messages(turns: list[str]) -> list[dict[str, str]]:
-    """Turns of user, assistant, user, ... as messages."""
-    return [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(turns)]
 
 
 class PlayConfig(SamplingConfig, Protocol):
@@ -92,8 +92,10 @@ class SelfPlay:
         """N replies to each conversation; the best becomes its next turn, or it ends where none is usable."""
         n = self.config.n
         rows = self._candidates(conversations, turn)
-        prompts = [conversation.turns[-1] for conversation in conversations for _ in range(n)]
-        reasons = self._reasons(rows, prompts)
+        questions = [
+            conversation.messages()[-1]["content"] for conversation in conversations for _ in range(n)
+        ]
+        reasons = self._reasons(rows, questions)
         usable = [place for place, reason in enumerate(reasons) if reason is None]
         scores = self._scores(conversations, rows, usable)
         for number, conversation in enumerate(conversations):
@@ -104,23 +106,25 @@ class SelfPlay:
                 rows[place] |= {"score": scores.get(place), "rank": rank}
                 reasons[place] = "not_best" if rank else None
             if ranked:
-                conversation.turns.append(rows[ranked[0]]["response"])
+                conversation.added.append(rows[ranked[0]]["response"])
                 conversation.score = scores.get(ranked[0])
                 continue
             conversation.end = NO_CANDIDATE
             reason = UNANSWERED if turn > 1 else NO_CANDIDATE
-            self.dropped.append(_dropped_turn(conversation, turn - 1, conversation.turns[-1], reason))
+            question = questions[number * n]
+            self.dropped.append(_dropped_turn(conversation, turn - 1, question, reason))
             if turn > 1:
-                conversation.turns.pop()
+                conversation.added.pop()
         self.candidates += [row | {"reason": reason} for row, reason in zip(rows, reasons, strict=True)]
 
     def second_opinion(self, second: Scorer, conversations: list[Conversation]) -> None:
         """`second_score` of every candidate that has a rank."""
-        turns_of = {conversation.key: conversation.turns for conversation in conversations}
+        by_key = {conversation.key: conversation for conversation in conversations}
         rows = {str(place): row for place, row in enumerate(self.candidates) if row.get("rank") is not None}
         dialogues = (
-            Dialogue(id, (*turns_of[row["query_id"], row["conversation"]][: row["turn"]], row["response"]))
+            Dialogue(id, (*messages, assistant_turn(row["response"])))
             for id, row in rows.items()
+            for messages in [by_key[row["query_id"], row["conversation"]].messages(row["turn"])]
         )
         for done, score in enumerate(second.score(dialogues), start=1):
             rows[score.id]["second_score"] = score.value
@@ -130,7 +134,7 @@ class SelfPlay:
         """The user's next turn of each conversation, or its end."""
         sampling, model, head = request_settings(self.config, self.config.user, self.generator)
         requests = [
-            Request(row, model, head, conversation.text(), sampling, seed)
+            Request(row, model, head, prompts.ask(conversation.messages(), "user"), sampling, seed)
             for conversation in conversations
             for row in [f"{conversation.id}:{turn}"]
             for seed in [row_seed(self.config.seed, "demonstrations.user", row)]
@@ -139,12 +143,12 @@ class SelfPlay:
         for conversation in conversations:
             reply = replies[f"{conversation.id}:{turn}"]
             text = reply.text.strip()
-            if reason := _why_no_turn(reply, text, conversation.turns[::2]):
+            if reason := _why_no_turn(reply, text, conversation.messages()):
                 conversation.end = reason if reason.startswith("user_") else f"user_{reason}"
                 kept = None if reply.error else text
                 self.dropped.append(_dropped_turn(conversation, turn - 1, kept, reason, reply.error))
             else:
-                conversation.turns.append(text)
+                conversation.added.append(text)
         self.user_turns += len(conversations)
 
     def _candidates(self, conversations: list[Conversation], turn: int) -> list[dict[str, Any]]:
@@ -152,10 +156,11 @@ class SelfPlay:
         sampling, model, head = request_settings(self.config, self.assistant, self.generator)
         requests, rows = [], []
         for conversation in conversations:
+            text = prompts.ask(conversation.messages())
             for sample in range(self.config.n):
                 row = f"{conversation.id}:{turn}:{sample}"
                 seed = row_seed(self.config.seed, "demonstrations", row)
-                requests.append(Request(row, model, head, conversation.text(), sampling, seed, sample))
+                requests.append(Request(row, model, head, text, sampling, seed, sample))
                 rows.append((conversation, sample))
         replies = self._ask(self.assistant.name, f"turn {turn + 1}", requests)
         return [
@@ -172,13 +177,13 @@ class SelfPlay:
             for reply in [replies[request.id]]
         ]
 
-    def _reasons(self, rows: list[dict[str, Any]], prompts: list[str]) -> list[str | None]:
+    def _reasons(self, rows: list[dict[str, Any]], questions: list[str]) -> list[str | None]:
         """Why each reply cannot be picked; None where it can."""
         columns = {
             "response": [row["response"] for row in rows],
             "finish_reason": [row["finish_reason"] for row in rows],
             "turn": [row["turn"] for row in rows],
-            "prompt": prompts,
+            "prompt": questions,
             "reason": [FAILED.name if row["error"] else None for row in rows],
         }
         types = {name: pl.Int64 if name == "turn" else pl.String for name in columns}
@@ -194,8 +199,9 @@ class SelfPlay:
         if self.scorer is None:
             return {}
         dialogues = (
-            Dialogue(str(place), (*conversations[place // self.config.n].turns, rows[place]["response"]))
+            Dialogue(str(place), (*messages, assistant_turn(rows[place]["response"])))
             for place in usable
+            for messages in [conversations[place // self.config.n].messages()]
         )
         scores: dict[int, float] = {}
         tokens = 0
@@ -218,13 +224,13 @@ class SelfPlay:
         return replies
 
 
-def _why_no_turn(reply: Reply, text: str, earlier: list[str]) -> str | None:
+def _why_no_turn(reply: Reply, text: str, earlier: Messages) -> str | None:
     """Why the user responder's text cannot be a turn; None where it can."""
     if reply.error:
         return FAILED.name
     if not text:
         return "user_empty"
-    if text in earlier:
+    if {"role": "user", "content": text} in earlier:
         return "user_repeated"
     return "user_closing" if CLOSING.fullmatch(text) else None
 

@@ -3,7 +3,7 @@
 from ...datasets.tables import ERROR, QUERY_ID, REASON, Table, integer, messages, number, string
 
 _CONVERSATION = integer("conversation", "which of the query's conversations, from 0", 0)
-_TURN = integer("turn", "place of the reply in the dialogue; 1 is the first one", 1)
+_TURN = integer("turn", "place of the reply behind the query, whose last turn is 0; 1 is the first", 1)
 TABLES = {
     "default": Table(
         "one dialogue a row, as TRL's SFTTrainer reads it",
@@ -11,7 +11,7 @@ TABLES = {
         (
             messages(
                 "messages",
-                "user's and assistant's turns; the last is the assistant's",
+                "the query's turns, then the assistant's and the user's; the last is the assistant's",
                 [
                     {"role": "user", "content": "Is tea a fruit?"},
                     {"role": "assistant", "content": "No, tea is made from the leaves of a shrub."},
@@ -62,7 +62,7 @@ TABLES = {
         (
             QUERY_ID,
             _CONVERSATION,
-            integer("turn", "its place in the dialogue; 0 is the query", 2),
+            integer("turn", "its place behind the query, whose last turn is 0", 2),
             string("query", "the user's turn; null if the request failed", "Thanks, bye!"),
             REASON,
             ERROR,

@@ -9,15 +9,19 @@ space, which splits the first word of the reply for BPE tokenizers.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from ...errors import InputError
+from ...models.chat import Message
 
 SEPARATOR = "\n\n-----\n\n"
 STOP = ("-----", "Human:", "Assistant:")
 """Where a reply ends: the next dialogue or turn begins (released code)."""
+MARKS = {"system": "System", "user": "Human", "assistant": "Assistant"}
+"""How a turn of each role begins."""
 SHIPPED = ("hhh", "faithful", "user")
 
 _TURN = re.compile(r"^(Human|Assistant):", re.MULTILINE)
@@ -37,13 +41,22 @@ class Prompt:
         return SEPARATOR.join([self.preamble, *self.dialogues[:shots]]) + SEPARATOR.rstrip()
 
 
-def ask(query: str) -> str:
-    """The text after the head: the query, and the beginning of the assistant's turn.
+def transcript(messages: Sequence[Message]) -> str:
+    """Turns as the text format writes them.
 
-    >>> ask("Is it late?")
+    >>> transcript([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}])
+    '\\n\\nSystem: Be brief.\\n\\nHuman: Why?'
+    """
+    return "".join(f"\n\n{MARKS[turn['role']]}: {turn['content']}" for turn in messages)
+
+
+def ask(messages: Sequence[Message], role: str = "assistant") -> str:
+    """The text after the head: the conversation, and the beginning of the next turn.
+
+    >>> ask([{"role": "user", "content": "Is it late?"}])
     '\\n\\nHuman: Is it late?\\n\\nAssistant:'
     """
-    return f"\n\nHuman: {query}\n\nAssistant:"
+    return f"{transcript(messages)}\n\n{MARKS[role]}:"
 
 
 def load(prompt: str) -> Prompt:

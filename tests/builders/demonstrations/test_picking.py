@@ -38,7 +38,7 @@ def test_the_score_is_that_of_the_whole_dialogue(tmp_path: Path) -> None:
     assert one.candidates.filter(response="The same.")["score"].n_unique() == 2 * len(QUERIES)
     for row in one.candidates.iter_rows(named=True):
         said = [m["content"] for m in one.talks[row["query_id"], row["conversation"]]["messages"]]
-        (score,) = scoring.load("fake/judge").score([Dialogue("x", (*said[: row["turn"]], row["response"]))])
+        (score,) = scoring.load("fake/judge").score([Dialogue.of("x", *said[: row["turn"]], row["response"])])
         assert row["score"] == score.value
     assert one.manifest.config["reward_models"]["scorer"] == {"id": "fake/judge", "revision": "1"}
     assert {"id": "fake/judge", "revision": "1"} in one.manifest.diagnostics["models"]
@@ -52,7 +52,7 @@ def test_of_equal_scores_the_first_sample_is_picked(
     for _, some in one.candidates.group_by("query_id", "conversation", "turn"):
         best = some.filter(score=some["score"].max())
         assert some.filter(rank=0)["sample"][0] == best["sample"].min()
-    if value(Dialogue("", ("", ""))) == 0:
+    if value(Dialogue.of("", "", "")) == 0:
         assert set(one.candidates.filter(rank=0)["sample"]) == {0}
 
 
@@ -93,7 +93,7 @@ def test_a_second_reward_model_picks_nothing(tmp_path: Path) -> None:
     assert two.talks == one.talks and two.manifest.fingerprint != one.manifest.fingerprint
     for row in two.candidates.iter_rows(named=True):
         said = [m["content"] for m in two.talks[row["query_id"], row["conversation"]]["messages"]]
-        dialogue = Dialogue("x", (*said[: row["turn"]], row["response"]))
+        dialogue = Dialogue.of("x", *said[: row["turn"]], row["response"])
         assert row["second_score"] == next(scoring.load("fake/other").score([dialogue])).value
     assert one.candidates["second_score"].null_count() == len(one.candidates)
     assert 0 <= two.manifest.diagnostics["best_of_n"]["second"]["agreement"] < 1

@@ -71,7 +71,7 @@ def test_tiny_models_write_and_pick(tiny: tuple[Path, Path, Path], tmp_path: Pat
     plain = scoring.load(str(store.path("rm@0.1.0")))
     for talk in found.talks.values():
         turns = tuple(m["content"] for m in talk["messages"])
-        (score,) = plain.score([Dialogue("x", turns)])
+        (score,) = plain.score([Dialogue.of("x", *turns)])
         assert talk["rm_score"] == pytest.approx(score.value, rel=1e-4, abs=1e-4)
     best = one.diagnostics["best_of_n"]["scores"]
     assert best["reference"] == trained.measured("rm")["report"]["rewards"] and 0 <= best["out_of_range"] <= 1
