@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import InputError
+from .errors import InputError, did_you_mean
 
 Group = Literal["builders", "engines", "evals"]
 
@@ -53,7 +53,8 @@ def load(group: Group, name: str) -> Any:
     entry_point = _entry_points(group).get(name)
     if entry_point is None:
         raise InputError(
-            f"no {name!r} among the {group}: choose {', '.join(names(group))}, or give FILE.py:NAME"
+            f"no {name!r} among the {group}{did_you_mean(name, names(group))}: choose "
+            f"{', '.join(names(group))}, or give FILE.py:NAME"
         )
     try:
         return entry_point.load()

@@ -31,6 +31,7 @@ VERBS = {
         "evaluate:app",
         "Evaluate a model on a benchmark, beside the baselines that expose shortcuts.",
     ),
+    "export": ("files:export", "Write rows to a .jsonl, .csv or .parquet file."),
     "import": (
         "imports:app",
         "Import queries, responses or preferences from a file, a folder or a Hub dataset.",
@@ -43,6 +44,7 @@ VERBS = {
     "list": ("look:list_", "List what is in the store, and what was evaluated."),
     "pull": ("hub:pull", "Bring a published dataset or model into the store, checked, to build on it."),
     "push": ("hub:push", "Publish a dataset or a model on the Hub: one commit, with the tag v<version>."),
+    "rm": ("files:rm", "Delete an artifact from the store; the journal keeps its replies."),
     "sample": (
         "sample:sample",
         "Show rows with their texts: kept ones, or those that were dropped for a reason.",
@@ -58,7 +60,7 @@ VERBS = {
     "verify": ("look:verify", "Check that manifest, card and files agree; exit code 1 if they do not."),
 }
 """Name -> where its function is, and its help."""
-SECTIONS = ("run", "import", "engine", "eval", "hub", "audit", "sample", "view", "export")
+SECTIONS = ("run", "import", "engine", "eval", "hub", "audit", "sample", "view", "export", "rm")
 """What errors name settings by, besides the datasets: `run.max_failures` is `--max-failures`."""
 
 app = App(

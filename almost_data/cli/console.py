@@ -85,6 +85,18 @@ def percent(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
 
 
+def byte_size(count: int) -> str:
+    """A size on disk: `3.2 MB`.
+
+    >>> byte_size(1_234), byte_size(3_210_000)
+    ('1 kB', '3.2 MB')
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count / 1e3:,.0f} kB"
+
+
 def number(value: float | None) -> str:
     """A measured number, to four digits; nothing where it was not measured."""
     return "" if value is None else f"{value:.4g}"

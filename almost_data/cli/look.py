@@ -12,7 +12,7 @@ from ..generation import journal_file
 from ..store.store import Store
 from ..store.verify import unproven
 from ..store.verify import verify as verify_artifact
-from .console import console, grid, print_json, print_line
+from .console import byte_size, console, grid, print_json, print_line
 from .options import ROOT, Json, Root
 from .show_results import print_results
 
@@ -27,10 +27,14 @@ def list_(*, json: Json = False, root: Root = ROOT) -> None:
         print_line(f"nothing under {store.root}; start with: python -m almost_data build comparisons")
     results = [entry for entry in manifests.values() if _is_result(entry)]
     rows = [_row(ref, entry) for ref, entry in manifests.items() if not _is_result(entry)]
-    table = grid("ref", "kind", ">rows", "made by", "created", "digest", rows=rows)
+    table = grid("ref", "kind", ">rows", ">size", "made by", "created", "digest", rows=rows)
     table.columns[0].no_wrap = True
     if rows:
         console.print(table)
+    unfinished = [build for build in journal_file.status(store.journal, manifests) if not build.published]
+    for build in unfinished:
+        answered = f"{build.answered:,} of {build.requests:,} requests answered"
+        print_line(f"{build.name}  unfinished: {answered}", "yellow")
     for error in manifests.values():
         if isinstance(error, str):
             print_line(error, "red")
@@ -53,18 +57,23 @@ def _entry(ref: str, manifest: Manifest | str) -> dict[str, Any]:
     if isinstance(manifest, str):
         return {"ref": ref, "error": manifest}
     values = {name: getattr(manifest, name) for name in ("kind", "counts", "created", "digest", "is_fake")}
-    return {"ref": ref, "builder": manifest.builder.name, **values}
+    return {"ref": ref, "builder": manifest.builder.name, "bytes": _bytes(manifest), **values}
 
 
 def _row(ref: str, manifest: Manifest | str) -> tuple[str | int, ...]:
     if isinstance(manifest, str):
-        return ref, "", "", "damaged", "", ""
+        return ref, "", "", "", "damaged", "", ""
     splits = manifest.counts["default"]
     rows = splits.get("train", 0) if manifest.kind == "model" else sum(splits.values())
     kind = "empty dataset" if manifest.is_empty else manifest.kind
     builder = "fake engine" if manifest.is_fake else manifest.builder.name
-    created = manifest.created[:16].replace("T", " ")
-    return ref, kind, rows, builder, created, manifest.digest[:12]
+    created = manifest.created[:10]
+    return ref, kind, rows, byte_size(_bytes(manifest)), builder, created, manifest.digest[:12]
+
+
+def _bytes(manifest: Manifest) -> int:
+    """Its size on disk, without the manifest."""
+    return sum(record.bytes for record in manifest.files.values())
 
 
 def verify(

@@ -19,7 +19,7 @@ from .rows import row_panel
 class SampleOptions:
     """Which rows are shown."""
 
-    n: Annotated[int, Parameter(name=["-n", "--n"], help="Rows, or queries with all their responses.")] = 20
+    n: Annotated[int, Parameter(name=["--n", "-n"], help="Rows, or queries with all their responses.")] = 20
     dropped: Annotated[
         str | None, Parameter(help="Rows that were dropped for this reason, or for `any`.")
     ] = None

@@ -19,7 +19,7 @@ from ..run.build import BuildRun
 from ..run.cost import FLOPS, Line, lines
 from ..run.plan import Plan, Step
 from ..store.store import Store
-from .console import console, grid, panel, print_line, text
+from .console import byte_size, console, grid, panel, print_line, text
 
 
 def plan(plan: Plan, run: BuildRun) -> None:
@@ -39,7 +39,7 @@ def loop(lines: list[Line], checkpoints: int, assumed: str) -> None:
     """What all datasets and recipes would cost, and which assumptions that rests on."""
     _costs(lines)
     console.print(text(assumed, style="dim"))
-    console.print(f"While a recipe trains, its checkpoints take up to {_size(checkpoints)}.", style="dim")
+    console.print(f"While a recipe trains, its checkpoints take up to {byte_size(checkpoints)}.", style="dim")
 
 
 def _costs(lines: list[Line]) -> None:
@@ -69,11 +69,7 @@ def _numbers(line: Line) -> tuple[int, str, str, str, str]:
         f"{n:,}" if n < 1e6 else f"{n / 1e6:,.1f} M" for n in (line.tokens_in, line.tokens_out)
     )
     hours = "?" if line.gpu_hours is None else f"{line.gpu_hours:,.2f}"
-    return line.requests, tokens_in, tokens_out, _size(line.disk), hours
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB" if count > 1e9 else f"{count / 1e6:,.1f} MB"
+    return line.requests, tokens_in, tokens_out, byte_size(line.disk), hours
 
 
 def summary(store: Store, steps: list[Step]) -> None:

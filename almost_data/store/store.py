@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..datasets.manifest import MAX_BYTES, Manifest, decode_manifest
 from ..datasets.tables import polars_schema, stored_configs
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from .files import published
 from .names import NAME, VERSION, parse_ref, version_key
 from .rows import sync
@@ -49,8 +49,9 @@ class Store:
             return ref
         versions = [candidate for candidate in self.refs() if candidate.startswith(f"{ref}@")]
         if not versions:
-            names = ", ".join(dict.fromkeys(parse_ref(present)[0] for present in self.refs())) or "nothing"
-            raise InputError(f"no {ref!r} under {self.root} (it holds: {names})")
+            names = list(dict.fromkeys(parse_ref(present)[0] for present in self.refs()))
+            hint = did_you_mean(ref, names)
+            raise InputError(f"no {ref!r} under {self.root}{hint}: it holds {', '.join(names) or 'nothing'}")
         return versions[-1]
 
     def manifest(self, ref: str) -> Manifest:
@@ -61,7 +62,8 @@ class Store:
             versions = (
                 ", ".join(present for present in self.refs() if present.startswith(f"{name}@")) or "none"
             )
-            raise InputError(f"no {ref} under {self.root} (of that name: {versions}): build it first")
+            hint = did_you_mean(ref, self.refs())
+            raise InputError(f"no {ref} under {self.root}{hint} (of that name: {versions}): build it first")
         with file.open("rb") as handle:
             manifest = decode_manifest(handle.read(MAX_BYTES + 1), str(file))
         if manifest.ref != ref:

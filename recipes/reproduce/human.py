@@ -27,7 +27,6 @@ import numpy as np
 from console import run
 
 from almost_data import InputError, Store
-from almost_data.cards.markdown import clean
 from almost_data.cli.console import print_json, print_line
 from almost_data.cli.show_results import print_result
 from almost_data.datasets.manifest import canonical_json
@@ -37,15 +36,13 @@ from almost_data.evals.evaluation import EvalSession, Evaluation, evaluate
 from almost_data.evals.result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement, Result
 from almost_data.evals.results import items, results
 from almost_data.evals.tally import Winner, line, outcomes
+from almost_data.store.export import escape_spreadsheet_cell
 
 COLUMNS = ("item", "judgment", "question", "answer 1", "answer 2", "choice")
 CHOICES = ("1", "2", "tie")
 JUDGMENTS = 3
 """On each item (paper)."""
 _ITEM = re.compile(r"([0-9a-f]{12})-([0-9]{4,})")
-_FORMULA = re.compile(r"(^|[;\t]|\n(?=\s*[=+@]))(?=\s*[=+\-@])")
-"""Where a spreadsheet begins to calculate: at the front, and where it may see a new cell."""
-
 app = cyclopts.App(
     name="human.py",
     help="Have people judge the answers of eval vicuna: a table out, and in again.",
@@ -389,15 +386,6 @@ def krippendorff(items: Sequence[dict[int, Winner]], judgments: int) -> float | 
     if len(np.unique(paired[~np.isnan(paired)])) < 2:
         return None
     return round(float(alpha(reliability_data=paired, level_of_measurement="nominal")), 6)
-
-
-def escape_spreadsheet_cell(text: str) -> str:
-    """A cell that no spreadsheet calculates and no terminal obeys.
-
-    >>> escape_spreadsheet_cell("=1+1"), escape_spreadsheet_cell("- a\\n- b")
-    ("'=1+1", "'- a\\n- b")
-    """
-    return _FORMULA.sub(r"\1'", clean(text))
 
 
 def _mark(result: Result, judgments: int, seed: int) -> str:

@@ -1,0 +1,63 @@
+"""The verbs `export` and `rm`: rows out of the store, and an artifact out of it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..errors import InputError
+from ..generation.journal_file import status
+from ..store.export import export as write_rows
+from ..store.removal import children, remove
+from ..store.store import Store
+from .console import byte_size, print_line
+from .options import ROOT, Ref, Root, Where
+
+
+def export(
+    ref: Ref,
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"], help="File to write: .jsonl, .csv or .parquet.")],
+    config: Annotated[str, Parameter(help="Config whose rows are written.")] = "default",
+    where: Where = None,
+    flat: Annotated[
+        bool, Parameter(help="Text in place of messages; in .csv, no cell that a spreadsheet calculates.")
+    ] = False,
+    root: Root = ROOT,
+) -> None:
+    store = Store(root)
+    rows = write_rows(store, store.resolve(ref), out, config=config, where=where, is_flat=flat)
+    print_line(f"{out}: {rows:,} rows, {byte_size(out.stat().st_size)}")
+
+
+def rm(
+    ref: Annotated[str, Parameter(help="name@version.")],
+    /,
+    *,
+    yes: Annotated[bool, Parameter(help="Delete without a question.")] = False,
+    force: Annotated[
+        bool, Parameter(help="Also where others were made from it; they stay, without its texts and lineage.")
+    ] = False,
+    root: Root = ROOT,
+) -> None:
+    store = Store(root)
+    if "@" not in ref:
+        raise InputError(f"{ref}: name the version to delete, such as {store.resolve(ref)}")
+    manifest = store.manifest(ref)
+    if not yes and (force or not children(store, ref)):
+        size = byte_size(sum(record.bytes for record in manifest.files.values()))
+        if not sys.stdin.isatty():
+            raise InputError(f"{ref}, {size}: set rm.yes to delete it without a question")
+        if input(f"Delete {ref}, {size}? [y/N] ").strip().lower() not in ("y", "yes"):
+            print_line("nothing was deleted")
+            return
+    remove(store, ref, with_children=force)
+    print_line(f"{ref} is deleted")
+    answered = sum(build.answered for build in status(store.journal) if build.name == ref)
+    if answered:
+        print_line(
+            f"The journal keeps its {answered:,} replies and scores: building it again asks no model, and "
+            "`journal --prune` deletes them."
+        )

@@ -1,0 +1,63 @@
+"""Files of rows: every format has the same rows and reads back, and a spreadsheet calculates none."""
+
+import csv
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from almost_data.readers.preferences import read_preferences
+from almost_data.store.export import escape_spreadsheet_cell, export
+from almost_data.store.store import Store
+from tests.command import run as cli
+
+REF = "comparisons@0.1.0"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet", "flat.csv"])
+def test_every_format_reads_back_as_the_same_preferences(
+    fake_store: Store, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name
+    n = export(fake_store, REF, file, is_flat="flat" in name)
+    read = [row.result[0] for row in read_preferences(str(file)).rows if isinstance(row.result, list)]
+    stored = fake_store.scan(REF).collect()
+    assert n == len(read) == len(stored)
+    texts = {chosen[0]["content"] for chosen in stored["chosen"]}
+    assert {pair.chosen.text for pair in read} == texts
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_dropped_rows_are_written_with_their_texts(fake_store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "dropped.jsonl"
+    n = export(fake_store, REF, file, config="rejected", where="reason = 'already_chosen'")
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    assert n == len(rows) and all(row["chosen"] and row["reason"] == "already_chosen" for row in rows)
+
+
+def test_a_flat_csv_has_no_formula(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "pairs.jsonl"
+    texts = ["=1+1", "-2+3", "a\n=HYPERLINK()", "plain"]
+    rows = [{"prompt": f"{text}?", "chosen": text, "rejected": "no"} for text in texts]
+    source.write_text("\n".join(map(json.dumps, rows)))
+    assert (
+        cli("import", "preferences", str(source), "--version", "1.0.0", "--root", str(store.root)).returncode
+        == 0
+    )
+    file = tmp_path / "out.csv"
+    export(store, "comparisons@1.0.0", file, is_flat=True)
+    with file.open(encoding="utf-8-sig", newline="") as opened:
+        cells = [row["chosen"] for row in csv.DictReader(opened)]
+    assert sorted(cells) == sorted(map(escape_spreadsheet_cell, texts)) != sorted(texts)
+    export(store, "comparisons@1.0.0", tmp_path / "out.parquet", is_flat=True)
+    assert sorted(pl.read_parquet(tmp_path / "out.parquet")["chosen"]) == sorted(texts)
+
+
+@pytest.mark.parametrize(
+    "arguments", ["-o a.txt", "-o nowhere/a.csv", "-o a.csv --config x", "-o a.csv --where x"]
+)
+def test_bad_exports_are_refused_and_leave_nothing(fake_store: Store, tmp_path: Path, arguments: str) -> None:
+    done = cli("export", "comparisons", *arguments.split(), "--root", str(fake_store.root), cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

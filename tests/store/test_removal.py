@@ -1,0 +1,46 @@
+"""A deleted artifact is gone, what stands on it is protected, and its replies are not asked for again."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from almost_data.errors import InputError
+from almost_data.store.removal import children, remove
+from almost_data.store.store import Store
+from tests.command import run as cli
+
+
+@pytest.fixture
+def copy(fake_store: Store, tmp_path: Path) -> Store:
+    shutil.copytree(fake_store.root, tmp_path / "build")
+    return Store(tmp_path / "build")
+
+
+def test_what_others_stand_on_stays_unless_that_is_accepted(copy: Store) -> None:
+    assert children(copy, "responses@0.1.0") == ["comparisons@0.1.0"]
+    with pytest.raises(InputError, match=r"comparisons@0\.1\.0 stands on it"):
+        remove(copy, "responses@0.1.0")
+    assert copy.has("responses@0.1.0")
+    remove(copy, "responses@0.1.0", with_children=True)
+    assert copy.refs() == ["comparisons@0.1.0", "queries@0.1.0"]
+    assert not copy.path("responses@0.1.0").parent.exists()
+
+
+def test_rm_asks_and_says_what_the_journal_keeps(copy: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = ["--root", str(copy.root)]
+    assert "--yes" in cli("rm", "comparisons@0.1.0", *root).stderr
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: "n")
+    assert "nothing was deleted" in cli("rm", "comparisons@0.1.0", *root).stdout
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    assert cli("rm", "comparisons@0.1.0", *root).returncode == 0
+    done = cli("rm", "responses@0.1.0", "--yes", *root)
+    assert "200 replies" in done.stdout and "journal --prune" in done.stdout
+    assert copy.refs() == ["queries@0.1.0"]
+    assert cli("rm", "queries", "--yes", *root).returncode == 2, "a version is named"
+
+
+def test_list_shows_sizes(fake_store: Store) -> None:
+    done = cli("list", "--root", str(fake_store.root))
+    assert "kB" in done.stdout and "size" in done.stdout
