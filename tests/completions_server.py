@@ -15,6 +15,9 @@ CONTEXT = 256
 SYLLABLES = "ba ko li mu ra te vo zi".split()
 
 
+Raw = tuple[int, dict[str, str], bytes]
+
+
 def no_fault(prompt: str, attempt: int) -> str | None:
     return None
 
@@ -37,6 +40,10 @@ class CompletionsServer(ThreadingHTTPServer):
         self.chat: Callable[[str], str | None] = lambda prompt: f"You said: {prompt}"
         self.finish_reason = "stop"
         """Of a chat."""
+        self.raw: Callable[[dict[str, Any]], Raw | None] = lambda body: None
+        """Status, headers and bytes to answer with instead."""
+        self.headers: list[dict[str, str]] = []
+        """Of all requests."""
         self.message: dict[str, Any] = {}
         """Fields of a chat's message besides its content."""
         self.answered: Counter[str] = Counter()
@@ -44,6 +51,8 @@ class CompletionsServer(ThreadingHTTPServer):
         self.capacity = 1000
         """Attempts at once; one more is answered 429."""
         self.delay = 0.0
+        self.context = CONTEXT
+        """Words of a chat's prompt."""
         self.key: str | None = None
         """What it wants as a Bearer token."""
         self.retry_after = "0.01"
@@ -98,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self._refused():
             return
-        if self.path == "/v1/models":
+        if self.path == "/v1/models" and self.server.models:
             models = [
                 {"id": id, "object": "model", "created": 0, "owned_by": ""} for id in self.server.models
             ]
@@ -109,12 +118,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self._refused():
-            return
+            return None
         server = self.server
         if self.path.endswith("/chat/completions"):
             body["prompt"] = body["messages"][-1]["content"]
         with server.lock:
             server.bodies.append(body)
+            server.headers.append(dict(self.headers))
             server.attempts[body["prompt"]] += 1
             attempt = server.attempts[body["prompt"]]
             server.flying += 1
@@ -126,7 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
             server.closing.wait(5)
         with server.lock:  # before the answer, after which the client may ask again
             server.flying -= 1
-        self._answer(body, fault)
+        if raw := server.raw(body):
+            return self._bytes(raw[0], raw[2], headers=raw[1])
+        return self._answer(body, fault)
 
     def _answer(self, body: dict[str, Any], fault: str | None) -> None:
         if fault in ("hang", "drop") or self.server.closing.is_set():
@@ -150,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
             choice = {"index": 0, "finish_reason": fault, "logprobs": None, **message}
             self._send(200, {"choices": [choice]})
-        elif len(body["prompt"].split()) >= CONTEXT:
+        elif len(body["prompt"].split()) >= self.server.context:
             self._error(400, f"This model's maximum context length is {CONTEXT} tokens")
         elif "messages" in body:
             content = self.server.chat(body["prompt"])
@@ -190,8 +202,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, value: object) -> None:
         self._bytes(status, json.dumps(value).encode())
 
-    def _bytes(self, status: int, body: bytes, missing: int = 0) -> None:
+    def _bytes(
+        self, status: int, body: bytes, missing: int = 0, headers: dict[str, str] | None = None
+    ) -> None:
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         if status == 429:
             self.send_header("Retry-After", self.server.retry_after)
         self.send_header("Content-Type", "application/json")

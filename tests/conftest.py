@@ -117,8 +117,7 @@ def printed() -> Iterator[io.StringIO]:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompletionsServer]:
     """Asked without a key, and asked again at once."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    # `openai` has no setting for its first delay; half a second is long for a test.
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr("almost_data.generation.client.FIRST_DELAY", 0.01)
     with CompletionsServer() as server:
         yield server
 

@@ -26,7 +26,7 @@ LAYERS = (
 )
 """Folders and files of the package, lowest first: a module imports from its own layer and those before it."""
 HEAVY = {
-    *("torch", "transformers", "vllm", "ray", "datasets", "matplotlib", "trl", "peft", "gguf", "openai"),
+    *("torch", "transformers", "vllm", "ray", "datasets", "matplotlib", "trl", "peft", "gguf", "aiohttp"),
     *("lm_eval", "bs4", "defusedxml", "lxml", "markdownify", "py7zr", "scipy", "sklearn"),
 }
 ENGINE_PARTS = {"packed.py", "padded.py", "rows.py"}

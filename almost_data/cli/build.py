@@ -26,7 +26,7 @@ from .progress import progress_bars
 from .sources import local_sources, recorded_command
 
 COMMON = ("version", "preset", "config", "assignments", "sources", "root")
-FOR_MODELS = ("engine", "base_url", "ray_address", "limit", "max_failures", "retry_failed")
+FOR_MODELS = ("engine", "base_url", "ray_address", "limit", "max_failures", "max_cost", "retry_failed")
 """Of builds that ask models, or whose parents are built by asking them."""
 FOR_REWARD_MODELS = ("take_turns",)
 FLAGS = {"assignments": "--set", "sources": "--from"}

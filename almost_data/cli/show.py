@@ -116,14 +116,16 @@ def _failures(store: Store, manifest: Manifest) -> Table:
 
 def _usage(manifest: Manifest) -> Table:
     """What the engine's replies cost, a line for each responder and one for all."""
-    headings = ("cost", ">replies", ">tokens in", ">cached", ">tokens out", ">tok/s", ">seconds", ">loading")
+    headings = ["replies of", ">replies", ">tokens in", ">cached", ">tokens out", ">tok/s", ">seconds"]
+    headings += [">loading", ">cost"]
     counted = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens")
     total = {"all": total_usage([manifest])} if len(manifest.usage) > 1 else {}
     rows = []
     for name, usage in (manifest.usage | total).items():
         rate = round(usage["completion_tokens"] / usage["seconds"]) if usage["seconds"] else None
         seconds = (float(usage["seconds"]), float(usage["load_seconds"]))
-        rows.append((name, *[usage[field] for field in counted], rate, *seconds))
+        cost = f"{usage['cost']:,.4g}" if usage.get("cost") else ""
+        rows.append((name, *[usage[field] for field in counted], rate, *seconds, cost))
     return grid(*headings, rows=rows)
 
 

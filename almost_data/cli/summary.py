@@ -27,7 +27,7 @@ def plan(plan: Plan, run: BuildRun) -> None:
     actions = {"reuse": "exists", "build": "would be built"}
     rows = [(step.manifest.ref, actions[step.action]) for step in plan.steps]
     console.print(grid("dataset", "what happens", rows=rows))
-    if costs := lines(plan, run.store):
+    if costs := lines(plan, run.store, getattr(run.generator, "price", None)):
         console.print()
         _costs(costs)
     asks_models = any(step.builder and step.builder.uses_engine for step in plan.steps)
@@ -53,8 +53,12 @@ def _costs(lines: list[Line]) -> None:
         sums = {key: sum(getattr(line, key) for line in lines) for key in keys}
         hours = [line.gpu_hours for line in lines if line.gpu_hours is not None]
         total = sum(hours) if len(hours) == len(lines) else None
-        rows.append(("all", *_numbers(Line("all", "", gpu_hours=total, **sums))))
-    console.print(grid("about", ">requests", ">tokens in", ">tokens out", ">disk", ">GPU-hours", rows=rows))
+        money = sum(line.money for line in lines if line.money is not None)
+        rows.append(("all", *_numbers(Line("all", "", gpu_hours=total, money=money, **sums))))
+    headings = ["about", ">requests", ">tokens in", ">tokens out", ">disk", ">GPU-hours", ">cost"]
+    if all(line.money is None for line in lines):
+        headings.remove(">cost")
+    console.print(grid(*headings, rows=[row[: len(headings)] for row in rows]))
     models = ", ".join(sorted({line.model for line in lines}))
     rules = (
         "Rules of thumb: replies at their longest, tokens by characters (shared ones once), "
@@ -64,12 +68,13 @@ def _costs(lines: list[Line]) -> None:
     console.print(rules, style="dim")
 
 
-def _numbers(line: Line) -> tuple[int, str, str, str, str]:
+def _numbers(line: Line) -> tuple[int, str, str, str, str, str]:
     tokens_in, tokens_out = (
         f"{n:,}" if n < 1e6 else f"{n / 1e6:,.1f} M" for n in (line.tokens_in, line.tokens_out)
     )
     hours = "?" if line.gpu_hours is None else f"{line.gpu_hours:,.2f}"
-    return line.requests, tokens_in, tokens_out, byte_size(line.disk), hours
+    money = "" if line.money is None else f"{line.money:,.4g}"
+    return line.requests, tokens_in, tokens_out, byte_size(line.disk), hours, money
 
 
 def summary(store: Store, steps: list[Step]) -> None:
@@ -140,6 +145,8 @@ def _print_usage(last: Manifest, steps: list[Step]) -> None:
             f"{tokens:,} tokens in {seconds:,.1f} engine-seconds ({tokens / seconds:,.0f} tok/s): "
             f"{tokens / rows:,.0f} tokens and {seconds / rows:,.2f} s for each row of {last.ref}"
         )
+    if money := usage.get("cost"):
+        print_line(f"cost {money:,.4g}, by the prices of engine.servers")
 
 
 def _examples(store: Store, manifest: Manifest) -> Iterator[Panel]:

@@ -145,7 +145,7 @@ def rules(ledger: Iterable[Entry]) -> dict[str, str]:
 def total_usage(manifests: list[Manifest]) -> dict[str, Any]:
     """What the engine's replies cost in all of them together; `{}` where none were asked."""
     usages = [usage for manifest in manifests for usage in manifest.usage.values()]
-    return {key: sum(usage[key] for usage in usages) for key in (usages[0] if usages else ())}
+    return {key: sum(usage.get(key, 0) for usage in usages) for key in (usages[0] if usages else ())}
 
 
 def canonical_json(value: Any) -> bytes:

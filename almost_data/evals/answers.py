@@ -1,7 +1,6 @@
 """A side of a comparison of answers: a model that writes them, or a file of written answers.
 
-The prompt is by the tokenizer's chat template, or in the paper's format where there is none. A server gets
-messages, and applies its own template.
+A server, and a model with a chat template, gets messages; any other model a prompt in the paper's format.
 """
 
 from collections.abc import Mapping
@@ -35,33 +34,19 @@ class Side:
     """Of a file."""
     model: Model | None = None
     """As the engine finds it."""
-    likelihood: Likelihood | None = None
-    """Renders the prompts of a model whose tokenizer is here."""
-    is_served: bool = False
-    """Whether a server answers."""
+    by_chat: bool = False
+    """Whether it gets messages, as a server and a model with a chat template do."""
 
     def request(self, request_id: str, question: str, sampling: Sampling, seed: int) -> Request:
         """The request for the answer to a question. Raises ValueError for a file."""
         if self.model is None:
             raise ValueError(f"{self.pinned.id}: a file is asked nothing")
-        if self.is_served:
+        if self.by_chat:
             return Request.chat(request_id, self.model, user_turn(question), sampling, seed=seed)
-        by_template = self.likelihood is not None and self.likelihood.tokenizer.chat_template
-        stop = () if by_template else prompts.STOP
-        stopped = Sampling(sampling.max_new_tokens, sampling.temperature, sampling.top_p, stop)
-        return Request(request_id, self.model, "", self.prompt(question), stopped, seed)
-
-    def prompt(self, question: str) -> str:
-        """The question as an engine of this machine gets it."""
-        if self.likelihood is None:
-            return prompts.ask(user_turn(question)).lstrip("\n")
-        text = self.likelihood.context(list(user_turn(question)))
-        tokenizer = self.likelihood.tokenizer
-        bos = tokenizer.bos_token
-        # Engines let the tokenizer put BOS in front, where it does so: the template's would be a second one.
-        if bos and text.startswith(bos) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
-            return text.removeprefix(bos)
-        return text
+        stopped = Sampling(sampling.max_new_tokens, sampling.temperature, sampling.top_p, prompts.STOP)
+        return Request(
+            request_id, self.model, "", prompts.ask(user_turn(question)).lstrip("\n"), stopped, seed
+        )
 
 
 @dataclass
@@ -107,8 +92,8 @@ def side(store: Store, name: str, role: str, generator: Generator | None) -> Sid
         raise InputError(f"{setting} {name}: not a .jsonl file of answers")
     if generator.name in ("openai", "fake"):
         served = generator.resolve(Model(name))
-        is_served = generator.name == "openai"
-        return Side(Pinned(served.id, str(served.revision), role), model=served, is_served=is_served)
+        by_chat = generator.name == "openai"
+        return Side(Pinned(served.id, str(served.revision), role), model=served, by_chat=by_chat)
     subject = find(store, name, setting=setting)
     if not isinstance(subject.scorer, Likelihood):
         raise InputError(
@@ -116,7 +101,8 @@ def side(store: Store, name: str, role: str, generator: Generator | None) -> Sid
         )
     is_local = is_ref(name) or Path(name).is_dir()
     model = generator.resolve(Model(str(subject.folder)) if is_local else subject.model)
-    return Side(replace(subject.pinned, role=role), model=model, likelihood=subject.scorer)
+    by_chat = bool(subject.scorer.tokenizer.chat_template)
+    return Side(replace(subject.pinned, role=role), model=model, by_chat=by_chat)
 
 
 def write(

@@ -16,7 +16,7 @@ from string import Template
 from typing import Literal
 
 from ..errors import InputError
-from ..generation import Generator, Model, Reply, Request, Sampling
+from ..generation import Model, Reply, Request, Sampling
 from ..generation.client import redacted
 from ..generation.openai import AS_SERVED, OpenAIEngine
 from ..models.chat import split_reasoning, user_turn
@@ -102,10 +102,11 @@ def only_model(server: OpenAIEngine) -> str:
     return names[0]
 
 
-def check(server: Generator, name: str) -> None:
+def check(server: OpenAIEngine, name: str) -> None:
     """Raise InputError where the server cannot be reached or does not list the judge."""
     with errors_name("eval.judge"):
-        server.resolve(served(name))
+        server.resolve(Model(name))
+        server.check()
 
 
 @contextmanager

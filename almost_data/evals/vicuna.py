@@ -17,7 +17,7 @@ from ..diagnostics.probe import draw
 from ..errors import InputError
 from ..generation import Generator, Sampling
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
-from ..generation.openai import AS_SERVED
+from ..generation.openai import AS_SERVED, OpenAIEngine
 from . import answers, judge, saved, tally
 from .answers import Side, Written
 from .evaluation import EvalSession, Evaluation, ItemValue, check_limit
@@ -86,7 +86,7 @@ class Options:
 class Servers:
     """What runs the judge, and the models that answer; None where both sides are files."""
 
-    judge: Generator
+    judge: OpenAIEngine
     judge_name: str
     generator: Generator | None = None
 

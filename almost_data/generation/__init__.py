@@ -112,6 +112,8 @@ class Reply:
     """Engine time between the reply before and this one; the journal measures it."""
     load_seconds: float = field(default=0.0, compare=False)
     """Time spent loading a model just before this reply."""
+    cost: float = field(default=0.0, compare=False)
+    """Money, by the price that the user gives for a server."""
 
     @classmethod
     def failed(cls, id: str, error: str, prompt_tokens: int = 0) -> "Reply":
@@ -129,16 +131,24 @@ class Usage:
     completion_tokens: int = 0
     seconds: float = 0.0
     load_seconds: float = 0.0
+    cost: float = 0.0
 
     def add(self, reply: Reply) -> None:
         self.requests += 1
         self.failed += reply.error is not None
-        for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "seconds", "load_seconds"):
-            setattr(self, name, getattr(self, name) + getattr(reply, name))
+        self.prompt_tokens += reply.prompt_tokens
+        self.cached_tokens += reply.cached_tokens
+        self.completion_tokens += reply.completion_tokens
+        self.seconds += reply.seconds
+        self.load_seconds += reply.load_seconds
+        self.cost += reply.cost
 
 
 class CannotStart(RuntimeError):
-    """The engine could not load a model or reach its server: no request is to blame."""
+    """The engine cannot go on: no model could be loaded, no server reached, or the money is spent.
+
+    No request is to blame.
+    """
 
 
 class Closing(Protocol):

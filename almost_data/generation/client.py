@@ -1,16 +1,33 @@
-"""HTTP for the openai engine: how many attempts at once, the key, and errors without secrets."""
+"""HTTP for the openai engine: one server's connections, retries, and errors without secrets."""
 
-import asyncio
-import os
+import logging
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from asyncio import sleep
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from random import uniform
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-from ..errors import InputError
+import msgspec
+
+from .pace import LONGEST_PAUSE, ConcurrencyLimit, Rates, seconds
+from .servers import Server
 
 if TYPE_CHECKING:
-    import httpx2
+    import aiohttp
 
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+CONNECT_SECONDS = 10.0
+FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
+"""Seconds before the second attempt, and the most that doubling makes of them."""
+MAX_BYTES = 16 << 20
+"""Of an answer: no reply is so long."""
 _ERROR_CHARACTERS = 300
 _SECRET = re.compile(
     r"""\b(?:authorization|api[-_ ]?key(?: provided)?)["']?\s*[:=]\s*["']?(?:bearer\s+|basic\s+)?[^\s"',]+"""
@@ -19,113 +36,153 @@ _SECRET = re.compile(
 )
 
 
-class ConcurrencyLimit:
-    """How many attempts may be in flight. Additive increase, multiplicative decrease, as in TCP."""
+@dataclass(eq=False)
+class ServerFault(Exception):
+    """An attempt without a reply. A temporary fault is worth another attempt."""
 
-    def __init__(self, maximum: int, counts: dict[str, int]) -> None:
-        self.maximum = maximum
+    message: str
+    is_temporary: bool = False
+    status: int | None = None
+    param: str | None = None
+    """The parameter that the server refuses, where it names one."""
+    wait: float | None = None
+    """Seconds that the server asks for before the next attempt."""
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Client:
+    """The connections to one server, as an async context manager."""
+
+    def __init__(
+        self, server: Server, concurrency: int, timeout: float, retries: int, counts: dict[str, int]
+    ) -> None:
+        self.server = server
+        self.timeout = timeout
+        self.retries = retries
         self.counts = counts
-        self.current = float(maximum)
-        self.in_flight = 0
-        self.halved_at = 0.0
-        self._room = asyncio.Condition()
+        self.limit = ConcurrencyLimit(concurrency, counts)
+        self.rates = Rates(server.requests_per_minute, server.tokens_per_minute)
+        parts = urlsplit(server.base_url)
+        self._proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
-    async def enter(self) -> float:
-        """Wait for room; the time at which there was some."""
-        async with self._room:
-            await self._room.wait_for(lambda: self.in_flight < int(self.current))
-            self.in_flight += 1
-        return time.monotonic()
+    async def __aenter__(self) -> "Client":
+        import aiohttp
 
-    async def leave(self) -> None:
-        self.in_flight -= 1
-        async with self._room:
-            self._room.notify(max(1, int(self.current) - self.in_flight))
+        key = self.server.api_key()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),  # the limit holds back, not the pool
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Content-Type": "application/json"}
+            | ({"Authorization": f"Bearer {key}"} if key else {}),
+            timeout=aiohttp.ClientTimeout(self.timeout, sock_connect=min(self.timeout, CONNECT_SECONDS)),
+        )
+        return self
 
-    def raise_limit(self) -> None:
-        """Raise the limit after an answer."""
-        self.current = min(self.maximum, self.current + 1 / self.current)
+    async def __aexit__(self, *error: object) -> None:
+        await self._session.close()
 
-    def lower_limit(self, entered: float) -> None:
-        """After a refusal. Only an attempt that began under the present limit tells anything about it."""
-        if entered >= self.halved_at:
-            self.current, self.halved_at = max(1.0, self.current / 2), time.monotonic()
-            self.counts["lowest_limit"] = min(self.counts["lowest_limit"], int(self.current))
+    async def ask(self, path: str, content: bytes, read: Callable[[bytes], T], tokens: float = 0) -> T:
+        """What `read` makes of the answer, after retries. Raises ServerFault, as `read` may too.
 
-
-def limited_client(limit: ConcurrencyLimit) -> "httpx2.AsyncClient":
-    """A client for `openai` whose every attempt, each retry too, waits for room under the limit.
-
-    A broken answer is raised as a fault of the connection, which `openai` retries.
-    """
-    import httpx2
-    from openai import DefaultAsyncHttpxClient
-
-    counts = limit.counts
-
-    class LimitedClient(DefaultAsyncHttpxClient):  # type: ignore[misc]
-        async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-            entered = await limit.enter()
+        Without content it is a GET. `tokens` is about what the request and its reply have.
+        """
+        attempt = 0
+        while True:
             try:
-                response: httpx2.Response = await super().send(request, **options)
-                counts["rate_limited"] += response.status_code == 429
-                counts["server_errors"] += response.status_code >= 500
-                if response.status_code in (429, 503):
-                    limit.lower_limit(entered)
-                if response.is_success:
-                    if fault := _invalid_completion(response):
-                        raise httpx2.DecodingError(f"HTTP {response.status_code}, {fault}", request=request)
-                    limit.raise_limit()
-                return response
-            except Exception:
-                counts["dropped"] += 1
-                raise
-            finally:
-                await limit.leave()
+                return await self._attempt(path, content, read, tokens)
+            except ServerFault as fault:
+                fault.message = redacted(fault.message, key=self.server.api_key())
+                if not fault.is_temporary or attempt == self.retries:
+                    raise
+                delay = min(FIRST_DELAY * 2 ** min(attempt, 9), LONGEST_DELAY)
+                wait = fault.wait or delay * uniform(0.75, 1)
+                log.info("%s: %s; asked again in %.3g s", self.server.host, fault, wait)
+            await sleep(wait)
+            attempt += 1
 
-    # As many connections are kept as may be in flight: the limit holds back, not the pool.
-    return LimitedClient(limits=httpx2.Limits(max_connections=None, max_keepalive_connections=limit.maximum))
+    async def _attempt(self, path: str, content: bytes, read: Callable[[bytes], T], tokens: float) -> T:
+        import aiohttp
+
+        await self.rates.enter(tokens)
+        entered = await self.limit.enter()
+        try:
+            async with self._session.request(
+                "POST" if content else "GET",
+                self.server.url + path,
+                data=content or None,
+                allow_redirects=False,  # the key is for this server alone
+                proxy=self._proxy,
+            ) as response:
+                body = await _read_body(response)
+            self.rates.heed(response.headers, tokens)
+            if not 200 <= response.status < 300:
+                raise self._refusal(response.status, response.headers, body, entered)
+            value = read(body)
+            self.limit.raise_limit()
+            return value
+        except ServerFault as fault:
+            self.counts["dropped"] += fault.status is None
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            self.counts["dropped"] += 1
+            is_late = isinstance(error, TimeoutError)
+            message = "no answer in time" if is_late else f"no answer: {type(error).__name__}: {error}"
+            raise ServerFault(message, is_temporary=True) from None
+        finally:
+            self.limit.leave()
+
+    def _refusal(self, status: int, headers: Mapping[str, str], body: bytes, entered: float) -> ServerFault:
+        """The fault that an answer other than 2xx tells of."""
+        self.counts["rate_limited"] += status == 429
+        self.counts["server_errors"] += status >= 500
+        if status in (429, 503):
+            self.limit.lower_limit(entered)
+        message, param = _error(body)
+        if 300 <= status < 400:
+            host = urlsplit(headers.get("Location", "")).hostname or "another path"
+            message = f"the server redirects to {host}: give that address"
+        wait = _retry_after(headers.get("Retry-After", ""))
+        is_temporary = (status in (408, 409, 429) or status >= 500) and (wait or 0) <= LONGEST_PAUSE
+        return ServerFault(f"HTTP {status}: {message}", is_temporary, status, param, wait)
 
 
-def _invalid_completion(response: "httpx2.Response") -> str | None:
-    """Why a 200 is not a completion; None if it is. A stopped vLLM answers with finish reason "abort"."""
+async def _read_body(response: "aiohttp.ClientResponse") -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.content.iter_any():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_BYTES:
+            message = f"HTTP {response.status}, an answer of more than {MAX_BYTES >> 20} MiB"
+            raise ServerFault(message, status=response.status)
+    return b"".join(chunks)
+
+
+def _error(body: bytes) -> tuple[str, str | None]:
+    """The message of an error and the parameter that it names, in the shapes that servers have for it."""
+    text = body[:2000].decode("utf-8", "replace")
     try:
-        choice = response.json()["choices"][0]
-        reason = choice["finish_reason"]
-        # The content of an empty chat reply is null. Half a surrogate pair is legal JSON, but not text.
-        by_chat = response.url.path.endswith("/chat/completions")
-        (choice["message"]["content"] or "" if by_chat else choice["text"]).encode()
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return f"but no completion: {response.text}"
-    return "but stopped in the middle" if reason in (None, "abort") else None
+        error = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        return text, None
+    error = error.get("error", error) if isinstance(error, dict) else error
+    if not isinstance(error, dict):
+        return text, None
+    return str(error.get("message") or text), str(error.get("param"))
 
 
-def api_key() -> str:
-    """The key, read at each use and stored nowhere, so that nothing can show it."""
-    key = os.environ.get("OPENAI_API_KEY", "").strip() or "EMPTY"
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise InputError("OPENAI_API_KEY holds a character that no HTTP header can carry")
-    return key
+def _retry_after(value: str) -> float | None:
+    """The wait that a server asks for: in seconds, or until a date."""
+    wait = seconds(value)
+    if value and wait is None:
+        with suppress(ValueError):
+            wait = parsedate_to_datetime(value).timestamp() - time.time()
+    return wait if wait and wait > 0 else None
 
 
-def describe(error: Exception) -> str:
-    """The error in one line, without a key that the server may have sent back in it."""
-    import openai
-
-    if isinstance(error, openai.APITimeoutError):
-        return "no answer in time"
-    if isinstance(error, openai.APIConnectionError):
-        cause = error.__cause__ or error
-        return redacted(f"no answer: {type(cause).__name__}: {cause}")
-    if isinstance(error, openai.APIStatusError):
-        message = error.body.get("message") if isinstance(error.body, dict) else error.body
-        return redacted(f"HTTP {error.status_code}: {message or error.response.text or error.message}")
-    return redacted(f"{type(error).__name__}: {error}")
-
-
-def redacted(text: str, length: int = _ERROR_CHARACTERS) -> str:
+def redacted(text: str, length: int = _ERROR_CHARACTERS, key: str | None = None) -> str:
     """One printable line without secrets, which are removed before the cut could halve one."""
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
     text = _SECRET.sub("[redacted]", text.replace(key, "[redacted]") if key else text)
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= length else line[: length - 1] + "\u2026"

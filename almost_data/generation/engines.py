@@ -36,9 +36,13 @@ def default() -> tuple[str, str]:
 
 
 def options(
-    name: str, section: dict[str, Any], base_url: tuple[str, ...] = (), ray_address: str | None = None
+    name: str,
+    section: dict[str, Any],
+    base_url: tuple[str, ...] = (),
+    ray_address: str | None = None,
+    max_cost: float | None = None,
 ) -> dict[str, Any]:
-    """The options for `load`, from a preset's `engine` section and two settings of the command line.
+    """The options for `load`, from a preset's `engine` section and three settings of the command line.
 
     A table in the section with an engine's name is for that engine only, even if ray runs it.
     """
@@ -51,13 +55,14 @@ def options(
     }
     server = {"base_url": base_url} if base_url else {}
     cluster = {"ray_address": ray_address} if ray_address else {}
+    budget = {} if max_cost is None else {"max_cost": max_cost}
     if name == "ray":
         inner = chosen.setdefault("engine", default()[0])
         inner_options = chosen.get("options", {})
         if not isinstance(inner_options, dict):
             raise InputError("engine.options: give a table of options, as engine.options={batch=8}")
         server = {"options": tables.get(inner, {}) | inner_options | server}
-    return chosen | server | cluster
+    return chosen | server | cluster | budget
 
 
 def load(name: str, options: dict[str, Any] | None = None) -> Generator:

@@ -169,12 +169,12 @@ def _store(database: sqlite3.Connection, answered: list[tuple[bytes, Reply]]) ->
             )
         else:
             tokens = (reply.prompt_tokens, reply.completion_tokens)
-            cost = (reply.cached_tokens, reply.seconds, reply.load_seconds)
+            cost = (reply.cached_tokens, reply.seconds, reply.load_seconds, reply.cost)
             replies.append((digest, reply.text, reply.finish_reason, *tokens, reply.reasoning, *cost))
     # Unless another build has a reply meanwhile.
     unless = "WHERE NOT EXISTS (SELECT 1 FROM reply WHERE key = ?)"
     database.executemany(f"INSERT OR REPLACE INTO failure SELECT ?, ?, ?, ?, ? {unless}", failures)
-    database.executemany(f"INSERT OR REPLACE INTO reply VALUES ({', '.join('?' * 9)})", replies)
+    database.executemany(f"INSERT OR REPLACE INTO reply VALUES ({', '.join('?' * 10)})", replies)
     database.executemany("DELETE FROM failure WHERE key = ?", ((row[0],) for row in replies))
 
 

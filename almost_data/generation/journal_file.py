@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from ..errors import InputError
 
-_FORMAT = 6
+_FORMAT = 7
 _TABLES = (
     # Replies, and their cost.
     "reply (key BLOB PRIMARY KEY, text TEXT, finish_reason TEXT, prompt_tokens INTEGER, "
-    "completion_tokens INTEGER, reasoning TEXT, cached_tokens INTEGER, seconds REAL, load_seconds REAL) "
-    "WITHOUT ROWID",
+    "completion_tokens INTEGER, reasoning TEXT, cached_tokens INTEGER, seconds REAL, load_seconds REAL, "
+    "cost REAL) WITHOUT ROWID",
     # Requests that failed, and have not been answered since.
     "failure (key BLOB PRIMARY KEY, error TEXT, prompt_tokens INTEGER, seconds REAL, load_seconds REAL) "
     "WITHOUT ROWID",

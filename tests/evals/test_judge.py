@@ -6,13 +6,10 @@ from typing import Any
 import pytest
 
 from almost_data.errors import InputError
+from almost_data.evals import judge
 from almost_data.generation import Request, Sampling
 from almost_data.models.chat import user_turn
 from tests.completions_server import CompletionsServer
-
-pytest.importorskip("openai")
-
-from almost_data.evals import judge
 
 KEY = "sk-proj-0123456789abcdef"
 

@@ -14,23 +14,21 @@ from typing import Any
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.evals import answers, saved, stats, vicuna
+from almost_data.evals import answers, judge, saved, stats, vicuna
 from almost_data.evals.evaluation import EvalSession, carry_out
 from almost_data.evals.judge import Verdict, parse
 from almost_data.evals.result import Line, Result
 from almost_data.evals.results import results
 from almost_data.evals.tally import Judged, lines, outcomes
+from almost_data.generation import Sampling
 from almost_data.generation.journal_file import count
+from almost_data.models.chat import user_turn
 from almost_data.store.store import Store
 from tests.command import run as run_command
 from tests.completions_server import CompletionsServer
 from tests.evals.known import evaluated, frame, rows
 from tests.tiny_models import save_tiny
 from tests.waiting import until
-
-pytest.importorskip("openai")
-
-from almost_data.evals import judge
 
 KEY = "sk-proj-0123456789abcdef"
 COUNT = 10
@@ -46,6 +44,7 @@ REPLAYS = {
 @pytest.fixture
 def server(server: CompletionsServer) -> CompletionsServer:
     server.models = ("m", "n", "judge")
+    server.context = 100_000
     server.chat = by(lambda one, two: len(one) - len(two))
     return server
 
@@ -374,7 +373,7 @@ def test_a_server_answers_by_chat(store: Store, server: CompletionsServer, sides
 def test_real_models_answer(
     store: Store, server: CompletionsServer, sides: dict[str, Path], tmp_path: Path, template: bool
 ) -> None:
-    """By their chat template where they have one, with one BOS whoever writes it."""
+    """By their chat template where they have one."""
     from transformers import AutoTokenizer
 
     names = []
@@ -389,10 +388,10 @@ def test_real_models_answer(
         names.append(str(name))
     generator = answers.engine("transformers")
     side = answers.side(store, names[0], "model a", generator)
-    prompt = side.prompt("Why?")
-    assert prompt == ("<user>Why?\n<assistant>" if template else "Human: Why?\n\nAssistant:")
-    tokens = AutoTokenizer.from_pretrained(names[0])(prompt)["input_ids"]
-    assert tokens.count(1) == 1
+    request = side.request("r", "Why?", Sampling(8, 0.7), seed=1)
+    assert request.prompt == ("" if template else "Human: Why?\n\nAssistant:")
+    assert request.messages == (user_turn("Why?") if template else ())
+    assert bool(request.sampling.stop) != template
     how = {"settings": {"max_new_tokens": 8, "limit": 3}}
     result = run(store, server, sides, a=names[0], b=names[1], generator=generator, **how)
     assert [one.id for one in result.models[:2]] == ["model-1", "model-2"]

@@ -131,7 +131,6 @@ def test_people_stand_beside_the_judge_where_they_were_asked(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two models answer, a judge prefers the baseline, and people PPO: by the commands that a user gives."""
-    pytest.importorskip("openai")
     asked = rows(
         tmp_path / "question.jsonl", [{"question_id": n, "text": f"What of {n}?"} for n in range(24)]
     )
@@ -194,7 +193,6 @@ def test_people_stand_beside_the_judge_where_they_were_asked(
 def test_a_judge_that_is_gone_is_asked_once_and_what_it_said_before_stands(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("openai")
     asked = rows(tmp_path / "question.jsonl", [{"question_id": n, "text": f"What of {n}?"} for n in range(3)])
     saved = rows(tmp_path / "alpaca.jsonl", [{"question_id": n, "text": f"It is {n}."} for n in range(3)])
     ways = ["--vicuna", str(asked), "--engine", "transformers", "--max-new-tokens", "4"]

@@ -1,0 +1,148 @@
+"""What a server gets for a request, and what it is read to have replied, in the shapes that servers have."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from ..models.chat import split_reasoning
+from . import Reply, Request, cut_at_stop
+from .client import ServerFault, redacted
+from .servers import Price
+
+STOPS = 4
+"""Stop strings that OpenAI's own server takes at most; the reply is cut at further ones here."""
+ADAPTABLE = frozenset({"max_tokens", "stop"})
+"""Parameters that some servers refuse, and that a request can do without."""
+CHARACTERS = 4
+"""In a token, about."""
+_STOPPED = {"", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete"}
+_CUT = {"length", "max_tokens", "max_length", "max_output_tokens", "model_length"}
+_MOST_TOKENS = 10**9
+"""A larger count is none."""
+
+
+class _Choice(msgspec.Struct):
+    text: Any = None
+    message: Any = None
+    finish_reason: Any = None
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_Choice]
+    usage: Any = None
+
+
+_decode = msgspec.json.Decoder(_Completion).decode
+
+
+def encode(request: Request, refused: Collection[str], row_seeds: bool) -> bytes:
+    """The body of a request, without the parameters that the server has refused."""
+    sampling = request.sampling
+    # The second name is the one that OpenAI's newer models require.
+    limit = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
+    body: dict[str, Any] = {
+        "model": request.model.id,
+        limit: sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+    }
+    if request.messages:
+        body["messages"] = request.messages
+        if request.template_options != "{}":
+            body["chat_template_kwargs"] = msgspec.Raw(request.template_options.encode())
+    else:
+        body["prompt"] = request.prompt
+    if sampling.stop and "stop" not in refused:
+        body["stop"] = sampling.stop[:STOPS]
+    if row_seeds and request.seed is not None:
+        body["seed"] = request.seed % 2**63
+    return msgspec.json.encode(body)
+
+
+def prompt_tokens(request: Request) -> float:
+    """About how many tokens the prompt has."""
+    characters = len(request.prompt) + sum(len(message["content"]) for message in request.messages)
+    return characters / CHARACTERS
+
+
+def read_reply(request: Request, price: Price | None, body: bytes) -> Reply:
+    """The reply in a server's answer. Raises ServerFault for what is no completion, or broken off."""
+    try:
+        completion = _decode(body)
+        choice = completion.choices[0]
+        reasoning, text = _chat_parts(choice.message) if request.messages else (None, choice.text)
+        if not isinstance(text, str):
+            raise TypeError("not text")
+        text, is_stopped = cut_at_stop(text, request.sampling.stop)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        excerpt = body[:2000].decode("utf-8", "replace")
+        raise ServerFault(f"HTTP 200, but no completion: {excerpt}", is_temporary=True) from None
+    reason = str(choice.finish_reason or "").lower()
+    if reason == "abort":  # by a vLLM that is being stopped
+        raise ServerFault("HTTP 200, but stopped in the middle", is_temporary=True)
+    usage = completion.usage
+    prompt, new = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    cost = 0.0
+    if price:
+        characters = len(text) + len(reasoning or "")
+        cost = price.of(prompt or prompt_tokens(request), new or characters / CHARACTERS)
+    is_cut = reason in _CUT or (not reason and new >= request.sampling.max_new_tokens)
+    if not (is_stopped or is_cut or reason in _STOPPED):
+        failed = Reply.failed(request.id, f"the server ended the reply: {redacted(reason)}", prompt)
+        return replace(failed, cost=cost)
+    return Reply(
+        id=request.id,
+        text=text,
+        finish_reason="length" if is_cut and not is_stopped else "stop",
+        prompt_tokens=prompt,
+        completion_tokens=new,
+        reasoning=reasoning,
+        cached_tokens=_count(_get(usage, "prompt_tokens_details"), "cached_tokens"),
+        cost=cost,
+    )
+
+
+def read_names(body: bytes) -> tuple[str, ...]:
+    """The names in a server's list of models. Raises ServerFault where it is none."""
+    try:
+        return tuple(str(model["id"]) for model in msgspec.json.decode(body)["data"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise ServerFault("HTTP 200, but no list of models", status=200) from None
+
+
+def _chat_parts(message: Any) -> tuple[str | None, str]:
+    """Reasoning and reply of a chat: in fields of their own, in parts of the content, or in tags."""
+    text, thoughts = _join(message.get("content"))
+    tagged, text = split_reasoning(text, is_open="</think>" in text and "<think>" not in text)
+    candidates = (message.get("reasoning"), message.get("reasoning_content"), thoughts, tagged)
+    return next((text for text in candidates if isinstance(text, str) and text), None), text
+
+
+def _join(content: Any) -> tuple[str, str]:
+    """The text in a message's content, and the reasoning in it."""
+    if content is None or isinstance(content, str):
+        return content or "", ""
+    text = thoughts = ""
+    for part in content:
+        if (kind := part["type"]) in ("text", "output_text"):
+            text += part["text"]
+        elif kind in ("thinking", "reasoning"):
+            thoughts += "".join(_join(part.get(kind) or part.get("text")))
+        else:
+            raise TypeError(f"a part that is no text: {kind}")
+    return text, thoughts
+
+
+def _count(usage: Any, name: str) -> int:
+    """A number of tokens, which some servers write as text, or leave out."""
+    try:
+        count = int(float(_get(usage, name)))
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return count if 0 <= count <= _MOST_TOKENS else 0
+
+
+def _get(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
