@@ -90,7 +90,7 @@ def fake_preset() -> presets.Preset:
 def fake_store(tmp_path_factory: pytest.TempPathFactory, fake_preset: presets.Preset) -> Store:
     """queries, responses and comparisons @0.1.0 of the fake engine. Read it; do not write to it."""
     store = Store(tmp_path_factory.mktemp("fake") / "build")
-    run = build.BuildRun(store, "0.1.0", fake_preset, FakeEngine(), command="python -m almost_data")
+    run = build.BuildRun(store, "0.1.0", fake_preset, FakeEngine())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(card_figures, "png", paint)
         run.build("comparisons")

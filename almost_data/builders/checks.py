@@ -30,7 +30,8 @@ TURN_MARKERS = ["Human:", "<Image>"]
 # --- chat -----------------------------------------------------------------------------------------------
 _CANNOT = (
     r"(can['\u2019]?t|cannot|can not|won['\u2019]?t|will not|am unable to|am not able to|"
-    r"['\u2019]?m unable to|['\u2019]?m not able to|must decline to|have to decline)"
+    r"won['\u2019]?t be able to|['\u2019]?m unable to|['\u2019]?m not able to|must decline to|"
+    r"have to decline)"
 )
 _HELP = (
     r"(assist|help|comply|provide|fulfill|do|answer|continue|engage|generate|create|write|share|support)\b"
@@ -43,7 +44,9 @@ REFUSAL = (
 )
 _MODEL = r"(ai|artificial intelligence|large language model|language model)"
 IDENTITY = (
-    rf"(?i)\bas an? {_MODEL}\b|\bi(['\u2019]?m| am) (just |only )?an? {_MODEL}\b"
+    rf"(?i)\bas an? {_MODEL}( language)?( model| assistant| chatbot)?"
+    r"(,| i\b| (created|developed|made|trained|built)\b)"
+    rf"|\bi(['\u2019]?m| am) (just |only )?an? {_MODEL}\b"
     r"|\bi(['\u2019]?m| am) (chatgpt|gpt-?\d|claude|gemini|bard|llama|qwen|deepseek|mistral|gemma)\b"
     r"|\bi was (created|developed|made|trained|built) by\b"
     r"|\b(ai|language) model (created|developed|made|trained|built) by\b"
@@ -56,11 +59,8 @@ CUTOFF = (
     r"|截至我的?(知识|训练)"
 )
 REASONING_LEFT = r"(?is)<think>|</think>|<thinking>|</thinking>|<\|channel\|>"
-_LIST_LINE = r"(?m)^\s*([-*+•]|\d+[.)]|[a-z][.)]|#+|\||>|```|!?\[)"
-FINISHED_END = r"[\p{P}\p{S}\p{So}\p{M}\d]\s*$|\p{Emoji}\s*$"
-OPEN_END = (
-    r"[,;:，；、：(（\[{–—\-/&]\s*$|\b(and|or|the|a|an|of|to|with|for|in|that|which|is|are|was|by|as)\s*$"
-)
+_LIST_LINE = r"(?m)^\s*([-*+•·▪–]|\d+[.)、]|[a-z][.)]|[一二三四五六七八九十]+、|[①-⑳]|#+|\||>|```|!?\[)"
+OPEN_END = r"[,;:，；、：(（\[{&]\s*$|\s[-–—]\s*$|[^.]\b(and|or|the|a|an|of|to|with|which|but|because)\s*$"
 PROSE_WORDS = 8
 """A last line of at least so many words that ends in a letter was cut: lists and headings are shorter."""
 LOOP = re.compile(r"(.{3,200}?)\1{3,}\W*$", re.DOTALL)
@@ -76,7 +76,7 @@ def response_checks(min_chars: int = MIN_CHARS) -> dict[str, Filter]:
 
 PAPER = ("too_short", "ends_open", "starts_well", "unfinished", "dont_know", "turn_marker")
 CHAT = (
-    *("loop", "reasoning_left", "turn_marker", "refusal", "identity", "knowledge_cutoff", "other_script"),
+    *("loop", "reasoning_left", "turn_marker", "refusal", "identity", "knowledge_cutoff", "other_language"),
     "cut_off",
 )
 SETS: dict[str, tuple[str, ...]] = {"paper": PAPER, "chat": CHAT, "none": ()}
@@ -191,9 +191,10 @@ def _chat_checks() -> list[Filter]:
             text.str.contains(REASONING_LEFT),
         ),
         check(
-            "other_script",
-            "The reply is in another script than the prompt, most of whose letters it has none of.",
-            _is_other_script(),
+            "other_language",
+            "The reply is in another language than the prompt, which names none: its letters are of another "
+            "script, or its small words are of another European language.",
+            _is_other_language(),
         ),
     ]
 
@@ -211,7 +212,7 @@ def _is_cut(text: pl.Expr) -> pl.Expr:
     han = last_line.str.count_matches(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]")
     is_prose = ~last_line.str.contains(_LIST_LINE) & ((words >= PROSE_WORDS) | (han >= 2 * PROSE_WORDS))
     ends_in_letter = stripped.str.contains(r"\p{L}$")
-    looks_cut = is_open_fence | stripped.str.contains(f"(?i){OPEN_END}") | (is_prose & ends_in_letter)
+    looks_cut = is_open_fence | stripped.str.contains(OPEN_END) | (is_prose & ends_in_letter)
     reason = pl.col("finish_reason")
     return pl.when(reason.is_not_null()).then(reason == "length").otherwise(looks_cut)
 
@@ -240,6 +241,46 @@ _SCRIPTS = {
     "Greek": r"\p{Greek}",
     "Hebrew": r"\p{Hebrew}",
 }
+
+
+_SMALL_WORDS = {
+    "English": "the|and|of|to|with|that|this|you|what|how|are|for|it",
+    "German": "der|die|das|und|nicht|ein|eine|wie|für|auf|ich|ist|mit",
+    "French": "le|les|des|une|pour|dans|est|avec|qui|sur|vous|et",
+    "Spanish": "el|los|las|una|por|para|cómo|qué|del|que|es|un",
+    "Italian": "il|gli|della|che|sono|per|non|una|di|è|come",
+    "Portuguese": "os|uma|não|com|para|em|do|da|você|é|que",
+    "Dutch": "het|een|van|niet|voor|met|zijn|wat|hoe|en",
+}
+"""Words that most sentences of a language have some of."""
+_NAMES_A_LANGUAGE = (
+    r"(?i)\btranslat|übersetz|\btradu|vertaal|翻译|翻訳|перевед|\b(english|german|french|spanish|italian|"
+    r"portuguese|dutch|chinese|mandarin|japanese|korean|russian|arabic|hindi|greek|hebrew|thai|latin)\b|语|語"
+)
+_HEAD = 500
+"""Characters by which a language is told."""
+
+
+def _is_other_language() -> pl.Expr:
+    """Whether prompt and response are in different languages; unsure means no."""
+    names_one = pl.col("prompt").str.contains(_NAMES_A_LANGUAGE)
+    return ~names_one & (_is_other_script() | _has_other_small_words())
+
+
+def _has_other_small_words() -> pl.Expr:
+    """Whether the small words of the response are of one language, and those of the prompt of another."""
+
+    def count(column: str, words: str) -> pl.Expr:
+        return pl.col(column).str.head(_HEAD).str.count_matches(rf"(?i)\b({words})\b")
+
+    drop = pl.lit(False)
+    for asked_in, prompt_words in _SMALL_WORDS.items():
+        has_its_words = (count("prompt", prompt_words) >= 1) & (count("response", prompt_words) <= 1)
+        for language, words in _SMALL_WORDS.items():
+            if language != asked_in:
+                is_foreign = (count("response", words) >= 6) & (count("prompt", words) == 0)
+                drop = drop | (has_its_words & is_foreign)
+    return drop
 
 
 def _is_other_script() -> pl.Expr:

@@ -290,7 +290,8 @@ def pin_responders(
 
 def fake_responder(responder: Responder) -> Responder:
     """The responder as the fake engine plays it, with a name that says so."""
-    return msgspec.structs.replace(responder, name=f"fake-{responder.name}")
+    name = responder.name
+    return msgspec.structs.replace(responder, name=name if name.startswith("fake-") else f"fake-{name}")
 
 
 def reply_work(task: str, config: SamplingConfig, responder: Responder, requests: int, tokens: int) -> Work:

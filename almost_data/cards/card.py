@@ -15,7 +15,7 @@ from ..datasets.builder import Builder
 from ..datasets.manifest import Manifest, Parent, total_usage
 from ..datasets.tables import TEST_SHARE, stored_configs
 from ..generation import prompts
-from . import figures, markdown
+from . import figures, markdown, rebuild
 from .front_matter import viewer, with_front_matter
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def render(
         scorers=_scorers(manifest),
         usage=total_usage(sources),
         lineage=_lineage([manifest, *ancestors]),
+        rebuild=rebuild.commands(manifest, ancestors),
+        needs=rebuild.needs(sources),
         deviations=[deviation for source in sources for deviation in source.diagnostics["deviations"]],
         paper_facts=[fact for source in sources for fact in source.diagnostics["paper_facts"]],
         rows=rows,
@@ -92,6 +94,8 @@ def render_model(
         settings=manifest.config["settings"],
         diagnostics=manifest.diagnostics,
         figures=figures,
+        rebuild=[manifest.environment["command"]],
+        needs={},
         recipe=recipe,
         inputs=_inputs(manifest),
         lineage=_lineage([manifest, *ancestors]),

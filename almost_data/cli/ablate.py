@@ -14,7 +14,7 @@ from .build import assignments
 from .console import console, grid, print_markdown, text
 from .options import ROOT, Markdown, Root, Version
 from .progress import progress_bars
-from .sources import local_sources, recorded_command
+from .sources import hub_origins, local_sources
 
 
 @Parameter(name="*")
@@ -58,7 +58,7 @@ def ablate(
         config=settings.config,
         assignments=[*settings.set_, *assignments("comparisons", {"asis_rm": asis_rm})],
         sources=list(sources.values()),
-        command=recorded_command(sources),
+        origins=hub_origins(sources),
     )
     with progress_bars() as bars:
         outcomes = ablation.ablate(run, judgments, bars)

@@ -23,7 +23,7 @@ from ..run.build import RunOptions, prepare_run
 from . import summary
 from .console import print_line
 from .progress import progress_bars
-from .sources import local_sources, recorded_command
+from .sources import hub_origins, local_sources
 
 COMMON = ("version", "preset", "config", "assignments", "sources", "root")
 FOR_MODELS = ("engine", "base_url", "ray_address", "limit", "max_failures", "max_cost", "retry_failed")
@@ -57,15 +57,15 @@ def load_commands(arguments: list[str]) -> None:
     if arguments[0].startswith("-"):
         app.resolved_commands()
     elif arguments[0] not in app:
-        app.command(command(load_builder(arguments[0])), name=arguments[0])
+        app.command(command(load_builder(arguments[0]), arguments[0]), name=arguments[0])
 
 
-def command(builder: Builder) -> Callable[..., None]:
-    """The command that builds a builder's dataset."""
+def command(builder: Builder, name: str = "") -> Callable[..., None]:
+    """The command that builds a builder's dataset; `name` is the builder's on the command line."""
     options_type = make_options(builder)
 
     def run(*, options: Any) -> None:
-        build(builder, options)
+        build(builder, options, name or builder.name)
 
     run.__annotations__ = {"options": Annotated[options_type, Parameter(name="*")], "return": None}
     run.__kwdefaults__ = {"options": options_type()}
@@ -128,11 +128,11 @@ def assignments(section: str, values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def build(builder: Builder, options: Any) -> None:
+def build(builder: Builder, options: Any, name: str) -> None:
     """Build a dataset, or say what that would take."""
-    settings = {name: getattr(options, name) for name in builder.flags}
-    names = {field.name for field in fields(options)} & {field.name for field in fields(RunOptions)}
-    values = {name: getattr(options, name) for name in names}
+    settings = {flag: getattr(options, flag) for flag in builder.flags}
+    common = {field.name for field in fields(options)} & {field.name for field in fields(RunOptions)}
+    values = {option: getattr(options, option) for option in common}
     values["assignments"] = [*options.assignments, *assignments(builder.name, settings)]
     if getattr(options, "recipes", None):
         _plan_loop(builder, options, values["assignments"])
@@ -143,7 +143,8 @@ def build(builder: Builder, options: Any) -> None:
     if values.get("take_turns") and values["engine"] == "openai":
         raise InputError("run.take_turns: the openai engine holds no model here: leave it out")
     sources = local_sources(options.root, options.sources)
-    values |= {"sources": list(sources.values()), "command": recorded_command(sources)}
+    origins = hub_origins(sources) | ({builder.name: name} if ".py:" in name else {})
+    values |= {"sources": list(sources.values()), "origins": origins}
     run = prepare_run(RunOptions(**values, builders=[builder]))
     plan = run.plan(builder)
     if options.dry_run:
@@ -153,7 +154,19 @@ def build(builder: Builder, options: Any) -> None:
         print_line(f"engine {values['engine']}: {why}", "dim")
     with progress_bars() as bars:
         steps = run.execute(plan, bars)
-    summary.summary(run.store, steps)
+    summary.summary(run.store, steps, _same_options(values))
+
+
+def _same_options(values: Mapping[str, Any]) -> list[str]:
+    """The options by which a build of a child finds what this build used."""
+    words = []
+    for name in (*FOR_MODELS[:4], "preset", "config", "sources", "assignments", "version"):
+        value = values.get(name)
+        if value not in (None, (), []) and (name == "version" or value != getattr(RunOptions, name)):
+            flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
+            texts = value if isinstance(value, list | tuple) else [value]
+            words += [word for text in texts for word in (flag, str(text))]
+    return words
 
 
 def _plan_loop(builder: Builder, options: Any, values: list[str]) -> None:

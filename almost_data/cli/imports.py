@@ -7,10 +7,11 @@ from cyclopts import App, Parameter
 
 from ..datasets.manifest import Manifest
 from ..readers.files import HubPart
+from ..readers.preferences import ROLES, parse_columns
 from ..run import importing, presets
 from ..run.plan import Step
 from ..store.store import Store
-from .options import ROOT, Columns, Root, Version, assigned_columns
+from .options import ROOT, Columns, Root, Version
 from .summary import summary
 
 app = App(name="import")
@@ -30,17 +31,15 @@ class ImportOptions:
     root: Root = ROOT
 
     def options(self, *roles: str) -> importing.Options:
-        card = presets.card(self.license, self.language)
-        return importing.Options(
-            assigned_columns(self.columns, roles), HubPart(self.hub_config, self.split), card
-        )
+        columns, part = parse_columns(self.columns, roles), HubPart(self.hub_config, self.split)
+        return importing.Options(columns, part, presets.card(self.license, self.language))
 
 
 @app.command
 def preferences(file: str, /, *, options: ImportOptions) -> None:
     """Import comparisons: chosen and rejected replies, in any usual layout of .jsonl, .json, .csv, .tsv or
     .parquet (text also .gz or .zst), of a folder, or of a Hub id."""
-    settings = options.options("prompt", "system", "chosen", "rejected")
+    settings = options.options(*ROLES)
     store = Store(options.root)
     _print(store, importing.import_preferences(store, file, options.version, settings))
 
@@ -68,4 +67,4 @@ def responses(
 
 
 def _print(store: Store, manifest: Manifest) -> None:
-    summary(store, [Step("build", manifest)])
+    summary(store, [Step("build", manifest)], ["--version", manifest.version])

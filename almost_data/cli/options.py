@@ -5,8 +5,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ..errors import InputError
-
 ROOT = Path("build")
 Root = Annotated[Path, Parameter(name="--root", help="Folder of the store.")]
 Version = Annotated[str, Parameter(help="Version N.N.N of what is made.")]
@@ -29,14 +27,3 @@ def format_default(value: Any) -> str | None:
 
 DEFAULTS = Parameter(negative=(), show_default=format_default)
 """What holds for every option: no `--no-...` and no `--empty-...` beside it."""
-
-
-def assigned_columns(text: str | None, roles: tuple[str, ...]) -> dict[str, str]:
-    """`prompt=question,chosen=good` as a dictionary. Raises InputError for another role, or no name."""
-    assignments: dict[str, str] = {}
-    for word in text.split(",") if text is not None else ():
-        role, _, name = word.partition("=")
-        if role not in roles or not name or role in assignments:
-            raise InputError(f"import.columns {word}: write {'=NAME,'.join(roles)}=NAME, each once")
-        assignments[role] = name
-    return assignments

@@ -77,8 +77,11 @@ def _numbers(line: Line) -> tuple[int, str, str, str, str, str]:
     return line.requests, tokens_in, tokens_out, byte_size(line.disk), hours, money
 
 
-def summary(store: Store, steps: list[Step]) -> None:
-    """The funnel of rows, examples, folders, cost and notes, and the commands to go on with."""
+def summary(store: Store, steps: list[Step], options: list[str]) -> None:
+    """The funnel of rows, examples, folders, cost and notes, and the commands to go on with.
+
+    `options` are those by which a build of a child finds what was made.
+    """
     last = steps[-1].manifest
     console.print()
     console.print(_funnel([step.manifest for step in steps]))
@@ -94,7 +97,7 @@ def summary(store: Store, steps: list[Step]) -> None:
     for note in notes:
         console.print(panel(Text(note), "note", "yellow"))
     console.print(Text("Next", style="bold"))
-    for command in _next_commands(store, last):
+    for command in _next_commands(store, last, options):
         print_line(f"  {command}")
 
 
@@ -193,15 +196,13 @@ def _dialogue(messages: list[dict[str, str]]) -> Group:
     )
 
 
-def _next_commands(store: Store, last: Manifest) -> list[str]:
+def _next_commands(store: Store, last: Manifest, options: list[str]) -> list[str]:
     root = "" if str(store.root) == "build" else f" --root {shlex.quote(str(store.root))}"
     is_local = Path(sys.prefix).parent == Path.cwd()
     python = f"{Path(sys.prefix).name}/bin/python" if is_local else "python"
     verbs = [f"{verb} {last.ref}" for verb in ("show", "lineage")]
     if children := [name for name in registry.names("builders") if _reads(name, last.name)]:
-        options = last.environment["command"].partition(f" build {last.name}")[2]
-        options = f" --version {last.version}" if last.is_import else options
-        verbs.insert(0, f"build {children[0]}{options}")
+        verbs.insert(0, shlex.join(["build", children[0], *options]))
     code = f"import datasets; print(datasets.load_dataset({str(store.path(last.ref))!r}))"
     quoted = shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
     return [f"{python} -m almost_data {verb}{root}" for verb in verbs] + [f"{python} -c {quoted}"]

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..errors import InputError
+from ..readers.preferences import parse_columns
 from ..store import samples
 from ..store.diff import difference_page
 from ..store.names import NAME
@@ -13,7 +14,7 @@ from ..store.store import Store
 from ..viewer.page import Page
 from ..viewer.preferences import preferences_page
 from .console import print_line
-from .options import ROOT, Columns, Root, assigned_columns
+from .options import ROOT, Columns, Root
 
 LIMIT = 5_000
 
@@ -37,7 +38,7 @@ def view(
     elif newer:
         raise InputError(f"{ref} {newer}: two versions of a dataset can be compared, files cannot")
     else:
-        assignments = assigned_columns(columns, ("prompt", "system", "chosen", "rejected"))
+        assignments = parse_columns(columns)
         page = preferences_page(ref, assignments, n, seed)
     name = page.title.replace("@", "-").replace(" ", "-")
     file = page.save(out or Path(f"{name}.html"))

@@ -4,6 +4,7 @@ A manifest, a card and a fingerprint hold no folder of a machine: `record` cuts 
 the path's last part.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,12 +56,40 @@ def record(config: Config) -> dict[str, Any]:
     return settings
 
 
-def with_marked_folders(config: Config) -> Any:
-    """The config with `./` before each source that is a folder here, so that it is known for a path."""
+def toml_value(value: Any) -> str:
+    """JSON data as a TOML value on one line; None is the word `none`, which `--set` takes for it.
+
+    >>> toml_value({"name": "a", "shots": 3, "revision": None})
+    '{name = "a", shots = 3}'
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, dict):
+        items = (f"{key} = {toml_value(item)}" for key, item in value.items() if item is not None)
+        return f"{{{', '.join(items)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml_value, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def paths(config: Config) -> list[str]:
+    """The values of path types, which may be files, folders or names."""
+    values: list[str] = []
+
+    def collect(kind: str, path: str) -> str:
+        values.append(path)
+        return path
+
+    _map_paths(config, collect)
+    return values
+
+
+def with_marked_paths(config: Config) -> Any:
+    """The config with `./` before each source that is a path here, so that it is known for one."""
 
     def mark(kind: str, source: str) -> str:
         is_plain = kind == "source" and not is_path(source) and "@" not in source
-        return f"./{source}" if is_plain and Path(source).is_dir() else source
+        return f"./{source}" if is_plain and Path(source).exists() else source
 
     return _map_paths(config, mark)
 

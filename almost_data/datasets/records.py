@@ -62,6 +62,11 @@ class _File(msgspec.Struct):
     name: str
 
 
+class _ImportSettings(msgspec.Struct):
+    ladder: list[str] = []
+    columns: dict[str, str] = {}
+
+
 class _Card(msgspec.Struct, frozen=True):
     license: str | None = None
     language: str | None = None
@@ -210,6 +215,8 @@ class _Environment(msgspec.Struct):
 
 class _DatasetEnvironment(_Environment):
     engine: _Engine | None = None
+    origins: dict[str, str] = {}
+    files: dict[str, str] = {}
 
 
 _TYPES: dict[str, tuple[type, type, type]] = {
@@ -227,5 +234,6 @@ def check(kind: str, **parts: dict[str, Any]) -> None:
             msgspec.convert(part, type_)
             if name == "config" and part.get("file"):
                 msgspec.convert(part["file"], _File)
+                msgspec.convert(part["settings"], _ImportSettings)
         except msgspec.ValidationError as error:
             raise msgspec.ValidationError(str(error).replace("`$", f"`{name}")) from None

@@ -138,16 +138,18 @@ def stored_configs(tables: Mapping[str, Table], config: str) -> tuple[str, ...]:
     return (table.parts or ()) if config in tables and table.parts is not None else (config,)
 
 
-def arrow_schema(table: Table) -> "pa.Schema":
-    """The Arrow schema of the Parquet files of this table."""
+def arrow_schema(table: Table, is_large: bool = False) -> "pa.Schema":
+    """The Arrow schema of the Parquet files of this table; a large one for over 2 GB of text."""
     import pyarrow as pa
 
+    text = pa.large_string() if is_large else pa.string()
+    turn = pa.struct([("role", text), ("content", text)])
     types = {
-        "string": pa.string(),
+        "string": text,
         "int64": pa.int64(),
         "float64": pa.float64(),
         "bool": pa.bool_(),
-        "messages": pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
+        "messages": pa.large_list(turn) if is_large else pa.list_(turn),
     }
     return pa.schema([(column.name, types[column.type]) for column in table.columns])
 
@@ -170,8 +172,15 @@ def polars_schema(table: Table) -> "dict[str, pl.DataType]":
 def frame(table: Table, rows: "Iterable[Mapping[str, Any]]") -> "pl.DataFrame":
     """Rows as a frame with the columns, order and types of a table; an absent value is null."""
     import polars as pl
+    import pyarrow as pa
 
-    return pl.DataFrame(list(rows), schema=polars_schema(table))
+    # Column by column through Arrow, which is many times faster than Polars is with rows of dictionaries.
+    rows = list(rows)
+    schema = arrow_schema(table, is_large=True)
+    columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
+    made = pl.from_arrow(pa.Table.from_arrays(columns, schema=schema))
+    assert isinstance(made, pl.DataFrame)
+    return made
 
 
 def features(table: Table) -> list[dict[str, Any]]:

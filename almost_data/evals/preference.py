@@ -21,6 +21,7 @@ from ..datasets.builder import text_id
 from ..diagnostics.probe import transfer
 from ..diagnostics.shortcuts import plain
 from ..errors import InputError
+from ..readers.preferences import parse_columns
 from ..scoring import BASELINE, Dialogue
 from ..training.reward_report import BUCKETS, FEW, bucket, calibration, longer, right, share
 from .choices import LONGEST
@@ -45,6 +46,8 @@ class Options(ModelOptions):
     """name@version, ORG/NAME@REVISION, or a file: any layout that `import preferences` reads."""
     config: str | None = None
     """Config of the dataset; of HH-RLHF helpful-base."""
+    columns: str | None = None
+    """Which column holds what, where no layout fits: prompt=question,chosen=a,rejected=b."""
     split: str = "test"
     """Split of the dataset to judge on. Of a file all rows are judged."""
     versus: tuple[str, ...] = ()
@@ -76,7 +79,8 @@ def plan(session: EvalSession, options: Options) -> EvalPlan:
         raise InputError(f"eval.versus {duplicate}: it is judged already: name another")
     is_hh = options.dataset.partition("@")[0] == HH_RLHF.partition("@")[0]
     config = HELPFUL_BASE if options.config is None and is_hh else options.config
-    judged = open_comparisons(session.store, options.dataset, config, options.split)
+    columns = parse_columns(options.columns)
+    judged = open_comparisons(session.store, options.dataset, config, options.split, columns)
     subjects = [session.subject(options)]
     subjects += [session.model(name, options, "eval.versus") for name in options.versus]
     notes = training_notes(session.store, subjects, judged)
@@ -95,6 +99,7 @@ def plan(session: EvalSession, options: Options) -> EvalPlan:
         settings={
             "config": judged.source.config,
             "split": None if judged.is_file else options.split,
+            **({"columns": columns} if columns else {}),
             "limit": options.limit,
             "seed": options.seed,
             "max_tokens": [subject.scorer.max_tokens for subject in subjects],

@@ -1,6 +1,6 @@
 """Comparisons that models are judged on: where they are read, and what the models know of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,9 @@ class Comparisons:
         return plain(train.filter(~pl.col("query_id").is_in(rows["query_id"].unique().implode())))
 
 
-def open_comparisons(store: Store, data: str, config: str | None, split: str) -> Comparisons:
+def open_comparisons(
+    store: Store, data: str, config: str | None, split: str, columns: Mapping[str, str]
+) -> Comparisons:
     """Comparisons of `name@version`, `ORG/NAME@REVISION`, or a file. Raises InputError otherwise."""
     learned = "" if split == "train" else "train"
     is_file = False
@@ -66,10 +68,11 @@ def open_comparisons(store: Store, data: str, config: str | None, split: str) ->
     else:
         if config:
             raise InputError(f"eval.config goes with a dataset, and {data} is a file")
-        source, is_file = _open_file(data), True
+        source, is_file = _open_file(data, columns), True
         pin = Pinned(source.parent.ref, source.parent.digest, "data")
     if not len(source.train):
         raise InputError(f"{source.parent.ref}: no row to judge on")
+    source = source if is_file else replace(source, assignments=columns)
     splits = ("judged" if is_file else split, "")
     judged = comparisons(replace(source, test=source.train.clear(), has_test=True, splits=splits))
     return Comparisons(pin, judged, source, split, is_file)
@@ -79,12 +82,12 @@ def _is_fake(source: Source) -> bool:
     return source.manifest is not None and source.manifest.is_fake
 
 
-def _open_file(data: str) -> Source:
+def _open_file(data: str, columns: Mapping[str, str]) -> Source:
     """The preferences of a file or folder, and how many of its rows have none that can be read."""
     sha256 = files.record(data, TABLE_SUFFIXES)["sha256"]
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
-    for row in read_preferences(data).rows:
+    for row in read_preferences(data, columns).rows:
         if isinstance(row.result, Rejected):
             problems.append(f"{Path(row.place).name}: {row.result.detail}")
             continue

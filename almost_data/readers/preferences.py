@@ -85,10 +85,17 @@ def read_preferences(
         raise InputError(f"{source}: no row in it")
     cells = [row for _, row in sample]
     columns = dict.fromkeys([*column_names(source, TABLE_SUFFIXES), *(name for row in cells for name in row)])
-    layout = detect(cells, source, list(columns)) if named is None else named
-    if absent := layout.columns.keys() - columns.keys():
-        raise InputError(f"{source}: no column {min(absent)!r}; it has: {', '.join(columns)}")
+    layout = choose(named, cells, source, list(columns))
     return Preferences(layout, read_all(layout, chain(sample, rows)))
+
+
+def choose(named: Layout | None, rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout:
+    """The layout that the user describes, else the one that fits the rows. Raises InputError."""
+    if named is None:
+        return detect(rows, source, columns)
+    if absent := named.columns.keys() - set(columns):
+        raise InputError(f"{source}: no column {min(absent)!r}; it has: {', '.join(columns)}")
+    return named
 
 
 def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout:
@@ -96,7 +103,7 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
     fitting = [layout for layout in LAYOUTS if layout.fits(rows)]
     if len(fitting) == 1:
         return fitting[0]
-    fix = "import it with import.columns prompt=NAME,chosen=NAME,rejected=NAME, which decides"
+    fix = "say it with import.columns prompt=NAME,chosen=NAME,rejected=NAME, which decides"
     names = ", ".join(columns) or "none"
     if fitting:
         described = " and ".join(layout.described for layout in fitting)
@@ -104,12 +111,27 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
     raise InputError(f"{source}: no layout of preferences has its columns ({names}): {fix}")
 
 
+ROLES = ("prompt", "system", *SIDES)
+"""What a column can hold for `by_columns`."""
+
+
+def parse_columns(text: str | None, roles: Sequence[str] = ROLES) -> dict[str, str]:
+    """`prompt=question,chosen=good` as a dictionary. Raises InputError for another role, or no name."""
+    assignments: dict[str, str] = {}
+    for word in text.split(",") if text is not None else ():
+        role, _, name = word.partition("=")
+        if role not in roles or not name or role in assignments:
+            raise InputError(f"import.columns {word}: write {'=NAME,'.join(roles)}=NAME, each once")
+        assignments[role] = name
+    return assignments
+
+
 def by_columns(assignments: Mapping[str, str]) -> Layout:
     """The layout that a user describes: prompt (optional), chosen, rejected, system -> column.
 
     Raises InputError for another name, or where a side is not named.
     """
-    unknown = assignments.keys() - {"prompt", "system", *SIDES}
+    unknown = assignments.keys() - set(ROLES)
     if unknown or not set(SIDES) <= assignments.keys():
         raise InputError(
             "import.columns: name chosen and rejected, and prompt and system where they exist: "

@@ -14,6 +14,7 @@ import msgspec
 from .. import scoring
 from ..cards import card, figures
 from ..datasets.builder import Builder, Built, NothingLeft, Progress, RewardModel, load_builder, silent
+from ..datasets.config import paths
 from ..datasets.digest import Blocks
 from ..datasets.filters import account
 from ..datasets.manifest import Manifest, canonical_json
@@ -23,6 +24,7 @@ from ..generation import Generator, engines
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
 from ..generation.journal_file import JournalSession
 from ..generation.memory import SharedMemory
+from ..readers.files import file_sha256
 from ..scoring import Scorer
 from ..scoring.journaled import JournaledScorer
 from ..store.names import check_version, parse_ref
@@ -43,8 +45,8 @@ class BuildRun:
     generator: Generator
     sources: Mapping[str, str] = field(default_factory=dict)
     """Dataset name -> the reference to use for it instead of building one (`run.from`)."""
-    command: str = ""
-    """How the user asked, for the card; no machine's paths in it."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Name of a parent, a builder or an engine -> how others can name it: on the Hub, or in a file."""
     max_failures: float = MAX_FAILURES
     """Share of a dataset's requests that may fail."""
     retry_failed: bool = False
@@ -118,10 +120,20 @@ class BuildRun:
                     environment["take_turns"] = self.take_turns
                 if self.preset.note and builder.uses_engine and not self.preset.is_fake:
                     built.notes.append(self.preset.note)
-                environment |= {"seconds": round(time.monotonic() - start, 3), "command": self.command}
+                environment |= {"seconds": round(time.monotonic() - start, 3), **self._provenance(step)}
                 draft = step.manifest
                 draft = new_manifest("dataset", ref, draft.builder, draft.config, parents)
                 return publish_dataset(self.store, builder, draft, parents, built, environment)
+
+    def _provenance(self, step: Step) -> dict[str, dict[str, str]]:
+        """How others can name what a step reads, and the hashes of the files among that."""
+        names = [step.manifest.builder.name, self.generator.name, *step.parents]
+        origins = {name: self.origins[name] for name in names if name in self.origins}
+        places = [*paths(step.settings), *origins.values()]
+        candidates = [Path(text) for place in places for text in (place, place.rpartition(":")[0])]
+        hashes = {path.name: file_sha256(path) for path in candidates if path.is_file()}
+        shown = {name: Path(at).name if ".py:" in at else at for name, at in origins.items()}
+        return {"origins": shown, "files": hashes}
 
     @contextmanager
     def _journaled(
@@ -175,8 +187,8 @@ class RunOptions:
     """Ask again what failed in a published version of this dataset."""
     take_turns: bool = False
     """Load the engine and the reward models in turns: for one small GPU."""
-    command: str = ""
-    """How the user asked, as a card may show it."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Name of a parent, a builder or an engine -> how others can name it: on the Hub, or in a file."""
     builders: Sequence[Builder] = ()
     """Builders besides the registered ones."""
 
@@ -211,13 +223,15 @@ def prepare_run(options: RunOptions) -> BuildRun:
         raise InputError(f"run.from {', '.join(options.sources)}: give one reference for each dataset")
     if "fake" in (options.engine, engine_options.get("engine")):
         preset = dataclasses.replace(preset, is_fake=True, note=None)
+    generator = engines.load(options.engine or "fake", engine_options)
+    in_file = {generator.name: options.engine} if options.engine and ".py:" in options.engine else {}
     return BuildRun(
         Store(options.root),
         check_version(options.version),
         preset,
-        engines.load(options.engine or "fake", engine_options),
+        generator,
         sources,
-        options.command,
+        {**options.origins, **in_file},
         options.max_failures,
         options.retry_failed,
         options.take_turns,

@@ -34,7 +34,6 @@ from ..store.publish import existing, new_manifest
 from ..store.store import Store
 from . import presets
 from .build import publish_dataset
-from .command import shown_command
 
 QUERY_SUFFIXES = (".txt", *TABLE_SUFFIXES)
 SAMPLE = 200
@@ -75,7 +74,7 @@ def import_preferences(store: Store, file: str, version: str, options: Options =
             return present
         with tempfile.TemporaryDirectory(prefix=".import-", dir=store.root) as folder:
             built = imported.build(preferences, Path(folder), file)
-            return _publish(store, builder, draft, built, options)
+            return publish_dataset(store, builder, draft, [], built, {})
 
 
 def import_queries(store: Store, file: str, version: str, options: Options = Options()) -> Manifest:
@@ -292,25 +291,4 @@ def _publish_once(
     named = {"columns": dict(source.options.columns)} if source.options.columns else {}
     draft = _draft(builder, version, source.record, settings | named, source.options)
     with store.lock(draft.ref):
-        return existing(store, draft) or _publish(store, builder, draft, built, source.options)
-
-
-def _publish(store: Store, builder: Builder, draft: Manifest, built: Built, options: Options) -> Manifest:
-    return publish_dataset(store, builder, draft, [], built, {"command": _command(draft, options)})
-
-
-def _command(draft: Manifest, options: Options) -> str:
-    """The command that imports the same rows again, where the file lies in the folder that it is run in."""
-    record, settings = draft.config["file"], draft.config["settings"]
-    kind = "preferences" if draft.name == "comparisons" else draft.name
-    revision = f"@{record['revision']}" if "revision" in record else ""
-    values = {
-        "ladder": ",".join(settings.get("ladder", ())),
-        "columns": ",".join(f"{role}={name}" for role, name in options.columns.items()),
-        "hub-config": options.part.config,
-        "split": options.part.split,
-        "license": options.card.license,
-        "language": options.card.language,
-    }
-    flags = [word for name, value in values.items() if value for word in (f"--{name}", value)]
-    return shown_command(["import", kind, record["name"] + revision, *flags, "--version", draft.version])
+        return existing(store, draft) or publish_dataset(store, builder, draft, [], built, {})

@@ -4,7 +4,8 @@
 """
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -15,6 +16,7 @@ from ..datasets.filters import Filter, chain
 from ..datasets.manifest import Entry, Manifest, Parent, Unit
 from ..errors import InputError
 from ..readers.files import hub_commit
+from ..readers.preferences import parse_columns
 from ..store.names import parse_ref
 from ..store.store import Store
 from .arguments import Inputs
@@ -70,6 +72,8 @@ class Source:
     """Whether both splits keep only rows whose prompt is one user turn."""
     several_turns: int = 0
     """Rows that `single_turn` removed from the train split."""
+    assignments: Mapping[str, str] = field(default_factory=dict)
+    """What its columns hold, where the user says so: `prompt`, `system`, `chosen`, `rejected` -> column."""
     repeated: int = 0
     """Rows removed from the train split because an earlier row has the same prompt."""
 
@@ -84,6 +88,7 @@ class Source:
             "config": self.config,
             "revision": self.revision,
             "pinned": self.pinned,
+            **({"columns": dict(self.assignments)} if self.assignments else {}),
         }
 
 
@@ -102,7 +107,7 @@ def open_dataset(inputs: Inputs) -> Source:
         raise InputError(f"recipe.dataset_revision: only Hub datasets have one, and {dataset!r} is not one")
     else:
         source = from_store(inputs.store, dataset, *parts)
-    return replace(source, single_turn=inputs.single_turn)
+    return replace(source, single_turn=inputs.single_turn, assignments=parse_columns(inputs.columns))
 
 
 def _revision(inputs: Inputs, name: str, suffix: str) -> str | None:

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..models.chat import Message
 from ..readers.conversations import Unusable, is_hh, read_hh, read_turns
 from ..readers.layout import Preference
-from ..readers.preferences import SAMPLE, Rejected, detect, read_all
+from ..readers.preferences import SAMPLE, Rejected, by_columns, choose, read_all
 from .data import Source
 
 Messages = list[Message]
@@ -49,9 +49,11 @@ def dialogues(source: Source) -> Source:
     Reads `messages`; `prompt` with `completion` or `response`; and comparisons, where the chosen side is
     learned. Raises InputError for anything else.
     """
-    if "messages" in source.columns:
+    if "messages" in source.columns and not source.assignments:
         return _shaped(source, _row_reader(_dialogue))
     replies = [name for name in ("completion", "response", "chosen") if name in source.columns]
+    if source.assignments:
+        return _shaped(source, _preference_reader(source, _chosen_dialogue))
     if not replies:
         raise InputError(
             f"{source.parent.ref}: no dialogues in {', '.join(sorted(source.columns))}: SFT reads messages, "
@@ -74,7 +76,8 @@ def prompts(source: Source) -> Source:
     The prompt of a dialogue is the turns that its `query_id` names, else those up to the first user's turn.
     """
 
-    columns = [name for name in ("messages", "prompt", "query") if name in source.columns]
+    names = () if source.assignments else ("messages", "prompt", "query")
+    columns = [name for name in names if name in source.columns]
 
     def shape(row: Row, place: str) -> Row:
         if column := next((name for name in columns if row.get(name)), None):
@@ -140,7 +143,8 @@ def _preference_reader(source: Source, shape: Callable[[Preference], Row]) -> Re
     sample = source.train.head(SAMPLE).rows(named=True)
     if not sample:
         raise InputError(f"{source.parent.ref}: nothing to train on: it has no row")
-    layout = detect(sample, source.parent.ref, sorted(source.columns))
+    named = by_columns(source.assignments) if source.assignments else None
+    layout = choose(named, sample, source.parent.ref, sorted(source.columns))
 
     def read(rows: Iterable[tuple[str, Row]]) -> Iterator[tuple[Row, list[Row] | InputError]]:
         for read_row in read_all(layout, rows):

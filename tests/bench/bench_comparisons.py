@@ -118,7 +118,7 @@ def store_responses(store: Store, size: int) -> None:
     facts = {"responses": size, "mean_chars": 0.0, "share_cut_at_token_limit": 0.0}
     found = {"responders": dict.fromkeys(LADDER, facts)}
     built = Built(frames, [], found)
-    publish_dataset(store, schema.builder("responses"), draft, [], built, {"command": ""})
+    publish_dataset(store, schema.builder("responses"), draft, [], built, {})
 
 
 def _responses() -> pl.DataFrame:

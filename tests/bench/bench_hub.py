@@ -170,7 +170,7 @@ def write(store: Store, version: str, queries: int, choose: Choose, seed: int = 
     facts = {"responses": queries, "mean_chars": 0.0, "share_cut_at_token_limit": 0.0}
     found = {"responders": dict.fromkeys(LADDER, facts)}
     built = Built(frames, [entry], found)
-    publish_dataset(store, schema.builder("responses"), draft, [], built, {"command": ""})
+    publish_dataset(store, schema.builder("responses"), draft, [], built, {})
 
 
 if __name__ == "__main__":

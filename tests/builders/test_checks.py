@@ -54,13 +54,16 @@ BAD = {
     "knowledge_cutoff": ["As of my last update in 2021, it was so.", "My knowledge cutoff is 2023."],
     "loop": ["The cat sat. " + "It is good. " * 12, "a b c " * 40, "Yes.\n" + "Water it.\n" * 20],
     "reasoning_left": ["<think>\n\n</think>\nYes.", "</think> So."],
-    "other_script": ["这是一个非常好的问题，我认为你应该把罗勒放在窗边，然后每天浇水。"],
+    "other_language": [
+        "Das Basilikum ist nicht für die Kälte, und ich stelle es auf das Brett mit der Sonne.",
+        "这是一个非常好的问题，我认为你应该把罗勒放在窗边，然后每天浇水。",
+    ],
 }
 BAD_CHINESE = {
     "cut_off": ["你需要先把罗勒放在窗边然后每天浇水并且注意不要让它晒到太多的阳光因为"],
     "refusal": ["很抱歉，我无法回答这个问题。"],
     "identity": ["作为一个人工智能，我没有感情，但是罗勒很好。"],
-    "other_script": ["Put it on the window sill and water it every day."],
+    "other_language": ["Put it on the window sill and water it every day."],
 }
 CASES = [
     *((PROMPT, text, None) for text in GOOD),

@@ -77,7 +77,7 @@ SHOUTS = Builder(
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("shouts") / "build")
     preset = fake_tiny("queries.target=20").with_config("shouts", ShoutConfig(mark="?!"))
-    BuildRun(store, "0.1.0", preset, FakeEngine(), command="python -m almost_data build").build(SHOUTS)
+    BuildRun(store, "0.1.0", preset, FakeEngine()).build(SHOUTS)
     return store
 
 

@@ -256,8 +256,8 @@ def test_a_name_alone_is_its_newest_version(fake_store: Store, tmp_path: Path) -
     assert "comparisons@0.10.0: manifest" in cli("verify", "comparisons", *root).stdout
     assert cli("lineage", "comparisons", *root).stdout.startswith("comparisons@0.10.0")
     assert "min_chars: 50 -> 60" in cli("diff", "comparisons@0.1.0", "comparisons", *root).stdout
-    command = Store(tmp_path / "build").manifest("comparisons@0.10.0").environment["command"]
-    assert "--from responses@0.1.0" in command, "the card's command is that of these very parents"
+    card = (Store(tmp_path / "build").path("comparisons@0.10.0") / "README.md").read_text("utf-8")
+    assert "--from responses@0.1.0" in card, "the card's command is that of these very parents"
 
 
 def test_what_is_printed_for_programs_is_json(fake_store: Store) -> None:

@@ -27,6 +27,7 @@ from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from almost_data.training.reward_report import BUCKETS, Parts, report
 from tests import hub_server, trained
+from tests.command import run as cli
 from tests.evals.known import evaluated, frame
 from tests.settings import with_settings
 from tests.tiny_models import save_tiny, save_tiny_reward
@@ -434,3 +435,18 @@ def test_the_command_line(filled: Store, tmp_path: Path, capsys: pytest.CaptureF
             main([*words, *bad, *root])
         told = capsys.readouterr().err
         assert end.value.code == 2 and told.count("\n") == 1, told
+
+
+def test_columns_that_are_named_are_read_and_are_in_the_settings(store: Store, tmp_path: Path) -> None:
+    rows = [{"x": f"How is {n}?", "y": f"It is {n}, and so on.", "z": "It is."} for n in range(9)]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    arguments = ("eval", "preference", "--model", "baseline:longest", "--dataset", str(file))
+    root = ("--root", str(store.root))
+    refused = cli(*arguments, *root)
+    assert refused.returncode == 2 and "--columns prompt=NAME" in refused.stderr
+    done = cli(*arguments, "--columns", "prompt=x,chosen=y,rejected=z", *root)
+    assert done.returncode == 0, done.stderr
+    [result] = store.manifests()
+    assert result.config["settings"]["columns"] == {"prompt": "x", "chosen": "y", "rejected": "z"}
+    assert "100.0%" in done.stdout

@@ -1,7 +1,6 @@
 """Imported preferences are a dataset like any other: shown, compared, pushed, judged on, trained on."""
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from almost_data.datasets.builder import prompt_id, text_id
 from almost_data.datasets.tables import all_turns
 from almost_data.errors import InputError
 from almost_data.run import importing
-from almost_data.run.importing import Options
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from almost_data.training.arguments import Inputs
@@ -112,6 +110,11 @@ def test_recipes_read_it(store: Store, tmp_path: Path) -> None:
     for shape in (comparisons, dialogues, prompts):
         shaped = shape(source)
         assert len(shaped.train) + len(shaped.test) == 40 and shaped.unusable == (0, "")
+    columns = "prompt=prompt,chosen=rejected,rejected=chosen"
+    named = Inputs(dataset=made.ref, artifact="rm@0.1.0", root=str(store.root), columns=columns)
+    swapped = comparisons(open_dataset(named))
+    assert swapped.train["chosen"].equals(comparisons(source).train["rejected"])
+    assert swapped.record()["columns"]["chosen"] == "rejected"
     first = comparisons(source).train.to_dicts()[0]
     system, question = first["prompt"]
     assert system == {"role": "system", "content": "Be kind."}
@@ -147,40 +150,14 @@ def test_nothing_usable_is_refused_with_the_reasons(store: Store, tmp_path: Path
     assert store.manifests() == [] and not list(store.root.glob(".import-*"))
 
 
-def test_the_commands_of_cards_import_the_same_rows_again(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "my files"
-    folder.mkdir()
-    write(folder / "pairs.jsonl", [{"ask": row["question"], **row} for row in ORCA])
-    write(folder / "answers.jsonl", [{"q": f"{n}?", "a": "Yes.", "b": "No."} for n in range(5)])
-    write(folder / "asks.jsonl", [{"ask": f"{n}?"} for n in range(5)])
-    columns = {"prompt": "ask", "chosen": "chosen", "rejected": "rejected"}
-    made = [
-        importing.import_preferences(store, str(folder / "pairs.jsonl"), "1.0.0", Options(columns)),
-        importing.import_responses(
-            store, str(folder / "answers.jsonl"), ["a", "b"], "1.0.0", Options({"prompt": "q"})
-        ),
-        importing.import_queries(store, str(folder / "asks.jsonl"), "1.0.0", Options({"query": "ask"})),
-    ]
-    monkeypatch.chdir(folder)
-    for manifest in made:
-        words = shlex.split(manifest.environment["command"])
-        assert words[:3] == ["python", "-m", "almost_data"]
-        run(*words[3:], "--root", str(tmp_path / "again"))
-        again = Store(tmp_path / "again").manifest(manifest.ref)
-        assert (again.digest, again.fingerprint) == (manifest.digest, manifest.fingerprint)
-        assert manifest.environment["command"] in (store.path(manifest.ref) / "README.md").read_text("utf-8")
-
-
 def test_more_rows_than_are_written_at_a_time_are_the_same_dataset(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [*ORCA, *({"question": None, "chosen": "a", "rejected": "b"} for _ in range(9))]
     file = write(tmp_path / "a.jsonl", rows)
     whole = importing.import_preferences(store, file, "1.0.0")
-    monkeypatch.setattr("almost_data.builders.comparisons.imported.CHUNK", 4)
-    monkeypatch.setattr("almost_data.builders.comparisons.imported.BLOCK", 8)
+    monkeypatch.setattr("almost_data.datasets.spool.CHUNK", 4)
+    monkeypatch.setattr("almost_data.datasets.spool.BLOCK", 8)
     parts = importing.import_preferences(store, file, "2.0.0")
     assert parts.digest == whole.digest and verify(store, parts.ref) == []
 

@@ -184,9 +184,8 @@ def test_no_folder_of_this_machine_is_in_a_manifest_or_card(tmp_path: Path) -> N
     seeds = tmp_path / "seeds.txt"
     seeds.write_text("### Instruction: Ask.\nWhy is the sky so blue today?\n")
     preset = with_settings(with_prompt(fake_tiny(), prompt), "queries", seeds=str(seeds), target=10)
-    command = shown_command(["build", "comparisons", "--config", str(prompt), "--root", str(tmp_path)])
     store = Store(tmp_path / "build")
-    for step in build.BuildRun(store, "0.1.0", preset, FakeEngine(), command=command).build("comparisons"):
+    for step in build.BuildRun(store, "0.1.0", preset, FakeEngine()).build("comparisons"):
         for file in ("manifest.json", "README.md"):
             assert str(tmp_path) not in (store.path(step.manifest.ref) / file).read_text("utf-8")
 

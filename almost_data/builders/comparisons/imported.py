@@ -1,7 +1,7 @@
 """Comparisons of others: preference data of a file or a Hub dataset, in the layout that it has."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ import polars as pl
 from ...cards.figures import shortcut_figures, side_lengths
 from ...datasets.builder import Builder, Built, Figures, prompt_id, text_id
 from ...datasets.config import Config
-from ...datasets.digest import BLOCK, Blocks, Rows, ranges
+from ...datasets.digest import Rows
 from ...datasets.filters import Filter, account, chain
 from ...datasets.manifest import Manifest
-from ...datasets.tables import PROMPT, REASON, Table, frame, integer, messages, number, string
+from ...datasets.spool import Spool
+from ...datasets.tables import PROMPT, REASON, Table, integer, messages, number, string
 from ...diagnostics import shortcuts
 from ...errors import InputError
 from ...readers.conversations import REASONS
@@ -21,8 +22,6 @@ from ...readers.layout import SIDES, Preference
 from ...readers.preferences import Preferences, ReadRow, Rejected
 from .tables import TABLES as BUILT_TABLES
 
-CHUNK = 20_000
-"""Rows that are written at a time."""
 _ANSWERS = {"chosen": "No, tea is made from the leaves of a shrub.", "rejected": "Yes, tea is a fruit."}
 TABLES = {
     "default": Table(
@@ -63,39 +62,12 @@ TABLES = {
 }
 
 
-class _Spool:
-    """Rows of a table, more than fit in memory, in files of a folder."""
-
-    def __init__(self, folder: Path, table: Table) -> None:
-        self.folder, self.table = folder, table
-        self.files: list[Path] = []
-        self.rows = 0
-        self._buffer: list[Mapping[str, Any]] = []
-        folder.mkdir()
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        self._buffer.append(row)
-        self.rows += 1
-        if len(self._buffer) == CHUNK:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._buffer:
-            self.files.append(self.folder / f"{len(self.files):06}.parquet")
-            frame(self.table, self._buffer).write_parquet(self.files[-1])
-            self._buffer.clear()
-
-    def scan(self) -> pl.LazyFrame:
-        self.flush()
-        return pl.scan_parquet(self.files)
-
-
 def build(preferences: Preferences, folder: Path, source: str) -> Built:
     """The comparisons of a source, which is read once; `folder` holds them until they are written.
 
     Raises InputError where no row can be used.
     """
-    spools = {name: _Spool(folder / name, table) for name, table in TABLES.items()}
+    spools = {name: Spool(folder / name, table) for name, table in TABLES.items()}
     ids: set[str] = set()
     reasons: Counter[str] = Counter()
     rows = repeated = 0
@@ -117,17 +89,12 @@ def build(preferences: Preferences, folder: Path, source: str) -> Built:
     if not ids:
         raise InputError(f"{source}: no row that can be used ({account(ledger)}): see import.columns")
     ledger += chain("pairs", [_rule("duplicate", "pair")], len(ids) + repeated, {"duplicate": repeated})
-    by_query = spools["default"].scan()
-    sample = next(ranges(by_query, shortcuts.SAMPLE)).collect()
-    tables: dict[str, Rows] = {"default": Blocks(lambda: _frames(by_query), sample)}
+    blocks = spools["default"].by_query(shortcuts.SAMPLE)
+    tables: dict[str, Rows] = {"default": blocks}
     if spools["rejected"].rows:
-        spools["rejected"].flush()
-        tables["rejected"] = Blocks(lambda: map(pl.read_parquet, spools["rejected"].files))
-    return Built(tables, ledger, _diagnostics(sample, len(ids), by_query))
-
-
-def _frames(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
-    return (part.collect() for part in ranges(rows, BLOCK))
+        tables["rejected"] = spools["rejected"].in_order()
+    assert blocks.sample is not None
+    return Built(tables, ledger, _diagnostics(blocks.sample, len(ids), spools["default"].scan()))
 
 
 def _comparison(preference: Preference, origin: str | None) -> dict[str, Any]:
@@ -144,7 +111,7 @@ def _comparison(preference: Preference, origin: str | None) -> dict[str, Any]:
     }
 
 
-def _reject(spool: _Spool, read: ReadRow, rejected: Rejected) -> None:
+def _reject(spool: Spool, read: ReadRow, rejected: Rejected) -> None:
     place = Path(read.place).name  # no folder of this machine
     reason, detail = rejected.reason, rejected.detail
     spool.add({"row": spool.rows, "place": place, "reason": reason, "detail": detail, "text": read.text})

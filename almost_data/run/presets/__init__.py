@@ -15,7 +15,7 @@ import msgspec
 
 from ... import registry
 from ...datasets.builder import Builder
-from ...datasets.config import Config, with_marked_folders
+from ...datasets.config import Config, with_marked_paths
 from ...errors import InputError
 
 PresetName = Literal["tiny", "almost", "modern"]
@@ -70,7 +70,7 @@ class Preset:
         if self.limit is not None and "limit" in builder.config.__struct_fields__:
             settings = msgspec.to_builtins(config) | {"limit": self.limit}
             config = _convert(settings, builder.config, builder.name, f"run.limit {self.limit}")
-        return with_marked_folders(builder.as_fake(config) if self.is_fake else config)
+        return with_marked_paths(builder.as_fake(config) if self.is_fake else config)
 
     def with_config(self, name: str, config: Config) -> "Preset":
         """The preset with other settings of one builder."""
@@ -115,7 +115,8 @@ def load(
             raise InputError(f"{config}: not UTF-8 text: {error.reason}") from None
         preset = _preset(merged, by_name, str(config))
     for assignment in assignments:
-        merged = _merge(merged, _assigned(assignment))
+        section, name, value = _assigned(assignment)
+        merged = {**merged, section: {**merged.get(section, {}), name: value}}
         preset = _preset(merged, by_name, assignment)
     if limit is not None and limit < 1:
         raise InputError(f"run.limit {limit}: give 1 or more")
@@ -157,7 +158,8 @@ def _parse(text: str, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: not TOML: {error}") from None
 
 
-def _assigned(assignment: str) -> dict[str, Any]:
+def _assigned(assignment: str) -> tuple[str, str, Any]:
+    """Section, name and value of a setting, whose whole value it becomes."""
     key, equals, value = assignment.partition("=")
     if not equals or not re.fullmatch(r"[a-z][a-z0-9_-]*\.[a-z][a-z0-9_]*", key):
         raise InputError(f"run.set {assignment}: write section.key=value, such as queries.target=100")
@@ -168,7 +170,7 @@ def _assigned(assignment: str) -> dict[str, Any]:
     if value == "none":
         parsed = None
     section, name = key.split(".")
-    return {section: {name: parsed}}
+    return section, name, parsed
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

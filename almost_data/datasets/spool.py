@@ -1,0 +1,55 @@
+"""Rows that may be more than fit in memory, kept in files until the dataset is written."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from .digest import BLOCK, Blocks, ranges
+from .tables import Table, frame
+
+CHUNK = 20_000
+"""Rows of a file."""
+
+
+class Spool:
+    """Takes the rows of one table in, and gives them back in blocks."""
+
+    def __init__(self, folder: Path, table: Table) -> None:
+        self.folder, self.table = folder, table
+        self.rows = 0
+        self._files: list[Path] = []
+        self._buffer: list[Mapping[str, Any]] = []
+        folder.mkdir(parents=True)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self._buffer.append(row)
+        self.rows += 1
+        if len(self._buffer) == CHUNK:
+            self._flush()
+
+    def scan(self) -> pl.LazyFrame:
+        """All rows, in the order in which they came."""
+        self._flush()
+        return pl.scan_parquet(self._files) if self._files else frame(self.table, []).lazy()
+
+    def by_query(self, sample: int) -> Blocks:
+        """The rows by `query_id`, with a sample of about so many rows."""
+        rows = self.scan()
+        return Blocks(lambda: _frames(rows), next(ranges(rows, sample)).collect())
+
+    def in_order(self) -> Blocks:
+        """The rows in the order in which they came."""
+        self._flush()
+        return Blocks(lambda: map(pl.read_parquet, self._files))
+
+    def _flush(self) -> None:
+        if self._buffer:
+            self._files.append(self.folder / f"{len(self._files):06}.parquet")
+            frame(self.table, self._buffer).write_parquet(self._files[-1], compression="lz4")
+            self._buffer.clear()
+
+
+def _frames(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    return (part.collect() for part in ranges(rows, BLOCK))
