@@ -24,10 +24,11 @@ class Spool:
         folder.mkdir(parents=True)
 
     def add(self, row: Mapping[str, Any]) -> None:
+        key = self.table.key[0]
+        if len(self._buffer) >= CHUNK and row[key] != self._buffer[-1][key]:
+            self._flush()  # rows of one key stay in one file
         self._buffer.append(row)
         self.rows += 1
-        if len(self._buffer) == CHUNK:
-            self._flush()
 
     def scan(self) -> pl.LazyFrame:
         """All rows, in the order in which they came."""

@@ -5,7 +5,8 @@ that are well-formed but cannot be used (duplicates, empty text) are dropped wit
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain as chained
 from itertools import islice
@@ -13,23 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import polars as pl
 
-from ..builders import queries
-from ..builders import responses as responses_
+from ..builders import queries, responses
 from ..builders.comparisons import imported
-from ..builders.responses import check_names, finish
+from ..builders.responses import check_names
 from ..datasets.builder import Builder, Built, prompt_id, reply_id
+from ..datasets.digest import Rows
 from ..datasets.filters import Filter, chain
-from ..datasets.manifest import BuilderId, Manifest, Unit
-from ..datasets.tables import frame
+from ..datasets.manifest import BuilderId, Entry, Manifest
+from ..datasets.spool import Spool
 from ..errors import InputError
-from ..models.chat import Messages
 from ..readers import files
-from ..readers.conversations import REASONS, Unusable, read_reply
+from ..readers.conversations import REASONS, Unusable
 from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
 from ..readers.formats import Row
 from ..readers.preferences import read_preferences
-from ..readers.queries import COLUMNS, PromptColumn, find_column
+from ..readers.queries import COLUMNS, find_column
+from ..readers.responses import LONG, find_columns, stripped
 from ..store.publish import existing, new_manifest
 from ..store.store import Store
 from . import presets
@@ -38,6 +40,8 @@ from .build import publish_dataset
 QUERY_SUFFIXES = (".txt", *TABLE_SUFFIXES)
 SAMPLE = 200
 """Rows by which columns are told."""
+OF_CARD = 20_000
+"""Rows for card and figures, about."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,40 @@ class _Source:
     record: dict[str, str]
     options: Options
     columns: list[str]
+    sample: list[Mapping[str, Any]]
     rows: Iterator[Row]
+
+
+class _Kept:
+    """Rows that are kept and rows that are rejected, in files until they are published."""
+
+    def __init__(self, folder: Path, builder: Builder, configs: Mapping[str, str]) -> None:
+        """`configs`: config -> the table that it has."""
+        tables = {name: builder.tables[table] for name, table in configs.items()}
+        self.spools = {name: Spool(folder / name, table) for name, table in tables.items()}
+        self.rejected = Spool(folder / "rejected", builder.tables["rejected"])
+        self.reasons: Counter[str] = Counter()
+
+    def reject(self, row: Mapping[str, Any], reason: str) -> None:
+        self.rejected.add({**row, "reason": reason})
+        self.reasons[reason] += 1
+
+    def check(self, source: str, what: str) -> None:
+        """Raise InputError where no row is kept."""
+        if not any(spool.rows for spool in self.spools.values()):
+            why = f"every row is rejected ({', '.join(self.reasons)})"
+            raise InputError(f"{source}: no {what} in it: {why}")
+
+    def tables(self) -> dict[str, Rows]:
+        tables: dict[str, Rows] = {name: spool.by_query(OF_CARD) for name, spool in self.spools.items()}
+        return tables | ({"rejected": self.rejected.in_order()} if self.rejected.rows else {})
+
+    def ledger(self, unit: str, **sentences: str) -> list[Entry]:
+        """The rules that always hold, and those by which a row was rejected."""
+        names = dict.fromkeys([*sentences, *self.reasons])
+        filters = [Filter(name, unit, (REASONS | sentences)[name], "almost_data") for name in names]
+        rows = sum(spool.rows for spool in (*self.spools.values(), self.rejected))
+        return chain("import", filters, rows, self.reasons)
 
 
 def import_preferences(store: Store, file: str, version: str, options: Options = Options()) -> Manifest:
@@ -67,14 +104,8 @@ def import_preferences(store: Store, file: str, version: str, options: Options =
     record = files.record(file, TABLE_SUFFIXES, options.part)
     preferences = read_preferences(file, options.columns, options.part)
     settings = {"layout": preferences.layout.name, "columns": dict(options.columns)}
-    builder = imported.BUILDER
-    draft = _draft(builder, version, record, settings, options)
-    with store.lock(draft.ref):
-        if present := existing(store, draft):
-            return present
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=store.root) as folder:
-            built = imported.build(preferences, Path(folder), file)
-            return publish_dataset(store, builder, draft, [], built, {})
+    draft = _draft(imported.BUILDER, version, record, settings, options)
+    return _publish(store, imported.BUILDER, draft, lambda folder: imported.build(preferences, folder, file))
 
 
 def import_queries(store: Store, file: str, version: str, options: Options = Options()) -> Manifest:
@@ -84,41 +115,36 @@ def import_queries(store: Store, file: str, version: str, options: Options = Opt
     """
     source = _open(file, QUERY_SUFFIXES, COLUMNS, options)
     column = find_column(source.columns, file, options.columns.get("query"))
-    accepted: dict[str, dict[str, Any]] = {}
-    rejected: list[dict[str, Any]] = []
-    rows = 0
-    for number, row in enumerate(source.rows):
-        rows += 1
-        prompt, reason = _prompt(column, row)
-        query_id = prompt_id(prompt)
-        values = {"query_id": query_id, "source": "import"}
-        if not reason and query_id not in accepted:
-            accepted[query_id] = values | {"prompt": prompt}
-            continue
-        query = _as_text(row[1][column.name] if reason else prompt)
-        nearest = {"nearest": None, "score": None} if reason else {"nearest": query, "score": 1.0}
-        dropped = {"query": query, "candidate": number, "reason": reason or "duplicate"}
-        rejected.append(values | nearest | dropped)
-    if not accepted:
-        raise InputError(f"{file}: no query in it: {_why_none(rejected)}")
-    tables = {"default": frame(queries.TABLES["default"], list(accepted.values()))}
-    if rejected:
-        tables["rejected"] = frame(queries.TABLES["rejected"], rejected)
-    filters = _filters(
-        rejected,
-        "query",
-        empty="The row has no text.",
-        duplicate="An earlier row has the same text; a repeated prompt is one query.",
-    )
-    counts = {rule.name: sum(row["reason"] == rule.name for row in rejected) for rule in filters}
-    prompts = [row["prompt"] for row in accepted.values()]
-    characters = sum(len(turn["content"]) for prompt in prompts for turn in prompt)
-    diagnostics = {
-        "several_turns": sum(len(prompt) > 1 for prompt in prompts) / len(prompts),
-        "mean_prompt_chars": characters / len(prompts),
-    }
-    built = Built(tables, chain("import", filters, rows, counts), diagnostics)
-    return _publish_once(store, queries.BUILDER, version, source, {}, built)
+
+    def build(folder: Path) -> Built:
+        kept = _Kept(folder, queries.BUILDER, {"default": "default"})
+        ids: set[str] = set()
+        for number, row in enumerate(source.rows):
+            try:
+                prompt = stripped(column.read(*row))
+            except Unusable as error:
+                reason = "empty" if error.reason == "no_prompt" else error.reason
+                dropped = {"query_id": prompt_id(()), "query": _as_text(row[1][column.name])}
+                kept.reject(dropped | {"source": "import", "candidate": number}, reason)
+                continue
+            query_id = prompt_id(prompt)
+            values = {"query_id": query_id, "source": "import"}
+            if query_id in ids:
+                query = _as_text(prompt)
+                dropped = {"query": query, "nearest": query, "score": 1.0, "candidate": number}
+                kept.reject(values | dropped, "duplicate")
+                continue
+            ids.add(query_id)
+            kept.spools["default"].add(values | {"prompt": prompt})
+        kept.check(file, "query")
+        ledger = kept.ledger(
+            "query",
+            empty="The row has no text.",
+            duplicate="An earlier row has the same text; a repeated prompt is one query.",
+        )
+        return Built(kept.tables(), ledger, _of_queries(kept.spools["default"].scan()))
+
+    return _publish(store, queries.BUILDER, _draft_of(queries.BUILDER, version, source, {}), build)
 
 
 def import_responses(
@@ -127,55 +153,57 @@ def import_responses(
     """`responses@version` from a table, wide or long.
 
     Wide rows have a prompt and one column per responder of `ladder`; long rows have a prompt, `responder` and
-    `response`. `ladder` names the responders, best first. A reply is text, or a turn of the assistant.
+    `response`. `ladder` names the responders, best first. A reply is text, a turn of the assistant, or a
+    whole conversation, whose last turn is the response.
     """
     _check_ladder(ladder)
-    source = _open(file, TABLE_SUFFIXES, COLUMNS | {*ladder, "responder", "response"}, options)
-    is_long = {"responder", "response"} <= set(source.columns)
-    prompts = [name for name in source.columns if name not in (*ladder, "responder", "response")]
-    column = find_column(prompts, file, options.columns.get("prompt"), "prompt")
-    for name in [] if is_long else ladder:
-        if name not in source.columns:
-            columns = ", ".join(sorted(source.columns))
-            raise InputError(f"{file}: no column {name!r}, a responder of import.ladder; it has: {columns}")
-    accepted: dict[str, list[dict[str, Any]]] = {name: [] for name in ladder}
-    rejected: list[dict[str, Any]] = []
-    responders: set[str] = set()
-    reply_ids: set[str] = set()
-    for response in _responses(source.rows, column, ladder, is_long):
-        responders.add(response["responder"])
-        response["reason"] = response["reason"] or (
-            "duplicate" if response["reply_id"] in reply_ids else None
+    source = _open(file, TABLE_SUFFIXES, COLUMNS | {*ladder, *LONG}, options)
+    columns = find_columns(source.columns, source.sample, file, ladder, options.columns.get("prompt"))
+    ranks = {name: rank for rank, name in enumerate(ladder)}
+
+    def build(folder: Path) -> Built:
+        kept = _Kept(folder, responses.BUILDER, dict.fromkeys(ladder, "default"))
+        responders: set[str] = set()
+        ids: set[str] = set()
+        for number, row in enumerate(source.rows):
+            for response in columns.read(row):
+                responders.add(response.responder)
+                query_id = prompt_id(response.prompt)
+                name = reply_id(query_id, response.responder)
+                values = {
+                    "query_id": query_id,
+                    "prompt": response.prompt,
+                    "responder": response.responder,
+                    "rank": ranks.get(response.responder),
+                    "response": response.text,
+                    "reply_id": name,
+                    "row": number,
+                }
+                if reason := response.reason or ("duplicate" if name in ids else None):
+                    kept.reject(values, reason)
+                else:
+                    ids.add(name)
+                    kept.spools[response.responder].add(values)
+        if absent := next((name for name in ladder if name not in responders), None):
+            raise InputError(f"{file}: no row of responder {absent!r}, which import.ladder names")
+        kept.check(file, "usable response")
+        ledger = kept.ledger(
+            "response",
+            not_in_ladder="The row's responder is not one that the ladder names.",
+            no_prompt="The row's prompt is empty.",
+            missing="The responder has no text for this prompt.",
+            duplicate="An earlier row has the same prompt and responder.",
         )
-        if response["reason"]:
-            rejected.append(response)
-        else:
-            reply_ids.add(response["reply_id"])
-            accepted[response["responder"]].append(response)
-    if absent := next((name for name in ladder if name not in responders), None):
-        raise InputError(f"{file}: no row of responder {absent!r}, which import.ladder names")
-    if not reply_ids:
-        raise InputError(f"{file}: no usable response in it: {_why_none(rejected)}")
-    table = responses_.TABLES["default"]
-    frames = {
-        name: frame(table, [{column: row[column] for column in table.names} for row in rows])
-        for name, rows in accepted.items()
-    }
-    filters = _filters(
-        rejected,
-        "response",
-        not_in_ladder="The row's responder is not one that the ladder names.",
-        no_prompt="The row's prompt is empty.",
-        missing="The responder has no text for this prompt.",
-        duplicate="An earlier row has the same prompt and responder.",
-    )
-    built = finish(frames, rejected, filters, "import")
-    return _publish_once(store, responses_.BUILDER, version, source, {"ladder": ladder}, built)
+        by_responder = {name: _of_responder(spool) for name, spool in kept.spools.items() if spool.rows}
+        return Built(kept.tables(), ledger, {"responders": by_responder})
+
+    draft = _draft_of(responses.BUILDER, version, source, {"ladder": ladder})
+    return _publish(store, responses.BUILDER, draft, build)
 
 
 def _check_ladder(ladder: list[str]) -> None:
     check_names(ladder)
-    if clash := {"prompt", "responder", "response"} & set(ladder):
+    if clash := {"prompt", *LONG} & set(ladder):
         raise InputError(f"import.ladder: {min(clash)!r} is a column of its own: name responders")
     if len(ladder) < 2:
         raise InputError("import.ladder: name at least two responders, best first")
@@ -189,92 +217,31 @@ def _open(file: str, suffixes: tuple[str, ...], needed: frozenset[str], options:
     sample = list(islice(rows, SAMPLE))
     if not sample:
         raise InputError(f"{file}: no row in it")
-    names = [*files.column_names(file, suffixes), *(name for _, row in sample for name in row)]
-    return _Source(file, record, options, list(dict.fromkeys(names)), chained(sample, rows))
-
-
-def _prompt(column: PromptColumn, row: Row) -> tuple[Messages, str | None]:
-    """A row's prompt, and why it cannot be used, or None."""
-    try:
-        turns = column.read(*row)
-    except Unusable as error:
-        return (), "empty" if error.reason == "no_prompt" else error.reason
-    return tuple({"role": turn["role"], "content": turn["content"].strip()} for turn in turns), None
+    cells = [row for _, row in sample]
+    names = [*files.column_names(file, suffixes), *(name for row in cells for name in row)]
+    return _Source(file, record, options, list(dict.fromkeys(names)), cells, chained(sample, rows))
 
 
 def _as_text(prompt: Any) -> str:
     """A prompt, or a cell that is none, as text: a single turn's text, else JSON."""
     if isinstance(prompt, tuple) and len(prompt) == 1:
         return str(prompt[0]["content"])
-    return (
-        prompt.strip() if isinstance(prompt, str) else msgspec.json.encode(prompt).decode() if prompt else ""
-    )
+    if isinstance(prompt, str):
+        return prompt.strip()
+    return msgspec.json.encode(prompt).decode() if prompt else ""
 
 
-def _responses(
-    rows: Iterator[Row], column: PromptColumn, ladder: list[str], is_long: bool
-) -> Iterator[dict[str, Any]]:
-    """Each response in the file, with its row's number, and the reason why it cannot be used, or None."""
-    for number, row in enumerate(rows):
-        prompt, reason = _prompt(column, row)
-        for name in ["response"] if is_long else ladder:
-            responder = _text(row, "responder") if is_long else name
-            text, problem = _reply(row, name)
-            if responder not in ladder:
-                drop_reason: str | None = "not_in_ladder"
-            else:
-                drop_reason = ("no_prompt" if reason == "empty" else reason) or problem
-            query_id = prompt_id(prompt)
-            yield {
-                "query_id": query_id,
-                "prompt": prompt,
-                "responder": responder,
-                "rank": ladder.index(responder) if responder in ladder else None,
-                "response": text,
-                "finish_reason": None,
-                "reply_id": reply_id(query_id, responder),
-                "row": number,
-                "reason": drop_reason,
-            }
+def _of_queries(rows: pl.LazyFrame) -> dict[str, Any]:
+    characters = pl.col("prompt").list.eval(pl.element().struct.field("content").str.len_chars()).list.sum()
+    several = (pl.col("prompt").list.len() > 1).mean()
+    numbers = rows.select(several_turns=several, mean_prompt_chars=characters.mean())
+    return dict(numbers.collect().row(0, named=True))
 
 
-def _reply(row: Row, column: str) -> tuple[str | None, str | None]:
-    """A reply's text, and why it cannot be used, or None."""
-    place, values = row
-    if column not in values:
-        raise InputError(f"{place}: no column {column!r}; columns here: {', '.join(sorted(values))}")
-    try:
-        text = read_reply(values[column], _ANY_PROMPT).reply.strip()
-    except Unusable as error:
-        if error.reason == "not_text":
-            kind = type(values[column]).__name__
-            raise InputError(f"{place}: {column} must be text, not {kind}: write a string") from None
-        return None, "missing" if error.reason == "no_reply" else error.reason
-    return text, None if text else "missing"
-
-
-_ANY_PROMPT: Messages = ({"role": "user", "content": "?"},)
-"""Stands for the prompt where a reply is read by itself; a whole conversation is no reply to it."""
-
-
-def _text(row: Row, column: str) -> str:
-    place, values = row
-    value = values.get(column)
-    if not isinstance(value, str):
-        raise InputError(f"{place}: {column} must be text, not {type(value).__name__}: write a string")
-    return value
-
-
-def _filters(rejected: list[dict[str, Any]], unit: Unit, **descriptions: str) -> list[Filter]:
-    """The rules of an import that always hold, and those by which a row was rejected."""
-    sentences = {**REASONS, **descriptions}
-    names = dict.fromkeys([*descriptions, *(row["reason"] for row in rejected)])
-    return [Filter(name, unit, sentences[name], "almost_data") for name in names]
-
-
-def _why_none(rejected: list[dict[str, Any]]) -> str:
-    reasons = dict.fromkeys(row["reason"] for row in rejected)
-    return f"every row is rejected ({', '.join(reasons)})"
+def _of_responder(spool: Spool) -> dict[str, Any]:
+    characters = pl.col("response").str.len_chars().mean()
+    numbers = spool.scan().select(responses=pl.len(), mean_chars=characters).collect().row(0, named=True)
+    return {**numbers, "share_cut_at_token_limit": None}
 
 
 def _draft(
@@ -285,10 +252,15 @@ def _draft(
     return new_manifest("dataset", f"{builder.name}@{version}", made_by, config, [], builder.tables)
 
 
-def _publish_once(
-    store: Store, builder: Builder, version: str, source: _Source, settings: dict[str, Any], built: Built
-) -> Manifest:
+def _draft_of(builder: Builder, version: str, source: _Source, settings: dict[str, Any]) -> Manifest:
     named = {"columns": dict(source.options.columns)} if source.options.columns else {}
-    draft = _draft(builder, version, source.record, settings | named, source.options)
+    return _draft(builder, version, source.record, settings | named, source.options)
+
+
+def _publish(store: Store, builder: Builder, draft: Manifest, build: Callable[[Path], Built]) -> Manifest:
+    """The dataset of that recipe; `build` is called with a folder for its rows, where there is none yet."""
     with store.lock(draft.ref):
-        return existing(store, draft) or publish_dataset(store, builder, draft, [], built, {})
+        if present := existing(store, draft):
+            return present
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=store.root) as folder:
+            return publish_dataset(store, builder, draft, [], build(Path(folder)), {})

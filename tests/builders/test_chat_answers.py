@@ -5,6 +5,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from almost_data.run import importing
 from almost_data.run.build import prepare
 from almost_data.store.store import Store
@@ -47,6 +49,13 @@ BAD = {
 }
 
 
+EARLIER = {
+    2: [{"role": "system", "content": "Be brief."}],
+    4: [{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Hello. What is it?"}],
+}
+"""Turns before the last one, by the prompt's place."""
+
+
 def answers(prompt: str, place: int) -> dict[str, str]:
     """An answer of each model."""
     for ask, answer in LANGUAGES.items():
@@ -68,7 +77,7 @@ def rows() -> tuple[list[dict[str, Any]], dict[tuple[str, str], str]]:
             model, reason = MODELS[place % 4], next(reasons)
             row[model] = BAD[reason].format(prompt[:-1].rpartition(" ")[2])
             planted[prompt, model] = reason
-        table.append(row)
+        table.append(row | {"prompt": [*EARLIER.get(place, []), {"role": "user", "content": prompt}]})
     return table, planted
 
 
@@ -84,6 +93,8 @@ def test_good_answers_stay_and_planted_ones_fall_for_their_reason(tmp_path: Path
     made = run.build("comparisons")[-1].manifest
     assert made.config["settings"]["checks"] == "chat"
     texts = store.scan("responses@1.0.0").collect()
+    assert texts["prompt"].list.len().unique().sort().to_list() == [1, 2, 3]
+    texts = texts.with_columns(prompt=pl.col("prompt").list.last().struct.field("content"))
     dropped = store.scan(made.ref, "rejected_responses").collect().join(texts, on="reply_id")
     by_answer = {
         (prompt, name): reason

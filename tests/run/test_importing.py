@@ -205,3 +205,49 @@ def test_a_hub_dataset_is_read_over_http_at_a_pinned_commit(tmp_path: Path) -> N
     assert gone.returncode == 2
     assert gone.stderr.startswith("almost-data: someone/nothing: no such file, and not available on the Hub")
     assert gone.stderr.count("\n") == 1
+
+
+def test_the_last_turn_of_a_whole_conversation_is_the_response(store: Store, tmp_path: Path) -> None:
+    def user(text: str) -> dict[str, str]:
+        return {"role": "user", "content": text}
+
+    def reply(text: str) -> dict[str, str]:
+        return {"role": "assistant", "content": text}
+
+    head = [{"role": "system", "content": "Be kind."}, user("Hi"), reply("Hello."), user("Why?")]
+    whole = {name: [*head, reply(f"So, {name}.")] for name in ("good", "poor")}
+    long = [{"responder": name, "messages": turns} for name, turns in whole.items()]
+    prompted = {"prompt": head[:2], "good": whole["good"], "poor": "So, poor."}
+    for version, rows in (("1.0.0", [whole]), ("2.0.0", long)):
+        made = importing.import_responses(store, jsonl(tmp_path / "a.jsonl", rows), ["good", "poor"], version)
+        read = store.scan(made.ref).collect()
+        assert read["prompt"].to_list() == [head, head] and verify(store, made.ref) == []
+        assert read["response"].to_list() == ["So, good.", "So, poor."]
+    made = importing.import_responses(
+        store, jsonl(tmp_path / "a.jsonl", [prompted]), ["good", "poor"], "3.0.0"
+    )
+    assert store.scan(made.ref).collect()["prompt"].to_list() == [head, head[:2]]
+    other = [{"prompt": "Where?", "good": whole["good"], "poor": "Here."}]
+    made = importing.import_responses(store, jsonl(tmp_path / "a.jsonl", other), ["good", "poor"], "4.0.0")
+    assert store.scan(made.ref, "rejected").collect()["reason"].to_list() == ["prompts_differ"]
+
+
+def test_more_rows_than_are_kept_in_memory_are_the_same_dataset(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [*WIDE, {"prompt": None, "good": "a", "poor": "b"}, {"prompt": "x", "good": "a", "poor": None}] * 2
+    file = jsonl(tmp_path / "a.jsonl", rows)
+    for build_one in (
+        lambda version: importing.import_responses(store, file, ["good", "poor"], version),
+        lambda version: importing.import_queries(
+            store, file, version, importing.Options({"query": "prompt"})
+        ),
+    ):
+        whole = build_one("1.0.0")
+        with monkeypatch.context() as patch:
+            patch.setattr("almost_data.datasets.spool.CHUNK", 3)
+            patch.setattr("almost_data.datasets.spool.BLOCK", 8)
+            parts = build_one("2.0.0")
+        assert (
+            parts.digest == whole.digest and parts.ledger == whole.ledger and verify(store, parts.ref) == []
+        )

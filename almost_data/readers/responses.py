@@ -1,0 +1,110 @@
+"""Responses of files: which columns hold prompt and replies, and how a row is read."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+from ..models.chat import Messages
+from .conversations import Conversation, Unusable, read_reply
+from .formats import Row
+from .layout import turns
+from .queries import PromptColumn, find_column
+
+CONVERSATIONS = ("messages", "conversations", "conversation")
+"""Columns that hold a whole conversation beside `responder`: its last turn is the response."""
+LONG = ("responder", "response", *CONVERSATIONS)
+_ANY_PROMPT: Messages = ({"role": "user", "content": "?"},)
+"""Stands for a prompt that cannot be used, so that the reply to it can be kept with the reason."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a cell came to."""
+
+    responder: str
+    prompt: Messages
+    text: str | None
+    reason: str | None
+    """Why it cannot be used."""
+
+
+@dataclass(frozen=True)
+class ResponseColumns:
+    """The columns of prompt and replies."""
+
+    ladder: Sequence[str]
+    prompt: PromptColumn | None
+    """None where the replies are whole conversations."""
+    reply: str | None
+    """Of long rows, which name their `responder`; None where each responder has a column."""
+
+    def read(self, row: Row) -> Iterator[Response]:
+        """The responses of a row. Raises InputError for what is neither text nor turns."""
+        prompt, reason = self._prompt(row)
+        for column in [self.reply] if self.reply else self.ladder:
+            responder = _text(row, "responder") if self.reply else column
+            conversation, problem = _conversation(row, column, _ANY_PROMPT if reason else prompt)
+            head = stripped(conversation.prompt if conversation and not reason else prompt or ())
+            text = conversation.reply.strip() if conversation else None
+            is_on_ladder = responder in self.ladder
+            yield Response(responder, head, text, reason or problem if is_on_ladder else "not_in_ladder")
+
+    def _prompt(self, row: Row) -> tuple[Messages | None, str | None]:
+        """The prompt's turns, and why they cannot be used, or None."""
+        if self.prompt is None:
+            return None, None
+        try:
+            return self.prompt.read(*row), None
+        except Unusable as error:
+            return (), error.reason
+
+
+def find_columns(
+    names: Sequence[str],
+    sample: Sequence[Mapping[str, Any]],
+    source: str,
+    ladder: Sequence[str],
+    assigned: str | None,
+) -> ResponseColumns:
+    """The columns among these. Raises InputError where there are none, or no responder has one."""
+    reply = next((name for name in LONG[1:] if name in names), None) if "responder" in names else None
+    for name in [] if reply else ladder:
+        if name not in names:
+            columns = ", ".join(sorted(names))
+            raise InputError(f"{source}: no column {name!r}, a responder of import.ladder; it has: {columns}")
+    others = [name for name in names if name not in (*ladder, *LONG)]
+    replies = [reply] if reply else ladder
+    values = [row[name] for row in sample for name in replies if row.get(name) is not None]
+    is_whole = all(turns(value) and not isinstance(value, dict) for value in values)
+    if assigned is None and is_whole and values and not {"prompt", "question", "query"} & set(others):
+        return ResponseColumns(ladder, None, reply)
+    return ResponseColumns(ladder, find_column(others, source, assigned, "prompt"), reply)
+
+
+def _conversation(row: Row, column: str, prompt: Messages | None) -> tuple[Conversation | None, str | None]:
+    """A reply with the prompt before it, and why it cannot be used, or None."""
+    place, values = row
+    if column not in values:
+        raise InputError(f"{place}: no column {column!r}; columns here: {', '.join(sorted(values))}")
+    try:
+        conversation = read_reply(values[column], prompt)
+    except Unusable as error:
+        if error.reason == "not_text":
+            kind = type(values[column]).__name__
+            raise InputError(f"{place}: {column} must be text, not {kind}: write a string") from None
+        return None, "missing" if error.reason == "no_reply" else error.reason
+    return conversation, None if conversation.reply.strip() else "missing"
+
+
+def stripped(prompt: Messages) -> Messages:
+    """The turns without blanks around their texts."""
+    return tuple({"role": turn["role"], "content": turn["content"].strip()} for turn in prompt)
+
+
+def _text(row: Row, column: str) -> str:
+    place, values = row
+    value = values.get(column)
+    if not isinstance(value, str):
+        raise InputError(f"{place}: {column} must be text, not {type(value).__name__}: write a string")
+    return value
