@@ -183,6 +183,17 @@ def _arena(row: Cells) -> list[Preference]:
     return [preference(conversations, [name_of(row.get(f"model_{letter}")) for letter in letters])]
 
 
+def _fastchat(row: Cells) -> list[Preference]:
+    """Two models' replies, and which of them won."""
+    winner = row.get("winner")
+    if winner not in ("model_1", "model_2"):
+        raise Unusable("no_preference")
+    numbers = ("1", "2") if winner == "model_1" else ("2", "1")
+    prompt = read_prompt(row.get("prompt"))
+    sides = [read_reply(row.get(f"response_{number}"), prompt) for number in numbers]
+    return [preference(sides, [name_of(row.get(f"model_{number}")) for number in numbers])]
+
+
 def _argilla(row: Cells) -> list[Preference]:
     """`chosen_response` and `rejected_response`, and the mean of their ratings."""
     sides = {side: row.get(f"{side}_response") for side in SIDES}
@@ -456,6 +467,22 @@ LAYOUTS: tuple[Layout, ...] = (
             "response1": "Yes.",
             "response2": "No, a leaf.",
             "overall_preference": 3,
+        },
+    ),
+    Layout(
+        name="fastchat",
+        title="FastChat judgments",
+        source="lm-sys/FastChat, MT-bench",
+        columns={"prompt": text, "response_1": text, "response_2": text, "winner": text},
+        optional=("model_1", "model_2"),
+        read=_fastchat,
+        example={
+            "prompt": "Is tea a fruit?",
+            "model_1": "small",
+            "model_2": "large",
+            "response_1": "Yes.",
+            "response_2": "No, a leaf.",
+            "winner": "model_2",
         },
     ),
     Layout(

@@ -12,6 +12,7 @@ import msgspec
 
 from ..errors import InputError
 from .conversations import Unusable, is_hh, is_whole_hh
+from .fastchat import is_fastchat, preference_rows
 from .files import TABLE_SUFFIXES, WHOLE, HubPart, column_names, read_rows
 from .formats import Row, Tick
 from .layout import MODELS, SCORES, SIDES, Cells, Layout, Preference, anything, pair
@@ -79,7 +80,10 @@ def read_preferences(
     """
     named = by_columns(assignments) if assignments else None
     needed = COLUMNS | set(named.columns if named else ())
-    rows = read_rows(source, TABLE_SUFFIXES, needed.__contains__, tick, part)
+    if is_fastchat(source):
+        rows = preference_rows(source)
+    else:
+        rows = read_rows(source, TABLE_SUFFIXES, needed.__contains__, tick, part)
     sample = list(islice(rows, SAMPLE))
     if not sample:
         raise InputError(f"{source}: no row in it")

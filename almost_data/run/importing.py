@@ -27,6 +27,7 @@ from ..datasets.spool import Spool
 from ..errors import InputError
 from ..readers import files
 from ..readers.conversations import REASONS, Unusable
+from ..readers.fastchat import is_fastchat, response_rows
 from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
 from ..readers.formats import Row
 from ..readers.preferences import read_preferences
@@ -157,7 +158,8 @@ def import_responses(
     whole conversation, whose last turn is the response.
     """
     _check_ladder(ladder)
-    source = _open(file, TABLE_SUFFIXES, COLUMNS | {*ladder, *LONG}, options)
+    rows = response_rows(file) if is_fastchat(file) else None
+    source = _open(file, TABLE_SUFFIXES, COLUMNS | {*ladder, *LONG}, options, rows)
     columns = find_columns(source.columns, source.sample, file, ladder, options.columns.get("prompt"))
     ranks = {name: rank for rank, name in enumerate(ladder)}
 
@@ -209,11 +211,17 @@ def _check_ladder(ladder: list[str]) -> None:
         raise InputError("import.ladder: name at least two responders, best first")
 
 
-def _open(file: str, suffixes: tuple[str, ...], needed: frozenset[str], options: Options) -> _Source:
+def _open(
+    file: str,
+    suffixes: tuple[str, ...],
+    needed: frozenset[str],
+    options: Options,
+    rows: Iterator[Row] | None = None,
+) -> _Source:
     """A source of which the columns are known. Raises InputError where it has no row."""
     record = files.record(file, suffixes, options.part)
     needed = needed | set(options.columns.values())
-    rows = files.read_rows(file, suffixes, needed.__contains__, part=options.part)
+    rows = rows or files.read_rows(file, suffixes, needed.__contains__, part=options.part)
     sample = list(islice(rows, SAMPLE))
     if not sample:
         raise InputError(f"{file}: no row in it")

@@ -184,6 +184,17 @@ TEXT_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] = {
             }
         ],
     ),
+    "fastchat": (
+        (SINGLE,),
+        lambda pair, form: [
+            {
+                "prompt": pair.text,
+                "response_1": pair.rejected,
+                "response_2": pair.chosen,
+                "winner": "model_2",
+            }
+        ],
+    ),
     "ultrafeedback": ((SINGLE,), _scored("instruction", "completions")),
     "stack-exchange": ((SINGLE,), _scored("question", "answers")),
     "distilabel-instruction": (

@@ -1,0 +1,84 @@
+"""FastChat's folders: questions, the answers of models, and a judge's judgments, as saved then and now.
+
+`question.jsonl` has `text`, or `turns`. `model_answer/` or `answer/` has a file a model: `text`, or the turns
+of `choices`. `model_judgment/` has `g1_winner` and `g2_winner`, one an order of `model_1` and `model_2`.
+Of questions with several turns the first is read: later ones follow on another reply in each model.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from . import formats
+from .conversations import Unusable
+from .formats import Row
+
+QUESTIONS = "question.jsonl"
+ANSWERS = ("model_answer", "answer")
+JUDGMENTS = "model_judgment"
+
+
+def is_fastchat(source: str) -> bool:
+    """Whether it is a folder of questions and answers."""
+    folder = Path(source)
+    return (folder / QUESTIONS).is_file() and any((folder / name).is_dir() for name in ANSWERS)
+
+
+def response_rows(source: str) -> Iterator[Row]:
+    """A row for each answer to the first turn of a question: prompt, responder, response."""
+    questions = _questions(source)
+    for place, row in _rows(source, *ANSWERS):
+        if (name := str(row.get("question_id"))) not in questions:
+            raise InputError(f"{place}: no question {name} in {QUESTIONS}")
+        yield (
+            place,
+            {
+                "prompt": questions[name],
+                "responder": row.get("model_id"),
+                "response": _first_turn((row.get("choices") or [row])[0]),
+            },
+        )
+
+
+def preference_rows(source: str) -> Iterator[Row]:
+    """A row for each judgment of the first turn: a prompt, two replies, and the `winner`.
+
+    It is null where no reply won in both orders.
+    """
+    replies = {(row["prompt"], row["responder"]): row["response"] for _, row in response_rows(source)}
+    questions = _questions(source)
+    for place, row in _rows(source, JUDGMENTS):
+        if "g1_winner" not in row or row.get("turn", 1) != 1:
+            continue
+        winners = {row["g1_winner"], row.get("g2_winner")}
+        prompt = questions.get(str(row.get("question_id")))
+        sides = {side: replies.get((prompt, row.get(side))) for side in ("model_1", "model_2")}
+        yield (
+            place,
+            {
+                "prompt": prompt,
+                **{side: row.get(side) for side in sides},
+                "response_1": sides["model_1"],
+                "response_2": sides["model_2"],
+                "winner": winners.pop() if len(winners) == 1 else None,
+            },
+        )
+
+
+def _questions(source: str) -> dict[str, Any]:
+    rows = formats.file_rows(Path(source) / QUESTIONS, lambda column: True, lambda done, total: None)
+    return {str(row.get("question_id")): _first_turn(row) for _, row in rows}
+
+
+def _rows(source: str, *folders: str) -> Iterator[Row]:
+    for folder in folders:
+        for file in sorted((Path(source) / folder).glob("*.jsonl")):
+            yield from formats.file_rows(file, lambda column: True, lambda done, total: None)
+
+
+def _first_turn(row: Any) -> Any:
+    if not isinstance(row, dict):
+        raise Unusable("not_text")
+    turns = row.get("turns")
+    return turns[0] if isinstance(turns, list) and turns else row.get("text")

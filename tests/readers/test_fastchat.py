@@ -1,0 +1,81 @@
+"""FastChat's folders, as they were saved first and as they are saved now."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from almost_data.errors import InputError
+from almost_data.run import importing
+from almost_data.store.store import Store
+
+Rows = list[dict[str, Any]]
+
+
+def write(folder: Path, files: dict[str, Rows]) -> str:
+    for name, rows in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return str(folder)
+
+
+def answers(model: str, is_current: bool) -> Rows:
+    texts = [f"So, by {model}.", f"There, by {model}."]
+    if is_current:
+        choices = [[{"index": 0, "turns": [text, "And that."]}] for text in texts]
+        return [
+            {"question_id": 80 + n, "model_id": model, "choices": choice} for n, choice in enumerate(choices)
+        ]
+    return [{"question_id": 80 + n, "model_id": model, "text": text} for n, text in enumerate(texts)]
+
+
+def judgment(question: int, first: str, second: str, turn: int = 1) -> dict[str, Any]:
+    models = {"model_1": "a", "model_2": "b"}
+    return {"question_id": question, **models, "g1_winner": first, "g2_winner": second, "turn": turn}
+
+
+OLD = {
+    "question.jsonl": [{"question_id": 80, "text": "Why?"}, {"question_id": 81, "text": "Where?"}],
+    **{f"answer/{model}.jsonl": answers(model, False) for model in "ab"},
+}
+CURRENT = {
+    "question.jsonl": [
+        {"question_id": 80, "turns": ["Why?", "And then?"]},
+        {"question_id": 81, "turns": ["Where?", "And then?"]},
+    ],
+    **{f"model_answer/{model}.jsonl": answers(model, True) for model in "ab"},
+    "model_judgment/gpt-4_pair.jsonl": [
+        judgment(80, "model_2", "model_2"),
+        judgment(81, "model_1", "tie"),
+        judgment(81, "model_1", "model_1", turn=2),
+    ],
+}
+
+
+@pytest.mark.parametrize("files", [OLD, CURRENT])
+def test_answers_are_responses_to_the_first_turn(
+    store: Store, tmp_path: Path, files: dict[str, Rows]
+) -> None:
+    made = importing.import_responses(store, write(tmp_path / "bench", files), ["a", "b"], "1.0.0")
+    rows = store.scan(made.ref).collect()
+    read = {(row["prompt"][0]["content"], row["responder"], row["response"]) for row in rows.to_dicts()}
+    assert read == {
+        (prompt, model, f"{word}, by {model}.")
+        for prompt, word in (("Why?", "So"), ("Where?", "There"))
+        for model in "ab"
+    }
+
+
+def test_judgments_are_preferences_where_both_orders_agree(store: Store, tmp_path: Path) -> None:
+    made = importing.import_preferences(store, write(tmp_path / "bench", CURRENT), "1.0.0")
+    [row] = store.scan(made.ref).collect().to_dicts()
+    assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("So, by b.", "So, by a.")
+    assert (row["chosen_responder"], row["rejected_responder"]) == ("b", "a")
+    assert store.scan(made.ref, "rejected").collect()["reason"].to_list() == ["no_preference"]
+
+
+def test_an_answer_to_no_question_is_refused(store: Store, tmp_path: Path) -> None:
+    folder = write(tmp_path / "bench", CURRENT | {"question.jsonl": CURRENT["question.jsonl"][:1]})
+    with pytest.raises(InputError, match=r"a\.jsonl:2: no question 81 in question\.jsonl"):
+        importing.import_responses(store, folder, ["a", "b"], "1.0.0")
