@@ -8,11 +8,12 @@ from cyclopts import Parameter
 
 from ..errors import InputError
 from ..readers.files import HubPart
+from ..readers.preferences import parse_columns
 from ..run.audit import AuditOptions
 from ..run.audit import audit as run_audit
 from ..store.store import Store
 from .console import console, grid, print_json, print_line, print_markdown, text
-from .options import ROOT, Columns, Json, Markdown, Root, assigned_columns
+from .options import ROOT, Columns, Json, Markdown, Root
 from .progress import progress_bars
 
 LEVELS = {"worry": "bold red", "watch": "yellow", "fine": "green"}
@@ -55,7 +56,7 @@ def audit(
     if output and output.suffix != ".html":
         raise InputError(f"audit.output {output}: name an .html file")
     options = AuditOptions(
-        columns=assigned_columns(reading.columns, ("prompt", "system", "chosen", "rejected")),
+        columns=parse_columns(reading.columns),
         part=HubPart(reading.hub_config, reading.split),
         benchmarks=reading.benchmark,
         rm=reading.rm,

@@ -11,7 +11,6 @@ from almost_data.errors import InputError
 from almost_data.generation import Model, Reply, Request
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, presets
-from almost_data.run.command import shown_command
 from almost_data.store.diff import diff
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
@@ -242,28 +241,6 @@ def test_nothing_is_built_on_an_empty_dataset(tmp_path: Path) -> None:
 def test_bad_settings_name_the_key(assignment: str, match: str) -> None:
     with pytest.raises(InputError, match=match):
         presets.load("tiny", assignments=(assignment,))
-
-
-def test_a_command_on_a_card_shows_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tmp_path / "my models" / "rm"
-    model.mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    config = Path("private/sub dir/c.toml")
-    config.parent.mkdir(parents=True)
-    config.touch()
-    shown = shown_command(
-        [
-            *("build", "comparisons", "--config", str(config), f"--asis-rm={model}"),
-            *("--benchmark", str(tmp_path / "my files" / "b.jsonl"), "--set", f'x.y="{tmp_path}/a.txt"'),
-            *("--from", "responses@1.0.0"),
-        ]
-    )
-    assert shown == (
-        "python -m almost_data build comparisons --config c.toml --asis-rm=rm --benchmark b.jsonl "
-        "--set 'x.y=\"a.txt\"' --from responses@1.0.0"
-    )
-    kept = shown_command(["build", "comparisons", "--asis-rm", "ORG/rm", "--source", "ORG/NAME@v1"])
-    assert kept.endswith("--asis-rm ORG/rm --source ORG/NAME@v1")
 
 
 def test_a_reward_model_s_folder_is_recorded_by_name_however_it_is_written(
