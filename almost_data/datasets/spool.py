@@ -33,7 +33,7 @@ class Spool:
     def scan(self) -> pl.LazyFrame:
         """All rows, in the order in which they came."""
         self._flush()
-        return pl.scan_parquet(self._files) if self._files else frame(self.table, []).lazy()
+        return pl.scan_ipc(self._files) if self._files else frame(self.table, []).lazy()
 
     def by_query(self, sample: int) -> Blocks:
         """The rows by `query_id`, with a sample of about so many rows."""
@@ -43,12 +43,12 @@ class Spool:
     def in_order(self) -> Blocks:
         """The rows in the order in which they came."""
         self._flush()
-        return Blocks(lambda: map(pl.read_parquet, self._files))
+        return Blocks(lambda: (pl.read_ipc(file, memory_map=False) for file in self._files))
 
     def _flush(self) -> None:
         if self._buffer:
-            self._files.append(self.folder / f"{len(self._files):06}.parquet")
-            frame(self.table, self._buffer).write_parquet(self._files[-1], compression="lz4")
+            self._files.append(self.folder / f"{len(self._files):06}.arrow")
+            frame(self.table, self._buffer).write_ipc(self._files[-1], compression="lz4")
             self._buffer.clear()
 
 

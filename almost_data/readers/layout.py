@@ -169,16 +169,23 @@ def pair(
                 value = f"{value}\n\n{row[addition]}"
             prompt_turns = read_prompt(value, row.get(system))
         sides = [read_reply(row.get(side), prompt_turns) for side in SIDES]
-        models = [name_of(_cell(row, MODELS, side)) for side in SIDES]
-        scores = [number_of(_cell(row, SCORES, side)) for side in SIDES]
+        models = [name_of(_first(row, names)) for names in _MODEL_COLUMNS]
+        scores = [number_of(_first(row, names)) for names in _SCORE_COLUMNS]
         return [preference(sides, models, scores)]
 
     return read
 
 
-def _cell(row: Cells, patterns: Sequence[str], side: str) -> Any:
-    names = [pattern.format(side) for pattern in patterns]
-    return next((row[name] for name in names if row.get(name) is not None), None)
+_MODEL_COLUMNS, _SCORE_COLUMNS = (
+    [[pattern.format(side) for pattern in patterns] for side in SIDES] for patterns in (MODELS, SCORES)
+)
+
+
+def _first(row: Cells, names: Sequence[str]) -> Any:
+    for name in names:
+        if (value := row.get(name)) is not None:
+            return value
+    return None
 
 
 def number_of(value: Any) -> float | None:

@@ -99,14 +99,18 @@ def build(preferences: Preferences, folder: Path, source: str) -> Built:
 
 def _comparison(preference: Preference, origin: str | None) -> dict[str, Any]:
     query_id = prompt_id(preference.prompt)
-    sides = {side: getattr(preference, side) for side in SIDES}
+    chosen, rejected = preference.chosen, preference.rejected
+    ids = [text_id(f"{query_id}\0{side.text}") for side in (chosen, rejected)]
     return {
         "prompt": preference.prompt,
-        **{name: [{"role": "assistant", "content": side.text}] for name, side in sides.items()},
-        "comparison_id": "-".join(text_id(f"{query_id}\0{side.text}") for side in sides.values()),
+        "chosen": [{"role": "assistant", "content": chosen.text}],
+        "rejected": [{"role": "assistant", "content": rejected.text}],
+        "comparison_id": "-".join(ids),
         "query_id": query_id,
-        **{f"{name}_responder": side.model for name, side in sides.items()},
-        **{f"{name}_score": side.score for name, side in sides.items()},
+        "chosen_responder": chosen.model,
+        "rejected_responder": rejected.model,
+        "chosen_score": chosen.score,
+        "rejected_score": rejected.score,
         "source": origin,
     }
 
