@@ -43,7 +43,7 @@ class Spool:
     def in_order(self) -> Blocks:
         """The rows in the order in which they came."""
         self._flush()
-        return Blocks(lambda: (pl.read_ipc(file, memory_map=False) for file in self._files))
+        return Blocks(lambda: map(pl.read_ipc, self._files))
 
     def _flush(self) -> None:
         if self._buffer:

@@ -6,7 +6,7 @@ that are well-formed but cannot be used (duplicates, empty text) are dropped wit
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain as chained
 from itertools import islice
@@ -64,7 +64,7 @@ class _Source:
     record: dict[str, str]
     options: Options
     columns: list[str]
-    sample: list[Mapping[str, Any]]
+    sample: Sequence[Mapping[str, Any]]
     rows: Iterator[Row]
 
 
@@ -126,14 +126,14 @@ def import_queries(store: Store, file: str, version: str, options: Options = Opt
             except Unusable as error:
                 reason = "empty" if error.reason == "no_prompt" else error.reason
                 dropped = {"query_id": prompt_id(()), "query": _as_text(row[1][column.name])}
-                kept.reject(dropped | {"source": "import", "candidate": number}, reason)
+                kept.reject({**dropped, "source": "import", "candidate": number}, reason)
                 continue
             query_id = prompt_id(prompt)
             values = {"query_id": query_id, "source": "import"}
             if query_id in ids:
                 query = _as_text(prompt)
-                dropped = {"query": query, "nearest": query, "score": 1.0, "candidate": number}
-                kept.reject(values | dropped, "duplicate")
+                nearest = {"query": query, "nearest": query, "score": 1.0, "candidate": number}
+                kept.reject({**values, **nearest}, "duplicate")
                 continue
             ids.add(query_id)
             kept.spools["default"].add(values | {"prompt": prompt})

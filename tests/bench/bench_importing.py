@@ -16,6 +16,8 @@ from tests.bench import Result
 ROWS = 1_000_000
 FORMATS = ("jsonl", "csv.gz", "parquet")
 KINDS = ("preferences", "responses", "queries")
+SIDES = dict.fromkeys(KINDS, ("large", "small")) | {"preferences": ("chosen", "rejected")}
+"""Columns of the two replies."""
 
 
 def run(rows: int = ROWS) -> list[Result]:
@@ -24,8 +26,8 @@ def run(rows: int = ROWS) -> list[Result]:
     for suffix in FORMATS:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"rows.{suffix}"
-            write(file, rows)
             for kind in KINDS:
+                write(file, rows, SIDES[kind])
                 program = [sys.executable, "-m", "tests.bench.bench_importing", kind, str(file)]
                 done = subprocess.run(program, capture_output=True, text=True, check=True)
                 seconds, peak = map(float, done.stdout.split()[-2:])
@@ -35,31 +37,31 @@ def run(rows: int = ROWS) -> list[Result]:
     return results
 
 
-def examples(rows: int) -> Iterator[dict[str, str]]:
+def examples(rows: int, sides: tuple[str, str]) -> Iterator[dict[str, str]]:
     """Rows of about 700 characters, each of a prompt of its own."""
     words = " ".join(f"word{n}" for n in range(80))
     for number in range(rows):
         start = number % 97
         yield {
             "prompt": f"What is to be said of number {number}?",
-            "chosen": f"Of {number}, this: {words[start : start + 400]}.",
-            "rejected": f"Nothing of {number}. {words[start : start + 250]}.",
+            sides[0]: f"Of {number}, this: {words[start : start + 400]}.",
+            sides[1]: f"Nothing of {number}. {words[start : start + 250]}.",
         }
 
 
-def write(file: Path, rows: int) -> None:
+def write(file: Path, rows: int, sides: tuple[str, str]) -> None:
     if file.suffix == ".parquet":
         import polars as pl
 
-        pl.DataFrame(list(examples(rows))).write_parquet(file)
+        pl.DataFrame(list(examples(rows, sides))).write_parquet(file)
     elif file.suffix == ".gz":
         with gzip.open(file, "wb", compresslevel=1) as packed, io.TextIOWrapper(packed, "utf-8") as text:
-            writer = csv.DictWriter(text, ("prompt", "chosen", "rejected"))
+            writer = csv.DictWriter(text, ("prompt", *sides))
             writer.writeheader()
-            writer.writerows(examples(rows))
+            writer.writerows(examples(rows, sides))
     else:
         with file.open("w", encoding="utf-8") as text:
-            text.writelines(json.dumps(row) + "\n" for row in examples(rows))
+            text.writelines(json.dumps(row) + "\n" for row in examples(rows, sides))
 
 
 def _measured(kind: str, file: str) -> None:
@@ -70,7 +72,7 @@ def _measured(kind: str, file: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         if kind == "responses":
-            importing.import_responses(store, file, ["chosen", "rejected"], "1.0.0")
+            importing.import_responses(store, file, ["large", "small"], "1.0.0")
         elif kind == "queries":
             options = importing.Options({"query": "prompt"})
             importing.import_queries(store, file, "1.0.0", options)

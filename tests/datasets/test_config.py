@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from almost_data.builders.responses import Responder
-from almost_data.datasets.config import Config, FilePath, Source, record, with_marked_folders
+from almost_data.datasets.config import Config, FilePath, Source, record, with_marked_paths
 from almost_data.datasets.user_filters import UserFilter
 
 
@@ -58,8 +58,8 @@ def test_nothing_depends_on_the_machine_s_files(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "ORG" / "rm").mkdir(parents=True)
     assert record(config) == before
     # What a user means is decided once, when the settings are read.
-    assert record(with_marked_folders(config))["source"] == "rm"
-    assert with_marked_folders(Paths(source="rm@0.1.0")) == Paths(source="rm@0.1.0")
+    assert record(with_marked_paths(config))["source"] == "rm"
+    assert with_marked_paths(Paths(source="rm@0.1.0")) == Paths(source="rm@0.1.0")
 
 
 def test_settings_of_builders_are_recorded_likewise() -> None:
