@@ -3,14 +3,18 @@
 Every setting is named, so that another version's defaults and presets change nothing.
 """
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .. import registry
 from ..datasets.config import toml_value
 from ..datasets.manifest import Manifest
 
 PROGRAM = ("python", "-m", "almost_data")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_./@-]*")
+_VALUES = ("true", "false", "inf", "nan", "none")
 
 
 def commands(manifest: Manifest, ancestors: Sequence[Manifest]) -> list[str]:
@@ -33,7 +37,7 @@ def commands(manifest: Manifest, ancestors: Sequence[Manifest]) -> list[str]:
 
 
 def needs(sources: Sequence[Manifest]) -> dict[str, str]:
-    """What the commands need besides the Hub -> its sha256, or what else it is."""
+    """What the commands need besides models and the Hub -> its sha256, or what else it is."""
     refs = {source.ref for source in sources}
     needed: dict[str, str] = {}
     for source in sources:
@@ -42,6 +46,8 @@ def needs(sources: Sequence[Manifest]) -> dict[str, str]:
         needed |= {name: f"sha256 {sha256}" for name, sha256 in source.environment.get("files", {}).items()}
         absent = [parent.ref for parent in source.parents if parent.ref not in {*refs, *origins(source)}]
         needed |= dict.fromkeys(absent, "in the store, by the command of its own card")
+        if (source.environment.get("engine") or {}).get("name") == "openai":
+            needed["--base-url"] = "the address of a server that has these models"
     return needed
 
 
@@ -56,8 +62,8 @@ def build_command(manifest: Manifest) -> str:
     name, names = manifest.builder.name, origins(manifest)
     is_registered = name in registry.names("builders")
     words = ["build", names.get(name, name if is_registered else "FILE.py:BUILDER")]
-    if "engine" in manifest.environment:
-        engine = manifest.environment["engine"]["name"]
+    if record := manifest.environment.get("engine"):
+        engine = record["name"]
         words += ["--engine", names.get(engine, engine)]
     for parent in manifest.parents:
         if not _is_model(manifest, parent.ref):
@@ -65,8 +71,14 @@ def build_command(manifest: Manifest) -> str:
     words += ["--version", manifest.version]
     settings = {f"{name}.{key}": value for key, value in manifest.config["settings"].items()}
     settings |= {f"card.{key}": value for key, value in manifest.config["card"].items()}
-    assignments = [["--set", f"{key}={toml_value(value)}"] for key, value in settings.items()]
+    assignments = [["--set", f"{key}={_assigned(value)}"] for key, value in settings.items()]
     return " \\\n  ".join(map(shlex.join, [[*PROGRAM, *words], *assignments]))
+
+
+def _assigned(value: Any) -> str:
+    """A value as `--set` takes it: a word without quotes, where TOML has no other meaning for it."""
+    is_word = isinstance(value, str) and _WORD.fullmatch(value) and value not in _VALUES
+    return str(value) if is_word else toml_value(value)
 
 
 def import_command(manifest: Manifest) -> str:
