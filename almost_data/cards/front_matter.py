@@ -86,4 +86,4 @@ def _globs(manifest: Manifest, config: str, split: str) -> str | list[str]:
     stored = stored_configs(manifest.tables, config)
     if stored == (config,):
         return f"data/{config}/{split}-*.parquet"
-    return [f"data/{part}/{split}-*.parquet" for part in stored if split in manifest.counts[part]]
+    return [f"data/{part}/{split}-*.parquet" for part in stored if split in manifest.counts.get(part, ())]

@@ -33,7 +33,7 @@ class Spool:
     def scan(self) -> pl.LazyFrame:
         """All rows, in the order in which they came."""
         self._flush()
-        return pl.scan_ipc(self._files) if self._files else frame(self.table, []).lazy()
+        return pl.scan_ipc(self._files, glob=False) if self._files else frame(self.table, []).lazy()
 
     def by_query(self, sample: int) -> Blocks:
         """The rows by `query_id`, with a sample of about so many rows."""
@@ -43,7 +43,7 @@ class Spool:
     def in_order(self) -> Blocks:
         """The rows in the order in which they came."""
         self._flush()
-        return Blocks(lambda: map(pl.read_ipc, self._files))
+        return Blocks(lambda: (pl.scan_ipc(file, glob=False).collect() for file in self._files))
 
     def _flush(self) -> None:
         if self._buffer:

@@ -177,10 +177,11 @@ def frame(table: Table, rows: "Iterable[Mapping[str, Any]]") -> "pl.DataFrame":
     # Column by column through Arrow, which is many times faster than Polars is with rows of dictionaries.
     rows = list(rows)
     schema = arrow_schema(table, is_large=True)
-    columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
-    made = pl.from_arrow(pa.Table.from_arrays(columns, schema=schema))
-    assert isinstance(made, pl.DataFrame)
-    return made
+    columns = [
+        pa.array([row.get(name) for row in rows], type_)
+        for name, type_ in zip(schema.names, schema.types, strict=True)
+    ]
+    return pl.DataFrame(pa.Table.from_arrays(columns, schema=schema))
 
 
 def features(table: Table) -> list[dict[str, Any]]:

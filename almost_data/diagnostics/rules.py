@@ -126,8 +126,8 @@ RULES = {
             ("cut_off", "end in the middle", "ends in the middle"),
         )
     },
-    "other_script": _rule(
-        "chosen replies in another script than the prompt",
+    "other_language": _rule(
+        "chosen replies in another language than the prompt",
         (0.05, "worry", "Many replies are in another language than the question."),
         (0.005, "watch", "Some replies are in another language than the question."),
         (0.0, "fine", "Hardly any reply is in another language than the question."),

@@ -37,7 +37,7 @@ CHECKS = {
     "refusal": "refusal",
     "reasoning": "reasoning_left",
     "cut_off": "cut_off",
-    "other_script": "other_script",
+    "other_language": "other_language",
 }
 """Measure -> the response check that it counts."""
 Progress = Callable[[str, int, int, int], None]

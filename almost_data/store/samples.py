@@ -133,7 +133,7 @@ def with_texts(artifacts: Artifacts, manifest: Manifest, config: str) -> pl.Lazy
 
     A text that is not in the store is null.
     """
-    splits = manifest.counts.get(config, {"train": 0})
+    splits = manifest.counts.get(config) or {"train": 0}
     rows = pl.concat(
         artifacts.scan(manifest.ref, config, split).with_columns(config=pl.lit(config), split=pl.lit(split))
         for split in splits

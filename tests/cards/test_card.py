@@ -47,7 +47,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Store:
     rows = [{"prompt": p, "good": f"{p} {'long ' * 20}!", "bad": f"{'x' * 60} {p}."} for p in NASTY]
     responses.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]), "utf-8")
     importing.import_responses(found, str(responses), ["good", "bad"], "0.1.0")
-    run = build.BuildRun(found, "0.1.0", fake_tiny(), FakeEngine())
+    run = build.BuildRun(found, "0.1.0", fake_tiny('comparisons.checks="paper"'), FakeEngine())
     run.build("comparisons")
     return found
 

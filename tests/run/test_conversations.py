@@ -57,7 +57,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, engine: Scripted) -> Store:
         filters=(UserFilter(name="short", description="d", drop="LENGTH(prompt) > 60"),),
     )
     preset = preset.with_config(
-        "comparisons", ComparisonsConfig(asis_rm="fake/asis", checks=("other_script",))
+        "comparisons", ComparisonsConfig(asis_rm="fake/asis", checks=("other_language",))
     )
     run = BuildRun(store, "1.0.0", preset, engine)
     run.build("comparisons")
