@@ -55,7 +55,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     importing.import_responses(store, str(file), ["a", "b"], "0.1.0")
-    preset = with_settings(presets.load(), "comparisons", length_sd=None)
+    preset = with_settings(presets.load(), "comparisons", length_sd=None, checks="paper")
     build.BuildRun(store, "0.1.0", preset, Real()).build("comparisons")
     return store
 

@@ -21,6 +21,8 @@ from tests import hub_server
 from tests.hub.pushes import NAMED, OTHER
 from tests.hub_server import TOKEN, Anywhere, Hub
 
+SO_IT_IS = " ".join(f"So it is, {time}." for time in range(9))
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +63,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
         for minor in range(7):
             names = ["good", "fair", "poor"][: 3 if minor == 0 else 2]
             rows = [
-                {"prompt": f"What is {n}?"} | {name: f"{name} {n}. " + "So it is. " * 9 for name in names}
+                {"prompt": f"What is {n}?"} | {name: f"{name} {n}. {SO_IT_IS}" for name in names}
                 for n in range(90 if minor == 0 else 30 + minor)
             ]
             file = folder / "rows.jsonl"
