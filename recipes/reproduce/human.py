@@ -7,42 +7,31 @@ Which answer is whose is kept in a key in the store, under `reproduce/keys/`, an
 is won by the side that more than half of its judgments chose; any other item is a tie.
 """
 
-import csv
-import hashlib
-import io
-import itertools
-import json
 import os
 import random
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 import cyclopts
+import judging_table
 import msgspec
-import numpy as np
 from console import run
+from judging_table import Judgments, Key, Place, agreement
 
 from almost_data import InputError, Store
 from almost_data.cli.console import print_json, print_line
 from almost_data.cli.show_results import print_result
-from almost_data.datasets.manifest import canonical_json
 from almost_data.datasets.records import Pinned
 from almost_data.evals import saved
 from almost_data.evals.evaluation import EvalSession, Evaluation, evaluate
 from almost_data.evals.result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement, Result
 from almost_data.evals.results import items, results
-from almost_data.evals.tally import Winner, line, outcomes
-from almost_data.store.export import escape_spreadsheet_cell
+from almost_data.evals.tally import line, outcomes
 
-COLUMNS = ("item", "judgment", "question", "answer 1", "answer 2", "choice")
-CHOICES = ("1", "2", "tie")
 JUDGMENTS = 3
 """On each item (paper)."""
-_ITEM = re.compile(r"([0-9a-f]{12})-([0-9]{4,})")
 app = cyclopts.App(
     name="human.py",
     help="Have people judge the answers of eval vicuna: a table out, and in again.",
@@ -92,62 +81,6 @@ class Options:
     """CSV of `export`, with choices filled in."""
 
 
-class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an item of the table is."""
-
-    question_id: str
-    first: str
-    """The side whose answer is called 1: a or b."""
-    judge: str | None
-    """Winner by the judge."""
-
-
-class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the table does not show."""
-
-    result: Pinned
-    """The comparison that was exported, and the digest of its items."""
-    models: list[Pinned]
-    judgments: int
-    seed: int
-    items: dict[str, Place]
-
-    def side(self, role: str) -> str:
-        """Id of the model of a role."""
-        return next(model.id for model in self.models if model.role == role)
-
-
-@dataclass(frozen=True)
-class Judgments:
-    """The choices of a table."""
-
-    key: Key
-    choices: dict[str, dict[int, Winner]]
-    """Item -> number of the judgment -> the side that was chosen."""
-
-    @cached_property
-    def by_item(self) -> dict[str, list[Winner]]:
-        """The choices on every item of the key, in the order of the judgments."""
-        return {item: list(self.choices.get(item, {}).values()) for item in self.key.items}
-
-    @cached_property
-    def winners(self) -> dict[str, Winner]:
-        """The majority on every item that has a judgment."""
-        return {item: majority(choices) for item, choices in self.by_item.items() if choices}
-
-    @cached_property
-    def flat(self) -> list[Winner]:
-        return [choice for choices in self.by_item.values() for choice in choices]
-
-    @property
-    def missing(self) -> int:
-        return self.key.judgments * len(self.key.items) - len(self.flat)
-
-    @cached_property
-    def alpha(self) -> float | None:
-        return krippendorff([self.choices.get(item, {}) for item in self.key.items], self.key.judgments)
-
-
 def export(
     store: Store, name: str, data: Path, out: Path, judgments: int = JUDGMENTS, seed: int = 0
 ) -> tuple[int, Path]:
@@ -167,7 +100,7 @@ def export(
         raise InputError(
             f"{name}: it keeps no answers, as of saved reviews: give it --a and --b files of answers"
         )
-    mark = _mark(result, judgments, seed)
+    mark = judging_table.mark_of(result, judgments, seed)
     random.Random(mark).shuffle(rows)
     places: dict[str, Place] = {}
     cells: list[tuple[str, str, str, str]] = []
@@ -179,12 +112,12 @@ def export(
         cells.append((item, questions[question_id].text, row[f"answer_{first}"], row[f"answer_{second}"]))
     models = [model for model in result.models if model.role != "judge"]
     place = Pinned(result.ref, result.digest[:16], "evaluation")
-    key = _key_file(store, mark)
+    key = judging_table.key_file(store, mark)
     key.parent.mkdir(parents=True, exist_ok=True)
     staging = key.with_name(f".{key.name}.{os.getpid()}")
     staging.write_bytes(msgspec.json.encode(Key(place, models, judgments, seed, places)) + b"\n")
     os.replace(staging, key)
-    _write(out, cells, judgments)
+    judging_table.write(out, cells, judgments)
     return len(places), key
 
 
@@ -209,7 +142,7 @@ def read(store: Store, table: Path) -> Result:
 
 
 def plan(session: EvalSession, options: Options) -> EvalPlan:
-    judgments = _judgments(session.store, options.table)
+    judgments = judging_table.read(session.store, options.table)
     key = judgments.key
 
     def measure() -> Measurement:
@@ -345,140 +278,6 @@ def _mirrored(result: Result) -> Result:
     models = result.models[::-1]
     win_rate = result.lines[0].mirrored(models[0].id)
     return msgspec.structs.replace(result, models=models, lines=[win_rate] if win_rate else [])
-
-
-def majority(choices: Sequence[Winner]) -> Winner:
-    """The side that more than half chose; a tie where there is none.
-
-    >>> majority(["a", "a", "b"]), majority(["a", "tie", "b"]), majority(["b", "tie"])
-    ('a', 'tie', 'tie')
-    """
-    for side in ("a", "b"):
-        if choices.count(side) * 2 > len(choices):
-            return side
-    return "tie"
-
-
-def agreement(choices: Sequence[Winner]) -> float | None:
-    """Share of the pairs of judgments on an item that are equal; None of a single one.
-
-    >>> agreement(["a", "a", "tie"])
-    0.3333333333333333
-    """
-    pairs = list(itertools.combinations(choices, 2))
-    return sum(a == b for a, b in pairs) / len(pairs) if pairs else None
-
-
-def krippendorff(items: Sequence[dict[int, Winner]], judgments: int) -> float | None:
-    """Krippendorff's alpha for nominal data; None without two judgments on an item, or where all agree."""
-    try:
-        from krippendorff import alpha
-    except ImportError:
-        raise InputError("agreement statistics need a package: pip install 'almost_data[eval]'") from None
-    codes = {"a": 0.0, "b": 1.0, "tie": 2.0}
-    table = np.array(
-        [
-            [codes[choices[number]] if number in choices else np.nan for choices in items]
-            for number in range(1, judgments + 1)
-        ]
-    )
-    paired = table[:, (~np.isnan(table)).sum(axis=0) > 1]
-    if len(np.unique(paired[~np.isnan(paired)])) < 2:
-        return None
-    return round(float(alpha(reliability_data=paired, level_of_measurement="nominal")), 6)
-
-
-def _mark(result: Result, judgments: int, seed: int) -> str:
-    parts = [result.fingerprint, result.digest, judgments, seed]
-    return hashlib.sha256(canonical_json(parts)).hexdigest()[:12]
-
-
-def _key_file(store: Store, mark: str) -> Path:
-    return store.root / "reproduce" / "keys" / f"{mark}.json"
-
-
-def _write(out: Path, cells: list[tuple[str, str, str, str]], judgments: int) -> None:
-    """Judgment by judgment, so that each can go to another person. With a BOM, or Excel takes it for ANSI."""
-    text = io.StringIO()
-    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    for number in range(1, judgments + 1):
-        for item, *texts in cells:
-            writer.writerow([item, number, *map(escape_spreadsheet_cell, texts), ""])
-    try:
-        out.write_bytes(text.getvalue().encode("utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror}") from None
-
-
-def _judgments(store: Store, table: Path) -> Judgments:
-    key: Key | None = None
-    choices: dict[str, dict[int, Winner]] = {}
-    read: set[tuple[str, str]] = set()
-    for number, row in _rows(table):
-        where, item = f"{table}:{number}", (row["item"] or "").strip()
-        key = key or _key(store, item, where)
-        place = key.items.get(item)
-        if place is None:
-            raise InputError(f"{where}: {_quoted(item)} is no item of this table")
-        judgment = (row["judgment"] or "").strip()
-        if judgment not in map(str, range(1, key.judgments + 1)):
-            raise InputError(f"{where}: judgment {_quoted(judgment)}: there are 1 to {key.judgments}")
-        if (item, judgment) in read:
-            raise InputError(f"{where}: duplicate judgment {judgment} of item {item}")
-        read.add((item, judgment))
-        choice = (row["choice"] or "").strip().lower()
-        if choice and choice not in CHOICES:
-            raise InputError(
-                f"{where}: choice {_quoted(choice)}: write {', '.join(CHOICES)}, or leave it empty"
-            )
-        if choice:
-            choices.setdefault(item, {})[int(judgment)] = _side(choice, place.first)
-    if key is None:
-        raise InputError(f"{table}: no row in it")
-    return Judgments(key, {item: dict(sorted(by_number.items())) for item, by_number in choices.items()})
-
-
-def _side(choice: str, first: str) -> Winner:
-    if choice == "tie":
-        return "tie"
-    return "a" if (choice == "1") == (first == "a") else "b"
-
-
-def _rows(table: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
-    """Line number and row. Semicolons and other encodings are read too, as spreadsheets write them."""
-    try:
-        text = table.read_bytes().decode("utf-8-sig", "replace")
-    except OSError as error:
-        raise InputError(f"{table}: cannot be read: {error.strerror}") from None
-    head = text.partition("\n")[0]
-    delimiter = max(",;\t", key=head.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        columns = reader.fieldnames or ()
-        if missing := [name for name in ("item", "judgment", "choice") if name not in columns]:
-            raise InputError(f"{table}: no column {missing[0]!r}; it needs {', '.join(COLUMNS)}")
-        before = reader.line_num
-        for row in reader:
-            yield before + 1, row
-            before = reader.line_num
-    except csv.Error as error:
-        raise InputError(f"{table}:{reader.line_num}: not CSV ({error})") from None
-
-
-def _key(store: Store, item: str, where: str) -> Key:
-    match = _ITEM.fullmatch(item)
-    file = _key_file(store, match[1]) if match else None
-    if file is None or not file.is_file():
-        raise InputError(f"{where}: item {_quoted(item)} is of no table that was exported from {store.root}")
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=Key)
-    except msgspec.MsgspecError as error:
-        raise InputError(f"{file}: not a key of a table ({error})") from None
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text[:60])
 
 
 EVALUATION = Evaluation(

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from almost_data.errors import InputError
-from almost_data.evals import lm_eval
+from almost_data.evals import lm_eval_model
 from almost_data.evals.lm_eval import Number, difference
 from almost_data.evals.result import Line, Result
 from almost_data.evals.results import results
@@ -157,8 +157,8 @@ CHILD = """
 import json, sys, time
 from lm_eval.models.huggingface import HFLM
 from almost_data.cli.app import main
-from almost_data.evals import lm_eval
-lm_eval.CHUNK = 20
+from almost_data.evals import lm_eval_model
+lm_eval_model.CHUNK = 20
 log, calls = open(sys.argv[1], "w"), int(sys.argv[2])
 ask, call = HFLM.loglikelihood, HFLM._model_call
 def asked(self, requests, **how):
@@ -256,7 +256,7 @@ def test_what_was_answered_serves_every_evaluation_and_progress_is_told(
 
     one, names, told = tiny(store, tmp_path / "lm"), ways(tasks), []
     capfd.readouterr()
-    monkeypatch.setattr(lm_eval, "CHUNK", 25)
+    monkeypatch.setattr(lm_eval_model, "CHUNK", 25)
     first = on_tasks(store, one, names, tasks, progress=lambda *given: told.append(given))
     both = [("lm, loglikelihood", n, 60, 0) for n in range(1, 61)]
     others = ("loglikelihood_rolling", "generate_until")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import human
+import judging_table
 import pytest
 
 from almost_data.datasets.records import Pinned
@@ -53,7 +54,7 @@ def write(
     table: Path, filled: list[dict[str, str]], delimiter: str = ",", encoding: str = "utf-8-sig"
 ) -> Path:
     text = io.StringIO()
-    writer = csv.DictWriter(text, human.COLUMNS, delimiter=delimiter)
+    writer = csv.DictWriter(text, judging_table.COLUMNS, delimiter=delimiter)
     writer.writeheader()
     writer.writerows(filled)
     table.write_bytes(text.getvalue().encode(encoding, "replace"))
