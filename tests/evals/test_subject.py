@@ -30,24 +30,27 @@ def session(store: Store) -> JournalSession:
 
 def test_a_reward_model_of_a_folder_and_of_the_store(store: Store, tmp_path: Path) -> None:
     folder = save_tiny_reward(tmp_path / "out")
-    made = trained.publish(store, folder, trained.manifest("rm"))
+    manifest = trained.publish(store, folder, trained.manifest("rm"))
     by_folder, by_ref = subject.find(store, str(folder)), subject.find(store, "rm@0.1.0")
     assert (by_folder.kind, by_ref.kind) == ("reward", "reward")
-    assert by_ref.pinned == Pinned("rm@0.1.0", made.digest[:16]) and by_ref.manifest == made
+    assert by_ref.pinned == Pinned("rm@0.1.0", manifest.digest[:16]) and by_ref.manifest == manifest
     assert by_folder.pinned.id == "out" and str(tmp_path) not in str(by_folder.pinned)
-    one, other = (subject.scores(session(store), at, "t", TALK) for at in (by_folder, by_ref))
-    assert one == pytest.approx(other, abs=1e-4) and set(one) == {"a", "b"}
+    scores, same_scores = (subject.scores(session(store), at, "t", TALK) for at in (by_folder, by_ref))
+    assert scores == pytest.approx(same_scores, abs=1e-4) and set(scores) == {"a", "b"}
 
 
 def test_scores_are_kept(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save_tiny(tmp_path / "lm")
     first = subject.scores(session(store), subject.find(store, str(folder)), "t", TALK)
     assert count(store.journal, "score") == 2
-    monkeypatch.setattr(subject, "harness", lambda *given: pytest.fail("it was asked again"))
-    seen: list[tuple[str, int, int, int]] = []
+    monkeypatch.setattr(subject, "harness", lambda *arguments: pytest.fail("it was asked again"))
+    reports: list[tuple[str, int, int, int]] = []
     again = subject.find(store, str(folder))
-    assert subject.scores(session(store), again, "t", TALK, lambda *given: seen.append(given)) == first
-    assert seen[-1][:3] == ("t", 2, 2) and again.scorer.settings() == {}
+    assert (
+        subject.scores(session(store), again, "t", TALK, lambda *arguments: reports.append(arguments))
+        == first
+    )
+    assert reports[-1][:3] == ("t", 2, 2) and again.scorer.settings() == {}
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -57,18 +60,20 @@ def test_a_language_model_gives_the_log_probability_of_what_follows(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = save_tiny(tmp_path / "lm", kind)
-    one = subject.find(store, str(folder))
-    assert one.kind == "language"
-    found = subject.scores(session(store), one, "t", TALK)
+    language_model = subject.find(store, str(folder))
+    assert language_model.kind == "language"
+    scores = subject.scores(session(store), language_model, "t", TALK)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    for talk in TALK:
-        before, whole = (tokenizer(text)["input_ids"] for text in (talk.turns[0], "".join(talk.turns)))
+    for dialogue in TALK:
+        before, whole = (
+            tokenizer(text)["input_ids"] for text in (dialogue.turns[0], "".join(dialogue.turns))
+        )
         with torch.no_grad():
             logs = model(torch.tensor([whole])).logits[0].log_softmax(-1)
         want = sum(float(logs[at - 1, whole[at]]) for at in range(len(before), len(whole)))
-        assert found[talk.id] == pytest.approx(want, abs=1e-2)
-    assert one.scorer.settings() == {"device": "cpu", "dtype": "float32"}
+        assert scores[dialogue.id] == pytest.approx(want, abs=1e-2)
+    assert language_model.scorer.settings() == {"device": "cpu", "dtype": "float32"}
 
 
 def test_what_is_longer_than_the_model_reads_is_cut(
@@ -76,9 +81,11 @@ def test_what_is_longer_than_the_model_reads_is_cut(
 ) -> None:
     """The library's own word of each such text is not told."""
     levels = logging.getLogger("lm_eval").level, logging.getLogger().level
-    one = subject.find(store, str(save_tiny(tmp_path / "lm")))
+    language_model = subject.find(store, str(save_tiny(tmp_path / "lm")))
     long = [Dialogue.of("reply", "Why?", " so it is" * 900), Dialogue.of("prompt", "Why? " * 900, " So.")]
-    assert all(math.isfinite(value) for value in subject.scores(session(store), one, "t", long).values())
+    assert all(
+        math.isfinite(value) for value in subject.scores(session(store), language_model, "t", long).values()
+    )
     assert "Combined length" not in caplog.text
     assert levels == (logging.getLogger("lm_eval").level, logging.getLogger().level)
 
@@ -91,26 +98,26 @@ def test_what_was_cut_is_counted_from_the_journal_too(
 
     folder = save_tiny(tmp_path / "lm")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    made = [Dialogue.of(f"{n}", "z" * n, " So.") for n in range(20, 60)]
-    tokens = [len(tokenizer("".join(one.turns))["input_ids"]) for one in made]
-    talks = [made[tokens.index(n)] for n in (40, 41, 42, 43)]
-    told: list[list[str]] = []
+    dialogues = [Dialogue.of(f"{n}", "z" * n, " So.") for n in range(20, 60)]
+    tokens = [len(tokenizer("".join(dialogue.turns))["input_ids"]) for dialogue in dialogues]
+    talks = [dialogues[tokens.index(n)] for n in (40, 41, 42, 43)]
+    notes_of_runs: list[list[str]] = []
     for _ in range(2):
-        one = subject.find(store, str(folder), max_tokens=40)
-        subject.scores(session(store), one, "t", talks, notes=(notes := []))
-        told.append(notes)
-        monkeypatch.setattr(subject, "harness", lambda *given: pytest.fail("it was asked again"))
+        language_model = subject.find(store, str(folder), max_tokens=40)
+        subject.scores(session(store), language_model, "t", talks, notes=(notes := []))
+        notes_of_runs.append(notes)
+        monkeypatch.setattr(subject, "harness", lambda *arguments: pytest.fail("it was asked again"))
     note = "2 of 4 texts were longer than lm reads, 40 tokens at most, and were not read whole."
-    assert told == [[note]] * 2
-    subject.scores(session(store), one, "t", talks[:2], notes=(none := []))
+    assert notes_of_runs == [[note]] * 2
+    subject.scores(session(store), language_model, "t", talks[:2], notes=(none := []))
     assert none == []
 
 
 def test_a_models_own_context_is_the_limit_where_it_is_less(store: Store, tmp_path: Path) -> None:
-    for kind, own in (("llama", 256), ("bloom", subject.CONTEXT)):  # which has no such limit
+    for kind, context in (("llama", 256), ("bloom", subject.CONTEXT)):  # which has no such limit
         folder = str(save_tiny(tmp_path / kind, kind))
-        for given, read in ((None, own), (8, 8)):
-            assert subject.find(store, folder, max_tokens=given).reading["max_tokens"] == read
+        for limit, read in ((None, context), (8, 8)):
+            assert subject.find(store, folder, max_tokens=limit).reading["max_tokens"] == read
     (tmp_path / "bloom" / "config.json").write_text('{"architectures": ["XForCausalLM"]}')
     broken = subject.find(store, folder)
     with pytest.raises(CannotStart, match="bloom cannot be loaded: ValueError"):
@@ -121,15 +128,15 @@ def test_every_benchmark_tells_what_was_cut(store: Store, tmp_path: Path) -> Non
     lm = subject.find(store, str(save_tiny(tmp_path / "lm")), max_tokens=24)
     rm = subject.find(store, str(save_tiny_reward(tmp_path / "rm")), max_tokens=24)
     data = str(hhh(tmp_path / "hhh", 1))
-    asked = str(questions(tmp_path / "q.jsonl", 2, 3))
+    questions_file = str(questions(tmp_path / "q.jsonl", 2, 3))
     rows = [pair(0, "z" * 400, "It is."), pair(1, "So it is.", "It is.")]
     (file := tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for made, share, who in (
+    for result, share, who in (
         (judged(static_hhh, store, lm, data), "16 of 16", "lm"),
         (judged(static_hhh, store, lm, data, "likelihood"), "8 of 8", "lm"),
         (judged(static_hhh, store, rm, data), "8 of 8", "rm"),
-        (judged(truthfulqa, store, lm, asked), "12 of 12", "lm"),
-        (judged(truthfulqa, store, rm, asked), "6 of 6", "rm"),
+        (judged(truthfulqa, store, lm, questions_file), "12 of 12", "lm"),
+        (judged(truthfulqa, store, rm, questions_file), "6 of 6", "rm"),
         (
             evaluated(preference.EVALUATION, store, model=str(tmp_path / "rm"), dataset=str(file)),
             "1 of 4",
@@ -141,20 +148,22 @@ def test_every_benchmark_tells_what_was_cut(store: Store, tmp_path: Path) -> Non
             "lm",
         ),
     ):
-        [note] = [note for note in made.notes if "tokens at most" in note]
-        assert note.startswith(f"{share} texts were longer than {who} reads, "), made.task
+        [note] = [note for note in result.notes if "tokens at most" in note]
+        assert note.startswith(f"{share} texts were longer than {who} reads, "), result.task
 
 
 def test_a_context_is_the_templates_or_the_papers(store: Store, tmp_path: Path) -> None:
-    talk = [{"role": "user", "content": " Why? "}]
+    messages = [{"role": "user", "content": " Why? "}]
     plain: Any = subject.find(store, str(save_tiny(tmp_path / "plain"))).scorer
-    assert plain.context(talk) == "Human: Why?\n\nAssistant:" and plain.after("Assistant:", "So.") == " So."
+    assert (
+        plain.context(messages) == "Human: Why?\n\nAssistant:" and plain.after("Assistant:", "So.") == " So."
+    )
     folder = save_tiny(tmp_path / "chat")
     template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
     template += "{% if add_generation_prompt %}<it>\n{% endif %}"
     (folder / "chat_template.jinja").write_text(template)
     chat: Any = subject.find(store, str(folder)).scorer
-    assert chat.context(talk) == "<user> Why? \n<it>\n" and chat.after("<it>\n", "So.") == "So."
+    assert chat.context(messages) == "<user> Why? \n<it>\n" and chat.after("<it>\n", "So.") == "So."
 
 
 def test_a_baseline_and_a_fake_one(store: Store) -> None:
@@ -178,34 +187,34 @@ def test_what_is_neither_is_one_line(store: Store, tmp_path: Path, config: str |
     (folder / "config.json").unlink()
     if config is not None:
         (folder / "config.json").write_text(config)
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as error:
         subject.find(store, str(folder))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     "name", ["", "rm@0.1.0", "no/such/folder", "baseline:best", "pypi:nothing", "fake/", "rm@x", "nothing"]
 )
 def test_what_is_not_there_is_one_line(store: Store, name: str) -> None:
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as error:
         subject.find(store, name)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_revision_stands_behind_a_hub_name(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Any] = []
+    requests: list[Any] = []
 
     def find_model(store: Store, name: str, revision: str | None, flag: str) -> Any:
-        asked.append((name, revision))
+        requests.append((name, revision))
         raise InputError("stop")
 
     monkeypatch.setattr(subject, "find_model", find_model)
     for name in ("ORG/rm@v1.0.0", "ORG/rm", "rm@0.1.0"):
         with pytest.raises(InputError, match="stop"):
             subject.find(store, name)
-    assert asked == [("ORG/rm", "v1.0.0"), ("ORG/rm", None), ("rm@0.1.0", None)]
+    assert requests == [("ORG/rm", "v1.0.0"), ("ORG/rm", None), ("rm@0.1.0", None)]
 
 
 def test_a_dataset_is_no_model(store: Store, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import human as human_script
 import pytest
@@ -127,34 +128,8 @@ def test_make_takes_the_papers_benchmarks_where_the_models_are_the_papers() -> N
     )
 
 
-def test_people_stand_beside_the_judge_where_they_were_asked(
-    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two models answer, a judge prefers the baseline, and people PPO: by the commands that a user gives."""
-    asked = rows(
-        tmp_path / "question.jsonl", [{"question_id": n, "text": f"What of {n}?"} for n in range(24)]
-    )
-    saved = rows(tmp_path / "alpaca.jsonl", [{"question_id": n, "text": f"It is {n}."} for n in range(24)])
-    official = hashlib.sha256(asked.read_bytes()).hexdigest()
-    official_data = replace(vicuna.EVALUATION, official=frozenset([official]))
-    monkeypatch.setattr(vicuna, "EVALUATION", official_data)
-    ways = ("--vicuna", str(asked), "--engine", "transformers", "--max-new-tokens", "4")
-    with CompletionsServer(("judge",)) as server:
-        server.chat = lambda prompt: "Scores: 8 3" if shown(prompt)[0].startswith("It is") else "Scores: 3 8"
-        judge = ("--judge", server.url, "--judge-model", "judge")
-        tables(store, capsys, *ways, *judge, "--baseline", str(saved))
-    judged = next(
-        one
-        for one in results(store)
-        if [f"ppo@{VERSION}", "alpaca.jsonl"] == [two.id for two in one.models[:2]]
-    )
-
-    def human(*words: str) -> None:
-        human_script.main([*words, "--root", str(store.root)])
-        capsys.readouterr()
-
-    table = tmp_path / "table.csv"
-    human("export", "--result", judged.fingerprint, "--data", str(asked), "--out", str(table))
+def prefer_ppo(table: Path) -> None:
+    """Fill in a table of people's judgments: never the saved answer, which begins with `It is`."""
     lines = list(csv.DictReader(io.StringIO(table.read_text("utf-8-sig"), newline="")))
     for line in lines:
         line["choice"] = "2" if line["answer 1"].startswith("It is") else "1"
@@ -162,15 +137,51 @@ def test_people_stand_beside_the_judge_where_they_were_asked(
         writer = csv.DictWriter(file, list(lines[0]))
         writer.writeheader()
         writer.writerows(lines)
-    said = tables(store, capsys, "--baseline", str(saved))
-    assert f"Figure 3, by people: 2 of 2 claims not run; missing: {NOBODY}" in said
+
+
+def figures(store: Store) -> list[dict[str, Any]]:
+    """What the report says of Figure 3, from each side."""
+    report = json.loads((store.root / "reproduce" / "tables" / VERSION / "tables.json").read_text())
+    return [table for table in report["tables"] if table["name"].startswith("Figure 3")]
+
+
+def test_people_stand_beside_the_judge_where_they_were_asked(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two models answer, a judge prefers the baseline, and people PPO: by the commands that a user gives."""
+    questions_file = rows(
+        tmp_path / "question.jsonl", [{"question_id": n, "text": f"What of {n}?"} for n in range(24)]
+    )
+    saved = rows(tmp_path / "alpaca.jsonl", [{"question_id": n, "text": f"It is {n}."} for n in range(24)])
+    official = hashlib.sha256(questions_file.read_bytes()).hexdigest()
+    official_data = replace(vicuna.EVALUATION, official=frozenset([official]))
+    monkeypatch.setattr(vicuna, "EVALUATION", official_data)
+    ways = ("--vicuna", str(questions_file), "--engine", "transformers", "--max-new-tokens", "4")
+    with CompletionsServer(("judge",)) as server:
+        server.chat = lambda prompt: "Scores: 8 3" if shown(prompt)[0].startswith("It is") else "Scores: 3 8"
+        judge = ("--judge", server.url, "--judge-model", "judge")
+        tables(store, capsys, *ways, *judge, "--baseline", str(saved))
+    judged = next(
+        result
+        for result in results(store)
+        if [f"ppo@{VERSION}", "alpaca.jsonl"] == [model.id for model in result.models[:2]]
+    )
+
+    def human(*words: str) -> None:
+        human_script.main([*words, "--root", str(store.root)])
+        capsys.readouterr()
+
+    table = tmp_path / "table.csv"
+    human("export", "--result", judged.fingerprint, "--data", str(questions_file), "--out", str(table))
+    prefer_ppo(table)
+    printed = tables(store, capsys, "--baseline", str(saved))
+    assert f"Figure 3, by people: 2 of 2 claims not run; missing: {NOBODY}" in printed
     human("import", str(table))
-    said = tables(store, capsys)
-    assert f"Figure 3, by people: 2 of 2 claims not run; missing: {NOBODY}; a baseline's answers" in said
-    said = tables(store, capsys, "--baseline", str(saved))
-    assert f"Figure 3, by people: 2 of 2 claims not run; missing: {NOBODY}; the paper's terms: " in said
-    found = json.loads((store.root / "reproduce" / "tables" / VERSION / "tables.json").read_text())
-    by = {one["name"]: one["claims"][-1] for one in found["tables"] if one["name"].startswith("Figure 3")}
+    printed = tables(store, capsys)
+    assert f"Figure 3, by people: 2 of 2 claims not run; missing: {NOBODY}; a baseline's answers" in printed
+    printed = tables(store, capsys, "--baseline", str(saved))
+    assert f"Figure 3, by people: 2 of 2 claims not run; missing: {NOBODY}; the paper's terms: " in printed
+    by = {figure["name"]: figure["claims"][-1] for figure in figures(store)}
     people = by["Figure 3, by people, on other data or terms"]
     assert (people["verdict"], people["n"]) == ("reproduced", 24)
     assert by["Figure 3, by a judge"]["verdict"] == "not run"
@@ -178,12 +189,11 @@ def test_people_stand_beside_the_judge_where_they_were_asked(
         judge = ("--judge", server.url, "--judge-model", "judge")
         tables(store, capsys, *ways, *judge, "--baseline", str(saved))
         assert not server.bodies
-    found = json.loads((store.root / "reproduce" / "tables" / VERSION / "tables.json").read_text())
-    verdicts = {one["name"]: [claim["verdict"] for claim in one["claims"]] for one in found["tables"]}
+    verdicts = {figure["name"]: [claim["verdict"] for claim in figure["claims"]] for figure in figures(store)}
     assert verdicts["Figure 3, by a judge, on other data or terms"][1] == "not reproduced"
     assert verdicts["Figure 3, by people, on other data or terms"] == ["reproduced"]
     terms = "the paper's terms: answers with max_new_tokens 1024, not 4"
-    [people] = [one for one in found["tables"] if one["name"] == "Figure 3, by people"]
+    [people] = [figure for figure in figures(store) if figure["name"] == "Figure 3, by people"]
     assert people["missing"] == [NOBODY, terms]
     # Other answers of a file of that name are another baseline.
     rows(saved, [{"question_id": n, "text": f"It was {n}."} for n in range(24)])

@@ -20,7 +20,7 @@ def store(fake_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Versions of one change each: a threshold, the pair rule, the seed, fewer queries."""
     root = tmp_path_factory.mktemp("diff") / "build"
     shutil.copytree(fake_store.root, root)
-    found = Store(root)
+    store_of_versions = Store(root)
     for version, assignment, sources in (
         ("0.2.0", "comparisons.min_chars=150", {"responses": "responses@0.1.0"}),
         ("0.3.0", 'comparisons.pairing="all"', {"responses": "responses@0.1.0"}),
@@ -28,40 +28,49 @@ def store(fake_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
         ("0.5.0", "comparisons.limit=20", {"responses": "responses@0.1.0"}),
     ):
         preset = fake_tiny(assignment)
-        build.BuildRun(found, version, preset, FakeEngine(), sources).build("comparisons")
-    return found
+        build.BuildRun(store_of_versions, version, preset, FakeEngine(), sources).build("comparisons")
+    return store_of_versions
 
 
 def rows(store: Store, ref: str) -> int:
     return sum(store.manifest(ref).counts["default"].values())
 
 
-def adds_up(store: Store, found: Diff) -> bool:
-    sums = [sum(counts) for counts in zip(*(counts for _, *counts in found.reasons), strict=True)] or [0, 0]
-    pairs = [sum(counts) for counts in zip(*(counts for _, *counts, _ in found.pairs), strict=True)]
+def adds_up(store: Store, difference: Diff) -> bool:
+    sums = [sum(counts) for counts in zip(*(counts for _, *counts in difference.reasons), strict=True)] or [
+        0,
+        0,
+    ]
+    pairs = [sum(counts) for counts in zip(*(counts for _, *counts, _ in difference.pairs), strict=True)]
     return (
-        found.kept + found.lost == rows(store, found.a)
-        and found.kept + found.gained == rows(store, found.b)
-        and sums == [found.lost, found.gained]
-        and pairs in ([], [found.kept, found.lost, found.gained])
+        difference.kept + difference.lost == rows(store, difference.a)
+        and difference.kept + difference.gained == rows(store, difference.b)
+        and sums == [difference.lost, difference.gained]
+        and pairs in ([], [difference.kept, difference.lost, difference.gained])
     )
 
 
 @pytest.mark.parametrize("name", ["queries", "responses", "comparisons"])
 def test_a_version_does_not_differ_from_itself(store: Store, name: str) -> None:
-    found = diff(store, f"{name}@0.1.0", f"{name}@0.1.0")
-    assert (found.changes, found.lost, found.gained, found.changed, found.reasons) == ([], 0, 0, 0, [])
-    assert adds_up(store, found)
+    difference = diff(store, f"{name}@0.1.0", f"{name}@0.1.0")
+    assert (
+        difference.changes,
+        difference.lost,
+        difference.gained,
+        difference.changed,
+        difference.reasons,
+    ) == ([], 0, 0, 0, [])
+    assert adds_up(store, difference)
 
 
 @pytest.mark.parametrize("version", ["0.2.0", "0.3.0", "0.4.0", "0.5.0"])
 def test_rows_add_up_and_each_reason_is_the_other_sides(store: Store, version: str) -> None:
     a, b = "comparisons@0.1.0", f"comparisons@{version}"
-    found = diff(store, a, b)
-    assert adds_up(store, found)
-    assert found.lost + found.gained > 0
+    difference = diff(store, a, b)
+    assert adds_up(store, difference)
+    assert difference.lost + difference.gained > 0
     turned = diff(store, b, a)
-    assert (turned.lost, turned.gained, turned.kept) == (found.gained, found.lost, found.kept)
+    assert (turned.lost, turned.gained, turned.kept) == (difference.gained, difference.lost, difference.kept)
     # The same by hand, row by row.
     ids = {ref: set(store.scan(ref).collect()["comparison_id"]) for ref in (a, b)}
     for ref, missing, column in ((b, ids[a] - ids[b], 1), (a, ids[b] - ids[a], 2)):
@@ -77,21 +86,21 @@ def test_rows_add_up_and_each_reason_is_the_other_sides(store: Store, version: s
             chosen, rejected = id.split("-")
             reason = pairs.get((chosen, rejected)) or responses.get(chosen) or responses.get(rejected)
             counts[reason or NOT_THERE] = counts.get(reason or NOT_THERE, 0) + 1
-        assert {row[0]: row[column] for row in found.reasons if row[column]} == counts
+        assert {row[0]: row[column] for row in difference.reasons if row[column]} == counts
 
 
 def test_a_new_threshold_is_named_and_explains_the_loss(store: Store) -> None:
-    found = diff(store, "comparisons@0.1.0", "comparisons@0.2.0")
-    assert found.changes == ["config.settings.min_chars: 50 -> 150"]
-    assert found.reasons[0][0] == "too_short"
-    assert found.examples["lost"]
-    assert all("query: " in example.text for example in found.examples["lost"])
+    difference = diff(store, "comparisons@0.1.0", "comparisons@0.2.0")
+    assert difference.changes == ["config.settings.min_chars: 50 -> 150"]
+    assert difference.reasons[0][0] == "too_short"
+    assert difference.examples["lost"]
+    assert all("query: " in example.text for example in difference.examples["lost"])
 
 
 def test_another_text_under_the_same_id_is_a_change(store: Store) -> None:
-    found = diff(store, "responses@0.1.0", "responses@0.4.0")
-    assert (found.lost, found.gained) == (0, 0)
-    assert found.changed > 100
+    difference = diff(store, "responses@0.1.0", "responses@0.4.0")
+    assert (difference.lost, difference.gained) == (0, 0)
+    assert difference.changed > 100
 
 
 def test_two_kinds_are_not_compared(store: Store) -> None:
@@ -108,9 +117,11 @@ def test_markdown_of_hostile_text_is_text(tmp_path: Path) -> None:
         file = tmp_path / f"{version}.jsonl"
         file.write_text("".join(json.dumps({"query": query}) + "\n" for query in queries))
         importing.import_queries(store, str(file), version)
-    found = diff(store, "queries@0.1.0", "queries@0.2.0")
-    assert found.lost == 1
-    text = page("diff.md.jinja", **{name: getattr(found, name) for name in found.__dataclass_fields__})
+    difference = diff(store, "queries@0.1.0", "queries@0.2.0")
+    assert difference.lost == 1
+    text = page(
+        "diff.md.jinja", **{name: getattr(difference, name) for name in difference.__dataclass_fields__}
+    )
     fence = "````text\n"
     assert fence in text
     assert "<img" in text.split(fence)[1].split("\n````")[0]

@@ -39,7 +39,7 @@ class Real(FakeEngine):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a trainer leaves: a tiny reward model, and files beside it that are no part of it."""
-    made = save_tiny_reward(tmp_path_factory.mktemp("trained"))
+    trained_folder = save_tiny_reward(tmp_path_factory.mktemp("trained"))
     for name in (
         "training_args.bin",
         "optimizer.pt",
@@ -48,10 +48,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "manifest.json",
         "x.py",
     ):
-        (made / name).write_bytes(b"{}")
-    (made / "checkpoint-5").mkdir()
-    shutil.copy(made / "model.safetensors", made / "checkpoint-5")
-    return made
+        (trained_folder / name).write_bytes(b"{}")
+    (trained_folder / "checkpoint-5").mkdir()
+    shutil.copy(trained_folder / "model.safetensors", trained_folder / "checkpoint-5")
+    return trained_folder
 
 
 @pytest.fixture(scope="module")
@@ -85,34 +85,36 @@ def run(store: Store, judge: str, version: str = "0.1.0", **changes: Any) -> bui
 
 def test_only_what_a_loader_reads_is_published(folder: Path, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    made = trained.publish(store, folder, trained.manifest("rm", diagnostics=trained.measured("rm")))
-    there = {
+    manifest = trained.publish(store, folder, trained.manifest("rm", diagnostics=trained.measured("rm")))
+    published = {
         str(f.relative_to(store.path("rm@0.1.0"))) for f in store.path("rm@0.1.0").rglob("*") if f.is_file()
     }
     loaded = set(loaded_files(folder))
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= loaded
     figures = {f"plots/{name}.png" for name in ("accuracy", "calibration", "curves")}
-    assert there == loaded | figures | {"README.md", "manifest.json"}
-    assert store.manifest("rm@0.1.0") == made and store.has("rm@0.1.0") and verify(store, "rm@0.1.0") == []
+    assert published == loaded | figures | {"README.md", "manifest.json"}
+    assert (
+        store.manifest("rm@0.1.0") == manifest and store.has("rm@0.1.0") and verify(store, "rm@0.1.0") == []
+    )
     assert not list((tmp_path / ".staging").iterdir())
 
 
 def test_the_digest_is_of_names_and_bytes_and_its_head_is_the_revision(folder: Path, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    made = trained.publish(store, folder, trained.manifest())
+    manifest = trained.publish(store, folder, trained.manifest())
     files = loaded_files(folder)
-    assert made.digest == files_digest(files) == files_digest(dict(reversed(files.items())))
-    assert weights.locate(Model(str(store.path("rm@0.1.0")))).revision == made.digest[:16]
+    assert manifest.digest == files_digest(files) == files_digest(dict(reversed(files.items())))
+    assert weights.locate(Model(str(store.path("rm@0.1.0")))).revision == manifest.digest[:16]
     renamed = {f"x{name}": file for name, file in files.items()}
-    assert files_digest(renamed) != made.digest
+    assert files_digest(renamed) != manifest.digest
 
 
 def test_training_on_in_the_same_folder_leaves_the_artifact_alone(tmp_path: Path) -> None:
     store = Store(tmp_path / "build")
-    made = trained.publish_reward(store, tmp_path / "out", "rm")
+    manifest = trained.publish_reward(store, tmp_path / "out", "rm")
     with (tmp_path / "out" / "model.safetensors").open("r+b") as weights:
         weights.write(b"other")
-    assert verify(store, made.ref) == []
+    assert verify(store, manifest.ref) == []
 
 
 def test_what_cannot_be_an_artifact_is_refused_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
@@ -141,11 +143,11 @@ def test_what_is_on_the_hub_is_not_here(tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_does_not_say_from_what_is_none() -> None:
-    made = trained.manifest()
+    manifest = trained.manifest()
     for missing in ("base", "dataset", "template"):
-        config = {key: value for key, value in made.config.items() if key != missing}
+        config = {key: value for key, value in manifest.config.items() if key != missing}
         with pytest.raises(InputError, match="not a manifest"):
-            decode_manifest(encode_manifest(msgspec.structs.replace(made, config=config)), "x")
+            decode_manifest(encode_manifest(msgspec.structs.replace(manifest, config=config)), "x")
 
 
 # --- verify ------------------------------------------------------------------------------------------------
@@ -171,7 +173,7 @@ def test_a_manifest_that_does_not_say_from_what_is_none() -> None:
 def test_verify_names_every_kind_of_damage(store: Store, tmp_path: Path, harm: str, want: str) -> None:
     parent = store.manifest("responses@0.1.0")
     draft = trained.manifest("rm", parents=[parent], diagnostics=trained.measured("rm"))
-    made = trained.publish(
+    manifest = trained.publish(
         store, save_tiny_reward(tmp_path / "out"), msgspec.structs.replace(draft, ledger=trained.ledger())
     )
     assert verify(store, "rm@0.1.0") == []
@@ -202,15 +204,18 @@ def test_verify_names_every_kind_of_damage(store: Store, tmp_path: Path, harm: s
         case "no card":
             (at / "README.md").unlink()
         case "config":
-            write_manifest(at, msgspec.structs.replace(made, config=made.config | {"settings": {}}))
+            write_manifest(at, msgspec.structs.replace(manifest, config=manifest.config | {"settings": {}}))
         case "ledger":
             write_manifest(
-                at, msgspec.structs.replace(made, ledger=[msgspec.structs.replace(made.ledger[0], kept=0)])
+                at,
+                msgspec.structs.replace(
+                    manifest, ledger=[msgspec.structs.replace(manifest.ledger[0], kept=0)]
+                ),
             )
         case "parent":
-            other = msgspec.structs.replace(made.parents[0], digest="0" * 64)
-            mark = fingerprint(made.builder, made.config, [other])
-            write_manifest(at, msgspec.structs.replace(made, parents=[other], fingerprint=mark))
+            forged_parent = msgspec.structs.replace(manifest.parents[0], digest="0" * 64)
+            mark = fingerprint(manifest.builder, manifest.config, [forged_parent])
+            write_manifest(at, msgspec.structs.replace(manifest, parents=[forged_parent], fingerprint=mark))
     problems = verify(store, "rm@0.1.0")
     assert any(want in problem for problem in problems), problems
 
@@ -259,12 +264,12 @@ def test_a_minimal_manifest_can_be_shown_and_read_back(
     folder: Path, tmp_path: Path, printed: io.StringIO
 ) -> None:
     store = Store(tmp_path)
-    made = trained.publish(
+    manifest = trained.publish(
         store, folder, trained.manifest("sft", diagnostics={"report": None, "curves": None})
     )
-    assert decode_manifest(encode_manifest(made), "") == made
-    main(["show", made.ref, "--root", str(store.root)])
-    main(["lineage", made.ref, "--root", str(store.root)])
+    assert decode_manifest(encode_manifest(manifest), "") == manifest
+    main(["show", manifest.ref, "--root", str(store.root)])
+    main(["lineage", manifest.ref, "--root", str(store.root)])
     assert "sft@0.1.0" in printed.getvalue()
 
 
@@ -276,26 +281,31 @@ def test_comparisons_are_filtered_by_a_model_of_the_store(
 ) -> None:
     data = Parent("ORG/data@" + "c" * 40, "e" * 64, "f" * 64)
     asis = trained.publish_reward(store, tmp_path / "out", "asis", parents=[data])
-    made = run(store, "asis@0.1.0").build("comparisons")[-1].manifest
-    assert [parent.ref for parent in made.parents] == ["responses@0.1.0", "asis@0.1.0"]
-    assert made.parents[1] == Parent(asis.ref, asis.digest, asis.fingerprint, asis.sha256)
-    assert made.config["reward_models"]["scorer"] == {"id": "asis@0.1.0", "revision": asis.digest[:16]}
-    assert made.config["settings"]["asis_rm"] == "asis@0.1.0"
-    assert asis.diagnostics["models"][0] in made.diagnostics["models"] and not made.is_fake
-    assert verify(store, made.ref) == []
-    files = (store.path(made.ref) / name for name in ("manifest.json", "README.md"))
+    manifest = run(store, "asis@0.1.0").build("comparisons")[-1].manifest
+    assert [parent.ref for parent in manifest.parents] == ["responses@0.1.0", "asis@0.1.0"]
+    assert manifest.parents[1] == Parent(asis.ref, asis.digest, asis.fingerprint, asis.sha256)
+    assert manifest.config["reward_models"]["scorer"] == {"id": "asis@0.1.0", "revision": asis.digest[:16]}
+    assert manifest.config["settings"]["asis_rm"] == "asis@0.1.0"
+    assert asis.diagnostics["models"][0] in manifest.diagnostics["models"] and not manifest.is_fake
+    assert verify(store, manifest.ref) == []
+    files = (store.path(manifest.ref) / name for name in ("manifest.json", "README.md"))
     assert all(str(tmp_path) not in file.read_text("utf-8") for file in files)
-    main(["lineage", made.ref, "--root", str(store.root)])
+    main(["lineage", manifest.ref, "--root", str(store.root)])
     tree = printed.getvalue()
     assert tree.index("responses@") < tree.index("asis@0.1.0  model") < tree.index(data.ref)
     assert "asis@0.1.0  revision" not in tree, "it is a node, and need not be named as a model too"
 
     # The same scores as of the folder itself, up to rounding: the journal knows these by another name.
     by_path = run(store, str(tmp_path / "out"), "0.2.0", sources={"responses": "responses@0.1.0"})
-    other = by_path.build("comparisons")[-1].manifest
-    one, two = (store.scan(ref).sort("comparison_id").collect() for ref in (made.ref, other.ref))
-    assert one["comparison_id"].equals(two["comparison_id"]) and other.fingerprint != made.fingerprint
-    assert one["asis_chosen"].to_list() == pytest.approx(two["asis_chosen"].to_list(), abs=1e-4)
+    by_folder = by_path.build("comparisons")[-1].manifest
+    rows, same_rows = (
+        store.scan(ref).sort("comparison_id").collect() for ref in (manifest.ref, by_folder.ref)
+    )
+    assert (
+        rows["comparison_id"].equals(same_rows["comparison_id"])
+        and by_folder.fingerprint != manifest.fingerprint
+    )
+    assert rows["asis_chosen"].to_list() == pytest.approx(same_rows["asis_chosen"].to_list(), abs=1e-4)
     again = run(store, "asis@0.1.0", "0.3.0", sources={"responses": "responses@0.1.0"})
     scores = again.build("comparisons")[-1].manifest.environment["scorer"]["scores"]
     assert scores["scored"] == 0 < scores["from_journal"], "the journal knows it by reference and digest"
@@ -304,9 +314,9 @@ def test_comparisons_are_filtered_by_a_model_of_the_store(
 def test_a_model_trained_on_fake_data_makes_fake_comparisons(store: Store, tmp_path: Path) -> None:
     fake = {"models": [{"id": "fake/writer", "revision": "1"}], "notes": ["A plumbing run."]}
     trained.publish_reward(store, tmp_path / "out", diagnostics=fake)
-    made = run(store, "asis@0.1.0").build("comparisons")[-1].manifest
-    assert made.is_fake and "A plumbing run." in made.diagnostics["notes"]
-    assert "Not real data" in (store.path(made.ref) / "README.md").read_text("utf-8")
+    manifest = run(store, "asis@0.1.0").build("comparisons")[-1].manifest
+    assert manifest.is_fake and "A plumbing run." in manifest.diagnostics["notes"]
+    assert "Not real data" in (store.path(manifest.ref) / "README.md").read_text("utf-8")
 
 
 def test_a_deleted_judge_or_parent_is_no_reason_to_build_again(store: Store, tmp_path: Path) -> None:
@@ -314,11 +324,11 @@ def test_a_deleted_judge_or_parent_is_no_reason_to_build_again(store: Store, tmp
     run(store, "asis@0.1.0").build("comparisons")
     assert [s.action for s in run(store, "asis@0.1.0").build("comparisons")] == ["reuse", "reuse"]
     kept = tmp_path / "kept"
-    for gone in ("asis", "responses"):
-        shutil.move(store.root / gone, kept / gone)
+    for name in ("asis", "responses"):
+        shutil.move(store.root / name, kept / name)
         assert [s.action for s in run(store, "asis@0.1.0").build("comparisons")] == ["reuse"]
         assert verify(store, "comparisons@0.1.0") == []
-        shutil.move(kept / gone, store.root / gone)
+        shutil.move(kept / name, store.root / name)
     shutil.move(store.root / "asis", kept / "asis")
     with pytest.raises(InputError, match=r"no asis@0\.1\.0 under"):
         run(store, "asis@0.1.0", "0.2.0", sources={"responses": "responses@0.1.0"}).build("comparisons")
@@ -354,18 +364,18 @@ def test_what_is_no_reward_model_of_the_store_is_refused(store: Store, tmp_path:
     with pytest.raises(InputError, match=r"its revision is .*, not abc"):
         build.BuildRun(store, "0.1.0", pinned, Real()).plan("comparisons")
     with pytest.raises(InputError, match="is a model, where a dataset is needed"):
-        made = msgspec.structs.replace(store.manifest("sft@0.1.0"), name="responses", version="0.5.0")
+        manifest = msgspec.structs.replace(store.manifest("sft@0.1.0"), name="responses", version="0.5.0")
         (store.root / "responses" / "0.5.0").mkdir()
-        write_manifest(store.root / "responses" / "0.5.0", made)
+        write_manifest(store.root / "responses" / "0.5.0", manifest)
         run(store, "asis@0.1.0", sources={"responses": "responses@0.5.0"}).plan("comparisons")
 
 
 def test_the_fake_engine_renames_it(store: Store, tmp_path: Path) -> None:
     trained.publish_reward(store, tmp_path / "out")
     preset = fake_tiny("comparisons.asis_rm=asis@0.1.0")
-    made = build.BuildRun(store, "0.1.0", preset, FakeEngine()).build("comparisons")[-1].manifest
-    assert made.config["reward_models"]["scorer"]["id"] == "fake/asis@0.1.0" and made.is_fake
-    assert [parent.ref for parent in made.parents] == ["responses@0.1.0"]
+    manifest = build.BuildRun(store, "0.1.0", preset, FakeEngine()).build("comparisons")[-1].manifest
+    assert manifest.config["reward_models"]["scorer"]["id"] == "fake/asis@0.1.0" and manifest.is_fake
+    assert [parent.ref for parent in manifest.parents] == ["responses@0.1.0"]
 
 
 def test_a_reference_is_one_whatever_folder_lies_there(
@@ -387,8 +397,8 @@ def test_the_command_line_takes_a_reference(
     assert end.value.code == 2 and "no asis@0.1.0 under" in capsys.readouterr().err
     trained.publish_reward(store, tmp_path / "out")
     main(arguments)
-    made = store.manifest("comparisons@0.1.0")
-    assert made.config["reward_models"]["scorer"]["id"] == "asis@0.1.0"
+    manifest = store.manifest("comparisons@0.1.0")
+    assert manifest.config["reward_models"]["scorer"]["id"] == "asis@0.1.0"
     assert recorded.shown_command(arguments).endswith("build comparisons --asis-rm asis@0.1.0")
     for verb in ("show", "verify", "lineage"):
         main([verb, "asis@0.1.0", "--root", str(store.root)])
@@ -399,8 +409,8 @@ def test_the_command_line_takes_a_reference(
 
 def test_the_cards_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(tmp_path / "build")
-    made = trained.publish_reward(store, tmp_path / "out", "rm")
-    text = (store.path(made.ref) / "README.md").read_text("utf-8")
+    manifest = trained.publish_reward(store, tmp_path / "out", "rm")
+    text = (store.path(manifest.ref) / "README.md").read_text("utf-8")
     code = text.partition("```python\n")[2].partition("```")[0]
-    exec(code.replace("build/rm/0.1.0", str(store.path(made.ref))), {})
+    exec(code.replace("build/rm/0.1.0", str(store.path(manifest.ref))), {})
     assert math.isfinite(float(capsys.readouterr().out))
