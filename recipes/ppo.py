@@ -23,12 +23,13 @@ from trl import ModelConfig, TrlParser, get_peft_config
 
 from almost_data import training
 from almost_data.cli import recipe
+from almost_data.cli.ending import end
 from almost_data.training import reinforced, trainers
 
 try:
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 except ModuleNotFoundError:
-    recipe.stop(2, reinforced.NO_PPO)
+    end(2, reinforced.NO_PPO)
 
 
 def main(argv: list[str] | None = None) -> None:

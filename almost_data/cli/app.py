@@ -1,16 +1,16 @@
 """The command line: its verbs, each loaded when it is called, and how a command ends."""
 
+import errno
 import re
 import sys
-import tempfile
-import traceback
 from itertools import takewhile
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
-from ..errors import InputError
+from ..errors import Defect, InputError
 from .console import accept_any_text
+from .ending import end, interruptible, received, traceback_file
 from .options import DEFAULTS
 
 VERBS = {
@@ -80,31 +80,41 @@ def main(argv: list[str] | None = None) -> None:
     """Run a command; exit codes: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
     accept_any_text()
     arguments = _root_last(list(sys.argv[1:] if argv is None else argv))
-    try:
-        if arguments[:1] == ["build"]:
-            from .build import load_commands
+    with interruptible():
+        try:
+            if arguments[:1] == ["build"]:
+                from .build import load_commands
 
-            load_commands(arguments[1:])
-        elif arguments[:1] == ["eval"]:
-            from .evaluate import load_commands
+                load_commands(arguments[1:])
+            elif arguments[:1] == ["eval"]:
+                from .evaluate import load_commands
 
-            load_commands(arguments[1:])
-        app(arguments, exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        _exit(2, str(error))
-    except InputError as error:
-        _exit(2, name_flags(str(error), arguments))
-    except KeyboardInterrupt:
-        _exit(130, "interrupted: what was generated is kept; run the same command to go on")
-    except (OSError, MemoryError) as error:
-        _exit(1, f"{type(error).__name__}: {error}")
-    except RuntimeError as error:
-        _exit(1, name_flags(str(error), arguments))
-    except Exception as error:  # a defect, here or in a library: one line, and the traceback in a file
-        with tempfile.NamedTemporaryFile("w", prefix="almost-data-", suffix=".txt", delete=False) as file:
-            traceback.print_exc(file=file)
-        where = f"unexpected, here or in code of yours; the traceback is in {file.name}"
-        _exit(1, f"{type(error).__name__}: {error} ({where})")
+                load_commands(arguments[1:])
+            app(arguments, exit_on_error=False, print_error=False)
+        except Exception as error:
+            if received:
+                raise
+            _end(error, arguments)
+
+
+def _end(error: Exception, arguments: list[str]) -> NoReturn:
+    """End with the code and the line of an error."""
+    match error:
+        case CycloptsError():
+            end(2, str(error))
+        case InputError():
+            end(2, name_flags(str(error), arguments))
+        case OSError(errno=errno.ENAMETOOLONG):
+            end(2, f"{str(error.filename)[:100]}...: the path is too long")
+        case OSError() | MemoryError():
+            end(1, f"{type(error).__name__}: {error}")
+        case Defect():
+            end(1, f"{error} (traceback: {traceback_file()})")
+        case RuntimeError():
+            end(1, name_flags(str(error), arguments))
+        case _:  # a defect, here or in a library
+            where = f"unexpected, here or in code of yours; the traceback is in {traceback_file()}"
+            end(1, f"{type(error).__name__}: {error} ({where})")
 
 
 def name_flags(message: str, arguments: list[str]) -> str:
@@ -133,8 +143,3 @@ def _root_last(arguments: list[str]) -> list[str]:
     first = "".join(arguments[:1])
     size = 2 if first == "--root" else int(first.startswith("--root="))
     return arguments[size:] + arguments[:size] if len(arguments) > size else arguments
-
-
-def _exit(code: int, message: str) -> NoReturn:
-    print(f"almost-data: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(code)

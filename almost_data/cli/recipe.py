@@ -1,9 +1,7 @@
 """What recipes print: the preflight table, the published model, and errors as one line."""
 
 import re
-import sys
 from collections.abc import Callable
-from typing import NoReturn
 
 from rich.table import Table
 
@@ -14,6 +12,7 @@ from ..training import is_main_process
 from ..training.artifact import Training
 from ..training.preflight import Preflight
 from .console import accept_any_text, console, text
+from .ending import end
 
 STYLES = {"warn": "yellow", "fatal": "red", "fine": "green"}
 SETTING = re.compile(r"(?<![\w/.-])(?:recipe|run|import)\.(?!ya?ml|toml|json|py\b)([a-z]\w*)")
@@ -29,13 +28,13 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except InputError as error:
-        stop(2, SETTING.sub(r"--\1", str(error)))
+        end(2, SETTING.sub(r"--\1", str(error)))
     except KeyboardInterrupt:
-        stop(130, "interrupted: the same command resumes from the last checkpoint (PPO starts again)")
+        end(130, "interrupted: the same command resumes from the last checkpoint (PPO starts again)")
     except Stopped as error:
-        stop(1, str(error))
+        end(1, str(error))
     except (OSError, MemoryError) as error:
-        stop(1, f"{type(error).__name__}: {error}")
+        end(1, f"{type(error).__name__}: {error}")
 
 
 def require(checks: Preflight) -> None:
@@ -82,9 +81,3 @@ def show_model(training: Training, manifest: Manifest) -> None:
     console.print(
         text(f"  card: {folder / 'README.md'}; next: python -m almost_data show {manifest.ref}", style="dim")
     )
-
-
-def stop(code: int, message: str) -> NoReturn:
-    """End the process with one line on stderr."""
-    print(f"almost-data: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(code)

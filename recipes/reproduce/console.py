@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from almost_data import InputError
+from almost_data.cli.ending import end
 
 
 def run(app: App, arguments: Sequence[str] | None = None) -> None:
@@ -18,11 +19,6 @@ def run(app: App, arguments: Sequence[str] | None = None) -> None:
             result_action="return_value",
         )
     except (InputError, CycloptsError) as error:
-        stop(2, str(error))
+        end(2, str(error))
     except RuntimeError as error:
-        stop(1, str(error))
-
-
-def stop(code: int, message: str) -> None:
-    print(" ".join(message.split()), file=sys.stderr)
-    raise SystemExit(code)
+        end(1, str(error))

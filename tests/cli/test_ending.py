@@ -1,0 +1,97 @@
+"""A command ends in one line, whatever ends it: a signal, a place that cannot be used, settings of no end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.command import run as cli
+
+IMPORT = """
+import sys
+from almost_data.cli.ending import interruptible
+sys.path.insert(0, sys.argv[1])
+with interruptible():
+    import library
+"""
+LIBRARY = """
+import os
+try:
+    os.kill(os.getpid(), {number})
+except BaseException:
+    raise ImportError("cannot import this") from None
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_a_library_is_imported(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "library.py").write_text(LIBRARY.format(number=int(number)))
+    command = [sys.executable, "-c", IMPORT, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + number
+    assert done.stderr == (
+        "almost-data: interrupted: what was generated is kept; run the same command to go on\n"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_replies_come(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "almost_data", "build", "queries", "--engine", "fake"]
+    command += ["--set", "queries.target=100000", "--set", "queries.max_rounds=100000"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("queries: 0 of 100,000")
+    time.sleep(0.5)
+    os.kill(process.pid, number)
+    message = process.communicate()[1]
+    assert (process.returncode, message.count("\n")) == (128 + number, 1) and "kept" in message
+    assert not (tmp_path / "build" / "queries").exists()
+
+
+@pytest.mark.parametrize("root", ["x" * 5000, os.fsdecode(b"a\xffb"), "a\x1b[31mb"])
+def test_a_root_that_cannot_be_one_is_a_short_line(tmp_path: Path, root: str) -> None:
+    done = cli("build", "queries", "--engine", "fake", "--limit", "2", "--root", root, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert len(done.stderr) < 300 and "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("queries.limit=" + "[" * 5000 + "]" * 5000, "--limit: nested deeper than 20 levels"),
+        ("queries.limit=" + "[" * 30 + "]" * 30, "--limit.0.0: nested deeper"),
+        ("queries.limit=99999999999999999999", "--limit: an integer of more than 64 bits"),
+        ("engine.options={a=[99999999999999999999]}", "engine.options.a.0: an integer of more than 64 bits"),
+    ],
+)
+def test_settings_of_no_end_are_named(tmp_path: Path, value: str, message: str) -> None:
+    done = cli("build", "queries", "--engine", "fake", "--set", value, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "deep", "dotted", "huge"])
+def test_a_config_file_that_has_no_end_is_refused(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "settings.toml"
+    match kind:
+        case "fifo":
+            os.mkfifo(file)
+        case "device":
+            file = Path("/dev/zero")
+        case "folder":
+            file.mkdir()
+        case "deep":
+            file.write_text(f"engine.x = {'[' * 5000}{']' * 5000}")
+        case "dotted":
+            file.write_text(f"{'a.' * 1_000_000}b = 1")
+        case "huge":
+            os.truncate(os.open(file, os.O_CREAT | os.O_WRONLY), 10**12)
+    done = cli("build", "queries", "--engine", "fake", "--config", str(file), "--root", str(tmp_path / "r"))
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert str(file) in done.stderr
