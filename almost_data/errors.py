@@ -1,7 +1,11 @@
 """The errors that the command line turns into a single line: exit code 2, and 1."""
 
-from collections.abc import Iterable
+import inspect
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Any
 
 
 class InputError(Exception):
@@ -10,6 +14,32 @@ class InputError(Exception):
 
 class Stopped(RuntimeError):
     """A run that stopped itself, for the reason in the message."""
+
+
+class Defect(RuntimeError):
+    """Code of a builder, an engine or a card failed: the message names it, the cause has the traceback."""
+
+
+def source_file(code: Any) -> str:
+    """The file that a function or a class comes from; empty where that is not known."""
+    try:
+        return inspect.getfile(inspect.unwrap(code))
+    except (TypeError, OSError):
+        return ""
+
+
+@contextmanager
+def blame(who: str, file: str) -> Iterator[None]:
+    """Turn what the code of a file raises into a Defect that names it; errors meant for the user pass."""
+    try:
+        yield
+    except (InputError, Stopped, Defect, MemoryError):
+        raise
+    except Exception as error:
+        innermost = traceback.extract_tb(error.__traceback__)[-1].filename
+        if isinstance(error, RuntimeError | OSError) and innermost != file:
+            raise
+        raise Defect(f"{who} ({file}): {one_line(error)}") from error
 
 
 def one_line(error: BaseException, length: int = 300) -> str:

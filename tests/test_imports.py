@@ -11,6 +11,7 @@ PACKAGE = Path(almost_data.__file__).parent
 LAYERS = (
     *(
         "errors",
+        "inputs",
         "registry",
         "models",
         "generation",

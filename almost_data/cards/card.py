@@ -14,6 +14,7 @@ import msgspec
 from ..datasets.builder import Builder
 from ..datasets.manifest import Manifest, Parent, total_usage
 from ..datasets.tables import TEST_SHARE, stored_configs
+from ..errors import Defect, InputError, one_line
 from ..generation import prompts
 from . import figures, markdown, rebuild
 from .front_matter import viewer, with_front_matter
@@ -38,7 +39,7 @@ def render(
 
     `tables` are the stored configs, `figures` the paths of the figures beside the card, `ancestors`
     the manifests of what it was made from, nearest first, as far as they are in the store.
-    Raises jinja2.UndefinedError where a template names a variable without a value.
+    Raises Defect where a template names a variable without a value.
     """
 
     def rows(config: str, count: int) -> list[dict[str, Any]]:
@@ -126,7 +127,17 @@ def page(template: str | Path, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {text_filter.__name__: text_filter for text_filter in markdown.FILTERS}
-    return environment.get_template(Path(template).name).render(values).strip()
+    try:
+        return environment.get_template(Path(template).name).render(values).strip()
+    except Exception as error:  # a template's mistake, or a manifest without what it prints
+        raise Defect(f"card {template}: it cannot be filled in: {one_line(error)}") from error
+
+
+def require_template(template: str | Path) -> None:
+    """Raise InputError where there is no such template."""
+    folders = [template.parent] if isinstance(template, Path) else FOLDERS
+    if not any((folder / Path(template).name).is_file() for folder in folders):
+        raise InputError(f"{template}: no such card template")
 
 
 def audit_page(result: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 import msgspec
 
 from .. import registry
-from ..errors import InputError
+from ..errors import InputError, source_file
 from ..generation import Generator, Usage
 from .config import Config, source_name
 from .digest import Rows
@@ -212,6 +212,11 @@ class Builder:
             raise ValueError(f"builder {self.name}: no setting {min(unknown)!r} to decide by the parents")
         if unknown := set(self.flags) - set(self.config.__struct_fields__):
             raise ValueError(f"builder {self.name}: no setting {min(unknown)!r} to make a flag of")
+
+    @property
+    def file(self) -> str:
+        """The file that it comes from."""
+        return source_file(self.build)
 
     @property
     def asks_reward_models(self) -> bool:

@@ -1,6 +1,7 @@
 """The content of an artifact: a dataset's splits and counts, and one hash of all rows or files."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SPLITS = ("train", "test")
+MAX_REASONS = 10_000
 BLOCK = 250_000
 """Rows of a large table that are in memory at a time."""
 
@@ -114,6 +116,8 @@ class RowHasher:
 
     def __init__(self, tables: Mapping[str, Table]) -> None:
         self.tables = tables
+        self.reasons: Counter[str] = Counter()
+        """Reason -> rows that were dropped for it."""
         self._rows: dict[tuple[str, str], int] = {}
         self._hashes: dict[tuple[str, str, str], hashlib._Hash] = {}
         self._last: dict[tuple[str, str], Any] = {}
@@ -123,10 +127,15 @@ class RowHasher:
         import polars as pl
 
         table = table_of(self.tables, config)
-        if any(rows[name].null_count() for name in table.key):
+        # A dropped row may lack the text that would name it.
+        if "reason" not in table.names and any(rows[name].null_count() for name in table.key):
             raise ValueError(f"{config}: a row has no value of its key {', '.join(table.key)}")
         if rows.select(table.key).is_duplicated().any():
             raise ValueError(f"{config}: two rows have the same key")
+        if "reason" in table.names:
+            self.reasons.update(dict(rows["reason"].drop_nulls().value_counts().iter_rows()))
+            if len(self.reasons) > MAX_REASONS:
+                raise ValueError(f"over {MAX_REASONS:,} reasons for dropping a row")
         part = (config, split)
         first_key = rows[table.key[0]]
         if part in self._last and not self._last[part] < first_key.min():

@@ -193,6 +193,7 @@ class _EvaluationDiagnostics(_Diagnostics, kw_only=True):
 
 class _Usage(msgspec.Struct):
     requests: int
+    failed: int
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int

@@ -21,13 +21,15 @@ TEST_SHARE = 0.05
 """Share of the rows, by hash of the split key, that make the `test` split."""
 
 
-class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One column: its example stands in cards, and `null` as an example means that most rows have none."""
 
     name: str
     type: Type
     doc: str
     example: Any = None
+    compared: bool = True
+    """Whether `diff` counts a row as changed where it differs: not for scores, which machines round."""
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +70,11 @@ def integer(name: str, doc: str, example: int | None = None) -> Column:
 def number(name: str, doc: str, example: float | None = None) -> Column:
     """A column of numbers."""
     return Column(name, "float64", doc, example)
+
+
+def score(name: str, doc: str, example: float | None = None) -> Column:
+    """A column of numbers that a model computes: `diff` does not compare them."""
+    return Column(name, "float64", doc, example, compared=False)
 
 
 def messages(name: str, doc: str, example: list[dict[str, str]]) -> Column:

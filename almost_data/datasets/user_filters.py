@@ -27,6 +27,7 @@ import numpy as np
 import polars as pl
 from msgspec import Meta
 
+from .. import inputs
 from ..errors import InputError
 from .config import Config, FilePath
 from .filters import Filter
@@ -166,9 +167,9 @@ class _Loader:
         if not colon or not path.endswith(".py") or not re.fullmatch(r"[A-Za-z_]\w*", name):
             raise self._error(f"python = {self.filter.python!r}: write FILE.py:FUNCTION")
         try:
-            return Path(path).expanduser().read_bytes(), Path(path), name
-        except OSError as error:
-            raise self._error(f"{path}: cannot be read: {error.strerror}") from None
+            return inputs.read_bytes(Path(path).expanduser()), Path(path), name
+        except InputError as error:
+            raise self._error(str(error)) from None
 
     def _error(self, problem: str) -> InputError:
         return InputError(f"{self.builder}.filters, {self.filter.name}: {problem}")

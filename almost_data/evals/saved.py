@@ -8,6 +8,7 @@ import msgspec
 
 from ..datasets.records import Pinned
 from ..errors import InputError
+from ..inputs import read_bytes
 
 Id = int | str
 R = TypeVar("R", bound="Row")
@@ -60,12 +61,12 @@ def reviews(file: Path) -> dict[str, Review]:
 
 def pinned_file(file: Path, role: str) -> Pinned:
     """A file by name and sha256. Raises InputError where it cannot be read."""
-    return Pinned(file.name, f"sha256:{hashlib.sha256(_bytes(file)).hexdigest()}", role)
+    return Pinned(file.name, f"sha256:{hashlib.sha256(read_bytes(file)).hexdigest()}", role)
 
 
 def _rows(file: Path, kind: type[R], needs: str) -> dict[str, R]:
     rows: dict[str, R] = {}
-    for number, line in enumerate(_bytes(file).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+    for number, line in enumerate(read_bytes(file).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -91,10 +92,3 @@ def _with_text(row: Any) -> Any:
         case {"turns": [str(text)]} | {"choices": [{"turns": [str(text)]}, *_]}:
             return {**row, "text": text}
     return row
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from None

@@ -7,6 +7,7 @@ point group `almost_data.engines`), or from a file: `my_engine.py:ENGINE`.
 
 import inspect
 import platform
+import re
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, cast
 import msgspec
 
 from .. import registry
-from ..errors import InputError
+from ..errors import InputError, blame, source_file
 from . import Generator
 
 NVIDIA_DEVICE = Path("/dev/nvidiactl")
@@ -74,7 +75,8 @@ def load(name: str, options: dict[str, Any] | None = None) -> Generator:
     factory = registry.load("engines", name)
     if not callable(factory):
         raise InputError(f"{name}: an engine is a class or function that takes its options as keywords")
-    engine = factory(**_convert(name, factory, options or {}))
+    with blame(f"engine {name}", source_file(factory)):
+        engine = factory(**_convert(name, factory, options or {}))
     if missing := [member for member in _MEMBERS if inspect.getattr_static(engine, member, None) is None]:
         raise InputError(f"{name}: not an engine: it lacks {', '.join(missing)} (see almost_data.Generator)")
     return cast(Generator, engine)
@@ -98,6 +100,8 @@ def _convert(name: str, factory: Callable[..., object], options: dict[str, Any])
         converted = msgspec.convert({key: options[key] for key in options.keys() - extra.keys()}, struct)
     except msgspec.ValidationError as error:
         reason, _, field = str(error).partition(" - at `$.")
+        if missing := re.fullmatch(r"Object missing required field `(\w+)`", reason):
+            raise InputError(f"engine.{missing[1]}: the {name} engine needs this option") from None
         raise InputError(f"engine.{field.strip('`') or '?'}: {reason} (the {name} engine)") from None
     return {key: extra[key] if key in extra else getattr(converted, key) for key in options}
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ..errors import InputError
+from ..errors import Defect, InputError, source_file
 from . import CannotStart, Generator, Reply, Request
 
 CRASHES = 6
@@ -18,8 +18,9 @@ CRASHES = 6
 def generate_isolated(engine: Generator, requests: list[Request]) -> Iterator[Reply]:
     """A reply for every request, as they come, with the engine's time for it where the engine gives none.
 
-    Raises RuntimeError where the engine answers nothing.
+    Raises Defect where the engine answers nothing, or what it was not asked.
     """
+    who = f"engine {engine.name} ({source_file(type(engine))})"
     waiting = [requests]
     crashes, answered = 0, False
     while waiting:
@@ -45,11 +46,13 @@ def generate_isolated(engine: Generator, requests: list[Request]) -> Iterator[Re
                 if crashes == CRASHES // 2:
                     waiting.reverse()  # perhaps the first requests kill it: try the last ones
                 if crashes == CRASHES:
-                    raise RuntimeError(f"the engine crashes at every request: {reason}") from error
+                    raise Defect(f"{who} crashes at every request: {reason}") from error
                 yield Reply.failed(rest[0].id, reason)
                 break
             if reply is None:
                 break
+            if reply.id not in pending:
+                raise Defect(f"{who} replied to {reply.id!r}, which is not asked or was answered")
             answered = True
             del pending[reply.id]
             yield reply

@@ -9,21 +9,22 @@ from typing import Any, Literal
 
 from ..errors import InputError
 
-_FORMAT = 7
+_FORMAT = 8
 _TABLES = (
     # Replies, and their cost.
-    "reply (key BLOB PRIMARY KEY, text TEXT, finish_reason TEXT, prompt_tokens INTEGER, "
+    "reply (key BLOB PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT, prompt_tokens INTEGER, "
     "completion_tokens INTEGER, reasoning TEXT, cached_tokens INTEGER, seconds REAL, load_seconds REAL, "
-    "cost REAL) WITHOUT ROWID",
+    "cost REAL) WITHOUT ROWID, STRICT",
     # Requests that failed, and have not been answered since.
     "failure (key BLOB PRIMARY KEY, error TEXT, prompt_tokens INTEGER, seconds REAL, load_seconds REAL) "
-    "WITHOUT ROWID",
-    "score (key BLOB PRIMARY KEY, value REAL, tokens INTEGER, truncated INTEGER) WITHOUT ROWID",
+    "WITHOUT ROWID, STRICT",
+    "score (key BLOB PRIMARY KEY, value REAL NOT NULL, tokens INTEGER, truncated INTEGER) "
+    "WITHOUT ROWID, STRICT",
     # Which replies and scores a build needs, and in which of its runs it needed them last.
-    "need (build TEXT, key BLOB, run INTEGER, PRIMARY KEY (build, key)) WITHOUT ROWID",
+    "need (build TEXT, key BLOB, run INTEGER, PRIMARY KEY (build, key)) WITHOUT ROWID, STRICT",
     # Each build: its last run, whether it is in the store, and the origin of its answers over all runs.
     "build (name TEXT PRIMARY KEY, run INTEGER, published INTEGER, from_journal INTEGER, computed INTEGER) "
-    "WITHOUT ROWID",
+    "WITHOUT ROWID, STRICT",
 )
 
 
@@ -190,10 +191,13 @@ def open_journal(path: Path) -> Iterator[sqlite3.Connection]:
 
     Raises InputError for a damaged file or another format, RuntimeError for a file that cannot be used now.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: not a file, so it cannot be the journal: move it away")
     try:
         with closing(sqlite3.connect(path, timeout=60, check_same_thread=False)) as database:
             if _format(database) != _FORMAT:
                 _create_tables(database, path)
+            _check_columns(database, path)
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
             yield database
@@ -213,6 +217,13 @@ def _create_tables(database: sqlite3.Connection, path: Path) -> None:
         for table in _TABLES:
             database.execute(f"CREATE TABLE IF NOT EXISTS {table}")
         database.execute(f"PRAGMA user_version = {_FORMAT}")
+
+
+def _check_columns(database: sqlite3.Connection, path: Path) -> None:
+    """Raise InputError where a table is not one of ours, whose columns hold values of their types only."""
+    tables = database.execute("SELECT sql FROM sqlite_master WHERE type = 'table'")
+    if {sql for (sql,) in tables} != {f"CREATE TABLE {table}" for table in _TABLES}:
+        raise InputError(f"{path}: its tables are not those of a journal: move it away")
 
 
 def _format(database: sqlite3.Connection) -> int:

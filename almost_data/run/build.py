@@ -19,7 +19,7 @@ from ..datasets.digest import Blocks
 from ..datasets.filters import account
 from ..datasets.manifest import Manifest, canonical_json
 from ..datasets.tables import with_parts
-from ..errors import InputError
+from ..errors import InputError, blame
 from ..generation import Generator, engines
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
 from ..generation.journal_file import JournalSession
@@ -96,6 +96,7 @@ class BuildRun:
     def _build(self, step: Step, progress: Progress, retry_failed: bool) -> Manifest:
         assert step.builder is not None
         builder, ref = step.builder, step.manifest.ref
+        who = f"builder {builder.name}"
         with self.store.lock(ref):
             if self.store.has(ref) and not self.store.manifest(ref).is_empty:
                 raise InputError(f"{ref} was built by another process meanwhile: run again to use it")
@@ -106,12 +107,10 @@ class BuildRun:
                 for parent in parents
                 if parent.kind == "dataset"
             }
-            with self._journaled(step, retry_failed) as (generator, scorers):
+            with self._journaled(step, retry_failed) as (generator, scorers), blame(who, builder.file):
                 built = builder.build(step.settings, readers, generator, progress, **scorers)
                 if not isinstance(built, Built):
-                    raise TypeError(
-                        f"builder {builder.name}: build returned {type(built).__name__}, not Built"
-                    )
+                    raise TypeError(f"build returned {type(built).__name__}, not Built")
                 environment = _engine_record(generator, built) if builder.uses_engine else {}
                 for name, scorer in scorers.items():
                     counts = {"from_journal": scorer.counts.from_journal, "scored": scorer.counts.computed}

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from .. import registry
+from ..cards import card
 from ..datasets.builder import AUTO, Builder, NothingLeft, load_builder, pin_model
 from ..datasets.config import record
 from ..datasets.filters import account
@@ -96,6 +97,7 @@ class Planner:
             existing(self.store, draft, "" if is_target else f", or set run.from to {present.ref}")
             return _append(steps, Step("reuse", present))
         self.store.check_place(ref, "dataset")
+        card.require_template(builder.card)
         refs = tuple(parent.ref for parent in parents)
         return _append(steps, Step("build", draft, builder, settings, refs))
 

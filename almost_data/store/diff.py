@@ -44,7 +44,7 @@ class Diff:
     lost: int
     gained: int
     changed: int
-    """Kept rows of which a column differs, As-is scores aside, such as the text of a response."""
+    """Kept rows of which a column differs, scores aside, such as the text of a response."""
     reasons: list[tuple[str, int, int]]
     """Reason, rows that B dropped for it, rows that A dropped for it; most rows first."""
     pairs: list[tuple[str, int, int, int, str]]
@@ -57,7 +57,8 @@ def diff(store: Store, a: str, b: str) -> Diff:
     old, new, key = _comparable(store, a, b)
     lost, gained, common = _changes(store, old, new, key)
     names = [name for name in old.table("default").names if name in new.table("default").names]
-    compared = [name for name in names if name not in key and not name.startswith("asis_")]
+    scores = {column.name for column in old.table("default").columns if not column.compared}
+    compared = [name for name in names if name not in {*key, *scores}]
     changed = [pl.col(column).ne_missing(pl.col(f"{column}_b")) for column in compared]
     differs = pl.any_horizontal(pl.lit(False), *changed)
     kept = common.select(n=pl.len(), changed=differs.sum()).collect().row(0, named=True)

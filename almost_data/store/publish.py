@@ -27,6 +27,7 @@ from ..datasets.manifest import (
     check_parts,
     encode_manifest,
     fingerprint,
+    ledger_problems,
     recipe,
     seal,
 )
@@ -61,8 +62,8 @@ Counts = dict[str, dict[str, int]]
 class Content(Protocol):
     """What an artifact holds beside its record."""
 
-    def write(self, folder: Path) -> tuple[str, Counts]:
-        """Write it and return its digest and counts."""
+    def write(self, folder: Path) -> tuple[str, Counts, Mapping[str, int]]:
+        """Write it and return its digest, its counts, and the rows that were dropped by reason."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,11 @@ class Tables:
         ]
         return not any(isinstance(rows, Blocks) or len(rows) for rows in parts)
 
-    def write(self, folder: Path) -> tuple[str, Counts]:
+    def write(self, folder: Path) -> tuple[str, Counts, Mapping[str, int]]:
         hasher = RowHasher(self.tables)
         for config, rows in self.rows.items():
             write_config(folder / "data" / config, config, rows, hasher)
-        return hasher.digest(), hasher.counts()
+        return hasher.digest(), hasher.counts(), hasher.reasons
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,14 @@ class Weights:
     counts: Mapping[str, int]
     """Split -> rows that it was trained and judged on."""
 
-    def write(self, folder: Path) -> tuple[str, Counts]:
+    def write(self, folder: Path) -> tuple[str, Counts, Mapping[str, int]]:
         require_safetensors(self.folder)
         for name, file in loaded_files(self.folder).items():
             # No hard link: a trainer that saves there again would write into the artifact.
             shutil.copyfile(file, folder / name)
             sync(folder / name)
         counts = {split: rows for split, rows in self.counts.items() if rows}
-        return files_digest(loaded_files(folder)), {"default": counts}
+        return files_digest(loaded_files(folder)), {"default": counts}, {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +193,11 @@ def publish(
     store.check_place(draft.ref, draft.kind)
     check_ledger(record.ledger)
     with store.staging(store.path(draft.ref), draft.ref) as staging:
-        digest, counts = content.write(staging)
+        digest, counts, reasons = content.write(staging)
+        if draft.kind == "dataset" and (
+            problems := ledger_problems(record.ledger, counts["default"], reasons)
+        ):
+            raise ValueError(problems[0])
         inherited = [parent.diagnostics for parent in parents]
         diagnostics = record.diagnostics | {
             "models": _unique([*(model for facts in inherited for model in facts["models"]), *record.models]),

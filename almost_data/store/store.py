@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..cards.markdown import clean
 from ..datasets.manifest import MAX_BYTES, Manifest, decode_manifest
 from ..datasets.tables import polars_schema, stored_configs
 from ..errors import InputError, did_you_mean
-from .files import published
+from .files import CARD, kind_problem, published
 from .names import NAME, VERSION, parse_ref, version_key
 from .rows import sync
 
@@ -28,6 +29,8 @@ class Store:
 
     def __init__(self, root: Path | str = "build") -> None:
         self.root = Path(root)
+        if clean(str(root)).encode("utf-8", "replace") != os.fsencode(str(root)):
+            raise InputError(f"run.root {str(root)!r}: a name that is not plain UTF-8 text: choose another")
         if self.root.exists() and not self.root.is_dir():
             raise InputError(f"run.root {self.root}: not a folder")
 
@@ -195,14 +198,16 @@ class Store:
         with self.lock(f"{ref}.card", wait=True):
             manifest = self.manifest(ref)
             figures = sorted(f"plots/{file.name}" for file in (folder / "plots").glob("*.png"))
-            present = (folder / "README.md").read_text("utf-8")
+            if problem := kind_problem(folder / CARD):
+                raise InputError(f"{folder / CARD}: {problem}: build, train or pull it anew")
+            present = (folder / CARD).read_text("utf-8")
             text = render(manifest, figures, present)
             if text == present:
                 return False
             staging = self.root / ".staging" / f"{ref}.card"
             try:
                 write_file(staging, text.encode())
-                os.replace(staging, folder / "README.md")
+                os.replace(staging, folder / CARD)
                 sync(folder)
             finally:
                 staging.unlink(missing_ok=True)

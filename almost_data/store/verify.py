@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..cards import front_matter
 from ..datasets.manifest import Manifest, Parent, changes, check_ledger, fingerprint, seal
-from ..errors import InputError
+from ..errors import Defect, InputError
 from ..models.files import is_loaded, joint_hash
 from .files import CARD, file_problem, file_sha256, kind_problem
 from .store import Store
@@ -136,8 +136,11 @@ def _card(store: Store, manifest: Manifest, render: Render | None) -> list[str]:
         return problems
     figures = sorted(path for path in manifest.files if path.startswith("plots/"))
     # A model's card is renewed when it is evaluated: then only whoever renders it anew can tell.
-    if manifest.kind != "model" or (render and render(manifest, figures, text) != text):
-        problems.append("README.md: edited since it was published")
+    try:
+        if manifest.kind != "model" or (render and render(manifest, figures, text) != text):
+            problems.append("README.md: edited since it was published")
+    except Defect as error:
+        problems.append(f"README.md: {error}")
     return problems
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PART_BYTES = 32_000_000
 """Bytes of a large table in memory at a time; more where row sizes differ a lot."""
-MAX_REASONS = 10_000
 MAX_IDS = 1_000_000
 """Most ids in memory at a time; beyond that, the bounds of parts come from a sample."""
 ID_BYTES, MAX_KEY_BYTES = 16, 256
@@ -47,7 +46,9 @@ def check_rows(store: Store, manifest: Manifest, unreadable: Collection[str]) ->
         problems.append("digest: the rows are not those of the manifest")
     if manifest.kind == "evaluation" and not manifest.ledger:
         return problems
-    return problems + ledger_problems(manifest.ledger, manifest.counts.get("default", {}), reader.dropped)
+    return problems + ledger_problems(
+        manifest.ledger, manifest.counts.get("default", {}), reader.hasher.reasons
+    )
 
 
 class _RowReader:
@@ -57,8 +58,6 @@ class _RowReader:
         self.store, self.manifest = store, manifest
         self.hasher = RowHasher(manifest.tables)
         self.problems: list[str] = []
-        self.dropped: dict[str, int] = {}
-        """Reason -> rows that have it."""
 
     def read(self, config: str) -> None:
         """Hash and count a config's rows. A damaged or hostile file can make it raise any exception."""
@@ -81,14 +80,6 @@ class _RowReader:
         for frame in _parts(groups, table):
             for split, part in splits(frame, table.split_key).items():
                 self.hasher.add(config, split, part)
-            if "reason" in frame.columns:
-                self._count_reasons(frame)
-
-    def _count_reasons(self, frame: "pl.DataFrame") -> None:
-        for reason, n in frame["reason"].drop_nulls().value_counts().iter_rows():
-            self.dropped[reason] = self.dropped.get(reason, 0) + n
-        if len(self.dropped) > MAX_REASONS:
-            raise ValueError(f"over {MAX_REASONS:,} reasons for dropping a row")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from .. import inputs
 from ..errors import InputError
 from ..run.presets import card as card_config
 from ..store.names import check_model_ref
@@ -129,10 +130,8 @@ def section(path: Path, recipe: str) -> dict[str, Any]:
     Raises InputError where the file or the section cannot be read.
     """
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(inputs.read_text(path))
+    except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or recipe not in content:
         raise InputError(f"{path}: no section {recipe!r}; a section holds the arguments of one recipe")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import jinja2
 import msgspec
 import polars as pl
 import pytest
@@ -17,7 +16,7 @@ from almost_data.cards.front_matter import front_matter, viewer
 from almost_data.datasets.builder import Builder
 from almost_data.datasets.manifest import Count, Entry, Manifest
 from almost_data.datasets.tables import arrow_schema
-from almost_data.errors import InputError
+from almost_data.errors import Defect, InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, importing, presets
 from almost_data.store.store import Store
@@ -136,7 +135,7 @@ def test_a_variable_without_a_value_fails(
 ) -> None:
     (tmp_path / "queries.md.jinja").write_text("{{ manifest.ref }} {{ nobody_gave_this }}")
     monkeypatch.setattr(card, "FOLDERS", (tmp_path,))
-    with pytest.raises(jinja2.UndefinedError, match="nobody_gave_this"):
+    with pytest.raises(Defect, match=r"card queries\.md\.jinja: .* 'nobody_gave_this' is undefined"):
         card.render(*inputs(store, "queries"))
 
 

@@ -15,7 +15,7 @@ from almost_data.datasets.digest import digest, splits
 from almost_data.datasets.filters import Filter
 from almost_data.datasets.manifest import Manifest
 from almost_data.datasets.tables import Column, Table, frame, integer, string, table_of
-from almost_data.errors import InputError
+from almost_data.errors import Defect, InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.run.build import BuildRun
 from almost_data.run.presets import Preset
@@ -142,7 +142,7 @@ def test_a_manifest_names_the_parts_of_its_union_and_has_no_other_config(tmp_pat
 def test_rows_without_a_table_are_refused(tmp_path: Path) -> None:
     table = Table("one number a row", ("number",), COLUMNS, split_key=None)
     every = frame(table, rows())
-    with pytest.raises(ValueError, match="rows of 'extra', which is not a table of the builder: default"):
+    with pytest.raises(Defect, match="rows of 'extra', which is not a table of the builder: default"):
         build(tmp_path, {"default": table}, {"default": every, "extra": every})
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from almost_data.errors import InputError
+from almost_data.errors import Defect, InputError
 from almost_data.generation import CannotStart, Model, Reply, Request, Sampling
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.isolate import CRASHES, generate_isolated
@@ -51,7 +51,7 @@ def test_only_the_poison_fails(poison: set[str], width: int) -> None:
 
 def test_an_engine_that_dies_at_everything_is_not_restarted_for_ever() -> None:
     engine = Poisoned({request.id for request in REQUESTS})
-    with pytest.raises(RuntimeError, match="crashes at every request: OSError: segmentation fault"):
+    with pytest.raises(Defect, match="crashes at every request: OSError: segmentation fault"):
         list(generate_isolated(engine, REQUESTS))
     assert engine.starts < 12 + 3 * CRASHES
 

@@ -20,11 +20,20 @@ from almost_data import (
     Table,
     apply_filters,
     prepare,
+    registry,
 )
 from almost_data.datasets.builder import load_builder
 from almost_data.datasets.manifest import decode_manifest, encode_manifest
+from almost_data.errors import Defect
+from almost_data.generation import Model, Request, Sampling, engines
+from almost_data.generation.journal import JournaledGenerator
+from almost_data.generation.journal_file import JournalSession
+from tests.command import run as cli
 
 TABLE = Table("one word a row", ("word",), (Column("word", "string", "a word", "tea"),), split_key=None)
+
+REASON = Column("reason", "string", "why it was dropped", "short")
+TABLES = {"default": TABLE, "rejected": msgspec.structs.replace(TABLE, columns=(*TABLE.columns, REASON))}
 
 
 class WordsConfig(Config, frozen=True):
@@ -35,12 +44,10 @@ def build(config: WordsConfig, parents: Any, generator: Any, progress: Any) -> B
     rows = pl.DataFrame({"word": config.words})
     short = Filter("short", "word", "It has one letter.", "test", pl.col("word").str.len_chars() < 2)
     checked = apply_filters(rows, [short], "checks")
-    return Built({"default": checked.kept}, checked.ledger, {})
+    return Built({"default": checked.kept, "rejected": checked.dropped}, checked.ledger, {})
 
 
-WORDS = Builder(
-    name="words", doc="Words.", config=WordsConfig, tables={"default": TABLE}, build=build, uses_engine=False
-)
+WORDS = Builder(name="words", doc="Words.", config=WordsConfig, tables=TABLES, build=build, uses_engine=False)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +93,7 @@ def test_a_figure_stays_in_its_folder(tmp_path: Path, name: str) -> None:
         yield name, Figure()
 
     run = prepare("fake", root=tmp_path / "root")
-    with pytest.raises(ValueError, match="figure"):
+    with pytest.raises(Defect, match="figure"):
         run.build(dataclasses.replace(WORDS, figures=figures))
     assert run.store.refs() == [] and not list(tmp_path.rglob("*.png"))
 
@@ -117,3 +124,92 @@ def test_a_config_that_lineage_cannot_read_is_refused(tmp_path: Path, key: str) 
     raw["config"][key] = "x"
     with pytest.raises(InputError, match="not a manifest"):
         decode_manifest(msgspec.json.encode(raw), "manifest.json")
+
+
+def words_of(tmp_path: Path, change: str) -> Path:
+    """A file with a builder of words, in which a line was added."""
+    file = tmp_path / "words.py"
+    file.write_text(
+        "import dataclasses\nfrom pathlib import Path\nimport polars as pl\n"
+        "from tests.run.test_broken_builders import WORDS\nfrom almost_data import Built\n"
+        "def build(config, parents, generator, progress):\n"
+        "    built = WORDS.build(config, parents, generator, progress)\n"
+        "    return built\n"
+        "def figures(manifest, tables):\n"
+        "    yield from ()\n"
+        "CHANGES = {}\n"
+    )
+    file.write_text(
+        file.read_text() + "BUILDER = dataclasses.replace(WORDS, build=build, figures=figures, **CHANGES)\n"
+    )
+    file.write_text(file.read_text().replace(*change.split(" => ")))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "    return built =>     raise RuntimeError('no tea')",
+            "builder words ({file}): RuntimeError: no tea",
+        ),
+        (
+            "    return built =>     return built.tables",
+            "({file}): TypeError: build returned dict, not Built",
+        ),
+        (
+            "    return built =>     built.tables['default'] = pl.DataFrame({'tea': [1]})\n    return built",
+            "({file}): ValueError: default: built without the column 'word' of its table",
+        ),
+        (
+            "    return built =>     built.tables['tea'] = built.tables['default']\n    return built",
+            "({file}): ValueError: rows of 'tea', which is not a table of the builder: default",
+        ),
+        (
+            "    return built =>     built.tables['default'] = built.tables['default'][:1]\n    return built",
+            "({file}): ValueError: ledger: its last line does not keep the 1 rows of default",
+        ),
+        ("    yield from () =>     yield 1 / 0", "({file}): ZeroDivisionError: division by zero"),
+        (
+            "CHANGES = {} => CHANGES = {'card': Path('absent.md.jinja')}",
+            "absent.md.jinja: no such card template",
+        ),
+    ],
+)
+def test_a_mistake_in_a_builder_is_one_line_that_names_it(tmp_path: Path, change: str, message: str) -> None:
+    file = words_of(tmp_path, change)
+    done = cli("build", f"{file}:BUILDER", "--root", str(tmp_path / "root"))
+    assert done.returncode in (1, 2) and done.stderr.count("\n") == 1
+    assert message.format(file=file) in done.stderr and "unexpected" not in done.stderr
+    assert not list((tmp_path / "root").glob("words/*"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("yield Reply('x', '', 'stop')", "replied to 'x', which is not asked or was answered"),
+        ("yield from ()", "crashes at every request: RuntimeError: the engine ended without a reply"),
+        ("yield 'tea'", "crashes at every request: AttributeError: 'str' object has no attribute 'seconds'"),
+        ("raise RuntimeError('no tea')", "crashes at every request: RuntimeError: no tea"),
+    ],
+)
+def test_a_mistake_in_an_engine_is_one_line_that_names_it(tmp_path: Path, line: str, message: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from almost_data.generation.fake import FakeEngine\nfrom almost_data import Reply\n"
+        f"class Mine(FakeEngine):\n    name = 'mine'\n    def generate(self, requests):\n        {line}\n"
+    )
+    engine = registry.load("engines", f"{file}:Mine")()
+    journal = JournaledGenerator(engine, JournalSession(tmp_path / "journal", "b"), 1.0)
+    with pytest.raises(Defect) as defect:
+        list(journal.generate([Request(f"{n}", Model("m", "1"), "", f"{n}", Sampling(4)) for n in range(9)]))
+    assert str(defect.value) == f"engine mine ({file}) {message}"
+
+
+def test_an_option_that_an_engine_needs_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def engine(mark: str):\n    return 1 / 0\n")
+    with pytest.raises(InputError, match=r"^engine\.mark: the .* engine needs this option"):
+        engines.load(f"{file}:engine")
+    with pytest.raises(Defect, match=f"{file}.: ZeroDivisionError"):
+        engines.load(f"{file}:engine", {"mark": "!"})

@@ -1,12 +1,12 @@
 """Tables of comparisons, and the columns that a user's filter sees."""
 
-from ...datasets.tables import PROMPT, QUERY_ID, REASON, Table, messages, number, string
+from ...datasets.tables import PROMPT, QUERY_ID, REASON, Table, messages, score, string
 from ..responses import REPLY_ID, RESPONDER
 
 _ASIS = (
-    number("asis_chosen", "the As-is RM's score of chosen; null if it was not asked", 1.25),
-    number("asis_rejected", "the As-is RM's score of rejected; null if it was not asked", -0.5),
-    number("asis_gap", "asis_chosen - asis_rejected; null if it was not asked", 1.75),
+    score("asis_chosen", "the As-is RM's score of chosen; null if it was not asked", 1.25),
+    score("asis_rejected", "the As-is RM's score of rejected; null if it was not asked", -0.5),
+    score("asis_gap", "asis_chosen - asis_rejected; null if it was not asked", 1.75),
 )
 _CHOSEN = string("chosen_responder", "responder of the chosen response", "30B-HHH-5shot")
 _REJECTED = string("rejected_responder", "responder of the rejected response", "7B-HHH-1shot")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from ... import inputs
 from ...errors import InputError
 from ...models.chat import Message
 
@@ -121,10 +122,8 @@ def _shipped(name: str) -> str:
 
 def _read(path: str, missing: str) -> str:
     try:
-        if not Path(path).is_file():
-            raise InputError(f"{missing} the path of a text file")
-        return Path(path).read_text("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text: {error.reason}") from None
+        if Path(path).is_file():
+            return inputs.read_text(Path(path))
+    except OSError as error:  # a path that is too long
+        raise InputError(f"{path[:80]}: cannot be read: {error.strerror}") from None
+    raise InputError(f"{missing} the path of a text file")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
-from ... import registry
+from ... import inputs, registry
 from ...datasets.builder import Builder
 from ...datasets.config import Config, with_marked_paths
 from ...errors import InputError
@@ -107,12 +107,7 @@ def load(
     merged: Mapping[str, Any] = shipped
     preset = _preset(merged, by_name, f"preset {name}")
     if config:
-        try:
-            merged = _merge(merged, _parse(config.read_text("utf-8-sig"), str(config)))
-        except OSError as error:
-            raise InputError(f"{config}: cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise InputError(f"{config}: not UTF-8 text: {error.reason}") from None
+        merged = _merge(merged, _parse(inputs.read_text(config), str(config)))
         preset = _preset(merged, by_name, str(config))
     for assignment in assignments:
         section, name, value = _assigned(assignment)
@@ -153,8 +148,8 @@ def _preset(merged: Mapping[str, Any], builders: Mapping[str, Builder], where: s
 
 def _parse(text: str, where: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return inputs.parse_toml(text)
+    except ValueError as error:
         raise InputError(f"{where}: not TOML: {error}") from None
 
 
@@ -164,9 +159,12 @@ def _assigned(assignment: str) -> tuple[str, str, Any]:
     if not equals or not re.fullmatch(r"[a-z][a-z0-9_-]*\.[a-z][a-z0-9_]*", key):
         raise InputError(f"run.set {assignment}: write section.key=value, such as queries.target=100")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
+        parsed = inputs.parse_toml(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value  # a bare word is a string
+    except ValueError as error:
+        reason = str(error).removeprefix("value")
+        raise InputError(f"run.set {key}{reason if reason[0] in '.:' else f': {reason}'}") from None
     if value == "none":
         parsed = None
     section, name = key.split(".")

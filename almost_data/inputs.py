@@ -1,0 +1,56 @@
+"""Small files of the user's, such as settings, prompts and code: no pipe, no device, nothing huge."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+
+MAX_BYTES = 50_000_000
+MAX_DEPTH = 20
+"""Most levels of settings in each other."""
+_LONG_KEY = re.compile(r"(?:[\w\"'-]+[ \t]*\.[ \t]*){20}")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. Raises InputError where it is none, or cannot be read."""
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: not a file: give one")
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: larger than {MAX_BYTES / 1e6:,.0f} MB")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises InputError where it is none, or not UTF-8."""
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text: {error.reason}") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """TOML as data that a manifest can hold. Raises ValueError that says where it is not."""
+    try:
+        if _LONG_KEY.search(text):
+            raise ValueError(f"a key of over {MAX_DEPTH} parts")
+        data = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+    _check(data, [])
+    return data
+
+
+def _check(value: Any, path: list[str]) -> None:
+    """Raise ValueError for what is nested too deep, or an integer that is too large."""
+    if len(path) > MAX_DEPTH:
+        raise ValueError(f"{'.'.join(path[:3])}: nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{'.'.join(path)}: an integer of more than 64 bits")
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            _check(item, [*path, str(key)])
