@@ -191,7 +191,7 @@ class _EvaluationDiagnostics(_Diagnostics, kw_only=True):
     failed: int
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, forbid_unknown_fields=True):
     requests: int
     failed: int
     prompt_tokens: int
@@ -199,6 +199,7 @@ class _Usage(msgspec.Struct):
     completion_tokens: int
     seconds: float
     load_seconds: float
+    cost: float = 0.0
 
 
 class _Engine(msgspec.Struct):
