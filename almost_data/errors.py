@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 
@@ -37,7 +38,8 @@ def blame(who: str, file: str) -> Iterator[None]:
         raise
     except Exception as error:
         innermost = traceback.extract_tb(error.__traceback__)[-1].filename
-        if isinstance(error, RuntimeError | OSError) and innermost != file:
+        is_theirs = innermost == file and Path(__file__).parent not in Path(file).parents
+        if isinstance(error, RuntimeError | OSError) and not is_theirs:
             raise
         raise Defect(f"{who} ({file}): {one_line(error)}") from error
 
