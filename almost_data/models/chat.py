@@ -1,6 +1,7 @@
 """Conversations as message lists, and the text that a chat model sees of them: its own chat template."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from ..errors import InputError, one_line
@@ -21,8 +22,12 @@ def assistant_turn(text: str) -> Message:
     return {"role": "assistant", "content": text}
 
 
+@cache
 def require_template(model: Model) -> None:
-    """Raise InputError where the model has no chat template. Loads its tokenizer only."""
+    """Raise InputError where the model, whose revision is pinned, has no chat template.
+
+    Loads its tokenizer only, and that once.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(weights.fetch(model), trust_remote_code=False)

@@ -174,8 +174,8 @@ def time_plain_chat(network: Any, tokenizer: Any, requests: list[Request], batch
     return tokens, time.perf_counter() - start
 
 
-def measure_chat(count: int = 96, new: int = 256) -> Result:
-    """Replies that end where the model ends them, as a user has them: of 20 tokens or of 256."""
+def measure_chat(count: int = 48, new: int = 192) -> Result:
+    """Replies that end where the model ends them, as a user has them: of 20 tokens or of 192."""
     model = weights.locate(Model(MODEL))
     engine = TransformersEngine()
     loaded = engine.load(model)
@@ -192,8 +192,8 @@ def measure_chat(count: int = 96, new: int = 256) -> Result:
     first, own_attention = ours(), network.config._attn_implementation
     network.set_attn_implementation("sdpa")
     rates = {}
-    for batch in (8, 16, 32):
-        tokens, seconds = time_plain_chat(network, tokenizer, requests[: 2 * batch], batch)
+    for batch in (16, 24):
+        tokens, seconds = time_plain_chat(network, tokenizer, requests[:batch], batch)
         rates[batch] = tokens / seconds
     tokens, seconds = time_plain_chat(network, tokenizer, requests, max(rates, key=lambda size: rates[size]))
     network.set_attn_implementation(own_attention)
