@@ -216,6 +216,7 @@ def test_killed_and_run_again_no_answer_is_asked_for_twice(tmp_path: Path, tasks
     assert len(list(results(Store(root)))) == 1
 
 
+@pytest.mark.crash
 def test_two_processes_on_one_journal_end_alike(tmp_path: Path, tasks: Path) -> None:
     folder, root = str(save_tiny(tmp_path / "lm")), tmp_path / "build"
     what = ["--model", folder, "--include", str(tasks), "--tasks", "made_up", "--device", "cpu", "--json"]
@@ -304,10 +305,16 @@ def test_command(tmp_path: Path, tasks: Path) -> None:
         and same.stderr.count("\n") == 1
         and re.search(r"(--|eval\.)before lm: the same", same.stderr)
     )
+
+
+@pytest.mark.crash
+def test_a_benchmark_that_cannot_be_fetched_is_one_line(tmp_path: Path) -> None:
+    folder = str(save_tiny(tmp_path / "lm"))
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
     offline = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
+    what = ("lm-eval", "--model", folder, "--root", str(tmp_path / "build"))
     failed = cli(*what, "--tasks", "lambada_openai", **offline)
     assert failed.returncode == 2 and failed.stderr.count("\n") == 1, failed.stderr
     assert "tasks lambada_openai: the tasks or their data cannot be loaded" in failed.stderr

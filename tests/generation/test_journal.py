@@ -17,6 +17,7 @@ from almost_data.generation.fake import FakeEngine
 from almost_data.generation.journal import JournaledGenerator, key
 from almost_data.generation.journal_file import AnswerCounts, JournalSession, count, prune, status
 from almost_data.store.store import Store
+from tests import command
 from tests.waiting import Clock, killed_after, until
 
 REQUESTS = [
@@ -218,14 +219,9 @@ print(len(list(journaled(Slow(), Path({str(tmp_path / "j")!r})).generate(REQUEST
 
 
 def test_a_build_finds_the_replies_of_another_one(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "almost_data", "build", "comparisons", "--engine", "fake"]
     for limit in ("10", "20"):
-        subprocess.run(
-            [*command, "--limit", limit, "--version", f"0.{limit}.0"],
-            cwd=tmp_path,
-            check=True,
-            capture_output=True,
-        )
+        build = ("build", "comparisons", "--engine", "fake", "--limit", limit, "--version", f"0.{limit}.0")
+        assert command.run(*build, cwd=tmp_path).returncode == 0
     store = Store(tmp_path / "build")
     with sqlite3.connect(tmp_path / "build" / "journal.sqlite") as database:
         rows = database.execute("SELECT count(*) FROM reply").fetchone()[0]

@@ -1,17 +1,15 @@
 """An engine of another author: one file against the public API, by its path or by an entry point."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import almost_data
+from almost_data import registry
 from almost_data.errors import InputError
 from almost_data.generation import engines
 from almost_data.store.store import Store
+from tests import command
 
 FILE = Path(__file__).with_name("my_engine.py")
 BUILD = ("build", "responses", "--limit", "4")
@@ -21,19 +19,6 @@ BUILD = ("build", "responses", "--limit", "4")
 def folder(tmp_path: Path) -> Path:
     shutil.copy(FILE, tmp_path)
     return tmp_path
-
-
-def cli(*arguments: str, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    sources = [str(path)] if path else []
-    sources += [str(Path(almost_data.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return subprocess.run(
-        [sys.executable, "-m", "almost_data", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sources)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def check(folder: Path, name: str) -> None:
@@ -55,9 +40,11 @@ def test_it_is_short_and_needs_the_public_api_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ["file", "entry point"])
-def test_build_runs_it(name: str, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_build_runs_it(
+    name: str, folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From a file, and from an installed package that has it under the entry point group of engines."""
-    engine, path = "my_engine.py:ENGINE", None
+    engine = "my_engine.py:ENGINE"
     if name == "entry point":
         path = tmp_path_factory.mktemp("site")
         (folder / "my_engine.py").rename(path / "capitals_package.py")
@@ -68,8 +55,10 @@ def test_build_runs_it(name: str, folder: Path, tmp_path_factory: pytest.TempPat
             "[almost_data.engines]\ncapitals = capitals_package:ENGINE\n"
         )
         engine = "capitals"
+        monkeypatch.syspath_prepend(path)
+        monkeypatch.setattr(registry, "_entry_points", registry._entry_points.__wrapped__)  # read anew
     options = ("--set", "engine.repeat=3", "--set", 'engine.mark="."')
-    done = cli(*BUILD, "--engine", engine, *options, cwd=folder, path=path)
+    done = command.run(*BUILD, "--engine", engine, *options, cwd=folder)
     assert done.returncode == 0, done.stderr
     check(folder, name)
 
@@ -87,7 +76,7 @@ def test_build_runs_it(name: str, folder: Path, tmp_path_factory: pytest.TempPat
     ],
 )
 def test_a_wrong_name_or_option_is_one_line(arguments: tuple[str, ...], message: str, folder: Path) -> None:
-    done = cli(*BUILD, *arguments, cwd=folder)
+    done = command.run(*BUILD, *arguments, cwd=folder)
     assert done.returncode == 2
     assert message in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
