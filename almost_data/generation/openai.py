@@ -81,7 +81,10 @@ class OpenAIEngine:
 
     def check(self) -> None:
         """Raise InputError where a resolved model is on no server, or a server does not answer."""
-        for model in self._resolved:
+        self._check(self._resolved)
+
+    def _check(self, models: Iterable[str]) -> None:
+        for model in models:
             for server in self._serving(model):
                 server.api_key()
                 if self.max_cost is not None and server.price is None:
@@ -121,9 +124,7 @@ class OpenAIEngine:
         from anyio.from_thread import start_blocking_portal
 
         groups = group_by_model(requests)
-        for model in groups:
-            self.resolve(model)
-        self.check()
+        self._check(model.id for model in groups)
         shares: dict[Server, list[Request]] = defaultdict(list)
         for model, group in groups.items():  # a server that swaps models swaps each in once
             servers = self._serving(model.id)
