@@ -83,7 +83,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     for minor, names in enumerate((["good", "fair", "poor"], ["good", "poor"])):
         rows = [
             {"prompt": f"What is {n}?"}
-            | {name: f"It is {name}, number {n}. " + "So it is and so it was. " * (4 - at)
+            | {name: f"It is {name}, number {n}. " + "".join(f"So it was {time}. " for time in range(6 - at))
                for at, name in enumerate(names)}
             for n in range(60 - 20 * minor)
         ]  # fmt: skip
