@@ -1,6 +1,7 @@
 """Imports run one way and in no circle, the public API is sorted, and heavy libraries stay inside engines."""
 
 import ast
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,8 @@ def test_public_api_is_sorted_and_there() -> None:
     for name in almost_data.__all__:
         assert getattr(almost_data, name) is not None
         assert getattr(almost_data, name).__doc__
+    assert {*almost_data.__all__, "__version__", "__doc__"} <= set(dir(almost_data))
+    assert almost_data.__version__ == importlib.metadata.version("almost_data")
 
 
 def test_importing_the_package_is_cheap() -> None:

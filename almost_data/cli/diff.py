@@ -2,12 +2,14 @@
 
 from rich.text import Text
 
-from ..cards.markdown import clean, short
+from ..cards.markdown import short
 from ..store.diff import Diff
 from ..store.diff import diff as compare
 from ..store.store import Store
-from .console import console, grid, print_json, print_line, print_markdown, print_tables, text
+from .console import console, grid, panel, print_json, print_line, print_markdown, print_tables, text
 from .options import ROOT, Json, Markdown, Ref, Root
+
+STYLES = {"lost": "red", "gained": "green"}
 
 
 def diff(a: Ref, b: Ref, /, *, markdown: Markdown = False, json: Json = False, root: Root = ROOT) -> None:
@@ -26,10 +28,15 @@ def _print(difference: Diff) -> None:
     changed = f" ({difference.changed:,} of them with another content)" if difference.changed else ""
     console.print(Text(f"{difference.a} to {difference.b}", style="bold"))
     console.print(
-        f"{difference.kept:,} rows in both{changed}, {difference.lost:,} lost, {difference.gained:,} gained\n"
+        Text.assemble(
+            f"{difference.kept:,} rows in both{changed}, ",
+            (f"{difference.lost:,} lost", STYLES["lost"]),
+            ", ",
+            (f"{difference.gained:,} gained\n", STYLES["gained"]),
+        )
     )
     for line in difference.changes or ["the same recipe"]:
-        print_line(f"  {line}")
+        print_line(f"  {line}", _change_style(line))
     console.print()
     print_tables(
         grid("why the other version dropped it", ">lost", ">gained", rows=difference.reasons),
@@ -37,5 +44,11 @@ def _print(difference: Diff) -> None:
     )
     for side, examples in difference.examples.items():
         for example in examples:
-            console.print(Text.assemble((f"{side} ", "bold"), clean(f"{example.reason}  {example.id}")))
-            console.print(text(short(example.text, 1200)), end="\n\n")
+            title = f"{side} {example.id}: {example.reason}"
+            console.print(panel(text(short(example.text, 1200)), title, STYLES[side]))
+
+
+def _change_style(line: str) -> str:
+    """Red for an item that was taken out, green for one that was put in."""
+    item = line.partition(": ")[2]
+    return {"- ": STYLES["lost"], "+ ": STYLES["gained"]}.get(item[:2], "")

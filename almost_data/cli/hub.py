@@ -5,10 +5,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from .. import hub
+from ..errors import InputError
 from ..store.store import Store
-from .console import console, grid, print_line
+from .console import byte_size, console, grid, print_line
 from .options import ROOT, Ref, Root
 from .progress import byte_bar
+
+MAX_FOLDERS = 9
+"""Lines of a plan that name files."""
 
 
 def push(
@@ -17,15 +21,20 @@ def push(
     *,
     repo: Annotated[str, Parameter(help="ORG/NAME; made where it is not there.")],
     private: Annotated[bool, Parameter(help="Make it private; a public one is then refused.")] = False,
-    dry_run: Annotated[
-        bool, Parameter(help="Print card, files and operations, and ask the Hub nothing.")
-    ] = False,
+    dry_run: Annotated[bool, Parameter(help="Print files and operations, and ask the Hub nothing.")] = False,
+    card: Annotated[bool, Parameter(help="With --dry-run: print the card that would be pushed.")] = False,
     root: Root = ROOT,
 ) -> None:
     store = Store(root)
     ref = store.resolve(ref)
+    if card and not dry_run:
+        raise InputError("hub.card goes with hub.dry_run")
     if dry_run:
-        print_plan(hub.plan(store, ref, repo), private)
+        plan = hub.plan(store, ref, repo)
+        if card:
+            print_line(plan.card)
+        else:
+            print_plan(plan, private)
         return
     with byte_bar("upload") as bar:
         pushed = hub.push(store, ref, repo, private=private, progress=bar)
@@ -61,19 +70,25 @@ def verify_on_hub(store: Store, ref: str, is_quiet: bool) -> list[str]:
 
 
 def print_plan(push: hub.Plan, private: bool) -> None:
-    """The card, the files and the operations of a push."""
-    print_line(push.card)
-    console.print(grid("path", ">bytes", rows=push.tree.items()))
+    """The files by folder, and the operations of a push: a screen at most."""
+    folders: dict[str, list[int]] = {}
+    for path, size in push.tree.items():
+        folder, slash, _ = path.rpartition("/")
+        folders.setdefault(folder + slash or path, []).append(size)
+    rows = [(name, len(sizes), byte_size(sum(sizes))) for name, sizes in folders.items()]
+    console.print(grid("path", ">files", ">size", rows=rows[:MAX_FOLDERS]))
+    if len(rows) > MAX_FOLDERS:
+        print_line(f"... and {len(rows) - MAX_FOLDERS} more folders", "dim")
     repository = f"{'private ' if private else ''}{push.kind} repository {push.repo}"
     for step in (
         f"make the {repository}, where it is not there",
-        f"make one commit: add {len(push.tree)} files, {sum(push.tree.values()):,} bytes, without those that "
-        "are there as they are; delete what only the version before has; keep what people wrote",
+        f"make one commit: add {len(push.tree)} files, {byte_size(sum(push.tree.values()))}, without those "
+        "that are there as they are; delete what only the version before has; keep what people wrote",
         "read back sizes and hashes",
         f"tag the commit {push.tag}; where that tag is there, nothing is done",
     ):
         print_line(f"would {step}")
-    print_line("nothing was sent, and the Hub was not asked", "dim")
+    print_line("nothing was sent, and the Hub was not asked; --card prints the card", "dim")
 
 
 def print_pushed(push: hub.Pushed) -> None:

@@ -27,8 +27,17 @@ def row_panel(row: Row, rules: Mapping[str, str], limit: int = 1000) -> Panel:
         parts += [Text(), text(why, "yellow")]
     if row.note:
         parts.append(text(short(row.note, limit), "dim"))
-    kind = {"default": "", "rejected": "dropped "}.get(row.config, f"{row.config} ")
-    return panel(Group(*parts), f"{kind}{row.id}", "yellow" if row.reason else "dim")
+    title = f"{'dropped ' if row.reason else ''}{_kind(row)} {row.id}"
+    return panel(Group(*parts), title, "yellow" if row.reason else "dim")
+
+
+def _kind(row: Row) -> str:
+    labels = [side.label for side in row.sides]
+    if labels == list(PAIR):
+        return "comparison"
+    if labels == ["response"]:
+        return "response"
+    return "dialogue" if len(row.prompt) > 1 else "query" if row.prompt else "row"
 
 
 def _turn(turn: Turn, is_alone: bool, limit: int) -> Text:

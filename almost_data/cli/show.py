@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from rich.table import Table
@@ -10,13 +11,16 @@ from rich.text import Text
 from ..cards.markdown import short
 from ..datasets.manifest import Manifest, encode_manifest, total_usage
 from ..generation.journal_file import Status, status
+from ..store.samples import examples
 from ..store.store import Store
 from .console import console, grid, number, percent, print_line, print_tables, text
 from .options import ROOT, Json, Ref, Root
+from .rows import row_panel
 from .show_results import print_manifest, print_results_of
 
 STYLES = {"fatal": "red", "worry": "red", "warn": "yellow", "watch": "yellow"}
-"""How bad a finding is -> its colour."""
+"""How bad a finding is -> its colour, the worst first."""
+SPLITS = ("train", "test")
 BASELINES = {"always_longer": "longer", "probe": "surface", "random_head": "untrained"}
 """What a reward model's accuracy is compared with -> the heading of its column."""
 
@@ -51,11 +55,16 @@ def _print_unfinished(build: Status) -> None:
 
 
 def _print(store: Store, manifest: Manifest) -> None:
-    heading = f"  {manifest.kind}, made by {manifest.builder.name}, {manifest.created}"
+    day = manifest.created[:10]
+    heading = f"  {manifest.kind}, made by {manifest.builder.name}, {day}"
     console.print(Text.assemble((manifest.ref, "bold"), text(heading)))
     if manifest.is_empty:
         print_line("empty: every row was dropped, and the dropped ones are in the configs below", "yellow")
-    print_line(f"digest       {manifest.digest}\nfingerprint  {manifest.fingerprint}\n")
+    if manifest.kind == "dataset":
+        for row in examples(store, manifest, 1):
+            console.print(row_panel(row, {}, 420))
+    console.print()
+    print_tables(_verdicts(manifest.diagnostics))
     if manifest.usage:
         first = manifest.ledger[0]
         entries = [entry for entry in manifest.ledger if entry.unit == first.unit]
@@ -67,32 +76,30 @@ def _print(store: Store, manifest: Manifest) -> None:
         *_account(manifest),
         _failures(store, manifest),
         _usage(manifest),
-        *_diagnostics(manifest.diagnostics),
+        _diagnostics(manifest.diagnostics),
         *(_training(manifest.diagnostics) if is_model else ()),
         _settings(manifest),
     )
     for note in manifest.diagnostics["notes"]:
         console.print(text(f"note: {note}", style="yellow"))
+    print_line(f"digest       {manifest.digest}\nfingerprint  {manifest.fingerprint}", "dim")
 
 
 def _account(manifest: Manifest) -> Iterator[Table]:
     """Rows by config and split, the ledger, and where the As-is RM agreed by responder pair."""
+    entries: list[tuple[Any, ...]] = []
+    for (stage, unit), group in groupby(manifest.ledger, lambda entry: (entry.stage, entry.unit)):
+        entries.append((text(f"{stage}, {unit}", "bold"),))
+        for entry in group:
+            kept = percent(entry.kept / entry.n_in if entry.n_in else None)
+            dropped = sum(entry.dropped.values())
+            entries.append((f"  {entry.filter}", entry.n_in, dropped, entry.failed, entry.kept, kept))
+    yield grid("account", ">in", ">dropped", ">failed", ">kept", ">", rows=entries)
     counts = manifest.counts.items()
-    splits = ((config, split, n) for config, by_split in counts for split, n in by_split.items())
-    yield grid("config", "split", ">rows", rows=splits)
-    entries = (
-        (
-            entry.stage,
-            entry.filter,
-            entry.unit,
-            entry.n_in,
-            entry.kept,
-            sum(entry.dropped.values()),
-            entry.failed,
-        )
-        for entry in manifest.ledger
+    rows = (
+        (config, *(splits.get(split) for split in SPLITS), sum(splits.values())) for config, splits in counts
     )
-    yield grid("stage", "filter", "unit", ">in", ">kept", ">dropped", ">failed", rows=entries)
+    yield grid("config", *(f">{split}" for split in SPLITS), ">rows", rows=rows)
     judged = (entry for entry in manifest.ledger if entry.filter == "asis_disagrees")
     pairs = (
         (pair, n.n_in, n.kept, percent(n.kept / n.n_in if n.n_in else None))
@@ -129,14 +136,29 @@ def _usage(manifest: Manifest) -> Table:
     return grid(*headings, rows=rows)
 
 
-def _diagnostics(diagnostics: dict[str, Any]) -> Iterator[Table]:
-    """Single numbers, and what the texts give away: the card explains that in sentences."""
-    values = ((name, value) for name, value in diagnostics.items() if not isinstance(value, list | dict))
-    rows = ((name, f"{value:,.3f}" if isinstance(value, float) else str(value)) for name, value in values)
-    yield grid("diagnostic", "value", rows=rows)
+def _verdicts(diagnostics: dict[str, Any]) -> Table:
+    """What the texts give away, the worst first: the card explains that in sentences."""
     findings = diagnostics.get("text", {}).get("findings", [])
-    cells = ((finding["measure"], finding["value"], _level(finding["level"])) for finding in findings)
-    yield grid("what to watch", "value", "verdict", rows=cells)
+    findings = sorted(findings, key=lambda finding: _rank(finding["level"]))
+    cells = ((_level(finding["level"]), finding["measure"], finding["value"]) for finding in findings)
+    return grid("verdict", "what to watch", ">value", rows=cells)
+
+
+def _rank(level: str) -> int:
+    return list(STYLES).index(level) if level in STYLES else len(STYLES)
+
+
+def _diagnostics(diagnostics: dict[str, Any]) -> Table:
+    """Single numbers."""
+    values = ((name, value) for name, value in diagnostics.items() if not isinstance(value, list | dict))
+    return grid("diagnostic", ">value", rows=((name, _measured(name, value)) for name, value in values))
+
+
+def _measured(name: str, value: Any) -> Any:
+    """A share as percent, another measured number to four digits."""
+    if not isinstance(value, float):
+        return str(value) if value is None or isinstance(value, bool) else value
+    return percent(value) if "share" in name.split("_") else number(value)
 
 
 def _level(level: str) -> Text:

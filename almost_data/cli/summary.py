@@ -2,24 +2,23 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from .. import registry
-from ..cards.markdown import clean, short
+from ..cards.markdown import clean
 from ..datasets.manifest import Manifest, total_usage
 from ..run.build import BuildRun
 from ..run.cost import FLOPS, Line, lines
 from ..run.plan import Plan, Step
+from ..store.samples import examples
 from ..store.store import Store
 from .console import byte_size, console, grid, panel, print_line, text
+from .rows import row_panel
 
 
 def plan(plan: Plan, run: BuildRun) -> None:
@@ -86,8 +85,8 @@ def summary(store: Store, steps: list[Step], options: list[str]) -> None:
     console.print()
     console.print(_funnel([step.manifest for step in steps]))
     console.print()
-    if examples := list(_examples(store, last)):
-        console.print(*examples, sep="\n")
+    if rows := examples(store, last, 2):
+        console.print(*(row_panel(row, {}, 420) for row in rows), sep="\n")
         console.print()
     console.print(_folders(store, steps))
     _print_usage(last, steps)
@@ -150,50 +149,6 @@ def _print_usage(last: Manifest, steps: list[Step]) -> None:
         )
     if money := usage.get("cost"):
         print_line(f"cost {money:,.4g}, by the prices of engine.servers")
-
-
-def _examples(store: Store, manifest: Manifest) -> Iterator[Panel]:
-    """Two rows that have a chosen reply or a dialogue, of distinct queries."""
-    columns = manifest.tables["default"].names
-    if not {"chosen", "messages"} & set(columns):
-        return
-    rows = store.scan(manifest.ref).head(100)
-    if "query_id" in columns:
-        rows = rows.unique("query_id", keep="first", maintain_order=True)
-    for row in rows.head(2).collect().iter_rows(named=True):
-        kind = manifest.name.removesuffix("s")
-        name = row.get(f"{kind}_id") or row.get("query_id") or ""
-        score = (
-            f", score {row['rm_score']:.3f}, best of {row['n']}" if row.get("rm_score") is not None else ""
-        )
-        content = _pair(row) if "chosen" in row else _dialogue(row["messages"])
-        yield panel(content, f"{kind} {name}{score}")
-
-
-def _pair(row: dict[str, Any]) -> Group:
-    def reply(side: str, style: str) -> Text:
-        facts = (row.get(f"{side}_{name}") for name in ("responder", "score", "url"))
-        author = ", ".join(str(fact) for fact in facts if fact is not None)
-        heading = (f"{side} ", f"bold {style}"), (clean(f"{author}\n"), "dim")
-        return Text.assemble(*heading, clean(short(row[side][0]["content"])))
-
-    *earlier, question = row["prompt"]
-    prompt = text(short(question["content"], 300), style="bold")
-    return Group(
-        _dialogue(earlier), prompt, Text(), reply("chosen", "green"), Text(), reply("rejected", "red")
-    )
-
-
-def _dialogue(messages: list[dict[str, str]]) -> Group:
-    styles = {"assistant": "bold green"}
-    return Group(
-        *(
-            Text.assemble(
-                (f"{turn['role']} ", styles.get(turn["role"], "bold")), clean(short(turn["content"]))
-            )
-            for turn in messages
-        )
-    )
 
 
 def _next_commands(store: Store, last: Manifest, options: list[str]) -> list[str]:

@@ -19,6 +19,8 @@ MAX_BYTES = 100_000_000
 """Of `manifest.json`."""
 MAX_TEXT = 2_000
 """Most characters of a column's name, or of a sentence about a table or a column."""
+MAX_NAME = 40
+"""Most characters of a value in a list of changes."""
 _PATH = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*){0,2}", re.ASCII)
 Unit = str
 """What the rows of a ledger entry are, in the singular: `query`, `response`, `pair`, `demonstration`, ..."""
@@ -125,6 +127,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         engine = self.environment.get("engine") or {} if self.kind == "dataset" else {}
         usage: dict[str, dict[str, Any]] = engine.get("usage", {})
         return usage
+
+    @property
+    def rows(self) -> int:
+        """Rows of `default`."""
+        return sum(self.counts.get("default", {}).values())
+
+    def __repr__(self) -> str:
+        return f"<{self.ref}: {self.kind}, {self.rows:,} rows>"
 
     @property
     def is_empty(self) -> bool:
@@ -266,6 +276,8 @@ def changes(old: Any, new: Any, at: str = "") -> list[str]:
 
     >>> changes({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}})
     ['b.c: 2 -> 3']
+    >>> changes({"checks": ["too_short", "unfinished"]}, {"checks": ["too_short"]})
+    ['checks: - unfinished']
     """
     if isinstance(old, dict) and isinstance(new, dict):
         lines = []
@@ -273,12 +285,26 @@ def changes(old: Any, new: Any, at: str = "") -> list[str]:
             sides = old.get(key, _ABSENT), new.get(key, _ABSENT)
             lines += changes(*sides, f"{at}.{key}" if at else key)
         return lines
+    if isinstance(old, list) and isinstance(new, list) and (items := _item_changes(old, new)):
+        return [f"{at}: {item}" for item in items]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))
         return [line for place, pair in pairs for line in changes(*pair, f"{at}[{place}]")]
     before, after = _short(old), _short(new)
     same = _ABSENT not in (old, new) and canonical_json(old) == canonical_json(new)
     return [] if same else [f"{at}: {before} -> {after}"]
+
+
+def _item_changes(old: list[Any], new: list[Any]) -> list[str]:
+    """The items that only one of two lists of settings has; of named ones the names."""
+    before, after = ([_item_name(item) for item in items] for items in (old, new))
+    gone = [f"- {name}" for name in before if name not in after]
+    return gone + [f"+ {name}" for name in after if name not in before]
+
+
+def _item_name(item: Any) -> str:
+    name = item["name"] if isinstance(item, dict) and "name" in item else item
+    return name if isinstance(name, str) and len(name) <= MAX_NAME else _short(name)
 
 
 class _Absent:
@@ -292,7 +318,7 @@ def _short(value: Any) -> str:
     if value is _ABSENT:
         return "absent"
     text = canonical_json(value).decode()
-    return text if len(text) <= 40 else text[:37] + "..."
+    return text if len(text) <= MAX_NAME else text[: MAX_NAME - 3] + "..."
 
 
 def recipe(manifest: Manifest) -> dict[str, Any]:

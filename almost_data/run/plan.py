@@ -17,6 +17,7 @@ from ..generation import Generator
 from ..models import Model
 from ..store.publish import existing, new_manifest
 from ..store.store import Store
+from ..viewer.tables import html_table
 from .presets import Preset
 from .scorers import Scorers, stored_model
 
@@ -35,11 +36,17 @@ class Step:
     """References of what it is built from, datasets and reward models."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """The steps to one dataset, upstream first. The last one is the target."""
 
     steps: tuple[Step, ...]
+
+    def __repr__(self) -> str:
+        return f"<plan: {', '.join(f'{step.action} {step.manifest.ref}' for step in self.steps)}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(("dataset", "what happens"), [(s.manifest.ref, s.action) for s in self.steps])
 
     @property
     def target(self) -> Step:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Literal, Protocol
 
 import polars as pl
@@ -28,6 +29,7 @@ class Artifacts(Protocol):
     """What is read of a store."""
 
     def has(self, ref: str) -> bool: ...
+    def path(self, ref: str) -> Path: ...
     def manifest(self, ref: str) -> Manifest: ...
     def configs(self, ref: str) -> list[str]: ...
     def scan(self, ref: str, config: str = "default", split: str | None = None) -> pl.LazyFrame: ...
@@ -162,7 +164,8 @@ def _absent_texts(names: Iterable[str]) -> dict[str, str]:
 def _joined(rows: pl.LazyFrame, column: str, key: str, lookup: pl.LazyFrame | None) -> pl.LazyFrame:
     """The rows with a column of texts by their key; nulls where there is nothing to look up."""
     if lookup is None or key not in rows.collect_schema():
-        return rows.with_columns(pl.lit(None, pl.String).alias(column))
+        # Prompts elsewhere are messages: a null of no type goes with them.
+        return rows.with_columns(pl.lit(None, None if column == "prompt" else pl.String).alias(column))
     return rows.join(lookup.rename({"id": key, "text": column}), key, "left", maintain_order="left")
 
 

@@ -10,12 +10,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..cards.markdown import clean
 from ..datasets.manifest import MAX_BYTES, Manifest, decode_manifest
 from ..datasets.tables import polars_schema, stored_configs
 from ..errors import InputError, did_you_mean
+from ..viewer.tables import artifacts_table
+from .artifact import Artifact
 from .files import CARD, kind_problem, published
 from .names import NAME, VERSION, parse_ref, version_key
 from .rows import sync
@@ -33,6 +35,29 @@ class Store:
             raise InputError(f"run.root {str(root)!r}: a name that is not plain UTF-8 text: choose another")
         if self.root.exists() and not self.root.is_dir():
             raise InputError(f"run.root {self.root}: not a folder")
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.root)!r})"
+
+    def _repr_html_(self) -> str:
+        return artifacts_table(self.manifests())
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return self.refs()
+
+    def __getitem__(self, ref: str) -> Artifact:
+        """An artifact by its reference, or by its name the newest. Raises InputError where there is none."""
+        return Artifact(self, self.manifest(self.resolve(ref)).ref)
+
+    def sample(self, ref: str, n: int = 20, **conditions: Any) -> "pl.DataFrame":
+        """`n` rows drawn by seed; `conditions` are the other fields of `store.samples.Selection`."""
+        from .samples import Selection, sample
+
+        return sample(self, self.resolve(ref), Selection(n=n, **conditions)).frame
+
+    def dropped(self, ref: str, reason: str = "any", n: int = 1000, **conditions: Any) -> "pl.DataFrame":
+        """Up to `n` rows that were dropped for a reason, with their texts."""
+        return self.sample(ref, n, dropped=reason, **conditions)
 
     @property
     def journal(self) -> Path:

@@ -37,7 +37,7 @@ def preferences_page(source: str, columns: Mapping[str, str], limit: int, seed: 
     rules = [Filter(reason, "row", REASONS[reason], "almost_data") for reason in reasons]
     ledger = chain("reading", [read_as, *rules], lines, {reason: counts[reason] for reason in reasons})
     total = sum(counts.values())
-    about = f"{kept:,} pairs, {total - kept:,} rows that cannot be used, read as {layout.title}"
+    about = f"pairs: {kept:,}; rows that cannot be used: {total - kept:,}; read as {layout.title}"
     if len(rows) < total:
         about += f"; {len(rows):,} of them are here, drawn by seed {seed} from each reason"
     return Page(Path(source).name, about, rows, ledger)

@@ -219,7 +219,7 @@ function drawList() {
   const list = $("list"), first = Math.max(0, Math.floor(list.scrollTop / ROW_HEIGHT) - 5);
   const last = Math.min(shown.length, first + Math.ceil(list.clientHeight / ROW_HEIGHT) + 10);
   $("items").replaceChildren(...shown.slice(first, last).map((row, offset) => {
-    const at = first + offset, text = textOf(row.prompt.at(-1)?.text ?? null) ?? textOf(row.sides[0]?.text ?? null) ?? row.id;
+    const at = first + offset, text = textOf(row.prompt.findLast((turn) => turn.role === "user")?.text ?? null) ?? textOf(row.sides[0]?.text ?? null) ?? row.id;
     const status = row.change ? `${row.change}: ` : row.reason ? "" : KEPT;
     const facts = [row.isPair ? `${row.gap > 0 ? "+" : ""}${count(row.gap)} characters` : null, row.score === null ? null : `score ${Number(row.score.toPrecision(3))}`,
       row.pair ?? (row.sides.length > 1 ? `${row.sides.length} texts` : row.sides[0]?.responder)];
@@ -263,7 +263,7 @@ function drawRow(row) {
   }
   parts.push(...drawSides(row));
   const facts = Object.entries(row.facts).map(([name, item]) => make("tr", {}, make("td", { text: name }), make("td", { text: typeof item === "string" ? item : JSON.stringify(item) })));
-  facts.push(make("tr", {}, make("td", { text: "split" }), make("td", { text: row.split })));
+  if (row.split) facts.push(make("tr", {}, make("td", { text: "split" }), make("td", { text: row.split })));
   parts.push(make("table", {}, make("tbody", {}, ...facts)));
   $("row").replaceChildren(...parts.filter(Boolean));
   $("row").scrollTop = 0;
@@ -312,7 +312,6 @@ function compare(a, b) {
       best[i * width + j] = keys[i] === others[j] ? best[(i + 1) * width + j + 1] + 1 : Math.max(best[(i + 1) * width + j], best[i * width + j + 1]);
     }
   }
-  if (best[0] < MIN_COMMON * Math.min(left.length, right.length)) return { why: "These texts share few words, so none are marked." };
   const sides = [[], []];
   const push = (side, text, isCommon) => {
     const last = sides[side].at(-1);
@@ -327,6 +326,9 @@ function compare(a, b) {
     } else if (j >= right.length || (i < left.length && best[(i + 1) * width + j] >= best[i * width + j + 1])) push(0, left[i++], false);
     else push(1, right[j++], false);
   }
+  const words = (text) => text.match(/[\p{L}\p{N}]+/gu)?.length ?? 0;
+  const common = sides[0].reduce((sum, [text, isCommon]) => sum + (isCommon ? words(text) : 0), 0);
+  if (common < MIN_COMMON * Math.min(words(a), words(b))) return { why: "These texts share few words, so none are marked." };
   return { sides: sides.map(joinMarks) };
 }
 

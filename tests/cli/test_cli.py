@@ -139,6 +139,36 @@ def test_list_show_lineage_verify_take_the_root_before_or_after_the_verb(fake_st
     assert cli("verify", "responses@0.1.0", "--root", root).returncode == 0
 
 
+def test_show_begins_with_an_example_and_the_verdicts_and_cuts_no_name(fake_store: Store) -> None:
+    for columns in (60, 120):
+        shown = cli("show", "comparisons", "--root", str(fake_store.root), columns=columns).stdout
+        places = [shown.index(word) for word in ("╭─ comparison ", "verdict", "account", "setting")]
+        assert places == sorted(places)
+        assert all(entry.filter in shown for entry in fake_store.manifest("comparisons@0.1.0").ledger)
+        assert (
+            "share_chosen_longer" in shown
+            and "%" in shown.partition("share_chosen_longer")[2].splitlines()[0]
+        )
+        assert fake_store.manifest("comparisons@0.1.0").digest in shown
+
+
+def test_a_name_that_is_nearly_right_is_proposed(fake_store: Store) -> None:
+    root = ["--root", str(fake_store.root)]
+    assert 'Did you mean "sample"' in cli("sampel").stderr
+    assert "did you mean 'comparisons'" in cli("show", "comparison", *root).stderr
+    assert "did you mean 'comparisons@0.1.0'" in cli("show", "comparsons@0.1.0", *root).stderr
+    assert "did you mean 'comparisons'" in cli("build", "comparison").stderr
+
+
+def test_no_color_is_obeyed(fake_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, has_color in (("", True), ("1", False)):
+        monkeypatch.setenv("NO_COLOR", value)
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        command = [sys.executable, "-m", "almost_data", "show", "comparisons", "--root", str(fake_store.root)]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert ("\x1b[31m" in shown or "\x1b[1;32m" in shown) == has_color
+
+
 def test_verify_of_damaged_files_is_exit_1(fake_store: Store, tmp_path: Path) -> None:
     shutil.copytree(fake_store.root, tmp_path / "build")
     Store(tmp_path / "build").files("queries@0.1.0", "default")[0].unlink()

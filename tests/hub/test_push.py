@@ -160,6 +160,9 @@ def test_xet_sends_chunks_and_those_only_once(store: Store, server: Hub, tmp_pat
 def test_a_dry_run_says_all_and_asks_nothing(store: Store, printed: io.StringIO, tmp_path: Path) -> None:
     main(["push", "responses@1.0.0", "--repo", REPO, "--dry-run", "--private", "--root", str(store.root)])
     out = printed.getvalue()
-    assert shard(store) in out and "manifest.json" in out and merging.BEGIN in out
+    assert shard(store).rpartition("/")[0] in out
+    assert "manifest.json" in out and out.count("\n") <= 18 and merging.BEGIN not in out
     assert f"private dataset repository {REPO}" in out and "tag the commit v1.0.0" in out
+    main(["push", "responses@1.0.0", "--repo", REPO, "--dry-run", "--card", "--root", str(store.root)])
+    assert merging.BEGIN in printed.getvalue()
     assert not (store.root / "hub").exists()

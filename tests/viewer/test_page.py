@@ -109,7 +109,7 @@ def test_a_file_of_preferences_is_shown_as_it_is_read(tmp_path: Path) -> None:
     )
     page = preferences_page(str(file), {}, 10)
     assert len(page.rows) == 10 and [row.reason for row in page.rows].count("no_prompt") == 1
-    assert "30 pairs, 1 rows that cannot be used" in page.about
+    assert "pairs: 30; rows that cannot be used: 1" in page.about
     done = cli("view", str(file), "-o", str(tmp_path / "page.html"))
     assert done.returncode == 0 and (tmp_path / "page.html").is_file()
 
