@@ -38,9 +38,13 @@ def _print(difference: Diff) -> None:
     for line in difference.changes or ["the same recipe"]:
         print_line(f"  {line}", _change_style(line))
     console.print()
+    # A pair on two lines, so that its names are whole in a narrow terminal.
+    rows = [(pair.replace(" > ", " >\n"), *numbers) for pair, *numbers in difference.pairs]
+    pairs = grid("chosen >\nrejected", ">in both", ">lost", ">gained", "why", rows=rows)
+    pairs.columns[0].no_wrap = True
     print_tables(
         grid("why the other version dropped it", ">lost", ">gained", rows=difference.reasons),
-        grid("chosen > rejected", ">in both", ">lost", ">gained", "why", rows=difference.pairs),
+        pairs,
     )
     for side, examples in difference.examples.items():
         for example in examples:

@@ -1,5 +1,6 @@
 """The verbs `list`, `verify` and `journal`."""
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from functools import partial
 from typing import Annotated, Any, TypeGuard
@@ -27,18 +28,28 @@ def list_(*, json: Json = False, root: Root = ROOT) -> None:
         print_line(f"nothing under {store.root}; start with: python -m almost_data build comparisons")
     results = [entry for entry in manifests.values() if _is_result(entry)]
     rows = [_row(ref, entry) for ref, entry in manifests.items() if not _is_result(entry)]
-    table = grid("ref", "kind", ">rows", ">size", "made by", "created", "digest", rows=rows)
-    table.columns[0].no_wrap = True
+    table = grid("ref", ">rows", ">size", "created", "what", rows=rows)
+    for column in table.columns[:4]:
+        column.no_wrap = True
     if rows:
         console.print(table)
-    unfinished = [build for build in journal_file.status(store.journal, manifests) if not build.published]
-    for build in unfinished:
-        answered = f"{build.answered:,} of {build.requests:,} requests answered"
-        print_line(f"{build.name}  unfinished: {answered}", "yellow")
+    _print_unfinished(store, manifests)
     for error in manifests.values():
         if isinstance(error, str):
             print_line(error, "red")
     print_results(results)
+
+
+def _print_unfinished(store: Store, refs: Iterable[str]) -> None:
+    """The builds that were begun and not ended; a journal that cannot be read hides nothing else."""
+    try:
+        builds = [build for build in journal_file.status(store.journal, refs) if not build.published]
+    except InputError as error:
+        print_line(str(error), "red")
+        return
+    for build in builds:
+        answered = f"{build.answered:,} of {build.requests:,} requests answered"
+        print_line(f"{build.name}  unfinished: {answered}", "yellow")
 
 
 def _read(store: Store, ref: str) -> Manifest | str:
@@ -62,13 +73,13 @@ def _entry(ref: str, manifest: Manifest | str) -> dict[str, Any]:
 
 def _row(ref: str, manifest: Manifest | str) -> tuple[str | int, ...]:
     if isinstance(manifest, str):
-        return ref, "", "", "", "damaged", "", ""
+        return ref, "", "", "", "damaged"
     splits = manifest.counts["default"]
     rows = splits.get("train", 0) if manifest.kind == "model" else sum(splits.values())
-    kind = "empty dataset" if manifest.is_empty else manifest.kind
-    builder = "fake engine" if manifest.is_fake else manifest.builder.name
-    created = manifest.created[:10]
-    return ref, kind, rows, byte_size(_bytes(manifest)), builder, created, manifest.digest[:12]
+    created, builder = manifest.created[:10], manifest.builder.name
+    words = ["empty"] * manifest.is_empty + ["fake"] * manifest.is_fake + [manifest.kind]
+    what = " ".join(words) + ("" if builder == manifest.name else f" by {builder}")
+    return ref, rows, byte_size(_bytes(manifest)), created, what
 
 
 def _bytes(manifest: Manifest) -> int:

@@ -298,8 +298,8 @@ def changes(old: Any, new: Any, at: str = "") -> list[str]:
 def _item_changes(old: list[Any], new: list[Any]) -> list[str]:
     """The items that only one of two lists of settings has; of named ones the names."""
     before, after = ([_item_name(item) for item in items] for items in (old, new))
-    gone = [f"- {name}" for name in before if name not in after]
-    return gone + [f"+ {name}" for name in after if name not in before]
+    removed = [f"- {name}" for name in before if name not in after]
+    return removed + [f"+ {name}" for name in after if name not in before]
 
 
 def _item_name(item: Any) -> str:

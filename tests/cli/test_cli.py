@@ -379,9 +379,7 @@ def test_brackets_and_escape_sequences_are_text(tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout and "[red]" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "verb", ["build", "import", "list", "show", "diff", "ablate", "journal", "lineage", "verify"]
-)
+@pytest.mark.parametrize("verb", app.VERBS)
 def test_every_verb_has_help(verb: str) -> None:
     assert f"almost-data {verb}" in cli(verb, "--help").stdout
     assert verb in cli("--help").stdout
