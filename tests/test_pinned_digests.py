@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[1]
 RUN = ["--engine", "fake", "--version", "1.0.0", "--set", "queries.target=60"]
 DIGESTS = {
     "queries": "69ff526beaef3e3abbba7a1e5176209256fa596984d2a3978c10cbe77362122d",
-    "responses": "7615d830a7661de65545d49c4eaf3b0cb9e7c095effdca4656cf6590e15a451f",
+    "responses": "288c4994d82c32f57ab1f1a599ad69be72e09cc5f28b6bb46cfa98d85fa2c1ee",
     "comparisons": "ea965f05bb0d682787665b5e205a3bd6f4610f0e8bec855438953bed0ad7d7df",
-    "demonstrations": "a32125ef28819582ec7a101cb1ee69a713623bcf6d3eda90e403b6022f856a7c",
+    "demonstrations": "126370250a75a767e48f9531413690897bcacd2be4fe430db218d8014f7073fe",
     "community": "1caebc72dfd65b5f84b73af082aaf22760caf9b83dd3f761ddfd6570fc33f0d0",
 }
 

@@ -4,11 +4,9 @@ Deviations from the paper and its released code: the prompt ends in `Assistant:`
 (see `almost_data.generation.prompts`); the shipped few-shot dialogues are the project's own.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -21,32 +19,30 @@ from ..datasets.builder import (
     Figures,
     Parents,
     Progress,
-    Work,
-    pin_model,
     reply_id,
     row_seed,
-    text_id,
 )
-from ..datasets.config import Config, NamedFile, NotNegative, Positive, Share, Source, Temperature
+from ..datasets.config import Config, Positive, Share, Temperature
 from ..datasets.filters import Filter
 from ..datasets.manifest import Manifest
 from ..datasets.tables import ERROR, PROMPT, QUERY_ID, REASON, Table, frame, integer, polars_schema, string
 from ..errors import InputError
-from ..generation import Generator, Model, Reply, Request, Sampling, Usage, prompts
+from ..generation import Generator, Reply, Usage
+from .responder import Responder, asking, fake_responder, pin_responders, reply_work
 
-PAPER_TOKENS = {"faithful": 768, "hhh": 384}
-"""New tokens by prompt, where a responder sets none (released code)."""
 AT_ONCE = 10_000
 """Most rows kept as dicts."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-RESPONDER = string("responder", "model, prompt and number of shots", "30B-HHH-5shot")
+RESPONDER = string("responder", "name of the responder: a model and its prompt", "30B-HHH-5shot")
 REPLY_ID = string("reply_id", "names one response: hash of query_id and responder", "9d6b1d3a41c52f90")
+REASONING = string("reasoning", "what the model thought before it replied; null where it did not")
 _COLUMNS = (
     QUERY_ID,
     PROMPT,
     RESPONDER,
     integer("rank", "place in the ladder, 0 is best; null for a probe", 1),
     string("response", "the reply, cut at the stop markers", "Give it six hours of light a day."),
+    REASONING,
     string("finish_reason", "`stop`, or `length`: cut at the token limit; null if imported", "stop"),
     REPLY_ID,
 )
@@ -65,23 +61,6 @@ TABLES = {
 }
 QUERY_TOKENS = 15
 """Tokens of a mined query, roughly."""
-
-
-class Responder(Config, frozen=True, kw_only=True):
-    """A model, a prompt and a number of shots."""
-
-    name: str
-    """Name of its config and folder, recorded in every row."""
-    model: Source
-    """Hub id, local folder or `pypi:PACKAGE`."""
-    revision: str | None = None
-    """Commit of the model; None takes the current one, and the manifest pins it."""
-    prompt: NamedFile
-    """`hhh`, `faithful`, `user`, or the path of a file in the same format."""
-    shots: NotNegative
-    """Number of few-shot dialogues: the first of the prompt."""
-    max_new_tokens: Positive | None = None
-    """None takes the paper's number for the prompt (`PAPER_TOKENS`)."""
 
 
 class ResponsesConfig(Config, frozen=True, kw_only=True):
@@ -104,6 +83,18 @@ FAILED = Filter(
     "The engine gave an error instead of a response.",
     "almost_data",
 )
+REASONING_ONLY = Filter(
+    "reasoning_only",
+    "response",
+    "The model wrote reasoning and no reply, or was cut while it reasoned.",
+    "almost_data",
+    (pl.col("response") == "") & pl.col("reasoning").is_not_null(),
+)
+
+
+def is_reasoning_only(reply: Reply) -> bool:
+    """Whether `REASONING_ONLY` drops it."""
+    return reply.reasoning is not None and not reply.text.strip()
 
 
 def build(config: ResponsesConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
@@ -114,12 +105,12 @@ def build(config: ResponsesConfig, parents: Parents, generator: Generator, progr
     origins: dict[str, tuple[int, Responder, int | None, str]] = {}
     requests = []
     for responder, rank in ranked:
-        sampling, model, head = request_settings(config, responder, generator)
+        how = asking(config, responder, generator)
         for query_id, prompt in queries.iter_rows():
             name = reply_id(query_id, responder.name)
             origins[name] = (len(origins), responder, rank, query_id)
             seed = row_seed(config.seed, "responses", f"{query_id}:{responder.name}")
-            requests.append(Request(name, model, head, prompts.ask(prompt), sampling, seed))
+            requests.append(how.request(name, tuple(prompt), seed))
     buffers = {responder.name: ResponderBuffer() for responder, _ in ranked}
     rejected: list[dict[str, object]] = []
     usage = {name: Usage() for name in buffers}
@@ -132,6 +123,8 @@ def build(config: ResponsesConfig, parents: Parents, generator: Generator, progr
         tokens += reply.completion_tokens
         if reply.error:
             rejected.append(row | {"response": None, "row": place, "reason": "failed", "error": reply.error})
+        elif is_reasoning_only(reply):
+            rejected.append(row | {"row": place, "reason": REASONING_ONLY.name})
         else:
             buffers[responder.name].append(row)
         progress("responses", done, len(requests), tokens)
@@ -140,7 +133,8 @@ def build(config: ResponsesConfig, parents: Parents, generator: Generator, progr
         queries.filter(pl.col("query_id").is_in([row["query_id"] for row in rejected])).iter_rows()
     )
     rejected = [row | {"prompt": prompt_of[str(row["query_id"])]} for row in rejected]
-    built = finish(frames, rejected, [FAILED], "generation")
+    by_chat = any(responder.style == "chat" for responder, _ in ranked)
+    built = finish(frames, rejected, [FAILED, *([REASONING_ONLY] if by_chat else [])], "generation")
     built.usage.update(usage)
     return built
 
@@ -179,7 +173,7 @@ def finish(
     """Tables, ledger and diagnostics from the rows of each responder; generated and imported ones alike."""
     frames = {name: rows.sort("query_id") for name, rows in tables.items()}
     if not any(map(len, frames.values())):
-        why = rejected[-1]["error"] if rejected and filters == [FAILED] else "no row was usable"
+        why = rejected[-1]["error"] if rejected and filters[0] is FAILED else "no row was usable"
         raise RuntimeError(f"no response: {why}")
     n_in = sum(map(len, tables.values())) + len(rejected)
     ledger = []
@@ -226,36 +220,13 @@ def check_names(names: list[str]) -> None:
             raise InputError(f"duplicate responder {name!r}: give each its own name")
 
 
-class SamplingConfig(Protocol):
-    """Sampling settings of one config."""
-
-    @property
-    def temperature(self) -> float: ...
-    @property
-    def top_p(self) -> float: ...
-
-
-def request_settings(
-    config: SamplingConfig, responder: Responder, generator: Generator
-) -> tuple[Sampling, Model, str]:
-    """Sampling, model and prompt head of a responder. Raises InputError that names it."""
-    tokens = responder.max_new_tokens or PAPER_TOKENS.get(responder.prompt)
-    if not tokens:
-        raise InputError(f"responder {responder.name!r}: set max_new_tokens for prompt {responder.prompt!r}")
-    model = generator.resolve(Model(responder.model, responder.revision))
-    try:
-        head = prompts.load(responder.prompt).head(responder.shots)
-    except InputError as error:
-        raise InputError(f"responder {responder.name!r}: {error}") from None
-    return Sampling(tokens, config.temperature, config.top_p, prompts.STOP), model, head
-
-
 def _row(reply: Reply, responder: Responder, rank: int | None, query_id: str) -> dict[str, object]:
     return {
         "query_id": query_id,
         "responder": responder.name,
         "rank": rank,
         "response": reply.text.strip(),
+        "reasoning": reply.reasoning,
         "finish_reason": reply.finish_reason,
         "reply_id": reply.id,
     }
@@ -264,42 +235,6 @@ def _row(reply: Reply, responder: Responder, rank: int | None, query_id: str) ->
 def _mean(values: pl.Series) -> float | None:
     mean = values.mean()
     return float(mean) if isinstance(mean, int | float) else None
-
-
-def pin_responders(
-    config: SamplingConfig, responders: Sequence[Responder], generator: Generator
-) -> dict[str, Any]:
-    """Per responder its model, revision, prompt's hash and token limit; the prompts' texts once."""
-    resolved: dict[str, Any] = {}
-    shots: dict[str, int] = {}
-    for responder in responders:
-        sampling, model, head = request_settings(config, responder, generator)
-        resolved[responder.name] = {
-            **pin_model(model),
-            "prompt_sha256": hashlib.sha256(head.encode()).hexdigest(),
-            "tokens": {"used": sampling.max_new_tokens, "paper": PAPER_TOKENS.get(responder.prompt)},
-        }
-        shots[responder.prompt] = max(shots.get(responder.prompt, 0), responder.shots)
-    texts: dict[str, str] = {}
-    for prompt, count in shots.items():
-        text = prompts.load(prompt).head(count)
-        name = Path(prompt).name
-        texts[name if name not in texts else f"{name} ({text_id(text)})"] = text
-    return {"resolved": resolved, "prompts": texts}
-
-
-def fake_responder(responder: Responder) -> Responder:
-    """The responder as the fake engine plays it, with a name that says so."""
-    name = responder.name
-    return msgspec.structs.replace(responder, name=name if name.startswith("fake-") else f"fake-{name}")
-
-
-def reply_work(task: str, config: SamplingConfig, responder: Responder, requests: int, tokens: int) -> Work:
-    """Replies of a responder to prompts with so many tokens after the head that all requests share."""
-    head = prompts.load(responder.prompt).head(responder.shots)
-    limit = responder.max_new_tokens or PAPER_TOKENS.get(responder.prompt, 0)
-    name = f"{task}: {responder.name}"
-    return Work(name, responder.model, "generate", requests, tokens, len(head) // 4, limit)
 
 
 def ladder_rows(sources: Sequence[Manifest]) -> list[dict[str, Any]]:
@@ -327,7 +262,7 @@ def _estimate(config: ResponsesConfig, parents: Mapping[str, Estimate]) -> Estim
     """Probes are asked like the ladder, and nothing reads their responses."""
     queries = min(parents["queries"].rows, config.limit or parents["queries"].rows)
     tokens = parents["queries"].text_tokens or QUERY_TOKENS
-    work = [reply_work("responses", config, responder, queries, tokens) for responder, _ in ladder(config)]
+    work = [reply_work("responses", responder, queries, tokens) for responder, _ in ladder(config)]
     ranked = work[: len(config.responders)]
     longest = max(responder.reply_tokens for responder in ranked)
     return Estimate(queries * len(ranked), tuple(work), tokens + longest)
@@ -356,6 +291,15 @@ def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
     yield "response_lengths", figure
 
 
+_STYLE_FACTS = {
+    "raw": "Prompts: the example dialogues that ship with `almost_data` are its own, and the prompt ends in "
+    "`Assistant:` without the space that the released code has, which splits the first word of a reply "
+    "for BPE tokenizers.",
+    "chat": "Chat models answer messages by their own chat template; the paper has base models that continue "
+    "a text of example dialogues.",
+}
+
+
 BUILDER = Builder(
     name="responses",
     doc="Every query answered by every responder of the ladder.",
@@ -374,9 +318,7 @@ BUILDER = Builder(
     paper_facts=lambda config: (
         "Models: the paper's ladder is LLaMA 30B-Faithful-3shot, 30B-HHH-5shot, 13B-HHH-3shot, "
         "7B-HHH-3shot, 7B-HHH-1shot, best first; the ladder used is in the table above.",
-        "Prompts: the example dialogues that ship with `almost_data` are its own, and the prompt ends in "
-        "`Assistant:` without the space that the released code has, which splits the first word of a reply "
-        "for BPE tokenizers.",
+        *(_STYLE_FACTS[style] for style in _STYLE_FACTS if style in {r.style for r, _ in ladder(config)}),
     ),
     figures=figures,
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from almost_data.builders.responses import Responder
+from almost_data.builders.responder import Responder
 from almost_data.datasets.config import Config, FilePath, Source, record, with_marked_paths
 from almost_data.datasets.user_filters import UserFilter
 
@@ -66,7 +66,13 @@ def test_settings_of_builders_are_recorded_likewise() -> None:
     responder = Responder(name="large", model="./models/large", prompt="/prompts/mine.txt", shots=1)
     assert record(responder) | {} == {
         **{"name": "large", "model": "large", "prompt": "mine.txt", "shots": 1},
-        **{"revision": None, "max_new_tokens": None},
+        **{
+            "revision": None,
+            "max_new_tokens": None,
+            "style": "raw",
+            "system": None,
+            "chat_template_kwargs": {},
+        },
     }
     user_filter = UserFilter(name="mine", description="One sentence.", python="/somewhere/filters.py:drop")
     assert record(user_filter)["python"] == "filters.py:drop"

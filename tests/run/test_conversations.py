@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import msgspec
 import polars as pl
 import pytest
 
 from almost_data.builders.comparisons.builder import ComparisonsConfig
+from almost_data.builders.responder import Responder
 from almost_data.datasets.builder import prompt_id
 from almost_data.datasets.user_filters import UserFilter
 from almost_data.run import importing
@@ -18,9 +20,10 @@ from almost_data.store.verify import verify
 from almost_data.training import comparisons, dialogues, open_dataset, prompts
 from almost_data.training.arguments import Inputs
 from tests.builders.demonstrations.scripted import Scripted
-from tests.settings import fake_tiny, with_settings
+from tests.settings import config_of, fake_tiny, with_settings
 
 SYSTEM = {"role": "system", "content": "Answer in one sentence."}
+CHAT = Responder(name="by-chat", model="ORG/large", style="chat", system="Be kind.")
 GREETING = [{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Hello, what is it?"}]
 Row = dict[str, Any]
 
@@ -47,9 +50,14 @@ def store(tmp_path_factory: pytest.TempPathFactory, engine: Scripted) -> Store:
     rows = [*PROMPTS.values(), prompt_of(3)]
     file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in rows), "utf-8")
     importing.import_queries(store, str(file), "1.0.0")
+    preset = fake_tiny()
+    small, *_, large = config_of(preset, "responses").responders
+    preset = with_settings(preset, "responses", responders=(CHAT, large, small))
     preset = with_settings(
-        fake_tiny(),
+        preset,
         "demonstrations",
+        assistant=msgspec.structs.replace(CHAT, chat_template_kwargs={"enable_thinking": True}),
+        user=msgspec.structs.replace(CHAT, name="user-by-chat", system="You are a user."),
         rm="fake/rm",
         n=2,
         turns=4,
@@ -98,6 +106,18 @@ def test_a_base_model_continues_the_turns_as_text(store: Store, engine: Scripted
         assert system + greeting + question in texts
 
 
+def test_a_chat_model_answers_the_turns_as_messages(store: Store, engine: Scripted) -> None:
+    asked = [request.messages for request in engine.asked if request.messages]
+    for number in range(4):
+        prompt = prompt_of(number)
+        system = "Be kind.\n\nAnswer in one sentence." if number % 2 else "Be kind."
+        turns = [turn for turn in prompt if turn != SYSTEM]
+        assert ({"role": "system", "content": system}, *turns) in asked
+    assert any(messages[0]["content"] == "You are a user." for messages in asked)
+    thoughts = [row["reasoning"] for row in rows(store, "demonstrations", "candidates")]
+    assert all(thoughts) and {row["reasoning"] for row in rows(store, "responses")} == {None}
+
+
 def test_what_was_built_is_verified_loaded_and_shown(store: Store, tmp_path: Path) -> None:
     for name in ("queries", "responses", "comparisons", "demonstrations"):
         folder = store.path(f"{name}@1.0.0")
@@ -111,6 +131,10 @@ def test_what_was_built_is_verified_loaded_and_shown(store: Store, tmp_path: Pat
     shown = rows(store, "comparisons")[:1]
     card = store.path("comparisons@1.0.0").joinpath("README.md").read_text("utf-8")
     assert all(turn["content"] in card for row in shown for turn in row["prompt"])
+    assert "(a language model with example dialogues, or a chat model) answered each query" in card
+    assert "| chat | `Be kind.` |" in card
+    card = store.path("demonstrations@1.0.0").joinpath("README.md").read_text("utf-8")
+    assert '`{"enable_thinking":true}` and the system text `Be kind.`' in card and "exchanged" in card
 
 
 def test_recipes_train_on_the_whole_prompt(store: Store) -> None:

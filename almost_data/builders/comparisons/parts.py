@@ -42,9 +42,10 @@ def decision_texts(rows: pl.LazyFrame, rules: Sequence[Filter], is_scored: bool)
         for rule in rules
         for name in (rule.drop.meta.root_names() if isinstance(rule.drop, pl.Expr) else rule.reads)
     }
-    if is_scored:
-        rows = rows.with_columns(messages="prompt")
-    return (rows.with_columns(last_turn()) if "prompt" in reads else rows.drop("prompt")).collect()
+    prompt = [last_turn()] if "prompt" in reads else []
+    messages = [pl.col("prompt").alias("messages")] if is_scored else []
+    names = ("query_id", "responder", "rank", "response", "finish_reason", "reply_id")
+    return rows.select(*names, *prompt, *messages).collect()
 
 
 def compact(rows: pl.LazyFrame, decided: pl.DataFrame, pairs: pl.DataFrame, reasons: list[str]) -> Part:

@@ -34,7 +34,8 @@ from ...generation import Generator
 from ...models.chat import assistant_turn
 from ...scoring import Scorer, fake_name
 from ..checks import PAPER, response_checks
-from ..responses import FAILED, QUERY_TOKENS, Responder, fake_responder, pin_responders, reply_work
+from ..responder import Responder, check_user, fake_responder, pin_responders, reply_work
+from ..responses import FAILED, QUERY_TOKENS, REASONING_ONLY
 from .best_of_n import report
 from .figures import figures
 from .self_play import NO_CANDIDATE, UNANSWERED, Conversation, SelfPlay, ongoing
@@ -144,9 +145,10 @@ EMPTY = Filter("empty", "response", "The reply has no text.", OURS, pl.col("resp
 def _reply_filters(config: DemonstrationsConfig) -> list[Filter]:
     """Filters that drop a reply before one is picked."""
     checks = response_checks()
-    reserved = {EMPTY.name, FAILED.name, *checks} | {"not_best", NO_CANDIDATE, UNANSWERED}
+    reserved = {REASONING_ONLY.name, EMPTY.name, FAILED.name, "not_best", NO_CANDIDATE, UNANSWERED, *checks}
     user_filters = load_filters(config.filters, HOOKS, "demonstrations", reserved)
-    return [EMPTY, *(checks[name] for name in PAPER if config.checks), *user_filters]
+    reasoning = [REASONING_ONLY] if config.assistant.style == "chat" else []
+    return [*reasoning, EMPTY, *(checks[name] for name in PAPER if config.checks), *user_filters]
 
 
 def _ledger(
@@ -261,6 +263,8 @@ def _pins(config: DemonstrationsConfig, generator: Generator) -> dict[str, Any]:
             "set demonstrations.n to 1, which is Self-Play"
         )
     responders = [assistant(config), *([config.user] if config.turns > 2 else [])]
+    if config.turns > 2:
+        check_user(config.user)
     if len({responder.name for responder in responders}) < len(responders):
         raise InputError(f"responder {config.user.name!r} is both assistant and user: give each its own name")
     return pin_responders(config, responders, generator) | filter_hashes(_reply_filters(config))
@@ -293,11 +297,11 @@ def _estimate(config: DemonstrationsConfig, parents: Mapping[str, Estimate]) -> 
     # The dialogue before a turn: half of the whole, on average over the rounds.
     dialogue = (parents["queries"].text_tokens or QUERY_TOKENS) + (rounds - 1) * ROUND_TOKENS // 2
     replies = conversations * rounds * config.n
-    work = [reply_work("demonstrations", config, assistant(config), replies, dialogue)]
+    work = [reply_work("demonstrations", assistant(config), replies, dialogue)]
     reply_tokens = work[0].reply_tokens
     if rounds > 1:
         user_turns = conversations * (rounds - 1)
-        work.append(reply_work("demonstrations", config, config.user, user_turns, dialogue))
+        work.append(reply_work("demonstrations", config.user, user_turns, dialogue))
     read = min(dialogue + reply_tokens, config.rm_max_tokens)
     judges = (("reward model", config.rm), ("second reward model", config.second_rm))
     work += [Work(f"demonstrations: {name}", rm, "score", replies, read) for name, rm in judges if rm]

@@ -8,10 +8,11 @@ import polars as pl
 
 from ...datasets.builder import Progress, row_seed
 from ...datasets.filters import Filter, with_reason
-from ...generation import Generator, Messages, Reply, Request, Usage, prompts
+from ...generation import Generator, Messages, Reply, Request, Usage
 from ...models.chat import assistant_turn
 from ...scoring import Dialogue, Scorer
-from ..responses import FAILED, Responder, SamplingConfig, request_settings
+from ..responder import Responder, SamplingConfig, asking
+from ..responses import FAILED
 
 CLOSING = re.compile(
     r"((ok(ay)?|great|perfect|nice|got it|thanks|thank you|a lot|so much|very much|again|cheers|good ?bye|bye"
@@ -132,9 +133,9 @@ class SelfPlay:
 
     def add_user_turns(self, conversations: list[Conversation], turn: int) -> None:
         """The user's next turn of each conversation, or its end."""
-        sampling, model, head = request_settings(self.config, self.config.user, self.generator)
+        how = asking(self.config, self.config.user, self.generator)
         requests = [
-            Request(row, model, head, prompts.ask(conversation.messages(), "user"), sampling, seed)
+            how.user_request(row, conversation.messages(), seed)
             for conversation in conversations
             for row in [f"{conversation.id}:{turn}"]
             for seed in [row_seed(self.config.seed, "demonstrations.user", row)]
@@ -153,14 +154,14 @@ class SelfPlay:
 
     def _candidates(self, conversations: list[Conversation], turn: int) -> list[dict[str, Any]]:
         """Rows of N replies to each conversation, in order."""
-        sampling, model, head = request_settings(self.config, self.assistant, self.generator)
+        how = asking(self.config, self.assistant, self.generator)
         requests, rows = [], []
         for conversation in conversations:
-            text = prompts.ask(conversation.messages())
+            messages = conversation.messages()
             for sample in range(self.config.n):
                 row = f"{conversation.id}:{turn}:{sample}"
                 seed = row_seed(self.config.seed, "demonstrations", row)
-                requests.append(Request(row, model, head, text, sampling, seed, sample))
+                requests.append(how.request(row, messages, seed, sample))
                 rows.append((conversation, sample))
         replies = self._ask(self.assistant.name, f"turn {turn + 1}", requests)
         return [
@@ -170,6 +171,7 @@ class SelfPlay:
                 "turn": turn,
                 "sample": sample,
                 "response": None if reply.error else reply.text.strip(),
+                "reasoning": reply.reasoning,
                 "finish_reason": reply.finish_reason,
                 "error": reply.error,
             }
@@ -181,6 +183,7 @@ class SelfPlay:
         """Why each reply cannot be picked; None where it can."""
         columns = {
             "response": [row["response"] for row in rows],
+            "reasoning": [row["reasoning"] for row in rows],
             "finish_reason": [row["finish_reason"] for row in rows],
             "turn": [row["turn"] for row in rows],
             "prompt": questions,

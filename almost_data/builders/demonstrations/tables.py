@@ -1,6 +1,7 @@
 """Tables of demonstrations, and the columns that a user's filter sees."""
 
 from ...datasets.tables import ERROR, QUERY_ID, REASON, Table, integer, messages, number, string
+from ..responses import REASONING
 
 _CONVERSATION = integer("conversation", "which of the query's conversations, from 0", 0)
 _TURN = integer("turn", "place of the reply behind the query, whose last turn is 0; 1 is the first", 1)
@@ -33,6 +34,7 @@ TABLES = {
             _TURN,
             integer("sample", "which of the N replies, from 0", 2),
             string("response", "the reply, cut at the stop markers; null if the request failed", "No."),
+            REASONING,
             string("finish_reason", "`stop`, or `length`: cut at the token limit", "stop"),
             number("score", "the reward model's score of the dialogue with it; null if not asked", 0.5),
             number("second_score", "the second reward model's score; null without one", -0.25),

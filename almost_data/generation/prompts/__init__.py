@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ... import inputs
 from ...errors import InputError
-from ...models.chat import Message
+from ...models.chat import Message, Messages
 
 SEPARATOR = "\n\n-----\n\n"
 STOP = ("-----", "Human:", "Assistant:")
@@ -40,6 +40,19 @@ class Prompt:
         if not 0 <= shots <= len(self.dialogues):
             raise InputError(f"{shots} shots: the prompt has {len(self.dialogues)} dialogues")
         return SEPARATOR.join([self.preamble, *self.dialogues[:shots]]) + SEPARATOR.rstrip()
+
+    def turns(self, shots: int) -> Messages:
+        """The first `shots` dialogues as messages. Raises InputError where one does not end in a reply."""
+        self.head(shots)  # checks the number
+        turns: list[Message] = []
+        for dialogue in self.dialogues[:shots]:
+            _, *parts = _TURN.split(dialogue)
+            for mark, content in zip(parts[::2], parts[1::2], strict=True):
+                role = "user" if mark == MARKS["user"] else "assistant"
+                turns.append({"role": role, "content": content.strip()})
+            if turns[-1]["role"] != "assistant":
+                raise InputError("a dialogue of the prompt ends in the user's turn: end it with a reply")
+        return tuple(turns)
 
 
 def transcript(messages: Sequence[Message]) -> str:

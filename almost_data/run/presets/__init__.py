@@ -18,7 +18,7 @@ from ...datasets.builder import Builder
 from ...datasets.config import Config, with_marked_paths
 from ...errors import InputError
 
-PresetName = Literal["tiny", "almost", "modern"]
+PresetName = Literal["tiny", "almost", "modern", "delta"]
 NAMES = get_args(PresetName)
 
 
@@ -66,7 +66,9 @@ class Preset:
         """
         config = self.configs.get(builder.name)
         if config is None:
-            config = _convert({}, builder.config, builder.name, f"{builder.name}: no settings in this preset")
+            config = _convert(
+                {}, builder.config, builder.name, f"this preset has no {builder.name}: import them first"
+            )
         if self.limit is not None and "limit" in builder.config.__struct_fields__:
             settings = msgspec.to_builtins(config) | {"limit": self.limit}
             config = _convert(settings, builder.config, builder.name, f"run.limit {self.limit}")
