@@ -134,5 +134,5 @@ def test_presets_by_chat_ask_the_models_in_their_order() -> None:
     assert (len(modern), len(delta)) == (5, 2) and len({r.system for r in modern}) == 3
     comparisons = presets.load("delta").settings(schema.builder("comparisons"))
     assert (comparisons.checks, comparisons.check_sides) == ("chat", "chosen")
-    with pytest.raises(InputError, match="no queries: import them first"):
+    with pytest.raises(InputError, match="queries: no settings in this preset: import queries"):
         presets.load("delta").settings(schema.builder("queries"))

@@ -66,9 +66,9 @@ class Preset:
         """
         config = self.configs.get(builder.name)
         if config is None:
-            config = _convert(
-                {}, builder.config, builder.name, f"this preset has no {builder.name}: import them first"
-            )
+            advice = f"import {builder.name} and name them in run.from, or give the settings"
+            where = f"{builder.name}: no settings in this preset: {advice}"
+            config = _convert({}, builder.config, builder.name, where)
         if self.limit is not None and "limit" in builder.config.__struct_fields__:
             settings = msgspec.to_builtins(config) | {"limit": self.limit}
             config = _convert(settings, builder.config, builder.name, f"run.limit {self.limit}")
