@@ -23,7 +23,7 @@ class Pair(NamedTuple):
 
 
 TEXT = st.text(st.sampled_from("abc XYZ019.,?!'\"é。是ไ🙂"), min_size=1, max_size=12).map(
-    lambda text: f"x{text}z".replace("  ", " ")
+    lambda text: " ".join(f"x{text}z".split())
 )
 
 
