@@ -1,0 +1,162 @@
+"""The reference pages of the site, made from the code when the site is built, so that they cannot drift."""
+
+import inspect
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+import almost_data
+from almost_data import registry
+from almost_data.builders import checks
+from almost_data.cli.app import app
+from almost_data.datasets.builder import load_builder
+from almost_data.datasets.manifest import Manifest
+from almost_data.datasets.settings_docs import field_docs
+from almost_data.readers.layouts import LAYOUTS
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Called by mkdocs: add a page for each part of the reference."""
+    from mkdocs.structure.files import File
+
+    for name, text in pages().items():
+        files.append(File.generated(config, f"reference/{name}.md", content=text))
+    return files
+
+
+def pages() -> dict[str, str]:
+    """Name -> Markdown."""
+    return {
+        "cli": cli(),
+        "settings": settings(),
+        "filters": filters(),
+        "layouts": layouts(),
+        "tables": tables(),
+        "manifest": manifest(),
+        "python": python(),
+    }
+
+
+def cli() -> str:
+    text = app.generate_docs(recursive=True, max_heading_level=3)
+    return text.replace("# almost-data\n", "# Command line\n", 1)
+
+
+def settings() -> str:
+    """The settings of each dataset: `--set NAME.KEY=VALUE`, or a table [NAME] in a TOML file."""
+    parts = [f"# Settings\n\n{settings.__doc__}"]
+    for name in registry.names("builders"):
+        builder = load_builder(name)
+        rows = _fields(builder.config)
+        parts.append(f"## {name}\n\n{builder.doc}\n\n{_table(('setting', 'default', 'what it is'), rows)}")
+        nested = {
+            kind
+            for hint in typing.get_type_hints(builder.config).values()
+            for kind in (hint, *typing.get_args(hint))
+            if isinstance(kind, type) and kind is not builder.config and hasattr(kind, "__struct_fields__")
+        }
+        for kind in sorted(nested, key=lambda kind: kind.__name__):
+            heading = f"### {name}: {kind.__name__}\n\n{inspect.getdoc(kind)}"
+            parts.append(f"{heading}\n\n{_table(('setting', 'default', 'what it is'), _fields(kind))}")
+    return "\n\n".join(parts)
+
+
+def filters() -> str:
+    named = checks.response_checks()
+    sets = [
+        (f"`{name}`", ", ".join(f"`{check}`" for check in names) or "no check")
+        for name, names in checks.SETS.items()
+    ]
+    rows = [(f"`{name}`", check.description, check.source) for name, check in named.items()]
+    return "\n\n".join(
+        [
+            "# Filters",
+            "Response checks of comparisons: the setting `comparisons.checks` takes a set, or names with "
+            "commas between. Every dataset's card lists all filters that made it, with their counts.",
+            "## Sets",
+            _table(("set", "checks"), sets),
+            "## Checks",
+            _table(("check", "what it drops", "source"), rows),
+        ]
+    )
+
+
+def layouts() -> str:
+    rows = [
+        (layout.title, ", ".join(f"`{name}`" for name in layout.columns), layout.source) for layout in LAYOUTS
+    ]
+    return "\n\n".join(
+        [
+            "# Layouts",
+            "Preference data in these layouts are read by `import preferences`, `audit`, `view`, "
+            "`eval preference` and the recipes. The layout is told by its columns; `--columns` decides "
+            "where none fits, or two do.",
+            _table(("layout", "columns that it needs", "who publishes data in it"), rows),
+        ]
+    )
+
+
+def tables() -> str:
+    parts = [
+        "# Tables",
+        "The configs of each dataset, and their columns. `default` is the one that trainers read.",
+    ]
+    for name in registry.names("builders"):
+        for config, table in load_builder(name).tables.items():
+            rows = [(f"`{column.name}`", column.type, column.doc) for column in table.columns]
+            key = ", ".join(f"`{column}`" for column in table.key)
+            parts.append(f"## {name}: {config}\n\n{table.doc}; a row is named by {key}.")
+            parts.append(_table(("column", "type", "what it is"), rows))
+    return "\n\n".join(parts)
+
+
+def manifest() -> str:
+    docs = field_docs(Manifest)
+    rows = [(f"`{name}`", docs.get(name, "")) for name in Manifest.__struct_fields__]
+    text = "`manifest.json` is the record for programs; the card is rendered from it."
+    return f"# Manifest\n\n{text}\n\n{_table(('key', 'what it is'), rows)}"
+
+
+def python() -> str:
+    parts = ["# Python", "Everything here is imported from `almost_data` itself."]
+    for name in almost_data.__all__:
+        value = getattr(almost_data, name)
+        signature = _signature(value)
+        doc = inspect.getdoc(value) if callable(value) or inspect.isclass(value) else None
+        code = f"```pycon\n{name}{signature}\n```\n\n" if signature else ""
+        parts.append(f"## {name}\n\n{code}{doc or ''}")
+    return "\n\n".join(parts)
+
+
+def _signature(value: object) -> str:
+    try:
+        return str(inspect.signature(value)) if callable(value) else ""  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return ""
+
+
+def _fields(config: type) -> list[tuple[str, str, str]]:
+    import msgspec
+
+    docs = field_docs(config)
+    rows = []
+    for field in msgspec.structs.fields(config):
+        default = "required" if field.required else _default(field)
+        rows.append((f"`{field.name}`", default, docs.get(field.name, "")))
+    return rows
+
+
+def _default(field: Any) -> str:
+    import msgspec
+
+    value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    return "none" if value is None or value == () else f"`{value}`"
+
+
+def _table(heading: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    cells = [heading, tuple("---" for _ in heading), *rows]
+    return "\n".join(f"| {' | '.join(_cell(text) for text in row)} |" for row in cells)
+
+
+def _cell(text: object) -> str:
+    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,161 @@
+"""README and docs stay true: every command in them parses, the quick ones run, their Python runs, in order."""
+
+import csv
+import dataclasses
+import json
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from almost_data.cli import app as cli
+
+PROJECT = Path(__file__).parents[1]
+PAGES = {
+    path.relative_to(PROJECT).as_posix(): path.read_text("utf-8")
+    for path in [PROJECT / "README.md", *sorted((PROJECT / "docs" / "pages").rglob("*.md"))]
+}
+BLOCK = re.compile(r'^```(\w+)(?: title="([\w.]+)")?\n(.*?)^```', re.DOTALL | re.MULTILINE)
+NAMED = re.compile(r"# (\w+\.(?:toml|py))\n")
+SLOW = re.compile(
+    r"(make|accelerate|pip|python -m venv|\.) .*|python recipes/.*|.* --engine (vllm|transformers|ray)\b.*"
+    r"|almost-data (push|pull|verify) .*\bORG/.*|.* --from ORG/.*|.* --preset (almost|tiny)\b.*"
+    r"|almost-data eval .*"
+)
+"""What takes more than a minute, trains, or needs a GPU, a server, a cluster, or the Hub."""
+SERVER = re.compile(r"--engine openai --base-url \S+")
+"""The server's place is taken by the fake engine."""
+
+
+def blocks(page: str) -> list[tuple[str, str, str]]:
+    """The blocks of a page: language, file name (empty where it is none), text."""
+    found = []
+    for language, title, text in BLOCK.findall(PAGES[page]):
+        named = NAMED.match(text)
+        found.append((language, title or (named[1] if named else ""), text))
+    return found
+
+
+def commands(page: str) -> list[str]:
+    lines = [
+        line.partition(" #")[0].strip()
+        for language, _, text in blocks(page)
+        if language == "sh"
+        for line in text.splitlines()
+    ]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@cache
+def recipe_flags() -> frozenset[str]:
+    from trl import DPOConfig, ModelConfig, RewardConfig
+
+    from almost_data.training import PolicyInputs
+
+    kinds = (PolicyInputs, RewardConfig, DPOConfig, ModelConfig)
+    return frozenset(field.name for kind in kinds for field in dataclasses.fields(kind)) | {"config"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_parses(page: str) -> None:
+    for command in commands(page):
+        words = shlex.split(command.partition(" || ")[0])
+        scripts = [word for word in words if word.startswith("recipes/") and word.endswith(".py")]
+        if words[0] == "make":
+            subprocess.run(["make", "-n", *words[1:]], cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
+        elif words[0] == "almost-data":
+            cli.app.parse_args(words[1:], exit_on_error=False, print_error=False)
+        elif scripts:
+            flags = {word[2:] for word in words[words.index(scripts[0]) + 1 :] if word.startswith("--")}
+            assert flags <= recipe_flags(), command
+            assert all((PROJECT / word).is_file() for word in words if word.startswith("recipes/")), command
+        else:
+            assert words[0] in {"pip", "python", "."}, command
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
+def test_the_quick_ones_run_as_they_stand(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_inputs(tmp_path)
+    (tmp_path / "recipes").symlink_to(PROJECT / "recipes")
+    for language, name, text in blocks(page):
+        if name:
+            (tmp_path / name).write_text(text, "utf-8")
+        elif language == "python":
+            exec(compile(text, page, "exec"), {"__name__": "__main__"})
+        elif language == "sh":
+            for command in text.splitlines():
+                run_command(command.partition(" #")[0].strip(), capsys)
+
+
+def run_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if not command or command.startswith("#") or SLOW.match(command):
+        return
+    quick, _, fallback = SERVER.sub("--engine fake", command).partition(" || ")
+    try:
+        cli.main(shlex.split(quick)[1:])
+    except SystemExit as stop:
+        assert stop.code == (1 if fallback else 0), (command, capsys.readouterr().err)
+
+
+def write_inputs(folder: Path) -> None:
+    """The files that a reader of the pages has."""
+    (folder / "questions.txt").write_text("Why is the sky blue today?\nWhat is a monad in a sentence?\n")
+    reply = "A reply that is long enough for the filter, number {}, and that ends as it should."
+    sizes = {"small": 0, "medium": 1, "large": 2}
+    answers = [
+        {"prompt": f"Question {n}?", **{name: reply.format(n) + "!" * size for name, size in sizes.items()}}
+        for n in range(30)
+    ]
+    pairs = [{"prompt": f"Why {n}?", "chosen": f"Because of {n}.", "rejected": "No."} for n in range(30)]
+    for name, rows in (("answers.jsonl", answers), ("pairs.jsonl", pairs)):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    with (folder / "good_and_bad.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["question", "good", "bad"])
+        writer.writerows([f"Why {n}?", f"Because of {n}.", "No."] for n in range(9))
+        writer.writerow(["Why not?", "The same.", "The same."])
+    posts = [
+        f'<row Id="{3 * n + place}" PostTypeId="{min(place, 2)}" ParentId="{3 * n + 1}" Score="{place**3}" '
+        f'Title="Why {n}?" Body="&lt;p&gt;Text {n}, {place}.&lt;/p&gt;" OwnerUserId="{place}"/>'
+        for n in range(9)
+        for place in (1, 2, 3)
+    ]
+    (folder / "Posts.xml").write_text(f"<posts>{''.join(posts)}</posts>")
+
+
+def test_the_readme_is_short() -> None:
+    assert len(PAGES["README.md"].splitlines()) <= 150
+
+
+def test_every_verb_and_make_target_is_documented() -> None:
+    text = "\n".join([*PAGES.values(), (PROJECT / "CONTRIBUTING.md").read_text("utf-8")])
+    for verb in cli.VERBS:
+        assert re.search(rf"almost-data {verb}\b|`{verb}\b", text), verb
+    makefile = (PROJECT / "Makefile").read_text("utf-8")
+    for target in re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split():
+        assert f"make {target}" in text or target in {"lint", "clean", "train-tiny"}, target
+
+
+def test_the_site_builds_and_its_links_hold(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q"]
+    arguments = ["-f", str(PROJECT / "docs" / "mkdocs.yml"), "-d", str(tmp_path / "site")]
+    built = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    page = (tmp_path / "site" / "reference" / "cli" / "index.html").read_text("utf-8")
+    for verb in cli.VERBS:
+        assert f"almost-data {verb}" in page
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_pages_lead_to_files(page: str) -> None:
+    folder = (PROJECT / page).parent
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", PAGES[page]):
+        if "://" not in link and "/reference/" not in f"/{link}":
+            assert (folder / link).exists(), link
