@@ -3,6 +3,7 @@
 import inspect
 import typing
 from collections.abc import Iterable
+from importlib import resources
 from typing import Any
 
 import almost_data
@@ -13,6 +14,7 @@ from almost_data.datasets.builder import load_builder
 from almost_data.datasets.manifest import Manifest
 from almost_data.datasets.settings_docs import field_docs
 from almost_data.readers.layouts import LAYOUTS
+from almost_data.run import presets
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -29,6 +31,7 @@ def pages() -> dict[str, str]:
     return {
         "cli": cli(),
         "settings": settings(),
+        "presets": presets_page(),
         "filters": filters(),
         "layouts": layouts(),
         "tables": tables(),
@@ -58,6 +61,19 @@ def settings() -> str:
         for kind in sorted(nested, key=lambda kind: kind.__name__):
             heading = f"### {name}: {kind.__name__}\n\n{inspect.getdoc(kind)}"
             parts.append(f"{heading}\n\n{_table(('setting', 'default', 'what it is'), _fields(kind))}")
+    return "\n\n".join(parts)
+
+
+def presets_page() -> str:
+    """A preset is a TOML file with the settings of a whole run.
+
+    Lay your own over it with `--config mine.toml`, or change a key with `--set section.key=value`. `--limit N`
+    cuts any run to N queries, and `--dry-run` says what it would cost.
+    """
+    parts = [f"# Presets\n\n{inspect.getdoc(presets_page)}"]
+    for name in typing.get_args(presets.PresetName):
+        text = resources.files(presets).joinpath(f"{name}.toml").read_text("utf-8")
+        parts.append(f"## {name}\n\n```toml\n{text.strip()}\n```")
     return "\n\n".join(parts)
 
 
