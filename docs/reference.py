@@ -67,8 +67,8 @@ def settings() -> str:
 def presets_page() -> str:
     """A preset is a TOML file with the settings of a whole run.
 
-    Lay your own over it with `--config mine.toml`, or change a key with `--set section.key=value`. `--limit N`
-    cuts any run to N queries, and `--dry-run` says what it would cost.
+    Lay your own over it with `--config mine.toml`, or change a key with `--set section.key=value`.
+    `--limit N` cuts any run to N queries, and `--dry-run` says what it would cost.
     """
     parts = [f"# Presets\n\n{inspect.getdoc(presets_page)}"]
     for name in typing.get_args(presets.PresetName):
