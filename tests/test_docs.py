@@ -108,7 +108,8 @@ def write_inputs(folder: Path) -> None:
     """The files that a reader of the pages has."""
     ladder = {name: text for _, name, text in blocks("docs/pages/tutorials/chat-models.md")}["ladder.toml"]
     (folder / "ladder.toml").write_text(ladder, "utf-8")
-    (folder / "questions.txt").write_text("Why is the sky blue today?\nWhat is a monad in a sentence?\n")
+    things = ("sky", "sea", "moon", "grass", "snow", "fire", "rain", "wind")
+    (folder / "questions.txt").write_text("".join(f"What colour is the {thing}?\n" for thing in things))
     reply = "A reply that is long enough for the filter, number {}, and that ends as it should."
     sizes = {"small": 0, "medium": 1, "large": 2}
     answers = [

@@ -78,7 +78,7 @@ def _reply(request: Request) -> Reply:
     settings = (request.sampling.temperature, request.sampling.top_p, request.seed, request.sample)
     key = f"{request.model.id}\0{prompt}\0{settings}"
     rng = random.Random(hashlib.sha256(key.encode()).digest())
-    text = " " + (_queries(rng) if prompt.endswith("Query:") else answer(rng))
+    text = " " + (_queries(rng) if prompt.endswith("Query:") else answer(rng, is_chat=bool(request.messages)))
     text, stopped = cut_at_stop(text, request.sampling.stop)
     thinks = json.loads(request.template_options).get("enable_thinking") is True
     # A word and the space before it count as one token.
@@ -116,7 +116,8 @@ def _queries(rng: random.Random) -> str:
     return f"{query}\nQuery: {question(rng)}"
 
 
-def answer(rng: random.Random) -> str:
+def answer(rng: random.Random, is_chat: bool = False) -> str:
+    """An answer; a chat model's does not run into the next turn."""
     nouns = _word(rng), _word(rng)
     count = rng.randint(2, 12)
     text = " ".join(rng.choice(_SENTENCES).format(*nouns) for _ in range(count))
@@ -135,6 +136,8 @@ def answer(rng: random.Random) -> str:
         text += " <Image>."
     elif fault < 0.34:
         text = text.rstrip(".!")
+    if is_chat:
+        return text
     if rng.random() < 0.5:
         text += f"\n\nHuman: {question(rng)}\n\nAssistant: {rng.choice(_SENTENCES)}"
     elif rng.random() < 0.5:
