@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -15,6 +16,7 @@ from msgspec import structs
 
 from almost_data.builders.comparisons.builder import BUILDER, ComparisonsConfig, build
 from almost_data.datasets.builder import Built, reply_id, silent, text_id
+from almost_data.datasets.config import FilePath
 from almost_data.datasets.digest import digest, frames
 from almost_data.datasets.manifest import BuilderId, Manifest, canonical_json, check_ledger
 from almost_data.errors import InputError
@@ -395,3 +397,37 @@ def test_what_two_survivors_mean_for_the_length_rule_is_said() -> None:
         built = run(rows_of(queries), ComparisonsConfig(length_sd=length_sd))
         assert built is not None
         assert [note.startswith(words or "") for note in built.notes] == ([True] if words else [])
+
+
+@pytest.mark.parametrize(("gap", "kept"), [(40, True), (41, False)])
+def test_the_length_gap_is_judged_on_both_sides(gap: int, kept: bool) -> None:
+    config = ComparisonsConfig(checks="none", length_sd=None, max_length_gap=40)
+    for lengths in ((100 + gap, 100), (100, 100 + gap)):
+        built = run(rows_of([[good(length) for length in lengths], [good(100), good(101)]]), config)
+        assert built is not None
+        assert len(built.tables["default"]) == 1 + kept
+        dropped = [entry.dropped for entry in built.ledger if entry.filter == "length_gap"]
+        assert dropped == [{} if kept else {"length_gap": 1}]
+
+
+def test_queries_of_a_benchmark_are_dropped_with_their_responses(tmp_path: Path) -> None:
+    shared = "the eight words that the two of them share"
+    (tmp_path / "bench.txt").write_text(f"In a benchmark there are {shared}, and others\n")
+    rows = rows_of([[good(100), good(90)]] * 3)
+    for row in rows[:2]:
+        row["prompt"] = user_turn(f"Here are {shared} in a query")
+    config = ComparisonsConfig(
+        checks="none", benchmarks=(FilePath(str(tmp_path / "bench.txt")),), decontaminate=True
+    )
+    built = run(rows, config)
+    assert built is not None
+    assert built.ledger[0].filter == "contaminated"
+    assert (built.ledger[0].n_in, built.ledger[0].dropped) == (6, {"contaminated": 2})
+    assert rows[0]["query_id"] not in set(built.tables["default"]["query_id"])
+    assert set(built.tables["rejected_responses"]["stage"]) == {"decontamination"}
+    assert built.diagnostics["contamination"][0]["overlapping_queries"] == 0
+    counted = run(rows, structs.replace(config, decontaminate=False))
+    assert counted is not None
+    assert counted.diagnostics["contamination"][0]["overlapping_queries"] == 1
+    with pytest.raises(InputError, match="name files of benchmark prompts"):
+        BUILDER.pins(structs.replace(config, benchmarks=()), FakeEngine())

@@ -40,9 +40,20 @@ from ..responses import ladder_rows
 from .accounts import Accounts
 from .asis import AsIs
 from .by_ladder import BY_LADDER
+from .decontamination import CONTAMINATED, contaminated
 from .figures import figures, pair_matrix
 from .parts import SIDES, Part, compact, comparisons, decision_texts, prompts_of, rejected_tables
-from .ranking import ALREADY_CHOSEN, AS_IS, LADDER, LENGTH_RULE, Pairing, length_rule, rank_pairs
+from .ranking import (
+    ALREADY_CHOSEN,
+    AS_IS,
+    LADDER,
+    LENGTH_GAP,
+    LENGTH_RULE,
+    Pairing,
+    length_gap,
+    length_rule,
+    rank_pairs,
+)
 from .tables import HOOKS, TABLES
 
 
@@ -65,8 +76,10 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     two, where the rule would keep only pairs whose chosen response is the longer one."""
     length_over: Literal["survivors", "all"] = "survivors"
     """The responses whose lengths give M and S."""
+    max_length_gap: Positive | None = None
+    """Characters by which the sides of a pair may differ in length; None leaves the rule out."""
     filters: tuple[UserFilter, ...] = ()
-    """User-defined filters, after the checks (responses) and after the length rule (pairs)."""
+    """User-defined filters, after the checks (responses) and after the length rules (pairs)."""
     asis_rm: Source | None = None
     """Reward model that must agree (As-is RM): `name@version` in the store, Hub id, or local folder."""
     asis_revision: str | None = None
@@ -75,6 +88,8 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """Most tokens of a dialogue that it reads; the paper's RM was trained on as many."""
     benchmarks: tuple[FilePath, ...] = ()
     """Files of benchmark prompts that the queries are compared with."""
+    decontaminate: bool = False
+    """Whether queries that overlap with `benchmarks` are dropped, and not only counted."""
     limit: Positive | None = None
     """Use only the first queries by query_id."""
 
@@ -90,7 +105,11 @@ def build(
     scorer: Scorer | None = None,
 ) -> Built:
     """Decide every response, then every ordered pair of a query's survivors."""
+    responses = parents["responses"]("default").filter(pl.col("rank").is_not_null())
+    benchmarks = {Path(file).name: benchmark_file.read_prompts(file) for file in config.benchmarks}
     checks, rules = _filters(config)
+    if config.decontaminate:
+        checks = {"decontamination": [contaminated(responses, benchmarks)], **checks}
     on_responses = [rule for stage in checks.values() for rule in stage]
     walk = ALREADY_CHOSEN if config.pairing == "first" else LADDER
     asis = AsIs(scorer, progress)
@@ -98,7 +117,6 @@ def build(
         {**checks, "survivors": [_few_survivors(config)]},
         {"pairs": [walk, *rules], "as-is rm": [asis.filter] if asis.filter else []},
     )
-    responses = parents["responses"]("default").filter(pl.col("rank").is_not_null())
     total = int(responses.select(pl.len()).collect().item())
     progress("comparisons", 0, total, 0)
     parts: list[Part] = []
@@ -120,8 +138,7 @@ def build(
     blocks, sample = comparisons(parts, queries)
     diagnostics = accounts.diagnostics() | asis.diagnostics()
     diagnostics["text"] = shortcuts.diagnose(shortcuts.plain(sample))
-    if config.benchmarks:
-        benchmarks = {Path(file).name: benchmark_file.read_prompts(file) for file in config.benchmarks}
+    if benchmarks:
         prompts = prompts_of(parts, queries["query_id"])
         diagnostics["contamination"] = contamination(prompts, benchmarks)
     return Built({"default": blocks, **rejected}, accounts.ledger(), diagnostics, _notes(config, accounts))
@@ -147,6 +164,7 @@ def _filters(config: ComparisonsConfig) -> tuple[dict[str, list[Filter]], list[F
     user_filters = load_filters(config.filters, HOOKS, "comparisons", _reserved_names())
     length_sd = config.length_sd
     length = [length_rule(length_sd, config.length_over)] if isinstance(length_sd, int | float) else []
+    length += [length_gap(config.max_length_gap)] if config.max_length_gap else []
     is_both = config.check_sides == "both"
     by_stage = {
         "response checks": checks if is_both else [],
@@ -157,7 +175,16 @@ def _filters(config: ComparisonsConfig) -> tuple[dict[str, list[Filter]], list[F
 
 
 def _reserved_names() -> set[str]:
-    return set(response_checks()) | {FEW_SURVIVORS, LENGTH_RULE, AS_IS, ALREADY_CHOSEN.name, LADDER.name}
+    own_names = {
+        FEW_SURVIVORS,
+        LENGTH_RULE,
+        LENGTH_GAP,
+        CONTAMINATED,
+        AS_IS,
+        ALREADY_CHOSEN.name,
+        LADDER.name,
+    }
+    return set(response_checks()) | own_names
 
 
 def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: ComparisonsConfig) -> pl.DataFrame:
@@ -229,6 +256,8 @@ def _few_survivors(config: ComparisonsConfig) -> Filter:
 def _pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:
     """Hashes of the files of filters and benchmarks."""
     check_names(config.checks)
+    if config.decontaminate and not config.benchmarks:
+        raise InputError("comparisons.decontaminate: name files of benchmark prompts: comparisons.benchmarks")
     user_filters = load_filters(config.filters, HOOKS, "comparisons", _reserved_names())
     hashes = {Path(file).name: benchmark_file.sha256(file) for file in config.benchmarks}
     if len(hashes) < len(config.benchmarks):
@@ -303,7 +332,7 @@ BUILDER = Builder(
     hooks=HOOKS,
     as_fake=lambda config: msgspec.structs.replace(config, asis_rm=fake_name(config.asis_rm)),
     estimate=_estimate,
-    flags=("checks", "check_sides", "pairing", "asis_rm", "benchmarks"),
+    flags=("checks", "check_sides", "pairing", "max_length_gap", "asis_rm", "benchmarks", "decontaminate"),
     tags=("synthetic", "preference", "rlhf", "dpo", "reward-model", "almost"),
     card="comparisons.md.jinja",
     card_values=_card_values,

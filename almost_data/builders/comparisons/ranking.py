@@ -15,6 +15,7 @@ from ...datasets.filters import Filter, with_reason
 
 Pairing = Literal["first", "all"]
 LENGTH_RULE = "chosen_too_short"
+LENGTH_GAP = "length_gap"
 
 
 def length_rule(length_sd: float, length_over: str) -> Filter:
@@ -40,6 +41,18 @@ def length_rule(length_sd: float, length_over: str) -> Filter:
         "paper 2.1, heuristic filter; released code",
         (pl.col("chosen_length") < pl.col("rejected_length")) & far_below,
         {"length_sd": length_sd, "length_over": length_over},
+    )
+
+
+def length_gap(most: int) -> Filter:
+    """Keep a pair only where the lengths of its sides differ by at most `most` characters."""
+    return Filter(
+        LENGTH_GAP,
+        "pair",
+        f"Chosen and rejected may differ in length by at most {most:,} characters.",
+        "OLMo 3 report, 5.3 (there 100 tokens)",
+        (pl.col("chosen_length") - pl.col("rejected_length")).abs() > most,
+        {"max_length_gap": most},
     )
 
 

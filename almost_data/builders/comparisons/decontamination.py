@@ -1,0 +1,32 @@
+"""Queries that a benchmark also has, dropped before anything is compared."""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from ...datasets.digest import BLOCK, ranges
+from ...datasets.filters import Filter
+from ...datasets.tables import all_turns
+from ...diagnostics.contamination import RUN, search
+
+CONTAMINATED = "contaminated"
+
+
+def contaminated(responses: pl.LazyFrame, benchmarks: Mapping[str, list[str]]) -> Filter:
+    """Drops the responses to queries that share a run of words with a prompt of a benchmark.
+
+    `responses` have `query_id` and `prompt`; they are read once, a range of queries at a time.
+    """
+    chunks = (
+        part.select("query_id", "prompt").unique("query_id").with_columns(all_turns()).collect()
+        for part in ranges(responses, BLOCK)
+    )
+    ids = set[str]().union(*(query_ids for _, query_ids in search(chunks, benchmarks)))
+    return Filter(
+        CONTAMINATED,
+        "response",
+        f"The query shares {RUN} words in a row with a prompt of a benchmark, or is a short one of it.",
+        "OLMo 3 report, 4.3 (8-grams)",
+        pl.col("query_id").is_in(pl.Series(sorted(ids), dtype=pl.String).implode()),
+        {"benchmarks": sorted(benchmarks)},
+    )
