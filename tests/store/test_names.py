@@ -32,5 +32,5 @@ def test_a_name_that_has_no_version_is_refused_with_the_names_that_exist(version
     for name in ("responses", "quer", "queries-2"):
         with pytest.raises(InputError, match=rf"no '{name}' under .*: it holds queries"):
             versions.resolve(name)
-    with pytest.raises(InputError, match=r"it holds: nothing"):
+    with pytest.raises(InputError, match=r"it holds nothing"):
         Store(versions.root / "empty").resolve("queries")
