@@ -24,7 +24,7 @@ from claims import HHH, PREFERENCE, TAX, TRUE
 from console import run
 from rich.table import Table
 
-from almost_data import InputError, Store
+from almost_data import InputError, Store, text_id
 from almost_data.cards import card
 from almost_data.cli.console import console, text
 from almost_data.cli.progress import progress_bars
@@ -244,12 +244,12 @@ def _comparison(store: Store, inputs: Inputs, progress: Progress | None) -> stud
 
 def answers_file(store: Store, ref: str, responder: str, questions_file: Path) -> Path:
     """Write a responder's answers as a file that `vicuna` reads; a question without one is not compared."""
-    rows = store.scan(ref, responder).select("prompt", "response").collect()
+    rows = store.scan(ref, responder).select("query_id", "response").collect()
     responses: dict[str, str] = dict(rows.iter_rows())
     fake = {"model_id": "fake/"} if store.manifest(ref).is_fake else {}
     lines = []
     for question_id, question in questions(questions_file).items():
-        response = responses.get(question.text.strip())
+        response = responses.get(text_id(question.text.strip()))
         failure = {"error": f"{responder} wrote none"} if response is None else {}
         lines.append(json.dumps({"question_id": question_id, "text": response or "", **fake, **failure}))
     file = _home(store) / "answers" / ref / f"{responder}.jsonl"
