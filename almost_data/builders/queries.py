@@ -28,7 +28,7 @@ from ..datasets.builder import (
     row_seed,
     text_id,
 )
-from ..datasets.config import Config, NotNegative, Positive, Share, Source, Temperature
+from ..datasets.config import Config, NamedFile, NotNegative, Positive, Share, Source, Temperature
 from ..datasets.filters import Filter, chain, with_reason
 from ..datasets.manifest import Entry, Manifest
 from ..datasets.tables import (
@@ -87,8 +87,8 @@ class QueriesConfig(Config, frozen=True, kw_only=True):
     """Caps `target`; `--limit` sets it."""
     shots: Positive = 10
     """Queries in a prompt, drawn from seeds and accepted ones."""
-    seeds: Source | None = None
-    """File of an instruction and seed queries; None takes the shipped ones."""
+    seeds: NamedFile = "seeds"
+    """`seeds`, `everyday` (simple ones, for the smallest models), or the path of a file in the same format."""
     temperature: Temperature = 1.2
     top_p: Share = 0.9
     max_new_tokens: Positive = 64

@@ -24,6 +24,8 @@ STOP = ("-----", "Human:", "Assistant:")
 MARKS = {"system": "System", "user": "Human", "assistant": "Assistant"}
 """How a turn of each role begins."""
 SHIPPED = ("hhh", "faithful", "user")
+SEEDS = ("seeds", "everyday")
+"""Seed queries: of many kinds, and simple ones for the smallest models."""
 
 _TURN = re.compile(r"^(Human|Assistant):", re.MULTILINE)
 
@@ -105,18 +107,18 @@ def parse(text: str, name: str) -> Prompt:
     return Prompt(preamble, texts)
 
 
-def seeds(path: str | None = None) -> tuple[str, tuple[str, ...]]:
-    """The instruction for query mining and the seed queries: the shipped ones, or a file's.
+def seeds(source: str = "seeds") -> tuple[str, tuple[str, ...]]:
+    """The instruction for query mining and the seed queries: shipped ones by name, or a file's.
 
     The file's first line is `### Instruction: ...`, every other line is one seed.
     """
-    text = _read(path, f"no seed file {path!r}: give") if path else _shipped("seeds")
+    is_shipped = source in SEEDS
+    names = ", ".join(SEEDS)
+    text = _shipped(source) if is_shipped else _read(source, f"no seeds {source!r}: give {names} or")
     instruction, *lines = text.splitlines() or [""]
     queries = tuple(line.strip() for line in lines if line.strip())
     if not instruction.startswith("### Instruction:") or not queries:
-        raise InputError(
-            f"{path or 'seeds'}:1: write '### Instruction: ...' first, then one seed query a line"
-        )
+        raise InputError(f"{source}:1: write '### Instruction: ...' first, then one seed query a line")
     return instruction.strip(), queries
 
 

@@ -18,7 +18,7 @@ from ...datasets.builder import Builder
 from ...datasets.config import Config, with_marked_paths
 from ...errors import InputError
 
-PresetName = Literal["tiny", "almost", "modern", "delta"]
+PresetName = Literal["demo", "tiny", "almost", "modern", "delta"]
 NAMES = get_args(PresetName)
 
 
