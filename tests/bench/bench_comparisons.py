@@ -22,9 +22,10 @@ from almost_data.builders.comparisons.builder import ComparisonsConfig, decide_r
 from almost_data.builders.comparisons.ranking import length_rule, rank_pairs
 from almost_data.datasets.builder import Built, reply_id, text_id
 from almost_data.datasets.digest import Blocks
-from almost_data.datasets.manifest import BuilderId
+from almost_data.datasets.manifest import BuilderId, Entry
 from almost_data.datasets.tables import polars_schema
 from almost_data.generation.fake import answer
+from almost_data.models.chat import user_turn
 from almost_data.run.build import publish_dataset
 from almost_data.store.publish import new_manifest
 from almost_data.store.store import Store
@@ -97,10 +98,11 @@ def store_responses(store: Store, size: int) -> None:
             yield pl.DataFrame(
                 {
                     "query_id": ids,
-                    "prompt": [f"What would you answer to question number {one}?" for one in ids],
+                    "prompt": [user_turn(f"What would you answer to question number {one}?") for one in ids],
                     "responder": LADDER[rank],
                     "rank": rank,
                     "response": texts[own.integers(0, len(texts), len(some))],
+                    "reasoning": None,
                     "finish_reason": "stop",
                     "reply_id": [f"{int(number) ^ (rank * 0x1234567):016x}" for number in some],
                 },
@@ -117,7 +119,9 @@ def store_responses(store: Store, size: int) -> None:
     draft = new_manifest("dataset", "responses@1.0.0", made_by, config, [], schema.TABLES["responses"])
     facts = {"responses": size, "mean_chars": 0.0, "share_cut_at_token_limit": 0.0}
     found = {"responders": dict.fromkeys(LADDER, facts)}
-    built = Built(frames, [], found)
+    count = len(queries) * len(LADDER)
+    entry = Entry("import", "rows", "response", "A row of the file.", {}, "almost_data", count, count, {})
+    built = Built(frames, [entry], found)
     publish_dataset(store, schema.builder("responses"), draft, [], built, {})
 
 
@@ -128,7 +132,8 @@ def _responses() -> pl.DataFrame:
     for number in range(QUERIES):
         query = text_id(str(number))
         for rank in range(5):
-            row = {"query_id": query, "prompt": f"Query {number}?", "responder": "ABCDE"[rank], "rank": rank}
+            prompt = user_turn(f"Query {number}?")
+            row = {"query_id": query, "prompt": prompt, "responder": "ABCDE"[rank], "rank": rank}
             row |= {
                 "response": rng.choice(texts),
                 "finish_reason": "stop",

@@ -22,6 +22,7 @@ from almost_data.datasets.builder import Built
 from almost_data.datasets.digest import Blocks
 from almost_data.datasets.manifest import BuilderId, Entry
 from almost_data.datasets.tables import polars_schema
+from almost_data.models.chat import user_turn
 from almost_data.run.build import publish_dataset
 from almost_data.store.publish import new_manifest
 from almost_data.store.store import Store
@@ -147,10 +148,11 @@ def write(store: Store, version: str, queries: int, choose: Choose, seed: int = 
             yield pl.DataFrame(
                 {
                     "query_id": ids,
-                    "prompt": [f"What would you answer to question number {one}?" for one in ids],
+                    "prompt": [user_turn(f"What would you answer to question number {one}?") for one in ids],
                     "responder": LADDER[rank],
                     "rank": rank,
                     "response": [text(number, rank, changed) for number, changed in texts],
+                    "reasoning": None,
                     "finish_reason": "stop",
                     "reply_id": [f"{int(numbers[one]) ^ (rank + 1):016x}" for one in some],
                 },
