@@ -88,7 +88,7 @@ class QueriesConfig(Config, frozen=True, kw_only=True):
     shots: Positive = 10
     """Queries in a prompt, drawn from seeds and accepted ones."""
     seeds: NamedFile = "seeds"
-    """`seeds`, `everyday` (simple ones, for the smallest models), or the path of a file in the same format."""
+    """`seeds`, `everyday` (simple ones, for the smallest models), or the path of a file in the same form."""
     temperature: Temperature = 1.2
     top_p: Share = 0.9
     max_new_tokens: Positive = 64

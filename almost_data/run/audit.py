@@ -3,7 +3,7 @@
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -40,6 +40,10 @@ CHECKS = {
     "other_language": "other_language",
 }
 """Measure -> the response check that it counts."""
+SCHEMA: dict[str, Any] = measures.SCHEMA | {
+    "messages": pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+}
+"""Columns that are kept while an audit runs."""
 Progress = Callable[[str, int, int, int], None]
 
 
@@ -87,10 +91,15 @@ def audit(
             why = ", ".join(f"{reason}: {rows}" for reason, rows in texts.left_out.items())
             raise InputError(f"{source}: no comparison in it ({why or 'no row'}): see audit.columns")
         result = measures.measure(
-            texts.parts, texts.rows, texts.left_out, _checks(), benchmarks, options.seed
+            [part.select(*measures.SCHEMA) for part in texts.parts],
+            texts.rows,
+            texts.left_out,
+            _checks(),
+            benchmarks,
+            options.seed,
         )
         if scorer:
-            result["measures"].append(_agreement(scorer, texts.parts[0].collect(), progress))
+            result["measures"].append(_agreement(scorer, texts.parts, progress))
     thresholds = [_held(limit, result["measures"]) for limit in limits]
     return {"source": _name(source), "layout": texts.layout, **result, "thresholds": thresholds}
 
@@ -124,6 +133,7 @@ def _stored(store: Store, ref: str) -> Texts:
         "prompt": content.list.join("\n\n"),
         "turns": pl.col("prompt").list.len().cast(pl.Int64),
         "has_system": roles.list.contains("system"),
+        "messages": pl.col("prompt"),
         **reply,
         **{
             name: pl.col(name) if name in names else pl.lit(None, pl.String)
@@ -158,7 +168,7 @@ def _read(source: str, options: AuditOptions, folder: Path, progress: Progress) 
     waiting = comparisons()
     while chunk := list(islice(waiting, CHUNK)):
         file = folder / f"{len(parts):06}.parquet"
-        pl.DataFrame(chunk, measures.SCHEMA, orient="row").write_parquet(file, compression="lz4")
+        pl.DataFrame(chunk, SCHEMA, orient="row").write_parquet(file, compression="lz4")
         parts.append(pl.scan_parquet(file))
     return Texts(preferences.layout.described, parts, rows, dict(left_out))
 
@@ -177,6 +187,7 @@ def _rows(read: ReadRow) -> Iterator[tuple[Any, ...]]:
             preference.rejected.text,
             preference.chosen.model,
             preference.rejected.model,
+            list(prompt),
         )
 
 
@@ -198,11 +209,16 @@ def load_scorer(store: Store, rm: str | None) -> Scorer | None:
     return Scorers(store, {}, {}).load(RewardModel(rm, None, MAX_TOKENS)) if rm else None
 
 
-def _agreement(scorer: Scorer, rows: pl.DataFrame, progress: Progress) -> dict[str, Any]:
+def _agreement(scorer: Scorer, parts: Sequence[pl.LazyFrame], progress: Progress) -> dict[str, Any]:
     """How often the reward model scores the chosen reply higher; equal scores count half."""
-    sample = rows.sample(min(SCORED, len(rows)), seed=0)
+    sizes = [int(part.select(pl.len()).collect().item()) for part in parts]
+    fraction = min(1.0, SCORED / sum(sizes))
+    sample = pl.concat(
+        part.select("messages", "chosen", "rejected").collect().sample(fraction=fraction, seed=number)
+        for number, part in enumerate(parts)
+    )
     dialogues = (
-        Dialogue.of(f"{number} {side}", row["prompt"], row[side])
+        Dialogue(f"{number} {side}", (*row["messages"], {"role": "assistant", "content": row[side]}))
         for number, row in enumerate(sample.iter_rows(named=True))
         for side in ("chosen", "rejected")
     )
