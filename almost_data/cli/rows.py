@@ -50,6 +50,7 @@ def _turn(turn: Turn, is_alone: bool, limit: int) -> Text:
 def _side(side: Side, is_pair: bool, limit: int) -> Text:
     facts = [side.responder if side.responder != side.label else None, number(side.score)]
     facts += [f"{len(side.text):,} characters"] if side.text is not None and is_pair else []
+    facts += [side.url]
     heading = (
         (f"{clean(side.label)} ", STYLES.get(side.label, "bold")),
         (

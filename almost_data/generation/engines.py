@@ -101,7 +101,8 @@ def _convert(name: str, factory: Callable[..., object], options: dict[str, Any])
     except msgspec.ValidationError as error:
         reason, _, field = str(error).partition(" - at `$.")
         if missing := re.fullmatch(r"Object missing required field `(\w+)`", reason):
-            raise InputError(f"engine.{missing[1]}: the {name} engine needs this option") from None
+            option = ".".join(filter(None, [field.strip("`"), missing[1]]))
+            raise InputError(f"engine.{option}: the {name} engine needs this option") from None
         raise InputError(f"engine.{field.strip('`') or '?'}: {reason} (the {name} engine)") from None
     return {key: extra[key] if key in extra else getattr(converted, key) for key in options}
 

@@ -29,6 +29,8 @@ class Side:
     """None where the store does not have it."""
     responder: str | None = None
     score: float | None = None
+    url: str | None = None
+    """Where it was published."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,13 @@ def _sides(values: Mapping[str, Any]) -> tuple[tuple[Side, ...], set[str]]:
     if "chosen" in values:
         scores = {side: [name.format(side) for name in SCORES] for side in PAIR}
         sides = tuple(
-            Side(side, text_of(values[side]), values.get(f"{side}_responder"), _first(values, scores[side]))
+            Side(
+                side,
+                text_of(values[side]),
+                values.get(f"{side}_responder"),
+                _first(values, scores[side]),
+                values.get(f"{side}_url"),
+            )
             for side in PAIR
         )
         used = {f"{side}_responder" for side in PAIR} | {name for names in scores.values() for name in names}

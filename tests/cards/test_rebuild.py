@@ -38,7 +38,7 @@ POSTS = """<?xml version="1.0"?>
 </posts>
 """
 BUILDER = """
-from almost_data import Builder, Built, Column, Config, Table, frame
+from almost_data import Builder, Built, Column, Config, Filter, Table, frame
 
 class WordsConfig(Config, frozen=True):
     words: tuple[str, ...] = ("tea",)
@@ -46,7 +46,9 @@ class WordsConfig(Config, frozen=True):
 TABLES = {"default": Table("A word.", ("word",), (Column("word", "string", "the word", "tea"),), None)}
 
 def build(config, parents, generator, progress):
-    return Built({"default": frame(TABLES["default"], [{"word": word} for word in config.words])}, [], {})
+    rows = [{"word": word} for word in config.words]
+    ledger = [Filter("words", "word", "Every word is kept.", "words").entry("words", len(rows), len(rows))]
+    return Built({"default": frame(TABLES["default"], rows)}, ledger, {})
 
 BUILDER = Builder(
     name="words", doc="Words.", config=WordsConfig, tables=TABLES, build=build,

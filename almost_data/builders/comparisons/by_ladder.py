@@ -15,7 +15,7 @@ def _ladder(parents: Mapping[str, Manifest]) -> list[Any]:
 
 def _checks_for(parents: Mapping[str, Manifest]) -> str:
     styles = [responder.get("style") for responder in _ladder(parents) if isinstance(responder, dict)]
-    is_chat = parents["responses"].is_import or (styles and set(styles) == {"chat"})
+    is_chat = parents["responses"].is_import or (styles and all(style == "chat" for style in styles))
     return "chat" if is_chat else "paper"
 
 
