@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from importlib import resources
 from typing import Any
 
+import msgspec
+
 import almost_data
 from almost_data import registry
 from almost_data.builders import checks
@@ -152,8 +154,6 @@ def _signature(value: object) -> str:
 
 
 def _fields(config: type) -> list[tuple[str, str, str]]:
-    import msgspec
-
     docs = field_docs(config)
     rows = []
     for field in msgspec.structs.fields(config):
@@ -163,8 +163,6 @@ def _fields(config: type) -> list[tuple[str, str, str]]:
 
 
 def _default(field: Any) -> str:
-    import msgspec
-
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
     return "none" if value is None or value == () else f"`{value}`"
 

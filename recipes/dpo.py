@@ -57,14 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         peft_config=peft_config,
     )
     replies = samples.few(unseen["prompt"], rows["prompt"], args.seed)
-    if len(unseen):
-        trainer.evaluate()
-    before = trainer.state.log_history  # training starts a new log
-    replies.generate(trainer.model, tokenizer)
-    speed = trainers.train(trainer, len(rows), run.checkpoint)
-    if len(unseen):
-        trainer.evaluate()
-    replies.generate(trainer.model, tokenizer)
+    speed, history = trainers.train_with_samples(trainer, tokenizer, len(rows), replies, run.checkpoint)
     folder = trainers.save(trainer, trainer.model, tokenizer, run.work / "final")
     if not training.is_main_process():
         return
@@ -74,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         trainer,
         ledger=training.account("pair", source, **training.dropped("too_long", fits, len(rows))),
         counts={"train": len(rows), "test": len(unseen)},
-        history=trainers.renamed(before + trainer.state.log_history),
+        history=trainers.renamed(history),
         curves=("loss", "accuracy", "reward_margin", "eval_loss", "eval_accuracy", "eval_reward_margin"),
         diagnostics={"preflight": checks.record(), "samples": replies.report()[1], "speed": speed},
     )

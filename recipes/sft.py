@@ -51,14 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     prompts = (rows["messages"].list.head(1) for rows in (unseen, source.train))
     replies = samples.few(*prompts, args.seed)
-    if len(unseen):
-        trainer.evaluate()
-    before = trainer.state.log_history  # training starts a new log
-    replies.generate(trainer.model, tokenizer)
-    speed = trainers.train(trainer, len(rows), run.checkpoint)
-    if len(unseen):
-        trainer.evaluate()
-    replies.generate(trainer.model, tokenizer)
+    speed, history = trainers.train_with_samples(trainer, tokenizer, len(rows), replies, run.checkpoint)
     folder = trainers.save(trainer, trainer.model, tokenizer, run.work / "final")
     if not training.is_main_process():
         return
@@ -68,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
         trainer,
         ledger=training.account("demonstration", source, **training.dropped("no_room", fits, len(rows))),
         counts={"train": len(rows), "test": len(unseen)},
-        history=before + trainer.state.log_history,
+        history=history,
         curves=("loss", "eval_loss", "mean_token_accuracy", "entropy"),
         diagnostics={"preflight": checks.record(), "samples": replies.report()[1], "speed": speed},
     )

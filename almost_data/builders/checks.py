@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from ..datasets.filters import Filter, with_reason
+from ..diagnostics.scripts import SCRIPTS
 from ..errors import InputError
 
 MIN_CHARS = 50
@@ -230,19 +231,6 @@ def _is_loop(rows: pl.DataFrame) -> pl.Series:
     return pl.Series(map(is_loop, rows["response"]), dtype=pl.Boolean)
 
 
-_SCRIPTS = {
-    "Latin": r"\p{Latin}",
-    "Han": r"[\p{Han}\p{Hiragana}\p{Katakana}]",
-    "Hangul": r"\p{Hangul}",
-    "Cyrillic": r"\p{Cyrillic}",
-    "Arabic": r"\p{Arabic}",
-    "Devanagari": r"\p{Devanagari}",
-    "Thai": r"\p{Thai}",
-    "Greek": r"\p{Greek}",
-    "Hebrew": r"\p{Hebrew}",
-}
-
-
 _SMALL_WORDS = {
     "English": "the|and|of|to|with|that|this|you|what|how|are|for|it",
     "German": "der|die|das|und|nicht|ein|eine|wie|für|auf|ich|ist|mit",
@@ -288,7 +276,7 @@ def _is_other_script() -> pl.Expr:
     drop = pl.lit(False)
     prompt, response = pl.col("prompt"), pl.col("response")
     letters = {name: column.str.count_matches(r"\p{L}") for name, column in (("p", prompt), ("r", response))}
-    for pattern in _SCRIPTS.values():
+    for pattern in SCRIPTS.values():
         is_main = prompt.str.count_matches(pattern) > 0.6 * letters["p"]
         has_few = response.str.count_matches(pattern) < 0.1 * letters["r"]
         drop = drop | (is_main & has_few & (letters["p"] >= 10) & (letters["r"] >= 20))

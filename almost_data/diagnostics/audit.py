@@ -14,33 +14,11 @@ from . import shortcuts
 from .contamination import search
 from .overlap import near_twins
 from .rules import finding, findings
+from .scripts import SCRIPTS
 
 TWIN_PROMPTS = 400_000
 """Distinct prompts among which near twins are sought, at most: 6 s, and 1.2 GB of memory."""
 LONGEST = 5
-SCRIPTS = {
-    "Latin": r"\p{Latin}",
-    "Chinese or Japanese": r"[\p{Han}\p{Hiragana}\p{Katakana}]",
-    "Korean": r"\p{Hangul}",
-    "Cyrillic": r"\p{Cyrillic}",
-    "Arabic": r"\p{Arabic}",
-    "Devanagari": r"\p{Devanagari}",
-    "Thai": r"\p{Thai}",
-    "Greek": r"\p{Greek}",
-    "Hebrew": r"\p{Hebrew}",
-}
-SCHEMA = {
-    "place": pl.String,
-    "query_id": pl.String,
-    "prompt": pl.String,
-    "turns": pl.Int64,
-    "has_system": pl.Boolean,
-    "chosen": pl.String,
-    "rejected": pl.String,
-    "chosen_responder": pl.String,
-    "rejected_responder": pl.String,
-}
-"""Columns of the comparisons that are audited. `prompt` is all turns as one text, `place` names a row."""
 
 
 def measure(
@@ -51,7 +29,10 @@ def measure(
     benchmarks: Mapping[str, list[str]],
     seed: int = 0,
 ) -> dict[str, Any]:
-    """What an audit says, as JSON data. `parts` are comparisons with the columns of `SCHEMA`.
+    """What an audit says, as JSON data.
+
+    `parts` are comparisons: `place`, `query_id`, `prompt` (all turns as one text), `turns`, `has_system`,
+    `chosen`, `rejected`, and the two responders, null where they are not known.
 
     `rows` were read, of which `left_out` (reason -> rows) hold no comparison. `checks` are response checks by
     the name of their measure; `benchmarks` are prompts by the benchmark's name.
@@ -92,26 +73,21 @@ def measure(
         "system_prompts": _mean(facts["has_system"]),
         "scripts": _scripts(prompts),
         "longest": _longest(facts),
-        "rejected_side": {name: _mean(facts[f"rejected_{name}"]) for name in checks},
         "text": text,
     }
 
 
 def _facts(part: pl.DataFrame, checks: Mapping[str, Filter]) -> pl.DataFrame:
     """A few numbers and marks of each comparison, in place of its texts."""
-    flags = {}
-    for side in ("chosen", "rejected"):
-        replies = part.select("prompt", response=side, finish_reason=pl.lit(None, pl.String))
-        for name, check in checks.items():
-            flags[f"{side}_{name}"] = with_reason(replies, [check])["reason"].is_not_null()
+    replies = part.select("prompt", response="chosen", finish_reason=pl.lit(None, pl.String))
+    flags = {name: with_reason(replies, [check])["reason"].is_not_null() for name, check in checks.items()}
     chosen, rejected = (part[side].str.len_chars().cast(pl.Int64) for side in ("chosen", "rejected"))
-    sides = [part[side].hash(seed=7) for side in ("chosen", "rejected")]
     return part.select("place", "query_id", "turns", "has_system").with_columns(
         gap=chosen - rejected,
         longest=pl.max_horizontal(chosen, rejected),
         prompt_hash=part["query_id"].hash(seed=7),
-        chosen_hash=sides[0],
-        rejected_hash=sides[1],
+        chosen_hash=part["chosen"].hash(seed=7),
+        rejected_hash=part["rejected"].hash(seed=7),
         **flags,
     )
 
@@ -124,7 +100,7 @@ def _of_all_rows(facts: pl.DataFrame, checks: Mapping[str, Filter]) -> list[dict
     return [
         _share("duplicates", total - len(distinct), total, "comparisons"),
         _share("contradictions", contradicting, total, "comparisons"),
-        *(_share(name, int(facts[f"chosen_{name}"].sum()), total, "comparisons") for name in checks),
+        *(_share(name, int(facts[name].sum()), total, "comparisons") for name in checks),
     ]
 
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,16 @@ import polars as pl
 from ..builders import checks
 from ..datasets.builder import RewardModel, prompt_id
 from ..datasets.digest import ranges
+from ..datasets.spool import Spool
+from ..datasets.tables import Table, all_turns, last_turn, messages, string
 from ..diagnostics import audit as measures
 from ..diagnostics.rules import finding
 from ..errors import InputError
 from ..readers import benchmark_file, files
 from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
 from ..readers.formats import file_format
-from ..readers.preferences import ReadRow, Rejected, read_preferences
+from ..readers.layout import SIDES
+from ..readers.preferences import Rejected, read_preferences
 from ..scoring import Dialogue, Scorer
 from ..scoring.scorer import MAX_TOKENS
 from ..store.store import Store
@@ -40,10 +42,18 @@ CHECKS = {
     "other_language": "other_language",
 }
 """Measure -> the response check that it counts."""
-SCHEMA: dict[str, Any] = measures.SCHEMA | {
-    "messages": pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
-}
-"""Columns that are kept while an audit runs."""
+_TABLE = Table(
+    "one comparison a row",
+    ("query_id",),
+    (
+        string("place", "file and line, or row"),
+        string("query_id", "hash of the prompt"),
+        messages("prompt", "the conversation", []),
+        *(string(side, f"the {side} reply") for side in SIDES),
+        *(string(f"{side}_responder", "its model; null if not known") for side in SIDES),
+    ),
+)
+"""What is kept of a file while an audit runs."""
 Progress = Callable[[str, int, int, int], None]
 
 
@@ -60,7 +70,6 @@ class AuditOptions:
     """Reward model: `name@version` in the store, folder or Hub id."""
     thresholds: Path | None = None
     """TOML with tables `max` and `min`: measure = number."""
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,18 +94,18 @@ def audit(
     """
     limits = read_thresholds(options.thresholds)
     benchmarks = {Path(path).name: benchmark_file.read_prompts(path) for path in options.benchmarks}
-    scorer = load_scorer(store, options.rm)
+    reward_model = RewardModel(options.rm, None, MAX_TOKENS) if options.rm else None
+    scorer = Scorers(store, {}, {}).load(reward_model) if reward_model else None
     with _texts(store, source, options, progress) as texts:
         if not texts.parts:
             why = ", ".join(f"{reason}: {rows}" for reason, rows in texts.left_out.items())
             raise InputError(f"{source}: no comparison in it ({why or 'no row'}): see audit.columns")
         result = measures.measure(
-            [part.select(*measures.SCHEMA) for part in texts.parts],
+            [part.drop("messages") for part in texts.parts],
             texts.rows,
             texts.left_out,
             _checks(),
             benchmarks,
-            options.seed,
         )
         if scorer:
             result["measures"].append(_agreement(scorer, texts.parts, progress))
@@ -123,72 +132,55 @@ def _stored(store: Store, ref: str) -> Texts:
     names = rows.collect_schema().names()
     if missing := {"prompt", "chosen", "rejected"} - set(names):
         raise InputError(f"{ref}: not preference data: its default table has no column {min(missing)!r}")
-    reply = {side: pl.col(side).list.last().struct.field("content") for side in ("chosen", "rejected")}
-    content = pl.col("prompt").list.eval(pl.element().struct.field("content"))
-    roles = pl.col("prompt").list.eval(pl.element().struct.field("role"))
     place = "comparison_id" if "comparison_id" in names else "query_id"
-    columns = {
-        "place": pl.col(place),
-        "query_id": pl.col("query_id"),
-        "prompt": content.list.join("\n\n"),
-        "turns": pl.col("prompt").list.len().cast(pl.Int64),
-        "has_system": roles.list.contains("system"),
-        "messages": pl.col("prompt"),
-        **reply,
-        **{
-            name: pl.col(name) if name in names else pl.lit(None, pl.String)
-            for name in ("chosen_responder", "rejected_responder")
-        },
-    }
-    parts = [part.select(**columns) for part in ranges(rows, CHUNK)]
-    return Texts(f"{ref} of the store", parts, sum(store.manifest(ref).counts["default"].values()), {})
+    responders = [name for name in ("chosen_responder", "rejected_responder") if name not in names]
+    rows = rows.with_columns(
+        pl.col(place).alias("place"),
+        *map(last_turn, ("chosen", "rejected")),
+        *(pl.lit(None, pl.String).alias(name) for name in responders),
+    ).select(_TABLE.names)
+    return Texts(f"{ref} of the store", _parts(rows), sum(store.manifest(ref).counts["default"].values()), {})
 
 
 def _read(source: str, options: AuditOptions, folder: Path, progress: Progress) -> Texts:
     """The comparisons of a file, a folder or a Hub dataset, kept in files of `folder`."""
     preferences = read_preferences(
-        source,
-        options.columns,
-        options.part,
-        lambda done, total: progress("reading", done, total, 0),
+        source, options.columns, options.part, lambda done, total: progress("reading", done, total, 0)
     )
     left_out: Counter[str] = Counter()
-    rows = 0
-
-    def comparisons() -> Iterator[tuple[Any, ...]]:
-        nonlocal rows
-        for read in preferences.rows:
-            rows += 1
-            if isinstance(read.result, Rejected):
-                left_out[read.result.reason] += 1
-            else:
-                yield from _rows(read)
-
-    parts: list[pl.LazyFrame] = []
-    waiting = comparisons()
-    while chunk := list(islice(waiting, CHUNK)):
-        file = folder / f"{len(parts):06}.parquet"
-        pl.DataFrame(chunk, SCHEMA, orient="row").write_parquet(file, compression="lz4")
-        parts.append(pl.scan_parquet(file))
+    spool, rows = Spool(folder / "texts", _TABLE), 0
+    for read in preferences.rows:
+        rows += 1
+        if isinstance(read.result, Rejected):
+            left_out[read.result.reason] += 1
+            continue
+        for preference in read.result:
+            row = {
+                "place": Path(read.place).name,
+                "query_id": prompt_id(preference.prompt),
+                "prompt": preference.prompt,
+                "chosen": preference.chosen.text,
+                "rejected": preference.rejected.text,
+                "chosen_responder": preference.chosen.model,
+                "rejected_responder": preference.rejected.model,
+            }
+            spool.add(row)
+    parts = _parts(spool.scan()) if spool.rows else []
     return Texts(preferences.layout.described, parts, rows, dict(left_out))
 
 
-def _rows(read: ReadRow) -> Iterator[tuple[Any, ...]]:
-    assert not isinstance(read.result, Rejected)
-    for preference in read.result:
-        prompt = preference.prompt
-        yield (
-            Path(read.place).name,
-            prompt_id(prompt),
-            "\n\n".join(turn["content"] for turn in prompt),
-            len(prompt),
-            prompt[0]["role"] == "system",
-            preference.chosen.text,
-            preference.rejected.text,
-            preference.chosen.model,
-            preference.rejected.model,
-            list(prompt),
+def _parts(rows: pl.LazyFrame) -> list[pl.LazyFrame]:
+    """The comparisons in ranges of queries, as they are measured."""
+    roles = pl.col("prompt").list.eval(pl.element().struct.field("role"))
+    return [
+        part.with_columns(
+            all_turns(),
+            turns=pl.col("prompt").list.len().cast(pl.Int64),
+            has_system=roles.list.contains("system"),
+            messages=pl.col("prompt"),
         )
+        for part in ranges(rows, CHUNK)
+    ]
 
 
 def _checks() -> dict[str, Any]:
@@ -202,11 +194,6 @@ def _name(source: str) -> str:
 
 
 # --- the reward model -------------------------------------------------------------------------------------
-
-
-def load_scorer(store: Store, rm: str | None) -> Scorer | None:
-    """The reward model's scorer; None without one. Raises InputError where there is no such model."""
-    return Scorers(store, {}, {}).load(RewardModel(rm, None, MAX_TOKENS)) if rm else None
 
 
 def _agreement(scorer: Scorer, parts: Sequence[pl.LazyFrame], progress: Progress) -> dict[str, Any]:

@@ -6,11 +6,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from ..errors import Stopped
+
+if TYPE_CHECKING:
+    from .samples import BeforeAfter
 
 POINTS = 400
 """Most points of a stored curve."""
@@ -77,6 +80,23 @@ def train(trainer: Any, rows: int, checkpoint: str | None = None) -> dict[str, A
         **({"resume_from_checkpoint": checkpoint} if checkpoint else {})
     )  # PPO's has no such argument
     return speed(trainer, started, rows, bool(checkpoint))
+
+
+def train_with_samples(
+    trainer: Any, tokenizer: Any, rows: int, replies: "BeforeAfter", checkpoint: str | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Train a policy, evaluated and sampled before and after; its speed, and the log of all of it."""
+
+    def look() -> None:
+        if trainer.eval_dataset is not None:
+            trainer.evaluate()
+        replies.generate(trainer.model, tokenizer)
+
+    look()
+    before = trainer.state.log_history  # training starts a new log
+    measured = train(trainer, rows, checkpoint)
+    look()
+    return measured, before + trainer.state.log_history
 
 
 def speed(trainer: Any, started: float, rows: int, resumed: bool = False) -> dict[str, Any]:
