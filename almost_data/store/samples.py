@@ -231,9 +231,12 @@ def draw(rows: pl.LazyFrame, n: int, seed: int, group: str | None = None) -> tup
     if count <= n:
         return rows.collect(), count
     places = sorted(random.Random(seed).sample(range(count), n))
-    units = units.with_row_index(_PLACE).filter(pl.col(_PLACE).is_in(places)).drop(_PLACE)
-    drawn = rows.join(units, group, "semi", maintain_order="left") if group else units
-    return drawn.collect(), count
+    # Streaming: of a large dataset only the drawn rows come into memory.
+    drawn = units.with_row_index(_PLACE).filter(pl.col(_PLACE).is_in(places)).drop(_PLACE)
+    units_drawn = drawn.collect(engine="streaming")
+    if group is None:
+        return units_drawn, count
+    return rows.filter(pl.col(group).is_in(units_drawn[group].implode())).collect(engine="streaming"), count
 
 
 def rows_of(manifest: Manifest, frame: pl.DataFrame) -> Iterator[Row]:

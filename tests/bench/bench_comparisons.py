@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from almost_data.builders.checks import response_checks
+from almost_data.builders.checks import PAPER, response_checks
 from almost_data.builders.comparisons.builder import ComparisonsConfig, decide_responses
 from almost_data.builders.comparisons.ranking import length_rule, rank_pairs
 from almost_data.datasets.builder import Built, reply_id, text_id
@@ -52,8 +52,9 @@ def run() -> list[Result]:
     """Decisions only, as the loop makes them; then the command, with Parquet, digest, figures and card."""
     frame = _responses()
     config = schema.with_defaults(ComparisonsConfig())
+    named = response_checks(config.min_chars)
     start = time.perf_counter()
-    decided = decide_responses(frame, response_checks(config.min_chars), config)
+    decided = decide_responses(frame, [named[name] for name in PAPER], config)
     pairs = rank_pairs(decided.filter(pl.col("reason").is_null()), [length_rule(0.5, "survivors")], "first")
     ours = time.perf_counter() - start
     kept = pairs["reason"].null_count()
@@ -78,6 +79,7 @@ def command(size: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as root:
         store_responses(Store(root), size)
         how = ["--from", "responses@1.0.0", "--root", root, "--set", "comparisons.min_chars=60"]
+        how += ["--checks", "paper"]
         command = [sys.executable, "-c", RUN, "build", "comparisons", "--version", "1.0.0", *how]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
