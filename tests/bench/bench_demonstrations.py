@@ -147,7 +147,7 @@ def measure_scores(folder: Path, queries: int, samples: int) -> tuple[str, float
             == queries * samples
         )
         # The journal scores a text once; so does the plain way here.
-        unique = list({one.turns: one for one in dialogues}.values())
+        unique = list({str(dialogue.messages): dialogue for dialogue in dialogues}.values())
         rows = loaded.reader.read(unique)
         tokens = sum(len(row.tokens) for row in rows)
         batch = max(1, inner.settings()["batch_tokens"] * len(unique) // tokens)

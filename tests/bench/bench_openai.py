@@ -14,6 +14,7 @@ from typing import Any
 
 from almost_data.generation import Model, Request, Sampling, prompts
 from almost_data.generation.openai import OpenAIEngine
+from almost_data.models.chat import user_turn
 from tests.bench import Result
 
 MODELS = tuple(f"m{number}" for number in range(5))
@@ -62,7 +63,9 @@ def serve(port: Any) -> None:
 def all_requests() -> list[Request]:
     head = prompts.load("hhh").head(3)
     return [
-        Request(f"{model}-{number}", Model(model), head, prompts.ask(f"What of {number}?"), SAMPLING)
+        Request(
+            f"{model}-{number}", Model(model), head, prompts.ask(user_turn(f"What of {number}?")), SAMPLING
+        )
         for model in MODELS
         for number in range(COUNT)
     ]

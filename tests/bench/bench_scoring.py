@@ -90,10 +90,7 @@ def plain(scorer: RewardModel, dialogues: list[Dialogue], rows: int, ordered: bo
     loaded = scorer.loaded
     assert loaded is not None
     tokenizer, network = loaded.reader.tokenizer, loaded.network
-    messages = [
-        [{"role": "user", "content": one.turns[0]}, {"role": "assistant", "content": one.turns[1]}]
-        for one in dialogues
-    ]
+    messages = [list(dialogue.messages) for dialogue in dialogues]
     ids = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
     order = sorted(range(len(ids)), key=lambda at: -len(ids[at])) if ordered else list(range(len(ids)))
     for start in range(0, len(order), rows):

@@ -19,6 +19,7 @@ from almost_data.generation.journal import JournaledGenerator
 from almost_data.generation.journal_file import JournalSession
 from almost_data.generation.vllm import CPU_CACHE_BYTES, VLLMEngine
 from almost_data.models import weights
+from almost_data.models.chat import user_turn
 from tests.bench import Result
 from tests.bench.bench_transformers import MODEL, QUESTIONS, time_plain
 
@@ -34,7 +35,10 @@ def requests_of(model: Model, count: int, start: int = 0) -> list[Request]:
     head = prompts.load("hhh").head(3)
     sampling = Sampling(NEW, 1.0, 0.9)
     asked = [f"{QUESTIONS[n % len(QUESTIONS)]} ({n})" for n in range(start, start + count)]
-    return [Request(str(n), model, head, prompts.ask(text), sampling, seed=n) for n, text in enumerate(asked)]
+    return [
+        Request(str(n), model, head, prompts.ask(user_turn(text)), sampling, seed=n)
+        for n, text in enumerate(asked)
+    ]
 
 
 def rate(answer: Callable[[list[Request]], int], model: Model, count: int, rounds: int = 1) -> float:
