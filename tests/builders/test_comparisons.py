@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import hypothesis.strategies as st
@@ -431,3 +432,99 @@ def test_queries_of_a_benchmark_are_dropped_with_their_responses(tmp_path: Path)
     assert counted.diagnostics["contamination"][0]["overlapping_queries"] == 1
     with pytest.raises(InputError, match="name files of benchmark prompts"):
         BUILDER.pins(structs.replace(config, benchmarks=()), FakeEngine())
+
+
+def uneven(count: int, seed: int = 0) -> list[Row]:
+    """Three responders; a better one writes more in about 85% of its pairs, and sometimes exactly as much."""
+    random = Random(seed)
+    texts = [
+        [good(random.choice([60, 80, 100, 120]) + 20 * (2 - rank)) for rank in range(3)] for _ in range(count)
+    ]
+    return rows_of(texts)
+
+
+PLAIN = ComparisonsConfig(checks="none", length_sd=None, pairing="all")
+
+
+@pytest.mark.parametrize("share", [0.5, 0.6, 0.75])
+def test_no_side_is_the_longer_one_in_more_than_the_share(share: float) -> None:
+    rows = uneven(300)
+    plain, balanced = run(rows, PLAIN), run(rows, structs.replace(PLAIN, balance_length=share))
+    assert plain is not None
+    assert balanced is not None
+    pairs = balanced.tables["default"]
+    gap = pl.col("chosen").list[0].struct["content"].str.len_chars().cast(pl.Int64)
+    gap -= pl.col("rejected").list[0].struct["content"].str.len_chars().cast(pl.Int64)
+    for _, of_pair in pairs.group_by("chosen_responder", "rejected_responder"):
+        longer, shorter = (of_pair.select((gap * sign > 0).sum()).item() for sign in (1, -1))
+        assert shorter
+        assert longer == int(share / (1 - share) * shorter + 1e-9)  # as many as may stay, stay
+    entry = balanced.ledger[-1]
+    dropped = balanced.tables["rejected"].filter(reason="length_balance")
+    assert (entry.stage, entry.filter, entry.n_in) == (
+        "selection",
+        "length_balance",
+        len(plain.tables["default"]),
+    )
+    assert entry.dropped == {"length_balance": len(dropped)} == {"length_balance": entry.n_in - len(pairs)}
+    assert set(dropped["stage"]) == {"selection"}
+    assert sum(count.kept for count in entry.by_pair.values()) == len(pairs)
+    of_pairs = {
+        row["chosen_responder"] + row["rejected_responder"]: row
+        for row in balanced.diagnostics["responder_pairs"]
+    }
+    assert sum(row["comparisons"] for row in of_pairs.values()) == len(pairs)
+    assert balanced.diagnostics["share_chosen_longer"] == pytest.approx(pairs.select((gap > 0).mean()).item())
+    if share == 0.5:
+        assert balanced.diagnostics["text"]["always_longer"] == 0.5
+        assert balanced.notes[-1].startswith("Length was balanced: the longer reply is right in 50.0%")
+
+
+@pytest.mark.parametrize("balance", [None, 0.5])
+def test_a_target_keeps_exactly_so_many_and_keeps_the_balance(balance: float | None) -> None:
+    rows = uneven(100)
+    everything = run(rows, structs.replace(PLAIN, balance_length=balance))
+    assert everything is not None
+    ids = set(everything.tables["default"]["comparison_id"])
+    for target in (1, 30, 57):
+        built = run(rows, structs.replace(PLAIN, balance_length=balance, target=target))
+        assert built is not None
+        assert len(built.tables["default"]) == built.diagnostics["comparisons"] == target
+        assert set(built.tables["default"]["comparison_id"]) < ids
+        assert built.ledger[-1].dropped == {"not_needed": len(ids) - target}
+        if balance:
+            shares = [row["share_chosen_longer"] for row in built.diagnostics["responder_pairs"]]
+            assert max(shares) <= balance
+    short = run(rows, structs.replace(PLAIN, balance_length=balance, target=1_000))
+    assert short is not None
+    assert set(short.tables["default"]["comparison_id"]) == ids
+    assert short.notes[-1] == f"The target of 1,000 comparisons was not reached: {len(ids)} are left."
+
+
+def test_what_is_selected_follows_from_ids_and_seed_alone() -> None:
+    rows = uneven(100)
+    config = structs.replace(PLAIN, balance_length=0.5, target=40)
+    results = []
+    for most, seed in ((10_000, 0), (30, 0), (10_000, 1)):
+        Random(most).shuffle(rows)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("almost_data.builders.comparisons.builder.BLOCK", most)
+            built = run(rows, structs.replace(config, seed=seed))
+        assert built is not None
+        results.append(
+            (
+                digest(BUILDER.tables, built.tables),
+                built.ledger,
+                built.diagnostics["queries_with_a_comparison"],
+            )
+        )
+    assert results[0] == results[1]
+    assert results[0][0] != results[2][0]
+
+
+def test_where_length_cannot_be_balanced_nothing_that_differs_in_length_is_left() -> None:
+    config = structs.replace(PLAIN, balance_length=0.5)
+    assert run(rows_of([[good(90), good(60)]] * 3), config) is None
+    built = run(rows_of([[good(90), good(60)], [good(60), "b" + good(59)]]), config)
+    assert built is not None
+    assert len(built.tables["default"]) == 1

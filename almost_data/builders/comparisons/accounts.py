@@ -52,20 +52,27 @@ class Accounts:
             cut=(pl.col("finish_reason") == "length").sum(),
         )
         self._responders.append(responder)
-        names = [rule.name for rules in self.pair_stages.values() for rule in rules]
-        dropped = {f"dropped {name}": (pl.col("reason") == name).sum() for name in names}
-        chosen, rejected = (pl.col(f"{side}_length").filter(alive) for side in ("chosen", "rejected"))
-        sums = {
-            "comparisons": alive.sum(),
-            "longer": (chosen > rejected).sum(),
-            "equal": (chosen == rejected).sum(),
-            "chosen_chars": chosen.sum(),
-            "rejected_chars": rejected.sum(),
-        }
+        dropped = {f"dropped {name}": (pl.col("reason") == name).sum() for name in self._pair_reasons}
+        sums = _sums(pl.col("chosen_length").filter(alive), pl.col("rejected_length").filter(alive))
         self._pairs.append(pairs.group_by(_RANKS).agg(n=pl.len(), **dropped, **sums))
         by_query = pairs.filter(alive).group_by("query").agg(pairs=pl.len(), row=pl.col("chosen_row").first())
         self._kept.append(by_query.select(texts["query_id"].gather(by_query["row"]), "pairs"))
         self.kept += int(by_query["pairs"].sum())
+
+    def drop(self, pairs: pl.DataFrame) -> None:
+        """Take pairs back that were added as kept; `pairs` has query_id, ranks, lengths and reason."""
+        dropped = {f"dropped {name}": (pl.col("reason") == name).sum() for name in self._pair_reasons}
+        sums = _sums(pl.col("chosen_length"), pl.col("rejected_length"))
+        counts = pairs.group_by(_RANKS).agg(n=pl.lit(0), **dropped, **sums)
+        self._pairs.append(counts.with_columns(-pl.col(name).cast(pl.Int64) for name in sums))
+        by_query = pairs.group_by("query_id").agg(pairs=-pl.len().cast(pl.Int64))
+        by_query = pl.concat([*self._kept, by_query], how="vertical_relaxed").group_by("query_id").sum()
+        self._kept = [by_query.filter(pl.col("pairs") > 0)]
+        self.kept -= len(pairs)
+
+    @property
+    def _pair_reasons(self) -> list[str]:
+        return [rule.name for rules in self.pair_stages.values() for rule in rules]
 
     def by_query(self) -> pl.DataFrame:
         """query_id and its number of comparisons, `pairs`, where it has any."""
@@ -125,10 +132,21 @@ class Accounts:
         }
 
     def _by_pair(self) -> pl.DataFrame:
-        return pl.concat(self._pairs).group_by(_RANKS).sum().sort(_RANKS)
+        return pl.concat(self._pairs, how="vertical_relaxed").group_by(_RANKS).sum().sort(_RANKS)
 
     def _pair(self, row: dict[str, Any]) -> str:
         return f"{self.names[row['chosen_rank']]} > {self.names[row['rejected_rank']]}"
+
+
+def _sums(chosen: pl.Expr, rejected: pl.Expr) -> dict[str, pl.Expr]:
+    """Sums over the lengths of comparisons."""
+    return {
+        "comparisons": chosen.len(),
+        "longer": (chosen > rejected).sum(),
+        "equal": (chosen == rejected).sum(),
+        "chosen_chars": chosen.sum(),
+        "rejected_chars": rejected.sum(),
+    }
 
 
 def _share(part: int, total: int) -> float | None:

@@ -54,6 +54,7 @@ from .ranking import (
     length_rule,
     rank_pairs,
 )
+from .selection import LENGTH_BALANCE, NOT_NEEDED, Selection
 from .tables import HOOKS, TABLES
 
 
@@ -90,6 +91,13 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """Files of benchmark prompts that the queries are compared with."""
     decontaminate: bool = False
     """Whether queries that overlap with `benchmarks` are dropped, and not only counted."""
+    balance_length: Annotated[float, Meta(ge=0.5, lt=1)] | None = None
+    """Most of the pairs of two responders in which the chosen reply may be the longer one, as a share, and in
+    which it may be the shorter one: 0.5 takes length out of the label. None leaves the rule out."""
+    target: Positive | None = None
+    """Comparisons to keep, from as many queries as that takes; None keeps all."""
+    seed: int = 0
+    """Seed of the subsets that `balance_length` and `target` keep."""
     limit: Positive | None = None
     """Use only the first queries by query_id."""
 
@@ -113,9 +121,14 @@ def build(
     on_responses = [rule for stage in checks.values() for rule in stage]
     walk = ALREADY_CHOSEN if config.pairing == "first" else LADDER
     asis = AsIs(scorer, progress)
+    selection = Selection(config.balance_length, config.target, config.seed)
     accounts = Accounts(
         {**checks, "survivors": [_few_survivors(config)]},
-        {"pairs": [walk, *rules], "as-is rm": [asis.filter] if asis.filter else []},
+        {
+            "pairs": [walk, *rules],
+            "as-is rm": [asis.filter] if asis.filter else [],
+            "selection": selection.filters,
+        },
     )
     total = int(responses.select(pl.len()).collect().item())
     progress("comparisons", 0, total, 0)
@@ -128,9 +141,11 @@ def build(
         pairs = asis(pair_up(texts, decided, rules, config.pairing), texts)
         accounts.add(texts, decided, pairs)
         parts.append(compact(rows, decided, pairs, list(accounts.stages)))
+        selection.add(texts, pairs)
         progress("comparisons", accounts.responses, total, 0)
         if accounts.queries == config.limit:
             break
+    parts = selection.apply(parts, accounts)
     rejected = rejected_tables(parts, accounts.stages)
     if not accounts.kept:
         return Built(rejected, accounts.ledger(), {})
@@ -141,7 +156,8 @@ def build(
     if benchmarks:
         prompts = prompts_of(parts, queries["query_id"])
         diagnostics["contamination"] = contamination(prompts, benchmarks)
-    return Built({"default": blocks, **rejected}, accounts.ledger(), diagnostics, _notes(config, accounts))
+    notes = [*_notes(config, accounts), *selection.notes(accounts.kept, diagnostics["text"])]
+    return Built({"default": blocks, **rejected}, accounts.ledger(), diagnostics, notes)
 
 
 def _notes(config: ComparisonsConfig, accounts: Accounts) -> list[str]:
@@ -183,6 +199,8 @@ def _reserved_names() -> set[str]:
         AS_IS,
         ALREADY_CHOSEN.name,
         LADDER.name,
+        LENGTH_BALANCE,
+        NOT_NEEDED,
     }
     return set(response_checks()) | own_names
 
@@ -332,7 +350,17 @@ BUILDER = Builder(
     hooks=HOOKS,
     as_fake=lambda config: msgspec.structs.replace(config, asis_rm=fake_name(config.asis_rm)),
     estimate=_estimate,
-    flags=("checks", "check_sides", "pairing", "max_length_gap", "asis_rm", "benchmarks", "decontaminate"),
+    flags=(
+        "checks",
+        "check_sides",
+        "pairing",
+        "max_length_gap",
+        "balance_length",
+        "target",
+        "asis_rm",
+        "benchmarks",
+        "decontaminate",
+    ),
     tags=("synthetic", "preference", "rlhf", "dpo", "reward-model", "almost"),
     card="comparisons.md.jinja",
     card_values=_card_values,

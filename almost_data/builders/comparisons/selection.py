@@ -1,0 +1,146 @@
+"""Filters that look at the whole set, on the pairs that every other filter kept.
+
+The order of the queries is drawn by hash of their ids, so the order of the rows decides nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import polars as pl
+
+from ...datasets.filters import Filter
+from ...diagnostics.probe import draw
+from .accounts import Accounts
+from .parts import Part
+
+LENGTH_BALANCE = "length_balance"
+NOT_NEEDED = "not_needed"
+_RESPONDERS = ("chosen_rank", "rejected_rank")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is selected of the pairs that are left, and these pairs, a part of a large set at a time."""
+
+    balance: float | None
+    target: int | None
+    seed: int
+    _pairs: list[pl.DataFrame] = field(default_factory=list)
+
+    @property
+    def filters(self) -> list[Filter]:
+        rules = [length_balance(self.balance, self.seed)] if self.balance is not None else []
+        return rules + ([not_needed(self.target, self.seed)] if self.target is not None else [])
+
+    def add(self, texts: pl.DataFrame, pairs: pl.DataFrame) -> None:
+        """Add the pairs that are left of the next part; without their texts, to hold many."""
+        if not self.filters:
+            return
+        pairs = pairs.with_row_index("pair").filter(pl.col("reason").is_null())
+        lengths = pl.col("chosen_length", "rejected_length").cast(pl.Int32)
+        columns: list[Any] = [pl.lit(len(self._pairs)).alias("part"), "pair", *_RESPONDERS, lengths]
+        query_id = texts["query_id"].gather(pairs["chosen_row"])
+        self._pairs.append(pairs.select(*columns).hstack([query_id]))
+
+    def apply(self, parts: Sequence[Part], accounts: Accounts) -> list[Part]:
+        """The parts with the reasons of the pairs that are not selected, which leave the accounts too."""
+        if not self.filters or not accounts.kept:
+            return list(parts)
+        selected = select(pl.concat(self._pairs), self.balance, self.target, self.seed)
+        dropped = selected.filter(pl.col("reason").is_not_null())
+        accounts.drop(dropped)
+        by_part = {number: rows for (number,), rows in dropped.partition_by("part", as_dict=True).items()}
+        return [
+            _without(part, by_part[number]) if number in by_part else part
+            for number, part in enumerate(parts)
+        ]
+
+    def notes(self, kept: int, text: Mapping[str, Any]) -> list[str]:
+        """How much length and surface still show in the comparisons, and whether the target was reached."""
+        notes = []
+        if self.balance is not None:
+            surface = text["probe"]["accuracy"]
+            surface = "was not fitted" if surface is None else f"is right in {surface:.1%}"
+            notes.append(
+                f"Length was balanced: the longer reply is right in {text['always_longer']:.1%} of the "
+                f"comparisons. A model that sees only the surface of the replies {surface}."
+            )
+        if self.target is not None and kept < self.target:
+            notes.append(f"The target of {self.target:,} comparisons was not reached: {kept:,} are left.")
+        return notes
+
+
+def _without(part: Part, dropped: pl.DataFrame) -> Part:
+    reason = part.pairs["reason"]
+    reasons = reason.cast(pl.String).scatter(dropped["pair"], dropped["reason"]).cast(reason.dtype)
+    return replace(part, pairs=part.pairs.with_columns(reasons))
+
+
+def length_balance(share: float, seed: int) -> Filter:
+    """Keep a seeded subset in which length decides no more than `share` of the pairs, see `select`."""
+    return Filter(
+        LENGTH_BALANCE,
+        "pair",
+        "Of the pairs of two responders that differ in length, the longer reply may be chosen in at most "
+        f"{share:.0%}, and the shorter one likewise; a seeded draw decides which pairs stay.",
+        "almost_data",
+        params={"balance_length": share, "seed": seed},
+    )
+
+
+def not_needed(target: int, seed: int) -> Filter:
+    """Keep the first `target` pairs, in a seeded order of the queries."""
+    return Filter(
+        NOT_NEEDED,
+        "pair",
+        f"{target:,} comparisons are enough: queries are taken in a seeded order until there are as many.",
+        "almost_data",
+        params={"target": target, "seed": seed},
+    )
+
+
+def select(pairs: pl.DataFrame, balance: float | None, target: int | None, seed: int) -> pl.DataFrame:
+    """The pairs with `reason`: why each is dropped, null where it is kept.
+
+    `pairs` has query_id, chosen_rank, rejected_rank, chosen_length, rejected_length. The first N pairs that
+    are kept keep the balance, for every N.
+    """
+    draws = {query_id: draw(query_id, seed, "comparisons") for query_id in pairs["query_id"].unique()}
+    order = pl.col("query_id").replace_strict(draws, return_dtype=pl.Float64)
+    pairs = (
+        pairs.with_row_index("row")
+        .sort(order, "query_id", *_RESPONDERS)
+        .with_row_index("place")
+        .with_columns(pl.col("place").cast(pl.Int64), reason=pl.lit(None, pl.String))
+    )
+    if balance is not None:
+        pairs = _balanced(pairs, balance)
+    if target is not None:
+        is_late = pl.col("reason").is_null().cum_sum() > target
+        late = pl.when(pl.col("reason").is_null() & is_late).then(pl.lit(NOT_NEEDED))
+        pairs = pairs.with_columns(reason=late.otherwise("reason"))
+    return pairs.sort("row").drop("row", "place")
+
+
+def _balanced(pairs: pl.DataFrame, share: float) -> pl.DataFrame:
+    """The pairs in the order in which the balance lets them in; those that it never lets in have a reason.
+
+    Among the pairs of two responders, the i-th whose chosen is longer comes in with the k-th whose chosen is
+    shorter, k being i * (1 - share) / share rounded up; and the other way round.
+    """
+    side = (pl.col("chosen_length").cast(pl.Int64) - pl.col("rejected_length").cast(pl.Int64)).sign()
+    pairs = pairs.with_columns(side=side).with_columns(
+        number=pl.col("place").cum_count().over(*_RESPONDERS, "side")
+    )
+    partner = (pl.col("number") * ((1 - share) / share) - 1e-9).ceil().cast(pl.Int64)
+    pairs = pairs.with_columns(partner=partner, number=pl.col("number").cast(pl.Int64))
+    partners = pairs.select(*_RESPONDERS, side=-pl.col("side"), partner="number", entry="place")
+    pairs = pairs.join(partners, on=[*_RESPONDERS, "side", "partner"], how="left")
+    entry = pl.when(pl.col("side") == 0).then("place").otherwise(pl.max_horizontal("place", "entry"))
+    is_short = (pl.col("side") != 0) & pl.col("entry").is_null()
+    reason = pl.when(is_short).then(pl.lit(LENGTH_BALANCE)).otherwise("reason")
+    # Where a pair enters with its partner, the partner comes first.
+    order = [pl.col("entry"), pl.col("place")]
+    pairs = pairs.with_columns(entry=entry, reason=reason).sort(order, descending=[False, True])
+    return pairs.drop("side", "number", "partner", "entry")
