@@ -6,13 +6,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..readers import reviews as reviews_
+from ..readers.preferences import parse_columns
+from ..readers.reviews import read as read_reviews
 from ..run import ablation
 from ..run.build import prepare
 from ..run.presets import PresetName
 from .build import assignments
-from .console import console, grid, print_markdown, text
-from .options import ROOT, Markdown, Root, Version
+from .console import console, grid, print_json, print_markdown, text
+from .options import ROOT, Columns, Json, Markdown, Root, Version
 from .progress import progress_bars
 from .sources import hub_origins, local_sources
 
@@ -30,6 +31,21 @@ class FilterSettings:
     ] = ()
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Judge:
+    """The judge's preferences, which the comparisons are held against."""
+
+    reviews: Annotated[
+        str | None,
+        Parameter(
+            help="A judge's preferences: a file of prompt, responder_a, responder_b, score_a, score_b, or "
+            "preferences in any layout, whose replies are found by their text."
+        ),
+    ] = None
+    columns: Columns = None
+
+
 def ablate(
     *,
     from_: Annotated[
@@ -41,15 +57,13 @@ def ablate(
         str | None,
         Parameter(help="Reward model for the variants with the As-is RM: name@version, folder or Hub id."),
     ] = None,
-    reviews: Annotated[
-        Path | None,
-        Parameter(help="JSONL or Parquet: prompt, responder_a, responder_b, score_a, score_b."),
-    ] = None,
+    judge: Judge = Judge(),
     settings: FilterSettings = FilterSettings(),
+    json: Json = False,
     markdown: Markdown = False,
     root: Root = ROOT,
 ) -> None:
-    judgments = reviews_.read(reviews) if reviews else None
+    verdicts = read_reviews(judge.reviews, parse_columns(judge.columns)) if judge.reviews else None
     sources = local_sources(root, [from_])
     run = prepare(
         root=root,
@@ -61,15 +75,25 @@ def ablate(
         origins=hub_origins(sources),
     )
     with progress_bars() as bars:
-        outcomes = ablation.ablate(run, judgments, bars)
-    header, rows = ablation.HEADER, [outcome.cells() for outcome in outcomes]
-    if markdown:
-        values = {"source": sources[from_], "header": header, "note": ablation.NOTE, "rows": rows}
-        print_markdown("ablation", values)
+        outcomes = ablation.ablate(run, verdicts, *([] if json or markdown else [bars]))
+    tables = [
+        (ablation.FILTERED, ablation.filter_rows(outcomes), ablation.FILTERED_NOTE),
+        (ablation.JUDGED, ablation.judge_rows(outcomes), ablation.JUDGED_NOTE),
+    ]
+    if json:
+        print_json([outcome.numbers() for outcome in outcomes])
         return
-    table = grid(header[0], *(f">{heading}" for heading in header[1:]), rows=rows)
-    table.columns[0].no_wrap, table.padding = True, (0, 1, 0, 0)
+    if markdown:
+        print_markdown("ablation", {"source": sources[from_], "tables": tables})
+        return
+    for header, rows, note in tables:
+        if rows:
+            table = grid(header[0], *(f">{heading}" for heading in header[1:]), rows=rows)
+            table.columns[0].no_wrap, table.padding = True, (0, 1, 0, 0)
+            console.print()
+            console.print(table)
+            console.print(text(f"\n{note}", "dim"))
+    if verdicts and verdicts.unread:
+        console.print(text(f"{verdicts.unread:,} rows of {judge.reviews} hold no preference.", "dim"))
     refs = [outcome.manifest.ref for outcome in outcomes if outcome.manifest]
-    console.print()
-    console.print(table)
-    console.print(text(f"\n{ablation.NOTE}\n\npublished: {', '.join(refs) or 'nothing'}", "dim"))
+    console.print(text(f"\npublished: {', '.join(refs) or 'nothing'}", "dim"))

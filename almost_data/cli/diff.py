@@ -11,6 +11,8 @@ from .options import ROOT, Json, Markdown, Ref, Root
 
 STYLES = {"lost": "red", "gained": "green"}
 
+_SIGNS = {"-": STYLES["lost"], "+": STYLES["gained"]}
+
 
 def diff(a: Ref, b: Ref, /, *, markdown: Markdown = False, json: Json = False, root: Root = ROOT) -> None:
     store = Store(root)
@@ -24,7 +26,7 @@ def diff(a: Ref, b: Ref, /, *, markdown: Markdown = False, json: Json = False, r
 
 
 def _print(difference: Diff) -> None:
-    """Settings that differ, rows by reason and by responder pair, and examples."""
+    """Settings that differ, rows by reason and by responder pair, shortcuts, and examples."""
     changed = f" ({difference.changed:,} of them with another content)" if difference.changed else ""
     console.print(Text(f"{difference.a} to {difference.b}", style="bold"))
     console.print(
@@ -42,9 +44,14 @@ def _print(difference: Diff) -> None:
     rows = [(pair.replace(" > ", " >\n"), *numbers) for pair, *numbers in difference.pairs]
     pairs = grid("chosen >\nrejected", ">in both", ">lost", ">gained", "why", rows=rows)
     pairs.columns[0].no_wrap = True
+    shifts = [
+        (shift.measure, shift.a, shift.b, text(shift.change, _SIGNS.get(shift.change[:1], "")))
+        for shift in difference.shortcuts
+    ]
     print_tables(
         grid("why the other version dropped it", ">lost", ">gained", rows=difference.reasons),
         pairs,
+        grid("shortcut", f">{difference.a}", f">{difference.b}", ">change", rows=shifts),
     )
     for side, examples in difference.examples.items():
         for example in examples:
@@ -55,4 +62,4 @@ def _print(difference: Diff) -> None:
 def _change_style(line: str) -> str:
     """Red for an item that was taken out, green for one that was put in."""
     item = line.partition(": ")[2]
-    return {"- ": STYLES["lost"], "+ ": STYLES["gained"]}.get(item[:2], "")
+    return _SIGNS.get(item[:1], "") if item[1:2] == " " else ""

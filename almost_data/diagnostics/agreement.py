@@ -1,62 +1,95 @@
-"""Whether comparisons agree with the scores that a judge gave to the same answers."""
+"""How often comparisons agree with a judge's preferences between the same answers, length apart.
 
+A judge prefers longer answers, and so do many filters. So the share is given plain, balanced by length (the
+mean of the share where the chosen answer is the longer one and of that where it is the shorter one), and on
+pairs of about equal length.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import polars as pl
 
-from .probe import wilson
+from ..datasets.tables import last_turn
+from .probe import interval
+
+NEAR = 100
+"""Characters by which two answers of about equal length differ at most."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """A judge's preferences."""
+
+    rows: pl.DataFrame
+    """`query_id`; `a` and `b`, two answers to it; `gap`, how far the judge prefers `a`, negative for `b`."""
+    answers_by: Literal["responder", "text"]
+    """What names an answer in `a` and `b`."""
+    unread: int = 0
+    """Rows of the source that hold no preference."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of pairs with its 95% interval, which holds the pairs of a query together."""
+
+    pairs: int
+    value: float | None
+    """None where there is no pair, or none of one of the groups that it is a mean over."""
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        if self.value is None or self.low is None or self.high is None:
+            return "n/a"
+        return f"{self.value:.1%} ({100 * self.low:.0f}-{100 * self.high:.0f})"
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Reviewed comparisons: the judge agreed, disagreed, or gave both answers the same score."""
+    """The judge's verdicts on comparisons. Its ties are in no share."""
 
-    agree: int
-    disagree: int
-    tie: int
-
-    @property
-    def share(self) -> float | None:
-        """Agreement, ties left out."""
-        decided = self.agree + self.disagree
-        return self.agree / decided if decided else None
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """95% interval of the share, by Wilson's formula."""
-        return None if self.share is None else wilson(self.share, self.agree + self.disagree)
-
-    def __str__(self) -> str:
-        if self.share is None or self.interval is None:
-            return "n/a"
-        low, high = self.interval
-        return f"{self.share:.0%} [{100 * low:.0f},{100 * high:.0f}]"
+    ties: int
+    plain: Share
+    balanced: Share
+    """Over pairs of unequal length."""
+    near: Share
+    """Over pairs within `NEAR` characters."""
 
 
-def agreement(comparisons: pl.LazyFrame, reviews: pl.DataFrame) -> Agreement:
-    """How often the judge prefers what the comparisons prefer, where it reviewed both answers.
+def agreement(comparisons: pl.LazyFrame, verdicts: Verdicts) -> Agreement:
+    """How often the judge prefers what the comparisons prefer, where it decided between both answers.
 
-    Reviews in either order count; several reviews of a pair are averaged.
+    Verdicts in either order count; several on a pair are averaged.
     """
-    swapped = reviews.rename(
-        {
-            "responder_a": "responder_b",
-            "responder_b": "responder_a",
-            "score_a": "score_b",
-            "score_b": "score_a",
-        }
+    turned = verdicts.rows.select("query_id", a="b", b="a", gap=-pl.col("gap"))
+    keys = ["query_id", "a", "b"]
+    gaps = pl.concat([verdicts.rows.select(turned.columns), turned]).group_by(keys).agg(pl.col("gap").mean())
+    texts = {side: last_turn(side) for side in ("chosen", "rejected")}
+    names = [
+        pl.col(f"{side}_responder") if verdicts.answers_by == "responder" else text.str.strip_chars()
+        for side, text in texts.items()
+    ]
+    lengths = [text.str.len_chars().cast(pl.Int64) for text in texts.values()]
+    compared = comparisons.select("query_id", a=names[0], b=names[1], length_gap=lengths[0] - lengths[1])
+    judged = compared.join(gaps.lazy(), on=keys).select("query_id", "length_gap", "gap").collect()
+    decided = judged.filter(pl.col("gap") != 0)
+    unequal = decided.filter(pl.col("length_gap") != 0)
+    return Agreement(
+        ties=len(judged) - len(decided),
+        plain=_share(decided),
+        balanced=_share(unequal, (unequal["length_gap"] > 0, unequal["length_gap"] < 0)),
+        near=_share(decided.filter(pl.col("length_gap").abs() <= NEAR)),
     )
-    both_orders = pl.concat([reviews, swapped.select(reviews.columns)])
-    keys = ["prompt", "responder_a", "responder_b"]
-    gaps = (
-        both_orders.with_columns(prompt=pl.col("prompt").str.strip_chars())
-        .group_by(keys)
-        .agg(gap=pl.col("score_a").mean() - pl.col("score_b").mean())
-    )
-    compared = comparisons.select(
-        pl.col("prompt").list.last().struct.field("content").alias("prompt"),
-        responder_a="chosen_responder",
-        responder_b="rejected_responder",
-    )
-    gap = compared.join(gaps.lazy(), on=keys).select("gap").collect()["gap"]
-    return Agreement(int((gap > 0).sum()), int((gap < 0).sum()), int((gap == 0).sum()))
+
+
+def _share(pairs: pl.DataFrame, groups: Sequence[pl.Series] = ()) -> Share:
+    """The share of pairs that the judge agrees with, or the mean of that share over the groups."""
+    if not len(pairs) or not all(group.any() for group in groups):
+        return Share(len(pairs), None)
+    agrees = (pairs["gap"] > 0).cast(pl.Float64).to_numpy()
+    strata = [group.to_numpy() for group in groups] or [np.ones(len(pairs), dtype=bool)]
+    value = float(np.mean([agrees[stratum].mean() for stratum in strata]))
+    return Share(len(pairs), value, *interval(agrees, pairs["query_id"], strata[0]))

@@ -98,18 +98,26 @@ def transfer(train: pl.DataFrame, test: pl.DataFrame) -> Numbers | None:
     return np.where(scores == 0, 0.5, scores > 0)
 
 
-def interval(right: Numbers, query_ids: pl.Series) -> tuple[float, float]:
+def interval(
+    right: Numbers, query_ids: pl.Series, strata: NDArray[np.generic] | None = None
+) -> tuple[float, float]:
     """A 95% interval for a share, where the rows of a query are not independent of each other.
 
-    Wilson's, for as many independent rows as would have the variance between queries.
+    With `strata`, the group of each row, it is that of the mean of the groups' shares. Wilson's, for as many
+    independent rows as would have the variance between queries.
     """
-    accuracy = float(right.mean())
-    rows = pl.DataFrame({"query": query_ids, "deviation": right - accuracy})
+    _, group, sizes = np.unique(
+        np.zeros(len(right)) if strata is None else strata, return_inverse=True, return_counts=True
+    )
+    shares = np.bincount(group, weights=right) / sizes
+    weight = 1 / (len(sizes) * sizes[group])
+    share = float(shares.mean())
+    rows = pl.DataFrame({"query": query_ids, "deviation": (right - shares[group]) * weight})
     deviation = rows.group_by("query").agg(pl.col("deviation").sum())["deviation"]
-    queries = len(deviation)
-    variance = float((deviation**2).sum()) / len(right) ** 2 * queries / max(1, queries - 1)
-    n = min(len(right), accuracy * (1 - accuracy) / variance) if variance > 0 else queries
-    low, high = wilson(accuracy, n)
+    queries, most = len(deviation), 1 / float((weight**2).sum())
+    variance = float((deviation**2).sum()) * queries / max(1, queries - 1)
+    n = min(most, share * (1 - share) / variance if variance > 0 else queries)
+    low, high = wilson(share, n)
     return round(max(0.0, low), 4), round(min(1.0, high), 4)
 
 

@@ -1,38 +1,69 @@
-"""Reviews: the scores that a judge, a model or a person, gave to both answers of a pair."""
+"""A judge's preferences between answers: scores of both by responder, or any layout of preferences."""
 
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 import polars as pl
 
+from ..datasets.builder import prompt_id
+from ..diagnostics.agreement import Verdicts
 from ..errors import InputError
 from . import files
+from .conversations import Unusable, read_prompt
+from .fastchat import is_fastchat
+from .formats import Row
+from .preferences import ReadRow, Rejected, read_preferences
+from .responses import stripped
 
-SUFFIXES = (".jsonl", ".parquet")
+_SCHEMA = {"query_id": pl.String, "a": pl.String, "b": pl.String, "gap": pl.Float64}
 
 
 class Review(msgspec.Struct, frozen=True):
-    """One row: two responders' answers to a prompt, and the score of each."""
+    """One row: two responders' answers to a prompt (text or messages), and the score of each."""
 
-    prompt: str
+    prompt: Any
     responder_a: str
     responder_b: str
     score_a: float
     score_b: float
 
 
-def read(file: Path) -> pl.DataFrame:
-    """Reviews from JSONL or Parquet with the columns of `Review`. Raises InputError."""
-    columns = Review.__struct_fields__
-    if file.suffix not in SUFFIXES:
-        raise InputError(f"{file}: give reviews as .jsonl or .parquet, with columns {', '.join(columns)}")
-    reviews = []
-    for place, row in files.read_rows(str(file), SUFFIXES, needs=columns.__contains__):
+def read(source: str, columns: Mapping[str, str] | None = None) -> Verdicts:
+    """The verdicts of a file with the columns of `Review`, or of preferences in any layout.
+
+    `columns` say which hold prompt, chosen and rejected, as in `read_preferences`. Raises InputError.
+    """
+    if not columns and not is_fastchat(source):
+        rows = files.read_rows(source, files.TABLE_SUFFIXES)
+        first = next(rows, None)
+        if first and "responder_a" in first[1]:
+            return _by_responder([first, *rows])
+    return _by_text(source, read_preferences(source, columns).rows)
+
+
+def _by_responder(rows: Iterable[Row]) -> Verdicts:
+    verdicts = []
+    for place, row in rows:
         try:
-            reviews.append(msgspec.structs.astuple(msgspec.convert(row, Review)))
-        except msgspec.ValidationError as error:
-            raise InputError(f"{place}: not a review ({error}); it needs {', '.join(columns)}") from None
-    if not reviews:
-        raise InputError(f"{file}: no review in it")
-    types = [pl.String] * 3 + [pl.Float64] * 2
-    return pl.DataFrame(reviews, schema=dict(zip(columns, types, strict=True)), orient="row")
+            review = msgspec.convert(row, Review, strict=False)
+            query = prompt_id(stripped(read_prompt(review.prompt)))
+        except (msgspec.ValidationError, Unusable) as error:
+            needs = ", ".join(Review.__struct_fields__)
+            raise InputError(f"{place}: not a review ({error}); it needs {needs}") from None
+        verdicts.append((query, review.responder_a, review.responder_b, review.score_a - review.score_b))
+    return Verdicts(pl.DataFrame(verdicts, schema=_SCHEMA, orient="row"), "responder")
+
+
+def _by_text(source: str, rows: Iterable[ReadRow]) -> Verdicts:
+    verdicts, problems = [], list[str]()
+    for row in rows:
+        if isinstance(row.result, Rejected):
+            problems.append(f"{row.place}: {row.result.detail}")
+            continue
+        for preference in row.result:
+            query = prompt_id(stripped(preference.prompt))
+            verdicts.append((query, preference.chosen.text.strip(), preference.rejected.text.strip(), 1.0))
+    if not verdicts:
+        raise InputError(problems[0] if problems else f"{source}: no preference in it")
+    return Verdicts(pl.DataFrame(verdicts, schema=_SCHEMA, orient="row"), "text", len(problems))

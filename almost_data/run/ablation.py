@@ -1,12 +1,12 @@
 """What each filter is worth: the variants of the paper's Table 4, built from the same responses.
 
 No filter, the heuristic filter only, the As-is RM only, both; then both (or, without an As-is RM, the
-heuristic filter) with each single rule left out. The reward model is loaded once, and scores a
-response once.
+heuristic filter) with each single check left out, and with each of `SWITCHES` turned. The reward model is
+loaded once, and scores a response once.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,9 @@ import polars as pl
 
 from ..builders.checks import check_names
 from ..builders.comparisons.builder import BUILDER, ComparisonsConfig
-from ..builders.comparisons.ranking import LENGTH_RULE
 from ..datasets.builder import NothingLeft, Progress, silent
 from ..datasets.manifest import Manifest
-from ..diagnostics.agreement import Agreement, agreement
+from ..diagnostics.agreement import NEAR, Agreement, Verdicts, agreement
 from ..errors import InputError
 from .build import BuildRun
 
@@ -34,40 +33,101 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Switch:
+    """A setting with two values: the config with the one that it does not have is a variant."""
+
+    label: str
+    setting: str
+    on: Any
+    off: Any = None
+
+    def variant(self, base: ComparisonsConfig) -> Variant:
+        """The config without what the switch stands for where it has that, and with it where it has not."""
+        is_on = getattr(base, self.setting) != self.off
+        label = f"{'without' if is_on else 'with'} {self.label}"
+        value = self.off if is_on else self.on
+        return Variant(_suffix(label), label, msgspec.structs.replace(base, **{self.setting: value}))
+
+
+SWITCHES = (
+    Switch("length rule", "length_sd", 0.5),
+    # As OLMo 3 limits its chat pairs: 100 tokens, of about 4 characters.
+    Switch("length gap up to 400", "max_length_gap", 400),
+)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The result of a variant; no manifest where every comparison was dropped."""
 
     variant: Variant
     manifest: Manifest | None
     agreement: Agreement | None
-    """With the reviews, where a file of them was given."""
+    """With the judge, where its verdicts were given."""
 
-    def cells(self) -> list[str]:
-        """The line of the table, under `HEADER`."""
+    def numbers(self) -> dict[str, Any]:
+        """What was measured, as JSON data; of a variant without a comparison only its name."""
         if self.manifest is None:
-            return [self.variant.label, "", "0", *[""] * (len(HEADER) - 3)]
+            return {"variant": self.variant.label, "comparisons": 0}
         diagnostics = self.manifest.diagnostics
-        text, kept = diagnostics["text"], sum(row["survivors"] for row in diagnostics["responders"])
-        probe, agreed, reviewed = text["probe"], diagnostics.get("asis_agreement"), self.agreement
-        return [
-            self.variant.label,
-            f"{kept:,}",
-            f"{diagnostics['comparisons']:,}",
-            f"{text['length_gap']['q50']:+,.0f}",
-            f"{text['always_longer']:.1%}",
-            "" if probe["accuracy"] is None else f"{probe['accuracy']:.1%}",
-            "" if agreed is None else f"{agreed:.1%}",
-            "" if reviewed is None else str(reviewed),
-            "" if reviewed is None else f"{reviewed.agree + reviewed.disagree:,}+{reviewed.tie:,}",
+        text = diagnostics["text"]
+        return {
+            "variant": self.variant.label,
+            "ref": self.manifest.ref,
+            "responses": sum(row["survivors"] for row in diagnostics["responders"]),
+            "comparisons": diagnostics["comparisons"],
+            "length_gap": text["length_gap"]["q50"],
+            "always_longer": text["always_longer"],
+            "surface_model": text["probe"]["accuracy"],
+            "asis_agreement": diagnostics.get("asis_agreement"),
+            "agreement": self.agreement,
+        }
+
+
+def filter_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
+    """The lines of the table of what the filters keep, under `FILTERED`."""
+    rows = []
+    for numbers in (outcome.numbers() for outcome in outcomes):
+        gap = numbers.get("length_gap")
+        rows.append(
+            [
+                numbers["variant"],
+                *(f"{numbers.get(name, 0):,}" for name in ("responses", "comparisons")),
+                "" if gap is None else f"{gap:+,.0f}",
+                *(
+                    "" if numbers.get(name) is None else f"{numbers[name]:.1%}"
+                    for name in ("always_longer", "surface_model", "asis_agreement")
+                ),
+            ]
+        )
+    return rows
+
+
+def judge_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
+    """The lines of the table of the judge's agreement, under `JUDGED`; none without a judge."""
+    return [
+        [
+            outcome.variant.label,
+            f"{agreed.plain.pairs:,}",
+            f"{agreed.ties:,}",
+            *map(str, (agreed.plain, agreed.balanced, agreed.near)),
         ]
+        for outcome in outcomes
+        if (agreed := outcome.agreement)
+    ]
 
 
-HEADER = ("variant", "kept", "pairs", "gap", "longer", "surface", "as-is", "reviews", "judged")
-NOTE = (
+FILTERED = ("variant", "kept", "pairs", "gap", "longer", "surface", "as-is")
+FILTERED_NOTE = (
     "kept: responses that survive; gap: median of chosen - rejected, in characters; longer, surface: how "
     "often the longer response, and a model that sees only the surface, are right about which one is chosen; "
-    "as-is: pairs where the As-is RM agreed, of those it was asked about; reviews: pairs where the judge "
-    "agreed, of those that it decided, with a 95% interval; judged: pairs that it decided, and ties."
+    "as-is: pairs where the As-is RM agreed, of those it was asked about."
+)
+JUDGED = ("variant", "decided", "ties", "agrees", "balanced", "near")
+JUDGED_NOTE = (
+    "decided: pairs between which the judge decided; agrees: share of them in which it prefers the chosen "
+    "response; balanced: mean of that share where the chosen response is the longer one, and where it is the "
+    f"shorter one; near: that share where the lengths are within {NEAR} characters; with 95% intervals."
 )
 
 
@@ -86,20 +146,25 @@ def variants(base: ComparisonsConfig) -> Iterator[Variant]:
     checks = check_names(base.checks)
     for check in checks:
         remaining = tuple(name for name in checks if name != check)
-        yield Variant(_suffix(check), f"without {check}", changed(checks=remaining))
-    if base.length_sd is not None:
-        yield Variant(_suffix(LENGTH_RULE), "without length rule", changed(length_sd=None))
+        yield Variant(_suffix(f"without {check}"), f"without {check}", changed(checks=remaining))
+    yield from (switch.variant(base) for switch in SWITCHES)
     for user_filter in base.filters:
         filters = tuple(rule for rule in base.filters if rule is not user_filter)
-        yield Variant(_suffix(user_filter.name), f"without {user_filter.name}", changed(filters=filters))
+        label = f"without {user_filter.name}"
+        yield Variant(_suffix(label), label, changed(filters=filters))
 
 
-def ablate(run: BuildRun, reviews: pl.DataFrame | None = None, progress: Progress = silent) -> list[Outcome]:
-    """Build every variant as `comparisons@VERSION-NAME`. InputError where there are no responses."""
+def ablate(run: BuildRun, verdicts: Verdicts | None = None, progress: Progress = silent) -> list[Outcome]:
+    """Build every variant as `comparisons@VERSION-NAME`, and measure how far a judge agrees with each.
+
+    Raises InputError where there are no responses, or none that the judge compared.
+    """
     if "-" in run.version:
         raise InputError(f"run.version {run.version}: give N.N.N, to which each variant adds its name")
     ref = run.sources.get("responses", f"responses@{run.version}")
     config = BUILDER.resolve(run.preset.settings(BUILDER), {"responses": run.store.manifest(ref)})
+    if verdicts is not None:
+        _check(verdicts, run.store.scan(ref), ref)
     outcomes = []
     for variant in variants(config):
         variant_run = dataclasses.replace(
@@ -118,10 +183,24 @@ def ablate(run: BuildRun, reviews: pl.DataFrame | None = None, progress: Progres
             outcomes.append(Outcome(variant, None, None))
             continue
         rows = run.store.scan(manifest.ref)
-        measured = agreement(rows, reviews) if reviews is not None else None
+        measured = agreement(rows, verdicts) if verdicts is not None else None
         outcomes.append(Outcome(variant, manifest, measured))
     return outcomes
 
 
-def _suffix(name: str) -> str:
-    return f"without-{name.replace('_', '-')}"
+def _check(verdicts: Verdicts, responses: pl.LazyFrame, ref: str) -> None:
+    """Raise InputError where no verdict is on two of the responses."""
+    is_by_text = verdicts.answers_by == "text"
+    answer = pl.col("response").str.strip_chars() if is_by_text else pl.col("responder")
+    answers, rows = responses.select("query_id", answer=answer).unique(), verdicts.rows.lazy()
+    for side in ("a", "b"):
+        rows = rows.join(answers, left_on=["query_id", side], right_on=["query_id", "answer"], how="semi")
+    if not rows.select(pl.len()).collect().item():
+        raise InputError(
+            f"run.reviews: none of the {len(verdicts.rows):,} verdicts is on two responses of {ref}: give "
+            f"the prompts and {'replies' if is_by_text else 'responders'} as they are in it"
+        )
+
+
+def _suffix(label: str) -> str:
+    return label.replace("_", "-").replace(" ", "-")

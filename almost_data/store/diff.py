@@ -33,6 +33,17 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Shift:
+    """A measure of a shortcut in A and in B, as text; what one of them lacks is `n/a`."""
+
+    measure: str
+    a: str
+    b: str
+    change: str
+    """With its sign; empty where nothing changed, or a number is missing."""
+
+
+@dataclass(frozen=True)
 class Diff:
     """The difference of A and B. `kept + lost` are the rows of A, `kept + gained` those of B."""
 
@@ -49,6 +60,8 @@ class Diff:
     """Reason, rows that B dropped for it, rows that A dropped for it; most rows first."""
     pairs: list[tuple[str, int, int, int, str]]
     """Responder pair, kept, lost, gained, and the reasons with their numbers; comparisons only."""
+    shortcuts: list[Shift]
+    """What tells chosen from rejected, of datasets whose manifests have measured it."""
     examples: dict[Literal["lost", "gained"], list[Example]]
 
 
@@ -72,6 +85,7 @@ def diff(store: Store, a: str, b: str) -> Diff:
         changed=kept["changed"],
         reasons=_reasons(lost, gained),
         pairs=_pairs(common, lost, gained) if "chosen_responder" in names else [],
+        shortcuts=_shifts(old, new),
         examples={"lost": _examples(lost), "gained": _examples(gained)},
     )
 
@@ -193,6 +207,31 @@ def _pairs(
         lost_rows, gained_rows = (int(rows["len"].sum()) for rows in by_side)
         table.append((name, kept.get(name, 0), lost_rows, gained_rows, ", ".join(why)))
     return table
+
+
+def _shifts(old: Manifest, new: Manifest) -> list[Shift]:
+    """The measures of both versions side by side: shares as percent, lengths in characters."""
+    measured = [_measures(manifest) for manifest in (old, new)]
+    shifts = []
+    for name in dict.fromkeys(name for measures in measured for name in measures):
+        form, unit = _FORMS.get(name, (".1%", ""))
+        numbers = [measures.get(name) for measures in measured]
+        a, b = numbers
+        change = "" if a is None or b is None else f"{b - a:+{form}}"
+        is_change = change.strip("+-0.,%") != ""
+        cells = ["n/a" if number is None else f"{number:{form}}" for number in numbers]
+        shifts.append(Shift(name + unit, cells[0], cells[1], change if is_change else ""))
+    return shifts
+
+
+_FORMS = {"length_gap": (",.0f", " (characters)"), "pairs_per_query": (".2f", "")}
+"""Measures that are no shares: how their numbers are written, and the unit."""
+
+
+def _measures(manifest: Manifest) -> dict[str, float]:
+    text = manifest.diagnostics.get("text") or {}
+    numbers = {row["name"]: float(row["number"]) for row in text.get("findings", ())}
+    return numbers | ({"length_gap": text["length_gap"]["q50"]} if "length_gap" in numbers else {})
 
 
 def _examples(rows: pl.DataFrame) -> list[Example]:

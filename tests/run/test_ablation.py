@@ -3,22 +3,28 @@
 import dataclasses
 import json
 import math
+from itertools import combinations
 from pathlib import Path
+from random import Random
+from statistics import mean
 
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 
 from almost_data.builders.checks import check_names
 from almost_data.builders.comparisons.builder import ComparisonsConfig
 from almost_data.cli import app as cli
+from almost_data.datasets.builder import prompt_id
 from almost_data.datasets.user_filters import UserFilter
-from almost_data.diagnostics.agreement import Agreement, agreement
+from almost_data.diagnostics.agreement import Verdicts, agreement
+from almost_data.diagnostics.probe import interval
 from almost_data.errors import InputError
 from almost_data.generation.transformers import TransformersEngine
 from almost_data.readers import reviews
-from almost_data.run import build, presets
-from almost_data.run.ablation import HEADER, ablate, variants
+from almost_data.run import build, importing, presets
+from almost_data.run.ablation import FILTERED, JUDGED, ablate, filter_rows, judge_rows, variants
 from almost_data.store.store import Store
 from tests.schema import with_defaults
 from tests.settings import with_settings
@@ -37,9 +43,12 @@ def test_variants_are_those_of_the_papers_table_and_each_rule_left_out() -> None
     assert found["both"] == full
     assert {name for name in found if name.startswith("without")} == {
         *(f"without-{check.replace('_', '-')}" for check in check_names(full.checks)),
-        "without-chosen-too-short",
+        "without-length-rule",
         "without-my-own",
     }
+    assert found["with-length-gap-up-to-400"] == msgspec.structs.replace(full, max_length_gap=400)
+    bounded = list(variants(msgspec.structs.replace(full, max_length_gap=90, length_sd=None)))
+    assert {"with-length-rule", "without-length-gap-up-to-400"} <= {one.name for one in bounded}
     for check in check_names(full.checks):
         left = found[f"without-{check.replace('_', '-')}"].checks
         assert set(check_names(full.checks)) - set(left) == {check}
@@ -71,7 +80,10 @@ def test_each_variant_is_a_dataset_and_no_response_is_scored_twice(run: build.Bu
     ]
     responses = run.store.scan("responses@0.1.0").collect().height
     assert 0 < sum(asked) <= responses
-    assert all(len(one.cells()) == len(HEADER) for one in outcomes.values())
+    rows = filter_rows(list(outcomes.values()))
+    assert [row[0] for row in rows] == [one.variant.label for one in outcomes.values()]
+    assert all(len(row) == len(FILTERED) for row in rows)
+    assert judge_rows(list(outcomes.values())) == []
     again = ablate(dataclasses.replace(run, loaded_scorers={}))
     assert [o.manifest and o.manifest.digest for o in again] == [
         o.manifest and o.manifest.digest for o in outcomes.values()
@@ -82,7 +94,8 @@ def test_a_variant_without_a_row_is_said_to_have_none(run: build.BuildRun) -> No
     preset = with_settings(run.preset, "comparisons", filters=(OWN,), min_chars=100_000)
     outcomes = {outcome.variant.name: outcome for outcome in ablate(dataclasses.replace(run, preset=preset))}
     assert outcomes["both"].manifest is None
-    assert outcomes["both"].cells()[:3] == ["both", "", "0"]
+    assert filter_rows([outcomes["both"]]) == [["both", "0", "0", "", "", "", ""]]
+    assert outcomes["both"].numbers() == {"variant": "both", "comparisons": 0}
     assert outcomes["without-too-short"].manifest is not None
 
 
@@ -92,44 +105,130 @@ def test_bad_input_is_refused(run: build.BuildRun, version: str, ref: str) -> No
         ablate(dataclasses.replace(run, version=version, sources={"responses": ref}))
 
 
+def turn(text: str, role: str = "user") -> list[dict[str, str]]:
+    return [{"role": role, "content": text}]
+
+
+def write(file: Path, rows: list[dict[str, object]]) -> str:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return str(file)
+
+
+def review(*cells: object) -> dict[str, object]:
+    return dict(zip(reviews.Review.__struct_fields__, cells, strict=True))
+
+
 def test_reviews_count_in_either_order_and_ties_apart(tmp_path: Path) -> None:
-    rows = [("q1", "a", "b", 9, 3), ("q1", "c", "b", 5, 5), ("q2", "b", "a", 8, 2), ("q2", "b", "a", 8, 4)]
-    file = tmp_path / "reviews.jsonl"
-    names = reviews.Review.__struct_fields__
-    file.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows))
+    rows = [("q1", "a", "b", 9, 3), (" q1", "c", "b", 5, 5), ("q2", "b", "a", 8, 2), ("q2", "b", "a", 8, 4)]
+    talk = [*turn("q0"), *turn("r0", "assistant"), *turn("q1")]
+    rows.append((talk, "b", "a", 1, 0))  # another prompt, though it ends in the same turn
+    file = write(tmp_path / "reviews.jsonl", [review(*row) for row in rows])
 
     def comparison(prompt: str, chosen: str, rejected: str) -> dict[str, object]:
-        turn = [{"role": "user", "content": prompt}]
-        return {"prompt": turn, "chosen_responder": chosen, "rejected_responder": rejected}
+        sides = {"chosen": turn(chosen, "assistant"), "rejected": turn(rejected, "assistant")}
+        names = {"chosen_responder": chosen, "rejected_responder": rejected}
+        return {"query_id": prompt_id(turn(prompt)), **sides, **names}
 
     comparisons = [("q1", "a", "b"), ("q1", "b", "c"), ("q2", "a", "b"), ("q3", "a", "b"), ("q1", "a", "c")]
     frame = pl.DataFrame([comparison(*one) for one in comparisons])
     found = agreement(frame.lazy(), reviews.read(file))
-    assert (found.agree, found.disagree, found.tie, found.share) == (1, 1, 1, 0.5)
+    assert (found.plain.pairs, found.ties, found.plain.value) == (2, 1, 0.5)
+    assert (found.balanced.pairs, found.balanced.value, str(found.balanced)) == (0, None, "n/a")
 
 
-@pytest.mark.parametrize(("agree", "disagree"), [(0, 0), (1, 0), (0, 7), (64, 16), (500, 499)])
-def test_the_interval_is_wilsons(agree: int, disagree: int) -> None:
-    """Both ends solve (p - share)^2 = z^2 p (1 - p) / n."""
-    one = Agreement(agree, disagree, 3)
-    if not agree + disagree:
-        assert one.interval is one.share is None
-        return
-    assert one.interval is not None and one.share is not None
-    for p in one.interval:
-        assert math.isclose((p - one.share) ** 2, 1.96**2 * p * (1 - p) / (agree + disagree), abs_tol=1e-9)
+def test_the_interval_of_strata_is_that_of_their_mean() -> None:
+    """By hand: the mean of two shares, its variance between queries, and Wilson for as many rows."""
+    right = np.array([float(number // 4 % 3 > 0) for number in range(60)])
+    stratum = np.array([True] * 40 + [False] * 20)
+    queries = pl.Series([f"q{number // 4}" for number in range(60)])
+    shares = {name: right[stratum == name].mean() for name in (True, False)}
+    share = sum(shares.values()) / 2
+    sums = dict.fromkeys(queries, 0.0)
+    for hit, name, query in zip(right, stratum, queries, strict=True):
+        sums[query] += (hit - shares[bool(name)]) / (2 * (stratum == name).sum())
+    n = share * (1 - share) / (sum(value**2 for value in sums.values()) * 15 / 14)
+    for p in interval(right, queries, stratum):
+        assert math.isclose((p - share) ** 2, 1.96**2 * p * (1 - p) / n, abs_tol=1e-4)
+    assert interval(right, queries, np.ones(60)) == interval(right, queries)
+
+
+PLACES = {"large": 0, "middle": 1, "small": 2}
+
+
+@pytest.fixture
+def families(tmp_path: Path) -> tuple[build.BuildRun, list[dict[str, object]]]:
+    """Answers of a family of three sizes, and which of two a judge prefers: by size, length and chance."""
+    random = Random(7)
+    rows: list[dict[str, object]] = []
+    verdicts: list[dict[str, object]] = []
+    for number in range(120):
+        texts = {
+            name: " ".join(
+                f"Point {random.randrange(10**6)} of {name} holds."
+                for _ in range(random.randrange(3, 20 - 4 * place))
+            )
+            for name, place in PLACES.items()
+        }
+        prompt = f"What is question {number} about?"
+        rows.append({"prompt": prompt, **texts})
+        for a, b in combinations(PLACES, 2):
+            merit = (len(texts[a]) - len(texts[b])) / 100 + PLACES[b] - PLACES[a] + random.gauss(0, 1.5)
+            better, worse = (a, b) if merit > 0 else (b, a)
+            verdicts.append({"prompt": prompt, "chosen": texts[better], "rejected": texts[worse]})
+    store = Store(tmp_path / "families")
+    file = write(tmp_path / "answers.jsonl", rows)
+    importing.import_responses(store, file, list(PLACES), "1.0.0")
+    preset = presets.load(assignments=("comparisons.pairing=all",))
+    sources = {"responses": "responses@1.0.0"}
+    return build.BuildRun(store, "1.0.0", preset, TransformersEngine(), sources), verdicts
+
+
+def test_agreement_with_a_judge_is_what_a_short_script_counts(
+    families: tuple[build.BuildRun, list[dict[str, object]]], tmp_path: Path
+) -> None:
+    run, verdicts = families
+    judge = reviews.read(write(tmp_path / "judge.jsonl", verdicts))
+    preferred = {(str(v["chosen"]).strip(), str(v["rejected"]).strip()) for v in verdicts}
+    outcomes = ablate(run, judge)
+    for outcome in outcomes:
+        assert outcome.manifest and outcome.agreement
+        hits: list[tuple[int, bool]] = []
+        for row in run.store.scan(outcome.manifest.ref).collect().iter_rows(named=True):
+            chosen, rejected = (row[side][0]["content"] for side in ("chosen", "rejected"))
+            hits.append((len(chosen) - len(rejected), (chosen, rejected) in preferred))
+        longer, shorter = [hit for gap, hit in hits if gap > 0], [hit for gap, hit in hits if gap < 0]
+        near = [hit for gap, hit in hits if abs(gap) <= 100]
+        found, balanced = outcome.agreement, [mean(part) for part in (longer, shorter) if part]
+        assert (found.plain.pairs, found.ties) == (len(hits), 0)
+        assert found.plain.value == pytest.approx(mean(hit for _, hit in hits))
+        assert found.near.value == pytest.approx(mean(near))
+        assert found.balanced.value == (pytest.approx(mean(balanced)) if len(balanced) == 2 else None)
+        for share in (found.plain, found.balanced, found.near):
+            if share.value is not None:
+                assert share.low is not None and share.high is not None
+                assert share.low <= share.value <= share.high
+    rows = judge_rows(outcomes)
+    assert all(len(row) == len(JUDGED) and row[3].startswith(f"{float(row[3][:4]):.1f}%") for row in rows)
+    bare = outcomes[0].agreement
+    assert bare and bare.balanced.value and bare.plain.value and bare.balanced.value < bare.plain.value
+
+
+def test_a_judge_of_other_answers_is_refused(run: build.BuildRun) -> None:
+    rows = pl.DataFrame({"query_id": ["0" * 16], "a": ["A"], "b": ["B"], "gap": [1.0]})
+    with pytest.raises(InputError, match=r"run.reviews: none of the 1 verdicts is on two responses"):
+        ablate(run, Verdicts(rows, "responder"))
 
 
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("r.csv", "prompt", "give reviews as"),
+        ("r.txt", "prompt", "cannot tell its format"),
         ("r.jsonl", "nonsense", "1: broken JSON"),
-        ("r.jsonl", '{"prompt": "q"}', "1: not a review .*`responder_a`"),
+        ("r.jsonl", '{"prompt": "q"}', "no layout of preferences has its columns"),
         (
             "r.jsonl",
             '{"prompt": "q", "responder_a": "a", "responder_b": "b", "score_a": "x", "score_b": 1}',
-            r"Expected `float`, got `str` - at `\$\.score_a`",
+            r"1: not a review .*Expected `float`, got `str` - at `\$\.score_a`",
         ),
         ("r.parquet", "PAR1", "cannot be read"),
     ],
@@ -137,10 +236,10 @@ def test_the_interval_is_wilsons(agree: int, disagree: int) -> None:
 def test_bad_reviews_are_refused_in_a_line(tmp_path: Path, name: str, text: str, why: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=why) as error:
-        reviews.read(tmp_path / name)
+        reviews.read(str(tmp_path / name))
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="no such file"):
-        reviews.read(tmp_path / "gone.jsonl")
+        reviews.read(str(tmp_path / "gone.jsonl"))
 
 
 def test_the_command_prints_a_line_for_each_variant(
@@ -154,7 +253,10 @@ def test_the_command_prints_a_line_for_each_variant(
     assert "without dont_know" in shown
     cli.main(["ablate", *where, "--markdown"])
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + 4
+    assert len(table) == 2 + 5
+    cli.main(["ablate", *where, "--json"])
+    numbers = json.loads(capsys.readouterr().out)
+    assert [row["comparisons"] for row in numbers] and numbers[0]["variant"] == "no filter"
 
 
 def test_reviews_of_real_answers_agree_more_after_the_filter(shared: Path, tmp_path: Path) -> None:
@@ -204,11 +306,13 @@ def test_reviews_of_real_answers_agree_more_after_the_filter(shared: Path, tmp_p
     run = build.BuildRun(
         Store(tmp_path / "build"), "1.0.0", preset, TransformersEngine(), {"responses": "responses@1.0.0"}
     )
-    outcomes = {o.variant.name: o.agreement for o in ablate(run, reviews.read(tmp_path / "reviews.jsonl"))}
+    outcomes = {
+        o.variant.name: o.agreement for o in ablate(run, reviews.read(str(tmp_path / "reviews.jsonl")))
+    }
     none, heuristic = outcomes["no-filter"], outcomes["heuristic"]
     assert none and heuristic
-    assert none.agree + none.disagree + none.tie == 398  # of 400, one answer of 400 is empty
-    assert (heuristic.share or 0) > (none.share or 1)
+    assert none.plain.pairs + none.ties == 398  # of 400, one answer of 400 is empty
+    assert (heuristic.plain.value or 0) > (none.plain.value or 1)
 
 
 def _rows(file: Path) -> list[dict[str, object]]:

@@ -97,6 +97,23 @@ def test_a_new_threshold_is_named_and_explains_the_loss(store: Store) -> None:
     assert all("query: " in example.text for example in difference.examples["lost"])
 
 
+def test_every_shortcut_has_its_change_in_one_form(store: Store) -> None:
+    a, b = "comparisons@0.1.0", "comparisons@0.3.0"
+    shifts = {shift.measure: shift for shift in diff(store, a, b).shortcuts}
+    texts = [store.manifest(ref).diagnostics["text"] for ref in (a, b)]
+    names = {row["name"] for text in texts for row in text["findings"]}
+    assert {name.partition(" ")[0] for name in shifts} == names
+    longer = [text["always_longer"] for text in texts]
+    shift = shifts["always_longer"]
+    assert [shift.a, shift.b] == [f"{share:.1%}" for share in longer]
+    assert shift.change == f"{longer[1] - longer[0]:+.1%}"
+    assert shifts["identical_sides"].change == ""
+    gaps = [text["length_gap"]["q50"] for text in texts]
+    assert shifts["length_gap (characters)"].change == f"{gaps[1] - gaps[0]:+,.0f}"
+    assert {one.change for one in diff(store, a, a).shortcuts} == {""}
+    assert diff(store, "queries@0.1.0", "queries@0.1.0").shortcuts == []
+
+
 def test_another_text_under_the_same_id_is_a_change(store: Store) -> None:
     difference = diff(store, "responses@0.1.0", "responses@0.4.0")
     assert (difference.lost, difference.gained) == (0, 0)
