@@ -53,6 +53,7 @@ SWITCHES = (
     Switch("length rule", "length_sd", 0.5),
     # As OLMo 3 limits its chat pairs: 100 tokens, of about 4 characters.
     Switch("length gap up to 400", "max_length_gap", 400),
+    Switch("balanced lengths", "balance_length", 0.5),
 )
 
 

@@ -253,7 +253,7 @@ def test_the_command_prints_a_line_for_each_variant(
     assert "without dont_know" in shown
     cli.main(["ablate", *where, "--markdown"])
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + 5
+    assert len(table) == 2 + 6
     cli.main(["ablate", *where, "--json"])
     numbers = json.loads(capsys.readouterr().out)
     assert [row["comparisons"] for row in numbers] and numbers[0]["variant"] == "no filter"
