@@ -34,6 +34,7 @@ BUILT_IN: dict[Group, dict[str, str]] = {
         "static-hhh": "almost_data.evals.static_hhh:EVALUATION",
         "truthfulqa": "almost_data.evals.truthfulqa:EVALUATION",
         "preference": "almost_data.evals.preference:EVALUATION",
+        "rewardbench2": "almost_data.evals.rewardbench2:EVALUATION",
         "vicuna": "almost_data.evals.vicuna:EVALUATION",
         "lm-eval": "almost_data.evals.lm_eval:EVALUATION",
     },

@@ -44,15 +44,22 @@ class EvalSession:
     progress: Progress | None = None
     notes: list[str] = field(default_factory=list)
 
-    def subject(self, options: "ModelOptions") -> Subject:
+    def subject(self, options: "ModelOptions", max_tokens: int | None = None) -> Subject:
         """The model that the options name. Raises InputError where there is none."""
-        return self.model(options.model, options, "eval.model", options.revision)
+        return self.model(options.model, options, "eval.model", options.revision, max_tokens)
 
-    def model(self, name: str, options: "ModelOptions", setting: str, revision: str | None = None) -> Subject:
+    def model(
+        self,
+        name: str,
+        options: "ModelOptions",
+        setting: str,
+        revision: str | None = None,
+        max_tokens: int | None = None,
+    ) -> Subject:
         """A model by name, to run as the options say; `setting` names it in errors."""
         runtime = {"device": options.device, "dtype": options.dtype}
         scoring = check_options({key: value for key, value in runtime.items() if value is not None})
-        return subject.find(self.store, name, revision, scoring, setting=setting)
+        return subject.find(self.store, name, revision, scoring, max_tokens, setting)
 
     def scores(self, model: Subject, dialogues: Iterable[Dialogue]) -> dict[str, float]:
         """The model's score of each dialogue by its id. The journal keeps them as they come."""

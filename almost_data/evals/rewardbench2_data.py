@@ -1,0 +1,80 @@
+"""The items of RewardBench 2: where they are read, and what pins them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..datasets.records import Pinned
+from ..errors import InputError
+from ..models.chat import Messages
+from ..readers import files
+from ..readers.conversations import Unusable, read_prompt
+from ..readers.layout import texts
+
+HUB = "allenai/reward-bench-2@7ff08853b0d5686e79b13fda8677024f566a104a"
+FILE = "c8ec60efbd75d2f9dcba4121e6101f7a6015abc38a34e034ae2c7ae886265958"
+"""sha256 of its data/test-00000-of-00001.parquet."""
+SUBSETS = ("Factuality", "Precise IF", "Math", "Safety", "Focus", "Ties")
+TIES = "Ties"
+COLUMNS = ("id", "subset", "prompt", "chosen", "rejected")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt with its replies, the right ones first."""
+
+    id: str
+    subset: str
+    prompt: Messages
+    replies: tuple[str, ...]
+    right: int
+    """How many of the replies are right."""
+
+    @property
+    def group(self) -> str:
+        """What counts once: the item, or in Ties its pair of prompts."""
+        return f"{TIES}/{self.id.partition(':')[2]}" if self.subset == TIES else self.id
+
+
+def pair(group: str) -> tuple[str, str]:
+    """The ids of a pair of Ties: the prompt with many right replies, and that with one.
+
+    >>> pair("Ties/3")
+    ('Ties/tied:3', 'Ties/ref:3')
+    """
+    number = group.partition("/")[2]
+    return f"{TIES}/tied:{number}", f"{TIES}/ref:{number}"
+
+
+def read(data: str) -> tuple[list[Item], Pinned]:
+    """The items of a file or of the Hub, and what pins them. Raises InputError."""
+    is_hub = files.is_hub(data, files.TABLE_SUFFIXES)
+    if is_hub and "@" not in data:
+        raise InputError(
+            f"eval.data {data}: name a tag or a commit, as {data}@REVISION, so that it is pinned"
+        )
+    part = files.HubPart(split="test") if is_hub else files.WHOLE
+    record = files.record(data, files.TABLE_SUFFIXES, part)
+    items: dict[str, Item] = {}
+    for place, row in files.read_rows(data, files.TABLE_SUFFIXES, COLUMNS.__contains__, part=part):
+        item = _item(place, row)
+        if items.setdefault(item.id, item) is not item:
+            raise InputError(f"{place}: a second item with the id {row['id']} in {item.subset}")
+    for item in items.values():
+        if item.subset == TIES and not {*pair(item.group)} <= items.keys():
+            raise InputError(f"{data}: {item.id} has no partner: Ties has tied:N and ref:N for each N")
+    if not items:
+        raise InputError(f"{data}: no item in it")
+    revision = record["revision"] if is_hub else f"sha256:{record['sha256']}"
+    return list(items.values()), Pinned(record["name"], revision, "data")
+
+
+def _item(place: str, row: Mapping[str, Any]) -> Item:
+    right, wrong, subset = row.get("chosen"), row.get("rejected"), row.get("subset")
+    if not (right and wrong and texts(right) and texts(wrong) and row.get("id") and subset in SUBSETS):
+        raise InputError(f"{place}: not an item of RewardBench 2: it needs {', '.join(COLUMNS)}")
+    try:
+        prompt = read_prompt(row.get("prompt"))
+    except Unusable as error:
+        raise InputError(f"{place}: {error}") from None
+    return Item(f"{subset}/{row['id']}", str(subset), prompt, (*right, *wrong), len(right))
