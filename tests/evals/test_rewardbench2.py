@@ -1,5 +1,6 @@
 """RewardBench 2: scorers that know the answers get what they must, by the rule of each subset."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ from almost_data.evals.rewardbench2_data import FILE, HUB, SUBSETS, Item, read
 from almost_data.evals.subject import Subject, find
 from almost_data.store.store import Store
 from tests.evals.known import cli, frame, language, reward, rows
+from tests.hub_server import serve
 from tests.tiny_models import save_tiny_reward
 
 RIGHT, WRONG = "Right: boil the kettle first", "No"
@@ -171,3 +173,15 @@ def test_command_with_a_reward_model_of_weights(store: Store, data: str, tmp_pat
     assert "baseline:longest" in done.stdout and "baseline:shortest" in done.stdout
     longest = by(measured(store, find(store, "baseline:longest"), data), "baseline:longest")
     assert list(longest) == ["overall", *SUBSETS]
+
+
+def test_from_the_hub_at_a_commit(tmp_path: Path, data: str) -> None:
+    pl.DataFrame(items()).write_parquet(tmp_path / "test.parquet")
+    files = {"data/test-00000-of-00001.parquet": (tmp_path / "test.parquet").read_bytes()}
+    with serve("allenai/reward-bench-2", files) as (endpoint, commit):
+        env = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+        what = ("rewardbench2", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--json")
+        made = json.loads(cli(*what, "--data", "allenai/reward-bench-2@v1.0.0", **env).stdout)
+        here = json.loads(cli(*what, "--data", data, **env).stdout)
+    assert (made["data"][0]["id"], made["data"][0]["revision"]) == ("allenai/reward-bench-2", commit)
+    assert made["lines"] == here["lines"]
