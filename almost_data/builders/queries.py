@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from ..cards.figures import draw_bars, draw_lengths, new_figure
+from ..cards.figures import draw_lengths, funnel, new_figure
 from ..datasets.builder import (
     Builder,
     Built,
@@ -308,24 +308,15 @@ def _estimate(config: QueriesConfig, parents: Mapping[str, Estimate]) -> Estimat
 
 
 def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
-    """Length of the accepted queries; number of dropped candidates by reason."""
+    """Length of the accepted queries; what each filter left."""
     if (accepted := tables.get("default")) is not None and len(accepted):
         figure, ax = new_figure(3.0)
         lengths = accepted.select(all_turns().str.len_chars())["prompt"]
         draw_lengths(ax, {"": lengths}, "query", "queries")
         ax.set_title(f"Length of the {len(accepted):,} accepted queries (dashed: median)")
         yield "query_lengths", figure
-    dropped: dict[str, int] = {}
-    for entry in manifest.ledger:
-        for reason, rows in {**entry.dropped, "failed": entry.failed}.items():
-            dropped[reason] = dropped.get(reason, 0) + rows
-    dropped = {reason: rows for reason, rows in dropped.items() if rows}
-    if dropped:
-        figure, ax = new_figure(1.1 + 0.34 * len(dropped))
-        draw_bars(ax, list(dropped), list(dropped.values()), [f"{rows:,}" for rows in dropped.values()])
-        ax.set_title(f"Why {sum(dropped.values()):,} candidates were dropped")
-        ax.set_xlabel("candidates, by the first filter that dropped them")
-        yield "dropped_queries", figure
+    if any(entry.kept < entry.n_in for entry in manifest.ledger):
+        yield "funnel", funnel(manifest, ["query"])
 
 
 BUILDER = Builder(

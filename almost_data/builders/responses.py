@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from ..cards.figures import BLUE, count_axis, new_figure, short_label
+from ..cards.figures import count_axis, draw_box, label, new_figure
 from ..datasets.builder import (
     Builder,
     Built,
@@ -277,14 +277,13 @@ def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
     figure, ax = new_figure(1.3 + 0.42 * len(frames))
     for y, rows in enumerate(frames):
         lengths = rows["response"].str.len_chars()
-        q05, q25, median, q75, q95 = (lengths.quantile(q) or 0.0 for q in (0.05, 0.25, 0.5, 0.75, 0.95))
-        ax.hlines(y, q05, q95, color=BLUE, linewidth=1.5)
-        ax.barh(y, q75 - q25, left=q25, height=0.55, color="#A6CEE8", edgecolor=BLUE)
-        ax.vlines(median, y - 0.275, y + 0.275, color=BLUE, linewidth=3)
-    ax.set_yticks(range(len(frames)), [short_label(str(rows["responder"][0])) for rows in frames])
+        draw_box(ax, y, {f"q{q:02}": lengths.quantile(q / 100) or 0.0 for q in (5, 25, 50, 75, 95)})
+    ax.set_yticks(
+        range(len(frames)), [f"{label(str(rows['responder'][0]))} ({len(rows):,})" for rows in frames]
+    )
     ax.set_ylim(len(frames) - 0.4, -0.6)
     ax.set_xlim(left=0)
-    ax.xaxis.grid(True, color="#DDDDDD")
+    ax.xaxis.grid(True)
     ax.set_title("Length of responses by responder, best of the ladder first")
     ax.set_xlabel("characters (bar: median, box: middle half, line: 5th to 95th percentile)")
     count_axis(ax, "x")

@@ -4,6 +4,7 @@ Text of models, users and files is hostile here. Whatever a template prints is e
 filter has already made it inert (`cell`, `code`, `fenced`), and a variable without a value fails.
 """
 
+import random
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..datasets.builder import Builder
-from ..datasets.manifest import Manifest, Parent, total_usage
+from ..datasets.manifest import Entry, Manifest, Parent, total_usage
 from ..datasets.tables import TEST_SHARE, stored_configs
 from ..errors import Defect, InputError, one_line
 from ..generation import prompts
 from . import figures, markdown, rebuild
+from .alt_texts import alt_texts
 from .front_matter import viewer, with_front_matter
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 FOLDERS = (Path(__file__).parent / "templates", Path(__file__).parents[2] / "cards")
 """Templates in the wheel, and in a checkout."""
 SPLITS = ("train", "test")
+SEED = 0
+"""Of the examples."""
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -42,12 +46,11 @@ def render(
     Raises Defect where a template names a variable without a value.
     """
 
-    def rows(config: str, count: int) -> list[dict[str, Any]]:
-        """The rows of a config with the lowest keys: hashes of text, so neither best nor worst."""
+    def rows(config: str, count: int, query_id: str | None = None) -> list[dict[str, Any]]:
+        """A row each of so many queries of a config, drawn by seed; or the first rows of the query named."""
         if config not in tables:
             return []
-        key = manifest.table(config).key
-        return tables[config].bottom_k(count, by=key).sort(key).rows(named=True)
+        return _drawn(tables[config], manifest.table(config).key, count, query_id)
 
     sources = row_sources(manifest, ancestors)
     text = page(
@@ -58,7 +61,10 @@ def render(
         diagnostics=manifest.diagnostics,
         tables=manifest.tables,
         missing=_missing(manifest),
+        dropped_configs=[name for name in manifest.counts if "reason" in manifest.table(name).names],
+        account=_account(manifest.ledger),
         figures=figures,
+        alts=alt_texts(manifest),
         row_sources=sources,
         scorers=_scorers(manifest),
         usage=total_usage(sources),
@@ -73,6 +79,33 @@ def render(
         **({} if manifest.is_empty else builder.card_values(manifest, sources)),
     )
     return with_front_matter(_head(manifest, builder.tags), text)
+
+
+def _drawn(
+    rows: "pl.DataFrame", key: Sequence[str], count: int, query_id: str | None
+) -> list[dict[str, Any]]:
+    """The first row by key of so many values of its first column, which are drawn by seed."""
+    import polars as pl
+
+    if query_id is not None:
+        return rows.filter(pl.col("query_id") == query_id).sort(key).head(count).rows(named=True)
+    values = rows[key[0]].unique().sort()
+    places = random.Random(SEED).sample(range(len(values)), min(count, len(values)))
+    firsts = [rows.filter(pl.col(key[0]) == values[place]).sort(key).head(1) for place in places]
+    return [row for first in firsts for row in first.rows(named=True)]
+
+
+def _account(ledger: Sequence[Entry]) -> list[dict[str, Any]]:
+    """For each unit of the ledger: rows in, kept, and dropped by reason."""
+    account = []
+    for unit in dict.fromkeys(entry.unit for entry in ledger):
+        entries = [entry for entry in ledger if entry.unit == unit]
+        dropped = [item for entry in entries for item in ({**entry.dropped, "failed": entry.failed}).items()]
+        numbers = {"n_in": entries[0].n_in, "kept": entries[-1].kept}
+        account.append(
+            {"rows": figures.plural(unit), **numbers, "dropped": [item for item in dropped if item[1]]}
+        )
+    return account
 
 
 def render_model(
@@ -95,6 +128,7 @@ def render_model(
         settings=manifest.config["settings"],
         diagnostics=manifest.diagnostics,
         figures=figures,
+        alts={},
         rebuild_commands=[manifest.environment["command"]],
         rebuild_needs={},
         recipe=recipe,

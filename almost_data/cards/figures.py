@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#8C8C8C"
+INK, GRID, PALE = "#767B82", "#8080804D", "#56B4E980"
+"""Text, grid and the fill of boxes: on the transparent ground they are readable in light and dark pages."""
 WIDTH = 8.0
 """Inches; at DPI it fills the column of a README."""
 DPI = 150
-BINS = 40
-"""Most bins of a histogram; few rows get fewer."""
-PAIRS = 20
+TITLE: dict[str, Any] = {"size": 11.5, "weight": "bold"}
+"""Of a figure as a whole, as axes have theirs."""
+PAIRS = 12
 """Responder pairs in a figure, at most: those with the most comparisons."""
 _STYLE = {
     "font.size": 10.5,
@@ -29,7 +32,11 @@ _STYLE = {
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.titleweight": "bold",
     "axes.axisbelow": True,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    "grid.color": GRID,
+    "legend.frameon": False,
     # A user's filter name may contain a dollar sign, which is not a formula.
     "text.parse_math": False,
 }
@@ -69,7 +76,7 @@ def side_lengths(comparisons: "pl.DataFrame") -> Figures:
     if len(comparisons):
         figure, ax = new_figure(3.2)
         draw_lengths(ax, lengths, "response", "comparisons")
-        ax.set_title("Length of chosen and rejected responses (dashed: medians)")
+        ax.set_title(f"Length of both sides of {len(comparisons):,} comparisons (dashed: medians)")
         yield "lengths", figure
 
 
@@ -85,20 +92,20 @@ def shortcut_figures(diagnostics: Mapping[str, Any]) -> Figures:
     largest = sorted(text["responder_pairs"], key=lambda row: -row["rows"])[:PAIRS]
     pairs = [(row["chosen_responder"], row["rejected_responder"], row) for row in largest]
     pairs.sort(key=lambda pair: (place.get(pair[:2], len(place)), pair[:2]))
-    named = [(f"{short_label(a, 20)} > {short_label(b, 20)}", row) for a, b, row in pairs]
-    yield "length_gap", _length_gap(text, named if len(named) > 1 else [])
+    named = [(f"{label(f'{a} >')}\n{label(b)}", row) for a, b, row in pairs] if len(pairs) > 1 else []
+    of_all = f" ({PAIRS} largest of {len(text['responder_pairs'])})" * (len(text["responder_pairs"]) > PAIRS)
+    yield "length_gap", _length_gap(text, named, of_all)
     overall = text | {"probe": text["probe"]["accuracy"]}
-    rows = [("all comparisons", overall), *(named if len(named) > 1 else [])]
-    yield "shortcuts", _accuracies(rows, text["probe"])
+    yield "shortcuts", _accuracies([("all comparisons", overall), *named], text, of_all)
 
 
-def _length_gap(text: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]]) -> "Figure":
+def _length_gap(text: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]], of_all: str) -> "Figure":
     """A histogram of the gap, and below it a box for each responder pair."""
     import numpy as np
     from matplotlib.figure import Figure
 
-    heights = [2.6] + [0.7 + 0.3 * len(pairs)] * bool(pairs)
-    figure = Figure(figsize=(WIDTH, 0.5 + sum(heights)), layout="constrained")
+    heights = [2.2] + [0.5 + _heights([name for name, _ in pairs])] * bool(pairs)
+    figure = Figure(figsize=(WIDTH, 0.9 + sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights, sharex=True)[:, 0]
     gap = text["length_gap"]
     histogram = gap["histogram"]
@@ -111,79 +118,104 @@ def _length_gap(text: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]]) -
         axes[0].bar(
             edges[:-1][side], counts[side], histogram["width"], align="edge", color=colour, label=name
         )
-    axes[0].axvline(gap["q50"], color="k", linestyle="--", linewidth=1.6, label="median")
-    axes[0].legend(frameon=False)
+    axes[0].axvline(
+        gap["q50"], color=INK, linestyle="--", linewidth=1.6, label=f"median ({gap['q50']:+,.0f})"
+    )
+    figure.legend(loc="outside lower center", ncols=3)
     width = f"{histogram['width']:,} character{'s' if histogram['width'] > 1 else ''}"
-    axes[0].set_ylabel(f"comparisons per {width}", size=9.5)
+    axes[0].set_ylabel(f"comparisons\nper {width}", size=9.5)
     axes[0].set_title(f"Length of chosen minus length of rejected, {text['rows']:,} comparisons")
     count_axis(axes[0], "y")
     for y, (_, row) in enumerate(pairs):
-        box = row["length_gap"]
-        axes[1].hlines(y, box["q05"], box["q95"], color=BLUE, linewidth=1.5)
-        axes[1].barh(y, box["q75"] - box["q25"], left=box["q25"], height=0.6, color="#A6CEE8", edgecolor=BLUE)
-        axes[1].vlines(box["q50"], y - 0.3, y + 0.3, color=BLUE, linewidth=3)
+        draw_box(axes[1], y, row["length_gap"])
     if pairs:
-        axes[1].axvline(0, color="k", linewidth=0.8)
-        axes[1].set_yticks(range(len(pairs)), [name for name, _ in pairs], size=9)
+        axes[1].axvline(0, color=INK, linewidth=0.8)
+        axes[1].set_yticks(range(len(pairs)), [f"{name} ({row['rows']:,})" for name, row in pairs], size=9)
         axes[1].set_ylim(len(pairs) - 0.4, -0.6)
-        axes[1].set_title("By responder pair (box: middle half, line: 5% to 95%)")
+        axes[1].set_title(f"By responder pair{of_all}; box: middle half, line: 5% to 95%")
     beyond = histogram["below"] + histogram["above"]
-    axes[-1].set_xlabel("characters" + (f" ({beyond:,} further out not shown above)" if beyond else ""))
+    axes[-1].set_xlabel("characters" + (f" ({beyond:,} further out not in the histogram)" if beyond else ""))
     ends = [*edges, *(row["length_gap"][end] for _, row in pairs for end in ("q05", "q95"))]
     axes[-1].set_xlim(min(ends), max(ends))
     axes[-1].xaxis.set_major_formatter(lambda value, _: f"{value:+,.0f}" if value else "0")
     return figure
 
 
-def _accuracies(rows: list[tuple[str, dict[str, Any]]], probe: dict[str, Any]) -> "Figure":
-    """A dot plot of how often always-longer and the probe are right."""
-    figure, ax = new_figure(1.6 + 0.32 * len(rows))
+def draw_box(ax: "Axes", y: float, quantiles: Mapping[str, float]) -> None:
+    """A horizontal box of the quantiles `q05`, `q25`, `q50`, `q75` and `q95`."""
+    q05, q25, q50, q75, q95 = (quantiles[f"q{share:02}"] for share in (5, 25, 50, 75, 95))
+    ax.hlines(y, q05, q95, color=BLUE, linewidth=1.5)
+    ax.barh(y, q75 - q25, left=q25, height=0.55, color=PALE, edgecolor=BLUE)
+    ax.vlines(q50, y - 0.275, y + 0.275, color=BLUE, linewidth=3)
+
+
+def _accuracies(rows: list[tuple[str, dict[str, Any]]], text: dict[str, Any], of_all: str) -> "Figure":
+    """How often always-longer and the surface model are right: a dot with its 95% interval for each."""
+    from ..diagnostics.probe import wilson
+
+    names = [f"{name} ({row['rows']:,})" for name, row in rows]
+    figure, ax = new_figure(1.5 + _heights(names))
     ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2)
-    ax.annotate("tossing a coin", (0.5, -0.6), (4, 2), textcoords="offset points", color=GREY, size=9)
-    lines = [("always_longer", ORANGE, "D", "the longer one")]
-    if probe["accuracy"] is not None:
-        ax.hlines(0, probe["low"], probe["high"], color=BLUE, linewidth=2)
-        lines.append(("probe", BLUE, "o", "surface model (line: 95% interval)"))
-    for key, colour, marker, name in lines:
-        ax.scatter(
-            [row[key] for _, row in rows],
-            range(len(rows)),
-            s=45,
-            c=colour,
-            marker=marker,
-            label=name,
-            zorder=3,
-        )
-    values = [row[key] for _, row in rows for key, *_ in lines]
+    ax.annotate("tossing a coin", (0.5, -0.6), (4, 2), textcoords="offset points", size=9)
+    probe = text["probe"]
+    ends = {
+        "always_longer": text.get("always_longer_interval"),
+        "probe": (probe.get("low"), probe.get("high")),
+    }
+    values = []
+    for key, offset, colour, marker, name in (
+        ("always_longer", -0.16, ORANGE, "D", "the longer one"),
+        ("probe", 0.16, BLUE, "o", "surface model"),
+    ):
+        for y, (_, row) in enumerate(rows):
+            if row[key] is None:
+                continue
+            interval = ends[key] if y == 0 and ends[key] else wilson(row[key], row["rows"])
+            ax.hlines(y + offset, *interval, color=colour, linewidth=1.8)
+            ax.scatter(row[key], y + offset, s=40, c=colour, marker=marker, label="" if y else name, zorder=3)
+            values += [row[key], *interval]
     ax.set_xlim(min(0.4, *values) - 0.03, max(0.7, *values) + 0.03)
-    ax.set_yticks(range(len(rows)), [name for name, _ in rows])
+    ax.set_yticks(range(len(rows)), names, size=9)
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.yaxis.grid(True, color="#DDDDDD")
+    ax.xaxis.grid(True)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    ax.set_xlabel("comparisons in which it picks the chosen response")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle("How far a shortcut gets without reading", x=0.01, ha="left", size=11.5)
+    ax.set_xlabel("comparisons in which it picks the chosen response (line: 95% interval)")
+    figure.legend(loc="outside lower center", ncols=2)
+    figure.suptitle(f"How far a shortcut gets without reading{of_all}", x=0.01, ha="left", **TITLE)
     return figure
+
+
+def _heights(names: list[str]) -> float:
+    """Inches of rows with these labels, each as high as the one with the most lines."""
+    return (0.14 + 0.17 * max((1 + name.count("\n") for name in names), default=0)) * len(names)
 
 
 def funnel(manifest: Manifest, units: list[str]) -> "Figure":
-    """Rows that remain after each filter of the ledger, one panel a unit."""
+    """Rows that remain after each filter of the ledger that dropped some, one panel a unit."""
     from matplotlib.figure import Figure
 
     entries = [[entry for entry in manifest.ledger if entry.unit == unit] for unit in units]
-    bar_counts = [len(of_unit) + 1 for of_unit in entries]
-    figure = Figure(figsize=(WIDTH, 1.1 * len(units) + 0.3 * sum(bar_counts)), layout="constrained")
-    axes = figure.subplots(len(units), 1, squeeze=False, height_ratios=[n + 1 for n in bar_counts])[:, 0]
-    for ax, unit, of_unit in zip(axes, units, entries, strict=True):
-        numbers = [of_unit[0].n_in, *(entry.kept for entry in of_unit)]
-        losses = [0, *(entry.n_in - entry.kept for entry in of_unit)]
+    active = [[entry for entry in of_unit if entry.kept < entry.n_in] for of_unit in entries]
+    bar_counts = [len(of_unit) + 1 for of_unit in active]
+    figure = Figure(figsize=(WIDTH, 0.45 * len(units) + 0.27 * sum(bar_counts)), layout="constrained")
+    axes = figure.subplots(len(units), 1, squeeze=False, height_ratios=[n + 0.6 for n in bar_counts])[:, 0]
+    for ax, unit, of_unit, dropping in zip(axes, units, entries, active, strict=True):
+        numbers = [of_unit[0].n_in, *(entry.kept for entry in dropping)]
+        losses = [0, *(entry.n_in - entry.kept for entry in dropping)]
         texts = [f"{n:,}" + f"  (-{less:,})" * bool(less) for n, less in zip(numbers, losses, strict=True)]
-        rows = "queries" if unit == "query" else f"{unit}s"
-        names = [f"all {rows}", *(entry.filter for entry in of_unit)]
-        draw_bars(ax, names, numbers, texts, first=GREY)
-        ax.set_title(f"{rows.capitalize()} left after each filter (lost to it)")
-        ax.set_xlabel(rows)
+        rows = plural(unit)
+        draw_bars(ax, [f"all {rows}", *(entry.filter for entry in dropping)], numbers, texts, first=GREY)
+        idle = len(of_unit) - len(dropping)
+        ax.set_title(f"{rows.capitalize()} left after each filter" + f"; {idle} dropped none" * bool(idle))
+        # The numbers stand at the bars.
+        ax.xaxis.set_visible(False)
+        ax.spines["bottom"].set_visible(False)
     return figure
+
+
+def plural(unit: str) -> str:
+    """The word for several rows of a unit of the ledger."""
+    return "queries" if unit == "query" else f"{unit}s"
 
 
 def draw_bars(ax: "Axes", names: list[str], numbers: list[int], texts: list[str], first: str = BLUE) -> None:
@@ -203,24 +235,28 @@ def draw_lengths(ax: "Axes", series: "dict[str, pl.Series]", unit: str, rows: st
     """Histograms over the same bins. The few longest texts are counted in the label, not drawn."""
     import numpy as np
 
+    from ..diagnostics.shortcuts import bin_width
+
     values = np.concatenate([lengths.to_numpy() for lengths in series.values()])
     top = max(1, int(np.ceil(min(np.quantile(values, 0.995), 3 * np.quantile(values, 0.9)))))
-    bins = min(BINS, max(8, round(2 * len(values) ** 0.5)))
-    width = max(1, -(-top // bins))
+    width = bin_width(values[values <= top])
     edges = np.arange(0, top + 2 * width, width)
     for (name, lengths), colour in zip(series.items(), (BLUE, ORANGE), strict=False):
         counts, _ = np.histogram(lengths.to_numpy(), edges)
+        median = float(np.median(lengths.to_numpy()))
         ax.stairs(counts, edges, fill=True, color=colour, alpha=0.35)
-        ax.stairs(counts, edges, color=colour, linewidth=1.6, label=f"{name} ({len(lengths):,})")
-        ax.axvline(float(np.median(lengths.to_numpy())), color=colour, linestyle="--", linewidth=1.6)
+        ax.stairs(counts, edges, color=colour, linewidth=1.6, label=f"{name} (median {median:,.0f})")
+        ax.axvline(median, color=colour, linestyle="--", linewidth=1.6)
     beyond = int((values > edges[-1]).sum())
     ax.set_xlabel(f"characters in a {unit}" + (f" ({beyond:,} longer ones not shown)" if beyond else ""))
-    ax.set_ylabel(f"{rows} per {width:,} character{'s' if width > 1 else ''}")
+    ax.set_ylabel(f"{rows}\nper {width:,} character{'s' if width > 1 else ''}")
     ax.set_xlim(0, edges[-1])
     count_axis(ax, "x")
     count_axis(ax, "y")
     if len(series) > 1:
-        ax.legend(frameon=False)
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        figure.legend(loc="outside lower center", ncols=len(series))
 
 
 def new_figure(height: float) -> "tuple[Figure, Axes]":
@@ -240,15 +276,20 @@ def count_axis(ax: "Axes", name: str) -> None:
     axis.set_major_formatter("{x:,.0f}")
 
 
-def short_label(name: str, limit: int = 34) -> str:
+def short_label(name: str, limit: int = 60) -> str:
     """A name as a figure can show it: ASCII alone, its middle cut out beyond `limit` characters."""
     plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
     return plain if len(plain) <= limit else f"{plain[: limit // 2 - 1]}...{plain[-(limit // 2 - 2) :]}"
 
 
+def label(name: str, width: int = 32) -> str:
+    """A name on as many lines of `width` characters as it needs."""
+    return textwrap.fill(short_label(name), width)
+
+
 def png(figure: "Figure") -> bytes:
-    """The figure as a PNG file."""
+    """The figure as a PNG file, on a transparent ground."""
     buffer = io.BytesIO()
     # Neither date nor library version goes into the file.
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=DPI, transparent=True, metadata={"Software": None})
     return buffer.getvalue()

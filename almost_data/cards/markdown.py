@@ -60,6 +60,19 @@ def fenced(text: str, limit: int = 1500, wrap: int | None = None) -> "Markup":
     return _markup(f"{fence}text\n{block}\n{fence}")
 
 
+def lines(text: str, limit: int = 320) -> "Markup":
+    """Text in a cell of a table, cut at `limit` characters: its lines stay lines, and nothing is markup."""
+    rest = len(text) - limit
+    kept = [line for line in clean(text[:limit]).split("\n") if line.strip()]
+    cut = [f" … ({rest:,} more characters)"] if rest > 0 else []
+    return _markup("<br/>".join(map(prose, kept)) + "".join(cut) or "*empty*")
+
+
+def alt(text: str) -> "Markup":
+    """Text as the description of an image."""
+    return prose(text.replace("[", "(").replace("]", ")"))
+
+
 def n(value: float | None) -> "Markup":
     """A number for people: `1,234`, `1.58`; n/a for None."""
     if value is None:
@@ -114,4 +127,4 @@ def _markup(text: str) -> "Markup":
     return Markup(text)
 
 
-FILTERS = (as_text, cell, code, fenced, n, pct, plain, points, prose, sig)
+FILTERS = (alt, as_text, cell, code, fenced, lines, n, pct, plain, points, prose, sig)

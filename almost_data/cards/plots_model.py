@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..datasets.builder import Figures
 from ..datasets.manifest import Manifest
-from .figures import BLUE, GREY, ORANGE, WIDTH, as_files, new_figure, short_label
+from .figures import BLUE, GREY, GRID, ORANGE, PALE, TITLE, WIDTH, as_files, label, new_figure, short_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def _curves(curves: dict[str, Points]) -> "Figure":
         marker = "o" if len(points) <= 30 else ""
         ax.plot(list(points), list(points.values()), color=BLUE, linewidth=1.6, marker=marker, markersize=3)
         ax.set_title(short_label(name))
-        ax.grid(True, color="#DDDDDD")
+        ax.grid(True)
         ax.margins(x=0.02, y=0.1)
         ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         ax.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useOffset=False)
@@ -99,14 +99,14 @@ def _calibration(bins: list[Entry], ece: float | None) -> "Figure":
     curve.plot(confidences, accuracies, color=BLUE, marker="o", label="this model", clip_on=False, zorder=3)
     curve.set_ylim(min(0.45, *accuracies) - 0.05, 1.04)
     curve.set_xlim(low, high)
-    curve.grid(True, color="#DDDDDD")
+    curve.grid(True)
     curve.set_ylabel("accuracy")
-    curve.legend(frameon=False, loc="best")
+    figure.legend(loc="outside lower center", ncols=2)
     error = "" if ece is None else f" (expected calibration error {ece:.1%})"
     curve.set_title(f"Accuracy by confidence{error}")
     for entry in bins:
         width, middle = entry["high"] - entry["low"], (entry["low"] + entry["high"]) / 2
-        histogram.bar(entry["low"], entry["rows"], width, align="edge", color="#A6CEE8", edgecolor=BLUE)
+        histogram.bar(entry["low"], entry["rows"], width, align="edge", color=PALE, edgecolor=BLUE)
         label = {"textcoords": "offset points", "ha": "center", "size": 9}
         histogram.annotate(f"{entry['rows']:,}", (middle, entry["rows"]), (0, 2), **label)
     histogram.set_ylim(0, max(entry["rows"] for entry in bins) * 1.35)
@@ -123,33 +123,33 @@ def _accuracy(groups: list[list[Entry]]) -> "Figure":
     """Accuracies with intervals: the subsets, a line, and the length buckets."""
     rows = [entry for group in groups for entry in group]
     lows, highs = ([entry[key] for entry in rows] for key in ("low", "high"))
-    figure, ax = new_figure(1.7 + 0.36 * len(rows))
+    figure, ax = new_figure(1.7 + 0.44 * len(rows))
     ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2)
-    ax.annotate("tossing a coin", (0.5, -0.6), (4, 2), textcoords="offset points", color=GREY, size=9)
-    ax.hlines(range(len(rows)), lows, highs, color=BLUE, linewidth=2)
+    ax.annotate("tossing a coin", (0.5, -0.6), (4, 2), textcoords="offset points", size=9)
+    ax.hlines([place + 0.2 for place in range(len(rows))], lows, highs, color=BLUE, linewidth=2)
     values = lows + highs
-    for key, colour, marker, name in (
-        ("always_longer", ORANGE, "D", "the longer one"),
-        ("probe", GREEN, "s", "surface model"),
-        ("random_head", GREY, "X", "untrained head"),
-        ("accuracy", BLUE, "o", "this model (line: 95% interval)"),
+    for key, offset, colour, marker, name in (
+        ("always_longer", -0.2, ORANGE, "D", "the longer one"),
+        ("probe", -0.07, GREEN, "s", "surface model"),
+        ("random_head", 0.07, GREY, "X", "untrained head"),
+        ("accuracy", 0.2, BLUE, "o", "this model (line: 95% interval)"),
     ):
         measured = {place: entry[key] for place, entry in enumerate(rows) if entry.get(key) is not None}
         if measured:
-            x, y = list(measured.values()), list(measured)
+            x, y = list(measured.values()), [place + offset for place in measured]
             ax.scatter(x, y, s=45, c=colour, marker=marker, label=name, zorder=3)
             values += x
     if len(groups) > 1:
-        ax.axhline(len(groups[0]) - 0.5, color="#BBBBBB", linewidth=0.8)
+        ax.axhline(len(groups[0]) - 0.5, color=GRID, linewidth=0.8)
     ax.set_xlim(min(0.4, *values) - 0.03, max(0.7, *values) + 0.03)
-    ax.set_yticks(range(len(rows)), [f"{short_label(row['name'], 44)} ({row['rows']:,})" for row in rows])
+    ax.set_yticks(range(len(rows)), [f"{label(row['name'])} ({row['rows']:,})" for row in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.yaxis.grid(True, color="#DDDDDD")
+    ax.yaxis.grid(True)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     ax.set_xlabel("accuracy")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(loc="outside lower center", ncols=2)
     title = "How often it scores chosen above rejected, on comparisons that were not trained on"
-    figure.suptitle(title, x=0.01, ha="left", size=11.5)
+    figure.suptitle(title, x=0.01, ha="left", **TITLE)
     return figure
 
 
@@ -157,12 +157,12 @@ def _path(steps: list[float], across: Points, up: Points, title: str, label: str
     """A point per logged step, darker with time."""
     figure, ax = new_figure(3.6)
     xs, ys = ([curve[step] for step in steps] for curve in (across, up))
-    ax.plot(xs, ys, color="#CCCCCC", linewidth=1, zorder=1)
+    ax.plot(xs, ys, color=GRID, linewidth=1, zorder=1)
     dots = ax.scatter(xs, ys, c=steps, cmap="viridis_r", s=28, zorder=2)
     if len(steps) > 1:
         figure.colorbar(dots, ax=ax, label="step", pad=0.02)
     _ends(ax, steps, xs, ys)
-    ax.grid(True, color="#DDDDDD")
+    ax.grid(True)
     ax.margins(0.08, 0.15)
     ax.ticklabel_format(style="plain", useOffset=False)
     ax.set_title(title)
@@ -184,5 +184,4 @@ def _ends(ax: "Axes", steps: list[float], xs: list[float], ys: list[float]) -> N
             ha="center",
             va="bottom" if is_over else "top",
             size=9,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
         )

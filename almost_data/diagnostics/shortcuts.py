@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ..datasets.tables import all_turns, last_turn
 from .overlap import folded, near_twins
-from .probe import draw, probe
+from .probe import draw, interval, probe
 from .rules import findings
 
 SAMPLE = 50_000
 """Most comparisons whose texts are read."""
 BINS = 40
+"""Most bins of a histogram."""
 
 _RESPONDERS = ("chosen_responder", "rejected_responder")
 _LENGTH = {
@@ -48,6 +50,7 @@ def diagnose(pairs: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
         "rows": len(pairs),
         "queries": pairs["query_id"].n_unique(),
         **measures.select(**_LENGTH).row(0, named=True),
+        "always_longer_interval": _longer_interval(measures) if len(measures) else None,
         "length_gap": _gap(measures["gap"]) | {"median_rejected": pairs["rejected"].str.len_chars().median()},
         "responder_pairs": _by_responders(measures),
         "probe": surface,
@@ -58,6 +61,10 @@ def diagnose(pairs: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
         "pairs_per_query": _per_query(pairs["query_id"]),
     }
     return result | {"findings": findings(result) if len(pairs) else []}
+
+
+def _longer_interval(measures: pl.DataFrame) -> tuple[float, float]:
+    return interval((measures["gap"].sign().to_numpy() + 1) / 2, measures["query_id"])
 
 
 def plain(comparisons: pl.DataFrame) -> pl.DataFrame:
@@ -80,9 +87,9 @@ def sampled_queries(counts: pl.DataFrame, max_pairs: int = SAMPLE, seed: int = 0
 def _gap(gap: pl.Series) -> dict[str, Any]:
     """Quantiles, mean, and a histogram with an edge at 0; values outside of it are counted."""
     low, high = min(-1, gap.quantile(0.01) or 0), max(1, gap.quantile(0.99) or 0)
-    width = int(-(-(high - low) // BINS))
-    edges = np.arange(int(low // width), int(-(-high // width)) + 1) * width
     numbers = gap.to_numpy()
+    width = bin_width(numbers[(numbers >= low) & (numbers <= high)])
+    edges = np.arange(int(low // width), int(-(-high // width)) + 1) * width
     return {
         **gap.to_frame().select(**_QUANTILES).row(0, named=True),
         "mean": gap.mean(),
@@ -95,6 +102,17 @@ def _gap(gap: pl.Series) -> dict[str, Any]:
             "above": int((numbers >= edges[-1]).sum()),
         },
     }
+
+
+def bin_width(values: NDArray[Any]) -> int:
+    """Width of the bins of a histogram of whole numbers: numpy's rule `auto`, at most BINS bins.
+
+    That is Freedman and Diaconis's where there are many values, Sturges's where there are few.
+    """
+    if not len(values):
+        return 1
+    edges = np.histogram_bin_edges(values, "auto")
+    return max(1, round(edges[1] - edges[0]), -(-int(values.max() - values.min()) // BINS))
 
 
 def _by_responders(measures: pl.DataFrame) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import textwrap
 from typing import TYPE_CHECKING
 
-from ..cards.figures import BLUE, GREY, ORANGE, as_files, new_figure, short_label, style
+from ..cards.figures import BLUE, GREY, GRID, ORANGE, TITLE, as_files, new_figure, short_label, style
 from .result import AHEAD, Line, Result
 
 if TYPE_CHECKING:
@@ -38,18 +38,18 @@ def _forest(result: Result, lines: list[Line]) -> "Figure":
         if line.chance is not None:
             ax.vlines(line.chance, y - 0.4, y + 0.4, color=GREY, linestyle="--", linewidth=1.2)
         if y and _group(lines[y - 1]) != _group(line):
-            ax.axhline(y - 0.5, color="#BBBBBB", linewidth=0.8)
+            ax.axhline(y - 0.5, color=GRID, linewidth=0.8)
     if any(line.chance is None for line in lines):
-        ax.axvline(0, color="#BBBBBB", linewidth=0.8, zorder=0.5)
+        ax.axvline(0, color=GRID, linewidth=0.8, zorder=0.5)
     ax.set_yticks(range(len(lines)), labels)
     ax.set_ylim(len(lines) - 0.4, -0.6)
     ax.margins(x=0.05)
-    ax.xaxis.grid(True, color="#EEEEEE")
+    ax.xaxis.grid(True)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     dashed = "; dashed: chance" if any(line.chance is not None for line in lines) else ""
     # Of the whole figure: under the axes alone they would be cut off where its labels are long.
     figure.supxlabel(f"line: 95% interval{dashed}; in brackets: items", fontsize="medium")
-    figure.suptitle(f"{short_label(result.task)}: {short_label(model, 44)}", fontsize="large")
+    figure.suptitle(f"{short_label(result.task)}: {short_label(model, 44)}", **TITLE)
     return figure
 
 

@@ -171,6 +171,29 @@ def test_pair_matrix_sums_to_the_comparisons(which: str, request: pytest.Fixture
     assert sum(numbers) == sum(manifest.counts["default"].values()) == manifest.diagnostics["comparisons"]
 
 
+def test_the_first_screen_shows_rows_of_two_queries_and_how_to_load_them(store: Store) -> None:
+    text = text_of(store, "comparisons")
+    first_screen = text.split("## What to watch")[0]
+    rows = store.scan("comparisons@0.1.0").collect().rows(named=True)
+    prompts = [line[1] for line in Page(text).table("")[1:] if line[0] == "prompt"]
+    by_id = [row["prompt"][-1]["content"] for row in sorted(rows, key=lambda row: row["query_id"])]
+    assert len(set(prompts)) == 2 and set(prompts) <= set(by_id) and prompts != by_id[:2]
+    for part in ("**Verdicts**: ", "**Models**: ", "**Licence**: ", "load_dataset(", "plots/funnel.png"):
+        assert part in first_screen
+    assert "<details>" not in first_screen
+
+
+def test_figures_are_described_in_numbers(store: Store) -> None:
+    manifest = store.manifest("comparisons@0.1.0")
+    alts = {a["src"]: a["alt"] or "" for tag, a in Page(text_of(store, "comparisons")).tags if tag == "img"}
+    first, last = manifest.ledger[0], manifest.ledger[-1]
+    assert f"{first.n_in:,} in" in alts["plots/funnel.png"]
+    assert f"{last.kept:,} after {last.filter}" in alts["plots/funnel.png"]
+    text = manifest.diagnostics["text"]
+    assert f"{text['always_longer']:.1%}" in alts["plots/shortcuts.png"]
+    assert f"{text['length_gap']['q50']:+,.0f} characters" in alts["plots/length_gap.png"]
+
+
 def test_missing_splits_and_configs_are_named(store: Store) -> None:
     builder, manifest, tables, *rest = inputs(store, "comparisons")
     counts = {"default": {"train": 50}, "rejected": {"train": 1, "test": 1}}
@@ -230,7 +253,7 @@ def test_hostile_text_is_inert(store: Store, imported: Store) -> None:
         page = Page(text)
         assert page.open == [], "an element is not closed"
         kinds = {tag for tag, _ in page.tags}
-        ours = "h1 h2 p a em strong code pre ul ol li blockquote details summary img".split()
+        ours = "h1 h2 p a br em strong code pre ul ol li blockquote details summary img".split()
         assert kinds <= {*ours, "table", "thead", "tbody", "tr", "th", "td"}
         assert [a["src"] for t, a in page.tags if t == "img"] == [
             path for path in page_figures(text) if path in paths
@@ -299,7 +322,11 @@ def replace(manifest: Manifest, **changes: Any) -> Manifest:
 
 def test_the_cost_of_all_that_it_was_made_from_is_added_up(store: Store, imported: Store) -> None:
     def cost(of: Store) -> str:
-        return (of.path("comparisons@0.1.0") / "README.md").read_text("utf-8").split("## Cost")[1]
+        return (
+            (of.path("comparisons@0.1.0") / "README.md")
+            .read_text("utf-8")
+            .split("<summary>Cost</summary>")[1]
+        )
 
     made = [store.manifest(f"{name}@0.1.0") for name in NAMES]
     total = sum(one["completion_tokens"] for manifest in made for one in manifest.usage.values())

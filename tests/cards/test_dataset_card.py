@@ -87,8 +87,7 @@ def test_the_generic_card_is_complete(store: Store) -> None:
     text = (store.path(manifest.ref) / "README.md").read_text("utf-8")
     page = Page(text)
     assert page.open == [] and page.headings == [
-        *("shouts 0.1.0", "Load it", "Columns", "How it was made", "What was dropped, and why", "Figures"),
-        *("Examples", "Deviations", "Rebuild it", "Cost", "Lineage", "License"),
+        *("shouts 0.1.0", "How it was made", "Figures", "Reference"),
     ]
     assert SHOUTS.doc in text and "Not real data" in text and "python -m almost_data build" in text
     assert page.table("config")[1][2:] == [
@@ -102,8 +101,8 @@ def test_the_generic_card_is_complete(store: Store) -> None:
     assert [line[0] for line in page.table("dataset")[1:]] == ["shouts@0.1.0", "queries@0.1.0"]
     images = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
     assert images == ["plots/funnel.png", "plots/shout_lengths.png"]
-    first = store.scan(manifest.ref).sort("query_id").head(1).collect()["text"][0]
-    assert first in page.text
+    shown = {line[1] for line in page.table("")[1:] if line[0] == "text"}
+    assert len(shown) == 2 and shown <= set(store.scan(manifest.ref).collect()["text"])
 
 
 def test_it_claims_nothing_of_the_papers(store: Store) -> None:

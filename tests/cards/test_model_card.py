@@ -171,7 +171,7 @@ def test_hostile_text_is_inert(nasty: str) -> None:
         assert not re.search(r"[\x00-\x08\x1b\u202a-\u202e\u2066-\u2069]", body)
         page = Page(text)
         assert page.open == []
-        ours = "h1 h2 p a em strong code pre ul ol li blockquote details summary img".split()
+        ours = "h1 h2 p a br em strong code pre ul ol li blockquote details summary img".split()
         assert {tag for tag, _ in page.tags} <= {*ours, "table", "thead", "tbody", "tr", "th", "td"}
         assert {attrs["href"] for tag, attrs in page.tags if tag == "a"} == {
             "https://arxiv.org/abs/2305.13735"

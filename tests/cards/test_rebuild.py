@@ -102,7 +102,7 @@ BUILDS: dict[str, list[tuple[str, ...]]] = {
 
 
 def commands(card: str) -> list[list[str]]:
-    block = re.search(r"## Rebuild it\n\n```text\n(.*?)\n```", card, re.DOTALL)
+    block = re.search(r"<summary>Rebuild it</summary>\n\n```text\n(.*?)\n```", card, re.DOTALL)
     assert block, "no commands"
     return [shlex.split(line)[1:] for line in block[1].replace("\\\n", " ").splitlines()]
 

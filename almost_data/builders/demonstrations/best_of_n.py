@@ -17,7 +17,8 @@ OPENING = 4
 """Words that make an opening."""
 FAR = 3.0
 """Standard deviations from the mean of its test scores at which a reward model's score is out of range."""
-BINS = 30
+MAX_BINS = 40
+"""Most bins of the histogram of scores; numpy's rule `auto` says how many."""
 
 
 def report(candidates: pl.DataFrame, n: int, reference: dict[str, Any] | None) -> dict[str, Any]:
@@ -89,7 +90,8 @@ def expected_best(scores: Numbers, values: Numbers, k: int) -> Numbers:
 
 def _scores(scores: Numbers, chosen: Numbers, reference: dict[str, Any] | None) -> dict[str, Any]:
     low, high = float(scores.min()), float(scores.max())
-    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    bins = min(MAX_BINS, len(np.histogram_bin_edges(scores, "auto")) - 1)
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
     summary: dict[str, Any] = {
         "mean": float(scores.mean()),
         "std": float(scores.std()),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ...cards.figures import BLUE, ORANGE, WIDTH, new_figure
+from ...cards.figures import BLUE, INK, ORANGE, WIDTH, new_figure
 from ...datasets.builder import Figures
 from ...datasets.manifest import Manifest
 
@@ -20,12 +20,12 @@ def figures(manifest: Manifest, tables: "Mapping[str, pl.DataFrame]") -> Figures
     figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     axes = figure.subplots(1, 2)
     numbers = [point["n"] for point in best["curve"]]
-    for ax, key, name in zip(axes, ("score", "characters"), ("score", "length in characters"), strict=True):
+    for ax, key, name in zip(axes, ("score", "characters"), ("score", "length (characters)"), strict=True):
         ax.plot(numbers, [point[key] for point in best["curve"]], color=BLUE, marker="o")
         ax.set_title(f"Expected {name}")
-        ax.set_xlabel("best of so many replies")
+        ax.set_xlabel(f"best of so many replies ({best['turns']:,} turns)")
         ax.set_xticks(numbers[:: 1 + len(numbers) // 17])
-        ax.yaxis.grid(True, color="#DDDDDD")
+        ax.yaxis.grid(True)
     yield "best_of_n", figure
     scores = best["scores"]
     figure, ax = new_figure(3.0)
@@ -36,9 +36,9 @@ def figures(manifest: Manifest, tables: "Mapping[str, pl.DataFrame]") -> Figures
         ax.stairs(heights, scores["edges"], color=colour, linewidth=1.6, label=f"{name} ({total:,})")
     if reference := scores.get("reference"):
         ax.axvline(
-            reference["mean"], color="k", linestyle="--", linewidth=1.4, label="mean of its test scores"
+            reference["mean"], color=INK, linestyle="--", linewidth=1.4, label="mean of its test scores"
         )
-    ax.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=3)
     ax.set_xlabel("score of the reward model")
     ax.set_ylabel("share of the replies")
     ax.set_title("Scores of all replies and of the picked ones")

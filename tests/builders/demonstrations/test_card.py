@@ -59,8 +59,8 @@ def test_the_card_says_what_was_done(tmp_path: Path, how: dict[str, Any]) -> Non
     assert ("*Self-Play*, which" in text) == (how["n"] == 1)
     assert ("No reward model picked here" in text) == (how["n"] == 1)
     whole = how["n"] > 1 and not how.get("halves")
-    assert ("Columns of <code>preference</code>" in text) == ("preference" in one.tables)
-    assert ("Columns of <code>rejected</code>" in text) == bool(how.get("rejected"))
+    assert ("Columns of `preference`" in text) == ("preference" in one.tables)
+    assert ("Columns of `rejected`" in text) == bool(how.get("rejected"))
     assert ("response checks of comparisons drop" in text) == bool(how.get("checks"))
     assert ("user responder wrote" in text) == (how.get("turns", 2) > 2)
     assert {cells[0] for cells in page.table("conversations that ended")[1:]} == set(
@@ -107,7 +107,7 @@ def test_hostile_text_is_inert(tmp_path: Path) -> None:
         assert not re.search(r"[\x00-\x08\x1b\u202a-\u202e\u2066-\u2069]", text.split("\n---\n", 1)[1])
         page = Page(text)
         assert page.open == [] and page.headings == headings("demonstrations")
-        ours = "h1 h2 p a em strong code pre ul ol li blockquote details summary img hr".split()
+        ours = "h1 h2 p a br em strong code pre ul ol li blockquote details summary img hr".split()
         assert {tag for tag, _ in page.tags} <= {*ours, "table", "thead", "tbody", "tr", "th", "td"}
         assert {a["src"] for tag, a in page.tags if tag == "img"} == set(paths)
         assert {a["href"] for tag, a in page.tags if tag == "a"} == {"https://arxiv.org/abs/2305.13735"}
