@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from ..cards.figures import draw_lengths, funnel, new_figure
+from ..cards.figures import draw_lengths, drops_rows, funnel, new_figure
 from ..datasets.builder import (
     Builder,
     Built,
@@ -315,7 +315,7 @@ def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
         draw_lengths(ax, {"": lengths}, "query", "queries")
         ax.set_title(f"Length of the {len(accepted):,} accepted queries (dashed: median)")
         yield "query_lengths", figure
-    if any(entry.kept < entry.n_in for entry in manifest.ledger):
+    if drops_rows(manifest):
         yield "funnel", funnel(manifest, ["query"])
 
 

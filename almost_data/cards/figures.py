@@ -158,10 +158,7 @@ def _accuracies(rows: list[tuple[str, dict[str, Any]]], text: dict[str, Any], of
     ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2)
     ax.annotate("tossing a coin", (0.5, -0.6), (4, 2), textcoords="offset points", size=9)
     probe = text["probe"]
-    ends = {
-        "always_longer": text.get("always_longer_interval"),
-        "probe": (probe.get("low"), probe.get("high")),
-    }
+    ends = {"always_longer": text["always_longer_interval"], "probe": [probe.get("low"), probe.get("high")]}
     values = []
     for key, offset, colour, marker, name in (
         ("always_longer", -0.16, ORANGE, "D", "the longer one"),
@@ -170,10 +167,10 @@ def _accuracies(rows: list[tuple[str, dict[str, Any]]], text: dict[str, Any], of
         for y, (_, row) in enumerate(rows):
             if row[key] is None:
                 continue
-            interval = ends[key] if y == 0 and ends[key] else wilson(row[key], row["rows"])
-            ax.hlines(y + offset, *interval, color=colour, linewidth=1.8)
+            low, high = wilson(row[key], row["rows"]) if y else ends[key]
+            ax.hlines(y + offset, low, high, color=colour, linewidth=1.8)
             ax.scatter(row[key], y + offset, s=40, c=colour, marker=marker, label="" if y else name, zorder=3)
-            values += [row[key], *interval]
+            values += [row[key], low, high]
     ax.set_xlim(min(0.4, *values) - 0.03, max(0.7, *values) + 0.03)
     ax.set_yticks(range(len(rows)), names, size=9)
     ax.set_ylim(len(rows) - 0.4, -0.6)
@@ -190,10 +187,16 @@ def _heights(names: list[str]) -> float:
     return (0.14 + 0.17 * max((1 + name.count("\n") for name in names), default=0)) * len(names)
 
 
+def drops_rows(manifest: Manifest) -> bool:
+    """Whether a filter dropped anything, so that there is a funnel to draw."""
+    return any(entry.kept < entry.n_in for entry in manifest.ledger)
+
+
 def funnel(manifest: Manifest, units: list[str]) -> "Figure":
-    """Rows that remain after each filter of the ledger that dropped some, one panel a unit."""
+    """Rows that remain after each filter of the ledger that dropped some, one panel a unit that it has."""
     from matplotlib.figure import Figure
 
+    units = [unit for unit in units if any(entry.unit == unit for entry in manifest.ledger)]
     entries = [[entry for entry in manifest.ledger if entry.unit == unit] for unit in units]
     active = [[entry for entry in of_unit if entry.kept < entry.n_in] for of_unit in entries]
     bar_counts = [len(of_unit) + 1 for of_unit in active]

@@ -63,8 +63,8 @@ def diagnose(pairs: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
     return result | {"findings": findings(result) if len(pairs) else []}
 
 
-def _longer_interval(measures: pl.DataFrame) -> tuple[float, float]:
-    return interval((measures["gap"].sign().to_numpy() + 1) / 2, measures["query_id"])
+def _longer_interval(measures: pl.DataFrame) -> list[float]:
+    return list(interval((measures["gap"].sign().to_numpy() + 1) / 2, measures["query_id"]))
 
 
 def plain(comparisons: pl.DataFrame) -> pl.DataFrame:
@@ -112,7 +112,7 @@ def bin_width(values: NDArray[Any]) -> int:
     if not len(values):
         return 1
     edges = np.histogram_bin_edges(values, "auto")
-    return max(1, round(edges[1] - edges[0]), -(-int(values.max() - values.min()) // BINS))
+    return max(1, round(float(edges[1] - edges[0])), -(-int(values.max() - values.min()) // BINS))
 
 
 def _by_responders(measures: pl.DataFrame) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from msgspec import Meta
 
-from ...cards.figures import funnel, shortcut_figures, side_lengths
+from ...cards.figures import drops_rows, funnel, shortcut_figures, side_lengths
 from ...datasets.builder import Builder, Built, Figures, Parents, Progress, text_id
 from ...datasets.config import Config, Positive, Source
 from ...datasets.digest import BLOCK, Blocks, Rows
@@ -294,7 +294,8 @@ def _pins(config: CommunityConfig, generator: Generator) -> dict[str, Any]:
 def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
     """Lengths of both sides, what each filter left, shortcuts."""
     yield from side_lengths(tables["default"])
-    yield "funnel", funnel(manifest, ["query", "response", "pair"])
+    if drops_rows(manifest):
+        yield "funnel", funnel(manifest, ["query", "response", "pair"])
     yield from shortcut_figures(manifest.diagnostics)
 
 

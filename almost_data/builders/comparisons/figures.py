@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ...cards.figures import funnel, shortcut_figures, side_lengths
+from ...cards.figures import drops_rows, funnel, shortcut_figures, side_lengths
 from ...datasets.builder import Figures
 from ...datasets.manifest import Manifest
 
@@ -33,7 +33,6 @@ def pair_matrix(manifest: Manifest) -> tuple[list[str], list[list[int | None]]]:
 
 def figures(manifest: Manifest, tables: "Mapping[str, pl.DataFrame]") -> Figures:
     yield from side_lengths(tables["default"])
-    units = [unit for unit in ("response", "pair") if any(entry.unit == unit for entry in manifest.ledger)]
-    if units:
-        yield "funnel", funnel(manifest, units)
+    if drops_rows(manifest):
+        yield "funnel", funnel(manifest, ["response", "pair"])
     yield from shortcut_figures(manifest.diagnostics)
