@@ -37,7 +37,7 @@ def near_twins(texts: pl.Series) -> dict[str, Any]:
     distinct = folded(texts.unique())
     forms = distinct.value_counts(name="texts").sort(distinct.name)
     counts = forms["texts"].to_numpy()
-    sizes = np.bincount(_clusters(forms[distinct.name]), weights=counts).astype(int)
+    sizes = np.bincount(clusters(forms[distinct.name]), weights=counts).astype(int)
     twins = int(sizes[sizes > 1].sum())
     return {
         "texts": len(distinct),
@@ -87,7 +87,7 @@ def grams(ids: Places, counts: Places, n: int, texts: NDArray[np.bool_]) -> tupl
     return _mix(gram), rows[starts]
 
 
-def _clusters(forms: pl.Series) -> Places:
+def clusters(forms: pl.Series) -> Places:
     """A number per text, the same for texts that are near twins or linked by a chain of such."""
     from scipy.sparse import csr_matrix
 
@@ -122,7 +122,7 @@ def _clusters(forms: pl.Series) -> Places:
         cost = np.cumsum(sizes[pairs].sum(axis=1))
         pairs = pairs[cost <= budget]
         budget -= int(cost[len(pairs) - 1]) if len(pairs) else 0
-        label = _linked(label, _verified(matrix, sizes, pairs))
+        label = linked(label, _verified(matrix, sizes, pairs))
         if len(pairs) < len(cost):
             break
     return label
@@ -166,7 +166,7 @@ def _verified(matrix: Any, sizes: Places, pairs: Places) -> Places:
     return twins
 
 
-def _linked(label: Places, pairs: Places) -> Places:
+def linked(label: Places, pairs: Places) -> Places:
     """Labels after the two clusters of each pair are joined."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components

@@ -528,3 +528,74 @@ def test_where_length_cannot_be_balanced_nothing_that_differs_in_length_is_left(
     built = run(rows_of([[good(90), good(60)], [good(60), "b" + good(59)]]), config)
     assert built is not None
     assert len(built.tables["default"]) == 1
+
+
+def with_prompts(rows: list[Row], prompts: list[Any]) -> list[Row]:
+    """The rows with other prompts, a prompt a query."""
+    ids = list(dict.fromkeys(str(row["query_id"]) for row in rows))
+    return [row | {"prompt": prompts[ids.index(str(row["query_id"]))]} for row in rows]
+
+
+LONG = (
+    "How do I keep a small pot of basil alive on the kitchen window through a whole dark winter in the north"
+)
+
+
+def test_of_near_twin_prompts_one_makes_comparisons_whatever_the_order() -> None:
+    rows = rows_of([[good(90), good(60)]] * 5)
+    system = {"role": "system", "content": "You are a pirate."}
+    prompts = [
+        user_turn(LONG),
+        user_turn(f"{LONG.upper()}!"),
+        user_turn(f"{LONG} please"),
+        user_turn("How do I keep a small pot of mint alive"),
+        [system, *user_turn(LONG)],  # other turns before the last: no twin
+    ]
+    rows = with_prompts(rows, prompts)
+    results = []
+    for most, seed in ((10_000, 0), (2, 0), (10_000, 1), (10_000, 2), (10_000, 3)):
+        Random(most).shuffle(rows)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("almost_data.builders.comparisons.builder.BLOCK", most)
+            built = run(rows, structs.replace(PLAIN, dedup_prompts=True, seed=seed))
+        assert built is not None
+        assert len(built.tables["default"]) == 3
+        assert (built.ledger[-1].n_in, built.ledger[-1].dropped) == (5, {"near_twin_prompt": 2})
+        assert set(built.tables["rejected"]["reason"]) == {"near_twin_prompt"}
+        results.append(digest(BUILDER.tables, built.tables))
+    assert results[0] == results[1]
+    assert len(set(results)) > 1
+
+
+def test_of_near_twin_pairs_one_is_kept() -> None:
+    words = " ".join(f"word{number}" for number in range(30))
+    other = " ".join(f"else{number}" for number in range(30))
+    rows = rows_of(
+        [
+            [words, other, f"{other} too"],  # A > B and A > C are twins
+            [words, other, f"{other}!"],  # its twin by prompt and replies
+            [words, other, f"{other}?"],  # another prompt
+            [words, f"{words} and", other],  # A > C and B > C are twins, A > B is a pair of twins
+        ]
+    )
+    rows = with_prompts(rows, [user_turn(text) for text in (LONG, f"{LONG}, please", "No", "Yes")])
+    built = run(rows, structs.replace(PLAIN, dedup_pairs=True))
+    assert built is not None
+    plain = run(rows, PLAIN)
+    assert plain is not None
+    # B > C compares twins: it is another pair than A > B.
+    assert (built.ledger[-1].n_in, built.ledger[-1].kept) == (12, 6)
+    assert built.ledger[-1].filter == "near_twin_pair"
+    assert len(built.tables["default"]) + len(built.tables["rejected"]) == len(plain.tables["default"])
+    both = run(rows, structs.replace(PLAIN, dedup_pairs=True, dedup_prompts=True))
+    assert both is not None
+    assert [entry.kept for entry in both.ledger[-2:]] == [9, 6]
+    assert sum(both.ledger[-1].dropped.values()) + sum(both.ledger[-2].dropped.values()) == 6
+
+
+@pytest.mark.parametrize(
+    "filters", [{"dedup_prompts": True}, {"dedup_pairs": True}, {"balance_length": 0.5}, {"target": 3}]
+)
+def test_filters_of_the_whole_set_stand_a_set_of_which_nothing_is_left(filters: dict[str, Any]) -> None:
+    rows = rows_of([["short", "short"]] * 3)
+    assert run(rows, structs.replace(ComparisonsConfig(), **filters)) is None

@@ -54,7 +54,7 @@ from .ranking import (
     length_rule,
     rank_pairs,
 )
-from .selection import LENGTH_BALANCE, NOT_NEEDED, Selection
+from .selection import REASONS, Selection
 from .tables import HOOKS, TABLES
 
 
@@ -91,13 +91,17 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """Files of benchmark prompts that the queries are compared with."""
     decontaminate: bool = False
     """Whether queries that overlap with `benchmarks` are dropped, and not only counted."""
+    dedup_prompts: bool = False
+    """Whether, of prompts that share nearly all of their words, only one makes comparisons."""
+    dedup_pairs: bool = False
+    """Whether, of pairs whose prompts and replies share nearly all of their words, only one is kept."""
     balance_length: Annotated[float, Meta(ge=0.5, lt=1)] | None = None
     """Most of the pairs of two responders in which the chosen reply may be the longer one, as a share, and in
     which it may be the shorter one: 0.5 takes length out of the label. None leaves the rule out."""
     target: Positive | None = None
     """Comparisons to keep, from as many queries as that takes; None keeps all."""
     seed: int = 0
-    """Seed of the subsets that `balance_length` and `target` keep."""
+    """Seed of the order of the queries in which near twins, `balance_length` and `target` keep pairs."""
     limit: Positive | None = None
     """Use only the first queries by query_id."""
 
@@ -121,7 +125,13 @@ def build(
     on_responses = [rule for stage in checks.values() for rule in stage]
     walk = ALREADY_CHOSEN if config.pairing == "first" else LADDER
     asis = AsIs(scorer, progress)
-    selection = Selection(config.balance_length, config.target, config.seed)
+    selection = Selection(
+        dedup_prompts=config.dedup_prompts,
+        dedup_pairs=config.dedup_pairs,
+        balance=config.balance_length,
+        target=config.target,
+        seed=config.seed,
+    )
     accounts = Accounts(
         {**checks, "survivors": [_few_survivors(config)]},
         {
@@ -199,10 +209,8 @@ def _reserved_names() -> set[str]:
         AS_IS,
         ALREADY_CHOSEN.name,
         LADDER.name,
-        LENGTH_BALANCE,
-        NOT_NEEDED,
     }
-    return set(response_checks()) | own_names
+    return set(response_checks()) | own_names | REASONS
 
 
 def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: ComparisonsConfig) -> pl.DataFrame:
@@ -355,6 +363,8 @@ BUILDER = Builder(
         "check_sides",
         "pairing",
         "max_length_gap",
+        "dedup_prompts",
+        "dedup_pairs",
         "balance_length",
         "target",
         "asis_rm",

@@ -13,16 +13,20 @@ from ...datasets.filters import Filter
 from ...diagnostics.probe import draw
 from .accounts import Accounts
 from .parts import Part
+from .twins import NEAR_TWIN_PAIR, NEAR_TWIN_PROMPT, without_twins
 
 LENGTH_BALANCE = "length_balance"
 NOT_NEEDED = "not_needed"
+REASONS = {NEAR_TWIN_PROMPT.name, NEAR_TWIN_PAIR.name, LENGTH_BALANCE, NOT_NEEDED}
 _RESPONDERS = ("chosen_rank", "rejected_rank")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Selection:
     """What is selected of the pairs that are left, and these pairs, a part of a large set at a time."""
 
+    dedup_prompts: bool
+    dedup_pairs: bool
     balance: float | None
     target: int | None
     seed: int
@@ -30,8 +34,13 @@ class Selection:
 
     @property
     def filters(self) -> list[Filter]:
-        rules = [length_balance(self.balance, self.seed)] if self.balance is not None else []
-        return rules + ([not_needed(self.target, self.seed)] if self.target is not None else [])
+        rules = [
+            NEAR_TWIN_PROMPT if self.dedup_prompts else None,
+            NEAR_TWIN_PAIR if self.dedup_pairs else None,
+            length_balance(self.balance, self.seed) if self.balance is not None else None,
+            not_needed(self.target, self.seed) if self.target is not None else None,
+        ]
+        return [rule for rule in rules if rule]
 
     def add(self, texts: pl.DataFrame, pairs: pl.DataFrame) -> None:
         """Add the pairs that are left of the next part; without their texts, to hold many."""
@@ -39,7 +48,8 @@ class Selection:
             return
         pairs = pairs.with_row_index("pair").filter(pl.col("reason").is_null())
         lengths = pl.col("chosen_length", "rejected_length").cast(pl.Int32)
-        columns: list[Any] = [pl.lit(len(self._pairs)).alias("part"), "pair", *_RESPONDERS, lengths]
+        rows = pl.col("chosen_row", "rejected_row").cast(pl.UInt32)
+        columns: list[Any] = [pl.lit(len(self._pairs)).alias("part"), "pair", rows, *_RESPONDERS, lengths]
         query_id = texts["query_id"].gather(pairs["chosen_row"])
         self._pairs.append(pairs.select(*columns).hstack([query_id]))
 
@@ -47,8 +57,10 @@ class Selection:
         """The parts with the reasons of the pairs that are not selected, which leave the accounts too."""
         if not self.filters or not accounts.kept:
             return list(parts)
-        selected = select(pl.concat(self._pairs), self.balance, self.target, self.seed)
-        dropped = selected.filter(pl.col("reason").is_not_null())
+        pairs = seeded_order(pl.concat(self._pairs), self.seed)
+        if self.dedup_prompts or self.dedup_pairs:
+            pairs = without_twins(parts, pairs, self.dedup_prompts, self.dedup_pairs)
+        dropped = select(pairs, self.balance, self.target).filter(pl.col("reason").is_not_null())
         accounts.drop(dropped)
         by_part = {number: rows for (number,), rows in dropped.partition_by("part", as_dict=True).items()}
         return [
@@ -100,27 +112,29 @@ def not_needed(target: int, seed: int) -> Filter:
     )
 
 
-def select(pairs: pl.DataFrame, balance: float | None, target: int | None, seed: int) -> pl.DataFrame:
-    """The pairs with `reason`: why each is dropped, null where it is kept.
+def seeded_order(pairs: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """The pairs in the order of a draw of their query_id, with an empty `reason`."""
+    query_ids = pairs["query_id"].unique()
+    draws = [draw(query_id, seed, "comparisons") for query_id in query_ids]
+    order = pairs["query_id"].replace_strict(query_ids, draws, return_dtype=pl.Float64)
+    pairs = pairs.with_columns(order.alias("draw"), reason=pl.lit(None, pl.String))
+    return pairs.sort("draw", "query_id", *_RESPONDERS).drop("draw")
 
-    `pairs` has query_id, chosen_rank, rejected_rank, chosen_length, rejected_length. The first N pairs that
-    are kept keep the balance, for every N.
+
+def select(pairs: pl.DataFrame, balance: float | None, target: int | None) -> pl.DataFrame:
+    """The pairs with the `reason` why each is dropped; null where it is kept.
+
+    `pairs` has ranks, lengths and earlier reasons, in a seeded order. However low the target is, the pairs
+    that it leaves keep the balance.
     """
-    draws = {query_id: draw(query_id, seed, "comparisons") for query_id in pairs["query_id"].unique()}
-    order = pl.col("query_id").replace_strict(draws, return_dtype=pl.Float64)
-    pairs = (
-        pairs.with_row_index("row")
-        .sort(order, "query_id", *_RESPONDERS)
-        .with_row_index("place")
-        .with_columns(pl.col("place").cast(pl.Int64), reason=pl.lit(None, pl.String))
-    )
     if balance is not None:
-        pairs = _balanced(pairs, balance)
+        is_left = pl.col("reason").is_null()
+        pairs = pl.concat([pairs.filter(~is_left), _balanced(pairs.filter(is_left), balance)])
     if target is not None:
-        is_late = pl.col("reason").is_null().cum_sum() > target
-        late = pl.when(pl.col("reason").is_null() & is_late).then(pl.lit(NOT_NEEDED))
-        pairs = pairs.with_columns(reason=late.otherwise("reason"))
-    return pairs.sort("row").drop("row", "place")
+        is_left = pl.col("reason").is_null()
+        is_late = is_left & (is_left.cum_sum() > target)
+        pairs = pairs.with_columns(reason=pl.when(is_late).then(pl.lit(NOT_NEEDED)).otherwise("reason"))
+    return pairs
 
 
 def _balanced(pairs: pl.DataFrame, share: float) -> pl.DataFrame:
@@ -130,11 +144,10 @@ def _balanced(pairs: pl.DataFrame, share: float) -> pl.DataFrame:
     shorter, k being i * (1 - share) / share rounded up; and the other way round.
     """
     side = (pl.col("chosen_length").cast(pl.Int64) - pl.col("rejected_length").cast(pl.Int64)).sign()
-    pairs = pairs.with_columns(side=side).with_columns(
-        number=pl.col("place").cum_count().over(*_RESPONDERS, "side")
-    )
-    partner = (pl.col("number") * ((1 - share) / share) - 1e-9).ceil().cast(pl.Int64)
-    pairs = pairs.with_columns(partner=partner, number=pl.col("number").cast(pl.Int64))
+    pairs = pairs.with_row_index("place").with_columns(side=side)
+    number = pl.col("place").cum_count().over(*_RESPONDERS, "side").cast(pl.Int64)
+    partner = (number * ((1 - share) / share) - 1e-9).ceil().cast(pl.Int64)
+    pairs = pairs.with_columns(number=number, partner=partner)
     partners = pairs.select(*_RESPONDERS, side=-pl.col("side"), partner="number", entry="place")
     pairs = pairs.join(partners, on=[*_RESPONDERS, "side", "partner"], how="left")
     entry = pl.when(pl.col("side") == 0).then("place").otherwise(pl.max_horizontal("place", "entry"))
@@ -143,4 +156,4 @@ def _balanced(pairs: pl.DataFrame, share: float) -> pl.DataFrame:
     # Where a pair enters with its partner, the partner comes first.
     order = [pl.col("entry"), pl.col("place")]
     pairs = pairs.with_columns(entry=entry, reason=reason).sort(order, descending=[False, True])
-    return pairs.drop("side", "number", "partner", "entry")
+    return pairs.drop("place", "side", "number", "partner", "entry")
