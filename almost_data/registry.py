@@ -22,6 +22,7 @@ BUILT_IN: dict[Group, dict[str, str]] = {
         "comparisons": "almost_data.builders.comparisons.builder:BUILDER",
         "demonstrations": "almost_data.builders.demonstrations.builder:BUILDER",
         "community": "almost_data.builders.community.builder:BUILDER",
+        "ratings": "almost_data.builders.ratings.builder:BUILDER",
     },
     "engines": {
         "vllm": "almost_data.generation.vllm:VLLMEngine",

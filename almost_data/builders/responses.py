@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from ..cards.figures import count_axis, draw_box, label, new_figure
+from ..cards.figures import boxes, count_axis
 from ..datasets.builder import (
     Builder,
     Built,
@@ -274,18 +274,10 @@ def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
     frames.sort(key=lambda rows: (rows["rank"][0] is None, rows["rank"][0] or 0))
     if not frames:
         return
-    figure, ax = new_figure(1.3 + 0.42 * len(frames))
-    for y, rows in enumerate(frames):
-        lengths = rows["response"].str.len_chars()
-        draw_box(ax, y, {f"q{q:02}": lengths.quantile(q / 100) or 0.0 for q in (5, 25, 50, 75, 95)})
-    ax.set_yticks(
-        range(len(frames)), [f"{label(str(rows['responder'][0]))} ({len(rows):,})" for rows in frames]
-    )
-    ax.set_ylim(len(frames) - 0.4, -0.6)
+    lengths = {str(rows["responder"][0]): rows["response"].str.len_chars() for rows in frames}
+    title = "Length of responses by responder, best of the ladder first"
+    figure, ax = boxes(lengths, title, "characters")
     ax.set_xlim(left=0)
-    ax.xaxis.grid(True)
-    ax.set_title("Length of responses by responder, best of the ladder first")
-    ax.set_xlabel("characters (bar: median, box: middle half, line: 5th to 95th percentile)")
     count_axis(ax, "x")
     yield "response_lengths", figure
 

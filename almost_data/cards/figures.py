@@ -234,6 +234,19 @@ def draw_bars(ax: "Axes", names: list[str], numbers: list[int], texts: list[str]
     count_axis(ax, "x")
 
 
+def boxes(series: "dict[str, pl.Series]", title: str, unit: str) -> "tuple[Figure, Axes]":
+    """A box for the values of each name, the first on top."""
+    figure, ax = new_figure(1.3 + 0.42 * len(series))
+    for y, values in enumerate(series.values()):
+        draw_box(ax, y, {f"q{q:02}": values.quantile(q / 100) or 0.0 for q in (5, 25, 50, 75, 95)})
+    ax.set_yticks(range(len(series)), [f"{label(name)} ({len(rows):,})" for name, rows in series.items()])
+    ax.set_ylim(len(series) - 0.4, -0.6)
+    ax.xaxis.grid(True)
+    ax.set_title(title)
+    ax.set_xlabel(f"{unit} (bar: median, box: middle half, line: 5th to 95th percentile)")
+    return figure, ax
+
+
 def draw_lengths(ax: "Axes", series: "dict[str, pl.Series]", unit: str, rows: str) -> None:
     """Histograms over the same bins. The few longest texts are counted in the label, not drawn."""
     import numpy as np

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..scoring.verdicts import Verdict
 from . import stats
-from .judge import Verdict
 from .result import Line
 
 Winner = Literal["a", "b", "tie"]

@@ -18,10 +18,12 @@ from ..errors import InputError
 from ..generation import Generator, Sampling
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
 from ..generation.openai import AS_SERVED, OpenAIEngine
+from ..scoring import verdicts
+from ..scoring.verdicts import TOKENS, Verdict
 from . import answers, judge, saved, tally
 from .answers import Side, Written
 from .evaluation import EvalSession, Evaluation, ItemValue, check_limit
-from .judge import SECONDS, TOKENS, Verdict
+from .judge import SECONDS
 from .result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement
 from .saved import Question
 from .tally import Judged
@@ -142,7 +144,7 @@ def plan_comparison(session: EvalSession, options: Options, servers: Servers) ->
         data=[session.file(options.data)],
         settings={name: getattr(options, name) for name in names},
         measure=measure,
-        prompts={"judge": judge.prompt()},
+        prompts={"judge": verdicts.prompt()},
     )
 
 
@@ -221,9 +223,10 @@ def _judge(
         a, b = row.answers["a"], row.answers["b"]
         if a is not None and b is not None:
             text = questions[row.id].text
-            pairs += [(f"ab\0{row.id}", text, a, b), (f"ba\0{row.id}", text, b, a)]
+            pairs += [(f"ab\0{row.id}", (text, a, b)), (f"ba\0{row.id}", (text, b, a))]
     model = judge.served(servers.judge_name)
-    requests = judge.requests(model, pairs, options.judge_temperature, options.judge_tokens)
+    sampling = Sampling(options.judge_tokens, options.judge_temperature)
+    requests = [verdicts.request(name, model, sampling, texts) for name, texts in pairs]
     by_id = {row.id: row for row in rows}
     journaled = JournaledGenerator(servers.judge, session.journal, options.max_failures, retry_failed=True)
     replies = journaled.generate(requests)
@@ -231,7 +234,7 @@ def _judge(
     for done, reply in enumerate(replies, start=1):
         tokens += reply.completion_tokens
         order, _, question_id = reply.id.partition("\0")
-        by_id[question_id].verdicts[order] = judge.read(reply)
+        by_id[question_id].verdicts[order] = verdicts.read(reply)
         if session.progress:
             session.progress("verdicts", done, len(requests), tokens)
 
@@ -258,15 +261,15 @@ def _measurement(
 
 def _saved_verdict(review: saved.Review, doubts: Counter[str]) -> Verdict:
     """A saved review's verdict: its scores, or those in its text."""
-    read = judge.parse(review.text or "", lowest=LOWEST_SAVED)
+    read = verdicts.parse(review.text or "", lowest=LOWEST_SAVED)
     if review.score is None:
         return read
-    verdict = judge.checked(review.text or "", review.score, LOWEST_SAVED)
+    verdict = verdicts.checked(review.text or "", review.score, LOWEST_SAVED)
     if review.text is not None and read.scores is None:
         doubts["the scores were saved and cannot be read from the text"] += 1
     elif read.scores not in (None, verdict.scores):
         doubts["the saved scores are not those of the text"] += 1
-    if verdict.scores and min(verdict.scores) < judge.LOWEST:
+    if verdict.scores and min(verdict.scores) < verdicts.LOWEST:
         doubts["a score lies below 1"] += 1
     return verdict
 

@@ -2,13 +2,14 @@
 
 Some replies are too short, end in a question, evade ("I don't know"), run into the next turn, or hit the
 token limit, so that every filter and every stop marker has work to do. Under the template option
-`enable_thinking` each reply to messages has reasoning. Its models are called `fake/...`, so that its text
-never passes for a real model's.
+`enable_thinking` each reply to messages has reasoning. The prompt of a judge gets a verdict. Its models are
+called `fake/...`, so that its text never passes for a real model's.
 """
 
 import hashlib
 import json
 import random
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,6 +19,8 @@ REVISION = "1"
 """Goes up whenever the same request would get another text."""
 
 _SYLLABLES = "ba|ko|li|mu|ra|te|vo|zi|pha|dre|gnu|sto|que|wim|lor|nax".split("|")
+_SCORES = re.compile(r"\n(Scores?: X(?: Y)?)\s*\Z")
+"""How the prompt of a judge ends."""
 _OPENINGS = (
     "How do I repair|What is the history of|Can you plan a visit to|Why do people collect|"
     "Explain like a teacher|Which mistakes come with|Please compare every kind of|Is it worth buying|"
@@ -78,7 +81,7 @@ def _reply(request: Request) -> Reply:
     settings = (request.sampling.temperature, request.sampling.top_p, request.seed, request.sample)
     key = f"{request.model.id}\0{prompt}\0{settings}"
     rng = random.Random(hashlib.sha256(key.encode()).digest())
-    text = " " + (_queries(rng) if prompt.endswith("Query:") else answer(rng, is_chat=bool(request.messages)))
+    text = " " + _text(rng, request)
     text, stopped = cut_at_stop(text, request.sampling.stop)
     thinks = json.loads(request.template_options).get("enable_thinking") is True
     # A word and the space before it count as one token.
@@ -95,6 +98,14 @@ def _reply(request: Request) -> Reply:
         completion_tokens=min(len(words), limit) + (not cut and not stopped),
         reasoning=rng.choice(_SENTENCES).format("reader", "reply") if thinks else None,
     )
+
+
+def _text(rng: random.Random, request: Request) -> str:
+    if request.prompt.endswith("Query:"):
+        return _queries(rng)
+    if request.messages and (form := _SCORES.search(request.messages[-1]["content"])):
+        return _verdict(rng, form[1])
+    return answer(rng, is_chat=bool(request.messages))
 
 
 def _word(rng: random.Random) -> str:
@@ -114,6 +125,16 @@ def _queries(rng: random.Random) -> str:
     fault = rng.random()
     query = "" if fault < 0.05 else _word(rng).capitalize() if fault < 0.1 else question(rng)
     return f"{query}\nQuery: {question(rng)}"
+
+
+def _verdict(rng: random.Random, form: str) -> str:
+    """A judge's verdict, in the form that the prompt ends in; now and then without scores."""
+    reason = rng.choice(_SENTENCES).format("reader", "reply")
+    return (
+        reason
+        if rng.random() < 0.05
+        else f"{reason}\n\n{re.sub('[XY]', lambda _: str(rng.randint(1, 10)), form)}"
+    )
 
 
 def answer(rng: random.Random, is_chat: bool = False) -> str:

@@ -14,8 +14,8 @@ PAIR = ("chosen", "rejected")
 SCORES = ("{}_score", "{}_rating", "asis_{}")
 """Columns that score a side."""
 REPLY_SCORES = ("score", "rating", "rm_score")
-NOTES = ("error", "detail", "nearest")
-"""Columns that say more of why a row was dropped."""
+NOTES = ("error", "detail", "nearest", "verdict", "swapped_verdict", "explanation", "swapped_explanation")
+"""Columns that say more of why a row was dropped, or rated so."""
 ADDED = ("config", "split")
 """Columns that a selection adds to the stored ones."""
 
@@ -99,9 +99,15 @@ def replies_row(rows: list[Mapping[str, Any]]) -> Row:
     sides = tuple(
         Side(row["responder"], row["response"], row["responder"], _first(row, REPLY_SCORES)) for row in rows
     )
-    facts = {"responses": len(rows)}
+    note = "; ".join(f"{row['responder']}: {row['explanation']}" for row in rows if row.get("explanation"))
     return Row(
-        first["query_id"], first["config"], first["split"], turns(_first(first, PROMPTS)), sides, facts=facts
+        first["query_id"],
+        first["config"],
+        first["split"],
+        turns(_first(first, PROMPTS)),
+        sides,
+        note=note,
+        facts={"responses": len(rows)},
     )
 
 

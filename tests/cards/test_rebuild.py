@@ -94,6 +94,7 @@ BUILDS: dict[str, list[tuple[str, ...]]] = {
     ],
     "demonstrations": [("build", "demonstrations", *FAKE, "--rm", "any/rm", "--limit", "4")],
     "community": [("build", "community", "--source", "my files/Posts.xml", "--site", "plants.example.com")],
+    "ratings": [IMPORTED, ("build", "ratings", "--engine", "fake", "--judge", "j", "--judging", "pairs")],
     "preferences": [
         ("import", "preferences", "my files/pairs.jsonl", "--columns", "prompt=x,chosen=y,rejected=z")
     ],

@@ -233,13 +233,15 @@ def flags_of(name: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
 
 def test_a_build_takes_its_own_settings_and_no_others(capsys: pytest.CaptureFixture[str]) -> None:
     flags = {name: flags_of(name, capsys) for name in registry.names("builders")}
+    settings = {}
+    for name in flags:
+        fields = (field.replace("benchmarks", "benchmark") for field in registry.load("builders", name).flags)
+        settings[name] = {f"--{field.replace('_', '-')}" for field in fields}
     for name, shown in flags.items():
-        builder = registry.load("builders", name)
-        fields = {"benchmark" if field == "benchmarks" else field for field in builder.flags}
-        settings = {f"--{field.replace('_', '-')}" for field in fields}
-        assert settings <= shown, name
-        assert not any(settings & flags[sibling] for sibling in flags.keys() - {name}), name
-        assert ("--take-turns" in shown) == builder.asks_reward_models
+        assert settings[name] <= shown, name
+        for sibling in flags.keys() - {name}:
+            assert not (settings[name] - settings[sibling]) & flags[sibling], (name, sibling)
+        assert ("--take-turns" in shown) == registry.load("builders", name).asks_reward_models
     assert "--engine" in flags["comparisons"], "the datasets above it are built by asking models"
     assert not {"--engine", "--limit", "--max-failures"} & flags["community"]
 

@@ -16,13 +16,13 @@ import pytest
 from almost_data.errors import InputError
 from almost_data.evals import answers, judge, saved, stats, vicuna
 from almost_data.evals.evaluation import EvalSession, carry_out
-from almost_data.evals.judge import Verdict, parse
 from almost_data.evals.result import Line, Result
 from almost_data.evals.results import results
 from almost_data.evals.tally import Judged, lines, outcomes
 from almost_data.generation import Sampling
 from almost_data.generation.journal_file import count
 from almost_data.models.chat import user_turn
+from almost_data.scoring.verdicts import Verdict, parse
 from almost_data.store.store import Store
 from tests.command import run as run_command
 from tests.completions_server import CompletionsServer

@@ -1,0 +1,1 @@
+"""Ratings: every response scored by a reward model, or by a judge."""

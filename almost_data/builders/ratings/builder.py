@@ -1,0 +1,197 @@
+"""Ratings: every response scored by a reward model, or by a language model as judge.
+
+A judge reads one response at a time (`points`), or every two responses to a query in both orders (`pairs`),
+and gives each from 1 to 10. The paper has no ratings: its only label is the ladder.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+import polars as pl
+
+from ...datasets.builder import (
+    Builder,
+    Built,
+    Estimate,
+    Parents,
+    Progress,
+    RewardModel,
+    Work,
+    pin_model,
+)
+from ...datasets.config import Config, Positive, Source, Temperature, source_name
+from ...datasets.filters import Filter
+from ...datasets.tables import frame
+from ...errors import InputError
+from ...generation import Generator, Model, Sampling
+from ...models.chat import assistant_turn
+from ...scoring import MAX_TOKENS, Dialogue, Scorer, fake_name, verdicts
+from ..responses import ladder_rows
+from .judged import Judge, Judged, Row, judge_each, judge_pairs
+from .report import figures, report
+from .tables import TABLES
+
+RESPONDERS = 5
+"""Responders of a query, as in the paper's ladder: how many pairs there are of a number of responses."""
+
+
+class RatingsConfig(Config, frozen=True, kw_only=True):
+    """One rater: a reward model (`rm`), or a language model (`judge`)."""
+
+    rm: Source | None = None
+    """Reward model that rates: `name@version` in the store, Hub id, or local folder."""
+    rm_revision: str | None = None
+    """Commit of `rm` on the Hub; None takes the current one. The manifest pins it."""
+    rm_max_tokens: Positive = MAX_TOKENS
+    """Most tokens of a dialogue that it reads."""
+    judge: Source | None = None
+    """Chat model that rates, run by the engine: Hub id, local folder, `pypi:PACKAGE`, or name on a server."""
+    judge_revision: str | None = None
+    """Commit of `judge`; None takes the current one, and the manifest pins it."""
+    judging: Literal["points", "pairs"] = "points"
+    """`points`: the judge scores each response by itself; `pairs`: every two responses, in both orders."""
+    chat_template_kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What the judge's chat template takes besides the messages, such as `enable_thinking = false`."""
+    max_new_tokens: Positive = verdicts.TOKENS
+    """New tokens of one verdict at most."""
+    temperature: Temperature = 0.0
+    """Of a verdict."""
+    seed: int = 0
+    limit: Positive | None = None
+    """Rate only the responses to the first queries by query_id; `--limit` sets it."""
+
+
+def build(
+    config: RatingsConfig,
+    parents: Parents,
+    generator: Generator,
+    progress: Progress,
+    scorer: Scorer | None = None,
+) -> Built:
+    """Rate every response, and sort the ratings by query."""
+    responses = _responses(config, parents)
+    rows = responses.rows(named=True)
+    if scorer:
+        model, judged = scorer.model, _score(scorer, rows, progress)
+    else:
+        judge = _judge(config, generator)
+        rate = judge_each if config.judging == "points" else judge_pairs
+        model, judged = judge.model, rate(judge, rows, generator, progress)
+    rater = {"rater": source_name(model.id), "rater_revision": model.revision}
+    rated = [row | judged.rated[row["reply_id"]] | rater for row in rows if row["reply_id"] in judged.rated]
+    tables = {
+        name: frame(TABLES[name], [row | rater for row in dropped])
+        for name, dropped in (
+            ("pairs", judged.pairs),
+            ("rejected", judged.rejected),
+            ("rejected_pairs", judged.rejected_pairs),
+        )
+        if dropped
+    }
+    ratings = frame(TABLES["default"], rated)
+    diagnostics = report(ratings) | judged.diagnostics
+    usage = {} if scorer else {"judge": judged.usage}
+    return Built({"default": ratings, **tables}, judged.ledger, diagnostics, usage=usage)
+
+
+def _responses(config: RatingsConfig, parents: Parents) -> pl.DataFrame:
+    """The responses, by query and ladder; probes last."""
+    columns = ("query_id", "prompt", "responder", "rank", "response", "reply_id")
+    order = pl.col("rank").fill_null(pl.col("rank").max() + 1)
+    responses = parents["responses"]("default").select(columns).sort("query_id", order, "responder").collect()
+    if config.limit is None:
+        return responses
+    return responses.filter(pl.col("query_id").rle_id() < config.limit)
+
+
+SCORED = Filter("scored", "response", "The reward model scores every response.", "almost_data")
+
+
+def _score(scorer: Scorer, rows: Sequence[Row], progress: Progress) -> Judged:
+    """The reward model's score of each response."""
+    judged, tokens, truncated = Judged(), 0, 0
+    dialogues = (Dialogue(row["reply_id"], (*row["prompt"], assistant_turn(row["response"]))) for row in rows)
+    progress("ratings", 0, len(rows), 0)
+    for done, score in enumerate(scorer.score(dialogues), start=1):
+        judged.rated[score.id] = {"rating": score.value}
+        tokens, truncated = tokens + score.tokens, truncated + score.truncated
+        progress("ratings", done, len(rows), tokens)
+    judged.ledger = [SCORED.entry("scoring", len(rows), len(rows))]
+    judged.diagnostics = {"truncated_responses": truncated}
+    return judged
+
+
+def _judge(config: RatingsConfig, generator: Generator) -> Judge:
+    """Raises InputError where no rater is named."""
+    if config.judge is None:
+        raise InputError(
+            "ratings.judge, ratings.rm: name a rater: a chat model that judges, or a reward model (of the "
+            "store, name@version)"
+        )
+    model = generator.resolve(Model(config.judge, config.judge_revision))
+    sampling = Sampling(config.max_new_tokens, config.temperature)
+    return Judge(model, sampling, config.chat_template_kwargs, config.seed)
+
+
+def _pins(config: RatingsConfig, generator: Generator) -> dict[str, Any]:
+    """The judge's revision and prompt. Raises InputError where there is no rater, or two."""
+    if config.rm is None:
+        judge = _judge(config, generator)
+        prompt = verdicts.prompt(1 if config.judging == "points" else 2)
+        return {"resolved": {"judge": pin_model(judge.model)}, "prompts": {"judge": prompt}}
+    if config.judge is not None:
+        raise InputError(
+            "ratings.judge, ratings.rm: a dataset has one rater: leave one out, and build another version "
+            "for the other"
+        )
+    return {}
+
+
+def _reward_models(config: RatingsConfig) -> dict[str, RewardModel]:
+    if config.rm is None:
+        return {}
+    return {"scorer": RewardModel(config.rm, config.rm_revision, config.rm_max_tokens)}
+
+
+def _estimate(config: RatingsConfig, parents: Mapping[str, Estimate]) -> Estimate:
+    """A judge of pairs reads each two responses to a query twice."""
+    responses = parents["responses"]
+    rows = min(responses.rows, config.limit * RESPONDERS if config.limit else responses.rows)
+    text = responses.text_tokens or MAX_TOKENS
+    if config.rm:
+        work = Work("ratings: reward model", config.rm, "score", rows, min(text, config.rm_max_tokens))
+    elif config.judge:
+        are_pairs = config.judging == "pairs"
+        requests, answers = (rows * (RESPONDERS - 1), 2) if are_pairs else (rows, 1)
+        shared = len(verdicts.prompt(answers)) // 4
+        tokens = (answers * text + shared, 0, config.max_new_tokens)
+        work = Work("ratings: judge", config.judge, "generate", requests, *tokens)
+    else:
+        return Estimate(rows)
+    return Estimate(rows, (work,), responses.text_tokens)
+
+
+def _paper_facts(config: RatingsConfig) -> list[str]:
+    rater = "a reward model" if config.rm else f"a judge, by {config.judging}"
+    return [f"Responses are rated by {rater}; the paper's only label is the ladder."]
+
+
+BUILDER = Builder(
+    name="ratings",
+    doc="Every response rated by a reward model, or by a language model as judge.",
+    config=RatingsConfig,
+    tables=TABLES,
+    parents=("responses",),
+    build=build,
+    pins=_pins,
+    reward_models=_reward_models,
+    as_fake=lambda config: msgspec.structs.replace(config, rm=fake_name(config.rm)),
+    estimate=_estimate,
+    flags=("rm", "judge", "judging"),
+    tags=("synthetic", "ratings", "llm-as-judge", "reward-model"),
+    card="ratings.md.jinja",
+    card_values=lambda manifest, sources: {"ladder": ladder_rows(sources)},
+    paper_facts=_paper_facts,
+    figures=figures,
+)

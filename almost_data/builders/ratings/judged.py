@@ -1,0 +1,186 @@
+"""A judge's verdicts on responses, one at a time or two at a time in both orders."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, groupby
+from typing import Any
+
+from ...datasets.builder import Progress, row_seed
+from ...datasets.filters import Filter, chain
+from ...datasets.manifest import Entry
+from ...generation import Generator, Model, Request, Sampling, Usage, prompts
+from ...scoring import verdicts
+from ...scoring.verdicts import Verdict
+from .tables import TIE, UNDECIDED, unread
+
+Row = Mapping[str, Any]
+"""A response: its `query_id`, `prompt`, `responder`, `rank`, `response` and `reply_id`."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A language model that is asked for verdicts."""
+
+    model: Model
+    """With its revision pinned."""
+    sampling: Sampling
+    template_options: Mapping[str, Any]
+    seed: int
+
+    def request(self, request_id: str, prompt: Sequence[Mapping[str, str]], *responses: str) -> Request:
+        """The request for one verdict on responses to a conversation."""
+        texts = (question(prompt), *responses)
+        seed = row_seed(self.seed, "ratings", request_id)
+        return verdicts.request(request_id, self.model, self.sampling, texts, seed, self.template_options)
+
+
+@dataclass
+class Judged:
+    """What came of all requests to a judge."""
+
+    rated: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """reply_id -> `rating`, `verdicts` and `explanation`."""
+    pairs: list[dict[str, Any]] = field(default_factory=list)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    rejected_pairs: list[dict[str, Any]] = field(default_factory=list)
+    ledger: list[Entry] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+
+
+def question(prompt: Sequence[Mapping[str, str]]) -> str:
+    """The question as a judge reads it: the text of a single turn, or all turns with who speaks.
+
+    >>> question([{"role": "user", "content": "Why?"}])
+    'Why?'
+    """
+    if len(prompt) == 1:
+        return prompt[0]["content"]
+    return prompts.transcript([dict(turn) for turn in prompt]).strip()
+
+
+def judge_each(judge: Judge, rows: Sequence[Row], generator: Generator, progress: Progress) -> Judged:
+    """A verdict on each response by itself."""
+    judged = Judged()
+    requests = [judge.request(row["reply_id"], row["prompt"], row["response"]) for row in rows]
+    read = _verdicts(requests, 1, generator, progress, judged.usage)
+    for row in rows:
+        verdict = read[row["reply_id"]]
+        if verdict.scores:
+            judged.rated[row["reply_id"]] = {
+                "rating": verdict.scores[0],
+                "verdicts": 1,
+                "explanation": verdict.explanation,
+            }
+        else:
+            judged.rejected.append(_ids(row) | _lost(verdict) | {"verdict": verdict.text or None})
+    judged.ledger = _ledger(unread("response"), len(rows), judged.rejected)
+    return judged
+
+
+def judge_pairs(judge: Judge, rows: Sequence[Row], generator: Generator, progress: Progress) -> Judged:
+    """Two verdicts on every two responses to a query, each response read first once.
+
+    A response's rating is the mean of its scores over the pairs that were decided. `rows` stand by query.
+    """
+    judged = Judged()
+    pairs = {
+        f"{first['reply_id']}-{second['reply_id']}": (first, second)
+        for _, replies in groupby(rows, key=lambda row: row["query_id"])
+        for first, second in combinations(replies, 2)
+    }
+    requests = []
+    for name, (first, second) in pairs.items():
+        requests.append(judge.request(f"{name} 1", first["prompt"], first["response"], second["response"]))
+        requests.append(judge.request(f"{name} 2", first["prompt"], second["response"], first["response"]))
+    read = _verdicts(requests, 2, generator, progress, judged.usage)
+    for name, (first, second) in pairs.items():
+        _add_pair(judged, first, second, (read[f"{name} 1"], read[f"{name} 2"]))
+    scores = defaultdict[str, list[float]](list)
+    for pair in judged.pairs:
+        for side in ("chosen", "rejected"):
+            scores[pair[f"{side}_reply_id"]].append(pair[f"{side}_rating"])
+    judged.rated = {
+        reply_id: {"rating": sum(values) / len(values), "verdicts": 2 * len(values)}
+        for reply_id, values in scores.items()
+    }
+    judged.rejected = [
+        _ids(row) | {"reason": UNDECIDED.name} for row in rows if row["reply_id"] not in judged.rated
+    ]
+    judged.ledger = [
+        *_ledger([*unread("pair"), TIE], len(pairs), judged.rejected_pairs),
+        *chain("ratings", [UNDECIDED], len(rows), {UNDECIDED.name: len(judged.rejected)}),
+    ]
+    judged.diagnostics = _place_bias(read)
+    return judged
+
+
+def _verdicts(
+    requests: list[Request], answers: int, generator: Generator, progress: Progress, usage: Usage
+) -> dict[str, Verdict]:
+    """The verdict of each request, by its id."""
+    read: dict[str, Verdict] = {}
+    progress("ratings", 0, len(requests), 0)
+    for done, reply in enumerate(generator.generate(requests), start=1):
+        usage.add(reply)
+        read[reply.id] = verdicts.read(reply, answers)
+        progress("ratings", done, len(requests), usage.completion_tokens)
+    return read
+
+
+def _add_pair(judged: Judged, first: Row, second: Row, both_orders: tuple[Verdict, Verdict]) -> None:
+    """A pair to `pairs`, the response that is rated higher first; or to `rejected_pairs`."""
+    straight, swapped = both_orders
+    lost = next((verdict for verdict in both_orders if not verdict.scores), None)
+    if straight.scores and swapped.scores:
+        means = [(straight.scores[side] + swapped.scores[1 - side]) / 2 for side in (0, 1)]
+        if means[0] > means[1]:
+            judged.pairs.append(_pair(first, second, means, straight, swapped))
+            return
+        if means[1] > means[0]:
+            judged.pairs.append(_pair(second, first, means[::-1], swapped, straight))
+            return
+    row = _pair_ids(first, second) | ({"reason": TIE.name} if lost is None else _lost(lost))
+    texts = {"verdict": straight.text or None, "swapped_verdict": swapped.text or None}
+    judged.rejected_pairs.append(row | texts)
+
+
+def _pair(
+    chosen: Row, rejected: Row, means: Sequence[float], straight: Verdict, swapped: Verdict
+) -> dict[str, Any]:
+    return _pair_ids(chosen, rejected) | {
+        "chosen_rating": means[0],
+        "rejected_rating": means[1],
+        "explanation": straight.explanation,
+        "swapped_explanation": swapped.explanation,
+    }
+
+
+def _ids(row: Row) -> dict[str, Any]:
+    return {name: row[name] for name in ("query_id", "reply_id", "responder")}
+
+
+def _pair_ids(chosen: Row, rejected: Row) -> dict[str, Any]:
+    sides = {"chosen": chosen, "rejected": rejected}
+    ids = {f"{side}_{name}": row[name] for side, row in sides.items() for name in ("reply_id", "responder")}
+    return {"query_id": chosen["query_id"], **ids}
+
+
+def _lost(verdict: Verdict) -> dict[str, Any]:
+    return {"reason": str(verdict.why).replace(" ", "_"), "error": verdict.error}
+
+
+def _ledger(rules: list[Filter], n_in: int, dropped: list[dict[str, Any]]) -> list[Entry]:
+    """Entries of the rules, the first of which counts failed requests."""
+    counts = Counter(row["reason"] for row in dropped)
+    failed = counts[rules[0].name]
+    first = rules[0].entry("judging", n_in, n_in - failed, failed=failed)
+    return [first, *chain("judging", rules[1:], n_in - failed, counts)]
+
+
+def _place_bias(read: Mapping[str, Verdict]) -> dict[str, Any]:
+    """How often the answer that is read first wins, of the verdicts with a winner."""
+    scores = [verdict.scores for verdict in read.values() if verdict.scores]
+    decided = [first > second for first, second in scores if first != second]
+    return {"share_first_place_wins": sum(decided) / len(decided) if decided else None}

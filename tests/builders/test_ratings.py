@@ -1,0 +1,251 @@
+"""Ratings of responses: by a reward model, by a judge one at a time, and by a judge in both orders."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from almost_data.datasets.builder import NothingLeft
+from almost_data.datasets.manifest import Manifest
+from almost_data.errors import InputError
+from almost_data.generation import Reply, Request
+from almost_data.generation.fake import FakeEngine
+from almost_data.run import importing
+from almost_data.run.build import prepare
+from almost_data.scoring import verdicts
+from almost_data.store.samples import Selection, sample
+from almost_data.store.store import Store
+from almost_data.store.verify import verify
+from tests import tiny_models, trained
+from tests.command import run as run_command
+from tests.crash import Server
+from tests.stress import digests, journaled
+
+MODELS = ("large", "middle", "small")
+QUERIES = 8
+HOSTILE = "\x1b[31m<script>alert(1)</script> | `x` ![i](http://e.example/i.png)\n## Heading\n$answer_1"
+
+
+class Judge(FakeEngine):
+    """Answers by a function of the responses in a request; counts what it was asked."""
+
+    def __init__(self, verdict: Callable[..., str]) -> None:
+        self.verdict, self.requests = verdict, 0
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        for request in requests:
+            self.requests += 1
+            text = request.messages[-1]["content"]
+            fences = re.findall(r"\[(\w+): answer[ 12]* begins\]\n(.*?)\n\[\1: answer", text, re.DOTALL)
+            reply = self.verdict(*(answer for _, answer in fences))
+            if reply == "fail":
+                yield Reply.failed(request.id, "no answer")
+            else:
+                cut = reply == "cut"
+                yield Reply(request.id, reply, "length" if cut else "stop", 9, 3)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Responses of three models, the longest of the best one; the first prompt has several turns."""
+    rows: list[dict[str, Any]] = [
+        {"prompt": f"What of {n}?"}
+        | {model: f"{model} says of {n}" + " more" * (3 - rank) for rank, model in enumerate(MODELS)}
+        for n in range(QUERIES)
+    ]
+    earlier = [{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Hello."}]
+    rows[0]["prompt"] = [*earlier, {"role": "user", "content": "What of 0?"}]
+    file = tmp_path / "answers.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    store = Store(tmp_path / "build")
+    importing.import_responses(store, str(file), list(MODELS), "1.0.0")
+    return store
+
+
+def rate(store: Store, engine: FakeEngine | None = None, *settings: str, version: str = "1.0.0") -> Manifest:
+    run = prepare(
+        root=store.root,
+        version=version,
+        assignments=[f"ratings.{setting}" for setting in settings],
+        sources=["responses@1.0.0"],
+        max_failures=0.5,
+    )
+    return replace(run, generator=engine or FakeEngine()).build("ratings")[-1].manifest
+
+
+def by_length(*responses: str) -> str:
+    scores = " ".join(str(min(10, len(response) / 4)) for response in responses)
+    return f"Longer is better.\n\nScore{'s' * (len(responses) > 1)}: {scores}"
+
+
+def rows(store: Store, manifest: Manifest, config: str = "default") -> pl.DataFrame:
+    return store.scan(manifest.ref, config).collect()
+
+
+def test_a_judge_scores_each_response_and_says_why(store: Store) -> None:
+    judge = Judge(by_length)
+    made = rate(store, judge, "judge=j")
+    found = rows(store, made)
+    assert judge.requests == len(found) == QUERIES * 3 and verify(store, made.ref) == []
+    assert (found["rating"] == found["response"].str.len_chars() / 4).all()
+    assert found["explanation"].unique().to_list() == ["Longer is better."]
+    assert found.select("rater", "rater_revision").unique().rows() == [("fake/j", "1")]
+    diagnostics = made.diagnostics
+    assert diagnostics["ladder_agreement_share"] == diagnostics["longer_rated_higher_share"] == 1.0
+    assert [row["responder"] for row in diagnostics["responders"]] == list(MODELS)
+    assert rate(store, judge, "judge=j").digest == made.digest and judge.requests == QUERIES * 3
+
+
+def test_pairs_are_judged_in_both_orders(store: Store) -> None:
+    judge = Judge(by_length)
+    made = rate(store, judge, "judge=j", "judging=pairs")
+    assert judge.requests == QUERIES * 3 * 2
+    pairs, found = rows(store, made, "pairs"), rows(store, made)
+    assert set(zip(pairs["chosen_responder"], pairs["rejected_responder"], strict=True)) == set(
+        combinations(MODELS, 2)
+    )
+    assert (found["rating"] == found["response"].str.len_chars() / 4).all()
+    assert found["verdicts"].to_list() == [4] * len(found)
+    assert made.diagnostics["share_first_place_wins"] == 0.5
+
+
+def test_who_only_likes_the_first_place_decides_nothing(store: Store) -> None:
+    with pytest.raises(NothingLeft):
+        rate(store, Judge(lambda first, second: "Scores: 9 2"), "judge=j", "judging=pairs")
+    empty = store.manifest("ratings@1.0.0")
+    assert {entry.filter: entry.dropped for entry in empty.ledger if entry.dropped} == {
+        "tie": {"tie": QUERIES * 3},
+        "undecided": {"undecided": QUERIES * 3},
+    }
+    assert verify(store, empty.ref) == []
+
+
+@pytest.mark.parametrize("fault", ["fail", "cut", "Fine.", "Score: 11", "2\nNo.\nScore: 3"])
+def test_no_verdict_is_lost(store: Store, fault: str) -> None:
+    reason = {"fail": "failed", "cut": "cut_off", "Fine.": "no_scores", "Score: 11": "out_of_range"}
+    judge = Judge(lambda response: fault if response.startswith("middle") else "Score: 5")
+    made = rate(store, judge, "judge=j")
+    found, dropped = rows(store, made), rows(store, made, "rejected")
+    assert (len(found), len(dropped)) == (2 * QUERIES, QUERIES)
+    assert set(dropped["reason"]) == {reason.get(fault, "two_verdicts")}
+    assert set(dropped["responder"]) == {"middle"} and verify(store, made.ref) == []
+    written = None if fault == "fail" else fault
+    assert dropped["verdict"].unique().to_list() == [written]
+    assert set(dropped["error"]) == ({"no answer"} if fault == "fail" else {None})
+    assert made.diagnostics["tied_share"] == 1.0
+
+
+def test_a_pair_without_one_of_its_verdicts_is_dropped_with_both_texts(store: Store) -> None:
+    def verdict(first: str, second: str) -> str:
+        return "Hm." if first.startswith("small") else by_length(first, second)
+
+    made = rate(store, Judge(verdict), "judge=j", "judging=pairs")
+    dropped = rows(store, made, "rejected_pairs")
+    assert len(dropped) == 2 * QUERIES and set(dropped["rejected_responder"]) == {"small"}
+    assert set(dropped["swapped_verdict"]) == {"Hm."} and dropped["verdict"].str.contains("Scores: ").all()
+    assert rows(store, made, "rejected")["responder"].unique().to_list() == ["small"]
+    assert sum(made.counts["default"].values()) == 2 * QUERIES and verify(store, made.ref) == []
+
+
+def test_a_reward_model_scores_every_response(store: Store) -> None:
+    made = rate(store, None, "rm=baseline:longest")
+    found = rows(store, made)
+    assert found["rating"].to_list() == found["response"].str.len_chars().to_list()
+    assert found.select("rater", "rater_revision").unique().rows() == [("baseline:longest", "1")]
+    assert made.environment["scorer"]["scores"] == {"from_journal": 0, "scored": QUERIES * 3}
+    other = rate(store, Judge(by_length), "judge=j", version="2.0.0")
+    assert other.fingerprint != made.fingerprint
+
+
+def test_a_conversation_is_judged_with_all_its_turns(store: Store) -> None:
+    texts = []
+
+    class Reading(Judge):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+            requests = list(requests)
+            texts.extend(request.messages[-1]["content"] for request in requests)
+            yield from super().generate(requests)
+
+    rate(store, Reading(by_length), "judge=j")
+    assert sum("Human: Hello!\n\nAssistant: Hello.\n\nHuman: What of 0?" in text for text in texts) == 3
+
+
+def test_what_a_judge_writes_stays_text(store: Store) -> None:
+    made = rate(store, Judge(lambda response: f"{HOSTILE}\nScore: 5"), "judge=j")
+    card = (store.path(made.ref) / "README.md").read_text("utf-8")
+    assert "\x1b" not in card and "\n## Heading" not in re.sub(r"(?ms)^(`{3,})\w*\n.*?^\1", "", card)
+    assert rows(store, made)["explanation"].unique().to_list() == [HOSTILE]
+    done = run_command("sample", made.ref, "--root", str(store.root))
+    assert done.returncode == 0 and "\x1b[31m<script>" not in done.stdout
+    page = store.root / "page.html"
+    assert run_command("view", made.ref, "-o", str(page), "--root", str(store.root)).returncode == 0
+    assert "<script>alert(1)" not in page.read_text("utf-8")
+
+
+def test_dropped_rows_show_what_the_judge_wrote(store: Store) -> None:
+    judge = Judge(lambda response: "Hm, hard." if "0" in response else "Score: 5")
+    made = rate(store, judge, "judge=j")
+    [row] = sample(store, made.ref, Selection(n=1, dropped="no_scores")).rows
+    assert "Hm, hard." in row.note and row.sides[0].text and "says of 0" in row.sides[0].text
+
+
+def test_there_is_one_rater(store: Store) -> None:
+    with pytest.raises(InputError, match=r"^ratings\.judge, ratings\.rm: name a rater"):
+        rate(store)
+    with pytest.raises(InputError, match=r"^ratings\.judge, ratings\.rm: a dataset has one rater"):
+        rate(store, None, "judge=j", "rm=baseline:longest")
+
+
+def test_the_prompt_is_in_the_manifest_and_the_cost_in_the_plan(store: Store) -> None:
+    made = rate(store, Judge(by_length), "judge=j", "judging=pairs")
+    assert made.config["prompts"] == {"judge": verdicts.prompt()}
+    arguments = ("--engine", "fake", "--judge", "j", "--judging", "pairs", "--from", "responses@1.0.0")
+    done = run_command(
+        "build", "ratings", *arguments, "--version", "3.0.0", "--dry-run", "--root", str(store.root)
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ratings: judge +96 ", done.stdout, re.MULTILINE) or " 96 " in done.stdout
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize(("point", "at"), [("reply", 75), ("after commit", 2), ("half shard", 1)])
+def test_killed_while_it_judges_a_build_goes_on(
+    crash_server: Server, store: Store, tmp_path: Path, point: str, at: int
+) -> None:
+    build = ("build", "ratings", "--engine", "fake", "--judge", "j", "--judging", "pairs", "--limit", "12")
+    root, log, clean = tmp_path / "killed", tmp_path / "log", tmp_path / "clean"
+    assert crash_server.run(*build, "--root", str(clean)).code == 0
+    assert crash_server.run("build", "responses", *build[2:4], "--limit", "12", "--root", str(root)).code == 0
+    before = journaled(root)
+    assert crash_server.run(*build, "--root", str(root), point=point, at=at).code == -9
+    kept = journaled(root)
+    assert crash_server.run(*build, "--root", str(root), log=str(log)).code == 0
+    asked = set(log.read_text().split()) if log.exists() else set()
+    assert before <= kept and not kept & asked and journaled(root) == journaled(clean)
+    assert digests(root) == digests(clean)
+    assert verify(Store(root), "ratings@0.1.0") == []
+
+
+@pytest.mark.engine
+def test_real_models_rate(store: Store, tmp_path: Path) -> None:
+    """A model that writes no scores rates nothing, and its words are kept; a reward model rates all."""
+    from almost_data.generation.transformers import TransformersEngine
+
+    template = tiny_models.CHAT_TEMPLATE
+    folder = tiny_models.save_tiny(tmp_path / "judge", template=template, max_position_embeddings=4096)
+    engine: Any = TransformersEngine(dtype="float32")
+    with pytest.raises(NothingLeft, match=r"no_scores|cut_off"):
+        rate(store, engine, f"judge={folder}", "max_new_tokens=8")
+    empty = store.manifest("ratings@1.0.0")
+    assert len(rows(store, empty, "rejected")) == QUERIES * 3 and verify(store, empty.ref) == []
+    trained.publish_reward(store, tmp_path / "rm", "rm")
+    made = rate(store, engine, "rm=rm@0.1.0", version="2.0.0")
+    assert sum(made.counts["default"].values()) == QUERIES * 3 and verify(store, made.ref) == []
+    assert [parent.ref for parent in made.parents] == ["responses@1.0.0", "rm@0.1.0"]
+    assert rows(store, made)["rater"].unique().to_list() == ["rm@0.1.0"]
