@@ -48,10 +48,12 @@ def _print(difference: Diff) -> None:
         (shift.measure, shift.a, shift.b, text(shift.change, _SIGNS.get(shift.change[:1], "")))
         for shift in difference.shortcuts
     ]
+    shortcuts = grid("shortcut", ">before", ">after", ">change", rows=shifts)
+    shortcuts.columns[0].no_wrap = True
     print_tables(
         grid("why the other version dropped it", ">lost", ">gained", rows=difference.reasons),
         pairs,
-        grid("shortcut", f">{difference.a}", f">{difference.b}", ">change", rows=shifts),
+        shortcuts,
     )
     for side, examples in difference.examples.items():
         for example in examples:

@@ -217,14 +217,14 @@ def _shifts(old: Manifest, new: Manifest) -> list[Shift]:
         form, unit = _FORMS.get(name, (".1%", ""))
         numbers = [measures.get(name) for measures in measured]
         a, b = numbers
-        change = "" if a is None or b is None else f"{b - a:+{form}}"
+        change = "" if a is None or b is None else f"{b - a:+{form.lstrip('+')}}"
         is_change = change.strip("+-0.,%") != ""
         cells = ["n/a" if number is None else f"{number:{form}}" for number in numbers]
         shifts.append(Shift(name + unit, cells[0], cells[1], change if is_change else ""))
     return shifts
 
 
-_FORMS = {"length_gap": (",.0f", " (characters)"), "pairs_per_query": (".2f", "")}
+_FORMS = {"length_gap": ("+,.0f", " (characters)"), "pairs_per_query": (".2f", "")}
 """Measures that are no shares: how their numbers are written, and the unit."""
 
 
