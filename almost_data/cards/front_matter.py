@@ -73,10 +73,23 @@ def viewer(manifest: Manifest) -> dict[str, Any]:
         files = [{"split": split, "path": _globs(manifest, config, split)} for split in by_split]
         default = {"default": True} if config == "default" else {}
         configs.append({"config_name": config, **default, "data_files": files})
-        # `datasets` ignores splits without num_bytes, 0 is its own "unknown"; it verifies num_examples.
-        splits = [{"name": split, "num_bytes": 0, "num_examples": rows} for split, rows in by_split.items()]
-        columns = features(manifest.table(config))
-        info.append({"config_name": config, "features": columns, "splits": splits})
+        # `datasets` ignores splits without num_bytes, and verifies num_examples.
+        sizes = manifest.sizes.get(config, {})
+        splits = [
+            {"name": split, "num_bytes": sizes.get(split, 0), "num_examples": rows}
+            for split, rows in by_split.items()
+        ]
+        folders = {f"data/{part}" for part in stored_configs(manifest.tables, config)}
+        stored = [file.bytes for path, file in manifest.files.items() if path.rpartition("/")[0] in folders]
+        info.append(
+            {
+                "config_name": config,
+                "features": features(manifest.table(config)),
+                "splits": splits,
+                "download_size": sum(stored),
+                "dataset_size": sum(sizes.get(split, 0) for split in by_split),
+            }
+        )
     # A copy without shared parts: YAML would write those as anchors, which `datasets` cannot read.
     shared = {"configs": configs, "dataset_info": info}
     return msgspec.json.decode(msgspec.json.encode(shared), type=dict[str, Any])

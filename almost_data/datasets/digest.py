@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "test")
 MAX_REASONS = 10_000
+OFFSET = 4
+"""Bytes in memory beside those of a text or a list: where it ends."""
 BLOCK = 250_000
 """Rows of a large table that are in memory at a time."""
 
@@ -119,6 +121,7 @@ class RowHasher:
         self.reasons: Counter[str] = Counter()
         """Reason -> rows that were dropped for it."""
         self._rows: dict[tuple[str, str], int] = {}
+        self._bytes: dict[tuple[str, str], int] = {}
         self._hashes: dict[tuple[str, str, str], hashlib._Hash] = {}
         self._last: dict[tuple[str, str], Any] = {}
 
@@ -154,11 +157,18 @@ class RowHasher:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Config -> split -> rows, `default` first; of a config that is not stored, the sum of its parts."""
+        return self._by_config(self._rows)
+
+    def sizes(self) -> dict[str, dict[str, int]]:
+        """The same of the bytes that the rows have in memory, as Arrow without bitmaps of nulls."""
+        return self._by_config(self._bytes)
+
+    def _by_config(self, numbers: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
         by_config: dict[str, dict[str, int]] = {}
-        for (config, split), rows in self._rows.items():
+        for (config, split), number in numbers.items():
             for name in {config, *(name for name in self.tables if self._is_part(config, name))}:
                 by_split = by_config.setdefault(name, {})
-                by_split[split] = by_split.get(split, 0) + rows
+                by_split[split] = by_split.get(split, 0) + number
         if "default" in self.tables:
             by_config.setdefault("default", {})
         order = sorted(by_config, key=lambda config: config != "default")
@@ -181,21 +191,28 @@ class RowHasher:
         def numbers(aspect: str, values: "pa.Array", dtype: str) -> None:
             update(aspect, values.to_numpy(zero_copy_only=False).astype(dtype).tobytes())
 
+        def size(width: int) -> None:
+            self._bytes[part] = self._bytes.get(part, 0) + width
+
         numbers("valid", array.is_valid(), "u1")
         if pa.types.is_struct(array.type):
             for i in range(array.type.num_fields):
                 self._add(part, f"{at}.{array.type[i].name}", pc.struct_field(array, [i]))
         elif pa.types.is_large_list(array.type):
             numbers("lengths", pc.fill_null(pc.list_value_length(array), 0), "<i8")
+            size(OFFSET * len(array))
             self._add(part, f"{at}[]", pc.list_flatten(array))
         elif pa.types.is_large_string(array.type):
             filled = pc.fill_null(array, "")
             numbers("lengths", pc.binary_length(filled), "<i8")
             _, ends, text = filled.buffers()
+            size(OFFSET * len(array))
             if text is not None:
                 offsets = np.frombuffer(ends, "<i8")[filled.offset : filled.offset + len(filled) + 1]
                 update("bytes", memoryview(text)[offsets[0] : offsets[-1]])
+                size(int(offsets[-1] - offsets[0]))
         else:
+            size(len(array) if pa.types.is_boolean(array.type) else 8 * len(array))
             array = array.cast(pa.int8()) if pa.types.is_boolean(array.type) else array
             dtype = "<f8" if pa.types.is_floating(array.type) else "<i8"
             numbers("values", pc.fill_null(array, 0), dtype)

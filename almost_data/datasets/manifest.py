@@ -94,6 +94,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     diagnostics: dict[str, Any]
     environment: dict[str, Any]
     created: str
+    sizes: dict[str, dict[str, int]] = {}
+    """Config -> split -> bytes of its rows in memory."""
     files: dict[str, records.FileRecord] = {}
     """Path -> size and hash of every file of the artifact beside this one. A card may be renewed later."""
     sha256: str = ""

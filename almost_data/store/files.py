@@ -2,6 +2,7 @@
 
 import hashlib
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..datasets.records import FileRecord
@@ -11,12 +12,12 @@ from ..models.files import sha256
 CARD = "README.md"
 
 
-def records(folder: Path) -> dict[str, FileRecord]:
-    """Size and hash of every file below a folder that is to be published, by path."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
+def records(folder: Path, hashed: Mapping[str, FileRecord] | None = None) -> dict[str, FileRecord]:
+    """Size and hash of every file below a folder that is to be published, by path; `hashed` are done."""
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
     return {
-        file.relative_to(folder).as_posix(): FileRecord(file.stat().st_size, file_sha256(file))
-        for file in files
+        path: (hashed or {}).get(path) or FileRecord(file.stat().st_size, file_sha256(file))
+        for path, file in sorted(files.items())
     }
 
 

@@ -59,11 +59,21 @@ Counts = dict[str, dict[str, int]]
 """Config -> split -> rows."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """What was written: its digest, rows and their bytes in memory, and the dropped rows by reason."""
+
+    digest: str
+    counts: Counts
+    sizes: Counts = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+
 class Content(Protocol):
     """What an artifact holds beside its record."""
 
-    def write(self, folder: Path) -> tuple[str, Counts, Mapping[str, int]]:
-        """Write it and return its digest, its counts, and the rows that were dropped by reason."""
+    def write(self, folder: Path) -> Written:
+        """Write it."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +90,11 @@ class Tables:
         ]
         return not any(isinstance(rows, Blocks) or len(rows) for rows in parts)
 
-    def write(self, folder: Path) -> tuple[str, Counts, Mapping[str, int]]:
+    def write(self, folder: Path) -> Written:
         hasher = RowHasher(self.tables)
         for config, rows in self.rows.items():
             write_config(folder / "data" / config, config, rows, hasher)
-        return hasher.digest(), hasher.counts(), hasher.reasons
+        return Written(hasher.digest(), hasher.counts(), hasher.sizes(), hasher.reasons)
 
 
 @dataclass(frozen=True)
@@ -95,14 +105,14 @@ class Weights:
     counts: Mapping[str, int]
     """Split -> rows that it was trained and judged on."""
 
-    def write(self, folder: Path) -> tuple[str, Counts, Mapping[str, int]]:
+    def write(self, folder: Path) -> Written:
         require_safetensors(self.folder)
         for name, file in loaded_files(self.folder).items():
             # No hard link: a trainer that saves there again would write into the artifact.
             shutil.copyfile(file, folder / name)
             sync(folder / name)
         counts = {split: rows for split, rows in self.counts.items() if rows}
-        return files_digest(loaded_files(folder)), {"default": counts}, {}
+        return Written(files_digest(loaded_files(folder)), {"default": counts})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,9 +203,9 @@ def publish(
     store.check_place(draft.ref, draft.kind)
     check_ledger(record.ledger)
     with store.staging(store.path(draft.ref), draft.ref) as staging:
-        digest, counts, reasons = content.write(staging)
+        written = content.write(staging)
         if draft.kind == "dataset" and (
-            problems := ledger_problems(record.ledger, counts["default"], reasons)
+            problems := ledger_problems(record.ledger, written.counts["default"], written.reasons)
         ):
             raise ValueError(problems[0])
         inherited = [parent.diagnostics for parent in parents]
@@ -205,8 +215,10 @@ def publish(
         }
         manifest = msgspec.structs.replace(
             draft,
-            digest=digest,
-            counts=counts,
+            digest=written.digest,
+            counts=written.counts,
+            sizes=written.sizes,
+            files=files.records(staging),
             ledger=record.ledger,
             diagnostics=json_data(diagnostics),
             environment=json_data({**environment(), **record.environment}),
@@ -215,7 +227,7 @@ def publish(
         check_parts(manifest)
         for path, text in render(manifest).items():
             write_file(staging / path, text)
-        manifest = msgspec.structs.replace(manifest, files=files.records(staging))
+        manifest = msgspec.structs.replace(manifest, files=files.records(staging, manifest.files))
         manifest = msgspec.structs.replace(manifest, sha256=seal(manifest))
         write_file(staging / "manifest.json", encode_manifest(manifest))
         if store.has(draft.ref) and store.manifest(draft.ref).is_empty:

@@ -44,6 +44,8 @@ def check_rows(store: Store, manifest: Manifest, unreadable: Collection[str]) ->
     problems = reader.problems
     if reader.hasher.digest() != manifest.digest:
         problems.append("digest: the rows are not those of the manifest")
+    elif manifest.sizes and reader.hasher.sizes() != manifest.sizes:
+        problems.append("sizes: the bytes of the rows are not those of the manifest")
     if manifest.kind == "evaluation" and not manifest.ledger:
         return problems
     return problems + ledger_problems(

@@ -15,7 +15,7 @@ from almost_data.cards import card, figures, markdown
 from almost_data.cards.front_matter import front_matter, viewer
 from almost_data.datasets.builder import Builder
 from almost_data.datasets.manifest import Count, Entry, Manifest
-from almost_data.datasets.tables import arrow_schema
+from almost_data.datasets.tables import arrow_schema, stored_configs
 from almost_data.errors import Defect, InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, importing, presets
@@ -94,8 +94,17 @@ def test_datasets_reads_what_the_yaml_says(
             folder, config, cache_dir=str(tmp_path), verification_mode="basic_checks"
         )
         assert {split: len(rows) for split, rows in loaded.items()} == by_split
+        stored = sum(file.stat().st_size for file in files_of(found, manifest, config))
+        assert builder.info.download_size == stored > 0
+        for split, rows in loaded.items():
+            assert builder.info.splits[split].num_bytes == pytest.approx(rows.data.nbytes, rel=0.05, abs=200)
     assert "default" in datasets.get_dataset_config_names(folder)[:1]
     assert "malformed" not in caplog.text
+
+
+def files_of(store: Store, manifest: Manifest, config: str) -> list[Path]:
+    parts = stored_configs(manifest.tables, config)
+    return [file for part in parts for file in (store.path(manifest.ref) / "data" / part).glob("*.parquet")]
 
 
 def test_default_of_responses_names_every_responder_once(store: Store) -> None:

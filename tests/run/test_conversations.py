@@ -127,7 +127,10 @@ def test_what_was_built_is_verified_loaded_and_shown(store: Store, tmp_path: Pat
         prompt = PROMPTS[first["query_id"]]
         assert (first.get("prompt") or first["messages"])[: len(prompt)] == prompt
     card = store.path("queries@1.0.0").joinpath("README.md").read_text("utf-8")
-    assert "75.0% of the prompts have a system turn or several turns" in card and "| **system** | Answer in" in card
+    assert (
+        "75.0% of the prompts have a system turn or several turns" in card
+        and "| **system** | Answer in" in card
+    )
     card = store.path("comparisons@1.0.0").joinpath("README.md").read_text("utf-8")
     prompts = [row["prompt"] for row in rows(store, "comparisons")]
     assert any(all(turn["content"] in card for turn in prompt) for prompt in prompts if len(prompt) > 1)
