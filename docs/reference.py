@@ -1,9 +1,14 @@
-"""The reference pages of the site, made from the code when the site is built, so that they cannot drift."""
+"""The reference pages of the site, made from the code when the site is built, so that they cannot drift.
+
+The notebook becomes a page in the same way.
+"""
 
 import inspect
+import json
 import typing
 from collections.abc import Iterable
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,6 +23,8 @@ from almost_data.datasets.settings_docs import field_docs
 from almost_data.readers.layouts import LAYOUTS
 from almost_data.run import presets
 
+NOTEBOOK = "tutorials/notebook.ipynb"
+
 
 def on_files(files: Any, config: Any) -> Any:
     """Called by mkdocs: add a page for each part of the reference."""
@@ -25,7 +32,16 @@ def on_files(files: Any, config: Any) -> Any:
 
     for name, text in pages().items():
         files.append(File.generated(config, f"reference/{name}.md", content=text))
+    files.append(File.generated(config, NOTEBOOK.replace(".ipynb", ".md"), content=notebook_page()))
     return files
+
+
+def notebook_page() -> str:
+    """The cells of the notebook: text as it is, code in blocks."""
+    cells = json.loads((Path(__file__).parent / "pages" / NOTEBOOK).read_text("utf-8"))["cells"]
+    texts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    parts = [text if kind == "markdown" else f"```python\n{text}\n```" for kind, text in texts]
+    return "\n\n".join([*parts, f"[This page as a notebook]({Path(NOTEBOOK).name})"])
 
 
 def pages() -> dict[str, str]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,6 +93,17 @@ def test_the_quick_ones_run_as_they_stand(
         elif language == "sh":
             for command in text.splitlines():
                 run_command(command.partition(" #")[0].strip(), capsys)
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((PROJECT / "docs/pages/tutorials/notebook.ipynb").read_text("utf-8"))
+    code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(code) > 5 and not any(cell.get("outputs") for cell in notebook["cells"])
+    namespace: dict[str, Any] = {}
+    for place, text in enumerate(code):
+        exec(compile(text, f"cell {place}", "exec"), namespace)
+    assert "<iframe" in namespace["comparisons"].view(n=20)._repr_html_()
 
 
 def run_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:

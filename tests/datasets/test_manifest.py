@@ -87,7 +87,7 @@ def test_manifest_has_the_promised_keys_and_survives_a_round_trip(fake_store: St
         list(msgspec.json.decode(data))
         == (
             "kind name version builder config fingerprint digest parents tables ledger counts diagnostics"
-            " environment created files sha256"
+            " environment created sizes files sha256"
         ).split()
     )
     assert encode_manifest(decode_manifest(data, "here")) == data
