@@ -35,8 +35,9 @@ def main() -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
-    # A benchmark that was not run keeps its lines from the last time.
-    old = dict(_lines(RESULTS.read_text())) if RESULTS.is_file() and chosen != NAMES else {}
+    # A benchmark that was not run keeps its lines from the last time, and other machines their sections.
+    before, *sections = (RESULTS.read_text() if RESULTS.is_file() else "").split("\n## ")
+    old = dict(_lines(before)) if chosen != NAMES else {}
     lines = [
         "# Benchmarks",
         "",
@@ -45,6 +46,7 @@ def main() -> None:
         "",
         *("| " + " | ".join(cells) + " |" for cells in (header, ("---",) * len(header))),
         *(old | {row[0]: "| " + " | ".join(row) + " |" for row in rows}).values(),
+        *(f"\n## {section.rstrip()}" for section in sections),
         "",
     ]
     RESULTS.write_text("\n".join(lines))

@@ -111,7 +111,7 @@ def measure(
     requests = requests_for(model, tokenizer, count, new)
     own_attention = network.config._attn_implementation
     time_engine(engine, requests_for(model, tokenizer, 4, 4))
-    ours = [note(f"engine, batch {engine.batch}", *time_engine(engine, requests))]
+    ours = [note(f"engine, batch {engine.settings()['batch']}", *time_engine(engine, requests))]
     best = None
     if plain:
         tokenizer.padding_side = "left"
@@ -130,10 +130,10 @@ def measure(
             *time_plain(network, tokenizer, requests[:plain_count], attention, batch, new),
         )
         network.set_attn_implementation(own_attention)
-        ours.append(note(f"engine, batch {engine.batch}", *time_engine(engine, requests)))
+        ours.append(note(f"engine, batch {engine.settings()['batch']}", *time_engine(engine, requests)))
     settings = engine.settings()
     for engine.batch in sizes:
-        note(f"engine, batch {engine.batch}", *time_engine(engine, requests))
+        note(f"engine, batch {engine.settings()['batch']}", *time_engine(engine, requests))
     return lines, sum(ours) / len(ours), best, settings
 
 
@@ -165,7 +165,7 @@ def time_plain_chat(network: Any, tokenizer: Any, requests: list[Request], batch
         )
         new = requests[at].sampling.max_new_tokens
         out = network.generate(
-            **rows, do_sample=True, temperature=1.0, top_p=0.9, top_k=0, max_new_tokens=new
+            **rows.to(network.device), do_sample=True, temperature=1.0, top_p=0.9, top_k=0, max_new_tokens=new
         )
         replies = out[:, rows["input_ids"].shape[1] :]
         tokenizer.batch_decode(replies, skip_special_tokens=True)

@@ -40,6 +40,12 @@ def test_options_reach_the_engine_in_their_types() -> None:
     assert (engine.batch, engine.settings()["dtype"]) == (3, "float32")
 
 
+def test_a_gpu_decodes_more_rows_at_once_unless_told_otherwise() -> None:
+    cpu, gpu = (TransformersEngine(device=device).settings() for device in ("cpu", "cuda"))
+    assert cpu["batch"] < gpu["batch"] and cpu["columns"] < gpu["columns"]
+    assert TransformersEngine(device="cuda", batch=3).settings()["batch"] == 3
+
+
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [
@@ -51,7 +57,7 @@ def test_options_reach_the_engine_in_their_types() -> None:
         (
             "transformers",
             {"batch": "many"},
-            r"^engine\.batch: Expected `int`, got `str` \(the transformers engine\)$",
+            r"^engine\.batch: Expected `int \| null`, got `str` \(the transformers engine\)$",
         ),
         ("transformers", {"batch": 0}, r"engine\.batch: Expected `int` >= 1"),
         ("transformers", {"device": "tpu"}, r"engine\.device: "),
