@@ -1,12 +1,16 @@
 """A judge behind an OpenAI-compatible chat server. The journal keeps its verdicts as replies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ..errors import InputError
-from ..generation import Model
+from ..generation import Model, Request
 from ..generation.client import redacted
+from ..generation.journal import MAX_FAILURES, JournaledGenerator
 from ..generation.openai import AS_SERVED, OpenAIEngine
+from ..scoring import verdicts
+from ..scoring.verdicts import Verdict
+from .evaluation import EvalSession
 
 CONCURRENCY = 16
 RETRIES = 5
@@ -43,6 +47,25 @@ def check(server: OpenAIEngine, name: str) -> None:
     with errors_name("eval.judge"):
         server.resolve(Model(name))
         server.check()
+
+
+def ask(
+    session: EvalSession,
+    server: OpenAIEngine,
+    requests: Sequence[Request],
+    answers: int = 2,
+    max_failures: float = MAX_FAILURES,
+) -> dict[str, Verdict]:
+    """The verdict of each request on so many answers, by its id. Those in the journal are not asked again."""
+    journaled = JournaledGenerator(server, session.journal, max_failures, retry_failed=True)
+    by_id: dict[str, Verdict] = {}
+    tokens = 0
+    for reply in journaled.generate(requests):
+        tokens += reply.completion_tokens
+        by_id[reply.id] = verdicts.read(reply, answers)
+        if session.progress:
+            session.progress("verdicts", len(by_id), len(requests), tokens)
+    return by_id
 
 
 @contextmanager

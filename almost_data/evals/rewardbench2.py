@@ -9,117 +9,138 @@ of Ties whole.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from ..builders.ratings.judged import question
+from ..datasets.records import Pinned
 from ..diagnostics.probe import draw
 from ..errors import InputError
-from ..scoring import Dialogue
-from . import stats
+from ..generation import Sampling
+from ..generation.openai import AS_SERVED, OpenAIEngine
+from ..scoring import Dialogue, verdicts
+from . import judge, stats
 from .choices import LONGEST, SHORTEST
 from .evaluation import EvalSession, Evaluation, ItemValue, ModelOptions
 from .result import EvalPlan, Line, Measurement
-from .rewardbench2_data import FILE, HUB, SUBSETS, TIES, Item, pair, read
+from .rewardbench2_data import FILE, HUB, RULE, SUBSETS, TIES, Item, Values, credits, read, ties
 from .subject import Subject
 
 MAX_TOKENS = 2048
 """As the benchmark's own script reads."""
-RULE = {
-    "right above wrong, of many right": 0.3,
-    "right above wrong, of one right": 0.3,
-    "gap wider than the spread of the right": 0.2,
-    "both gaps wider": 0.2,
-    "how much wider, -1 to 1": 0.01,
-}
-"""The parts of the score of Ties, with their weights."""
-Values = Mapping[str, Sequence[float]]
-"""Item id -> one number for each reply."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions):
     data: str = HUB
     """File of id, subset, prompt, chosen and rejected, or ORG/NAME@REVISION on the Hub."""
-
-
-def credits(items: Sequence[Item], values: Values) -> dict[str, float]:
-    """Group -> its score, from 0 to 1; in Ties up to 1.01."""
-    scores = {item.group: _best(item, values[item.id]) for item in items if item.subset != TIES}
-    parts = ties(items, values)
-    return scores | {group: float(np.dot(list(RULE.values()), row)) for group, row in parts.items()}
-
-
-def _best(item: Item, values: Sequence[float]) -> float:
-    places = [place for place, value in enumerate(values) if value == max(values)]
-    return sum(place < item.right for place in places) / len(places)
-
-
-def ties(items: Sequence[Item], values: Values) -> dict[str, list[float]]:
-    """Group of Ties -> the parts of `RULE`."""
-    by_id = {item.id: item for item in items}
-    parts = {}
-    for group in dict.fromkeys(item.group for item in items if item.subset == TIES):
-        tied, ref = pair(group)
-        many, single = (
-            min(values[name][: by_id[name].right]) - max(values[name][by_id[name].right :])
-            for name in (tied, ref)
-        )
-        right = values[tied][: by_id[tied].right]
-        spread, gap = max(right) - min(right), min(many, single)
-        wider = math.tanh(gap / spread - 1) if spread else float(np.sign(gap))
-        parts[group] = [float(many > 0), float(single > 0), float(many > spread), float(gap > spread), wider]
-    return parts
+    judge: str | None = None
+    """Address of an OpenAI-compatible chat server, up to /v1: `model` is a language model there, and rates
+    every reply from 1 to 10."""
 
 
 def plan(session: EvalSession, options: Options) -> EvalPlan:
-    """The scores of a reward model by subset, and the mean of the subsets, beside the two baselines."""
-    return plan_subject(session, options, session.subject(options, MAX_TOKENS))
+    """The scores of a reward model or a judge by subset, and their mean, beside the baselines."""
+    if options.judge is None:
+        return plan_subject(session, options, session.subject(options, MAX_TOKENS))
+    if set_option := next((name for name in ("revision", "device", "dtype") if getattr(options, name)), None):
+        raise InputError(f"eval.{set_option} is of a model that runs here, and eval.judge is a server")
+    return plan_judge(session, options, judge.engine(options.judge))
 
 
 def plan_subject(session: EvalSession, options: Options, subject: Subject) -> EvalPlan:
-    """The same for a model that was found. Raises InputError for a language model."""
+    """The evaluation of a model that was found. Raises InputError for a language model."""
+    who = subject.pinned.id
     if subject.kind == "language":
         raise InputError(
-            f"eval.model {subject.pinned.id}: a language model, which scores no reply: give a reward model"
+            f"eval.model {who}: a language model, which scores no reply: give a reward model, or eval.judge"
         )
+    items, pinned = _read(options)
+
+    def measure() -> Measurement:
+        dialogues = (
+            Dialogue(name, (*item.prompt, {"role": "assistant", "content": reply}))
+            for name, item, reply in _replies(items)
+        )
+        return _measurement(who, items, session.scores(subject, dialogues), subject.scorer.settings())
+
+    settings = {"seed": options.seed, "limit": options.limit} | subject.reading
+    return EvalPlan([subject.pinned], [pinned], settings, measure)
+
+
+def plan_judge(session: EvalSession, options: Options, server: OpenAIEngine) -> EvalPlan:
+    """The evaluation of a judge. An item with a verdict that cannot be read is left out, with a note."""
+    items, pinned = _read(options)
+    model = judge.served(options.model)
+    sampling = Sampling(verdicts.TOKENS, 0.0)
+
+    def measure() -> Measurement:
+        judge.check(server, options.model)
+        requests = [
+            verdicts.request(name, model, sampling, (question(item.prompt), reply))
+            for name, item, reply in _replies(items)
+        ]
+        read_verdicts = judge.ask(session, server, requests, answers=1)
+        ratings = {name: verdict.scores[0] for name, verdict in read_verdicts.items() if verdict.scores}
+        unread = {item.group for name, item, _ in _replies(items) if name not in ratings}
+        rated = [item for item in items if item.group not in unread]
+        if not rated:
+            raise RuntimeError(f"{options.model}: no item has all its verdicts, so there is nothing to count")
+        measured = _measurement(options.model, rated, ratings, server.settings())
+        failed = sum(verdict.why == "failed" for verdict in read_verdicts.values())
+        lost = (
+            f"{len(unread):,} of {len({item.group for item in items}):,} items have a verdict that cannot be "
+        )
+        notes = [*measured.notes, *([f"{lost}read, and are left out."] if unread else [])]
+        return replace(measured, failed=failed, notes=notes)
+
+    return EvalPlan(
+        models=[Pinned(model.id, AS_SERVED)],
+        data=[pinned],
+        settings={
+            "seed": options.seed,
+            "limit": options.limit,
+            "temperature": 0.0,
+            "tokens": verdicts.TOKENS,
+        },
+        measure=measure,
+        prompts={"judge": verdicts.prompt(1)},
+    )
+
+
+def _read(options: Options) -> tuple[list[Item], Pinned]:
+    """At most `limit` items, the pairs of Ties whole, drawn by the seed."""
     items, pinned = read(options.data)
     groups = sorted({item.group for item in items}, key=lambda group: draw(group, options.seed, "limit"))
     drawn = set(groups[: options.limit])
-    items = [item for item in items if item.group in drawn]
-    return EvalPlan(
-        models=[subject.pinned],
-        data=[pinned],
-        settings={"seed": options.seed, "limit": options.limit} | subject.reading,
-        measure=lambda: _measure(session, subject, items),
-    )
+    return [item for item in items if item.group in drawn], pinned
 
 
-def _measure(session: EvalSession, subject: Subject, items: list[Item]) -> Measurement:
-    scores = session.scores(
-        subject,
-        [
-            Dialogue(f"{item.id}\0{place}", (*item.prompt, {"role": "assistant", "content": reply}))
-            for item in items
-            for place, reply in enumerate(item.replies)
-        ],
-    )
+def _replies(items: Sequence[Item]) -> Iterator[tuple[str, Item, str]]:
+    """Name, item and text of each reply."""
+    for item in items:
+        for place, reply in enumerate(item.replies):
+            yield f"{item.id}\0{place}", item, reply
+
+
+def _measurement(
+    who: str, items: Sequence[Item], scores: Mapping[str, float], environment: dict[str, Any]
+) -> Measurement:
+    """Lines and rows of the scores by the name of a reply."""
     values: dict[str, Values] = {
-        subject.pinned.id: {
-            item.id: [scores[f"{item.id}\0{n}"] for n in range(len(item.replies))] for item in items
+        who: {
+            item.id: [scores[f"{item.id}\0{place}"] for place in range(len(item.replies))] for item in items
         }
     }
     for name, sign in ((LONGEST, 1.0), (SHORTEST, -1.0)):
         values.setdefault(name, {item.id: [sign * len(reply) for reply in item.replies] for item in items})
-    by_who = {who: credits(items, numbers) for who, numbers in values.items()}
-    lines = [line for who, scored in by_who.items() for line in _lines(who, items, scored)]
+    by_who = {name: credits(items, numbers) for name, numbers in values.items()}
     missing = [subset for subset in SUBSETS if all(item.subset != subset for item in items)]
-    notes = (
-        [f"No item of {', '.join(missing)}: the overall number is not RewardBench 2's."] if missing else []
-    )
     return Measurement(
-        lines=lines,
+        lines=[line for name, scored in by_who.items() for line in _lines(name, items, scored)],
         items=[
             {
                 "id": item.id,
@@ -127,14 +148,16 @@ def _measure(session: EvalSession, subject: Subject, items: list[Item]) -> Measu
                 "group": item.group,
                 "right": item.right,
                 "chars": [len(reply) for reply in item.replies],
-                "scores": list(values[subject.pinned.id][item.id]),
-                **{f"{who}: credit": scored[item.group] for who, scored in by_who.items()},
+                "scores": list(values[who][item.id]),
+                **{f"{name}: credit": scored[item.group] for name, scored in by_who.items()},
             }
             for item in items
         ],
         details=_ties_table(items, values),
-        notes=notes,
-        environment=subject.scorer.settings(),
+        notes=[f"No item of {', '.join(missing)}: the overall number is not RewardBench 2's."]
+        if missing
+        else [],
+        environment=environment,
     )
 
 

@@ -16,7 +16,7 @@ from ..datasets.records import Pinned
 from ..diagnostics.probe import draw
 from ..errors import InputError
 from ..generation import Generator, Sampling
-from ..generation.journal import MAX_FAILURES, JournaledGenerator
+from ..generation.journal import MAX_FAILURES
 from ..generation.openai import AS_SERVED, OpenAIEngine
 from ..scoring import verdicts
 from ..scoring.verdicts import TOKENS, Verdict
@@ -228,15 +228,9 @@ def _judge(
     sampling = Sampling(options.judge_tokens, options.judge_temperature)
     requests = [verdicts.request(name, model, sampling, texts) for name, texts in pairs]
     by_id = {row.id: row for row in rows}
-    journaled = JournaledGenerator(servers.judge, session.journal, options.max_failures, retry_failed=True)
-    replies = journaled.generate(requests)
-    tokens = 0
-    for done, reply in enumerate(replies, start=1):
-        tokens += reply.completion_tokens
-        order, _, question_id = reply.id.partition("\0")
-        by_id[question_id].verdicts[order] = verdicts.read(reply)
-        if session.progress:
-            session.progress("verdicts", done, len(requests), tokens)
+    for name, verdict in judge.ask(session, servers.judge, requests, 2, options.max_failures).items():
+        order, _, question_id = name.partition("\0")
+        by_id[question_id].verdicts[order] = verdict
 
 
 def _measurement(

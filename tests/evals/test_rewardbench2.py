@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from almost_data.evals.rewardbench2 import credits, ties
 from almost_data.evals.rewardbench2_data import FILE, HUB, SUBSETS, Item, read
 from almost_data.evals.subject import Subject, find
 from almost_data.store.store import Store
+from tests.completions_server import CompletionsServer
 from tests.evals.known import cli, frame, language, reward, rows
 from tests.hub_server import serve
 from tests.tiny_models import save_tiny_reward
@@ -173,6 +175,32 @@ def test_command_with_a_reward_model_of_weights(store: Store, data: str, tmp_pat
     assert "baseline:longest" in done.stdout and "baseline:shortest" in done.stdout
     longest = by(measured(store, find(store, "baseline:longest"), data), "baseline:longest")
     assert list(longest) == ["overall", *SUBSETS]
+
+
+def test_a_judge_rates_every_reply_once(store: Store, data: str, server: CompletionsServer) -> None:
+    """One verdict on Math cannot be read: its item is left out, and nothing else."""
+
+    def answer(prompt: str) -> str:
+        if "Math: how is tea 3 made?" in prompt and f"{WRONG} 3" in prompt:
+            return "I cannot tell."
+        return f"It is an answer.\nScore: {9 if RIGHT in prompt else 2}"
+
+    server.models, server.chat, server.context = ("judge",), answer, 4000
+    given = rewardbench2.Options(model="judge", judge=server.url, data=data)
+    session = EvalSession(store, rewardbench2.EVALUATION)
+    made = carry_out(session, rewardbench2.plan(session, given))
+    asked = sum(server.answered.values())
+    assert asked == sum(len(row["chosen"]) + len(row["rejected"]) for row in items())
+    lines = by(made, "judge")
+    assert [lines[name].n for name in SUBSETS] == [8, 8, 7, 8, 8, 6]
+    assert all(lines[name].value == 1 for name in SUBSETS[:-1]) and lines["Ties"].value == pytest.approx(1.01)
+    assert any(note.startswith("1 of 46 items have a verdict that cannot be read") for note in made.notes)
+    assert list(made.prompts) == ["judge"] and made.models[0].id == "judge" and made.failed == 0
+    session = EvalSession(store, rewardbench2.EVALUATION)
+    assert carry_out(session, rewardbench2.plan(session, given)) == made
+    assert sum(server.answered.values()) == asked
+    with pytest.raises(InputError, match=r"eval\.revision is of a model that runs here"):
+        rewardbench2.plan(session, replace(given, revision="main"))
 
 
 def test_from_the_hub_at_a_commit(tmp_path: Path, data: str) -> None:
