@@ -45,11 +45,20 @@ class PromptColumn:
 
 
 def find_column(
-    columns: Sequence[str], source: str, assigned: str | None = None, setting: str = "query"
+    columns: Sequence[str],
+    source: str,
+    assigned: str | None = None,
+    setting: str = "query",
+    all_columns: Sequence[str] = (),
 ) -> PromptColumn:
-    """The column of the prompt among these: `assigned`, or the one that can hold it. Raises InputError."""
-    names = ", ".join(sorted(columns)) or "none"
+    """The column of the prompt among these: `assigned`, or the one that can hold it. Raises InputError.
+
+    `all_columns` are those of the source, where `columns` are not all of them.
+    """
+    names = ", ".join(sorted(all_columns or columns)) or "none"
     if assigned is not None:
+        if assigned in all_columns and assigned not in columns:
+            raise InputError(f"{source}: column {assigned!r} holds replies: name that of the {setting}")
         if assigned not in columns:
             raise InputError(f"{source}: no column {assigned!r}; it has: {names}")
         return PromptColumn(assigned)

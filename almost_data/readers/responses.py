@@ -73,13 +73,13 @@ def find_columns(
         if name not in names:
             columns = ", ".join(sorted(names))
             raise InputError(f"{source}: no column {name!r}, a responder of import.ladder; it has: {columns}")
-    others = [name for name in names if name not in (*ladder, *LONG)]
     replies = [reply] if reply else ladder
+    others = [name for name in names if name not in (*replies, *LONG[:2])]
     values = [row[name] for row in sample for name in replies if row.get(name) is not None]
     is_whole = all(turns(value) and not isinstance(value, dict) for value in values)
     if assigned is None and is_whole and values and not {"prompt", "question", "query"} & set(others):
         return ResponseColumns(ladder, None, reply)
-    return ResponseColumns(ladder, find_column(others, source, assigned, "prompt"), reply)
+    return ResponseColumns(ladder, find_column(others, source, assigned, "prompt", names), reply)
 
 
 def _conversation(row: Row, column: str, prompt: Messages | None) -> tuple[Conversation | None, str | None]:

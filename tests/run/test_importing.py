@@ -251,3 +251,26 @@ def test_more_rows_than_are_kept_in_memory_are_the_same_dataset(
         assert (
             parts.digest == whole.digest and parts.ledger == whole.ledger and verify(store, parts.ref) == []
         )
+
+
+def test_a_prompt_of_messages_beside_a_column_of_each_responder(store: Store, tmp_path: Path) -> None:
+    prompt = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Why?"}]
+    file = jsonl(tmp_path / "chats.jsonl", [{"id": 1, "messages": prompt, "good": "So.", "poor": "No."}])
+    for version, columns in (("1.0.0", {}), ("2.0.0", {"prompt": "messages"})):
+        options = importing.Options(columns)
+        made = importing.import_responses(store, file, ["good", "poor"], version, options)
+        assert store.scan(made.ref).collect()["prompt"].to_list() == [prompt, prompt]
+    whole = [*prompt, {"role": "assistant", "content": "So."}]
+    file = jsonl(tmp_path / "whole.jsonl", [{"messages": whole, "good": "So.", "poor": "No."}])
+    with pytest.raises(InputError, match="every row is rejected.*no_user_turn_last"):
+        importing.import_responses(store, file, ["good", "poor"], "3.0.0")
+
+
+def test_a_refusal_names_all_columns_of_the_file(store: Store, tmp_path: Path) -> None:
+    file = jsonl(tmp_path / "a.jsonl", [{"good": "So.", "poor": "No."}])
+    with pytest.raises(InputError, match=r"no column 'prompt'; it has: good, poor: say which"):
+        importing.import_responses(store, file, ["good", "poor"], "1.0.0")
+    with pytest.raises(InputError, match="column 'good' holds replies: name that of the prompt"):
+        importing.import_responses(
+            store, file, ["good", "poor"], "1.0.0", importing.Options({"prompt": "good"})
+        )
