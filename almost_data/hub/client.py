@@ -1,10 +1,11 @@
-"""Requests to the Hub, retried where that may help; errors are one line without an address or a token."""
+"""Requests to the Hub, retried where that may help; errors are one line without a path or a token."""
 
+import os
 import re
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from logging import ERROR
 from pathlib import Path
@@ -31,6 +32,9 @@ HTTP = ("httpx", "httpx2", "httpcore")
 CLIENT = ("huggingface_hub", "hf_xet", *HTTP)
 """Packages whose errors mean that the Hub or the network failed."""
 
+_HOST = re.compile(r"https?://(?:[^/\s@]*@)?([\w.:-]+)")
+_XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
+"""The status in a message of hf_xet, which raises a ConnectionError for any."""
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -164,8 +168,12 @@ def with_retries(repo: str, attempt: Callable[[], T]) -> T:
 
 def http_status(error: BaseException) -> int | None:
     """HTTP status of an error or of its causes; None where there was no answer."""
-    codes = (getattr(getattr(cause, "response", None), "status_code", None) for cause in _causes(error))
-    return next((int(code) for code in codes if code is not None), None)
+    for cause in _causes(error):
+        code = getattr(getattr(cause, "response", None), "status_code", None)
+        in_text = _XET_STATUS.search(str(cause)) if isinstance(cause, ConnectionError) else None
+        if in_text or code is not None:
+            return int(in_text[1] if in_text else str(code))
+    return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -208,15 +216,53 @@ def hub_error(repo: str, error: Exception) -> Exception:
     if isinstance(error, RevisionNotFoundError):
         return InputError(f"{repo}: no such revision on the Hub; its page lists tags and commits")
     if code == 401 or type(error).__name__ == "LocalTokenNotFoundError":
-        return InputError(f"{repo}: the Hub needs a login that may write: hf auth login, or set HF_TOKEN")
+        return InputError(f"{repo}: {_login_problem()}")
     if code == 403:
         return InputError(f"{repo}: this login may not do that: use a token with write access to it")
     if code == 412:
         return HubError(f"{repo}: others keep committing to it, so nothing changed: run the command again")
-    if code == 404:
+    is_xet = _is_xet(error)
+    if code == 404 and not is_xet:
         return InputError(f"{repo}: not on the Hub, or not visible with this login")
-    reason = f"answer {code}" if code else type(error).__name__
-    return HubError(f"{repo}: the request to the Hub failed ({reason}): run the same command again")
+    host = _host(error)
+    where = ("Xet storage" if is_xet else "the Hub") + (f" ({host})" if host else "")
+    fixes = ["run the same command again"] if _is_temporary(error) or not is_xet else []
+    fixes += ["set HF_HUB_DISABLE_XET=1 to go without Xet"] if is_xet else []
+    return HubError(f"{repo}: the request to {where} failed ({_reason(error)}): {', or '.join(fixes)}")
+
+
+def _login_problem() -> str:
+    from huggingface_hub import get_token
+
+    if os.environ.get("HF_TOKEN"):
+        return "the Hub refused the token in HF_TOKEN: set one that may write to it"
+    if get_token():
+        return "the Hub refused the saved login: hf auth login again, with a token that may write to it"
+    return "the Hub needs a login that may write: hf auth login, or set HF_TOKEN"
+
+
+def _is_xet(error: Exception) -> bool:
+    """Whether hf_xet failed: it has errors of no type of its own, so the caller's name tells it."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any("xet" in frame.f_code.co_name for frame in frames)
+
+
+def _host(error: Exception) -> str | None:
+    """Host and port that a request went to, as far as the error says."""
+    for cause in _causes(error):
+        with suppress(RuntimeError):  # an httpx error without its request
+            url = getattr(getattr(cause, "request", None), "url", cause)
+            if host := _HOST.search(str(url)):
+                return host[1]
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """What failed, in a few words: the Hub's answer, the system's word for it, or the kind of the error."""
+    if code := http_status(error):
+        return f"answer {code}"
+    systems = (cause.strerror for cause in _causes(error) if isinstance(cause, OSError) and cause.strerror)
+    return next(systems, type(error).__name__)
 
 
 @contextmanager

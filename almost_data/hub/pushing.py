@@ -88,7 +88,12 @@ def push(
 
     hub = api or HfApi()
     artifact = prepare(store, ref, client.check_repo(repo), str(hub.endpoint))
-    pushed = client.with_retries(repo, lambda: _attempt(hub, artifact, private, progress))
+    created: list[str] = []
+    try:
+        pushed = client.with_retries(repo, lambda: _attempt(hub, artifact, private, progress, created))
+    except HubError as error:
+        state = f"; {repo} was created for it, and may be empty until then" if created else ""
+        raise HubError(f"{error}{state}") from error.__cause__
     manifest = artifact.manifest
     remember(store, ref, Place(manifest.kind, repo, artifact.tag, pushed.commit, manifest.digest))
     return pushed
@@ -97,9 +102,11 @@ def push(
 # --- one attempt ---------------------------------------------------------------------------------------
 
 
-def _attempt(api: "HfApi", artifact: Artifact, private: bool, progress: Progress) -> Pushed:
-    """Find what an earlier attempt did, and do the rest: repository, commit, tag."""
-    remote = _repository(api, artifact, private)
+def _attempt(
+    api: "HfApi", artifact: Artifact, private: bool, progress: Progress, created: list[str]
+) -> Pushed:
+    """Find what an earlier attempt did, and do the rest: repository (noted in `created`), commit, tag."""
+    remote = _repository(api, artifact, private, created)
     pushed = partial(Pushed, artifact.manifest.ref, remote.repo, remote.kind, artifact.tag)
     if commit := remote.tags().get(artifact.tag):
         _check_tagged(remote, artifact, commit)
@@ -123,12 +130,13 @@ def _attempt(api: "HfApi", artifact: Artifact, private: bool, progress: Progress
     return pushed(commit, "committed", list(added), deleted, hidden)
 
 
-def _repository(api: "HfApi", artifact: Artifact, private: bool) -> Remote:
+def _repository(api: "HfApi", artifact: Artifact, private: bool, created: list[str]) -> Remote:
     """The repository at the head of main, created where there is none."""
     repo, kind = artifact.repo, artifact.manifest.kind
     remote = client.find(api, repo, kind)
     if remote is None:
         api.create_repo(repo, repo_type=kind, private=private or None, exist_ok=True)
+        created.append(repo)
         remote = client.find(api, repo, kind)
     if remote is None:
         raise InputError(f"{repo}: this login cannot create it, or cannot see it")

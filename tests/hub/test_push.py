@@ -157,6 +157,29 @@ def test_xet_sends_chunks_and_those_only_once(store: Store, server: Hub, tmp_pat
     assert 0 < sent[0] == sent[1]
 
 
+def test_a_hub_without_xet_says_how_to_go_without(store: Store, server: Hub, tmp_path: Path) -> None:
+    words = ["push", "responses@1.0.0", "--repo", REPO, "--root", str(store.root)]
+    variables = environment(server, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "almost_data", *words],
+        env=variables | {"HF_HUB_DISABLE_XET": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    host = server.endpoint.removeprefix("http://")
+    assert done.returncode == 1 and done.stderr.splitlines()[-1] == (
+        f"almost-data: {REPO}: the request to Xet storage ({host}) failed (answer 404): "
+        f"set HF_HUB_DISABLE_XET=1 to go without Xet; {REPO} was created for it, and may be empty until then"
+    )
+    tries = [path for _, path in server.asked if "xet-write-token" in path]
+    assert len(tries) == 1, "what is not there is not retried"
+    subprocess.run(
+        [sys.executable, "-m", "almost_data", *words], env=variables | {"HF_HUB_DISABLE_XET": "1"}, check=True
+    )
+    assert is_whole(store, "responses@1.0.0", server.files(REPO, "v1.0.0"))
+
+
 def test_a_dry_run_says_all_and_asks_nothing(store: Store, printed: io.StringIO, tmp_path: Path) -> None:
     main(["push", "responses@1.0.0", "--repo", REPO, "--dry-run", "--private", "--root", str(store.root)])
     out = printed.getvalue()

@@ -262,7 +262,7 @@ def test_a_prompt_of_messages_beside_a_column_of_each_responder(store: Store, tm
         assert store.scan(made.ref).collect()["prompt"].to_list() == [prompt, prompt]
     whole = [*prompt, {"role": "assistant", "content": "So."}]
     file = jsonl(tmp_path / "whole.jsonl", [{"messages": whole, "good": "So.", "poor": "No."}])
-    with pytest.raises(InputError, match="every row is rejected.*no_user_turn_last"):
+    with pytest.raises(InputError, match=r"every row is rejected.*no_user_turn_last"):
         importing.import_responses(store, file, ["good", "poor"], "3.0.0")
 
 
