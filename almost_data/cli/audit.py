@@ -76,10 +76,14 @@ def audit(
         output.write_text(audit_page(result), "utf-8")
         if not json and not markdown:
             print_line(f"written: {output}")
-    if broken := [limit for limit in result["thresholds"] if not limit["holds"]]:
-        if not json and not markdown:
-            for limit in broken:
-                print_line(_broken(limit), "bold red")
+    limits = result["thresholds"]
+    broken = [limit for limit in limits if not limit["holds"]]
+    if limits and not json and not markdown:
+        for limit in broken:
+            print_line(f"threshold broken: {_compared(limit)}", "bold red")
+        if not broken:
+            print_line(f"all thresholds hold: {'; '.join(map(_compared, limits))}", "green")
+    if broken:
         raise SystemExit(1)
 
 
@@ -99,6 +103,9 @@ def _print(result: dict[str, Any]) -> None:
             if row["level"] == level:
                 sentence = f"{row['name']}: {row['measure']}: {row['value']}. {row['sentence']}"
                 print_line(f"{level}: {sentence}", LEVELS[level])
+    for reason, places in result["left_out_at"].items():
+        ellipsis = ", ..." if result["left_out"][reason] > len(places) else ""
+        print_line(f"left out, {reason}: {', '.join(places)}{ellipsis}", "dim")
     sampled = result["sampled"]["texts"]
     if sampled < result["comparisons"]:
         print_line(f"the surface model and repeated responses: a sample of {sampled:,} comparisons", "dim")
@@ -109,6 +116,6 @@ def _print(result: dict[str, Any]) -> None:
     print_line(f"longest replies, in characters: {longest}", "dim")
 
 
-def _broken(limit: dict[str, Any]) -> str:
+def _compared(limit: dict[str, Any]) -> str:
     bound = "max" if "max" in limit else "min"
-    return f"threshold broken: {limit['measure']} is {limit['number']:.4g}, {bound} {limit[bound]:g}"
+    return f"{limit['measure']} is {limit['number']:.4g}, {bound} {limit[bound]:g}"

@@ -22,11 +22,13 @@ def row_panel(row: Row, rules: Mapping[str, str], limit: int = 1000) -> Panel:
     parts = [_turn(turn, len(row.prompt) == 1, limit) for turn in row.prompt]
     is_pair = [side.label for side in row.sides] == list(PAIR)
     parts += [part for side in row.sides for part in (Text(), _side(side, is_pair, limit))]
+    note = row.note
     if row.reason:
         why = f"dropped {row.reason}" + (f": {rules[row.reason]}" if row.reason in rules else "")
         parts += [Text(), text(why, "yellow")]
-    if row.note:
-        parts.append(text(short(row.note, limit), "dim"))
+        note = note.removesuffix(f"detail: {rules.get(row.reason)}").removesuffix("; ")
+    if note:
+        parts.append(text(short(note, limit), "dim"))
     title = f"{'dropped ' if row.reason else ''}{_kind(row)} {row.id}"
     return panel(Group(*parts), title, "yellow" if row.reason else "dim")
 

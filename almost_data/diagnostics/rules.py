@@ -96,8 +96,8 @@ RULES = {
     # Shares of what was read, for audits of anybody's data.
     "left_out": _rule(
         "rows that hold no comparison",
-        (0.05, "worry", "Many rows cannot be used: look at the reasons below before you train."),
-        (ANY, "watch", "Some rows cannot be used: the reasons are below."),
+        (0.05, "worry", "Many rows cannot be used: see `left_out.REASON`, and why, before you train."),
+        (ANY, "watch", "Some rows cannot be used: `left_out.REASON` says why."),
         (0.0, "fine", "Every row was read."),
     ),
     "duplicates": _rule(
@@ -124,6 +124,7 @@ RULES = {
             ("refusal", "refuse to answer", "refuses to answer"),
             ("reasoning", "hold the marks of a model's reasoning", "holds the marks of a model's reasoning"),
             ("cut_off", "end in the middle", "ends in the middle"),
+            ("loop", "repeat the same words again and again", "repeats the same words again and again"),
         )
     },
     "other_language": _rule(
@@ -152,6 +153,15 @@ RULES = {
         (0.0, "fine", "None."),
     ),
 }
+
+
+_NO_SHARES = ("length_gap", "surface_beyond_length", "pairs_per_query")
+"""Measures whose number can be negative or above 1."""
+
+
+def is_share(measure: str) -> bool:
+    """Whether a measure's number is a share, from 0 to 1."""
+    return measure.partition(".")[0] in RULES and measure not in _NO_SHARES
 
 
 def verdict(rule: str, number: float) -> dict[str, str]:

@@ -2,10 +2,10 @@
 
 import tempfile
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..datasets.digest import ranges
 from ..datasets.spool import Spool
 from ..datasets.tables import Table, all_turns, last_turn, messages, string
 from ..diagnostics import audit as measures
-from ..diagnostics.rules import finding
+from ..diagnostics.rules import finding, is_share
 from ..errors import InputError
 from ..readers import benchmark_file, files
 from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
@@ -34,11 +34,14 @@ CHUNK = 20_000
 """Comparisons whose texts are in memory at once."""
 SCORED = 2_000
 """Comparisons that a reward model scores, at most."""
+PLACES = 5
+"""Rows of each reason that are named by their place."""
 CHECKS = {
     "identity": "identity",
     "refusal": "refusal",
     "reasoning": "reasoning_left",
     "cut_off": "cut_off",
+    "loop": "loop",
     "other_language": "other_language",
 }
 """Measure -> the response check that it counts."""
@@ -80,6 +83,8 @@ class Texts:
     parts: list[pl.LazyFrame]
     rows: int
     left_out: dict[str, int]
+    places: dict[str, list[str]] = field(default_factory=dict)
+    """Reason -> the first places of rows that were left out for it."""
 
 
 def audit(
@@ -110,7 +115,8 @@ def audit(
         if scorer:
             result["measures"].append(_agreement(scorer, texts.parts, progress))
     thresholds = [_held(limit, result["measures"]) for limit in limits]
-    return {"source": _name(source), "layout": texts.layout, **result, "thresholds": thresholds}
+    about = {"source": _name(source), "layout": texts.layout, "left_out_at": texts.places}
+    return {**about, **result, "thresholds": thresholds}
 
 
 # --- reading ----------------------------------------------------------------------------------------------
@@ -147,12 +153,14 @@ def _read(source: str, options: AuditOptions, folder: Path, progress: Progress) 
     preferences = read_preferences(
         source, options.columns, options.part, lambda done, total: progress("reading", done, total, 0)
     )
-    left_out: Counter[str] = Counter()
+    left_out, places = Counter[str](), defaultdict[str, list[str]](list)
     spool, rows = Spool(folder / "texts", _TABLE), 0
     for read in preferences.rows:
         rows += 1
         if isinstance(read.result, Rejected):
             left_out[read.result.reason] += 1
+            if left_out[read.result.reason] <= PLACES:
+                places[read.result.reason].append(Path(read.place).name)
             continue
         for preference in read.result:
             row = {
@@ -166,7 +174,7 @@ def _read(source: str, options: AuditOptions, folder: Path, progress: Progress) 
             }
             spool.add(row)
     parts = _parts(spool.scan()) if spool.rows else []
-    return Texts(preferences.layout.described, parts, rows, dict(left_out))
+    return Texts(preferences.layout.described, parts, rows, dict(left_out), places)
 
 
 def _parts(rows: pl.LazyFrame) -> list[pl.LazyFrame]:
@@ -247,7 +255,13 @@ def read_thresholds(path: Path | None) -> list[Limit]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: write tables [max] and [min] of measure = number ({error})") from None
     pairs: Iterable[tuple[str, Mapping[str, float]]] = (("max", tables.max), ("min", tables.min))
-    return [Limit(name, bound, number) for bound, table in pairs for name, number in table.items()]
+    limits = [Limit(name, bound, number) for bound, table in pairs for name, number in table.items()]
+    for limit in limits:
+        if is_share(limit.measure) and not 0 <= limit.number <= 1:
+            example = f", such as {limit.number / 100:g}" if 1 < limit.number <= 100 else ""
+            problem = f"{limit.measure} is a share, and {limit.number:g} is none"
+            raise InputError(f"{path}: [{limit.bound}] {problem}: write a number from 0 to 1{example}")
+    return limits
 
 
 def _held(limit: Limit, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -14,8 +14,11 @@ PAIR = ("chosen", "rejected")
 SCORES = ("{}_score", "{}_rating", "asis_{}")
 """Columns that score a side."""
 REPLY_SCORES = ("score", "rating", "rm_score")
-NOTES = ("error", "detail", "nearest", "verdict", "swapped_verdict", "explanation", "swapped_explanation")
-"""Columns that say more of why a row was dropped, or rated so."""
+NOTES = (
+    *("place", "error", "detail", "nearest"),
+    *("verdict", "swapped_verdict", "explanation", "swapped_explanation"),
+)
+"""Columns that say where a row stands in its file, and more of why it was dropped, or rated so."""
 ADDED = ("config", "split")
 """Columns that a selection adds to the stored ones."""
 

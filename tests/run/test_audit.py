@@ -29,7 +29,7 @@ def clean_rows(rows: int = ROWS) -> list[dict[str, str]]:
 
 
 def planted_rows() -> Iterator[dict[str, str]]:
-    """10% near copies of a prompt, 5% of a benchmark, 3% equal sides, 20% talk of an AI."""
+    """10% near copies of a prompt, 5% of a benchmark, 3% equal sides, 20% talk of an AI, 2% loops."""
     rows = clean_rows()
     for number, row in enumerate(rows):
         if number % 10 == 1:
@@ -38,6 +38,8 @@ def planted_rows() -> Iterator[dict[str, str]]:
             row["prompt"] = f"{row['prompt']} {BENCHMARK}"
         if number % 5 == 3:
             row["chosen"] = f"As an AI language model, {row['chosen']}"
+        if number % 50 == 6:
+            row["chosen"] += " Do it step by step." * 7
         if number % 100 in {4, 14, 24}:
             row["rejected"] = row["chosen"]
         yield row
@@ -60,9 +62,12 @@ def test_each_planted_fault_is_measured(tmp_path: Path) -> None:
     assert result["rows"] == ROWS
     assert result["left_out"] == {"equal_sides": 36}
     assert measured["left_out.equal_sides"] == pytest.approx(0.03)
+    places = [f"pairs.jsonl:{line}" for line in (5, 15, 25, 105, 115)]
+    assert result["left_out_at"] == {"equal_sides": places}
     assert measured["near_copies"] == pytest.approx(0.10, abs=0.01)
     assert measured["contamination.bench.txt"] == pytest.approx(0.05, abs=0.01)
     assert measured["identity"] == pytest.approx(0.20, abs=0.01)
+    assert measured["loop"] == pytest.approx(0.02, abs=0.002)
     assert BENCHMARK not in json.dumps(result)
 
 
@@ -128,10 +133,14 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
     assert stopped.value.code == 1
     assert "threshold broken: identity is 0.2062, max 0.05" in shown
     assert "always_longer is" not in shown
+    assert "left out, equal_sides: pairs.jsonl:5, pairs.jsonl:15" in shown
     html = page.read_text("utf-8")
     assert html.count("data:image/png") == 2
     assert "broken" in html
     limits.write_text("[max]\nidentity = 0.3\n")
+    cli.main(["audit", source, "--thresholds", str(limits)])
+    assert "all thresholds hold: identity is 0.2062, max 0.3" in capsys.readouterr().out
+    limits.write_text("[max]\npairs_per_query = 3\nlength_gap = 2.5\n[min]\nlength_gap = -9\n")
     cli.main(["audit", source, "--thresholds", str(limits), "--json"])
     assert json.loads(capsys.readouterr().out)["thresholds"][0]["holds"]
     cli.main(["audit", source, "--markdown"])
@@ -145,6 +154,10 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
         ("[max]\nreward_model = 1\n", "reward_model was not measured"),
         ("[most]\nidentity = 1\n", r"write tables \[max\] and \[min\]"),
         ('[max]\nidentity = "low"\n', r"write tables \[max\] and \[min\]"),
+        ("[max]\nalways_longer = 60\n", r"limits\.toml: \[max\] always_longer is a share.* such as 0\.6"),
+        ("[min]\nidentity = -0.1\n", "identity is a share, and -0.1 is none: write a number from 0 to 1"),
+        ("[max]\ncut_off = nan\n", "cut_off is a share, and nan is none"),
+        ('[max]\n"left_out.no_prompt" = 5\n', r"left_out\.no_prompt is a share"),
         ("[max", r"write tables \[max\] and \[min\]"),
     ],
 )

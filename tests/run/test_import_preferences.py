@@ -104,6 +104,17 @@ def test_the_commands_of_a_dataset_take_it(
     assert "Traceback" not in output
 
 
+def test_a_rejected_row_is_shown_with_its_place_and_its_reason_once(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [*ORCA, {"question": "q", "chosen": "Same.", "rejected": "Same."}]
+    importing.import_preferences(store, write(tmp_path / "pairs.jsonl", rows), "1.0.0")
+    run("sample", "comparisons", "--dropped", "equal_sides", "--root", str(store.root))
+    shown = capsys.readouterr().out
+    assert f"place: pairs.jsonl:{len(rows)}" in shown
+    assert shown.count("Chosen and rejected are the same text.") == 1
+
+
 def test_recipes_read_it(store: Store, tmp_path: Path) -> None:
     made = importing.import_preferences(store, write(tmp_path / "a.jsonl", ORCA), "1.0.0")
     source = open_dataset(Inputs(dataset=made.ref, artifact="rm@0.1.0", root=str(store.root)))
