@@ -6,7 +6,7 @@ loaded once, and scores a response once.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,26 +34,26 @@ class Variant:
 
 @dataclass(frozen=True)
 class Switch:
-    """A setting with two values: the config with the one that it does not have is a variant."""
+    """Settings that turn a rule on, and off; the state in which a config is not makes a variant."""
 
     label: str
-    setting: str
-    on: Any
-    off: Any = None
+    on: Mapping[str, Any]
+    off: Mapping[str, Any]
 
     def variant(self, base: ComparisonsConfig) -> Variant:
-        """The config without what the switch stands for where it has that, and with it where it has not."""
-        is_on = getattr(base, self.setting) != self.off
+        """The config without the rule where it has it, and with the rule where it does not."""
+        is_on = any(getattr(base, setting) != value for setting, value in self.off.items())
         label = f"{'without' if is_on else 'with'} {self.label}"
-        value = self.off if is_on else self.on
-        return Variant(_suffix(label), label, msgspec.structs.replace(base, **{self.setting: value}))
+        return Variant(
+            _suffix(label), label, msgspec.structs.replace(base, **(self.off if is_on else self.on))
+        )
 
 
 SWITCHES = (
-    Switch("length rule", "length_sd", 0.5),
+    Switch("length rule", {"length_sd": 0.5}, {"length_sd": None}),
     # As OLMo 3 limits its chat pairs: 100 tokens, of about 4 characters.
-    Switch("length gap up to 400", "max_length_gap", 400),
-    Switch("balanced lengths", "balance_length", 0.5),
+    Switch("length gap limit", {"max_length_gap": 400}, {"max_length_gap": None, "length_tokenizer": None}),
+    Switch("balanced lengths", {"balance_length": 0.5}, {"balance_length": None}),
 )
 
 

@@ -46,9 +46,12 @@ def test_variants_are_those_of_the_papers_table_and_each_rule_left_out() -> None
         "without-length-rule",
         "without-my-own",
     }
-    assert found["with-length-gap-up-to-400"] == msgspec.structs.replace(full, max_length_gap=400)
-    bounded = list(variants(msgspec.structs.replace(full, max_length_gap=90, length_sd=None)))
-    assert {"with-length-rule", "without-length-gap-up-to-400"} <= {one.name for one in bounded}
+    assert found["with-length-gap-limit"] == msgspec.structs.replace(full, max_length_gap=400)
+    changes = {"max_length_gap": 90, "length_tokenizer": "ORG/NAME", "length_sd": None}
+    bounded = list(variants(msgspec.structs.replace(full, **changes)))
+    [free] = [one.config for one in bounded if one.name == "without-length-gap-limit"]
+    assert (free.max_length_gap, free.length_tokenizer) == (None, None)
+    assert {"with-length-rule", "without-length-gap-limit"} <= {one.name for one in bounded}
     for check in check_names(full.checks):
         left = found[f"without-{check.replace('_', '-')}"].checks
         assert set(check_names(full.checks)) - set(left) == {check}
