@@ -1,6 +1,7 @@
 """The rules against a plain row-at-a-time reading of them, over generated text with every edge."""
 
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -27,7 +28,7 @@ from almost_data.models.chat import user_turn
 from almost_data.run import presets
 from almost_data.scoring import Dialogue, Score, Scorer
 from almost_data.store.store import Store
-from tests import schema
+from tests import command, schema
 
 Row = dict[str, object]
 LADDER = ["A", "B", "C", "D", "E"]
@@ -625,3 +626,32 @@ def test_the_length_gap_counts_the_tokens_of_a_tokenizer(tmp_path: Path) -> None
         BUILDER.pins(structs.replace(config, length_tokenizer=str(tmp_path.parent)), FakeEngine())
     with pytest.raises(InputError, match=r"give comparisons\.max_length_gap"):
         BUILDER.pins(structs.replace(config, max_length_gap=None), FakeEngine())
+
+
+def test_the_command_selects_and_says_so(fake_store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "build"
+    for name in ("queries", "responses"):
+        shutil.copytree(fake_store.root / name, root / name)
+    options = [
+        "--dedup-prompts",
+        "--dedup-pairs",
+        "--balance-length",
+        "0.5",
+        "--target",
+        "20",
+        "--pairing",
+        "all",
+    ]
+    options += ["--checks", "none", "--set", "comparisons.length_sd=none", "--root", str(root)]
+    done = command.run("build", "comparisons", "--from", "responses@0.1.0", "--version", "1.0.0", *options)
+    assert done.returncode == 0, done.stderr
+    manifest = Store(root).manifest("comparisons@1.0.0")
+    assert sum(manifest.counts["default"].values()) == 20
+    names = [entry.filter for entry in manifest.ledger if entry.stage == "selection"]
+    assert names == ["near_twin_prompt", "near_twin_pair", "length_balance", "not_needed"]
+    assert max(row["share_chosen_longer"] for row in manifest.diagnostics["responder_pairs"]) <= 0.5
+    assert "Length was balanced" in done.stdout
+    sample = command.run(
+        "sample", "comparisons@1.0.0", "--dropped", "not_needed", "-n", "1", "--root", str(root)
+    )
+    assert "20 comparisons are enough" in sample.stdout

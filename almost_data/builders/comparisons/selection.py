@@ -72,8 +72,9 @@ class Selection:
         """How much length and surface still show in the comparisons, and whether the target was reached."""
         notes = []
         if self.balance is not None:
-            surface = text["probe"]["accuracy"]
-            surface = "was not fitted" if surface is None else f"is right in {surface:.1%}"
+            accuracy = text["probe"]["accuracy"]
+            missing = f"was not fitted ({text['probe'].get('reason')})"
+            surface = missing if accuracy is None else f"is right in {accuracy:.1%}"
             notes.append(
                 f"Length was balanced: the longer reply is right in {text['always_longer']:.1%} of the "
                 f"comparisons. A model that sees only the surface of the replies {surface}."
