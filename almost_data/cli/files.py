@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from ..errors import InputError
 from ..generation.journal_file import status
 from ..store.export import export as write_rows
+from ..store.handover import CONSUMERS, Trainer, hand_over
 from ..store.removal import children, remove
 from ..store.store import Store
 from .console import byte_size, print_line
@@ -20,6 +21,10 @@ def export(
     /,
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="File to write: .jsonl, .csv or .parquet.")],
+    to: Annotated[
+        Trainer | None,
+        Parameter(help="Trainer that reads comparisons in a layout of its own; then --out is a new folder."),
+    ] = None,
     config: Annotated[str, Parameter(help="Config whose rows are written.")] = "default",
     where: Where = None,
     flat: Annotated[
@@ -28,6 +33,15 @@ def export(
     root: Root = ROOT,
 ) -> None:
     store = Store(root)
+    if to:
+        if where or flat or config != "default":
+            raise InputError(
+                "export.to writes whole comparisons: leave out export.where, export.flat and export.config"
+            )
+        for name, count in hand_over(store, store.resolve(ref), to, out).items():
+            print_line(f"{out / name}: {count:,} rows")
+        print_line(f"beside them: {', '.join(CONSUMERS[to].launch)}")
+        return
     rows = write_rows(store, store.resolve(ref), out, config=config, where=where, is_flat=flat)
     print_line(f"{out}: {rows:,} rows, {byte_size(out.stat().st_size)}")
 

@@ -1,0 +1,178 @@
+"""A dataset in the layout that another trainer documents, with the lines that launch it there.
+
+Data files hold texts, launch files hold none: what they name are fixed file and column names and the
+variables MODEL and REWARD_MODEL, so that no text of a dataset becomes part of a command.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from ..errors import InputError
+from .samples import Artifacts, dataset, with_texts
+
+Trainer = Literal["openrlhf", "verl", "llama-factory", "axolotl"]
+Row = dict[str, Any]
+_START = 'set -eu\ncd "$(dirname "$0")"\n: "${MODEL:?a folder or a Hub id}"\n'
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A trainer: how its data are laid out, and how it is launched."""
+
+    columns: tuple[str, ...]
+    row: Callable[[str, int, Row], Row]
+    """A comparison with the dataset's ref and the row's number -> a row of the data files."""
+    suffix: Literal[".jsonl", ".parquet"]
+    launch: dict[str, str]
+    """File name -> its text."""
+
+
+def _pair(ref: str, number: int, row: Row) -> Row:
+    return {"prompt": row["prompt"], "chosen": row["chosen"], "rejected": row["rejected"]}
+
+
+def _prompt(ref: str, number: int, row: Row) -> Row:
+    return {
+        "data_source": ref,
+        "prompt": row["prompt"],
+        "ability": "chat",
+        "reward_model": {"style": "model", "ground_truth": ""},
+        "extra_info": {"index": number, "query_id": row["query_id"]},
+    }
+
+
+def _turns(ref: str, number: int, row: Row) -> Row:
+    return {
+        "messages": row["prompt"],
+        "chosen": row["chosen"][-1],
+        "rejected": row["rejected"][-1],
+    }
+
+
+_ROLES = {"role_tag": "role", "content_tag": "content", "user_tag": "user"}
+_ROLES |= {"assistant_tag": "assistant", "system_tag": "system"}
+_COLUMNS = {name: name for name in ("messages", "chosen", "rejected")}
+_INFO = {
+    f"almost_{split}": {
+        "file_name": f"{split}.jsonl",
+        "formatting": "sharegpt",
+        "ranking": True,
+        "columns": _COLUMNS,
+        "tags": _ROLES,
+    }
+    for split in ("train", "test")
+}
+_OPENRLHF = "   --data.apply_chat_template --ds.param_dtype bf16 --ds.zero_stage 3 \\\n"
+CONSUMERS: dict[Trainer, Consumer] = {
+    "openrlhf": Consumer(
+        ("prompt", "chosen", "rejected"),
+        _pair,
+        ".jsonl",
+        {
+            f"train_{name}.sh": _START
+            + f'deepspeed --module openrlhf.cli.train_{name} --model.model_name_or_path "$MODEL" \\\n'
+            + "   --data.dataset train.jsonl --data.prompt_key prompt \\\n"
+            + "   --data.chosen_key chosen --data.rejected_key rejected \\\n"
+            + f"{_OPENRLHF}   --ckpt.output_dir {name}\n"
+            for name in ("rm", "dpo")
+        }
+        | {
+            "train_ppo.sh": f'{_START}: "${{REWARD_MODEL:?a folder or a Hub id}}"\n'
+            'python3 -m openrlhf.cli.train_ppo_ray --actor.model_name_or_path "$MODEL" \\\n'
+            '   --reward.model_name_or_path "$REWARD_MODEL" --critic.model_name_or_path "$REWARD_MODEL" \\\n'
+            "   --ds.value_head_prefix score --data.prompt_dataset train.jsonl --data.input_key prompt \\\n"
+            f"{_OPENRLHF}   --ckpt.output_dir ppo\n"
+        },
+    ),
+    "verl": Consumer(
+        ("data_source", "prompt", "ability", "reward_model", "extra_info"),
+        _prompt,
+        ".parquet",
+        {
+            "train_ppo.sh": f'{_START}: "${{REWARD_MODEL:?a folder or a Hub id}}"\n'
+            "python3 -m verl.trainer.main_ppo algorithm.adv_estimator=gae \\\n"
+            "   data.train_files=train.parquet data.val_files=test.parquet data.prompt_key=prompt \\\n"
+            '   actor_rollout_ref.model.path="$MODEL" critic.model.path="$REWARD_MODEL" \\\n'
+            '   reward.reward_model.enable=True reward.reward_model.model_path="$REWARD_MODEL" \\\n'
+            "   actor_rollout_ref.rollout.name=vllm reward.reward_model.rollout.name=vllm\n"
+        },
+    ),
+    "llama-factory": Consumer(
+        ("messages", "chosen", "rejected"),
+        _turns,
+        ".jsonl",
+        {
+            "dataset_info.json": json.dumps(_INFO, indent=2) + "\n",
+            **{
+                f"train_{stage}.sh": f'{_START}: "${{TEMPLATE:?a chat template by its name there}}"\n'
+                f'llamafactory-cli train --stage {stage} --do_train --model_name_or_path "$MODEL" \\\n'
+                '   --template "$TEMPLATE" --dataset_dir . --dataset almost_train --finetuning_type full \\\n'
+                f"   --bf16 --output_dir {stage}\n"
+                for stage in ("dpo", "rm")
+            },
+        },
+    ),
+    "axolotl": Consumer(
+        ("messages", "chosen", "rejected"),
+        _turns,
+        ".jsonl",
+        {
+            "dpo.yaml": "rl: dpo\nchat_template: tokenizer_default\n"
+            "datasets:\n  - path: train.jsonl\n    ds_type: json\n"
+            "    split: train\n    type: chat_template.default\n    field_messages: messages\n"
+            "    field_chosen: chosen\n    field_rejected: rejected\n"
+            "    message_property_mappings:\n      role: role\n      content: content\n"
+            "sequence_len: 2048\nsample_packing: false\nmicro_batch_size: 2\ngradient_accumulation_steps: 8\n"
+            "num_epochs: 1\nlearning_rate: 5.0e-7\noptimizer: adamw_torch\nlr_scheduler: cosine\n"
+            "bf16: true\ngradient_checkpointing: true\noutput_dir: dpo\n",
+            "train_dpo.sh": f'{_START}axolotl train dpo.yaml --base-model "$MODEL"\n',
+        },
+    ),
+}
+"""By name, the trainers with their documented columns and arguments, as of November 2026."""
+
+
+def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) -> dict[str, int]:
+    """Write comparisons for a trainer into a new or empty folder; returns the rows of each data file.
+
+    Raises InputError where they are no comparisons, or the folder cannot be written or holds anything.
+    """
+    consumer = CONSUMERS[trainer]
+    rows = with_texts(artifacts, dataset(artifacts, ref), "default")
+    columns = rows.collect_schema().names()
+    if missing := {"prompt", "chosen", "rejected", "split"} - set(columns):
+        names = ", ".join(sorted(missing))
+        raise InputError(f"{ref}: export.to takes comparisons, and it has no column {names}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise InputError(f"export.out {folder}: the folder is not empty: name a new one")
+        counts = {}
+        schema = None
+        for split in ("train", "test"):
+            part = rows.filter(pl.col("split") == split).collect()
+            if consumer.suffix == ".parquet":  # of prompts alone
+                part = part.unique("query_id", keep="first", maintain_order=True)
+            laid_out = [consumer.row(ref, n, row) for n, row in enumerate(part.iter_rows(named=True))]
+            schema = schema or (pl.DataFrame(laid_out, infer_schema_length=None).schema if laid_out else None)
+            file = folder / f"{split}{consumer.suffix}"
+            _write(file, laid_out, schema)
+            counts[file.name] = len(laid_out)
+        for name, text in consumer.launch.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"export.out {folder}: cannot be written: {error.strerror or error}") from None
+    return counts
+
+
+def _write(file: Path, rows: list[Row], schema: pl.Schema | None) -> None:
+    if file.suffix == ".parquet":
+        pl.DataFrame(rows, schema=schema).write_parquet(file)
+        return
+    with file.open("w", encoding="utf-8", newline="\n") as lines:
+        lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -1,0 +1,86 @@
+"""Trainers' layouts: documented columns, all rows, no text in a command, and our reward model's head."""
+
+import json
+import re
+from pathlib import Path
+from typing import get_args
+
+import polars as pl
+import pytest
+import yaml
+
+from almost_data.errors import InputError
+from almost_data.store.handover import CONSUMERS, Trainer, hand_over
+from almost_data.store.store import Store
+from tests.command import run as cli
+from tests.tiny_models import save_tiny_reward
+
+REF = "comparisons@0.1.0"
+
+
+def test_every_trainer_has_a_layout() -> None:
+    assert set(CONSUMERS) == set(get_args(Trainer))
+
+
+@pytest.mark.parametrize("trainer", CONSUMERS)
+def test_the_files_load_and_have_the_documented_columns(
+    fake_store: Store, tmp_path: Path, trainer: Trainer
+) -> None:
+    import datasets
+
+    consumer, folder = CONSUMERS[trainer], tmp_path / "out"
+    counts = hand_over(fake_store, REF, trainer, folder)
+    kind = "parquet" if consumer.suffix == ".parquet" else "json"
+    file = str(folder / f"train{consumer.suffix}")
+    rows = datasets.load_dataset(kind, data_files=file, split="train", cache_dir=str(tmp_path / "cache"))
+    assert tuple(rows.column_names) == consumer.columns and len(rows) == counts[Path(file).name]
+    stored = fake_store.scan(REF, split="train").collect()
+    assert len(rows) == (stored["query_id"].n_unique() if trainer == "verl" else len(stored))
+    assert rows[0].get("prompt", rows[0].get("messages")) == stored["prompt"].to_list()[0]
+    if trainer in ("llama-factory", "axolotl"):
+        assert rows[0]["chosen"] == stored["chosen"].to_list()[0][0]
+    written = {file.name for file in folder.iterdir()}
+    assert written == {f"train{consumer.suffix}", f"test{consumer.suffix}", *consumer.launch}
+    for text in consumer.launch.values():  # every file and column that a launch names is there
+        assert set(re.findall(r"(?:train|test)\.(?:jsonl|parquet)", text)) <= written
+        assert set(re.findall(r"(?:_key[ =]|field_\w+: )(\w+)", text)) <= set(consumer.columns)
+
+
+def test_descriptions_are_valid() -> None:
+    info = json.loads(CONSUMERS["llama-factory"].launch["dataset_info.json"])
+    assert {entry["file_name"] for entry in info.values()} == {"train.jsonl", "test.jsonl"}
+    assert yaml.safe_load(CONSUMERS["axolotl"].launch["dpo.yaml"])["learning_rate"] == 5e-7
+
+
+def test_a_hostile_text_reaches_no_command(store: Store, tmp_path: Path) -> None:
+    text = '$(touch owned); `id` "\n--data.dataset x'
+    source = tmp_path / "pairs.jsonl"
+    source.write_text(json.dumps({"prompt": text, "chosen": "yes", "rejected": "no"}))
+    imported = cli("import", "preferences", str(source), "--version", "1.0.0", "--root", str(store.root))
+    assert imported.returncode == 0, imported.stderr
+    for trainer, consumer in CONSUMERS.items():
+        folder = tmp_path / trainer
+        hand_over(store, "comparisons@1.0.0", trainer, folder)
+        assert {name: (folder / name).read_text("utf-8") for name in consumer.launch} == consumer.launch
+    row = pl.concat([pl.read_parquet(file) for file in (tmp_path / "verl").glob("*.parquet")]).row(
+        0, named=True
+    )
+    assert row["prompt"] == [{"role": "user", "content": text}]
+
+
+def test_nothing_is_overwritten_and_only_comparisons_are_taken(fake_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"export\.out .*not empty"):
+        hand_over(fake_store, REF, "verl", tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+    with pytest.raises(InputError, match=r"export\.to takes comparisons"):
+        hand_over(fake_store, "queries@0.1.0", "verl", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_reward_model_has_the_head_that_trainers_load(tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    network = AutoModelForSequenceClassification.from_pretrained(save_tiny_reward(tmp_path / "rm"))
+    assert network.config.num_labels == 1
+    assert network.score.out_features == 1  # OpenRLHF: `--ds.value_head_prefix score`
