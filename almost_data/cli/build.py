@@ -33,6 +33,7 @@ FLAGS = {"assignments": "--set", "sources": "--from"}
 """Flags that are not named as their settings."""
 SETTINGS = Group("Settings of the dataset", sort_key=0)
 DRY_RUN = Parameter(help="Say what would be built, and build nothing.")
+OPTIONAL = "The {} to read, as `--from` names them."
 RECIPES = Parameter(help="With --dry-run: plan all datasets, and training by the recipes of this YAML file.")
 
 app = App(name="build", group_parameters=Group("Options", sort_key=1))
@@ -79,6 +80,10 @@ def make_options(builder: Builder) -> type:
     if any(upstream.uses_engine for upstream in [builder, *_upstream(builder)]):
         names += FOR_MODELS
     plan: list[tuple[str, Any, Any]] = [("dry_run", Annotated[bool, DRY_RUN], False)]
+    plan += [
+        (name, Annotated[str | None, Parameter(help=OPTIONAL.format(name)), Parameter(group=SETTINGS)], None)
+        for name in builder.optional
+    ]
     if builder.asks_reward_models:
         names += FOR_REWARD_MODELS
         plan.append(("recipes", Annotated[Path | None, RECIPES], None))
@@ -142,7 +147,8 @@ def build(builder: Builder, options: Any, name: str) -> None:
         values["engine"], why = engines.default()
     if values.get("take_turns") and values["engine"] == "openai":
         raise InputError("run.take_turns: the openai engine holds no model here: leave it out")
-    sources = local_sources(options.root, options.sources)
+    also = [ref for name in builder.optional if (ref := getattr(options, name))]
+    sources = local_sources(options.root, [*options.sources, *also])
     origins = hub_origins(sources) | ({builder.name: name} if ".py:" in name else {})
     values |= {"sources": list(sources.values()), "origins": origins}
     run = prepare_run(RunOptions(**values, builders=[builder]))

@@ -157,11 +157,15 @@ def _next_commands(store: Store, last: Manifest, options: list[str]) -> list[str
     python = f"{Path(sys.prefix).name}/bin/python" if is_local else "python"
     verbs = [f"{verb} {last.ref}" for verb in ("show", "lineage")]
     if children := [name for name in registry.names("builders") if _reads(name, last.name)]:
-        verbs.insert(0, shlex.join(["build", children[0], *options]))
+        words = ["build", children[0], *options]
+        if last.name in registry.load("builders", children[0]).optional:
+            words += [f"--{last.name}", last.ref]
+        verbs.insert(0, shlex.join(words))
     code = f"import datasets; print(datasets.load_dataset({str(store.path(last.ref))!r}))"
     quoted = shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
     return [f"{python} -m almost_data {verb}{root}" for verb in verbs] + [f"{python} -c {quoted}"]
 
 
 def _reads(builder: str, dataset: str) -> bool:
-    return dataset in registry.load("builders", builder).parents
+    loaded = registry.load("builders", builder)
+    return dataset in loaded.parents or dataset in loaded.optional

@@ -60,6 +60,8 @@ class Built:
     """What the reader of summary and card must know of this run, one sentence each."""
     usage: dict[str, Usage] = field(default_factory=dict)
     """What the engine's replies cost, by responder; a builder with one model uses its own name."""
+    schemas: Mapping[str, Table] = field(default_factory=dict)
+    """Tables whose columns are not those that the builder declares, by config."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,8 @@ class Builder:
     """`(config, parents, generator, progress)`, and a scorer by keyword for each reward model."""
     parents: tuple[str, ...] = ()
     """Names of the datasets that it reads."""
+    optional: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
+    """Datasets that it also reads where they are named in `run.from`, or where its config needs them."""
     uses_engine: bool = True
     """Whether `build` uses the generator; if not, no engine is loaded."""
     pins: Callable[[Any, Generator], dict[str, Any]] = _no_pins

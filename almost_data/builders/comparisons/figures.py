@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def pair_matrix(manifest: Manifest) -> tuple[list[str], list[list[int | None]]]:
-    """Responders, best first, and how many comparisons chose row over column; None where the ladder forbids.
+    """Responders, best first, and how many comparisons chose row over column; None where that cannot be.
 
     Counts are those of the last filter on pairs; of the diagnostics, where no filter on pairs ran.
     """
@@ -25,7 +25,7 @@ def pair_matrix(manifest: Manifest) -> tuple[list[str], list[list[int | None]]]:
         if entry.by_pair:
             counts = {pair: count.kept for pair, count in entry.by_pair.items()}
     grid = [
-        [counts.get(f"{chosen} > {rejected}", 0) if i < j else None for j, rejected in enumerate(names)]
+        [counts.get(f"{chosen} > {rejected}", 0 if i < j else None) for j, rejected in enumerate(names)]
         for i, chosen in enumerate(names)
     ]
     return names, grid

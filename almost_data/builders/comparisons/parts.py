@@ -13,7 +13,7 @@ from ...datasets.digest import Blocks, Rows
 from ...datasets.filters import Filter
 from ...datasets.tables import all_turns, last_turn
 from ...diagnostics.shortcuts import SAMPLE, sampled_queries
-from .tables import TABLES
+from .tables import RATED, TABLES
 
 SIDES = ("chosen", "rejected")
 
@@ -30,8 +30,9 @@ class Part:
     """`chosen_row` and `rejected_row` among the responses, `reason`, `asis_chosen`, `asis_rejected`."""
 
     def texts(self, *columns: str) -> pl.DataFrame:
-        """Ids and responder of its responses, and further columns."""
-        return self.rows.select("query_id", "reply_id", "responder", *columns).collect()
+        """Ids, responder and rating of its responses, and further columns."""
+        rating = ["rating"] if is_rated(self.rows) else []
+        return self.rows.select("query_id", "reply_id", "responder", *rating, *columns).collect()
 
 
 def decision_texts(rows: pl.LazyFrame, rules: Sequence[Filter], is_scored: bool) -> pl.DataFrame:
@@ -44,8 +45,14 @@ def decision_texts(rows: pl.LazyFrame, rules: Sequence[Filter], is_scored: bool)
     }
     prompt = [last_turn()] if "prompt" in reads else []
     messages = [pl.col("prompt").alias("messages")] if is_scored else []
-    names = ("query_id", "responder", "rank", "response", "finish_reason", "reply_id")
+    names = ["query_id", "responder", "rank", "response", "finish_reason", "reply_id"]
+    names += ["rating"] if is_rated(rows) else []
     return rows.select(*names, *prompt, *messages).collect()
+
+
+def is_rated(rows: pl.LazyFrame) -> bool:
+    """Whether the responses have ratings."""
+    return "rating" in rows.collect_schema()
 
 
 def compact(rows: pl.LazyFrame, decided: pl.DataFrame, pairs: pl.DataFrame, reasons: list[str]) -> Part:
@@ -104,13 +111,14 @@ def _comparisons(part: Part, query_ids: pl.Series | None = None) -> pl.DataFrame
             rejected=reply("rejected"),
             comparison_id=pl.concat_str("chosen_reply_id", pl.lit("-"), "rejected_reply_id"),
         )
-        .select(TABLES["default"].names)
+        .select(*TABLES["default"].names, *_ratings(texts))
     )
 
 
 def _rejected_pairs(part: Part, stages: dict[str, str]) -> pl.DataFrame:
-    pairs = _with_ids(part.texts(), part.pairs.filter(pl.col("reason").is_not_null()))
-    return _with_stage(pairs, stages).select(TABLES["rejected"].names)
+    texts = part.texts()
+    pairs = _with_ids(texts, part.pairs.filter(pl.col("reason").is_not_null()))
+    return _with_stage(pairs, stages).select(*TABLES["rejected"].names, *_ratings(texts))
 
 
 def _rejected_responses(part: Part, stages: dict[str, str]) -> pl.DataFrame:
@@ -119,16 +127,19 @@ def _rejected_responses(part: Part, stages: dict[str, str]) -> pl.DataFrame:
 
 
 def _with_ids(texts: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
-    """The pairs with the ids and responders of their sides."""
-    sides = {side: texts.select("reply_id", "responder")[pairs[f"{side}_row"]] for side in SIDES}
-    columns = [
-        sides[side][name].alias(f"{side}_{name}") for side in SIDES for name in ("reply_id", "responder")
-    ]
+    """The pairs with the ids, responders and ratings of their sides."""
+    names = ["reply_id", "responder", *(["rating"] if "rating" in texts.columns else [])]
+    sides = {side: texts.select(names)[pairs[f"{side}_row"]] for side in SIDES}
+    columns = [sides[side][name].alias(f"{side}_{name}") for side in SIDES for name in names]
     return pairs.with_columns(
         texts["query_id"].gather(pairs["chosen_row"]),
         *columns,
         asis_gap=pl.col("asis_chosen") - pl.col("asis_rejected"),
     )
+
+
+def _ratings(texts: pl.DataFrame) -> list[str]:
+    return [column.name for column in RATED] if "rating" in texts.columns else []
 
 
 def _with_stage(rows: pl.DataFrame, stages: dict[str, str]) -> pl.DataFrame:

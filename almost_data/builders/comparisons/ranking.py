@@ -16,7 +16,7 @@ from ...datasets.config import source_name
 from ...datasets.filters import Filter, with_reason
 from ...models.tokens import token_counts
 
-Pairing = Literal["first", "all"]
+Pairing = Literal["first", "all", "extremes"]
 LENGTH_RULE = "chosen_too_short"
 LENGTH_GAP = "length_gap"
 
@@ -92,29 +92,45 @@ LADDER = Filter(
 )
 
 
+EXTREMES = Filter(
+    "not_extremes",
+    "pair",
+    "The best of a query's surviving responses over the worst of them, and no pair between.",
+    "RIP (arXiv 2501.18578), 3.1",
+    params={"pairing": "extremes"},
+)
+
+
+WALKS: dict[Pairing, Filter] = {"first": ALREADY_CHOSEN, "all": LADDER, "extremes": EXTREMES}
+OF_SIDES = ("responder", "finish_reason", "response")
 AS_IS = "asis_disagrees"
 
 
 def rank_pairs(survivors: pl.DataFrame, rules: Sequence[Filter], pairing: Pairing) -> pl.DataFrame:
     """Every ordered pair of a query's survivors, with the reason why it is dropped, null where kept.
 
-    `survivors`: query (a number), row, rank, length, n, total, squares, sorted by query and rank, and
-    the columns that the rules read: responder, finish_reason and response (as chosen_responder, ..., chosen)
-    and prompt. Returns query, chosen_row, chosen_rank, chosen_length, rejected_row, rejected_rank,
-    rejected_length, reason, sorted by query and ranks; the reason is that of the first rule that fails.
+    `survivors`: query (a number), row, rank, length, n, total, squares, perhaps rating, each query's best
+    first, and the columns that the rules read: responder, finish_reason and response (as chosen_responder,
+    ..., chosen) and prompt. Returns query, chosen_row, chosen_rank, chosen_length, rejected_row,
+    rejected_rank, rejected_length, reason, sorted by query and ranks; the reason is that of the first rule
+    that fails.
 
-    Walking a query's pairs in ladder order, a responder that has been chosen is passed over before
+    Walking a query's pairs in that order, a responder that has been chosen is passed over before
     its pair is tested: so what `already_chosen` dropped comes off first.
     """
     survivors = survivors.drop("reason", strict=False)
     numbers = ("row", "rank", "length")
-    texts = [name for name in ("responder", "finish_reason", "response") if name in survivors.columns]
+    query = pl.col("query")
+    survivors = survivors.with_columns(
+        is_best=query.ne_missing(query.shift(1)), is_worst=query.ne_missing(query.shift(-1))
+    )
+    texts = [name for name in (*OF_SIDES, "rating") if name in survivors.columns]
 
     def renamed(side: str) -> dict[str, str]:
         return {name: f"{side}_{name}" for name in (*numbers, *texts)} | {"response": side}
 
-    chosen = survivors.rename(renamed("chosen"), strict=False)
-    below = survivors.select(pl.col("query").alias("query_below"), *numbers, *texts)
+    chosen = survivors.rename(renamed("chosen"), strict=False).drop("is_worst")
+    below = survivors.select(query.alias("query_below"), "is_worst", *numbers, *texts)
     below = below.rename(renamed("rejected"), strict=False)
     most = int(survivors.select(pl.col("query").rle().struct.field("len").max()).item() or 1)
     last = survivors.select(pl.col("row").max()).item() or 0
@@ -129,6 +145,11 @@ def rank_pairs(survivors: pl.DataFrame, rules: Sequence[Filter], pairing: Pairin
             was_chosen[rows[pairs["reason"].is_null().to_numpy()]] = True
             reason = pl.when(is_repeat).then(pl.lit(ALREADY_CHOSEN.name)).otherwise("reason")
             pairs = pairs.with_columns(reason=reason)
+        if pairing == "extremes":
+            is_extreme = pl.col("is_best") & pl.col("is_worst")
+            pairs = pairs.with_columns(
+                reason=pl.when(is_extreme).then("reason").otherwise(pl.lit(EXTREMES.name))
+            )
         columns = [f"{side}_{name}" for side in ("chosen", "rejected") for name in numbers]
         walked.append(pairs.select("query", *columns, "reason"))
     return pl.concat(walked).sort("query", "chosen_rank", "rejected_rank")

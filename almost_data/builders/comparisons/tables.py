@@ -8,6 +8,11 @@ _ASIS = (
     score("asis_rejected", "the As-is RM's score of rejected; null if it was not asked", -0.5),
     score("asis_gap", "asis_chosen - asis_rejected; null if it was not asked", 1.75),
 )
+RATED = (
+    score("chosen_rating", "the rating of chosen", 8.0),
+    score("rejected_rating", "the rating of rejected", 3.5),
+)
+"""Columns of comparisons and dropped pairs where ratings were read."""
 _CHOSEN = string("chosen_responder", "responder of the chosen response", "30B-HHH-5shot")
 _REJECTED = string("rejected_responder", "responder of the rejected response", "7B-HHH-1shot")
 _STAGE = string("stage", "where it was dropped", "response checks")

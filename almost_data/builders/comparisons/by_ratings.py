@@ -1,0 +1,116 @@
+"""Ratings as a label: alone, or where they agree with the ladder; and thresholds on ratings and lengths."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+import polars as pl
+
+from ...datasets.builder import Auto
+from ...datasets.filters import Filter
+from ...datasets.manifest import Manifest
+from ...datasets.tables import Table
+from .tables import RATED, TABLES
+
+Label = Literal["auto", "ladder", "ratings", "both"]
+LABELS = ("ratings", "both")
+"""Labels that need ratings."""
+RIP = "RIP (arXiv 2501.18578), 3.3"
+_RATING_GAP = pl.col("chosen_rating") - pl.col("rejected_rating")
+
+UNRATED = Filter(
+    "unrated", "response", "The response has no rating.", "almost_data", pl.col("rating").is_null()
+)
+
+
+def _label_for(parents: Mapping[str, Manifest]) -> str:
+    return "both" if "ratings" in parents else "ladder"
+
+
+BY_PARENTS = {"label": Auto("ladder", _label_for)}
+
+
+def with_ratings(responses: pl.LazyFrame, ratings: pl.LazyFrame) -> pl.LazyFrame:
+    """The responses with their `rating`, null where they have none."""
+    keys = ["query_id", "reply_id"]
+    return responses.join(ratings.select(*keys, "rating"), keys, "left", maintain_order="left")
+
+
+def schemas(is_rated: bool) -> dict[str, Table]:
+    """The tables that have columns of ratings."""
+    if not is_rated:
+        return {}
+    tables = {name: TABLES[name] for name in ("default", "rejected")}
+    return {
+        name: msgspec.structs.replace(table, columns=(*table.columns, *RATED))
+        for name, table in tables.items()
+    }
+
+
+def rated_higher(margin: float) -> Filter:
+    """Keep a pair only where chosen is rated higher than rejected, by `margin` or more."""
+    by = f", by {margin:g} or more" if margin else ""
+    return Filter(
+        "not_rated_higher",
+        "pair",
+        f"Chosen must be rated higher than rejected{by}.",
+        "OLMo 3 report, 5.3 (ladder and judge together)",
+        ~((_RATING_GAP > 0) & _RATING_GAP.ge(margin)),
+        {"margin": margin},
+    )
+
+
+def thresholds(
+    min_rejected_rating: float | None, min_rejected_chars: int | None, max_rating_gap: float | None
+) -> list[Filter]:
+    """The filters of RIP: what its rejected response and the gap say of a prompt."""
+    filters = []
+    if min_rejected_rating is not None:
+        filters.append(
+            Filter(
+                "rejected_rated_low",
+                "pair",
+                f"Rejected must be rated {min_rejected_rating:g} or more: bad replies come of bad prompts.",
+                RIP,
+                pl.col("rejected_rating") < min_rejected_rating,
+                {"min_rejected_rating": min_rejected_rating},
+            )
+        )
+    if min_rejected_chars is not None:
+        filters.append(
+            Filter(
+                "rejected_too_short",
+                "pair",
+                f"Rejected must have {min_rejected_chars} characters or more, as replies to good prompts do.",
+                RIP,
+                pl.col("rejected_length") < min_rejected_chars,
+                {"min_rejected_chars": min_rejected_chars},
+            )
+        )
+    if max_rating_gap is not None:
+        filters.append(
+            Filter(
+                "rating_gap",
+                "pair",
+                f"Chosen may be rated {max_rating_gap:g} higher at most: unclear prompts get uneven replies.",
+                RIP,
+                _RATING_GAP.gt(max_rating_gap),
+                {"max_rating_gap": max_rating_gap},
+            )
+        )
+    return filters
+
+
+REASONS = {
+    UNRATED.name,
+    rated_higher(0).name,
+    *(rule.name for rule in thresholds(0, 0, 0)),
+}
+
+
+def facts(label: Any) -> list[str]:
+    """How the label differs from the paper's, for the card."""
+    return {
+        "ratings": ["Label: the rating of each response; the paper's is the ladder."],
+        "both": ["Label: the ladder, where the ratings agree; the paper's is the ladder alone."],
+    }.get(str(label), [])

@@ -1,0 +1,178 @@
+"""Comparisons by ladder, ratings or both, against pairs that a plain loop picks; thresholds of RIP."""
+
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from almost_data.datasets.manifest import Manifest
+from almost_data.errors import InputError
+from almost_data.run import importing
+from almost_data.run.build import BuildRun, prepare
+from almost_data.store.store import Store
+from almost_data.store.verify import verify
+from tests.command import run as run_command
+
+LADDER = ("large", "middle", "small")
+BARE = ("checks=[]", "length_sd=none")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Responses of many lengths, and ratings of them by a hash and by length."""
+    folder = tmp_path_factory.mktemp("rated")
+    rows: list[dict[str, Any]] = [
+        {"prompt": f"What of {n}?"}
+        | {name: f"{name} says of {n}." + " more" * (n * place % 7) for place, name in enumerate(LADDER, 1)}
+        for n in range(40)
+    ]
+    file = folder / "answers.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    store = Store(folder / "build")
+    importing.import_responses(store, str(file), list(LADDER), "1.0.0")
+    importing.import_responses(store, str(file), list(LADDER[:2]), "2.0.0")
+    for version, rater in (("1.0.0", "baseline:random"), ("1.1.0", "baseline:longest")):
+        run_of(store, version, [f"ratings.rm={rater}"]).build("ratings")
+    return store
+
+
+def run_of(
+    store: Store, version: str, settings: list[str], *sources: str, responses: str = "1.0.0"
+) -> BuildRun:
+    return prepare(
+        root=store.root,
+        version=version,
+        assignments=settings,
+        sources=[f"responses@{responses}", *sources],
+    )
+
+
+def compare(store: Store, version: str, *settings: str, ratings: str = "ratings@1.0.0") -> Manifest:
+    assigned = [f"comparisons.{setting}" for setting in (*BARE, *settings)]
+    return run_of(store, version, assigned, ratings).build("comparisons")[-1].manifest
+
+
+def by_query(store: Store, ref: str) -> list[list[dict[str, Any]]]:
+    """The rated responses to each query, the best of the ladder first."""
+    ratings = store.scan(ref).sort("query_id", "rank").collect()
+    return [rows.rows(named=True) for _, rows in ratings.group_by("query_id", maintain_order=True)]
+
+
+def chosen_over(store: Store, manifest: Manifest) -> set[tuple[str, str]]:
+    ids = store.scan(manifest.ref).select("comparison_id").collect()["comparison_id"]
+    return {(chosen, rejected) for chosen, rejected in (id.split("-") for id in ids)}
+
+
+def test_both_keeps_the_ladders_pairs_where_the_ratings_agree(store: Store) -> None:
+    made = compare(store, "1.0.0", "pairing=all", "margin=0.2")
+    assert made.config["settings"]["label"] == "both", "where ratings are given"
+    expected = {
+        (better["reply_id"], worse["reply_id"])
+        for replies in by_query(store, "ratings@1.0.0")
+        for better, worse in combinations(replies, 2)
+        if better["rating"] - worse["rating"] >= 0.2
+    }
+    assert chosen_over(store, made) == expected and verify(store, made.ref) == []
+    rows = store.scan(made.ref).collect()
+    assert (rows["chosen_rating"] - rows["rejected_rating"]).min() >= 0.2  # type: ignore[operator]
+    assert [parent.ref for parent in made.parents] == ["responses@1.0.0", "ratings@1.0.0"]
+    [rule] = [entry for entry in made.ledger if entry.filter == "not_rated_higher"]
+    assert rule.dropped["not_rated_higher"] == 120 - len(expected) and rule.params == {"margin": 0.2}
+
+
+def test_ratings_alone_turn_the_ladder_round(store: Store) -> None:
+    made = compare(store, "1.1.0", "label=ratings", "pairing=all")
+    expected = {
+        (better["reply_id"], worse["reply_id"])
+        for replies in by_query(store, "ratings@1.0.0")
+        for better, worse in combinations(sorted(replies, key=lambda row: -row["rating"]), 2)
+    }
+    assert chosen_over(store, made) == expected and verify(store, made.ref) == []
+    pairs = store.scan(made.ref).select("chosen_responder", "rejected_responder").collect()
+    assert len(pairs.unique()) == 6
+    card = (store.path(made.ref) / "README.md").read_text("utf-8")
+    assert "The label is the *rating* of each response" in card
+    assert "| `small` |" in card, "the matrix has rows and columns of all responders"
+
+
+def test_equal_ratings_make_no_pair(store: Store) -> None:
+    made = compare(store, "1.2.0", "label=ratings", "pairing=all", ratings="ratings@1.1.0")
+    ties = sum(
+        first["rating"] == second["rating"]
+        for replies in by_query(store, "ratings@1.1.0")
+        for first, second in combinations(replies, 2)
+    )
+    [rule] = [entry for entry in made.ledger if entry.filter == "not_rated_higher"]
+    assert ties > 0 and rule.dropped == {"not_rated_higher": ties}
+    assert made.diagnostics["share_chosen_longer"] == 1.0
+
+
+@pytest.mark.parametrize("label", ["ladder", "ratings"])
+def test_extremes_are_the_best_over_the_worst(store: Store, label: str) -> None:
+    version = "1.3.0" if label == "ladder" else "1.4.0"
+    made = compare(store, version, f"label={label}", "pairing=extremes")
+    expected = set()
+    for replies in by_query(store, "ratings@1.0.0"):
+        ordered = replies if label == "ladder" else sorted(replies, key=lambda row: -row["rating"])
+        expected.add((ordered[0]["reply_id"], ordered[-1]["reply_id"]))
+    assert chosen_over(store, made) == expected
+    dropped = store.scan(made.ref, "rejected").collect()
+    assert set(dropped["reason"]) == {"not_extremes"} and len(dropped) == 80
+
+
+def test_thresholds_drop_pairs_for_a_reason_each(store: Store) -> None:
+    made = compare(
+        store,
+        "1.5.0",
+        *("label=ratings", "pairing=extremes"),
+        *("min_rejected_rating=0.1", "min_rejected_chars=20", "max_rating_gap=0.6"),
+    )
+    rows = store.scan(made.ref).collect()
+    dropped = dict(store.scan(made.ref, "rejected").collect()["reason"].value_counts().iter_rows())
+    text = pl.col("rejected").list.last().struct.field("content").str.len_chars()
+    gap = pl.col("chosen_rating") - pl.col("rejected_rating")
+    kept = rows.select((pl.col("rejected_rating") >= 0.1) & (text >= 20) & (gap <= 0.6))
+    assert kept.to_series().all() and len(rows) < 40
+    counts = {entry.filter: sum(entry.dropped.values()) for entry in made.ledger if entry.unit == "pair"}
+    assert {name: n for name, n in counts.items() if n} == dropped
+    assert {"rejected_rated_low", "rating_gap"} <= set(dropped)
+
+
+def test_without_ratings_there_are_no_columns_of_them(store: Store) -> None:
+    plain = run_of(store, "1.6.0", [f"comparisons.{setting}" for setting in BARE]).build("comparisons")
+    assert "chosen_rating" not in plain[-1].manifest.table("default").names
+    assert plain[-1].manifest.config["settings"]["label"] == "ladder"
+    rated = compare(store, "1.7.0", "label=ladder")
+    assert {"chosen_rating", "rejected_rating"} <= set(rated.table("default").names)
+    assert chosen_over(store, rated) == chosen_over(store, plain[-1].manifest)
+    assert rated.fingerprint != plain[-1].manifest.fingerprint
+
+
+def test_ratings_of_other_responses_are_refused(store: Store) -> None:
+    run = run_of(store, "3.0.0", [], "ratings@1.0.0", responses="2.0.0")
+    with pytest.raises(InputError, match=r"^run\.from ratings@1\.0\.0: it was made from responses@1\.0\.0"):
+        run.build("comparisons")
+
+
+def test_a_label_that_needs_ratings_builds_them(store: Store, tmp_path: Path) -> None:
+    settings = ["comparisons.label=both", "ratings.rm=baseline:longest"]
+    plan = run_of(store, "4.0.0", settings).plan("comparisons")
+    assert [(step.action, step.manifest.ref) for step in plan.steps] == [
+        ("reuse", "responses@1.0.0"),
+        ("build", "ratings@4.0.0"),
+        ("build", "comparisons@4.0.0"),
+    ]
+    with pytest.raises(InputError, match=r"^ratings\.judge, ratings\.rm: name a rater"):
+        run_of(store, "4.0.0", settings[:1]).plan("comparisons")
+
+
+def test_the_command_line_takes_ratings(store: Store) -> None:
+    done = run_command(
+        *("build", "comparisons", "--from", "responses@1.0.0", "--ratings", "ratings@1.0.0", "--dry-run"),
+        *("--engine", "fake", "--version", "5.0.0", "--root", str(store.root)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("exists") == 2 and "comparisons@5.0.0" in done.stdout
