@@ -5,7 +5,10 @@ Deviations from the paper and its released code: the prompt ends in `Assistant:`
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,15 +26,15 @@ from ..datasets.builder import (
     row_seed,
 )
 from ..datasets.config import Config, Positive, Share, Temperature
-from ..datasets.filters import Filter
+from ..datasets.digest import Rows
+from ..datasets.filters import Filter, chain
 from ..datasets.manifest import Manifest
-from ..datasets.tables import ERROR, PROMPT, QUERY_ID, REASON, Table, frame, integer, polars_schema, string
+from ..datasets.spool import SHOWN, Spool
+from ..datasets.tables import ERROR, PROMPT, QUERY_ID, REASON, Table, integer, string
 from ..errors import InputError
-from ..generation import Generator, Reply, Usage
+from ..generation import Generator, Messages, Reply, Request, Usage
 from .responder import Responder, asking, fake_responder, pin_responders, reply_work
 
-AT_ONCE = 10_000
-"""Most rows kept as dicts."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 RESPONDER = string("responder", "name of the responder: a model and its prompt", "30B-HHH-5shot")
 REPLY_ID = string("reply_id", "names one response: hash of query_id and responder", "9d6b1d3a41c52f90")
@@ -92,108 +95,82 @@ REASONING_ONLY = Filter(
 )
 
 
-def is_reasoning_only(reply: Reply) -> bool:
-    """Whether `REASONING_ONLY` drops it."""
-    return reply.reasoning is not None and not reply.text.strip()
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A request that was not answered yet."""
+
+    place: int
+    responder: str
+    rank: int | None
+    query_id: str
+    prompt: Messages
 
 
-def build(config: ResponsesConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
-    """Ask every responder every query, all requests in one go, and sort the replies by query."""
+def build(
+    config: ResponsesConfig, parents: Parents, generator: Generator, progress: Progress, folder: Path
+) -> Built:
+    """Ask every responder every query, all requests in one go; replies wait in files of `folder`."""
     queries = parents["queries"]("default").select("query_id", "prompt").sort("query_id").collect()
     queries = queries[: config.limit]
-    ranked = ladder(config)
-    origins: dict[str, tuple[int, Responder, int | None, str]] = {}
-    requests = []
-    for responder, rank in ranked:
-        how = asking(config, responder, generator)
-        for query_id, prompt in queries.iter_rows():
-            name = reply_id(query_id, responder.name)
-            origins[name] = (len(origins), responder, rank, query_id)
-            seed = row_seed(config.seed, "responses", f"{query_id}:{responder.name}")
-            requests.append(how.request(name, tuple(prompt), seed))
-    buffers = {responder.name: ResponderBuffer() for responder, _ in ranked}
-    rejected: list[dict[str, object]] = []
-    usage = {name: Usage() for name in buffers}
-    tokens = 0
-    progress("responses", 0, len(requests), 0)
-    for done, reply in enumerate(generator.generate(requests), start=1):
-        place, responder, rank, query_id = origins[reply.id]
-        row = _row(reply, responder, rank, query_id)
-        usage[responder.name].add(reply)
+    ranked = [(asking(config, responder, generator), rank) for responder, rank in ladder(config)]
+    waiting: dict[str, _Question] = {}
+    total = len(ranked) * len(queries)
+
+    def requests() -> Iterator[Request]:
+        place = 0
+        for how, rank in ranked:
+            responder = how.responder.name
+            for query_id, turns in queries.iter_rows():
+                name, prompt = reply_id(query_id, responder), tuple(turns)
+                waiting[name] = _Question(place, responder, rank, query_id, prompt)
+                seed = row_seed(config.seed, "responses", f"{query_id}:{responder}")
+                yield how.request(name, prompt, seed)
+                place += 1
+
+    names = [how.responder.name for how, _ in ranked]
+    spools = {name: Spool(folder / name, TABLES["default"]) for name in names}
+    rejected = Spool(folder / "rejected", TABLES["rejected"])
+    reasons, usage, tokens, error = Counter[str](), {name: Usage() for name in names}, 0, None
+    progress("responses", 0, total, 0)
+    for done, reply in enumerate(generator.generate(requests()), start=1):
+        question = waiting.pop(reply.id)
+        row = _row(reply, question)
+        usage[question.responder].add(reply)
         tokens += reply.completion_tokens
-        if reply.error:
-            rejected.append(row | {"response": None, "row": place, "reason": "failed", "error": reply.error})
-        elif is_reasoning_only(reply):
-            rejected.append(row | {"row": place, "reason": REASONING_ONLY.name})
+        if reason := _reason(reply):
+            response, error = (None, reply.error) if reply.error else (row["response"], error)
+            dropped = {"response": response, "row": question.place, "reason": reason, "error": reply.error}
+            rejected.add(row | dropped)
+            reasons[reason] += 1
         else:
-            buffers[responder.name].append(row)
-        progress("responses", done, len(requests), tokens)
-    frames = {name: buffer.frame(queries) for name, buffer in buffers.items()}
-    prompt_of = dict(
-        queries.filter(pl.col("query_id").is_in([row["query_id"] for row in rejected])).iter_rows()
-    )
-    rejected = [row | {"prompt": prompt_of[str(row["query_id"])]} for row in rejected]
-    by_chat = any(responder.style == "chat" for responder, _ in ranked)
-    built = finish(frames, rejected, [FAILED, *([REASONING_ONLY] if by_chat else [])], "generation")
-    built.usage.update(usage)
-    return built
+            spools[question.responder].add(row)
+        progress("responses", done, total, tokens)
+    if not any(spool.rows for spool in spools.values()):
+        raise RuntimeError(f"no response: {error or 'no row was usable'}")
+    is_chat = any(how.responder.style == "chat" for how, _ in ranked)
+    failed = reasons[FAILED.name]
+    ledger = [
+        FAILED.entry("generation", total, total - failed, failed=failed),
+        *chain("generation", [REASONING_ONLY] if is_chat else [], total - failed, reasons),
+    ]
+    tables: dict[str, Rows] = {name: spool.by_query(SHOWN) for name, spool in spools.items()}
+    if rejected.rows:
+        tables["rejected"] = rejected.scan().sort("row").collect()
+    return Built(tables, ledger, {"responders": summaries(spools)}, usage=usage)
 
 
-class ResponderBuffer:
-    """The rows of one responder, most of them in frames, which take a fraction of a dict's memory."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, object]] = []
-        self.frames: list[pl.DataFrame] = []
-
-    def append(self, row: dict[str, object]) -> None:
-        self.rows.append(row)
-        if len(self.rows) == AT_ONCE:
-            self._flush()
-
-    def frame(self, queries: pl.DataFrame) -> pl.DataFrame:
-        """All rows, with the prompts of `queries`."""
-        self._flush()
-        rows = pl.concat(self.frames, rechunk=True)
-        with_prompts = rows.join(queries, on="query_id", how="left", maintain_order="left")
-        return with_prompts.select(TABLES["default"].names)
-
-    def _flush(self) -> None:
-        schema = polars_schema(TABLES["default"])
-        schema.pop("prompt")
-        self.frames, self.rows = [*self.frames, pl.DataFrame(self.rows, schema=schema)], []
-
-
-def finish(
-    tables: dict[str, pl.DataFrame],
-    rejected: list[dict[str, object]],
-    filters: list[Filter],
-    stage: str,
-) -> Built:
-    """Tables, ledger and diagnostics from the rows of each responder; generated and imported ones alike."""
-    frames = {name: rows.sort("query_id") for name, rows in tables.items()}
-    if not any(map(len, frames.values())):
-        why = rejected[-1]["error"] if rejected and filters[0] is FAILED else "no row was usable"
-        raise RuntimeError(f"no response: {why}")
-    n_in = sum(map(len, tables.values())) + len(rejected)
-    ledger = []
-    for rule in filters:
-        dropped = sum(row["reason"] == rule.name for row in rejected)
-        kept = n_in - dropped
-        ledger.append(rule.entry(stage, n_in, kept, failed=dropped if rule is FAILED else 0))
-        n_in = kept
-    by_responder = {
-        name: {
-            "responses": len(rows),
-            "mean_chars": _mean(rows["response"].str.len_chars()),
-            "share_cut_at_token_limit": _mean(rows["finish_reason"] == "length"),
-        }
-        for name, rows in frames.items()
-        if len(rows)
+def summaries(spools: Mapping[str, Spool]) -> dict[str, dict[str, Any]]:
+    """Numbers of each responder that has responses, generated and imported ones alike."""
+    numbers = {
+        "responses": pl.len(),
+        "mean_chars": pl.col("response").str.len_chars().mean(),
+        "share_cut_at_token_limit": (pl.col("finish_reason") == "length").mean(),
     }
-    if rejected:
-        frames["rejected"] = frame(TABLES["rejected"], rejected).sort("row")
-    return Built(frames, ledger, {"responders": by_responder})
+    return {
+        name: spool.scan().select(**numbers).collect().row(0, named=True)
+        for name, spool in spools.items()
+        if spool.rows
+    }
 
 
 def ladder(config: ResponsesConfig) -> list[tuple[Responder, int | None]]:
@@ -220,21 +197,24 @@ def check_names(names: list[str]) -> None:
             raise InputError(f"duplicate responder {name!r}: give each its own name")
 
 
-def _row(reply: Reply, responder: Responder, rank: int | None, query_id: str) -> dict[str, object]:
+def _reason(reply: Reply) -> str | None:
+    """Why a reply is dropped; None where it is a response."""
+    if reply.error:
+        return FAILED.name
+    return REASONING_ONLY.name if reply.reasoning is not None and not reply.text.strip() else None
+
+
+def _row(reply: Reply, question: _Question) -> dict[str, object]:
     return {
-        "query_id": query_id,
-        "responder": responder.name,
-        "rank": rank,
+        "query_id": question.query_id,
+        "prompt": question.prompt,
+        "responder": question.responder,
+        "rank": question.rank,
         "response": reply.text.strip(),
         "reasoning": reply.reasoning,
         "finish_reason": reply.finish_reason,
         "reply_id": reply.id,
     }
-
-
-def _mean(values: pl.Series) -> float | None:
-    mean = values.mean()
-    return float(mean) if isinstance(mean, int | float) else None
 
 
 def ladder_rows(sources: Sequence[Manifest]) -> list[dict[str, Any]]:
@@ -298,6 +278,7 @@ BUILDER = Builder(
     tables=TABLES,
     parents=("queries",),
     build=build,
+    uses_folder=True,
     pins=lambda config, generator: pin_responders(
         config, [responder for responder, _ in ladder(config)], generator
     ),

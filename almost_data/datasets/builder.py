@@ -160,13 +160,15 @@ class Builder:
     tables: Mapping[str, Table]
     """Its configs, `default` first. The manifest keeps them, so a dataset is readable without its builder."""
     build: Callable[..., Built]
-    """`(config, parents, generator, progress)`, and a scorer by keyword for each reward model."""
+    """`(config, parents, generator, progress)`, by keyword a scorer for each reward model, and `folder`."""
     parents: tuple[str, ...] = ()
     """Names of the datasets that it reads."""
     optional: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
     """Datasets that it also reads where they are named in `run.from`, or where its config needs them."""
     uses_engine: bool = True
     """Whether `build` uses the generator; if not, no engine is loaded."""
+    uses_folder: bool = False
+    """Whether `build` takes `folder`, an empty folder for rows that may be more than fit in memory."""
     pins: Callable[[Any, Generator], dict[str, Any]] = _no_pins
     """What decides the rows besides the settings: resolved models, texts of prompts, hashes of files.
 

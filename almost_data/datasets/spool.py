@@ -13,6 +13,8 @@ CHUNK = 20_000
 """Rows of a file."""
 GROUP = 1_000
 """Rows of a group in it."""
+SHOWN = 20_000
+"""Rows for card and figures, about."""
 
 
 class Spool:
@@ -40,7 +42,7 @@ class Spool:
     def by_query(self, sample: int) -> Blocks:
         """The rows by `query_id`, with a sample of about so many rows."""
         rows = self.scan()
-        return Blocks(lambda: _frames(rows), next(ranges(rows, sample)).collect())
+        return Blocks(lambda: _frames(rows, BLOCK), next(_frames(rows, sample)))
 
     def in_order(self) -> Blocks:
         """The rows in the order in which they came."""
@@ -56,5 +58,5 @@ class Spool:
             self._buffer.clear()
 
 
-def _frames(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
-    return (part.collect() for part in ranges(rows, BLOCK))
+def _frames(rows: pl.LazyFrame, most: int) -> Iterator[pl.DataFrame]:
+    return (part.collect().sort("query_id", maintain_order=True) for part in ranges(rows, most))

@@ -11,6 +11,7 @@ import json
 import random
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from . import Model, Reply, Request, cut_at_stop
@@ -77,13 +78,20 @@ def _reply(request: Request) -> Reply:
         prompt = json.dumps([request.messages, request.template_options], ensure_ascii=False)
     if not prompt:
         return Reply.failed(request.id, "the prompt is empty")
+    prefix, text = ("", prompt) if request.messages else (request.prefix, request.text)
+    begun, prompt_tokens = _begin(request.model.id, prefix)
     # Not the stop strings or the token limit: they only cut the text.
     settings = (request.sampling.temperature, request.sampling.top_p, request.seed, request.sample)
-    key = f"{request.model.id}\0{prompt}\0{settings}"
-    rng = random.Random(hashlib.sha256(key.encode()).digest())
+    key = begun.copy()
+    key.update(f"{text}\0{settings}".encode())
+    rng = random.Random(key.digest())
+    prompt_tokens += len(text.split())
+    if prefix and text and not prefix[-1].isspace() and not text[0].isspace():
+        prompt_tokens -= 1  # a word goes on
     text = " " + _text(rng, request)
     text, stopped = cut_at_stop(text, request.sampling.stop)
-    thinks = json.loads(request.template_options).get("enable_thinking") is True
+    options = request.template_options
+    thinks = options != "{}" and json.loads(options).get("enable_thinking") is True
     # A word and the space before it count as one token.
     words = text.split(" ")[1:]
     limit = request.sampling.max_new_tokens
@@ -94,7 +102,7 @@ def _reply(request: Request) -> Reply:
         id=request.id,
         text=text,
         finish_reason="length" if cut else "stop",
-        prompt_tokens=len(prompt.split()),
+        prompt_tokens=prompt_tokens,
         completion_tokens=min(len(words), limit) + (not cut and not stopped),
         reasoning=rng.choice(_SENTENCES).format("reader", "reply") if thinks else None,
     )
@@ -106,6 +114,12 @@ def _text(rng: random.Random, request: Request) -> str:
     if request.messages and (form := _SCORES.search(request.messages[-1]["content"])):
         return _verdict(rng, form[1])
     return answer(rng, is_chat=bool(request.messages))
+
+
+@lru_cache(64)
+def _begin(model: str, prefix: str) -> "tuple[hashlib._Hash, int]":
+    """The hash of what thousands of requests share, to go on from, and its words."""
+    return hashlib.sha256(f"{model}\0{prefix}".encode()), len(prefix.split())
 
 
 def _word(rng: random.Random) -> str:

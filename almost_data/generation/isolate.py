@@ -6,7 +6,6 @@ anything, the requests are halved until the one that kills it is alone.
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 from ..errors import Defect, InputError, source_file
 from . import CannotStart, Generator, Reply, Request
@@ -67,5 +66,5 @@ def _timed(engine: Generator, requests: list[Request]) -> Iterator[Reply]:
         else:
             load = engine.load_seconds - loaded
             seconds = max(0.0, time.monotonic() - start - load)
-            yield replace(reply, seconds=seconds, load_seconds=load)
+            yield reply.timed(seconds, load)
         start, loaded = time.monotonic(), engine.load_seconds

@@ -1,19 +1,22 @@
 """Every reply kept on disk as it comes: a request that was answered is never sent to an engine again.
 
-An SQLite file in WAL mode. Replies are committed every 64 or every second, whichever is first, so
-`kill -9` or a power cut costs a second of work at most. After a changed filter, threshold or card every
-reply is still here, and no engine is started.
+An SQLite file in WAL mode. Replies are committed every 64 or every second, whichever is first, and the
+disk is waited for every second, so `kill -9` or a power cut costs a second of work at most. After a
+changed filter, threshold or card every reply is still here, and no engine is started.
 
 A request that failed is sent again by the next run, until a dataset with that failure in it is
 published: then it has failed in every later version too, unless `retry_failed` is on.
 """
 
 import hashlib
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -31,22 +34,25 @@ MAX_FAILURES = 0.01
 """Share of a build's requests that may fail."""
 LOOKUP = 500
 """Keys in one query."""
+WINDOW = 100_000
+"""Requests in memory: as many are looked up, and sent to the engine if they are missing, at a time."""
 
 
 def key(request: Request) -> bytes:
     """Hash of all that decides a reply: prompt, model and revision, sampling, sample, the row's seed."""
     model = request.model
-    parts: list[Any] = [
-        request.prompt,
-        model.id,
-        model.revision,
-        request.sampling,
-        request.sample,
-        request.seed,
-    ]
+    prompt = _begin(request.prefix).copy()
+    prompt.update(request.text.encode())
+    parts: list[Any] = [model.id, model.revision, request.sampling, request.sample, request.seed]
     if request.messages:
         parts += [request.messages, request.template_options]
-    return hashlib.sha256(msgspec.json.encode(parts)).digest()
+    return hashlib.sha256(prompt.digest() + msgspec.json.encode(parts)).digest()
+
+
+@lru_cache(64)
+def _begin(prefix: str) -> "hashlib._Hash":
+    """The hash of a prefix, to go on from: thousands of requests share it."""
+    return hashlib.sha256(prefix.encode())
 
 
 @dataclass(eq=False)
@@ -83,34 +89,44 @@ class JournaledGenerator:
         self.engine.close()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        """The journal's replies first, then the engine's as they finish.
+        """Window by window, the journal's replies first, then the engine's as they finish. Reads as it goes.
 
-        Raises RuntimeError if it cannot write, or where too many requests fail.
+        Raises RuntimeError if it cannot write, or where too many of the requests so far fail.
         """
-        requests = list(requests)
+        remaining = iter(requests)
+        with self.session.connect(self.counts) as database:
+            standing = [] if self.retry_failed else database.execute(_STANDING_FAILURES).fetchall()
+            failures = {row[0]: row[1:] for row in standing}
+            while window := list(islice(remaining, WINDOW)):
+                yield from self._answer(database, window, failures)
+
+    def _answer(
+        self, database: sqlite3.Connection, requests: list[Request], failures: dict[bytes, tuple[Any, ...]]
+    ) -> Iterator[Reply]:
         total = self.counts.from_journal + self.counts.computed + len(requests)
         keys = {request.id: key(request) for request in requests}
         if len(keys) < len(requests):
             raise ValueError("a request id occurs twice")
-        with self.session.connect(self.counts) as database:
-            self.session.register(database, keys.values())
-            missing = []
-            for request, reply in self._lookup(database, requests, keys):
-                if reply is None:
-                    missing.append(request)
-                    continue
-                self.counts.from_journal += 1
-                self._check_failures(reply, total, "in an earlier version: set run.retry_failed")
-                yield reply
-            if missing:
-                yield from self._compute(database, missing, keys, total)
+        self.session.register(database, keys.values())
+        missing = []
+        for request, reply in self._lookup(database, requests, keys, failures):
+            if reply is None:
+                missing.append(request)
+                continue
+            self.counts.from_journal += 1
+            self._check_failures(reply, total, "in an earlier version: set run.retry_failed")
+            yield reply
+        if missing:
+            yield from self._compute(database, missing, keys, total)
 
     def _lookup(
-        self, database: sqlite3.Connection, requests: list[Request], keys: dict[str, bytes]
+        self,
+        database: sqlite3.Connection,
+        requests: list[Request],
+        keys: dict[str, bytes],
+        failures: dict[bytes, tuple[Any, ...]],
     ) -> Iterator[tuple[Request, Reply | None]]:
         """Each request with its reply or standing failure, if the journal has one."""
-        standing = [] if self.retry_failed else database.execute(_STANDING_FAILURES).fetchall()
-        failures = {digest: row for digest, *row in standing}
         for start in range(0, len(requests), LOOKUP):
             part = requests[start : start + LOOKUP]
             replies = self.session.lookup(database, "reply", [keys[request.id] for request in part])
@@ -175,12 +191,16 @@ def _store(database: sqlite3.Connection, answered: list[tuple[bytes, Reply]]) ->
     unless = "WHERE NOT EXISTS (SELECT 1 FROM reply WHERE key = ?)"
     database.executemany(f"INSERT OR REPLACE INTO failure SELECT ?, ?, ?, ?, ? {unless}", failures)
     database.executemany(f"INSERT OR REPLACE INTO reply VALUES ({', '.join('?' * 10)})", replies)
-    database.executemany("DELETE FROM failure WHERE key = ?", ((row[0],) for row in replies))
+    if database.execute("SELECT 1 FROM failure LIMIT 1").fetchone():
+        database.executemany("DELETE FROM failure WHERE key = ?", ((row[0],) for row in replies))
 
 
 @dataclass(eq=False)
 class JournalWriter(Generic[T]):
-    """Commits items in batches, and from a thread of its own when a second passes without a full batch."""
+    """Commits items in batches, and from a thread of its own when a second passes without a full batch.
+
+    A commit reaches the system, which outlives this process; the thread waits for the disk every second.
+    """
 
     database: sqlite3.Connection
     path: Path
@@ -189,7 +209,8 @@ class JournalWriter(Generic[T]):
 
     def __post_init__(self) -> None:
         self.waiting: list[T] = []
-        self.error: sqlite3.Error | None = None
+        self.error: sqlite3.Error | OSError | None = None
+        self.database.execute("PRAGMA synchronous = NORMAL")
         self.lock = threading.Lock()
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._commit_every_second, name="journal", daemon=True)
@@ -207,6 +228,8 @@ class JournalWriter(Generic[T]):
         self.thread.join()
         with self.lock:
             self.commit()
+        self._sync()
+        self.database.execute("PRAGMA synchronous = FULL")
         self._raise_error()
 
     def commit(self) -> None:
@@ -224,6 +247,15 @@ class JournalWriter(Generic[T]):
         while not self.done.wait(SECONDS):
             with self.lock:
                 self.commit()
+            self._sync()
+
+    def _sync(self) -> None:
+        """Wait until the disk has what was committed."""
+        try:
+            with self.path.with_name(f"{self.path.name}-wal").open("rb") as log:
+                os.fsync(log.fileno())
+        except OSError as error:
+            self.error = error
 
     def _raise_error(self) -> None:
         if self.error:

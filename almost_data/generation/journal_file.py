@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 from ..errors import InputError
 
-_FORMAT = 8
+_FORMAT = 9
+_LOG_PAGES = 10_000
+"""Pages of the log, 40 MB, before they go to the file: a page that many replies change is written once."""
 _TABLES = (
-    # Replies, and their cost.
+    # Replies, and their cost: texts in the order in which they came, and a small index of their keys.
     "reply (key BLOB PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT, prompt_tokens INTEGER, "
     "completion_tokens INTEGER, reasoning TEXT, cached_tokens INTEGER, seconds REAL, load_seconds REAL, "
-    "cost REAL) WITHOUT ROWID, STRICT",
+    "cost REAL) STRICT",
     # Requests that failed, and have not been answered since.
     "failure (key BLOB PRIMARY KEY, error TEXT, prompt_tokens INTEGER, seconds REAL, load_seconds REAL) "
     "WITHOUT ROWID, STRICT",
@@ -165,7 +167,8 @@ class JournalSession:
                 database.execute("INSERT OR IGNORE INTO build VALUES (?, 0, 0, 0, 0)", (self.build,))
                 begin = "UPDATE build SET published = 0, run = run + 1 WHERE name = ? RETURNING run"
                 self.run = int(database.execute(begin, (self.build,)).fetchone()[0])
-            rows = ((self.build, key, self.run) for key in keys)
+            # In the order of the table, which is written at its end then.
+            rows = ((self.build, key, self.run) for key in sorted(keys))
             database.executemany("INSERT OR REPLACE INTO need VALUES (?, ?, ?)", rows)
 
     def lookup(
@@ -200,6 +203,7 @@ def open_journal(path: Path) -> Iterator[sqlite3.Connection]:
             _check_columns(database, path)
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
+            database.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
             yield database
     except sqlite3.OperationalError as error:  # disk full, no right to write
         raise RuntimeError(f"{path}: the journal cannot be read or written: {error}") from None

@@ -107,8 +107,13 @@ class BuildRun:
                 for parent in parents
                 if parent.kind == "dataset"
             }
-            with self._journaled(step, retry_failed) as (generator, scorers), blame(who, builder.file):
-                built = builder.build(step.settings, readers, generator, progress, **scorers)
+            with (
+                self.store.scratch(ref) as folder,
+                self._journaled(step, retry_failed) as (generator, scorers),
+                blame(who, builder.file),
+            ):
+                rows = {"folder": folder} if builder.uses_folder else {}
+                built = builder.build(step.settings, readers, generator, progress, **scorers, **rows)
                 if not isinstance(built, Built):
                     raise TypeError(f"build returned {type(built).__name__}, not Built")
                 environment = _engine_record(generator, built) if builder.uses_engine else {}

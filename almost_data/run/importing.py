@@ -4,7 +4,6 @@ A mistake in the file is an InputError that names file, line and fix; nothing is
 that are well-formed but cannot be used (duplicates, empty text) are dropped with a reason and kept.
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from ..datasets.builder import Builder, Built, prompt_id, reply_id
 from ..datasets.digest import Rows
 from ..datasets.filters import Filter, chain
 from ..datasets.manifest import BuilderId, Entry, Manifest
-from ..datasets.spool import Spool
+from ..datasets.spool import SHOWN, Spool
 from ..errors import InputError
 from ..readers import files
 from ..readers.conversations import REASONS, Unusable
@@ -41,8 +40,6 @@ from .build import publish_dataset
 QUERY_SUFFIXES = (".txt", *TABLE_SUFFIXES)
 SAMPLE = 200
 """Rows by which columns are told."""
-OF_CARD = 20_000
-"""Rows for card and figures, about."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class _Kept:
             raise InputError(f"{source}: no {what} in it: {why}")
 
     def tables(self) -> dict[str, Rows]:
-        tables: dict[str, Rows] = {name: spool.by_query(OF_CARD) for name, spool in self.spools.items()}
+        tables: dict[str, Rows] = {name: spool.by_query(SHOWN) for name, spool in self.spools.items()}
         return tables | ({"rejected": self.rejected.in_order()} if self.rejected.rows else {})
 
     def ledger(self, unit: str, **sentences: str) -> list[Entry]:
@@ -196,7 +193,7 @@ def import_responses(
             missing="The responder has no text for this prompt.",
             duplicate="An earlier row has the same prompt and responder.",
         )
-        by_responder = {name: _of_responder(spool) for name, spool in kept.spools.items() if spool.rows}
+        by_responder = responses.summaries(kept.spools)
         return Built(kept.tables(), ledger, {"responders": by_responder})
 
     draft = _draft_of(responses.BUILDER, version, source, {"ladder": ladder})
@@ -246,12 +243,6 @@ def _of_queries(rows: pl.LazyFrame) -> dict[str, Any]:
     return dict(numbers.collect().row(0, named=True))
 
 
-def _of_responder(spool: Spool) -> dict[str, Any]:
-    characters = pl.col("response").str.len_chars().mean()
-    numbers = spool.scan().select(responses=pl.len(), mean_chars=characters).collect().row(0, named=True)
-    return {**numbers, "share_cut_at_token_limit": None}
-
-
 def _draft(
     builder: Builder, version: str, record: dict[str, str], settings: dict[str, Any], options: Options
 ) -> Manifest:
@@ -270,5 +261,5 @@ def _publish(store: Store, builder: Builder, draft: Manifest, build: Callable[[P
     with store.lock(draft.ref):
         if present := existing(store, draft):
             return present
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=store.root) as folder:
-            return publish_dataset(store, builder, draft, [], build(Path(folder)), {})
+        with store.scratch(draft.ref) as folder:
+            return publish_dataset(store, builder, draft, [], build(folder), {})

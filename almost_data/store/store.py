@@ -213,6 +213,17 @@ class Store:
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """An empty folder that is deleted at the end. The caller uses each name once at a time."""
+        folder = self.root / ".staging" / f"{name}.rows"
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def renew_card(self, ref: str, render: Callable[[Manifest, list[str], str], str]) -> bool:
         """Replace README.md of an artifact, whole or not at all; whether it changed.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 from almost_data.builders.responder import CHAT_TOKENS, Responder, asking
 from almost_data.builders.responses import BUILDER, ResponsesConfig, build
 from almost_data.datasets.builder import Built, prompt_id, silent
+from almost_data.datasets.digest import frames
 from almost_data.datasets.manifest import check_ledger
 from almost_data.errors import InputError
 from almost_data.generation import Reply, Request, prompts
@@ -105,16 +107,16 @@ class Thinking(FakeEngine):
             yield replace(reply, reasoning="Hm.", text=" " if is_cut else reply.text)
 
 
-def test_reasoning_is_a_column_and_a_reply_of_reasoning_alone_is_dropped() -> None:
+def test_reasoning_is_a_column_and_a_reply_of_reasoning_alone_is_dropped(tmp_path: Path) -> None:
     def run(*responders: Responder) -> Built:
         rows = [{"query_id": prompt_id(user_turn(f"{n}?")), "prompt": user_turn(f"{n}?")} for n in range(30)]
         queries = schema.frame("queries", "default", rows)
-        return build(config(*responders), {"queries": lambda _: queries.lazy()}, Thinking(), silent)
+        return build(config(*responders), {"queries": lambda _: queries.lazy()}, Thinking(), silent, tmp_path)
 
     built = run(CHAT, msgspec.structs.replace(CHAT, name="plain", system=None))
     check_ledger(built.ledger)
     rejected = built.tables["rejected"]
-    kept = pl.concat([built.tables["chat"], built.tables["plain"]])
+    kept = pl.concat([*frames(built.tables["chat"]), *frames(built.tables["plain"])])
     assert rejected["reason"].unique().to_list() == ["reasoning_only"] and len(kept) + len(rejected) == 60
     assert rejected["reasoning"].unique().to_list() == kept["reasoning"].unique().to_list() == ["Hm."]
     assert (rejected["response"] == "").all() and not kept["response"].str.contains("Hm.").any()

@@ -1,4 +1,7 @@
+import random
+import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -6,11 +9,15 @@ import pytest
 
 from almost_data.builders.responder import Responder
 from almost_data.builders.responses import BUILDER, ResponsesConfig, build
+from almost_data.datasets import spool
 from almost_data.datasets.builder import Built, silent, text_id
+from almost_data.datasets.digest import digest, frames
 from almost_data.datasets.manifest import check_ledger
 from almost_data.errors import InputError
-from almost_data.generation import Reply, Request, prompts
+from almost_data.generation import Generator, Reply, Request, journal, prompts
 from almost_data.generation.fake import FakeEngine
+from almost_data.generation.journal import JournaledGenerator
+from almost_data.generation.journal_file import JournalSession
 from almost_data.models.chat import user_turn
 from almost_data.run import presets
 from tests import schema
@@ -31,12 +38,14 @@ class Recorded(FakeEngine):
             yield Reply(reply.id, "", "error", error="context too long") if failed else reply
 
 
-def answer(config: ResponsesConfig, engine: FakeEngine, queries: list[str] = QUERIES) -> Built:
+def answer(config: ResponsesConfig, engine: Generator, queries: list[str] = QUERIES) -> Built:
     rows = [{"query_id": text_id(q), "prompt": user_turn(q), "source": "import"} for q in queries]
     frame = schema.frame("queries", "default", rows)
-    built = build(config, {"queries": lambda _: frame.lazy()}, engine, silent)
+    with tempfile.TemporaryDirectory() as folder:
+        built = build(config, {"queries": lambda _: frame.lazy()}, engine, silent, Path(folder))
+        tables = {name: pl.concat(frames(rows)) for name, rows in built.tables.items()}
     check_ledger(built.ledger)
-    return built
+    return replace(built, tables=tables)
 
 
 @pytest.mark.parametrize("preset", ["tiny", "almost"])
@@ -148,3 +157,53 @@ def test_a_shipped_prompt_is_meant_whatever_folder_lies_there(
     monkeypatch.chdir(tmp_path)
     config = presets.load("tiny").settings(BUILDER)
     assert "hhh" in {responder.prompt for responder in config.responders}
+
+
+class Shuffled(FakeEngine):
+    """Replies in any order; some fail."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        replies = list(super().generate(requests))
+        random.Random(len(replies)).shuffle(replies)
+        for reply in replies:
+            yield Reply.failed(reply.id, "no") if reply.id.startswith("0") else reply
+
+
+@pytest.mark.parametrize(("window", "chunk", "block"), [(7, 1, 5), (13, 4, 1), (100_000, 20_000, 250_000)])
+def test_rows_do_not_depend_on_parts_and_order(
+    window: int, chunk: int, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "WINDOW", window)
+    monkeypatch.setattr(spool, "CHUNK", chunk)
+    monkeypatch.setattr(spool, "BLOCK", block)
+    config = presets.load("almost").settings(BUILDER)
+    engine = JournaledGenerator(Shuffled(), JournalSession(tmp_path / "journal"), max_failures=0.5)
+    built, plain = answer(config, engine), answer(config, Plain())
+    assert digest(BUILDER.tables, built.tables) == digest(BUILDER.tables, plain.tables)
+    assert (built.ledger, built.diagnostics) == (plain.ledger, plain.diagnostics)
+    for name, rows in built.tables.items():
+        assert rows["row" if name == "rejected" else "query_id"].is_sorted()
+
+
+class Plain(FakeEngine):
+    """The same replies in their order."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        for reply in super().generate(requests):
+            yield Reply.failed(reply.id, "no") if reply.id.startswith("0") else reply
+
+
+def test_requests_are_made_as_they_are_asked(fake_preset: presets.Preset) -> None:
+    """Of millions of requests, no more than the engine takes at a time are in memory."""
+    made = 0
+
+    class Watching(FakeEngine):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+            nonlocal made
+            for done, request in enumerate(requests):
+                made += 1
+                assert made == done + 1
+                yield from super().generate([request])
+
+    answer(fake_preset.settings(BUILDER), Watching())
+    assert made == 5 * len(QUERIES)

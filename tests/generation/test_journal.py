@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.generation import CannotStart, Generator, Model, Reply, Request, Sampling, Usage
+from almost_data.generation import CannotStart, Generator, Model, Reply, Request, Sampling, Usage, journal
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.journal import JournaledGenerator, key
 from almost_data.generation.journal_file import AnswerCounts, JournalSession, count, prune, status
@@ -177,7 +177,7 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
         list(journaled(FakeEngine(), tmp_path / "j").generate(REQUESTS))
 
 
-@pytest.mark.parametrize("version", [6, 9])
+@pytest.mark.parametrize("version", [6, 10])
 def test_a_journal_of_another_format_is_refused_and_left_alone(version: int, tmp_path: Path) -> None:
     list(journaled(Counted(), tmp_path / "j").generate(REQUESTS[:5]))
     with closing(sqlite3.connect(tmp_path / "j")) as database, database:
@@ -253,3 +253,37 @@ def test_messages_template_options_and_reasoning_are_kept(tmp_path: Path) -> Non
     assert read == written
     assert len({reply.text for reply in read.values()}) == len(requests)
     assert [bool(read[request.id].reasoning) for request in requests] == [False, False, False, True]
+
+
+def test_requests_are_read_and_asked_window_by_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "WINDOW", 30)
+    read = 0
+
+    def requests() -> Iterator[Request]:
+        nonlocal read
+        for request in REQUESTS:
+            read += 1
+            yield request
+
+    engine = Counted()
+    for number, _ in enumerate(journaled(engine, tmp_path / "j", "b@1.0.0").generate(requests())):
+        assert len(engine.answered) <= read <= (number // 30 + 1) * 30
+    assert status(tmp_path / "j")[0].answered == count(tmp_path / "j") == len(REQUESTS)
+
+
+def test_failures_are_counted_over_all_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "WINDOW", 20)
+    engine = Counted(fail=frozenset(str(n) for n in range(10, 200, 20)))
+    replies = journaled(engine, tmp_path / "j", max_failures=0.05).generate(REQUESTS)
+    assert sum(reply.error is not None for reply in replies) == 10
+    with pytest.raises(RuntimeError, match="2 of 20 requests failed"):
+        list(journaled(Counted(fail=frozenset("23")), tmp_path / "j2", max_failures=0.05).generate(REQUESTS))
+
+
+def test_a_key_is_that_of_the_whole_prompt() -> None:
+    request = REQUESTS[0]
+    assert key(replace(request, prefix="", text=request.prompt)) == key(request)
+    assert key(replace(request, prefix="he", text=request.prompt[2:])) == key(request)
+    assert key(replace(request, text="prompt 01")) != key(request)
