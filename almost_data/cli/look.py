@@ -43,7 +43,7 @@ def list_(*, json: Json = False, root: Root = ROOT) -> None:
 def _print_unfinished(store: Store, refs: Iterable[str]) -> None:
     """The builds that were begun and not ended; a journal that cannot be read hides nothing else."""
     try:
-        builds = [build for build in journal_file.status(store.journal, refs) if not build.published]
+        builds = journal_file.status(store.journal, refs, finished=False)
     except InputError as error:
         print_line(str(error), "red")
         return

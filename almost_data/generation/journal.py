@@ -95,21 +95,17 @@ class JournaledGenerator:
         """
         remaining = iter(requests)
         with self.session.connect(self.counts) as database:
-            standing = [] if self.retry_failed else database.execute(_STANDING_FAILURES).fetchall()
-            failures = {row[0]: row[1:] for row in standing}
             while window := list(islice(remaining, WINDOW)):
-                yield from self._answer(database, window, failures)
+                yield from self._answer(database, window)
 
-    def _answer(
-        self, database: sqlite3.Connection, requests: list[Request], failures: dict[bytes, tuple[Any, ...]]
-    ) -> Iterator[Reply]:
+    def _answer(self, database: sqlite3.Connection, requests: list[Request]) -> Iterator[Reply]:
         total = self.counts.from_journal + self.counts.computed + len(requests)
         keys = {request.id: key(request) for request in requests}
         if len(keys) < len(requests):
             raise ValueError("a request id occurs twice")
         self.session.register(database, keys.values())
         missing = []
-        for request, reply in self._lookup(database, requests, keys, failures):
+        for request, reply in self._lookup(database, requests, keys):
             if reply is None:
                 missing.append(request)
                 continue
@@ -120,13 +116,11 @@ class JournaledGenerator:
             yield from self._compute(database, missing, keys, total)
 
     def _lookup(
-        self,
-        database: sqlite3.Connection,
-        requests: list[Request],
-        keys: dict[str, bytes],
-        failures: dict[bytes, tuple[Any, ...]],
+        self, database: sqlite3.Connection, requests: list[Request], keys: dict[str, bytes]
     ) -> Iterator[tuple[Request, Reply | None]]:
         """Each request with its reply or standing failure, if the journal has one."""
+        standing = [] if self.retry_failed else database.execute(_STANDING_FAILURES).fetchall()
+        failures = {digest: row for digest, *row in standing}
         for start in range(0, len(requests), LOOKUP):
             part = requests[start : start + LOOKUP]
             replies = self.session.lookup(database, "reply", [keys[request.id] for request in part])

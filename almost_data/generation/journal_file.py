@@ -51,35 +51,35 @@ class Status:
         return self.requests - self.answered - self.failed
 
 
-def status(path: Path, refs: Iterable[str] = ()) -> list[Status]:
-    """How far each build is, by name; empty without a journal. `refs` are the datasets in the store."""
+def status(path: Path, refs: Iterable[str] = (), *, finished: bool = True) -> list[Status]:
+    """How far each build is, by name; empty without a journal. `refs` are the datasets in the store.
+
+    Without the `finished` ones, whose millions of requests then need not be counted.
+    """
     if not path.is_file():
         return []
     stored = set(refs)
     with open_journal(path) as database:
         builds = database.execute("SELECT * FROM build ORDER BY name").fetchall()
-        return [_status(database, row, row[0] in stored) for row in builds]
+        is_published = {build[0]: build[0] in stored or bool(build[2]) for build in builds}
+        counted = [build for build in builds if finished or not is_published[build[0]]]
+        return [_status(database, build, is_published[build[0]]) for build in counted]
 
 
-def _status(database: sqlite3.Connection, build: tuple[str, int, int, int, int], in_store: bool) -> Status:
-    name, run, published, from_journal, computed = build
-
-    def count(join: str = "") -> int:
-        query = f"SELECT count(*) FROM need {join} WHERE build = ? AND run = ?"
-        return int(database.execute(query, (name, run)).fetchone()[0])
-
+def _status(database: sqlite3.Connection, build: tuple[str, int, int, int, int], published: bool) -> Status:
+    name, run, _, from_journal, computed = build
+    requests, replies, scores, failed = database.execute(_COUNTS, (name, run)).fetchone()
+    errors = database.execute(_ERRORS, (name, run)).fetchall() if failed else []
     return Status(
-        name,
-        in_store or bool(published),
-        requests=count(),
-        answered=count("JOIN reply USING (key)") + count("JOIN score USING (key)"),
-        failed=count("JOIN failure USING (key)"),
-        from_journal=from_journal,
-        computed=computed,
-        errors=dict(database.execute(_ERRORS, (name, run)).fetchall()),
+        name, published, requests, replies + scores, failed, from_journal, computed, errors=dict(errors)
     )
 
 
+_COUNTS = """
+    SELECT count(*), count(reply.key), count(score.key), count(failure.key) FROM need
+    LEFT JOIN reply ON reply.key = need.key LEFT JOIN score ON score.key = need.key
+    LEFT JOIN failure ON failure.key = need.key WHERE build = ? AND run = ?
+"""
 _ERRORS = """
     SELECT error, count(*) FROM need JOIN failure USING (key) WHERE build = ? AND run = ?
     GROUP BY error ORDER BY count(*) DESC, error
