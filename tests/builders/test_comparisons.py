@@ -368,9 +368,9 @@ def test_parts_of_a_large_set_make_what_the_whole_makes(
 
 
 def test_checks_and_length_rule_follow_from_the_ladder_unless_they_are_set(fake_store: Store) -> None:
-    def settings(parent: Manifest, **fields: Any) -> tuple[Any, Any]:
+    def settings(parent: Manifest, **fields: Any) -> tuple[Any, ...]:
         config = BUILDER.resolve(ComparisonsConfig(**fields), {"responses": parent})
-        return config.checks, config.length_sd
+        return config.checks, config.check_sides, config.length_sd
 
     def with_ladder(count: int, **values: Any) -> Manifest:
         responders = parent.config["settings"]["responders"][:count]
@@ -378,14 +378,15 @@ def test_checks_and_length_rule_follow_from_the_ladder_unless_they_are_set(fake_
         return structs.replace(parent, config={"settings": {"responders": ladder}})
 
     parent = fake_store.manifest("responses@0.1.0")
-    assert settings(parent) == settings(with_ladder(3)) == ("paper", 0.5)
-    assert settings(with_ladder(2)) == ("paper", None)
-    assert settings(with_ladder(3, style="chat")) == ("chat", 0.5)
+    assert settings(parent) == settings(with_ladder(3)) == ("paper", "both", 0.5)
+    assert settings(with_ladder(2)) == ("paper", "chosen", None)
+    assert settings(with_ladder(3, style="chat")) == ("chat", "both", 0.5)
     imported = structs.replace(
         parent, builder=BuilderId("import-responses", 1), config={"settings": {"ladder": ["a", "b"]}}
     )
-    assert settings(imported) == ("chat", None)
-    assert settings(imported, checks="none", length_sd=0.25) == ("none", 0.25)
+    assert settings(imported) == ("chat", "chosen", None)
+    changed = settings(imported, checks="none", check_sides="both", length_sd=0.25)
+    assert changed == ("none", "both", 0.25)
     assert presets.load("almost").settings(BUILDER).checks == "paper"
 
 

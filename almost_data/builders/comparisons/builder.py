@@ -67,8 +67,9 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     checks: Annotated[str | tuple[str, ...], Meta(description=CHECK_DOCS)] = AUTO
     """Response checks: a set, or a list of checks, a reason being the first that drops. `auto` is the set
     `chat` for imported responses and a ladder of chat models, and `paper` for any other ladder."""
-    check_sides: Literal["both", "chosen"] = "both"
-    """`chosen`: a response that fails a check may still be rejected; it is never chosen."""
+    check_sides: Literal["auto", "both", "chosen"] = "auto"
+    """`chosen`: a response that fails a check may still be rejected; it is never chosen. `auto` is `chosen` for
+    a ladder of two, as in delta learning, and `both` for any other ladder."""
     min_chars: Annotated[int, Meta(ge=0)] = MIN_CHARS
     """A response under this is dropped (`too_short`)."""
     min_survivors: Annotated[int, Meta(ge=2)] = 2
@@ -221,7 +222,7 @@ def _filters(config: ComparisonsConfig) -> tuple[dict[str, list[Filter]], list[F
     )
     is_rated = config.label in by_ratings.LABELS
     labels = [by_ratings.rated_higher(config.margin)] if is_rated else []
-    is_both = config.check_sides == "both"
+    is_both = config.check_sides != "chosen"
     by_stage = {
         **({"ratings": [by_ratings.UNRATED]} if _needs_ratings(config) else {}),
         "response checks": checks if is_both else [],

@@ -19,8 +19,16 @@ def _checks_for(parents: Mapping[str, Manifest]) -> str:
     return "chat" if is_chat else "paper"
 
 
+def _sides_for(parents: Mapping[str, Manifest]) -> str:
+    return "chosen" if len(_ladder(parents)) == 2 else "both"
+
+
 def _length_sd_for(parents: Mapping[str, Manifest]) -> float | None:
     return None if len(_ladder(parents)) == 2 else 0.5
 
 
-BY_LADDER = {"checks": Auto("paper", _checks_for), "length_sd": Auto(0.5, _length_sd_for)}
+BY_LADDER = {
+    "checks": Auto("paper", _checks_for),
+    "check_sides": Auto("both", _sides_for),
+    "length_sd": Auto(0.5, _length_sd_for),
+}
