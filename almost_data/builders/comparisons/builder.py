@@ -68,8 +68,8 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """Response checks: a set, or a list of checks, a reason being the first that drops. `auto` is the set
     `chat` for imported responses and a ladder of chat models, and `paper` for any other ladder."""
     check_sides: Literal["auto", "both", "chosen"] = "auto"
-    """`chosen`: a response that fails a check may still be rejected; it is never chosen. `auto` is `chosen` for
-    a ladder of two, as in delta learning, and `both` for any other ladder."""
+    """`chosen`: a response that fails a check may still be rejected; it is never chosen. `auto` is
+    `chosen` for a ladder of two, as in delta learning, and `both` for any other ladder."""
     min_chars: Annotated[int, Meta(ge=0)] = MIN_CHARS
     """A response under this is dropped (`too_short`)."""
     min_survivors: Annotated[int, Meta(ge=2)] = 2
