@@ -38,8 +38,7 @@ class Options(ModelOptions):
     data: str = HUB
     """File of id, subset, prompt, chosen and rejected, or ORG/NAME@REVISION on the Hub."""
     judge: str | None = None
-    """Address of an OpenAI-compatible chat server, up to /v1: `model` is a language model there, and rates
-    every reply from 1 to 10."""
+    """Address of an OpenAI-compatible chat server, up to /v1, whose language model rates each reply."""
 
 
 def plan(session: EvalSession, options: Options) -> EvalPlan:
@@ -168,7 +167,10 @@ def _lines(who: str, items: Sequence[Item], scored: Mapping[str, float]) -> list
         inside = {item.group: item for item in items if item.subset == subset}
         numbers = [scored[group] for group in inside]
         if subset == TIES and numbers:
-            lines.append(Line(who, "score", subset, len(numbers), *stats.mean(numbers)))
+            # From -1 to 1, so that the interval allows for another pair of either kind.
+            value, low, high = stats.paired([2 * number - 1 for number in numbers])
+            shares = (value + 1) / 2, (low + 1) / 2, (high + 1) / 2
+            lines.append(Line(who, "score", subset, len(numbers), *shares))
         elif numbers:
             chance = float(np.mean([item.right / len(item.replies) for item in inside.values()]))
             lines.append(Line.of(who, "accuracy", numbers, subset, round(chance, 4)))
