@@ -42,11 +42,11 @@ def test_a_card_says_what_was_measured(recipe: str) -> None:
     assert text == text_of(made)
     page = Page(text)
     assert page.open == [] and f"{recipe} 0.1.0" in page.headings
-    sections = ["Use it", "Results", "What it was trained on", "Hyperparameters", "Chat template", "Lineage"]
+    sections = ["Use it", "Results", "What it was trained on", "Hyperparameters", "Reference"]
     if recipe in ("ppo", "rloo"):
         sections[2:2] = ["Rewards"]
     if recipe != "rm":
-        sections[-4:-4] = ["Samples before and after"]
+        sections[-3:-3] = ["Samples before and after"]
     assert [heading for heading in page.headings if heading in sections] == sections
     for figure in FIGURES[recipe]:
         assert f"](plots/{figure}.png)" in text

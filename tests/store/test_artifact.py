@@ -1,12 +1,19 @@
 """A store and its artifacts as a notebook shows them."""
 
+from pathlib import Path
+
 import pytest
 
 from almost_data.cards.markdown import clean
 from almost_data.errors import InputError
+from almost_data.generation.fake import FakeEngine
+from almost_data.run.build import BuildRun
+from almost_data.store.samples import with_texts
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from almost_data.viewer.tables import html_table
 from tests.markup import NASTY
+from tests.settings import fake_tiny
 
 
 def test_an_artifact_has_its_rows_card_and_page(fake_store: Store) -> None:
@@ -39,3 +46,23 @@ def test_reprs_are_one_line_and_tables_are_escaped(fake_store: Store) -> None:
     assert "too_short" in artifact.ledger._repr_html_() and "rejected" in artifact._repr_html_()
     for text in map(clean, NASTY):
         assert html_table([text], [[text]]).count("<") == html_table(["a"], [["a"]]).count("<")
+
+
+def test_dropped_rows_may_be_stored_with_their_texts(fake_store: Store, tmp_path: Path) -> None:
+    """The same rows, and in the files the texts that are else joined from the responses."""
+    store = Store(tmp_path / "build")
+    BuildRun(store, "0.1.0", fake_tiny("comparisons.drops_with_text=true"), FakeEngine()).build("comparisons")
+    ref = "comparisons@0.1.0"
+    assert verify(store, ref) == [] and "texts are in" not in store[ref].card
+    assert store[ref].frame().equals(fake_store[ref].frame())
+    for config, columns in (
+        ("rejected", ["prompt", "chosen", "rejected"]),
+        ("rejected_responses", ["response"]),
+    ):
+        rows = store[ref].frame(config)
+        assert rows.select(fake_store[ref].frame(config).columns).equals(fake_store[ref].frame(config))
+        assert set(columns) <= set(rows.columns) and not any(rows.select(columns).null_count().row(0))
+    keys = ["query_id", "reply_id"]
+    stored = store[ref].frame("rejected_responses").select(*keys, "response")
+    joined = with_texts(fake_store, fake_store.manifest(ref), "rejected_responses").collect()
+    assert stored.sort(keys).equals(joined.select(stored.columns).sort(keys))

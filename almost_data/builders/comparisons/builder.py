@@ -58,7 +58,7 @@ from .ranking import (
     rank_pairs,
 )
 from .selection import REASONS, Selection
-from .tables import HOOKS, TABLES
+from .tables import HOOKS, TABLES, TEXT_TABLES
 
 
 class ComparisonsConfig(Config, frozen=True, kw_only=True):
@@ -120,6 +120,9 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """Comparisons to keep, from as many queries as that takes; None keeps all."""
     seed: int = 0
     """Seed of the order of the queries in which near twins, `balance_length` and `target` keep pairs."""
+    drops_with_text: bool = False
+    """Whether dropped pairs and responses are stored with their texts, and not by ids alone: for small sets,
+    so that the Hub's viewer shows what was dropped."""
     limit: Positive | None = None
     """Use only the first queries by query_id."""
 
@@ -173,8 +176,8 @@ def build(
         if accounts.queries == config.limit:
             break
     parts = selection.apply(parts, accounts)
-    rejected = rejected_tables(parts, accounts.stages)
-    schemas = by_ratings.schemas("ratings" in parents)
+    schemas = by_ratings.schemas("ratings" in parents, TEXT_TABLES if config.drops_with_text else {})
+    rejected = rejected_tables(parts, accounts.stages, {**TABLES, **schemas})
     if not accounts.kept:
         return Built(rejected, accounts.ledger(), {}, schemas=schemas)
     queries = accounts.by_query()

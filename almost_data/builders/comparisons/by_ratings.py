@@ -36,12 +36,12 @@ def with_ratings(responses: pl.LazyFrame, ratings: pl.LazyFrame) -> pl.LazyFrame
     return responses.join(ratings.select(*keys, "rating"), keys, "left", maintain_order="left")
 
 
-def schemas(is_rated: bool) -> dict[str, Table]:
-    """The tables that have columns of ratings."""
+def schemas(is_rated: bool, with_texts: Mapping[str, Table]) -> dict[str, Table]:
+    """The tables that are not as `TABLES` declares them: `with_texts`, and those with ratings."""
     if not is_rated:
-        return {}
-    tables = {name: TABLES[name] for name in ("default", "rejected")}
-    return {
+        return dict(with_texts)
+    tables = {name: with_texts.get(name, TABLES[name]) for name in ("default", "rejected")}
+    return {**with_texts} | {
         name: msgspec.structs.replace(table, columns=(*table.columns, *RATED))
         for name, table in tables.items()
     }

@@ -4,14 +4,14 @@ Queries are independent of each other, so a large set is decided a range of quer
 only what was decided is kept; the texts are read again when the rows are written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from ...datasets.digest import Blocks, Rows
 from ...datasets.filters import Filter
-from ...datasets.tables import all_turns, last_turn
+from ...datasets.tables import Table, all_turns, last_turn
 from ...diagnostics.shortcuts import SAMPLE, sampled_queries
 from .tables import RATED, TABLES
 
@@ -71,13 +71,21 @@ def comparisons(parts: Sequence[Part], queries: pl.DataFrame) -> tuple[Blocks, p
     return Blocks(lambda: (_comparisons(part) for part in parts), sample), sample
 
 
-def rejected_tables(parts: Sequence[Part], stages: dict[str, str]) -> dict[str, Rows]:
-    """The configs of dropped pairs and responses, as far as they have rows; `stages` is reason -> stage."""
+def rejected_tables(
+    parts: Sequence[Part], stages: dict[str, str], columns: Mapping[str, Table]
+) -> dict[str, Rows]:
+    """The configs of dropped pairs and responses, as far as they have rows; `stages` is reason -> stage.
+
+    `columns` are their tables, with texts or without.
+    """
+    of_pairs, of_responses = (columns[name].names for name in ("rejected", "rejected_responses"))
     rows: dict[str, Rows] = {}
     if any(part.pairs["reason"].count() for part in parts):
-        rows["rejected"] = Blocks(lambda: (_rejected_pairs(part, stages) for part in parts))
+        rows["rejected"] = Blocks(lambda: (_rejected_pairs(part, stages, of_pairs) for part in parts))
     if any(len(part.dropped) for part in parts):
-        rows["rejected_responses"] = Blocks(lambda: (_rejected_responses(part, stages) for part in parts))
+        rows["rejected_responses"] = Blocks(
+            lambda: (_rejected_responses(part, stages, of_responses) for part in parts)
+        )
     return rows
 
 
@@ -98,35 +106,37 @@ def _comparisons(part: Part, query_ids: pl.Series | None = None) -> pl.DataFrame
     pairs = part.pairs.filter(pl.col("reason").is_null())
     if query_ids is not None:
         pairs = pairs.filter(texts["query_id"].gather(pairs["chosen_row"]).is_in(query_ids))
+    comparison_id = pl.concat_str("chosen_reply_id", pl.lit("-"), "rejected_reply_id")
+    rows = _with_ids(_with_messages(pairs, texts), texts).with_columns(comparison_id=comparison_id)
+    return rows.select(*TABLES["default"].names, *_ratings(texts))
+
+
+def _with_messages(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
+    """The pairs with prompt and both sides as messages."""
 
     def reply(side: str) -> pl.Expr:
         text = texts["response"].gather(pairs[f"{side}_row"])
         return pl.concat_list(pl.struct(pl.lit("assistant").alias("role"), text.alias("content")))
 
-    return (
-        _with_ids(texts, pairs)
-        .with_columns(
-            prompt=texts["prompt"].gather(pairs["chosen_row"]),
-            chosen=reply("chosen"),
-            rejected=reply("rejected"),
-            comparison_id=pl.concat_str("chosen_reply_id", pl.lit("-"), "rejected_reply_id"),
-        )
-        .select(*TABLES["default"].names, *_ratings(texts))
-    )
+    prompt = texts["prompt"].gather(pairs["chosen_row"])
+    return pairs.with_columns(prompt=prompt, chosen=reply("chosen"), rejected=reply("rejected"))
 
 
-def _rejected_pairs(part: Part, stages: dict[str, str]) -> pl.DataFrame:
-    texts = part.texts()
-    pairs = _with_ids(texts, part.pairs.filter(pl.col("reason").is_not_null()))
-    return _with_stage(pairs, stages).select(*TABLES["rejected"].names, *_ratings(texts))
+def _rejected_pairs(part: Part, stages: dict[str, str], names: list[str]) -> pl.DataFrame:
+    has_text = "prompt" in names
+    texts = part.texts(*(("prompt", "response") if has_text else ()))
+    pairs = part.pairs.filter(pl.col("reason").is_not_null())
+    pairs = _with_messages(pairs, texts) if has_text else pairs
+    return _with_stage(_with_ids(pairs, texts), stages).select(names)
 
 
-def _rejected_responses(part: Part, stages: dict[str, str]) -> pl.DataFrame:
-    dropped = part.texts()[part.dropped["row"]].hstack([part.dropped["reason"]])
-    return _with_stage(dropped, stages).select(TABLES["rejected_responses"].names)
+def _rejected_responses(part: Part, stages: dict[str, str], names: list[str]) -> pl.DataFrame:
+    texts = part.texts(*(("prompt", "response") if "prompt" in names else ()))
+    dropped = texts[part.dropped["row"]].hstack([part.dropped["reason"]])
+    return _with_stage(dropped, stages).select(names)
 
 
-def _with_ids(texts: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+def _with_ids(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     """The pairs with the ids, responders and ratings of their sides."""
     names = ["reply_id", "responder", *(["rating"] if "rating" in texts.columns else [])]
     sides = {side: texts.select(names)[pairs[f"{side}_row"]] for side in SIDES}

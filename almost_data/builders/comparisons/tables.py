@@ -1,5 +1,7 @@
 """Tables of comparisons, and the columns that a user's filter sees."""
 
+import msgspec
+
 from ...datasets.tables import PROMPT, QUERY_ID, REASON, Table, messages, score, string
 from ..responses import REPLY_ID, RESPONDER
 
@@ -63,6 +65,14 @@ TABLES = {
         (REPLY_ID, QUERY_ID, RESPONDER, _STAGE, REASON),
     ),
 }
+TEXT_TABLES = {
+    name: msgspec.structs.replace(TABLES[name], columns=(*columns, *TABLES[name].columns))
+    for name, columns in (
+        ("rejected", TABLES["default"].columns[:3]),
+        ("rejected_responses", (PROMPT, string("response", "the response", "No."))),
+    )
+}
+"""The tables of dropped rows with their texts."""
 HOOKS = {
     "response": {
         "prompt": "Is tea a fruit?",
