@@ -147,7 +147,7 @@ def build(builder: Builder, options: Any, name: str) -> None:
         values["engine"], why = engines.default()
     if values.get("take_turns") and values["engine"] == "openai":
         raise InputError("run.take_turns: the openai engine holds no model here: leave it out")
-    also = [ref for name in builder.optional if (ref := getattr(options, name))]
+    also = [ref for name in builder.optional if (ref := _optional(options, name))]
     sources = local_sources(options.root, [*options.sources, *also])
     origins = hub_origins(sources) | ({builder.name: name} if ".py:" in name else {})
     values |= {"sources": list(sources.values()), "origins": origins}
@@ -161,6 +161,14 @@ def build(builder: Builder, options: Any, name: str) -> None:
     with progress_bars() as bars:
         steps = run.execute(plan, bars)
     summary.summary(run.store, steps, _same_options(values))
+
+
+def _optional(options: Any, name: str) -> str | None:
+    """The reference of an optional parent. Raises InputError where it names another dataset."""
+    ref: str | None = getattr(options, name)
+    if ref and "/" not in ref and ref.partition("@")[0] != name:
+        raise InputError(f"--{name} {ref}: give {name}@VERSION")
+    return ref
 
 
 def _same_options(values: Mapping[str, Any]) -> list[str]:

@@ -175,4 +175,9 @@ def test_the_command_line_takes_ratings(store: Store) -> None:
         *("--engine", "fake", "--version", "5.0.0", "--root", str(store.root)),
     )
     assert done.returncode == 0, done.stderr
+    wrong = run_command("build", "comparisons", "--ratings", "responses@1.0.0", "--root", str(store.root))
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "almost-data: --ratings responses@1.0.0: give ratings@VERSION\n",
+    )
     assert done.stdout.count("exists") == 2 and "comparisons@5.0.0" in done.stdout

@@ -406,7 +406,7 @@ def _card_values(manifest: Any, sources: Any) -> dict[str, Any]:
 
 BUILDER = Builder(
     name="comparisons",
-    doc="Chosen over rejected responses, labelled by the ladder after the heuristic filter.",
+    doc="Chosen over rejected responses, labelled by the ladder, by ratings or by both, after filters.",
     logic_version=2,
     config=ComparisonsConfig,
     tables=TABLES,
