@@ -14,7 +14,7 @@ import msgspec
 import polars as pl
 
 from ..builders.checks import check_names
-from ..builders.comparisons.builder import BUILDER, ComparisonsConfig
+from ..builders.comparisons.builder import BUILDER, ComparisonsConfig, without_unread_settings
 from ..datasets.builder import NothingLeft, Progress, silent
 from ..datasets.manifest import Manifest
 from ..diagnostics.agreement import NEAR, Agreement, Verdicts, agreement
@@ -171,7 +171,7 @@ def ablate(run: BuildRun, verdicts: Verdicts | None = None, progress: Progress =
         variant_run = dataclasses.replace(
             run,
             version=f"{run.version}-{variant.name}",
-            preset=run.preset.with_config(BUILDER.name, variant.config),
+            preset=run.preset.with_config(BUILDER.name, without_unread_settings(variant.config)),
             sources={"responses": ref},
         )
 

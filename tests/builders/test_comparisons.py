@@ -16,7 +16,12 @@ import pytest
 from hypothesis import given, settings
 from msgspec import structs
 
-from almost_data.builders.comparisons.builder import BUILDER, ComparisonsConfig, build
+from almost_data.builders.comparisons.builder import (
+    BUILDER,
+    ComparisonsConfig,
+    build,
+    without_unread_settings,
+)
 from almost_data.datasets.builder import Built, reply_id, silent, text_id
 from almost_data.datasets.config import FilePath
 from almost_data.datasets.digest import digest, frames
@@ -656,3 +661,22 @@ def test_the_command_selects_and_says_so(fake_store: Store, tmp_path: Path) -> N
         "sample", "comparisons@1.0.0", "--dropped", "not_needed", "-n", "1", "--root", str(root)
     )
     assert "20 comparisons are enough" in sample.stdout
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "rule"),
+    [
+        ("min_chars", 80, "the check too_short"),
+        ("length_over", "all", "the length rule"),
+        ("asis_max_tokens", 64, "the As-is RM"),
+    ],
+)
+def test_a_setting_that_no_rule_in_use_reads_is_refused(setting: str, value: object, rule: str) -> None:
+    config = ComparisonsConfig(checks="chat", length_sd=None, **{setting: value})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=rf"comparisons\.{setting} is read by {rule} alone.*loop, reasoning"):
+        BUILDER.pins(config, FakeEngine())
+    assert without_unread_settings(config) == ComparisonsConfig(checks="chat", length_sd=None)
+    in_use = ComparisonsConfig(
+        checks="paper", length_sd=0.5, asis_rm="fake/judge", **{setting: value}  # type: ignore[arg-type]
+    )  # fmt: skip
+    BUILDER.pins(in_use, FakeEngine())

@@ -324,9 +324,32 @@ def _few_survivors(config: ComparisonsConfig) -> Filter:
     )
 
 
+def unread_settings(config: ComparisonsConfig) -> dict[str, str]:
+    """Settings that were set and change nothing -> the rule that reads them, and is not in use."""
+    rules = {
+        "the check too_short": ("too_short" in check_names(config.checks), ["min_chars"]),
+        "the length rule": (config.length_sd is not None, ["length_over"]),
+        "the As-is RM": (config.asis_rm is not None, ["asis_revision", "asis_max_tokens"]),
+    }
+    defaults = BUILDER.defaults()
+    unread = {name: rule for rule, (is_in_use, names) in rules.items() if not is_in_use for name in names}
+    return {name: rule for name, rule in unread.items() if getattr(config, name) != defaults[name]}
+
+
+def without_unread_settings(config: ComparisonsConfig) -> ComparisonsConfig:
+    """The config with the defaults of what it sets in vain, as when a rule is switched off."""
+    defaults = BUILDER.defaults()
+    return msgspec.structs.replace(config, **{name: defaults[name] for name in unread_settings(config)})
+
+
 def _pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:
     """Hashes of the files of filters and benchmarks."""
-    check_names(config.checks)
+    checks = ", ".join(check_names(config.checks)) or "none"
+    for setting, rule in unread_settings(config).items():
+        raise InputError(
+            f"comparisons.{setting} is read by {rule} alone, which is not in use here (checks: {checks}): "
+            "leave the setting out, or use that rule"
+        )
     if config.decontaminate and not config.benchmarks:
         raise InputError("comparisons.decontaminate: name files of benchmark prompts: comparisons.benchmarks")
     user_filters = load_filters(config.filters, HOOKS, "comparisons", _reserved_names())
