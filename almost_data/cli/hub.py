@@ -8,7 +8,7 @@ from .. import hub
 from ..errors import InputError
 from ..store.store import Store
 from .console import byte_size, console, grid, print_line
-from .options import ROOT, Ref, Root
+from .options import ROOT, Ref, Root, root_flag
 from .progress import byte_bar
 
 MAX_FOLDERS = 9
@@ -52,7 +52,7 @@ def pull(
     outcome = "unchanged" if pulled.action == "unchanged" else f"{pulled.bytes / 1e6:,.1f} MB, verified"
     print_line(f"{pulled.ref}: {store.path(pulled.ref)}, {outcome}", "bold")
     print_line(f"  {pulled.place.repo} at commit {pulled.place.commit}", "dim")
-    print_line(f"  next: python -m almost_data show {pulled.ref}", "dim")
+    print_line(f"  next: python -m almost_data show {pulled.ref}{root_flag(root)}", "dim")
 
 
 def fetch(store: Store, repo: str) -> hub.Pulled:

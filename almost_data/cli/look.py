@@ -14,7 +14,7 @@ from ..store.store import Store
 from ..store.verify import unproven
 from ..store.verify import verify as verify_artifact
 from .console import byte_size, console, grid, print_json, print_line
-from .options import ROOT, Json, Root
+from .options import ROOT, Json, Root, root_flag
 from .show_results import print_results
 
 
@@ -25,7 +25,8 @@ def list_(*, json: Json = False, root: Root = ROOT) -> None:
         print_json([_entry(ref, manifest) for ref, manifest in manifests.items()])
         return
     if not manifests:
-        print_line(f"nothing under {store.root}; start with: python -m almost_data build comparisons")
+        start = f"python -m almost_data build comparisons{root_flag(root)}"
+        print_line(f"nothing under {store.root}; start with: {start}")
     results = [entry for entry in manifests.values() if _is_result(entry)]
     rows = [_row(ref, entry) for ref, entry in manifests.items() if not _is_result(entry)]
     table = grid("ref", ">rows", ">size", "created", "what", rows=rows)

@@ -1,5 +1,6 @@
 """Options that several verbs take."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,11 @@ Where = Annotated[
 Json = Annotated[bool, Parameter(help="Print JSON.")]
 Markdown = Annotated[bool, Parameter(help="Print Markdown.")]
 Columns = Annotated[str | None, Parameter(help="Which column holds what: prompt=question,chosen=a,...")]
+
+
+def root_flag(root: Path) -> str:
+    """` --root DIR` for a printed command; nothing where that is the default."""
+    return "" if root == ROOT else f" --root {shlex.quote(str(root))}"
 
 
 def format_default(value: Any) -> str | None:

@@ -13,6 +13,7 @@ from ..training.artifact import Training
 from ..training.preflight import Preflight
 from .console import accept_any_text, console, text
 from .ending import end
+from .options import root_flag
 
 STYLES = {"warn": "yellow", "fatal": "red", "fine": "green"}
 SETTING = re.compile(r"(?<![\w/.-])(?:recipe|run|import)\.(?!ya?ml|toml|json|py\b)([a-z]\w*)")
@@ -79,5 +80,9 @@ def show_model(training: Training, manifest: Manifest) -> None:
             )
         )
     console.print(
-        text(f"  card: {folder / 'README.md'}; next: python -m almost_data show {manifest.ref}", style="dim")
+        text(
+            f"  card: {folder / 'README.md'}; next: python -m almost_data show {manifest.ref}"
+            f"{root_flag(training.store.root)}",
+            style="dim",
+        )
     )

@@ -18,6 +18,7 @@ from ..run.plan import Plan, Step
 from ..store.samples import examples
 from ..store.store import Store
 from .console import byte_size, console, grid, panel, print_line, text
+from .options import root_flag
 from .rows import row_panel
 
 
@@ -54,9 +55,9 @@ def _costs(lines: list[Line]) -> None:
         total = sum(hours) if len(hours) == len(lines) else None
         money = sum(line.money for line in lines if line.money is not None)
         rows.append(("all", *_numbers(Line("all", "", gpu_hours=total, money=money, **sums))))
-    headings = ["about", ">requests", ">tokens in", ">tokens out", ">disk", ">GPU-hours", ">cost"]
+    headings = ["about", ">requests", ">tokens in", ">tokens out", ">disk", ">GPU-hours", ">cost, at most"]
     if all(line.money is None for line in lines):
-        headings.remove(">cost")
+        headings.pop()
     console.print(grid(*headings, rows=[row[: len(headings)] for row in rows]))
     models = ", ".join(sorted({line.model for line in lines}))
     rules = (
@@ -64,6 +65,8 @@ def _costs(lines: list[Line]) -> None:
         f"one GPU that does {FLOPS:.0e} operations a second."
     )
     console.print(text(f"\nModels: {models}"))
+    if headings[-1] == ">cost, at most":
+        rules += " Cost in the currency of your prices; replies that are in the journal cost nothing again."
     console.print(rules, style="dim")
 
 
@@ -148,11 +151,16 @@ def _print_usage(last: Manifest, steps: list[Step]) -> None:
             f"{tokens / rows:,.0f} tokens and {seconds / rows:,.2f} s for each row of {last.ref}"
         )
     if money := usage.get("cost"):
-        print_line(f"cost {money:,.4g}, by the prices of engine.servers")
+        built = [step.manifest.environment for step in steps if step.action == "build"]
+        spent = sum(environment.get("engine", {}).get("spent", 0.0) for environment in built)
+        part = "all in this run" if spent >= 0.9999 * money else f"{spent:,.4g} of that in this run"
+        print_line(
+            f"cost of the replies: {money:,.4g}, {part}, in the currency of your prices (engine.servers)"
+        )
 
 
 def _next_commands(store: Store, last: Manifest, options: list[str]) -> list[str]:
-    root = "" if str(store.root) == "build" else f" --root {shlex.quote(str(store.root))}"
+    root = root_flag(store.root)
     is_local = Path(sys.prefix).parent == Path.cwd()
     python = f"{Path(sys.prefix).name}/bin/python" if is_local else "python"
     verbs = [f"{verb} {last.ref}" for verb in ("show", "lineage")]

@@ -207,6 +207,7 @@ class _Engine(msgspec.Struct):
     settings: dict[str, Any]
     replies: dict[str, int] = {}
     usage: dict[str, _Usage] = {}
+    spent: float = 0.0
 
 
 class _Environment(msgspec.Struct):

@@ -70,6 +70,8 @@ class JournaledGenerator:
     memory: SharedMemory | None = None
     counts: AnswerCounts = field(default_factory=AnswerCounts, init=False)
     failed: int = field(default=0, init=False)
+    spent: float = field(default=0.0, init=False)
+    """Money for the replies that were not in the journal."""
 
     def __post_init__(self) -> None:
         self.name = self.engine.name
@@ -147,6 +149,7 @@ class JournaledGenerator:
                 for reply in replies:
                     writer.add((keys[reply.id], reply))
                     self.counts.computed += 1
+                    self.spent += reply.cost
                     self._check_failures(reply, total, "fix the cause and run again")
                     yield reply
         finally:

@@ -122,7 +122,8 @@ class BuildRun:
                     environment[name] = {"settings": scorer.settings(), "scores": counts}
                 if scorers:
                     environment["take_turns"] = self.take_turns
-                if self.preset.note and builder.uses_engine and not self.preset.is_fake:
+                is_preset_model = bool(built.usage) and builder.name in self.preset.configs
+                if self.preset.note and is_preset_model and not self.preset.is_fake:
                     built.notes.append(self.preset.note)
                 environment |= {"seconds": round(time.monotonic() - start, 3), **self._provenance(step)}
                 draft = step.manifest
@@ -299,6 +300,7 @@ def _engine_record(generator: JournaledGenerator, built: Built) -> dict[str, Any
                 "generated": generator.counts.computed,
             },
             "usage": {name: dataclasses.asdict(usage) for name, usage in built.usage.items()},
+            **({"spent": generator.spent} if generator.spent else {}),
         }
     }
 

@@ -393,7 +393,7 @@ def test_a_build_tells_its_cost(server: CompletionsServer, folder: Path) -> None
 
     dry = build("--dry-run")
     assert dry.returncode == 0, dry.stderr
-    assert "cost" in dry.stdout
+    assert "cost, at most" in dry.stdout and "in the currency of your prices" in dry.stdout
     assert server.accepted == 0
     stopped = build("--max-cost", "0.001", "--set", "engine.concurrency=1")
     assert (stopped.returncode, stopped.stderr.count("\n")) == (1, 1)
@@ -401,8 +401,18 @@ def test_a_build_tells_its_cost(server: CompletionsServer, folder: Path) -> None
     assert len(server.bodies) == 1
     done = build()
     assert done.returncode == 0, done.stderr
-    assert "by the prices of engine.servers" in done.stdout
     assert len(server.bodies) == 4
+    store = Store(folder / "out")
+    made = store.manifest("responses@0.1.0")
+    spent, total = made.environment["engine"]["spent"], total_usage([made])["cost"]
+    assert 0 < spent < total, "the stopped run paid for a reply"
+    line = (
+        f"cost of the replies: {total:,.4g}, {spent:,.4g} of that in this run, in the currency of your prices"
+    )
+    assert line in done.stdout
+    again = build("--version", "0.1.1")
+    assert f"cost of the replies: {total:,.4g}, 0 of that in this run" in again.stdout
+    assert "spent" not in store.manifest("responses@0.1.1").environment["engine"]
     card = next((folder / "out" / "responses").rglob("README.md")).read_text("utf-8")
     assert "the replies cost" in card
     assert server.url not in card

@@ -22,7 +22,11 @@ def test_the_commands_say_what_they_did_and_never_the_token(
     runs = [
         (0, "is tagged now", command(server, tmp_path, "push", "responses@1.0.0", "--repo", REPO, *root)),
         (0, "no commit", command(server, tmp_path, "push", "responses@1.0.0", "--repo", REPO, *root)),
-        (0, "verified", command(server, tmp_path, "pull", f"{REPO}@v1.0.0", *target)),
+        (
+            0,
+            f"next: python -m almost_data show responses@1.0.0 --root {target[1]}",
+            command(server, tmp_path, "pull", f"{REPO}@v1.0.0", *target),
+        ),
         (0, "agree", command(server, tmp_path, "verify", f"{REPO}@v1.0.0", *target)),
         (2, "no such revision", command(server, tmp_path, "pull", f"{REPO}@v7.0.0", *target)),
         (

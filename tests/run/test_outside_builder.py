@@ -97,6 +97,20 @@ def test_its_reward_model_is_pinned_loaded_counted_and_recorded_by_its_own_keywo
         assert ratings.get(id) == (score.value if score.value >= 0 else None)
 
 
+def test_the_note_on_a_presets_models_is_for_the_builders_that_ask_them(tmp_path: Path) -> None:
+    preset = presets.load("tiny", builders=[JUDGED])
+    rows = {"default": frame(TABLES["default"], [{"query_id": "0" * 16, "rating": 1.0}])}
+    entry = LOW.entry("rating", 1, 1)
+
+    def count(*_: Any) -> Built:
+        return Built(rows, [entry], {})
+
+    without_model = Builder(name="counts", doc="Counts.", config=Config, tables=TABLES, build=count)
+    run = BuildRun(Store(tmp_path), "0.1.0", preset, FakeEngine())
+    assert run.build(without_model)[-1].manifest.diagnostics["notes"] == []
+    assert [preset.note] == run.build("queries")[-1].manifest.diagnostics["notes"]
+
+
 def test_it_has_a_section_in_a_preset_under_any_name_that_a_builder_can_have(tmp_path: Path) -> None:
     config = run(tmp_path, "judged-queries2.least=-9").preset.settings(JUDGED)
     assert config == JudgedConfig(least=-9)
