@@ -1,5 +1,6 @@
 """The steps of CONTRIBUTING, followed to the letter: its files are written, its commands run."""
 
+import pydoc
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import almost_data
+from almost_data.datasets.settings_docs import field_docs
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import command
@@ -92,6 +94,14 @@ def test_an_evaluation(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", re.findall(r"`(almost_data/[\w/.]+|tests/[\w/.]+)`", CONTRIBUTING))
 def test_every_path_that_it_names_exists(name: str) -> None:
     assert (PROJECT / name).exists() or "NAME" in name
+
+
+@pytest.mark.parametrize("name", ["Builder", "Built", "Evaluation", "Filter"])
+def test_help_shows_what_stands_under_each_field(name: str) -> None:
+    public = getattr(almost_data, name)
+    text = pydoc.render_doc(public, renderer=pydoc.plaintext)
+    docs = {field: doc for field, doc in field_docs(public).items() if doc}
+    assert docs and all(f" |  {field}: {doc}" in text for field, doc in docs.items())
 
 
 def test_the_public_api_is_what_it_says() -> None:

@@ -19,6 +19,7 @@ from ..generation import Generator, Usage
 from .config import Config, source_name
 from .digest import Rows
 from .manifest import Entry, Manifest, Unit, canonical_json
+from .settings_docs import documented
 from .tables import CONFIG_NAME, Table, Type
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def silent(stage: str, done: int, total: int, tokens: int) -> None:
     """A Progress that shows nothing."""
 
 
+@documented
 @dataclass(frozen=True)
 class Built:
     """What `build` returns."""
@@ -145,6 +147,7 @@ def _same_config(config: Any) -> Any:
     return config
 
 
+@documented
 @dataclass(frozen=True, kw_only=True)
 class Builder:
     """One kind of dataset. Built-in builders and those of other packages are used alike."""

@@ -12,8 +12,10 @@ from typing import Any
 import polars as pl
 
 from .manifest import Count, Entry, Unit
+from .settings_docs import documented
 
 
+@documented
 @dataclass(frozen=True)
 class Filter:
     """A rule that drops rows, with `name` as their reason.

@@ -3,10 +3,31 @@
 import ast
 import inspect
 import textwrap
+from contextlib import suppress
 from itertools import pairwise
-from typing import get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
+
+T = TypeVar("T", bound=type)
+
+
+class _DocWithFields:
+    """The `__doc__` of a class with the docs of its fields, read when somebody asks for it."""
+
+    def __init__(self, doc: str) -> None:
+        self.doc = doc
+
+    def __get__(self, instance: Any, owner: type) -> str:
+        return "\n".join(
+            [self.doc, "", *(f"{name}: {doc}" for name, doc in field_docs(owner).items() if doc)]
+        )
+
+
+def documented(settings: T) -> T:
+    """A class whose `help` shows what stands under its fields."""
+    settings.__doc__ = _DocWithFields(inspect.cleandoc(settings.__doc__ or ""))  # type: ignore[assignment]
+    return settings
 
 
 def field_docs(settings: type) -> dict[str, str]:
@@ -30,7 +51,8 @@ def field_docs(settings: type) -> dict[str, str]:
             match field, doc:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                     docs[name] = " ".join(inspect.cleandoc(text).partition("\n\n")[0].split())
-    for name, hint in get_type_hints(settings, include_extras=True).items():
-        listed = [meta.description for meta in get_args(hint)[1:] if isinstance(meta, msgspec.Meta)]
-        docs[name] = " ".join([docs.get(name, ""), *filter(None, listed)]).strip()
+    with suppress(NameError):  # a type that is imported for the type checker alone
+        for name, hint in get_type_hints(settings, include_extras=True).items():
+            listed = [meta.description for meta in get_args(hint)[1:] if isinstance(meta, msgspec.Meta)]
+            docs[name] = " ".join([docs.get(name, ""), *filter(None, listed)]).strip()
     return docs

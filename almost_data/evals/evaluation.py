@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from .. import registry
 from ..datasets.manifest import Manifest
 from ..datasets.records import Pinned
+from ..datasets.settings_docs import documented
 from ..errors import InputError
 from ..generation.journal_file import JournalSession
 from ..scoring import Dialogue, check_options
@@ -76,6 +77,7 @@ class EvalSession:
         return pinned_file(Path(path), role)
 
 
+@documented
 @dataclass(frozen=True)
 class Evaluation(Generic[Options]):
     """One kind of evaluation."""
