@@ -57,7 +57,7 @@ def open_comparisons(
     learned = "" if split == "train" else "train"
     is_file = False
     if is_ref(data) and not Path(data).exists():
-        source = from_store(store, data, config, split, learned)
+        source = from_store(store, data, config, split, learned, "eval.split")
         pin = Pinned(data, source.parent.digest, "data", _is_fake(source))
     elif files.is_hub(data, TABLE_SUFFIXES):
         name, at, revision = data.partition("@")

@@ -125,22 +125,30 @@ def _revision(inputs: Inputs, name: str, suffix: str) -> str | None:
 
 
 def from_store(
-    store: Store, ref: str, config: str | None, train: str, test: str, setting: str = "recipe.dataset"
+    store: Store,
+    ref: str,
+    config: str | None,
+    train: str,
+    test: str,
+    setting: str = "recipe.dataset_train_split",
 ) -> Source:
-    """Two splits of a dataset in the store.
+    """Two splits of a dataset in the store; `setting` names the train split in errors.
 
     Raises InputError where `ref` is no dataset, or its train split is missing or empty.
     """
     parse_ref(ref)
     manifest = store.manifest(ref)
     if manifest.kind != "dataset":
-        raise InputError(f"{setting}: {ref} is {manifest.kind_phrase}: name a dataset")
+        section = setting.partition(".")[0]
+        raise InputError(f"{section}.dataset: {ref} is {manifest.kind_phrase}: name a dataset")
     config = config or "default"
     if config not in manifest.counts:
         raise InputError(f"{ref} has no config {config!r}; it has: {', '.join(manifest.counts)}")
     rows = {split: store.scan(ref, config, split).collect() for split in (train, test)}
     if not len(rows[train]):
-        raise InputError(f"{ref}: no rows in split {train!r} of config {config!r}")
+        splits = [f"{split} ({n:,} rows)" for split, n in manifest.counts[config].items() if n]
+        problem = f"{ref}: no rows in split {train!r} of config {config!r}"
+        raise InputError(f"{problem}: set {setting} to {' or '.join(splits) or 'nothing, as it is empty'}")
     parent = Parent(ref, manifest.digest, manifest.fingerprint, manifest.sha256)
     columns = frozenset(rows[train].columns)
     return Source(parent, None, config, True, rows[train], rows[test], columns, manifest)
@@ -164,7 +172,9 @@ def from_hub(
     pinned = revision is not None
     try:
         pulled = hub.pull(store, f"{name}@{commit}", wait=True)  # with several GPUs, each process pulls
-        return replace(from_store(store, pulled.ref, config, train, test), revision=commit, pinned=pinned)
+        return replace(
+            from_store(store, pulled.ref, config, train, test, setting), revision=commit, pinned=pinned
+        )
     except hub.HubError as error:
         raise InputError(str(error)) from None
     except hub.NotOurs:

@@ -257,7 +257,7 @@ def test_what_is_not_there_is_one_line(filled: Store, models: dict[str, Subject]
         ("rows.txt", {}, "no such file"),
         ("comparisons@9.9.9", {}, r"no comparisons@9\.9\.9 under"),
         ("responses@0.1.0", {}, "no layout of preferences has its columns"),
-        ("comparisons@0.1.0", {"split": "validation"}, "no rows in split 'validation'"),
+        ("comparisons@0.1.0", {"split": "validation"}, r"'validation'.*: set eval\.split to train"),
         ("comparisons@0.1.0", {"config": "nope"}, "no config 'nope'"),
         ("ORG/data", {}, "give it a tag or a commit"),
         (write(tmp_path, mixed()), {"config": "x"}, "is a file"),
