@@ -52,6 +52,8 @@ def load(group: Group, name: str) -> Any:
     path, colon, attribute = name.rpartition(":")
     if colon and path.endswith(".py"):
         return _load_file(Path(path), attribute)
+    if name.endswith(".py"):
+        raise InputError(f"{name}: name the object in it too, as {name}:{group.removesuffix('s').upper()}")
     entry_point = _entry_points(group).get(name)
     if entry_point is None:
         raise InputError(
@@ -81,5 +83,7 @@ def _load_file(path: Path, attribute: str) -> Any:
     except (Exception, SystemExit) as error:  # somebody's code may raise anything
         raise InputError(f"{path}: cannot be run: {type(error).__name__}: {error}") from None
     if not hasattr(module, attribute):
-        raise InputError(f"{path}: has no {attribute!r}")
+        names = [name for name in vars(module) if name.isupper()]
+        hint, constants = did_you_mean(attribute, names), ", ".join(names) or "none"
+        raise InputError(f"{path}: has no {attribute!r}{hint}; its constants: {constants}")
     return getattr(module, attribute)

@@ -15,7 +15,7 @@ import polars as pl
 
 from ..datasets.filters import Filter, with_reason
 from ..diagnostics.scripts import SCRIPTS
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 
 MIN_CHARS = 50
 """A response under this is dropped, in the released code."""
@@ -90,7 +90,9 @@ def check_names(checks: str | Sequence[str]) -> tuple[str, ...]:
     names = tuple(name.strip() for name in checks.split(",")) if isinstance(checks, str) else tuple(checks)
     for place, name in enumerate(names):
         if name not in response_checks():
-            raise InputError(f"comparisons.checks: no check {name!r}: {CHECK_DOCS}")
+            names_and_sets = [*response_checks(), *SETS]
+            hint, choices = did_you_mean(name, names_and_sets), ", ".join(names_and_sets)
+            raise InputError(f"comparisons.checks: no check {name!r}{hint}: choose of {choices}")
         if name in names[:place]:
             raise InputError(f"comparisons.checks: duplicate check {name!r}")
     return names

@@ -88,7 +88,7 @@ class _Loader:
         self.unit = user_filter.unit or next(iter(hooks))
         if self.unit not in hooks:
             raise self._error(f"unit {self.unit!r}: {builder} filters by {', '.join(hooks)}")
-        self.columns = hooks[self.unit]
+        self.columns, self.hooks = hooks[self.unit], hooks
 
     def load(self) -> Filter:
         user_filter = self.filter
@@ -119,7 +119,8 @@ class _Loader:
             unknown = sorted(set(names) - set(self.columns))
             if unknown or not names:
                 which = f"no column {unknown[0]!r}" if unknown else "it reads no column"
-                raise self._error(f"{which}; columns of a {self.unit}: {', '.join(self.columns)}")
+                columns = f"columns of a {self.unit}: {', '.join(self.columns)}"
+                raise self._error(f"{which}; {columns}{self._other_unit(names)}")
             if not _by_row(expression):
                 raise self._error("it looks at more than one row; a filter decides each row by itself")
             verdict = pl.DataFrame([dict(self.columns)]).select(drop=expression)["drop"]
@@ -143,7 +144,8 @@ class _Loader:
         unknown = [column for column in reads if column not in self.columns]
         if unknown or not reads:
             which = f"no column {unknown[0]!r}" if unknown else f"{name}() has no parameter"
-            raise self._error(f"{which}; name its parameters as columns: {', '.join(self.columns)}")
+            columns = f"name its parameters as columns: {', '.join(self.columns)}"
+            raise self._error(f"{which}; {columns}{self._other_unit(reads)}")
 
         def drop(rows: pl.DataFrame) -> pl.Series:
             verdicts = []
@@ -170,6 +172,11 @@ class _Loader:
             return inputs.read_bytes(Path(path).expanduser()), Path(path), name
         except InputError as error:
             raise self._error(str(error)) from None
+
+    def _other_unit(self, names: Collection[str]) -> str:
+        """The unit to set where rows of another one have all these columns."""
+        units = [unit for unit, columns in self.hooks.items() if names and set(names) <= set(columns)]
+        return f'; a filter with unit = "{units[0]}" sees what it reads' if units else ""
 
     def _error(self, problem: str) -> InputError:
         return InputError(f"{self.builder}.filters, {self.filter.name}: {problem}")

@@ -1,6 +1,7 @@
 """HTTP for the openai engine: one server's connections, retries, and errors without secrets."""
 
 import logging
+import os
 import re
 import time
 from asyncio import sleep
@@ -128,7 +129,7 @@ class Client:
         except (aiohttp.ClientError, OSError) as error:
             self.counts["dropped"] += 1
             is_late = isinstance(error, TimeoutError)
-            message = "no answer in time" if is_late else f"no answer: {type(error).__name__}: {error}"
+            message = "no answer in time" if is_late else f"no answer: {_problem(error)}"
             raise ServerFault(message, is_temporary=True) from None
         finally:
             self.limit.leave()
@@ -157,6 +158,12 @@ async def _read_body(response: "aiohttp.ClientResponse") -> bytes:
             message = f"HTTP {response.status}, an answer of more than {MAX_BYTES >> 20} MiB"
             raise ServerFault(message, status=response.status)
     return b"".join(chunks)
+
+
+def _problem(error: Exception) -> str:
+    """The system's word for an error of a connection, such as `Connection refused`; else all of the error."""
+    number = getattr(error, "errno", None) or 0
+    return os.strerror(number) if number > 0 else f"{type(error).__name__}: {error}"
 
 
 def _error(body: bytes) -> tuple[str, str | None]:

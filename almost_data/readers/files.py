@@ -84,7 +84,9 @@ def check_file(source: str, suffixes: tuple[str, ...]) -> Path:
         raise InputError(f"{source}: {'not a file: give one file' if path.exists() else 'no such file'}")
     if file_format(path) not in suffixes:
         names = f"{', '.join(suffixes)} (text also packed: {', '.join(COMPRESSIONS)})"
-        raise InputError(f"{source}: cannot tell its format: name it one of {names}")
+        is_text = file_format(path) == ".txt" and set(suffixes) <= set(TABLE_SUFFIXES)
+        problem = "plain text, without columns: give" if is_text else "cannot tell its format: name it"
+        raise InputError(f"{source}: {problem} one of {names}")
     if file_format(path) == ".parquet" and path.suffix.lower() != ".parquet":
         raise InputError(f"{source}: packed Parquet: unpack it, as it is compressed inside")
     try:

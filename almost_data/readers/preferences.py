@@ -4,16 +4,17 @@ Where no layout fits, or more than one, the source is refused and its columns ar
 fit its layout is rejected with a reason; it is never repaired.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
+from pathlib import Path
 
 import msgspec
 
 from ..errors import InputError
 from .conversations import Unusable, is_hh, is_whole_hh
 from .fastchat import is_fastchat, preference_rows
-from .files import TABLE_SUFFIXES, WHOLE, HubPart, column_names, read_rows
+from .files import TABLE_SUFFIXES, WHOLE, HubPart, column_names, read_rows, source_files
 from .formats import Row, Tick
 from .layout import MODELS, SCORES, SIDES, Cells, Layout, Preference, anything, pair
 from .layouts import LAYOUTS, read_hh_pair, read_hh_replies
@@ -90,7 +91,23 @@ def read_preferences(
     cells = [row for _, row in sample]
     columns = dict.fromkeys([*column_names(source, TABLE_SUFFIXES), *(name for row in cells for name in row)])
     layout = choose(named, cells, source, list(columns))
+    _check_files(source, layout, needed.__contains__)
     return Preferences(layout, read_all(layout, chain(sample, rows)))
+
+
+def _check_files(source: str, layout: Layout, needs: Callable[[str], bool]) -> None:
+    """Raise InputError for a file of a folder that has not the columns of the layout, told by the first."""
+    if not Path(source).is_dir() or is_fastchat(source):
+        return
+    for file in source_files(source, TABLE_SUFFIXES)[1:]:
+        rows = islice(read_rows(str(file), TABLE_SUFFIXES, needs), SAMPLE)
+        names = {name for _, row in rows for name in row} | set(column_names(str(file), TABLE_SUFFIXES))
+        if names and (absent := layout.columns.keys() - names):
+            problem = f"the first is {layout.described}, and {file.name} has no column {min(absent)!r} but "
+            fix = "give one of them, or files of one layout"
+            raise InputError(
+                f"{source}: files of several layouts: {problem}{', '.join(sorted(names))}: {fix}"
+            )
 
 
 def choose(named: Layout | None, rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout:

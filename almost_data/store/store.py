@@ -86,12 +86,7 @@ class Store:
         """The manifest of `ref`. Raises InputError where there is none, naming the versions that exist."""
         file = self.path(ref) / "manifest.json"
         if not file.is_file():
-            name = ref.partition("@")[0]
-            versions = (
-                ", ".join(present for present in self.refs() if present.startswith(f"{name}@")) or "none"
-            )
-            hint = did_you_mean(ref, self.refs())
-            raise InputError(f"no {ref} under {self.root}{hint} (of that name: {versions}): build it first")
+            raise InputError(f"no {ref} under {self.root}: {self._what_else(ref)}")
         with file.open("rb") as handle:
             manifest = decode_manifest(handle.read(MAX_BYTES + 1), str(file))
         if manifest.ref != ref:
@@ -99,6 +94,18 @@ class Store:
                 f"{file}: says it is {manifest.ref}; the folder was renamed or copied: rename it back"
             )
         return manifest
+
+    def _what_else(self, ref: str) -> str:
+        """What there is in place of a reference that is not there."""
+        name, _, version = ref.partition("@")
+        refs = self.refs()
+        if versions := [present for present in refs if present.startswith(f"{name}@")]:
+            return f"of that name there is {', '.join(versions)}; build or import another version"
+        if name == "preferences":
+            return f"imported preferences are comparisons@{version}"
+        names = list(dict.fromkeys(present.partition("@")[0] for present in refs))
+        hint = did_you_mean(name, names)
+        return f"nothing of that name{hint}; it holds {', '.join(names) or 'nothing'}: build or import it"
 
     def refs(self) -> list[str]:
         """Every artifact's reference, by name and then version; damaged ones too."""

@@ -253,6 +253,7 @@ def test_a_builder_in_a_file_is_a_command(tmp_path: Path, capsys: pytest.Capture
     assert "Words as they were given." in text and "--word STR... A word to echo." in text
     assert "--engine" not in text
     assert "no such file" in cli("build", "nowhere.py:BUILDER").stderr
+    assert "name the object in it too, as nowhere.py:BUILDER" in cli("build", "nowhere.py").stderr
     assert "has no 'OTHER'" in cli("build", f"{tmp_path / 'echo.py'}:OTHER", "--help").stderr
 
 

@@ -225,7 +225,7 @@ def test_a_judge_of_other_answers_is_refused(run: build.BuildRun) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("r.txt", "prompt", "cannot tell its format"),
+        ("r.txt", "prompt", "plain text, without columns"),
         ("r.jsonl", "nonsense", "1: broken JSON"),
         ("r.jsonl", '{"prompt": "q"}', "no layout of preferences has its columns"),
         (

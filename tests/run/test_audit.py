@@ -169,6 +169,19 @@ def test_bad_thresholds_are_refused_in_a_line(tmp_path: Path, text: str, why: st
     assert "\n" not in str(error.value)
 
 
+def test_a_folder_of_two_layouts_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write(folder / "a.jsonl", clean_rows(30))
+    write(folder / "b.jsonl", clean_rows(30))
+    assert audit(Store(tmp_path), str(folder), AuditOptions())["rows"] == 60
+    write(folder / "c.jsonl", [{"messages": [], "large": "Yes.", "small": "No."}])
+    with pytest.raises(
+        InputError, match=r"the first is TRL, .*c\.jsonl has no column 'chosen' but large, me"
+    ):
+        audit(Store(tmp_path), str(folder), AuditOptions())
+
+
 def test_hostile_text_is_inert_in_the_page(tmp_path: Path) -> None:
     rows = clean_rows(40)
     name = "<img src=x onerror=alert(1)>.jsonl"

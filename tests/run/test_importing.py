@@ -144,7 +144,8 @@ def test_queries_from_text_and_jsonl(store: Store, tmp_path: Path) -> None:
         ("a.jsonl", b'{"prompt": "p", "n": 1e999}', "x,y", r"a\.jsonl:1: a number too large for a float"),
         ("a.jsonl", b'{"a": ' + b"[" * 3000 + b"]" * 3000 + b"}", "x,y", r"a\.jsonl:1: JSON that is nested"),
         ("a.jsonl.gz", b"not packed", "x,y", r"a\.jsonl\.gz: cannot be unpacked"),
-        ("a.txt", b"one\n", "x,y", r"a\.txt: cannot tell its format"),
+        ("a.txt", b"one\n", "x,y", r"a\.txt: plain text, without columns: give one of \.jsonl"),
+        ("a.dat", b"one\n", "x,y", r"a\.dat: cannot tell its format: name it one of \.jsonl"),
     ],
 )
 def test_bad_files_are_one_line_and_leave_nothing(

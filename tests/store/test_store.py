@@ -334,3 +334,14 @@ def test_only_columns_of_few_values_have_a_dictionary(fake_store: Store) -> None
         *("chosen_responder", "rejected_responder"),
     }
     assert all(column.has_offset_index for column in columns)
+
+
+def test_what_is_not_there_is_named_beside_what_is(fake_store: Store) -> None:
+    def error(ref: str) -> str:
+        with pytest.raises(InputError) as raised:
+            fake_store.manifest(ref)
+        return str(raised.value)
+
+    assert "of that name there is queries@0.1.0; build or import another version" in error("queries@9.0.0")
+    assert "nothing of that name (did you mean 'responses'?); it holds" in error("response@0.1.0")
+    assert "imported preferences are comparisons@7.0.0" in error("preferences@7.0.0")

@@ -196,10 +196,27 @@ def _explained(message: str, config: type[Config], section: str) -> str:
     if not unknown:
         message, at, path = message.partition(" - at `$")
         place = f"{section}{path.removesuffix('`')}" if section else path.removesuffix("`").removeprefix(".")
-        return f"{message} - at `{place}`" if at or section else message
+        message = _TYPE.sub(lambda match: " or ".join(map(_in_words, match[1].split(" | "))), message)
+        message = message.replace("Expected ", "needs ").replace(", got ", ", not ")
+        if message.startswith("Invalid enum value"):
+            parent, _, name = path.removesuffix("`").rpartition(".")
+            message += f": choose of {', '.join(_choices(_struct_at(config, parent), name))}"
+        return f"{place}: {message}" if at or section else message
     key, path = unknown.groups()
     fields = ", ".join(field.name for field in msgspec.structs.fields(_struct_at(config, path or "")))
     return f"unknown key {'.'.join(filter(None, [section, key]))}; known here: {fields}"
+
+
+_TYPE = re.compile(r"`([a-z]+(?: \| [a-z]+)*)`")
+_WORDS = {
+    **{"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"},
+    **{"null": "none", "array": "a list", "object": "a table"},
+}
+"""Type as msgspec names it -> what people call it."""
+
+
+def _in_words(kind: str) -> str:
+    return _WORDS.get(kind, kind)
 
 
 def _struct_at(config: type[Config], path: str) -> type[msgspec.Struct]:
@@ -209,6 +226,14 @@ def _struct_at(config: type[Config], path: str) -> type[msgspec.Struct]:
         kind = _inner_struct(next(field.type for field in kind.fields if field.encode_name == name))
     struct: type[msgspec.Struct] = kind.cls
     return struct
+
+
+def _choices(struct: type[msgspec.Struct], name: str) -> list[str]:
+    """The words that a field takes."""
+    fields = {field.encode_name: field.type for field in msgspec.inspect.type_info(struct).fields}  # type: ignore[attr-defined]
+    kinds = getattr(fields[name], "types", [fields[name]])
+    literals = [kind for kind in kinds if isinstance(kind, msgspec.inspect.LiteralType)]
+    return [str(value) for literal in literals for value in literal.values]
 
 
 def _inner_struct(kind: Any) -> Any:
