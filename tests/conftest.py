@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from almost_data.cards import figures as card_figures
+from almost_data.generation import journal_file
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, presets
 from almost_data.store.store import Store
@@ -62,6 +63,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "servers" if file in SERVERS else file
 
     return Scheduler(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Nothing waits for the disk: what a killed process wrote is there all the same, and no power fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        patch.setattr(journal_file, "SYNCHRONOUS", "OFF")
+        yield
 
 
 paint = card_figures.png

@@ -176,7 +176,7 @@ def _settings(manifest: Manifest) -> Table:
 
 def _setting(value: Any) -> str:
     if isinstance(value, list):
-        names = (item["name"] if isinstance(item, dict) and "name" in item else str(item) for item in value)
+        names = (str(item["name"] if isinstance(item, dict) and "name" in item else item) for item in value)
         return "\n".join(names) or "none"
     return "none" if value is None else str(value)
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from ..errors import InputError
 
+SYNCHRONOUS = "FULL"
+"""SQLite's setting: replies that were committed survive a power cut."""
 _FORMAT = 9
 _LOG_PAGES = 10_000
 """Pages of the log, 40 MB, before they go to the file: a page that many replies change is written once."""
@@ -202,7 +204,7 @@ def open_journal(path: Path) -> Iterator[sqlite3.Connection]:
                 _create_tables(database, path)
             _check_columns(database, path)
             database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = FULL")
+            database.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
             database.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
             yield database
     except sqlite3.OperationalError as error:  # disk full, no right to write

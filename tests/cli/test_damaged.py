@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tests.command import run as cli
 from tests.evals.known import hhh
 
 VALUES = (None, "x", 5, -1, 1.5, True, [], {}, [1], {"x": 1}, "\x1b[31m")
-SAMPLE = 12
+SAMPLE = 8
 """Changes of each artifact's manifest, drawn anew in every version of the test by its seed."""
 
 
@@ -29,6 +29,10 @@ def damaged(fake_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Stor
     options = ("--model", "baseline:longest", "--data", str(hhh(folder / "hhh", 1)))
     assert cli("eval", "static-hhh", *options, "--root", str(store.root)).returncode == 0
     return store
+
+
+def first(store: Store, name: str) -> str:
+    return next(ref for ref in store.refs() if ref.startswith(f"{name}@"))
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -58,7 +62,7 @@ def assert_one_line(store: Store, ref: str, why: object) -> None:
 
 @pytest.mark.parametrize("name", ["queries", "responses", "comparisons", "rm", "static-hhh"])
 def test_a_value_of_another_type(damaged: Store, name: str) -> None:
-    ref = damaged.resolve(name)
+    ref = first(damaged, name)
     file = damaged.path(ref) / "manifest.json"
     content = file.read_bytes()
     generator = random.Random(name)
@@ -90,15 +94,21 @@ def empty(file: Path) -> None:
     file.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [cut, flip, empty, Path.unlink])
+DAMAGES = (cut, flip, empty, Path.unlink)
+
+
+@pytest.mark.parametrize("number", range(len(DAMAGES)))
 @pytest.mark.parametrize("name", ["queries", "comparisons", "static-hhh"])
-def test_a_damaged_file(damaged: Store, tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
-    ref = damaged.resolve(name)
-    for file in damaged.path(ref).rglob("*"):
-        if file.is_file():
+def test_a_damaged_file(damaged: Store, name: str, number: int) -> None:
+    """Each damage to the manifest, the card and the rows of `default`, and one to each file beside them."""
+    ref = first(damaged, name)
+    folder = damaged.path(ref)
+    for place, file in enumerate(sorted(path for path in folder.rglob("*") if path.is_file())):
+        is_read = file.parent in (folder, folder / "data" / "default")
+        if is_read or place % len(DAMAGES) == number:
             content = file.read_bytes()
             try:
-                damage(file)
-                assert_one_line(damaged, ref, file.name)
+                DAMAGES[number](file)
+                assert_one_line(damaged, ref, f"{DAMAGES[number].__name__} {file.name}")
             finally:
                 file.write_bytes(content)

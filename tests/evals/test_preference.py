@@ -2,9 +2,6 @@
 
 import gzip
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from almost_data.store.verify import verify
 from almost_data.training.reward_report import BUCKETS, Parts, report
 from tests import hub_server, trained
 from tests.command import run as cli
+from tests.command import script
 from tests.evals.known import evaluated, frame
 from tests.settings import with_settings
 from tests.tiny_models import save_tiny, save_tiny_reward
@@ -286,11 +284,10 @@ def test_a_dataset_on_the_hub_is_judged_at_a_commit(tmp_path: Path) -> None:
     files = {f"{split}.jsonl": "".join(json.dumps(row) + "\n" for row in some).encode()
              for split, some in (("train", rows[:60]), ("test", rows[50:]))}  # fmt: skip
     with hub_server.serve("someone/pairs", files) as (endpoint, commit):
-        home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+        home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf")}
         asked = [("someone/pairs@v1.0.0", {}), (f"someone/pairs@{commit}", {"split": "train"}),
                  ("someone/pairs@v1.0.0", {"split": "best"}), ("someone/none@v1.0.0", {})]  # fmt: skip
-        command = [sys.executable, "-c", ASK, str(tmp_path / "build"), json.dumps(asked)]
-        done = subprocess.run(command, env=os.environ | home, capture_output=True, text=True, check=False)
+        done = script(ASK, str(tmp_path / "build"), json.dumps(asked), env=home)
     assert done.returncode == 0, done.stderr
     test, train, no_split, nowhere = map(json.loads, done.stdout.splitlines())
     assert test["data"] == [{"id": "someone/pairs", "revision": commit, "role": "data", "fake": False}]
@@ -312,10 +309,9 @@ def test_hh_rlhf_is_judged_on_helpful_base(tmp_path: Path) -> None:
             texts[f"{part}/{split}.jsonl.gz"] = gzip.compress("\n".join(lines).encode())
     texts["red-team-attempts/red_team_attempts.jsonl.gz"] = gzip.compress(b'{"transcript": "x"}\n')
     with hub_server.serve("Anthropic/hh-rlhf", texts) as (endpoint, commit):
-        home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+        home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf")}
         asked = [("Anthropic/hh-rlhf@v1.0.0", {}), ("Anthropic/hh-rlhf@v1.0.0", {"config": "harmless-base"})]
-        command = [sys.executable, "-c", ASK, str(tmp_path / "build"), json.dumps(asked)]
-        done = subprocess.run(command, env=os.environ | home, capture_output=True, text=True, check=False)
+        done = script(ASK, str(tmp_path / "build"), json.dumps(asked), env=home)
     assert done.returncode == 0, done.stderr
     usual, named = map(json.loads, done.stdout.splitlines())
     assert [one["settings"]["config"] for one in (usual, named)] == ["helpful-base", "harmless-base"]

@@ -243,6 +243,7 @@ def test_a_full_disk_leaves_nothing(store: Store) -> None:
     assert results(store) == [] and not list((store.root / ".staging").iterdir())
 
 
+@pytest.mark.usefixtures("figures")
 def test_a_figure_shows_all_that_is_written_on_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     long = "a-rather-long-name-of-a-model-or-a-subset-with-its-version"
     lines = [

@@ -21,6 +21,7 @@ from almost_data.generation.packed import decode, misfit  # noqa: E402
 from almost_data.generation.rows import BatchRow, sample_tokens  # noqa: E402
 from almost_data.generation.transformers import TransformersEngine  # noqa: E402
 
+pytestmark = pytest.mark.engine
 PREFIX = (
     "Bread rises because the yeast eats sugar.\n\n-----\n\nHuman: How old?\n\nAssistant: Old.\n\n-----\n\n"
 )

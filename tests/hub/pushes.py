@@ -14,6 +14,7 @@ from almost_data.cards.front_matter import front_matter, viewer
 from almost_data.generation.fake import FakeEngine
 from almost_data.hub import artifact
 from almost_data.store.store import Store
+from tests.command import at_hub, run
 from tests.hub_server import Anywhere, Hub
 
 OTHER = os.environ.get("ALMOST_DATA_TEST_HUB", "")
@@ -69,13 +70,8 @@ def environment(server: Hub | Anywhere, tmp_path: Path, token: str | None = None
 def command(
     server: Hub | Anywhere, tmp_path: Path, *words: str, token: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "almost_data", *words],
-        env=environment(server, tmp_path, token),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with at_hub(environment(server, tmp_path, token)):
+        return run(*words)
 
 
 def stranger(server: Hub | Anywhere, tmp_path: Path, code: str) -> Any:

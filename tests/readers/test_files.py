@@ -2,9 +2,6 @@
 
 import gzip
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ import pytest
 from almost_data.errors import InputError
 from almost_data.readers import benchmark_file, files
 from almost_data.readers.files import TABLE_SUFFIXES, HubPart, read_rows, record
+from tests.command import script
 from tests.hub_server import serve
 
 ROWS = [
@@ -192,10 +190,7 @@ configs:
         pl.DataFrame({"prompt": [name]}).write_parquet(tmp_path / f"{name}.parquet")
         contents[f"{name}.parquet"] = (tmp_path / f"{name}.parquet").read_bytes()
     with serve("someone/parts", contents) as (endpoint, _):
-        hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
-        done = subprocess.run(
-            [sys.executable, "-c", HUB], env=os.environ | hub, capture_output=True, text=True, check=True
-        )
+        done = script(HUB, env={"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf")})
     assert done.stdout.splitlines() == [
         "someone/parts: several configs: give import.hub_config a, b",
         "someone/parts: several splits: give import.split train, test, or all",

@@ -1,8 +1,6 @@
 import json
 import math
 import os
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from html import escape
@@ -23,6 +21,7 @@ from almost_data.readers.stackexchange import (
     site_of,
     vote_score,
 )
+from tests.command import script
 from tests.hub_server import serve
 
 SITE = "plants.example"
@@ -371,10 +370,7 @@ def test_a_hub_dataset_is_read_at_its_commit(tmp_path: Path) -> None:
         "try:\n    s.record('org/none')\nexcept InputError as error:\n    print(error)"
     )
     with serve("org/qa", {"data.jsonl": lines.encode()}) as (endpoint, commit):
-        offline = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | offline, capture_output=True, text=True, check=True
-        )
+        done = script(code, env={"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)})
     out = done.stdout.splitlines()
     assert out[0] == commit
     assert out[1] == str([(SITE, 1, 0), (SITE, 2, 3), (SITE, 3, -1), (SITE, 5, 0)])

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +11,7 @@ from almost_data.run import build as build_
 from almost_data.run import importing, presets
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
+from tests.command import at_hub, run
 from tests.hub_server import serve
 from tests.settings import fake_tiny
 
@@ -184,22 +182,11 @@ def test_a_hub_dataset_is_read_over_http_at_a_pinned_commit(tmp_path: Path) -> N
         "README.md": b"# hello\n",
     }
     with serve("someone/answers", files) as (endpoint, commit):
-        environment = os.environ | {
-            "HF_ENDPOINT": endpoint,
-            "HF_HOME": str(tmp_path / "hf"),
-            "HF_HUB_DISABLE_XET": "1",
-        }
-        command = [sys.executable, "-m", "almost_data", "import", "responses", "someone/answers"]
-        command += ["--ladder", "good,poor", "--version", "1.0.0", "--root", str(tmp_path / "build")]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        words = ["--ladder", "good,poor", "--version", "1.0.0", "--root", str(tmp_path / "build")]
+        with at_hub({"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf")}):
+            done = run("import", "responses", "someone/answers", *words)
+            gone = run("import", "responses", "someone/nothing", *words)
         assert done.returncode == 0, done.stderr
-        gone = subprocess.run(
-            [*command[:5], "someone/nothing", *command[6:]],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
     made = Store(tmp_path / "build").manifest("responses@1.0.0")
     assert made.config["file"] == {"name": "someone/answers", "revision": commit}
     assert sum(made.counts["default"].values()) == 60

@@ -23,6 +23,7 @@ from almost_data.training.arguments import Inputs
 from almost_data.training.data import Source
 from almost_data.training.shapes import Messages
 from tests import trained
+from tests.command import script
 from tests.hub_server import serve
 from tests.training.rows import messages, source
 
@@ -474,13 +475,8 @@ print(json.dumps(found))
 
 
 def read_from(endpoint: str, folder: Path, arguments: list[dict[str, Any]]) -> list[Any]:
-    environment = os.environ | {
-        "HF_ENDPOINT": endpoint,
-        "HF_HOME": str(folder / "hf"),
-        "HF_HUB_DISABLE_XET": "1",
-    }
-    command = [sys.executable, "-c", READ, json.dumps(arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "hf")}
+    done = script(READ, json.dumps(arguments), env=hub)
     assert done.returncode == 0, done.stderr
     results: list[Any] = json.loads(done.stdout)
     return results
@@ -595,7 +591,12 @@ def test_several_processes_open_a_hub_dataset_at_once(fake_store: Store, tmp_pat
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     arguments = [{"root": str(tmp_path / "build"), "dataset": "someone/ours@v1.0.0"}]
     with serve("someone/ours", files) as (endpoint, _), ThreadPoolExecutor(3) as pool:
-        results = list(pool.map(lambda _: read_from(endpoint, tmp_path, arguments)[0]["train"], range(3)))
+        hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+        command = [sys.executable, "-c", READ, json.dumps(arguments)]
+        outputs = list(
+            pool.map(lambda _: subprocess.check_output(command, env=os.environ | hub, text=True), range(3))
+        )
+    results = [json.loads(output)[0]["train"] for output in outputs]
     assert results[0] == results[1] == results[2] != []
 
 

@@ -24,6 +24,8 @@ from tests import tiny_models, trained
 from tests.builders.demonstrations.scripted import QUERIES, Made, check, read, store_of
 from tests.settings import config_of, with_settings
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
