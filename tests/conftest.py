@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matplotlib.figure
 import pytest
+from matplotlib.figure import Figure
 
 from almost_data.cards import figures as card_figures
 from almost_data.generation import journal_file
@@ -77,11 +79,37 @@ def no_waiting_for_the_disk() -> Iterator[None]:
 paint = card_figures.png
 
 
+class BlankFigure:
+    """A figure, its axes, and as many bars as were drawn: nothing is painted."""
+
+    def __init__(self, bars: Any = None, **size: Any) -> None:
+        self.bars = len(bars) if hasattr(bars, "__len__") else 2
+
+    def subplots(self, rows: int = 1, columns: int = 1, **settings: Any) -> "BlankFigure":
+        return BlankFigure(range(rows * columns))
+
+    def __getattr__(self, name: str) -> "BlankFigure":
+        return self
+
+    def __call__(self, *arguments: Any, **settings: Any) -> "BlankFigure":
+        return BlankFigure(*arguments[:1])
+
+    def __getitem__(self, place: Any) -> "BlankFigure":
+        return self
+
+    def __len__(self) -> int:
+        return self.bars
+
+    def __iter__(self) -> "Iterator[BlankFigure]":
+        return iter([self] * self.bars)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def blank_figures() -> Iterator[None]:
-    """Figures are left blank, but where a test asks for `figures`: to paint takes half of a small build."""
+    """Figures are left blank, but where a test asks for `figures`: they take half of a small build."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(card_figures, "png", lambda figure: b"\x89PNG")
+        patch.setattr(matplotlib.figure, "Figure", BlankFigure)
         yield
 
 
@@ -89,6 +117,7 @@ def blank_figures() -> Iterator[None]:
 def figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Painted figures."""
     monkeypatch.setattr(card_figures, "png", paint)
+    monkeypatch.setattr(matplotlib.figure, "Figure", Figure)
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +132,7 @@ def fake_store(tmp_path_factory: pytest.TempPathFactory, fake_preset: presets.Pr
     run = build.BuildRun(store, "0.1.0", fake_preset, FakeEngine())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(card_figures, "png", paint)
+        patch.setattr(matplotlib.figure, "Figure", Figure)
         run.build("comparisons")
     return store
 

@@ -7,6 +7,7 @@ filter has already made it inert (`cell`, `code`, `fenced`), and a variable with
 import random
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from .alt_texts import alt_texts
 from .front_matter import viewer, with_front_matter
 
 if TYPE_CHECKING:
+    import jinja2
     import polars as pl
 
 FOLDERS = (Path(__file__).parent / "templates", Path(__file__).parents[2] / "cards")
@@ -147,12 +149,22 @@ def recipe_name(manifest: Manifest) -> str:
 
 def page(template: str | Path, **values: Any) -> str:
     """A template, shipped or a file, filled in: all text is escaped, and a missing value is an error."""
+    folders = (template.parent, *FOLDERS) if isinstance(template, Path) else FOLDERS
+    environment = _environment(folders)
+    try:
+        return environment.get_template(Path(template).name).render(values).strip()
+    except Exception as error:  # a template's mistake, or a manifest without what it prints
+        raise Defect(f"card {template}: it cannot be filled in: {one_line(error)}") from error
+
+
+@cache
+def _environment(folders: tuple[Path, ...]) -> "jinja2.Environment":
+    """What compiles the templates of folders: each once, and again where its file changed."""
     import jinja2
     from markupsafe import Markup
 
-    folders = [template.parent] if isinstance(template, Path) else []
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([*folders, *FOLDERS]),
+        loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,
         autoescape=True,
         finalize=lambda value: value.strip() if isinstance(value, Markup) else markdown.prose(str(value)),
@@ -161,10 +173,7 @@ def page(template: str | Path, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {text_filter.__name__: text_filter for text_filter in markdown.FILTERS}
-    try:
-        return environment.get_template(Path(template).name).render(values).strip()
-    except Exception as error:  # a template's mistake, or a manifest without what it prints
-        raise Defect(f"card {template}: it cannot be filled in: {one_line(error)}") from error
+    return environment
 
 
 def require_template(template: str | Path) -> None:
