@@ -8,7 +8,8 @@ text has the tokens that it is said to have. No reply of an engine ends early. T
 left-padded `generate` at the best of a few batch sizes, that of scoring is batches sorted by length. Recipes
 run as a user runs them, with bfloat16 arithmetic on float32 weights and TRL's defaults for the rest; their
 rates are those of the manifest, first step included. PPO needs TRL 1.12 (`make .venv/.ppo`, or its folder in
-ALMOST_DATA_PPO). Starting the recipes takes most of the ten minutes; `--size tiny` tries all of it on a CPU.
+ALMOST_DATA_PPO). Each part is a run of its own where ten minutes are the limit; `--size tiny` tries all of
+it on a CPU.
 """
 
 import argparse
@@ -181,7 +182,7 @@ def requests_of(size: Size, model: Model) -> dict[str, list[Request]]:
         )
         for n, text in enumerate(questions)
     ]
-    return {f"few-shot text, {size.shared} tokens shared": raw, "chat, 30 tokens shared": chat}
+    return {"chat, 30 tokens shared": chat, f"few-shot text, {size.shared} tokens shared": raw}
 
 
 def rate(answer: Callable[[Sequence[Request]], int], requests: Sequence[Request]) -> float:
@@ -340,19 +341,24 @@ def train(name: str, arguments: dict[str, Any], store: Path, overlay: Path | Non
 
 
 def scoring_rates(size: Size, work: Path) -> list[Result]:
-    """The trained reward model against sorted batches."""
-    what, rates = bench_scoring.measure(str(work / "build" / "rm" / VERSION), size.dialogues)
-    ours, plain = rates["ours"], rates["sorted"]
-    return [Result(f"reward model ({what}): against sorted batches", "dialogues/s", ours, plain, "0.9x")]
+    """The reward model of `bench_scoring` against batches of the same network."""
+    what, rates = bench_scoring.measure(str(bench_scoring.make(work / "scorer")), size.dialogues)
+    ways = {"sorted": "0.9x", "unsorted": ""}
+    return [
+        Result(
+            f"reward model ({what}): against {way} batches", "dialogues/s", rates["ours"], rates[way], target
+        )
+        for way, target in ways.items()
+    ]
 
 
 def measure(size: Size, work: Path, parts: Sequence[str]) -> list[Result]:
     folder = save_model(work / "model", size)
-    results = [*engine_rates(size, folder), *vllm_rates(size, folder)] if "engines" in parts else []
+    results: list[Result] = []
+    if "engines" in parts:
+        results += [*engine_rates(size, folder), *scoring_rates(size, work), *vllm_rates(size, folder)]
     if "recipes" in parts:
         results += recipe_rates(size, folder, work)
-        if (work / "build" / "rm").is_dir():
-            results += scoring_rates(size, work)
     return results
 
 
