@@ -28,6 +28,13 @@ class SampleOptions:
     longer: Annotated[
         Literal["chosen", "rejected"] | None, Parameter(help="Pairs of which this side is the longer one.")
     ] = None
+    id: Annotated[
+        str | None,
+        Parameter(help="Rows with this id, or of this query: kept, with what they passed, or dropped."),
+    ] = None
+    sort: Annotated[
+        str | None, Parameter(help="Column of which the largest values are shown, such as chosen_length.")
+    ] = None
     config: Annotated[str, Parameter(help="Config that the rows are from.")] = "default"
     seed: Annotated[int, Parameter(help="Seed of the draw.")] = 0
 
@@ -41,12 +48,15 @@ def sample(
     if json:
         print_json(drawn.rows)
         return
-    sentences = rules(store.manifest(ref).ledger)
+    ledger = store.manifest(ref).ledger
+    sentences = rules(ledger)
     for row in drawn.rows:
         console.print(row_panel(row, sentences))
+        if options.id and row.config == "default":
+            print_line(
+                f"kept: it passed {', '.join(entry.filter for entry in ledger) or 'no filter'}", "green"
+            )
     for note in drawn.notes:
         print_line(note, "yellow")
-    print_line(
-        f"{len(drawn.rows):,} of {drawn.matching:,} rows that match in {ref}, drawn by seed {options.seed}",
-        "dim",
-    )
+    how = f"the largest {options.sort} first" if options.sort else f"drawn by seed {options.seed}"
+    print_line(f"{len(drawn.rows):,} of {drawn.matching:,} rows that match in {ref}, {how}", "dim")

@@ -21,6 +21,8 @@ from .show_results import print_manifest, print_results_of
 STYLES = {"fatal": "red", "worry": "red", "warn": "yellow", "watch": "yellow"}
 """How bad a finding is -> its colour, the worst first."""
 SPLITS = ("train", "test")
+LABELS = {"share_chosen_longer": "share_chosen_longer (equal lengths not counted)"}
+"""Diagnostics whose name alone would be taken for another measure's."""
 BASELINES = {"always_longer": "longer", "probe": "surface", "random_head": "untrained"}
 """What a reward model's accuracy is compared with -> the heading of its column."""
 
@@ -151,7 +153,8 @@ def _rank(level: str) -> int:
 def _diagnostics(diagnostics: dict[str, Any]) -> Table:
     """Single numbers."""
     values = ((name, value) for name, value in diagnostics.items() if not isinstance(value, list | dict))
-    return grid("diagnostic", ">value", rows=((name, _measured(name, value)) for name, value in values))
+    rows = ((LABELS.get(name, name), _measured(name, value)) for name, value in values)
+    return grid("diagnostic", ">value", rows=rows)
 
 
 def _measured(name: str, value: Any) -> Any:

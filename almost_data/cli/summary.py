@@ -113,10 +113,16 @@ def _funnel(manifests: list[Manifest]) -> Table:
             reasons = [(reason, n) for entry in entries for reason, n in entry.dropped.items()]
             failed = sum(entry.failed for entry in entries)
             reasons += [("failed", failed)] if failed else []
-            why = ", ".join(f"{reason}\u00a0{n:,}" for reason, n in reasons)
+            why = ", ".join(f"{reason}\u00a0{n:,}{_partners(manifest, reason)}" for reason, n in reasons)
             dropped = sum(n for _, n in reasons)
             rows.append((f"  {stage}, {entries[0].unit}", entries[0].n_in, entries[-1].kept, dropped, why))
     return grid("", ">rows in", ">kept", ">dropped", "why", rows=rows, title="Rows")
+
+
+def _partners(manifest: Manifest, reason: str) -> str:
+    """Of rows that were dropped for want of others beside them: why those were dropped."""
+    reasons = manifest.diagnostics.get("dropped_beside", {}).get(reason)
+    return f" (beside {', '.join(f'{name} {n:,}' for name, n in reasons.items())})" if reasons else ""
 
 
 def _folders(store: Store, steps: list[Step]) -> Table:

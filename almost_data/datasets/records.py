@@ -125,6 +125,7 @@ class _DatasetDiagnostics(_Diagnostics):
     paper_facts: list[str] = []
     text: _Text | None = None
     license: str | None = None
+    dropped_beside: dict[str, dict[str, int]] = {}
 
 
 class _Subset(msgspec.Struct):

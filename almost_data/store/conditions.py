@@ -10,6 +10,7 @@ from ..viewer.rows import PAIR
 
 LENGTHS = {"chosen": "chosen_length", "rejected": "rejected_length", "response": "length"}
 """Text -> the column of its characters, which conditions see besides the stored ones."""
+_PLACE, _ORDER = "__place", "__order"
 _STORED = "__stored"
 """Suffix of a column as it is stored, beside its text."""
 
@@ -43,6 +44,24 @@ def matching(
     kept = flat(stored, messages, with_lengths=True).filter(*conditions)
     kept = kept.with_columns(pl.col(f"{name}{_STORED}").alias(name) for name in messages)
     return kept.select(rows.collect_schema().names())
+
+
+def largest(rows: pl.LazyFrame, ref: str, column: str, n: int) -> tuple[pl.DataFrame, int]:
+    """The `n` rows with the largest values of a column, largest first; and how many rows there are.
+
+    Columns are those that conditions see. Raises InputError for another.
+    """
+    values = flat(rows, with_lengths=True)
+    if column not in (schema := values.collect_schema()):
+        hint, columns = did_you_mean(column, schema), ", ".join(schema)
+        raise InputError(f"sample.sort: no column {column!r} in {ref}{hint}; it has: {columns}")
+    order = (
+        values.select(column).collect(engine="streaming")[column].arg_sort(descending=True, nulls_last=True)
+    )
+    places = pl.DataFrame({_PLACE: order.head(n)}).with_row_index(_ORDER)
+    indexed = rows.with_row_index(_PLACE).filter(pl.col(_PLACE).is_in(places[_PLACE].implode()))
+    picked = indexed.collect(engine="streaming").join(places, on=_PLACE).sort(_ORDER)
+    return picked.drop(_PLACE, _ORDER), len(order)
 
 
 def message_columns(rows: pl.LazyFrame) -> list[str]:

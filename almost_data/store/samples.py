@@ -16,7 +16,7 @@ from ..datasets.manifest import Manifest
 from ..errors import InputError, did_you_mean
 from ..viewer.page import Page, share_page
 from ..viewer.rows import ADDED, PAIR, PROMPTS, Row, replies_row, row_of
-from .conditions import matching
+from .conditions import largest, matching
 
 ANY = "any"
 """The reason that stands for every reason."""
@@ -49,6 +49,10 @@ class Selection:
     pair: str | None = None
     """`CHOSEN>REJECTED`: responders of a pair."""
     longer: Literal["chosen", "rejected"] | None = None
+    id: str | None = None
+    """Id of a row, or of its query or reply: rows of every config that have it, kept or dropped."""
+    sort: str | None = None
+    """Column by whose largest values the rows are picked, in place of a draw; lengths are columns too."""
     seed: int = 0
 
 
@@ -75,8 +79,12 @@ def sample(artifacts: Artifacts, ref: str, selection: Selection = Selection()) -
         pair=selection.pair,
         longer=selection.longer,
     )
-    group = "query_id" if selection.dropped is None and _is_grouped(rows) else None
-    drawn, count = draw(rows, selection.n, selection.seed, group)
+    is_grouped = selection.dropped is None and selection.sort is None and _is_grouped(rows)
+    group = "query_id" if is_grouped and "reason" not in rows.collect_schema() else None
+    if selection.sort:
+        drawn, count = largest(rows, ref, selection.sort, selection.n)
+    else:
+        drawn, count = draw(rows, selection.n, selection.seed, group)
     shown = list(rows_of(manifest, drawn))
     return Sample(drawn, shown, count, notes(artifacts, manifest, shown))
 
@@ -192,7 +200,9 @@ def notes(artifacts: Artifacts, manifest: Manifest, rows: Iterable[Row]) -> list
 
 
 def _selected(artifacts: Artifacts, manifest: Manifest, selection: Selection) -> pl.LazyFrame:
-    """The rows of a config, or those that were dropped for a reason."""
+    """The rows of a config, those that were dropped for a reason, or those with an id."""
+    if selection.id is not None:
+        return _with_id(artifacts, manifest, selection.id)
     if selection.dropped is None:
         return with_texts(artifacts, manifest, selection.config)
     configs = dropped_configs(artifacts, manifest)
@@ -209,6 +219,25 @@ def _selected(artifacts: Artifacts, manifest: Manifest, selection: Selection) ->
     reason = pl.col("reason")
     is_dropped = reason.is_not_null() if selection.dropped == ANY else reason == selection.dropped
     frames = [with_texts(artifacts, manifest, config).filter(is_dropped) for config in configs]
+    return pl.concat(frames, how="diagonal_relaxed")
+
+
+def _with_id(artifacts: Artifacts, manifest: Manifest, id: str) -> pl.LazyFrame:
+    """The rows of all configs that have an id in a column of ids, or whose key it is. Raises InputError."""
+    frames = []
+    for config in artifacts.configs(manifest.ref):
+        table = manifest.table(config)
+        ids = [column.name for column in table.columns if column.name.endswith("_id")]
+        key = pl.concat_str([pl.col(name).cast(pl.String) for name in table.key], separator=" ")
+        has_id = pl.any_horizontal(key == id, *(pl.col(name) == id for name in ids))
+        rows = with_texts(artifacts, manifest, config).filter(has_id).collect(engine="streaming")
+        # Kept sides are messages, and dropped ones texts that were looked up.
+        sides = [name for name in PAIR if rows.schema.get(name) == pl.String]
+        as_turn = [pl.struct(role=pl.lit("assistant"), content=pl.col(name)).alias(name) for name in sides]
+        rows = rows.with_columns(as_turn).with_columns(pl.concat_list(name).alias(name) for name in sides)
+        frames += [rows.lazy()] if len(rows) else []
+    if not frames:
+        raise InputError(f"{manifest.ref} has no row with the id {id!r}: give one as rows are shown with")
     return pl.concat(frames, how="diagonal_relaxed")
 
 

@@ -680,3 +680,10 @@ def test_a_setting_that_no_rule_in_use_reads_is_refused(setting: str, value: obj
         checks="paper", length_sd=0.5, asis_rm="fake/judge", **{setting: value}  # type: ignore[arg-type]
     )  # fmt: skip
     BUILDER.pins(in_use, FakeEngine())
+
+
+def test_responses_without_a_partner_are_counted_by_what_their_partners_fell_for() -> None:
+    short, unfinished = "Too short.", good(60)[:-1]
+    queries = [[good(90), short], [good(90), unfinished], [unfinished, good(70)], [good(90), good(60)]]
+    built = run(rows_of([*queries, [short, short]]), ComparisonsConfig(checks="paper", length_sd=None))
+    assert built.diagnostics["dropped_beside"] == {"few_survivors": {"unfinished": 2, "too_short": 1}}

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from almost_data.datasets.tables import last_turn
 from almost_data.errors import InputError
 from almost_data.store.samples import Selection, examples, sample
 from almost_data.store.store import Store
@@ -65,6 +66,8 @@ def test_examples_are_of_distinct_queries(fake_store: Store) -> None:
         (Selection(pair="a>b"), "it has: fake-"),
         (Selection(config="defualt"), "no config 'defualt'"),
         (Selection(n=0), "sample.n 0"),
+        (Selection(id="nope"), "no row with the id 'nope'"),
+        (Selection(sort="chosen_len"), "did you mean 'chosen_length'"),
     ],
 )
 def test_what_does_not_fit_is_named_with_what_there_is(
@@ -86,3 +89,27 @@ def test_sample_prints_boxes_with_reasons_and_json(fake_store: Store) -> None:
     done = cli("sample", "comparisons", "--dropped", "too_short", "-n", "2", *root)
     assert done.stdout.count("╭") == 2 and "dropped too_short: " in done.stdout
     assert '"reason":' in cli("sample", "comparisons", "--json", "-n", "1", *root).stdout
+
+
+def test_rows_are_sorted_by_a_column_or_a_length(fake_store: Store) -> None:
+    drawn = sample(fake_store, REF, Selection(n=5, sort="chosen_length"))
+    lengths = [len(row.sides[0].text or "") for row in drawn.rows]
+    texts = fake_store.scan(REF).select(last_turn("chosen")).collect()["chosen"]
+    assert lengths == texts.str.len_chars().sort(descending=True).head(5).to_list()
+    assert drawn.matching == len(texts)
+
+
+def test_an_id_shows_what_was_kept_of_it_and_what_was_dropped(fake_store: Store) -> None:
+    kept, dropped = (sample(fake_store, REF, Selection(n=1, dropped=reason)) for reason in (None, "any"))
+    for row in (*kept.rows, *dropped.rows):
+        [same] = sample(fake_store, REF, Selection(id=row.id)).rows
+        assert same == row
+    query = kept.frame["query_id"][0]
+    rows = sample(fake_store, REF, Selection(n=1000, id=query)).rows
+    counts = [
+        fake_store.scan(REF, config).filter(query_id=query).collect().height
+        for config in fake_store.configs(REF)
+    ]
+    assert len(rows) == sum(counts) and {row.reason is None for row in rows} == {True, False}
+    done = cli("sample", REF, "--id", kept.rows[0].id, "--root", str(fake_store.root))
+    assert "kept: it passed too_short, " in done.stdout

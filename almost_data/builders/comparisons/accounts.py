@@ -8,6 +8,7 @@ import polars as pl
 from ...datasets.filters import Filter, chain
 from ...datasets.manifest import Count, Entry
 
+FEW_SURVIVORS = "few_survivors"
 _RANKS = ["chosen_rank", "rejected_rank"]
 
 
@@ -26,6 +27,8 @@ class Accounts:
         self.names: dict[int, str] = {}
         """Rank -> responder."""
         self._dropped: Counter[str] = Counter()
+        self._partners: Counter[str] = Counter()
+        """Reason -> responses dropped for it in queries that then had too few."""
         self._responders: list[pl.DataFrame] = []
         self._pairs: list[pl.DataFrame] = []
         self._kept: list[pl.DataFrame] = []
@@ -41,6 +44,9 @@ class Accounts:
         self.queries += decided["query"].n_unique()
         self.names |= dict(texts.select("rank", "responder").unique().iter_rows())
         self._dropped.update(dict(decided["reason"].drop_nulls().value_counts().iter_rows()))
+        is_few = pl.col("reason") == FEW_SURVIVORS
+        partners = decided.filter(is_few.any().over("query") & ~is_few)["reason"].drop_nulls()
+        self._partners.update(dict(partners.value_counts().iter_rows()))
         alive = pl.col("reason").is_null()
         survivors = decided.filter(alive)["query"].rle().struct.field("len")  # sorted by query
         self.compared += len(survivors)
@@ -111,7 +117,7 @@ class Accounts:
             "share_equal_length": total["equal"] / total["comparisons"],
             "queries": self.queries,
             "queries_with_a_comparison": len(self.by_query()),
-            "comparisons_per_query": self.kept / self.queries,
+            "dropped_beside": {FEW_SURVIVORS: dict(self._partners.most_common())},
             "responder_pairs": [
                 {
                     "chosen_responder": self.names[row["chosen_rank"]],

@@ -40,7 +40,7 @@ from ...scoring import Scorer, fake_name
 from ..checks import CHECK_DOCS, MIN_CHARS, check_names, of_chosen, response_checks
 from ..responses import ladder_rows
 from . import by_ratings
-from .accounts import Accounts
+from .accounts import FEW_SURVIVORS, Accounts
 from .asis import AsIs
 from .by_ladder import BY_LADDER
 from .by_ratings import Label
@@ -125,9 +125,6 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     so that the Hub's viewer shows what was dropped."""
     limit: Positive | None = None
     """Use only the first queries by query_id."""
-
-
-FEW_SURVIVORS = "few_survivors"
 
 
 def build(
