@@ -46,6 +46,21 @@ class Judge:
     columns: Columns = None
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class SecondOpinions:
+    """What may agree with the ladder, or not."""
+
+    ratings: Annotated[
+        str | None,
+        Parameter(help="Ratings of the responses: with them, the label by ladder, ratings and both."),
+    ] = None
+    asis_rm: Annotated[
+        str | None,
+        Parameter(help="Reward model for the variants with the As-is RM: name@version, folder or Hub id."),
+    ] = None
+
+
 def ablate(
     *,
     from_: Annotated[
@@ -53,10 +68,7 @@ def ablate(
         Parameter(name="--from", help="responses@version, responses, or ORG/NAME@REVISION, to build from."),
     ],
     version: Version,
-    asis_rm: Annotated[
-        str | None,
-        Parameter(help="Reward model for the variants with the As-is RM: name@version, folder or Hub id."),
-    ] = None,
+    opinions: SecondOpinions = SecondOpinions(),
     judge: Judge = Judge(),
     settings: FilterSettings = FilterSettings(),
     json: Json = False,
@@ -64,13 +76,13 @@ def ablate(
     root: Root = ROOT,
 ) -> None:
     verdicts = read_reviews(judge.reviews, parse_columns(judge.columns)) if judge.reviews else None
-    sources = local_sources(root, [from_])
+    sources = local_sources(root, [from_, *([opinions.ratings] if opinions.ratings else [])])
     run = prepare(
         root=root,
         version=version,
         preset=settings.preset,
         config=settings.config,
-        assignments=[*settings.set_, *assignments("comparisons", {"asis_rm": asis_rm})],
+        assignments=[*settings.set_, *assignments("comparisons", {"asis_rm": opinions.asis_rm})],
         sources=list(sources.values()),
         origins=hub_origins(sources),
     )

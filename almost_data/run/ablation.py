@@ -1,8 +1,8 @@
 """What each filter is worth: the variants of the paper's Table 4, built from the same responses.
 
 No filter, the heuristic filter only, the As-is RM only, both; then both (or, without an As-is RM, the
-heuristic filter) with each single check left out, and with each of `SWITCHES` turned. The reward model is
-loaded once, and scores a response once.
+heuristic filter) with each single check left out, with each of `SWITCHES` turned, and with other labels
+where there are ratings. The reward model is loaded once, and scores a response once.
 """
 
 import dataclasses
@@ -132,15 +132,22 @@ JUDGED_NOTE = (
 )
 
 
-def variants(base: ComparisonsConfig) -> Iterator[Variant]:
-    """The variants of a config, which itself is the one with all of its filters."""
+LABELS = {"ladder": "label: ladder", "ratings": "label: ratings", "both": "label: ladder and ratings"}
+
+
+def variants(base: ComparisonsConfig, is_rated: bool = False) -> Iterator[Variant]:
+    """The variants of a config, which itself is the one with all of its filters.
+
+    `is_rated`: whether there are ratings, so that they can be a label.
+    """
 
     def changed(**fields: Any) -> ComparisonsConfig:
         return msgspec.structs.replace(base, **fields)
 
     bare: dict[str, Any] = {"checks": (), "filters": (), "length_sd": None}
-    yield Variant("no-filter", "no filter", changed(**bare, asis_rm=None))
-    yield Variant("heuristic", "heuristic only", changed(asis_rm=None))
+    unrated: dict[str, Any] = {"label": "ladder", "min_rejected_rating": None, "max_rating_gap": None}
+    yield Variant("no-filter", "no filter", changed(**bare, **unrated, asis_rm=None))
+    yield Variant("heuristic", "heuristic only", changed(**unrated, asis_rm=None))
     if base.asis_rm:
         yield Variant("asis", "as-is RM only", changed(**bare))
         yield Variant("both", "both", base)
@@ -149,6 +156,11 @@ def variants(base: ComparisonsConfig) -> Iterator[Variant]:
         remaining = tuple(name for name in checks if name != check)
         yield Variant(_suffix(f"without {check}"), f"without {check}", changed(checks=remaining))
     yield from (switch.variant(base) for switch in SWITCHES)
+    if base.pairing != "extremes":
+        yield Variant("extremes", "best against worst", changed(pairing="extremes"))
+    if is_rated:
+        for choice, label in LABELS.items():
+            yield Variant(f"label-{choice}", label, changed(label=choice))
     for user_filter in base.filters:
         filters = tuple(rule for rule in base.filters if rule is not user_filter)
         label = f"without {user_filter.name}"
@@ -163,16 +175,20 @@ def ablate(run: BuildRun, verdicts: Verdicts | None = None, progress: Progress =
     if "-" in run.version:
         raise InputError(f"run.version {run.version}: give N.N.N, to which each variant adds its name")
     ref = run.sources.get("responses", f"responses@{run.version}")
-    config = BUILDER.resolve(run.preset.settings(BUILDER), {"responses": run.store.manifest(ref)})
+    sources = {"responses": ref}
+    if "ratings" in run.sources:
+        sources["ratings"] = run.sources["ratings"]
+    parents = {name: run.store.manifest(source) for name, source in sources.items()}
+    config = BUILDER.resolve(run.preset.settings(BUILDER), parents)
     if verdicts is not None:
         _check(verdicts, run.store.scan(ref), ref)
     outcomes = []
-    for variant in variants(config):
+    for variant in variants(config, "ratings" in sources):
         variant_run = dataclasses.replace(
             run,
             version=f"{run.version}-{variant.name}",
             preset=run.preset.with_config(BUILDER.name, without_unread_settings(variant.config)),
-            sources={"responses": ref},
+            sources=sources,
         )
 
         def report(stage: str, done: int, total: int, tokens: int, name: str = variant.name) -> None:

@@ -55,6 +55,13 @@ def test_variants_are_those_of_the_papers_table_and_each_rule_left_out() -> None
     for check in check_names(full.checks):
         left = found[f"without-{check.replace('_', '-')}"].checks
         assert set(check_names(full.checks)) - set(left) == {check}
+    rated = {one.name: one.config for one in variants(msgspec.structs.replace(full, label="both"), True)}
+    assert [rated[f"label-{label}"].label for label in ("ladder", "ratings", "both")] == [
+        "ladder",
+        "ratings",
+        "both",
+    ]
+    assert (rated["heuristic"].label, rated["extremes"].pairing) == ("ladder", "extremes")
     names = [variant.name for variant in variants(with_defaults(ComparisonsConfig()))]
     assert not {"asis", "both"} & set(names)
 
@@ -256,10 +263,24 @@ def test_the_command_prints_a_line_for_each_variant(
     assert "without dont_know" in shown
     cli.main(["ablate", *where, "--markdown"])
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + 6
+    assert len(table) == 2 + 7
     cli.main(["ablate", *where, "--json"])
     numbers = json.loads(capsys.readouterr().out)
     assert [row["comparisons"] for row in numbers] and numbers[0]["variant"] == "no filter"
+
+
+def test_with_ratings_the_labels_are_set_side_by_side(
+    run: build.BuildRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--from", "responses@0.1.0", "--version", "2.0.0", "--root", str(run.store.root)]
+    cli.main(["build", "ratings", *where, "--engine", "fake", "--judge", "fake/judge"])
+    capsys.readouterr()
+    checks = ["--set", 'comparisons.checks=["dont_know"]', "--set", "comparisons.pairing=all"]
+    cli.main(["ablate", *where, *checks, "--ratings", "ratings@2.0.0", "--json"])
+    kept = {row["variant"]: row["comparisons"] for row in json.loads(capsys.readouterr().out)}
+    assert kept["no filter"] >= kept["heuristic only"] == kept["label: ladder"]
+    assert 0 < kept["label: ladder and ratings"] < kept["label: ladder"]
+    assert kept["label: ladder and ratings"] < kept["label: ratings"]
 
 
 def test_reviews_of_real_answers_agree_more_after_the_filter(shared: Path, tmp_path: Path) -> None:
