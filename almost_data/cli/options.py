@@ -18,7 +18,10 @@ Where = Annotated[
 ]
 Json = Annotated[bool, Parameter(help="Print JSON.")]
 Markdown = Annotated[bool, Parameter(help="Print Markdown.")]
-Columns = Annotated[str | None, Parameter(help="Which column holds what: prompt=question,chosen=a,...")]
+Columns = Annotated[
+    str | None,
+    Parameter(help="Which column holds what: prompt=NAME; of preferences chosen=NAME,rejected=NAME too."),
+]
 
 
 def root_flag(root: Path) -> str:

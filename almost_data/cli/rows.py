@@ -22,6 +22,10 @@ def row_panel(row: Row, rules: Mapping[str, str], limit: int = 1000) -> Panel:
     parts = [_turn(turn, len(row.prompt) == 1, limit) for turn in row.prompt]
     is_pair = [side.label for side in row.sides] == list(PAIR)
     parts += [part for side in row.sides for part in (Text(), _side(side, is_pair, limit))]
+    if not row.sides:
+        facts = {name: value for name, value in row.facts.items() if not name.endswith("_id")}
+        line = ", ".join(f"{name}: {short(str(value), 60)}" for name, value in facts.items())
+        parts += [text(line, "dim")] if line else []
     note = row.note
     if row.reason:
         why = f"dropped {row.reason}" + (f": {rules[row.reason]}" if row.reason in rules else "")

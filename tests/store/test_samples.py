@@ -113,3 +113,10 @@ def test_an_id_shows_what_was_kept_of_it_and_what_was_dropped(fake_store: Store)
     assert len(rows) == sum(counts) and {row.reason is None for row in rows} == {True, False}
     done = cli("sample", REF, "--id", kept.rows[0].id, "--root", str(fake_store.root))
     assert "kept: it passed too_short, " in done.stdout
+
+
+def test_other_columns_of_a_row_without_replies_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "q.txt").write_text("Is tea a fruit?\n")
+    root = ["--root", str(tmp_path / "build")]
+    assert cli("import", "queries", str(tmp_path / "q.txt"), "--version", "1.0.0", *root).returncode == 0
+    assert "source: import" in cli("sample", "queries", *root).stdout
