@@ -16,6 +16,7 @@ import msgspec
 import almost_data
 from almost_data import registry
 from almost_data.builders import checks
+from almost_data.builders.comparisons import by_ratings, ranking, selection, twins
 from almost_data.cli.app import app
 from almost_data.datasets.builder import load_builder
 from almost_data.datasets.manifest import Manifest
@@ -111,8 +112,36 @@ def filters() -> str:
             _table(("set", "checks"), sets),
             "## Checks",
             _table(("check", "what it drops", "source"), rows),
+            "## Rules on pairs",
+            "Each with an example of its settings; what is not set is not applied.",
+            _table(("reason", "rule", "settings", "source"), pair_rules()),
         ]
     )
+
+
+def pair_rules() -> list[tuple[str, str, str, str]]:
+    rules = [
+        ranking.ALREADY_CHOSEN,
+        ranking.LADDER,
+        ranking.EXTREMES,
+        by_ratings.rated_higher(1),
+        ranking.length_rule(0.5, "survivors"),
+        ranking.length_gap(400),
+        *by_ratings.thresholds(2, 60, 6),
+        twins.NEAR_TWIN_PROMPT,
+        twins.NEAR_TWIN_PAIR,
+        selection.length_balance(0.5, 0),
+        selection.not_needed(10_000, 0),
+    ]
+    return [
+        (
+            f"`{rule.name}`",
+            rule.description,
+            ", ".join(f"`{name} = {value}`" for name, value in rule.params.items()),
+            rule.source,
+        )
+        for rule in rules
+    ]
 
 
 def layouts() -> str:
