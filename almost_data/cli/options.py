@@ -20,7 +20,9 @@ Json = Annotated[bool, Parameter(help="Print JSON.")]
 Markdown = Annotated[bool, Parameter(help="Print Markdown.")]
 Columns = Annotated[
     str | None,
-    Parameter(help="Which column holds what: prompt=NAME; of preferences chosen=NAME,rejected=NAME too."),
+    Parameter(
+        help="Which column holds what: prompt=NAME (of queries: query=NAME), chosen=NAME,rejected=NAME."
+    ),
 ]
 
 

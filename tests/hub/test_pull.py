@@ -232,7 +232,7 @@ def test_a_pull_that_broke_goes_on(store: Store, server: Hub, tmp_path: Path, fa
             hub.pull(target, REPO, api=api(server))
             break
         except RuntimeError as error:
-            assert "127.0.0.1" not in str(error) and target.refs() == []
+            assert "http" not in str(error) and target.refs() == [], "a path may be signed"
     assert verify(target, "responses@1.0.0") == []
 
 
