@@ -14,7 +14,8 @@ import msgspec
 import polars as pl
 
 from ..builders.checks import check_names
-from ..builders.comparisons.builder import BUILDER, ComparisonsConfig, without_unread_settings
+from ..builders.comparisons.builder import BUILDER
+from ..builders.comparisons.config import ComparisonsConfig, without_unread_settings
 from ..datasets.builder import NothingLeft, Progress, silent
 from ..datasets.manifest import Manifest
 from ..diagnostics.agreement import NEAR, Agreement, Verdicts, agreement

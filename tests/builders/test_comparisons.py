@@ -16,12 +16,8 @@ import pytest
 from hypothesis import given, settings
 from msgspec import structs
 
-from almost_data.builders.comparisons.builder import (
-    BUILDER,
-    ComparisonsConfig,
-    build,
-    without_unread_settings,
-)
+from almost_data.builders.comparisons.builder import BUILDER, build
+from almost_data.builders.comparisons.config import ComparisonsConfig, without_unread_settings
 from almost_data.datasets.builder import Built, reply_id, silent, text_id
 from almost_data.datasets.config import FilePath
 from almost_data.datasets.digest import digest, frames
@@ -630,7 +626,7 @@ def test_the_length_gap_counts_the_tokens_of_a_tokenizer(tmp_path: Path) -> None
     assert BUILDER.as_fake(config).length_tokenizer.startswith("fake/")
     with pytest.raises(InputError, match=r"no tokenizer\.json"):
         BUILDER.pins(structs.replace(config, length_tokenizer=str(tmp_path.parent)), FakeEngine())
-    with pytest.raises(InputError, match=r"give comparisons\.max_length_gap"):
+    with pytest.raises(InputError, match=r"length_tokenizer is read by the limit max_length_gap"):
         BUILDER.pins(structs.replace(config, max_length_gap=None), FakeEngine())
 
 
@@ -669,17 +665,18 @@ def test_the_command_selects_and_says_so(fake_store: Store, tmp_path: Path) -> N
         ("min_chars", 80, "the check too_short"),
         ("length_over", "all", "the length rule"),
         ("asis_max_tokens", 64, "the As-is RM"),
+        ("margin", 1.0, "the label ratings or both"),
+        ("length_tokenizer", "fake/words", "the limit max_length_gap"),
     ],
 )
 def test_a_setting_that_no_rule_in_use_reads_is_refused(setting: str, value: object, rule: str) -> None:
-    config = ComparisonsConfig(checks="chat", length_sd=None, **{setting: value})  # type: ignore[arg-type]
+    plain = ComparisonsConfig(checks="chat", label="ladder", length_sd=None)
+    config = structs.replace(plain, **{setting: value})
     with pytest.raises(InputError, match=rf"comparisons\.{setting} is read by {rule} alone.*loop, reasoning"):
         BUILDER.pins(config, FakeEngine())
-    assert without_unread_settings(config) == ComparisonsConfig(checks="chat", length_sd=None)
-    in_use = ComparisonsConfig(
-        checks="paper", length_sd=0.5, asis_rm="fake/judge", **{setting: value}  # type: ignore[arg-type]
-    )  # fmt: skip
-    BUILDER.pins(in_use, FakeEngine())
+    assert without_unread_settings(config) == plain
+    in_use = {"checks": "paper", "label": "both", "length_sd": 0.5, "max_length_gap": 9, "asis_rm": "fake/rm"}
+    BUILDER.pins(structs.replace(config, **in_use), FakeEngine())
 
 
 def test_responses_without_a_partner_are_counted_by_what_their_partners_fell_for() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from almost_data.builders.comparisons.builder import BUILDER, ComparisonsConfig
+from almost_data.builders.comparisons.builder import BUILDER
+from almost_data.builders.comparisons.config import ComparisonsConfig
 from almost_data.datasets.filters import Filter, with_reason
 from almost_data.datasets.user_filters import UserFilter, load_filters
 from almost_data.errors import InputError

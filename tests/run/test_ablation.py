@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from almost_data.builders.checks import check_names
-from almost_data.builders.comparisons.builder import ComparisonsConfig
+from almost_data.builders.comparisons.config import ComparisonsConfig
 from almost_data.cli import app as cli
 from almost_data.datasets.builder import prompt_id
 from almost_data.datasets.user_filters import UserFilter

@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 import pytest
 
-from almost_data.builders.comparisons.builder import ComparisonsConfig
+from almost_data.builders.comparisons.config import ComparisonsConfig
 from almost_data.builders.responder import Responder
 from almost_data.datasets.builder import prompt_id
 from almost_data.datasets.user_filters import UserFilter

