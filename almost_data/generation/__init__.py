@@ -132,8 +132,8 @@ class Reply:
         )
 
     @classmethod
-    def failed(cls, id: str, error: str, prompt_tokens: int = 0) -> "Reply":
-        return cls(id, "", "error", prompt_tokens, error=error)
+    def failed(cls, id: str, error: str, prompt_tokens: int = 0, cost: float = 0.0) -> "Reply":
+        return cls(id, "", "error", prompt_tokens, error=error, cost=cost)
 
 
 @dataclass(slots=True)

@@ -48,6 +48,8 @@ class ServerFault(Exception):
     """The parameter that the server refuses, where it names one."""
     wait: float | None = None
     """Seconds that the server asks for before the next attempt."""
+    cost: float = 0.0
+    """Money that the server bills for the attempt all the same."""
 
     def __str__(self) -> str:
         return self.message

@@ -1,7 +1,6 @@
 """What a server gets for a request, and what it is read to have replied, in the shapes that servers have."""
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -68,7 +67,10 @@ def prompt_tokens(request: Request) -> float:
 
 
 def read_reply(request: Request, price: Price | None, body: bytes) -> Reply:
-    """The reply in a server's answer. Raises ServerFault for what is no completion, or broken off."""
+    """The reply in a server's answer. Raises ServerFault for what is no completion, or broken off.
+
+    What cannot be read is billed if it has counts of tokens, so it is not asked for again.
+    """
     try:
         completion = _decode(body)
         choice = completion.choices[0]
@@ -77,21 +79,23 @@ def read_reply(request: Request, price: Price | None, body: bytes) -> Reply:
             raise TypeError("not text")
         text, is_stopped = cut_at_stop(text, request.sampling.stop)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        excerpt = body[:2000].decode("utf-8", "replace")
-        raise ServerFault(f"HTTP 200, but no completion: {excerpt}", is_temporary=True) from None
-    reason = str(choice.finish_reason or "").lower()
-    if reason == "abort":  # by a vLLM that is being stopped
-        raise ServerFault("HTTP 200, but stopped in the middle", is_temporary=True)
+        prompt, new = _counts(_usage(body))
+        message = f"HTTP 200, but no completion: {body[:2000].decode('utf-8', 'replace')}"
+        billed = price.of(prompt, new) if price else 0.0
+        raise ServerFault(message, is_temporary=not prompt + new, cost=billed) from None
     usage = completion.usage
-    prompt, new = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    prompt, new = _counts(usage)
     cost = 0.0
     if price:
         characters = len(text) + len(reasoning or "")
         cost = price.of(prompt or prompt_tokens(request), new or characters / CHARACTERS)
+    reason = str(choice.finish_reason or "").lower()
+    if reason == "abort":  # by a vLLM that is being stopped
+        billed = cost if prompt + new else 0.0
+        raise ServerFault("HTTP 200, but stopped in the middle", is_temporary=True, cost=billed)
     is_cut = reason in _CUT or (not reason and new >= request.sampling.max_new_tokens)
     if not (is_stopped or is_cut or reason in _STOPPED):
-        failed = Reply.failed(request.id, f"the server ended the reply: {redacted(reason)}", prompt)
-        return replace(failed, cost=cost)
+        return Reply.failed(request.id, f"the server ended the reply: {redacted(reason)}", prompt, cost)
     return Reply(
         id=request.id,
         text=text,
@@ -133,6 +137,19 @@ def _join(content: Any) -> tuple[str, str]:
         else:
             raise TypeError(f"a part that is no text: {kind}")
     return text, thoughts
+
+
+def _usage(body: bytes) -> Any:
+    """The counts of tokens in an answer of any shape."""
+    try:
+        return _get(msgspec.json.decode(body), "usage")
+    except (ValueError, RecursionError):
+        return None
+
+
+def _counts(usage: Any) -> tuple[int, int]:
+    """Tokens of the prompt, and new ones."""
+    return _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
 
 
 def _count(usage: Any, name: str) -> int:

@@ -131,8 +131,8 @@ class JournaledGenerator:
                     text, reason, prompt, completion, reasoning, *cost = row
                     yield request, Reply(request.id, text, reason, prompt, completion, None, reasoning, *cost)
                 elif row := failures.get(keys[request.id]):
-                    error, prompt, seconds, load = row
-                    yield request, Reply(request.id, "", "error", prompt, 0, error, None, 0, seconds, load)
+                    error, prompt, *cost = row
+                    yield request, Reply(request.id, "", "error", prompt, 0, error, None, 0, *cost)
                 else:
                     yield request, None
 
@@ -176,17 +176,16 @@ _STANDING_FAILURES = """
 def _store(database: sqlite3.Connection, answered: list[tuple[bytes, Reply]]) -> None:
     replies, failures = [], []
     for digest, reply in answered:
+        cost = (reply.seconds, reply.load_seconds, reply.cost)
         if reply.error:
-            failures.append(
-                (digest, reply.error, reply.prompt_tokens, reply.seconds, reply.load_seconds, digest)
-            )
+            failures.append((digest, reply.error, reply.prompt_tokens, *cost, digest))
         else:
             tokens = (reply.prompt_tokens, reply.completion_tokens)
-            cost = (reply.cached_tokens, reply.seconds, reply.load_seconds, reply.cost)
-            replies.append((digest, reply.text, reply.finish_reason, *tokens, reply.reasoning, *cost))
+            columns = (*tokens, reply.reasoning, reply.cached_tokens, *cost)
+            replies.append((digest, reply.text, reply.finish_reason, *columns))
     # Unless another build has a reply meanwhile.
     unless = "WHERE NOT EXISTS (SELECT 1 FROM reply WHERE key = ?)"
-    database.executemany(f"INSERT OR REPLACE INTO failure SELECT ?, ?, ?, ?, ? {unless}", failures)
+    database.executemany(f"INSERT OR REPLACE INTO failure SELECT ?, ?, ?, ?, ?, ? {unless}", failures)
     database.executemany(f"INSERT OR REPLACE INTO reply VALUES ({', '.join('?' * 10)})", replies)
     if database.execute("SELECT 1 FROM failure LIMIT 1").fetchone():
         database.executemany("DELETE FROM failure WHERE key = ?", ((row[0],) for row in replies))

@@ -11,7 +11,7 @@ from ..errors import InputError
 
 SYNCHRONOUS = "FULL"
 """SQLite's setting: replies that were committed survive a power cut."""
-_FORMAT = 9
+_FORMAT = 10
 _LOG_PAGES = 10_000
 """Pages of the log, 40 MB, before they go to the file: a page that many replies change is written once."""
 _TABLES = (
@@ -20,8 +20,8 @@ _TABLES = (
     "completion_tokens INTEGER, reasoning TEXT, cached_tokens INTEGER, seconds REAL, load_seconds REAL, "
     "cost REAL) STRICT",
     # Requests that failed, and have not been answered since.
-    "failure (key BLOB PRIMARY KEY, error TEXT, prompt_tokens INTEGER, seconds REAL, load_seconds REAL) "
-    "WITHOUT ROWID, STRICT",
+    "failure (key BLOB PRIMARY KEY, error TEXT, prompt_tokens INTEGER, seconds REAL, load_seconds REAL, "
+    "cost REAL) WITHOUT ROWID, STRICT",
     "score (key BLOB PRIMARY KEY, value REAL NOT NULL, tokens INTEGER, truncated INTEGER) "
     "WITHOUT ROWID, STRICT",
     # Which replies and scores a build needs, and in which of its runs it needed them last.

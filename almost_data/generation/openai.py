@@ -16,8 +16,7 @@ many requests are in flight after each refusal (429, 503), and more with each an
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Annotated, Any
 
@@ -45,7 +44,8 @@ class OpenAIEngine:
 
     Servers in `base_url` get the key in `OPENAI_API_KEY`. Several servers that have a model share its
     requests; `concurrency` is for each server. 14 retries last about 70 seconds, enough for a server to be
-    restarted. After a `max_cost` in money, by the prices in `servers`, no further request is sent.
+    restarted. After a `max_cost` in money, by the prices in `servers`, no further request is sent;
+    answers that hold no reply count where the server counts their tokens.
     """
 
     name = "openai"
@@ -184,19 +184,29 @@ class OpenAIEngine:
         path = "/chat/completions" if request.messages else "/completions"
         expected = prompt_tokens(request) + request.sampling.max_new_tokens
         left_out = set(refused)
+        billed = 0.0  # for attempts without a reply
+
+        def read(answer: bytes) -> Reply:
+            nonlocal billed
+            try:
+                return read_reply(request, client.server.price, answer)
+            except ServerFault as fault:
+                billed += fault.cost
+                self._spent += fault.cost
+                raise
+
         try:
-            body = encode(request, refused, self.row_seeds)
-            reply = await client.ask(path, body, partial(read_reply, request, client.server.price), expected)
+            reply = await client.ask(path, encode(request, refused, self.row_seeds), read, expected)
         except ServerFault as fault:
             if fault.param in ADAPTABLE - left_out:
                 refused.add(str(fault.param))
                 return await self.ask(client, request, refused)
-            return Reply.failed(request.id, str(fault))
+            return Reply.failed(request.id, str(fault), cost=billed)
         except Exception as error:  # the server's words, in a shape that no server was seen to use
-            return Reply.failed(request.id, redacted(f"{type(error).__name__}: {error}"))
+            return Reply.failed(request.id, redacted(f"{type(error).__name__}: {error}"), cost=billed)
         client.rates.correct(reply.prompt_tokens + reply.completion_tokens - expected)
         self._spent += reply.cost
-        return reply
+        return replace(reply, cost=reply.cost + billed)
 
     def names(self) -> list[str]:
         """The servers' names of their models. Raises InputError where a server does not answer."""

@@ -354,6 +354,48 @@ def test_the_run_stops_when_its_money_is_spent(server: CompletionsServer, tmp_pa
     assert (len(server.bodies), len(kept)) == (50, 50)
 
 
+UNREADABLE = {
+    "no choice": {"choices": []},
+    "no choices": {"error": {"message": "overloaded"}},
+    "an image": completion(message={"content": [{"type": "image_url", "image_url": "x"}]}, text=7),
+    "filtered": completion("content_filter", text="W", message={"content": "W"}),
+}
+
+
+@pytest.mark.parametrize("requests", [text(4), chat() * 4], ids=["text", "chat"])
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_failed_reply_that_was_billed_counts(
+    server: CompletionsServer, tmp_path: Path, requests: list[Request], name: str
+) -> None:
+    """Once, in the cost and in the limit; a later version that keeps the failure has its cost too."""
+    answer(server, UNREADABLE[name] | {"usage": {"prompt_tokens": 10, "completion_tokens": 2}})
+    requests = [replace(request, id=str(n), seed=n) for n, request in enumerate(requests)]
+
+    def run(session: JournalSession, **options: Any) -> list[Reply]:
+        generator = JournaledGenerator(priced(server, retries=2, **options), session, max_failures=1.0)
+        return list(generator.generate(requests))
+
+    session = JournalSession(tmp_path / "journal", "first@1.0.0")
+    with pytest.raises(CannotStart, match=r"run\.max_cost 5: 6 is spent, 2 requests are not sent"):
+        run(session, max_cost=5)
+    assert len(server.bodies) == 2, "what was billed is not asked for again"
+    paid = run(session)
+    assert [(reply.finish_reason, reply.cost) for reply in paid] == [("error", pytest.approx(3))] * 4
+    session.mark_published()
+    server.bodies.clear()
+    again = run(JournalSession(tmp_path / "journal", "second@1.0.0"))
+    assert [reply.cost for reply in again] == [reply.cost for reply in paid]
+    assert server.bodies == []
+
+
+def test_attempts_that_were_billed_are_in_the_cost_of_the_reply(server: CompletionsServer) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 2}
+    answers = iter([completion("abort", usage, text="We"), completion("stop", usage, text="Well.")])
+    server.raw = lambda _: (200, {}, json.dumps(next(answers)).encode())
+    (reply,) = priced(server).generate(text())
+    assert (reply.text, reply.cost) == ("Well.", pytest.approx(6))
+
+
 def test_a_limit_of_money_needs_prices(server: CompletionsServer) -> None:
     with pytest.raises(InputError, match=r"run\.max_cost: engine\.servers has no price for m at 127"):
         ask(server, text(), max_cost=1.0)
