@@ -429,7 +429,7 @@ def test_datasets_of_the_store_are_read_with_their_splits(
 @pytest.mark.parametrize(
     ("how", "match"),
     [
-        ({"dataset": "comparisons@9.9.9"}, r"no comparisons@9\.9\.9 under .*name: comparisons@0\.1\.0"),
+        ({"dataset": "comparisons@9.9.9"}, r"no comparisons@9\.9\.9 under .*there is comparisons@0\.1\.0"),
         ({"dataset": "comparisons"}, "not a reference: write name@version"),
         ({"dataset": "comparisons@1"}, "not a version"),
         ({"dataset": "./comparisons@0.1.0"}, "not a reference"),

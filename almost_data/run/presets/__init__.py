@@ -196,7 +196,9 @@ def _explained(message: str, config: type[Config], section: str) -> str:
     if not unknown:
         message, at, path = message.partition(" - at `$")
         place = f"{section}{path.removesuffix('`')}" if section else path.removesuffix("`").removeprefix(".")
-        message = _TYPE.sub(lambda match: " or ".join(map(_in_words, match[1].split(" | "))), message)
+        message = _TYPE.sub(
+            lambda match: " or ".join(_WORDS[kind] for kind in match[1].split(" | ")), message
+        )
         message = message.replace("Expected ", "needs ").replace(", got ", ", not ")
         if message.startswith("Invalid enum value"):
             parent, _, name = path.removesuffix("`").rpartition(".")
@@ -207,16 +209,12 @@ def _explained(message: str, config: type[Config], section: str) -> str:
     return f"unknown key {'.'.join(filter(None, [section, key]))}; known here: {fields}"
 
 
-_TYPE = re.compile(r"`([a-z]+(?: \| [a-z]+)*)`")
 _WORDS = {
     **{"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"},
     **{"null": "none", "array": "a list", "object": "a table"},
 }
 """Type as msgspec names it -> what people call it."""
-
-
-def _in_words(kind: str) -> str:
-    return _WORDS.get(kind, kind)
+_TYPE = re.compile(rf"`((?:{'|'.join(_WORDS)})(?: \| (?:{'|'.join(_WORDS)}))*)`")
 
 
 def _struct_at(config: type[Config], path: str) -> type[msgspec.Struct]:
