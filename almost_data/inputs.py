@@ -1,5 +1,6 @@
 """Small files of the user's, such as settings, prompts and code: no pipe, no device, nothing huge."""
 
+import math
 import re
 import tomllib
 from pathlib import Path
@@ -46,11 +47,13 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def _check(value: Any, path: list[str]) -> None:
-    """Raise ValueError for what is nested too deep, or an integer that is too large."""
+    """Raise ValueError for what is nested too deep, and for a number that JSON cannot hold."""
     if len(path) > MAX_DEPTH:
         raise ValueError(f"{'.'.join(path[:3])}: nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError(f"{'.'.join(path)}: an integer of more than 64 bits")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{'.'.join(path)}: {value} is no number that can be compared: give a finite one")
     if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             _check(item, [*path, str(key)])

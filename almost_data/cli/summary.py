@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -171,10 +171,11 @@ def _next_commands(store: Store, last: Manifest, options: list[str]) -> list[str
     python = f"{Path(sys.prefix).name}/bin/python" if is_local else "python"
     verbs = [f"{verb} {last.ref}" for verb in ("show", "lineage")]
     if children := [name for name in registry.names("builders") if _reads(name, last.name)]:
-        words = ["build", children[0], *options]
+        flags = list(zip(options[::2], options[1::2], strict=True))
         if last.name in registry.load("builders", children[0]).optional:
-            words += [f"--{last.name}", last.ref]
-        verbs.insert(0, shlex.join(words))
+            flags = [pair for pair in flags if not pair[1].startswith(f"{last.name}.")]
+            flags.append((f"--{last.name}", last.ref))  # as it is: its settings need not be repeated
+        verbs.insert(0, shlex.join(["build", children[0], *chain.from_iterable(flags)]))
     code = f"import datasets; print(datasets.load_dataset({str(store.path(last.ref))!r}))"
     quoted = shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
     return [f"{python} -m almost_data {verb}{root}" for verb in verbs] + [f"{python} -c {quoted}"]

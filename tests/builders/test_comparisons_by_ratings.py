@@ -181,3 +181,12 @@ def test_the_command_line_takes_ratings(store: Store) -> None:
         "almost-data: --ratings responses@1.0.0: give ratings@VERSION\n",
     )
     assert done.stdout.count("exists") == 2 and "comparisons@5.0.0" in done.stdout
+
+
+def test_the_command_that_follows_ratings_names_them_and_not_their_settings(store: Store) -> None:
+    where = ("--from", "responses@1.0.0", "--version", "6.0.0")
+    done = run_command("build", "ratings", *where, "--rm", "baseline:random", "--root", str(store.root))
+    assert done.returncode == 0, done.stderr
+    command = done.stdout.partition("Next\n")[2].strip().partition("\n")[0].partition(" --root")[0]
+    assert command.endswith(" ".join([*where, "--ratings", "ratings@6.0.0"])), command
+    assert "--set" not in command

@@ -77,6 +77,8 @@ def test_a_root_that_cannot_be_one_is_a_short_line(tmp_path: Path, root: str) ->
         ("queries.limit=" + "[" * 30 + "]" * 30, "--limit.0.0: nested deeper"),
         ("queries.limit=99999999999999999999", "--limit: an integer of more than 64 bits"),
         ("engine.options={a=[99999999999999999999]}", "engine.options.a.0: an integer of more than 64 bits"),
+        ("queries.temperature=nan", "queries.temperature: nan is no number that can be compared"),
+        ("engine.options={a=[inf]}", "engine.options.a.0: inf is no number that can be compared"),
     ],
 )
 def test_settings_of_no_end_are_named(tmp_path: Path, value: str, message: str) -> None:
