@@ -122,7 +122,7 @@ class BuildRun:
                     environment[name] = {"settings": scorer.settings(), "scores": counts}
                 if scorers:
                     environment["take_turns"] = self.take_turns
-                is_preset_model = bool(built.usage) and builder.name in self.preset.configs
+                is_preset_model = bool(built.usage) and builder.name in self.preset.noted_builders
                 if self.preset.note and is_preset_model and not self.preset.is_fake:
                     built.notes.append(self.preset.note)
                 environment |= {"seconds": round(time.monotonic() - start, 3), **self._provenance(step)}

@@ -100,6 +100,7 @@ def test_a_judge_scores_each_response_and_says_why(store: Store) -> None:
     assert diagnostics["ladder_agreement_share"] == diagnostics["longer_rated_higher_share"] == 1.0
     assert [row["responder"] for row in diagnostics["responders"]] == list(MODELS)
     assert rate(store, judge, "judge=j").digest == made.digest and judge.requests == QUERIES * 3
+    assert diagnostics["notes"] == []  # the preset's note speaks of other models
 
 
 def test_pairs_are_judged_in_both_orders(store: Store) -> None:

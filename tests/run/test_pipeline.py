@@ -85,6 +85,8 @@ def test_a_presets_note_speaks_of_its_own_models_only(tmp_path: Path) -> None:
     file.write_text('note = "Mine."\n[queries]\nmodel = "mine"\n')
     assert presets.load("tiny", file).note == "Mine."
     assert "SmolLM2" in (presets.load("tiny", assignments=("queries.target=7",)).note or "")
+    judged = presets.load("tiny", assignments=("ratings.judge=ORG/judge",))
+    assert judged.note and "responses" in judged.noted_builders and "ratings" not in judged.noted_builders
 
 
 def test_another_recipe_under_the_same_version_is_refused_by_name(fake_store: Store) -> None:

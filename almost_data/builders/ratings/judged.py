@@ -1,9 +1,9 @@
 """A judge's verdicts on responses, one at a time or two at a time in both orders."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, groupby
+from itertools import combinations, groupby, permutations
 from typing import Any
 
 from ...datasets.builder import Progress, row_seed
@@ -63,8 +63,8 @@ def question(prompt: Sequence[Mapping[str, str]]) -> str:
 def judge_each(judge: Judge, rows: Sequence[Row], generator: Generator, progress: Progress) -> Judged:
     """A verdict on each response by itself."""
     judged = Judged()
-    requests = [judge.request(row["reply_id"], row["prompt"], row["response"]) for row in rows]
-    read = _verdicts(requests, 1, generator, progress, judged.usage)
+    requests = (judge.request(row["reply_id"], row["prompt"], row["response"]) for row in rows)
+    read = _verdicts(requests, len(rows), 1, generator, progress, judged.usage)
     for row in rows:
         verdict = read[row["reply_id"]]
         if verdict.scores:
@@ -90,11 +90,12 @@ def judge_pairs(judge: Judge, rows: Sequence[Row], generator: Generator, progres
         for _, replies in groupby(rows, key=lambda row: row["query_id"])
         for first, second in combinations(replies, 2)
     }
-    requests = []
-    for name, (first, second) in pairs.items():
-        requests.append(judge.request(f"{name} 1", first["prompt"], first["response"], second["response"]))
-        requests.append(judge.request(f"{name} 2", first["prompt"], second["response"], first["response"]))
-    read = _verdicts(requests, 2, generator, progress, judged.usage)
+    requests = (
+        judge.request(f"{name} {order}", first["prompt"], *responses)
+        for name, (first, second) in pairs.items()
+        for order, responses in enumerate(permutations((first["response"], second["response"])), 1)
+    )
+    read = _verdicts(requests, 2 * len(pairs), 2, generator, progress, judged.usage)
     for name, (first, second) in pairs.items():
         _add_pair(judged, first, second, (read[f"{name} 1"], read[f"{name} 2"]))
     scores = defaultdict[str, list[float]](list)
@@ -117,15 +118,20 @@ def judge_pairs(judge: Judge, rows: Sequence[Row], generator: Generator, progres
 
 
 def _verdicts(
-    requests: list[Request], answers: int, generator: Generator, progress: Progress, usage: Usage
+    requests: Iterator[Request],
+    total: int,
+    answers: int,
+    generator: Generator,
+    progress: Progress,
+    usage: Usage,
 ) -> dict[str, Verdict]:
-    """The verdict of each request, by its id."""
+    """The verdict of each request, by its id. Requests are made as the engine takes them."""
     read: dict[str, Verdict] = {}
-    progress("ratings", 0, len(requests), 0)
+    progress("ratings", 0, total, 0)
     for done, reply in enumerate(generator.generate(requests), start=1):
         usage.add(reply)
         read[reply.id] = verdicts.read(reply, answers)
-        progress("ratings", done, len(requests), usage.completion_tokens)
+        progress("ratings", done, total, usage.completion_tokens)
     return read
 
 

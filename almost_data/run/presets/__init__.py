@@ -56,6 +56,8 @@ class Preset:
     """Settings by builder, of those that have any."""
     limit: int | None = None
     """Caps the `limit` of every builder that has one."""
+    noted_builders: frozenset[str] = frozenset()
+    """Builders whose models the note speaks of."""
     is_fake: bool = False
     """Whether the fake engine runs it: names then say so, and there is no note on models."""
 
@@ -117,8 +119,9 @@ def load(
         preset = _preset(merged, by_name, assignment)
     if limit is not None and limit < 1:
         raise InputError(f"run.limit {limit}: give 1 or more")
-    if preset.note == shipped.get("note") and _models(merged) != _models(shipped):
-        preset = replace(preset, note=None)  # it speaks of the preset's own models
+    if preset.note == shipped.get("note"):  # it speaks of the models that the preset itself names
+        note = preset.note if _models(merged) == _models(shipped) else None
+        preset = replace(preset, note=note, noted_builders=frozenset(shipped))
     return replace(preset, limit=limit)
 
 
@@ -145,7 +148,8 @@ def _preset(merged: Mapping[str, Any], builders: Mapping[str, Builder], where: s
             raise InputError(f"{where}: unknown key {name}; known here: {sections}")
         builder = builders.get(name) or registry.load("builders", name)
         configs[name] = _convert(section, builder.config, name, where)
-    return Preset(common.note, common.card, common.engine, common.scoring, configs)
+    general_parts = (common.note, common.card, common.engine, common.scoring)
+    return Preset(*general_parts, configs, noted_builders=frozenset(configs))
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
