@@ -18,6 +18,7 @@ from .samples import Artifacts, dataset, with_texts
 Trainer = Literal["openrlhf", "verl", "llama-factory", "axolotl"]
 Row = dict[str, Any]
 _START = 'set -eu\ncd "$(dirname "$0")"\n: "${MODEL:?a folder or a Hub id}"\n'
+_REWARD = ': "${REWARD_MODEL:?a folder or a Hub id}"\n'
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ class Consumer:
     suffix: Literal[".jsonl", ".parquet"]
     launch: dict[str, str]
     """File name -> its text."""
+
+
+def _script(left_to_set: tuple[str, ...], *command: str, checks: str = "") -> str:
+    """A shell script that passes its arguments on; a comment names what its user has to set."""
+    comment = "# Set for your model and machine, as arguments of this script:\n"
+    comment += "".join(f"#   {line}\n" for line in left_to_set)
+    options = " \\\n   ".join((*command, '"$@"'))
+    return f"{_START}{checks}{comment}{options}\n"
 
 
 def _pair(ref: str, number: int, row: Row) -> Row:
@@ -67,26 +76,40 @@ _INFO = {
     }
     for split in ("train", "test")
 }
-_OPENRLHF = "   --data.apply_chat_template --ds.param_dtype bf16 --ds.zero_stage 3 \\\n"
+_OPENRLHF = ("--data.apply_chat_template", "--ds.param_dtype bf16 --ds.zero_stage 3")
+_OPENRLHF_BATCHES = "--train.batch_size and --train.micro_batch_size (of a GPU), --data.max_len"
+_LEARNING_RATES = {"dpo": "5.0e-7", "rm": "2.0e-5"}
 CONSUMERS: dict[Trainer, Consumer] = {
     "openrlhf": Consumer(
         ("prompt", "chosen", "rejected"),
         _pair,
         ".jsonl",
         {
-            f"train_{name}.sh": _START
-            + f'deepspeed --module openrlhf.cli.train_{name} --model.model_name_or_path "$MODEL" \\\n'
-            + "   --data.dataset train.jsonl --data.prompt_key prompt \\\n"
-            + "   --data.chosen_key chosen --data.rejected_key rejected \\\n"
-            + f"{_OPENRLHF}   --ckpt.output_dir {name}\n"
+            f"train_{name}.sh": _script(
+                (_OPENRLHF_BATCHES,),
+                f'deepspeed --module openrlhf.cli.train_{name} --model.model_name_or_path "$MODEL"',
+                "--data.dataset train.jsonl --data.prompt_key prompt",
+                "--data.chosen_key chosen --data.rejected_key rejected",
+                *_OPENRLHF,
+                f"--ckpt.output_dir {name}",
+            )
             for name in ("rm", "dpo")
         }
         | {
-            "train_ppo.sh": f'{_START}: "${{REWARD_MODEL:?a folder or a Hub id}}"\n'
-            'python3 -m openrlhf.cli.train_ppo_ray --actor.model_name_or_path "$MODEL" \\\n'
-            '   --reward.model_name_or_path "$REWARD_MODEL" --critic.model_name_or_path "$REWARD_MODEL" \\\n'
-            "   --ds.value_head_prefix score --data.prompt_dataset train.jsonl --data.input_key prompt \\\n"
-            f"{_OPENRLHF}   --ckpt.output_dir ppo\n"
+            "train_ppo.sh": _script(
+                (
+                    "--vllm.num_engines and --vllm.tensor_parallel_size",
+                    "--actor.num_nodes and --actor.num_gpus_per_node, and those of ref, critic and reward",
+                    "--train.colocate_all where all of them share the GPUs",
+                    f"{_OPENRLHF_BATCHES}, --rollout.batch_size",
+                ),
+                'python3 -m openrlhf.cli.train_ppo_ray --actor.model_name_or_path "$MODEL"',
+                '--reward.model_name_or_path "$REWARD_MODEL" --critic.model_name_or_path "$REWARD_MODEL"',
+                "--ds.value_head_prefix score --data.prompt_dataset train.jsonl --data.input_key prompt",
+                *_OPENRLHF,
+                "--ckpt.output_dir ppo",
+                checks=_REWARD,
+            )
         },
     ),
     "verl": Consumer(
@@ -94,12 +117,23 @@ CONSUMERS: dict[Trainer, Consumer] = {
         _prompt,
         ".parquet",
         {
-            "train_ppo.sh": f'{_START}: "${{REWARD_MODEL:?a folder or a Hub id}}"\n'
-            "python3 -m verl.trainer.main_ppo algorithm.adv_estimator=gae \\\n"
-            "   data.train_files=train.parquet data.val_files=test.parquet data.prompt_key=prompt \\\n"
-            '   actor_rollout_ref.model.path="$MODEL" critic.model.path="$REWARD_MODEL" \\\n'
-            '   reward.reward_model.enable=True reward.reward_model.model_path="$REWARD_MODEL" \\\n'
-            "   actor_rollout_ref.rollout.name=vllm reward.reward_model.rollout.name=vllm\n"
+            "train_ppo.sh": _script(
+                (
+                    "trainer.nnodes and trainer.n_gpus_per_node",
+                    "data.train_batch_size and actor_rollout_ref.actor.ppo_mini_batch_size",
+                    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu",
+                    "critic.ppo_micro_batch_size_per_gpu",
+                    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu",
+                    "actor_rollout_ref.rollout.tensor_model_parallel_size, and that of reward.reward_model",
+                    "data.max_prompt_length and data.max_response_length",
+                ),
+                "python3 -m verl.trainer.main_ppo algorithm.adv_estimator=gae",
+                "data.train_files=train.parquet data.val_files=test.parquet data.prompt_key=prompt",
+                'actor_rollout_ref.model.path="$MODEL" critic.model.path="$REWARD_MODEL"',
+                'reward.reward_model.enable=True reward.reward_model.model_path="$REWARD_MODEL"',
+                "actor_rollout_ref.rollout.name=vllm reward.reward_model.rollout.name=vllm",
+                checks=_REWARD,
+            )
         },
     ),
     "llama-factory": Consumer(
@@ -109,11 +143,18 @@ CONSUMERS: dict[Trainer, Consumer] = {
         {
             "dataset_info.json": json.dumps(_INFO, indent=2) + "\n",
             **{
-                f"train_{stage}.sh": f'{_START}: "${{TEMPLATE:?a chat template by its name there}}"\n'
-                f'llamafactory-cli train --stage {stage} --do_train --model_name_or_path "$MODEL" \\\n'
-                '   --template "$TEMPLATE" --dataset_dir . --dataset almost_train --finetuning_type full \\\n'
-                f"   --bf16 --output_dir {stage}\n"
-                for stage in ("dpo", "rm")
+                f"train_{stage}.sh": _script(
+                    (
+                        "--per_device_train_batch_size and --gradient_accumulation_steps, --cutoff_len",
+                        "--deepspeed with a file of its examples/deepspeed, where a GPU is too small",
+                    ),
+                    f'llamafactory-cli train --stage {stage} --do_train --model_name_or_path "$MODEL"',
+                    '--template "$TEMPLATE" --dataset_dir . --dataset almost_train --finetuning_type full',
+                    f"--learning_rate {rate} --num_train_epochs 1 --lr_scheduler_type cosine",
+                    f"--bf16 --output_dir {stage}",
+                    checks=': "${TEMPLATE:?a chat template by its name there}"\n',
+                )
+                for stage, rate in _LEARNING_RATES.items()
             },
         },
     ),
@@ -130,11 +171,17 @@ CONSUMERS: dict[Trainer, Consumer] = {
             "sequence_len: 2048\nsample_packing: false\nmicro_batch_size: 2\ngradient_accumulation_steps: 8\n"
             "num_epochs: 1\nlearning_rate: 5.0e-7\noptimizer: adamw_torch\nlr_scheduler: cosine\n"
             "bf16: true\ngradient_checkpointing: true\noutput_dir: dpo\n",
-            "train_dpo.sh": f'{_START}axolotl train dpo.yaml --base-model "$MODEL"\n',
+            "train_dpo.sh": _script(
+                (
+                    "--micro-batch-size, --gradient-accumulation-steps, --sequence-len (or in dpo.yaml)",
+                    "--deepspeed with a file of `axolotl fetch deepspeed_configs`, where a GPU is too small",
+                ),
+                'axolotl train dpo.yaml --base-model "$MODEL"',
+            ),
         },
     ),
 }
-"""By name, the trainers with their documented columns and arguments, as of November 2026."""
+"""By name, the trainers: columns and options of OpenRLHF 0.11, verl 0.9, LLaMA-Factory 0.9, axolotl 0.19."""
 
 
 def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import get_args
 
@@ -44,6 +45,31 @@ def test_the_files_load_and_have_the_documented_columns(
     for text in consumer.launch.values():  # every file and column that a launch names is there
         assert set(re.findall(r"(?:train|test)\.(?:jsonl|parquet)", text)) <= written
         assert set(re.findall(r"(?:_key[ =]|field_\w+: )(\w+)", text)) <= set(consumer.columns)
+
+
+def test_scripts_pass_their_arguments_on(tmp_path: Path) -> None:
+    """Run with a launcher that prints what it gets: `set -u` and quotes hold, the comment names settings."""
+    launchers = ("deepspeed", "python3", "llamafactory-cli", "axolotl")
+    for name in launchers:
+        (tmp_path / name).write_text('#!/bin/sh\nfor part; do echo "$part"; done\n')
+        (tmp_path / name).chmod(0o755)
+    names = ("MODEL", "REWARD_MODEL", "TEMPLATE")
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"} | {name: f"my {name}" for name in names}
+    for trainer, consumer in CONSUMERS.items():
+        for file, text in consumer.launch.items():
+            if not file.endswith(".sh"):
+                continue
+            script = tmp_path / f"{trainer}_{file}"
+            script.write_text(text)
+            command = ["sh", str(script), "--batch", "a b"]
+            printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            assert printed.stdout.splitlines()[-2:] == ["--batch", "a b"], (trainer, file)
+            assert re.search(r"(?m)(^|=)my MODEL$", printed.stdout)
+            assert re.search(r"# Set for your model and machine.*:\n#   \S", text)
+            missing = subprocess.run(
+                command, env={"PATH": environment["PATH"]}, capture_output=True, check=False
+            )
+            assert missing.returncode and not missing.stdout, "MODEL is not set"
 
 
 def test_descriptions_are_valid() -> None:
