@@ -72,7 +72,8 @@ def _print(store: Store, manifest: Manifest) -> None:
         entries = [entry for entry in manifest.ledger if entry.unit == first.unit]
         dropped = sum(n for entry in entries for n in entry.dropped.values())
         parts = f"kept {entries[-1].kept:,} + dropped {dropped:,} + failed {first.failed:,} + pending 0"
-        console.print(f"requests {first.n_in:,} = {parts}\n")
+        counted = "pairs" if first.unit == "pair" else "requests"  # two requests judge a pair
+        console.print(f"{counted} {first.n_in:,} = {parts}\n")
     is_model = manifest.kind == "model"
     print_tables(
         *_account(manifest),

@@ -114,6 +114,8 @@ def test_pairs_are_judged_in_both_orders(store: Store) -> None:
     assert (found["rating"] == found["response"].str.len_chars() / 4).all()
     assert found["verdicts"].to_list() == [4] * len(found)
     assert made.diagnostics["share_first_place_wins"] == 0.5
+    shown = run_command("show", made.ref, "--root", str(store.root)).stdout
+    assert f"\npairs {QUERIES * 3} = kept" in shown, shown
 
 
 def test_who_only_likes_the_first_place_decides_nothing(store: Store) -> None:
