@@ -156,7 +156,7 @@ def test_a_name_that_is_nearly_right_is_proposed(fake_store: Store) -> None:
     root = ["--root", str(fake_store.root)]
     assert 'Did you mean "sample"' in cli("sampel").stderr
     assert "did you mean 'comparisons'" in cli("show", "comparison", *root).stderr
-    assert "did you mean 'comparisons@0.1.0'" in cli("show", "comparsons@0.1.0", *root).stderr
+    assert "did you mean 'comparisons'" in cli("show", "comparsons@0.1.0", *root).stderr
     assert "did you mean 'comparisons'" in cli("build", "comparison").stderr
 
 
