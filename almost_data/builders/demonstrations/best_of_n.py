@@ -88,10 +88,16 @@ def expected_best(scores: Numbers, values: Numbers, k: int) -> Numbers:
     return weighted
 
 
+def _bins(scores: Numbers) -> int:
+    try:
+        return min(MAX_BINS, len(np.histogram_bin_edges(scores, "auto")) - 1)
+    except ValueError:  # the scores differ in their last digits only: there is no number between them
+        return 1
+
+
 def _scores(scores: Numbers, chosen: Numbers, reference: dict[str, Any] | None) -> dict[str, Any]:
     low, high = float(scores.min()), float(scores.max())
-    bins = min(MAX_BINS, len(np.histogram_bin_edges(scores, "auto")) - 1)
-    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    edges = np.linspace(low, high if high > low else low + 1, _bins(scores) + 1)
     summary: dict[str, Any] = {
         "mean": float(scores.mean()),
         "std": float(scores.std()),
