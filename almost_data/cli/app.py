@@ -31,7 +31,10 @@ VERBS = {
         "evaluate:app",
         "Evaluate a model on a benchmark, beside the baselines that expose shortcuts.",
     ),
-    "export": ("files:export", "Write rows to a .jsonl, .csv or .parquet file, or in the layout of another trainer."),
+    "export": (
+        "files:export",
+        "Write rows to a .jsonl, .csv or .parquet file, or in the layout of another trainer.",
+    ),
     "import": (
         "imports:app",
         "Import queries, responses or preferences from a file, a folder or a Hub dataset.",

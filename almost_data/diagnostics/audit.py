@@ -107,7 +107,7 @@ def _of_all_rows(facts: pl.DataFrame, checks: Mapping[str, Filter]) -> list[dict
 def _contamination(
     parts: Sequence[pl.LazyFrame], queries: pl.DataFrame, benchmarks: Mapping[str, list[str]]
 ) -> Iterator[dict[str, Any]]:
-    """The comparisons whose prompt shares a run of words with a prompt of a benchmark."""
+    """The comparisons whose prompt overlaps with a prompt of a benchmark."""
     if not benchmarks:
         return
     total = int(queries["pairs"].sum())
@@ -118,7 +118,7 @@ def _contamination(
         row = _share("contamination", int(pairs), total, "comparisons")
         yield row | {
             "name": f"contamination.{name}",
-            "measure": f"comparisons whose prompt shares {counts['n']} words in a row with {name}",
+            "measure": f"comparisons whose prompt has half of a prompt of {name}, or more",
         }
 
 

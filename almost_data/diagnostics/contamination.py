@@ -1,6 +1,11 @@
-"""Prompts that a benchmark also has, by the runs of words that they share."""
+"""Prompts that a benchmark also has, by the runs of words that they share.
 
-from collections.abc import Iterable, Mapping
+A query overlaps with a benchmark's prompt where it has at least half of its runs of 8 words, as in the OLMo 3
+report (arXiv 2512.13961, 4.3).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,17 +15,22 @@ from .overlap import Numbers, Places, arrow, grams, words
 from .rules import verdict
 
 RUN, MIN_WORDS = 8, 4
-"""Words in a row that two prompts must share; a prompt of fewer than MIN_WORDS words is not compared."""
+"""Words of a run; a prompt of fewer than MIN_WORDS words is not compared."""
+OVERLAP = 0.5
+"""Share of the runs of a benchmark's prompt that a query must have."""
 CHUNK = 100_000
 """Prompts whose words are in memory at once."""
+CANDIDATES = 10_000_000
+"""Pairs of a query and a benchmark's prompt that are looked at in one go, as far as one run makes no more."""
 
 
 def contamination(prompts: pl.DataFrame, benchmarks: dict[str, list[str]]) -> list[dict[str, Any]]:
     """Per benchmark, how many of its prompts and of our queries (`query_id`, `prompt`) overlap, and which.
 
-    Two prompts overlap where they share 8 words in a row, case and punctuation aside. A prompt of 4 to
-    7 words counts as one run, which only a prompt of the same words shares; a shorter one is not
-    compared. No text of a benchmark is returned: what is meant for evaluation must not enter a card.
+    They overlap where the query has at least half of the runs of 8 words of the benchmark's prompt, case and
+    punctuation aside. A prompt of 4 to 7 words counts as one run, which only a query of the same words has; a
+    shorter one is not compared. No text of a benchmark is returned: what is meant for evaluation must not
+    enter a card.
     """
     queries = prompts["query_id"].n_unique()
     chunks = (prompts[start : start + CHUNK] for start in range(0, len(prompts), CHUNK))
@@ -50,18 +60,19 @@ def search(
     vocabulary = vocabulary.unique(maintain_order=True)
     runs, texts_of_runs = _runs(texts, vocabulary)
     distinct, positions = np.unique(runs, return_inverse=True)
-    in_benchmark = np.zeros((len(names), len(distinct) + 1), bool)
-    in_benchmark[owners[texts_of_runs], positions] = True
-    in_queries = np.zeros(len(distinct) + 1, bool)
+    index = _index(texts_of_runs, positions, len(texts), len(distinct))
+    is_overlapping = np.zeros(len(texts), bool)
     query_ids: list[set[str]] = [set() for _ in names]
     for chunk in chunks:
         chunk_runs, rows = _runs(chunk["prompt"], vocabulary)
         shared = np.isin(chunk_runs, distinct)
-        matches, rows = np.searchsorted(distinct, chunk_runs[shared]), rows[shared]
-        in_queries[matches] = True
-        for number, ids in enumerate(query_ids):
-            ids.update(chunk["query_id"][np.unique(rows[in_benchmark[number, matches]])])
-    overlapping = owners[np.unique(texts_of_runs[in_queries[positions]])]
+        for rows_of_pairs, texts_of_pairs in index.overlaps(
+            rows[shared], np.searchsorted(distinct, chunk_runs[shared])
+        ):
+            is_overlapping[texts_of_pairs] = True
+            for number, ids in enumerate(query_ids):
+                ids.update(chunk["query_id"][np.unique(rows_of_pairs[owners[texts_of_pairs] == number])])
+    overlapping = owners[is_overlapping]
     return [
         (
             {
@@ -75,6 +86,59 @@ def search(
         )
         for number, (name, ids) in enumerate(zip(names, query_ids, strict=True))
     ]
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Which texts have which runs."""
+
+    run_ids: Places
+    """Of each text in turn, its distinct runs."""
+    starts: Places
+    """Where those of a text begin."""
+    sizes: Places
+    """How many a text has."""
+    rare_ids: Places
+    """Sorted runs by which texts are looked up: of each its rarest, of which an overlapping query has one."""
+    rare_texts: Places
+    """The text that each is of."""
+    runs: int
+
+    def overlaps(self, rows: Places, run_ids: Places) -> Iterator[tuple[Places, Places]]:
+        """Rows and the texts that they overlap with, from the runs of each row; a pair may come twice."""
+        keys = np.unique(rows * self.runs + run_ids)
+        rows, run_ids = np.divmod(keys, max(1, self.runs))
+        low, high = (np.searchsorted(self.rare_ids, run_ids, side) for side in ("left", "right"))
+        slices = (np.cumsum(high - low) - 1) // CANDIDATES
+        for number in np.unique(slices[high > low]):
+            at = np.flatnonzero((slices == number) & (high > low))
+            places, owner = _ranges(low[at], (high - low)[at])
+            pairs = np.unique(rows[at][owner] * len(self.sizes) + self.rare_texts[places])
+            pair_rows, texts = np.divmod(pairs, len(self.sizes))
+            places, owner = _ranges(self.starts[texts], self.sizes[texts])
+            is_shared = np.isin(pair_rows[owner] * self.runs + self.run_ids[places], keys)
+            is_match = np.bincount(owner[is_shared], minlength=len(texts)) >= OVERLAP * self.sizes[texts]
+            yield pair_rows[is_match], texts[is_match]
+
+
+def _index(texts: Places, run_ids: Places, n_texts: int, n_runs: int) -> _Index:
+    """The index of texts by their runs, from the text and the run of each occurrence."""
+    texts, run_ids = np.divmod(np.unique(texts * n_runs + run_ids), max(1, n_runs))
+    sizes = np.bincount(texts, minlength=n_texts)
+    starts = np.cumsum(sizes) - sizes
+    rarest_first = np.lexsort((np.bincount(run_ids, minlength=n_runs)[run_ids], texts))
+    # Who has enough of n runs lacks fewer than the rest, so has one of any n - enough + 1.
+    enough = np.ceil(OVERLAP * sizes).astype(np.int64)
+    place = np.arange(len(texts)) - starts[texts]
+    rare = rarest_first[place <= (sizes - enough)[texts]]
+    rare = rare[np.argsort(run_ids[rare], kind="stable")]
+    return _Index(run_ids, starts, sizes, run_ids[rare], texts[rare], n_runs)
+
+
+def _ranges(starts: Places, sizes: Places) -> tuple[Places, Places]:
+    """The places of all ranges, and the number of the range that each is in."""
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    return np.arange(len(owner)) - (np.cumsum(sizes) - sizes - starts)[owner], owner
 
 
 def _runs(texts: pl.Series, vocabulary: pl.Series) -> tuple[Numbers, Places]:

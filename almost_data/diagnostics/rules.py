@@ -148,7 +148,7 @@ RULES = {
     ),
     # Share of our queries.
     "contamination": _rule(
-        "queries that share a run of words with the benchmark",
+        "queries that have half of a prompt of the benchmark, or more",
         (ANY, "worry", "Look at these queries before this benchmark judges a model that was trained here."),
         (0.0, "fine", "None."),
     ),

@@ -416,10 +416,12 @@ def test_the_length_gap_is_judged_on_both_sides(gap: int, kept: bool) -> None:
 
 def test_queries_of_a_benchmark_are_dropped_with_their_responses(tmp_path: Path) -> None:
     shared = "the eight words that the two of them share"
-    (tmp_path / "bench.txt").write_text(f"In a benchmark there are {shared}, and others\n")
+    (tmp_path / "bench.txt").write_text(f"Now {shared}\n")
     rows = rows_of([[good(100), good(90)]] * 3)
     for row in rows[:2]:
         row["prompt"] = user_turn(f"Here are {shared} in a query")
+    for row in rows[2:4]:  # one run of three
+        row["prompt"] = user_turn(f"Those {shared.removeprefix('the ')}")
     config = ComparisonsConfig(
         checks="none", benchmarks=(FilePath(str(tmp_path / "bench.txt")),), decontaminate=True
     )

@@ -322,11 +322,16 @@ def test_contamination_is_that_of_a_plain_reading() -> None:
     for name, theirs in benchmarks.items():
         ours = [runs(text) for text in prompts]
         every = [runs(text) for text in theirs]
-        all_of_ours, all_of_theirs = set().union(*ours), set().union(*every)
-        hit = [frame["query_id"][i] for i, one in enumerate(ours) if one & all_of_theirs]
+        pairs = [
+            (i, j)
+            for i, one in enumerate(ours)
+            for j, two in enumerate(every)
+            if two and len(one & two) >= len(two) / 2
+        ]
+        hit = [frame["query_id"][i] for i in sorted({i for i, _ in pairs})]
         assert found[name]["prompts"] == len(theirs) and found[name]["queries"] == len(prompts)
         assert found[name]["compared"] == sum(bool(one) for one in every)
-        assert found[name]["overlapping_prompts"] == sum(bool(one & all_of_ours) for one in every)
+        assert found[name]["overlapping_prompts"] == len({j for _, j in pairs})
         assert found[name]["overlapping_queries"] == len(hit)
         assert found[name]["query_ids"] == sorted(hit)[:5]
         assert found[name]["level"] == ("worry" if hit else "fine")

@@ -7,13 +7,13 @@ import polars as pl
 from ...datasets.digest import BLOCK, ranges
 from ...datasets.filters import Filter
 from ...datasets.tables import all_turns
-from ...diagnostics.contamination import RUN, search
+from ...diagnostics.contamination import OVERLAP, RUN, search
 
 CONTAMINATED = "contaminated"
 
 
 def contaminated(responses: pl.LazyFrame, benchmarks: Mapping[str, list[str]]) -> Filter:
-    """Drops the responses to queries that share a run of words with a prompt of a benchmark.
+    """Drops the responses to queries that overlap with a prompt of a benchmark.
 
     `responses` have `query_id` and `prompt`; they are read once, a range of queries at a time.
     """
@@ -25,8 +25,9 @@ def contaminated(responses: pl.LazyFrame, benchmarks: Mapping[str, list[str]]) -
     return Filter(
         CONTAMINATED,
         "response",
-        f"The query shares {RUN} words in a row with a prompt of a benchmark, or is a short one of it.",
-        "OLMo 3 report, 4.3 (8-grams)",
+        f"The query has {OVERLAP:.0%} or more of the runs of {RUN} words of a benchmark's prompt; of a short "
+        "prompt, all words.",
+        "OLMo 3 report, 4.3 (8-grams, overlap 0.5)",
         pl.col("query_id").is_in(pl.Series(sorted(ids), dtype=pl.String).implode()),
-        {"benchmarks": sorted(benchmarks)},
+        {"benchmarks": sorted(benchmarks), "overlap": OVERLAP},
     )
