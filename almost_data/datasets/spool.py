@@ -1,6 +1,7 @@
 """Rows that may be more than fit in memory, kept in files until the dataset is written."""
 
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,12 @@ class Spool:
 
     def _flush(self) -> None:
         if self._buffer:
-            self._files.append(self.folder / f"{len(self._files):06}.parquet")
+            file, content = self.folder / f"{len(self._files):06}.parquet", BytesIO()
             # Sorted, in small groups with statistics: a range of keys reads little more than its rows.
             rows = frame(self.table, self._buffer).sort(self.table.key[0], maintain_order=True)
-            rows.write_parquet(self._files[-1], compression="lz4", row_group_size=GROUP)
+            rows.write_parquet(content, compression="lz4", row_group_size=GROUP)
+            file.write_bytes(content.getbuffer())  # a full disk is an OSError here, and none of Polars
+            self._files.append(file)
             self._buffer.clear()
 
 

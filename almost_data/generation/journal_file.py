@@ -219,7 +219,10 @@ def _create_tables(database: sqlite3.Connection, path: Path) -> None:
         number = _format(database)
         tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if number != _FORMAT and (number or tables):
-            raise InputError(f"{path}: a journal of another version of almost_data: move it away")
+            raise InputError(
+                f"{path}: a journal of format {number}, and this almost_data reads format {_FORMAT}: "
+                "move it away; published datasets stay, and a new build asks again for the replies in it"
+            )
         for table in _TABLES:
             database.execute(f"CREATE TABLE IF NOT EXISTS {table}")
         database.execute(f"PRAGMA user_version = {_FORMAT}")

@@ -8,7 +8,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,9 +222,15 @@ class Store:
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
-        """An empty folder that is deleted at the end. The caller uses each name once at a time."""
+        """An empty folder that is deleted at the end. The caller holds the lock of `name`.
+
+        Folders of builds that were killed are deleted first.
+        """
         folder = self.root / ".staging" / f"{name}.rows"
-        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        for leftover in folder.parent.glob("*.rows"):
+            build = leftover.name.removesuffix(".rows")
+            with suppress(InputError), nullcontext() if build == name else self.lock(build):
+                shutil.rmtree(leftover, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
             yield folder

@@ -311,6 +311,17 @@ def test_a_second_build_is_told_so(tmp_path: Path) -> None:
         pass
 
 
+def test_rows_of_killed_builds_are_deleted_and_those_of_running_ones_are_not(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for ref in REFS:
+        (tmp_path / ".staging" / f"{ref}.rows" / "default").mkdir(parents=True)
+    killed, running, own = REFS
+    with store.lock(running), store.lock(own), store.scratch(own) as folder:
+        assert list(folder.iterdir()) == []
+        assert {file.name for file in folder.parent.iterdir()} == {f"{running}.rows", f"{own}.rows"}
+    assert not folder.exists() and not (tmp_path / ".staging" / f"{killed}.rows").exists()
+
+
 def test_a_failed_write_leaves_nothing(
     tmp_path: Path, fake_preset: presets.Preset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
