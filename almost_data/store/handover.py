@@ -191,10 +191,13 @@ def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) ->
     """
     consumer = CONSUMERS[trainer]
     rows = with_texts(artifacts, dataset(artifacts, ref), "default")
-    columns = rows.collect_schema().names()
-    if missing := {"prompt", "chosen", "rejected", "split"} - set(columns):
+    columns = rows.collect_schema()
+    missing = {"query_id", "split"} - set(columns)
+    sides = ("prompt", "chosen", "rejected")
+    missing |= {name for name in sides if not isinstance(columns.get(name), pl.List)}
+    if missing:
         names = ", ".join(sorted(missing))
-        raise InputError(f"{ref}: export.to takes comparisons, and it has no column {names}")
+        raise InputError(f"{ref}: export.to takes comparisons of messages, and it has no such column {names}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):

@@ -78,6 +78,19 @@ def test_descriptions_are_valid() -> None:
     assert yaml.safe_load(CONSUMERS["axolotl"].launch["dpo.yaml"])["learning_rate"] == 5e-7
 
 
+@pytest.mark.parametrize("name", ["chosen", "query_id"])
+def test_comparisons_of_another_shape_are_refused(
+    fake_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The builder of another package may have sides that are text: a last letter is no turn."""
+    rows = fake_store.scan(REF)
+    rows = rows.with_columns(chosen=pl.lit("a text")) if name == "chosen" else rows.drop(name)
+    monkeypatch.setattr("almost_data.store.handover.with_texts", lambda *_: rows)
+    with pytest.raises(InputError, match=f"no such column {name}"):
+        hand_over(fake_store, REF, "verl", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_hostile_text_reaches_no_command(store: Store, tmp_path: Path) -> None:
     text = '$(touch owned); `id` "\n--data.dataset x'
     source = tmp_path / "pairs.jsonl"
