@@ -209,7 +209,8 @@ def funnel(manifest: Manifest, units: list[str]) -> "Figure":
         rows = plural(unit)
         draw_bars(ax, [f"all {rows}", *(entry.filter for entry in dropping)], numbers, texts, first=GREY)
         idle = len(of_unit) - len(dropping)
-        ax.set_title(f"{rows.capitalize()} left after each filter" + f"; {idle} dropped none" * bool(idle))
+        omitted = f" ({idle} that dropped nothing left out)" * bool(idle)
+        ax.set_title(f"{rows.capitalize()} left after each filter{omitted}")
         # The numbers stand at the bars.
         ax.xaxis.set_visible(False)
         ax.spines["bottom"].set_visible(False)

@@ -9,6 +9,9 @@ from ..evals.results import read, read_all
 from ..store.store import Store
 from .console import console, grid, print_line, text
 
+WIDE = 100
+"""Columns of a terminal in which a result has one line."""
+
 
 def print_result(store: Store, result: Result) -> None:
     """What was evaluated on what, the numbers below whose they are, and notes."""
@@ -33,17 +36,25 @@ def print_manifest(store: Store, manifest: Manifest) -> None:
 
 
 def print_results(manifests: Iterable[Manifest]) -> None:
-    """A line for each result, with its overall number. A replay without questions is on its reviews."""
-    table = grid("evaluation", "model", "on", "metric", ">value")
-    table.columns[0].no_wrap = True
+    """Each result with its overall number, in two lines where a line is too short for it.
+
+    A replay without questions is on its reviews.
+    """
+    is_wide = console.width >= WIDE
+    table = grid("evaluation", *["model", "on", "metric"] * is_wide, ">value")
+    table.columns[0].no_wrap = is_wide
     for result in read_all(manifests):
         overall = [line for line in result.lines if line.subset == "overall"] or result.lines
         for line in overall[:1]:
             is_comparison = line.who == result.by_role(SIDE_A)
             who = f"{line.who} against {result.by_role(SIDE_B)}" if is_comparison else line.who
             label = f"{result.ref}{' (fake)' if result.is_fake else ''}"
-            names = (label, who, result.data_name or result.by_role("judge"), line.metric)
-            table.add_row(*map(text, names), _share(line.value))
+            data = result.data_name or result.by_role("judge")
+            if is_wide:
+                table.add_row(*map(text, (label, who, data, line.metric)), _share(line.value))
+            else:
+                table.add_row(text(label), _share(line.value))
+                table.add_row(text(f"  {who} on {data}, {line.metric}"))
     if table.row_count:
         console.print(table)
 

@@ -175,7 +175,7 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
     """The results of `shortcuts.diagnose` as rows of a card: measure, value, level and sentence."""
     gap, queries, pairs = result["length_gap"], result["queries"], result["pairs_per_query"]["mean"]
     relative_gap = gap["q50"] / max(1, gap["median_rejected"])
-    gaps = f"{gap['q50']:+,.0f}; {gap['q05']:+,.0f} to {gap['q95']:+,.0f}"
+    gaps = f"{gap['q50']:+,.0f} ({gap['q05']:+,.0f} to {gap['q95']:+,.0f})"
     rows = [
         finding("always_longer", f"{result['always_longer']:.1%}", result["always_longer"]),
         finding("length_gap", gaps, relative_gap),

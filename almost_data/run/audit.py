@@ -145,7 +145,8 @@ def _stored(store: Store, ref: str) -> Texts:
         *map(last_turn, ("chosen", "rejected")),
         *(pl.lit(None, pl.String).alias(name) for name in responders),
     ).select(_TABLE.names)
-    return Texts(f"{ref} of the store", _parts(rows), sum(store.manifest(ref).counts["default"].values()), {})
+    total = sum(store.manifest(ref).counts["default"].values())
+    return Texts("a dataset of the store", _parts(rows), total, {})
 
 
 def _read(source: str, options: AuditOptions, folder: Path, progress: Progress) -> Texts:

@@ -217,11 +217,15 @@ def _shifts(old: Manifest, new: Manifest) -> list[Shift]:
         form, unit = _FORMS.get(name, (".1%", ""))
         numbers = [measures.get(name) for measures in measured]
         a, b = numbers
-        change = "" if a is None or b is None else f"{b - a:+{form.lstrip('+')}}"
-        is_change = change.strip("+-0.,%") != ""
+        change = "" if a is None or b is None else _difference(b - a, form)
+        is_change = change.strip("+-0., points") != ""
         cells = ["n/a" if number is None else f"{number:{form}}" for number in numbers]
         shifts.append(Shift(name + unit, cells[0], cells[1], change if is_change else ""))
     return shifts
+
+
+def _difference(change: float, form: str) -> str:
+    return f"{100 * change:+.1f} points" if form.endswith("%") else f"{change:+{form.lstrip('+')}}"
 
 
 _FORMS = {"length_gap": ("+,.0f", " (characters)"), "pairs_per_query": (".2f", "")}

@@ -221,7 +221,7 @@ function drawList() {
   $("items").replaceChildren(...shown.slice(first, last).map((row, offset) => {
     const at = first + offset, text = textOf(row.prompt.findLast((turn) => turn.role === "user")?.text ?? null) ?? textOf(row.sides[0]?.text ?? null) ?? row.id;
     const status = row.change ? `${row.change}: ` : row.reason ? "" : KEPT;
-    const facts = [row.isPair ? `${row.gap > 0 ? "+" : ""}${count(row.gap)} characters` : null, row.score === null ? null : `score ${Number(row.score.toPrecision(3))}`,
+    const facts = [row.isPair ? `${row.gap > 0 ? "+" : ""}${count(row.gap)} characters` : null, row.score === null ? null : row.isPair ? `score ${row.score > 0 ? "+" : ""}${Number(row.score.toPrecision(3))}` : `score ${Number(row.score.toPrecision(3))}`,
       row.pair ?? (row.sides.length > 1 ? `${row.sides.length} texts` : row.sides[0]?.responder)];
     const item = make("div", { class: "item", role: "option", "aria-selected": String(at === place), onclick: () => (pick(at), $("row").scrollIntoView?.({ block: "nearest" })) },
       make("span", { dir: "auto", text: text.slice(0, 200) }),

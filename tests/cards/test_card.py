@@ -346,3 +346,10 @@ def test_the_cost_of_all_that_it_was_made_from_is_added_up(store: Store, importe
     for name in made[1].usage:
         assert f"`{name}`" in cost(store)
     assert cost(imported).lstrip().startswith("No model generated text")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_list_ends_where_a_paragraph_begins(store: Store, name: str) -> None:
+    """Without an empty line between them, a renderer takes the paragraph for the last item's."""
+    text = re.sub(r"(?ms)^```.*?^```", "", card.render(*inputs(store, name)).partition("\n---\n")[2])
+    assert re.findall(r"(?m)^- .*\n[^-\s<].*", text) == []

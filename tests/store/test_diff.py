@@ -107,14 +107,14 @@ def test_every_shortcut_has_its_change_in_one_form(store: Store) -> None:
     longer = [text["always_longer"] for text in texts]
     shift = shifts["always_longer"]
     assert [shift.a, shift.b] == [f"{share:.1%}" for share in longer]
-    assert shift.change == f"{longer[1] - longer[0]:+.1%}"
+    assert shift.change == f"{100 * (longer[1] - longer[0]):+.1f} points"
     assert shifts["identical_sides"].change == ""
     gaps = [text["length_gap"]["q50"] for text in texts]
     assert shifts["length_gap (characters)"].change == f"{gaps[1] - gaps[0]:+,.0f}"
     assert {one.change for one in diff(store, a, a).shortcuts} == {""}
     shown = command.run("diff", a, b, "--root", str(store.root), columns=80).stdout
     row = next(line.split() for line in shown.splitlines() if line.startswith("always_longer"))
-    assert row == [shift.measure, shift.a, shift.b, shift.change]
+    assert row == [shift.measure, shift.a, shift.b, *shift.change.split()]
     assert diff(store, "queries@0.1.0", "queries@0.1.0").shortcuts == []
 
 

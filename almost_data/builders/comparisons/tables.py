@@ -66,10 +66,14 @@ TABLES = {
     ),
 }
 TEXT_TABLES = {
-    name: msgspec.structs.replace(TABLES[name], columns=(*columns, *TABLES[name].columns))
-    for name, columns in (
-        ("rejected", TABLES["default"].columns[:3]),
-        ("rejected_responses", (PROMPT, string("response", "the response", "No."))),
+    name: msgspec.structs.replace(TABLES[name], doc=doc, columns=(*columns, *TABLES[name].columns))
+    for name, doc, columns in (
+        ("rejected", "one dropped pair a row, with its texts", TABLES["default"].columns[:3]),
+        (
+            "rejected_responses",
+            "one dropped response a row, with its texts",
+            (PROMPT, string("response", "the response", "No.")),
+        ),
     )
 }
 """The tables of dropped rows with their texts."""
