@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterable
 from itertools import groupby
 
+from rich.cells import cell_len
+
 from ..datasets.manifest import Manifest
 from ..evals.result import SIDE_A, SIDE_B, Result
 from ..evals.results import read, read_all
 from ..store.store import Store
 from .console import console, grid, print_line, text
-
-WIDE = 100
-"""Columns of a terminal in which a result has one line."""
 
 
 def print_result(store: Store, result: Result) -> None:
@@ -36,13 +35,12 @@ def print_manifest(store: Store, manifest: Manifest) -> None:
 
 
 def print_results(manifests: Iterable[Manifest]) -> None:
-    """Each result with its overall number, in two lines where a line is too short for it.
+    """Each result with its overall number, in two lines each where the terminal is too narrow for a line.
 
     A replay without questions is on its reviews.
     """
-    is_wide = console.width >= WIDE
-    table = grid("evaluation", *["model", "on", "metric"] * is_wide, ">value")
-    table.columns[0].no_wrap = is_wide
+    headings = ("evaluation", "model", "on", "metric", ">value")
+    rows = []
     for result in read_all(manifests):
         overall = [line for line in result.lines if line.subset == "overall"] or result.lines
         for line in overall[:1]:
@@ -50,12 +48,15 @@ def print_results(manifests: Iterable[Manifest]) -> None:
             who = f"{line.who} against {result.by_role(SIDE_B)}" if is_comparison else line.who
             label = f"{result.ref}{' (fake)' if result.is_fake else ''}"
             data = result.data_name or result.by_role("judge")
-            if is_wide:
-                table.add_row(*map(text, (label, who, data, line.metric)), _share(line.value))
-            else:
-                table.add_row(text(label), _share(line.value))
-                table.add_row(text(f"  {who} on {data}, {line.metric}"))
-    if table.row_count:
+            rows.append((label, who, data, line.metric, _share(line.value)))
+    width = sum(max(map(cell_len, cells)) + 2 for cells in zip(headings, *rows, strict=True)) - 2
+    table = grid(*headings, rows=rows)
+    if width > console.width:
+        table = grid(headings[0], headings[-1])
+        for label, who, data, metric, value in rows:
+            table.add_row(text(label), value)
+            table.add_row(text(f"  {who} on {data}, {metric}"))
+    if rows:
         console.print(table)
 
 

@@ -297,6 +297,9 @@ def test_a_result_stands_in_its_models_card(
     main(["list", "--root", str(store.root)])
     words = capsys.readouterr().out.split()
     assert done.ref in words and words[-4:] == [rm.ref, "ORG/data", "accuracy", "70.0%"]
+    narrow = cli("list", "--root", str(store.root), columns=60).stdout.splitlines()
+    assert narrow[-1].rstrip() == f"  {rm.ref} on ORG/data, accuracy"
+    assert narrow[-2].split() == [done.ref, "70.0%"]
 
 
 def rows(store: Store, model: Manifest) -> list[list[str]]:
