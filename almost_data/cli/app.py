@@ -33,7 +33,7 @@ VERBS = {
     ),
     "export": (
         "files:export",
-        "Write rows to a .jsonl, .csv or .parquet file, or in the layout of another trainer.",
+        "Write rows to a file, or in the layout of another trainer.",
     ),
     "import": (
         "imports:app",
