@@ -13,6 +13,8 @@ from . import CannotStart, Generator, Reply, Request
 CRASHES = 6
 """After so many single requests without an answer, the engine itself is at fault."""
 
+NO_TEXT = "the engine's text is not Unicode: it has half of a surrogate pair"
+
 
 def generate_isolated(engine: Generator, requests: list[Request]) -> Iterator[Reply]:
     """A reply for every request, as they come, with the engine's time for it where the engine gives none.
@@ -54,7 +56,16 @@ def generate_isolated(engine: Generator, requests: list[Request]) -> Iterator[Re
                 raise Defect(f"{who} replied to {reply.id!r}, which is not asked or was answered")
             answered = True
             del pending[reply.id]
-            yield reply
+            yield reply if _is_text(reply) else Reply.failed(reply.id, NO_TEXT)
+
+
+def _is_text(reply: Reply) -> bool:
+    """Whether its text can be stored."""
+    try:
+        f"{reply.text}{reply.reasoning or ''}".encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _timed(engine: Generator, requests: list[Request]) -> Iterator[Reply]:

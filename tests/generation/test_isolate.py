@@ -7,7 +7,7 @@ import pytest
 from almost_data.errors import Defect, InputError
 from almost_data.generation import CannotStart, Model, Reply, Request, Sampling
 from almost_data.generation.fake import FakeEngine
-from almost_data.generation.isolate import CRASHES, generate_isolated
+from almost_data.generation.isolate import CRASHES, NO_TEXT, generate_isolated
 from tests.waiting import Clock
 
 REQUESTS = [Request(str(n), Model("fake/m", "1"), "", f"prompt {n}", Sampling(20), seed=n) for n in range(50)]
@@ -95,3 +95,15 @@ def test_a_request_without_a_reply_has_failed() -> None:
 
     replies = {reply.id: reply for reply in generate_isolated(Forgetful(), REQUESTS)}
     assert [id for id, reply in replies.items() if reply.error] == ["4"]
+
+
+def test_half_of_a_surrogate_pair_fails_alone() -> None:
+    """It is no text that a journal or a file can hold."""
+
+    class Half(FakeEngine):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+            for reply in super().generate(requests):
+                yield reply if reply.id != "7" else Reply(reply.id, "a\ud83d", "stop")
+
+    failed = [reply for reply in generate_isolated(Half(), REQUESTS) if reply.error]
+    assert [(reply.id, reply.error) for reply in failed] == [("7", NO_TEXT)]
