@@ -5,6 +5,7 @@ from `RunOptions`, those of the dataset from the fields of its config that the b
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields, make_dataclass
@@ -14,7 +15,7 @@ from typing import Annotated, Any, get_origin, get_type_hints
 from cyclopts import App, Group, Parameter
 
 from .. import registry
-from ..datasets.builder import Builder, load_builder
+from ..datasets.builder import Builder, NothingLeft, load_builder
 from ..datasets.settings_docs import field_docs
 from ..errors import InputError
 from ..generation import engines
@@ -22,6 +23,7 @@ from ..run import presets
 from ..run.build import RunOptions, prepare_run
 from . import summary
 from .console import print_line
+from .options import root_flag
 from .progress import progress_bars
 from .sources import hub_origins, local_sources
 
@@ -66,7 +68,13 @@ def command(builder: Builder, name: str = "") -> Callable[..., None]:
     options_type = make_options(builder)
 
     def run(*, options: Any) -> None:
-        build(builder, options, name or builder.name)
+        try:
+            build(builder, options, name or builder.name)
+        except NothingLeft as error:
+            look = f"sample {error.ref} --dropped {error.reason} -n 3{root_flag(options.root)}"
+            raise RuntimeError(f"{error}: see `{look}`" if error.reason else str(error)) from error
+        except InputError as error:
+            raise InputError(_by_optional_flags(str(error), builder, options)) from error
 
     run.__annotations__ = {"options": Annotated[options_type, Parameter(name="*")], "return": None}
     run.__kwdefaults__ = {"options": options_type()}
@@ -169,6 +177,14 @@ def _optional(options: Any, name: str) -> str | None:
     if ref and "/" not in ref and ref.partition("@")[0] != name:
         raise InputError(f"--{name} {ref}: give {name}@VERSION")
     return ref
+
+
+def _by_optional_flags(message: str, builder: Builder, options: Any) -> str:
+    """An error that names a parent as the flag does that gave it."""
+    for name in builder.optional:
+        if getattr(options, name):
+            message = re.sub(rf"(?<![\w.])run\.from (?={name}@)", f"--{name} ", message)
+    return message
 
 
 def _same_options(values: Mapping[str, Any]) -> list[str]:

@@ -36,7 +36,11 @@ Figures = Iterator[tuple[str, "Figure"]]
 
 
 class NothingLeft(RuntimeError):
-    """Every row was dropped: the dataset holds the dropped rows only."""
+    """Every row was dropped: the dataset `ref` holds the dropped rows only, most of them for `reason`."""
+
+    def __init__(self, message: str, ref: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.ref, self.reason = ref, reason
 
 
 class Progress(Protocol):

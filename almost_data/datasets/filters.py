@@ -95,7 +95,11 @@ def with_reason(
 
 def account(ledger: list[Entry]) -> str:
     """How many rows each filter dropped, on one line, for the error of a build that has no row left."""
-    return "; ".join(f"{entry.filter} kept {entry.kept} of {entry.n_in}" for entry in ledger if entry.dropped)
+    return "; ".join(
+        f"{entry.filter} dropped {sum(entry.dropped.values()):,} of {entry.n_in:,}"
+        for entry in ledger
+        if entry.dropped
+    )
 
 
 def chain(stage: str, filters: list[Filter], n_in: int, dropped: Mapping[str, int]) -> list[Entry]:

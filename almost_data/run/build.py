@@ -13,10 +13,9 @@ import msgspec
 
 from .. import scoring
 from ..cards import card, figures
-from ..datasets.builder import Builder, Built, NothingLeft, Progress, RewardModel, load_builder, silent
+from ..datasets.builder import Builder, Built, Progress, RewardModel, load_builder, silent
 from ..datasets.config import paths
 from ..datasets.digest import Blocks
-from ..datasets.filters import account
 from ..datasets.manifest import Manifest, canonical_json
 from ..datasets.tables import with_parts
 from ..errors import InputError, blame
@@ -31,7 +30,7 @@ from ..store.names import check_version, parse_ref
 from ..store.publish import Record, Tables, new_manifest, publish
 from ..store.store import Store
 from . import presets
-from .plan import Plan, Planner, Step
+from .plan import Plan, Planner, Step, nothing_left
 from .scorers import Scorers
 
 
@@ -281,11 +280,7 @@ def publish_dataset(
 
     manifest = publish(store, draft, Tables(tables, built.tables), record, parents, render)
     if manifest.is_empty:
-        reasons = account(built.ledger) or "none came in"
-        raise NothingLeft(
-            f"{draft.ref}: no row is left ({reasons}): loosen a filter in the settings of {builder.name}, or "
-            f"give it more rows; {draft.ref} holds what was dropped"
-        )
+        raise nothing_left(builder, manifest)
     return manifest
 
 

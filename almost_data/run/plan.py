@@ -101,7 +101,7 @@ class Planner:
             self._check_retry(builder, draft, present)
         if present and present.is_empty:
             if present.fingerprint == draft.fingerprint:
-                raise NothingLeft(f"{ref}: no row is left ({account(present.ledger)}): change its settings")
+                raise nothing_left(builder, present)
         elif present:
             existing(self.store, draft, "" if is_target else f", or set run.from to {present.ref}")
             return _append(steps, Step("reuse", present))
@@ -168,6 +168,19 @@ class Planner:
         settings = msgspec.structs.replace(settings, **decided)
         config = self._draft(builder, settings, [], models).config
         return fingerprint(present.builder, config, present.parents) == present.fingerprint
+
+
+def nothing_left(builder: Builder, empty: Manifest) -> NothingLeft:
+    """The error of a dataset of which every row was dropped: why, and what can be changed."""
+    drops = [entry for entry in empty.ledger if entry.dropped]
+    worst = max(drops, key=lambda entry: sum(entry.dropped.values()), default=None)
+    why = f"{account(drops)}: {worst.description.rstrip('.')}" if worst else "none came in"
+    if any(entry.params for entry in drops):
+        advice = f"loosen a filter in the settings of {builder.name}, or give it more rows"
+    else:
+        advice = f"change {' or '.join(f'{builder.name}.{flag}' for flag in builder.flags) or 'its settings'}"
+    message = f"{empty.ref}: no row is left ({why}): {advice}; {empty.ref} holds what was dropped"
+    return NothingLeft(message, empty.ref, next(iter(worst.dropped)) if worst else "")
 
 
 def _append(steps: list[Step], step: Step) -> Manifest:

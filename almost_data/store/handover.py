@@ -17,8 +17,17 @@ from .samples import Artifacts, dataset, with_texts
 
 Trainer = Literal["openrlhf", "verl", "llama-factory", "axolotl"]
 Row = dict[str, Any]
-_START = 'set -eu\ncd "$(dirname "$0")"\n: "${MODEL:?a folder or a Hub id}"\n'
-_REWARD = ': "${REWARD_MODEL:?a folder or a Hub id}"\n'
+
+
+def _model(variable: str) -> str:
+    """Lines that require a model; a relative folder is one of where the script is called."""
+    folder = f'$(CDPATH= cd -- "${variable}" && pwd)'
+    return (
+        f': "${{{variable}:?a folder or a Hub id}}"\nif [ -d "${variable}" ]; then {variable}={folder}; fi\n'
+    )
+
+
+_REWARD = _model("REWARD_MODEL")
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,8 @@ def _script(left_to_set: tuple[str, ...], *command: str, checks: str = "") -> st
     comment = "# Set for your model and machine, as arguments of this script:\n"
     comment += "".join(f"#   {line}\n" for line in left_to_set)
     options = " \\\n   ".join((*command, '"$@"'))
-    return f"{_START}{checks}{comment}{options}\n"
+    start = f'set -eu\n{_model("MODEL")}{checks}cd "$(dirname "$0")"\n'
+    return f"{start}{comment}{options}\n"
 
 
 def _pair(ref: str, number: int, row: Row) -> Row:

@@ -183,7 +183,7 @@ def test_short_queries_need_final_punctuation(query: str, reason: str | None) ->
 def test_a_build_that_accepts_nothing_says_which_filter_took_all() -> None:
     built = mine(QueriesConfig(model="any", target=2, round_size=4, max_rounds=1), Says("tiny"))
     assert len(built.tables["default"]) == 0 and set(built.tables["rejected"]["reason"]) == {"too_short"}
-    assert "too_short kept 0 of 4" in account(built.ledger)
+    assert "too_short dropped 4 of 4" in account(built.ledger)
 
 
 def no_how(drop: str = "STARTS_WITH(query, 'How')", name: str = "no_how", **more: str) -> UserFilter:

@@ -198,6 +198,27 @@ def test_dropped_rows_show_what_the_judge_wrote(store: Store) -> None:
     assert "Hm, hard." in row.note and row.sides[0].text and "says of 0" in row.sides[0].text
 
 
+def test_a_judge_without_verdicts_is_told_by_the_form_that_it_was_asked_for(store: Store) -> None:
+    for _ in range(2):  # the second time, the empty dataset is there
+        with pytest.raises(NothingLeft) as caught:
+            rate(store, Judge(lambda response: "Hm."), "judge=j")
+        assert re.search(r"no_scores dropped 24 of 24: .*`Score: X`", str(caught.value)), caught.value
+        assert "change ratings.rm or ratings.judge" in str(caught.value)
+        assert (caught.value.ref, caught.value.reason) == ("ratings@1.0.0", "no_scores")
+    where = ("--engine", "fake", "--version", "2.0.0", "--root", str(store.root))
+    given = ("--from", "responses@1.0.0", "--ratings", "ratings@1.0.0")
+    wrong = run_command("build", "comparisons", *given, *where)
+    assert (wrong.returncode, wrong.stderr.partition(" it is")[0]) == (
+        2,
+        "almost-data: --ratings ratings@1.0.0:",
+    )
+    strict = ("--from", "responses@1.0.0", "--set", 'comparisons.checks=["too_short"]')
+    strict += ("--set", "comparisons.min_chars=9999")
+    empty = run_command("build", "comparisons", *strict, *where)
+    assert empty.returncode == 1 and "loosen a filter" in empty.stderr
+    assert "see `sample comparisons@2.0.0 --dropped too_short -n 3 --root " in empty.stderr
+
+
 def test_there_is_one_rater(store: Store) -> None:
     with pytest.raises(InputError, match=r"^ratings\.judge, ratings\.rm: name a rater"):
         rate(store)

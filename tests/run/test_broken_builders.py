@@ -82,7 +82,7 @@ def test_a_file_cannot_take_the_name_of_a_built_in_builder(tmp_path: Path) -> No
 def test_nothing_left_says_which_filter_took_all(tmp_path: Path) -> None:
     run = prepare("fake", root=tmp_path, builders=[WORDS], assignments=('words.words=["a","b"]',))
     for _ in range(2):
-        with pytest.raises(NothingLeft, match="short kept 0 of 2"):
+        with pytest.raises(NothingLeft, match="short dropped 2 of 2"):
             run.build(WORDS)
 
 

@@ -156,7 +156,7 @@ def test_what_fits_no_layout_is_exit_2_with_the_flag(
 
 def test_nothing_usable_is_refused_with_the_reasons(store: Store, tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "b"}] * 3)
-    with pytest.raises(InputError, match=r"no row that can be used .*equal_sides kept 0 of 3"):
+    with pytest.raises(InputError, match=r"no row that can be used .*equal_sides dropped 3 of 3"):
         importing.import_preferences(store, file, "1.0.0")
     assert store.manifests() == [] and not list(store.root.glob(".import-*"))
 

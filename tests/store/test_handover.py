@@ -72,6 +72,29 @@ def test_scripts_pass_their_arguments_on(tmp_path: Path) -> None:
             assert missing.returncode and not missing.stdout, "MODEL is not set"
 
 
+def test_a_relative_model_folder_is_one_of_where_the_script_is_called(tmp_path: Path) -> None:
+    caller, exported = tmp_path / "caller", tmp_path / "exported"
+    exported.mkdir()
+    for name in ("my model", "my reward"):
+        (caller / name).mkdir(parents=True)
+    launcher = tmp_path / "python3"
+    launcher.write_text('#!/bin/sh\npwd; for part; do echo "$part"; done\n')
+    launcher.chmod(0o755)
+    (exported / "train.sh").write_text(CONSUMERS["verl"].launch["train_ppo.sh"])
+    models = {"MODEL": "my model", "REWARD_MODEL": "./my reward", "CDPATH": str(tmp_path)}
+    printed = subprocess.run(
+        ["sh", "../exported/train.sh"],
+        cwd=caller,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", **models},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert printed[0] == str(exported)
+    assert f"actor_rollout_ref.model.path={caller / 'my model'}" in printed
+    assert f"critic.model.path={caller / 'my reward'}" in printed
+
+
 def test_descriptions_are_valid() -> None:
     info = json.loads(CONSUMERS["llama-factory"].launch["dataset_info.json"])
     assert {entry["file_name"] for entry in info.values()} == {"train.jsonl", "test.jsonl"}

@@ -74,7 +74,7 @@ TABLES = {
     ),
 }
 _RULES = {
-    "no_scores": "The judge's text does not end in scores of the form that it was given.",
+    "no_scores": "The judge's text does not end in the line that it was asked for, `{}`.",
     "out_of_range": f"A score is not on the scale from {LOWEST:g} to {HIGHEST:g}.",
     "two_verdicts": "The judge gave two verdicts that differ.",
     "cut_off": "The judge's text was cut at its token limit before the scores.",
@@ -83,7 +83,8 @@ _RULES = {
 
 def unread(unit: str) -> list[Filter]:
     """The failed requests, then the verdicts that cannot be read, of responses or pairs."""
-    reads = [Filter(name, unit, sentence, "almost_data") for name, sentence in _RULES.items()]
+    form = "Score: X" if unit == "response" else "Scores: X Y"
+    reads = [Filter(name, unit, rule.format(form), "almost_data") for name, rule in _RULES.items()]
     failed = Filter(FAILED.name, unit, "The engine gave an error instead of a verdict.", "almost_data")
     return [failed, *reads]
 

@@ -99,7 +99,7 @@ def test_a_conversation_without_a_candidate_is_rejected(tmp_path: Path) -> None:
 
 
 def test_nothing_but_empty_replies_leaves_an_empty_dataset(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"no row is left .*empty kept 0 of 32"):
+    with pytest.raises(RuntimeError, match=r"no row is left .*empty dropped 32 of 32"):
         made(tmp_path, Scripted(lambda request: ""))
     manifest = Store(tmp_path).manifest(REF)
     assert sum(manifest.counts["default"].values()) == 0
