@@ -59,8 +59,9 @@ def _begin(prefix: str) -> "hashlib._Hash":
 class JournaledGenerator:
     """A Generator that sends its engine only requests that the journal has no reply to.
 
-    More failures than `max_failures` of the build's requests (one is always allowed, unless it is 0) end the
-    run, standing failures of an earlier version included. With a `memory` the engine acquires it first.
+    More failures than `max_failures` of the requests so far, which are counted by windows, end the run,
+    standing failures of an earlier version included; one is always allowed, unless it is 0. With a `memory`
+    the engine acquires it first.
     """
 
     engine: Generator

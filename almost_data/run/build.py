@@ -47,7 +47,7 @@ class BuildRun:
     origins: Mapping[str, str] = field(default_factory=dict)
     """Name of a parent, a builder or an engine -> how others can name it: on the Hub, or in a file."""
     max_failures: float = MAX_FAILURES
-    """Share of a dataset's requests that may fail."""
+    """Share of the requests so far that may fail."""
     retry_failed: bool = False
     """Ask again what failed in a published version of the dataset that is built."""
     take_turns: bool = False
@@ -184,7 +184,7 @@ class RunOptions:
     ray_address: str | None = None
     """Ray cluster; without it, this machine."""
     max_failures: float = MAX_FAILURES
-    """Share of a dataset's requests that may fail before the run stops."""
+    """Share of the requests so far that may fail before the run stops; they are counted by 100,000."""
     max_cost: float | None = None
     """Money after which the run stops, by the prices in `engine.servers`."""
     retry_failed: bool = False
