@@ -50,11 +50,12 @@ def _print(difference: Diff) -> None:
     ]
     shortcuts = grid("shortcut", ">before", ">after", ">change", rows=shifts)
     shortcuts.columns[0].no_wrap = True
-    print_tables(
-        grid("why the other version dropped it", ">lost", ">gained", rows=difference.reasons),
-        pairs,
-        shortcuts,
-    )
+    print_tables(grid("why the other version dropped it", ">lost", ">gained", rows=difference.reasons))
+    for cause in difference.causes:
+        print_line(cause)
+    if difference.causes:
+        console.print()
+    print_tables(pairs, shortcuts)
     for side, examples in difference.examples.items():
         for example in examples:
             title = f"{side} {example.id}: {example.reason}"

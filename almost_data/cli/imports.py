@@ -57,12 +57,12 @@ def responses(
     file: str,
     /,
     *,
-    ladder: Annotated[str, Parameter(help="Responders, best first: best,...,worst.")],
+    ladder: Annotated[str, Parameter(help="Responders, best first: best,...,worst. Required.")] = "",
     options: ImportOptions,
 ) -> None:
     """Import responses: a table or Hub id with a prompt and a column per responder, or long rows of prompt,
     `responder` and `response`."""
-    store, names = Store(options.root), [name.strip() for name in ladder.split(",")]
+    store, names = Store(options.root), [name.strip() for name in ladder.split(",") if ladder]
     _print(store, importing.import_responses(store, file, names, options.version, options.options("prompt")))
 
 

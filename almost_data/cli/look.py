@@ -105,7 +105,7 @@ def verify(
 
         ref = store.resolve(ref)
         problems = verify_artifact(store, ref, partial(model_card.render, store))
-        doubts = [] if problems else unproven(store, ref)
+        doubts = [] if problems else unproven(store, ref, _place(store, ref))
     if json:
         print_json({"ref": ref, "problems": problems, "unproven": doubts})
     elif not problems:
@@ -116,6 +116,16 @@ def verify(
         print_line(f"  not proven: {doubt}", "dim")
     if problems:
         raise SystemExit(1)
+
+
+def _place(store: Store, ref: str) -> str | None:
+    """`ORG/NAME@COMMIT` where a push or a pull recorded this content."""
+    from ..hub.places import place
+
+    recorded = place(store, ref)
+    if recorded is None or recorded.digest != store.manifest(ref).digest:
+        return None
+    return f"{recorded.repo}@{recorded.commit}"
 
 
 def journal(

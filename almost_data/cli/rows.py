@@ -32,6 +32,7 @@ def row_panel(row: Row, rules: Mapping[str, str], limit: int = 1000) -> Panel:
         parts += [Text(), text(why, "yellow")]
         note = note.removesuffix(f"detail: {rules.get(row.reason)}").removesuffix("; ")
     if note:
+        parts += [Text()] if row.sides and not row.reason else []
         parts.append(text(short(note, limit), "dim"))
     title = f"{'dropped ' if row.reason else ''}{_kind(row)} {row.id}"
     return panel(Group(*parts), title, "yellow" if row.reason else "dim")

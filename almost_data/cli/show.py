@@ -21,8 +21,8 @@ from .show_results import print_manifest, print_results_of
 STYLES = {"fatal": "red", "worry": "red", "warn": "yellow", "watch": "yellow"}
 """How bad a finding is -> its colour, the worst first."""
 SPLITS = ("train", "test")
-LABELS = {"share_chosen_longer": "share_chosen_longer (equal lengths not counted)"}
-"""Diagnostics whose name alone would be taken for another measure's."""
+LABELS = {"share_equal_length": "share_equal_length (half of it counts as longer above)"}
+"""Diagnostics of which the name alone does not say how another measure counts them."""
 BASELINES = {"always_longer": "longer", "probe": "surface", "random_head": "untrained"}
 """What a reward model's accuracy is compared with -> the heading of its column."""
 
@@ -153,7 +153,13 @@ def _rank(level: str) -> int:
 
 def _diagnostics(diagnostics: dict[str, Any]) -> Table:
     """Single numbers."""
-    values = ((name, value) for name, value in diagnostics.items() if not isinstance(value, list | dict))
+    # The verdict above has this share, with equal lengths.
+    omitted = {"share_chosen_longer"} if (diagnostics.get("text") or {}).get("findings") else set()
+    values = (
+        (name, value)
+        for name, value in diagnostics.items()
+        if not isinstance(value, list | dict) and name not in omitted
+    )
     rows = ((LABELS.get(name, name), _measured(name, value)) for name, value in values)
     return grid("diagnostic", ">value", rows=rows)
 

@@ -120,9 +120,10 @@ def _funnel(manifests: list[Manifest]) -> Table:
 
 
 def _partners(manifest: Manifest, reason: str) -> str:
-    """Of rows that were dropped for want of others beside them: why those were dropped."""
+    """Of responses that were left alone by the others to their query: why those were dropped."""
     reasons = manifest.diagnostics.get("dropped_beside", {}).get(reason)
-    return f" (beside {', '.join(f'{name} {n:,}' for name, n in reasons.items())})" if reasons else ""
+    numbers = ", ".join(f"{name} {n:,}" for name, n in (reasons or {}).items())
+    return f" (others of the query: {numbers})" if numbers else ""
 
 
 def _folders(store: Store, steps: list[Step]) -> Table:

@@ -106,6 +106,7 @@ def _loading_from(repo: str, card: str) -> str:
     card = re.sub(
         r'(load_dataset\(")[\w.-]+/[\w.-]+(", (?:"[\w.-]+", )?revision=)', rf"\g<1>{repo}\g<2>", card
     )
+    card = re.sub(r'^\w+ = load_dataset\("build/.*\n# After a push:\n', "", card, flags=re.MULTILINE)
     starts = r'^(folder = "|chat = pipeline\("text-generation", model="|vllm serve )[\w./-]+'
     card = re.sub(starts, rf"\g<1>{repo}", card, flags=re.MULTILINE)
     return re.sub(r"  # (its folder; )?after a push, ORG/NAME$", "", card, flags=re.MULTILINE)

@@ -154,9 +154,12 @@ def import_responses(
     `response`. `ladder` names the responders, best first. A reply is text, a turn of the assistant, or a
     whole conversation, whose last turn is the response.
     """
-    _check_ladder(ladder)
+    if ladder:
+        _check_ladder(ladder)
     rows = response_rows(file) if is_fastchat(file) else None
     source = _open(file, TABLE_SUFFIXES, COLUMNS | {*ladder, *LONG}, options, rows)
+    if not ladder:
+        raise InputError(_ladder_question(source))
     columns = find_columns(source.columns, source.sample, file, ladder, options.columns.get("prompt"))
     ranks = {name: rank for rank, name in enumerate(ladder)}
 
@@ -198,6 +201,20 @@ def import_responses(
 
     draft = _draft_of(responses.BUILDER, version, source, {"ladder": ladder})
     return _publish(store, responses.BUILDER, draft, build)
+
+
+def _ladder_question(source: _Source) -> str:
+    """The error of an import without a ladder: it names the responders to be ordered."""
+    if "responder" in source.columns:
+        names = {str(row["responder"]) for row in source.sample if row.get("responder")}
+        return (
+            f"import.ladder is missing: name the responders, best first, such as {', '.join(sorted(names))}"
+        )
+    names = set(source.columns) - COLUMNS - {*LONG}
+    return (
+        f"import.ladder is missing: name the columns of the responders, best first; {source.name} has: "
+        f"{', '.join(sorted(names))}"
+    )
 
 
 def _check_ladder(ladder: list[str]) -> None:

@@ -58,6 +58,8 @@ class Diff:
     """Kept rows of which a column differs, scores aside, such as the text of a response."""
     reasons: list[tuple[str, int, int]]
     """Reason, rows that B dropped for it, rows that A dropped for it; most rows first."""
+    causes: list[str]
+    """Sentences: of a reason that follows from other dropped rows, why a version dropped those."""
     pairs: list[tuple[str, int, int, int, str]]
     """Responder pair, kept, lost, gained, and the reasons with their numbers; comparisons only."""
     shortcuts: list[Shift]
@@ -75,6 +77,7 @@ def diff(store: Store, a: str, b: str) -> Diff:
     changed = [pl.col(column).ne_missing(pl.col(f"{column}_b")) for column in compared]
     differs = pl.any_horizontal(pl.lit(False), *changed)
     kept = common.select(n=pl.len(), changed=differs.sum()).collect().row(0, named=True)
+    reasons = _reasons(lost, gained)
     return Diff(
         a=a,
         b=b,
@@ -83,7 +86,8 @@ def diff(store: Store, a: str, b: str) -> Diff:
         lost=len(lost),
         gained=len(gained),
         changed=kept["changed"],
-        reasons=_reasons(lost, gained),
+        reasons=reasons,
+        causes=_causes(old, new, reasons),
         pairs=_pairs(common, lost, gained) if "chosen_responder" in names else [],
         shortcuts=_shifts(old, new),
         examples={"lost": _examples(lost), "gained": _examples(gained)},
@@ -183,6 +187,19 @@ def _reasons(lost: pl.DataFrame, gained: pl.DataFrame) -> list[tuple[str, int, i
     counts = [dict(rows["reason"].value_counts().iter_rows()) for rows in (lost, gained)]
     table = [(reason, *(count.get(reason, 0) for count in counts)) for reason in counts[0] | counts[1]]
     return sorted(table, key=lambda row: (-row[1] - row[2], row[0]))
+
+
+def _causes(old: Manifest, new: Manifest, reasons: list[tuple[str, int, int]]) -> list[str]:
+    sentences = []
+    for reason, lost, gained in reasons:
+        for manifest, count in ((new, lost), (old, gained)):
+            partners = manifest.diagnostics.get("dropped_beside", {}).get(reason)
+            if partners and count:
+                numbers = ", ".join(f"{name} {n:,}" for name, n in partners.items())
+                sentences.append(
+                    f"{reason} in {manifest.ref}: the other responses to those queries fell to {numbers}"
+                )
+    return sentences
 
 
 def _pairs(

@@ -52,20 +52,33 @@ def verify(store: Store, ref: str, render: Render | None = None) -> list[str]:
     return problems + _relatives(store, manifest)
 
 
-def unproven(store: Store, ref: str) -> list[str]:
-    """What an artifact that agrees leaves open, one sentence each."""
+def unproven(store: Store, ref: str, place: str | None = None) -> list[str]:
+    """What an artifact that agrees leaves open, one sentence each.
+
+    `place` is `ORG/NAME@COMMIT` where a push or a pull recorded its digest.
+    """
     manifest = store.manifest(ref)
     lines = []
     if not any(parent.manifest == manifest.sha256 for _, parent in _children(store, manifest)):
-        lines.append(
-            "nothing here records its manifest from outside, so it may have been replaced together with the "
-            f"files: compare sha256 {manifest.sha256} with the commit on the Hub"
-        )
+        compare = f"compare its sha256, {manifest.sha256}, with the one in the manifest.json of "
+        if place:
+            lines.append(
+                f"its digest is the one that was recorded with {place}; nothing here records its manifest: "
+                f"{compare}that commit, which `verify {place}` checks"
+            )
+        else:
+            lines.append(
+                "nothing here records its manifest from outside, so it may have been replaced together with "
+                f"the files: {compare}the commit on the Hub"
+            )
     if absent := [parent.ref for parent in manifest.parents if not store.has(parent.ref)]:
         lines.append(f"what it was made from is not in this store: {', '.join(absent)}")
     record, card = manifest.files.get(CARD), store.path(ref) / CARD
     if record and file_problem(card, record):
-        lines.append("README.md was renewed after it was published: of it, head and figures were compared")
+        lines.append(
+            "README.md is not the one of the build, as a push or an evaluation renews it: of it, head and "
+            "figures were compared"
+        )
     return lines
 
 

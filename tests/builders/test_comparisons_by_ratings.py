@@ -83,6 +83,13 @@ def test_both_keeps_the_ladders_pairs_where_the_ratings_agree(store: Store) -> N
     assert rule.dropped["not_rated_higher"] == 120 - len(expected) and rule.params == {"margin": 0.2}
 
 
+def test_the_card_of_imported_answers_says_nothing_of_their_models(store: Store) -> None:
+    card = (store.path(compare(store, "7.0.0").ref) / "README.md").read_text("utf-8")
+    assert "Several *responders* answered each query" in card
+    assert "That who stands higher on the ladder answers better is assumed" in card
+    assert "larger model with more examples" not in card and "plumbing run" not in card
+
+
 def test_ratings_alone_turn_the_ladder_round(store: Store) -> None:
     made = compare(store, "1.1.0", "label=ratings", "pairing=all")
     expected = {

@@ -206,8 +206,8 @@ def test_a_judge_without_verdicts_is_told_by_the_form_that_it_was_asked_for(stor
         assert "change ratings.rm or ratings.judge" in str(caught.value)
         assert (caught.value.ref, caught.value.reason) == ("ratings@1.0.0", "no_scores")
     where = ("--engine", "fake", "--version", "2.0.0", "--root", str(store.root))
-    given = ("--from", "responses@1.0.0", "--ratings", "ratings@1.0.0")
-    wrong = run_command("build", "comparisons", *given, *where)
+    sources = ("--from", "responses@1.0.0", "--ratings", "ratings@1.0.0")
+    wrong = run_command("build", "comparisons", *sources, *where)
     assert (wrong.returncode, wrong.stderr.partition(" it is")[0]) == (
         2,
         "almost-data: --ratings ratings@1.0.0:",

@@ -145,10 +145,9 @@ def test_show_begins_with_an_example_and_the_verdicts_and_cuts_no_name(fake_stor
         places = [shown.index(word) for word in ("╭─ comparison ", "verdict", "account", "setting")]
         assert places == sorted(places)
         assert all(entry.filter in shown for entry in fake_store.manifest("comparisons@0.1.0").ledger)
-        assert (
-            "share_chosen_longer" in shown
-            and "%" in shown.partition("share_chosen_longer")[2].splitlines()[0]
-        )
+        equal = shown.partition("share_equal_length")[2].partition("queries")[0]
+        assert "half of it counts as longer" in equal and "%" in equal
+        assert "share_chosen_longer" not in shown, "the verdict has the one number for that"
         assert fake_store.manifest("comparisons@0.1.0").digest in shown
 
 

@@ -254,6 +254,17 @@ def test_a_prompt_of_messages_beside_a_column_of_each_responder(store: Store, tm
         importing.import_responses(store, file, ["good", "poor"], "3.0.0")
 
 
+def test_an_import_without_a_ladder_names_who_could_be_on_it(store: Store, tmp_path: Path) -> None:
+    wide = jsonl(tmp_path / "wide.jsonl", [{"prompt": "Why?", "good": "So.", "poor": "No."}])
+    with pytest.raises(InputError, match=r"^import\.ladder is missing: .* has: good, poor$"):
+        importing.import_responses(store, wide, [], "1.0.0")
+    rows = [{"prompt": "Why?", "responder": name, "response": "So."} for name in ("one", "two")]
+    with pytest.raises(InputError, match=r"best first, such as one, two$"):
+        importing.import_responses(store, jsonl(tmp_path / "long.jsonl", rows), [], "1.0.0")
+    done = run("import", "responses", wide, "--version", "1.0.0", "--root", str(store.root))
+    assert (done.returncode, done.stderr[:32]) == (2, "almost-data: --ladder is missing")
+
+
 def test_a_refusal_names_all_columns_of_the_file(store: Store, tmp_path: Path) -> None:
     file = jsonl(tmp_path / "a.jsonl", [{"good": "So.", "poor": "No."}])
     with pytest.raises(InputError, match=r"no column 'prompt'; it has: good, poor: say which"):

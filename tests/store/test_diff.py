@@ -98,6 +98,18 @@ def test_a_new_threshold_is_named_and_explains_the_loss(store: Store) -> None:
     assert all("query: " in example.text for example in difference.examples["lost"])
 
 
+def test_a_response_that_was_left_alone_is_explained_by_the_others(store: Store) -> None:
+    difference = diff(store, "comparisons@0.1.0", "comparisons@0.2.0")
+    assert [reason for reason, lost, _ in difference.reasons if lost and reason == "few_survivors"]
+    [cause] = difference.causes
+    assert cause.startswith("few_survivors in comparisons@0.2.0: the other responses")
+    assert "too_short " in cause
+    printed = command.run(
+        "diff", "comparisons@0.1.0", "comparisons@0.2.0", "--root", str(store.root), columns=200
+    )
+    assert cause in printed.stdout
+
+
 def test_every_shortcut_has_its_change_in_one_form(store: Store) -> None:
     a, b = "comparisons@0.1.0", "comparisons@0.3.0"
     shifts = {shift.measure: shift for shift in diff(store, a, b).shortcuts}

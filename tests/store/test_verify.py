@@ -10,6 +10,7 @@ import pytest
 
 from almost_data.datasets.manifest import Manifest, encode_manifest
 from almost_data.errors import InputError
+from almost_data.hub.places import Place, remember
 from almost_data.store.store import Store
 from almost_data.store.verify import unproven, verify
 from tests.command import run as cli
@@ -103,6 +104,15 @@ def test_what_is_not_proven_is_said(copy: Store) -> None:
     assert unproven(copy, REF) == ["what it was made from is not in this store: queries@0.1.0"]
     done = cli("verify", "comparisons@0.1.0", "--root", str(copy.root), columns=200)
     assert done.returncode == 0 and "agree" in done.stdout and "not proven" in done.stdout
+
+
+def test_a_recorded_commit_is_named_as_what_to_compare_with(copy: Store) -> None:
+    ref = "comparisons@0.1.0"
+    digest = copy.manifest(ref).digest
+    for recorded, is_named in ((digest, True), ("another", False)):
+        remember(copy, ref, Place("dataset", "org/name", "v0.1.0", "abc123", recorded))
+        done = cli("verify", ref, "--root", str(copy.root), columns=200)
+        assert done.returncode == 0 and ("`verify org/name@abc123`" in done.stdout) == is_named
 
 
 def test_a_changed_file_is_not_read(copy: Store) -> None:
