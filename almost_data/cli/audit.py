@@ -100,7 +100,8 @@ def _print(result: dict[str, Any]) -> None:
     console.print()
     for level in ("worry", "watch"):
         for row in measures:
-            if row["level"] == level:
+            # Its reasons have the same sentence, and stand in the table and below.
+            if row["level"] == level and not row["name"].startswith("left_out."):
                 sentence = f"{row['name']}: {row['measure']}: {row['value']}. {row['sentence']}"
                 print_line(f"{level}: {sentence}", LEVELS[level])
     for reason, places in result["left_out_at"].items():

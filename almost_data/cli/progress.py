@@ -84,7 +84,7 @@ class _Line:
     """The line where the output is no terminal, unless the one before is recent."""
 
     def __init__(self) -> None:
-        self.printed = 0.0
+        self.printed = time.monotonic()
 
     def print(self, content: str, is_last: bool) -> None:
         now = time.monotonic()

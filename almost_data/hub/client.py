@@ -214,7 +214,7 @@ def hub_error(repo: str, error: Exception) -> Exception:
 
     code = http_status(error)
     if isinstance(error, RevisionNotFoundError):
-        return InputError(f"{repo}: no such revision on the Hub; its page lists tags and commits")
+        return InputError(f"{repo}: no such revision on the Hub; versions have tags such as v1.0.0")
     if code == 401 or type(error).__name__ == "LocalTokenNotFoundError":
         return InputError(f"{repo}: {_login_problem()}")
     if code == 403:

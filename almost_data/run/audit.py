@@ -152,7 +152,10 @@ def _stored(store: Store, ref: str) -> Texts:
 def _read(source: str, options: AuditOptions, folder: Path, progress: Progress) -> Texts:
     """The comparisons of a file, a folder or a Hub dataset, kept in files of `folder`."""
     preferences = read_preferences(
-        source, options.columns, options.part, lambda done, total: progress("reading", done, total, 0)
+        source,
+        options.columns,
+        options.part,
+        lambda done, total: progress("reading", done, max(total, done + 1), 0),  # an estimate
     )
     left_out, places = Counter[str](), defaultdict[str, list[str]](list)
     spool, rows = Spool(folder / "texts", _TABLE), 0
@@ -174,6 +177,7 @@ def _read(source: str, options: AuditOptions, folder: Path, progress: Progress) 
                 "rejected_responder": preference.rejected.model,
             }
             spool.add(row)
+    progress("reading", rows, rows, 0)
     parts = _parts(spool.scan()) if spool.rows else []
     return Texts(preferences.layout.described, parts, rows, dict(left_out), places)
 

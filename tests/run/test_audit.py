@@ -131,6 +131,9 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
         cli.main(["audit", source, "--thresholds", str(limits), "--output", str(page)])
     shown = capsys.readouterr().out
     assert stopped.value.code == 1
+    progress = [line.partition(", ")[0] for line in shown.splitlines() if line.startswith("reading:")]
+    assert progress == [f"reading: {ROWS:,} of {ROWS:,}"]
+    assert shown.count("rows that hold no comparison") == 1, "its reasons have the same sentence"
     assert "threshold broken: identity is 0.2062, max 0.05" in shown
     assert "always_longer is" not in shown
     assert "left out, equal_sides: pairs.jsonl:5, pairs.jsonl:15" in shown

@@ -16,7 +16,7 @@ import msgspec
 from ... import inputs, registry
 from ...datasets.builder import Builder
 from ...datasets.config import Config, with_marked_paths
-from ...errors import InputError
+from ...errors import InputError, did_you_mean
 
 PresetName = Literal["demo", "tiny", "almost", "modern", "delta"]
 NAMES = get_args(PresetName)
@@ -209,8 +209,9 @@ def _explained(message: str, config: type[Config], section: str) -> str:
             message += f": choose of {', '.join(_choices(_struct_at(config, parent), name))}"
         return f"{place}: {message}" if at or section else message
     key, path = unknown.groups()
-    fields = ", ".join(field.name for field in msgspec.structs.fields(_struct_at(config, path or "")))
-    return f"unknown key {'.'.join(filter(None, [section, key]))}; known here: {fields}"
+    fields = [field.name for field in msgspec.structs.fields(_struct_at(config, path or ""))]
+    name = ".".join(filter(None, [section, key]))
+    return f"unknown key {name}{did_you_mean(key, fields)}; known here: {', '.join(fields)}"
 
 
 _WORDS = {
