@@ -1,5 +1,6 @@
 """The verbs `export` and `rm`: rows out of the store, and an artifact out of it."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,7 @@ def export(
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="File to write: .jsonl, .csv or .parquet.")],
     to: Annotated[
         Trainer | None,
-        Parameter(help="Trainer that reads comparisons in a layout of its own; then --out is a new folder."),
+        Parameter(help="Trainer with a layout of its own; --out is then a new folder of data and scripts."),
     ] = None,
     config: Annotated[str, Parameter(help="Config whose rows are written.")] = "default",
     where: Where = None,
@@ -40,7 +41,10 @@ def export(
             )
         for name, count in hand_over(store, store.resolve(ref), to, out).items():
             print_line(f"{out / name}: {count:,} rows")
-        print_line(f"beside them: {', '.join(CONSUMERS[to].launch)}")
+        launch = CONSUMERS[to].launch
+        print_line(f"beside them: {', '.join(launch)}")
+        script = next(name for name in launch if name.endswith(".sh"))
+        print_line(f"next: MODEL=FOLDER_OR_HUB_ID sh {shlex.quote(str(out / script))}", "dim")
         return
     rows = write_rows(store, store.resolve(ref), out, config=config, where=where, is_flat=flat)
     print_line(f"{out}: {rows:,} rows, {byte_size(out.stat().st_size)}")

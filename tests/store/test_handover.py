@@ -95,6 +95,16 @@ def test_a_relative_model_folder_is_one_of_where_the_script_is_called(tmp_path: 
     assert f"critic.model.path={caller / 'my reward'}" in printed
 
 
+def test_the_command_line_says_how_to_start(fake_store: Store, tmp_path: Path) -> None:
+    for trainer, consumer in CONSUMERS.items():
+        out = tmp_path / trainer
+        done = cli(
+            "export", REF, "--to", trainer, "-o", str(out), "--root", str(fake_store.root), columns=300
+        )
+        command = done.stdout.splitlines()[-1].removeprefix("next: MODEL=FOLDER_OR_HUB_ID sh ")
+        assert Path(command).parent == out and Path(command).name in consumer.launch, done.stdout
+
+
 def test_descriptions_are_valid() -> None:
     info = json.loads(CONSUMERS["llama-factory"].launch["dataset_info.json"])
     assert {entry["file_name"] for entry in info.values()} == {"train.jsonl", "test.jsonl"}
