@@ -36,6 +36,7 @@ def progress_bars() -> Iterator[Progress]:
 
     def report(stage: str, done: int, total: int, tokens: int) -> None:
         now = time.monotonic()
+        is_start = stage not in tasks and not done
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=total, rate="")
         elif done < recent[stage][-1][1]:  # begun anew, as for another model
@@ -53,7 +54,8 @@ def progress_bars() -> Iterator[Progress]:
         rate += f"  {new_tokens / seconds:,.0f} tok/s" if new_tokens else ""
         bars.update(tasks[stage], completed=done, total=total, rate=rate)
         remaining = f", {seconds / rows * (total - done):,.0f} s left" if rows and done < total else ""
-        line.print(f"{stage}: {done:,} of {total:,}{rate and ', '}{rate}{remaining}", done == total)
+        content = f"{stage}: {done:,} of {total:,}{rate and ', '}{rate}{remaining}"
+        line.print(content, is_start or done == total)
 
     with bars if console.is_terminal else nullcontext():
         yield report
@@ -81,13 +83,13 @@ def byte_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 class _Line:
-    """The line where the output is no terminal, unless the one before is recent."""
+    """The line where the output is no terminal: where a stage starts or ends, and now and then between."""
 
     def __init__(self) -> None:
         self.printed = time.monotonic()
 
-    def print(self, content: str, is_last: bool) -> None:
+    def print(self, content: str, is_due: bool) -> None:
         now = time.monotonic()
-        if not console.is_terminal and (is_last or now - self.printed > QUIET_SECONDS):
+        if not console.is_terminal and (is_due or now - self.printed > QUIET_SECONDS):
             print_line(content)
             self.printed = now
