@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from ..builders.ratings.judged import question
 from ..datasets.records import Pinned
 from ..diagnostics.probe import draw
 from ..errors import InputError
@@ -79,7 +78,7 @@ def plan_judge(session: EvalSession, options: Options, server: OpenAIEngine) -> 
     def measure() -> Measurement:
         judge.check(server, options.model)
         requests = [
-            verdicts.request(name, model, sampling, (question(item.prompt), reply))
+            verdicts.request(name, model, sampling, (verdicts.question(item.prompt), reply))
             for name, item, reply in _replies(items)
         ]
         read_verdicts = judge.ask(session, server, requests, answers=1)

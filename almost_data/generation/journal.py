@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from . import Generator, Model, Reply, Request
+from . import Generator, Model, Reply, Request, journal_file
 from .isolate import generate_isolated
 from .journal_file import AnswerCounts, JournalSession
 from .memory import SharedMemory
@@ -226,7 +226,7 @@ class JournalWriter(Generic[T]):
         with self.lock:
             self.commit()
         self._sync()
-        self.database.execute("PRAGMA synchronous = FULL")
+        self.database.execute(f"PRAGMA synchronous = {journal_file.SYNCHRONOUS}")
         self._raise_error()
 
     def commit(self) -> None:

@@ -7,13 +7,14 @@ on the first line as in the saved reviews of FastChat (`8 9.5`). Any other text 
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from string import Template
 from typing import Any, Literal
 
-from ..generation import Model, Reply, Request, Sampling
+from ..generation import Model, Reply, Request, Sampling, prompts
 from ..models.chat import split_reasoning, user_turn
 
 LOWEST, HIGHEST = 1.0, 10.0
@@ -52,24 +53,36 @@ class Verdict:
         return "\n".join(lines).strip()
 
 
+@cache
 def prompt(answers: int = 2) -> str:
     """The judge's prompt on one answer or two, without question and answers."""
     folder = resources.files("almost_data.generation.prompts")
     return folder.joinpath(_PROMPTS[answers]).read_text("utf-8")
 
 
-def ask(question: str, *answers: str) -> str:
+def question(turns: Sequence[Mapping[str, str]]) -> str:
+    """The question as a judge reads it: the text of a single turn, or all turns with who speaks.
+
+    >>> question([{"role": "user", "content": "Why?"}])
+    'Why?'
+    """
+    if len(turns) == 1:
+        return turns[0]["content"]
+    return prompts.transcript([dict(turn) for turn in turns]).strip()
+
+
+def ask(question_text: str, *answers: str) -> str:
     """The prompt for one verdict, each text in a fence that none of them can close.
 
     The word in the fence is a hash of the texts, and another hash where it occurs in them.
     """
-    texts = (question, *answers)
+    texts = (question_text, *answers)
     tag = hashlib.sha256("\0".join(texts).encode("utf-8", "replace")).hexdigest()[:12]
     while any(tag in text for text in texts):
         tag = hashlib.sha256(tag.encode()).hexdigest()[:12]
     by_name = {f"answer_{number}": answer for number, answer in enumerate(answers, start=1)}
     # In one pass: a `$answer_2` in an answer is text.
-    return Template(prompt(len(answers))).substitute(by_name, tag=tag, question=question)
+    return Template(prompt(len(answers))).substitute(by_name, tag=tag, question=question_text)
 
 
 def request(

@@ -340,23 +340,14 @@ def train(name: str, arguments: dict[str, Any], store: Path, overlay: Path | Non
     return speed
 
 
-def scoring_rates(size: Size, work: Path) -> list[Result]:
-    """The reward model of `bench_scoring` against batches of the same network."""
-    what, rates = bench_scoring.measure(str(bench_scoring.make(work / "scorer")), size.dialogues)
-    ways = {"sorted": "0.9x", "unsorted": ""}
-    return [
-        Result(
-            f"reward model ({what}): against {way} batches", "dialogues/s", rates["ours"], rates[way], target
-        )
-        for way, target in ways.items()
-    ]
-
-
 def measure(size: Size, work: Path, parts: Sequence[str]) -> list[Result]:
     folder = save_model(work / "model", size)
     results: list[Result] = []
     if "engines" in parts:
-        results += [*engine_rates(size, folder), *scoring_rates(size, work), *vllm_rates(size, folder)]
+        scorer = str(bench_scoring.make(work / "scorer"))
+        results += engine_rates(size, folder)
+        results += bench_scoring.against_batches(scorer, size.dialogues)
+        results += vllm_rates(size, folder)
     if "recipes" in parts:
         results += recipe_rates(size, folder, work)
     return results

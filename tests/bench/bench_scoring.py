@@ -154,13 +154,19 @@ def run(model: str | None = None, number: int | None = None) -> list[Result]:
     with tempfile.TemporaryDirectory() as name:
         model = model or os.environ.get("ALMOST_DATA_BENCH_RM") or str(make(Path(name) / "rm"))
         number = number or (4096 if torch.cuda.is_available() else 40)
-        what, rate = measure(model, number)
+        rates = against_batches(model, number)
         back = read_back(Path(name))
-    ours = rate["ours"]
+    return [*rates, Result("journal: scores read back", "scores/s", back, None, "")]
+
+
+def against_batches(model: str, number: int) -> list[Result]:
+    """The reward model in our batches, against batches of the same network, sorted by length and not."""
+    what, rates = measure(model, number)
     return [
-        Result(f"reward model ({what}): against sorted batches", "dialogues/s", ours, rate["sorted"], "0.9x"),
-        Result(f"reward model ({what}): against unsorted batches", "dialogues/s", ours, rate["unsorted"], ""),
-        Result("journal: scores read back", "scores/s", back, None, ""),
+        Result(
+            f"reward model ({what}): against {way} batches", "dialogues/s", rates["ours"], rates[way], target
+        )
+        for way, target in (("sorted", "0.9x"), ("unsorted", ""))
     ]
 
 

@@ -248,7 +248,8 @@ def _few_survivors(config: ComparisonsConfig) -> Filter:
 def _pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:
     """Hashes of the files of filters and benchmarks."""
     checks = ", ".join(check_names(config.checks)) or "none"
-    for setting, rule in unread_settings(config).items():
+    if unread := unread_settings(config):
+        setting, rule = next(iter(unread.items()))
         raise InputError(
             f"comparisons.{setting} is read by {rule} alone, which is not in use here (checks: {checks}; "
             f"label: {config.label}): leave the setting out, or use that rule"

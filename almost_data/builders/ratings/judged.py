@@ -9,7 +9,7 @@ from typing import Any
 from ...datasets.builder import Progress, row_seed
 from ...datasets.filters import Filter, chain
 from ...datasets.manifest import Entry
-from ...generation import Generator, Model, Request, Sampling, Usage, prompts
+from ...generation import Generator, Model, Request, Sampling, Usage
 from ...scoring import verdicts
 from ...scoring.verdicts import Verdict
 from .tables import TIE, UNDECIDED, unread
@@ -30,7 +30,7 @@ class Judge:
 
     def request(self, request_id: str, prompt: Sequence[Mapping[str, str]], *responses: str) -> Request:
         """The request for one verdict on responses to a conversation."""
-        texts = (question(prompt), *responses)
+        texts = (verdicts.question(prompt), *responses)
         seed = row_seed(self.seed, "ratings", request_id)
         return verdicts.request(request_id, self.model, self.sampling, texts, seed, self.template_options)
 
@@ -47,17 +47,6 @@ class Judged:
     ledger: list[Entry] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     diagnostics: dict[str, Any] = field(default_factory=dict)
-
-
-def question(prompt: Sequence[Mapping[str, str]]) -> str:
-    """The question as a judge reads it: the text of a single turn, or all turns with who speaks.
-
-    >>> question([{"role": "user", "content": "Why?"}])
-    'Why?'
-    """
-    if len(prompt) == 1:
-        return prompt[0]["content"]
-    return prompts.transcript([dict(turn) for turn in prompt]).strip()
 
 
 def judge_each(judge: Judge, rows: Sequence[Row], generator: Generator, progress: Progress) -> Judged:
