@@ -1,6 +1,7 @@
 """A judge's preferences between answers: scores of both by responder, or any layout of preferences."""
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -35,10 +36,10 @@ def read(source: str, columns: Mapping[str, str] | None = None) -> Verdicts:
     `columns` say which hold prompt, chosen and rejected, as in `read_preferences`. Raises InputError.
     """
     if not columns and not is_fastchat(source):
-        rows = files.read_rows(source, files.TABLE_SUFFIXES)
+        rows = files.read_rows(source, files.TABLE_SUFFIXES, Review.__struct_fields__.__contains__)
         first = next(rows, None)
         if first and "responder_a" in first[1]:
-            return _by_responder([first, *rows])
+            return _by_responder(chain([first], rows))
     return _by_text(source, read_preferences(source, columns).rows)
 
 

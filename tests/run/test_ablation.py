@@ -11,6 +11,8 @@ from statistics import mean
 import msgspec
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from almost_data.builders.checks import check_names
@@ -281,6 +283,14 @@ def test_with_ratings_the_labels_are_set_side_by_side(
     assert kept["no filter"] >= kept["heuristic only"] == kept["label: ladder"]
     assert 0 < kept["label: ladder and ratings"] < kept["label: ladder"]
     assert kept["label: ladder and ratings"] < kept["label: ratings"]
+
+
+def test_only_the_columns_of_a_review_are_read(tmp_path: Path) -> None:
+    """Another column may hold what Python cannot, such as the year 148108."""
+    table = pa.Table.from_pylist([review("Why?", "a", "b", 9, 3)])
+    table = table.append_column("asked_at", pa.array([2**62], pa.timestamp("us")))
+    pq.write_table(table, tmp_path / "reviews.parquet")
+    assert reviews.read(str(tmp_path / "reviews.parquet")).rows["gap"].to_list() == [6.0]
 
 
 def test_reviews_of_real_answers_agree_more_after_the_filter(shared: Path, tmp_path: Path) -> None:
