@@ -45,9 +45,9 @@ REFUSAL = (
 )
 _MODEL = r"(ai|artificial intelligence|large language model|language model)"
 IDENTITY = (
-    rf"(?i)\bas an? {_MODEL}( language)?( model| assistant| chatbot)?"
+    rf"(?i)\bas an? ([\w-]+-related )?({_MODEL}( language)?( model| assistant| chatbot)?|chatbot)"
     r"(,| i\b| (created|developed|made|trained|built)\b)"
-    rf"|\bi(['\u2019]?m| am) (just |only )?an? {_MODEL}\b"
+    rf"|\bi(['\u2019]?m| am) (just |only )?an? ({_MODEL}|chatbot)\b"
     r"|\bi(['\u2019]?m| am) (chatgpt|gpt-?\d|claude|gemini|bard|llama|qwen|deepseek|mistral|gemma)\b"
     r"|\bi was (created|developed|made|trained|built) by\b"
     r"|\b(ai|language) model (created|developed|made|trained|built) by\b"

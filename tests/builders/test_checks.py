@@ -50,6 +50,8 @@ BAD = {
         "As an AI language model, I have no feelings, but bread is nice.",
         "I am ChatGPT, and I like bread.",
         "I was developed by a company to help.",
+        "I like bread, but as a chatbot, I don't eat it.",
+        "As a bread-related AI, I'm here for your dough.",
     ],
     "knowledge_cutoff": ["As of my last update in 2021, it was so.", "My knowledge cutoff is 2023."],
     "loop": ["The cat sat. " + "It is good. " * 12, "a b c " * 40, "Yes.\n" + "Water it.\n" * 20],
