@@ -5,10 +5,11 @@ models, whose good answers end in lists, code, tables or links: the paper's chec
 would drop most of them.
 """
 
-import re
+import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -64,15 +65,17 @@ _LIST_LINE = r"(?m)^\s*([-*+•·▪–]|\d+[.)、]|[a-z][.)]|[一二三四五�
 OPEN_END = r"[,;:，；、：(（\[{&]\s*$|\s[-–—]\s*$|[^.]\b(and|or|the|a|an|of|to|with|which|but|because)\s*$"
 PROSE_WORDS = 8
 """A last line of at least so many words that ends in a letter was cut: lists and headings are shorter."""
-LOOP = re.compile(r"(.{3,200}?)\1{3,}\W*$", re.DOTALL)
+MIN_PERIOD, MAX_PERIOD, REPEATS = 3, 200, 4
+"""Characters of a part that makes a loop, and how often it stands at least."""
 TAIL = 1_000
 """Characters at the end in which a loop is looked for."""
 
 
-def response_checks(min_chars: int = MIN_CHARS) -> dict[str, Filter]:
+@functools.cache
+def response_checks(min_chars: int = MIN_CHARS) -> Mapping[str, Filter]:
     """All checks by name, those of the paper first."""
     checks = [*_paper_checks(min_chars), *_chat_checks()]
-    return {check.name: check for check in checks}
+    return MappingProxyType({check.name: check for check in checks})
 
 
 PAPER = ("too_short", "ends_open", "starts_well", "unfinished", "dont_know", "turn_marker")
@@ -229,9 +232,21 @@ def _is_loop(rows: pl.DataFrame) -> pl.Series:
         raw = tail.encode()
         # What repeats packs well, and to see that is a hundred times faster than the search.
         is_repetitive = len(zlib.compress(raw, 1)) < 0.5 * len(raw)
-        return is_repetitive and len(set(tail)) > 3 and LOOP.search(tail) is not None
+        return is_repetitive and len(set(tail)) > 3 and ends_in_loop(tail)
 
     return pl.Series(map(is_loop, rows["response"]), dtype=pl.Boolean)
+
+
+def ends_in_loop(text: str) -> bool:
+    """Whether a part, repeated REPEATS times or more, ends the text but for marks after it."""
+    for end in range(len(text), 0, -1):
+        for period in range(MIN_PERIOD, min(MAX_PERIOD, end // REPEATS) + 1):
+            start = end - REPEATS * period
+            if text[start : end - period] == text[start + period : end]:
+                return True
+        if text[end - 1].isalnum() or text[end - 1] == "_":
+            return False
+    return False
 
 
 _SMALL_WORDS = {

@@ -97,8 +97,9 @@ def clusters(forms: pl.Series) -> Places:
     pieces = [grams(ids, counts, WINDOW, counts >= SHORT), grams(ids, counts, 1, counts < SHORT)]
     windows, rows = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
     # A text with more than 20% of windows of its own can have no near twin: most texts are excluded here.
-    # Counted by 24 of the 64 bits: a collision can hide a unique window, never invent one.
-    slots = (windows >> np.uint64(40)).astype(np.int64)
+    # Counted by up to 24 of the 64 bits: a collision can hide a unique window, never invent one.
+    bits = min(24, len(windows).bit_length() + 4)
+    slots = (windows >> np.uint64(64 - bits)).astype(np.int64)
     is_unique = np.bincount(slots, minlength=1)[slots] == 1
     unique_counts = np.bincount(rows[is_unique], minlength=len(forms))
     candidate = (unique_counts <= (1 - NEAR) * np.bincount(rows, minlength=len(forms)) + EPSILON)[rows]

@@ -76,7 +76,10 @@ class JournaledGenerator:
 
     def __post_init__(self) -> None:
         self.name = self.engine.name
-        self.honours_seed = self.engine.honours_seed
+
+    @property
+    def honours_seed(self) -> bool:
+        return self.engine.honours_seed
 
     @property
     def load_seconds(self) -> float:

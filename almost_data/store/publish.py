@@ -5,6 +5,7 @@ or not at all.
 """
 
 import datetime
+import functools
 import importlib.metadata
 import math
 import platform
@@ -244,6 +245,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def installed_version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

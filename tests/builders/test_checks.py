@@ -1,9 +1,21 @@
 """The two sets of response checks: good answers stay, planted bad ones fall for the right reason."""
 
+import random
+import re
+
 import polars as pl
 import pytest
 
-from almost_data.builders.checks import CHAT, CHECK_DOCS, PAPER, SETS, check_names, of_chosen, response_checks
+from almost_data.builders.checks import (
+    CHAT,
+    CHECK_DOCS,
+    PAPER,
+    SETS,
+    check_names,
+    ends_in_loop,
+    of_chosen,
+    response_checks,
+)
 from almost_data.builders.comparisons.builder import BUILDER
 from almost_data.datasets.filters import with_reason
 from almost_data.datasets.settings_docs import field_docs
@@ -93,6 +105,25 @@ def test_chat_keeps_good_answers_and_drops_bad_ones_for_the_right_reason() -> No
     found = reasons(CHAT, [(prompt, text) for prompt, text, _ in CASES])
     wrong = [(text, got, want) for (_, text, want), got in zip(CASES, found, strict=True) if got != want]
     assert wrong == []
+
+
+def test_a_loop_is_what_the_expression_says() -> None:
+    expression = re.compile(r"(.{3,200}?)\1{3,}\W*$", re.DOTALL)
+    rng = random.Random(1)
+
+    def text(characters: str, length: int) -> str:
+        return "".join(rng.choice(characters) for _ in range(length))
+
+    for _ in range(500):
+        start, part, end = (
+            text("ab é._9", rng.randrange(20)),
+            text("ab é\n_9", rng.randrange(1, 8)),
+            text(".! ", 2),
+        )
+        looped = start + part * rng.randrange(1, 7) + end[: rng.randrange(3)]
+        assert ends_in_loop(looped) == (expression.search(looped) is not None), looped
+    assert [ends_in_loop(text("abcdefgh", period) * 4) for period in (199, 200, 201)] == [True, True, False]
+    assert not ends_in_loop("." * 996 + "abcd"), "the expression takes half a minute"
 
 
 def test_where_the_engine_says_how_a_reply_ended_its_text_is_not_asked() -> None:

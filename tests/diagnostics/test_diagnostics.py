@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 from markdown_it import MarkdownIt
@@ -21,6 +22,7 @@ from almost_data.datasets.manifest import canonical_json
 from almost_data.diagnostics import shortcuts as diagnostics
 from almost_data.diagnostics.contamination import contamination
 from almost_data.diagnostics.overlap import near_twins
+from almost_data.diagnostics.probe import STRENGTHS, fit_weights
 from almost_data.diagnostics.rules import RULES, findings
 from almost_data.diagnostics.shortcuts import diagnose, sampled_queries
 from almost_data.errors import InputError
@@ -184,7 +186,21 @@ def test_a_mirror_has_the_mirrored_numbers() -> None:
     assert other["length_gap"]["q05"] == pytest.approx(-one["length_gap"]["q95"])
     assert other["probe"]["accuracy"] == pytest.approx(one["probe"]["accuracy"])
     mirrored = {f["feature"]: -f["weight"] for f in other["probe"]["features"]}
-    assert mirrored == pytest.approx({f["feature"]: f["weight"] for f in one["probe"]["features"]}, abs=2e-3)
+    assert mirrored == pytest.approx({f["feature"]: f["weight"] for f in one["probe"]["features"]}, abs=1e-4)
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+@pytest.mark.parametrize("noise", [0.0, 3.0], ids=["separable", "noisy"])
+def test_the_weights_are_where_the_penalised_loss_is_least(noise: float, strength: float) -> None:
+    """The slope of the loss is 0 there, by its definition: rows in both orders, and weights in units."""
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(300, 4)) * (5.0, 1.0, 0.2, 0.0)
+    rows *= np.sign(rows @ (1.0, 1.0, 1.0, 1.0) + noise * rng.normal(size=300))[:, None]
+    freedom, spread = np.array([30.0, 1.0, 1.0, 1.0]), np.sqrt((rows**2).mean(axis=0))
+    weights = fit_weights(rows, freedom, strength)
+    slope = -2 * rows.T @ (1 / (1 + np.exp(rows @ weights))) + weights * spread**2 / freedom**2 / strength
+    assert np.abs(slope).max() < 1e-5 * np.abs(rows).sum()
+    assert weights[3] == 0.0
 
 
 def test_the_order_of_rows_does_not_matter_and_the_result_is_json() -> None:
