@@ -142,6 +142,20 @@ def render_model(
     return with_front_matter(head, text)
 
 
+def load_from_hub(text: str, manifest: Manifest, repo: str) -> str:
+    """A card in the store as it is on the Hub: its example loads from the repository."""
+    return text.replace(_load_example(manifest), _load_example(manifest, repo))
+
+
+def load_from_folder(text: str, manifest: Manifest, repo: str) -> str:
+    """A card on the Hub as it is in the store: its example loads from the folder."""
+    return text.replace(_load_example(manifest, repo), _load_example(manifest))
+
+
+def _load_example(manifest: Manifest, repo: str | None = None) -> str:
+    return page("load.md.jinja", manifest=manifest, **({"repo": repo} if repo else {}))
+
+
 def recipe_name(manifest: Manifest) -> str:
     """The recipe that trained a model: `rm`, `sft`, `ppo`, `rloo`."""
     return manifest.builder.name.rpartition("/")[2]

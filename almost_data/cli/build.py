@@ -5,7 +5,6 @@ from `RunOptions`, those of the dataset from the fields of its config that the b
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields, make_dataclass
@@ -73,8 +72,6 @@ def command(builder: Builder, name: str = "") -> Callable[..., None]:
         except NothingLeft as error:
             look = f"sample {error.ref} --dropped {error.reason} -n 3{root_flag(options.root)}"
             raise RuntimeError(f"{error}: see `{look}`" if error.reason else str(error)) from error
-        except InputError as error:
-            raise InputError(_by_optional_flags(str(error), builder, options)) from error
 
     run.__annotations__ = {"options": Annotated[options_type, Parameter(name="*")], "return": None}
     run.__kwdefaults__ = {"options": options_type()}
@@ -175,16 +172,8 @@ def _optional(options: Any, name: str) -> str | None:
     """The reference of an optional parent. Raises InputError where it names another dataset."""
     ref: str | None = getattr(options, name)
     if ref and "/" not in ref and ref.partition("@")[0] != name:
-        raise InputError(f"--{name} {ref}: give {name}@VERSION")
+        raise InputError(f"run.{name} {ref}: give {name}@VERSION")
     return ref
-
-
-def _by_optional_flags(message: str, builder: Builder, options: Any) -> str:
-    """An error that names a parent as the flag does that gave it."""
-    for name in builder.optional:
-        if getattr(options, name):
-            message = re.sub(rf"(?<![\w.])run\.from (?={name}@)", f"--{name} ", message)
-    return message
 
 
 def _same_options(values: Mapping[str, Any]) -> list[str]:

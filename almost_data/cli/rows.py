@@ -7,7 +7,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from ..cards.markdown import clean, short
-from ..viewer.rows import PAIR, Row, Side, Turn
+from ..viewer.rows import PAIR, Row, Side, Turn, note_text
 from .console import number, panel, text
 
 STYLES = {"chosen": "bold green", "rejected": "bold red", "assistant": "bold green"}
@@ -26,14 +26,12 @@ def row_panel(row: Row, rules: Mapping[str, str], limit: int = 1000) -> Panel:
         facts = {name: value for name, value in row.facts.items() if not name.endswith("_id")}
         line = ", ".join(f"{name}: {short(str(value), 60)}" for name, value in facts.items())
         parts += [text(line, "dim")] if line else []
-    note = row.note
+    rule = rules.get(row.reason or "")
     if row.reason:
-        why = f"dropped {row.reason}" + (f": {rules[row.reason]}" if row.reason in rules else "")
-        parts += [Text(), text(why, "yellow")]
-        note = note.removesuffix(f"detail: {rules.get(row.reason)}").removesuffix("; ")
-    if note:
+        parts += [Text(), text(f"dropped {row.reason}" + (f": {rule}" if rule else ""), "yellow")]
+    if notes := {name: note for name, note in row.notes.items() if note != rule}:
         parts += [Text()] if row.sides and not row.reason else []
-        parts.append(text(short(note, limit), "dim"))
+        parts.append(text(short(note_text(notes), limit), "dim"))
     title = f"{'dropped ' if row.reason else ''}{_kind(row)} {row.id}"
     return panel(Group(*parts), title, "yellow" if row.reason else "dim")
 
@@ -59,12 +57,7 @@ def _side(side: Side, is_pair: bool, limit: int) -> Text:
     facts += [f"score {number(side.score)}"] if side.score is not None else []
     facts += [f"{len(side.text):,} characters"] if side.text is not None and is_pair else []
     facts += [side.url]
-    heading = (
-        (f"{clean(side.label)} ", STYLES.get(side.label, "bold")),
-        (
-            clean(", ".join(fact for fact in facts if fact) + "\n"),
-            "dim",
-        ),
-    )
+    label = (f"{clean(side.label)} ", STYLES.get(side.label, "bold"))
+    about = (clean(", ".join(fact for fact in facts if fact) + "\n"), "dim")
     content = (NO_TEXT, "dim") if side.text is None else (clean(short(side.text, limit)), "")
-    return Text.assemble(*heading, content)
+    return Text.assemble(label, about, content)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cards import markdown
+from ..cards import card, markdown
 from ..datasets.config import HUB_ID
 from ..datasets.manifest import Manifest
 from ..errors import InputError
@@ -83,7 +83,7 @@ def prepare(store: Store, ref: str, repo: str, endpoint: str) -> Artifact:
     folder = store.path(ref)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): path for path in paths}
-    readme = _loading_from(repo, files.pop("README.md").read_text("utf-8"))
+    readme = card.load_from_hub(files.pop("README.md").read_text("utf-8"), manifest, repo)
     return Artifact(repo, manifest, files, readme, _parents(store, manifest), endpoint)
 
 
@@ -99,17 +99,6 @@ def is_ours(path: str, kind: str) -> bool:
 def git_hash(content: bytes) -> str:
     """The hash by which git names a file of this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-def _loading_from(repo: str, card: str) -> str:
-    """A card whose examples load from the repository, wherever they loaded from before."""
-    card = re.sub(
-        r'(load_dataset\(")[\w.-]+/[\w.-]+(", (?:"[\w.-]+", )?revision=)', rf"\g<1>{repo}\g<2>", card
-    )
-    card = re.sub(r'^\w+ = load_dataset\("build/.*\n# After a push:\n', "", card, flags=re.MULTILINE)
-    starts = r'^(folder = "|chat = pipeline\("text-generation", model="|vllm serve )[\w./-]+'
-    card = re.sub(starts, rf"\g<1>{repo}", card, flags=re.MULTILINE)
-    return re.sub(r"  # (its folder; )?after a push, ORG/NAME$", "", card, flags=re.MULTILINE)
 
 
 def _names_fake_model(config: Any) -> bool:

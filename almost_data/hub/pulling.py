@@ -14,9 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ..cards import card
 from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..models.files import is_loaded
+from ..store.files import CARD
 from ..store.names import check_model_ref, parse_ref
 from ..store.store import Store
 from ..store.verify import RECORD, ROWS
@@ -87,6 +89,10 @@ def pull(
         with _staged(store, remote, ref, progress) as staging:
             if problems := verify_artifact(staging, ref):
                 raise InputError(f"{source}: not pulled: it does not agree with its manifest: {problems[0]}")
+            readme = staging.path(ref) / CARD
+            if readme.is_file():
+                text = card.load_from_folder(readme.read_text("utf-8"), manifest, repo)
+                readme.write_text(text, "utf-8", newline="")
             size = sum(file.stat().st_size for file in staging.path(ref).rglob("*") if file.is_file())
             store.adopt(ref, staging.path(ref))
         remember(store, ref, place)

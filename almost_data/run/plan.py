@@ -78,7 +78,7 @@ class Planner:
         refs = {step.manifest.ref for step in steps}
         if unused := [ref for ref in self.sources.values() if ref not in refs]:
             raise InputError(
-                f"run.from {unused[0]}: nothing reads it, since a dataset below it exists already"
+                f"{_setting(target, unused[0])}: nothing reads it, since a dataset below it exists already"
             )
         return Plan(tuple(steps))
 
@@ -92,8 +92,8 @@ class Planner:
             return _append(steps, Step("reuse", present))
         settings = self.preset.settings(builder)
         also = [name for name, needs in builder.optional.items() if name in self.sources or needs(settings)]
-        parents = [self._add_parent(name, steps) for name in (*builder.parents, *also)]
-        _check_siblings(parents)
+        parents = [self._add_parent(name, steps, builder) for name in (*builder.parents, *also)]
+        _check_siblings(parents, builder)
         settings = builder.resolve(settings, {parent.name: parent for parent in parents})
         parents += self._stored_models(builder, settings)
         draft = self._draft(builder, settings, parents)
@@ -110,7 +110,7 @@ class Planner:
         refs = tuple(parent.ref for parent in parents)
         return _append(steps, Step("build", draft, builder, settings, refs))
 
-    def _add_parent(self, name: str, steps: list[Step]) -> Manifest:
+    def _add_parent(self, name: str, steps: list[Step], child: Builder) -> Manifest:
         """Append the steps to a parent; one that is given as a source needs no builder."""
         if name not in self.sources:
             return self._add(load_builder(name), steps, is_target=False)
@@ -118,7 +118,8 @@ class Planner:
         if manifest.kind != "dataset":
             raise InputError(f"{manifest.ref} is {manifest.kind_phrase}, where a dataset is needed")
         if manifest.is_empty:
-            raise InputError(f"run.from {manifest.ref}: it is empty, as every row was dropped: name another")
+            where = _setting(child, manifest.ref)
+            raise InputError(f"{where}: it is empty, as every row was dropped: name another")
         return _append(steps, Step("reuse", manifest))
 
     def _check_retry(self, builder: Builder, draft: Manifest, present: Manifest | None) -> None:
@@ -189,7 +190,13 @@ def _append(steps: list[Step], step: Step) -> Manifest:
     return step.manifest
 
 
-def _check_siblings(parents: Sequence[Manifest]) -> None:
+def _setting(builder: Builder, ref: str) -> str:
+    """A parent of a builder as errors name it, after the setting that it comes from."""
+    name = ref.partition("@")[0]
+    return f"run.{name if name in builder.optional else 'from'} {ref}"
+
+
+def _check_siblings(parents: Sequence[Manifest], builder: Builder) -> None:
     """Raise InputError where a parent was made from another version of its sibling."""
     by_name = {parent.name: parent for parent in parents}
     for child in parents:
@@ -197,8 +204,8 @@ def _check_siblings(parents: Sequence[Manifest]) -> None:
             sibling = by_name.get(source.ref.partition("@")[0])
             if sibling and sibling.digest != source.digest:
                 raise InputError(
-                    f"run.from {child.ref}: it was made from {source.ref}, and not from {sibling.ref}: set "
-                    f"run.from to {source.ref} too"
+                    f"{_setting(builder, child.ref)}: it was made from {source.ref}, and not from "
+                    f"{sibling.ref}: set run.from to {source.ref} too"
                 )
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 from ..datasets.manifest import Entry, rules
 from ..errors import InputError
-from .rows import Row
+from .rows import Row, note_text
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _json(page: Page) -> str:
             *(row.id, row.config, row.split, row.reason),
             [(turn["role"], place(turn["content"])) for turn in row.prompt],
             [(side.label, place(side.text), side.responder, side.score) for side in row.sides],
-            *(row.note, dict(row.facts), row.change),
+            *(note_text(row.notes), dict(row.facts), row.change),
         )
         for row in page.rows
     ]

@@ -55,12 +55,13 @@ def _rows(read: ReadRow) -> Iterator[Row]:
     name = Path(read.place).name
     if isinstance(read.result, Rejected):
         side = Side("row", read.text)
-        yield Row(name, "default", "", (), (side,), read.result.reason, read.result.detail)
+        notes = {"detail": read.result.detail}
+        yield Row(name, "default", "", (), (side,), read.result.reason, notes)
         return
     for number, preference in enumerate(read.result):
         sides = [(label, getattr(preference, label)) for label in SIDES]
-        shown = tuple(Side(label, side.text, side.model, side.score) for label, side in sides)
+        texts = tuple(Side(label, side.text, side.model, side.score) for label, side in sides)
         facts = {"source": read.origin} if read.origin else {}
         yield Row(
-            f"{name} {number}" if number else name, "default", "", preference.prompt, shown, facts=facts
+            f"{name} {number}" if number else name, "default", "", preference.prompt, texts, facts=facts
         )

@@ -48,7 +48,8 @@ class Row:
     """The sides of a pair, the responses to a query, or the text columns of a row of another shape."""
     reason: str | None = None
     """Why it was dropped; None of a row that was kept."""
-    note: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What a column of `NOTES`, or a responder's rater, says of it."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Its other columns."""
     change: Literal["came", "went"] | None = None
@@ -72,6 +73,14 @@ def text_of(value: Any) -> str | None:
     return messages[-1]["content"] if messages else None
 
 
+def note_text(notes: Mapping[str, str]) -> str:
+    """
+    >>> note_text({"place": "line 3", "detail": "It has no reply."})
+    'place: line 3; detail: It has no reply.'
+    """
+    return "; ".join(f"{name}: {text}" for name, text in notes.items())
+
+
 def row_of(values: Mapping[str, Any], key: Iterable[str]) -> Row:
     """The row of a dictionary of its columns, `config` and `split` among them; `key` are its ids."""
     key = tuple(key)
@@ -82,7 +91,7 @@ def row_of(values: Mapping[str, Any], key: Iterable[str]) -> Row:
     if not sides and prompt is None:
         texts = {name: value for name, value in values.items() if isinstance(value, str) and name not in used}
         sides, columns = tuple(Side(name, value) for name, value in texts.items()), set(texts)
-    note = "; ".join(f"{name}: {values[name]}" for name in NOTES if values.get(name) and name not in columns)
+    notes = {name: str(values[name]) for name in NOTES if values.get(name) and name not in columns}
     facts = {name: value for name, value in values.items() if value is not None}
     return Row(
         id=" ".join(str(values[name]) for name in ids if values.get(name) is not None),
@@ -91,7 +100,7 @@ def row_of(values: Mapping[str, Any], key: Iterable[str]) -> Row:
         prompt=turns(prompt),
         sides=sides,
         reason=values.get("reason"),
-        note=note,
+        notes=notes,
         facts={name: value for name, value in facts.items() if name not in used | columns | {*NOTES}},
     )
 
@@ -102,14 +111,14 @@ def replies_row(rows: list[Mapping[str, Any]]) -> Row:
     sides = tuple(
         Side(row["responder"], row["response"], row["responder"], _first(row, REPLY_SCORES)) for row in rows
     )
-    note = "; ".join(f"{row['responder']}: {row['explanation']}" for row in rows if row.get("explanation"))
+    notes = {row["responder"]: row["explanation"] for row in rows if row.get("explanation")}
     return Row(
         first["query_id"],
         first["config"],
         first["split"],
         turns(_first(first, PROMPTS)),
         sides,
-        note=note,
+        notes=notes,
         facts={"responses": len(rows)},
     )
 

@@ -160,7 +160,7 @@ def test_without_ratings_there_are_no_columns_of_them(store: Store) -> None:
 
 def test_ratings_of_other_responses_are_refused(store: Store) -> None:
     run = run_of(store, "3.0.0", [], "ratings@1.0.0", responses="2.0.0")
-    with pytest.raises(InputError, match=r"^run\.from ratings@1\.0\.0: it was made from responses@1\.0\.0"):
+    with pytest.raises(InputError, match=r"^run\.ratings ratings@1\.0\.0: it was made from responses@1"):
         run.build("comparisons")
 
 

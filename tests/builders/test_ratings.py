@@ -22,6 +22,7 @@ from almost_data.scoring import verdicts
 from almost_data.store.samples import Selection, sample
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
+from almost_data.viewer.rows import note_text
 from tests import tiny_models, trained
 from tests.command import run as run_command
 from tests.crash import Server
@@ -195,7 +196,7 @@ def test_dropped_rows_show_what_the_judge_wrote(store: Store) -> None:
     judge = Judge(lambda response: "Hm, hard." if "0" in response else "Score: 5")
     made = rate(store, judge, "judge=j")
     [row] = sample(store, made.ref, Selection(n=1, dropped="no_scores")).rows
-    assert "Hm, hard." in row.note and row.sides[0].text and "says of 0" in row.sides[0].text
+    assert "Hm, hard." in note_text(row.notes) and row.sides[0].text and "says of 0" in row.sides[0].text
 
 
 def test_a_judge_without_verdicts_is_told_by_the_form_that_it_was_asked_for(store: Store) -> None:

@@ -33,7 +33,7 @@ def test_a_model_goes_the_same_way_and_loads(store: Store, anywhere: Anywhere, t
     assert is_whole(store, manifest.ref, files, "model") and by_hand.items() <= files.items()
     head = front_matter(files["README.md"].decode())
     assert head["datasets"] == [REPO] and first.commit in files["README.md"].decode()
-    assert f'\nfolder = "{MODEL}"\n' in files["README.md"].decode()
+    assert f'\nplace = "{MODEL}"\n' in files["README.md"].decode()
     target = Store(tmp_path / "other")
     assert hub.pull(target, f"{MODEL}@v1.0.0", api=api(anywhere)).ref == manifest.ref
     assert verify(target, manifest.ref) == [] and target.manifest(manifest.ref) == manifest

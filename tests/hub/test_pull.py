@@ -56,7 +56,9 @@ def test_what_is_pulled_is_what_was_pushed(
     text = anywhere.files(COPY)["README.md"].decode()
     assert text.count("almost_data: begin") == 1
     assert f'load_dataset("{COPY}", revision="v1.0.0"' in text and f'"{REPO}"' not in text
-    assert 'load_dataset("build/' not in text and "After a push" not in text
+    assert 'load_dataset("build/' not in text and "wherever it is" not in text
+    local = (target.path("responses@1.0.0") / "README.md").read_text("utf-8")
+    assert 'load_dataset("build/responses/1.0.0"' in local and f'load_dataset("{REPO}"' not in local
 
 
 def test_another_one_of_that_name_is_not_overwritten(

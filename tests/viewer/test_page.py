@@ -36,7 +36,7 @@ def hostile_page() -> Page:
             ({"role": text, "content": text},),
             (Side(text, text, text, 1.0),),
             text,
-            text,
+            {text: text},
             {text: text},
         )
         for text in NASTY
