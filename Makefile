@@ -37,7 +37,7 @@ RECIPE = $(OVERLAY_$(1)) $(RUN_$(PRESET)) $(call SHARD,$(1)) recipes/$(1).py --c
 almost: $(VENV)/.vllm
 
 almost-tiny almost: $(VENV)/.ppo  ## the whole loop, from two small models, or as the paper on a GPU node
-	$(BUILD) demonstrations --preset $(PRESET) --dry-run --recipes recipes/$(PRESET).yaml
+	$(PY) recipes/reproduce/cost.py --preset $(PRESET) --recipes recipes/$(PRESET).yaml
 	@test -e "$(POSTS)" || { test $(PRESET) = tiny && $(PY) recipes/tiny_posts.py $(POSTS); } || \
 	  { echo "give POSTS=Posts.xml of a Stack Exchange dump, and SITE=its address"; exit 2; }
 	$(BUILD) community $(MADE) --source $(POSTS) --set community.site=$(SITE)

@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields, make_dataclass
-from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
 
 from cyclopts import App, Group, Parameter
@@ -18,7 +17,6 @@ from ..datasets.builder import Builder, NothingLeft, load_builder
 from ..datasets.settings_docs import field_docs
 from ..errors import InputError
 from ..generation import engines
-from ..run import presets
 from ..run.build import RunOptions, prepare_run
 from . import summary
 from .console import print_line
@@ -35,7 +33,6 @@ FLAGS = {"assignments": "--set", "sources": "--from"}
 SETTINGS = Group("Settings of the dataset", sort_key=0)
 DRY_RUN = Parameter(help="Say what would be built, and build nothing.")
 OPTIONAL = "The {} to read, as `--from` names them."
-RECIPES = Parameter(help="With --dry-run: plan all datasets, and training by the recipes of this YAML file.")
 
 app = App(name="build", group_parameters=Group("Options", sort_key=1))
 for _name in registry.names("builders"):
@@ -91,8 +88,7 @@ def make_options(builder: Builder) -> type:
     ]
     if builder.asks_reward_models:
         names += FOR_REWARD_MODELS
-        plan.append(("recipes", Annotated[Path | None, RECIPES], None))
-    if clashes := {*names, "dry_run", "recipes"} & set(builder.flags):
+    if clashes := {*names, "dry_run"} & set(builder.flags):
         raise InputError(f"builder {builder.name}: {min(clashes)!r} is an option of every build: rename it")
     settings = [
         (name, Annotated[hint | None, parameter, Parameter(group=SETTINGS)], None)
@@ -144,9 +140,6 @@ def build(builder: Builder, options: Any, name: str) -> None:
     common = {field.name for field in fields(options)} & {field.name for field in fields(RunOptions)}
     values = {option: getattr(options, option) for option in common}
     values["assignments"] = [*options.assignments, *assignments(builder.name, settings)]
-    if getattr(options, "recipes", None):
-        _plan_loop(builder, options, values["assignments"])
-        return
     why = ""
     if "engine" in values and values["engine"] is None:
         values["engine"], why = engines.default()
@@ -186,15 +179,3 @@ def _same_options(values: Mapping[str, Any]) -> list[str]:
             texts = value if isinstance(value, list | tuple) else [value]
             words += [word for text in texts for word in (flag, str(text))]
     return words
-
-
-def _plan_loop(builder: Builder, options: Any, values: list[str]) -> None:
-    """Print what all datasets and recipes would cost."""
-    from ..training.cost import ASSUMED, loop
-
-    if not options.dry_run:
-        raise InputError("run.recipes goes with run.dry_run: training is planned here, and run by recipes/")
-    if options.sources or getattr(options, "rm", None):
-        raise InputError(f"run.recipes plans all from its seeds: leave out run.from and {builder.name}.rm")
-    preset = presets.load(options.preset, options.config, values, options.limit)
-    summary.loop(*loop(preset, options.recipes), ASSUMED)

@@ -29,25 +29,19 @@ def plan(plan: Plan, run: BuildRun) -> None:
     console.print(grid("dataset", "what happens", rows=rows))
     if costs := lines(plan, run.store, getattr(run.generator, "price", None)):
         console.print()
-        _costs(costs)
+        print_costs(costs)
     asks_models = any(step.builder and step.builder.uses_engine for step in plan.steps)
     engine = f"engine {run.generator.name}, " if asks_models else ""
     console.print(f"\n{engine}version {run.version}; nothing was built", style="dim")
 
 
-def loop(lines: list[Line], checkpoints: int, assumed: str) -> None:
-    """What all datasets and recipes would cost, and which assumptions that rests on."""
-    _costs(lines)
-    console.print(text(assumed, style="dim"))
-    console.print(f"While a recipe trains, its checkpoints take up to {byte_size(checkpoints)}.", style="dim")
-
-
-def _costs(lines: list[Line]) -> None:
+def print_costs(lines: list[Line]) -> None:
+    """What models would be asked, a line each, under the dataset or the step that asks them."""
     rows: list[tuple[Any, ...]] = []
-    for dataset, group in groupby(lines, lambda line: line.what.rpartition(": ")[0]):
+    for dataset, group in groupby(lines, lambda line: line.task.rpartition(": ")[0]):
         rows += [(dataset,)] if dataset else []
         indent = "  " if dataset else ""
-        rows += [(indent + line.what.rpartition(": ")[2], *_numbers(line)) for line in group]
+        rows += [(indent + line.task.rpartition(": ")[2], *_numbers(line)) for line in group]
     if len(lines) > 1:
         keys = ("requests", "tokens_in", "tokens_out", "disk")
         sums = {key: sum(getattr(line, key) for line in lines) for key in keys}

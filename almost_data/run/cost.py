@@ -1,14 +1,14 @@
 """What a build would ask of its models: requests, tokens, disk and GPU-hours, before anything runs.
 
 Tokens are counted from characters, replies at their longest, and GPU-hours by the arithmetic of a forward
-pass: rules of thumb to plan with, neither a bound nor a measurement. `training.cost` adds the recipes.
+pass: rules of thumb to plan with, neither a bound nor a measurement. `recipes/reproduce/cost.py` adds the
+recipes.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .. import registry
 from ..datasets.builder import Builder, Estimate, Work
 from ..generation.servers import Price
 from ..store.names import is_ref
@@ -29,7 +29,7 @@ ROW_BYTES = 150
 class Line:
     """The work of one model, about."""
 
-    what: str
+    task: str
     model: str
     requests: int
     """Replies asked for, dialogues scored, or examples trained on, each as often as it is read."""
@@ -67,9 +67,10 @@ def lines(plan: Plan, store: Store, price: Callable[[str], Price | None] | None 
     ]
 
 
-def estimate(preset: Preset, name: str, parents: Mapping[str, Estimate]) -> tuple[Estimate, list[Line]]:
+def estimate(
+    preset: Preset, builder: Builder, parents: Mapping[str, Estimate]
+) -> tuple[Estimate, list[Line]]:
     """The estimate of a dataset from those of its parents, and the cost of each model that it asks."""
-    builder: Builder = registry.load("builders", name)
     estimate = builder.estimate(preset.settings(builder), parents) if builder.estimate else Estimate(0)
     return estimate, [line(work) for work in estimate.work]
 

@@ -129,6 +129,6 @@ def test_a_preset_without_its_section_gives_its_defaults_and_a_limit_reaches_it(
 
 def test_a_dry_run_counts_its_work(tmp_path: Path) -> None:
     build_run = run(tmp_path)
-    lines = {line.what: line for line in cost.lines(build_run.plan(JUDGED), build_run.store)}
+    lines = {line.task: line for line in cost.lines(build_run.plan(JUDGED), build_run.store)}
     assert lines["judged"].requests == 40 and lines["judged"].tokens_in == 40 * 30
     assert not tmp_path.joinpath("queries").exists()

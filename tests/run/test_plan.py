@@ -13,7 +13,7 @@ from tests import trained
 
 def planned(root: Path, name: str, **settings: object) -> dict[str, cost.Line]:
     run = build.prepare("fake", root=root, **settings)  # type: ignore[arg-type]
-    return {line.what.removeprefix(f"{name}: "): line for line in cost.lines(run.plan(name), run.store)}
+    return {line.task.removeprefix(f"{name}: "): line for line in cost.lines(run.plan(name), run.store)}
 
 
 def test_every_responder_is_asked_every_query(tmp_path: Path) -> None:

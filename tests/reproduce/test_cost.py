@@ -4,14 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cost as cost_script
 import pytest
 
-from almost_data.cli import app as cli
 from almost_data.cli.console import console
 from almost_data.errors import InputError
 from almost_data.run import presets
 from almost_data.run.cost import Line
-from almost_data.training.cost import loop
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SECOND = 1e14 * 3600
@@ -21,9 +20,9 @@ SECOND = 1e14 * 3600
 def planned(
     file: Path, *assignments: str, preset: str = "almost", limit: int | None = None
 ) -> dict[str, Line]:
-    lines, _ = loop(presets.load(preset, assignments=assignments, limit=limit), file)
-    assert len({line.what for line in lines}) == len(lines)
-    return {line.what: line for line in lines}
+    lines, _ = cost_script.loop(presets.load(preset, assignments=assignments, limit=limit), file)
+    assert len({line.task for line in lines}) == len(lines)
+    return {line.task: line for line in lines}
 
 
 def test_the_paper_s_run() -> None:
@@ -76,9 +75,9 @@ def test_steps_without_gradient_checkpointing_cost_less_and_checkpoints_take_roo
     hours = []
     for name, gradient in (("gradient", "true"), ("activation", "false")):  # transformers 5.24 renamed it
         file.write_text(text.replace("gradient", name).replace("GRADIENT", gradient))
-        lines, most = loop(presets.load("almost"), file)
+        lines, most = cost_script.loop(presets.load("almost"), file)
         assert most == 12 * 1e9 * 5  # more than two of the 2B model's
-        hours.append({line.what: line.gpu_hours for line in lines})
+        hours.append({line.task: line.gpu_hours for line in lines})
     again, once = hours
     assert again["train: reward model"] == pytest.approx(once["train: reward model"] * 8 / 6)
     work = 100 * (15 + 53) * (1e9 * (20 + 2 + 4 * 6) + 2e9 * (4 + 4 * 6))
@@ -101,7 +100,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str | None, why: s
     if text is not None:
         (tmp_path / "it.yaml").write_text(text)
     with pytest.raises(InputError, match=why):
-        loop(presets.load("almost"), tmp_path / "it.yaml")
+        cost_script.loop(presets.load("almost"), tmp_path / "it.yaml")
 
 
 def test_a_model_without_a_size_leaves_the_sum_open(
@@ -109,28 +108,18 @@ def test_a_model_without_a_size_leaves_the_sum_open(
 ) -> None:
     (tmp_path / "it.yaml").write_text("rm: {model_name_or_path: ORG/some}\nsft: {}\ndpo: {}\nppo:\n")
     assert planned(tmp_path / "it.yaml")["train: PPO"].gpu_hours is None
-    build = ("build", "demonstrations", "--preset", "almost")
-    cli.main([*build, "--dry-run", "--recipes", str(tmp_path / "it.yaml"), "--root", str(tmp_path / "build")])
+    cost_script.main(["--recipes", str(tmp_path / "it.yaml")])
     printed = capsys.readouterr().out
-    assert printed.split("\nall ")[1].split("\n")[0].split()[-1] == "?" and not (tmp_path / "build").exists()
-    with pytest.raises(SystemExit):
-        cli.main([*build, "--recipes", str(tmp_path / "it.yaml")])
-    assert "--recipes goes with --dry-run" in capsys.readouterr().err
-    for arguments in (("--rm", "fake/judge"), ("--from", "queries@0.1.0")):
-        with pytest.raises(SystemExit, match="2"):
-            cli.main([*build, "--dry-run", "--recipes", str(tmp_path / "it.yaml"), *arguments])
-        assert "leave out --from and --rm" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="2"):
-        cli.main([*build, "--engine", "fake", "--n", "1", "--preference", "--root", str(tmp_path / "build")])
-    assert "--n is 1: make it 2 or more" in capsys.readouterr().err
+    assert printed.split("\nall ")[1].split("\n")[0].split()[-1] == "?"
 
 
 def test_the_table_needs_no_trl() -> None:
-    code = (
-        "import sys\nfrom almost_data.cli.app import main\n"
-        f"main(['build', 'demonstrations', '--dry-run', '--recipes', {str(RECIPES / 'almost.yaml')!r}])\n"
-        "assert not {'trl', 'torch', 'transformers'} & set(sys.modules)\n"
+    script = RECIPES / "reproduce" / "cost.py"
+    code = f"import runpy, sys\nsys.argv = ['cost.py', '--recipes', {str(RECIPES / 'almost.yaml')!r}]\n"
+    code += (
+        f"sys.path.insert(0, {str(script.parent)!r})\nrunpy.run_path({str(script)!r}, run_name='__main__')\n"
     )
+    code += "assert not {'trl', 'torch', 'transformers'} & set(sys.modules)\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "\n  PPO " in done.stdout and "Assumed" in done.stdout and done.stderr == ""
 
@@ -139,11 +128,11 @@ def test_the_table_needs_no_trl() -> None:
 def test_the_table_fits_a_terminal_of_80_columns(
     preset: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = ["build", "demonstrations", "--preset", preset, "--dry-run", "--recipes"]
+    arguments = ["--preset", preset, "--recipes", str(RECIPES / "almost.yaml")]
     printed = {}
     for width in (80, 200):
         monkeypatch.setattr(console, "width", width)
-        cli.main([*build, str(RECIPES / "almost.yaml")])
+        cost_script.main(arguments)
         printed[width] = capsys.readouterr().out
     assert max(map(len, printed[80].splitlines())) <= 80
     # What is narrower breaks between words only, and no row of the table breaks.

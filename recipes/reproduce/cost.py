@@ -1,26 +1,38 @@
 """What the whole loop of datasets and recipes would cost, before anything runs.
 
-Rules of thumb, as in `run.cost`: rows at their longest, as many as `ASSUMED` says. `max_steps` of a recipe is
-not taken into account.
+    python recipes/reproduce/cost.py --preset almost --recipes recipes/almost.yaml
+
+Rules of thumb, as in `almost_data.run.cost`: rows at their longest, as many as `ASSUMED` says. `max_steps` of
+a recipe is not taken into account.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import cyclopts
 import msgspec
+from console import run
 
-from .. import registry
-from ..builders.demonstrations.builder import ROUND_TOKENS
-from ..builders.responses import QUERY_TOKENS
-from ..errors import InputError
-from ..run.cost import FLOPS, Line, estimate, hours, parameters
-from ..run.presets import Preset
-from .arguments import section
+from almost_data import InputError
+from almost_data.builders.community.builder import BUILDER as COMMUNITY
+from almost_data.builders.comparisons.builder import BUILDER as COMPARISONS
+from almost_data.builders.demonstrations.builder import BUILDER as DEMONSTRATIONS
+from almost_data.builders.demonstrations.builder import ROUND_TOKENS
+from almost_data.builders.queries import BUILDER as QUERIES
+from almost_data.builders.responses import BUILDER as RESPONSES
+from almost_data.builders.responses import QUERY_TOKENS
+from almost_data.cli.console import byte_size, console, text
+from almost_data.cli.summary import print_costs
+from almost_data.run import presets
+from almost_data.run.cost import FLOPS, Line, estimate, hours, parameters
+from almost_data.run.presets import Preset, PresetName
+from almost_data.training.arguments import section
 
 PAIRS = 1.3
 """Comparisons per query: the paper's 13k from 10k."""
-COMMUNITY = 20_000
+COMMUNITY_PAIRS = 20_000
 """Comparisons of the As-is RM if the preset samples none, as in the paper."""
 TRAIN = 0.95
 """Share of the rows to train on; the rest is the test split."""
@@ -44,6 +56,25 @@ ASSUMED = (
 )
 
 
+def command(
+    *,
+    recipes: Annotated[Path, cyclopts.Parameter(help="YAML file of the recipes.")],
+    preset: Annotated[PresetName, cyclopts.Parameter(help="Models and settings of the datasets.")] = "almost",
+    config: Annotated[Path | None, cyclopts.Parameter(help="TOML file over the preset.")] = None,
+    set_: Annotated[tuple[str, ...], cyclopts.Parameter(name="--set", help="section.key=value.")] = (),
+    limit: Annotated[int | None, cyclopts.Parameter(help="Use only so many queries.")] = None,
+) -> None:
+    """What the datasets and the training of `make almost` would cost; nothing is run."""
+    lines, checkpoints = loop(presets.load(preset, config, set_, limit), recipes)
+    print_costs(lines)
+    console.print(text(ASSUMED, style="dim"))
+    console.print(f"While a recipe trains, its checkpoints take up to {byte_size(checkpoints)}.", style="dim")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run(cyclopts.App(default_command=command, help_format="plaintext", version_flags=()), arguments)
+
+
 def loop(preset: Preset, recipes: Path) -> tuple[list[Line], int]:
     """The lines of `make almost` in its order, and the most bytes of checkpoints at one time.
 
@@ -51,28 +82,27 @@ def loop(preset: Preset, recipes: Path) -> tuple[list[Line], int]:
     """
     rm, sft, dpo, ppo = (section(recipes, name) for name in ("rm", "sft", "dpo", "ppo"))
     reward, policy = (str(recipe.get("model_name_or_path") or "?") for recipe in (rm, sft))
-    for name, setting in (("comparisons", "asis_rm"), ("demonstrations", "rm")):
-        config = preset.settings(registry.load("builders", name))
-        preset = preset.with_config(name, msgspec.structs.replace(config, **{setting: reward}))
-    demonstrations = preset.settings(registry.load("builders", "demonstrations"))
-    queries, mining = estimate(preset, "queries", {})
-    responses, answering = estimate(preset, "responses", {"queries": queries})
-    pairs, comparing = estimate(preset, "comparisons", {"responses": responses})
-    dialogues, talking = estimate(preset, "demonstrations", {"queries": queries})
-    side = QUERY_TOKENS + max(line.tokens_out // line.requests for line in answering)
-    dialogue = QUERY_TOKENS + talking[0].tokens_out // talking[0].requests
+    for builder, setting in ((COMPARISONS, "asis_rm"), (DEMONSTRATIONS, "rm")):
+        config = msgspec.structs.replace(preset.settings(builder), **{setting: reward})
+        preset = preset.with_config(builder.name, config)
+    queries, query_lines = estimate(preset, QUERIES, {})
+    responses, response_lines = estimate(preset, RESPONSES, {"queries": queries})
+    pairs, pair_lines = estimate(preset, COMPARISONS, {"responses": responses})
+    dialogues, dialogue_lines = estimate(preset, DEMONSTRATIONS, {"queries": queries})
+    demonstrations = preset.settings(DEMONSTRATIONS)
+    side = QUERY_TOKENS + max(line.tokens_out // line.requests for line in response_lines)
+    dialogue = QUERY_TOKENS + dialogue_lines[0].tokens_out // dialogue_lines[0].requests
     dialogue += (demonstrations.turns // 2 - 1) * ROUND_TOKENS
-    sample = preset.settings(registry.load("builders", "community")).sample or COMMUNITY
+    sample = preset.settings(COMMUNITY).sample or COMMUNITY_PAIRS
+    replies, prompts = demonstrations.turns // 2, dialogues.rows // demonstrations.conversations_per_query
     lines = [
-        _trained("train: As-is RM", reward, rm, sample, SIDE, sides=2),
-        *(*mining, *answering, *comparing),
-        _trained("train: reward model", reward, rm, pairs.rows, side, sides=2),
-        *talking,
-        _trained("train: SFT", policy, sft, dialogues.rows, dialogue),
-        _preferred("train: DPO", policy, dpo, dialogues.rows * (demonstrations.turns // 2), dialogue),
-        _reinforced(
-            "train: PPO", policy, reward, ppo, dialogues.rows // demonstrations.conversations_per_query
-        ),
+        _supervised("train: As-is RM", reward, rm, sample, SIDE, sides=2),
+        *(*query_lines, *response_lines, *pair_lines),
+        _supervised("train: reward model", reward, rm, pairs.rows, side, sides=2),
+        *dialogue_lines,
+        _supervised("train: SFT", policy, sft, dialogues.rows, dialogue),
+        _dpo("train: DPO", policy, dpo, dialogues.rows * replies, dialogue),
+        _ppo("train: PPO", policy, reward, ppo, prompts),
     ]
     checkpoints = (
         int(CHECKPOINT * (parameters(model) or 0) * _number(recipe, "save_total_limit", CHECKPOINTS))
@@ -81,7 +111,9 @@ def loop(preset: Preset, recipes: Path) -> tuple[list[Line], int]:
     return lines, max(checkpoints)
 
 
-def _trained(task: str, model: str, recipe: dict[str, Any], rows: int, tokens: int, sides: int = 1) -> Line:
+def _supervised(
+    task: str, model: str, recipe: dict[str, Any], rows: int, tokens: int, sides: int = 1
+) -> Line:
     """`tokens` of a row's side at most; a reward model reads both sides of a comparison."""
     examples = round(_rows(recipe, rows) * _number(recipe, "num_train_epochs", EPOCHS))
     tokens_in = round(examples * sides * min(tokens, _number(recipe, "max_length", tokens)))
@@ -89,13 +121,13 @@ def _trained(task: str, model: str, recipe: dict[str, Any], rows: int, tokens: i
     return Line(task, model, examples, tokens_in, 0, _weights(model), gpu_hours)
 
 
-def _preferred(task: str, model: str, recipe: dict[str, Any], rows: int, tokens: int) -> Line:
+def _dpo(task: str, model: str, recipe: dict[str, Any], rows: int, tokens: int) -> Line:
     """DPO: the policy is trained on both sides of a comparison, which the reference reads."""
-    line = _trained(task, model, recipe, rows, tokens, sides=2)
+    line = _supervised(task, model, recipe, rows, tokens, sides=2)
     return replace(line, gpu_hours=hours(parameters(model), (_step(recipe) + FORWARD) * line.tokens_in))
 
 
-def _reinforced(task: str, policy: str, reward: str, recipe: dict[str, Any], prompts: int) -> Line:
+def _ppo(task: str, policy: str, reward: str, recipe: dict[str, Any], prompts: int) -> Line:
     """Episodes: the policy writes, policy and value model are trained, reference and reward model read."""
     epochs = _number(recipe, "num_train_epochs", EPOCHS)
     episodes = round(_number(recipe, "total_episodes", _rows(recipe, prompts) * epochs))
@@ -129,3 +161,7 @@ def _number(recipe: dict[str, Any], name: str, default: float) -> float:
         return default if value is None else float(value)
     except (TypeError, ValueError):
         raise InputError(f"{name}: {value!r} is not a number") from None
+
+
+if __name__ == "__main__":
+    main()
