@@ -54,6 +54,7 @@ PAIRING_tiny = --pairing all
 train-tiny: almost-tiny
 
 # The paper's tables: the same models again with an ingredient left out, then each claim beside what is measured.
+# Beyond the paper, one more reward model learns from ratings alone. The As-is RM rates: rm@$(V) would repeat the ladder.
 # HHH=, TRUTHFULQA=, PREFERENCE= with PREFERENCE_CONFIG=, TASKS=, VICUNA= with JUDGE= and JUDGE_MODEL=, and BASELINE= say what there is
 # (PRESET=almost takes the paper's benchmarks from the Hub); for what there is not, a table says that it was not run.
 # LIMIT= takes so many items of each. SINGLE_TURN=1 also trains on the single-turn part of PREFERENCE, as is done of HH-RLHF unless it is 0.
@@ -71,9 +72,10 @@ UPPER = $(call RECIPE,rm) --dataset $(PREFERENCE) $(if $(PREFERENCE_CONFIG),--da
 GIVEN = $(foreach name,$(1),$(if $($(name)),--$(shell echo $(name) | tr A-Z_ a-z-) $($(name))))
 tables: PRESET ?= tiny
 tables: $(if $(filter almost,$(PRESET)),almost,almost-tiny) $(VENV)/.eval  ## what of the paper holds here
+	$(BUILD) ratings $(MADE) --rm asis@$(V)
 	$(PY) -m almost_data ablate --from responses@$(V) $(MADE) $(if $(PAIRING_$(PRESET)),--set comparisons.pairing=all) \
-	  --asis-rm asis@$(V)
-	set -e; for left in no-filter heuristic asis; do \
+	  --asis-rm asis@$(V) --ratings ratings@$(V) --set comparisons.label=ladder
+	set -e; for left in no-filter heuristic asis label-ratings; do \
 	  $(call RECIPE,rm) --dataset comparisons@$(V)-$$left --artifact rm@$(V)-$$left; done
 	$(BUILD) demonstrations $(MADE)-self-play --from queries@$(V) --n 1
 	$(BUILD) demonstrations $(MADE)-hhh --from queries@$(V) --rm rm@$(V) --prompt hhh

@@ -15,7 +15,7 @@ import polars as pl
 
 from ..builders.checks import check_names
 from ..builders.comparisons.builder import BUILDER
-from ..builders.comparisons.config import ComparisonsConfig, without_unread_settings
+from ..builders.comparisons.config import ComparisonsConfig, needs_ratings, without_unread_settings
 from ..datasets.builder import NothingLeft, Progress, silent
 from ..datasets.manifest import Manifest
 from ..diagnostics.agreement import NEAR, Agreement, Verdicts, agreement
@@ -136,11 +136,19 @@ JUDGED_NOTE = (
 LABELS = {"ladder": "label: ladder", "ratings": "label: ratings", "both": "label: ladder and ratings"}
 
 
-def variants(base: ComparisonsConfig, is_rated: bool = False) -> Iterator[Variant]:
-    """The variants of a config, which itself is the one with all of its filters.
+def variants(base: ComparisonsConfig, is_rated: bool = False) -> list[Variant]:
+    """The variants of a config, which itself is the one with all of its filters; each config once.
 
     `is_rated`: whether there are ratings, so that they can be a label.
     """
+    first: list[Variant] = []
+    for variant in _variants(base, is_rated):
+        if all(variant.config != earlier.config for earlier in first):
+            first.append(variant)
+    return first
+
+
+def _variants(base: ComparisonsConfig, is_rated: bool) -> Iterator[Variant]:
 
     def changed(**fields: Any) -> ComparisonsConfig:
         return msgspec.structs.replace(base, **fields)
@@ -148,7 +156,8 @@ def variants(base: ComparisonsConfig, is_rated: bool = False) -> Iterator[Varian
     bare: dict[str, Any] = {"checks": (), "filters": (), "length_sd": None}
     unrated: dict[str, Any] = {"label": "ladder", "min_rejected_rating": None, "max_rating_gap": None}
     yield Variant("no-filter", "no filter", changed(**bare, **unrated, asis_rm=None))
-    yield Variant("heuristic", "heuristic only", changed(**unrated, asis_rm=None))
+    label = "heuristic only, by ladder" if is_rated else "heuristic only"
+    yield Variant("heuristic", label, changed(**unrated, asis_rm=None))
     if base.asis_rm:
         yield Variant("asis", "as-is RM only", changed(**bare))
         yield Variant("both", "both", base)
@@ -189,7 +198,8 @@ def ablate(run: BuildRun, verdicts: Verdicts | None = None, progress: Progress =
             run,
             version=f"{run.version}-{variant.name}",
             preset=run.preset.with_config(BUILDER.name, without_unread_settings(variant.config)),
-            sources=sources,
+            # A variant that reads no ratings is the same dataset with them and without.
+            sources=sources if needs_ratings(variant.config) else {"responses": ref},
         )
 
         def report(stage: str, done: int, total: int, tokens: int, name: str = variant.name) -> None:

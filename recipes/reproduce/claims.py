@@ -318,4 +318,24 @@ DPO = (
     ),
     Claim("DPO (not in the paper)", "DPO wins over SFT more often than it loses", _versus("dpo", "sft"), 0.5),
 )
-CLAIMS = (*TABLE_1, *FIGURE_3, *FIGURE_3_PEOPLE, *TABLE_3, *TABLE_4, *TABLE_5, *APPENDIX_F, *DPO)
+RATINGS = (
+    Claim(
+        "Ratings (not in the paper)",
+        "ladder and ratings together are a better label than ratings alone",
+        Measure("rm", PREFERENCE),
+        Measure("rm by ratings", PREFERENCE),
+    ),
+    Claim(
+        "Ratings (not in the paper)",
+        "the ladder alone is a better label than ratings alone",
+        Measure("rm without as-is", PREFERENCE),
+        Measure("rm by ratings", PREFERENCE),
+    ),
+)
+NOTES = {
+    "Ratings (not in the paper)": "The As-is RM rates every response: it learned from people's votes, where "
+    "rm learned the ladder and would only repeat it. With this rater, ladder and ratings together are the "
+    "paper's own comparisons (rm), and the ladder alone is the comparisons without the As-is RM."
+}
+"""What a reader has to know of a table, by its name."""
+CLAIMS = (*TABLE_1, *FIGURE_3, *FIGURE_3_PEOPLE, *TABLE_3, *TABLE_4, *TABLE_5, *APPENDIX_F, *DPO, *RATINGS)

@@ -13,6 +13,7 @@ from claims import (
     CLAIMS,
     HHH,
     LEAST,
+    NOTES,
     PEOPLE,
     PREFERENCE,
     TAX,
@@ -41,6 +42,7 @@ ROLES = {
     "rm without filters": "rm@{}-no-filter",
     "rm without heuristics": "rm@{}-asis",
     "rm without as-is": "rm@{}-heuristic",
+    "rm by ratings": "rm@{}-label-ratings",
     "rm upper": "rm@{}-upper",
     "rm single-turn": "rm@{}-single-turn",
     "sft self-play": "sft@{}-self-play",
@@ -337,6 +339,7 @@ def report(
         "tables": [
             {
                 "name": table.name,
+                "note": NOTES.get(table.name.removesuffix(UNLIKE), ""),
                 "missing": table.missing,
                 "lines": [{"role": role, **msgspec.structs.asdict(line)} for role, line in table.lines],
                 "claims": list(map(_row, table.outcomes)),

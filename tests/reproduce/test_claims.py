@@ -265,6 +265,26 @@ def test_preferences_are_the_papers_where_they_are_helpful_base(tmp_path: object
     assert verdicts == ["not run", "not run", "reproduced", "reproduced"]
 
 
+def test_ratings_are_a_table_of_their_own_beyond_the_paper(tmp_path: object) -> None:
+    every = ["rm@1.0.0", "rm@1.0.0-heuristic", "rm@1.0.0-label-ratings"]
+    rated = study(tmp_path, every, {PREFERENCE})
+    tables = study_.measure(rated)
+    [table] = [table for table in tables if table.name == "Ratings (not in the paper)"]
+    assert [outcome.claim.formula for outcome in table.outcomes] == [
+        "rm - rm by ratings",
+        "rm without as-is - rm by ratings",
+    ]
+    assert not table.missing and {role for role, _ in table.lines} == {
+        "rm",
+        "rm by ratings",
+        "rm without as-is",
+    }
+    content = study_.report(rated, tables, 135e6)
+    text = card.page(TEMPLATES / "tables.md.jinja", **content, versions={}, figures=[])
+    assert text.count("The As-is RM rates every response") == 1
+    assert "## Ratings (not in the paper)\n\nThe As-is RM rates" in text
+
+
 def test_people_and_a_judge_have_tables_of_their_own(tmp_path: object) -> None:
     every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
     asked = study(tmp_path, every, set(), compare=True, people=vicuna.QUESTIONS)

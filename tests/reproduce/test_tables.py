@@ -117,6 +117,14 @@ def test_make_takes_the_papers_benchmarks_where_the_models_are_the_papers() -> N
     assert last("PREFERENCE=a/b@c", "LIMIT=3", "JUDGE_MODEL=m") == (
         "--version 0.9.0 --preference a/b@c --judge-model m --limit 3"
     )
+    rated = run_make()
+    steps = (
+        "build ratings ",
+        "--rm asis@0.9.0\n",
+        "--ratings ratings@0.9.0 --set comparisons.label=ladder",
+        "label-ratings;",
+    )
+    assert sorted(steps, key=rated.index) == list(steps)
     for words, one in (((), 0), (("SINGLE_TURN=0",), 0), (("SINGLE_TURN=no",), 0), (("SINGLE_TURN=1",), 1)):
         printed = run_make("PREFERENCE=a/b@c", *words)
         assert printed.count("rm@0.9.0-single-turn") == one and printed.count("rm@0.9.0-upper") == 1, words

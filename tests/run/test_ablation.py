@@ -58,11 +58,11 @@ def test_variants_are_those_of_the_papers_table_and_each_rule_left_out() -> None
         left = found[f"without-{check.replace('_', '-')}"].checks
         assert set(check_names(full.checks)) - set(left) == {check}
     rated = {one.name: one.config for one in variants(msgspec.structs.replace(full, label="both"), True)}
-    assert [rated[f"label-{label}"].label for label in ("ladder", "ratings", "both")] == [
-        "ladder",
-        "ratings",
-        "both",
-    ]
+    # `both`, with the As-is RM and all filters, is the label by ladder and ratings: no config is there twice.
+    assert [name for name in rated if name.startswith("label-")] == ["label-ladder", "label-ratings"]
+    by_ladder = {one.name: one for one in variants(with_defaults(ComparisonsConfig()), True)}
+    assert [name for name in by_ladder if name.startswith("label-")] == ["label-ratings", "label-both"]
+    assert by_ladder["heuristic"].label == "heuristic only, by ladder"
     assert (rated["heuristic"].label, rated["extremes"].pairing) == ("ladder", "extremes")
     names = [variant.name for variant in variants(with_defaults(ComparisonsConfig()))]
     assert not {"asis", "both"} & set(names)
@@ -279,10 +279,16 @@ def test_with_ratings_the_labels_are_set_side_by_side(
     capsys.readouterr()
     checks = ["--set", 'comparisons.checks=["dont_know"]', "--set", "comparisons.pairing=all"]
     cli.main(["ablate", *where, *checks, "--ratings", "ratings@2.0.0", "--json"])
-    kept = {row["variant"]: row["comparisons"] for row in json.loads(capsys.readouterr().out)}
-    assert kept["no filter"] >= kept["heuristic only"] == kept["label: ladder"]
-    assert 0 < kept["label: ladder and ratings"] < kept["label: ladder"]
+    rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out)}
+    kept = {name: row["comparisons"] for name, row in rows.items()}
+    assert "label: ladder" not in kept and kept["no filter"] >= kept["heuristic only, by ladder"]
+    assert 0 < kept["label: ladder and ratings"] < kept["heuristic only, by ladder"]
     assert kept["label: ladder and ratings"] < kept["label: ratings"]
+    read = [
+        [parent.ref.partition("@")[0] for parent in run.store.manifest(rows[name]["ref"]).parents]
+        for name in ("no filter", "label: ratings")
+    ]
+    assert read == [["responses"], ["responses", "ratings"]]
 
 
 def test_only_the_columns_of_a_review_are_read(tmp_path: Path) -> None:
