@@ -165,9 +165,11 @@ def _diagnostics(diagnostics: dict[str, Any]) -> Table:
 
 
 def _measured(name: str, value: Any) -> Any:
-    """A share as percent, another measured number to four digits."""
+    """A share as percent, another measured number to four digits; n/a where there was nothing to measure."""
+    if value is None:
+        return "n/a"
     if not isinstance(value, float):
-        return str(value) if value is None or isinstance(value, bool) else value
+        return str(value) if isinstance(value, bool) else value
     return percent(value) if "share" in name.split("_") else number(value)
 
 

@@ -277,7 +277,7 @@ def item_value(row: dict[str, Any], line: Line) -> ItemValue | None:
 
 EVALUATION = Evaluation(
     name="vicuna",
-    logic_version=3,
+    logic_version=4,
     options=Options,
     plan=plan,
     description="Vicuna Questions: two models answer, a judge scores both; or saved reviews are counted.",

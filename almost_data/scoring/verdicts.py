@@ -22,8 +22,8 @@ TOKENS = 1024
 """Of an explanation with its scores."""
 Why = Literal["no scores", "out of range", "two verdicts", "cut off", "failed"]
 
-_NUMBER = r"(-?[0-9]{1,6}(?:\.[0-9]{1,6})?)"
-_SCORES = {1: rf"{_NUMBER}(?:/10)?", 2: rf"{_NUMBER}(?:[ \t]*,[ \t]*|[ \t]+){_NUMBER}"}
+_NUMBER = r"(-?[0-9]{1,6}(?:\.[0-9]{1,6})?)(?:/10)?"
+_SCORES = {1: _NUMBER, 2: rf"{_NUMBER}(?:[ \t]*,[ \t]*|[ \t]+){_NUMBER}"}
 _FIRST = {count: re.compile(scores) for count, scores in _SCORES.items()}
 _LAST = {count: re.compile(rf"scores?:[ \t]*{scores}", re.IGNORECASE) for count, scores in _SCORES.items()}
 _EMPHASIS = re.compile(r"[*_`#]")
@@ -112,7 +112,7 @@ def parse(text: str, whole: bool = True, lowest: float = LOWEST, answers: int = 
     (8.0, 3.5)
     >>> parse("**Scores:** 8 3").scores
     (8.0, 3.0)
-    >>> parse("8 9\\nThe second one says more.").scores
+    >>> parse("8/10 9/10\\nThe second one says more.").scores
     (8.0, 9.0)
     >>> parse("It is right.\\nScore: 7", answers=1).scores
     (7.0,)

@@ -17,9 +17,11 @@ from almost_data.builders.checks import (
     response_checks,
 )
 from almost_data.builders.comparisons.builder import BUILDER
+from almost_data.builders.comparisons.config import ComparisonsConfig
 from almost_data.datasets.filters import with_reason
 from almost_data.datasets.settings_docs import field_docs
 from almost_data.errors import InputError
+from almost_data.run import presets
 
 PROMPT = "How do I keep basil alive indoors?"
 CHINESE = "如何在室内养罗勒？我想让它活得更久一些"
@@ -167,3 +169,12 @@ def test_a_check_of_the_chosen_side_leaves_the_rejected_one_alone() -> None:
     refusal = of_chosen(response_checks()["refusal"])
     assert with_reason(pairs, [refusal])["reason"].to_list() == ["refusal", None]
     assert refusal.unit == "pair" and refusal.description.startswith("Of the chosen side only")
+
+
+def test_none_is_null_or_the_set_of_that_name() -> None:
+    assigned = ("comparisons.checks=none", "comparisons.length_sd=none")
+    config = presets.load(assignments=assigned).configs["comparisons"]
+    assert isinstance(config, ComparisonsConfig) and check_names(config.checks) == ()
+    assert config.length_sd is None
+    with pytest.raises(InputError, match=r"comparisons\.min_chars: needs a whole number, not none"):
+        presets.load(assignments=("comparisons.min_chars=none",))

@@ -16,6 +16,18 @@ from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests.command import run as run_command
 
+LOW = """
+[[comparisons.filters]]
+name = "close_call"
+unit = "pair"
+description = "The chosen response must be rated clearly higher."
+drop = "chosen_rating < rejected_rating + 0.3"
+
+[[comparisons.filters]]
+name = "rated_low"
+description = "A response that is rated low teaches nothing."
+drop = "rating < 0.2"
+"""
 LADDER = ("large", "middle", "small")
 BARE = ("checks=[]", "length_sd=none")
 
@@ -197,3 +209,32 @@ def test_the_command_that_follows_ratings_names_them_and_not_their_settings(stor
     command = done.stdout.partition("Next\n")[2].strip().partition("\n")[0].partition(" --root")[0]
     assert command.endswith(" ".join([*where, "--ratings", "ratings@6.0.0"])), command
     assert "--set" not in command
+
+
+def test_filters_of_users_see_the_ratings_and_ask_for_them(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "filters.toml"
+    file.write_text(LOW)
+
+    def build(*sources: str) -> Manifest:
+        assigned = [f"comparisons.{setting}" for setting in (*BARE, "pairing=all", "label=ladder")]
+        run = prepare(
+            root=store.root,
+            version="9.0.0",
+            config=file,
+            assignments=assigned,
+            sources=["responses@1.0.0", *sources],
+        )
+        return run.build("comparisons")[-1].manifest
+
+    with pytest.raises(InputError, match=r"ratings\.judge, ratings\.rm: name a rater"):
+        build()
+    made = build("ratings@1.0.0")
+    expected = {
+        (better["reply_id"], worse["reply_id"])
+        for replies in by_query(store, "ratings@1.0.0")
+        for better, worse in combinations([row for row in replies if row["rating"] >= 0.2], 2)
+        if better["rating"] >= worse["rating"] + 0.3
+    }
+    assert expected and chosen_over(store, made) == expected
+    dropped = {entry.filter: sum(entry.dropped.values()) for entry in made.ledger}
+    assert dropped["close_call"] and dropped["rated_low"] and dropped["unrated"] == 0

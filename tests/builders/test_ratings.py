@@ -143,6 +143,21 @@ def test_no_verdict_is_lost(store: Store, fault: str) -> None:
     assert dropped["verdict"].unique().to_list() == [written]
     assert set(dropped["error"]) == ({"no answer"} if fault == "fail" else {None})
     assert made.diagnostics["tied_share"] == 1.0
+    n = QUERIES * 3
+    note = (
+        f"Of {n} responses, {QUERIES} have no rating, as no score could be read in a verdict: the ratings are"
+    )
+    assert [text.startswith(note) for text in made.diagnostics["notes"]] == (
+        [] if fault == "fail" else [True]
+    )
+
+
+def test_what_was_not_measured_is_not_printed_as_none(store: Store) -> None:
+    made = rate(store, Judge(lambda response: "Score: 5"), "judge=j")
+    assert made.diagnostics["ladder_agreement_share"] is None
+    shown = run_command("show", made.ref, "--root", str(store.root)).stdout
+    assert re.search(r"ladder_agreement_share +n/a\n", shown)
+    assert "None" not in shown
 
 
 def test_a_pair_without_one_of_its_verdicts_is_dropped_with_both_texts(store: Store) -> None:

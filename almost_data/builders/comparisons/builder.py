@@ -230,7 +230,9 @@ def pair_up(
     survivors = decided.filter(pl.col("reason").is_null())
     reads = {name for rule in rules for name in rule.reads}
     names = {name.removeprefix(f"{side}_") for side in SIDES for name in reads}
-    names = {"response" if name in SIDES else name for name in names} & set(texts.columns) - {"rank"}
+    names = {"response" if name in SIDES else name for name in names} & set(texts.columns) - set(
+        survivors.columns
+    )
     columns = [texts[name].gather(survivors["row"]) for name in sorted(names)]
     return rank_pairs(survivors.drop("finish_reason").hstack(columns), rules, pairing)
 

@@ -7,11 +7,12 @@ from msgspec import Meta
 
 from ...datasets.builder import AUTO
 from ...datasets.config import Config, FilePath, Positive, Source
-from ...datasets.user_filters import UserFilter
+from ...datasets.user_filters import UserFilter, load_filters
 from ..checks import CHECK_DOCS, MIN_CHARS, check_names
 from . import by_ratings
 from .by_ratings import Label
 from .ranking import Pairing
+from .tables import HOOKS, RATED
 
 
 class ComparisonsConfig(Config, frozen=True, kw_only=True):
@@ -87,9 +88,11 @@ _DEFAULTS = ComparisonsConfig()
 
 def needs_ratings(config: ComparisonsConfig) -> bool:
     """Whether a rule reads ratings; the label `auto` reads them where they are given."""
-    return config.label in by_ratings.LABELS or any(
-        threshold is not None for threshold in (config.min_rejected_rating, config.max_rating_gap)
-    )
+    is_threshold = config.min_rejected_rating is not None or config.max_rating_gap is not None
+    if config.label in by_ratings.LABELS or is_threshold:
+        return True
+    ratings = {"rating", *(column.name for column in RATED)}
+    return any(ratings & set(rule.reads) for rule in load_filters(config.filters, HOOKS, "comparisons"))
 
 
 def unread_settings(config: ComparisonsConfig) -> dict[str, str]:

@@ -85,6 +85,7 @@ HOOKS = {
         "rank": 0,
         "finish_reason": "stop",
         "length": 42,
+        "rating": 8.0,
     },
     "pair": {
         "prompt": "Is tea a fruit?",
@@ -98,6 +99,8 @@ HOOKS = {
         "rejected_finish_reason": "stop",
         "chosen_length": 42,
         "rejected_length": 11,
+        **{column.name: column.example for column in RATED},
     },
 }
-"""`prompt` is the text of the user's last turn; lengths are in characters, ranks from 0, the best."""
+"""`prompt` is the text of the user's last turn; lengths are in characters, ranks from 0, the best.
+A filter that reads ratings needs them, as the label `both` does."""

@@ -30,10 +30,13 @@ from ...scoring import MAX_TOKENS, Dialogue, Scorer, fake_name, verdicts
 from ..responses import ladder_rows
 from .judged import Judge, Judged, Row, judge_each, judge_pairs
 from .report import figures, report
-from .tables import TABLES
+from .tables import TABLES, UNREAD
 
 RESPONDERS = 5
 """Responders of a query, as in the paper's ladder: how many pairs there are of a number of responses."""
+
+NOTED_SHARE = 0.1
+"""Share of verdicts without a score above which the dataset says so."""
 
 
 class RatingsConfig(Config, frozen=True, kw_only=True):
@@ -92,7 +95,20 @@ def build(
     ratings = frame(TABLES["default"], rated)
     diagnostics = report(ratings) | judged.diagnostics
     usage = {} if scorer else {"judge": judged.usage}
-    return Built({"default": ratings, **tables}, judged.ledger, diagnostics, usage=usage)
+    built = {"default": ratings, **tables}
+    return Built(built, judged.ledger, diagnostics, _unread_notes(judged), usage=usage)
+
+
+def _unread_notes(judged: Judged) -> list[str]:
+    """Says so where many verdicts have no score; they are no failed requests, so they stop no run."""
+    first = judged.ledger[0]
+    count = sum(entry.dropped.get(name, 0) for entry in judged.ledger for name in UNREAD)
+    if count <= NOTED_SHARE * first.n_in:
+        return []
+    return [
+        f"Of {first.n_in:,} {first.unit}s, {count:,} have no rating, as no score could be read in a verdict: "
+        "the ratings are of the rest. What the judge wrote is kept with the dropped rows."
+    ]
 
 
 def _responses(config: RatingsConfig, parents: Parents) -> pl.DataFrame:
@@ -179,6 +195,7 @@ def _paper_facts(config: RatingsConfig) -> list[str]:
 
 BUILDER = Builder(
     name="ratings",
+    logic_version=2,
     doc="Every response rated by a reward model, or by a language model as judge.",
     config=RatingsConfig,
     tables=TABLES,

@@ -79,6 +79,8 @@ _RULES = {
     "two_verdicts": "The judge gave two verdicts that differ.",
     "cut_off": "The judge's text was cut at its token limit before the scores.",
 }
+UNREAD = tuple(_RULES)
+"""Why a verdict has no score."""
 
 
 def unread(unit: str) -> list[Filter]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -115,6 +115,8 @@ def load(
         preset = _preset(merged, by_name, str(config))
     for assignment in assignments:
         section, name, value = _assigned(assignment)
+        if value is None:
+            value = _none_of(section, name, by_name)
         merged = {**merged, section: {**merged.get(section, {}), name: value}}
         preset = _preset(merged, by_name, assignment)
     if limit is not None and limit < 1:
@@ -175,6 +177,24 @@ def _assigned(assignment: str) -> tuple[str, str, Any]:
         parsed = None
     section, name = key.split(".")
     return section, name, parsed
+
+
+def _none_of(section: str, name: str, builders: Mapping[str, Builder]) -> str | None:
+    """What `none` means for a setting: null, or the word where the setting takes only that."""
+    builder = builders.get(section)
+    if builder is None and section in registry.names("builders"):
+        builder = registry.load("builders", section)
+    hint = get_type_hints(builder.config, include_extras=True).get(name) if builder else None
+    is_word = hint is not None and not _takes(hint, None) and _takes(hint, "none")
+    return "none" if is_word else None
+
+
+def _takes(hint: Any, value: Any) -> bool:
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
