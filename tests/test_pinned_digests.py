@@ -11,6 +11,7 @@ from tests import command
 
 ROOT = Path(__file__).parents[1]
 RUN = ["--engine", "fake", "--version", "1.0.0", "--set", "queries.target=60"]
+BY_IDS = ["--set", "comparisons.drops_with_text=false"]
 DIGESTS = {
     "queries": "69ff526beaef3e3abbba7a1e5176209256fa596984d2a3978c10cbe77362122d",
     "responses": "288c4994d82c32f57ab1f1a599ad69be72e09cc5f28b6bb46cfa98d85fa2c1ee",
@@ -26,7 +27,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     posts = root / "posts.xml"
     subprocess.run([sys.executable, str(ROOT / "recipes/tiny_posts.py"), str(posts)], check=True)
     for arguments in (
-        ["comparisons", *RUN, "--pairing", "all", "--asis-rm", "fake/asis"],
+        ["comparisons", *RUN, *BY_IDS, "--pairing", "all", "--asis-rm", "fake/asis"],
         [
             "demonstrations",
             *RUN,

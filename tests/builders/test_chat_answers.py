@@ -95,7 +95,8 @@ def test_good_answers_stay_and_planted_ones_fall_for_their_reason(tmp_path: Path
     texts = store.scan("responses@1.0.0").collect()
     assert texts["prompt"].list.len().unique().sort().to_list() == [1, 2, 3]
     texts = texts.with_columns(prompt=pl.col("prompt").list.last().struct.field("content"))
-    dropped = store.scan(made.ref, "rejected_responses").collect().join(texts, on="reply_id")
+    dropped = store.scan(made.ref, "rejected_responses").select("reply_id", "reason").collect()
+    dropped = dropped.join(texts, on="reply_id")
     by_answer = {
         (prompt, name): reason
         for prompt, name, reason in dropped.select("prompt", "responder", "reason").iter_rows()

@@ -86,7 +86,7 @@ def test_datasets_reads_what_the_yaml_says(
     assert {key: head[key] for key in ("configs", "dataset_info")} == viewer(manifest)
     folder = str(found.path(manifest.ref))
     for config, by_split in manifest.counts.items():
-        want = datasets.Features.from_arrow_schema(arrow_schema(schema.table(name, config)))
+        want = datasets.Features.from_arrow_schema(arrow_schema(manifest.table(config)))
         builder = datasets.load_dataset_builder(folder, config, cache_dir=str(tmp_path))
         assert builder.info.features == want
         assert {split: info.num_examples for split, info in builder.info.splits.items()} == by_split

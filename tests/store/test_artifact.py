@@ -48,21 +48,23 @@ def test_reprs_are_one_line_and_tables_are_escaped(fake_store: Store) -> None:
         assert html_table([text], [[text]]).count("<") == html_table(["a"], [["a"]]).count("<")
 
 
-def test_dropped_rows_may_be_stored_with_their_texts(fake_store: Store, tmp_path: Path) -> None:
-    """The same rows, and in the files the texts that are else joined from the responses."""
-    store = Store(tmp_path / "build")
-    BuildRun(store, "0.1.0", fake_tiny("comparisons.drops_with_text=true"), FakeEngine()).build("comparisons")
+def test_dropped_rows_may_be_stored_with_their_texts_or_by_ids(fake_store: Store, tmp_path: Path) -> None:
+    """The same rows, and in the files of small sets the texts that are else joined from the responses."""
+    by_ids = Store(tmp_path / "build")
+    settings = fake_tiny("comparisons.drops_with_text=false")
+    BuildRun(by_ids, "0.1.0", settings, FakeEngine()).build("comparisons")
     ref = "comparisons@0.1.0"
-    assert verify(store, ref) == [] and "texts are in" not in store[ref].card
-    assert store[ref].frame().equals(fake_store[ref].frame())
+    assert verify(by_ids, ref) == [] and "texts are in" in by_ids[ref].card
+    assert "texts are in" not in fake_store[ref].card
+    assert by_ids[ref].frame().equals(fake_store[ref].frame())
     for config, columns in (
         ("rejected", ["prompt", "chosen", "rejected"]),
         ("rejected_responses", ["response"]),
     ):
-        rows = store[ref].frame(config)
-        assert rows.select(fake_store[ref].frame(config).columns).equals(fake_store[ref].frame(config))
+        rows = fake_store[ref].frame(config)
+        assert rows.select(by_ids[ref].frame(config).columns).equals(by_ids[ref].frame(config))
         assert set(columns) <= set(rows.columns) and not any(rows.select(columns).null_count().row(0))
     keys = ["query_id", "reply_id"]
-    stored = store[ref].frame("rejected_responses").select(*keys, "response")
-    joined = with_texts(fake_store, fake_store.manifest(ref), "rejected_responses").collect()
+    stored = fake_store[ref].frame("rejected_responses").select(*keys, "response")
+    joined = with_texts(by_ids, by_ids.manifest(ref), "rejected_responses").collect()
     assert stored.sort(keys).equals(joined.select(stored.columns).sort(keys))

@@ -8,9 +8,12 @@ import pytest
 
 from almost_data.datasets.tables import last_turn
 from almost_data.errors import InputError
+from almost_data.generation.fake import FakeEngine
+from almost_data.run.build import BuildRun
 from almost_data.store.samples import Selection, examples, sample
 from almost_data.store.store import Store
 from tests.command import run as cli
+from tests.settings import fake_tiny
 
 REF = "comparisons@0.1.0"
 
@@ -77,8 +80,11 @@ def test_what_does_not_fit_is_named_with_what_there_is(
         sample(fake_store, REF, selection)
 
 
-def test_texts_of_an_absent_parent_are_missed_and_said_so(fake_store: Store, tmp_path: Path) -> None:
-    shutil.copytree(fake_store.path(REF), tmp_path / "build" / "comparisons" / "0.1.0")
+def test_texts_of_an_absent_parent_are_missed_and_said_so(tmp_path: Path) -> None:
+    settings = fake_tiny("comparisons.drops_with_text=false")
+    store = Store(tmp_path / "build")
+    BuildRun(store, "0.1.0", settings, FakeEngine()).build("comparisons")
+    shutil.rmtree(store.path("responses@0.1.0"))
     done = cli("sample", REF, "--dropped", "too_short", "--root", str(tmp_path / "build"))
     assert done.returncode == 0
     assert "the text is not in the store" in done.stdout and "responses@0.1.0" in done.stdout

@@ -15,6 +15,7 @@ import msgspec
 import polars as pl
 
 from ...datasets.builder import (
+    AUTO,
     Builder,
     Built,
     Estimate,
@@ -56,6 +57,9 @@ from .ranking import (
 )
 from .selection import REASONS, Selection
 from .tables import HOOKS, TABLES, TEXT_TABLES
+
+SMALL_SET = 50_000
+"""Responses up to which `drops_with_text = "auto"` stores the texts of dropped rows."""
 
 
 def build(
@@ -104,7 +108,7 @@ def build(
         if accounts.queries == config.limit:
             break
     parts = selection.apply(parts, accounts)
-    schemas = by_ratings.schemas("ratings" in parents, TEXT_TABLES if config.drops_with_text else {})
+    schemas = by_ratings.schemas("ratings" in parents, TEXT_TABLES if _with_text(config, total) else {})
     rejected = rejected_tables(parts, accounts.stages, {**TABLES, **schemas})
     if not accounts.kept:
         return Built(rejected, accounts.ledger(), {}, schemas=schemas)
@@ -117,6 +121,11 @@ def build(
         diagnostics["contamination"] = contamination(prompts, benchmarks)
     notes = [*_notes(config, accounts), *selection.notes(accounts.kept, diagnostics["text"])]
     return Built({"default": blocks, **rejected}, accounts.ledger(), diagnostics, notes, schemas=schemas)
+
+
+def _with_text(config: ComparisonsConfig, responses: int) -> bool:
+    """Whether dropped rows are stored with their texts."""
+    return responses <= SMALL_SET if config.drops_with_text == AUTO else bool(config.drops_with_text)
 
 
 def _responses(parents: Parents) -> pl.LazyFrame:
@@ -293,7 +302,9 @@ def _estimate(config: ComparisonsConfig, parents: Mapping[str, Estimate]) -> Est
 def _card_values(manifest: Any, sources: Any) -> dict[str, Any]:
     names, matrix = pair_matrix(manifest)
     rows = [{"responder": name, "counts": counts} for name, counts in zip(names, matrix, strict=True)]
-    return {"ladder": ladder_rows(sources), "matrix": rows}
+    dropped = [manifest.table(name) for name in TEXT_TABLES if name in manifest.counts]
+    is_by_id = any("prompt" not in table.names for table in dropped)
+    return {"ladder": ladder_rows(sources), "matrix": rows, "dropped_by_id": is_by_id}
 
 
 BUILDER = Builder(

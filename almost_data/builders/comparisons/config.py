@@ -76,9 +76,9 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """Comparisons to keep, from as many queries as that takes; None keeps all."""
     seed: int = 0
     """Seed of the order of the queries in which near twins, `balance_length` and `target` keep pairs."""
-    drops_with_text: bool = False
-    """Whether dropped pairs and responses are stored with their texts, and not by ids alone: for small sets,
-    so that the Hub's viewer shows what was dropped."""
+    drops_with_text: bool | Literal["auto"] = "auto"
+    """Whether dropped pairs and responses are stored with their texts, and not by ids alone, so that the
+    Hub's viewer shows what was dropped. `auto` stores texts where there are at most 50,000 responses."""
     limit: Positive | None = None
     """Use only the first queries by query_id."""
 
