@@ -6,17 +6,91 @@ from typing import Any
 from ..datasets.manifest import Entry, Manifest
 from .figures import plural
 
+Diagnostics = Mapping[str, Any]
+
 MOST = 12
 """Parts of a figure that are named, at most."""
 
 
 def alt_texts(manifest: Manifest) -> dict[str, str]:
     """Path of a figure -> its text, as far as the manifest has the numbers."""
+    texts = {"funnel": _funnel(manifest.ledger)} | _of_training(manifest.diagnostics)
+    for key, name, describe in (
+        ("mean_chosen_chars", "lengths", _lengths),
+        ("mean_prompt_chars", "query_lengths", _query_lengths),
+        ("responders", "response_lengths", _response_lengths),
+        ("ladder_pairs", "ratings", _ratings),
+        ("best_of_n", "best_of_n", _best_of_n),
+        ("best_of_n", "scores", _scores),
+    ):
+        if manifest.diagnostics.get(key):
+            texts[name] = describe(manifest.diagnostics)
     text = manifest.diagnostics.get("text") or {}
-    texts = {"funnel": _funnel(manifest.ledger)}
     if text.get("rows"):
         texts |= {"length_gap": _length_gap(text), "shortcuts": _shortcuts(text)}
     return {f"plots/{name}.png": words for name, words in texts.items() if words}
+
+
+def _of_training(diagnostics: Diagnostics) -> dict[str, str]:
+    """The figures of a trained model."""
+    report = diagnostics.get("report") or {}
+    accuracies = [
+        f"{row['name']} {row['accuracy']:.1%} ({row['low']:.1%} to {row['high']:.1%}) of {row['rows']:,}"
+        for key in ("subsets", "buckets")
+        for row in report.get(key) or []
+        if row["rows"]
+    ]
+    curves = []
+    for name, points in (diagnostics.get("curves") or {}).items():
+        values = [value for step, value in points if step is not None and value is not None]
+        curves += [f"{name} {values[0]:.3g} to {values[-1]:.3g}"] if len(values) > 1 else []
+    ece = (report.get("calibration") or {}).get("ece")
+    error = "" if ece is None else f": expected calibration error {ece:.1%}"
+    return {
+        "accuracy": f"Accuracy with 95% interval: {_listed(accuracies)}." if accuracies else "",
+        "calibration": f"Accuracy by confidence{error}." if error else "",
+        "curves": f"Training curves, first to last value: {_listed(curves)}." if curves else "",
+    }
+
+
+def _lengths(diagnostics: Diagnostics) -> str:
+    chosen, rejected = (diagnostics[f"mean_{side}_chars"] for side in ("chosen", "rejected"))
+    return (
+        f"Lengths of both sides: a mean of {chosen:,.0f} characters for chosen, {rejected:,.0f} for rejected."
+    )
+
+
+def _query_lengths(diagnostics: Diagnostics) -> str:
+    return f"Lengths of the queries: a mean of {diagnostics['mean_prompt_chars']:,.0f} characters."
+
+
+def _response_lengths(diagnostics: Diagnostics) -> str:
+    """Of responses alone: in comparisons and ratings, `responders` is a list of other numbers."""
+    responders = diagnostics["responders"]
+    if not isinstance(responders, dict):
+        return ""
+    means = [f"{name} {row['mean_chars']:,.0f}" for name, row in responders.items()]
+    return f"Mean length of the responses in characters: {_listed(means)}."
+
+
+def _ratings(diagnostics: Diagnostics) -> str:
+    means = [f"{row['responder']} {row['mean_rating']:.3g}" for row in diagnostics["responders"]]
+    return f"Mean rating of the responses: {_listed(means)}."
+
+
+def _best_of_n(diagnostics: Diagnostics) -> str:
+    curve = diagnostics["best_of_n"].get("curve") or []
+    points = [f"best of {p['n']}: {p['score']:.3g}, {p['characters']:,.0f} characters" for p in curve]
+    ends = points if len(points) < 3 else [points[0], points[-1]]
+    return f"Expected score and length of the {_listed(ends)}." if points else ""
+
+
+def _scores(diagnostics: Diagnostics) -> str:
+    scores = diagnostics["best_of_n"].get("scores") or {}
+    if not scores:
+        return ""
+    all_replies, picked = scores["mean"], scores["chosen_mean"]
+    return f"Scores: a mean of {all_replies:.3g} for all replies, {picked:.3g} for picked ones."
 
 
 def _funnel(ledger: Iterable[Entry]) -> str:

@@ -130,7 +130,7 @@ def render_model(
         settings=manifest.config["settings"],
         diagnostics=manifest.diagnostics,
         figures=figures,
-        alts={},
+        alts=alt_texts(manifest),
         rebuild_commands=[manifest.environment["command"]],
         rebuild_needs={},
         recipe=recipe,

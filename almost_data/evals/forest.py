@@ -24,6 +24,17 @@ def render(result: Result) -> dict[str, bytes]:
         return as_files(iter([("result", _forest(result, lines))]))
 
 
+def alt_text(result: Result) -> str:
+    """The numbers of the figure in words."""
+    lines = [line for line in result.lines if line.value is not None][:MAX_LINES]
+    numbers = [
+        f"{_label(line, lines)} {line.value:.1%}"
+        + (f" ({line.low:.1%} to {line.high:.1%})" if line.low is not None and line.high is not None else "")
+        for line in lines
+    ]
+    return f"Values with 95% intervals: {'; '.join(numbers)}."
+
+
 def _forest(result: Result, lines: list[Line]) -> "Figure":
     """Lines in the order of the result, with a rule between groups."""
     model = result.models[0].id if result.models else ""

@@ -103,7 +103,13 @@ def save(store: Store, draft: Manifest, measured: Measurement, environment: Mapp
 def _render(manifest: Manifest) -> dict[str, bytes]:
     result = read(manifest)
     figures = forest.render(result)
-    text = card.page("eval.md.jinja", result=result, figures=sorted(figures), ran=result.environment_rows)
+    text = card.page(
+        "eval.md.jinja",
+        result=result,
+        figures=sorted(figures),
+        alt_text=forest.alt_text(result),
+        ran=result.environment_rows,
+    )
     head = {"pretty_name": manifest.ref, "tags": ["evaluation", "almost_data"], **viewer(manifest)}
     return {"README.md": with_front_matter(head, text).encode(), **figures}
 

@@ -203,6 +203,12 @@ def test_figures_are_described_in_numbers(store: Store) -> None:
     assert f"{text['length_gap']['q50']:+,.0f} characters" in alts["plots/length_gap.png"]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_is_described_in_numbers(store: Store, name: str) -> None:
+    alts = [a["alt"] or "" for tag, a in Page(text_of(store, name)).tags if tag == "img"]
+    assert all(re.search(r"\d", alt) for alt in alts), alts
+
+
 def test_missing_splits_and_configs_are_named(store: Store) -> None:
     builder, manifest, tables, *rest = inputs(store, "comparisons")
     counts = {"default": {"train": 50}, "rejected": {"train": 1, "test": 1}}

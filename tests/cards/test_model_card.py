@@ -11,6 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from almost_data.cards import card, plots_model
+from almost_data.cards.alt_texts import alt_texts
 from almost_data.cards.front_matter import front_matter
 from almost_data.datasets.manifest import Entry, Manifest, Parent
 from tests import trained
@@ -183,6 +184,13 @@ def test_hostile_text_is_inert(nasty: str) -> None:
         ours = [f"{recipe} 0.1.0", *re.findall("^## (.*)$", template, re.MULTILINE)]
         assert set(page.headings) <= set(ours), "a heading too much"
         assert "49" not in re.findall(r"\{\{ ?7\*7 ?\}\} (\d+)", text)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_figures_are_described_in_numbers(recipe: str) -> None:
+    alts = alt_texts(whole(recipe))
+    for name in FIGURES[recipe]:
+        assert name.startswith("reward_") or re.search(r"\d", alts[f"plots/{name}.png"]), name
 
 
 @pytest.mark.usefixtures("figures")
