@@ -21,8 +21,15 @@ def print_result(store: Store, result: Result) -> None:
         table.add_row(text(who, style="bold"))
         for line in lines:
             chance = "" if line.chance is None else _share(line.chance)
-            numbers = (f"{line.n:,}", f"{line.ties:,}", _share(line.value), _interval(line.low, line.high))
-            table.add_row(text(f"  {line.metric}"), text(line.subset), *numbers, chance)
+            form = _points if line.is_difference else _share
+            numbers = (
+                f"{line.n:,}",
+                f"{line.ties:,}",
+                form(line.value),
+                _interval(line.low, line.high, form),
+            )
+            metric = f"  {line.metric}{', points' if line.is_difference else ''}"
+            table.add_row(text(metric), text(line.subset), *numbers, chance)
     console.print(table)
     for note in result.notes:
         console.print(text(note, style="yellow"))

@@ -76,7 +76,7 @@ RULES = {
         (0.00, "fine", "There is no frequent stock answer."),
     ),
     # Share of the comparisons.
-    "identical_sides": _rule(
+    "equal_sides": _rule(
         "comparisons whose sides are the same text",
         (ANY, "worry", "These teach nothing: remove them."),
         (0.0, "fine", "None."),
@@ -188,7 +188,7 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
         rows.append(finding(f"repeated_{name}", f"{share:.1%} ({count}{largest})", share))
     uses = max((text["queries"] for text in result["responses"]["most_frequent"]), default=0)
     rows.append(finding("stock_answer", f"{uses:,} of {queries:,}", uses / queries))
-    for name in ("identical_sides", "empty_sides"):
+    for name in ("equal_sides", "empty_sides"):
         count = result[name]
         rows.append(finding(name, f"{count:,}", count / result["rows"]))
     return [*rows, finding("pairs_per_query", f"{pairs:.2f}", pairs)]

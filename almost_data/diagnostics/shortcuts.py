@@ -56,7 +56,7 @@ def diagnose(pairs: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
         "probe": surface,
         "prompts": near_twins(pairs["prompt"].unique()),
         "responses": near_twins(pl.concat([pairs["chosen"], pairs["rejected"]]).unique()) | _repeated(pairs),
-        "identical_sides": int((pairs["chosen"] == pairs["rejected"]).sum()),
+        "equal_sides": int((pairs["chosen"] == pairs["rejected"]).sum()),
         "empty_sides": pairs.filter(is_empty).height,
         "pairs_per_query": _per_query(pairs["query_id"]),
     }

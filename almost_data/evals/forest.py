@@ -27,11 +27,10 @@ def render(result: Result) -> dict[str, bytes]:
 def alt_text(result: Result) -> str:
     """The numbers of the figure in words."""
     lines = [line for line in result.lines if line.value is not None][:MAX_LINES]
-    numbers = [
-        f"{_label(line, lines)} {line.value:.1%}"
-        + (f" ({line.low:.1%} to {line.high:.1%})" if line.low is not None and line.high is not None else "")
-        for line in lines
-    ]
+    numbers = []
+    for line in lines:
+        ends = "" if line.low is None or line.high is None else f" ({line.low:.1%} to {line.high:.1%})"
+        numbers.append(f"{_label(line, lines)} {line.value:.1%}{ends}")
     return f"Values with 95% intervals: {'; '.join(numbers)}."
 
 

@@ -20,7 +20,7 @@ from . import stats
 from .evaluation import EvalSession, Evaluation, ItemValue, ModelOptions
 from .lm_eval_data import Tasks, load_tasks
 from .lm_eval_model import journaled_model, quiet
-from .result import EvalPlan, Line, Measurement
+from .result import LESS, EvalPlan, Line, Measurement
 from .subject import Likelihood, Subject, harness, network_settings
 
 BOOTSTRAPS = 1000
@@ -148,7 +148,7 @@ def _measurement(names: list[str], numbers: list[list[Number]], environment: dic
             cells += [_shown(first.value - same[1].value, None)] if len(same) > 1 else []
             rows.append([first.name, first.metric, first.n, *cells])
         elif len(same) > 1:
-            who = f"{names[0]} less {names[1]}"
+            who = LESS.join(names)
             lines.append(Line(who, first.metric, first.name, first.n, *difference(first, same[1])))
     parts = {"title": "Parts, and what is no share", "columns": columns, "rows": rows}
     items = [

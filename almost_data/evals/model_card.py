@@ -13,7 +13,7 @@ from ..hub import merging
 from ..store.names import is_ref
 from ..store.store import Store
 from .evaluation import installed_evaluation, is_outdated
-from .result import AHEAD, SIDE_A, SIDE_B, Line, Result
+from .result import AHEAD, LESS, SIDE_A, SIDE_B, Line, Result
 from .results import results
 
 _NO_ID = re.compile(r"[^\w.-]+", re.ASCII)
@@ -53,7 +53,7 @@ def evaluations(store: Store, manifest: Manifest) -> list[dict[str, Any]]:
                 "split": result.settings.get("split"),
                 "line": line,
                 "metric": _metric(result, line),
-                "is_difference": AHEAD in line.metric,
+                "is_difference": line.is_difference,
                 "is_official": _is_official(result),
                 "beside": _beside(result, line),
                 "fingerprint": result.fingerprint,
@@ -70,7 +70,7 @@ def _is_model(manifest: Manifest, name: str, revision: str) -> bool:
 def _lines_about(result: Result, ref: str) -> Iterator[Line]:
     """The lines of a model: its own, its lead over another model, and as side b those of side a mirrored."""
     names = {model.id for model in result.models}
-    difference = f"{ref} less "
+    difference = f"{ref}{LESS}"
     sides = result.by_role(SIDE_A), result.by_role(SIDE_B)
     for line in result.lines:
         rival = line.who.removeprefix(difference)
@@ -95,7 +95,7 @@ def _metric(result: Result, line: Line) -> str:
 def _beside(result: Result, line: Line) -> list[tuple[str, float]]:
     """The same number of each baseline, and what guessing gives."""
     names = {model.id for model in result.models}
-    models = names | {f"{name} less {rival}" for name in names for rival in names}
+    models = names | {f"{name}{LESS}{rival}" for name in names for rival in names}
     numbers = [
         (baseline.who, baseline.value)
         for baseline in result.lines

@@ -14,6 +14,8 @@ SIDE_A, SIDE_B = "model a", "model b"
 """Roles of the models of a comparison. Its lines are numbers of side a."""
 AHEAD = "ahead of "
 """Start of the metric of a difference."""
+LESS = " less "
+"""Between the models of a difference that neither of them has alone."""
 _MIRRORED = {
     "win rate": "win rate",
     "win rate without ties": "win rate without ties",
@@ -41,6 +43,11 @@ class Line(Number, frozen=True, forbid_unknown_fields=True):
 
         ties = sum(value == 0.5 for value in values)
         return cls(who, metric, subset, len(values), *share(values), ties, chance)
+
+    @property
+    def is_difference(self) -> bool:
+        """Whether the value is a difference of two shares, to be told in percentage points."""
+        return AHEAD in self.metric or LESS in self.who
 
     def mirrored(self, who: str) -> "Line | None":
         """The same number for side b, of a line of side a; None where the line is no comparison."""

@@ -223,8 +223,8 @@ def test_too_little_to_fit_is_said() -> None:
         assert len(found["findings"]) == (8 if len(pairs) else 0)
     same = diagnose(made(["Same text."] * 80, ["Same text."] * 80))
     assert "needs a feature in which the sides of 20 comparisons differ" in same["probe"]["reason"]
-    assert same["identical_sides"] == 80 and same["always_longer"] == 0.5 and same["share_equal_length"] == 1
-    assert level(same, "identical_sides") == level(same, "stock_answer") == "worry"
+    assert same["equal_sides"] == 80 and same["always_longer"] == 0.5 and same["share_equal_length"] == 1
+    assert level(same, "equal_sides") == level(same, "stock_answer") == "worry"
     assert same["responses"]["most_frequent"] == [{"text": "Same text.", "queries": 40, "chosen": 0.5}]
 
 
@@ -237,7 +237,7 @@ def test_hostile_texts() -> None:
     assert found["empty_sides"] == sum(
         "" in pair for pair in zip(stripped[:120], stripped[120:], strict=True)
     )
-    assert found["identical_sides"] == sum(a == b for a, b in zip(texts[:120], texts[120:], strict=True))
+    assert found["equal_sides"] == sum(a == b for a, b in zip(texts[:120], texts[120:], strict=True))
     for one in found["probe"]["features"]:
         assert re.fullmatch(r'[\w -]+|starts with "\w{1,20}"', one["feature"])
 

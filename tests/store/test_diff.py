@@ -120,7 +120,7 @@ def test_every_shortcut_has_its_change_in_one_form(store: Store) -> None:
     shift = shifts["always_longer"]
     assert [shift.a, shift.b] == [f"{share:.1%}" for share in longer]
     assert shift.change == f"{100 * (longer[1] - longer[0]):+.1f} points"
-    assert shifts["identical_sides"].change == ""
+    assert shifts["equal_sides"].change == ""
     gaps = [text["length_gap"]["q50"] for text in texts]
     assert shifts["length_gap (characters)"].change == f"{gaps[1] - gaps[0]:+,.0f}"
     assert {one.change for one in diff(store, a, a).shortcuts} == {""}
