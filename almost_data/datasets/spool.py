@@ -1,13 +1,13 @@
 """Rows that may be more than fit in memory, kept in files until the dataset is written."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from .digest import BLOCK, Blocks, ranges
+from .digest import BLOCK, Blocks, Rows, ranges
 from .tables import Table, frame
 
 CHUNK = 20_000
@@ -35,6 +35,10 @@ class Spool:
         self._buffer.append(row)
         self.rows += 1
 
+    def extend(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        for row in rows:
+            self.add(row)
+
     def scan(self) -> pl.LazyFrame:
         """All rows."""
         self._flush()
@@ -50,6 +54,11 @@ class Spool:
         self._flush()
         return Blocks(lambda: (pl.scan_parquet(file, glob=False).collect() for file in self._files))
 
+    def counts(self, column: str) -> dict[str, int]:
+        """How many rows have each value of a column of text, by value; nulls are not counted."""
+        counts = self.scan().drop_nulls(column).group_by(column).len().sort(column)
+        return dict(counts.collect(engine="streaming").iter_rows())
+
     def _flush(self) -> None:
         if self._buffer:
             file, content = self.folder / f"{len(self._files):06}.parquet", BytesIO()
@@ -59,6 +68,15 @@ class Spool:
             file.write_bytes(content.getbuffer())  # a full disk is an OSError here, and none of Polars
             self._files.append(file)
             self._buffer.clear()
+
+
+def tables_of(spools: Mapping[str, Spool]) -> dict[str, Rows]:
+    """The tables of a dataset, each by `query_id`: `default`, and those of the others that have rows."""
+    return {
+        name: spool.by_query(SHOWN) if spool.rows else spool.scan().collect()
+        for name, spool in spools.items()
+        if spool.rows or name == "default"
+    }
 
 
 def _frames(rows: pl.LazyFrame, most: int) -> Iterator[pl.DataFrame]:

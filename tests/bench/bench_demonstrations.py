@@ -120,14 +120,14 @@ class Timed:
         yield from found
 
 
-def build(queries: int, samples: int, scorer: Timed) -> None:
-    """Demonstrations of so many queries, the replies the fake engine's."""
+def build(queries: int, samples: int, scorer: Timed, folder: Path) -> None:
+    """Demonstrations of so many queries, the replies the fake engine's; rows wait in `folder`."""
     preset = with_settings(fake_tiny(), "demonstrations", n=samples, rm="rm")
     config = preset.settings(schema.builder("demonstrations"))
     texts = [f"How do I do number {number}, and why?" for number in range(queries)]
     rows = [{"query_id": text_id(text), "prompt": user_turn(text), "source": "import"} for text in texts]
     frame = schema.frame("queries", "default", rows)
-    demonstrations.build(config, {"queries": lambda _: frame.lazy()}, FakeEngine(), silent, scorer)
+    demonstrations.build(config, {"queries": lambda _: frame.lazy()}, FakeEngine(), silent, folder, scorer)
 
 
 def measure_scores(folder: Path, queries: int, samples: int) -> tuple[str, float, float]:
@@ -138,7 +138,7 @@ def measure_scores(folder: Path, queries: int, samples: int) -> tuple[str, float
     ours = plain = 0.0
     for number in range(PASSES):
         scorer = Timed(JournaledScorer(inner, JournalSession(folder / f"journal-{number}", "bench@0.1.0")))
-        build(queries, samples, scorer)
+        build(queries, samples, scorer, folder / f"rows-{number}")
         ours += scorer.seconds
         dialogues = scorer.dialogues
         assert (

@@ -69,7 +69,7 @@ def test_the_curve_is_brute_force_for_any_scores(scores: list[list[float]]) -> N
     n = len(scores[0])
     texts = [[f"{'ab'[i % 2]} " * (3 * i % 7 + row) for i in range(n)] for row in range(len(scores))]
     turns = [list(zip(*pair, strict=True)) for pair in zip(texts, scores, strict=True)]
-    found = report(candidates(turns), n, None)
+    found = report([candidates(turns)], n, None)
     lengths = [[float(len(text)) for text in some] for some in texts]
     for k, point in enumerate(found["curve"], start=1):
         assert point["n"] == k
@@ -89,13 +89,13 @@ def test_the_curve_is_brute_force_for_any_scores(scores: list[list[float]]) -> N
 def test_the_order_of_rows_changes_nothing() -> None:
     turns = [[(f"{t} {s} " * (s + t), float((s * 5 + t) % 3)) for s in range(4)] for t in range(7)]
     backwards = list(range(28))[::-1]
-    assert canonical_json(report(candidates(turns), 4, None)) == canonical_json(
-        report(candidates(turns, backwards), 4, None)
+    assert canonical_json(report([candidates(turns)], 4, None)) == canonical_json(
+        report([candidates(turns, backwards)], 4, None)
     )
 
 
 def test_kl_of_best_of_n_is_that_of_the_formula() -> None:
-    found = report(candidates([[("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)]]), 4, None)
+    found = report([candidates([[("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)]])], 4, None)
     assert [point["kl"] for point in found["curve"]] == pytest.approx(
         [0.0, math.log(2) - 1 / 2, math.log(3) - 2 / 3, math.log(4) - 3 / 4]
     )
@@ -107,15 +107,17 @@ def test_kl_of_best_of_n_is_that_of_the_formula() -> None:
 
 def test_what_was_picked_by_hand() -> None:
     found = report(
-        candidates(
-            [
-                [("You can do it so", 3.0), ("You", 1.0), ("You can", 2.0)],  # the longest won
-                [("You can do it", 2.0), ("No", 3.0), ("You can do", 1.0)],  # the shortest won
-                [("abc", 0.0), ("abc", 0.0), ("a", 0.0)],  # equal scores: the first, one of two longest
-                [("abcd", 0.0), ("abcd", 1.0), ("abcd", 0.5)],  # all the same text
-                [("no score", None), ("x", 9.0), ("long " * 9, 1.0)],  # does not count
-            ]
-        ),
+        [
+            candidates(
+                [
+                    [("You can do it so", 3.0), ("You", 1.0), ("You can", 2.0)],  # the longest won
+                    [("You can do it", 2.0), ("No", 3.0), ("You can do", 1.0)],  # the shortest won
+                    [("abc", 0.0), ("abc", 0.0), ("a", 0.0)],  # equal scores: the first, one of two longest
+                    [("abcd", 0.0), ("abcd", 1.0), ("abcd", 0.5)],  # all the same text
+                    [("no score", None), ("x", 9.0), ("long " * 9, 1.0)],  # does not count
+                ]
+            )
+        ],
         3,
         None,
     )
@@ -132,7 +134,7 @@ def test_what_was_picked_by_hand() -> None:
 def test_a_second_model_agrees_as_often_as_counted_by_hand() -> None:
     frame = candidates([[("a", 1.0), ("b", 2.0)], [("c", 4.0), ("d", 3.0)], [("e", 5.0), ("f", 6.0)]])
     frame = frame.with_columns(second_score=pl.Series([0.0, 1.0, 0.0, 10.0, 100.0, 100.0]))
-    found = report(frame, 2, None)["second"]
+    found = report([frame], 2, None)["second"]
     # The same in the first turn, another in the second; of equals it takes the first, which was not picked.
     assert found["agreement"] == pytest.approx(1 / 3) and found["by_chance"] == 1 / 2
     assert found["curve"] == pytest.approx([(0.5 + 5 + 100) / 3, (1 + 0 + 100) / 3])
@@ -141,17 +143,19 @@ def test_a_second_model_agrees_as_often_as_counted_by_hand() -> None:
 def test_scores_far_from_the_reward_models_own_are_counted() -> None:
     turns = [[(f"{t}", float(t)), ("x", -50.0)] for t in range(10)]
     usual = {"mean": 1.0, "std": 2.0, "rows": 77, "more": "not copied"}
-    found = report(candidates(turns), 2, usual)["scores"]
+    found = report([candidates(turns)], 2, usual)["scores"]
     assert found["reference"] == {"mean": 1.0, "std": 2.0, "rows": 77}
     # Of the picked 0..9: beyond 1 + 3 * 2 are 8 and 9; what was not picked does not count.
     assert FAR == 3 and found["out_of_range"] == 0.2
     for unknown in (None, {}, {"mean": 1.0, "std": 0.0, "rows": 1}):
-        assert not {"reference", "out_of_range"} & report(candidates(turns), 2, unknown)["scores"].keys()
+        assert not {"reference", "out_of_range"} & report([candidates(turns)], 2, unknown)["scores"].keys()
 
 
 @pytest.mark.parametrize("score", [0.0, -1e-300, 1e9, -3.7])
 def test_one_turn_and_equal_scores(score: float) -> None:
-    found = report(candidates([[("a b", score), ("c d e", score)]]), 2, {"mean": 0.0, "std": 1.0, "rows": 3})
+    found = report(
+        [candidates([[("a b", score), ("c d e", score)]])], 2, {"mean": 0.0, "std": 1.0, "rows": 3}
+    )
     assert found["turns"] == 1
     assert [point["score"] for point in found["curve"]] == [score, score]
     assert [point["characters"] for point in found["curve"]] == [4.0, 3.0], "the first of equals is the best"
@@ -164,9 +168,9 @@ def test_one_turn_and_equal_scores(score: float) -> None:
 
 @pytest.mark.parametrize("turns", [[], [[("a", None), ("b", None)]], [[("a", 1.0), ("", None)]]])
 def test_nothing_scored_is_no_turn(turns: list[list[tuple[str, float | None]]]) -> None:
-    assert report(candidates(turns), 2, {"mean": 0.0, "std": 1.0, "rows": 3}) == {"turns": 0}
+    assert report([candidates(turns)], 2, {"mean": 0.0, "std": 1.0, "rows": 3}) == {"turns": 0}
 
 
 def test_scores_that_differ_in_their_last_digit() -> None:
-    scores = report(candidates([[("a", 0.3), ("b", 0.1 + 0.2)]]), 2, None)["scores"]
+    scores = report([candidates([[("a", 0.3), ("b", 0.1 + 0.2)]])], 2, None)["scores"]
     assert sum(scores["all"]) == 2 and sum(scores["chosen"]) == 1

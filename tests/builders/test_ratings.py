@@ -11,8 +11,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from almost_data.builders.ratings import builder
 from almost_data.datasets.builder import NothingLeft
-from almost_data.datasets.manifest import Manifest
+from almost_data.datasets.manifest import Manifest, canonical_json
 from almost_data.errors import InputError
 from almost_data.generation import Reply, Request
 from almost_data.generation.fake import FakeEngine
@@ -117,6 +118,22 @@ def test_pairs_are_judged_in_both_orders(store: Store) -> None:
     assert made.diagnostics["share_first_place_wins"] == 0.5
     shown = run_command("show", made.ref, "--root", str(store.root)).stdout
     assert f"\npairs {QUERIES * 3} = kept" in shown, shown
+
+
+@pytest.mark.parametrize("rater", [("rm=baseline:longest",), ("judge=j",), ("judge=j", "judging=pairs")])
+def test_the_parts_in_which_responses_are_rated_change_no_row(
+    store: Store, monkeypatch: pytest.MonkeyPatch, rater: tuple[str, ...]
+) -> None:
+    def verdict(*responses: str) -> str:
+        return "Hm." if any("says of 3" in response for response in responses) else by_length(*responses)
+
+    settings = (*rater, "limit=6")
+    together = rate(store, Judge(verdict), *settings)
+    monkeypatch.setattr(builder, "PART", 5)
+    apart = rate(store, Judge(verdict), *settings, version="2.0.0")
+    assert (apart.digest, apart.ledger) == (together.digest, together.ledger)
+    assert canonical_json(apart.diagnostics) == canonical_json(together.diagnostics)
+    assert rows(store, apart)["query_id"].is_sorted() and rows(store, apart)["query_id"].n_unique() >= 5
 
 
 def test_who_only_likes_the_first_place_decides_nothing(store: Store) -> None:

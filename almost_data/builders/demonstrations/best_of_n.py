@@ -6,6 +6,8 @@ model's error. So its score is reported with the KL that best-of-n costs and wit
 
 import math
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,40 +17,34 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 OPENING = 4
 """Words that make an opening."""
+MAX_OPENINGS = 200_000
+"""Different openings that are counted; past that the rarer half is forgotten."""
 FAR = 3.0
 """Standard deviations from the mean of its test scores at which a reward model's score is out of range."""
 MAX_BINS = 40
 """Most bins of the histogram of scores; numpy's rule `auto` says how many."""
 
 
-def report(candidates: pl.DataFrame, n: int, reference: dict[str, Any] | None) -> dict[str, Any]:
+def report(parts: Iterable[pl.DataFrame], n: int, reference: dict[str, Any] | None) -> dict[str, Any]:
     """Numbers for manifest and card from the candidates of all turns (JSON data).
 
-    `candidates` has a row per reply: `query_id`, `conversation`, `turn`, `response`, `score`, `rank`,
-    `second_score`. Turns count where all N replies have a score. `reference` are the mean and std of the
-    reward model's scores on replies that it was judged on, where its manifest has them.
+    Candidates come in parts that hold all replies to a turn, a row per reply: `query_id`, `conversation`,
+    `turn`, `sample`, `response`, `score`, `rank`, `second_score`. Turns count where all N replies have a
+    score. `reference` are the mean and std of the reward model's scores on replies that it was judged on,
+    where its manifest has them.
     """
-    group = ("query_id", "conversation", "turn")
-    scored = candidates.filter(pl.col("score").is_not_null()).with_columns(
-        length=pl.col("response").str.len_chars().cast(pl.Float64)
-    )
-    complete = scored.filter(pl.len().over(group) == n).sort(*group, "sample")
-    if not len(complete):
+    turns = _turns(parts, n)
+    scores, lengths, second = turns.scores, turns.lengths, turns.second_scores
+    if not len(scores):
         return {"turns": 0}
-    scores, lengths = (complete[name].to_numpy().reshape(-1, n) for name in ("score", "length"))
     best = scores.argmax(axis=1)
     longest = lengths == lengths.max(axis=1, keepdims=True)
-    chosen = complete.filter(rank=0)
-    texts = complete["response"].to_list()
-    repeated = [len(set(texts[start : start + n])) < n for start in range(0, len(texts), n)]
-    openings = Counter(" ".join(text.split()[:OPENING]) for text in chosen["response"])
-    opening, times = openings.most_common(1)[0]
-    second = complete["second_score"].to_numpy().reshape(-1, n) if complete["second_score"].count() else None
+    opening, times = turns.openings.most_common(1)[0]
     return {
         "turns": len(scores),
         # How often a second reward model would have picked the same, and its expected score of the pick.
         "second": None
-        if second is None
+        if np.isnan(second).any()
         else {
             "agreement": float((second.argmax(axis=1) == best).mean()),
             "by_chance": 1 / n,
@@ -66,10 +62,43 @@ def report(candidates: pl.DataFrame, n: int, reference: dict[str, Any] | None) -
         "longest_won": float(longest[np.arange(len(best)), best].mean()),
         # Among replies drawn by chance, the longest is as likely as there are longest ones.
         "longest_by_chance": float(longest.mean(axis=1).mean()),
-        "turns_with_repeated_candidates": float(np.mean(repeated)),
-        "most_frequent_opening": {"words": opening, "share": times / len(chosen)},
+        "turns_with_repeated_candidates": turns.repeated / len(scores),
+        "most_frequent_opening": {"words": opening, "share": times / len(scores)},
         "scores": _scores(scores, scores[np.arange(len(best)), best], reference),
     }
+
+
+@dataclass(frozen=True)
+class _Turns:
+    """The turns of which all N replies have a score: numbers by turn and sample, and counts of texts."""
+
+    scores: Numbers
+    lengths: Numbers
+    second_scores: Numbers
+    """NaN where there are none."""
+    repeated: int
+    """Turns with two replies of the same text."""
+    openings: Counter[str]
+    """Openings of the picked replies."""
+
+
+def _turns(parts: Iterable[pl.DataFrame], n: int) -> _Turns:
+    group = ("query_id", "conversation", "turn")
+    numbers: list[Numbers] = [np.empty((0, n, 3))]
+    repeated, openings = 0, Counter[str]()
+    for candidates in parts:
+        scored = candidates.filter(pl.col("score").is_not_null())
+        complete = scored.filter(pl.len().over(group) == n).sort(*group, "sample")
+        length = pl.col("response").str.len_chars()
+        columns = complete.select("score", length, "second_score").cast(pl.Float64)
+        numbers.append(columns.to_numpy().reshape(-1, n, 3))
+        texts = complete["response"].to_list()
+        repeated += sum(len(set(texts[start : start + n])) < n for start in range(0, len(texts), n))
+        openings.update(" ".join(text.split()[:OPENING]) for text in complete.filter(rank=0)["response"])
+        if len(openings) > MAX_OPENINGS:
+            openings = Counter(dict(openings.most_common(MAX_OPENINGS // 2)))
+    turns = np.concatenate(numbers)
+    return _Turns(turns[:, :, 0], turns[:, :, 1], turns[:, :, 2], repeated, openings)
 
 
 def expected_best(scores: Numbers, values: Numbers, k: int) -> Numbers:

@@ -7,8 +7,7 @@ With N=1 this is Self-Play, which needs no reward model. Deviations from the pap
 - A conversation ends before a user's turn that is empty, a repetition or a goodbye.
 """
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,9 +24,10 @@ from ...datasets.builder import (
     Work,
 )
 from ...datasets.config import Config, NamedFile, Positive, Share, Source, Temperature
+from ...datasets.digest import ranges
 from ...datasets.filters import Filter, chain
 from ...datasets.manifest import Entry
-from ...datasets.tables import frame
+from ...datasets.spool import Spool, tables_of
 from ...datasets.user_filters import UserFilter, filter_hashes, load_filters
 from ...errors import InputError
 from ...generation import Generator
@@ -38,7 +38,7 @@ from ..responder import Responder, check_user, fake_responder, pin_responders, r
 from ..responses import FAILED, QUERY_TOKENS, REASONING_ONLY
 from .best_of_n import report
 from .figures import figures
-from .self_play import NO_CANDIDATE, UNANSWERED, Conversation, SelfPlay, ongoing
+from .self_play import NO_CANDIDATE, UNANSWERED, Conversation, Row, SelfPlay, ongoing
 from .tables import HOOKS, TABLES
 
 OURS = "almost_data"
@@ -46,6 +46,8 @@ ROUND_TOKENS = 400
 """Tokens that a user's turn and a reply add to a dialogue, roughly."""
 END = "turns"
 """The `end` of a conversation that ran its whole length."""
+PART = 50_000
+"""Replies to a turn that are in memory at a time, about: the conversations of a part end before the next."""
 
 
 class DemonstrationsConfig(Config, frozen=True, kw_only=True):
@@ -91,42 +93,71 @@ def build(
     parents: Parents,
     generator: Generator,
     progress: Progress,
+    folder: Path,
     scorer: Scorer | None = None,
     second: Scorer | None = None,
 ) -> Built:
-    """Extend all conversations round by round: N replies to each, the best of them, the user's next turn."""
+    """Play the conversations of some queries after those of others; rows wait in files of `folder`."""
     queries = parents["queries"]("default").select("query_id", "prompt").sort("query_id").collect()
-    conversations = [
-        Conversation(query_id, number, tuple(prompt))
-        for query_id, prompt in queries[: config.limit].iter_rows()
-        for number in range(config.conversations_per_query)
-    ]
+    queries = queries[: config.limit]
+    spools = {name: Spool(folder / name, table) for name, table in TABLES.items()}
     play = SelfPlay(config, assistant(config), _reply_filters(config), generator, progress, scorer)
-    for turn in range(1, config.turns, 2):
+    done = 0
+    for part in queries.iter_slices(max(1, PART // (config.n * config.conversations_per_query))):
+        conversations = [
+            Conversation(query_id, number, tuple(prompt))
+            for query_id, prompt in part.iter_rows()
+            for number in range(config.conversations_per_query)
+        ]
+        answered = _converse(play, config.turns, conversations, second)
+        spools["default"].extend(_dialogue(config, conversation) for conversation in answered)
+        if config.preference:
+            spools["preference"].extend(_preference(config.n, answered, play.candidates))
+        spools["candidates"].extend(play.candidates)
+        spools["rejected"].extend(play.dropped)
+        play.forget_rows()
+        done += len(part)
+        if len(part) < len(queries):
+            progress("queries", done, len(queries), 0)
+    total = len(queries) * config.conversations_per_query
+    tables = tables_of(spools)
+    return Built(
+        tables, _ledger(config, spools, play, total), _diagnostics(config, spools, scorer), usage=play.usage
+    )
+
+
+def _converse(
+    play: SelfPlay, turns: int, conversations: list[Conversation], second: Scorer | None
+) -> list[Conversation]:
+    """Extend all conversations round by round: N replies to each, the best of them, the user's next turn.
+
+    Returns those that have a reply.
+    """
+    for turn in range(1, turns, 2):
         if turn > 1:
             play.add_user_turns(ongoing(conversations), turn)
         play.answer(ongoing(conversations), turn)
     answered = [conversation for conversation in conversations if conversation.added]
     if second and answered:
         play.second_opinion(second, conversations)
-    candidates = frame(TABLES["candidates"], play.candidates)
     for conversation in answered:
         conversation.end = conversation.end or END
-    is_picked = scorer and config.n > 1
-    diagnostics = {
-        "ends": dict(Counter(conversation.end for conversation in answered)),
-        "turns_written": candidates.select("query_id", "conversation", "turn").n_unique(),
-        "mean_chars": candidates.filter(rank=0)["response"].str.len_chars().mean(),
-        "best_of_n": report(candidates, config.n, scorer.reward_stats)
-        if answered and scorer and is_picked
-        else None,
+    return answered
+
+
+def _diagnostics(
+    config: DemonstrationsConfig, spools: Mapping[str, Spool], scorer: Scorer | None
+) -> dict[str, Any]:
+    candidates = spools["candidates"].scan()
+    mean_chars = candidates.filter(rank=0).select(pl.col("response").str.len_chars().mean())
+    is_picked = scorer and config.n > 1 and spools["default"].rows
+    parts = (part.collect() for part in ranges(candidates, PART))
+    return {
+        "ends": spools["default"].counts("end"),
+        "turns_written": spools["candidates"].rows // config.n,
+        "mean_chars": mean_chars.collect(engine="streaming").item(),
+        "best_of_n": report(parts, config.n, scorer.reward_stats) if scorer and is_picked else None,
     }
-    return Built(
-        _tables(config, answered, candidates, play.dropped),
-        _ledger(config, candidates, play, len(conversations), len(answered)),
-        diagnostics,
-        usage=play.usage,
-    )
 
 
 def assistant(config: DemonstrationsConfig) -> Responder:
@@ -152,11 +183,11 @@ def _reply_filters(config: DemonstrationsConfig) -> list[Filter]:
 
 
 def _ledger(
-    config: DemonstrationsConfig, candidates: pl.DataFrame, play: SelfPlay, conversations: int, answered: int
+    config: DemonstrationsConfig, spools: Mapping[str, Spool], play: SelfPlay, conversations: int
 ) -> list[Entry]:
-    dropped = dict(candidates["reason"].drop_nulls().value_counts().iter_rows())
+    dropped = spools["candidates"].counts("reason")
     failed = dropped.pop(FAILED.name, 0)
-    n_in = len(candidates)
+    n_in = spools["candidates"].rows
     description = (
         f"The reward model scores another of the {config.n} replies higher (of equals, the first is taken)."
         if config.n > 1
@@ -173,16 +204,15 @@ def _ledger(
     return [
         FAILED.entry("generation", n_in, n_in - failed, failed=failed),
         *chain("selection", [*_reply_filters(config), best], n_in - failed, dropped),
-        *_user_ledger(play),
-        no_candidate.entry("conversations", conversations, answered),
+        *_user_ledger(play.user_turns, spools["rejected"].counts("reason")),
+        no_candidate.entry("conversations", conversations, spools["default"].rows),
     ]
 
 
-def _user_ledger(play: SelfPlay) -> list[Entry]:
+def _user_ledger(n_in: int, dropped: dict[str, int]) -> list[Entry]:
     """Ledger entries of the turns requested from the user responder."""
-    if not play.user_turns:
+    if not n_in:
         return []
-    dropped = Counter(row["reason"] for row in play.dropped)
     failed = dropped.pop(FAILED.name, 0)
     generation = Filter("failed", "query", "The engine gave an error instead of the user's turn.", OURS)
     rules = [
@@ -191,62 +221,42 @@ def _user_ledger(play: SelfPlay) -> list[Entry]:
         Filter("user_closing", "query", "The user says goodbye, and nothing else.", OURS),
         Filter(UNANSWERED, "query", "No reply to the user's turn can be used.", OURS),
     ]
-    n_in = play.user_turns
     return [
         generation.entry("user's turns", n_in, n_in - failed, failed=failed),
         *chain("user's turns", rules, n_in - failed, dropped),
     ]
 
 
-def _tables(
-    config: DemonstrationsConfig,
-    answered: list[Conversation],
-    candidates: pl.DataFrame,
-    dropped_turns: list[dict[str, Any]],
-) -> dict[str, pl.DataFrame]:
-    rows = [
-        {
-            "messages": conversation.messages(),
-            "query_id": conversation.query_id,
-            "conversation": conversation.number,
-            "rm_score": conversation.score,
-            "n": config.n,
-            "end": conversation.end,
-        }
-        for conversation in answered
-    ]
-    tables = {"default": frame(TABLES["default"], rows), "candidates": candidates}
-    if dropped_turns:
-        tables["rejected"] = frame(TABLES["rejected"], dropped_turns)
-    if config.preference:
-        tables["preference"] = _preference(answered, candidates)
-    return tables
+def _dialogue(config: DemonstrationsConfig, conversation: Conversation) -> Row:
+    return {
+        "messages": conversation.messages(),
+        "query_id": conversation.query_id,
+        "conversation": conversation.number,
+        "rm_score": conversation.score,
+        "n": config.n,
+        "end": conversation.end,
+    }
 
 
-def _preference(answered: list[Conversation], candidates: pl.DataFrame) -> pl.DataFrame:
-    """Best and worst of each turn's replies, where the reward model tells them apart."""
+def _preference(n: int, answered: list[Conversation], candidates: list[Row]) -> Iterator[Row]:
+    """Best and worst of each turn's `n` replies, where the reward model tells them apart."""
     by_key = {conversation.key: conversation for conversation in answered}
-    ranked = candidates.filter(pl.col("score").is_not_null())
-    rows = []
-    for (query_id, number, turn), replies in ranked.group_by(
-        "query_id", "conversation", "turn", maintain_order=True
-    ):
-        by_rank = replies.sort("rank").rows(named=True)
-        best, worst = by_rank[0], by_rank[-1]
-        if best["score"] == worst["score"]:
+    for start in range(0, len(candidates), n):
+        scored = [row for row in candidates[start : start + n] if row.get("score") is not None]
+        ranked = sorted(scored, key=lambda row: row["rank"])
+        if not ranked or ranked[0]["score"] == ranked[-1]["score"]:
             continue
-        rows.append(
-            {
-                "prompt": by_key[query_id, number].messages(turn),
-                "chosen": [assistant_turn(best["response"])],
-                "rejected": [assistant_turn(worst["response"])],
-                "comparison_id": f"{query_id}-{number}-{turn}",
-                "query_id": query_id,
-                "chosen_score": best["score"],
-                "rejected_score": worst["score"],
-            }
-        )
-    return frame(TABLES["preference"], rows)
+        best, worst = ranked[0], ranked[-1]
+        query_id, number, turn = (best[name] for name in ("query_id", "conversation", "turn"))
+        yield {
+            "prompt": by_key[query_id, number].messages(turn),
+            "chosen": [assistant_turn(best["response"])],
+            "rejected": [assistant_turn(worst["response"])],
+            "comparison_id": f"{query_id}-{number}-{turn}",
+            "query_id": query_id,
+            "chosen_score": best["score"],
+            "rejected_score": worst["score"],
+        }
 
 
 def _pins(config: DemonstrationsConfig, generator: Generator) -> dict[str, Any]:
@@ -315,6 +325,7 @@ BUILDER = Builder(
     tables=TABLES,
     parents=("queries",),
     build=build,
+    uses_folder=True,
     pins=_pins,
     reward_models=_reward_models,
     hooks=HOOKS,

@@ -22,6 +22,7 @@ CLOSING = re.compile(
 )
 """A user's turn of nothing but goodbyes."""
 NO_CANDIDATE, UNANSWERED = "no_candidate", "unanswered"
+Row = dict[str, Any]
 
 
 @dataclass
@@ -72,7 +73,7 @@ class PlayConfig(SamplingConfig, Protocol):
 
 @dataclass
 class SelfPlay:
-    """Asks the models for the next turns, and keeps every reply."""
+    """Asks the models for the next turns, and keeps every reply until `forget_rows`."""
 
     config: PlayConfig
     assistant: Responder
@@ -82,9 +83,9 @@ class SelfPlay:
     progress: Progress
     scorer: Scorer | None
     usage: dict[str, Usage] = field(default_factory=dict)
-    candidates: list[dict[str, Any]] = field(default_factory=list)
-    """Rows of `candidates`: every reply."""
-    dropped: list[dict[str, Any]] = field(default_factory=list)
+    candidates: list[Row] = field(default_factory=list)
+    """Rows of `candidates`: every reply, all N to a turn beside each other."""
+    dropped: list[Row] = field(default_factory=list)
     """Rows of `rejected`: user's turns that were not answered, or that failed a check."""
     user_turns: int = 0
     """Turns requested from the user responder."""
@@ -117,6 +118,10 @@ class SelfPlay:
             if turn > 1:
                 conversation.added.pop()
         self.candidates += [row | {"reason": reason} for row, reason in zip(rows, reasons, strict=True)]
+
+    def forget_rows(self) -> None:
+        """Let go of the rows of conversations that have ended."""
+        self.candidates, self.dropped = [], []
 
     def second_opinion(self, second: Scorer, conversations: list[Conversation]) -> None:
         """`second_score` of every candidate that has a rank."""
@@ -152,7 +157,7 @@ class SelfPlay:
                 conversation.added.append(text)
         self.user_turns += len(conversations)
 
-    def _candidates(self, conversations: list[Conversation], turn: int) -> list[dict[str, Any]]:
+    def _candidates(self, conversations: list[Conversation], turn: int) -> list[Row]:
         """Rows of N replies to each conversation, in order."""
         how = asking(self.config, self.assistant, self.generator)
         requests, rows = [], []
@@ -179,7 +184,7 @@ class SelfPlay:
             for reply in [replies[request.id]]
         ]
 
-    def _reasons(self, rows: list[dict[str, Any]], questions: list[str]) -> list[str | None]:
+    def _reasons(self, rows: list[Row], questions: list[str]) -> list[str | None]:
         """Why each reply cannot be picked; None where it can."""
         columns = {
             "response": [row["response"] for row in rows],
@@ -196,7 +201,7 @@ class SelfPlay:
         return reasons
 
     def _scores(
-        self, conversations: list[Conversation], rows: list[dict[str, Any]], usable: list[int]
+        self, conversations: list[Conversation], rows: list[Row], usable: list[int]
     ) -> dict[int, float]:
         """The reward model's score of each usable reply, by its place among the rows."""
         if self.scorer is None:
@@ -240,7 +245,7 @@ def _why_no_turn(reply: Reply, text: str, earlier: Messages) -> str | None:
 
 def _dropped_turn(
     conversation: Conversation, turn: int, text: str | None, reason: str, error: str | None = None
-) -> dict[str, Any]:
+) -> Row:
     """A row of `rejected`: a user's turn that was not answered, or that failed a check."""
     ids = {"query_id": conversation.query_id, "conversation": conversation.number, "turn": turn}
     return ids | {"query": text, "reason": reason, "error": error}

@@ -4,7 +4,10 @@ A judge reads one response at a time (`points`), or every two responses to a que
 and gives each from 1 to 10. The paper has no ratings: its only label is the ladder.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -21,19 +24,23 @@ from ...datasets.builder import (
     pin_model,
 )
 from ...datasets.config import Config, Positive, Source, Temperature, source_name
+from ...datasets.digest import ranges
 from ...datasets.filters import Filter
-from ...datasets.tables import frame
+from ...datasets.manifest import Entry
+from ...datasets.spool import Spool, tables_of
 from ...errors import InputError
-from ...generation import Generator, Model, Sampling
+from ...generation import Generator, Model, Sampling, Usage
 from ...models.chat import assistant_turn
 from ...scoring import MAX_TOKENS, Dialogue, Scorer, fake_name, verdicts
 from ..responses import ladder_rows
-from .judged import Judge, Judged, Row, judge_each, judge_pairs
+from .judged import Judge, Judged, Row, judge_each, judge_pairs, judging_ledger, place_bias
 from .report import figures, report
 from .tables import TABLES, UNREAD
 
 RESPONDERS = 5
 """Responders of a query, as in the paper's ladder: how many pairs there are of a number of responses."""
+PART = 50_000
+"""Responses that are in memory at a time, about."""
 
 NOTED_SHARE = 0.1
 """Share of verdicts without a score above which the dataset says so."""
@@ -70,71 +77,81 @@ def build(
     parents: Parents,
     generator: Generator,
     progress: Progress,
+    folder: Path,
     scorer: Scorer | None = None,
 ) -> Built:
-    """Rate every response, and sort the ratings by query."""
+    """Rate the responses to some queries after those to others; rows wait in files of `folder`."""
     responses = _responses(config, parents)
-    rows = responses.rows(named=True)
+    total, done = int(responses.select(pl.len()).collect().item()), 0
+    spools = {name: Spool(folder / name, table) for name, table in TABLES.items()}
+    counts, usage = Counter[str](), Usage()
+    rate: Callable[[Sequence[Row]], Judged]
     if scorer:
-        model, judged = scorer.model, _score(scorer, rows, progress)
+        model, rate = scorer.model, partial(_score, scorer, progress)
     else:
         judge = _judge(config, generator)
-        rate = judge_each if config.judging == "points" else judge_pairs
-        model, judged = judge.model, rate(judge, rows, generator, progress)
+        judging = judge_each if config.judging == "points" else judge_pairs
+        model, rate = judge.model, partial(judging, judge, generator, progress, usage)
     rater = {"rater": source_name(model.id), "rater_revision": model.revision}
-    rated = [row | judged.rated[row["reply_id"]] | rater for row in rows if row["reply_id"] in judged.rated]
-    tables = {
-        name: frame(TABLES[name], [row | rater for row in dropped])
-        for name, dropped in (
-            ("pairs", judged.pairs),
-            ("rejected", judged.rejected),
-            ("rejected_pairs", judged.rejected_pairs),
-        )
-        if dropped
-    }
-    ratings = frame(TABLES["default"], rated)
-    diagnostics = report(ratings) | judged.diagnostics
-    usage = {} if scorer else {"judge": judged.usage}
-    built = {"default": ratings, **tables}
-    return Built(built, judged.ledger, diagnostics, _unread_notes(judged), usage=usage)
+    for part in ranges(responses, PART):
+        rows = part.collect().sort("query_id", "rank", "responder", nulls_last=True).rows(named=True)
+        judged = rate(rows)
+        rated = [row | judged.rated[row["reply_id"]] for row in rows if row["reply_id"] in judged.rated]
+        tables = {"default": rated, "pairs": judged.pairs}
+        tables |= {"rejected": judged.rejected, "rejected_pairs": judged.rejected_pairs}
+        for name, table_rows in tables.items():
+            spools[name].extend(row | rater for row in table_rows)
+        counts.update(judged.counts)
+        done += len(rows)
+        if len(rows) < total:
+            progress("responses", done, total, 0)
+    numbers = ("query_id", "responder", "rank", "rating", pl.col("response").str.len_chars().alias("length"))
+    ratings = ranges(spools["default"].scan().select(numbers), PART)
+    diagnostics = report(part.collect() for part in ratings)
+    if scorer:
+        ledger = [SCORED.entry("scoring", total, total)]
+        diagnostics["truncated_responses"] = counts["truncated"]
+    else:
+        ledger = judging_ledger(config.judging, spools)
+        diagnostics |= place_bias(counts) if config.judging == "pairs" else {}
+    usages = {} if scorer else {"judge": usage}
+    return Built(tables_of(spools), ledger, diagnostics, _unread_notes(ledger), usages)
 
 
-def _unread_notes(judged: Judged) -> list[str]:
+def _unread_notes(ledger: Sequence[Entry]) -> list[str]:
     """Says so where many verdicts have no score; they are no failed requests, so they stop no run."""
-    first = judged.ledger[0]
-    count = sum(entry.dropped.get(name, 0) for entry in judged.ledger for name in UNREAD)
-    if count <= NOTED_SHARE * first.n_in:
+    count = sum(entry.dropped.get(name, 0) for entry in ledger for name in UNREAD)
+    if count <= NOTED_SHARE * ledger[0].n_in:
         return []
     return [
-        f"Of {first.n_in:,} {first.unit}s, {count:,} have no rating, as no score could be read in a verdict: "
-        "the ratings are of the rest. What the judge wrote is kept with the dropped rows."
+        f"Of {ledger[0].n_in:,} {ledger[0].unit}s, {count:,} have no rating, as no score could be read in a "
+        "verdict: the ratings are of the rest. What the judge wrote is kept with the dropped rows."
     ]
 
 
-def _responses(config: RatingsConfig, parents: Parents) -> pl.DataFrame:
-    """The responses, by query and ladder; probes last."""
+def _responses(config: RatingsConfig, parents: Parents) -> pl.LazyFrame:
+    """The responses to the first queries."""
     columns = ("query_id", "prompt", "responder", "rank", "response", "reply_id")
-    order = pl.col("rank").fill_null(pl.col("rank").max() + 1)
-    responses = parents["responses"]("default").select(columns).sort("query_id", order, "responder").collect()
+    responses = parents["responses"]("default").select(columns)
     if config.limit is None:
         return responses
-    return responses.filter(pl.col("query_id").rle_id() < config.limit)
+    ids = responses.select(pl.col("query_id").unique().sort()).collect()["query_id"][: config.limit]
+    return responses.filter(pl.col("query_id") <= ids.max())
 
 
 SCORED = Filter("scored", "response", "The reward model scores every response.", "almost_data")
 
 
-def _score(scorer: Scorer, rows: Sequence[Row], progress: Progress) -> Judged:
+def _score(scorer: Scorer, progress: Progress, rows: Sequence[Row]) -> Judged:
     """The reward model's score of each response."""
-    judged, tokens, truncated = Judged(), 0, 0
+    judged, tokens = Judged(), 0
     dialogues = (Dialogue(row["reply_id"], (*row["prompt"], assistant_turn(row["response"]))) for row in rows)
     progress("ratings", 0, len(rows), 0)
     for done, score in enumerate(scorer.score(dialogues), start=1):
         judged.rated[score.id] = {"rating": score.value}
-        tokens, truncated = tokens + score.tokens, truncated + score.truncated
+        judged.counts["truncated"] += score.truncated
+        tokens += score.tokens
         progress("ratings", done, len(rows), tokens)
-    judged.ledger = [SCORED.entry("scoring", len(rows), len(rows))]
-    judged.diagnostics = {"truncated_responses": truncated}
     return judged
 
 
@@ -201,6 +218,7 @@ BUILDER = Builder(
     tables=TABLES,
     parents=("responses",),
     build=build,
+    uses_folder=True,
     pins=_pins,
     reward_models=_reward_models,
     as_fake=lambda config: msgspec.structs.replace(config, rm=fake_name(config.rm)),

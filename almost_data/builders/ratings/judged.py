@@ -7,8 +7,9 @@ from itertools import combinations, groupby, permutations
 from typing import Any
 
 from ...datasets.builder import Progress, row_seed
-from ...datasets.filters import Filter, chain
+from ...datasets.filters import chain
 from ...datasets.manifest import Entry
+from ...datasets.spool import Spool
 from ...generation import Generator, Model, Request, Sampling, Usage
 from ...scoring import verdicts
 from ...scoring.verdicts import Verdict
@@ -37,23 +38,24 @@ class Judge:
 
 @dataclass
 class Judged:
-    """What came of all requests to a judge."""
+    """What came of rating some responses."""
 
     rated: dict[str, dict[str, Any]] = field(default_factory=dict)
     """reply_id -> `rating`, `verdicts` and `explanation`."""
     pairs: list[dict[str, Any]] = field(default_factory=list)
     rejected: list[dict[str, Any]] = field(default_factory=list)
     rejected_pairs: list[dict[str, Any]] = field(default_factory=list)
-    ledger: list[Entry] = field(default_factory=list)
-    usage: Usage = field(default_factory=Usage)
-    diagnostics: dict[str, Any] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    """Verdicts with a winner (`decided`, and `first` of them), or responses that were `truncated`."""
 
 
-def judge_each(judge: Judge, rows: Sequence[Row], generator: Generator, progress: Progress) -> Judged:
-    """A verdict on each response by itself."""
+def judge_each(
+    judge: Judge, generator: Generator, progress: Progress, usage: Usage, rows: Sequence[Row]
+) -> Judged:
+    """A verdict on each response by itself; `usage` grows by what it costs."""
     judged = Judged()
     requests = (judge.request(row["reply_id"], row["prompt"], row["response"]) for row in rows)
-    read = _verdicts(requests, len(rows), 1, generator, progress, judged.usage)
+    read = _verdicts(requests, len(rows), 1, generator, progress, usage)
     for row in rows:
         verdict = read[row["reply_id"]]
         if verdict.scores:
@@ -64,12 +66,13 @@ def judge_each(judge: Judge, rows: Sequence[Row], generator: Generator, progress
             }
         else:
             judged.rejected.append(_ids(row) | _lost(verdict) | {"verdict": verdict.text or None})
-    judged.ledger = _ledger(unread("response"), len(rows), judged.rejected)
     return judged
 
 
-def judge_pairs(judge: Judge, rows: Sequence[Row], generator: Generator, progress: Progress) -> Judged:
-    """Two verdicts on every two responses to a query, each response read first once.
+def judge_pairs(
+    judge: Judge, generator: Generator, progress: Progress, usage: Usage, rows: Sequence[Row]
+) -> Judged:
+    """Two verdicts on every two responses to a query, each response read first once; `usage` likewise.
 
     A response's rating is the mean of its scores over the pairs that were decided. `rows` stand by query.
     """
@@ -84,7 +87,7 @@ def judge_pairs(judge: Judge, rows: Sequence[Row], generator: Generator, progres
         for name, (first, second) in pairs.items()
         for order, responses in enumerate(permutations((first["response"], second["response"])), 1)
     )
-    read = _verdicts(requests, 2 * len(pairs), 2, generator, progress, judged.usage)
+    read = _verdicts(requests, 2 * len(pairs), 2, generator, progress, usage)
     for name, (first, second) in pairs.items():
         _add_pair(judged, first, second, (read[f"{name} 1"], read[f"{name} 2"]))
     scores = defaultdict[str, list[float]](list)
@@ -98,12 +101,32 @@ def judge_pairs(judge: Judge, rows: Sequence[Row], generator: Generator, progres
     judged.rejected = [
         _ids(row) | {"reason": UNDECIDED.name} for row in rows if row["reply_id"] not in judged.rated
     ]
-    judged.ledger = [
-        *_ledger([*unread("pair"), TIE], len(pairs), judged.rejected_pairs),
-        *chain("ratings", [UNDECIDED], len(rows), {UNDECIDED.name: len(judged.rejected)}),
-    ]
-    judged.diagnostics = _place_bias(read)
+    winners = [verdict.scores for verdict in read.values() if verdict.scores]
+    judged.counts["decided"] = sum(first != second for first, second in winners)
+    judged.counts["first"] = sum(first > second for first, second in winners)
     return judged
+
+
+def judging_ledger(judging: str, spools: Mapping[str, Spool]) -> list[Entry]:
+    """The ledger of responses, or of pairs and then responses, from all rows; failed requests come first."""
+    rules, kept, dropped = unread("response"), spools["default"], spools["rejected"]
+    if judging == "pairs":
+        rules, kept, dropped = [*unread("pair"), TIE], spools["pairs"], spools["rejected_pairs"]
+    n_in, reasons = kept.rows + dropped.rows, dropped.counts("reason")
+    failed = reasons.get(rules[0].name, 0)
+    first = rules[0].entry("judging", n_in, n_in - failed, failed=failed)
+    ledger = [first, *chain("judging", rules[1:], n_in - failed, reasons)]
+    if judging == "pairs":
+        undecided = spools["rejected"].rows
+        responses = spools["default"].rows + undecided
+        ledger += chain("ratings", [UNDECIDED], responses, {UNDECIDED.name: undecided})
+    return ledger
+
+
+def place_bias(counts: Mapping[str, int]) -> dict[str, Any]:
+    """How often the answer that is read first wins, of the verdicts with a winner."""
+    decided = counts["decided"]
+    return {"share_first_place_wins": counts["first"] / decided if decided else None}
 
 
 def _verdicts(
@@ -164,18 +187,3 @@ def _pair_ids(chosen: Row, rejected: Row) -> dict[str, Any]:
 
 def _lost(verdict: Verdict) -> dict[str, Any]:
     return {"reason": str(verdict.why).replace(" ", "_"), "error": verdict.error}
-
-
-def _ledger(rules: list[Filter], n_in: int, dropped: list[dict[str, Any]]) -> list[Entry]:
-    """Entries of the rules, the first of which counts failed requests."""
-    counts = Counter(row["reason"] for row in dropped)
-    failed = counts[rules[0].name]
-    first = rules[0].entry("judging", n_in, n_in - failed, failed=failed)
-    return [first, *chain("judging", rules[1:], n_in - failed, counts)]
-
-
-def _place_bias(read: Mapping[str, Verdict]) -> dict[str, Any]:
-    """How often the answer that is read first wins, of the verdicts with a winner."""
-    scores = [verdict.scores for verdict in read.values() if verdict.scores]
-    decided = [first > second for first, second in scores if first != second]
-    return {"share_first_place_wins": sum(decided) / len(decided) if decided else None}

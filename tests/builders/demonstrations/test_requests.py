@@ -4,8 +4,11 @@ import re
 from pathlib import Path
 
 import polars as pl
+import pytest
 
+from almost_data.builders.demonstrations import builder
 from almost_data.datasets.builder import text_id
+from almost_data.datasets.manifest import canonical_json
 from almost_data.generation import prompts
 from tests.builders.demonstrations.scripted import QUERIES, REF, Scripted, made
 
@@ -89,3 +92,16 @@ def test_conversations_of_a_query_differ_and_share_its_split(tmp_path: Path) -> 
     replies = one.candidates.group_by("query_id", "conversation").agg(pl.col("response").sort_by("sample"))
     for _, some in replies.group_by("query_id"):
         assert len({tuple(texts) for texts in some["response"]}) == 3
+
+
+def test_the_parts_in_which_queries_are_played_change_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"turns": 4, "conversations_per_query": 2, "preference": True}
+    together = made(tmp_path / "together", **settings).manifest
+    monkeypatch.setattr(builder, "PART", 16)
+    apart = made(tmp_path / "apart", engine := Scripted(), **settings)
+    assert engine.calls == 3 * len(QUERIES) // 2, "the rounds of two queries at a time"
+    assert (apart.manifest.digest, apart.manifest.ledger) == (together.digest, together.ledger)
+    assert canonical_json(apart.manifest.diagnostics) == canonical_json(together.diagnostics)
+    assert apart.tables["candidates"]["query_id"].is_sorted()
