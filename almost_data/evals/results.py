@@ -5,7 +5,6 @@ result in which requests failed can be followed by another attempt, which takes 
 """
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +95,7 @@ def save(store: Store, draft: Manifest, measured: Measurement, environment: Mapp
         content = Tables(draft.tables, {"default": frame(table, rows)})
         manifest = publish(store, draft, content, record, parents, _render)
         if existing:
-            _delete(store, existing.ref)
+            store.discard(existing.ref)
     return read(manifest)
 
 
@@ -112,14 +111,6 @@ def _render(manifest: Manifest) -> dict[str, bytes]:
     )
     head = {"pretty_name": manifest.ref, "tags": ["evaluation", "almost_data"], **viewer(manifest)}
     return {"README.md": with_front_matter(head, text).encode(), **figures}
-
-
-def _delete(store: Store, ref: str) -> None:
-    """Remove an artifact: at once for readers, by a rename."""
-    trash = store.root / ".staging" / f"{ref}.old"
-    shutil.rmtree(trash, ignore_errors=True)
-    store.path(ref).rename(trash)
-    shutil.rmtree(trash)
 
 
 def read(manifest: Manifest) -> Result:

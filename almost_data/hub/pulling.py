@@ -172,6 +172,7 @@ def _sweep(store: Store, commit: str, name: str) -> None:
 
     Artifacts of another `name` may still be continued, so they are deleted after a week only.
     """
+    store.sweep()
     for staging in store.root.glob(".staging/hub-*"):
         folders = [folder for folder in staging.glob("*/*") if folder.is_dir()]
         try:

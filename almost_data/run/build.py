@@ -107,7 +107,7 @@ class BuildRun:
                 if parent.kind == "dataset"
             }
             with (
-                self.store.scratch(ref) as folder,
+                self.store.scratch(f"{ref}.rows") as folder,
                 self._journaled(step, retry_failed) as (generator, scorers),
                 blame(who, builder.file),
             ):

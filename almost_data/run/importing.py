@@ -278,5 +278,5 @@ def _publish(store: Store, builder: Builder, draft: Manifest, build: Callable[[P
     with store.lock(draft.ref):
         if present := existing(store, draft):
             return present
-        with store.scratch(draft.ref) as folder:
+        with store.scratch(f"{draft.ref}.rows") as folder:
             return publish_dataset(store, builder, draft, [], build(folder), {})

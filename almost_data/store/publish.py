@@ -232,7 +232,7 @@ def publish(
         manifest = msgspec.structs.replace(manifest, sha256=seal(manifest))
         write_file(staging / "manifest.json", encode_manifest(manifest))
         if store.has(draft.ref) and store.manifest(draft.ref).is_empty:
-            shutil.rmtree(store.path(draft.ref))
+            store.discard(draft.ref)
     return manifest
 
 

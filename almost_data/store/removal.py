@@ -1,7 +1,5 @@
 """Deletes an artifact: its folder, and nothing else. The journal keeps the replies that it was made of."""
 
-import os
-import shutil
 from contextlib import suppress
 
 from ..errors import InputError
@@ -30,10 +28,4 @@ def remove(store: Store, ref: str, *, with_children: bool = False) -> None:
             "without its texts and lineage"
         )
     with store.lock(ref):
-        place, staging = store.path(ref), store.root / ".staging" / f"{ref}.removed"
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.parent.mkdir(exist_ok=True)
-        os.rename(place, staging)
-        shutil.rmtree(staging)
-        with suppress(OSError):  # other versions are in it
-            place.parent.rmdir()
+        store.discard(ref)

@@ -8,7 +8,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,42 +200,52 @@ class Store:
         place.parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, place)
         sync(place.parent)
+        sync(place.parent.parent)
 
     @contextmanager
     def staging(self, place: Path, name: str) -> Iterator[Path]:
-        """A folder that is renamed to `place` at the end, unless something failed.
-
-        The caller sees to it that `name` is staged once at a time.
-        """
-        staging = self.root / ".staging" / name
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        try:
+        """A folder that is renamed to `place` at the end, unless something failed."""
+        with self.scratch(name) as staging:
             yield staging
             for folder, _, _ in os.walk(staging, topdown=False):
                 sync(Path(folder))
             place.parent.mkdir(parents=True, exist_ok=True)
             os.rename(staging, place)
             sync(place.parent)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            sync(place.parent.parent)
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
-        """An empty folder that is deleted at the end. The caller holds the lock of `name`.
-
-        Folders of builds that were killed are deleted first.
-        """
-        folder = self.root / ".staging" / f"{name}.rows"
-        for leftover in folder.parent.glob("*.rows"):
-            build = leftover.name.removesuffix(".rows")
-            with suppress(InputError), nullcontext() if build == name else self.lock(build):
-                shutil.rmtree(leftover, ignore_errors=True)
-        folder.mkdir(parents=True)
-        try:
-            yield folder
-        finally:
+        """An empty folder that is deleted at the end; a second process waits for one of the same name."""
+        self.sweep()
+        folder = self.root / ".staging" / name
+        with self.lock(f"{name}.scratch", wait=True):
             shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Delete the scratch folders of processes that were killed; a fetch, which can go on, is none."""
+        for leftover in self.root.glob(".staging/*"):
+            if leftover.name.startswith("hub-") and "@" not in leftover.name:
+                continue
+            with suppress(InputError), self.lock(f"{leftover.name}.scratch"):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    def discard(self, ref: str) -> None:
+        """Delete an artifact, at once for whoever reads; a process that is killed leaves no half of it.
+
+        The caller holds `lock`.
+        """
+        place = self.path(ref)
+        with self.scratch(f"{ref}.removed") as folder:
+            os.rename(place, folder / place.name)
+            sync(place.parent)
+        with suppress(OSError):  # other versions are in it
+            place.parent.rmdir()
 
     def renew_card(self, ref: str, render: Callable[[Manifest, list[str], str], str]) -> bool:
         """Replace README.md of an artifact, whole or not at all; whether it changed.
@@ -253,13 +263,10 @@ class Store:
             text = render(manifest, figures, present)
             if text == present:
                 return False
-            staging = self.root / ".staging" / f"{ref}.card"
-            try:
-                write_file(staging, text.encode())
-                os.replace(staging, folder / CARD)
+            with self.scratch(f"{ref}.card") as staging:
+                write_file(staging / CARD, text.encode())
+                os.replace(staging / CARD, folder / CARD)
                 sync(folder)
-            finally:
-                staging.unlink(missing_ok=True)
         return True
 
 

@@ -311,15 +311,16 @@ def test_a_second_build_is_told_so(tmp_path: Path) -> None:
         pass
 
 
-def test_rows_of_killed_builds_are_deleted_and_those_of_running_ones_are_not(tmp_path: Path) -> None:
+def test_what_killed_processes_left_is_deleted_and_what_others_use_is_not(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    for ref in REFS:
-        (tmp_path / ".staging" / f"{ref}.rows" / "default").mkdir(parents=True)
-    killed, running, own = REFS
-    with store.lock(running), store.lock(own), store.scratch(own) as folder:
+    killed = (f"{REFS[0]}.rows", f"{REFS[0]}.removed", REFS[0], f"{REFS[2]}.rows")
+    fetched = f"hub-{'0' * 40}"
+    for name in (*killed, fetched):
+        (tmp_path / ".staging" / name / "default").mkdir(parents=True)
+    with store.scratch(f"{REFS[1]}.rows") as running, store.scratch(f"{REFS[2]}.rows") as folder:
         assert list(folder.iterdir()) == []
-        assert {file.name for file in folder.parent.iterdir()} == {f"{running}.rows", f"{own}.rows"}
-    assert not folder.exists() and not (tmp_path / ".staging" / f"{killed}.rows").exists()
+        assert {path.name for path in folder.parent.iterdir()} == {running.name, folder.name, fetched}
+    assert [path.name for path in folder.parent.iterdir()] == [fetched]
 
 
 def test_a_failed_write_leaves_nothing(
