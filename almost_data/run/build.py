@@ -81,6 +81,7 @@ class BuildRun:
 
     def execute(self, plan: Plan, progress: Progress = silent) -> list[Step]:
         """Carry a plan out. Raises NothingLeft, RuntimeError or InputError where a step cannot be made."""
+        self.store.sweep()
         if any(step.action == "build" and step.builder and step.builder.uses_engine for step in plan.steps):
             # An engine that cannot know when it resolves a model looks now, before hours of work.
             getattr(self.generator, "check", lambda: None)()

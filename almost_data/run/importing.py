@@ -275,6 +275,7 @@ def _draft_of(builder: Builder, version: str, source: _Source, settings: dict[st
 
 def _publish(store: Store, builder: Builder, draft: Manifest, build: Callable[[Path], Built]) -> Manifest:
     """The dataset of that recipe; `build` is called with a folder for its rows, where there is none yet."""
+    store.sweep()
     with store.lock(draft.ref):
         if present := existing(store, draft):
             return present
