@@ -54,7 +54,7 @@ def _turn(turn: Turn, is_alone: bool, limit: int) -> Text:
 
 def _side(side: Side, is_pair: bool, limit: int) -> Text:
     facts = [side.responder if side.responder != side.label else None]
-    facts += [f"score {number(side.score)}"] if side.score is not None else []
+    facts += [f"{side.measure} {number(side.score)}"] if side.score is not None else []
     facts += [f"{len(side.text):,} characters"] if side.text is not None and is_pair else []
     facts += [side.url]
     label = (f"{clean(side.label)} ", STYLES.get(side.label, "bold"))

@@ -1,23 +1,26 @@
 """Prompts that a benchmark also has, by the runs of words that they share.
 
 A query overlaps with a benchmark's prompt where it has at least half of its runs of 8 words, as in the OLMo 3
-report (arXiv 2512.13961, 4.3).
+report (arXiv 2512.13961, 4.3). Runs that more than 100 of its prompts have do not count: they are a
+template, which says nothing of one prompt. That also bounds the work: a run leads to 100 prompts at most.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from .overlap import Numbers, Places, arrow, grams, words
+from .overlap import Numbers, Places, arrow, grams, only_words, words
 from .rules import verdict
 
 RUN, MIN_WORDS = 8, 4
 """Words of a run; a prompt of fewer than MIN_WORDS words is not compared."""
 OVERLAP = 0.5
 """Share of the runs of a benchmark's prompt that a query must have."""
+COMMON = 100
+"""Prompts of a benchmark, alike ones counted once, that may have a run for it to count."""
 CHUNK = 100_000
 """Prompts whose words are in memory at once."""
 CANDIDATES = 10_000_000
@@ -29,8 +32,8 @@ def contamination(prompts: pl.DataFrame, benchmarks: dict[str, list[str]]) -> li
 
     They overlap where the query has at least half of the runs of 8 words of the benchmark's prompt, case and
     punctuation aside. A prompt of 4 to 7 words counts as one run, which only a query of the same words has; a
-    shorter one is not compared. No text of a benchmark is returned: what is meant for evaluation must not
-    enter a card.
+    shorter one is not compared, nor one of common runs alone. No text of a benchmark is returned: what
+    is meant for evaluation must not enter a card.
     """
     queries = prompts["query_id"].n_unique()
     chunks = (prompts[start : start + CHUNK] for start in range(0, len(prompts), CHUNK))
@@ -54,12 +57,12 @@ def search(
     A chunk has `query_id` and `prompt`; a query may be in several.
     """
     names = sorted(benchmarks)
-    texts = pl.Series("text", [text for name in names for text in benchmarks[name]], pl.String)
-    owners = np.repeat(np.arange(len(names)), [len(benchmarks[name]) for name in names])
-    vocabulary, word_counts = words(texts)
-    vocabulary = vocabulary.unique(maintain_order=True)
+    prompts = _distinct_prompts(benchmarks, names)
+    texts, owners, copies = prompts["text"], prompts["owner"].to_numpy(), prompts["copies"].to_numpy()
+    vocabulary = words(texts)[0].unique(maintain_order=True)
     runs, texts_of_runs = _runs(texts, vocabulary)
     distinct, positions = np.unique(runs, return_inverse=True)
+    texts_of_runs, positions = _without_common(texts_of_runs, positions, owners, len(distinct))
     index = _index(texts_of_runs, positions, len(texts), len(distinct))
     is_overlapping = np.zeros(len(texts), bool)
     query_ids: list[set[str]] = [set() for _ in names]
@@ -72,20 +75,38 @@ def search(
             is_overlapping[texts_of_pairs] = True
             for number, ids in enumerate(query_ids):
                 ids.update(chunk["query_id"][np.unique(rows_of_pairs[owners[texts_of_pairs] == number])])
-    overlapping = owners[is_overlapping]
+    is_compared = index.sizes > 0
     return [
         (
             {
                 "benchmark": name,
                 "n": RUN,
                 "prompts": len(benchmarks[name]),
-                "compared": int((word_counts[owners == number] >= MIN_WORDS).sum()),
-                "overlapping_prompts": int((overlapping == number).sum()),
+                "compared": int(copies[is_compared & (owners == number)].sum()),
+                "overlapping_prompts": int(copies[is_overlapping & (owners == number)].sum()),
             },
             ids,
         )
         for number, (name, ids) in enumerate(zip(names, query_ids, strict=True))
     ]
+
+
+def _distinct_prompts(benchmarks: Mapping[str, list[str]], names: Sequence[str]) -> pl.DataFrame:
+    """The prompts as words: `text`, `owner` (the number of its benchmark), and `copies` of it."""
+    owners = np.repeat(np.arange(len(names)), [len(benchmarks[name]) for name in names])
+    texts = pl.Series([text for name in names for text in benchmarks[name]], dtype=pl.String)
+    prompts = pl.DataFrame({"text": only_words(texts), "owner": owners})
+    return prompts.group_by("owner", "text", maintain_order=True).agg(copies=pl.len())
+
+
+def _without_common(texts: Places, run_ids: Places, owners: Places, n_runs: int) -> tuple[Places, Places]:
+    """Text and run of each occurrence, once for each text, without the runs that many of a benchmark have."""
+    texts, run_ids = np.divmod(np.unique(texts * n_runs + run_ids), max(1, n_runs))
+    _, of_benchmark, counts = np.unique(
+        owners[texts] * n_runs + run_ids, return_inverse=True, return_counts=True
+    )
+    is_rare = counts[of_benchmark] <= COMMON
+    return texts[is_rare], run_ids[is_rare]
 
 
 @dataclass(frozen=True)
@@ -112,18 +133,17 @@ class _Index:
         slices = (np.cumsum(high - low) - 1) // CANDIDATES
         for number in np.unique(slices[high > low]):
             at = np.flatnonzero((slices == number) & (high > low))
-            places, owner = _ranges(low[at], (high - low)[at])
+            places, owner = ranges_of(low[at], (high - low)[at])
             pairs = np.unique(rows[at][owner] * len(self.sizes) + self.rare_texts[places])
             pair_rows, texts = np.divmod(pairs, len(self.sizes))
-            places, owner = _ranges(self.starts[texts], self.sizes[texts])
+            places, owner = ranges_of(self.starts[texts], self.sizes[texts])
             is_shared = np.isin(pair_rows[owner] * self.runs + self.run_ids[places], keys)
             is_match = np.bincount(owner[is_shared], minlength=len(texts)) >= OVERLAP * self.sizes[texts]
             yield pair_rows[is_match], texts[is_match]
 
 
 def _index(texts: Places, run_ids: Places, n_texts: int, n_runs: int) -> _Index:
-    """The index of texts by their runs, from the text and the run of each occurrence."""
-    texts, run_ids = np.divmod(np.unique(texts * n_runs + run_ids), max(1, n_runs))
+    """The index of texts by their runs, from the text and the run of each occurrence, sorted, each once."""
     sizes = np.bincount(texts, minlength=n_texts)
     starts = np.cumsum(sizes) - sizes
     rarest_first = np.lexsort((np.bincount(run_ids, minlength=n_runs)[run_ids], texts))
@@ -135,7 +155,7 @@ def _index(texts: Places, run_ids: Places, n_texts: int, n_runs: int) -> _Index:
     return _Index(run_ids, starts, sizes, run_ids[rare], texts[rare], n_runs)
 
 
-def _ranges(starts: Places, sizes: Places) -> tuple[Places, Places]:
+def ranges_of(starts: Places, sizes: Places) -> tuple[Places, Places]:
     """The places of all ranges, and the number of the range that each is in."""
     owner = np.repeat(np.arange(len(sizes)), sizes)
     return np.arange(len(owner)) - (np.cumsum(sizes) - sizes - starts)[owner], owner

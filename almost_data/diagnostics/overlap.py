@@ -54,9 +54,14 @@ def folded(texts: Text) -> Text:
     return texts.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
 
 
+def only_words(texts: Text) -> Text:
+    """Texts as their words in lower case, a space between them."""
+    return texts.str.to_lowercase().str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ").str.strip_chars(" ")
+
+
 def words(texts: pl.Series) -> tuple[pl.Series, Places]:
     """All words of all texts, and how many each text has."""
-    plain = texts.str.to_lowercase().str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ").str.strip_chars(" ")
+    plain = only_words(texts)
     has_words = plain != ""
     split = plain.filter(has_words).str.split(" ")
     counts = np.zeros(len(texts), np.int64)

@@ -97,7 +97,7 @@ def _json(page: Page) -> str:
         (
             *(row.id, row.config, row.split, row.reason),
             [(turn["role"], place(turn["content"])) for turn in row.prompt],
-            [(side.label, place(side.text), side.responder, side.score) for side in row.sides],
+            [(side.label, place(side.text), side.responder, side.score, side.measure) for side in row.sides],
             *(note_text(row.notes), dict(row.facts), row.change),
         )
         for row in page.rows

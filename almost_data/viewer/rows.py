@@ -25,13 +25,15 @@ ADDED = ("config", "split")
 
 @dataclass(frozen=True)
 class Side:
-    """A text, who wrote it, and its score."""
+    """A text, who wrote it, and its score or rating."""
 
     label: str
     text: str | None
     """None where the store does not have it."""
     responder: str | None = None
     score: float | None = None
+    measure: str = "score"
+    """What `score` is: `rating` where a reward model or a judge gave it."""
     url: str | None = None
     """Where it was published."""
 
@@ -109,7 +111,7 @@ def replies_row(rows: list[Mapping[str, Any]]) -> Row:
     """The responses to one query as a row."""
     first = rows[0]
     sides = tuple(
-        Side(row["responder"], row["response"], row["responder"], _first(row, REPLY_SCORES)) for row in rows
+        Side(row["responder"], row["response"], row["responder"], *_score(row, REPLY_SCORES)) for row in rows
     )
     notes = {row["responder"]: row["explanation"] for row in rows if row.get("explanation")}
     return Row(
@@ -132,7 +134,7 @@ def _sides(values: Mapping[str, Any]) -> tuple[tuple[Side, ...], set[str]]:
                 side,
                 text_of(values[side]),
                 values.get(f"{side}_responder"),
-                _first(values, scores[side]),
+                *_score(values, scores[side]),
                 values.get(f"{side}_url"),
             )
             for side in PAIR
@@ -140,11 +142,17 @@ def _sides(values: Mapping[str, Any]) -> tuple[tuple[Side, ...], set[str]]:
         used = {f"{side}_responder" for side in PAIR} | {name for names in scores.values() for name in names}
         return sides, used
     if "response" in values:
-        score = _first(values, REPLY_SCORES)
-        return (Side("response", values["response"], values.get("responder"), score),), set(REPLY_SCORES)
+        score = _score(values, REPLY_SCORES)
+        return (Side("response", values["response"], values.get("responder"), *score),), set(REPLY_SCORES)
     if "text" in values:
         return (Side("row", values["text"]),), {"text"}
     return (), set()
+
+
+def _score(values: Mapping[str, Any], names: Iterable[str]) -> tuple[float | None, str]:
+    """The first of these numbers that a row has, and what to call it."""
+    name = next((name for name in names if values.get(name) is not None), "")
+    return values.get(name), "rating" if name.endswith("rating") else "score"
 
 
 def _first(values: Mapping[str, Any], names: Iterable[str]) -> Any:

@@ -45,13 +45,14 @@ document.addEventListener("DOMContentLoaded", () => {
 function readRow([id, config, split, reason, prompt, sides, note, facts, change], index) {
   const row = { index, id, config, split, reason, note, facts, change };
   row.prompt = prompt.map(([role, text]) => ({ role, text }));
-  row.sides = sides.map(([label, text, responder, score]) => ({ label, text, responder, score }));
+  row.sides = sides.map(([label, text, responder, score, measure]) => ({ label, text, responder, score, measure }));
   row.lengths = row.sides.map((side) => (side.text === null ? 0 : data.lengths[side.text]));
   row.isPair = row.sides.length === 2 && row.sides[0].label === "chosen";
   row.gap = row.isPair ? row.lengths[0] - row.lengths[1] : 0;
   const scores = row.sides.map((side) => side.score).filter((score) => score !== null);
   row.score = row.isPair && scores.length === 2 ? scores[0] - scores[1] : scores.length ? Math.max(...scores) : null;
   if (row.score === null && typeof facts.rm_score === "number") row.score = facts.rm_score;
+  row.measure = row.sides.find((side) => side.score !== null)?.measure ?? "score";
   const names = row.sides.map((side) => side.responder);
   row.pair = row.isPair && names.every(Boolean) ? names.join(" > ") : null;
   return row;
@@ -150,15 +151,17 @@ function buildPage() {
     select.value = state[name] ?? "";
     $("facets").append(make("label", { text: label }, select));
   }
-  const hasPairs = rows.some((row) => row.isPair), hasScores = rows.some((row) => row.score !== null);
+  const hasPairs = rows.some((row) => row.isPair), rated = rows.find((row) => row.score !== null);
+  const hasScores = rated !== undefined, measure = rated?.measure ?? "score";
   for (const [name, [label]] of Object.entries(SORTS)) {
     const isUseful = /gap|first/.test(name) ? hasPairs : /score/.test(name) ? hasScores : true;
-    if (isUseful) $("sort").append(make("option", { value: name, text: label }));
+    if (isUseful) $("sort").append(make("option", { value: name, text: label.replace("score", measure) }));
   }
   $("sort").value = state.sort ?? "";
   $("longer-label").hidden = !hasPairs;
   $("score-label").hidden = !hasScores;
-  if (hasPairs) $("score-name").textContent = "Score, chosen - rejected";
+  const title = measure[0].toUpperCase() + measure.slice(1);
+  $("score-name").textContent = hasPairs ? `${title}, chosen - rejected` : title;
   $("filters").open = window.innerWidth > 1100;
   for (const id of ["longer", "sort"]) $(id).addEventListener("change", refresh);
   for (const id of ["q", "gap", "min", "max"]) $(id).addEventListener("input", refresh);
@@ -221,7 +224,7 @@ function drawList() {
   $("items").replaceChildren(...shown.slice(first, last).map((row, offset) => {
     const at = first + offset, text = textOf(row.prompt.findLast((turn) => turn.role === "user")?.text ?? null) ?? textOf(row.sides[0]?.text ?? null) ?? row.id;
     const status = row.change ? `${row.change}: ` : row.reason ? "" : KEPT;
-    const facts = [row.isPair ? `${row.gap > 0 ? "+" : ""}${count(row.gap)} characters` : null, row.score === null ? null : row.isPair ? `score ${row.score > 0 ? "+" : ""}${Number(row.score.toPrecision(3))}` : `score ${Number(row.score.toPrecision(3))}`,
+    const facts = [row.isPair ? `${row.gap > 0 ? "+" : ""}${count(row.gap)} characters` : null, row.score === null ? null : row.isPair ? `${row.measure} ${row.score > 0 ? "+" : ""}${Number(row.score.toPrecision(3))}` : `${row.measure} ${Number(row.score.toPrecision(3))}`,
       row.pair ?? (row.sides.length > 1 ? `${row.sides.length} texts` : row.sides[0]?.responder)];
     const item = make("div", { class: "item", role: "option", "aria-selected": String(at === place), onclick: () => (pick(at), $("row").scrollIntoView?.({ block: "nearest" })) },
       make("span", { dir: "auto", text: text.slice(0, 200) }),
@@ -288,7 +291,7 @@ function drawSides(row) {
   const texts = row.sides.map((side) => textOf(side.text));
   const words = row.isPair && state.marks && texts.every((text) => text !== null) ? compare(...texts) : null;
   const boxes = row.sides.map((side, at) => {
-    const facts = [side.responder !== side.label ? side.responder : null, side.score === null ? null : `score ${Number(side.score.toPrecision(4))}`,
+    const facts = [side.responder !== side.label ? side.responder : null, side.score === null ? null : `${side.measure} ${Number(side.score.toPrecision(4))}`,
       side.text === null ? null : `${count(row.lengths[at])} characters`].filter(Boolean);
     return make("div", { class: `side ${row.isPair ? side.label : ""}` },
       make("div", { class: "by" }, make("b", { text: side.label }), ...facts.map((fact) => make("span", { text: fact }))),

@@ -175,6 +175,7 @@ def test_what_was_not_measured_is_not_printed_as_none(store: Store) -> None:
     shown = run_command("show", made.ref, "--root", str(store.root)).stdout
     assert re.search(r"ladder_agreement_share +n/a\n", shown)
     assert "None" not in shown
+    assert re.search(r"rating 5\b", shown) and "score 5" not in shown
 
 
 def test_a_pair_without_one_of_its_verdicts_is_dropped_with_both_texts(store: Store) -> None:

@@ -19,8 +19,9 @@ from markdown_it import MarkdownIt
 from almost_data.cards import card, figures
 from almost_data.datasets import digest
 from almost_data.datasets.manifest import canonical_json
+from almost_data.diagnostics import contamination as contamination_
 from almost_data.diagnostics import shortcuts as diagnostics
-from almost_data.diagnostics.contamination import contamination
+from almost_data.diagnostics.contamination import COMMON, contamination
 from almost_data.diagnostics.overlap import near_twins
 from almost_data.diagnostics.probe import STRENGTHS, fit_weights
 from almost_data.diagnostics.rules import RULES, findings
@@ -355,6 +356,52 @@ def test_contamination_is_that_of_a_plain_reading() -> None:
     assert "sky" not in json.dumps(list(found.values())).lower(), "no text of a benchmark leaves it"
     assert contamination(frame, {}) == []
     assert contamination(frame.clear(), benchmarks)[0]["overlapping_queries"] == 0
+
+
+def templated(n: int, group: int, rng: random.Random) -> list[str]:
+    """Texts of which every `group` share half of their words, and so half of their runs and more."""
+    template = ""
+    texts = []
+    for number in range(n):
+        if number % group == 0:
+            template = sentence(rng, 24)
+        texts.append(f"{template} {sentence(rng, 16)}")
+    return texts
+
+
+@pytest.mark.parametrize("group", [10**9, COMMON])
+def test_a_template_of_all_prompts_makes_no_work_for_every_two_texts(
+    group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runs that are looked at grow as the texts do, not as all pairs of a query and a prompt."""
+    ranges, looked_at = contamination_.ranges_of, []
+
+    def counted(starts: Any, sizes: Any) -> Any:
+        looked_at[-1] += int(sizes.sum())
+        return ranges(starts, sizes)
+
+    monkeypatch.setattr(contamination_, "ranges_of", counted)
+    for n in (500, 2000):
+        rng = random.Random(n)
+        texts = templated(2 * n, group, rng)
+        rng.shuffle(texts)
+        theirs, ours = texts[:n], [*texts[n:], texts[0]]
+        looked_at.append(0)
+        frame = pl.DataFrame({"query_id": [f"{i:016x}" for i in range(len(ours))], "prompt": ours})
+        [found] = contamination(frame, {"b": theirs})
+        if group > n:
+            # Who has the template alone has no prompt of the benchmark.
+            assert (found["overlapping_prompts"], found["overlapping_queries"]) == (1, 1)
+        assert found["compared"] == n
+    assert looked_at[1] <= 6 * looked_at[0] + 1000
+
+
+def test_the_same_prompt_many_times_is_no_template() -> None:
+    prompt = sentence(random.Random(3), 12)
+    frame = pl.DataFrame({"query_id": ["0" * 16], "prompt": [f"Please: {prompt}"]})
+    theirs = [prompt, *(prompt.upper() + "!" * number for number in range(3 * COMMON))]
+    [found] = contamination(frame, {"b": theirs})
+    assert found["compared"] == found["overlapping_prompts"] == len(theirs)
 
 
 def parquet(**columns: list[str]) -> bytes:

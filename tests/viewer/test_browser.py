@@ -132,6 +132,15 @@ def test_a_link_shows_the_same_row_and_filters(show: Show) -> None:
     assert again.locator("#row h2").inner_text() == "row-40" and count(again) == count(tab)
 
 
+def test_a_rating_is_called_one(show: Show) -> None:
+    sides = (Side("chosen", "Yes.", "large", 8.0, "rating"), Side("rejected", "No.", "small", 3.0, "rating"))
+    tab = show(Page("rated", "", [Row("1", "default", "train", (), sides)]))
+    text = tab.locator("body").inner_text()
+    assert "rating 8" in text and "rating 3" in text and "score" not in text.lower()
+    assert tab.locator("#score-name").text_content() == "Rating, chosen - rejected"
+    assert "highest rating" in (tab.locator("#sort").text_content() or "")
+
+
 def test_words_that_differ_are_marked_and_common_ones_are_not(show: Show) -> None:
     sides = (
         Side("chosen", "The cat sat on the red mat today."),

@@ -38,8 +38,10 @@ TABLES = {
             string("response", "the response", "No, tea is made from the leaves of a shrub."),
             REPLY_ID,
             score("rating", f"the reward model's score, or the judge's, from {LOWEST:g} to {HIGHEST:g}", 7.5),
-            integer("verdicts", "verdicts of the judge that the rating is the mean of; null of a score", 1),
-            string("explanation", "the judge's reasons; null of a score, and where pairs were judged"),
+            integer(
+                "verdicts", "verdicts of the judge that the rating is the mean of; null of a reward model", 1
+            ),
+            string("explanation", "the judge's reasons; null of a reward model, and where pairs were judged"),
             *_RATER,
         ),
     ),
@@ -48,8 +50,8 @@ TABLES = {
         ("query_id", "chosen_reply_id", "rejected_reply_id"),
         (
             *_PAIR,
-            score("chosen_rating", "its score, the mean of both orders", 8.0),
-            score("rejected_rating", "its score, likewise", 3.5),
+            score("chosen_rating", "its rating, the mean of its scores in both orders", 8.0),
+            score("rejected_rating", "its rating, likewise", 3.5),
             string("explanation", "the judge's reasons where it read chosen first", "The second is wrong."),
             string("swapped_explanation", "its reasons where it read rejected first", "The first is wrong."),
             *_RATER,
