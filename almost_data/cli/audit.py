@@ -103,18 +103,32 @@ def _print(result: dict[str, Any]) -> None:
             # Its reasons have the same sentence, and stand in the table and below.
             if row["level"] == level and not row["name"].startswith("left_out."):
                 sentence = f"{row['name']}: {row['measure']}: {row['value']}. {row['sentence']}"
-                print_line(f"{level}: {sentence}", LEVELS[level])
+                places = f" For example {', '.join(row['places'])}." if row.get("places") else ""
+                print_line(f"{level}: {sentence}{places}", LEVELS[level])
     for reason, places in result["left_out_at"].items():
         ellipsis = ", ..." if result["left_out"][reason] > len(places) else ""
         print_line(f"left out, {reason}: {', '.join(places)}{ellipsis}", "dim")
+    if features := _features(result["text"]["probe"]):
+        print_line(f"the surface model goes by: {features}", "dim")
     sampled = result["sampled"]["texts"]
     if sampled < result["comparisons"]:
         print_line(f"the surface model and repeated responses: a sample of {sampled:,} comparisons", "dim")
     scripts = ", ".join(f"{name} {share:.1%}" for name, share in result["scripts"].items())
     turns = ", ".join(f"{number}: {share:.1%}" for number, share in result["turns"].items())
-    print_line(f"prompts by script: {scripts or 'no letters'}; by turns: {turns}", "dim")
+    system = f"; with a system turn: {result['system_prompts']:.1%}" if result["system_prompts"] else ""
+    print_line(f"prompts by script: {scripts or 'no letters'}; by turns: {turns}{system}", "dim")
     longest = ", ".join(f"{row['place']} ({row['characters']:,})" for row in result["longest"][:3])
     print_line(f"longest replies, in characters: {longest}", "dim")
+
+
+def _features(probe: dict[str, Any]) -> str:
+    """What the surface model goes by, where it is better than a coin."""
+    if probe["accuracy"] is None or probe["low"] <= 0.5:
+        return ""
+    return ", ".join(
+        f"{feature['feature']} ({'chosen' if feature['weight'] > 0 else 'rejected'})"
+        for feature in probe["features"]
+    )
 
 
 def _compared(limit: dict[str, Any]) -> str:

@@ -19,6 +19,8 @@ from .scripts import SCRIPTS
 TWIN_PROMPTS = 400_000
 """Distinct prompts among which near twins are sought, at most: 6 s, and 1.2 GB of memory."""
 LONGEST = 5
+EXAMPLES = 3
+"""Comparisons of each fault that are named by their place."""
 
 
 def measure(
@@ -94,13 +96,17 @@ def _facts(part: pl.DataFrame, checks: Mapping[str, Filter]) -> pl.DataFrame:
 
 def _of_all_rows(facts: pl.DataFrame, checks: Mapping[str, Filter]) -> list[dict[str, Any]]:
     keys = ["prompt_hash", "chosen_hash", "rejected_hash"]
-    total, distinct = len(facts), facts.select(keys).unique()
+    distinct = facts.select(keys).unique()
     turned = distinct.select("prompt_hash", chosen_hash="rejected_hash", rejected_hash="chosen_hash")
-    contradicting = facts.join(turned, on=keys, how="semi").height
+    faults = {
+        "duplicates": facts.filter(~pl.struct(keys).is_first_distinct()),
+        "contradictions": facts.join(turned, on=keys, how="semi"),
+        **{name: facts.filter(name) for name in checks},
+    }
     return [
-        _share("duplicates", total - len(distinct), total, "comparisons"),
-        _share("contradictions", contradicting, total, "comparisons"),
-        *(_share(name, int(facts[name].sum()), total, "comparisons") for name in checks),
+        _share(name, len(rows), len(facts), "comparisons")
+        | {"places": rows["place"].head(EXAMPLES).to_list()}
+        for name, rows in faults.items()
     ]
 
 

@@ -51,7 +51,7 @@ RULES = {
     # BELOW_CHANCE where the accuracy itself is below that.
     "surface_beyond_length": _rule(
         "the surface beyond length",
-        (0.03, "watch", "More than length shows: see the strongest features. Equal lengths do not cure it."),
+        (0.03, "watch", "More than length shows, by the strongest features. Equal lengths do not cure it."),
         (-1.0, "fine", "The rest of the surface adds little to length."),
         (BELOW_CHANCE, "fine", "On unseen queries length alone does better: the rest may be noise."),
     ),
@@ -79,12 +79,12 @@ RULES = {
     "equal_sides": _rule(
         "comparisons whose sides are the same text",
         (ANY, "worry", "These teach nothing: remove them."),
-        (0.0, "fine", "None."),
+        (0.0, "fine", "No comparison has them."),
     ),
     "empty_sides": _rule(
         "comparisons with an empty side",
         (ANY, "worry", "These teach only that text beats no text: remove them."),
-        (0.0, "fine", "None."),
+        (0.0, "fine", "No comparison has one."),
     ),
     # Mean number.
     "pairs_per_query": _rule(
@@ -104,13 +104,13 @@ RULES = {
         "comparisons that repeat an earlier one",
         (0.01, "worry", "Copies count twice in training, and can be in both splits: remove them."),
         (ANY, "watch", "A few copies: remove them."),
-        (0.0, "fine", "None."),
+        (0.0, "fine", "No comparison repeats another."),
     ),
     "contradictions": _rule(
         "comparisons whose sides are chosen the other way round elsewhere",
         (0.01, "worry", "The labels contradict each other: a model can be right about one of them only."),
         (ANY, "watch", "A few labels contradict each other."),
-        (0.0, "fine", "None."),
+        (0.0, "fine", "No two labels contradict each other."),
     ),
     **{
         name: _rule(
@@ -150,7 +150,7 @@ RULES = {
     "contamination": _rule(
         "queries that have half of a prompt of the benchmark, or more",
         (ANY, "worry", "Look at these queries before this benchmark judges a model that was trained here."),
-        (0.0, "fine", "None."),
+        (0.0, "fine", "No prompt of the benchmark was recognised."),
     ),
 }
 

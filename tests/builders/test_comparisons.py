@@ -485,6 +485,19 @@ def test_no_side_is_the_longer_one_in_more_than_the_share(share: float) -> None:
         assert balanced.notes[-1].startswith("Length was balanced: the longer reply is right in 50.0%")
 
 
+def test_a_ladder_of_two_is_balanced_and_says_what_the_surface_gives_away() -> None:
+    random = Random(3)
+    texts = [[good(random.randrange(80, 400)), "b" + good(random.randrange(60, 300))] for _ in range(400)]
+    plain, balanced = (run(rows_of(texts), structs.replace(PLAIN, balance_length=at)) for at in (None, 0.5))
+    assert plain is not None and plain.diagnostics["text"]["always_longer"] > 0.6
+    assert balanced is not None and len(balanced.tables["default"]) > 100
+    text = balanced.diagnostics["text"]
+    assert abs(text["always_longer"] - 0.5) <= 0.02
+    # Length says nothing any more, but the first letter of each side does: the probe stands beside it.
+    assert text["probe"]["accuracy"] > 0.9
+    assert f"{text['probe']['accuracy']:.1%}" in balanced.notes[-1]
+
+
 @pytest.mark.parametrize("balance", [None, 0.5])
 def test_a_target_keeps_exactly_so_many_and_keeps_the_balance(balance: float | None) -> None:
     rows = uneven(100)

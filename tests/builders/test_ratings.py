@@ -291,6 +291,33 @@ def test_killed_while_it_judges_a_build_goes_on(
 
 
 @pytest.mark.engine
+@pytest.mark.crash
+def test_a_real_judge_that_is_killed_loses_no_verdict(crash_server: Server, tmp_path: Path) -> None:
+    """Its verdicts are words without scores: each is kept, in both orders, and none is asked for twice."""
+    pairs, root = 6 * 10, tmp_path / "build"
+    template = tiny_models.CHAT_TEMPLATE
+    folder = tiny_models.save_tiny(tmp_path / "judge", template=template, max_position_embeddings=4096)
+    responses = ("build", "responses", "--engine", "fake", "--limit", "6", "--root", str(root))
+    assert crash_server.run(*responses).code == 0
+    before = journaled(root)
+    build = ("build", "ratings", "--engine", "transformers", "--judge", str(folder), "--judging", "pairs")
+    build += ("--from", "responses@0.1.0", "--set", "ratings.max_new_tokens=8", "--root", str(root))
+    assert crash_server.run(*build, point="after added", at=100).code == -9
+    kept = journaled(root) - before
+    assert 0 < len(kept) <= 100
+    done = crash_server.run(*build)
+    assert done.code == 1 and "no row is left" in done.err
+    store = Store(root)
+    made = store.manifest("ratings@0.1.0")
+    dropped = rows(store, made, "rejected_pairs")
+    assert len(dropped) == pairs and verify(store, made.ref) == []
+    assert not dropped["verdict"].null_count() and not dropped["swapped_verdict"].null_count()
+    counts = {"from_journal": len(kept), "generated": 2 * pairs - len(kept)}
+    assert made.environment["engine"]["replies"] == counts
+    assert journaled(root) - before > kept and len(journaled(root) - before) == 2 * pairs
+
+
+@pytest.mark.engine
 def test_real_models_rate(store: Store, tmp_path: Path) -> None:
     """A model that writes no scores rates nothing, and its words are kept; a reward model rates all."""
     from almost_data.generation.transformers import TransformersEngine

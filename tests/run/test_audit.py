@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,9 +138,16 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
     assert "threshold broken: identity is 0.2062, max 0.05" in shown
     assert "always_longer is" not in shown
     assert "left out, equal_sides: pairs.jsonl:5, pairs.jsonl:15" in shown
+    [identity] = [line for line in " ".join(shown.split()).split("worry: ") if line.startswith("identity: ")]
+    places = re.findall(r"pairs\.jsonl:(\d+)", identity.partition("For example ")[2].partition(". ")[0])
+    assert len(places) == 3 and all((int(place) - 1) % 5 == 3 for place in places)
+    assert "the surface model goes by: " in shown and "first word: as (chosen)" in shown, shown
     html = page.read_text("utf-8")
     assert html.count("data:image/png") == 2
     assert "broken" in html
+    verdicts = re.findall(r'<td class="(worry|watch|fine)">', html)
+    assert verdicts == sorted(verdicts, key=["worry", "watch", "fine"].index)
+    assert "Left out for <code>equal_sides</code>: pairs.jsonl:5" in html and "goes by" in html
     limits.write_text("[max]\nidentity = 0.3\n")
     cli.main(["audit", source, "--thresholds", str(limits)])
     assert "all thresholds hold: identity is 0.2062, max 0.3" in capsys.readouterr().out
