@@ -51,7 +51,7 @@ RULES = {
     # BELOW_CHANCE where the accuracy itself is below that.
     "surface_beyond_length": _rule(
         "the surface beyond length",
-        (0.03, "watch", "More than length shows, by the strongest features. Equal lengths do not cure it."),
+        (0.03, "watch", "More than length shows: features are named below. Equal lengths do not cure it."),
         (-1.0, "fine", "The rest of the surface adds little to length."),
         (BELOW_CHANCE, "fine", "On unseen queries length alone does better: the rest may be noise."),
     ),
