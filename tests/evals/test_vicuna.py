@@ -576,7 +576,7 @@ def test_the_command_line(server: CompletionsServer, sides: dict[str, Path], tmp
     assert done.returncode == 0, done.stderr
     for text in ("win rate without ties", "winner flips", "won 2, tied 0 and lost 8", "20 asked, 20 read"):
         assert text in " ".join(done.stdout.split()), done.stdout
-    assert re.search(r"vicuna@3\.0\.0-[0-9a-f]{16}: ", done.stdout)
+    assert re.search(r"vicuna@4\.0\.0-[0-9a-f]{16}: ", done.stdout)
 
 
 @pytest.mark.parametrize(
