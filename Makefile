@@ -88,6 +88,9 @@ tables: $(if $(filter almost,$(PRESET)),almost,almost-tiny) $(VENV)/.eval  ## wh
 	$(PY) recipes/reproduce/tables.py --version $(V) \
 	  $(call GIVEN,HHH TRUTHFULQA PREFERENCE PREFERENCE_CONFIG TASKS VICUNA JUDGE JUDGE_MODEL BASELINE LIMIT)
 
+# Where it is set, each worker and each command of the tests compiles the whole package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A worker for each core, a file at a time; tests/conftest.py says which files go first.
 PYTEST = -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 

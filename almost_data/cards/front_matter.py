@@ -58,10 +58,12 @@ def read_yaml(text: str) -> Any:
                 sizes[id(node)] = 1 + len(node.value)
         return sizes[id(node)]
 
+    loader = yaml.SafeLoader(text)
     try:
-        if len(text) > MAX_YAML or ((top := yaml.compose(text, yaml.SafeLoader)) and size(top) > MAX_YAML):
+        top = loader.get_single_node() if len(text) <= MAX_YAML else None
+        if len(text) > MAX_YAML or (top and size(top) > MAX_YAML):
             raise yaml.YAMLError(f"it expands to over {MAX_YAML:,} characters")
-        return yaml.safe_load(text)
+        return loader.construct_document(top) if top else None
     except RecursionError:
         raise yaml.YAMLError("it is nested too deep") from None
 

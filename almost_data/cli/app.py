@@ -128,17 +128,19 @@ def name_flags(message: str, arguments: list[str]) -> str:
     >>> name_flags("run.version 1: write N.N.N", ["import", "queries", "x.txt"])
     '--version 1: write N.N.N'
     """
+    # Up to the first flag: `--version` would be taken for the command of that name.
+    words = list(takewhile(lambda word: word[:1] != "-", arguments))
+    sections = "|".join(map(re.escape, {*SECTIONS, *words[1:]}))
+    setting = re.compile(rf"(?<![\w./-])(?:{sections})\.([a-z_]+)(?!\w)")
+    if not setting.search(message):
+        return message
     try:
-        # Up to the first flag: `--version` would be taken for the command of that name.
-        words, commands, _ = app.parse_commands(takewhile(lambda word: word[:1] != "-", arguments))
-        options = commands[-1].assemble_argument_collection()
+        options = app.parse_commands(words)[1][-1].assemble_argument_collection()
     except (InputError, ValueError):  # a builder that cannot be loaded; a group of commands
         return message
     flags = {option.field_info.name: option.name for option in options if option.name.startswith("--")}
     flags |= {flag[2:].replace("-", "_"): flag for flag in flags.values()}
-    sections = "|".join(map(re.escape, {*SECTIONS, *words[1:]}))
-    setting = rf"(?<![\w./-])(?:{sections})\.([a-z_]+)(?!\w)"
-    return re.sub(setting, lambda match: flags.get(match[1], match[0]), message)
+    return setting.sub(lambda match: flags.get(match[1], match[0]), message)
 
 
 def _root_last(arguments: list[str]) -> list[str]:

@@ -32,6 +32,11 @@ def draw(manifest: Manifest, tables: dict[str, pl.DataFrame]) -> dict[str, bytes
     return as_files(schema.builder(manifest.name).figures(manifest, tables))
 
 
+def names_of_figures(manifest: Manifest, tables: dict[str, pl.DataFrame]) -> set[str]:
+    """The same figures, which are not painted."""
+    return {name for name, _ in schema.builder(manifest.name).figures(manifest, tables)}
+
+
 @pytest.mark.parametrize("name", sorted(WANT))
 def test_every_dataset_has_its_figures(fake_store: store.Store, name: str) -> None:
     manifest = fake_store.manifest(f"{name}@0.1.0")
@@ -85,9 +90,9 @@ def test_figures_of_what_the_texts_give_away(responders: int, rows: int) -> None
     text = diagnose(plain if responders else plain.drop("chosen_responder", "rejected_responder"))
     measured = msgspec.structs.replace(manifest, diagnostics=manifest.diagnostics | {"text": text})
     figures = draw(measured, tables)
-    assert set(figures) - set(draw(manifest, tables)) == {
-        "plots/length_gap.png",
-        "plots/shortcuts.png",
+    assert names_of_figures(measured, tables) - names_of_figures(manifest, tables) == {
+        "length_gap",
+        "shortcuts",
     }
     for path in ("plots/length_gap.png", "plots/shortcuts.png"):
         pixels = imread(io.BytesIO(figures[path]))

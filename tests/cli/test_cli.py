@@ -307,9 +307,11 @@ def test_what_is_printed_for_programs_is_json(fake_store: Store) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_installed_by_one_command(shell: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "almost_data", "--install-completion", "--shell", shell]
-    subprocess.run(command, check=True, env=os.environ | {"HOME": str(tmp_path)}, capture_output=True)
+def test_completion_is_installed_by_one_command(
+    shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli("--install-completion", "--shell", shell).returncode == 0
     [script] = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert "demonstrations" in script.read_text() and "pairing" in script.read_text()
 

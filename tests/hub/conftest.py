@@ -53,7 +53,7 @@ def anywhere() -> Iterator[Anywhere]:
             server.delete(name)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """responses 1.0.0 (three responders, many shards), 1.1.0 (two, few), 1.2.0 to 1.6.0. Read it only."""
     folder = tmp_path_factory.mktemp("versions")
