@@ -10,7 +10,7 @@ import sys
 from html import escape
 from pathlib import Path
 
-THINGS = (
+ITEMS = (
     *("coffee grinder", "cast-iron pan", "bicycle chain", "rain jacket", "wooden chopping board", "kettle"),
     *("garden hose", "window blind", "pair of boots", "tea pot", "camping stove", "guitar", "sieve"),
     "desk lamp",
@@ -44,7 +44,7 @@ VOTES = (15, 4, -2)
 def posts() -> str:
     """The rows of the table, questions before their answers."""
     rows: list[dict[str, object]] = []
-    for item in THINGS:
+    for item in ITEMS:
         for title, *answers in KINDS:
             first = len(rows) + 1
             question = {"Title": title.format(item), "Body": "<p>I would like to do it well.</p>"}

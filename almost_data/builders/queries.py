@@ -84,7 +84,7 @@ class QueriesConfig(Config, frozen=True, kw_only=True):
     target: Positive = 10_000
     """Accepted queries to stop at."""
     limit: Positive | None = None
-    """Caps `target`; `--limit` sets it."""
+    """Caps `target`; `run.limit` sets it."""
     shots: Positive = 10
     """Queries in a prompt, drawn from seeds and accepted ones."""
     seeds: NamedFile = "seeds"

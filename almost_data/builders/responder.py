@@ -157,11 +157,11 @@ def pin_responders(
     for responder in responders:
         how = asking(config, responder, generator)
         is_chat = responder.style == "chat"
-        shown = f"{responder.system or ''}{prompts.transcript(how.shots)}" if is_chat else how.head
+        instruction = f"{responder.system or ''}{prompts.transcript(how.shots)}" if is_chat else how.head
         paper = None if is_chat else PAPER_TOKENS.get(responder.prompt or "")
         resolved[responder.name] = {
             **pin_model(how.model),
-            "prompt_sha256": hashlib.sha256(shown.encode()).hexdigest(),
+            "prompt_sha256": hashlib.sha256(instruction.encode()).hexdigest(),
             "tokens": {"used": how.sampling.max_new_tokens, "paper": paper},
         }
         if responder.prompt is not None:

@@ -29,7 +29,7 @@ from ..datasets.config import Config, Positive, Share, Temperature
 from ..datasets.digest import Rows
 from ..datasets.filters import Filter, chain
 from ..datasets.manifest import Manifest
-from ..datasets.spool import SHOWN, Spool
+from ..datasets.spool import CARD_ROWS, Spool
 from ..datasets.tables import ERROR, PROMPT, QUERY_ID, REASON, Table, integer, string
 from ..errors import InputError
 from ..generation import Generator, Messages, Reply, Request, Usage
@@ -77,7 +77,7 @@ class ResponsesConfig(Config, frozen=True, kw_only=True):
     top_p: Share = 0.9
     seed: int = 0
     limit: Positive | None = None
-    """Answer only the first queries by query_id; `--limit` sets it."""
+    """Answer only the first queries by query_id; `run.limit` sets it."""
 
 
 FAILED = Filter(
@@ -153,7 +153,7 @@ def build(
         FAILED.entry("generation", total, total - failed, failed=failed),
         *chain("generation", [REASONING_ONLY] if is_chat else [], total - failed, reasons),
     ]
-    tables: dict[str, Rows] = {name: spool.by_query(SHOWN) for name, spool in spools.items()}
+    tables: dict[str, Rows] = {name: spool.by_query(CARD_ROWS) for name, spool in spools.items()}
     if rejected.rows:
         tables["rejected"] = rejected.scan().sort("row").collect()
     return Built(tables, ledger, {"responders": summaries(spools)}, usage=usage)

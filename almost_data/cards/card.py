@@ -52,7 +52,7 @@ def render(
         """A row each of so many queries of a config, drawn by seed; or the first rows of the query named."""
         if config not in tables:
             return []
-        return _drawn(tables[config], manifest.table(config).key, count, query_id)
+        return _random_rows(tables[config], manifest.table(config).key, count, query_id)
 
     sources = row_sources(manifest, ancestors)
     text = page(
@@ -83,7 +83,7 @@ def render(
     return with_front_matter(_head(manifest, builder.tags), text)
 
 
-def _drawn(
+def _random_rows(
     rows: "pl.DataFrame", key: Sequence[str], count: int, query_id: str | None
 ) -> list[dict[str, Any]]:
     """The first row by key of so many values of its first column, which are drawn by seed."""
@@ -93,8 +93,11 @@ def _drawn(
         return rows.filter(pl.col("query_id") == query_id).sort(key).head(count).rows(named=True)
     values = rows[key[0]].unique().sort()
     places = random.Random(SEED).sample(range(len(values)), min(count, len(values)))
-    firsts = [rows.filter(pl.col(key[0]) == values[place]).sort(key).head(1) for place in places]
-    return [row for first in firsts for row in first.rows(named=True)]
+    return [
+        row
+        for place in places
+        for row in rows.filter(pl.col(key[0]) == values[place]).sort(key).head(1).rows(named=True)
+    ]
 
 
 def _account(ledger: Sequence[Entry]) -> list[dict[str, Any]]:

@@ -193,23 +193,25 @@ def drops_rows(manifest: Manifest) -> bool:
 
 
 def funnel(manifest: Manifest, units: list[str]) -> "Figure":
-    """Rows that remain after each filter of the ledger that dropped some, one panel a unit that it has."""
+    """Rows that remain after each filter of the ledger that dropped some, one panel for each unit."""
     from matplotlib.figure import Figure
 
-    units = [unit for unit in units if any(entry.unit == unit for entry in manifest.ledger)]
-    entries = [[entry for entry in manifest.ledger if entry.unit == unit] for unit in units]
-    active = [[entry for entry in of_unit if entry.kept < entry.n_in] for of_unit in entries]
-    bar_counts = [len(of_unit) + 1 for of_unit in active]
-    figure = Figure(figsize=(WIDTH, 0.45 * len(units) + 0.27 * sum(bar_counts)), layout="constrained")
-    axes = figure.subplots(len(units), 1, squeeze=False, height_ratios=[n + 0.6 for n in bar_counts])[:, 0]
-    for ax, unit, of_unit, dropping in zip(axes, units, entries, active, strict=True):
-        numbers = [of_unit[0].n_in, *(entry.kept for entry in dropping)]
-        losses = [0, *(entry.n_in - entry.kept for entry in dropping)]
-        texts = [f"{n:,}" + f"  (-{less:,})" * bool(less) for n, less in zip(numbers, losses, strict=True)]
-        rows = plural(unit)
-        draw_bars(ax, [f"all {rows}", *(entry.filter for entry in dropping)], numbers, texts, first=GREY)
-        idle = len(of_unit) - len(dropping)
-        omitted = f" ({idle} that dropped nothing left out)" * bool(idle)
+    by_unit = {unit: [entry for entry in manifest.ledger if entry.unit == unit] for unit in units}
+    by_unit = {unit: entries for unit, entries in by_unit.items() if entries}
+    dropping = {
+        unit: [entry for entry in entries if entry.kept < entry.n_in] for unit, entries in by_unit.items()
+    }
+    bar_counts = [len(entries) + 1 for entries in dropping.values()]
+    figure = Figure(figsize=(WIDTH, 0.45 * len(by_unit) + 0.27 * sum(bar_counts)), layout="constrained")
+    axes = figure.subplots(len(by_unit), 1, squeeze=False, height_ratios=[n + 0.6 for n in bar_counts])[:, 0]
+    for ax, (unit, entries) in zip(axes, by_unit.items(), strict=True):
+        rows, total = plural(unit), entries[0].n_in
+        labels = [f"all {rows}", *(entry.filter for entry in dropping[unit])]
+        numbers = [total, *(entry.kept for entry in dropping[unit])]
+        texts = [f"{total:,}", *(f"{e.kept:,}  (-{e.n_in - e.kept:,})" for e in dropping[unit])]
+        draw_bars(ax, labels, numbers, texts, first=GREY)
+        idle = len(entries) - len(dropping[unit])
+        omitted = f" ({idle} that dropped nothing left out)" if idle else ""
         ax.set_title(f"{rows.capitalize()} left after each filter{omitted}")
         # The numbers stand at the bars.
         ax.xaxis.set_visible(False)

@@ -71,7 +71,7 @@ def rm(
         if input(f"Delete {ref}, {size}? [y/N] ").strip().lower() not in ("y", "yes"):
             print_line("nothing was deleted")
             return
-    remove(store, ref, with_children=force)
+    remove(store, ref, force=force)
     print_line(f"{ref} is deleted")
     answered = sum(build.answered for build in status(store.journal) if build.name == ref)
     if answered:

@@ -79,8 +79,8 @@ def _row(ref: str, manifest: Manifest | str) -> tuple[str | int, ...]:
     rows = splits.get("train", 0) if manifest.kind == "model" else sum(splits.values())
     created, builder = manifest.created[:10], manifest.builder.name
     words = ["empty"] * manifest.is_empty + ["fake"] * manifest.is_fake + [manifest.kind]
-    what = " ".join(words) + ("" if builder == manifest.name else f" by {builder}")
-    return ref, rows, byte_size(_bytes(manifest)), created, what
+    made_by = "" if builder == manifest.name else f" by {builder}"
+    return ref, rows, byte_size(_bytes(manifest)), created, " ".join(words) + made_by
 
 
 def _bytes(manifest: Manifest) -> int:

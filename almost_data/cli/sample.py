@@ -44,19 +44,18 @@ def sample(
 ) -> None:
     store = Store(root)
     ref = store.resolve(ref)
-    drawn = draw_sample(store, ref, Selection(**asdict(options)))
+    selected = draw_sample(store, ref, Selection(**asdict(options)))
     if json:
-        print_json(drawn.rows)
+        print_json(selected.rows)
         return
     ledger = store.manifest(ref).ledger
     sentences = rules(ledger)
-    for row in drawn.rows:
+    for row in selected.rows:
         console.print(row_panel(row, sentences))
         if options.id and row.config == "default":
-            print_line(
-                f"kept: it passed {', '.join(entry.filter for entry in ledger) or 'no filter'}", "green"
-            )
-    for note in drawn.notes:
+            passed = ", ".join(entry.filter for entry in ledger) or "no filter"
+            print_line(f"kept: it passed {passed}", "green")
+    for note in selected.notes:
         print_line(note, "yellow")
-    how = f"the largest {options.sort} first" if options.sort else f"drawn by seed {options.seed}"
-    print_line(f"{len(drawn.rows):,} of {drawn.matching:,} rows that match in {ref}, {how}", "dim")
+    order = f"the largest {options.sort} first" if options.sort else f"drawn by seed {options.seed}"
+    print_line(f"{len(selected.rows):,} of {selected.matching:,} rows that match in {ref}, {order}", "dim")

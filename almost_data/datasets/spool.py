@@ -14,7 +14,7 @@ CHUNK = 20_000
 """Rows of a file."""
 GROUP = 1_000
 """Rows of a group in it."""
-SHOWN = 20_000
+CARD_ROWS = 20_000
 """Rows for card and figures, about."""
 
 

@@ -114,12 +114,12 @@ RULES = {
     ),
     **{
         name: _rule(
-            f"chosen replies that {what}",
-            (0.05, "worry", f"A model trained here learns that replies {what}."),
-            (0.005, "watch", f"Some chosen replies {what}."),
-            (0.0, "fine", f"Hardly any chosen reply {rest}."),
+            f"chosen replies that {plural}",
+            (0.05, "worry", f"A model trained here learns that replies {plural}."),
+            (0.005, "watch", f"Some chosen replies {plural}."),
+            (0.0, "fine", f"Hardly any chosen reply {singular}."),
         )
-        for name, what, rest in (
+        for name, plural, singular in (
             ("identity", "talk of themselves as an AI", "talks of itself as an AI"),
             ("refusal", "refuse to answer", "refuses to answer"),
             ("reasoning", "hold the marks of a model's reasoning", "holds the marks of a model's reasoning"),

@@ -201,7 +201,7 @@ def _measurement(
     ties = sum(sum(model.ties) for model in models)
     if subject.dtype not in (None, "float32") and ties > COARSE * len(items) * len(models):
         notes.append(
-            f"{who}: {ties} ties, as {subject.dtype} is coarse: --dtype float32 tells more of them apart."
+            f"{who}: {ties} ties, as {subject.dtype} is coarse: dtype float32 tells more of them apart."
         )
     rows = [
         {

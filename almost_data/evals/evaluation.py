@@ -119,7 +119,7 @@ class ModelOptions:
     limit: int | None = None
     """Evaluate at most so many items, drawn by the seed."""
     seed: int = 0
-    """Of what is shuffled and drawn."""
+    """Seed of what is shuffled and drawn."""
     device: str | None = None
     """cpu, cuda or mps; a GPU where there is one."""
     dtype: str | None = None

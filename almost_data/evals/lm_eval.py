@@ -144,8 +144,8 @@ def _measurement(names: list[str], numbers: list[list[Number]], environment: dic
     for same in zip(*numbers, strict=True):
         first = same[0]
         if not first.is_line:
-            cells = [_shown(number.value, number.error) for number in same]
-            cells += [_shown(first.value - same[1].value, None)] if len(same) > 1 else []
+            cells = [_value_text(number.value, number.error) for number in same]
+            cells += [_value_text(first.value - same[1].value, None)] if len(same) > 1 else []
             rows.append([first.name, first.metric, first.n, *cells])
         elif len(same) > 1:
             who = LESS.join(names)
@@ -182,7 +182,7 @@ def item_value(row: dict[str, Any], line: Line) -> ItemValue | None:
     return ItemValue(str(row["item"]), row["value"], str(row["item"]))
 
 
-def _shown(value: float, error: float | None) -> str:
+def _value_text(value: float, error: float | None) -> str:
     return f"{value:.4f}" + (f" ± {1.96 * error:.4f}" if error is not None else "")
 
 
@@ -206,21 +206,25 @@ def _evaluate(
         )
     except Exception as error:
         raise RuntimeError(f"{subject.pinned.id} cannot be asked: {one_line(error)}") from error
+    samples = results["samples"]
     numbers = [
-        _number(tasks, name, metric, kind, value, row.get(f"{metric}_stderr,{kind}"), results["samples"])
+        _number(tasks, name, metric, answers, value, row.get(f"{metric}_stderr,{answers}"), samples)
         for name, row in {**results.get("groups", {}), **results["results"]}.items()
         for key, value in row.items()
-        for metric, comma, kind in [key.partition(",")]
+        for metric, comma, answers in [key.partition(",")]
         if comma and not metric.endswith("_stderr") and isinstance(value, int | float)
     ]
     return numbers, network_settings(network)
 
 
 def _number(
-    tasks: Tasks, name: str, metric: str, kind: str, value: float, error: Any, samples: dict[str, Any]
+    tasks: Tasks, name: str, metric: str, answers: str, value: float, error: Any, samples: dict[str, Any]
 ) -> Number:
-    """One of the library's numbers, with the items that it is a mean of; `kind` is the filter of answers."""
-    rows = [row for task in tasks.leaves[name] for row in samples[task] if row["filter"] == kind]
+    """One of the library's numbers, with the items that it is a mean of.
+
+    `answers` is the library's filter, which reads answers out of replies.
+    """
+    rows = [row for task in tasks.leaves[name] for row in samples[task] if row["filter"] == answers]
     values = [row.get(metric) for row in rows]
     items = None
     if values and all(isinstance(item, int | float | np.number) for item in values):
@@ -231,14 +235,14 @@ def _number(
     choices = [len(row["resps"]) for row in rows]
     has_chance = metric in ("acc", "acc_norm") and choices and min(choices) > 1
     return Number(
-        name,
-        metric if kind == "none" else f"{metric} ({kind})",
-        len({(row["doc_hash"], row["doc_id"]) for row in rows}) if items is None else len(items),
-        float(value),
-        float(error) if isinstance(error, int | float) and math.isfinite(error) else None,
-        items,
-        name in tasks.top,
-        float(np.mean([1 / count for count in choices])) if has_chance else None,
+        name=name,
+        metric=metric if answers == "none" else f"{metric} ({answers})",
+        n=len({(row["doc_hash"], row["doc_id"]) for row in rows}) if items is None else len(items),
+        value=float(value),
+        error=float(error) if isinstance(error, int | float) and math.isfinite(error) else None,
+        items=items,
+        is_top=name in tasks.top,
+        chance=float(np.mean([1 / count for count in choices])) if has_chance else None,
     )
 
 
@@ -247,6 +251,6 @@ EVALUATION = Evaluation(
     logic_version=3,
     options=Options,
     plan=plan,
-    description="Tasks of lm-evaluation-harness, and with --before what alignment cost on them.",
+    description="Tasks of lm-evaluation-harness, and what alignment cost on them.",
     item_value=item_value,
 )

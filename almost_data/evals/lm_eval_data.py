@@ -24,7 +24,7 @@ class Tasks:
     """The library's own index of tasks."""
     names: list[str]
     leaves: dict[str, list[str]]
-    """Tasks of each group, and of each task itself."""
+    """Task or group -> the tasks that it consists of; a task consists of itself."""
     top: set[str]
     """Tasks and groups that are in no other group."""
     pinned: list[Pinned]
@@ -61,18 +61,19 @@ def load_tasks(names: Sequence[str], include: Path | None = None) -> Tasks:
     leaves = {name: [name] for name in tasks}
     leaves |= {name: [task.task_name for task in group.get_all_tasks()] for name, group in groups.items()}
     inner = {child for children in loaded["group_map"].values() for child in children}
+    recorded = {
+        name: {"version": task.VERSION, "config_sha256": _config_hash(task), "items_sha256": hashes[name]}
+        for name, task in tasks.items()
+    }
     pinned, notes = _sources(tasks, hashes)
     return Tasks(
-        manager,
-        list(names),
-        leaves,
-        {name for name in leaves if name not in inner},
-        pinned,
-        {
-            name: {"version": task.VERSION, "config_sha256": _config(task), "items_sha256": hashes[name]}
-            for name, task in tasks.items()
-        },
-        notes,
+        manager=manager,
+        names=list(names),
+        leaves=leaves,
+        top=leaves.keys() - inner,
+        pinned=pinned,
+        recorded=recorded,
+        notes=notes,
     )
 
 
@@ -89,9 +90,9 @@ def _sources(tasks: dict[str, Any], hashes: dict[str, str]) -> tuple[list[Pinned
         revisions = {(tasks[name].config.dataset_kwargs or {}).get("revision") for name in names}
         commits = sorted({commit for name in names for commit in _commits(tasks[name])})
         if None in revisions and "/" in path:
-            read = f"commit {', '.join(commits)} was read" if commits else "which one was read is unknown"
+            commit = f"commit {', '.join(commits)} was read" if commits else "the commit is unknown"
             notes.append(
-                f"{label}: its task file pins no revision; {read}; the items are pinned by their hash."
+                f"{label}: its task file pins no revision; {commit}; the items are pinned by their hash."
             )
     return pinned, notes
 
@@ -111,8 +112,8 @@ def _items_hash(task: Any) -> str:
     return sha256.hexdigest()
 
 
-def _config(task: Any) -> str:
-    """sha256 of a task's file as the library read it, but for the places of files."""
+def _config_hash(task: Any) -> str:
+    """sha256 of a task's file as the library read it, without the paths of files in it."""
     config = task.dump_config()
     config.get("metadata", {}).pop("config_source", None)
     config.get("dataset_kwargs", {}).pop("data_files", None)

@@ -62,8 +62,8 @@ def journaled_model(session: EvalSession, subject: Subject, network: Any) -> Any
     def ask(kind: str, instances: Sequence[Any]) -> list[Any]:
         by_id = {str(place): instance for place, instance in enumerate(instances)}
         requests = [
-            Request(number, scorer.model, identity, json.dumps([kind, instance.args]), Sampling(1))
-            for number, instance in by_id.items()
+            Request(id, scorer.model, identity, json.dumps([kind, instance.args]), Sampling(1))
+            for id, instance in by_id.items()
         ]
         engine = Answers(getattr(network, kind), by_id)
         journal = JournaledGenerator(engine, session.journal, max_failures=0)
@@ -73,7 +73,7 @@ def journaled_model(session: EvalSession, subject: Subject, network: Any) -> Any
             answers[reply.id] = tuple(answer) if isinstance(answer, list) else answer
             if session.progress:
                 session.progress(f"{subject.pinned.id}, {kind}", len(answers), len(requests), 0)
-        return [answers[number] for number in by_id]
+        return [answers[id] for id in by_id]
 
     class JournaledModel(LM):  # type: ignore[misc]
         def loglikelihood(self, requests: list[Any]) -> list[Any]:

@@ -119,21 +119,21 @@ def _is_official(result: Result) -> bool:
 def _index(manifest: Manifest, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The Hub's `model-index`, by huggingface_hub: an entry for each subset of each result.
 
-    The library would merge all results on a dataset, so it gets one of them at a time.
+    The library would merge all results on a dataset, so each result goes through it by itself.
     """
     from huggingface_hub import EvalResult
     from huggingface_hub.repocard_data import eval_results_to_model_index
 
-    kind = "text-classification" if card.recipe_name(manifest) == "rm" else "text-generation"
+    task_type = "text-classification" if card.recipe_name(manifest) == "rm" else "text-generation"
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         if row["line"].value is not None and row["is_official"] and not row["is_difference"]:
             groups.setdefault((row["fingerprint"], row["line"].subset), []).append(row)
     entries: list[dict[str, Any]] = []
     for group in groups.values():
-        numbers = [
+        results = [
             EvalResult(
-                task_type=kind,
+                task_type=task_type,
                 task_name=f"{row['task']}, {row['line'].subset}",
                 dataset_type=_hub_name(row["data"] or row["task"]),
                 dataset_name=row["data"] or row["task"],
@@ -152,7 +152,7 @@ def _index(manifest: Manifest, rows: list[dict[str, Any]]) -> list[dict[str, Any
             )
             for row in group
         ]
-        entries += eval_results_to_model_index(manifest.ref, numbers)[0]["results"]
+        entries += eval_results_to_model_index(manifest.ref, results)[0]["results"]
     return [{"name": manifest.ref, "results": entries}] if entries else []
 
 

@@ -1,4 +1,4 @@
-"""Comparisons that models are judged on: where they are read, and what the models know of them."""
+"""Comparisons that models are judged on: where they are read, and which of them a model was trained on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -103,8 +103,16 @@ def _open_file(data: str, columns: Mapping[str, str]) -> Source:
     schema = {name: pl.String() if name.endswith("_responder") else messages for name in names}
     table = pl.DataFrame([{name: row[name] for name in names} for row in rows], schema=schema)
     parent = Parent(Path(data).resolve().name, f"sha256:{sha256}", "")
-    unusable = (len(problems), next(iter(problems), ""))
-    return Source(parent, None, None, True, table, table.clear(), frozenset(names), unusable=unusable)
+    return Source(
+        parent=parent,
+        revision=None,
+        config=None,
+        pinned=True,
+        train=table,
+        test=table.clear(),
+        columns=frozenset(names),
+        unusable=(len(problems), problems[0] if problems else ""),
+    )
 
 
 def training_notes(store: Store, subjects: Sequence[Subject], judged: Comparisons) -> list[str]:

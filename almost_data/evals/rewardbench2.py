@@ -113,8 +113,8 @@ def _read(options: Options) -> tuple[list[Item], Pinned]:
     """At most `limit` items, the pairs of Ties whole, drawn by the seed."""
     items, pinned = read(options.data)
     groups = sorted({item.group for item in items}, key=lambda group: draw(group, options.seed, "limit"))
-    drawn = set(groups[: options.limit])
-    return [item for item in items if item.group in drawn], pinned
+    sampled = set(groups[: options.limit])
+    return [item for item in items if item.group in sampled], pinned
 
 
 def _replies(items: Sequence[Item]) -> Iterator[tuple[str, Item, str]]:

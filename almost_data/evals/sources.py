@@ -102,8 +102,8 @@ def read(data: str, configs: tuple[str, ...] = ()) -> Items:
 
 def sample(items: list[Item], limit: int | None, seed: int) -> list[Item]:
     """At most `limit` of the items, drawn by the seed, in their order."""
-    drawn = {item.id for item in sorted(items, key=lambda item: draw(item.id, seed, "limit"))[:limit]}
-    return [item for item in items if item.id in drawn]
+    sampled = {item.id for item in sorted(items, key=lambda item: draw(item.id, seed, "limit"))[:limit]}
+    return [item for item in items if item.id in sampled]
 
 
 def _local(files: list[tuple[Path, str]], pinned: Pinned | None = None) -> Items:

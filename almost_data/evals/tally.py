@@ -149,7 +149,7 @@ def tables(rows: Sequence[Judged], a: str, b: str) -> dict[str, Any]:
     reasons = sorted({verdict.why for verdicts in by_order.values() for verdict in verdicts if verdict.why})
     firsts = {"ab": f"{a} first", "ba": f"{b} first"}
     scores = [
-        [name, *(_shown(_mean(rows, side, orders)) for orders in (first, second, ORDERS))]
+        [name, *(_mean_text(_mean(rows, side, orders)) for orders in (first, second, ORDERS))]
         for side, name, first, second in ((0, a, ("ab",), ("ba",)), (1, b, ("ba",), ("ab",)))
     ]
     verdict_rows = [
@@ -182,7 +182,7 @@ def notes(rows: Sequence[Judged], a: str, b: str, failed_answers: int = 0) -> li
     verdicts = [verdict for row in rows for verdict in row.verdicts.values()]
     unread = Counter(verdict.why for verdict in verdicts if verdict.why)
     reasons = ", ".join(f"{count} {why}" for why, count in unread.most_common()) or "none lost"
-    mean_a, mean_b = (_shown(_mean(rows, side, ORDERS)) for side in (0, 1))
+    mean_a, mean_b = (_mean_text(_mean(rows, side, ORDERS)) for side in (0, 1))
     count = Counter(str(row.winner) for row in rows)
     sentences = [
         f"Questions: {a} won {count['a']}, tied {count['tie']} and lost {count['b']} against {b}.",
@@ -213,5 +213,5 @@ def _mean(rows: Sequence[Judged], side: int, orders: Iterable[str]) -> float | N
     return sum(values) / len(values) if values else None
 
 
-def _shown(value: float | None) -> str:
+def _mean_text(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.2f}"

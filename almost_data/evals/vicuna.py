@@ -55,7 +55,7 @@ class Options:
     limit: int | None = None
     """Evaluate at most so many questions, drawn by the seed."""
     seed: int = 0
-    """Of what is drawn."""
+    """Seed of the draw."""
     max_new_tokens: int = 1024
     """Of an answer (paper)."""
     temperature: float = 0.7
@@ -192,8 +192,8 @@ def _plan_replay(session: EvalSession, options: Options, reviews_file: Path) -> 
 def sample(questions: Mapping[str, Question], options: Options) -> dict[str, Question]:
     """At most `limit` of the questions, drawn by the seed, in their order."""
     by_draw = sorted(questions, key=lambda question_id: draw(question_id, options.seed, "limit"))
-    drawn = set(by_draw[: options.limit])
-    return {key: question for key, question in questions.items() if key in drawn}
+    sampled = set(by_draw[: options.limit])
+    return {key: question for key, question in questions.items() if key in sampled}
 
 
 def _rows(questions: Mapping[str, Question], written: Written) -> list[Judged]:

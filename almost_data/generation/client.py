@@ -16,8 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import msgspec
 
-from .pace import LONGEST_PAUSE, ConcurrencyLimit, Rates, seconds
-from .servers import Server
+from .servers import LONGEST_PAUSE, ConcurrencyLimit, Rates, Server, seconds
 
 if TYPE_CHECKING:
     import aiohttp

@@ -39,7 +39,7 @@ _decode = msgspec.json.Decoder(_Completion).decode
 def encode(request: Request, refused: Collection[str], row_seeds: bool) -> bytes:
     """The body of a request, without the parameters that the server has refused."""
     sampling = request.sampling
-    # The second name is the one that OpenAI's newer models require.
+    # OpenAI's newer models refuse `max_tokens`.
     limit = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
     body: dict[str, Any] = {
         "model": request.model.id,

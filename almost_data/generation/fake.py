@@ -152,7 +152,7 @@ def _verdict(rng: random.Random, form: str) -> str:
 
 
 def answer(rng: random.Random, is_chat: bool = False) -> str:
-    """An answer; a chat model's does not run into the next turn."""
+    """Nonsense that often has a fault which a check finds; a chat model's never runs into the next turn."""
     nouns = _word(rng), _word(rng)
     count = rng.randint(2, 12)
     text = " ".join(rng.choice(_SENTENCES).format(*nouns) for _ in range(count))

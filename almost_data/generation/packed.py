@@ -106,19 +106,22 @@ class Packed:
         self.model = model
         self.prefix = prefix
         self.numbers: dict[BatchRow, int] = {}
+        """Number of each row, as `owner` names it."""
         self.lenders: dict[bytes, BatchRow] = {}
         """By prompt, the row whose columns hold it."""
         self.readers: Counter[bytes] = Counter()
         """By prompt, how many rows have it."""
         config = model.config.get_text_config(decoder=True)
         self.window: int | None = getattr(config, "sliding_window", None)
-        self.by_layer = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+        self.has_sliding_layers = "sliding_attention" in (getattr(config, "layer_types", None) or ())
         parameters = inspect.signature(model.forward).parameters
-        self.selects = "logits_to_keep" in parameters
+        self.selects_logits = "logits_to_keep" in parameters
         self.cache_name = "cache" if "cache" in parameters else "past_key_values"  # until transformers 5.2x
         self.cache = DynamicCache()  # made without the config: no layer may forget columns behind its window
         self.owner = torch.empty(0, dtype=torch.long, device=model.device)
+        """Of each column of the cache, the number of the row that it belongs to, PREFIX or DEAD."""
         self.position = self.owner.clone()
+        """Of each column of the cache, its place in the row."""
         if prefix:
             self.step([Feed(PREFIX, 0, 0, list(prefix))])
 
@@ -181,9 +184,9 @@ class Packed:
                 attention_mask=self._attention_mask(visible, position),
                 use_cache=True,
                 **{self.cache_name: self.cache},
-                **({"logits_to_keep": last} if self.selects else {}),
+                **({"logits_to_keep": last} if self.selects_logits else {}),
             )
-        logits: torch.Tensor = out.logits[0] if self.selects else out.logits[0, last]
+        logits: torch.Tensor = out.logits[0] if self.selects_logits else out.logits[0, last]
         return logits
 
     def _attention_mask(self, visible: torch.Tensor, position: torch.Tensor) -> Any:
@@ -196,7 +199,7 @@ class Packed:
         near = visible
         if self.window is not None:
             near = visible & (self.position > position[:, None] - self.window)
-        if self.by_layer:
+        if self.has_sliding_layers:
             return {"full_attention": additive(visible), "sliding_attention": additive(near)}
         return additive(near)
 
@@ -205,7 +208,7 @@ class Packed:
         for row in rows:
             prompt = _prompt_key(row)
             owned = self.owner == self.numbers[row]
-            if row is self.lenders[prompt]:  # other rows may still read its prompt
+            if row is self.lenders[prompt]:  # rows of the same prompt may still read it
                 owned &= self.position >= len(row.prompt) - 1
             self.owner[owned] = DEAD
             self.readers[prompt] -= 1

@@ -171,7 +171,8 @@ class VLLMEngine:
         self.load_seconds += time.monotonic() - start
 
     def _start(self, folder: Path) -> Any:
-        # Read when vLLM is imported. Variables that a user has set stay.
+        """Load a model. The engine's processes carry a mark, by which a reaper ends them with this one."""
+        # vLLM reads these when it is imported. Variables that a user has set stay.
         for name in ("VLLM_LOGGING_LEVEL", "TORCH_CPP_LOG_LEVEL"):
             os.environ.setdefault(name, "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

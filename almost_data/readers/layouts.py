@@ -382,25 +382,25 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     *(
         Layout(
-            name=f"safe-rlhf-{what}",
+            name=f"safe-rlhf-{label}",
             title="PKU-SafeRLHF",
             source="PKU-Alignment/PKU-SafeRLHF",
             columns={
                 "prompt": anything,
                 "response_0": text,
                 "response_1": text,
-                f"{what}_response_id": anything,
+                f"{label}_response_id": anything,
             },
-            absent=() if what == "better" else ("better_response_id",),
-            read=_safe_rlhf(f"{what}_response_id"),
+            absent=() if label == "better" else ("better_response_id",),
+            read=_safe_rlhf(f"{label}_response_id"),
             example={
                 "prompt": "Is tea a fruit?",
                 "response_0": "Yes.",
                 "response_1": "No, a leaf.",
-                f"{what}_response_id": 1,
+                f"{label}_response_id": 1,
             },
         )
-        for what in ("better", "safer")
+        for label in ("better", "safer")
     ),
     Layout(
         name="stack-exchange",

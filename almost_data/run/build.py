@@ -137,8 +137,8 @@ class BuildRun:
         places = [*paths(step.settings), *origins.values()]
         candidates = [Path(text) for place in places for text in (place, place.rpartition(":")[0])]
         hashes = {path.name: file_sha256(path) for path in candidates if path.is_file()}
-        shown = {name: Path(at).name if ".py:" in at else at for name, at in origins.items()}
-        return {"origins": shown, "files": hashes}
+        public = {name: Path(at).name if ".py:" in at else at for name, at in origins.items()}
+        return {"origins": public, "files": hashes}
 
     @contextmanager
     def _journaled(

@@ -55,15 +55,14 @@ def lines(plan: Plan, store: Store, price: Callable[[str], Price | None] | None 
         if step.builder and step.builder.estimate:
             estimates[manifest.name] = step.builder.estimate(step.settings, estimates)
         else:
-            rows, characters = (
-                manifest.counts.get("default", {}),
-                manifest.diagnostics.get("mean_prompt_chars"),
-            )
+            rows = sum(manifest.counts.get("default", {}).values())
+            characters = manifest.diagnostics.get("mean_prompt_chars")
             tokens = round(characters / CHARACTERS) if characters else None
-            estimates[manifest.name] = Estimate(sum(rows.values()), text_tokens=tokens)
-    works = [work for estimate in estimates.values() for work in estimate.work]
+            estimates[manifest.name] = Estimate(rows, text_tokens=tokens)
     return [
-        line(work, store, price(work.model) if price and work.kind == "generate" else None) for work in works
+        line(work, store, price(work.model) if price and work.kind == "generate" else None)
+        for estimate in estimates.values()
+        for work in estimate.work
     ]
 
 

@@ -22,7 +22,7 @@ from ..datasets.builder import Builder, Built, prompt_id, reply_id
 from ..datasets.digest import Rows
 from ..datasets.filters import Filter, chain
 from ..datasets.manifest import BuilderId, Entry, Manifest
-from ..datasets.spool import SHOWN, Spool
+from ..datasets.spool import CARD_ROWS, Spool
 from ..errors import InputError
 from ..readers import files
 from ..readers.conversations import REASONS, Unusable
@@ -65,8 +65,8 @@ class _Source:
     rows: Iterator[Row]
 
 
-class _Kept:
-    """Rows that are kept and rows that are rejected, in files until they are published."""
+class _RowCollector:
+    """Rows that are imported and rows that are rejected, in files until they are published."""
 
     def __init__(self, folder: Path, builder: Builder, configs: Mapping[str, str]) -> None:
         """`configs`: config -> the table that it has."""
@@ -79,14 +79,14 @@ class _Kept:
         self.rejected.add({**row, "reason": reason})
         self.reasons[reason] += 1
 
-    def check(self, source: str, what: str) -> None:
-        """Raise InputError where no row is kept."""
+    def check(self, source: str, noun: str) -> None:
+        """Raise InputError where no row is imported; `noun` says what a row is."""
         if not any(spool.rows for spool in self.spools.values()):
-            why = f"every row is rejected ({', '.join(self.reasons)})"
-            raise InputError(f"{source}: no {what} in it: {why}")
+            reasons = ", ".join(self.reasons)
+            raise InputError(f"{source}: no {noun} in it: every row is rejected ({reasons})")
 
     def tables(self) -> dict[str, Rows]:
-        tables: dict[str, Rows] = {name: spool.by_query(SHOWN) for name, spool in self.spools.items()}
+        tables: dict[str, Rows] = {name: spool.by_query(CARD_ROWS) for name, spool in self.spools.items()}
         return tables | ({"rejected": self.rejected.in_order()} if self.rejected.rows else {})
 
     def ledger(self, unit: str, **sentences: str) -> list[Entry]:
@@ -115,7 +115,7 @@ def import_queries(store: Store, file: str, version: str, options: Options = Opt
     column = find_column(source.columns, file, options.columns.get("query"))
 
     def build(folder: Path) -> Built:
-        kept = _Kept(folder, queries.BUILDER, {"default": "default"})
+        collector = _RowCollector(folder, queries.BUILDER, {"default": "default"})
         ids: set[str] = set()
         for number, row in enumerate(source.rows):
             try:
@@ -123,24 +123,24 @@ def import_queries(store: Store, file: str, version: str, options: Options = Opt
             except Unusable as error:
                 reason = "empty" if error.reason == "no_prompt" else error.reason
                 dropped = {"query_id": prompt_id(()), "query": _as_text(row[1][column.name])}
-                kept.reject({**dropped, "source": "import", "candidate": number}, reason)
+                collector.reject({**dropped, "source": "import", "candidate": number}, reason)
                 continue
             query_id = prompt_id(prompt)
             values = {"query_id": query_id, "source": "import"}
             if query_id in ids:
                 query = _as_text(prompt)
                 nearest = {"query": query, "nearest": query, "score": 1.0, "candidate": number}
-                kept.reject({**values, **nearest}, "duplicate")
+                collector.reject({**values, **nearest}, "duplicate")
                 continue
             ids.add(query_id)
-            kept.spools["default"].add(values | {"prompt": prompt})
-        kept.check(file, "query")
-        ledger = kept.ledger(
+            collector.spools["default"].add(values | {"prompt": prompt})
+        collector.check(file, "query")
+        ledger = collector.ledger(
             "query",
             empty="The row has no text.",
             duplicate="An earlier row has the same text; a repeated prompt is one query.",
         )
-        return Built(kept.tables(), ledger, _of_queries(kept.spools["default"].scan()))
+        return Built(collector.tables(), ledger, _of_queries(collector.spools["default"].scan()))
 
     return _publish(store, queries.BUILDER, _draft_of(queries.BUILDER, version, source, {}), build)
 
@@ -164,40 +164,40 @@ def import_responses(
     ranks = {name: rank for rank, name in enumerate(ladder)}
 
     def build(folder: Path) -> Built:
-        kept = _Kept(folder, responses.BUILDER, dict.fromkeys(ladder, "default"))
+        collector = _RowCollector(folder, responses.BUILDER, dict.fromkeys(ladder, "default"))
         responders: set[str] = set()
         ids: set[str] = set()
         for number, row in enumerate(source.rows):
             for response in columns.read(row):
                 responders.add(response.responder)
                 query_id = prompt_id(response.prompt)
-                name = reply_id(query_id, response.responder)
+                reply = reply_id(query_id, response.responder)
                 values = {
                     "query_id": query_id,
                     "prompt": response.prompt,
                     "responder": response.responder,
                     "rank": ranks.get(response.responder),
                     "response": response.text,
-                    "reply_id": name,
+                    "reply_id": reply,
                     "row": number,
                 }
-                if reason := response.reason or ("duplicate" if name in ids else None):
-                    kept.reject(values, reason)
+                if reason := response.reason or ("duplicate" if reply in ids else None):
+                    collector.reject(values, reason)
                 else:
-                    ids.add(name)
-                    kept.spools[response.responder].add(values)
+                    ids.add(reply)
+                    collector.spools[response.responder].add(values)
         if absent := next((name for name in ladder if name not in responders), None):
             raise InputError(f"{file}: no row of responder {absent!r}, which import.ladder names")
-        kept.check(file, "usable response")
-        ledger = kept.ledger(
+        collector.check(file, "usable response")
+        ledger = collector.ledger(
             "response",
             not_in_ladder="The row's responder is not one that the ladder names.",
             no_prompt="The row's prompt is empty.",
             missing="The responder has no text for this prompt.",
             duplicate="An earlier row has the same prompt and responder.",
         )
-        by_responder = responses.summaries(kept.spools)
-        return Built(kept.tables(), ledger, {"responders": by_responder})
+        by_responder = responses.summaries(collector.spools)
+        return Built(collector.tables(), ledger, {"responders": by_responder})
 
     draft = _draft_of(responses.BUILDER, version, source, {"ladder": ladder})
     return _publish(store, responses.BUILDER, draft, build)

@@ -72,20 +72,21 @@ def diff(store: Store, a: str, b: str) -> Diff:
     old, new, key = _comparable(store, a, b)
     lost, gained, common = _changes(store, old, new, key)
     names = [name for name in old.table("default").names if name in new.table("default").names]
-    scores = {column.name for column in old.table("default").columns if not column.compared}
-    compared = [name for name in names if name not in {*key, *scores}]
-    changed = [pl.col(column).ne_missing(pl.col(f"{column}_b")) for column in compared]
-    differs = pl.any_horizontal(pl.lit(False), *changed)
-    kept = common.select(n=pl.len(), changed=differs.sum()).collect().row(0, named=True)
+    uncompared = {column.name for column in old.table("default").columns if not column.compared}
+    compared = [name for name in names if name not in {*key, *uncompared}]
+    differs = pl.any_horizontal(
+        pl.lit(False), *(pl.col(name).ne_missing(pl.col(f"{name}_b")) for name in compared)
+    )
+    kept, changed = common.select(pl.len(), differs.sum().alias("changed")).collect().row(0)
     reasons = _reasons(lost, gained)
     return Diff(
         a=a,
         b=b,
         changes=changes(recipe(old), recipe(new)),
-        kept=kept["n"],
+        kept=kept,
         lost=len(lost),
         gained=len(gained),
-        changed=kept["changed"],
+        changed=changed,
         reasons=reasons,
         causes=_causes(old, new, reasons),
         pairs=_pairs(common, lost, gained) if "chosen_responder" in names else [],
@@ -109,9 +110,11 @@ def difference_page(store: Store, a: str, b: str, limit: int, seed: int = 0) -> 
     )
     for (side, manifest, frame), quota in zip(sides, quotas, strict=True):
         columns = [*manifest.table("default").names, *ADDED, "reason"]
-        drawn, _ = draw(frame.lazy().select(columns), quota, seed)
-        shown = (row_of(record, manifest.table("default").key) for record in drawn.iter_rows(named=True))
-        rows += [replace(row, change=side) for row in shown]
+        records, _ = draw(frame.lazy().select(columns), quota, seed)
+        rows += [
+            replace(row_of(record, manifest.table("default").key), change=side)
+            for record in records.iter_rows(named=True)
+        ]
     kept = common.select(pl.len()).collect().item()
     about = f"{kept:,} rows in both, {len(lost):,} went, {len(gained):,} came"
     if len(rows) < len(lost) + len(gained):

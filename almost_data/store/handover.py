@@ -216,13 +216,13 @@ def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) ->
         schema = None
         for split in ("train", "test"):
             part = rows.filter(pl.col("split") == split).collect()
-            if consumer.suffix == ".parquet":  # of prompts alone
+            if consumer.suffix == ".parquet":  # its rows are prompts
                 part = part.unique("query_id", keep="first", maintain_order=True)
-            laid_out = [consumer.row(ref, n, row) for n, row in enumerate(part.iter_rows(named=True))]
-            schema = schema or (pl.DataFrame(laid_out, infer_schema_length=None).schema if laid_out else None)
+            records = [consumer.row(ref, n, row) for n, row in enumerate(part.iter_rows(named=True))]
+            schema = schema or (pl.DataFrame(records, infer_schema_length=None).schema if records else None)
             file = folder / f"{split}{consumer.suffix}"
-            _write(file, laid_out, schema)
-            counts[file.name] = len(laid_out)
+            _write(file, records, schema)
+            counts[file.name] = len(records)
         for name, text in consumer.launch.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:

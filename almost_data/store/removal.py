@@ -15,17 +15,14 @@ def children(store: Store, ref: str) -> list[str]:
     return [child.ref for child in manifests if ref in {parent.ref for parent in child.parents}]
 
 
-def remove(store: Store, ref: str, *, with_children: bool = False) -> None:
-    """Delete an artifact. Raises InputError where others were made from it, unless that is accepted.
-
-    The others stay. It is gone at once: a process that is killed leaves no half of it in its place.
-    """
+def remove(store: Store, ref: str, *, force: bool = False) -> None:
+    """Delete an artifact. Raises InputError where others were made from it; with `force` those stay."""
     if not store.has(ref):
         store.manifest(ref)  # says what is in the store
-    if (refs := children(store, ref)) and not with_children:
+    if (refs := children(store, ref)) and not force:
         raise InputError(
-            f"{ref}: {', '.join(refs)} stands on it: delete that first, or set rm.force, which leaves it "
-            "without its texts and lineage"
+            f"{ref}: {', '.join(refs)} was made from it: delete that first, or set rm.force, after which it "
+            f"has no lineage, and no text that only {ref} stores"
         )
     with store.lock(ref):
         store.discard(ref)

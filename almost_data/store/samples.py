@@ -82,11 +82,11 @@ def sample(artifacts: Artifacts, ref: str, selection: Selection = Selection()) -
     is_grouped = selection.dropped is None and selection.sort is None and _is_grouped(rows)
     group = "query_id" if is_grouped and "reason" not in rows.collect_schema() else None
     if selection.sort:
-        drawn, count = largest(rows, ref, selection.sort, selection.n)
+        frame, count = largest(rows, ref, selection.sort, selection.n)
     else:
-        drawn, count = draw(rows, selection.n, selection.seed, group)
-    shown = list(rows_of(manifest, drawn))
-    return Sample(drawn, shown, count, notes(artifacts, manifest, shown))
+        frame, count = draw(rows, selection.n, selection.seed, group)
+    sampled = list(rows_of(manifest, frame))
+    return Sample(frame, sampled, count, notes(artifacts, manifest, sampled))
 
 
 def examples(artifacts: Artifacts, manifest: Manifest, n: int, seed: int = 0) -> list[Row]:
@@ -94,8 +94,8 @@ def examples(artifacts: Artifacts, manifest: Manifest, n: int, seed: int = 0) ->
     rows = with_texts(artifacts, manifest, "default")
     if "query_id" not in rows.collect_schema() or _is_grouped(rows):
         return sample(artifacts, manifest.ref, Selection(n=n, seed=seed)).rows
-    drawn, _ = draw(rows, n, seed, "query_id")
-    return list(rows_of(manifest, drawn.unique("query_id", keep="first", maintain_order=True)))
+    frame, _ = draw(rows, n, seed, "query_id")
+    return list(rows_of(manifest, frame.unique("query_id", keep="first", maintain_order=True)))
 
 
 def overview(artifacts: Artifacts, ref: str, limit: int, seed: int = 0) -> Page:
@@ -261,11 +261,11 @@ def draw(rows: pl.LazyFrame, n: int, seed: int, group: str | None = None) -> tup
         return rows.collect(), count
     places = sorted(random.Random(seed).sample(range(count), n))
     # Streaming: of a large dataset only the drawn rows come into memory.
-    drawn = units.with_row_index(_PLACE).filter(pl.col(_PLACE).is_in(places)).drop(_PLACE)
-    units_drawn = drawn.collect(engine="streaming")
+    sampled = units.with_row_index(_PLACE).filter(pl.col(_PLACE).is_in(places)).drop(_PLACE)
+    frame = sampled.collect(engine="streaming")
     if group is None:
-        return units_drawn, count
-    return rows.filter(pl.col(group).is_in(units_drawn[group].implode())).collect(engine="streaming"), count
+        return frame, count
+    return rows.filter(pl.col(group).is_in(frame[group].implode())).collect(engine="streaming"), count
 
 
 def rows_of(manifest: Manifest, frame: pl.DataFrame) -> Iterator[Row]:

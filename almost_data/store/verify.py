@@ -53,7 +53,7 @@ def verify(store: Store, ref: str, render: Render | None = None) -> list[str]:
 
 
 def unproven(store: Store, ref: str, place: str | None = None) -> list[str]:
-    """What an artifact that agrees leaves open, one sentence each.
+    """What `verify` cannot prove of an artifact in which it finds no problem, one sentence each.
 
     `place` is `ORG/NAME@COMMIT` where a push or a pull recorded its digest.
     """
@@ -76,8 +76,8 @@ def unproven(store: Store, ref: str, place: str | None = None) -> list[str]:
     record, card = manifest.files.get(CARD), store.path(ref) / CARD
     if record and file_problem(card, record):
         lines.append(
-            "README.md is not the one of the build, as a push or an evaluation renews it: of it, head and "
-            "figures were compared"
+            "README.md is not the one of the build, because a push or an evaluation renews it: only its head "
+            "and its figures were compared"
         )
     return lines
 

@@ -14,11 +14,11 @@ from ..scoring import Dialogue, Scorer
 from ..store.store import Store
 from .shapes import Messages
 
-SHOWN = 6
-"""Prompts whose replies the card shows."""
-SHOWN_TOKENS = 128
+CARD_PROMPTS = 6
+"""Number of prompts whose replies the card shows."""
+CARD_TOKENS = 128
 """Length of the replies that only the card shows."""
-SEEN, UNSEEN = "of the reward model's training split", "held out"
+TRAINED_ON, HELD_OUT = "of the reward model's training split", "held out"
 NEW = "new to the reward model, trained on by the policy"
 UNKNOWN = "trained on by the policy; what the reward model saw is not known"
 
@@ -126,7 +126,7 @@ class BeforeAfter:
         return entry | {"gain": mean, "low": mean - half, "high": mean + half}
 
     def _samples(self, kind: str, rewards: list[Numbers] | None) -> list[dict[str, Any]]:
-        limit = max(1, SHOWN // len(self.prompts))
+        limit = max(1, CARD_PROMPTS // len(self.prompts))
         before, after = self.generated[0][kind], self.generated[-1][kind]
         return [
             {
@@ -135,7 +135,7 @@ class BeforeAfter:
                 "after": after[n][0],
                 "reward_before": None if rewards is None else float(rewards[0][n]),
                 "reward_after": None if rewards is None else float(rewards[-1][n]),
-                "held_out": kind == UNSEEN,
+                "held_out": kind == HELD_OUT,
             }
             for n, prompt in enumerate(self.prompts[kind][:limit])
         ]
@@ -143,9 +143,9 @@ class BeforeAfter:
 
 def few(unseen: pl.Series, trained: pl.Series, seed: int) -> BeforeAfter:
     """Greedy replies for the card, to held-out prompts if there are any, else to some of the trained ones."""
-    kind, prompts = (UNSEEN, unseen) if len(unseen) else ("from the training rows", trained)
-    options = {"max_new_tokens": SHOWN_TOKENS, "temperature": 0.0, "seed": seed}
-    return BeforeAfter({kind: prompts.head(SHOWN).to_list()}, **options)
+    kind, prompts = (HELD_OUT, unseen) if len(unseen) else ("from the training rows", trained)
+    options = {"max_new_tokens": CARD_TOKENS, "temperature": 0.0, "seed": seed}
+    return BeforeAfter({kind: prompts.head(CARD_PROMPTS).to_list()}, **options)
 
 
 def _rewards(scorer: Scorer, prompts: Sequence[Messages], answers: Replies) -> Numbers:
@@ -165,13 +165,13 @@ def by_kind(
     `learned` are the query_ids of the reward model's training split. Held-out prompts are in neither.
     """
     if learned is None:
-        kinds = {UNKNOWN: train, UNSEEN: test}
+        kinds = {UNKNOWN: train, HELD_OUT: test}
     else:
         is_learned = pl.col("query_id").is_in(list(learned))
         kinds = {
-            SEEN: train.filter(is_learned),
+            TRAINED_ON: train.filter(is_learned),
             NEW: train.filter(~is_learned),
-            UNSEEN: test.filter(~is_learned),
+            HELD_OUT: test.filter(~is_learned),
         }
     return {kind: rows.head(limit)["prompt"].to_list() for kind, rows in kinds.items()}
 

@@ -19,19 +19,19 @@ def preferences_page(source: str, columns: Mapping[str, str], limit: int, seed: 
     `columns` are as in `read_preferences`. The rows are a sample of each reason, up to `limit` in all.
     """
     preferences = read_preferences(source, columns)
-    drawn: dict[str | None, list[Row]] = {}
+    samples: dict[str | None, list[Row]] = {}
     counts: Counter[str | None] = Counter()
     generator, lines = random.Random(seed), 0
     for read in preferences.rows:
         lines += 1
         for row in _rows(read):
-            _draw(drawn.setdefault(row.reason, []), row, counts[row.reason], limit, generator)
+            _draw(samples.setdefault(row.reason, []), row, counts[row.reason], limit, generator)
             counts[row.reason] += 1
     reasons = sorted(filter(None, counts))
     kept, *dropped = (counts[reason] for reason in (None, *reasons))
     quotas = share_page([kept], dropped, limit)
     parts = zip((None, *reasons), quotas, strict=True)
-    rows = [row for reason, quota in parts for row in drawn.get(reason, [])[:quota]]
+    rows = [row for reason, quota in parts for row in samples.get(reason, [])[:quota]]
     layout = preferences.layout
     read_as = Filter("layout", "row", f"Rows are read as: {layout.described}.", layout.source)
     rules = [Filter(reason, "row", REASONS[reason], "almost_data") for reason in reasons]

@@ -73,7 +73,7 @@ class Inputs:
     limit: int | None = None
     """Items of a benchmark, at most."""
     seed: int = 0
-    """Of what is shuffled and drawn."""
+    """Seed of what is shuffled and drawn."""
     device: str | None = None
     """cpu, cuda or mps; a GPU where there is one."""
     dtype: str | None = None

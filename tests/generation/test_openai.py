@@ -23,7 +23,7 @@ import pytest
 from almost_data.errors import InputError
 from almost_data.generation import Generator, Model, Reply, Request, Sampling, engines
 from almost_data.generation.openai import AS_SERVED, LIST_RETRIES, OpenAIEngine
-from almost_data.generation.pace import ConcurrencyLimit
+from almost_data.generation.servers import ConcurrencyLimit
 from almost_data.models.chat import user_turn
 from tests.completions_server import CompletionsServer
 from tests.waiting import until

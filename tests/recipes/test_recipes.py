@@ -16,7 +16,7 @@ from almost_data.scoring import load as load_scorer
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from almost_data.training import reinforced
-from almost_data.training.samples import NEW, SEEN, UNSEEN
+from almost_data.training.samples import HELD_OUT, NEW, TRAINED_ON
 from tests.hub_server import serve
 from tests.overlay import needs_ppo
 from tests.recipes import running
@@ -241,7 +241,7 @@ def test_what_reinforcement_reports(name: str, store: Store, request: pytest.Fix
         assert [step for step, _ in diagnostics["curves"][curve]] == [1, 2], curve
     assert diagnostics["curves"]["kl"][0][1] == pytest.approx(0, abs=1e-3)  # it starts from the reference
     assert all(0 < length <= 12 for _, length in diagnostics["curves"]["length"])
-    assert {entry["prompts"] for entry in diagnostics["rewards"]} <= {SEEN, NEW, UNSEEN}
+    assert {entry["prompts"] for entry in diagnostics["rewards"]} <= {TRAINED_ON, NEW, HELD_OUT}
     assert diagnostics["samples"]
 
 

@@ -1,4 +1,4 @@
-"""A deleted artifact is gone, what stands on it is protected, and its replies are not asked for again."""
+"""A deleted artifact is gone, what others need is protected, and its replies are not asked for again."""
 
 import shutil
 from pathlib import Path
@@ -19,10 +19,10 @@ def copy(fake_store: Store, tmp_path: Path) -> Store:
 
 def test_what_others_stand_on_stays_unless_that_is_accepted(copy: Store) -> None:
     assert children(copy, "responses@0.1.0") == ["comparisons@0.1.0"]
-    with pytest.raises(InputError, match=r"comparisons@0\.1\.0 stands on it"):
+    with pytest.raises(InputError, match=r"comparisons@0\.1\.0 was made from it"):
         remove(copy, "responses@0.1.0")
     assert copy.has("responses@0.1.0")
-    remove(copy, "responses@0.1.0", with_children=True)
+    remove(copy, "responses@0.1.0", force=True)
     assert copy.refs() == ["comparisons@0.1.0", "queries@0.1.0"]
     assert not copy.path("responses@0.1.0").parent.exists()
 

@@ -14,10 +14,10 @@ from almost_data.scoring import Dialogue, Score
 from almost_data.store.store import Store
 from almost_data.training import samples, template
 from almost_data.training.samples import (
+    HELD_OUT,
     NEW,
-    SEEN,
+    TRAINED_ON,
     UNKNOWN,
-    UNSEEN,
     BeforeAfter,
     by_kind,
     comparisons_of,
@@ -117,8 +117,8 @@ class Lengths:
 
 
 WRITTEN = {
-    SEEN: ([("a" * n, n + 1) for n in (1, 2, 3, 4)], [("b" * n, n + 2) for n in (2, 2, 9, 5)]),
-    UNSEEN: ([("a" * n, n) for n in range(12)], [("b" * 7, 9)] * 12),
+    TRAINED_ON: ([("a" * n, n + 1) for n in (1, 2, 3, 4)], [("b" * n, n + 2) for n in (2, 2, 9, 5)]),
+    HELD_OUT: ([("a" * n, n) for n in range(12)], [("b" * 7, 9)] * 12),
 }
 
 
@@ -129,12 +129,12 @@ def talks(monkeypatch: pytest.MonkeyPatch) -> BeforeAfter:
 
     def reply(model: Any, tokenizer: Any, prompts: Any, **how: Any) -> list[tuple[str, int]]:
         assert how == {"max_new_tokens": 5}
-        return WRITTEN[SEEN if len(prompts) == 4 else UNSEEN][now[0]]
+        return WRITTEN[TRAINED_ON if len(prompts) == 4 else HELD_OUT][now[0]]
 
     monkeypatch.setattr(samples, "replies", reply)
     prompts = {
-        SEEN: [messages(f"seen {n}") for n in range(4)],
-        UNSEEN: [messages(f"new {n}") for n in range(12)],
+        TRAINED_ON: [messages(f"seen {n}") for n in range(4)],
+        HELD_OUT: [messages(f"new {n}") for n in range(12)],
         "no": [],
     }
     before_after = BeforeAfter(prompts, max_new_tokens=5)
@@ -145,7 +145,7 @@ def talks(monkeypatch: pytest.MonkeyPatch) -> BeforeAfter:
 
 def test_gain_and_interval_are_those_of_the_paired_rewards(talks: BeforeAfter) -> None:
     means, samples_ = talks.report(Lengths())
-    assert [entry["prompts"] for entry in means] == [SEEN, UNSEEN]
+    assert [entry["prompts"] for entry in means] == [TRAINED_ON, HELD_OUT]
     for entry in means:
         before, after = (np.array([len(text) for text, _ in side]) for side in WRITTEN[entry["prompts"]])
         gain = after - before
@@ -176,8 +176,8 @@ def test_samples_without_a_judge_have_no_reward(talks: BeforeAfter) -> None:
 
 
 def test_one_prompt_has_a_gain_and_no_interval() -> None:
-    before_after = BeforeAfter({UNSEEN: [messages("Why?")]})
-    before_after.generated = [{UNSEEN: [("a", 1)]}, {UNSEEN: [("aaa", 1)]}]
+    before_after = BeforeAfter({HELD_OUT: [messages("Why?")]})
+    before_after.generated = [{HELD_OUT: [("a", 1)]}, {HELD_OUT: [("aaa", 1)]}]
     [entry] = before_after.report(Lengths())[0]
     assert entry["gain"] == 2 and np.isnan([entry["low"], entry["high"]]).all()
 
@@ -199,11 +199,11 @@ def names(kinds: dict[str, Any]) -> dict[str, list[int]]:
 def test_prompts_are_apart_by_what_the_reward_model_saw() -> None:
     train, test = frame(1, 2, 3, 4, 5), frame(6, 7, 8)
     learned = frozenset(frame(2, 4, 7, 99)["query_id"])
-    assert names(by_kind(train, test, learned, 10)) == {SEEN: [2, 4], NEW: [1, 3, 5], UNSEEN: [6, 8]}
-    assert names(by_kind(train, test, learned, 2)) == {SEEN: [2, 4], NEW: [1, 3], UNSEEN: [6, 8]}
-    assert names(by_kind(train, test, None, 3)) == {UNKNOWN: [1, 2, 3], UNSEEN: [6, 7, 8]}
-    assert names(by_kind(train, test, frozenset(), 2)) == {SEEN: [], NEW: [1, 2], UNSEEN: [6, 7]}
-    assert names(by_kind(train, test.clear(), None, 2)) == {UNKNOWN: [1, 2], UNSEEN: []}
+    assert names(by_kind(train, test, learned, 10)) == {TRAINED_ON: [2, 4], NEW: [1, 3, 5], HELD_OUT: [6, 8]}
+    assert names(by_kind(train, test, learned, 2)) == {TRAINED_ON: [2, 4], NEW: [1, 3], HELD_OUT: [6, 8]}
+    assert names(by_kind(train, test, None, 3)) == {UNKNOWN: [1, 2, 3], HELD_OUT: [6, 7, 8]}
+    assert names(by_kind(train, test, frozenset(), 2)) == {TRAINED_ON: [], NEW: [1, 2], HELD_OUT: [6, 7]}
+    assert names(by_kind(train, test.clear(), None, 2)) == {UNKNOWN: [1, 2], HELD_OUT: []}
 
 
 def test_what_a_reward_model_saw_is_found_in_the_store(fake_store: Store) -> None:

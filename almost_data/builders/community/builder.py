@@ -243,6 +243,7 @@ def _rejected(
 
 
 def _diagnostics(kept: pl.DataFrame, questions: int, answers: int, sites: list[str]) -> dict[str, Any]:
+    """Lengths, gaps of the scores, comparisons per question and licences of the pairs that are kept."""
     lengths = {side: pl.col(f"{side}_text").str.len_chars() for side in _SIDES}
     columns = {
         "comparisons": pl.len(),

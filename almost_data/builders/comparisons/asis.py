@@ -12,6 +12,8 @@ from ...models.chat import assistant_turn
 from ...scoring import Dialogue, Scorer
 from .ranking import AS_IS
 
+SIDES = ("chosen", "rejected")
+
 
 class AsIs:
     """Scores both sides of the remaining pairs, and drops those where chosen is not above rejected."""
@@ -31,37 +33,42 @@ class AsIs:
         self.total = self.done = self.tokens = self.truncated = self.pairs = self.agreed = 0
 
     def __call__(self, pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
-        """The pairs with `asis_chosen` and `asis_rejected`, null where nothing was scored."""
-        alive = pairs["reason"].is_null()
-        scores = np.full(len(texts), np.nan)
-        if self.scorer:
-            scored = pairs.filter(alive)
-            rows = pl.concat([scored["chosen_row"], scored["rejected_row"]]).unique(maintain_order=True)
-            turns = texts.select("messages", "response")[rows].iter_rows()
-            dialogues = (
-                Dialogue(str(row), (*prompt, assistant_turn(response)))
-                for row, (prompt, response) in zip(rows, turns, strict=True)
-            )
-            self.total += len(rows)
-            for score in self.scorer.score(dialogues):
-                scores[int(score.id)] = score.value
-                self.tokens += score.tokens
-                self.truncated += score.truncated
-                self.done += 1
-                self.progress("as-is rm", self.done, self.total, self.tokens)
-        scores_of = {
-            side: pl.Series(scores[pairs[f"{side}_row"].to_numpy()]) for side in ("chosen", "rejected")
-        }
-        is_scored = alive & (self.scorer is not None)
+        """The pairs with `asis_chosen` and `asis_rejected`, null where a pair was dropped before.
+
+        `chosen_row` and `rejected_row` are places in `texts`.
+        """
+        if self.scorer is None:
+            return pairs.with_columns(pl.lit(None, pl.Float64).alias(f"asis_{side}") for side in SIDES)
+        remaining = pairs["reason"].is_null()
+        rows = [pairs[f"{side}_row"].filter(remaining) for side in SIDES]
+        scores = self._scores(self.scorer, texts, pl.concat(rows).unique(maintain_order=True))
+        chosen, rejected = (pl.Series(scores[pairs[f"{side}_row"].to_numpy()]) for side in SIDES)
+        disagrees = remaining & ~(chosen > rejected)
         pairs = pairs.with_columns(
-            pl.when(is_scored).then(scores_of[side]).alias(f"asis_{side}") for side in ("chosen", "rejected")
+            asis_chosen=pl.when(remaining).then(chosen),
+            asis_rejected=pl.when(remaining).then(rejected),
+            reason=pl.when(disagrees).then(pl.lit(AS_IS)).otherwise("reason"),
         )
-        if self.scorer:
-            disagrees = alive & ~(scores_of["chosen"] > scores_of["rejected"])
-            pairs = pairs.with_columns(reason=pl.when(disagrees).then(pl.lit(AS_IS)).otherwise("reason"))
-            self.pairs += len(scored)
-            self.agreed += pairs["reason"].null_count()
+        self.pairs += int(remaining.sum())
+        self.agreed += pairs["reason"].null_count()
         return pairs
+
+    def _scores(self, scorer: Scorer, texts: pl.DataFrame, rows: pl.Series) -> "np.ndarray[Any, Any]":
+        """The score of each text, NaN for those that are not among the rows."""
+        turns = texts.select("messages", "response")[rows].iter_rows()
+        dialogues = (
+            Dialogue(str(row), (*prompt, assistant_turn(response)))
+            for row, (prompt, response) in zip(rows, turns, strict=True)
+        )
+        scores = np.full(len(texts), np.nan)
+        self.total += len(rows)
+        for score in scorer.score(dialogues):
+            scores[int(score.id)] = score.value
+            self.tokens += score.tokens
+            self.truncated += score.truncated
+            self.done += 1
+            self.progress("as-is rm", self.done, self.total, self.tokens)
+        return scores
 
     def diagnostics(self) -> dict[str, Any]:
         """Share of the pairs on which the reward model agreed, and how many responses it scored."""

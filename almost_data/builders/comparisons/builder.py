@@ -195,10 +195,10 @@ def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: Comparis
     responses = (
         texts.lazy()
         .select(
-            # 16 hex digits are a number, and numbers sort and compare faster than strings.
             "rank",
             "finish_reason",
             *(["rating"] if "rating" in texts.columns else []),
+            # 16 hex digits are a number, and numbers sort and compare faster than strings.
             number=pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64),
             length=length,
             reason=first_reason(expressions),
@@ -214,6 +214,11 @@ def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: Comparis
     descending = [False, *(name == "rating" for name in best_first)]
     responses = responses.sort("number", *best_first, descending=descending, nulls_last=True)
     responses = responses.with_columns(query=pl.col("number").rle_id()).drop("number")
+    return _with_length_sums(responses, config)
+
+
+def _with_length_sums(responses: pl.DataFrame, config: ComparisonsConfig) -> pl.DataFrame:
+    """Responses with `n`, `total` and `squares` of their query; those of a query with too few are dropped."""
     alive = pl.col("reason").is_null()
     counted = pl.when(alive).then("length") if config.length_over == "survivors" else pl.col("length")
     sums = responses.group_by("query", maintain_order=True).agg(

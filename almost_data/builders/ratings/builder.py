@@ -69,7 +69,7 @@ class RatingsConfig(Config, frozen=True, kw_only=True):
     """Of a verdict."""
     seed: int = 0
     limit: Positive | None = None
-    """Rate only the responses to the first queries by query_id; `--limit` sets it."""
+    """Rate only the responses to the first queries by query_id; `run.limit` sets it."""
 
 
 def build(
