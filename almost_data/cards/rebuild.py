@@ -94,7 +94,6 @@ def import_command(manifest: Manifest) -> str:
         **card,
     }
     flags = [word for name, value in options.items() if value for word in (f"--{name}", value)]
-    kind = "preferences" if kind == "comparisons" else kind
     words = ["import", kind, record["name"] + revision, *flags, "--version", manifest.version]
     return shlex.join([*PROGRAM, *words])
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ..builders.comparisons.builder import BUILDER
 from ..readers.preferences import parse_columns
 from ..readers.reviews import read as read_reviews
 from ..run import ablation
@@ -82,7 +83,7 @@ def ablate(
         version=version,
         preset=settings.preset,
         config=settings.config,
-        assignments=[*settings.set_, *assignments("comparisons", {"asis_rm": opinions.asis_rm})],
+        assignments=[*settings.set_, *assignments(BUILDER.name, {"asis_rm": opinions.asis_rm})],
         sources=list(sources.values()),
         origins=hub_origins(sources),
     )

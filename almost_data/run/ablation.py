@@ -184,16 +184,15 @@ def ablate(run: BuildRun, verdicts: Verdicts | None = None, progress: Progress =
     """
     if "-" in run.version:
         raise InputError(f"run.version {run.version}: give N.N.N, to which each variant adds its name")
-    ref = run.sources.get("responses", f"responses@{run.version}")
-    sources = {"responses": ref}
-    if "ratings" in run.sources:
-        sources["ratings"] = run.sources["ratings"]
+    [parent] = BUILDER.parents
+    sources = {parent: f"{parent}@{run.version}"}
+    sources |= {name: source for name, source in run.sources.items() if name in {parent, *BUILDER.optional}}
     parents = {name: run.store.manifest(source) for name, source in sources.items()}
     config = BUILDER.resolve(run.preset.settings(BUILDER), parents)
     if verdicts is not None:
-        _check(verdicts, run.store.scan(ref), ref)
+        _check(verdicts, run.store.scan(sources[parent]), sources[parent])
     outcomes = []
-    for variant in variants(config, "ratings" in sources):
+    for variant in variants(config, is_rated=len(sources) > 1):
         variant_run = dataclasses.replace(
             run,
             version=f"{run.version}-{variant.name}",

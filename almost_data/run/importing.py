@@ -102,7 +102,7 @@ def import_preferences(store: Store, file: str, version: str, options: Options =
     record = files.record(file, TABLE_SUFFIXES, options.part)
     preferences = read_preferences(file, options.columns, options.part)
     settings = {"layout": preferences.layout.name, "columns": dict(options.columns)}
-    draft = _draft(imported.BUILDER, version, record, settings, options)
+    draft = _draft("import-preferences", imported.BUILDER, version, record, settings, options)
     return _publish(store, imported.BUILDER, draft, lambda folder: imported.build(preferences, folder, file))
 
 
@@ -261,16 +261,22 @@ def _of_queries(rows: pl.LazyFrame) -> dict[str, Any]:
 
 
 def _draft(
-    builder: Builder, version: str, record: dict[str, str], settings: dict[str, Any], options: Options
+    command: str,
+    builder: Builder,
+    version: str,
+    record: dict[str, str],
+    settings: dict[str, Any],
+    options: Options,
 ) -> Manifest:
     config = {"settings": settings, "file": record, "card": msgspec.to_builtins(options.card)}
-    made_by = BuilderId(f"import-{builder.name}", 1)
-    return new_manifest("dataset", f"{builder.name}@{version}", made_by, config, [], builder.tables)
+    ref = f"{builder.name}@{version}"
+    return new_manifest("dataset", ref, BuilderId(command, 1), config, [], builder.tables)
 
 
 def _draft_of(builder: Builder, version: str, source: _Source, settings: dict[str, Any]) -> Manifest:
     named = {"columns": dict(source.options.columns)} if source.options.columns else {}
-    return _draft(builder, version, source.record, settings | named, source.options)
+    command = f"import-{builder.name}"
+    return _draft(command, builder, version, source.record, settings | named, source.options)
 
 
 def _publish(store: Store, builder: Builder, draft: Manifest, build: Callable[[Path], Built]) -> Manifest:

@@ -295,31 +295,28 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@needs_ppo
-def test_ppo_s_kl_and_where_its_score_is_read(judge: Path, tmp_path: Path) -> None:
-    import torch
+TEMPERATURE, KL_COEF, PENALTY, EPISODES = 0.7, 0.07, 1.25, 8
+"""Of the PPO run; the penalty is for a reply without EOS."""
+
+
+def ppo_trainer(folder: Path, policy: Any, reference: Any, judge: Path, tokenizer: Any) -> Any:
     from transformers import AutoModelForSequenceClassification
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-    policy, tokenizer = causal(tmp_path / "policy", seed=1)
-    reference, _ = causal(tmp_path / "reference", seed=2)
-    policy, reference = speak(policy, tokenizer, eos=0.2), speak(reference, tokenizer, eos=-0.5)
-    before = copy.deepcopy(policy)
     reward, value = (AutoModelForSequenceClassification.from_pretrained(judge) for _ in range(2))
-    temperature, kl_coef, penalty, batch = 0.7, 0.07, 1.25, 8
-    trainer = PPOTrainer(
+    return PPOTrainer(
         args=PPOConfig(
-            **common(tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2),
-            total_episodes=batch,
+            **common(folder, per_device_train_batch_size=4, gradient_accumulation_steps=2),
+            total_episodes=EPISODES,
             num_ppo_epochs=1,
             num_mini_batches=1,
             local_rollout_forward_batch_size=3,  # two rollouts of three, one of two
             num_sample_generations=0,
             response_length=8,
-            temperature=temperature,
-            kl_coef=kl_coef,
+            temperature=TEMPERATURE,
+            kl_coef=KL_COEF,
             stop_token="eos",
-            missing_eos_penalty=penalty,
+            missing_eos_penalty=PENALTY,
         ),
         processing_class=tokenizer,
         model=policy,
@@ -329,60 +326,69 @@ def test_ppo_s_kl_and_where_its_score_is_read(judge: Path, tmp_path: Path) -> No
         train_dataset=trainers.prompt_ids(pl.concat([PROMPTS, PROMPTS]), tokenizer),
         eval_dataset=trainers.prompt_ids(PROMPTS, tokenizer),
     )
-    read: list[tuple[Any, Any]] = []
-    watching = reference.register_forward_pre_hook(
-        lambda _, args, inputs: read.append((inputs["input_ids"].clone(), inputs["attention_mask"].clone())),
+
+
+def rollouts(trainer: Any, reference: Any) -> list[list[int]]:
+    """Train, and return the rows that the reference read, without padding."""
+    batches: list[tuple[Any, Any]] = []
+    hook = reference.register_forward_pre_hook(
+        lambda _, args, inputs: batches.append(
+            (inputs["input_ids"].clone(), inputs["attention_mask"].clone())
+        ),
         with_kwargs=True,
     )
     trainer.train()
-    watching.remove()
-    rows = [
-        ids[mask.bool()].tolist() for batch in read for ids, mask in zip(*batch, strict=True)
-    ]  # without padding on either side
-    assert [len(ids) for ids, _ in read] == [3, 3, 2]
-    assert any(not mask.all() and not mask[:, 0].all() for _, mask in read)  # there was some, on the left
+    hook.remove()
+    assert [len(ids) for ids, _ in batches] == [3, 3, 2]
+    assert any(not mask.all() and not mask[:, 0].all() for _, mask in batches)  # padding, on the left
+    return [ids[mask.bool()].tolist() for batch in batches for ids, mask in zip(*batch, strict=True)]
 
-    padded = {
+
+@needs_ppo
+def test_ppo_s_kl_and_where_its_score_is_read(judge: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    policy, tokenizer = causal(tmp_path / "policy", seed=1)
+    reference, _ = causal(tmp_path / "reference", seed=2)
+    policy, reference = speak(policy, tokenizer, eos=0.2), speak(reference, tokenizer, eos=-0.5)
+    before = copy.deepcopy(policy)
+    trainer = ppo_trainer(tmp_path, policy, reference, judge, tokenizer)
+    reward = trainer.reward_model
+    prompts = {
         tuple(tokens(tokenizer, turns, add_generation_prompt=True)): turns for turns in PROMPTS["prompt"]
     }
-    summed, entropy, scores, ended = [], [], [], []
+    kl, entropy, scores, ended = [], [], [], []
     dialogues: dict[int, tuple[str, str]] = {}
-    for n, row in enumerate(rows):
-        prompt = next(p for p in padded if tuple(row[: len(p)]) == p)
+    for n, row in enumerate(rollouts(trainer, reference)):
+        prompt = next(p for p in prompts if tuple(row[: len(p)]) == p)
         reply = row[len(prompt) :]
         if tokenizer.eos_token_id in reply:
             assert reply.index(tokenizer.eos_token_id) == len(reply) - 1  # nothing is left behind EOS
-        policy, reference_ = (
-            log_probs(model, row, temperature)[-len(reply) :] for model in (before, reference)
-        )
-        summed.append(sum(policy) - sum(reference_))
-        entropy.append(-sum(policy))
+        ours, theirs = (log_probs(model, row, TEMPERATURE)[-len(reply) :] for model in (before, reference))
+        kl.append(sum(ours) - sum(theirs))
+        entropy.append(-sum(ours))
         ended.append(reply[-1] == tokenizer.eos_token_id)
-        scores.append(score_at(reward, row) - (0 if ended[-1] else penalty))
+        scores.append(score_at(reward, row) - (0 if ended[-1] else PENALTY))
         if ended[-1] and len(reply) > 1:  # an empty text has the space that stands before a reply
-            text = tokenizer.decode(reply, skip_special_tokens=True)
-            assert tokens(tokenizer, turns_of(padded[prompt][0]["content"], text.strip())) == row
-            dialogues[n] = (padded[prompt][0]["content"], text.strip())
-    assert dialogues and 2 <= sum(ended) <= batch - 2  # both kinds of reply
+            text = tokenizer.decode(reply, skip_special_tokens=True).strip()
+            dialogues[n] = (prompts[prompt][0]["content"], text)
+            assert tokens(tokenizer, turns_of(*dialogues[n])) == row
+    assert dialogues and 2 <= sum(ended) <= EPISODES - 2  # both kinds of reply
     logged = trainer.state.log_history[0]
-    mean = sum(summed) / batch
+    mean, score = sum(kl) / EPISODES, sum(scores) / EPISODES
     assert abs(mean) > 0.5  # the two policies differ
     assert logged["objective/kl"] == pytest.approx(mean, rel=1e-4)
-    assert logged["objective/non_score_reward"] == pytest.approx(-kl_coef * mean, rel=1e-4)
-    assert logged["objective/entropy"] == pytest.approx(sum(entropy) / batch, rel=1e-4)
-    assert logged["objective/scores"] == pytest.approx(sum(scores) / batch, abs=1e-4)
-    assert logged["objective/rlhf_reward"] == pytest.approx(sum(scores) / batch - kl_coef * mean, abs=1e-4)
+    assert logged["objective/non_score_reward"] == pytest.approx(-KL_COEF * mean, rel=1e-4)
+    assert logged["objective/entropy"] == pytest.approx(sum(entropy) / EPISODES, rel=1e-4)
+    assert logged["objective/scores"] == pytest.approx(score, abs=1e-4)
+    assert logged["objective/rlhf_reward"] == pytest.approx(score - KL_COEF * mean, abs=1e-4)
     # A reply that ended has the score that it has as text.
-    ours = {
-        int(score.id): score.value
-        for score in load_scorer(str(judge)).score(
-            [Dialogue.of(str(n), *turns) for n, turns in dialogues.items()]
-        )
-    }
-    assert [ours[n] for n in dialogues] == pytest.approx([scores[n] for n in dialogues], abs=1e-4)
-    assert torch.equal(
-        reward.score.weight, AutoModelForSequenceClassification.from_pretrained(judge).score.weight
-    )
+    as_text = [Dialogue.of(str(n), *turns) for n, turns in dialogues.items()]
+    by_row = {int(line.id): line.value for line in load_scorer(str(judge)).score(as_text)}
+    assert [by_row[n] for n in dialogues] == pytest.approx([scores[n] for n in dialogues], abs=1e-4)
+    untrained = AutoModelForSequenceClassification.from_pretrained(judge)
+    assert torch.equal(reward.score.weight, untrained.score.weight)
 
 
 def test_rloo_s_reward_is_our_scorer_s_on_the_same_text(judge: Path, tmp_path: Path) -> None:
