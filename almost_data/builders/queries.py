@@ -303,7 +303,15 @@ def _pins(config: QueriesConfig, generator: Generator) -> dict[str, Any]:
 def _estimate(config: QueriesConfig, parents: Mapping[str, Estimate]) -> Estimate:
     """About half of the candidates are kept; the rest are near-duplicates and fragments."""
     rows = target(config)
-    work = Work("queries", config.model, "generate", 2 * rows, config.shots * 15, 50, config.max_new_tokens)
+    work = Work(
+        task="queries",
+        model=config.model,
+        kind="generate",
+        requests=2 * rows,
+        prompt_tokens=config.shots * 15,
+        shared_tokens=50,
+        reply_tokens=config.max_new_tokens,
+    )
     return Estimate(rows, (work,))
 
 

@@ -187,7 +187,15 @@ def reply_work(task: str, responder: Responder, requests: int, tokens: int) -> W
     if responder.prompt is not None:
         head += prompts.load(responder.prompt).head(responder.shots)
     name, limit = f"{task}: {responder.name}", _token_limit(responder)
-    return Work(name, responder.model, "generate", requests, tokens, len(head) // 4, limit)
+    return Work(
+        task=name,
+        model=responder.model,
+        kind="generate",
+        requests=requests,
+        prompt_tokens=tokens,
+        shared_tokens=len(head) // 4,
+        reply_tokens=limit,
+    )
 
 
 def _token_limit(responder: Responder) -> int:

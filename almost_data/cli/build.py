@@ -140,13 +140,13 @@ def build(builder: Builder, options: Any, name: str) -> None:
     common = {field.name for field in fields(options)} & {field.name for field in fields(RunOptions)}
     values = {option: getattr(options, option) for option in common}
     values["assignments"] = [*options.assignments, *assignments(builder.name, settings)]
-    why = ""
+    reason = ""
     if "engine" in values and values["engine"] is None:
-        values["engine"], why = engines.default()
+        values["engine"], reason = engines.default()
     if values.get("take_turns") and values["engine"] == "openai":
         raise InputError("run.take_turns: the openai engine holds no model here: leave it out")
-    also = [ref for name in builder.optional if (ref := _optional(options, name))]
-    sources = local_sources(options.root, [*options.sources, *also])
+    optional = [ref for name in builder.optional if (ref := _optional(options, name))]
+    sources = local_sources(options.root, [*options.sources, *optional])
     origins = hub_origins(sources) | ({builder.name: name} if ".py:" in name else {})
     values |= {"sources": list(sources.values()), "origins": origins}
     run = prepare_run(RunOptions(**values, builders=[builder]))
@@ -154,8 +154,8 @@ def build(builder: Builder, options: Any, name: str) -> None:
     if options.dry_run:
         summary.plan(plan, run)
         return
-    if why:
-        print_line(f"engine {values['engine']}: {why}", "dim")
+    if reason:
+        print_line(f"engine {values['engine']}: {reason}", "dim")
     with progress_bars() as bars:
         steps = run.execute(plan, bars)
     summary.summary(run.store, steps, _same_options(values))

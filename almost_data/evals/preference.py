@@ -200,7 +200,8 @@ def _line(who: str, subset: str, values: Numbers, queries: pl.Series, metric: st
 def _ahead(who: str, rival: str, gaps: Numbers, queries: pl.Series) -> Line:
     """The paired difference; its interval draws whole prompts."""
     value, low, high = paired(gaps.tolist(), queries.to_list())
-    line = Line(who, f"{AHEAD}{rival}", "overall", len(gaps), value, low, high, int((gaps == 0).sum()))
+    ties = int((gaps == 0).sum())
+    line = Line(who, f"{AHEAD}{rival}", "overall", n=len(gaps), value=value, low=low, high=high, ties=ties)
     # Too few prompts for a bootstrap interval.
     return line if queries.n_unique() >= FEW else replace(line, low=None, high=None)
 

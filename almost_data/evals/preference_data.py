@@ -116,15 +116,18 @@ def _open_file(data: str, columns: Mapping[str, str]) -> Source:
 
 
 def training_notes(store: Store, subjects: Sequence[Subject], judged: Comparisons) -> list[str]:
-    """What the models know of these rows, by their manifests. Raises InputError where they learned them."""
+    """Notes on models that the judged dataset, or one of its prompts, was used to train, by their manifests.
+
+    Raises InputError where a model was trained on the very split.
+    """
     notes, source = [], judged.source
     pins = _pins(source.parent.ref, source.parent.digest)
     for number, subject in enumerate(subjects):
         if subject.manifest is None:
             continue
         name = subject.model.id
-        learned = list(_training_data(store, subject.manifest))
-        if any(pins & _pins(parent.ref, parent.digest) for parent in learned):
+        trained_on = list(_training_data(store, subject.manifest))
+        if any(pins & _pins(parent.ref, parent.digest) for parent in trained_on):
             if judged.split == "train" and not judged.is_file:
                 setting = "eval.versus" if number else "eval.model"
                 raise InputError(
@@ -137,7 +140,7 @@ def training_notes(store: Store, subjects: Sequence[Subject], judged: Comparison
             )
         elif any(pins & _pins(parent.ref, parent.digest) for parent in store.ancestors(subject.manifest)):
             notes.append(f"{source.parent.ref} had a part in {name}, which was not itself trained on it.")
-        notes += _shared_prompts(store, name, learned, source)
+        notes += _shared_prompts(store, name, trained_on, source)
     return list(dict.fromkeys(notes))
 
 

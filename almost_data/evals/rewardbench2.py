@@ -175,10 +175,8 @@ def _lines(who: str, items: Sequence[Item], scored: Mapping[str, float]) -> list
             lines.append(Line.of(who, "accuracy", numbers, subset, round(chance, 4)))
     value = float(np.mean([line.value for line in lines]))
     half = math.hypot(*((line.high or 0) - (line.low or 0) for line in lines)) / 2 / len(lines)
-    return [
-        Line(who, "score", "overall", len(scored), value, round(value - half, 4), round(value + half, 4)),
-        *lines,
-    ]
+    low, high = round(value - half, 4), round(value + half, 4)
+    return [Line(who, "score", "overall", n=len(scored), value=value, low=low, high=high), *lines]
 
 
 def _ties_table(items: Sequence[Item], values: Mapping[str, Values]) -> dict[str, object]:

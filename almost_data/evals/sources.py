@@ -166,6 +166,7 @@ def _json(text: str, where: str) -> Any:
 
 
 def _hub(data: str, configs: tuple[str, ...]) -> Items:
+    """The items of `ORG/NAME@REVISION`: of those configs that it has, or of all where it has none of them."""
     import datasets
     from huggingface_hub import HfApi, hf_hub_download
 

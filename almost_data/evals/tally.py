@@ -118,10 +118,20 @@ def line(
     all draws are alike.
     """
     if not values:
-        return Line(who, metric, subset, 0, None, None, None, ties, chance)
+        return Line(who, metric, subset, n=0, value=None, ties=ties, chance=chance)
     value, low, high = stats.mean(values, seed)
-    _, lower, higher = stats.share(values)
-    return Line(who, metric, subset, len(values), value, min(low, lower), max(high, higher), ties, chance)
+    _, wilson_low, wilson_high = stats.share(values)
+    return Line(
+        who,
+        metric,
+        subset,
+        n=len(values),
+        value=value,
+        low=min(low, wilson_low),
+        high=max(high, wilson_high),
+        ties=ties,
+        chance=chance,
+    )
 
 
 def lines(rows: Sequence[Judged], a: str, seed: int) -> list[Line]:

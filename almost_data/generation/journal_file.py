@@ -73,7 +73,14 @@ def _status(database: sqlite3.Connection, build: tuple[str, int, int, int, int],
     requests, replies, scores, failed = database.execute(_COUNTS, (name, run)).fetchone()
     errors = database.execute(_ERRORS, (name, run)).fetchall() if failed else []
     return Status(
-        name, published, requests, replies + scores, failed, from_journal, computed, errors=dict(errors)
+        name=name,
+        published=published,
+        requests=requests,
+        answered=replies + scores,
+        failed=failed,
+        from_journal=from_journal,
+        computed=computed,
+        errors=dict(errors),
     )
 
 

@@ -121,6 +121,7 @@ class OpenAIEngine:
         pass  # the memory is the server's
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Send each model's requests to its servers in turn; replies come as they arrive."""
         from anyio.from_thread import start_blocking_portal
 
         groups = group_by_model(requests)

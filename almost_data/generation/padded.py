@@ -10,7 +10,7 @@ from .rows import BatchRow, sample_tokens
 
 
 def generate(model: Any, rows: list[BatchRow]) -> list[Reply]:
-    """The replies of `rows`, sampled with their own random numbers as everywhere."""
+    """The replies of `rows` in one padded batch; each row draws from random numbers of its own."""
     width = max(len(row.prompt) for row in rows)
     pad = min(rows[0].eos, default=0)
     ids = torch.tensor([[pad] * (width - len(row.prompt)) + list(row.prompt) for row in rows])

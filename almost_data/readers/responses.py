@@ -67,7 +67,10 @@ def find_columns(
     ladder: Sequence[str],
     assigned: str | None,
 ) -> ResponseColumns:
-    """The columns among these. Raises InputError where there are none, or no responder has one."""
+    """Which of the columns `names` hold prompts and replies; `assigned` is the user's column of prompts.
+
+    Raises InputError where none has the prompt, or a responder of the ladder has no column.
+    """
     reply = next((name for name in LONG[1:] if name in names), None) if "responder" in names else None
     for name in [] if reply else ladder:
         if name not in names:

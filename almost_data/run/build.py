@@ -232,15 +232,15 @@ def prepare_run(options: RunOptions) -> BuildRun:
     generator = engines.load(options.engine or "fake", engine_options)
     in_file = {generator.name: options.engine} if options.engine and ".py:" in options.engine else {}
     return BuildRun(
-        Store(options.root),
-        check_version(options.version),
-        preset,
-        generator,
-        sources,
-        {**options.origins, **in_file},
-        options.max_failures,
-        options.retry_failed,
-        options.take_turns,
+        store=Store(options.root),
+        version=check_version(options.version),
+        preset=preset,
+        generator=generator,
+        sources=sources,
+        origins={**options.origins, **in_file},
+        max_failures=options.max_failures,
+        retry_failed=options.retry_failed,
+        take_turns=options.take_turns,
     )
 
 

@@ -87,7 +87,16 @@ def line(work: Work, store: Store | None = None, price: Price | None = None) -> 
     gpu_hours = hours(parameters(work.model, store), operations)
     prompts = work.requests * (work.shared_tokens + work.prompt_tokens)
     money = price.of(prompts, tokens_out) if price else None
-    return Line(work.task, work.model, work.requests, tokens_in, tokens_out, disk, gpu_hours, money)
+    return Line(
+        task=work.task,
+        model=work.model,
+        requests=work.requests,
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        disk=disk,
+        gpu_hours=gpu_hours,
+        money=money,
+    )
 
 
 def parameters(model: str, store: Store | None = None) -> float | None:

@@ -91,8 +91,10 @@ class Planner:
         if present and ((present.is_import and not is_target) or self._is_orphan(present, builder)):
             return _append(steps, Step("reuse", present))
         settings = self.preset.settings(builder)
-        also = [name for name, needs in builder.optional.items() if name in self.sources or needs(settings)]
-        parents = [self._add_parent(name, steps, builder) for name in (*builder.parents, *also)]
+        optional = [
+            name for name, needs in builder.optional.items() if name in self.sources or needs(settings)
+        ]
+        parents = [self._add_parent(name, steps, builder) for name in (*builder.parents, *optional)]
         _check_siblings(parents, builder)
         settings = builder.resolve(settings, {parent.name: parent for parent in parents})
         parents += self._stored_models(builder, settings)
@@ -103,6 +105,7 @@ class Planner:
             if present.fingerprint == draft.fingerprint:
                 raise nothing_left(builder, present)
         elif present:
+            # Raises where another recipe made it.
             existing(self.store, draft, "" if is_target else f", or set run.from to {present.ref}")
             return _append(steps, Step("reuse", present))
         self.store.check_place(ref, "dataset")

@@ -126,7 +126,15 @@ class RewardModel:
         reader = Reader(tokenizer, min(self.max_tokens, context, tokenizer.model_max_length), self.model.id)
         pad = getattr(config, "pad_token_id", None)
         pad = pad if pad is not None and 0 <= pad < vocabulary else None
-        loaded = LoadedClassifier(network, config, reader, device, dtype, vocabulary, pad)
+        loaded = LoadedClassifier(
+            network=network,
+            config=config,
+            reader=reader,
+            device=device,
+            dtype=dtype,
+            vocabulary=vocabulary,
+            pad=pad,
+        )
         loaded.needs_mask = loaded.unbatched or reads_ahead(loaded)
         return loaded
 

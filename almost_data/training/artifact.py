@@ -126,13 +126,13 @@ def begin(
             _lock(store, draft.ref)
         checkpoint = _checkpoint(work, draft.fingerprint)
     return Training(
-        store,
-        draft,
-        work,
-        checkpoint if resumes else None,
-        [*([source.manifest] if source.manifest else []), *manifests],
-        deviations(recipe_name, inputs, args, model_args),
-        runtime(inputs, args, model_args),
+        store=store,
+        draft=draft,
+        work=work,
+        checkpoint=checkpoint if resumes else None,
+        parents=[*([source.manifest] if source.manifest else []), *manifests],
+        deviations=deviations(recipe_name, inputs, args, model_args),
+        runtime=runtime(inputs, args, model_args),
     )
 
 

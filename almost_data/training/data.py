@@ -151,7 +151,16 @@ def from_store(
         raise InputError(f"{problem}: set {setting} to {' or '.join(splits) or 'nothing, as it is empty'}")
     parent = Parent(ref, manifest.digest, manifest.fingerprint, manifest.sha256)
     columns = frozenset(rows[train].columns)
-    return Source(parent, None, config, True, rows[train], rows[test], columns, manifest)
+    return Source(
+        parent=parent,
+        revision=None,
+        config=config,
+        pinned=True,
+        train=rows[train],
+        test=rows[test],
+        columns=columns,
+        manifest=manifest,
+    )
 
 
 def from_hub(
@@ -189,13 +198,13 @@ def from_hub(
         raise InputError(f"{ref}: no split {train!r}; it has: {', '.join(loaded)}: see {setting}")
     rows = {split: loaded[split].to_polars() for split in (train, test) if split in loaded}
     return Source(
-        Parent(f"{name}@{commit}", f"commit:{commit}", ""),
-        commit,
-        config,
-        pinned,
-        rows[train],
-        rows.get(test, rows[train].clear()),
-        frozenset(rows[train].columns),
+        parent=Parent(f"{name}@{commit}", f"commit:{commit}", ""),
+        revision=commit,
+        config=config,
+        pinned=pinned,
+        train=rows[train],
+        test=rows.get(test, rows[train].clear()),
+        columns=frozenset(rows[train].columns),
         has_test=test in rows,
     )
 

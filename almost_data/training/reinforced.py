@@ -76,7 +76,18 @@ def set_up(inputs: Any, args: Any, model_args: Any, *, shares_tokens: bool) -> S
     check_reward_sign(checks, scorer, samples.comparisons_of(store, reward.manifest))
     fits = preflight.check_prompts(checks, source, tokenizer, inputs.max_prompt_length)
     rows = trainers.sample(source.train.filter(fits), inputs.limit, args.seed)
-    return Setup(inputs, source, base, reward, tokenizer, reward_tokenizer, scorer, fits, rows, checks)
+    return Setup(
+        inputs=inputs,
+        source=source,
+        base=base,
+        reward=reward,
+        tokenizer=tokenizer,
+        reward_tokenizer=reward_tokenizer,
+        scorer=scorer,
+        fits=fits,
+        rows=rows,
+        checks=checks,
+    )
 
 
 def publish(

@@ -56,7 +56,15 @@ def _rows(read: ReadRow) -> Iterator[Row]:
     if isinstance(read.result, Rejected):
         side = Side("row", read.text)
         notes = {"detail": read.result.detail}
-        yield Row(name, "default", "", (), (side,), read.result.reason, notes)
+        yield Row(
+            id=name,
+            config="default",
+            split="",
+            prompt=(),
+            sides=(side,),
+            reason=read.result.reason,
+            notes=notes,
+        )
         return
     for number, preference in enumerate(read.result):
         sides = [(label, getattr(preference, label)) for label in SIDES]

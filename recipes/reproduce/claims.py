@@ -108,7 +108,15 @@ def judge(claim: Claim, lines: Sequence[Line], items: Sequence[Values] = ()) -> 
         verdict = _verdict(claim, low, high)
     if len(lines) > 1 and low <= 0 <= high and all(map(guesses, lines)):
         verdict = "at chance"
-    return Outcome(claim, verdict, n, difference, low, high, item_by_item is not None)
+    return Outcome(
+        claim=claim,
+        verdict=verdict,
+        n=n,
+        difference=difference,
+        low=low,
+        high=high,
+        paired=item_by_item is not None,
+    )
 
 
 def _verdict(claim: Claim, low: float, high: float) -> Verdict:

@@ -118,7 +118,15 @@ def _supervised(
     examples = round(_rows(recipe, rows) * _number(recipe, "num_train_epochs", EPOCHS))
     tokens_in = round(examples * sides * min(tokens, _number(recipe, "max_length", tokens)))
     gpu_hours = hours(parameters(model), _step(recipe) * tokens_in)
-    return Line(task, model, examples, tokens_in, 0, _weights(model), gpu_hours)
+    return Line(
+        task=task,
+        model=model,
+        requests=examples,
+        tokens_in=tokens_in,
+        tokens_out=0,
+        disk=_weights(model),
+        gpu_hours=gpu_hours,
+    )
 
 
 def _dpo(task: str, model: str, recipe: dict[str, Any], rows: int, tokens: int) -> Line:
@@ -138,7 +146,13 @@ def _ppo(task: str, policy: str, reward: str, recipe: dict[str, Any], prompts: i
     reward_hours = hours(parameters(reward), tokens * (2 + 2 + steps))
     gpu_hours = None if policy_hours is None or reward_hours is None else policy_hours + reward_hours
     return Line(
-        task, policy, episodes, episodes * QUERY_TOKENS, episodes * response, _weights(policy), gpu_hours
+        task=task,
+        model=policy,
+        requests=episodes,
+        tokens_in=episodes * QUERY_TOKENS,
+        tokens_out=episodes * response,
+        disk=_weights(policy),
+        gpu_hours=gpu_hours,
     )
 
 
