@@ -58,8 +58,8 @@ class SamplingConfig(Protocol):
 
 
 @dataclass(frozen=True)
-class Asking:
-    """How a responder is asked."""
+class PinnedResponder:
+    """A responder with its model resolved and its prompt read, which makes requests."""
 
     responder: Responder
     model: Model
@@ -107,8 +107,8 @@ class Asking:
         )
 
 
-def asking(config: SamplingConfig, responder: Responder, generator: Generator) -> Asking:
-    """How a responder is asked. Raises InputError that names it where its settings do not go together."""
+def pinned_responder(config: SamplingConfig, responder: Responder, generator: Generator) -> PinnedResponder:
+    """Resolve a responder. Raises InputError that names it where its settings do not go together."""
     check(responder)
     is_chat = responder.style == "chat"
     tokens = _token_limit(responder)
@@ -124,7 +124,7 @@ def asking(config: SamplingConfig, responder: Responder, generator: Generator) -
             shots = prompt.turns(responder.shots) if is_chat else ()
     except InputError as error:
         raise InputError(f"responder {responder.name!r}: {error}") from None
-    return Asking(responder, model, sampling, head, shots)
+    return PinnedResponder(responder, model, sampling, head, shots)
 
 
 def check(responder: Responder) -> None:
@@ -155,14 +155,16 @@ def pin_responders(
     resolved: dict[str, Any] = {}
     shots: dict[str, int] = {}
     for responder in responders:
-        how = asking(config, responder, generator)
+        pinned = pinned_responder(config, responder, generator)
         is_chat = responder.style == "chat"
-        instruction = f"{responder.system or ''}{prompts.transcript(how.shots)}" if is_chat else how.head
+        instruction = (
+            f"{responder.system or ''}{prompts.transcript(pinned.shots)}" if is_chat else pinned.head
+        )
         paper = None if is_chat else PAPER_TOKENS.get(responder.prompt or "")
         resolved[responder.name] = {
-            **pin_model(how.model),
+            **pin_model(pinned.model),
             "prompt_sha256": hashlib.sha256(instruction.encode()).hexdigest(),
-            "tokens": {"used": how.sampling.max_new_tokens, "paper": paper},
+            "tokens": {"used": pinned.sampling.max_new_tokens, "paper": paper},
         }
         if responder.prompt is not None:
             shots[responder.prompt] = max(shots.get(responder.prompt, 0), responder.shots)

@@ -33,7 +33,7 @@ from ..datasets.spool import CARD_ROWS, Spool
 from ..datasets.tables import ERROR, PROMPT, QUERY_ID, REASON, Table, integer, string
 from ..errors import InputError
 from ..generation import Generator, Messages, Reply, Request, Usage
-from .responder import Responder, asking, fake_responder, pin_responders, reply_work
+from .responder import Responder, fake_responder, pin_responders, pinned_responder, reply_work
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 RESPONDER = string("responder", "name of the responder: a model and its prompt", "30B-HHH-5shot")
@@ -112,22 +112,22 @@ def build(
     """Ask every responder every query, all requests in one go; replies wait in files of `folder`."""
     queries = parents["queries"]("default").select("query_id", "prompt").sort("query_id").collect()
     queries = queries[: config.limit]
-    ranked = [(asking(config, responder, generator), rank) for responder, rank in ladder(config)]
+    ranked = [(pinned_responder(config, responder, generator), rank) for responder, rank in ladder(config)]
     waiting: dict[str, _Question] = {}
     total = len(ranked) * len(queries)
 
     def requests() -> Iterator[Request]:
         place = 0
-        for how, rank in ranked:
-            responder = how.responder.name
+        for pinned, rank in ranked:
+            responder = pinned.responder.name
             for query_id, turns in queries.iter_rows():
                 name, prompt = reply_id(query_id, responder), tuple(turns)
                 waiting[name] = _Question(place, responder, rank, query_id, prompt)
                 seed = row_seed(config.seed, "responses", f"{query_id}:{responder}")
-                yield how.request(name, prompt, seed)
+                yield pinned.request(name, prompt, seed)
                 place += 1
 
-    names = [how.responder.name for how, _ in ranked]
+    names = [pinned.responder.name for pinned, _ in ranked]
     spools = {name: Spool(folder / name, TABLES["default"]) for name in names}
     rejected = Spool(folder / "rejected", TABLES["rejected"])
     reasons, usage, tokens, error = Counter[str](), {name: Usage() for name in names}, 0, None
@@ -147,7 +147,7 @@ def build(
         progress("responses", done, total, tokens)
     if not any(spool.rows for spool in spools.values()):
         raise RuntimeError(f"no response: {error or 'no row was usable'}")
-    is_chat = any(how.responder.style == "chat" for how, _ in ranked)
+    is_chat = any(pinned.responder.style == "chat" for pinned, _ in ranked)
     failed = reasons[FAILED.name]
     ledger = [
         FAILED.entry("generation", total, total - failed, failed=failed),

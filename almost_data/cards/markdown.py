@@ -62,10 +62,10 @@ def fenced(text: str, limit: int = 1500, wrap: int | None = None) -> "Markup":
 
 def lines(text: str, limit: int = 320) -> "Markup":
     """Text in a cell of a table, cut at `limit` characters: its lines stay lines, and nothing is markup."""
-    rest = len(text) - limit
-    kept = [line for line in clean(text[:limit]).split("\n") if line.strip()]
-    cut = [f" … ({rest:,} more characters)"] if rest > 0 else []
-    return _markup("<br/>".join(map(prose, kept)) + "".join(cut) or "*empty*")
+    excess = len(text) - limit
+    shortened = [line for line in clean(text[:limit]).split("\n") if line.strip()]
+    cut = [f" … ({excess:,} more characters)"] if excess > 0 else []
+    return _markup("<br/>".join(map(prose, shortened)) + "".join(cut) or "*empty*")
 
 
 def alt(text: str) -> "Markup":

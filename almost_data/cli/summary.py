@@ -107,9 +107,9 @@ def _funnel(manifests: list[Manifest]) -> Table:
             reasons = [(reason, n) for entry in entries for reason, n in entry.dropped.items()]
             failed = sum(entry.failed for entry in entries)
             reasons += [("failed", failed)] if failed else []
-            why = ", ".join(f"{reason}\u00a0{n:,}{_partners(manifest, reason)}" for reason, n in reasons)
+            losses = ", ".join(f"{reason}\u00a0{n:,}{_partners(manifest, reason)}" for reason, n in reasons)
             dropped = sum(n for _, n in reasons)
-            rows.append((f"  {stage}, {entries[0].unit}", entries[0].n_in, entries[-1].kept, dropped, why))
+            rows.append((f"  {stage}, {entries[0].unit}", entries[0].n_in, entries[-1].kept, dropped, losses))
     return grid("", ">rows in", ">kept", ">dropped", "why", rows=rows, title="Rows")
 
 

@@ -45,7 +45,7 @@ class ChoiceOptions(ModelOptions):
 
 
 @dataclass(frozen=True)
-class Asking:
+class Way:
     """One way of asking a model, which becomes `settings.metric` of the result."""
 
     texts: Callable[[Likelihood, Item], list[list[Texts]]]
@@ -62,7 +62,7 @@ class Benchmark:
 
     read: Callable[[str], Items]
     """The items of `data`. Raises InputError."""
-    ways: Mapping[str, Callable[[], Asking]]
+    ways: Mapping[str, Callable[[], Way]]
     """Ways of asking by name: the usual one of a language model first, and `reward` of a reward model."""
     rivals: Mapping[str, int]
     """Baselines by length: 1 takes the longest, -1 the shortest. The model is compared with the first."""
@@ -93,13 +93,13 @@ def plan_subject(
     """Accuracy of a model on the items, by subset and overall, beside the baselines."""
     name = _way(benchmark, subject, options.metric)
     source = benchmark.read(options.data)
-    asking = benchmark.ways[name]()
+    way = benchmark.ways[name]()
     items = sources.sample(source.items, options.limit, options.seed)
 
     def measure() -> Measurement:
         session.notes.extend(source.notes)
-        scores = _scores(session, subject, items, asking)
-        values = asking.values(items, scores, session.notes)
+        scores = _scores(session, subject, items, way)
+        values = way.values(items, scores, session.notes)
         return _measurement(subject, benchmark, items, values, options.seed)
 
     return EvalPlan(
@@ -107,9 +107,9 @@ def plan_subject(
         data=source.pinned,
         settings={"metric": name, "seed": options.seed, "limit": options.limit}
         | subject.reading
-        | dict(asking.settings),
+        | dict(way.settings),
         measure=measure,
-        prompts=dict(asking.prompts),
+        prompts=dict(way.prompts),
     )
 
 
@@ -123,8 +123,8 @@ def _way(benchmark: Benchmark, subject: Subject, metric: str | None) -> str:
     return metric or allowed[0]
 
 
-def _scores(session: EvalSession, subject: Subject, items: list[Item], asking: Asking) -> Scores:
-    texts = [asking.texts(cast(Likelihood, subject.scorer), item) for item in items]
+def _scores(session: EvalSession, subject: Subject, items: list[Item], way: Way) -> Scores:
+    texts = [way.texts(cast(Likelihood, subject.scorer), item) for item in items]
     scores = session.scores(
         subject,
         [
@@ -143,9 +143,9 @@ def _scores(session: EvalSession, subject: Subject, items: list[Item], asking: A
     ]
 
 
-def reply_to(turns: Callable[[Item], Texts]) -> Asking:
+def reply_to(turns: Callable[[Item], Texts]) -> Way:
     """A reward model scores each choice as the reply to a dialogue."""
-    return Asking(lambda _, item: [[(*turns(item), reply)] for reply in item.choices], only_score)
+    return Way(lambda _, item: [[(*turns(item), reply)] for reply in item.choices], only_score)
 
 
 def only_score(items: list[Item], scores: Scores, notes: list[str]) -> dict[str, Values]:
@@ -281,9 +281,9 @@ def _verdict(judged: Judged, items: Sequence[Item], rival: Judged) -> list[str]:
     gaps = [credit - rivals for credit, rivals in zip(judged.credits, rival.credits, strict=True)]
     gain, low, high = stats.paired(gaps, [item.text for item in items])
     if low <= 0:
-        how = "below" if high < 0 else "not beyond"
+        relation = "below" if high < 0 else "not beyond"
         notes.append(
-            f"{name} is {how} {rival.who}: {gain * 100:+.1f} points item by item ({low * 100:+.1f} to "
+            f"{name} is {relation} {rival.who}: {gain * 100:+.1f} points item by item ({low * 100:+.1f} to "
             f"{high * 100:+.1f})."
         )
     return notes

@@ -244,9 +244,10 @@ def _remarks(judged: Comparisons, rows: pl.DataFrame, has_no_surface: bool, kind
             "A language model prefers the reply with the higher log-likelihood, which favours short ones; "
             "per character, it is divided by the reply's length."
         )
-    count, why = source.unusable
+    count, first_reason = source.unusable
     if count:
-        yield f"{count:,} of {source.read:,} rows were not judged, as no dialogue can be read in them: {why}"
+        rows_read = f"{count:,} of {source.read:,} rows"
+        yield f"{rows_read} were not judged, as no dialogue can be read in them: {first_reason}"
     if len(rows) < len(source.train):
         yield f"{len(rows):,} of {len(source.train):,} comparisons were judged: whole prompts, by the seed."
     if has_no_surface:

@@ -254,8 +254,8 @@ def turns(item: Item) -> tuple[str, ...]:
     >>> turns(Item("a-0", "a", "Hi.\\n\\nAssistant:  Ho.\\n\\nHuman: Why?", ("x", "y"), 0))
     ('Hi.', 'Ho.', 'Why?')
     """
-    first, *rest = _TURN.split(item.text)
-    pairs = [("Human", first.strip()), *zip(rest[::2], (text.strip() for text in rest[1::2]), strict=True)]
+    head, *tail = _TURN.split(item.text)
+    pairs = [("Human", head.strip()), *zip(tail[::2], (text.strip() for text in tail[1::2]), strict=True)]
     pairs = [pair for place, pair in enumerate(pairs) if pair[1] or 0 < place < len(pairs) - 1]
     if len(pairs) % 2 == 0 or any(
         not text or speaker != ("Human", "Assistant")[place % 2]

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from ..errors import InputError
 from ..generation import prompts
 from . import choices, sources
-from .choices import Asking, Benchmark, ChoiceOptions, Scores, Texts, Values
+from .choices import Benchmark, ChoiceOptions, Scores, Texts, Values, Way
 from .evaluation import OTHER_ITEMS, Evaluation
 from .sources import Item, Items
 from .subject import Likelihood
@@ -102,8 +102,8 @@ def _replies(model: Likelihood, item: Item) -> list[list[Texts]]:
 BENCHMARK = Benchmark(
     read=_read,
     ways={
-        "ab": lambda: Asking(_letters, _letter_values, {PROMPT: prompts.question(PROMPT)}),
-        "likelihood": lambda: Asking(_replies, choices.likelihood_values),
+        "ab": lambda: Way(_letters, _letter_values, {PROMPT: prompts.question(PROMPT)}),
+        "likelihood": lambda: Way(_replies, choices.likelihood_values),
         "reward": lambda: choices.reply_to(sources.turns),
     },
     rivals={choices.LONGEST: 1},

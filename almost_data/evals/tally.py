@@ -167,7 +167,7 @@ def tables(rows: Sequence[Judged], a: str, b: str) -> dict[str, Any]:
             firsts[order],
             len(verdicts),
             sum(verdict.scores is not None for verdict in verdicts),
-            *(sum(verdict.why == why for verdict in verdicts) for why in reasons),
+            *(sum(verdict.why == reason for verdict in verdicts) for reason in reasons),
         ]
         for order, verdicts in by_order.items()
     ]
@@ -191,7 +191,7 @@ def notes(rows: Sequence[Judged], a: str, b: str, failed_answers: int = 0) -> li
     """What a reader must know beside the numbers, one sentence each."""
     verdicts = [verdict for row in rows for verdict in row.verdicts.values()]
     unread = Counter(verdict.why for verdict in verdicts if verdict.why)
-    reasons = ", ".join(f"{count} {why}" for why, count in unread.most_common()) or "none lost"
+    reasons = ", ".join(f"{count} {reason}" for reason, count in unread.most_common()) or "none lost"
     mean_a, mean_b = (_mean_text(_mean(rows, side, ORDERS)) for side in (0, 1))
     count = Counter(str(row.winner) for row in rows)
     sentences = [

@@ -18,7 +18,7 @@ from typing import Literal
 from ..errors import InputError
 from ..generation import prompts
 from . import choices, sources
-from .choices import Asking, Benchmark, ChoiceOptions, Scores, Texts, Values
+from .choices import Benchmark, ChoiceOptions, Scores, Texts, Values, Way
 from .evaluation import Evaluation
 from .sources import Item
 from .subject import Likelihood
@@ -51,7 +51,7 @@ def _true_values(items: list[Item], scores: Scores, notes: list[str]) -> dict[st
     }
 
 
-def _likelihood() -> Asking:
+def _likelihood() -> Way:
     template = _harness_prompt()
 
     def texts(model: Likelihood, item: Item) -> list[list[Texts]]:
@@ -60,7 +60,7 @@ def _likelihood() -> Asking:
         context = apply_template(template, {"question": item.text})
         return [[(context, f" {answer}")] for answer in item.choices]
 
-    return Asking(
+    return Way(
         texts,
         choices.likelihood_values,
         settings={
@@ -92,7 +92,7 @@ def _harness_prompt() -> str:
 BENCHMARK = Benchmark(
     read=partial(sources.read, configs=("multiple_choice",)),
     ways={
-        "true": lambda: Asking(_true_or_false, _true_values, {PROMPT: prompts.question(PROMPT)}),
+        "true": lambda: Way(_true_or_false, _true_values, {PROMPT: prompts.question(PROMPT)}),
         "likelihood": _likelihood,
         "reward": lambda: choices.reply_to(lambda item: (item.text,)),
     },

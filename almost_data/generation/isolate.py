@@ -37,18 +37,18 @@ def generate_isolated(engine: Generator, requests: list[Request]) -> Iterator[Re
                 raise
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"
-                rest = list(pending.values())
-                if len(rest) > 1:
-                    # After some replies the whole rest again, else its halves, the first half first.
-                    half = 0 if len(rest) < len(batch) else len(rest) // 2
-                    waiting += [part for part in (rest[half:], rest[:half]) if part]
+                unanswered = list(pending.values())
+                if len(unanswered) > 1:
+                    # After some replies, those without one together; after none, each half by itself.
+                    half = 0 if len(unanswered) < len(batch) else len(unanswered) // 2
+                    waiting += [part for part in (unanswered[half:], unanswered[:half]) if part]
                     break
                 crashes += not answered
                 if crashes == CRASHES // 2:
                     waiting.reverse()  # perhaps the first requests kill it: try the last ones
                 if crashes == CRASHES:
                     raise Defect(f"{who} crashes at every request: {reason}") from error
-                yield Reply.failed(rest[0].id, reason)
+                yield Reply.failed(unanswered[0].id, reason)
                 break
             if reply is None:
                 break

@@ -103,8 +103,8 @@ def audit(
     scorer = Scorers(store, {}, {}).load(reward_model) if reward_model else None
     with _texts(store, source, options, progress) as texts:
         if not texts.parts:
-            why = ", ".join(f"{reason}: {rows}" for reason, rows in texts.left_out.items())
-            raise InputError(f"{source}: no comparison in it ({why or 'no row'}): see audit.columns")
+            reasons = ", ".join(f"{reason}: {rows}" for reason, rows in texts.left_out.items())
+            raise InputError(f"{source}: no comparison in it ({reasons or 'no row'}): see audit.columns")
         result = measures.measure(
             [part.drop("messages") for part in texts.parts],
             texts.rows,

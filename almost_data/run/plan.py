@@ -178,12 +178,12 @@ def nothing_left(builder: Builder, empty: Manifest) -> NothingLeft:
     """The error of a dataset of which every row was dropped: why, and what can be changed."""
     drops = [entry for entry in empty.ledger if entry.dropped]
     worst = max(drops, key=lambda entry: sum(entry.dropped.values()), default=None)
-    why = f"{account(drops)}: {worst.description.rstrip('.')}" if worst else "none came in"
+    losses = f"{account(drops)}: {worst.description.rstrip('.')}" if worst else "none came in"
     if any(entry.params for entry in drops):
         advice = f"loosen a filter in the settings of {builder.name}, or give it more rows"
     else:
         advice = f"change {' or '.join(f'{builder.name}.{flag}' for flag in builder.flags) or 'its settings'}"
-    message = f"{empty.ref}: no row is left ({why}): {advice}; {empty.ref} holds what was dropped"
+    message = f"{empty.ref}: no row is left ({losses}): {advice}; {empty.ref} holds what was dropped"
     return NothingLeft(message, empty.ref, next(iter(worst.dropped)) if worst else "")
 
 

@@ -115,8 +115,8 @@ def _sql(where: str, rows: pl.LazyFrame, ref: str) -> pl.Expr:
             raise InputError(f"where {where!r}: no column {unknown[0]!r} in {ref}{hint}; it has: {columns}")
         verdict = pl.DataFrame(schema=schema).select(condition.alias("verdict"))["verdict"]
     except pl.exceptions.PolarsError as error:
-        why = " ".join(str(error).partition("\n")[0].split())[:200]
-        raise InputError(f"where {where!r} is no Polars SQL condition ({why})") from None
+        reason = " ".join(str(error).partition("\n")[0].split())[:200]
+        raise InputError(f"where {where!r} is no Polars SQL condition ({reason})") from None
     if verdict.dtype != pl.Boolean:
         raise InputError(f"where {where!r} gives {verdict.dtype}, not true or false")
     return condition

@@ -219,13 +219,13 @@ def _pairs(
     table = []
     for name in names:
         by_side = [side.filter(pair=name) for side in sides]
-        why = [
+        gains_and_losses = [
             f"{sign}{n:,} {reason}"
             for sign, rows in zip("-+", by_side, strict=True)
             for _, reason, n in rows.rows()
         ]
         lost_rows, gained_rows = (int(rows["len"].sum()) for rows in by_side)
-        table.append((name, kept.get(name, 0), lost_rows, gained_rows, ", ".join(why)))
+        table.append((name, kept.get(name, 0), lost_rows, gained_rows, ", ".join(gains_and_losses)))
     return table
 
 

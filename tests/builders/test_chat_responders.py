@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 import pytest
 
-from almost_data.builders.responder import CHAT_TOKENS, Responder, asking
+from almost_data.builders.responder import CHAT_TOKENS, Responder, pinned_responder
 from almost_data.builders.responses import BUILDER, ResponsesConfig, build
 from almost_data.datasets.builder import Built, prompt_id, silent
 from almost_data.datasets.digest import frames
@@ -38,7 +38,7 @@ def config(*responders: Responder) -> ResponsesConfig:
 
 
 def ask(responder: Responder, messages: Any = TALK) -> Request:
-    return asking(config(), responder, FakeEngine()).request("1", messages, 7)
+    return pinned_responder(config(), responder, FakeEngine()).request("1", messages, 7)
 
 
 def roles(request: Request) -> list[str]:
@@ -68,10 +68,10 @@ def test_the_querys_system_turn_follows_the_responders() -> None:
 
 def test_a_chat_model_plays_the_user_with_the_roles_exchanged() -> None:
     talk = (SYSTEM, *TALK, {"role": "assistant", "content": "No."})
-    request = asking(config(), CHAT, FakeEngine()).user_request("1", talk, 7)
+    request = pinned_responder(config(), CHAT, FakeEngine()).user_request("1", talk, 7)
     assert roles(request) == ["system", "assistant", "user", "assistant", "user"]
     assert request.messages[0]["content"] == "Be kind." and request.messages[-1]["content"] == "No."
-    raw = asking(config(), RAW, FakeEngine()).user_request("1", talk, 7)
+    raw = pinned_responder(config(), RAW, FakeEngine()).user_request("1", talk, 7)
     assert raw.text.startswith("\n\nSystem: Answer") and raw.text.endswith("\n\nAssistant: No.\n\nHuman:")
 
 

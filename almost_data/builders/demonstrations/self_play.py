@@ -11,7 +11,7 @@ from ...datasets.filters import Filter, with_reason
 from ...generation import Generator, Messages, Reply, Request, Usage
 from ...models.chat import assistant_turn
 from ...scoring import Dialogue, Scorer
-from ..responder import Responder, SamplingConfig, asking
+from ..responder import Responder, SamplingConfig, pinned_responder
 from ..responses import FAILED
 
 CLOSING = re.compile(
@@ -138,9 +138,9 @@ class SelfPlay:
 
     def add_user_turns(self, conversations: list[Conversation], turn: int) -> None:
         """The user's next turn of each conversation, or its end."""
-        how = asking(self.config, self.config.user, self.generator)
+        pinned = pinned_responder(self.config, self.config.user, self.generator)
         requests = [
-            how.user_request(row, conversation.messages(), seed)
+            pinned.user_request(row, conversation.messages(), seed)
             for conversation in conversations
             for row in [f"{conversation.id}:{turn}"]
             for seed in [row_seed(self.config.seed, "demonstrations.user", row)]
@@ -159,14 +159,14 @@ class SelfPlay:
 
     def _candidates(self, conversations: list[Conversation], turn: int) -> list[Row]:
         """Rows of N replies to each conversation, in order."""
-        how = asking(self.config, self.assistant, self.generator)
+        pinned = pinned_responder(self.config, self.assistant, self.generator)
         requests, rows = [], []
         for conversation in conversations:
             messages = conversation.messages()
             for sample in range(self.config.n):
                 row = f"{conversation.id}:{turn}:{sample}"
                 seed = row_seed(self.config.seed, "demonstrations", row)
-                requests.append(how.request(row, messages, seed, sample))
+                requests.append(pinned.request(row, messages, seed, sample))
                 rows.append((conversation, sample))
         replies = self._ask(self.assistant.name, f"turn {turn + 1}", requests)
         return [
