@@ -73,7 +73,7 @@ class Spool:
 def tables_of(spools: Mapping[str, Spool]) -> dict[str, Rows]:
     """The tables of a dataset, each by `query_id`: `default`, and those of the others that have rows."""
     return {
-        name: spool.by_query(SHOWN) if spool.rows else spool.scan().collect()
+        name: spool.by_query(CARD_ROWS) if spool.rows else spool.scan().collect()
         for name, spool in spools.items()
         if spool.rows or name == "default"
     }

@@ -198,7 +198,7 @@ def ablate(run: BuildRun, verdicts: Verdicts | None = None, progress: Progress =
             version=f"{run.version}-{variant.name}",
             preset=run.preset.with_config(BUILDER.name, without_unread_settings(variant.config)),
             # A variant that reads no ratings is the same dataset with them and without.
-            sources=sources if needs_ratings(variant.config) else {"responses": ref},
+            sources=sources if needs_ratings(variant.config) else {parent: sources[parent]},
         )
 
         def report(stage: str, done: int, total: int, tokens: int, name: str = variant.name) -> None:
