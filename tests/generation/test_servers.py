@@ -16,7 +16,7 @@ import pytest
 
 from almost_data.datasets.manifest import total_usage
 from almost_data.errors import InputError
-from almost_data.generation import CannotStart, Model, Reply, Request, Sampling, Usage, engines, pace
+from almost_data.generation import CannotStart, Model, Reply, Request, Sampling, Usage, engines, servers
 from almost_data.generation.client import MAX_BYTES, _retry_after
 from almost_data.generation.journal import JournaledGenerator
 from almost_data.generation.journal_file import JournalSession, count
@@ -259,20 +259,20 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         recorded.append(round(seconds, 1))
 
-    monkeypatch.setattr(pace, "sleep", sleep)
+    monkeypatch.setattr(servers, "sleep", sleep)
     return recorded
 
 
 def test_requests_and_tokens_keep_to_their_rates(waits: list[float]) -> None:
     async def run() -> None:
-        requests, tokens = pace.Rates(30, None), pace.Rates(None, 600)
+        requests, tokens = servers.Rates(30, None), servers.Rates(None, 600)
         for _ in range(3):
             await requests.enter(1000)
         waits.append(-1)
         await tokens.enter(100)
         tokens.correct(-50)
         await tokens.enter(100)
-        await pace.Rates(None, None).enter(1e6)
+        await servers.Rates(None, None).enter(1e6)
 
     asyncio.run(run())
     assert waits == [2, 4, -1, 5]
@@ -281,17 +281,17 @@ def test_requests_and_tokens_keep_to_their_rates(waits: list[float]) -> None:
 def test_a_servers_own_rates_are_heeded(waits: list[float]) -> None:
     async def run() -> None:
         for remaining, reset in (("1", "9s"), ("0", "soon"), ("0", "1m2s"), ("0", "6h")):
-            rates = pace.Rates(None, None)
+            rates = servers.Rates(None, None)
             rates.heed(
                 {"x-ratelimit-remaining-requests": remaining, "x-ratelimit-reset-requests": reset}, 500
             )
             await rates.enter(1)
-        rates = pace.Rates(None, None)
+        rates = servers.Rates(None, None)
         rates.heed({"x-ratelimit-remaining-tokens": "499", "x-ratelimit-reset-tokens": "700ms"}, 500)
         await rates.enter(1)
 
     asyncio.run(run())
-    assert waits == [62, pace.LONGEST_PAUSE, 0.7]
+    assert waits == [62, servers.LONGEST_PAUSE, 0.7]
 
 
 def test_a_wait_is_seconds_or_a_date() -> None:
