@@ -1,6 +1,7 @@
 """The errors that the command line turns into a single line: exit code 2, and 1."""
 
 import inspect
+import re
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,15 @@ def blame(who: str, file: str) -> Iterator[None]:
 def one_line(error: BaseException, length: int = 300) -> str:
     """A foreign library's exception as one line: its type, and the beginning of its message."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:length]
+
+
+def without_addresses(error: BaseException) -> str:
+    """`one_line` of a Hub client's exception, without addresses and tokens, which its message may hold.
+
+    >>> without_addresses(OSError("no route to https://h/x?key=1 with hf_abc"))
+    'OSError: no route to … with …'
+    """
+    return re.sub(r"https?://\S+|hf_\w+", "…", one_line(error, 10_000))[:180]
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

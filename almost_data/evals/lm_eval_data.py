@@ -10,7 +10,7 @@ from typing import Any
 
 from ..datasets.config import source_name
 from ..datasets.records import Pinned
-from ..errors import InputError
+from ..errors import InputError, without_addresses
 from ..store.publish import installed_version
 
 _COMMIT = re.compile(r"/([0-9a-f]{40})/")
@@ -53,10 +53,9 @@ def load_tasks(names: Sequence[str], include: Path | None = None) -> Tasks:
         tasks, groups = loaded["tasks"], loaded["groups"]
         hashes = {name: _items_hash(task) for name, task in tasks.items()}
     except Exception as error:  # the library, its task files and the Hub raise kinds of their own
-        reason = re.sub(r"https?://\S+|hf_\w+", "…", " ".join(str(error).split()))[:160]
         raise InputError(
             f"eval.tasks {','.join(names)}: the tasks or their data cannot be loaded "
-            f"({type(error).__name__}: {reason})"
+            f"({without_addresses(error)})"
         ) from None
     leaves = {name: [name] for name in tasks}
     leaves |= {name: [task.task_name for task in group.get_all_tasks()] for name, group in groups.items()}

@@ -3,7 +3,6 @@
 `shapes` turns its rows into messages.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +13,7 @@ from .. import hub
 from ..datasets.config import HUB_ID
 from ..datasets.filters import Filter, chain
 from ..datasets.manifest import Entry, Manifest, Parent, Unit
-from ..errors import InputError
+from ..errors import InputError, without_addresses
 from ..readers.files import hub_commit
 from ..readers.preferences import parse_columns
 from ..store.names import parse_ref
@@ -191,9 +190,7 @@ def from_hub(
     try:
         loaded = _load(name, config, commit)
     except Exception as error:  # network, Hub client and file readers each raise their own kinds
-        # Their messages are long, and may quote headers or addresses.
-        reason = re.sub(r"https?://\S+|hf_\w+", "…", " ".join(str(error).split()))[:160]
-        raise InputError(f"{ref}: cannot be read ({type(error).__name__}: {reason})") from None
+        raise InputError(f"{ref}: cannot be read ({without_addresses(error)})") from None
     if train not in loaded:
         raise InputError(f"{ref}: no split {train!r}; it has: {', '.join(loaded)}: see {setting}")
     rows = {split: loaded[split].to_polars() for split in (train, test) if split in loaded}
