@@ -1,11 +1,14 @@
 """An engine of another author: one file against the public API, by its path or by an entry point."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from almost_data import registry
+import almost_data
 from almost_data.errors import InputError
 from almost_data.generation import engines
 from almost_data.store.store import Store
@@ -39,28 +42,33 @@ def test_it_is_short_and_needs_the_public_api_alone() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["file", "entry point"])
-def test_build_runs_it(
-    name: str, folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From a file, and from an installed package that has it under the entry point group of engines."""
-    engine = "my_engine.py:ENGINE"
-    if name == "entry point":
-        path = tmp_path_factory.mktemp("site")
-        (folder / "my_engine.py").rename(path / "capitals_package.py")
-        metadata = path / "capitals-1.0.dist-info"
-        metadata.mkdir()
-        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: capitals\nVersion: 1.0\n")
-        (metadata / "entry_points.txt").write_text(
-            "[almost_data.engines]\ncapitals = capitals_package:ENGINE\n"
-        )
-        engine = "capitals"
-        monkeypatch.syspath_prepend(path)
-        monkeypatch.setattr(registry, "_entry_points", registry._entry_points.__wrapped__)  # read anew
-    options = ("--set", "engine.repeat=3", "--set", 'engine.mark="."')
-    done = command.run(*BUILD, "--engine", engine, *options, cwd=folder)
+OPTIONS = ("--set", "engine.repeat=3", "--set", 'engine.mark="."')
+
+
+def test_build_runs_a_file(folder: Path) -> None:
+    done = command.run(*BUILD, "--engine", "my_engine.py:ENGINE", *OPTIONS, cwd=folder)
     assert done.returncode == 0, done.stderr
-    check(folder, name)
+    check(folder, "file")
+
+
+def test_an_installed_package_offers_it_by_name(folder: Path) -> None:
+    """In a process of its own, because the command line reads the entry points as it starts."""
+    metadata = folder / "site" / "capitals-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (folder / "my_engine.py").rename(folder / "site" / "capitals_package.py")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: capitals\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[almost_data.engines]\ncapitals = capitals_package:ENGINE\n")
+    path = os.pathsep.join([str(folder / "site"), str(Path(almost_data.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-m", "almost_data", *BUILD, "--engine", "capitals", *OPTIONS],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    check(folder, "entry point")
 
 
 @pytest.mark.parametrize(
