@@ -46,26 +46,32 @@ def twin_clusters(chunks: Callable[[], Iterable[pl.Series]]) -> Places:
     Where over BATCH characters of texts may all be twins of each other, they are compared in pieces.
     """
     keys, lengths = _keys(chunks())
-    label = _meeting(keys)
-    sizes, chars = np.bincount(label), np.bincount(label, lengths).astype(np.int64)
-    candidates = np.flatnonzero(sizes[label] > 1)
-    candidates = candidates[np.argsort(label[candidates], kind="stable")]
-    ends = np.cumsum(lengths[candidates])
-    own_start = ends - lengths[candidates]
-    group = label[candidates]
-    group_start = own_start[np.flatnonzero(np.diff(group, prepend=-1))][
-        np.cumsum(np.diff(group, prepend=-1) != 0) - 1
-    ]
-    batch = np.where(chars[group] <= BATCH, group_start, own_start) // BATCH
     numbers = np.arange(len(lengths))
-    for number in np.unique(batch):
-        places = np.sort(candidates[batch == number])
+    for places in _batches(_meeting(keys), lengths):
         forms = folded(_gathered(chunks(), places))
         distinct = forms.unique().sort()
-        of_form = clusters(distinct)[forms.cast(pl.Enum(distinct)).to_physical().to_numpy()]
-        _, first = np.unique(of_form, return_index=True)
-        numbers[places] = places[first][np.unique(of_form, return_inverse=True)[1]]
+        cluster = clusters(distinct)[forms.cast(pl.Enum(distinct)).to_physical().to_numpy()]
+        # All texts of a cluster get the number of its first text.
+        _, firsts, cluster = np.unique(cluster, return_index=True, return_inverse=True)
+        numbers[places] = places[firsts][cluster]
     return numbers
+
+
+def _batches(label: Places, lengths: Places) -> Iterator[Places]:
+    """Places of texts that are compared with each other; texts that may be twins have one label.
+
+    All texts of a label are in one batch, unless they have over BATCH characters.
+    """
+    characters = np.bincount(label, lengths).astype(np.int64)
+    candidates = np.flatnonzero(np.bincount(label)[label] > 1)
+    candidates = candidates[np.argsort(label[candidates], kind="stable")]
+    labels = label[candidates]
+    starts = np.cumsum(lengths[candidates]) - lengths[candidates]
+    is_first = np.diff(labels, prepend=-1) != 0
+    label_starts = starts[is_first][np.cumsum(is_first) - 1]
+    batch = np.where(characters[labels] <= BATCH, label_starts, starts) // BATCH
+    for number in np.unique(batch):
+        yield np.sort(candidates[batch == number])
 
 
 def _keys(chunks: Iterable[pl.Series]) -> tuple[Numbers, Places]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -45,11 +45,18 @@ def posts(source: str, site: str | None, tick: Tick) -> Iterator[Post]:
         if host is None:
             raise InputError(f"{place}: metadata has no address of the site: give community.site=HOST")
         asker = next((url[0] for url in urls if "/users/" in url[0]), "")
-        yield Post(host, question.qid, None, 0, None, "", question.question, author_of("", asker), None)
+        fields: dict[str, Any] = {"site": host, "accepted": None, "title": "", "license": None}
+        author = author_of("", asker)
+        yield Post(id=question.qid, question=None, score=0, html=question.question, author=author, **fields)
         for answer in question.answers:
             profile = answer.author_profile or ""
             profile = profile if re.match(r"https?://\S+$", profile) else ""
             author = author_of(" ".join((answer.author or "").split()), profile)
             yield Post(
-                host, answer.answer_id, question.qid, answer.pm_score, None, "", answer.text, author, None
+                id=answer.answer_id,
+                question=question.qid,
+                score=answer.pm_score,
+                html=answer.text,
+                author=author,
+                **fields,
             )
