@@ -192,8 +192,8 @@ class TransformersEngine:
         if loaded.misfit:
             yield from self._decode_padded(loaded, sorted(rows, key=lambda row: len(row.prompt)))
         elif rows:
-            # The shared beginning in tokens, not in text, whose end may lie within a token. What the first and
-            # the last prompt in order share, all prompts share.
+            # The shared beginning in tokens, not in text, whose end may lie within a token. What the first
+            # and the last prompt in order share, all prompts share.
             prompts = [row.prompt for row in rows]
             pairs = zip(min(prompts), max(prompts), strict=False)
             shared = [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
