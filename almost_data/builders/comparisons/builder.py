@@ -241,14 +241,13 @@ def pair_up(
     texts: pl.DataFrame, decided: pl.DataFrame, rules: list[Filter], pairing: Pairing
 ) -> pl.DataFrame:
     """The pairs of the survivors, decided (`ranking.rank_pairs`), with the text that the rules read."""
-    survivors = decided.filter(pl.col("reason").is_null())
+    survivors = decided.filter(pl.col("reason").is_null()).drop("finish_reason")
     reads = {name for rule in rules for name in rule.reads}
     names = {name.removeprefix(f"{side}_") for side in SIDES for name in reads}
-    names = {"response" if name in SIDES else name for name in names} & set(texts.columns) - set(
-        survivors.columns
-    )
-    columns = [texts[name].gather(survivors["row"]) for name in sorted(names)]
-    return rank_pairs(survivors.drop("finish_reason").hstack(columns), rules, pairing)
+    names = {"response" if name in SIDES else name for name in names}
+    missing = names & set(texts.columns) - set(survivors.columns)
+    columns = [texts[name].gather(survivors["row"]) for name in sorted(missing)]
+    return rank_pairs(survivors.hstack(columns), rules, pairing)
 
 
 def _few_survivors(config: ComparisonsConfig) -> Filter:
