@@ -11,7 +11,7 @@ model's own chat template. Several servers, each with its models, key, rates and
     price = { input = 0.5, output = 1.5 }  # of a million tokens
 
 Temporary faults are asked again for up to two minutes, with jitter and Retry-After (`client.py`). Half as
-many requests are in flight after each refusal (429, 503), and more with each answer (`pace.py`).
+many requests are in flight after each refusal (429, 503), and more with each answer (`servers.py`).
 """
 
 from collections import defaultdict
