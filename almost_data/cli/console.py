@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -52,6 +53,27 @@ def grid(*headings: str, rows: Iterable[Iterable[Any]] = (), title: str = "") ->
     for cells in rows:
         table.add_row(*map(_cell, cells))
     return table
+
+
+def print_rows(*headings: str, rows: Iterable[Iterable[str | int]]) -> None:
+    """Print a table as `grid` does, but thousands of rows at once; a narrow terminal wraps its lines.
+
+    >>> print_rows("ref", ">rows", "what", rows=[("queries@1.0.0", 1_000, "dataset"), ("日本語", 7, "")])
+    ref             rows  what
+    queries@1.0.0  1,000  dataset
+    日本語             7
+    """
+    names = [heading.removeprefix(">") for heading in headings]
+    cells = [names, *([_cell(value).plain.replace("\n", " ") for value in row] for row in rows)]
+    columns = []
+    for heading, column in zip(headings, zip(*cells, strict=True), strict=True):
+        widths = list(map(cell_len, column))
+        width, is_right = max(widths), heading.startswith(">")
+        pads = [" " * (width - w) for w in widths]
+        columns.append(map(str.__add__, *((pads, column) if is_right else (column, pads))))
+    header, *lines = ("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+    console.out(header, style="bold")
+    console.file.write("".join(f"{line}\n" for line in lines))
 
 
 def _cell(value: Any) -> Text:

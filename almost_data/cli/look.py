@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from contextlib import ExitStack
 from functools import partial
-from typing import Annotated, Any, TypeGuard
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -13,31 +13,35 @@ from ..generation import journal_file
 from ..store.store import Store
 from ..store.verify import unproven
 from ..store.verify import verify as verify_artifact
-from .console import byte_size, console, grid, print_json, print_line
+from .console import byte_size, console, grid, print_json, print_line, print_rows
 from .options import ROOT, Json, Root, root_flag
 from .show_results import print_results
 
 
 def list_(*, json: Json = False, root: Root = ROOT) -> None:
     store = Store(root)
-    manifests = {ref: _read(store, ref) for ref in store.refs()}
+    refs = store.refs()
     if json:
-        print_json([_entry(ref, manifest) for ref, manifest in manifests.items()])
+        print_json([_entry(ref, _read(store, ref)) for ref in refs])
         return
-    if not manifests:
+    if not refs:
         start = f"python -m almost_data build comparisons{root_flag(root)}"
         print_line(f"nothing under {store.root}; start with: {start}")
-    results = [entry for entry in manifests.values() if _is_result(entry)]
-    rows = [_row(ref, entry) for ref, entry in manifests.items() if not _is_result(entry)]
-    table = grid("ref", ">rows", ">size", "created", "what", rows=rows)
-    for column in table.columns[:4]:
-        column.no_wrap = True
+    rows, results, errors = list[tuple[str | int, ...]](), list[Manifest](), list[str]()
+    # No other manifest is kept: thousands of them slow down the garbage collector.
+    for ref in refs:
+        manifest = _read(store, ref)
+        if isinstance(manifest, str):
+            errors.append(manifest)
+        if isinstance(manifest, Manifest) and manifest.kind == "evaluation":
+            results.append(manifest)
+        else:
+            rows.append(_row(ref, manifest))
     if rows:
-        console.print(table)
-    _print_unfinished(store, manifests)
-    for error in manifests.values():
-        if isinstance(error, str):
-            print_line(error, "red")
+        print_rows("ref", ">rows", ">size", "created", "what", rows=rows)
+    _print_unfinished(store, refs)
+    for error in errors:
+        print_line(error, "red")
     print_results(results)
 
 
@@ -59,10 +63,6 @@ def _read(store: Store, ref: str) -> Manifest | str:
         return store.manifest(ref)
     except InputError as error:
         return str(error)
-
-
-def _is_result(manifest: Manifest | str) -> TypeGuard[Manifest]:
-    return isinstance(manifest, Manifest) and manifest.kind == "evaluation"
 
 
 def _entry(ref: str, manifest: Manifest | str) -> dict[str, Any]:
