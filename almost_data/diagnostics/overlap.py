@@ -110,12 +110,14 @@ def clusters(forms: pl.Series) -> Places:
     candidate = (unique_counts <= (1 - NEAR) * np.bincount(rows, minlength=len(forms)) + EPSILON)[rows]
     if not candidate.any():
         return label
-    distinct, columns = np.unique(windows[candidate], return_inverse=True)
-    rows, columns = np.divmod(_distinct(rows[candidate] * len(distinct) + columns), len(distinct))
+    # As the inverse of `np.unique`, three times faster.
+    columns = pl.Series(windows[candidate]).rank("dense").to_numpy().astype(np.int64) - 1
+    width = int(columns.max()) + 1
+    rows, columns = np.divmod(_distinct(rows[candidate] * width + columns), width)
     sizes = np.bincount(rows, minlength=len(forms))
     matrix = csr_matrix(
         (np.ones(len(rows), np.int32), columns, np.concatenate([[0], np.cumsum(sizes)])),
-        shape=(len(forms), len(distinct)),
+        shape=(len(forms), width),
     )
     texts, shared = _postings(rows, columns, sizes)
     budget = MAX_WINDOWS
@@ -152,8 +154,11 @@ def _max_length(texts: pl.Series) -> int:
 def _postings(rows: Places, columns: Places, sizes: Places) -> tuple[Places, Places]:
     """Texts and the rare window that each shares, in an order where neighbours have similar lengths."""
     uses = np.bincount(columns)
-    order = np.lexsort((columns, uses[columns], rows))
-    rows, columns = rows[order], columns[order]
+    rarest_first = np.argsort(uses, kind="stable")
+    rarity = np.empty_like(rarest_first)
+    rarity[rarest_first] = np.arange(len(uses))
+    rows, order = np.divmod(np.sort(rows * len(uses) + rarity[columns]), len(uses))
+    columns = rarest_first[order]
     position = np.arange(len(rows)) - (np.cumsum(sizes) - sizes)[rows]
     prefix = sizes - np.ceil(NEAR * sizes - EPSILON).astype(np.int64) + 1
     rare = (position < prefix[rows]) & (uses[columns] > 1)

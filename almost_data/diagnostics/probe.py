@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 Numbers = NDArray[np.float64]
 
@@ -59,14 +60,17 @@ def probe(pairs: pl.DataFrame, seed: int = 0) -> tuple[dict[str, Any], Numbers |
     differences, differ = differences[:, visible], differ[visible]
     freedom = np.array([FREEDOM if name == LENGTH else 1.0 for name in names])
     scores = np.zeros(len(pairs))
-    for number in np.unique(fold):
-        test = fold == number
-        if not test.all():
-            scores[test] = differences[test] @ _tuned(differences[~test], freedom, fold[~test])
+    # With several threads, so small products take as long, and many times longer on a busy machine.
+    with threadpool_limits(1, "blas"):
+        for number in np.unique(fold):
+            test = fold == number
+            if not test.all():
+                scores[test] = differences[test] @ _tuned(differences[~test], freedom, fold[~test])
+        tuned = _tuned(differences, freedom, fold)
     right = np.where(scores == 0, 0.5, scores > 0)
     low, high = interval(right, pairs["query_id"])
     spread = np.sqrt((differences**2).mean(axis=0))
-    weights = _tuned(differences, freedom, fold) * spread
+    weights = tuned * spread
     is_frequent = differ >= max(MIN_DIFFER, NAMED * len(pairs))
     named = np.flatnonzero(is_frequent & (np.abs(weights) >= MIN_WEIGHT))
     strongest = sorted(named, key=lambda i: (-round(abs(weights[i]), 4), names[i]))[:STRONGEST]
@@ -161,7 +165,8 @@ def fit_weights(differences: Numbers, freedom: Numbers, strength: float) -> Numb
     for _ in range(MAX_STEPS):
         wrong = (1 - np.tanh(margins / 2)) / 2
         gradient = penalty * weights - wrong @ scaled
-        hessian = scaled.T @ (scaled * (wrong * (1 - wrong))[:, None])
+        curved = scaled * np.sqrt(wrong * (1 - wrong))[:, None]
+        hessian = curved.T @ curved
         hessian[np.diag_indices_from(hessian)] += penalty
         step = np.linalg.solve(hessian, gradient)
         decrease = float(gradient @ step) / 2

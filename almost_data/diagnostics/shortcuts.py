@@ -4,6 +4,7 @@ A reward model learns whatever separates chosen from rejected. Where length, pun
 does, it may learn nothing else; where texts repeat, the set teaches less than its row count suggests.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,10 @@ def diagnose(pairs: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
         pairs = pairs.join(sampled_queries(counts, SAMPLE, seed).to_frame(), on="query_id", how="semi")
     pairs = pairs.sort("query_id", "comparison_id", "chosen", "rejected").head(SAMPLE)
     gap = (pl.col("chosen").str.len_chars().cast(pl.Int64) - pl.col("rejected").str.len_chars()).alias("gap")
-    surface, hits = probe(pairs, seed)
+    replies = pl.concat([pairs["chosen"], pairs["rejected"]]).unique()
+    with ThreadPoolExecutor(1) as pool:
+        twins = pool.submit(near_twins, replies)
+        surface, hits = probe(pairs, seed)
     hit_column = pl.Series(hits if hits is not None else [None] * len(pairs), dtype=pl.Float64)
     responders = [name for name in _RESPONDERS if name in pairs.columns]
     measures = pairs.select("query_id", gap, *responders).with_columns(probe=hit_column)
@@ -55,7 +59,7 @@ def diagnose(pairs: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
         "responder_pairs": _by_responders(measures),
         "probe": surface,
         "prompts": near_twins(pairs["prompt"].unique()),
-        "responses": near_twins(pl.concat([pairs["chosen"], pairs["rejected"]]).unique()) | _repeated(pairs),
+        "responses": twins.result() | _repeated(pairs),
         "equal_sides": int((pairs["chosen"] == pairs["rejected"]).sum()),
         "empty_sides": pairs.filter(is_empty).height,
         "pairs_per_query": _per_query(pairs["query_id"]),
