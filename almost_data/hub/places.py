@@ -1,14 +1,13 @@
 """Where artifacts of a store are on the Hub: `<root>/hub/name@version.json`, written by push and pull."""
 
 import os
-import threading
 from typing import Literal
 
 import msgspec
 
 from ..errors import InputError
 from ..store.names import parse_ref
-from ..store.store import Store
+from ..store.store import Store, write_file
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +37,6 @@ def remember(store: Store, ref: str, location: Place) -> None:
     """Record where `ref` is on the Hub."""
     file = store.root / "hub" / f"{ref}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    staging = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-    staging.write_bytes(msgspec.json.format(msgspec.json.encode(location), indent=2) + b"\n")
-    staging.replace(file)
+    with store.scratch(f"{ref}.place") as staging:
+        write_file(staging / file.name, msgspec.json.format(msgspec.json.encode(location), indent=2) + b"\n")
+        os.replace(staging / file.name, file)

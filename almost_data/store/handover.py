@@ -5,10 +5,13 @@ variables MODEL and REWARD_MODEL, so that no text of a dataset becomes part of a
 """
 
 import json
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
@@ -16,7 +19,8 @@ from ..errors import InputError
 from .samples import Artifacts, dataset, with_texts
 
 Trainer = Literal["openrlhf", "verl", "llama-factory", "axolotl"]
-Row = dict[str, Any]
+PART = ".part"
+"""Folder of the files that are being written, beside where they go."""
 
 
 def _model(variable: str) -> str:
@@ -35,8 +39,8 @@ class Consumer:
     """A trainer: how its data are laid out, and how it is launched."""
 
     columns: tuple[str, ...]
-    row: Callable[[str, int, Row], Row]
-    """A comparison with the dataset's ref and the row's number -> a row of the data files."""
+    layout: Callable[[str, pl.LazyFrame], pl.LazyFrame]
+    """The dataset's ref and the comparisons of a split -> the rows of a data file."""
     suffix: Literal[".jsonl", ".parquet"]
     launch: dict[str, str]
     """File name -> its text."""
@@ -51,26 +55,24 @@ def _script(left_to_set: tuple[str, ...], *command: str, checks: str = "") -> st
     return f"{start}{comment}{options}\n"
 
 
-def _pair(ref: str, number: int, row: Row) -> Row:
-    return {"prompt": row["prompt"], "chosen": row["chosen"], "rejected": row["rejected"]}
+def _pairs(ref: str, rows: pl.LazyFrame) -> pl.LazyFrame:
+    return rows.select("prompt", "chosen", "rejected")
 
 
-def _prompt(ref: str, number: int, row: Row) -> Row:
-    return {
-        "data_source": ref,
-        "prompt": row["prompt"],
-        "ability": "chat",
-        "reward_model": {"style": "model", "ground_truth": ""},
-        "extra_info": {"index": number, "query_id": row["query_id"]},
-    }
+def _prompts(ref: str, rows: pl.LazyFrame) -> pl.LazyFrame:
+    prompts = rows.select("prompt", "query_id").filter(pl.col("query_id").is_first_distinct())
+    return prompts.with_row_index("index").select(
+        pl.lit(ref).alias("data_source"),
+        "prompt",
+        pl.lit("chat").alias("ability"),
+        pl.struct(style=pl.lit("model"), ground_truth=pl.lit("")).alias("reward_model"),
+        pl.struct(pl.col("index").cast(pl.Int64), "query_id").alias("extra_info"),
+    )
 
 
-def _turns(ref: str, number: int, row: Row) -> Row:
-    return {
-        "messages": row["prompt"],
-        "chosen": row["chosen"][-1],
-        "rejected": row["rejected"][-1],
-    }
+def _turns(ref: str, rows: pl.LazyFrame) -> pl.LazyFrame:
+    sides = (pl.col(side).list.last() for side in ("chosen", "rejected"))
+    return rows.select(pl.col("prompt").alias("messages"), *sides)
 
 
 _ROLES = {"role_tag": "role", "content_tag": "content", "user_tag": "user"}
@@ -92,7 +94,7 @@ _LEARNING_RATES = {"dpo": "5.0e-7", "rm": "2.0e-5"}
 CONSUMERS: dict[Trainer, Consumer] = {
     "openrlhf": Consumer(
         ("prompt", "chosen", "rejected"),
-        _pair,
+        _pairs,
         ".jsonl",
         {
             f"train_{name}.sh": _script(
@@ -124,7 +126,7 @@ CONSUMERS: dict[Trainer, Consumer] = {
     ),
     "verl": Consumer(
         ("data_source", "prompt", "ability", "reward_model", "extra_info"),
-        _prompt,
+        _prompts,
         ".parquet",
         {
             "train_ppo.sh": _script(
@@ -208,31 +210,41 @@ def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) ->
     if missing:
         names = ", ".join(sorted(missing))
         raise InputError(f"{ref}: export.to takes comparisons of messages, and it has no such column {names}")
+    files = {split: f"{split}{consumer.suffix}" for split in ("train", "test")}
+    counts = {}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise InputError(f"export.out {folder}: the folder is not empty: name a new one")
-        counts = {}
-        schema = None
-        for split in ("train", "test"):
-            part = rows.filter(pl.col("split") == split).collect()
-            if consumer.suffix == ".parquet":  # its rows are prompts
-                part = part.unique("query_id", keep="first", maintain_order=True)
-            records = [consumer.row(ref, n, row) for n, row in enumerate(part.iter_rows(named=True))]
-            schema = schema or (pl.DataFrame(records, infer_schema_length=None).schema if records else None)
-            file = folder / f"{split}{consumer.suffix}"
-            _write(file, records, schema)
-            counts[file.name] = len(records)
-        for name, text in consumer.launch.items():
-            (folder / name).write_text(text, encoding="utf-8")
+        with _staging(folder, [*files.values(), *consumer.launch]) as staging:
+            for split, name in files.items():
+                data = consumer.layout(ref, rows.filter(pl.col("split") == split))
+                if consumer.suffix == ".parquet":
+                    data.sink_parquet(staging / name)
+                else:
+                    data.sink_ndjson(staging / name)
+                counts[name] = int(data.select(pl.len()).collect(engine="streaming").item())
+            for name, text in consumer.launch.items():
+                (staging / name).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"export.out {folder}: cannot be written: {error.strerror or error}") from None
+        reason = error.strerror or str(error).partition(" (os error")[0]
+        raise InputError(f"export.out {folder}: cannot be written: {reason}") from None
     return counts
 
 
-def _write(file: Path, rows: list[Row], schema: pl.Schema | None) -> None:
-    if file.suffix == ".parquet":
-        pl.DataFrame(rows, schema=schema).write_parquet(file)
-        return
-    with file.open("w", encoding="utf-8", newline="\n") as lines:
-        lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+@contextmanager
+def _staging(folder: Path, names: list[str]) -> Iterator[Path]:
+    """A folder whose files, which have these names, are moved to `folder` when all are whole.
+
+    What an export that was killed left there is replaced.
+    """
+    staging = folder / PART
+    folder.mkdir(parents=True, exist_ok=True)
+    present = {path.name for path in folder.iterdir()}
+    if present - ({PART, *names} if PART in present else set()):
+        raise InputError(f"export.out {folder}: the folder is not empty: name a new one")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        yield staging
+        for name in names:
+            os.replace(staging / name, folder / name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

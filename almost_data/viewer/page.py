@@ -8,6 +8,7 @@ text in as text, and a Content-Security-Policy allows that script alone, by its 
 import base64
 import hashlib
 import html
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -52,11 +53,7 @@ class Page:
 
     def save(self, file: Path | str) -> Path:
         """Write the page to a file. Raises InputError where that cannot be written."""
-        try:
-            Path(file).write_text(self.html, "utf-8")
-        except OSError as error:
-            raise InputError(f"view.out {file}: cannot be written: {error.strerror}") from None
-        return Path(file)
+        return write_page(Path(file), self.html, "view.out")
 
     def __repr__(self) -> str:
         return f"<page of {self.title}: {self.about}>"
@@ -65,6 +62,18 @@ class Page:
         style = "width: 100%; height: 42rem; border: 1px solid #8888"
         page = html.escape(self.html)
         return f'<iframe sandbox="allow-scripts" style="{style}" srcdoc="{page}"></iframe>'
+
+
+def write_page(file: Path, page: str, setting: str) -> Path:
+    """Replace a file when its new content is whole. Raises InputError, naming the setting, if it cannot."""
+    staging = file.parent / f".{file.name}.part"
+    try:
+        staging.write_text(page, "utf-8")
+        os.replace(staging, file)
+    except OSError as error:
+        staging.unlink(missing_ok=True)
+        raise InputError(f"{setting} {file}: cannot be written: {error.strerror}") from None
+    return file
 
 
 def share_page(kept: Sequence[int], dropped: Sequence[int], limit: int) -> list[int]:

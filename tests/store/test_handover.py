@@ -150,6 +150,23 @@ def test_nothing_is_overwritten_and_only_comparisons_are_taken(fake_store: Store
     assert not (tmp_path / "new").exists()
 
 
+def test_an_export_that_was_killed_is_replaced(fake_store: Store, tmp_path: Path) -> None:
+    """While its files are moved into place some of them are there, and so is the folder of the rest."""
+    (tmp_path / "out" / ".part").mkdir(parents=True)
+    for name in ("train.jsonl", ".part/test.jsonl"):
+        (tmp_path / "out" / name).write_text("{")
+    for folder in ("out", "new"):
+        hand_over(fake_store, REF, "openrlhf", tmp_path / folder)
+    files = [
+        {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("out", "new")
+    ]
+    assert files[0] == files[1]
+    (tmp_path / "out" / ".part").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        hand_over(fake_store, REF, "openrlhf", tmp_path / "out")
+
+
 def test_a_reward_model_has_the_head_that_trainers_load(tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
