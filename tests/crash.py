@@ -10,6 +10,8 @@ dies with SIGKILL at the second pass of that point; `-` is no point. A point is 
     new journal                                 before each statement up to the first INSERT
     reply                                       of the engine, when it is asked for one
     figures, card, shard, file, fsync, rename   of publishing
+    replace, rmtree                             of one file, and of what is not needed any more
+    request                                     to the Hub
 
 Many runs go through a `Server`: one process that has imported everything, and forks for each run.
 """
@@ -20,6 +22,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -31,6 +34,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from almost_data.cards import card, figures
 from almost_data.cli import app as cli
@@ -110,6 +115,9 @@ class Trap:
         for module in (rows, store):
             self.around(module, "sync", "fsync")
         self.around(os, "rename", "rename")
+        self.around(os, "replace", "replace")
+        self.around(shutil, "rmtree", "rmtree")
+        self.around(httpx.Client, "send", "request")
         connect = sqlite3.connect
 
         def traced(*args: Any, **kwargs: Any) -> sqlite3.Connection:

@@ -1,6 +1,8 @@
 """`make stress`: builds killed at chosen points and at random moments all end as if nothing had been.
 
-    python -m tests.stress --kills 100
+    python -m tests.stress --kills 200
+
+A third of the kills hit builds, the rest every verb that writes (`tests.stress_verbs`).
 
 After each kill: what is published is whole, and what the journal holds is never asked again. When the
 same command then ends: the digests and the files are those of a build that nobody killed, each request
@@ -240,10 +242,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    rng = random.Random(options.seed)
+    rng, console = random.Random(options.seed), Console()
+    builds = options.kills // 3
+    from tests import stress_verbs
+
+    verbs = options.kills - builds
+    bad = _stress_builds(builds, rng, console) + stress_verbs.stress(verbs, rng, console)
+    raise SystemExit(int(bad > 0))
+
+
+def _stress_builds(wanted_kills: int, rng: random.Random, console: Console) -> int:
+    """Kill builds, and print what came of it; returns how many kills left a trace or are missing."""
     table = Table("point", "passes", "kills", "went on", "same digests, files and replies", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -251,20 +263,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, Server(Path(name) / "runs") as server:
         folder = Path(name)
         clean = build_clean(server, folder / "clean")
-        outcomes = list(sweep(server, clean, folder, options.kills * 2 // 3, rng))
-        left = max(options.kills - sum(one.kills for one in outcomes), options.kills // 4)
+        outcomes = list(sweep(server, clean, folder, wanted_kills * 2 // 3, rng))
+        left = max(wanted_kills - sum(one.kills for one in outcomes), wanted_kills // 4)
         outcomes.append(random_moments(server, clean, folder, left, rng))
     for one in outcomes:
         numbers = (one.passes or "", one.kills, one.went_on, one.good)
         table.add_row(one.point, *map(str, numbers), style="" if one.good == one.kills else "red")
-    console = Console()
     console.print(table)
     for one in outcomes:
         for complaint, times in one.complaints.items():
             console.print(f"{one.point}: {complaint} ({times})", markup=False, soft_wrap=True)
     kills, good = sum(one.kills for one in outcomes), sum(one.good for one in outcomes)
     console.print(f"{kills} kills in {time.monotonic() - start:.0f} s, {good} of them without a trace")
-    raise SystemExit(int(kills < options.kills or good < kills))
+    return max(0, wanted_kills - kills) + kills - good
 
 
 if __name__ == "__main__":

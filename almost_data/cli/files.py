@@ -61,6 +61,7 @@ def rm(
     root: Root = ROOT,
 ) -> None:
     store = Store(root)
+    store.sweep()
     if "@" not in ref:
         raise InputError(f"{ref}: name the version to delete, such as {store.resolve(ref)}")
     manifest = store.manifest(ref)

@@ -1,3 +1,4 @@
+import os
 import random
 import shutil
 from collections.abc import Mapping
@@ -334,6 +335,32 @@ def test_a_failed_write_leaves_nothing(
         build.BuildRun(Store(tmp_path), "0.1.0", fake_preset, FakeEngine()).build("queries")
     assert not (tmp_path / "queries").exists()
     assert list((tmp_path / ".staging").iterdir()) == []
+
+
+def test_a_dataset_is_on_the_disk_before_it_is_visible_and_then_its_name_is(
+    tmp_path: Path, fake_preset: presets.Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a power cut spares: the files and folders of the dataset, then the entries that lead to it."""
+    synced: list[int] = []
+    synced_at_rename: list[int] = []
+    published: set[int] = set()
+    fsync, rename, place = os.fsync, os.rename, tmp_path / "queries" / "0.1.0"
+
+    def recorded_fsync(handle: int) -> None:
+        fsync(handle)
+        synced.append(os.fstat(handle).st_ino)
+
+    def recorded_rename(source: Path, target: Path) -> None:
+        if Path(target) == place:
+            published.update(path.stat().st_ino for path in (Path(source), *Path(source).rglob("*")))
+            synced_at_rename.extend(synced)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "rename", recorded_rename)
+    build.BuildRun(Store(tmp_path), "0.1.0", fake_preset, FakeEngine()).build("queries")
+    assert len(published) > 5 and published <= set(synced_at_rename)
+    assert [place.parent.stat().st_ino, tmp_path.stat().st_ino] == synced[len(synced_at_rename) :][:2]
 
 
 def test_only_columns_of_few_values_have_a_dictionary(fake_store: Store) -> None:
