@@ -35,7 +35,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+from huggingface_hub import get_session
 
 from almost_data.cards import card, figures
 from almost_data.cli import app as cli
@@ -117,7 +117,7 @@ class Trap:
         self.around(os, "rename", "rename")
         self.around(os, "replace", "replace")
         self.around(shutil, "rmtree", "rmtree")
-        self.around(httpx.Client, "send", "request")
+        self.around(type(get_session()), "send", "request")
         connect = sqlite3.connect
 
         def traced(*args: Any, **kwargs: Any) -> sqlite3.Connection:

@@ -106,6 +106,16 @@ class Outcome:
     complaints: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True)
+class Clean:
+    """How a verb ends that nobody kills."""
+
+    state: dict[str, Any]
+    passes: dict[str, int]
+    """Of each point."""
+    seconds: float
+
+
 class VerbRuns:
     """Runs verbs in copies of a prepared folder, and compares how they end."""
 
@@ -113,49 +123,70 @@ class VerbRuns:
         self.server, self.hub, self.folder = server, hub, folder
         self.prepared = folder / "prepared"
         self.runs = 0
+        self._clean: dict[Verb, Clean] = {}
         _prepare(server, self.prepared)
         self.repos = copy.deepcopy(hub.repos)
 
     def sweep(self, verb: Verb, kills: int, rng: random.Random) -> Outcome:
         """Kill a verb at `kills` points and moments, a third of them at random moments."""
-        outcome, at, passes = Outcome(verb.name), self._copy(), self.folder / "passes"
-        start = time.monotonic()
-        done = self._run(verb, at, counts=str(passes))
-        assert done.code == 0, (verb, done)
-        seconds, clean = time.monotonic() - start, self._state(at)
-        shutil.rmtree(at)
-        points = [*msgspec.json.decode(passes.read_bytes()).items()]
+        outcome, clean = Outcome(verb.name), self.clean(verb)
+        points = sorted(clean.passes.items())
         rng.shuffle(points)
         for number in range(kills):
             point, count = points[number % len(points)]
-            is_moment = number % 3 == 2
-            how = {"delay": rng.uniform(0, seconds)} if is_moment else {"point": point}
-            complaints = self._kill(
-                verb, clean, **how, **({} if is_moment else {"at": rng.randint(1, count)})
-            )
-            if complaints is None:
-                continue
-            outcome.kills["moment" if is_moment else "point"] += 1
-            outcome.good += not complaints
-            outcome.complaints.update(f"{how.get('point', 'moment')}: {text}" for text in complaints)
+            where: dict[str, Any] = {"point": point, "at": rng.randint(1, count)}
+            if number % 3 == 2:
+                where = {"delay": rng.uniform(0, clean.seconds)}
+            complaints = self.kill(verb, **where)
+            if complaints is not None:
+                outcome.kills["moment" if "delay" in where else "point"] += 1
+                outcome.good += not complaints
+                outcome.complaints.update(f"{where}: {text}" for text in complaints)
         return outcome
 
-    def _kill(self, verb: Verb, clean: dict[str, Any], **how: Any) -> list[str] | None:
-        """What is wrong after a kill and the same command again; None where it ended before the kill."""
-        folder = self._copy()
+    def clean(self, verb: Verb) -> Clean:
+        """How the verb ends where nobody kills it; it is run once."""
+        if verb not in self._clean:
+            folder, passes, start = self._copy(), self.folder / "passes", time.monotonic()
+            done = self._run(verb, folder, counts=str(passes))
+            assert done.code == 0, (verb, done)
+            seconds = time.monotonic() - start
+            self._clean[verb] = Clean(self._state(folder), msgspec.json.decode(passes.read_bytes()), seconds)
+            shutil.rmtree(folder)
+        return self._clean[verb]
+
+    def kill(self, verb: Verb, **where: Any) -> list[str] | None:
+        """What is wrong after a kill and the same command again; None where it ended before the kill.
+
+        `where` is a point and its pass, or a delay in seconds.
+        """
+        clean, folder = self.clean(verb).state, self._copy()
         try:
-            if self._run(verb, folder, **how).code != -9:
+            if self._run(verb, folder, **where).code != -9:
                 return None
-            complaints = _broken(folder, clean)
+            complaints = self._broken(folder, clean)
             done = self._run(verb, folder)
             if done.code not in verb.codes_again:
                 complaints.append(f"exit code {done.code}: {done.err.strip()[-300:]}")
             state = self._state(folder)
-            complaints += [f"{name} differs: {_difference(state[name], clean[name])}" for name in clean
-                           if state[name] != clean[name]]  # fmt: skip
-            return complaints
+            different = [name for name in clean if state[name] != clean[name]]
+            return complaints + [f"{name}: {_difference(state[name], clean[name])}" for name in different]
         finally:
             shutil.rmtree(folder)
+
+    def _broken(self, folder: Path, clean: dict[str, Any]) -> list[str]:
+        """What is visible in the stores and is not whole, and what is written beside them and is not."""
+        complaints = []
+        for root, whole in clean["digests"].items():
+            store = Store(folder / root)
+            complaints += [f"{ref}: {problem}" for ref in store.refs() for problem in verify(store, ref)]
+            valid = whole.items() | digests(self.prepared / root).items()
+            if not digests(folder / root).items() <= valid:
+                complaints.append("another digest")
+        for name, content in clean["out"].items():
+            if (folder / name).exists() and (folder / name).read_bytes() != content:
+                complaints.append(f"{name} is not whole")
+        return complaints
 
     def _copy(self) -> Path:
         self.runs += 1
@@ -235,20 +266,6 @@ def _prepare(server: Server, at: Path) -> None:
         done = server.run(*words, "--root", str(at / "build"))
         assert done.code == 0, (words, done)
     shutil.rmtree(at / "build" / "hub")
-
-
-def _broken(at: Path, clean: dict[str, Any]) -> list[str]:
-    """What is visible in the stores and is not whole, and what is written beside them and is not."""
-    complaints = []
-    for root, whole in clean["digests"].items():
-        store = Store(at / root)
-        complaints += [f"{ref}: {problem}" for ref in store.refs() for problem in verify(store, ref)]
-        if root == "pulled" and not digests(at / root).items() <= whole.items():
-            complaints.append("another digest")
-    for name, content in clean["out"].items():
-        if (at / name).exists() and (at / name).read_bytes() != content:
-            complaints.append(f"{name} is not whole")
-    return complaints
 
 
 def _difference(state: Any, clean: Any) -> str:

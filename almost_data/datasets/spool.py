@@ -7,13 +7,15 @@ from typing import Any
 
 import polars as pl
 
-from .digest import BLOCK, Blocks, Rows, ranges
+from .digest import Blocks, Rows, ranges
 from .tables import Table, frame
 
 CHUNK = 20_000
 """Rows of a file."""
 GROUP = 1_000
 """Rows of a group in it."""
+BLOCK = 100_000
+"""Rows of a block, about."""
 CARD_ROWS = 20_000
 """Rows for card and figures, about."""
 
