@@ -118,8 +118,8 @@ docs-serve: $(VENV)/.dev  ## the same, in a browser
 bench: $(VENV)/.dev $(VENV)/.vllm  ## speed, as ratios against the plain way of doing the same
 	$(PY) -m tests.bench
 
-stress: $(VENV)/.dev  ## a hundred builds killed by kill -9, at every step and at random moments
-	$(PY) -m tests.stress --kills 100
+stress: $(VENV)/.dev  ## every verb that writes killed by kill -9, 200 times, at all steps and at random moments
+	$(PY) -m tests.stress --kills 200
 
 clean:  ## the environment, never your datasets
 	rm -rf dist $(VENV)
