@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.crash import Server
-from tests.stress_verbs import VERBS, VerbRuns, at_hub
+from tests.stress.verbs import VERBS, VerbRuns, at_hub
 
 pytestmark = pytest.mark.crash
 

@@ -1,7 +1,7 @@
 """Every verb that writes, killed: whatever is visible then is whole, and the same command again ends as if
 nothing had been.
 
-`make stress` runs it after the builds of `tests.stress`, each kill in a copy of one prepared folder.
+Each kill is in a copy of one prepared folder.
 """
 
 import copy

@@ -1,15 +1,10 @@
-"""`make stress`: builds killed at chosen points and at random moments all end as if nothing had been.
-
-    python -m tests.stress --kills 200
-
-A third of the kills hit builds, the rest every verb that writes (`tests.stress_verbs`).
+"""Builds killed at chosen points and at random moments all end as if nothing had been.
 
 After each kill: what is published is whole, and what the journal holds is never asked again. When the
 same command then ends: the digests and the files are those of a build that nobody killed, each request
 is answered once in the journal, and nothing was cleaned up by hand.
 """
 
-import argparse
 import random
 import shutil
 import sqlite3
@@ -238,23 +233,7 @@ def random_moments(server: Server, clean: Clean, folder: Path, kills: int, rng: 
     raise AssertionError
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    rng, console = random.Random(options.seed), Console()
-    builds = options.kills // 3
-    from tests import stress_verbs
-
-    verbs = options.kills - builds
-    bad = _stress_builds(builds, rng, console) + stress_verbs.stress(verbs, rng, console)
-    raise SystemExit(int(bad > 0))
-
-
-def _stress_builds(wanted_kills: int, rng: random.Random, console: Console) -> int:
+def stress(wanted_kills: int, rng: random.Random, console: Console) -> int:
     """Kill builds, and print what came of it; returns how many kills left a trace or are missing."""
     table = Table("point", "passes", "kills", "went on", "same digests, files and replies", box=None)
     for column in table.columns[1:]:
@@ -276,7 +255,3 @@ def _stress_builds(wanted_kills: int, rng: random.Random, console: Console) -> i
     kills, good = sum(one.kills for one in outcomes), sum(one.good for one in outcomes)
     console.print(f"{kills} kills in {time.monotonic() - start:.0f} s, {good} of them without a trace")
     return max(0, wanted_kills - kills) + kills - good
-
-
-if __name__ == "__main__":
-    main()
