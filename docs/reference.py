@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import scale
 
 import almost_data
 from almost_data import registry
@@ -56,6 +57,7 @@ def pages() -> dict[str, str]:
         "tables": tables(),
         "manifest": manifest(),
         "python": python(),
+        "scale": scale.page(),
     }
 
 

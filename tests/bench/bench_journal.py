@@ -18,9 +18,11 @@ from tests.bench import Result
 
 SIZES = (100, 1_000, 10_000)
 LARGE = 1_000_000
+LARGEST = 2_500_000
+"""Only its memory is told."""
 PREFIX = "A talk of two people, one of whom asks.\n\n-----\n\n" * 60
 RUN = """
-import json, sys, time
+import json, sqlite3, sys, time
 from pathlib import Path
 from almost_data.run import build as runs, importing
 from almost_data.store.store import Store
@@ -38,7 +40,10 @@ rows = [f"How do I count up to {n} without a mistake?" for n in range(requests /
 seconds = build("0.1.0", rows)
 # ru_maxrss would count what the process that started this one held.
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-print(json.dumps({"seconds": seconds, "peak": int(status["VmHWM"].split()[0]) * 1024}))
+size = "SELECT sum(length(CAST(text AS BLOB))), count(*) FROM reply"
+text, replies = sqlite3.connect(store.journal).execute(size).fetchone()
+added = (store.journal.stat().st_size - text) / replies
+print(json.dumps({"seconds": seconds, "peak": int(status["VmHWM"].split()[0]) * 1024, "added": added}))
 """
 
 
@@ -51,7 +56,7 @@ def requests_of(count: int) -> list[Request]:
 
 
 def build(folder: Path, requests: int) -> dict[str, float]:
-    """Seconds and peak bytes of `build responses` in a process of its own."""
+    """Seconds, peak bytes, and journal bytes a reply besides its text, of `build responses` in a process."""
     command = [sys.executable, "-c", RUN, str(folder / f"of{requests}"), str(requests)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -84,10 +89,18 @@ def run() -> list[Result]:
             seconds = build(folder, size)["seconds"]
             what = f"build responses on the fake engine, {size:,} requests"
             results.append(Result(what, "rows/s", size / seconds, None, "flat"))
-        large = build(folder, LARGE)
+        large, largest = build(folder, LARGE), build(folder, LARGEST)
         what = f"build responses on the fake engine, {LARGE:,} requests"
         results += [
             Result(what, "rows/s", LARGE / large["seconds"], None, "flat"),
             Result(f"{what}: peak memory", "MiB", large["peak"] / 2**20, None, "bounded"),
+            Result(
+                what.replace(f"{LARGE:,}", f"{LARGEST:,}") + ": peak memory",
+                "MiB",
+                largest["peak"] / 2**20,
+                None,
+                "bounded",
+            ),
+            Result("journal: bytes of a reply besides its text", "bytes", large["added"], None, ""),
         ]
     return results

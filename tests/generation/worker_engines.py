@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -37,4 +38,18 @@ class Mortal(FakeEngine):
                 if grave.parent.exists():
                     grave.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+            yield from super().generate([request])
+
+
+class Watched(FakeEngine):
+    """Writes the id of each request to a file named after its host, and waits while `hold-HOST` exists."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        host = socket.gethostname()
+        for request in requests:
+            with Path(f"asked-{host}").open("a") as file:
+                file.write(f"{request.id}\n")
+            time.sleep(0.1)
+            while Path(f"hold-{host}").exists():
+                time.sleep(0.05)
             yield from super().generate([request])
