@@ -85,7 +85,7 @@ def rows(ladder: Ladder) -> Iterator[tuple[str, ...]]:
         yield f"hours on {gpus} GPU{'s' * (gpus > 1)}", *map(amount, hours)
     yield "hours of the building process itself", *(amount(count / rate / 3600) for count in requests)
     memory = [driver_memory(queries) for queries in SIZES.values()]
-    yield "its memory", *(f"{amount(mib * 2**20)}B{'' if known else ' *'}" for mib, known in memory)
+    yield "its memory", *(f"{amount(mib * 2**20)}B{'' if inside else ' *'}" for mib, inside in memory)
 
 
 def amount(value: float) -> str:

@@ -39,7 +39,7 @@ SLOW = ("engine", "train", "crash", "wheel", "browser")
 
 SERVERS = (
     "tests/builders/demonstrations/test_killed_engines.py",
-    *(f"tests/generation/test_{name}.py" for name in ("contract", "openai", "ray", "vllm")),
+    *(f"tests/generation/test_{name}.py" for name in ("contract", "openai", "ray", "ray_hosts", "vllm")),
 )
 """Files that start vLLM or Ray: one worker runs them all, because they reserve memory and ports."""
 

@@ -14,7 +14,8 @@ the store and the journal are on the machine that builds:
 Ray asks for a token: `ray get-auth-token --generate` on HEAD, the same `~/.ray/auth_token` on each
 machine, and `RAY_AUTH_MODE=token` in the environment of all three commands.
 
-Tested with several workers on one machine, Ray started by the engine or by `ray start`. Not on several.
+Tested with several workers on one machine, Ray started by the engine or by `ray start`, and on several hosts
+that are network namespaces of one machine, of which one is lost and one joins late.
 """
 
 import os

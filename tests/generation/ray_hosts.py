@@ -39,6 +39,13 @@ BUILD = ("build", "responses", "--config", "ladder.toml", "--from", "queries@1.0
 HOST = ("unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc", "bash")
 """A shell that runs what it reads; a host ends with it, or with the process that started it."""
 
+SETTINGS = {
+    "RAY_AUTH_MODE": "token",
+    # A host without an answer is given up after 20 seconds, not after a minute.
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "4000",
+    "RAY_health_check_failure_threshold": "4",
+}
 NETWORK = ("--net",)
 ALL = (*NETWORK, "--mount", "--uts", "--pid")
 
@@ -53,7 +60,7 @@ class Measured:
     answered_by: dict[str, int]
     """Requests begun on each host."""
     repeated: int
-    """Requests begun twice: those of the host that was cut off."""
+    """Requests begun twice: those whose replies the lost host had not handed over."""
     journaled: int
     """Replies that came to the journal from an engine, each once."""
     computed_again: int
@@ -111,7 +118,7 @@ class Host:
 
 def missing() -> str | None:
     """Why hosts cannot be made here; None where they can."""
-    if os.name != "posix" or not all(map(shutil.which, ("unshare", "nsenter", "ip"))):
+    if not all(map(shutil.which, ("unshare", "nsenter", "ip"))):
         return "unshare, nsenter and ip are not installed"
     probe = [*HOST, "-c", "ip link add bridge type bridge"]
     run = subprocess.run(probe, capture_output=True, text=True, check=False)
@@ -124,7 +131,7 @@ def measure(folder: Path) -> Measured:
     (folder / "ray").mkdir()
     (folder / "ladder.toml").write_text(LADDER)
     (folder / "questions.txt").write_text("".join(f"How do I count to {n}?\n" for n in range(QUERIES)))
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ |= SETTINGS | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
     os.chdir(folder)
     almost_data(["--root", "store", "import", "queries", "questions.txt", "--version", "1.0.0"])
     shutil.copytree("store", "plain")
@@ -151,10 +158,10 @@ def build_on_hosts(folder: Path, stack: ExitStack) -> None:
     """A head and two workers; the second host is cut off in the middle, and the fourth joins then."""
 
     def host(number: int, bridge: Host | None) -> Host:
-        made = Host(number, bridge, folder)
-        stack.callback(made.end)
-        made.start_ray()
-        return made
+        new_host = Host(number, bridge, folder)
+        stack.callback(new_host.end)
+        new_host.start_ray()
+        return new_host
 
     head = host(1, None)
     lost, _ = host(2, head), host(3, head)
