@@ -133,7 +133,8 @@ Assumed:
   GPU. The `transformers` engine is far below that with small models: on one H100 it wrote {chat:,.0f}
   tokens/s of chats, and {raw:,.0f} on few-shot text, with Qwen3-0.6B's shape.
 - The rate of the building process is the same for any number of requests.
-- \\* Memory grows with the queries beyond {MEASURED[1] // RESPONDERS:,} as it does up to there.
+- Memory for few queries is that for {MEASURED[0] // RESPONDERS:,}. \\* Beyond {MEASURED[1] // RESPONDERS:,}
+  queries it grows as it does between the two.
 
 Not known: no build of more than {MEASURED[1]:,} requests was run. Mining is not in the tables: each candidate
 is compared with all queries that are known ({novelty:,.0f} candidates a second with 100,000 known), so a
