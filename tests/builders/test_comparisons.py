@@ -391,6 +391,14 @@ def test_checks_and_length_rule_follow_from_the_ladder_unless_they_are_set(fake_
     assert presets.load("almost").settings(BUILDER).checks == "paper"
 
 
+def test_only_the_chosen_side_is_checked_for_being_cut_off() -> None:
+    rows = rows_of([[good(90), good(60)]] * 3)
+    rows[0]["finish_reason"] = rows[3]["finish_reason"] = "length"
+    built = run(rows, ComparisonsConfig(checks="cut_off", check_sides="chosen", length_sd=None))
+    assert built and len(built.tables["default"]) == 2
+    assert [entry.dropped for entry in built.ledger if entry.filter == "cut_off"] == [{"cut_off": 1}]
+
+
 def test_what_two_survivors_mean_for_the_length_rule_is_said() -> None:
     two, three = [good(90), good(60)], [good(90), good(60), good(70)]
     for queries, length_sd, words in (
