@@ -116,6 +116,9 @@ def _assumptions() -> str:
     chat = measured(f"{engine}, chat, 30 tokens shared, 128 new ones: against generate")
     raw = measured(f"{engine}, few-shot text, 1000 tokens shared, 128 new ones: against generate")
     novelty = measured("ROUGE-L, one query against 100,000")
+    pairs = "build comparisons from 5,000,000 stored responses"
+    pair_seconds, pair_memory = measured(pairs), measured(f"{pairs}: peak memory")
+    status = measured("journal with a journal of 5,000,000 replies")
     return f"""## What is measured, and what is assumed
 
 Measured:
@@ -123,7 +126,9 @@ Measured:
 - A build on the fake engine, which costs nothing itself, on two cores: {rate:,.0f} replies/s with
   {MEASURED[0]:,} requests, and {small:,.0f} and {large:,.0f} MiB of memory with {MEASURED[0]:,} and
   {MEASURED[1]:,}.
-- The journal: {added:,.0f} bytes for a reply besides its text.
+- The journal: {added:,.0f} bytes for a reply besides its text. With 5,000,000 replies, `almost-data journal`
+  answers in {status:.1f} s.
+- `build comparisons` from 5,000,000 stored responses: {pair_seconds:,.0f} s and {pair_memory:,.0f} MiB.
 
 Assumed:
 
@@ -136,6 +141,6 @@ Assumed:
 - Memory for few queries is that for {MEASURED[0] // RESPONDERS:,}. \\* Beyond {MEASURED[1] // RESPONDERS:,}
   queries it grows as it does between the two.
 
-Not known: no build of more than {MEASURED[1]:,} requests was run. Mining is not in the tables: each candidate
-is compared with all queries that are known ({novelty:,.0f} candidates a second with 100,000 known), so a
-million queries or more are imported."""
+Not known: no responses to more than {MEASURED[1]:,} requests were built, and no comparisons from more than
+5,000,000 responses. Mining is not in the tables: each candidate is compared with all queries that are known
+({novelty:,.0f} candidates a second with 100,000 known), so a million queries or more are imported."""
