@@ -199,7 +199,8 @@ def _chat_checks() -> list[Filter]:
         check(
             "other_language",
             "The reply is in another language than the prompt, which names none: its letters are of another "
-            "script, or its small words are of another European language.",
+            f"script, or its small words are of another of {', '.join(_SMALL_WORDS)}; no other languages in "
+            "Latin script are told apart.",
             _is_other_language(),
         ),
     ]

@@ -61,9 +61,10 @@ def responses(
     options: ImportOptions,
 ) -> None:
     """Import responses: a table or Hub id with a prompt and a column per responder, or long rows of prompt,
-    `responder` and `response`."""
+    `responder` and `response` (or --columns responder=NAME,response=NAME)."""
+    settings = options.options("prompt", "responder", "response")
     store, names = Store(options.root), [name.strip() for name in ladder.split(",") if ladder]
-    _print(store, importing.import_responses(store, file, names, options.version, options.options("prompt")))
+    _print(store, importing.import_responses(store, file, names, options.version, settings))
 
 
 def _print(store: Store, manifest: Manifest) -> None:

@@ -87,7 +87,8 @@ def _item(place: str, row: Mapping[str, Any]) -> Item:
     if not (right and wrong and texts(right) and texts(wrong) and row.get("id") and subset in SUBSETS):
         raise InputError(f"{place}: not an item of RewardBench 2: it needs {', '.join(COLUMNS)}")
     try:
-        prompt = read_prompt(row.get("prompt"))
+        value = row.get("prompt")  # text is one turn here, whatever it holds: no item may be left out
+        prompt = read_prompt([{"role": "user", "content": value}] if isinstance(value, str) else value)
     except Unusable as error:
         raise InputError(f"{place}: {error}") from None
     return Item(f"{subset}/{row['id']}", str(subset), prompt, (*right, *wrong), len(right))

@@ -14,13 +14,27 @@ import msgspec
 from ..models.chat import Message, Messages
 
 ROLES = {
-    **dict.fromkeys(("user", "human", "prompter", "User", "Human"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model", "Assistant"), "assistant"),
-    **dict.fromkeys(("system", "developer", "System"), "system"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
 }
-"""Role as files spell it -> role of a message."""
+"""Role as files spell it, in letters of any case -> role of a message."""
 TOOL_ROLES = {"tool", "function", "function_call", "observation", "ipython"}
+_JSON_START = re.compile(r"\s*(\[\s*)?\{")
 _JSON_TURNS = re.compile(r"""\s*\[\s*\{\s*["'](role|from|content|value)["']\s*:""")
+TURN_KEYS = frozenset(("role", "from", "messages"))
+"""What an object that is a turn, or that holds turns, has."""
+_TEMPLATE_TURN = re.compile(
+    r"(?:^|\n)[ \t]*(?:(?:<s>|<bos>|<\|begin_of_text\|>)\s*)?(?:<\|im_start\|>(?:system|user|assistant)\n"
+    r"|<\|start_header_id\|>(?:system|user|assistant)<\|end_header_id\|>"
+    r"|<start_of_turn>(?:user|model)\n|<\|(?:system|user|assistant)\|>|<extra_id_[01]>(?:System|User|Assistant)\n"
+    r"|\[INST\].*\[/INST\])",
+    re.DOTALL,
+)
+"""A turn as chat templates write it."""
+_OPEN_TURN = re.compile(r"(?:^|\n)(?:Assistant|AI|### (?:Response|Assistant)):\s*\Z")
+"""The end of a prompt that was written for a model to continue."""
+_STEER_TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
 _HH_START = re.compile(r"\s*Human:")
 _HH_REPLY = re.compile(r"(\r\n\r\n|\n\n|\r\n|\n|\r)[ \t]*Assistant:")
 
@@ -44,6 +58,7 @@ REASONS = {
     "tool_turn": "A turn calls a tool or is a tool's answer, which is not text.",
     "unknown_role": "A turn has a role that is neither system, user nor assistant.",
     "not_text": "A value is neither text nor a list of turns, or not what its layout has there.",
+    "template_text": "A text holds a whole dialogue as a chat template writes it: it belongs in a list.",
     "unreadable_json": "A value begins like a JSON list of turns and cannot be read as one.",
     "duplicate": "An earlier row has the same prompt and replies.",
 }
@@ -69,15 +84,8 @@ def read_turns(value: Any) -> Messages | None:
     >>> read_turns("Why?") is None
     True
     """
-    if isinstance(value, str):
-        if not _JSON_TURNS.match(value):
-            return None
-        try:
-            value = msgspec.json.decode(value)
-        except (msgspec.DecodeError, RecursionError):
-            raise Unusable("unreadable_json") from None
-        if not all(isinstance(turn, dict) and turn.keys() & {"role", "from"} for turn in value):
-            return None  # a reply in JSON
+    if isinstance(value, str) and (value := _json_turns(value)) is None:
+        return None
     if isinstance(value, dict):
         if isinstance(turns := value.get("messages", [value]), str):
             return read_turns(turns)
@@ -87,17 +95,60 @@ def read_turns(value: Any) -> Messages | None:
     return tuple(_message(turn) for turn in value)
 
 
-def read_prompt(value: Any, system: Any = None) -> Messages:
-    """A prompt of text or turns, ending in a user's turn, after an optional system text. Raises Unusable."""
+def _json_turns(text: str) -> Any:
+    """The turns that a text holds as JSON; None where it is text, or a reply in JSON. Raises Unusable."""
+    if not _JSON_START.match(text):
+        return None
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        if _JSON_TURNS.match(text):
+            raise Unusable("unreadable_json") from None
+        return None
+    if isinstance(value, dict):
+        return value if _first(value, "content", "value") is not None and _role(value) in ROLES else None
+    is_turns = bool(value) and all(
+        isinstance(turn, dict) and turn.keys() & {"role", "from"} for turn in value
+    )
+    return value if is_turns else None
+
+
+def read_prompt(value: Any, system: Any = None, history: Any = None) -> Messages:
+    """A prompt of text or turns, ending in a user's turn, after an optional system text and earlier turns.
+
+    `history` is a list of pairs of a user's text and the reply. Raises Unusable.
+    """
     if value is None or value in ("", []):
         raise Unusable("no_prompt")
     turns = read_turns(value)
     if turns is None:
-        turns = ({"role": "user", "content": value},)
+        turns = ({"role": "user", "content": check_text(value)},)
+    if history:
+        turns = (*_pairs(history), *turns)
     system_turn = {"role": "system", "content": _text(system or "")}
     if system and system_turn not in turns:
+        if turns[:1] and turns[0]["role"] == "system":
+            raise Unusable("prompts_differ", "the column of the system text and the system turn differ")
         turns = (system_turn, *turns)
     return check_prompt(turns)
+
+
+def check_text(text: str) -> str:
+    """The text, if it is one turn. Raises Unusable for a dialogue that was written as text."""
+    is_template = ("<" in text or "[INST]" in text) and _TEMPLATE_TURN.search(text)
+    if is_template or is_whole_hh(text) or (":" in text[-20:] and _OPEN_TURN.search(text)):
+        raise Unusable("template_text")
+    return text
+
+
+def _pairs(history: Any) -> Messages:
+    turns = []
+    for pair in history if isinstance(history, list) else [history]:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise Unusable("not_text", "column history: not pairs of a user's text and the reply to it")
+        roles = zip(("user", "assistant"), pair, strict=True)
+        turns += [{"role": role, "content": text} for role, text in roles]
+    return tuple(turns)
 
 
 def check_prompt(turns: Messages) -> Messages:
@@ -122,7 +173,7 @@ def read_reply(value: Any, prompt: Messages | None) -> Conversation:
     if turns is None:
         if prompt is None:
             raise Unusable("no_prompt")
-        turns = ({"role": "assistant", "content": value},)
+        turns = ({"role": "assistant", "content": check_text(value)},)
     if not turns or turns[-1]["role"] != "assistant":
         raise Unusable("not_one_reply")
     *head, reply = turns
@@ -153,10 +204,25 @@ def read_hh(text: Any) -> Messages:
     reply = _HH_REPLY.search(text)
     ending = re.escape(reply[1]) if reply else r"\n\n"
     _, *parts = re.split(rf"(?:\A\s*|{ending})[ \t]*(Human|Assistant):[ \t]?", text)
-    turns = [(ROLES[name], content.strip()) for name, content in zip(parts[::2], parts[1::2], strict=True)]
+    turns = [
+        (ROLES[name.lower()], content.strip()) for name, content in zip(parts[::2], parts[1::2], strict=True)
+    ]
     if turns[-1] == ("assistant", ""):
         turns.pop()
     return tuple({"role": role, "content": content} for role, content in turns)
+
+
+def read_steer(text: Any) -> Any:
+    """A prompt of HelpSteer: the user's text, or turns parted by lines of `<extra_id_1>User` or `Assistant`.
+
+    >>> [turn["role"] for turn in read_steer("Hi\\n<extra_id_1>Assistant\\nHello!\\n<extra_id_1>User\\nWhy?")]
+    ['user', 'assistant', 'user']
+    """
+    if not isinstance(text, str) or not _STEER_TURN.search(text):
+        return text
+    first, *parts = _STEER_TURN.split(text)
+    turns = zip(("User", *parts[::2]), (first, *parts[1::2]), strict=True)
+    return [{"role": ROLES[name.lower()], "content": content} for name, content in turns]
 
 
 def is_hh(value: Any) -> bool:
@@ -191,13 +257,18 @@ def _without_system(turns: Messages) -> tuple[Messages, Messages]:
 def _message(turn: Any) -> Message:
     if not isinstance(turn, dict):
         raise Unusable("not_text", "a turn is not an object of role and content")
-    role = _first(turn, "role", "from")
-    content = _first(turn, "content", "value", "text")
+    role = _role(turn)
     if role in TOOL_ROLES or turn.get("tool_calls") or turn.get("function_call"):
         raise Unusable("tool_turn")
     if role not in ROLES:
-        raise Unusable("unknown_role", f"a turn has the role {role!r}")
-    return {"role": ROLES[role], "content": _text(content)}
+        keys = ", ".join(map(str, turn)) or "nothing"
+        raise Unusable("unknown_role", f"a turn has the role {role!r}" if role else f"no role in {keys}")
+    return {"role": ROLES[role], "content": _text(_first(turn, "content", "value", "text"))}
+
+
+def _role(turn: dict[str, Any]) -> str:
+    role = _first(turn, "role", "from")
+    return role.lower() if isinstance(role, str) else ""
 
 
 def _first(turn: dict[str, Any], *names: str) -> Any:
@@ -210,6 +281,8 @@ def _text(content: Any) -> str:
         return content
     if isinstance(content, dict):
         content = [content]
+    if content is None:
+        raise Unusable("not_text", "a turn has no text")
     if not isinstance(content, Sequence):
         raise Unusable("not_text", f"{type(content).__name__} where a turn's text is needed")
     parts = []

@@ -51,6 +51,8 @@ def _parquet_rows(path: Path, needs: Callable[[str], bool], tick: Tick) -> Itera
     try:
         with pq.ParquetFile(path) as file:
             names = list(filter(needs, file.schema_arrow.names))
+            if len(set(names)) < len(names):
+                raise InputError(f"{path}: two columns have the same name: rename one")
             for batch in file.iter_batches(batch_size=256, columns=names):
                 for row in batch.to_pylist():
                     rows_read += 1
@@ -128,7 +130,8 @@ def _json_problem(error: Exception, text: str, form: str) -> str:
     """What is wrong with JSON text, and what to write instead."""
     if isinstance(error, RecursionError):
         return "JSON that is nested too deep: leave that value out, or write it as text"
-    if constant := re.search(r"[\[,:]\s*(NaN|-?Infinity)\b", text[:MAX_LINE]):
+    without_texts = re.sub(r'"(?:[^"\\]|\\.)*"', '""', text[:MAX_LINE])
+    if constant := re.search(r"[\[,:]\s*(NaN|-?Infinity)\b", without_texts):
         return f"{constant[1]} is not JSON: write null"
     if "out of range" in str(error):
         return "a number too large for a float, such as 1e999: write null, or text"
@@ -150,7 +153,10 @@ def _json_rows(path: Path, tick: Tick) -> Iterator[Row]:
     try:
         content = msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        problem = _json_problem(error, text.decode(errors="replace"), "a list of texts or objects, or JSONL")
+        form = "a list of texts or objects, or JSONL"
+        if kind is _Examples and isinstance(error, msgspec.ValidationError):
+            raise InputError(f"{path}: one JSON object, and no list of rows: write {form}") from None
+        problem = _json_problem(error, text.decode(errors="replace"), form)
         raise InputError(f"{path}: {problem}") from None
     rows = content.examples if isinstance(content, _Examples) else content
     for number, row in enumerate(rows, start=1):
@@ -171,7 +177,9 @@ def _is_object(line: bytes) -> bool:
 
 
 def _csv_rows(path: Path, tick: Tick) -> Iterator[Row]:
-    return _delimited_rows(path, tick, ",")
+    """The rows under a header that has commas, else semicolons, else tabs."""
+    header = next((line for _, line in _lines(path, lambda done, total: None)), "")
+    return _delimited_rows(path, tick, next((mark for mark in ",;\t" if mark in header), ","))
 
 
 def _tsv_rows(path: Path, tick: Tick) -> Iterator[Row]:

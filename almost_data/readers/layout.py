@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 from ..models.chat import Messages
 from .conversations import (
+    TURN_KEYS,
     Conversation,
     Unusable,
     is_hh,
@@ -59,6 +62,10 @@ def texts(value: Any) -> bool:
     return items(value) and all(map(text, value))
 
 
+def mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
 def objects(value: Any) -> bool:
     return items(value) and all(isinstance(item, dict) for item in value)
 
@@ -66,16 +73,18 @@ def objects(value: Any) -> bool:
 def turns(value: Any) -> bool:
     """A list of turns or one turn, also as JSON text."""
     try:
-        return (
-            (isinstance(value, dict) or objects(value)) if not text(value) else read_turns(value) is not None
-        )
+        return read_turns(value) is not None if text(value) else _turn(value) or objects(value)
     except Unusable:
         return True
 
 
 def side(value: Any) -> bool:
     """Text that is no dialogue of HH-RLHF, one turn, or a list of turns."""
-    return (text(value) and not is_hh(value)) or isinstance(value, dict) or objects(value)
+    return (text(value) and not is_hh(value)) or _turn(value) or objects(value)
+
+
+def _turn(value: Any) -> bool:
+    return isinstance(value, dict) and not TURN_KEYS.isdisjoint(value)
 
 
 def hh_text(value: Any) -> bool:
@@ -112,15 +121,23 @@ class Layout:
     `{"rows": [...]}`."""
 
     def fits(self, rows: Sequence[Cells]) -> bool:
-        """Whether the columns are this layout's, and at least half of their values that are not null pass."""
+        """Whether the columns are this layout's, and at least half of their values that are not null pass.
+
+        A column without a value is none of those that must be absent.
+        """
         names = {name for row in rows for name in row}
-        if not self.columns.keys() <= names or names & set(self.absent):
+        filled = {name for row in rows for name, value in row.items() if value is not None}
+        if not self.columns.keys() <= names or filled & set(self.absent):
             return False
+        return self.misfit(rows) is None
+
+    def misfit(self, rows: Sequence[Cells]) -> str | None:
+        """The first column of which more than half of the values are not what it must hold."""
         for name, test in self.columns.items():
             values = [row[name] for row in rows if row.get(name) not in (None, "")]
             if 2 * sum(map(test, values)) < len(values):
-                return False
-        return True
+                return name
+        return None
 
     def check(self, row: Cells) -> None:
         """Raise Unusable where a value is not what its column holds."""
@@ -148,14 +165,12 @@ def preference(
     return Preference(chosen.prompt, *(Side(side.reply, model, score) for side, model, score in facts))
 
 
-SCORES = ("score_{}", "{}_score", "{}_rating", "{}-rating", "{}_avg_rating")
+SCORES = ("score_{}", "{}_score", "{}_rating", "{}-rating", "rating_{}", "{}_avg_rating")
 MODELS = ("{}_model", "{}-model", "{}_responder")
 """How files name the columns of each side's score and model."""
 
 
-def pair(
-    prompt: str | None, system: str = "system", addition: str | None = None
-) -> Callable[[Cells], list[Preference]]:
+def pair(prompt: str | None, addition: str | None = None) -> Callable[[Cells], list[Preference]]:
     """Reads `chosen` and `rejected` after the prompt in a column, or at the head of whole conversations.
 
     The text of `addition` follows the prompt after a blank line.
@@ -167,35 +182,46 @@ def pair(
             value = row.get(prompt)
             if addition and isinstance(value, str) and value.strip() and row.get(addition):
                 value = f"{value}\n\n{row[addition]}"
-            prompt_turns = read_prompt(value, row.get(system))
+            prompt_turns = read_prompt(value, system_of(row), row.get("history"))
         sides = [read_reply(row.get(side), prompt_turns) for side in SIDES]
-        models = [name_of(_first(row, names)) for names in _MODEL_COLUMNS]
-        scores = [number_of(_first(row, names)) for names in _SCORE_COLUMNS]
+        model_columns, score_columns = _fact_columns(tuple(row))
+        models = [name_of(_first(row, names)) for names in model_columns]
+        scores = [number_of(_first(row, names)) for names in score_columns]
         return [preference(sides, models, scores)]
 
     return read
 
 
-_MODEL_COLUMNS, _SCORE_COLUMNS = (
-    [[pattern.format(side) for pattern in patterns] for side in SIDES] for patterns in (MODELS, SCORES)
-)
+def system_of(row: Cells) -> Any:
+    """The system text of a row, in either of the columns that hold it."""
+    return row.get("system") or row.get("system_prompt")
+
+
+@lru_cache
+def _fact_columns(names: tuple[str, ...]) -> Sequence[Sequence[Sequence[str]]]:
+    """Of these columns those of each side's model, and those of each side's score."""
+    return [
+        [[name for pattern in patterns if (name := pattern.format(side)) in names] for side in SIDES]
+        for patterns in (MODELS, SCORES)
+    ]
 
 
 def _first(row: Cells, names: Sequence[str]) -> Any:
     for name in names:
-        if (value := row.get(name)) is not None:
+        if (value := row[name]) is not None:
             return value
     return None
 
 
 def number_of(value: Any) -> float | None:
-    """A number, also as text; None for anything else."""
+    """A finite number, also as text; None for anything else."""
     if isinstance(value, str):
         try:
             value = float(value)
         except ValueError:
             return None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return float(value) if is_number else None
 
 
 def name_of(value: Any) -> str | None:

@@ -1,13 +1,22 @@
 """The layouts: how columns of foreign files are read as preferences, with the source and an example."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 from ..models.chat import Messages
 from . import html_text
-from .conversations import Conversation, Unusable, check_prompt, read_hh, read_prompt, read_reply
+from .conversations import (
+    Conversation,
+    Unusable,
+    check_prompt,
+    check_text,
+    read_hh,
+    read_prompt,
+    read_reply,
+    read_steer,
+)
 from .layout import (
     SIDES,
     Cells,
@@ -18,6 +27,7 @@ from .layout import (
     anything,
     hh_text,
     items,
+    mapping,
     name_of,
     number_of,
     objects,
@@ -63,12 +73,6 @@ def read_hh_replies(row: Cells) -> list[Preference]:
     return [preference([replace(reply, reply=reply.reply.strip()) for reply in replies])]
 
 
-def _conversations_pair(row: Cells) -> list[Preference]:
-    """ShareGPT's: the dialogue in `conversations`, one turn each in `chosen` and `rejected`."""
-    prompt = read_prompt(row.get("conversations"), row.get("system"))
-    return [preference([read_reply(row.get(side), prompt) for side in SIDES])]
-
-
 def _openai_pair(row: Cells) -> list[Preference]:
     """OpenAI's preference fine-tuning: `input.messages`, `preferred_output`, `non_preferred_output`."""
     prompt = read_prompt(row.get("input"))
@@ -83,7 +87,7 @@ def _ranked(prompt: Messages, responses: Iterable[Side]) -> list[Preference]:
     if len(ordered) < 2 or ordered[0].score == ordered[-1].score:
         raise Unusable("no_preference")
     best, worst = ordered[0], ordered[-1]
-    sides = [Conversation(prompt, side.text) for side in (best, worst)]
+    sides = [Conversation(prompt, check_text(side.text)) for side in (best, worst)]
     return [preference(sides, (best.model, worst.model), (best.score, worst.score))]
 
 
@@ -139,31 +143,61 @@ def _rewardbench2(row: Cells) -> list[Preference]:
 def _helpsteer(row: Cells) -> list[Preference]:
     """Rows of one prompt, the most helpful response over the least."""
     rows = row["rows"]
-    prompt = read_prompt(rows[0].get("prompt"))
+    prompt = read_prompt(read_steer(rows[0].get("prompt")))
     return _ranked(
         prompt, [Side(_text(r.get("response")), None, number_of(r.get("helpfulness"))) for r in rows]
     )
 
 
-def _safe_rlhf(column: str) -> Callable[[Cells], list[Preference]]:
-    """`response_0` and `response_1`, and which is better."""
+def _labelled(
+    sides: Sequence[str],
+    label: str,
+    winners: Mapping[Any, int],
+    models: Sequence[str] = (),
+    prompt: str | None = "prompt",
+) -> Callable[[Cells], list[Preference]]:
+    """Two replies, or two whole conversations, and a label; `winners`: label -> place of the better one."""
 
     def read(row: Cells) -> list[Preference]:
-        prompt = read_prompt(row.get("prompt"))
-        if (flag := number_of(row.get(column))) not in (0, 1):
+        turns = read_prompt(row.get(prompt)) if prompt else None
+        value = row.get(label)
+        number = number_of(value)
+        better = winners.get(value.strip() if isinstance(value, str) and number is None else number)
+        if better is None:
             raise Unusable("no_preference")
-        better = int(flag or 0)
-        sides = [read_reply(row.get(f"response_{which}"), prompt) for which in (better, 1 - better)]
-        return [preference(sides)]
+        places = (better, 1 - better)
+        names = [name_of(row.get(models[place])) if models else None for place in places]
+        return [preference([read_reply(row.get(sides[place]), turns) for place in places], names)]
 
     return read
+
+
+def _nectar(row: Cells) -> list[Preference]:
+    """Replies with ranks after a dialogue as text, the best over the worst."""
+    answers = row.get("answers") or ()
+    ranks = [number_of(answer.get("rank")) for answer in answers]
+    sides = [
+        Side(_text(answer.get("answer")), name_of(answer.get("model")), None if rank is None else -rank)
+        for answer, rank in zip(answers, ranks, strict=True)
+    ]
+    [ranked] = _ranked(read_prompt(row.get("prompt") and read_hh(row["prompt"])), sides)
+    return [replace(ranked, **{side: replace(getattr(ranked, side), score=None) for side in SIDES})]
+
+
+def _webgpt(row: Cells) -> list[Preference]:
+    """Two answers, each with a score."""
+    question = row.get("question")
+    prompt = read_prompt(question.get("full_text") if isinstance(question, dict) else None)
+    return _ranked(
+        prompt, [Side(_text(row.get(f"answer_{n}")), None, number_of(row.get(f"score_{n}"))) for n in "01"]
+    )
 
 
 def _strength(prompt: str, names: Sequence[str], strength: str) -> Callable[[Cells], list[Preference]]:
     """Two responses and how much better the second one is than the first, below 0 the other way."""
 
     def read(row: Cells) -> list[Preference]:
-        turns = read_prompt(row.get(prompt))
+        turns = read_prompt(read_steer(row.get(prompt)))
         gap = number_of(row.get(strength))
         if not gap:
             raise Unusable("no_preference")
@@ -171,27 +205,6 @@ def _strength(prompt: str, names: Sequence[str], strength: str) -> Callable[[Cel
         return [preference([read_reply(row.get(name), turns) for name in (better, worse)])]
 
     return read
-
-
-def _arena(row: Cells) -> list[Preference]:
-    """Two models' whole conversations, and which model won."""
-    winner = row.get("winner")
-    if winner not in ("model_a", "model_b"):
-        raise Unusable("no_preference")
-    letters = ("a", "b") if winner == "model_a" else ("b", "a")
-    conversations = [read_reply(row.get(f"conversation_{letter}"), None) for letter in letters]
-    return [preference(conversations, [name_of(row.get(f"model_{letter}")) for letter in letters])]
-
-
-def _fastchat(row: Cells) -> list[Preference]:
-    """Two models' replies, and which of them won."""
-    winner = row.get("winner")
-    if winner not in ("model_1", "model_2"):
-        raise Unusable("no_preference")
-    numbers = ("1", "2") if winner == "model_1" else ("2", "1")
-    prompt = read_prompt(row.get("prompt"))
-    sides = [read_reply(row.get(f"response_{number}"), prompt) for number in numbers]
-    return [preference(sides, [name_of(row.get(f"model_{number}")) for number in numbers])]
 
 
 def _argilla(row: Cells) -> list[Preference]:
@@ -310,19 +323,25 @@ LAYOUTS: tuple[Layout, ...] = (
             "rejected": "Yes.",
         },
     ),
-    Layout(
-        name="sharegpt",
-        title="ShareGPT preference",
-        source="LLaMA-Factory",
-        columns={"conversations": turns, **_SIDES},
-        absent=("prompt", "question", "instruction"),
-        optional=("system",),
-        read=_conversations_pair,
-        example={
-            "conversations": [{"from": "human", "value": "Is tea a fruit?"}],
-            "chosen": {"from": "gpt", "value": "No, a leaf."},
-            "rejected": {"from": "gpt", "value": "Yes."},
-        },
+    *(
+        Layout(
+            name=name,
+            title=title,
+            source=source,
+            columns={column: turns, **_SIDES},
+            absent=[name for name in PROMPT_COLUMNS if name != column],
+            optional=("system",),
+            read=pair(column),
+            example={
+                column: [{"from": "human", "value": "Is tea a fruit?"}],
+                "chosen": {"from": "gpt", "value": "No, a leaf."},
+                "rejected": {"from": "gpt", "value": "Yes."},
+            },
+        )
+        for name, title, source, column in (
+            ("sharegpt", "ShareGPT preference", "LLaMA-Factory", "conversations"),
+            ("messages", "Preference after messages", "axolotl", "messages"),
+        )
     ),
     Layout(
         name="openai",
@@ -392,7 +411,7 @@ LAYOUTS: tuple[Layout, ...] = (
                 f"{label}_response_id": anything,
             },
             absent=() if label == "better" else ("better_response_id",),
-            read=_safe_rlhf(f"{label}_response_id"),
+            read=_labelled(("response_0", "response_1"), f"{label}_response_id", {0: 0, 1: 1}),
             example={
                 "prompt": "Is tea a fruit?",
                 "response_0": "Yes.",
@@ -475,7 +494,9 @@ LAYOUTS: tuple[Layout, ...] = (
         source="lm-sys/FastChat, MT-bench",
         columns={"prompt": text, "response_1": text, "response_2": text, "winner": text},
         optional=("model_1", "model_2"),
-        read=_fastchat,
+        read=_labelled(
+            ("response_1", "response_2"), "winner", {"model_1": 0, "model_2": 1}, ("model_1", "model_2")
+        ),
         example={
             "prompt": "Is tea a fruit?",
             "model_1": "small",
@@ -491,13 +512,99 @@ LAYOUTS: tuple[Layout, ...] = (
         source="lmsys/chatbot_arena_conversations",
         columns={"conversation_a": turns, "conversation_b": turns, "winner": text},
         optional=("model_a", "model_b"),
-        read=_arena,
+        read=_labelled(
+            ("conversation_a", "conversation_b"),
+            "winner",
+            {"model_a": 0, "model_b": 1},
+            ("model_a", "model_b"),
+            None,
+        ),
         example={
             "model_a": "large",
             "model_b": "small",
             "conversation_a": _USER + _NO,
             "conversation_b": _USER + _YES,
             "winner": "model_a",
+        },
+    ),
+    Layout(
+        name="shp",
+        title="Stanford Human Preferences",
+        source="stanfordnlp/SHP",
+        columns={"history": text, "human_ref_A": text, "human_ref_B": text, "labels": anything},
+        read=_labelled(("human_ref_A", "human_ref_B"), "labels", {1: 0, 0: 1}, prompt="history"),
+        example={
+            "history": "Is tea a fruit?",
+            "human_ref_A": "Yes.",
+            "human_ref_B": "No, a leaf.",
+            "labels": 0,
+        },
+    ),
+    Layout(
+        name="judgebench",
+        title="JudgeBench",
+        source="ScalerLab/JudgeBench",
+        columns={"question": text, "response_A": text, "response_B": text, "label": text},
+        read=_labelled(("response_A", "response_B"), "label", {"A>B": 0, "B>A": 1}, prompt="question"),
+        example={
+            "question": "Is tea a fruit?",
+            "response_A": "Yes.",
+            "response_B": "No, a leaf.",
+            "label": "B>A",
+        },
+    ),
+    Layout(
+        name="alpaca-eval",
+        title="AlpacaEval annotations",
+        source="tatsu-lab/alpaca_eval",
+        columns={"instruction": text, "output_1": text, "output_2": text, "preference": anything},
+        optional=("generator_1", "generator_2"),
+        read=_labelled(
+            ("output_1", "output_2"),
+            "preference",
+            {1: 0, 2: 1},
+            ("generator_1", "generator_2"),
+            "instruction",
+        ),
+        example={
+            "instruction": "Is tea a fruit?",
+            "output_1": "Yes.",
+            "output_2": "No, a leaf.",
+            "preference": 2,
+        },
+    ),
+    Layout(
+        name="nectar",
+        title="Nectar",
+        source="berkeley-nest/Nectar",
+        columns={"prompt": hh_text, "answers": objects},
+        read=_nectar,
+        example={
+            "prompt": "\n\nHuman: Is tea a fruit?\n\nAssistant: ",
+            "answers": [
+                {"answer": "Yes.", "rank": 7.0},
+                {"answer": "No, a leaf.", "model": "a", "rank": 1.0},
+            ],
+        },
+    ),
+    Layout(
+        name="webgpt",
+        title="WebGPT comparisons",
+        source="openai/webgpt_comparisons",
+        columns={
+            "question": mapping,
+            "answer_0": text,
+            "answer_1": text,
+            "score_0": anything,
+            "score_1": anything,
+        },
+        read=_webgpt,
+        example={
+            "question": {"full_text": "Is tea a fruit?"},
+            "answer_0": "Yes.",
+            "answer_1": "No, a leaf.",
+            "score_0": -0.5,
+            "score_1": 0.5,
         },
     ),
 )

@@ -16,18 +16,20 @@ from .conversations import Unusable, is_hh, is_whole_hh
 from .fastchat import is_fastchat, preference_rows
 from .files import TABLE_SUFFIXES, WHOLE, HubPart, column_names, read_rows, source_files
 from .formats import Row, Tick
-from .layout import MODELS, SCORES, SIDES, Cells, Layout, Preference, anything, pair
-from .layouts import LAYOUTS, read_hh_pair, read_hh_replies
+from .layout import MODELS, SCORES, SIDES, Cells, Layout, Preference, anything, pair, side, text
+from .layouts import LAYOUTS, PROMPT_COLUMNS, read_hh_pair, read_hh_replies
 
 SAMPLE = 200
 """Rows by which a layout is told."""
 ORIGINS = ("source", "dataset", "subset")
 """Columns that say where a row comes from."""
+IMAGES = ("image", "images")
+"""Columns of what is no text, and belongs to the prompt."""
 _SIDE_COLUMNS = {pattern.format(side) for pattern in (*SCORES, *MODELS) for side in SIDES}
 COLUMNS = frozenset(
     {name for layout in LAYOUTS for name in (*layout.columns, *layout.optional, *layout.absent)}
     | _SIDE_COLUMNS
-    | set(ORIGINS)
+    | {*ORIGINS, "system_prompt", "history"}
 )
 """All columns that a layout is told by, or read from."""
 
@@ -120,16 +122,45 @@ def choose(named: Layout | None, rows: Sequence[Cells], source: str, columns: Se
 
 
 def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout:
-    """The one layout that fits the rows. Raises InputError where none does, or more than one."""
+    """The one layout that fits the rows. Raises InputError where none does, or more than one.
+
+    `columns` are all of the source's, also those that are not read.
+    """
+    for name in IMAGES:
+        if name in columns and (any(row.get(name) for row in rows) or not any(name in row for row in rows)):
+            raise InputError(f"{source}: column {name!r}: images are not read: if the texts need none, {FIX}")
     fitting = [layout for layout in LAYOUTS if layout.fits(rows)]
     if len(fitting) == 1:
         return fitting[0]
-    fix = "say it with import.columns prompt=NAME,chosen=NAME,rejected=NAME, which decides"
     names = ", ".join(columns) or "none"
     if fitting:
         described = " and ".join(layout.described for layout in fitting)
-        raise InputError(f"{source}: its columns ({names}) fit {described}: {fix}")
-    raise InputError(f"{source}: no layout of preferences has its columns ({names}): {fix}")
+        raise InputError(f"{source}: its columns ({names}) fit {described}: {FIX}")
+    reason = _near_miss(rows)
+    raise InputError(f"{source}: no layout of preferences has its columns ({names}){reason}: {FIX}")
+
+
+FIX = (
+    "import.columns prompt=NAME,chosen=NAME,rejected=NAME says which columns hold the prompt, the better and "
+    "the worse reply, and decides"
+)
+
+
+def _near_miss(rows: Sequence[Cells]) -> str:
+    """Why columns with usual names are in no layout, as far as it can be told."""
+    names = {name for row in rows for name, value in row.items() if value is not None}
+    prompts = [name for name in PROMPT_COLUMNS if name in names]
+    if set(SIDES) <= names and len(prompts) > 1:
+        return f"; {' and '.join(prompts)} may both hold the prompt"
+    if set(SIDES) <= names and not prompts:
+        return "; no column holds the prompt, and chosen and rejected are not whole conversations"
+    for layout in LAYOUTS:
+        has_columns = layout.columns.keys() <= names and not names & set(layout.absent)
+        if has_columns and (column := layout.misfit(rows)):
+            is_text = layout.columns[column] in (text, side)
+            kind = "text or turns" if is_text else f"what {layout.title} has there"
+            return f"; {column} does not hold {kind}"
+    return ""
 
 
 ROLES = ("prompt", "system", *SIDES)

@@ -6,15 +6,20 @@ from typing import Any
 
 from ..errors import InputError
 from ..models.chat import Messages
-from .conversations import Unusable, read_prompt
+from .conversations import Unusable, is_whole_hh, read_hh, read_prompt
+from .layout import system_of
 
 NAMED = ("query", "prompt", "question", "instruction")
 """Columns that say by their name that they hold a prompt."""
 UNNAMED = ("text", "input", "turns", "messages", "conversations")
 """Columns that hold one where no other column says so."""
-ANSWERS = ("output", "response", "completion", "answer", "answers", "chosen", "rejected", "context")
-"""Columns beside which an unnamed column may hold more than the prompt, and text that belongs to a prompt."""
-COLUMNS = frozenset((*NAMED, *UNNAMED, *ANSWERS, "system"))
+ANSWERS = (
+    *("output", "response", "completion", "answer", "answers", "chosen", "rejected", "context"),
+    *("role", "author", "label"),
+)
+"""Columns beside which an unnamed column may hold more than the prompt, text that belongs to a prompt, or
+what is no prompt."""
+COLUMNS = frozenset((*NAMED, *UNNAMED, *ANSWERS, "system", "system_prompt", "history"))
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class PromptColumn:
             if value and self.addition and row.get(self.addition):
                 value = f"{value}\n\n{row[self.addition]}".strip()
         try:
-            return read_prompt(value, row.get("system"))
+            turns = read_hh(value) if is_whole_hh(value) else value
+            return read_prompt(turns, system_of(row), row.get("history"))
         except Unusable as error:
             if error.reason == "not_text":
                 problem = f"must be text or a list of turns, not {type(value).__name__}"

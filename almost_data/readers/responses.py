@@ -37,13 +37,15 @@ class ResponseColumns:
     prompt: PromptColumn | None
     """None where the replies are whole conversations."""
     reply: str | None
-    """Of long rows, which name their `responder`; None where each responder has a column."""
+    """Of long rows, which name their responder; None where each responder has a column."""
+    responder: str = "responder"
+    """Of long rows."""
 
     def read(self, row: Row) -> Iterator[Response]:
         """The responses of a row. Raises InputError for what is neither text nor turns."""
         prompt, reason = self._prompt(row)
         for column in [self.reply] if self.reply else self.ladder:
-            responder = _text(row, "responder") if self.reply else column
+            responder = _text(row, self.responder) if self.reply else column
             conversation, problem = _conversation(row, column, _ANY_PROMPT if reason else prompt)
             head = stripped(conversation.prompt if conversation and not reason else prompt or ())
             text = conversation.reply.strip() if conversation else None
@@ -65,24 +67,31 @@ def find_columns(
     sample: Sequence[Mapping[str, Any]],
     source: str,
     ladder: Sequence[str],
-    assigned: str | None,
+    assignments: Mapping[str, str],
 ) -> ResponseColumns:
-    """Which of the columns `names` hold prompts and replies; `assigned` is the user's column of prompts.
+    """Which of the columns `names` hold prompts and replies; `assignments` are the user's.
 
     Raises InputError where none has the prompt, or a responder of the ladder has no column.
     """
-    reply = next((name for name in LONG[1:] if name in names), None) if "responder" in names else None
+    responder = assignments.get("responder", "responder")
+    if absent := {responder, *assignments.values()} - {"responder", *names}:
+        raise InputError(f"{source}: no column {min(absent)!r}; it has: {', '.join(sorted(names))}")
+    usual = next((name for name in LONG[1:] if name in names), None)
+    reply = assignments.get("response", usual) if responder in names else None
     for name in [] if reply else ladder:
         if name not in names:
-            columns = ", ".join(sorted(names))
-            raise InputError(f"{source}: no column {name!r}, a responder of import.ladder; it has: {columns}")
+            columns = f"no column {name!r}, a responder of import.ladder; it has: {', '.join(sorted(names))}"
+            fix = "where a row has one response, say import.columns responder=NAME,response=NAME"
+            raise InputError(f"{source}: {columns}: {fix}")
     replies = [reply] if reply else ladder
-    others = [name for name in names if name not in (*replies, *LONG[:2])]
+    others = [name for name in names if name not in (*replies, *LONG[:2], responder)]
     values = [row[name] for row in sample for name in replies if row.get(name) is not None]
     is_whole = all(turns(value) and not isinstance(value, dict) for value in values)
-    if assigned is None and is_whole and values and not {"prompt", "question", "query"} & set(others):
-        return ResponseColumns(ladder, None, reply)
-    return ResponseColumns(ladder, find_column(others, source, assigned, "prompt", names), reply)
+    prompt = assignments.get("prompt")
+    if prompt is None and is_whole and values and not {"prompt", "question", "query"} & set(others):
+        return ResponseColumns(ladder, None, reply, responder)
+    prompt_column = find_column(others, source, prompt, "prompt", names)
+    return ResponseColumns(ladder, prompt_column, reply, responder)
 
 
 def _conversation(row: Row, column: str, prompt: Messages | None) -> tuple[Conversation | None, str | None]:

@@ -21,7 +21,7 @@ from ..builders.responses import check_names
 from ..datasets.builder import Builder, Built, prompt_id, reply_id
 from ..datasets.digest import Rows
 from ..datasets.filters import Filter, chain
-from ..datasets.manifest import BuilderId, Entry, Manifest
+from ..datasets.manifest import BuilderId, Entry, Manifest, Unit
 from ..datasets.spool import CARD_ROWS, Spool
 from ..errors import InputError
 from ..readers import files
@@ -40,6 +40,16 @@ from .build import publish_dataset
 QUERY_SUFFIXES = (".txt", *TABLE_SUFFIXES)
 SAMPLE = 200
 """Rows by which columns are told."""
+_QUERY_REASONS = {
+    "empty": "The row has no text.",
+    "duplicate": "An earlier row has the same text; a repeated prompt is one query.",
+}
+_RESPONSE_REASONS = {
+    "not_in_ladder": "The row's responder is not one that the ladder names.",
+    "no_prompt": "The row's prompt is empty.",
+    "missing": "The responder has no text for this prompt.",
+    "duplicate": "An earlier row has the same prompt and responder.",
+}
 
 
 @dataclass(frozen=True)
@@ -79,20 +89,20 @@ class _RowCollector:
         self.rejected.add({**row, "reason": reason})
         self.reasons[reason] += 1
 
-    def check(self, source: str, noun: str) -> None:
-        """Raise InputError where no row is imported; `noun` says what a row is."""
+    def check(self, source: str, noun: str, sentences: Mapping[str, str]) -> None:
+        """Raise InputError where no row is kept."""
         if not any(spool.rows for spool in self.spools.values()):
-            reasons = ", ".join(self.reasons)
-            raise InputError(f"{source}: no {noun} in it: every row is rejected ({reasons})")
+            why = " ".join(f"{reason}: {(REASONS | dict(sentences))[reason]}" for reason in self.reasons)
+            raise InputError(f"{source}: no {noun} in it, as every row is rejected ({why.rstrip('.')})")
 
     def tables(self) -> dict[str, Rows]:
         tables: dict[str, Rows] = {name: spool.by_query(CARD_ROWS) for name, spool in self.spools.items()}
         return tables | ({"rejected": self.rejected.in_order()} if self.rejected.rows else {})
 
-    def ledger(self, unit: str, **sentences: str) -> list[Entry]:
+    def ledger(self, unit: Unit, sentences: Mapping[str, str]) -> list[Entry]:
         """The rules that always hold, and those by which a row was rejected."""
         names = dict.fromkeys([*sentences, *self.reasons])
-        filters = [Filter(name, unit, (REASONS | sentences)[name], "almost_data") for name in names]
+        filters = [Filter(name, unit, (REASONS | dict(sentences))[name], "almost_data") for name in names]
         rows = sum(spool.rows for spool in (*self.spools.values(), self.rejected))
         return chain("import", filters, rows, self.reasons)
 
@@ -134,12 +144,8 @@ def import_queries(store: Store, file: str, version: str, options: Options = Opt
                 continue
             ids.add(query_id)
             collector.spools["default"].add(values | {"prompt": prompt})
-        collector.check(file, "query")
-        ledger = collector.ledger(
-            "query",
-            empty="The row has no text.",
-            duplicate="An earlier row has the same text; a repeated prompt is one query.",
-        )
+        collector.check(file, "query", _QUERY_REASONS)
+        ledger = collector.ledger("query", _QUERY_REASONS)
         return Built(collector.tables(), ledger, _of_queries(collector.spools["default"].scan()))
 
     return _publish(store, queries.BUILDER, _draft_of(queries.BUILDER, version, source, {}), build)
@@ -160,7 +166,7 @@ def import_responses(
     source = _open(file, TABLE_SUFFIXES, COLUMNS | {*ladder, *LONG}, options, rows)
     if not ladder:
         raise InputError(_ladder_question(source))
-    columns = find_columns(source.columns, source.sample, file, ladder, options.columns.get("prompt"))
+    columns = find_columns(source.columns, source.sample, file, ladder, options.columns)
     ranks = {name: rank for rank, name in enumerate(ladder)}
 
     def build(folder: Path) -> Built:
@@ -188,14 +194,8 @@ def import_responses(
                     collector.spools[response.responder].add(values)
         if absent := next((name for name in ladder if name not in responders), None):
             raise InputError(f"{file}: no row of responder {absent!r}, which import.ladder names")
-        collector.check(file, "usable response")
-        ledger = collector.ledger(
-            "response",
-            not_in_ladder="The row's responder is not one that the ladder names.",
-            no_prompt="The row's prompt is empty.",
-            missing="The responder has no text for this prompt.",
-            duplicate="An earlier row has the same prompt and responder.",
-        )
+        collector.check(file, "usable response", _RESPONSE_REASONS)
+        ledger = collector.ledger("response", _RESPONSE_REASONS)
         by_responder = responses.summaries(collector.spools)
         return Built(collector.tables(), ledger, {"responders": by_responder})
 
@@ -205,8 +205,8 @@ def import_responses(
 
 def _ladder_question(source: _Source) -> str:
     """The error of an import without a ladder: it names the responders to be ordered."""
-    if "responder" in source.columns:
-        names = {str(row["responder"]) for row in source.sample if row.get("responder")}
+    if (column := source.options.columns.get("responder", "responder")) in source.columns:
+        names = {str(row[column]) for row in source.sample if row.get(column)}
         return (
             f"import.ladder is missing: name the responders, best first, such as {', '.join(sorted(names))}"
         )

@@ -9,9 +9,10 @@ import msgspec
 import polars as pl
 import pytest
 from matplotlib.image import imread
+from matplotlib.patches import StepPatch
 
 from almost_data.builders.comparisons.figures import pair_matrix
-from almost_data.cards.figures import as_files
+from almost_data.cards.figures import MAX_BINS, as_files, draw_lengths, new_figure
 from almost_data.datasets.manifest import BuilderId, Count, Entry, Manifest
 from almost_data.diagnostics.shortcuts import diagnose
 from almost_data.store import store
@@ -176,3 +177,11 @@ def comparisons(names: list[str], rows: int) -> tuple[Manifest, dict[str, pl.Dat
 
     frame = pl.DataFrame({"chosen": message(31), "rejected": message(17)}).select(pl.all().reshape((-1, 1)))
     return manifest, {"default": frame.with_columns(pl.all().arr.to_list())}
+
+
+@pytest.mark.parametrize("lengths", [[1, 200_000], [200_000, 200_001], [1], [0]])
+def test_long_texts_among_few_have_no_bin_for_each_character(lengths: list[int]) -> None:
+    _, axes = new_figure(2)
+    draw_lengths(axes, {"response": pl.Series(lengths)}, "response", "responses")
+    steps = [patch for patch in axes.patches if isinstance(patch, StepPatch)]
+    assert steps and all(len(patch.get_data().edges) <= MAX_BINS + 3 for patch in steps)

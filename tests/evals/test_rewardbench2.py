@@ -133,6 +133,9 @@ def test_every_format_is_read_alike_and_the_prompt_may_be_messages(tmp_path: Pat
     row = items()[0] | {"prompt": [*turns, {"role": "user", "content": "c"}]}
     [item], _ = read(str(rows(tmp_path / "turns.jsonl", [row])))
     assert [turn["content"] for turn in item.prompt] == ["a", "b", "c"]
+    text = "User: a\n\nAssistant:"  # of an item the prompt is one turn, whatever it says
+    [item], _ = read(str(rows(tmp_path / "text.jsonl", [items()[0] | {"prompt": text}])))
+    assert item.prompt == ({"role": "user", "content": text},)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,20 @@ def _scored(column: str, name: str) -> Writer:
     ]
 
 
+def _labelled(prompt: str, first: str, second: str, label: str, value: Any) -> Writer:
+    """The chosen reply second, and a label that says so."""
+    return lambda pair, form: [
+        {prompt: pair.text, first: pair.rejected, second: pair.chosen, label: value},
+    ]
+
+
+def steer(turns: Turns) -> str:
+    """A prompt as HelpSteer writes it."""
+    names = {"user": "User", "assistant": "Assistant"}
+    parts = [f"<extra_id_1>{names[turn['role']]}\n{turn['content']}" for turn in turns]
+    return "\n".join(parts).removeprefix("<extra_id_1>User\n")
+
+
 ANY = (SINGLE, DIALOGUE, SYSTEM)
 CHAT = (SINGLE, DIALOGUE)
 MESSAGE_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] = {
@@ -115,6 +129,7 @@ MESSAGE_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] 
         lambda pair, form: [{"prompt": pair.text, **_sides(pair, form, pair.prompt)}],
     ),
     "trl-implicit": (ANY, lambda pair, form: [_sides(pair, form, pair.prompt)]),
+    "messages": (ANY, lambda pair, form: [{"messages": form(pair.prompt), **_sides(pair, form, [])}]),
     "sharegpt": (ANY, lambda pair, form: [{"conversations": form(pair.prompt), **_sides(pair, form, [])}]),
     "openai": (
         ANY,
@@ -251,6 +266,58 @@ TEXT_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] = {
                 "response_0": pair.chosen,
                 "response_1": pair.rejected,
                 "safer_response_id": 0,
+            }
+        ],
+    ),
+    "distilabel-dpo": (
+        (SINGLE,),
+        lambda pair, form: [
+            {"generations": [pair.rejected, pair.chosen], **_texts("prompt")(pair, form)[0]},
+        ],
+    ),
+    "shp": ((SINGLE,), _labelled("history", "human_ref_A", "human_ref_B", "labels", 0)),
+    "judgebench": ((SINGLE,), _labelled("question", "response_A", "response_B", "label", "B>A")),
+    "alpaca-eval": ((SINGLE,), _labelled("instruction", "output_1", "output_2", "preference", "2.0")),
+    "nectar": (
+        CHAT,
+        lambda pair, form: [
+            {
+                "prompt": f"{hh(pair.prompt)}\n\nAssistant: ",
+                "answers": [{"answer": pair.rejected, "rank": 7.0}, {"answer": pair.chosen, "rank": 1}],
+            }
+        ],
+    ),
+    "webgpt": (
+        (SINGLE,),
+        lambda pair, form: [
+            {
+                "question": {"id": "1", "full_text": pair.text},
+                "answer_0": pair.chosen,
+                "answer_1": pair.rejected,
+                "score_0": 0.25,
+                "score_1": -0.25,
+            }
+        ],
+    ),
+    "helpsteer with turns": (
+        CHAT,
+        lambda pair, form: [
+            {"prompt": steer(pair.prompt), "response": pair.rejected, "helpfulness": 0},
+            {"prompt": steer(pair.prompt), "response": pair.chosen, "helpfulness": 3},
+        ],
+    ),
+    "trl with system_prompt": (
+        (SYSTEM,),
+        lambda pair, form: [
+            {"system_prompt": pair.prompt[0]["content"], **_texts("prompt")(pair, form)[0]},
+        ],
+    ),
+    "orca-instruction with history": (
+        (DIALOGUE,),
+        lambda pair, form: [
+            {
+                "history": [[turn["content"] for turn in pair.prompt[:2]]],
+                **_texts("instruction")(pair, form)[0],
             }
         ],
     ),

@@ -100,6 +100,12 @@ def test_a_folder_is_its_files_in_order_and_known_by_all_of_them(tmp_path: Path)
         ("a.jsonl", b'{"a": "\xff"}\n', r"a\.jsonl:1: not UTF-8 text"),
         ("a.json", b'[{"a": NaN}]', r"a\.json: NaN is not JSON: write null"),
         ("a.json", b'[{"a": 1}', r"a\.json: broken JSON"),
+        ("a.jsonl", b'{"a": "b: NaN", \n', r"a\.jsonl:1: broken JSON"),
+        (
+            "a.json",
+            b'{\n"data": [{"a": 1}]\n}',
+            r"a\.json: one JSON object, and no list of rows: write a list",
+        ),
         ("a.json", b"[1, 2]", r"a\.json: not a JSON object: write a list"),
         ("a.csv", b"a,b\n1,2\n1,2,3\n", r"a\.csv:3: 3 cells under 2 column names"),
         ("a.csv", b"a,b\n1\n", r"a\.csv:2: 1 cells under 2 column names"),
@@ -132,6 +138,19 @@ def test_of_parquet_only_the_columns_that_are_needed_are_read(tmp_path: Path) ->
     pq.write_table(table, tmp_path / "a.parquet")
     assert read(tmp_path / "a.parquet", needs={"prompt"}.__contains__) == [{"prompt": "a"}]
     assert files.column_names(str(tmp_path / "a.parquet"), TABLE_SUFFIXES) == ["prompt", "zone", "far"]
+
+
+def test_two_columns_of_parquet_with_one_name_are_refused(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="two columns have the same name"):
+        read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_a_csv_header_says_what_parts_its_cells(tmp_path: Path, mark: str) -> None:
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + separated(mark))
+    assert read(tmp_path / "a.csv") == ROWS
 
 
 def test_rows_are_streamed(tmp_path: Path) -> None:

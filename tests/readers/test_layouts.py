@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from almost_data.errors import InputError
-from almost_data.readers.conversations import REASONS, Unusable, read_hh, read_prompt, read_turns
-from almost_data.readers.layout import Layout
+from almost_data.readers.conversations import REASONS, Unusable, read_hh, read_prompt, read_reply, read_turns
+from almost_data.readers.layout import Layout, number_of
 from almost_data.readers.layouts import LAYOUTS
 from almost_data.readers.preferences import Rejected, by_columns, detect, read_all, read_preferences
 from tests.readers.layouts import (
@@ -54,6 +54,10 @@ CASES = [
 IDS = [f"{name}, {form}" for name, form, *_ in CASES]
 
 
+def test_the_matrix_has_every_layout() -> None:
+    assert {name.split(" ", maxsplit=1)[0] for name, *_ in CASES} == {layout.name for layout in LAYOUTS}
+
+
 def no_form(turns: Turns) -> Any:
     raise AssertionError("a layout of texts")
 
@@ -91,6 +95,10 @@ DEFECTS: dict[str, tuple[Callable[[Row, str], None], set[str]]] = {
     "no user's turn": (
         lambda row, column: row.update({column: [user("a"), assistant("")]}),
         {"no_user_turn_last", "no_reply", "not_text", "no_preference"},
+    ),
+    "template": (
+        lambda row, column: row.update({column: "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"}),
+        {"template_text", "not_text", "no_prompt", "no_preference", "equal_sides"},
     ),
     "broken JSON": (
         lambda row, column: row.update({column: '[{"role": "user", "content'}),
@@ -186,6 +194,91 @@ def test_columns_that_fit_no_layout_or_two_are_refused_and_named(rows: list[Row]
     assert all(column in str(error.value) for column in columns) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (
+            {"prompt": "q", "question": "q", "chosen": "a", "rejected": "b"},
+            "prompt and question may both hold",
+        ),
+        ({"chosen": "Q: blue? A: yes", "rejected": "Q: blue? A: no"}, "no column holds the prompt"),
+        (
+            {"prompt": "q", "chosen": {"text": "a"}, "rejected": {"text": "b"}},
+            "chosen does not hold text or turns",
+        ),
+        ({"question": "q", "chosen": ["a"], "rejected": ["b"]}, "chosen does not hold text or turns"),
+        ({"prompt": b"q", "chosen": b"a", "rejected": b"b"}, "prompt does not hold text or turns"),
+        ({"image": "x.png", "prompt": "q", "chosen": "a", "rejected": "b"}, "'image': images are not read"),
+    ],
+)
+def test_the_refusal_says_what_is_wrong_with_usual_columns(row: Row, reason: str) -> None:
+    with pytest.raises(InputError, match=f"{reason}.*import.columns") as error:
+        detect([row], "file.jsonl", list(row))
+    assert "\n" not in str(error.value)
+
+
+def test_a_column_without_a_value_is_no_second_prompt() -> None:
+    row = {"prompt": "q", "question": None, "image": None, "chosen": "a", "rejected": "b"}
+    assert detect([row], "rows", list(row)).name == "trl"
+
+
+TEMPLATES = (
+    "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n",
+    "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhy?<|eot_id|>",
+    "<s>[INST] Why? [/INST]",
+    "<start_of_turn>user\nWhy?<end_of_turn>",
+    "<|user|>\nWhy?\n<|assistant|>\n",
+    "Hi\n<extra_id_1>Assistant\nHello!\n<extra_id_1>User\nWhy?",
+    "Human: Why?\n\nAssistant: Because.",
+    "User: Why?\n\nAssistant:",
+    "### Instruction:\nWhy?\n\n### Response:\n",
+)
+
+
+@pytest.mark.parametrize("text", TEMPLATES)
+def test_a_dialogue_as_text_is_no_turn(text: str) -> None:
+    with pytest.raises(Unusable) as error:
+        read_prompt(text)
+    assert error.value.reason == "template_text"
+    with pytest.raises(Unusable):
+        read_reply(text, (user("Why?"),))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What does <|im_start|> mean?",
+        "Is [INST] a token?",
+        "Who is Human: or Assistant:?",
+        "a: b:",
+        "<|end|>",
+    ],
+)
+def test_text_about_templates_is_text(text: str) -> None:
+    assert read_prompt(text) == (user(text),)
+
+
+def test_turns_as_json_text_are_turns_in_any_order_of_keys() -> None:
+    turn = '{"name": null, "content": "No.", "role": "Assistant"}'
+    for text in (turn, f"[{turn}]", f" [ {turn} ]"):
+        assert read_turns(text) == (assistant("No."),)
+
+
+def test_two_system_texts_are_refused() -> None:
+    turns = [{"role": "SYSTEM", "content": "Be brief."}, user("Why?")]
+    assert len(read_prompt(turns, "Be brief.")) == 2
+    with pytest.raises(Unusable) as error:
+        read_prompt(turns, "Be long.")
+    assert error.value.reason == "prompts_differ"
+
+
+def test_a_history_that_is_no_pairs_is_refused() -> None:
+    assert [turn["content"] for turn in read_prompt("c", None, [["a", "b"]])] == ["a", "b", "c"]
+    for history in ("a", ["a", "b"], [["a"]], [["a", None]]):
+        with pytest.raises(Unusable):
+            read_prompt("c", None, history)
+
+
 def test_named_columns_decide(tmp_path: Path) -> None:
     rows = [{"question": "q?", "instruction": "i?", "good": "a", "bad": "b"}]
     file = tmp_path / "rows.jsonl"
@@ -216,6 +309,8 @@ def test_models_scores_and_origins_are_kept_where_they_are_columns() -> None:
     assert not isinstance(read.result, Rejected)
     [pair] = read.result
     assert (pair.chosen.model, pair.chosen.score) == ("large", 4.0)
+    numbers = {"4": 4.0, "nan": None, "Infinity": None, "N/A": None, True: None, float("nan"): None}
+    assert [number_of(value) for value in numbers] == list(numbers.values())
     assert (pair.rejected.model, pair.rejected.score, read.origin) == ("small", 1.5, "quiz")
 
 

@@ -103,6 +103,26 @@ def test_queries_from_text_and_jsonl(store: Store, tmp_path: Path) -> None:
     assert [s.manifest.builder.name for s in run.build("responses")] == ["import-queries", "responses"]
 
 
+def test_named_columns_hold_responder_and_response(store: Store, tmp_path: Path) -> None:
+    """AlpacaEval's outputs: a row an answer."""
+    rows = [{"instruction": "p", "generator": name, "output": f"{name} says."} for name in ("x", "y")]
+    file = jsonl(tmp_path / "outputs.jsonl", rows)
+    with pytest.raises(InputError, match=r"say import\.columns responder=NAME,response=NAME"):
+        importing.import_responses(store, file, ["x", "y"], "1.0.0")
+    for columns in (
+        {"responder": "model", "response": "output"},
+        {"responder": "generator", "response": "z"},
+    ):
+        with pytest.raises(InputError, match=r"no column '(model|z)'; it has: generator, inst"):
+            importing.import_responses(store, file, ["x", "y"], "1.0.0", importing.Options(columns))
+    columns = {"responder": "generator", "response": "output"}
+    with pytest.raises(InputError, match="best first, such as x, y"):
+        importing.import_responses(store, file, [], "1.0.0", importing.Options(columns))
+    importing.import_responses(store, file, ["x", "y"], "1.0.0", importing.Options(columns))
+    kept = store.scan("responses@1.0.0", "y").select("responder", "response").collect().rows()
+    assert kept == [("y", "y says.")]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "ladder", "match"),
     [

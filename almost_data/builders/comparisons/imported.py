@@ -70,11 +70,13 @@ def build(preferences: Preferences, folder: Path, source: str) -> Built:
     spools = {name: Spool(folder / name, table) for name, table in TABLES.items()}
     ids: set[str] = set()
     reasons: Counter[str] = Counter()
+    first_problem = ""
     rows = repeated = 0
     for read in preferences.rows:
         rows += 1
         if isinstance(read.result, Rejected):
             reasons[read.result.reason] += 1
+            first_problem = first_problem or f"{Path(read.place).name}: {read.result.detail.rstrip('.')}"
             _reject(spools["rejected"], read, read.result)
             continue
         for preference in read.result:
@@ -87,7 +89,8 @@ def build(preferences: Preferences, folder: Path, source: str) -> Built:
             spools["default"].add(comparison)
     ledger = chain("reading", [_read_as(preferences), *map(_rule, reasons)], rows, reasons)
     if not ids:
-        raise InputError(f"{source}: no row that can be used ({account(ledger)}): see import.columns")
+        counts = f"{account(ledger)}, such as {first_problem}"
+        raise InputError(f"{source}: no row that can be used ({counts}): see import.columns")
     ledger += chain("pairs", [_rule("duplicate", "pair")], len(ids) + repeated, {"duplicate": repeated})
     blocks = spools["default"].by_query(shortcuts.SAMPLE)
     tables: dict[str, Rows] = {"default": blocks}

@@ -1,0 +1,49 @@
+"""A prompt's column is told by its name, or refused; a dialogue as text is read as its turns, or rejected."""
+
+from typing import Any
+
+import pytest
+
+from almost_data.errors import InputError
+from almost_data.readers.conversations import Unusable
+from almost_data.readers.queries import find_column
+
+
+def read(row: dict[str, Any]) -> list[tuple[str, str]]:
+    prompt = find_column(list(row), "rows").read("rows:1", row)
+    return [(turn["role"], turn["content"]) for turn in prompt]
+
+
+@pytest.mark.parametrize(
+    ("row", "turns"),
+    [
+        ({"prompt": "Why?"}, [("user", "Why?")]),
+        ({"prompt": "\n\nHuman: Why?\n\nAssistant:"}, [("user", "Why?")]),
+        (
+            {"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: "},
+            [("user", "a"), ("assistant", "b"), ("user", "c")],
+        ),
+        ({"system_prompt": "Be brief.", "question": "Why?"}, [("system", "Be brief."), ("user", "Why?")]),
+        ({"instruction": "Say", "input": "tea", "output": "t"}, [("user", "Say\n\ntea")]),
+        (
+            {"instruction": "c", "input": "", "history": [["a", "b"]], "output": "d"},
+            [("user", "a"), ("assistant", "b"), ("user", "c")],
+        ),
+    ],
+)
+def test_a_row_is_read_as_its_turns(row: dict[str, Any], turns: list[tuple[str, str]]) -> None:
+    assert read(row) == turns
+
+
+@pytest.mark.parametrize("beside", ["role", "author", "label", "response"])
+def test_text_beside_what_says_that_it_may_be_no_prompt_is_refused(beside: str) -> None:
+    """OASST's rows of every turn, a set of labelled reviews."""
+    with pytest.raises(InputError, match="say which column holds the query"):
+        read({"text": "No, a leaf.", beside: "assistant"})
+    assert find_column(["text", beside], "rows", "text").name == "text"
+
+
+def test_text_that_a_chat_template_wrote_is_rejected() -> None:
+    with pytest.raises(Unusable) as error:
+        read({"prompt": "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"})
+    assert error.value.reason == "template_text"
