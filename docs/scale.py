@@ -41,13 +41,13 @@ LADDERS = (
 )
 
 
-def measured(what: str) -> float:
+def measured(label: str) -> float:
     """A number of RESULTS.md, by the line that names it."""
     for line in RESULTS.read_text("utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        if cells[0] == what:
+        if cells[0] == label:
             return float(cells[2].replace(",", ""))
-    raise LookupError(f"{RESULTS.name} has no line {what!r}")
+    raise LookupError(f"{RESULTS.name} has no line {label!r}")
 
 
 def driver_memory(queries: int) -> tuple[float, bool]:

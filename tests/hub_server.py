@@ -87,8 +87,10 @@ class Repo:
 
     def add(self, files: dict[str, Blob], title: str) -> Commit:
         parent = self.commits[-1].sha if self.commits else None
-        told = [title, parent, len(self.commits), sorted((path, one.oid) for path, one in files.items())]
-        self.commits.append(Commit(hashlib.sha1(repr(told).encode()).hexdigest(), dict(files), parent, title))
+        content = [title, parent, len(self.commits), sorted((path, file.oid) for path, file in files.items())]
+        self.commits.append(
+            Commit(hashlib.sha1(repr(content).encode()).hexdigest(), dict(files), parent, title)
+        )
         return self.commits[-1]
 
     @property
@@ -99,7 +101,7 @@ class Repo:
         if revision == "main":
             return self.head
         sha = self.tags.get(revision, revision)
-        return next((one for one in self.commits if one.sha == sha), None)
+        return next((commit for commit in self.commits if commit.sha == sha), None)
 
 
 class Refused(Exception):
@@ -124,7 +126,7 @@ class Hub:
         self.large: dict[str, bytes] = {}
         """Uploaded files by sha256, in a commit or not."""
         self.tokens = {TOKEN: ("tester", "ORG")}
-        self.asked: list[tuple[str, str]] = []
+        self.recorded: list[tuple[str, str]] = []
         """Method and path of each request."""
         self.received = 0
         """Bytes of uploaded large files."""
@@ -142,15 +144,15 @@ class Hub:
     ) -> Commit:
         """A commit by a person: these files over what is there, and some deleted."""
         repo = self.repos.setdefault((kind, name), Repo(kind, name))
-        there = dict(repo.head.files) if repo.commits else {}
+        existing = dict(repo.head.files) if repo.commits else {}
         new = {path: Blob(content, path.endswith(LARGE)) for path, content in files.items()}
-        kept = {path: one for path, one in there.items() if path not in delete}
+        kept = {path: file for path, file in existing.items() if path not in delete}
         return repo.add(kept | new, "by hand")
 
     def files(self, name: str, revision: str = "main", kind: str = "dataset") -> dict[str, bytes]:
         commit = self.repos[kind, name].find(revision)
         assert commit, revision
-        return {path: one.content for path, one in commit.files.items()}
+        return {path: file.content for path, file in commit.files.items()}
 
     # --- what is asked ---------------------------------------------------------------------------------
 
@@ -158,8 +160,8 @@ class Hub:
         path = unquote(urlparse(target).path)
         user = self._user(headers.get("Authorization", ""))
         for verb, pattern, serve in ROUTES:
-            if method in verb.split("|") and (found := re.fullmatch(pattern, path)):
-                part = found.groupdict()
+            if method in verb.split("|") and (match := re.fullmatch(pattern, path)):
+                part = match.groupdict()
                 if "repo" in part:
                     kind = "dataset" if (part.pop("kind", None) or "").startswith("dataset") else "model"
                     repo = self.repos.get((kind, part["repo"]))
@@ -193,29 +195,29 @@ class Hub:
         )
 
     def create(self, user: tuple[str, ...], body: bytes, **_: Any) -> Reply:
-        asked = json.loads(body)
-        kind = asked.get("type") or "model"
-        name = f"{asked.get('organization') or user[0]}/{asked['name']}"
+        values = json.loads(body)
+        kind = values.get("type") or "model"
+        name = f"{values.get('organization') or user[0]}/{values['name']}"
         self._may_write(user, name)
         url = f"{self.endpoint}/{'datasets/' if kind == 'dataset' else ''}{name}"
         if (kind, name) in self.repos:
             return _json({"error": "You already created this repo", "url": url}, 409)
-        private = asked.get("visibility") == "private" or bool(asked.get("private"))
+        private = values.get("visibility") == "private" or bool(values.get("private"))
         self.repos[kind, name] = repo = Repo(kind, name, private)
         repo.add({".gitattributes": Blob(ATTRIBUTES)}, "initial commit")
         return _json({"url": url, "name": name})
 
     def delete(self, user: tuple[str, ...], body: bytes, **_: Any) -> Reply:
-        asked = json.loads(body)
-        name = f"{asked.get('organization') or user[0]}/{asked['name']}"
+        values = json.loads(body)
+        name = f"{values.get('organization') or user[0]}/{values['name']}"
         self._may_write(user, name)
-        if self.repos.pop((asked.get("type") or "model", name), None) is None:
+        if self.repos.pop((values.get("type") or "model", name), None) is None:
             raise Refused(404, "RepoNotFound", "Repository not found")
         return _json({})
 
     def settings(self, repo: Repo, body: bytes, **_: Any) -> Reply:
-        asked = json.loads(body)
-        repo.private = asked.get("visibility") == "private" or bool(asked.get("private"))
+        values = json.loads(body)
+        repo.private = values.get("visibility") == "private" or bool(values.get("private"))
         return _json({})
 
     def validate(self, **_: Any) -> Reply:
@@ -224,8 +226,8 @@ class Hub:
     def info(self, repo: Repo, revision: str | None = None, **_: Any) -> Reply:
         commit = _commit(repo, revision)
         files = [{"rfilename": path} for path in sorted(commit.files)]
-        told = {"id": repo.name, "sha": commit.sha, "private": repo.private, "siblings": files, "tags": []}
-        return _json(told)
+        values = {"id": repo.name, "sha": commit.sha, "private": repo.private, "siblings": files, "tags": []}
+        return _json(values)
 
     def refs(self, repo: Repo, **_: Any) -> Reply:
         tags = [{"name": n, "ref": f"refs/tags/{n}", "targetCommit": sha} for n, sha in repo.tags.items()]
@@ -233,55 +235,59 @@ class Hub:
         return _json({"branches": [main], "tags": tags, "converts": []})
 
     def log(self, repo: Repo, **_: Any) -> Reply:
-        told = [
+        values = [
             {
-                "id": one.sha,
-                "title": one.title,
+                "id": commit.sha,
+                "title": commit.title,
                 "message": "",
                 "authors": [],
                 "date": "2026-01-01T00:00:00.000Z",
             }
-            for one in reversed(repo.commits)
+            for commit in reversed(repo.commits)
         ]
-        return _json(told)
+        return _json(values)
 
     def tree(
         self, repo: Repo, revision: str, query: dict[str, list[str]], folder: str = "", **_: Any
     ) -> Reply:
         commit = _commit(repo, revision)
         top = f"{folder}/" if folder else ""
-        entries = [one for one in _entries(commit) if one["path"].startswith(top)]
+        entries = [entry for entry in _entries(commit) if entry["path"].startswith(top)]
         if top and not entries:
             raise Refused(404, "EntryNotFound", "Entry not found")
         if query.get("recursive", ["false"])[0].lower() not in ("true", "1"):
-            entries = [one for one in entries if "/" not in one["path"].removeprefix(top)]
+            entries = [entry for entry in entries if "/" not in entry["path"].removeprefix(top)]
         return _json(entries)
 
     def paths(self, repo: Repo, revision: str, headers: Any, body: bytes, **_: Any) -> Reply:
         is_json = "json" in headers.get("Content-Type", "")
-        asked = json.loads(body)["paths"] if is_json else parse_qs(body.decode()).get("paths", [])
-        return _json([one for one in _entries(_commit(repo, revision)) if one["path"] in asked])
+        names = json.loads(body)["paths"] if is_json else parse_qs(body.decode()).get("paths", [])
+        return _json([entry for entry in _entries(_commit(repo, revision)) if entry["path"] in names])
 
     def preupload(self, repo: Repo, revision: str, body: bytes, **_: Any) -> Reply:
-        there = _commit(repo, revision).files
-        told = []
+        stored = _commit(repo, revision).files
+        answers = []
         for file in json.loads(body)["files"]:
             mode = "lfs" if file["path"].endswith(LARGE) or file["size"] > 10_000_000 else "regular"
-            known = there.get(file["path"])
-            oid = {"oid": known.etag} if known else {}
-            told.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, **oid})
-        return _json({"files": told})
+            stored_file = stored.get(file["path"])
+            oid = {"oid": stored_file.etag} if stored_file else {}
+            answers.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, **oid})
+        return _json({"files": answers})
 
     def batch(self, repo: Repo, body: bytes, **_: Any) -> Reply:
         objects = []
-        for one in json.loads(body)["objects"]:
+        for large_file in json.loads(body)["objects"]:
             actions = {
-                "upload": {"href": f"{self.endpoint}/lfs/{one['oid']}?signature=secret"},
+                "upload": {"href": f"{self.endpoint}/lfs/{large_file['oid']}?signature=secret"},
                 "verify": {"href": f"{self.endpoint}/lfs/verify"},
             }
-            there = one["oid"] in self.large
+            is_stored = large_file["oid"] in self.large
             objects.append(
-                {"oid": one["oid"], "size": one["size"], **({} if there else {"actions": actions})}
+                {
+                    "oid": large_file["oid"],
+                    "size": large_file["size"],
+                    **({} if is_stored else {"actions": actions}),
+                }
             )
         return _json({"transfer": "basic", "objects": objects})
 
@@ -293,8 +299,8 @@ class Hub:
         return Reply()
 
     def verify(self, body: bytes, **_: Any) -> Reply:
-        asked = json.loads(body)
-        if len(self.large.get(asked["oid"], b"")) != asked["size"]:
+        values = json.loads(body)
+        if len(self.large.get(values["oid"], b"")) != values["size"]:
             raise Refused(404, "", "not uploaded")
         return _json({})
 
@@ -302,21 +308,21 @@ class Hub:
         if self.chunks is None:
             raise Refused(404, "", "no Xet storage here")
         self._may_write(user, repo.name)
-        told = {
+        values = {
             "casUrl": f"local://{self.chunks}",
             "accessToken": "xet-token",
             "exp": int(time.time()) + 3600,
         }
-        reply = _json(told)
+        reply = _json(values)
         names = ("X-Xet-Cas-Url", "X-Xet-Access-Token", "X-Xet-Token-Expiration")
-        reply.headers |= {name: str(one) for name, one in zip(names, told.values(), strict=True)}
+        reply.headers |= {name: str(value) for name, value in zip(names, values.values(), strict=True)}
         return reply
 
     def _join(self, oid: str) -> None:
         """Put a file together from its chunks, as the real client does, where they were uploaded."""
         import hf_xet
 
-        if self.chunks is None or oid not in (known := _xet_files(self.chunks)):
+        if self.chunks is None or oid not in (sizes := _xet_files(self.chunks)):
             return
         with TemporaryDirectory() as folder:
             target = Path(folder) / "file"
@@ -326,7 +332,7 @@ class Hub:
                 token_expiry_unix_secs=int(time.time()) + 3600,
             )
             with group as downloads:
-                downloads.start_download_file(hf_xet.XetFileInfo(*known[oid]), str(target))
+                downloads.start_download_file(hf_xet.XetFileInfo(*sizes[oid]), str(target))
             content = target.read_bytes()
         if hashlib.sha256(content).hexdigest() == oid:
             self.large[oid] = content
@@ -354,9 +360,11 @@ class Hub:
                     raise Refused(404, "EntryNotFound", "A file with this name doesn't exist")
             else:
                 raise Refused(400, "", f"not known here: {line['key']}")
-        made = repo.add(files, head["summary"])
-        url = f"{self.endpoint}/{'datasets/' if repo.kind == 'dataset' else ''}{repo.name}/commit/{made.sha}"
-        return _json({"success": True, "commitOid": made.sha, "commitUrl": url})
+        commit = repo.add(files, head["summary"])
+        url = (
+            f"{self.endpoint}/{'datasets/' if repo.kind == 'dataset' else ''}{repo.name}/commit/{commit.sha}"
+        )
+        return _json({"success": True, "commitOid": commit.sha, "commitUrl": url})
 
     def tag(self, repo: Repo, revision: str, body: bytes, **_: Any) -> Reply:
         name = json.loads(body)["tag"]
@@ -371,7 +379,7 @@ class Hub:
         if path not in commit.files:
             raise Refused(404, "EntryNotFound", "Entry not found")
         blob = commit.files[path]
-        told = {
+        values = {
             "ETag": f'"{blob.oid}"',
             "X-Repo-Commit": commit.sha,
             "X-Linked-Size": str(len(blob.content)),
@@ -379,11 +387,11 @@ class Hub:
             "Accept-Ranges": "bytes",
         }
         if not (ranged := headers.get("Range")):
-            return Reply(blob.content, 200, told)
+            return Reply(blob.content, 200, values)
         first, _, last = ranged.removeprefix("bytes=").partition("-")
         start, end = int(first), min(int(last or 1 << 60), len(blob.content) - 1)
-        told["Content-Range"] = f"bytes {start}-{end}/{len(blob.content)}"
-        return Reply(blob.content[start : end + 1], 206, told)
+        values["Content-Range"] = f"bytes {start}-{end}/{len(blob.content)}"
+        return Reply(blob.content[start : end + 1], 206, values)
 
 
 _REPO = r"(?P<repo>[^/]+/[^/]+?)"
@@ -423,7 +431,7 @@ def _commit(repo: Repo, revision: str | None) -> Commit:
 def _entries(commit: Commit) -> list[dict[str, Any]]:
     folders = {"/".join(f.split("/")[:n]) for f in commit.files for n in range(1, f.count("/") + 1)}
     entries: list[dict[str, Any]] = [
-        {"type": "directory", "path": one, "oid": "0" * 40, "size": 0} for one in sorted(folders)
+        {"type": "directory", "path": folder, "oid": "0" * 40, "size": 0} for folder in sorted(folders)
     ]
     for path, blob in sorted(commit.files.items()):
         size = len(blob.content)
@@ -438,7 +446,7 @@ def _xet_files(chunks: Path) -> dict[str, tuple[str, int]]:
     A shard is a header, then for each file a record of 48 bytes (hash, flags, number of segments), its
     segments, as many records to verify them by (flag 31), and its sha256 (flag 30), 48 bytes each.
     """
-    found: dict[str, tuple[str, int]] = {}
+    stored: dict[str, tuple[str, int]] = {}
     for shard in chunks.rglob("*.mdb"):
         data, at = shard.read_bytes(), 48
         while (mark := struct.unpack_from("<4QII", data, at))[0] != 2**64 - 1:
@@ -447,9 +455,9 @@ def _xet_files(chunks: Path) -> dict[str, tuple[str, int]]:
             at += 48 * (1 + segments * (2 if flags >> 31 else 1))
             if flags >> 30 & 1:
                 sha256 = "".join(f"{word:016x}" for word in struct.unpack_from("<4Q", data, at))
-                found[sha256] = ("".join(f"{word:016x}" for word in words), size)
+                stored[sha256] = ("".join(f"{word:016x}" for word in words), size)
                 at += 48
-    return found
+    return stored
 
 
 def _json(value: object, status: int = 200) -> Reply:
@@ -465,8 +473,8 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.hub
         path = urlparse(self.path).path
         with hub.lock:
-            hub.asked.append((self.command, path))
-            fault = hub.fault(len(hub.asked), self.command, path)
+            hub.recorded.append((self.command, path))
+            fault = hub.fault(len(hub.recorded), self.command, path)
         if fault == "412" and "/commit/" not in path:
             fault = None
         if fault == "cut":
@@ -580,20 +588,22 @@ class Anywhere:
     def files(self, name: str, revision: str = "main", kind: str = "dataset") -> dict[str, bytes]:
         with TemporaryDirectory() as folder:
             self.api.snapshot_download(name, repo_type=kind, revision=revision, local_dir=folder)
-            every = [one.relative_to(folder) for one in Path(folder).rglob("*") if one.is_file()]
+            paths = [path.relative_to(folder) for path in Path(folder).rglob("*") if path.is_file()]
             return {
-                one.as_posix(): Path(folder, one).read_bytes() for one in every if one.parts[0] != ".cache"
+                path.as_posix(): Path(folder, path).read_bytes()
+                for path in paths
+                if path.parts[0] != ".cache"
             }
 
     def tags(self, name: str) -> dict[str, str]:
         """Tag -> commit."""
         refs = self.api.list_repo_refs(name, repo_type="dataset")
-        return {one.name: one.target_commit for one in refs.tags}
+        return {tag.name: tag.target_commit for tag in refs.tags}
 
     def titles(self, name: str) -> list[str]:
         """Of all commits but the first, which the Hub made, oldest first."""
         commits = self.api.list_repo_commits(name, repo_type="dataset")
-        return [one.title for one in reversed(commits)][1:]
+        return [commit.title for commit in reversed(commits)][1:]
 
     def delete(self, name: str) -> None:
         for kind in ("dataset", "model"):

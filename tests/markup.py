@@ -74,11 +74,11 @@ def spoil(manifest: Manifest, nasty: str, ledger: list[Entry]) -> Manifest:
     config = dict(manifest.config)
     if "prompts" in config:
         config["prompts"] = {nasty: nasty}
-    for one in config.get("resolved", {}).values():
-        one |= {"id": nasty, "revision": nasty}
+    for model in config.get("resolved", {}).values():
+        model |= {"id": nasty, "revision": nasty}
     if manifest.name == "responses":
         responders = [
-            one | {"prompt": nasty, "max_new_tokens": 5} for one in config["settings"]["responders"]
+            model | {"prompt": nasty, "max_new_tokens": 5} for model in config["settings"]["responders"]
         ]
         config["settings"] = config["settings"] | {"responders": responders}
     config["card"] = {"license": nasty, "language": "en"}

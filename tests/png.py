@@ -4,9 +4,9 @@ import struct
 
 
 def chunks(png: bytes) -> set[bytes]:
-    found, at = set(), 8
+    chunks_read, at = set(), 8
     while at < len(png):
         (length,) = struct.unpack(">I", png[at : at + 4])
-        found.add(png[at + 4 : at + 8])
+        chunks_read.add(png[at + 4 : at + 8])
         at += 12 + length
-    return found
+    return chunks_read

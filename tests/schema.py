@@ -12,8 +12,8 @@ from almost_data.datasets.tables import Table
 
 
 def builder(dataset: str) -> Builder:
-    found: Builder = registry.load("builders", dataset)
-    return found
+    builder: Builder = registry.load("builders", dataset)
+    return builder
 
 
 TABLES = {name: dict(builder(name).tables) for name in registry.BUILT_IN["builders"]}

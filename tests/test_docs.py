@@ -34,11 +34,11 @@ SERVER = re.compile(r"--engine openai --base-url \S+")
 
 def blocks(page: str) -> list[tuple[str, str, str]]:
     """The blocks of a page: language, file name (empty where it is none), text."""
-    found = []
+    blocks_of_page = []
     for language, title, text in BLOCK.findall(PAGES[page]):
         named = NAMED.match(text)
-        found.append((language, title or (named[1] if named else ""), text))
-    return found
+        blocks_of_page.append((language, title or (named[1] if named else ""), text))
+    return blocks_of_page
 
 
 def commands(page: str) -> list[str]:
@@ -125,8 +125,8 @@ def write_inputs(folder: Path) -> None:
     """The files that a reader of the pages has."""
     ladder = {name: text for _, name, text in blocks("docs/pages/tutorials/chat-models.md")}["ladder.toml"]
     (folder / "ladder.toml").write_text(ladder, "utf-8")
-    things = ("sky", "sea", "moon", "grass", "snow", "fire", "rain", "wind")
-    (folder / "questions.txt").write_text("".join(f"What colour is the {thing}?\n" for thing in things))
+    nouns = ("sky", "sea", "moon", "grass", "snow", "fire", "rain", "wind")
+    (folder / "questions.txt").write_text("".join(f"What colour is the {noun}?\n" for noun in nouns))
     reply = "A reply that is long enough for the filter, number {}, and that ends as it should."
     sizes = {"small": 0, "medium": 1, "large": 2}
     answers = [

@@ -67,8 +67,8 @@ def test_no_module_imports_from_a_layer_above_it() -> None:
         for imported in imported_modules(name):
             assert imported.split(".")[0] not in {"trl", "recipes"}, f"{name} imports {imported}"
             if imported in MODULES and imported != "almost_data":
-                above = LAYERS.index(imported.split(".")[1]) > layer
-                wrong += [f"{name} imports {imported}"] if above else []
+                is_above = LAYERS.index(imported.split(".")[1]) > layer
+                wrong += [f"{name} imports {imported}"] if is_above else []
     assert not wrong, "\n".join(sorted(wrong))
 
 

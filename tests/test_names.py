@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
-FILES = sorted([*PROJECT.glob("almost_data/**/*.py"), *PROJECT.glob("recipes/**/*.py")])
+FILES = sorted(
+    file for name in ("almost_data", "recipes", "tests", "docs") for file in (PROJECT / name).rglob("*.py")
+)
 FILLERS = set(
     "one other some more found there wanted above asked said own known given made taken left gone both told "
-    "talk light everyone".split()
+    "talk light everyone every shown seen drawn this what thing things".split()
 )
 """Words that stand for a noun which is the better name."""
 MAX_LINES = 60

@@ -57,7 +57,7 @@ def test_a_number_that_was_not_measured_is_refused(scale: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0.01234, "0.0123"), (5e4, "50 k"), (999_999, "1 M"), (1.92e10, "19.2 G")]
+    ("value", "text"), [(0.01234, "0.0123"), (5e4, "50 k"), (999_999, "1 M"), (1.92e10, "19.2 G")]
 )
-def test_amounts_have_three_digits(scale: ModuleType, value: float, shown: str) -> None:
-    assert scale.amount(value) == shown
+def test_amounts_have_three_digits(scale: ModuleType, value: float, text: str) -> None:
+    assert scale.amount(value) == text

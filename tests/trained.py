@@ -147,7 +147,8 @@ def _rm() -> dict[str, Any]:
             "subsets": [dict(zip(keys, subset, strict=True)) for subset in subsets],
             "left_out_pair": "30B-HHH-5shot > 7B-HHH-1shot",
             "buckets": [
-                dict(zip(("name", "rows", "accuracy", "low", "high"), one, strict=True)) for one in buckets
+                dict(zip(("name", "rows", "accuracy", "low", "high"), bucket, strict=True))
+                for bucket in buckets
             ],
             "calibration": {"ece": 0.043, "bins": bins},
             "rewards": {"mean": 0.0123, "std": 1.87, "rows": 1148},

@@ -10,13 +10,13 @@ SECONDS = 240
 STEP = 0.02
 
 
-def until(holds: Callable[[], object], what: str) -> None:
+def until(holds: Callable[[], object], state: str) -> None:
     """Return once `holds` says so; AssertionError with `what` if it never does."""
     for _ in range(round(SECONDS / STEP)):
         if holds():
             return
         time.sleep(STEP)
-    raise AssertionError(f"in {SECONDS} s not: {what}")
+    raise AssertionError(f"in {SECONDS} s not: {state}")
 
 
 class Clock:

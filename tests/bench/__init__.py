@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Result:
     """One line of the table; `plain` is the same work done plainly, where there is such a way."""
 
-    what: str
+    label: str
     unit: str
     ours: float
     plain: float | None

@@ -27,9 +27,9 @@ def run() -> list[Result]:
                 check=True,
             )
             seconds, peak = map(float, done.stdout.split()[-2:])
-            what = f"community builder, dump of {size:,} posts ({dump.stat().st_size >> 20} MiB)"
-            results.append(Result(what, "posts/s", size / seconds, None, ""))
-            results.append(Result(f"{what}: peak memory", "MiB", peak, None, "bounded"))
+            label = f"community builder, dump of {size:,} posts ({dump.stat().st_size >> 20} MiB)"
+            results.append(Result(label, "posts/s", size / seconds, None, ""))
+            results.append(Result(f"{label}: peak memory", "MiB", peak, None, "bounded"))
     return results
 
 

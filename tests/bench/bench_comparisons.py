@@ -67,10 +67,10 @@ def run() -> list[Result]:
     results = [Result(f"decisions on {n:,} responses", "responses/s", n / ours, n / plain, "15x")]
     for size in SIZES:
         whole = command(size)
-        what = f"build comparisons from {size:,} stored responses"
+        label = f"build comparisons from {size:,} stored responses"
         results += [
-            Result(what, "s", whole["seconds"], None, "60 s" if size == SIZES[0] else ""),
-            Result(f"{what}: peak memory", "MiB", whole["peak"] / 2**20, None, "4,096"),
+            Result(label, "s", whole["seconds"], None, "60 s" if size == SIZES[0] else ""),
+            Result(f"{label}: peak memory", "MiB", whole["peak"] / 2**20, None, "4,096"),
         ]
     return results
 
@@ -94,20 +94,20 @@ def store_responses(store: Store, size: int) -> None:
     texts = np.array([answer(random.Random(n)).partition("\n\n")[0] for n in range(50_000)])
 
     def rows(rank: int) -> Iterator[pl.DataFrame]:
-        own = np.random.default_rng(rank)
+        rng = np.random.default_rng(rank)
         for start in range(0, len(queries), BLOCK):
-            some = queries[start : start + BLOCK]
-            ids = [f"{number:016x}" for number in some]
+            block = queries[start : start + BLOCK]
+            ids = [f"{number:016x}" for number in block]
             yield pl.DataFrame(
                 {
                     "query_id": ids,
-                    "prompt": [user_turn(f"What would you answer to question number {one}?") for one in ids],
+                    "prompt": [user_turn(f"What would you answer to question number {n}?") for n in ids],
                     "responder": LADDER[rank],
                     "rank": rank,
-                    "response": texts[own.integers(0, len(texts), len(some))],
+                    "response": texts[rng.integers(0, len(texts), len(block))],
                     "reasoning": None,
                     "finish_reason": "stop",
-                    "reply_id": [f"{int(number) ^ (rank * 0x1234567):016x}" for number in some],
+                    "reply_id": [f"{int(number) ^ (rank * 0x1234567):016x}" for number in block],
                 },
                 schema=polars_schema(schema.table("responses", "default")),
             )
@@ -121,10 +121,10 @@ def store_responses(store: Store, size: int) -> None:
     made_by = BuilderId("import-responses", 1)
     draft = new_manifest("dataset", "responses@1.0.0", made_by, config, [], schema.TABLES["responses"])
     facts = {"responses": size, "mean_chars": 0.0, "share_cut_at_token_limit": 0.0}
-    found = {"responders": dict.fromkeys(LADDER, facts)}
+    diagnostics = {"responders": dict.fromkeys(LADDER, facts)}
     count = len(queries) * len(LADDER)
     entry = Entry("import", "rows", "response", "A row of the file.", {}, "almost_data", count, count, {})
-    built = Built(frames, [entry], found)
+    built = Built(frames, [entry], diagnostics)
     publish_dataset(store, schema.builder("responses"), draft, [], built, {})
 
 

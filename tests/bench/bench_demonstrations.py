@@ -52,35 +52,37 @@ PASSES = 2
 def sampled(requests: list[Request], samples: int) -> list[Request]:
     """Each request so often, with its samples beside each other, as the builder asks."""
     return [
-        replace(one, id=f"{one.id}:{at}", sample=at, seed=at * 10_000 + int(one.id))
-        for one in requests
+        replace(request, id=f"{request.id}:{at}", sample=at, seed=at * 10_000 + int(request.id))
+        for request in requests
         for at in range(samples)
     ]
 
 
 def talked(requests: list[Request], words: int) -> list[Request]:
     """Each with a dialogue of its own before the question, of about so many words."""
-    said = "The tallest tree in the garden is an oak, and nobody knows how old it really is.".split()
-    dialogue = " ".join(said[at % len(said)] for at in range(words))
-    return [replace(one, text=f"\n\nHuman: {one.id} {dialogue}{one.text}") for one in requests]
+    vocabulary = "The tallest tree in the garden is an oak, and nobody knows how old it really is.".split()
+    dialogue = " ".join(vocabulary[at % len(vocabulary)] for at in range(words))
+    return [
+        replace(request, text=f"\n\nHuman: {request.id} {dialogue}{request.text}") for request in requests
+    ]
 
 
-def measure_samples(engine: Any, every: list[Request], prompts: int, samples: int) -> dict[str, float]:
+def measure_samples(engine: Any, requests: list[Request], prompts: int, samples: int) -> dict[str, float]:
     """Seconds of each way; `read` is that of one new token to each of the many prompts.
 
     Each time the prompts begin with other words, so that none is in a cache from before.
     """
-    first = [replace(one, sampling=replace(one.sampling, max_new_tokens=1)) for one in every]
-    ways = {"samples": every[:prompts], "prompts": every, "one": every[:prompts], "read": first}
+    first = [replace(request, sampling=replace(request.sampling, max_new_tokens=1)) for request in requests]
+    ways = {"samples": requests[:prompts], "prompts": requests, "one": requests[:prompts], "read": first}
     time_engine(engine, first[:4])
     seconds = dict.fromkeys(ways, 0.0)
     for number in range(PASSES):
-        for name, some in ways.items():
+        for name, group in ways.items():
             opening = f"Human: ({name} {number})"
-            asked = [replace(one, text=one.text.replace("Human:", opening, 1)) for one in some]
-            asked = sampled(asked, samples) if name == "samples" else asked
-            tokens, spent = time_engine(engine, asked)
-            console.print({"what": name, "requests": len(asked), "tokens": tokens, "seconds": spent})
+            turned = [replace(request, text=request.text.replace("Human:", opening, 1)) for request in group]
+            turned = sampled(turned, samples) if name == "samples" else turned
+            tokens, spent = time_engine(engine, turned)
+            console.print({"what": name, "requests": len(turned), "tokens": tokens, "seconds": spent})
             seconds[name] += spent / PASSES
     return seconds
 
@@ -115,9 +117,9 @@ class Timed:
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
         self.dialogues = list(dialogues)
         start = time.perf_counter()
-        found = list(self.inner.score(self.dialogues))
+        scores = list(self.inner.score(self.dialogues))
         self.seconds += time.perf_counter() - start
-        yield from found
+        yield from scores
 
 
 def build(queries: int, samples: int, scorer: Timed, folder: Path) -> None:
@@ -154,22 +156,22 @@ def measure_scores(folder: Path, queries: int, samples: int) -> tuple[str, float
         start = time.perf_counter()
         list(bench_scoring.plain(inner, unique, batch, ordered=True))
         plain += time.perf_counter() - start
-    size = sum(one.numel() for one in loaded.network.parameters()) / 1e6
+    size = sum(weights.numel() for weights in loaded.network.parameters()) / 1e6
     where = f"{size:,.0f}M parameters, {loaded.device}"
-    what = f"{where}, {len(dialogues)} replies of {tokens // len(unique)} tokens"
-    return what, PASSES * len(dialogues) / ours, PASSES * len(dialogues) / plain
+    label = f"{where}, {len(dialogues)} replies of {tokens // len(unique)} tokens"
+    return label, PASSES * len(dialogues) / ours, PASSES * len(dialogues) / plain
 
 
-def compared(what: str, seconds: dict[str, float], prompts: int, samples: int, new: int) -> list[Result]:
+def compared(label: str, seconds: dict[str, float], prompts: int, samples: int, new: int) -> list[Result]:
     """Lines of the table."""
-    many, every = f"{samples} samples of {prompts} prompts", prompts * samples
-    where = f"{what}SmolLM2-135M, {SHARED} tokens shared, {new} new: "
-    rates = every / seconds["samples"], every / seconds["prompts"]
+    many, total = f"{samples} samples of {prompts} prompts", prompts * samples
+    where = f"{label}SmolLM2-135M, {SHARED} tokens shared, {new} new: "
+    rates = total / seconds["samples"], total / seconds["prompts"]
     return [
-        Result(f"{where}{many} against {every} prompts", "replies/s", *rates, ""),
+        Result(f"{where}{many} against {total} prompts", "replies/s", *rates, ""),
         Result(f"{where}{many} against one of each", "s", seconds["samples"], seconds["one"], ""),
         Result(
-            f"{where}of {every} prompts, reading them against all",
+            f"{where}of {total} prompts, reading them against all",
             "s",
             seconds["read"],
             seconds["prompts"],
@@ -184,28 +186,28 @@ def run(prompts: int = 8, samples: int = 4, new: int = 64, queries: int | None =
     engine = TransformersEngine()
     loaded = engine.load(model)
     loaded.eos = frozenset()  # no row ends early
-    every = requests_for(model, loaded.tokenizer, prompts * samples, new)
+    requests = requests_for(model, loaded.tokenizer, prompts * samples, new)
     del loaded
     long = f"{DIALOGUE} words of dialogue, "
     results = [
-        *compared("", measure_samples(engine, every, prompts, samples), prompts, samples, new),
+        *compared("", measure_samples(engine, requests, prompts, samples), prompts, samples, new),
         *compared(
-            long, measure_samples(engine, talked(every, DIALOGUE), prompts, samples), prompts, samples, new
+            long, measure_samples(engine, talked(requests, DIALOGUE), prompts, samples), prompts, samples, new
         ),
     ]
     engine.close()
     if find_spec("vllm"):
         fast = Endless(kv_cache_memory_bytes=CPU_CACHE_BYTES)
-        for what, some in (("vLLM, ", every), (f"vLLM, {long}", talked(every, DIALOGUE))):
-            results += compared(what, measure_samples(fast, some, prompts, samples), prompts, samples, new)
+        for label, batch in (("vLLM, ", requests), (f"vLLM, {long}", talked(requests, DIALOGUE))):
+            results += compared(label, measure_samples(fast, batch, prompts, samples), prompts, samples, new)
         fast.close()
     with tempfile.TemporaryDirectory() as name:
         number = queries or (1024 if torch.cuda.is_available() else 10)
-        what, scored, plain = measure_scores(Path(name), number, samples)
+        label, scored, plain = measure_scores(Path(name), number, samples)
     return [
         *results,
         Result(
-            f"scores inside the builder ({what}): against sorted batches",
+            f"scores inside the builder ({label}): against sorted batches",
             "dialogues/s",
             scored,
             plain,

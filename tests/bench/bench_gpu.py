@@ -208,22 +208,22 @@ def engine_rates(size: Size, folder: Path) -> list[Result]:
 
     results = []
     for kind, requests in requests_of(size, model).items():
-        what = f"transformers engine, {size.name}, {len(requests)} requests, {kind}, {size.new} new ones"
+        label = f"transformers engine, {size.name}, {len(requests)} requests, {kind}, {size.new} new ones"
         plain = 0.0
         for batch in size.batches:
 
-            def answer(some: Sequence[Request], batch: int = batch) -> int:
-                if some[0].messages:
-                    return bench_transformers.time_plain_chat(network, tokenizer, list(some), batch)[0]
-                return bench_transformers.time_plain(network, tokenizer, list(some), "sdpa", batch, size.new)[
-                    0
-                ]
+            def answer(group: Sequence[Request], batch: int = batch) -> int:
+                if group[0].messages:
+                    return bench_transformers.time_plain_chat(network, tokenizer, list(group), batch)[0]
+                return bench_transformers.time_plain(
+                    network, tokenizer, list(group), "sdpa", batch, size.new
+                )[0]
 
             speed = rate(answer, requests[:batch])  # its batches are all alike
             print(f"generate, {kind}, batch {batch}: {speed:,.0f} tokens/s", flush=True)
             plain = max(plain, speed)
         network.set_attn_implementation(attention)
-        results.append(Result(f"{what}: against generate", "tokens/s", rate(ours, requests), plain, "1x"))
+        results.append(Result(f"{label}: against generate", "tokens/s", rate(ours, requests), plain, "1x"))
         print(results[-1], engine.settings(), flush=True)
     engine.close()
     return results
@@ -240,9 +240,9 @@ def vllm_rates(size: Size, folder: Path) -> list[Result]:
     model = weights.locate(Model(str(folder)))
     results = []
     for kind, requests in requests_of(size, model).items():
-        what = f"vllm engine, {size.name}, {len(requests)} requests, {kind}, up to {size.new} new ones"
-        answer = lambda some: sum(reply.completion_tokens for reply in engine.generate(some))  # noqa: E731
-        results.append(Result(what, "tokens/s", rate(answer, requests), None, ""))
+        label = f"vllm engine, {size.name}, {len(requests)} requests, {kind}, up to {size.new} new ones"
+        answer = lambda batch: sum(reply.completion_tokens for reply in engine.generate(batch))  # noqa: E731
+        results.append(Result(label, "tokens/s", rate(answer, requests), None, ""))
     engine.close()
     return results
 
@@ -308,11 +308,11 @@ def recipe_rates(size: Size, folder: Path, work: Path) -> list[Result]:
             print(f"{name}: exit code {error.returncode}", flush=True)
             continue
         steps = size.policy_steps if "reward_model" in arguments else size.steps
-        what = f"recipes/{name}.py, {size.name}, a step of {step}"
-        results += [Result(what, "steps/s", steps / speed["seconds"], None, "")]
+        label = f"recipes/{name}.py, {size.name}, a step of {step}"
+        results += [Result(label, "steps/s", steps / speed["seconds"], None, "")]
         if speed["tokens_per_second"]:  # PPO counts none
-            results += [Result(f"{what}: rate", "tokens/s", speed["tokens_per_second"], None, "")]
-        results += [Result(f"{what}: peak memory", "GiB", speed["peak_memory_mib"] / 1024, None, "")]
+            results += [Result(f"{label}: rate", "tokens/s", speed["tokens_per_second"], None, "")]
+        results += [Result(f"{label}: peak memory", "GiB", speed["peak_memory_mib"] / 1024, None, "")]
     return results
 
 

@@ -37,9 +37,9 @@ def _of_versions(root: Path) -> list[Result]:
         for name in NAMES:
             add_version(store, name, f"0.0.{number}")
     verbs = (["list"], ["show", "comparisons"], ["lineage", "comparisons"])
-    what = f"in a store of {len(store.refs()):,} versions"
+    label = f"in a store of {len(store.refs()):,} versions"
     return [
-        Result(f"{verb[0]} {what}", "s", command(*verb, root=root), None, "under 1 s, start included")
+        Result(f"{verb[0]} {label}", "s", command(*verb, root=root), None, "under 1 s, start included")
         for verb in verbs
     ]
 
@@ -65,11 +65,11 @@ def _of_journal(root: Path) -> list[Result]:
     start = time.perf_counter()
     with journal_file.open_journal(Store(root).journal):
         opened = time.perf_counter() - start
-    what = f"a journal of {REPLIES:,} replies"
+    label = f"a journal of {REPLIES:,} replies"
     return [
-        Result(f"opening {what}", "s", opened, None, "under 2 s"),
-        Result(f"journal with {what}", "s", command("journal", root=root), None, "under 5 s"),
-        Result(f"list with {what}", "s", command("list", root=root), None, "under 1 s"),
+        Result(f"opening {label}", "s", opened, None, "under 2 s"),
+        Result(f"journal with {label}", "s", command("journal", root=root), None, "under 5 s"),
+        Result(f"list with {label}", "s", command("list", root=root), None, "under 1 s"),
     ]
 
 

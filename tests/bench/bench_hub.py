@@ -53,10 +53,10 @@ Choose = Callable[[np.ndarray], np.ndarray]
 
 def changes(rows: int) -> dict[str, Choose]:
     """1% of the rows: in a row in the middle, and anywhere."""
-    middle, some = rows // 2, np.random.default_rng(2).random(rows) < 0.01
+    middle, changed = rows // 2, np.random.default_rng(2).random(rows) < 0.01
     return {
         "changed, in a row": lambda at: (at >= middle) & (at < middle + rows // 100),
-        "changed, scattered": lambda at: some[at],
+        "changed, scattered": lambda at: changed[at],
     }
 
 
@@ -73,40 +73,40 @@ def run(megabytes: int = MEGABYTES) -> list[Result]:
         words = [sys.executable, "-m", "tests.hub_server", str(chunks)]
         with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdin and server.stdout
-            known = os.environ | {
+            environment = os.environ | {
                 "HF_ENDPOINT": server.stdout.readline().strip(),
                 "HF_TOKEN": TOKEN,
                 "HF_HOME": str(folder / "home"),
                 "HF_HUB_DISABLE_XET": "0",
             }
             root = ("--root", str(store.root))
-            first = command(known, "push", "responses@1.0.0", "--repo", REPO, *root)
+            first = command(environment, "push", "responses@1.0.0", "--repo", REPO, *root)
             results += [
                 Result(f"push {mb}", "s", first["seconds"], None, ""),
                 Result(f"push {mb}: peak memory", "MiB", first["peak"] / 2**20, None, "bounded"),
                 Result(f"push {mb}: progress", "lines", first["lines"], None, "shown"),
                 Result(f"push {mb}: sent", "MB", sent(chunks) / 1e6, None, ""),
             ]
-            for what, command_ in {
+            for label, command_ in {
                 "verify": ("verify", "responses@1.0.0", *root),
                 "pull": ("pull", f"{REPO}@v1.0.0", "--root", str(folder / "other")),
             }.items():
-                done = command(known, *command_)
+                done = command(environment, *command_)
                 results += [
-                    Result(f"{what} {mb}", "s", done["seconds"], None, ""),
-                    Result(f"{what} {mb}: peak memory", "MiB", done["peak"] / 2**20, None, "bounded"),
+                    Result(f"{label} {mb}", "s", done["seconds"], None, ""),
+                    Result(f"{label} {mb}: peak memory", "MiB", done["peak"] / 2**20, None, "bounded"),
                 ]
-            for minor, (what, choose) in enumerate({**changes(queries), "added": None}.items(), 1):
+            for minor, (label, choose) in enumerate({**changes(queries), "added": None}.items(), 1):
                 version = f"1.{minor}.0"
                 if choose:
                     write(store, version, queries, choose, minor)
                 else:
                     write(store, version, queries + queries // 100, lambda at: at < 0)
                 before = sent(chunks)
-                command(known, "push", f"responses@{version}", "--repo", REPO, *root)
+                command(environment, "push", f"responses@{version}", "--repo", REPO, *root)
                 share = 100 * (sent(chunks) - before) / size
-                target = "a few" if "in a row" in what else ""
-                results.append(Result(f"push {mb}, 1% of rows {what}: sent", "% of it", share, None, target))
+                target = "a few" if "in a row" in label else ""
+                results.append(Result(f"push {mb}, 1% of rows {label}: sent", "% of it", share, None, target))
             server.stdin.close()
     return results
 
@@ -115,10 +115,10 @@ def sent(chunks: Path) -> int:
     return sum(file.stat().st_size for file in chunks.rglob("default.*"))
 
 
-def command(known: dict[str, str], *words: str) -> dict[str, float]:
+def command(environment: dict[str, str], *words: str) -> dict[str, float]:
     """Seconds, peak bytes and lines of progress of a command in a process of its own."""
     call = [sys.executable, "-c", RUN, *words]
-    done = subprocess.run(call, check=False, capture_output=True, text=True, env=known)
+    done = subprocess.run(call, check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     *lines, last = done.stdout.splitlines()
     measured: dict[str, float] = json.loads(last)
@@ -142,19 +142,21 @@ def write(store: Store, version: str, queries: int, choose: Choose, seed: int = 
     def rows(rank: int) -> Iterator[pl.DataFrame]:
         for start in range(0, queries, BLOCK):
             places = np.arange(start, min(start + BLOCK, queries))
-            some = order[places]
-            ids = [f"{numbers[one]:016x}" for one in some]
-            texts = zip(some.tolist(), choose(places).tolist(), strict=True)
+            sampled = order[places]
+            ids = [f"{numbers[result]:016x}" for result in sampled]
+            texts = zip(sampled.tolist(), choose(places).tolist(), strict=True)
             yield pl.DataFrame(
                 {
                     "query_id": ids,
-                    "prompt": [user_turn(f"What would you answer to question number {one}?") for one in ids],
+                    "prompt": [
+                        user_turn(f"What would you answer to question number {result}?") for result in ids
+                    ],
                     "responder": LADDER[rank],
                     "rank": rank,
                     "response": [text(number, rank, changed) for number, changed in texts],
                     "reasoning": None,
                     "finish_reason": "stop",
-                    "reply_id": [f"{int(numbers[one]) ^ (rank + 1):016x}" for one in some],
+                    "reply_id": [f"{int(numbers[result]) ^ (rank + 1):016x}" for result in sampled],
                 },
                 schema=polars_schema(schema.table("responses", "default")),
             )
@@ -170,11 +172,11 @@ def write(store: Store, version: str, queries: int, choose: Choose, seed: int = 
     ref, made_by = f"responses@{version}", BuilderId("import-responses", 1)
     draft = new_manifest("dataset", ref, made_by, config, [], schema.TABLES["responses"])
     facts = {"responses": queries, "mean_chars": 0.0, "share_cut_at_token_limit": 0.0}
-    found = {"responders": dict.fromkeys(LADDER, facts)}
-    built = Built(frames, [entry], found)
+    diagnostics = {"responders": dict.fromkeys(LADDER, facts)}
+    built = Built(frames, [entry], diagnostics)
     publish_dataset(store, schema.builder("responses"), draft, [], built, {})
 
 
 if __name__ == "__main__":
-    for one in run(int(sys.argv[1])):
-        print(f"{one.what}: {one.ours:,.2f} {one.unit}")
+    for result in run(int(sys.argv[1])):
+        print(f"{result.what}: {result.ours:,.2f} {result.unit}")

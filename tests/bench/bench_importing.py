@@ -31,9 +31,9 @@ def run(rows: int = ROWS) -> list[Result]:
                 program = [sys.executable, "-m", "tests.bench.bench_importing", kind, str(file)]
                 done = subprocess.run(program, capture_output=True, text=True, check=True)
                 seconds, peak = map(float, done.stdout.split()[-2:])
-                what = f"import {kind}, {rows:,} rows of {suffix}"
-                results.append(Result(what, "rows/s", rows / seconds, None, "20,000"))
-                results.append(Result(f"{what}: peak memory", "MiB", peak, None, "2,048"))
+                label = f"import {kind}, {rows:,} rows of {suffix}"
+                results.append(Result(label, "rows/s", rows / seconds, None, "20,000"))
+                results.append(Result(f"{label}: peak memory", "MiB", peak, None, "2,048"))
     return results
 
 

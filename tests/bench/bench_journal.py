@@ -87,15 +87,15 @@ def run() -> list[Result]:
         ]
         for size in SIZES:
             seconds = build(folder, size)["seconds"]
-            what = f"build responses on the fake engine, {size:,} requests"
-            results.append(Result(what, "rows/s", size / seconds, None, "flat"))
+            label = f"build responses on the fake engine, {size:,} requests"
+            results.append(Result(label, "rows/s", size / seconds, None, "flat"))
         large, largest = build(folder, LARGE), build(folder, LARGEST)
-        what = f"build responses on the fake engine, {LARGE:,} requests"
+        label = f"build responses on the fake engine, {LARGE:,} requests"
         results += [
-            Result(what, "rows/s", LARGE / large["seconds"], None, "flat"),
-            Result(f"{what}: peak memory", "MiB", large["peak"] / 2**20, None, "bounded"),
+            Result(label, "rows/s", LARGE / large["seconds"], None, "flat"),
+            Result(f"{label}: peak memory", "MiB", large["peak"] / 2**20, None, "bounded"),
             Result(
-                what.replace(f"{LARGE:,}", f"{LARGEST:,}") + ": peak memory",
+                label.replace(f"{LARGE:,}", f"{LARGEST:,}") + ": peak memory",
                 "MiB",
                 largest["peak"] / 2**20,
                 None,

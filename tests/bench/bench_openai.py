@@ -118,12 +118,12 @@ def run() -> list[Result]:
     url = f"http://127.0.0.1:{queue.get()}/v1"
     results = []
     for at_once in (64, 256):
-        fast, light = measure(ours, url, at_once)
+        fast, light_rates = measure(ours, url, at_once)
         plain, heavy = measure(bare, url, at_once)
-        what = f"openai engine, a server that answers in 50 ms, {at_once} at once: against AsyncOpenAI"
+        label = f"openai engine, a server that answers in 50 ms, {at_once} at once: against AsyncOpenAI"
         results += [
-            Result(what, "requests/s", fast, plain, "3x" if at_once == 256 else "the server's 1,280"),
-            Result(f"{what}, processor time", "microseconds", light, heavy, ""),
+            Result(label, "requests/s", fast, plain, "3x" if at_once == 256 else "the server's 1,280"),
+            Result(f"{label}, processor time", "microseconds", light_rates, heavy, ""),
         ]
     process.kill()
     return results

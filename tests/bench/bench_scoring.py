@@ -94,9 +94,9 @@ def plain(scorer: RewardModel, dialogues: list[Dialogue], rows: int, ordered: bo
     ids = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
     order = sorted(range(len(ids)), key=lambda at: -len(ids[at])) if ordered else list(range(len(ids)))
     for start in range(0, len(order), rows):
-        some = order[start : start + rows]
+        part = order[start : start + rows]
         tokenizer.padding_side = "right"
-        batch = tokenizer.pad({"input_ids": [ids[at] for at in some]}, return_tensors="pt")
+        batch = tokenizer.pad({"input_ids": [ids[at] for at in part]}, return_tensors="pt")
         network.config.pad_token_id = tokenizer.pad_token_id
         with torch.inference_mode():
             logits = network(**batch.to(loaded.device)).logits
@@ -112,11 +112,11 @@ def measure(model: str, number: int) -> tuple[str, dict[str, float]]:
     tokens = sum(len(row.tokens) for row in loaded.reader.read(dialogues))
     rows = max(1, scorer.settings()["batch_tokens"] * number // tokens)
 
-    def ways(some: list[Dialogue]) -> dict[str, Iterator[Any]]:
+    def ways(chunk: list[Dialogue]) -> dict[str, Iterator[Any]]:
         return {
-            "ours": scorer.score(some),
-            "sorted": plain(scorer, some, rows, ordered=True),
-            "unsorted": plain(scorer, some, rows, ordered=False),
+            "ours": scorer.score(chunk),
+            "sorted": plain(scorer, chunk, rows, ordered=True),
+            "unsorted": plain(scorer, chunk, rows, ordered=False),
         }
 
     if loaded.device.startswith("cuda"):
@@ -129,10 +129,10 @@ def measure(model: str, number: int) -> tuple[str, dict[str, float]]:
             start = time.perf_counter()
             list(islice(scores, rows))
             seconds[name] += time.perf_counter() - start
-    size = sum(one.numel() for one in loaded.network.parameters()) / 1e6
+    size = sum(weights.numel() for weights in loaded.network.parameters()) / 1e6
     where = f"{size:,.0f}M parameters, {loaded.device}, {loaded.dtype}"
-    what = f"{where}, {number} dialogues of {tokens // number} tokens"
-    return what, {name: number / spent for name, spent in seconds.items()}
+    label = f"{where}, {number} dialogues of {tokens // number} tokens"
+    return label, {name: number / spent for name, spent in seconds.items()}
 
 
 def read_back(folder: Path) -> float:
@@ -161,10 +161,10 @@ def run(model: str | None = None, number: int | None = None) -> list[Result]:
 
 def against_batches(model: str, number: int) -> list[Result]:
     """The reward model in our batches, against batches of the same network, sorted by length and not."""
-    what, rates = measure(model, number)
+    label, rates = measure(model, number)
     return [
         Result(
-            f"reward model ({what}): against {way} batches", "dialogues/s", rates["ours"], rates[way], target
+            f"reward model ({label}): against {way} batches", "dialogues/s", rates["ours"], rates[way], target
         )
         for way, target in (("sorted", "0.9x"), ("unsorted", ""))
     ]

@@ -27,9 +27,9 @@ def run() -> list[Result]:
     }
     rates = {name: _rate(**how) for name, how in ways.items()}
     plain = rates.pop("TRL's defaults")
-    what = f"reward model training (135M parameters, CPU, {TOKENS} tokens a side)"
+    label = f"reward model training (135M parameters, CPU, {TOKENS} tokens a side)"
     return [
-        Result(f"{what}: {name}, against TRL's defaults", "pairs/s", rate, plain, "")
+        Result(f"{label}: {name}, against TRL's defaults", "pairs/s", rate, plain, "")
         for name, rate in rates.items()
     ]
 
@@ -52,7 +52,7 @@ def _rate(bf16: bool, gradient_checkpointing: bool, lora: bool = False) -> float
     ends: list[float] = []
 
     class Clock(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, *args: Any, **more: Any) -> None:
+        def on_step_end(self, *args: Any, **options: Any) -> None:
             ends.append(time.monotonic())
 
     network = AutoModelForSequenceClassification.from_pretrained(

@@ -197,15 +197,15 @@ def measure_chat(count: int = 48, new: int = 192) -> Result:
         rates[batch] = tokens / seconds
     tokens, seconds = time_plain_chat(network, tokenizer, requests, max(rates, key=lambda size: rates[size]))
     network.set_attn_implementation(own_attention)
-    what = f"SmolLM2-135M, {count} chats that share nothing, up to {new} new tokens: against generate"
-    return Result(what, "tokens/s", (first + ours()) / 2, tokens / seconds, "1.5x")
+    label = f"SmolLM2-135M, {count} chats that share nothing, up to {new} new tokens: against generate"
+    return Result(label, "tokens/s", (first + ours()) / 2, tokens / seconds, "1.5x")
 
 
 def run() -> list[Result]:
     """For `python -m tests.bench`."""
     _, ours, plain, _ = measure()
-    what = f"SmolLM2-135M, 48 requests that share {SHARED} tokens, 128 new ones: packed against generate"
-    return [Result(what, "tokens/s", ours, plain, "5x"), measure_chat()]
+    label = f"SmolLM2-135M, 48 requests that share {SHARED} tokens, 128 new ones: packed against generate"
+    return [Result(label, "tokens/s", ours, plain, "5x"), measure_chat()]
 
 
 def main() -> None:

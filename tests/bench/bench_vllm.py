@@ -34,10 +34,10 @@ def requests_of(model: Model, count: int, start: int = 0) -> list[Request]:
     """Different from round to round, so that only the shared prefix is ever found in a cache."""
     head = prompts.load("hhh").head(3)
     sampling = Sampling(NEW, 1.0, 0.9)
-    asked = [f"{QUESTIONS[n % len(QUESTIONS)]} ({n})" for n in range(start, start + count)]
+    questions = [f"{QUESTIONS[n % len(QUESTIONS)]} ({n})" for n in range(start, start + count)]
     return [
         Request(str(n), model, head, prompts.ask(user_turn(text)), sampling, seed=n)
-        for n, text in enumerate(asked)
+        for n, text in enumerate(questions)
     ]
 
 
@@ -73,7 +73,7 @@ def bare(llm: Any, at_once: int | None) -> Callable[[list[Request]], int]:
         for at in range(0, len(requests), size):
             texts = [request.prompt for request in requests[at : at + size]]
             done = llm.generate(texts, how, use_tqdm=False)
-            tokens += sum(len(one.outputs[0].token_ids) for one in done)
+            tokens += sum(len(output.outputs[0].token_ids) for output in done)
         return tokens
 
     return answer
@@ -139,11 +139,11 @@ def run() -> list[Result]:
     fours = rate(bare(llm, 4), model, FEW)
     llm.llm_engine.engine_core.shutdown()
     slow = rate(plain(folder), model, FEW)
-    what = f"vLLM engine with journal, SmolLM2-135M, {COUNT} requests, {NEW} new tokens"
+    label = f"vLLM engine with journal, SmolLM2-135M, {COUNT} requests, {NEW} new tokens"
     return [
-        Result(f"{what}: against LLM.generate", "tokens/s", fast, direct, "0.95x"),
-        Result(f"{what}: against synchronous batches of 4", "tokens/s", fast, fours, ""),
-        Result(f"{what}: against transformers' generate", "tokens/s", fast, slow, ""),
+        Result(f"{label}: against LLM.generate", "tokens/s", fast, direct, "0.95x"),
+        Result(f"{label}: against synchronous batches of 4", "tokens/s", fast, fours, ""),
+        Result(f"{label}: against transformers' generate", "tokens/s", fast, slow, ""),
         Result("journal: share of that run", "%", share, None, "2 at most"),
         Result("vLLM engine: starting it", "s", loading, None, ""),
     ]

@@ -90,12 +90,12 @@ def test_good_answers_stay_and_planted_ones_fall_for_their_reason(tmp_path: Path
     imported = importing.import_responses(store, str(file), list(MODELS), "1.0.0")
     assert sum(imported.counts["default"].values()) == 30 * 4, "imported whole"
     run = prepare(root=store.root, version="1.0.0", assignments=("comparisons.pairing=all",))
-    made = run.build("comparisons")[-1].manifest
-    assert made.config["settings"]["checks"] == "chat"
+    manifest = run.build("comparisons")[-1].manifest
+    assert manifest.config["settings"]["checks"] == "chat"
     texts = store.scan("responses@1.0.0").collect()
     assert texts["prompt"].list.len().unique().sort().to_list() == [1, 2, 3]
     texts = texts.with_columns(prompt=pl.col("prompt").list.last().struct.field("content"))
-    dropped = store.scan(made.ref, "rejected_responses").select("reply_id", "reason").collect()
+    dropped = store.scan(manifest.ref, "rejected_responses").select("reply_id", "reason").collect()
     dropped = dropped.join(texts, on="reply_id")
     by_answer = {
         (prompt, name): reason

@@ -26,7 +26,7 @@ CHAT = Responder(
 )
 RAW = Responder(name="raw", model="m", prompt="hhh", shots=1)
 SYSTEM = {"role": "system", "content": "Answer in one word."}
-TALK = (
+DIALOGUE = (
     {"role": "user", "content": "Hello!"},
     {"role": "assistant", "content": "Hello, what is it?"},
     *user_turn("Is tea a fruit?"),
@@ -37,7 +37,7 @@ def config(*responders: Responder) -> ResponsesConfig:
     return ResponsesConfig(responders=responders)
 
 
-def ask(responder: Responder, messages: Any = TALK) -> Request:
+def ask(responder: Responder, messages: Any = DIALOGUE) -> Request:
     return pinned_responder(config(), responder, FakeEngine()).request("1", messages, 7)
 
 
@@ -47,31 +47,34 @@ def roles(request: Request) -> list[str]:
 
 def test_a_chat_model_gets_its_system_text_few_shot_turns_and_the_conversation() -> None:
     request = ask(CHAT)
-    assert request.messages == ({"role": "system", "content": "Be kind."}, *TALK)
+    assert request.messages == ({"role": "system", "content": "Be kind."}, *DIALOGUE)
     assert (request.prompt, request.shared_messages, request.template_options) == ("", 1, '{"deep":false}')
     assert (request.sampling.stop, request.sampling.max_new_tokens) == ((), CHAT_TOKENS)
-    shown = ask(msgspec.structs.replace(CHAT, prompt="hhh", shots=2))
-    shots = shown.messages[1 : shown.shared_messages]
-    assert roles(shown)[0] == "system" and roles(shown)[-3:] == ["user", "assistant", "user"]
+    messages = ask(msgspec.structs.replace(CHAT, prompt="hhh", shots=2))
+    shots = messages.messages[1 : messages.shared_messages]
+    assert roles(messages)[0] == "system" and roles(messages)[-3:] == ["user", "assistant", "user"]
     assert [turn["role"] for turn in shots] == ["user", "assistant"] * (len(shots) // 2) and len(shots) >= 4
-    assert shown.messages[shown.shared_messages :] == TALK
+    assert messages.messages[messages.shared_messages :] == DIALOGUE
     assert all(turn["content"] in prompts.load("hhh").head(2) for turn in shots)
 
 
 def test_the_querys_system_turn_follows_the_responders() -> None:
-    both = ask(CHAT, (SYSTEM, *TALK))
-    assert both.messages == ({"role": "system", "content": "Be kind.\n\nAnswer in one word."}, *TALK)
-    assert both.shared_messages == 0
-    alone = ask(msgspec.structs.replace(CHAT, system=None), (SYSTEM, *TALK))
-    assert alone.messages == (SYSTEM, *TALK)
+    system_and_turns = ask(CHAT, (SYSTEM, *DIALOGUE))
+    assert system_and_turns.messages == (
+        {"role": "system", "content": "Be kind.\n\nAnswer in one word."},
+        *DIALOGUE,
+    )
+    assert system_and_turns.shared_messages == 0
+    alone = ask(msgspec.structs.replace(CHAT, system=None), (SYSTEM, *DIALOGUE))
+    assert alone.messages == (SYSTEM, *DIALOGUE)
 
 
 def test_a_chat_model_plays_the_user_with_the_roles_exchanged() -> None:
-    talk = (SYSTEM, *TALK, {"role": "assistant", "content": "No."})
-    request = pinned_responder(config(), CHAT, FakeEngine()).user_request("1", talk, 7)
+    dialogue = (SYSTEM, *DIALOGUE, {"role": "assistant", "content": "No."})
+    request = pinned_responder(config(), CHAT, FakeEngine()).user_request("1", dialogue, 7)
     assert roles(request) == ["system", "assistant", "user", "assistant", "user"]
     assert request.messages[0]["content"] == "Be kind." and request.messages[-1]["content"] == "No."
-    raw = pinned_responder(config(), RAW, FakeEngine()).user_request("1", talk, 7)
+    raw = pinned_responder(config(), RAW, FakeEngine()).user_request("1", dialogue, 7)
     assert raw.text.startswith("\n\nSystem: Answer") and raw.text.endswith("\n\nAssistant: No.\n\nHuman:")
 
 

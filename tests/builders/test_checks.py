@@ -99,13 +99,15 @@ def reasons(
         schema=dict.fromkeys(("prompt", "response", "finish_reason"), pl.String),
     )
     checks = response_checks()
-    found: list[str | None] = with_reason(frame, [checks[name] for name in names])["reason"].to_list()
-    return found
+    drop_reasons: list[str | None] = with_reason(frame, [checks[name] for name in names])["reason"].to_list()
+    return drop_reasons
 
 
 def test_chat_keeps_good_answers_and_drops_bad_ones_for_the_right_reason() -> None:
-    found = reasons(CHAT, [(prompt, text) for prompt, text, _ in CASES])
-    wrong = [(text, got, want) for (_, text, want), got in zip(CASES, found, strict=True) if got != want]
+    drop_reasons = reasons(CHAT, [(prompt, text) for prompt, text, _ in CASES])
+    wrong = [
+        (text, got, want) for (_, text, want), got in zip(CASES, drop_reasons, strict=True) if got != want
+    ]
     assert wrong == []
 
 
@@ -137,8 +139,8 @@ def test_where_the_engine_says_how_a_reply_ended_its_text_is_not_asked() -> None
 def test_paper_takes_the_full_stops_of_any_script() -> None:
     long = "这是一个非常好的回答" * 6
     texts = [f"{long}{mark}" for mark in ("。", "！", "？", "：", "，")]
-    found = reasons(PAPER, [(CHINESE, text) for text in texts])
-    assert found == [None, None, "ends_open", "ends_open", "unfinished"]
+    drop_reasons = reasons(PAPER, [(CHINESE, text) for text in texts])
+    assert drop_reasons == [None, None, "ends_open", "ends_open", "unfinished"]
     english = reasons(
         PAPER, [(PROMPT, text) for text in ("Well, " + "a" * 60 + ".", "Short.", "I don't know " * 9)]
     )

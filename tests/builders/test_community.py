@@ -31,24 +31,24 @@ SITE = "plants.example"
 Rows = list[dict[str, Any]]
 
 
-def question(number: int, **more: object) -> dict[str, object]:
+def question(number: int, **values: object) -> dict[str, object]:
     return {
         "Id": number,
         "PostTypeId": 1,
         "Score": 1,
         "Title": f"Why {number}?",
         "Body": f"<p>Q {number}</p>",
-    } | more
+    } | values
 
 
-def answer(number: int, to: int, votes: int, **more: object) -> dict[str, object]:
+def answer(number: int, to: int, votes: int, **values: object) -> dict[str, object]:
     return {
         "Id": number,
         "PostTypeId": 2,
         "ParentId": to,
         "Score": votes,
         "Body": f"<p>A {number}</p>",
-    } | more
+    } | values
 
 
 def write(folder: Path, posts: Rows, name: str = "Posts.xml") -> str:
@@ -58,7 +58,7 @@ def write(folder: Path, posts: Rows, name: str = "Posts.xml") -> str:
     return str(folder / name)
 
 
-def made(folder: Path, posts: Rows, **settings: Any) -> Built:
+def build_posts(folder: Path, posts: Rows, **settings: Any) -> Built:
     config = CommunityConfig(source=write(folder, posts), site=SITE, **settings)
     built = build(config, {}, FakeEngine(), silent)
     check_ledger(built.ledger)
@@ -66,8 +66,8 @@ def made(folder: Path, posts: Rows, **settings: Any) -> Built:
 
 
 def rows(built: Built, table: str = "default") -> pl.DataFrame:
-    made = list(frames(built.tables[table])) if table in built.tables else []
-    return pl.concat([frame("community", table, []), *made])
+    tables = list(frames(built.tables[table])) if table in built.tables else []
+    return pl.concat([frame("community", table, []), *tables])
 
 
 def reasons(built: Built, table: str) -> dict[str, str]:
@@ -94,7 +94,7 @@ def test_columns_of_a_comparison(tmp_path: Path) -> None:
         answer(7, 1, 1, OwnerDisplayName="Ada", ContentLicense="CC BY-SA 4.0"),
         answer(8, 1, 9, Body="<pre><code>x\n</code></pre>", OwnerUserId=5, **dates),
     ]
-    built = made(tmp_path, posts)
+    built = build_posts(tmp_path, posts)
     (row,) = rows(built).to_dicts()
     assert row == {
         "prompt": [{"role": "user", "content": "Why not?\n\nIt is *so*."}],
@@ -137,14 +137,14 @@ def test_columns_of_a_comparison(tmp_path: Path) -> None:
 def test_the_better_score_is_chosen_and_the_same_score_is_no_pair(
     tmp_path: Path, votes: tuple[int, int], accepted: int | None, chosen: int | None
 ) -> None:
-    more = {} if accepted is None else {"AcceptedAnswerId": accepted}
+    accepted_field = {} if accepted is None else {"AcceptedAnswerId": accepted}
     # A second question, so that there is always a comparison.
-    posts = [question(1, **more), answer(7, 1, votes[0]), answer(8, 1, votes[1])]
+    posts = [question(1, **accepted_field), answer(7, 1, votes[0]), answer(8, 1, votes[1])]
     posts += [question(2), answer(17, 2, 0), answer(18, 2, 9)]
-    built = made(tmp_path, posts)
-    found = {row["comparison_id"] for row in rows(built).to_dicts()}
-    other = {None: set(), 7: {f"{SITE}/7-8"}, 8: {f"{SITE}/8-7"}}[chosen]
-    assert found == {f"{SITE}/18-17"} | other
+    built = build_posts(tmp_path, posts)
+    ids = {row["comparison_id"] for row in rows(built).to_dicts()}
+    expected = {None: set(), 7: {f"{SITE}/7-8"}, 8: {f"{SITE}/8-7"}}[chosen]
+    assert ids == {f"{SITE}/18-17"} | expected
     assert reasons(built, "rejected") == ({} if chosen else {f"{SITE}/7-8": "equal_score"})
 
 
@@ -162,7 +162,7 @@ def test_every_row_is_accounted_for_with_its_reason(tmp_path: Path) -> None:
         *(answer(91, 99, 5), answer(92, 11, 5)),
         {"Id": 100, "PostTypeId": 4, "Body": "a tag's wiki"},
     ]
-    built = made(tmp_path, posts)
+    built = build_posts(tmp_path, posts)
     assert rows(built)["comparison_id"].to_list() == [f"{SITE}/11-12"]
     ask, reply = f"https://{SITE}/questions/", f"https://{SITE}/a/"
     assert reasons(built, "rejected_queries") == {f"{ask}2": "few_answers", f"{ask}3": "empty_question"}
@@ -187,13 +187,13 @@ def test_every_row_is_accounted_for_with_its_reason(tmp_path: Path) -> None:
 def test_nothing_depends_on_the_order_of_the_source(tmp_path: Path) -> None:
     posts = crowd(12, 9)
     settings = {"pairs_per_question": 3, "sample": 20, "answers_per_question": 6}
-    first = made(tmp_path, posts, **settings)
+    first = build_posts(tmp_path, posts, **settings)
     for seed in range(3):
         random.Random(seed).shuffle(posts)
-        again = made(tmp_path, posts, **settings)
+        again = build_posts(tmp_path, posts, **settings)
         assert same(first, again)
-    other = made(tmp_path, posts, **settings, seed=1)
-    assert not rows(other).equals(rows(first))
+    reseeded = build_posts(tmp_path, posts, **settings, seed=1)
+    assert not rows(reseeded).equals(rows(first))
 
 
 def test_of_many_sites_the_first_by_name_has_a_query(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_of_many_sites_the_first_by_name_has_a_query(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sample", [1, 10, None])
 def test_bounds_hold_and_none_keeps_all(tmp_path: Path, bound: int | None, sample: int | None) -> None:
     posts = crowd(8, 7)
-    built = made(tmp_path, posts, pairs_per_question=bound, sample=sample)
+    built = build_posts(tmp_path, posts, pairs_per_question=bound, sample=sample)
     kept = rows(built)
     accepted = {post["AcceptedAnswerId"] for post in posts if "AcceptedAnswerId" in post}
     scores = {
@@ -255,7 +255,7 @@ def test_bounds_hold_and_none_keeps_all(tmp_path: Path, bound: int | None, sampl
 
 def test_a_question_with_many_answers_is_bounded_before_it_is_paired(tmp_path: Path) -> None:
     posts = [question(1), *(answer(n, 1, n) for n in range(10, 3010))]
-    built = made(tmp_path, posts, answers_per_question=5)
+    built = build_posts(tmp_path, posts, answers_per_question=5)
     (dropped,) = [entry.dropped for entry in built.ledger if entry.filter == "over_answers"]
     assert dropped == {"over_answers": 2995}
     assert next(entry.n_in for entry in built.ledger if entry.unit == "pair") == 10
@@ -266,7 +266,7 @@ def test_the_sample_is_fair_to_questions_with_many_pairs(tmp_path: Path) -> None
     posts = [question(n) for n in range(1, 81)]
     for n in range(1, 81):
         posts += [answer(1000 * n + k, n, 2**k) for k in range(9 if n <= 40 else 2)]
-    kept = rows(made(tmp_path, posts, pairs_per_question=1, sample=40))
+    kept = rows(build_posts(tmp_path, posts, pairs_per_question=1, sample=40))
     crowded = sum(int(url.rpartition("/")[2]) <= 40 for url in kept["question_url"])
     assert 10 <= crowded <= 30
 
@@ -278,17 +278,17 @@ def test_two_posts_of_one_id_are_refused(tmp_path: Path) -> None:
         [answer(2, 1, 0), answer(2, 1, 0)],
     ):
         with pytest.raises(InputError, match=r"Posts\.xml: two posts of plants\.example have the id [12]"):
-            made(tmp_path, posts)
+            build_posts(tmp_path, posts)
 
 
 def test_a_source_without_a_post_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Posts\.xml: it has no posts"):
-        made(tmp_path, [])
+        build_posts(tmp_path, [])
 
 
 @pytest.mark.parametrize("posts", [[question(1)], [question(1), answer(2, 1, 1), answer(3, 1, 1)]])
 def test_a_source_without_a_pair_keeps_what_was_dropped(tmp_path: Path, posts: Rows) -> None:
-    built = made(tmp_path, posts)
+    built = build_posts(tmp_path, posts)
     assert "default" not in built.tables and built.tables
 
 
@@ -305,9 +305,9 @@ def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
 
 def test_licences_that_are_no_cc_by_sa_are_said(tmp_path: Path) -> None:
     posts = [question(1), answer(2, 1, 0, ContentLicense="All rights reserved"), answer(3, 1, 5)]
-    diagnostics = made(tmp_path, posts).diagnostics
+    diagnostics = build_posts(tmp_path, posts).diagnostics
     assert diagnostics["license"] == "other"
-    assert {one["license"]: one["count"] for one in diagnostics["licenses"]} == {
+    assert {row["license"]: row["count"] for row in diagnostics["licenses"]} == {
         "All rights reserved": 1,
         "unknown": 2,
     }
@@ -340,7 +340,7 @@ def test_it_is_an_artifact_like_any_other(tmp_path: Path) -> None:
     store, file = Store(tmp_path / "build"), write(tmp_path, posts)
     (step,) = run(store, "1.0.0", source=file)
     assert step.action == "build" and verify(store, "community@1.0.0") == []
-    assert [one.action for one in run(store, "1.0.0", source=file)] == ["reuse"]
+    assert [planned_step.action for planned_step in run(store, "1.0.0", source=file)] == ["reuse"]
     assert str(tmp_path) not in (store.path("community@1.0.0") / "manifest.json").read_text("utf-8")
     with pytest.raises(InputError, match=r"pairs_per_question: 4 -> 2.*choose another version"):
         run(store, "1.0.0", source=file, pairs_per_question=2)
@@ -357,9 +357,9 @@ def test_large_tables_are_named_block_by_block(tmp_path: Path, monkeypatch: pyte
     (whole,) = run(store, "1.0.0", source=file)
     for module in (community, digest):
         monkeypatch.setattr(module, "BLOCK", 7)
-    built = made(tmp_path, crowd(40, 6))
+    built = build_posts(tmp_path, crowd(40, 6))
     blocks = list(frames(built.tables["rejected"]))
-    assert len(blocks) > 10 and all(len(one) < 7 + 15 for one in blocks)
+    assert len(blocks) > 10 and all(len(block) < 7 + 15 for block in blocks)
     assert digest.digest(BUILDER.tables, built.tables) == whole.manifest.digest
     assert verify(store, "community@1.0.0") == []
 
@@ -368,8 +368,8 @@ def test_diff_says_why_a_comparison_is_gone(tmp_path: Path) -> None:
     store, file = Store(tmp_path / "build"), write(tmp_path, crowd(30, 4))
     run(store, "1.0.0", source=file)
     run(store, "2.0.0", source=file, sample=10)
-    found = diff(store, "community@1.0.0", "community@2.0.0")
-    assert found.reasons == [("not_sampled", found.lost, 0)] and found.lost
+    difference = diff(store, "community@1.0.0", "community@2.0.0")
+    assert difference.reasons == [("not_sampled", difference.lost, 0)] and difference.lost
 
 
 def test_splits_share_no_question(tmp_path: Path) -> None:
@@ -382,11 +382,11 @@ def test_splits_share_no_question(tmp_path: Path) -> None:
 def test_the_command_line_builds_it_and_no_engine_starts(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     write(tmp_path / "in", crowd(20, 3))
-    asked = ("build", "community", "--source", "in/Posts.xml", "--set", f"community.site={SITE}")
-    first = cli(*asked, "--version", "1.0.0", cwd=tmp_path)
+    command = ("build", "community", "--source", "in/Posts.xml", "--set", f"community.site={SITE}")
+    first = cli(*command, "--version", "1.0.0", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert f"https://{SITE}/a/" in first.stdout and "engine" not in first.stdout
-    again = cli(*asked, "--version", "1.0.0", cwd=tmp_path)
+    again = cli(*command, "--version", "1.0.0", cwd=tmp_path)
     assert again.returncode == 0 and "was there" in again.stdout
     assert cli("verify", "community@1.0.0", cwd=tmp_path).returncode == 0
     tree = cli("lineage", "community@1.0.0", cwd=tmp_path).stdout
@@ -394,7 +394,7 @@ def test_the_command_line_builds_it_and_no_engine_starts(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("build community", "source: give Posts.xml"),
         ("build community --source nowhere.xml", "nowhere.xml: no such file"),
@@ -412,11 +412,11 @@ def test_the_command_line_builds_it_and_no_engine_starts(tmp_path: Path) -> None
         ("build comparisons --engine fake --source Posts.xml", "Unknown option: --source"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: str, said: str) -> None:
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: str, message: str) -> None:
     (tmp_path / "Posts.xml").write_text("<posts>")
     done = cli(*arguments.split(), cwd=tmp_path)
     assert done.returncode == 2, done.stdout
-    assert said in done.stderr and done.stderr.count("\n") == 1
+    assert message in done.stderr and done.stderr.count("\n") == 1
     assert not list(tmp_path.glob("build/community/*"))
 
 

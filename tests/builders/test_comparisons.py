@@ -170,8 +170,8 @@ def test_decisions_are_those_of_the_rules_read_by_hand(
         return
     assert set(built.tables["default"]["comparison_id"]) == kept
     empty = pl.DataFrame(schema={"reply_id": pl.String, "reason": pl.String})
-    found = built.tables.get("rejected_responses", empty)
-    assert dict(found.select("reply_id", "reason").iter_rows()) == dropped
+    rejected = built.tables.get("rejected_responses", empty)
+    assert dict(rejected.select("reply_id", "reason").iter_rows()) == dropped
     if "rejected" in built.tables:
         columns = built.tables["rejected"].select("chosen_reply_id", "rejected_reply_id", "reason")
         assert {(c, r): why for c, r, why in columns.iter_rows()} == {p: w for p, w in pairs.items() if w}
@@ -294,15 +294,15 @@ class Letters:
     max_tokens = 1024
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, ...]] = []
+        self.recorded: list[tuple[str, ...]] = []
 
     def settings(self) -> dict[str, object]:
         return {}
 
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
-        for one in reversed(list(dialogues)):
-            self.asked.append(one.turns)
-            yield Score(one.id, float(one.turns[-1].count("z")), 7, False)
+        for dialogue in reversed(list(dialogues)):
+            self.recorded.append(dialogue.turns)
+            yield Score(dialogue.id, float(dialogue.turns[-1].count("z")), 7, False)
 
 
 def test_the_as_is_rm_keeps_where_chosen_scores_higher_and_saves_both_scores() -> None:
@@ -329,7 +329,7 @@ def test_the_as_is_rm_keeps_where_chosen_scores_higher_and_saves_both_scores() -
         "B > C": (1, 1),
     }
     assert built.diagnostics["asis_agreement"] == 0.5
-    assert len(scorer.asked) == len(set(scorer.asked)) == 5
+    assert len(scorer.recorded) == len(set(scorer.recorded)) == 5
 
 
 def test_the_as_is_rm_is_asked_only_about_pairs_that_are_left() -> None:
@@ -338,7 +338,7 @@ def test_the_as_is_rm_is_asked_only_about_pairs_that_are_left() -> None:
         rows_of([[good(60) + "z.", good(200), good(60)], ["short", good(70)]]), ComparisonsConfig(), scorer
     )
     assert built is not None
-    assert {turns[0] for turns in scorer.asked} == {"query 0"}
+    assert {turns[0] for turns in scorer.recorded} == {"query 0"}
     others = built.tables["rejected"].filter(pl.col("reason") != "asis_disagrees")
     assert len(others)
     assert others["asis_gap"].null_count() == len(others)
@@ -595,13 +595,13 @@ def test_of_near_twin_prompts_one_makes_comparisons_whatever_the_order() -> None
 
 def test_of_near_twin_pairs_one_is_kept() -> None:
     words = " ".join(f"word{number}" for number in range(30))
-    other = " ".join(f"else{number}" for number in range(30))
+    filler = " ".join(f"else{number}" for number in range(30))
     rows = rows_of(
         [
-            [words, other, f"{other} too"],  # A > B and A > C are twins
-            [words, other, f"{other}!"],  # its twin by prompt and replies
-            [words, other, f"{other}?"],  # another prompt
-            [words, f"{words} and", other],  # A > C and B > C are twins, A > B is a pair of twins
+            [words, filler, f"{filler} too"],  # A > B and A > C are twins
+            [words, filler, f"{filler}!"],  # its twin by prompt and replies
+            [words, filler, f"{filler}?"],  # another prompt
+            [words, f"{words} and", filler],  # A > C and B > C are twins, A > B is a pair of twins
         ]
     )
     rows = with_prompts(rows, [user_turn(text) for text in (LONG, f"{LONG}, please", "No", "Yes")])
@@ -613,10 +613,10 @@ def test_of_near_twin_pairs_one_is_kept() -> None:
     assert (built.ledger[-1].n_in, built.ledger[-1].kept) == (12, 6)
     assert built.ledger[-1].filter == "near_twin_pair"
     assert len(built.tables["default"]) + len(built.tables["rejected"]) == len(plain.tables["default"])
-    both = run(rows, structs.replace(PLAIN, dedup_pairs=True, dedup_prompts=True))
-    assert both is not None
-    assert [entry.kept for entry in both.ledger[-2:]] == [9, 6]
-    assert sum(both.ledger[-1].dropped.values()) + sum(both.ledger[-2].dropped.values()) == 6
+    deduplicated = run(rows, structs.replace(PLAIN, dedup_pairs=True, dedup_prompts=True))
+    assert deduplicated is not None
+    assert [entry.kept for entry in deduplicated.ledger[-2:]] == [9, 6]
+    assert sum(deduplicated.ledger[-1].dropped.values()) + sum(deduplicated.ledger[-2].dropped.values()) == 6
 
 
 @pytest.mark.parametrize(

@@ -79,19 +79,19 @@ def chosen_over(store: Store, manifest: Manifest) -> set[tuple[str, str]]:
 
 
 def test_both_keeps_the_ladders_pairs_where_the_ratings_agree(store: Store) -> None:
-    made = compare(store, "1.0.0", "pairing=all", "margin=0.2")
-    assert made.config["settings"]["label"] == "both", "where ratings are given"
+    manifest = compare(store, "1.0.0", "pairing=all", "margin=0.2")
+    assert manifest.config["settings"]["label"] == "both", "where ratings are given"
     expected = {
         (better["reply_id"], worse["reply_id"])
         for replies in by_query(store, "ratings@1.0.0")
         for better, worse in combinations(replies, 2)
         if better["rating"] - worse["rating"] >= 0.2
     }
-    assert chosen_over(store, made) == expected and verify(store, made.ref) == []
-    rows = store.scan(made.ref).collect()
+    assert chosen_over(store, manifest) == expected and verify(store, manifest.ref) == []
+    rows = store.scan(manifest.ref).collect()
     assert (rows["chosen_rating"] - rows["rejected_rating"]).min() >= 0.2  # type: ignore[operator]
-    assert [parent.ref for parent in made.parents] == ["responses@1.0.0", "ratings@1.0.0"]
-    [rule] = [entry for entry in made.ledger if entry.filter == "not_rated_higher"]
+    assert [parent.ref for parent in manifest.parents] == ["responses@1.0.0", "ratings@1.0.0"]
+    [rule] = [entry for entry in manifest.ledger if entry.filter == "not_rated_higher"]
     assert rule.dropped["not_rated_higher"] == 120 - len(expected) and rule.params == {"margin": 0.2}
 
 
@@ -103,59 +103,59 @@ def test_the_card_of_imported_answers_says_nothing_of_their_models(store: Store)
 
 
 def test_ratings_alone_turn_the_ladder_round(store: Store) -> None:
-    made = compare(store, "1.1.0", "label=ratings", "pairing=all")
+    manifest = compare(store, "1.1.0", "label=ratings", "pairing=all")
     expected = {
         (better["reply_id"], worse["reply_id"])
         for replies in by_query(store, "ratings@1.0.0")
         for better, worse in combinations(sorted(replies, key=lambda row: -row["rating"]), 2)
     }
-    assert chosen_over(store, made) == expected and verify(store, made.ref) == []
-    pairs = store.scan(made.ref).select("chosen_responder", "rejected_responder").collect()
+    assert chosen_over(store, manifest) == expected and verify(store, manifest.ref) == []
+    pairs = store.scan(manifest.ref).select("chosen_responder", "rejected_responder").collect()
     assert len(pairs.unique()) == 6
-    card = (store.path(made.ref) / "README.md").read_text("utf-8")
+    card = (store.path(manifest.ref) / "README.md").read_text("utf-8")
     assert "The label is the *rating* of each response" in card
     assert "| `small` |" in card, "the matrix has rows and columns of all responders"
 
 
 def test_equal_ratings_make_no_pair(store: Store) -> None:
-    made = compare(store, "1.2.0", "label=ratings", "pairing=all", ratings="ratings@1.1.0")
+    manifest = compare(store, "1.2.0", "label=ratings", "pairing=all", ratings="ratings@1.1.0")
     ties = sum(
         first["rating"] == second["rating"]
         for replies in by_query(store, "ratings@1.1.0")
         for first, second in combinations(replies, 2)
     )
-    [rule] = [entry for entry in made.ledger if entry.filter == "not_rated_higher"]
+    [rule] = [entry for entry in manifest.ledger if entry.filter == "not_rated_higher"]
     assert ties > 0 and rule.dropped == {"not_rated_higher": ties}
-    assert made.diagnostics["share_chosen_longer"] == 1.0
+    assert manifest.diagnostics["share_chosen_longer"] == 1.0
 
 
 @pytest.mark.parametrize("label", ["ladder", "ratings"])
 def test_extremes_are_the_best_over_the_worst(store: Store, label: str) -> None:
     version = "1.3.0" if label == "ladder" else "1.4.0"
-    made = compare(store, version, f"label={label}", "pairing=extremes")
+    manifest = compare(store, version, f"label={label}", "pairing=extremes")
     expected = set()
     for replies in by_query(store, "ratings@1.0.0"):
         ordered = replies if label == "ladder" else sorted(replies, key=lambda row: -row["rating"])
         expected.add((ordered[0]["reply_id"], ordered[-1]["reply_id"]))
-    assert chosen_over(store, made) == expected
-    dropped = store.scan(made.ref, "rejected").collect()
+    assert chosen_over(store, manifest) == expected
+    dropped = store.scan(manifest.ref, "rejected").collect()
     assert set(dropped["reason"]) == {"not_extremes"} and len(dropped) == 80
 
 
 def test_thresholds_drop_pairs_for_a_reason_each(store: Store) -> None:
-    made = compare(
+    manifest = compare(
         store,
         "1.5.0",
         *("label=ratings", "pairing=extremes"),
         *("min_rejected_rating=0.1", "min_rejected_chars=20", "max_rating_gap=0.6"),
     )
-    rows = store.scan(made.ref).collect()
-    dropped = dict(store.scan(made.ref, "rejected").collect()["reason"].value_counts().iter_rows())
+    rows = store.scan(manifest.ref).collect()
+    dropped = dict(store.scan(manifest.ref, "rejected").collect()["reason"].value_counts().iter_rows())
     text = pl.col("rejected").list.last().struct.field("content").str.len_chars()
     gap = pl.col("chosen_rating") - pl.col("rejected_rating")
     kept = rows.select((pl.col("rejected_rating") >= 0.1) & (text >= 20) & (gap <= 0.6))
     assert kept.to_series().all() and len(rows) < 40
-    counts = {entry.filter: sum(entry.dropped.values()) for entry in made.ledger if entry.unit == "pair"}
+    counts = {entry.filter: sum(entry.dropped.values()) for entry in manifest.ledger if entry.unit == "pair"}
     assert {name: n for name, n in counts.items() if n} == dropped
     assert {"rejected_rated_low", "rating_gap"} <= set(dropped)
 
@@ -228,13 +228,13 @@ def test_filters_of_users_see_the_ratings_and_ask_for_them(store: Store, tmp_pat
 
     with pytest.raises(InputError, match=r"ratings\.judge, ratings\.rm: name a rater"):
         build()
-    made = build("ratings@1.0.0")
+    manifest = build("ratings@1.0.0")
     expected = {
         (better["reply_id"], worse["reply_id"])
         for replies in by_query(store, "ratings@1.0.0")
         for better, worse in combinations([row for row in replies if row["rating"] >= 0.2], 2)
         if better["rating"] >= worse["rating"] + 0.3
     }
-    assert expected and chosen_over(store, made) == expected
-    dropped = {entry.filter: sum(entry.dropped.values()) for entry in made.ledger}
+    assert expected and chosen_over(store, manifest) == expected
+    dropped = {entry.filter: sum(entry.dropped.values()) for entry in manifest.ledger}
     assert dropped["close_call"] and dropped["rated_low"] and dropped["unrated"] == 0

@@ -51,12 +51,12 @@ def test_mining_reaches_the_target_with_novel_queries() -> None:
     built = mine()
     queries = texts(built)
     assert len(queries) == 30
-    known = [*prompts.seeds()[1]]
+    existing = [*prompts.seeds()[1]]
     scorer = rouge_scorer.RougeScorer(["rougeL"])
     for query in queries:
-        assert max(scorer.score(one, query)["rougeL"].fmeasure for one in known) < 0.5
+        assert max(scorer.score(earlier, query)["rougeL"].fmeasure for earlier in existing) < 0.5
         assert len(query) >= 30 or query[-1] in string.punctuation
-        known.append(query)
+        existing.append(query)
 
 
 def test_order_of_replies_decides_nothing() -> None:
@@ -68,8 +68,8 @@ def test_order_of_replies_decides_nothing() -> None:
 def test_every_candidate_is_accounted_for() -> None:
     built = mine(engine=Shuffled(fail=[3, 7]))
     rejected = built.tables["rejected"]
-    asked = built.diagnostics["rounds"] * CONFIG.round_size
-    assert len(built.tables["default"]) + len(rejected) == asked == built.ledger[0].n_in
+    candidates = built.diagnostics["rounds"] * CONFIG.round_size
+    assert len(built.tables["default"]) + len(rejected) == candidates == built.ledger[0].n_in
     assert rejected["candidate"].n_unique() == len(rejected)
     reasons = dict(rejected.group_by("reason").len().iter_rows())
     assert reasons["failed"] == built.ledger[0].failed == 2 * built.diagnostics["rounds"]
@@ -112,23 +112,25 @@ def test_an_engine_that_only_fails_stops_the_build() -> None:
 
 
 def test_shots_are_drawn_from_seeds_and_accepted() -> None:
-    seen: list[Request] = []
+    sent_requests: list[Request] = []
 
     class Watched(FakeEngine):
         def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
-            seen.extend(requests)
+            sent_requests.extend(requests)
             return super().generate(requests)
 
     built = mine(engine=Watched())
     instruction, seeds = prompts.seeds()
     allowed = set(seeds) | set(texts(built))
-    for request in seen:
+    for request in sent_requests:
         first, *shots, last = request.prompt.split("\nQuery:")
         assert (first, last) == (f"{instruction}\n", "")
         assert len({shot.strip() for shot in shots}) == 10
         assert {shot.strip() for shot in shots} <= allowed
     assert any(
-        shot.strip() not in seeds for request in seen for shot in request.prompt.split("\nQuery:")[1:-1]
+        shot.strip() not in seeds
+        for request in sent_requests
+        for shot in request.prompt.split("\nQuery:")[1:-1]
     )
 
 
@@ -186,8 +188,8 @@ def test_a_build_that_accepts_nothing_says_which_filter_took_all() -> None:
     assert "too_short dropped 4 of 4" in account(built.ledger)
 
 
-def no_how(drop: str = "STARTS_WITH(query, 'How')", name: str = "no_how", **more: str) -> UserFilter:
-    return UserFilter(name=name, description="A question that asks how is not wanted.", drop=drop, **more)
+def no_how(drop: str = "STARTS_WITH(query, 'How')", name: str = "no_how", **values: str) -> UserFilter:
+    return UserFilter(name=name, description="A question that asks how is not wanted.", drop=drop, **values)
 
 
 LINES = ("How do I keep basil alive indoors?", "tiny", "Which of these two walks has more shade at noon?")

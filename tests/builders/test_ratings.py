@@ -92,32 +92,32 @@ def rows(store: Store, manifest: Manifest, config: str = "default") -> pl.DataFr
 
 def test_a_judge_scores_each_response_and_says_why(store: Store) -> None:
     judge = Judge(by_length)
-    made = rate(store, judge, "judge=j")
-    found = rows(store, made)
-    assert judge.requests == len(found) == QUERIES * 3 and verify(store, made.ref) == []
-    assert (found["rating"] == found["response"].str.len_chars() / 4).all()
-    assert found["explanation"].unique().to_list() == ["Longer is better."]
-    assert found.select("rater", "rater_revision").unique().rows() == [("fake/j", "1")]
-    diagnostics = made.diagnostics
+    manifest = rate(store, judge, "judge=j")
+    ratings = rows(store, manifest)
+    assert judge.requests == len(ratings) == QUERIES * 3 and verify(store, manifest.ref) == []
+    assert (ratings["rating"] == ratings["response"].str.len_chars() / 4).all()
+    assert ratings["explanation"].unique().to_list() == ["Longer is better."]
+    assert ratings.select("rater", "rater_revision").unique().rows() == [("fake/j", "1")]
+    diagnostics = manifest.diagnostics
     assert diagnostics["ladder_agreement_share"] == diagnostics["longer_rated_higher_share"] == 1.0
     assert [row["responder"] for row in diagnostics["responders"]] == list(MODELS)
-    assert rate(store, judge, "judge=j").digest == made.digest and judge.requests == QUERIES * 3
+    assert rate(store, judge, "judge=j").digest == manifest.digest and judge.requests == QUERIES * 3
     assert diagnostics["notes"] == []  # the preset's note speaks of other models
 
 
 def test_pairs_are_judged_in_both_orders(store: Store) -> None:
     judge = Judge(by_length)
-    made = rate(store, judge, "judge=j", "judging=pairs")
+    manifest = rate(store, judge, "judge=j", "judging=pairs")
     assert judge.requests == QUERIES * 3 * 2
-    pairs, found = rows(store, made, "pairs"), rows(store, made)
+    pairs, ratings = rows(store, manifest, "pairs"), rows(store, manifest)
     assert set(zip(pairs["chosen_responder"], pairs["rejected_responder"], strict=True)) == set(
         combinations(MODELS, 2)
     )
-    assert (found["rating"] == found["response"].str.len_chars() / 4).all()
-    assert found["verdicts"].to_list() == [4] * len(found)
-    assert made.diagnostics["share_first_place_wins"] == 0.5
-    shown = run_command("show", made.ref, "--root", str(store.root)).stdout
-    assert f"\npairs {QUERIES * 3} = kept" in shown, shown
+    assert (ratings["rating"] == ratings["response"].str.len_chars() / 4).all()
+    assert ratings["verdicts"].to_list() == [4] * len(ratings)
+    assert manifest.diagnostics["share_first_place_wins"] == 0.5
+    printed = run_command("show", manifest.ref, "--root", str(store.root)).stdout
+    assert f"\npairs {QUERIES * 3} = kept" in printed, printed
 
 
 @pytest.mark.parametrize("rater", [("rm=baseline:longest",), ("judge=j",), ("judge=j", "judging=pairs")])
@@ -151,53 +151,53 @@ def test_who_only_likes_the_first_place_decides_nothing(store: Store) -> None:
 def test_no_verdict_is_lost(store: Store, fault: str) -> None:
     reason = {"fail": "failed", "cut": "cut_off", "Fine.": "no_scores", "Score: 11": "out_of_range"}
     judge = Judge(lambda response: fault if response.startswith("middle") else "Score: 5")
-    made = rate(store, judge, "judge=j")
-    found, dropped = rows(store, made), rows(store, made, "rejected")
-    assert (len(found), len(dropped)) == (2 * QUERIES, QUERIES)
+    manifest = rate(store, judge, "judge=j")
+    ratings, dropped = rows(store, manifest), rows(store, manifest, "rejected")
+    assert (len(ratings), len(dropped)) == (2 * QUERIES, QUERIES)
     assert set(dropped["reason"]) == {reason.get(fault, "two_verdicts")}
-    assert set(dropped["responder"]) == {"middle"} and verify(store, made.ref) == []
+    assert set(dropped["responder"]) == {"middle"} and verify(store, manifest.ref) == []
     written = None if fault == "fail" else fault
     assert dropped["verdict"].unique().to_list() == [written]
     assert set(dropped["error"]) == ({"no answer"} if fault == "fail" else {None})
-    assert made.diagnostics["tied_share"] == 1.0
+    assert manifest.diagnostics["tied_share"] == 1.0
     n = QUERIES * 3
     note = (
         f"Of {n} responses, {QUERIES} have no rating, as no score could be read in a verdict: the ratings are"
     )
-    assert [text.startswith(note) for text in made.diagnostics["notes"]] == (
+    assert [text.startswith(note) for text in manifest.diagnostics["notes"]] == (
         [] if fault == "fail" else [True]
     )
 
 
 def test_what_was_not_measured_is_not_printed_as_none(store: Store) -> None:
-    made = rate(store, Judge(lambda response: "Score: 5"), "judge=j")
-    assert made.diagnostics["ladder_agreement_share"] is None
-    shown = run_command("show", made.ref, "--root", str(store.root)).stdout
-    assert re.search(r"ladder_agreement_share +n/a\n", shown)
-    assert "None" not in shown
-    assert re.search(r"rating 5\b", shown) and "score 5" not in shown
+    manifest = rate(store, Judge(lambda response: "Score: 5"), "judge=j")
+    assert manifest.diagnostics["ladder_agreement_share"] is None
+    printed = run_command("show", manifest.ref, "--root", str(store.root)).stdout
+    assert re.search(r"ladder_agreement_share +n/a\n", printed)
+    assert "None" not in printed
+    assert re.search(r"rating 5\b", printed) and "score 5" not in printed
 
 
 def test_a_pair_without_one_of_its_verdicts_is_dropped_with_both_texts(store: Store) -> None:
     def verdict(first: str, second: str) -> str:
         return "Hm." if first.startswith("small") else by_length(first, second)
 
-    made = rate(store, Judge(verdict), "judge=j", "judging=pairs")
-    dropped = rows(store, made, "rejected_pairs")
+    manifest = rate(store, Judge(verdict), "judge=j", "judging=pairs")
+    dropped = rows(store, manifest, "rejected_pairs")
     assert len(dropped) == 2 * QUERIES and set(dropped["rejected_responder"]) == {"small"}
     assert set(dropped["swapped_verdict"]) == {"Hm."} and dropped["verdict"].str.contains("Scores: ").all()
-    assert rows(store, made, "rejected")["responder"].unique().to_list() == ["small"]
-    assert sum(made.counts["default"].values()) == 2 * QUERIES and verify(store, made.ref) == []
+    assert rows(store, manifest, "rejected")["responder"].unique().to_list() == ["small"]
+    assert sum(manifest.counts["default"].values()) == 2 * QUERIES and verify(store, manifest.ref) == []
 
 
 def test_a_reward_model_scores_every_response(store: Store) -> None:
-    made = rate(store, None, "rm=baseline:longest")
-    found = rows(store, made)
-    assert found["rating"].to_list() == found["response"].str.len_chars().to_list()
-    assert found.select("rater", "rater_revision").unique().rows() == [("baseline:longest", "1")]
-    assert made.environment["scorer"]["scores"] == {"from_journal": 0, "scored": QUERIES * 3}
-    other = rate(store, Judge(by_length), "judge=j", version="2.0.0")
-    assert other.fingerprint != made.fingerprint
+    manifest = rate(store, None, "rm=baseline:longest")
+    ratings = rows(store, manifest)
+    assert ratings["rating"].to_list() == ratings["response"].str.len_chars().to_list()
+    assert ratings.select("rater", "rater_revision").unique().rows() == [("baseline:longest", "1")]
+    assert manifest.environment["scorer"]["scores"] == {"from_journal": 0, "scored": QUERIES * 3}
+    judged = rate(store, Judge(by_length), "judge=j", version="2.0.0")
+    assert judged.fingerprint != manifest.fingerprint
 
 
 def test_a_conversation_is_judged_with_all_its_turns(store: Store) -> None:
@@ -214,21 +214,21 @@ def test_a_conversation_is_judged_with_all_its_turns(store: Store) -> None:
 
 
 def test_what_a_judge_writes_stays_text(store: Store) -> None:
-    made = rate(store, Judge(lambda response: f"{HOSTILE}\nScore: 5"), "judge=j")
-    card = (store.path(made.ref) / "README.md").read_text("utf-8")
+    manifest = rate(store, Judge(lambda response: f"{HOSTILE}\nScore: 5"), "judge=j")
+    card = (store.path(manifest.ref) / "README.md").read_text("utf-8")
     assert "\x1b" not in card and "\n## Heading" not in re.sub(r"(?ms)^(`{3,})\w*\n.*?^\1", "", card)
-    assert rows(store, made)["explanation"].unique().to_list() == [HOSTILE]
-    done = run_command("sample", made.ref, "--root", str(store.root))
+    assert rows(store, manifest)["explanation"].unique().to_list() == [HOSTILE]
+    done = run_command("sample", manifest.ref, "--root", str(store.root))
     assert done.returncode == 0 and "\x1b[31m<script>" not in done.stdout
     page = store.root / "page.html"
-    assert run_command("view", made.ref, "-o", str(page), "--root", str(store.root)).returncode == 0
+    assert run_command("view", manifest.ref, "-o", str(page), "--root", str(store.root)).returncode == 0
     assert "<script>alert(1)" not in page.read_text("utf-8")
 
 
 def test_dropped_rows_show_what_the_judge_wrote(store: Store) -> None:
     judge = Judge(lambda response: "Hm, hard." if "0" in response else "Score: 5")
-    made = rate(store, judge, "judge=j")
-    [row] = sample(store, made.ref, Selection(n=1, dropped="no_scores")).rows
+    manifest = rate(store, judge, "judge=j")
+    [row] = sample(store, manifest.ref, Selection(n=1, dropped="no_scores")).rows
     assert "Hm, hard." in note_text(row.notes) and row.sides[0].text and "says of 0" in row.sides[0].text
 
 
@@ -261,8 +261,8 @@ def test_there_is_one_rater(store: Store) -> None:
 
 
 def test_the_prompt_is_in_the_manifest_and_the_cost_in_the_plan(store: Store) -> None:
-    made = rate(store, Judge(by_length), "judge=j", "judging=pairs")
-    assert made.config["prompts"] == {"judge": verdicts.prompt()}
+    manifest = rate(store, Judge(by_length), "judge=j", "judging=pairs")
+    assert manifest.config["prompts"] == {"judge": verdicts.prompt()}
     arguments = ("--engine", "fake", "--judge", "j", "--judging", "pairs", "--from", "responses@1.0.0")
     done = run_command(
         "build", "ratings", *arguments, "--version", "3.0.0", "--dry-run", "--root", str(store.root)
@@ -284,8 +284,8 @@ def test_killed_while_it_judges_a_build_goes_on(
     assert crash_server.run(*build, "--root", str(root), point=point, at=at).code == -9
     kept = journaled(root)
     assert crash_server.run(*build, "--root", str(root), log=str(log)).code == 0
-    asked = set(log.read_text().split()) if log.exists() else set()
-    assert before <= kept and not kept & asked and journaled(root) == journaled(clean)
+    requested = set(log.read_text().split()) if log.exists() else set()
+    assert before <= kept and not kept & requested and journaled(root) == journaled(clean)
     assert digests(root) == digests(clean)
     assert verify(Store(root), "ratings@0.1.0") == []
 
@@ -308,12 +308,12 @@ def test_a_real_judge_that_is_killed_loses_no_verdict(crash_server: Server, tmp_
     done = crash_server.run(*build)
     assert done.code == 1 and "no row is left" in done.err
     store = Store(root)
-    made = store.manifest("ratings@0.1.0")
-    dropped = rows(store, made, "rejected_pairs")
-    assert len(dropped) == pairs and verify(store, made.ref) == []
+    manifest = store.manifest("ratings@0.1.0")
+    dropped = rows(store, manifest, "rejected_pairs")
+    assert len(dropped) == pairs and verify(store, manifest.ref) == []
     assert not dropped["verdict"].null_count() and not dropped["swapped_verdict"].null_count()
     counts = {"from_journal": len(kept), "generated": 2 * pairs - len(kept)}
-    assert made.environment["engine"]["replies"] == counts
+    assert manifest.environment["engine"]["replies"] == counts
     assert journaled(root) - before > kept and len(journaled(root) - before) == 2 * pairs
 
 
@@ -330,7 +330,7 @@ def test_real_models_rate(store: Store, tmp_path: Path) -> None:
     empty = store.manifest("ratings@1.0.0")
     assert len(rows(store, empty, "rejected")) == QUERIES * 3 and verify(store, empty.ref) == []
     trained.publish_reward(store, tmp_path / "rm", "rm")
-    made = rate(store, engine, "rm=rm@0.1.0", version="2.0.0")
-    assert sum(made.counts["default"].values()) == QUERIES * 3 and verify(store, made.ref) == []
-    assert [parent.ref for parent in made.parents] == ["responses@1.0.0", "rm@0.1.0"]
-    assert rows(store, made)["rater"].unique().to_list() == ["rm@0.1.0"]
+    manifest = rate(store, engine, "rm=rm@0.1.0", version="2.0.0")
+    assert sum(manifest.counts["default"].values()) == QUERIES * 3 and verify(store, manifest.ref) == []
+    assert [parent.ref for parent in manifest.parents] == ["responses@1.0.0", "rm@0.1.0"]
+    assert rows(store, manifest)["rater"].unique().to_list() == ["rm@0.1.0"]

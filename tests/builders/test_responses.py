@@ -54,8 +54,8 @@ def test_presets_ask_as_the_paper_does(preset: str) -> None:
     engine = Recorded()
     built = answer(config, engine)
     assert engine.calls == 1  # all requests of all responders together: a model is loaded once
-    everyone = [*config.responders, *config.probes]
-    assert len(engine.requests) == len(everyone) * len(QUERIES)
+    responders = [*config.responders, *config.probes]
+    assert len(engine.requests) == len(responders) * len(QUERIES)
     ranks = built.tables[config.responders[0].name]["rank"].unique().to_list()
     assert ranks == [0]
     for probe in config.probes:
@@ -106,9 +106,9 @@ def test_replies_cut_at_the_token_limit_are_marked(fake_preset: presets.Preset) 
         for r in fake_preset.settings(BUILDER).responders
     )
     built = answer(ResponsesConfig(responders=short), FakeEngine())
-    every = pl.concat(built.tables.values())
-    assert every.filter(pl.col("response").str.split(" ").list.len() > 8).is_empty()
-    assert "length" in every["finish_reason"].to_list()
+    replies = pl.concat(built.tables.values())
+    assert replies.filter(pl.col("response").str.split(" ").list.len() > 8).is_empty()
+    assert "length" in replies["finish_reason"].to_list()
     shares = built.diagnostics["responders"]
     assert shares[short[0].name]["share_cut_at_token_limit"] > 0.5
 
@@ -195,15 +195,15 @@ class Plain(FakeEngine):
 
 def test_requests_are_made_as_they_are_asked(fake_preset: presets.Preset) -> None:
     """Of millions of requests, no more than the engine takes at a time are in memory."""
-    made = 0
+    count = 0
 
     class Watching(FakeEngine):
         def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
-            nonlocal made
+            nonlocal count
             for done, request in enumerate(requests):
-                made += 1
-                assert made == done + 1
+                count += 1
+                assert count == done + 1
                 yield from super().generate([request])
 
     answer(fake_preset.settings(BUILDER), Watching())
-    assert made == 5 * len(QUERIES)
+    assert count == 5 * len(QUERIES)

@@ -37,18 +37,18 @@ def store(fake_store: Store) -> Store:
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Hostile queries and responses from files with a hostile name, and comparisons made from them."""
-    found = Store(tmp_path_factory.mktemp("imported"))
+    store = Store(tmp_path_factory.mktemp("imported"))
     folder = tmp_path_factory.mktemp("files")
     queries = folder / "a`|<img src=x>.jsonl"
     queries.write_text("".join(json.dumps({"query": text}) + "\n" for text in (*NASTY, *NASTY[:2])), "utf-8")
-    importing.import_queries(found, str(queries), "0.1.0")
+    importing.import_queries(store, str(queries), "0.1.0")
     responses = folder / "![b](http:).jsonl"
     rows = [{"prompt": p, "good": f"{p} {'long ' * 20}!", "bad": f"{'x' * 60} {p}."} for p in NASTY]
     responses.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]), "utf-8")
-    importing.import_responses(found, str(responses), ["good", "bad"], "0.1.0")
-    run = build.BuildRun(found, "0.1.0", fake_tiny('comparisons.checks="paper"'), FakeEngine())
+    importing.import_responses(store, str(responses), ["good", "bad"], "0.1.0")
+    run = build.BuildRun(store, "0.1.0", fake_tiny('comparisons.checks="paper"'), FakeEngine())
     run.build("comparisons")
-    return found
+    return store
 
 
 def inputs(store: Store, name: str) -> Rendered:
@@ -80,11 +80,11 @@ def test_every_card_stands_on_its_own_manifest(store: Store, name: str) -> None:
 def test_datasets_reads_what_the_yaml_says(
     which: str, name: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found: Store = request.getfixturevalue(which)
-    manifest = found.manifest(f"{name}@0.1.0")
-    head = front_matter(text_of(found, name))
+    filled_store: Store = request.getfixturevalue(which)
+    manifest = filled_store.manifest(f"{name}@0.1.0")
+    head = front_matter(text_of(filled_store, name))
     assert {key: head[key] for key in ("configs", "dataset_info")} == viewer(manifest)
-    folder = str(found.path(manifest.ref))
+    folder = str(filled_store.path(manifest.ref))
     for config, by_split in manifest.counts.items():
         want = datasets.Features.from_arrow_schema(arrow_schema(manifest.table(config)))
         builder = datasets.load_dataset_builder(folder, config, cache_dir=str(tmp_path))
@@ -94,7 +94,7 @@ def test_datasets_reads_what_the_yaml_says(
             folder, config, cache_dir=str(tmp_path), verification_mode="basic_checks"
         )
         assert {split: len(rows) for split, rows in loaded.items()} == by_split
-        stored = sum(file.stat().st_size for file in files_of(found, manifest, config))
+        stored = sum(file.stat().st_size for file in files_of(filled_store, manifest, config))
         assert builder.info.download_size == stored > 0
         for split, rows in loaded.items():
             assert builder.info.splits[split].num_bytes == pytest.approx(rows.data.nbytes, rel=0.05, abs=200)
@@ -110,7 +110,7 @@ def files_of(store: Store, manifest: Manifest, config: str) -> list[Path]:
 def test_default_of_responses_names_every_responder_once(store: Store) -> None:
     manifest = store.manifest("responses@0.1.0")
     default, *others = viewer(manifest)["configs"]
-    assert default["default"] is True and not any("default" in other for other in others)
+    assert default["default"] is True and not any("default" in config for config in others)
     for files in default["data_files"]:
         one_each = [f["path"] for o in others for f in o["data_files"] if f["split"] == files["split"]]
         assert files["path"] == one_each
@@ -120,10 +120,10 @@ def test_front_matter_has_what_is_known_and_no_more(store: Store) -> None:
     builder, manifest, *rest = inputs(store, "comparisons")
     head = front_matter(card.render(builder, manifest, *rest))
     assert head["language"] == "en" and "license" not in head and head["size_categories"] == ["n<1K"]
-    given = replace(
+    changed = replace(
         manifest, config=manifest.config | {"card": {"license": "mit\n---\n# x", "language": None}}
     )
-    text = card.render(builder, given, *rest)
+    text = card.render(builder, changed, *rest)
     head = front_matter(text)
     assert head["license"] == "mit\n---\n# x" and "language" not in head
     assert "No licence was given" not in text
@@ -173,9 +173,9 @@ def test_filter_table_is_the_ledger(store: Store, name: str) -> None:
 
 @pytest.mark.parametrize("which", ["store", "imported"])
 def test_pair_matrix_sums_to_the_comparisons(which: str, request: pytest.FixtureRequest) -> None:
-    found: Store = request.getfixturevalue(which)
-    manifest = found.manifest("comparisons@0.1.0")
-    _, *lines = Page(text_of(found, "comparisons")).table("chosen ↓ rejected →")
+    filled_store: Store = request.getfixturevalue(which)
+    manifest = filled_store.manifest("comparisons@0.1.0")
+    _, *lines = Page(text_of(filled_store, "comparisons")).table("chosen ↓ rejected →")
     numbers = [int(number.replace(",", "")) for line in lines for number in line[1:] if number != "–"]
     assert sum(numbers) == sum(manifest.counts["default"].values()) == manifest.diagnostics["comparisons"]
 
@@ -226,15 +226,15 @@ def test_settings_off_the_default_are_listed(store: Store) -> None:
 
 
 def test_probes_are_in_the_ladder_table_without_a_rank(tmp_path: Path) -> None:
-    found = Store(tmp_path)
+    imported = Store(tmp_path)
     preset = fake(presets.load("almost", limit=3))
-    build.BuildRun(found, "0.1.0", preset, FakeEngine()).build("comparisons")
+    build.BuildRun(imported, "0.1.0", preset, FakeEngine()).build("comparisons")
     for name in ("responses", "comparisons"):
-        _, *lines = Page(text_of(found, name)).table("rank")
+        _, *lines = Page(text_of(imported, name)).table("rank")
         assert [line[0] for line in lines] == ["0", "1", "2", "3", "4", "probe", "probe", "probe"]
         assert lines[0][6] == "768" and lines[5][1] == "fake-7B-Faithful-3shot"
-    (found.path("responses@0.1.0") / "manifest.json").unlink()
-    assert "is not in this store" in card.render(*inputs(found, "comparisons"))
+    (imported.path("responses@0.1.0") / "manifest.json").unlink()
+    assert "is not in this store" in card.render(*inputs(imported, "comparisons"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -291,21 +291,21 @@ def page_figures(text: str) -> list[str]:
 def test_filters_keep_the_words(text: str) -> None:
     """What is escaped is still there to read: markup is shown, not cut out."""
     words = re.findall(r"[a-z]{3,}", markdown.clean(text))
-    for made, most in (
+    for manifest, most in (
         (markdown.prose(text), 10**6),
         (markdown.fenced(text, 10**6), 10**6),
         (markdown.cell(text, 10**6), 10**6),
     ):
         page = Page(
-            f"---\n---\n| x |\n|---|\n| {made} |"
-            if made == markdown.cell(text, most)
-            else f"---\n---\n{made}"
+            f"---\n---\n| x |\n|---|\n| {manifest} |"
+            if manifest == markdown.cell(text, most)
+            else f"---\n---\n{manifest}"
         )
         assert all(word in page.text for word in words)
 
 
 @pytest.mark.parametrize(
-    ("made", "want"),
+    ("value", "want"),
     [
         (markdown.n(1234567), "1,234,567"),
         (markdown.n(1.5833), "1.58"),
@@ -321,8 +321,8 @@ def test_filters_keep_the_words(text: str) -> None:
         (markdown.prose("- a_b, `c`: see www.d.example"), "\\- a\\_b, `c`: see `www.d.example`"),
     ],
 )
-def test_formats(made: Any, want: str) -> None:
-    assert made == want
+def test_formats(value: Any, want: str) -> None:
+    assert value == want
 
 
 def test_plain_takes_names_only() -> None:
@@ -343,13 +343,13 @@ def test_the_cost_of_all_that_it_was_made_from_is_added_up(store: Store, importe
             .split("<summary>Cost</summary>")[1]
         )
 
-    made = [store.manifest(f"{name}@0.1.0") for name in NAMES]
-    total = sum(one["completion_tokens"] for manifest in made for one in manifest.usage.values())
-    rows = sum(made[-1].counts["default"].values())
+    manifests = [store.manifest(f"{name}@0.1.0") for name in NAMES]
+    total = sum(usage["completion_tokens"] for manifest in manifests for usage in manifest.usage.values())
+    rows = sum(manifests[-1].counts["default"].values())
     assert total > rows > 0
     assert f"In all {total:,} tokens" in cost(store)
     assert f"{total / rows:,.0f} tokens and" in cost(store)
-    for name in made[1].usage:
+    for name in manifests[1].usage:
         assert f"`{name}`" in cost(store)
     assert cost(imported).lstrip().startswith("No model generated text")
 

@@ -101,8 +101,8 @@ def test_the_generic_card_is_complete(store: Store) -> None:
     assert [line[0] for line in page.table("dataset")[1:]] == ["shouts@0.1.0", "queries@0.1.0"]
     images = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
     assert images == ["plots/funnel.png", "plots/shout_lengths.png"]
-    shown = {line[1] for line in page.table("")[1:] if line[0] == "text"}
-    assert len(shown) == 2 and shown <= set(store.scan(manifest.ref).collect()["text"])
+    columns = {line[1] for line in page.table("")[1:] if line[0] == "text"}
+    assert len(columns) == 2 and columns <= set(store.scan(manifest.ref).collect()["text"])
 
 
 def test_it_claims_nothing_of_the_papers(store: Store) -> None:

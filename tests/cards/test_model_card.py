@@ -28,8 +28,8 @@ FIGURES = {
 
 
 def whole(recipe: str) -> Manifest:
-    made = trained.manifest(recipe, digest="d" * 64, diagnostics=trained.measured(recipe))
-    return msgspec.structs.replace(made, ledger=trained.ledger())
+    manifest = trained.manifest(recipe, digest="d" * 64, diagnostics=trained.measured(recipe))
+    return msgspec.structs.replace(manifest, ledger=trained.ledger())
 
 
 def text_of(manifest: Manifest, ancestors: tuple[Manifest, ...] = ()) -> str:
@@ -38,9 +38,9 @@ def text_of(manifest: Manifest, ancestors: tuple[Manifest, ...] = ()) -> str:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_card_says_what_was_measured(recipe: str) -> None:
-    made = whole(recipe)
-    text = text_of(made)
-    assert text == text_of(made)
+    manifest = whole(recipe)
+    text = text_of(manifest)
+    assert text == text_of(manifest)
     page = Page(text)
     assert page.open == [] and f"{recipe} 0.1.0" in page.headings
     sections = ["Use it", "Results", "What it was trained on", "Hyperparameters", "Reference"]
@@ -56,7 +56,7 @@ def test_a_card_says_what_was_measured(recipe: str) -> None:
         "1,234",
         trained.TEMPLATE,
         "python recipes/rm.py",
-        made.digest[:16],
+        manifest.digest[:16],
         "float32",
     ):
         assert words in text
@@ -73,22 +73,22 @@ def test_a_card_says_what_was_measured(recipe: str) -> None:
 
 @pytest.mark.parametrize("recipe", [*RECIPES, "dpo"])
 def test_a_card_of_the_minimum(recipe: str) -> None:
-    made = trained.manifest(recipe, digest="d" * 64)
-    assert plots_model.render(made) == {}
-    text = text_of(made)
+    manifest = trained.manifest(recipe, digest="d" * 64)
+    assert plots_model.render(manifest) == {}
+    text = text_of(manifest)
     assert "Nothing was measured." in text and "![" not in text and Page(text).open == []
     empty: dict[str, Any] = dict.fromkeys(
         ("preflight", "metrics", "curves", "report", "rewards", "samples", "speed"), None
     )
-    hollow = msgspec.structs.replace(made, diagnostics=made.diagnostics | empty)
+    hollow = msgspec.structs.replace(manifest, diagnostics=manifest.diagnostics | empty)
     assert text_of(hollow) == text
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_yaml_is_for_the_hub(recipe: str) -> None:
     hub = Parent("OTHER/data-set@" + "c" * 40, "e" * 64, "f" * 64)
-    made = trained.manifest(recipe, parents=[hub], card={"license": "mit", "language": "en"})
-    head = front_matter(text_of(made))
+    manifest = trained.manifest(recipe, parents=[hub], card={"license": "mit", "language": "en"})
+    head = front_matter(text_of(manifest))
     tags = ["almost", "almost_data", "trl", recipe, *(["reward-model"] if recipe == "rm" else [])]
     assert head == {
         "license": "mit",
@@ -115,8 +115,8 @@ def test_lineage_names_parents_their_parents_and_the_base() -> None:
     sft = trained.manifest("sft", parents=[hub], digest="b" * 64)
     base = {"id": sft.ref, "revision": sft.digest[:16]}
     judge = {"id": rm.ref, "revision": rm.digest[:16]}
-    made = trained.manifest("ppo", parents=[hub, sft, rm], base=base, reward_model=judge, digest="d" * 64)
-    page = Page(text_of(made, (sft, rm)))
+    manifest = trained.manifest("ppo", parents=[hub, sft, rm], base=base, reward_model=judge, digest="d" * 64)
+    page = Page(text_of(manifest, (sft, rm)))
     lines = {line[0]: line[1:] for line in page.table("dataset or model")[1:]}
     assert list(lines) == ["ppo@0.1.0", hub.ref, "sft@0.1.0", "rm@0.1.0"]
     assert lines[hub.ref][0] == "see the Hub" and "ORG/tiny-llama" in lines["rm@0.1.0"][0]
@@ -137,23 +137,28 @@ def test_a_fake_or_unpinned_model_says_so() -> None:
 
 def hostile(recipe: str, nasty: str) -> Manifest:
     """A manifest with the text in every place where text from outside can stand."""
-    made = whole(recipe)
+    manifest = whole(recipe)
 
     def spoil(value: Any) -> Any:
         if isinstance(value, str):
             return nasty
         if isinstance(value, dict):
-            return {key: spoil(one) for key, one in value.items()}
-        return [spoil(one) for one in value] if isinstance(value, list) else value
+            return {key: spoil(item) for key, item in value.items()}
+        return [spoil(item) for item in value] if isinstance(value, list) else value
 
-    found = {key: value for key, value in made.diagnostics.items() if key not in ("curves", "recipe")}
-    config = {key: spoil(value) for key, value in made.config.items() if key != "dataset"}
+    diagnostics = {
+        key: value for key, value in manifest.diagnostics.items() if key not in ("curves", "recipe")
+    }
+    config = {key: spoil(value) for key, value in manifest.config.items() if key != "dataset"}
     row = Entry(nasty, nasty, "pair", nasty, {nasty: nasty}, nasty, 3, 2, {nasty: 1})
     return msgspec.structs.replace(
-        made,
+        manifest,
         config=config
-        | {"settings": {nasty: nasty}, "dataset": made.config["dataset"] | {"ref": nasty, "config": nasty}},
-        diagnostics={key: spoil(value) for key, value in found.items()}
+        | {
+            "settings": {nasty: nasty},
+            "dataset": manifest.config["dataset"] | {"ref": nasty, "config": nasty},
+        },
+        diagnostics={key: spoil(value) for key, value in diagnostics.items()}
         | {"metrics": {nasty: 1.0}, "notes": [nasty], "curves": {nasty: [[0, 1.0], [1, 2.0]]}},
         ledger=[row],
         environment=dict.fromkeys(("python", "platform", "command", "device", "dtype"), nasty)
@@ -165,8 +170,8 @@ def hostile(recipe: str, nasty: str) -> Manifest:
 @pytest.mark.parametrize("nasty", NASTY)
 def test_hostile_text_is_inert(nasty: str) -> None:
     for recipe in ("rm", "ppo"):
-        made = hostile(recipe, nasty)
-        text = text_of(made)
+        manifest = hostile(recipe, nasty)
+        text = text_of(manifest)
         front_matter(text)
         body = text.split("\n---\n", 1)[1]
         assert not re.search(r"[\x00-\x08\x1b\u202a-\u202e\u2066-\u2069]", body)
@@ -177,7 +182,7 @@ def test_hostile_text_is_inert(nasty: str) -> None:
         assert {attrs["href"] for tag, attrs in page.tags if tag == "a"} == {
             "https://arxiv.org/abs/2305.13735"
         }
-        assert {attrs["src"] for tag, attrs in page.tags if tag == "img"} <= set(plots_model.render(made))
+        assert {attrs["src"] for tag, attrs in page.tags if tag == "img"} <= set(plots_model.render(manifest))
         for table in page.tables:
             assert {len(row) for row in table} == {len(table[0])}, "a cell broke its row"
         template = (Path(__file__).parents[2] / "cards" / "model.md.jinja").read_text("utf-8")

@@ -128,8 +128,8 @@ def test_the_commands_of_a_card_make_the_same_rows(tmp_path: Path, name: str) ->
             assert words[:2] == ["-m", "almost_data"]
             done = run(*words[2:], "--root", str(again.root), cwd=tmp_path / "my files")
             assert done.returncode == 0, done.stderr
-        made = again.manifest(manifest.ref)
-        assert (made.digest, made.fingerprint) == (manifest.digest, manifest.fingerprint)
+        rebuilt = again.manifest(manifest.ref)
+        assert (rebuilt.digest, rebuilt.fingerprint) == (manifest.digest, manifest.fingerprint)
         assert str(tmp_path) not in card and "my files" not in card
     assert target.ref in store.refs()
 

@@ -141,14 +141,14 @@ def test_list_show_lineage_verify_take_the_root_before_or_after_the_verb(fake_st
 
 def test_show_begins_with_an_example_and_the_verdicts_and_cuts_no_name(fake_store: Store) -> None:
     for columns in (60, 120):
-        shown = cli("show", "comparisons", "--root", str(fake_store.root), columns=columns).stdout
-        places = [shown.index(word) for word in ("╭─ comparison ", "verdict", "account", "setting")]
+        printed = cli("show", "comparisons", "--root", str(fake_store.root), columns=columns).stdout
+        places = [printed.index(word) for word in ("╭─ comparison ", "verdict", "account", "setting")]
         assert places == sorted(places)
-        assert all(entry.filter in shown for entry in fake_store.manifest("comparisons@0.1.0").ledger)
-        equal = shown.partition("share_equal_length")[2].partition("queries")[0]
+        assert all(entry.filter in printed for entry in fake_store.manifest("comparisons@0.1.0").ledger)
+        equal = printed.partition("share_equal_length")[2].partition("queries")[0]
         assert "half of it counts as longer" in equal and "%" in equal
-        assert "share_chosen_longer" not in shown, "the verdict has the one number for that"
-        assert fake_store.manifest("comparisons@0.1.0").digest in shown
+        assert "share_chosen_longer" not in printed, "the verdict has the one number for that"
+        assert fake_store.manifest("comparisons@0.1.0").digest in printed
 
 
 def test_a_name_that_is_nearly_right_is_proposed(fake_store: Store) -> None:
@@ -164,8 +164,8 @@ def test_no_color_is_obeyed(fake_store: Store, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("NO_COLOR", value)
         monkeypatch.setenv("FORCE_COLOR", "1")
         command = [sys.executable, "-m", "almost_data", "show", "comparisons", "--root", str(fake_store.root)]
-        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        assert ("\x1b[31m" in shown or "\x1b[1;32m" in shown) == has_color
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert ("\x1b[31m" in printed or "\x1b[1;32m" in printed) == has_color
 
 
 def test_verify_of_damaged_files_is_exit_1(fake_store: Store, tmp_path: Path) -> None:
@@ -236,11 +236,11 @@ def test_a_build_takes_its_own_settings_and_no_others(capsys: pytest.CaptureFixt
     for name in flags:
         fields = (field.replace("benchmarks", "benchmark") for field in registry.load("builders", name).flags)
         settings[name] = {f"--{field.replace('_', '-')}" for field in fields}
-    for name, shown in flags.items():
-        assert settings[name] <= shown, name
+    for name, flag in flags.items():
+        assert settings[name] <= flag, name
         for sibling in flags.keys() - {name}:
             assert not (settings[name] - settings[sibling]) & flags[sibling], (name, sibling)
-        assert ("--take-turns" in shown) == registry.load("builders", name).asks_reward_models
+        assert ("--take-turns" in flag) == registry.load("builders", name).asks_reward_models
     assert "--engine" in flags["comparisons"], "the datasets above it are built by asking models"
     assert not {"--engine", "--limit", "--max-failures"} & flags["community"]
 
@@ -257,7 +257,7 @@ def test_a_builder_in_a_file_is_a_command(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(
-    ("command", "setting", "shown"),
+    ("command", "setting", "flag"),
     [
         ("build comparisons", "run.max_failures 2: bad", "--max-failures 2: bad"),
         ("build comparisons --version 1", "give run.retry_failed another run.version.", None),
@@ -271,19 +271,19 @@ def test_a_builder_in_a_file_is_a_command(tmp_path: Path, capsys: pytest.Capture
     ],
 )
 def test_settings_in_errors_are_shown_as_the_flags_of_the_command(
-    command: str, setting: str, shown: str | None
+    command: str, setting: str, flag: str | None
 ) -> None:
-    if shown is None:
-        shown = setting.replace("run.retry_failed", "--retry-failed").replace(" run.version", " --version")
-    assert app.name_flags(setting, command.split()) == shown
+    if flag is None:
+        flag = setting.replace("run.retry_failed", "--retry-failed").replace(" run.version", " --version")
+    assert app.name_flags(setting, command.split()) == flag
 
 
 def test_a_name_alone_is_its_newest_version(fake_store: Store, tmp_path: Path) -> None:
     root = ("--root", str(tmp_path / "build"))
     shutil.copytree(fake_store.root, tmp_path / "build")
     build = ("build", "comparisons", "--engine", "fake", *root)
-    made = cli(*build, "--version", "0.10.0", "--from", "responses", "--set", "comparisons.min_chars=60")
-    assert made.returncode == 0, made.stderr
+    rebuilt = cli(*build, "--version", "0.10.0", "--from", "responses", "--set", "comparisons.min_chars=60")
+    assert rebuilt.returncode == 0, rebuilt.stderr
     assert cli("show", "comparisons", *root).stdout.startswith("comparisons@0.10.0")
     assert "comparisons@0.10.0: manifest" in cli("verify", "comparisons", *root).stdout
     assert cli("lineage", "comparisons", *root).stdout.startswith("comparisons@0.10.0")
@@ -366,7 +366,7 @@ def test_brackets_and_escape_sequences_are_text(tmp_path: Path) -> None:
     long = "A reply of more than fifty characters that ends as a reply should end"
     row = {"prompt": "\x1b[2Jclear?", "x": f"{long} \x1b]0;title\x07!", "y": f"[red]{long}[/b]."}
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
-    made = cli(
+    finished = cli(
         "import",
         "responses",
         str(tmp_path / "a.jsonl"),
@@ -377,7 +377,7 @@ def test_brackets_and_escape_sequences_are_text(tmp_path: Path) -> None:
         "--root",
         root,
     )
-    assert made.returncode == 0, made.stderr
+    assert finished.returncode == 0, finished.stderr
     done = cli("build", "comparisons", "--version", "1.0.0", "--root", root)
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout and "[red]" in done.stdout

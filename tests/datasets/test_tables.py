@@ -141,9 +141,9 @@ def test_a_manifest_names_the_parts_of_its_union_and_has_no_other_config(tmp_pat
 
 def test_rows_without_a_table_are_refused(tmp_path: Path) -> None:
     table = Table("one number a row", ("number",), COLUMNS, split_key=None)
-    every = frame(table, rows())
+    whole = frame(table, rows())
     with pytest.raises(Defect, match="rows of 'extra', which is not a table of the builder: default"):
-        build(tmp_path, {"default": table}, {"default": every, "extra": every})
+        build(tmp_path, {"default": table}, {"default": whole, "extra": whole})
 
 
 @pytest.mark.parametrize(

@@ -55,11 +55,11 @@ def test_a_filter_on_pairs_is_part_of_the_walk(tmp_path: Path, pairing: str) -> 
     """A is chosen over the first partner that passes all rules: B fails, C passes, so D is not asked."""
     rows = rows_of([[good(100), good(90) + " No.", good(80), good(70)]])
     source = "def drop(chosen, rejected_responder):\n    return 'a' in chosen and rejected_responder == 'B'"
-    for one in (
+    for values in (
         sql("chosen LIKE '%a%' AND rejected_responder = 'B'", "pair"),
         python(tmp_path, source, "pair"),
     ):
-        built = run(rows, ComparisonsConfig(pairing=pairing, filters=(one,)))  # type: ignore[arg-type]
+        built = run(rows, ComparisonsConfig(pairing=pairing, filters=(values,)))  # type: ignore[arg-type]
         assert built is not None
         kept = built.tables["default"].select("chosen_responder", "rejected_responder").rows()
         assert ("A", "B") not in kept
@@ -166,20 +166,20 @@ def test_numpys_truth_is_a_verdict(tmp_path: Path, verdict: str) -> None:
 
 
 def test_either_an_expression_or_a_function(tmp_path: Path) -> None:
-    for given in (
+    for value in (
         UserFilter(name="mine", description=WORDS),
         UserFilter(name="mine", description=WORDS, drop="length > 3", python="a.py:b"),
         UserFilter(name="mine", description=WORDS, python=str(tmp_path / "gone.py") + ":drop"),
     ):
         with pytest.raises(InputError, match="mine"):
-            load(given)
+            load(value)
 
 
 @pytest.mark.parametrize("name", ["too_short", "already_chosen", "chosen_too_short", "asis_disagrees"])
 def test_names_are_those_of_no_other_filter(name: str) -> None:
-    for some in ((sql("length > 3", name=name),), (sql("length > 3"), sql("length > 4"))):
+    for filters in ((sql("length > 3", name=name),), (sql("length > 3"), sql("length > 4"))):
         with pytest.raises(InputError, match=r"comparisons\.filters: another filter is named"):
-            BUILDER.pins(with_defaults(ComparisonsConfig(filters=some)), FakeEngine())
+            BUILDER.pins(with_defaults(ComparisonsConfig(filters=filters)), FakeEngine())
 
 
 def test_a_function_sees_every_row_and_nothing_else(tmp_path: Path) -> None:
@@ -243,8 +243,8 @@ def test_any_name_will_do(name: str) -> None:
 
 
 def test_a_function_sees_only_what_the_filters_above_kept(tmp_path: Path) -> None:
-    one = python(tmp_path, "def drop(response):\n    return response[59] == 'b'")
-    built = run(rows_of([["a" * 20, good(100), good(90)]]), ComparisonsConfig(filters=(one,)))
+    rule = python(tmp_path, "def drop(response):\n    return response[59] == 'b'")
+    built = run(rows_of([["a" * 20, good(100), good(90)]]), ComparisonsConfig(filters=(rule,)))
     assert built is not None
     assert [entry.n_in for entry in built.ledger if entry.filter in ("too_short", "mine")] == [3, 2]
 

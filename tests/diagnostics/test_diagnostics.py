@@ -48,7 +48,7 @@ def sentence(rng: random.Random, words: int) -> str:
     return " ".join(rng.choice(WORDS) for _ in range(words)).capitalize() + "."
 
 
-def made(chosen: list[str], rejected: list[str], per_query: int = 2) -> pl.DataFrame:
+def pair_frame(chosen: list[str], rejected: list[str], per_query: int = 2) -> pl.DataFrame:
     rows = range(len(chosen))
     ids = [hashlib.sha256(str(row // per_query).encode()).hexdigest()[:16] for row in rows]
     return pl.DataFrame(
@@ -67,40 +67,42 @@ def made(chosen: list[str], rejected: list[str], per_query: int = 2) -> pl.DataF
     )
 
 
-def drawn(rows: int, seed: int = 0) -> pl.DataFrame:
+def random_pairs(rows: int, seed: int = 0) -> pl.DataFrame:
     """Both sides from the same distribution."""
     rng = random.Random(seed)
     texts = [sentence(rng, rng.randint(3, 40)) for _ in range(2 * rows)]
-    return made(texts[:rows], texts[rows:])
+    return pair_frame(texts[:rows], texts[rows:])
 
 
 def swapped(pairs: pl.DataFrame) -> pl.DataFrame:
     return pairs.rename({"chosen": "rejected", "rejected": "chosen"}).select(pairs.columns)
 
 
-def level(found: dict[str, Any], rule: str) -> str:
-    return next(str(one["level"]) for one in found["findings"] if one["name"] == rule)
+def level(result: dict[str, Any], rule: str) -> str:
+    return next(str(finding["level"]) for finding in result["findings"] if finding["name"] == rule)
 
 
 def test_where_chosen_is_always_longer_length_tells_all() -> None:
-    pairs = drawn(300)
+    pairs = random_pairs(300)
     longer = pairs.with_columns(chosen=pl.col("rejected") + " And there is more to say of it.")
-    found = diagnose(longer)
-    assert found["always_longer"] == found["share_chosen_longer"] == 1.0 and found["share_equal_length"] == 0
-    assert found["probe"]["accuracy"] > 0.98 and found["probe"]["high"] == pytest.approx(1, abs=0.01)
-    assert found["length_gap"]["q05"] == found["length_gap"]["q95"] == 32
-    assert level(found, "always_longer") == level(found, "surface_model") == "worry"
-    assert level(found, "surface_beyond_length") == "fine"
-    for one in found["responder_pairs"]:
-        assert one["rows"] == 150 and one["always_longer"] == 1.0 and one["probe"] > 0.97
+    result = diagnose(longer)
+    assert (
+        result["always_longer"] == result["share_chosen_longer"] == 1.0 and result["share_equal_length"] == 0
+    )
+    assert result["probe"]["accuracy"] > 0.98 and result["probe"]["high"] == pytest.approx(1, abs=0.01)
+    assert result["length_gap"]["q05"] == result["length_gap"]["q95"] == 32
+    assert level(result, "always_longer") == level(result, "surface_model") == "worry"
+    assert level(result, "surface_beyond_length") == "fine"
+    for pair in result["responder_pairs"]:
+        assert pair["rows"] == 150 and pair["always_longer"] == 1.0 and pair["probe"] > 0.97
 
 
 def test_labels_by_chance_tell_nothing() -> None:
-    found = diagnose(drawn(1500))
-    assert found["probe"]["low"] <= 0.5 <= found["probe"]["high"]
-    assert 0.04 < found["probe"]["high"] - found["probe"]["low"] < 0.06
-    assert abs(found["always_longer"] - 0.5) < 0.03
-    assert level(found, "surface_model") == level(found, "always_longer") == "fine"
+    result = diagnose(random_pairs(1500))
+    assert result["probe"]["low"] <= 0.5 <= result["probe"]["high"]
+    assert 0.04 < result["probe"]["high"] - result["probe"]["low"] < 0.06
+    assert abs(result["always_longer"] - 0.5) < 0.03
+    assert level(result, "surface_model") == level(result, "always_longer") == "fine"
 
 
 def two_thirds_longer(rows: int, seed: int = 0) -> pl.DataFrame:
@@ -110,18 +112,18 @@ def two_thirds_longer(rows: int, seed: int = 0) -> pl.DataFrame:
     for _ in range(rows):
         texts = sorted((sentence(rng, rng.randint(3, 40)) for _ in range(2)), key=len)
         sides.append(texts if rng.random() < 1 / 3 else texts[::-1])
-    return made([chosen for chosen, _ in sides], [rejected for _, rejected in sides])
+    return pair_frame([chosen for chosen, _ in sides], [rejected for _, rejected in sides])
 
 
 def test_length_is_form_and_the_model_does_not_lose_it() -> None:
     for pairs in (two_thirds_longer(800), swapped(two_thirds_longer(800))):
-        found = diagnose(pairs)
-        by_length = max(found["always_longer"], 1 - found["always_longer"])
-        assert found["probe"]["accuracy"] > by_length - 0.02
-        assert found["probe"]["features"][0]["feature"] == "longer in characters"
-        assert level(found, "surface_model") == level(found, "always_longer") == "watch"
-        assert not any("coin" in one["sentence"] for one in found["findings"])
-        assert level(found, "surface_beyond_length") == "fine"
+        result = diagnose(pairs)
+        by_length = max(result["always_longer"], 1 - result["always_longer"])
+        assert result["probe"]["accuracy"] > by_length - 0.02
+        assert result["probe"]["features"][0]["feature"] == "longer in characters"
+        assert level(result, "surface_model") == level(result, "always_longer") == "watch"
+        assert not any("coin" in finding["sentence"] for finding in result["findings"])
+        assert level(result, "surface_beyond_length") == "fine"
 
 
 @pytest.mark.parametrize(
@@ -137,25 +139,27 @@ def test_length_is_form_and_the_model_does_not_lose_it() -> None:
     ],
 )
 def test_verdicts_on_form(accuracy: float, low: float, longer: float, form: str, beyond: str) -> None:
-    found = diagnose(drawn(60))
-    found["probe"] = {"accuracy": accuracy, "low": low, "high": 2 * accuracy - low}
-    said = {one["measure"]: one["sentence"] for one in findings(found | {"always_longer": longer})}
+    result = diagnose(random_pairs(60))
+    result["probe"] = {"accuracy": accuracy, "low": low, "high": 2 * accuracy - low}
+    sentences = {
+        finding["measure"]: finding["sentence"] for finding in findings(result | {"always_longer": longer})
+    }
     assert (
-        form in said[RULES["surface_model"].measure]
-        and beyond in said[RULES["surface_beyond_length"].measure]
+        form in sentences[RULES["surface_model"].measure]
+        and beyond in sentences[RULES["surface_beyond_length"].measure]
     )
 
 
 def test_a_rare_feature_is_not_named_and_a_very_rare_one_not_learnt() -> None:
     pairs = two_thirds_longer(1000)
     where, first = pl.int_range(1000), pl.col("chosen").str.to_lowercase()
-    for rows, known in ((15, False), (30, False), (100, True)):
+    for rows, is_measured in ((15, False), (30, False), (100, True)):
         started = pairs.with_columns(
             chosen=pl.when(where % (1000 // rows) == 0).then("Try, " + first).otherwise("chosen")
         )
-        features = {one["feature"]: one for one in diagnose(started)["probe"]["features"]}
-        assert ('starts with "Try"' in features) == known
-        assert all(one["differs"] >= 0.05 for one in features.values())
+        features = {feature["feature"]: feature for feature in diagnose(started)["probe"]["features"]}
+        assert ('starts with "Try"' in features) == is_measured
+        assert all(feature["differs"] >= 0.05 for feature in features.values())
 
 
 def test_real_answers_by_models_are_told_apart_by_more_than_length(shared: Path) -> None:
@@ -164,30 +168,34 @@ def test_real_answers_by_models_are_told_apart_by_more_than_length(shared: Path)
         {row["question_id"]: row["text"] for row in map(json.loads, file.read_text("utf-8").splitlines())}
         for file in (folder / "answer_vicuna-13b.jsonl", folder / "answer_llama-13b.jsonl")
     )
-    found = diagnose(made([better[n] for n in sorted(better)], [worse[n] for n in sorted(better)], 1))
-    by_length = max(found["always_longer"], 1 - found["always_longer"])
-    assert found["probe"]["accuracy"] >= by_length and level(found, "surface_model") == "worry"
+    result = diagnose(pair_frame([better[n] for n in sorted(better)], [worse[n] for n in sorted(better)], 1))
+    by_length = max(result["always_longer"], 1 - result["always_longer"])
+    assert result["probe"]["accuracy"] >= by_length and level(result, "surface_model") == "worry"
 
 
 def test_a_planted_first_word_is_the_strongest_feature() -> None:
-    pairs = drawn(400).with_columns(chosen=pl.lit("Sure, ") + pl.col("chosen").str.to_lowercase())
+    pairs = random_pairs(400).with_columns(chosen=pl.lit("Sure, ") + pl.col("chosen").str.to_lowercase())
     pairs = pairs.with_columns(rejected=pl.lit("Then, ") + pl.col("rejected").str.to_lowercase())
-    found = diagnose(pairs)
-    first, second = found["probe"]["features"][:2]
+    result = diagnose(pairs)
+    first, second = result["probe"]["features"][:2]
     assert {first["feature"], second["feature"]} == {'starts with "Sure"', 'starts with "Then"'}
     assert first["differs"] == first["alone"] == 1.0 and first["weight"] * second["weight"] < 0
-    assert found["probe"]["accuracy"] == 1.0 and level(found, "surface_beyond_length") == "watch"
+    assert result["probe"]["accuracy"] == 1.0 and level(result, "surface_beyond_length") == "watch"
 
 
 def test_a_mirror_has_the_mirrored_numbers() -> None:
-    pairs = drawn(400).with_columns(pl.when(pl.int_range(400) % 3 > 0).then("chosen").otherwise("rejected"))
+    pairs = random_pairs(400).with_columns(
+        pl.when(pl.int_range(400) % 3 > 0).then("chosen").otherwise("rejected")
+    )
     pairs = pairs.with_columns(chosen=pl.col("chosen") + " Yes!")
-    one, other = diagnose(pairs), diagnose(swapped(pairs))
-    assert other["always_longer"] == pytest.approx(1 - one["always_longer"])
-    assert other["length_gap"]["q05"] == pytest.approx(-one["length_gap"]["q95"])
-    assert other["probe"]["accuracy"] == pytest.approx(one["probe"]["accuracy"])
-    mirrored = {f["feature"]: -f["weight"] for f in other["probe"]["features"]}
-    assert mirrored == pytest.approx({f["feature"]: f["weight"] for f in one["probe"]["features"]}, abs=1e-4)
+    plain, mirror_result = diagnose(pairs), diagnose(swapped(pairs))
+    assert mirror_result["always_longer"] == pytest.approx(1 - plain["always_longer"])
+    assert mirror_result["length_gap"]["q05"] == pytest.approx(-plain["length_gap"]["q95"])
+    assert mirror_result["probe"]["accuracy"] == pytest.approx(plain["probe"]["accuracy"])
+    mirrored = {f["feature"]: -f["weight"] for f in mirror_result["probe"]["features"]}
+    assert mirrored == pytest.approx(
+        {f["feature"]: f["weight"] for f in plain["probe"]["features"]}, abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
@@ -205,24 +213,30 @@ def test_the_weights_are_where_the_penalised_loss_is_least(noise: float, strengt
 
 
 def test_the_order_of_rows_does_not_matter_and_the_result_is_json() -> None:
-    pairs = drawn(300)
-    found = diagnose(pairs)
-    assert found == diagnose(pairs.sample(fraction=1, shuffle=True, seed=3))
-    assert json.loads(canonical_json(found)) == found
-    json.dumps(found, allow_nan=False)
-    assert found["rows"] == 300 and found["queries"] == 150
-    assert diagnose(pairs, seed=1)["prompts"] == found["prompts"]
+    pairs = random_pairs(300)
+    result = diagnose(pairs)
+    assert result == diagnose(pairs.sample(fraction=1, shuffle=True, seed=3))
+    assert json.loads(canonical_json(result)) == result
+    json.dumps(result, allow_nan=False)
+    assert result["rows"] == 300 and result["queries"] == 150
+    assert diagnose(pairs, seed=1)["prompts"] == result["prompts"]
     assert diagnose(pairs.drop("chosen_responder", "rejected_responder"))["responder_pairs"] == []
 
 
 def test_too_little_to_fit_is_said() -> None:
-    for pairs in (drawn(1), drawn(49), drawn(60).with_columns(query_id=pl.lit("0" * 16)), drawn(0)):
-        found = diagnose(pairs)
+    for pairs in (
+        random_pairs(1),
+        random_pairs(49),
+        random_pairs(60).with_columns(query_id=pl.lit("0" * 16)),
+        random_pairs(0),
+    ):
+        result = diagnose(pairs)
         assert (
-            found["probe"]["accuracy"] is None and "50 comparisons on 10 queries" in found["probe"]["reason"]
+            result["probe"]["accuracy"] is None
+            and "50 comparisons on 10 queries" in result["probe"]["reason"]
         )
-        assert len(found["findings"]) == (8 if len(pairs) else 0)
-    same = diagnose(made(["Same text."] * 80, ["Same text."] * 80))
+        assert len(result["findings"]) == (8 if len(pairs) else 0)
+    same = diagnose(pair_frame(["Same text."] * 80, ["Same text."] * 80))
     assert "needs a feature in which the sides of 20 comparisons differ" in same["probe"]["reason"]
     assert same["equal_sides"] == 80 and same["always_longer"] == 0.5 and same["share_equal_length"] == 1
     assert level(same, "equal_sides") == level(same, "stock_answer") == "worry"
@@ -232,48 +246,53 @@ def test_too_little_to_fit_is_said() -> None:
 def test_hostile_texts() -> None:
     rng = random.Random(0)
     texts = [rng.choice(HOSTILE) + rng.choice(HOSTILE[:5]) for _ in range(240)]
-    found = diagnose(made(texts[:120], texts[120:]).with_columns(prompt=pl.col("chosen")))
-    json.dumps(found, allow_nan=False)
+    result = diagnose(pair_frame(texts[:120], texts[120:]).with_columns(prompt=pl.col("chosen")))
+    json.dumps(result, allow_nan=False)
     stripped = [text.strip() for text in texts]
-    assert found["empty_sides"] == sum(
+    assert result["empty_sides"] == sum(
         "" in pair for pair in zip(stripped[:120], stripped[120:], strict=True)
     )
-    assert found["equal_sides"] == sum(a == b for a, b in zip(texts[:120], texts[120:], strict=True))
-    for one in found["probe"]["features"]:
-        assert re.fullmatch(r'[\w -]+|starts with "\w{1,20}"', one["feature"])
+    assert result["equal_sides"] == sum(a == b for a, b in zip(texts[:120], texts[120:], strict=True))
+    for feature in result["probe"]["features"]:
+        assert re.fullmatch(r'[\w -]+|starts with "\w{1,20}"', feature["feature"])
 
 
 def test_histogram_counts_every_comparison_and_parts_at_zero() -> None:
-    for pairs in (drawn(1), drawn(999), made(["a"] * 9, ["b"] * 9), made(["a" * 5000, "b"], ["c", "d"])):
+    for pairs in (
+        random_pairs(1),
+        random_pairs(999),
+        pair_frame(["a"] * 9, ["b"] * 9),
+        pair_frame(["a" * 5000, "b"], ["c", "d"]),
+    ):
         gap = pairs["chosen"].str.len_chars().cast(pl.Int64) - pairs["rejected"].str.len_chars()
-        shown = diagnose(pairs)["length_gap"]["histogram"]
-        edges = [shown["start"] + i * shown["width"] for i in range(len(shown["counts"]) + 1)]
+        histogram = diagnose(pairs)["length_gap"]["histogram"]
+        edges = [histogram["start"] + i * histogram["width"] for i in range(len(histogram["counts"]) + 1)]
         assert 0 in edges and len(edges) <= diagnostics.BINS + 3
-        assert shown["below"] + shown["above"] + sum(shown["counts"]) == len(pairs)
-        assert shown["below"] + sum(shown["counts"][: edges.index(0)]) == (gap < 0).sum()
+        assert histogram["below"] + histogram["above"] + sum(histogram["counts"]) == len(pairs)
+        assert histogram["below"] + sum(histogram["counts"][: edges.index(0)]) == (gap < 0).sum()
 
 
 def test_pairs_per_query() -> None:
-    pairs = pl.concat([drawn(10), drawn(13).with_columns(query_id=pl.lit("f" * 16))])
+    pairs = pl.concat([random_pairs(10), random_pairs(13).with_columns(query_id=pl.lit("f" * 16))])
     assert diagnose(pairs)["pairs_per_query"] == {"mean": 23 / 6, "queries": {"2": 5, "10+": 1}}
 
 
 def test_a_sample_is_of_whole_queries_and_apart_from_the_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [hashlib.sha256(str(number).encode()).hexdigest()[:16] for number in range(4000)]
     counts = pl.DataFrame({"query_id": ids, "pairs": [1 + number % 7 for number in range(4000)]})
-    some = sampled_queries(counts, 8000)
-    assert set(some) == set(sampled_queries(counts.sample(fraction=1, shuffle=True, seed=1), 8000))
-    assert set(some) != set(sampled_queries(counts, 8000, seed=1))
-    taken = counts.filter(pl.col("query_id").is_in(some.to_list()))
-    assert 7990 <= taken["pairs"].sum() <= 8000
-    share = len(digest.splits(taken)["test"]) / len(taken)
+    sampled_ids = sampled_queries(counts, 8000)
+    assert set(sampled_ids) == set(sampled_queries(counts.sample(fraction=1, shuffle=True, seed=1), 8000))
+    assert set(sampled_ids) != set(sampled_queries(counts, 8000, seed=1))
+    sampled = counts.filter(pl.col("query_id").is_in(sampled_ids.to_list()))
+    assert 7990 <= sampled["pairs"].sum() <= 8000
+    share = len(digest.splits(sampled)["test"]) / len(sampled)
     assert abs(share - len(digest.splits(counts)["test"]) / len(counts)) < 0.012
     assert len(sampled_queries(counts, 10**6)) == 4000 and len(sampled_queries(counts, 0)) == 1
     monkeypatch.setattr(diagnostics, "SAMPLE", 100)
-    pairs = drawn(300)
-    found = diagnose(pairs)
-    assert (found["rows"], found["queries"]) == (100, 50)
-    assert found == diagnose(pairs.reverse())
+    pairs = random_pairs(300)
+    result = diagnose(pairs)
+    assert (result["rows"], result["queries"]) == (100, 50)
+    assert result == diagnose(pairs.reverse())
 
 
 def shingles(text: str) -> set[tuple[str, ...]]:
@@ -294,24 +313,24 @@ def test_near_twins_are_those_of_brute_force() -> None:
     parts = [shingles(text) for text in texts]
     folded = [" ".join(text.lower().split()) for text in texts]
     group = list(range(len(texts)))
-    for i, one in enumerate(parts):
+    for i, part in enumerate(parts):
         for j in range(i):
-            near = one and len(one & parts[j]) / max(1, len(one | parts[j])) >= 0.8
+            near = part and len(part & parts[j]) / max(1, len(part | parts[j])) >= 0.8
             if near or folded[i] == folded[j]:
                 group = [group[i] if number == group[j] else number for number in group]
     sizes = [group.count(number) for number in group]
-    found = near_twins(pl.Series(texts).sample(fraction=1, shuffle=True, seed=2))
-    assert found["texts"] == len(texts) and found["same_when_folded"] == sum(
+    twins = near_twins(pl.Series(texts).sample(fraction=1, shuffle=True, seed=2))
+    assert twins["texts"] == len(texts) and twins["same_when_folded"] == sum(
         folded.count(text) > 1 for text in folded
     )
-    assert found["with_a_near_twin"] == sum(size > 1 for size in sizes) > 50
-    assert found["largest_cluster"] == max(sizes)
+    assert twins["with_a_near_twin"] == sum(size > 1 for size in sizes) > 50
+    assert twins["largest_cluster"] == max(sizes)
 
 
 def test_many_near_identical_texts_are_no_explosion() -> None:
     base = sentence(random.Random(0), 40)
-    found = near_twins(pl.Series([f"{base} {number}" for number in range(50_000)]))
-    assert found["with_a_near_twin"] == found["largest_cluster"] == 50_000
+    twins = near_twins(pl.Series([f"{base} {number}" for number in range(50_000)]))
+    assert twins["with_a_near_twin"] == twins["largest_cluster"] == 50_000
     again = near_twins(pl.Series([f"{base}{' ' * number}" for number in range(500)]))
     assert again["same_when_folded"] == again["largest_cluster"] == 500
     assert near_twins(pl.Series([], dtype=pl.String))["texts"] == 0
@@ -334,26 +353,26 @@ def test_contamination_is_that_of_a_plain_reading() -> None:
         "empty": [],
     }
     frame = pl.DataFrame({"query_id": [f"{i:016x}" for i in range(len(prompts))], "prompt": prompts})
-    found = {one["benchmark"]: one for one in contamination(frame, benchmarks)}
-    assert list(found) == sorted(benchmarks)
+    by_benchmark = {row["benchmark"]: row for row in contamination(frame, benchmarks)}
+    assert list(by_benchmark) == sorted(benchmarks)
     for name, theirs in benchmarks.items():
         ours = [runs(text) for text in prompts]
-        every = [runs(text) for text in theirs]
+        run_lists = [runs(text) for text in theirs]
         pairs = [
             (i, j)
-            for i, one in enumerate(ours)
-            for j, two in enumerate(every)
-            if two and len(one & two) >= len(two) / 2
+            for i, row in enumerate(ours)
+            for j, two in enumerate(run_lists)
+            if two and len(row & two) >= len(two) / 2
         ]
         hit = [frame["query_id"][i] for i in sorted({i for i, _ in pairs})]
-        assert found[name]["prompts"] == len(theirs) and found[name]["queries"] == len(prompts)
-        assert found[name]["compared"] == sum(bool(one) for one in every)
-        assert found[name]["overlapping_prompts"] == len({j for _, j in pairs})
-        assert found[name]["overlapping_queries"] == len(hit)
-        assert found[name]["query_ids"] == sorted(hit)[:5]
-        assert found[name]["level"] == ("worry" if hit else "fine")
-    assert found["some"]["overlapping_queries"] > 30
-    assert "sky" not in json.dumps(list(found.values())).lower(), "no text of a benchmark leaves it"
+        assert by_benchmark[name]["prompts"] == len(theirs) and by_benchmark[name]["queries"] == len(prompts)
+        assert by_benchmark[name]["compared"] == sum(bool(row) for row in run_lists)
+        assert by_benchmark[name]["overlapping_prompts"] == len({j for _, j in pairs})
+        assert by_benchmark[name]["overlapping_queries"] == len(hit)
+        assert by_benchmark[name]["query_ids"] == sorted(hit)[:5]
+        assert by_benchmark[name]["level"] == ("worry" if hit else "fine")
+    assert by_benchmark["some"]["overlapping_queries"] > 30
+    assert "sky" not in json.dumps(list(by_benchmark.values())).lower(), "no text of a benchmark leaves it"
     assert contamination(frame, {}) == []
     assert contamination(frame.clear(), benchmarks)[0]["overlapping_queries"] == 0
 
@@ -388,11 +407,11 @@ def test_a_template_of_all_prompts_makes_no_work_for_every_two_texts(
         theirs, ours = texts[:n], [*texts[n:], texts[0]]
         looked_at.append(0)
         frame = pl.DataFrame({"query_id": [f"{i:016x}" for i in range(len(ours))], "prompt": ours})
-        [found] = contamination(frame, {"b": theirs})
+        [overlap] = contamination(frame, {"b": theirs})
         if group > n:
             # Who has the template alone has no prompt of the benchmark.
-            assert (found["overlapping_prompts"], found["overlapping_queries"]) == (1, 1)
-        assert found["compared"] == n
+            assert (overlap["overlapping_prompts"], overlap["overlapping_queries"]) == (1, 1)
+        assert overlap["compared"] == n
     assert looked_at[1] <= 6 * looked_at[0] + 1000
 
 
@@ -400,8 +419,8 @@ def test_the_same_prompt_many_times_is_no_template() -> None:
     prompt = sentence(random.Random(3), 12)
     frame = pl.DataFrame({"query_id": ["0" * 16], "prompt": [f"Please: {prompt}"]})
     theirs = [prompt, *(prompt.upper() + "!" * number for number in range(3 * COMMON))]
-    [found] = contamination(frame, {"b": theirs})
-    assert found["compared"] == found["overlapping_prompts"] == len(theirs)
+    [overlap] = contamination(frame, {"b": theirs})
+    assert overlap["compared"] == overlap["overlapping_prompts"] == len(theirs)
 
 
 def parquet(**columns: list[str]) -> bytes:
@@ -497,49 +516,53 @@ def test_a_broken_benchmark_is_refused(tmp_path: Path, name: str, data: bytes | 
 def test_the_card_says_what_was_found(fake_store: Store) -> None:
     manifest = fake_store.manifest("comparisons@0.1.0")
     tables = {c: fake_store.scan(manifest.ref, c).collect() for c in fake_store.configs(manifest.ref)}
-    pairs = drawn(200).with_columns(chosen=pl.lit("Sure <b> | ") + pl.col("rejected"))
+    pairs = random_pairs(200).with_columns(chosen=pl.lit("Sure <b> | ") + pl.col("rejected"))
     repeated = pairs.with_columns(rejected=pl.lit("A </td> | stock *answer*"))
     prompts = pairs.select("query_id", "prompt").with_columns(
         prompt=pl.lit("The same run of words as in there")
     )
     base = {key: value for key, value in manifest.diagnostics.items() if key not in ("text", "contamination")}
 
-    def section(**found: Any) -> str:
-        shown = msgspec.structs.replace(manifest, diagnostics=base | found)
-        paths = list(figures.as_files(builder("comparisons").figures(shown, tables)))
-        text = card.render(builder("comparisons"), shown, tables, paths, fake_store.ancestors(manifest))
+    def section(**values: Any) -> str:
+        changed = msgspec.structs.replace(manifest, diagnostics=base | values)
+        paths = list(figures.as_files(builder("comparisons").figures(changed, tables)))
+        text = card.render(builder("comparisons"), changed, tables, paths, fake_store.ancestors(manifest))
         return text.split("## What to watch")[1].split("\n## ")[0]
 
     assert "shortcut" not in section() and "benchmark" not in section()
     text = diagnose(repeated)
-    shown = section(text=text)
-    for one in text["findings"]:
-        assert f"| {one['value']} |" in shown
-    assert "`comparisons.benchmarks`" in shown and "](plots/length_gap.png)" in shown
-    assert "200 of" not in shown or "seeded sample" in shown
-    assert '`starts with "Sure"`' in shown and "</td>" not in re.sub(r"`[^`]*`", "", shown)
+    text_section = section(text=text)
+    for finding in text["findings"]:
+        assert f"| {finding['value']} |" in text_section
+    assert "`comparisons.benchmarks`" in text_section and "](plots/length_gap.png)" in text_section
+    assert "200 of" not in text_section or "seeded sample" in text_section
+    assert '`starts with "Sure"`' in text_section and "</td>" not in re.sub(r"`[^`]*`", "", text_section)
     named = contamination(prompts, {"<i>.jsonl": ["the same run of words as in there, secret"]})
-    shown = section(text=text, contamination=named)
-    assert "`<i>.jsonl`" in shown and named[0]["query_ids"][0] in shown
-    assert "**worry**" in shown and "secret" not in shown and "were not searched" not in shown
+    text_section = section(text=text, contamination=named)
+    assert "`<i>.jsonl`" in text_section and named[0]["query_ids"][0] in text_section
+    assert (
+        "**worry**" in text_section
+        and "secret" not in text_section
+        and "were not searched" not in text_section
+    )
     hostile = ["[x](http:y)", "a|b", "`<b>`|", "</td>\n\n# H\n", "![i](j)", "<script>", "\u202e``", "*e* \\|"]
     named = contamination(prompts, {name: ["one that is not in there"] for name in hostile})
-    shown = section(text=text, contamination=named)
+    text_section = section(text=text, contamination=named)
     tokens = (
         MarkdownIt("commonmark", {"html": True})
         .enable("table")
-        .parse(re.sub(r"</?details>|<summary>[^<]*</summary>", "", shown))
+        .parse(re.sub(r"</?details>|<summary>[^<]*</summary>", "", text_section))
     )
     inside = [child for token in tokens for child in token.children or []]
-    assert not any("html" in one.type or one.type == "link_open" for one in [*tokens, *inside])
-    assert {one.attrs["src"] for one in inside if one.type == "image"} <= set(
-        re.findall(r"plots/[a-z_]+\.png", shown)
+    assert not any("html" in finding.type or finding.type == "link_open" for finding in [*tokens, *inside])
+    assert {finding.attrs["src"] for finding in inside if finding.type == "image"} <= set(
+        re.findall(r"plots/[a-z_]+\.png", text_section)
     )
-    assert shown.count("![") == 3 + 1  # one of them in code
-    assert not any(one.type == "heading_open" and one.tag == "h1" for one in tokens)
-    table = shown.split("for prompts of these benchmarks")[1].split("\n\n")[1]
+    assert text_section.count("![") == 3 + 1  # one of them in code
+    assert not any(finding.type == "heading_open" and finding.tag == "h1" for finding in tokens)
+    table = text_section.split("for prompts of these benchmarks")[1].split("\n\n")[1]
     rows = MarkdownIt("commonmark").enable("table").parse(table)
-    cells = [one.children or [] for one in rows if one.type == "inline"]
+    cells = [finding.children or [] for finding in rows if finding.type == "inline"]
     assert len(cells) == 9 * (1 + len(hostile))
     assert all([child.type for child in name] == ["code_inline"] for name in cells[9::9])
 

@@ -14,14 +14,14 @@ SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
 @given(st.lists(TEXT, min_size=1, max_size=6), TEXT)
 @example(["a b c d"], "a b x y z w")  # F1 is 0.4
 @example(["a b c d"], "a b x y")  # F1 is exactly 0.5
-def test_scores_are_those_of_rouge_score_to_the_last_bit(known: list[str], text: str) -> None:
+def test_scores_are_those_of_rouge_score_to_the_last_bit(texts: list[str], text: str) -> None:
     novelty = Novelty()
-    for one in known:
-        novelty.add(one)
-    want = [SCORER.score(one, text)["rougeL"].fmeasure for one in known]
+    for earlier in texts:
+        novelty.add(earlier)
+    want = [SCORER.score(earlier, text)["rougeL"].fmeasure for earlier in texts]
     nearest, score = novelty.nearest(text)
     assert score == max(want)
-    assert nearest == (known[want.index(max(want))] if max(want) > 0 else None)
+    assert nearest == (texts[want.index(max(want))] if max(want) > 0 else None)
 
 
 def test_more_words_than_there_are_characters_below_the_surrogates() -> None:

@@ -16,13 +16,13 @@ WORDS = [f"word{number}" for number in range(500)]
 def texts(count: int) -> pl.Series:
     """Texts of 5 to 60 words; a third as many copies with a word or two changed; texts without words."""
     rng = random.Random(0)
-    made = [" ".join(rng.choices(WORDS, k=rng.randint(5, 60))) for _ in range(count)]
-    for text in rng.sample(made, count // 3):
+    texts = [" ".join(rng.choices(WORDS, k=rng.randint(5, 60))) for _ in range(count)]
+    for text in rng.sample(texts, count // 3):
         words = text.split()
         for _ in range(rng.randint(0, 2)):
             words[rng.randrange(len(words))] = rng.choice(WORDS)
-        made.append(" ".join(words).upper())
-    return pl.Series([*made, "?!", "?!", "...", "", "two words", "Two  words"])
+        texts.append(" ".join(words).upper())
+    return pl.Series([*texts, "?!", "?!", "...", "", "two words", "Two  words"])
 
 
 def groups(numbers: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> set[tuple[int, ...]]:

@@ -27,7 +27,7 @@ RIGHT = "Boil the kettle first."
 WRONG = "No."
 
 
-class Known:
+class KnownScorer:
     """A Scorer by a function of the turns, which counts what it is asked."""
 
     reward_stats: dict[str, Any] | None = None
@@ -37,7 +37,7 @@ class Known:
         self.model = Model(name, "1")
         self.value = value
         self.stop = stop
-        self.asked: list[tuple[str, ...]] = []
+        self.recorded: list[tuple[str, ...]] = []
 
     def settings(self) -> dict[str, Any]:
         return {}
@@ -46,15 +46,15 @@ class Known:
         pass
 
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
-        for one in dialogues:
-            if self.stop and len(self.asked) == self.stop:
+        for dialogue in dialogues:
+            if self.stop and len(self.recorded) == self.stop:
                 raise KeyboardInterrupt
-            self.asked.append(one.turns)
-            yield Score(one.id, self.value(one.turns), 1, False)
+            self.recorded.append(dialogue.turns)
+            yield Score(dialogue.id, self.value(dialogue.turns), 1, False)
 
 
 def reward(value: Callable[[tuple[str, ...]], float], name: str = "known", stop: int = 0) -> Subject:
-    scorer = Known(value, name, stop)
+    scorer = KnownScorer(value, name, stop)
     return Subject(scorer.model, "reward", scorer, None, None)
 
 
@@ -72,11 +72,11 @@ class KnownLikelihood(Likelihood):
         self.value = value
 
     def context(self, messages: Any) -> str:
-        return "".join(f"{one['role']}: {one['content']}\n" for one in messages) + "assistant:"
+        return "".join(f"{message['role']}: {message['content']}\n" for message in messages) + "assistant:"
 
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
-        for one in dialogues:
-            yield Score(one.id, self.value(one.turns), 1, False)
+        for dialogue in dialogues:
+            yield Score(dialogue.id, self.value(dialogue.turns), 1, False)
 
 
 def language(
@@ -88,7 +88,7 @@ def language(
 
 def rows(file: Path, values: list[dict[str, Any]]) -> Path:
     """A JSONL file."""
-    file.write_text("".join(json.dumps(one) + "\n" for one in values), "utf-8")
+    file.write_text("".join(json.dumps(value) + "\n" for value in values), "utf-8")
     return file
 
 
@@ -137,9 +137,9 @@ def judged(
     **options: Any,
 ) -> Result:
     """The result of a subject that no name finds, on a multiple-choice benchmark, by its module."""
-    given = benchmark.Options(model=subject.pinned.id, data=data, metric=metric, **options)
+    settings = benchmark.Options(model=subject.pinned.id, data=data, metric=metric, **options)
     session = EvalSession(store, benchmark.EVALUATION, progress)
-    return carry_out(session, choices.plan_subject(benchmark.BENCHMARK, session, given, subject))
+    return carry_out(session, choices.plan_subject(benchmark.BENCHMARK, session, settings, subject))
 
 
 def on_tasks(
@@ -152,9 +152,9 @@ def on_tasks(
     **options: Any,
 ) -> Result:
     """The result of a subject on tasks of lm-evaluation-harness."""
-    given = lm_eval.Options(model=subject.pinned.id, tasks=",".join(names), include=include, **options)
+    settings = lm_eval.Options(model=subject.pinned.id, tasks=",".join(names), include=include, **options)
     session = EvalSession(store, lm_eval.EVALUATION, progress)
-    return carry_out(session, lm_eval.plan_subjects(session, given, subject, before))
+    return carry_out(session, lm_eval.plan_subjects(session, settings, subject, before))
 
 
 def evaluated(
@@ -186,7 +186,7 @@ def planned(
 ) -> tuple[EvalSession, EvalPlan]:
     """A made-up evaluation of a model, with the numbers that it gives."""
     who = model.ref if model else "ORG/model"
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "task": "preference",
         "models": [Pinned(who, model.digest[:16] if model else "a" * 40)],
         "data": [Pinned("ORG/data", "b" * 40, "data")],
@@ -200,23 +200,23 @@ def planned(
         "details": {},
         "notes": [],
     } | changes
-    task = given["task"]
+    task = values["task"]
     version = load(task).logic_version if task in registry.names("evals") else 1
     measured = Measurement(
-        given["lines"],
+        values["lines"],
         [{"id": "1"}] if items is None else items,
-        details=given["details"],
-        notes=given["notes"],
+        details=values["details"],
+        notes=values["notes"],
         failed=failed,
         environment=environment or {},
     )
-    plan = EvalPlan(given["models"], given["data"], given["settings"], lambda: measured, given["prompts"])
-    version = given.get("logic_version", version)
+    plan = EvalPlan(values["models"], values["data"], values["settings"], lambda: measured, values["prompts"])
+    version = values.get("logic_version", version)
     return EvalSession(store, Evaluation(task, version, object, lambda *_: plan, "Made up.")), plan
 
 
-def saved(store: Store, *given: Any, **changes: Any) -> Result:
+def saved(store: Store, *arguments: Any, **changes: Any) -> Result:
     """As the verb `eval` does it."""
-    result = carry_out(*planned(store, *given, **changes))
+    result = carry_out(*planned(store, *arguments, **changes))
     model_card.renew(store, result)
     return result

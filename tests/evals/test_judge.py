@@ -18,21 +18,21 @@ KEY = "sk-proj-0123456789abcdef"
 def verdicts(server: CompletionsServer, count: int = 4, **options: Any) -> dict[str, Verdict]:
     engine = judge.engine(server.url, **{"timeout": 5.0, "retries": 2, **options})
     pairs = [(f"q{n}", (f"Question {n}?", f"first {n}", f"second {n}")) for n in range(count)]
-    asked = [request(name, judge.served("m"), Sampling(TOKENS, 0.0), texts) for name, texts in pairs]
-    return {reply.id: read(reply) for reply in engine.generate(asked)}
+    requests = [request(name, judge.served("m"), Sampling(TOKENS, 0.0), texts) for name, texts in pairs]
+    return {reply.id: read(reply) for reply in engine.generate(requests)}
 
 
 def test_a_judge_is_asked_by_chat_and_greedily(server: CompletionsServer) -> None:
     server.chat = lambda prompt: "<think>Scores: 1 1</think>\nFine.\nScores: 7 2"
-    found = verdicts(server)
-    assert {verdict.text for verdict in found.values()} == {"\nFine.\nScores: 7 2"}
-    assert {one.scores for one in found.values()} == {(7, 2)}
-    by_question = {re.findall(r"Question (\d)\?", asked["prompt"])[0]: asked for asked in server.bodies}
+    reviews = verdicts(server)
+    assert {verdict.text for verdict in reviews.values()} == {"\nFine.\nScores: 7 2"}
+    assert {review.scores for review in reviews.values()} == {(7, 2)}
+    by_question = {re.findall(r"Question (\d)\?", body["prompt"])[0]: body for body in server.bodies}
     assert sorted(by_question) == ["0", "1", "2", "3"]
-    for n, asked in by_question.items():  # they come in any order
-        assert (asked["model"], asked["temperature"], asked["max_tokens"]) == ("m", 0.0, TOKENS)
-        assert [message["role"] for message in asked["messages"]] == ["user"]
-        assert f"first {n}" in asked["prompt"] and f"second {n}" in asked["prompt"]
+    for n, body in by_question.items():  # they come in any order
+        assert (body["model"], body["temperature"], body["max_tokens"]) == ("m", 0.0, TOKENS)
+        assert [message["role"] for message in body["messages"]] == ["user"]
+        assert f"first {n}" in body["prompt"] and f"second {n}" in body["prompt"]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_judge_is_asked_by_chat_and_greedily(server: CompletionsServer) -> Non
 def test_a_passing_fault_changes_no_verdict(server: CompletionsServer, fault: str) -> None:
     server.chat = lambda prompt: "Fine.\nScores: 7 2"
     server.fault = lambda prompt, attempt: fault if attempt == 1 else None
-    assert all(one.scores == (7, 2) for one in verdicts(server).values())
+    assert all(review.scores == (7, 2) for review in verdicts(server).values())
     assert set(server.attempts.values()) == {2}
 
 
@@ -51,21 +51,21 @@ def test_a_passing_fault_changes_no_verdict(server: CompletionsServer, fault: st
 def test_a_lasting_fault_costs_its_own_verdict(server: CompletionsServer, fault: str, says: str) -> None:
     server.chat = lambda prompt: "Fine.\nScores: 7 2"
     server.fault = lambda prompt, attempt: fault if "Question 1?" in prompt else None
-    found = verdicts(server, timeout=0.3, retries=1)
-    assert [id for id, one in found.items() if one.why == "failed"] == ["q1"]
-    assert says in str(found["q1"].error)
+    reviews = verdicts(server, timeout=0.3, retries=1)
+    assert [id for id, review in reviews.items() if review.why == "failed"] == ["q1"]
+    assert says in str(reviews["q1"].error)
 
 
 def test_a_judge_that_says_nothing_has_said_no_verdict(server: CompletionsServer) -> None:
     server.chat = lambda prompt: None
-    assert {one.why for one in verdicts(server).values()} == {"no scores"}
+    assert {review.why for review in verdicts(server).values()} == {"no scores"}
 
 
 def test_a_server_that_wants_the_other_name_of_the_limit_gets_it(server: CompletionsServer) -> None:
     server.chat = lambda prompt: "Scores: 7 2"
     server.fault = lambda prompt, attempt: "max_tokens" if attempt == 1 else None
-    assert all(one.scores == (7, 2) for one in verdicts(server).values())
-    assert {("max_tokens" in asked, "max_completion_tokens" in asked) for asked in server.bodies} == {
+    assert all(review.scores == (7, 2) for review in verdicts(server).values())
+    assert {("max_tokens" in body, "max_completion_tokens" in body) for body in server.bodies} == {
         (True, False),
         (False, True),
     }
@@ -87,8 +87,8 @@ def test_errors_name_the_judges_flag_and_no_key(
 
 def test_a_chat_keeps_to_stop_strings(server: CompletionsServer) -> None:
     server.chat = lambda prompt: "One.\n\nHuman: two"
-    asked = Request.chat("r", judge.served("m"), user_turn("Say."), Sampling(20, stop=("Human:",)))
-    reply = next(iter(judge.engine(server.url).generate([asked])))
+    chat = Request.chat("r", judge.served("m"), user_turn("Say."), Sampling(20, stop=("Human:",)))
+    reply = next(iter(judge.engine(server.url).generate([chat])))
     assert (reply.text, reply.finish_reason) == ("One.\n\n", "stop")
 
 

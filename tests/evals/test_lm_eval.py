@@ -80,41 +80,41 @@ def tiny(store: Store, folder: Path, seed: int = 0) -> Subject:
     return find(store, str(save_tiny(folder, seed=seed)), options=Options(device="cpu"))
 
 
-def lines(made: Result) -> dict[tuple[str, str, str], Line]:
-    return {(one.who, one.metric, one.subset): one for one in made.lines}
+def lines(measured: Result) -> dict[tuple[str, str, str], Line]:
+    return {(line.who, line.metric, line.subset): line for line in measured.lines}
 
 
 def test_a_group_beside_the_model_before(store: Store, tmp_path: Path, tasks: Path) -> None:
     after, before = tiny(store, tmp_path / "after"), tiny(store, tmp_path / "before", seed=1)
-    made = on_tasks(store, after, ["made_up"], tasks, before)
-    found = lines(made)
-    assert sorted(found) == [
+    measured = on_tasks(store, after, ["made_up"], tasks, before)
+    by_key = lines(measured)
+    assert sorted(by_key) == [
         ("after", "acc", "made_up"),
         ("after less before", "acc", "made_up"),
         ("before", "acc", "made_up"),
     ]
-    rows = frame(store, made).filter(pl.col("metric") == "acc")
+    rows = frame(store, measured).filter(pl.col("metric") == "acc")
     assert rows.columns == ["model", "subset", "metric", "item", "value"] and len(rows) == 8 * N
     rows = rows.filter(pl.col("subset") == "made_up")
     by_model = {name: rows.filter(pl.col("model") == name)["value"] for name in ("after", "before")}
     for name, values in by_model.items():
-        one = found[name, "acc", "made_up"]
+        line = by_key[name, "acc", "made_up"]
         mean, error = float(values.mean()), float(values.std()) / math.sqrt(2 * N)  # type: ignore[arg-type]
-        assert one.n == 2 * N and one.value == pytest.approx(mean)
+        assert line.n == 2 * N and line.value == pytest.approx(mean)
         # The harness pools the errors of a group's tasks by another formula, near to this one.
-        assert one.low == pytest.approx(mean - 1.96 * error, abs=0.01)
+        assert line.low == pytest.approx(mean - 1.96 * error, abs=0.01)
     gaps = by_model["after"] - by_model["before"]
-    tax = found["after less before", "acc", "made_up"]
+    tax = by_key["after less before", "acc", "made_up"]
     assert tax.value == pytest.approx(gaps.mean())
     error = float(gaps.std()) / math.sqrt(2 * N)  # type: ignore[arg-type]
     assert (tax.low, tax.high) == pytest.approx(
         (gaps.mean() - 1.96 * error, gaps.mean() + 1.96 * error), abs=0.02
     )
-    assert {row[0] for row in made.details["parts"]["rows"]} == {"made_up_one", "made_up_two"}
-    assert [one.role for one in made.models] == ["model", "before"]
-    assert set(made.settings["tasks"]) == {"made_up_one", "made_up_two"}
-    assert all(one["version"] == 3 for one in made.settings["tasks"].values())
-    for file in (at for at in store.path(made.ref).rglob("*") if at.is_file()):
+    assert {row[0] for row in measured.details["parts"]["rows"]} == {"made_up_one", "made_up_two"}
+    assert [line.role for line in measured.models] == ["model", "before"]
+    assert set(measured.settings["tasks"]) == {"made_up_one", "made_up_two"}
+    assert all(line["version"] == 3 for line in measured.settings["tasks"].values())
+    for file in (at for at in store.path(measured.ref).rglob("*") if at.is_file()):
         assert b"fact 3" not in file.read_bytes() and str(tmp_path).encode() not in file.read_bytes()
 
 
@@ -131,25 +131,25 @@ def test_a_difference_of_few_items_that_agree_is_not_known_to_be_none() -> None:
 
 
 def test_a_perplexity_is_no_share_and_stands_apart(store: Store, tmp_path: Path, tasks: Path) -> None:
-    made = on_tasks(store, tiny(store, tmp_path / "lm"), ["made_up_text"], tasks, limit=5)
-    assert [(one.metric, one.n) for one in made.lines] == [("acc", 5)]
-    [row] = made.details["parts"]["rows"]
+    measured = on_tasks(store, tiny(store, tmp_path / "lm"), ["made_up_text"], tasks, limit=5)
+    assert [(line.metric, line.n) for line in measured.lines] == [("acc", 5)]
+    [row] = measured.details["parts"]["rows"]
     assert row[:3] == ["made_up_text", "perplexity", 5] and float(row[3].split()[0]) > 1
-    assert any("Only the first 5 items" in note for note in made.notes)
+    assert any("Only the first 5 items" in note for note in measured.notes)
 
 
 def test_other_items_or_another_task_file_are_another_evaluation(
     store: Store, tmp_path: Path, tasks: Path
 ) -> None:
-    one = tiny(store, tmp_path / "lm")
-    first = on_tasks(store, one, ["made_up_one"], tasks)
-    assert on_tasks(store, one, ["made_up_one"], tasks) == first
+    subject = tiny(store, tmp_path / "lm")
+    first = on_tasks(store, subject, ["made_up_one"], tasks)
+    assert on_tasks(store, subject, ["made_up_one"], tasks) == first
     file = tasks / "made_up_one.yaml"
     file.write_text(file.read_text().replace("version: 3", "version: 4"))
-    second = on_tasks(store, one, ["made_up_one"], tasks)
+    second = on_tasks(store, subject, ["made_up_one"], tasks)
     rows = (tasks / "made_up_one.jsonl").read_text()
     (tasks / "made_up_one.jsonl").write_text(rows.replace("fact 3:", "fact three:"))
-    third = on_tasks(store, one, ["made_up_one"], tasks)
+    third = on_tasks(store, subject, ["made_up_one"], tasks)
     assert len({first.fingerprint, second.fingerprint, third.fingerprint}) == 3
 
 
@@ -177,8 +177,8 @@ main(sys.argv[3:])
 """The command line, which notes what the model is asked, and hangs after so many batches."""
 
 
-def start(log: Path, batches: int, root: Path, *what: str) -> subprocess.Popen[str]:
-    code = ["-c", CHILD, str(log), str(batches), "eval", "lm-eval", "--root", str(root), *what]
+def start(log: Path, batches: int, root: Path, *words: str) -> subprocess.Popen[str]:
+    code = ["-c", CHILD, str(log), str(batches), "eval", "lm-eval", "--root", str(root), *words]
     return subprocess.Popen([sys.executable, *code], stdout=subprocess.PIPE, text=True)
 
 
@@ -191,9 +191,9 @@ def kept(root: Path) -> int:
 @pytest.mark.crash
 def test_killed_and_run_again_no_answer_is_asked_for_twice(tmp_path: Path, tasks: Path) -> None:
     folder, root = str(save_tiny(tmp_path / "lm")), tmp_path / "build"
-    what = ["--model", folder, "--include", str(tasks), "--tasks", "made_up", "--device", "cpu", "--json"]
+    words = ["--model", folder, "--include", str(tasks), "--tasks", "made_up", "--device", "cpu", "--json"]
     log = tmp_path / "log"
-    child = start(log, 5, root, *what)
+    child = start(log, 5, root, *words)
     try:
         deadline = time.monotonic() + 600
         while kept(root) < 20 and time.monotonic() < deadline and child.poll() is None:
@@ -203,15 +203,15 @@ def test_killed_and_run_again_no_answer_is_asked_for_twice(tmp_path: Path, tasks
         child.communicate()
     finished = log.read_text().splitlines()[:20]
     assert kept(root) == 20 and results(Store(root)) == []
-    again = start(log, 1000, root, *what)
+    again = start(log, 1000, root, *words)
     printed, _ = again.communicate(timeout=600)
     assert again.returncode == 0
-    asked = log.read_text().splitlines()
-    assert len(asked) == 4 * N - 20 and not set(finished) & set(asked)
-    whole = cli("lm-eval", "--root", str(tmp_path / "other"), *what)
-    one, other = json.loads(printed), json.loads(whole.stdout)
-    assert [one[key] for key in ("digest", "fingerprint", "lines", "details")] == [
-        other[key] for key in ("digest", "fingerprint", "lines", "details")
+    batches = log.read_text().splitlines()
+    assert len(batches) == 4 * N - 20 and not set(finished) & set(batches)
+    whole = cli("lm-eval", "--root", str(tmp_path / "other"), *words)
+    resumed, uninterrupted = json.loads(printed), json.loads(whole.stdout)
+    assert [resumed[key] for key in ("digest", "fingerprint", "lines", "details")] == [
+        uninterrupted[key] for key in ("digest", "fingerprint", "lines", "details")
     ]
     assert len(list(results(Store(root)))) == 1
 
@@ -219,10 +219,10 @@ def test_killed_and_run_again_no_answer_is_asked_for_twice(tmp_path: Path, tasks
 @pytest.mark.crash
 def test_two_processes_on_one_journal_end_alike(tmp_path: Path, tasks: Path) -> None:
     folder, root = str(save_tiny(tmp_path / "lm")), tmp_path / "build"
-    what = ["--model", folder, "--include", str(tasks), "--tasks", "made_up", "--device", "cpu", "--json"]
-    both = [start(tmp_path / f"log{n}", 1000, root, *what) for n in range(2)]
-    printed = [json.loads(one.communicate(timeout=600)[0]) for one in both]
-    assert [one.returncode for one in both] == [0, 0]
+    words = ["--model", folder, "--include", str(tasks), "--tasks", "made_up", "--device", "cpu", "--json"]
+    processes = [start(tmp_path / f"log{n}", 1000, root, *words) for n in range(2)]
+    printed = [json.loads(process.communicate(timeout=600)[0]) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
     assert printed[0]["digest"] == printed[1]["digest"] and kept(root) == 4 * N
 
 
@@ -241,8 +241,8 @@ def ways(tasks: Path) -> list[str]:
         "generation_kwargs": {"until": ["!"], "max_gen_toks": 4, "do_sample": False},
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     }
-    for one in (rolling, written):
-        (tasks / f"{one['task']}.yaml").write_text(yaml.safe_dump(one))
+    for result in (rolling, written):
+        (tasks / f"{result['task']}.yaml").write_text(yaml.safe_dump(result))
     return ["made_up_one", "made_up_rolling", "made_up_written"]
 
 
@@ -255,51 +255,51 @@ def test_what_was_answered_serves_every_evaluation_and_progress_is_told(
 ) -> None:
     from lm_eval.models.huggingface import HFLM
 
-    one, names, told = tiny(store, tmp_path / "lm"), ways(tasks), []
+    subject, names, reports = tiny(store, tmp_path / "lm"), ways(tasks), []
     capfd.readouterr()
     monkeypatch.setattr(lm_eval_model, "CHUNK", 25)
-    first = on_tasks(store, one, names, tasks, progress=lambda *given: told.append(given))
-    both = [("lm, loglikelihood", n, 60, 0) for n in range(1, 61)]
+    first = on_tasks(store, subject, names, tasks, progress=lambda *report: reports.append(report))
+    both_kinds = [("lm, loglikelihood", n, 60, 0) for n in range(1, 61)]
     others = ("loglikelihood_rolling", "generate_until")
     rest = [(f"lm, {kind}", n, 30, 0) for kind in others for n in range(1, 31)]
-    assert sorted(told) == sorted(both + rest)
+    assert sorted(reports) == sorted(both_kinds + rest)
     assert capfd.readouterr() == ("", "")
     for kind in ("loglikelihood", *others):
-        monkeypatch.setattr(HFLM, kind, lambda *given, **how: pytest.fail("it was asked again"))
+        monkeypatch.setattr(HFLM, kind, lambda *report, **how: pytest.fail("it was asked again"))
     shutil.rmtree(store.path(first.ref))
-    again = on_tasks(store, one, names, tasks)
+    again = on_tasks(store, subject, names, tasks)
     assert (again.digest, again.lines, again.details) == (first.digest, first.lines, first.details)
-    few = on_tasks(store, one, names[:1], tasks, limit=5)
+    few = on_tasks(store, subject, names[:1], tasks, limit=5)
     assert few.lines[0].n == 5
 
 
 def test_what_cannot_be_asked(store: Store, tmp_path: Path, tasks: Path) -> None:
-    one = tiny(store, tmp_path / "lm")
+    subject = tiny(store, tmp_path / "lm")
     with pytest.raises(InputError, match="needs a language model"):
         on_tasks(store, reward(lambda _: 0.0), ["made_up"], tasks)
     with pytest.raises(InputError, match=r"eval.tasks nothing: lm-evaluation-harness .* has no such task"):
-        on_tasks(store, one, ["nothing"], tasks)
+        on_tasks(store, subject, ["nothing"], tasks)
     with pytest.raises(InputError, match=r"eval\.tasks: name a task"):
-        on_tasks(store, one, [], tasks)
+        on_tasks(store, subject, [], tasks)
     with pytest.raises(InputError, match=r"eval.include .*: no such folder"):
-        on_tasks(store, one, ["made_up"], tmp_path / "nowhere")
+        on_tasks(store, subject, ["made_up"], tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"eval\.before lm: the same model as eval\.model"):
-        on_tasks(store, one, ["made_up"], tasks, one)
+        on_tasks(store, subject, ["made_up"], tasks, subject)
     with pytest.raises(InputError, match=r"eval\.limit 0"):
-        on_tasks(store, one, ["made_up"], tasks, limit=0)
+        on_tasks(store, subject, ["made_up"], tasks, limit=0)
     (tasks / "made_up_two.jsonl").unlink()
     with pytest.raises(InputError, match=r"eval\.tasks made_up: the tasks or their data cannot be loaded"):
-        on_tasks(store, one, ["made_up"], tasks)
+        on_tasks(store, subject, ["made_up"], tasks)
 
 
 def test_command(tmp_path: Path, tasks: Path) -> None:
     folder = str(save_tiny(tmp_path / "lm"))
-    what = ("lm-eval", "--model", folder, "--root", str(tmp_path / "build"), "--include", str(tasks))
-    done = cli(*what, "--tasks", "made_up_one, made_up_two", "--limit", "4", "--device", "cpu")
+    words = ("lm-eval", "--model", folder, "--root", str(tmp_path / "build"), "--include", str(tasks))
+    done = cli(*words, "--tasks", "made_up_one, made_up_two", "--limit", "4", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     for name in ("made_up_one", "made_up_two"):
         assert re.search(rf"\n  acc +{name} +4 +0 +\d+.\d%", done.stdout)
-    same = cli(*what, "--tasks", "made_up_one", "--before", folder, "--device", "cpu")
+    same = cli(*words, "--tasks", "made_up_one", "--before", folder, "--device", "cpu")
     assert (
         same.returncode == 2
         and same.stderr.count("\n") == 1
@@ -314,7 +314,7 @@ def test_a_benchmark_that_cannot_be_fetched_is_one_line(tmp_path: Path) -> None:
         closed.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
     offline = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
-    what = ("lm-eval", "--model", folder, "--root", str(tmp_path / "build"))
-    failed = cli(*what, "--tasks", "lambada_openai", **offline)
+    words = ("lm-eval", "--model", folder, "--root", str(tmp_path / "build"))
+    failed = cli(*words, "--tasks", "lambada_openai", **offline)
     assert failed.returncode == 2 and failed.stderr.count("\n") == 1, failed.stderr
     assert "tasks lambada_openai: the tasks or their data cannot be loaded" in failed.stderr

@@ -69,21 +69,23 @@ def mixed(n: int = 60) -> list[dict[str, Any]]:
     return [pair(k, f"good {k:02}" + "." * (9 * (k % 3)), f"poor {k:02}" + "." * 9) for k in range(n)]
 
 
-def by(rule: Callable[[str], float], name: str = "ORG/known", made: Manifest | None = None) -> Subject:
-    model = Model(made.ref, made.digest[:16]) if made else Model(name, "c" * 40)
-    return Subject(model, "reward", FunctionScorer(model, lambda one: rule(one.turns[-1]), 100), made, None)
+def by(rule: Callable[[str], float], name: str = "ORG/known", manifest: Manifest | None = None) -> Subject:
+    model = Model(manifest.ref, manifest.digest[:16]) if manifest else Model(name, "c" * 40)
+    return Subject(
+        model, "reward", FunctionScorer(model, lambda dialogue: rule(dialogue.turns[-1]), 100), manifest, None
+    )
 
 
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, Subject]:
     """By name what `--model` and `--versus` find."""
-    found: dict[str, Subject] = {
+    subjects: dict[str, Subject] = {
         "good": by(lambda text: float("good" in text), "ORG/good"),
         "bad": by(lambda text: -float("good" in text), "ORG/bad"),
         "equal": by(lambda text: 1.0, "ORG/equal"),
     }
-    monkeypatch.setattr(subject, "find", lambda store, name, *given, **how: found[name])
-    return found
+    monkeypatch.setattr(subject, "find", lambda store, name, *arguments, **how: subjects[name])
+    return subjects
 
 
 def run(store: Store, model: str, dataset: str, **options: Any) -> Result:
@@ -93,9 +95,9 @@ def run(store: Store, model: str, dataset: str, **options: Any) -> Result:
     return result
 
 
-def line(one: Result, who: str, metric: str = "accuracy", subset: str = "overall") -> Line:
-    [found] = [at for at in one.lines if (at.who, at.metric, at.subset) == (who, metric, subset)]
-    return found
+def line(result: Result, who: str, metric: str = "accuracy", subset: str = "overall") -> Line:
+    [matching] = [at for at in result.lines if (at.who, at.metric, at.subset) == (who, metric, subset)]
+    return matching
 
 
 # --- numbers -----------------------------------------------------------------------------------------------
@@ -106,27 +108,27 @@ def test_who_is_always_right_always_wrong_and_never_sure(
 ) -> None:
     file = write(tmp_path, mixed())
     for name, want, ties in (("good", 1.0, 0), ("bad", 0.0, 0), ("equal", 0.5, 60)):
-        found = line(run(store, name, file), f"ORG/{name}")
-        assert (found.value, found.ties, found.n, found.chance) == (want, ties, 60, 0.5)
-        assert found.low is not None and found.high is not None and found.low <= want <= found.high
+        overall = line(run(store, name, file), f"ORG/{name}")
+        assert (overall.value, overall.ties, overall.n, overall.chance) == (want, ties, 60, 0.5)
+        assert overall.low is not None and overall.high is not None and overall.low <= want <= overall.high
 
 
 def test_length_by_hand_and_in_buckets(store: Store, models: dict[str, Subject], tmp_path: Path) -> None:
-    one = run(store, "good", write(tmp_path, mixed()))
-    longest = line(one, preference.LONGEST)
+    result = run(store, "good", write(tmp_path, mixed()))
+    longest = line(result, preference.LONGEST)
     assert (longest.value, longest.ties) == (0.5, 20), "20 longer, 20 as long, 20 shorter"
-    assert [line(one, "ORG/good", subset=name).n for name in BUCKETS] == [20, 20, 20]
-    ahead = line(one, "ORG/good", f"ahead of {preference.LONGEST}")
+    assert [line(result, "ORG/good", subset=name).n for name in BUCKETS] == [20, 20, 20]
+    ahead = line(result, "ORG/good", f"ahead of {preference.LONGEST}")
     assert ahead.value == 0.5 and ahead.chance is None and ahead.ties == 20
     assert ahead.low is not None and 0.3 < ahead.low < 0.5
-    items = frame(store, one)
+    items = frame(store, result)
     assert len(items) == 60 and items["chosen_score"].to_list() == [1.0] * 60
     assert not [name for name in items.columns if name in ("prompt", "chosen", "rejected")]
 
 
 def test_others_are_judged_on_the_same_rows(store: Store, models: dict[str, Subject], tmp_path: Path) -> None:
     models["half"] = by(lambda text: float("good" in text and int(text[5:7]) % 2 == 0), "ORG/half")
-    one = run(
+    result = run(
         store,
         "good",
         write(tmp_path, mixed()),
@@ -135,18 +137,21 @@ def test_others_are_judged_on_the_same_rows(store: Store, models: dict[str, Subj
             "bad",
         ),
     )
-    assert (line(one, "ORG/half").value, line(one, "ORG/half").ties) == (0.75, 30)
-    assert line(one, "ORG/good", "ahead of ORG/half").value == 0.25
-    assert line(one, "ORG/good", "ahead of ORG/bad").value == 1.0
-    assert [model.role for model in one.models] == ["model", "versus", "versus"]
-    assert ["ORG/half", "75.0%", "133.3%"] in one.details["beside"]["rows"]
+    assert (line(result, "ORG/half").value, line(result, "ORG/half").ties) == (0.75, 30)
+    assert line(result, "ORG/good", "ahead of ORG/half").value == 0.25
+    assert line(result, "ORG/good", "ahead of ORG/bad").value == 1.0
+    assert [model.role for model in result.models] == ["model", "versus", "versus"]
+    assert ["ORG/half", "75.0%", "133.3%"] in result.details["beside"]["rows"]
     with pytest.raises(InputError, match=r"eval\.versus good: it is judged already"):
         run(store, "good", write(tmp_path, mixed()), versus=("good",))
 
 
 def test_copies_of_a_prompt_say_nothing_new(store: Store, models: dict[str, Subject], tmp_path: Path) -> None:
     sides = [("good", "poor") if k % 10 < 7 else ("poor", "good") for k in range(100)]
-    rows = [pair(k % 10, f"{one} {k}.", f"{other} {k}.") for k, (one, other) in enumerate(sides)]
+    rows = [
+        pair(k % 10, f"{left_text} {k}.", f"{right_text} {k}.")
+        for k, (left_text, right_text) in enumerate(sides)
+    ]
     few = line(run(store, "good", write(tmp_path, rows)), "ORG/good")
     alone = line(run(store, "good", write(tmp_path, rows[:10], "b.jsonl")), "ORG/good")
     assert few.n == 100 and few.value == alone.value == 0.7
@@ -156,17 +161,17 @@ def test_copies_of_a_prompt_say_nothing_new(store: Store, models: dict[str, Subj
 def test_it_says_what_the_recipes_report_says(filled: Store, models: dict[str, Subject]) -> None:
     rule = by(lambda text: float(len(text) % 7))
     models["rule"] = rule
-    one = run(filled, "rule", "comparisons@0.1.0")
+    result = run(filled, "rule", "comparisons@0.1.0")
     train, test = (filled.scan("comparisons@0.1.0", split=split).collect() for split in ("train", "test"))
     want = report(rule.scorer, Parts(train, test, train.clear(), None))
     [subset] = want["subsets"]
-    found = line(one, "ORG/known")
-    assert (found.n, found.value, found.low, found.high) == tuple(
+    overall = line(result, "ORG/known")
+    assert (overall.n, overall.value, overall.low, overall.high) == tuple(
         subset[key] for key in ("rows", "accuracy", "low", "high")
     )
-    assert line(one, preference.LONGEST).value == subset["always_longer"]
-    assert line(one, preference.SURFACE).value == subset["probe"]
-    assert one.details["calibration"]["title"].endswith(f"{want['calibration']['ece']:.1%}")
+    assert line(result, preference.LONGEST).value == subset["always_longer"]
+    assert line(result, preference.SURFACE).value == subset["probe"]
+    assert result.details["calibration"]["title"].endswith(f"{want['calibration']['ece']:.1%}")
 
 
 def test_a_limit_takes_whole_prompts_by_the_seed(
@@ -174,12 +179,12 @@ def test_a_limit_takes_whole_prompts_by_the_seed(
 ) -> None:
     rows = [pair(k // 4, f"good {k:02}.", f"poor {k:02}.") for k in range(80)]
     file = write(tmp_path, rows)
-    found = [run(store, "good", file, limit=20, seed=seed) for seed in (0, 1)]
-    items = [frame(store, one) for one in found]
-    assert [len(one) for one in items] == [20, 20]
-    assert all(set(one.group_by("query_id").len()["len"]) == {4} for one in items)
+    results = [run(store, "good", file, limit=20, seed=seed) for seed in (0, 1)]
+    items = [frame(store, result) for result in results]
+    assert [len(result) for result in items] == [20, 20]
+    assert all(set(result.group_by("query_id").len()["len"]) == {4} for result in items)
     assert set(items[0]["query_id"]) != set(items[1]["query_id"])
-    assert any("20 of 80" in note for note in found[0].notes)
+    assert any("20 of 80" in note for note in results[0].notes)
     with pytest.raises(InputError, match=r"eval\.limit 0"):
         run(store, "good", file, limit=0)
 
@@ -211,13 +216,13 @@ def test_every_layout_in_every_file(
     if suffix == "parquet":
         file = str(tmp_path / "rows.parquet")
         pl.DataFrame(rows).write_parquet(file)
-    one = run(store, "good", file)
-    assert line(one, "ORG/good").value == 1.0 and line(one, "ORG/good").n == 12
-    [data] = one.data
+    result = run(store, "good", file)
+    assert line(result, "ORG/good").value == 1.0 and line(result, "ORG/good").n == 12
+    [data] = result.data
     assert data.id == f"rows.{suffix}" and data.revision.startswith("sha256:") and data.role == "data"
-    assert str(tmp_path) not in str(one), "no place of this machine"
+    assert str(tmp_path) not in str(result), "no place of this machine"
     Path(file).write_bytes(Path(file).read_bytes())
-    assert run(store, "good", file) == one, "the same bytes are the same evaluation"
+    assert run(store, "good", file) == result, "the same bytes are the same evaluation"
 
 
 def test_rows_that_cannot_be_read_are_counted(
@@ -226,9 +231,9 @@ def test_rows_that_cannot_be_read_are_counted(
     start = "\n\nAssistant: Hi\n\nHuman: a\n\nAssistant:"
     first = {"chosen": f"{start} good", "rejected": f"{start} x"}
     rows = [hh(0), hh(1), {"chosen": "a", "rejected": "b"}, first]
-    one = run(store, "good", write(tmp_path, rows))
-    assert line(one, "ORG/good").n == 2
-    assert any("2 of 4 rows were not judged" in note and "rows.jsonl:3: " in note for note in one.notes)
+    result = run(store, "good", write(tmp_path, rows))
+    assert line(result, "ORG/good").n == 2
+    assert any("2 of 4 rows were not judged" in note and "rows.jsonl:3: " in note for note in result.notes)
 
 
 @pytest.mark.parametrize(
@@ -281,41 +286,46 @@ for data, how in json.loads(sys.argv[2]):
 
 def test_a_dataset_on_the_hub_is_judged_at_a_commit(tmp_path: Path) -> None:
     rows = [{"prompt": f"Why {k}?", "chosen": "So it is.", "rejected": "No."} for k in range(80)]
-    files = {f"{split}.jsonl": "".join(json.dumps(row) + "\n" for row in some).encode()
-             for split, some in (("train", rows[:60]), ("test", rows[50:]))}  # fmt: skip
+    files = {f"{split}.jsonl": "".join(json.dumps(row) + "\n" for row in part).encode()
+             for split, part in (("train", rows[:60]), ("test", rows[50:]))}  # fmt: skip
     with hub_server.serve("someone/pairs", files) as (endpoint, commit):
         home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf")}
-        asked = [("someone/pairs@v1.0.0", {}), (f"someone/pairs@{commit}", {"split": "train"}),
+        sources = [("someone/pairs@v1.0.0", {}), (f"someone/pairs@{commit}", {"split": "train"}),
                  ("someone/pairs@v1.0.0", {"split": "best"}), ("someone/none@v1.0.0", {})]  # fmt: skip
-        done = script(ASK, str(tmp_path / "build"), json.dumps(asked), env=home)
+        done = script(ASK, str(tmp_path / "build"), json.dumps(sources), env=home)
     assert done.returncode == 0, done.stderr
     test, train, no_split, nowhere = map(json.loads, done.stdout.splitlines())
     assert test["data"] == [{"id": "someone/pairs", "revision": commit, "role": "data", "fake": False}]
-    assert [one["lines"][0]["n"] for one in (test, train)] == [30, 60]
+    assert [result["lines"][0]["n"] for result in (test, train)] == [30, 60]
     assert test["fingerprint"] != train["fingerprint"] and test["settings"]["split"] == "test"
-    assert preference.SURFACE in {one["who"] for one in test["lines"]}, "of 50 train rows, 10 being judged"
+    assert preference.SURFACE in {result["who"] for result in test["lines"]}, (
+        "of 50 train rows, 10 being judged"
+    )
     assert "no split 'best'; it has: train, test: see eval.split" in no_split and "someone/none" in nowhere
 
 
 def test_hh_rlhf_is_judged_on_helpful_base(tmp_path: Path) -> None:
     """In its own layout: a folder a part, gzip, whole dialogues, and another part with other columns."""
     ask = "\n\nHuman: Why {k}?\n\nAssistant:"
-    said = {"chosen": f"{ask} So it is.", "rejected": f"{ask} No."}
+    replies = {"chosen": f"{ask} So it is.", "rejected": f"{ask} No."}
     texts = {}
     for part, n in (("helpful-base", 30), ("harmless-base", 40)):
         for split in ("train", "test"):
-            lines = [json.dumps({side: text.format(k=f"{split} {k}") for side, text in said.items()})
+            lines = [json.dumps({side: text.format(k=f"{split} {k}") for side, text in replies.items()})
                      for k in range(n)]  # fmt: skip
             texts[f"{part}/{split}.jsonl.gz"] = gzip.compress("\n".join(lines).encode())
     texts["red-team-attempts/red_team_attempts.jsonl.gz"] = gzip.compress(b'{"transcript": "x"}\n')
     with hub_server.serve("Anthropic/hh-rlhf", texts) as (endpoint, commit):
         home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf")}
-        asked = [("Anthropic/hh-rlhf@v1.0.0", {}), ("Anthropic/hh-rlhf@v1.0.0", {"config": "harmless-base"})]
-        done = script(ASK, str(tmp_path / "build"), json.dumps(asked), env=home)
+        sources = [
+            ("Anthropic/hh-rlhf@v1.0.0", {}),
+            ("Anthropic/hh-rlhf@v1.0.0", {"config": "harmless-base"}),
+        ]
+        done = script(ASK, str(tmp_path / "build"), json.dumps(sources), env=home)
     assert done.returncode == 0, done.stderr
     usual, named = map(json.loads, done.stdout.splitlines())
-    assert [one["settings"]["config"] for one in (usual, named)] == ["helpful-base", "harmless-base"]
-    assert [one["lines"][0]["n"] for one in (usual, named)] == [30, 40]
+    assert [result["settings"]["config"] for result in (usual, named)] == ["helpful-base", "harmless-base"]
+    assert [result["lines"][0]["n"] for result in (usual, named)] == [30, 40]
     assert usual["data"][0]["revision"] == commit and usual["lines"][0]["value"] == 1.0
 
 
@@ -344,7 +354,7 @@ def family(filled: Store, tmp_path: Path) -> Store:
 def test_a_model_is_never_judged_on_what_it_learned(
     family: Store,
 ) -> None:
-    one = run(
+    result = run(
         family,
         "asis@0.1.0",
         "comparisons@0.1.0",
@@ -353,10 +363,10 @@ def test_a_model_is_never_judged_on_what_it_learned(
             "ppo@0.1.0",
         ),
     )
-    notes = "\n".join(one.notes)
+    notes = "\n".join(result.notes)
     assert "rm@0.1.0 was trained on the train split of comparisons@0.1.0" in notes
     assert "ppo@0.1.0 was trained on the train split" in notes and "asis@0.1.0 was" not in notes
-    assert one.settings["split"] == "test"
+    assert result.settings["split"] == "test"
     for model, versus in (("rm@0.1.0", []), ("asis@0.1.0", ["rm@0.1.0"])):
         with pytest.raises(InputError, match=r"rm@0\.1\.0 was trained on the train split"):
             run(family, model, "comparisons@0.1.0", split="train", versus=tuple(versus))
@@ -376,10 +386,10 @@ def test_fake_data_never_enters_a_card(fake_store: Store, tmp_path: Path) -> Non
 
     shutil.copytree(fake_store.root, tmp_path / "build")
     store = Store(tmp_path / "build")
-    made = model_of(store, save_tiny_reward(tmp_path / "out"), "rm")
-    one = run(store, made.ref, "comparisons@0.1.0")
-    assert one.is_fake and any("fake engine" in note for note in one.notes)
-    assert "Evaluations" not in (store.path(made.ref) / "README.md").read_text("utf-8")
+    model = model_of(store, save_tiny_reward(tmp_path / "out"), "rm")
+    result = run(store, model.ref, "comparisons@0.1.0")
+    assert result.is_fake and any("fake engine" in note for note in result.notes)
+    assert "Evaluations" not in (store.path(model.ref) / "README.md").read_text("utf-8")
 
 
 def test_a_language_model_prefers_by_likelihood_and_is_said_to(store: Store, tmp_path: Path) -> None:
@@ -394,17 +404,17 @@ def test_a_language_model_prefers_by_likelihood_and_is_said_to(store: Store, tmp
             }
         ],
     )
-    one = run(store, str(folder), file)
-    assert [at.metric for at in one.lines[:2]] == ["accuracy", preference.PER_CHARACTER]
-    assert one.lines[0].n == 10 and "calibration" not in one.details
-    assert any("log-likelihood" in note for note in one.notes)
+    result = run(store, str(folder), file)
+    assert [at.metric for at in result.lines[:2]] == ["accuracy", preference.PER_CHARACTER]
+    assert result.lines[0].n == 10 and "calibration" not in result.details
+    assert any("log-likelihood" in note for note in result.notes)
     fine, coarse = (
         run(store, str(folder), file, device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16")
     )
     assert (fine.settings["dtype"], coarse.settings["dtype"]) == (["float32"], ["bfloat16"])
     assert fine.digest != coarse.digest, "its scores are other ones"
     assert "dtype" not in run(store, "baseline:longest", file).settings
-    assert run(store, str(folder), file) == one
+    assert run(store, str(folder), file) == result
 
 
 # --- the command line --------------------------------------------------------------------------------------
@@ -429,8 +439,8 @@ def test_the_command_line(filled: Store, tmp_path: Path, capsys: pytest.CaptureF
     ):
         with pytest.raises(SystemExit) as end:
             main([*words, *bad, *root])
-        told = capsys.readouterr().err
-        assert end.value.code == 2 and told.count("\n") == 1, told
+        error_text = capsys.readouterr().err
+        assert end.value.code == 2 and error_text.count("\n") == 1, error_text
 
 
 def test_columns_that_are_named_are_read_and_are_in_the_settings(store: Store, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_result_is_an_artifact_of_the_store(store: Store) -> None:
     assert verify(store, done.ref) == []
     assert store.manifest(done.ref).kind == "evaluation"
     place = store.path(done.ref)
-    assert sorted(one.name for one in place.iterdir()) == ["README.md", "data", "manifest.json", "plots"]
+    assert sorted(entry.name for entry in place.iterdir()) == ["README.md", "data", "manifest.json", "plots"]
     assert store.scan(done.ref).collect().rows() == [("1", True, "[1.5, 2]", 3, None)]
     assert imread(place / "plots" / "result.png").shape[1] == 1200
     page = Page((place / "README.md").read_text("utf-8"))
@@ -75,8 +75,8 @@ def test_a_result_is_an_artifact_of_the_store(store: Store) -> None:
 def test_models_and_data_of_the_store_are_its_parents(store: Store, rm: Manifest) -> None:
     done = saved(store, rm)
     assert [parent.ref for parent in store.manifest(done.ref).parents] == [rm.ref]
-    other = saved(store, rm, models=[Pinned(rm.ref, "0" * 16)])
-    assert store.manifest(other.ref).parents == []
+    changed = saved(store, rm, models=[Pinned(rm.ref, "0" * 16)])
+    assert store.manifest(changed.ref).parents == []
 
 
 def test_what_decides_the_numbers_is_another_result(store: Store) -> None:
@@ -88,15 +88,15 @@ def test_what_decides_the_numbers_is_another_result(store: Store) -> None:
         {"prompts": {"asked": "Which?"}},
         {"settings": {"seed": 1}},
     ]
-    marks = [saved(store, **one).fingerprint for one in [{}, *changes]]
+    marks = [saved(store, **change).fingerprint for change in [{}, *changes]]
     assert len(set(marks)) == len(marks)
     assert saved(store, lines=[], notes=["x"]).fingerprint == marks[0]
 
 
 def test_the_first_of_two_stays(store: Store) -> None:
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda n: saved(store, None, [{"id": str(n)}]), range(4)))
-    assert all(one == found[0] for one in found)
+        stored_results = list(pool.map(lambda n: saved(store, None, [{"id": str(n)}]), range(4)))
+    assert all(result == stored_results[0] for result in stored_results)
     assert len(results(store)) == 1 and not list((store.root / ".staging").iterdir())
 
 
@@ -172,9 +172,9 @@ def test_a_damaged_result_is_one_line_and_no_other_is_hidden(store: Store, damag
             "lines": text.replace('"lines"', '"rows"'),
         }[damage]
     )
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as caught:
         find_result(*planned(store))
-    assert "\n" not in str(told.value) and done.ref.partition("@")[2] in str(told.value)
+    assert "\n" not in str(caught.value) and done.ref.partition("@")[2] in str(caught.value)
     assert good in results(store)
 
 
@@ -185,7 +185,7 @@ def test_numbers_of_numpy_and_none_at_all(store: Store) -> None:
     ]
     details = {"x": np.array([1.5])[0]}
     done = saved(store, None, [{"id": "1", "n": np.float32(1)}], lines=lines, details=details)
-    assert [one.value for one in done.lines] == [0.5, None] and done.details == {"x": 1.5}
+    assert [line.value for line in done.lines] == [0.5, None] and done.details == {"x": 1.5}
     with pytest.raises(msgspec.ValidationError):
         saved(store, lines=[Line("a", "accuracy", "all", "three", 0.5)], settings={})  # type: ignore[arg-type]
     assert len(results(store)) == 1
@@ -250,15 +250,15 @@ def test_a_figure_shows_all_that_is_written_on_it(store: Store, monkeypatch: pyt
         Line(f"{long}-{n % 2}", f"{long}-{n // 2}", f"{long}-{n}", 20_000, 0.5, 0.4, 0.6, chance=0.5)
         for n in range(6)
     ]
-    drawn: list[Any] = []
+    figures: list[Any] = []
 
     def kept(height: float) -> Any:
-        drawn.append(new_figure(height))
-        return drawn[-1]
+        figures.append(new_figure(height))
+        return figures[-1]
 
     monkeypatch.setattr(forest, "new_figure", kept)
     saved(store, models=[Pinned(long, "1")], lines=lines)
-    [(figure, axes)] = drawn
+    [(figure, axes)] = figures
     figure.draw_without_rendering()
     texts = [*figure.texts, axes.title, axes.xaxis.label, *axes.get_yticklabels()]
     for text in texts:
@@ -284,11 +284,11 @@ def test_a_result_stands_in_its_models_card(
     assert first[7:] == ["always the longer 60.0%, chance 50.0%", done.fingerprint[:16]]
     assert second[3] == "ahead of always the longer" and second[5:7] == ["+10.0 points", "-20.0 to +40.0"]
     [entry] = front_matter(text)["model-index"]
-    [found] = entry["results"]
-    assert found["dataset"] == {
+    [result_entry] = entry["results"]
+    assert result_entry["dataset"] == {
         "name": "ORG/data", "type": "ORG/data", "split": "test", "args": {"ORG/data": "b" * 40},
     }  # fmt: skip
-    [metric] = found["metrics"]
+    [metric] = result_entry["metrics"]
     assert (metric["type"], metric["value"], metric["args"]["items"]) == ("accuracy", 0.7, 10)
     assert set(before.splitlines()) <= set(text.splitlines()), "nothing went"
     assert verify(store, rm.ref) == []
@@ -309,14 +309,14 @@ def rows(store: Store, model: Manifest) -> list[list[str]]:
 def metrics(store: Store, model: Manifest) -> list[str]:
     head = front_matter((store.path(model.ref) / "README.md").read_text("utf-8"))
     [entry] = head.get("model-index", [{"results": []}])
-    return [metric["name"] for one in entry["results"] for metric in one["metrics"]]
+    return [metric["name"] for entry_of in entry["results"] for metric in entry_of["metrics"]]
 
 
 @pytest.mark.parametrize("task,judge", [("vicuna", "gpt-4"), ("human", None)])
 def test_a_comparison_names_opponent_and_judge_on_both_cards(
     store: Store, rm: Manifest, task: str, judge: str | None
 ) -> None:
-    mine, other = Pinned(rm.ref, rm.digest[:16]), Pinned("ORG/other", "c" * 40)
+    mine, theirs = Pinned(rm.ref, rm.digest[:16]), Pinned("ORG/other", "c" * 40)
     numbers = {
         "win rate": (0.7, 0.5, 0.8),
         "win rate without ties": (0.8, 0.6, 0.9),
@@ -325,19 +325,21 @@ def test_a_comparison_names_opponent_and_judge_on_both_cards(
         "lose": (0.2, 0.05, 0.4),
     }
     by = [Pinned(judge, "by chat", "judge")] if judge else []
-    for a, b in ((mine, other), (other, mine)):
-        lines = [Line(a.id, name, "overall", 10, *found) for name, found in numbers.items()]
+    for a, b in ((mine, theirs), (theirs, mine)):
+        lines = [Line(a.id, name, "overall", 10, *values) for name, values in numbers.items()]
         lines.append(Line("judge", "first place wins", "overall", 10, 0.5, 0.4, 0.6))
         models = [replace(a, role="model a"), replace(b, role="model b"), *by]
         saved(store, task=task, models=models, lines=lines)
     behind = f" against ORG/other, judged by {judge or 'people'}"
-    found = [(row[3], *row[5:7]) for row in rows(store, rm)]
-    assert len(found) == 10 and {name for name, _, _ in found} == {name + behind for name in numbers}
-    assert {one for one in found if one[0] == "win rate" + behind} == {
+    values = [(row[3], *row[5:7]) for row in rows(store, rm)]
+    assert len(values) == 10 and {name for name, _, _ in values} == {name + behind for name in numbers}
+    assert {line_name for line_name in values if line_name[0] == "win rate" + behind} == {
         ("win rate" + behind, "70.0%", "50.0% to 80.0%"),
         ("win rate" + behind, "30.0%", "20.0% to 50.0%"),
     }
-    wins, losses = ({one[1:] for one in found if one[0] == name + behind} for name in ("win", "lose"))
+    wins, losses = (
+        {line_name[1:] for line_name in values if line_name[0] == name + behind} for name in ("win", "lose")
+    )
     assert wins == losses == {("60.0%", "40.0% to 70.0%"), ("20.0%", "5.0% to 40.0%")}
     assert not any(row[7] for row in rows(store, rm))
 
@@ -366,9 +368,15 @@ def test_a_difference_is_no_baseline_and_in_points(store: Store, rm: Manifest, t
 
 
 def test_only_the_benchmark_itself_goes_to_the_hub_under_its_name(store: Store, rm: Manifest) -> None:
-    real = next(one for one, what in sources.PUBLIC_FILES.items() if "helpful" in what)
-    other = OTHER_ITEMS
-    derived = next(one for one, what in sources.PUBLIC_FILES.items() if "best and incorrect" in what)
+    real = next(
+        file_hash for file_hash, description in sources.PUBLIC_FILES.items() if "helpful" in description
+    )
+    other_items = OTHER_ITEMS
+    derived = next(
+        file_hash
+        for file_hash, description in sources.PUBLIC_FILES.items()
+        if "best and incorrect" in description
+    )
     for seed, (task, data, count) in enumerate(
         [
             ("truthfulqa", [Pinned("mc1.jsonl", f"sha256:{derived}", "data")], 0),
@@ -379,7 +387,7 @@ def test_only_the_benchmark_itself_goes_to_the_hub_under_its_name(store: Store, 
             ("truthfulqa", [Pinned("truthfulqa/truthful_qa", "c" * 40, "data")], 1),
             ("truthfulqa", [Pinned(*truthfulqa.HUB.split("@"), "data")], 2),
             ("static-hhh", [Pinned("HuggingFaceH4/hhh_alignment", "d" * 40, "data")], 3),
-            ("static-hhh", [Pinned("HuggingFaceH4/hhh_alignment", "d" * 40 + other, "data")], 3),
+            ("static-hhh", [Pinned("HuggingFaceH4/hhh_alignment", "d" * 40 + other_items, "data")], 3),
         ]
     ):
         saved(store, rm, task=task, data=data, settings={"seed": seed})
@@ -404,8 +412,8 @@ def test_huggingface_hub_reads_what_the_card_says(store: Store, rm: Manifest) ->
 
     saved(store, rm, data=[Pinned("my file (1).jsonl", "sha256:1", "data")])
     read = ModelCard.load(store.path(rm.ref) / "README.md")
-    [one] = read.data.eval_results
-    assert (one.dataset_type, one.dataset_name, one.metric_value) == (
+    [evaluation] = read.data.eval_results
+    assert (evaluation.dataset_type, evaluation.dataset_name, evaluation.metric_value) == (
         "my-file-1-.jsonl",
         "my file (1).jsonl",
         0.7,
@@ -424,11 +432,16 @@ def test_huggingface_hub_reads_each_number_under_its_own_name(store: Store, rm: 
         ]
         saved(store, rm, task="static-hhh", data=data, lines=lines)
     read = ModelCard.load(store.path(rm.ref) / "README.md").data
-    found = {
-        (one.task_name, one.dataset_args["HuggingFaceH4/hhh_alignment"][0], one.metric_name, one.metric_value)
-        for one in read.eval_results
+    expected = {
+        (
+            evaluation.task_name,
+            evaluation.dataset_args["HuggingFaceH4/hhh_alignment"][0],
+            evaluation.metric_name,
+            evaluation.metric_value,
+        )
+        for evaluation in read.eval_results
     }
-    assert found == {
+    assert expected == {
         (f"static-hhh, {subset}", commit, metric, value)
         for subset, commit, value in (("helpful", "d", 0.7), ("honest", "d", 0.4), ("helpful", "e", 0.6))
         for metric in ("accuracy", "accuracy per byte")
@@ -442,11 +455,11 @@ def test_the_order_is_that_of_the_results_and_not_of_time(store: Store, rm: Mani
     ]
     texts = []
     for order in (changes, changes[::-1]):
-        other = Store(tmp_path / f"store-{len(texts)}")
-        shutil.copytree(store.path(rm.ref), other.path(rm.ref))
-        for one in order:
-            saved(other, rm, **one)
-        texts.append((other.path(rm.ref) / "README.md").read_text("utf-8"))
+        other_store = Store(tmp_path / f"store-{len(texts)}")
+        shutil.copytree(store.path(rm.ref), other_store.path(rm.ref))
+        for result in order:
+            saved(other_store, rm, **result)
+        texts.append((other_store.path(rm.ref) / "README.md").read_text("utf-8"))
     assert texts[0] == texts[1]
 
 
@@ -474,13 +487,13 @@ def test_what_an_older_logic_counted_is_in_no_card(
     unknown = saved(store, rm, task="of-another-tool", logic_version=1)
     text = (store.path(rm.ref) / "README.md").read_text("utf-8")
     rows = {(row[0], row[-1]) for row in Page(text).table("task")[1:]}
-    assert rows == {(one.task, one.fingerprint[:16]) for one in (now, unknown)}
+    assert rows == {(result.task, result.fingerprint[:16]) for result in (now, unknown)}
     [entry] = front_matter(text)["model-index"]
-    found = {at["args"]["result"] for one in entry["results"] for at in one["metrics"]}
-    assert found == {now.fingerprint[:16], unknown.fingerprint[:16]}
+    fingerprints = {at["args"]["result"] for result in entry["results"] for at in result["metrics"]}
+    assert fingerprints == {now.fingerprint[:16], unknown.fingerprint[:16]}
     main(["show", rm.ref, "--root", str(store.root)])
-    shown = capsys.readouterr().out
-    assert "70.0%" in shown and "12.3%" not in shown
+    printed = capsys.readouterr().out
+    assert "70.0%" in printed and "12.3%" not in printed
     assert (old.ref[:14], now.ref[:14]) == ("preference@1.0", "preference@3.0")
 
 
@@ -501,7 +514,7 @@ def test_a_card_that_fails_leaves_the_old_one(
 ) -> None:
     before = (store.path(rm.ref) / "README.md").read_bytes()
 
-    def full(*given: object) -> None:
+    def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)

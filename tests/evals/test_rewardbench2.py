@@ -28,19 +28,19 @@ RIGHT, WRONG = "Right: boil the kettle first", "No"
 
 def items(n: int = 8, pairs: int = 6) -> list[dict[str, Any]]:
     """Every right reply is longer than the wrong ones; in Math it is shorter."""
-    made: list[dict[str, Any]] = []
+    items: list[dict[str, Any]] = []
     for subset in SUBSETS[:-1]:
         for number in range(n):
             wrong = [f"{WRONG} {number}{'!' * (40 * (subset == 'Math'))} {place}" for place in range(3)]
             chosen, prompt = [f"{RIGHT} {number}."], f"{subset}: how is tea {number} made?"
             names = {"id": str(number), "subset": subset, "prompt": prompt}
-            made.append(names | {"chosen": chosen, "rejected": wrong})
+            items.append(names | {"chosen": chosen, "rejected": wrong})
     for number in range(pairs):
         for kind, right in (("tied", 3), ("ref", 1)):
             chosen = [f"{RIGHT} {number} {'a' * place}" for place in range(right)]
             names = {"id": f"{kind}:{number}", "subset": "Ties", "prompt": f"Name {kind} {number}."}
-            made.append(names | {"chosen": chosen, "rejected": [f"{WRONG} {number} {x}" for x in "abcd"]})
-    return made
+            items.append(names | {"chosen": chosen, "rejected": [f"{WRONG} {number} {x}" for x in "abcd"]})
+    return items
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def data(tmp_path: Path) -> str:
 
 def measured(store: Store, subject: Subject, data: str, **options: Any) -> Result:
     session = EvalSession(store, rewardbench2.EVALUATION)
-    given = rewardbench2.Options(model=subject.pinned.id, data=data, **options)
-    return carry_out(session, rewardbench2.plan_subject(session, given, subject))
+    settings = rewardbench2.Options(model=subject.pinned.id, data=data, **options)
+    return carry_out(session, rewardbench2.plan_subject(session, settings, subject))
 
 
 def by(result: Result, who: str) -> dict[str, Line]:
@@ -112,12 +112,12 @@ def test_the_rule_of_ties(tied: list[float], ref: list[float], parts: list[float
 
 
 def test_a_limit_draws_pairs_of_ties_whole_and_no_text_is_kept(store: Store, data: str) -> None:
-    made = measured(store, reward(is_right), data, limit=20)
-    stored = frame(store, made)
+    result = measured(store, reward(is_right), data, limit=20)
+    stored = frame(store, result)
     assert stored["group"].n_unique() == 20
     sizes = stored.filter(subset="Ties").group_by("group").len()["len"]
     assert len(sizes) and set(sizes) == {2}
-    for file in (at for at in store.path(made.ref).rglob("*") if at.is_file()):
+    for file in (at for at in store.path(result.ref).rglob("*") if at.is_file()):
         assert b"kettle" not in file.read_bytes() and b"how is tea" not in file.read_bytes()
     few = measured(store, reward(is_right), data, limit=1)
     assert any("the overall number is not RewardBench 2's" in note for note in few.notes)
@@ -171,8 +171,8 @@ def test_wrong_places_and_models(store: Store, data: str) -> None:
 
 def test_command_with_a_reward_model_of_weights(store: Store, data: str, tmp_path: Path) -> None:
     folder = save_tiny_reward(tmp_path / "rm")
-    what = ("rewardbench2", "--model", str(folder), "--data", data, "--root", str(store.root))
-    done = cli(*what)
+    words = ("rewardbench2", "--model", str(folder), "--data", data, "--root", str(store.root))
+    done = cli(*words)
     assert done.returncode == 0, done.stderr
     assert re.search(r"score +overall +46 +0 +\d+\.\d%", done.stdout)
     assert "baseline:longest" in done.stdout and "baseline:shortest" in done.stdout
@@ -189,21 +189,21 @@ def test_a_judge_rates_every_reply_once(store: Store, data: str, server: Complet
         return f"It is an answer.\nScore: {9 if RIGHT in prompt else 2}"
 
     server.models, server.chat, server.context = ("judge",), answer, 4000
-    given = rewardbench2.Options(model="judge", judge=server.url, data=data)
+    settings = rewardbench2.Options(model="judge", judge=server.url, data=data)
     session = EvalSession(store, rewardbench2.EVALUATION)
-    made = carry_out(session, rewardbench2.plan(session, given))
-    asked = sum(server.answered.values())
-    assert asked == sum(len(row["chosen"]) + len(row["rejected"]) for row in items())
-    lines = by(made, "judge")
+    result = carry_out(session, rewardbench2.plan(session, settings))
+    requests = sum(server.answered.values())
+    assert requests == sum(len(row["chosen"]) + len(row["rejected"]) for row in items())
+    lines = by(result, "judge")
     assert [lines[name].n for name in SUBSETS] == [8, 8, 7, 8, 8, 6]
     assert all(lines[name].value == 1 for name in SUBSETS[:-1]) and lines["Ties"].value == pytest.approx(1.01)
-    assert any(note.startswith("1 of 46 items have a verdict that cannot be read") for note in made.notes)
-    assert list(made.prompts) == ["judge"] and made.models[0].id == "judge" and made.failed == 0
+    assert any(note.startswith("1 of 46 items have a verdict that cannot be read") for note in result.notes)
+    assert list(result.prompts) == ["judge"] and result.models[0].id == "judge" and result.failed == 0
     session = EvalSession(store, rewardbench2.EVALUATION)
-    assert carry_out(session, rewardbench2.plan(session, given)) == made
-    assert sum(server.answered.values()) == asked
+    assert carry_out(session, rewardbench2.plan(session, settings)) == result
+    assert sum(server.answered.values()) == requests
     with pytest.raises(InputError, match=r"eval\.revision is of a model that runs here"):
-        rewardbench2.plan(session, replace(given, revision="main"))
+        rewardbench2.plan(session, replace(settings, revision="main"))
 
 
 def test_from_the_hub_at_a_commit(tmp_path: Path, data: str) -> None:
@@ -211,8 +211,8 @@ def test_from_the_hub_at_a_commit(tmp_path: Path, data: str) -> None:
     files = {"data/test-00000-of-00001.parquet": (tmp_path / "test.parquet").read_bytes()}
     with serve("allenai/reward-bench-2", files) as (endpoint, commit):
         env = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
-        what = ("rewardbench2", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--json")
-        made = json.loads(cli(*what, "--data", "allenai/reward-bench-2@v1.0.0", **env).stdout)
-        here = json.loads(cli(*what, "--data", data, **env).stdout)
-    assert (made["data"][0]["id"], made["data"][0]["revision"]) == ("allenai/reward-bench-2", commit)
-    assert made["lines"] == here["lines"]
+        words = ("rewardbench2", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--json")
+        result = json.loads(cli(*words, "--data", "allenai/reward-bench-2@v1.0.0", **env).stdout)
+        here = json.loads(cli(*words, "--data", data, **env).stdout)
+    assert (result["data"][0]["id"], result["data"][0]["revision"]) == ("allenai/reward-bench-2", commit)
+    assert result["lines"] == here["lines"]

@@ -21,8 +21,8 @@ from tests.hub_server import serve
 from tests.tiny_models import save_tiny
 
 
-def by(made: Result, who: str, metric: str = "accuracy") -> dict[str, Line]:
-    return {line.subset: line for line in made.lines if (line.who, line.metric) == (who, metric)}
+def by(result: Result, who: str, metric: str = "accuracy") -> dict[str, Line]:
+    return {line.subset: line for line in result.lines if (line.who, line.metric) == (who, metric)}
 
 
 def is_right(turns: tuple[str, ...]) -> float:
@@ -36,7 +36,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_perfect_and_an_inverted_scorer(store: Store, data: Path) -> None:
     perfect = judged(static_hhh, store, reward(is_right), str(data))
-    inverted = judged(static_hhh, store, reward(lambda one: -is_right(one), "inverted"), str(data))
+    inverted = judged(static_hhh, store, reward(lambda dialogue: -is_right(dialogue), "inverted"), str(data))
     for subset, n in dict.fromkeys(static_hhh.SUBSETS, 10).items() | {("overall", 40)}:
         line = by(perfect, "known")[subset]
         assert (line.n, line.value, line.ties, line.chance) == (n, 1.0, 0, 0.5)
@@ -47,10 +47,10 @@ def test_a_perfect_and_an_inverted_scorer(store: Store, data: Path) -> None:
 
 def test_always_longer_stands_beside_every_model_once(store: Store, data: Path) -> None:
     for subject in (reward(is_right), find(store, "baseline:longest")):
-        made = judged(static_hhh, store, subject, str(data))
-        longer = by(made, "baseline:longest")
-        assert [longer[one].value for one in (*static_hhh.SUBSETS, "overall")] == [1, 1, 1, 0, 0.75]
-        assert sum(line.who == "baseline:longest" for line in made.lines) == 5
+        result = judged(static_hhh, store, subject, str(data))
+        longer = by(result, "baseline:longest")
+        assert [longer[subset].value for subset in (*static_hhh.SUBSETS, "overall")] == [1, 1, 1, 0, 0.75]
+        assert sum(line.who == "baseline:longest" for line in result.lines) == 5
 
 
 def test_items_of_one_dialogue_are_no_proof_apart(store: Store, tmp_path: Path) -> None:
@@ -65,19 +65,24 @@ def test_items_of_one_dialogue_are_no_proof_apart(store: Store, tmp_path: Path) 
     few = task(
         tmp_path / "few", "helpful", [(f"how is {n % 4} done?", *pair) for n, pair in enumerate(pairs)]
     )
-    many, made = (judged(static_hhh, store, reward(is_right), str(file)) for file in (apart, few))
-    one, other = (by(found, "baseline:longest")["overall"] for found in (many, made))
-    assert one.value == other.value == 0.5 and one.n == other.n == 40
-    assert one.low is not None and one.low > 0.34 and other.low is not None and other.low < 0.2
-    assert not any("independent" in note for note in made.notes)
+    many, small = (judged(static_hhh, store, reward(is_right), str(file)) for file in (apart, few))
+    first_line, second_line = (by(result, "baseline:longest")["overall"] for result in (many, small))
+    assert first_line.value == second_line.value == 0.5 and first_line.n == second_line.n == 40
+    assert (
+        first_line.low is not None
+        and first_line.low > 0.34
+        and second_line.low is not None
+        and second_line.low < 0.2
+    )
+    assert not any("independent" in note for note in small.notes)
 
 
 def test_a_reply_of_the_same_length_is_no_longer_one_and_a_models_tie_is_half_a_point(
     store: Store, tmp_path: Path
 ) -> None:
     file = task(tmp_path, "helpful", [("a?", "abc", "abd"), ("b?", "abcd", "abd")])
-    made = judged(static_hhh, store, reward(lambda _: 1.0), str(file))
-    longer, mine = by(made, "baseline:longest")["overall"], by(made, "known")["overall"]
+    result = judged(static_hhh, store, reward(lambda _: 1.0), str(file))
+    longer, mine = by(result, "baseline:longest")["overall"], by(result, "known")["overall"]
     assert (longer.value, longer.ties) == (0.5, 1)
     assert (mine.value, mine.ties) == (0.5, 2)
 
@@ -87,26 +92,28 @@ def test_whoever_goes_by_place_or_chance_is_at_chance(store: Store, tmp_path: Pa
     for name in ("baseline:first", "baseline:random"):
         values = set()
         for seed in range(3):
-            made = judged(static_hhh, store, find(store, name), data, seed=seed)
-            line = by(made, name)["overall"]
+            result = judged(static_hhh, store, find(store, name), data, seed=seed)
+            line = by(result, name)["overall"]
             assert line.low is not None and line.high is not None
             assert line.ties == 0 and line.low - 0.05 < 0.5 < line.high + 0.05
             values.add(line.value)
-            assert any("baseline:longest" in note for note in made.notes)
+            assert any("baseline:longest" in note for note in result.notes)
         assert len(values) == (3 if name == "baseline:first" else 1)
 
 
 def test_the_order_in_the_file_decides_nothing(store: Store, tmp_path: Path, data: Path) -> None:
     for file in data.glob("*.json"):
-        found = json.loads(file.read_text())
-        for one in found["examples"]:
-            one["target_scores"] = dict(reversed(one["target_scores"].items()))
+        content = json.loads(file.read_text())
+        for example in content["examples"]:
+            example["target_scores"] = dict(reversed(example["target_scores"].items()))
         (tmp_path / "turned").mkdir(exist_ok=True)
-        (tmp_path / "turned" / file.name).write_text(json.dumps(found))
+        (tmp_path / "turned" / file.name).write_text(json.dumps(content))
     for subject in (find(store, "baseline:random"), find(store, "baseline:longest"), _letters(is_right)):
-        one, other = (judged(static_hhh, store, subject, str(at)) for at in (data, tmp_path / "turned"))
-        assert one.fingerprint != other.fingerprint
-        assert one.lines == other.lines
+        example, second_result = (
+            judged(static_hhh, store, subject, str(at)) for at in (data, tmp_path / "turned")
+        )
+        assert example.fingerprint != second_result.fingerprint
+        assert example.lines == second_result.lines
 
 
 def _letters(value: Any, place: float = 0.0, name: str = "known-lm") -> Any:
@@ -122,21 +129,21 @@ def _letters(value: Any, place: float = 0.0, name: str = "known-lm") -> Any:
 
 
 def test_both_orders_take_the_place_out(store: Store, data: Path) -> None:
-    made = judged(static_hhh, store, _letters(is_right, place=2.0), str(data))
-    assert by(made, "known-lm")["overall"].value == 1.0
-    assert any("same letter in both orders in 100.0%" in note for note in made.notes)
+    result = judged(static_hhh, store, _letters(is_right, place=2.0), str(data))
+    assert by(result, "known-lm")["overall"].value == 1.0
+    assert any("same letter in both orders in 100.0%" in note for note in result.notes)
     only_place = judged(static_hhh, store, _letters(lambda _: 0.0, 2.0, "place"), str(data))
     line = by(only_place, "place")["overall"]
     assert (line.value, line.ties) == (0.5, 40)
-    assert list(made.prompts) == ["static_hhh_ab"] and made.settings["metric"] == "ab"
+    assert list(result.prompts) == ["static_hhh_ab"] and result.settings["metric"] == "ab"
 
 
 def test_likelihood_plain_and_per_byte(store: Store, tmp_path: Path) -> None:
     file = task(tmp_path, "helpful", [("a?", "the right and longer one", "wrong")])
-    model = language(lambda one: -(len(one[1].strip()) ** 0.5))
-    made = judged(static_hhh, store, model, str(file), "likelihood")
-    assert by(made, "known-lm")["overall"].value == 0.0
-    assert by(made, "known-lm", "accuracy per byte")["overall"].value == 1.0
+    model = language(lambda turns: -(len(turns[1].strip()) ** 0.5))
+    result = judged(static_hhh, store, model, str(file), "likelihood")
+    assert by(result, "known-lm")["overall"].value == 0.0
+    assert by(result, "known-lm", "accuracy per byte")["overall"].value == 1.0
 
 
 @pytest.mark.parametrize(
@@ -164,9 +171,9 @@ def test_turns_that_do_not_alternate(text: str) -> None:
 
 def test_a_reward_model_sees_all_turns(store: Store, tmp_path: Path) -> None:
     file = task(tmp_path, "other", [("a\n\nAssistant: b\n\nHuman: c", "d", "e")])
-    subject: Any = reward(lambda one: float(one == ("a", "b", "c", "d")))
+    subject: Any = reward(lambda turns: float(turns == ("a", "b", "c", "d")))
     assert by(judged(static_hhh, store, subject, str(file)), "known")["overall"].value == 1.0
-    assert sorted(subject.scorer.asked) == [("a", "b", "c", "d"), ("a", "b", "c", "e")]
+    assert sorted(subject.scorer.recorded) == [("a", "b", "c", "d"), ("a", "b", "c", "e")]
 
 
 def test_what_was_asked_before_an_interruption_is_not_asked_again(store: Store, data: Path) -> None:
@@ -175,19 +182,19 @@ def test_what_was_asked_before_an_interruption_is_not_asked_again(store: Store, 
         judged(static_hhh, store, subject, str(data))
     assert not list(results(store))
     again: Any = reward(is_right)
-    made = judged(static_hhh, store, again, str(data))
-    assert len(again.scorer.asked) == 80 - 30
+    result = judged(static_hhh, store, again, str(data))
+    assert len(again.scorer.recorded) == 80 - 30
     whole: Any = reward(is_right)
-    assert judged(static_hhh, store, whole, str(data)) == made and not whole.scorer.asked
+    assert judged(static_hhh, store, whole, str(data)) == result and not whole.scorer.recorded
 
 
 def test_a_limit_draws_by_the_seed_and_no_text_is_kept(store: Store, data: Path) -> None:
-    made = [judged(static_hhh, store, reward(is_right), str(data), seed=seed, limit=7) for seed in (0, 1)]
-    items = [frame(store, one) for one in made]
-    assert [len(one) for one in items] == [7, 7]
+    results = [judged(static_hhh, store, reward(is_right), str(data), seed=seed, limit=7) for seed in (0, 1)]
+    items = [frame(store, result) for result in results]
+    assert [len(result) for result in items] == [7, 7]
     assert items[0]["id"].to_list() != items[1]["id"].to_list()
-    for one in made:
-        for file in (at for at in store.path(one.ref).rglob("*") if at.is_file()):
+    for result in results:
+        for file in (at for at in store.path(result.ref).rglob("*") if at.is_file()):
             assert b"kettle" not in file.read_bytes() and b"how is tea" not in file.read_bytes()
 
 
@@ -287,32 +294,32 @@ def test_wrong_places_and_metrics(store: Store, tmp_path: Path, data: Path) -> N
 
 
 def test_command(tmp_path: Path, data: Path) -> None:
-    what = ("static-hhh", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--data")
-    done = cli(*what, str(data))
+    words = ("static-hhh", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--data")
+    done = cli(*words, str(data))
     assert done.returncode == 0, done.stderr
     assert re.search(
         r"baseline:longest +\n(?:.*\n)* +accuracy +overall +40 +0 +75.0% +59.8% to 85.8% +50.0%", done.stdout
     )
-    made = json.loads(cli(*what, str(data), "--json").stdout)
-    assert made["task"] == "static-hhh" and made["settings"]["metric"] == "reward"
-    wrong = cli(*what, str(data / "nothing.json"))
+    printed = json.loads(cli(*words, str(data), "--json").stdout)
+    assert printed["task"] == "static-hhh" and printed["settings"]["metric"] == "reward"
+    wrong = cli(*words, str(data / "nothing.json"))
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "no such file" in wrong.stderr
 
 
 def test_the_real_items(store: Store, shared: Path) -> None:
-    made = judged(static_hhh, store, find(store, "baseline:first"), str(shared / "static_hhh"))
-    longer = by(made, "baseline:longest")
-    assert [longer[one].n for one in static_hhh.SUBSETS] == [59, 61, 58, 43]
+    result = judged(static_hhh, store, find(store, "baseline:first"), str(shared / "static_hhh"))
+    longer = by(result, "baseline:longest")
+    assert [longer[subset].n for subset in static_hhh.SUBSETS] == [59, 61, 58, 43]
     assert (longer["overall"].n, longer["overall"].ties) == (221, 2)
     assert longer["overall"].value == pytest.approx(139 / 221)
     low, high = longer["overall"].low, longer["overall"].high
-    _, apart, above = stats.share([1.0] * 139 + [0.0] * 82)
-    assert low is not None and high is not None and low <= apart < above <= high
-    first = by(made, "baseline:first")["overall"]
+    _, apart, upper = stats.share([1.0] * 139 + [0.0] * 82)
+    assert low is not None and high is not None and low <= apart < upper <= high
+    first = by(result, "baseline:first")["overall"]
     assert first.low is not None and first.high is not None and first.low < 0.5 < first.high
     items = sources.read(str(shared / "static_hhh")).items
-    assert sum(len(sources.turns(one)) > 1 for one in items) == 41
-    assert not any("Not a pinned" in note for note in made.notes)
+    assert sum(len(sources.turns(subset)) > 1 for subset in items) == 41
+    assert not any("Not a pinned" in note for note in result.notes)
 
 
 @pytest.mark.parametrize(("template", "bos"), [(False, False), (False, True), (True, False), (True, True)])
@@ -330,14 +337,16 @@ def test_letters_are_what_transformers_computes(
         )
         tokenizer.save_pretrained(folder)
     file = task(tmp_path / "data", "helpful", [("a?", "Ride on.", "Do not."), ("b?", "Yes", "Never")])
-    made = judged(static_hhh, store, find(store, str(folder), options=Options(device="cpu")), str(file))
-    rows = frame(store, made)
+    result = judged(static_hhh, store, find(store, str(folder), options=Options(device="cpu")), str(file))
+    rows = frame(store, result)
     for row, (a, b) in zip(
         rows.iter_rows(named=True), (("Ride on.", "Do not."), ("Yes", "Never")), strict=True
     ):
         question = "a?" if row["id"].endswith("0") else "b?"
-        one, other = (_by_hand(folder, static_hhh.ask((question,), *pair), bos) for pair in ((a, b), (b, a)))
-        expected = [one["A"] + other["B"], one["B"] + other["A"]]
+        forward, backward = (
+            _by_hand(folder, static_hhh.ask((question,), *pair), bos) for pair in ((a, b), (b, a))
+        )
+        expected = [forward["A"] + backward["B"], forward["B"] + backward["A"]]
         assert row["accuracy: scores"] == pytest.approx([math.log(value) for value in expected], abs=1e-4)
 
 
@@ -354,40 +363,42 @@ def _by_hand(folder: Path, text: str, bos: bool) -> dict[str, float]:
     else:
         prompt = f"{'<bos>' if bos else ''}Human: {text}\n\nAssistant:"
         letters = {"A": " A", "B": " B"}
-    found = {}
+    by_subset = {}
     for letter, written in letters.items():
         ids = tokenizer(prompt + written, add_special_tokens=False)["input_ids"]
         start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
         with torch.no_grad():
             logs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
-        found[letter] = float(sum(logs[at - 1, ids[at]] for at in range(start, len(ids))).exp())
-    return found
+        by_subset[letter] = float(sum(logs[at - 1, ids[at]] for at in range(start, len(ids))).exp())
+    return by_subset
 
 
 def test_from_the_hub_where_it_is_big_benchs_files_beside_a_script(tmp_path: Path, data: Path) -> None:
     """As the Hub has Static HHH: no remote code runs, and `main` is held to the items' checksum."""
-    folder = {f"data/{one.name.split('.')[0]}/task.json": one.read_bytes() for one in data.glob("*.json")}
+    folder = {f"data/{file.name.split('.')[0]}/task.json": file.read_bytes() for file in data.glob("*.json")}
     files = folder | {"hhh_alignment.py": b"raise SystemExit('remote code')", "README.md": b"---\n---\n"}
     with serve("HuggingFaceH4/hhh_alignment", files) as (endpoint, commit):
         env = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
-        what = ("static-hhh", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--json")
-        made = json.loads(cli(*what, "--data", "HuggingFaceH4/hhh_alignment@v1.0.0", **env).stdout)
-        here = json.loads(cli(*what, "--data", str(data), **env).stdout)
-        other = cli(*what, **env)
-    [there] = made["data"]
-    assert (there["id"], there["revision"]) == ("HuggingFaceH4/hhh_alignment", f"{commit}, other items")
-    assert "Not the items of Static HHH, by their checksum." in made["notes"]
-    assert made["lines"] == here["lines"] and not any("Not a pinned file" in one for one in made["notes"])
-    assert other.returncode == 2 and other.stderr.count("\n") == 1, other.stderr
-    assert "hhh_alignment@main: its items have another checksum than the known ones" in other.stderr
+        words = ("static-hhh", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--json")
+        printed = json.loads(cli(*words, "--data", "HuggingFaceH4/hhh_alignment@v1.0.0", **env).stdout)
+        here = json.loads(cli(*words, "--data", str(data), **env).stdout)
+        refused = cli(*words, **env)
+    [pinned] = printed["data"]
+    assert (pinned["id"], pinned["revision"]) == ("HuggingFaceH4/hhh_alignment", f"{commit}, other items")
+    assert "Not the items of Static HHH, by their checksum." in printed["notes"]
+    assert printed["lines"] == here["lines"] and not any(
+        "Not a pinned file" in file for file in printed["notes"]
+    )
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1, refused.stderr
+    assert "hhh_alignment@main: its items have another checksum than the known ones" in refused.stderr
 
 
 def test_the_real_items_from_the_hub_without_naming_them(tmp_path: Path, shared: Path) -> None:
     folder = shared / "static_hhh"
-    files = {f"data/{one.name.split('.')[0]}/task.json": one.read_bytes() for one in folder.glob("*.json")}
+    files = {f"data/{file.name.split('.')[0]}/task.json": file.read_bytes() for file in folder.glob("*.json")}
     with serve("HuggingFaceH4/hhh_alignment", files) as (endpoint, commit):
         env = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
-        what = ("static-hhh", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--json")
-        made = json.loads(cli(*what, **env).stdout)
-    assert made["data"][0]["revision"] == commit and made["lines"][-1]["n"] == 221
-    assert round(made["lines"][-1]["value"], 3) == 0.629
+        words = ("static-hhh", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--json")
+        printed = json.loads(cli(*words, **env).stdout)
+    assert printed["data"][0]["revision"] == commit and printed["lines"][-1]["n"] == 221
+    assert round(printed["lines"][-1]["value"], 3) == 0.629

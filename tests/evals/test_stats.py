@@ -34,13 +34,15 @@ def test_groups_are_drawn_whole() -> None:
     # Of groups of different sizes, by brute force.
     random, sizes = np.random.default_rng(4), [1, 5, 2, 9, 3, 1, 1, 4]
     groups = [group for group, size in enumerate(sizes) for _ in range(size)]
-    some = random.normal(0, 1, len(groups))
-    drawn = [
-        np.concatenate([some[np.array(groups) == one] for one in random.integers(0, 8, 8)]).mean()
+    random_values = random.normal(0, 1, len(groups))
+    means = [
+        np.concatenate(
+            [random_values[np.array(groups) == group_number] for group_number in random.integers(0, 8, 8)]
+        ).mean()
         for _ in range(4000)
     ]
-    _, low, high = stats.mean(some.tolist(), groups=groups)
-    assert (low, high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.06)
+    _, low, high = stats.mean(random_values.tolist(), groups=groups)
+    assert (low, high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.06)
 
 
 def test_how_many_are_drawn_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

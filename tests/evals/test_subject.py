@@ -21,7 +21,7 @@ from tests.evals.known import evaluated, hhh, judged, questions
 from tests.tiny_models import save_tiny, save_tiny_reward
 from tests.training.rows import pair
 
-TALK = [Dialogue.of("a", "Why?", "Because."), Dialogue.of("b", "Why?", "So it is.")]
+DIALOGUES = [Dialogue.of("a", "Why?", "Because."), Dialogue.of("b", "Why?", "So it is.")]
 
 
 def session(store: Store) -> JournalSession:
@@ -35,19 +35,19 @@ def test_a_reward_model_of_a_folder_and_of_the_store(store: Store, tmp_path: Pat
     assert (by_folder.kind, by_ref.kind) == ("reward", "reward")
     assert by_ref.pinned == Pinned("rm@0.1.0", manifest.digest[:16]) and by_ref.manifest == manifest
     assert by_folder.pinned.id == "out" and str(tmp_path) not in str(by_folder.pinned)
-    scores, same_scores = (subject.scores(session(store), at, "t", TALK) for at in (by_folder, by_ref))
+    scores, same_scores = (subject.scores(session(store), at, "t", DIALOGUES) for at in (by_folder, by_ref))
     assert scores == pytest.approx(same_scores, abs=1e-4) and set(scores) == {"a", "b"}
 
 
 def test_scores_are_kept(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save_tiny(tmp_path / "lm")
-    first = subject.scores(session(store), subject.find(store, str(folder)), "t", TALK)
+    first = subject.scores(session(store), subject.find(store, str(folder)), "t", DIALOGUES)
     assert count(store.journal, "score") == 2
     monkeypatch.setattr(subject, "harness", lambda *arguments: pytest.fail("it was asked again"))
     reports: list[tuple[str, int, int, int]] = []
     again = subject.find(store, str(folder))
     assert (
-        subject.scores(session(store), again, "t", TALK, lambda *arguments: reports.append(arguments))
+        subject.scores(session(store), again, "t", DIALOGUES, lambda *arguments: reports.append(arguments))
         == first
     )
     assert reports[-1][:3] == ("t", 2, 2) and again.scorer.settings() == {}
@@ -62,10 +62,10 @@ def test_a_language_model_gives_the_log_probability_of_what_follows(
     folder = save_tiny(tmp_path / "lm", kind)
     language_model = subject.find(store, str(folder))
     assert language_model.kind == "language"
-    scores = subject.scores(session(store), language_model, "t", TALK)
+    scores = subject.scores(session(store), language_model, "t", DIALOGUES)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    for dialogue in TALK:
+    for dialogue in DIALOGUES:
         before, whole = (
             tokenizer(text)["input_ids"] for text in (dialogue.turns[0], "".join(dialogue.turns))
         )
@@ -121,7 +121,7 @@ def test_a_models_own_context_is_the_limit_where_it_is_less(store: Store, tmp_pa
     (tmp_path / "bloom" / "config.json").write_text('{"architectures": ["XForCausalLM"]}')
     broken = subject.find(store, folder)
     with pytest.raises(CannotStart, match="bloom cannot be loaded: ValueError"):
-        subject.scores(session(store), broken, "t", TALK)
+        subject.scores(session(store), broken, "t", DIALOGUES)
 
 
 def test_every_benchmark_tells_what_was_cut(store: Store, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_context_is_the_templates_or_the_papers(store: Store, tmp_path: Path) 
 def test_a_baseline_and_a_fake_one(store: Store) -> None:
     longest = subject.find(store, "baseline:longest")
     assert longest.kind == "reward" and longest.manifest is longest.folder is None
-    assert subject.scores(session(store), longest, "t", TALK) == {"a": 8.0, "b": 9.0}
+    assert subject.scores(session(store), longest, "t", DIALOGUES) == {"a": 8.0, "b": 9.0}
     assert subject.find(store, "fake/one").pinned.is_fake and not longest.pinned.is_fake
 
 

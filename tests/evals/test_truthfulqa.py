@@ -26,9 +26,9 @@ WIDE = {"max_position_embeddings": 2048}
 """The harness's prompt has some 700 tokens of the tiny tokenizer."""
 
 
-def line(made: Result, who: str, metric: str = "accuracy") -> Line:
-    [found] = [one for one in made.lines if (one.who, one.metric) == (who, metric)]
-    return found
+def line(result: Result, who: str, metric: str = "accuracy") -> Line:
+    [matching] = [row for row in result.lines if (row.who, row.metric) == (who, metric)]
+    return matching
 
 
 def is_right(turns: tuple[str, ...]) -> float:
@@ -40,33 +40,35 @@ def data(tmp_path: Path) -> str:
     return str(questions(tmp_path / "mc1.jsonl"))
 
 
-def items(store: Store, made: Result) -> pl.DataFrame:
-    return frame(store, made)
+def items(store: Store, result: Result) -> pl.DataFrame:
+    return frame(store, result)
 
 
 def test_a_perfect_and_an_inverted_scorer(store: Store, data: str) -> None:
-    made = judged(truthfulqa, store, reward(is_right), data)
-    assert line(made, "known").value == 1.0 and line(made, "known").chance == 0.25
-    assert line(made, "baseline:longest").value == line(made, "baseline:shortest").value == 0.0
-    inverted = judged(truthfulqa, store, reward(lambda one: -is_right(one), "inverted"), data)
+    result = judged(truthfulqa, store, reward(is_right), data)
+    assert line(result, "known").value == 1.0 and line(result, "known").chance == 0.25
+    assert line(result, "baseline:longest").value == line(result, "baseline:shortest").value == 0.0
+    inverted = judged(truthfulqa, store, reward(lambda turns: -is_right(turns), "inverted"), data)
     assert line(inverted, "inverted").value == 0.0
     assert any("below guessing" in note for note in inverted.notes)
 
 
 def test_equals_share_the_point(store: Store, data: str) -> None:
-    made = judged(truthfulqa, store, reward(lambda _: 1.0), data)
-    assert (line(made, "known").value, line(made, "known").ties) == (0.25, 12)
-    short = judged(truthfulqa, store, reward(lambda one: float(not one[-1].startswith("It")), "half"), data)
+    result = judged(truthfulqa, store, reward(lambda _: 1.0), data)
+    assert (line(result, "known").value, line(result, "known").ties) == (0.25, 12)
+    short = judged(
+        truthfulqa, store, reward(lambda turns: float(not turns[-1].startswith("It")), "half"), data
+    )
     assert (line(short, "half").value, line(short, "half").ties) == (0.5, 12)
-    assert any("no better than guessing" in note for note in made.notes)
+    assert any("no better than guessing" in note for note in result.notes)
 
 
 def test_the_first_and_the_random_are_at_chance(store: Store, tmp_path: Path) -> None:
     many = str(questions(tmp_path / "many.jsonl", 400))
     for name in ("baseline:first", "baseline:random"):
-        one = line(judged(truthfulqa, store, find(store, name), many), name)
-        assert one.low is not None and one.high is not None and one.ties == 0
-        assert one.low < 0.25 < one.high
+        baseline = line(judged(truthfulqa, store, find(store, name), many), name)
+        assert baseline.low is not None and baseline.high is not None and baseline.ties == 0
+        assert baseline.low < 0.25 < baseline.high
 
 
 def test_true_or_false(store: Store, data: str) -> None:
@@ -74,20 +76,20 @@ def test_true_or_false(store: Store, data: str) -> None:
         context, word = turns
         return -1.0 if ("All right" in context) == (word.strip() == "true") else -3.0
 
-    made = judged(truthfulqa, store, language(log), data)
-    assert line(made, "known-lm").value == 1.0
-    assert items(store, made)["accuracy: scores"].to_list() == [[-1.0, -3.0, -3.0, -3.0]] * 12
+    result = judged(truthfulqa, store, language(log), data)
+    assert line(result, "known-lm").value == 1.0
+    assert items(store, result)["accuracy: scores"].to_list() == [[-1.0, -3.0, -3.0, -3.0]] * 12
     odds = "accuracy, true against false"
-    assert items(store, made)[f"{odds}: scores"].to_list() == [[2.0, -2.0, -2.0, -2.0]] * 12
+    assert items(store, result)[f"{odds}: scores"].to_list() == [[2.0, -2.0, -2.0, -2.0]] * 12
     # A wrong answer behind which either word is likelier: P("true") takes it, and against P("false") not.
-    other = judged(
+    second = judged(
         truthfulqa,
         store,
         language(lambda turns: log(turns) + 5 * ("All right" not in turns[0]), "louder"),
         data,
     )
-    assert (line(other, "louder").value, line(other, "louder", odds).value) == (0.0, 1.0)
-    assert made.prompts == {"truthfulqa_true": question("truthfulqa_true")}
+    assert (line(second, "louder").value, line(second, "louder", odds).value) == (0.0, 1.0)
+    assert result.prompts == {"truthfulqa_true": question("truthfulqa_true")}
 
 
 def test_layouts(store: Store, tmp_path: Path, data: str) -> None:
@@ -102,8 +104,8 @@ def test_layouts(store: Store, tmp_path: Path, data: str) -> None:
     (tmp_path / "task_mc.json").write_text(json.dumps({"examples": examples}))
     (tmp_path / "hub.jsonl").write_text("".join(f"{json.dumps(_as_on_the_hub(row))}\n" for row in rows))
     for name in ("task_mc.json", "hub.jsonl"):
-        made = judged(truthfulqa, store, reward(is_right), str(tmp_path / name))
-        assert line(made, "known").value == 1.0 and line(made, "known").n == 12
+        result = judged(truthfulqa, store, reward(is_right), str(tmp_path / name))
+        assert line(result, "known").value == 1.0 and line(result, "known").n == 12
 
 
 def _as_on_the_hub(row: dict[str, Any]) -> dict[str, Any]:
@@ -120,36 +122,36 @@ def test_from_the_hub_at_a_commit(tmp_path: Path, data: str, monkeypatch: pytest
     files = {"README.md": card.encode(), "mc/validation.parquet": parquet, "other/x.parquet": b"broken"}
     with serve("ORG/mc1", files) as (endpoint, commit):
         env = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
-        what = ("truthfulqa", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--json")
-        done = cli(*what, "--data", "ORG/mc1@v1.0.0", **env)
+        words = ("truthfulqa", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--json")
+        done = cli(*words, "--data", "ORG/mc1@v1.0.0", **env)
         assert done.returncode == 0, done.stderr
-        made = json.loads(done.stdout)
-        assert made["data"] == [
-            {"id": "ORG/mc1", "revision": commit, "role": "data"} | _rest(made["data"][0])
+        printed = json.loads(done.stdout)
+        assert printed["data"] == [
+            {"id": "ORG/mc1", "revision": commit, "role": "data"} | _rest(printed["data"][0])
         ]
-        assert made["lines"][0]["n"] == 12
-        wrong = cli(*what, "--data", "ORG/other@v1.0.0", **env)
+        assert printed["lines"][0]["n"] == 12
+        wrong = cli(*words, "--data", "ORG/other@v1.0.0", **env)
         assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1, wrong.stderr
         assert "ORG/other@v1.0.0: no such file, and it cannot be loaded from the Hub" in wrong.stderr
 
 
-def _rest(one: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in one.items() if name not in {"id", "revision", "role"}}
+def _rest(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in {"id", "revision", "role"}}
 
 
 def test_known_files_say_what_they_are_not(store: Store, shared: Path) -> None:
     folder = shared / "truthfulqa"
     for name, n in (("mc1_derived.jsonl", 817), ("task_mc.json", 299)):
-        made = judged(truthfulqa, store, find(store, "baseline:longest"), str(folder / name))
-        assert made.lines[0].n == n
-        assert any("not the official MC1 file" in note for note in made.notes)
+        result = judged(truthfulqa, store, find(store, "baseline:longest"), str(folder / name))
+        assert result.lines[0].n == n
+        assert any("not the official MC1 file" in note for note in result.notes)
         assert sources.identify(folder / name)[1] is not None
     assert sources.identify(folder / "TruthfulQA.csv")[1] is None
 
 
 def test_command(tmp_path: Path, data: str) -> None:
-    what = ("truthfulqa", "--root", str(tmp_path / "build"), "--data", data)
-    done = cli(*what, "--model", "baseline:longest")
+    words = ("truthfulqa", "--root", str(tmp_path / "build"), "--data", data)
+    done = cli(*words, "--model", "baseline:longest")
     assert done.returncode == 0, done.stderr
     assert re.search(
         r"baseline:longest +\n(?:.*\n)* +accuracy +overall +12 +0 +0.0% +0.0% to 24.2% +25.0%", done.stdout
@@ -159,7 +161,7 @@ def test_command(tmp_path: Path, data: str) -> None:
         (("--model", "baseline:best"), "no such baseline"),
         (("--metric", "true"), "give reward"),
     ):
-        failed = cli(*what, *(() if "--model" in wrong else ("--model", "baseline:longest")), *wrong)
+        failed = cli(*words, *(() if "--model" in wrong else ("--model", "baseline:longest")), *wrong)
         assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and says in failed.stderr
 
 
@@ -172,32 +174,36 @@ def test_likelihood_is_what_the_harness_computes_item_by_item(
 
     words = ["oak", "ash", "elm", "fir", "yew", "bay", "box", "fig"]
     rows = [
-        {"question": f"Which tree is it, {one}?", "choices": [one, words[at - 1], words[at - 3]], "label": 0}
-        for at, one in enumerate(words)
+        {
+            "question": f"Which tree is it, {token}?",
+            "choices": [token, words[at - 1], words[at - 3]],
+            "label": 0,
+        }
+        for at, token in enumerate(words)
     ]
     file = tmp_path / "mc1.jsonl"
     file.write_text("".join(f"{json.dumps(_as_on_the_hub(row))}\n" for row in rows))
     folder = save_tiny(tmp_path / "lm", bos=bos, **WIDE)
-    made = judged(truthfulqa, store, find(store, str(folder), options=CPU), str(file), "likelihood")
+    result = judged(truthfulqa, store, find(store, str(folder), options=CPU), str(file), "likelihood")
 
-    own = Path(lm_eval.tasks.__path__[0]) / "truthfulqa" / "truthfulqa_mc1.yaml"
-    config = yaml.safe_load(own.read_text()) | {"task": "made_up_mc1", "dataset_path": "json"}
+    their_file = Path(lm_eval.tasks.__path__[0]) / "truthfulqa" / "truthfulqa_mc1.yaml"
+    config = yaml.safe_load(their_file.read_text()) | {"task": "made_up_mc1", "dataset_path": "json"}
     config |= {"dataset_name": None, "dataset_kwargs": {"data_files": {"validation": str(file)}}}
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "made_up.yaml").write_text(yaml.safe_dump(config))
     manager = lm_eval.tasks.TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False)
     network = harness(folder, Model("lm", "1"), 2048, CPU)
     theirs = lm_eval.simple_evaluate(network, tasks=["made_up_mc1"], task_manager=manager, bootstrap_iters=0)
-    samples = sorted(theirs["samples"]["made_up_mc1"], key=lambda one: one["doc_id"])
-    ours = items(store, made)
-    assert 0 < sum(one["acc"] for one in samples) < 8
-    assert ours["accuracy: credit"].to_list() == [one["acc"] for one in samples]
-    for scores, one in zip(ours["accuracy: scores"], samples, strict=True):
-        assert scores.to_list() == pytest.approx([value for value, _ in one["filtered_resps"]], abs=1e-4)
-    assert line(made, "lm").value == theirs["results"]["made_up_mc1"]["acc,none"]
+    samples = sorted(theirs["samples"]["made_up_mc1"], key=lambda token: token["doc_id"])
+    ours = items(store, result)
+    assert 0 < sum(token["acc"] for token in samples) < 8
+    assert ours["accuracy: credit"].to_list() == [token["acc"] for token in samples]
+    for scores, token in zip(ours["accuracy: scores"], samples, strict=True):
+        assert scores.to_list() == pytest.approx([value for value, _ in token["filtered_resps"]], abs=1e-4)
+    assert line(result, "lm").value == theirs["results"]["made_up_mc1"]["acc,none"]
     again = on_tasks(store, find(store, str(folder), options=CPU), ["made_up_mc1"], tmp_path / "tasks")
-    assert line(again, "lm", "acc").value == line(made, "lm").value
-    assert made.settings["prompt"].startswith("truthfulqa_mc1 of lm_eval") and not made.prompts
+    assert line(again, "lm", "acc").value == line(result, "lm").value
+    assert result.settings["prompt"].startswith("truthfulqa_mc1 of lm_eval") and not result.prompts
 
 
 @pytest.mark.parametrize(("template", "bos"), [(False, False), (False, True), (True, False), (True, True)])
@@ -214,8 +220,8 @@ def test_true_is_what_transformers_computes(store: Store, tmp_path: Path, templa
         tokenizer.save_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     data = questions(tmp_path / "q.jsonl", 2)
-    made = judged(truthfulqa, store, find(store, str(folder), options=CPU), str(data))
-    kept = items(store, made)
+    result = judged(truthfulqa, store, find(store, str(folder), options=CPU), str(data))
+    kept = items(store, result)
     for row, true, odds in zip(
         data.read_text().splitlines(),
         kept["accuracy: scores"],
@@ -231,10 +237,10 @@ def test_true_is_what_transformers_computes(store: Store, tmp_path: Path, templa
                 start = tokenizer(prompt, add_special_tokens=False)["input_ids"]
                 ids = tokenizer(word if template else f" {word}", add_special_tokens=False)["input_ids"]
                 with torch.no_grad():
-                    found = model(torch.tensor([start + ids])).logits[0].log_softmax(-1)
-                logs.append(sum(float(found[len(start) + at - 1, one]) for at, one in enumerate(ids)))
+                    log_probs = model(torch.tensor([start + ids])).logits[0].log_softmax(-1)
+                logs.append(sum(float(log_probs[len(start) + at - 1, token]) for at, token in enumerate(ids)))
             expected.append((logs[0], logs[0] - logs[1]))
-        assert list(zip(true, odds, strict=True)) == [pytest.approx(one, abs=1e-4) for one in expected]
+        assert list(zip(true, odds, strict=True)) == [pytest.approx(token, abs=1e-4) for token in expected]
 
 
 def test_wrong_labels(store: Store, tmp_path: Path) -> None:
@@ -249,9 +255,9 @@ def test_ties_of_a_coarse_dtype_are_told(store: Store, data: str) -> None:
         ("coarse", "bfloat16", 1),
         ("fine", "float32", 0),
     ]
-    for name, dtype, told in cases:
-        made = judged(truthfulqa, store, language(lambda _: -1.0, name, Options(dtype=dtype)), data)
-        assert sum("24 ties, as bfloat16 is coarse" in note for note in made.notes) == told
+    for name, dtype, message in cases:
+        result = judged(truthfulqa, store, language(lambda _: -1.0, name, Options(dtype=dtype)), data)
+        assert sum("24 ties, as bfloat16 is coarse" in note for note in result.notes) == message
 
 
 def test_another_dtype_is_asked_anew(store: Store, data: str) -> None:
@@ -263,7 +269,7 @@ def test_another_dtype_is_asked_anew(store: Store, data: str) -> None:
     coarse = judged(truthfulqa, store, language(lambda _: -1.0, options=Options(dtype="bfloat16")), data)
     again = judged(truthfulqa, store, language(fine, options=Options(dtype="float32")), data)
     assert (line(coarse, "known-lm").value, line(again, "known-lm").value) == (0.25, 1.0)
-    assert [one.settings["dtype"] for one in (coarse, again)] == ["bfloat16", "float32"]
+    assert [result.settings["dtype"] for result in (coarse, again)] == ["bfloat16", "float32"]
     assert "dtype" not in judged(truthfulqa, store, reward(is_right), data).settings
 
 
@@ -271,9 +277,9 @@ def test_questions_that_stand_twice_are_one(store: Store, tmp_path: Path, data: 
     twice = tmp_path / "twice.jsonl"
     twice.write_text(Path(data).read_text() * 2)
     half = reward(lambda turns: is_right(turns) * (-1) ** int(turns[0][-2]))
-    one, two = (line(judged(truthfulqa, store, half, at), "known") for at in (data, str(twice)))
-    assert (one.n * 2, one.value) == (two.n, two.value) == (24, 0.5)
-    assert one.low is not None and two.low is not None and two.low <= one.low
+    first, two = (line(judged(truthfulqa, store, half, at), "known") for at in (data, str(twice)))
+    assert (first.n * 2, first.value) == (two.n, two.value) == (24, 0.5)
+    assert first.low is not None and two.low is not None and two.low <= first.low
 
 
 def test_the_official_file_of_choices_and_labels_is_read(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ REPLAYS = {
 def server(server: CompletionsServer) -> CompletionsServer:
     server.models = ("m", "n", "judge")
     server.context = 100_000
-    server.chat = by(lambda one, two: len(one) - len(two))
+    server.chat = by(lambda text, two: len(text) - len(two))
     return server
 
 
@@ -53,50 +53,50 @@ def server(server: CompletionsServer) -> CompletionsServer:
 def sides(tmp_path: Path) -> dict[str, Path]:
     """Questions of two categories, and answers: b is the longer one but for questions 0 and 1."""
     kinds = ("craft", "travel")
-    asked = [
+    questions = [
         {"question_id": n, "text": f"What of {n}?", "category": kinds[n % 2], "more": n} for n in range(COUNT)
     ]
     texts = {
         "a": [f"Answer a of {n}." + " And more of it." * (n < 2) for n in range(COUNT)],
         "b": [f"Answer b of {n}, at length." for n in range(COUNT)],
     }
-    made = {
+    answers = {
         side: rows(
-            tmp_path / f"{side}.jsonl", [{"question_id": n, "text": text} for n, text in enumerate(some)]
+            tmp_path / f"{side}.jsonl", [{"question_id": n, "text": text} for n, text in enumerate(group)]
         )
-        for side, some in texts.items()
+        for side, group in texts.items()
     }
-    return made | {"data": rows(tmp_path / "question.jsonl", asked)}
+    return answers | {"data": rows(tmp_path / "question.jsonl", questions)}
 
 
-def shown(prompt: str) -> tuple[str, str]:
+def shown_answers(prompt: str) -> tuple[str, str]:
     """The two answers in a judge's prompt."""
     form = r"^\[(\w+): answer ([12]) begins\]\n(.*?)\n\[\1: answer \2 ends\]$"
-    found = [text for _, _, text in re.findall(form, prompt, re.DOTALL | re.MULTILINE)]
-    return found[0], found[1]
+    answers = [text for _, _, text in re.findall(form, prompt, re.DOTALL | re.MULTILINE)]
+    return answers[0], answers[1]
 
 
 def by(prefers: Callable[[str, str], float]) -> Callable[[str], str]:
     """A judge's words from what it makes of the first answer and the second one: above 0 for the first."""
 
-    def said(prompt: str) -> str:
-        gap = prefers(*shown(prompt))
+    def reply(prompt: str) -> str:
+        gap = prefers(*shown_answers(prompt))
         return f"Because.\n\nScores: {8 if gap > 0 else 5} {8 if gap < 0 else 5}"
 
-    return said
+    return reply
 
 
 def run(store: Store, server: CompletionsServer, sides: dict[str, Path], **how: Any) -> Result:
     engine = judge.engine(server.url, timeout=how.pop("timeout", 5.0), retries=1)
     servers = vicuna.Servers(engine, "judge", how.pop("generator", None))
-    given = {
+    settings = {
         "a": str(sides["a"]),
         "b": str(sides["b"]),
         "data": sides["data"],
         **how.pop("settings", {}),
         **how,
     }
-    options = vicuna.Options(judge=server.url, judge_model="judge", **given)
+    options = vicuna.Options(judge=server.url, judge_model="judge", **settings)
     session = EvalSession(store, vicuna.EVALUATION)
     return carry_out(session, vicuna.plan_comparison(session, options, servers))
 
@@ -117,15 +117,15 @@ def items(store: Store, result: Result) -> list[dict[str, Any]]:
 
 def test_a_judge_that_likes_length(store: Store, server: CompletionsServer, sides: dict[str, Path]) -> None:
     result = run(store, server, sides)
-    found = numbers(result)
-    assert [found[name].value for name in ("win", "tie", "lose")] == [0.2, 0.0, 0.8]
-    assert (found["win rate"].value, found["win rate without ties"].value) == (0.2, 0.2)
-    assert found["longer answer wins"].value == 1.0
-    assert found["winner flips with the order"].value == 0.0
-    assert found["first place wins"].value == 0.5
+    by_metric = numbers(result)
+    assert [by_metric[name].value for name in ("win", "tie", "lose")] == [0.2, 0.0, 0.8]
+    assert (by_metric["win rate"].value, by_metric["win rate without ties"].value) == (0.2, 0.2)
+    assert by_metric["longer answer wins"].value == 1.0
+    assert by_metric["winner flips with the order"].value == 0.0
+    assert by_metric["first place wins"].value == 0.5
     assert numbers(result, "craft")["win rate"].value == pytest.approx(0.2)
     assert numbers(result, "travel")["win rate"].n == 5
-    win, (low, high) = found["win"], stats.mean([1.0] * 2 + [0.0] * 8)[1:]
+    win, (low, high) = by_metric["win"], stats.mean([1.0] * 2 + [0.0] * 8)[1:]
     assert win.low is not None and win.high is not None and win.low <= low < high <= win.high
     assert result.details["counts"] == {
         "win": 2,
@@ -138,12 +138,12 @@ def test_a_judge_that_likes_length(store: Store, server: CompletionsServer, side
         ["a.jsonl", "5.60", "5.60", "5.60"],
         ["b.jsonl", "7.40", "7.40", "7.40"],
     ]
-    assert [(one.role, one.id) for one in result.models] == [
+    assert [(model.role, model.id) for model in result.models] == [
         ("model a", "a.jsonl"),
         ("model b", "b.jsonl"),
         ("judge", "judge"),
     ]
-    assert all(one.revision.startswith("sha256:") for one in [*result.models[:2], *result.data])
+    assert all(model.revision.startswith("sha256:") for model in [*result.models[:2], *result.data])
     row = items(store, result)[3]
     assert (row["question_id"], row["category"], row["winner"], row["difference"]) == ("3", "travel", "b", -3)
     assert (row["answer_a"], row["characters_a"]) == ("Answer a of 3.", 14)
@@ -163,13 +163,13 @@ def test_a_judge_that_likes_length(store: Store, server: CompletionsServer, side
 def test_a_judge_that_likes_the_first_place(
     store: Store, server: CompletionsServer, sides: dict[str, Path]
 ) -> None:
-    server.chat = by(lambda one, two: 1)
-    found = numbers(run(store, server, sides))
-    assert [found[name].value for name in ("win", "tie", "lose")] == [0.0, 1.0, 0.0]
-    assert (found["win rate"].value, found["win rate"].ties) == (0.5, COUNT)
-    assert (found["win rate without ties"].n, found["win rate without ties"].value) == (0, None)
-    assert found["first place wins"].value == 1.0
-    assert found["winner flips with the order"].value == 1.0
+    server.chat = by(lambda text, two: 1)
+    by_metric = numbers(run(store, server, sides))
+    assert [by_metric[name].value for name in ("win", "tie", "lose")] == [0.0, 1.0, 0.0]
+    assert (by_metric["win rate"].value, by_metric["win rate"].ties) == (0.5, COUNT)
+    assert (by_metric["win rate without ties"].n, by_metric["win rate without ties"].value) == (0, None)
+    assert by_metric["first place wins"].value == 1.0
+    assert by_metric["winner flips with the order"].value == 1.0
 
 
 def test_what_is_no_verdict_is_counted_and_kept(
@@ -178,15 +178,15 @@ def test_what_is_no_verdict_is_counted_and_kept(
     """0: nonsense in both orders, 1: when a is first, 2: out of range when b is first."""
     fair = server.chat
 
-    def said(prompt: str) -> str | None:
-        one, _ = shown(prompt)
-        if "What of 0?" in prompt or ("What of 1?" in prompt and one.startswith("Answer a")):
+    def reply(prompt: str) -> str | None:
+        first_answer, _ = shown_answers(prompt)
+        if "What of 0?" in prompt or ("What of 1?" in prompt and first_answer.startswith("Answer a")):
             return "Both are lovely."
-        if "What of 2?" in prompt and one.startswith("Answer b"):
+        if "What of 2?" in prompt and first_answer.startswith("Answer b"):
             return "Scores: 11 3"
         return fair(prompt)
 
-    server.chat = said
+    server.chat = reply
     result = run(store, server, sides)
     assert result.details["counts"] == {"win": 0, "tie": 0, "lose": 7, "not compared": 3, "one order only": 2}
     assert numbers(result)["win"].n == 7
@@ -199,9 +199,9 @@ def test_what_is_no_verdict_is_counted_and_kept(
     assert (kept[0]["winner"], kept[0]["a_first_unread"]) == (None, "no scores")
     assert kept[0]["b_first_verdict"] == "Both are lovely."
     assert kept[2]["b_first_unread"] == "out of range"
-    asked = len(server.bodies)
+    before = len(server.bodies)
     assert run(store, server, sides) == result
-    assert len(server.bodies) == asked
+    assert len(server.bodies) == before
 
 
 def test_what_failed_is_asked_again_and_only_that(
@@ -223,9 +223,9 @@ def test_what_failed_is_asked_again_and_only_that(
     assert sum(server.answered.values()) == 2 * COUNT
     assert (again.failed, again.fingerprint) == (0, result.fingerprint)
     assert numbers(again)["win"].n == COUNT
-    asked = len(server.bodies), server.accepted
+    before = len(server.bodies), server.accepted
     assert run(store, server, sides) == again
-    assert (len(server.bodies), server.accepted) == asked
+    assert (len(server.bodies), server.accepted) == before
 
 
 def test_a_judge_that_does_all_of_it_shows_and_costs_no_finished_work(
@@ -234,11 +234,11 @@ def test_a_judge_that_does_all_of_it_shows_and_costs_no_finished_work(
     """0: nonsense, 1: no answer in time, 2 to 4: whoever stands first; then it changes its mind on all."""
     fair = server.chat
 
-    def said(prompt: str) -> str | None:
+    def reply(prompt: str) -> str | None:
         number = int(re.findall(r"What of (\d)", prompt)[0])
         return "Hm." if number == 0 else "Scores: 8 5" if number < 5 else fair(prompt)
 
-    server.chat = said
+    server.chat = reply
     server.fault = lambda prompt, attempt: "hang" if "What of 1?" in prompt else None
     first = run(store, server, sides, timeout=0.3, max_failures=0.2)
     assert first.failed == 2
@@ -246,11 +246,13 @@ def test_a_judge_that_does_all_of_it_shows_and_costs_no_finished_work(
     assert any("20 asked, 16 read (2 no scores, 2 failed)" in note for note in first.notes)
     flips = numbers(first)["winner flips with the order"]
     assert (flips.value, flips.n) == (3 / 8, 8)
-    asked = Counter(server.attempts)
+    attempts = Counter(server.attempts)
     server.fault = lambda prompt, attempt: None
-    server.chat = lambda prompt: "Scores: 9 1" if shown(prompt)[0].startswith("Answer a") else "Scores: 1 9"
+    server.chat = lambda prompt: (
+        "Scores: 9 1" if shown_answers(prompt)[0].startswith("Answer a") else "Scores: 1 9"
+    )
     second = run(store, server, sides)
-    again = {prompt for prompt, count in server.attempts.items() if count > asked[prompt]}
+    again = {prompt for prompt, count in server.attempts.items() if count > attempts[prompt]}
     assert len(again) == 2 and all("What of 1?" in prompt for prompt in again)
     assert (second.failed, second.fingerprint) == (0, first.fingerprint)
     assert second.details["counts"] == {"win": 1, "tie": 3, "lose": 5, "not compared": 1, "one order only": 0}
@@ -269,7 +271,7 @@ def test_a_result_with_failures_stays_until_a_better_one_is_written(
     first = run(store, server, sides, timeout=0.3, max_failures=0.2)
     server.fault = lambda prompt, attempt: None
 
-    def full(*given: object) -> None:
+    def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
@@ -309,10 +311,10 @@ def test_an_answer_that_orders_the_judge_about_is_an_answer(
     server.chat = lambda prompt: prompt
     result = run(store, server, sides | {"a": a})
     assert result.details["counts"]["not compared"] == COUNT
-    assert all(hostile in shown(prompt) for prompt in server.answered)
+    assert all(hostile in shown_answers(prompt) for prompt in server.answered)
     server.chat = fair
-    other = run(store, server, sides | {"a": a}, settings={"judge_tokens": 100})
-    assert numbers(other)["win"].value == 1.0  # by its length
+    second = run(store, server, sides | {"a": a}, settings={"judge_tokens": 100})
+    assert numbers(second)["win"].value == 1.0  # by its length
 
 
 def test_the_key_is_nowhere(
@@ -332,7 +334,7 @@ def test_the_fake_engines_answers_mark_the_result(
 ) -> None:
     result = run(store, server, sides, a="ORG/one", b="ORG/two", generator=answers.engine("fake"))
     assert result.is_fake
-    assert [one.id for one in result.models] == ["fake/ORG--one", "fake/ORG--two", "judge"]
+    assert [model.id for model in result.models] == ["fake/ORG--one", "fake/ORG--two", "judge"]
     assert result.settings["temperature"] == 0.7
     texts = [row["answer_a"] for row in items(store, result)]
     assert all(texts) and not any("Human:" in text for text in texts)
@@ -342,8 +344,8 @@ def test_the_fake_engines_answers_mark_the_result(
 def test_saved_answers_of_the_fake_engine_mark_it_too(
     store: Store, server: CompletionsServer, sides: dict[str, Path], tmp_path: Path
 ) -> None:
-    made = [{"question_id": n, "text": f"{n}", "model_id": "fake/x"} for n in range(COUNT)]
-    assert run(store, server, sides | {"b": rows(tmp_path / "made.jsonl", made)}).is_fake
+    lines = [{"question_id": n, "text": f"{n}", "model_id": "fake/x"} for n in range(COUNT)]
+    assert run(store, server, sides | {"b": rows(tmp_path / "made.jsonl", lines)}).is_fake
 
 
 def test_one_models_answers_serve_in_every_comparison(
@@ -364,9 +366,9 @@ def test_a_server_answers_by_chat(store: Store, server: CompletionsServer, sides
     server.chat = lambda prompt: judged(prompt) if "answer 1 begins" in prompt else f"Of {prompt}"
     result = run(store, server, sides, a="m", b="n", generator=answers.engine("openai", (server.url,)))
     assert {row["answer_a"] for row in items(store, result)} == {f"Of What of {n}?" for n in range(COUNT)}
-    asked = next(one for one in server.bodies if one["model"] == "m")
-    assert (asked["temperature"], asked["max_tokens"]) == (0.7, 1024)
-    assert [one.revision for one in result.models[:2]] == ["as-served"] * 2
+    body_of_m = next(body for body in server.bodies if body["model"] == "m")
+    assert (body_of_m["temperature"], body_of_m["max_tokens"]) == (0.7, 1024)
+    assert [body.revision for body in result.models[:2]] == ["as-served"] * 2
 
 
 @pytest.mark.parametrize("template", [True, False])
@@ -394,7 +396,7 @@ def test_real_models_answer(
     assert bool(request.sampling.stop) != template
     how = {"settings": {"max_new_tokens": 8, "limit": 3}}
     result = run(store, server, sides, a=names[0], b=names[1], generator=generator, **how)
-    assert [one.id for one in result.models[:2]] == ["model-1", "model-2"]
+    assert [model.id for model in result.models[:2]] == ["model-1", "model-2"]
     assert len(items(store, result)) == 3
     assert all(row["answer_a"] is not None for row in items(store, result))
     assert any("cut at the token limit" in note for note in result.notes)
@@ -402,20 +404,20 @@ def test_real_models_answer(
 
 
 def test_a_limit_draws_by_the_seed(store: Store, server: CompletionsServer, sides: dict[str, Path]) -> None:
-    drawn = []
+    sampled = []
     for seed in (0, 0, 1):
         result = run(store, server, sides, settings={"limit": 4, "seed": seed})
-        drawn.append([row["question_id"] for row in items(store, result)])
-    assert drawn[0] == drawn[1] != drawn[2]
-    assert len(drawn[0]) == 4
-    assert drawn[0] == sorted(drawn[0], key=int)
+        sampled.append([row["question_id"] for row in items(store, result)])
+    assert sampled[0] == sampled[1] != sampled[2]
+    assert len(sampled[0]) == 4
+    assert sampled[0] == sorted(sampled[0], key=int)
 
 
 def test_win_tie_and_lose_by_hand() -> None:
     def verdict(first: float, second: float) -> Verdict:
         return Verdict("", (first, second))
 
-    every = [
+    judged = [
         # a in both orders
         Judged("1", None, {"a": "xx", "b": "x"}, {}, {}, {"ab": verdict(9, 5), "ba": verdict(5, 9)}),
         # a when first, b by more when first: b
@@ -429,14 +431,23 @@ def test_win_tie_and_lose_by_hand() -> None:
         # none
         Judged("6", None, {"a": "x", "b": "xx"}, {}, {}, {"ab": parse("?"), "ba": parse("?")}),
     ]
-    assert [one.winner for one in every] == ["a", "b", "tie", "b", None, None]
-    assert [one.difference for one in every] == [4, -1.5, 0, -0.5, None, None]
-    found = {line.metric: line for line in lines(every, "a", 0)}
-    assert [found[name].value for name in ("win", "tie", "lose")] == [0.25, 0.25, 0.5]
-    assert (found["win rate"].value, found["win rate without ties"].value) == (0.375, pytest.approx(1 / 3))
-    assert (found["winner flips with the order"].value, found["winner flips with the order"].n) == (0.5, 4)
-    assert found["first place wins"].value == pytest.approx((0.5 + 1 + 1 + 1 + 0) / 5)
-    assert (found["longer answer wins"].value, found["longer answer wins"].n) == (pytest.approx(2 / 3), 3)
+    assert [question.winner for question in judged] == ["a", "b", "tie", "b", None, None]
+    assert [question.difference for question in judged] == [4, -1.5, 0, -0.5, None, None]
+    by_metric = {line.metric: line for line in lines(judged, "a", 0)}
+    assert [by_metric[name].value for name in ("win", "tie", "lose")] == [0.25, 0.25, 0.5]
+    assert (by_metric["win rate"].value, by_metric["win rate without ties"].value) == (
+        0.375,
+        pytest.approx(1 / 3),
+    )
+    assert (by_metric["winner flips with the order"].value, by_metric["winner flips with the order"].n) == (
+        0.5,
+        4,
+    )
+    assert by_metric["first place wins"].value == pytest.approx((0.5 + 1 + 1 + 1 + 0) / 5)
+    assert (by_metric["longer answer wins"].value, by_metric["longer answer wins"].n) == (
+        pytest.approx(2 / 3),
+        3,
+    )
 
 
 @pytest.mark.parametrize("name", REPLAYS)
@@ -451,13 +462,13 @@ def test_saved_reviews_give_the_published_counts(store: Store, shared: Path, nam
     assert len({line.subset for line in result.lines}) == 10
     # By their texts alone: each that can be read says what was saved.
     saved = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    read = [(parse(one["text"], lowest=0).scores, tuple(one["score"])) for one in saved]
-    assert [one for one, _ in read].count(None) == 3
-    assert all(said == score for said, score in read if said)
+    read = [(parse(review["text"], lowest=0).scores, tuple(review["score"])) for review in saved]
+    assert [review for review, _ in read].count(None) == 3
+    assert all(parsed == score for parsed, score in read if parsed)
     assert any("cannot be read from the text in 3" in note for note in result.notes)
     assert not any("not those of the text" in note for note in result.notes)
-    for one in saved:
-        text = one["text"].strip()
+    for review in saved:
+        text = review["text"].strip()
         assert len(text) < 200 or text not in (store.path(result.ref) / "README.md").read_text("utf-8")
 
 
@@ -476,7 +487,7 @@ def test_saved_reviews_of_any_kind(store: Store, tmp_path: Path) -> None:
     )
     result = replay(store, reviews)
     assert result.details["counts"] == {"win": 3, "tie": 1, "lose": 1, "not compared": 2, "one order only": 5}
-    assert [one.id for one in result.models] == ["answer 1", "answer 2", "r.jsonl"]
+    assert [model.id for model in result.models] == ["answer 1", "answer 2", "r.jsonl"]
     notes = " ".join(result.notes)
     assert "not those of the text in 1" in notes
     assert "below 1 in 1" in notes
@@ -533,14 +544,18 @@ def cli(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def command(server: CompletionsServer, sides: dict[str, Path]) -> list[str]:
-    given = {
+    settings = {
         "a": sides["a"],
         "b": sides["b"],
         "data": sides["data"],
         "judge": server.url,
         "judge-model": "judge",
     }
-    return ["eval", "vicuna", *(word for name, value in given.items() for word in (f"--{name}", str(value)))]
+    return [
+        "eval",
+        "vicuna",
+        *(word for name, value in settings.items() for word in (f"--{name}", str(value))),
+    ]
 
 
 @pytest.mark.crash
@@ -594,9 +609,9 @@ def test_bad_usage_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
 
 
 def test_few_questions_that_all_say_the_same_are_not_certain() -> None:
-    found = {one.metric: one for one in outcomes(["a"] * 3, "m", 0)}
-    assert found["win rate"].value == 1 and found["win rate"].low == pytest.approx(0.4385, abs=1e-3)
-    assert found["lose"].value == 0 and found["lose"].high == pytest.approx(0.5615, abs=1e-3)
+    by_metric = {line.metric: line for line in outcomes(["a"] * 3, "m", 0)}
+    assert by_metric["win rate"].value == 1 and by_metric["win rate"].low == pytest.approx(0.4385, abs=1e-3)
+    assert by_metric["lose"].value == 0 and by_metric["lose"].high == pytest.approx(0.5615, abs=1e-3)
 
 
 def test_fastchats_current_files_are_read(tmp_path: Path) -> None:

@@ -422,8 +422,8 @@ def folder(server: CompletionsServer, tmp_path: Path) -> Path:
     server.models = ("m", "n")
     (tmp_path / "queries.txt").write_text("How do I keep basil alive indoors?\nWhat is tea made from?\n")
     (tmp_path / "ladder.toml").write_text(LADDER.replace("URL", server.url))
-    made = run_command("import", "queries", "queries.txt", "--version", "1.0.0", *ROOT, cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
+    done = run_command("import", "queries", "queries.txt", "--version", "1.0.0", *ROOT, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     return tmp_path
 
 
@@ -445,8 +445,8 @@ def test_a_build_tells_its_cost(server: CompletionsServer, folder: Path) -> None
     assert done.returncode == 0, done.stderr
     assert len(server.bodies) == 4
     store = Store(folder / "out")
-    made = store.manifest("responses@0.1.0")
-    spent, total = made.environment["engine"]["spent"], total_usage([made])["cost"]
+    manifest = store.manifest("responses@0.1.0")
+    spent, total = manifest.environment["engine"]["spent"], total_usage([manifest])["cost"]
     assert 0 < spent < total, "the stopped run paid for a reply"
     line = (
         f"cost of the replies: {total:,.4g}, {spent:,.4g} of that in this run, in the currency of your prices"

@@ -74,17 +74,17 @@ def test_replies_come_while_others_run_and_the_prefix_is_cached(model: Model, en
     replies = engine.generate(ask(model, 30))
     first = next(replies)
     assert engine.llm.get_num_unfinished_requests() > 0
-    everyone = [first, *replies]
-    assert len({reply.id for reply in everyone}) == 30
-    assert all(reply.error is None for reply in everyone)
-    assert sum(reply.cached_tokens > 0 for reply in everyone) > 20
+    processes = [first, *replies]
+    assert len({reply.id for reply in processes}) == 30
+    assert all(reply.error is None for reply in processes)
+    assert sum(reply.cached_tokens > 0 for reply in processes) > 20
     assert engine.load_seconds > 0
 
 
 @needs_vllm
 def test_the_longest_are_run_first(model: Model, engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     list(engine.generate(ask(model, 1)))
-    long = [replace(one, id=f"long{one.id}") for one in ask(model, 2, new=40)]
+    long = [replace(request, id=f"long{request.id}") for request in ask(model, 2, new=40)]
     handed: list[str] = []
     add = engine.llm.add_request
 
@@ -153,11 +153,11 @@ def children(pid: int) -> set[int]:
     """Every process below `pid`."""
     listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)
     pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
-    found, level = set(), {pid}
+    pids, level = set(), {pid}
     while level:
-        level = {child for child, parent in pairs if parent in level} - found
-        found |= level
-    return found
+        level = {child for child, parent in pairs if parent in level} - pids
+        pids |= level
+    return pids
 
 
 @needs_vllm

@@ -18,7 +18,7 @@ from almost_data.run import importing
 from almost_data.store import rows as stored_rows
 from almost_data.store.store import Store
 from tests import hub_server
-from tests.hub.pushes import NAMED, OTHER
+from tests.hub.pushes import NAMED, OTHER_HUB
 from tests.hub_server import TOKEN, Anywhere, Hub
 
 SO_IT_IS = " ".join(f"So it is, {time}." for time in range(9))
@@ -32,7 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def server() -> Iterator[Hub]:
     """The tests' own server, to look into."""
-    if OTHER:
+    if OTHER_HUB:
         pytest.skip("makes the server fail or looks into it, and ALMOST_DATA_TEST_HUB is another one")
     with hub_server.run() as server:
         yield server
@@ -41,11 +41,11 @@ def server() -> Iterator[Hub]:
 @pytest.fixture
 def anywhere() -> Iterator[Anywhere]:
     """The Hub of the environment, else the tests' own; empty as far as this run's repositories go."""
-    if not OTHER:
+    if not OTHER_HUB:
         with hub_server.run() as server:
             yield Anywhere(server.endpoint, TOKEN)
         return
-    server = Anywhere(OTHER, os.environ["HF_TOKEN"])
+    server = Anywhere(OTHER_HUB, os.environ["HF_TOKEN"])
     try:
         yield server
     finally:

@@ -17,9 +17,9 @@ from almost_data.store.store import Store
 from tests.command import at_hub, run
 from tests.hub_server import Anywhere, Hub
 
-OTHER = os.environ.get("ALMOST_DATA_TEST_HUB", "")
-ORG = os.environ.get("ALMOST_DATA_TEST_ORG", "") if OTHER else "ORG"
-SUFFIX = f"-{os.urandom(4).hex()}" if OTHER else ""
+OTHER_HUB = os.environ.get("ALMOST_DATA_TEST_HUB", "")
+ORG = os.environ.get("ALMOST_DATA_TEST_ORG", "") if OTHER_HUB else "ORG"
+SUFFIX = f"-{os.urandom(4).hex()}" if OTHER_HUB else ""
 NAMED: set[str] = set()
 """Repositories that may have been made."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from almost_data.store.store import Store
-from tests.hub.pushes import OTHER, REPO, command
+from tests.hub.pushes import OTHER_HUB, REPO, command
 from tests.hub_server import TOKEN, Hub
 
 
@@ -46,7 +46,7 @@ def test_the_commands_say_what_they_did_and_never_the_token(
     assert not any(TOKEN.encode() in content for content in server.files(REPO).values())
 
 
-@pytest.mark.skipif(bool(OTHER), reason="starts this file anew")
+@pytest.mark.skipif(bool(OTHER_HUB), reason="starts this file anew")
 def test_the_same_tests_run_against_a_hub_of_the_environment() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "tests.hub_server"],

@@ -33,7 +33,7 @@ def test_somebody_who_commits_first_keeps_what_they_wrote(store: Store, server: 
     files = server.files(REPO)
     assert is_whole(store, "responses@1.1.0", files) and {"note0.txt", "note1.txt"} <= files.keys()
     assert b"By hand, 0." in files["README.md"] and b"By hand, 1." in files["README.md"]
-    assert sum("/commit/" in path for _, path in server.asked) == 4
+    assert sum("/commit/" in path for _, path in server.recorded) == 4
 
 
 def test_a_conflict_without_end_is_one_line(store: Store, server: Hub) -> None:
@@ -143,7 +143,7 @@ def faulty(store: Store, refs: list[str], seed: int, rounds: int) -> int:
             repo = f"ORG/set{turn}"
             tags: dict[str, str] = {}
             for ref in refs:
-                begin = len(server.asked)
+                begin = len(server.recorded)
                 faults = {begin + draw.randint(1, 24): draw.choice(FAULTS) for _ in range(draw.randint(1, 2))}
                 server.fault = lambda number, method, path, faults=faults: faults.get(number)
                 pushes += 1

@@ -125,7 +125,7 @@ def test_only_files_of_an_artifact_are_fetched(store: Store, server: Hub, tmp_pa
         ".png",
         ".parquet",
     }
-    assert not any(path.endswith(("load.py", ".pkl", ".sh", ".html")) for _, path in server.asked)
+    assert not any(path.endswith(("load.py", ".pkl", ".sh", ".html")) for _, path in server.recorded)
 
 
 PULL = """
@@ -228,7 +228,7 @@ def test_a_pull_that_broke_goes_on(store: Store, server: Hub, tmp_path: Path, fa
     client.RETRY_WAITS = ()  # type: ignore[assignment]  # set back by the fixture
     push(store, server)
     target = Store(tmp_path / "other")
-    begin = len(server.asked)
+    begin = len(server.recorded)
     server.fault = lambda number, method, path: fault if number - begin in (30, 31) else None
     for _ in range(4):
         try:

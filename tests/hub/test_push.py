@@ -109,7 +109,7 @@ def test_bad_repository_names_are_refused_offline(repo: str, store: Store) -> No
 def test_fake_text_is_never_published(fake_store: Store, server: Hub) -> None:
     with pytest.raises(InputError, match="fake engine"):
         push(fake_store, server, "comparisons@0.1.0", "ORG/comparisons")
-    assert not server.asked
+    assert not server.recorded
 
 
 def test_a_damaged_artifact_is_never_published(store: Store, server: Hub) -> None:
@@ -117,7 +117,7 @@ def test_a_damaged_artifact_is_never_published(store: Store, server: Hub) -> Non
     file.write_bytes(next(store.path("responses@1.1.0").glob("data/good/*.parquet")).read_bytes())
     with pytest.raises(InputError, match="is damaged"):
         push(store, server)
-    assert not server.asked
+    assert not server.recorded
 
 
 def test_private_is_private_and_a_public_one_is_refused(store: Store, anywhere: Anywhere) -> None:
@@ -172,7 +172,7 @@ def test_a_hub_without_xet_says_how_to_go_without(store: Store, server: Hub, tmp
         f"almost-data: {REPO}: the request to Xet storage ({host}) failed (answer 404): "
         f"set HF_HUB_DISABLE_XET=1 to go without Xet; {REPO} was created for it, and may be empty until then"
     )
-    tries = [path for _, path in server.asked if "xet-write-token" in path]
+    tries = [path for _, path in server.recorded if "xet-write-token" in path]
     assert len(tries) == 1, "what is not there is not retried"
     subprocess.run(
         [sys.executable, "-m", "almost_data", *words], env=variables | {"HF_HUB_DISABLE_XET": "1"}, check=True

@@ -48,8 +48,10 @@ class Stranger:
     def __init__(self, python: Path, endpoint: str, folder: Path) -> None:
         self.python, self.folder = python, folder
         (folder / "project").mkdir()
-        own = {name: one for name, one in os.environ.items() if not name.startswith(("HF_", "PYTHON"))}
-        self.environment = own | {
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHON"))
+        }
+        self.environment = environment | {
             "HF_ENDPOINT": endpoint,
             "HF_HOME": str(folder / "hf"),
             "HF_HUB_DISABLE_XET": "1",
@@ -95,19 +97,19 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def there(store: Store) -> Iterator[Hub]:
+def shared_hub(store: Store) -> Iterator[Hub]:
     """A Hub with both versions, 1.1.0 last, and a private copy of 1.0.0."""
-    with hub_server.run() as one:
-        api = HfApi(endpoint=one.endpoint, token=TOKEN)
+    with hub_server.run() as server:
+        api = HfApi(endpoint=server.endpoint, token=TOKEN)
         for version in ("1.0.0", "1.1.0"):
             hub.push(store, f"comparisons@{version}", REPO, api=api)
         hub.push(store, "comparisons@1.0.0", "ORG/closed", private=True, api=api)
-        yield one
+        yield server
 
 
 @pytest.fixture
-def stranger(there: Hub, clean_python: Path, tmp_path: Path) -> Stranger:
-    return Stranger(clean_python, there.endpoint, tmp_path)
+def stranger(shared_hub: Hub, clean_python: Path, tmp_path: Path) -> Stranger:
+    return Stranger(clean_python, shared_hub.endpoint, tmp_path)
 
 
 def test_the_environment_has_no_almost_data(stranger: Stranger) -> None:
@@ -148,17 +150,19 @@ configs = datasets.get_dataset_config_names("ORG/comparisons", **at)
 whole = {config: loaded(config, **at) for config in configs}
 print(json.dumps({f"{name}/{split}": digest(rows) for name in whole for split, rows in whole[name].items()}))
 """
-    found = []
-    with hub_server.run() as one:
-        api = HfApi(endpoint=one.endpoint, token=TOKEN)
+    reports = []
+    with hub_server.run() as server:
+        api = HfApi(endpoint=server.endpoint, token=TOKEN)
         for version in ("1.0.0", "1.1.0"):
             hub.push(store, f"comparisons@{version}", REPO, api=api)
             (tmp_path / version).mkdir()  # each with a cache of its own
-            found.append(Stranger(clean_python, one.endpoint, tmp_path / version).script(code))
-        assert one.files(REPO)["manifest.json"] != one.files(REPO, "v1.0.0")["manifest.json"]
-    assert found[0] == found[1]
+            reports.append(Stranger(clean_python, server.endpoint, tmp_path / version).script(code))
+        assert server.files(REPO)["manifest.json"] != server.files(REPO, "v1.0.0")["manifest.json"]
+    assert reports[0] == reports[1]
     manifest = store.manifest("comparisons@1.0.0")
-    assert found[0].keys() == {f"{name}/{split}" for name, some in manifest.counts.items() for split in some}
+    assert reports[0].keys() == {
+        f"{name}/{split}" for name, splits in manifest.counts.items() for split in splits
+    }
 
 
 def test_a_private_one_wants_a_login(stranger: Stranger) -> None:
@@ -202,10 +206,10 @@ def test_trl_trains_on_them_by_its_own_command(stranger: Stranger, command: str)
         tokenizer = tiny_tokenizer()
         tokenizer.chat_template = REWARD_TEMPLATE
         tokenizer.save_pretrained(model)
-    given = f"--dataset_name {REPO} --model_name_or_path {model} --output_dir trained --max_steps 2"
+    arguments = f"--dataset_name {REPO} --model_name_or_path {model} --output_dir trained --max_steps 2"
     how = "--per_device_train_batch_size 2 --use_cpu true --bf16 false --report_to none --save_strategy no"
     printed = stranger.run(
-        "-m", "trl.cli.main", command, *given.split(), *how.split(), "--logging_steps", "1"
+        "-m", "trl.cli.main", command, *arguments.split(), *how.split(), "--logging_steps", "1"
     )
     assert "train_loss" in printed
     assert (stranger.folder / "project" / "trained" / "model.safetensors").is_file()

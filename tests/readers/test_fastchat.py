@@ -57,8 +57,8 @@ CURRENT = {
 def test_answers_are_responses_to_the_first_turn(
     store: Store, tmp_path: Path, files: dict[str, Rows]
 ) -> None:
-    made = importing.import_responses(store, write(tmp_path / "bench", files), ["a", "b"], "1.0.0")
-    rows = store.scan(made.ref).collect()
+    manifest = importing.import_responses(store, write(tmp_path / "bench", files), ["a", "b"], "1.0.0")
+    rows = store.scan(manifest.ref).collect()
     read = {(row["prompt"][0]["content"], row["responder"], row["response"]) for row in rows.to_dicts()}
     assert read == {
         (prompt, model, f"{word}, by {model}.")
@@ -68,11 +68,11 @@ def test_answers_are_responses_to_the_first_turn(
 
 
 def test_judgments_are_preferences_where_both_orders_agree(store: Store, tmp_path: Path) -> None:
-    made = importing.import_preferences(store, write(tmp_path / "bench", CURRENT), "1.0.0")
-    [row] = store.scan(made.ref).collect().to_dicts()
+    manifest = importing.import_preferences(store, write(tmp_path / "bench", CURRENT), "1.0.0")
+    [row] = store.scan(manifest.ref).collect().to_dicts()
     assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("So, by b.", "So, by a.")
     assert (row["chosen_responder"], row["rejected_responder"]) == ("b", "a")
-    assert store.scan(made.ref, "rejected").collect()["reason"].to_list() == ["no_preference"]
+    assert store.scan(manifest.ref, "rejected").collect()["reason"].to_list() == ["no_preference"]
 
 
 def test_an_answer_to_no_question_is_refused(store: Store, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from tests.readers.layouts import (
 FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def found(layout: Layout, rows: list[Row]) -> tuple[list[Pair], list[str]]:
+def pairs_of(layout: Layout, rows: list[Row]) -> tuple[list[Pair], list[str]]:
     """The pairs that are read, and the reasons of rejected rows."""
     good, reasons = [], []
     for read in read_all(layout, [(f"row {number}", row) for number, row in enumerate(rows)]):
@@ -75,7 +75,7 @@ def test_what_a_layout_writes_is_read_back(
         layout.name != name.split(" ", maxsplit=1)[0]
     ):  # a system turn in a column of its own, whole conversations
         assert name.startswith(layout.name)
-    assert found(layout, rows) == (written, [])
+    assert pairs_of(layout, rows) == (written, [])
 
 
 DEFECTS: dict[str, tuple[Callable[[Row, str], None], set[str]]] = {
@@ -122,7 +122,7 @@ def test_a_defect_in_any_column_is_a_reason_and_never_a_guess(
     for row in good[place]:
         if column in row:
             damage(row, column)
-    kept, rejected = found(layout, list(chain.from_iterable(good)))
+    kept, rejected = pairs_of(layout, list(chain.from_iterable(good)))
     others = [pair for number, pair in enumerate(written) if number != place]
     if kept != others:  # what is still there may be enough: a plain text where turns were, another column
         assert [pair for pair in kept if pair in written] == [pair for pair in written if pair in kept]
@@ -140,7 +140,7 @@ def test_equal_sides_and_scores_are_no_preference() -> None:
         form = FORMS["messages"]
         fine, same = Pair(prompt, "No.", "Yes."), Pair(prompt, "No.", "No. ")
         layout = detect(write(fine, form), "rows", [])
-        assert found(layout, write(same, form))[0] == [], name
+        assert pairs_of(layout, write(same, form))[0] == [], name
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=[layout.name for layout in LAYOUTS])
@@ -150,7 +150,7 @@ def test_a_layouts_example_is_in_it_and_in_no_other(layout: Layout) -> None:
     rows = [dict(layout.example)]
     if layout.groups_by:
         rows.append(rows[0] | {"response": "Yes.", "helpfulness": 1})
-    [pair], reasons = found(layout, rows)
+    [pair], reasons = pairs_of(layout, rows)
     assert reasons == [] and (pair.text, pair.chosen, pair.rejected) == (
         "Is tea a fruit?",
         "No, a leaf.",

@@ -60,11 +60,11 @@ def xml(posts: list[dict[str, object]], head: str = "") -> bytes:
 
 
 def read(source: Path | str, site: str | None = SITE) -> list[Post]:
-    seen: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
     with reading(str(source), site) as posts:
-        first = list(posts(lambda *tick: seen.append(tick)))
+        first = list(posts(lambda *tick: progress.append(tick)))
         assert list(posts(lambda *_: None)) == first  # every call begins anew
-    assert seen and seen[-1][0] == seen[-1][1]
+    assert progress and progress[-1][0] == progress[-1][1]
     return first
 
 
@@ -106,17 +106,17 @@ def test_posts_of_a_dump(tmp_path: Path) -> None:
         "OwnerDisplayName": " Ada\n L. ",
     }
     dated = {"CreationDate": "2010-01-01T00:00:00.000", "LastEditDate": "2020-01-01T00:00:00.000"}
-    said = {"ContentLicense": "CC BY-SA 2.5", "OwnerDisplayName": "Bob"}
+    credit = {"ContentLicense": "CC BY-SA 2.5", "OwnerDisplayName": "Bob"}
     wiki = {"Id": 9, "PostTypeId": 5, "Body": "a tag's"}
     (tmp_path / "Posts.xml").write_bytes(
-        xml([QUESTION, wiki, ANSWER | dated, named, ANSWER | said | {"Id": 5}])
+        xml([QUESTION, wiki, ANSWER | dated, named, ANSWER | credit | {"Id": 5}])
     )
-    question, answer, other, last = read(tmp_path / "Posts.xml")
+    question, answer, second_answer, last = read(tmp_path / "Posts.xml")
     assert question == Post(SITE, 1, None, 0, 2, "Why?", "<p>Q</p>", None, None)
     assert question.url == f"https://{SITE}/questions/1"
     assert (answer.question, answer.score, answer.license) == (1, 3, "CC BY-SA 4.0")
     assert (answer.url, answer.author) == (f"https://{SITE}/a/2", f"https://{SITE}/users/7")
-    assert (other.score, other.author, other.license) == (-1, "Ada L.", None)
+    assert (second_answer.score, second_answer.author, second_answer.license) == (-1, "Ada L.", None)
     assert (last.author, last.license) == (f"Bob (https://{SITE}/users/7)", "CC BY-SA 2.5")
 
 
@@ -255,13 +255,13 @@ def layout(tmp_path: Path, content: list[dict[str, object]]) -> Iterator[Path]:
 
 def test_rows_in_the_hubs_layout(tmp_path: Path) -> None:
     for file in layout(tmp_path, [ROW, ROW | {"qid": 5, "answers": [], "metadata": []}]):
-        question, first, second, other = read(file, "other.example")
+        question, first, second, second_question = read(file, "other.example")
         assert (question.site, question.title, question.accepted) == (SITE, "", None)
         assert question.author == f"https://{SITE}/users/4/"
         # pm_score is the score: `selected` adds nothing to it.
         assert [(a.id, a.question, a.score) for a in (first, second)] == [(2, 1, 3), (3, 1, -1)]
         assert [a.author for a in (first, second)] == ["Ada", "https://p.example/u/8"]
-        assert (other.site, other.id) == ("other.example", 5)
+        assert (second_question.site, second_question.id) == ("other.example", 5)
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,10 @@ def test_the_same_items_are_compared_one_by_one() -> None:
     equal = replace(CLAIM, within=0.03)
     for n, verdict in ((30, "too small to say"), (2000, "reproduced")):
         same = [1.0] * (n - 2) + [0.0] * 2
-        found = judge(equal, [line(0.9, n)] * 2, [items(same), items(same)])
-        assert (found.verdict, found.difference) == (verdict, 0.0) and found.low == -(found.high or 0)
+        item_verdict = judge(equal, [line(0.9, n)] * 2, [items(same), items(same)])
+        assert (item_verdict.verdict, item_verdict.difference) == (verdict, 0.0) and item_verdict.low == -(
+            item_verdict.high or 0
+        )
     assert not judge(CLAIM, near, [items(ours), items(theirs[1:])]).paired
 
 
@@ -85,7 +87,7 @@ def test_a_step_is_compared_with_the_one_before_item_by_item() -> None:
     assert step.formula == "rm - 2 x sft + ppo" and CLAIM.formula == "rm - sft"
     # 30 of 60 against 35 and 50: a step of 15 after one of 5; each is right where the smaller one is.
     small, middle, large = ([1.0] * n + [0.0] * (60 - n) for n in (30, 35, 50))
-    lines = [line(sum(one) / 60, 60) for one in (large, middle, small)]
+    lines = [line(sum(values) / 60, 60) for values in (large, middle, small)]
     alone = judge(step, lines)
     assert alone.verdict == "too small to say" and not alone.paired and alone.n == 60
     same = judge(step, lines, [items(large), items(middle), items(small)])
@@ -96,7 +98,7 @@ def test_a_step_is_compared_with_the_one_before_item_by_item() -> None:
     down = judge(step, lines[::-1], [items(small), items(middle), items(large)])
     assert down.difference == same.difference  # (c - b) - (b - a) is (a - b) - (b - c)
     ends = [large, large, small]
-    flat = judge(step, [line(sum(one) / 60, 60) for one in ends], list(map(items, ends)))
+    flat = judge(step, [line(sum(values) / 60, 60) for values in ends], list(map(items, ends)))
     assert flat.verdict == "not reproduced"
     # Of three numbers apart: the squares of the three half-widths are added, twice the middle one's.
     assert alone.low is not None and alone.difference is not None
@@ -109,15 +111,15 @@ def test_a_step_is_compared_with_the_one_before_item_by_item() -> None:
     assert not judge(step, lines, [items(large), items(middle), items(small[1:])]).paired
 
 
-def replace_line(one: Line, **changed: object) -> Line:
-    return msgspec.structs.replace(one, **changed)
+def replace_line(line_: Line, **changed: object) -> Line:
+    return msgspec.structs.replace(line_, **changed)
 
 
 def test_the_interval_is_newcombes() -> None:
     # His example (1998): 56 of 70 against 48 of 80 gives 0.0524 to 0.3339.
-    found = judge(CLAIM, [line(56 / 70, 70), line(48 / 80, 80)])
-    assert found.difference == pytest.approx(0.2)
-    assert (found.low, found.high) == (pytest.approx(0.0524, abs=2e-4), pytest.approx(0.3339, abs=2e-4))
+    verdict = judge(CLAIM, [line(56 / 70, 70), line(48 / 80, 80)])
+    assert verdict.difference == pytest.approx(0.2)
+    assert (verdict.low, verdict.high) == (pytest.approx(0.0524, abs=2e-4), pytest.approx(0.3339, abs=2e-4))
 
 
 def test_a_part_a_number_and_an_equality() -> None:
@@ -140,8 +142,8 @@ def test_more_items_never_turn_a_verdict_round() -> None:
 
 
 def test_a_number_that_was_not_measured_decides_nothing() -> None:
-    found = judge(CLAIM, [line(0.9, 100), Line("m", "accuracy", "overall", 0, None)])
-    assert found.verdict == "not run" and found.difference is None and "of m" in found.missing
+    verdict = judge(CLAIM, [line(0.9, 100), Line("m", "accuracy", "overall", 0, None)])
+    assert verdict.verdict == "not run" and verdict.difference is None and "of m" in verdict.missing
 
 
 OFFICIAL = {
@@ -151,7 +153,7 @@ OFFICIAL = {
 }
 
 
-def made(
+def result_of(
     task: str, models: list[Pinned], data: list[Pinned], lines: list[Line], settings: dict[str, object]
 ) -> Result:
     identity = {"ref": "made-up@1.0.0", "fingerprint": "", "digest": "", "created": ""}
@@ -161,13 +163,13 @@ def made(
 
 
 def result(task: str, model: str, value: float) -> Result:
-    every = [
+    refs = [
         msgspec.structs.replace(line(value, 200, model), subset=subset)
         for subset in ("overall", "helpful", "harmless", "honest")
     ]
-    lines = [*every, line(0.6, 200, "baseline:longest")]
+    lines = [*refs, line(0.6, 200, "baseline:longest")]
     settings = {"config": "helpful-base"}
-    return made(task, [Pinned(model, "1")], [OFFICIAL[task]], lines, settings)
+    return result_of(task, [Pinned(model, "1")], [OFFICIAL[task]], lines, settings)
 
 
 class Models(Store):
@@ -175,10 +177,10 @@ class Models(Store):
 
     def __init__(self, root: object, refs: list[str]) -> None:
         super().__init__(root)  # type: ignore[arg-type]
-        self.there = refs
+        self.existing_refs = refs
 
     def has(self, ref: str) -> bool:
-        return ref in self.there
+        return ref in self.existing_refs
 
     def manifest(self, ref: str) -> object:  # type: ignore[override]
         from types import SimpleNamespace
@@ -190,7 +192,7 @@ NOBODY = "people's judgments (recipes/reproduce/human.py export, then import)"
 
 
 def study(
-    root: object, refs: list[str], given: set[str], compare: bool = False, people: str | None = None
+    root: object, refs: list[str], tasks: set[str], compare: bool = False, people: str | None = None
 ) -> study_.Study:
     """With `people`, they judged questions of that sha256, and found the first side the worse one."""
 
@@ -206,9 +208,9 @@ def study(
             Line("judge", "longer answer wins", "overall", 80, 0.9, 0.8, 0.95, 0, 0.5),
         ]
         judge = Pinned("gpt", "as-served", "judge")
-        return made("vicuna", [a, b, judge], [questions], lines, {})
+        return result_of("vicuna", [a, b, judge], [questions], lines, {})
 
-    def asked(a: Pinned, b: Pinned) -> Result:
+    def compare_people(a: Pinned, b: Pinned) -> Result:
         if people is None:
             raise InputError(NOBODY)
         data = [
@@ -216,58 +218,64 @@ def study(
             Pinned("question.jsonl", f"sha256:{people}", "data"),
         ]
         lines = [Line(a.id, WIN, "overall", 80, 0.3, 0.2, 0.4)]
-        return made("human", [a, b], data, lines, {})
+        return result_of("human", [a, b], data, lines, {})
 
     return study_.Study(
-        Models(root, refs), "1.0.0", evaluate, judged if compare else None, asked, frozenset(given), compare
+        Models(root, refs),
+        "1.0.0",
+        evaluate,
+        judged if compare else None,
+        compare_people,
+        frozenset(tasks),
+        compare,
     )
 
 
 def test_what_is_missing_is_named_and_nothing_stands_in_its_place(tmp_path: object) -> None:
-    found = {one.name: one for one in study_.measure(study(tmp_path, [], set()))}
-    assert set(found) == {one.table for one in CLAIMS} | {"Table 2"}
-    for table in found.values():
-        assert not table.lines and {one.verdict for one in table.outcomes} == {"not run"}
-        assert all(one.missing for one in table.outcomes)
-    assert "the model ppo@1.0.0" in found["Table 1"].missing
-    every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
-    found = {one.name: one for one in study_.measure(study(tmp_path, every, {HHH}))}
-    verdicts = [one.verdict for one in found["Table 1"].outcomes]
+    by_name = {entry.name: entry for entry in study_.measure(study(tmp_path, [], set()))}
+    assert set(by_name) == {entry.table for entry in CLAIMS} | {"Table 2"}
+    for table in by_name.values():
+        assert not table.lines and {entry.verdict for entry in table.outcomes} == {"not run"}
+        assert all(entry.missing for entry in table.outcomes)
+    assert "the model ppo@1.0.0" in by_name["Table 1"].missing
+    refs = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
+    by_name = {entry.name: entry for entry in study_.measure(study(tmp_path, refs, {HHH}))}
+    verdicts = [entry.verdict for entry in by_name["Table 1"].outcomes]
     assert verdicts == ["reproduced", "reproduced", "not run", "not reproduced", "too small to say"]
-    assert found["Table 1"].missing == [f"TruthfulQA (--truthfulqa {TRUTHFULQA})"]
-    assert found["Figure 3, by a judge"].missing == [
+    assert by_name["Table 1"].missing == [f"TruthfulQA (--truthfulqa {TRUTHFULQA})"]
+    assert by_name["Figure 3, by a judge"].missing == [
         "a judge and the Vicuna questions (--vicuna, --judge)",
         "a baseline's answers (--baseline)",
     ]
-    assert found["Figure 3, by people"].missing == [NOBODY, "a baseline's answers (--baseline)"]
-    assert found["Table 4"].missing == [
+    assert by_name["Figure 3, by people"].missing == [NOBODY, "a baseline's answers (--baseline)"]
+    assert by_name["Table 4"].missing == [
         f"HH-RLHF helpful-base (--preference {HH_RLHF}), or another preference set",
     ]
 
 
 def test_what_fails_is_not_run_and_other_data_have_a_table_of_their_own(tmp_path: object) -> None:
-    every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0", "sft@1.0.0-self-play"]
-    found = {one.name: one for one in study_.measure(study(tmp_path, every, {HHH, TRUE}))}
-    assert found["Table 1"].missing == ["it cannot be loaded"]
-    five = {one.claim.says: one for one in found["Table 5"].outcomes}
-    assert "the paper's data: mine.jsonl is not known as TruthfulQA's MC1" in found["Table 5"].missing
+    refs = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0", "sft@1.0.0-self-play"]
+    by_name = {table.name: table for table in study_.measure(study(tmp_path, refs, {HHH, TRUE}))}
+    assert by_name["Table 1"].missing == ["it cannot be loaded"]
+    five = {table.claim.says: table for table in by_name["Table 5"].outcomes}
+    assert "the paper's data: mine.jsonl is not known as TruthfulQA's MC1" in by_name["Table 5"].missing
     assert five["SFT on RMSP is better than on Self-Play, TruthfulQA"].verdict == "not run"
-    assert not any(one.subset == "truthful" for _, one in found["Table 5"].lines)
-    [other] = found["Table 5, on other data or terms"].outcomes
-    assert other.verdict == "too small to say" and other.claim.says.endswith("TruthfulQA")
+    assert not any(table.subset == "truthful" for _, table in by_name["Table 5"].lines)
+    [outcome] = by_name["Table 5, on other data or terms"].outcomes
+    assert outcome.verdict == "too small to say" and outcome.claim.says.endswith("TruthfulQA")
 
 
 def test_preferences_are_the_papers_where_they_are_helpful_base(tmp_path: object) -> None:
-    every = ["rm@1.0.0", "asis@1.0.0"]
-    found = {one.name: one for one in study_.measure(study(tmp_path, every, {PREFERENCE}))}
-    assert "Table 3, on other data or terms" not in found
-    verdicts = [one.verdict for one in found["Table 3"].outcomes]
+    refs = ["rm@1.0.0", "asis@1.0.0"]
+    by_name = {table.name: table for table in study_.measure(study(tmp_path, refs, {PREFERENCE}))}
+    assert "Table 3, on other data or terms" not in by_name
+    verdicts = [table.verdict for table in by_name["Table 3"].outcomes]
     assert verdicts == ["not run", "not run", "reproduced", "reproduced"]
 
 
 def test_ratings_are_a_table_of_their_own_beyond_the_paper(tmp_path: object) -> None:
-    every = ["rm@1.0.0", "rm@1.0.0-heuristic", "rm@1.0.0-label-ratings"]
-    rated = study(tmp_path, every, {PREFERENCE})
+    refs = ["rm@1.0.0", "rm@1.0.0-heuristic", "rm@1.0.0-label-ratings"]
+    rated = study(tmp_path, refs, {PREFERENCE})
     tables = study_.measure(rated)
     [table] = [table for table in tables if table.name == "Ratings (not in the paper)"]
     assert [outcome.claim.formula for outcome in table.outcomes] == [
@@ -286,25 +294,27 @@ def test_ratings_are_a_table_of_their_own_beyond_the_paper(tmp_path: object) -> 
 
 
 def test_people_and_a_judge_have_tables_of_their_own(tmp_path: object) -> None:
-    every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
-    asked = study(tmp_path, every, set(), compare=True, people=vicuna.QUESTIONS)
-    by_judge = {one.name: one for one in study_.measure(asked)}["Figure 3, by a judge"]
+    refs = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
+    study_of_people = study(tmp_path, refs, set(), compare=True, people=vicuna.QUESTIONS)
+    by_judge = {table.name: table for table in study_.measure(study_of_people)}["Figure 3, by a judge"]
     doubt = Line("gpt", "longer answer wins", "overall", 80, 0.9, 0.8, 0.95, 0, 0.5)
     assert ("the judge of ppo against sft", doubt) in by_judge.lines
-    found = {one.name: one for one in study_.measure(asked)}
-    by_judge, by_people = found["Figure 3, by a judge"], found["Figure 3, by people"]
-    assert [one.verdict for one in by_judge.outcomes] == ["reproduced"] * 2
-    assert [one.verdict for one in by_people.outcomes] == ["not reproduced"] * 2
-    assert [one.claim.says for one in by_people.outcomes] == [one.claim.says for one in by_judge.outcomes]
-    assert "Figure 3, by people, on other data or terms" not in found
-    kept = study_.report(asked, list(found.values()), None)["results"]
-    assert len([one for one in kept if one["task"] == "human"]) == 2
-    other = study(tmp_path, every, set(), compare=True, people="0" * 64)
-    found = {one.name: one for one in study_.measure(other)}
-    assert found["Figure 3, by people"].missing == [
+    by_name = {table.name: table for table in study_.measure(study_of_people)}
+    by_judge, by_people = by_name["Figure 3, by a judge"], by_name["Figure 3, by people"]
+    assert [table.verdict for table in by_judge.outcomes] == ["reproduced"] * 2
+    assert [table.verdict for table in by_people.outcomes] == ["not reproduced"] * 2
+    assert [table.claim.says for table in by_people.outcomes] == [
+        table.claim.says for table in by_judge.outcomes
+    ]
+    assert "Figure 3, by people, on other data or terms" not in by_name
+    kept = study_.report(study_of_people, list(by_name.values()), None)["results"]
+    assert len([table for table in kept if table["task"] == "human"]) == 2
+    foreign = study(tmp_path, refs, set(), compare=True, people="0" * 64)
+    by_name = {table.name: table for table in study_.measure(foreign)}
+    assert by_name["Figure 3, by people"].missing == [
         "the paper's data: question.jsonl is not known as the Vicuna Questions"
     ]
-    assert [one.verdict for one in found["Figure 3, by people, on other data or terms"].outcomes] == [
+    assert [table.verdict for table in by_name["Figure 3, by people, on other data or terms"].outcomes] == [
         "not reproduced"
     ] * 2
 
@@ -313,8 +323,8 @@ def test_data_of_the_name_alone_are_not_the_papers(tmp_path: object) -> None:
     store = Store(tmp_path)  # type: ignore[arg-type]
 
     def why(task: str, name: str, revision: str) -> str | None:
-        one = msgspec.structs.replace(result(task, "m", 0.5), data=[Pinned(name, revision, "data")])
-        return study_.unlike(store, one)
+        measured = msgspec.structs.replace(result(task, "m", 0.5), data=[Pinned(name, revision, "data")])
+        return study_.unlike(store, measured)
 
     hhh, hub = OFFICIAL[HHH], TRUTHFULQA.split("@")
     assert why(HHH, hhh.id, hhh.revision) is None and why(TRUE, *hub) is None
@@ -328,45 +338,48 @@ def test_data_of_the_name_alone_are_not_the_papers(tmp_path: object) -> None:
 
 
 def test_answers_that_were_asked_for_otherwise_are_not_the_papers(tmp_path: object) -> None:
-    every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
+    refs = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
     for terms, why in (
         ({"max_new_tokens": 8, "temperature": 0.7}, "answers with max_new_tokens 1024, not 8"),
         ({"max_new_tokens": 1024, "temperature": 0.0}, "answers with temperature 0.7, not 0.0"),
         ({"max_new_tokens": 1024, "temperature": 0.7}, None),
         ({}, None),  # written before
     ):
-        one = study(tmp_path, every, set(), compare=True)
-        compare = one.compare
+        study_of_judge = study(tmp_path, refs, set(), compare=True)
+        compare = study_of_judge.compare
         assert compare
-        one.compare = lambda a, b, ask=compare, terms=terms: msgspec.structs.replace(
+        study_of_judge.compare = lambda a, b, ask=compare, terms=terms: msgspec.structs.replace(
             ask(a, b), settings=terms
         )
-        found = {one.name: one for one in study_.measure(one)}
-        assert found["Figure 3, by a judge"].missing == ([f"the paper's terms: {why}"] if why else [])
-        assert ("Figure 3, by a judge, on other data or terms" in found) == bool(why)
+        by_name = {study_of_judge.name: study_of_judge for study_of_judge in study_.measure(study_of_judge)}
+        assert by_name["Figure 3, by a judge"].missing == ([f"the paper's terms: {why}"] if why else [])
+        assert ("Figure 3, by a judge, on other data or terms" in by_name) == bool(why)
 
 
 def test_what_failed_is_not_asked_again(tmp_path: object) -> None:
-    one, asked = study(tmp_path, ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"], {HHH, TRUE}, compare=True), []
-    evaluate = one.evaluate
+    study_of_all, reports = (
+        study(tmp_path, ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"], {HHH, TRUE}, compare=True),
+        [],
+    )
+    evaluate = study_of_all.evaluate
 
     def counted(task: str, model: Pinned) -> Result:
-        asked.append((task, model.id))
+        reports.append((task, model.id))
         return evaluate(task, model)
 
     def dead(a: Pinned, b: Pinned) -> Result:
-        asked.append((a.id, b.id))
+        reports.append((a.id, b.id))
         raise RuntimeError("the judge is gone")
 
-    one.evaluate, one.compare = counted, dead
-    found = {one.name: one for one in study_.measure(one)}
-    assert found["Figure 3, by a judge"].missing == ["the judge is gone"]
-    assert found["Table 1"].missing == ["it cannot be loaded"]
+    study_of_all.evaluate, study_of_all.compare = counted, dead
+    by_name = {study_of_all.name: study_of_all for study_of_all in study_.measure(study_of_all)}
+    assert by_name["Figure 3, by a judge"].missing == ["the judge is gone"]
+    assert by_name["Table 1"].missing == ["it cannot be loaded"]
     with pytest.raises(RuntimeError, match="gone"):
-        one.result(Measure("sft against baseline", "vicuna", metric=WIN))
+        study_of_all.result(Measure("sft against baseline", "vicuna", metric=WIN))
     with pytest.raises(RuntimeError, match="loaded"):
-        one.result(Measure("ppo", TRUE))
-    assert len(asked) == len(set(asked)) and len([two for two in asked if two[1] == "baseline"]) == 2
+        study_of_all.result(Measure("ppo", TRUE))
+    assert len(reports) == len(set(reports)) and len([two for two in reports if two[1] == "baseline"]) == 2
 
 
 def test_a_base_is_asked_at_the_revision_that_was_trained_from(tmp_path: object) -> None:
@@ -374,40 +387,48 @@ def test_a_base_is_asked_at_the_revision_that_was_trained_from(tmp_path: object)
 
 
 def test_the_report_is_a_page(tmp_path: object) -> None:
-    every = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
-    one = study(tmp_path, every, {HHH}, compare=True)
-    found = study_.report(one, study_.measure(one), 135e6)
-    text = card.page(TEMPLATES / "tables.md.jinja", **found, versions={"torch": "2"}, figures=[])
+    refs = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
+    study_of_hhh = study(tmp_path, refs, {HHH}, compare=True)
+    whole = study_.report(study_of_hhh, study_.measure(study_of_hhh), 135e6)
+    text = card.page(TEMPLATES / "tables.md.jinja", **whole, versions={"torch": "2"}, figures=[])
     assert "not run" in text and "**reproduced**" in text and "135 million" in text
     assert "+20.0" in text and "37.5% wins" in text
     assert text.count("## Table") == 5 and ", paired |" not in text
-    next(one for table in found["tables"] for one in table["claims"] if one["n"] == 200)["paired"] = True
-    marked = card.page(TEMPLATES / "tables.md.jinja", **found, versions={}, figures=[])
+    next(
+        study_of_hhh
+        for table in whole["tables"]
+        for study_of_hhh in table["claims"]
+        if study_of_hhh["n"] == 200
+    )["paired"] = True
+    marked = card.page(TEMPLATES / "tables.md.jinja", **whole, versions={}, figures=[])
     assert marked.count(" | 200, paired | ") == 1
     assert "At most" not in text
-    some = study_.report(one, study_.measure(one), 135e6, limit=30)
-    text = card.page(TEMPLATES / "tables.md.jinja", **some, versions={"torch": "2"}, figures=[])
+    limited = study_.report(study_of_hhh, study_.measure(study_of_hhh), 135e6, limit=30)
+    text = card.page(TEMPLATES / "tables.md.jinja", **limited, versions={"torch": "2"}, figures=[])
     assert "**At most 30 items of each benchmark were taken.**" in text.partition("## Table")[0]
 
 
 def test_table_2_is_of_the_responders_that_are_there() -> None:
     names = ["30B-Faithful-3shot", "30B-HHH-5shot", "13B-HHH-3shot", "7B-HHH-3shot", "7B-HHH-1shot", "odd"]
-    said = [one.says for one in study_.claims(names) if one.table == "Table 2"]
-    assert said == [
+    sentences = [claim.says for claim in study_.claims(names) if claim.table == "Table 2"]
+    assert sentences == [
         "13B-HHH-3shot is better than 7B-HHH-3shot: a larger model",
         "7B-HHH-3shot is better than 7B-HHH-1shot: more shots",
     ]
     probes = [*names, "7B-Faithful-3shot"]
-    more = [one.says for one in study_.claims(probes) if one.table == "Table 2"]
-    assert "7B-Faithful-3shot is better than 30B-HHH-5shot: a better prompt beats a larger model" in more
-    assert "30B-Faithful-3shot is better than 7B-Faithful-3shot: a larger model" in more
+    probe_sentences = [claim.says for claim in study_.claims(probes) if claim.table == "Table 2"]
+    assert (
+        "7B-Faithful-3shot is better than 30B-HHH-5shot: a better prompt beats a larger model"
+        in probe_sentences
+    )
+    assert "30B-Faithful-3shot is better than 7B-Faithful-3shot: a larger model" in probe_sentences
 
 
 def test_table_2_compares_the_steps_of_three_sizes() -> None:
     ladder = ["30B-Faithful-3shot", "30B-HHH-5shot", "13B-HHH-3shot", "7B-HHH-3shot", "7B-HHH-1shot"]
     probes = ["7B-Faithful-3shot", "13B-Faithful-3shot", "500M-Faithful-3shot"]
-    steps = [one for one in study_.claims([*ladder, *probes]) if one.plus]
-    assert [(one.says, one.formula) for one in steps] == [
+    steps = [claim for claim in study_.claims([*ladder, *probes]) if claim.plus]
+    assert [(claim.says, claim.formula) for claim in steps] == [
         (
             "Faithful-3shot: 13B to 30B is a larger step than 7B to 13B",
             "30B-Faithful-3shot against baseline - 2 x 13B-Faithful-3shot against baseline"
@@ -419,8 +440,10 @@ def test_table_2_compares_the_steps_of_three_sizes() -> None:
             " + 500M-Faithful-3shot against baseline",
         ),
     ]
-    assert not [one for one in study_.claims(["30B-HHH-3shot", "13B-HHH-5shot", "7B-HHH-5shot"]) if one.plus]
-    [none] = [one for one in study_.claims([]) if one.plus]
+    assert not [
+        claim for claim in study_.claims(["30B-HHH-3shot", "13B-HHH-5shot", "7B-HHH-5shot"]) if claim.plus
+    ]
+    [none] = [claim for claim in study_.claims([]) if claim.plus]
     assert none.says == "13B to 30B is a larger step than 7B to 13B"
 
 

@@ -63,8 +63,8 @@ def write(
 
 def places(store: Store) -> dict[str, dict[str, str]]:
     key = next((store.root / "reproduce" / "keys").glob("*.json"))
-    found: dict[str, dict[str, str]] = json.loads(key.read_text("utf-8"))["items"]
-    return found
+    items: dict[str, dict[str, str]] = json.loads(key.read_text("utf-8"))["items"]
+    return items
 
 
 def choose(store: Store, row: dict[str, str], side: str) -> str:
@@ -81,16 +81,16 @@ def test_the_table_is_blinded_and_shuffled_and_the_key_is_not_in_it(
     assert Counter(row["judgment"] for row in table) == {"1": COUNT, "2": COUNT, "3": COUNT}
     firsts = {row["item"]: row["answer 1"] for row in table}
     assert len(firsts) == COUNT
-    assert {one["first"] for one in places(store).values()} == {"a", "b"}
+    assert {item_place["first"] for item_place in places(store).values()} == {"a", "b"}
     assert [row["question"] for row in table[:COUNT]] != [f"Question {n}?" for n in range(COUNT)]
     for row in table:
         place = places(store)[row["item"]]
         assert row["choice"] == ""
         if place["question_id"] not in "0123":
             assert row["question"] == f"Question {place['question_id']}?"
-            other = "b" if place["first"] == "a" else "a"
+            second_side = "b" if place["first"] == "a" else "a"
             assert row["answer 1"] == f"{place['first']} says {place['question_id']}."
-            assert row["answer 2"] == f"{other} says {place['question_id']}."
+            assert row["answer 2"] == f"{second_side} says {place['question_id']}."
     text = (tmp_path / "table.csv").read_text("utf-8-sig")
     assert not [model.id for model in result.models if model.id in text]
     assert result.fingerprint[:12] not in text
@@ -128,24 +128,24 @@ def test_an_export_without_answers_or_of_other_questions_is_refused(
         export(store, blind, tmp_path)
     with pytest.raises(InputError, match="no result of eval vicuna"):
         human.export(store, "0000", tmp_path / "question.jsonl", tmp_path / "x.csv")
-    other = rows(tmp_path / "other.jsonl", [{"question_id": 0, "text": "Another?"}])
+    second_data = rows(tmp_path / "other.jsonl", [{"question_id": 0, "text": "Another?"}])
     with pytest.raises(InputError, match="checksum"):
-        human.export(store, result.fingerprint, other, tmp_path / "x.csv")
+        human.export(store, result.fingerprint, second_data, tmp_path / "x.csv")
     assert human.find(store, str(store.path(result.ref))) == human.find(store, result.ref) == result
 
 
 def test_people_by_majority_with_their_agreement(store: Store, result: Result, tmp_path: Path) -> None:
     """By hand: aaa, aab, abt, bbb, tta, b--, at-, and one item without any judgment."""
     table = export(store, result, tmp_path)
-    given = dict(enumerate(["aaa", "aab", "abt", "bbb", "tta", "b", "at", ""]))
+    choices = dict(enumerate(["aaa", "aab", "abt", "bbb", "tta", "b", "at", ""]))
     filled = read(table)
     for row in filled:
-        some = given[int(places(store)[row["item"]]["question_id"])]
+        votes = choices[int(places(store)[row["item"]]["question_id"])]
         number = int(row["judgment"]) - 1
-        side = {"a": "a", "b": "b", "t": "TIE "}[some[number]] if number < len(some) else " "
+        side = {"a": "a", "b": "b", "t": "TIE "}[votes[number]] if number < len(votes) else " "
         row["choice"] = choose(store, row, side)
-    found = human.read(store, write(table, filled))
-    lines = {line.metric: line for line in found.lines}
+    report = human.read(store, write(table, filled))
+    lines = {line.metric: line for line in report.lines}
     counts = [round((line.value or 0) * line.n) for line in (lines["win"], lines["tie"], lines["lose"])]
     assert counts == [2, 3, 2]
     assert lines["win"].n == 7
@@ -157,23 +157,23 @@ def test_people_by_majority_with_their_agreement(store: Store, result: Result, t
     assert lines["first place wins"].n == 7
     # Coincidences by hand, each pair weighted by 1 / (m - 1).
     pairs: Counter[tuple[str, str]] = Counter()
-    for some in given.values():
-        for at, one in enumerate(some):
-            for other in some[:at] + some[at + 1 :]:
-                pairs[one, other] += 1 / (len(some) - 1)  # type: ignore[assignment]
+    for votes in choices.values():
+        for at, vote in enumerate(votes):
+            for later_vote in votes[:at] + votes[at + 1 :]:
+                pairs[vote, later_vote] += 1 / (len(votes) - 1)  # type: ignore[assignment]
     total = sum(pairs.values())
-    margins = {side: sum(n for (one, _), n in pairs.items() if one == side) for side in "abt"}
-    observed = sum(n for (one, other), n in pairs.items() if one != other) / total
+    margins = {side: sum(n for (vote, _), n in pairs.items() if vote == side) for side in "abt"}
+    observed = sum(n for (vote, later_vote), n in pairs.items() if vote != later_vote) / total
     expected = sum(margins[x] * margins[y] for x in "abt" for y in "abt" if x != y) / (total * (total - 1))
-    assert found.details["alpha"] == pytest.approx(1 - observed / expected, abs=1e-6)
-    assert found.details["missing"] == 24 - 18
-    assert found.details["judgments"]["rows"][2][0] == "3"
-    assert sum(sum(row[1:]) for row in found.details["judgments"]["rows"]) == 24
-    assert found.task == "human"
-    lineage = [one for one in found.data if one.role == "evaluation"]
-    assert [(one.id, one.revision) for one in lineage] == [(result.ref, result.digest[:16])]
-    assert human.read(store, table) == found
-    assert "aaa" not in (store.path(found.ref) / "README.md").read_text("utf-8")
+    assert report.details["alpha"] == pytest.approx(1 - observed / expected, abs=1e-6)
+    assert report.details["missing"] == 24 - 18
+    assert report.details["judgments"]["rows"][2][0] == "3"
+    assert sum(sum(row[1:]) for row in report.details["judgments"]["rows"]) == 24
+    assert report.task == "human"
+    lineage = [vote for vote in report.data if vote.role == "evaluation"]
+    assert [(vote.id, vote.revision) for vote in lineage] == [(result.ref, result.digest[:16])]
+    assert human.read(store, table) == report
+    assert "aaa" not in (store.path(report.ref) / "README.md").read_text("utf-8")
 
 
 def test_a_spreadsheets_semicolons_and_encoding_are_taken(
@@ -182,17 +182,17 @@ def test_a_spreadsheets_semicolons_and_encoding_are_taken(
     filled = read(export(store, result, tmp_path))
     for row in filled:
         row["choice"] = "tie"
-    found = human.read(store, write(tmp_path / "from-excel.csv", filled, ";", "cp1252"))
-    assert [line.value for line in found.lines[:5]] == [0.5, None, 0, 1, 0]
-    assert found.details["alpha"] is None
+    report = human.read(store, write(tmp_path / "from-excel.csv", filled, ";", "cp1252"))
+    assert [line.value for line in report.lines[:5]] == [0.5, None, 0, 1, 0]
+    assert report.details["alpha"] is None
 
 
 def test_rows_that_are_gone_are_missing(store: Store, result: Result, tmp_path: Path) -> None:
     filled = read(export(store, result, tmp_path))[:2]
     for row in filled:
         row["choice"] = "1"
-    found = human.read(store, write(tmp_path / "short.csv", filled))
-    assert (found.details["missing"], found.lines[0].n) == (22, 2)
+    report = human.read(store, write(tmp_path / "short.csv", filled))
+    assert (report.details["missing"], report.lines[0].n) == (22, 2)
 
 
 @pytest.mark.parametrize(
@@ -261,14 +261,17 @@ def test_a_pair_of_sides_is_found_whichever_came_first(store: Store, result: Res
     judged(store, result, tmp_path, "empty", "")
     with pytest.raises(InputError, match="export, then import"):
         human.between(store, a, b)
-    made = judged(store, result, tmp_path, "whole", "aaaaabba")
+    judgments = judged(store, result, tmp_path, "whole", "aaaaabba")
     judged(store, result, tmp_path, "later", "bb")
-    found = human.between(store, a, b)
-    assert found.lines == made.lines and (found.lines[0].value, found.lines[0].n) == (0.75, 8)
-    assert [one.role for one in found.data] == ["judgments", "evaluation", "data"]
-    assert found.data[-1] == result.data[0] and found.fingerprint == made.fingerprint
+    comparison = human.between(store, a, b)
+    assert comparison.lines == judgments.lines and (comparison.lines[0].value, comparison.lines[0].n) == (
+        0.75,
+        8,
+    )
+    assert [source.role for source in comparison.data] == ["judgments", "evaluation", "data"]
+    assert comparison.data[-1] == result.data[0] and comparison.fingerprint == judgments.fingerprint
     [turned] = human.between(store, b, a).lines
-    line = made.lines[0]
+    line = judgments.lines[0]
     assert line.low is not None and line.high is not None
     assert (turned.who, turned.metric, turned.value) == (b.id, "win rate", 0.25)
     assert (turned.low, turned.high) == (1 - line.high, 1 - line.low)

@@ -21,7 +21,7 @@ from almost_data.store.store import Store
 from tests import trained
 from tests.completions_server import CompletionsServer
 from tests.evals.known import evaluated, hhh
-from tests.evals.test_vicuna import rows, shown
+from tests.evals.test_vicuna import rows, shown_answers
 from tests.reproduce.test_claims import NOBODY
 from tests.tiny_models import save_tiny, save_tiny_reward
 
@@ -31,16 +31,16 @@ VERSION = "1.0.0"
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """A reward model and two policies, made up, of one version."""
-    made = Store(tmp_path / "store")
-    trained.publish(made, save_tiny_reward(tmp_path / "rm"), trained.manifest("rm", version=VERSION))
+    models_store = Store(tmp_path / "store")
+    trained.publish(models_store, save_tiny_reward(tmp_path / "rm"), trained.manifest("rm", version=VERSION))
     for seed, name in enumerate(("sft", "ppo")):
         folder = save_tiny(tmp_path / name, seed=seed)
-        trained.publish(made, folder, trained.manifest(name, version=VERSION))
-    return made
+        trained.publish(models_store, folder, trained.manifest(name, version=VERSION))
+    return models_store
 
 
-def tables(store: Store, capsys: pytest.CaptureFixture[str], *more: str) -> str:
-    tables_script.main(["--version", VERSION, "--root", str(store.root), *more])
+def tables(store: Store, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    tables_script.main(["--version", VERSION, "--root", str(store.root), *arguments])
     return capsys.readouterr().out
 
 
@@ -48,36 +48,44 @@ def test_numbers_are_those_of_the_benchmark_and_are_measured_once(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = str(hhh(tmp_path / "hhh"))
-    said = tables(store, capsys, "--hhh", data)
-    assert "Table 1: 5 of 5 claims not run; missing: the paper's data: harmless.task.json: not the" in said
-    assert "Table 4: 3 of 3 claims not run; missing: HH-RLHF helpful-base (--preference" in said
+    printed = tables(store, capsys, "--hhh", data)
+    assert "Table 1: 5 of 5 claims not run; missing: the paper's data: harmless.task.json: not the" in printed
+    assert "Table 4: 3 of 3 claims not run; missing: HH-RLHF helpful-base (--preference" in printed
     place = store.root / "reproduce" / "tables" / VERSION
-    found = json.loads((place / "tables.json").read_text())
-    table = found["tables"][1]
+    content = json.loads((place / "tables.json").read_text())
+    table = content["tables"][1]
     assert table["name"] == "Table 1, on other data or terms" and len(table["claims"]) == 4
     alone = evaluated(static_hhh.EVALUATION, store, model=f"sft@{VERSION}", data=data)
-    [line] = [one for one in alone.lines if (one.who, one.subset) == (f"sft@{VERSION}", "helpful")]
-    [mine] = [one for one in table["lines"] if (one["role"], one["subset"]) == ("sft", "helpful")]
+    [line] = [
+        sft_line
+        for sft_line in alone.lines
+        if (sft_line.who, sft_line.subset) == (f"sft@{VERSION}", "helpful")
+    ]
+    [mine] = [
+        sft_line
+        for sft_line in table["lines"]
+        if (sft_line["role"], sft_line["subset"]) == ("sft", "helpful")
+    ]
     assert (mine["value"], mine["n"]) == (line.value, line.n)
-    before = {one.fingerprint: one.created for one in results(store)}
+    before = {sft_line.fingerprint: sft_line.created for sft_line in results(store)}
     assert len(before) == 3
-    assert said.endswith(tables(store, capsys, "--hhh", data))
-    assert {one.fingerprint: one.created for one in results(store)} == before
-    assert json.loads(tables(store, capsys, "--hhh", data, "--json")) == found
+    assert printed.endswith(tables(store, capsys, "--hhh", data))
+    assert {sft_line.fingerprint: sft_line.created for sft_line in results(store)} == before
+    assert json.loads(tables(store, capsys, "--hhh", data, "--json")) == content
     text = (place / "README.md").read_text()
     assert "plots/claims.png" in text and (place / "plots" / "claims.png").is_file()
-    assert found["is_small"] and "a test of the plumbing" in text
-    assert str(tmp_path) not in text + json.dumps(found)
+    assert content["is_small"] and "a test of the plumbing" in text
+    assert str(tmp_path) not in text + json.dumps(content)
 
 
 def test_nothing_given_is_nothing_run(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    said = tables(store, capsys)
-    assert "Table 1: 5 of 5 claims not run" in said and "reproduced" not in said
+    printed = tables(store, capsys)
+    assert "Table 1: 5 of 5 claims not run" in printed and "reproduced" not in printed
     assert not list(results(store))
 
 
 @pytest.mark.parametrize(
-    ("more", "why"),
+    ("arguments", "why"),
     [
         (("--version", "9.9.9"), "none of its models is in the store"),
         (("--hhh", "/nowhere/hhh"), "no such file or folder"),
@@ -88,11 +96,11 @@ def test_nothing_given_is_nothing_run(store: Store, capsys: pytest.CaptureFixtur
     ],
 )
 def test_bad_usage_is_told_before_anything_runs(
-    store: Store, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], why: str
+    store: Store, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], why: str
 ) -> None:
     with pytest.raises(SystemExit) as error:
-        version = () if "--version" in more else ("--version", VERSION)
-        tables_script.main([*version, *more, "--root", str(store.root)])
+        version = () if "--version" in arguments else ("--version", VERSION)
+        tables_script.main([*version, *arguments, "--root", str(store.root)])
     assert error.value.code == 2 and why in capsys.readouterr().err
     assert not (store.root / "reproduce").exists() and not results(store)
 
@@ -125,9 +133,9 @@ def test_make_takes_the_papers_benchmarks_where_the_models_are_the_papers() -> N
         "label-ratings;",
     )
     assert sorted(steps, key=rated.index) == list(steps)
-    for words, one in (((), 0), (("SINGLE_TURN=0",), 0), (("SINGLE_TURN=no",), 0), (("SINGLE_TURN=1",), 1)):
+    for words, runs in (((), 0), (("SINGLE_TURN=0",), 0), (("SINGLE_TURN=no",), 0), (("SINGLE_TURN=1",), 1)):
         printed = run_make("PREFERENCE=a/b@c", *words)
-        assert printed.count("rm@0.9.0-single-turn") == one and printed.count("rm@0.9.0-upper") == 1, words
+        assert printed.count("rm@0.9.0-single-turn") == runs and printed.count("rm@0.9.0-upper") == 1, words
     printed = run_make("PRESET=almost", "SINGLE_TURN=no")
     assert "single-turn" not in printed and "single-turn" in run_make("PRESET=almost")
     assert last("PRESET=almost", "TASKS=") == (
@@ -166,7 +174,9 @@ def test_people_stand_beside_the_judge_where_they_were_asked(
     monkeypatch.setattr(vicuna, "EVALUATION", official_data)
     ways = ("--vicuna", str(questions_file), "--engine", "transformers", "--max-new-tokens", "4")
     with CompletionsServer(("judge",)) as server:
-        server.chat = lambda prompt: "Scores: 8 3" if shown(prompt)[0].startswith("It is") else "Scores: 3 8"
+        server.chat = lambda prompt: (
+            "Scores: 8 3" if shown_answers(prompt)[0].startswith("It is") else "Scores: 3 8"
+        )
         judge = ("--judge", server.url, "--judge-model", "judge")
         tables(store, capsys, *ways, *judge, "--baseline", str(saved))
     judged = next(
@@ -211,9 +221,11 @@ def test_people_stand_beside_the_judge_where_they_were_asked(
 def test_a_judge_that_is_gone_is_asked_once_and_what_it_said_before_stands(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = rows(tmp_path / "question.jsonl", [{"question_id": n, "text": f"What of {n}?"} for n in range(3)])
+    questions = rows(
+        tmp_path / "question.jsonl", [{"question_id": n, "text": f"What of {n}?"} for n in range(3)]
+    )
     saved = rows(tmp_path / "alpaca.jsonl", [{"question_id": n, "text": f"It is {n}."} for n in range(3)])
-    ways = ["--vicuna", str(asked), "--engine", "transformers", "--max-new-tokens", "4"]
+    ways = ["--vicuna", str(questions), "--engine", "transformers", "--max-new-tokens", "4"]
     with CompletionsServer(("judge",)) as server:
         server.chat = lambda prompt: "Scores: 8 3"
         ways += ["--judge", server.url, "--judge-model", "judge"]
@@ -221,14 +233,16 @@ def test_a_judge_that_is_gone_is_asked_once_and_what_it_said_before_stands(
         before = len(server.bodies)
         assert before == 6
         server.fault = lambda prompt, attempt: "400"
-        said = tables(store, capsys, *ways, "--baseline", str(saved))
+        printed = tables(store, capsys, *ways, "--baseline", str(saved))
         # Of ppo and sft against the baseline, the second one is not tried.
         assert 0 < len(server.bodies) - before <= 6
-    assert "Figure 3, by a judge: 2 of 2 claims not run; missing: the paper's data" in said
-    assert "requests failed" in said
-    found = json.loads((store.root / "reproduce" / "tables" / VERSION / "tables.json").read_text())
+    assert "Figure 3, by a judge: 2 of 2 claims not run; missing: the paper's data" in printed
+    assert "requests failed" in printed
+    content = json.loads((store.root / "reproduce" / "tables" / VERSION / "tables.json").read_text())
     [table] = [
-        one for one in found["tables"] if one["name"] == "Figure 3, by a judge, on other data or terms"
+        entry
+        for entry in content["tables"]
+        if entry["name"] == "Figure 3, by a judge, on other data or terms"
     ]
     assert len(table["claims"]) == 1
 
@@ -241,23 +255,25 @@ def test_a_file_of_answers_is_never_half_there(
     )
     main(["import", "responses", str(answers), "--ladder", "mine,b", "--version", f"{VERSION}-vicuna",
           "--root", str(store.root)])  # fmt: skip
-    asked = rows(tmp_path / "question.jsonl", [{"question_id": n, "text": f"What of {n}?"} for n in range(9)])
+    questions = rows(
+        tmp_path / "question.jsonl", [{"question_id": n, "text": f"What of {n}?"} for n in range(9)]
+    )
     ref = f"responses@{VERSION}-vicuna"
-    file = tables_script.answers_file(store, ref, "mine", asked)
+    file = tables_script.answers_file(store, ref, "mine", questions)
     before = file.read_bytes()
     assert len(before.splitlines()) == 9
     whole = Path.write_text
 
-    def half(path: Path, text: str, *more: str) -> int:
-        whole(path, text[: len(text) // 2], *more)
+    def half(path: Path, text: str, *arguments: str) -> int:
+        whole(path, text[: len(text) // 2], *arguments)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", half)
     with pytest.raises(OSError, match="No space"):
-        tables_script.answers_file(store, ref, "mine", asked)
+        tables_script.answers_file(store, ref, "mine", questions)
     monkeypatch.undo()
     assert file.read_bytes() == before
-    assert tables_script.answers_file(store, ref, "mine", asked) == file and list(
+    assert tables_script.answers_file(store, ref, "mine", questions) == file and list(
         file.parent.glob("*.jsonl")
     ) == [file]
 
@@ -269,9 +285,9 @@ def test_imported_answers_are_responders_too(store: Store, tmp_path: Path) -> No
     )
     main(["import", "responses", str(answers), "--ladder", ",".join(names), "--version", f"{VERSION}-vicuna",
           "--root", str(store.root)])  # fmt: skip
-    _, found = tables_script.report(store, tables_script.Inputs(VERSION))
-    [table] = [one for one in found["tables"] if one["name"] == "Table 2"]
-    assert [one["formula"] for one in table["claims"]][-1] == (
+    _, content = tables_script.report(store, tables_script.Inputs(VERSION))
+    [table] = [entry for entry in content["tables"] if entry["name"] == "Table 2"]
+    assert [entry["formula"] for entry in table["claims"]][-1] == (
         f"{names[0]} against baseline - 2 x {names[1]} against baseline + {names[2]} against baseline"
     )
     assert len(table["claims"]) == 4 and table["missing"] == ["a baseline's answers (--baseline)"]
@@ -285,16 +301,16 @@ def test_a_report_takes_the_place_of_the_one_before_whole_or_not_at_all(
     before = {file: file.read_bytes() for file in place.rglob("*") if file.is_file()}
     assert {file.name for file in before} == {"README.md", "tables.json", "claims.png"}
 
-    def full(*given: object) -> None:
+    def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
         patch.setattr(Path, "write_bytes", full)
         tables(store, capsys)
     assert {file: file.read_bytes() for file in place.rglob("*") if file.is_file()} == before
-    left = store.root / ".staging" / f"eval-tables-{VERSION}"
-    left.mkdir(parents=True)  # as a kill leaves it
-    (left / "half").touch()
+    staging = store.root / ".staging" / f"eval-tables-{VERSION}"
+    staging.mkdir(parents=True)  # as a kill leaves it
+    (staging / "half").touch()
     tables(store, capsys)
-    assert sorted(one.name for one in place.iterdir()) == ["README.md", "tables.json"]
+    assert sorted(path.name for path in place.iterdir()) == ["README.md", "tables.json"]
     assert not list((store.root / ".staging").iterdir())

@@ -31,36 +31,38 @@ from almost_data.store.store import Store
 from tests.schema import with_defaults
 from tests.settings import with_settings
 
-OWN = UserFilter(name="my_own", description="One sentence.", drop="length > 200")
+MY_FILTER = UserFilter(name="my_own", description="One sentence.", drop="length > 200")
 
 
 def test_variants_are_those_of_the_papers_table_and_each_rule_left_out() -> None:
-    full = with_defaults(ComparisonsConfig(asis_rm="some/rm", filters=(OWN,)))
-    found = {one.name: one.config for one in variants(full)}
-    assert list(found)[:4] == ["no-filter", "heuristic", "asis", "both"]
-    bare = (found["no-filter"], found["asis"])
-    assert all((one.checks, one.filters, one.length_sd) == ((), (), None) for one in bare)
-    assert [one.asis_rm for one in bare] == [None, "some/rm"]
-    assert found["heuristic"] == msgspec.structs.replace(full, asis_rm=None)
-    assert found["both"] == full
-    assert {name for name in found if name.startswith("without")} == {
+    full = with_defaults(ComparisonsConfig(asis_rm="some/rm", filters=(MY_FILTER,)))
+    configs = {entry.name: entry.config for entry in variants(full)}
+    assert list(configs)[:4] == ["no-filter", "heuristic", "asis", "both"]
+    bare = (configs["no-filter"], configs["asis"])
+    assert all((entry.checks, entry.filters, entry.length_sd) == ((), (), None) for entry in bare)
+    assert [entry.asis_rm for entry in bare] == [None, "some/rm"]
+    assert configs["heuristic"] == msgspec.structs.replace(full, asis_rm=None)
+    assert configs["both"] == full
+    assert {name for name in configs if name.startswith("without")} == {
         *(f"without-{check.replace('_', '-')}" for check in check_names(full.checks)),
         "without-length-rule",
         "without-my-own",
     }
-    assert found["with-length-gap-limit"] == msgspec.structs.replace(full, max_length_gap=400)
+    assert configs["with-length-gap-limit"] == msgspec.structs.replace(full, max_length_gap=400)
     changes = {"max_length_gap": 90, "length_tokenizer": "ORG/NAME", "length_sd": None}
     bounded = list(variants(msgspec.structs.replace(full, **changes)))
-    [free] = [one.config for one in bounded if one.name == "without-length-gap-limit"]
+    [free] = [entry.config for entry in bounded if entry.name == "without-length-gap-limit"]
     assert (free.max_length_gap, free.length_tokenizer) == (None, None)
-    assert {"with-length-rule", "without-length-gap-limit"} <= {one.name for one in bounded}
+    assert {"with-length-rule", "without-length-gap-limit"} <= {entry.name for entry in bounded}
     for check in check_names(full.checks):
-        left = found[f"without-{check.replace('_', '-')}"].checks
-        assert set(check_names(full.checks)) - set(left) == {check}
-    rated = {one.name: one.config for one in variants(msgspec.structs.replace(full, label="both"), True)}
+        remaining = configs[f"without-{check.replace('_', '-')}"].checks
+        assert set(check_names(full.checks)) - set(remaining) == {check}
+    rated = {
+        entry.name: entry.config for entry in variants(msgspec.structs.replace(full, label="both"), True)
+    }
     # `both`, with the As-is RM and all filters, is the label by ladder and ratings: no config is there twice.
     assert [name for name in rated if name.startswith("label-")] == ["label-ladder", "label-ratings"]
-    by_ladder = {one.name: one for one in variants(with_defaults(ComparisonsConfig()), True)}
+    by_ladder = {entry.name: entry for entry in variants(with_defaults(ComparisonsConfig()), True)}
     assert [name for name in by_ladder if name.startswith("label-")] == ["label-ratings", "label-both"]
     assert by_ladder["heuristic"].label == "heuristic only, by ladder"
     assert (rated["heuristic"].label, rated["extremes"].pairing) == ("ladder", "extremes")
@@ -78,22 +80,23 @@ def run(fake_store: Store, fake_preset: presets.Preset, tmp_path: Path) -> build
 
 
 def test_each_variant_is_a_dataset_and_no_response_is_scored_twice(run: build.BuildRun) -> None:
-    outcomes = {one.variant.name: one for one in ablate(run)}
+    outcomes = {outcome.variant.name: outcome for outcome in ablate(run)}
     assert {f"comparisons@1.0.0-{name}" for name in outcomes} == set(run.store.refs()) - {"responses@0.1.0"}
     assert len(run.loaded_scorers) == 1
     counts = {
-        name: one.manifest and one.manifest.diagnostics["comparisons"] for name, one in outcomes.items()
+        name: outcome.manifest and outcome.manifest.diagnostics["comparisons"]
+        for name, outcome in outcomes.items()
     }
     assert counts["no-filter"] > counts["heuristic"] > counts["both"]
-    asked = [
-        one.manifest.environment["scorer"]["scores"]["scored"]
-        for one in outcomes.values()
-        if one.manifest and "scorer" in one.manifest.environment
+    calls = [
+        outcome.manifest.environment["scorer"]["scores"]["scored"]
+        for outcome in outcomes.values()
+        if outcome.manifest and "scorer" in outcome.manifest.environment
     ]
     responses = run.store.scan("responses@0.1.0").collect().height
-    assert 0 < sum(asked) <= responses
+    assert 0 < sum(calls) <= responses
     rows = filter_rows(list(outcomes.values()))
-    assert [row[0] for row in rows] == [one.variant.label for one in outcomes.values()]
+    assert [row[0] for row in rows] == [outcome.variant.label for outcome in outcomes.values()]
     assert all(len(row) == len(FILTERED) for row in rows)
     assert judge_rows(list(outcomes.values())) == []
     again = ablate(dataclasses.replace(run, loaded_scorers={}))
@@ -103,7 +106,7 @@ def test_each_variant_is_a_dataset_and_no_response_is_scored_twice(run: build.Bu
 
 
 def test_a_variant_without_a_row_is_said_to_have_none(run: build.BuildRun) -> None:
-    preset = with_settings(run.preset, "comparisons", filters=(OWN,), min_chars=100_000)
+    preset = with_settings(run.preset, "comparisons", filters=(MY_FILTER,), min_chars=100_000)
     outcomes = {outcome.variant.name: outcome for outcome in ablate(dataclasses.replace(run, preset=preset))}
     assert outcomes["both"].manifest is None
     assert filter_rows([outcomes["both"]]) == [["both", "0", "0", "", "", "", ""]]
@@ -132,8 +135,8 @@ def review(*cells: object) -> dict[str, object]:
 
 def test_reviews_count_in_either_order_and_ties_apart(tmp_path: Path) -> None:
     rows = [("q1", "a", "b", 9, 3), (" q1", "c", "b", 5, 5), ("q2", "b", "a", 8, 2), ("q2", "b", "a", 8, 4)]
-    talk = [*turn("q0"), *turn("r0", "assistant"), *turn("q1")]
-    rows.append((talk, "b", "a", 1, 0))  # another prompt, though it ends in the same turn
+    dialogue = [*turn("q0"), *turn("r0", "assistant"), *turn("q1")]
+    rows.append((dialogue, "b", "a", 1, 0))  # another prompt, though it ends in the same turn
     file = write(tmp_path / "reviews.jsonl", [review(*row) for row in rows])
 
     def comparison(prompt: str, chosen: str, rejected: str) -> dict[str, object]:
@@ -142,10 +145,10 @@ def test_reviews_count_in_either_order_and_ties_apart(tmp_path: Path) -> None:
         return {"query_id": prompt_id(turn(prompt)), **sides, **names}
 
     comparisons = [("q1", "a", "b"), ("q1", "b", "c"), ("q2", "a", "b"), ("q3", "a", "b"), ("q1", "a", "c")]
-    frame = pl.DataFrame([comparison(*one) for one in comparisons])
-    found = agreement(frame.lazy(), reviews.read(file))
-    assert (found.plain.pairs, found.ties, found.plain.value) == (2, 1, 0.5)
-    assert (found.balanced.pairs, found.balanced.value, str(found.balanced)) == (0, None, "n/a")
+    frame = pl.DataFrame([comparison(*comparison_row) for comparison_row in comparisons])
+    measured = agreement(frame.lazy(), reviews.read(file))
+    assert (measured.plain.pairs, measured.ties, measured.plain.value) == (2, 1, 0.5)
+    assert (measured.balanced.pairs, measured.balanced.value, str(measured.balanced)) == (0, None, "n/a")
 
 
 def test_the_interval_of_strata_is_that_of_their_mean() -> None:
@@ -210,12 +213,12 @@ def test_agreement_with_a_judge_is_what_a_short_script_counts(
             hits.append((len(chosen) - len(rejected), (chosen, rejected) in preferred))
         longer, shorter = [hit for gap, hit in hits if gap > 0], [hit for gap, hit in hits if gap < 0]
         near = [hit for gap, hit in hits if abs(gap) <= 100]
-        found, balanced = outcome.agreement, [mean(part) for part in (longer, shorter) if part]
-        assert (found.plain.pairs, found.ties) == (len(hits), 0)
-        assert found.plain.value == pytest.approx(mean(hit for _, hit in hits))
-        assert found.near.value == pytest.approx(mean(near))
-        assert found.balanced.value == (pytest.approx(mean(balanced)) if len(balanced) == 2 else None)
-        for share in (found.plain, found.balanced, found.near):
+        measured, balanced = outcome.agreement, [mean(part) for part in (longer, shorter) if part]
+        assert (measured.plain.pairs, measured.ties) == (len(hits), 0)
+        assert measured.plain.value == pytest.approx(mean(hit for _, hit in hits))
+        assert measured.near.value == pytest.approx(mean(near))
+        assert measured.balanced.value == (pytest.approx(mean(balanced)) if len(balanced) == 2 else None)
+        for share in (measured.plain, measured.balanced, measured.near):
             if share.value is not None:
                 assert share.low is not None and share.high is not None
                 assert share.low <= share.value <= share.high
@@ -260,9 +263,9 @@ def test_the_command_prints_a_line_for_each_variant(
     where = ["--from", "responses@0.1.0", "--version", "2.0.0", "--root", str(run.store.root)]
     where += ["--set", 'comparisons.checks=["dont_know"]']
     cli.main(["ablate", *where])
-    shown = capsys.readouterr().out
-    assert "heuristic only" in shown
-    assert "without dont_know" in shown
+    printed = capsys.readouterr().out
+    assert "heuristic only" in printed
+    assert "without dont_know" in printed
     cli.main(["ablate", *where, "--markdown"])
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(table) == 2 + 7
@@ -311,7 +314,7 @@ def test_reviews_of_real_answers_agree_more_after_the_filter(shared: Path, tmp_p
             whose[row["answer_id"]] = name
     rows = [{"prompt": questions[n], **texts} for n, texts in answers.items()]
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = [
+    measured = [
         dict(
             zip(
                 reviews.Review.__struct_fields__,
@@ -327,7 +330,7 @@ def test_reviews_of_real_answers_agree_more_after_the_filter(shared: Path, tmp_p
         for file in sorted((folder / "review").glob("*.jsonl"))
         for r in _rows(file)
     ]
-    (tmp_path / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    (tmp_path / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in measured))
     root = ["--root", str(tmp_path / "build")]
     cli.main(
         [

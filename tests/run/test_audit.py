@@ -130,18 +130,22 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
     page = tmp_path / "audit.html"
     with pytest.raises(SystemExit) as stopped:
         cli.main(["audit", source, "--thresholds", str(limits), "--output", str(page)])
-    shown = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert stopped.value.code == 1
-    progress = [line.partition(", ")[0] for line in shown.splitlines() if line.startswith("reading:")]
+    progress = [line.partition(", ")[0] for line in printed.splitlines() if line.startswith("reading:")]
     assert progress == [f"reading: {ROWS:,} of {ROWS:,}"]
-    assert shown.count("rows that hold no comparison") == 1, "its reasons have the same sentence"
-    assert "threshold broken: identity is 0.2062, max 0.05" in shown
-    assert "always_longer is" not in shown
-    assert "left out, equal_sides: pairs.jsonl:5, pairs.jsonl:15" in shown
-    [identity] = [line for line in " ".join(shown.split()).split("worry: ") if line.startswith("identity: ")]
+    assert printed.count("rows that hold no comparison") == 1, "its reasons have the same sentence"
+    assert "threshold broken: identity is 0.2062, max 0.05" in printed
+    assert "always_longer is" not in printed
+    assert "left out, equal_sides: pairs.jsonl:5, pairs.jsonl:15" in printed
+    [identity] = [
+        line for line in " ".join(printed.split()).split("worry: ") if line.startswith("identity: ")
+    ]
     places = re.findall(r"pairs\.jsonl:(\d+)", identity.partition("For example ")[2].partition(". ")[0])
     assert len(places) == 3 and all((int(place) - 1) % 5 == 3 for place in places)
-    assert "the surface model goes by: " in shown and 'starts with "As" (chosen)' in " ".join(shown.split())
+    assert "the surface model goes by: " in printed and 'starts with "As" (chosen)' in " ".join(
+        printed.split()
+    )
     html = page.read_text("utf-8")
     assert html.count("data:image/png") == 2
     assert "broken" in html

@@ -98,7 +98,7 @@ def test_every_dataset_has_the_whole_prompt(store: Store) -> None:
 
 
 def test_a_base_model_continues_the_turns_as_text(store: Store, engine: Scripted) -> None:
-    texts = {request.text for request in engine.asked}
+    texts = {request.text for request in engine.recorded}
     for number in range(4):
         question = f"\n\nHuman: How many days does month {number} have?\n\nAssistant:"
         system = "\n\nSystem: Answer in one sentence." if number % 2 else ""
@@ -107,13 +107,13 @@ def test_a_base_model_continues_the_turns_as_text(store: Store, engine: Scripted
 
 
 def test_a_chat_model_answers_the_turns_as_messages(store: Store, engine: Scripted) -> None:
-    asked = [request.messages for request in engine.asked if request.messages]
+    sent_messages = [request.messages for request in engine.recorded if request.messages]
     for number in range(4):
         prompt = prompt_of(number)
         system = "Be kind.\n\nAnswer in one sentence." if number % 2 else "Be kind."
         turns = [turn for turn in prompt if turn != SYSTEM]
-        assert ({"role": "system", "content": system}, *turns) in asked
-    assert any(messages[0]["content"] == "You are a user." for messages in asked)
+        assert ({"role": "system", "content": system}, *turns) in sent_messages
+    assert any(messages[0]["content"] == "You are a user." for messages in sent_messages)
     thoughts = [row["reasoning"] for row in rows(store, "demonstrations", "candidates")]
     assert all(thoughts) and {row["reasoning"] for row in rows(store, "responses")} == {None}
 
@@ -149,7 +149,7 @@ def test_recipes_train_on_the_whole_prompt(store: Store) -> None:
         prompts(opened("demonstrations")),
         prompts(opened("queries")),
     ):
-        both = pl.concat([shaped.train, shaped.test]).rows(named=True)
-        assert both and all(row["prompt"] == PROMPTS[row["query_id"]] for row in both)
+        rows = pl.concat([shaped.train, shaped.test]).rows(named=True)
+        assert rows and all(row["prompt"] == PROMPTS[row["query_id"]] for row in rows)
     shaped = dialogues(opened("demonstrations"))
     assert all(row["messages"][0] == PROMPTS[row["query_id"]][0] for row in shaped.train.rows(named=True))

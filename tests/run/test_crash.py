@@ -107,13 +107,13 @@ class Broken(FakeEngine):
 
     def __init__(self, poison: Iterable[str] = (), error: type[Exception] = OSError) -> None:
         self.poison, self.error = set(poison), error
-        self.asked: list[str] = []
+        self.recorded: list[str] = []
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
         for request in requests:
             if request.id in self.poison:
                 raise self.error(f"no answer to {request.id}")
-            self.asked.append(request.id)
+            self.recorded.append(request.id)
             yield from super().generate([request])
 
 
@@ -130,9 +130,9 @@ def ids(crash_server: Server, clean: Clean, tmp_path_factory: pytest.TempPathFac
     """The requests of responses, in order."""
     run = responses(Store(tmp_path_factory.mktemp("ids")), engine := Broken())
     run.build("queries")
-    engine.asked.clear()
+    engine.recorded.clear()
     run.build("responses")
-    return engine.asked
+    return engine.recorded
 
 
 def responses(
@@ -156,12 +156,12 @@ def test_a_failed_row_is_in_the_dataset_and_stands_until_told_otherwise(
     assert failed.select("reply_id", "row", "error").rows() == [(bad, row, f"OSError: no answer to {bad}")]
     # Another version asks nothing: the failure stands.
     (_, step) = responses(store, engine := Broken(), "0.2.0").build("responses")
-    assert (engine.asked, step.manifest.digest) == ([], store.manifest(REFS[1]).digest)
+    assert (engine.recorded, step.manifest.digest) == ([], store.manifest(REFS[1]).digest)
     # Told to, it asks what failed and nothing else, and then nobody need ask again.
     (_, step) = responses(store, engine := Broken(), "0.3.0", retry=True).build("responses")
-    assert (engine.asked, step.manifest.digest) == ([bad], clean.digests[REFS[1]])
+    assert (engine.recorded, step.manifest.digest) == ([bad], clean.digests[REFS[1]])
     (_, step) = responses(store, engine := Broken(), "0.4.0").build("responses")
-    assert (engine.asked, step.manifest.digest) == ([], clean.digests[REFS[1]])
+    assert (engine.recorded, step.manifest.digest) == ([], clean.digests[REFS[1]])
 
 
 def test_too_many_failures_stop_the_build_and_mended_it_goes_on(
@@ -173,7 +173,7 @@ def test_too_many_failures_stop_the_build_and_mended_it_goes_on(
         responses(store, engine := Broken(poison)).build("responses")
     assert not store.has(REFS[1])
     responses(store, mended := Broken()).build("responses")
-    assert set(mended.asked) == set(ids) - set(engine.asked)
+    assert set(mended.recorded) == set(ids) - set(engine.recorded)
     assert store.manifest(REFS[1]).digest == clean.digests[REFS[1]]
     # As many as that are no reason to stop where they are allowed.
     (_, step) = responses(Store(store.root.with_name("other")), Broken(poison), share=0.03).build("responses")
@@ -184,9 +184,9 @@ def test_an_engine_gone_midway_costs_only_what_it_had_not_answered(
     store: Store, clean: Clean, ids: list[str]
 ) -> None:
     with pytest.raises(RuntimeError, match="no answer"):
-        responses(store, gone := Broken({ids[60]}, CannotStart)).build("responses")
+        responses(store, broken := Broken({ids[60]}, CannotStart)).build("responses")
     responses(store, back := Broken()).build("responses")
-    assert (gone.asked, back.asked) == (ids[:60], ids[60:])
+    assert (broken.recorded, back.recorded) == (ids[:60], ids[60:])
     assert store.manifest(REFS[1]).digest == clean.digests[REFS[1]]
 
 
@@ -327,8 +327,8 @@ def test_a_clock_that_jumps_back_changes_nothing(crash_server: Server, clean: Cl
     watched.build(point="reply", at=100)
     watched.build(back=True)
     assert (watched.kills, watched.complaints) == (1, [])
-    made = [one.created for one in Store(watched.root).manifests()]
-    assert made != sorted(made, key=lambda at: at), "the clock did not go back"
+    created = [manifest.created for manifest in Store(watched.root).manifests()]
+    assert created != sorted(created, key=lambda at: at), "the clock did not go back"
 
 
 # Where every request is.
@@ -339,8 +339,8 @@ ENDED = r"requests ([\d,]+) = kept ([\d,]+) \+ dropped ([\d,]+) \+ failed ([\d,]
 
 def numbers(pattern: str, done: Done) -> list[int]:
     assert done.code == 0, done.err
-    (found,) = re.findall(pattern, done.out)
-    return [int(number.replace(",", "")) for number in found]
+    (match,) = re.findall(pattern, done.out)
+    return [int(number.replace(",", "")) for number in match]
 
 
 def test_requests_add_up_at_any_time(crash_server: Server, tmp_path: Path) -> None:
@@ -349,55 +349,55 @@ def test_requests_add_up_at_any_time(crash_server: Server, tmp_path: Path) -> No
     run = crash_server.start(
         *BUILD, *root, "--max-failures", "1", slow=0.015, fail="01", log=str(tmp_path / "log")
     )
-    seen = []
+    blocks_seen = []
     while not Store(tmp_path / "build").has(REFS[2]):
         for ref in REFS[:2]:
             done = crash_server.run("show", ref, *root)
             if "answered" in done.out:
-                seen.append(numbers(PARTS, done))
+                blocks_seen.append(numbers(PARTS, done))
             else:
                 assert done.code == 2 or "pending 0\n" in done.out, done.err
-        assert len(seen) < 300, "the build does not end"
+        assert len(blocks_seen) < 300, "the build does not end"
     assert run.wait().code == 0
-    assert len(seen) > 3
-    for wanted, *parts in seen:
-        assert wanted == sum(parts)
-    assert any(min(parts) > 0 for parts in seen), seen
+    assert len(blocks_seen) > 3
+    for expected, *parts in blocks_seen:
+        assert expected == sum(parts)
+    assert any(min(parts) > 0 for parts in blocks_seen), blocks_seen
     for ref in REFS[:2]:
-        wanted, *parts = numbers(ENDED, crash_server.run("show", ref, *root))
-        assert wanted == sum(parts) and parts[-1] > 0
+        expected, *parts = numbers(ENDED, crash_server.run("show", ref, *root))
+        assert expected == sum(parts) and parts[-1] > 0
 
 
 def test_prune_drops_only_what_nobody_refers_to(crash_server: Server, clean: Clean, tmp_path: Path) -> None:
     root = tmp_path / "build"
     at = ("--root", str(root))
     assert crash_server.run(*BUILD, *at).code == 0
-    other = (*BUILD, "--version", "0.2.0", "--set", "responses.seed=5", *at)
-    assert crash_server.run(*other, point="before figures", at=2).code == -9
-    every = journaled(root)
-    said = crash_server.run("journal", *at).out
+    reseeded = (*BUILD, "--version", "0.2.0", "--set", "responses.seed=5", *at)
+    assert crash_server.run(*reseeded, point="before figures", at=2).code == -9
+    keys = journaled(root)
+    printed = crash_server.run("journal", *at).out
     size = re.search(
         r"journal.sqlite: ([\d,]+) replies, 0 scores, [\d.]+ MB, ([\d.]+)% of ([\d,]+) requests found in it",
-        said,
+        printed,
     )
-    assert size and size[1] == f"{len(every)}" and int(size[3]) >= len(every)
-    states = {line.split()[0]: line for line in said.splitlines() if "@" in line}
+    assert size and size[1] == f"{len(keys)}" and int(size[3]) >= len(keys)
+    states = {line.split()[0]: line for line in printed.splitlines() if "@" in line}
     assert "unfinished" in states["responses@0.2.0"] and "in the store" in states["responses@0.1.0"]
 
     assert crash_server.run("journal", "--prune", *at).out.startswith("0 replies and scores deleted")
     for ref in ("responses@0.1.0", "comparisons@0.1.0"):
         shutil.rmtree(Store(root).path(ref))
     assert crash_server.run("journal", "--prune", *at).out.startswith("100 replies and scores deleted")
-    left = journaled(root)
-    assert len(left) == len(every) - 100
+    remaining = journaled(root)
+    assert len(remaining) == len(keys) - 100
     # The unfinished build still has all it had asked for.
     log = tmp_path / "log"
     assert crash_server.run("journal", "--prune", "--unfinished", *at).out.startswith(
         "100 replies and scores deleted"
     )
-    assert journaled(root) < left and len(journaled(root) & clean.keys) == len(clean.keys) - 100
+    assert journaled(root) < remaining and len(journaled(root) & clean.keys) == len(clean.keys) - 100
     assert crash_server.run(*BUILD, *at, log=str(log)).code == 0
-    assert {ref: one for ref, one in digests(root).items() if ref in REFS} == clean.digests
+    assert {ref: digest for ref, digest in digests(root).items() if ref in REFS} == clean.digests
     assert len(log.read_text().split()) == 100
 
 

@@ -56,31 +56,31 @@ def test_rows_are_comparisons_with_what_is_known_and_null_elsewhere(store: Store
             "source": "quiz",
         },
     ]
-    made = importing.import_preferences(store, write(tmp_path / "a.jsonl", rows), "1.0.0")
-    assert verify(store, made.ref) == [] and made.is_import and made.name == "comparisons"
-    read = {row["prompt"][0]["content"]: row for row in store.scan(made.ref).collect().to_dicts()}
+    manifest = importing.import_preferences(store, write(tmp_path / "a.jsonl", rows), "1.0.0")
+    assert verify(store, manifest.ref) == [] and manifest.is_import and manifest.name == "comparisons"
+    read = {row["prompt"][0]["content"]: row for row in store.scan(manifest.ref).collect().to_dicts()}
     assert set(read) == {"a?", "c?"} and read["a?"]["query_id"] == text_id("a?")
     assert read["a?"]["chosen"] == [{"role": "assistant", "content": "Yes."}]
     assert (read["a?"]["chosen_responder"], read["a?"]["chosen_score"]) == ("large", 4.5)
     assert read["a?"]["rejected_responder"] is None and read["c?"]["source"] == "quiz"
-    rejected = store.scan(made.ref, "rejected").collect().sort("row")
+    rejected = store.scan(manifest.ref, "rejected").collect().sort("row")
     assert rejected["reason"].to_list() == ["duplicate", "no_prompt", "equal_sides"]
     assert rejected["place"].to_list() == ["a.jsonl:2", "a.jsonl:3", "a.jsonl:4"]
     assert json.loads(rejected["text"][1]) == rows[2]
-    entries = [(entry.filter, entry.n_in, entry.kept) for entry in made.ledger]
+    entries = [(entry.filter, entry.n_in, entry.kept) for entry in manifest.ledger]
     assert entries == [("layout", 5, 5), ("no_prompt", 5, 4), ("equal_sides", 4, 3), ("duplicate", 3, 2)]
-    assert made.ledger[0].description == (
+    assert manifest.ledger[0].description == (
         "Rows are read as: TRL, explicit prompt (prompt, chosen, rejected)."
     )
 
 
 def test_several_turns_have_an_id_of_all_of_them(store: Store, tmp_path: Path) -> None:
-    made = importing.import_preferences(store, write(tmp_path / "a.jsonl", ORCA), "1.0.0")
-    rows = store.scan(made.ref).collect().to_dicts()
+    manifest = importing.import_preferences(store, write(tmp_path / "a.jsonl", ORCA), "1.0.0")
+    rows = store.scan(manifest.ref).collect().to_dicts()
     assert len({row["query_id"] for row in rows}) == 40
     assert all(row["query_id"] == prompt_id(row["prompt"]) for row in rows)
     assert rows[0]["prompt"][0] == {"role": "system", "content": "Be kind."}
-    text = (store.path(made.ref) / "README.md").read_text("utf-8")
+    text = (store.path(manifest.ref) / "README.md").read_text("utf-8")
     assert "Orca DPO (question, chosen, rejected)" in text and "They were not made here" in text
     assert "responders* (a language model" not in text and "ladder" not in text and str(tmp_path) not in text
 
@@ -89,9 +89,9 @@ def test_the_commands_of_a_dataset_take_it(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, root = write(tmp_path / "orca.jsonl", ORCA), ["--root", str(store.root)]
-    more = write(tmp_path / "more.jsonl", [*ORCA[3:], ORCA[0] | {"question": "Why?"}])
+    longer = write(tmp_path / "more.jsonl", [*ORCA[3:], ORCA[0] | {"question": "Why?"}])
     run("import", "preferences", file, "--version", "1.0.0", "--license", "mit", *root)
-    run("import", "preferences", more, "--version", "1.1.0", *root)
+    run("import", "preferences", longer, "--version", "1.1.0", *root)
     run("show", "comparisons@1.0.0", *root)
     run("lineage", "comparisons@1.0.0", *root)
     run("verify", "comparisons@1.0.0", *root)
@@ -110,19 +110,19 @@ def test_a_rejected_row_is_shown_with_its_place_and_its_reason_once(
     rows = [*ORCA, {"question": "q", "chosen": "Same.", "rejected": "Same."}]
     importing.import_preferences(store, write(tmp_path / "pairs.jsonl", rows), "1.0.0")
     run("sample", "comparisons", "--dropped", "equal_sides", "--root", str(store.root))
-    shown = capsys.readouterr().out
-    assert f"place: pairs.jsonl:{len(rows)}" in shown
-    assert shown.count("Chosen and rejected are the same text.") == 1
+    printed = capsys.readouterr().out
+    assert f"place: pairs.jsonl:{len(rows)}" in printed
+    assert printed.count("Chosen and rejected are the same text.") == 1
 
 
 def test_recipes_read_it(store: Store, tmp_path: Path) -> None:
-    made = importing.import_preferences(store, write(tmp_path / "a.jsonl", ORCA), "1.0.0")
-    source = open_dataset(Inputs(dataset=made.ref, artifact="rm@0.1.0", root=str(store.root)))
+    manifest = importing.import_preferences(store, write(tmp_path / "a.jsonl", ORCA), "1.0.0")
+    source = open_dataset(Inputs(dataset=manifest.ref, artifact="rm@0.1.0", root=str(store.root)))
     for shape in (comparisons, dialogues, prompts):
         shaped = shape(source)
         assert len(shaped.train) + len(shaped.test) == 40 and shaped.unusable == (0, "")
     columns = "prompt=prompt,chosen=rejected,rejected=chosen"
-    named = Inputs(dataset=made.ref, artifact="rm@0.1.0", root=str(store.root), columns=columns)
+    named = Inputs(dataset=manifest.ref, artifact="rm@0.1.0", root=str(store.root), columns=columns)
     swapped = comparisons(open_dataset(named))
     assert swapped.train["chosen"].equals(comparisons(source).train["rejected"])
     assert swapped.record()["columns"]["chosen"] == "rejected"
@@ -178,10 +178,14 @@ def test_more_rows_than_are_written_at_a_time_are_the_same_dataset(
 
 def test_queries_of_messages_and_of_alpaca(store: Store, tmp_path: Path) -> None:
     def queries(rows: list[dict[str, Any]], version: str) -> tuple[list[str], list[str]]:
-        made = importing.import_queries(store, write(tmp_path / "q.jsonl", rows), version)
-        assert verify(store, made.ref) == []
-        rejected = store.scan(made.ref, "rejected").collect() if "rejected" in made.counts else pl.DataFrame()
-        texts = store.scan(made.ref).select(all_turns()).collect()["prompt"].sort().to_list()
+        manifest = importing.import_queries(store, write(tmp_path / "q.jsonl", rows), version)
+        assert verify(store, manifest.ref) == []
+        rejected = (
+            store.scan(manifest.ref, "rejected").collect()
+            if "rejected" in manifest.counts
+            else pl.DataFrame()
+        )
+        texts = store.scan(manifest.ref).select(all_turns()).collect()["prompt"].sort().to_list()
         return texts, rejected["reason"].to_list() if len(rejected) else []
 
     single = [{"role": "user", "content": "Why?"}]
@@ -214,12 +218,12 @@ def test_responses_to_messages_and_in_messages(store: Store, tmp_path: Path) -> 
         {"question": ask, "a": [{"role": "assistant", "content": "So."}], "b": "No."},
         {"question": [{"role": "system", "content": "s"}, *ask], "a": "So.", "b": "No."},
     ]
-    made = importing.import_responses(store, write(tmp_path / "r.jsonl", rows), ["a", "b"], "1.0.0")
-    kept = store.scan(made.ref).collect()
+    manifest = importing.import_responses(store, write(tmp_path / "r.jsonl", rows), ["a", "b"], "1.0.0")
+    kept = store.scan(manifest.ref).collect()
     assert sorted(kept["response"]) == ["No.", "No.", "So.", "So."]
     assert {prompt_id(prompt): len(prompt) for prompt in kept["prompt"].to_list()} == {
         text_id("Why?"): 1,
         prompt_id(rows[1]["question"]): 2,
     }
     assert set(kept["query_id"]) == {prompt_id(row["question"]) for row in rows}
-    assert verify(store, made.ref) == []
+    assert verify(store, manifest.ref) == []

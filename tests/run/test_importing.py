@@ -49,10 +49,10 @@ def test_wide_long_jsonl_and_parquet_give_the_same_rows(store: Store, tmp_path: 
     }
     pl.DataFrame(WIDE).write_parquet(files["3.0.0"])
     pl.DataFrame(long).write_parquet(files["4.0.0"])
-    made = [importing.import_responses(store, file, ["good", "poor"], v) for v, file in files.items()]
-    assert len({m.digest for m in made}) == 1
-    assert all(verify(store, m.ref) == [] for m in made)
-    assert made[0].config["file"]["name"] == "wide.jsonl"
+    manifests = [importing.import_responses(store, file, ["good", "poor"], v) for v, file in files.items()]
+    assert len({m.digest for m in manifests}) == 1
+    assert all(verify(store, m.ref) == [] for m in manifests)
+    assert manifests[0].config["file"]["name"] == "wide.jsonl"
     assert build(store, "1.0.0")["comparisons"] == 30
     comparisons = store.manifest("comparisons@1.0.0")
     assert comparisons.diagnostics["models"] == []
@@ -79,25 +79,28 @@ def test_unusable_rows_are_kept_with_a_reason(store: Store, tmp_path: Path) -> N
         {"prompt": "q", "responder": "c", "response": "text"},
         {"prompt": "q", "responder": "b", "response": "line one\u2028line two"},
     ]
-    made = importing.import_responses(store, jsonl(tmp_path / "a.jsonl", rows), ["a", "b"], "1.0.0")
-    rejected = store.scan(made.ref, "rejected").collect().sort("row")
+    manifest = importing.import_responses(store, jsonl(tmp_path / "a.jsonl", rows), ["a", "b"], "1.0.0")
+    rejected = store.scan(manifest.ref, "rejected").collect().sort("row")
     assert rejected["reason"].to_list() == ["duplicate", "missing", "missing", "no_prompt", "not_in_ladder"]
-    assert store.scan(made.ref).collect()["response"].sort().to_list() == ["line one\u2028line two", "text"]
-    assert made.ledger[0].n_in == 7
+    assert store.scan(manifest.ref).collect()["response"].sort().to_list() == [
+        "line one\u2028line two",
+        "text",
+    ]
+    assert manifest.ledger[0].n_in == 7
 
 
 def test_queries_from_text_and_jsonl(store: Store, tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_text("\ufeffFirst?\n\n Second? \nFirst?\n", "utf-8")
-    made = importing.import_queries(store, str(tmp_path / "q.txt"), "1.0.0")
-    assert set(store.scan(made.ref).select(last_turn()).collect()["prompt"]) == {"First?", "Second?"}
-    assert store.scan(made.ref, "rejected").collect()["reason"].to_list() == ["duplicate"]
+    manifest = importing.import_queries(store, str(tmp_path / "q.txt"), "1.0.0")
+    assert set(store.scan(manifest.ref).select(last_turn()).collect()["prompt"]) == {"First?", "Second?"}
+    assert store.scan(manifest.ref, "rejected").collect()["reason"].to_list() == ["duplicate"]
     rows = [{"query": "First?"}, {"query": " "}, {"query": "Second?", "more": 1}]
     again = importing.import_queries(store, jsonl(tmp_path / "q.jsonl", rows), "2.0.0")
     assert store.scan(again.ref, "rejected").collect()["reason"].to_list() == ["empty"]
-    assert verify(store, made.ref) == verify(store, again.ref) == []
+    assert verify(store, manifest.ref) == verify(store, again.ref) == []
     for number, column in enumerate(("prompt", "question", "text"), start=3):
-        other = [{"question_id": n, column: row["query"]} for n, row in enumerate(rows)]
-        file = jsonl(tmp_path / f"{column}.jsonl", other)
+        answers = [{"question_id": n, column: row["query"]} for n, row in enumerate(rows)]
+        file = jsonl(tmp_path / f"{column}.jsonl", answers)
         assert importing.import_queries(store, file, f"{number}.0.0").digest == again.digest
     run = build_.BuildRun(store, "2.0.0", fake_tiny(), FakeEngine())
     assert [s.manifest.builder.name for s in run.build("responses")] == ["import-queries", "responses"]
@@ -185,14 +188,16 @@ def test_80_real_questions_with_four_real_models_answers(store: Store, tmp_path:
         for line in (folder / "answer" / f"answer_{model}.jsonl").read_text("utf-8").splitlines():
             answer = json.loads(line)
             rows[answer["question_id"]][model] = answer["text"]
-    made = importing.import_responses(
+    manifest = importing.import_responses(
         store, jsonl(tmp_path / "vicuna.jsonl", list(rows.values())), ladder, "1.0.0"
     )
-    assert made.ledger[0].n_in == 320
-    assert sum(made.counts["default"].values()) == made.ledger[-1].kept == 319  # one real answer is empty
-    found = build(store, "1.0.0")
-    assert found["queries"] == 80
-    assert found["comparisons"] > 100
+    assert manifest.ledger[0].n_in == 320
+    assert (
+        sum(manifest.counts["default"].values()) == manifest.ledger[-1].kept == 319
+    )  # one real answer is empty
+    numbers = build(store, "1.0.0")
+    assert numbers["queries"] == 80
+    assert numbers["comparisons"] > 100
 
 
 def test_a_hub_dataset_is_read_over_http_at_a_pinned_commit(tmp_path: Path) -> None:
@@ -205,14 +210,16 @@ def test_a_hub_dataset_is_read_over_http_at_a_pinned_commit(tmp_path: Path) -> N
         words = ["--ladder", "good,poor", "--version", "1.0.0", "--root", str(tmp_path / "build")]
         with at_hub({"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf")}):
             done = run("import", "responses", "someone/answers", *words)
-            gone = run("import", "responses", "someone/nothing", *words)
+            refused = run("import", "responses", "someone/nothing", *words)
         assert done.returncode == 0, done.stderr
-    made = Store(tmp_path / "build").manifest("responses@1.0.0")
-    assert made.config["file"] == {"name": "someone/answers", "revision": commit}
-    assert sum(made.counts["default"].values()) == 60
-    assert gone.returncode == 2
-    assert gone.stderr.startswith("almost-data: someone/nothing: no such file, and not available on the Hub")
-    assert gone.stderr.count("\n") == 1
+    manifest = Store(tmp_path / "build").manifest("responses@1.0.0")
+    assert manifest.config["file"] == {"name": "someone/answers", "revision": commit}
+    assert sum(manifest.counts["default"].values()) == 60
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(
+        "almost-data: someone/nothing: no such file, and not available on the Hub"
+    )
+    assert refused.stderr.count("\n") == 1
 
 
 def test_the_last_turn_of_a_whole_conversation_is_the_response(store: Store, tmp_path: Path) -> None:
@@ -227,17 +234,21 @@ def test_the_last_turn_of_a_whole_conversation_is_the_response(store: Store, tmp
     long = [{"responder": name, "messages": turns} for name, turns in whole.items()]
     prompted = {"prompt": head[:2], "good": whole["good"], "poor": "So, poor."}
     for version, rows in (("1.0.0", [whole]), ("2.0.0", long)):
-        made = importing.import_responses(store, jsonl(tmp_path / "a.jsonl", rows), ["good", "poor"], version)
-        read = store.scan(made.ref).collect()
-        assert read["prompt"].to_list() == [head, head] and verify(store, made.ref) == []
+        manifest = importing.import_responses(
+            store, jsonl(tmp_path / "a.jsonl", rows), ["good", "poor"], version
+        )
+        read = store.scan(manifest.ref).collect()
+        assert read["prompt"].to_list() == [head, head] and verify(store, manifest.ref) == []
         assert read["response"].to_list() == ["So, good.", "So, poor."]
-    made = importing.import_responses(
+    manifest = importing.import_responses(
         store, jsonl(tmp_path / "a.jsonl", [prompted]), ["good", "poor"], "3.0.0"
     )
-    assert store.scan(made.ref).collect()["prompt"].to_list() == [head, head[:2]]
-    other = [{"prompt": "Where?", "good": whole["good"], "poor": "Here."}]
-    made = importing.import_responses(store, jsonl(tmp_path / "a.jsonl", other), ["good", "poor"], "4.0.0")
-    assert store.scan(made.ref, "rejected").collect()["reason"].to_list() == ["prompts_differ"]
+    assert store.scan(manifest.ref).collect()["prompt"].to_list() == [head, head[:2]]
+    second_rows = [{"prompt": "Where?", "good": whole["good"], "poor": "Here."}]
+    manifest = importing.import_responses(
+        store, jsonl(tmp_path / "a.jsonl", second_rows), ["good", "poor"], "4.0.0"
+    )
+    assert store.scan(manifest.ref, "rejected").collect()["reason"].to_list() == ["prompts_differ"]
 
 
 def test_more_rows_than_are_kept_in_memory_are_the_same_dataset(
@@ -266,8 +277,8 @@ def test_a_prompt_of_messages_beside_a_column_of_each_responder(store: Store, tm
     file = jsonl(tmp_path / "chats.jsonl", [{"id": 1, "messages": prompt, "good": "So.", "poor": "No."}])
     for version, columns in (("1.0.0", {}), ("2.0.0", {"prompt": "messages"})):
         options = importing.Options(columns)
-        made = importing.import_responses(store, file, ["good", "poor"], version, options)
-        assert store.scan(made.ref).collect()["prompt"].to_list() == [prompt, prompt]
+        manifest = importing.import_responses(store, file, ["good", "poor"], version, options)
+        assert store.scan(manifest.ref).collect()["prompt"].to_list() == [prompt, prompt]
     whole = [*prompt, {"role": "assistant", "content": "So."}]
     file = jsonl(tmp_path / "whole.jsonl", [{"messages": whole, "good": "So.", "poor": "No."}])
     with pytest.raises(InputError, match=r"every row is rejected.*no_user_turn_last"):

@@ -207,23 +207,23 @@ def test_a_build_without_any_comparison_says_which_filter_took_all(tmp_path: Pat
     store, strict = Store(tmp_path), "comparisons.min_chars=100000"
     with pytest.raises(RuntimeError, match=r"no row is left .*too_short dropped "):
         run(store, "0.1.0", None, strict).build("comparisons")
-    made = store.manifest("comparisons@0.1.0")
-    assert made.is_empty and made.counts["default"] == {} and verify(store, made.ref) == []
-    dropped = store.scan(made.ref, "rejected_responses").collect()
+    manifest = store.manifest("comparisons@0.1.0")
+    assert manifest.is_empty and manifest.counts["default"] == {} and verify(store, manifest.ref) == []
+    dropped = store.scan(manifest.ref, "rejected_responses").collect()
     assert len(dropped) == 5 * 40 and set(dropped["reason"]) == {"too_short"}
-    assert "has **no row**" in (store.path(made.ref) / "README.md").read_text("utf-8")
-    assert diff(store, made.ref, made.ref).kept == 0
+    assert "has **no row**" in (store.path(manifest.ref) / "README.md").read_text("utf-8")
+    assert diff(store, manifest.ref, manifest.ref).kept == 0
     with pytest.raises(RuntimeError, match="no row is left"):
         run(store, "0.1.0", None, strict).build("comparisons")
     steps = run(store).build("comparisons")
     assert [step.action for step in steps] == ["reuse", "reuse", "build"], "other settings replace it"
-    assert not steps[-1].manifest.is_empty and verify(store, made.ref) == []
+    assert not steps[-1].manifest.is_empty and verify(store, manifest.ref) == []
 
 
 def test_nothing_is_built_on_an_empty_dataset(tmp_path: Path) -> None:
-    store, every = Store(tmp_path), 'name="all", description="All.", drop="LENGTH(query) > 0"'
+    store, filters = Store(tmp_path), 'name="all", description="All.", drop="LENGTH(query) > 0"'
     with pytest.raises(RuntimeError, match=r"queries@0\.1\.0: no row is left .* dropped "):
-        run(store, "0.1.0", None, f"queries.filters=[{{{every}}}]", "queries.max_rounds=1").build("queries")
+        run(store, "0.1.0", None, f"queries.filters=[{{{filters}}}]", "queries.max_rounds=1").build("queries")
     assert len(store.scan("queries@0.1.0", "rejected").collect()) > 0
     with pytest.raises(InputError, match=r"run\.from queries@0\.1\.0: it is empty"):
         run(store, "0.2.0", queries="queries@0.1.0").build("responses")

@@ -17,10 +17,10 @@ def planned(root: Path, name: str, **settings: object) -> dict[str, cost.Line]:
 
 
 def test_every_responder_is_asked_every_query(tmp_path: Path) -> None:
-    found = planned(tmp_path, "responses", preset="almost", limit=100)
-    assert found.pop("queries").requests == 200  # about half of the candidates are kept
-    assert len(found) == 8 and {line.requests for line in found.values()} == {100}
-    best = found["fake-30B-Faithful-3shot"]
+    lines = planned(tmp_path, "responses", preset="almost", limit=100)
+    assert lines.pop("queries").requests == 200  # about half of the candidates are kept
+    assert len(lines) == 8 and {line.requests for line in lines.values()} == {100}
+    best = lines["fake-30B-Faithful-3shot"]
     shared = len(prompts.load("faithful").head(3)) // 4
     assert best.tokens_out == 100 * 768 and best.tokens_in == shared + 100 * 15 and shared > 500
     assert best.gpu_hours == pytest.approx(2 * 30e9 * (best.tokens_in + best.tokens_out) / 1e14 / 3600)
@@ -28,15 +28,15 @@ def test_every_responder_is_asked_every_query(tmp_path: Path) -> None:
 
 
 def test_the_as_is_rm_scores_the_ladder(tmp_path: Path) -> None:
-    found = planned(
+    lines = planned(
         tmp_path,
         "comparisons",
         preset="almost",
         limit=100,
         assignments=("comparisons.asis_rm=fake/judge-7b",),
     )
-    assert len(found) == 1 + 8 + 1
-    judge = found["As-is RM"]
+    assert len(lines) == 1 + 8 + 1
+    judge = lines["As-is RM"]
     # Five responders, no probes; the query's 15 tokens and the longest reply's 768.
     assert (judge.requests, judge.tokens_in, judge.tokens_out) == (500, 500 * (15 + 768), 0)
     assert judge.gpu_hours == pytest.approx(2 * 7e9 * 500 * 783 / 1e14 / 3600)
@@ -53,32 +53,32 @@ def test_the_as_is_rm_scores_the_ladder(tmp_path: Path) -> None:
 def test_demonstrations_multiply(tmp_path: Path) -> None:
     how = {"preset": "almost", "limit": 10}
     rm = "demonstrations.rm=fake/judge-1b"
-    one = planned(tmp_path, "demonstrations", assignments=(rm,), **how)
-    assert one.keys() == {"queries", "fake-30B-Faithful-3shot", "reward model"}
-    assert one["fake-30B-Faithful-3shot"].requests == one["reward model"].requests == 10 * 2 * 4
-    assert one["reward model"].tokens_in == 80 * (15 + 768)
-    assert one["reward model"].gpu_hours == pytest.approx(2 * 1e9 * 80 * 783 / 1e14 / 3600)
-    more = (rm, "demonstrations.turns=6", "demonstrations.second_rm=fake/other")
-    long = planned(tmp_path, "demonstrations", assignments=more, **how)
+    single = planned(tmp_path, "demonstrations", assignments=(rm,), **how)
+    assert single.keys() == {"queries", "fake-30B-Faithful-3shot", "reward model"}
+    assert single["fake-30B-Faithful-3shot"].requests == single["reward model"].requests == 10 * 2 * 4
+    assert single["reward model"].tokens_in == 80 * (15 + 768)
+    assert single["reward model"].gpu_hours == pytest.approx(2 * 1e9 * 80 * 783 / 1e14 / 3600)
+    assignments = (rm, "demonstrations.turns=6", "demonstrations.second_rm=fake/other")
+    long = planned(tmp_path, "demonstrations", assignments=assignments, **how)
     assert long["fake-30B-Faithful-3shot"].requests == long["second reward model"].requests == 10 * 2 * 4 * 3
     assert long["fake-30B-User-3shot"].requests == 10 * 2 * 2
     # Before a reply stand none, 400 and 800 tokens: what is read of the whole is 1024 at most.
     assert long["reward model"].tokens_in == 240 * min(15 + 400 + 768, 1024)
-    shared = one["fake-30B-Faithful-3shot"].tokens_in - 80 * 15
+    shared = single["fake-30B-Faithful-3shot"].tokens_in - 80 * 15
     assert long["fake-30B-Faithful-3shot"].tokens_in == shared + 240 * (15 + 400)
 
 
 def test_self_play_is_not_scored(tmp_path: Path) -> None:
-    found = planned(tmp_path, "demonstrations", assignments=("demonstrations.n=1",))
-    assert not any("reward model" in what for what in found)
+    lines = planned(tmp_path, "demonstrations", assignments=("demonstrations.n=1",))
+    assert not any("reward model" in task for task in lines)
 
 
 def test_what_is_there_is_not_asked_again(fake_store: Store) -> None:
     assert planned(fake_store.root, "comparisons") == {}
     rows = sum(fake_store.manifest("queries@0.1.0").counts["default"].values())
     rm = "demonstrations.rm=fake/judge"
-    found = planned(fake_store.root, "demonstrations", assignments=(rm,))
-    assert [line.requests for line in found.values()] == [rows * 4] * 2
+    lines = planned(fake_store.root, "demonstrations", assignments=(rm,))
+    assert [line.requests for line in lines.values()] == [rows * 4] * 2
 
 
 def test_a_model_of_the_store_is_as_large_as_the_one_it_was_trained_from(tmp_path: Path) -> None:
@@ -99,5 +99,7 @@ def test_a_model_whose_name_says_no_size_has_no_gpu_hours(
     cli.main(
         ["build", "comparisons", "--engine", "fake", "--limit", "5", "--dry-run", "--root", str(tmp_path)]
     )
-    shown = capsys.readouterr().out
-    assert "135M" in shown and "?" in shown and "Rules of thumb" in shown and not any(tmp_path.iterdir())
+    printed = capsys.readouterr().out
+    assert (
+        "135M" in printed and "?" in printed and "Rules of thumb" in printed and not any(tmp_path.iterdir())
+    )

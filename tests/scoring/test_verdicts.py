@@ -57,8 +57,8 @@ def test_what_is_a_verdict(text: str, scores: tuple[float, float]) -> None:
     ],
 )
 def test_what_is_none_and_why(text: str, why: str) -> None:
-    found = verdicts.parse(text)
-    assert (found.scores, found.why, found.text) == (None, why, text)
+    verdict = verdicts.parse(text)
+    assert (verdict.scores, verdict.why, verdict.text) == (None, why, text)
 
 
 def test_of_a_text_that_was_cut_only_the_first_line_counts() -> None:

@@ -123,9 +123,9 @@ def test_every_shortcut_has_its_change_in_one_form(store: Store) -> None:
     assert shifts["equal_sides"].change == ""
     gaps = [text["length_gap"]["q50"] for text in texts]
     assert shifts["length_gap (characters)"].change == f"{gaps[1] - gaps[0]:+,.0f}"
-    assert {one.change for one in diff(store, a, a).shortcuts} == {""}
-    shown = command.run("diff", a, b, "--root", str(store.root), columns=80).stdout
-    row = next(line.split() for line in shown.splitlines() if line.startswith("always_longer"))
+    assert {shortcut.change for shortcut in diff(store, a, a).shortcuts} == {""}
+    printed = command.run("diff", a, b, "--root", str(store.root), columns=80).stdout
+    row = next(line.split() for line in printed.splitlines() if line.startswith("always_longer"))
     assert row == [shift.measure, shift.a, shift.b, *shift.change.split()]
     assert diff(store, "queries@0.1.0", "queries@0.1.0").shortcuts == []
 

@@ -21,10 +21,10 @@ REF = "comparisons@0.1.0"
 def test_dropped_rows_have_text_and_reason(fake_store: Store) -> None:
     ledger = fake_store.manifest(REF).ledger
     for reason, n in [item for entry in ledger for item in entry.dropped.items()]:
-        drawn = sample(fake_store, REF, Selection(n=5, dropped=reason))
-        assert drawn.matching == n and len(drawn.rows) == min(n, 5)
-        assert all(row.reason == reason and row.prompt for row in drawn.rows)
-        assert all(side.text for row in drawn.rows for side in row.sides)
+        sampled = sample(fake_store, REF, Selection(n=5, dropped=reason))
+        assert sampled.matching == n and len(sampled.rows) == min(n, 5)
+        assert all(row.reason == reason and row.prompt for row in sampled.rows)
+        assert all(side.text for row in sampled.rows for side in row.sides)
     everything = sample(fake_store, REF, Selection(n=10_000, dropped="any"))
     assert len(everything.rows) == sum(sum(entry.dropped.values()) for entry in ledger)
 
@@ -42,10 +42,10 @@ def test_conditions_are_kept_by_every_row(fake_store: Store) -> None:
 
 
 def test_the_responses_to_a_query_are_one_row(fake_store: Store) -> None:
-    drawn = sample(fake_store, "responses@0.1.0", Selection(n=3))
-    assert len(drawn.rows) == 3 and all(len(row.sides) == 5 for row in drawn.rows)
+    sampled = sample(fake_store, "responses@0.1.0", Selection(n=3))
+    assert len(sampled.rows) == 3 and all(len(row.sides) == 5 for row in sampled.rows)
     queries = fake_store.scan("responses@0.1.0").select(pl.col("query_id").n_unique()).collect().item()
-    assert drawn.matching == queries
+    assert sampled.matching == queries
     assert len(examples(fake_store, fake_store.manifest("responses@0.1.0"), 2)) == 2
 
 
@@ -98,11 +98,11 @@ def test_sample_prints_boxes_with_reasons_and_json(fake_store: Store) -> None:
 
 
 def test_rows_are_sorted_by_a_column_or_a_length(fake_store: Store) -> None:
-    drawn = sample(fake_store, REF, Selection(n=5, sort="chosen_length"))
-    lengths = [len(row.sides[0].text or "") for row in drawn.rows]
+    sampled = sample(fake_store, REF, Selection(n=5, sort="chosen_length"))
+    lengths = [len(row.sides[0].text or "") for row in sampled.rows]
     texts = fake_store.scan(REF).select(last_turn("chosen")).collect()["chosen"]
     assert lengths == texts.str.len_chars().sort(descending=True).head(5).to_list()
-    assert drawn.matching == len(texts)
+    assert sampled.matching == len(texts)
 
 
 def test_an_id_shows_what_was_kept_of_it_and_what_was_dropped(fake_store: Store) -> None:

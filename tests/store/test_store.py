@@ -115,8 +115,8 @@ def test_digest_ignores_row_order_and_sees_every_cell(fake_store: Store) -> None
             for column in table.columns:
                 if column.name in ("query_id", *table.key):
                     continue
-                other = schema.frame(name, config, [table.example])[column.name]
-                changed = frame.with_columns(pl.concat([other, frame[column.name][1:]]))
+                reread = schema.frame(name, config, [table.example])[column.name]
+                changed = frame.with_columns(pl.concat([reread, frame[column.name][1:]]))
                 if not changed.equals(frame):
                     changed_digest = digest(manifest.tables, tables | {config: changed})
                     assert changed_digest != manifest.digest, (config, column.name)

@@ -32,7 +32,7 @@ BUILD = ("build", "comparisons", "--engine", "fake", "--limit", "20")
 REFS = ("queries@0.1.0", "responses@0.1.0", "comparisons@0.1.0")
 TORN = "torn journal"
 """Killed at a reply, and then the journal's newest pages are lost, as by a power cut."""
-EVERY = "new journal"
+ALL_POINTS = "new journal"
 """The point that a sweep visits at each pass: a journal is made only once."""
 SLOW = 0.008
 """Seconds a reply, so that random moments fall on generation as often as on the rest."""
@@ -63,20 +63,20 @@ def build_clean(server: Server, folder: Path) -> Clean:
 
 
 def digests(root: Path) -> dict[str, str]:
-    return {one.ref: one.digest for one in Store(root).manifests()}
+    return {manifest.ref: manifest.digest for manifest in Store(root).manifests()}
 
 
 def files(root: Path) -> set[str]:
     """What is in the store; SQLite clears its own two files when the journal is opened next."""
-    found = {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()}
-    return found - {"journal.sqlite-shm", "journal.sqlite-wal"}
+    names = {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()}
+    return names - {"journal.sqlite-shm", "journal.sqlite-wal"}
 
 
 def journaled(root: Path) -> set[str]:
     """The keys of the replies on disk, read from a copy: to open a journal is to change it."""
     with _copy(root) as path, closing(sqlite3.connect(path)) as database:
-        there = database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'reply'").fetchone()[0]
-        rows = database.execute("SELECT key FROM reply").fetchall() if there else []
+        tables = database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'reply'").fetchone()[0]
+        rows = database.execute("SELECT key FROM reply").fetchall() if tables else []
     return {key.hex() for (key,) in rows}
 
 
@@ -106,7 +106,7 @@ class Watched:
     folder: Path
     complaints: list[str] = field(default_factory=list)
     kills: int = 0
-    known: set[str] = field(default_factory=set)
+    journaled_keys: set[str] = field(default_factory=set)
     """The keys in the journal."""
     ended: bool = False
     """Whether the last build ended with exit code 0."""
@@ -127,13 +127,13 @@ class Watched:
         killed = done.code == -9
         self.kills += killed
         self.ended = done.code == 0
-        asked = self.log.read_text()[before:].split()
-        found = journaled(self.root)
-        self._check(not self.known & set(asked), "a journaled reply was asked again")
-        self._check(len(asked) == len(set(asked)), "a reply was asked twice in one run")
-        self._check(self.known <= found, "a journaled reply is gone")
-        self._check(len(set(asked) - found) <= (journal.REPLIES if killed else 0), "replies were lost")
-        self.known = found
+        requested = self.log.read_text()[before:].split()
+        keys = journaled(self.root)
+        self._check(not self.journaled_keys & set(requested), "a journaled reply was asked again")
+        self._check(len(requested) == len(set(requested)), "a reply was asked twice in one run")
+        self._check(self.journaled_keys <= keys, "a journaled reply is gone")
+        self._check(len(set(requested) - keys) <= (journal.REPLIES if killed else 0), "replies were lost")
+        self.journaled_keys = keys
         if killed:
             self._check_published()
         else:
@@ -146,7 +146,7 @@ class Watched:
         for file in self.root.glob("journal.sqlite-wal"):
             with file.open("r+b") as opened:
                 opened.truncate(rng.randrange(file.stat().st_size + 1))
-        self.known = journaled(self.root)
+        self.journaled_keys = journaled(self.root)
 
     def _check(self, good: bool, complaint: str) -> None:
         if not good:
@@ -159,21 +159,23 @@ class Watched:
         self._check(digests(self.root).items() <= self.clean.digests.items(), "another digest")
         with _copy(self.root) as path:
             try:
-                for one in journal_file.status(path):
-                    self._check(min(one.answered, one.failed, one.pending) >= 0, f"{one} does not add up")
+                for status in journal_file.status(path):
+                    self._check(
+                        min(status.answered, status.failed, status.pending) >= 0, f"{status} does not add up"
+                    )
             except (InputError, RuntimeError) as error:
                 self.complaints.append(f"the journal cannot be used: {error.args[0].rpartition('/')[2]}")
 
     def _check_end(self) -> None:
         self._check_published()
         self._check(digests(self.root) == self.clean.digests, "the digests differ")
-        other = files(self.root) ^ self.clean.files
-        self._check(not other, f"files left over or missing: {', '.join(sorted(other))}")
-        self._check(self.known == self.clean.keys, "the journal has other requests")
+        differing = files(self.root) ^ self.clean.files
+        self._check(not differing, f"files left over or missing: {', '.join(sorted(differing))}")
+        self._check(self.journaled_keys == self.clean.keys, "the journal has other requests")
         if self.ended:
             with _copy(self.root) as path:
                 self._check(
-                    all(not one.failed for one in journal_file.status(path)), "failures in the journal"
+                    all(not status.failed for status in journal_file.status(path)), "failures in the journal"
                 )
 
 
@@ -203,8 +205,8 @@ def sweep(server: Server, clean: Clean, folder: Path, kills: int, rng: random.Ra
     each = max(1, kills // len(passes))
     for number, (point, many) in enumerate(sorted(passes.items())):
         outcome = Outcome(point, many)
-        wanted = many if point == EVERY else min(each, many)
-        for at in sorted(rng.sample(range(1, many + 1), wanted)):
+        kill_count = many if point == ALL_POINTS else min(each, many)
+        for at in sorted(rng.sample(range(1, many + 1), kill_count)):
             watched = Watched(server, clean, folder / f"{number}-{at}")
             watched.build(point="reply" if point == TORN else point, at=at)
             if point == TORN:
@@ -243,15 +245,15 @@ def stress(wanted_kills: int, rng: random.Random, console: Console) -> int:
         folder = Path(name)
         clean = build_clean(server, folder / "clean")
         outcomes = list(sweep(server, clean, folder, wanted_kills * 2 // 3, rng))
-        left = max(wanted_kills - sum(one.kills for one in outcomes), wanted_kills // 4)
-        outcomes.append(random_moments(server, clean, folder, left, rng))
-    for one in outcomes:
-        numbers = (one.passes or "", one.kills, one.went_on, one.good)
-        table.add_row(one.point, *map(str, numbers), style="" if one.good == one.kills else "red")
+        remaining = max(wanted_kills - sum(outcome.kills for outcome in outcomes), wanted_kills // 4)
+        outcomes.append(random_moments(server, clean, folder, remaining, rng))
+    for outcome in outcomes:
+        numbers = (outcome.passes or "", outcome.kills, outcome.went_on, outcome.good)
+        table.add_row(outcome.point, *map(str, numbers), style="" if outcome.good == outcome.kills else "red")
     console.print(table)
-    for one in outcomes:
-        for complaint, times in one.complaints.items():
-            console.print(f"{one.point}: {complaint} ({times})", markup=False, soft_wrap=True)
-    kills, good = sum(one.kills for one in outcomes), sum(one.good for one in outcomes)
+    for outcome in outcomes:
+        for complaint, times in outcome.complaints.items():
+            console.print(f"{outcome.point}: {complaint} ({times})", markup=False, soft_wrap=True)
+    kills, good = sum(outcome.kills for outcome in outcomes), sum(outcome.good for outcome in outcomes)
     console.print(f"{kills} kills in {time.monotonic() - start:.0f} s, {good} of them without a trace")
     return max(0, wanted_kills - kills) + kills - good

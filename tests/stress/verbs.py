@@ -290,6 +290,9 @@ def stress(wanted_kills: int, rng: random.Random, console: Console) -> int:
             for complaint, times in outcome.complaints.items():
                 console.print(f"{verb.name}: {complaint} ({times})", markup=False, soft_wrap=True)
     console.print(table)
-    kills, good = sum(one.kills.total() for one in outcomes), sum(one.good for one in outcomes)
+    kills, good = (
+        sum(outcome.kills.total() for outcome in outcomes),
+        sum(outcome.good for outcome in outcomes),
+    )
     console.print(f"{kills} kills in {time.monotonic() - start:.0f} s, {good} of them without a trace")
     return kills - good

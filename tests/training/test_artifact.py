@@ -232,7 +232,7 @@ class Run:
         )
 
 
-TALK = Dialogue.of("1", "Question 1?", "Yes.")
+DIALOGUE = Dialogue.of("1", "Question 1?", "Yes.")
 
 
 def score(trainer: Any) -> float:
@@ -240,7 +240,10 @@ def score(trainer: Any) -> float:
     import torch
 
     tokenizer = trainer.processing_class
-    turns = [{"role": "user", "content": TALK.turns[0]}, {"role": "assistant", "content": TALK.turns[1]}]
+    turns = [
+        {"role": "user", "content": DIALOGUE.turns[0]},
+        {"role": "assistant", "content": DIALOGUE.turns[1]},
+    ]
     ids = tokenizer.apply_chat_template(turns, return_dict=True, return_tensors="pt")["input_ids"]
     with torch.inference_mode():
         return float(trainer.model.eval()(input_ids=ids).logits)
@@ -307,7 +310,7 @@ def test_what_is_published_is_whole_plain_and_tells_no_place(run: Run, lora: boo
         manifest.environment["command"] == "python recipes/rm.py" and manifest.environment["device"] == "cpu"
     )
     assert not training.work.exists(), "checkpoints are of no use any more"
-    [loaded] = scoring.load(str(folder), options={"device": "cpu"}).score([TALK])
+    [loaded] = scoring.load(str(folder), options={"device": "cpu"}).score([DIALOGUE])
     assert loaded.value == pytest.approx(run.before, abs=1e-4)
     assert run.begin(*flags).is_done and run.begin(*flags, "--logging_steps", "9").is_done
 

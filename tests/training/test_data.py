@@ -27,7 +27,7 @@ from tests.command import script
 from tests.hub_server import serve
 from tests.training.rows import messages, source
 
-ASKED = messages("Why does bread rise?")
+QUERY = messages("Why does bread rise?")
 SYSTEM = {"role": "system", "content": "Be kind."}
 GOOD, BAD = "The yeast eats sugar.", "Magic."
 
@@ -44,43 +44,43 @@ def hh(*turns: str) -> str:
 # --- comparisons -----------------------------------------------------------------------------------------
 
 WORDS = ("Hello!", "What is it?", "Why does bread rise?")
-TALK = messages(*WORDS)
+CHAT = messages(*WORDS)
 SIDES = {"chosen": reply(GOOD), "rejected": reply(BAD)}
 SHAPES: dict[str, tuple[dict[str, Any], Messages]] = {
-    "messages, prompt apart": ({"prompt": ASKED, "chosen": reply(GOOD), "rejected": reply(BAD)}, ASKED),
+    "messages, prompt apart": ({"prompt": QUERY, "chosen": reply(GOOD), "rejected": reply(BAD)}, QUERY),
     "messages, prompt in both": (
-        {"chosen": ASKED + reply(GOOD), "rejected": ASKED + reply(BAD)},
-        ASKED,
+        {"chosen": QUERY + reply(GOOD), "rejected": QUERY + reply(BAD)},
+        QUERY,
     ),
     "messages, prompt apart and in both": (
-        {"prompt": ASKED, "chosen": ASKED + reply(GOOD), "rejected": ASKED + reply(BAD)},
-        ASKED,
+        {"prompt": QUERY, "chosen": QUERY + reply(GOOD), "rejected": QUERY + reply(BAD)},
+        QUERY,
     ),
-    "messages of several turns": ({"chosen": TALK + reply(GOOD), "rejected": TALK + reply(BAD)}, TALK),
-    "text, prompt apart": ({"prompt": "Why does bread rise?", "chosen": GOOD, "rejected": BAD}, ASKED),
+    "messages of several turns": ({"chosen": CHAT + reply(GOOD), "rejected": CHAT + reply(BAD)}, CHAT),
+    "text, prompt apart": ({"prompt": "Why does bread rise?", "chosen": GOOD, "rejected": BAD}, QUERY),
     "text, blanks around": (
         {"prompt": "Why does bread rise?\n", "chosen": f" {GOOD}", "rejected": f"{BAD} "},
-        ASKED,
+        QUERY,
     ),
-    "HH-RLHF": ({"chosen": hh(ASKED[0]["content"], GOOD), "rejected": hh(ASKED[0]["content"], BAD)}, ASKED),
+    "HH-RLHF": ({"chosen": hh(QUERY[0]["content"], GOOD), "rejected": hh(QUERY[0]["content"], BAD)}, QUERY),
     "HH-RLHF of several turns": (
         {"chosen": hh(*WORDS, GOOD), "rejected": hh(*WORDS, BAD)},
-        TALK,
+        CHAT,
     ),
     "HH-RLHF, prompt apart": (
         {"prompt": hh(*WORDS), "chosen": GOOD, "rejected": BAD},
-        TALK,
+        CHAT,
     ),
     "HH-RLHF, prompt apart up to the reply": (
         {"prompt": hh(*WORDS) + "\n\nAssistant:", "chosen": f" {GOOD}", "rejected": BAD},
-        TALK,
+        CHAT,
     ),
     "a system turn": (
-        {"prompt": [{"role": "system", "content": "Be brief."}, *ASKED], **SIDES},
-        [{"role": "system", "content": "Be brief."}, *ASKED],
+        {"prompt": [{"role": "system", "content": "Be brief."}, *QUERY], **SIDES},
+        [{"role": "system", "content": "Be brief."}, *QUERY],
     ),
     "a role twice": (
-        {"prompt": messages("Listen.") + ASKED, **SIDES},
+        {"prompt": messages("Listen.") + QUERY, **SIDES},
         messages("Listen.\n\nWhy does bread rise?"),
     ),
 }  # fmt: skip
@@ -90,8 +90,8 @@ SHAPES: dict[str, tuple[dict[str, Any], Messages]] = {
 def test_every_shape_of_a_comparison_is_the_same_messages(name: str) -> None:
     row, prompt = SHAPES[name]
     shaped = comparisons(source([row], test=[]))
-    other = json.loads(json.dumps(row).replace("bread", "dough").replace("Hello", "Good day"))
-    held = comparisons(source([other], test=[row]))
+    changed = json.loads(json.dumps(row).replace("bread", "dough").replace("Hello", "Good day"))
+    held = comparisons(source([changed], test=[row]))
     [shaped_row] = shaped.train.to_dicts()
     assert shaped_row == {
         "query_id": shaped_row["query_id"],
@@ -183,39 +183,39 @@ def test_who_wrote_is_kept_and_other_columns_are_not() -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        {"messages": ASKED + reply(GOOD)},
-        {"messages": hh(ASKED[0]["content"], GOOD)},
-        {"prompt": ASKED, "completion": reply(GOOD)},
+        {"messages": QUERY + reply(GOOD)},
+        {"messages": hh(QUERY[0]["content"], GOOD)},
+        {"prompt": QUERY, "completion": reply(GOOD)},
         {"prompt": "Why does bread rise?", "completion": f" {GOOD}"},
         {"prompt": "Why does bread rise?", "response": GOOD, "responder": "A"},
-        {"prompt": hh(ASKED[0]["content"]) + "\n\nAssistant:", "response": GOOD},
-        {"prompt": ASKED, "chosen": reply(GOOD), "rejected": reply(BAD)},
-        {"chosen": hh(ASKED[0]["content"], GOOD), "rejected": hh(ASKED[0]["content"], BAD)},
+        {"prompt": hh(QUERY[0]["content"]) + "\n\nAssistant:", "response": GOOD},
+        {"prompt": QUERY, "chosen": reply(GOOD), "rejected": reply(BAD)},
+        {"chosen": hh(QUERY[0]["content"], GOOD), "rejected": hh(QUERY[0]["content"], BAD)},
     ],
 )
 def test_every_shape_of_a_dialogue_is_the_same_messages(row: dict[str, Any]) -> None:
     shaped = dialogues(source([row], test=[]))
     another_row = json.loads(json.dumps(row).replace("Why does bread rise?", "So?"))
     held = dialogues(source([another_row], test=[row]))
-    assert shaped.train["messages"].to_list() == held.test["messages"].to_list() == [ASKED + reply(GOOD)]
+    assert shaped.train["messages"].to_list() == held.test["messages"].to_list() == [QUERY + reply(GOOD)]
     assert shaped.train["query_id"].to_list() == [text_id("Why does bread rise?")]
 
 
 @pytest.mark.parametrize(
     "row",
     [
-        {"messages": ASKED},
+        {"messages": QUERY},
         {"messages": []},
         {"messages": reply(GOOD)},
-        {"prompt": ASKED, "completion": messages("And?")},
-        {"prompt": ASKED, "completion": reply(GOOD) + messages("And?")},
+        {"prompt": QUERY, "completion": messages("And?")},
+        {"prompt": QUERY, "completion": reply(GOOD) + messages("And?")},
         {"prompt": None, "completion": GOOD},
-        {"prompt": ASKED, "response": None},
+        {"prompt": QUERY, "response": None},
     ],
 )
 def test_a_dialogue_that_does_not_end_in_a_reply_is_left_out(row: dict[str, Any]) -> None:
     column = next(iter(row.keys() - {"prompt"}))
-    fine = {"prompt": ASKED, column: reply(GOOD)} if "prompt" in row else {"messages": ASKED + reply(GOOD)}
+    fine = {"prompt": QUERY, column: reply(GOOD)} if "prompt" in row else {"messages": QUERY + reply(GOOD)}
     with pytest.raises(InputError, match="train row 0"):
         dialogues(source([row], test=[]))
     if row.get("prompt") and row[column]:
@@ -258,11 +258,11 @@ def test_a_prompt_is_what_is_answered_in_any_shape(row: dict[str, Any], turns: M
 @pytest.mark.parametrize("length", [1, 3, 4])
 def test_the_prompt_of_a_demonstration_is_its_query(length: int) -> None:
     """Whose turns were there before the first reply that a model of ours wrote."""
-    talk = [SYSTEM, *messages(*WORDS, GOOD)][-1 - length :]
-    rows = [{"query_id": prompt_id(talk[:-1]), "messages": [*talk, *messages("Thanks.", BAD)]}]
+    dialogue = [SYSTEM, *messages(*WORDS, GOOD)][-1 - length :]
+    rows = [{"query_id": prompt_id(dialogue[:-1]), "messages": [*dialogue, *messages("Thanks.", BAD)]}]
     manifest = trained.manifest()
     shaped = prompts(data.replace(source(rows, test=[]), manifest=manifest))
-    assert shaped.train["prompt"].to_list() == [talk[:-1]]
+    assert shaped.train["prompt"].to_list() == [dialogue[:-1]]
 
 
 def test_a_prompt_that_stands_twice_is_answered_once() -> None:

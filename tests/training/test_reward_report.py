@@ -25,13 +25,13 @@ class ByRule:
 
     def __init__(self, rule: Callable[[str], float]) -> None:
         self.rule = rule
-        self.asked: list[Dialogue] = []
+        self.recorded: list[Dialogue] = []
 
     def settings(self) -> dict[str, Any]:
         return {}
 
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
-        self.asked += (mine := list(dialogues))
+        self.recorded += (mine := list(dialogues))
         for dialogue in sorted(mine, key=lambda dialogue: hash(dialogue.id)):
             yield Score(dialogue.id, self.rule(dialogue.turns[-1]), 1, False)
 
@@ -121,7 +121,7 @@ def test_the_whole_dialogue_is_scored() -> None:
     scorer = ByRule(good)
     row = pair(1, "good", "bad") | {"prompt": messages("Hello!", "Yes?", "Why?")}
     report(scorer, parts([row]))
-    assert sorted(dialogue.turns for dialogue in scorer.asked) == [
+    assert sorted(dialogue.turns for dialogue in scorer.recorded) == [
         ("Hello!", "Yes?", "Why?", x) for x in ("bad", "good")
     ]
 
@@ -247,7 +247,7 @@ def test_of_many_comparisons_whole_queries_are_judged_and_the_same_ones(
     for ordered_rows in (rows, rows[::-1]):
         scorer = ByRule(good)
         subset = only(report(scorer, parts(ordered_rows)))
-        texts = {dialogue.turns[-1] for dialogue in scorer.asked if dialogue.turns[-1].startswith("good")}
+        texts = {dialogue.turns[-1] for dialogue in scorer.recorded if dialogue.turns[-1].startswith("good")}
         assert subset["rows"] == len(texts) == each * queries and subset["queries"] == queries
         judged.append(texts)
     assert judged[0] == judged[1]

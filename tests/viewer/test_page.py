@@ -75,8 +75,8 @@ def test_every_row_is_in_the_overview(fake_store: Store) -> None:
         ref = f"{name}@0.1.0"
         page, counts = overview(fake_store, ref, 10_000), fake_store.manifest(ref).counts
         rows = sum(sum(splits.values()) for splits in counts.values())
-        shown = sum(len(row.sides) for row in page.rows) if name == "responses" else len(page.rows)
-        assert shown == (sum(counts["default"].values()) if name == "responses" else rows)
+        texts = sum(len(row.sides) for row in page.rows) if name == "responses" else len(page.rows)
+        assert texts == (sum(counts["default"].values()) if name == "responses" else rows)
         assert page.about.startswith("all ")
     assert all(side.text for row in page.rows for side in row.sides), "also of rows that are stored by id"
 

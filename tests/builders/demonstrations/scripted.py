@@ -32,24 +32,24 @@ class Scripted(FakeEngine):
 
     def __init__(self, say: Say = lambda request: None, shuffle: int | None = None) -> None:
         self.say, self.shuffle = say, shuffle
-        self.asked: list[Request] = []
+        self.recorded: list[Request] = []
         self.calls = 0
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
         self.calls += 1
-        wanted = list(requests)
+        queue = list(requests)
         if self.shuffle is not None:
-            random.Random(self.shuffle).shuffle(wanted)
-        for request in wanted:
-            said = self.say(request)
-            if isinstance(said, CannotStart):
-                raise said
-            self.asked.append(request)
+            random.Random(self.shuffle).shuffle(queue)
+        for request in queue:
+            text = self.say(request)
+            if isinstance(text, CannotStart):
+                raise text
+            self.recorded.append(request)
             (reply,) = super().generate([request])
-            if isinstance(said, Exception):
-                reply = Reply(request.id, "", "error", error=str(said))
-            elif said is not None:
-                reply = replace(reply, text=said)
+            if isinstance(text, Exception):
+                reply = Reply(request.id, "", "error", error=str(text))
+            elif text is not None:
+                reply = replace(reply, text=text)
             yield reply
 
 
@@ -62,21 +62,21 @@ class Judge:
     def __init__(self, value: Callable[[Dialogue], float] | None = None, usual: Any = None) -> None:
         self.reward_stats = usual
         self.value = value
-        self.asked: list[tuple[str, ...]] = []
+        self.recorded: list[tuple[str, ...]] = []
         self.fake = scoring.load("fake/judge")
 
     def settings(self) -> dict[str, Any]:
         return {}
 
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
-        for one in reversed(list(dialogues)):
-            self.asked.append(one.turns)
-            (score,) = self.fake.score([one])
-            yield replace(score, value=self.value(one)) if self.value else score
+        for dialogue in reversed(list(dialogues)):
+            self.recorded.append(dialogue.turns)
+            (score,) = self.fake.score([dialogue])
+            yield replace(score, value=self.value(dialogue)) if self.value else score
 
 
 @dataclass(frozen=True)
-class Made:
+class BuiltDialogues:
     store: Store
     manifest: Manifest
     tables: dict[str, pl.DataFrame]
@@ -117,67 +117,69 @@ def run_of(
     )
 
 
-def made(
+def build_dialogues(
     root: Path,
     engine: Generator | None = None,
     judge: Scorer | None = None,
     version: str = "0.1.0",
     queries: Iterable[str] = QUERIES,
     **settings: Any,
-) -> Made:
+) -> BuiltDialogues:
     """Demonstrations in the store at `root`, which is checked as a whole."""
     store = store_of(root, queries)
     step = run_of(store, engine or FakeEngine(), judge, version, **settings).build("demonstrations")[-1]
     assert step.action == "build" and verify(store, step.manifest.ref) == []
-    found = Made(store, step.manifest, read(store, step.manifest.ref))
-    check(found)
-    return found
+    built = BuiltDialogues(store, step.manifest, read(store, step.manifest.ref))
+    check(built)
+    return built
 
 
 def read(store: Store, ref: str) -> dict[str, pl.DataFrame]:
     return {config: store.scan(ref, config).collect() for config in store.configs(ref)}
 
 
-def check(one: Made) -> None:
+def check(built: BuiltDialogues) -> None:
     """What holds of every build."""
-    config, rows = one.manifest.config["settings"], one.candidates
+    config, rows = built.manifest.config["settings"], built.candidates
     turn = ("query_id", "conversation", "turn")
     groups = rows.group_by(turn).agg("sample").with_columns(pl.col("sample").list.sort())
     assert set(groups["sample"].map_elements(tuple, pl.Object)) == {tuple(range(config["n"]))}
-    for _, some in rows.group_by(turn):
-        ranked = some.filter(pl.col("rank").is_not_null()).sort("rank")
+    for _, group in rows.group_by(turn):
+        ranked = group.filter(pl.col("rank").is_not_null()).sort("rank")
         assert ranked["rank"].to_list() == list(range(len(ranked)))
         keys = [(-(row["score"] or 0.0), row["sample"]) for row in ranked.iter_rows(named=True)]
         assert keys == sorted(keys), "not the best, or not the first of equals"
         assert ranked["reason"].to_list() == [None, *["not_best"] * (len(ranked) - 1)][: len(ranked)]
-        others = some.filter(pl.col("rank").is_null())
+        others = group.filter(pl.col("rank").is_null())
         assert others["score"].null_count() == others["reason"].len() == len(others)
         assert others["reason"].null_count() == 0
     assert rows["error"].is_not_null().equals((rows["reason"] == "failed").fill_null(False))
-    for key, talk in one.talks.items():
-        said = talk["messages"]
-        assert [m["role"] for m in said] == [("user", "assistant")[at % 2] for at in range(len(said))]
-        assert said[-1]["role"] == "assistant" and 2 <= len(said) <= config["turns"]
-        assert text_id(said[0]["content"]) == key[0]
-        assert (talk["end"] == "turns") == (len(said) == config["turns"]) and talk["n"] == config["n"]
+    for key, dialogue in built.talks.items():
+        turns = dialogue["messages"]
+        assert [m["role"] for m in turns] == [("user", "assistant")[at % 2] for at in range(len(turns))]
+        assert turns[-1]["role"] == "assistant" and 2 <= len(turns) <= config["turns"]
+        assert text_id(turns[0]["content"]) == key[0]
+        assert (dialogue["end"] == "turns") == (len(turns) == config["turns"]) and dialogue["n"] == config[
+            "n"
+        ]
         mine = rows.filter(pl.col("query_id") == key[0], pl.col("conversation") == key[1], rank=0).sort(
             "turn"
         )
-        assert mine["response"].to_list() == [m["content"] for m in said[1::2]]
-        assert mine["turn"].to_list() == list(range(1, len(said), 2))
-        assert talk["rm_score"] == mine["score"][-1]
-    lost = one.tables.get("rejected", pl.DataFrame({"query_id": [], "conversation": [], "reason": []}))
+        assert mine["response"].to_list() == [m["content"] for m in turns[1::2]]
+        assert mine["turn"].to_list() == list(range(1, len(turns), 2))
+        assert dialogue["rm_score"] == mine["score"][-1]
+    lost = built.tables.get("rejected", pl.DataFrame({"query_id": [], "conversation": [], "reason": []}))
     first = lost.filter(reason="no_candidate").select("query_id", "conversation").rows()
     later = lost.filter(pl.col("reason") != "no_candidate").select("query_id", "conversation").rows()
-    assert not set(first) & set(one.talks)
-    assert set(later) == {key for key, talk in one.talks.items() if talk["end"] != "turns"}
-    asked = set(rows.select("query_id", "conversation").rows())
-    assert asked == set(one.talks) | set(first)
-    ledger = one.manifest.ledger
-    assert ledger[0].n_in == len(rows) and ledger[-1].n_in == len(asked)
+    assert not set(first) & set(built.talks)
+    assert set(later) == {key for key, dialogue in built.talks.items() if dialogue["end"] != "turns"}
+    answered = set(rows.select("query_id", "conversation").rows())
+    assert answered == set(built.talks) | set(first)
+    ledger = built.manifest.ledger
+    assert ledger[0].n_in == len(rows) and ledger[-1].n_in == len(answered)
     user = [entry for entry in ledger if entry.unit == "query"]
     assert bool(user) == (config["turns"] > 2)
     if user:
         assert user[0].failed + sum(n for entry in user for n in entry.dropped.values()) == len(later)
-    assert sum(one.manifest.diagnostics["ends"].values()) == len(one.talks)
-    assert Counter(talk["end"] for talk in one.talks.values()) == one.manifest.diagnostics["ends"]
+    assert sum(built.manifest.diagnostics["ends"].values()) == len(built.talks)
+    assert Counter(dialogue["end"] for dialogue in built.talks.values()) == built.manifest.diagnostics["ends"]

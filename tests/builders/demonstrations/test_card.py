@@ -15,11 +15,11 @@ from almost_data.cards.markdown import sig
 from almost_data.datasets.builder import text_id
 from almost_data.datasets.manifest import Manifest
 from almost_data.generation import Request
-from tests.builders.demonstrations.scripted import QUERIES, REF, Judge, Scripted, made
+from tests.builders.demonstrations.scripted import QUERIES, REF, Judge, Scripted, build_dialogues
 from tests.markup import NASTY, Page, headings, spoil
 
 
-def drawn(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> dict[str, bytes]:
+def figure_files(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> dict[str, bytes]:
     return figures.as_files(BUILDER.figures(manifest, tables))
 
 
@@ -43,14 +43,14 @@ def test_the_card_says_what_was_done(tmp_path: Path, how: dict[str, Any]) -> Non
             return "" if request.sample else None
         return "" if how.get("rejected") and request.id.startswith(text_id(QUERIES[0])) else None
 
-    one = made(tmp_path, Scripted(say), **settings)
-    text = (one.store.path(REF) / "README.md").read_text("utf-8")
+    built = build_dialogues(tmp_path, Scripted(say), **settings)
+    text = (built.store.path(REF) / "README.md").read_text("utf-8")
     assert text == card.render(
         BUILDER,
-        one.manifest,
-        one.tables,
-        sorted(drawn(one.manifest, one.tables)),
-        one.store.ancestors(one.manifest),
+        built.manifest,
+        built.tables,
+        sorted(figure_files(built.manifest, built.tables)),
+        built.store.ancestors(built.manifest),
     )
     page = Page(text)
     assert page.open == [] and page.headings == headings("demonstrations")
@@ -59,35 +59,39 @@ def test_the_card_says_what_was_done(tmp_path: Path, how: dict[str, Any]) -> Non
     assert ("*Self-Play*, which" in text) == (how["n"] == 1)
     assert ("No reward model picked here" in text) == (how["n"] == 1)
     whole = how["n"] > 1 and not how.get("halves")
-    assert ("Columns of `preference`" in text) == ("preference" in one.tables)
+    assert ("Columns of `preference`" in text) == ("preference" in built.tables)
     assert ("Columns of `rejected`" in text) == bool(how.get("rejected"))
     assert ("response checks of comparisons drop" in text) == bool(how.get("checks"))
     assert ("user responder wrote" in text) == (how.get("turns", 2) > 2)
     assert {cells[0] for cells in page.table("conversations that ended")[1:]} == set(
-        one.manifest.diagnostics["ends"]
+        built.manifest.diagnostics["ends"]
     )
-    names = sorted(file.name for file in (one.store.path(REF) / "plots").glob("*.png"))
+    names = sorted(file.name for file in (built.store.path(REF) / "plots").glob("*.png"))
     assert names == (["best_of_n.png", "scores.png"] if whole else [])
     if whole:
         lines = page.table("picked from")[1:]
-        best = one.manifest.diagnostics["best_of_n"]
+        best = built.manifest.diagnostics["best_of_n"]
         assert [line[0] for line in lines] == [str(k + 1) for k in range(how["n"])]
         assert [line[1] for line in lines] == [sig(point["score"]) for point in best["curve"]]
         assert len(set(re.findall(r"!\[[^]]*\]\((plots/[^)]+)\)", text))) == 2
     if how.get("halves"):
-        assert one.manifest.diagnostics["best_of_n"] == {"turns": 0}
+        assert built.manifest.diagnostics["best_of_n"] == {"turns": 0}
         assert "In no turn do all 2 replies have a score" in text
 
 
 def test_hostile_text_is_inert(tmp_path: Path) -> None:
     replies = iter([*NASTY, *NASTY] * 9)
-    one = made(tmp_path, Scripted(lambda request: next(replies)), queries=NASTY, turns=4, preference=True)
-    above = one.store.ancestors(one.manifest)
-    paths = sorted(drawn(one.manifest, one.tables))
-    sides = [one.manifest]
+    built = build_dialogues(
+        tmp_path, Scripted(lambda request: next(replies)), queries=NASTY, turns=4, preference=True
+    )
+    ancestors = built.store.ancestors(built.manifest)
+    paths = sorted(figure_files(built.manifest, built.tables))
+    sides = [built.manifest]
     for nasty in NASTY:
         bad = spoil(
-            one.manifest, nasty, [msgspec.structs.replace(e, description=nasty) for e in one.manifest.ledger]
+            built.manifest,
+            nasty,
+            [msgspec.structs.replace(e, description=nasty) for e in built.manifest.ledger],
         )
         best = bad.diagnostics["best_of_n"]
         opening = {"words": " ".join(nasty.split()[:4]), "share": 0.5}
@@ -103,7 +107,7 @@ def test_hostile_text_is_inert(tmp_path: Path) -> None:
         )
         sides.append(bad)
     for manifest in sides:
-        text = card.render(BUILDER, manifest, one.tables, paths, above)
+        text = card.render(BUILDER, manifest, built.tables, paths, ancestors)
         assert not re.search(r"[\x00-\x08\x1b\u202a-\u202e\u2066-\u2069]", text.split("\n---\n", 1)[1])
         page = Page(text)
         assert page.open == [] and page.headings == headings("demonstrations")
@@ -117,8 +121,8 @@ def test_hostile_text_is_inert(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("figures")
 def test_figures_are_the_same_bytes_whatever_the_order(tmp_path: Path) -> None:
-    one = made(tmp_path, judge=Judge(usual={"mean": 0.5, "std": 1.0, "rows": 9}))
-    files = drawn(one.manifest, {name: rows.reverse() for name, rows in one.tables.items()})
+    built = build_dialogues(tmp_path, judge=Judge(usual={"mean": 0.5, "std": 1.0, "rows": 9}))
+    files = figure_files(built.manifest, {name: rows.reverse() for name, rows in built.tables.items()})
     assert sorted(files) == ["plots/best_of_n.png", "plots/scores.png"]
     for path, content in files.items():
-        assert content == (one.store.path(REF) / path).read_bytes() and content[:4] == b"\x89PNG"
+        assert content == (built.store.path(REF) / path).read_bytes() and content[:4] == b"\x89PNG"

@@ -9,7 +9,7 @@ from almost_data.datasets.builder import text_id
 from almost_data.generation import Request
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
-from tests.builders.demonstrations.scripted import QUERIES, REF, Scripted, made, store_of
+from tests.builders.demonstrations.scripted import QUERIES, REF, Scripted, build_dialogues, store_of
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -17,17 +17,17 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     capsys.readouterr()
     with pytest.raises(SystemExit) as end:
         main(["build", *arguments])
-    said = capsys.readouterr().err
-    assert end.value.code == 2 and said.count("\n") == 1 and said.startswith("almost-data: "), said
-    return said
+    printed = capsys.readouterr().err
+    assert end.value.code == 2 and printed.count("\n") == 1 and printed.startswith("almost-data: "), printed
+    return printed
 
 
 def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = store_of(tmp_path)
     here = ("--root", str(tmp_path), "--from", "queries@0.1.0")
     build = ("demonstrations", "--engine", "fake", *here)
-    said = refused(capsys, *build)
-    assert "recipes/rm.py" in said and "rm@V" in said and "Self-Play" in said
+    printed = refused(capsys, *build)
+    assert "recipes/rm.py" in printed and "rm@V" in printed and "Self-Play" in printed
     assert "recipes/rm.py" in refused(capsys, *build, "--n", "2", "--dry-run")
     assert "turns" in refused(capsys, *build, "--n", "1", "--turns", "3")
     assert ">= 2" in refused(capsys, *build, "--n", "1", "--turns", "0")
@@ -57,7 +57,7 @@ def test_flags_are_settings(tmp_path: Path) -> None:
     """`--preference` is the setting of that name; `--take-turns` is of the machine, and is no recipe."""
     store = store_of(tmp_path)
     build = ("build", "demonstrations", "--engine", "fake", "--rm", "judge", "--root", str(tmp_path))
-    made = []
+    manifests = []
     ways = (
         ("--preference",),
         ("--set", "demonstrations.preference=true"),
@@ -67,28 +67,28 @@ def test_flags_are_settings(tmp_path: Path) -> None:
     for number, flags in enumerate(ways):
         version = f"0.{number + 1}.0"
         main([*build, "--from", "queries@0.1.0", "--version", version, *flags])
-        made.append(store.manifest(f"demonstrations@{version}"))
-    flag, setting, turns, plain = made
+        manifests.append(store.manifest(f"demonstrations@{version}"))
+    flag, setting, turns, plain = manifests
     assert flag.fingerprint == setting.fingerprint == turns.fingerprint != plain.fingerprint
     assert flag.digest == setting.digest == turns.digest != plain.digest
     assert "preference" in flag.counts and "preference" not in plain.counts
-    assert [one.environment["take_turns"] for one in made] == [False, False, True, False]
+    assert [manifest.environment["take_turns"] for manifest in manifests] == [False, False, True, False]
 
 
 def test_a_dry_run_builds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     here = ("--engine", "fake", "--root", str(tmp_path))
     main(["build", "demonstrations", "--rm", "judge", "--turns", "4", *here, "--dry-run"])
-    said = capsys.readouterr().out
-    assert "demonstrations@0.1.0" in said and "queries@0.1.0" in said and "would be built" in said
+    printed = capsys.readouterr().out
+    assert "demonstrations@0.1.0" in printed and "queries@0.1.0" in printed and "would be built" in printed
     assert not list(tmp_path.iterdir())
 
 
 def test_the_command_builds_from_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["build", "demonstrations", "--n", "1", "--limit", "9", "--engine", "fake", "--root", str(tmp_path)])
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     store = Store(tmp_path)
     assert store.refs() == [REF, "queries@0.1.0"] and verify(store, REF) == []
-    assert "demonstration" in said and "user" in said and "assistant" in said
+    assert "demonstration" in printed and "user" in printed and "assistant" in printed
     main(["show", REF, "--root", str(tmp_path)])
     main(["lineage", REF, "--root", str(tmp_path)])
     main(["verify", REF, "--root", str(tmp_path)])
@@ -102,7 +102,7 @@ def test_show_names_the_errors_of_failed_replies(
         bad = request.id.startswith(text_id(QUERIES[0])) and (rejected or request.sample == 1)
         return OSError("context too long") if bad else None
 
-    made(tmp_path, Scripted(say))
+    build_dialogues(tmp_path, Scripted(say))
     capsys.readouterr()
     main(["show", REF, "--root", str(tmp_path)])
     assert "context too long" in capsys.readouterr().out

@@ -8,7 +8,7 @@ import pytest
 from almost_data.datasets.builder import text_id
 from almost_data.generation import Request
 from almost_data.store.store import Store
-from tests.builders.demonstrations.scripted import QUERIES, REF, Scripted, made
+from tests.builders.demonstrations.scripted import QUERIES, REF, Scripted, build_dialogues
 
 
 def test_every_natural_end_has_its_name(tmp_path: Path) -> None:
@@ -31,12 +31,12 @@ def test_every_natural_end_has_its_name(tmp_path: Path) -> None:
             return script[ends[query]][turn]
         return f"And what of {request.id}?" if ":" not in turn else None
 
-    one = made(tmp_path, engine := Scripted(say, shuffle=1), turns=6)
-    found = {ends[query]: talk for (query, _), talk in one.talks.items()}
-    assert {name: talk["end"] for name, talk in found.items()} == {
+    built = build_dialogues(tmp_path, engine := Scripted(say, shuffle=1), turns=6)
+    dialogues = {ends[query]: dialogue for (query, _), dialogue in built.talks.items()}
+    assert {name: dialogue["end"] for name, dialogue in dialogues.items()} == {
         name: name.split(" ")[0] for name in script
     }
-    assert {name: len(talk["messages"]) for name, talk in found.items()} == {
+    assert {name: len(dialogue["messages"]) for name, dialogue in dialogues.items()} == {
         "user_empty": 2,
         "user_repeated": 4,
         "user_closing": 2,
@@ -47,17 +47,17 @@ def test_every_natural_end_has_its_name(tmp_path: Path) -> None:
         "turns (goes on)": 6,
     }
     # Nothing is asked for a dialogue that has ended; the replies to the turn that nobody answered are kept.
-    for request in engine.asked:
+    for request in engine.recorded:
         query, _, turn = request.id.split(":", 2)
-        ended = len(found[ends[query]]["messages"])
+        ended = len(dialogues[ends[query]]["messages"])
         assert int(turn.split(":")[0]) <= ended + 1
-    lost = one.candidates.filter(query_id=text_id(QUERIES[5]), turn=3).sort("sample")
+    lost = built.candidates.filter(query_id=text_id(QUERIES[5]), turn=3).sort("sample")
     assert lost["reason"].to_list() == ["empty", "empty", "empty", "failed"]
     assert lost["error"].to_list() == [None, None, None, "gone"]
     assert lost["response"].to_list() == ["", "", "", None]
     rejected = {
         script_name: row
-        for row in one.tables["rejected"].iter_rows(named=True)
+        for row in built.tables["rejected"].iter_rows(named=True)
         for script_name in [ends[row["query_id"]]]
     }
     assert {name: (row["turn"], row["reason"]) for name, row in rejected.items()} == {
@@ -81,42 +81,42 @@ def test_a_conversation_without_a_candidate_is_rejected(tmp_path: Path) -> None:
             return OSError("too long")
         return OSError("one") if query == text_id(QUERIES[2]) and sample == "2" else None
 
-    one = made(tmp_path, Scripted(say), conversations_per_query=2)
-    lost = one.tables["rejected"]
+    built = build_dialogues(tmp_path, Scripted(say), conversations_per_query=2)
+    lost = built.tables["rejected"]
     assert lost.rows() == [
         (text_id(query), number, 0, query, "no_candidate", None)
         for query in sorted(QUERIES[:2], key=text_id)
         for number in (0, 1)
     ]
-    failed = one.candidates.filter(reason="failed")
+    failed = built.candidates.filter(reason="failed")
     assert len(failed) == 8 + 2 and failed["response"].null_count() == 10
     assert set(failed["error"]) == {"too long", "one"} and set(failed["finish_reason"]) == {"error"}
-    entry = one.manifest.ledger[0]
+    entry = built.manifest.ledger[0]
     assert (entry.n_in, entry.kept, entry.failed) == (64, 54, 10)
-    assert one.manifest.ledger[-1].dropped == {"no_candidate": 4}
+    assert built.manifest.ledger[-1].dropped == {"no_candidate": 4}
     # A turn of which one reply is missing is not in the report.
-    assert one.manifest.diagnostics["best_of_n"]["turns"] == 2 * 5
+    assert built.manifest.diagnostics["best_of_n"]["turns"] == 2 * 5
 
 
 def test_nothing_but_empty_replies_leaves_an_empty_dataset(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"no row is left .*empty dropped 32 of 32"):
-        made(tmp_path, Scripted(lambda request: ""))
+        build_dialogues(tmp_path, Scripted(lambda request: ""))
     manifest = Store(tmp_path).manifest(REF)
     assert sum(manifest.counts["default"].values()) == 0
     assert sum(manifest.counts["candidates"].values()) == 32
 
 
 def test_the_response_checks_drop_with_their_reasons(tmp_path: Path) -> None:
-    plain = made(tmp_path)
-    checked = made(tmp_path, version="0.2.0", checks=True)
+    plain = build_dialogues(tmp_path)
+    checked = build_dialogues(tmp_path, version="0.2.0", checks=True)
     reasons = set(checked.candidates["reason"].drop_nulls())
     assert {"too_short", "ends_open", "dont_know", "unfinished"} & reasons and "empty" not in reasons
     assert set(plain.candidates["reason"].drop_nulls()) == {"not_best"}
-    said = Counter(checked.candidates["reason"].drop_nulls())
+    reason_counts = Counter(checked.candidates["reason"].drop_nulls())
     ledger: Counter[str] = Counter()
     for entry in checked.manifest.ledger:
         ledger.update(entry.dropped)
-    assert ledger == said
+    assert ledger == reason_counts
     assert {
         "setting": "demonstrations.checks",
         "default": False,

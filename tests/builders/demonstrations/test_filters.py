@@ -11,7 +11,7 @@ from almost_data.datasets.user_filters import UserFilter
 from almost_data.errors import InputError
 from almost_data.generation import Request
 from almost_data.generation.fake import FakeEngine
-from tests.builders.demonstrations.scripted import QUERIES, REF, Judge, Scripted, made
+from tests.builders.demonstrations.scripted import QUERIES, REF, Judge, Scripted, build_dialogues
 from tests.settings import config_of, fake_tiny, with_settings
 
 SORRY = UserFilter(
@@ -26,10 +26,10 @@ def first_sample_is_sorry(request: Request) -> str | None:
 
 def test_what_it_drops_is_kept_with_its_reason_and_is_never_scored_or_picked(tmp_path: Path) -> None:
     judge = Judge()
-    build = made(tmp_path, Scripted(first_sample_is_sorry), judge, turns=4, filters=(SORRY,))
+    build = build_dialogues(tmp_path, Scripted(first_sample_is_sorry), judge, turns=4, filters=(SORRY,))
     dropped = build.candidates.filter(reason="sorry")
     assert len(dropped) == 2 * len(QUERIES) and set(dropped["sample"]) == {0}
-    assert not any(turns[-1].startswith("Sorry") for turns in judge.asked)
+    assert not any(turns[-1].startswith("Sorry") for turns in judge.recorded)
     assert not any(
         message["content"].startswith("Sorry")
         for conversation in build.talks.values()
@@ -46,7 +46,7 @@ def test_it_comes_after_the_checks_and_sees_the_turn_that_is_answered(tmp_path: 
     file.write_text("def drop(prompt, response, turn):\n    return turn == 1 and prompt.startswith('What')\n")
     of_first = UserFilter(name="mine", description="One sentence.", python=f"{file}:drop")
     queries = [*QUERIES[:2], "Which of them is the one that you like best?"]
-    build = made(
+    build = build_dialogues(
         tmp_path / "build",
         Scripted(lambda request: "" if request.id.endswith(":1:3") else None),
         queries=queries,
@@ -59,9 +59,11 @@ def test_it_comes_after_the_checks_and_sees_the_turn_that_is_answered(tmp_path: 
 
 
 def test_it_is_another_recipe_that_costs_no_reply(tmp_path: Path) -> None:
-    first = made(tmp_path, Scripted(first_sample_is_sorry))
-    second = made(tmp_path, engine := Scripted(), judge := Judge(), version="0.2.0", filters=(SORRY,))
-    assert (engine.asked, judge.asked) == ([], [])
+    first = build_dialogues(tmp_path, Scripted(first_sample_is_sorry))
+    second = build_dialogues(
+        tmp_path, engine := Scripted(), judge := Judge(), version="0.2.0", filters=(SORRY,)
+    )
+    assert (engine.recorded, judge.recorded) == ([], [])
     assert first.manifest.fingerprint != second.manifest.fingerprint
 
 

@@ -62,13 +62,15 @@ def test_killed_in_its_second_round_a_build_goes_on(
     done = crash_server.run(*KILLED, "--root", str(root), log=str(log), point=point, at=passes[point] - back)
     assert done.code == -9
     assert not Store(root).has(REF) or point == "before published"
-    kept, asked = journaled(root), log.read_text().split()
-    assert asked == keys[: len(asked)] and len(asked) > len(keys) - sum(ROUNDS[1:]), "not in the second round"
+    kept, requested = journaled(root), log.read_text().split()
+    assert requested == keys[: len(requested)] and len(requested) > len(keys) - sum(ROUNDS[1:]), (
+        "not in the second round"
+    )
     scores = journal_file.count(root / "journal.sqlite", "score")
     assert ROUNDS[0] * 0.9 < scores <= ROUNDS[0] + ROUNDS[2]
     done = crash_server.run(*KILLED, "--root", str(root), log=str(log))
     assert done.code == 0, done.err
-    again = log.read_text().split()[len(asked) :]
+    again = log.read_text().split()[len(requested) :]
     assert not kept & set(again), "what is in the journal was asked again"
     assert kept | set(again) == set(keys)
     assert digests(root) == digests(clean) and files(root) == files(clean)

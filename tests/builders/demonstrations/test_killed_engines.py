@@ -34,9 +34,9 @@ def store_at(root: Path) -> Store:
 def keys(root: Path) -> set[bytes]:
     """Those of the replies in the journal."""
     with sqlite3.connect(root / "journal.sqlite") as database:
-        found = {row[0] for row in database.execute("SELECT key FROM reply")}
+        keys = {row[0] for row in database.execute("SELECT key FROM reply")}
     database.close()
-    return found
+    return keys
 
 
 def kill_and_resume(crash_server: Server, root: Path, *how: str) -> None:
@@ -52,9 +52,12 @@ def kill_and_resume(crash_server: Server, root: Path, *how: str) -> None:
     done = crash_server.run(*arguments)
     assert done.code == 0, done.err
     assert verify(store, REF) == [] and kept < keys(root) and len(keys(root)) == sum(ROUNDS)
-    made = store.manifest(REF).environment
-    assert made["engine"]["replies"] == {"from_journal": len(kept), "generated": sum(ROUNDS) - len(kept)}
-    assert made["scorer"]["scores"]["from_journal"] >= scores
+    environment = store.manifest(REF).environment
+    assert environment["engine"]["replies"] == {
+        "from_journal": len(kept),
+        "generated": sum(ROUNDS) - len(kept),
+    }
+    assert environment["scorer"]["scores"]["from_journal"] >= scores
 
 
 def test_on_ray(crash_server: Server, tmp_path: Path) -> None:

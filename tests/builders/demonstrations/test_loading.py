@@ -36,9 +36,9 @@ def test_datasets_loads_default_first(loaded: Store, tmp_path: Path) -> None:
     assert datasets.get_dataset_config_names(folder)[0] == "default"
     assert set(datasets.get_dataset_config_names(folder)) == set(manifest.counts)
     for config in (None, *manifest.counts):
-        found = datasets.load_dataset(folder, config, cache_dir=str(tmp_path))
+        by_split = datasets.load_dataset(folder, config, cache_dir=str(tmp_path))
         want = manifest.counts[config or "default"]
-        assert {split: len(rows) for split, rows in found.items()} == want
+        assert {split: len(rows) for split, rows in by_split.items()} == want
     first = datasets.load_dataset(folder, cache_dir=str(tmp_path))["train"][0]
     assert [m["role"] for m in first["messages"]] == ["user", "assistant"] * 2
 

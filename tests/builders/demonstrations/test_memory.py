@@ -52,15 +52,15 @@ def in_turns(store: Store, events: list[str], version: str = "0.1.0", **settings
 
 def test_engine_and_reward_model_take_turns(tmp_path: Path) -> None:
     """Whoever is asked has the memory to itself; the second round's engine answers twice before it goes."""
-    one = in_turns(store_of(tmp_path / "turns"), events := [])
+    manifest = in_turns(store_of(tmp_path / "turns"), events := [])
     ask, score = ["engine", "engine done"], ["engine closed", "scorer", "scorer done"]
     assert events == [*ask, *score, "scorer closed", *ask, *ask, *score]
     stay: list[str] = []
-    both = run_of(store_of(tmp_path / "stay"), Watched(stay), WatchedJudge(stay), turns=4)
-    other = both.build("demonstrations")[-1].manifest
+    staying = run_of(store_of(tmp_path / "stay"), Watched(stay), WatchedJudge(stay), turns=4)
+    expected = staying.build("demonstrations")[-1].manifest
     assert [event for event in events if "closed" not in event] == stay
-    assert one.digest == other.digest and one.fingerprint == other.fingerprint
-    assert (one.environment["take_turns"], other.environment["take_turns"]) == (True, False)
+    assert manifest.digest == expected.digest and manifest.fingerprint == expected.fingerprint
+    assert (manifest.environment["take_turns"], expected.environment["take_turns"]) == (True, False)
 
 
 def test_who_is_not_asked_sends_nobody_away(tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_who_is_not_asked_sends_nobody_away(tmp_path: Path) -> None:
 def test_a_second_reward_model_takes_its_turn(tmp_path: Path) -> None:
     events: list[str] = []
     run = run_of(store_of(tmp_path), Watched(events), WatchedJudge(events), second_rm="fake/other")
-    other = WatchedJudge(last := [])
-    run.loaded_scorers[RewardModel("fake/other", None, 1024)] = other
-    other.model = Model("fake/other", "1")
+    judge = WatchedJudge(last := [])
+    run.loaded_scorers[RewardModel("fake/other", None, 1024)] = judge
+    judge.model = Model("fake/other", "1")
     replace(run, take_turns=True).build("demonstrations")
     assert events[-4:] == ["engine closed", "scorer", "scorer done", "scorer closed"]
     assert last == ["scorer", "scorer done"]

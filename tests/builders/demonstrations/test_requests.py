@@ -10,28 +10,28 @@ from almost_data.builders.demonstrations import builder
 from almost_data.datasets.builder import text_id
 from almost_data.datasets.manifest import canonical_json
 from almost_data.generation import prompts
-from tests.builders.demonstrations.scripted import QUERIES, REF, Scripted, made
+from tests.builders.demonstrations.scripted import QUERIES, REF, Scripted, build_dialogues
 
 
 def test_n_samples_of_a_prompt_share_it_and_go_together(tmp_path: Path) -> None:
     engine = Scripted()
-    made(tmp_path, engine, turns=4, conversations_per_query=2)
+    build_dialogues(tmp_path, engine, turns=4, conversations_per_query=2)
     assert engine.calls == 3, "all conversations of a round together"
     talks = 2 * len(QUERIES)
     first, user, second = (
-        engine.asked[: 4 * talks],
-        engine.asked[4 * talks : 5 * talks],
-        engine.asked[5 * talks :],
+        engine.recorded[: 4 * talks],
+        engine.recorded[4 * talks : 5 * talks],
+        engine.recorded[5 * talks :],
     )
     assert len(second) == 4 * talks
-    assert len({request.seed for request in engine.asked}) == len(engine.asked)
-    for some in (first, second):
-        assert {request.prefix for request in some} == {prompts.load("faithful").head(3)}
-        for at in range(0, len(some), 4):
-            assert len({request.prompt for request in some[at : at + 4]}) == 1
-            assert [request.sample for request in some[at : at + 4]] == [0, 1, 2, 3]
+    assert len({request.seed for request in engine.recorded}) == len(engine.recorded)
+    for requests in (first, second):
+        assert {request.prefix for request in requests} == {prompts.load("faithful").head(3)}
+        for at in range(0, len(requests), 4):
+            assert len({request.prompt for request in requests[at : at + 4]}) == 1
+            assert [request.sample for request in requests[at : at + 4]] == [0, 1, 2, 3]
     assert {request.prefix for request in user} == {prompts.load("user").head(3)}
-    for request in engine.asked:
+    for request in engine.recorded:
         turns = re.findall(r"\n\n(Human|Assistant):", request.text)
         assert turns == [("Human", "Assistant")[at % 2] for at in range(len(turns))]
         assert request.text.endswith(f"\n\n{turns[-1]}:")
@@ -41,17 +41,17 @@ def test_n_samples_of_a_prompt_share_it_and_go_together(tmp_path: Path) -> None:
 
 
 def test_another_prompt_is_another_recipe_and_is_asked(tmp_path: Path) -> None:
-    one = made(tmp_path, engine := Scripted(), turns=4)
-    other = made(tmp_path, hhh := Scripted(), version="0.2.0", turns=4, prompt="hhh")
-    assert one.manifest.fingerprint != other.manifest.fingerprint
-    assert one.manifest.digest != other.manifest.digest
-    assert prompts.load("hhh").head(3) in {request.prefix for request in hhh.asked}
-    assert prompts.load("faithful").head(3) not in {request.prefix for request in hhh.asked}
-    assert prompts.load("faithful").head(3) in {request.prefix for request in engine.asked}
-    assert next(iter(other.manifest.config["resolved"])) == "fake-270M-Faithful-3shot-as-hhh"
+    built = build_dialogues(tmp_path, engine := Scripted(), turns=4)
+    hhh_built = build_dialogues(tmp_path, hhh := Scripted(), version="0.2.0", turns=4, prompt="hhh")
+    assert built.manifest.fingerprint != hhh_built.manifest.fingerprint
+    assert built.manifest.digest != hhh_built.manifest.digest
+    assert prompts.load("hhh").head(3) in {request.prefix for request in hhh.recorded}
+    assert prompts.load("faithful").head(3) not in {request.prefix for request in hhh.recorded}
+    assert prompts.load("faithful").head(3) in {request.prefix for request in engine.recorded}
+    assert next(iter(hhh_built.manifest.config["resolved"])) == "fake-270M-Faithful-3shot-as-hhh"
     # The assistant's own prompt, asked for by name, is no other recipe but for the setting.
-    same = made(tmp_path, again := Scripted(), version="0.3.0", turns=4, prompt="faithful")
-    assert again.asked == [] and same.manifest.digest == one.manifest.digest
+    same = build_dialogues(tmp_path, again := Scripted(), version="0.3.0", turns=4, prompt="faithful")
+    assert again.recorded == [] and same.manifest.digest == built.manifest.digest
 
 
 def test_a_prompt_file_is_known_by_its_text_and_not_by_its_place(tmp_path: Path) -> None:
@@ -61,46 +61,48 @@ def test_a_prompt_file_is_known_by_its_text_and_not_by_its_place(tmp_path: Path)
         file.parent.mkdir()
         file.write_text("p\n\n-----\n\n" + "\n\n-----\n\n".join(["Human:  a\n\nAssistant:  b"] * 3))
         prints.add(
-            made(tmp_path / f"store-{folder}", prompt=str(file), queries=QUERIES[:2]).manifest.fingerprint
+            build_dialogues(
+                tmp_path / f"store-{folder}", prompt=str(file), queries=QUERIES[:2]
+            ).manifest.fingerprint
         )
     assert len(prints) == 1
 
 
 def test_a_limit_takes_the_first_queries(tmp_path: Path) -> None:
-    one, few = made(tmp_path), made(tmp_path, version="0.2.0", limit=3)
+    built, few = build_dialogues(tmp_path), build_dialogues(tmp_path, version="0.2.0", limit=3)
     ids = sorted(text_id(query) for query in QUERIES)
     assert sorted(key[0] for key in few.talks) == ids[:3]
-    assert few.talks == {key: talk for key, talk in one.talks.items() if key[0] in ids[:3]}
+    assert few.talks == {key: dialogue for key, dialogue in built.talks.items() if key[0] in ids[:3]}
 
 
 def test_conversations_of_a_query_differ_and_share_its_split(tmp_path: Path) -> None:
     queries = [f"{query} ({n})" for n in range(6) for query in QUERIES]
-    one = made(tmp_path, conversations_per_query=3, preference=True, queries=queries)
+    built = build_dialogues(tmp_path, conversations_per_query=3, preference=True, queries=queries)
     parents = {
-        split: set(one.store.scan("queries@0.1.0", "default", split).collect()["query_id"])
+        split: set(built.store.scan("queries@0.1.0", "default", split).collect()["query_id"])
         for split in ("train", "test")
     }
-    assert all(parents.values()) and len(one.talks) == 3 * len(queries)
-    for config in one.store.configs(REF):
+    assert all(parents.values()) and len(built.talks) == 3 * len(queries)
+    for config in built.store.configs(REF):
         for split, ids in parents.items():
-            assert set(one.store.scan(REF, config, split).collect()["query_id"]) == ids
+            assert set(built.store.scan(REF, config, split).collect()["query_id"]) == ids
     prompts_of = {
-        split: {row[0]["content"] for row in one.store.scan(REF, "default", split).collect()["messages"]}
+        split: {row[0]["content"] for row in built.store.scan(REF, "default", split).collect()["messages"]}
         for split in parents
     }
     assert not prompts_of["train"] & prompts_of["test"]
-    replies = one.candidates.group_by("query_id", "conversation").agg(pl.col("response").sort_by("sample"))
-    for _, some in replies.group_by("query_id"):
-        assert len({tuple(texts) for texts in some["response"]}) == 3
+    replies = built.candidates.group_by("query_id", "conversation").agg(pl.col("response").sort_by("sample"))
+    for _, group in replies.group_by("query_id"):
+        assert len({tuple(texts) for texts in group["response"]}) == 3
 
 
 def test_the_parts_in_which_queries_are_played_change_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"turns": 4, "conversations_per_query": 2, "preference": True}
-    together = made(tmp_path / "together", **settings).manifest
+    together = build_dialogues(tmp_path / "together", **settings).manifest
     monkeypatch.setattr(builder, "PART", 16)
-    apart = made(tmp_path / "apart", engine := Scripted(), **settings)
+    apart = build_dialogues(tmp_path / "apart", engine := Scripted(), **settings)
     assert engine.calls == 3 * len(QUERIES) // 2, "the rounds of two queries at a time"
     assert (apart.manifest.digest, apart.manifest.ledger) == (together.digest, together.ledger)
     assert canonical_json(apart.manifest.diagnostics) == canonical_json(together.diagnostics)

@@ -21,7 +21,7 @@ from almost_data.scoring import Dialogue
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import tiny_models, trained
-from tests.builders.demonstrations.scripted import QUERIES, Made, check, read, store_of
+from tests.builders.demonstrations.scripted import QUERIES, BuiltDialogues, check, read, store_of
 from tests.settings import config_of, with_settings
 
 pytestmark = pytest.mark.engine
@@ -55,38 +55,38 @@ def tiny_run(
 
 def test_tiny_models_write_and_pick(tiny: tuple[Path, Path, Path], tmp_path: Path) -> None:
     run = tiny_run(tiny, "0.1.0", turns=4)
-    one = run.build("demonstrations")[-1].manifest
+    manifest = run.build("demonstrations")[-1].manifest
     store = run.store
-    found = Made(store, one, read(store, one.ref))
-    check(found)
-    assert verify(store, one.ref) == [] and not one.is_fake
-    first = found.candidates.filter(turn=1)
+    built = BuiltDialogues(store, manifest, read(store, manifest.ref))
+    check(built)
+    assert verify(store, manifest.ref) == [] and not manifest.is_fake
+    first = built.candidates.filter(turn=1)
     assert first.group_by("query_id").agg(pl.col("response").n_unique())["response"].min() == 4
     judge = store.manifest("rm@0.1.0")
-    assert [parent.ref for parent in one.parents] == ["queries@0.1.0", "rm@0.1.0"]
-    assert one.parents[1].digest == judge.digest
+    assert [parent.ref for parent in manifest.parents] == ["queries@0.1.0", "rm@0.1.0"]
+    assert manifest.parents[1].digest == judge.digest
     pinned = {"id": "rm@0.1.0", "revision": judge.digest[:16]}
-    assert one.config["reward_models"]["scorer"] == pinned and pinned in one.diagnostics["models"]
-    text = (store.path(one.ref) / "README.md").read_text("utf-8")
+    assert manifest.config["reward_models"]["scorer"] == pinned and pinned in manifest.diagnostics["models"]
+    text = (store.path(manifest.ref) / "README.md").read_text("utf-8")
     assert "rm@0.1.0" in text and judge.digest[:12] in text
     # By the reward model itself, a dialogue at a time.
     plain = scoring.load(str(store.path("rm@0.1.0")))
-    for talk in found.talks.values():
-        turns = tuple(m["content"] for m in talk["messages"])
+    for dialogue in built.talks.values():
+        turns = tuple(m["content"] for m in dialogue["messages"])
         (score,) = plain.score([Dialogue.of("x", *turns)])
-        assert talk["rm_score"] == pytest.approx(score.value, rel=1e-4, abs=1e-4)
-    best = one.diagnostics["best_of_n"]["scores"]
+        assert dialogue["rm_score"] == pytest.approx(score.value, rel=1e-4, abs=1e-4)
+    best = manifest.diagnostics["best_of_n"]["scores"]
     assert best["reference"] == trained.measured("rm")["report"]["rewards"] and 0 <= best["out_of_range"] <= 1
     assert "standard deviation" in text and sig(best["reference"]["std"]) in text
     # Elsewhere, without the journal: the same text and the same picks.
     again = tiny_run((*tiny[:2], copied(store, tmp_path)), "0.1.0", turns=4)
-    other = again.build("demonstrations")[-1].manifest
-    assert other.environment["engine"]["replies"]["from_journal"] == 0
-    assert other.fingerprint == one.fingerprint
-    same = read(again.store, other.ref)
+    other_manifest = again.build("demonstrations")[-1].manifest
+    assert other_manifest.environment["engine"]["replies"]["from_journal"] == 0
+    assert other_manifest.fingerprint == manifest.fingerprint
+    same = read(again.store, other_manifest.ref)
     for config in ("candidates", "default"):
         texts = [c for c in same[config].columns if "score" not in c]
-        assert same[config].select(texts).equals(found.tables[config].select(texts))
+        assert same[config].select(texts).equals(built.tables[config].select(texts))
     # A reward model without a report is no reference.
     alone = tiny_run(tiny, "0.2.0", rm="plain@0.1.0").build("demonstrations")[-1].manifest
     assert not {"reference", "out_of_range"} & alone.diagnostics["best_of_n"]["scores"].keys()
@@ -99,7 +99,7 @@ def test_weights_are_gone_while_the_other_works(
     """Real models: of the engine's and the reward model's, those of one are in memory at any time."""
     gc.collect()
     alive: list[tuple[str, weakref.ref[Any]]] = []
-    seen: list[set[str]] = []
+    loaded_names: list[set[str]] = []
 
     def watch(owner: type, name: str, who: str) -> None:
         real = getattr(owner, name)
@@ -111,7 +111,7 @@ def test_weights_are_gone_while_the_other_works(
             forward = network.forward
 
             def noted(*a: Any, **k: Any) -> Any:
-                seen.append({name for name, one in alive if one() is not None})
+                loaded_names.append({name for name, weak in alive if weak() is not None})
                 return forward(*a, **k)
 
             network.forward = functools.update_wrapper(noted, forward)  # its signature tells what it takes
@@ -124,26 +124,28 @@ def test_weights_are_gone_while_the_other_works(
     watch(transformers.AutoModelForCausalLM, "from_pretrained", "engine")
     watch(transformers.AutoModelForSequenceClassification, "from_pretrained", "scorer")
     store = Store(tiny[2])
-    found: dict[bool, Manifest] = {}
+    manifests: dict[bool, Manifest] = {}
     for turns in (True, False):
         here = (*tiny[:2], copied(store, tmp_path / str(turns)))
         run = replace(tiny_run(here, "0.1.0", turns=4), take_turns=turns)
-        found[turns] = run.build("demonstrations")[-1].manifest
+        manifests[turns] = run.build("demonstrations")[-1].manifest
         loads = [who for who, _ in alive]
         if turns:
             assert loads == ["engine", "scorer", "engine", "scorer"]
-            assert [who for who, _ in itertools.groupby(map(tuple, seen))] == [(who,) for who in loads]
+            assert [who for who, _ in itertools.groupby(map(tuple, loaded_names))] == [
+                (who,) for who in loads
+            ]
             run.generator.close()
             for scorer in run.loaded_scorers.values():
                 scorer.close()
-            assert not any(one() for _, one in alive), "closed, and still in memory"
+            assert not any(weak() for _, weak in alive), "closed, and still in memory"
         else:
-            assert loads == ["engine", "scorer"] and {"engine", "scorer"} in seen
+            assert loads == ["engine", "scorer"] and {"engine", "scorer"} in loaded_names
         alive.clear()
-        seen.clear()
-    assert found[True].digest == found[False].digest
-    assert found[True].environment["scorer"] == found[False].environment["scorer"]
-    assert found[True].environment["scorer"]["settings"]["device"]
+        loaded_names.clear()
+    assert manifests[True].digest == manifests[False].digest
+    assert manifests[True].environment["scorer"] == manifests[False].environment["scorer"]
+    assert manifests[True].environment["scorer"]["settings"]["device"]
 
 
 def copied(store: Store, root: Path) -> Path:
