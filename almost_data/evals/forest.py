@@ -4,6 +4,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from ..cards.figures import BLUE, GREY, GRID, ORANGE, TITLE, as_files, new_figure, short_label, style
+from ..cards.markdown import pct, points
 from .result import AHEAD, Line, Result
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ def alt_text(result: Result) -> str:
     lines = [line for line in result.lines if line.value is not None][:MAX_LINES]
     numbers = []
     for line in lines:
-        ends = "" if line.low is None or line.high is None else f" ({line.low:.1%} to {line.high:.1%})"
-        numbers.append(f"{_label(line, lines)} {line.value:.1%}{ends}")
+        form = points if line.is_difference else pct
+        ends = "" if line.low is None or line.high is None else f" ({form(line.low)} to {form(line.high)})"
+        unit = " points" if line.is_difference else ""
+        numbers.append(f"{_label(line, lines)} {form(line.value)}{unit}{ends}")
     return f"Values with 95% intervals: {'; '.join(numbers)}."
 
 

@@ -92,8 +92,8 @@ class _RowCollector:
     def check(self, source: str, noun: str, sentences: Mapping[str, str]) -> None:
         """Raise InputError where no row is kept."""
         if not any(spool.rows for spool in self.spools.values()):
-            why = " ".join(f"{reason}: {(REASONS | dict(sentences))[reason]}" for reason in self.reasons)
-            raise InputError(f"{source}: no {noun} in it, as every row is rejected ({why.rstrip('.')})")
+            rules = " ".join(f"{reason}: {(REASONS | dict(sentences))[reason]}" for reason in self.reasons)
+            raise InputError(f"{source}: no {noun} in it, as every row is rejected ({rules.rstrip('.')})")
 
     def tables(self) -> dict[str, Rows]:
         tables: dict[str, Rows] = {name: spool.by_query(CARD_ROWS) for name, spool in self.spools.items()}

@@ -143,6 +143,10 @@ def from_store(
     config = config or "default"
     if config not in manifest.counts:
         raise InputError(f"{ref} has no config {config!r}; it has: {', '.join(manifest.counts)}")
+    if config != "default" and "reason" in manifest.table(config).names:
+        raise InputError(
+            f"{ref}: config {config!r} holds rows that were dropped: nothing is learned from them"
+        )
     rows = {split: store.scan(ref, config, split).collect() for split in (train, test)}
     if not len(rows[train]):
         splits = [f"{split} ({n:,} rows)" for split, n in manifest.counts[config].items() if n]

@@ -206,7 +206,7 @@ def test_figures_are_described_in_numbers(store: Store) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_is_described_in_numbers(store: Store, name: str) -> None:
     alts = [a["alt"] or "" for tag, a in Page(text_of(store, name)).tags if tag == "img"]
-    assert all(re.search(r"\d", alt) for alt in alts), alts
+    assert alts and all(re.search(r"\d", alt) for alt in alts), alts
 
 
 def test_missing_splits_and_configs_are_named(store: Store) -> None:

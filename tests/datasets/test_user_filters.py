@@ -88,6 +88,8 @@ def test_every_column_can_be_read() -> None:
     rows = rows_of([[good(100), good(90)]])
     for unit, columns in BUILDER.hooks.items():
         for column, example in columns.items():
+            if "rating" in column:  # read where there are ratings: test_comparisons_by_ratings
+                continue
             never = f"{column} = 'zzz'" if isinstance(example, str) else f"{column} > 100000"
             assert run(rows, ComparisonsConfig(filters=(sql(never, unit),))) is not None
 

@@ -562,7 +562,8 @@ def test_a_dataset_of_ours_on_the_hub_is_held_to_its_digest(fake_store: Store, t
     assert plain["parent"] == again["parent"] == stored.parent.digest
     assert plain["train"] == stored.train["query_id"].to_list() and plain["test"] == len(stored.test)
     assert (
-        "no layout of preferences has its columns" in other_config and "no rows in split 'validation'" in lost
+        "config 'rejected' holds rows that were dropped" in other_config
+        and "no rows in split 'validation'" in lost
     )
     store = Store(tmp_path / "build")
     where = hub.place(store, "comparisons@0.1.0")

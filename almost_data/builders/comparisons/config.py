@@ -8,7 +8,7 @@ from msgspec import Meta
 from ...datasets.builder import AUTO
 from ...datasets.config import Config, FilePath, Positive, Source
 from ...datasets.user_filters import UserFilter, load_filters
-from ..checks import CHECK_DOCS, MIN_CHARS, check_names
+from ..checks import CHECK_DOCS, MIN_CHARS, SETS, check_names
 from . import by_ratings
 from .by_ratings import Label
 from .ranking import Pairing
@@ -18,7 +18,7 @@ from .tables import HOOKS, RATED
 class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """Defaults are the released code's."""
 
-    checks: Annotated[str | tuple[str, ...], Meta(description=CHECK_DOCS)] = AUTO
+    checks: Annotated[str | tuple[str, ...], Meta(description=CHECK_DOCS, examples=list(SETS))] = AUTO
     """Response checks: a set, or a list of checks, a reason being the first that drops. `auto` is the set
     `chat` for imported responses and a ladder of chat models, and `paper` for any other ladder."""
     check_sides: Literal["auto", "both", "chosen"] = "auto"

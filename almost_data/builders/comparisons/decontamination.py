@@ -7,7 +7,7 @@ import polars as pl
 from ...datasets.digest import BLOCK, ranges
 from ...datasets.filters import Filter
 from ...datasets.tables import all_turns
-from ...diagnostics.contamination import OVERLAP, RUN, search
+from ...diagnostics.contamination import COMMON, OVERLAP, RUN, search
 
 CONTAMINATED = "contaminated"
 
@@ -26,8 +26,8 @@ def contaminated(responses: pl.LazyFrame, benchmarks: Mapping[str, list[str]]) -
         CONTAMINATED,
         "response",
         f"The query has {OVERLAP:.0%} or more of the runs of {RUN} words of a benchmark's prompt; of a short "
-        "prompt, all words.",
+        f"prompt, all words. Runs that more than {COMMON} of its prompts share do not count.",
         "OLMo 3 report, 4.3 (8-grams, overlap 0.5)",
         pl.col("query_id").is_in(pl.Series(sorted(ids), dtype=pl.String).implode()),
-        {"benchmarks": sorted(benchmarks), "overlap": OVERLAP},
+        {"benchmarks": sorted(benchmarks), "overlap": OVERLAP, "common": COMMON},
     )

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -185,16 +185,18 @@ def _none_of(section: str, name: str, builders: Mapping[str, Builder]) -> str | 
     if builder is None and section in registry.names("builders"):
         builder = registry.load("builders", section)
     hint = get_type_hints(builder.config, include_extras=True).get(name) if builder else None
-    is_word = hint is not None and not _takes(hint, None) and _takes(hint, "none")
-    return "none" if is_word else None
+    return "none" if hint is not None and "none" in _words(hint) else None
 
 
-def _takes(hint: Any, value: Any) -> bool:
-    try:
-        msgspec.convert(value, hint)
-    except msgspec.ValidationError:
-        return False
-    return True
+def _words(hint: Any) -> set[Any]:
+    """The words that a setting takes: of a closed choice, or the examples of one that is open."""
+    words = set(get_args(hint)) if get_origin(hint) is Literal else set()
+    for part in get_args(hint):
+        if isinstance(part, msgspec.Meta):
+            words |= set(part.examples or ())
+        elif get_origin(part):
+            words |= _words(part)
+    return words
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,7 +258,8 @@ def _choices(struct: type[msgspec.Struct], name: str) -> list[str]:
     fields = {field.encode_name: field.type for field in msgspec.inspect.type_info(struct).fields}  # type: ignore[attr-defined]
     kinds = getattr(fields[name], "types", [fields[name]])
     literals = [kind for kind in kinds if isinstance(kind, msgspec.inspect.LiteralType)]
-    return [str(value) for literal in literals for value in literal.values]
+    switch = ["true", "false"] if any(isinstance(kind, msgspec.inspect.BoolType) for kind in kinds) else []
+    return [str(value) for literal in literals for value in literal.values] + switch
 
 
 def _inner_struct(kind: Any) -> Any:
