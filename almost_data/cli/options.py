@@ -9,7 +9,7 @@ from cyclopts import Parameter
 ROOT = Path("build")
 Root = Annotated[Path, Parameter(name="--root", help="Folder of the store.")]
 Version = Annotated[str, Parameter(help="Version N.N.N of what is made.")]
-Ref = Annotated[str, Parameter(help="name@version, or the name alone for its newest version.")]
+Ref = Annotated[str, Parameter(help="name@version, or the name alone for its highest version.")]
 Where = Annotated[
     str | None,
     Parameter(

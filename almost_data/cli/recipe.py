@@ -31,7 +31,10 @@ def run(main: Callable[[], None]) -> None:
     except InputError as error:
         end(2, SETTING.sub(r"--\1", str(error)))
     except KeyboardInterrupt:
-        end(130, "interrupted: the same command resumes from the last checkpoint (PPO starts again)")
+        end(
+            130,
+            "interrupted: the same command resumes from the last checkpoint (one a save_steps; PPO has none)",
+        )
     except Stopped as error:
         end(1, str(error))
     except (OSError, MemoryError) as error:

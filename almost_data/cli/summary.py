@@ -92,6 +92,10 @@ def summary(store: Store, steps: list[Step], options: list[str]) -> None:
         notes.append("Made by the fake engine: the text means nothing and cannot be published.")
     for note in notes:
         console.print(panel(Text(note), "note", "yellow"))
+    for finding in (last.diagnostics.get("text") or {}).get("findings", []):
+        if finding["level"] == "worry":
+            sentence = f"{finding['measure']}, {finding['value']}: {finding['sentence']}"
+            console.print(Text.assemble(("worry ", "bold red"), clean(sentence)))
     console.print(Text("Next", style="bold"))
     for command in _next_commands(store, last, options):
         print_line(f"  {command}")
@@ -144,7 +148,7 @@ def _outcome(step: Step) -> str:
 def _print_usage(last: Manifest, steps: list[Step]) -> None:
     """Tokens and engine time of all steps, and for each row of the last."""
     usage = total_usage([step.manifest for step in steps])
-    if usage.get("completion_tokens") and usage["seconds"] and not last.is_fake:
+    if usage.get("completion_tokens") and usage["seconds"] >= 1 and not last.is_fake:
         rows = sum(last.counts["default"].values())
         tokens, seconds = usage["completion_tokens"], usage["seconds"]
         print_line(

@@ -229,7 +229,10 @@ def _with_id(artifacts: Artifacts, manifest: Manifest, id: str) -> pl.LazyFrame:
         table = manifest.table(config)
         ids = [column.name for column in table.columns if column.name.endswith("_id")]
         key = pl.concat_str([pl.col(name).cast(pl.String) for name in table.key], separator=" ")
-        has_id = pl.any_horizontal(key == id, *(pl.col(name) == id for name in ids))
+        # A comparison's id is made of the ids of its replies.
+        has_id = pl.any_horizontal(
+            key == id, *(pl.col(name).eq(id) | pl.col(name).str.split("-").list.contains(id) for name in ids)
+        )
         rows = with_texts(artifacts, manifest, config).filter(has_id).collect(engine="streaming")
         # Kept sides are messages, and dropped ones texts that were looked up.
         sides = [name for name in PAIR if rows.schema.get(name) == pl.String]

@@ -46,7 +46,7 @@ class Store:
         return self.refs()
 
     def __getitem__(self, ref: str) -> Artifact:
-        """An artifact by its reference, or by its name the newest. Raises InputError where there is none."""
+        """An artifact by its reference, or by its name the highest version. Raises InputError."""
         return Artifact(self, self.manifest(self.resolve(ref)).ref)
 
     def sample(self, ref: str, n: int = 20, **conditions: Any) -> "pl.DataFrame":
@@ -72,7 +72,10 @@ class Store:
         return "/" not in ref and (self.path(ref) / "manifest.json").is_file()
 
     def resolve(self, ref: str) -> str:
-        """A full reference: of a name alone, the newest version. Raises InputError where there is none."""
+        """A full reference: of a name alone, its highest version. Raises InputError where there is none.
+
+        A version with a suffix, such as those of `ablate`, counts only where there is no other.
+        """
         if "@" in ref or "/" in ref:
             return ref
         versions = [candidate for candidate in self.refs() if candidate.startswith(f"{ref}@")]
@@ -80,7 +83,7 @@ class Store:
             names = list(dict.fromkeys(parse_ref(present)[0] for present in self.refs()))
             hint = did_you_mean(ref, names)
             raise InputError(f"no {ref!r} under {self.root}{hint}: it holds {', '.join(names) or 'nothing'}")
-        return versions[-1]
+        return ([version for version in versions if "-" not in parse_ref(version)[1]] or versions)[-1]
 
     def manifest(self, ref: str) -> Manifest:
         """The manifest of `ref`. Raises InputError where there is none, naming the versions that exist."""

@@ -1,4 +1,4 @@
-"""References: `name@version`, or a name alone for the newest version."""
+"""References: `name@version`, or a name alone for the highest version."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from almost_data.store.store import Store
 def versions(tmp_path: Path) -> Store:
     store = Store(tmp_path / "build")
     (tmp_path / "queries.txt").write_text("Why?\nHow?\n")
-    for version in ("0.9.0", "0.10.0", "0.10.0-rc", "0.2.0"):
+    for version in ("0.9.0", "0.10.0", "0.10.0-rc", "0.11.0-rc", "0.2.0"):
         import_queries(store, str(tmp_path / "queries.txt"), version)
     return store
 
 
-def test_a_name_alone_is_its_newest_version(versions: Store) -> None:
+def test_a_name_alone_is_its_highest_version_without_a_suffix(versions: Store) -> None:
     assert versions.resolve("queries") == "queries@0.10.0"
     assert versions.resolve("queries@0.2.0") == "queries@0.2.0"
 

@@ -110,6 +110,9 @@ def test_an_id_shows_what_was_kept_of_it_and_what_was_dropped(fake_store: Store)
     for row in (*kept.rows, *dropped.rows):
         [same] = sample(fake_store, REF, Selection(id=row.id)).rows
         assert same == row
+    chosen, _, rejected = kept.rows[0].id.partition("-")
+    for reply in (chosen, rejected):
+        assert kept.rows[0] in sample(fake_store, REF, Selection(n=100, id=reply)).rows
     query = kept.frame["query_id"][0]
     rows = sample(fake_store, REF, Selection(n=1000, id=query)).rows
     counts = [
