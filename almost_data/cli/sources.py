@@ -9,7 +9,7 @@ from .hub import fetch
 
 
 def local_sources(root: Path, refs: Iterable[str]) -> dict[str, str]:
-    """What the user wrote -> `name@version` in the store: of a name the highest version, or what came from the Hub."""
+    """What the user wrote -> `name@version` in the store: the highest of a name, or what was pulled."""
     store = Store(root)
     sources = {}
     for ref in refs:
