@@ -109,4 +109,4 @@ def ablate(
     if verdicts and verdicts.unread:
         console.print(text(f"{verdicts.unread:,} rows of {judge.reviews} hold no preference.", "dim"))
     refs = [outcome.manifest.ref for outcome in outcomes if outcome.manifest]
-    console.print(text(f"\npublished: {', '.join(refs) or 'nothing'}", "dim"))
+    console.print(text(f"\nin the store: {', '.join(refs) or 'nothing'}", "dim"))

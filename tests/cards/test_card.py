@@ -203,6 +203,12 @@ def test_figures_are_described_in_numbers(store: Store) -> None:
     assert f"{text['length_gap']['q50']:+,.0f} characters" in alts["plots/length_gap.png"]
 
 
+def test_responders_are_described_with_blanks_between_words(store: Store) -> None:
+    for name, follows in (("comparisons", "each query"), ("responses", "the same queries")):
+        sentence = r"\*responders\* \(a language model [^)]*\) answered " + follows
+        assert re.search(sentence, text_of(store, name)), name
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_is_described_in_numbers(store: Store, name: str) -> None:
     alts = [a["alt"] or "" for tag, a in Page(text_of(store, name)).tags if tag == "img"]
