@@ -5,6 +5,7 @@ The notebook becomes a page in the same way.
 
 import inspect
 import json
+import re
 import typing
 from collections.abc import Iterable
 from importlib import resources
@@ -195,7 +196,8 @@ def python() -> str:
 
 def _signature(value: object) -> str:
     try:
-        return str(inspect.signature(value)) if callable(value) else ""  # type: ignore[arg-type]
+        signature = str(inspect.signature(value)) if callable(value) else ""  # type: ignore[arg-type]
+        return re.sub(r"<[^<>]* at 0x[0-9a-f]+>", "...", signature)
     except (TypeError, ValueError):
         return ""
 

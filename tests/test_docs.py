@@ -171,6 +171,10 @@ def test_the_site_builds_and_its_links_hold(tmp_path: Path) -> None:
     page = (tmp_path / "site" / "reference" / "cli" / "index.html").read_text("utf-8")
     for verb in cli.VERBS:
         assert f"almost-data {verb}" in page
+    python = (tmp_path / "site" / "reference" / "python" / "index.html").read_text("utf-8")
+    assert " at 0x" not in python
+    manifest = (tmp_path / "site" / "reference" / "manifest" / "index.html").read_text("utf-8")
+    assert "<td></td>" not in manifest
 
 
 @pytest.mark.parametrize("page", PAGES)

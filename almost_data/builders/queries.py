@@ -90,8 +90,11 @@ class QueriesConfig(Config, frozen=True, kw_only=True):
     seeds: NamedFile = "seeds"
     """`seeds`, `everyday` (simple ones, for the smallest models), or the path of a file in the same form."""
     temperature: Temperature = 1.2
+    """Sampling temperature; 0 takes the likeliest token."""
     top_p: Share = 0.9
+    """Nucleus sampling: only the likeliest tokens with this share of the probability are drawn."""
     max_new_tokens: Positive = 64
+    """Most tokens that the model writes for one query."""
     max_rouge_l: Share = 0.5
     """A candidate at or above this ROUGE-L F1 with a seed or an accepted query is dropped."""
     min_chars: NotNegative = 30
@@ -103,6 +106,7 @@ class QueriesConfig(Config, frozen=True, kw_only=True):
     filters: tuple[UserFilter, ...] = ()
     """User-defined filters on candidates, after the text filters."""
     seed: int = 0
+    """Seed of the shots and of the sampling."""
 
 
 def build(config: QueriesConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:

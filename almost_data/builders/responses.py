@@ -74,8 +74,11 @@ class ResponsesConfig(Config, frozen=True, kw_only=True):
     probes: tuple[Responder, ...] = ()
     """Generated for study; they have no rank and never enter comparisons."""
     temperature: Temperature = 1.0
+    """Sampling temperature; 0 takes the likeliest token."""
     top_p: Share = 0.9
+    """Nucleus sampling: only the likeliest tokens with this share of the probability are drawn."""
     seed: int = 0
+    """Seed of the sampling; each response has a seed of its own, made from it."""
     limit: Positive | None = None
     """Answer only the first queries by query_id; `run.limit` sets it."""
 

@@ -11,6 +11,7 @@ from ..readers.preferences import ROLES, parse_columns
 from ..run import importing, presets
 from ..run.plan import Step
 from ..store.store import Store
+from .console import print_line
 from .options import ROOT, Columns, Root, Version
 from .summary import summary
 
@@ -68,4 +69,7 @@ def responses(
 
 
 def _print(store: Store, manifest: Manifest) -> None:
+    for entry in manifest.ledger:
+        if entry.filter == "layout":
+            print_line(entry.description.removeprefix("Rows are ").removesuffix("."))
     summary(store, [Step("build", manifest)], ["--version", manifest.version])

@@ -78,22 +78,33 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of `manifest.json`."""
 
     kind: Literal["dataset", "model", "evaluation"]
+    """`dataset`, `model` or `evaluation`."""
     name: str
+    """Name of the artifact, such as `comparisons`."""
     version: str
+    """`N.N.N`, with a `-suffix` or not."""
     builder: BuilderId
+    """What made it: the name of a builder, an import, a recipe or an evaluation, and its `logic_version`."""
     config: dict[str, Any]
     """Effective settings, resolved models, prompts, file hashes: fingerprinted with the parents."""
     fingerprint: str
+    """Hash of the recipe: of what would change the rows."""
     digest: str
+    """Hash of the rows, whatever their order."""
     parents: list[Parent]
+    """The artifacts that it was made from, with their hashes."""
     tables: dict[str, Table]
     """Config -> its columns: the rows are readable where the builder is not installed. A model has none."""
     ledger: list[Entry]
+    """The account of each filter: rows in, kept, dropped by reason, failed."""
     counts: dict[str, dict[str, int]]
     """Config -> split -> rows."""
     diagnostics: dict[str, Any]
+    """What was measured of the rows, and the notes of the card."""
     environment: dict[str, Any]
+    """Python, packages, engine and its settings: where it was made, which decides no fingerprint."""
     created: str
+    """Date and time (UTC) at which it was published."""
     sizes: dict[str, dict[str, int]] = {}
     """Config -> split -> bytes of its rows in memory."""
     files: dict[str, records.FileRecord] = {}

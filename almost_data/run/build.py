@@ -185,8 +185,9 @@ class RunOptions:
     ray_address: str | None = None
     """Ray cluster; without it, this machine."""
     max_failures: float = MAX_FAILURES
-    """Share of the requests so far that may fail before the run stops; they are counted by 100,000. A reply
-    that cannot be used, such as a verdict without a score, is no failed request."""
+    """Share of the requests that may fail; above it the run stops. Requests go out 100,000 at a time, and the
+    share is of those sent so far. A reply that cannot be used, such as a verdict without a score, is no
+    failed request."""
     max_cost: float | None = None
     """Money after which the run stops, by the prices in `engine.servers`."""
     retry_failed: bool = False

@@ -74,6 +74,15 @@ def test_rows_are_comparisons_with_what_is_known_and_null_elsewhere(store: Store
     )
 
 
+def test_an_import_says_first_which_layout_it_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "a.jsonl", ORCA)
+    run("import", "preferences", file, "--version", "1.0.0", "--root", str(tmp_path / "build"))
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first == "read as: Orca DPO (question, chosen, rejected)"
+
+
 def test_several_turns_have_an_id_of_all_of_them(store: Store, tmp_path: Path) -> None:
     manifest = importing.import_preferences(store, write(tmp_path / "a.jsonl", ORCA), "1.0.0")
     rows = store.scan(manifest.ref).collect().to_dicts()
