@@ -5,7 +5,7 @@ refused with a reason (`Unusable`), by which its row is kept among the rejected 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,18 +20,21 @@ ROLES = {
 }
 """Role as files spell it, in letters of any case -> role of a message."""
 TOOL_ROLES = {"tool", "function", "function_call", "observation", "ipython"}
-_JSON_START = re.compile(r"\s*(\[\s*)?\{")
+IMAGES = ("image", "images")
+"""Columns of what is no text, and belongs to the prompt."""
+_JSON_START = re.compile(r"\s*\[\s*\{")
 _JSON_TURNS = re.compile(r"""\s*\[\s*\{\s*["'](role|from|content|value)["']\s*:""")
 TURN_KEYS = frozenset(("role", "from", "messages"))
 """What an object that is a turn, or that holds turns, has."""
+_LINE_START = r"(?:^|\n)[ \t]*(?:(?:<s>|<bos>|<\|begin_of_text\|>)\s*)?"
 _TEMPLATE_TURN = re.compile(
-    r"(?:^|\n)[ \t]*(?:(?:<s>|<bos>|<\|begin_of_text\|>)\s*)?(?:<\|im_start\|>(?:system|user|assistant)\n"
+    _LINE_START + r"(?:<\|im_start\|>(?:system|user|assistant)\n"
     r"|<\|start_header_id\|>(?:system|user|assistant)<\|end_header_id\|>"
-    r"|<start_of_turn>(?:user|model)\n|<\|(?:system|user|assistant)\|>|<extra_id_[01]>(?:System|User|Assistant)\n"
-    r"|\[INST\].*\[/INST\])",
-    re.DOTALL,
+    r"|<start_of_turn>(?:user|model)\n|<\|(?:system|user|assistant)\|>|<extra_id_[01]>(?:System|User|Assistant)\n)"
 )
 """A turn as chat templates write it."""
+_INSTRUCTION = re.compile(_LINE_START + r"\[INST\]")
+"""The beginning of a turn that ends in `[/INST]`, which is sought apart: a pattern of both is quadratic."""
 _OPEN_TURN = re.compile(r"(?:^|\n)(?:Assistant|AI|### (?:Response|Assistant)):\s*\Z")
 """The end of a prompt that was written for a model to continue."""
 _STEER_TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
@@ -53,11 +56,15 @@ REASONS = {
     "no_user_turn_last": "The prompt does not end in a user's turn.",
     "not_one_reply": "After the prompt there is not exactly one turn of the assistant.",
     "prompts_differ": "The two sides, or a side and the prompt column, do not begin with the same turns.",
+    "system_not_first": "A system turn is not the first turn.",
+    "unreadable_history": "The column history holds neither pairs of texts nor turns that end in a reply.",
     "equal_sides": "Chosen and rejected are the same text.",
     "no_preference": "No side is better: the scores are equal, or no side is marked.",
     "tool_turn": "A turn calls a tool or is a tool's answer, which is not text.",
     "unknown_role": "A turn has a role that is neither system, user nor assistant.",
     "not_text": "A value is neither text nor a list of turns, or not what its layout has there.",
+    "image": "The row has an image, and only text is read.",
+    "ambiguous": "A column that is empty in this layout has a value: it may hold the prompt or a reply.",
     "template_text": "A text holds a whole dialogue as a chat template writes it: it belongs in a list.",
     "unreadable_json": "A value begins like a JSON list of turns and cannot be read as one.",
     "duplicate": "An earlier row has the same prompt and replies.",
@@ -76,8 +83,8 @@ class Conversation:
 def read_turns(value: Any) -> Messages | None:
     """The turns of a message list in any spelling; None where the value is plain text. Raises Unusable.
 
-    Takes `{role, content}`, ShareGPT's `{from, value}`, one such turn alone, content as text parts, and any
-    of these as JSON text.
+    Takes `{role, content}`, ShareGPT's `{from, value}`, one such turn alone, content as text parts, and a
+    list of turns as JSON text. Text that is one JSON object is text: a reply may be JSON.
 
     >>> read_turns('[{"from": "human", "value": "Why?"}]')
     ({'role': 'user', 'content': 'Why?'},)
@@ -105,8 +112,6 @@ def _json_turns(text: str) -> Any:
         if _JSON_TURNS.match(text):
             raise Unusable("unreadable_json") from None
         return None
-    if isinstance(value, dict):
-        return value if _first(value, "content", "value") is not None and _role(value) in ROLES else None
     is_turns = bool(value) and all(
         isinstance(turn, dict) and turn.keys() & {"role", "from"} for turn in value
     )
@@ -116,15 +121,16 @@ def _json_turns(text: str) -> Any:
 def read_prompt(value: Any, system: Any = None, history: Any = None) -> Messages:
     """A prompt of text or turns, ending in a user's turn, after an optional system text and earlier turns.
 
-    `history` is a list of pairs of a user's text and the reply. Raises Unusable.
+    `history` is a list of pairs of a user's text and the reply, or of turns. Raises Unusable.
     """
     if value is None or value in ("", []):
         raise Unusable("no_prompt")
     turns = read_turns(value)
     if turns is None:
-        turns = ({"role": "user", "content": check_text(value)},)
+        turns = ({"role": "user", "content": _check_text(value)},)
     if history:
-        turns = (*_pairs(history), *turns)
+        head = 1 if turns[:1] and turns[0]["role"] == "system" else 0
+        turns = (*turns[:head], *_history(history), *turns[head:])
     system_turn = {"role": "system", "content": _text(system or "")}
     if system and system_turn not in turns:
         if turns[:1] and turns[0]["role"] == "system":
@@ -133,22 +139,61 @@ def read_prompt(value: Any, system: Any = None, history: Any = None) -> Messages
     return check_prompt(turns)
 
 
-def check_text(text: str) -> str:
-    """The text, if it is one turn. Raises Unusable for a dialogue that was written as text."""
-    is_template = ("<" in text or "[INST]" in text) and _TEMPLATE_TURN.search(text)
-    if is_template or is_whole_hh(text) or (":" in text[-20:] and _OPEN_TURN.search(text)):
+def check_images(row: Mapping[str, Any]) -> None:
+    """Raise Unusable for a row with an image, which its text may need."""
+    if any(row.get(name) for name in IMAGES):
+        raise Unusable("image")
+
+
+def _check_text(text: str) -> str:
+    """The text, if it is one turn of a user. Raises Unusable for a dialogue that was written as text."""
+    is_open = ":" in text[-20:] and _OPEN_TURN.search(text)
+    if is_open or is_whole_hh(text) or _is_template(text, re.Pattern.search):
         raise Unusable("template_text")
     return text
 
 
-def _pairs(history: Any) -> Messages:
-    turns = []
-    for pair in history if isinstance(history, list) else [history]:
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-            raise Unusable("not_text", "column history: not pairs of a user's text and the reply to it")
-        roles = zip(("user", "assistant"), pair, strict=True)
-        turns += [{"role": role, "content": text} for role, text in roles]
-    return tuple(turns)
+def check_reply(text: str) -> str:
+    """The text, unless it begins as a dialogue; an answer may show one further down. Raises Unusable."""
+    if is_whole_hh(text) or _is_template(text.lstrip(), re.Pattern.match):
+        raise Unusable("template_text")
+    return text
+
+
+def _is_template(text: str, find: Callable[[re.Pattern[str], str], re.Match[str] | None]) -> bool:
+    """Whether a turn as chat templates write it is where `find` looks."""
+    if "<" not in text and "[INST]" not in text:
+        return False
+    start = find(_INSTRUCTION, text)
+    is_instruction = start is not None and text.find("[/INST]", start.end()) >= 0
+    return is_instruction or find(_TEMPLATE_TURN, text) is not None
+
+
+def _history(history: Any) -> Messages:
+    """Earlier turns, of pairs of texts or of turns."""
+    items = list(history) if isinstance(history, list | tuple) else [history]
+    if all(isinstance(item, dict) for item in items):
+        try:
+            turns = tuple(map(_message, items))
+        except Unusable as error:
+            raise Unusable("unreadable_history", f"column history: {error}") from None
+        if turns[-1]["role"] != "assistant":
+            raise Unusable("unreadable_history")
+        return turns
+    if not all(map(_is_pair, items)):
+        raise Unusable("unreadable_history")
+    roles = ("user", "assistant")
+    return tuple({"role": r, "content": text} for item in items for r, text in zip(roles, item, strict=True))
+
+
+def _is_pair(value: Any) -> bool:
+    is_pair = isinstance(value, list | tuple) and len(value) == 2
+    return is_pair and all(isinstance(text, str) for text in value)
+
+
+def _check_system(turns: Messages) -> None:
+    if any(turn["role"] == "system" for turn in turns[1:]):
+        raise Unusable("system_not_first")
 
 
 def check_prompt(turns: Messages) -> Messages:
@@ -159,6 +204,7 @@ def check_prompt(turns: Messages) -> Messages:
         raise Unusable("no_user_turn_last")
     if not turns[-1]["content"].strip():
         raise Unusable("no_prompt")
+    _check_system(turns)
     return turns
 
 
@@ -173,9 +219,10 @@ def read_reply(value: Any, prompt: Messages | None) -> Conversation:
     if turns is None:
         if prompt is None:
             raise Unusable("no_prompt")
-        turns = ({"role": "assistant", "content": check_text(value)},)
+        turns = ({"role": "assistant", "content": check_reply(value)},)
     if not turns or turns[-1]["role"] != "assistant":
         raise Unusable("not_one_reply")
+    _check_system(turns)
     *head, reply = turns
     if head and head[-1]["role"] == "assistant":
         raise Unusable("not_one_reply")
@@ -261,8 +308,9 @@ def _message(turn: Any) -> Message:
     if role in TOOL_ROLES or turn.get("tool_calls") or turn.get("function_call"):
         raise Unusable("tool_turn")
     if role not in ROLES:
-        keys = ", ".join(map(str, turn)) or "nothing"
-        raise Unusable("unknown_role", f"a turn has the role {role!r}" if role else f"no role in {keys}")
+        if (value := _first(turn, "role", "from")) is not None:
+            raise Unusable("unknown_role", f"a turn has the role {value!r:.40}")
+        raise Unusable("unknown_role", f"no role in {', '.join(map(str, turn)) or 'nothing'}")
     return {"role": ROLES[role], "content": _text(_first(turn, "content", "value", "text"))}
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from ..datasets.config import HUB_ID
 from ..datasets.manifest import canonical_json
 from ..errors import InputError
 from . import formats
+from .conversations import IMAGES
 from .formats import COMPRESSIONS, Row, Tick, file_format
 
 TABLE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -48,6 +49,22 @@ def read_rows(
         return _hub_rows(source, part, needs, tick)
     files = source_files(source, suffixes)
     return (row for path in files for row in formats.file_rows(path, needs, tick))
+
+
+def without_images(columns: Container[str], source: str, fix: str) -> Callable[[str], bool]:
+    """What `read_rows` takes as `needs`: of Parquet and the Hub, a column of images is refused.
+
+    It is too large to be read row by row, as the images of other files are.
+    """
+
+    def needs(column: str) -> bool:
+        if column in IMAGES:
+            raise InputError(
+                f"{source}: column {column!r}: images are not read: if the texts need none, {fix}"
+            )
+        return column in columns
+
+    return needs
 
 
 def column_names(source: str, suffixes: tuple[str, ...]) -> list[str]:

@@ -11,6 +11,7 @@ from .conversations import (
     TURN_KEYS,
     Conversation,
     Unusable,
+    check_images,
     is_hh,
     is_whole_hh,
     read_prompt,
@@ -95,6 +96,11 @@ def whole_hh_text(value: Any) -> bool:
     return is_whole_hh(value)
 
 
+def has_value(value: Any) -> bool:
+    """Whether a cell holds anything: an empty text is what CSV has for null."""
+    return value is not None and value not in ("", [])
+
+
 # --- the layout -----------------------------------------------------------------------------------------
 
 
@@ -111,7 +117,9 @@ class Layout:
     optional: Sequence[str] = ()
     """Columns that are read where they exist."""
     absent: Sequence[str] = ()
-    """Columns that a file in this layout does not have."""
+    """Columns that have no value in this layout."""
+    ignores_images: bool = False
+    """Whether a row with an image is read, as the user says what its text is."""
     read: Callable[[Cells], list[Preference]]
     """A row's preferences. Raises Unusable."""
     example: Cells
@@ -126,10 +134,13 @@ class Layout:
         A column without a value is none of those that must be absent.
         """
         names = {name for row in rows for name in row}
-        filled = {name for row in rows for name, value in row.items() if value is not None}
-        if not self.columns.keys() <= names or filled & set(self.absent):
+        if not self.columns.keys() <= names or any(map(self._extra_column, rows)):
             return False
         return self.misfit(rows) is None
+
+    def _extra_column(self, row: Cells) -> str | None:
+        """The first column of `absent` that has a value."""
+        return next((name for name in self.absent if has_value(row.get(name))), None)
 
     def misfit(self, rows: Sequence[Cells]) -> str | None:
         """The first column of which more than half of the values are not what it must hold."""
@@ -140,7 +151,11 @@ class Layout:
         return None
 
     def check(self, row: Cells) -> None:
-        """Raise Unusable where a value is not what its column holds."""
+        """Raise Unusable where a value is not what its column holds, or is in a column of another layout."""
+        if not self.ignores_images:
+            check_images(row)
+        if column := self._extra_column(row):
+            raise Unusable("ambiguous", f"column {column}: may hold the prompt or a reply")
         for name, test in self.columns.items():
             if row.get(name) not in (None, "") and not test(row[name]):
                 raise Unusable("not_text", f"column {name}: not what {self.title} has there")

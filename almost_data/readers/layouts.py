@@ -11,7 +11,7 @@ from .conversations import (
     Conversation,
     Unusable,
     check_prompt,
-    check_text,
+    check_reply,
     read_hh,
     read_prompt,
     read_reply,
@@ -87,7 +87,7 @@ def _ranked(prompt: Messages, responses: Iterable[Side]) -> list[Preference]:
     if len(ordered) < 2 or ordered[0].score == ordered[-1].score:
         raise Unusable("no_preference")
     best, worst = ordered[0], ordered[-1]
-    sides = [Conversation(prompt, check_text(side.text)) for side in (best, worst)]
+    sides = [Conversation(prompt, check_reply(side.text)) for side in (best, worst)]
     return [preference(sides, (best.model, worst.model), (best.score, worst.score))]
 
 
@@ -170,6 +170,15 @@ def _labelled(
         return [preference([read_reply(row.get(sides[place]), turns) for place in places], names)]
 
     return read
+
+
+def _alpaca_eval(row: Cells) -> list[Preference]:
+    """Two outputs and a number from 1, the first is better, to 2, the second is; 1.5 is a tie."""
+    number = number_of(row.get("preference"))
+    label = None if number is None or number == 1.5 or not 1 <= number <= 2 else round(number)
+    models = ("generator_1", "generator_2")
+    read = _labelled(("output_1", "output_2"), "preference", {1: 0, 2: 1}, models, "instruction")
+    return read({**row, "preference": label})
 
 
 def _nectar(row: Cells) -> list[Preference]:
@@ -559,13 +568,7 @@ LAYOUTS: tuple[Layout, ...] = (
         source="tatsu-lab/alpaca_eval",
         columns={"instruction": text, "output_1": text, "output_2": text, "preference": anything},
         optional=("generator_1", "generator_2"),
-        read=_labelled(
-            ("output_1", "output_2"),
-            "preference",
-            {1: 0, 2: 1},
-            ("generator_1", "generator_2"),
-            "instruction",
-        ),
+        read=_alpaca_eval,
         example={
             "instruction": "Is tea a fruit?",
             "output_1": "Yes.",

@@ -14,17 +14,15 @@ import msgspec
 from ..errors import InputError
 from .conversations import Unusable, is_hh, is_whole_hh
 from .fastchat import is_fastchat, preference_rows
-from .files import TABLE_SUFFIXES, WHOLE, HubPart, column_names, read_rows, source_files
+from .files import TABLE_SUFFIXES, WHOLE, HubPart, column_names, read_rows, source_files, without_images
 from .formats import Row, Tick
-from .layout import MODELS, SCORES, SIDES, Cells, Layout, Preference, anything, pair, side, text
+from .layout import MODELS, SCORES, SIDES, Cells, Layout, Preference, anything, has_value, pair, side, text
 from .layouts import LAYOUTS, PROMPT_COLUMNS, read_hh_pair, read_hh_replies
 
 SAMPLE = 200
 """Rows by which a layout is told."""
 ORIGINS = ("source", "dataset", "subset")
 """Columns that say where a row comes from."""
-IMAGES = ("image", "images")
-"""Columns of what is no text, and belongs to the prompt."""
 _SIDE_COLUMNS = {pattern.format(side) for pattern in (*SCORES, *MODELS) for side in SIDES}
 COLUMNS = frozenset(
     {name for layout in LAYOUTS for name in (*layout.columns, *layout.optional, *layout.absent)}
@@ -83,17 +81,18 @@ def read_preferences(
     """
     named = by_columns(assignments) if assignments else None
     needed = COLUMNS | set(named.columns if named else ())
+    needs = needed.__contains__ if named else without_images(needed, source, FIX)
     if is_fastchat(source):
         rows = preference_rows(source)
     else:
-        rows = read_rows(source, TABLE_SUFFIXES, needed.__contains__, tick, part)
+        rows = read_rows(source, TABLE_SUFFIXES, needs, tick, part)
     sample = list(islice(rows, SAMPLE))
     if not sample:
         raise InputError(f"{source}: no row in it")
     cells = [row for _, row in sample]
     columns = dict.fromkeys([*column_names(source, TABLE_SUFFIXES), *(name for row in cells for name in row)])
     layout = choose(named, cells, source, list(columns))
-    _check_files(source, layout, needed.__contains__)
+    _check_files(source, layout, needs)
     return Preferences(layout, read_all(layout, chain(sample, rows)))
 
 
@@ -126,9 +125,6 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
 
     `columns` are all of the source's, also those that are not read.
     """
-    for name in IMAGES:
-        if name in columns and (any(row.get(name) for row in rows) or not any(name in row for row in rows)):
-            raise InputError(f"{source}: column {name!r}: images are not read: if the texts need none, {FIX}")
     fitting = [layout for layout in LAYOUTS if layout.fits(rows)]
     if len(fitting) == 1:
         return fitting[0]
@@ -148,7 +144,7 @@ FIX = (
 
 def _near_miss(rows: Sequence[Cells]) -> str:
     """Why columns with usual names are in no layout, as far as it can be told."""
-    names = {name for row in rows for name, value in row.items() if value is not None}
+    names = {name for row in rows for name, value in row.items() if has_value(value)}
     prompts = [name for name in PROMPT_COLUMNS if name in names]
     if set(SIDES) <= names and len(prompts) > 1:
         return f"; {' and '.join(prompts)} may both hold the prompt"
@@ -205,6 +201,7 @@ def by_columns(assignments: Mapping[str, str]) -> Layout:
         columns=dict.fromkeys(assignments.values(), anything),
         read=read,
         example={},
+        ignores_images=True,
     )
 
 

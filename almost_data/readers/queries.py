@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..models.chat import Messages
-from .conversations import Unusable, is_whole_hh, read_hh, read_prompt
+from .conversations import Unusable, check_images, is_whole_hh, read_hh, read_prompt
 from .layout import system_of
 
 NAMED = ("query", "prompt", "question", "instruction")
@@ -28,11 +28,15 @@ class PromptColumn:
 
     name: str
     addition: str | None = None
+    ignores_images: bool = False
+    """Whether a row with an image is read, as the user says what its text is."""
 
     def read(self, place: str, row: Mapping[str, Any]) -> Messages:
         """A row's prompt. Raises Unusable, and InputError for what is neither text nor turns."""
         if self.name not in row:
             raise InputError(f"{place}: no column {self.name!r}; columns here: {', '.join(sorted(row))}")
+        if not self.ignores_images:
+            check_images(row)
         value = row[self.name]
         if self.name == "turns" and isinstance(value, list):
             value = [{"role": "user", "content": turn} for turn in value]
@@ -67,7 +71,7 @@ def find_column(
             raise InputError(f"{source}: column {assigned!r} holds replies: name that of the {setting}")
         if assigned not in columns:
             raise InputError(f"{source}: no column {assigned!r}; it has: {names}")
-        return PromptColumn(assigned)
+        return PromptColumn(assigned, ignores_images=True)
     named = [name for name in NAMED if name in columns]
     is_bare = not set(ANSWERS) & set(columns)
     candidates = named or [name for name in UNNAMED if name in columns and is_bare]

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..models.chat import Messages
-from .conversations import Conversation, Unusable, read_reply
+from .conversations import Conversation, Unusable, check_images, read_reply
 from .formats import Row
 from .layout import turns
 from .queries import PromptColumn, find_column
@@ -46,7 +46,8 @@ class ResponseColumns:
         prompt, reason = self._prompt(row)
         for column in [self.reply] if self.reply else self.ladder:
             responder = _text(row, self.responder) if self.reply else column
-            conversation, problem = _conversation(row, column, _ANY_PROMPT if reason else prompt)
+            is_unusable = reason is not None and self.prompt is not None
+            conversation, problem = _conversation(row, column, _ANY_PROMPT if is_unusable else prompt)
             head = stripped(conversation.prompt if conversation and not reason else prompt or ())
             text = conversation.reply.strip() if conversation else None
             is_on_ladder = responder in self.ladder
@@ -54,12 +55,13 @@ class ResponseColumns:
 
     def _prompt(self, row: Row) -> tuple[Messages | None, str | None]:
         """The prompt's turns, and why they cannot be used, or None."""
-        if self.prompt is None:
-            return None, None
         try:
-            return self.prompt.read(*row), None
+            if self.prompt is not None:
+                return self.prompt.read(*row), None
+            check_images(row[1])
         except Unusable as error:
-            return (), error.reason
+            return None, error.reason
+        return None, None
 
 
 def find_columns(
@@ -78,6 +80,10 @@ def find_columns(
         raise InputError(f"{source}: no column {min(absent)!r}; it has: {', '.join(sorted(names))}")
     usual = next((name for name in LONG[1:] if name in names), None)
     reply = assignments.get("response", usual) if responder in names else None
+    if reply is None and (unused := assignments.keys() & {"responder", "response"}):
+        role = min(unused)
+        fix = "name both, responder=NAME,response=NAME"
+        raise InputError(f"{source}: import.columns {role}={assignments[role]} alone is not enough: {fix}")
     for name in [] if reply else ladder:
         if name not in names:
             columns = f"no column {name!r}, a responder of import.ladder; it has: {', '.join(sorted(names))}"

@@ -121,7 +121,7 @@ def import_queries(store: Store, file: str, version: str, options: Options = Opt
 
     A prompt is text, or a list of turns that ends in the user's.
     """
-    source = _open(file, QUERY_SUFFIXES, COLUMNS, options)
+    source = _open(file, QUERY_SUFFIXES, COLUMNS, "query", options)
     column = find_column(source.columns, file, options.columns.get("query"))
 
     def build(folder: Path) -> Built:
@@ -163,7 +163,7 @@ def import_responses(
     if ladder:
         _check_ladder(ladder)
     rows = response_rows(file) if is_fastchat(file) else None
-    source = _open(file, TABLE_SUFFIXES, COLUMNS | {*ladder, *LONG}, options, rows)
+    source = _open(file, TABLE_SUFFIXES, COLUMNS | {*ladder, *LONG}, "prompt", options, rows)
     if not ladder:
         raise InputError(_ladder_question(source))
     columns = find_columns(source.columns, source.sample, file, ladder, options.columns)
@@ -229,13 +229,21 @@ def _open(
     file: str,
     suffixes: tuple[str, ...],
     needed: frozenset[str],
+    setting: str,
     options: Options,
     rows: Iterator[Row] | None = None,
 ) -> _Source:
-    """A source of which the columns are known. Raises InputError where it has no row."""
+    """A source of which the columns are known, `setting` being the prompt's in `import.columns`.
+
+    Raises InputError where it has no row.
+    """
     record = files.record(file, suffixes, options.part)
     needed = needed | set(options.columns.values())
-    rows = rows or files.read_rows(file, suffixes, needed.__contains__, part=options.part)
+    needs: Callable[[str], bool] = needed.__contains__
+    if setting not in options.columns:
+        fix = f"say which column holds the {setting}: import.columns {setting}=NAME"
+        needs = files.without_images(needed, file, fix)
+    rows = rows or files.read_rows(file, suffixes, needs, part=options.part)
     sample = list(islice(rows, SAMPLE))
     if not sample:
         raise InputError(f"{file}: no row in it")

@@ -1,16 +1,20 @@
 """Every layout is read right; a row that does not fit is rejected with a reason; no prompt is guessed."""
 
 import json
+import re
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import datasets
 import hypothesis.strategies as st
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from almost_data.errors import InputError
+from almost_data.readers import conversations, files
 from almost_data.readers.conversations import REASONS, Unusable, read_hh, read_prompt, read_reply, read_turns
 from almost_data.readers.layout import Layout, number_of
 from almost_data.readers.layouts import LAYOUTS
@@ -208,7 +212,6 @@ def test_columns_that_fit_no_layout_or_two_are_refused_and_named(rows: list[Row]
         ),
         ({"question": "q", "chosen": ["a"], "rejected": ["b"]}, "chosen does not hold text or turns"),
         ({"prompt": b"q", "chosen": b"a", "rejected": b"b"}, "prompt does not hold text or turns"),
-        ({"image": "x.png", "prompt": "q", "chosen": "a", "rejected": "b"}, "'image': images are not read"),
     ],
 )
 def test_the_refusal_says_what_is_wrong_with_usual_columns(row: Row, reason: str) -> None:
@@ -217,11 +220,69 @@ def test_the_refusal_says_what_is_wrong_with_usual_columns(row: Row, reason: str
     assert "\n" not in str(error.value)
 
 
-def test_a_column_without_a_value_is_no_second_prompt() -> None:
-    row = {"prompt": "q", "question": None, "image": None, "chosen": "a", "rejected": "b"}
-    assert detect([row], "rows", list(row)).name == "trl"
+@pytest.mark.parametrize("empty", [None, "", []])
+def test_a_column_without_a_value_is_no_second_prompt(empty: Any) -> None:
+    row = {"prompt": "q", "question": empty, "image": empty, "chosen": "a", "rejected": "b"}
+    layout = detect([row], "rows", list(row))
+    assert layout.name == "trl" and pairs_of(layout, [row]) == ([Pair([user("q")], "a", "b")], [])
 
 
+ROW = {"prompt": "q", "chosen": "a", "rejected": "b"}
+
+
+def test_a_late_value_in_a_column_of_another_layout_is_a_reason() -> None:
+    """The layout is told by a sample, in which the column is null; a user who names the columns decides."""
+    late = ROW | {"question": "another prompt"}
+    named = by_columns({name: name for name in ROW})
+    for column in ("question", "generations", "context"):
+        row = ROW | {column: "a late value"}
+        [read] = read_all(detect([ROW], "rows", list(row)), [("row 0", row)])
+        assert isinstance(read.result, Rejected) and read.result.reason == "ambiguous"
+        assert read.result.detail.startswith(f"column {column}: ")
+    assert pairs_of(named, [late]) == ([Pair([user("q")], "a", "b")], [])
+
+
+def test_a_row_with_an_image_is_a_reason_wherever_it_stands() -> None:
+    rows = [ROW | {"images": images} for images in (["x.png"], [], None)]
+    good, reasons = pairs_of(detect(rows, "rows", list(rows[0])), rows)
+    assert (len(good), reasons) == (2, ["image"])
+    assert pairs_of(by_columns({name: name for name in ROW}), rows)[1] == []
+
+
+@pytest.mark.parametrize("column", ["image", "images"])
+def test_a_column_of_images_in_parquet_is_refused_unless_the_columns_are_named(
+    tmp_path: Path, column: str
+) -> None:
+    file = str(tmp_path / "rows.parquet")
+    pl.DataFrame([ROW | {column: "x.png"}]).write_parquet(file)
+    with pytest.raises(InputError, match=f"column '{column}': images are not read.*import.columns"):
+        read_preferences(file)
+    [read] = read_preferences(file, {name: name for name in ROW}).rows
+    assert not isinstance(read.result, Rejected)
+
+
+def test_a_column_of_images_on_the_hub_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = datasets.Dataset.from_list([ROW | {"images": ["x.png"]}])
+    monkeypatch.setattr(files, "_hub_splits", lambda source, config: {"train": table})
+    with pytest.raises(InputError, match=r"^org/pairs: column 'images': images are not read"):
+        read_preferences("org/pairs")
+    [read] = read_preferences("org/pairs", {name: name for name in ROW}).rows
+    assert not isinstance(read.result, Rejected)
+
+
+@pytest.mark.parametrize(
+    ("value", "better"),
+    [(1.00003, "a"), ("1.4", "a"), (1.9998, "b"), (2, "b"), (1.5, None), (None, None), (0, None), (3, None)],
+)
+def test_weighted_annotators_of_alpaca_eval_prefer_the_nearer_output(value: Any, better: str | None) -> None:
+    row = {"instruction": "q", "output_1": "a", "output_2": "b", "preference": value}
+    layout = next(layout for layout in LAYOUTS if layout.name == "alpaca-eval")
+    good, reasons = pairs_of(layout, [row])
+    assert [pair.chosen for pair in good] == ([better] if better else [])
+    assert reasons == ([] if better else ["no_preference"])
+
+
+PROMPT = (user("Why?"),)
 TEMPLATES = (
     "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n",
     "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhy?<|eot_id|>",
@@ -240,8 +301,29 @@ def test_a_dialogue_as_text_is_no_turn(text: str) -> None:
     with pytest.raises(Unusable) as error:
         read_prompt(text)
     assert error.value.reason == "template_text"
-    with pytest.raises(Unusable):
-        read_reply(text, (user("Why?"),))
+
+
+@pytest.mark.parametrize("text", [*TEMPLATES[:5], TEMPLATES[6]])
+def test_a_reply_that_begins_as_a_dialogue_is_no_reply_and_one_that_shows_it_is(text: str) -> None:
+    with pytest.raises(Unusable) as error:
+        read_reply(f"\n{text}", PROMPT)
+    assert error.value.reason == "template_text"
+    answer = f"ChatML and its likes:\n```\n{text}\n```"
+    assert read_reply(answer, PROMPT).reply == answer
+    row = {"prompt": "q", "response_0": answer, "response_1": "b", "better_response_id": 0}
+    assert pairs_of(detect([row], "rows", list(row)), [row])[0] == [Pair([user("q")], answer, "b")]
+
+
+def test_instructions_are_sought_without_a_pattern_of_any_length() -> None:
+    """`[INST].*[/INST]` over all beginnings of turns takes the square of the text's length."""
+    patterns = [value for value in vars(conversations).values() if isinstance(value, re.Pattern)]
+    assert len(patterns) > 5 and not any(".*" in pattern.pattern for pattern in patterns)
+    unclosed = "\n[INST] a" * 16_000
+    assert read_prompt(unclosed) == (user(unclosed),)
+    assert read_prompt("[/INST] before [INST]")
+    for text in (f"{unclosed}\n[/INST]", f"{unclosed}\n<|im_start|>user\nWhy?"):
+        with pytest.raises(Unusable):
+            read_prompt(text)
 
 
 @pytest.mark.parametrize(
@@ -260,8 +342,45 @@ def test_text_about_templates_is_text(text: str) -> None:
 
 def test_turns_as_json_text_are_turns_in_any_order_of_keys() -> None:
     turn = '{"name": null, "content": "No.", "role": "Assistant"}'
-    for text in (turn, f"[{turn}]", f" [ {turn} ]"):
+    for text in (f"[{turn}]", f" [ {turn} ]"):
         assert read_turns(text) == (assistant("No."),)
+
+
+@pytest.mark.parametrize("role", ["assistant", "user", "critic"])
+def test_text_that_is_one_json_object_is_a_reply(role: str) -> None:
+    text = json.dumps({"role": role, "content": "Hi"})
+    assert read_turns(text) is None and read_reply(text, PROMPT).reply == text
+
+
+def test_earlier_turns_follow_a_system_turn_and_no_system_turn_stands_elsewhere() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    roles = ["system", "user", "assistant", "user"]
+    for prompt in ([system, user("c")], "c"):
+        turns = read_prompt(prompt, "Be brief.", [["a", "b"]])
+        assert [turn["role"] for turn in turns] == roles and turns[0] == system
+    middle = [user("a"), system, user("c")]
+    for read in (
+        lambda: read_prompt(middle),
+        lambda: read_prompt([system, user("c")], None, [system, user("a"), assistant("b")]),
+        lambda: read_reply([*middle, assistant("d")], None),
+        lambda: read_reply([*middle, assistant("d")], (user("a"), user("c"))),
+    ):
+        with pytest.raises(Unusable) as error:
+            read()
+        assert error.value.reason == "system_not_first"
+
+
+@pytest.mark.parametrize(
+    ("turn", "problem"),
+    [
+        ({"role": 0, "content": "Hi"}, "a turn has the role 0"),
+        ({"from": "critic", "value": "Hi"}, "a turn has the role 'critic'"),
+        ({"content": "Hi"}, "no role in content"),
+    ],
+)
+def test_an_unknown_role_is_named(turn: Row, problem: str) -> None:
+    with pytest.raises(Unusable, match=f"^{problem}$"):
+        read_turns([turn])
 
 
 def test_two_system_texts_are_refused() -> None:
@@ -274,9 +393,23 @@ def test_two_system_texts_are_refused() -> None:
 
 def test_a_history_that_is_no_pairs_is_refused() -> None:
     assert [turn["content"] for turn in read_prompt("c", None, [["a", "b"]])] == ["a", "b", "c"]
-    for history in ("a", ["a", "b"], [["a"]], [["a", None]]):
-        with pytest.raises(Unusable):
+    for history in (
+        "a",
+        ["a", "b"],
+        [["a"]],
+        [["a", None]],
+        [["a", "b"], user("a")],
+        [user("a")],
+        [{"a": "b"}],
+    ):
+        with pytest.raises(Unusable, match=r"^(The )?column history") as error:
             read_prompt("c", None, history)
+        assert error.value.reason == "unreadable_history"
+
+
+def test_a_history_of_turns_is_read_as_turns() -> None:
+    for turns in ([user("a"), assistant("b")], FORMS["sharegpt"]([user("a"), assistant("b")])):
+        assert read_prompt("c", None, turns) == (user("a"), assistant("b"), user("c"))
 
 
 def test_named_columns_decide(tmp_path: Path) -> None:

@@ -43,6 +43,22 @@ def test_text_beside_what_says_that_it_may_be_no_prompt_is_refused(beside: str) 
     assert find_column(["text", beside], "rows", "text").name == "text"
 
 
+@pytest.mark.parametrize(
+    ("beside", "reason"),
+    [
+        ({"history": "a: b"}, "unreadable_history"),
+        ({"history": [{"role": "user", "content": None}]}, "unreadable_history"),
+        ({"image": "x.png"}, "image"),
+        ({"images": ["x"]}, "image"),
+    ],
+)
+def test_what_belongs_to_the_prompt_and_cannot_be_read_is_a_reason(beside: Any, reason: str) -> None:
+    with pytest.raises(Unusable) as error:
+        read({"prompt": "Why?", **beside})
+    assert error.value.reason == reason
+    assert read({"prompt": "Why?", **dict.fromkeys(beside)}) == [("user", "Why?")]
+
+
 def test_text_that_a_chat_template_wrote_is_rejected() -> None:
     with pytest.raises(Unusable) as error:
         read({"prompt": "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"})

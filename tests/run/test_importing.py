@@ -118,6 +118,9 @@ def test_named_columns_hold_responder_and_response(store: Store, tmp_path: Path)
     ):
         with pytest.raises(InputError, match=r"no column '(model|z)'; it has: generator, inst"):
             importing.import_responses(store, file, ["x", "y"], "1.0.0", importing.Options(columns))
+    for columns in ({"responder": "generator"}, {"response": "output"}):
+        with pytest.raises(InputError, match="alone is not enough: name both, responder=NAME,response=NAME"):
+            importing.import_responses(store, file, ["x", "y"], "1.0.0", importing.Options(columns))
     columns = {"responder": "generator", "response": "output"}
     with pytest.raises(InputError, match="best first, such as x, y"):
         importing.import_responses(store, file, [], "1.0.0", importing.Options(columns))
@@ -294,6 +297,34 @@ def test_an_import_without_a_ladder_names_who_could_be_on_it(store: Store, tmp_p
         importing.import_responses(store, jsonl(tmp_path / "long.jsonl", rows), [], "1.0.0")
     done = run("import", "responses", wide, "--version", "1.0.0", "--root", str(store.root))
     assert (done.returncode, done.stderr[:32]) == (2, "almost-data: --ladder is missing")
+
+
+def test_rows_with_images_are_rejected_in_queries_and_responses(store: Store, tmp_path: Path) -> None:
+    """Unless the user names the column, and says by that that the text is all of the prompt."""
+    answers = {"good": "So.", "poor": "No."}
+    rows = [{"prompt": f"Q {n}?", **answers, "images": ["x.png"] if n == 1 else []} for n in range(3)]
+    whole = [
+        {
+            name: [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": text}]
+            for name, text in answers.items()
+        }
+        | {"images": row["images"]}
+        for row in rows
+    ]
+    ladder, file = ["good", "poor"], jsonl(tmp_path / "a.jsonl", rows)
+    queries = importing.import_queries(store, file, "1.0.0", importing.Options())
+    for version, content in (("1.0.0", rows), ("2.0.0", whole)):
+        source = jsonl(tmp_path / f"{version}.jsonl", content)
+        responses = importing.import_responses(store, source, ladder, version)
+        assert store.scan(responses.ref, "rejected").collect()["reason"].to_list() == ["image"] * 2
+        assert sum(responses.counts["default"].values()) == 4
+    assert store.scan(queries.ref, "rejected").collect()["reason"].to_list() == ["image"]
+    named = importing.Options({"prompt": "prompt"})
+    assert "rejected" not in importing.import_responses(store, file, ladder, "3.0.0", named).counts
+    pl.DataFrame(rows).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"'images': images are not read.* import\.columns prompt=NAME"):
+        importing.import_responses(store, str(tmp_path / "a.parquet"), ladder, "4.0.0")
+    importing.import_responses(store, str(tmp_path / "a.parquet"), ladder, "4.0.0", named)
 
 
 def test_a_refusal_names_all_columns_of_the_file(store: Store, tmp_path: Path) -> None:
