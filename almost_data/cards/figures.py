@@ -250,7 +250,7 @@ def boxes(series: "dict[str, pl.Series]", title: str, unit: str) -> "tuple[Figur
     return figure, ax
 
 
-MAX_BINS = 1_000
+MAX_LENGTH_BINS = 1_000
 """A long text among a few short ones would have a bin for each character."""
 
 
@@ -262,7 +262,7 @@ def draw_lengths(ax: "Axes", series: "dict[str, pl.Series]", unit: str, rows: st
 
     values = np.concatenate([lengths.to_numpy() for lengths in series.values()])
     top = max(1, int(np.ceil(min(np.quantile(values, 0.995), 3 * np.quantile(values, 0.9)))))
-    width = max(bin_width(values[values <= top]), -(-top // MAX_BINS))
+    width = max(bin_width(values[values <= top]), -(-top // MAX_LENGTH_BINS))
     edges = np.arange(0, top + 2 * width, width)
     for (name, lengths), colour in zip(series.items(), (BLUE, ORANGE), strict=False):
         counts, _ = np.histogram(lengths.to_numpy(), edges)

@@ -18,8 +18,8 @@ SPLITS = ("train", "test")
 MAX_REASONS = 10_000
 OFFSET = 4
 """Bytes in memory beside those of a text or a list: where it ends."""
-BLOCK = 250_000
-"""Rows of a large table that are in memory at a time."""
+RANGE_ROWS = 250_000
+"""Rows of a range of queries, about: those of a large table that are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,19 @@ def frames(rows: Rows) -> "Iterator[pl.DataFrame]":
     return iter(rows) if isinstance(rows, Blocks) else iter([rows])
 
 
-def ranges(rows: "pl.LazyFrame", most: int = BLOCK) -> "Iterator[pl.LazyFrame]":
+def ranges(rows: "pl.LazyFrame", most: int = RANGE_ROWS) -> "Iterator[pl.LazyFrame]":
     """The rows in ranges of `query_id`, in its order, about `most` rows in each.
 
-    Ids are hashes, so equal ranges have about equally many rows. Where files are sorted by query_id,
-    reading a range reads little more than its rows.
+    No range is longer than `most` rows and those of a query. Where files are sorted by query_id, reading a
+    range reads little more than its rows.
     """
     import polars as pl
 
-    parts = max(1, -(-int(rows.select(pl.len()).collect().item()) // most))
-    starts = [f"{2**64 * part // parts:016x}" for part in range(1, parts)]
+    starts: list[str] = []
+    if int(rows.select(pl.len()).collect().item()) > most:
+        queries = rows.group_by("query_id").len("rows").sort("query_id").collect(engine="streaming")
+        place = (queries["rows"].cum_sum() - 1) // most
+        starts = queries["query_id"].filter(place > place.shift()).to_list()
     for low, high in zip([None, *starts], [*starts, None], strict=True):
         part = rows if low is None else rows.filter(pl.col("query_id") >= low)
         yield part if high is None else part.filter(pl.col("query_id") < high)

@@ -14,7 +14,7 @@ CHUNK = 20_000
 """Rows of a file."""
 GROUP = 1_000
 """Rows of a group in it."""
-BLOCK = 100_000
+BLOCK_ROWS = 100_000
 """Rows of a block, about."""
 CARD_ROWS = 20_000
 """Rows for card and figures, about."""
@@ -49,7 +49,7 @@ class Spool:
     def by_query(self, sample: int) -> Blocks:
         """The rows by `query_id`, with a sample of about so many rows."""
         rows = self.scan()
-        return Blocks(lambda: _frames(rows, BLOCK), next(_frames(rows, sample)))
+        return Blocks(lambda: _frames(rows, BLOCK_ROWS), next(_frames(rows, sample)))
 
     def in_order(self) -> Blocks:
         """The rows in the order in which they came."""

@@ -31,6 +31,8 @@ STRENGTHS = (0.0001, 0.001, 0.01, 0.1)
 """The inverse of the penalty, where each comparison counts in both orders; cross-validation chooses one."""
 MAX_STEPS, PRECISION = 100, 1e-12
 """Newton's method ends after so many steps, or where the next lowers the loss by a smaller share."""
+MAX_HALVINGS = 60
+"""Of a step; where none of them lowers the loss, rounding hides what is left of it."""
 TUNING_ROWS = 10_000
 """Most rows for this choice; with more the penalty hardly matters."""
 FREEDOM = 30.0
@@ -155,7 +157,12 @@ def _tuned(differences: Numbers, freedom: Numbers, fold: NDArray[np.int64]) -> N
 
 
 def fit_weights(differences: Numbers, freedom: Numbers, strength: float) -> Numbers:
-    """The weights of least penalised loss, by Newton's method: a step that raises the loss is halved."""
+    """The weights of least penalised loss, by Newton's method: a step that raises the loss is halved.
+
+    Raises ValueError for a difference that is not finite, and where the loss does not converge.
+    """
+    if not np.isfinite(differences).all():
+        raise ValueError("a difference between chosen and rejected is not finite: is a reply null?")
     spread = np.sqrt((differences**2).mean(axis=0))
     spread[spread == 0] = 1.0
     scaled = differences * (freedom / spread)
@@ -172,13 +179,17 @@ def fit_weights(differences: Numbers, freedom: Numbers, strength: float) -> Numb
         decrease = float(gradient @ step) / 2
         if decrease <= PRECISION * loss:
             break
-        while True:
+        for _ in range(MAX_HALVINGS):
             margins = scaled @ (weights - step)
             next_loss = float(np.logaddexp(0, -margins).sum() + penalty * ((weights - step) ** 2).sum() / 2)
             if next_loss <= loss:
                 break
             step /= 2
+        else:
+            break
         weights, loss = weights - step, next_loss
+    else:
+        raise ValueError(f"the probe did not converge in {MAX_STEPS} steps")
     result: Numbers = weights * freedom / spread
     return result
 

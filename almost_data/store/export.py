@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -48,7 +49,8 @@ def export(
             rows.sink_parquet(staging)
         os.replace(staging, file)
     except OSError as error:
-        staging.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be none, or its name too long
+            staging.unlink()
         reason = error.strerror or str(error).partition(" (os error")[0]
         raise InputError(f"export.out {file}: cannot be written: {reason}") from None
     return int(rows.select(pl.len()).collect().item())

@@ -4,6 +4,7 @@ Data files hold texts, launch files hold none: what they name are fixed file and
 variables MODEL and REWARD_MODEL, so that no text of a dataset becomes part of a command.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -233,18 +234,39 @@ def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) ->
 def _staging(folder: Path, names: list[str]) -> Iterator[Path]:
     """A folder whose files, which have these names, are moved to `folder` when all are whole.
 
-    What an export that was killed left there is replaced.
+    What an export that was killed left there is replaced; one that fails leaves `folder` empty.
     """
     staging = folder / PART
     folder.mkdir(parents=True, exist_ok=True)
-    present = {path.name for path in folder.iterdir()}
-    if present - ({PART, *names} if PART in present else set()):
-        raise InputError(f"export.out {folder}: the folder is not empty: name a new one")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    try:
-        yield staging
-        for name in names:
-            os.replace(staging / name, folder / name)
-    finally:
+    with _lock(folder):
+        present = {path.name for path in folder.iterdir()}
+        if present - ({PART, *names} if PART in present else set()):
+            raise InputError(f"export.out {folder}: the folder is not empty: name a new one")
         shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        try:
+            yield staging
+            for name in names:
+                os.replace(staging / name, folder / name)
+        except BaseException:
+            for name in names:
+                (folder / name).unlink(missing_ok=True)
+            raise
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold the right to write into a folder. Raises InputError where another export holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"export.out {folder}: another export writes to it: wait for it") from None
+        except OSError:
+            pass  # NFS cannot lock a folder
+        yield
+    finally:
+        os.close(descriptor)

@@ -176,7 +176,10 @@ class Store:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise InputError(f"{name} is being built by another process: wait for it") from None
-            yield
+            try:
+                yield
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)  # a forked child has the file open and would hold the lock
 
     def check_place(self, ref: str, kind: str) -> None:
         """Raise InputError where no artifact of this kind can be put in its place."""

@@ -10,6 +10,7 @@ import hashlib
 import html
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -65,13 +66,21 @@ class Page:
 
 
 def write_page(file: Path, page: str, setting: str) -> Path:
-    """Replace a file when its new content is whole. Raises InputError, naming the setting, if it cannot."""
-    staging = file.parent / f".{file.name}.part"
+    """Replace a file when its new content is whole. Raises InputError, naming the setting, if it cannot.
+
+    A symbolic link stays, and its target is replaced. A pipe or a device is written to.
+    """
+    target = Path(os.path.realpath(file))
+    staging = target.with_name(f".{target.name}.part")
     try:
-        staging.write_text(page, "utf-8")
-        os.replace(staging, file)
+        if file.exists() and not file.is_file():
+            file.write_text(page, "utf-8")
+        else:
+            staging.write_text(page, "utf-8")
+            os.replace(staging, target)
     except OSError as error:
-        staging.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be none, or its name too long
+            staging.unlink()
         raise InputError(f"{setting} {file}: cannot be written: {error.strerror}") from None
     return file
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 
-from almost_data.builders.demonstrations.best_of_n import FAR, MAX_BINS, expected_best, report
+from almost_data.builders.demonstrations.best_of_n import FAR, MAX_SCORE_BINS, expected_best, report
 from almost_data.datasets.manifest import canonical_json
 from tests import schema
 
@@ -144,6 +144,24 @@ def test_a_second_model_agrees_as_often_as_counted_by_hand() -> None:
     assert numbers["curve"] == pytest.approx([(0.5 + 5 + 100) / 3, (1 + 0 + 100) / 3])
 
 
+def test_turns_that_the_second_model_did_not_score_are_left_out() -> None:
+    frame = candidates([[("a", 1.0), ("b", 2.0)], [("c", 4.0), ("d", 3.0)], [("e", 5.0), ("f", 6.0)]])
+    for missing in (None, math.nan):
+        scored = frame.with_columns(second_score=pl.Series([0.0, 1.0, 0.0, 10.0, missing, 100.0]))
+        numbers = report([scored], 2, None)["second"]
+        assert (numbers["turns"], numbers["agreement"]) == (2, 1 / 2)
+
+
+def test_openings_are_counted_over_all_parts() -> None:
+    """The most frequent opening has one turn in each part, beside many that come once."""
+    parts = [
+        [[("It is so: yes", 1.0), ("", 0.0)], *([(f"{part} {row}", 1.0), ("", 0.0)] for row in range(9))]
+        for part in range(4)
+    ]
+    numbers = report([candidates(turns) for turns in parts], 2, None)
+    assert numbers["most_frequent_opening"] == {"words": "It is so: yes", "share": 4 / 40}
+
+
 def test_scores_far_from_the_reward_models_own_are_counted() -> None:
     turns = [[(f"{t}", float(t)), ("x", -50.0)] for t in range(10)]
     usual = {"mean": 1.0, "std": 2.0, "rows": 77, "more": "not copied"}
@@ -168,7 +186,7 @@ def test_one_turn_and_equal_scores(score: float) -> None:
     assert numbers["longest_won"] == 0.0 and numbers["scores"]["std"] == 0.0
     assert sum(numbers["scores"]["all"]) == 2 and sum(numbers["scores"]["chosen"]) == 1
     edges = numbers["scores"]["edges"]
-    assert 2 <= len(edges) <= MAX_BINS + 1 and all(a < b for a, b in pairwise(edges))
+    assert 2 <= len(edges) <= MAX_SCORE_BINS + 1 and all(a < b for a, b in pairwise(edges))
     assert json.loads(json.dumps(numbers, allow_nan=False)) == numbers
 
 

@@ -356,7 +356,7 @@ def test_large_tables_are_named_block_by_block(tmp_path: Path, monkeypatch: pyte
     store, file = Store(tmp_path / "build"), write(tmp_path, crowd(40, 6))
     (whole,) = run(store, "1.0.0", source=file)
     for module in (community, digest):
-        monkeypatch.setattr(module, "BLOCK", 7)
+        monkeypatch.setattr(module, "RANGE_ROWS", 7)
     built = build_posts(tmp_path, crowd(40, 6))
     blocks = list(frames(built.tables["rejected"]))
     assert len(blocks) > 10 and all(len(block) < 7 + 15 for block in blocks)

@@ -359,7 +359,7 @@ def test_parts_of_a_large_set_make_what_the_whole_makes(
     results = []
     for most in (3, 10_000):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("almost_data.builders.comparisons.builder.BLOCK", most)
+            patch.setattr("almost_data.builders.comparisons.builder.RANGE_ROWS", most)
             built = run(rows, config, Letters() if judged else None)
         hashed = built and digest(BUILDER.tables, built.tables)
         results.append(
@@ -534,7 +534,7 @@ def test_what_is_selected_follows_from_ids_and_seed_alone() -> None:
     for most, seed in ((10_000, 0), (30, 0), (10_000, 1)):
         Random(most).shuffle(rows)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("almost_data.builders.comparisons.builder.BLOCK", most)
+            patch.setattr("almost_data.builders.comparisons.builder.RANGE_ROWS", most)
             built = run(rows, structs.replace(config, seed=seed))
         assert built is not None
         results.append(
@@ -582,7 +582,7 @@ def test_of_near_twin_prompts_one_makes_comparisons_whatever_the_order() -> None
     for most, seed in ((10_000, 0), (2, 0), (10_000, 1), (10_000, 2), (10_000, 3)):
         Random(most).shuffle(rows)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("almost_data.builders.comparisons.builder.BLOCK", most)
+            patch.setattr("almost_data.builders.comparisons.builder.RANGE_ROWS", most)
             built = run(rows, structs.replace(PLAIN, dedup_prompts=True, seed=seed))
         assert built is not None
         assert len(built.tables["default"]) == 3

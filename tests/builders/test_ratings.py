@@ -13,6 +13,7 @@ import pytest
 
 from almost_data.builders.ratings import builder
 from almost_data.datasets.builder import NothingLeft
+from almost_data.datasets.digest import ranges
 from almost_data.datasets.manifest import Manifest, canonical_json
 from almost_data.errors import InputError
 from almost_data.generation import Reply, Request
@@ -129,10 +130,19 @@ def test_the_parts_in_which_responses_are_rated_change_no_row(
 
     settings = (*rater, "limit=6")
     together = rate(store, Judge(verdict), *settings)
+    parts: list[pl.DataFrame] = []
+
+    def cut(rows: pl.LazyFrame, most: int) -> Iterator[pl.LazyFrame]:
+        for part in ranges(rows, most):
+            parts.append(part.collect())
+            yield part
+
     monkeypatch.setattr(builder, "PART", 5)
+    monkeypatch.setattr(builder, "ranges", cut)
     apart = rate(store, Judge(verdict), *settings, version="2.0.0")
     assert (apart.digest, apart.ledger) == (together.digest, together.ledger)
     assert canonical_json(apart.diagnostics) == canonical_json(together.diagnostics)
+    assert max(map(len, parts)) < 5 + len(MODELS)
     assert rows(store, apart)["query_id"].is_sorted() and rows(store, apart)["query_id"].n_unique() >= 5
 
 

@@ -175,7 +175,7 @@ def test_rows_do_not_depend_on_parts_and_order(
 ) -> None:
     monkeypatch.setattr(journal, "WINDOW", window)
     monkeypatch.setattr(spool, "CHUNK", chunk)
-    monkeypatch.setattr(spool, "BLOCK", block)
+    monkeypatch.setattr(spool, "BLOCK_ROWS", block)
     config = presets.load("almost").settings(BUILDER)
     engine = JournaledGenerator(Shuffled(), JournalSession(tmp_path / "journal"), max_failures=0.5)
     built, plain = answer(config, engine), answer(config, Plain())

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from matplotlib.patches import StepPatch
 
 from almost_data.builders.comparisons.figures import pair_matrix
-from almost_data.cards.figures import MAX_BINS, as_files, draw_lengths, new_figure
+from almost_data.cards.figures import MAX_LENGTH_BINS, as_files, draw_lengths, new_figure
 from almost_data.datasets.manifest import BuilderId, Count, Entry, Manifest
 from almost_data.diagnostics.shortcuts import diagnose
 from almost_data.store import store
@@ -184,4 +184,4 @@ def test_long_texts_among_few_have_no_bin_for_each_character(lengths: list[int])
     _, axes = new_figure(2)
     draw_lengths(axes, {"response": pl.Series(lengths)}, "response", "responses")
     steps = [patch for patch in axes.patches if isinstance(patch, StepPatch)]
-    assert steps and all(len(patch.get_data().edges) <= MAX_BINS + 3 for patch in steps)
+    assert steps and all(len(patch.get_data().edges) <= MAX_LENGTH_BINS + 3 for patch in steps)

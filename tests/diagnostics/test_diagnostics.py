@@ -212,6 +212,13 @@ def test_the_weights_are_where_the_penalised_loss_is_least(noise: float, strengt
     assert weights[3] == 0.0
 
 
+def test_a_null_reply_is_refused_by_the_probe() -> None:
+    pairs = random_pairs(100)
+    replies = [None, *pairs["rejected"][1:]]
+    with pytest.raises(ValueError, match="not finite: is a reply null"):
+        diagnose(pairs.with_columns(rejected=pl.Series(replies, dtype=pl.String)))
+
+
 def test_the_order_of_rows_does_not_matter_and_the_result_is_json() -> None:
     pairs = random_pairs(300)
     result = diagnose(pairs)

@@ -177,7 +177,7 @@ def test_more_rows_than_are_written_at_a_time_are_the_same_dataset(
     file = write(tmp_path / "a.jsonl", rows)
     whole = importing.import_preferences(store, file, "1.0.0")
     monkeypatch.setattr("almost_data.datasets.spool.CHUNK", 4)
-    monkeypatch.setattr("almost_data.datasets.spool.BLOCK", 8)
+    monkeypatch.setattr("almost_data.datasets.spool.BLOCK_ROWS", 8)
     parts = importing.import_preferences(store, file, "2.0.0")
     assert parts.digest == whole.digest and verify(store, parts.ref) == []
 

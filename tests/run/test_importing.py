@@ -268,7 +268,7 @@ def test_more_rows_than_are_kept_in_memory_are_the_same_dataset(
         whole = build_one("1.0.0")
         with monkeypatch.context() as patch:
             patch.setattr("almost_data.datasets.spool.CHUNK", 3)
-            patch.setattr("almost_data.datasets.spool.BLOCK", 8)
+            patch.setattr("almost_data.datasets.spool.BLOCK_ROWS", 8)
             parts = build_one("2.0.0")
         assert (
             parts.digest == whole.digest and parts.ledger == whole.ledger and verify(store, parts.ref) == []

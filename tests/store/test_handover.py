@@ -1,6 +1,7 @@
 """Trainers' layouts: documented columns, all rows, no text in a command, and our reward model's head."""
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -165,6 +166,27 @@ def test_an_export_that_was_killed_is_replaced(fake_store: Store, tmp_path: Path
     (tmp_path / "out" / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
         hand_over(fake_store, REF, "openrlhf", tmp_path / "out")
+
+
+def test_a_folder_takes_a_single_export_at_a_time(
+    fake_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is refused; where the first then fails among its files, the next can be written."""
+    move = os.replace
+
+    def refused(source: Path, target: Path) -> None:
+        if Path(target).name == "test.jsonl":
+            with pytest.raises(InputError, match=r"^export\.out .*another export writes to it: wait for it$"):
+                hand_over(fake_store, REF, "openrlhf", tmp_path / "out")
+            raise OSError(28, "No space left on device")
+        move(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refused)
+        with pytest.raises(InputError, match="No space left"):
+            hand_over(fake_store, REF, "openrlhf", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+    hand_over(fake_store, REF, "openrlhf", tmp_path / "out")
 
 
 def test_a_reward_model_has_the_head_that_trainers_load(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
+import fcntl
 import os
 import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import msgspec
 import polars as pl
@@ -310,6 +312,30 @@ def test_a_second_build_is_told_so(tmp_path: Path) -> None:
     again = Store(tmp_path).lock("queries@1.0.0")
     with store.lock("queries@1.0.0"), pytest.raises(InputError, match="built by another process"), again:
         pass
+
+
+def test_a_forked_child_holds_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has copies of the descriptors of its parent."""
+    flock, copies = fcntl.flock, list[int]()
+
+    def copied(file: IO[str], operation: int) -> None:
+        copies.append(os.dup(file.fileno()))
+        flock(file, operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", copied)
+        with Store(tmp_path).lock("queries@1.0.0"):
+            pass
+    with Store(tmp_path).lock("queries@1.0.0"):
+        list(map(os.close, copies))
+
+
+def test_ranges_are_short_where_ids_are_close() -> None:
+    """A limit takes the lowest ids, which are no sample of all."""
+    rows = pl.LazyFrame({"query_id": [f"{query:016x}" for query in range(20) for _ in range(query % 4)]})
+    parts = [part.collect() for part in ranges(rows, 5)]
+    assert pl.concat(parts).equals(rows.collect())
+    assert len(parts) == 6 and max(map(len, parts)) < 5 + 3
 
 
 def test_what_killed_processes_left_is_deleted_and_what_others_use_is_not(tmp_path: Path) -> None:

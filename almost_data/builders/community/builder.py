@@ -22,7 +22,7 @@ from msgspec import Meta
 from ...cards.figures import drops_rows, funnel, shortcut_figures, side_lengths
 from ...datasets.builder import Builder, Built, Figures, Parents, Progress, text_id
 from ...datasets.config import Config, Positive, Source
-from ...datasets.digest import BLOCK, Blocks, Rows
+from ...datasets.digest import RANGE_ROWS, Blocks, Rows
 from ...datasets.filters import Filter, account, chain, first_reason
 from ...datasets.manifest import Entry, Manifest
 from ...diagnostics.shortcuts import diagnose, plain
@@ -234,7 +234,7 @@ def _rejected(
     def blocks() -> Iterator[pl.DataFrame]:
         start = 0
         while start < len(dropped):
-            last = dropped["query_hash"][min(start + BLOCK, len(dropped)) - 1]
+            last = dropped["query_hash"][min(start + RANGE_ROWS, len(dropped)) - 1]
             end = int(dropped["query_hash"].search_sorted(last, side="right"))
             yield block(dropped[start:end])
             start = end

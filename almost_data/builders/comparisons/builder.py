@@ -25,7 +25,7 @@ from ...datasets.builder import (
     Work,
     pin_model,
 )
-from ...datasets.digest import BLOCK, ranges
+from ...datasets.digest import RANGE_ROWS, ranges
 from ...datasets.filters import Filter, first_reason, with_reason
 from ...datasets.user_filters import filter_hashes, load_filters, of_unit
 from ...diagnostics import shortcuts
@@ -95,7 +95,7 @@ def build(
     total = int(responses.select(pl.len()).collect().item())
     progress("comparisons", 0, total, 0)
     parts: list[Part] = []
-    for rows in ranges(responses, BLOCK):
+    for rows in ranges(responses, RANGE_ROWS):
         texts = decision_texts(rows, [*on_responses, *rules], is_scored=scorer is not None)
         decided = decide_responses(texts, on_responses, config)
         if config.limit is not None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from ...datasets.digest import BLOCK, ranges
+from ...datasets.digest import RANGE_ROWS, ranges
 from ...datasets.filters import Filter
 from ...datasets.tables import all_turns
 from ...diagnostics.contamination import COMMON, OVERLAP, RUN, search
@@ -19,7 +19,7 @@ def contaminated(responses: pl.LazyFrame, benchmarks: Mapping[str, list[str]]) -
     """
     chunks = (
         part.select("query_id", "prompt").unique("query_id").with_columns(all_turns()).collect()
-        for part in ranges(responses, BLOCK)
+        for part in ranges(responses, RANGE_ROWS)
     )
     ids = set[str]().union(*(query_ids for _, query_ids in search(chunks, benchmarks)))
     return Filter(

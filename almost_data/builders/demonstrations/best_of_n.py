@@ -5,7 +5,6 @@ model's error. So its score is reported with the KL that best-of-n costs and wit
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +16,11 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 OPENING = 4
 """Words that make an opening."""
-MAX_OPENINGS = 200_000
-"""Different openings that are counted; past that the rarer half is forgotten."""
+OPENING_CHARS = 100
+"""Most characters of it, where a language has no spaces."""
 FAR = 3.0
 """Standard deviations from the mean of its test scores at which a reward model's score is out of range."""
-MAX_BINS = 40
+MAX_SCORE_BINS = 40
 """Most bins of the histogram of scores; numpy's rule `auto` says how many."""
 
 
@@ -39,17 +38,14 @@ def report(parts: Iterable[pl.DataFrame], n: int, reference: dict[str, Any] | No
         return {"turns": 0}
     best = scores.argmax(axis=1)
     longest = lengths == lengths.max(axis=1, keepdims=True)
-    opening, times = turns.openings.most_common(1)[0]
+    in_second = np.isfinite(second).all(axis=1)
+    openings = turns.openings.to_frame("opening").group_by("opening", maintain_order=True).len("times")
+    # Of equally frequent ones the first.
+    opening, times = openings.sort("times", descending=True, maintain_order=True).row(0)
     return {
         "turns": len(scores),
         # How often a second reward model would have picked the same, and its expected score of the pick.
-        "second": None
-        if np.isnan(second).any()
-        else {
-            "agreement": float((second.argmax(axis=1) == best).mean()),
-            "by_chance": 1 / n,
-            "curve": [float(expected_best(scores, second, k).mean()) for k in range(1, n + 1)],
-        },
+        "second": _second(scores[in_second], second[in_second]) if in_second.any() else None,
         "curve": [
             {
                 "n": k,
@@ -78,14 +74,14 @@ class _Turns:
     """NaN where there are none."""
     repeated: int
     """Turns with two replies of the same text."""
-    openings: Counter[str]
-    """Openings of the picked replies."""
+    openings: pl.Series
+    """Of the picked replies."""
 
 
 def _turns(parts: Iterable[pl.DataFrame], n: int) -> _Turns:
     group = ("query_id", "conversation", "turn")
     numbers: list[Numbers] = [np.empty((0, n, 3))]
-    repeated, openings = 0, Counter[str]()
+    repeated, openings = 0, [pl.Series(dtype=pl.String)]
     for candidates in parts:
         scored = candidates.filter(pl.col("score").is_not_null())
         complete = scored.filter(pl.len().over(group) == n).sort(*group, "sample")
@@ -94,11 +90,22 @@ def _turns(parts: Iterable[pl.DataFrame], n: int) -> _Turns:
         numbers.append(columns.to_numpy().reshape(-1, n, 3))
         texts = complete["response"].to_list()
         repeated += sum(len(set(texts[start : start + n])) < n for start in range(0, len(texts), n))
-        openings.update(" ".join(text.split()[:OPENING]) for text in complete.filter(rank=0)["response"])
-        if len(openings) > MAX_OPENINGS:
-            openings = Counter(dict(openings.most_common(MAX_OPENINGS // 2)))
+        picked = complete.filter(rank=0)["response"]
+        starts = [" ".join(text.split()[:OPENING])[:OPENING_CHARS] for text in picked]
+        openings.append(pl.Series(starts, dtype=pl.String))
     turns = np.concatenate(numbers)
-    return _Turns(turns[:, :, 0], turns[:, :, 1], turns[:, :, 2], repeated, openings)
+    return _Turns(turns[:, :, 0], turns[:, :, 1], turns[:, :, 2], repeated, pl.concat(openings))
+
+
+def _second(scores: Numbers, second: Numbers) -> dict[str, Any]:
+    """The second reward model's opinion, in the turns of which it scored all replies."""
+    n = scores.shape[1]
+    return {
+        "turns": len(scores),
+        "agreement": float((second.argmax(axis=1) == scores.argmax(axis=1)).mean()),
+        "by_chance": 1 / n,
+        "curve": [float(expected_best(scores, second, k).mean()) for k in range(1, n + 1)],
+    }
 
 
 def expected_best(scores: Numbers, values: Numbers, k: int) -> Numbers:
@@ -119,7 +126,7 @@ def expected_best(scores: Numbers, values: Numbers, k: int) -> Numbers:
 
 def _bins(scores: Numbers) -> int:
     try:
-        return min(MAX_BINS, len(np.histogram_bin_edges(scores, "auto")) - 1)
+        return min(MAX_SCORE_BINS, len(np.histogram_bin_edges(scores, "auto")) - 1)
     except ValueError:  # the scores differ in their last digits only: there is no number between them
         return 1
 
