@@ -6,7 +6,7 @@ import sys
 from itertools import takewhile
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, Argument, CycloptsError, MissingArgumentError
 
 from ..errors import Defect, InputError
 from .console import accept_any_text
@@ -103,6 +103,8 @@ def main(argv: list[str] | None = None) -> None:
 def _end(error: Exception, arguments: list[str]) -> NoReturn:
     """End with the code and the line of an error."""
     match error:
+        case MissingArgumentError(argument=Argument(tokens=[]), keyword=None):
+            end(2, re.sub(r"^.*?arameter (\S+) requires [^.]*\.", r"\1 is missing (see --help).", str(error)))
         case CycloptsError():
             end(2, str(error))
         case InputError():

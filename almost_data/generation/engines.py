@@ -20,6 +20,8 @@ from ..errors import InputError, blame, source_file
 from . import Generator
 
 NVIDIA_DEVICE = Path("/dev/nvidiactl")
+SERVER_OPTIONS = ("base_url", "servers", "max_cost")
+"""Options that only the engine for servers has."""
 _MEMBERS = ("name", "load_seconds", "honours_seed", "resolve", "generate", "settings", "close")
 """Members of `Generator`, which every engine must have."""
 
@@ -82,6 +84,14 @@ def load(name: str, options: dict[str, Any] | None = None) -> Generator:
     return cast(Generator, engine)
 
 
+def no_option(engine: str, option: str, names: str) -> InputError:
+    """The error of an option that an engine does not have; `names` are those that it has."""
+    advice = (
+        "it is for servers, so set run.engine to openai" if option in SERVER_OPTIONS else f"it has: {names}"
+    )
+    return InputError(f"engine.{option}: the {engine} engine has no such option; {advice}")
+
+
 def _convert(name: str, factory: Callable[..., object], options: dict[str, Any]) -> dict[str, Any]:
     """The options in the types of the factory's signature; only `**keywords` allows other names."""
     parameters = list(inspect.signature(factory, eval_str=True).parameters.values())
@@ -89,7 +99,7 @@ def _convert(name: str, factory: Callable[..., object], options: dict[str, Any])
     extra = {key: options[key] for key in options.keys() - {parameter.name for parameter in named}}
     if extra and len(named) == len(parameters):
         names = ", ".join(parameter.name for parameter in named) or "none"
-        raise InputError(f"engine.{min(extra)}: the {name} engine has no such option; it has: {names}")
+        raise no_option(name, min(extra), names)
     fields = []
     for parameter in named:
         kind = Any if parameter.annotation is parameter.empty else parameter.annotation

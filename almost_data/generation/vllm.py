@@ -22,6 +22,7 @@ from ..models.chat import end_of_turn
 from ..models.device import free_memory
 from . import CannotStart, Model, Reply, Request, cut_at_stop, group_by_model
 from .encoding import Prompt, check_templates, encode
+from .engines import no_option
 
 IN_FLIGHT = 4096
 """Requests in vLLM's queue: many times what it runs at once, and few enough to bound memory."""
@@ -52,7 +53,7 @@ class VLLMEngine:
             )
         if unknown := arguments.keys() - set(ARGUMENTS):
             names = ", ".join(("row_seeds", *ARGUMENTS))
-            raise InputError(f"engine.{min(unknown)}: the vllm engine has no such option; it has: {names}")
+            raise no_option("vllm", min(unknown), names)
         self.row_seeds = row_seeds
         self.arguments = arguments
         self.load_seconds = 0.0

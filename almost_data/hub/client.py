@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..datasets.manifest import Manifest, decode_manifest
 from ..errors import InputError
+from ..store.names import NAME, VERSION
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, RepoFile
@@ -99,6 +100,9 @@ class Remote:
 def check_repo(repo: str) -> str:
     """The repository's id, if it is valid. Raises InputError."""
     is_bad = not _REPO.fullmatch(repo) or "--" in repo or ".." in repo or repo.endswith((".git", "-", "."))
+    *folder, name, version = ("", *repo.rstrip("/").split("/"))
+    if len(folder) > 1 and NAME.fullmatch(name) and VERSION.fullmatch(version):
+        raise InputError(f"{repo!r} is a folder, and not ORG/NAME on the Hub: write {name}@{version}")
     if is_bad or len(repo) > 96:
         raise InputError(
             f"{repo!r} is not a valid repository name: write ORG/NAME, of letters, digits and single . _ -"
@@ -220,7 +224,10 @@ def hub_error(repo: str, error: Exception) -> Exception:
     if code == 401 or type(error).__name__ == "LocalTokenNotFoundError":
         return InputError(f"{repo}: {_login_problem()}")
     if code == 403:
-        return InputError(f"{repo}: this login may not do that: use a token with write access to it")
+        return InputError(
+            f"{repo}: this login may not do that: use a token that may write to {repo.partition('/')[0]} "
+            "(hf auth whoami shows whose it is), or another ORG/NAME"
+        )
     if code == 412:
         return HubError(f"{repo}: others keep committing to it, so nothing changed: run the command again")
     is_xet = _is_xet(error)
@@ -230,6 +237,8 @@ def hub_error(repo: str, error: Exception) -> Exception:
     where = ("Xet storage" if is_xet else "the Hub") + (f" ({host})" if host else "")
     fixes = ["run the same command again"] if _is_temporary(error) or not is_xet else []
     fixes += ["set HF_HUB_DISABLE_XET=1 to go without Xet"] if is_xet else []
+    if code is None and not is_xet and _is_temporary(error):
+        fixes = ["check the network, and the address in HF_ENDPOINT if it is set", *fixes]
     return HubError(f"{repo}: the request to {where} failed ({_reason(error)}): {', or '.join(fixes)}")
 
 

@@ -183,7 +183,8 @@ def nothing_left(builder: Builder, empty: Manifest) -> NothingLeft:
         advice = f"loosen a filter in the settings of {builder.name}, or give it more rows"
     else:
         advice = f"change {' or '.join(f'{builder.name}.{flag}' for flag in builder.flags) or 'its settings'}"
-    message = f"{empty.ref}: no row is left ({losses}): {advice}; {empty.ref} holds what was dropped"
+    advice += f", and build {empty.ref} again; it holds what was dropped"
+    message = f"{empty.ref}: no row is left ({losses}): {advice}"
     return NothingLeft(message, empty.ref, next(iter(worst.dropped)) if worst else "")
 
 

@@ -20,9 +20,10 @@ def remove(store: Store, ref: str, *, force: bool = False) -> None:
     if not store.has(ref):
         store.manifest(ref)  # says what is in the store
     if (refs := children(store, ref)) and not force:
+        verb, pronoun, has = ("was", "that", "it has") if len(refs) == 1 else ("were", "those", "they have")
         raise InputError(
-            f"{ref}: {', '.join(refs)} was made from it: delete that first, or set rm.force, after which it "
-            f"has no lineage, and no text that only {ref} stores"
+            f"{ref}: {', '.join(refs)} {verb} made from it: delete {pronoun} first, or set rm.force, after "
+            f"which {has} no lineage, and no text that only {ref} stores"
         )
     with store.lock(ref):
         store.discard(ref)

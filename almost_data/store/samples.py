@@ -240,7 +240,7 @@ def _with_id(artifacts: Artifacts, manifest: Manifest, id: str) -> pl.LazyFrame:
         rows = rows.with_columns(as_turn).with_columns(pl.concat_list(name).alias(name) for name in sides)
         frames += [rows.lazy()] if len(rows) else []
     if not frames:
-        raise InputError(f"{manifest.ref} has no row with the id {id!r}: give one as rows are shown with")
+        raise InputError(f"{manifest.ref} has no row with the id {id!r}: give one that `sample` shows")
     return pl.concat(frames, how="diagonal_relaxed")
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import registry
 from ..cards.markdown import clean
 from ..datasets.manifest import MAX_BYTES, Manifest, decode_manifest
 from ..datasets.tables import polars_schema, stored_configs
@@ -77,6 +78,11 @@ class Store:
         A version with a suffix, such as those of `ablate`, counts only where there is no other.
         """
         if "@" in ref or "/" in ref:
+            name, _, version = ref.partition("@")
+            if not VERSION.fullmatch(version) and any(
+                present.startswith(f"{name}@") for present in self.refs()
+            ):
+                raise InputError(f"no {ref} under {self.root}: {self._what_else(ref)}")
             return ref
         versions = [candidate for candidate in self.refs() if candidate.startswith(f"{ref}@")]
         if not versions:
@@ -103,12 +109,15 @@ class Store:
         name, _, version = ref.partition("@")
         refs = self.refs()
         if versions := [present for present in refs if present.startswith(f"{name}@")]:
-            return f"of that name there is {', '.join(versions)}; build or import another version"
+            latest = f"{'..., ' if len(versions) > 5 else ''}{', '.join(versions[-5:])}"
+            return f"of that name there is {latest}; build or import another version"
         if name == "preferences":
             return f"imported preferences are comparisons@{version}"
         names = list(dict.fromkeys(present.partition("@")[0] for present in refs))
         hint = did_you_mean(name, names)
-        return f"nothing of that name{hint}; it holds {', '.join(names) or 'nothing'}: build or import it"
+        is_built = name in registry.names("builders")
+        advice = f"build or import {'it' if is_built else 'a dataset, or train a model by a recipe'}"
+        return f"nothing of that name{hint}; it holds {', '.join(names) or 'nothing'}: {advice}"
 
     def refs(self) -> list[str]:
         """Every artifact's reference, by name and then version; damaged ones too."""

@@ -178,9 +178,9 @@ def test_none_is_null_or_the_set_of_that_name() -> None:
     config = presets.load(assignments=assigned).configs["comparisons"]
     assert isinstance(config, ComparisonsConfig) and check_names(config.checks) == ()
     assert config.length_sd is None
-    with pytest.raises(InputError, match=r"comparisons\.min_chars: needs a whole number, not none"):
+    with pytest.raises(InputError, match=r"comparisons\.min_chars=none: needs a whole number, not none"):
         presets.load(assignments=("comparisons.min_chars=none",))
-    with pytest.raises(InputError, match=r"queries\.model: needs text, not none"):
+    with pytest.raises(InputError, match=r"queries\.model=none: needs text, not none"):
         presets.load(assignments=("queries.model=none",))
-    with pytest.raises(InputError, match=r"comparisons\.drops_with_text: .*: choose of auto, true, false"):
+    with pytest.raises(InputError, match=r"comparisons\.drops_with_text=sometimes: .*: choose of auto, true, false"):
         presets.load(assignments=("comparisons.drops_with_text=sometimes",))

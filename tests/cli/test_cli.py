@@ -176,6 +176,12 @@ def test_verify_of_damaged_files_is_exit_1(fake_store: Store, tmp_path: Path) ->
     assert "counts" in done.stdout
 
 
+def test_an_option_that_is_missing_is_named(tmp_path: Path) -> None:
+    assert cli("export", "x@1.0.0", cwd=tmp_path).stderr == "almost-data: --out is missing (see --help).\n"
+    done = cli("export", "x@1.0.0", "-o", cwd=tmp_path)
+    assert "-o requires an argument" in done.stderr
+
+
 def test_one_damaged_manifest_does_not_hide_the_rest(fake_store: Store, tmp_path: Path) -> None:
     shutil.copytree(fake_store.root, tmp_path / "build")
     (tmp_path / "build" / "queries" / "0.1.0" / "manifest.json").write_text("{}")

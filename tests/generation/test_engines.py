@@ -109,7 +109,7 @@ def test_under_ray_the_options_of_the_inner_engine_reach_it() -> None:
 @pytest.mark.parametrize(
     ("name", "section", "base_url", "ray_address", "match"),
     [
-        ("vllm", {}, ("http://x/v1",), None, r"engine\.base_url: the vllm engine has no such option"),
+        ("vllm", {}, ("http://x/v1",), None, r"engine\.base_url: the vllm .*set run\.engine to openai"),
         ("fake", {}, (), "x:1", r"engine\.ray_address: the fake engine has no such option"),
         ("fake", {"fake": 3}, (), None, r"engine\.fake=\{"),
         ("ray", {"engine": "openai", "options": 3}, ("http://x/v1",), None, "give a table"),

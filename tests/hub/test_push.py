@@ -106,6 +106,11 @@ def test_bad_repository_names_are_refused_offline(repo: str, store: Store) -> No
         hub.plan(store, "responses@1.0.0", repo)
 
 
+def test_the_folder_of_an_artifact_is_not_taken_for_a_repository(store: Store) -> None:
+    with pytest.raises(InputError, match=r"is a folder, .*: write responses@1\.0\.0"):
+        hub.plan(store, "responses@1.0.0", "build/responses/1.0.0")
+
+
 def test_fake_text_is_never_published(fake_store: Store, server: Hub) -> None:
     with pytest.raises(InputError, match="fake engine"):
         push(fake_store, server, "comparisons@0.1.0", "ORG/comparisons")

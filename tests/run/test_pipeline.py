@@ -232,10 +232,12 @@ def test_nothing_is_built_on_an_empty_dataset(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("assignment", "match"),
     [
-        ("queries.target=many", r"queries\.target: needs a whole number, not text$"),
-        ("comparisons.target=many", r"comparisons\.target: needs a whole number or none, not text$"),
+        ("queries.target=many", r"queries\.target=many: needs a whole number, not text$"),
+        ("comparisons.target=many", r"comparisons\.target=many: needs a whole number or none, not text$"),
         ("responses.responders=[3]", r"responses\.responders\[0\]: needs a table, not a whole number$"),
         ("queries.maxrounds=1", r"unknown key queries\.maxrounds \(did you mean 'max_rounds'\?\)"),
+        ("queries.shots=0", r"^queries\.shots=0: needs a whole number >= 1$"),
+        ('queries.filters=[{name="x", drop="true"}]', r"queries\.filters\[0\]: description is missing$"),
         ("queries.nothing=1", r"unknown key queries\.nothing; known here: model"),
         ("nothing.x=1", "unknown key nothing; known here: note, card, engine, scoring, queries"),
         ("queries.top_p=0", "> 0"),

@@ -410,3 +410,6 @@ def test_what_is_not_there_is_named_beside_what_is(fake_store: Store) -> None:
     assert "of that name there is queries@0.1.0; build or import another version" in error("queries@9.0.0")
     assert "nothing of that name (did you mean 'responses'?); it holds" in error("response@0.1.0")
     assert "imported preferences are comparisons@7.0.0" in error("preferences@7.0.0")
+    assert "or train a model by a recipe" in error("rm@7.0.0")
+    with pytest.raises(InputError, match=r"no queries@2 under .*there is queries@0\.1\.0"):
+        fake_store.resolve("queries@2")

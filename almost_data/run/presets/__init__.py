@@ -213,14 +213,15 @@ def _convert(data: Any, config: type[Config], section: str, where: str) -> Any:
     try:
         return msgspec.convert(data, config)
     except msgspec.ValidationError as error:
-        raise InputError(f"{where}: {_explained(str(error), config, section)}") from None
+        raise InputError(f"{where}: {_explained(str(error), config, section, where)}") from None
 
 
-def _explained(message: str, config: type[Config], section: str) -> str:
+def _explained(message: str, config: type[Config], section: str, where: str) -> str:
     """msgspec's message with the section in its path; for an unknown key, with the keys that exist."""
     unknown = re.fullmatch(r"Object contains unknown field `(\w+)`(?: - at `\$\.?(.*)`)?", message)
     if not unknown:
         message, at, path = message.partition(" - at `$")
+        message = re.sub(r"^Object missing required field `(\w+)`", r"\1 is missing", message)
         place = f"{section}{path.removesuffix('`')}" if section else path.removesuffix("`").removeprefix(".")
         message = _TYPE.sub(
             lambda match: " or ".join(_WORDS[kind] for kind in match[1].split(" | ")), message
@@ -229,7 +230,8 @@ def _explained(message: str, config: type[Config], section: str) -> str:
         if message.startswith("Invalid enum value"):
             parent, _, name = path.removesuffix("`").rpartition(".")
             message += f": choose of {', '.join(_choices(_struct_at(config, parent), name))}"
-        return f"{place}: {message}" if at or section else message
+        is_named = where.startswith(f"{place}=")  # an assignment of this very setting
+        return f"{place}: {message}" if (at or section) and not is_named else message
     key, path = unknown.groups()
     fields = [field.name for field in msgspec.structs.fields(_struct_at(config, path or ""))]
     name = ".".join(filter(None, [section, key]))
