@@ -57,6 +57,7 @@ class CommunityConfig(Config, frozen=True, kw_only=True):
     sample: Positive | None = 20_000
     """Comparisons drawn from all; None takes all."""
     seed: int = 0
+    """Seed of these draws."""
 
 
 def build(config: CommunityConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
