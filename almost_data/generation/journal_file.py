@@ -103,6 +103,8 @@ def prune(path: Path, refs: Iterable[str], unfinished: bool, locked: Iterable[st
     """
     with open_journal(path) as database:
         with database:
+            # Before anything is read: a transaction that reads first cannot write once another has written.
+            database.execute("BEGIN IMMEDIATE")
             stored = set(refs)
             database.executemany("UPDATE build SET published = 1 WHERE name = ?", [(ref,) for ref in stored])
             published = {row[0] for row in database.execute("SELECT name FROM build WHERE published")}

@@ -120,6 +120,25 @@ def test_failures_that_stand_count_too(tmp_path: Path) -> None:
     assert sum(reply.error is not None for reply in again) == 3
 
 
+def test_prune_waits_for_a_build_that_writes(tmp_path: Path) -> None:
+    path, stop = tmp_path / "journal.sqlite", threading.Event()
+
+    def write() -> None:
+        session = JournalSession(path, "queries@1.0.0")
+        with session.connect(AnswerCounts()) as database:
+            while not stop.is_set():
+                session.register(database, [random.randbytes(16)])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        until(path.is_file, "the journal is there")
+        assert [prune(path, (), False, ()) for _ in range(20)] == [0] * 20
+    finally:
+        stop.set()
+        writer.join()
+
+
 def test_prune_keeps_all_rounds_of_a_build_that_was_interrupted_again(tmp_path: Path) -> None:
     first = journaled(Counted(), tmp_path / "j", "queries@0.1.0")
     for at in range(0, 80, 8):
