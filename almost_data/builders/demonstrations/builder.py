@@ -82,8 +82,11 @@ class DemonstrationsConfig(Config, frozen=True, kw_only=True):
     preference: bool = False
     """Whether best and worst of N make a config `preference`, for DPO."""
     temperature: Temperature = 1.0
+    """Sampling temperature; 0 takes the likeliest token."""
     top_p: Share = 0.9
+    """Nucleus sampling: only the likeliest tokens with this share of the probability are drawn."""
     seed: int = 0
+    """Seed of the sampling; each reply has a seed of its own, made from it."""
     limit: Positive | None = None
     """Use only the first queries by query_id."""
 

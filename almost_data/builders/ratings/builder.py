@@ -68,6 +68,7 @@ class RatingsConfig(Config, frozen=True, kw_only=True):
     temperature: Temperature = 0.0
     """Of a verdict."""
     seed: int = 0
+    """Seed of the sampling; each verdict has a seed of its own, made from it."""
     limit: Positive | None = None
     """Rate only the responses to the first queries by query_id; `run.limit` sets it."""
 
