@@ -123,7 +123,7 @@ def test_it_has_a_section_in_a_preset_under_any_name_that_a_builder_can_have(tmp
 def test_a_preset_without_its_section_gives_its_defaults_and_a_limit_reaches_it() -> None:
     assert Preset().settings(JUDGED) == JudgedConfig()
     assert Preset(limit=3).settings(JUDGED) == JudgedConfig(limit=3)
-    with pytest.raises(InputError, match=r"queries: no settings in this preset: .*`model`"):
+    with pytest.raises(InputError, match=r"queries: no settings in this preset: .*model is missing"):
         Preset().settings(QUERIES)
 
 
