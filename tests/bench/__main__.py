@@ -22,7 +22,7 @@ def main() -> None:
     header = ("what", "unit", "ours", "plain", "ratio", "must reach")
     rows = [
         (
-            r.what,
+            r.label,
             r.unit,
             _number(r.ours),
             _number(r.plain) if r.plain else "",

@@ -90,8 +90,8 @@ def measure_samples(engine: Any, requests: list[Request], prompts: int, samples:
 class Endless(VLLMEngine):
     """No reply ends early, as in the other engine's runs here."""
 
-    def _sampling(self, request: Request) -> Any:
-        sampling = super()._sampling(request)
+    def _sampling(self, request: Request, turn_end: int | None) -> Any:
+        sampling = super()._sampling(request, turn_end)
         sampling.ignore_eos = True
         return sampling
 
@@ -225,7 +225,7 @@ def main() -> None:
     args = parser.parse_args()
     for result in run(args.prompts, args.samples, args.new, args.queries):
         ratio = f" ({result.ours / result.plain:.2f}x of {result.plain:.2f})" if result.plain else ""
-        print(f"{result.what}: {result.ours:,.2f} {result.unit}{ratio}")
+        print(f"{result.label}: {result.ours:,.2f} {result.unit}{ratio}")
 
 
 if __name__ == "__main__":

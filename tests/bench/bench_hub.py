@@ -179,4 +179,4 @@ def write(store: Store, version: str, queries: int, choose: Choose, seed: int = 
 
 if __name__ == "__main__":
     for result in run(int(sys.argv[1])):
-        print(f"{result.what}: {result.ours:,.2f} {result.unit}")
+        print(f"{result.label}: {result.ours:,.2f} {result.unit}")

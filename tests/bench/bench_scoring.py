@@ -177,7 +177,7 @@ def main() -> None:
     args = parser.parse_args()
     for result in run(args.model, args.dialogues):
         ratio = f" ({result.ours / result.plain:.2f}x of {result.plain:.2f})" if result.plain else ""
-        print(f"{result.what}: {result.ours:,.2f} {result.unit}{ratio}")
+        print(f"{result.label}: {result.ours:,.2f} {result.unit}{ratio}")
 
 
 if __name__ == "__main__":
