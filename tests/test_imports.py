@@ -13,6 +13,7 @@ LAYERS = (
     *(
         "errors",
         "inputs",
+        "outputs",
         "registry",
         "models",
         "generation",

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..datasets.manifest import Entry, Manifest
 from .figures import plural
+from .plots_model import logged
 
 Diagnostics = Mapping[str, Any]
 
@@ -42,7 +43,7 @@ def _of_training(diagnostics: Diagnostics) -> dict[str, str]:
     ]
     curves = []
     for name, points in (diagnostics.get("curves") or {}).items():
-        values = [value for step, value in points if step is not None and value is not None]
+        values = list(logged(points).values())
         curves += [f"{name} {values[0]:.3g} to {values[-1]:.3g}"] if len(values) > 1 else []
     ece = (report.get("calibration") or {}).get("ece")
     error = "" if ece is None else f": expected calibration error {ece:.1%}"

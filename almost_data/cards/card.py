@@ -63,7 +63,7 @@ def render(
         diagnostics=manifest.diagnostics,
         tables=manifest.tables,
         missing=_missing(manifest),
-        dropped_configs=[name for name in manifest.counts if "reason" in manifest.table(name).names],
+        dropped_configs=manifest.dropped_configs,
         account=_account(manifest.ledger),
         figures=figures,
         alts=alt_texts(manifest),

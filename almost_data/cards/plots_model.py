@@ -31,7 +31,7 @@ def render(manifest: Manifest) -> dict[str, bytes]:
 
 
 def _figures(manifest: Manifest) -> Figures:
-    curves = {name: _points(points) for name, points in (manifest.diagnostics.get("curves") or {}).items()}
+    curves = {name: logged(points) for name, points in (manifest.diagnostics.get("curves") or {}).items()}
     curves = {name: points for name, points in curves.items() if len(points) > 1}
     report = manifest.diagnostics.get("report") or {}
     if curves:
@@ -57,7 +57,7 @@ def _with_rows(entries: list[Entry] | None) -> list[Entry]:
     return [entry for entry in entries or [] if entry["rows"]]
 
 
-def _points(points: Sequence[Sequence[float | None]]) -> Points:
+def logged(points: Sequence[Sequence[float | None]]) -> Points:
     """The logged values by step."""
     return {step: value for step, value in points if step is not None and value is not None}
 

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ..errors import InputError
+from ..outputs import replacing
 from ..readers.files import HubPart
 from ..readers.preferences import parse_columns
 from ..run.audit import AuditOptions
 from ..run.audit import audit as run_audit
 from ..store.store import Store
-from ..viewer.page import write_page
 from .console import console, grid, print_json, print_line, print_markdown, text
 from .options import ROOT, Columns, Json, Markdown, Root
 from .progress import progress_bars
@@ -74,7 +74,8 @@ def audit(
     if output:
         from ..cards.card import audit_page
 
-        write_page(output, audit_page(result), "audit.output")
+        with replacing(output, "audit.output") as staging:
+            staging.write_text(audit_page(result), "utf-8")
         if not json and not markdown:
             print_line(f"written: {output}")
     limits = result["thresholds"]

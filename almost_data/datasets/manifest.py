@@ -135,6 +135,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InputError(f"{self.ref} has no config {config!r}{hint}; its configs: {configs}") from None
 
     @property
+    def dropped_configs(self) -> list[str]:
+        """The configs that hold dropped rows."""
+        return [name for name in self.counts if name != "default" and "reason" in self.table(name).names]
+
+    @property
     def usage(self) -> dict[str, dict[str, Any]]:
         """What the engine's replies cost by responder (`generation.Usage`); nothing where none were asked."""
         engine = self.environment.get("engine") or {} if self.kind == "dataset" else {}

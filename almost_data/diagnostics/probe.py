@@ -29,10 +29,8 @@ STRONGEST, MIN_WEIGHT = 8, 0.05
 LENGTH = "longer in characters"
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1)
 """The inverse of the penalty, where each comparison counts in both orders; cross-validation chooses one."""
-MAX_STEPS, PRECISION = 100, 1e-12
-"""Newton's method ends after so many steps, or where the next lowers the loss by a smaller share."""
-MAX_HALVINGS = 60
-"""Of a step; where none of them lowers the loss, rounding hides what is left of it."""
+SLOPE = 1e-6
+"""Slope of the loss, for each comparison, at which a fit ends."""
 TUNING_ROWS = 10_000
 """Most rows for this choice; with more the penalty hardly matters."""
 FREEDOM = 30.0
@@ -157,41 +155,34 @@ def _tuned(differences: Numbers, freedom: Numbers, fold: NDArray[np.int64]) -> N
 
 
 def fit_weights(differences: Numbers, freedom: Numbers, strength: float) -> Numbers:
-    """The weights of least penalised loss, by Newton's method: a step that raises the loss is halved.
+    """The weights of least penalised loss. Raises ValueError for a difference that is not finite."""
+    from scipy.optimize import minimize
 
-    Raises ValueError for a difference that is not finite, and where the loss does not converge.
-    """
     if not np.isfinite(differences).all():
         raise ValueError("a difference between chosen and rejected is not finite: is a reply null?")
     spread = np.sqrt((differences**2).mean(axis=0))
     spread[spread == 0] = 1.0
     scaled = differences * (freedom / spread)
     penalty = 1 / (2 * strength)
-    weights, margins = np.zeros(scaled.shape[1]), np.zeros(len(scaled))
-    loss = len(scaled) * math.log(2)
-    for _ in range(MAX_STEPS):
+
+    def loss_and_slope(weights: Numbers) -> tuple[float, Numbers]:
+        margins = scaled @ weights
         wrong = (1 - np.tanh(margins / 2)) / 2
-        gradient = penalty * weights - wrong @ scaled
+        loss = np.logaddexp(0, -margins).sum() + penalty * (weights @ weights) / 2
+        return float(loss), penalty * weights - wrong @ scaled
+
+    def curvature(weights: Numbers) -> Numbers:
+        wrong = (1 - np.tanh(scaled @ weights / 2)) / 2
         curved = scaled * np.sqrt(wrong * (1 - wrong))[:, None]
-        hessian = curved.T @ curved
-        hessian[np.diag_indices_from(hessian)] += penalty
-        step = np.linalg.solve(hessian, gradient)
-        decrease = float(gradient @ step) / 2
-        if decrease <= PRECISION * loss:
-            break
-        for _ in range(MAX_HALVINGS):
-            margins = scaled @ (weights - step)
-            next_loss = float(np.logaddexp(0, -margins).sum() + penalty * ((weights - step) ** 2).sum() / 2)
-            if next_loss <= loss:
-                break
-            step /= 2
-        else:
-            break
-        weights, loss = weights - step, next_loss
-    else:
-        raise ValueError(f"the probe did not converge in {MAX_STEPS} steps")
-    result: Numbers = weights * freedom / spread
-    return result
+        hessian: Numbers = curved.T @ curved + penalty * np.eye(len(weights))
+        return hessian
+
+    start, precision = np.zeros(scaled.shape[1]), {"gtol": SLOPE * len(scaled)}
+    fit = minimize(loss_and_slope, start, jac=True, hess=curvature, method="trust-exact", options=precision)
+    if not fit.success:
+        raise ValueError(f"the surface model did not converge: {fit.message}")
+    weights: Numbers = fit.x * freedom / spread
+    return weights
 
 
 def _differences(pairs: pl.DataFrame) -> tuple[list[str], Numbers]:

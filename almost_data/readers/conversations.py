@@ -308,19 +308,20 @@ def _message(turn: Any) -> Message:
     if role in TOOL_ROLES or turn.get("tool_calls") or turn.get("function_call"):
         raise Unusable("tool_turn")
     if role not in ROLES:
-        if (value := _first(turn, "role", "from")) is not None:
+        if (value := first_value(turn, "role", "from")) is not None:
             raise Unusable("unknown_role", f"a turn has the role {value!r:.40}")
         raise Unusable("unknown_role", f"no role in {', '.join(map(str, turn)) or 'nothing'}")
-    return {"role": ROLES[role], "content": _text(_first(turn, "content", "value", "text"))}
+    return {"role": ROLES[role], "content": _text(first_value(turn, "content", "value", "text"))}
 
 
 def _role(turn: dict[str, Any]) -> str:
-    role = _first(turn, "role", "from")
+    role = first_value(turn, "role", "from")
     return role.lower() if isinstance(role, str) else ""
 
 
-def _first(turn: dict[str, Any], *names: str) -> Any:
-    return next((turn[name] for name in names if turn.get(name) is not None), None)
+def first_value(values: Mapping[str, Any], *names: str) -> Any:
+    """The first of the named values that is not null."""
+    return next((values[name] for name in names if values.get(name) is not None), None)
 
 
 def _text(content: Any) -> str:

@@ -12,6 +12,7 @@ from .conversations import (
     Conversation,
     Unusable,
     check_images,
+    first_value,
     is_hh,
     is_whole_hh,
     read_prompt,
@@ -200,8 +201,8 @@ def pair(prompt: str | None, addition: str | None = None) -> Callable[[Cells], l
             prompt_turns = read_prompt(value, system_of(row), row.get("history"))
         sides = [read_reply(row.get(side), prompt_turns) for side in SIDES]
         model_columns, score_columns = _fact_columns(tuple(row))
-        models = [name_of(_first(row, names)) for names in model_columns]
-        scores = [number_of(_first(row, names)) for names in score_columns]
+        models = [name_of(first_value(row, *names)) for names in model_columns]
+        scores = [number_of(first_value(row, *names)) for names in score_columns]
         return [preference(sides, models, scores)]
 
     return read
@@ -219,13 +220,6 @@ def _fact_columns(names: tuple[str, ...]) -> Sequence[Sequence[Sequence[str]]]:
         [[name for pattern in patterns if (name := pattern.format(side)) in names] for side in SIDES]
         for patterns in (MODELS, SCORES)
     ]
-
-
-def _first(row: Cells, names: Sequence[str]) -> Any:
-    for name in names:
-        if (value := row[name]) is not None:
-            return value
-    return None
 
 
 def number_of(value: Any) -> float | None:

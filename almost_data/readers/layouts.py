@@ -252,7 +252,7 @@ _SIDES: dict[str, Test] = {"chosen": side, "rejected": side}
 _REPLIES: dict[str, Test] = {"chosen": text, "rejected": text}
 
 
-_ORCA = {("question", "question"), ("instruction", "instruction"), ("instruction", "input")}
+_ORCA = {(name, name) for name in ("question", "instruction", "input")} | {("instruction", "input")}
 """Column of the prompt, and columns beside it that hold prompts."""
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -315,22 +315,7 @@ LAYOUTS: tuple[Layout, ...] = (
                 "rejected": "Yes.",
             },
         )
-        for prompt in ("question", "instruction")
-    ),
-    Layout(
-        name="orca-input",
-        title="Orca DPO",
-        source="copies of Intel/orca_dpo_pairs",
-        columns={"input": text, **_SIDES},
-        optional=("system",),
-        absent=[name for name in PROMPT_COLUMNS if name != "input"],
-        read=pair("input"),
-        example={
-            "system": "Be brief.",
-            "input": "Is tea a fruit?",
-            "chosen": "No, a leaf.",
-            "rejected": "Yes.",
-        },
+        for prompt in ("question", "instruction", "input")
     ),
     *(
         Layout(

@@ -1,14 +1,13 @@
 """Rows as a file for other programs and people: JSONL, CSV or Parquet."""
 
-import os
 import re
-from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
 
 from ..cards.markdown import clean
 from ..errors import InputError
+from ..outputs import replacing
 from .conditions import flat, matching, message_columns
 from .samples import Artifacts, dataset, with_texts
 
@@ -39,20 +38,13 @@ def export(
         rows = flat(rows)
     if file.suffix == ".csv":
         rows = _harmless(rows) if is_flat else _as_json(rows)
-    staging = file.with_name(f".{file.name}.part")
-    try:
+    with replacing(file, "export.out") as staging:
         if file.suffix == ".jsonl":
             rows.sink_ndjson(staging)
         elif file.suffix == ".csv":
             rows.sink_csv(staging, include_bom=is_flat, quote_style="non_numeric")
         else:
             rows.sink_parquet(staging)
-        os.replace(staging, file)
-    except OSError as error:
-        with suppress(OSError):  # its folder may be none, or its name too long
-            staging.unlink()
-        reason = error.strerror or str(error).partition(" (os error")[0]
-        raise InputError(f"export.out {file}: cannot be written: {reason}") from None
     return int(rows.select(pl.len()).collect().item())
 
 

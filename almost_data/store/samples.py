@@ -134,8 +134,9 @@ def dataset(artifacts: Artifacts, ref: str) -> Manifest:
 
 
 def dropped_configs(artifacts: Artifacts, manifest: Manifest) -> list[str]:
-    """The configs that hold dropped rows."""
-    return [name for name in artifacts.configs(manifest.ref) if "reason" in manifest.table(name).names]
+    """The configs that hold dropped rows and are stored."""
+    stored = artifacts.configs(manifest.ref)
+    return [name for name in manifest.dropped_configs if name in stored]
 
 
 def with_texts(artifacts: Artifacts, manifest: Manifest, config: str) -> pl.LazyFrame:

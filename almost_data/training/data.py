@@ -143,7 +143,7 @@ def from_store(
     config = config or "default"
     if config not in manifest.counts:
         raise InputError(f"{ref} has no config {config!r}; it has: {', '.join(manifest.counts)}")
-    if config != "default" and "reason" in manifest.table(config).names:
+    if config in manifest.dropped_configs:
         raise InputError(
             f"{ref}: config {config!r} holds rows that were dropped: nothing is learned from them"
         )

@@ -8,9 +8,7 @@ text in as text, and a Content-Security-Policy allows that script alone, by its 
 import base64
 import hashlib
 import html
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -21,7 +19,7 @@ from typing import Any
 import msgspec
 
 from ..datasets.manifest import Entry, rules
-from ..errors import InputError
+from ..outputs import replacing
 from .rows import Row, note_text
 
 
@@ -54,7 +52,9 @@ class Page:
 
     def save(self, file: Path | str) -> Path:
         """Write the page to a file. Raises InputError where that cannot be written."""
-        return write_page(Path(file), self.html, "view.out")
+        with replacing(Path(file), "view.out") as staging:
+            staging.write_text(self.html, "utf-8")
+        return Path(file)
 
     def __repr__(self) -> str:
         return f"<page of {self.title}: {self.about}>"
@@ -63,26 +63,6 @@ class Page:
         style = "width: 100%; height: 42rem; border: 1px solid #8888"
         page = html.escape(self.html)
         return f'<iframe sandbox="allow-scripts" style="{style}" srcdoc="{page}"></iframe>'
-
-
-def write_page(file: Path, page: str, setting: str) -> Path:
-    """Replace a file when its new content is whole. Raises InputError, naming the setting, if it cannot.
-
-    A symbolic link stays, and its target is replaced. A pipe or a device is written to.
-    """
-    target = Path(os.path.realpath(file))
-    staging = target.with_name(f".{target.name}.part")
-    try:
-        if file.exists() and not file.is_file():
-            file.write_text(page, "utf-8")
-        else:
-            staging.write_text(page, "utf-8")
-            os.replace(staging, target)
-    except OSError as error:
-        with suppress(OSError):  # its folder may be none, or its name too long
-            staging.unlink()
-        raise InputError(f"{setting} {file}: cannot be written: {error.strerror}") from None
-    return file
 
 
 def share_page(kept: Sequence[int], dropped: Sequence[int], limit: int) -> list[int]:

@@ -14,7 +14,7 @@ from almost_data.errors import InputError
 from almost_data.store.diff import difference_page
 from almost_data.store.samples import overview
 from almost_data.store.store import Store
-from almost_data.viewer.page import Page, share, share_page, write_page
+from almost_data.viewer.page import Page, share, share_page
 from almost_data.viewer.preferences import preferences_page
 from almost_data.viewer.rows import Row, Side
 from tests.command import run as cli
@@ -128,13 +128,14 @@ def test_a_page_goes_through_links_and_pipes(tmp_path: Path) -> None:
     target, link, pipe = tmp_path / "target.html", tmp_path / "link.html", tmp_path / "pipe.html"
     target.write_text("old")
     link.symlink_to(target)
-    write_page(link, "new", "view.out")
-    assert link.is_symlink() and target.read_text() == "new"
+    page = Page("new", "no row", [], [])
+    page.save(link)
+    assert link.is_symlink() and target.read_text() == page.html
     os.mkfifo(pipe)
     with ThreadPoolExecutor(1) as executor:
         reader = executor.submit(pipe.read_text)
-        write_page(pipe, "new", "view.out")
-        assert reader.result(10) == "new" and pipe.is_fifo()
+        page.save(pipe)
+        assert reader.result(10) == page.html and pipe.is_fifo()
 
 
 @pytest.mark.parametrize("name", ["file.txt/page.html", f"{'a' * 250}.html", "folder"])
@@ -142,5 +143,5 @@ def test_a_place_that_no_page_can_have_is_refused(tmp_path: Path, name: str) -> 
     (tmp_path / "file.txt").write_text("text")
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match=r"^view\.out .*: cannot be written: "):
-        write_page(tmp_path / name, "new", "view.out")
+        Page("new", "no row", [], []).save(tmp_path / name)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file.txt", "folder"]

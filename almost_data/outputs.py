@@ -1,0 +1,30 @@
+"""Files that people name to be written: whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import InputError
+
+
+@contextmanager
+def replacing(file: Path, setting: str) -> Iterator[Path]:
+    """A path to write to; `file` is replaced by it when it is whole. Raises InputError, naming the setting.
+
+    A symbolic link stays, and its target is replaced. A pipe or a device is written to.
+    """
+    target = Path(os.path.realpath(file))
+    is_special = file.exists() and not file.is_file()
+    staging = file if is_special else target.with_name(f".{target.name}.part")
+    try:
+        yield staging
+        if not is_special:
+            os.replace(staging, target)
+    except OSError as error:
+        if not is_special:
+            with suppress(OSError):  # its folder may be none, or its name too long
+                staging.unlink()
+        # Polars puts the number of the error behind its sentence.
+        reason = error.strerror or str(error).partition(" (os error")[0]
+        raise InputError(f"{setting} {file}: cannot be written: {reason}") from None
