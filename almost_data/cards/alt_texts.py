@@ -5,7 +5,7 @@ from typing import Any
 
 from ..datasets.manifest import Entry, Manifest
 from .figures import plural
-from .plots_model import logged
+from .plots_model import RewardPath, logged, reward_paths
 
 Diagnostics = Mapping[str, Any]
 
@@ -41,17 +41,28 @@ def _of_training(diagnostics: Diagnostics) -> dict[str, str]:
         for row in report.get(key) or []
         if row["rows"]
     ]
-    curves = []
-    for name, points in (diagnostics.get("curves") or {}).items():
-        values = list(logged(points).values())
-        curves += [f"{name} {values[0]:.3g} to {values[-1]:.3g}"] if len(values) > 1 else []
+    points = {name: logged(curve) for name, curve in (diagnostics.get("curves") or {}).items()}
+    ends = {name: list(curve.values()) for name, curve in points.items() if len(curve) > 1}
+    curves = [f"{name} {values[0]:.3g} to {values[-1]:.3g}" for name, values in ends.items()]
     ece = (report.get("calibration") or {}).get("ece")
     error = "" if ece is None else f": expected calibration error {ece:.1%}"
     return {
         "accuracy": f"Accuracy with 95% interval: {_listed(accuracies)}." if accuracies else "",
         "calibration": f"Accuracy by confidence{error}." if error else "",
         "curves": f"Training curves, first to last value: {_listed(curves)}." if curves else "",
+        **{path.name: _reward_path(path) for path in reward_paths(points)},
     }
+
+
+def _reward_path(path: RewardPath) -> str:
+    """The first and the last step, and the one with the highest reward."""
+    highest = max(path.points, key=lambda point: point[2])
+    steps = {"first": path.points[0], "highest": highest, "last": path.points[-1]}
+    words = [
+        f"{name} at step {step:,.0f}, {reward:.3g} at {across:.3g}"
+        for name, (step, across, reward) in steps.items()
+    ]
+    return f"{path.title}: mean reward at {path.axis}, {'; '.join(words)}."
 
 
 def _lengths(diagnostics: Diagnostics) -> str:

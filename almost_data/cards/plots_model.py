@@ -1,6 +1,7 @@
 """The figures of a trained model's card, drawn from its manifest."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..datasets.builder import Figures
@@ -15,14 +16,50 @@ GREEN = "#009E73"
 PANELS = 6
 """Most curves of a figure: the first ones."""
 REWARD = ("reward", "objective/scores", "objective/rlhf_reward")
-KL = ("kl", "objective/kl")
-LENGTH = ("length", "completions/mean_length")
-"""Names of these curves by trainer; the first that was logged counts."""
+PATHS = {
+    "reward_kl": (
+        "Reward against distance from the starting policy",
+        "KL divergence from the starting policy",
+        ("kl", "objective/kl"),
+    ),
+    "reward_length": (
+        "Reward against the length of replies",
+        "mean length of a reply, in tokens",
+        ("length", "completions/mean_length"),
+    ),
+}
+"""Figure -> its title, what the reward is drawn over, and names of that curve by trainer; the first one that
+was logged counts."""
 
 Points = dict[float, float]
 """Step -> value."""
 Entry = dict[str, Any]
 """A bin, subset or bucket of a report."""
+
+
+@dataclass(frozen=True)
+class RewardPath:
+    """The mean reward over another curve, at the steps at which both were logged."""
+
+    name: str
+    title: str
+    axis: str
+    """Of the other curve."""
+    points: list[tuple[float, float, float]]
+    """Step, other curve, reward."""
+
+
+def reward_paths(curves: Mapping[str, Points]) -> Iterator[RewardPath]:
+    """The figures of rewards that the logged curves give."""
+
+    def curve(names: Sequence[str]) -> Points:
+        return next((curves[name] for name in names if len(curves.get(name, ())) > 1), {})
+
+    reward = curve(REWARD)
+    for name, (title, axis, names) in PATHS.items():
+        across = curve(names)
+        if steps := sorted(reward.keys() & across.keys()):
+            yield RewardPath(name, title, axis, [(step, across[step], reward[step]) for step in steps])
 
 
 def render(manifest: Manifest) -> dict[str, bytes]:
@@ -42,15 +79,8 @@ def _figures(manifest: Manifest) -> Figures:
     groups = [group for key in ("subsets", "buckets") if (group := _with_rows(report.get(key)))]
     if groups:
         yield "accuracy", _accuracy(groups)
-    reward, kl, length = (
-        next((curves[name] for name in names if name in curves), {}) for names in (REWARD, KL, LENGTH)
-    )
-    if steps := sorted(reward.keys() & kl.keys()):
-        title = "Reward against distance from the starting policy"
-        yield "reward_kl", _path(steps, kl, reward, title, "KL divergence from the starting policy")
-    if steps := sorted(reward.keys() & length.keys()):
-        title = "Reward against the length of replies"
-        yield "reward_length", _path(steps, length, reward, title, "mean length of a reply, in tokens")
+    for path in reward_paths(curves):
+        yield path.name, _path(path)
 
 
 def _with_rows(entries: list[Entry] | None) -> list[Entry]:
@@ -153,10 +183,10 @@ def _accuracy(groups: list[list[Entry]]) -> "Figure":
     return figure
 
 
-def _path(steps: list[float], across: Points, up: Points, title: str, label: str) -> "Figure":
+def _path(path: RewardPath) -> "Figure":
     """A point per logged step, darker with time."""
     figure, ax = new_figure(3.6)
-    xs, ys = ([curve[step] for step in steps] for curve in (across, up))
+    steps, xs, ys = map(list, zip(*path.points, strict=True))
     ax.plot(xs, ys, color=GRID, linewidth=1, zorder=1)
     dots = ax.scatter(xs, ys, c=steps, cmap="viridis_r", s=28, zorder=2)
     if len(steps) > 1:
@@ -165,8 +195,8 @@ def _path(steps: list[float], across: Points, up: Points, title: str, label: str
     ax.grid(True)
     ax.margins(0.08, 0.15)
     ax.ticklabel_format(style="plain", useOffset=False)
-    ax.set_title(title)
-    ax.set_xlabel(label)
+    ax.set_title(path.title)
+    ax.set_xlabel(path.axis)
     ax.set_ylabel("mean reward")
     return figure
 

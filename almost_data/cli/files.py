@@ -34,26 +34,33 @@ def export(
     root: Root = ROOT,
 ) -> None:
     store = Store(root)
+    ref = store.resolve(ref)
     if to:
         if where or flat or config != "default":
             raise InputError(
                 "export.to writes whole comparisons: leave out export.where, export.flat and export.config"
             )
-        for name, count in hand_over(store, store.resolve(ref), to, out).items():
+        for name, count in hand_over(store, ref, to, out).items():
             print_line(f"{out / name}: {count:,} rows")
         launch = CONSUMERS[to].launch
         print_line(f"beside them: {', '.join(launch)}")
         script = next(name for name in launch if name.endswith(".sh"))
         print_line(f"next: MODEL=FOLDER_OR_HUB_ID sh {shlex.quote(str(out / script))}", "dim")
+        _print_empty_splits(store, ref)
         return
-    rows = write_rows(store, store.resolve(ref), out, config=config, where=where, is_flat=flat)
+    rows = write_rows(store, ref, out, config=config, where=where, is_flat=flat)
     print_line(f"{out}: {rows:,} rows, {byte_size(out.stat().st_size)}")
+    _print_empty_splits(store, ref, config)
+
+
+def _print_empty_splits(store: Store, ref: str, config: str = "default") -> None:
+    for split, rows in store.manifest(ref).splits(config).items():
+        if not rows:
+            print_line(f"split {split} has no row: no query of {ref} falls into it", "yellow")
 
 
 def rm(
-    ref: Annotated[str, Parameter(help="name@version.")],
-    /,
-    *,
+    *refs: Annotated[str, Parameter(help="name@version; several are deleted together, or none of them.")],
     yes: Annotated[bool, Parameter(help="Delete without a question.")] = False,
     force: Annotated[
         bool, Parameter(help="Also where others were made from it; they stay, without its texts and lineage.")
@@ -62,21 +69,25 @@ def rm(
 ) -> None:
     store = Store(root)
     store.sweep()
-    if "@" not in ref:
-        raise InputError(f"{ref}: name the version to delete, such as {store.resolve(ref)}")
-    manifest = store.manifest(ref)
-    if not yes and (force or not children(store, ref)):
-        size = byte_size(sum(record.bytes for record in manifest.files.values()))
+    refs = tuple(dict.fromkeys(refs))
+    if not refs:
+        raise InputError("REF is missing (see --help)")
+    for ref in refs:
+        if "@" not in ref:
+            raise InputError(f"{ref}: name the version to delete, such as {store.resolve(ref)}")
+    names = ", ".join(refs)
+    size = byte_size(sum(store.manifest(ref).disk_bytes for ref in refs))
+    if not yes and (force or not children(store, refs)):
         if not sys.stdin.isatty():
-            raise InputError(f"{ref}, {size}: set rm.yes to delete it without a question")
-        if input(f"Delete {ref}, {size}? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise InputError(f"{names}, {size}: set rm.yes to delete without a question")
+        if input(f"Delete {names}, {size}? [y/N] ").strip().lower() not in ("y", "yes"):
             print_line("nothing was deleted")
             return
-    remove(store, ref, force=force)
-    print_line(f"{ref} is deleted")
-    answered = sum(build.answered for build in status(store.journal) if build.name == ref)
+    remove(store, refs, force=force)
+    print_line(f"{names}: deleted, {size} freed")
+    answered = sum(build.answered for build in status(store.journal) if build.name in refs)
     if answered:
         print_line(
-            f"The journal keeps its {answered:,} replies and scores: building it again asks no model, and "
+            f"The journal keeps their {answered:,} replies and scores: a build asks no model for these, and "
             "`journal --prune` deletes them."
         )

@@ -27,12 +27,14 @@ def list_(*, json: Json = False, root: Root = ROOT) -> None:
     if not refs:
         start = f"python -m almost_data build comparisons{root_flag(root)}"
         print_line(f"nothing under {store.root}; start with: {start}")
-    rows, results, errors = list[tuple[str | int, ...]](), list[Manifest](), list[str]()
+    rows, results, errors, size = list[tuple[str | int, ...]](), list[Manifest](), list[str](), 0
     # No other manifest is kept: thousands of them slow down the garbage collector.
     for ref in refs:
         manifest = _read(store, ref)
         if isinstance(manifest, str):
             errors.append(manifest)
+        else:
+            size += manifest.disk_bytes
         if isinstance(manifest, Manifest) and manifest.kind == "evaluation":
             results.append(manifest)
         else:
@@ -43,6 +45,8 @@ def list_(*, json: Json = False, root: Root = ROOT) -> None:
     for error in errors:
         print_line(error, "red")
     print_results(results)
+    if refs:
+        print_line(f"{len(refs):,} {'version' if len(refs) == 1 else 'versions'}, {byte_size(size)}", "dim")
 
 
 def _print_unfinished(store: Store, refs: Iterable[str]) -> None:
@@ -69,7 +73,7 @@ def _entry(ref: str, manifest: Manifest | str) -> dict[str, Any]:
     if isinstance(manifest, str):
         return {"ref": ref, "error": manifest}
     values = {name: getattr(manifest, name) for name in ("kind", "counts", "created", "digest", "is_fake")}
-    return {"ref": ref, "builder": manifest.builder.name, "bytes": _bytes(manifest), **values}
+    return {"ref": ref, "builder": manifest.builder.name, "bytes": manifest.disk_bytes, **values}
 
 
 def _row(ref: str, manifest: Manifest | str) -> tuple[str | int, ...]:
@@ -80,12 +84,7 @@ def _row(ref: str, manifest: Manifest | str) -> tuple[str | int, ...]:
     created, builder = manifest.created[:10], manifest.builder.name
     words = ["empty"] * manifest.is_empty + ["fake"] * manifest.is_fake + [manifest.kind]
     made_by = "" if builder == manifest.name else f" by {builder}"
-    return ref, rows, byte_size(_bytes(manifest)), created, " ".join(words) + made_by
-
-
-def _bytes(manifest: Manifest) -> int:
-    """Its size on disk, without the manifest."""
-    return sum(record.bytes for record in manifest.files.values())
+    return ref, rows, byte_size(manifest.disk_bytes), created, " ".join(words) + made_by
 
 
 def verify(

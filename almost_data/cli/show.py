@@ -98,7 +98,7 @@ def _account(manifest: Manifest) -> Iterator[Table]:
             dropped = sum(entry.dropped.values())
             entries.append((f"  {entry.filter}", entry.n_in, dropped, entry.failed, entry.kept, kept))
     yield grid("account", ">in", ">dropped", ">failed", ">kept", ">", rows=entries)
-    counts = manifest.counts.items()
+    counts = ((config, manifest.splits(config)) for config in manifest.counts)
     rows = (
         (config, *(splits.get(split) for split in SPLITS), sum(splits.values())) for config, splits in counts
     )

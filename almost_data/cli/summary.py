@@ -127,11 +127,10 @@ def _partners(manifest: Manifest, reason: str) -> str:
 def _folders(store: Store, steps: list[Step]) -> Table:
     rows = []
     for step in steps:
-        ref, splits = step.manifest.ref, step.manifest.counts["default"]
-        counts = ", ".join(f"{n:,} {split}" for split, n in splits.items())
-        rows.append((ref, counts, str(store.path(ref)), Text(_outcome(step), style="dim")))
-    table = grid("dataset", "rows", "folder", "", rows=rows)
-    table.columns[0].no_wrap = table.columns[2].no_wrap = True
+        counts = ", ".join(f"{n:,} {split}" for split, n in step.manifest.splits().items())
+        rows.append((str(store.path(step.manifest.ref)), counts, Text(_outcome(step), style="dim")))
+    table = grid("folder", "rows", "", rows=rows)
+    table.columns[0].no_wrap = True
     return table
 
 

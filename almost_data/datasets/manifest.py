@@ -147,12 +147,23 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return usage
 
     @property
+    def disk_bytes(self) -> int:
+        """Its size on disk, without the manifest."""
+        return sum(record.bytes for record in self.files.values())
+
+    @property
     def rows(self) -> int:
         """Rows of `default`."""
         return sum(self.counts.get("default", {}).values())
 
     def __repr__(self) -> str:
         return f"<{self.ref}: {self.kind}, {self.rows:,} rows>"
+
+    def splits(self, config: str = "default") -> dict[str, int]:
+        """Split -> rows of a config, also of a split that has none."""
+        is_split = self.kind != "model" and self.table(config).split_key is not None
+        empty = {"train": 0, "test": 0} if is_split else {}
+        return empty | self.counts.get(config, {})
 
     @property
     def is_empty(self) -> bool:

@@ -52,16 +52,23 @@ def measure(
     text["prompts"] = copies = near_twins(prompts.unique())
     text["share_chosen_longer"] = _mean(facts["gap"] > 0)
     text["always_longer"] = _mean((facts["gap"].sign() + 1) / 2)
+    # Readers leave such rows out of a file; a dataset of the store may have them.
+    text["equal_sides"] = left_out.get("equal_sides", 0) + int(
+        (facts["chosen_hash"] == facts["rejected_hash"]).sum()
+    )
+    del text["findings"]  # of the sample; those of all rows follow
     measures = [
         _share("left_out", sum(left_out.values()), rows, "rows"),
         *(
             _share("left_out", count, rows, "rows")
             | {"name": f"left_out.{reason}", "measure": f"rows left out: {reason}"}
             for reason, count in left_out.items()
+            if reason != "equal_sides"
         ),
+        _share("equal_sides", text["equal_sides"], rows, "rows"),
         *_of_all_rows(facts, checks),
         _near_copies(copies, is_sample=len(queries) > TWIN_PROMPTS),
-        *(row for row in findings(text) if row["name"] != "repeated_prompts"),
+        *(row for row in findings(text) if row["name"] not in ("repeated_prompts", "equal_sides")),
         *_contamination(parts, queries, benchmarks),
     ]
     return {

@@ -77,7 +77,7 @@ RULES = {
     ),
     # Share of the comparisons.
     "equal_sides": _rule(
-        "comparisons whose sides are the same text",
+        "rows whose sides are the same text",
         (ANY, "worry", "These teach nothing: remove them."),
         (0.0, "fine", "No comparison has them."),
     ),

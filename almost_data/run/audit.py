@@ -21,6 +21,7 @@ from ..diagnostics import audit as measures
 from ..diagnostics.rules import finding, is_share
 from ..errors import InputError
 from ..readers import benchmark_file, files
+from ..readers.conversations import REASONS
 from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
 from ..readers.formats import file_format
 from ..readers.layout import SIDES
@@ -57,6 +58,8 @@ _TABLE = Table(
     ),
 )
 """What is kept of a file while an audit runs."""
+UNUSABLE = {f"left_out.{reason}" for reason in REASONS if reason != "equal_sides"}
+"""Measures of the rows that hold no comparison, by reason. Equal sides are a measure of their own."""
 Progress = Callable[[str, int, int, int], None]
 
 
@@ -272,8 +275,8 @@ def read_thresholds(path: Path | None) -> list[Limit]:
 def _held(limit: Limit, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """A limit beside what was measured. Raises InputError for a name that no measure has."""
     numbers = {row["name"]: row["number"] for row in rows}
-    if limit.measure.startswith("left_out.") and limit.measure not in numbers:
-        numbers[limit.measure] = 0.0  # no row was left out for that reason
+    if limit.measure in UNUSABLE:
+        numbers.setdefault(limit.measure, 0.0)  # no row was left out for that reason
     if limit.measure not in numbers:
         names = ", ".join(numbers)
         raise InputError(f"audit.thresholds: {limit.measure} was not measured; measured were: {names}")

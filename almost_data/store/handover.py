@@ -17,6 +17,7 @@ from typing import Literal
 import polars as pl
 
 from ..errors import InputError
+from .export import SUFFIXES
 from .samples import Artifacts, dataset, with_texts
 
 Trainer = Literal["openrlhf", "verl", "llama-factory", "axolotl"]
@@ -203,6 +204,8 @@ def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) ->
     Raises InputError where they are no comparisons, or the folder cannot be written or holds anything.
     """
     consumer = CONSUMERS[trainer]
+    if folder.suffix in SUFFIXES:
+        raise InputError(f"export.out {folder}: export.to writes a folder: leave out {folder.suffix}")
     rows = with_texts(artifacts, dataset(artifacts, ref), "default")
     columns = rows.collect_schema()
     missing = {"query_id", "split"} - set(columns)

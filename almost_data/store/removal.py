@@ -1,29 +1,41 @@
-"""Deletes an artifact: its folder, and nothing else. The journal keeps the replies that it was made of."""
+"""Deletes artifacts: their folders, and nothing else. The journal keeps the replies in them."""
 
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 
 from ..errors import InputError
 from .store import Store
 
 
-def children(store: Store, ref: str) -> list[str]:
-    """The artifacts that were made from it."""
+def children(store: Store, refs: Sequence[str]) -> dict[str, list[str]]:
+    """The artifacts that were made from each of these, themselves aside; without those that have none."""
     manifests = []
     for present in store.refs():
         with suppress(InputError):  # a damaged one cannot say
             manifests.append(store.manifest(present))
-    return [child.ref for child in manifests if ref in {parent.ref for parent in child.parents}]
+    by_parent = {
+        ref: [
+            child.ref
+            for child in manifests
+            if child.ref not in refs and ref in {parent.ref for parent in child.parents}
+        ]
+        for ref in refs
+    }
+    return {ref: names for ref, names in by_parent.items() if names}
 
 
-def remove(store: Store, ref: str, *, force: bool = False) -> None:
-    """Delete an artifact. Raises InputError where others were made from it; with `force` those stay."""
-    if not store.has(ref):
-        store.manifest(ref)  # says what is in the store
-    if (refs := children(store, ref)) and not force:
-        verb, pronoun, has = ("was", "that", "it has") if len(refs) == 1 else ("were", "those", "they have")
+def remove(store: Store, refs: Sequence[str], *, force: bool = False) -> None:
+    """Delete artifacts. Raises InputError where others were made from one; with `force` those stay."""
+    manifests = [store.manifest(ref) for ref in refs]
+    for ref, names in children(store, refs).items() if not force else ():
+        verb, pronoun, has = ("was", "that", "it has") if len(names) == 1 else ("were", "those", "they have")
         raise InputError(
-            f"{ref}: {', '.join(refs)} {verb} made from it: delete {pronoun} first, or set rm.force, after "
+            f"{ref}: {', '.join(names)} {verb} made from it: delete {pronoun} too, or set rm.force, after "
             f"which {has} no lineage, and no text that only {ref} stores"
         )
-    with store.lock(ref):
-        store.discard(ref)
+    with ExitStack() as locks:
+        for ref in refs:
+            locks.enter_context(store.lock(ref))
+        # Children first: an interruption leaves none without its parent.
+        for manifest in sorted(manifests, key=lambda manifest: -len(store.ancestors(manifest))):
+            store.discard(manifest.ref)

@@ -75,7 +75,8 @@ class Store:
     def resolve(self, ref: str) -> str:
         """A full reference: of a name alone, its highest version. Raises InputError where there is none.
 
-        A version with a suffix, such as those of `ablate`, counts only where there is no other.
+        A version with a suffix, such as those of `ablate`, counts only where there is no other, and so does
+        one without a row.
         """
         if "@" in ref or "/" in ref:
             name, _, version = ref.partition("@")
@@ -89,7 +90,13 @@ class Store:
             names = list(dict.fromkeys(parse_ref(present)[0] for present in self.refs()))
             hint = did_you_mean(ref, names)
             raise InputError(f"no {ref!r} under {self.root}{hint}: it holds {', '.join(names) or 'nothing'}")
-        return ([version for version in versions if "-" not in parse_ref(version)[1]] or versions)[-1]
+        versions = [version for version in versions if "-" not in parse_ref(version)[1]] or versions
+        return next((version for version in reversed(versions) if not self._is_empty(version)), versions[-1])
+
+    def _is_empty(self, ref: str) -> bool:
+        with suppress(InputError):  # a damaged one is no empty one: whoever reads it says what is wrong
+            return self.manifest(ref).is_empty
+        return False
 
     def manifest(self, ref: str) -> Manifest:
         """The manifest of `ref`. Raises InputError where there is none, naming the versions that exist."""

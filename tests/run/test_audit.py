@@ -62,7 +62,8 @@ def test_each_planted_fault_is_measured(tmp_path: Path) -> None:
     measured = numbers(result)
     assert result["rows"] == ROWS
     assert result["left_out"] == {"equal_sides": 36}
-    assert measured["left_out.equal_sides"] == pytest.approx(0.03)
+    assert measured["equal_sides"] == measured["left_out"] == pytest.approx(0.03)
+    assert "left_out.equal_sides" not in measured, "the same rows have one number"
     places = [f"pairs.jsonl:{line}" for line in (5, 15, 25, 105, 115)]
     assert result["left_out_at"] == {"equal_sides": places}
     assert measured["near_copies"] == pytest.approx(0.10, abs=0.01)
@@ -167,6 +168,7 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
     [
         ("[max]\nnonsense = 1\n", "nonsense was not measured; measured were: left_out"),
         ("[max]\nreward_model = 1\n", "reward_model was not measured"),
+        ('[max]\n"left_out.nonsense" = 0\n', r"left_out\.nonsense was not measured"),
         ("[most]\nidentity = 1\n", r"write tables \[max\] and \[min\]"),
         ('[max]\nidentity = "low"\n', r"write tables \[max\] and \[min\]"),
         ("[max]\nalways_longer = 60\n", r"limits\.toml: \[max\] always_longer is a share.* such as 0\.6"),

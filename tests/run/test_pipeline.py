@@ -218,6 +218,9 @@ def test_a_build_without_any_comparison_says_which_filter_took_all(tmp_path: Pat
     steps = run(store).build("comparisons")
     assert [step.action for step in steps] == ["reuse", "reuse", "build"], "other settings replace it"
     assert not steps[-1].manifest.is_empty and verify(store, manifest.ref) == []
+    with pytest.raises(RuntimeError, match="no row is left"):
+        run(store, "0.2.0", None, strict, responses="responses@0.1.0").build("comparisons")
+    assert store.resolve("comparisons") == "comparisons@0.1.0", "a name alone means one with rows"
 
 
 def test_nothing_is_built_on_an_empty_dataset(tmp_path: Path) -> None:

@@ -55,9 +55,22 @@ def test_a_flat_csv_has_no_formula(store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["-o a.txt", "-o nowhere/a.csv", "-o a.csv --config x", "-o a.csv --where x"]
+    "arguments",
+    ["-o a.txt", "-o nowhere/a.csv", "-o a.csv --config x", "-o a.csv --where x", "-o a.csv --to verl"],
 )
 def test_bad_exports_are_refused_and_leave_nothing(fake_store: Store, tmp_path: Path, arguments: str) -> None:
     done = cli("export", "comparisons", *arguments.split(), "--root", str(fake_store.root), cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_split_without_rows_is_named(tmp_path: Path) -> None:
+    (tmp_path / "q.txt").write_text("Why is moss green?\n")
+    root = ("--root", str(tmp_path / "build"))
+    assert (
+        "1 train, 0 test"
+        in cli("import", "queries", "q.txt", "--version", "1.0.0", *root, cwd=tmp_path).stdout
+    )
+    done = cli("export", "queries", "-o", str(tmp_path / "a.jsonl"), *root)
+    assert "split test has no row: no query of queries@1.0.0 falls into it" in done.stdout
+    assert "1 `train`, 0 `test`" in (tmp_path / "build/queries/1.0.0/README.md").read_text("utf-8")
