@@ -55,14 +55,14 @@ def _of_training(diagnostics: Diagnostics) -> dict[str, str]:
 
 
 def _reward_path(path: RewardPath) -> str:
-    """The first and the last step, and the one with the highest reward."""
+    """The first step, the one with the highest reward, and the last."""
     highest = max(path.points, key=lambda point: point[2])
-    steps = {"first": path.points[0], "highest": highest, "last": path.points[-1]}
+    points = {"the first": path.points[0], "the highest": highest, "the last": path.points[-1]}
     words = [
-        f"{name} at step {step:,.0f}, {reward:.3g} at {across:.3g}"
-        for name, (step, across, reward) in steps.items()
+        f"{reward:.3g} at {across:.3g} in step {step:,.0f} ({name})"
+        for name, (step, across, reward) in points.items()
     ]
-    return f"{path.title}: mean reward at {path.axis}, {'; '.join(words)}."
+    return f"{path.title}: {', '.join(words)}. It is drawn over the {path.axis}."
 
 
 def _lengths(diagnostics: Diagnostics) -> str:

@@ -17,7 +17,7 @@ from ..run.cost import FLOPS, Line, lines
 from ..run.plan import Plan, Step
 from ..store.samples import examples
 from ..store.store import Store
-from .console import byte_size, console, grid, panel, print_line, text
+from .console import byte_size, console, grid, panel, print_line, print_rows, text
 from .options import root_flag
 from .rows import row_panel
 
@@ -85,7 +85,7 @@ def summary(store: Store, steps: list[Step], options: list[str]) -> None:
     if rows := examples(store, last, 2):
         console.print(*(row_panel(row, {}, 420) for row in rows), sep="\n")
         console.print()
-    console.print(_folders(store, steps))
+    _print_folders(store, steps)
     _print_usage(last, steps)
     notes = [clean(note) for note in last.diagnostics["notes"]]
     if last.is_fake:
@@ -124,14 +124,12 @@ def _partners(manifest: Manifest, reason: str) -> str:
     return f" (others of the query: {numbers})" if numbers else ""
 
 
-def _folders(store: Store, steps: list[Step]) -> Table:
+def _print_folders(store: Store, steps: list[Step]) -> None:
     rows = []
     for step in steps:
         counts = ", ".join(f"{n:,} {split}" for split, n in step.manifest.splits().items())
-        rows.append((str(store.path(step.manifest.ref)), counts, Text(_outcome(step), style="dim")))
-    table = grid("folder", "rows", "", rows=rows)
-    table.columns[0].no_wrap = True
-    return table
+        rows.append((counts, _outcome(step), str(store.path(step.manifest.ref))))
+    print_rows("rows", "", "folder", rows=rows)
 
 
 def _outcome(step: Step) -> str:
