@@ -53,9 +53,8 @@ def measure(
     text["share_chosen_longer"] = _mean(facts["gap"] > 0)
     text["always_longer"] = _mean((facts["gap"].sign() + 1) / 2)
     # Readers leave such rows out of a file; a dataset of the store may have them.
-    text["equal_sides"] = left_out.get("equal_sides", 0) + int(
-        (facts["chosen_hash"] == facts["rejected_hash"]).sum()
-    )
+    equal = (facts["chosen_hash"] == facts["rejected_hash"]).sum()
+    text["equal_sides"] = left_out.get("equal_sides", 0) + int(equal)
     del text["findings"]  # of the sample; those of all rows follow
     measures = [
         _share("left_out", sum(left_out.values()), rows, "rows"),
