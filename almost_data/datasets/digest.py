@@ -1,13 +1,11 @@
-"""The content of an artifact: a dataset's splits and counts, and one hash of all rows or files."""
+"""The content of an artifact: a dataset's splits and counts, and one hash of all rows."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from ..models.files import joint_hash
 from .tables import TEST_SHARE, Table, table_of
 
 if TYPE_CHECKING:
@@ -97,19 +95,6 @@ def digest(tables: Mapping[str, Table], rows: Mapping[str, Rows]) -> str:
             for split, part in splits(frame, table_of(tables, config).split_key).items():
                 hasher.add(config, split, part)
     return hasher.digest()
-
-
-def files_digest(files: Mapping[str, Path]) -> str:
-    """sha256 of a model's files, by name: of their names and of all that is in them, read block by block.
-
-    Its first 16 digits are the revision by which `generation.models` pins the folder.
-    """
-
-    def sha256(file: Path) -> str:
-        with file.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-
-    return joint_hash({name: sha256(file) for name, file in files.items()})
 
 
 class RowHasher:

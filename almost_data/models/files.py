@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,15 +45,23 @@ def cache_dir() -> Path:
     return Path(os.environ.get("ALMOST_DATA_CACHE") or Path.home() / ".cache" / "almost_data")
 
 
-def joint_hash(hashes: Mapping[str, str]) -> str:
-    """One sha256 from the sha256 of each file by name; a folder's revision is its first 16 digits."""
-    lines = (f"{name}\0{hashes[name]}" for name in sorted(hashes))
+def file_sha256(file: Path) -> str:
+    """sha256 of a file, computed anew."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def files_digest(files: Mapping[str, Path], sha256: Callable[[Path], str] = file_sha256) -> str:
+    """One sha256 of a model's files, by name: of their names and of all that is in them.
+
+    Its first 16 digits are the revision of a folder.
+    """
+    lines = (f"{name}\0{sha256(files[name])}" for name in sorted(files))
     return hashlib.sha256("\0".join(lines).encode()).hexdigest()
 
 
-def sha256(files: Iterable[Path]) -> str:
+def cached_sha256(*files: Path) -> str:
     """sha256 of the files' joined bytes, cached by path, size and modification time."""
-    files = list(files)
     stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = hashlib.sha256(json.dumps(stats).encode()).hexdigest()
     cached = cache_dir() / "hashes" / key

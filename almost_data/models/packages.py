@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .files import cache_dir, sha256
+from .files import cache_dir, cached_sha256
 
 PREFIX = "pypi:"
 
@@ -42,7 +42,7 @@ PACKAGES = {
 
 def package_revision(name: str) -> str:
     """The package's version and the hash of its files. Raises InputError where it is not installed."""
-    digest = sha256(_parts(name))
+    digest = cached_sha256(*_parts(name))
     return f"{metadata.version(PACKAGES[name].parts[0][0])}-{digest[:12]}"
 
 

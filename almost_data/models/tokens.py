@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import InputError
 from . import Model
-from .files import sha256
+from .files import cached_sha256
 from .packages import PREFIX, package_folder, package_revision
 
 FILE = "tokenizer.json"
@@ -33,7 +33,7 @@ def tokenizer_file(source: str) -> tuple[Model, Path | None]:
         return Model(source, file.parent.name), file  # the commit
     if not file.is_file():
         raise InputError(f"{source}: no {FILE} in it: name a folder or a model that has a fast tokenizer")
-    return Model(source, sha256([file])[:16]), file
+    return Model(source, cached_sha256(file)[:16]), file
 
 
 def token_counts(source: str, texts: Sequence[str]) -> list[int]:

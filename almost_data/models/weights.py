@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from . import Model
-from .files import PATTERNS, joint_hash, loaded_files, require_safetensors, sha256
+from .files import PATTERNS, cached_sha256, files_digest, loaded_files, require_safetensors
 from .packages import PACKAGES, PREFIX, package_folder, package_revision
 
 
@@ -50,7 +50,7 @@ def _folder_revision(folder: Path) -> str:
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: no config.json in this folder, so it holds no model")
     require_safetensors(folder)
-    return joint_hash({name: sha256([file]) for name, file in loaded_files(folder).items()})[:16]
+    return files_digest(loaded_files(folder), cached_sha256)[:16]
 
 
 def _hub_revision(name: str, revision: str | None) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..errors import InputError
+from ..models.files import cached_sha256
 from . import files
 from .conversations import Unusable, read_turns
 
@@ -26,7 +27,7 @@ def read_prompts(path: str) -> list[str]:
 
 def sha256(path: str) -> str:
     """The sha256 of a benchmark's file, which a fingerprint contains."""
-    return files.file_sha256(files.check_file(path, SUFFIXES))
+    return cached_sha256(files.check_file(path, SUFFIXES))
 
 
 def _texts(place: str, row: dict[str, Any]) -> list[str]:

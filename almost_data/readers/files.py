@@ -11,6 +11,7 @@ from typing import Any
 from ..datasets.config import HUB_ID
 from ..datasets.manifest import canonical_json
 from ..errors import InputError
+from ..models.files import cached_sha256
 from . import formats
 from .conversations import IMAGES
 from .formats import COMPRESSIONS, Row, Tick, file_format
@@ -125,21 +126,9 @@ def record(source: str, suffixes: tuple[str, ...], part: HubPart = WHOLE) -> dic
     files = source_files(source, suffixes)
     folder = Path(source)
     if not folder.is_dir():
-        return {"name": folder.name, "sha256": file_sha256(files[0])}
-    hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
+        return {"name": folder.name, "sha256": cached_sha256(files[0])}
+    hashes = {file.relative_to(folder).as_posix(): cached_sha256(file) for file in files}
     return {"name": folder.resolve().name, "sha256": hashlib.sha256(canonical_json(hashes)).hexdigest()}
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, computed once for its size and time of change."""
-    stat = path.stat()
-    return _sha256(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache
-def _sha256(path: Path, size: int, modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @lru_cache

@@ -1,13 +1,12 @@
 """The files of an artifact as they were published: size, hash, and that they are regular files."""
 
-import hashlib
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..datasets.records import FileRecord
 from ..errors import InputError
-from ..models.files import sha256
+from ..models.files import cached_sha256, file_sha256
 
 CARD = "README.md"
 
@@ -19,12 +18,6 @@ def records(folder: Path, hashed: Mapping[str, FileRecord] | None = None) -> dic
         path: (hashed or {}).get(path) or FileRecord(file.stat().st_size, file_sha256(file))
         for path, file in sorted(files.items())
     }
-
-
-def file_sha256(file: Path) -> str:
-    """sha256 of a file, computed anew."""
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def kind_problem(file: Path) -> str:
@@ -45,7 +38,7 @@ def file_problem(file: Path, record: FileRecord, is_cached: bool = False) -> str
     try:
         if (size := file.stat().st_size) != record.bytes:
             return f"{size:,} bytes, where {record.bytes:,} were published"
-        actual = sha256([file]) if is_cached else file_sha256(file)
+        actual = cached_sha256(file) if is_cached else file_sha256(file)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return "" if actual == record.sha256 else "not the bytes that were published"

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from ..datasets.digest import Blocks, RowHasher, Rows, files_digest
+from ..datasets.digest import Blocks, RowHasher, Rows
 from ..datasets.manifest import (
     BuilderId,
     Entry,
@@ -34,7 +34,7 @@ from ..datasets.manifest import (
 )
 from ..datasets.tables import Table, stored_configs
 from ..errors import InputError
-from ..models.files import loaded_files, require_safetensors
+from ..models.files import files_digest, loaded_files, require_safetensors
 from . import files
 from .names import check_model_ref, parse_ref
 from .rows import sync, write_config

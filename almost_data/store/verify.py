@@ -11,8 +11,8 @@ from pathlib import Path
 from ..cards import front_matter
 from ..datasets.manifest import Manifest, Parent, changes, check_ledger, fingerprint, seal
 from ..errors import Defect, InputError
-from ..models.files import is_loaded, joint_hash
-from .files import CARD, file_problem, file_sha256, kind_problem
+from ..models.files import files_digest, is_loaded
+from .files import CARD, file_problem, kind_problem
 from .store import Store
 from .verify_rows import check_rows
 
@@ -122,7 +122,7 @@ def _model(store: Store, manifest: Manifest, paths: set[str]) -> list[str]:
     folder = store.path(manifest.ref)
     weights = [path for path in paths if "/" not in path and is_loaded(path)]
     try:
-        digest = joint_hash({path: file_sha256(folder / path) for path in weights})
+        digest = files_digest({path: folder / path for path in weights})
     except OSError as error:
         return [f"a file of the model cannot be read: {error.strerror}"]
     return [] if digest == manifest.digest else ["digest: the model's files are not those of the manifest"]

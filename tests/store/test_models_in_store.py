@@ -12,13 +12,12 @@ import msgspec
 import pytest
 
 from almost_data.cli.app import main
-from almost_data.datasets.digest import files_digest
 from almost_data.datasets.manifest import Manifest, Parent, decode_manifest, encode_manifest, fingerprint
 from almost_data.errors import InputError
 from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
 from almost_data.models import weights
-from almost_data.models.files import loaded_files
+from almost_data.models.files import files_digest, loaded_files
 from almost_data.run import build, importing, presets
 from almost_data.store.publish import Record, Weights, publish
 from almost_data.store.store import Store
