@@ -127,28 +127,8 @@ RESERVED = ("note", "card", "engine", "scoring", "run", "import", "eval", "hub",
 """Names that no builder can have: sections of presets, and of settings in error messages."""
 
 
-def _no_pins(config: Any, generator: Generator) -> dict[str, Any]:
-    return {}
-
-
 def _no_reward_models(config: Any) -> dict[str, RewardModel]:
     return {}
-
-
-def _no_figures(manifest: Manifest, tables: "Mapping[str, pl.DataFrame]") -> Figures:
-    yield from ()
-
-
-def _no_facts(config: Any) -> Sequence[str]:
-    return ()
-
-
-def _no_values(manifest: Manifest, line: Sequence[Manifest]) -> dict[str, Any]:
-    return {}
-
-
-def _same_config(config: Any) -> Any:
-    return config
 
 
 @documented
@@ -176,7 +156,7 @@ class Builder:
     """Whether `build` uses the generator; if not, no engine is loaded."""
     uses_folder: bool = False
     """Whether `build` takes `folder`, an empty folder for rows that may be more than fit in memory."""
-    pins: Callable[[Any, Generator], dict[str, Any]] = _no_pins
+    pins: Callable[[Any, Generator], dict[str, Any]] = lambda config, generator: {}
     """What decides the rows besides the settings: resolved models, texts of prompts, hashes of files.
 
     Raises InputError for settings that do not go together. Models stand under `resolved`, by responder.
@@ -187,7 +167,7 @@ class Builder:
     """Reward models by the keyword under which `build` takes their scorers."""
     hooks: Mapping[Unit, Mapping[str, Any]] = field(default_factory=dict)
     """Unit -> the columns that a user's filter of that unit sees, with an example value each."""
-    as_fake: Callable[[Any], Any] = _same_config
+    as_fake: Callable[[Any], Any] = lambda config: config
     """The config as the fake engine runs it, with names that say so."""
     estimate: Callable[[Any, Mapping[str, Estimate]], Estimate] | None = None
     """`(config, estimates of its parents)` -> what a build would take; None where no model is asked."""
@@ -197,11 +177,11 @@ class Builder:
     """Tags of the card on the Hub."""
     card: str | Path = "dataset.md.jinja"
     """Template of the card: a shipped one, or a file."""
-    card_values: Callable[[Manifest, Sequence[Manifest]], dict[str, Any]] = _no_values
+    card_values: Callable[[Manifest, Sequence[Manifest]], dict[str, Any]] = lambda manifest, line: {}
     """`(manifest, it and the datasets above it)` -> more values for the template."""
-    paper_facts: Callable[[Any], Sequence[str]] = _no_facts
+    paper_facts: Callable[[Any], Sequence[str]] = lambda config: ()
     """Sentences on how its method differs from the paper, for its card and those below it."""
-    figures: "Callable[[Manifest, Mapping[str, pl.DataFrame]], Figures]" = _no_figures
+    figures: "Callable[[Manifest, Mapping[str, pl.DataFrame]], Figures]" = lambda manifest, tables: iter(())
 
     def __post_init__(self) -> None:
         """Raise ValueError where the parts do not go together, so that a mistake shows before a build."""
