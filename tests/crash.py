@@ -112,8 +112,7 @@ class Trap:
         self.around(card, "render", "card")
         self.around(rows.Shards, "write", "shard", _half_a_shard)
         self.around(publish, "write_file", "file", _half_a_file)
-        for module in (rows, store):
-            self.around(module, "sync", "fsync")
+        self.around(store, "sync", "fsync")
         self.around(os, "rename", "rename")
         self.around(os, "replace", "replace")
         self.around(shutil, "rmtree", "rmtree")

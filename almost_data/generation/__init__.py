@@ -6,7 +6,7 @@ An engine is one file, in this package or another one (see `engines.py`);
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -213,15 +213,17 @@ class Generator(Closing, Protocol):
         ...
 
 
-def group_by_model(requests: Iterable[Request]) -> dict[Model, list[Request]]:
-    """The requests of each model, in their order. Raises ValueError for an id that occurs twice."""
+def group_by_model(
+    requests: Iterable[Request], resolve: Callable[[Model], Model] = lambda model: model
+) -> dict[Model, list[Request]]:
+    """The requests of each resolved model, in order. Raises ValueError for an id that occurs twice."""
     groups: dict[Model, list[Request]] = {}
     ids: set[str] = set()
     for request in requests:
         if request.id in ids:
             raise ValueError(f"request id {request.id!r} occurs twice")
         ids.add(request.id)
-        groups.setdefault(request.model, []).append(request)
+        groups.setdefault(resolve(request.model), []).append(request)
     return groups
 
 

@@ -146,18 +146,17 @@ class JournaledGenerator:
         """The engine's replies, each written to the journal before it is yielded or soon after."""
         if self.memory:
             self.memory.acquire(self.engine)
-        writer = JournalWriter(database, self.session.path, _store)
-        try:
+        with (
+            closing(JournalWriter(database, self.session.path, _store)) as writer,
             # Closed at once where one failure is too many: nothing more is generated.
-            with closing(generate_isolated(self.engine, requests)) as replies:  # type: ignore[type-var]
-                for reply in replies:
-                    writer.add((keys[reply.id], reply))
-                    self.counts.computed += 1
-                    self.spent += reply.cost
-                    self._check_failures(reply, total, "fix the cause and run again")
-                    yield reply
-        finally:
-            writer.close()
+            closing(generate_isolated(self.engine, requests)) as replies,  # type: ignore[type-var]
+        ):
+            for reply in replies:
+                writer.add((keys[reply.id], reply))
+                self.counts.computed += 1
+                self.spent += reply.cost
+                self._check_failures(reply, total, "fix the cause and run again")
+                yield reply
 
     def _check_failures(self, reply: Reply, total: int, advice: str) -> None:
         """Raise RuntimeError at the first failure that is one too many among `total` requests."""

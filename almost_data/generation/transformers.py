@@ -74,9 +74,7 @@ class TransformersEngine:
         return self._pinned[model]
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        groups: dict[Model, list[Request]] = defaultdict(list)
-        for model, group in group_by_model(requests).items():
-            groups[self.resolve(model)] += group
+        groups = group_by_model(requests, self.resolve)
         check_templates(groups)
         for model in sorted(groups, key=lambda model: model not in self._loaded):
             loaded = self.load(model)

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from multiprocessing import connection
 from pathlib import Path
@@ -80,9 +79,7 @@ class VLLMEngine:
         return {**fixed, **self._effective, "arguments": self.arguments}
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        groups: dict[Model, list[Request]] = defaultdict(list)
-        for model, group in group_by_model(requests).items():
-            groups[self.resolve(model)] += group
+        groups = group_by_model(requests, self.resolve)
         check_templates(groups)
         for model in sorted(groups, key=lambda model: model != self._loaded):
             self._load(model)

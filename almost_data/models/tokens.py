@@ -9,6 +9,7 @@ from ..errors import InputError
 from . import Model
 from .files import cached_sha256
 from .packages import PREFIX, package_folder, package_revision
+from .weights import hub_file
 
 FILE = "tokenizer.json"
 BATCH = 1_000
@@ -29,7 +30,7 @@ def tokenizer_file(source: str) -> tuple[Model, Path | None]:
     elif Path(source).is_dir():
         file = Path(source) / FILE
     else:
-        file = _from_hub(source)
+        file = hub_file(Model(source), FILE)
         return Model(source, file.parent.name), file  # the commit
     if not file.is_file():
         raise InputError(f"{source}: no {FILE} in it: name a folder or a model that has a fast tokenizer")
@@ -58,14 +59,3 @@ def _tokenizer(file: Path) -> Any:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-def _from_hub(source: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(source, FILE))
-    except Exception as error:  # being offline raises many kinds; messages may quote addresses
-        raise InputError(
-            f"{source}: no such folder here, and no {FILE} of it on the Hub ({type(error).__name__})"
-        ) from None

@@ -77,6 +77,20 @@ def _hub_revision(name: str, revision: str | None) -> str:
     raise InputError(f"{name}@{revision}: {reason}" if revision else f"{name}: {reason}")
 
 
+def hub_file(model: Model, name: str) -> Path:
+    """One file of a Hub model, from the Hub or its cache. Raises InputError."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(model.id, name, revision=model.revision))
+    except Exception as error:  # being offline raises many kinds; messages may quote addresses
+        at = f"@{model.revision}" if model.revision else ""
+        raise InputError(
+            f"{model.id}{at}: no such folder here, and its {name} cannot be downloaded from the Hub and is "
+            f"not in its cache ({type(error).__name__})"
+        ) from None
+
+
 def _snapshot(model: Model) -> Path:
     from huggingface_hub import snapshot_download
 

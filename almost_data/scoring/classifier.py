@@ -105,7 +105,7 @@ def _config(model: Model, name: str) -> dict[str, Any]:
 
 
 def _hub_config(model: Model) -> Path:
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import HfApi
 
     files = None
     with suppress(Exception):  # offline: missing weights show when they are fetched
@@ -115,10 +115,4 @@ def _hub_config(model: Model) -> Path:
             f"{model.id}: no safetensors weights on the Hub; pickled ones (.bin, .pt) can run code and are "
             "never loaded"
         )
-    try:
-        return Path(hf_hub_download(model.id, "config.json", revision=model.revision))
-    except Exception as error:
-        raise InputError(
-            f"{model.id}@{model.revision}: its config.json cannot be downloaded from the Hub and is not in "
-            f"its cache ({type(error).__name__})"
-        ) from None
+    return weights.hub_file(model, "config.json")

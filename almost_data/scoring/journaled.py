@@ -3,6 +3,7 @@
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -96,9 +97,8 @@ class JournaledScorer:
         """The scorer's scores of `missing`, each text's once; empties it."""
         if self.memory:
             self.memory.acquire(self.scorer)
-        writer = JournalWriter(database, self.session.path, _store, BATCH)
         texts = [Dialogue(digest.hex(), same_text[0].messages) for digest, same_text in missing.items()]
-        try:
+        with closing(JournalWriter(database, self.session.path, _store, BATCH)) as writer:
             for score in self.scorer.score(texts):
                 digest = bytes.fromhex(score.id)
                 writer.add((digest, score))
@@ -107,8 +107,6 @@ class JournaledScorer:
                 self.counts.from_journal += len(same_text) - 1
                 for dialogue in same_text:
                     yield replace(score, id=dialogue.id)
-        finally:
-            writer.close()
         if missing:
             raise RuntimeError(f"{self.model.id} left {len(missing)} dialogues without a score")
 

@@ -37,7 +37,7 @@ from ..errors import InputError
 from ..models.files import files_digest, loaded_files, require_safetensors
 from . import files
 from .names import check_model_ref, parse_ref
-from .rows import sync, write_config
+from .rows import write_config
 from .store import Store, write_file
 
 PACKAGES = (
@@ -111,7 +111,6 @@ class Weights:
         for name, file in loaded_files(self.folder).items():
             # No hard link: a trainer that saves there again would write into the artifact.
             shutil.copyfile(file, folder / name)
-            sync(folder / name)
         counts = {split: rows for split, rows in self.counts.items() if rows}
         return Written(files_digest(loaded_files(folder)), {"default": counts})
 
@@ -203,7 +202,7 @@ def publish(
     """
     store.check_place(draft.ref, draft.kind)
     check_ledger(record.ledger)
-    with store.staging(store.path(draft.ref), draft.ref) as staging:
+    with store.scratch(draft.ref) as staging:
         written = content.write(staging)
         if draft.kind == "dataset" and (
             problems := ledger_problems(record.ledger, written.counts["default"], written.reasons)
@@ -233,6 +232,7 @@ def publish(
         write_file(staging / "manifest.json", encode_manifest(manifest))
         if store.has(draft.ref) and store.manifest(draft.ref).is_empty:
             store.discard(draft.ref)
+        store.adopt(draft.ref, staging)
     return manifest
 
 

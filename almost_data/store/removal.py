@@ -1,7 +1,7 @@
 """Deletes artifacts: their folders, and nothing else. The journal keeps the replies in them."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 from ..errors import InputError
 from .store import Store
@@ -9,18 +9,7 @@ from .store import Store
 
 def children(store: Store, refs: Sequence[str]) -> dict[str, list[str]]:
     """The artifacts that were made from each of these, themselves aside; without those that have none."""
-    manifests = []
-    for present in store.refs():
-        with suppress(InputError):  # a damaged one cannot say
-            manifests.append(store.manifest(present))
-    by_parent = {
-        ref: [
-            child.ref
-            for child in manifests
-            if child.ref not in refs and ref in {parent.ref for parent in child.parents}
-        ]
-        for ref in refs
-    }
+    by_parent = {ref: [child for child, _ in store.children(ref) if child not in refs] for ref in refs}
     return {ref: names for ref, names in by_parent.items() if names}
 
 

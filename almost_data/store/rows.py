@@ -1,6 +1,5 @@
 """Rows as Parquet files: sharded, split by hash, written as they come."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +103,6 @@ class Shards:
     def _end_file(self) -> None:
         if self.writer:
             self.writer.close()
-            sync(self.files[-1])
         self.writer, self.size = None, 0
 
 
@@ -117,12 +115,3 @@ def _repeating_columns(table: Table, sample: "pl.DataFrame") -> list[str]:
     strings = [column.name for column in table.columns if column.type == "string"]
     limit = min(MAX_DICTIONARY, (1 + len(sample)) // 2)
     return roles + [name for name in strings if name != table.split_key and sample[name].n_unique() <= limit]
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from .. import registry
 from ..cards.markdown import clean
-from ..datasets.manifest import MAX_BYTES, Manifest, decode_manifest
+from ..datasets.manifest import MAX_BYTES, Manifest, Parent, decode_manifest
 from ..datasets.tables import polars_schema, stored_configs
 from ..errors import InputError, did_you_mean
 from ..viewer.tables import artifacts_table
 from .artifact import Artifact
 from .files import CARD, kind_problem, published
 from .names import NAME, VERSION, parse_ref, version_key
-from .rows import sync
 
 if TYPE_CHECKING:
     import polars as pl
@@ -179,6 +178,14 @@ class Store:
                 ancestors += [ancestor for ancestor in lineage if ancestor not in ancestors]
         return ancestors
 
+    def children(self, ref: str) -> list[tuple[str, Parent]]:
+        """The artifacts that were made from this one, and what each records of it."""
+        manifests = []
+        for present in self.refs():
+            with suppress(InputError):  # a damaged one has nothing to say
+                manifests.append(self.manifest(present))
+        return [(child.ref, parent) for child in manifests for parent in child.parents if parent.ref == ref]
+
     @contextmanager
     def lock(self, name: str, wait: bool = False) -> Iterator[None]:
         """Hold the right to build `name`, a reference or another word: a second process waits, or is refused.
@@ -209,7 +216,7 @@ class Store:
                 raise InputError(f"{name}: {present} is {manifest.kind_phrase} of that name: choose another")
 
     def adopt(self, ref: str, folder: Path) -> None:
-        """Move a whole artifact into its place, as one that was fetched beside this store and verified.
+        """Move a whole artifact into its place, once all of it is on the disk.
 
         The caller holds `lock`, and `folder` is on the disk of the root. Raises InputError where the place
         is occupied.
@@ -217,24 +224,12 @@ class Store:
         place = self.path(ref)
         if os.path.lexists(place):
             raise InputError(f"{place} is in the way: move it")
-        for file in folder.rglob("*"):
-            sync(file)
+        for path in (*folder.rglob("*"), folder):
+            sync(path)
         place.parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, place)
         sync(place.parent)
         sync(place.parent.parent)
-
-    @contextmanager
-    def staging(self, place: Path, name: str) -> Iterator[Path]:
-        """A folder that is renamed to `place` at the end, unless something failed."""
-        with self.scratch(name) as staging:
-            yield staging
-            for folder, _, _ in os.walk(staging, topdown=False):
-                sync(Path(folder))
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(staging, place)
-            sync(place.parent)
-            sync(place.parent.parent)
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
@@ -290,6 +285,15 @@ class Store:
                 os.replace(staging / CARD, folder / CARD)
                 sync(folder)
         return True
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_file(path: Path, content: bytes) -> None:

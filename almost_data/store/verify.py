@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..cards import front_matter
-from ..datasets.manifest import Manifest, Parent, changes, check_ledger, fingerprint, seal
+from ..datasets.manifest import Manifest, changes, check_ledger, fingerprint, seal
 from ..errors import Defect, InputError
 from ..models.files import files_digest, is_loaded
 from .files import CARD, file_problem, kind_problem
@@ -59,7 +59,7 @@ def unproven(store: Store, ref: str, place: str | None = None) -> list[str]:
     """
     manifest = store.manifest(ref)
     lines = []
-    if not any(parent.manifest == manifest.sha256 for _, parent in _children(store, manifest)):
+    if not any(record.manifest == manifest.sha256 for _, record in store.children(ref)):
         compare = f"compare its sha256, {manifest.sha256}, with the one in the manifest.json of "
         if place:
             lines.append(
@@ -168,19 +168,7 @@ def _relatives(store: Store, manifest: Manifest) -> list[str]:
             problems.append(f"parents: {parent.ref} here has another digest than the parent built from")
         elif parent.manifest not in (None, present.sha256):
             problems.append(f"parents: the manifest of {parent.ref} is not the one that this was built from")
-    for child, record in _children(store, manifest):
-        if record.manifest not in (None, manifest.sha256):
+    for child, record in store.children(manifest.ref):
+        if record.digest == manifest.digest and record.manifest not in (None, manifest.sha256):
             problems.append(f"manifest.json: {child} was built from another manifest of this content")
     return problems
-
-
-def _children(store: Store, manifest: Manifest) -> Iterator[tuple[str, Parent]]:
-    """Artifacts of the store that were built from this content, and their records of it."""
-    for ref in store.refs():
-        try:
-            parents = store.manifest(ref).parents
-        except InputError:  # a damaged one has nothing to say
-            continue
-        for parent in parents:
-            if (parent.ref, parent.digest) == (manifest.ref, manifest.digest):
-                yield ref, parent
