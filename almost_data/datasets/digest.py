@@ -87,16 +87,6 @@ def _hash_digits(value: str) -> str:
     return hashlib.sha256(value.encode()).hexdigest()[:8]
 
 
-def digest(tables: Mapping[str, Table], rows: Mapping[str, Rows]) -> str:
-    """sha256 of the rows, independent of their order, their files and library versions."""
-    hasher = RowHasher(tables)
-    for config, content in rows.items():
-        for frame in frames(content):
-            for split, part in splits(frame, table_of(tables, config).split_key).items():
-                hasher.add(config, split, part)
-    return hasher.digest()
-
-
 class RowHasher:
     """Counts and hashes rows as they pass, a frame at a time.
 
@@ -139,6 +129,7 @@ class RowHasher:
             self._add(part, f"{column.name}:{column.type}", arrow[column.name].combine_chunks())
 
     def digest(self) -> str:
+        """sha256 of the rows, independent of their order, their files and library versions."""
         counts = [f"{config}/{split}:{rows}" for (config, split), rows in self._rows.items()]
         hashes = [f"{'/'.join(path)}:{hash_.hexdigest()}" for path, hash_ in self._hashes.items()]
         return hashlib.sha256("\n".join(sorted(counts + hashes)).encode()).hexdigest()

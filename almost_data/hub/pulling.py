@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -173,22 +173,13 @@ def _sweep(store: Store, commit: str, name: str) -> None:
     Artifacts of another `name` may still be continued, so they are deleted after a week only.
     """
     store.sweep()
-    for staging in store.root.glob(".staging/hub-*"):
-        folders = [folder for folder in staging.glob("*/*") if folder.is_dir()]
-        try:
+    for folder in store.root.glob(".staging/hub-*/*/*"):
+        staging = folder.parent.parent
+        with suppress(InputError, OSError):  # a process is fetching it, or has deleted it
             is_old = time.time() - staging.stat().st_mtime > WEEK
-        except OSError:  # another process has deleted it
-            continue
-        has_name = any(folder.parent.name == name for folder in folders)
-        if staging.name == f"hub-{commit}" or not (is_old or has_name):
-            continue
-        try:
-            with ExitStack() as locks:
-                for folder in folders:
-                    locks.enter_context(store.lock(f"{folder.parent.name}@{folder.name}"))
-                shutil.rmtree(staging, ignore_errors=True)
-        except InputError:  # its process is running
-            continue
+            if staging.name != f"hub-{commit}" and (is_old or folder.parent.name == name):
+                with store.lock(f"{folder.parent.name}@{folder.name}"):
+                    shutil.rmtree(staging, ignore_errors=True)
 
 
 def _fetch(remote: Remote, path: str, folder: Path) -> None:

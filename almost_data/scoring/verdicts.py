@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from string import Template
 from typing import Any, Literal
 
@@ -28,7 +27,7 @@ _FIRST = {count: re.compile(scores) for count, scores in _SCORES.items()}
 _LAST = {count: re.compile(rf"scores?:[ \t]*{scores}", re.IGNORECASE) for count, scores in _SCORES.items()}
 _EMPHASIS = re.compile(r"[*_`#]")
 """Marks of Markdown, as in `**Scores:** 8 7`."""
-_PROMPTS = {1: "judge_one.txt", 2: "judge.txt"}
+_PROMPTS = {1: "judge_one", 2: "judge"}
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,7 @@ class Verdict:
 @cache
 def prompt(answers: int = 2) -> str:
     """The judge's prompt on one answer or two, without question and answers."""
-    folder = resources.files("almost_data.generation.prompts")
-    return folder.joinpath(_PROMPTS[answers]).read_text("utf-8")
+    return prompts.shipped(_PROMPTS[answers])
 
 
 def question(turns: Sequence[Mapping[str, str]]) -> str:

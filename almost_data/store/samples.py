@@ -79,12 +79,10 @@ def sample(artifacts: Artifacts, ref: str, selection: Selection = Selection()) -
         pair=selection.pair,
         longer=selection.longer,
     )
-    is_grouped = selection.dropped is None and selection.sort is None and _is_grouped(rows)
-    group = "query_id" if is_grouped and "reason" not in rows.collect_schema() else None
     if selection.sort:
         frame, count = largest(rows, ref, selection.sort, selection.n)
     else:
-        frame, count = draw(rows, selection.n, selection.seed, group)
+        frame, count = draw(rows, selection.n, selection.seed, _group(rows.collect_schema()))
     sampled = list(rows_of(manifest, frame))
     return Sample(frame, sampled, count, notes(artifacts, manifest, sampled))
 
@@ -92,7 +90,7 @@ def sample(artifacts: Artifacts, ref: str, selection: Selection = Selection()) -
 def examples(artifacts: Artifacts, manifest: Manifest, n: int, seed: int = 0) -> list[Row]:
     """Rows of `n` queries, drawn by seed, one of each; the responses to a query are one row."""
     rows = with_texts(artifacts, manifest, "default")
-    if "query_id" not in rows.collect_schema() or _is_grouped(rows):
+    if "query_id" not in rows.collect_schema() or _group(rows.collect_schema()):
         return sample(artifacts, manifest.ref, Selection(n=n, seed=seed)).rows
     frame, _ = draw(rows, n, seed, "query_id")
     return list(rows_of(manifest, frame.unique("query_id", keep="first", maintain_order=True)))
@@ -104,18 +102,17 @@ def overview(artifacts: Artifacts, ref: str, limit: int, seed: int = 0) -> Page:
     kept = [name for name in artifacts.configs(ref) if name not in dropped_configs(artifacts, manifest)]
     stored = ["default", *(name for name in kept if name in manifest.tables and name != "default")]
     parts = [with_texts(artifacts, manifest, config) for config in stored]
-    sizes = [_size(part) for part in parts]
+    sizes = [_units(part, _group(part.collect_schema()))[1] for part in parts]
     reasons: list[pl.LazyFrame] = []
     for config in dropped_configs(artifacts, manifest):
         dropped = with_texts(artifacts, manifest, config).filter(pl.col("reason").is_not_null())
         names = dropped.select("reason").unique().sort("reason").collect()["reason"]
         reasons += [dropped.filter(pl.col("reason") == name) for name in names]
-    counts = [_size(part) for part in reasons]
+    counts = [_units(part, None)[1] for part in reasons]
     quotas = share_page(sizes, counts, limit)
     rows: list[Row] = []
     for part, quota in zip([*parts, *reasons], quotas, strict=True):
-        group = "query_id" if _is_grouped(part) and "reason" not in part.collect_schema() else None
-        rows += rows_of(manifest, draw(part, quota, seed, group)[0])
+        rows += rows_of(manifest, draw(part, quota, seed, _group(part.collect_schema()))[0])
     total = sum(sizes) + sum(counts)
     about = f"all {total:,} rows, kept and dropped"
     if len(rows) < total:
@@ -245,22 +242,21 @@ def _with_id(artifacts: Artifacts, manifest: Manifest, id: str) -> pl.LazyFrame:
     return pl.concat(frames, how="diagonal_relaxed")
 
 
-def _is_grouped(rows: pl.LazyFrame) -> bool:
-    return set(rows.collect_schema()) >= _GROUPED
+def _group(columns: Iterable[str]) -> str | None:
+    """The column by which rows of kept responses are shown together; None where each is shown by itself."""
+    names = set(columns)
+    return "query_id" if names >= _GROUPED and "reason" not in names else None
 
 
-def _size(rows: pl.LazyFrame) -> int:
-    """The rows, or the queries that have responses."""
-    columns = rows.collect_schema()
-    if _is_grouped(rows) and "reason" not in columns:
-        rows = rows.select("query_id").unique()
-    return int(rows.select(pl.len()).collect().item())
+def _units(rows: pl.LazyFrame, group: str | None) -> tuple[pl.LazyFrame, int]:
+    """The rows, or their groups, and how many there are."""
+    units = rows.select(group).unique(maintain_order=True) if group else rows
+    return units, int(units.select(pl.len()).collect().item())
 
 
 def draw(rows: pl.LazyFrame, n: int, seed: int, group: str | None = None) -> tuple[pl.DataFrame, int]:
     """`n` rows, or the rows of `n` groups, by a seed and in their order; and how many there are in all."""
-    units = rows.select(group).unique(maintain_order=True) if group else rows
-    count = int(units.select(pl.len()).collect().item())
+    units, count = _units(rows, group)
     if count <= n:
         return rows.collect(), count
     places = sorted(random.Random(seed).sample(range(count), n))
@@ -278,7 +274,7 @@ def rows_of(manifest: Manifest, frame: pl.DataFrame) -> Iterator[Row]:
     columns = {
         config: [*table.names, *_absent_texts(table.names), *ADDED] for config, table in tables.items()
     }
-    if set(frame.columns) >= _GROUPED and "reason" not in frame.columns:
+    if _group(frame.columns):
         ordered = frame.sort("query_id", maintain_order=True).iter_rows(named=True)
         for _, replies in groupby(ordered, lambda record: record["query_id"]):
             yield replies_row(list(replies))

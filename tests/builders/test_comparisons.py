@@ -20,7 +20,7 @@ from almost_data.builders.comparisons.builder import BUILDER, build
 from almost_data.builders.comparisons.config import ComparisonsConfig, without_unread_settings
 from almost_data.datasets.builder import Built, reply_id, silent, text_id
 from almost_data.datasets.config import FilePath
-from almost_data.datasets.digest import digest, frames
+from almost_data.datasets.digest import frames
 from almost_data.datasets.manifest import BuilderId, Manifest, canonical_json, check_ledger
 from almost_data.errors import InputError
 from almost_data.generation import Model
@@ -361,7 +361,7 @@ def test_parts_of_a_large_set_make_what_the_whole_makes(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("almost_data.builders.comparisons.builder.RANGE_ROWS", most)
             built = run(rows, config, Letters() if judged else None)
-        hashed = built and digest(BUILDER.tables, built.tables)
+        hashed = built and schema.digest(BUILDER.tables, built.tables)
         results.append(
             built and (hashed, built.ledger, canonical_json(built.diagnostics | {"text": 0}), built.notes)
         )
@@ -539,7 +539,7 @@ def test_what_is_selected_follows_from_ids_and_seed_alone() -> None:
         assert built is not None
         results.append(
             (
-                digest(BUILDER.tables, built.tables),
+                schema.digest(BUILDER.tables, built.tables),
                 built.ledger,
                 built.diagnostics["queries_with_a_comparison"],
             )
@@ -588,7 +588,7 @@ def test_of_near_twin_prompts_one_makes_comparisons_whatever_the_order() -> None
         assert len(built.tables["default"]) == 3
         assert (built.ledger[-1].n_in, built.ledger[-1].dropped) == (5, {"near_twin_prompt": 2})
         assert set(built.tables["rejected"]["reason"]) == {"near_twin_prompt"}
-        results.append(digest(BUILDER.tables, built.tables))
+        results.append(schema.digest(BUILDER.tables, built.tables))
     assert results[0] == results[1]
     assert len(set(results)) > 1
 

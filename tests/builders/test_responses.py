@@ -11,7 +11,7 @@ from almost_data.builders.responder import Responder
 from almost_data.builders.responses import BUILDER, ResponsesConfig, build
 from almost_data.datasets import spool
 from almost_data.datasets.builder import Built, silent, text_id
-from almost_data.datasets.digest import digest, frames
+from almost_data.datasets.digest import frames
 from almost_data.datasets.manifest import check_ledger
 from almost_data.errors import InputError
 from almost_data.generation import Generator, Reply, Request, journal, prompts
@@ -179,7 +179,7 @@ def test_rows_do_not_depend_on_parts_and_order(
     config = presets.load("almost").settings(BUILDER)
     engine = JournaledGenerator(Shuffled(), JournalSession(tmp_path / "journal"), max_failures=0.5)
     built, plain = answer(config, engine), answer(config, Plain())
-    assert digest(BUILDER.tables, built.tables) == digest(BUILDER.tables, plain.tables)
+    assert schema.digest(BUILDER.tables, built.tables) == schema.digest(BUILDER.tables, plain.tables)
     assert (built.ledger, built.diagnostics) == (plain.ledger, plain.diagnostics)
     for name, rows in built.tables.items():
         assert rows["row" if name == "rejected" else "query_id"].is_sorted()

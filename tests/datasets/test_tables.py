@@ -11,7 +11,7 @@ import pytest
 
 from almost_data.datasets.builder import Builder, Built
 from almost_data.datasets.config import Config
-from almost_data.datasets.digest import digest, splits
+from almost_data.datasets.digest import splits
 from almost_data.datasets.filters import Filter
 from almost_data.datasets.manifest import Manifest
 from almost_data.datasets.tables import Column, Table, frame, integer, string, table_of
@@ -21,6 +21,7 @@ from almost_data.run.build import BuildRun
 from almost_data.run.presets import Preset
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
+from tests import schema
 
 NUMBER = integer("number", "which one", 3)
 COLUMNS = (
@@ -106,7 +107,7 @@ def test_a_bool_column_keeps_true_false_and_null_wherever_it_is_read(tmp_path: P
     by_number = dict(zip(loaded["number"], loaded["is_even"], strict=True))
     assert by_number == dict(enumerate(values)) and loaded.features["is_even"].dtype == "bool"
     changed = frame(table, [row | {"is_even": row["is_even"] is True} for row in rows()])
-    assert digest({"default": table}, {"default": changed}) != manifest.digest
+    assert schema.digest({"default": table}, {"default": changed}) != manifest.digest
 
 
 def parts(names: Iterable[str]) -> tuple[dict[str, Table], dict[str, pl.DataFrame]]:

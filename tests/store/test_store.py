@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from almost_data.datasets.digest import Blocks, RowHasher, Rows, digest, frames, ranges, splits
+from almost_data.datasets.digest import Blocks, RowHasher, Rows, frames, ranges, splits
 from almost_data.datasets.manifest import Manifest, decode_manifest, encode_manifest
 from almost_data.datasets.tables import arrow_schema
 from almost_data.errors import InputError
@@ -110,8 +110,8 @@ def test_digest_ignores_row_order_and_sees_every_cell(fake_store: Store) -> None
         manifest = fake_store.manifest(ref)
         tables = {config: fake_store.scan(ref, config).collect() for config in fake_store.configs(ref)}
         shuffled = {config: rows.sample(fraction=1, shuffle=True, seed=1) for config, rows in tables.items()}
-        assert digest(manifest.tables, shuffled) == manifest.digest
-        assert digest(manifest.tables, dict(reversed(tables.items()))) == manifest.digest
+        assert schema.digest(manifest.tables, shuffled) == manifest.digest
+        assert schema.digest(manifest.tables, dict(reversed(tables.items()))) == manifest.digest
         for config, frame in tables.items():
             table = schema.table(name, config)
             for column in table.columns:
@@ -120,7 +120,7 @@ def test_digest_ignores_row_order_and_sees_every_cell(fake_store: Store) -> None
                 reread = schema.frame(name, config, [table.example])[column.name]
                 changed = frame.with_columns(pl.concat([reread, frame[column.name][1:]]))
                 if not changed.equals(frame):
-                    changed_digest = digest(manifest.tables, tables | {config: changed})
+                    changed_digest = schema.digest(manifest.tables, tables | {config: changed})
                     assert changed_digest != manifest.digest, (config, column.name)
 
 
@@ -128,16 +128,16 @@ def test_digest_ignores_where_frames_end(fake_store: Store) -> None:
     tables = schema.TABLES["comparisons"]
     for ref, config in [("comparisons@0.1.0", "default"), ("comparisons@0.1.0", "rejected")]:
         rows = fake_store.scan(ref, config)
-        whole = digest(tables, {config: rows.collect()})
+        whole = schema.digest(tables, {config: rows.collect()})
         for most in (1, 7, 10_000):
             parts = [part.collect() for part in ranges(rows, most)]
             assert sum(map(len, parts)) == rows.collect().height
-            assert digest(tables, {config: Blocks(lambda parts=parts: iter(parts))}) == whole
+            assert schema.digest(tables, {config: Blocks(lambda parts=parts: iter(parts))}) == whole
     first, second, *_ = [part.collect() for part in ranges(rows, 20)]
     with pytest.raises(ValueError, match="before the one before it ends"):
-        digest(tables, {"rejected": Blocks(lambda: iter([second, first]))})
+        schema.digest(tables, {"rejected": Blocks(lambda: iter([second, first]))})
     with pytest.raises(ValueError, match="same key"):
-        digest(tables, {"rejected": pl.concat([first, first])})
+        schema.digest(tables, {"rejected": pl.concat([first, first])})
     assert len(list(frames(first))) == 1
 
 
@@ -211,7 +211,9 @@ def test_digest_tells_null_from_empty_and_where_text_is_cut() -> None:
             }
             for i, text in enumerate(texts)
         ]
-        return digest(schema.TABLES["queries"], {"rejected": schema.frame("queries", "rejected", rows)})
+        return schema.digest(
+            schema.TABLES["queries"], {"rejected": schema.frame("queries", "rejected", rows)}
+        )
 
     assert len({of(""), of(None), of("ab", "c"), of("a", "bc"), of("abc", "")}) == 5
 

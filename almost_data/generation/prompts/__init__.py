@@ -78,7 +78,7 @@ def ask(messages: Sequence[Message], role: str = "assistant") -> str:
 def load(prompt: str) -> Prompt:
     """A shipped prompt by name, or a file in the same format by path. InputError names file and line."""
     names = ", ".join(SHIPPED)
-    text = _shipped(prompt) if prompt in SHIPPED else _read(prompt, f"no prompt {prompt!r}: give {names} or")
+    text = shipped(prompt) if prompt in SHIPPED else _read(prompt, f"no prompt {prompt!r}: give {names} or")
     return parse(text, prompt)
 
 
@@ -114,7 +114,7 @@ def seeds(source: str = "seeds") -> tuple[str, tuple[str, ...]]:
     """
     is_shipped = source in SEEDS
     names = ", ".join(SEEDS)
-    text = _shipped(source) if is_shipped else _read(source, f"no seeds {source!r}: give {names} or")
+    text = shipped(source) if is_shipped else _read(source, f"no seeds {source!r}: give {names} or")
     instruction, *lines = text.splitlines() or [""]
     queries = tuple(line.strip() for line in lines if line.strip())
     if not instruction.startswith("### Instruction:") or not queries:
@@ -128,10 +128,11 @@ def question(name: str) -> str:
     >>> "{answer}" in question("truthfulqa_true")
     True
     """
-    return _shipped(name).strip()
+    return shipped(name).strip()
 
 
-def _shipped(name: str) -> str:
+def shipped(name: str) -> str:
+    """The text of a file in this folder."""
     return resources.files(__name__).joinpath(f"{name}.txt").read_text("utf-8")
 
 

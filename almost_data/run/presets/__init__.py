@@ -185,18 +185,16 @@ def _none_of(section: str, name: str, builders: Mapping[str, Builder]) -> str | 
     if builder is None and section in registry.names("builders"):
         builder = registry.load("builders", section)
     hint = get_type_hints(builder.config, include_extras=True).get(name) if builder else None
-    return "none" if hint is not None and "none" in _words(hint) else None
+    return "none" if "none" in _choices(hint) else None
 
 
-def _words(hint: Any) -> set[Any]:
-    """The words that a setting takes: of a closed choice, or the examples of one that is open."""
-    words = set(get_args(hint)) if get_origin(hint) is Literal else set()
-    for part in get_args(hint):
-        if isinstance(part, msgspec.Meta):
-            words |= set(part.examples or ())
-        elif get_origin(part):
-            words |= _words(part)
-    return words
+def _choices(hint: Any) -> list[str]:
+    """The words that a setting of this type takes: of a closed choice, or the examples of an open one."""
+    if get_origin(hint) is Literal:
+        return [str(value) for value in get_args(hint)]
+    if isinstance(hint, msgspec.Meta):
+        return list(hint.examples or ())
+    return ["true", "false"] if hint is bool else [word for part in get_args(hint) for word in _choices(part)]
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,7 +227,8 @@ def _explained(message: str, config: type[Config], section: str, where: str) -> 
         message = message.replace("Expected ", "needs ").replace(", got ", ", not ")
         if message.startswith("Invalid enum value"):
             parent, _, name = path.removesuffix("`").rpartition(".")
-            message += f": choose of {', '.join(_choices(_struct_at(config, parent), name))}"
+            hint = get_type_hints(_struct_at(config, parent), include_extras=True)[name]
+            message += f": choose of {', '.join(_choices(hint))}"
         is_named = where.startswith(f"{place}=")  # an assignment of this very setting
         return f"{place}: {message}" if (at or section) and not is_named else message
     key, path = unknown.groups()
@@ -253,15 +252,6 @@ def _struct_at(config: type[Config], path: str) -> type[msgspec.Struct]:
         kind = _inner_struct(next(field.type for field in kind.fields if field.encode_name == name))
     struct: type[msgspec.Struct] = kind.cls
     return struct
-
-
-def _choices(struct: type[msgspec.Struct], name: str) -> list[str]:
-    """The words that a field takes."""
-    fields = {field.encode_name: field.type for field in msgspec.inspect.type_info(struct).fields}  # type: ignore[attr-defined]
-    kinds = getattr(fields[name], "types", [fields[name]])
-    literals = [kind for kind in kinds if isinstance(kind, msgspec.inspect.LiteralType)]
-    switch = ["true", "false"] if any(isinstance(kind, msgspec.inspect.BoolType) for kind in kinds) else []
-    return [str(value) for literal in literals for value in literal.values] + switch
 
 
 def _inner_struct(kind: Any) -> Any:
