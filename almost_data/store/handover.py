@@ -4,7 +4,6 @@ Data files hold texts, launch files hold none: what they name are fixed file and
 variables MODEL and REWARD_MODEL, so that no text of a dataset becomes part of a command.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -21,8 +20,6 @@ from .export import SUFFIXES
 from .samples import Artifacts, dataset, with_texts
 
 Trainer = Literal["openrlhf", "verl", "llama-factory", "axolotl"]
-PART = ".part"
-"""Folder of the files that are being written, beside where they go."""
 
 
 def _model(variable: str) -> str:
@@ -199,9 +196,9 @@ CONSUMERS: dict[Trainer, Consumer] = {
 
 
 def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) -> dict[str, int]:
-    """Write comparisons for a trainer into a new or empty folder; returns the rows of each data file.
+    """Write comparisons for a trainer into a new folder; returns the rows of each data file.
 
-    Raises InputError where they are no comparisons, or the folder cannot be written or holds anything.
+    Raises InputError where they are no comparisons, or the folder exists or cannot be written.
     """
     consumer = CONSUMERS[trainer]
     if folder.suffix in SUFFIXES:
@@ -217,7 +214,7 @@ def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) ->
     files = {split: f"{split}{consumer.suffix}" for split in ("train", "test")}
     counts = {}
     try:
-        with _staging(folder, [*files.values(), *consumer.launch]) as staging:
+        with _replacing(folder) as staging:
             for split, name in files.items():
                 data = consumer.layout(ref, rows.filter(pl.col("split") == split))
                 if consumer.suffix == ".parquet":
@@ -234,42 +231,15 @@ def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) ->
 
 
 @contextmanager
-def _staging(folder: Path, names: list[str]) -> Iterator[Path]:
-    """A folder whose files, which have these names, are moved to `folder` when all are whole.
-
-    What an export that was killed left there is replaced; one that fails leaves `folder` empty.
-    """
-    staging = folder / PART
-    folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
-        present = {path.name for path in folder.iterdir()}
-        if present - ({PART, *names} if PART in present else set()):
-            raise InputError(f"export.out {folder}: the folder is not empty: name a new one")
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir()
-        try:
-            yield staging
-            for name in names:
-                os.replace(staging / name, folder / name)
-        except BaseException:
-            for name in names:
-                (folder / name).unlink(missing_ok=True)
-            raise
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the right to write into a folder. Raises InputError where another export holds it."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A folder to write to, which becomes `folder` when it is whole. What a killed export left is deleted."""
+    if os.path.lexists(folder):
+        raise InputError(f"export.out {folder}: exists already: name a new folder")
+    staging = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"export.out {folder}: another export writes to it: wait for it") from None
-        except OSError:
-            pass  # NFS cannot lock a folder
-        yield
+        yield staging
+        os.rename(staging, folder)
     finally:
-        os.close(descriptor)
+        shutil.rmtree(staging, ignore_errors=True)

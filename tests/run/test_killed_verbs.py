@@ -26,7 +26,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VerbRuns]:
         ("pull", "before rename", 1),
         ("journal --prune", "DELETE", 1),
         ("rm", "before fsync", 1),
-        ("export --to", "after replace", 2),
+        ("export --to", "before rename", 1),
         ("eval", "half file", 1),
     ],
 )

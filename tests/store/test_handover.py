@@ -143,7 +143,7 @@ def test_a_hostile_text_reaches_no_command(store: Store, tmp_path: Path) -> None
 
 def test_nothing_is_overwritten_and_only_comparisons_are_taken(fake_store: Store, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"export\.out .*not empty"):
+    with pytest.raises(InputError, match=r"export\.out .*exists already"):
         hand_over(fake_store, REF, "verl", tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
     with pytest.raises(InputError, match=r"export\.to takes comparisons"):
@@ -151,42 +151,21 @@ def test_nothing_is_overwritten_and_only_comparisons_are_taken(fake_store: Store
     assert not (tmp_path / "new").exists()
 
 
-def test_an_export_that_was_killed_is_replaced(fake_store: Store, tmp_path: Path) -> None:
-    """While its files are moved into place some of them are there, and so is the folder of the rest."""
-    (tmp_path / "out" / ".part").mkdir(parents=True)
-    for name in ("train.jsonl", ".part/test.jsonl"):
-        (tmp_path / "out" / name).write_text("{")
-    for folder in ("out", "new"):
-        hand_over(fake_store, REF, "openrlhf", tmp_path / folder)
-    files = [
-        {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("out", "new")
-    ]
-    assert files[0] == files[1]
-    (tmp_path / "out" / ".part").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="not empty"):
-        hand_over(fake_store, REF, "openrlhf", tmp_path / "out")
-
-
-def test_a_folder_takes_a_single_export_at_a_time(
+def test_an_export_that_was_killed_or_failed_can_be_run_again(
     fake_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second is refused; where the first then fails among its files, the next can be written."""
-    move = os.replace
+    def full(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
 
-    def refused(source: Path, target: Path) -> None:
-        if Path(target).name == "test.jsonl":
-            with pytest.raises(InputError, match=r"^export\.out .*another export writes to it: wait for it$"):
-                hand_over(fake_store, REF, "openrlhf", tmp_path / "out")
-            raise OSError(28, "No space left on device")
-        move(source, target)
-
+    (tmp_path / ".out.part").mkdir()
+    (tmp_path / ".out.part" / "old.jsonl").write_text("{")
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", refused)
-        with pytest.raises(InputError, match="No space left"):
+        patch.setattr(os, "rename", full)
+        with pytest.raises(InputError, match=r"^export\.out .*No space left"):
             hand_over(fake_store, REF, "openrlhf", tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
     hand_over(fake_store, REF, "openrlhf", tmp_path / "out")
+    assert {file.name for file in tmp_path.iterdir()} == {"out"}
 
 
 def test_a_reward_model_has_the_head_that_trainers_load(tmp_path: Path) -> None:
