@@ -7,7 +7,7 @@ A package offers its own by an entry point of the group `almost_data.builders`, 
 import importlib.util
 import sys
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,6 +64,15 @@ def load(group: Group, name: str) -> Any:
         return entry_point.load()
     except (ImportError, AttributeError) as error:
         raise InputError(f"{group}: {name!r} ({entry_point.value}) cannot be loaded: {error}") from None
+
+
+@cache
+def installed_version(package: str) -> str | None:
+    """The version of a package; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 @cache

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from ..errors import InputError, one_line
-from ..store.publish import installed_version
+from ..registry import installed_version
 from . import stats
 from .evaluation import EvalSession, Evaluation, ItemValue, ModelOptions
 from .lm_eval_data import Tasks, load_tasks

@@ -11,7 +11,7 @@ from typing import Any
 from ..datasets.config import source_name
 from ..datasets.records import Pinned
 from ..errors import InputError, without_addresses
-from ..store.publish import installed_version
+from ..registry import installed_version
 
 _COMMIT = re.compile(r"/([0-9a-f]{40})/")
 

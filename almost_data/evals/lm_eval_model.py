@@ -9,7 +9,7 @@ from typing import Any, cast
 from ..generation import Reply, Request, Sampling
 from ..generation.journal import JournaledGenerator
 from ..models import Model
-from ..store.publish import installed_version
+from ..registry import installed_version
 from .evaluation import EvalSession
 from .subject import CHUNK, Likelihood, Subject, precision, silent
 

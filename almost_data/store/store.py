@@ -77,18 +77,13 @@ class Store:
         A version with a suffix, such as those of `ablate`, counts only where there is no other, and so does
         one without a row.
         """
-        if "@" in ref or "/" in ref:
-            name, _, version = ref.partition("@")
-            if not VERSION.fullmatch(version) and any(
-                present.startswith(f"{name}@") for present in self.refs()
-            ):
-                raise InputError(f"no {ref} under {self.root}: {self._what_else(ref)}")
+        name, at, version = ref.partition("@")
+        if at or "/" in ref:
+            if not VERSION.fullmatch(version) and self.refs(name):
+                raise self._absent(ref)
             return ref
-        versions = [candidate for candidate in self.refs() if candidate.startswith(f"{ref}@")]
-        if not versions:
-            names = list(dict.fromkeys(parse_ref(present)[0] for present in self.refs()))
-            hint = did_you_mean(ref, names)
-            raise InputError(f"no {ref!r} under {self.root}{hint}: it holds {', '.join(names) or 'nothing'}")
+        if not (versions := self.refs(name)):
+            raise self._absent(ref)
         versions = [version for version in versions if "-" not in parse_ref(version)[1]] or versions
         return next((version for version in reversed(versions) if not self._is_empty(version)), versions[-1])
 
@@ -101,7 +96,7 @@ class Store:
         """The manifest of `ref`. Raises InputError where there is none, naming the versions that exist."""
         file = self.path(ref) / "manifest.json"
         if not file.is_file():
-            raise InputError(f"no {ref} under {self.root}: {self._what_else(ref)}")
+            raise self._absent(ref)
         with file.open("rb") as handle:
             manifest = decode_manifest(handle.read(MAX_BYTES + 1), str(file))
         if manifest.ref != ref:
@@ -110,30 +105,31 @@ class Store:
             )
         return manifest
 
-    def _what_else(self, ref: str) -> str:
-        """What there is in place of a reference that is not there."""
-        name, _, version = ref.partition("@")
-        refs = self.refs()
-        if versions := [present for present in refs if present.startswith(f"{name}@")]:
+    def _absent(self, ref: str) -> InputError:
+        """The error of a reference that is not here: what is here in its place."""
+        name, at, version = ref.partition("@")
+        names = list(dict.fromkeys(present.partition("@")[0] for present in self.refs()))
+        if versions := self.refs(name):
             latest = f"{'..., ' if len(versions) > 5 else ''}{', '.join(versions[-5:])}"
-            return f"of that name there is {latest}; build or import another version"
-        if name == "preferences":
-            return f"imported preferences are comparisons@{version}"
-        names = list(dict.fromkeys(present.partition("@")[0] for present in refs))
-        hint = did_you_mean(name, names)
-        is_built = name in registry.names("builders")
-        advice = f"build or import {'it' if is_built else 'a dataset, or train a model by a recipe'}"
-        return f"nothing of that name{hint}; it holds {', '.join(names) or 'nothing'}: {advice}"
+            instead = f"of that name there is {latest}; build or import another version"
+        elif name == "preferences":
+            instead = f"imported preferences are comparisons{at}{version}"
+        else:
+            is_built = name in registry.names("builders")
+            advice = f"build or import {'it' if is_built else 'a dataset, or train a model by a recipe'}"
+            holds = f"it holds {', '.join(names) or 'nothing'}"
+            instead = f"nothing of that name{did_you_mean(name, names)}; {holds}: {advice}"
+        return InputError(f"no {ref} under {self.root}: {instead}")
 
-    def refs(self) -> list[str]:
-        """Every artifact's reference, by name and then version; damaged ones too."""
+    def refs(self, name: str | None = None) -> list[str]:
+        """The references of all artifacts, or of those with a name, by name and version; damaged ones too."""
         places = [
             (file.parts[-3], file.parts[-2])
             for file in self.root.glob("*/*/manifest.json")
             if NAME.fullmatch(file.parts[-3]) and VERSION.fullmatch(file.parts[-2])
         ]
         places.sort(key=lambda place: (place[0], version_key(place[1])))
-        return [f"{name}@{version}" for name, version in places]
+        return [f"{place[0]}@{place[1]}" for place in places if name in (None, place[0])]
 
     def manifests(self) -> list[Manifest]:
         """Every artifact's manifest, in the order of `refs`."""
@@ -210,7 +206,7 @@ class Store:
         if os.path.lexists(place) and not self.has(ref):
             raise InputError(f"{place} is in the way and is not an artifact: move it")
         name = ref.partition("@")[0]
-        for present in [present for present in self.refs() if present.startswith(f"{name}@")][-1:]:
+        for present in self.refs(name)[-1:]:
             manifest = self.manifest(present)
             if manifest.kind != kind:
                 raise InputError(f"{name}: {present} is {manifest.kind_phrase} of that name: choose another")

@@ -25,7 +25,7 @@ def test_vllm_runs_where_it_can(
     device = tmp_path / "gpu"
     if gpu:
         device.touch()
-    monkeypatch.setattr(engines, "is_installed", lambda package: package in installed)
+    monkeypatch.setattr(engines, "installed_version", lambda package: package in installed or None)
     monkeypatch.setattr(engines, "NVIDIA_DEVICE", device)
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(platform, "system", lambda: "Linux")
