@@ -336,11 +336,8 @@ def _item_name(item: Any) -> str:
     return name if isinstance(name, str) and len(name) <= MAX_NAME else _short(name)
 
 
-class _Absent:
-    """Stands for a key that one side lacks, as distinct from a key whose value is null."""
-
-
-_ABSENT = _Absent()
+_ABSENT = object()
+"""Stands for a key that one side lacks, as distinct from a key whose value is null."""
 
 
 def _short(value: Any) -> str:

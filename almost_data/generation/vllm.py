@@ -211,7 +211,7 @@ class VLLMEngine:
 
 
 def _wake_when_killed(client: Any) -> None:
-    """Raise in the thread that waits for replies when an engine process was killed; vLLM's client (0.27)
+    """Raise in the thread that waits for replies when an engine process was killed; vLLM's client (0.32)
     would wait for ever."""
     manager = getattr(client.resources, "engine_manager", None)
     if manager is None:  # it runs in this process

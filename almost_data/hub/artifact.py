@@ -11,10 +11,10 @@ from ..cards import card, markdown
 from ..datasets.config import HUB_ID
 from ..datasets.manifest import Manifest
 from ..errors import InputError
-from ..models.files import cached_sha256, is_loaded
+from ..models.files import cached_sha256
 from ..store.names import is_ref
 from ..store.store import Store
-from ..store.verify import RECORD, verify
+from ..store.verify import belongs, verify
 from . import merging
 from .places import Place, place
 
@@ -95,11 +95,8 @@ def prepare(store: Store, ref: str, repo: str, endpoint: str) -> Artifact:
 
 def is_ours(path: str, kind: str) -> bool:
     """Whether a file of a repository is one that a push writes, apart from the card, which is shared."""
-    if path == "README.md":
-        return False
-    if kind == "model" and "/" not in path and is_loaded(path):
-        return True
-    return bool(RECORD.fullmatch(path) or (kind == "dataset" and _ROWS.fullmatch(path)))
+    is_read_as_rows = kind == "dataset" and _ROWS.fullmatch(path)
+    return path != "README.md" and bool(is_read_as_rows or belongs(path, kind))
 
 
 def git_hash(content: bytes) -> str:

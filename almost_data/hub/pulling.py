@@ -4,7 +4,6 @@ Only files that an artifact has are fetched, by name and within bounds of size: 
 figures and the card. None of them is code, and nothing in them is run.
 """
 
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,11 +16,10 @@ from typing import TYPE_CHECKING, Literal
 from ..cards import card
 from ..datasets.manifest import Manifest
 from ..errors import InputError
-from ..models.files import is_loaded
 from ..store.files import CARD
 from ..store.names import check_model_ref, parse_ref
 from ..store.store import Store
-from ..store.verify import RECORD, ROWS
+from ..store.verify import belongs
 from ..store.verify import verify as verify_artifact
 from . import client
 from .client import NotOurs, Progress, Remote
@@ -41,8 +39,6 @@ MAX_BYTES = {
 MAX_OTHER = 500_000_000
 WEEK = 7 * 86_400.0
 """Seconds for which an interrupted pull can be continued, whatever else is pulled."""
-
-_MODEL_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 
 
 @dataclass(frozen=True)
@@ -194,7 +190,7 @@ def _file_sizes(remote: Remote) -> dict[str, int]:
     for path in remote.files:
         if "\\" in path or {"", ".", ".."} & set(path.split("/")):
             raise InputError(f"{remote.repo}: {path!r} is not a valid file name: nothing was pulled")
-    sizes = {path: file.size for path, file in remote.files.items() if _is_fetched(path, remote.kind)}
+    sizes = {path: file.size for path, file in remote.files.items() if belongs(path, remote.kind)}
     if len(sizes) > MAX_FILES:
         raise InputError(f"{remote.repo}: {len(sizes):,} files, over the limit of {MAX_FILES:,}: not pulled")
     for path, size in sizes.items():
@@ -202,11 +198,3 @@ def _file_sizes(remote: Remote) -> dict[str, int]:
         if size > limit:
             raise InputError(f"{remote.repo}: {path} is larger than {limit / 1e6:,.0f} MB: not pulled")
     return dict(sorted(sizes.items(), key=lambda item: (item[0] == "manifest.json", item[0])))
-
-
-def _is_fetched(path: str, kind: str) -> bool:
-    if RECORD.fullmatch(path):
-        return True
-    if kind == "dataset":
-        return bool(ROWS.fullmatch(path))
-    return bool(_MODEL_FILE.fullmatch(path)) and is_loaded(path)

@@ -11,11 +11,11 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import msgspec
 
-from ..datasets.digest import Blocks, RowHasher, Rows
+from ..datasets.digest import RowHasher, Rows
 from ..datasets.manifest import (
     BuilderId,
     Entry,
@@ -30,7 +30,7 @@ from ..datasets.manifest import (
     recipe,
     seal,
 )
-from ..datasets.tables import Table, stored_configs
+from ..datasets.tables import Table
 from ..errors import InputError
 from ..models.files import files_digest, loaded_files, require_safetensors
 from ..registry import installed_version
@@ -59,26 +59,12 @@ class Written:
     reasons: Mapping[str, int] = field(default_factory=dict)
 
 
-class Content(Protocol):
-    """What an artifact holds beside its record."""
-
-    def write(self, folder: Path) -> Written:
-        """Write it."""
-
-
 @dataclass(frozen=True)
 class Tables:
     """The rows of a dataset or an evaluation, by config."""
 
     tables: Mapping[str, Table]
     rows: Mapping[str, Rows]
-
-    def is_empty(self) -> bool:
-        """Whether `default` has no row. Rows that come in blocks count as some."""
-        parts = [
-            self.rows[config] for config in stored_configs(self.tables, "default") if config in self.rows
-        ]
-        return not any(isinstance(rows, Blocks) or len(rows) for rows in parts)
 
     def write(self, folder: Path) -> Written:
         hasher = RowHasher(self.tables)
@@ -177,7 +163,7 @@ def existing(store: Store, draft: Manifest, hint: str = "") -> Manifest | None:
 def publish(
     store: Store,
     draft: Manifest,
-    content: Content,
+    content: Tables | Weights,
     record: Record,
     parents: Sequence[Manifest],
     render: Callable[[Manifest], Mapping[str, bytes]],

@@ -16,10 +16,18 @@ from .files import CARD, file_problem, kind_problem
 from .store import Store
 from .verify_rows import check_rows
 
-RECORD = re.compile(r"README\.md|manifest\.json|plots/[\w-]+\.png")
-ROWS = re.compile(r"data/[A-Za-z0-9][A-Za-z0-9._-]*/(train|test)-\d{5}-of-\d{5}\.parquet")
+_RECORD = re.compile(r"README\.md|manifest\.json|plots/[\w-]+\.png")
+_MODEL_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
+_ROWS = re.compile(r"data/[A-Za-z0-9][A-Za-z0-9._-]*/(train|test)-\d{5}-of-\d{5}\.parquet")
 Render = Callable[[Manifest, list[str], str], str]
 """Manifest of a model, paths of the figures, present card -> the card as it must read."""
+
+
+def belongs(path: str, kind: str) -> bool:
+    """Whether an artifact of this kind can have a file of that path."""
+    if kind == "model" and _MODEL_FILE.fullmatch(path) and is_loaded(path):
+        return True
+    return bool(_RECORD.fullmatch(path) or (kind != "model" and _ROWS.fullmatch(path)))
 
 
 def verify(store: Store, ref: str, render: Render | None = None) -> list[str]:
@@ -93,14 +101,9 @@ def _entries(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _names(manifest: Manifest, paths: set[str]) -> list[str]:
     """Files that do not belong in an artifact of this kind, and configs that the manifest does not have."""
-    is_model = manifest.kind == "model"
-
-    def belongs(path: str) -> bool:
-        is_content = "/" not in path and is_loaded(path) if is_model else ROWS.fullmatch(path)
-        return bool(RECORD.fullmatch(path) or is_content)
-
-    configs = {path.split("/")[1] for path in paths if ROWS.fullmatch(path)} if not is_model else set()
-    return [f"{path}: not part of an artifact" for path in sorted(paths) if not belongs(path)] + [
+    foreign = [path for path in sorted(paths) if not belongs(path, manifest.kind)]
+    configs = {path.split("/")[1] for path in paths.difference(foreign) if _ROWS.fullmatch(path)}
+    return [f"{path}: not part of an artifact" for path in foreign] + [
         f"data/{name}: not in the manifest" for name in sorted(configs - manifest.counts.keys())
     ]
 
