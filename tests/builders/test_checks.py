@@ -182,5 +182,5 @@ def test_none_is_null_or_the_set_of_that_name() -> None:
         presets.load(assignments=("comparisons.min_chars=none",))
     with pytest.raises(InputError, match=r"queries\.model=none: needs text, not none"):
         presets.load(assignments=("queries.model=none",))
-    with pytest.raises(InputError, match=r"comparisons\.drops_with_text=.*: choose of auto, true, false"):
+    with pytest.raises(InputError, match=r"comparisons\.drops_with_text=.*: choose of true, false, auto"):
         presets.load(assignments=("comparisons.drops_with_text=sometimes",))
