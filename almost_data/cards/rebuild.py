@@ -1,6 +1,6 @@
 """The commands that make a dataset again in an empty store, from its manifest and those above it.
 
-Every setting is named, so that another version's defaults and presets change nothing.
+Only settings that differ from the preset's and the builder's defaults are named.
 """
 
 import re
@@ -58,7 +58,7 @@ def origins(manifest: Manifest) -> Mapping[str, str]:
 
 
 def build_command(manifest: Manifest) -> str:
-    """`build` with every setting."""
+    """`build` with the settings that were changed."""
     name, names = manifest.builder.name, origins(manifest)
     is_registered = name in registry.names("builders")
     words = ["build", names.get(name, name if is_registered else "FILE.py:BUILDER")]
@@ -69,9 +69,10 @@ def build_command(manifest: Manifest) -> str:
         if not _is_model(manifest, parent.ref):
             words += ["--from", names.get(parent.ref, parent.ref)]
     words += ["--version", manifest.version]
-    settings = {f"{name}.{key}": value for key, value in manifest.config["settings"].items()}
-    settings |= {f"card.{key}": value for key, value in manifest.config["card"].items()}
-    assignments = [["--set", f"{key}={_assigned(value)}"] for key, value in settings.items()]
+    if preset := manifest.environment.get("preset"):
+        words += ["--preset", preset]
+    changed = manifest.environment.get("changed_settings", {})
+    assignments = [["--set", f"{key}={_assigned(value)}"] for key, value in changed.items()]
     return " \\\n  ".join(map(shlex.join, [[*PROGRAM, *words], *assignments]))
 
 

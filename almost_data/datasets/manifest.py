@@ -343,14 +343,17 @@ _ABSENT = object()
 def _short(value: Any) -> str:
     if value is _ABSENT:
         return "absent"
-    text = canonical_json(value).decode()
+    text = "none" if value is None else canonical_json(value).decode()
     return text if len(text) <= MAX_NAME else text[: MAX_NAME - 3] + "..."
 
 
 def recipe(manifest: Manifest) -> dict[str, Any]:
-    """What `changes` compares to say why two fingerprints differ."""
+    """What `changes` compares to say why two fingerprints differ: settings by the names that set them."""
+    section = {"dataset": manifest.builder.name, "model": "recipe", "evaluation": "eval"}[manifest.kind]
+    section = "import" if manifest.is_import else section
     return {
         "builder": msgspec.to_builtins(manifest.builder),
-        "config": manifest.config,
+        **{f"{section}.{name}": value for name, value in manifest.config["settings"].items()},
+        **{name: value for name, value in manifest.config.items() if name != "settings"},
         "parents": {parent.ref.split("@")[0]: parent.digest[:12] for parent in manifest.parents},
     }

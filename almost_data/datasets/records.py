@@ -221,6 +221,8 @@ class _DatasetEnvironment(_Environment):
     engine: _Engine | None = None
     origins: dict[str, str] = {}
     files: dict[str, str] = {}
+    preset: str = ""
+    changed_settings: dict[str, Any] = {}
 
 
 _TYPES: dict[str, tuple[type, type, type]] = {

@@ -126,6 +126,7 @@ class BuildRun:
                 if self.preset.note and is_preset_model and not self.preset.is_fake:
                     built.notes.append(self.preset.note)
                 environment |= {"seconds": round(time.monotonic() - start, 3), **self._provenance(step)}
+                environment |= {"preset": self.preset.name, "changed_settings": self.preset.changes(builder)}
                 draft = step.manifest
                 draft = new_manifest("dataset", ref, draft.builder, draft.config, parents)
                 return publish_dataset(self.store, builder, draft, parents, built, environment)

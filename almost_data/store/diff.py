@@ -20,7 +20,7 @@ from .store import Store
 
 EXAMPLES = 3
 NOT_THERE = "not in it at all"
-"""The reason where a version neither kept nor dropped the row: it was made from other parents."""
+"""The reason where a version neither kept nor dropped the row: it read other rows."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Diff:
     a: str
     b: str
     changes: list[str]
-    """Settings, models and parents that differ, `path: old -> new`."""
+    """Settings by name, models and parents that differ, `name: old -> new`."""
     kept: int
     lost: int
     gained: int
@@ -119,7 +119,10 @@ def difference_page(store: Store, a: str, b: str, limit: int, seed: int = 0) -> 
     about = f"{kept:,} rows in both, {len(lost):,} went, {len(gained):,} came"
     if len(rows) < len(lost) + len(gained):
         about += f"; {len(rows):,} of these are here, drawn by seed {seed}"
-    sentences = {NOT_THERE: "It was made from other parents.", **rules([*old.ledger, *new.ledger])}
+    sentences = {
+        NOT_THERE: "It was made from other rows: of other parents, or under another limit.",
+        **rules([*old.ledger, *new.ledger]),
+    }
     return Page(f"{a} to {b}", about, rows, sentences=sentences)
 
 

@@ -134,6 +134,18 @@ def test_the_commands_of_a_card_make_the_same_rows(tmp_path: Path, name: str) ->
     assert target.ref in store.refs()
 
 
+def test_commands_name_only_what_was_changed(tmp_path: Path) -> None:
+    write(tmp_path)
+    done = run(*BUILDS["comparisons"][0], "--version", "1.2.0", "--root", "first", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    words = commands((tmp_path / "first/comparisons/1.2.0/README.md").read_text("utf-8"))
+    changed = [[word for word in command if re.match(r"(?!-)[a-z]+\.[a-z_]+=", word)] for command in words]
+    queries = ["queries.target=7", "queries.limit=5", "queries.seeds=seeds.txt", "queries.round_size=8"]
+    assert changed[0] == queries
+    assert changed[1] == ["responses.temperature=0.7", "responses.limit=5"]
+    assert changed[2] == ['comparisons.checks="none"', "comparisons.limit=5"]
+
+
 def test_files_are_told_by_name_and_hash(tmp_path: Path) -> None:
     write(tmp_path)
     for arguments in BUILDS["comparisons of imports"]:

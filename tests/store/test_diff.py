@@ -92,7 +92,7 @@ def test_rows_add_up_and_each_reason_is_the_other_sides(store: Store, version: s
 
 def test_a_new_threshold_is_named_and_explains_the_loss(store: Store) -> None:
     difference = diff(store, "comparisons@0.1.0", "comparisons@0.2.0")
-    assert difference.changes == ["config.settings.min_chars: 50 -> 150"]
+    assert difference.changes == ["comparisons.min_chars: 50 -> 150"]
     assert difference.reasons[0][0] == "too_short"
     assert difference.examples["lost"]
     assert all("query: " in example.text for example in difference.examples["lost"])

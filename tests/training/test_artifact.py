@@ -319,8 +319,8 @@ def test_what_is_published_is_whole_plain_and_tells_no_place(run: Run, lora: boo
 def test_another_recipe_of_the_same_name_is_refused_by_what_changed(run: Run) -> None:
     run.train(run.begin("--max_steps", "1"))
     for flags, match in (
-        (["--max_steps", "2"], r"settings\.max_steps: 1 -> 2"),
-        (["--max_steps", "1", "--seed", "3"], r"settings\.seed: absent -> 3"),
+        (["--max_steps", "2"], r"recipe\.max_steps: 1 -> 2"),
+        (["--max_steps", "1", "--seed", "3"], r"recipe\.seed: absent -> 3"),
     ):
         with pytest.raises(
             InputError,

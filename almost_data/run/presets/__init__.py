@@ -15,7 +15,8 @@ import msgspec
 
 from ... import inputs, registry
 from ...datasets.builder import Builder
-from ...datasets.config import Config, with_marked_paths
+from ...datasets.config import Config, record, with_marked_paths
+from ...datasets.manifest import canonical_json
 from ...errors import InputError, did_you_mean
 
 PresetName = Literal["demo", "tiny", "almost", "modern", "delta"]
@@ -44,6 +45,8 @@ class _General(Config, frozen=True, kw_only=True):
 class Preset:
     """The settings of each builder, and those that all share."""
 
+    name: PresetName = "tiny"
+    """The shipped preset that it was, before settings were changed."""
     note: str | None = None
     """Printed in every card and summary of a run that asks a model; None where other models were set."""
     card: CardConfig = field(default_factory=CardConfig)
@@ -76,6 +79,25 @@ class Preset:
             config = _convert(settings, builder.config, builder.name, f"run.limit {self.limit}")
         return with_marked_paths(builder.as_fake(config) if self.is_fake else config)
 
+    def changes(self, builder: Builder) -> dict[str, Any]:
+        """Settings of a builder and its card, by `section.key`, that differ from the shipped preset's."""
+        shipped = replace(load(self.name, builders=(builder,)), is_fake=self.is_fake)
+        if builder.name in shipped.configs:
+            defaults = record(shipped.settings(builder))
+        else:
+            fields = msgspec.structs.fields(builder.config)
+            defaults = {f.name: f.default for f in fields if f.default is not msgspec.NODEFAULT}
+        sections = {
+            builder.name: (record(self.settings(builder)), defaults),
+            "card": (record(self.card), record(shipped.card)),
+        }
+        return {
+            f"{section}.{name}": value
+            for section, (settings, defaults) in sections.items()
+            for name, value in settings.items()
+            if name not in defaults or canonical_json(value) != canonical_json(defaults[name])
+        }
+
     def with_config(self, name: str, config: Config) -> "Preset":
         """The preset with other settings of one builder."""
         return replace(self, configs={**self.configs, name: config})
@@ -93,7 +115,7 @@ def card(license: str | None, language: str | None) -> CardConfig:
 
 
 def load(
-    name: str = "tiny",
+    name: PresetName = "tiny",
     config: Path | None = None,
     assignments: Sequence[str] = (),
     limit: int | None = None,
@@ -114,17 +136,17 @@ def load(
         merged = _merge(merged, _parse(inputs.read_text(config), str(config)))
         preset = _preset(merged, by_name, str(config))
     for assignment in assignments:
-        section, name, value = _assigned(assignment)
+        section, key, value = _assigned(assignment)
         if value is None:
-            value = _none_of(section, name, by_name)
-        merged = {**merged, section: {**merged.get(section, {}), name: value}}
+            value = _none_of(section, key, by_name)
+        merged = {**merged, section: {**merged.get(section, {}), key: value}}
         preset = _preset(merged, by_name, assignment)
     if limit is not None and limit < 1:
         raise InputError(f"run.limit {limit}: give 1 or more")
     if preset.note == shipped.get("note"):  # it speaks of the models that the preset itself names
         note = preset.note if _models(merged) == _models(shipped) else None
         preset = replace(preset, note=note, noted_builders=frozenset(shipped))
-    return replace(preset, limit=limit)
+    return replace(preset, name=name, limit=limit)
 
 
 def _models(settings: Any) -> set[str]:
@@ -151,7 +173,7 @@ def _preset(merged: Mapping[str, Any], builders: Mapping[str, Builder], where: s
         builder = builders.get(name) or registry.load("builders", name)
         configs[name] = _convert(section, builder.config, name, where)
     general_parts = (common.note, common.card, common.engine, common.scoring)
-    return Preset(*general_parts, configs, noted_builders=frozenset(configs))
+    return Preset("tiny", *general_parts, configs, noted_builders=frozenset(configs))
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
