@@ -55,6 +55,7 @@ def render(
         return _random_rows(tables[config], manifest.table(config).key, count, query_id)
 
     sources = row_sources(manifest, ancestors)
+    is_almost = "almost" in builder.tags and _follows_paper(sources)
     text = page(
         "empty.md.jinja" if manifest.is_empty else builder.card,
         doc=builder.doc,
@@ -68,6 +69,7 @@ def render(
         figures=figures,
         alts=alt_texts(manifest),
         row_sources=sources,
+        is_almost=is_almost,
         scorers=_scorers(manifest),
         usage=total_usage(sources),
         lineage=_lineage([manifest, *ancestors]),
@@ -80,7 +82,23 @@ def render(
         test_share=TEST_SHARE,
         **({} if manifest.is_empty else builder.card_values(manifest, sources)),
     )
-    return with_front_matter(_head(manifest, builder.tags), text)
+    tags = [tag for tag in builder.tags if tag not in _absent_tags(manifest, is_almost)]
+    return with_front_matter(_head(manifest, tags), text)
+
+
+def _follows_paper(sources: Sequence[Manifest]) -> bool:
+    """Whether the rows are made as in the paper: from what was made here, or by few-shot prompts.
+
+    A ladder of chat models that answered imported prompts has nothing else of the paper.
+    """
+    responders = [item for source in sources for item in source.config["settings"].get("responders") or ()]
+    is_few_shot = any(isinstance(item, dict) and item.get("style") == "raw" for item in responders)
+    return is_few_shot or not all(source.parents or source.is_import for source in sources)
+
+
+def _absent_tags(manifest: Manifest, is_almost: bool) -> set[str]:
+    """Tags of the builder that are not true of these rows."""
+    return {tag for tag, holds in (("almost", is_almost), ("synthetic", not manifest.is_import)) if not holds}
 
 
 def _random_rows(
@@ -137,6 +155,7 @@ def render_model(
         rebuild_commands=[manifest.environment["command"]],
         rebuild_needs={},
         recipe=recipe,
+        is_almost=True,
         inputs=_inputs(manifest),
         lineage=_lineage([manifest, *ancestors]),
         evaluations=evaluations,

@@ -90,8 +90,8 @@ def summary(store: Store, steps: list[Step], options: list[str]) -> None:
     notes = [clean(note) for note in last.diagnostics["notes"]]
     if last.is_fake:
         notes.append("Made by the fake engine: the text means nothing and cannot be published.")
-    for note in notes:
-        console.print(panel(Text(note), "note", "yellow"))
+    if notes:
+        console.print(panel(Text("\n".join(notes)), "note" if len(notes) == 1 else "notes", "yellow"))
     for finding in (last.diagnostics.get("text") or {}).get("findings", []):
         if finding["level"] == "worry":
             sentence = f"{finding['measure']}, {finding['value']}: {finding['sentence']}"

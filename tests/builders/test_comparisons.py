@@ -393,10 +393,13 @@ def test_checks_and_length_rule_follow_from_the_ladder_unless_they_are_set(fake_
 
 def test_only_the_chosen_side_is_checked_for_being_cut_off() -> None:
     rows = rows_of([[good(90), good(60)]] * 3)
-    rows[0]["finish_reason"] = rows[3]["finish_reason"] = "length"
+    for place in (0, 3, 5):  # a chosen one, and two rejected ones
+        rows[place]["finish_reason"] = "length"
     built = run(rows, ComparisonsConfig(checks="cut_off", check_sides="chosen", length_sd=None))
     assert built and len(built.tables["default"]) == 2
     assert [entry.dropped for entry in built.ledger if entry.filter == "cut_off"] == [{"cut_off": 1}]
+    note = "Only the chosen responses are checked: 2 of the 2 rejected ones would fail a check (cut_off 2)."
+    assert note in built.notes
 
 
 def test_what_two_survivors_mean_for_the_length_rule_is_said() -> None:

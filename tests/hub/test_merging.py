@@ -51,7 +51,7 @@ def test_a_card_keeps_what_people_wrote_over_re_pushes(
         done = push(store, anywhere, f"responses@1.{minor}.0")
         revisions[done.commit] = 2 * (30 + minor)
     last = anywhere.files(REPO)["README.md"].decode()
-    assert last.index("Read this first.") < last.index(merging.BEGIN) < last.index("# ALMoST responses 1.5.0")
+    assert last.index("Read this first.") < last.index(merging.BEGIN) < last.index("# Responses 1.5.0")
     assert all(last.index(merging.END) < last.index(f"## Note {minor}") for minor in range(1, 6))
     assert "language: no  # Norwegian\n" in last and "annotations_creators: [me]\n" in last
     head = front_matter(last)
@@ -68,7 +68,7 @@ def test_without_marks_all_of_a_card_is_the_peoples(store: Store, anywhere: Anyw
     push(store, anywhere)
     first = anywhere.files(REPO)["README.md"].decode()
     assert first.endswith(f"{merging.END}\n\n# Our page\n\nWritten before the first push.\n")
-    assert front_matter(first)["pretty_name"] == "ALMoST responses"
+    assert front_matter(first)["pretty_name"] == "responses"
 
 
 def test_a_key_that_we_wrote_goes_with_a_version_that_has_none() -> None:

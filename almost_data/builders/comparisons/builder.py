@@ -57,6 +57,7 @@ from .ranking import (
 )
 from .selection import REASONS, Selection
 from .tables import HOOKS, TABLES, TEXT_TABLES
+from .unchecked import Unchecked
 
 SMALL_SET = 50_000
 """Responses up to which `drops_with_text = "auto"` stores the texts of dropped rows."""
@@ -77,13 +78,7 @@ def build(
         checks = {"decontamination": [contaminated(responses, benchmarks)], **checks}
     on_responses = [rule for stage in checks.values() for rule in stage]
     asis = AsIs(scorer, progress)
-    selection = Selection(
-        dedup_prompts=config.dedup_prompts,
-        dedup_pairs=config.dedup_pairs,
-        balance=config.balance_length,
-        target=config.target,
-        seed=config.seed,
-    )
+    selection = _selection(config)
     accounts = Accounts(
         {**checks, "survivors": [_few_survivors(config)]},
         {
@@ -92,6 +87,7 @@ def build(
             "selection": selection.filters,
         },
     )
+    unchecked = Unchecked(_checks(config) if config.check_sides == "chosen" else ())
     total = int(responses.select(pl.len()).collect().item())
     progress("comparisons", 0, total, 0)
     parts: list[Part] = []
@@ -104,6 +100,7 @@ def build(
         accounts.add(texts, decided, pairs)
         parts.append(compact(rows, decided, pairs, list(accounts.stages)))
         selection.add(texts, pairs)
+        unchecked.add(texts, pairs)
         progress("comparisons", accounts.responses, total, 0)
         if accounts.queries == config.limit:
             break
@@ -119,8 +116,22 @@ def build(
     if benchmarks:
         prompts = prompts_of(parts, queries["query_id"])
         diagnostics["contamination"] = contamination(prompts, benchmarks)
-    notes = [*_notes(config, accounts), *selection.notes(accounts.kept, diagnostics["text"])]
+    notes = [
+        *_notes(config, accounts),
+        *unchecked.notes(parts),
+        *selection.notes(accounts.kept, diagnostics["text"]),
+    ]
     return Built({"default": blocks, **rejected}, accounts.ledger(), diagnostics, notes, schemas=schemas)
+
+
+def _selection(config: ComparisonsConfig) -> Selection:
+    return Selection(
+        dedup_prompts=config.dedup_prompts,
+        dedup_pairs=config.dedup_pairs,
+        balance=config.balance_length,
+        target=config.target,
+        seed=config.seed,
+    )
 
 
 def _with_text(config: ComparisonsConfig, responses: int) -> bool:
@@ -149,10 +160,14 @@ def _notes(config: ComparisonsConfig, accounts: Accounts) -> list[str]:
     ]
 
 
+def _checks(config: ComparisonsConfig) -> list[Filter]:
+    by_name = response_checks(config.min_chars)
+    return [by_name[name] for name in check_names(config.checks)]
+
+
 def _filters(config: ComparisonsConfig) -> tuple[dict[str, list[Filter]], list[Filter]]:
     """Filters on responses by stage, and those on pairs."""
-    by_name = response_checks(config.min_chars)
-    checks = [by_name[name] for name in check_names(config.checks)]
+    checks = _checks(config)
     user_filters = load_filters(config.filters, HOOKS, "comparisons", _reserved_names())
     length_sd = config.length_sd
     length = [length_rule(length_sd, config.length_over)] if isinstance(length_sd, int | float) else []
