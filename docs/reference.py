@@ -39,6 +39,11 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Called by mkdocs: a link to a part of `reference/README.md`, which GitHub shows, leads to its page."""
+    return re.sub(r"(\]\((?:\.\./)?reference)/README\.md#(\w+)\)", r"\1/\2.md)", markdown)
+
+
 def notebook_page() -> str:
     """The cells of the notebook: text as it is, code in blocks."""
     cells = json.loads((Path(__file__).parent / "pages" / NOTEBOOK).read_text("utf-8"))["cells"]
@@ -197,7 +202,7 @@ def python() -> str:
 def _signature(value: object) -> str:
     try:
         signature = str(inspect.signature(value)) if callable(value) else ""  # type: ignore[arg-type]
-        return re.sub(r"<[^<>]* at 0x[0-9a-f]+>", "...", signature)
+        return re.sub(r"<function (?:\S*<lambda>|[^<>]*) at 0x[0-9a-f]+>|<[^<>]* at 0x[0-9a-f]+>", "...", signature)
     except (TypeError, ValueError):
         return ""
 
