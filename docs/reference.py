@@ -202,7 +202,7 @@ def python() -> str:
 def _signature(value: object) -> str:
     try:
         signature = str(inspect.signature(value)) if callable(value) else ""  # type: ignore[arg-type]
-        return re.sub(r"<function (?:\S*<lambda>|[^<>]*) at 0x[0-9a-f]+>|<[^<>]* at 0x[0-9a-f]+>", "...", signature)
+        return re.sub(r"<(?:<lambda>|[^<>])* at 0x[0-9a-f]+>", "...", signature)
     except (TypeError, ValueError):
         return ""
 
