@@ -37,7 +37,6 @@ _REWARD = _model("REWARD_MODEL")
 class Consumer:
     """A trainer: how its data are laid out, and how it is launched."""
 
-    columns: tuple[str, ...]
     layout: Callable[[str, pl.LazyFrame], pl.LazyFrame]
     """The dataset's ref and the comparisons of a split -> the rows of a data file."""
     suffix: Literal[".jsonl", ".parquet"]
@@ -92,7 +91,6 @@ _OPENRLHF_BATCHES = "--train.batch_size and --train.micro_batch_size (of a GPU),
 _LEARNING_RATES = {"dpo": "5.0e-7", "rm": "2.0e-5"}
 CONSUMERS: dict[Trainer, Consumer] = {
     "openrlhf": Consumer(
-        ("prompt", "chosen", "rejected"),
         _pairs,
         ".jsonl",
         {
@@ -124,7 +122,6 @@ CONSUMERS: dict[Trainer, Consumer] = {
         },
     ),
     "verl": Consumer(
-        ("data_source", "prompt", "ability", "reward_model", "extra_info"),
         _prompts,
         ".parquet",
         {
@@ -148,7 +145,6 @@ CONSUMERS: dict[Trainer, Consumer] = {
         },
     ),
     "llama-factory": Consumer(
-        ("messages", "chosen", "rejected"),
         _turns,
         ".jsonl",
         {
@@ -170,7 +166,6 @@ CONSUMERS: dict[Trainer, Consumer] = {
         },
     ),
     "axolotl": Consumer(
-        ("messages", "chosen", "rejected"),
         _turns,
         ".jsonl",
         {

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..datasets.digest import RowHasher, splits
 from ..datasets.manifest import Manifest, ledger_problems
@@ -24,8 +24,6 @@ MAX_IDS = 1_000_000
 ID_BYTES, MAX_KEY_BYTES = 16, 256
 """Length of a query_id, and of any other text key at most."""
 MAX_PART = 10 * PART_BYTES
-MAX_WHOLE = 1_000_000_000
-"""Bytes of a table whose first key is a number, so that it is read whole."""
 
 
 def check_rows(store: Store, manifest: Manifest, unreadable: Collection[str]) -> list[str]:
@@ -89,33 +87,31 @@ class _KeyedGroup:
     """A row group, and the least and greatest key in it; None where its keys were not read."""
 
     group: parquet.Group
-    bounds: tuple[str, str] | None = None
+    bounds: tuple[Any, Any] | None = None
 
-    def overlaps(self, low: str | None, high: str | None) -> bool:
-        """Whether it can have a key from `low` on and before `high`."""
+    def overlaps(self, low: Any, high: Any) -> bool:
+        """Whether it can have a key from `low` on and before `high`, where these are no None."""
         if self.bounds is None:
             return True
         least, greatest = self.bounds
-        return not ((low and greatest < low) or (high and least >= high))
+        return not ((low is not None and greatest < low) or (high is not None and least >= high))
 
 
 def _parts(groups: list[parquet.Group], table: Table) -> "Iterator[pl.DataFrame]":
     """All rows in the order of the first key, about PART_BYTES at a time; no key is in two parts."""
     size = sum(group.bytes for group in groups)
     key = table.key[0]
-    is_text = next(column.type == "string" for column in table.columns if column.name == key)
-    limit = MAX_PART if is_text else MAX_WHOLE
-    if size > PART_BYTES and is_text:
+    if size > PART_BYTES:
         keyed, starts = _key_ranges(groups, key, size)
     else:
         keyed, starts = [_KeyedGroup(group) for group in groups], []
     for low, high in zip([None, *starts], [*starts, None], strict=True):
         inside = [group.group for group in keyed if group.overlaps(low, high)]
-        if rows := _read_range(inside, key, low, high, limit):
+        if rows := _read_range(inside, key, low, high):
             yield _frame(rows)
 
 
-def _key_ranges(groups: list[parquet.Group], key: str, size: int) -> tuple[list[_KeyedGroup], list[str]]:
+def _key_ranges(groups: list[parquet.Group], key: str, size: int) -> tuple[list[_KeyedGroup], list[Any]]:
     """The groups with the bounds of their keys, and the keys at which a new part starts."""
     import polars as pl
     import pyarrow as pa
@@ -124,29 +120,27 @@ def _key_ranges(groups: list[parquet.Group], key: str, size: int) -> tuple[list[
     keyed, samples = [], []
     for group in groups:
         ids = _frame(pa.Table.from_batches(group.read([key])))[key]
-        lengths = ids.str.len_bytes()
+        lengths = ids.cast(pl.String).str.len_bytes()
         has_key_length = lengths == ID_BYTES if key == "query_id" else lengths <= MAX_KEY_BYTES
         if ids.null_count() or not has_key_length.all():
             raise ValueError(f"{group.file.name}: {key} is missing or has the wrong length")
-        keyed.append(_KeyedGroup(group, (str(ids.min()), str(ids.max()))))
+        keyed.append(_KeyedGroup(group, (ids.min(), ids.max())))
         samples.append(ids.gather_every(every_nth))
     sample = pl.concat(samples).sort()
     step = max(1, len(sample) * PART_BYTES // size)
     return keyed, sorted(set(sample.gather_every(step, step)) - {sample[0]})
 
 
-def _read_range(
-    groups: list[parquet.Group], key: str, low: str | None, high: str | None, limit: int
-) -> "pa.Table | None":
-    """The rows with a key from `low` on and before `high`.
+def _read_range(groups: list[parquet.Group], key: str, low: Any, high: Any) -> "pa.Table | None":
+    """The rows with a key from `low` on and before `high`, where these are no None.
 
-    Raises ValueError where they take more than `limit` bytes.
+    Raises ValueError where they take more than MAX_PART bytes.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    conditions = [pc.field(key) >= low] if low else []
-    conditions += [pc.field(key) < high] if high else []
+    conditions = [] if low is None else [pc.field(key) >= low]
+    conditions += [] if high is None else [pc.field(key) < high]
     batches, size = [], 0
     for group in groups:
         for batch in group.read():
@@ -154,8 +148,8 @@ def _read_range(
             rows = batch.filter(reduce(and_, conditions)) if conditions else batch
             batches.append(rows)
             size += rows.nbytes
-            if size > limit:
-                raise ValueError(f"rows that have to be read at once take over {limit / 1e6:,.0f} MB")
+            if size > MAX_PART:
+                raise ValueError(f"rows that have to be read at once take over {MAX_PART / 1e6:,.0f} MB")
     return pa.Table.from_batches(batches) if batches else None
 
 
