@@ -18,7 +18,7 @@ from ..errors import InputError, one_line
 from ..generation import CannotStart
 from ..models import Model, weights
 from ..models.device import default_device, release_memory
-from .classifier import LoadedClassifier, require_classifier, score_batch, score_in_float32
+from .classifier import LoadedClassifier, reads_ahead, require_classifier, score_batch, score_in_float32
 from .reading import EncodedDialogue, Reader
 from .scorer import MAX_TOKENS, Dialogue, Score, finite
 
@@ -126,7 +126,7 @@ class RewardModel:
         reader = Reader(tokenizer, min(self.max_tokens, context, tokenizer.model_max_length), self.model.id)
         pad = getattr(config, "pad_token_id", None)
         pad = pad if pad is not None and 0 <= pad < vocabulary else None
-        return LoadedClassifier(
+        loaded = LoadedClassifier(
             network=network,
             config=config,
             reader=reader,
@@ -135,6 +135,8 @@ class RewardModel:
             vocabulary=vocabulary,
             pad=pad,
         )
+        loaded.needs_mask = loaded.unbatched or reads_ahead(loaded)
+        return loaded
 
     def _ensure_loaded(self) -> LoadedClassifier:
         if not self.loaded:

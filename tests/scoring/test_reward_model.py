@@ -106,6 +106,15 @@ def test_a_score_is_the_model_s_own_of_the_dialogue_alone(name: str, tmp_path: P
     assert values(scorer, list(reversed(DIALOGUES))) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", SETS_UP)
+def test_only_a_model_that_looks_ahead_is_told_what_is_padding(name: str, tmp_path: Path) -> None:
+    kind, options = SETS_UP[name]
+    scorer = load(str(set_up(tmp_path / "rm", kind, **options)), options={"device": "cpu"})
+    values(scorer)
+    loaded = scorer.loaded  # type: ignore[attr-defined]
+    assert loaded.needs_mask == (kind == "bert")
+
+
 def test_an_encoder_with_a_decoder_reads_its_end_alone(tmp_path: Path) -> None:
     """T5 wants as many EOS in each row, and text may name some."""
     import torch
