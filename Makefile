@@ -42,7 +42,8 @@ almost-tiny almost: $(VENV)/.ppo  ## the whole loop, from two small models, or a
 	  { echo "give POSTS=Posts.xml of a Stack Exchange dump, and SITE=its address"; exit 2; }
 	$(BUILD) community $(MADE) --source $(POSTS) --set community.site=$(SITE)
 	$(call RECIPE,rm) --dataset community@$(V) --artifact asis@$(V)
-	$(BUILD) comparisons $(MADE) $(PAIRING_$(PRESET)) --asis-rm asis@$(V)
+	$(BUILD) ratings $(MADE) --rm asis@$(V)
+	$(BUILD) comparisons $(MADE) $(PAIRING_$(PRESET)) --ratings ratings@$(V)
 	$(call RECIPE,rm) --dataset comparisons@$(V) --artifact rm@$(V)
 	$(BUILD) demonstrations $(MADE) --rm rm@$(V) --preference
 	$(call RECIPE,sft) --dataset demonstrations@$(V) --artifact sft@$(V)
@@ -72,10 +73,9 @@ UPPER = $(call RECIPE,rm) --dataset $(PREFERENCE) $(if $(PREFERENCE_CONFIG),--da
 GIVEN = $(foreach name,$(1),$(if $($(name)),--$(shell echo $(name) | tr A-Z_ a-z-) $($(name))))
 tables: PRESET ?= tiny
 tables: $(if $(filter almost,$(PRESET)),almost,almost-tiny) $(VENV)/.eval  ## what of the paper holds here
-	$(BUILD) ratings $(MADE) --rm asis@$(V)
 	$(PY) -m almost_data ablate --from responses@$(V) $(MADE) $(if $(PAIRING_$(PRESET)),--set comparisons.pairing=all) \
-	  --asis-rm asis@$(V) --ratings ratings@$(V) --set comparisons.label=ladder
-	set -e; for left in no-filter heuristic asis label-ratings; do \
+	  --ratings ratings@$(V)
+	set -e; for left in no-filter heuristic agreed label-ratings; do \
 	  $(call RECIPE,rm) --dataset comparisons@$(V)-$$left --artifact rm@$(V)-$$left; done
 	$(BUILD) demonstrations $(MADE)-self-play --from queries@$(V) --n 1
 	$(BUILD) demonstrations $(MADE)-hhh --from queries@$(V) --rm rm@$(V) --prompt hhh

@@ -15,7 +15,7 @@ BY_IDS = ["--set", "comparisons.drops_with_text=false"]
 DIGESTS = {
     "queries": "69ff526beaef3e3abbba7a1e5176209256fa596984d2a3978c10cbe77362122d",
     "responses": "288c4994d82c32f57ab1f1a599ad69be72e09cc5f28b6bb46cfa98d85fa2c1ee",
-    "comparisons": "ea965f05bb0d682787665b5e205a3bd6f4610f0e8bec855438953bed0ad7d7df",
+    "comparisons": "319e5219038b9db30511c3504694428c6c62a2d36d47f625c39e8752e36bdeb6",
     "demonstrations": "126370250a75a767e48f9531413690897bcacd2be4fe430db218d8014f7073fe",
     "community": "1caebc72dfd65b5f84b73af082aaf22760caf9b83dd3f761ddfd6570fc33f0d0",
 }
@@ -27,7 +27,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     posts = root / "posts.xml"
     subprocess.run([sys.executable, str(ROOT / "recipes/tiny_posts.py"), str(posts)], check=True)
     for arguments in (
-        ["comparisons", *RUN, *BY_IDS, "--pairing", "all", "--asis-rm", "fake/asis"],
+        ["ratings", *RUN, "--rm", "fake/asis"],
+        ["comparisons", *RUN, *BY_IDS, "--pairing", "all", "--ratings", "ratings@1.0.0"],
         [
             "demonstrations",
             *RUN,

@@ -6,13 +6,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..builders.comparisons.builder import BUILDER
 from ..readers.preferences import parse_columns
 from ..readers.reviews import read as read_reviews
 from ..run import ablation
 from ..run.build import prepare
 from ..run.presets import PresetName
-from .build import assignments
 from .console import console, grid, print_json, print_markdown, text
 from .options import ROOT, Columns, Json, Markdown, Root, Version
 from .progress import progress_bars
@@ -47,21 +45,6 @@ class Judge:
     columns: Columns = None
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class SecondOpinions:
-    """What may agree with the ladder, or not."""
-
-    ratings: Annotated[
-        str | None,
-        Parameter(help="Ratings of the responses: with them, the label by ladder, ratings and both."),
-    ] = None
-    asis_rm: Annotated[
-        str | None,
-        Parameter(help="Reward model for the variants with the As-is RM: name@version, folder or Hub id."),
-    ] = None
-
-
 def ablate(
     *,
     from_: Annotated[
@@ -69,7 +52,10 @@ def ablate(
         Parameter(name="--from", help="responses@version, responses, or ORG/NAME@REVISION, to build from."),
     ],
     version: Version,
-    opinions: SecondOpinions = SecondOpinions(),
+    ratings: Annotated[
+        str | None,
+        Parameter(help="Ratings of the responses: with them, the label by ladder, ratings and both."),
+    ] = None,
     judge: Judge = Judge(),
     settings: FilterSettings = FilterSettings(),
     json: Json = False,
@@ -77,13 +63,13 @@ def ablate(
     root: Root = ROOT,
 ) -> None:
     verdicts = read_reviews(judge.reviews, parse_columns(judge.columns)) if judge.reviews else None
-    sources = local_sources(root, [from_, *([opinions.ratings] if opinions.ratings else [])])
+    sources = local_sources(root, [from_, *([ratings] if ratings else [])])
     run = prepare(
         root=root,
         version=version,
         preset=settings.preset,
         config=settings.config,
-        assignments=[*settings.set_, *assignments(BUILDER.name, {"asis_rm": opinions.asis_rm})],
+        assignments=settings.set_,
         sources=list(sources.values()),
         origins=hub_origins(sources),
     )

@@ -28,6 +28,7 @@ COMMON = ("version", "preset", "config", "assignments", "sources", "root")
 FOR_MODELS = ("engine", "base_url", "ray_address", "limit", "max_failures", "max_cost", "retry_failed")
 """Of builds that ask models, or whose parents are built by asking them."""
 FOR_REWARD_MODELS = ("take_turns",)
+"""Of builds that score with reward models, or whose parents do."""
 FLAGS = {"assignments": "--set", "sources": "--from"}
 """Flags that are not named as their settings."""
 SETTINGS = Group("Settings of the dataset", sort_key=0)
@@ -79,15 +80,16 @@ def command(builder: Builder, name: str = "") -> Callable[..., None]:
 def make_options(builder: Builder) -> type:
     """The options that a builder takes, as a dataclass. Raises InputError where two have one name."""
     names = list(COMMON)
-    if any(upstream.uses_engine for upstream in [builder, *_upstream(builder)]):
+    builders = [builder, *_upstream(builder)]
+    if any(upstream.uses_engine for upstream in builders):
         names += FOR_MODELS
+    if any(upstream.asks_reward_models for upstream in builders):
+        names += FOR_REWARD_MODELS
     plan: list[tuple[str, Any, Any]] = [("dry_run", Annotated[bool, DRY_RUN], False)]
     plan += [
         (name, Annotated[str | None, Parameter(help=OPTIONAL.format(name)), Parameter(group=SETTINGS)], None)
         for name in builder.optional
     ]
-    if builder.asks_reward_models:
-        names += FOR_REWARD_MODELS
     if clashes := {*names, "dry_run"} & set(builder.flags):
         raise InputError(f"builder {builder.name}: {min(clashes)!r} is an option of every build: rename it")
     settings = [
@@ -116,9 +118,9 @@ def _parameters(settings: type, names: Iterable[str]) -> list[tuple[str, Any, Pa
 
 
 def _upstream(builder: Builder) -> list[Builder]:
-    """The builders above it, as far as they are installed."""
+    """The builders above it, optional ones too, as far as they are installed."""
     upstream = []
-    for name in builder.parents:
+    for name in (*builder.parents, *builder.optional):
         with suppress(InputError):
             parent = load_builder(name)
             upstream += [parent, *_upstream(parent)]

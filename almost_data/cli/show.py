@@ -89,7 +89,7 @@ def _print(store: Store, manifest: Manifest) -> None:
 
 
 def _account(manifest: Manifest) -> Iterator[Table]:
-    """Rows by config and split, the ledger, and where the As-is RM agreed by responder pair."""
+    """Rows by config and split, the ledger, and where the ratings agreed by responder pair."""
     entries: list[tuple[Any, ...]] = []
     for (stage, unit), group in groupby(manifest.ledger, lambda entry: (entry.stage, entry.unit)):
         entries.append((text(f"{stage}, {unit}", "bold"),))
@@ -103,13 +103,13 @@ def _account(manifest: Manifest) -> Iterator[Table]:
         (config, *(splits.get(split) for split in SPLITS), sum(splits.values())) for config, splits in counts
     )
     yield grid("config", *(f">{split}" for split in SPLITS), ">rows", rows=rows)
-    judged = (entry for entry in manifest.ledger if entry.filter == "asis_disagrees")
+    judged = (entry for entry in manifest.ledger if entry.filter == "ratings_disagree")
     pairs = (
         (pair, n.n_in, n.kept, percent(n.kept / n.n_in if n.n_in else None))
         for entry in judged
         for pair, n in entry.by_pair.items()
     )
-    yield grid("as-is rm, chosen > rejected", ">scored", ">agreed", ">share", rows=pairs)
+    yield grid("ratings, chosen > rejected", ">pairs", ">agreed", ">share", rows=pairs)
 
 
 def _failures(store: Store, manifest: Manifest) -> Table:

@@ -1,8 +1,8 @@
 """What each filter is worth: the variants of the paper's Table 4, built from the same responses.
 
-No filter, the heuristic filter only, the As-is RM only, both; then both (or, without an As-is RM, the
-heuristic filter) with each single check left out, with each of `SWITCHES` turned, and with other labels
-where there are ratings. The reward model is loaded once, and scores a response once.
+No filter, the heuristic filter only, the agreement of the ratings only, both; then the settings themselves
+with each single check left out, with each of `SWITCHES` turned, and with the label by ratings alone. Ratings
+are those of a reward model in the paper, its As-is RM; without ratings there are fewer variants.
 """
 
 import dataclasses
@@ -81,7 +81,7 @@ class Outcome:
             "length_gap": text["length_gap"]["q50"],
             "always_longer": text["always_longer"],
             "surface_model": text["probe"]["accuracy"],
-            "asis_agreement": diagnostics.get("asis_agreement"),
+            "rating_agreement": diagnostics.get("rating_agreement"),
             "agreement": self.agreement,
         }
 
@@ -98,7 +98,7 @@ def filter_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
                 "" if gap is None else f"{gap:+,.0f}",
                 *(
                     "" if numbers.get(name) is None else f"{numbers[name]:.1%}"
-                    for name in ("always_longer", "surface_model", "asis_agreement")
+                    for name in ("always_longer", "surface_model", "rating_agreement")
                 ),
             ]
         )
@@ -119,11 +119,11 @@ def judge_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
     ]
 
 
-FILTERED = ("variant", "kept", "pairs", "gap", "longer", "surface", "as-is")
+FILTERED = ("variant", "kept", "pairs", "gap", "longer", "surface", "agreed")
 FILTERED_NOTE = (
     "kept: responses that survive; gap: median of chosen - rejected, in characters; longer, surface: how "
     "often the longer response, and a model that sees only the surface, are right about which one is chosen; "
-    "as-is: pairs where the As-is RM agreed, of those it was asked about."
+    "agreed: pairs where the ratings agreed with the ladder, of those that all other rules keep."
 )
 JUDGED = ("variant", "decided", "ties", "agrees", "balanced", "near")
 JUDGED_NOTE = (
@@ -131,9 +131,6 @@ JUDGED_NOTE = (
     "response; balanced: mean of that share where the chosen response is the longer one, and where it is the "
     f"shorter one; near: that share where the lengths are within {NEAR} characters; with 95% intervals."
 )
-
-
-LABELS = {"ladder": "label: ladder", "ratings": "label: ratings", "both": "label: ladder and ratings"}
 
 
 def variants(base: ComparisonsConfig, is_rated: bool = False) -> list[Variant]:
@@ -155,12 +152,12 @@ def _variants(base: ComparisonsConfig, is_rated: bool) -> Iterator[Variant]:
 
     bare: dict[str, Any] = {"checks": (), "filters": (), "length_sd": None}
     unrated: dict[str, Any] = {"label": "ladder", "min_rejected_rating": None, "max_rating_gap": None}
-    yield Variant("no-filter", "no filter", changed(**bare, **unrated, asis_rm=None))
-    label = "heuristic only, by ladder" if is_rated else "heuristic only"
-    yield Variant("heuristic", label, changed(**unrated, asis_rm=None))
-    if base.asis_rm:
-        yield Variant("asis", "as-is RM only", changed(**bare))
-        yield Variant("both", "both", base)
+    yield Variant("no-filter", "no filter", changed(**bare, **unrated))
+    yield Variant("heuristic", "heuristic only", changed(**unrated))
+    if is_rated:
+        yield Variant("agreed", "agreement only", changed(**bare, **unrated | {"label": "both"}))
+        yield Variant("both", "both", changed(label="both"))
+        yield Variant("label-ratings", "label by ratings", changed(label="ratings"))
     checks = check_names(base.checks)
     for check in checks:
         remaining = tuple(name for name in checks if name != check)
@@ -168,9 +165,6 @@ def _variants(base: ComparisonsConfig, is_rated: bool) -> Iterator[Variant]:
     yield from (switch.variant(base) for switch in SWITCHES)
     if base.pairing != "extremes":
         yield Variant("extremes", "best against worst", changed(pairing="extremes"))
-    if is_rated:
-        for choice, label in LABELS.items():
-            yield Variant(f"label-{choice}", label, changed(label=choice))
     for user_filter in base.filters:
         filters = tuple(rule for rule in base.filters if rule is not user_filter)
         label = f"without {user_filter.name}"

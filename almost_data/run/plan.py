@@ -98,7 +98,11 @@ class Planner:
         _check_siblings(parents, builder)
         settings = builder.resolve(settings, {parent.name: parent for parent in parents})
         parents += self._stored_models(builder, settings)
-        draft = self._draft(builder, settings, parents)
+        instead = f", or set run.from to {ref}" if present and not is_target else ""
+        try:
+            draft = self._draft(builder, settings, parents)
+        except InputError as error:
+            raise InputError(f"{error}{instead}") from error
         if is_target and self.retry_failed:
             self._check_retry(builder, draft, present)
         if present and present.is_empty:
@@ -106,7 +110,7 @@ class Planner:
                 raise nothing_left(builder, present)
         elif present:
             # Raises where another recipe made it.
-            existing(self.store, draft, "" if is_target else f", or set run.from to {present.ref}")
+            existing(self.store, draft, instead)
             return _append(steps, Step("reuse", present))
         self.store.check_place(ref, "dataset")
         card.require_template(builder.card)

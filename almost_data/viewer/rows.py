@@ -11,7 +11,7 @@ Turn = Mapping[str, str]
 PROMPTS = ("messages", "prompt", "query")
 """Columns that hold what came before the texts, the first that a row has."""
 PAIR = ("chosen", "rejected")
-SCORES = ("{}_score", "{}_rating", "asis_{}")
+SCORES = ("{}_score", "{}_rating")
 """Columns that score a side."""
 REPLY_SCORES = ("score", "rating", "rm_score")
 NOTES = (

@@ -21,6 +21,7 @@ from almost_data.builders.comparisons.builder import BUILDER as COMPARISONS
 from almost_data.builders.demonstrations.builder import BUILDER as DEMONSTRATIONS
 from almost_data.builders.demonstrations.builder import ROUND_TOKENS
 from almost_data.builders.queries import BUILDER as QUERIES
+from almost_data.builders.ratings.builder import BUILDER as RATINGS
 from almost_data.builders.responses import BUILDER as RESPONSES
 from almost_data.builders.responses import QUERY_TOKENS
 from almost_data.cli.console import byte_size, console, text
@@ -82,12 +83,13 @@ def loop(preset: Preset, recipes: Path) -> tuple[list[Line], int]:
     """
     rm, sft, dpo, ppo = (section(recipes, name) for name in ("rm", "sft", "dpo", "ppo"))
     reward, policy = (str(recipe.get("model_name_or_path") or "?") for recipe in (rm, sft))
-    for builder, setting in ((COMPARISONS, "asis_rm"), (DEMONSTRATIONS, "rm")):
-        config = msgspec.structs.replace(preset.settings(builder), **{setting: reward})
+    for builder in (RATINGS, DEMONSTRATIONS):
+        config = msgspec.structs.replace(preset.settings(builder), rm=reward)
         preset = preset.with_config(builder.name, config)
     queries, query_lines = estimate(preset, QUERIES, {})
     responses, response_lines = estimate(preset, RESPONSES, {"queries": queries})
-    pairs, pair_lines = estimate(preset, COMPARISONS, {"responses": responses})
+    _, rating_lines = estimate(preset, RATINGS, {"responses": responses})
+    pairs, _ = estimate(preset, COMPARISONS, {"responses": responses})
     dialogues, dialogue_lines = estimate(preset, DEMONSTRATIONS, {"queries": queries})
     demonstrations = preset.settings(DEMONSTRATIONS)
     side = QUERY_TOKENS + max(line.tokens_out // line.requests for line in response_lines)
@@ -97,7 +99,7 @@ def loop(preset: Preset, recipes: Path) -> tuple[list[Line], int]:
     replies, prompts = demonstrations.turns // 2, dialogues.rows // demonstrations.conversations_per_query
     lines = [
         _supervised("train: As-is RM", reward, rm, sample, SIDE, sides=2),
-        *(*query_lines, *response_lines, *pair_lines),
+        *(*query_lines, *response_lines, *rating_lines),
         _supervised("train: reward model", reward, rm, pairs.rows, side, sides=2),
         *dialogue_lines,
         _supervised("train: SFT", policy, sft, dialogues.rows, dialogue),

@@ -40,7 +40,7 @@ ROLES = {
     "dpo": "dpo@{}",
     "ppo": "ppo@{}",
     "rm without filters": "rm@{}-no-filter",
-    "rm without heuristics": "rm@{}-asis",
+    "rm without heuristics": "rm@{}-agreed",
     "rm without as-is": "rm@{}-heuristic",
     "rm by ratings": "rm@{}-label-ratings",
     "rm upper": "rm@{}-upper",

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
@@ -23,11 +23,9 @@ from almost_data.datasets.config import FilePath
 from almost_data.datasets.digest import frames
 from almost_data.datasets.manifest import BuilderId, Manifest, canonical_json, check_ledger
 from almost_data.errors import InputError
-from almost_data.generation import Model
 from almost_data.generation.fake import FakeEngine
 from almost_data.models.chat import user_turn
 from almost_data.run import presets
-from almost_data.scoring import Dialogue, Score, Scorer
 from almost_data.store.store import Store
 from tests import command, schema
 
@@ -54,11 +52,14 @@ def rows_of(queries: list[list[str]]) -> list[Row]:
     return rows
 
 
-def run(rows: list[Row], config: ComparisonsConfig, scorer: Scorer | None = None) -> Built | None:
-    """What is built, its tables as frames."""
+def run(rows: list[Row], config: ComparisonsConfig, ratings: Sequence[float] = ()) -> Built | None:
+    """What is built, its tables as frames; `ratings` are those of the rows."""
     frame = schema.frame("responses", "default", rows)
     parents = {"responses": lambda _: frame.lazy()}
-    built = build(schema.with_defaults(config), parents, FakeEngine(), silent, scorer)
+    if ratings:
+        columns = {"rating": pl.Series(ratings, dtype=pl.Float64), "rater": pl.lit("judge")}
+        parents["ratings"] = lambda _: frame.lazy().with_columns(**columns)
+    built = build(schema.with_defaults(config), parents, FakeEngine(), silent)
     check_ledger(built.ledger)
     if "default" not in built.tables:
         return None
@@ -92,9 +93,11 @@ def long_enough(chosen: int, rejected: int, lengths: list[int]) -> bool:
 
 
 def by_hand(
-    rows: list[Row], pairing: str, length_over: str
+    rows: list[Row], pairing: str, length_over: str, ratings: Sequence[float] = ()
 ) -> tuple[dict[str, str], dict[tuple[str, str], str | None]]:
-    """Reply id -> reason, and (chosen, rejected) -> reason or None, walking the ladder."""
+    """Reply id -> reason, and (chosen, rejected) -> reason or None: the walk down the ladder, and then the
+    paper's as-is filter, of the pairs that are left."""
+    rating_of = dict(zip((str(row["reply_id"]) for row in rows), ratings, strict=False))
     dropped: dict[str, str] = {}
     pairs: dict[tuple[str, str], str | None] = {}
     for query in dict.fromkeys(row["query_id"] for row in rows):
@@ -115,11 +118,16 @@ def by_hand(
             key = (str(high["reply_id"]), str(low["reply_id"]))
             if pairing == "first" and high["responder"] in already:
                 pairs[key] = "already_chosen"
+            elif pairing == "extremes" and (high is not survivors[0] or low is not survivors[-1]):
+                pairs[key] = "not_extremes"
             elif not long_enough(len(str(high["response"])), len(str(low["response"])), lengths):
                 pairs[key] = "chosen_too_short"
             else:
                 pairs[key] = None
                 already.add(high["responder"])
+    for (chosen, rejected), reason in pairs.items() if ratings else ():
+        if reason is None and not rating_of[chosen] > rating_of[rejected]:
+            pairs[chosen, rejected] = "ratings_disagree"
     return dropped, pairs
 
 
@@ -155,15 +163,18 @@ TEXTS = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.lists(TEXTS, min_size=1, max_size=5), min_size=1, max_size=4),
-    st.sampled_from(["first", "all"]),
+    st.sampled_from(["first", "all", "extremes"]),
     st.sampled_from(["survivors", "all"]),
+    st.none() | st.randoms(use_true_random=False),
 )
 def test_decisions_are_those_of_the_rules_read_by_hand(
-    queries: list[list[str]], pairing: str, over: str
+    queries: list[list[str]], pairing: str, over: str, random: Random | None
 ) -> None:
     rows = rows_of(queries)
-    dropped, pairs = by_hand(rows, pairing, over)
-    built = run(rows, ComparisonsConfig(pairing=pairing, length_over=over))
+    ratings = [random.randrange(3) for _ in rows] if random else []
+    dropped, pairs = by_hand(rows, pairing, over, ratings)
+    label = "both" if ratings else "ladder"
+    built = run(rows, ComparisonsConfig(pairing=pairing, length_over=over, label=label), ratings)
     kept = {"-".join(pair) for pair, reason in pairs.items() if reason is None}
     if built is None:
         assert not kept
@@ -287,63 +298,6 @@ def test_a_check_twice_is_refused() -> None:
         BUILDER.pins(ComparisonsConfig(checks=("too_short", "too_short")), FakeEngine())
 
 
-class Letters:
-    """A scorer that counts a letter."""
-
-    model = Model("letters", "1")
-    max_tokens = 1024
-
-    def __init__(self) -> None:
-        self.recorded: list[tuple[str, ...]] = []
-
-    def settings(self) -> dict[str, object]:
-        return {}
-
-    def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
-        for dialogue in reversed(list(dialogues)):
-            self.recorded.append(dialogue.turns)
-            yield Score(dialogue.id, float(dialogue.turns[-1].count("z")), 7, False)
-
-
-def test_the_as_is_rm_keeps_where_chosen_scores_higher_and_saves_both_scores() -> None:
-    rows = rows_of([["z" * 3 + good(90), "z" * 3 + good(80), "z" + good(70)], [good(90), "z" + good(80)]])
-    config = ComparisonsConfig(pairing="all")
-    scorer = Letters()
-    built = run(rows, config, scorer)
-    assert built is not None
-    columns = ["chosen_responder", "rejected_responder", "asis_chosen", "asis_rejected", "asis_gap"]
-    assert sorted(built.tables["default"].select(columns).rows()) == [
-        ("A", "C", 3, 1, 2),
-        ("B", "C", 3, 1, 2),
-    ]
-    dropped = built.tables["rejected"]
-    assert set(dropped.filter(reason="asis_disagrees").select("stage", *columns).rows()) == {
-        ("as-is rm", "A", "B", 3, 3, 0),  # a tie is no agreement
-        ("as-is rm", "A", "B", 0, 1, -1),
-    }
-    entry = built.ledger[-1]
-    assert (entry.stage, entry.filter, entry.n_in, entry.kept) == ("as-is rm", "asis_disagrees", 4, 2)
-    assert {pair: (count.n_in, count.kept) for pair, count in entry.by_pair.items()} == {
-        "A > B": (2, 0),
-        "A > C": (1, 1),
-        "B > C": (1, 1),
-    }
-    assert built.diagnostics["asis_agreement"] == 0.5
-    assert len(scorer.recorded) == len(set(scorer.recorded)) == 5
-
-
-def test_the_as_is_rm_is_asked_only_about_pairs_that_are_left() -> None:
-    scorer = Letters()
-    built = run(
-        rows_of([[good(60) + "z.", good(200), good(60)], ["short", good(70)]]), ComparisonsConfig(), scorer
-    )
-    assert built is not None
-    assert {turns[0] for turns in scorer.recorded} == {"query 0"}
-    others = built.tables["rejected"].filter(pl.col("reason") != "asis_disagrees")
-    assert len(others)
-    assert others["asis_gap"].null_count() == len(others)
-
-
 @settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.lists(TEXTS, min_size=1, max_size=5), min_size=4, max_size=12),
@@ -352,15 +306,17 @@ def test_the_as_is_rm_is_asked_only_about_pairs_that_are_left() -> None:
     st.booleans(),
 )
 def test_parts_of_a_large_set_make_what_the_whole_makes(
-    queries: list[list[str]], pairing: str, limit: int | None, judged: bool
+    queries: list[list[str]], pairing: str, limit: int | None, is_rated: bool
 ) -> None:
     rows = rows_of(queries)
-    config = ComparisonsConfig(pairing=pairing, limit=limit)  # type: ignore[arg-type]
+    ratings = [len(str(row["response"])) % 3 for row in rows] if is_rated else []
+    label = "both" if is_rated else "ladder"
+    config = ComparisonsConfig(pairing=pairing, limit=limit, label=label)  # type: ignore[arg-type]
     results = []
     for most in (3, 10_000):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("almost_data.builders.comparisons.builder.RANGE_ROWS", most)
-            built = run(rows, config, Letters() if judged else None)
+            built = run(rows, config, ratings)
         hashed = built and schema.digest(BUILDER.tables, built.tables)
         results.append(
             built and (hashed, built.ledger, canonical_json(built.diagnostics | {"text": 0}), built.notes)
@@ -690,7 +646,6 @@ def test_the_command_selects_and_says_so(fake_store: Store, tmp_path: Path) -> N
     [
         ("min_chars", 80, "the check too_short"),
         ("length_over", "all", "the length rule"),
-        ("asis_max_tokens", 64, "the As-is RM"),
         ("margin", 1.0, "the label ratings or both"),
         ("length_tokenizer", "fake/words", "the limit max_length_gap"),
     ],
@@ -701,7 +656,7 @@ def test_a_setting_that_no_rule_in_use_reads_is_refused(setting: str, value: obj
     with pytest.raises(InputError, match=rf"comparisons\.{setting} is read by {rule} alone.*loop, reasoning"):
         BUILDER.pins(config, FakeEngine())
     assert without_unread_settings(config) == plain
-    in_use = {"checks": "paper", "label": "both", "length_sd": 0.5, "max_length_gap": 9, "asis_rm": "fake/rm"}
+    in_use = {"checks": "paper", "label": "both", "length_sd": 0.5, "max_length_gap": 9}
     BUILDER.pins(structs.replace(config, **in_use), FakeEngine())
 
 

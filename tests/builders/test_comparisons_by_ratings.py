@@ -91,8 +91,23 @@ def test_both_keeps_the_ladders_pairs_where_the_ratings_agree(store: Store) -> N
     rows = store.scan(manifest.ref).collect()
     assert (rows["chosen_rating"] - rows["rejected_rating"]).min() >= 0.2  # type: ignore[operator]
     assert [parent.ref for parent in manifest.parents] == ["responses@1.0.0", "ratings@1.0.0"]
-    [rule] = [entry for entry in manifest.ledger if entry.filter == "not_rated_higher"]
-    assert rule.dropped["not_rated_higher"] == 120 - len(expected) and rule.params == {"margin": 0.2}
+    rule = manifest.ledger[-1]
+    assert (rule.stage, rule.n_in, rule.kept) == ("agreement", 120, len(expected))
+    assert rule.dropped == {"ratings_disagree": 120 - len(expected)}
+    assert rule.params == {"margin": 0.2, "rater": "baseline:random"}
+    assert {pair: count.n_in for pair, count in rule.by_pair.items()} == {
+        f"{better} > {worse}": 40 for better, worse in combinations(LADDER, 2)
+    }
+    assert manifest.diagnostics["rating_agreement"] == len(expected) / 120
+    assert any("the As-is RM, has to agree" in fact for fact in manifest.diagnostics["paper_facts"])
+    card = (store.path(manifest.ref) / "README.md").read_text("utf-8")
+    for text in (
+        "`baseline:random` must rate chosen higher than rejected, by 0.2 or more.",
+        f"The ratings agreed with {len(expected) / 120:.1%} of the pairs",
+    ):
+        assert text in card
+    printed = run_command("show", manifest.ref, "--root", str(store.root)).stdout
+    assert "ratings, chosen > rejected" in printed and printed.count("large > small") == 1
 
 
 def test_the_card_of_imported_answers_says_nothing_of_their_models(store: Store) -> None:
@@ -129,17 +144,18 @@ def test_equal_ratings_make_no_pair(store: Store) -> None:
     assert manifest.diagnostics["share_chosen_longer"] == 1.0
 
 
-@pytest.mark.parametrize("label", ["ladder", "ratings"])
-def test_extremes_are_the_best_over_the_worst(store: Store, label: str) -> None:
-    version = "1.3.0" if label == "ladder" else "1.4.0"
+@pytest.mark.parametrize(("version", "label"), [("1.3.0", "ladder"), ("1.4.0", "ratings"), ("1.8.0", "both")])
+def test_extremes_are_the_best_over_the_worst(store: Store, version: str, label: str) -> None:
     manifest = compare(store, version, f"label={label}", "pairing=extremes")
     expected = set()
     for replies in by_query(store, "ratings@1.0.0"):
-        ordered = replies if label == "ladder" else sorted(replies, key=lambda row: -row["rating"])
-        expected.add((ordered[0]["reply_id"], ordered[-1]["reply_id"]))
+        ordered = sorted(replies, key=lambda row: -row["rating"]) if label == "ratings" else replies
+        if label != "both" or ordered[0]["rating"] > ordered[-1]["rating"]:
+            expected.add((ordered[0]["reply_id"], ordered[-1]["reply_id"]))
     assert chosen_over(store, manifest) == expected
-    dropped = store.scan(manifest.ref, "rejected").collect()
-    assert set(dropped["reason"]) == {"not_extremes"} and len(dropped) == 80
+    dropped = dict(store.scan(manifest.ref, "rejected").collect()["reason"].value_counts().iter_rows())
+    disagree = {"ratings_disagree": 40 - len(expected)} if label == "both" else {}
+    assert dropped == {"not_extremes": 80, **disagree}
 
 
 def test_thresholds_drop_pairs_for_a_reason_each(store: Store) -> None:
@@ -186,6 +202,8 @@ def test_a_label_that_needs_ratings_builds_them(store: Store, tmp_path: Path) ->
     ]
     with pytest.raises(InputError, match=r"^ratings\.judge, ratings\.rm: name a rater"):
         run_of(store, "4.0.0", settings[:1]).plan("comparisons")
+    with pytest.raises(InputError, match=r"name a rater.*, or set run\.from to ratings@1\.0\.0$"):
+        run_of(store, "1.0.0", settings[:1]).plan("comparisons")
 
 
 def test_the_command_line_takes_ratings(store: Store) -> None:

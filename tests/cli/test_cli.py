@@ -246,7 +246,11 @@ def test_a_build_takes_its_own_settings_and_no_others(capsys: pytest.CaptureFixt
         assert settings[name] <= flag, name
         for sibling in flags.keys() - {name}:
             assert not (settings[name] - settings[sibling]) & flags[sibling], (name, sibling)
-        assert ("--take-turns" in flag) == registry.load("builders", name).asks_reward_models
+        builders = [registry.load("builders", name)]
+        builders += [
+            registry.load("builders", parent) for parent in (*builders[0].parents, *builders[0].optional)
+        ]
+        assert ("--take-turns" in flag) == any(builder.asks_reward_models for builder in builders)
     assert "--engine" in flags["comparisons"], "the datasets above it are built by asking models"
     assert not {"--engine", "--limit", "--max-failures"} & flags["community"]
 

@@ -177,7 +177,7 @@ def test_either_an_expression_or_a_function(tmp_path: Path) -> None:
             load(value)
 
 
-@pytest.mark.parametrize("name", ["too_short", "already_chosen", "chosen_too_short", "asis_disagrees"])
+@pytest.mark.parametrize("name", ["too_short", "already_chosen", "chosen_too_short", "ratings_disagree"])
 def test_names_are_those_of_no_other_filter(name: str) -> None:
     for filters in ((sql("length > 3", name=name),), (sql("length > 3"), sql("length > 4"))):
         with pytest.raises(InputError, match=r"comparisons\.filters: another filter is named"):

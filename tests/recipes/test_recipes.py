@@ -525,18 +525,20 @@ def test_ppo_refuses_an_adapter_in_several_processes(
         running.run("ppo", store, "two@0.1.0", arguments, module=module)
 
 
-def test_comparisons_are_filtered_by_a_reward_model_of_the_store(store: Store, rm: Kept) -> None:
-    ref = "comparisons@0.2.0"
-    arguments = ["--root", str(store.root), "build", "comparisons", "--asis-rm", "rm@0.1.0"]
-    cli.main([*arguments, "--version", "0.2.0", "--from", "responses@0.1.0"])  # the real model: no engine
-    manifest = store.manifest(ref)
-    assert [parent.ref for parent in manifest.parents] == ["responses@0.1.0", "rm@0.1.0"]
-    assert {parent.ref for parent in store.ancestors(manifest)} >= {COMPARISONS, "queries@0.1.0"}
-    assert verify(store, ref) == []
-    assert any("asis" in str(entry.dropped) for entry in manifest.ledger)
-    kept = store.scan(ref).collect()
-    assert (kept["asis_gap"] > 0).all()
+def test_comparisons_are_filtered_by_the_ratings_of_a_reward_model_of_the_store(
+    store: Store, rm: Kept
+) -> None:
+    where = ["--root", str(store.root), "--version", "0.2.0", "--from", "responses@0.1.0"]
+    cli.main(["build", "ratings", *where, "--rm", "rm@0.1.0"])  # the real model: no engine
+    cli.main(["build", "comparisons", *where, "--ratings", "ratings@0.2.0"])
+    ratings, manifest = (store.manifest(f"{name}@0.2.0") for name in ("ratings", "comparisons"))
+    assert [parent.ref for parent in ratings.parents] == ["responses@0.1.0", "rm@0.1.0"]
+    assert {parent.ref for parent in store.ancestors(manifest)} >= {COMPARISONS, "rm@0.1.0", "queries@0.1.0"}
+    assert verify(store, manifest.ref) == []
+    assert manifest.ledger[-1].dropped["ratings_disagree"]
+    kept = store.scan(manifest.ref).collect()
+    assert (kept["chosen_rating"] > kept["rejected_rating"]).all()
     judge = load_scorer(str(store.path("rm@0.1.0")))
     row = kept.row(0, named=True)
     [score] = judge.score([Dialogue.of("1", row["prompt"][0]["content"], row["chosen"][0]["content"])])
-    assert score.value == pytest.approx(row["asis_chosen"], abs=1e-4)
+    assert score.value == pytest.approx(row["chosen_rating"], abs=1e-4)

@@ -51,7 +51,7 @@ def test_the_paper_s_run() -> None:
     work = 28_500 * 527 * ((20 + 2 + 4 * 8) + (2 + 2 + 4 * 8))
     assert ppo.gpu_hours == pytest.approx(7e9 * work / SECOND)
     # The reward models are those of the recipe, whatever they will be called.
-    assert lines["comparisons: As-is RM"].model == lines["demonstrations: reward model"].model == asis.model
+    assert lines["ratings: reward model"].model == lines["demonstrations: reward model"].model == asis.model
     assert lines["demonstrations: reward model"].requests == 80_000
 
 

@@ -129,8 +129,9 @@ def test_make_takes_the_papers_benchmarks_where_the_models_are_the_papers() -> N
     steps = (
         "build ratings ",
         "--rm asis@0.9.0\n",
-        "--ratings ratings@0.9.0 --set comparisons.label=ladder",
-        "label-ratings;",
+        "build comparisons ",
+        "--ratings ratings@0.9.0\n",
+        "heuristic agreed label-ratings;",
     )
     assert sorted(steps, key=rated.index) == list(steps)
     for words, runs in (((), 0), (("SINGLE_TURN=0",), 0), (("SINGLE_TURN=no",), 0), (("SINGLE_TURN=1",), 1)):

@@ -35,14 +35,15 @@ MY_FILTER = UserFilter(name="my_own", description="One sentence.", drop="length 
 
 
 def test_variants_are_those_of_the_papers_table_and_each_rule_left_out() -> None:
-    full = with_defaults(ComparisonsConfig(asis_rm="some/rm", filters=(MY_FILTER,)))
-    configs = {entry.name: entry.config for entry in variants(full)}
-    assert list(configs)[:4] == ["no-filter", "heuristic", "asis", "both"]
-    bare = (configs["no-filter"], configs["asis"])
+    full = with_defaults(ComparisonsConfig(label="both", max_rating_gap=2, filters=(MY_FILTER,)))
+    configs = {entry.name: entry.config for entry in variants(full, is_rated=True)}
+    assert list(configs)[:5] == ["no-filter", "heuristic", "agreed", "both", "label-ratings"]
+    bare = (configs["no-filter"], configs["agreed"])
     assert all((entry.checks, entry.filters, entry.length_sd) == ((), (), None) for entry in bare)
-    assert [entry.asis_rm for entry in bare] == [None, "some/rm"]
-    assert configs["heuristic"] == msgspec.structs.replace(full, asis_rm=None)
+    assert [(entry.label, entry.max_rating_gap) for entry in bare] == [("ladder", None), ("both", None)]
+    assert configs["heuristic"] == msgspec.structs.replace(full, label="ladder", max_rating_gap=None)
     assert configs["both"] == full
+    assert configs["label-ratings"] == msgspec.structs.replace(full, label="ratings")
     assert {name for name in configs if name.startswith("without")} == {
         *(f"without-{check.replace('_', '-')}" for check in check_names(full.checks)),
         "without-length-rule",
@@ -57,44 +58,38 @@ def test_variants_are_those_of_the_papers_table_and_each_rule_left_out() -> None
     for check in check_names(full.checks):
         remaining = configs[f"without-{check.replace('_', '-')}"].checks
         assert set(check_names(full.checks)) - set(remaining) == {check}
-    rated = {
-        entry.name: entry.config for entry in variants(msgspec.structs.replace(full, label="both"), True)
-    }
-    # `both`, with the As-is RM and all filters, is the label by ladder and ratings: no config is there twice.
-    assert [name for name in rated if name.startswith("label-")] == ["label-ladder", "label-ratings"]
-    by_ladder = {entry.name: entry for entry in variants(with_defaults(ComparisonsConfig()), True)}
-    assert [name for name in by_ladder if name.startswith("label-")] == ["label-ratings", "label-both"]
-    assert by_ladder["heuristic"].label == "heuristic only, by ladder"
-    assert (rated["heuristic"].label, rated["extremes"].pairing) == ("ladder", "extremes")
+    assert (configs["extremes"].label, configs["extremes"].pairing) == ("both", "extremes")
     names = [variant.name for variant in variants(with_defaults(ComparisonsConfig()))]
-    assert not {"asis", "both"} & set(names)
+    assert names[:2] == ["no-filter", "heuristic"] and not {"agreed", "both", "label-ratings"} & set(names)
 
 
 @pytest.fixture
 def run(fake_store: Store, fake_preset: presets.Preset, tmp_path: Path) -> build.BuildRun:
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "responses").symlink_to(fake_store.root / "responses")
-    preset = with_settings(fake_preset, "comparisons", asis_rm="fake/judge", checks=("too_short",))
+    preset = with_settings(fake_preset, "comparisons", checks=("too_short",), pairing="all")
     sources = {"responses": "responses@0.1.0"}
     return build.BuildRun(Store(tmp_path / "build"), "1.0.0", preset, TransformersEngine(), sources)
 
 
-def test_each_variant_is_a_dataset_and_no_response_is_scored_twice(run: build.BuildRun) -> None:
+def rate(run: build.BuildRun) -> build.BuildRun:
+    """The run with ratings of its responses."""
+    preset = with_settings(run.preset, "ratings", rm="fake/judge")
+    ratings = dataclasses.replace(run, preset=preset).build("ratings")[-1].manifest.ref
+    return dataclasses.replace(run, sources=run.sources | {"ratings": ratings})
+
+
+def test_each_variant_is_a_dataset_and_the_ratings_are_a_filter_of_its_own(run: build.BuildRun) -> None:
+    run = rate(run)
     outcomes = {outcome.variant.name: outcome for outcome in ablate(run)}
-    assert {f"comparisons@1.0.0-{name}" for name in outcomes} == set(run.store.refs()) - {"responses@0.1.0"}
-    assert len(run.loaded_scorers) == 1
-    counts = {
-        name: outcome.manifest and outcome.manifest.diagnostics["comparisons"]
-        for name, outcome in outcomes.items()
-    }
-    assert counts["no-filter"] > counts["heuristic"] > counts["both"]
-    calls = [
-        outcome.manifest.environment["scorer"]["scores"]["scored"]
-        for outcome in outcomes.values()
-        if outcome.manifest and "scorer" in outcome.manifest.environment
-    ]
-    responses = run.store.scan("responses@0.1.0").collect().height
-    assert 0 < sum(calls) <= responses
+    sources = {"responses@0.1.0", "ratings@1.0.0"}
+    assert {f"comparisons@1.0.0-{name}" for name in outcomes} == set(run.store.refs()) - sources
+    numbers = {name: outcome.numbers() for name, outcome in outcomes.items()}
+    counts = {name: row["comparisons"] for name, row in numbers.items()}
+    assert counts["no-filter"] > counts["heuristic"] > counts["both"] < counts["agreed"] < counts["no-filter"]
+    assert numbers["agreed"]["rating_agreement"] == counts["agreed"] / counts["no-filter"]
+    assert numbers["both"]["rating_agreement"] == counts["both"] / counts["heuristic"]
+    assert numbers["label-ratings"]["rating_agreement"] is None
     rows = filter_rows(list(outcomes.values()))
     assert [row[0] for row in rows] == [outcome.variant.label for outcome in outcomes.values()]
     assert all(len(row) == len(FILTERED) for row in rows)
@@ -108,9 +103,10 @@ def test_each_variant_is_a_dataset_and_no_response_is_scored_twice(run: build.Bu
 def test_a_variant_without_a_row_is_said_to_have_none(run: build.BuildRun) -> None:
     preset = with_settings(run.preset, "comparisons", filters=(MY_FILTER,), min_chars=100_000)
     outcomes = {outcome.variant.name: outcome for outcome in ablate(dataclasses.replace(run, preset=preset))}
-    assert outcomes["both"].manifest is None
-    assert filter_rows([outcomes["both"]]) == [["both", "0", "0", "", "", "", ""]]
-    assert outcomes["both"].numbers() == {"variant": "both", "comparisons": 0}
+    empty = outcomes["heuristic"]
+    assert empty.manifest is None
+    assert filter_rows([empty]) == [["heuristic only", "0", "0", "", "", "", ""]]
+    assert empty.numbers() == {"variant": "heuristic only", "comparisons": 0}
     assert outcomes["without-too-short"].manifest is not None
 
 
@@ -284,12 +280,11 @@ def test_with_ratings_the_labels_are_set_side_by_side(
     cli.main(["ablate", *where, *checks, "--ratings", "ratings@2.0.0", "--json"])
     rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out)}
     kept = {name: row["comparisons"] for name, row in rows.items()}
-    assert "label: ladder" not in kept and kept["no filter"] >= kept["heuristic only, by ladder"]
-    assert 0 < kept["label: ladder and ratings"] < kept["heuristic only, by ladder"]
-    assert kept["label: ladder and ratings"] < kept["label: ratings"]
+    assert kept["no filter"] >= kept["heuristic only"] > kept["both"] > 0
+    assert kept["label by ratings"] > kept["both"]
     read = [
         [parent.ref.partition("@")[0] for parent in run.store.manifest(rows[name]["ref"]).parents]
-        for name in ("no filter", "label: ratings")
+        for name in ("no filter", "label by ratings")
     ]
     assert read == [["responses"], ["responses", "ratings"]]
 

@@ -64,9 +64,8 @@ def store(tmp_path_factory: pytest.TempPathFactory, engine: Scripted) -> Store:
         preference=True,
         filters=(UserFilter(name="short", description="d", drop="LENGTH(prompt) > 60"),),
     )
-    preset = preset.with_config(
-        "comparisons", ComparisonsConfig(asis_rm="fake/asis", checks=("other_language",))
-    )
+    preset = with_settings(preset, "ratings", rm="fake/asis")
+    preset = preset.with_config("comparisons", ComparisonsConfig(label="both", checks=("other_language",)))
     run = BuildRun(store, "1.0.0", preset, engine)
     run.build("comparisons")
     run.build("demonstrations")
@@ -81,7 +80,7 @@ def test_every_dataset_has_the_whole_prompt(store: Store) -> None:
     assert {row["query_id"]: row["prompt"] for row in rows(store, "queries")} == PROMPTS
     [repeated] = rows(store, "queries", "rejected")
     assert repeated["reason"] == "duplicate" and json.loads(repeated["query"]) == prompt_of(3)
-    for name in ("responses", "comparisons"):
+    for name in ("responses", "ratings", "comparisons"):
         built = rows(store, name)
         assert built and all(row["prompt"] == PROMPTS[row["query_id"]] for row in built)
     preferences = rows(store, "demonstrations", "preference")
@@ -119,7 +118,7 @@ def test_a_chat_model_answers_the_turns_as_messages(store: Store, engine: Script
 
 
 def test_what_was_built_is_verified_loaded_and_shown(store: Store, tmp_path: Path) -> None:
-    for name in ("queries", "responses", "comparisons", "demonstrations"):
+    for name in ("queries", "responses", "ratings", "comparisons", "demonstrations"):
         folder = store.path(f"{name}@1.0.0")
         assert verify(store, f"{name}@1.0.0") == []
         loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path))

@@ -260,10 +260,10 @@ def test_a_reward_model_s_folder_is_recorded_by_name_however_it_is_written(
     (tmp_path / "m" / "rm").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     for name in ("m/rm", "./m/rm", str(tmp_path / "m" / "rm")):
-        preset = presets.load(assignments=(f'comparisons.asis_rm="{name}"',))
-        assert record(preset.settings(builder("comparisons")))["asis_rm"] == "rm"
-    preset = presets.load(assignments=('comparisons.asis_rm="ORG/rm"',))
-    assert record(preset.settings(builder("comparisons")))["asis_rm"] == "ORG/rm"
+        preset = presets.load(assignments=(f'ratings.rm="{name}"',))
+        assert record(preset.settings(builder("ratings")))["rm"] == "rm"
+    preset = presets.load(assignments=('ratings.rm="ORG/rm"',))
+    assert record(preset.settings(builder("ratings")))["rm"] == "ORG/rm"
 
 
 def test_options_of_scorers_are_checked_without_one() -> None:

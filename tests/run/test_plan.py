@@ -27,26 +27,17 @@ def test_every_responder_is_asked_every_query(tmp_path: Path) -> None:
     assert best.disk == 100 * (150 + 768 * 4 // 2)
 
 
-def test_the_as_is_rm_scores_the_ladder(tmp_path: Path) -> None:
-    lines = planned(
-        tmp_path,
-        "comparisons",
-        preset="almost",
-        limit=100,
-        assignments=("comparisons.asis_rm=fake/judge-7b",),
-    )
+def test_a_reward_model_rates_the_ladder(tmp_path: Path) -> None:
+    rm = ("ratings.rm=fake/judge-7b",)
+    lines = planned(tmp_path, "ratings", preset="almost", limit=100, assignments=rm)
     assert len(lines) == 1 + 8 + 1
-    judge = lines["As-is RM"]
+    judge = lines["reward model"]
     # Five responders, no probes; the query's 15 tokens and the longest reply's 768.
     assert (judge.requests, judge.tokens_in, judge.tokens_out) == (500, 500 * (15 + 768), 0)
     assert judge.gpu_hours == pytest.approx(2 * 7e9 * 500 * 783 / 1e14 / 3600)
-    assert "As-is RM" not in planned(tmp_path, "comparisons", preset="almost")
-    short = planned(
-        tmp_path,
-        "comparisons",
-        limit=100,
-        assignments=("comparisons.asis_rm=fake/judge", "comparisons.asis_max_tokens=64"),
-    )["As-is RM"]
+    assert len(planned(tmp_path, "comparisons", preset="almost")) == 1 + 8, "comparisons ask no model"
+    settings = ("ratings.rm=fake/judge", "ratings.rm_max_tokens=64")
+    short = planned(tmp_path, "ratings", limit=100, assignments=settings)["reward model"]
     assert short.tokens_in == short.requests * 64 and short.gpu_hours is None
 
 

@@ -74,7 +74,7 @@ def store(imported: Store, tmp_path: Path) -> Store:
 
 
 def run(store: Store, judge: str, version: str = "0.1.0", **changes: Any) -> build.BuildRun:
-    preset = presets.load("tiny", assignments=(f'comparisons.asis_rm="{judge}"',))
+    preset = presets.load("tiny", assignments=(f'ratings.rm="{judge}"',))
     return build.BuildRun(store, version, preset, changes.pop("engine", Real()), **changes)
 
 
@@ -271,19 +271,17 @@ def test_a_minimal_manifest_can_be_shown_and_read_back(
     assert "sft@0.1.0" in printed.getvalue()
 
 
-# --- a reward model of the store as As-is RM ---------------------------------------------------------------
+# --- a reward model of the store as rater ------------------------------------------------------------------
 
 
-def test_comparisons_are_filtered_by_a_model_of_the_store(
-    store: Store, tmp_path: Path, printed: io.StringIO
-) -> None:
+def test_a_model_of_the_store_rates(store: Store, tmp_path: Path, printed: io.StringIO) -> None:
     data = Parent("ORG/data@" + "c" * 40, "e" * 64, "f" * 64)
     asis = trained.publish_reward(store, tmp_path / "out", "asis", parents=[data])
-    manifest = run(store, "asis@0.1.0").build("comparisons")[-1].manifest
+    manifest = run(store, "asis@0.1.0").build("ratings")[-1].manifest
     assert [parent.ref for parent in manifest.parents] == ["responses@0.1.0", "asis@0.1.0"]
     assert manifest.parents[1] == Parent(asis.ref, asis.digest, asis.fingerprint, asis.sha256)
     assert manifest.config["reward_models"]["scorer"] == {"id": "asis@0.1.0", "revision": asis.digest[:16]}
-    assert manifest.config["settings"]["asis_rm"] == "asis@0.1.0"
+    assert manifest.config["settings"]["rm"] == "asis@0.1.0"
     assert asis.diagnostics["models"][0] in manifest.diagnostics["models"] and not manifest.is_fake
     assert verify(store, manifest.ref) == []
     files = (store.path(manifest.ref) / name for name in ("manifest.json", "README.md"))
@@ -295,51 +293,46 @@ def test_comparisons_are_filtered_by_a_model_of_the_store(
 
     # The same scores as of the folder itself, up to rounding: the journal knows these by another name.
     by_path = run(store, str(tmp_path / "out"), "0.2.0", sources={"responses": "responses@0.1.0"})
-    by_folder = by_path.build("comparisons")[-1].manifest
-    rows, same_rows = (
-        store.scan(ref).sort("comparison_id").collect() for ref in (manifest.ref, by_folder.ref)
-    )
-    assert (
-        rows["comparison_id"].equals(same_rows["comparison_id"])
-        and by_folder.fingerprint != manifest.fingerprint
-    )
-    assert rows["asis_chosen"].to_list() == pytest.approx(same_rows["asis_chosen"].to_list(), abs=1e-4)
+    by_folder = by_path.build("ratings")[-1].manifest
+    rows, same_rows = (store.scan(ref).sort("reply_id").collect() for ref in (manifest.ref, by_folder.ref))
+    assert rows["reply_id"].equals(same_rows["reply_id"]) and by_folder.fingerprint != manifest.fingerprint
+    assert rows["rating"].to_list() == pytest.approx(same_rows["rating"].to_list(), abs=1e-4)
     again = run(store, "asis@0.1.0", "0.3.0", sources={"responses": "responses@0.1.0"})
-    scores = again.build("comparisons")[-1].manifest.environment["scorer"]["scores"]
+    scores = again.build("ratings")[-1].manifest.environment["scorer"]["scores"]
     assert scores["scored"] == 0 < scores["from_journal"], "the journal knows it by reference and digest"
 
 
-def test_a_model_trained_on_fake_data_makes_fake_comparisons(store: Store, tmp_path: Path) -> None:
+def test_a_model_trained_on_fake_data_gives_fake_ratings(store: Store, tmp_path: Path) -> None:
     fake = {"models": [{"id": "fake/writer", "revision": "1"}], "notes": ["A plumbing run."]}
     trained.publish_reward(store, tmp_path / "out", diagnostics=fake)
-    manifest = run(store, "asis@0.1.0").build("comparisons")[-1].manifest
+    manifest = run(store, "asis@0.1.0").build("ratings")[-1].manifest
     assert manifest.is_fake and "A plumbing run." in manifest.diagnostics["notes"]
     assert "Not real data" in (store.path(manifest.ref) / "README.md").read_text("utf-8")
 
 
 def test_a_deleted_judge_or_parent_is_no_reason_to_build_again(store: Store, tmp_path: Path) -> None:
     trained.publish_reward(store, tmp_path / "out")
-    run(store, "asis@0.1.0").build("comparisons")
-    assert [s.action for s in run(store, "asis@0.1.0").build("comparisons")] == ["reuse", "reuse"]
+    run(store, "asis@0.1.0").build("ratings")
+    assert [s.action for s in run(store, "asis@0.1.0").build("ratings")] == ["reuse", "reuse"]
     kept = tmp_path / "kept"
     for name in ("asis", "responses"):
         shutil.move(store.root / name, kept / name)
-        assert [s.action for s in run(store, "asis@0.1.0").build("comparisons")] == ["reuse"]
-        assert verify(store, "comparisons@0.1.0") == []
+        assert [s.action for s in run(store, "asis@0.1.0").build("ratings")] == ["reuse"]
+        assert verify(store, "ratings@0.1.0") == []
         shutil.move(kept / name, store.root / name)
     shutil.move(store.root / "asis", kept / "asis")
     with pytest.raises(InputError, match=r"no asis@0\.1\.0 under"):
-        run(store, "asis@0.1.0", "0.2.0", sources={"responses": "responses@0.1.0"}).build("comparisons")
+        run(store, "asis@0.1.0", "0.2.0", sources={"responses": "responses@0.1.0"}).build("ratings")
 
 
 def test_another_model_under_the_same_name_is_another_recipe(store: Store, tmp_path: Path) -> None:
     trained.publish_reward(store, tmp_path / "out")
-    run(store, "asis@0.1.0").build("comparisons")
+    run(store, "asis@0.1.0").build("ratings")
     shutil.rmtree(store.path("asis@0.1.0"))
     trained.publish(store, save_tiny_reward(tmp_path / "new", seed=1), trained.manifest("rm", "asis"))
-    with pytest.raises(InputError, match=r"comparisons@0\.1\.0 exists already.*scorer\.revision"):
-        run(store, "asis@0.1.0").build("comparisons")
-    assert any("parents: asis@0.1.0 here has another digest" in w for w in verify(store, "comparisons@0.1.0"))
+    with pytest.raises(InputError, match=r"ratings@0\.1\.0 exists already.*scorer\.revision"):
+        run(store, "asis@0.1.0").build("ratings")
+    assert any("parents: asis@0.1.0 here has another digest" in w for w in verify(store, "ratings@0.1.0"))
 
 
 def test_what_is_no_reward_model_of_the_store_is_refused(store: Store, tmp_path: Path) -> None:
@@ -353,25 +346,25 @@ def test_what_is_no_reward_model_of_the_store_is_refused(store: Store, tmp_path:
         ("asis@1", "not a version"),
     ):
         with pytest.raises(InputError, match=match):
-            run(store, judge).plan("comparisons")
+            run(store, judge).plan("ratings")
     trained.publish_reward(store, tmp_path / "out")
     (store.path("asis@0.1.0") / "tokenizer_config.json").write_text("{}")
     with pytest.raises(InputError, match="pinned to"):
-        run(store, "asis@0.1.0").plan("comparisons")
-    pinned = presets.load(assignments=("comparisons.asis_rm=asis@0.1.0", "comparisons.asis_revision=abc"))
+        run(store, "asis@0.1.0").plan("ratings")
+    pinned = presets.load(assignments=("ratings.rm=asis@0.1.0", "ratings.rm_revision=abc"))
     with pytest.raises(InputError, match=r"its revision is .*, not abc"):
-        build.BuildRun(store, "0.1.0", pinned, Real()).plan("comparisons")
+        build.BuildRun(store, "0.1.0", pinned, Real()).plan("ratings")
     with pytest.raises(InputError, match="is a model, where a dataset is needed"):
         manifest = msgspec.structs.replace(store.manifest("sft@0.1.0"), name="responses", version="0.5.0")
         (store.root / "responses" / "0.5.0").mkdir()
         write_manifest(store.root / "responses" / "0.5.0", manifest)
-        run(store, "asis@0.1.0", sources={"responses": "responses@0.5.0"}).plan("comparisons")
+        run(store, "asis@0.1.0", sources={"responses": "responses@0.5.0"}).plan("ratings")
 
 
 def test_the_fake_engine_renames_it(store: Store, tmp_path: Path) -> None:
     trained.publish_reward(store, tmp_path / "out")
-    preset = fake_tiny("comparisons.asis_rm=asis@0.1.0")
-    manifest = build.BuildRun(store, "0.1.0", preset, FakeEngine()).build("comparisons")[-1].manifest
+    preset = fake_tiny("ratings.rm=asis@0.1.0")
+    manifest = build.BuildRun(store, "0.1.0", preset, FakeEngine()).build("ratings")[-1].manifest
     assert manifest.config["reward_models"]["scorer"]["id"] == "fake/asis@0.1.0" and manifest.is_fake
     assert [parent.ref for parent in manifest.parents] == ["responses@0.1.0"]
 
@@ -382,20 +375,20 @@ def test_a_reference_is_one_whatever_folder_lies_there(
     (tmp_path / "asis@0.1.0").mkdir()
     monkeypatch.chdir(tmp_path)
     for name in ("asis@0.1.0", "./asis@0.1.0"):
-        preset = presets.load(assignments=(f"comparisons.asis_rm={name}",))
-        assert config_of(preset, "comparisons").asis_rm == name
+        preset = presets.load(assignments=(f"ratings.rm={name}",))
+        assert config_of(preset, "ratings").rm == name
 
 
 def test_the_command_line_takes_a_reference(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["build", "comparisons", "--asis-rm", "asis@0.1.0", "--root", str(store.root)]
+    arguments = ["build", "ratings", "--rm", "asis@0.1.0", "--root", str(store.root)]
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2 and "no asis@0.1.0 under" in capsys.readouterr().err
     trained.publish_reward(store, tmp_path / "out")
     main(arguments)
-    manifest = store.manifest("comparisons@0.1.0")
+    manifest = store.manifest("ratings@0.1.0")
     assert manifest.config["reward_models"]["scorer"]["id"] == "asis@0.1.0"
     for verb in ("show", "verify", "lineage"):
         main([verb, "asis@0.1.0", "--root", str(store.root)])

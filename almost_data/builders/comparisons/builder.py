@@ -1,9 +1,9 @@
 """Comparisons: the ladder is the label, after the heuristic filter.
 
-Response checks, then two survivors a query, then the pair rule with the length rule, then the As-is
-RM where one is given. Defaults follow the released code where it and the paper's text differ:
-`pairing="first"` (the text: every ordered pair), `length_over="survivors"` and "at least as long" (the
-text: over all of Y, and "longer than").
+Response checks, then two survivors a query, then the pair rule with the length rule, then the agreement of
+the ratings where there are any, as the paper filters by its As-is RM. Defaults follow the released code
+where it and the paper's text differ: `pairing="first"` (the text: every ordered pair),
+`length_over="survivors"` and "at least as long" (the text: over all of Y, and "longer than").
 """
 
 from collections.abc import Mapping
@@ -14,17 +14,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from ...datasets.builder import (
-    AUTO,
-    Builder,
-    Built,
-    Estimate,
-    Parents,
-    Progress,
-    RewardModel,
-    Work,
-    pin_model,
-)
+from ...datasets.builder import AUTO, Builder, Built, Estimate, Parents, Progress, pin_model
 from ...datasets.digest import RANGE_ROWS, ranges
 from ...datasets.filters import Filter, first_reason, with_reason
 from ...datasets.user_filters import filter_hashes, load_filters, of_unit
@@ -34,27 +24,17 @@ from ...errors import InputError
 from ...generation import Generator
 from ...models.tokens import tokenizer_file
 from ...readers import benchmark_file
-from ...scoring import Scorer, fake_name
+from ...scoring import fake_name
 from ..checks import check_names, of_chosen, response_checks
 from ..responses import ladder_rows
 from . import by_ratings
 from .accounts import FEW_SURVIVORS, Accounts
-from .asis import AsIs
 from .by_ladder import BY_LADDER
 from .config import ComparisonsConfig, needs_ratings, paper_facts, unread_settings
 from .decontamination import CONTAMINATED, contaminated
 from .figures import figures, pair_matrix
 from .parts import SIDES, Part, compact, comparisons, decision_texts, prompts_of, rejected_tables
-from .ranking import (
-    AS_IS,
-    LENGTH_GAP,
-    LENGTH_RULE,
-    WALKS,
-    Pairing,
-    length_gap,
-    length_rule,
-    rank_pairs,
-)
+from .ranking import LENGTH_GAP, LENGTH_RULE, WALKS, Pairing, length_gap, length_rule, rank_pairs
 from .selection import REASONS, Selection
 from .tables import HOOKS, TABLES, TEXT_TABLES
 from .unchecked import Unchecked
@@ -63,13 +43,7 @@ SMALL_SET = 50_000
 """Responses up to which `drops_with_text = "auto"` stores the texts of dropped rows."""
 
 
-def build(
-    config: ComparisonsConfig,
-    parents: Parents,
-    generator: Generator,
-    progress: Progress,
-    scorer: Scorer | None = None,
-) -> Built:
+def build(config: ComparisonsConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
     """Decide every response, then every ordered pair of a query's survivors."""
     responses = _responses(parents)
     benchmarks = {Path(file).name: benchmark_file.read_prompts(file) for file in config.benchmarks}
@@ -77,13 +51,13 @@ def build(
     if config.decontaminate:
         checks = {"decontamination": [contaminated(responses, benchmarks)], **checks}
     on_responses = [rule for stage in checks.values() for rule in stage]
-    asis = AsIs(scorer, progress)
+    agreement = [by_ratings.agreement(config.margin, _rater(parents))] if config.label == "both" else []
     selection = _selection(config)
     accounts = Accounts(
         {**checks, "survivors": [_few_survivors(config)]},
         {
             "pairs": [WALKS[config.pairing], *rules],
-            "as-is rm": [asis.filter] if asis.filter else [],
+            "agreement": agreement,
             "selection": selection.filters,
         },
     )
@@ -92,11 +66,11 @@ def build(
     progress("comparisons", 0, total, 0)
     parts: list[Part] = []
     for rows in ranges(responses, RANGE_ROWS):
-        texts = decision_texts(rows, [*on_responses, *rules], is_scored=scorer is not None)
+        texts = decision_texts(rows, [*on_responses, *rules])
         decided = decide_responses(texts, on_responses, config)
         if config.limit is not None:
             decided = decided.filter(pl.col("query") < config.limit - accounts.queries)
-        pairs = asis(pair_up(texts, decided, rules, config.pairing), texts)
+        pairs = pair_up(texts, decided, rules, config.pairing, agreement)
         accounts.add(texts, decided, pairs)
         parts.append(compact(rows, decided, pairs, list(accounts.stages)))
         selection.add(texts, pairs)
@@ -107,12 +81,15 @@ def build(
     parts = selection.apply(parts, accounts)
     schemas = by_ratings.schemas("ratings" in parents, TEXT_TABLES if _with_text(config, total) else {})
     rejected = rejected_tables(parts, accounts.stages, {**TABLES, **schemas})
+    ledger = accounts.ledger()
     if not accounts.kept:
-        return Built(rejected, accounts.ledger(), {}, schemas=schemas)
+        return Built(rejected, ledger, {}, schemas=schemas)
     queries = accounts.by_query()
     blocks, sample = comparisons(parts, queries)
-    diagnostics = accounts.diagnostics() | asis.diagnostics()
-    diagnostics["text"] = shortcuts.diagnose(shortcuts.plain(sample))
+    diagnostics = accounts.diagnostics() | {"text": shortcuts.diagnose(shortcuts.plain(sample))}
+    for entry in ledger:
+        if entry.filter == by_ratings.DISAGREE:
+            diagnostics["rating_agreement"] = entry.kept / entry.n_in
     if benchmarks:
         prompts = prompts_of(parts, queries["query_id"])
         diagnostics["contamination"] = contamination(prompts, benchmarks)
@@ -121,7 +98,7 @@ def build(
         *unchecked.notes(parts),
         *selection.notes(accounts.kept, diagnostics["text"]),
     ]
-    return Built({"default": blocks, **rejected}, accounts.ledger(), diagnostics, notes, schemas=schemas)
+    return Built({"default": blocks, **rejected}, ledger, diagnostics, notes, schemas=schemas)
 
 
 def _selection(config: ComparisonsConfig) -> Selection:
@@ -145,6 +122,12 @@ def _responses(parents: Parents) -> pl.LazyFrame:
     if "ratings" not in parents:
         return responses
     return by_ratings.with_ratings(responses, parents["ratings"]("default"))
+
+
+def _rater(parents: Parents) -> str:
+    """The model that gave the ratings."""
+    [rater] = parents["ratings"]("default").select("rater").head(1).collect()["rater"]
+    return str(rater)
 
 
 def _notes(config: ComparisonsConfig, accounts: Accounts) -> list[str]:
@@ -175,8 +158,7 @@ def _filters(config: ComparisonsConfig) -> tuple[dict[str, list[Filter]], list[F
     length += by_ratings.thresholds(
         config.min_rejected_rating, config.min_rejected_chars, config.max_rating_gap
     )
-    is_rated = config.label in by_ratings.LABELS
-    labels = [by_ratings.rated_higher(config.margin)] if is_rated else []
+    labels = [by_ratings.rated_higher(config.margin)] if config.label == "ratings" else []
     is_both = config.check_sides != "chosen"
     by_stage = {
         **({"ratings": [by_ratings.UNRATED]} if needs_ratings(config) else {}),
@@ -193,7 +175,6 @@ def _reserved_names() -> set[str]:
         LENGTH_RULE,
         LENGTH_GAP,
         CONTAMINATED,
-        AS_IS,
         *(walk.name for walk in WALKS.values()),
     }
     return set(response_checks()) | own_names | REASONS | by_ratings.REASONS
@@ -253,7 +234,11 @@ def _with_length_sums(responses: pl.DataFrame, config: ComparisonsConfig) -> pl.
 
 
 def pair_up(
-    texts: pl.DataFrame, decided: pl.DataFrame, rules: list[Filter], pairing: Pairing
+    texts: pl.DataFrame,
+    decided: pl.DataFrame,
+    rules: list[Filter],
+    pairing: Pairing,
+    later_rules: list[Filter],
 ) -> pl.DataFrame:
     """The pairs of the survivors, decided (`ranking.rank_pairs`), with the text that the rules read."""
     survivors = decided.filter(pl.col("reason").is_null()).drop("finish_reason")
@@ -262,7 +247,7 @@ def pair_up(
     names = {"response" if name in SIDES else name for name in names}
     missing = names & set(texts.columns) - set(survivors.columns)
     columns = [texts[name].gather(survivors["row"]) for name in sorted(missing)]
-    return rank_pairs(survivors.hstack(columns), rules, pairing)
+    return rank_pairs(survivors.hstack(columns), rules, pairing, later_rules)
 
 
 def _few_survivors(config: ComparisonsConfig) -> Filter:
@@ -297,25 +282,12 @@ def _pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:
 
 
 def _as_fake(config: ComparisonsConfig) -> ComparisonsConfig:
-    names = {name: fake_name(getattr(config, name)) for name in ("asis_rm", "length_tokenizer")}
-    return msgspec.structs.replace(config, **names)
-
-
-def _reward_models(config: ComparisonsConfig) -> dict[str, RewardModel]:
-    if config.asis_rm is None:
-        return {}
-    return {"scorer": RewardModel(config.asis_rm, config.asis_revision, config.asis_max_tokens)}
+    return msgspec.structs.replace(config, length_tokenizer=fake_name(config.length_tokenizer))
 
 
 def _estimate(config: ComparisonsConfig, parents: Mapping[str, Estimate]) -> Estimate:
     """The paper keeps 1.3 comparisons of a query's five responses."""
-    responses = parents["responses"]
-    comparisons = responses.rows * 13 // 50
-    if config.asis_rm is None:
-        return Estimate(comparisons)
-    tokens = min(responses.text_tokens or config.asis_max_tokens, config.asis_max_tokens)
-    work = Work("comparisons: As-is RM", config.asis_rm, "score", responses.rows, tokens)
-    return Estimate(comparisons, (work,))
+    return Estimate(parents["responses"].rows * 13 // 50)
 
 
 def _card_values(manifest: Any, sources: Any) -> dict[str, Any]:
@@ -329,7 +301,7 @@ def _card_values(manifest: Any, sources: Any) -> dict[str, Any]:
 BUILDER = Builder(
     name="comparisons",
     doc="Chosen over rejected responses, labelled by the ladder, by ratings or by both, after filters.",
-    logic_version=4,
+    logic_version=5,
     config=ComparisonsConfig,
     tables=TABLES,
     parents=("responses",),
@@ -338,7 +310,6 @@ BUILDER = Builder(
     uses_engine=False,
     pins=_pins,
     auto=BY_LADDER | by_ratings.BY_PARENTS,
-    reward_models=_reward_models,
     hooks=HOOKS,
     as_fake=_as_fake,
     estimate=_estimate,
@@ -354,7 +325,6 @@ BUILDER = Builder(
         "dedup_pairs",
         "balance_length",
         "target",
-        "asis_rm",
         "benchmarks",
         "decontaminate",
     ),

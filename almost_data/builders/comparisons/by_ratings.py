@@ -1,6 +1,7 @@
 """Ratings as a label: alone, or where they agree with the ladder; and thresholds on ratings and lengths."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
@@ -15,6 +16,7 @@ from .tables import RATED, TABLES
 Label = Literal["auto", "ladder", "ratings", "both"]
 LABELS = ("ratings", "both")
 """Labels that need ratings."""
+DISAGREE = "ratings_disagree"
 RIP = "RIP (arXiv 2501.18578), 3.3"
 _RATING_GAP = pl.col("chosen_rating") - pl.col("rejected_rating")
 
@@ -54,9 +56,21 @@ def rated_higher(margin: float) -> Filter:
         "not_rated_higher",
         "pair",
         f"Chosen must be rated higher than rejected{by}.",
-        "OLMo 3 report, 5.3 (ladder and judge together)",
+        "almost_data",
         ~((_RATING_GAP > 0) & _RATING_GAP.ge(margin)),
         {"margin": margin},
+    )
+
+
+def agreement(margin: float, rater: str) -> Filter:
+    """Keep a pair of the ladder only where the ratings agree, a tie being no agreement."""
+    by = f", by {margin:g} or more" if margin else ""
+    return replace(
+        rated_higher(margin),
+        name=DISAGREE,
+        description=f"`{rater}` must rate chosen higher than rejected{by}.",
+        source="paper 2.1, as-is filter; OLMo 3 report, 5.3",
+        params={"margin": margin, "rater": rater},
     )
 
 
@@ -103,6 +117,7 @@ def thresholds(
 
 REASONS = {
     UNRATED.name,
+    DISAGREE,
     rated_higher(0).name,
     *(rule.name for rule in thresholds(0, 0, 0)),
 }
@@ -111,6 +126,13 @@ REASONS = {
 def facts(label: Any) -> list[str]:
     """How the label differs from the paper's, for the card."""
     return {
+        "ladder": [
+            "No As-is RM: in the paper, a comparison stays only where a reward model that was trained on "
+            "StackExchange votes agrees; here the ladder alone decides."
+        ],
         "ratings": ["Label: the rating of each response; the paper's is the ladder."],
-        "both": ["Label: the ladder, where the ratings agree; the paper's is the ladder alone."],
-    }.get(str(label), [])
+        "both": [
+            "Label: the ladder, where the ratings agree; in the paper, a reward model that was trained on "
+            "StackExchange votes, the As-is RM, has to agree."
+        ],
+    }[str(label)]

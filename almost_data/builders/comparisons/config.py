@@ -54,12 +54,6 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     """How much higher the chosen response may be rated at most (RIP); None leaves the rule out."""
     filters: tuple[UserFilter, ...] = ()
     """User-defined filters, after the checks (responses) and after the length rules (pairs)."""
-    asis_rm: Source | None = None
-    """Reward model that must agree (As-is RM): `name@version` in the store, Hub id, or local folder."""
-    asis_revision: str | None = None
-    """Commit of `asis_rm` on the Hub; None takes the current one. The manifest pins it."""
-    asis_max_tokens: Positive = 1024
-    """Most tokens of a dialogue that it reads; the paper's RM was trained on as many."""
     benchmarks: tuple[FilePath, ...] = ()
     """Files of benchmark prompts that the queries are compared with."""
     decontaminate: bool = False
@@ -102,7 +96,6 @@ def unread_settings(config: ComparisonsConfig) -> dict[str, str]:
         "the label ratings or both": (config.label in by_ratings.LABELS, ["margin"]),
         "the length rule": (config.length_sd is not None, ["length_over"]),
         "the limit max_length_gap": (config.max_length_gap is not None, ["length_tokenizer"]),
-        "the As-is RM": (config.asis_rm is not None, ["asis_revision", "asis_max_tokens"]),
     }
     unread = {name: rule for rule, (is_in_use, names) in rules.items() if not is_in_use for name in names}
     return {name: rule for name, rule in unread.items() if getattr(config, name) != getattr(_DEFAULTS, name)}
@@ -142,9 +135,4 @@ def paper_facts(config: ComparisonsConfig) -> list[str]:
     facts += by_ratings.facts(config.label)
     if config.check_sides == "chosen":
         facts.append("Response checks: only of the chosen side, where the paper's are of both.")
-    if config.asis_rm is None:
-        facts.append(
-            "No As-is RM: in the paper, a comparison stays only where a reward model trained on "
-            "StackExchange votes agrees. Here none was asked, and the `asis_` columns are null."
-        )
     return facts

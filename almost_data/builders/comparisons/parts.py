@@ -27,7 +27,7 @@ class Part:
     dropped: pl.DataFrame
     """`row` among the responses and `reason` of those that were dropped, by query and rank."""
     pairs: pl.DataFrame
-    """`chosen_row` and `rejected_row` among the responses, `reason`, `asis_chosen`, `asis_rejected`."""
+    """`chosen_row` and `rejected_row` among the responses, and `reason`."""
 
     def texts(self, *columns: str) -> pl.DataFrame:
         """Ids, responder and rating of its responses, and further columns."""
@@ -35,19 +35,17 @@ class Part:
         return self.rows.select("query_id", "reply_id", "responder", *rating, *columns).collect()
 
 
-def decision_texts(rows: pl.LazyFrame, rules: Sequence[Filter], is_scored: bool) -> pl.DataFrame:
-    """The responses as they are decided: with `prompt` as the text of its last turn where a rule reads it,
-    and all of its turns as `messages` where a reward model does."""
+def decision_texts(rows: pl.LazyFrame, rules: Sequence[Filter]) -> pl.DataFrame:
+    """The responses as they are decided: with `prompt` as the text of its last turn where a rule reads it."""
     reads = {
         name
         for rule in rules
         for name in (rule.drop.meta.root_names() if isinstance(rule.drop, pl.Expr) else rule.reads)
     }
     prompt = [last_turn()] if "prompt" in reads else []
-    messages = [pl.col("prompt").alias("messages")] if is_scored else []
     names = ["query_id", "responder", "rank", "response", "finish_reason", "reply_id"]
     names += ["rating"] if is_rated(rows) else []
-    return rows.select(*names, *prompt, *messages).collect()
+    return rows.select(*names, *prompt).collect()
 
 
 def is_rated(rows: pl.LazyFrame) -> bool:
@@ -58,9 +56,8 @@ def is_rated(rows: pl.LazyFrame) -> bool:
 def compact(rows: pl.LazyFrame, decided: pl.DataFrame, pairs: pl.DataFrame, reasons: list[str]) -> Part:
     """The part without what can be recomputed."""
     reason = pl.col("reason").cast(pl.Enum(reasons))
-    scores = [f"asis_{side}" for side in SIDES]
     dropped = decided.filter(pl.col("reason").is_not_null()).select("row", reason)
-    return Part(rows, dropped, pairs.select("chosen_row", "rejected_row", reason, *scores))
+    return Part(rows, dropped, pairs.select("chosen_row", "rejected_row", reason))
 
 
 def comparisons(parts: Sequence[Part], queries: pl.DataFrame) -> tuple[Blocks, pl.DataFrame]:
@@ -141,11 +138,7 @@ def _with_ids(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     names = ["reply_id", "responder", *(["rating"] if "rating" in texts.columns else [])]
     sides = {side: texts.select(names)[pairs[f"{side}_row"]] for side in SIDES}
     columns = [sides[side][name].alias(f"{side}_{name}") for side in SIDES for name in names]
-    return pairs.with_columns(
-        texts["query_id"].gather(pairs["chosen_row"]),
-        *columns,
-        asis_gap=pl.col("asis_chosen") - pl.col("asis_rejected"),
-    )
+    return pairs.with_columns(texts["query_id"].gather(pairs["chosen_row"]), *columns)
 
 
 def _ratings(texts: pl.DataFrame) -> list[str]:

@@ -103,17 +103,19 @@ EXTREMES = Filter(
 
 WALKS: dict[Pairing, Filter] = {"first": ALREADY_CHOSEN, "all": LADDER, "extremes": EXTREMES}
 OF_SIDES = ("responder", "finish_reason", "response")
-AS_IS = "asis_disagrees"
 
 
-def rank_pairs(survivors: pl.DataFrame, rules: Sequence[Filter], pairing: Pairing) -> pl.DataFrame:
+def rank_pairs(
+    survivors: pl.DataFrame, rules: Sequence[Filter], pairing: Pairing, later_rules: Sequence[Filter] = ()
+) -> pl.DataFrame:
     """Every ordered pair of a query's survivors, with the reason why it is dropped, null where kept.
 
     `survivors`: query (a number), row, rank, length, n, total, squares, perhaps rating, each query's best
     first, and the columns that the rules read: responder, finish_reason and response (as chosen_responder,
     ..., chosen) and prompt. Returns query, chosen_row, chosen_rank, chosen_length, rejected_row,
     rejected_rank, rejected_length, reason, sorted by query and ranks; the reason is that of the first rule
-    that fails.
+    that fails. `later_rules` decide on the pairs that are left when all have been walked: a pair that they
+    drop is not replaced.
 
     Walking a query's pairs in that order, a responder that has been chosen is passed over before
     its pair is tested: so what `already_chosen` dropped comes off first.
@@ -150,6 +152,7 @@ def rank_pairs(survivors: pl.DataFrame, rules: Sequence[Filter], pairing: Pairin
             pairs = pairs.with_columns(
                 reason=pl.when(is_extreme).then("reason").otherwise(pl.lit(EXTREMES.name))
             )
+        pairs = with_reason(pairs, later_rules, pairs["reason"])
         columns = [f"{side}_{name}" for side in ("chosen", "rejected") for name in numbers]
         walked.append(pairs.select("query", *columns, "reason"))
     return pl.concat(walked).sort("query", "chosen_rank", "rejected_rank")

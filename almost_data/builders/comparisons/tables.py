@@ -5,11 +5,6 @@ import msgspec
 from ...datasets.tables import PROMPT, QUERY_ID, REASON, Table, messages, score, string
 from ..responses import REPLY_ID, RESPONDER
 
-_ASIS = (
-    score("asis_chosen", "the As-is RM's score of chosen; null if it was not asked", 1.25),
-    score("asis_rejected", "the As-is RM's score of rejected; null if it was not asked", -0.5),
-    score("asis_gap", "asis_chosen - asis_rejected; null if it was not asked", 1.75),
-)
 RATED = (
     score("chosen_rating", "the rating of chosen", 8.0),
     score("rejected_rating", "the rating of rejected", 3.5),
@@ -42,7 +37,6 @@ TABLES = {
             QUERY_ID,
             _CHOSEN,
             _REJECTED,
-            *_ASIS,
         ),
     ),
     "rejected": Table(
@@ -56,7 +50,6 @@ TABLES = {
             _REJECTED,
             _STAGE,
             REASON,
-            *_ASIS,
         ),
     ),
     "rejected_responses": Table(
