@@ -57,6 +57,7 @@ REASONS = {
     "not_one_reply": "After the prompt there is not exactly one turn of the assistant.",
     "prompts_differ": "The two sides, or a side and the prompt column, do not begin with the same turns.",
     "system_not_first": "A system turn is not the first turn.",
+    "unreadable_system": "The column of the system turn does not hold text.",
     "unreadable_history": "The column history holds neither pairs of texts nor turns that end in a reply.",
     "equal_sides": "Chosen and rejected are the same text.",
     "no_preference": "No side is better: the scores are equal, or no side is marked.",
@@ -118,25 +119,45 @@ def _json_turns(text: str) -> Any:
     return value if is_turns else None
 
 
+def decode_list(text: str) -> list[Any] | None:
+    """The list that a text is in JSON; None for any other text."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return value if isinstance(value, list) else None
+
+
 def read_prompt(value: Any, system: Any = None, history: Any = None) -> Messages:
     """A prompt of text or turns, ending in a user's turn, after an optional system text and earlier turns.
 
-    `history` is a list of pairs of a user's text and the reply, or of turns. Raises Unusable.
+    `history` is a list of pairs of a user's text and the reply, or of turns, also as JSON text. Raises
+    Unusable.
     """
-    if value is None or value in ("", []):
+    if value is None or value in ("", [], "[]"):
         raise Unusable("no_prompt")
     turns = read_turns(value)
     if turns is None:
         turns = ({"role": "user", "content": _check_text(value)},)
+    if isinstance(history, str) and (earlier_turns := decode_list(history)) is not None:
+        history = earlier_turns
     if history:
         head = 1 if turns[:1] and turns[0]["role"] == "system" else 0
         turns = (*turns[:head], *_history(history), *turns[head:])
-    system_turn = {"role": "system", "content": _text(system or "")}
-    if system and system_turn not in turns:
+    if system and (system_turn := _system_turn(system)) not in turns:
         if turns[:1] and turns[0]["role"] == "system":
             raise Unusable("prompts_differ", "the column of the system text and the system turn differ")
         turns = (system_turn, *turns)
     return check_prompt(turns)
+
+
+def _system_turn(system: Any) -> Message:
+    try:
+        return {"role": "system", "content": _text(system)}
+    except Unusable:
+        raise Unusable("unreadable_system") from None
 
 
 def check_images(row: Mapping[str, Any]) -> None:

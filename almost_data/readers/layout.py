@@ -12,6 +12,7 @@ from .conversations import (
     Conversation,
     Unusable,
     check_images,
+    decode_list,
     first_value,
     is_hh,
     is_whole_hh,
@@ -23,6 +24,16 @@ from .conversations import (
 Cells = Mapping[str, Any]
 """A row's values by column."""
 SIDES = ("chosen", "rejected")
+PROMPT_COLUMNS = (
+    *("prompt", "question", "instruction", "query", "input"),
+    *("messages", "conversations", "context"),
+)
+"""Columns that can hold a prompt: a layout without one is only for files that have none of these."""
+
+
+def other_prompts(*columns: str) -> list[str]:
+    """The columns that can hold a prompt, but for these."""
+    return [name for name in PROMPT_COLUMNS if name not in columns]
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,9 @@ class Preference:
     chosen: Side
     rejected: Side
 
+
+ReadCells = Callable[[Cells], list[Preference]]
+"""How a row is read. Raises Unusable."""
 
 # --- what the values of a column are --------------------------------------------------------------------
 
@@ -85,8 +99,27 @@ def side(value: Any) -> bool:
     return (text(value) and not is_hh(value)) or _turn(value) or objects(value)
 
 
+def conversation(value: Any) -> bool:
+    """A list of turns that ends in the assistant's, after a user's."""
+    try:
+        turns = read_turns(value)
+    except Unusable:
+        return True
+    return turns is not None and [turn["role"] for turn in turns[-2:]] == ["user", "assistant"]
+
+
 def _turn(value: Any) -> bool:
     return isinstance(value, dict) and not TURN_KEYS.isdisjoint(value)
+
+
+def text_lists(value: Any) -> bool:
+    """A list of texts and nulls, also as JSON text."""
+    return text_list(value) is not None
+
+
+def flag(value: Any) -> bool:
+    """True or false, in any of their spellings."""
+    return flag_of(value) is not None
 
 
 def hh_text(value: Any) -> bool:
@@ -98,8 +131,8 @@ def whole_hh_text(value: Any) -> bool:
 
 
 def has_value(value: Any) -> bool:
-    """Whether a cell holds anything: an empty text is what CSV has for null."""
-    return value is not None and value not in ("", [])
+    """Whether a cell holds anything: an empty text is what CSV has for null, and `[]` for an empty list."""
+    return value is not None and value not in ("", [], "[]")
 
 
 # --- the layout -----------------------------------------------------------------------------------------
@@ -114,15 +147,14 @@ class Layout:
     source: str
     """Who publishes data in it."""
     columns: Mapping[str, Test]
-    """Columns that it needs, and what their values must be."""
+    """Columns that have values in it, and what these must be."""
     optional: Sequence[str] = ()
     """Columns that are read where they exist."""
     absent: Sequence[str] = ()
     """Columns that have no value in this layout."""
     ignores_images: bool = False
     """Whether a row with an image is read, as the user says what its text is."""
-    read: Callable[[Cells], list[Preference]]
-    """A row's preferences. Raises Unusable."""
+    read: ReadCells
     example: Cells
     """A row of which "No, a leaf." is preferred to "Yes."."""
     groups_by: str | None = None
@@ -134,7 +166,7 @@ class Layout:
 
         A column without a value is none of those that must be absent.
         """
-        names = {name for row in rows for name in row}
+        names = {name for row in rows for name, value in row.items() if has_value(value)}
         if not self.columns.keys() <= names or any(map(self._extra_column, rows)):
             return False
         return self.misfit(rows) is None
@@ -186,7 +218,7 @@ MODELS = ("{}_model", "{}-model", "{}_responder")
 """How files name the columns of each side's score and model."""
 
 
-def pair(prompt: str | None, addition: str | None = None) -> Callable[[Cells], list[Preference]]:
+def pair(prompt: str | None, addition: str | None = None) -> ReadCells:
     """Reads `chosen` and `rejected` after the prompt in a column, or at the head of whole conversations.
 
     The text of `addition` follows the prompt after a blank line.
@@ -231,6 +263,20 @@ def number_of(value: Any) -> float | None:
             return None
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
     return float(value) if is_number else None
+
+
+def flag_of(value: Any) -> bool | None:
+    """True or false, also as 1 and 0 or as text; None for anything else."""
+    if isinstance(value, str):
+        value = {"true": 1, "false": 0}.get(value.strip().lower(), number_of(value))
+    return bool(value) if value in (0, 1) else None
+
+
+def text_list(value: Any) -> list[Any] | None:
+    """A list of texts and nulls, also as JSON text; None for anything else."""
+    values = decode_list(value) if isinstance(value, str) else value
+    is_list = isinstance(values, list) and all(text is None or isinstance(text, str) for text in values)
+    return values if is_list else None
 
 
 def name_of(value: Any) -> str | None:

@@ -16,8 +16,22 @@ from .conversations import Unusable, is_hh, is_whole_hh
 from .fastchat import is_fastchat, preference_rows
 from .files import TABLE_SUFFIXES, WHOLE, HubPart, column_names, read_rows, source_files, without_images
 from .formats import Row, Tick
-from .layout import MODELS, SCORES, SIDES, Cells, Layout, Preference, anything, has_value, pair, side, text
-from .layouts import LAYOUTS, PROMPT_COLUMNS, read_hh_pair, read_hh_replies
+from .layout import (
+    MODELS,
+    PROMPT_COLUMNS,
+    SCORES,
+    SIDES,
+    Cells,
+    Layout,
+    Preference,
+    anything,
+    has_value,
+    pair,
+    side,
+    text,
+)
+from .layouts import LAYOUTS
+from .row_readers import read_hh_pair, read_hh_replies
 
 SAMPLE = 200
 """Rows by which a layout is told."""
@@ -27,7 +41,7 @@ _SIDE_COLUMNS = {pattern.format(side) for pattern in (*SCORES, *MODELS) for side
 COLUMNS = frozenset(
     {name for layout in LAYOUTS for name in (*layout.columns, *layout.optional, *layout.absent)}
     | _SIDE_COLUMNS
-    | {*ORIGINS, "system_prompt", "history"}
+    | {*ORIGINS, "system", "system_prompt", "history"}
 )
 """All columns that a layout is told by, or read from."""
 

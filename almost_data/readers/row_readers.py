@@ -1,0 +1,283 @@
+"""How a row is read in each layout: functions from its cells to its preferences, which raise Unusable."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import combinations, product
+from typing import Any
+
+from ..models.chat import Messages
+from . import html_text
+from .conversations import (
+    Conversation,
+    Unusable,
+    check_prompt,
+    check_reply,
+    read_hh,
+    read_prompt,
+    read_reply,
+    read_steer,
+)
+from .layout import (
+    SIDES,
+    Cells,
+    Preference,
+    ReadCells,
+    Side,
+    flag_of,
+    name_of,
+    number_of,
+    pair,
+    preference,
+    text_list,
+)
+
+
+def renamed(read: ReadCells, **columns: str) -> ReadCells:
+    """Reads the cells of these columns under the names that `read` knows."""
+    return lambda row: read({**row, **{name: row.get(column) for name, column in columns.items()}})
+
+
+# --- two sides that are marked as the better and the worse ----------------------------------------------
+
+
+def read_hh_pair(row: Cells) -> list[Preference]:
+    """Both sides are whole dialogues as text."""
+    conversations = []
+    for column in SIDES:
+        if not row.get(column):
+            raise Unusable("no_reply")
+        *head, last = read_hh(row[column])
+        if last["role"] != "assistant":
+            raise Unusable("no_reply")
+        conversations.append(Conversation(check_prompt(tuple(head)), last["content"]))
+    return [preference(conversations)]
+
+
+def read_hh_replies(row: Cells) -> list[Preference]:
+    """Replies after a dialogue as text in `prompt`."""
+    prompt = read_prompt(row.get("prompt") and read_hh(row["prompt"]))
+    replies = (read_reply(row.get(side), prompt) for side in SIDES)
+    return [preference([replace(reply, reply=reply.reply.strip()) for reply in replies])]
+
+
+def orpo_mix(row: Cells) -> list[Preference]:
+    """Whole conversations, which hold the prompt; its text is in `prompt`, in `question`, or in both."""
+    [read] = pair(None)(row)
+    for column in ("prompt", "question"):
+        if row.get(column):
+            read_reply([*read.prompt, {"role": "assistant", "content": "-"}], read_prompt(row[column]))
+    return [read]
+
+
+def rewardbench2(row: Cells) -> list[Preference]:
+    """Every right reply over every wrong one."""
+    chosen, rejected = (row.get(side) or () for side in SIDES)
+    return _right_over_wrong(read_prompt(row.get("prompt")), chosen, rejected)
+
+
+def kto(row: Cells) -> list[Preference]:
+    """Rows of one prompt: every reply with the label true over every one with false."""
+    replies: dict[bool, list[Any]] = {True: [], False: []}
+    for cells in row["rows"]:
+        if (label := flag_of(cells.get("label"))) is not None:
+            replies[label].append(cells.get("completion"))
+    if not all(replies.values()):
+        problem = "no reply of this prompt is labelled true, or none false"
+        raise Unusable("no_preference", f"{problem}: rows of one prompt must follow each other")
+    return _right_over_wrong(read_prompt(row["rows"][0].get("prompt")), *replies.values())
+
+
+def _right_over_wrong(prompt: Messages, right: Iterable[Any], wrong: Iterable[Any]) -> list[Preference]:
+    chosen, rejected = ([read_reply(reply, prompt) for reply in replies] for replies in (right, wrong))
+    if not chosen or not rejected:
+        raise Unusable("no_reply")
+    return [preference(sides) for sides in product(chosen, rejected)]
+
+
+# --- responses with scores or ranks ---------------------------------------------------------------------
+
+
+def _ranked(prompt: Messages, responses: Iterable[Side]) -> list[Preference]:
+    """The best response over the worst, by score."""
+    scored = [side for side in responses if side.score is not None and side.text.strip()]
+    ordered = sorted(scored, key=lambda side: -(side.score or 0.0))
+    if len(ordered) < 2 or ordered[0].score == ordered[-1].score:
+        raise Unusable("no_preference")
+    best, worst = ordered[0], ordered[-1]
+    sides = [Conversation(prompt, check_reply(side.text)) for side in (best, worst)]
+    return [preference(sides, (best.model, worst.model), (best.score, worst.score))]
+
+
+def _side(text: Any, score: Any, model: Any = None) -> Side:
+    return Side(text if isinstance(text, str) else "", name_of(model), number_of(score))
+
+
+def ultrafeedback(row: Cells) -> list[Preference]:
+    """`completions` with `overall_score`, or with the mean of the annotations' ratings."""
+    prompt = read_prompt(row.get("instruction"))
+    completions = row.get("completions") or ()
+    return _ranked(
+        prompt, [_side(item.get("response"), _overall_score(item), item.get("model")) for item in completions]
+    )
+
+
+def _overall_score(completion: Cells) -> float | None:
+    if (overall := number_of(completion.get("overall_score"))) is not None:
+        return overall
+    annotations = completion.get("annotations")
+    values = annotations.values() if isinstance(annotations, dict) else ()
+    numbers = [number_of(value.get("Rating")) for value in values if isinstance(value, dict)]
+    ratings = [number for number in numbers if number is not None]
+    return sum(ratings) / len(ratings) if ratings else None
+
+
+def distilabel(prompt: str) -> ReadCells:
+    """`generations` with `ratings`, and their models where they are named."""
+
+    def read(row: Cells) -> list[Preference]:
+        turns = read_prompt(row.get(prompt), row.get("system_prompt"))
+        generations, ratings = row.get("generations") or [], row.get("ratings") or []
+        models = row.get("generation_models")
+        models = models if isinstance(models, list) else [None] * len(generations)
+        if not len(generations) == len(ratings) == len(models):
+            raise Unusable("no_preference", "generations, ratings and models are not of one length")
+        return _ranked(turns, map(_side, generations, ratings, models))
+
+    return read
+
+
+def helpsteer(row: Cells) -> list[Preference]:
+    """Rows of one prompt, the most helpful response over the least."""
+    rows = row["rows"]
+    prompt = read_prompt(read_steer(rows[0].get("prompt")))
+    return _ranked(prompt, [_side(cells.get("response"), cells.get("helpfulness")) for cells in rows])
+
+
+def nectar(row: Cells) -> list[Preference]:
+    """Replies with ranks after a dialogue as text, the best over the worst."""
+    prompt = read_prompt(row.get("prompt") and read_hh(row["prompt"]))
+    sides = [
+        _side(answer.get("answer"), None if rank is None else -rank, answer.get("model"))
+        for answer in row.get("answers") or ()
+        for rank in [number_of(answer.get("rank"))]
+    ]
+    [ranked] = _ranked(prompt, sides)
+    return [replace(ranked, **{side: replace(getattr(ranked, side), score=None) for side in SIDES})]
+
+
+def webgpt(row: Cells) -> list[Preference]:
+    """Two answers, each with a score."""
+    question = row.get("question")
+    prompt = read_prompt(question.get("full_text") if isinstance(question, dict) else None)
+    return _ranked(prompt, [_side(row.get(f"answer_{n}"), row.get(f"score_{n}")) for n in "01"])
+
+
+def stack_exchange(row: Cells) -> list[Preference]:
+    """Answers with `pm_score`, in HTML: every two with different scores."""
+    prompt = read_prompt(_from_html(row.get("question")))
+    answers = [
+        side
+        for answer in row.get("answers") or ()
+        if (side := _side(_from_html(answer.get("text")), answer.get("pm_score"))).text
+        and side.score is not None
+    ]
+    pairs = (sorted(two, key=lambda side: -(side.score or 0.0)) for two in combinations(answers, 2))
+    preferences = [
+        preference([Conversation(prompt, side.text) for side in two], scores=[side.score for side in two])
+        for two in pairs
+        if two[0].score != two[1].score and two[0].text != two[1].text
+    ]
+    if not preferences:
+        raise Unusable("no_preference")
+    return preferences
+
+
+def _from_html(html: Any) -> str | None:
+    return html_text.to_text(html) if isinstance(html, str) else None
+
+
+# --- two responses and a label that says which is better ------------------------------------------------
+
+Winner = Callable[[Any], int | None]
+"""A label -> place of the better response, 0 or 1, or None where neither is."""
+
+
+def labelled(
+    sides: Sequence[str],
+    label: str,
+    winner: Winner,
+    prompt: str | None = "prompt",
+    models: Sequence[str] = (),
+) -> ReadCells:
+    """Two replies, or two whole conversations, and a label."""
+
+    def read(row: Cells) -> list[Preference]:
+        turns = read_prompt(read_steer(row.get(prompt))) if prompt else None
+        better = winner(row.get(label))
+        if better is None:
+            raise Unusable("no_preference")
+        places = (better, 1 - better)
+        names = [name_of(row.get(models[place])) if models else None for place in places]
+        return [preference([read_reply(row.get(sides[place]), turns) for place in places], names)]
+
+    return read
+
+
+def by_value(first: str | int, second: str | int) -> Winner:
+    """The label is a text, or a number, also as text: its value where the first is better, and the second."""
+    places: dict[str | float, int] = {first: 0, second: 1}
+
+    def winner(label: Any) -> int | None:
+        number = number_of(label)
+        value = label.strip() if isinstance(label, str) and number is None else number
+        return None if value is None else places.get(value)
+
+    return winner
+
+
+def by_sign(label: Any) -> int | None:
+    """The label says how much better the second response is than the first, below 0 the other way."""
+    number = number_of(label)
+    return int(number > 0) if number else None
+
+
+def by_nearness(label: Any) -> int | None:
+    """The label is a number from 1, the first is better, to 2, the second is; 1.5 is a tie."""
+    number = number_of(label)
+    return None if number is None or number == 1.5 or not 1 <= number <= 2 else round(number) - 1
+
+
+def arena_55k(row: Cells) -> list[Preference]:
+    """The user's turns and those of two models, each a list of texts, and a flag for who won."""
+    user_turns = text_list(row.get("prompt"))
+    flags = [number_of(row.get(f"winner_model_{letter}")) for letter in "ab"]
+    if not user_turns:
+        raise Unusable("no_prompt")
+    if sorted(flag or 0 for flag in flags) != [0, 1]:
+        raise Unusable("no_preference")
+    letters = "ab" if flags[0] else "ba"
+    sides = [read_reply(_alternating(user_turns, row.get(f"response_{letter}")), None) for letter in letters]
+    return [preference(sides, [name_of(row.get(f"model_{letter}")) for letter in letters])]
+
+
+def _alternating(user_turns: Sequence[Any], replies: Any) -> list[dict[str, Any]]:
+    texts = text_list(replies)
+    if texts is None or len(texts) != len(user_turns):
+        raise Unusable("not_one_reply")
+    two_turns = zip(user_turns, texts, strict=True)
+    return [
+        {"role": role, "content": text}
+        for two in two_turns
+        for role, text in zip(("user", "assistant"), two, strict=True)
+    ]
+
+
+def summaries(row: Cells) -> list[Preference]:
+    """Two summaries of `info.post`, and the place of the better one."""
+    info, texts, better = row.get("info"), row.get("summaries") or (), number_of(row.get("choice"))
+    prompt = read_prompt(info.get("post") if isinstance(info, dict) else None)
+    if len(texts) != 2 or better not in (0, 1):
+        raise Unusable("no_preference")
+    ordered = texts if better == 0 else texts[::-1]
+    sides = [read_reply(summary.get("text"), prompt) for summary in ordered]
+    return [preference(sides, [name_of(summary.get("policy")) for summary in ordered])]
