@@ -1,7 +1,7 @@
 """What a layout is: a declared object that says which columns hold preferences, and how a row is read."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isfinite
 from typing import Any
@@ -29,6 +29,9 @@ PROMPT_COLUMNS = (
     *("messages", "conversations", "context"),
 )
 """Columns that can hold a prompt: a layout without one is only for files that have none of these."""
+SYSTEM_COLUMNS = ("system", "system_prompt")
+BEFORE = (*SYSTEM_COLUMNS, "history")
+"""Columns of what stands before the prompt: a system text, and earlier turns."""
 
 
 def other_prompts(*columns: str) -> list[str]:
@@ -225,13 +228,11 @@ def pair(prompt: str | None, addition: str | None = None) -> ReadCells:
     """
 
     def read(row: Cells) -> list[Preference]:
-        prompt_turns = None
-        if prompt:
-            value = row.get(prompt)
-            if addition and isinstance(value, str) and value.strip() and row.get(addition):
-                value = f"{value}\n\n{row[addition]}"
-            prompt_turns = read_prompt(value, system_of(row), row.get("history"))
-        sides = [read_reply(row.get(side), prompt_turns) for side in SIDES]
+        value = row.get(prompt) if prompt else None
+        if addition and isinstance(value, str) and value.strip() and row.get(addition):
+            value = f"{value}\n\n{row[addition]}"
+        turns = prompt_of(row, value) if prompt else None
+        sides = [reply_of(row, side, turns) for side in SIDES]
         model_columns, score_columns = _fact_columns(tuple(row))
         models = [name_of(first_value(row, *names)) for names in model_columns]
         scores = [number_of(first_value(row, *names)) for names in score_columns]
@@ -240,9 +241,18 @@ def pair(prompt: str | None, addition: str | None = None) -> ReadCells:
     return read
 
 
-def system_of(row: Cells) -> Any:
-    """The system text of a row, in either of the columns that hold it."""
-    return row.get("system") or row.get("system_prompt")
+def prompt_of(row: Cells, value: Any) -> Messages:
+    """A prompt with what the row has before it: a system text, and the earlier turns of `history`."""
+    system_texts = [row[name] for name in SYSTEM_COLUMNS if row.get(name)]
+    if len(system_texts) == 2 and system_texts[0] != system_texts[1]:
+        raise Unusable("ambiguous", f"columns {' and '.join(SYSTEM_COLUMNS)}: each has a text of its own")
+    return read_prompt(value, next(iter(system_texts), None), row.get("history"))
+
+
+def reply_of(row: Cells, column: str, prompt: Messages | None) -> Conversation:
+    """The reply in a column, after a prompt, or after the prompt in a whole conversation."""
+    conversation = read_reply(row.get(column), prompt)
+    return conversation if prompt else replace(conversation, prompt=prompt_of(row, conversation.prompt))
 
 
 @lru_cache

@@ -24,12 +24,12 @@ from .layout import (
 )
 
 # The rows of the examples: "No, a leaf." is better than "Yes.".
-_QUESTION, _GOOD, _BAD = "Is tea a fruit?", "No, a leaf.", "Yes."
-_USER = [{"role": "user", "content": _QUESTION}]
+_PROMPT, _GOOD, _BAD = "Is tea a fruit?", "No, a leaf.", "Yes."
+_USER = [{"role": "user", "content": _PROMPT}]
 _GOOD_TURNS, _BAD_TURNS = [[{"role": "assistant", "content": answer}] for answer in (_GOOD, _BAD)]
 _REPLIES = {"chosen": _GOOD, "rejected": _BAD}
 _CONVERSATIONS = {"chosen": _USER + _GOOD_TURNS, "rejected": _USER + _BAD_TURNS}
-_HH = f"\n\nHuman: {_QUESTION}\n\nAssistant:"
+_HH = f"\n\nHuman: {_PROMPT}\n\nAssistant:"
 _SIDES: dict[str, Test] = dict.fromkeys(SIDES, side)
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -58,7 +58,7 @@ LAYOUTS: tuple[Layout, ...] = (
         columns={"prompt": side, "completion": side, "label": flag},
         groups_by="prompt",
         read=rows.kto,
-        example={"prompt": _QUESTION, "completion": _GOOD, "label": True},
+        example={"prompt": _PROMPT, "completion": _GOOD, "label": True},
     ),
     Layout(
         name="orpo-mix",
@@ -67,7 +67,7 @@ LAYOUTS: tuple[Layout, ...] = (
         columns={"prompt": text, "question": text, **dict.fromkeys(SIDES, conversation)},
         absent=other_prompts("prompt", "question"),
         read=rows.orpo_mix,
-        example={"prompt": _QUESTION, "question": _QUESTION, **_CONVERSATIONS},
+        example={"prompt": _PROMPT, "question": _PROMPT, **_CONVERSATIONS},
     ),
     Layout(
         name="hh-rlhf",
@@ -94,7 +94,7 @@ LAYOUTS: tuple[Layout, ...] = (
             columns={prompt: text, **_SIDES},
             absent=other_prompts(prompt, *additions),
             read=pair(prompt, *additions),
-            example={"system": "Be brief.", prompt: _QUESTION, **_REPLIES},
+            example={"system": "Be brief.", prompt: _PROMPT, **_REPLIES},
         )
         for prompt, *additions in (("question",), ("instruction", "input"), ("input",))
     ),
@@ -107,7 +107,7 @@ LAYOUTS: tuple[Layout, ...] = (
             absent=other_prompts(prompt),
             read=pair(prompt),
             example={
-                prompt: [{"from": "human", "value": _QUESTION}],
+                prompt: [{"from": "human", "value": _PROMPT}],
                 **{side: {"from": "gpt", "value": reply} for side, reply in _REPLIES.items()},
             },
         )
@@ -135,11 +135,8 @@ LAYOUTS: tuple[Layout, ...] = (
         columns={"instruction": text, "completions": objects},
         read=rows.ultrafeedback,
         example={
-            "instruction": _QUESTION,
-            "completions": [
-                {"response": _GOOD, "overall_score": 8.0},
-                {"response": _BAD, "overall_score": 2.0},
-            ],
+            "instruction": _PROMPT,
+            "completions": [{"response": _GOOD, "overall_score": 8}, {"response": _BAD, "overall_score": 2}],
         },
     ),
     *(
@@ -151,7 +148,7 @@ LAYOUTS: tuple[Layout, ...] = (
             absent=[name for name in ("prompt", "instruction", "chosen") if name != prompt],
             optional=("generation_models",),
             read=rows.distilabel(prompt),
-            example={prompt: _QUESTION, "generations": [_GOOD, _BAD], "ratings": [5, 1]},
+            example={prompt: _PROMPT, "generations": [_GOOD, _BAD], "ratings": [5, 1]},
         )
         for prompt in ("instruction", "prompt")
     ),
@@ -161,12 +158,7 @@ LAYOUTS: tuple[Layout, ...] = (
         source="distilabel",
         columns={"prompt": anything, "generations": texts, **_SIDES},
         read=pair("prompt"),
-        example={
-            "instruction": _QUESTION,
-            "prompt": _QUESTION,
-            "generations": [_BAD, _GOOD],
-            **_CONVERSATIONS,
-        },
+        example={"prompt": _PROMPT, "generations": [_BAD, _GOOD], **_CONVERSATIONS, "instruction": _PROMPT},
     ),
     Layout(
         name="argilla",
@@ -175,7 +167,7 @@ LAYOUTS: tuple[Layout, ...] = (
         columns=dict.fromkeys(("instruction", "chosen_response", "rejected_response"), text),
         absent=("prompt", *SIDES),
         read=rows.renamed(pair("instruction"), chosen="chosen_response", rejected="rejected_response"),
-        example={"instruction": _QUESTION, "chosen_response": _GOOD, "rejected_response": _BAD},
+        example={"instruction": _PROMPT, "chosen_response": _GOOD, "rejected_response": _BAD},
     ),
     Layout(
         name="rewardbench2",
@@ -183,7 +175,7 @@ LAYOUTS: tuple[Layout, ...] = (
         source="allenai/reward-bench-2",
         columns={"prompt": anything, **dict.fromkeys(SIDES, texts)},
         read=rows.rewardbench2,
-        example={"prompt": _QUESTION, "chosen": [_GOOD], "rejected": [_BAD]},
+        example={"prompt": _PROMPT, "chosen": [_GOOD], "rejected": [_BAD]},
     ),
     Layout(
         name="helpsteer",
@@ -192,7 +184,7 @@ LAYOUTS: tuple[Layout, ...] = (
         columns={"prompt": anything, "response": text, "helpfulness": anything},
         groups_by="prompt",
         read=rows.helpsteer,
-        example={"prompt": _QUESTION, "response": _GOOD, "helpfulness": 4},
+        example={"prompt": _PROMPT, "response": _GOOD, "helpfulness": 4},
     ),
     Layout(
         name="helpsteer2-preference",
@@ -200,7 +192,7 @@ LAYOUTS: tuple[Layout, ...] = (
         source="nvidia/HelpSteer2",
         columns={"prompt": anything, "response_1": text, "response_2": text, "preference_strength": anything},
         read=rows.labelled(("response_1", "response_2"), "preference_strength", rows.by_sign),
-        example={"prompt": _QUESTION, "response_1": _GOOD, "response_2": _BAD, "preference_strength": -2},
+        example={"prompt": _PROMPT, "response_1": _GOOD, "response_2": _BAD, "preference_strength": -2},
     ),
     Layout(
         name="helpsteer3",
@@ -223,7 +215,7 @@ LAYOUTS: tuple[Layout, ...] = (
             },
             absent=[f"{name}_response_id" for name in better_labels],
             read=rows.labelled(("response_0", "response_1"), f"{label}_response_id", rows.by_value(0, 1)),
-            example={"prompt": _QUESTION, "response_0": _BAD, "response_1": _GOOD, f"{label}_response_id": 1},
+            example={"prompt": _PROMPT, "response_0": _BAD, "response_1": _GOOD, f"{label}_response_id": 1},
         )
         for label, *better_labels in (("better",), ("safer", "better"))
     ),
@@ -234,7 +226,7 @@ LAYOUTS: tuple[Layout, ...] = (
         columns={"question": text, "answers": objects},
         read=rows.stack_exchange,
         example={
-            "question": _QUESTION,
+            "question": _PROMPT,
             "answers": [{"text": _GOOD, "pm_score": 4}, {"text": _BAD, "pm_score": 0}],
         },
     ),
@@ -250,7 +242,7 @@ LAYOUTS: tuple[Layout, ...] = (
             rows.by_value("model_1", "model_2"),
             models=("model_1", "model_2"),
         ),
-        example={"prompt": _QUESTION, "response_1": _BAD, "response_2": _GOOD, "winner": "model_2"},
+        example={"prompt": _PROMPT, "response_1": _BAD, "response_2": _GOOD, "winner": "model_2"},
     ),
     Layout(
         name="arena",
@@ -282,7 +274,7 @@ LAYOUTS: tuple[Layout, ...] = (
         optional=("model_a", "model_b"),
         read=rows.arena_55k,
         example={
-            **{"prompt": f'["{_QUESTION}"]', "response_a": f'["{_BAD}"]', "response_b": f'["{_GOOD}"]'},
+            **{"prompt": f'["{_PROMPT}"]', "response_a": f'["{_BAD}"]', "response_b": f'["{_GOOD}"]'},
             **{"winner_model_a": 0, "winner_model_b": 1, "winner_tie": 0},
         },
     ),
@@ -292,7 +284,7 @@ LAYOUTS: tuple[Layout, ...] = (
         source="openai/summarize_from_feedback",
         columns={"info": mapping, "summaries": objects, "choice": anything},
         read=rows.summaries,
-        example={"info": {"post": _QUESTION}, "summaries": [{"text": _BAD}, {"text": _GOOD}], "choice": 1},
+        example={"info": {"post": _PROMPT}, "summaries": [{"text": _BAD}, {"text": _GOOD}], "choice": 1},
     ),
     Layout(
         name="shp",
@@ -300,7 +292,7 @@ LAYOUTS: tuple[Layout, ...] = (
         source="stanfordnlp/SHP",
         columns={"history": text, "human_ref_A": text, "human_ref_B": text, "labels": anything},
         read=rows.labelled(("human_ref_A", "human_ref_B"), "labels", rows.by_value(1, 0), "history"),
-        example={"history": _QUESTION, "human_ref_A": _BAD, "human_ref_B": _GOOD, "labels": 0},
+        example={"history": _PROMPT, "human_ref_A": _BAD, "human_ref_B": _GOOD, "labels": 0},
     ),
     Layout(
         name="judgebench",
@@ -308,7 +300,7 @@ LAYOUTS: tuple[Layout, ...] = (
         source="ScalerLab/JudgeBench",
         columns=dict.fromkeys(("question", "response_A", "response_B", "label"), text),
         read=rows.labelled(("response_A", "response_B"), "label", rows.by_value("A>B", "B>A"), "question"),
-        example={"question": _QUESTION, "response_A": _BAD, "response_B": _GOOD, "label": "B>A"},
+        example={"question": _PROMPT, "response_A": _BAD, "response_B": _GOOD, "label": "B>A"},
     ),
     Layout(
         name="alpaca-eval",
@@ -323,7 +315,7 @@ LAYOUTS: tuple[Layout, ...] = (
             "instruction",
             ("generator_1", "generator_2"),
         ),
-        example={"instruction": _QUESTION, "output_1": _BAD, "output_2": _GOOD, "preference": 2},
+        example={"instruction": _PROMPT, "output_1": _BAD, "output_2": _GOOD, "preference": 2},
     ),
     Layout(
         name="nectar",
@@ -346,11 +338,8 @@ LAYOUTS: tuple[Layout, ...] = (
         },
         read=rows.webgpt,
         example={
-            "question": {"full_text": _QUESTION},
-            "answer_0": _BAD,
-            "answer_1": _GOOD,
-            "score_0": -1,
-            "score_1": 1,
+            "question": {"full_text": _PROMPT},
+            **{"answer_0": _BAD, "answer_1": _GOOD, "score_0": -1, "score_1": 1},
         },
     ),
 )

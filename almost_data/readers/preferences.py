@@ -17,6 +17,7 @@ from .fastchat import is_fastchat, preference_rows
 from .files import TABLE_SUFFIXES, WHOLE, HubPart, column_names, read_rows, source_files, without_images
 from .formats import Row, Tick
 from .layout import (
+    BEFORE,
     MODELS,
     PROMPT_COLUMNS,
     SCORES,
@@ -41,7 +42,7 @@ _SIDE_COLUMNS = {pattern.format(side) for pattern in (*SCORES, *MODELS) for side
 COLUMNS = frozenset(
     {name for layout in LAYOUTS for name in (*layout.columns, *layout.optional, *layout.absent)}
     | _SIDE_COLUMNS
-    | {*ORIGINS, "system", "system_prompt", "history"}
+    | {*ORIGINS, *BEFORE}
 )
 """All columns that a layout is told by, or read from."""
 
@@ -239,7 +240,7 @@ def _read(layout: Layout, place: str, row: Cells, is_checked: bool = False) -> R
 
 def _read_groups(layout: Layout, prompt: str, rows: Iterable[Row]) -> Iterator[ReadRow]:
     """Rows that follow each other with one prompt are read together, at the place of the first."""
-    for _, group in groupby(rows, key=lambda row: repr(row[1].get(prompt))):
+    for _, group in groupby(rows, key=lambda row: repr([row[1].get(name) for name in (prompt, *BEFORE)])):
         usable: list[Row] = []
         for place, row in group:
             try:

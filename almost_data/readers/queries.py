@@ -1,17 +1,17 @@
 """Which column of a file holds the queries, and how its values are read as prompts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import InputError
 from ..models.chat import Messages
-from .conversations import Unusable, check_images, is_whole_hh, read_hh, read_prompt
-from .layout import system_of
+from .conversations import Unusable, check_images, is_whole_hh, read_hh, read_turns
+from .layout import BEFORE, conversation, has_value, prompt_of
 
 NAMED = ("query", "prompt", "question", "instruction")
 """Columns that say by their name that they hold a prompt."""
-UNNAMED = ("text", "input", "turns", "messages", "conversations")
+UNNAMED = ("text", "input", "turns", "messages", "conversations", "conversation")
 """Columns that hold one where no other column says so."""
 ANSWERS = (
     *("output", "response", "completion", "answer", "answers", "chosen", "rejected", "context"),
@@ -19,17 +19,32 @@ ANSWERS = (
 )
 """Columns beside which an unnamed column may hold more than the prompt, text that belongs to a prompt, or
 what is no prompt."""
-COLUMNS = frozenset((*NAMED, *UNNAMED, *ANSWERS, "system", "system_prompt", "history"))
+COLUMNS = frozenset((*NAMED, *UNNAMED, *ANSWERS, *BEFORE))
 
 
 @dataclass(frozen=True)
 class PromptColumn:
-    """The column of the prompt, and one whose text follows it after a blank line (Alpaca's `input`)."""
+    """The column of the prompt, and those that are read with it."""
 
     name: str
     addition: str | None = None
+    """A column whose text follows the prompt after a blank line (Alpaca's `input`)."""
+    before: Sequence[str] = ()
+    """The columns of `BEFORE` that the source has."""
+    has_replies: bool = False
+    """Whether the column holds whole conversations: the prompt is what stands before the last reply."""
     ignores_images: bool = False
     """Whether a row with an image is read, as the user says what its text is."""
+
+    @property
+    def described(self) -> str:
+        """The columns, for the ledger.
+
+        >>> PromptColumn("instruction", "input", ["system"]).described
+        'instruction, input, system'
+        """
+        names = [self.name, *([self.addition] if self.addition else []), *self.before]
+        return ", ".join(names) + (": the turns before the last reply" if self.has_replies else "")
 
     def read(self, place: str, row: Mapping[str, Any]) -> Messages:
         """A row's prompt. Raises Unusable, and InputError for what is neither text nor turns."""
@@ -46,12 +61,26 @@ class PromptColumn:
                 value = f"{value}\n\n{row[self.addition]}".strip()
         try:
             turns = read_hh(value) if is_whole_hh(value) else value
-            return read_prompt(turns, system_of(row), row.get("history"))
+            return prompt_of(row, _before_reply(turns) if self.has_replies else turns)
         except Unusable as error:
             if error.reason == "not_text":
                 problem = f"must be text or a list of turns, not {type(value).__name__}"
                 raise InputError(f"{place}: {self.name} {problem}: write a string") from None
             raise
+
+
+def _before_reply(value: Any) -> Any:
+    turns = read_turns(value)
+    return turns[:-1] if turns and turns[-1]["role"] == "assistant" else value
+
+
+def find_queries(
+    columns: Sequence[str], sample: Sequence[Mapping[str, Any]], source: str, assigned: str | None
+) -> PromptColumn:
+    """The column of queries; the sample says whether it holds whole conversations. Raises InputError."""
+    column = find_column(columns, source, assigned)
+    values = [row[column.name] for row in sample if has_value(row.get(column.name))]
+    return replace(column, has_replies=2 * sum(map(conversation, values)) > len(values))
 
 
 def find_column(
@@ -66,18 +95,19 @@ def find_column(
     `all_columns` are those of the source, where `columns` are not all of them.
     """
     names = ", ".join(sorted(all_columns or columns)) or "none"
+    before = [name for name in BEFORE if name in columns and name != assigned]
     if assigned is not None:
         if assigned in all_columns and assigned not in columns:
             raise InputError(f"{source}: column {assigned!r} holds replies: name that of the {setting}")
         if assigned not in columns:
             raise InputError(f"{source}: no column {assigned!r}; it has: {names}")
-        return PromptColumn(assigned, ignores_images=True)
+        return PromptColumn(assigned, before=before, ignores_images=True)
     named = [name for name in NAMED if name in columns]
     is_bare = not set(ANSWERS) & set(columns)
     candidates = named or [name for name in UNNAMED if name in columns and is_bare]
     if len(candidates) == 1 and "context" not in columns:
         addition = "input" if candidates == ["instruction"] and "input" in columns else None
-        return PromptColumn(candidates[0], addition)
+        return PromptColumn(candidates[0], addition, before)
     fix = f"say which column holds the {setting}: import.columns {setting}=NAME"
     if candidates:
         described = " and ".join([*candidates, *({"context"} & set(columns))])

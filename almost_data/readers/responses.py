@@ -6,9 +6,9 @@ from typing import Any
 
 from ..errors import InputError
 from ..models.chat import Messages
-from .conversations import Conversation, Unusable, check_images, read_reply
+from .conversations import Conversation, Unusable, check_images
 from .formats import Row
-from .layout import turns
+from .layout import reply_of, turns
 from .queries import PromptColumn, find_column
 
 CONVERSATIONS = ("messages", "conversations", "conversation")
@@ -40,6 +40,13 @@ class ResponseColumns:
     """Of long rows, which name their responder; None where each responder has a column."""
     responder: str = "responder"
     """Of long rows."""
+
+    @property
+    def described(self) -> str:
+        """The columns, for the ledger."""
+        replies = self.reply or ", ".join(self.ladder)
+        head = f"prompt ({self.prompt.described}), response" if self.prompt else "prompt and response"
+        return f"{head} ({replies})" + (f", responder ({self.responder})" if self.reply else "")
 
     def read(self, row: Row) -> Iterator[Response]:
         """The responses of a row. Raises InputError for what is neither text nor turns."""
@@ -106,7 +113,7 @@ def _conversation(row: Row, column: str, prompt: Messages | None) -> tuple[Conve
     if column not in values:
         raise InputError(f"{place}: no column {column!r}; columns here: {', '.join(sorted(values))}")
     try:
-        conversation = read_reply(values[column], prompt)
+        conversation = reply_of(values, column, prompt)
     except Unusable as error:
         if error.reason == "not_text":
             kind = type(values[column]).__name__

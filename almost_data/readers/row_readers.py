@@ -10,10 +10,8 @@ from . import html_text
 from .conversations import (
     Conversation,
     Unusable,
-    check_prompt,
     check_reply,
     read_hh,
-    read_prompt,
     read_reply,
     read_steer,
 )
@@ -28,6 +26,8 @@ from .layout import (
     number_of,
     pair,
     preference,
+    prompt_of,
+    reply_of,
     text_list,
 )
 
@@ -49,30 +49,30 @@ def read_hh_pair(row: Cells) -> list[Preference]:
         *head, last = read_hh(row[column])
         if last["role"] != "assistant":
             raise Unusable("no_reply")
-        conversations.append(Conversation(check_prompt(tuple(head)), last["content"]))
+        conversations.append(Conversation(prompt_of(row, head), last["content"]))
     return [preference(conversations)]
 
 
 def read_hh_replies(row: Cells) -> list[Preference]:
     """Replies after a dialogue as text in `prompt`."""
-    prompt = read_prompt(row.get("prompt") and read_hh(row["prompt"]))
+    prompt = prompt_of(row, row.get("prompt") and read_hh(row["prompt"]))
     replies = (read_reply(row.get(side), prompt) for side in SIDES)
     return [preference([replace(reply, reply=reply.reply.strip()) for reply in replies])]
 
 
 def orpo_mix(row: Cells) -> list[Preference]:
-    """Whole conversations, which hold the prompt; its text is in `prompt`, in `question`, or in both."""
-    [read] = pair(None)(row)
-    for column in ("prompt", "question"):
-        if row.get(column):
-            read_reply([*read.prompt, {"role": "assistant", "content": "-"}], read_prompt(row[column]))
-    return [read]
+    """Whole conversations after a prompt in `prompt`, in `question`, or the same one in both."""
+    columns = [name for name in ("prompt", "question") if row.get(name)] or ["prompt"]
+    readings = [pair(name)(row) for name in columns]
+    if readings[0] != readings[-1]:
+        raise Unusable("prompts_differ")
+    return readings[0]
 
 
 def rewardbench2(row: Cells) -> list[Preference]:
     """Every right reply over every wrong one."""
     chosen, rejected = (row.get(side) or () for side in SIDES)
-    return _right_over_wrong(read_prompt(row.get("prompt")), chosen, rejected)
+    return _right_over_wrong(prompt_of(row, row.get("prompt")), chosen, rejected)
 
 
 def kto(row: Cells) -> list[Preference]:
@@ -84,7 +84,7 @@ def kto(row: Cells) -> list[Preference]:
     if not all(replies.values()):
         problem = "no reply of this prompt is labelled true, or none false"
         raise Unusable("no_preference", f"{problem}: rows of one prompt must follow each other")
-    return _right_over_wrong(read_prompt(row["rows"][0].get("prompt")), *replies.values())
+    return _right_over_wrong(prompt_of(row["rows"][0], row["rows"][0].get("prompt")), *replies.values())
 
 
 def _right_over_wrong(prompt: Messages, right: Iterable[Any], wrong: Iterable[Any]) -> list[Preference]:
@@ -114,7 +114,7 @@ def _side(text: Any, score: Any, model: Any = None) -> Side:
 
 def ultrafeedback(row: Cells) -> list[Preference]:
     """`completions` with `overall_score`, or with the mean of the annotations' ratings."""
-    prompt = read_prompt(row.get("instruction"))
+    prompt = prompt_of(row, row.get("instruction"))
     completions = row.get("completions") or ()
     return _ranked(
         prompt, [_side(item.get("response"), _overall_score(item), item.get("model")) for item in completions]
@@ -135,7 +135,7 @@ def distilabel(prompt: str) -> ReadCells:
     """`generations` with `ratings`, and their models where they are named."""
 
     def read(row: Cells) -> list[Preference]:
-        turns = read_prompt(row.get(prompt), row.get("system_prompt"))
+        turns = prompt_of(row, row.get(prompt))
         generations, ratings = row.get("generations") or [], row.get("ratings") or []
         models = row.get("generation_models")
         models = models if isinstance(models, list) else [None] * len(generations)
@@ -149,13 +149,13 @@ def distilabel(prompt: str) -> ReadCells:
 def helpsteer(row: Cells) -> list[Preference]:
     """Rows of one prompt, the most helpful response over the least."""
     rows = row["rows"]
-    prompt = read_prompt(read_steer(rows[0].get("prompt")))
+    prompt = prompt_of(rows[0], read_steer(rows[0].get("prompt")))
     return _ranked(prompt, [_side(cells.get("response"), cells.get("helpfulness")) for cells in rows])
 
 
 def nectar(row: Cells) -> list[Preference]:
     """Replies with ranks after a dialogue as text, the best over the worst."""
-    prompt = read_prompt(row.get("prompt") and read_hh(row["prompt"]))
+    prompt = prompt_of(row, row.get("prompt") and read_hh(row["prompt"]))
     sides = [
         _side(answer.get("answer"), None if rank is None else -rank, answer.get("model"))
         for answer in row.get("answers") or ()
@@ -168,13 +168,13 @@ def nectar(row: Cells) -> list[Preference]:
 def webgpt(row: Cells) -> list[Preference]:
     """Two answers, each with a score."""
     question = row.get("question")
-    prompt = read_prompt(question.get("full_text") if isinstance(question, dict) else None)
+    prompt = prompt_of(row, question.get("full_text") if isinstance(question, dict) else None)
     return _ranked(prompt, [_side(row.get(f"answer_{n}"), row.get(f"score_{n}")) for n in "01"])
 
 
 def stack_exchange(row: Cells) -> list[Preference]:
     """Answers with `pm_score`, in HTML: every two with different scores."""
-    prompt = read_prompt(_from_html(row.get("question")))
+    prompt = prompt_of(row, _from_html(row.get("question")))
     answers = [
         side
         for answer in row.get("answers") or ()
@@ -212,13 +212,14 @@ def labelled(
     """Two replies, or two whole conversations, and a label."""
 
     def read(row: Cells) -> list[Preference]:
-        turns = read_prompt(read_steer(row.get(prompt))) if prompt else None
         better = winner(row.get(label))
         if better is None:
             raise Unusable("no_preference")
+        before = {**row, "history": None} if prompt == "history" else row
+        turns = prompt_of(before, read_steer(row.get(prompt))) if prompt else None
         places = (better, 1 - better)
         names = [name_of(row.get(models[place])) if models else None for place in places]
-        return [preference([read_reply(row.get(sides[place]), turns) for place in places], names)]
+        return [preference([reply_of(row, sides[place], turns) for place in places], names)]
 
     return read
 
@@ -256,7 +257,10 @@ def arena_55k(row: Cells) -> list[Preference]:
     if sorted(flag or 0 for flag in flags) != [0, 1]:
         raise Unusable("no_preference")
     letters = "ab" if flags[0] else "ba"
-    sides = [read_reply(_alternating(user_turns, row.get(f"response_{letter}")), None) for letter in letters]
+    sides = [
+        reply_of({**row, "side": _alternating(user_turns, row.get(f"response_{letter}"))}, "side", None)
+        for letter in letters
+    ]
     return [preference(sides, [name_of(row.get(f"model_{letter}")) for letter in letters])]
 
 
@@ -275,7 +279,7 @@ def _alternating(user_turns: Sequence[Any], replies: Any) -> list[dict[str, Any]
 def summaries(row: Cells) -> list[Preference]:
     """Two summaries of `info.post`, and the place of the better one."""
     info, texts, better = row.get("info"), row.get("summaries") or (), number_of(row.get("choice"))
-    prompt = read_prompt(info.get("post") if isinstance(info, dict) else None)
+    prompt = prompt_of(row, info.get("post") if isinstance(info, dict) else None)
     if len(texts) != 2 or better not in (0, 1):
         raise Unusable("no_preference")
     ordered = texts if better == 0 else texts[::-1]

@@ -21,6 +21,7 @@ from ..builders.responses import check_names
 from ..datasets.builder import Builder, Built, prompt_id, reply_id
 from ..datasets.digest import Rows
 from ..datasets.filters import Filter, chain
+from ..datasets.ids import IdSet
 from ..datasets.manifest import BuilderId, Entry, Manifest, Unit
 from ..datasets.spool import CARD_ROWS, Spool
 from ..errors import InputError
@@ -30,7 +31,7 @@ from ..readers.fastchat import is_fastchat, response_rows
 from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
 from ..readers.formats import Row
 from ..readers.preferences import read_preferences
-from ..readers.queries import COLUMNS, find_column
+from ..readers.queries import COLUMNS, find_queries
 from ..readers.responses import LONG, find_columns, stripped
 from ..store.publish import existing, new_manifest
 from ..store.store import Store
@@ -99,10 +100,11 @@ class _RowCollector:
         tables: dict[str, Rows] = {name: spool.by_query(CARD_ROWS) for name, spool in self.spools.items()}
         return tables | ({"rejected": self.rejected.in_order()} if self.rejected.rows else {})
 
-    def ledger(self, unit: Unit, sentences: Mapping[str, str]) -> list[Entry]:
-        """The rules that always hold, and those by which a row was rejected."""
-        names = dict.fromkeys([*sentences, *self.reasons])
-        filters = [Filter(name, unit, (REASONS | dict(sentences))[name], "almost_data") for name in names]
+    def ledger(self, unit: Unit, read_as: str, sentences: Mapping[str, str]) -> list[Entry]:
+        """How rows are read, the rules that always hold, and those by which a row was rejected."""
+        rules = {"layout": f"Rows are read as: {read_as}."} | REASONS | dict(sentences)
+        names = dict.fromkeys(["layout", *sentences, *self.reasons])
+        filters = [Filter(name, unit, rules[name], "almost_data") for name in names]
         rows = sum(spool.rows for spool in (*self.spools.values(), self.rejected))
         return chain("import", filters, rows, self.reasons)
 
@@ -122,11 +124,11 @@ def import_queries(store: Store, file: str, version: str, options: Options = Opt
     A prompt is text, or a list of turns that ends in the user's.
     """
     source = _open(file, QUERY_SUFFIXES, COLUMNS, "query", options)
-    column = find_column(source.columns, file, options.columns.get("query"))
+    column = find_queries(source.columns, source.sample, file, options.columns.get("query"))
 
     def build(folder: Path) -> Built:
         collector = _RowCollector(folder, queries.BUILDER, {"default": "default"})
-        ids: set[str] = set()
+        ids = IdSet()
         for number, row in enumerate(source.rows):
             try:
                 prompt = stripped(column.read(*row))
@@ -137,15 +139,14 @@ def import_queries(store: Store, file: str, version: str, options: Options = Opt
                 continue
             query_id = prompt_id(prompt)
             values = {"query_id": query_id, "source": "import"}
-            if query_id in ids:
-                query = _as_text(prompt)
-                nearest = {"query": query, "nearest": query, "score": 1.0, "candidate": number}
-                collector.reject({**values, **nearest}, "duplicate")
+            if ids.add(query_id):
+                collector.spools["default"].add(values | {"prompt": prompt})
                 continue
-            ids.add(query_id)
-            collector.spools["default"].add(values | {"prompt": prompt})
+            query = _as_text(prompt)
+            nearest = {"query": query, "nearest": query, "score": 1.0, "candidate": number}
+            collector.reject({**values, **nearest}, "duplicate")
         collector.check(file, "query", _QUERY_REASONS)
-        ledger = collector.ledger("query", _QUERY_REASONS)
+        ledger = collector.ledger("query", f"query ({column.described})", _QUERY_REASONS)
         return Built(collector.tables(), ledger, _of_queries(collector.spools["default"].scan()))
 
     return _publish(store, queries.BUILDER, _draft_of(queries.BUILDER, version, source, {}), build)
@@ -172,7 +173,7 @@ def import_responses(
     def build(folder: Path) -> Built:
         collector = _RowCollector(folder, responses.BUILDER, dict.fromkeys(ladder, "default"))
         responders: set[str] = set()
-        ids: set[str] = set()
+        ids = IdSet()
         for number, row in enumerate(source.rows):
             for response in columns.read(row):
                 responders.add(response.responder)
@@ -187,15 +188,14 @@ def import_responses(
                     "reply_id": reply,
                     "row": number,
                 }
-                if reason := response.reason or ("duplicate" if reply in ids else None):
+                if reason := response.reason or (None if ids.add(reply) else "duplicate"):
                     collector.reject(values, reason)
                 else:
-                    ids.add(reply)
                     collector.spools[response.responder].add(values)
         if absent := next((name for name in ladder if name not in responders), None):
             raise InputError(f"{file}: no row of responder {absent!r}, which import.ladder names")
         collector.check(file, "usable response", _RESPONSE_REASONS)
-        ledger = collector.ledger("response", _RESPONSE_REASONS)
+        ledger = collector.ledger("response", columns.described, _RESPONSE_REASONS)
         by_responder = responses.summaries(collector.spools)
         return Built(collector.tables(), ledger, {"responders": by_responder})
 

@@ -12,6 +12,7 @@ from ...datasets.builder import Builder, Built, Figures, prompt_id, text_id
 from ...datasets.config import Config
 from ...datasets.digest import Rows
 from ...datasets.filters import Filter, account, chain
+from ...datasets.ids import IdSet
 from ...datasets.manifest import Manifest
 from ...datasets.spool import Spool
 from ...datasets.tables import PROMPT, REASON, Table, integer, messages, number, string
@@ -68,7 +69,7 @@ def build(preferences: Preferences, folder: Path, source: str) -> Built:
     Raises InputError where no row can be used.
     """
     spools = {name: Spool(folder / name, table) for name, table in TABLES.items()}
-    ids: set[str] = set()
+    ids = IdSet()
     reasons: Counter[str] = Counter()
     first_problem = ""
     rows = repeated = 0
@@ -81,23 +82,23 @@ def build(preferences: Preferences, folder: Path, source: str) -> Built:
             continue
         for preference in read.result:
             comparison = _comparison(preference, read.origin)
-            if comparison["comparison_id"] in ids:
-                repeated += 1
-                _reject(spools["rejected"], read, Rejected("duplicate", REASONS["duplicate"]))
+            if ids.add(comparison["comparison_id"]):
+                spools["default"].add(comparison)
                 continue
-            ids.add(comparison["comparison_id"])
-            spools["default"].add(comparison)
+            repeated += 1
+            _reject(spools["rejected"], read, Rejected("duplicate", REASONS["duplicate"]))
     ledger = chain("reading", [_read_as(preferences), *map(_rule, reasons)], rows, reasons)
-    if not ids:
+    kept = spools["default"].rows
+    if not kept:
         counts = f"{account(ledger)}, such as {first_problem}"
         raise InputError(f"{source}: no row that can be used ({counts}): see import.columns")
-    ledger += chain("pairs", [_rule("duplicate", "pair")], len(ids) + repeated, {"duplicate": repeated})
+    ledger += chain("pairs", [_rule("duplicate", "pair")], kept + repeated, {"duplicate": repeated})
     blocks = spools["default"].by_query(shortcuts.SAMPLE)
     tables: dict[str, Rows] = {"default": blocks}
     if spools["rejected"].rows:
         tables["rejected"] = spools["rejected"].in_order()
     assert blocks.sample is not None
-    return Built(tables, ledger, _diagnostics(blocks.sample, len(ids), spools["default"].scan()))
+    return Built(tables, ledger, _diagnostics(blocks.sample, kept, spools["default"].scan()))
 
 
 def _comparison(preference: Preference, origin: str | None) -> dict[str, Any]:
