@@ -35,5 +35,5 @@ class IdSet:
         import numpy as np
 
         recent = np.fromiter(self._recent, np.uint64, len(self._recent))
-        self._sorted = memoryview(np.union1d(recent, np.asarray(self._sorted)))
+        self._sorted = np.union1d(recent, np.asarray(self._sorted)).data
         self._recent.clear()

@@ -24,6 +24,10 @@ IMAGES = ("image", "images")
 """Columns of what is no text, and belongs to the prompt."""
 _JSON_START = re.compile(r"\s*\[\s*\{")
 _JSON_TURNS = re.compile(r"""\s*\[\s*\{\s*["'](role|from|content|value)["']\s*:""")
+_TURN_KEYS = [re.compile(rf"""["']({names})["']\s*:""") for names in ("role|from", "content|value")]
+HEAD = 1_000
+"""Characters in which a list of turns shows the keys of a turn."""
+_ROLE_KEYS, _TEXT_KEYS = frozenset(("role", "from")), frozenset(("content", "value"))
 TURN_KEYS = frozenset(("role", "from", "messages"))
 """What an object that is a turn, or that holds turns, has."""
 _LINE_START = r"(?:^|\n)[ \t]*(?:(?:<s>|<bos>|<\|begin_of_text\|>)\s*)?"
@@ -110,13 +114,16 @@ def _json_turns(text: str) -> Any:
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        if _JSON_TURNS.match(text):
+        if _JSON_TURNS.match(text) or all(key.search(text, 0, HEAD) for key in _TURN_KEYS):
             raise Unusable("unreadable_json") from None
         return None
-    is_turns = bool(value) and all(
-        isinstance(turn, dict) and turn.keys() & {"role", "from"} for turn in value
-    )
-    return value if is_turns else None
+    has_roles = [isinstance(turn, dict) and not _ROLE_KEYS.isdisjoint(turn) for turn in value]
+    is_turn = any(map(_looks_like_a_turn, value))
+    return value if is_turn or (has_roles and all(has_roles)) else None
+
+
+def _looks_like_a_turn(value: Any) -> bool:
+    return isinstance(value, dict) and not (_ROLE_KEYS.isdisjoint(value) or _TEXT_KEYS.isdisjoint(value))
 
 
 def decode_list(text: str) -> list[Any] | None:
@@ -325,19 +332,24 @@ def _without_system(turns: Messages) -> tuple[Messages, Messages]:
 def _message(turn: Any) -> Message:
     if not isinstance(turn, dict):
         raise Unusable("not_text", "a turn is not an object of role and content")
-    role = _role(turn)
+    role = _sole_value(turn, "unknown_role", "role", "from")
+    role = role.lower() if isinstance(role, str) else ""
     if role in TOOL_ROLES or turn.get("tool_calls") or turn.get("function_call"):
         raise Unusable("tool_turn")
     if role not in ROLES:
         if (value := first_value(turn, "role", "from")) is not None:
             raise Unusable("unknown_role", f"a turn has the role {value!r:.40}")
         raise Unusable("unknown_role", f"no role in {', '.join(map(str, turn)) or 'nothing'}")
-    return {"role": ROLES[role], "content": _text(first_value(turn, "content", "value", "text"))}
+    return {"role": ROLES[role], "content": _text(_sole_value(turn, "not_text", "content", "value", "text"))}
 
 
-def _role(turn: dict[str, Any]) -> str:
-    role = first_value(turn, "role", "from")
-    return role.lower() if isinstance(role, str) else ""
+def _sole_value(turn: dict[str, Any], reason: str, *names: str) -> Any:
+    """The value under any of the names; where several have one, it must be the same."""
+    values = {name: turn[name] for name in names if turn.get(name) is not None}
+    value = next(iter(values.values()), None)
+    if any(other_value != value for other_value in values.values()):
+        raise Unusable(reason, f"a turn has different values in {' and '.join(values)}")
+    return value
 
 
 def first_value(values: Mapping[str, Any], *names: str) -> Any:

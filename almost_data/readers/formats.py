@@ -6,6 +6,7 @@ streamed, but for a JSON array, which is read whole.
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -123,7 +124,19 @@ def _jsonl_rows(path: Path, tick: Tick) -> Iterator[Row]:
             row = decoder.decode(line)
         except (msgspec.DecodeError, RecursionError) as error:
             raise InputError(f"{place}: {_json_problem(error, line, 'one {...} a line')}") from None
+        if key := _repeated_key(line, row):
+            raise InputError(f"{place}: two values of {key!r}: rename one")
         yield place, row
+
+
+def _repeated_key(line: str, row: dict[str, Any]) -> str | None:
+    """A key that the object of a line has twice, where a decoder keeps the last value."""
+    if all(line.count(f'"{name}"') < 2 for name in row):
+        return None
+    objects: list[list[tuple[str, Any]]] = []
+    json.loads(line, object_pairs_hook=objects.append)
+    names = [name for name, _ in objects[-1]]  # the outer object ends last
+    return next((name for name in row if names.count(name) > 1), None)
 
 
 def _json_problem(error: Exception, text: str, form: str) -> str:

@@ -266,13 +266,13 @@ def _fact_columns(names: tuple[str, ...]) -> Sequence[Sequence[Sequence[str]]]:
 
 def number_of(value: Any) -> float | None:
     """A finite number, also as text; None for anything else."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    return float(value) if is_number else None
+    if not isinstance(value, int | float | str) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):  # an integer of any length is JSON
+        return None
+    return number if isfinite(number) else None
 
 
 def flag_of(value: Any) -> bool | None:

@@ -238,6 +238,9 @@ def _read(layout: Layout, place: str, row: Cells, is_checked: bool = False) -> R
     return ReadRow(place, row, result)
 
 
+ALONE = "no other row of this prompt beside it: rows of one prompt must follow each other"
+
+
 def _read_groups(layout: Layout, prompt: str, rows: Iterable[Row]) -> Iterator[ReadRow]:
     """Rows that follow each other with one prompt are read together, at the place of the first."""
     for _, group in groupby(rows, key=lambda row: repr([row[1].get(name) for name in (prompt, *BEFORE)])):
@@ -248,5 +251,7 @@ def _read_groups(layout: Layout, prompt: str, rows: Iterable[Row]) -> Iterator[R
                 usable.append((place, row))
             except Unusable as error:
                 yield ReadRow(place, row, Rejected(error.reason, str(error)))
-        if usable:
+        if len(usable) == 1:
+            yield ReadRow(*usable[0], Rejected("no_preference", ALONE))
+        elif usable:
             yield _read(layout, usable[0][0], {"rows": [row for _, row in usable]}, is_checked=True)

@@ -43,8 +43,15 @@ class PromptColumn:
         >>> PromptColumn("instruction", "input", ["system"]).described
         'instruction, input, system'
         """
-        names = [self.name, *([self.addition] if self.addition else []), *self.before]
-        return ", ".join(names) + (": the turns before the last reply" if self.has_replies else "")
+        parts = {"turns": ": of several texts the first"}
+        part = ": the turns before the last reply" if self.has_replies else parts.get(self.name, "")
+        return ", ".join([self.name, *([self.addition] if self.addition else []), *self.before]) + part
+
+    def cell(self, row: Mapping[str, Any]) -> Any:
+        """The value of the column; of MT-bench's `turns` the first, as the later ones follow on a reply."""
+        value = row.get(self.name)
+        is_texts = isinstance(value, list) and all(isinstance(turn, str) for turn in value)
+        return value[0] if self.name == "turns" and is_texts and value else value
 
     def read(self, place: str, row: Mapping[str, Any]) -> Messages:
         """A row's prompt. Raises Unusable, and InputError for what is neither text nor turns."""
@@ -52,9 +59,7 @@ class PromptColumn:
             raise InputError(f"{place}: no column {self.name!r}; columns here: {', '.join(sorted(row))}")
         if not self.ignores_images:
             check_images(row)
-        value = row[self.name]
-        if self.name == "turns" and isinstance(value, list):
-            value = [{"role": "user", "content": turn} for turn in value]
+        value = self.cell(row)
         if isinstance(value, str):
             value = value.strip()
             if value and self.addition and row.get(self.addition):
@@ -79,7 +84,7 @@ def find_queries(
 ) -> PromptColumn:
     """The column of queries; the sample says whether it holds whole conversations. Raises InputError."""
     column = find_column(columns, source, assigned)
-    values = [row[column.name] for row in sample if has_value(row.get(column.name))]
+    values = list(filter(has_value, map(column.cell, sample)))
     return replace(column, has_replies=2 * sum(map(conversation, values)) > len(values))
 
 

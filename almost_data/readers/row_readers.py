@@ -82,8 +82,7 @@ def kto(row: Cells) -> list[Preference]:
         if (label := flag_of(cells.get("label"))) is not None:
             replies[label].append(cells.get("completion"))
     if not all(replies.values()):
-        problem = "no reply of this prompt is labelled true, or none false"
-        raise Unusable("no_preference", f"{problem}: rows of one prompt must follow each other")
+        raise Unusable("no_preference", "of the rows of this prompt none is labelled true, or none false")
     return _right_over_wrong(prompt_of(row["rows"][0], row["rows"][0].get("prompt")), *replies.values())
 
 
@@ -251,10 +250,10 @@ def by_nearness(label: Any) -> int | None:
 def arena_55k(row: Cells) -> list[Preference]:
     """The user's turns and those of two models, each a list of texts, and a flag for who won."""
     user_turns = text_list(row.get("prompt"))
-    flags = [number_of(row.get(f"winner_model_{letter}")) for letter in "ab"]
+    flags = [flag_of(row.get(f"winner_model_{letter}")) for letter in "ab"]
     if not user_turns:
         raise Unusable("no_prompt")
-    if sorted(flag or 0 for flag in flags) != [0, 1]:
+    if set(flags) != {True, False}:
         raise Unusable("no_preference")
     letters = "ab" if flags[0] else "ba"
     sides = [
@@ -266,8 +265,8 @@ def arena_55k(row: Cells) -> list[Preference]:
 
 def _alternating(user_turns: Sequence[Any], replies: Any) -> list[dict[str, Any]]:
     texts = text_list(replies)
-    if texts is None or len(texts) != len(user_turns):
-        raise Unusable("not_one_reply")
+    if not texts or len(texts) != len(user_turns):
+        raise Unusable("not_one_reply" if texts else "no_reply")
     two_turns = zip(user_turns, texts, strict=True)
     return [
         {"role": role, "content": text}

@@ -152,6 +152,19 @@ MESSAGE_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] 
             }
         ],
     ),
+    "kto": (
+        ANY,
+        lambda pair, form: [
+            {"prompt": form(pair.prompt), "completion": form([assistant(reply)]), "label": label}
+            for reply, label in ((pair.rejected, False), (pair.chosen, True))
+        ],
+    ),
+    "orpo-mix": (
+        CHAT,
+        lambda pair, form: [
+            {"prompt": pair.text, "question": pair.text, **_sides(pair, form, pair.prompt)},
+        ],
+    ),
     "arena": (
         ANY,
         lambda pair, form: [
@@ -207,6 +220,35 @@ TEXT_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] = {
                 "response_1": pair.rejected,
                 "response_2": pair.chosen,
                 "winner": "model_2",
+            }
+        ],
+    ),
+    "kto of texts": (
+        (SINGLE,),
+        lambda pair, form: [
+            {"prompt": pair.text, "completion": pair.chosen, "label": "True"},
+            {"prompt": pair.text, "completion": pair.rejected, "label": "False"},
+        ],
+    ),
+    "arena-55k": (
+        (SINGLE,),
+        lambda pair, form: [
+            {
+                "prompt": [pair.text],
+                "response_a": json.dumps([pair.rejected]),
+                "response_b": json.dumps([pair.chosen], ensure_ascii=False),
+                "winner_model_a": "0",
+                "winner_model_b": "1",
+            }
+        ],
+    ),
+    "summarize-from-feedback": (
+        (SINGLE,),
+        lambda pair, form: [
+            {
+                "info": {"post": pair.text, "title": "Tea"},
+                "summaries": [{"text": pair.chosen, "policy": "a"}, {"text": pair.rejected, "policy": "b"}],
+                "choice": 0,
             }
         ],
     ),

@@ -98,6 +98,11 @@ def test_a_folder_is_its_files_in_order_and_known_by_all_of_them(tmp_path: Path)
         ),
         ("a.jsonl", b"[1]\n", r"a\.jsonl:1: not a JSON object: write one"),
         ("a.jsonl", b'{"a": "\xff"}\n', r"a\.jsonl:1: not UTF-8 text"),
+        (
+            "a.jsonl",
+            b'{"a": "b"}\n{"a": "1", "b": {"a": 0}, "a": "2"}\n',
+            r"a\.jsonl:2: two values of 'a': rename",
+        ),
         ("a.json", b'[{"a": NaN}]', r"a\.json: NaN is not JSON: write null"),
         ("a.json", b'[{"a": 1}', r"a\.json: broken JSON"),
         ("a.jsonl", b'{"a": "b: NaN", \n', r"a\.jsonl:1: broken JSON"),
@@ -124,6 +129,12 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, name: str, content: byt
     with pytest.raises(InputError, match=match) as error:
         read(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+def test_a_key_that_is_also_a_value_or_within_one_stands_once(tmp_path: Path) -> None:
+    rows = [{"a": "a", "b": [{"a": 1}, {"a": 2}]}]
+    (tmp_path / "a.jsonl").write_bytes(jsonl(rows))
+    assert read(tmp_path / "a.jsonl") == rows
 
 
 def test_of_parquet_only_the_columns_that_are_needed_are_read(tmp_path: Path) -> None:

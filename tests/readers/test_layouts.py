@@ -147,14 +147,30 @@ def test_equal_sides_and_scores_are_no_preference() -> None:
         assert pairs_of(layout, write(same, form))[0] == [], name
 
 
+def example_rows(layout: Layout) -> list[Row]:
+    """The example, with the worse reply after it where that is a row of its own."""
+    worse = {"response": "Yes.", "helpfulness": 1, "completion": "Yes.", "label": False}
+    rows = (
+        [{name: worse.get(name, value) for name, value in layout.example.items()}] if layout.groups_by else []
+    )
+    return [dict(layout.example), *rows]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=[layout.name for layout in LAYOUTS])
+def test_a_system_text_beside_any_layout_is_the_system_turn(layout: Layout) -> None:
+    rows = [row | {"system": "Be brief."} for row in example_rows(layout)]
+    assert detect(rows, "rows", []) is layout
+    [pair], reasons = pairs_of(layout, rows)
+    assert reasons == [] and pair.prompt == [{"role": "system", "content": "Be brief."}, *pair.prompt[1:]]
+    assert pairs_of(layout, [row | {"system_prompt": "Be long."} for row in rows]) == ([], ["ambiguous"])
+    assert pairs_of(layout, [row | {"system": 7} for row in rows]) == ([], ["unreadable_system"])
+
+
 @pytest.mark.parametrize("layout", LAYOUTS, ids=[layout.name for layout in LAYOUTS])
 def test_a_layouts_example_is_in_it_and_in_no_other(layout: Layout) -> None:
     assert layout.source and layout.title and layout.name
     assert detect([layout.example], "rows", list(layout.example)) is layout
-    rows = [dict(layout.example)]
-    if layout.groups_by:
-        rows.append(rows[0] | {"response": "Yes.", "helpfulness": 1})
-    [pair], reasons = pairs_of(layout, rows)
+    [pair], reasons = pairs_of(layout, example_rows(layout))
     assert reasons == [] and (pair.text, pair.chosen, pair.rejected) == (
         "Is tea a fruit?",
         "No, a leaf.",
@@ -282,6 +298,31 @@ def test_weighted_annotators_of_alpaca_eval_prefer_the_nearer_output(value: Any,
     assert reasons == ([] if better else ["no_preference"])
 
 
+def test_unpaired_replies_make_a_pair_only_where_a_true_and_a_false_one_follow_each_other() -> None:
+    def rows(*labels: Any, prompt: str = "q") -> list[Row]:
+        return [
+            {"prompt": prompt, "completion": f"{label}{n}", "label": label} for n, label in enumerate(labels)
+        ]
+
+    layout = detect(rows(True, False), "rows", [])
+    good, reasons = pairs_of(layout, rows(True, False, 1, None))
+    assert [pair[1:] for pair in good] == [("True0", "False1"), ("12", "False1")] and reasons == []
+    alone = [*rows(True), *rows(True, True, prompt="r"), *rows(False)]
+    assert pairs_of(layout, alone) == ([], ["no_preference"] * 3)
+    of_two_systems = [row | {"system": text} for row, text in zip(rows(True, False), "ab", strict=True)]
+    assert pairs_of(layout, of_two_systems) == ([], ["no_preference"] * 2)
+
+
+def test_two_prompt_columns_beside_whole_conversations_must_agree() -> None:
+    whole = {"chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]}
+    rows = [
+        whole | {"prompt": p, "question": q} for p, q in (("q", None), ("", "q"), ("q", "r"), ("r", None))
+    ]
+    layout = detect(rows, "rows", [])
+    assert layout.name == "orpo-mix"
+    assert pairs_of(layout, rows) == ([Pair([user("q")], "a", "b")] * 2, ["prompts_differ"] * 2)
+
+
 PROMPT = (user("Why?"),)
 TEMPLATES = (
     "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n",
@@ -407,6 +448,13 @@ def test_a_history_that_is_no_pairs_is_refused() -> None:
         assert error.value.reason == "unreadable_history"
 
 
+def test_a_history_in_json_is_read_as_its_list() -> None:
+    assert read_prompt("c", None, "[]") == (user("c"),)
+    assert [turn["content"] for turn in read_prompt("c", None, '[["a", "b"]]')] == ["a", "b", "c"]
+    with pytest.raises(Unusable):
+        read_prompt("c", None, "[['a', 'b']]")
+
+
 def test_a_history_of_turns_is_read_as_turns() -> None:
     for turns in ([user("a"), assistant("b")], FORMS["sharegpt"]([user("a"), assistant("b")])):
         assert read_prompt("c", None, turns) == (user("a"), assistant("b"), user("c"))
@@ -442,7 +490,15 @@ def test_models_scores_and_origins_are_kept_where_they_are_columns() -> None:
     assert not isinstance(read.result, Rejected)
     [pair] = read.result
     assert (pair.chosen.model, pair.chosen.score) == ("large", 4.0)
-    numbers = {"4": 4.0, "nan": None, "Infinity": None, "N/A": None, True: None, float("nan"): None}
+    numbers = {
+        "4": 4.0,
+        10**400: None,
+        "nan": None,
+        "Infinity": None,
+        "N/A": None,
+        True: None,
+        float("nan"): None,
+    }
     assert [number_of(value) for value in numbers] == list(numbers.values())
     assert (pair.rejected.model, pair.rejected.score, read.origin) == ("small", 1.5, "quiz")
 
@@ -452,6 +508,31 @@ def test_replies_in_json_are_replies() -> None:
         assert read_turns(reply) is None
     with pytest.raises(Unusable, match="JSON"):
         read_turns("[{'role': 'user', 'content': 'single quotes'}]")
+
+
+def test_text_that_shows_turns_and_cannot_be_read_as_them_is_refused() -> None:
+    for text in (
+        "[{'id': 0, 'role': 'user', 'content': 'single quotes'}]",
+        '[{"role": "user", "content": "Hi"}, {"content": "no role"}]',
+        '[{"from": "gpt", "value": "Hi"}, "text"]',
+    ):
+        with pytest.raises(Unusable) as error:
+            read_turns(text)
+        assert error.value.reason in ("unreadable_json", "unknown_role", "not_text")
+
+
+@pytest.mark.parametrize(
+    ("turn", "reason"),
+    [
+        ({"role": "user", "from": "gpt", "content": "Hi"}, "unknown_role"),
+        ({"role": "user", "content": "Hi", "value": "Ho"}, "not_text"),
+    ],
+)
+def test_a_turn_with_two_roles_or_two_texts_is_refused(turn: Row, reason: str) -> None:
+    with pytest.raises(Unusable, match="a turn has different values in ") as error:
+        read_turns([turn])
+    assert error.value.reason == reason
+    assert read_turns([turn | {"from": "user", "value": "Hi"}]) == (user("Hi"),)
 
 
 def test_every_reason_is_a_sentence() -> None:

@@ -6,11 +6,13 @@ import pytest
 
 from almost_data.errors import InputError
 from almost_data.readers.conversations import Unusable
-from almost_data.readers.queries import find_column
+from almost_data.readers.queries import find_column, find_queries
+
+ROLES = ("user", "assistant") * 2
 
 
 def read(row: dict[str, Any]) -> list[tuple[str, str]]:
-    prompt = find_column(list(row), "rows").read("rows:1", row)
+    prompt = find_queries(list(row), [row], "rows", None).read("rows:1", row)
     return [(turn["role"], turn["content"]) for turn in prompt]
 
 
@@ -27,6 +29,17 @@ def read(row: dict[str, Any]) -> list[tuple[str, str]]:
         ({"instruction": "Say", "input": "tea", "output": "t"}, [("user", "Say\n\ntea")]),
         (
             {"instruction": "c", "input": "", "history": [["a", "b"]], "output": "d"},
+            [("user", "a"), ("assistant", "b"), ("user", "c")],
+        ),
+        ({"prompt": "c", "history": "[]"}, [("user", "c")]),
+        ({"turns": ["a", "b"]}, [("user", "a")]),
+        (
+            {
+                "model": "m",
+                "conversation": [
+                    {"role": role, "content": text} for role, text in zip(ROLES, "abcd", strict=True)
+                ],
+            },
             [("user", "a"), ("assistant", "b"), ("user", "c")],
         ),
     ],
@@ -48,6 +61,7 @@ def test_text_beside_what_says_that_it_may_be_no_prompt_is_refused(beside: str) 
     [
         ({"history": "a: b"}, "unreadable_history"),
         ({"history": [{"role": "user", "content": None}]}, "unreadable_history"),
+        ({"system": 7}, "unreadable_system"),
         ({"image": "x.png"}, "image"),
         ({"images": ["x"]}, "image"),
     ],
@@ -63,3 +77,15 @@ def test_text_that_a_chat_template_wrote_is_rejected() -> None:
     with pytest.raises(Unusable) as error:
         read({"prompt": "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"})
     assert error.value.reason == "template_text"
+
+
+def test_the_columns_of_a_query_are_named() -> None:
+    chat = [{"role": role, "content": "Hi"} for role in ROLES]
+    for row, described in (
+        ({"question": "Why?", "system": "Be kind.", "id": 1}, "question, system"),
+        ({"instruction": "Say", "input": "tea", "output": "t"}, "instruction, input"),
+        ({"messages": chat[:3]}, "messages"),
+        ({"turns": ["Why?", "And then?"]}, "turns: of several texts the first"),
+        ({"messages": chat}, "messages: the turns before the last reply"),
+    ):
+        assert find_queries(list(row), [row], "rows", None).described == described

@@ -210,8 +210,8 @@ def test_queries_of_messages_and_of_alpaca(store: Store, tmp_path: Path) -> None
         {"instruction": "Translate:", "input": "bread", "output": "pain", "text": "### ... pain"},
     ]
     assert queries(alpaca, "2.0.0") == (["Name a city.", "Translate:\n\nbread"], [])
-    fastchat = [{"question_id": 1, "turns": ["Why?"]}, {"question_id": 2, "turns": ["Why?", "And now?"]}]
-    assert queries(fastchat, "3.0.0") == (["Why?", "Why?\n\nAnd now?"], [])
+    fastchat = [{"question_id": 1, "turns": ["Why?"]}, {"question_id": 2, "turns": ["How?", "And now?"]}]
+    assert queries(fastchat, "3.0.0") == (["How?", "Why?"], [])
     for row in (
         {"prompt": "a", "question": "b"},
         {"text": "a", "output": "b"},

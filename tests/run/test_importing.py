@@ -53,6 +53,9 @@ def test_wide_long_jsonl_and_parquet_give_the_same_rows(store: Store, tmp_path: 
     assert len({m.digest for m in manifests}) == 1
     assert all(verify(store, m.ref) == [] for m in manifests)
     assert manifests[0].config["file"]["name"] == "wide.jsonl"
+    wide, rows = [manifests[place].ledger[0].description for place in (0, 1)]
+    assert wide == "Rows are read as: prompt (prompt), response (good, poor)."
+    assert rows == "Rows are read as: prompt (prompt), response (response), responder (responder)."
     assert build(store, "1.0.0")["comparisons"] == 30
     comparisons = store.manifest("comparisons@1.0.0")
     assert comparisons.diagnostics["models"] == []
@@ -215,6 +218,7 @@ def test_a_hub_dataset_is_read_over_http_at_a_pinned_commit(tmp_path: Path) -> N
             done = run("import", "responses", "someone/answers", *words)
             refused = run("import", "responses", "someone/nothing", *words)
         assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[0] == "read as: prompt (prompt), response (good, poor)"
     manifest = Store(tmp_path / "build").manifest("responses@1.0.0")
     assert manifest.config["file"] == {"name": "someone/answers", "revision": commit}
     assert sum(manifest.counts["default"].values()) == 60
@@ -236,7 +240,8 @@ def test_the_last_turn_of_a_whole_conversation_is_the_response(store: Store, tmp
     whole = {name: [*head, reply(f"So, {name}.")] for name in ("good", "poor")}
     long = [{"responder": name, "messages": turns} for name, turns in whole.items()]
     prompted = {"prompt": head[:2], "good": whole["good"], "poor": "So, poor."}
-    for version, rows in (("1.0.0", [whole]), ("2.0.0", long)):
+    beside = {name: turns[1:] for name, turns in whole.items()} | {"system": "Be kind."}
+    for version, rows in (("1.0.0", [whole]), ("2.0.0", long), ("5.0.0", [beside])):
         manifest = importing.import_responses(
             store, jsonl(tmp_path / "a.jsonl", rows), ["good", "poor"], version
         )
