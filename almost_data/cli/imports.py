@@ -48,7 +48,7 @@ def preferences(file: str, /, *, options: ImportOptions) -> None:
 @app.command
 def queries(file: str, /, *, options: ImportOptions) -> None:
     """Import queries: a text file (one a line), or a table or Hub id with a column `query`, `prompt`,
-    `question`, `instruction`, `text` or `messages`."""
+    `question`, `instruction`, `text`, `messages` or `conversation`."""
     store = Store(options.root)
     _print(store, importing.import_queries(store, file, options.version, options.options("query")))
 
