@@ -161,6 +161,8 @@ def _near_miss(rows: Sequence[Cells]) -> str:
     """Why columns with usual names are in no layout, as far as it can be told."""
     names = {name for row in rows for name, value in row.items() if has_value(value)}
     prompts = [name for name in PROMPT_COLUMNS if name in names]
+    if empty := {name for row in rows for name in row} & set(SIDES) - names:
+        return f"; {min(empty)} has no value"
     if set(SIDES) <= names and len(prompts) > 1:
         return f"; {' and '.join(prompts)} may both hold the prompt"
     if set(SIDES) <= names and not prompts:

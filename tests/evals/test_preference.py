@@ -242,8 +242,8 @@ def test_rows_that_cannot_be_read_are_counted(
         ([], "no row in it"),
         ([{"prompt": "a", "chosen": "b"}], r"no layout of preferences has its columns \(prompt, chosen\)"),
         ([{"prompt": "a", "chosen": 1, "rejected": 2}], "no layout of preferences"),
-        ([{"prompt": None, "chosen": "x", "rejected": "y"}], "fit TRL, explicit prompt"),
-        ([{"prompt": "a", "chosen": None, "rejected": "y"}], "A reply is empty"),
+        ([{"prompt": None, "chosen": "x", "rejected": "y"}], "no column holds the prompt"),
+        ([{"prompt": "a", "chosen": None, "rejected": "y"}], "chosen has no value"),
     ],
 )  # fmt: skip
 def test_what_is_no_preference_data_is_one_line(
