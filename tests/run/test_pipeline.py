@@ -243,6 +243,7 @@ def test_nothing_is_built_on_an_empty_dataset(tmp_path: Path) -> None:
         ('queries.filters=[{name="x", drop="true"}]', r"queries\.filters\[0\]: description is missing$"),
         ("queries.nothing=1", r"unknown key queries\.nothing; known here: model"),
         ("nothing.x=1", "unknown key nothing; known here: note, card, engine, scoring, queries"),
+        ("note.x=1", "note: needs text or none, not a table$"),
         ("queries.top_p=0", "> 0"),
         ("comparisons.pairing=some", "Invalid enum value 'some': choose of first, all, extremes"),
         ("comparisons.length_sd=some", "Invalid enum value 'some': choose of auto$"),

@@ -32,13 +32,8 @@ class CardConfig(Config, frozen=True, kw_only=True):
     """An ISO 639 code, such as `en`."""
 
 
-class _General(Config, frozen=True, kw_only=True):
-    """The keys of a preset besides the sections of builders."""
-
-    note: str | None = None
-    card: CardConfig = CardConfig()
-    engine: dict[str, Any] = msgspec.field(default_factory=dict)
-    scoring: dict[str, Any] = msgspec.field(default_factory=dict)
+GENERAL = ("note", "card", "engine", "scoring")
+"""The keys of a preset besides the sections of builders."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +134,9 @@ def load(
         section, key, value = _assigned(assignment)
         if value is None:
             value = _none_of(section, key, by_name)
-        merged = {**merged, section: {**merged.get(section, {}), key: value}}
+        present = merged.get(section)
+        values = present if isinstance(present, Mapping) else {}
+        merged = {**merged, section: {**values, key: value}}
         preset = _preset(merged, by_name, assignment)
     if limit is not None and limit < 1:
         raise InputError(f"run.limit {limit}: give 1 or more")
@@ -160,20 +157,19 @@ def _models(settings: Any) -> set[str]:
 
 
 def _preset(merged: Mapping[str, Any], builders: Mapping[str, Builder], where: str) -> Preset:
-    general = {key: value for key, value in merged.items() if key in _General.__struct_fields__}
-    common = _convert(general, _General, "", where)
+    general = {key: value for key, value in merged.items() if key in GENERAL}
+    preset: Preset = _convert(general, Preset, "", where)
     names = list(dict.fromkeys([*registry.names("builders"), *builders]))
     configs = {}
     for name, section in merged.items():
         if name in general:
             continue
         if name not in names:
-            sections = ", ".join([*_General.__struct_fields__, *names])
+            sections = ", ".join([*GENERAL, *names])
             raise InputError(f"{where}: unknown key {name}; known here: {sections}")
         builder = builders.get(name) or registry.load("builders", name)
         configs[name] = _convert(section, builder.config, name, where)
-    general_parts = (common.note, common.card, common.engine, common.scoring)
-    return Preset("tiny", *general_parts, configs, noted_builders=frozenset(configs))
+    return replace(preset, configs=configs, noted_builders=frozenset(configs))
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
@@ -229,14 +225,14 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return {**base, **merged}
 
 
-def _convert(data: Any, config: type[Config], section: str, where: str) -> Any:
+def _convert(data: Any, config: type[Any], section: str, where: str) -> Any:
     try:
         return msgspec.convert(data, config)
     except msgspec.ValidationError as error:
         raise InputError(f"{where}: {_explained(str(error), config, section, where)}") from None
 
 
-def _explained(message: str, config: type[Config], section: str, where: str) -> str:
+def _explained(message: str, config: type[Any], section: str, where: str) -> str:
     """msgspec's message with the section in its path; for an unknown key, with the keys that exist."""
     unknown = re.fullmatch(r"Object contains unknown field `(\w+)`(?: - at `\$\.?(.*)`)?", message)
     if not unknown:
@@ -267,7 +263,7 @@ _WORDS = {
 _TYPE = re.compile(rf"`((?:{'|'.join(_WORDS)})(?: \| (?:{'|'.join(_WORDS)}))*)`")
 
 
-def _struct_at(config: type[Config], path: str) -> type[msgspec.Struct]:
+def _struct_at(config: type[Any], path: str) -> type[msgspec.Struct]:
     """The struct that msgspec's path leads to from a config: `responders[0]` is a Responder."""
     kind: Any = msgspec.inspect.type_info(config)
     for name in re.findall(r"\w+", re.sub(r"\[.*?\]", "", path)):
