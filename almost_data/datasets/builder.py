@@ -20,7 +20,7 @@ from .config import Config, source_name
 from .digest import Rows
 from .manifest import Entry, Manifest, Unit, canonical_json
 from .settings_docs import documented
-from .tables import CONFIG_NAME, Table, Type
+from .tables import Table, Type, table_problem
 
 if TYPE_CHECKING:
     import polars as pl
@@ -192,13 +192,10 @@ class Builder:
         if next(iter(self.tables), None) != "default":
             raise ValueError(f"builder {self.name}: the first table is `default`")
         for config, table in self.tables.items():
-            if not CONFIG_NAME.fullmatch(config):
-                raise ValueError(f"builder {self.name}: table {config!r} cannot be a folder")
+            if problem := table_problem(config, table):
+                raise ValueError(f"builder {self.name}: {problem}")
             if wrong := [column.type for column in table.columns if column.type not in get_args(Type)]:
                 raise ValueError(f"builder {self.name}: table {config!r} has a column of type {wrong[0]!r}")
-            keys = {*table.key, *filter(None, [table.split_key])}
-            if not table.key or not keys <= set(table.names):
-                raise ValueError(f"builder {self.name}: keys of table {config!r} are not its columns")
         if self.hooks and "filters" not in self.config.__struct_fields__:
             raise ValueError(f"builder {self.name}: it has hooks, and no setting `filters` for them")
         if unknown := set(self.auto) - set(self.config.__struct_fields__):

@@ -13,12 +13,10 @@ import msgspec
 
 from ..errors import InputError, did_you_mean
 from . import records
-from .tables import CONFIG_NAME, Table, table_of
+from .tables import CONFIG_NAME, Table, table_of, table_problem
 
 MAX_BYTES = 100_000_000
 """Of `manifest.json`."""
-MAX_TEXT = 2_000
-"""Most characters of a column's name, or of a sentence about a table or a column."""
 MAX_NAME = 40
 """Most characters of a value in a list of changes."""
 _PATH = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*){0,2}", re.ASCII)
@@ -281,16 +279,8 @@ def _check_tables(manifest: Manifest) -> None:
         except KeyError:
             raise msgspec.ValidationError(f"no columns of config {config!r}") from None
     for config, table in manifest.tables.items():
-        absent = {*table.key, *filter(None, [table.split_key])} - set(table.names)
-        if absent or not table.key or len(set(table.names)) < len(table.names):
-            raise msgspec.ValidationError(f"config {config!r}: its keys are not columns of their own")
-        if not all(map(CONFIG_NAME.fullmatch, (config, *(table.parts or ())))):
-            raise msgspec.ValidationError(f"{config!r}, or a part of it, cannot be a folder")
-        docs = [table.doc, *(column.doc for column in table.columns)]
-        if max(map(len, [*docs, *table.names])) > MAX_TEXT:
-            raise msgspec.ValidationError(
-                f"config {config!r}: a name or a doc of over {MAX_TEXT:,} characters"
-            )
+        if problem := table_problem(config, table):
+            raise msgspec.ValidationError(problem)
         if set(table.parts or ()) & manifest.tables.keys():
             raise msgspec.ValidationError(f"config {config!r}: a part of it has a table of its own")
 

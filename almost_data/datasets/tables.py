@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Type = Literal["string", "int64", "float64", "bool", "messages"]
 """`messages` is a list of `{role, content}`."""
 
+MAX_TEXT = 2_000
+"""Most characters of a column's name, or of a sentence about a table or a column."""
 TEST_SHARE = 0.05
 """Share of the rows, by hash of the split key, that make the `test` split."""
 
@@ -113,6 +115,21 @@ def all_turns(column: str = "prompt") -> "pl.Expr":
 
 CONFIG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """The name of a config, which is a folder."""
+
+
+def table_problem(config: str, table: Table) -> str:
+    """Why a dataset cannot have this table; empty where it can."""
+    names = table.names
+    if not all(map(CONFIG_NAME.fullmatch, (config, *(table.parts or ())))):
+        return f"table {config!r}, or a part of it, cannot be a folder"
+    keys = {*table.key, *filter(None, [table.split_key])}
+    if not table.key or not keys <= set(names):
+        return f"keys of table {config!r} are not its columns"
+    if len(set(names)) < len(names):
+        return f"table {config!r} has two columns of one name"
+    if max(map(len, [table.doc, *names, *(column.doc for column in table.columns)])) > MAX_TEXT:
+        return f"table {config!r} has a name or a doc of over {MAX_TEXT:,} characters"
+    return ""
 
 
 def table_of(tables: Mapping[str, Table], config: str) -> Table:

@@ -154,6 +154,8 @@ def test_rows_without_a_table_are_refused(tmp_path: Path) -> None:
         ({"default": Table("", ("number",), COLUMNS)}, "keys of table 'default'"),
         ({"default": Table("", ("nothing",), COLUMNS, None)}, "keys of table 'default'"),
         ({"default": Table("", (), COLUMNS, None)}, "keys of table 'default'"),
+        ({"default": Table("", ("number",), (NUMBER, NUMBER), None)}, "two columns of one name"),
+        ({"default": Table("a" * 2001, ("number",), COLUMNS, None)}, "a doc of over 2,000 characters"),
     ],
 )
 def test_tables_that_cannot_be_split_or_sorted_are_refused(tables: dict[str, Table], why: str) -> None:
