@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ..run.cost import FLOPS, Line, lines
 from ..run.plan import Plan, Step
 from ..store.samples import examples
 from ..store.store import Store
-from .console import byte_size, console, grid, panel, print_line, print_rows, text
+from .console import byte_size, console, grid, number, panel, print_line, print_rows, text
 from .options import root_flag
 from .rows import row_panel
 
@@ -37,40 +38,70 @@ def plan(plan: Plan, run: BuildRun) -> None:
 
 def print_costs(lines: list[Line]) -> None:
     """What models would be asked, a line each, under the dataset or the step that asks them."""
-    rows: list[tuple[Any, ...]] = []
+    columns = _cost_columns(lines)
+    rows: list[tuple[str | int, ...]] = []
     for dataset, group in groupby(lines, lambda line: line.task.rpartition(": ")[0]):
-        rows += [(dataset,)] if dataset else []
+        rows += [(dataset, *[""] * len(columns))] if dataset else []
         indent = "  " if dataset else ""
-        rows += [(indent + line.task.rpartition(": ")[2], *_numbers(line)) for line in group]
+        for line in group:
+            cells = [cell(line) for cell in columns.values()]
+            rows.append((indent + line.task.rpartition(": ")[2], *cells))
     if len(lines) > 1:
-        keys = ("requests", "tokens_in", "tokens_out", "disk")
-        sums = {key: sum(getattr(line, key) for line in lines) for key in keys}
-        hours = [line.gpu_hours for line in lines if line.gpu_hours is not None]
-        total = sum(hours) if len(hours) == len(lines) else None
-        money = sum(line.money for line in lines if line.money is not None)
-        rows.append(("all", *_numbers(Line("all", "", gpu_hours=total, money=money, **sums))))
-    headings = ["about", ">requests", ">tokens in", ">tokens out", ">disk", ">GPU-hours", ">cost, at most"]
-    if all(line.money is None for line in lines):
-        headings.pop()
-    console.print(grid(*headings, rows=[row[: len(headings)] for row in rows]))
-    models = ", ".join(sorted({line.model for line in lines}))
-    rules = (
-        "Rules of thumb: replies at their longest, tokens by characters (shared ones once), "
-        f"one GPU that does {FLOPS:.0e} operations a second."
+        rows.append(("all", *[cell(_total(lines)) for cell in columns.values()]))
+    print_rows("about", *(f">{heading}" for heading in columns), rows=rows)
+    console.print(text(f"\nModels: {', '.join(sorted({line.model for line in lines}))}"))
+    rules = "Rules of thumb: every reply is at its limit of tokens, and tokens are counted by characters"
+    rules += (
+        f" (shared ones once). A GPU does {FLOPS:.0e} operations a second." if "GPU-hours" in columns else "."
     )
-    console.print(text(f"\nModels: {models}"))
-    if headings[-1] == ">cost, at most":
-        rules += " Cost in the currency of your prices; replies that are in the journal cost nothing again."
+    if "expected" in columns:
+        rules += " Expected is what replies as long as those of the newest version here would cost."
+    elif "cost, at most" in columns:
+        rules += " Build with a small --limit first, and the next dry run says what is expected."
+    if "cost, at most" in columns:
+        rules += " Cost is in the currency of your prices; replies in the journal cost nothing again."
     console.print(rules, style="dim")
 
 
-def _numbers(line: Line) -> tuple[int, str, str, str, str, str]:
-    tokens_in, tokens_out = (
-        f"{n:,}" if n < 1e6 else f"{n / 1e6:,.1f} M" for n in (line.tokens_in, line.tokens_out)
+def _cost_columns(lines: list[Line]) -> dict[str, Callable[[Line], str | int]]:
+    """Heading -> a line's cell; GPUs of servers with a price are not the user's."""
+    columns: dict[str, Callable[[Line], str | int]] = {
+        "requests": lambda line: line.requests,
+        "tokens in": lambda line: _tokens(line.tokens_in),
+        "tokens out": lambda line: _tokens(line.tokens_out),
+        "disk": lambda line: byte_size(line.disk),
+    }
+    if any(line.money is None for line in lines):
+        columns["GPU-hours"] = lambda line: "?" if line.gpu_hours is None else f"{line.gpu_hours:,.2f}"
+    if any(line.money is not None for line in lines):
+        columns["cost, at most"] = lambda line: number(line.money)
+    if any(line.expected is not None for line in lines):
+        columns["expected"] = lambda line: number(line.expected)
+    return columns
+
+
+def _total(lines: list[Line]) -> Line:
+    requests, tokens_in, tokens_out, disk = (
+        sum(getattr(line, key) for line in lines) for key in ("requests", "tokens_in", "tokens_out", "disk")
     )
-    hours = "?" if line.gpu_hours is None else f"{line.gpu_hours:,.2f}"
-    money = "" if line.money is None else f"{line.money:,.4g}"
-    return line.requests, tokens_in, tokens_out, byte_size(line.disk), hours, money
+    hours = [line.gpu_hours for line in lines]
+    priced = [line for line in lines if line.money is not None]
+    expected = [line.expected for line in priced]
+    return Line(
+        "all",
+        "",
+        requests,
+        tokens_in,
+        tokens_out,
+        disk,
+        gpu_hours=None if None in hours else sum(filter(None, hours)),
+        money=sum(line.money or 0 for line in priced),
+        expected=None if None in expected else sum(filter(None, expected)),
+    )
+
+
+def _tokens(count: int) -> str:
+    return f"{count:,}" if count < 1e6 else f"{count / 1e6:,.1f} M"
 
 
 def summary(store: Store, steps: list[Step], options: list[str]) -> None:

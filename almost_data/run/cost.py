@@ -7,9 +7,13 @@ recipes.
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..datasets.builder import Builder, Estimate, Work
+from ..datasets.config import source_name
+from ..datasets.manifest import Manifest
+from ..errors import InputError
 from ..generation.servers import Price
 from ..store.names import is_ref
 from ..store.store import Store
@@ -41,7 +45,9 @@ class Line:
     gpu_hours: float | None
     """At FLOPS; None where the model's name does not say how large it is."""
     money: float | None = None
-    """By the user's price of a server; None where there is none."""
+    """By the user's price of a server, every reply at its longest; None where there is no price."""
+    expected: float | None = None
+    """The same, replies as long as in an earlier version; None where no version has them."""
 
 
 def lines(plan: Plan, store: Store, price: Callable[[str], Price | None] | None = None) -> list[Line]:
@@ -50,8 +56,10 @@ def lines(plan: Plan, store: Store, price: Callable[[str], Price | None] | None 
     `price` is that of a model by its name, where an engine has prices.
     """
     estimates: dict[str, Estimate] = {}
+    measured: dict[str, Manifest | None] = {}
     for step in plan.steps:
         manifest = step.manifest
+        measured[manifest.name] = _newest_with_usage(store, manifest.name)
         if step.builder and step.builder.estimate:
             estimates[manifest.name] = step.builder.estimate(step.settings, estimates)
         else:
@@ -60,10 +68,19 @@ def lines(plan: Plan, store: Store, price: Callable[[str], Price | None] | None 
             tokens = round(characters / CHARACTERS) if characters else None
             estimates[manifest.name] = Estimate(rows, text_tokens=tokens)
     return [
-        line(work, store, price(work.model) if price and work.kind == "generate" else None)
-        for estimate in estimates.values()
+        line(work, store, price(work.model) if price and work.kind == "generate" else None, measured[name])
+        for name, estimate in estimates.items()
         for work in estimate.work
     ]
+
+
+def _newest_with_usage(store: Store, name: str) -> Manifest | None:
+    """The newest version of a dataset whose replies were counted."""
+    for ref in reversed([ref for ref in store.refs() if ref.startswith(f"{name}@")]):
+        with suppress(InputError):  # a damaged one has no usage
+            if (manifest := store.manifest(ref)).usage:
+                return manifest
+    return None
 
 
 def estimate(
@@ -74,8 +91,10 @@ def estimate(
     return estimate, [line(work) for work in estimate.work]
 
 
-def line(work: Work, store: Store | None = None, price: Price | None = None) -> Line:
-    """The cost of one model's work. `store` holds the reward models that it names.
+def line(
+    work: Work, store: Store | None = None, price: Price | None = None, measured: Manifest | None = None
+) -> Line:
+    """The cost of one model's work. `store` holds its reward models, `measured` earlier replies.
 
     A server reads, and counts, the shared part of the prompt with each request.
     """
@@ -96,7 +115,18 @@ def line(work: Work, store: Store | None = None, price: Price | None = None) -> 
         disk=disk,
         gpu_hours=gpu_hours,
         money=money,
+        expected=_expected(work, price, measured) if price and measured else None,
     )
+
+
+def _expected(work: Work, price: Price, measured: Manifest) -> float | None:
+    """The cost of replies like those that the same responder and model gave to an earlier version."""
+    responder = work.task.rpartition(": ")[2]
+    usage, model = measured.usage.get(responder), measured.config.get("resolved", {}).get(responder)
+    if not usage or not usage["requests"] or not model or model["id"] != source_name(work.model):
+        return None
+    ratio = work.requests / usage["requests"]
+    return price.of(ratio * usage["prompt_tokens"], ratio * usage["completion_tokens"])
 
 
 def parameters(model: str, store: Store | None = None) -> float | None:
