@@ -26,7 +26,7 @@ from ..datasets.builder import (
     row_seed,
 )
 from ..datasets.config import Config, Positive, Share, Temperature
-from ..datasets.digest import Rows
+from ..datasets.digest import Rows, first_queries, ranges
 from ..datasets.filters import Filter, chain
 from ..datasets.manifest import Manifest
 from ..datasets.spool import CARD_ROWS, Spool
@@ -113,22 +113,23 @@ def build(
     config: ResponsesConfig, parents: Parents, generator: Generator, progress: Progress, folder: Path
 ) -> Built:
     """Ask every responder every query, all requests in one go; replies wait in files of `folder`."""
-    queries = parents["queries"]("default").select("query_id", "prompt").sort("query_id").collect()
-    queries = queries[: config.limit]
+    queries = first_queries(parents["queries"]("default").select("query_id", "prompt"), config.limit)
+    parts = list(ranges(queries))
     ranked = [(pinned_responder(config, responder, generator), rank) for responder, rank in ladder(config)]
     waiting: dict[str, _Question] = {}
-    total = len(ranked) * len(queries)
+    total = len(ranked) * int(queries.select(pl.len()).collect().item())
 
     def requests() -> Iterator[Request]:
         place = 0
         for pinned, rank in ranked:
             responder = pinned.responder.name
-            for query_id, turns in queries.iter_rows():
-                name, prompt = reply_id(query_id, responder), tuple(turns)
-                waiting[name] = _Question(place, responder, rank, query_id, prompt)
-                seed = row_seed(config.seed, "responses", f"{query_id}:{responder}")
-                yield pinned.request(name, prompt, seed)
-                place += 1
+            for part in parts:
+                for query_id, turns in part.collect().sort("query_id").iter_rows():
+                    name, prompt = reply_id(query_id, responder), tuple(turns)
+                    waiting[name] = _Question(place, responder, rank, query_id, prompt)
+                    seed = row_seed(config.seed, "responses", f"{query_id}:{responder}")
+                    yield pinned.request(name, prompt, seed)
+                    place += 1
 
     names = [pinned.responder.name for pinned, _ in ranked]
     spools = {name: Spool(folder / name, TABLES["default"]) for name in names}

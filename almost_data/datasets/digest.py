@@ -44,19 +44,35 @@ def frames(rows: Rows) -> "Iterator[pl.DataFrame]":
     return iter(rows) if isinstance(rows, Blocks) else iter([rows])
 
 
+def first_queries(rows: "pl.LazyFrame", limit: int | None) -> "pl.LazyFrame":
+    """The rows of the first `limit` queries by `query_id`; all rows without a limit."""
+    import polars as pl
+
+    if limit is None:
+        return rows
+    last = rows.select(pl.col("query_id").unique().sort().head(limit).max()).collect().item()
+    return rows.filter(pl.col("query_id") <= last)
+
+
 def ranges(rows: "pl.LazyFrame", most: int = RANGE_ROWS) -> "Iterator[pl.LazyFrame]":
     """The rows in ranges of `query_id`, in its order, about `most` rows in each.
 
-    No range is longer than `most` rows and those of a query. Where files are sorted by query_id, reading a
-    range reads little more than its rows.
+    No range is longer than `most` rows and those of the ids that share their first digits. Where files are
+    sorted by query_id, reading a range reads little more than its rows.
     """
     import polars as pl
 
     starts: list[str] = []
-    if int(rows.select(pl.len()).collect().item()) > most:
-        queries = rows.group_by("query_id").len("rows").sort("query_id").collect(engine="streaming")
-        place = (queries["rows"].cum_sum() - 1) // most
-        starts = queries["query_id"].filter(place > place.shift()).to_list()
+    ids = pl.col("query_id")
+    numbers = rows.select(pl.len(), first=ids.min(), last=ids.max()).collect(engine="streaming")
+    count, first, last = numbers.row(0)
+    if count > most:
+        # Ids are hashes: by four digits after those that all share they make thousands of groups.
+        pairs = enumerate(zip(first, last, strict=False))
+        digits = 4 + next((place for place, (low, high) in pairs if low != high), 0)
+        groups = rows.group_by(ids.str.head(digits)).len("rows").sort("query_id").collect(engine="streaming")
+        place = (groups["rows"].cum_sum() - 1) // most
+        starts = groups["query_id"].filter(place > place.shift()).to_list()
     for low, high in zip([None, *starts], [*starts, None], strict=True):
         part = rows if low is None else rows.filter(pl.col("query_id") >= low)
         yield part if high is None else part.filter(pl.col("query_id") < high)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -65,14 +65,15 @@ class FakeEngine:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
         ids: set[str] = set()
+        rng = random.Random()  # seeded anew for each reply, which takes half the time of another object
         for request in requests:
             if request.id in ids:
                 raise ValueError(f"request id {request.id!r} occurs twice")
             ids.add(request.id)
-            yield _reply(request)
+            yield _reply(request, rng)
 
 
-def _reply(request: Request) -> Reply:
+def _reply(request: Request, rng: random.Random) -> Reply:
     prompt = request.prompt
     if request.messages:
         prompt = json.dumps([request.messages, request.template_options], ensure_ascii=False)
@@ -84,7 +85,7 @@ def _reply(request: Request) -> Reply:
     settings = (request.sampling.temperature, request.sampling.top_p, request.seed, request.sample)
     key = begun.copy()
     key.update(f"{text}\0{settings}".encode())
-    rng = random.Random(key.digest())
+    rng.seed(key.digest())
     prompt_tokens += len(text.split())
     if prefix and text and not prefix[-1].isspace() and not text[0].isspace():
         prompt_tokens -= 1  # a word goes on
@@ -92,18 +93,17 @@ def _reply(request: Request) -> Reply:
     text, stopped = cut_at_stop(text, request.sampling.stop)
     options = request.template_options
     thinks = options != "{}" and json.loads(options).get("enable_thinking") is True
-    # A word and the space before it count as one token.
-    words = text.split(" ")[1:]
+    words = text.count(" ")  # a word and the space before it count as one token
     limit = request.sampling.max_new_tokens
-    cut = len(words) > limit
+    cut = words > limit
     if cut:
-        text = "".join(" " + word for word in words[:limit])
+        text = " ".join(text.split(" ", limit + 1)[: limit + 1])
     return Reply(
         id=request.id,
         text=text,
         finish_reason="length" if cut else "stop",
         prompt_tokens=prompt_tokens,
-        completion_tokens=min(len(words), limit) + (not cut and not stopped),
+        completion_tokens=min(words, limit) + (not cut and not stopped),
         reasoning=rng.choice(_SENTENCES).format("reader", "reply") if thinks else None,
     )
 
@@ -122,9 +122,18 @@ def _begin(model: str, prefix: str) -> "tuple[hashlib._Hash, int]":
     return hashlib.sha256(f"{model}\0{prefix}".encode()), len(prefix.split())
 
 
+def _choice(rng: random.Random, options: Sequence[str]) -> str:
+    """The same option as `rng.choice`, in half the time."""
+    count = len(options)
+    bits = count.bit_length()
+    while (place := rng.getrandbits(bits)) >= count:
+        pass
+    return options[place]
+
+
 def _word(rng: random.Random) -> str:
     """A word of no language, so that there is no end of different queries."""
-    return "".join(rng.choice(_SYLLABLES) for _ in range(3))
+    return "".join(_choice(rng, _SYLLABLES) for _ in range(3))
 
 
 def question(rng: random.Random) -> str:
@@ -143,7 +152,7 @@ def _queries(rng: random.Random) -> str:
 
 def _verdict(rng: random.Random, form: str) -> str:
     """A judge's verdict, in the form that the prompt ends in; now and then without scores."""
-    reason = rng.choice(_SENTENCES).format("reader", "reply")
+    reason = _choice(rng, _SENTENCES).format("reader", "reply")
     return (
         reason
         if rng.random() < 0.05
@@ -155,7 +164,7 @@ def answer(rng: random.Random, is_chat: bool = False) -> str:
     """Nonsense that often has a fault which a check finds; a chat model's never runs into the next turn."""
     nouns = _word(rng), _word(rng)
     count = rng.randint(2, 12)
-    text = " ".join(rng.choice(_SENTENCES).format(*nouns) for _ in range(count))
+    text = " ".join(_choice(rng, _SENTENCES).format(*nouns) for _ in range(count))
     fault = rng.random()
     if fault < 0.06:
         text = "Yes, of course."
@@ -174,7 +183,7 @@ def answer(rng: random.Random, is_chat: bool = False) -> str:
     if is_chat:
         return text
     if rng.random() < 0.5:
-        text += f"\n\nHuman: {question(rng)}\n\nAssistant: {rng.choice(_SENTENCES)}"
+        text += f"\n\nHuman: {question(rng)}\n\nAssistant: {_choice(rng, _SENTENCES)}"
     elif rng.random() < 0.5:
         text += "\n\n-----\n\nHuman: Thank you."
     return text

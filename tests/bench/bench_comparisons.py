@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -112,7 +113,7 @@ def store_responses(store: Store, size: int) -> None:
                 schema=polars_schema(schema.table("responses", "default")),
             )
 
-    frames = {LADDER[rank]: Blocks(lambda rank=rank: rows(rank), next(rows(rank))) for rank in range(5)}
+    frames = {LADDER[rank]: Blocks(partial(rows, rank), next(rows(rank))) for rank in range(5)}
     config = {
         "settings": {"ladder": LADDER},
         "file": {"name": "bench"},

@@ -114,6 +114,9 @@ class Timed:
     def settings(self) -> dict[str, Any]:
         return dict(self.inner.settings())
 
+    def close(self) -> None:
+        self.inner.close()
+
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
         self.dialogues = list(dialogues)
         start = time.perf_counter()

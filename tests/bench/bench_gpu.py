@@ -283,13 +283,14 @@ def recipe_rates(size: Size, folder: Path, work: Path) -> list[Result]:
     policy |= {"report_prompts": size.episodes // 8, "limit": size.episodes * size.policy_steps}
     rloo = {"per_device_train_batch_size": size.episodes, "max_steps": size.policy_steps}
     rloo |= {"num_generations": 4, "max_completion_length": size.response}
-    ppo = {"per_device_train_batch_size": size.episodes // 4, "gradient_accumulation_steps": 4}
+    ppo: dict[str, Any] = {"gradient_accumulation_steps": 4}
+    ppo |= {"per_device_train_batch_size": size.episodes // 4}
     ppo |= {"total_episodes": size.episodes * size.policy_steps, "response_length": size.response}
     ppo |= {"local_rollout_forward_batch_size": size.episodes, "learning_rate": 1e-6}
     base = {"model_name_or_path": str(folder)}
     pairs, rows = f"{size.rows} pairs of 2 x {size.side} tokens", f"{size.rows} rows of {size.side} tokens"
     episodes = f"{size.episodes} replies of at most {size.response} tokens"
-    plans = [
+    plans: list[tuple[str, dict[str, Any], str]] = [
         ("rm", batch | base | {"leave_out_pair": "none", "learning_rate": 1e-4}, pairs),
         ("sft", batch | base, rows),
         ("dpo", batch | {"model_name_or_path": f"sft@{VERSION}"}, pairs),

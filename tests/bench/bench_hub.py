@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -161,7 +162,7 @@ def write(store: Store, version: str, queries: int, choose: Choose, seed: int = 
                 schema=polars_schema(schema.table("responses", "default")),
             )
 
-    frames = {name: Blocks(lambda rank=rank: rows(rank), None) for rank, name in enumerate(LADDER)}
+    frames = {name: Blocks(partial(rows, rank), None) for rank, name in enumerate(LADDER)}
     config = {
         "settings": {"ladder": LADDER, "seed": seed, "queries": queries},
         "file": {"name": "bench"},

@@ -14,6 +14,8 @@ from almost_data.generation import Model, Request, Sampling
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.journal import JournaledGenerator
 from almost_data.generation.journal_file import JournalSession
+from almost_data.run import importing
+from almost_data.store.store import Store
 from tests.bench import Result
 
 SIZES = (100, 1_000, 10_000)
@@ -23,21 +25,14 @@ LARGEST = 2_500_000
 PREFIX = "A talk of two people, one of whom asks.\n\n-----\n\n" * 60
 RUN = """
 import json, sqlite3, sys, time
-from pathlib import Path
-from almost_data.run import build as runs, importing
+from almost_data.run import build as runs
 from almost_data.store.store import Store
-store, requests = Store(sys.argv[1]), int(sys.argv[2])
-def build(version, rows):
-    file = Path(sys.argv[1] + ".txt")
-    file.write_text("\\n".join(rows))
-    importing.import_queries(store, str(file), version)
-    run = runs.prepare("fake", root=sys.argv[1], version=version)
-    start = time.perf_counter()
-    run.build("responses")
-    return time.perf_counter() - start
-build("0.0.1", ["Why is this the first one, and not timed?"])  # what is imported at first use
-rows = [f"How do I count up to {n} without a mistake?" for n in range(requests // 5)]
-seconds = build("0.1.0", rows)
+store = Store(sys.argv[1])
+runs.prepare("fake", root=store.root, version="0.0.1").build("responses")  # what is imported at first use
+run = runs.prepare("fake", root=store.root, version="0.1.0")
+start = time.perf_counter()
+run.build("responses")
+seconds = time.perf_counter() - start
 # ru_maxrss would count what the process that started this one held.
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 size = "SELECT sum(length(CAST(text AS BLOB))), count(*) FROM reply"
@@ -57,7 +52,12 @@ def requests_of(count: int) -> list[Request]:
 
 def build(folder: Path, requests: int) -> dict[str, float]:
     """Seconds, peak bytes, and journal bytes a reply besides its text, of `build responses` in a process."""
-    command = [sys.executable, "-c", RUN, str(folder / f"of{requests}"), str(requests)]
+    root = folder / f"of{requests}"
+    for version, queries in (("0.0.1", 1), ("0.1.0", requests // 5)):
+        file = folder / f"{queries}.txt"
+        file.write_text("".join(f"How do I count up to {n} without a mistake?\n" for n in range(queries)))
+        importing.import_queries(Store(root), str(file), version)
+    command = [sys.executable, "-c", RUN, str(root)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return measured

@@ -107,6 +107,9 @@ class Replay:
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
         yield from self.replies
 
+    def close(self) -> None:
+        pass
+
 
 def journal_share(engine: VLLMEngine, model: Model, folder: Path) -> float:
     """Percent of a generation run's time that goes into keeping its replies."""

@@ -24,7 +24,7 @@ from ...datasets.builder import (
     pin_model,
 )
 from ...datasets.config import Config, Positive, Source, Temperature, source_name
-from ...datasets.digest import ranges
+from ...datasets.digest import first_queries, ranges
 from ...datasets.filters import Filter
 from ...datasets.manifest import Entry
 from ...datasets.spool import Spool, tables_of
@@ -133,11 +133,7 @@ def _unread_notes(ledger: Sequence[Entry]) -> list[str]:
 def _responses(config: RatingsConfig, parents: Parents) -> pl.LazyFrame:
     """The responses to the first queries."""
     columns = ("query_id", "prompt", "responder", "rank", "response", "reply_id")
-    responses = parents["responses"]("default").select(columns)
-    if config.limit is None:
-        return responses
-    ids = responses.select(pl.col("query_id").unique().sort()).collect()["query_id"][: config.limit]
-    return responses.filter(pl.col("query_id") <= ids.max())
+    return first_queries(parents["responses"]("default").select(columns), config.limit)
 
 
 SCORED = Filter("scored", "response", "The reward model scores every response.", "almost_data")
