@@ -158,7 +158,7 @@ def _paper_checks(min_chars: int) -> list[Filter]:
         check(
             "turn_marker",
             "A response with `Human:` or `<Image>` in it, in any case, runs into another turn or document.",
-            text.str.contains("(?i)" + "|".join(TURN_MARKERS)),
+            text.str.contains_any(TURN_MARKERS, ascii_case_insensitive=True),
             markers=TURN_MARKERS,
         ),
     ]
