@@ -52,7 +52,11 @@ def source_name(source: str) -> str:
 
 def record(config: Config) -> dict[str, Any]:
     """The settings as JSON data, paths cut to names."""
-    settings: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(_map_paths(config, _recorded_path)))
+
+    def recorded(kind: str, path: str) -> str:
+        return Path(path).name if kind == "file" else source_name(path)
+
+    settings: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(_map_paths(config, recorded)))
     return settings
 
 
@@ -92,10 +96,6 @@ def with_marked_paths(config: Config) -> Any:
         return f"./{source}" if is_plain and Path(source).exists() else source
 
     return _map_paths(config, mark)
-
-
-def _recorded_path(kind: str, path: str) -> str:
-    return Path(path).name if kind == "file" else source_name(path)
 
 
 def _map_paths(config: Any, change: Any) -> Any:

@@ -161,7 +161,8 @@ class RowHasher:
     def _by_config(self, numbers: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
         by_config: dict[str, dict[str, int]] = {}
         for (config, split), number in numbers.items():
-            for name in {config, *(name for name in self.tables if self._is_part(config, name))}:
+            unions = {name for name, table in self.tables.items() if table.parts is not None}
+            for name in {config} if config in self.tables else {config, *unions}:
                 by_split = by_config.setdefault(name, {})
                 by_split[split] = by_split.get(split, 0) + number
         if "default" in self.tables:
@@ -171,9 +172,6 @@ class RowHasher:
             config: {split: by_config[config][split] for split in SPLITS if split in by_config[config]}
             for config in order
         }
-
-    def _is_part(self, config: str, union: str) -> bool:
-        return config not in self.tables and self.tables[union].parts is not None
 
     def _add(self, part: tuple[str, str], at: str, array: "pa.Array") -> None:
         import numpy as np

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..datasets.digest import RowHasher, splits
@@ -28,58 +29,47 @@ MAX_PART = 10 * PART_BYTES
 
 def check_rows(store: Store, manifest: Manifest, unreadable: Collection[str]) -> list[str]:
     """A dataset's files against counts, digest and ledger; configs in `unreadable` are left out."""
-    reader = _RowReader(store, manifest)
-    is_readable = True
-    for config in store.configs(manifest.ref):
+    hasher = RowHasher(manifest.tables)
+    problems: list[str] = []
+    is_readable = not unreadable
+    for config in [name for name in store.configs(manifest.ref) if name not in unreadable]:
+        folder = store.path(manifest.ref) / "data" / config
         try:
-            if config not in unreadable:
-                reader.read(config)
+            problems.extend(_read(folder, config, manifest, hasher))
         except Exception as error:  # a damaged file can make the readers raise anything
-            reader.problems.append(f"data/{config}: cannot be used: {one_line(error)}")
+            problems.append(f"data/{config}: cannot be used: {one_line(error)}")
             is_readable = False
-    if unreadable or not is_readable:
-        return reader.problems
-    problems = reader.problems
-    if reader.hasher.digest() != manifest.digest:
+    if not is_readable:
+        return problems
+    if hasher.digest() != manifest.digest:
         problems.append("digest: the rows are not those of the manifest")
-    elif manifest.sizes and reader.hasher.sizes() != manifest.sizes:
+    elif manifest.sizes and hasher.sizes() != manifest.sizes:
         problems.append("sizes: the bytes of the rows are not those of the manifest")
     if manifest.kind == "evaluation" and not manifest.ledger:
         return problems
-    return problems + ledger_problems(
-        manifest.ledger, manifest.counts.get("default", {}), reader.hasher.reasons
-    )
+    return problems + ledger_problems(manifest.ledger, manifest.counts.get("default", {}), hasher.reasons)
 
 
-class _RowReader:
-    """Reads the rows of a dataset, config by config, in parts that fit in memory."""
+def _read(folder: Path, config: str, manifest: Manifest, hasher: RowHasher) -> Iterator[str]:
+    """Hash a config's rows in parts that fit in memory, and yield what is wrong with their numbers.
 
-    def __init__(self, store: Store, manifest: Manifest) -> None:
-        self.store, self.manifest = store, manifest
-        self.hasher = RowHasher(manifest.tables)
-        self.problems: list[str] = []
-
-    def read(self, config: str) -> None:
-        """Hash and count a config's rows. A damaged or hostile file can make it raise any exception."""
-        counts = self.manifest.counts[config]
-        folder = self.store.path(self.manifest.ref) / "data" / config
-        table = self.manifest.table(config)
-        schema = arrow_schema(table)
-        groups: list[parquet.Group] = []
-        for split, count in counts.items():
-            files = sorted(folder.glob(f"{split}-*.parquet"))
-            split_groups = [group for file in files for group in parquet.groups(file, schema, count)]
-            if (stored := sum(group.rows for group in split_groups)) != count:
-                self.problems.append(
-                    f"counts: {config}/{split} has {stored} rows in its files, {count} in the manifest"
-                )
-            groups += split_groups
-        splits_in_files = {file.name.split("-")[0] for file in folder.glob("*.parquet")}
-        for split in sorted(splits_in_files - set(counts)):
-            self.problems.append(f"data/{config}: split {split} is not in the manifest")
-        for frame in _parts(groups, table):
-            for split, part in splits(frame, table.split_key).items():
-                self.hasher.add(config, split, part)
+    A damaged or hostile file can make it raise any exception.
+    """
+    counts, table = manifest.counts[config], manifest.table(config)
+    schema = arrow_schema(table)
+    groups: list[parquet.Group] = []
+    for split, count in counts.items():
+        files = sorted(folder.glob(f"{split}-*.parquet"))
+        split_groups = [group for file in files for group in parquet.groups(file, schema, count)]
+        if (stored := sum(group.rows for group in split_groups)) != count:
+            yield f"counts: {config}/{split} has {stored} rows in its files, {count} in the manifest"
+        groups += split_groups
+    splits_in_files = {file.name.split("-")[0] for file in folder.glob("*.parquet")}
+    for split in sorted(splits_in_files - set(counts)):
+        yield f"data/{config}: split {split} is not in the manifest"
+    for frame in _parts(groups, table):
+        for split, part in splits(frame, table.split_key).items():
+            hasher.add(config, split, part)
 
 
 @dataclass(frozen=True)
