@@ -1,11 +1,11 @@
 """Multiple-choice benchmarks: a model takes the choice with the highest score, beside baselines.
 
-A benchmark names its ways of asking. Each gives, for every choice of an item, the texts to score, and makes
-of their scores one value a choice by each metric.
+A reward model scores each choice as a reply. For a language model a benchmark gives the texts to score for
+every choice of an item, and makes of their scores one value a choice by each metric.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +14,7 @@ import polars as pl
 from ..datasets.builder import text_id
 from ..diagnostics import probe
 from ..diagnostics.probe import draw
-from ..errors import InputError
+from ..generation import prompts
 from ..scoring import Dialogue
 from . import sources, stats
 from .evaluation import EvalSession, ItemValue, ModelOptions
@@ -38,22 +38,9 @@ SHORTEST = "baseline:shortest"
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceOptions(ModelOptions):
-    """Options of every multiple-choice benchmark, each with a default or choices of its own."""
+    """Options of every multiple-choice benchmark, each with a default of its own."""
 
     data: str
-    metric: str | None = None
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way of asking a model, which becomes `settings.metric` of the result."""
-
-    texts: Callable[[Likelihood, Item], list[list[Texts]]]
-    """Of each choice, the texts to score: as many for every choice. A reward model is passed too, unused."""
-    values: Callable[[list[Item], Scores, list[str]], dict[str, Values]]
-    """Items, scores and notes -> metric -> values."""
-    prompts: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,8 +49,16 @@ class Benchmark:
 
     read: Callable[[str], Items]
     """The items of `data`. Raises InputError."""
-    ways: Mapping[str, Callable[[], Way]]
-    """Ways of asking by name: the usual one of a language model first, and `reward` of a reward model."""
+    metric: str
+    """How a language model is asked, as `settings.metric` of the result; of a reward model it is `reward`."""
+    prompt: str
+    """Name of the prompt for a language model."""
+    texts: Callable[[Likelihood, Item], list[list[Texts]]]
+    """What a language model scores: as many texts for every choice."""
+    values: Callable[[Scores, list[str]], dict[str, Values]]
+    """A language model's scores, and the notes to add to -> metric -> values."""
+    turns: Callable[[Item], Texts]
+    """The dialogue to which a reward model scores each choice as the reply."""
     rivals: Mapping[str, int]
     """Baselines by length: 1 takes the longest, -1 the shortest. The model is compared with the first."""
     subsets: tuple[str, ...] = ()
@@ -91,40 +86,41 @@ def plan_subject(
     benchmark: Benchmark, session: EvalSession, options: ChoiceOptions, subject: Subject
 ) -> EvalPlan:
     """Accuracy of a model on the items, by subset and overall, beside the baselines."""
-    name = _way(benchmark, subject, options.metric)
     source = benchmark.read(options.data)
-    way = benchmark.ways[name]()
     items = sources.sample(source.items, options.limit, options.seed)
+    is_reward = subject.kind == "reward"
+
+    def texts(item: Item) -> list[list[Texts]]:
+        if is_reward:
+            return [[(*benchmark.turns(item), reply)] for reply in item.choices]
+        return benchmark.texts(cast(Likelihood, subject.scorer), item)
 
     def measure() -> Measurement:
         session.notes.extend(source.notes)
-        scores = _scores(session, subject, items, way)
-        values = way.values(items, scores, session.notes)
+        scores = _scores(session, subject, items, list(map(texts, items)))
+        if is_reward:
+            values = {"accuracy": [[score for [score] in by_choice] for by_choice in scores]}
+        else:
+            values = benchmark.values(scores, session.notes)
         return _measurement(subject, benchmark, items, values, options.seed)
 
     return EvalPlan(
         models=[subject.pinned],
         data=source.pinned,
-        settings={"metric": name, "seed": options.seed, "limit": options.limit}
-        | subject.reading
-        | dict(way.settings),
+        settings={
+            "metric": "reward" if is_reward else benchmark.metric,
+            "seed": options.seed,
+            "limit": options.limit,
+            **subject.reading,
+        },
         measure=measure,
-        prompts=dict(way.prompts),
+        prompts={} if is_reward else {benchmark.prompt: prompts.question(benchmark.prompt)},
     )
 
 
-def _way(benchmark: Benchmark, subject: Subject, metric: str | None) -> str:
-    """The way of asking this kind of model. Raises InputError where the benchmark has no such way."""
-    is_reward = subject.kind == "reward"
-    allowed = [name for name in benchmark.ways if (name == "reward") == is_reward]
-    if metric not in (None, *allowed):
-        kind = "scores dialogues" if is_reward else "is a language model"
-        raise InputError(f"eval.metric {metric}: {subject.pinned.id} {kind}: give {' or '.join(allowed)}")
-    return metric or allowed[0]
-
-
-def _scores(session: EvalSession, subject: Subject, items: list[Item], way: Way) -> Scores:
-    texts = [way.texts(cast(Likelihood, subject.scorer), item) for item in items]
+def _scores(
+    session: EvalSession, subject: Subject, items: list[Item], texts: list[list[list[Texts]]]
+) -> Scores:
     scores = session.scores(
         subject,
         [
@@ -141,26 +137,6 @@ def _scores(session: EvalSession, subject: Subject, items: list[Item], way: Way)
         ]
         for item, by_choice in zip(items, texts, strict=True)
     ]
-
-
-def reply_to(turns: Callable[[Item], Texts]) -> Way:
-    """A reward model scores each choice as the reply to a dialogue."""
-    return Way(lambda _, item: [[(*turns(item), reply)] for reply in item.choices], only_score)
-
-
-def only_score(items: list[Item], scores: Scores, notes: list[str]) -> dict[str, Values]:
-    """The one score of each choice."""
-    return {"accuracy": [[score for [score] in by_choice] for by_choice in scores]}
-
-
-def likelihood_values(items: list[Item], scores: Scores, notes: list[str]) -> dict[str, Values]:
-    """The log-likelihood, and that by the UTF-8 bytes of a choice: longer ones are less likely."""
-    [plain] = only_score(items, scores, notes).values()
-    per_byte = [
-        [value / len(text.encode()) for value, text in zip(values, item.choices, strict=True)]
-        for item, values in zip(items, plain, strict=True)
-    ]
-    return {"accuracy": plain, "accuracy per byte": per_byte}
 
 
 def order(item: Item, seed: int) -> list[int]:

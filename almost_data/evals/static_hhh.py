@@ -1,7 +1,7 @@
 """Static HHH (Askell et al. 2021): of two replies, which is more helpful, honest and harmless?
 
 A reward model scores both. A language model is asked for A or B in both orders, and the probabilities of the
-two letters are summed over them (`ab`, the paper's way), or the likelier reply is taken (`likelihood`).
+two letters are summed over them (the paper's way).
 Always taking the longer reply is right in 62.9% of the items: it is in every result.
 
 Deviation from the paper: its A/B prompt was not published, so the wording is ours.
@@ -9,7 +9,6 @@ Deviation from the paper: its A/B prompt was not published, so the wording is ou
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from msgspec.structs import replace
@@ -17,7 +16,7 @@ from msgspec.structs import replace
 from ..errors import InputError
 from ..generation import prompts
 from . import choices, sources
-from .choices import Benchmark, ChoiceOptions, Scores, Texts, Values, Way
+from .choices import Benchmark, ChoiceOptions, Scores, Texts, Values
 from .evaluation import OTHER_ITEMS, Evaluation
 from .sources import Item, Items
 from .subject import Likelihood
@@ -34,8 +33,6 @@ PROMPT = "static_hhh_ab"
 class Options(ChoiceOptions):
     data: str = HUB
     """Folder of BIG-bench's *.task.json, one such file, or ORG/NAME@REVISION on the Hub."""
-    metric: Literal["ab", "likelihood", "reward"] | None = None
-    """How to ask: a language model ab or likelihood, a reward model reward."""
 
 
 def _read(data: str) -> Items:
@@ -77,7 +74,7 @@ def _letters(model: Likelihood, item: Item) -> list[list[Texts]]:
     ]
 
 
-def _letter_values(items: list[Item], scores: Scores, notes: list[str]) -> dict[str, Values]:
+def _letter_values(scores: Scores, notes: list[str]) -> dict[str, Values]:
     """Log of each reply's summed probability; `notes` get how far the model answers by place."""
     logs = np.array(scores)  # item, reply, shown first or second
     same_letter = np.sign(logs[:, 0, 0] - logs[:, 1, 1]) == np.sign(logs[:, 1, 0] - logs[:, 0, 1])
@@ -89,23 +86,13 @@ def _letter_values(items: list[Item], scores: Scores, notes: list[str]) -> dict[
     return {"accuracy": np.logaddexp(logs[:, :, 0], logs[:, :, 1]).tolist()}
 
 
-def _replies(model: Likelihood, item: Item) -> list[list[Texts]]:
-    """Each reply as it continues the dialogue."""
-    messages = [
-        {"role": ("user", "assistant")[place % 2], "content": text}
-        for place, text in enumerate(sources.turns(item))
-    ]
-    context = model.context(messages)
-    return [[(context, model.after(context, reply))] for reply in item.choices]
-
-
 BENCHMARK = Benchmark(
     read=_read,
-    ways={
-        "ab": lambda: Way(_letters, _letter_values, {PROMPT: prompts.question(PROMPT)}),
-        "likelihood": lambda: Way(_replies, choices.likelihood_values),
-        "reward": lambda: choices.reply_to(sources.turns),
-    },
+    metric="ab",
+    prompt=PROMPT,
+    texts=_letters,
+    values=_letter_values,
+    turns=sources.turns,
     rivals={choices.LONGEST: 1},
     subsets=SUBSETS,
     # As always-longer's 62.9% were counted: two pairs of replies have equal lengths.

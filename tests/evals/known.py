@@ -132,12 +132,11 @@ def judged(
     store: Store,
     subject: Subject,
     data: str,
-    metric: str | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Result:
     """The result of a subject that no name finds, on a multiple-choice benchmark, by its module."""
-    settings = benchmark.Options(model=subject.pinned.id, data=data, metric=metric, **options)
+    settings = benchmark.Options(model=subject.pinned.id, data=data, **options)
     session = EvalSession(store, benchmark.EVALUATION, progress)
     return carry_out(session, choices.plan_subject(benchmark.BENCHMARK, session, settings, subject))
 

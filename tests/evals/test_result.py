@@ -345,9 +345,9 @@ def test_a_comparison_names_opponent_and_judge_on_both_cards(
 
 
 def test_a_metric_says_how_it_was_asked_for(store: Store, rm: Manifest) -> None:
-    for how in ("ab", "likelihood"):
+    for how in ("ab", "reward"):
         saved(store, rm, task="static-hhh", settings={"metric": how})
-    assert {row[3] for row in rows(store, rm)} >= {"accuracy (ab)", "accuracy (likelihood)"}
+    assert {row[3] for row in rows(store, rm)} >= {"accuracy (ab)", "accuracy (reward)"}
 
 
 def test_a_difference_is_no_baseline_and_in_points(store: Store, rm: Manifest, tmp_path: Path) -> None:

@@ -138,14 +138,6 @@ def test_both_orders_take_the_place_out(store: Store, data: Path) -> None:
     assert list(result.prompts) == ["static_hhh_ab"] and result.settings["metric"] == "ab"
 
 
-def test_likelihood_plain_and_per_byte(store: Store, tmp_path: Path) -> None:
-    file = task(tmp_path, "helpful", [("a?", "the right and longer one", "wrong")])
-    model = language(lambda turns: -(len(turns[1].strip()) ** 0.5))
-    result = judged(static_hhh, store, model, str(file), "likelihood")
-    assert by(result, "known-lm")["overall"].value == 0.0
-    assert by(result, "known-lm", "accuracy per byte")["overall"].value == 1.0
-
-
 @pytest.mark.parametrize(
     ("text", "turns"),
     [
@@ -275,7 +267,7 @@ def test_two_files_of_one_subset(store: Store, data: Path) -> None:
         judged(static_hhh, store, reward(is_right), str(data))
 
 
-def test_wrong_places_and_metrics(store: Store, tmp_path: Path, data: Path) -> None:
+def test_wrong_places_and_limits(store: Store, tmp_path: Path, data: Path) -> None:
     for place, says in (
         ("", "no such file or folder"),
         ("nowhere", "no such file or folder"),
@@ -285,10 +277,6 @@ def test_wrong_places_and_metrics(store: Store, tmp_path: Path, data: Path) -> N
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(InputError, match=re.escape(says)):
             judged(static_hhh, store, reward(is_right), place)
-    with pytest.raises(InputError, match="scores dialogues: give reward"):
-        judged(static_hhh, store, reward(is_right), str(data), "ab")
-    with pytest.raises(InputError, match="is a language model: give ab or likelihood"):
-        judged(static_hhh, store, language(lambda _: 0.0), str(data), "reward")
     with pytest.raises(InputError, match=r"eval\.limit 0"):
         judged(static_hhh, store, reward(is_right), str(data), limit=0)
 

@@ -133,7 +133,6 @@ def test_every_benchmark_tells_what_was_cut(store: Store, tmp_path: Path) -> Non
     (file := tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for result, share, who in (
         (judged(static_hhh, store, lm, data), "16 of 16", "lm"),
-        (judged(static_hhh, store, lm, data, "likelihood"), "8 of 8", "lm"),
         (judged(static_hhh, store, rm, data), "8 of 8", "rm"),
         (judged(truthfulqa, store, lm, questions_file), "12 of 12", "lm"),
         (judged(truthfulqa, store, rm, questions_file), "6 of 6", "rm"),

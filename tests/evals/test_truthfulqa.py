@@ -7,23 +7,19 @@ from typing import Any, Literal
 
 import polars as pl
 import pytest
-import yaml
 
 from almost_data.errors import InputError
 from almost_data.evals import sources, truthfulqa
 from almost_data.evals.result import Line, Result
-from almost_data.evals.subject import find, harness
-from almost_data.generation import Model
+from almost_data.evals.subject import find
 from almost_data.generation.prompts import question
 from almost_data.scoring import Options
 from almost_data.store.store import Store
-from tests.evals.known import cli, frame, judged, language, on_tasks, questions, reward
+from tests.evals.known import cli, frame, judged, language, questions, reward
 from tests.hub_server import serve
 from tests.tiny_models import save_tiny
 
 CPU = Options(device="cpu")
-WIDE = {"max_position_embeddings": 2048}
-"""The harness's prompt has some 700 tokens of the tiny tokenizer."""
 
 
 def line(result: Result, who: str, metric: str = "accuracy") -> Line:
@@ -157,53 +153,8 @@ def test_command(tmp_path: Path, data: str) -> None:
         r"baseline:longest +\n(?:.*\n)* +accuracy +overall +12 +0 +0.0% +0.0% to 24.2% +25.0%", done.stdout
     )
     assert "Not a pinned file" in done.stdout
-    for wrong, says in (
-        (("--model", "baseline:best"), "no such baseline"),
-        (("--metric", "true"), "give reward"),
-    ):
-        failed = cli(*words, *(() if "--model" in wrong else ("--model", "baseline:longest")), *wrong)
-        assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and says in failed.stderr
-
-
-@pytest.mark.parametrize("bos", [False, True])
-def test_likelihood_is_what_the_harness_computes_item_by_item(
-    store: Store, tmp_path: Path, bos: bool
-) -> None:
-    import lm_eval
-    import lm_eval.tasks
-
-    words = ["oak", "ash", "elm", "fir", "yew", "bay", "box", "fig"]
-    rows = [
-        {
-            "question": f"Which tree is it, {token}?",
-            "choices": [token, words[at - 1], words[at - 3]],
-            "label": 0,
-        }
-        for at, token in enumerate(words)
-    ]
-    file = tmp_path / "mc1.jsonl"
-    file.write_text("".join(f"{json.dumps(_as_on_the_hub(row))}\n" for row in rows))
-    folder = save_tiny(tmp_path / "lm", bos=bos, **WIDE)
-    result = judged(truthfulqa, store, find(store, str(folder), options=CPU), str(file), "likelihood")
-
-    their_file = Path(lm_eval.tasks.__path__[0]) / "truthfulqa" / "truthfulqa_mc1.yaml"
-    config = yaml.safe_load(their_file.read_text()) | {"task": "made_up_mc1", "dataset_path": "json"}
-    config |= {"dataset_name": None, "dataset_kwargs": {"data_files": {"validation": str(file)}}}
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "made_up.yaml").write_text(yaml.safe_dump(config))
-    manager = lm_eval.tasks.TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False)
-    network = harness(folder, Model("lm", "1"), 2048, CPU)
-    theirs = lm_eval.simple_evaluate(network, tasks=["made_up_mc1"], task_manager=manager, bootstrap_iters=0)
-    samples = sorted(theirs["samples"]["made_up_mc1"], key=lambda token: token["doc_id"])
-    ours = items(store, result)
-    assert 0 < sum(token["acc"] for token in samples) < 8
-    assert ours["accuracy: credit"].to_list() == [token["acc"] for token in samples]
-    for scores, token in zip(ours["accuracy: scores"], samples, strict=True):
-        assert scores.to_list() == pytest.approx([value for value, _ in token["filtered_resps"]], abs=1e-4)
-    assert line(result, "lm").value == theirs["results"]["made_up_mc1"]["acc,none"]
-    again = on_tasks(store, find(store, str(folder), options=CPU), ["made_up_mc1"], tmp_path / "tasks")
-    assert line(again, "lm", "acc").value == line(result, "lm").value
-    assert result.settings["prompt"].startswith("truthfulqa_mc1 of lm_eval") and not result.prompts
+    failed = cli(*words, "--model", "baseline:best")
+    assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and "no such baseline" in failed.stderr
 
 
 @pytest.mark.parametrize(("template", "bos"), [(False, False), (False, True), (True, False), (True, True)])
