@@ -42,10 +42,7 @@ def print_manifest(store: Store, manifest: Manifest) -> None:
 
 
 def print_results(manifests: Iterable[Manifest]) -> None:
-    """Each result with its overall number, in two lines each where the terminal is too narrow for a line.
-
-    A replay without questions is on its reviews.
-    """
+    """Each result with its overall number, in two lines each where the terminal is too narrow for a line."""
     headings = ("evaluation", "model", "on", "metric", ">value")
     rows = []
     for result in read_all(manifests):
@@ -54,8 +51,7 @@ def print_results(manifests: Iterable[Manifest]) -> None:
             is_comparison = line.who == result.by_role(SIDE_A)
             who = f"{line.who} against {result.by_role(SIDE_B)}" if is_comparison else line.who
             label = f"{result.ref}{' (fake)' if result.is_fake else ''}"
-            data = result.data_name or result.by_role("judge")
-            rows.append((label, who, data, line.metric, _share(line.value)))
+            rows.append((label, who, result.data_name, line.metric, _share(line.value)))
     width = sum(max(map(cell_len, cells)) + 2 for cells in zip(headings, *rows, strict=True)) - 2
     table = grid(*headings, rows=rows)
     if width > console.width:

@@ -1,4 +1,4 @@
-"""Files of `eval vicuna`: questions, answers and reviews as FastChat saves them, one JSON object a line."""
+"""Files of `eval vicuna`: questions and answers as FastChat saves them, one JSON object a line."""
 
 import hashlib
 from pathlib import Path
@@ -12,6 +12,7 @@ from ..inputs import read_bytes
 
 Id = int | str
 R = TypeVar("R", bound="Row")
+NEEDS = "question_id and text"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -33,16 +34,9 @@ class Answer(Row, frozen=True):
     """Why there is no answer: the question is then not compared."""
 
 
-class Review(Row, frozen=True):
-    """A judge's verdict on the first answer and the second one."""
-
-    text: str | None = None
-    score: tuple[float, float] | None = None
-
-
 def questions(file: Path) -> dict[str, Question]:
     """Questions by id, in the order of the file. Raises InputError naming file and line."""
-    rows = _rows(file, Question, "question_id and text")
+    rows = _rows(file, Question)
     for question_id, question in rows.items():
         if not question.text.strip():
             raise InputError(f"{file}: question {question_id} has no text")
@@ -51,12 +45,7 @@ def questions(file: Path) -> dict[str, Question]:
 
 def answers(file: Path) -> dict[str, Answer]:
     """Answers by question's id."""
-    return _rows(file, Answer, "question_id and text")
-
-
-def reviews(file: Path) -> dict[str, Review]:
-    """Reviews by question's id."""
-    return _rows(file, Review, "question_id, and text or score")
+    return _rows(file, Answer)
 
 
 def pinned_file(file: Path, role: str) -> Pinned:
@@ -64,7 +53,7 @@ def pinned_file(file: Path, role: str) -> Pinned:
     return Pinned(file.name, f"sha256:{hashlib.sha256(read_bytes(file)).hexdigest()}", role)
 
 
-def _rows(file: Path, kind: type[R], needs: str) -> dict[str, R]:
+def _rows(file: Path, kind: type[R]) -> dict[str, R]:
     rows: dict[str, R] = {}
     for number, line in enumerate(read_bytes(file).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
@@ -72,12 +61,12 @@ def _rows(file: Path, kind: type[R], needs: str) -> dict[str, R]:
         try:
             row = msgspec.convert(_with_text(msgspec.json.decode(line)), kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise InputError(f"{file}:{number}: give one JSON object a line with {needs} ({error})") from None
+            raise InputError(f"{file}:{number}: give one JSON object a line with {NEEDS} ({error})") from None
         if (question_id := str(row.question_id)) in rows:
             raise InputError(f"{file}:{number}: duplicate question {question_id!r}")
         rows[question_id] = row
     if not rows:
-        raise InputError(f"{file}: no rows; it needs {needs}, one JSON object a line")
+        raise InputError(f"{file}: no rows; it needs {NEEDS}, one JSON object a line")
     return rows
 
 

@@ -42,9 +42,8 @@ class Judged:
 
         One order alone would favour the answer that it shows first.
         """
-        scores = [self.scores(order) for order in ORDERS if order in self.verdicts]
-        gaps = [pair[0] - pair[1] for pair in scores if pair]
-        return round(sum(gaps) / len(gaps), 6) if gaps and len(gaps) == len(scores) else None
+        gaps = [pair[0] - pair[1] for order in ORDERS if (pair := self.scores(order))]
+        return round(sum(gaps) / len(ORDERS), 6) if len(gaps) == len(ORDERS) else None
 
     @property
     def winner(self) -> Winner | None:
@@ -187,7 +186,7 @@ def tables(rows: Sequence[Judged], a: str, b: str) -> dict[str, Any]:
     }
 
 
-def notes(rows: Sequence[Judged], a: str, b: str, failed_answers: int = 0) -> list[str]:
+def notes(rows: Sequence[Judged], a: str, b: str, failed_answers: int) -> list[str]:
     """What a reader must know beside the numbers, one sentence each."""
     verdicts = [verdict for row in rows for verdict in row.verdicts.values()]
     unread = Counter(verdict.why for verdict in verdicts if verdict.why)
@@ -208,8 +207,6 @@ def notes(rows: Sequence[Judged], a: str, b: str, failed_answers: int = 0) -> li
     for side, name in zip(SIDES, (a, b), strict=True):
         if cut := sum(row.cut.get(side, False) for row in rows):
             sentences.append(f"Answers of {name} cut at the token limit: {cut} of {len(rows)}.")
-    if verdicts and not any("ba" in row.verdicts for row in rows):
-        sentences.append("One order only: the effect of an answer's place cannot be told from its quality.")
     return sentences
 
 

@@ -6,7 +6,6 @@ verdict, that counts alone, and where none has, the question is not compared. Co
 Deviation from the paper: the judge's prompt is our own (`prompts/judge.txt`), and any judge will do.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from ..generation import Generator, Sampling
 from ..generation.journal import MAX_FAILURES
 from ..generation.openai import AS_SERVED, OpenAIEngine
 from ..scoring import verdicts
-from ..scoring.verdicts import TOKENS, Verdict
+from ..scoring.verdicts import TOKENS
 from . import answers, judge, saved, tally
-from .answers import Side, Written
+from .answers import Written
 from .evaluation import EvalSession, Evaluation, ItemValue, check_limit
 from .judge import SECONDS
 from .result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement
@@ -30,24 +29,20 @@ from .tally import Judged
 
 QUESTIONS = "590c39157bc561eadd7f03cad4be18c2b597f93029780af65f86718f39eafa87"
 """sha256 of FastChat's question.jsonl."""
-LOWEST_SAVED = 0.0
-"""GPT-4 has given a 0 now and then, on a scale from 1: a saved score counts as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    a: str | None = None
+    a: str
     """Model (name@version, Hub id, folder, pypi:PACKAGE), or .jsonl of its answers."""
-    b: str | None = None
+    b: str
     """The other side, likewise."""
-    data: Path | None = None
+    data: Path
     """JSONL of questions: question_id, text, category."""
-    judge: str | None = None
+    judge: str
     """Address of an OpenAI-compatible chat server, up to /v1."""
     judge_model: str | None = None
     """Name of the judge on that server, where it has several models."""
-    replay: Path | None = None
-    """JSONL of saved reviews to count instead of asking a judge: question_id, text, score."""
     engine: str | None = None
     """What runs the models that answer."""
     base_url: tuple[str, ...] = ()
@@ -77,11 +72,6 @@ class Options:
         for name in ("max_new_tokens", "judge_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"eval.{name} {getattr(self, name)}: give 1 or more")
-        if self.replay is not None and (self.judge or self.judge_model or self.engine or self.base_url):
-            raise InputError(
-                "eval.replay asks no model: leave out eval.judge, eval.judge_model, eval.engine and "
-                "eval.base_url"
-            )
 
 
 @dataclass(frozen=True)
@@ -94,13 +84,9 @@ class Servers:
 
 
 def plan(session: EvalSession, options: Options) -> EvalPlan:
-    """The comparison of two models or files of their answers, or the count of saved reviews."""
-    if options.replay is not None:
-        return _plan_replay(session, options, options.replay)
-    if None in (options.a, options.b, options.data, options.judge):
-        raise InputError("eval vicuna needs eval.a, eval.b, eval.data and eval.judge; or eval.replay")
-    server = judge.engine(str(options.judge), options.judge_timeout)
-    are_files = all(str(name).endswith(".jsonl") for name in (options.a, options.b))
+    """The comparison of two models or files of their answers."""
+    server = judge.engine(options.judge, options.judge_timeout)
+    are_files = all(name.endswith(".jsonl") for name in (options.a, options.b))
     generator = None if are_files else answers.engine(options.engine, options.base_url)
     name = options.judge_model or judge.only_model(server)
     return plan_comparison(session, options, Servers(server, name, generator))
@@ -108,10 +94,9 @@ def plan(session: EvalSession, options: Options) -> EvalPlan:
 
 def plan_comparison(session: EvalSession, options: Options, servers: Servers) -> EvalPlan:
     """The comparison by these servers. Answers and verdicts in the journal are not asked again."""
-    assert options.data is not None
     questions = sample(saved.questions(options.data), options)
     sides = {
-        role: answers.side(session.store, str(name), role, servers.generator)
+        role: answers.side(session.store, name, role, servers.generator)
         for role, name in ((SIDE_A, options.a), (SIDE_B, options.b))
     }
     if len({(side.pinned.id, side.pinned.revision) for side in sides.values()}) == 1:
@@ -134,8 +119,17 @@ def plan_comparison(session: EvalSession, options: Options, servers: Servers) ->
         )
         rows = _rows(questions, written)
         _judge(session, rows, questions, servers, options)
-        environment = {"judge": servers.judge.settings() | {"engine": "chat"}, **written.environment}
-        return _measurement(rows, sides, options.seed, len(written.errors), environment)
+        a, b = (side.pinned.id for side in sides.values())
+        failed_verdicts = sum(verdict.why == "failed" for row in rows for verdict in row.verdicts.values())
+        return Measurement(
+            lines=tally.lines(rows, a, options.seed),
+            items=[row.item() for row in rows],
+            key=("question_id",),
+            details=tally.tables(rows, a, b),
+            notes=tally.notes(rows, a, b, len(written.errors)),
+            failed=len(written.errors) + failed_verdicts,
+            environment={"judge": servers.judge.settings() | {"engine": "chat"}, **written.environment},
+        )
 
     sampled = ("max_new_tokens", "temperature") if any(s.answers is None for s in sides.values()) else ()
     names = ("limit", "seed", *sampled, "judge_temperature", "judge_tokens")
@@ -145,47 +139,6 @@ def plan_comparison(session: EvalSession, options: Options, servers: Servers) ->
         settings={name: getattr(options, name) for name in names},
         measure=measure,
         prompts={"judge": verdicts.prompt()},
-    )
-
-
-def _plan_replay(session: EvalSession, options: Options, reviews_file: Path) -> EvalPlan:
-    """The same numbers from saved reviews; the sides are names, or files of the answers.
-
-    The saved scores count; the review's text is compared with them, and stands in where there are none.
-    Raises InputError for a file that does not exist or has no review of a question.
-    """
-    reviews = saved.reviews(reviews_file)
-    if options.data:
-        questions = saved.questions(options.data)
-    else:
-        questions = {key: Question(review.question_id, "") for key, review in reviews.items()}
-    if missing := [question_id for question_id in questions if question_id not in reviews]:
-        raise InputError(f"{reviews_file}: no review of {len(missing)} questions, as {missing[0]!r}")
-    questions = sample(questions, options)
-    sides = {}
-    for role, name, number in ((SIDE_A, options.a, 1), (SIDE_B, options.b, 2)):
-        if name and name.endswith(".jsonl"):
-            sides[role] = answers.side(session.store, name, role, None)
-        else:
-            sides[role] = Side(Pinned(name or f"answer {number}", "as the reviews have it", role))
-    written = answers.write(session.journal, sides, questions, None, Sampling(1), options.seed)
-
-    def measure() -> Measurement:
-        rows = _rows(questions, written)
-        doubts: Counter[str] = Counter()
-        for row in rows:
-            row.verdicts["ab"] = _saved_verdict(reviews[row.id], doubts)
-        measured = _measurement(rows, sides, options.seed)
-        measured.notes.extend(
-            f"Saved reviews: {doubt} in {count}." for doubt, count in sorted(doubts.items())
-        )
-        return measured
-
-    return EvalPlan(
-        models=[*(side.pinned for side in sides.values()), session.file(reviews_file, "judge")],
-        data=[session.file(options.data)] if options.data else [],
-        settings={"replay": True, "limit": options.limit, "seed": options.seed},
-        measure=measure,
     )
 
 
@@ -233,41 +186,6 @@ def _judge(
         by_id[question_id].verdicts[order] = verdict
 
 
-def _measurement(
-    rows: list[Judged],
-    sides: Mapping[str, Side],
-    seed: int,
-    failed_answers: int = 0,
-    environment: dict[str, Any] | None = None,
-) -> Measurement:
-    a, b = (sides[role].pinned.id for role in (SIDE_A, SIDE_B))
-    failed_verdicts = sum(verdict.why == "failed" for row in rows for verdict in row.verdicts.values())
-    return Measurement(
-        lines=tally.lines(rows, a, seed),
-        items=[row.item() for row in rows],
-        key=("question_id",),
-        details=tally.tables(rows, a, b),
-        notes=tally.notes(rows, a, b, failed_answers),
-        failed=failed_answers + failed_verdicts,
-        environment=environment or {},
-    )
-
-
-def _saved_verdict(review: saved.Review, doubts: Counter[str]) -> Verdict:
-    """A saved review's verdict: its scores, or those in its text."""
-    read = verdicts.parse(review.text or "", lowest=LOWEST_SAVED)
-    if review.score is None:
-        return read
-    verdict = verdicts.checked(review.text or "", review.score, LOWEST_SAVED)
-    if review.text is not None and read.scores is None:
-        doubts["the scores were saved and cannot be read from the text"] += 1
-    elif read.scores not in (None, verdict.scores):
-        doubts["the saved scores are not those of the text"] += 1
-    if verdict.scores and min(verdict.scores) < verdicts.LOWEST:
-        doubts["a score lies below 1"] += 1
-    return verdict
-
-
 def item_value(row: dict[str, Any], line: Line) -> ItemValue | None:
     """The points of side a for a question."""
     if line.metric != "win rate" or row["winner"] is None:
@@ -280,7 +198,7 @@ EVALUATION = Evaluation(
     logic_version=4,
     options=Options,
     plan=plan,
-    description="Vicuna Questions: two models answer, a judge scores both; or saved reviews are counted.",
+    description="Vicuna Questions: two models answer, a judge scores both.",
     official=frozenset([QUESTIONS]),
     item_value=item_value,
 )

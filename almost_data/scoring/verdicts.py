@@ -5,7 +5,6 @@ on the first line as in the saved reviews of FastChat (`8 9.5`). Any other text 
 """
 
 import hashlib
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -103,7 +102,7 @@ def read(reply: Reply, answers: int = 2) -> Verdict:
     return parse(reply.text, reply.finish_reason == "stop", answers=answers)
 
 
-def parse(text: str, whole: bool = True, lowest: float = LOWEST, answers: int = 2) -> Verdict:
+def parse(text: str, whole: bool = True, answers: int = 2) -> Verdict:
     """The scores in a judge's text. Of a text that is not `whole`, only the first line is read.
 
     >>> parse("The second one is wrong.\\n\\nScores: 8 3.5").scores
@@ -126,15 +125,11 @@ def parse(text: str, whole: bool = True, lowest: float = LOWEST, answers: int = 
         matches += [last] if whole else []
     if not matches:
         return Verdict(text, None, "no scores" if whole else "cut off")
-    scores = {tuple(map(float, match.groups())) for match in matches}
-    if len(scores) > 1:
+    verdicts = {tuple(map(float, match.groups())) for match in matches}
+    if len(verdicts) > 1:
         return Verdict(text, None, "two verdicts")
-    return checked(text, scores.pop(), lowest)
-
-
-def checked(text: str, scores: tuple[float, ...], lowest: float = LOWEST) -> Verdict:
-    """The verdict of these scores, if they are on the scale."""
-    if not all(math.isfinite(score) and lowest <= score <= HIGHEST for score in scores):
+    scores = verdicts.pop()
+    if not all(LOWEST <= score <= HIGHEST for score in scores):
         return Verdict(text, None, "out of range")
     return Verdict(text, scores)
 

@@ -97,9 +97,7 @@ def export(
     questions = _questions(result, name, data)
     rows = [row for row in items(store, result).to_dicts() if None not in (row["answer_a"], row["answer_b"])]
     if not rows:
-        raise InputError(
-            f"{name}: it keeps no answers, as of saved reviews: give it --a and --b files of answers"
-        )
+        raise InputError(f"{name}: no question has both answers: run eval vicuna again")
     mark = judging_table.mark_of(result, judgments, seed)
     random.Random(mark).shuffle(rows)
     places: dict[str, Place] = {}
@@ -122,10 +120,6 @@ def export(
 
 
 def _questions(result: Result, name: str, data: Path) -> dict[str, saved.Question]:
-    if not result.data:
-        raise InputError(
-            f"{name}: it was made without --data, of saved reviews: replay them with the questions"
-        )
     questions = saved.questions(data)
     if all(pinned.revision != saved.pinned_file(data, "data").revision for pinned in result.data):
         raise InputError(f"{data}: not the questions of {name}: its checksum is another one")

@@ -18,7 +18,7 @@ from almost_data.evals import answers, judge, saved, stats, vicuna
 from almost_data.evals.evaluation import EvalSession, carry_out
 from almost_data.evals.result import Line, Result
 from almost_data.evals.results import results
-from almost_data.evals.tally import Judged, lines, outcomes
+from almost_data.evals.tally import Judged, lines, outcomes, tables
 from almost_data.generation import Sampling
 from almost_data.generation.journal_file import count
 from almost_data.models.chat import user_turn
@@ -26,13 +26,13 @@ from almost_data.scoring.verdicts import Verdict, parse
 from almost_data.store.store import Store
 from tests.command import run as run_command
 from tests.completions_server import CompletionsServer
-from tests.evals.known import evaluated, frame, rows
+from tests.evals.known import frame, rows
 from tests.tiny_models import save_tiny
 from tests.waiting import until
 
 KEY = "sk-proj-0123456789abcdef"
 COUNT = 10
-REPLAYS = {
+PUBLISHED = {
     "llama-13b_vicuna-13b": (3, 0, 77),
     "alpaca-13b_vicuna-13b": (3, 1, 76),
     "llama_alpaca-13b": (19, 1, 60),
@@ -99,12 +99,6 @@ def run(store: Store, server: CompletionsServer, sides: dict[str, Path], **how: 
     options = vicuna.Options(judge=server.url, judge_model="judge", **settings)
     session = EvalSession(store, vicuna.EVALUATION)
     return carry_out(session, vicuna.plan_comparison(session, options, servers))
-
-
-def replay(
-    store: Store, reviews: Path, a: str | None = None, b: str | None = None, data: Path | None = None
-) -> Result:
-    return evaluated(vicuna.EVALUATION, store, replay=reviews, a=a, b=b, data=data)
 
 
 def numbers(result: Result, subset: str = "overall") -> dict[str, Line]:
@@ -282,16 +276,6 @@ def test_a_result_with_failures_stays_until_a_better_one_is_written(
     assert len(list(results(store))) == 1
 
 
-def test_a_replay_is_listed_with_both_sides_and_its_reviews(store: Store, tmp_path: Path) -> None:
-    file = rows(tmp_path / "reviews.jsonl", [{"question_id": 1, "score": [8, 3]}])
-    replay(store, file)
-    replay(store, file, "bard", "vicuna-13b")
-    done = cli("list", "--root", store.root, cwd=tmp_path)
-    printed = " ".join(done.stdout.split())
-    assert "answer 1 against answer 2 reviews.jsonl" in printed
-    assert "bard against vicuna-13b reviews.jsonl" in printed
-
-
 def test_a_judge_that_is_not_there_is_told_before_any_answer_is_written(
     store: Store, server: CompletionsServer, sides: dict[str, Path]
 ) -> None:
@@ -450,52 +434,19 @@ def test_win_tie_and_lose_by_hand() -> None:
     )
 
 
-@pytest.mark.parametrize("name", REPLAYS)
-def test_saved_reviews_give_the_published_counts(store: Store, shared: Path, name: str) -> None:
-    base = shared / "fastchat_vicuna80"
-    file = base / "review" / f"review_{name}.jsonl"
-    a, b = name.split("_")
-    result = replay(store, file, a, b, base / "question.jsonl")
-    counts = result.details["counts"]
-    assert (counts["win"], counts["tie"], counts["lose"]) == REPLAYS[name]
-    assert (counts["not compared"], counts["one order only"]) == (0, 80)
-    assert len({line.subset for line in result.lines}) == 10
-    # By their texts alone: each that can be read says what was saved.
-    saved = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    read = [(parse(review["text"], lowest=0).scores, tuple(review["score"])) for review in saved]
-    assert [review for review, _ in read].count(None) == 3
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_saved_reviews_give_the_published_counts(shared: Path, name: str) -> None:
+    file = shared / "fastchat_vicuna80" / "review" / f"review_{name}.jsonl"
+    reviews = [json.loads(text) for text in file.read_text("utf-8").splitlines()]
+    judged = []
+    for review in reviews:
+        first, second = review["score"]
+        orders = {"ab": Verdict("", (first, second)), "ba": Verdict("", (second, first))}
+        judged.append(Judged(review["question_id"], verdicts=orders))
+    counts = tables(judged, *name.split("_"))["counts"]
+    assert (counts["win"], counts["tie"], counts["lose"]) == PUBLISHED[name]
+    read = [(parse(review["text"]).scores, tuple(review["score"])) for review in reviews]
     assert all(parsed == score for parsed, score in read if parsed)
-    assert any("cannot be read from the text in 3" in note for note in result.notes)
-    assert not any("not those of the text" in note for note in result.notes)
-    for review in saved:
-        text = review["text"].strip()
-        assert len(text) < 200 or text not in (store.path(result.ref) / "README.md").read_text("utf-8")
-
-
-def test_saved_reviews_of_any_kind(store: Store, tmp_path: Path) -> None:
-    reviews = rows(
-        tmp_path / "r.jsonl",
-        [
-            {"question_id": "x", "text": "8 9\nWell.", "score": [8, 9]},
-            {"question_id": "y", "text": "9 8\nWell."},
-            {"question_id": "z", "score": [7, 7]},
-            {"question_id": "u", "text": "8 9\nWell.", "score": [9, 8]},
-            {"question_id": "v", "text": "Scores: 2 0", "score": [2, 0]},
-            {"question_id": "w", "text": "error", "score": [-1, -1]},
-            {"question_id": "t", "text": "What?"},
-        ],
-    )
-    result = replay(store, reviews)
-    assert result.details["counts"] == {"win": 3, "tie": 1, "lose": 1, "not compared": 2, "one order only": 5}
-    assert [model.id for model in result.models] == ["answer 1", "answer 2", "r.jsonl"]
-    notes = " ".join(result.notes)
-    assert "not those of the text in 1" in notes
-    assert "below 1 in 1" in notes
-    assert "1 no scores" in notes and "1 out of range" in notes
-    assert "One order only" in notes
-    data = rows(tmp_path / "q.jsonl", [{"question_id": "absent", "text": "?"}])
-    with pytest.raises(InputError, match="no review of 1 questions, as 'absent'"):
-        replay(store, reviews, data=data)
 
 
 @pytest.mark.parametrize(
@@ -598,8 +549,6 @@ def test_the_command_line(server: CompletionsServer, sides: dict[str, Path], tmp
     "arguments",
     [
         ["--a", "x"],
-        ["--replay", "nowhere.jsonl"],
-        ["--replay", "x.jsonl", "--judge", "http://h/v1"],
         ["--a", "x.jsonl", "--b", "y.jsonl", "--data", "q.jsonl", "--judge", "h", "--judge-model", "m"],
     ],
 )

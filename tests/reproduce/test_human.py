@@ -17,14 +17,15 @@ from almost_data.errors import InputError
 from almost_data.evals import vicuna
 from almost_data.evals.result import Result
 from almost_data.store.store import Store
+from tests.completions_server import CompletionsServer
 from tests.evals.known import evaluated, rows
 
 COUNT = 8
 
 
 @pytest.fixture
-def result(store: Store, tmp_path: Path) -> Result:
-    """Answers of two sides; the saved judge prefers side a on even questions."""
+def result(store: Store, server: CompletionsServer, tmp_path: Path) -> Result:
+    """Answers of two sides; the judge prefers side a on even questions."""
     answers = {side: [f"{side} says {n}." for n in range(COUNT)] for side in "ab"}
     answers["a"][0] = "=HYPERLINK(0)"
     answers["b"][1] = "-1+1\n@SUM(1)\n- a list"
@@ -33,11 +34,21 @@ def result(store: Store, tmp_path: Path) -> Result:
         rows(tmp_path / f"{side}.jsonl", [{"question_id": n, "text": text} for n, text in enumerate(texts)])
     questions = [{"question_id": n, "text": f"Question {n}?"} for n in range(COUNT)]
     questions[3]["text"] = "+ what?"
-    reviews = [{"question_id": n, "score": [8, 3] if n % 2 == 0 else [3, 8]} for n in range(COUNT)]
-    data = rows(tmp_path / "question.jsonl", questions)
-    saved = rows(tmp_path / "reviews.jsonl", reviews)
-    sides = {side: str(tmp_path / f"{side}.jsonl") for side in "ab"}
-    return evaluated(vicuna.EVALUATION, store, replay=saved, data=data, **sides)
+    rows(tmp_path / "question.jsonl", questions)
+
+    def verdict(prompt: str) -> str:
+        number = next(n for n in range(COUNT) if str(questions[n]["text"]) in prompt)
+        is_a_first = prompt.index(answers["a"][number]) < prompt.index(answers["b"][number])
+        return "Scores: 8 3" if is_a_first == (number % 2 == 0) else "Scores: 3 8"
+
+    server.models, server.chat, server.context = ("judge",), verdict, 100_000
+    return compared(store, server, tmp_path)
+
+
+def compared(store: Store, server: CompletionsServer, folder: Path, **changes: str) -> Result:
+    sides = {side: str(folder / f"{side}.jsonl") for side in "ab"} | changes
+    data = folder / "question.jsonl"
+    return evaluated(vicuna.EVALUATION, store, judge=server.url, data=data, **sides)
 
 
 def export(store: Store, result: Result, tmp_path: Path, name: str = "table.csv", **how: Any) -> Path:
@@ -117,15 +128,12 @@ def test_the_same_seed_gives_the_same_table_and_another_one_another(
 
 
 def test_an_export_without_answers_or_of_other_questions_is_refused(
-    store: Store, result: Result, tmp_path: Path
+    store: Store, server: CompletionsServer, result: Result, tmp_path: Path
 ) -> None:
-    reviews = tmp_path / "reviews.jsonl"
-    bare = evaluated(vicuna.EVALUATION, store, replay=reviews, data=tmp_path / "question.jsonl")
-    with pytest.raises(InputError, match="keeps no answers"):
-        export(store, bare, tmp_path)
-    blind = evaluated(vicuna.EVALUATION, store, replay=reviews)
-    with pytest.raises(InputError, match="made without --data"):
-        export(store, blind, tmp_path)
+    failures = [{"question_id": n, "text": "", "error": "timeout"} for n in range(COUNT)]
+    failed = str(rows(tmp_path / "failed.jsonl", failures))
+    with pytest.raises(InputError, match="no question has both answers"):
+        export(store, compared(store, server, tmp_path, a=failed), tmp_path)
     with pytest.raises(InputError, match="no result of eval vicuna"):
         human.export(store, "0000", tmp_path / "question.jsonl", tmp_path / "x.csv")
     second_data = rows(tmp_path / "other.jsonl", [{"question_id": 0, "text": "Another?"}])
