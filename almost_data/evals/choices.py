@@ -87,7 +87,8 @@ def plan_subject(
 ) -> EvalPlan:
     """Accuracy of a model on the items, by subset and overall, beside the baselines."""
     source = benchmark.read(options.data)
-    items = sources.sample(source.items, options.limit, options.seed)
+    ids = sources.sample_ids((item.id for item in source.items), options.limit, options.seed)
+    items = [item for item in source.items if item.id in ids]
     is_reward = subject.kind == "reward"
 
     def texts(item: Item) -> list[list[Texts]]:

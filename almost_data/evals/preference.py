@@ -22,8 +22,8 @@ from ..diagnostics.probe import transfer
 from ..diagnostics.shortcuts import plain
 from ..errors import InputError
 from ..readers.preferences import parse_columns
-from ..scoring import BASELINE, Dialogue
-from ..training.reward_report import BUCKETS, FEW, bucket, calibration, longer, right, share
+from ..scoring import Dialogue
+from ..training.reward_report import BUCKETS, FEW, bucket, longer, right, share
 from .choices import LONGEST
 from .evaluation import EvalSession, Evaluation, ItemValue, ModelOptions
 from .preference_data import Comparisons, open_comparisons, training_notes
@@ -127,7 +127,6 @@ def _measure(
         lines=_lines(model, hits, words, queries),
         items=[row for entry in scored for row in _items(entry, rows)],
         key=("who", "row"),
-        details=_details(model, hits),
         notes=list(_remarks(judged, rows, surface is None, model.kind)),
         environment={"scorers": {entry.name: entry.settings for entry in scored}},
     )
@@ -204,37 +203,6 @@ def _ahead(who: str, rival: str, gaps: Numbers, queries: pl.Series) -> Line:
     line = Line(who, f"{AHEAD}{rival}", "overall", n=len(gaps), value=value, low=low, high=high, ties=ties)
     # Too few prompts for a bootstrap interval.
     return line if queries.n_unique() >= FEW else replace(line, low=None, high=None)
-
-
-def _details(model: Scored, hits: dict[str, Numbers]) -> dict[str, Any]:
-    accuracy = hits[model.name].mean()
-    details: dict[str, Any] = {
-        "beside": {
-            "title": "Its accuracy as a share of that of others",
-            "columns": ["other", "accuracy", "share of it"],
-            "rows": [
-                [name, f"{values.mean():.1%}", f"{accuracy / values.mean():.1%}" if values.mean() else "n/a"]
-                for name, values in hits.items()
-                if name != model.name
-            ],
-        }
-    }
-    is_trained = model.kind == "reward" and not model.name.startswith((BASELINE, "fake/"))
-    if is_trained and (measured := calibration(model.gap)):
-        details["calibration"] = {
-            "title": f"Calibration: expected error {measured['ece']:.1%}",
-            "columns": ["confidence", "comparisons", "mean confidence", "accuracy"],
-            "rows": [
-                [
-                    f"{part['low']:.0%} to {part['high']:.0%}",
-                    part["rows"],
-                    f"{part['confidence']:.1%}",
-                    f"{part['accuracy']:.1%}",
-                ]
-                for part in measured["bins"]
-            ],
-        }
-    return details
 
 
 def _remarks(judged: Comparisons, rows: pl.DataFrame, has_no_surface: bool, kind: Kind) -> Iterator[str]:

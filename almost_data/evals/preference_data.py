@@ -18,6 +18,7 @@ from ..store.names import is_ref
 from ..store.store import Store
 from ..training.data import Source, from_hub, from_store
 from ..training.shapes import comparisons
+from .sources import hub_pin
 from .subject import Subject
 
 
@@ -59,12 +60,9 @@ def open_comparisons(
     if is_ref(data) and not Path(data).exists():
         source = from_store(store, data, config, split, learned, "eval.split")
         pin = Pinned(data, source.parent.digest, "data", _is_fake(source))
-    elif files.is_hub(data, TABLE_SUFFIXES):
-        name, at, revision = data.partition("@")
-        if not at:
-            raise InputError(f"eval.dataset {data}: give it a tag or a commit, as {data}@COMMIT")
-        source = from_hub(store, name, revision, config, split, learned, "eval.split")
-        pin = Pinned(name, str(source.revision), "data", _is_fake(source))
+    elif hub := hub_pin(data, "eval.dataset"):
+        source = from_hub(store, hub.id, hub.revision, config, split, learned, "eval.split")
+        pin = replace(hub, fake=_is_fake(source))
     else:
         if config:
             raise InputError(f"eval.config goes with a dataset, and {data} is a file")

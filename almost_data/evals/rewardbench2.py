@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from ..datasets.records import Pinned
-from ..diagnostics.probe import draw
 from ..errors import InputError
 from ..generation import Sampling
 from ..generation.openai import AS_SERVED, OpenAIEngine
@@ -26,6 +25,7 @@ from .choices import LONGEST, SHORTEST
 from .evaluation import EvalSession, Evaluation, ItemValue, ModelOptions
 from .result import EvalPlan, Line, Measurement
 from .rewardbench2_data import FILE, HUB, RULE, SUBSETS, TIES, Item, Values, credits, read, ties
+from .sources import sample_ids
 from .subject import Subject
 
 MAX_TOKENS = 2048
@@ -112,9 +112,8 @@ def plan_judge(session: EvalSession, options: Options, server: OpenAIEngine) -> 
 def _read(options: Options) -> tuple[list[Item], Pinned]:
     """At most `limit` items, the pairs of Ties whole, drawn by the seed."""
     items, pinned = read(options.data)
-    groups = sorted({item.group for item in items}, key=lambda group: draw(group, options.seed, "limit"))
-    sampled = set(groups[: options.limit])
-    return [item for item in items if item.group in sampled], pinned
+    groups = sample_ids({item.group for item in items}, options.limit, options.seed)
+    return [item for item in items if item.group in groups], pinned
 
 
 def _replies(items: Sequence[Item]) -> Iterator[tuple[str, Item, str]]:

@@ -13,6 +13,7 @@ from ..models.chat import Messages
 from ..readers import files
 from ..readers.conversations import Unusable, read_prompt
 from ..readers.layout import texts
+from .sources import hub_pin
 
 HUB = "allenai/reward-bench-2@7ff08853b0d5686e79b13fda8677024f566a104a"
 FILE = "c8ec60efbd75d2f9dcba4121e6101f7a6015abc38a34e034ae2c7ae886265958"
@@ -61,11 +62,7 @@ def pair(group: str) -> tuple[str, str]:
 
 def read(data: str) -> tuple[list[Item], Pinned]:
     """The items of a file or of the Hub, and what pins them. Raises InputError."""
-    is_hub = files.is_hub(data, files.TABLE_SUFFIXES)
-    if is_hub and "@" not in data:
-        raise InputError(
-            f"eval.data {data}: name a tag or a commit, as {data}@REVISION, so that it is pinned"
-        )
+    is_hub = hub_pin(data) is not None
     part = files.HubPart(split="test") if is_hub else files.WHOLE
     record = files.record(data, files.TABLE_SUFFIXES, part)
     items: dict[str, Item] = {}

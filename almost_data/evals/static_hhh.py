@@ -13,8 +13,10 @@ from functools import partial
 import numpy as np
 from msgspec.structs import replace
 
+from ..datasets.records import Pinned
 from ..errors import InputError
 from ..generation import prompts
+from ..readers.conversations import is_hh, read_hh
 from . import choices, sources
 from .choices import Benchmark, ChoiceOptions, Scores, Texts, Values
 from .evaluation import OTHER_ITEMS, Evaluation
@@ -25,6 +27,13 @@ HUB = "HuggingFaceH4/hhh_alignment@main"
 """The items are held to a checksum, whatever the commit."""
 ITEMS = "1ba427367c6b205c4a2046ffa42ab977865cc5040df78e069f6573f283dfb285"
 """`content` of the 221 items."""
+FILES = (
+    "1bd2a58d9bb17b26af4806e8302374cea60671dc387fbfc2c5aa5c23e0901628",
+    "69ba96e5bff121327ad1366e3772b7b45c50e96e7f995b2cef62c350380f1b14",
+    "4720acbc916cc18413e48c6bb55c19af73400436a6304c7e110b8bb40f8952a1",
+    "4d6b041d79e5bf2705a9f81994efb95274179faaba9270f6dc83bd0cd17c227e",
+)
+"""sha256 of BIG-bench's task.json of each subset (bigbench 1.0.0)."""
 SUBSETS = ("helpful", "honest", "harmless", "other")
 PROMPT = "static_hhh_ab"
 
@@ -36,7 +45,10 @@ class Options(ChoiceOptions):
 
 
 def _read(data: str) -> Items:
-    source = sources.read(data, SUBSETS)
+    hub = sources.hub_pin(data)
+    source = sources.read_files(_download(hub) if hub else data)
+    if hub:
+        source.pinned = [hub]
     if source.content != ITEMS:
         if data == HUB:
             raise InputError(
@@ -44,25 +56,57 @@ def _read(data: str) -> Items:
                 "all the same, name the commit in place of main"
             )
         source.notes.append("Not the items of Static HHH, by their checksum.")
-        source.pinned = [replace(data, revision=data.revision + OTHER_ITEMS) for data in source.pinned]
+        source.pinned = [replace(pin, revision=pin.revision + OTHER_ITEMS) for pin in source.pinned]
     for item in source.items:
-        sources.turns(item)
+        turns(item)
         if len(item.choices) != 2:
             raise InputError(f"{item.id}: {len(item.choices)} replies, and Static HHH has two an item")
     return source
 
 
-def ask(turns: Texts, a: str, b: str) -> str:
+def _download(hub: Pinned) -> str:
+    """BIG-bench's own files in a Hub dataset. The script beside them is never run."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            hub.id, repo_type="dataset", revision=hub.revision, allow_patterns="*task.json"
+        )
+    except Exception as error:  # network, client and server each raise their own kinds
+        reason = type(error).__name__
+        raise InputError(f"eval.data {hub.id}@{hub.revision}: cannot be loaded ({reason})") from None
+    return str(folder)
+
+
+def turns(item: Item) -> tuple[str, ...]:
+    """An item's text as turns of user, assistant, ..., user; without marks it is one turn of the user's.
+
+    Raises InputError where turns do not alternate, or the last one is not the user's.
+
+    >>> turns(Item("a-0", "a", "Hi.\\n\\nAssistant:  Ho.\\n\\nHuman: Why?", ("x", "y"), 0))
+    ('Hi.', 'Ho.', 'Why?')
+    """
+    messages = read_hh(item.text if is_hh(item.text) else f"Human: {item.text}")
+    alternate = all(
+        turn["content"] and turn["role"] == ("user", "assistant")[place % 2]
+        for place, turn in enumerate(messages)
+    )
+    if not alternate or len(messages) % 2 == 0:
+        raise InputError(f"{item.id}: its turns do not alternate from the user's first to the user's last")
+    return tuple(turn["content"] for turn in messages)
+
+
+def ask(dialogue_turns: Texts, a: str, b: str) -> str:
     """The question about two replies to a dialogue."""
     names = ("Human", "Assistant")
-    dialogue = "\n\n".join(f"{names[place % 2]}: {text}" for place, text in enumerate(turns))
+    dialogue = "\n\n".join(f"{names[place % 2]}: {text}" for place, text in enumerate(dialogue_turns))
     return prompts.question(PROMPT).format(dialogue=dialogue, a=a, b=b)
 
 
 def _letters(model: Likelihood, item: Item) -> list[list[Texts]]:
     """For each reply, the letter A where it is shown first, and the letter B where it is shown second."""
     contexts = [
-        model.context([{"role": "user", "content": ask(sources.turns(item), first, second)}])
+        model.context([{"role": "user", "content": ask(turns(item), first, second)}])
         for first, second in (item.choices, item.choices[::-1])
     ]
     return [
@@ -92,7 +136,7 @@ BENCHMARK = Benchmark(
     prompt=PROMPT,
     texts=_letters,
     values=_letter_values,
-    turns=sources.turns,
+    turns=turns,
     rivals={choices.LONGEST: 1},
     subsets=SUBSETS,
     # As always-longer's 62.9% were counted: two pairs of replies have equal lengths.
@@ -104,11 +148,6 @@ EVALUATION = Evaluation(
     options=Options,
     plan=partial(choices.plan, BENCHMARK),
     description="Static HHH: which reply is more helpful, honest and harmless, beside always-longer.",
-    official=frozenset(
-        [
-            HUB.partition("@")[0],
-            *(sha256 for sha256, file in sources.PUBLIC_FILES.items() if file.startswith(sources.STATIC_HHH)),
-        ]
-    ),
+    official=frozenset([HUB.partition("@")[0], *FILES]),
     item_value=choices.item_value,
 )

@@ -1,7 +1,7 @@
 """From verdicts on pairs of answers to win, tie and lose, and to what puts them in doubt: order, length."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -151,38 +151,15 @@ def lines(rows: Sequence[Judged], a: str, seed: int) -> list[Line]:
     return numbers
 
 
-def tables(rows: Sequence[Judged], a: str, b: str) -> dict[str, Any]:
-    """Mean scores by place, counts, and which verdicts were read, for the result's page."""
-    count = Counter(str(row.winner) for row in rows)
-    by_order = {order: [row.verdicts[order] for row in rows if order in row.verdicts] for order in ORDERS}
-    reasons = sorted({verdict.why for verdicts in by_order.values() for verdict in verdicts if verdict.why})
-    firsts = {"ab": f"{a} first", "ba": f"{b} first"}
-    scores = [
-        [name, *(_mean_text(_mean(rows, side, orders)) for orders in (first, second, ORDERS))]
-        for side, name, first, second in ((0, a, ("ab",), ("ba",)), (1, b, ("ba",), ("ab",)))
-    ]
-    verdict_rows = [
-        [
-            firsts[order],
-            len(verdicts),
-            sum(verdict.scores is not None for verdict in verdicts),
-            *(sum(verdict.why == reason for verdict in verdicts) for reason in reasons),
-        ]
-        for order, verdicts in by_order.items()
-    ]
+def counts(rows: Sequence[Judged]) -> dict[str, int]:
+    """Questions by what came of them for side a."""
+    count = Counter(row.winner for row in rows)
     return {
-        "counts": {name: count[key] for name, key in (("win", "a"), ("tie", "tie"), ("lose", "b"))}
-        | {"not compared": count["None"], "one order only": _count_single_orders(rows)},
-        "scores": {
-            "title": "Mean scores, 1 to 10",
-            "columns": ["who", "in first place", "in second place", "both"],
-            "rows": scores,
-        },
-        "verdicts": {
-            "title": "Verdicts",
-            "columns": ["order", "asked", "read", *reasons],
-            "rows": verdict_rows,
-        },
+        "win": count["a"],
+        "tie": count["tie"],
+        "lose": count["b"],
+        "not compared": count[None],
+        "one order only": sum(sum(row.scores(order) is not None for order in ORDERS) == 1 for row in rows),
     }
 
 
@@ -191,14 +168,13 @@ def notes(rows: Sequence[Judged], a: str, b: str, failed_answers: int) -> list[s
     verdicts = [verdict for row in rows for verdict in row.verdicts.values()]
     unread = Counter(verdict.why for verdict in verdicts if verdict.why)
     reasons = ", ".join(f"{count} {reason}" for reason, count in unread.most_common()) or "none lost"
-    mean_a, mean_b = (_mean_text(_mean(rows, side, ORDERS)) for side in (0, 1))
-    count = Counter(str(row.winner) for row in rows)
+    count = counts(rows)
     sentences = [
-        f"Questions: {a} won {count['a']}, tied {count['tie']} and lost {count['b']} against {b}.",
-        f"Mean score, 1 to 10: {a} {mean_a}, {b} {mean_b}.",
+        f"Questions: {a} won {count['win']}, tied {count['tie']} and lost {count['lose']} against {b}.",
+        f"Mean score, 1 to 10: {a} {_mean(rows, 0)}, {b} {_mean(rows, 1)}.",
         f"Verdicts: {len(verdicts)} asked, {sum(verdict.scores is not None for verdict in verdicts)} read "
-        f"({reasons}); questions with one order only: {_count_single_orders(rows)}, not compared: "
-        f"{count['None']}.",
+        f"({reasons}); questions with one order only: {count['one order only']}, not compared: "
+        f"{count['not compared']}.",
     ]
     if failed_answers:
         sentences.append(f"Answers that failed: {failed_answers}. Run the same command again to retry them.")
@@ -210,15 +186,7 @@ def notes(rows: Sequence[Judged], a: str, b: str, failed_answers: int) -> list[s
     return sentences
 
 
-def _count_single_orders(rows: Sequence[Judged]) -> int:
-    return sum(sum(row.scores(order) is not None for order in ORDERS) == 1 for row in rows)
-
-
-def _mean(rows: Sequence[Judged], side: int, orders: Iterable[str]) -> float | None:
-    """The side's mean score over the verdicts in these orders."""
-    values = [scores[side] for order in orders for row in rows if (scores := row.scores(order))]
-    return sum(values) / len(values) if values else None
-
-
-def _mean_text(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.2f}"
+def _mean(rows: Sequence[Judged], side: int) -> str:
+    """The side's mean score over all verdicts that were read."""
+    values = [scores[side] for order in ORDERS for row in rows if (scores := row.scores(order))]
+    return f"{sum(values) / len(values):.2f}" if values else "n/a"

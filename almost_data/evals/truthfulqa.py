@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..generation import prompts
+from ..readers.files import ALL_SPLITS, HubPart, read_rows
 from . import choices, sources
 from .choices import Benchmark, ChoiceOptions, Scores, Texts, Values
 from .evaluation import Evaluation
-from .sources import Item
+from .sources import Item, Items
 from .subject import Likelihood
 
 HUB = "truthfulqa/truthful_qa@741b8276f2d1982aa3d5b832d3ee81ed3b896490"
+CONFIG = "multiple_choice"
 PROMPT = "truthfulqa_true"
 
 
@@ -27,6 +29,17 @@ PROMPT = "truthfulqa_true"
 class Options(ChoiceOptions):
     data: str = HUB
     """JSONL of question, choices and label, BIG-bench's task_mc.json, or ORG/NAME@REVISION on the Hub."""
+
+
+def _read(data: str) -> Items:
+    if hub := sources.hub_pin(data):
+        source = Items(pinned=[hub])
+        source.add(CONFIG, read_rows(data, sources.SUFFIXES, part=HubPart(CONFIG, ALL_SPLITS)), data)
+    else:
+        source = sources.read_files(data)
+    if [f"{pinned.id}@{pinned.revision}" for pinned in source.pinned] != [HUB]:
+        source.notes.append(f"Not known to be the items of TruthfulQA's MC1, which are those of {HUB}.")
+    return source
 
 
 def _true_or_false(model: Likelihood, item: Item) -> list[list[Texts]]:
@@ -46,7 +59,7 @@ def _true_values(scores: Scores, notes: list[str]) -> dict[str, Values]:
 
 
 BENCHMARK = Benchmark(
-    read=partial(sources.read, configs=("multiple_choice",)),
+    read=_read,
     metric="true",
     prompt=PROMPT,
     texts=_true_or_false,

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets.records import Pinned
-from ..diagnostics.probe import draw
 from ..errors import InputError
 from ..generation import Generator, Sampling
 from ..generation.journal import MAX_FAILURES
@@ -25,6 +24,7 @@ from .evaluation import EvalSession, Evaluation, ItemValue, check_limit
 from .judge import SECONDS
 from .result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement
 from .saved import Question
+from .sources import sample_ids
 from .tally import Judged
 
 QUESTIONS = "590c39157bc561eadd7f03cad4be18c2b597f93029780af65f86718f39eafa87"
@@ -94,7 +94,9 @@ def plan(session: EvalSession, options: Options) -> EvalPlan:
 
 def plan_comparison(session: EvalSession, options: Options, servers: Servers) -> EvalPlan:
     """The comparison by these servers. Answers and verdicts in the journal are not asked again."""
-    questions = sample(saved.questions(options.data), options)
+    questions = saved.questions(options.data)
+    ids = sample_ids(questions, options.limit, options.seed)
+    questions = {key: question for key, question in questions.items() if key in ids}
     sides = {
         role: answers.side(session.store, name, role, servers.generator)
         for role, name in ((SIDE_A, options.a), (SIDE_B, options.b))
@@ -125,7 +127,7 @@ def plan_comparison(session: EvalSession, options: Options, servers: Servers) ->
             lines=tally.lines(rows, a, options.seed),
             items=[row.item() for row in rows],
             key=("question_id",),
-            details=tally.tables(rows, a, b),
+            details={"counts": tally.counts(rows)},
             notes=tally.notes(rows, a, b, len(written.errors)),
             failed=len(written.errors) + failed_verdicts,
             environment={"judge": servers.judge.settings() | {"engine": "chat"}, **written.environment},
@@ -140,13 +142,6 @@ def plan_comparison(session: EvalSession, options: Options, servers: Servers) ->
         measure=measure,
         prompts={"judge": verdicts.prompt()},
     )
-
-
-def sample(questions: Mapping[str, Question], options: Options) -> dict[str, Question]:
-    """At most `limit` of the questions, drawn by the seed, in their order."""
-    by_draw = sorted(questions, key=lambda question_id: draw(question_id, options.seed, "limit"))
-    sampled = set(by_draw[: options.limit])
-    return {key: question for key, question in questions.items() if key in sampled}
 
 
 def _rows(questions: Mapping[str, Question], written: Written) -> list[Judged]:

@@ -23,7 +23,7 @@ from almost_data.cli.app import main
 from almost_data.datasets.manifest import Manifest
 from almost_data.datasets.records import Pinned
 from almost_data.errors import InputError
-from almost_data.evals import forest, sources, truthfulqa
+from almost_data.evals import forest, static_hhh, truthfulqa
 from almost_data.evals.evaluation import OTHER_ITEMS, carry_out, find_result
 from almost_data.evals.result import Line
 from almost_data.evals.results import results
@@ -368,26 +368,16 @@ def test_a_difference_is_no_baseline_and_in_points(store: Store, rm: Manifest, t
 
 
 def test_only_the_benchmark_itself_goes_to_the_hub_under_its_name(store: Store, rm: Manifest) -> None:
-    real = next(
-        file_hash for file_hash, description in sources.PUBLIC_FILES.items() if "helpful" in description
-    )
-    other_items = OTHER_ITEMS
-    derived = next(
-        file_hash
-        for file_hash, description in sources.PUBLIC_FILES.items()
-        if "best and incorrect" in description
-    )
     for seed, (task, data, count) in enumerate(
         [
-            ("truthfulqa", [Pinned("mc1.jsonl", f"sha256:{derived}", "data")], 0),
             ("truthfulqa", [Pinned("mine.jsonl", "sha256:1", "data")], 0),
             ("vicuna", [], 0),
             ("human", [Pinned("table.csv", "sha256:1", "judgments")], 0),
-            ("static-hhh", [Pinned("helpful.task.json", f"sha256:{real}", "data")], 1),
+            ("static-hhh", [Pinned("helpful.task.json", f"sha256:{static_hhh.FILES[0]}", "data")], 1),
             ("truthfulqa", [Pinned("truthfulqa/truthful_qa", "c" * 40, "data")], 1),
             ("truthfulqa", [Pinned(*truthfulqa.HUB.split("@"), "data")], 2),
             ("static-hhh", [Pinned("HuggingFaceH4/hhh_alignment", "d" * 40, "data")], 3),
-            ("static-hhh", [Pinned("HuggingFaceH4/hhh_alignment", "d" * 40 + other_items, "data")], 3),
+            ("static-hhh", [Pinned("HuggingFaceH4/hhh_alignment", "d" * 40 + OTHER_ITEMS, "data")], 3),
         ]
     ):
         saved(store, rm, task=task, data=data, settings={"seed": seed})

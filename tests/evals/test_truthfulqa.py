@@ -128,21 +128,20 @@ def test_from_the_hub_at_a_commit(tmp_path: Path, data: str, monkeypatch: pytest
         assert printed["lines"][0]["n"] == 12
         wrong = cli(*words, "--data", "ORG/other@v1.0.0", **env)
         assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1, wrong.stderr
-        assert "ORG/other@v1.0.0: no such file, and it cannot be loaded from the Hub" in wrong.stderr
+        assert "ORG/other: no such file, and not available on the Hub" in wrong.stderr
 
 
 def _rest(record: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name not in {"id", "revision", "role"}}
 
 
-def test_known_files_say_what_they_are_not(store: Store, shared: Path) -> None:
-    folder = shared / "truthfulqa"
+def test_files_are_not_known_as_the_benchmark(store: Store, shared: Path) -> None:
     for name, n in (("mc1_derived.jsonl", 817), ("task_mc.json", 299)):
-        result = judged(truthfulqa, store, find(store, "baseline:longest"), str(folder / name))
+        data = str(shared / "truthfulqa" / name)
+        result = judged(truthfulqa, store, find(store, "baseline:longest"), data)
         assert result.lines[0].n == n
-        assert any("not the official MC1 file" in note for note in result.notes)
-        assert sources.identify(folder / name)[1] is not None
-    assert sources.identify(folder / "TruthfulQA.csv")[1] is None
+        assert any("Not known to be the items of TruthfulQA's MC1" in note for note in result.notes)
+        assert not any(map(truthfulqa.EVALUATION.is_official, result.data))
 
 
 def test_command(tmp_path: Path, data: str) -> None:
@@ -152,7 +151,7 @@ def test_command(tmp_path: Path, data: str) -> None:
     assert re.search(
         r"baseline:longest +\n(?:.*\n)* +accuracy +overall +12 +0 +0.0% +0.0% to 24.2% +25.0%", done.stdout
     )
-    assert "Not a pinned file" in done.stdout
+    assert "Not known to be the items" in done.stdout
     failed = cli(*words, "--model", "baseline:best")
     assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and "no such baseline" in failed.stderr
 
@@ -240,5 +239,5 @@ def test_the_official_file_of_choices_and_labels_is_read(tmp_path: Path) -> None
         "mc2_targets": {"No.": 1},
     }
     (file := tmp_path / "mc_task.json").write_text(json.dumps([item]), "utf-8")
-    [read] = sources.read(str(file)).items
+    [read] = sources.read_files(str(file)).items
     assert (read.text, read.choices[read.right], len(read.choices)) == ("Is tea a fruit?", "No, a leaf.", 2)
