@@ -1,6 +1,6 @@
 """People judge pairs of answers: a table out, blinded and shuffled, and the filled one in again.
 
-    python recipes/reproduce/human.py export --result FINGERPRINT --data question.jsonl --out table.csv
+    python recipes/reproduce/human.py export --result vicuna@VERSION --data question.jsonl --out table.csv
     python recipes/reproduce/human.py import table.csv
 
 Which answer is whose is kept in a key in the store, under `reproduce/keys/`, and not in the table. An item
@@ -28,6 +28,7 @@ from almost_data.evals import saved
 from almost_data.evals.evaluation import EvalSession, Evaluation, evaluate
 from almost_data.evals.result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement, Result
 from almost_data.evals.results import items, results
+from almost_data.evals.results import read as read_result
 from almost_data.evals.tally import line, outcomes
 
 JUDGMENTS = 3
@@ -43,9 +44,7 @@ Root = Annotated[Path, cyclopts.Parameter(help="Folder of the store.")]
 @app.command(name="export")
 def export_command(
     *,
-    result: Annotated[
-        str, cyclopts.Parameter(help="Result of eval vicuna: folder, or start of fingerprint.")
-    ],
+    result: Annotated[str, cyclopts.Parameter(help="Result of eval vicuna: vicuna@VERSION.")],
     data: Annotated[Path, cyclopts.Parameter(help="The questions that were answered.")],
     out: Annotated[Path, cyclopts.Parameter(help="CSV to write; it must not exist.")],
     judgments: Annotated[int, cyclopts.Parameter(help="On each item, by different people.")] = JUDGMENTS,
@@ -86,8 +85,7 @@ def export(
 ) -> tuple[int, Path]:
     """Write the table of a finished `eval vicuna`, and its key. Returns the item count and the key file.
 
-    `name` is the result's folder, or the start of its fingerprint. Raises InputError where the result has
-    no answers, the questions are others, or the table exists.
+    Raises InputError where the result has no answers, the questions are others, or the table exists.
     """
     if judgments < 1:
         raise InputError(f"--judgments {judgments}: give 1 or more")
@@ -221,22 +219,11 @@ def _notes(judgments: Judgments) -> list[str]:
 
 
 def find(store: Store, name: str) -> Result:
-    """A finished `eval vicuna` by `name@version`, its folder, or the start of its fingerprint."""
-    comparisons = [result for result in results(store) if result.task == "vicuna"]
-    version = f"@{Path(name).name}"
-    matches = [
-        result
-        for result in comparisons
-        if name
-        and (result.fingerprint.startswith(name) or result.ref == name or result.ref.endswith(version))
-    ]
-    if len(matches) != 1:
-        existing = ", ".join(result.ref for result in comparisons) or "none"
-        raise InputError(
-            f"--result {name}: {'several results' if matches else 'no result'} of eval vicuna under "
-            f"{store.root} (there: {existing})"
-        )
-    return matches[0]
+    """A finished `eval vicuna` by `vicuna@VERSION`."""
+    result = read_result(store.manifest(name))
+    if result.task != "vicuna":
+        raise InputError(f"--result {name}: a result of eval {result.task}: name one of eval vicuna")
+    return result
 
 
 def between(store: Store, a: Pinned, b: Pinned) -> Result:

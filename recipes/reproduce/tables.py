@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import cyclopts
-import figure
 import human
 import study
 from claims import HHH, PREFERENCE, TAX, TRUE
@@ -279,16 +278,10 @@ def _parameters(store: Store, ref: str) -> float:
 def _write(store: Store, version: str, content: dict[str, Any]) -> Path:
     place = _home(store) / "tables" / version
     name = f"eval-tables-{version}"
-    files = figure.render(content["tables"])
-    page = card.page(TEMPLATES / "tables.md.jinja", **content, figures=sorted(files))
-    files |= {
-        "README.md": f"{page}\n".encode(),
-        "tables.json": f"{json.dumps(content, indent=2)}\n".encode(),
-    }
+    page = card.page(TEMPLATES / "tables.md.jinja", **content)
     with store.lock(name, wait=True), store.staging(place, name) as staging:
-        for path, data in files.items():
-            (staging / path).parent.mkdir(exist_ok=True)
-            (staging / path).write_bytes(data)
+        (staging / "README.md").write_bytes(f"{page}\n".encode())
+        (staging / "tables.json").write_bytes(f"{json.dumps(content, indent=2)}\n".encode())
         shutil.rmtree(place, ignore_errors=True)  # a report is made of results, which stay
     return place
 

@@ -288,7 +288,7 @@ def test_ratings_are_a_table_of_their_own_beyond_the_paper(tmp_path: object) -> 
         "rm without as-is",
     }
     content = study_.report(rated, tables, 135e6)
-    text = card.page(TEMPLATES / "tables.md.jinja", **content, versions={}, figures=[])
+    text = card.page(TEMPLATES / "tables.md.jinja", **content, versions={})
     assert text.count("The As-is RM rates every response") == 1
     assert "## Ratings (not in the paper)\n\nThe As-is RM rates" in text
 
@@ -390,7 +390,7 @@ def test_the_report_is_a_page(tmp_path: object) -> None:
     refs = ["rm@1.0.0", "sft@1.0.0", "ppo@1.0.0"]
     study_of_hhh = study(tmp_path, refs, {HHH}, compare=True)
     whole = study_.report(study_of_hhh, study_.measure(study_of_hhh), 135e6)
-    text = card.page(TEMPLATES / "tables.md.jinja", **whole, versions={"torch": "2"}, figures=[])
+    text = card.page(TEMPLATES / "tables.md.jinja", **whole, versions={"torch": "2"})
     assert "not run" in text and "**reproduced**" in text and "135 million" in text
     assert "+20.0" in text and "37.5% wins" in text
     assert text.count("## Table") == 5 and ", paired |" not in text
@@ -400,11 +400,11 @@ def test_the_report_is_a_page(tmp_path: object) -> None:
         for study_of_hhh in table["claims"]
         if study_of_hhh["n"] == 200
     )["paired"] = True
-    marked = card.page(TEMPLATES / "tables.md.jinja", **whole, versions={}, figures=[])
+    marked = card.page(TEMPLATES / "tables.md.jinja", **whole, versions={})
     assert marked.count(" | 200, paired | ") == 1
     assert "At most" not in text
     limited = study_.report(study_of_hhh, study_.measure(study_of_hhh), 135e6, limit=30)
-    text = card.page(TEMPLATES / "tables.md.jinja", **limited, versions={"torch": "2"}, figures=[])
+    text = card.page(TEMPLATES / "tables.md.jinja", **limited, versions={"torch": "2"})
     assert "**At most 30 items of each benchmark were taken.**" in text.partition("## Table")[0]
 
 

@@ -53,7 +53,7 @@ def compared(store: Store, server: CompletionsServer, folder: Path, **changes: s
 
 def export(store: Store, result: Result, tmp_path: Path, name: str = "table.csv", **how: Any) -> Path:
     out = tmp_path / name
-    human.export(store, result.fingerprint[:12], tmp_path / "question.jsonl", out, **how)
+    human.export(store, result.ref, tmp_path / "question.jsonl", out, **how)
     return out
 
 
@@ -134,12 +134,12 @@ def test_an_export_without_answers_or_of_other_questions_is_refused(
     failed = str(rows(tmp_path / "failed.jsonl", failures))
     with pytest.raises(InputError, match="no question has both answers"):
         export(store, compared(store, server, tmp_path, a=failed), tmp_path)
-    with pytest.raises(InputError, match="no result of eval vicuna"):
-        human.export(store, "0000", tmp_path / "question.jsonl", tmp_path / "x.csv")
+    with pytest.raises(InputError, match="no vicuna@1.0.0 under"):
+        human.export(store, "vicuna@1.0.0", tmp_path / "question.jsonl", tmp_path / "x.csv")
     second_data = rows(tmp_path / "other.jsonl", [{"question_id": 0, "text": "Another?"}])
     with pytest.raises(InputError, match="checksum"):
-        human.export(store, result.fingerprint, second_data, tmp_path / "x.csv")
-    assert human.find(store, str(store.path(result.ref))) == human.find(store, result.ref) == result
+        human.export(store, result.ref, second_data, tmp_path / "x.csv")
+    assert human.find(store, result.ref) == result
 
 
 def test_people_by_majority_with_their_agreement(store: Store, result: Result, tmp_path: Path) -> None:

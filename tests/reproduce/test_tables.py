@@ -73,7 +73,6 @@ def test_numbers_are_those_of_the_benchmark_and_are_measured_once(
     assert {sft_line.fingerprint: sft_line.created for sft_line in results(store)} == before
     assert json.loads(tables(store, capsys, "--hhh", data, "--json")) == content
     text = (place / "README.md").read_text()
-    assert "plots/claims.png" in text and (place / "plots" / "claims.png").is_file()
     assert content["is_small"] and "a test of the plumbing" in text
     assert str(tmp_path) not in text + json.dumps(content)
 
@@ -191,7 +190,7 @@ def test_people_stand_beside_the_judge_where_they_were_asked(
         capsys.readouterr()
 
     table = tmp_path / "table.csv"
-    human("export", "--result", judged.fingerprint, "--data", str(questions_file), "--out", str(table))
+    human("export", "--result", judged.ref, "--data", str(questions_file), "--out", str(table))
     prefer_ppo(table)
     printed = tables(store, capsys, "--baseline", str(saved))
     assert f"Figure 3, by people: 2 of 2 claims not run; missing: {NOBODY}" in printed
@@ -300,7 +299,7 @@ def test_a_report_takes_the_place_of_the_one_before_whole_or_not_at_all(
     tables(store, capsys, "--hhh", str(hhh(tmp_path / "hhh")))
     place = store.root / "reproduce" / "tables" / VERSION
     before = {file: file.read_bytes() for file in place.rglob("*") if file.is_file()}
-    assert {file.name for file in before} == {"README.md", "tables.json", "claims.png"}
+    assert {file.name for file in before} == {"README.md", "tables.json"}
 
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
