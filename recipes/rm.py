@@ -1,8 +1,7 @@
 """Reward model: TRL's RewardTrainer on comparisons, with the pairwise logistic loss (paper 2.1).
 
     python recipes/rm.py --config recipes/tiny.yaml --dataset comparisons@0.1.0 --artifact rm@0.1.0
-    python recipes/rm.py --config recipes/almost.yaml --dataset ORG/NAME --dataset_revision v1.0.0 \\
-        --artifact rm@1.0.0
+    python recipes/rm.py --config recipes/almost.yaml --dataset ORG/NAME@v1.0.0 --artifact rm@1.0.0
 
 On community pairs it trains the As-is RM. It reads any preference dataset in one of TRL's formats, and
 HH-RLHF, where `--single_turn true` keeps the single-turn part (paper, Table 3). `--use_peft true` trains a

@@ -1,8 +1,7 @@
 """Supervised policy: TRL's SFTTrainer on demonstrations, with the loss on the replies only (paper 2.2).
 
     python recipes/sft.py --config recipes/tiny.yaml --dataset demonstrations@0.1.0 --artifact sft@0.1.0
-    python recipes/sft.py --config recipes/almost.yaml --dataset ORG/NAME --dataset_revision v1.0.0 \\
-        --artifact sft@1.0.0
+    python recipes/sft.py --config recipes/almost.yaml --dataset ORG/NAME@v1.0.0 --artifact sft@1.0.0
 
 Besides demonstrations (`messages`) it reads prompts with completions; comparisons, where it learns the chosen
 side; and responses, where `--dataset_config RESPONDER` is the paper's Self-Play without a reward model.

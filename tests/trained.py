@@ -33,7 +33,7 @@ def manifest(
     whole = {
         "settings": {"learning_rate": 2e-5, "num_train_epochs": 1, "max_length": 1024},
         "base": BASE,
-        "dataset": {"ref": data, "config": None, "revision": None, "pinned": True},
+        "dataset": {"ref": data, "config": None, "revision": None},
         "template": TEMPLATE,
         "card": {"license": None, "language": None},
         "versions": {"trl": "1.12.0"},

@@ -282,15 +282,15 @@ def _inputs(manifest: Manifest) -> list[dict[str, Any]]:
     config, digests = manifest.config, {parent.ref: parent.digest for parent in manifest.parents}
     base, data, reward_model = config["base"], config["dataset"], config.get("reward_model")
     inputs = [
-        {"what": "base model", "ref": base["id"], "revision": base["revision"], "pinned": True},
-        {"what": "dataset", **{key: data[key] for key in ("ref", "revision", "pinned")}},
+        {"what": "base model", "ref": base["id"], "revision": base["revision"]},
+        {"what": "dataset", "ref": data["ref"], "revision": data["revision"]},
     ]
     if reward_model:
         ref, revision = reward_model["id"], reward_model["revision"]
-        inputs.append({"what": "reward model", "ref": ref, "revision": revision, "pinned": True})
+        inputs.append({"what": "reward model", "ref": ref, "revision": revision})
     listed = {source["ref"] for source in inputs}
     inputs += [
-        {"what": "parent", "ref": parent.ref, "revision": None, "pinned": True}
+        {"what": "parent", "ref": parent.ref, "revision": None}
         for parent in manifest.parents
         if parent.ref not in listed
     ]

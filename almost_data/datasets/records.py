@@ -81,7 +81,6 @@ class _DatasetConfig(_Config):
 
 class _Source(msgspec.Struct):
     ref: str
-    pinned: bool
     config: str | None
     revision: str | None
 

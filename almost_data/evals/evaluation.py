@@ -47,20 +47,19 @@ class EvalSession:
 
     def subject(self, options: "ModelOptions", max_tokens: int | None = None) -> Subject:
         """The model that the options name. Raises InputError where there is none."""
-        return self.model(options.model, options, "eval.model", options.revision, max_tokens)
+        return self.model(options.model, options, "eval.model", max_tokens)
 
     def model(
         self,
         name: str,
         options: "ModelOptions",
         setting: str,
-        revision: str | None = None,
         max_tokens: int | None = None,
     ) -> Subject:
         """A model by name, to run as the options say; `setting` names it in errors."""
         runtime = {"device": options.device, "dtype": options.dtype}
         scoring = check_options({key: value for key, value in runtime.items() if value is not None})
-        return subject.find(self.store, name, revision, scoring, max_tokens, setting)
+        return subject.find(self.store, name, scoring, max_tokens, setting)
 
     def scores(self, model: Subject, dialogues: Iterable[Dialogue]) -> dict[str, float]:
         """The model's score of each dialogue by its id. The journal keeps them as they come."""
@@ -113,9 +112,7 @@ class ModelOptions:
     """Options of every evaluation of one model."""
 
     model: str
-    """name@version, Hub id, folder, pypi:PACKAGE, or baseline:longest, first, random."""
-    revision: str | None = None
-    """Tag or commit of a model on the Hub."""
+    """name@version, ORG/NAME[@REVISION], folder, pypi:PACKAGE, or baseline:longest, first, random."""
     limit: int | None = None
     """Evaluate at most so many items, drawn by the seed."""
     seed: int = 0

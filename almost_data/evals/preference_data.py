@@ -18,7 +18,6 @@ from ..store.names import is_ref
 from ..store.store import Store
 from ..training.data import Source, from_hub, from_store
 from ..training.shapes import comparisons
-from .sources import hub_pin
 from .subject import Subject
 
 
@@ -60,9 +59,9 @@ def open_comparisons(
     if is_ref(data) and not Path(data).exists():
         source = from_store(store, data, config, split, learned, "eval.split")
         pin = Pinned(data, source.parent.digest, "data", _is_fake(source))
-    elif hub := hub_pin(data, "eval.dataset"):
-        source = from_hub(store, hub.id, hub.revision, config, split, learned, "eval.split")
-        pin = replace(hub, fake=_is_fake(source))
+    elif files.is_hub(data, TABLE_SUFFIXES):
+        source = from_hub(store, data, config, split, learned, "eval.split")
+        pin = Pinned(data.partition("@")[0], str(source.revision), "data", _is_fake(source))
     else:
         if config:
             raise InputError(f"eval.config goes with a dataset, and {data} is a file")
@@ -105,7 +104,6 @@ def _open_file(data: str, columns: Mapping[str, str]) -> Source:
         parent=parent,
         revision=None,
         config=None,
-        pinned=True,
         train=table,
         test=table.clear(),
         columns=frozenset(names),

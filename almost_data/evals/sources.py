@@ -55,13 +55,13 @@ class Items:
         return hashlib.sha256(canonical_json(texts)).hexdigest()
 
 
-def hub_pin(data: str, setting: str = "eval.data") -> Pinned | None:
+def hub_pin(data: str) -> Pinned | None:
     """The commit of `ORG/NAME@REVISION` on the Hub; None of a file. Raises InputError without a revision."""
     if not files.is_hub(data, files.TABLE_SUFFIXES):
         return None
     name, at, revision = data.partition("@")
     if not at:
-        raise InputError(f"{setting} {data}: name a tag or a commit, as {data}@REVISION, to pin it")
+        raise InputError(f"eval.data {data}: name a tag or a commit, as {data}@REVISION, to pin it")
     return Pinned(name, files.hub_commit(name, revision), "data")
 
 

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import msgspec
 
 from .. import scoring
-from ..datasets.config import HUB_ID
 from ..datasets.manifest import Manifest
 from ..datasets.records import Pinned
 from ..errors import InputError, one_line
@@ -71,7 +70,6 @@ class Subject:
 def find(
     store: Store,
     name: str,
-    revision: str | None = None,
     options: Options | None = None,
     max_tokens: int | None = None,
     setting: str = "eval.model",
@@ -87,9 +85,7 @@ def find(
     if name.startswith((BASELINE, "fake/")):
         scorer = scoring.load(name, options=set_options, max_tokens=reward_tokens)
         return Subject(scorer.model, "reward", scorer, None, None)
-    if HUB_ID.fullmatch(name) and "@" in name and not Path(name).exists():
-        name, _, revision = name.partition("@")
-    base = find_model(store, name, revision, setting)
+    base = find_model(store, name, setting=setting)
     model, folder = base.model, base.folder
     if _architecture(folder, name).endswith("ForSequenceClassification"):
         scorer = scoring.load(model.id, model.revision, set_options, max_tokens=reward_tokens, folder=folder)

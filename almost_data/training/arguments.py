@@ -35,17 +35,15 @@ class Inputs:
     """Arguments of every recipe, beside TRL's."""
 
     dataset: str = argument(
-        "Dataset to train on: name@version of the store, or ORG/NAME[@v1.0.0] on the Hub."
+        "Dataset to train on: name@version of the store, or ORG/NAME@REVISION on the Hub."
     )
     artifact: str = argument("name@version of the trained model in the store.")
-    dataset_revision: str | None = argument("Tag or commit of a Hub dataset, such as v1.0.0.", None)
     dataset_config: str | None = argument("Config of the dataset, if not the default.", None)
     columns: str | None = argument(
         "Which column holds what, where no layout fits: prompt=question,chosen=a,rejected=b.", None
     )
     dataset_train_split: str = argument("Split to train on.", "train")
     dataset_test_split: str = argument("Split to judge on; without one, 5%% of the prompts by hash.", "test")
-    allow_unpinned: bool = argument("Allow a Hub dataset without a revision; the card mentions it.", False)
     single_turn: bool = argument("Use only rows whose prompt is one user turn (paper, Table 3).", False)
     limit: int | None = argument("Number of rows to train on, drawn by the seed.", None)
     root: str = argument("Folder of the store.", "build")
@@ -68,8 +66,7 @@ class Inputs:
 class PolicyInputs(Inputs):
     """Arguments of PPO and RLOO."""
 
-    reward_model: str = argument("Reward model: name@version of the store, a folder or a Hub id.", "")
-    reward_revision: str | None = argument("Commit of a reward model on the Hub.", None)
+    reward_model: str = argument("Reward model: name@version, a folder or ORG/NAME[@REVISION].", "")
     max_prompt_length: int = argument("Leave out prompts of more tokens.", 256)
     max_kl: float = argument("Stop when KL exceeds this number of nats per response.", 50.0)
     report_prompts: int = argument("Prompts of each kind to answer before and after training.", 64)

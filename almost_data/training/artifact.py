@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cards import card, plots_model
-from ..datasets.config import source_name
+from ..datasets.config import HUB_ID, source_name
 from ..datasets.manifest import BuilderId, Entry, Manifest, Parent
 from ..errors import InputError
 from ..generation import Model
@@ -49,7 +49,7 @@ class Base:
 def find_model(
     store: Store, name: str | None, revision: str | None = None, setting: str = "recipe.model_name_or_path"
 ) -> Base:
-    """A model by `name@version` in the store, folder, `pypi:PACKAGE` or Hub id, its revision pinned.
+    """A model by `name@version` in the store, folder, `pypi:PACKAGE` or `ORG/NAME[@REVISION]`, pinned.
 
     Raises InputError where there is none, or it has no safetensors.
     """
@@ -62,6 +62,8 @@ def find_model(
         if manifest.kind != "model":
             raise InputError(f"{setting}: {name} is {manifest.kind_phrase}: name a model")
         return Base(store.path(name), Model(name, manifest.digest[:16]), manifest)
+    if HUB_ID.fullmatch(name) and "@" in name and not Path(name).exists():
+        name, _, revision = name.partition("@")
     pinned = weights.locate(Model(name, None if revision in (None, "main") else revision))
     return Base(weights.fetch(pinned), Model(source_name(pinned.id), pinned.revision), None)
 
@@ -180,7 +182,7 @@ def publish(
     to draw, and `diagnostics` is whatever else was measured.
     """
     draft, store, parents = training.draft, training.store, training.parents
-    base, dataset = draft.config["base"], draft.config["dataset"]
+    base = draft.config["base"]
     record = Record(
         ledger=ledger,
         diagnostics={
@@ -191,7 +193,6 @@ def publish(
             **diagnostics,
         },
         models=[] if is_ref(base["id"]) else [base],
-        notes=[] if dataset["pinned"] else [f"{dataset['ref']} was read without a pinned revision."],
         environment={
             "seconds": round(time.monotonic() - training.started, 1),
             "command": shown_command(sys.argv),

@@ -49,8 +49,6 @@ class Source:
     revision: str | None
     """Commit on the Hub."""
     config: str | None
-    pinned: bool
-    """Whether the same command always reads the same rows."""
     train: pl.DataFrame
     test: pl.DataFrame
     columns: frozenset[str]
@@ -86,41 +84,19 @@ class Source:
             "ref": self.parent.ref,
             "config": self.config,
             "revision": self.revision,
-            "pinned": self.pinned,
             **({"columns": dict(self.assignments)} if self.assignments else {}),
         }
 
 
 def open_dataset(inputs: Inputs) -> Source:
-    """The rows of `name@version` in the store, or of `ORG/NAME` on the Hub at a tag or commit.
+    """The rows of `name@version` in the store, or of `ORG/NAME@REVISION` on the Hub.
 
-    Raises InputError where there is no such dataset, and for a Hub dataset without a revision unless
-    `allow_unpinned`.
+    Raises InputError where there is no such dataset.
     """
-    dataset = inputs.dataset
-    name, _, suffix = dataset.partition("@")
     parts = (inputs.dataset_config, inputs.dataset_train_split, inputs.dataset_test_split)
-    if "/" in name and HUB_ID.fullmatch(dataset):
-        source = from_hub(inputs.store, name, _revision(inputs, name, suffix), *parts)
-    elif inputs.dataset_revision:
-        raise InputError(f"recipe.dataset_revision: only Hub datasets have one, and {dataset!r} is not one")
-    else:
-        source = from_store(inputs.store, dataset, *parts)
+    is_hub = "/" in inputs.dataset and HUB_ID.fullmatch(inputs.dataset)
+    source = (from_hub if is_hub else from_store)(inputs.store, inputs.dataset, *parts)
     return replace(source, single_turn=inputs.single_turn, assignments=parse_columns(inputs.columns))
-
-
-def _revision(inputs: Inputs, name: str, suffix: str) -> str | None:
-    revision = inputs.dataset_revision or suffix or None
-    if suffix and revision != suffix:
-        raise InputError(
-            f"recipe.dataset {inputs.dataset}: recipe.dataset_revision is {revision}: name one revision"
-        )
-    if revision is None and not inputs.allow_unpinned:
-        raise InputError(
-            f"{name}: no revision, so the training rows would not be known: set recipe.dataset_revision to a "
-            "tag or a commit, such as v1.0.0, or recipe.allow_unpinned to true, which the model card mentions"
-        )
-    return revision
 
 
 def from_store(
@@ -158,7 +134,6 @@ def from_store(
         parent=parent,
         revision=None,
         config=config,
-        pinned=True,
         train=rows[train],
         test=rows[test],
         columns=columns,
@@ -168,25 +143,24 @@ def from_store(
 
 def from_hub(
     store: Store,
-    name: str,
-    revision: str | None,
+    ref: str,
     config: str | None,
     train: str,
     test: str,
     setting: str = "recipe.dataset_train_split",
 ) -> Source:
-    """Two splits of a Hub dataset. If almost_data pushed it, it is pulled into the store and verified.
+    """Two splits of `ORG/NAME@REVISION`. If almost_data pushed it, it is pulled into the store and verified.
 
-    Raises InputError where it cannot be loaded or has no train split.
+    Raises InputError where it has no revision, cannot be loaded or has no train split.
     """
-    ref = f"{name}@{revision}" if revision else name
+    name, at, revision = ref.partition("@")
+    if not at:
+        section = setting.partition(".")[0]
+        raise InputError(f"{section}.dataset {ref}: name a tag or a commit, as {ref}@REVISION")
     commit = hub_commit(name, revision)
-    pinned = revision is not None
     try:
         pulled = hub.pull(store, f"{name}@{commit}", wait=True)  # with several GPUs, each process pulls
-        return replace(
-            from_store(store, pulled.ref, config, train, test, setting), revision=commit, pinned=pinned
-        )
+        return replace(from_store(store, pulled.ref, config, train, test, setting), revision=commit)
     except hub.HubError as error:
         raise InputError(str(error)) from None
     except hub.NotOurs:
@@ -202,7 +176,6 @@ def from_hub(
         parent=Parent(f"{name}@{commit}", f"commit:{commit}", ""),
         revision=commit,
         config=config,
-        pinned=pinned,
         train=rows[train],
         test=rows.get(test, rows[train].clear()),
         columns=frozenset(rows[train].columns),

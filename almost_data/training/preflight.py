@@ -170,9 +170,6 @@ def token_ids(tokenizer: Any, dialogues: Iterable[Messages], **options: Any) -> 
 
 
 def _check_source(checks: Preflight, source: Source) -> None:
-    if not source.pinned:
-        sentence = f"{source.parent.ref} is not pinned: the same command may train on other rows"
-        checks.add("revision", sentence, "warn")
     unreadable, reason = source.unusable
     sentence = f"rows that cannot be read are left out; {reason}"
     checks.add_rows("no dialogue", unreadable, source.read, sentence, 0.05)

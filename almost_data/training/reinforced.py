@@ -66,7 +66,7 @@ def set_up(inputs: Any, args: Any, model_args: Any, *, shares_tokens: bool) -> S
     store = inputs.store
     source = prompts(open_dataset(inputs))
     base = find_model(store, model_args.model_name_or_path, model_args.model_revision)
-    reward = find_model(store, inputs.reward_model, inputs.reward_revision, "recipe.reward_model")
+    reward = find_model(store, inputs.reward_model, setting="recipe.reward_model")
     tokenizer = AutoTokenizer.from_pretrained(base.folder, padding_side="left")
     reward_tokenizer = AutoTokenizer.from_pretrained(reward.folder)
     scorer = scoring.load(str(reward.folder))

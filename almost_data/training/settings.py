@@ -34,18 +34,18 @@ RUNTIME_PREFIXES = tuple(
 )
 RUNTIME = frozenset(
     """
-    allow_unpinned artifact attn_implementation batch_size bf16_full_eval dataloader_num_workers
+    artifact attn_implementation batch_size bf16_full_eval dataloader_num_workers
     dataloader_persistent_workers dataloader_pin_memory dataloader_prefetch_factor dataset
-    dataset_config dataset_num_proc dataset_revision debug deepspeed disable_tqdm do_eval do_predict
-    do_train dry_run enable_jit_checkpoint fp16_full_eval include_num_input_tokens_seen language
-    license local_batch_size local_mini_batch_size local_rank max_kl micro_batch_size
-    mini_batch_size model_name_or_path model_revision num_completions_to_print
-    num_sample_generations num_total_batches output_dir per_device_eval_batch_size
-    prediction_loss_only project push_to_hub report_prompts report_to
-    restore_callback_states_from_checkpoint resume_from_checkpoint reward_model reward_model_path
-    reward_revision root run_name sft_model_path skip_memory_metrics torch_empty_cache_steps use_cpu
-    vllm_enable_sleep_mode vllm_gpu_memory_utilization vllm_group_port vllm_server_base_url
-    vllm_server_host vllm_server_port vllm_server_timeout vllm_tensor_parallel_size world_size
+    dataset_config dataset_num_proc debug deepspeed disable_tqdm do_eval do_predict do_train dry_run
+    enable_jit_checkpoint fp16_full_eval include_num_input_tokens_seen language license
+    local_batch_size local_mini_batch_size local_rank max_kl micro_batch_size mini_batch_size
+    model_name_or_path model_revision num_completions_to_print num_sample_generations
+    num_total_batches output_dir per_device_eval_batch_size prediction_loss_only project push_to_hub
+    report_prompts report_to restore_callback_states_from_checkpoint resume_from_checkpoint
+    reward_model reward_model_path root run_name sft_model_path skip_memory_metrics
+    torch_empty_cache_steps use_cpu vllm_enable_sleep_mode vllm_gpu_memory_utilization
+    vllm_group_port vllm_server_base_url vllm_server_host vllm_server_port vllm_server_timeout
+    vllm_tensor_parallel_size world_size
     """.split()
 )
 """Arguments that are not fingerprinted: how and where training runs, and what else the manifest records."""

@@ -162,12 +162,11 @@ def check(inputs: Inputs) -> None:
 def _evaluate(store: Store, inputs: Inputs, task: str, model: Pinned, progress: Progress | None) -> Result:
     """The result of a model at its revision: a base as it was when the policy was trained from it."""
     if model.revision:
-        present = find(store, model.id, model.revision).pinned.revision
+        present = find(store, _name(model)).pinned.revision
         if present != model.revision:
             raise InputError(f"the base model {model.id} at {model.revision}: here is {present}")
     common = {
-        "model": model.id,
-        "revision": model.revision or None,
+        "model": _name(model),
         "limit": inputs.limit,
         "seed": inputs.seed,
         "device": inputs.device,
@@ -183,6 +182,11 @@ def _evaluate(store: Store, inputs: Inputs, task: str, model: Pinned, progress: 
     result = evaluate(store, benchmark.EVALUATION, benchmark.Options(**common, **options), progress)
     model_card.renew(store, result)
     return result
+
+
+def _name(model: Pinned) -> str:
+    """A model by the name that `eval` takes: of the Hub with its commit."""
+    return f"{model.id}@{model.revision}" if model.revision and "/" in model.id else model.id
 
 
 def _pinned(store: Store, inputs: Inputs, side: Pinned) -> Pinned:
@@ -211,7 +215,7 @@ def _comparison(store: Store, inputs: Inputs, progress: Progress | None) -> stud
         ref = f"responses@{inputs.version}-vicuna"
         if store.has(ref) and side.id in store.manifest(ref).counts:
             return str(answers_file(store, ref, side.id, Path(str(inputs.vicuna))))
-        return f"{side.id}@{side.revision}" if side.revision and "/" in side.id else side.id
+        return _name(side)
 
     def compare(a: Pinned, b: Pinned) -> Result:
         options = vicuna.Options(

@@ -127,11 +127,11 @@ def test_lineage_names_parents_their_parents_and_the_base() -> None:
     ]
 
 
-def test_a_fake_or_unpinned_model_says_so() -> None:
+def test_a_fake_model_says_so() -> None:
     fake = {"models": [{"id": "fake/x", "revision": "1"}], "notes": ["It was not pinned."]}
-    data = {"ref": "ORG/data@" + "c" * 40, "config": "hard", "revision": "c" * 40, "pinned": False}
+    data = {"ref": "ORG/data@" + "c" * 40, "config": "hard", "revision": "c" * 40}
     text = text_of(trained.manifest("sft", diagnostics=fake, dataset=data))
-    assert "Not real data" in text and "It was not pinned." in text and "(not pinned)" in text
+    assert "Not real data" in text and "It was not pinned." in text
     assert "config `hard`" in text
 
 

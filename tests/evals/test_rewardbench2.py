@@ -202,8 +202,8 @@ def test_a_judge_rates_every_reply_once(store: Store, data: str, server: Complet
     session = EvalSession(store, rewardbench2.EVALUATION)
     assert carry_out(session, rewardbench2.plan(session, settings)) == result
     assert sum(server.answered.values()) == requests
-    with pytest.raises(InputError, match=r"eval\.revision is of a model that runs here"):
-        rewardbench2.plan(session, replace(settings, revision="main"))
+    with pytest.raises(InputError, match=r"eval\.dtype is of a model that runs here"):
+        rewardbench2.plan(session, replace(settings, dtype="float32"))
 
 
 def test_from_the_hub_at_a_commit(tmp_path: Path, data: str) -> None:

@@ -200,22 +200,6 @@ def test_what_is_not_there_is_one_line(store: Store, name: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_revision_stands_behind_a_hub_name(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    requests: list[Any] = []
-
-    def find_model(store: Store, name: str, revision: str | None, flag: str) -> Any:
-        requests.append((name, revision))
-        raise InputError("stop")
-
-    monkeypatch.setattr(subject, "find_model", find_model)
-    for name in ("ORG/rm@v1.0.0", "ORG/rm", "rm@0.1.0"):
-        with pytest.raises(InputError, match="stop"):
-            subject.find(store, name)
-    assert requests == [("ORG/rm", "v1.0.0"), ("ORG/rm", None), ("rm@0.1.0", None)]
-
-
 def test_a_dataset_is_no_model(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no responses@0\.1\.0"):
         subject.find(store, "responses@0.1.0")

@@ -98,11 +98,10 @@ def talker(store: Store, base: Path, tmp_path_factory: pytest.TempPathFactory) -
             "HF_HOME": str(folder / "home"),
             "HF_HUB_DISABLE_XET": "1",
         }
-        unpinned = running.shell(
-            "sft", *running.flags(arguments | {"artifact": "talker@0.1.0"}), **environment
-        )
-        pinned = arguments | {"artifact": "talker@0.1.0", "dataset_revision": commit}
-        done = running.shell("sft", *running.flags(pinned), **environment)
+        arguments |= {"artifact": "talker@0.1.0"}
+        unpinned = running.shell("sft", *running.flags(arguments), **environment)
+        arguments |= {"dataset": f"someone/talks@{commit}"}
+        done = running.shell("sft", *running.flags(arguments), **environment)
     assert done.returncode == 0, done.stderr
     return unpinned, commit
 
@@ -193,13 +192,12 @@ def test_the_report_compares_with_the_head_as_it_was_drawn(store: Store, rm: Kep
 def test_a_hub_dataset_must_be_pinned_and_stands_in_the_manifest(store: Store, talker: Any) -> None:
     unpinned, commit = talker
     assert unpinned.returncode == 2
-    assert "--dataset_revision" in unpinned.stderr.splitlines()[-1]
+    assert "name a tag or a commit" in unpinned.stderr.splitlines()[-1]
     manifest = store.manifest("talker@0.1.0")
     assert manifest.config["dataset"] == {
         "ref": f"someone/talks@{commit}",
         "config": None,
         "revision": commit,
-        "pinned": True,
     }
     assert not manifest.is_fake
     assert verify(store, "talker@0.1.0") == []

@@ -59,7 +59,7 @@ def test_exit_codes(tmp_path: Path) -> None:
 def test_help_shows_our_flags_and_trl_s() -> None:
     done = running.shell("rm", "--help")
     assert done.returncode == 0
-    for flag in ("--dataset_revision", "--artifact", "--leave_out_pair", "--center_rewards_coefficient",
+    for flag in ("--dataset_train_split", "--artifact", "--leave_out_pair", "--center_rewards_coefficient",
                  "--learning_rate", "--use_peft", "--model_name_or_path"):  # fmt: skip
         assert flag in done.stdout
 

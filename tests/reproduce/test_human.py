@@ -134,7 +134,7 @@ def test_an_export_without_answers_or_of_other_questions_is_refused(
     failed = str(rows(tmp_path / "failed.jsonl", failures))
     with pytest.raises(InputError, match="no question has both answers"):
         export(store, compared(store, server, tmp_path, a=failed), tmp_path)
-    with pytest.raises(InputError, match="no vicuna@1.0.0 under"):
+    with pytest.raises(InputError, match=r"no vicuna@1\.0\.0 under"):
         human.export(store, "vicuna@1.0.0", tmp_path / "question.jsonl", tmp_path / "x.csv")
     second_data = rows(tmp_path / "other.jsonl", [{"question_id": 0, "text": "Another?"}])
     with pytest.raises(InputError, match="checksum"):

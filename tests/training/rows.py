@@ -20,14 +20,13 @@ def source(
     rows: Sequence[dict[str, Any]],
     test: Sequence[dict[str, Any]] | None = None,
     *,
-    pinned: bool = True,
     manifest: Manifest | None = None,
 ) -> Source:
     train = pl.DataFrame(rows, infer_schema_length=None)
     held = train.clear() if test is None else pl.DataFrame(test, infer_schema_length=None)
     parent = Parent("ORG/rows@" + "a" * 40, "commit:" + "a" * 40, "")
     columns = frozenset(train.columns)
-    return Source(parent, "a" * 40, None, pinned, train, held, columns, manifest, test is not None)
+    return Source(parent, "a" * 40, None, train, held, columns, manifest, test is not None)
 
 
 def pair(number: int, good: str = "Yes.", bad: str = "No.", a: str = "A", b: str = "B") -> dict[str, Any]:

@@ -86,7 +86,7 @@ def test_yaml_can_name_what_the_command_line_must(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("rm: {learning_rat: 1}", r"it\.yaml: rm\.learning_rat: no such argument.* and .*dataset_revision"),
+        ("rm: {learning_rat: 1}", r"it\.yaml: rm\.learning_rat: no such argument.* and .*dataset_config"),
         ("all: {max_lenght: 1}\nrm: {}", r"it\.yaml: rm\.max_lenght: no such argument"),
         ("rm: [", r"it\.yaml: not YAML"),
         ("rm: \x00", r"it\.yaml: not YAML"),
@@ -204,7 +204,7 @@ def test_bad_arguments_end_a_recipe_with_code_2(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(SystemExit) as end:
         recipe_cli.run(lambda: parsed("--help"))
-    assert not end.value.code and "--dataset_revision" in capsys.readouterr().out
+    assert not end.value.code and "--dataset_config" in capsys.readouterr().out
 
 
 def test_a_bug_keeps_its_traceback() -> None:

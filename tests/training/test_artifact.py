@@ -156,6 +156,20 @@ def test_a_base_is_pinned_and_named_without_its_place(base: Path, tmp_path: Path
     assert stored.folder == store.path(manifest.ref)
 
 
+def test_a_revision_stands_behind_a_hub_name(fake_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[Model] = []
+
+    def locate(model: Model) -> Model:
+        requests.append(model)
+        raise InputError("not reachable")
+
+    monkeypatch.setattr(weights, "locate", locate)
+    for name, revision in (("ORG/rm@v1.0.0", None), ("ORG/rm", "v2.0.0"), ("ORG/rm", "main")):
+        with pytest.raises(InputError, match="not reachable"):
+            find_model(fake_store, name, revision)
+    assert requests == [Model("ORG/rm", "v1.0.0"), Model("ORG/rm", "v2.0.0"), Model("ORG/rm")]
+
+
 def test_what_is_no_model_is_refused(fake_store: Store) -> None:
     for name, match in (
         (None, r"recipe\.reward_model: name a model"),

@@ -414,7 +414,7 @@ def test_datasets_of_the_store_are_read_with_their_splits(
     shaped: Source = shape(opened)
     manifest = fake_store.manifest(dataset)
     assert opened.parent == manifests.Parent(dataset, manifest.digest, manifest.fingerprint, manifest.sha256)
-    assert opened.record() == {"ref": dataset, "config": "default", "revision": None, "pinned": True}
+    assert opened.record() == {"ref": dataset, "config": "default", "revision": None}
     assert shaped.unusable == (0, "") and shaped.read == manifest.counts["default"]["train"]
     whole = fake_store.scan(dataset).collect()
     assert set(shaped.train["query_id"]) | set(shaped.test["query_id"]) == set(whole["query_id"])
@@ -435,9 +435,7 @@ def test_datasets_of_the_store_are_read_with_their_splits(
         ({"dataset": "./comparisons@0.1.0"}, "not a reference"),
         ({"dataset_config": "nowhere"}, "has no config 'nowhere'; it has: default"),
         ({"dataset_train_split": "validation"}, "no rows in split 'validation' of config 'default'"),
-        ({"dataset_revision": "v1.0.0"}, r"recipe\.dataset_revision: only Hub datasets have one"),
-        ({"dataset": "someone/data"}, r"no revision.*recipe\.dataset_revision.*recipe\.allow_unpinned"),
-        ({"dataset": "someone/data@a", "dataset_revision": "b"}, "name one revision"),
+        ({"dataset": "someone/data"}, "name a tag or a commit, as someone/data@REVISION"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_opened_is_one_line(fake_store: Store, how: dict[str, Any], match: str) -> None:
@@ -490,28 +488,25 @@ def parquet(folder: Path, rows: list[dict[str, Any]]) -> bytes:
 def test_a_hub_dataset_is_read_over_http_at_a_commit(tmp_path: Path) -> None:
     files = {"data/train-00000-of-00001.parquet": parquet(tmp_path, MANY), "README.md": b"# hello\n"}
     with serve("someone/pairs", files) as (endpoint, commit):
-        named = {"dataset": "someone/pairs"}
-        tagged, at, unpinned, lost, no_split, no_config, nowhere = read_from(
+        named = {"dataset": f"someone/pairs@{commit}"}
+        tagged, at, lost, no_split, no_config, nowhere = read_from(
             endpoint,
             tmp_path,
             [
-                named | {"dataset_revision": "v1.0.0"},
-                {"dataset": f"someone/pairs@{commit}"},
-                named | {"allow_unpinned": True},
-                named | {"dataset_revision": "v9.9.9"},
-                named | {"dataset_revision": commit, "dataset_train_split": "validation"},
-                named | {"dataset_revision": commit, "dataset_config": "other"},
-                {"dataset": "someone/nothing", "dataset_revision": commit},
+                {"dataset": "someone/pairs@v1.0.0"},
+                named,
+                {"dataset": "someone/pairs@v9.9.9"},
+                named | {"dataset_train_split": "validation"},
+                named | {"dataset_config": "other"},
+                {"dataset": f"someone/nothing@{commit}"},
             ],
         )
     assert at["record"] == {
         "ref": f"someone/pairs@{commit}",
         "config": None,
         "revision": commit,
-        "pinned": True,
     }
     assert at["parent"] == f"commit:{commit}" and not at["held"] and tagged == at
-    assert unpinned["record"] == at["record"] | {"pinned": False} and unpinned["train"] == at["train"]
     assert at["train"] == comparisons(source(MANY)).train["query_id"].to_list()
     assert "no split 'validation'; it has: train: see recipe.dataset_train_split" in no_split
     for line in (lost, no_config, nowhere):
@@ -546,20 +541,18 @@ def test_a_dataset_of_ours_on_the_hub_is_held_to_its_digest(fake_store: Store, t
     root = {"root": str(tmp_path / "build")}
     named = root | {"dataset": "someone/ours@v1.0.0"}
     with serve("someone/ours", files) as (endpoint, commit):
-        plain, again, other_config, lost = read_from(
+        plain, other_config, lost = read_from(
             endpoint,
             tmp_path,
             [
                 named,
-                root | {"dataset": "someone/ours", "allow_unpinned": True},
                 named | {"dataset_config": "rejected"},
                 named | {"dataset_train_split": "validation"},
             ],
         )
     stored = comparisons(open_dataset(inputs(fake_store)))
-    record = {"ref": "comparisons@0.1.0", "config": "default", "revision": commit, "pinned": True}
-    assert plain["record"] == record and again["record"] == record | {"pinned": False}
-    assert plain["parent"] == again["parent"] == stored.parent.digest
+    record = {"ref": "comparisons@0.1.0", "config": "default", "revision": commit}
+    assert plain["record"] == record and plain["parent"] == stored.parent.digest
     assert plain["train"] == stored.train["query_id"].to_list() and plain["test"] == len(stored.test)
     assert (
         "config 'rejected' holds rows that were dropped" in other_config

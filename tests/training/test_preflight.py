@@ -98,17 +98,10 @@ def test_equal_and_empty_sides_are_no_dialogues_and_special_texts_are_counted(to
     assert finding_of(checked([*rows, special_prompt], tokenizer)[0], "special tokens in text").rows == 1
 
 
-def test_a_margin_column_and_what_is_not_pinned_are_warned_of(tokenizer: Any) -> None:
+def test_a_margin_column_is_warned_of(tokenizer: Any) -> None:
     rows = [pair(n) | {"margin": 1.0} for n in range(3)]
     checks, _ = checked(rows, tokenizer)
     assert levels(checks)["margin"] == "warn"
-    shaped = comparisons(source(rows[:1], test=[], pinned=False))
-    checks = Preflight()
-    preflight.check_comparisons(checks, shaped, shaped.train, tokenizer, 200)
-    assert (
-        finding_of(checks, "revision").level == "warn"
-        and shaped.parent.ref in finding_of(checks, "revision").sentence
-    )
 
 
 def test_rows_that_cannot_be_read_stop_it_where_they_are_many(tokenizer: Any) -> None:
