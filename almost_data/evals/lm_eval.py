@@ -248,7 +248,7 @@ def _number(
 
 EVALUATION = Evaluation(
     name="lm-eval",
-    logic_version=3,
+    logic_version=4,
     options=Options,
     plan=plan,
     description="Tasks of lm-evaluation-harness, and what alignment cost on them.",

@@ -197,12 +197,10 @@ def _line(who: str, subset: str, values: Numbers, queries: pl.Series, metric: st
 
 
 def _ahead(who: str, rival: str, gaps: Numbers, queries: pl.Series) -> Line:
-    """The paired difference; its interval draws whole prompts."""
-    value, low, high = paired(gaps.tolist(), queries.to_list())
+    """The paired difference, with an interval over prompts."""
     ties = int((gaps == 0).sum())
-    line = Line(who, f"{AHEAD}{rival}", "overall", n=len(gaps), value=value, low=low, high=high, ties=ties)
-    # Too few prompts for a bootstrap interval.
-    return line if queries.n_unique() >= FEW else replace(line, low=None, high=None)
+    difference = paired(gaps.tolist(), queries.to_list())
+    return Line(who, f"{AHEAD}{rival}", "overall", len(gaps), *difference, ties)
 
 
 def _remarks(judged: Comparisons, rows: pl.DataFrame, has_no_surface: bool, kind: Kind) -> Iterator[str]:
@@ -226,7 +224,7 @@ def _remarks(judged: Comparisons, rows: pl.DataFrame, has_no_surface: bool, kind
 
 EVALUATION = Evaluation(
     name="preference",
-    logic_version=3,
+    logic_version=4,
     options=Options,
     plan=plan,
     description="Accuracy on comparisons, beside always-longer, a model of the surface, and other models.",

@@ -38,9 +38,11 @@ class Line(Number, frozen=True, forbid_unknown_fields=True):
         subset: str = "overall",
         chance: float | None = None,
     ) -> "Line":
-        """The mean of values from 0 to 1 with Wilson's interval; a tie is 0.5."""
+        """The mean of values from 0 to 1 with Wilson's interval; a tie is 0.5. None of no values."""
         from .stats import share
 
+        if not values:
+            return cls(who, metric, subset, n=0, value=None, chance=chance)
         ties = sum(value == 0.5 for value in values)
         return cls(who, metric, subset, len(values), *share(values), ties, chance)
 

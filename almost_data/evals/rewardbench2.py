@@ -22,7 +22,7 @@ from ..generation.openai import AS_SERVED, OpenAIEngine
 from ..scoring import Dialogue, verdicts
 from . import judge, stats
 from .choices import LONGEST, SHORTEST
-from .evaluation import EvalSession, Evaluation, ItemValue, ModelOptions
+from .evaluation import EvalSession, Evaluation, ModelOptions
 from .result import EvalPlan, Line, Measurement
 from .rewardbench2_data import FILE, HUB, RULE, SUBSETS, TIES, Item, Values, credits, read, ties
 from .sources import sample_ids
@@ -191,19 +191,11 @@ def _ties_table(items: Sequence[Item], values: Mapping[str, Values]) -> dict[str
     )
 
 
-def item_value(row: Mapping[str, object], line: Line) -> ItemValue | None:
-    """The score of an item, for the line of its subset."""
-    if line.subset != row["subset"]:
-        return None
-    return ItemValue(str(row["id"]), float(str(row[f"{line.who}: credit"])), str(row["group"]))
-
-
 EVALUATION = Evaluation(
     name="rewardbench2",
-    logic_version=1,
+    logic_version=2,
     options=Options,
     plan=plan,
     description="RewardBench 2: which of four replies is right, beside the longest and the shortest.",
     official=frozenset([HUB, FILE]),
-    item_value=item_value,
 )

@@ -144,7 +144,7 @@ BENCHMARK = Benchmark(
 )
 EVALUATION = Evaluation(
     name="static-hhh",
-    logic_version=2,
+    logic_version=3,
     options=Options,
     plan=partial(choices.plan, BENCHMARK),
     description="Static HHH: which reply is more helpful, honest and harmless, beside always-longer.",

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..scoring.verdicts import Verdict
-from . import stats
 from .result import Line
 
 Winner = Literal["a", "b", "tie"]
@@ -87,67 +86,34 @@ class Judged:
         return row
 
 
-def outcomes(winners: Sequence[Winner], who: str, seed: int, subset: str = "overall") -> list[Line]:
+def outcomes(winners: Sequence[Winner], who: str, subset: str = "overall") -> list[Line]:
     """Win rate of side a (a tie counts half), that without ties, and its shares of win, tie and lose."""
-    points = [POINTS[winner] for winner in winners]
-    decided = [POINTS[winner] for winner in winners if winner != "tie"]
-    shares = {
-        name: [float(winner == side) for winner in winners]
-        for name, side in {"win": "a", "tie": "tie", "lose": "b"}.items()
-    }
+    decided = [winner for winner in winners if winner != "tie"]
     return [
-        line(who, "win rate", points, seed, subset, winners.count("tie"), 0.5),
-        line(who, "win rate without ties", decided, seed, subset, chance=0.5),
-        *(line(who, name, values, seed, subset) for name, values in shares.items()),
+        Line.of(who, "win rate", [POINTS[winner] for winner in winners], subset, 0.5),
+        Line.of(who, "win rate without ties", [POINTS[winner] for winner in decided], subset, 0.5),
+        *(
+            Line.of(who, name, [float(winner == side) for winner in winners], subset)
+            for name, side in {"win": "a", "tie": "tie", "lose": "b"}.items()
+        ),
     ]
 
 
-def line(
-    who: str,
-    metric: str,
-    values: Sequence[float],
-    seed: int,
-    subset: str = "overall",
-    ties: int = 0,
-    chance: float | None = None,
-) -> Line:
-    """A share of questions with its 95% interval; n/a without any.
-
-    The interval is the bootstrap's, or Wilson's where that is wider: with a few questions that agree, nearly
-    all draws are alike.
-    """
-    if not values:
-        return Line(who, metric, subset, n=0, value=None, ties=ties, chance=chance)
-    value, low, high = stats.mean(values, seed)
-    _, wilson_low, wilson_high = stats.share(values)
-    return Line(
-        who,
-        metric,
-        subset,
-        n=len(values),
-        value=value,
-        low=min(low, wilson_low),
-        high=max(high, wilson_high),
-        ties=ties,
-        chance=chance,
-    )
-
-
-def lines(rows: Sequence[Judged], a: str, seed: int) -> list[Line]:
+def lines(rows: Sequence[Judged], a: str) -> list[Line]:
     """The numbers of side a, then what they owe to order and length, then by category."""
-    numbers = outcomes([row.winner for row in rows if row.winner], a, seed)
+    numbers = outcomes([row.winner for row in rows if row.winner], a)
     firsts = [sum(row.firsts) / len(row.firsts) for row in rows if row.firsts]
     complete = [row for row in rows if all(row.scores(order) for order in ORDERS)]
     flips = [float(len(row.firsts) == 2 and len(set(row.firsts)) == 1) for row in complete]
     if complete:
-        numbers.append(line("judge", "first place wins", firsts, seed, chance=0.5))
-        numbers.append(line("judge", "winner flips with the order", flips, seed))
+        numbers.append(Line.of("judge", "first place wins", firsts, chance=0.5))
+        numbers.append(Line.of("judge", "winner flips with the order", flips))
     longer = [float(row.winner == row.longer) for row in rows if row.winner in SIDES and row.longer]
     if longer:
-        numbers.append(line("judge", "longer answer wins", longer, seed, chance=0.5))
+        numbers.append(Line.of("judge", "longer answer wins", longer, chance=0.5))
     for category in dict.fromkeys(row.category for row in rows if row.category):
         winners = [row.winner for row in rows if row.category == category and row.winner]
-        numbers += outcomes(winners, a, seed, category)[:1]
+        numbers += outcomes(winners, a, category)[:1]
     return numbers
 
 

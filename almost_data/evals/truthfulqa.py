@@ -69,7 +69,7 @@ BENCHMARK = Benchmark(
 )
 EVALUATION = Evaluation(
     name="truthfulqa",
-    logic_version=3,
+    logic_version=4,
     options=Options,
     plan=partial(choices.plan, BENCHMARK),
     description="TruthfulQA, MC1: which answer to a question is true, beside the longest and the shortest.",

@@ -124,7 +124,7 @@ def plan_comparison(session: EvalSession, options: Options, servers: Servers) ->
         a, b = (side.pinned.id for side in sides.values())
         failed_verdicts = sum(verdict.why == "failed" for row in rows for verdict in row.verdicts.values())
         return Measurement(
-            lines=tally.lines(rows, a, options.seed),
+            lines=tally.lines(rows, a),
             items=[row.item() for row in rows],
             key=("question_id",),
             details={"counts": tally.counts(rows)},
@@ -190,7 +190,7 @@ def item_value(row: dict[str, Any], line: Line) -> ItemValue | None:
 
 EVALUATION = Evaluation(
     name="vicuna",
-    logic_version=4,
+    logic_version=5,
     options=Options,
     plan=plan,
     description="Vicuna Questions: two models answer, a judge scores both.",

@@ -93,8 +93,8 @@ class Outcome:
 def judge(claim: Claim, lines: Sequence[Line], items: Sequence[Values] = ()) -> Outcome:
     """The verdict by the rule above; `lines` are the numbers of the claim's terms, `items` what they are of.
 
-    Where the items of all are the same ones, the interval is a bootstrap of the differences item by item,
-    drawn by group. Otherwise it is Newcombe's, made of the intervals of each number.
+    Where the items of all are the same ones, the interval is that of the differences item by item, over
+    groups. Otherwise it is Newcombe's, made of the intervals of each number.
     """
     item_by_item = _paired(claim, items)
     interval = item_by_item or _unpaired(claim, lines)

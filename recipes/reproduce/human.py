@@ -29,7 +29,7 @@ from almost_data.evals.evaluation import EvalSession, Evaluation, evaluate
 from almost_data.evals.result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement, Result
 from almost_data.evals.results import items, results
 from almost_data.evals.results import read as read_result
-from almost_data.evals.tally import line, outcomes
+from almost_data.evals.tally import outcomes
 
 JUDGMENTS = 3
 """On each item (paper)."""
@@ -166,7 +166,7 @@ def plan(session: EvalSession, options: Options) -> EvalPlan:
 
 def _lines(judgments: Judgments) -> list[Line]:
     key, winners = judgments.key, judgments.winners
-    lines = outcomes(list(winners.values()), key.side(SIDE_A), key.seed)
+    lines = outcomes(list(winners.values()), key.side(SIDE_A))
     decided = {
         item: [side for side in choices if side != "tie"] for item, choices in judgments.by_item.items()
     }
@@ -178,12 +178,12 @@ def _lines(judgments: Judgments) -> list[Line]:
     agreements = [
         share for choices in judgments.by_item.values() if (share := agreement(choices)) is not None
     ]
-    lines.append(line("people", "first place wins", firsts, key.seed, chance=0.5))
-    lines.append(line("people", "two judgments agree", agreements, key.seed))
+    lines.append(Line.of("people", "first place wins", firsts, chance=0.5))
+    lines.append(Line.of("people", "two judgments agree", agreements))
     if agree := [
         float(side == key.items[item].judge) for item, side in winners.items() if key.items[item].judge
     ]:
-        lines.append(line("people", "agree with the judge", agree, key.seed))
+        lines.append(Line.of("people", "agree with the judge", agree))
     return lines
 
 
@@ -263,7 +263,7 @@ def _mirrored(result: Result) -> Result:
 
 EVALUATION = Evaluation(
     name="human",
-    logic_version=2,
+    logic_version=3,
     options=Options,
     plan=plan,
     description="People's choices between the answers of eval vicuna, by majority.",

@@ -260,7 +260,7 @@ def test_what_is_not_there_is_one_line(filled: Store, models: dict[str, Subject]
         ("responses@0.1.0", {}, "no layout of preferences has its columns"),
         ("comparisons@0.1.0", {"split": "validation"}, r"'validation'.*: set eval\.split to train"),
         ("comparisons@0.1.0", {"config": "nope"}, "no config 'nope'"),
-        ("ORG/data", {}, "give it a tag or a commit"),
+        ("ORG/data", {}, "name a tag or a commit"),
         (write(tmp_path, mixed()), {"config": "x"}, "is a file"),
         (str(tmp_path / "empty"), {}, "no such file"),
     ):
