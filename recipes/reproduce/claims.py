@@ -10,7 +10,8 @@ guessing, it is `at chance`.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 from almost_data.evals.evaluation import ItemValue
 from almost_data.evals.result import Line
@@ -163,187 +164,117 @@ PEOPLE = "human"
 WIN = "win rate"
 
 
-def _versus(a: str, b: str) -> Measure:
-    return Measure(f"{a} against {b}", VICUNA, metric=WIN)
+def _benchmark(
+    task: str, table: str, says: str, better: str, worse: str, subset: str = "overall", **terms: Any
+) -> Claim:
+    """One model is above another on a benchmark."""
+    return Claim(table, says, Measure(better, task, subset), Measure(worse, task, subset), **terms)
 
 
-TABLE_1 = (
-    Claim(
-        "Table 1",
-        "PPO is more helpful than SFT on Static HHH",
-        Measure("ppo", HHH, "helpful"),
-        Measure("sft", HHH, "helpful"),
-    ),
-    Claim(
-        "Table 1",
-        "PPO is more harmless than SFT on Static HHH",
-        Measure("ppo", HHH, "harmless"),
-        Measure("sft", HHH, "harmless"),
-    ),
-    Claim("Table 1", "PPO is more truthful than SFT", Measure("ppo", TRUE), Measure("sft", TRUE)),
-    Claim(
-        "Table 1",
-        "PPO gives up honesty: SFT is the more honest on Static HHH",
-        Measure("sft", HHH, "honest"),
-        Measure("ppo", HHH, "honest"),
-    ),
-    Claim(
-        "Table 1",
-        "the reward model chooses better than the policy on Static HHH",
-        Measure("rm", HHH),
-        Measure("ppo", HHH),
-    ),
-)
-FIGURE_3 = (
-    Claim(
+def _wins(table: str, says: str, a: str, b: str, paper: str = "") -> Claim:
+    """One model wins against another more often than it loses."""
+    return Claim(table, says, Measure(f"{a} against {b}", VICUNA, metric=WIN), 0.5, paper=paper)
+
+
+def _tax(says: str, task: str) -> Claim:
+    """The base is better than PPO on a task of lm-evaluation-harness."""
+    return Claim("Alignment tax", says, Measure("base", TAX, task, "acc"), Measure("ppo", TAX, task, "acc"))
+
+
+_hhh, _true, _preference = (partial(_benchmark, task) for task in (HHH, TRUE, PREFERENCE))
+_DPO, _RATINGS = "DPO (not in the paper)", "Ratings (not in the paper)"
+_FIGURE_3 = (
+    _wins(
         "Figure 3, by a judge",
         "PPO wins over SFT more often than it loses",
-        _versus("ppo", "sft"),
-        0.5,
-        paper="37.5% wins, 36.3% ties (people)",
+        "ppo",
+        "sft",
+        "37.5% wins, 36.3% ties (people)",
     ),
-    Claim(
+    _wins(
         "Figure 3, by a judge",
         "PPO wins over a baseline's answers (Alpaca's in the paper)",
-        _versus("ppo", "baseline"),
-        0.5,
-        paper="55.0% (people)",
+        "ppo",
+        "baseline",
+        "55.0% (people)",
     ),
 )
-FIGURE_3_PEOPLE = tuple(
-    replace(claim, table="Figure 3, by people", better=replace(claim.better, task=PEOPLE))
-    for claim in FIGURE_3
-)
-TABLE_3 = (
-    Claim(
+CLAIMS = (
+    _hhh("Table 1", "PPO is more helpful than SFT on Static HHH", "ppo", "sft", "helpful"),
+    _hhh("Table 1", "PPO is more harmless than SFT on Static HHH", "ppo", "sft", "harmless"),
+    _true("Table 1", "PPO is more truthful than SFT", "ppo", "sft"),
+    _hhh("Table 1", "PPO gives up honesty: SFT is the more honest on Static HHH", "sft", "ppo", "honest"),
+    _hhh("Table 1", "the reward model chooses better than the policy on Static HHH", "rm", "ppo"),
+    *_FIGURE_3,
+    *(
+        replace(claim, table="Figure 3, by people", better=replace(claim.better, task=PEOPLE))
+        for claim in _FIGURE_3
+    ),
+    _preference(
         "Table 3",
         "synthetic feedback gets 90% of a model trained on the whole set",
-        Measure("rm", PREFERENCE),
-        Measure("rm upper", PREFERENCE),
+        "rm",
+        "rm upper",
         part=0.9,
         paper="about 90%",
     ),
-    Claim(
+    _preference(
         "Table 3",
         "synthetic feedback equals a model trained on its single-turn part (within 3 points)",
-        Measure("rm", PREFERENCE),
-        Measure("rm single-turn", PREFERENCE),
+        "rm",
+        "rm single-turn",
         within=0.03,
     ),
-    Claim(
-        "Table 3",
-        "synthetic feedback beats the As-is RM",
-        Measure("rm", PREFERENCE),
-        Measure("asis", PREFERENCE),
-    ),
+    _preference("Table 3", "synthetic feedback beats the As-is RM", "rm", "asis"),
     Claim(
         "Table 3",
         "synthetic feedback beats always-longer",
         Measure("rm", PREFERENCE),
         Measure("rm", PREFERENCE, who="baseline:longest"),
     ),
-)
-TABLE_4 = (
-    Claim(
+    _preference(
         "Table 4",
         "without the heuristic filter the reward model is worse",
-        Measure("rm", PREFERENCE),
-        Measure("rm without heuristics", PREFERENCE),
+        "rm",
+        "rm without heuristics",
         paper="about 10 points",
     ),
-    Claim(
-        "Table 4",
-        "without the As-is RM the reward model is worse",
-        Measure("rm", PREFERENCE),
-        Measure("rm without as-is", PREFERENCE),
-    ),
-    Claim(
-        "Table 4",
-        "with both filters it is better than with none",
-        Measure("rm", PREFERENCE),
-        Measure("rm without filters", PREFERENCE),
-    ),
-)
-TABLE_5 = (
-    Claim(
-        "Table 5",
-        "SFT on RMSP is better than on Self-Play, Static HHH",
-        Measure("sft", HHH),
-        Measure("sft self-play", HHH),
-    ),
-    Claim(
-        "Table 5",
-        "SFT on RMSP is better than on Self-Play, TruthfulQA",
-        Measure("sft", TRUE),
-        Measure("sft self-play", TRUE),
-    ),
-    Claim(
+    _preference("Table 4", "without the As-is RM the reward model is worse", "rm", "rm without as-is"),
+    _preference("Table 4", "with both filters it is better than with none", "rm", "rm without filters"),
+    _hhh("Table 5", "SFT on RMSP is better than on Self-Play, Static HHH", "sft", "sft self-play"),
+    _true("Table 5", "SFT on RMSP is better than on Self-Play, TruthfulQA", "sft", "sft self-play"),
+    _wins(
         "Table 5",
         "SFT on RMSP wins over a baseline's answers (Alpaca-7B's in the paper)",
-        _versus("sft", "baseline"),
-        0.5,
-        paper="above 50%, the only one",
+        "sft",
+        "baseline",
+        "above 50%, the only one",
     ),
-    Claim("Table 5", "SFT on RMSP wins over SFT on Self-Play", _versus("sft", "sft self-play"), 0.5),
-    Claim(
-        "Table 5",
-        "the Faithful prompt is better than HHH, Static HHH",
-        Measure("sft", HHH),
-        Measure("sft hhh", HHH),
-    ),
-    Claim("Table 5", "SFT on Faithful wins over SFT on HHH", _versus("sft", "sft hhh"), 0.5),
-)
-APPENDIX_F = (
-    Claim(
-        "Alignment tax",
-        "alignment costs knowledge (MMLU): the base is better than PPO",
-        Measure("base", TAX, "mmlu", "acc"),
-        Measure("ppo", TAX, "mmlu", "acc"),
-    ),
-    Claim(
-        "Alignment tax",
-        "alignment costs prediction (LAMBADA): the base is better than PPO",
-        Measure("base", TAX, "lambada_openai", "acc"),
-        Measure("ppo", TAX, "lambada_openai", "acc"),
-    ),
-)
-DPO = (
-    Claim(
-        "DPO (not in the paper)",
-        "DPO is better than SFT on Static HHH",
-        Measure("dpo", HHH),
-        Measure("sft", HHH),
-    ),
-    Claim(
-        "DPO (not in the paper)",
-        "DPO is as good as PPO on Static HHH (within 3 points)",
-        Measure("dpo", HHH),
-        Measure("ppo", HHH),
-        within=0.03,
-    ),
-    Claim(
-        "DPO (not in the paper)", "DPO is more truthful than SFT", Measure("dpo", TRUE), Measure("sft", TRUE)
-    ),
-    Claim("DPO (not in the paper)", "DPO wins over SFT more often than it loses", _versus("dpo", "sft"), 0.5),
-)
-RATINGS = (
-    Claim(
-        "Ratings (not in the paper)",
+    _wins("Table 5", "SFT on RMSP wins over SFT on Self-Play", "sft", "sft self-play"),
+    _hhh("Table 5", "the Faithful prompt is better than HHH, Static HHH", "sft", "sft hhh"),
+    _wins("Table 5", "SFT on Faithful wins over SFT on HHH", "sft", "sft hhh"),
+    _tax("alignment costs knowledge (MMLU): the base is better than PPO", "mmlu"),
+    _tax("alignment costs prediction (LAMBADA): the base is better than PPO", "lambada_openai"),
+    _hhh(_DPO, "DPO is better than SFT on Static HHH", "dpo", "sft"),
+    _hhh(_DPO, "DPO is as good as PPO on Static HHH (within 3 points)", "dpo", "ppo", within=0.03),
+    _true(_DPO, "DPO is more truthful than SFT", "dpo", "sft"),
+    _wins(_DPO, "DPO wins over SFT more often than it loses", "dpo", "sft"),
+    _preference(
+        _RATINGS,
         "ladder and ratings together are a better label than ratings alone",
-        Measure("rm", PREFERENCE),
-        Measure("rm by ratings", PREFERENCE),
+        "rm",
+        "rm by ratings",
     ),
-    Claim(
-        "Ratings (not in the paper)",
+    _preference(
+        _RATINGS,
         "the ladder alone is a better label than ratings alone",
-        Measure("rm without as-is", PREFERENCE),
-        Measure("rm by ratings", PREFERENCE),
+        "rm without as-is",
+        "rm by ratings",
     ),
 )
 NOTES = {
-    "Ratings (not in the paper)": "The As-is RM rates every response: it learned from people's votes, where "
+    _RATINGS: "The As-is RM rates every response: it learned from people's votes, where "
     "rm learned the ladder and would only repeat it. With this rater, ladder and ratings together are the "
     "paper's own comparisons (rm), and the ladder alone is the comparisons without the As-is RM."
 }
 """What a reader has to know of a table, by its name."""
-CLAIMS = (*TABLE_1, *FIGURE_3, *FIGURE_3_PEOPLE, *TABLE_3, *TABLE_4, *TABLE_5, *APPENDIX_F, *DPO, *RATINGS)
