@@ -9,6 +9,7 @@ import msgspec
 from ..datasets.records import Pinned
 from ..errors import InputError
 from ..inputs import read_bytes
+from ..readers import files
 
 Id = int | str
 R = TypeVar("R", bound="Row")
@@ -55,29 +56,27 @@ def pinned_file(file: Path, role: str) -> Pinned:
 
 def _rows(file: Path, kind: type[R]) -> dict[str, R]:
     rows: dict[str, R] = {}
-    for number, line in enumerate(read_bytes(file).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not line.strip():
-            continue
+    for place, content in files.read_rows(str(file), (".jsonl",)):
         try:
-            row = msgspec.convert(_with_text(msgspec.json.decode(line)), kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise InputError(f"{file}:{number}: give one JSON object a line with {NEEDS} ({error})") from None
+            row = msgspec.convert(_with_text(content), kind)
+        except msgspec.ValidationError as error:
+            raise InputError(f"{place}: give a row with {NEEDS} ({error})") from None
         if (question_id := str(row.question_id)) in rows:
-            raise InputError(f"{file}:{number}: duplicate question {question_id!r}")
+            raise InputError(f"{place}: duplicate question {question_id!r}")
         rows[question_id] = row
     if not rows:
-        raise InputError(f"{file}: no rows; it needs {NEEDS}, one JSON object a line")
+        raise InputError(f"{file}: no rows; give rows with {NEEDS}")
     return rows
 
 
-def _with_text(row: Any) -> Any:
+def _with_text(row: dict[str, Any]) -> dict[str, Any]:
     """FastChat's current rows with `text`: one of a question's `turns`, or of an answer's first choice.
 
     A row of several turns is left as it is, and so refused: it is no question by itself.
     """
     match row:
         case {"text": _}:
-            return row
+            pass
         case {"turns": [str(text)]} | {"choices": [{"turns": [str(text)]}, *_]}:
             return {**row, "text": text}
     return row
