@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import cyclopts
 import judging_table
@@ -152,9 +152,8 @@ def plan(session: EvalSession, options: Options) -> EvalPlan:
             }
             for item, place in key.items.items()
         ]
-        return Measurement(
-            _lines(judgments), rows, ("item",), details=_details(judgments), notes=_notes(judgments)
-        )
+        details = {"alpha": judgments.alpha, "missing": judgments.missing}
+        return Measurement(_lines(judgments), rows, ("item",), details, _notes(judgments))
 
     return EvalPlan(
         models=key.models,
@@ -185,21 +184,6 @@ def _lines(judgments: Judgments) -> list[Line]:
     ]:
         lines.append(Line.of("people", "agree with the judge", agree))
     return lines
-
-
-def _details(judgments: Judgments) -> dict[str, Any]:
-    key = judgments.key
-    rows = []
-    for number in range(1, key.judgments + 1):
-        sides = [choices[number] for choices in judgments.choices.values() if number in choices]
-        counts = [sides.count(side) for side in ("a", "tie", "b")]
-        rows.append([str(number), *counts, len(key.items) - len(sides)])
-    columns = ["judgment", f"{key.side(SIDE_A)} wins", "ties", f"{key.side(SIDE_B)} wins", "missing"]
-    return {
-        "alpha": judgments.alpha,
-        "missing": judgments.missing,
-        "judgments": {"title": "Single judgments", "columns": columns, "rows": rows},
-    }
 
 
 def _notes(judgments: Judgments) -> list[str]:

@@ -175,8 +175,6 @@ def test_people_by_majority_with_their_agreement(store: Store, result: Result, t
     expected = sum(margins[x] * margins[y] for x in "abt" for y in "abt" if x != y) / (total * (total - 1))
     assert report.details["alpha"] == pytest.approx(1 - observed / expected, abs=1e-6)
     assert report.details["missing"] == 24 - 18
-    assert report.details["judgments"]["rows"][2][0] == "3"
-    assert sum(sum(row[1:]) for row in report.details["judgments"]["rows"]) == 24
     assert report.task == "human"
     lineage = [vote for vote in report.data if vote.role == "evaluation"]
     assert [(vote.id, vote.revision) for vote in lineage] == [(result.ref, result.digest[:16])]
