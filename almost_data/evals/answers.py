@@ -4,7 +4,7 @@ A server, and a model with a chat template, gets messages; any other model a pro
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,17 @@ from msgspec.structs import replace
 from ..datasets.builder import row_seed
 from ..datasets.records import Pinned
 from ..errors import InputError
-from ..generation import Generator, Reply, Request, Sampling, engines, prompts
+from ..generation import Generator, Request, Sampling, engines, prompts
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
-from ..generation.journal_file import JournalSession
 from ..models import Model
 from ..models.chat import user_turn
 from ..store.names import is_ref
 from ..store.store import Store
 from . import judge, saved
+from .evaluation import EvalSession
 from .saved import Answer, Question
-from .subject import Likelihood, Progress, find
+from .subject import Likelihood, find
+from .tally import Judged
 
 
 @dataclass(frozen=True)
@@ -47,27 +48,6 @@ class Side:
         return Request(
             request_id, self.model, "", prompts.ask(user_turn(question)).lstrip("\n"), stopped, seed
         )
-
-
-@dataclass
-class Written:
-    """The answers of both sides by (role, question's id)."""
-
-    texts: dict[tuple[str, str], str] = field(default_factory=dict)
-    errors: dict[tuple[str, str], str] = field(default_factory=dict)
-    cut: set[tuple[str, str]] = field(default_factory=set)
-    """Answers that ended at the token limit."""
-    environment: dict[str, Any] = field(default_factory=dict)
-    """How they were generated."""
-
-    def add(self, reply: Reply) -> None:
-        role, _, question_id = reply.id.partition("\0")
-        if reply.error is not None:
-            self.errors[role, question_id] = reply.error
-            return
-        self.texts[role, question_id] = reply.text.strip()
-        if reply.finish_reason == "length":
-            self.cut.add((role, question_id))
 
 
 def engine(name: str | None, base_url: tuple[str, ...] = ()) -> Generator:
@@ -106,51 +86,48 @@ def side(store: Store, name: str, role: str, generator: Generator | None) -> Sid
 
 
 def write(
-    journal: JournalSession,
+    session: EvalSession,
     sides: Mapping[str, Side],
     questions: Mapping[str, Question],
+    rows: Mapping[str, Judged],
     generator: Generator | None,
     sampling: Sampling,
     seed: int,
     max_failures: float = MAX_FAILURES,
-    progress: Progress | None = None,
-) -> Written:
-    """The answer of each side to each question. The journal keeps those of models.
+) -> dict[str, Any]:
+    """Add each side's answer to each question to its row; returns how they were generated.
 
-    Raises InputError where a file lacks an answer, and RuntimeError where more than `max_failures` of the
-    requests fail.
+    The journal keeps the answers of models. Raises InputError where a file lacks an answer, and RuntimeError
+    where more than `max_failures` of the requests fail.
     """
-    written, requests = Written(), list[Request]()
-    for role, writer in sides.items():
+    requests = list[Request]()
+    for side_name, writer in sides.items():
         if writer.answers is not None:
-            _add_saved(written, role, writer, questions)
+            _add_saved(rows, side_name, writer)
         elif writer.model is not None:
             for question_id, question in questions.items():
                 # The side is no part of the seed: one model's answers serve in every comparison.
                 row = row_seed(seed, "vicuna", question_id)
-                requests.append(writer.request(f"{role}\0{question_id}", question.text, sampling, row))
+                requests.append(writer.request(f"{side_name}\0{question_id}", question.text, sampling, row))
     if not requests or generator is None:
-        return written
-    journaled = JournaledGenerator(generator, journal, max_failures, retry_failed=True)
+        return {}
+    journaled = JournaledGenerator(generator, session.journal, max_failures, retry_failed=True)
     tokens = 0
     for done, reply in enumerate(journaled.generate(requests), start=1):
+        side_name, _, question_id = reply.id.partition("\0")
+        rows[question_id].add(side_name, reply.text, reply.error, reply.finish_reason == "length")
         tokens += reply.completion_tokens
-        written.add(reply)
-        if progress:
-            progress("answers", done, len(requests), tokens)
-    written.environment = {"engine": _settings(generator, sides), "seeded": generator.honours_seed}
-    return written
+        if session.progress:
+            session.progress("answers", done, len(requests), tokens)
+    return {"engine": _settings(generator, sides), "seeded": generator.honours_seed}
 
 
-def _add_saved(written: Written, role: str, writer: Side, questions: Mapping[str, Question]) -> None:
+def _add_saved(rows: Mapping[str, Judged], side_name: str, writer: Side) -> None:
     answers = writer.answers or {}
-    if missing := [question_id for question_id in questions if question_id not in answers]:
+    if missing := [question_id for question_id in rows if question_id not in answers]:
         raise InputError(f"{writer.pinned.id}: no answer to {len(missing)} questions, as {missing[0]!r}")
-    for question_id in questions:
-        if error := answers[question_id].error:
-            written.errors[role, question_id] = error
-        else:
-            written.texts[role, question_id] = answers[question_id].text.strip()
+    for question_id, row in rows.items():
+        row.add(side_name, answers[question_id].text, answers[question_id].error or None)
 
 
 def _settings(generator: Generator, sides: Mapping[str, Side]) -> dict[str, Any]:

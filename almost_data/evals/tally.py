@@ -22,10 +22,16 @@ class Judged:
 
     id: str
     category: str | None = None
-    answers: dict[str, str | None] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str | None] = field(default_factory=dict)
     cut: dict[str, bool] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+
+    def add(self, side: str, text: str, error: str | None = None, is_cut: bool = False) -> None:
+        """A side's answer, or why there is none; `is_cut` where it ended at the token limit."""
+        self.errors[side] = error
+        if error is None:
+            self.answers[side], self.cut[side] = text.strip(), is_cut
 
     def scores(self, order: str) -> tuple[float, float] | None:
         """Scores of a and b in this order."""

@@ -19,7 +19,6 @@ from ..generation.openai import AS_SERVED, OpenAIEngine
 from ..scoring import verdicts
 from ..scoring.verdicts import TOKENS
 from . import answers, judge, saved, tally
-from .answers import Written
 from .evaluation import EvalSession, Evaluation, ItemValue, check_limit
 from .judge import SECONDS
 from .result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement
@@ -108,29 +107,32 @@ def plan_comparison(session: EvalSession, options: Options, servers: Servers) ->
 
     def measure() -> Measurement:
         judge.check(servers.judge, servers.judge_name)  # before the answers, which may take hours
+        by_id = {name: Judged(name, question.category) for name, question in questions.items()}
         sampling = Sampling(options.max_new_tokens, options.temperature)
-        written = answers.write(
-            session.journal,
-            sides,
+        by_name = {role[-1]: side for role, side in sides.items()}
+        generated = answers.write(
+            session,
+            by_name,
             questions,
+            by_id,
             servers.generator,
             sampling,
             options.seed,
             options.max_failures,
-            session.progress,
         )
-        rows = _rows(questions, written)
-        _judge(session, rows, questions, servers, options)
+        _judge(session, by_id, questions, servers, options)
+        rows = list(by_id.values())
         a, b = (side.pinned.id for side in sides.values())
+        failed_answers = sum(error is not None for row in rows for error in row.errors.values())
         failed_verdicts = sum(verdict.why == "failed" for row in rows for verdict in row.verdicts.values())
         return Measurement(
             lines=tally.lines(rows, a),
             items=[row.item() for row in rows],
             key=("question_id",),
             details={"counts": tally.counts(rows)},
-            notes=tally.notes(rows, a, b, len(written.errors)),
-            failed=len(written.errors) + failed_verdicts,
-            environment={"judge": servers.judge.settings() | {"engine": "chat"}, **written.environment},
+            notes=tally.notes(rows, a, b, failed_answers),
+            failed=failed_answers + failed_verdicts,
+            environment={"judge": servers.judge.settings() | {"engine": "chat"}, **generated},
         )
 
     sampled = ("max_new_tokens", "temperature") if any(s.answers is None for s in sides.values()) else ()
@@ -144,41 +146,25 @@ def plan_comparison(session: EvalSession, options: Options, servers: Servers) ->
     )
 
 
-def _rows(questions: Mapping[str, Question], written: Written) -> list[Judged]:
-    roles = {"a": SIDE_A, "b": SIDE_B}
-    return [
-        Judged(
-            question_id,
-            question.category,
-            {side: written.texts.get((role, question_id)) for side, role in roles.items()},
-            {side: written.errors.get((role, question_id)) for side, role in roles.items()},
-            {side: (role, question_id) in written.cut for side, role in roles.items()},
-        )
-        for question_id, question in questions.items()
-    ]
-
-
 def _judge(
     session: EvalSession,
-    rows: list[Judged],
+    rows: Mapping[str, Judged],
     questions: Mapping[str, Question],
     servers: Servers,
     options: Options,
 ) -> None:
     """Both verdicts on every row that has both answers."""
     pairs = []
-    for row in rows:
-        a, b = row.answers["a"], row.answers["b"]
-        if a is not None and b is not None:
-            text = questions[row.id].text
-            pairs += [(f"ab\0{row.id}", (text, a, b)), (f"ba\0{row.id}", (text, b, a))]
+    for name, row in rows.items():
+        if len(row.answers) == 2:
+            text, a, b = questions[name].text, row.answers["a"], row.answers["b"]
+            pairs += [(f"ab\0{name}", (text, a, b)), (f"ba\0{name}", (text, b, a))]
     model = judge.served(servers.judge_name)
     sampling = Sampling(options.judge_tokens, options.judge_temperature)
     requests = [verdicts.request(name, model, sampling, texts) for name, texts in pairs]
-    by_id = {row.id: row for row in rows}
     for name, verdict in judge.ask(session, servers.judge, requests, 2, options.max_failures).items():
         order, _, question_id = name.partition("\0")
-        by_id[question_id].verdicts[order] = verdict
+        rows[question_id].verdicts[order] = verdict
 
 
 def item_value(row: dict[str, Any], line: Line) -> ItemValue | None:
