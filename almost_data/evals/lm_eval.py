@@ -104,7 +104,6 @@ def plan_subjects(
         tasks = load_tasks(options.names, options.include)
 
     def measure() -> Measurement:
-        session.notes.extend(tasks.notes)
         if options.limit:
             session.notes.append(
                 f"Only the first {options.limit} items of each task: not the numbers of whole tasks."

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,6 @@ from ..datasets.config import source_name
 from ..datasets.records import Pinned
 from ..errors import InputError, without_addresses
 from ..registry import installed_version
-
-_COMMIT = re.compile(r"/([0-9a-f]{40})/")
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,6 @@ class Tasks:
     pinned: list[Pinned]
     recorded: dict[str, dict[str, Any]]
     """Version, and hashes of config and items, of each task."""
-    notes: list[str]
 
 
 def load_tasks(names: Sequence[str], include: Path | None = None) -> Tasks:
@@ -64,43 +60,27 @@ def load_tasks(names: Sequence[str], include: Path | None = None) -> Tasks:
         name: {"version": task.VERSION, "config_sha256": _config_hash(task), "items_sha256": hashes[name]}
         for name, task in tasks.items()
     }
-    pinned, notes = _sources(tasks, hashes)
     return Tasks(
         manager=manager,
         names=list(names),
         leaves=leaves,
         top=leaves.keys() - inner,
-        pinned=pinned,
+        pinned=_pinned(tasks, hashes),
         recorded=recorded,
-        notes=notes,
     )
 
 
-def _sources(tasks: dict[str, Any], hashes: dict[str, str]) -> tuple[list[Pinned], list[str]]:
-    """Where the items came from: a hash of those of each dataset, and a note of the commit."""
+def _pinned(tasks: dict[str, Any], hashes: dict[str, str]) -> list[Pinned]:
+    """Where the items came from: a hash of those of each dataset."""
     by_path: dict[str, list[str]] = {}
     for name, task in tasks.items():
         by_path.setdefault(str(task.config.dataset_path or name), []).append(name)
-    pinned, notes = [], []
+    pinned = []
     for path, names in by_path.items():
         joint = "".join(hashes[name] for name in sorted(names))
         label = source_name(path) if "/" in path else f"{names[0]} ({path})"
         pinned.append(Pinned(label, f"sha256:{hashlib.sha256(joint.encode()).hexdigest()}", "data"))
-        revisions = {(tasks[name].config.dataset_kwargs or {}).get("revision") for name in names}
-        commits = sorted({commit for name in names for commit in _commits(tasks[name])})
-        if None in revisions and "/" in path:
-            commit = f"commit {', '.join(commits)} was read" if commits else "the commit is unknown"
-            notes.append(
-                f"{label}: its task file pins no revision; {commit}; the items are pinned by their hash."
-            )
-    return pinned, notes
-
-
-def _commits(task: Any) -> set[str]:
-    """The Hub's commit, which names the folder of the cached data."""
-    splits = (task.dataset or {}).values()
-    files = [file["filename"] for split in splits for file in getattr(split, "cache_files", None) or []]
-    return {commit for file in files for commit in _COMMIT.findall(Path(file).as_posix())}
+    return pinned
 
 
 def _items_hash(task: Any) -> str:

@@ -1,6 +1,5 @@
 """An evaluation before it runs (`EvalPlan`), what comes of it (`Measurement`), what is stored (`Result`)."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,10 +96,6 @@ class Result(msgspec.Struct, frozen=True):
         """What it was evaluated on, in a few words."""
         name = self.data[0].id if self.data else ""
         return name if len(self.data) < 2 else f"{name} and {len(self.data) - 1} more"
-
-    @property
-    def prompt_hashes(self) -> dict[str, str]:
-        return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.prompts.items()}
 
     @property
     def environment_rows(self) -> list[tuple[str, str]]:
