@@ -37,9 +37,7 @@ def diagnose(pairs: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
     and rejected_responder. Over SAMPLE rows, a seeded sample of the queries is read. The result is JSON
     data; the order of rows does not matter.
     """
-    if len(pairs) > SAMPLE:
-        counts = pairs.group_by("query_id").agg(pairs=pl.len())
-        pairs = pairs.join(sampled_queries(counts, SAMPLE, seed).to_frame(), on="query_id", how="semi")
+    pairs = sampled_rows(pairs, SAMPLE, seed)
     pairs = pairs.sort("query_id", "comparison_id", "chosen", "rejected").head(SAMPLE)
     gap = (pl.col("chosen").str.len_chars().cast(pl.Int64) - pl.col("rejected").str.len_chars()).alias("gap")
     replies = pl.concat([pairs["chosen"], pairs["rejected"]]).unique()
@@ -74,6 +72,14 @@ def _longer_interval(measures: pl.DataFrame) -> list[float]:
 def plain(comparisons: pl.DataFrame) -> pl.DataFrame:
     """Comparisons with prompt (all its turns), chosen and rejected as text instead of messages."""
     return comparisons.with_columns(all_turns("prompt"), last_turn("chosen"), last_turn("rejected"))
+
+
+def sampled_rows(pairs: pl.DataFrame, max_pairs: int, seed: int = 0) -> pl.DataFrame:
+    """The rows of a seeded sample of whole queries, of at most `max_pairs` rows unless one query has more."""
+    if len(pairs) <= max_pairs:
+        return pairs
+    queries = sampled_queries(pairs.group_by("query_id").agg(pairs=pl.len()), max_pairs, seed)
+    return pairs.filter(pl.col("query_id").is_in(queries.implode()))
 
 
 def sampled_queries(counts: pl.DataFrame, max_pairs: int = SAMPLE, seed: int = 0) -> pl.Series:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..datasets.builder import text_id
 from ..diagnostics.probe import transfer
-from ..diagnostics.shortcuts import plain
+from ..diagnostics.shortcuts import plain, sampled_rows
 from ..errors import InputError
 from ..readers.preferences import parse_columns
 from ..scoring import Dialogue
@@ -113,7 +113,9 @@ def plan(session: EvalSession, options: Options) -> EvalPlan:
 def _measure(
     session: EvalSession, subjects: list[Subject], judged: Comparisons, options: Options
 ) -> Measurement:
-    rows = judged.sample(options.limit, options.seed)
+    rows = judged.source.train
+    if options.limit is not None:
+        rows = sampled_rows(rows, options.limit, options.seed)
     words, queries = plain(rows), rows["query_id"]
     scored = []
     while subjects:

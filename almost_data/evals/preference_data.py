@@ -9,7 +9,7 @@ import polars as pl
 
 from ..datasets.manifest import Manifest, Parent
 from ..datasets.records import Pinned
-from ..diagnostics.shortcuts import plain, sampled_queries
+from ..diagnostics.shortcuts import plain
 from ..errors import InputError
 from ..readers import files
 from ..readers.files import TABLE_SUFFIXES
@@ -32,14 +32,6 @@ class Comparisons:
     """The rows of the train split, as its `test`."""
     split: str
     is_file: bool
-
-    def sample(self, limit: int | None, seed: int) -> pl.DataFrame:
-        """At most about `limit` rows: whole prompts, drawn by the seed."""
-        rows = self.source.train
-        if limit is None or len(rows) <= limit:
-            return rows
-        queries = sampled_queries(rows.group_by("query_id").agg(pairs=pl.len()), limit, seed)
-        return rows.filter(pl.col("query_id").is_in(queries.implode()))
 
     def surface_texts(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Texts of the train split, on prompts that are not in `rows`."""

@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..diagnostics.probe import interval, transfer
-from ..diagnostics.shortcuts import plain, sampled_queries
+from ..diagnostics.shortcuts import plain, sampled_rows
 from ..errors import InputError
 from ..scoring import Dialogue, Scorer
 from .data import Source
@@ -77,7 +77,7 @@ def report(scorer: Scorer, parts: Parts) -> dict[str, Any]:
         f"left-out pair, held-out prompts: {parts.pair}": parts.left_out.filter(~is_trained),
         f"left-out pair, trained prompts: {parts.pair}": parts.left_out.filter(is_trained),
     }
-    subsets = {name: _sample(rows) for name, rows in subsets.items() if len(rows)}
+    subsets = {name: sampled_rows(rows, JUDGED).head(JUDGED) for name, rows in subsets.items() if len(rows)}
     columns = ("query_id", "prompt", "chosen", "rejected")
     rows = pl.concat([part.select(columns) for part in (parts.held_out.clear(), *subsets.values())])
     chosen, rejected = scores(scorer, rows)
@@ -124,13 +124,6 @@ def scores(scorer: Scorer, rows: pl.DataFrame) -> tuple[Numbers, Numbers]:
         np.array([values[f"{number}/{side}"] for number in range(len(rows))], np.float64) for side in sides
     )
     return chosen, rejected
-
-
-def _sample(rows: pl.DataFrame) -> pl.DataFrame:
-    if len(rows) <= JUDGED:
-        return rows
-    queries = sampled_queries(rows.group_by("query_id").agg(pairs=pl.len()), JUDGED)
-    return rows.filter(pl.col("query_id").is_in(queries.implode())).head(JUDGED)
 
 
 def right(gaps: Numbers) -> Numbers:
