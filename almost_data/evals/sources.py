@@ -10,6 +10,7 @@ from ..datasets.manifest import canonical_json
 from ..datasets.records import Pinned
 from ..diagnostics.probe import draw
 from ..errors import InputError
+from ..models.files import file_sha256
 from ..readers import files
 from ..readers.formats import Row
 
@@ -84,7 +85,7 @@ def read_files(data: str) -> Items:
         if any(item.subset == subset for item in source.items):
             raise InputError(f"{path}: a second file of the subset {subset}: name a folder with one of each")
         source.add(subset, files.read_rows(str(path), SUFFIXES), str(path))
-        source.pinned.append(Pinned(place.as_posix(), f"sha256:{files.file_sha256(path)}", "data"))
+        source.pinned.append(Pinned(place.as_posix(), f"sha256:{file_sha256(path)}", "data"))
     return source
 
 

@@ -67,7 +67,9 @@ def _read(data: str) -> Items:
 def _download(hub: Pinned) -> str:
     """BIG-bench's own files in a Hub dataset. The script beside them is never run."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
+    disable_progress_bars()
     try:
         folder = snapshot_download(
             hub.id, repo_type="dataset", revision=hub.revision, allow_patterns="*task.json"
@@ -75,6 +77,8 @@ def _download(hub: Pinned) -> str:
     except Exception as error:  # network, client and server each raise their own kinds
         reason = type(error).__name__
         raise InputError(f"eval.data {hub.id}@{hub.revision}: cannot be loaded ({reason})") from None
+    finally:
+        enable_progress_bars()
     return str(folder)
 
 

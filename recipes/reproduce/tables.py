@@ -281,12 +281,14 @@ def _parameters(store: Store, ref: str) -> float:
 
 def _write(store: Store, version: str, content: dict[str, Any]) -> Path:
     place = _home(store) / "tables" / version
-    name = f"eval-tables-{version}"
     page = card.page(TEMPLATES / "tables.md.jinja", **content)
-    with store.lock(name, wait=True), store.staging(place, name) as staging:
-        (staging / "README.md").write_bytes(f"{page}\n".encode())
-        (staging / "tables.json").write_bytes(f"{json.dumps(content, indent=2)}\n".encode())
+    with store.scratch(f"eval-tables-{version}") as folder:
+        (report_folder := folder / version).mkdir()
+        (report_folder / "README.md").write_bytes(f"{page}\n".encode())
+        (report_folder / "tables.json").write_bytes(f"{json.dumps(content, indent=2)}\n".encode())
         shutil.rmtree(place, ignore_errors=True)  # a report is made of results, which stay
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(report_folder, place)
     return place
 
 

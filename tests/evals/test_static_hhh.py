@@ -14,7 +14,7 @@ from almost_data.evals import sources, static_hhh, stats
 from almost_data.evals.result import Line, Result
 from almost_data.evals.results import results
 from almost_data.evals.subject import find
-from almost_data.readers.files import file_sha256
+from almost_data.models.files import file_sha256
 from almost_data.scoring import Options
 from almost_data.store.store import Store
 from tests.evals.known import cli, frame, hhh, judged, language, reward, task
