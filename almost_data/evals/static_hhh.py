@@ -67,7 +67,7 @@ def _read(data: str) -> Items:
 def _download(hub: Pinned) -> str:
     """BIG-bench's own files in a Hub dataset. The script beside them is never run."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
     disable_progress_bars()
     try:
