@@ -34,7 +34,7 @@ _LINE_START = r"(?:^|\n)[ \t]*(?:(?:<s>|<bos>|<\|begin_of_text\|>)\s*)?"
 _TEMPLATE_TURN = re.compile(
     _LINE_START + r"(?:<\|im_start\|>(?:system|user|assistant)\n"
     r"|<\|start_header_id\|>(?:system|user|assistant)<\|end_header_id\|>"
-    r"|<start_of_turn>(?:user|model)\n|<\|(?:system|user|assistant)\|>|<extra_id_[01]>(?:System|User|Assistant)\n)"
+    r"|<start_of_turn>(?:user|model)\n|<\|(?:system|user|prompter|assistant)\|>|<extra_id_[01]>(?:System|User|Assistant)\n)"
 )
 """A turn as chat templates write it."""
 _INSTRUCTION = re.compile(_LINE_START + r"\[INST\]")

@@ -173,7 +173,7 @@ LAYOUTS: tuple[Layout, ...] = (
         name="rewardbench2",
         title="RewardBench 2",
         source="allenai/reward-bench-2",
-        columns={"prompt": anything, **dict.fromkeys(SIDES, texts)},
+        columns={"prompt": anything, **dict.fromkeys(SIDES, text_lists)},
         read=rows.rewardbench2,
         example={"prompt": _PROMPT, "chosen": [_GOOD], "rejected": [_BAD]},
     ),

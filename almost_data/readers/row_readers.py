@@ -71,7 +71,7 @@ def orpo_mix(row: Cells) -> list[Preference]:
 
 def rewardbench2(row: Cells) -> list[Preference]:
     """Every right reply over every wrong one."""
-    chosen, rejected = (row.get(side) or () for side in SIDES)
+    chosen, rejected = (text_list(row.get(side)) or () for side in SIDES)
     return _right_over_wrong(prompt_of(row, row.get("prompt")), chosen, rejected)
 
 

@@ -203,6 +203,7 @@ def test_a_line_of_a_script_within_a_turn_is_no_turn() -> None:
         [{"question": "q", "instruction": "i", "chosen": "a", "rejected": "b"}],
         [{"question": "q", "context": "c", "chosen": "a", "rejected": "b"}],
         [{"prompt": 1, "chosen": "a", "rejected": "b"}],
+        [{"prompt": "q", "chosen": '["a"]', "rejected": '["b", "c"]'}],
         [{"prompt": None, "chosen": None, "rejected": None}],
         [{}],
     ],
@@ -330,6 +331,7 @@ TEMPLATES = (
     "<s>[INST] Why? [/INST]",
     "<start_of_turn>user\nWhy?<end_of_turn>",
     "<|user|>\nWhy?\n<|assistant|>\n",
+    "<|prompter|>Why?<|endoftext|><|assistant|>",
     "Hi\n<extra_id_1>Assistant\nHello!\n<extra_id_1>User\nWhy?",
     "Human: Why?\n\nAssistant: Because.",
     "User: Why?\n\nAssistant:",
@@ -344,7 +346,7 @@ def test_a_dialogue_as_text_is_no_turn(text: str) -> None:
     assert error.value.reason == "template_text"
 
 
-@pytest.mark.parametrize("text", [*TEMPLATES[:5], TEMPLATES[6]])
+@pytest.mark.parametrize("text", [*TEMPLATES[:6], TEMPLATES[7]])
 def test_a_reply_that_begins_as_a_dialogue_is_no_reply_and_one_that_shows_it_is(text: str) -> None:
     with pytest.raises(Unusable) as error:
         read_reply(f"\n{text}", PROMPT)
