@@ -35,5 +35,7 @@ class IdSet:
         import numpy as np
 
         recent = np.fromiter(self._recent, np.uint64, len(self._recent))
-        self._sorted = np.union1d(recent, np.asarray(self._sorted)).data
+        keys = np.concatenate([np.asarray(self._sorted), recent])
+        keys.sort()
+        self._sorted = keys.data
         self._recent.clear()

@@ -7,14 +7,7 @@ from typing import Any
 
 from ..models.chat import Messages
 from . import html_text
-from .conversations import (
-    Conversation,
-    Unusable,
-    check_reply,
-    read_hh,
-    read_reply,
-    read_steer,
-)
+from .conversations import Conversation, Unusable, check_reply, read_hh, read_reply, read_steer
 from .layout import (
     SIDES,
     Cells,
