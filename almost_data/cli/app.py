@@ -47,7 +47,7 @@ VERBS = {
     "list": ("look:list_", "List what is in the store, and what was evaluated."),
     "pull": ("hub:pull", "Bring a published dataset or model into the store, checked, to build on it."),
     "push": ("hub:push", "Publish a dataset or a model on the Hub: one commit, with the tag v<version>."),
-    "rm": ("files:rm", "Delete an artifact from the store; the journal keeps its replies."),
+    "rm": ("files:rm", "Delete artifacts from the store; the journal keeps their replies."),
     "sample": (
         "sample:sample",
         "Show rows with their texts: kept ones, or those that were dropped for a reason.",

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -93,8 +93,10 @@ def print_tables(*tables: Table) -> None:
 
 
 def panel(content: RenderableType, title: str, border: str = "dim") -> Panel:
-    """A box with a title, narrow enough to be read."""
+    """A box with a title, narrow enough to be read; a title that is too long for the edge stands inside."""
     width = min(console.width, MAX_WIDTH)
+    if cell_len(title) > width - 6:
+        content, title = Group(text(title), "", content), ""
     return Panel(content, title=text(title), title_align="left", border_style=border, width=width)
 
 

@@ -40,10 +40,9 @@ def _print(difference: Diff) -> None:
     for line in difference.changes or ["the same recipe"]:
         print_line(f"  {line}", _change_style(line))
     console.print()
-    # A pair on two lines, so that its names are whole in a narrow terminal.
-    rows = [(pair.replace(" > ", " >\n"), *numbers) for pair, *numbers in difference.pairs]
-    pairs = grid("chosen >\nrejected", ">in both", ">lost", ">gained", "why", rows=rows)
-    pairs.columns[0].no_wrap = True
+    # The reasons stand below the names, so that both are whole in a narrow terminal.
+    rows = [(f"{pair}\n  {why}".rstrip(), *numbers) for pair, *numbers, why in difference.pairs]
+    pairs = grid("chosen > rejected", ">in both", ">lost", ">gained", rows=rows)
     shifts = [
         (shift.measure, shift.a, shift.b, text(shift.change, _SIGNS.get(shift.change[:1], "")))
         for shift in difference.shortcuts

@@ -13,7 +13,7 @@ from ..generation import journal_file
 from ..store.store import Store
 from ..store.verify import unproven
 from ..store.verify import verify as verify_artifact
-from .console import byte_size, console, grid, print_json, print_line, print_rows
+from .console import byte_size, print_json, print_line, print_rows
 from .options import ROOT, Json, Root, root_flag
 from .show_results import print_results
 
@@ -164,7 +164,7 @@ def journal(
         for build in builds
     )
     if builds:
-        console.print(grid("build", "", ">requests", ">answered", ">failed", ">pending", rows=rows))
+        print_rows("build", "", ">requests", ">answered", ">failed", ">pending", rows=rows)
 
 
 def _state(build: journal_file.Status, refs: list[str]) -> str:

@@ -178,7 +178,10 @@ def _level(level: str) -> Text:
 
 
 def _settings(manifest: Manifest) -> Table:
-    rows = [(name, _setting(value)) for name, value in manifest.config["settings"].items()]
+    settings = {name: _setting(value) for name, value in manifest.config["settings"].items()}
+    rows = [(name, value) for name, value in settings.items() if value != "none"]
+    if unset := [name for name, value in settings.items() if value == "none"]:
+        rows.append(("none", ", ".join(unset)))
     base = manifest.config["base"] if manifest.kind == "model" else None
     models = [model for model in manifest.diagnostics["models"] if model != base]
     labelled = [*([("base", base)] if base else []), *(("model", model) for model in models)]
@@ -190,7 +193,7 @@ def _setting(value: Any) -> str:
     if isinstance(value, list):
         names = (str(item["name"] if isinstance(item, dict) and "name" in item else item) for item in value)
         return "\n".join(names) or "none"
-    return "none" if value is None else str(value)
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _training(diagnostics: dict[str, Any]) -> Iterator[Table]:
