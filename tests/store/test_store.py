@@ -2,7 +2,7 @@ import fcntl
 import os
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from almost_data.datasets.builder import text_id
 from almost_data.datasets.digest import Blocks, RowHasher, Rows, frames, ranges, splits
 from almost_data.datasets.manifest import Manifest, decode_manifest, encode_manifest
 from almost_data.datasets.tables import arrow_schema
@@ -332,9 +333,11 @@ def test_a_forked_child_holds_no_lock(tmp_path: Path, monkeypatch: pytest.Monkey
         list(map(os.close, copies))
 
 
-def test_ranges_are_short_where_ids_are_close() -> None:
+@pytest.mark.parametrize("name", ["{:016x}".format, str, lambda number: text_id(str(number))])
+def test_ranges_are_short_also_where_ids_are_close(name: Callable[[int], str]) -> None:
     """A limit takes the lowest ids, which are no sample of all."""
-    rows = pl.LazyFrame({"query_id": [f"{query:016x}" for query in range(20) for _ in range(query % 4)]})
+    ids = sorted(name(number) for number in range(20) for _ in range(number % 4))
+    rows = pl.LazyFrame({"query_id": ids})
     parts = [part.collect() for part in ranges(rows, 5)]
     assert pl.concat(parts).equals(rows.collect())
     assert len(parts) == 6 and max(map(len, parts)) < 5 + 3
