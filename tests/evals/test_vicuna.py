@@ -192,34 +192,10 @@ def test_what_is_no_verdict_is_counted_and_kept(
     assert len(server.bodies) == before
 
 
-def test_what_failed_is_asked_again_and_only_that(
-    store: Store, server: CompletionsServer, sides: dict[str, Path]
-) -> None:
-    server.fault = lambda prompt, attempt: "hang" if "What of 4?" in prompt else None
-    with pytest.raises(RuntimeError, match="no answer in time"):
-        run(store, server, sides, timeout=0.3)
-    answered = sum(server.answered.values())
-    assert answered == 18
-    result = run(store, server, sides, timeout=0.3, max_failures=0.2)
-    assert sum(server.answered.values()) == 18
-    assert result.failed == 2
-    assert any("(2 failed)" in note for note in result.notes)
-    assert any("run the same command again" in note for note in result.notes)
-    server.fault = lambda prompt, attempt: None
-    again = run(store, server, sides)
-    assert set(server.answered.values()) == {1}
-    assert sum(server.answered.values()) == 2 * COUNT
-    assert (again.failed, again.fingerprint) == (0, result.fingerprint)
-    assert numbers(again)["win"].n == COUNT
-    before = len(server.bodies), server.accepted
-    assert run(store, server, sides) == again
-    assert (len(server.bodies), server.accepted) == before
-
-
 def test_a_judge_that_does_all_of_it_shows_and_costs_no_finished_work(
     store: Store, server: CompletionsServer, sides: dict[str, Path]
 ) -> None:
-    """0: nonsense, 1: no answer in time, 2 to 4: whoever stands first; then it changes its mind on all."""
+    """0: nonsense, 1: refused, 2 to 4: whoever stands first; then it changes its mind on all."""
     fair = server.chat
 
     def reply(prompt: str) -> str | None:
@@ -227,8 +203,8 @@ def test_a_judge_that_does_all_of_it_shows_and_costs_no_finished_work(
         return "Hm." if number == 0 else "Scores: 8 5" if number < 5 else fair(prompt)
 
     server.chat = reply
-    server.fault = lambda prompt, attempt: "hang" if "What of 1?" in prompt else None
-    first = run(store, server, sides, timeout=0.3, max_failures=0.2)
+    server.fault = lambda prompt, attempt: "400" if "What of 1?" in prompt else None
+    first = run(store, server, sides, max_failures=0.2)
     assert first.failed == 2
     assert first.details["counts"] == {"win": 0, "tie": 3, "lose": 5, "not compared": 2, "one order only": 0}
     assert any("20 asked, 16 read (2 no scores, 2 failed)" in note for note in first.notes)
@@ -255,8 +231,10 @@ def test_a_judge_that_does_all_of_it_shows_and_costs_no_finished_work(
 def test_a_result_with_failures_stays_until_a_better_one_is_written(
     store: Store, server: CompletionsServer, sides: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.fault = lambda prompt, attempt: "hang" if "What of 4?" in prompt else None
-    first = run(store, server, sides, timeout=0.3, max_failures=0.2)
+    server.fault = lambda prompt, attempt: "400" if "What of 4?" in prompt else None
+    with pytest.raises(RuntimeError, match="HTTP 400"):
+        run(store, server, sides)
+    first = run(store, server, sides, max_failures=0.2)
     server.fault = lambda prompt, attempt: None
 
     def full(*arguments: object) -> None:
