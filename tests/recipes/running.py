@@ -1,11 +1,13 @@
 """Recipes run in this process, on tiny models and the fake engine's data."""
 
+import contextlib
 import importlib.util
+import io
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from unittest import mock
 
 from almost_data.store.store import Store
 from almost_data.training import trainers
+from tests import command
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 QUICK = {
@@ -66,7 +69,7 @@ class Kept:
     measured: Any = None
 
 
-@contextmanager
+@contextlib.contextmanager
 def keep(measure: Callable[[Any, Any], Any] | None = None) -> Any:
     """Holds on to what recipes save; `measure` sees model and tokenizer before an adapter is merged."""
     kept, save = Kept(), trainers.save
@@ -108,6 +111,23 @@ def shell(
         text=True,
         check=False,
     )
+
+
+def script(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """As `shell`, in this process, which has imported TRL; of `environment`, see `command.at_hub`."""
+    file, output, errors = str(RECIPES / f"{name}.py"), io.StringIO(), io.StringIO()
+    code: Any = 0
+    with (
+        command.at_hub(environment) if environment else contextlib.nullcontext(),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+        mock.patch.object(sys, "argv", [file, *arguments]),
+    ):
+        try:
+            runpy.run_path(file, run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+    return subprocess.CompletedProcess([file, *arguments], code or 0, output.getvalue(), errors.getvalue())
 
 
 def scores(model: Any, tokenizer: Any, talks: list[list[dict[str, str]]]) -> list[float]:

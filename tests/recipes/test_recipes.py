@@ -99,7 +99,7 @@ def talker(store: Store, base: Path, tmp_path_factory: pytest.TempPathFactory) -
             "HF_HUB_DISABLE_XET": "1",
         }
         arguments |= {"artifact": "talker@0.1.0"}
-        unpinned = running.shell("sft", *running.flags(arguments), **environment)
+        unpinned = running.script("sft", *running.flags(arguments), **environment)
         arguments |= {"dataset": f"someone/talks@{commit}"}
         done = running.shell("sft", *running.flags(arguments), **environment)
     assert done.returncode == 0, done.stderr
@@ -426,7 +426,7 @@ def test_a_pair_of_responders_is_left_out(store: Store, base: Path, rm: Kept) ->
 
 
 def test_a_reward_model_of_the_single_turn_part(base: Path, tmp_path: Path) -> None:
-    """Of a dataset such as HH-RLHF, where a whole dialogue is one text, by the command that a user gives."""
+    """Of a dataset such as HH-RLHF, where a whole dialogue is one text, by the script."""
 
     def row(n: int, *turns: str) -> dict[str, str]:
         opening = "".join(f"\n\n{turn}" for turn in (f"Human: What is {n}?", *turns))
@@ -454,7 +454,7 @@ def test_a_reward_model_of_the_single_turn_part(base: Path, tmp_path: Path) -> N
                 "HF_HUB_DISABLE_XET": "1",
             }
             arguments = settings | {"dataset": f"someone/{name}@{commit}", "artifact": "rm@0.1.0-single-turn"}
-            runs.append(running.shell("rm", *running.flags(arguments), **environment))
+            runs.append(running.script("rm", *running.flags(arguments), **environment))
     done, refused = runs
     assert done.returncode == 0, done.stderr
     assert "12 of 32 rows have more than one user turn" in " ".join(done.stdout.split())

@@ -43,12 +43,12 @@ def test_recipes_import_trl_at_the_top_and_nobody_else_does(script: Path) -> Non
 
 
 def test_exit_codes(tmp_path: Path) -> None:
-    bare = running.shell("rm")
+    bare = running.script("rm")
     assert (bare.returncode, bare.stdout) == (2, "")
     [line] = bare.stderr.splitlines()
     assert line.startswith("almost-data: ") and "--dataset" in line
 
-    unknown = running.shell(
+    unknown = running.script(
         "rm", "--dataset", "nothing@0.1.0", "--artifact", "rm@0.1.0", "--root", str(tmp_path)
     )
     assert unknown.returncode == 2
@@ -57,7 +57,7 @@ def test_exit_codes(tmp_path: Path) -> None:
 
 
 def test_help_shows_our_flags_and_trl_s() -> None:
-    done = running.shell("rm", "--help")
+    done = running.script("rm", "--help")
     assert done.returncode == 0
     for flag in ("--dataset_train_split", "--artifact", "--leave_out_pair", "--center_rewards_coefficient",
                  "--learning_rate", "--use_peft", "--model_name_or_path"):  # fmt: skip
