@@ -1,7 +1,9 @@
 """What many tests share."""
 
+import gc
 import io
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +20,7 @@ from almost_data.generation import journal_file
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, presets
 from almost_data.store.store import Store
+from tests.blank_cards import leave_cards_blank
 from tests.completions_server import CompletionsServer
 from tests.settings import fake_tiny
 
@@ -37,32 +40,35 @@ SLOW = ("engine", "train", "crash", "wheel", "browser")
 """Markers that `make test-fast` leaves out, the slowest first."""
 
 
-SERVERS = (
-    "tests/builders/demonstrations/test_killed_engines.py",
-    *(f"tests/generation/test_{name}.py" for name in ("contract", "openai", "ray", "ray_hosts", "vllm")),
-)
-"""Files that start vLLM or Ray: one worker runs them all, because they reserve memory and ports."""
+SERVER = re.compile(r"(?<![a-z])(vllm|ray)(?![a-z])")
+"""In the name of a test that starts vLLM or Ray: a worker runs all of each, since a start takes a minute."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the slowest first where workers take what comes next, so that none ends long after the others."""
 
-    def rank(item: pytest.Item) -> int:
-        return next((place for place, name in enumerate(SLOW) if item.get_closest_marker(name)), len(SLOW))
+    def rank(item: pytest.Item) -> tuple[int, bool]:
+        place = next((place for place, name in enumerate(SLOW) if item.get_closest_marker(name)), len(SLOW))
+        return place, not SERVER.search(item.nodeid)
 
     if hasattr(config, "workerinput"):
         items.sort(key=rank)
 
 
+def pytest_collection_finish() -> None:
+    """What is imported stays: the garbage collector need not look through it again and again."""
+    gc.freeze()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Let one worker run a file, and one all of `SERVERS`."""
+    """Let one worker run a file, one all that starts vLLM, and one all that starts Ray."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduler(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file: str = super()._split_scope(nodeid)
-            return "servers" if file in SERVERS else file
+            server = SERVER.search(nodeid)
+            return server[1] if server else super()._split_scope(nodeid)
 
     return Scheduler(config, log)
 
@@ -79,37 +85,11 @@ def no_waiting_for_the_disk() -> Iterator[None]:
 paint = card_figures.png
 
 
-class BlankFigure:
-    """A figure, its axes, and as many bars as were drawn: nothing is painted."""
-
-    def __init__(self, bars: Any = None, **size: Any) -> None:
-        self.bars = len(bars) if hasattr(bars, "__len__") else 2
-
-    def subplots(self, rows: int = 1, columns: int = 1, **settings: Any) -> "BlankFigure":
-        return BlankFigure(range(rows * columns))
-
-    def __getattr__(self, name: str) -> "BlankFigure":
-        return self
-
-    def __call__(self, *arguments: Any, **settings: Any) -> "BlankFigure":
-        return BlankFigure(*arguments[:1])
-
-    def __getitem__(self, place: Any) -> "BlankFigure":
-        return self
-
-    def __len__(self) -> int:
-        return self.bars
-
-    def __iter__(self) -> "Iterator[BlankFigure]":
-        return iter([self] * self.bars)
-
-
 @pytest.fixture(scope="session", autouse=True)
-def blank_figures() -> Iterator[None]:
-    """Figures are left blank, but where a test asks for `figures`: they take half of a small build."""
+def blank_cards() -> Iterator[None]:
+    """No figures, but where a test asks for `figures`, and no tuning, but in tests of diagnostics."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(card_figures, "png", lambda figure: b"\x89PNG")
-        patch.setattr(matplotlib.figure, "Figure", BlankFigure)
+        leave_cards_blank(patch.setattr)
         yield
 
 

@@ -42,6 +42,7 @@ from almost_data.cli import app as cli
 from almost_data.generation import Reply, Request, journal, journal_file
 from almost_data.generation.fake import FakeEngine
 from almost_data.store import publish, rows, store
+from tests.blank_cards import leave_cards_blank
 
 HERE = Path(__file__).resolve().parents[1]
 HANGS = 120.0
@@ -151,7 +152,7 @@ def run(job: Job) -> None:
     if job.back:
         _turn_back()
     if not job.draw:
-        figures.png = lambda *figure: b"\x89PNG"  # type: ignore[assignment]
+        leave_cards_blank()
     if job.file_bytes:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (job.file_bytes, job.file_bytes))

@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import almost_data
@@ -44,6 +45,7 @@ def module_name(file: Path) -> str:
 MODULES = {module_name(file): file for file in PACKAGE.rglob("*.py")}
 
 
+@cache
 def imported_modules(name: str) -> set[str]:
     """Modules of the package, and names of foreign ones, that a module imports anywhere in its text."""
     file = MODULES[name]

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
@@ -15,6 +16,11 @@ FILLERS = set(
 """Words that stand for a noun which is the better name."""
 MAX_LINES = 60
 """Of a function, its docstring included."""
+
+
+@cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text("utf-8"))
 
 
 def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -41,7 +47,7 @@ def test_no_filler_word_is_a_name() -> None:
     fillers = [
         f"{file}:{line}: {name}"
         for file in FILES
-        for name, line in bound_names(ast.parse(file.read_text("utf-8")))
+        for name, line in bound_names(parsed(file))
         if name.strip("_").lower() in FILLERS
     ]
     assert not fillers, "name the thing that it is:\n" + "\n".join(fillers)
@@ -51,7 +57,7 @@ def test_no_function_is_too_long() -> None:
     long = [
         f"{file}:{node.lineno}: {node.name}, {lines} lines"
         for file in FILES
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        for node in ast.walk(parsed(file))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         if (lines := (node.end_lineno or node.lineno) - node.lineno + 1) > MAX_LINES
     ]

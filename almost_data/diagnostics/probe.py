@@ -29,6 +29,8 @@ STRONGEST, MIN_WEIGHT = 8, 0.05
 LENGTH = "longer in characters"
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1)
 """The inverse of the penalty, where each comparison counts in both orders; cross-validation chooses one."""
+STRENGTH = STRENGTHS[2]
+"""Where none is chosen."""
 SLOPE = 1e-6
 """Slope of the loss, for each comparison, at which a fit ends."""
 TUNING_ROWS = 10_000
@@ -100,7 +102,7 @@ def transfer(train: pl.DataFrame, test: pl.DataFrame) -> Numbers | None:
     visible = (learned != 0).sum(axis=0) >= max(MIN_DIFFER, LEARNT * len(train))
     if not visible.any():
         return None
-    scores = unseen[:, visible] @ fit_weights(learned[:, visible], np.ones(int(visible.sum())), STRENGTHS[-2])
+    scores = unseen[:, visible] @ fit_weights(learned[:, visible], np.ones(int(visible.sum())), STRENGTH)
     return np.where(scores == 0, 0.5, scores > 0)
 
 

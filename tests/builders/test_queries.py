@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from rouge_score import rouge_scorer
 
 from almost_data.builders.queries import BUILDER, QueriesConfig, build
 from almost_data.datasets.builder import Built, silent
@@ -48,6 +47,8 @@ def texts(built: Built) -> list[str]:
 
 
 def test_mining_reaches_the_target_with_novel_queries() -> None:
+    from rouge_score import rouge_scorer
+
     built = mine()
     queries = texts(built)
     assert len(queries) == 30
@@ -80,6 +81,8 @@ def test_every_candidate_is_accounted_for() -> None:
 
 
 def test_not_novel_rows_name_their_nearest_and_it_is_over_the_threshold() -> None:
+    from rouge_score import rouge_scorer
+
     rejected = mine(
         QueriesConfig(model="any", target=10, round_size=64, max_rounds=9, max_rouge_l=0.3)
     ).tables["rejected"]

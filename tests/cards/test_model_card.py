@@ -199,7 +199,7 @@ def test_figures_are_described_in_numbers(recipe: str) -> None:
 
 
 @pytest.mark.usefixtures("figures")
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", ["rm", "ppo"])  # all figures that a model can have
 def test_figures_are_the_same_bytes_for_the_same_numbers(recipe: str) -> None:
     figures = plots_model.render(whole(recipe))
     assert sorted(figures) == [f"plots/{name}.png" for name in FIGURES[recipe]]

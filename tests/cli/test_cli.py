@@ -52,11 +52,11 @@ def test_the_next_command_goes_on_from_where_the_build_ended(tmp_path: Path, nam
 def test_a_terminal_without_unicode_gets_other_characters(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     (tmp_path / "q.txt").write_text("Was ist № 1？\nЧто?\n", "utf-8")
-    arguments = ["import", "queries", "q.txt", "--version", "1.0.0", "--license", "mit"]
-    for command in (arguments, ["show", "queries"], ["push", "queries", "--repo", "a/b", "--dry-run"]):
-        program = [sys.executable, "-m", "almost_data", *command]
-        done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, check=False)
-        assert (done.returncode, done.stderr) == (0, b"")
+    commands = "import queries q.txt --version 1.0.0", "show queries", "push queries --repo a/b --dry-run"
+    code = "import sys\nfrom almost_data.cli.app import main\nfor words in sys.argv[1:]: main(words.split())"
+    program = [sys.executable, "-c", code, *commands]
+    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"") and b"a/b" in done.stdout
 
 
 def test_build_prints_funnel_examples_folders_and_next_commands(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_what_is_printed_for_programs_is_json(fake_store: Store) -> None:
     assert builds.keys() == {"queries@0.1.0", "responses@0.1.0"} and min(builds.values()) > 0
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("shell", ["bash", "fish"])
 def test_completion_is_installed_by_one_command(
     shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,11 @@ HOSTILE = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def tuned_surface_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("almost_data.diagnostics.probe.STRENGTHS", STRENGTHS)
+
+
 def sentence(rng: random.Random, words: int) -> str:
     return " ".join(rng.choice(WORDS) for _ in range(words)).capitalize() + "."
 

@@ -1,13 +1,11 @@
 import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
-from rouge_score import rouge_scorer
 
 from almost_data.diagnostics.novelty import Novelty
 
 WORDS = st.sampled_from("how do i bake bread a the in 3 weeks Does DON'T café naïve ... ß".split())
 TEXT = st.lists(WORDS, max_size=12).map(" ".join) | st.text(st.characters(max_codepoint=0x24F), max_size=30)
-SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
 
 
 @settings(max_examples=300, deadline=None)
@@ -15,10 +13,13 @@ SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
 @example(["a b c d"], "a b x y z w")  # F1 is 0.4
 @example(["a b c d"], "a b x y")  # F1 is exactly 0.5
 def test_scores_are_those_of_rouge_score_to_the_last_bit(texts: list[str], text: str) -> None:
+    from rouge_score import rouge_scorer
+
+    scorer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
     novelty = Novelty()
     for earlier in texts:
         novelty.add(earlier)
-    want = [SCORER.score(earlier, text)["rougeL"].fmeasure for earlier in texts]
+    want = [scorer.score(earlier, text)["rougeL"].fmeasure for earlier in texts]
     nearest, score = novelty.nearest(text)
     assert score == max(want)
     assert nearest == (texts[want.index(max(want))] if max(want) > 0 else None)

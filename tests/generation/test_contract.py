@@ -373,6 +373,8 @@ def test_several_models_in_one_call(bench: Bench, engine: Generator) -> None:
 
 
 def test_closed_it_answers_again(bench: Bench, engine: Generator) -> None:
+    if engine.name == "vllm":
+        pytest.skip("closed for another model above, and for a dead process in test_vllm: a start takes long")
     requests = ask(bench.models[1])  # which is loaded
     before = answers(engine, requests)
     for _ in range(2):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
@@ -20,9 +21,7 @@ from almost_data.generation.journal_file import JournalSession
 from almost_data.generation.ray import RayEngine
 from tests.waiting import until
 
-pytest.importorskip("ray")
-
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed")]
 
 MODEL = Model("fake/one", "1")
 

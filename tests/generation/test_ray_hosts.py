@@ -3,15 +3,14 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.generation import ray_hosts
 
-pytest.importorskip("ray")
-
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed")]
 
 
 def test_a_host_is_lost_and_another_joins() -> None:

@@ -13,8 +13,9 @@ from almost_data.evals.result import Line
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import trained
+from tests.command import script
 from tests.evals.known import saved
-from tests.hub.pushes import MODEL, REPO, api, is_whole, push, stranger
+from tests.hub.pushes import MODEL, REPO, api, environment, is_whole, push
 from tests.hub_server import Anywhere, Hub
 from tests.tiny_models import save_tiny_reward
 
@@ -40,9 +41,10 @@ def test_a_model_goes_the_same_way_and_loads(store: Store, anywhere: Anywhere, t
     code = (
         "import json\nfrom transformers import AutoModelForSequenceClassification as M, AutoTokenizer as T\n"
     )
-    code += f"m, t = (kind.from_pretrained({MODEL!r}, revision='v1.0.0') for kind in (M, T))\n"
+    code += f"m, t = (kind.from_pretrained({MODEL!r}, revision='v1.0.0', token=False) for kind in (M, T))\n"
     code += "print(json.dumps(sum(p.numel() for p in m.parameters()) > 0 and len(t) > 0))"
-    assert stranger(anywhere, tmp_path, code) is True
+    done = script(code, env=environment(anywhere, tmp_path))
+    assert done.stdout == "true\n", done.stderr
 
 
 def evaluated(store: Store, manifest: Manifest, task: str, lines: list[Line], *data: Pinned) -> None:

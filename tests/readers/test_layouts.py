@@ -32,7 +32,7 @@ from tests.readers.layouts import (
     user,
 )
 
-FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def pairs_of(layout: Layout, rows: list[Row]) -> tuple[list[Pair], list[str]]:
@@ -112,7 +112,7 @@ DEFECTS: dict[str, tuple[Callable[[Row, str], None], set[str]]] = {
 
 
 @pytest.mark.parametrize(("name", "form", "prompts", "write"), CASES, ids=IDS)
-@settings(FEW, max_examples=20)
+@settings(FEW, max_examples=10)
 @given(st.data())
 def test_a_defect_in_any_column_is_a_reason_and_never_a_guess(
     name: str, form: str, prompts: Any, write: Any, data: st.DataObject
