@@ -95,6 +95,5 @@ def headings(name: str) -> list[str]:
     template = (Path(__file__).parents[1] / "cards" / f"{name}.md.jinja").read_text("utf-8")
     return [
         f"ALMoST {name} 0.1.0",
-        f"{name.capitalize()} 0.1.0",
         *re.findall("^## (.*)$", template, re.MULTILINE),
     ]
