@@ -243,13 +243,12 @@ def _as_fake(config: ResponsesConfig) -> ResponsesConfig:
 
 
 def _estimate(config: ResponsesConfig, parents: Mapping[str, Estimate]) -> Estimate:
-    """Probes are asked like the ladder, and nothing reads their responses."""
+    """Probes are asked like the ladder, and their responses are rated too."""
     queries = min(parents["queries"].rows, config.limit or parents["queries"].rows)
     tokens = parents["queries"].text_tokens or QUERY_TOKENS
     work = [reply_work("responses", responder, queries, tokens) for responder, _ in ladder(config)]
-    ranked = work[: len(config.responders)]
-    longest = max(responder.reply_tokens for responder in ranked)
-    return Estimate(queries * len(ranked), tuple(work), tokens + longest)
+    longest = max(responder.reply_tokens for responder in work)
+    return Estimate(queries * len(work), tuple(work), tokens + longest, len(work))
 
 
 def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:

@@ -107,6 +107,8 @@ class Estimate:
     work: tuple[Work, ...] = ()
     text_tokens: int | None = None
     """Tokens of the text that a row holds, at most; None where that is not known."""
+    rows_per_query: int = 1
+    """Responders that answered each query, where rows are responses."""
 
 
 AUTO = "auto"

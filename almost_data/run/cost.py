@@ -66,7 +66,8 @@ def lines(plan: Plan, store: Store, price: Callable[[str], Price | None] | None 
             rows = sum(manifest.counts.get("default", {}).values())
             characters = manifest.diagnostics.get("mean_prompt_chars")
             tokens = round(characters / CHARACTERS) if characters else None
-            estimates[manifest.name] = Estimate(rows, text_tokens=tokens)
+            responders = len(manifest.diagnostics.get("responders") or [0])
+            estimates[manifest.name] = Estimate(rows, text_tokens=tokens, rows_per_query=responders)
     return [
         line(work, store, price(work.model) if price and work.kind == "generate" else None, measured[name])
         for name, estimate in estimates.items()

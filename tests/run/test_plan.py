@@ -27,14 +27,14 @@ def test_every_responder_is_asked_every_query(tmp_path: Path) -> None:
     assert best.disk == 100 * (150 + 768 * 4 // 2)
 
 
-def test_a_reward_model_rates_the_ladder(tmp_path: Path) -> None:
+def test_a_reward_model_rates_every_response(tmp_path: Path) -> None:
     rm = ("ratings.rm=fake/judge-7b",)
     lines = planned(tmp_path, "ratings", preset="almost", limit=100, assignments=rm)
     assert len(lines) == 1 + 8 + 1
     judge = lines["reward model"]
-    # Five responders, no probes; the query's 15 tokens and the longest reply's 768.
-    assert (judge.requests, judge.tokens_in, judge.tokens_out) == (500, 500 * (15 + 768), 0)
-    assert judge.gpu_hours == pytest.approx(2 * 7e9 * 500 * 783 / 1e14 / 3600)
+    # Five responders and three probes; the query's 15 tokens and the longest reply's 768.
+    assert (judge.requests, judge.tokens_in, judge.tokens_out) == (800, 800 * (15 + 768), 0)
+    assert judge.gpu_hours == pytest.approx(2 * 7e9 * 800 * 783 / 1e14 / 3600)
     assert len(planned(tmp_path, "comparisons", preset="almost")) == 1 + 8, "comparisons ask no model"
     settings = ("ratings.rm=fake/judge", "ratings.rm_max_tokens=64")
     short = planned(tmp_path, "ratings", limit=100, assignments=settings)["reward model"]

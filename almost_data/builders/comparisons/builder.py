@@ -289,7 +289,8 @@ def _as_fake(config: ComparisonsConfig) -> ComparisonsConfig:
 
 def _estimate(config: ComparisonsConfig, parents: Mapping[str, Estimate]) -> Estimate:
     """The paper keeps 1.3 comparisons of a query's five responses."""
-    return Estimate(parents["responses"].rows * 13 // 50)
+    responses = parents["responses"]
+    return Estimate(responses.rows // responses.rows_per_query * 13 // 10)
 
 
 def _card_values(manifest: Any, sources: Any) -> dict[str, Any]:

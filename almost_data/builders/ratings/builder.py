@@ -37,8 +37,6 @@ from .judged import Judge, Judged, Row, judge_each, judge_pairs, judging_ledger,
 from .report import figures, report
 from .tables import TABLES, UNREAD
 
-RESPONDERS = 5
-"""Responders of a query, as in the paper's ladder: how many pairs there are of a number of responses."""
 PART = 50_000
 """Responses that are in memory at a time, about."""
 
@@ -187,13 +185,14 @@ def _reward_models(config: RatingsConfig) -> dict[str, RewardModel]:
 def _estimate(config: RatingsConfig, parents: Mapping[str, Estimate]) -> Estimate:
     """A judge of pairs reads each two responses to a query twice."""
     responses = parents["responses"]
-    rows = min(responses.rows, config.limit * RESPONDERS if config.limit else responses.rows)
+    responders = responses.rows_per_query
+    rows = min(responses.rows, config.limit * responders if config.limit else responses.rows)
     text = responses.text_tokens or MAX_TOKENS
     if config.rm:
         work = Work("ratings: reward model", config.rm, "score", rows, min(text, config.rm_max_tokens))
     elif config.judge:
         are_pairs = config.judging == "pairs"
-        requests, answers = (rows * (RESPONDERS - 1), 2) if are_pairs else (rows, 1)
+        requests, answers = (rows * (responders - 1), 2) if are_pairs else (rows, 1)
         shared = len(verdicts.prompt(answers)) // 4
         tokens = (answers * text + shared, 0, config.max_new_tokens)
         work = Work("ratings: judge", config.judge, "generate", requests, *tokens)
