@@ -1,5 +1,6 @@
 """The verbs `export` and `rm`: rows out of the store, and an artifact out of it."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -45,7 +46,8 @@ def export(
         launch = CONSUMERS[to].launch
         print_line(f"beside them: {', '.join(launch)}")
         script = next(name for name in launch if name.endswith(".sh"))
-        print_line(f"next: MODEL=FOLDER_OR_HUB_ID sh {shlex.quote(str(out / script))}", "dim")
+        variables = " ".join(f"{name}=..." for name in re.findall(r"\{(\w+):\?", launch[script]))
+        print_line(f"next: {variables} sh {shlex.quote(str(out / script))}", "dim")
         _print_empty_splits(store, ref)
         return
     rows = write_rows(store, ref, out, config=config, where=where, is_flat=flat)

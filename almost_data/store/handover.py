@@ -99,6 +99,8 @@ CONSUMERS: dict[Trainer, Consumer] = {
                 f'deepspeed --module openrlhf.cli.train_{name} --model.model_name_or_path "$MODEL"',
                 "--data.dataset train.jsonl --data.prompt_key prompt",
                 "--data.chosen_key chosen --data.rejected_key rejected",
+                # A JSON file has one split, train. Else 1% of train.jsonl is read, which may be no row.
+                "--eval.dataset test.jsonl --eval.split train",
                 *_OPENRLHF,
                 f"--ckpt.output_dir {name}",
             )

@@ -109,8 +109,10 @@ def test_the_command_line_says_how_to_start(fake_store: Store, tmp_path: Path) -
         done = cli(
             "export", REF, "--to", trainer, "-o", str(out), "--root", str(fake_store.root), columns=300
         )
-        command = done.stdout.splitlines()[-1].removeprefix("next: MODEL=FOLDER_OR_HUB_ID sh ")
-        assert Path(command).parent == out and Path(command).name in consumer.launch, done.stdout
+        *variables, shell, script = done.stdout.splitlines()[-1].removeprefix("next: ").split()
+        assert shell == "sh" and Path(script).parent == out and Path(script).name in consumer.launch
+        environment = {name.partition("=")[0] for name in variables}
+        assert environment == set(re.findall(r"\$\{(\w+):\?", (out / Path(script).name).read_text("utf-8")))
 
 
 def test_descriptions_are_valid() -> None:
