@@ -1,6 +1,7 @@
 """Small files of the user's, such as settings, prompts and code: no pipe, no device, nothing huge."""
 
 import math
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -12,6 +13,11 @@ MAX_BYTES = 50_000_000
 MAX_DEPTH = 20
 """Most levels of settings in each other."""
 _LONG_KEY = re.compile(r"(?:[\w\"'-]+[ \t]*\.[ \t]*){20}")
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written as UTF-8: those of files and arguments need not be text."""
+    return name.encode("utf-8", "ignore") == os.fsencode(name)
 
 
 def read_bytes(path: Path) -> bytes:

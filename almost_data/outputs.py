@@ -14,6 +14,7 @@ def replacing(file: Path, setting: str) -> Iterator[Path]:
 
     A symbolic link stays, and its target is replaced. A pipe or a device is written to.
     """
+
     target = Path(os.path.realpath(file))
     is_special = file.exists() and not file.is_file()
     staging = file if is_special else target.with_name(f".{target.name}.part")
@@ -21,10 +22,15 @@ def replacing(file: Path, setting: str) -> Iterator[Path]:
         yield staging
         if not is_special:
             os.replace(staging, target)
-    except OSError as error:
+    except BaseException as error:
         if not is_special:
             with suppress(OSError):  # its folder may be none, or its name too long
                 staging.unlink()
-        # Polars puts the number of the error behind its sentence.
-        reason = error.strerror or str(error).partition(" (os error")[0]
-        raise InputError(f"{setting} {file}: cannot be written: {reason}") from None
+        message = str(error)
+        if isinstance(error, OSError) or "(os error" in message:
+            # Polars puts the number of the error behind its sentence, and the Parquet library's before it.
+            reason = (
+                getattr(error, "strerror", None) or message.partition(" (os error")[0].rpartition(": ")[2]
+            )
+            raise InputError(f"{setting} {file}: cannot be written: {reason}") from None
+        raise

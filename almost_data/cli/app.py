@@ -9,6 +9,7 @@ from typing import NoReturn
 from cyclopts import App, Argument, CycloptsError, MissingArgumentError
 
 from ..errors import Defect, InputError
+from ..inputs import is_utf8
 from .console import accept_any_text
 from .ending import end, interruptible, received, traceback_file
 from .options import DEFAULTS
@@ -85,6 +86,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = _root_last(list(sys.argv[1:] if argv is None else argv))
     with interruptible():
         try:
+            if foreign := [argument for argument in arguments if not is_utf8(argument)]:
+                raise InputError(f"{foreign[0]!r}: not UTF-8 text: rename the file, or set a UTF-8 locale")
             if arguments[:1] == ["build"]:
                 from .build import load_commands
 
@@ -111,6 +114,11 @@ def _end(error: Exception, arguments: list[str]) -> NoReturn:
             end(2, name_flags(str(error), arguments))
         case OSError(errno=errno.ENAMETOOLONG):
             end(2, f"{str(error.filename)[:100]}...: the path is too long")
+        case OSError(errno=errno.ENOSPC):
+            end(
+                1,
+                f"{error.filename or 'the disk'}: {error.strerror}: free some and run the same command again",
+            )
         case OSError() | MemoryError():
             end(1, f"{type(error).__name__}: {error}")
         case Defect():

@@ -110,13 +110,20 @@ class _Deviation(msgspec.Struct):
 
 
 class _Finding(msgspec.Struct):
+    name: str
     measure: str
     value: str
+    number: float
     level: str
+
+
+class _Gap(msgspec.Struct):
+    q50: float | None
 
 
 class _Text(msgspec.Struct):
     findings: list[_Finding] = []
+    length_gap: _Gap | None = None
 
 
 class _DatasetDiagnostics(_Diagnostics):

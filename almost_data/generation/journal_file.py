@@ -1,5 +1,6 @@
 """The journal's SQLite file: its tables, a build's session, the progress of each build, and pruning."""
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -208,7 +209,7 @@ def open_journal(path: Path) -> Iterator[sqlite3.Connection]:
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: not a file, so it cannot be the journal: move it away")
     try:
-        with closing(sqlite3.connect(path, timeout=60, check_same_thread=False)) as database:
+        with closing(_connect(path)) as database:
             if _format(database) != _FORMAT:
                 _create_tables(database, path)
             _check_columns(database, path)
@@ -220,6 +221,14 @@ def open_journal(path: Path) -> Iterator[sqlite3.Connection]:
         raise RuntimeError(f"{path}: the journal cannot be read or written: {error}") from None
     except sqlite3.DatabaseError as error:
         raise InputError(f"{path}: cannot be used as a journal ({error}): move it away") from None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open the file; of a store that may only be read, without the log that SQLite would write beside it."""
+    is_writable = not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+    has_log = path.with_name(f"{path.name}-wal").exists()
+    options = "" if is_writable else "?mode=ro" if has_log else "?immutable=1"
+    return sqlite3.connect(path.resolve().as_uri() + options, timeout=60, check_same_thread=False, uri=True)
 
 
 def _create_tables(database: sqlite3.Connection, path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from ..datasets.config import HUB_ID
 from ..datasets.manifest import canonical_json
 from ..errors import InputError
+from ..inputs import is_utf8
 from ..models.files import cached_sha256
 from . import formats
 from .conversations import IMAGES
@@ -98,6 +99,8 @@ def source_files(source: str, suffixes: tuple[str, ...]) -> list[Path]:
 def check_file(source: str, suffixes: tuple[str, ...]) -> Path:
     """The path of a file that can be opened and is of one of the formats. Raises InputError."""
     path = Path(source)
+    if not is_utf8(source):
+        raise InputError(f"{source!r}: a name that is not UTF-8 text: rename the file")
     if not path.is_file():
         raise InputError(f"{source}: {'not a file: give one file' if path.exists() else 'no such file'}")
     if file_format(path) not in suffixes:

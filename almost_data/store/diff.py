@@ -258,7 +258,8 @@ _FORMS = {"length_gap": ("+,.0f", " (characters)"), "pairs_per_query": (".2f", "
 def _measures(manifest: Manifest) -> dict[str, float]:
     text = manifest.diagnostics.get("text") or {}
     numbers = {row["name"]: float(row["number"]) for row in text.get("findings", ())}
-    return numbers | ({"length_gap": text["length_gap"]["q50"]} if "length_gap" in numbers else {})
+    gap = (text.get("length_gap") or {}).get("q50") if "length_gap" in numbers else None
+    return numbers if gap is None else numbers | {"length_gap": gap}
 
 
 def _examples(rows: pl.DataFrame) -> list[Example]:

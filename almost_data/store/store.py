@@ -33,7 +33,7 @@ class Store:
         self.root = Path(root)
         if clean(str(root)).encode("utf-8", "replace") != os.fsencode(str(root)):
             raise InputError(f"run.root {str(root)!r}: a name that is not plain UTF-8 text: choose another")
-        if self.root.exists() and not self.root.is_dir():
+        if os.path.lexists(self.root) and not self.root.is_dir():
             raise InputError(f"run.root {self.root}: not a folder")
 
     def __repr__(self) -> str:
@@ -156,13 +156,21 @@ class Store:
         ]
 
     def scan(self, ref: str, config: str = "default", split: str | None = None) -> "pl.LazyFrame":
-        """The rows of a config, lazily. Where no file is, a frame with the columns and no row."""
+        """The rows of a config, lazily. Where no file is, a frame with the columns and no row.
+
+        Raises InputError where a file is not the one that was published, or has other columns.
+        """
         import polars as pl
 
-        files = self.files(ref, config, split)
-        if not files:
-            return pl.LazyFrame(schema=polars_schema(self.manifest(ref).table(config)))
-        return pl.scan_parquet(files, glob=False)
+        files, schema = self.files(ref, config, split), polars_schema(self.manifest(ref).table(config))
+        for file in files:
+            try:
+                has_columns = pl.read_parquet_schema(file) == schema
+            except (pl.exceptions.PolarsError, OSError):
+                has_columns = False
+            if not has_columns:
+                raise InputError(f"{file}: its columns are not those of manifest.json: build or pull it anew")
+        return pl.scan_parquet(files, glob=False) if files else pl.LazyFrame(schema=schema)
 
     def ancestors(self, manifest: Manifest) -> list[Manifest]:
         """The manifests of everything it was made from that is here, nearest first."""

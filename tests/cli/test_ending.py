@@ -70,6 +70,32 @@ def test_a_root_that_cannot_be_one_is_a_short_line(tmp_path: Path, root: str) ->
     assert len(done.stderr) < 300 and "\x1b" not in done.stderr
 
 
+def test_a_root_that_is_a_link_to_itself_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "root").symlink_to("root")
+    done = cli("list", "--root", "root", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "almost-data: --root root: not a folder\n")
+
+
+@pytest.mark.parametrize("verb", ["audit", "view", "import preferences --version 1.0.0", "export x -o"])
+def test_a_name_that_is_not_utf8_is_a_line(tmp_path: Path, verb: str) -> None:
+    name = os.fsdecode(b"a\xff.jsonl")
+    (tmp_path / name).write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
+    done = cli(*verb.split(), name, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "not UTF-8" in done.stderr
+    done = cli("import", "preferences", ".", "--version", "1.0.0", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "rename the file" in done.stderr
+
+
+def test_a_full_disk_is_a_line(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "almost_data", "list"]
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
+        )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "No space left on device: free some and run the same command again" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

@@ -1,8 +1,11 @@
+from typing import Any
+
 import hypothesis.strategies as st
 import msgspec
 import pytest
 from hypothesis import given
 
+from almost_data.datasets import records
 from almost_data.datasets.manifest import (
     BuilderId,
     Count,
@@ -100,3 +103,22 @@ def test_manifest_has_the_promised_keys_and_survives_a_round_trip(fake_store: St
 def test_what_is_no_manifest_is_refused(data: bytes) -> None:
     with pytest.raises(InputError, match=r"^file\.json: not a manifest"):
         decode_manifest(data, "file.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        {"findings": [{"name": {}, "measure": "m", "value": "1", "number": 1.0, "level": "fine"}]},
+        {"findings": [{"name": "n", "measure": "m", "value": "1", "number": "1", "level": "fine"}]},
+        {"length_gap": {"q50": []}},
+    ],
+)
+def test_findings_of_another_type_are_refused(text: dict[str, Any]) -> None:
+    """`diff` reads them."""
+    with pytest.raises(msgspec.ValidationError, match=r"diagnostics\.text"):
+        records.check(
+            "dataset",
+            config={"settings": {}},
+            diagnostics={"models": [], "notes": [], "text": text},
+            environment={},
+        )

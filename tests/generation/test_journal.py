@@ -1,3 +1,4 @@
+import os
 import random
 import sqlite3
 import subprocess
@@ -306,3 +307,14 @@ def test_a_key_is_that_of_the_whole_prompt() -> None:
     assert key(replace(request, prefix="", text=request.prompt)) == key(request)
     assert key(replace(request, prefix="he", text=request.prompt[2:])) == key(request)
     assert key(replace(request, text="prompt 01")) != key(request)
+
+
+def test_a_journal_that_may_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the store of a colleague: nothing can be written beside it."""
+    path = tmp_path / "j"
+    list(journaled(FakeEngine(), path, "build").generate(REQUESTS))
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    assert count(path) == status(path)[0].answered == len(REQUESTS)
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(RuntimeError, match="cannot be read or written: attempt to write a readonly"):
+        list(journaled(FakeEngine(), path, "another").generate(REQUESTS))

@@ -7,6 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from almost_data.errors import InputError
+from almost_data.outputs import replacing
 from almost_data.readers.preferences import read_preferences
 from almost_data.store.export import escape_spreadsheet_cell, export
 from almost_data.store.store import Store
@@ -74,3 +76,29 @@ def test_a_split_without_rows_is_named(tmp_path: Path) -> None:
     done = cli("export", "queries", "-o", str(tmp_path / "a.jsonl"), *root)
     assert "split test has no row: no query of queries@1.0.0 falls into it" in done.stdout
     assert "1 `train`, 0 `test`" in (tmp_path / "build/queries/1.0.0/README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            pl.exceptions.ComputeError("parquet: underlying IO error: No space left (os error 28)"),
+            "No space left",
+        ),
+        (OSError(28, "No space left"), "No space left"),
+    ],
+)
+def test_a_full_disk_is_a_line_and_leaves_nothing(tmp_path: Path, error: Exception, message: str) -> None:
+    file = tmp_path / "a.parquet"
+    refusal = pytest.raises(InputError, match=f"^export.out {file}: cannot be written: {message}$")
+    with refusal, replacing(file, "export.out") as staging:
+        staging.write_bytes(b"half")
+        raise error
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_file_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a.csv", "export.out") as staging:
+        staging.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())

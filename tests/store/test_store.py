@@ -24,6 +24,7 @@ from almost_data.store.publish import Record, Tables, publish
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import schema
+from tests.forged import edit
 
 REFS = ["queries@0.1.0", "responses@0.1.0", "comparisons@0.1.0"]
 
@@ -418,3 +419,21 @@ def test_what_is_not_there_is_named_beside_what_is(fake_store: Store) -> None:
     assert "or train a model by a recipe" in error("rm@7.0.0")
     with pytest.raises(InputError, match=r"no queries@2 under .*there is queries@0\.1\.0"):
         fake_store.resolve("queries@2")
+
+
+@pytest.mark.parametrize("damage", ["manifest", "file"])
+def test_rows_with_columns_that_the_manifest_lacks_are_refused(copy: Store, damage: str) -> None:
+    """Although every hash agrees: whoever edited it knew the format."""
+    folder = copy.path("comparisons@0.1.0")
+    file = copy.files("comparisons@0.1.0", "rejected")[0]
+    if damage == "file":
+        pl.read_parquet(file).rename(lambda name: f"{name}_").write_parquet(file)
+        edit(folder)
+    else:
+        tables = dict(copy.manifest("comparisons@0.1.0").tables)
+        columns = tables["rejected"].columns
+        renamed = (*columns[:-1], msgspec.structs.replace(columns[-1], name="renamed"))
+        tables["rejected"] = msgspec.structs.replace(tables["rejected"], columns=renamed)
+        edit(folder, tables=tables)
+    with pytest.raises(InputError, match=f"^{file}: its columns are not those of manifest.json"):
+        copy.scan("comparisons@0.1.0", "rejected")

@@ -190,7 +190,7 @@ def _assigned(assignment: str) -> tuple[str, str, Any]:
         parsed = value  # a bare word is a string
     except ValueError as error:
         reason = str(error).removeprefix("value")
-        raise InputError(f"run.set {key}{reason if reason[0] in '.:' else f': {reason}'}") from None
+        raise InputError(f"{key}{reason if reason[0] in '.:' else f': {reason}'}") from None
     if value == "none":
         parsed = None
     section, name = key.split(".")
