@@ -102,6 +102,7 @@ def test_both_keeps_the_ladders_pairs_where_the_ratings_agree(store: Store) -> N
     assert any("the As-is RM, has to agree" in fact for fact in manifest.diagnostics["paper_facts"])
     card = (store.path(manifest.ref) / "README.md").read_text("utf-8")
     for text in (
+        "should be better is the chosen one, wherever a model's ratings agree.",
         "`baseline:random` must rate chosen higher than rejected, by 0.2 or more.",
         f"The ratings agreed with {len(expected) / 120:.1%} of the pairs",
     ):
