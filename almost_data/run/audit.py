@@ -129,7 +129,12 @@ def audit(
 def _texts(store: Store, source: str, options: AuditOptions, progress: Progress) -> Iterator[Texts]:
     is_file = Path(source).exists() or file_format(Path(source)) in TABLE_SUFFIXES
     if not is_file and not files.is_hub(source, TABLE_SUFFIXES):
-        yield _stored(store, store.resolve(source))
+        ref = store.resolve(source)
+        if options.columns or options.part != WHOLE:
+            raise InputError(
+                f"{ref}: a dataset of the store: leave out audit.columns, import.hub_config and import.split"
+            )
+        yield _stored(store, ref)
         return
     with tempfile.TemporaryDirectory(prefix="almost-data-audit-") as folder:
         yield _read(source, options, Path(folder), progress)

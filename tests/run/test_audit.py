@@ -12,6 +12,7 @@ import pytest
 from almost_data import Store
 from almost_data.cli import app as cli
 from almost_data.errors import InputError
+from almost_data.readers.files import HubPart
 from almost_data.run.audit import AuditOptions, audit
 
 ROWS = 1_200
@@ -111,6 +112,9 @@ def test_a_dataset_of_the_store_is_audited_as_its_file_is(tmp_path: Path) -> Non
     of_file = audit(Store(root), source, AuditOptions())
     of_store = audit(Store(root), "comparisons", AuditOptions())
     assert numbers(of_file) == numbers(of_store)
+    for options in (AuditOptions(columns={"prompt": "chosen"}), AuditOptions(part=HubPart("a", None))):
+        with pytest.raises(InputError, match=r"^comparisons@1\.0\.0: a dataset of the store: leave out"):
+            audit(Store(root), "comparisons", options)
     cli.main(
         ["build", "responses", "--engine", "fake", "--limit", "4", "--version", "0.1.0", "--root", str(root)]
     )
