@@ -68,16 +68,15 @@ def unproven(store: Store, ref: str, place: str | None = None) -> list[str]:
     manifest = store.manifest(ref)
     lines = []
     if not any(record.manifest == manifest.sha256 for _, record in store.children(ref)):
-        compare = f"compare its sha256, {manifest.sha256}, with the one in the manifest.json of "
         if place:
             lines.append(
-                f"its digest is the one that was recorded with {place}; nothing here records its manifest: "
-                f"{compare}that commit, which `verify {place}` checks"
+                f"its manifest (its digest is that of {place}): compare its sha256, {manifest.sha256}, with "
+                f"the one in the manifest.json of that commit, which `verify {place}` checks"
             )
         else:
             lines.append(
-                "nothing here records its manifest from outside, so it may have been replaced together with "
-                f"the files: {compare}the commit on the Hub"
+                "that nobody replaced the whole folder, manifest included: no push or pull of it is recorded "
+                "here, and nothing was made from it"
             )
     if absent := [parent.ref for parent in manifest.parents if not store.has(parent.ref)]:
         lines.append(f"what it was made from is not in this store: {', '.join(absent)}")

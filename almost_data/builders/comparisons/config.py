@@ -63,9 +63,9 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     dedup_pairs: bool = False
     """Whether, of pairs whose prompts and replies share nearly all of their words, only one is kept."""
     balance_length: Annotated[float, Meta(ge=0.5, lt=1)] | None = None
-    """Most of the pairs of two responders in which the chosen reply may be the longer one, as a share, and in
-    which it may be the shorter one: at 0.5, always picking the longer reply is right in half of them. None
-    leaves the rule out."""
+    """Largest share of the pairs of any two responders in which the chosen reply may be the longer one, and
+    likewise the shorter one: at 0.5, always picking the longer reply is right in half of them. None leaves
+    the rule out."""
     target: Positive | None = None
     """Comparisons to keep, from as many queries as that takes; None keeps all."""
     seed: int = 0
