@@ -140,7 +140,7 @@ def name_flags(message: str, arguments: list[str]) -> str:
     """
     # Up to the first flag: `--version` would be taken for the command of that name.
     words = list(takewhile(lambda word: word[:1] != "-", arguments))
-    sections = "|".join(map(re.escape, {*SECTIONS, *words[1:]}))
+    sections = "|".join(map(re.escape, {*SECTIONS, *filter(None, words[1:])}))
     setting = re.compile(rf"(?<![\w./-])(?:{sections})\.([a-z_]+)(?!\w)")
     if not setting.search(message):
         return message

@@ -32,6 +32,8 @@ def view(
     columns: Columns = None,
     root: Root = ROOT,
 ) -> None:
+    if n < 1:
+        raise InputError(f"view.n {n}: give 1 or more")
     store = Store(root)
     if NAME.fullmatch(ref.partition("@")[0]):
         page = _store_page(store, ref, newer, n, seed)

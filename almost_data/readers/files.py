@@ -83,6 +83,8 @@ def is_hub(source: str, suffixes: tuple[str, ...]) -> bool:
 
 def source_files(source: str, suffixes: tuple[str, ...]) -> list[Path]:
     """A file, or those of one format in a folder and below, by name. Raises InputError."""
+    if not source:
+        raise InputError("'': an empty name: give a file or a folder")
     folder = Path(source)
     if not folder.is_dir():
         return [check_file(source, suffixes)]

@@ -86,6 +86,23 @@ def test_a_name_that_is_not_utf8_is_a_line(tmp_path: Path, verb: str) -> None:
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "rename the file" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments", [["audit", ""], ["view", ""], ["import", "queries", "", "--version", "1.0.0"]]
+)
+def test_an_empty_name_is_no_folder(tmp_path: Path, arguments: list[str]) -> None:
+    """As a variable that is not set: what is in the folder where the command runs was not named."""
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
+    done = cli(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "give a file or a folder" in done.stderr
+
+
+@pytest.mark.parametrize("n", ["0", "-3"])
+def test_a_page_without_a_row_is_refused(tmp_path: Path, n: str) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
+    done = cli("view", "a.jsonl", "-n", n, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, f"almost-data: --n {n}: give 1 or more\n")
+
+
 def test_a_full_disk_is_a_line(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "almost_data", "list"]
