@@ -40,7 +40,13 @@ class Store:
         return f"Store({str(self.root)!r})"
 
     def _repr_html_(self) -> str:
-        return artifacts_table(self.manifests())
+        manifests, damaged = list[Manifest](), list[str]()
+        for ref in self.refs():
+            try:
+                manifests.append(self.manifest(ref))
+            except InputError:
+                damaged.append(ref)
+        return artifacts_table(manifests) + (f"<p>damaged: {', '.join(damaged)}</p>" if damaged else "")
 
     def _ipython_key_completions_(self) -> list[str]:
         return self.refs()

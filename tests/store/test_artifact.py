@@ -1,5 +1,6 @@
 """A store and its artifacts as a notebook shows them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,14 @@ def test_samples_and_dropped_rows_are_frames_with_texts(fake_store: Store) -> No
     assert len(fake_store.sample("comparisons", 5, longer="chosen")) == 5
     dropped = fake_store.dropped("comparisons", "too_short")
     assert set(dropped["reason"]) == {"too_short"} and dropped["response"].null_count() == 0
+
+
+def test_a_damaged_artifact_hides_no_other_in_a_notebook(fake_store: Store, tmp_path: Path) -> None:
+    shutil.copytree(fake_store.path("queries@0.1.0"), tmp_path / "queries" / "0.1.0")
+    (tmp_path / "damaged" / "1.0.0").mkdir(parents=True)
+    (tmp_path / "damaged" / "1.0.0" / "manifest.json").write_text("{}")
+    table = Store(tmp_path)._repr_html_()
+    assert "queries@0.1.0" in table and table.endswith("<p>damaged: damaged@1.0.0</p>")
 
 
 def test_reprs_are_one_line_and_tables_are_escaped(fake_store: Store) -> None:
