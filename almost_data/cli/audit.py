@@ -112,6 +112,9 @@ def _print(result: dict[str, Any]) -> None:
         print_line(f"left out, {reason}: {', '.join(places)}{ellipsis}", "dim")
     if features := _features(result["text"]["probe"]):
         print_line(f"the surface model goes by: {features}", "dim")
+    for answer in result["text"]["responses"]["most_frequent"][:1]:
+        sides = f"{answer['queries']:,} queries, chosen in {answer['chosen']:.0%}"
+        print_line(f"most frequent reply ({sides}): {answer['text']!r}", "dim")
     sampled = result["sampled"]["texts"]
     if sampled < result["comparisons"]:
         print_line(f"the surface model and repeated responses: a sample of {sampled:,} comparisons", "dim")

@@ -73,3 +73,7 @@ def _print(store: Store, manifest: Manifest) -> None:
         if entry.filter == "layout":
             print_line(entry.description.removeprefix("Rows are ").removesuffix("."))
     summary(store, [Step("build", manifest)], ["--version", manifest.version])
+    if manifest.name == "queries":
+        models = sorted({responder.model for responder in presets.load().configs["responses"].responders})
+        names = ", ".join(models)
+        print_line(f"These are the models of --preset tiny ({names}): name yours in --config FILE.", "dim")

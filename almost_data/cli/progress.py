@@ -11,7 +11,7 @@ from ..datasets.builder import Progress
 from .console import console, print_line
 
 WINDOW = 60.0
-"""Seconds over which rates are measured."""
+"""Seconds over which rates are measured, at least, once a stage has lasted as long."""
 QUIET_SECONDS = 30
 """Where the output is no terminal, one line of progress in this time."""
 
@@ -44,13 +44,18 @@ def progress_bars() -> Iterator[Progress]:
             recent[stage].clear()
         calls = recent.setdefault(stage, deque())
         # Replies from the journal arrive at once, and predict nothing.
-        while len(calls) > 1 and now - calls[0][0] > WINDOW:
+        while len(calls) > 1 and now - calls[1][0] > WINDOW:
             calls.popleft()
         if not calls or now - calls[-1][0] > 0.1 or done == total:
             calls.append((now, done, tokens))
         seconds = max(now - calls[0][0], 1e-9)
         rows, new_tokens = done - calls[0][1], tokens - calls[0][2]
-        rate = f"{rows / seconds:,.1f} rows/s" if rows else "" if done else "nothing yet"
+        speed = (
+            f"{rows / seconds:,.1f} rows/s"
+            if rows > 0.1 * seconds
+            else f"{seconds / max(1, rows):,.0f} s a row"
+        )
+        rate = speed if rows else "" if done else "starting"
         rate += f"  {new_tokens / seconds:,.0f} tok/s" if new_tokens else ""
         bars.update(tasks[stage], completed=done, total=total, rate=rate)
         remaining = f", {seconds / rows * (total - done):,.0f} s left" if rows and done < total else ""

@@ -12,7 +12,9 @@ from rich.text import Text
 
 from .. import registry
 from ..cards.markdown import clean
-from ..datasets.manifest import Manifest, total_usage
+from ..datasets.builder import Builder
+from ..datasets.manifest import Entry, Manifest, total_usage
+from ..datasets.user_filters import SOURCE
 from ..run.build import BuildRun
 from ..run.cost import FLOPS, Line, lines
 from ..run.plan import Plan, Step
@@ -139,13 +141,18 @@ def _funnel(manifests: list[Manifest]) -> Table:
         rows.append((Text(manifest.ref, style="bold"),))
         for stage in dict.fromkeys(entry.stage for entry in manifest.ledger):
             entries = [entry for entry in manifest.ledger if entry.stage == stage]
-            reasons = [(reason, n) for entry in entries for reason, n in entry.dropped.items()]
+            reasons = [(reason, n) for entry in entries for reason, n in _dropped(entry).items()]
             failed = sum(entry.failed for entry in entries)
             reasons += [("failed", failed)] if failed else []
             losses = ", ".join(f"{reason}\u00a0{n:,}{_partners(manifest, reason)}" for reason, n in reasons)
             dropped = sum(n for _, n in reasons)
             rows.append((f"  {stage}, {entries[0].unit}", entries[0].n_in, entries[-1].kept, dropped, losses))
     return grid("", ">rows in", ">kept", ">dropped", "why", rows=rows, title="Rows")
+
+
+def _dropped(entry: Entry) -> dict[str, int]:
+    """Rows by reason; a user's filter is named where it dropped none too."""
+    return entry.dropped or ({entry.filter: 0} if entry.source == SOURCE else {})
 
 
 def _partners(manifest: Manifest, reason: str) -> str:
@@ -174,8 +181,8 @@ def _outcome(step: Step) -> str:
 
 
 def _print_usage(last: Manifest, steps: list[Step]) -> None:
-    """Tokens and engine time of all steps, and for each row of the last."""
-    usage = total_usage([step.manifest for step in steps])
+    """Tokens and engine time of what was built, and for each row of the last; the cost of all steps."""
+    usage = total_usage([step.manifest for step in steps if step.action == "build"])
     if usage.get("completion_tokens") and usage["seconds"] >= 1 and not last.is_fake:
         rows = sum(last.counts["default"].values())
         tokens, seconds = usage["completion_tokens"], usage["seconds"]
@@ -183,7 +190,7 @@ def _print_usage(last: Manifest, steps: list[Step]) -> None:
             f"{tokens:,} tokens in {seconds:,.1f} engine-seconds ({tokens / seconds:,.0f} tok/s): "
             f"{tokens / rows:,.0f} tokens and {seconds / rows:,.2f} s for each row of {last.ref}"
         )
-    if money := usage.get("cost"):
+    if money := total_usage([step.manifest for step in steps]).get("cost"):
         built = [step.manifest.environment for step in steps if step.action == "build"]
         spent = sum(environment.get("engine", {}).get("spent", 0.0) for environment in built)
         part = "all in this run" if spent >= 0.9999 * money else f"{spent:,.4g} of that in this run"
@@ -199,13 +206,30 @@ def _next_commands(store: Store, last: Manifest, options: list[str]) -> list[str
     verbs = [f"{verb} {last.ref}" for verb in ("show", "lineage")]
     if children := [name for name in registry.names("builders") if _reads(name, last.name)]:
         flags = list(zip(options[::2], options[1::2], strict=True))
-        if last.name in registry.load("builders", children[0]).optional:
+        child = registry.load("builders", children[0])
+        if last.name in child.optional:
             flags = [pair for pair in flags if not pair[1].startswith(f"{last.name}.")]
             flags.append((f"--{last.name}", last.ref))  # as it is: its settings need not be repeated
-        verbs.insert(0, shlex.join(["build", children[0], *chain.from_iterable(flags)]))
+        flags = _needed(store, child, flags)
+        verbs.insert(0, shlex.join(["build", child.name, *chain.from_iterable(flags)]))
     code = f"import datasets; print(datasets.load_dataset({str(store.path(last.ref))!r}))"
     quoted = shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
     return [f"{python} -m almost_data {verb}{root}" for verb in verbs] + [f"{python} -c {quoted}"]
+
+
+def _needed(store: Store, child: Builder, flags: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The flags of a child's build; where all its parents are named, a free version and no idle engine."""
+    sources = {value.partition("@")[0] for flag, value in flags if flag == "--from"}
+    if not sources.issuperset(child.parents):
+        return flags
+    values = dict(flags)
+    version = values["--version"]
+    while store.has(f"{child.name}@{version}"):
+        major, minor, _ = version.split(".", 2)
+        version = f"{major}.{int(minor) + 1}.0"
+    asks_no_model = not child.uses_engine and values.get("--engine") != "fake"
+    unused = ("--engine", "--base-url", "--ray-address") if asks_no_model else ()
+    return [(flag, version if flag == "--version" else value) for flag, value in flags if flag not in unused]
 
 
 def _reads(builder: str, dataset: str) -> bool:

@@ -221,10 +221,12 @@ def check_ledger(ledger: list[Entry]) -> None:
 def ledger_problems(
     ledger: Sequence[Entry], kept: Mapping[str, int], dropped: Mapping[str, int]
 ) -> list[str]:
-    """The ledger against the rows: those of `default` that its last line kept, and those of each reason."""
+    """The ledger against the rows: those of `default` that its last entry kept, and those of each reason."""
     rows, problems = sum(kept.values()), []
-    if not ledger or ledger[-1].kept != rows:
-        problems.append(f"ledger: its last line does not keep the {rows} rows of default")
+    if not ledger:
+        problems.append(f"ledger: it has no entry, and default has {rows} rows")
+    elif ledger[-1].kept != rows:
+        problems.append(f"ledger: its last entry keeps {ledger[-1].kept} rows, and default has {rows}")
     accounted: Counter[str] = Counter()
     for entry in ledger:
         accounted.update(entry.dropped)

@@ -67,6 +67,7 @@ def measure(
         _share("equal_sides", text["equal_sides"], rows, "rows"),
         *_of_all_rows(facts, checks),
         _near_copies(copies, is_sample=len(queries) > TWIN_PROMPTS),
+        _only_numbers(prompts.unique()),
         *(row for row in findings(text) if row["name"] not in ("repeated_prompts", "equal_sides")),
         *_contamination(parts, queries, benchmarks),
     ]
@@ -161,6 +162,13 @@ def _near_copies(twins: Mapping[str, Any], is_sample: bool) -> dict[str, Any]:
     """Prompts that could go; in a sample, some copies have lost their original."""
     row = _share("near_copies", twins["near_copies"], twins["texts"], "prompts")
     return row | {"value": f"at least {row['value']}"} if is_sample else row
+
+
+def _only_numbers(texts: pl.Series) -> dict[str, Any]:
+    """Prompts that are an earlier one with other numbers."""
+    distinct = texts.str.replace_all(r"\d+", "0").n_unique()
+    row = _share("only_numbers", len(texts) - distinct, len(texts), "prompts")
+    return row | {"value": f"{row['value']}; {distinct:,} texts without their numbers"}
 
 
 def _mean(values: pl.Series) -> float:

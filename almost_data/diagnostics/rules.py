@@ -72,7 +72,7 @@ RULES = {
     "stock_answer": _rule(
         "queries that got the most frequent response",
         (0.02, "worry", "A stock answer fits any prompt: a model may learn its wording as a label."),
-        (0.005, "watch", "A stock answer recurs: see below whether it is mostly chosen or rejected."),
+        (0.005, "watch", "A stock answer recurs: a model may learn it, or to avoid it."),
         (0.00, "fine", "There is no frequent stock answer."),
     ),
     # Share of the comparisons.
@@ -96,8 +96,8 @@ RULES = {
     # Shares of what was read, for audits of anybody's data.
     "left_out": _rule(
         "rows that hold no comparison",
-        (0.05, "worry", "Many rows cannot be used: see `left_out.REASON`, and why, before you train."),
-        (ANY, "watch", "Some rows cannot be used: `left_out.REASON` says why."),
+        (0.05, "worry", "Many rows cannot be used: `left_out.REASON` and `equal_sides` say why."),
+        (ANY, "watch", "Some rows cannot be used: `left_out.REASON` and `equal_sides` say why."),
         (0.0, "fine", "Every row was read."),
     ),
     "duplicates": _rule(
@@ -138,6 +138,12 @@ RULES = {
         (0.10, "worry", "Many prompts could go: keep one of each."),
         (0.01, "watch", "Some prompts could go: keep one of each."),
         (0.0, "fine", "Hardly any prompt could go."),
+    ),
+    # Share of the prompts. In tasks of arithmetic the numbers are what matters, so it is no worry.
+    "only_numbers": _rule(
+        "prompts that differ from another one in their numbers alone",
+        (0.05, "watch", "Many prompts are a template with other numbers: are the numbers what matters?"),
+        (0.0, "fine", "Hardly any prompt is another one with other numbers."),
     ),
     # Share of the comparisons whose chosen side a reward model scores higher.
     "reward_model": _rule(
@@ -185,9 +191,12 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
         twins = result[name]
         share, count = twins["share_with_a_near_twin"], f"{twins['with_a_near_twin']:,} of {twins['texts']:,}"
         largest = f", largest group {twins['largest_cluster']:,}" if share else ""
-        rows.append(finding(f"repeated_{name}", f"{share:.1%} ({count}{largest})", share))
-    uses = max((text["queries"] for text in result["responses"]["most_frequent"]), default=0)
-    rows.append(finding("stock_answer", f"{uses:,} of {queries:,}", uses / queries))
+        rows.append(finding(f"repeated_{name}", f"{share:.1%} ({count} {name}{largest})", share))
+    most_frequent = result["responses"]["most_frequent"]
+    stock = max(most_frequent, key=lambda answer: answer["queries"], default=None)
+    uses = stock["queries"] if stock else 0
+    about = f", chosen in {stock['chosen']:.0%}" if stock else ""
+    rows.append(finding("stock_answer", f"{uses:,} of {queries:,} queries{about}", uses / queries))
     for name in ("equal_sides", "empty_sides"):
         count = result[name]
         rows.append(finding(name, f"{count:,}", count / result["rows"]))

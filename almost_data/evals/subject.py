@@ -110,12 +110,15 @@ def scores(
     scorer = JournaledScorer(subject.scorer, journal, dtype)
     values: dict[str, float] = {}
     tokens = truncated = 0
+    stage = f"{task}, {subject.pinned.id}"
+    if progress:
+        progress(stage, 0, len(dialogues), 0)
     for score in scorer.score(dialogues):
         values[score.id] = score.value
         tokens += score.tokens
         truncated += score.truncated
         if progress:
-            progress(task, len(values), len(dialogues), tokens)
+            progress(stage, len(values), len(dialogues), tokens)
     if truncated and notes is not None:
         lost = "lost the middle of their long turns" if subject.kind == "reward" else "were not read whole"
         notes.append(

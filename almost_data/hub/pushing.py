@@ -251,7 +251,7 @@ def _earlier_commit(remote: Remote, artifact: Artifact) -> str | None:
             )
         return None
     if main.name != manifest.name:
-        raise InputError(f"{repo} holds {main.name}, and this is {manifest.name}: choose another repository")
+        raise _other_content(repo, main.name, manifest.name)
     if version_key(main.version) <= version_key(manifest.version):
         return None
     for commit in remote.api.list_repo_commits(repo, repo_type=remote.kind):
@@ -263,10 +263,16 @@ def _earlier_commit(remote: Remote, artifact: Artifact) -> str | None:
     )
 
 
+def _other_content(repo: str, name: str, pushed_name: str) -> InputError:
+    return InputError(f"{repo} holds {name}, not {pushed_name}: push to another repository")
+
+
 def _check_tagged(remote: Remote, artifact: Artifact, commit: str) -> None:
     """Raise InputError where the tag's commit has other content: a version never changes."""
     tagged = remote.at(commit)
     manifest = tagged and tagged.manifest()
+    if manifest and manifest.name != artifact.manifest.name:
+        raise _other_content(remote.repo, manifest.name, artifact.manifest.name)
     if manifest is None or any(
         getattr(manifest, key) != getattr(artifact.manifest, key) for key in ("ref", "digest", "fingerprint")
     ):

@@ -231,6 +231,7 @@ def _agreement(scorer: Scorer, parts: Sequence[pl.LazyFrame], progress: Progress
         for side in ("chosen", "rejected")
     )
     scores: dict[str, float] = {}
+    progress("reward model", 0, 2 * len(sample), 0)
     for score in scorer.score(dialogues):
         scores[score.id] = score.value
         progress("reward model", len(scores), 2 * len(sample), 0)

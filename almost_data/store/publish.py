@@ -35,7 +35,7 @@ from ..errors import InputError
 from ..models.files import files_digest, loaded_files, require_safetensors
 from ..registry import installed_version
 from . import files
-from .names import check_model_ref, parse_ref
+from .names import check_model_ref, is_ref, parse_ref
 from .rows import write_config
 from .store import Store, write_file
 
@@ -152,7 +152,14 @@ def existing(store: Store, draft: Manifest, hint: str = "") -> Manifest | None:
     present = store.manifest(draft.ref)
     if present.fingerprint == draft.fingerprint:
         return present
+    # Settings come first: prompts and pinned models follow from them.
+    consequences = (
+        "builder",
+        "parents",
+        *(key for key in draft.config | present.config if key != "settings"),
+    )
     differences = changes(recipe(present), recipe(draft))
+    differences.sort(key=lambda line: line.startswith(consequences))
     summary = "; ".join(differences[:4])
     summary += f"; and {len(differences) - 4} more" if len(differences) > 4 else ""
     raise InputError(
@@ -179,14 +186,21 @@ def publish(
     check_ledger(record.ledger)
     with store.scratch(draft.ref) as staging:
         written = content.write(staging)
-        if draft.kind == "dataset" and (
-            problems := ledger_problems(record.ledger, written.counts["default"], written.reasons)
-        ):
-            raise ValueError(problems[0])
-        inherited = [parent.diagnostics for parent in parents]
+        ledger = record.ledger
+        if draft.kind == "dataset":
+            rows = sum(written.counts["default"].values())
+            ledger = ledger or [
+                Entry(draft.name, "all", "row", "Every row is kept.", {}, "almost_data", rows, rows, {})
+            ]
+            if problems := ledger_problems(ledger, written.counts["default"], written.reasons):
+                raise ValueError(
+                    f"{problems[0]}: let the ledger be `apply_filters(...).ledger`, or `chain(...)` of all "
+                    "filters; a builder that drops no row leaves it empty"
+                )
+        models = [model for parent in parents for model in parent.diagnostics["models"]]
         diagnostics = record.diagnostics | {
-            "models": _unique([*(model for facts in inherited for model in facts["models"]), *record.models]),
-            "notes": _unique([*(note for facts in inherited for note in facts["notes"]), *record.notes]),
+            "models": _unique([*models, *record.models]),
+            "notes": _unique([*_inherited_notes(draft, parents), *record.notes]),
         }
         manifest = msgspec.structs.replace(
             draft,
@@ -194,7 +208,7 @@ def publish(
             counts=written.counts,
             sizes=written.sizes,
             files=files.records(staging),
-            ledger=record.ledger,
+            ledger=ledger,
             diagnostics=json_data(diagnostics),
             environment=json_data({**environment(), **record.environment}),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -209,6 +223,17 @@ def publish(
             store.discard(draft.ref)
         store.adopt(draft.ref, staging)
     return manifest
+
+
+def _inherited_notes(draft: Manifest, parents: Sequence[Manifest]) -> list[str]:
+    """The notes of the parents. Those of a model, and all in an evaluation, say whose they are."""
+    notes = []
+    for parent in parents:
+        is_named = parent.kind == "model" or draft.kind == "evaluation"
+        for note in parent.diagnostics["notes"]:
+            has_name = is_ref(note.partition(": ")[0])
+            notes.append(f"{parent.ref}: {note}" if is_named and not has_name else note)
+    return notes
 
 
 def environment() -> dict[str, Any]:

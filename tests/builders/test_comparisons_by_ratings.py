@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from almost_data.cli.summary import _next_commands
 from almost_data.datasets.manifest import Manifest
 from almost_data.errors import InputError
 from almost_data.run import importing
@@ -227,7 +228,15 @@ def test_the_command_that_follows_ratings_names_them_and_not_their_settings(stor
     assert done.returncode == 0, done.stderr
     command = done.stdout.partition("Next\n")[2].strip().partition("\n")[0].partition(" --root")[0]
     assert command.endswith(" ".join([*where, "--ratings", "ratings@6.0.0"])), command
-    assert "--set" not in command
+    assert "--set" not in command and "--engine" not in command and "engine-seconds" not in done.stdout
+
+
+def test_the_command_that_follows_names_a_version_that_is_free(store: Store) -> None:
+    compare(store, "8.0.0", "pairing=all")
+    ratings = store.manifest("ratings@1.0.0")
+    options = ["--engine", "vllm", "--from", "responses@1.0.0", "--version", "8.0.0"]
+    command = _next_commands(store, ratings, options)[0].partition(" build ")[2].partition(" --root")[0]
+    assert command == "comparisons --from responses@1.0.0 --version 8.1.0 --ratings ratings@1.0.0"
 
 
 def test_filters_of_users_see_the_ratings_and_ask_for_them(store: Store, tmp_path: Path) -> None:

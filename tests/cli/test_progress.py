@@ -19,3 +19,17 @@ def test_a_stage_that_begins_anew_has_a_rate_of_its_own(
             clock[0] += 20  # the next one is loaded
     ends = [line for line in capsys.readouterr().out.splitlines() if "10 of 10" in line]
     assert ends == ["static-hhh: 10 of 10, 1.0 rows/s"] * 3
+
+
+def test_a_rate_counts_from_the_first_call_however_long_the_first_reply_took(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with progress.progress_bars() as bars:
+        bars("preference", 0, 6, 0)
+        clock[0] += 480  # the model is loaded
+        for done in range(1, 7):
+            clock[0] += 0.2
+            bars("preference", done, 6, 100 * done)
+    assert capsys.readouterr().out.splitlines()[-1] == "preference: 6 of 6, 80 s a row  1 tok/s"

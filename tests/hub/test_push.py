@@ -90,8 +90,12 @@ def test_main_does_not_go_back_and_a_repository_holds_one_thing(
         push(store, anywhere, "responses@1.0.0")
     (tmp_path / "q.txt").write_text("Why is the sky blue?\nWhat is a monad?\n")
     importing.import_queries(store, str(tmp_path / "q.txt"), "1.0.0")
-    with pytest.raises(InputError, match="holds responses, and this is queries"):
+    with pytest.raises(InputError, match="holds responses, not queries: push to another"):
         push(store, anywhere, "queries@1.0.0")
+    (tmp_path / "q.txt").write_text("Why is the sky green?\nWhat is a functor?\n")
+    importing.import_queries(store, str(tmp_path / "q.txt"), "1.1.0")
+    with pytest.raises(InputError, match="holds responses, not queries: push to another"):
+        push(store, anywhere, "queries@1.1.0")
     anywhere.put(FOREIGN, {"data/default/train-00000-of-00001.parquet": b"PAR1"})
     with pytest.raises(InputError, match="did not push"):
         push(store, anywhere, "queries@1.0.0", FOREIGN)

@@ -74,6 +74,16 @@ def test_each_planted_fault_is_measured(tmp_path: Path) -> None:
     assert BENCHMARK not in json.dumps(result)
 
 
+def test_prompts_that_differ_in_numbers_alone_are_counted(tmp_path: Path) -> None:
+    rows = clean_rows(40)
+    for number, row in enumerate(rows):
+        row["prompt"] = f"{rows[number % 4]['prompt'].partition(' (')[0]} (question {number})"
+    result = audit(Store(tmp_path), write(tmp_path / "pairs.jsonl", rows), AuditOptions())
+    [row] = [row for row in result["measures"] if row["name"] == "only_numbers"]
+    assert (row["number"], row["level"]) == (0.9, "watch")
+    assert row["value"] == "90.0% (36 of 40 prompts); 4 texts without their numbers"
+
+
 def test_clean_data_pass_every_measure(tmp_path: Path) -> None:
     result = audit(Store(tmp_path), write(tmp_path / "pairs.jsonl", clean_rows()), AuditOptions())
     assert {row["name"] for row in result["measures"] if row["level"] != "fine"} == set()

@@ -28,6 +28,7 @@ from almost_data.errors import Defect
 from almost_data.generation import Model, Request, Sampling, engines
 from almost_data.generation.journal import JournaledGenerator
 from almost_data.generation.journal_file import JournalSession
+from almost_data.store.verify import verify
 from tests.command import run as cli
 
 TABLE = Table("one word a row", ("word",), (Column("word", "string", "a word", "tea"),), split_key=None)
@@ -84,6 +85,18 @@ def test_nothing_left_says_which_filter_took_all(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(NothingLeft, match="short dropped 2 of 2"):
             run.build(WORDS)
+
+
+def test_a_builder_that_drops_no_row_needs_no_ledger(tmp_path: Path) -> None:
+    def build_all(*_: Any) -> Built:
+        return Built({"default": pl.DataFrame({"word": ["tea", "leaf"]})}, [], {})
+
+    run = prepare("fake", root=tmp_path)
+    all_kept = dataclasses.replace(WORDS, build=build_all, tables={"default": TABLE})
+    manifest = run.build(all_kept)[-1].manifest
+    [entry] = manifest.ledger
+    assert (entry.stage, entry.n_in, entry.kept) == ("words", 2, 2)
+    assert not verify(run.store, manifest.ref)
 
 
 @pytest.mark.parametrize("name", ["../evil", "twice"])
@@ -167,7 +180,8 @@ def words_of(tmp_path: Path, change: str) -> Path:
         ),
         (
             "    return built =>     built.tables['default'] = built.tables['default'][:1]\n    return built",
-            "({file}): ValueError: ledger: its last line does not keep the 1 rows of default",
+            "({file}): ValueError: ledger: its last entry keeps 2 rows, and default has 1: "
+            "let the ledger be `apply_filters(...).ledger`",
         ),
         ("    yield from () =>     yield 1 / 0", "({file}): ZeroDivisionError: division by zero"),
         (

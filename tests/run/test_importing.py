@@ -68,7 +68,9 @@ def test_the_same_file_again_is_no_new_import_and_another_is_refused(store: Stor
     file = jsonl(tmp_path / "a.jsonl", WIDE)
     first = importing.import_responses(store, file, ["good", "poor"], "1.0.0")
     assert importing.import_responses(store, file, ["good", "poor"], "1.0.0") == first
-    with pytest.raises(InputError, match=r"responses@1\.0\.0 exists already.*import\.ladder"):
+    with pytest.raises(
+        InputError, match=r"responses@1\.0\.0 exists already, from another recipe \(import\.ladder"
+    ):
         importing.import_responses(store, file, ["poor", "good"], "1.0.0")
 
 

@@ -306,7 +306,7 @@ def test_a_model_trained_on_fake_data_gives_fake_ratings(store: Store, tmp_path:
     fake = {"models": [{"id": "fake/writer", "revision": "1"}], "notes": ["A plumbing run."]}
     trained.publish_reward(store, tmp_path / "out", diagnostics=fake)
     manifest = run(store, "asis@0.1.0").build("ratings")[-1].manifest
-    assert manifest.is_fake and "A plumbing run." in manifest.diagnostics["notes"]
+    assert manifest.is_fake and "asis@0.1.0: A plumbing run." in manifest.diagnostics["notes"]
     assert "Not real data" in (store.path(manifest.ref) / "README.md").read_text("utf-8")
 
 

@@ -141,12 +141,13 @@ def _score(scorer: Scorer, progress: Progress, rows: Sequence[Row]) -> Judged:
     """The reward model's score of each response."""
     judged, tokens = Judged(), 0
     dialogues = (Dialogue(row["reply_id"], (*row["prompt"], assistant_turn(row["response"]))) for row in rows)
-    progress("ratings", 0, len(rows), 0)
+    stage = f"ratings by {scorer.model.id}"
+    progress(stage, 0, len(rows), 0)
     for done, score in enumerate(scorer.score(dialogues), start=1):
         judged.rated[score.id] = {"rating": score.value}
         judged.counts["truncated"] += score.truncated
         tokens += score.tokens
-        progress("ratings", done, len(rows), tokens)
+        progress(stage, done, len(rows), tokens)
     return judged
 
 
