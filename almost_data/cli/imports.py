@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from ..builders.responses import ResponsesConfig
 from ..datasets.manifest import Manifest
 from ..readers.files import HubPart
 from ..readers.preferences import ROLES, parse_columns
@@ -74,6 +75,8 @@ def _print(store: Store, manifest: Manifest) -> None:
             print_line(entry.description.removeprefix("Rows are ").removesuffix("."))
     summary(store, [Step("build", manifest)], ["--version", manifest.version])
     if manifest.name == "queries":
-        models = sorted({responder.model for responder in presets.load().configs["responses"].responders})
+        config = presets.load().configs["responses"]
+        assert isinstance(config, ResponsesConfig)
+        models = sorted({responder.model for responder in config.responders})
         names = ", ".join(models)
         print_line(f"These are the models of --preset tiny ({names}): name yours in --config FILE.", "dim")

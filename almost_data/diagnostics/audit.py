@@ -42,8 +42,7 @@ def measure(
     facts = pl.concat(_facts(part.collect(), checks) for part in parts)
     total = len(facts)
     queries = facts.group_by("query_id").agg(pairs=pl.len())
-    is_sample = total > shortcuts.SAMPLE
-    sampled = shortcuts.sampled_queries(queries, shortcuts.SAMPLE, seed) if is_sample else None
+    sampled = shortcuts.sampled_queries(queries, seed=seed) if total > shortcuts.SAMPLE else None
     sample = _texts(parts, sampled)
     if sample.select(pl.any_horizontal(pl.col("^.*_responder$").is_null()).any()).item():
         sample = sample.drop("chosen_responder", "rejected_responder")
