@@ -142,7 +142,7 @@ RULES = {
     # Share of the prompts. In tasks of arithmetic the numbers are what matters, so it is no worry.
     "only_numbers": _rule(
         "prompts that differ from another one in their numbers alone",
-        (0.05, "watch", "Many prompts are a template with other numbers: are the numbers what matters?"),
+        (0.05, "watch", "Many prompts are others with new numbers: keep one of each, unless numbers matter."),
         (0.0, "fine", "Hardly any prompt is another one with other numbers."),
     ),
     # Share of the comparisons whose chosen side a reward model scores higher.
