@@ -170,8 +170,7 @@ def difference(a: Number, b: Number) -> tuple[float, float | None, float | None]
     gaps = np.subtract(a.items or [], b.items or []).tolist()
     if len(gaps) < 2:
         return a.value - b.value, None, None
-    value, low, high = stats.paired(gaps)
-    return value, max(-1.0, low), min(1.0, high)
+    return stats.paired(gaps)
 
 
 def item_value(row: dict[str, Any], line: Line) -> ItemValue | None:

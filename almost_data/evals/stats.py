@@ -23,7 +23,7 @@ def paired(gaps: Sequence[float], groups: Sequence[Hashable] | None = None) -> t
 
     The interval is that of the mean with one more item for either side, so few items that differ are not
     taken for certain. Where items are not independent, `groups` says which belong together, and groups are
-    what varies. Raises ValueError for no items.
+    what varies. A difference of shares lies between -1 and 1. Raises ValueError for no items.
 
     >>> paired([0.0] * 30)
     (0.0, -0.0866, 0.0866)
@@ -38,4 +38,4 @@ def paired(gaps: Sequence[float], groups: Sequence[Hashable] | None = None) -> t
     sums, sizes = np.append(sums, [usual, -usual]), np.append(sizes, [usual, usual])
     middle = float(sums.sum() / sizes.sum())
     half = 1.96 * float(np.linalg.norm(sums - middle * sizes) / sizes.sum())
-    return float(np.mean(gaps)), round(middle - half, 4), round(middle + half, 4)
+    return float(np.mean(gaps)), round(max(-1.0, middle - half), 4), round(min(1.0, middle + half), 4)

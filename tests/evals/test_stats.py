@@ -47,3 +47,5 @@ def test_groups_of_unequal_size_do_not_move_the_interval() -> None:
     # One group says nothing of any other.
     _, low, high = stats.paired([0.1] * 50, ["one"] * 50)
     assert low < -0.5 and high > 0.5
+    # No difference of shares is beyond -1 or 1.
+    assert stats.paired([-1.0])[1] == -1.0
