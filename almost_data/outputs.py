@@ -32,5 +32,6 @@ def replacing(file: Path, setting: str) -> Iterator[Path]:
             reason = (
                 getattr(error, "strerror", None) or message.partition(" (os error")[0].rpartition(": ")[2]
             )
-            raise InputError(f"{setting} {file}: cannot be written: {reason}") from None
+            fix = "" if target.parent.is_dir() else ": make its folder first"
+            raise InputError(f"{setting} {file}: cannot be written: {reason}{fix}") from None
         raise

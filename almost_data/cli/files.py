@@ -81,7 +81,7 @@ def rm(
     size = byte_size(sum(store.manifest(ref).disk_bytes for ref in refs))
     if not yes and (force or not children(store, refs)):
         if not sys.stdin.isatty():
-            raise InputError(f"{names}, {size}: set rm.yes to delete without a question")
+            raise InputError(f"{names}, {size}: give rm.yes to delete without a question")
         if input(f"Delete {names}, {size}? [y/N] ").strip().lower() not in ("y", "yes"):
             print_line("nothing was deleted")
             return

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from ..models.chat import Messages
 from .conversations import Conversation, Unusable, check_images
 from .formats import Row
@@ -93,9 +93,10 @@ def find_columns(
         raise InputError(f"{source}: import.columns {role}={assignments[role]} alone is not enough: {fix}")
     for name in [] if reply else ladder:
         if name not in names:
-            columns = f"no column {name!r}, a responder of import.ladder; it has: {', '.join(sorted(names))}"
+            hint, columns = did_you_mean(name, names), ", ".join(sorted(names))
+            problem = f"no column {name!r}, a responder of import.ladder{hint}; it has: {columns}"
             fix = "where a row has one response, say import.columns responder=NAME,response=NAME"
-            raise InputError(f"{source}: {columns}: {fix}")
+            raise InputError(f"{source}: {problem}: {fix}")
     replies = [reply] if reply else ladder
     others = [name for name in names if name not in (*replies, *LONG[:2], responder)]
     values = [row[name] for row in sample for name in replies if row.get(name) is not None]

@@ -10,6 +10,8 @@ from ..viewer.rows import PAIR
 
 LENGTHS = {"chosen": "chosen_length", "rejected": "rejected_length", "response": "length"}
 """Text -> the column of its characters, which conditions see besides the stored ones."""
+EXAMPLE = "prompt LIKE '%tea%'"
+"""A condition, for errors."""
 _PLACE, _ORDER = "__place", "__order"
 _STORED = "__stored"
 """Suffix of a column as it is stored, beside its text."""
@@ -116,7 +118,9 @@ def _sql(where: str, rows: pl.LazyFrame, ref: str) -> pl.Expr:
         verdict = pl.DataFrame(schema=schema).select(condition.alias("verdict"))["verdict"]
     except pl.exceptions.PolarsError as error:
         reason = " ".join(str(error).partition("\n")[0].split())[:200]
-        raise InputError(f"where {where!r} is no Polars SQL condition ({reason})") from None
+        raise InputError(
+            f"where {where!r} is no Polars SQL condition ({reason}): write one such as {EXAMPLE}"
+        ) from None
     if verdict.dtype != pl.Boolean:
         raise InputError(f"where {where!r} gives {verdict.dtype}, not true or false")
     return condition

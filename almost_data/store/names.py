@@ -13,9 +13,10 @@ VERSION = re.compile(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){2}(-[0-9A-Za-z
 def check_version(version: str) -> str:
     """The version, if it is one: it becomes a folder name, so nothing else passes. Raises InputError."""
     if not VERSION.fullmatch(version):
-        raise InputError(
-            f"{version!r} is not a version: write N.N.N, with a -suffix if you like (1.0.0-beta)"
-        )
+        fix = "write N.N.N, with a -suffix if you like (1.0.0-beta)"
+        if VERSION.fullmatch(version.removeprefix("v")):
+            fix = f"write {version[1:]}, without the v"
+        raise InputError(f"{version!r} is not a version: {fix}")
     return version
 
 

@@ -117,7 +117,7 @@ class Store:
         names = list(dict.fromkeys(present.partition("@")[0] for present in self.refs()))
         if versions := self.refs(name):
             latest = f"{'..., ' if len(versions) > 5 else ''}{', '.join(versions[-5:])}"
-            instead = f"of that name there is {latest}; build or import another version"
+            instead = f"of that name there is {latest}; choose one of these"
         elif name == "preferences":
             instead = f"imported preferences are comparisons{at}{version}"
         else:

@@ -141,6 +141,7 @@ def test_named_columns_hold_responder_and_response(store: Store, tmp_path: Path)
         ("a.jsonl", b"", "x,y", r"a\.jsonl: no row"),
         ("a.jsonl", b"\n\n", "x,y", r"a\.jsonl: no row"),
         ("a.jsonl", b'{"prompt": "p", "x": "1"}', "x,y", r"a\.jsonl: no column 'y'.*it has: prompt, x"),
+        ("a.jsonl", b'{"prompt": "p", "model_y": "1", "x": ""}', "x,mode_y", "did you mean 'model_y'"),
         ("a.jsonl", b'{"x": "p", "y": "1"}', "x,y", r"a\.jsonl: no column 'prompt'"),
         ("a.jsonl", b'{"prompt": "p", "x": "1", "y": "1"}', "x,x", "duplicate responder 'x'"),
         ("a.jsonl", b'{"prompt": "p", "x": "1", "y": 7}', "x,y", r"a\.jsonl:1: y must be text, not int"),

@@ -97,6 +97,12 @@ def test_a_full_disk_is_a_line_and_leaves_nothing(tmp_path: Path, error: Excepti
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_in_no_folder_asks_for_the_folder(tmp_path: Path) -> None:
+    file = tmp_path / "absent" / "a.jsonl"
+    with pytest.raises(InputError, match="make its folder first"), replacing(file, "export.out") as staging:
+        staging.write_bytes(b"rows")
+
+
 def test_an_interrupted_file_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a.csv", "export.out") as staging:
         staging.write_bytes(b"half")

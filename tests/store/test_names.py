@@ -6,6 +6,7 @@ import pytest
 
 from almost_data.errors import InputError
 from almost_data.run.importing import import_queries
+from almost_data.store.names import check_version
 from almost_data.store.store import Store
 
 
@@ -21,6 +22,11 @@ def versions(tmp_path: Path) -> Store:
 def test_a_name_alone_is_its_highest_version_without_a_suffix(versions: Store) -> None:
     assert versions.resolve("queries") == "queries@0.10.0"
     assert versions.resolve("queries@0.2.0") == "queries@0.2.0"
+
+
+def test_a_version_is_written_without_a_v() -> None:
+    with pytest.raises(InputError, match=r"write 5\.0\.0, without the v"):
+        check_version("v5.0.0")
 
 
 def test_a_full_reference_stays_as_it_is_even_where_nothing_is(versions: Store) -> None:

@@ -413,7 +413,7 @@ def test_what_is_not_there_is_named_beside_what_is(fake_store: Store) -> None:
             fake_store.manifest(ref)
         return str(raised.value)
 
-    assert "of that name there is queries@0.1.0; build or import another version" in error("queries@9.0.0")
+    assert "of that name there is queries@0.1.0; choose one of these" in error("queries@9.0.0")
     assert "nothing of that name (did you mean 'responses'?); it holds" in error("response@0.1.0")
     assert "imported preferences are comparisons@7.0.0" in error("preferences@7.0.0")
     assert "or train a model by a recipe" in error("rm@7.0.0")
