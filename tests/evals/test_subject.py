@@ -50,7 +50,7 @@ def test_scores_are_kept(store: Store, tmp_path: Path, monkeypatch: pytest.Monke
         subject.scores(session(store), again, "t", DIALOGUES, lambda *arguments: reports.append(arguments))
         == first
     )
-    assert reports[-1][:3] == ("t", 2, 2) and again.scorer.settings() == {}
+    assert reports[-1][:3] == ("t, lm", 2, 2) and again.scorer.settings() == {}
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
