@@ -165,9 +165,10 @@ def _lines(who: str, items: Sequence[Item], scored: Mapping[str, float]) -> list
         inside = {item.group: item for item in items if item.subset == subset}
         numbers = [scored[group] for group in inside]
         if subset == TIES and numbers:
-            # From -1 to 1, so that the interval allows for another pair of either kind.
+            # From -1 to 1, so that the interval allows for another pair of either kind. The rule of Ties
+            # gives a little over 1 where everything is right.
             value, low, high = stats.paired([2 * number - 1 for number in numbers])
-            shares = (value + 1) / 2, (low + 1) / 2, (high + 1) / 2
+            shares = (value + 1) / 2, (low + 1) / 2, (max(value, high) + 1) / 2
             lines.append(Line(who, "score", subset, len(numbers), *shares))
         elif numbers:
             chance = float(np.mean([item.right / len(item.replies) for item in inside.values()]))

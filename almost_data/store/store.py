@@ -171,7 +171,9 @@ class Store:
         files, schema = self.files(ref, config, split), polars_schema(self.manifest(ref).table(config))
         for file in files:
             try:
-                has_columns = pl.read_parquet_schema(file) == schema
+                # Opened here: Polars takes a path for a pattern.
+                with file.open("rb") as handle:
+                    has_columns = pl.read_parquet_schema(handle) == schema
             except (pl.exceptions.PolarsError, OSError):
                 has_columns = False
             if not has_columns:
