@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -121,18 +121,9 @@ def _begin(model: str, prefix: str) -> "tuple[hashlib._Hash, int]":
     return hashlib.sha256(f"{model}\0{prefix}".encode()), len(prefix.split())
 
 
-def _choice(rng: random.Random, options: Sequence[str]) -> str:
-    """The same option as `rng.choice`, in half the time."""
-    count = len(options)
-    bits = count.bit_length()
-    while (place := rng.getrandbits(bits)) >= count:
-        pass
-    return options[place]
-
-
 def _word(rng: random.Random) -> str:
     """A word of no language, so that there is no end of different queries."""
-    return "".join(_choice(rng, _SYLLABLES) for _ in range(3))
+    return "".join(rng.choice(_SYLLABLES) for _ in range(3))
 
 
 def question(rng: random.Random) -> str:
@@ -151,7 +142,7 @@ def _queries(rng: random.Random) -> str:
 
 def _verdict(rng: random.Random, form: str) -> str:
     """A judge's verdict, in the form that the prompt ends in; now and then without scores."""
-    reason = _choice(rng, _SENTENCES).format("reader", "reply")
+    reason = rng.choice(_SENTENCES).format("reader", "reply")
     return (
         reason
         if rng.random() < 0.05
@@ -163,7 +154,7 @@ def answer(rng: random.Random, is_chat: bool = False) -> str:
     """Nonsense that often has a fault which a check finds; a chat model's never runs into the next turn."""
     nouns = _word(rng), _word(rng)
     count = rng.randint(2, 12)
-    text = " ".join(_choice(rng, _SENTENCES).format(*nouns) for _ in range(count))
+    text = " ".join(rng.choice(_SENTENCES).format(*nouns) for _ in range(count))
     fault = rng.random()
     if fault < 0.06:
         text = "Yes, of course."
@@ -182,7 +173,7 @@ def answer(rng: random.Random, is_chat: bool = False) -> str:
     if is_chat:
         return text
     if rng.random() < 0.5:
-        text += f"\n\nHuman: {question(rng)}\n\nAssistant: {_choice(rng, _SENTENCES)}"
+        text += f"\n\nHuman: {question(rng)}\n\nAssistant: {rng.choice(_SENTENCES)}"
     elif rng.random() < 0.5:
         text += "\n\n-----\n\nHuman: Thank you."
     return text

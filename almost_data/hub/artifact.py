@@ -11,7 +11,7 @@ from ..cards import card, markdown
 from ..datasets.config import HUB_ID
 from ..datasets.manifest import Manifest
 from ..errors import InputError
-from ..models.files import cached_sha256
+from ..models.files import file_sha256
 from ..store.names import is_ref
 from ..store.store import Store
 from ..store.verify import belongs, verify
@@ -62,7 +62,7 @@ class Artifact:
         if remote_file is None or remote_file.size != file.stat().st_size:
             return False
         if remote_file.lfs is not None:
-            return cached_sha256(file) == remote_file.lfs.sha256
+            return file_sha256(file) == remote_file.lfs.sha256
         return git_hash(file.read_bytes()) == remote_file.blob_id
 
 

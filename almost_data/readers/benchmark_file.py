@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..errors import InputError
-from ..models.files import cached_sha256
+from ..models.files import file_sha256
 from . import files
 from .conversations import Unusable, read_turns
 
@@ -27,7 +27,7 @@ def read_prompts(path: str) -> list[str]:
 
 def sha256(path: str) -> str:
     """The sha256 of a benchmark's file, which a fingerprint contains."""
-    return cached_sha256(files.check_file(path, SUFFIXES))
+    return file_sha256(files.check_file(path, SUFFIXES))
 
 
 def _texts(place: str, row: dict[str, Any]) -> list[str]:

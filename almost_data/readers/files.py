@@ -12,7 +12,7 @@ from ..datasets.config import HUB_ID
 from ..datasets.manifest import canonical_json
 from ..errors import InputError
 from ..inputs import is_utf8
-from ..models.files import cached_sha256
+from ..models.files import file_sha256
 from . import formats
 from .conversations import IMAGES
 from .formats import COMPRESSIONS, Row, Tick, file_format
@@ -131,8 +131,8 @@ def record(source: str, suffixes: tuple[str, ...], part: HubPart = WHOLE) -> dic
     files = source_files(source, suffixes)
     folder = Path(source)
     if not folder.is_dir():
-        return {"name": folder.name, "sha256": cached_sha256(files[0])}
-    hashes = {file.relative_to(folder).as_posix(): cached_sha256(file) for file in files}
+        return {"name": folder.name, "sha256": file_sha256(files[0])}
+    hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
     return {"name": folder.resolve().name, "sha256": hashlib.sha256(canonical_json(hashes)).hexdigest()}
 
 

@@ -23,7 +23,7 @@ from ..generation import Generator, engines
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
 from ..generation.journal_file import JournalSession
 from ..generation.memory import SharedMemory
-from ..models.files import cached_sha256
+from ..models.files import file_sha256
 from ..scoring import Scorer
 from ..scoring.journaled import JournaledScorer
 from ..store.names import check_version, parse_ref
@@ -137,7 +137,7 @@ class BuildRun:
         origins = {name: self.origins[name] for name in names if name in self.origins}
         places = [*paths(step.settings), *origins.values()]
         candidates = [Path(text) for place in places for text in (place, place.rpartition(":")[0])]
-        hashes = {path.name: cached_sha256(path) for path in candidates if path.is_file()}
+        hashes = {path.name: file_sha256(path) for path in candidates if path.is_file()}
         public = {name: Path(at).name if ".py:" in at else at for name, at in origins.items()}
         return {"origins": public, "files": hashes}
 

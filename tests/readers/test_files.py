@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,3 +231,13 @@ configs:
         "someone/parts: no config or folder 'c': it has a, b",
         "a ['a']",
     ]
+
+
+def test_a_file_of_the_same_size_and_time_is_hashed_anew(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    hashes = set()
+    for text in (b'{"a": 1}', b'{"a": 2}'):
+        file.write_bytes(text)
+        os.utime(file, (0, 0))  # as archives unpack files
+        hashes.add(record(str(file), TABLE_SUFFIXES)["sha256"])
+    assert len(hashes) == 2
