@@ -4,6 +4,7 @@ python -m tests.bench comparisons
 """
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -80,6 +81,7 @@ def command(size: int) -> dict[str, float]:
     """Seconds and peak bytes of `build comparisons` on so many stored responses, and a threshold changed."""
     with tempfile.TemporaryDirectory() as root:
         store_responses(Store(root), size)
+        os.sync()  # what is measured does not wait for these to reach the disk
         how = ["--from", "responses@1.0.0", "--root", root, "--set", "comparisons.min_chars=60"]
         how += ["--checks", "paper"]
         command = [sys.executable, "-c", RUN, "build", "comparisons", "--version", "1.0.0", *how]
