@@ -9,12 +9,7 @@ All that a notebook, or a builder, filter, engine or evaluation of another packa
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
-
-from .errors import InputError
-from .generation import CannotStart, Generator, Reply, Request, Sampling, Usage, cut_at_stop
-from .models import Model
 
 if TYPE_CHECKING:
     from .cards.figures import draw_bars, funnel, new_figure
@@ -35,38 +30,42 @@ if TYPE_CHECKING:
     from .datasets.manifest import Entry, Manifest
     from .datasets.tables import Column, Table, frame, last_turn
     from .datasets.user_filters import UserFilter, filter_hashes, load_filters, of_unit
+    from .errors import InputError
     from .evals.evaluation import EvalSession, Evaluation, ModelOptions, evaluate
     from .evals.result import EvalPlan, Line, Measurement, Result
+    from .generation import CannotStart, Generator, Reply, Request, Sampling, Usage, cut_at_stop
+    from .models import Model
     from .run.build import BuildRun, RunOptions, prepare
     from .run.importing import import_preferences, import_queries, import_responses
     from .scoring import Dialogue, Score, Scorer
     from .store.store import Store
     from .store.verify import verify
 
-# Looked up when first used, so that `import almost_data` and `--help` need no data library.
+# Looked up when first used: `--help` needs no data library, and a signal finds its handler at once.
 _MODULES = {
     "cards.figures": ("draw_bars", "funnel", "new_figure"),
     "datasets.builder": (
-        *(
-            "Auto",
-            "Builder",
-            "Built",
-            "Estimate",
-            "NothingLeft",
-            "RewardModel",
-            "Work",
-            "pin_model",
-            "row_seed",
-            "text_id",
-        ),
+        "Auto",
+        "Builder",
+        "Built",
+        "Estimate",
+        "NothingLeft",
+        "RewardModel",
+        "Work",
+        "pin_model",
+        "row_seed",
+        "text_id",
     ),
     "datasets.config": ("Config", "FilePath", "Source"),
     "datasets.filters": ("Filter", "apply_filters", "chain"),
     "datasets.manifest": ("Entry", "Manifest"),
     "datasets.tables": ("Column", "Table", "frame", "last_turn"),
     "datasets.user_filters": ("UserFilter", "filter_hashes", "load_filters", "of_unit"),
+    "errors": ("InputError",),
     "evals.evaluation": ("EvalSession", "Evaluation", "ModelOptions", "evaluate"),
     "evals.result": ("EvalPlan", "Line", "Measurement", "Result"),
+    "generation": ("CannotStart", "Generator", "Reply", "Request", "Sampling", "Usage", "cut_at_stop"),
+    "models": ("Model",),
     "run.build": ("BuildRun", "RunOptions", "prepare"),
     "run.importing": ("import_preferences", "import_queries", "import_responses"),
     "scoring": ("Dialogue", "Score", "Scorer"),
@@ -138,6 +137,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("almost_data")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

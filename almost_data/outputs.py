@@ -1,6 +1,7 @@
-"""Files that people name to be written: whole or not at all."""
+"""Files and folders that people name to be written: whole or not at all."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,24 +15,54 @@ def replacing(file: Path, setting: str) -> Iterator[Path]:
 
     A symbolic link stays, and its target is replaced. A pipe or a device is written to.
     """
-
     target = Path(os.path.realpath(file))
-    is_special = file.exists() and not file.is_file()
-    staging = file if is_special else target.with_name(f".{target.name}.part")
-    try:
-        yield staging
-        if not is_special:
+    with _refusal(f"{setting} {file}", target.parent):
+        if file.exists() and not file.is_file():
+            yield file
+            return
+        staging = _staging(target)
+        try:
+            yield staging
             os.replace(staging, target)
-    except BaseException as error:
-        if not is_special:
+        except BaseException:
             with suppress(OSError):  # its folder may be none, or its name too long
                 staging.unlink()
+            raise
+
+
+@contextmanager
+def new_folder(folder: Path, setting: str) -> Iterator[Path]:
+    """A folder to write to, which becomes `folder` when it is whole. Raises InputError, naming the setting.
+
+    What a killed process left is deleted.
+    """
+    with _refusal(f"{setting} {folder}"):
+        if os.path.lexists(folder):
+            raise InputError(f"{setting} {folder}: exists already: name a new folder")
+        staging = _staging(folder)
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        try:
+            yield staging
+            os.rename(staging, folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _staging(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
+@contextmanager
+def _refusal(output: str, needed: Path | None = None) -> Iterator[None]:
+    """Turn an error of the disk into one that names the output, and the `needed` folder that is none."""
+    try:
+        yield
+    except Exception as error:
         message = str(error)
-        if isinstance(error, OSError) or "(os error" in message:
-            # Polars puts the number of the error behind its sentence, and the Parquet library's before it.
-            reason = (
-                getattr(error, "strerror", None) or message.partition(" (os error")[0].rpartition(": ")[2]
-            )
-            fix = "" if target.parent.is_dir() else ": make its folder first"
-            raise InputError(f"{setting} {file}: cannot be written: {reason}{fix}") from None
-        raise
+        if not isinstance(error, OSError) and "(os error" not in message:
+            raise
+        # Polars puts the number of the error behind its sentence, and the Parquet library's before it.
+        reason = getattr(error, "strerror", None) or message.partition(" (os error")[0].rpartition(": ")[2]
+        fix = ": make its folder first" if needed and not needed.is_dir() else ""
+        raise InputError(f"{output}: cannot be written: {reason}{fix}") from None

@@ -1,6 +1,7 @@
 """The console that every command prints with, and how text, tables and panels look on it."""
 
 import io
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,7 +20,13 @@ MAX_WIDTH = 110
 
 
 def accept_any_text() -> None:
-    """Print a mark for each character that the terminal's encoding lacks, in place of an error."""
+    """Print a mark for each character that the terminal's encoding lacks, and nothing into a closed stream.
+
+    Else the next file that is opened would get the stream's number, and what libraries print there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 

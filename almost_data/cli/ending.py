@@ -30,12 +30,15 @@ def end(code: int, message: str) -> NoReturn:
 
 
 def traceback_file() -> str:
-    """A file with the traceback of the present exception."""
+    """A file with the traceback of the present exception; of a disk that takes none, its error."""
     import tempfile
     import traceback
 
-    with tempfile.NamedTemporaryFile("w", prefix="almost-data-", suffix=".txt", delete=False) as file:
-        traceback.print_exc(file=file)
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="almost-data-", suffix=".txt", delete=False) as file:
+            traceback.print_exc(file=file)
+    except OSError as error:
+        return f"no file: {error.strerror or error}"
     return file.name
 
 

@@ -12,6 +12,8 @@ from .console import console, print_line
 
 WINDOW = 60.0
 """Seconds over which rates are measured, at least, once a stage has lasted as long."""
+SECONDS = 0.1
+"""Between two updates of a bar, at least: replies may come by the ten thousand a second."""
 QUIET_SECONDS = 30
 """Where the output is no terminal, one line of progress in this time."""
 
@@ -36,18 +38,20 @@ def progress_bars() -> Iterator[Progress]:
 
     def report(stage: str, done: int, total: int, tokens: int) -> None:
         now = time.monotonic()
+        last_call = recent[stage][-1] if stage in recent else None
+        if last_call and last_call[1] <= done < total and now - last_call[0] < SECONDS:
+            return
         is_start = stage not in tasks and not done
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=total, rate="")
-        elif done < recent[stage][-1][1]:  # begun anew, as for another model
+        elif last_call and done < last_call[1]:  # begun anew, as for another model
             bars.reset(tasks[stage])
             recent[stage].clear()
         calls = recent.setdefault(stage, deque())
         # Replies from the journal arrive at once, and predict nothing.
         while len(calls) > 1 and now - calls[1][0] > WINDOW:
             calls.popleft()
-        if not calls or now - calls[-1][0] > 0.1 or done == total:
-            calls.append((now, done, tokens))
+        calls.append((now, done, tokens))
         seconds = max(now - calls[0][0], 1e-9)
         rows, new_tokens = done - calls[0][1], tokens - calls[0][2]
         speed = (

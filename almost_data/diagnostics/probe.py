@@ -147,17 +147,26 @@ def _tuned(differences: Numbers, freedom: Numbers, fold: NDArray[np.int64]) -> N
     """The weights under the penalty with which the folds predict each other best, in log-likelihood."""
     sample, fold = differences[:TUNING_ROWS], fold[:TUNING_ROWS]
     scores = np.zeros((len(STRENGTHS), len(sample)))
+    weights = np.zeros((len(STRENGTHS), differences.shape[1]))
     for number in np.unique(fold):
         test = fold == number
         if not test.all():
+            training = sample[~test]
             for row, strength in enumerate(STRENGTHS):
-                scores[row, test] = sample[test] @ fit_weights(sample[~test], freedom, strength)
+                weights[row] = fit_weights(training, freedom, strength, weights[row])
+                scores[row, test] = sample[test] @ weights[row]
     loss = np.logaddexp(0, -scores).mean(axis=1)
-    return fit_weights(differences, freedom, STRENGTHS[int(np.argmin(loss))])
+    best = int(np.argmin(loss))
+    return fit_weights(differences, freedom, STRENGTHS[best], weights[best])
 
 
-def fit_weights(differences: Numbers, freedom: Numbers, strength: float) -> Numbers:
-    """The weights of least penalised loss. Raises ValueError for a difference that is not finite."""
+def fit_weights(
+    differences: Numbers, freedom: Numbers, strength: float, near: Numbers | float = 0.0
+) -> Numbers:
+    """The weights of least penalised loss, which are found sooner from weights that are `near` them.
+
+    Raises ValueError for a difference that is not finite.
+    """
     from scipy.optimize import minimize
 
     if not np.isfinite(differences).all():
@@ -179,7 +188,7 @@ def fit_weights(differences: Numbers, freedom: Numbers, strength: float) -> Numb
         hessian: Numbers = curved.T @ curved + penalty * np.eye(len(weights))
         return hessian
 
-    start, precision = np.zeros(scaled.shape[1]), {"gtol": SLOPE * len(scaled)}
+    start, precision = near * spread / freedom, {"gtol": SLOPE * len(scaled)}
     fit = minimize(loss_and_slope, start, jac=True, hess=curvature, method="trust-exact", options=precision)
     if not fit.success:
         raise ValueError(f"the surface model did not converge: {fit.message}")

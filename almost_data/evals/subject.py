@@ -22,6 +22,7 @@ from ..datasets.records import Pinned
 from ..errors import InputError, one_line
 from ..generation import CannotStart, prompts
 from ..generation.journal_file import JournalSession
+from ..inputs import read_text
 from ..models import Model
 from ..scoring import BASELINE, Dialogue, Options, Score, Scorer
 from ..scoring.journaled import JournaledScorer
@@ -291,8 +292,8 @@ def _no_harness(model: Model) -> InputError:
 
 def _architecture(folder: Path, name: str) -> str:
     try:
-        architecture = json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
-    except (OSError, ValueError, LookupError, TypeError):
+        architecture = json.loads(read_text(folder / "config.json"))["architectures"][0]
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise InputError(f"{name}: its config.json names no architecture, so it cannot be run") from None
     kinds = ("ForSequenceClassification", "ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
     if not str(architecture).endswith(kinds):

@@ -160,9 +160,10 @@ class JournaledGenerator:
 
     def _check_failures(self, reply: Reply, total: int, advice: str) -> None:
         """Raise RuntimeError at the first failure that is one too many among `total` requests."""
-        self.failed += reply.error is not None
-        allowed = max(self.max_failures * total, self.max_failures > 0)
-        if reply.error and self.failed > allowed:
+        if reply.error is None:
+            return
+        self.failed += 1
+        if self.failed > max(self.max_failures * total, self.max_failures > 0):
             raise RuntimeError(
                 f"{self.failed} of {total} requests failed, more than run.max_failures {self.max_failures:g} "
                 f"allows; the last error: {reply.error} ({advice}, or raise run.max_failures; the journal "

@@ -29,7 +29,7 @@ def place(store: Store, ref: str) -> Place | None:
         return None
     try:
         return msgspec.json.decode(file.read_bytes(), type=Place)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         raise InputError(f"{file}: not a record of push or pull: delete it") from None
 
 

@@ -41,8 +41,13 @@ def require_safetensors(folder: Path, name: str | None = None) -> None:
 
 
 def cache_dir() -> Path:
-    """`$ALMOST_DATA_CACHE`, or `~/.cache/almost_data`."""
-    return Path(os.environ.get("ALMOST_DATA_CACHE") or Path.home() / ".cache" / "almost_data")
+    """`$ALMOST_DATA_CACHE`, or `~/.cache/almost_data`. Raises InputError where there is no home."""
+    if folder := os.environ.get("ALMOST_DATA_CACHE"):
+        return Path(folder)
+    try:
+        return Path.home() / ".cache" / "almost_data"
+    except RuntimeError:  # a container's user that has no name
+        raise InputError("no home folder: set ALMOST_DATA_CACHE to a folder for models and hashes") from None
 
 
 def file_sha256(file: Path) -> str:

@@ -1,7 +1,6 @@
 """The audit of anybody's preference data: read in whatever layout, measured, held against thresholds."""
 
 import tempfile
-import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from ..datasets.tables import Table, all_turns, last_turn, messages, string
 from ..diagnostics import audit as measures
 from ..diagnostics.rules import finding, is_share
 from ..errors import InputError
+from ..inputs import parse_toml, read_text
 from ..readers import benchmark_file, files
 from ..readers.conversations import REASONS
 from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
@@ -263,10 +263,8 @@ def read_thresholds(path: Path | None) -> list[Limit]:
     if path is None:
         return []
     try:
-        tables = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _Thresholds)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+        tables = msgspec.convert(parse_toml(read_text(path)), _Thresholds)
+    except (ValueError, msgspec.ValidationError) as error:
         raise InputError(f"{path}: write tables [max] and [min] of measure = number ({error})") from None
     pairs: Iterable[tuple[str, Mapping[str, float]]] = (("max", tables.max), ("min", tables.min))
     limits = [Limit(name, bound, number) for bound, table in pairs for name, number in table.items()]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..inputs import read_text
 from ..models import Model, weights
 from .reading import EncodedDialogue, Reader
 
@@ -119,8 +120,8 @@ def _config(model: Model, name: str) -> dict[str, Any]:
     """The model's config.json; from the Hub, nothing but that file is downloaded."""
     file = weights.fetch(model) / "config.json" if weights.is_local(model) else _hub_config(model)
     config = None
-    with suppress(OSError, ValueError, RecursionError):
-        config = json.loads(file.read_text("utf-8"))
+    with suppress(InputError, ValueError, RecursionError):
+        config = json.loads(read_text(file))
     if not isinstance(config, dict):
         raise InputError(f"{name}: its config.json is not JSON")
     return config

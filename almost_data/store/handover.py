@@ -5,10 +5,7 @@ variables MODEL and REWARD_MODEL, so that no text of a dataset becomes part of a
 """
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +13,7 @@ from typing import Literal
 import polars as pl
 
 from ..errors import InputError
+from ..outputs import new_folder
 from .export import SUFFIXES
 from .samples import Artifacts, dataset, with_texts
 
@@ -210,33 +208,14 @@ def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) ->
         raise InputError(f"{ref}: export.to takes comparisons of messages, and it has no such column {names}")
     files = {split: f"{split}{consumer.suffix}" for split in ("train", "test")}
     counts = {}
-    try:
-        with _replacing(folder) as staging:
-            for split, name in files.items():
-                data = consumer.layout(ref, rows.filter(pl.col("split") == split))
-                if consumer.suffix == ".parquet":
-                    data.sink_parquet(staging / name)
-                else:
-                    data.sink_ndjson(staging / name)
-                counts[name] = int(data.select(pl.len()).collect(engine="streaming").item())
-            for name, text in consumer.launch.items():
-                (staging / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or str(error).partition(" (os error")[0]
-        raise InputError(f"export.out {folder}: cannot be written: {reason}") from None
+    with new_folder(folder, "export.out") as staging:
+        for split, name in files.items():
+            data = consumer.layout(ref, rows.filter(pl.col("split") == split))
+            if consumer.suffix == ".parquet":
+                data.sink_parquet(staging / name)
+            else:
+                data.sink_ndjson(staging / name)
+            counts[name] = int(data.select(pl.len()).collect(engine="streaming").item())
+        for name, text in consumer.launch.items():
+            (staging / name).write_text(text, encoding="utf-8")
     return counts
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """A folder to write to, which becomes `folder` when it is whole. What a killed export left is deleted."""
-    if os.path.lexists(folder):
-        raise InputError(f"export.out {folder}: exists already: name a new folder")
-    staging = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
-        yield staging
-        os.rename(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

@@ -17,6 +17,8 @@ from ..cards.markdown import clean
 from ..datasets.manifest import MAX_BYTES, Manifest, Parent, decode_manifest
 from ..datasets.tables import polars_schema, stored_configs
 from ..errors import InputError, did_you_mean
+from ..inputs import read_text
+from ..models.files import is_loaded
 from ..viewer.tables import artifacts_table
 from .artifact import Artifact
 from .files import CARD, kind_problem, published
@@ -161,6 +163,13 @@ class Store:
             if path.startswith(f"{folder}{split}-" if split else folder)
         ]
 
+    def model_folder(self, ref: str) -> Path:
+        """The folder of a model, to load it. Raises InputError where a file is not as it was published."""
+        for path, record in self.manifest(ref).files.items():
+            if is_loaded(path):
+                published(self.path(ref), path, record)
+        return self.path(ref)
+
     def scan(self, ref: str, config: str = "default", split: str | None = None) -> "pl.LazyFrame":
         """The rows of a config, lazily. Where no file is, a frame with the columns and no row.
 
@@ -182,13 +191,14 @@ class Store:
 
     def ancestors(self, manifest: Manifest) -> list[Manifest]:
         """The manifests of everything it was made from that is here, nearest first."""
-        ancestors: list[Manifest] = []
-        for parent in manifest.parents:
-            if self.has(parent.ref):
-                nearest = self.manifest(parent.ref)
-                lineage = [nearest, *self.ancestors(nearest)]
-                ancestors += [ancestor for ancestor in lineage if ancestor not in ancestors]
-        return ancestors
+        ancestors: dict[str, Manifest] = {}
+        remaining = [parent.ref for parent in manifest.parents]
+        while remaining:
+            ref = remaining.pop(0)
+            if ref not in ancestors and self.has(ref):  # an edited manifest may name itself
+                ancestors[ref] = self.manifest(ref)
+                remaining = [parent.ref for parent in ancestors[ref].parents] + remaining
+        return list(ancestors.values())
 
     def children(self, ref: str) -> list[tuple[str, Parent]]:
         """The artifacts that were made from this one, and what each records of it."""
@@ -288,7 +298,7 @@ class Store:
             figures = sorted(f"plots/{file.name}" for file in (folder / "plots").glob("*.png"))
             if problem := kind_problem(folder / CARD):
                 raise InputError(f"{folder / CARD}: {problem}: build, train or pull it anew")
-            present = (folder / CARD).read_text("utf-8")
+            present = read_text(folder / CARD)
             text = render(manifest, figures, present)
             if text == present:
                 return False

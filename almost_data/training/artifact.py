@@ -61,7 +61,7 @@ def find_model(
         manifest = store.manifest(name)
         if manifest.kind != "model":
             raise InputError(f"{setting}: {name} is {manifest.kind_phrase}: name a model")
-        return Base(store.path(name), Model(name, manifest.digest[:16]), manifest)
+        return Base(store.model_folder(name), Model(name, manifest.digest[:16]), manifest)
     if HUB_ID.fullmatch(name) and "@" in name and not Path(name).exists():
         name, _, revision = name.partition("@")
     pinned = weights.locate(Model(name, None if revision in (None, "main") else revision))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.command import run as cli
 
+HERE = Path(__file__).parents[2]
 IMPORT = """
 import sys
 from almost_data.cli.ending import interruptible
@@ -45,6 +47,20 @@ def test_a_signal_while_a_library_is_imported(tmp_path: Path, number: signal.Sig
     assert done.stderr == (
         "almost-data: interrupted: what was generated is kept; run the same command to go on\n"
     )
+
+
+@pytest.mark.parametrize("is_script", [False, True])
+def test_a_signal_while_the_command_line_is_imported(tmp_path: Path, is_script: bool) -> None:
+    """Of `python -m almost_data` and of the script `almost-data`."""
+    (tmp_path / "cyclopts.py").write_text(LIBRARY.format(number=int(signal.SIGINT)))
+    scripts = tomllib.loads((HERE / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+    module, _, name = scripts["almost-data"].partition(":")
+    start = ["-c", f"from {module} import {name}; {name}()"] if is_script else ["-m", "almost_data"]
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path}
+    command = [sys.executable, *start, "list"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 130 and done.stderr.count("\n") == 1 and "interrupted" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -33,3 +33,20 @@ def test_a_rate_counts_from_the_first_call_however_long_the_first_reply_took(
             clock[0] += 0.2
             bars("preference", done, 6, 100 * done)
     assert capsys.readouterr().out.splitlines()[-1] == "preference: 6 of 6, 80 s a row  1 tok/s"
+
+
+def test_ten_thousand_replies_a_second_are_a_few_updates(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bar is not drawn anew for each reply; the last one is shown at once."""
+    clock, updates = [0.0], []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        progress.progress.Progress, "update", lambda self, task, **values: updates.append(values)
+    )
+    with progress.progress_bars() as bars:
+        for done in range(10_001):
+            bars("responses", done, 10_000, 0)
+            clock[0] += 1e-4
+    assert len(updates) <= 12 and updates[-1]["completed"] == 10_000
+    assert capsys.readouterr().out.splitlines()[-1].startswith("responses: 10,000 of 10,000, 10,0")

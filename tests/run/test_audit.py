@@ -1,6 +1,7 @@
 """Audits of preference data: faults are measured, clean data pass, thresholds decide the exit code."""
 
 import json
+import os
 import random
 import re
 from collections.abc import Iterator
@@ -187,7 +188,7 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
         ('[max]\nidentity = "low"\n', r"write tables \[max\] and \[min\]"),
         ("[max]\nalways_longer = 60\n", r"limits\.toml: \[max\] always_longer is a share.* such as 0\.6"),
         ("[min]\nidentity = -0.1\n", "identity is a share, and -0.1 is none: write a number from 0 to 1"),
-        ("[max]\ncut_off = nan\n", "cut_off is a share, and nan is none"),
+        ("[max]\ncut_off = nan\n", r"max\.cut_off: nan is no number that can be compared"),
         ('[max]\n"left_out.no_prompt" = 5\n', r"left_out\.no_prompt is a share"),
         ("[max", r"write tables \[max\] and \[min\]"),
     ],
@@ -198,6 +199,12 @@ def test_bad_thresholds_are_refused_in_a_line(tmp_path: Path, text: str, why: st
     with pytest.raises(InputError, match=why) as error:
         audit(Store(tmp_path), source, AuditOptions(thresholds=tmp_path / "limits.toml"))
     assert "\n" not in str(error.value)
+
+
+def test_thresholds_in_a_pipe_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "limits.toml")
+    with pytest.raises(InputError, match=r"limits\.toml: not a file"):
+        audit(Store(tmp_path), str(tmp_path), AuditOptions(thresholds=tmp_path / "limits.toml"))
 
 
 def test_a_folder_of_two_layouts_is_refused(tmp_path: Path) -> None:

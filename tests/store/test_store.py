@@ -296,6 +296,14 @@ def test_a_copied_folder_is_not_another_version(copy: Store) -> None:
         copy.manifest("queries@0.2.0")
 
 
+def test_an_artifact_that_names_itself_as_its_parent_has_an_end(copy: Store) -> None:
+    manifest = copy.manifest("responses@0.1.0")
+    parents = [*manifest.parents, msgspec.structs.replace(manifest.parents[0], ref=manifest.ref)]
+    edit(copy.path(manifest.ref), parents=parents)
+    ancestors = copy.ancestors(copy.manifest("comparisons@0.1.0"))
+    assert [ancestor.ref for ancestor in ancestors] == ["responses@0.1.0", "queries@0.1.0"]
+
+
 def test_counts_of_responses_default_are_the_sum(fake_store: Store) -> None:
     tables = {
         c: fake_store.scan("responses@0.1.0", c).collect() for c in fake_store.configs("responses@0.1.0")

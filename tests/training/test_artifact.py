@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+import os
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -154,6 +156,35 @@ def test_a_base_is_pinned_and_named_without_its_place(base: Path, tmp_path: Path
     assert (stored.model.id, stored.model.revision) == ("sft@0.1.0", manifest.digest[:16])
     assert stored.manifest == manifest
     assert stored.folder == store.path(manifest.ref)
+
+
+def pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def link(file: Path) -> None:
+    file.rename(file.with_name("elsewhere"))
+    file.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("config.json", pipe),
+        ("model.safetensors", link),
+        ("model.safetensors", lambda file: os.truncate(file, 9)),
+        ("tokenizer.json", Path.unlink),
+    ],
+)
+def test_a_damaged_model_is_not_read(
+    base: Path, tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    store = Store(tmp_path / "build")
+    trained.publish(store, base, trained.manifest("sft"))
+    damage(store.path("sft@0.1.0") / name)
+    with pytest.raises(InputError, match=f"{name}: damaged: .*: build or pull it anew"):
+        find_model(store, "sft@0.1.0")
 
 
 def test_a_revision_stands_behind_a_hub_name(fake_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

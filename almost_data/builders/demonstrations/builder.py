@@ -24,7 +24,7 @@ from ...datasets.builder import (
     Work,
 )
 from ...datasets.config import Config, NamedFile, Positive, Share, Source, Temperature
-from ...datasets.digest import ranges
+from ...datasets.digest import first_queries, ranges
 from ...datasets.filters import Filter, chain
 from ...datasets.manifest import Entry
 from ...datasets.spool import Spool, tables_of
@@ -101,12 +101,14 @@ def build(
     second: Scorer | None = None,
 ) -> Built:
     """Play the conversations of some queries after those of others; rows wait in files of `folder`."""
-    queries = parents["queries"]("default").select("query_id", "prompt").sort("query_id").collect()
-    queries = queries[: config.limit]
+    queries = first_queries(parents["queries"]("default").select("query_id", "prompt"), config.limit)
+    count = int(queries.select(pl.len()).collect().item())
+    size = max(1, PART // (config.n * config.conversations_per_query))
     spools = {name: Spool(folder / name, table) for name, table in TABLES.items()}
     play = SelfPlay(config, assistant(config), _reply_filters(config), generator, progress, scorer)
     done = 0
-    for part in queries.iter_slices(max(1, PART // (config.n * config.conversations_per_query))):
+    sorted_ranges = (rows.collect().sort("query_id") for rows in ranges(queries))
+    for part in (part for rows in sorted_ranges for part in rows.iter_slices(size)):
         conversations = [
             Conversation(query_id, number, tuple(prompt))
             for query_id, prompt in part.iter_rows()
@@ -120,9 +122,9 @@ def build(
         spools["rejected"].extend(play.dropped)
         play.forget_rows()
         done += len(part)
-        if len(part) < len(queries):
-            progress("queries", done, len(queries), 0)
-    total = len(queries) * config.conversations_per_query
+        if len(part) < count:
+            progress("queries", done, count, 0)
+    total = count * config.conversations_per_query
     tables = tables_of(spools)
     return Built(
         tables, _ledger(config, spools, play, total), _diagnostics(config, spools, scorer), usage=play.usage
