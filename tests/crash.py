@@ -45,8 +45,9 @@ from almost_data.store import publish, rows, store
 from tests.blank_cards import leave_cards_blank
 
 HERE = Path(__file__).resolve().parents[1]
-HANGS = 120.0
-"""Seconds after which a run is killed and counts as hanging."""
+HANGS = 600.0
+PATIENCE = 20
+"""A run hangs, and is killed, after HANGS seconds, or PATIENCE times the longest run before it if longer."""
 
 
 @dataclass(frozen=True)
@@ -271,9 +272,18 @@ class Run:
 def serve() -> None:
     """Read one question a line, answer with one number a line."""
     _warm()
+    starts: dict[int, float] = {}
+    longest = 0.0
     for line in sys.stdin:
         verb, *rest = json.loads(line)
-        print(_start(*rest) if verb == "start" else _wait(*rest), flush=True)
+        if verb == "start":
+            answer = _start(*rest)
+            starts[answer] = time.monotonic()
+        else:
+            start = starts.pop(rest[0])
+            answer = _wait(*rest, start + max(HANGS, PATIENCE * longest))
+            longest = max(longest, time.monotonic() - start)
+        print(answer, flush=True)
 
 
 def _warm() -> None:
@@ -315,8 +325,7 @@ def _start(place: str, how: dict[str, Any]) -> int:
         os._exit(code)
 
 
-def _wait(pid: int) -> int:
-    end = time.monotonic() + HANGS
+def _wait(pid: int, end: float) -> int:
     while time.monotonic() < end:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:

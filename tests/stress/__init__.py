@@ -36,8 +36,6 @@ ALL_POINTS = "new journal"
 """The point that a sweep visits at each pass: a journal is made only once."""
 SLOW = 0.008
 """Seconds a reply, so that random moments fall on generation as often as on the rest."""
-LONGEST = 2.0
-"""About what a build takes then."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +48,21 @@ class Clean:
     """Of the requests that it asked."""
     passes: dict[str, int]
     """Of each point."""
+    seconds: float
+    """Of the build, were its engine SLOW."""
 
 
 def build_clean(server: Server, folder: Path) -> Clean:
     folder.mkdir(parents=True, exist_ok=True)
     root, log, passes = folder / "build", folder / "log", folder / "passes"
+    start = time.monotonic()
     done = server.run(*BUILD, "--root", str(root), log=str(log), counts=str(passes))
+    seconds = time.monotonic() - start
     assert done.code == 0, done.err
     keys = log.read_text().split()
     assert len(keys) == len(set(keys))
-    return Clean(digests(root), files(root), set(keys), msgspec.json.decode(passes.read_bytes()))
+    counts = msgspec.json.decode(passes.read_bytes())
+    return Clean(digests(root), files(root), set(keys), counts, seconds + SLOW * len(keys))
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -227,7 +230,7 @@ def random_moments(server: Server, clean: Clean, folder: Path, kills: int, rng: 
             return outcome
         watched = Watched(server, clean, folder / f"random-{number}")
         while watched.kills + outcome.kills < kills:
-            if watched.build(delay=rng.uniform(0, LONGEST), slow=SLOW).code != -9:
+            if watched.build(delay=rng.uniform(0, clean.seconds), slow=SLOW).code != -9:
                 break
         else:
             watched.build()
