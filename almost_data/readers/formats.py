@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 """Text may be packed: `.jsonl.gz`, `.csv.zst`."""
 MAX_LINE = 64 << 20
 """Bytes of a line; the longest dialogues are far shorter."""
+_CONTAINERS = (dict, list)
+_KEY = re.compile(r'"\s*:')
+"""The end of a key, or text that looks like it."""
 
 Row = tuple[str, dict[str, Any]]
 """Place and values."""
@@ -59,7 +63,7 @@ def _parquet_rows(path: Path, needs: Callable[[str], bool], tick: Tick) -> Itera
                     rows_read += 1
                     yield f"{path}: row {rows_read}", row
                 tick(rows_read, file.metadata.num_rows)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError, LookupError) as error:
         raise _broken_parquet(path, error) from None
 
 
@@ -112,7 +116,11 @@ def _lines(path: Path, tick: Tick) -> Iterator[tuple[str, str]]:
 
 
 def _text_rows(path: Path, tick: Tick) -> Iterator[Row]:
-    return ((place, {"text": line}) for place, line in _lines(path, tick) if line.strip())
+    lines = ((place, line) for place, line in _lines(path, tick) if line.strip())
+    for number, (place, line) in enumerate(lines):
+        if number == 0 and _is_object(line.encode()):
+            raise InputError(f"{place}: a JSON object in a text file: name the file .jsonl")
+        yield place, {"text": line}
 
 
 def _jsonl_rows(path: Path, tick: Tick) -> Iterator[Row]:
@@ -122,21 +130,39 @@ def _jsonl_rows(path: Path, tick: Tick) -> Iterator[Row]:
             continue
         try:
             row = decoder.decode(line)
+            key = _repeated_key(line, row)
         except (msgspec.DecodeError, RecursionError) as error:
             raise InputError(f"{place}: {_json_problem(error, line, 'one {...} a line')}") from None
-        if key := _repeated_key(line, row):
+        if key is not None:
             raise InputError(f"{place}: two values of {key!r}: rename one")
         yield place, row
 
 
-def _repeated_key(line: str, row: dict[str, Any]) -> str | None:
-    """A key that the object of a line has twice, where a decoder keeps the last value."""
-    if all(line.count(f'"{name}"') < 2 for name in row):
+def _repeated_key(text: str, value: Any) -> str | None:
+    """A key that an object of JSON has twice, at any depth: the decoder has kept its last value only.
+
+    The text has as many keys as the value, or it has a key twice, or a string that looks like a key.
+    """
+    keys = _count_keys(value)
+    if text.count(":") <= keys or len(_KEY.findall(text)) <= keys:
         return None
-    objects: list[list[tuple[str, Any]]] = []
-    json.loads(line, object_pairs_hook=objects.append)
-    names = [name for name, _ in objects[-1]]  # the outer object ends last
-    return next((name for name in row if names.count(name) > 1), None)
+    repeated: list[str] = []
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        counts = Counter(name for name, _ in pairs)
+        repeated.extend(name for name, count in counts.items() if count > 1)
+
+    json.loads(text, object_pairs_hook=check, parse_int=str, parse_float=str)
+    return repeated[0] if repeated else None
+
+
+def _count_keys(value: Any) -> int:
+    """The keys of all objects in a decoded value."""
+    count, items = (len(value), value.values()) if isinstance(value, dict) else (0, value)
+    for item in items:
+        if isinstance(item, _CONTAINERS):  # a generator and `sum` take three times as long
+            count += _count_keys(item)
+    return count
 
 
 def _json_problem(error: Exception, text: str, form: str) -> str:
@@ -165,13 +191,16 @@ def _json_rows(path: Path, tick: Tick) -> Iterator[Row]:
     kind: Any = _Examples if start.startswith(b"{") else list[str | dict[str, Any]]
     try:
         content = msgspec.json.decode(text, type=kind)
+        rows = content.examples if isinstance(content, _Examples) else content
+        key = _repeated_key(text.decode(), rows)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         form = "a list of texts or objects, or JSONL"
         if kind is _Examples and isinstance(error, msgspec.ValidationError):
             raise InputError(f"{path}: one JSON object, and no list of rows: write {form}") from None
         problem = _json_problem(error, text.decode(errors="replace"), form)
         raise InputError(f"{path}: {problem}") from None
-    rows = content.examples if isinstance(content, _Examples) else content
+    if key is not None:
+        raise InputError(f"{path}: two values of {key!r}: rename one")
     for number, row in enumerate(rows, start=1):
         yield f"{path}: item {number}", {"text": row} if isinstance(row, str) else row
 

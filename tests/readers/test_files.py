@@ -104,6 +104,9 @@ def test_a_folder_is_its_files_in_order_and_known_by_all_of_them(tmp_path: Path)
             b'{"a": "b"}\n{"a": "1", "b": {"a": 0}, "a": "2"}\n',
             r"a\.jsonl:2: two values of 'a': rename",
         ),
+        ("a.jsonl", b'{"b": [{"a": 1, "a": 2}]}', r"a\.jsonl:1: two values of 'a': rename"),
+        ("a.jsonl", b'{"b": {"a" : 1, "\\u0061"\t: 2}}', r"a\.jsonl:1: two values of 'a': rename"),
+        ("a.json", b'[{"a": 1}, {"a": 1, "b": {"c": 1, "c": 1}}]', r"a\.json: two values of 'c': rename"),
         ("a.json", b'[{"a": NaN}]', r"a\.json: NaN is not JSON: write null"),
         ("a.json", b'[{"a": 1}', r"a\.json: broken JSON"),
         ("a.jsonl", b'{"a": "b: NaN", \n', r"a\.jsonl:1: broken JSON"),
@@ -133,9 +136,10 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, name: str, content: byt
 
 
 def test_a_key_that_is_also_a_value_or_within_one_stands_once(tmp_path: Path) -> None:
-    rows = [{"a": "a", "b": [{"a": 1}, {"a": 2}]}]
-    (tmp_path / "a.jsonl").write_bytes(jsonl(rows))
-    assert read(tmp_path / "a.jsonl") == rows
+    rows = [{"a": "a", "b": [{"a": 1}, {"a": 2}]}, {"a": '{"a": 1, "a": 2}', "b": '":'}]
+    for name, content in (("a.jsonl", jsonl(rows)), ("a.json", json.dumps(rows, indent=1).encode())):
+        (tmp_path / name).write_bytes(content)
+        assert read(tmp_path / name) == rows
 
 
 def test_of_parquet_only_the_columns_that_are_needed_are_read(tmp_path: Path) -> None:
