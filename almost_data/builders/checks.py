@@ -24,8 +24,8 @@ PAPER_SOURCE = "paper 2.1, heuristic filter; released code"
 CHAT_SOURCE = "almost_data, for chat models"
 
 # --- the paper's ----------------------------------------------------------------------------------------
-OPEN_ENDS = ["?", ":", "？", "："]
-FINAL_MARKS = [".", "!", "。", "！", "．", "।", "۔", "።"]
+OPEN_ENDS = ["?", ":", "？", "：", "؟"]
+FINAL_MARKS = [".", "!", "。", "！", "．", "।", "۔", "።", "။", "។", "։"]
 DONT_KNOW = r"(?i)(don['\u2019]t|do not)\s+know"
 TURN_MARKERS = ["Human:", "<Image>"]
 
@@ -62,7 +62,7 @@ CUTOFF = (
 )
 REASONING_LEFT = r"(?is)<think>|</think>|<thinking>|</thinking>|<\|channel\|>"
 _LIST_LINE = r"(?m)^\s*([-*+•·▪–]|\d+[.)、]|[a-z][.)]|[一二三四五六七八九十]+、|[①-⑳]|#+|\||>|```|!?\[)"
-OPEN_END = r"[,;:，；、：(（\[{&]\s*$|\s[-–—]\s*$|[^.]\b(and|or|the|a|an|of|to|with|which|but|because)\s*$"
+OPEN_END = r"[,;:،؛，；、：(（\[{&]\s*$|\s[-–—]\s*$|[^.]\b(and|or|the|a|an|of|to|with|which|but|because)\s*$"
 PROSE_WORDS = 8
 """A last line of at least so many words that ends in a letter was cut: lists and headings are shorter."""
 MIN_PERIOD, MAX_PERIOD, REPEATS = 3, 200, 4
@@ -217,9 +217,10 @@ def _is_cut(text: pl.Expr) -> pl.Expr:
     is_open_fence = text.str.count_matches(r"(?m)^\s*```") % 2 == 1
     last_line = stripped.str.extract(r"([^\n]*)$", 1)
     words = last_line.str.count_matches(r"\S+")
-    han = last_line.str.count_matches(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]")
+    han = last_line.str.count_matches(r"[\p{Han}\p{Hiragana}\p{Katakana}]")
     is_prose = ~last_line.str.contains(_LIST_LINE) & ((words >= PROSE_WORDS) | (han >= 2 * PROSE_WORDS))
-    ends_in_letter = stripped.str.contains(r"\p{L}$")
+    # A finished sentence of Thai or Lao has no mark at its end.
+    ends_in_letter = stripped.str.contains(r"[\p{L}--[\p{Thai}\p{Lao}]]$")
     looks_cut = is_open_fence | stripped.str.contains(OPEN_END) | (is_prose & ends_in_letter)
     reason = pl.col("finish_reason")
     return pl.when(reason.is_not_null()).then(reason == "length").otherwise(looks_cut)

@@ -73,7 +73,7 @@ def rows() -> tuple[list[dict[str, Any]], dict[tuple[str, str], str]]:
     reasons = cycle(BAD)
     for place, prompt in enumerate(PROMPTS):
         row: dict[str, Any] = {"prompt": prompt, **answers(prompt, place)}
-        if place < 18 and place % 2:  # English prompts
+        if place < 18:  # English prompts
             model, reason = MODELS[place % 4], next(reasons)
             row[model] = BAD[reason].format(prompt[:-1].rpartition(" ")[2])
             planted[prompt, model] = reason

@@ -88,6 +88,9 @@ CASES = [
     (CHINESE, "把罗勒放在窗边，每天浇水。", None),
     (CHINESE, "1. 放在窗边\n2. 每天浇水", None),
     ("Как сохранить базилик дома зимой?", "Поставьте его на окно.", None),
+    ("ปลูกโหระพาในบ้านอย่างไรให้รอด", "วางไว้ที่หน้าต่างแล้วรดน้ำทุกวันเพื่อให้ใบไม่เหี่ยวและโตเร็วขึ้นครับ", None),
+    ("كيف أعتني بالريحان في البيت؟", "ضعه قرب النافذة واسقه كل يوم،", "cut_off"),
+    ("كيف أعتني بالريحان في البيت؟", "ضعه قرب النافذة واسقه كل يوم.", None),
 ]
 
 
@@ -138,9 +141,9 @@ def test_where_the_engine_says_how_a_reply_ended_its_text_is_not_asked() -> None
 
 def test_paper_takes_the_full_stops_of_any_script() -> None:
     long = "这是一个非常好的回答" * 6
-    texts = [f"{long}{mark}" for mark in ("。", "！", "？", "：", "，")]
+    texts = [f"{long}{mark}" for mark in ("。", "！", "？", "：", "，", "؟", "።")]
     drop_reasons = reasons(PAPER, [(CHINESE, text) for text in texts])
-    assert drop_reasons == [None, None, "ends_open", "ends_open", "unfinished"]
+    assert drop_reasons == [None, None, "ends_open", "ends_open", "unfinished", "ends_open", None]
     english = reasons(
         PAPER, [(PROMPT, text) for text in ("Well, " + "a" * 60 + ".", "Short.", "I don't know " * 9)]
     )
