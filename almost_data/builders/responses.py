@@ -39,6 +39,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 RESPONDER = string("responder", "name of the responder: a model and its prompt", "30B-HHH-5shot")
 REPLY_ID = string("reply_id", "names one response: hash of query_id and responder", "9d6b1d3a41c52f90")
 REASONING = string("reasoning", "what the model thought before it replied; null where it did not")
+FINISH_REASON = string(
+    "finish_reason", "`stop`, or `length`: cut at the token limit; null if not known", "stop"
+)
 _COLUMNS = (
     QUERY_ID,
     PROMPT,
@@ -46,7 +49,7 @@ _COLUMNS = (
     integer("rank", "place in the ladder, 0 is best; null for a probe", 1),
     string("response", "the reply, cut at the stop markers", "Give it six hours of light a day."),
     REASONING,
-    string("finish_reason", "`stop`, or `length`: cut at the token limit; null if imported", "stop"),
+    FINISH_REASON,
     REPLY_ID,
 )
 TABLES = {

@@ -11,8 +11,9 @@ from ..datasets.records import Pinned
 from ..errors import InputError
 from ..models.chat import Messages
 from ..readers import files
-from ..readers.conversations import Unusable, read_prompt
+from ..readers.conversations import read_prompt
 from ..readers.layout import texts
+from ..readers.reasons import Unusable
 from .sources import hub_pin
 
 HUB = "allenai/reward-bench-2@7ff08853b0d5686e79b13fda8677024f566a104a"

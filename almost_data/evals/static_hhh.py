@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from ..datasets.records import Pinned
 from ..errors import InputError
 from ..generation import prompts
-from ..readers.conversations import is_hh, read_hh
+from ..readers.dialogue_text import is_hh, read_hh
 from . import choices, sources
 from .choices import Benchmark, ChoiceOptions, Scores, Texts, Values
 from .evaluation import OTHER_ITEMS, Evaluation

@@ -93,6 +93,13 @@ class Request:
         return None
 
 
+FINISH_REASONS: dict[str, Literal["stop", "length"]] = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete"), "stop"),
+    **dict.fromkeys(("length", "max_tokens", "max_length", "max_output_tokens", "model_length"), "length"),
+}
+"""How servers and files say that a reply ended, in lower case -> the `finish_reason` of a reply."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The answer to the request with the same id. A failed request is a reply with an `error`."""

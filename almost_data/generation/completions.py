@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ..models.chat import split_reasoning
-from . import Reply, Request, cut_at_stop
+from . import FINISH_REASONS, Reply, Request, cut_at_stop
 from .client import ServerFault, redacted
 from .servers import Price
 
@@ -16,8 +16,6 @@ ADAPTABLE = frozenset({"max_tokens", "stop"})
 """Parameters that some servers refuse, and that a request can do without."""
 CHARACTERS = 4
 """In a token, about."""
-_STOPPED = {"", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete"}
-_CUT = {"length", "max_tokens", "max_length", "max_output_tokens", "model_length"}
 _MOST_TOKENS = 10**9
 """A larger count is none."""
 
@@ -93,8 +91,9 @@ def read_reply(request: Request, price: Price | None, body: bytes) -> Reply:
     if reason == "abort":  # by a vLLM that is being stopped
         billed = cost if prompt + new else 0.0
         raise ServerFault("HTTP 200, but stopped in the middle", is_temporary=True, cost=billed)
-    is_cut = reason in _CUT or (not reason and new >= request.sampling.max_new_tokens)
-    if not (is_stopped or is_cut or reason in _STOPPED):
+    ended = FINISH_REASONS.get(reason)
+    is_cut = ended == "length" or (not reason and new >= request.sampling.max_new_tokens)
+    if reason and not (is_stopped or ended):
         return Reply.failed(request.id, f"the server ended the reply: {redacted(reason)}", prompt, cost)
     return Reply(
         id=request.id,

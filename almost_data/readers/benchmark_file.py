@@ -5,7 +5,8 @@ from typing import Any
 from ..errors import InputError
 from ..models.files import file_sha256
 from . import files
-from .conversations import Unusable, read_turns
+from .conversations import read_turns
+from .reasons import Unusable
 
 SUFFIXES = (".txt", *files.TABLE_SUFFIXES)
 COLUMNS = ("prompt", "question", "query", "input", "instruction", "text", "messages")

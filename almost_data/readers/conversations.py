@@ -5,13 +5,15 @@ refused with a reason (`Unusable`), by which its row is kept among the rejected 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from ..models.chat import Message, Messages
+from .dialogue_text import check_reply, check_text
+from .reasons import Unusable
 
 ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
@@ -19,7 +21,11 @@ ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
 }
 """Role as files spell it, in letters of any case -> role of a message."""
-TOOL_ROLES = {"tool", "function", "function_call", "observation", "ipython"}
+TOOL_ROLES = {
+    *("tool", "function", "function_call", "observation", "ipython", "environment"),
+    *("tool_call", "tool_calls", "tool_response", "function_response"),
+}
+TOOL_CALLS = ("tool_calls", "function_call", "function_calls")
 IMAGES = ("image", "images")
 """Columns of what is no text, and belongs to the prompt."""
 _JSON_START = re.compile(r"\s*\[\s*\{")
@@ -30,51 +36,6 @@ HEAD = 1_000
 _ROLE_KEYS, _TEXT_KEYS = frozenset(("role", "from")), frozenset(("content", "value"))
 TURN_KEYS = frozenset(("role", "from", "messages"))
 """What an object that is a turn, or that holds turns, has."""
-_LINE_START = r"(?:^|\n)[ \t]*(?:(?:<s>|<bos>|<\|begin_of_text\|>)\s*)?"
-_TEMPLATE_TURN = re.compile(
-    _LINE_START + r"(?:<\|im_start\|>(?:system|user|assistant)\n"
-    r"|<\|start_header_id\|>(?:system|user|assistant)<\|end_header_id\|>"
-    r"|<start_of_turn>(?:user|model)\n|<\|(?:system|user|prompter|assistant)\|>|<extra_id_[01]>(?:System|User|Assistant)\n)"
-)
-"""A turn as chat templates write it."""
-_INSTRUCTION = re.compile(_LINE_START + r"\[INST\]")
-"""The beginning of a turn that ends in `[/INST]`, which is sought apart: a pattern of both is quadratic."""
-_OPEN_TURN = re.compile(r"(?:^|\n)(?:Assistant|AI|### (?:Response|Assistant)):\s*\Z")
-"""The end of a prompt that was written for a model to continue."""
-_STEER_TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
-_HH_START = re.compile(r"\s*Human:")
-_HH_REPLY = re.compile(r"(\r\n\r\n|\n\n|\r\n|\n|\r)[ \t]*Assistant:")
-
-
-class Unusable(ValueError):
-    """Why a row cannot be used: `reason` is a word of `REASONS`, the text says more."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(detail or REASONS[reason])
-        self.reason = reason
-
-
-REASONS = {
-    "no_prompt": "There is no prompt: the column is empty or null.",
-    "no_reply": "A reply is empty or null.",
-    "no_user_turn_last": "The prompt does not end in a user's turn.",
-    "not_one_reply": "After the prompt there is not exactly one turn of the assistant.",
-    "prompts_differ": "The two sides, or a side and the prompt column, do not begin with the same turns.",
-    "system_not_first": "A system turn is not the first turn.",
-    "unreadable_system": "The column of the system turn does not hold text.",
-    "unreadable_history": "The column history holds neither pairs of texts nor turns that end in a reply.",
-    "equal_sides": "Chosen and rejected are the same text.",
-    "no_preference": "No side is better: the scores are equal, or no side is marked.",
-    "tool_turn": "A turn calls a tool or is a tool's answer, which is not text.",
-    "unknown_role": "A turn has a role that is neither system, user nor assistant.",
-    "not_text": "A value is neither text nor a list of turns, or not what its layout has there.",
-    "image": "The row has an image, and only text is read.",
-    "ambiguous": "A column that is empty in this layout has a value: it may hold the prompt or a reply.",
-    "template_text": "A text holds a whole dialogue as a chat template writes it: it belongs in a list.",
-    "unreadable_json": "A value begins like a JSON list of turns and cannot be read as one.",
-    "duplicate": "An earlier row has the same prompt and replies.",
-}
-"""Reason -> the sentence of the ledger."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +108,7 @@ def read_prompt(value: Any, system: Any = None, history: Any = None) -> Messages
         raise Unusable("no_prompt")
     turns = read_turns(value)
     if turns is None:
-        turns = ({"role": "user", "content": _check_text(value)},)
+        turns = ({"role": "user", "content": check_text(value)},)
     if isinstance(history, str) and (earlier_turns := decode_list(history)) is not None:
         history = earlier_turns
     if history:
@@ -171,30 +132,6 @@ def check_images(row: Mapping[str, Any]) -> None:
     """Raise Unusable for a row with an image, which its text may need."""
     if any(row.get(name) for name in IMAGES):
         raise Unusable("image")
-
-
-def _check_text(text: str) -> str:
-    """The text, if it is one turn of a user. Raises Unusable for a dialogue that was written as text."""
-    is_open = ":" in text[-20:] and _OPEN_TURN.search(text)
-    if is_open or is_whole_hh(text) or _is_template(text, re.Pattern.search):
-        raise Unusable("template_text")
-    return text
-
-
-def check_reply(text: str) -> str:
-    """The text, unless it begins as a dialogue; an answer may show one further down. Raises Unusable."""
-    if is_whole_hh(text) or _is_template(text.lstrip(), re.Pattern.match):
-        raise Unusable("template_text")
-    return text
-
-
-def _is_template(text: str, find: Callable[[re.Pattern[str], str], re.Match[str] | None]) -> bool:
-    """Whether a turn as chat templates write it is where `find` looks."""
-    if "<" not in text and "[INST]" not in text:
-        return False
-    start = find(_INSTRUCTION, text)
-    is_instruction = start is not None and text.find("[/INST]", start.end()) >= 0
-    return is_instruction or find(_TEMPLATE_TURN, text) is not None
 
 
 def _history(history: Any) -> Messages:
@@ -265,62 +202,23 @@ def read_reply(value: Any, prompt: Messages | None) -> Conversation:
     return Conversation(_longer(prompt, tuple(head)), reply["content"])
 
 
-def read_hh(text: Any) -> Messages:
-    """A dialogue of HH-RLHF as turns, in any line endings; the last may be an empty `Assistant:`.
-
-    The line ending before the first `Assistant:` is the one that parts turns: where that is a blank line, a
-    line within a turn that begins with `Human:` is text.
-
-    >>> [turn["content"] for turn in read_hh("Human: Why?\\nAssistant: Because.")]
-    ['Why?', 'Because.']
-    """
-    if not isinstance(text, str) or not is_hh(text):
-        raise Unusable("not_text", "not a dialogue of `Human:` and `Assistant:`")
-    reply = _HH_REPLY.search(text)
-    ending = re.escape(reply[1]) if reply else r"\n\n"
-    _, *parts = re.split(rf"(?:\A\s*|{ending})[ \t]*(Human|Assistant):[ \t]?", text)
-    turns = [
-        (ROLES[name.lower()], content.strip()) for name, content in zip(parts[::2], parts[1::2], strict=True)
-    ]
-    if turns[-1] == ("assistant", ""):
-        turns.pop()
-    return tuple({"role": role, "content": content} for role, content in turns)
-
-
-def read_steer(text: Any) -> Any:
-    """A prompt of HelpSteer: the user's text, or turns parted by lines of `<extra_id_1>User` or `Assistant`.
-
-    >>> [turn["role"] for turn in read_steer("Hi\\n<extra_id_1>Assistant\\nHello!\\n<extra_id_1>User\\nWhy?")]
-    ['user', 'assistant', 'user']
-    """
-    if not isinstance(text, str) or not _STEER_TURN.search(text):
-        return text
-    first, *parts = _STEER_TURN.split(text)
-    turns = zip(("User", *parts[::2]), (first, *parts[1::2]), strict=True)
-    return [{"role": ROLES[name.lower()], "content": content} for name, content in turns]
-
-
-def is_hh(value: Any) -> bool:
-    """Whether a text is a dialogue of HH-RLHF or its beginning: `Human:` stands at its head."""
-    return isinstance(value, str) and _HH_START.match(value) is not None
-
-
-def is_whole_hh(value: Any) -> bool:
-    """Whether a text is a dialogue of HH-RLHF with a turn of the assistant."""
-    return is_hh(value) and _HH_REPLY.search(value) is not None
-
-
 def _longer(prompt: Messages, head: Messages) -> Messages:
     """What stands before the reply of a whole conversation, which begins or ends with the prompt.
 
-    A system turn may be in either of them only.
+    A system turn may be in either of them only. Blanks around texts do not count.
     """
     (head_system, head_turns), (prompt_system, prompt_turns) = map(_without_system, (head, prompt))
     size = len(prompt_turns)
-    is_other_system = head_system and prompt_system and head_system != prompt_system
-    if is_other_system or prompt_turns not in (head_turns[:size], head_turns[-size:]):
+    is_other_system = head_system and prompt_system and stripped(head_system) != stripped(prompt_system)
+    beginning, end = stripped(head_turns[:size]), stripped(head_turns[-size:])
+    if is_other_system or stripped(prompt_turns) not in (beginning, end):
         raise Unusable("prompts_differ")
     return check_prompt((*(prompt_system or head_system), *head_turns))
+
+
+def stripped(turns: Messages) -> Messages:
+    """The turns without blanks around their texts."""
+    return tuple({"role": turn["role"], "content": turn["content"].strip()} for turn in turns)
 
 
 def _without_system(turns: Messages) -> tuple[Messages, Messages]:
@@ -334,7 +232,7 @@ def _message(turn: Any) -> Message:
         raise Unusable("not_text", "a turn is not an object of role and content")
     role = _sole_value(turn, "unknown_role", "role", "from")
     role = role.lower() if isinstance(role, str) else ""
-    if role in TOOL_ROLES or turn.get("tool_calls") or turn.get("function_call"):
+    if role in TOOL_ROLES or any(turn.get(name) for name in TOOL_CALLS):
         raise Unusable("tool_turn")
     if role not in ROLES:
         if (value := first_value(turn, "role", "from")) is not None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..errors import InputError
 from . import formats
-from .conversations import Unusable
 from .formats import Row
+from .reasons import Unusable
 
 QUESTIONS = "question.jsonl"
 ANSWERS = ("model_answer", "answer")

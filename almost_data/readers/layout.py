@@ -10,23 +10,22 @@ from ..models.chat import Messages
 from .conversations import (
     TURN_KEYS,
     Conversation,
-    Unusable,
     check_images,
     decode_list,
     first_value,
-    is_hh,
-    is_whole_hh,
     read_prompt,
     read_reply,
     read_turns,
 )
+from .dialogue_text import is_hh, is_whole_hh
+from .reasons import Unusable
 
 Cells = Mapping[str, Any]
 """A row's values by column."""
 SIDES = ("chosen", "rejected")
 PROMPT_COLUMNS = (
     *("prompt", "question", "instruction", "query", "input"),
-    *("messages", "conversations", "context"),
+    *("messages", "conversations", "context", "trajectory", "choices", "options"),
 )
 """Columns that can hold a prompt: a layout without one is only for files that have none of these."""
 SYSTEM_COLUMNS = ("system", "system_prompt")
@@ -71,6 +70,11 @@ def anything(value: Any) -> bool:
 
 def text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def plain_text(value: Any) -> bool:
+    """Text that is no list of texts in JSON."""
+    return text(value) and text_list(value) is None
 
 
 def items(value: Any) -> bool:

@@ -15,6 +15,7 @@ from .layout import (
     objects,
     other_prompts,
     pair,
+    plain_text,
     side,
     text,
     text_lists,
@@ -114,7 +115,17 @@ LAYOUTS: tuple[Layout, ...] = (
         for name, title, source, prompt in (
             ("sharegpt", "ShareGPT preference", "LLaMA-Factory", "conversations"),
             ("messages", "Preference after messages", "axolotl", "messages"),
+            ("context", "Preference after a context", "PKU-Alignment/processed-hh-rlhf", "context"),
+            ("ultrainteract", "UltraInteract pairs", "openbmb/UltraInteract_pair", "trajectory"),
         )
+    ),
+    Layout(
+        name="ms-swift",
+        title="ms-swift preference",
+        source="ms-swift's guide to custom datasets",
+        columns={"messages": conversation, "rejected_response": text},
+        read=rows.swift,
+        example={"messages": _CONVERSATIONS["chosen"], "rejected_response": _BAD},
     ),
     Layout(
         name="openai",
@@ -231,6 +242,14 @@ LAYOUTS: tuple[Layout, ...] = (
         },
     ),
     Layout(
+        name="stack-exchange-paired",
+        title="Stack Exchange, paired",
+        source="lvwerra/stack-exchange-paired",
+        columns=dict.fromkeys(("question", "response_j", "response_k"), text),
+        read=rows.renamed(pair("question"), chosen="response_j", rejected="response_k"),
+        example={"question": _PROMPT, "response_j": _GOOD, "response_k": _BAD},
+    ),
+    Layout(
         name="fastchat",
         title="FastChat judgments",
         source="lm-sys/FastChat, MT-bench",
@@ -262,6 +281,20 @@ LAYOUTS: tuple[Layout, ...] = (
             "conversation_b": _CONVERSATIONS["rejected"],
             "winner": "model_a",
         },
+    ),
+    Layout(
+        name="arena-text",
+        title="Chatbot Arena, texts",
+        source="LMArena's set of the WSDM Cup",
+        columns={"prompt": plain_text, **dict.fromkeys(("response_a", "response_b", "winner"), text)},
+        optional=("model_a", "model_b"),
+        read=rows.labelled(
+            ("response_a", "response_b"),
+            "winner",
+            rows.by_value("model_a", "model_b"),
+            models=("model_a", "model_b"),
+        ),
+        example={"prompt": _PROMPT, "response_a": _BAD, "response_b": _GOOD, "winner": "model_b"},
     ),
     Layout(
         name="arena-55k",

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import InputError
-from .conversations import Unusable, is_hh, is_whole_hh
+from .dialogue_text import is_hh, is_whole_hh
 from .fastchat import is_fastchat, preference_rows
 from .files import TABLE_SUFFIXES, WHOLE, HubPart, column_names, read_rows, source_files, without_images
 from .formats import Row, Tick
@@ -32,6 +32,7 @@ from .layout import (
     text,
 )
 from .layouts import LAYOUTS
+from .reasons import Unusable
 from .row_readers import read_hh_pair, read_hh_replies
 
 SAMPLE = 200
@@ -52,7 +53,7 @@ class Rejected:
     """A row that cannot be used."""
 
     reason: str
-    """A key of `conversations.REASONS`."""
+    """A key of `reasons.REASONS`."""
     detail: str
 
 
@@ -147,7 +148,7 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
     if fitting:
         described = " and ".join(layout.described for layout in fitting)
         raise InputError(f"{source}: its columns ({names}) fit {described}: {FIX}")
-    reason = _near_miss(rows)
+    reason = _near_miss(rows) or _unjudged(rows, columns)
     raise InputError(f"{source}: no layout of preferences has its columns ({names}){reason}: {FIX}")
 
 
@@ -174,6 +175,21 @@ def _near_miss(rows: Sequence[Cells]) -> str:
             kind = "text or turns" if is_text else f"what {layout.title} has there"
             return f"; {column} does not hold {kind}"
     return ""
+
+
+def _unjudged(rows: Sequence[Cells], columns: Sequence[str]) -> str:
+    """Where to go with answers that nobody compared: one a row, or a column for each model."""
+    names = set(columns)
+    if not names & {"prompt", "question", "instruction", "query"} or names & set(SIDES):
+        return ""
+    fix = "`import responses` reads them, with import.ladder best,...,worst"
+    if names & {"responder", "model", "generator"} and names & {"response", "output", "completion", "answer"}:
+        return f"; these are answers without a preference, one a row: {fix}"
+    candidates = [name for name in columns if name not in (*PROMPT_COLUMNS, *BEFORE, *ORIGINS)]
+    cells = {name: [row[name] for row in rows if row.get(name) is not None] for name in candidates}
+    answers = [name for name in candidates if all(text(cell) and " " in cell for cell in cells[name])]
+    is_few = 1 < len(answers) < 9
+    return f"; if {', '.join(answers)} hold the answers of models: {fix}" if is_few else ""
 
 
 ROLES = ("prompt", "system", *SIDES)

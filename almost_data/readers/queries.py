@@ -6,16 +6,23 @@ from typing import Any
 
 from ..errors import InputError
 from ..models.chat import Messages
-from .conversations import Unusable, check_images, is_whole_hh, read_hh, read_turns
+from .conversations import check_images, read_turns
+from .dialogue_text import is_whole_hh, read_hh
 from .layout import BEFORE, conversation, has_value, prompt_of
+from .reasons import Unusable
 
 NAMED = ("query", "prompt", "question", "instruction")
 """Columns that say by their name that they hold a prompt."""
 UNNAMED = ("text", "input", "turns", "messages", "conversations", "conversation")
 """Columns that hold one where no other column says so."""
+PARTS = ("context", "passage", "choices", "options")
+"""Columns of what may belong to a prompt in another column."""
+CHOICES = tuple("ABCD")
+"""Columns of the choices to a `question`."""
 ANSWERS = (
-    *("output", "response", "completion", "answer", "answers", "chosen", "rejected", "context"),
+    *("output", "response", "completion", "answer", "answers", "chosen", "rejected"),
     *("role", "author", "label"),
+    *PARTS,
 )
 """Columns beside which an unnamed column may hold more than the prompt, text that belongs to a prompt, or
 what is no prompt."""
@@ -110,11 +117,13 @@ def find_column(
     named = [name for name in NAMED if name in columns]
     is_bare = not set(ANSWERS) & set(columns)
     candidates = named or [name for name in UNNAMED if name in columns and is_bare]
-    if len(candidates) == 1 and "context" not in columns:
+    parts = [name for name in PARTS if name in columns]
+    parts += CHOICES if {"question", *CHOICES} <= set(columns) else ()
+    if len(candidates) == 1 and not parts:
         addition = "input" if candidates == ["instruction"] and "input" in columns else None
         return PromptColumn(candidates[0], addition, before)
     fix = f"say which column holds the {setting}: import.columns {setting}=NAME"
     if candidates:
-        described = " and ".join([*candidates, *({"context"} & set(columns))])
+        described = " and ".join([*candidates, *parts])
         raise InputError(f"{source}: both {described} may hold the {setting}: {fix}")
     raise InputError(f"{source}: no column {setting!r}; it has: {names}: {fix}")

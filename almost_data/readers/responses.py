@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError, did_you_mean
+from ..generation import FINISH_REASONS
 from ..models.chat import Messages
-from .conversations import Conversation, Unusable, check_images
+from .conversations import Conversation, check_images, stripped
 from .formats import Row
 from .layout import reply_of, turns
 from .queries import PromptColumn, find_column
+from .reasons import Unusable
 
 CONVERSATIONS = ("messages", "conversations", "conversation")
 """Columns that hold a whole conversation beside `responder`: its last turn is the response."""
 LONG = ("responder", "response", *CONVERSATIONS)
+FINISHED = ("stop_reason", "finish_reason")
+"""How a column is named that says how replies ended: of wide rows it has the responder's name too."""
 _ANY_PROMPT: Messages = ({"role": "user", "content": "?"},)
 """Stands for a prompt that cannot be used, so that the reply to it can be kept with the reason."""
 
@@ -27,6 +31,8 @@ class Response:
     text: str | None
     reason: str | None
     """Why it cannot be used."""
+    finish_reason: str | None
+    """`stop` or `length`; None where the row does not say it."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +44,23 @@ class ResponseColumns:
     """None where the replies are whole conversations."""
     reply: str | None
     """Of long rows, which name their responder; None where each responder has a column."""
-    responder: str = "responder"
+    responder: str
     """Of long rows."""
+    finished: Mapping[str, str]
+    """Column of replies -> that of how they ended, where there is one."""
+    unread: Sequence[str]
+    """Columns of how replies ended that do not say which."""
 
     @property
     def described(self) -> str:
         """The columns, for the ledger."""
         replies = self.reply or ", ".join(self.ladder)
         head = f"prompt ({self.prompt.described}), response" if self.prompt else "prompt and response"
-        return f"{head} ({replies})" + (f", responder ({self.responder})" if self.reply else "")
+        parts = [f"{head} ({replies})", *([f"responder ({self.responder})"] if self.reply else [])]
+        parts += [f"finish_reason ({', '.join(self.finished.values())})"] if self.finished else []
+        fix = f"name it {self.ladder[0]}_{FINISHED[-1]}"
+        unread = f"; {self.unread[0]} is not read: {fix}" if self.unread else ""
+        return ", ".join(parts) + unread
 
     def read(self, row: Row) -> Iterator[Response]:
         """The responses of a row. Raises InputError for what is neither text nor turns."""
@@ -57,8 +71,11 @@ class ResponseColumns:
             conversation, problem = _conversation(row, column, _ANY_PROMPT if is_unusable else prompt)
             head = stripped(conversation.prompt if conversation and not reason else prompt or ())
             text = conversation.reply.strip() if conversation else None
+            word = row[1].get(self.finished.get(column, ""))
+            ended = FINISH_REASONS.get(str(word or "").lower())
             is_on_ladder = responder in self.ladder
-            yield Response(responder, head, text, reason or problem if is_on_ladder else "not_in_ladder")
+            why = reason or problem if is_on_ladder else "not_in_ladder"
+            yield Response(responder, head, text, why, ended)
 
     def _prompt(self, row: Row) -> tuple[Messages | None, str | None]:
         """The prompt's turns, and why they cannot be used, or None."""
@@ -102,10 +119,21 @@ def find_columns(
     values = [row[name] for row in sample for name in replies if row.get(name) is not None]
     is_whole = all(turns(value) and not isinstance(value, dict) for value in values)
     prompt = assignments.get("prompt")
-    if prompt is None and is_whole and values and not {"prompt", "question", "query"} & set(others):
-        return ResponseColumns(ladder, None, reply, responder)
-    prompt_column = find_column(others, source, prompt, "prompt", names)
-    return ResponseColumns(ladder, prompt_column, reply, responder)
+    prompt_column: PromptColumn | None = None
+    if prompt or not is_whole or not values or {"prompt", "question", "query"} & set(others):
+        prompt_column = find_column(others, source, prompt, "prompt", names)
+    ends = finish_columns(reply, ladder)
+    finished = {replies: name for name, replies in ends.items() if name in names}
+    unread = [name for name in FINISHED if name in names and not reply]
+    return ResponseColumns(ladder, prompt_column, reply, responder, finished, unread)
+
+
+def finish_columns(reply: str | None, ladder: Sequence[str]) -> dict[str, str]:
+    """Column of how replies ended, as it can be named -> the column of the replies."""
+    if reply:
+        return dict.fromkeys(FINISHED, reply)
+    words = [(name, word) for name in ladder for word in FINISHED]
+    return {column: name for name, word in words for column in (f"{word}_{name}", f"{name}_{word}")}
 
 
 def _conversation(row: Row, column: str, prompt: Messages | None) -> tuple[Conversation | None, str | None]:
@@ -121,11 +149,6 @@ def _conversation(row: Row, column: str, prompt: Messages | None) -> tuple[Conve
             raise InputError(f"{place}: {column} must be text, not {kind}: write a string") from None
         return None, "missing" if error.reason == "no_reply" else error.reason
     return conversation, None if conversation.reply.strip() else "missing"
-
-
-def stripped(prompt: Messages) -> Messages:
-    """The turns without blanks around their texts."""
-    return tuple({"role": turn["role"], "content": turn["content"].strip()} for turn in prompt)
 
 
 def _text(row: Row, column: str) -> str:

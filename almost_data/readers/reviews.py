@@ -11,11 +11,11 @@ from ..datasets.builder import prompt_id
 from ..diagnostics.agreement import Verdicts
 from ..errors import InputError
 from . import files
-from .conversations import Unusable, read_prompt
+from .conversations import read_prompt, stripped
 from .fastchat import is_fastchat
 from .formats import Row
 from .preferences import ReadRow, Rejected, read_preferences
-from .responses import stripped
+from .reasons import Unusable
 
 _SCHEMA = {"query_id": pl.String, "a": pl.String, "b": pl.String, "gap": pl.Float64}
 

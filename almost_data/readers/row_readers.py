@@ -7,7 +7,8 @@ from typing import Any
 
 from ..models.chat import Messages
 from . import html_text
-from .conversations import Conversation, Unusable, check_reply, read_hh, read_reply, read_steer
+from .conversations import Conversation, read_reply
+from .dialogue_text import check_reply, check_text, is_whole_hh, read_hh, read_steer
 from .layout import (
     SIDES,
     Cells,
@@ -23,6 +24,7 @@ from .layout import (
     reply_of,
     text_list,
 )
+from .reasons import Unusable
 
 
 def renamed(read: ReadCells, **columns: str) -> ReadCells:
@@ -48,9 +50,17 @@ def read_hh_pair(row: Cells) -> list[Preference]:
 
 def read_hh_replies(row: Cells) -> list[Preference]:
     """Replies after a dialogue as text in `prompt`."""
-    prompt = prompt_of(row, row.get("prompt") and read_hh(row["prompt"]))
+    prompt = _hh_prompt(row)
     replies = (read_reply(row.get(side), prompt) for side in SIDES)
     return [preference([replace(reply, reply=reply.reply.strip()) for reply in replies])]
+
+
+def _hh_prompt(row: Cells) -> Messages:
+    """The prompt of a dialogue as text: HH-RLHF's, or a single turn."""
+    text = row.get("prompt")
+    if isinstance(text, str) and not is_whole_hh(text):
+        check_text(text)
+    return prompt_of(row, text and read_hh(text))
 
 
 def orpo_mix(row: Cells) -> list[Preference]:
@@ -60,6 +70,12 @@ def orpo_mix(row: Cells) -> list[Preference]:
     if readings[0] != readings[-1]:
         raise Unusable("prompts_differ")
     return readings[0]
+
+
+def swift(row: Cells) -> list[Preference]:
+    """A whole conversation, and another reply in place of its last."""
+    chosen = reply_of(row, "messages", None)
+    return [preference([chosen, read_reply(row.get("rejected_response"), chosen.prompt)])]
 
 
 def rewardbench2(row: Cells) -> list[Preference]:
@@ -147,7 +163,7 @@ def helpsteer(row: Cells) -> list[Preference]:
 
 def nectar(row: Cells) -> list[Preference]:
     """Replies with ranks after a dialogue as text, the best over the worst."""
-    prompt = prompt_of(row, row.get("prompt") and read_hh(row["prompt"]))
+    prompt = _hh_prompt(row)
     sides = [
         _side(answer.get("answer"), None if rank is None else -rank, answer.get("model"))
         for answer in row.get("answers") or ()
@@ -206,7 +222,8 @@ def labelled(
     def read(row: Cells) -> list[Preference]:
         better = winner(row.get(label))
         if better is None:
-            raise Unusable("no_preference")
+            detail = f"column {label}: {row.get(label)!r:.40} does not say which side is better"
+            raise Unusable("no_preference", detail)
         before = {**row, "history": None} if prompt == "history" else row
         turns = prompt_of(before, read_steer(row.get(prompt))) if prompt else None
         places = (better, 1 - better)

@@ -21,11 +21,11 @@ from ..diagnostics.rules import finding, is_share
 from ..errors import InputError
 from ..inputs import parse_toml, read_text
 from ..readers import benchmark_file, files
-from ..readers.conversations import REASONS
 from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
 from ..readers.formats import file_format
 from ..readers.layout import SIDES
 from ..readers.preferences import Rejected, read_preferences
+from ..readers.reasons import REASONS
 from ..scoring import Dialogue, Scorer
 from ..scoring.scorer import MAX_TOKENS
 from ..store.store import Store

@@ -26,13 +26,14 @@ from ..datasets.manifest import BuilderId, Entry, Manifest, Unit
 from ..datasets.spool import CARD_ROWS, Spool
 from ..errors import InputError
 from ..readers import files
-from ..readers.conversations import REASONS, Unusable
+from ..readers.conversations import stripped
 from ..readers.fastchat import is_fastchat, response_rows
 from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
 from ..readers.formats import Row
 from ..readers.preferences import read_preferences
-from ..readers.queries import COLUMNS, find_queries
-from ..readers.responses import LONG, find_columns, stripped
+from ..readers.queries import CHOICES, COLUMNS, find_queries
+from ..readers.reasons import REASONS, Unusable
+from ..readers.responses import FINISHED, LONG, find_columns, finish_columns
 from ..store.publish import existing, new_manifest
 from ..store.store import Store
 from . import presets
@@ -123,7 +124,7 @@ def import_queries(store: Store, file: str, version: str, options: Options = Opt
 
     A prompt is text, or a list of turns that ends in the user's.
     """
-    source = _open(file, QUERY_SUFFIXES, COLUMNS, "query", options)
+    source = _open(file, QUERY_SUFFIXES, COLUMNS | {*CHOICES}, "query", options)
     column = find_queries(source.columns, source.sample, file, options.columns.get("query"))
 
     def build(folder: Path) -> Built:
@@ -158,13 +159,15 @@ def import_responses(
     """`responses@version` from a table, wide or long.
 
     Wide rows have a prompt and one column per responder of `ladder`; long rows have a prompt, `responder` and
-    `response`. `ladder` names the responders, best first. A reply is text, a turn of the assistant, or a
-    whole conversation, whose last turn is the response.
+    `response`. `finish_reason` of long rows and `RESPONDER_finish_reason` of wide ones say how a reply ended.
+    `ladder` names the responders, best first. A reply is text, a turn of the assistant, or a whole
+    conversation, whose last turn is the response.
     """
     if ladder:
         _check_ladder(ladder)
     rows = response_rows(file) if is_fastchat(file) else None
-    source = _open(file, TABLE_SUFFIXES, COLUMNS | {*ladder, *LONG}, "prompt", options, rows)
+    needed = COLUMNS | {*ladder, *LONG, *FINISHED, *finish_columns(None, ladder)}
+    source = _open(file, TABLE_SUFFIXES, needed, "prompt", options, rows)
     if not ladder:
         raise InputError(_ladder_question(source))
     columns = find_columns(source.columns, source.sample, file, ladder, options.columns)
@@ -185,6 +188,7 @@ def import_responses(
                     "responder": response.responder,
                     "rank": ranks.get(response.responder),
                     "response": response.text,
+                    "finish_reason": response.finish_reason,
                     "reply_id": reply,
                     "row": number,
                 }
@@ -210,7 +214,8 @@ def _ladder_question(source: _Source) -> str:
         return (
             f"import.ladder is missing: name the responders, best first, such as {', '.join(sorted(names))}"
         )
-    names = set(source.columns) - COLUMNS - {*LONG}
+    columns = set(source.columns) - COLUMNS - {*LONG}
+    names = {name for name in columns if not any(word in name for word in FINISHED)}
     return (
         f"import.ladder is missing: name the columns of the responders, best first; {source.name} has: "
         f"{', '.join(sorted(names))}"

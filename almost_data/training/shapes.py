@@ -13,9 +13,11 @@ from ..datasets.builder import prompt_id, text_id
 from ..datasets.digest import splits
 from ..errors import InputError
 from ..models.chat import Message
-from ..readers.conversations import Unusable, is_hh, read_hh, read_turns
+from ..readers.conversations import read_turns
+from ..readers.dialogue_text import is_hh, read_hh
 from ..readers.layout import Preference
 from ..readers.preferences import SAMPLE, Rejected, by_columns, choose, read_all
+from ..readers.reasons import Unusable
 from .data import Source
 
 Messages = list[Message]

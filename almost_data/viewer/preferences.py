@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..datasets.filters import Filter, chain
-from ..readers.conversations import REASONS
 from ..readers.layout import SIDES
 from ..readers.preferences import ReadRow, Rejected, read_preferences
+from ..readers.reasons import REASONS
 from .page import Page, share_page
 from .rows import Row, Side
 

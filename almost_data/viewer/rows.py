@@ -15,7 +15,7 @@ SCORES = ("{}_score", "{}_rating")
 """Columns that score a side."""
 REPLY_SCORES = ("score", "rating", "rm_score")
 NOTES = (
-    *("place", "error", "detail", "nearest"),
+    *("place", "error", "detail", "nearest", "finish_reason", "chosen_finish_reason"),
     *("verdict", "swapped_verdict", "explanation", "swapped_explanation"),
 )
 """Columns that say where a row stands in its file, and more of why it was dropped, or rated so."""

@@ -354,6 +354,8 @@ def test_only_the_chosen_side_is_checked_for_being_cut_off() -> None:
     built = run(rows, ComparisonsConfig(checks="cut_off", check_sides="chosen", length_sd=None))
     assert built and len(built.tables["default"]) == 2
     assert [entry.dropped for entry in built.ledger if entry.filter == "cut_off"] == [{"cut_off": 1}]
+    dropped = built.tables["rejected"].filter(pl.col("reason") == "cut_off")
+    assert dropped["chosen_finish_reason"].to_list() == ["length"]
     note = "Only the chosen responses are checked: 2 of the 2 rejected ones would fail a check (cut_off 2)."
     assert note in built.notes
 

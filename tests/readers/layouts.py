@@ -131,6 +131,19 @@ MESSAGE_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] 
     "trl-implicit": (ANY, lambda pair, form: [_sides(pair, form, pair.prompt)]),
     "messages": (ANY, lambda pair, form: [{"messages": form(pair.prompt), **_sides(pair, form, [])}]),
     "sharegpt": (ANY, lambda pair, form: [{"conversations": form(pair.prompt), **_sides(pair, form, [])}]),
+    "context": (ANY, lambda pair, form: [{"context": form(pair.prompt), **_sides(pair, form, [])}]),
+    "ultrainteract": (
+        ANY,
+        lambda pair, form: [
+            {"trajectory": form(pair.prompt), "chosen": pair.chosen, "rejected": pair.rejected}
+        ],
+    ),
+    "ms-swift": (
+        ANY,
+        lambda pair, form: [
+            {"messages": form([*pair.prompt, assistant(pair.chosen)]), "rejected_response": pair.rejected}
+        ],
+    ),
     "openai": (
         ANY,
         lambda pair, form: [
@@ -319,6 +332,11 @@ TEXT_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] = {
     ),
     "shp": ((SINGLE,), _labelled("history", "human_ref_A", "human_ref_B", "labels", 0)),
     "judgebench": ((SINGLE,), _labelled("question", "response_A", "response_B", "label", "B>A")),
+    "arena-text": ((SINGLE,), _labelled("prompt", "response_a", "response_b", "winner", "model_b")),
+    "stack-exchange-paired": (
+        (SINGLE,),
+        lambda pair, form: [{"question": pair.text, "response_j": pair.chosen, "response_k": pair.rejected}],
+    ),
     "alpaca-eval": ((SINGLE,), _labelled("instruction", "output_1", "output_2", "preference", "2.0")),
     "nectar": (
         CHAT,

@@ -14,11 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from almost_data.errors import InputError
-from almost_data.readers import conversations, files
-from almost_data.readers.conversations import REASONS, Unusable, read_hh, read_prompt, read_reply, read_turns
+from almost_data.readers import dialogue_text, files
+from almost_data.readers.conversations import read_prompt, read_reply, read_turns
+from almost_data.readers.dialogue_text import read_hh
 from almost_data.readers.layout import Layout, number_of
 from almost_data.readers.layouts import LAYOUTS
 from almost_data.readers.preferences import Rejected, by_columns, detect, read_all, read_preferences
+from almost_data.readers.reasons import REASONS, Unusable
 from tests.readers.layouts import (
     FORMS,
     MESSAGE_LAYOUTS,
@@ -237,6 +239,23 @@ def test_the_refusal_says_what_is_wrong_with_usual_columns(row: Row, reason: str
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("row", "hint"),
+    [
+        ({"prompt": "q", "responder": "a", "response": "b"}, "answers without a preference, one a row"),
+        ({"instruction": "q", "output": "b", "generator": "a"}, "answers without a preference, one a row"),
+        ({"question": "q", "large": "No, a leaf.", "small": "It is."}, "if large, small hold the answers"),
+    ],
+)
+def test_answers_without_a_preference_are_sent_to_the_import_of_responses(row: Row, hint: str) -> None:
+    with pytest.raises(InputError, match=rf"{hint}.*: `import responses` reads them, with import\.ladder"):
+        detect([row], "file.jsonl", list(row))
+    for judged in ({"prompt": "q", "chosen": "a"}, {"prompt": "q", "id": "x1", "kind": "y"}):
+        with pytest.raises(InputError) as error:
+            detect([judged], "file.jsonl", list(judged))
+        assert "import responses" not in str(error.value)
+
+
 @pytest.mark.parametrize("empty", [None, "", []])
 def test_a_column_without_a_value_is_no_second_prompt(empty: Any) -> None:
     row = {"prompt": "q", "question": empty, "image": empty, "chosen": "a", "rejected": "b"}
@@ -314,6 +333,11 @@ def test_unpaired_replies_make_a_pair_only_where_a_true_and_a_false_one_follow_e
     assert pairs_of(layout, of_two_systems) == ([], ["no_preference"] * 2)
 
 
+def test_blanks_around_a_prompt_do_not_part_it_from_a_whole_conversation() -> None:
+    row = {"prompt": "q", "chosen": [user("q\n"), assistant("a")], "rejected": [user("q\n"), assistant("b")]}
+    assert pairs_of(detect([row], "rows", list(row)), [row]) == ([Pair([user("q\n")], "a", "b")], [])
+
+
 def test_two_prompt_columns_beside_whole_conversations_must_agree() -> None:
     whole = {"chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]}
     rows = [
@@ -336,6 +360,20 @@ TEMPLATES = (
     "Human: Why?\n\nAssistant: Because.",
     "User: Why?\n\nAssistant:",
     "### Instruction:\nWhy?\n\n### Response:\n",
+    "Think of it.\n\n### Instruction:\nWhy?\n\n### Response:\nBecause.",
+    "User: Why?\nAssistant: Because.\nUser: And then?",
+    "Human: Why?\nAI: Because.\nHuman: And then?",
+    "### Human: Why?### Assistant: Because.",
+    "A chat between a curious user and an assistant. USER: Why? ASSISTANT: Because.</s>USER: And then?",
+    "GPT4 Correct User: Why?<|end_of_turn|>GPT4 Correct Assistant:",
+    "<｜begin▁of▁sentence｜><｜User｜>Why?<｜Assistant｜>",
+    "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>Why?<|END_OF_TURN_TOKEN|>",
+    "<|begin_of_text|><|header_start|>user<|header_end|>\n\nWhy?<|eot|>",
+    "<|start|>user<|message|>Why?<|end|><|start|>assistant",
+    "<|start_of_role|>user<|end_of_role|>Why?<|end_of_text|>",
+    "<|im_user|>user<|im_middle|>Why?<|im_end|>",
+    "[gMASK]<sop><|user|>\nWhy?<|assistant|>",
+    "Why?<|eot_id|>",
 )
 
 
@@ -357,9 +395,18 @@ def test_a_reply_that_begins_as_a_dialogue_is_no_reply_and_one_that_shows_it_is(
     assert pairs_of(detect([row], "rows", list(row)), [row])[0] == [Pair([user("q")], answer, "b")]
 
 
+@pytest.mark.parametrize("end", ["<|im_end|>", "\n<end_of_turn>\n", "</s>", "<｜end▁of▁sentence｜>"])
+def test_a_reply_that_ends_in_the_mark_of_a_template_is_no_text(end: str) -> None:
+    with pytest.raises(Unusable) as error:
+        read_reply(f"Because.{end}", PROMPT)
+    assert error.value.reason == "template_text"
+    for answer in (f"The mark is `{end.strip()}`", f"It is {end.strip()}", "<s>Then</s> <s>now</s>"):
+        assert read_reply(answer, PROMPT).reply == answer
+
+
 def test_instructions_are_sought_without_a_pattern_of_any_length() -> None:
     """`[INST].*[/INST]` over all beginnings of turns takes the square of the text's length."""
-    patterns = [value for value in vars(conversations).values() if isinstance(value, re.Pattern)]
+    patterns = [value for value in vars(dialogue_text).values() if isinstance(value, re.Pattern)]
     assert len(patterns) > 5 and not any(".*" in pattern.pattern for pattern in patterns)
     unclosed = "\n[INST] a" * 16_000
     assert read_prompt(unclosed) == (user(unclosed),)
@@ -377,6 +424,9 @@ def test_instructions_are_sought_without_a_pattern_of_any_length() -> None:
         "Who is Human: or Assistant:?",
         "a: b:",
         "<|end|>",
+        "User: what does Assistant: mean?",
+        "Sum this up:\nUser: Why?\nAssistant: Because.",
+        "Q: Why?\nA: Because.\nQ: And then?\nA:",
     ],
 )
 def test_text_about_templates_is_text(text: str) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.readers.conversations import Unusable
 from almost_data.readers.queries import find_column, find_queries
+from almost_data.readers.reasons import Unusable
 
 ROLES = ("user", "assistant") * 2
 
@@ -71,6 +71,18 @@ def test_what_belongs_to_the_prompt_and_cannot_be_read_is_a_reason(beside: Any, 
         read({"prompt": "Why?", **beside})
     assert error.value.reason == reason
     assert read({"prompt": "Why?", **dict.fromkeys(beside)}) == [("user", "Why?")]
+
+
+@pytest.mark.parametrize("part", ["context", "passage", "choices", "options", "A and B and C and D"])
+def test_a_question_beside_what_may_belong_to_it_is_refused(part: str) -> None:
+    """MMLU and its like: without its choices a question is not the whole prompt."""
+    row = {"question": "Which is a leaf?", **dict.fromkeys(part.split(" and "), "tea"), "answer": 0}
+    refusal = rf"both question and {part} may hold the query: .*import\.columns query=NAME"
+    with pytest.raises(InputError, match=refusal):
+        read(row)
+    named = find_column(list(row), "rows", "question").read("rows:1", row)
+    assert [turn["content"] for turn in named] == [row["question"]]
+    assert find_column(["prompt", "A", "B", "C", "D"], "rows").name == "prompt"
 
 
 def test_text_that_a_chat_template_wrote_is_rejected() -> None:

@@ -107,6 +107,9 @@ def test_queries_from_text_and_jsonl(store: Store, tmp_path: Path) -> None:
         answers = [{"question_id": n, column: row["query"]} for n, row in enumerate(rows)]
         file = jsonl(tmp_path / f"{column}.jsonl", answers)
         assert importing.import_queries(store, file, f"{number}.0.0").digest == again.digest
+    (tmp_path / "rows.txt").write_text(json.dumps(rows[0]), "utf-8")
+    with pytest.raises(InputError, match=r"rows\.txt:1: a JSON object in a text file: name the file \.jsonl"):
+        importing.import_queries(store, str(tmp_path / "rows.txt"), "9.0.0")
     run = build_.BuildRun(store, "2.0.0", fake_tiny(), FakeEngine())
     assert [s.manifest.builder.name for s in run.build("responses")] == ["import-queries", "responses"]
 
@@ -343,3 +346,52 @@ def test_a_refusal_names_all_columns_of_the_file(store: Store, tmp_path: Path) -
         importing.import_responses(
             store, file, ["good", "poor"], "1.0.0", importing.Options({"prompt": "good"})
         )
+
+
+@pytest.mark.parametrize("layout", ["wide", "long", "parquet"])
+def test_how_a_reply_ended_is_read_where_its_column_says_whose_it_is(
+    store: Store, tmp_path: Path, layout: str
+) -> None:
+    """`cut_off` then trusts it more than the text, and a dropped row shows it."""
+    cut = "So it is a leaf that is dried, and then it is poured over wi"
+    texts = {"good": ["It is.", "No, a leaf.", cut], "poor": ["A leaf.", "A fruit.", "A leaf."]}
+    ends = {"good": ["MAX_TOKENS", "eos", None], "poor": ["stop", "content_filter", "length"]}
+    wide = [
+        {
+            "prompt": f"Q {n}?",
+            **{name: replies[n] for name, replies in texts.items()},
+            "good_finish_reason": ends["good"][n],
+            "stop_reason_poor": ends["poor"][n],
+        }
+        for n in range(3)
+    ]
+    long = [
+        {"prompt": f"Q {n}?", "responder": name, "response": replies[n], "finish_reason": ends[name][n]}
+        for name, replies in texts.items()
+        for n in range(3)
+    ]
+    file = jsonl(tmp_path / "a.jsonl", long if layout == "long" else wide)
+    if layout == "parquet":
+        pl.DataFrame(wide).write_parquet(file := str(tmp_path / "a.parquet"))
+    manifest = importing.import_responses(store, file, ["good", "poor"], "1.0.0")
+    assert "finish_reason (" in manifest.ledger[0].description
+    rows = store.scan(manifest.ref).sort(pl.col("prompt").list.first().struct.field("content"), "responder")
+    read = rows.collect()["finish_reason"].to_list()
+    assert read == ["length", "stop", "stop", None, None, "length"]
+    checks = ("comparisons.checks=cut_off", "comparisons.check_sides=both")
+    build_.prepare(root=store.root, version="1.0.0", assignments=checks).build("comparisons")
+    dropped = store.scan("comparisons@1.0.0", "rejected_responses").filter(pl.col("reason") == "cut_off")
+    assert dict(dropped.select("response", "finish_reason").collect().iter_rows()) == {
+        "It is.": "length",
+        cut: None,
+        "A leaf.": "length",
+    }
+
+
+def test_how_replies_ended_is_not_read_where_it_is_not_said_whose(store: Store, tmp_path: Path) -> None:
+    rows = [{"prompt": "Why?", "good": "So.", "poor": "No.", "finish_reason": "length"}]
+    manifest = importing.import_responses(store, jsonl(tmp_path / "a.jsonl", rows), ["good", "poor"], "1.0.0")
+    assert manifest.ledger[0].description.endswith(
+        "response (good, poor); finish_reason is not read: name it good_finish_reason."
+    )
+    assert store.scan(manifest.ref).collect()["finish_reason"].to_list() == [None, None]

@@ -304,7 +304,7 @@ def _card_values(manifest: Any, sources: Any) -> dict[str, Any]:
 BUILDER = Builder(
     name="comparisons",
     doc="Chosen over rejected responses, labelled by the ladder, by ratings or by both, after filters.",
-    logic_version=5,
+    logic_version=6,
     config=ComparisonsConfig,
     tables=TABLES,
     parents=("responses",),

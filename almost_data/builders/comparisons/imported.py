@@ -18,9 +18,9 @@ from ...datasets.spool import Spool
 from ...datasets.tables import PROMPT, REASON, Table, integer, messages, number, string
 from ...diagnostics import shortcuts
 from ...errors import InputError
-from ...readers.conversations import REASONS
 from ...readers.layout import SIDES, Preference
 from ...readers.preferences import Preferences, ReadRow, Rejected
+from ...readers.reasons import REASONS
 from .tables import TABLES as BUILT_TABLES
 
 _ANSWERS = {"chosen": "No, tea is made from the leaves of a shrub.", "rejected": "Yes, tea is a fruit."}

@@ -16,6 +16,7 @@ from ...diagnostics.shortcuts import SAMPLE, sampled_queries
 from .tables import RATED, TABLES
 
 SIDES = ("chosen", "rejected")
+_TEXTS = ("prompt", "response", "finish_reason")
 
 
 @dataclass(frozen=True)
@@ -121,14 +122,16 @@ def _with_messages(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
 
 def _rejected_pairs(part: Part, stages: dict[str, str], names: list[str]) -> pl.DataFrame:
     has_text = "prompt" in names
-    texts = part.texts(*(("prompt", "response") if has_text else ()))
+    texts = part.texts(*(_TEXTS if has_text else ()))
     pairs = part.pairs.filter(pl.col("reason").is_not_null())
-    pairs = _with_messages(pairs, texts) if has_text else pairs
+    if has_text:
+        ended = texts["finish_reason"].gather(pairs["chosen_row"]).alias("chosen_finish_reason")
+        pairs = _with_messages(pairs, texts).with_columns(ended)
     return _with_stage(_with_ids(pairs, texts), stages).select(names)
 
 
 def _rejected_responses(part: Part, stages: dict[str, str], names: list[str]) -> pl.DataFrame:
-    texts = part.texts(*(("prompt", "response") if "prompt" in names else ()))
+    texts = part.texts(*(_TEXTS if "prompt" in names else ()))
     dropped = texts[part.dropped["row"]].hstack([part.dropped["reason"]])
     return _with_stage(dropped, stages).select(names)
 

@@ -3,7 +3,7 @@
 import msgspec
 
 from ...datasets.tables import PROMPT, QUERY_ID, REASON, Table, messages, score, string
-from ..responses import REPLY_ID, RESPONDER
+from ..responses import FINISH_REASON, REPLY_ID, RESPONDER
 
 RATED = (
     score("chosen_rating", "the rating of chosen", 8.0),
@@ -61,11 +61,18 @@ TABLES = {
 TEXT_TABLES = {
     name: msgspec.structs.replace(TABLES[name], doc=doc, columns=(*columns, *TABLES[name].columns))
     for name, doc, columns in (
-        ("rejected", "one dropped pair a row, with its texts", TABLES["default"].columns[:3]),
+        (
+            "rejected",
+            "one dropped pair a row, with its texts",
+            (
+                *TABLES["default"].columns[:3],
+                string("chosen_finish_reason", "`finish_reason` of the chosen response", "stop"),
+            ),
+        ),
         (
             "rejected_responses",
             "one dropped response a row, with its texts",
-            (PROMPT, string("response", "the response", "No.")),
+            (PROMPT, string("response", "the response", "No."), FINISH_REASON),
         ),
     )
 }

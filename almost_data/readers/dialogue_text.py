@@ -1,0 +1,120 @@
+"""Whole dialogues that are written as one text: HH-RLHF's and HelpSteer's are read, all others are refused.
+
+Text is a dialogue where that is beyond doubt: it begins as one, or has a turn as a chat template writes it.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ..models.chat import Messages
+from .reasons import Unusable
+
+_ROLES = {"Human": "user", "User": "user", "Assistant": "assistant"}
+_HH_START = re.compile(r"\s*Human:")
+_HH_REPLY = re.compile(r"(\r\n\r\n|\n\n|\r\n|\n|\r)[ \t]*Assistant:")
+_STEER_TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
+_TOKEN = r"<[|｜][^\s<>|｜]{1,40}[|｜]>"
+_LINE_START = rf"(?:^|\n)[ \t]*(?:(?:<s>|<bos>|\[gMASK\]|<sop>|{_TOKEN})[ \t]*)*"
+_ROLE = "(?:system|developer|user|prompter|assistant)"
+_TEMPLATE_TURN = re.compile(
+    rf"{_LINE_START}(?:{_TOKEN}(?i:{_ROLE})(?:\n|{_TOKEN})|<[|｜](?:im_)?(?i:{_ROLE})(?:_TOKEN)?[|｜]>"
+    r"|<start_of_turn>(?:user|model)\n|<extra_id_[01]>(?:System|User|Assistant)\n)"
+)
+"""A turn as chat templates write it: a role between special tokens, or in one."""
+_END_TOKEN = re.compile(rf"""(?<=[^ \t`"'(*])(?:{_TOKEN}|<end_of_turn>|</s>)\s*\Z""")
+"""The end of a turn likewise, at the end of a text and right behind it."""
+END = 100
+"""Characters in which the end of a text shows a token."""
+_INSTRUCTION = re.compile(_LINE_START + r"\[INST\]")
+"""The beginning of a turn that ends in `[/INST]`, which is sought apart: a pattern of both is quadratic."""
+_OPEN_TURN = re.compile(r"(?:^|\n)(?:Assistant|ASSISTANT|AI|### (?:Response|Assistant)):\s*\Z")
+"""The end of a prompt that was written for a model to continue."""
+_TRANSCRIPT_START = re.compile(
+    r"\s*(?:(?:### ?|GPT4 Correct )?(?:Human|User|USER):|A chat between a (?:curious )?(?:human|user) )"
+)
+_TRANSCRIPT_REPLY = re.compile(
+    r"(?:[\r\n][ \t]*|### ?|GPT4 Correct )(?:Assistant|ASSISTANT|AI|Bot):|[ >]ASSISTANT:"
+)
+"""The turns of a transcript, as `User:` and `Assistant:`; in Guanaco and Vicuna they stand within a line."""
+_ALPACA_TURNS = ("### Instruction:\n", "\n### Response:")
+
+
+def read_hh(text: Any) -> Messages:
+    """A dialogue of HH-RLHF as turns, in any line endings; the last may be an empty `Assistant:`.
+
+    The line ending before the first `Assistant:` is the one that parts turns: where that is a blank line, a
+    line within a turn that begins with `Human:` is text.
+
+    >>> [turn["content"] for turn in read_hh("Human: Why?\\nAssistant: Because.")]
+    ['Why?', 'Because.']
+    """
+    if not isinstance(text, str) or not is_hh(text):
+        raise Unusable("not_text", "not a dialogue of `Human:` and `Assistant:`")
+    reply = _HH_REPLY.search(text)
+    ending = re.escape(reply[1]) if reply else r"\n\n"
+    _, *parts = re.split(rf"(?:\A\s*|{ending})[ \t]*(Human|Assistant):[ \t]?", text)
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    turns = [(_ROLES[name], content.strip()) for name, content in pairs]
+    if turns[-1] == ("assistant", ""):
+        turns.pop()
+    return tuple({"role": role, "content": content} for role, content in turns)
+
+
+def read_steer(text: Any) -> Any:
+    """A prompt of HelpSteer: the user's text, or turns parted by lines of `<extra_id_1>User` or `Assistant`.
+
+    >>> [turn["role"] for turn in read_steer("Hi\\n<extra_id_1>Assistant\\nHello!\\n<extra_id_1>User\\nWhy?")]
+    ['user', 'assistant', 'user']
+    """
+    if not isinstance(text, str) or not _STEER_TURN.search(text):
+        return text
+    first, *parts = _STEER_TURN.split(text)
+    turns = zip(("User", *parts[::2]), (first, *parts[1::2]), strict=True)
+    return [{"role": _ROLES[name], "content": content} for name, content in turns]
+
+
+def is_hh(value: Any) -> bool:
+    """Whether a text is a dialogue of HH-RLHF or its beginning: `Human:` stands at its head."""
+    return isinstance(value, str) and _HH_START.match(value) is not None
+
+
+def is_whole_hh(value: Any) -> bool:
+    """Whether a text is a dialogue of HH-RLHF with a turn of the assistant."""
+    return is_hh(value) and _HH_REPLY.search(value) is not None
+
+
+def check_text(text: str) -> str:
+    """The text, if it is one turn of a user. Raises Unusable for a dialogue that was written as text."""
+    is_open = ":" in text[-20:] and _OPEN_TURN.search(text)
+    if is_open or _is_transcript(text) or _is_template(text, re.Pattern.search):
+        raise Unusable("template_text")
+    return text
+
+
+def check_reply(text: str) -> str:
+    """The text, unless it begins as a dialogue; an answer may show one further down. Raises Unusable."""
+    if is_whole_hh(text) or _is_template(text.lstrip(), re.Pattern.match):
+        raise Unusable("template_text")
+    return text
+
+
+def _is_transcript(text: str) -> bool:
+    """Whether a text begins with a user's turn and goes on with a reply, or has both turns of Alpaca."""
+    if _TRANSCRIPT_START.match(text) and _TRANSCRIPT_REPLY.search(text):
+        return True
+    instruction, response = _ALPACA_TURNS
+    start = text.find(instruction)
+    return start >= 0 and text.find(response, start) >= 0
+
+
+def _is_template(text: str, find: Callable[[re.Pattern[str], str], re.Match[str] | None]) -> bool:
+    """Whether a turn of a chat template is where `find` looks, or its end mark at the end of the text."""
+    if "<" not in text and "[INST]" not in text:
+        return False
+    end = _END_TOKEN.search(text, max(0, len(text) - END))
+    if end and not (end[0].startswith("</s>") and "<s>" in text):
+        return True
+    start = find(_INSTRUCTION, text)
+    is_instruction = start is not None and text.find("[/INST]", start.end()) >= 0
+    return is_instruction or find(_TEMPLATE_TURN, text) is not None
