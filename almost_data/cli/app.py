@@ -73,37 +73,39 @@ app = App(
     help_format="plaintext",
     default_parameter=DEFAULTS,
     suppress_keyboard_interrupt=False,
-    result_action="return_value",
 )
 for _name, (_path, _help) in VERBS.items():
     app.command(f"{__package__}.{_path}", name=_name, help=_help)
 app.register_install_completion_command(add_to_startup=False, help="Install completion for your shell.")
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run a command; exit codes: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
+def main(argv: list[str] | None = None, command: App = app) -> None:
+    """Run a command; exit codes: 0 done, 1 failed, 2 bad usage or input, 130 interrupted.
+
+    `command` is that of a script whose command line ends in the same ways.
+    """
     accept_any_text()
     arguments = _root_last(list(sys.argv[1:] if argv is None else argv))
     with interruptible():
         try:
             if foreign := [argument for argument in arguments if not is_utf8(argument)]:
                 raise InputError(f"{foreign[0]!r}: not UTF-8 text: rename the file, or set a UTF-8 locale")
-            if arguments[:1] == ["build"]:
+            if command is app and arguments[:1] == ["build"]:
                 from .build import load_commands
 
                 load_commands(arguments[1:])
-            elif arguments[:1] == ["eval"]:
+            elif command is app and arguments[:1] == ["eval"]:
                 from .evaluate import load_commands
 
                 load_commands(arguments[1:])
-            app(arguments, exit_on_error=False, print_error=False)
+            command(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         except Exception as error:
             if received:
                 raise
-            _end(error, arguments)
+            _end(error, arguments, command)
 
 
-def _end(error: Exception, arguments: list[str]) -> NoReturn:
+def _end(error: Exception, arguments: list[str], command: App) -> NoReturn:
     """End with the code and the line of an error."""
     match error:
         case MissingArgumentError(argument=Argument(tokens=[]), keyword=None):
@@ -111,7 +113,7 @@ def _end(error: Exception, arguments: list[str]) -> NoReturn:
         case CycloptsError():
             end(2, str(error))
         case InputError():
-            end(2, name_flags(str(error), arguments))
+            end(2, name_flags(str(error), arguments, command))
         case OSError(errno=errno.ENAMETOOLONG):
             end(2, f"{str(error.filename)[:100]}...: the path is too long")
         case OSError(errno=errno.ENOSPC):
@@ -124,13 +126,13 @@ def _end(error: Exception, arguments: list[str]) -> NoReturn:
         case Defect():
             end(1, f"{error} (traceback: {traceback_file()})")
         case RuntimeError():
-            end(1, name_flags(str(error), arguments))
+            end(1, name_flags(str(error), arguments, command))
         case _:  # a defect, here or in a library
             where = f"unexpected, here or in code of yours; the traceback is in {traceback_file()}"
             end(1, f"{type(error).__name__}: {error} ({where})")
 
 
-def name_flags(message: str, arguments: list[str]) -> str:
+def name_flags(message: str, arguments: list[str], command: App = app) -> str:
     """An error, with the flags of the command that ran in place of the settings that the error names.
 
     A setting without a flag stays as it is: `--set` takes it.
@@ -145,7 +147,7 @@ def name_flags(message: str, arguments: list[str]) -> str:
     if not setting.search(message):
         return message
     try:
-        options = app.parse_commands(words)[1][-1].assemble_argument_collection()
+        options = command.parse_commands(words)[1][-1].assemble_argument_collection()
     except (InputError, ValueError):  # a builder that cannot be loaded; a group of commands
         return message
     flags = {option.field_info.name: option.name for option in options if option.name.startswith("--")}

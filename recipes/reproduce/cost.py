@@ -6,14 +6,11 @@ Rules of thumb, as in `almost_data.run.cost`: rows at their longest, as many as 
 a recipe is not taken into account.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import cyclopts
 import msgspec
-from console import run
 
 from almost_data import InputError
 from almost_data.builders.community.builder import BUILDER as COMMUNITY
@@ -24,6 +21,7 @@ from almost_data.builders.queries import BUILDER as QUERIES
 from almost_data.builders.ratings.builder import BUILDER as RATINGS
 from almost_data.builders.responses import BUILDER as RESPONSES
 from almost_data.builders.responses import QUERY_TOKENS
+from almost_data.cli import app
 from almost_data.cli.console import byte_size, console, text
 from almost_data.cli.summary import print_costs
 from almost_data.run import presets
@@ -72,8 +70,8 @@ def command(
     console.print(f"While a recipe trains, its checkpoints take up to {byte_size(checkpoints)}.", style="dim")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    run(cyclopts.App(default_command=command, help_format="plaintext", version_flags=()), arguments)
+def main(arguments: list[str] | None = None) -> None:
+    app.main(arguments, cyclopts.App(default_command=command, help_format="plaintext", version_flags=()))
 
 
 def loop(preset: Preset, recipes: Path) -> tuple[list[Line], int]:
@@ -103,7 +101,7 @@ def loop(preset: Preset, recipes: Path) -> tuple[list[Line], int]:
         _supervised("train: reward model", reward, rm, pairs.rows, side, sides=2),
         *dialogue_lines,
         _supervised("train: SFT", policy, sft, dialogues.rows, dialogue),
-        _dpo("train: DPO", policy, dpo, dialogues.rows * replies, dialogue),
+        _supervised("train: DPO", policy, dpo, dialogues.rows * replies, dialogue, sides=2, reads=FORWARD),
         _ppo("train: PPO", policy, reward, ppo, prompts),
     ]
     checkpoints = (
@@ -114,12 +112,11 @@ def loop(preset: Preset, recipes: Path) -> tuple[list[Line], int]:
 
 
 def _supervised(
-    task: str, model: str, recipe: dict[str, Any], rows: int, tokens: int, sides: int = 1
+    task: str, model: str, recipe: dict[str, Any], rows: int, tokens: int, sides: int = 1, reads: int = 0
 ) -> Line:
-    """`tokens` of a row's side at most; a reward model reads both sides of a comparison."""
+    """`tokens` of a row's side at most; `reads` are the operations of a reference that reads them too."""
     examples = round(_rows(recipe, rows) * _number(recipe, "num_train_epochs", EPOCHS))
     tokens_in = round(examples * sides * min(tokens, _number(recipe, "max_length", tokens)))
-    gpu_hours = hours(parameters(model), _step(recipe) * tokens_in)
     return Line(
         task=task,
         model=model,
@@ -127,14 +124,8 @@ def _supervised(
         tokens_in=tokens_in,
         tokens_out=0,
         disk=_weights(model),
-        gpu_hours=gpu_hours,
+        gpu_hours=hours(parameters(model), (_step(recipe) + reads) * tokens_in),
     )
-
-
-def _dpo(task: str, model: str, recipe: dict[str, Any], rows: int, tokens: int) -> Line:
-    """DPO: the policy is trained on both sides of a comparison, which the reference reads."""
-    line = _supervised(task, model, recipe, rows, tokens, sides=2)
-    return replace(line, gpu_hours=hours(parameters(model), (_step(recipe) + FORWARD) * line.tokens_in))
 
 
 def _ppo(task: str, policy: str, reward: str, recipe: dict[str, Any], prompts: int) -> Line:

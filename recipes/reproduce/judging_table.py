@@ -1,68 +1,69 @@
-"""The table that people judge, and its key: written, read back, and how far the judgments agree."""
+"""The table that people judge: written, read back, and how far the judgments agree.
+
+Which answer is whose follows from the result in the store, by its digest, which the table does not show.
+"""
 
 import csv
 import hashlib
 import io
 import itertools
 import json
+import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
-import msgspec
 import numpy as np
 
 from almost_data import InputError, Store
 from almost_data.datasets.manifest import canonical_json
-from almost_data.datasets.records import Pinned
 from almost_data.evals.result import Result
+from almost_data.evals.results import items as result_items
+from almost_data.evals.results import results
 from almost_data.evals.tally import Winner
+from almost_data.readers.files import read_rows
 from almost_data.store.export import escape_spreadsheet_cell
 
 COLUMNS = ("item", "judgment", "question", "answer 1", "answer 2", "choice")
 CHOICES = ("1", "2", "tie")
-_ITEM = re.compile(r"([0-9a-f]{12})-([0-9]{4,})")
+_JUDGMENT = re.compile("([1-9][0-9]?) of ([1-9][0-9]?)")
 
 
-class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True)
+class Item:
     """What an item of the table is."""
 
     question_id: str
-    first: str
-    """The side whose answer is called 1: a or b."""
-    judge: str | None
+    answers: dict[str, str]
+    """By side."""
+    first: Literal["a", "b"]
+    """The side whose answer is called 1."""
+    judge: Winner | None
     """Winner by the judge."""
 
-
-class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the table does not show."""
-
-    result: Pinned
-    """The comparison that was exported, and the digest of its items."""
-    models: list[Pinned]
-    judgments: int
-    seed: int
-    items: dict[str, Place]
-
-    def side(self, role: str) -> str:
-        """Id of the model of a role."""
-        return next(model.id for model in self.models if model.role == role)
+    @property
+    def second(self) -> Literal["a", "b"]:
+        return "b" if self.first == "a" else "a"
 
 
 @dataclass(frozen=True)
 class Judgments:
     """The choices of a table."""
 
-    key: Key
+    result: Result
+    """The comparison that was exported."""
+    items: dict[str, Item]
+    per_item: int
     choices: dict[str, dict[int, Winner]]
     """Item -> number of the judgment -> the side that was chosen."""
 
     @cached_property
     def by_item(self) -> dict[str, list[Winner]]:
-        """The choices on every item of the key, in the order of the judgments."""
-        return {item: list(self.choices.get(item, {}).values()) for item in self.key.items}
+        """The choices on every item."""
+        return {item: list(self.choices.get(item, {}).values()) for item in self.items}
 
     @cached_property
     def winners(self) -> dict[str, Winner]:
@@ -75,11 +76,11 @@ class Judgments:
 
     @property
     def missing(self) -> int:
-        return self.key.judgments * len(self.key.items) - len(self.flat)
+        return self.per_item * len(self.items) - len(self.flat)
 
     @cached_property
     def alpha(self) -> float | None:
-        return krippendorff([self.choices.get(item, {}) for item in self.key.items], self.key.judgments)
+        return krippendorff([self.choices.get(item, {}) for item in self.items], self.per_item)
 
 
 def majority(choices: Sequence[Winner]) -> Winner:
@@ -123,25 +124,40 @@ def krippendorff(items: Sequence[dict[int, Winner]], judgments: int) -> float | 
     return round(float(alpha(reliability_data=paired, level_of_measurement="nominal")), 6)
 
 
-def mark_of(result: Result, judgments: int, seed: int) -> str:
-    """What names the table of a result: the start of its items' names, and of its key's."""
-    parts = [result.fingerprint, result.digest, judgments, seed]
-    return hashlib.sha256(canonical_json(parts)).hexdigest()[:12]
+def table_items(store: Store, result: Result) -> dict[str, Item]:
+    """The items with both answers by name, in the order of the table, which the result's digest decides."""
+    rows = [
+        row
+        for row in result_items(store, result).to_dicts()
+        if None not in (row["answer_a"], row["answer_b"])
+    ]
+    draw = random.Random(result.digest)
+    draw.shuffle(rows)
+    return {
+        f"{_mark(result)}-{number:04}": Item(
+            question_id=row["question_id"],
+            answers={side: row[f"answer_{side}"] for side in "ab"},
+            first="a" if draw.random() < 0.5 else "b",
+            judge=row["winner"],
+        )
+        for number, row in enumerate(rows, start=1)
+    }
 
 
-def key_file(store: Store, mark: str) -> Path:
-    """Where the store keeps the key of a table."""
-    return store.root / "reproduce" / "keys" / f"{mark}.json"
+def _mark(result: Result) -> str:
+    """The start of the items' names, by which the result is found again."""
+    return hashlib.sha256(canonical_json([result.fingerprint, result.digest])).hexdigest()[:12]
 
 
-def write(out: Path, cells: list[tuple[str, str, str, str]], judgments: int) -> None:
+def write(out: Path, items: dict[str, Item], questions: dict[str, str], judgments: int) -> None:
     """Judgment by judgment, so that each can go to another person. With a BOM, or Excel takes it for ANSI."""
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     for number in range(1, judgments + 1):
-        for item, *texts in cells:
-            writer.writerow([item, number, *map(escape_spreadsheet_cell, texts), ""])
+        for name, item in items.items():
+            texts = questions[item.question_id], item.answers[item.first], item.answers[item.second]
+            writer.writerow([name, f"{number} of {judgments}", *map(escape_spreadsheet_cell, texts), ""])
     try:
         out.write_bytes(text.getvalue().encode("utf-8-sig"))
     except OSError as error:
@@ -150,69 +166,46 @@ def write(out: Path, cells: list[tuple[str, str, str, str]], judgments: int) -> 
 
 def read(store: Store, table: Path) -> Judgments:
     """The choices of a filled table. Raises InputError naming the line of what does not belong in it."""
-    key: Key | None = None
-    choices: dict[str, dict[int, Winner]] = {}
-    judged: set[tuple[str, str]] = set()
-    for number, row in _rows(table):
-        where, item = f"{table}:{number}", (row["item"] or "").strip()
-        key = key or _key(store, item, where)
-        place = key.items.get(item)
-        if place is None:
-            raise InputError(f"{where}: {_quoted(item)} is no item of this table")
-        judgment = (row["judgment"] or "").strip()
-        if judgment not in map(str, range(1, key.judgments + 1)):
-            raise InputError(f"{where}: judgment {_quoted(judgment)}: there are 1 to {key.judgments}")
-        if (item, judgment) in judged:
-            raise InputError(f"{where}: duplicate judgment {judgment} of item {item}")
-        judged.add((item, judgment))
-        choice = (row["choice"] or "").strip().lower()
-        if choice and choice not in CHOICES:
+    judgments: Judgments | None = None
+    judged: set[tuple[str, int]] = set()
+    for place, row in read_rows(str(table), (".csv",)):
+        if absent := [name for name in ("item", "judgment", "choice") if name not in row]:
+            raise InputError(f"{place}: no column {absent[0]!r}; it needs {', '.join(COLUMNS)}")
+        name, cell, choice = (row[column].strip() for column in ("item", "judgment", "choice"))
+        number, per_item = map(int, match.groups()) if (match := _JUDGMENT.fullmatch(cell)) else (0, 0)
+        judgments = judgments or _begin(store, name, per_item, place)
+        item = judgments.items.get(name)
+        if item is None:
+            raise InputError(f"{place}: {_quoted(name)} is no item of this table")
+        if not 0 < number <= per_item == judgments.per_item:
+            raise InputError(f"{place}: judgment {_quoted(cell)}: leave it as exported, such as 1 of 3")
+        if (name, number) in judged:
+            raise InputError(f"{place}: duplicate judgment {cell} of item {name}")
+        judged.add((name, number))
+        if choice.lower() not in ("", *CHOICES):
             raise InputError(
-                f"{where}: choice {_quoted(choice)}: write {', '.join(CHOICES)}, or leave it empty"
+                f"{place}: choice {_quoted(choice)}: write {', '.join(CHOICES)}, or leave it empty"
             )
         if choice:
-            choices.setdefault(item, {})[int(judgment)] = _side(choice, place.first)
-    if key is None:
+            sides: dict[str, Winner] = {"1": item.first, "2": item.second, "tie": "tie"}
+            judgments.choices.setdefault(name, {})[number] = sides[choice.lower()]
+    if judgments is None:
         raise InputError(f"{table}: no row in it")
-    return Judgments(key, {item: dict(sorted(by_number.items())) for item, by_number in choices.items()})
+    return judgments
 
 
-def _side(choice: str, first: str) -> Winner:
-    if choice == "tie":
-        return "tie"
-    return "a" if (choice == "1") == (first == "a") else "b"
-
-
-def _rows(table: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
-    """Line number and row. Semicolons and other encodings are read too, as spreadsheets write them."""
-    try:
-        text = table.read_bytes().decode("utf-8-sig", "replace")
-    except OSError as error:
-        raise InputError(f"{table}: cannot be read: {error.strerror}") from None
-    head = text.partition("\n")[0]
-    delimiter = max(",;\t", key=head.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        columns = reader.fieldnames or ()
-        if missing := [name for name in ("item", "judgment", "choice") if name not in columns]:
-            raise InputError(f"{table}: no column {missing[0]!r}; it needs {', '.join(COLUMNS)}")
-        before = reader.line_num
-        for row in reader:
-            yield before + 1, row
-            before = reader.line_num
-    except csv.Error as error:
-        raise InputError(f"{table}:{reader.line_num}: not CSV ({error})") from None
-
-
-def _key(store: Store, item: str, where: str) -> Key:
-    match = _ITEM.fullmatch(item)
-    file = key_file(store, match[1]) if match else None
-    if file is None or not file.is_file():
-        raise InputError(f"{where}: item {_quoted(item)} is of no table that was exported from {store.root}")
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=Key)
-    except msgspec.MsgspecError as error:
-        raise InputError(f"{file}: not a key of a table ({error})") from None
+def _begin(store: Store, name: str, per_item: int, place: str) -> Judgments:
+    """No choices yet, on the items of the result that a name is of."""
+    mark = name.partition("-")[0]
+    result = next(
+        (entry for entry in results(store) if entry.task == "vicuna" and _mark(entry) == mark), None
+    )
+    if result is None:
+        raise InputError(
+            f"{place}: no result of eval vicuna in {store.root} has the item {_quoted(name)}: "
+            "import into the store that exported it"
+        )
+    return Judgments(result, table_items(store, result), per_item, {})
 
 
 def _quoted(text: str) -> str:

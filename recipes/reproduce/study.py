@@ -31,7 +31,7 @@ from almost_data.datasets.records import Pinned
 from almost_data.datasets.tables import stored_configs
 from almost_data.evals import evaluation, preference, static_hhh, truthfulqa, vicuna
 from almost_data.evals.result import Line, Result
-from almost_data.evals.results import items, results
+from almost_data.evals.results import items
 
 ROLES = {
     "rm": "rm@{}",
@@ -103,8 +103,11 @@ class Study:
     measurable: frozenset[str]
     """Tasks whose data is there."""
     has_baseline: bool = False
-    results: dict[tuple[str, ...], Result] = field(default_factory=dict)
-    _failures: dict[tuple[str, ...], InputError | RuntimeError] = field(default_factory=dict)
+    _outcomes: dict[tuple[str, ...], Result | Exception] = field(default_factory=dict)
+
+    @property
+    def results(self) -> list[Result]:
+        return [outcome for outcome in self._outcomes.values() if isinstance(outcome, Result)]
 
     def model(self, role: str) -> Pinned:
         """The model of a role. Raises InputError, naming what is missing."""
@@ -149,15 +152,15 @@ class Study:
 
     def _once(self, measure: Callable[[], Result], *key: str) -> Result:
         """The result under a key, or the error of the first attempt again."""
-        if key in self._failures:
-            raise self._failures[key]
-        if key not in self.results:
+        if key not in self._outcomes:
             try:
-                self.results[key] = measure()
+                self._outcomes[key] = measure()
             except (InputError, RuntimeError) as error:
-                self._failures[key] = error
-                raise
-        return self.results[key]
+                self._outcomes[key] = error
+        outcome = self._outcomes[key]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def line(self, measure: Measure) -> Line:
         """The number. Raises InputError, naming what is missing."""
@@ -254,7 +257,7 @@ def measure(study: Study) -> list[Table]:
             _item_values(study.store, result, line) for result, line in zip(evaluated, lines, strict=True)
         ]
         outcome = judge(claim, lines, values)
-        if why := next((why for result in evaluated if (why := unlike(study.store, result))), None):
+        if why := next(filter(None, map(unlike, evaluated)), None):
             table.outcomes.append(Outcome(claim, "not run", missing=why))
             table = tables.setdefault(claim.table + UNLIKE, Table(claim.table + UNLIKE))
         table.outcomes.append(outcome)
@@ -283,7 +286,7 @@ def _doubts(measure: Measure, result: Result) -> Iterator[tuple[str, Line]]:
             yield f"the judge of {measure.role}", msgspec.structs.replace(line, who=judges[0])
 
 
-def unlike(store: Store, result: Result) -> str | None:
+def unlike(result: Result) -> str | None:
     """How a result is not on the paper's benchmark and terms; None where it is."""
     data = [pinned for pinned in result.data if pinned.role == "data"]
     task = VICUNA if result.task == PEOPLE else result.task
@@ -293,10 +296,9 @@ def unlike(store: Store, result: Result) -> str | None:
                 why = _unofficial(pinned) or f"{pinned.id} is not known as {BENCHMARK[task]}"
                 return f"the paper's data: {why}"
     if task == VICUNA:
-        used = _settings(store, result)
         for name in ("max_new_tokens", "temperature"):
             paper = getattr(vicuna.Options, name)
-            if (value := used.get(name, paper)) != paper:
+            if (value := result.settings.get(name, paper)) != paper:
                 return f"the paper's terms: answers with {name} {paper}, not {value}"
     if task == PREFERENCE:
         name, _, commit = preference.HH_RLHF.partition("@")
@@ -316,19 +318,11 @@ def _unofficial(data: Pinned) -> str | None:
     return None
 
 
-def _settings(store: Store, result: Result) -> dict[str, Any]:
-    """Sampling of the answers; for people's judgments, that of the comparison they were exported from."""
-    if result.task != PEOPLE:
-        return result.settings
-    exported = {pinned.id for pinned in result.data if pinned.role == "evaluation"}
-    return next((entry.settings for entry in results(store) if entry.ref in exported), {})
-
-
 def report(
     study: Study, tables: list[Table], parameters: float | None, limit: int | None = None
 ) -> dict[str, Any]:
     """The report as JSON data: tables with numbers and verdicts, and what bounds them."""
-    measured = list(study.results.values())
+    measured = study.results
     return {
         "version": study.version,
         "parameters": parameters,
@@ -361,15 +355,5 @@ def report(
 
 
 def _row(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "says": outcome.claim.says,
-        "formula": outcome.claim.formula,
-        "paper": outcome.claim.paper,
-        "verdict": outcome.verdict,
-        "missing": outcome.missing,
-        "difference": outcome.difference,
-        "low": outcome.low,
-        "high": outcome.high,
-        "paired": outcome.paired,
-        "n": outcome.n,
-    }
+    claim = {name: getattr(outcome.claim, name) for name in ("says", "formula", "paper")}
+    return claim | {name: value for name, value in vars(outcome).items() if name != "claim"}

@@ -11,7 +11,6 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,11 +19,11 @@ import cyclopts
 import human
 import study
 from claims import HHH, PREFERENCE, TAX, TRUE
-from console import run
 from rich.table import Table
 
 from almost_data import InputError, Store, text_id
 from almost_data.cards import card
+from almost_data.cli import app
 from almost_data.cli.console import console, text
 from almost_data.cli.progress import progress_bars
 from almost_data.datasets.records import Pinned
@@ -33,6 +32,7 @@ from almost_data.evals.evaluation import EvalSession, carry_out, evaluate, find_
 from almost_data.evals.result import Result
 from almost_data.evals.saved import pinned_file, questions
 from almost_data.evals.subject import Progress, find
+from almost_data.outputs import replacing
 from almost_data.store.names import check_version
 from almost_data.store.publish import environment
 from almost_data.training.artifact import find_model
@@ -79,13 +79,9 @@ class Inputs:
     """float32, bfloat16 or float16."""
 
     @property
-    def task_names(self) -> list[str]:
-        return [name.strip() for name in self.tasks.split(",") if name.strip()]
-
-    @property
     def measurable(self) -> frozenset[str]:
         """Evaluations of one model that have their data."""
-        data = {HHH: self.hhh, TRUE: self.truthfulqa, PREFERENCE: self.preference, TAX: self.task_names}
+        data = {HHH: self.hhh, TRUE: self.truthfulqa, PREFERENCE: self.preference, TAX: self.tasks}
         return frozenset(task for task, value in data.items() if value)
 
 
@@ -110,8 +106,8 @@ def command(
         show(place, content)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    run(cyclopts.App(default_command=command, help_format="plaintext", version_flags=()), arguments)
+def main(arguments: list[str] | None = None) -> None:
+    app.main(arguments, cyclopts.App(default_command=command, help_format="plaintext", version_flags=()))
 
 
 def report(store: Store, inputs: Inputs, progress: Progress | None = None) -> tuple[Path, dict[str, Any]]:
@@ -257,9 +253,8 @@ def answers_file(store: Store, ref: str, responder: str, questions_file: Path) -
         lines.append(json.dumps({"question_id": question_id, "text": response or "", **fake, **failure}))
     file = _home(store) / "answers" / ref / f"{responder}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    staging = file.with_name(f".{file.name}.{os.getpid()}")
-    staging.write_text("\n".join(lines) + "\n", "utf-8")
-    os.replace(staging, file)  # another process may be reading it
+    with replacing(file, "--root") as staging:  # another process may be reading it
+        staging.write_text("\n".join(lines) + "\n", "utf-8")
     return file
 
 

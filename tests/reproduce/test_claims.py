@@ -319,12 +319,11 @@ def test_people_and_a_judge_have_tables_of_their_own(tmp_path: object) -> None:
     ] * 2
 
 
-def test_data_of_the_name_alone_are_not_the_papers(tmp_path: object) -> None:
-    store = Store(tmp_path)  # type: ignore[arg-type]
+def test_data_of_the_name_alone_are_not_the_papers() -> None:
 
     def why(task: str, name: str, revision: str) -> str | None:
         measured = msgspec.structs.replace(result(task, "m", 0.5), data=[Pinned(name, revision, "data")])
-        return study_.unlike(store, measured)
+        return study_.unlike(measured)
 
     hhh, hub = OFFICIAL[HHH], TRUTHFULQA.split("@")
     assert why(HHH, hhh.id, hhh.revision) is None and why(TRUE, *hub) is None

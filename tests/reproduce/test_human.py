@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -16,6 +15,7 @@ from almost_data.datasets.records import Pinned
 from almost_data.errors import InputError
 from almost_data.evals import vicuna
 from almost_data.evals.result import Result
+from almost_data.evals.results import results
 from almost_data.store.store import Store
 from tests.completions_server import CompletionsServer
 from tests.evals.known import evaluated, rows
@@ -72,39 +72,45 @@ def write(
     return table
 
 
-def places(store: Store) -> dict[str, dict[str, str]]:
-    key = next((store.root / "reproduce" / "keys").glob("*.json"))
-    items: dict[str, dict[str, str]] = json.loads(key.read_text("utf-8"))["items"]
-    return items
+def places(store: Store) -> dict[str, judging_table.Item]:
+    comparisons = (result for result in results(store) if result.task == "vicuna")
+    return {
+        name: item
+        for result in comparisons
+        for name, item in judging_table.table_items(store, result).items()
+    }
+
+
+def imported(store: Store, table: Path) -> Result:
+    return evaluated(human.EVALUATION, store, table=table)
 
 
 def choose(store: Store, row: dict[str, str], side: str) -> str:
     if side not in "ab":
         return side
-    return "1" if places(store)[row["item"]]["first"] == side else "2"
+    return "1" if places(store)[row["item"]].first == side else "2"
 
 
-def test_the_table_is_blinded_and_shuffled_and_the_key_is_not_in_it(
+def test_the_table_is_blinded_and_shuffled_and_does_not_say_whose_answers_are(
     store: Store, result: Result, tmp_path: Path
 ) -> None:
     table = read(export(store, result, tmp_path))
     assert len(table) == 3 * COUNT
-    assert Counter(row["judgment"] for row in table) == {"1": COUNT, "2": COUNT, "3": COUNT}
+    assert Counter(row["judgment"] for row in table) == {f"{n} of 3": COUNT for n in (1, 2, 3)}
     firsts = {row["item"]: row["answer 1"] for row in table}
     assert len(firsts) == COUNT
-    assert {item_place["first"] for item_place in places(store).values()} == {"a", "b"}
+    assert {place.first for place in places(store).values()} == {"a", "b"}
     assert [row["question"] for row in table[:COUNT]] != [f"Question {n}?" for n in range(COUNT)]
     for row in table:
         place = places(store)[row["item"]]
         assert row["choice"] == ""
-        if place["question_id"] not in "0123":
-            assert row["question"] == f"Question {place['question_id']}?"
-            second_side = "b" if place["first"] == "a" else "a"
-            assert row["answer 1"] == f"{place['first']} says {place['question_id']}."
-            assert row["answer 2"] == f"{second_side} says {place['question_id']}."
+        if place.question_id not in "0123":
+            assert row["question"] == f"Question {place.question_id}?"
+            assert row["answer 1"] == f"{place.first} says {place.question_id}."
+            assert row["answer 2"] == f"{place.second} says {place.question_id}."
     text = (tmp_path / "table.csv").read_text("utf-8-sig")
     assert not [model.id for model in result.models if model.id in text]
-    assert result.fingerprint[:12] not in text
+    assert result.fingerprint[:12] not in text and result.digest[:12] not in text
 
 
 def test_no_cell_is_a_formula_or_a_terminals_command(store: Store, result: Result, tmp_path: Path) -> None:
@@ -117,12 +123,9 @@ def test_no_cell_is_a_formula_or_a_terminals_command(store: Store, result: Resul
     assert b"\x1b" not in table.read_bytes()
 
 
-def test_the_same_seed_gives_the_same_table_and_another_one_another(
-    store: Store, result: Result, tmp_path: Path
-) -> None:
+def test_a_result_has_the_same_table_each_time(store: Store, result: Result, tmp_path: Path) -> None:
     first = export(store, result, tmp_path).read_bytes()
     assert export(store, result, tmp_path, "again.csv").read_bytes() == first
-    assert export(store, result, tmp_path, "other.csv", seed=1).read_bytes() != first
     with pytest.raises(InputError, match="exists"):
         export(store, result, tmp_path)
 
@@ -139,7 +142,6 @@ def test_an_export_without_answers_or_of_other_questions_is_refused(
     second_data = rows(tmp_path / "other.jsonl", [{"question_id": 0, "text": "Another?"}])
     with pytest.raises(InputError, match="checksum"):
         human.export(store, result.ref, second_data, tmp_path / "x.csv")
-    assert human.find(store, result.ref) == result
 
 
 def test_people_by_majority_with_their_agreement(store: Store, result: Result, tmp_path: Path) -> None:
@@ -148,11 +150,11 @@ def test_people_by_majority_with_their_agreement(store: Store, result: Result, t
     choices = dict(enumerate(["aaa", "aab", "abt", "bbb", "tta", "b", "at", ""]))
     filled = read(table)
     for row in filled:
-        votes = choices[int(places(store)[row["item"]]["question_id"])]
-        number = int(row["judgment"]) - 1
+        votes = choices[int(places(store)[row["item"]].question_id)]
+        number = int(row["judgment"][0]) - 1
         side = {"a": "a", "b": "b", "t": "TIE "}[votes[number]] if number < len(votes) else " "
         row["choice"] = choose(store, row, side)
-    report = human.read(store, write(table, filled))
+    report = imported(store, write(table, filled))
     lines = {line.metric: line for line in report.lines}
     counts = [round((line.value or 0) * line.n) for line in (lines["win"], lines["tie"], lines["lose"])]
     assert counts == [2, 3, 2]
@@ -178,17 +180,22 @@ def test_people_by_majority_with_their_agreement(store: Store, result: Result, t
     assert report.task == "human"
     lineage = [vote for vote in report.data if vote.role == "evaluation"]
     assert [(vote.id, vote.revision) for vote in lineage] == [(result.ref, result.digest[:16])]
-    assert human.read(store, table) == report
+    assert imported(store, table) == report
     assert "aaa" not in (store.path(report.ref) / "README.md").read_text("utf-8")
 
 
-def test_a_spreadsheets_semicolons_and_encoding_are_taken(
+def test_a_spreadsheets_semicolons_are_read_and_another_encoding_is_refused(
     store: Store, result: Result, tmp_path: Path
 ) -> None:
     filled = read(export(store, result, tmp_path))
     for row in filled:
         row["choice"] = "tie"
-    report = human.read(store, write(tmp_path / "from-excel.csv", filled, ";", "cp1252"))
+    with pytest.raises(InputError, match="save it as UTF-8"):
+        imported(
+            store,
+            write(tmp_path / "ansi.csv", [row | {"question": "\u00e9"} for row in filled], ";", "cp1252"),
+        )
+    report = imported(store, write(tmp_path / "from-excel.csv", filled, ";"))
     assert [line.value for line in report.lines[:5]] == [0.5, None, 0, 1, 0]
     assert report.details["alpha"] is None
 
@@ -197,7 +204,7 @@ def test_rows_that_are_gone_are_missing(store: Store, result: Result, tmp_path: 
     filled = read(export(store, result, tmp_path))[:2]
     for row in filled:
         row["choice"] = "1"
-    report = human.read(store, write(tmp_path / "short.csv", filled))
+    report = imported(store, write(tmp_path / "short.csv", filled))
     assert (report.details["missing"], report.lines[0].n) == (22, 2)
 
 
@@ -207,8 +214,10 @@ def test_rows_that_are_gone_are_missing(store: Store, result: Result, tmp_path: 
         ("choice", "3", 'choice "3": write 1, 2, tie'),
         ("choice", "=1", "choice"),
         ("choice", "\x1b[31m", r"\\u001b"),
-        ("judgment", "4", "there are 1 to 3"),
-        ("judgment", "2", "duplicate judgment 2"),
+        ("judgment", "4", "leave it as exported, such as 1 of 3"),
+        ("judgment", "4 of 3", "leave it as exported"),
+        ("judgment", "1 of 4", "leave it as exported"),
+        ("judgment", "2 of 3", "duplicate judgment 2 of 3"),
         ("item", "../../x-0001", "no item of this table"),
         ("item", "", "no item of this table"),
     ],
@@ -221,7 +230,7 @@ def test_a_bad_row_is_named_by_its_line(
     filled[3][column] = value
     lines = sum(cell.count("\n") for row in filled[:3] for cell in row.values())
     with pytest.raises(InputError, match=says) as error:
-        human.read(store, write(table, filled))
+        imported(store, write(table, filled))
     line = int(str(error.value).partition("table.csv:")[2].partition(":")[0])
     if "duplicate" not in says:
         assert line == 5 + lines
@@ -232,20 +241,20 @@ def test_a_bad_row_is_named_by_its_line(
 def test_a_table_of_another_store_is_refused(store: Store, result: Result, tmp_path: Path, item: str) -> None:
     filled = read(export(store, result, tmp_path))
     filled[0]["item"] = item
-    with pytest.raises(InputError, match="no table that was exported"):
-        human.read(store, write(tmp_path / "bad.csv", filled))
+    with pytest.raises(InputError, match="import into the store that exported it"):
+        imported(store, write(tmp_path / "bad.csv", filled))
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"", "no column"), (b"a,b\n1,2\n", "no column"), (b"item,judgment,choice\n", "no row")],
+    [(b"", "no row"), (b"a,b\n1,2\n", "no column"), (b"item,judgment,choice\n", "no row")],
 )
 def test_what_is_no_table_is_refused(store: Store, tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "x.csv").write_bytes(content)
     with pytest.raises(InputError, match=says):
-        human.read(store, tmp_path / "x.csv")
-    with pytest.raises(InputError, match="cannot be read"):
-        human.read(store, tmp_path / "nowhere.csv")
+        imported(store, tmp_path / "x.csv")
+    with pytest.raises(InputError, match="no such file"):
+        imported(store, tmp_path / "nowhere.csv")
 
 
 # --- for the tables --------------------------------------------------------------------------------------
@@ -255,9 +264,9 @@ def judged(store: Store, result: Result, tmp_path: Path, name: str, sides: str) 
     """A table in which item n was won by `sides[n]`; others were left empty."""
     filled = read(export(store, result, tmp_path, f"{name}-out.csv", judgments=1))
     for row in filled:
-        at = int(places(store)[row["item"]]["question_id"])
+        at = int(places(store)[row["item"]].question_id)
         row["choice"] = choose(store, row, sides[at]) if at < len(sides) else ""
-    return human.read(store, write(tmp_path / f"{name}.csv", filled))
+    return imported(store, write(tmp_path / f"{name}.csv", filled))
 
 
 def test_a_pair_of_sides_is_found_whichever_came_first(store: Store, result: Result, tmp_path: Path) -> None:
