@@ -162,10 +162,10 @@ def _policy(reinforced: bool) -> dict[str, Any]:
     scored = {"reward_before": -0.5, "reward_after": 1.25, "held_out": True}
     none = {"reward_before": None, "reward_after": None, "held_out": False}
     curves = {
-        "objective/scores": [[s, -1 + 2.5 * (1 - math.exp(-s / 15)) + 0.15 * math.sin(3 * s)] for s in steps],
-        "objective/kl": [[s, 0.35 * s + 0.8 * math.sin(s)] for s in steps],
+        "reward": [[s, -1 + 2.5 * (1 - math.exp(-s / 15)) + 0.15 * math.sin(3 * s)] for s in steps],
+        "kl": [[s, 0.35 * s + 0.8 * math.sin(s)] for s in steps],
         "length": [[s, 120 + 3.3 * s + 6 * math.cos(s)] for s in steps],
-        "objective/entropy": [[s, 90 - s] for s in steps],
+        "entropy": [[s, 90 - s] for s in steps],
     }
     if not reinforced:
         return {"curves": {"loss": [[s, 3 / s] for s in steps]}, "samples": [sample | none] * 6}

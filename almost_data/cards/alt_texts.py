@@ -41,8 +41,8 @@ def _of_training(diagnostics: Diagnostics) -> dict[str, str]:
         for row in report.get(key) or []
         if row["rows"]
     ]
-    points = {name: logged(curve) for name, curve in (diagnostics.get("curves") or {}).items()}
-    ends = {name: list(curve.values()) for name, curve in points.items() if len(curve) > 1}
+    points = logged(diagnostics)
+    ends = {name: list(curve.values()) for name, curve in points.items()}
     curves = [f"{name} {values[0]:.3g} to {values[-1]:.3g}" for name, values in ends.items()]
     ece = (report.get("calibration") or {}).get("ece")
     error = "" if ece is None else f": expected calibration error {ece:.1%}"

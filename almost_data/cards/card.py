@@ -135,7 +135,7 @@ def render_model(
     manifest: Manifest,
     figures: list[str],
     ancestors: list[Manifest],
-    evaluations: Sequence[dict[str, Any]] = (),
+    evaluations: Sequence[Any] = (),
     index: Sequence[dict[str, Any]] = (),
 ) -> str:
     """The text of README.md of a trained model.
@@ -223,17 +223,9 @@ def audit_page(result: Mapping[str, Any]) -> str:
     """The result of an audit as one HTML page, which needs no network."""
     import base64
 
-    import jinja2
-
     images = figures.as_files(figures.shortcut_figures(result))
     names = {"plots/length_gap.png": "Length of chosen minus rejected", "plots/shortcuts.png": "Shortcuts"}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDERS),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-    )
-    environment.filters |= {"n": markdown.n, "pct": markdown.pct, "sig": markdown.sig}
+    environment = _environment(FOLDERS).overlay(finalize=None)
     pictures = [
         {"name": names[path], "base64": base64.b64encode(content).decode()}
         for path, content in images.items()

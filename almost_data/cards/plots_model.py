@@ -1,6 +1,6 @@
 """The figures of a trained model's card, drawn from its manifest."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +15,19 @@ if TYPE_CHECKING:
 GREEN = "#009E73"
 PANELS = 6
 """Most curves of a figure: the first ones."""
-REWARD = ("reward", "objective/scores", "objective/rlhf_reward")
 PATHS = {
     "reward_kl": (
         "Reward against distance from the starting policy",
         "KL divergence from the starting policy",
-        ("kl", "objective/kl"),
+        "kl",
     ),
     "reward_length": (
         "Reward against the length of replies",
         "mean length of a reply, in tokens",
-        ("length", "completions/mean_length"),
+        "length",
     ),
 }
-"""Figure -> its title, what the reward is drawn over, and names of that curve by trainer; the first one that
-was logged counts."""
+"""Figure -> its title, and the axis and name of the curve that the reward is drawn over."""
 
 Points = dict[float, float]
 """Step -> value."""
@@ -51,13 +49,9 @@ class RewardPath:
 
 def reward_paths(curves: Mapping[str, Points]) -> Iterator[RewardPath]:
     """The figures of rewards that the logged curves give."""
-
-    def curve(names: Sequence[str]) -> Points:
-        return next((curves[name] for name in names if len(curves.get(name, ())) > 1), {})
-
-    reward = curve(REWARD)
-    for name, (title, axis, names) in PATHS.items():
-        across = curve(names)
+    reward = curves.get("reward", {})
+    for name, (title, axis, curve) in PATHS.items():
+        across = curves.get(curve, {})
         if steps := sorted(reward.keys() & across.keys()):
             yield RewardPath(name, title, axis, [(step, across[step], reward[step]) for step in steps])
 
@@ -68,9 +62,7 @@ def render(manifest: Manifest) -> dict[str, bytes]:
 
 
 def _figures(manifest: Manifest) -> Figures:
-    curves = {name: logged(points) for name, points in (manifest.diagnostics.get("curves") or {}).items()}
-    curves = {name: points for name, points in curves.items() if len(points) > 1}
-    report = manifest.diagnostics.get("report") or {}
+    curves, report = logged(manifest.diagnostics), manifest.diagnostics.get("report") or {}
     if curves:
         yield "curves", _curves(dict(list(curves.items())[:PANELS]))
     calibration = report.get("calibration") or {}
@@ -87,9 +79,13 @@ def _with_rows(entries: list[Entry] | None) -> list[Entry]:
     return [entry for entry in entries or [] if entry["rows"]]
 
 
-def logged(points: Sequence[Sequence[float | None]]) -> Points:
-    """The logged values by step."""
-    return {step: value for step, value in points if step is not None and value is not None}
+def logged(diagnostics: Mapping[str, Any]) -> dict[str, Points]:
+    """The curves of at least two logged values, by name."""
+    curves = {
+        name: {step: value for step, value in points if None not in (step, value)}
+        for name, points in (diagnostics.get("curves") or {}).items()
+    }
+    return {name: points for name, points in curves.items() if len(points) > 1}
 
 
 def _curves(curves: dict[str, Points]) -> "Figure":

@@ -1,6 +1,6 @@
 """What `eval`, `list` and `show` print of evaluations."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import groupby
 
 from rich.cells import cell_len
@@ -20,14 +20,8 @@ def print_result(store: Store, result: Result) -> None:
     for who, lines in groupby(result.lines, lambda line: line.who):
         table.add_row(text(who, style="bold"))
         for line in lines:
-            chance = "" if line.chance is None else _share(line.chance)
-            form = _points if line.is_difference else _share
-            numbers = (
-                f"{line.n:,}",
-                f"{line.ties:,}",
-                form(line.value),
-                _interval(line.low, line.high, form),
-            )
+            chance = "" if line.chance is None else line.as_text(line.chance)
+            numbers = (f"{line.n:,}", f"{line.ties:,}", line.as_text(line.value), line.interval)
             metric = f"  {line.metric}{', points' if line.is_difference else ''}"
             table.add_row(text(metric), text(line.subset), *numbers, chance)
     console.print(table)
@@ -51,7 +45,7 @@ def print_results(manifests: Iterable[Manifest]) -> None:
             is_comparison = line.who == result.by_role(SIDE_A)
             who = f"{line.who} against {result.by_role(SIDE_B)}" if is_comparison else line.who
             label = f"{result.ref}{' (fake)' if result.is_fake else ''}"
-            rows.append((label, who, result.data_name, line.metric, _share(line.value)))
+            rows.append((label, who, result.data_name, line.metric, line.as_text(line.value)))
     width = sum(max(map(cell_len, cells)) + 2 for cells in zip(headings, *rows, strict=True)) - 2
     table = grid(*headings, rows=rows)
     if width > console.width:
@@ -68,23 +62,9 @@ def print_results_of(store: Store, manifest: Manifest) -> None:
     from ..evals.model_card import evaluations
 
     table = grid("eval", "data", "metric", ">items", ">value", ">95% interval")
-    for row in evaluations(store, manifest):
-        line = row["line"]
-        metric = row["metric"] if line.subset == "overall" else f"{row['metric']}, {line.subset}"
-        form = _points if row["is_difference"] else _share
-        numbers = (f"{line.n:,}", form(line.value), _interval(line.low, line.high, form))
-        table.add_row(text(row["task"]), text(row["data"]), text(metric), *numbers)
+    for result, line, metric, _ in evaluations(store, manifest):
+        label = metric if line.subset == "overall" else f"{metric}, {line.subset}"
+        numbers = (f"{line.n:,}", line.as_text(line.value), line.interval)
+        table.add_row(text(result.task), text(result.data_name), text(label), *numbers)
     if table.row_count:
         console.print(table)
-
-
-def _share(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.1%}"
-
-
-def _points(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:+.1f}"
-
-
-def _interval(low: float | None, high: float | None, form: Callable[[float | None], str] = _share) -> str:
-    return "" if low is None or high is None else f"{form(low)} to {form(high)}"

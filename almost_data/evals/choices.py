@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-import polars as pl
 
 from ..datasets.builder import text_id
-from ..diagnostics import probe
 from ..diagnostics.probe import draw
 from ..generation import prompts
 from ..scoring import Dialogue
@@ -62,8 +60,6 @@ class Benchmark:
     rivals: Mapping[str, int]
     """Baselines by length: 1 takes the longest, -1 the shortest. The model is compared with the first."""
     subsets: tuple[str, ...] = ()
-    is_strict: bool = False
-    """Always-longer is wrong where no choice is longer than all others."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ def plan_subject(
 
     def measure() -> Measurement:
         session.notes.extend(source.notes)
-        scores = _scores(session, subject, items, list(map(texts, items)))
+        scores = _scores(session, subject, list(map(texts, items)))
         if is_reward:
             values = {"accuracy": [[score for [score] in by_choice] for by_choice in scores]}
         else:
@@ -119,25 +115,13 @@ def plan_subject(
     )
 
 
-def _scores(
-    session: EvalSession, subject: Subject, items: list[Item], texts: list[list[list[Texts]]]
-) -> Scores:
-    scores = session.scores(
-        subject,
-        [
-            Dialogue.of(f"{item.id}/{choice}/{number}", *turns)
-            for item, by_choice in zip(items, texts, strict=True)
-            for choice, choice_texts in enumerate(by_choice)
-            for number, turns in enumerate(choice_texts)
-        ],
-    )
-    return [
-        [
-            [scores[f"{item.id}/{choice}/{number}"] for number in range(len(by_choice[choice]))]
-            for choice in range(len(by_choice))
-        ]
-        for item, by_choice in zip(items, texts, strict=True)
-    ]
+def _scores(session: EvalSession, subject: Subject, texts: list[list[list[Texts]]]) -> Scores:
+    """The score of each text, in the place of the text."""
+    flat = [turns for by_choice in texts for choice in by_choice for turns in choice]
+    dialogues = [Dialogue.of(str(number), *turns) for number, turns in enumerate(flat)]
+    by_id = session.scores(subject, dialogues)
+    scores = (by_id[dialogue.id] for dialogue in dialogues)
+    return [[[next(scores) for _ in choice] for choice in by_choice] for by_choice in texts]
 
 
 def order(item: Item, seed: int) -> list[int]:
@@ -145,21 +129,17 @@ def order(item: Item, seed: int) -> list[int]:
     return sorted(range(len(item.choices)), key=lambda place: draw(f"{item.id}/{place}", seed, "order"))
 
 
-def judge(
-    who: str, metric: str, items: Sequence[Item], values: Values, seed: int, is_strict: bool = False
-) -> Judged:
+def judge(who: str, metric: str, items: Sequence[Item], values: Values, seed: int) -> Judged:
     """The credit of whoever takes the choice of the highest value; equal choices share it.
 
-    `baseline:first` takes the first of them in the shuffled order. With `is_strict`, always-longer is wrong
-    where there is no single longest one.
+    `baseline:first` takes the first of them in the shuffled order.
     """
     credits, ties = [], []
     for item, numbers in zip(items, values, strict=True):
         best = [place for place, value in enumerate(numbers) if value == max(numbers)]
         if who == FIRST:
             best = [next(place for place in order(item, seed) if place in best)]
-        is_wrong = is_strict and who == LONGEST and len(best) > 1
-        credits.append(0.0 if is_wrong else (item.right in best) / len(best))
+        credits.append((item.right in best) / len(best))
         ties.append(len(best) > 1)
     return Judged(who, metric, credits, ties, values)
 
@@ -167,11 +147,10 @@ def judge(
 def _measurement(
     subject: Subject, benchmark: Benchmark, items: Sequence[Item], by_metric: dict[str, Values], seed: int
 ) -> Measurement:
-    who, is_strict = subject.pinned.id, benchmark.is_strict
-    models = [judge(who, metric, items, values, seed, is_strict) for metric, values in by_metric.items()]
+    who = subject.pinned.id
+    models = [judge(who, metric, items, values, seed) for metric, values in by_metric.items()]
     rivals = [
-        judge(name, "accuracy", items, _lengths(items, sign), seed, is_strict)
-        for name, sign in benchmark.rivals.items()
+        judge(name, "accuracy", items, _lengths(items, sign), seed) for name, sign in benchmark.rivals.items()
     ]
     judged = [*models, *(rival for rival in rivals if rival.who != who)]
     notes = []
@@ -222,7 +201,7 @@ def _lines(judged: Judged, items: Sequence[Item], subsets: Sequence[str]) -> lis
         numbers = [number for number, item in enumerate(items) if subset in (item.subset, "overall")]
         if numbers:
             inside = [items[number] for number in numbers]
-            share = _interval([judged.credits[number] for number in numbers], inside)
+            share = _share([judged.credits[number] for number in numbers], inside)
             ties = sum(judged.ties[number] for number in numbers)
             chance = round(_chance(inside), 4)
             lines.append(Line(judged.who, judged.metric, subset, len(numbers), *share, ties, chance))
@@ -233,19 +212,16 @@ def _chance(items: Sequence[Item]) -> float:
     return float(np.mean([1 / len(item.choices) for item in items]))
 
 
-def _interval(credits: Sequence[float], items: Sequence[Item]) -> tuple[float, float, float]:
-    """Mean and Wilson's interval; items of one text are not independent, which widens it."""
+def _share(credits: Sequence[float], items: Sequence[Item]) -> tuple[float, float, float]:
+    """Mean and interval; items of one text are not independent."""
     texts = [item.text for item in items]
-    if len(set(texts)) == len(texts):
-        return stats.share(credits)
-    values = np.array(credits)
-    return float(values.mean()), *probe.interval(values, pl.Series(texts))
+    return stats.share(credits, None if len(set(texts)) == len(texts) else texts)
 
 
 def _verdict(judged: Judged, items: Sequence[Item], rival: Judged) -> list[str]:
     """What the overall number does not show: is it better than guessing, and than a baseline?"""
     notes, name, chance = [], f"{judged.who} ({judged.metric})", _chance(items)
-    value, low, high = _interval(judged.credits, items)
+    value, low, high = _share(judged.credits, items)
     if low <= chance <= high:
         notes.append(
             f"{name} is no better than guessing here: its overall interval, {low:.1%} to {high:.1%}, holds "

@@ -45,21 +45,20 @@ class EvalSession:
     progress: Progress | None = None
     notes: list[str] = field(default_factory=list)
 
-    def subject(self, options: "ModelOptions", max_tokens: int | None = None) -> Subject:
-        """The model that the options name. Raises InputError where there is none."""
-        return self.model(options.model, options, "eval.model", max_tokens)
-
-    def model(
+    def subject(
         self,
-        name: str,
         options: "ModelOptions",
-        setting: str,
+        name: str | None = None,
+        setting: str = "eval.model",
         max_tokens: int | None = None,
     ) -> Subject:
-        """A model by name, to run as the options say; `setting` names it in errors."""
+        """The model that the options name, or another one of this name, to run as the options say.
+
+        Raises InputError, which names the setting, where there is none.
+        """
         runtime = {"device": options.device, "dtype": options.dtype}
         scoring = check_options({key: value for key, value in runtime.items() if value is not None})
-        return subject.find(self.store, name, scoring, max_tokens, setting)
+        return subject.find(self.store, name or options.model, scoring, max_tokens, setting)
 
     def scores(self, model: Subject, dialogues: Iterable[Dialogue]) -> dict[str, float]:
         """The model's score of each dialogue by its id. The journal keeps them as they come."""
@@ -92,15 +91,18 @@ class Evaluation(Generic[Options]):
     description: str
     """One sentence, for help."""
     official: frozenset[str] = frozenset()
-    """Pins of the benchmark's own data: `ORG/NAME` at any commit, `ORG/NAME@COMMIT`, or sha256 of a file.
-    Without any, all public data count."""
+    """Pins of the benchmark's own data: `ORG/NAME@COMMIT`, or sha256 of a file. Without any, all data count
+    that are not marked as `OTHER_ITEMS`."""
     item_value: Callable[[dict[str, Any], Line], ItemValue | None] | None = None
     """What an item's row adds to a line; None where it has no part in it."""
 
     def is_official(self, data: Pinned) -> bool:
         """Whether these are the benchmark's own items."""
-        pins = {data.id, f"{data.id}@{data.revision}", data.revision.removeprefix("sha256:")}
-        return not data.revision.endswith(OTHER_ITEMS) and not pins.isdisjoint(self.official)
+        if not self.official:
+            return not data.revision.endswith(OTHER_ITEMS)
+        return not {f"{data.id}@{data.revision}", data.revision.removeprefix("sha256:")}.isdisjoint(
+            self.official
+        )
 
 
 OTHER_ITEMS = ", other items"

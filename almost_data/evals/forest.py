@@ -4,7 +4,6 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from ..cards.figures import BLUE, GREY, GRID, ORANGE, TITLE, as_files, new_figure, short_label, style
-from ..cards.markdown import pct, points
 from .result import AHEAD, Line, Result
 
 if TYPE_CHECKING:
@@ -30,10 +29,9 @@ def alt_text(result: Result) -> str:
     lines = [line for line in result.lines if line.value is not None][:MAX_LINES]
     numbers = []
     for line in lines:
-        form = points if line.is_difference else pct
-        ends = "" if line.low is None or line.high is None else f" ({form(line.low)} to {form(line.high)})"
+        ends = f" ({line.interval})" if line.interval else ""
         unit = " points" if line.is_difference else ""
-        numbers.append(f"{_label(line, lines)} {form(line.value)}{unit}{ends}")
+        numbers.append(f"{_label(line, lines)} {line.as_text(line.value)}{unit}{ends}")
     return f"Values with 95% intervals: {'; '.join(numbers)}."
 
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,7 +21,7 @@ from .evaluation import EvalSession, Evaluation, ItemValue, ModelOptions
 from .lm_eval_data import Tasks, load_tasks
 from .lm_eval_model import journaled_model, quiet
 from .result import LESS, EvalPlan, Line, Measurement
-from .subject import Likelihood, Subject, harness, network_settings
+from .subject import Subject
 
 BOOTSTRAPS = 1000
 """For a metric whose standard error has no formula."""
@@ -50,38 +50,19 @@ class Options(ModelOptions):
 class Number:
     """One metric of one model on one task or group."""
 
-    name: str
-    metric: str
-    n: int
-    value: float
+    line: Line
     error: float | None
     """Standard error."""
-    items: list[float] | None
-    """One value for each item, where `value` is their mean."""
-    is_top: bool
-    """Whether the task is in no other group."""
-    chance: float | None = None
-    """What guessing gives, where an item has choices."""
-
-    @property
-    def is_line(self) -> bool:
-        """Whether it is a share of a task in no group: others are in a table beside the lines."""
-        return self.is_top and self.items is not None and all(0 <= value <= 1 for value in self.items)
-
-    def interval(self) -> tuple[float, float | None, float | None]:
-        """The share with its 95% interval: Wilson's where all items agree, as the standard error is 0."""
-        if self.error is None:
-            return self.value, None, None
-        if self.error == 0 and self.items:
-            return stats.share(self.items)
-        half = 1.96 * self.error
-        return self.value, round(max(0.0, self.value - half), 4), round(min(1.0, self.value + half), 4)
+    items: list[float]
+    """One value for each item, where the number is their mean; otherwise none."""
+    is_share: bool
+    """Whether it is a share of a task in no group: others are in a table beside the lines."""
 
 
 def plan(session: EvalSession, options: Options) -> EvalPlan:
     """The evaluation of the model, and of the one before. Raises InputError for unknown tasks or no data."""
     subject = session.subject(options)
-    before = session.model(options.before, options, "eval.before") if options.before else None
+    before = session.subject(options, options.before, "eval.before") if options.before else None
     return plan_subjects(session, options, subject, before)
 
 
@@ -109,9 +90,8 @@ def plan_subjects(
                 f"Only the first {options.limit} items of each task: not the numbers of whole tasks."
             )
         with quiet():
-            answers = [_evaluate(session, model, tasks, options) for model in subjects]
-        names = [model.pinned.id for model in subjects]
-        return _measurement(names, [numbers for numbers, _ in answers], answers[0][1])
+            numbers = [_evaluate(session, model, tasks, options) for model in subjects]
+        return _measurement([model.pinned.id for model in subjects], numbers, subject.scorer.settings())
 
     return EvalPlan(
         models=[msgspec.structs.replace(m.pinned, role=r) for m, r in zip(subjects, ROLES, strict=False)],
@@ -131,30 +111,26 @@ def plan_subjects(
 
 def _measurement(names: list[str], numbers: list[list[Number]], environment: dict[str, Any]) -> Measurement:
     """Lines of shares, differences between the two models, and a table of all other numbers."""
-    lines = [
-        Line(name, number.metric, number.name, number.n, *number.interval(), chance=number.chance)
-        for name, of_model in zip(names, numbers, strict=True)
-        for number in of_model
-        if number.is_line
-    ]
+    lines = [number.line for of_model in numbers for number in of_model if number.is_share]
     columns, rows = ["task", "metric", "items", *names], []
     if len(names) > 1:
         columns.append("difference")
     for same in zip(*numbers, strict=True):
-        first = same[0]
-        if not first.is_line:
-            cells = [_value_text(number.value, number.error) for number in same]
-            cells += [_value_text(first.value - same[1].value, None)] if len(same) > 1 else []
-            rows.append([first.name, first.metric, first.n, *cells])
+        first, values = same[0].line, [float(number.line.value or 0) for number in same]
+        if not same[0].is_share:
+            cells = [_value_text(value, number.error) for value, number in zip(values, same, strict=True)]
+            cells += [_value_text(values[0] - values[1], None)] if len(same) > 1 else []
+            rows.append([first.subset, first.metric, first.n, *cells])
         elif len(same) > 1:
-            who = LESS.join(names)
-            lines.append(Line(who, first.metric, first.name, first.n, *difference(first, same[1])))
+            gaps = np.subtract(same[0].items, same[1].items).tolist()
+            lines.append(Line(LESS.join(names), first.metric, first.subset, first.n, *stats.paired(gaps)))
     parts = {"title": "Parts, and what is no share", "columns": columns, "rows": rows}
     items = [
-        {"model": name, "subset": number.name, "metric": number.metric, "item": place, "value": value}
-        for name, of_model in zip(names, numbers, strict=True)
+        {"model": line.who, "subset": line.subset, "metric": line.metric, "item": place, "value": value}
+        for of_model in numbers
         for number in of_model
-        for place, value in enumerate(number.items or [])
+        for line in [number.line]
+        for place, value in enumerate(number.items)
     ]
     return Measurement(
         lines,
@@ -163,14 +139,6 @@ def _measurement(names: list[str], numbers: list[list[Number]], environment: dic
         details={"parts": parts} if rows else {},
         environment=environment,
     )
-
-
-def difference(a: Number, b: Number) -> tuple[float, float | None, float | None]:
-    """How far `a` is above `b`, with its 95% interval: by the differences of the same items."""
-    gaps = np.subtract(a.items or [], b.items or []).tolist()
-    if len(gaps) < 2:
-        return a.value - b.value, None, None
-    return stats.paired(gaps)
 
 
 def item_value(row: dict[str, Any], line: Line) -> ItemValue | None:
@@ -184,17 +152,14 @@ def _value_text(value: float, error: float | None) -> str:
     return f"{value:.4f}" + (f" ± {1.96 * error:.4f}" if error is not None else "")
 
 
-def _evaluate(
-    session: EvalSession, subject: Subject, tasks: Tasks, options: Options
-) -> tuple[list[Number], dict[str, Any]]:
-    """Every number of one model, and how it ran."""
+def _evaluate(session: EvalSession, subject: Subject, tasks: Tasks, options: Options) -> list[Number]:
+    """Every number of one model."""
     import lm_eval
 
-    scorer = cast(Likelihood, subject.scorer)
-    network = harness(scorer.folder, scorer.model, scorer.max_tokens, scorer.options)
+    model = journaled_model(session, subject)
     try:
         results = lm_eval.simple_evaluate(
-            journaled_model(session, subject, network),
+            model,
             tasks=list(tasks.names),
             task_manager=tasks.manager,
             num_fewshot=options.shots,
@@ -204,44 +169,57 @@ def _evaluate(
         )
     except Exception as error:
         raise RuntimeError(f"{subject.pinned.id} cannot be asked: {one_line(error)}") from error
-    samples = results["samples"]
-    numbers = [
-        _number(tasks, name, metric, answers, value, row.get(f"{metric}_stderr,{answers}"), samples)
+    subject.scorer.close()
+    return [
+        _number(subject.pinned.id, tasks, name, key, row, results["samples"])
         for name, row in {**results.get("groups", {}), **results["results"]}.items()
         for key, value in row.items()
-        for metric, comma, answers in [key.partition(",")]
-        if comma and not metric.endswith("_stderr") and isinstance(value, int | float)
+        if "," in key and "_stderr," not in key and isinstance(value, int | float)
     ]
-    return numbers, network_settings(network)
 
 
 def _number(
-    tasks: Tasks, name: str, metric: str, answers: str, value: float, error: Any, samples: dict[str, Any]
+    who: str, tasks: Tasks, name: str, key: str, results: dict[str, Any], samples: dict[str, Any]
 ) -> Number:
     """One of the library's numbers, with the items that it is a mean of.
 
-    `answers` is the library's filter, which reads answers out of replies.
+    `key` is a metric and the library's filter, which reads answers out of replies.
     """
+    metric, _, answers = key.partition(",")
+    value, error = float(results[key]), results.get(f"{metric}_stderr,{answers}")
+    error = float(error) if isinstance(error, int | float) and math.isfinite(error) else None
     rows = [row for task in tasks.leaves[name] for row in samples[task] if row["filter"] == answers]
     values = [row.get(metric) for row in rows]
-    items = None
-    if values and all(isinstance(item, int | float | np.number) for item in values):
-        floats = [float(item) for item in values]
-        items = floats if math.isclose(float(np.mean(floats)), value, abs_tol=1e-6) else None
-    if name not in tasks.top and name not in tasks.recorded:
-        items = None  # of an inner group: its tasks have the same items
+    items: list[float] = []
+    # The tasks of an inner group have the same items.
+    is_inner = name not in tasks.top and name not in tasks.recorded
+    if values and not is_inner and all(isinstance(item, int | float | np.number) for item in values):
+        items = list(map(float, values))
+        items = items if math.isclose(float(np.mean(items)), value, abs_tol=1e-6) else []
     choices = [len(row["resps"]) for row in rows]
     has_chance = metric in ("acc", "acc_norm") and choices and min(choices) > 1
-    return Number(
-        name=name,
-        metric=metric if answers == "none" else f"{metric} ({answers})",
-        n=len({(row["doc_hash"], row["doc_id"]) for row in rows}) if items is None else len(items),
-        value=float(value),
-        error=float(error) if isinstance(error, int | float) and math.isfinite(error) else None,
-        items=items,
-        is_top=name in tasks.top,
+    line = Line(
+        who,
+        metric if answers == "none" else f"{metric} ({answers})",
+        name,
+        len(items) or len({(row["doc_hash"], row["doc_id"]) for row in rows}),
+        *_interval(value, error, items),
         chance=float(np.mean([1 / count for count in choices])) if has_chance else None,
     )
+    is_share = name in tasks.top and bool(items) and all(0 <= item <= 1 for item in items)
+    return Number(line, error, items, is_share)
+
+
+def _interval(
+    value: float, error: float | None, items: list[float]
+) -> tuple[float, float | None, float | None]:
+    """A share with its 95% interval: Wilson's where all items agree, as the standard error is 0."""
+    if error is None:
+        return value, None, None
+    if error == 0 and items:
+        return stats.share(items)
+    half = 1.96 * error
+    return value, round(max(0.0, value - half), 4), round(min(1.0, value + half), 4)
 
 
 EVALUATION = Evaluation(

@@ -51,11 +51,12 @@ class Answers:
                 yield Reply(request.id, json.dumps(answer), "stop")
 
 
-def journaled_model(session: EvalSession, subject: Subject, network: Any) -> Any:
+def journaled_model(session: EvalSession, subject: Subject) -> Any:
     """The model as the library asks it, through the journal, with progress."""
     from lm_eval.api.model import LM
 
     scorer = cast(Likelihood, subject.scorer)
+    network = scorer.network
     versions = {name: installed_version(name) for name in VERSIONS}
     identity = json.dumps([scorer.max_tokens, *precision(scorer.options), versions], sort_keys=True)
 

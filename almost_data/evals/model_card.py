@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -33,34 +33,31 @@ def render(store: Store, manifest: Manifest, figures: list[str], existing: str) 
     return merging.merge(text, existing, manifest.ref) if merging.BEGIN in existing else text
 
 
-def evaluations(store: Store, manifest: Manifest) -> list[dict[str, Any]]:
+class Row(NamedTuple):
+    """A number of a model in its card."""
+
+    result: Result
+    line: Line
+    metric: str
+    """With how it was measured."""
+    beside: list[tuple[str, float]]
+    """The same number of each baseline, and what guessing gives."""
+
+
+def evaluations(store: Store, manifest: Manifest) -> list[Row]:
     """What the results in the store say of a model, one row a number, by task, data and fingerprint.
 
     Left out are fake results, those of another model that once had this name, and those of an older logic of
     their evaluation.
     """
-    rows = []
+    rows: list[Row] = []
     for result in results(store):
         is_about = any(_is_model(manifest, model.id, model.revision) for model in result.models)
         if result.is_fake or not is_about or is_outdated(result):
             continue
-        rows += [
-            {
-                "task": result.task,
-                "data": result.data_name,
-                "pins": {data.id: data.revision for data in result.data},
-                "config": result.settings.get("config"),
-                "split": result.settings.get("split"),
-                "line": line,
-                "metric": _metric(result, line),
-                "is_difference": line.is_difference,
-                "is_official": _is_official(result),
-                "beside": _beside(result, line),
-                "fingerprint": result.fingerprint,
-            }
-            for line in _lines_about(result, manifest.ref)
-        ]
-    return sorted(rows, key=lambda row: (row["task"], row["data"], row["fingerprint"]))
+        lines = _lines_about(result, manifest.ref)
+        rows += [Row(result, line, _metric(result, line), _beside(result, line)) for line in lines]
+    return sorted(rows, key=lambda row: (row.result.task, row.result.data_name, row.result.fingerprint))
 
 
 def _is_model(manifest: Manifest, name: str, revision: str) -> bool:
@@ -110,13 +107,11 @@ def _is_official(result: Result) -> bool:
     """Whether a result is of all of a public dataset, and under a benchmark's name of its own data."""
     evaluation = installed_evaluation(result.task)
     is_data = all(data.role == "data" for data in result.data)
-    is_benchmark = (
-        evaluation is None or not evaluation.official or all(map(evaluation.is_official, result.data))
-    )
+    is_benchmark = evaluation is None or all(map(evaluation.is_official, result.data))
     return bool(result.data) and is_data and is_benchmark and not result.settings.get("limit")
 
 
-def _index(manifest: Manifest, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _index(manifest: Manifest, rows: list[Row]) -> list[dict[str, Any]]:
     """The Hub's `model-index`, by huggingface_hub: an entry for each subset of each result.
 
     The library would merge all results on a dataset, so each result goes through it by itself.
@@ -125,34 +120,34 @@ def _index(manifest: Manifest, rows: list[dict[str, Any]]) -> list[dict[str, Any
     from huggingface_hub.repocard_data import eval_results_to_model_index
 
     task_type = "text-classification" if card.recipe_name(manifest) == "rm" else "text-generation"
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        if row["line"].value is not None and row["is_official"] and not row["is_difference"]:
-            groups.setdefault((row["fingerprint"], row["line"].subset), []).append(row)
-    entries: list[dict[str, Any]] = []
-    for group in groups.values():
-        results = [
-            EvalResult(
-                task_type=task_type,
-                task_name=f"{row['task']}, {row['line'].subset}",
-                dataset_type=_hub_name(row["data"] or row["task"]),
-                dataset_name=row["data"] or row["task"],
-                dataset_config=row["config"],
-                dataset_split=row["split"],
-                dataset_args=row["pins"] or None,
-                metric_type=_NO_ID.sub("_", row["line"].metric),
-                metric_name=row["metric"],
-                metric_value=round(row["line"].value, 4),
-                metric_args={
-                    "items": row["line"].n,
-                    "low": row["line"].low,
-                    "high": row["line"].high,
-                    "result": row["fingerprint"][:16],
-                },
-            )
-            for row in group
-        ]
-        entries += eval_results_to_model_index(manifest.ref, results)[0]["results"]
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for result, line, metric, _ in rows:
+        if line.value is None or line.is_difference or not _is_official(result):
+            continue
+        entry = EvalResult(
+            task_type=task_type,
+            task_name=f"{result.task}, {line.subset}",
+            dataset_type=_hub_name(result.data_name or result.task),
+            dataset_name=result.data_name or result.task,
+            dataset_config=result.settings.get("config"),
+            dataset_split=result.settings.get("split"),
+            dataset_args={data.id: data.revision for data in result.data} or None,
+            metric_type=_NO_ID.sub("_", line.metric),
+            metric_name=metric,
+            metric_value=round(line.value, 4),
+            metric_args={
+                "items": line.n,
+                "low": line.low,
+                "high": line.high,
+                "result": result.fingerprint[:16],
+            },
+        )
+        groups.setdefault((result.fingerprint, line.subset), []).append(entry)
+    entries = [
+        entry
+        for group in groups.values()
+        for entry in eval_results_to_model_index(manifest.ref, group)[0]["results"]
+    ]
     return [{"name": manifest.ref, "results": entries}] if entries else []
 
 

@@ -23,7 +23,7 @@ from ..diagnostics.shortcuts import plain, sampled_rows
 from ..errors import InputError
 from ..readers.preferences import parse_columns
 from ..scoring import Dialogue
-from ..training.reward_report import BUCKETS, FEW, bucket, longer, right, share
+from ..training.reward_report import BUCKETS, FEW, bucket, longer, right
 from .choices import LONGEST
 from .evaluation import EvalSession, Evaluation, ItemValue, ModelOptions
 from .preference_data import Comparisons, open_comparisons, training_notes
@@ -38,6 +38,8 @@ SURFACE = "surface model"
 PER_CHARACTER = "accuracy, per character"
 SIDES = ("chosen", "rejected")
 Numbers = NDArray[np.float64]
+Scores = dict[str, Numbers]
+"""Of each comparison, by side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,21 +56,6 @@ class Options(ModelOptions):
     """Another model on the same comparisons; repeatable."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """The scores of one model."""
-
-    name: str
-    kind: Kind
-    scores: dict[str, Numbers]
-    """By side."""
-    settings: dict[str, Any]
-
-    @property
-    def gap(self) -> Numbers:
-        return self.scores["chosen"] - self.scores["rejected"]
-
-
 def plan(session: EvalSession, options: Options) -> EvalPlan:
     """The accuracy of the model and its rivals; a tie counts half.
 
@@ -82,7 +69,7 @@ def plan(session: EvalSession, options: Options) -> EvalPlan:
     columns = parse_columns(options.columns)
     judged = open_comparisons(session.store, options.dataset, config, options.split, columns)
     subjects = [session.subject(options)]
-    subjects += [session.model(name, options, "eval.versus") for name in options.versus]
+    subjects += [session.subject(options, name, "eval.versus") for name in options.versus]
     notes = training_notes(session.store, subjects, judged)
     dtypes = [subject.dtype for subject in subjects]
 
@@ -117,27 +104,25 @@ def _measure(
     if options.limit is not None:
         rows = sampled_rows(rows, options.limit, options.seed)
     words, queries = plain(rows), rows["query_id"]
-    scored = []
-    while subjects:
-        scored.append(_score(session, subjects.pop(0), rows))  # and with the subject go its weights
-    model = scored[0]
-    hits = {entry.name: right(entry.gap) for entry in scored} | {LONGEST: right(longer(words))}
+    scores: dict[str, Scores] = {}
+    for subject in subjects:
+        by_id = session.scores(subject, _dialogues(subject, rows))
+        sides = (np.array([by_id[f"{n}/{side}"] for n in range(len(rows))]) for side in SIDES)
+        scores[subject.model.id] = dict(zip(SIDES, sides, strict=True))
+        subject.scorer.close()  # and with it go its weights
+    hits = {name: right(by_side["chosen"] - by_side["rejected"]) for name, by_side in scores.items()}
+    hits[LONGEST] = right(longer(words))
     surface = transfer(judged.surface_texts(rows), words)
     if surface is not None:
         hits[SURFACE] = surface
+    model = subjects[0]
     return Measurement(
-        lines=_lines(model, hits, words, queries),
-        items=[row for entry in scored for row in _items(entry, rows)],
+        lines=_lines(model, scores[model.model.id], hits, words, queries),
+        items=[row for name, by_side in scores.items() for row in _items(name, by_side, rows)],
         key=("who", "row"),
         notes=list(_remarks(judged, rows, surface is None, model.kind)),
-        environment={"scorers": {entry.name: entry.settings for entry in scored}},
+        environment={"scorers": {subject.model.id: subject.scorer.settings() for subject in subjects}},
     )
-
-
-def _score(session: EvalSession, subject: Subject, rows: pl.DataFrame) -> Scored:
-    scores = session.scores(subject, _dialogues(subject, rows))
-    by_side = {side: np.array([scores[f"{n}/{side}"] for n in range(len(rows))]) for side in SIDES}
-    return Scored(subject.model.id, subject.kind, by_side, subject.scorer.settings())
 
 
 def _dialogues(subject: Subject, rows: pl.DataFrame) -> Iterator[Dialogue]:
@@ -153,15 +138,15 @@ def _dialogues(subject: Subject, rows: pl.DataFrame) -> Iterator[Dialogue]:
                 yield Dialogue.of(f"{number}/{side}", context, model.after(context, reply["content"]))
 
 
-def _items(scored: Scored, rows: pl.DataFrame) -> Iterator[dict[str, Any]]:
+def _items(name: str, scores: Scores, rows: pl.DataFrame) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(rows.select("query_id", *SIDES).iter_rows(named=True)):
         texts = {side: row[side][0]["content"] for side in SIDES}
         yield {
-            "who": scored.name,
+            "who": name,
             "row": number,
             "query_id": row["query_id"],
             **{f"{side}_id": text_id(text) for side, text in texts.items()},
-            **{f"{side}_score": float(scored.scores[side][number]) for side in SIDES},
+            **{f"{side}_score": float(scores[side][number]) for side in SIDES},
             **{f"{side}_characters": len(text) for side, text in texts.items()},
         }
 
@@ -175,27 +160,29 @@ def item_value(row: dict[str, Any], line: Line) -> ItemValue | None:
     return ItemValue(str(row["row"]), 0.5 if gap == 0 else float(gap > 0), row["query_id"])
 
 
-def _lines(model: Scored, hits: dict[str, Numbers], words: pl.DataFrame, queries: pl.Series) -> list[Line]:
+def _lines(
+    model: Subject, scores: Scores, hits: dict[str, Numbers], words: pl.DataFrame, queries: pl.Series
+) -> list[Line]:
     """Accuracies, of a language model also per character, by length, and how far the model is ahead."""
-    lines = [_line(name, "overall", values, queries) for name, values in hits.items()]
+    who = model.model.id
+
+    def line(name: str, values: Numbers, metric: str = "accuracy") -> Line:
+        return Line.of(name, metric, values.tolist(), chance=0.5, groups=queries.to_list())
+
+    lines = [line(name, values) for name, values in hits.items()]
     if model.kind == "language":
         lengths = {side: words[side].str.len_chars().clip(1).cast(pl.Float64).to_numpy() for side in SIDES}
-        chosen, rejected = (model.scores[side] / lengths[side] for side in SIDES)
-        lines.insert(1, _line(model.name, "overall", right(chosen - rejected), queries, PER_CHARACTER))
-    credits = hits[model.name]
+        chosen, rejected = (scores[side] / lengths[side] for side in SIDES)
+        lines.insert(1, line(who, right(chosen - rejected), PER_CHARACTER))
+    credits = hits[who]
     for number, name in enumerate(BUCKETS):
         inside = bucket(words) == number
         if inside.sum() >= FEW:
-            lines.append(_line(model.name, name, credits[inside], queries.filter(pl.Series(inside))))
-    rivals = {name: values for name, values in hits.items() if name != model.name}
-    return lines + [_ahead(model.name, name, credits - values, queries) for name, values in rivals.items()]
-
-
-def _line(who: str, subset: str, values: Numbers, queries: pl.Series, metric: str = "accuracy") -> Line:
-    accuracy = share(values, queries)
-    ties = int((values == 0.5).sum())
-    numbers = (accuracy["accuracy"], accuracy["low"], accuracy["high"])
-    return Line(who, metric, subset, len(values), *numbers, ties, 0.5)
+            groups = queries.filter(pl.Series(inside)).to_list()
+            values = credits[inside].tolist()
+            lines.append(Line.of(who, "accuracy", values, name, 0.5, groups))
+    rivals = {name: values for name, values in hits.items() if name != who}
+    return lines + [_ahead(who, name, credits - values, queries) for name, values in rivals.items()]
 
 
 def _ahead(who: str, rival: str, gaps: Numbers, queries: pl.Series) -> Line:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -13,11 +12,11 @@ from ..diagnostics.shortcuts import plain
 from ..errors import InputError
 from ..readers import files
 from ..readers.files import TABLE_SUFFIXES
-from ..readers.preferences import Rejected, read_preferences
+from ..readers.preferences import read_preferences
 from ..store.names import is_ref
 from ..store.store import Store
 from ..training.data import Source, from_hub, from_store
-from ..training.shapes import comparisons
+from ..training.shapes import comparisons, comparisons_of
 from .subject import Subject
 
 
@@ -47,7 +46,6 @@ def open_comparisons(
 ) -> Comparisons:
     """Comparisons of `name@version`, `ORG/NAME@REVISION`, or a file. Raises InputError otherwise."""
     learned = "" if split == "train" else "train"
-    is_file = False
     if is_ref(data) and not Path(data).exists():
         source = from_store(store, data, config, split, learned, "eval.split")
         pin = Pinned(data, source.parent.digest, "data", _is_fake(source))
@@ -57,14 +55,14 @@ def open_comparisons(
     else:
         if config:
             raise InputError(f"eval.config goes with a dataset, and {data} is a file")
-        source, is_file = _open_file(data, columns), True
+        source = _open_file(data, columns)
         pin = Pinned(source.parent.ref, source.parent.digest, "data")
+        return Comparisons(pin, source, source, split, is_file=True)
     if not len(source.train):
         raise InputError(f"{source.parent.ref}: no row to judge on")
-    source = source if is_file else replace(source, assignments=columns)
-    splits = ("judged" if is_file else split, "")
-    judged = comparisons(replace(source, test=source.train.clear(), has_test=True, splits=splits))
-    return Comparisons(pin, judged, source, split, is_file)
+    source = replace(source, assignments=columns)
+    judged = comparisons(replace(source, test=source.train.clear(), has_test=True, splits=(split, "")))
+    return Comparisons(pin, judged, source, split, is_file=False)
 
 
 def _is_fake(source: Source) -> bool:
@@ -72,35 +70,12 @@ def _is_fake(source: Source) -> bool:
 
 
 def _open_file(data: str, columns: Mapping[str, str]) -> Source:
-    """The preferences of a file or folder, and how many of its rows have none that can be read."""
+    """The preferences of a file or folder."""
     sha256 = files.record(data, TABLE_SUFFIXES)["sha256"]
-    rows: list[dict[str, Any]] = []
-    problems: list[str] = []
-    for row in read_preferences(data, columns).rows:
-        if isinstance(row.result, Rejected):
-            problems.append(f"{Path(row.place).name}: {row.result.detail}")
-            continue
-        for preference in row.result:
-            sides = {"chosen": preference.chosen, "rejected": preference.rejected}
-            replies = {name: [{"role": "assistant", "content": side.text}] for name, side in sides.items()}
-            models = {f"{name}_responder": side.model for name, side in sides.items()}
-            rows.append({"prompt": preference.prompt, **replies, **models})
-    if not rows:
-        raise InputError(problems[0] if problems else f"{data}: no row in it")
-    messages = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
-    names = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    schema = {name: pl.String() if name.endswith("_responder") else messages for name in names}
-    table = pl.DataFrame([{name: row[name] for name in names} for row in rows], schema=schema)
     parent = Parent(Path(data).resolve().name, f"sha256:{sha256}", "")
-    return Source(
-        parent=parent,
-        revision=None,
-        config=None,
-        train=table,
-        test=table.clear(),
-        columns=frozenset(names),
-        unusable=(len(problems), problems[0] if problems else ""),
-    )
+    source = Source(parent, None, None, pl.DataFrame(), pl.DataFrame(), frozenset())
+    rows = read_preferences(data, columns).rows
+    return comparisons_of(source, (replace(row, place=Path(row.place).name) for row in rows))
 
 
 def training_notes(store: Store, subjects: Sequence[Subject], judged: Comparisons) -> list[str]:

@@ -1,6 +1,6 @@
 """An evaluation before it runs (`EvalPlan`), what comes of it (`Measurement`), what is stored (`Result`)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,19 +36,36 @@ class Line(Number, frozen=True, forbid_unknown_fields=True):
         values: Sequence[float],
         subset: str = "overall",
         chance: float | None = None,
+        groups: Sequence[Hashable] | None = None,
     ) -> "Line":
-        """The mean of values from 0 to 1 with Wilson's interval; a tie is 0.5. None of no values."""
+        """The mean of values from 0 to 1 with `stats.share`'s interval; a tie is 0.5. None of no values."""
         from .stats import share
 
         if not values:
             return cls(who, metric, subset, n=0, value=None, chance=chance)
         ties = sum(value == 0.5 for value in values)
-        return cls(who, metric, subset, len(values), *share(values), ties, chance)
+        return cls(who, metric, subset, len(values), *share(values, groups), ties, chance)
 
     @property
     def is_difference(self) -> bool:
         """Whether the value is a difference of two shares, to be told in percentage points."""
         return AHEAD in self.metric or LESS in self.who
+
+    def as_text(self, value: float | None) -> str:
+        """A number of this line: a share as percent, a difference in percentage points.
+
+        >>> Line("m", "accuracy", "overall", 10, 0.7).as_text(0.7)
+        '70.0%'
+        """
+        if value is None:
+            return "n/a"
+        return f"{100 * value:+.1f}" if self.is_difference else f"{value:.1%}"
+
+    @property
+    def interval(self) -> str:
+        """Both ends of the interval; empty without one."""
+        is_known = self.low is not None and self.high is not None
+        return f"{self.as_text(self.low)} to {self.as_text(self.high)}" if is_known else ""
 
     def mirrored(self, who: str) -> "Line | None":
         """The same number for side b, of a line of side a; None where the line is no comparison."""
@@ -97,24 +114,9 @@ class Result(msgspec.Struct, frozen=True):
         name = self.data[0].id if self.data else ""
         return name if len(self.data) < 2 else f"{name} and {len(self.data) - 1} more"
 
-    @property
-    def environment_rows(self) -> list[tuple[str, str]]:
-        """Versions, devices and dtypes, with whose they are."""
-        return list(_environment_rows(self.environment))
-
     def by_role(self, role: str) -> str:
         """Id of the model of a role; empty where there is none."""
         return next((model.id for model in self.models if model.role == role), "")
-
-
-def _environment_rows(environment: dict[str, Any], who: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in environment.items():
-        if name == "packages":
-            yield from value.items()
-        elif isinstance(value, dict):
-            yield from _environment_rows(value, name)
-        elif name in ("python", "engine", "device", "dtype"):
-            yield f"{who}: {name}" if who and who != name else name, str(value)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ result in which requests failed can be followed by another attempt, which takes 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -41,8 +41,8 @@ def new_draft(store: Store, name: str, logic_version: int, plan: EvalPlan) -> Ma
         {"settings": plan.settings, "models": plan.models, "data": plan.data, "prompts": plan.prompts}
     )
     parents = _parents(store, [*plan.models, *plan.data])
-    digits = new_manifest("evaluation", f"{name}@0.0.0", builder, config, parents).fingerprint[:DIGITS]
-    return new_manifest("evaluation", f"{name}@{logic_version}.0.0-{digits}", builder, config, parents)
+    draft = new_manifest("evaluation", f"{name}@{logic_version}.0.0", builder, config, parents)
+    return msgspec.structs.replace(draft, version=f"{draft.version}-{draft.fingerprint[:DIGITS]}")
 
 
 def _parents(store: Store, pins: Sequence[Pinned]) -> list[Manifest]:
@@ -107,10 +107,21 @@ def _render(manifest: Manifest) -> dict[str, bytes]:
         result=result,
         figures=sorted(figures),
         alt_text=forest.alt_text(result),
-        ran=result.environment_rows,
+        ran=list(_environment_rows(result.environment)),
     )
     head = {"pretty_name": manifest.ref, "tags": ["evaluation", "almost_data"], **viewer(manifest)}
     return {"README.md": with_front_matter(head, text).encode(), **figures}
+
+
+def _environment_rows(environment: Mapping[str, Any], who: str = "") -> Iterator[tuple[str, str]]:
+    """Versions, devices and dtypes, with whose they are."""
+    for name, value in environment.items():
+        if name == "packages":
+            yield from value.items()
+        elif isinstance(value, dict):
+            yield from _environment_rows(value, name)
+        elif name in ("python", "engine", "device", "dtype"):
+            yield f"{who}: {name}" if who and who != name else name, str(value)
 
 
 def read(manifest: Manifest) -> Result:

@@ -43,7 +43,7 @@ class Options(ModelOptions):
 def plan(session: EvalSession, options: Options) -> EvalPlan:
     """The scores of a reward model or a judge by subset, and their mean, beside the baselines."""
     if options.judge is None:
-        return plan_subject(session, options, session.subject(options, MAX_TOKENS))
+        return plan_subject(session, options, session.subject(options, max_tokens=MAX_TOKENS))
     if set_option := next((name for name in ("device", "dtype") if getattr(options, name)), None):
         raise InputError(f"eval.{set_option} is of a model that runs here, and eval.judge is a server")
     return plan_judge(session, options, judge.engine(options.judge))

@@ -2,7 +2,7 @@
 
 A reward model scores both. A language model is asked for A or B in both orders, and the probabilities of the
 two letters are summed over them (the paper's way).
-Always taking the longer reply is right in 62.9% of the items: it is in every result.
+Always taking the longer reply is right in 63.3% of the items, a tie as half: it is in every result.
 
 Deviation from the paper: its A/B prompt was not published, so the wording is ours.
 """
@@ -27,13 +27,6 @@ HUB = "HuggingFaceH4/hhh_alignment@main"
 """The items are held to a checksum, whatever the commit."""
 ITEMS = "1ba427367c6b205c4a2046ffa42ab977865cc5040df78e069f6573f283dfb285"
 """`content` of the 221 items."""
-FILES = (
-    "1bd2a58d9bb17b26af4806e8302374cea60671dc387fbfc2c5aa5c23e0901628",
-    "69ba96e5bff121327ad1366e3772b7b45c50e96e7f995b2cef62c350380f1b14",
-    "4720acbc916cc18413e48c6bb55c19af73400436a6304c7e110b8bb40f8952a1",
-    "4d6b041d79e5bf2705a9f81994efb95274179faaba9270f6dc83bd0cd17c227e",
-)
-"""sha256 of BIG-bench's task.json of each subset (bigbench 1.0.0)."""
 SUBSETS = ("helpful", "honest", "harmless", "other")
 PROMPT = "static_hhh_ab"
 
@@ -143,15 +136,12 @@ BENCHMARK = Benchmark(
     turns=turns,
     rivals={choices.LONGEST: 1},
     subsets=SUBSETS,
-    # As always-longer's 62.9% were counted: two pairs of replies have equal lengths.
-    is_strict=True,
 )
 EVALUATION = Evaluation(
     name="static-hhh",
-    logic_version=3,
+    logic_version=4,
     options=Options,
     plan=partial(choices.plan, BENCHMARK),
     description="Static HHH: which reply is more helpful, honest and harmless, beside always-longer.",
-    official=frozenset([HUB.partition("@")[0], *FILES]),
     item_value=choices.item_value,
 )

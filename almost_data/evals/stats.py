@@ -3,17 +3,22 @@
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+import polars as pl
 
-from ..diagnostics.probe import wilson
+from ..diagnostics.probe import interval, wilson
 
 
-def share(values: Sequence[float]) -> tuple[float, float, float]:
+def share(values: Sequence[float], groups: Sequence[Hashable] | None = None) -> tuple[float, float, float]:
     """Mean of values from 0 to 1 and Wilson's interval; a tie is 0.5.
+
+    Where items are not independent, `groups` says which belong together, and the interval is wider.
 
     >>> share([1.0, 1.0, 0.0, 1.0])
     (0.75, 0.3006, 0.9544)
     """
     value = float(np.mean(values))
+    if groups is not None:
+        return value, *interval(np.array(values), pl.Series(groups))
     low, high = wilson(value, len(values))
     return value, round(max(0.0, low), 4), round(min(1.0, high), 4)
 

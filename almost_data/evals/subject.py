@@ -44,12 +44,18 @@ CHUNK = 128
 class Subject:
     """A model under evaluation, pinned."""
 
-    model: Model
-    kind: Kind
     scorer: Scorer
-    manifest: Manifest | None
+    manifest: Manifest | None = None
     """Of a model in the store."""
-    folder: Path | None
+    folder: Path | None = None
+
+    @property
+    def model(self) -> Model:
+        return self.scorer.model
+
+    @property
+    def kind(self) -> Kind:
+        return "language" if isinstance(self.scorer, Likelihood) else "reward"
 
     @property
     def pinned(self) -> Pinned:
@@ -84,15 +90,13 @@ def find(
     set_options = {key: value for key, value in msgspec.structs.asdict(options).items() if value is not None}
     reward_tokens = max_tokens or scoring.MAX_TOKENS
     if name.startswith((BASELINE, "fake/")):
-        scorer = scoring.load(name, options=set_options, max_tokens=reward_tokens)
-        return Subject(scorer.model, "reward", scorer, None, None)
+        return Subject(scoring.load(name, options=set_options, max_tokens=reward_tokens))
     base = find_model(store, name, setting=setting)
     model, folder = base.model, base.folder
     if _architecture(folder, name).endswith("ForSequenceClassification"):
         scorer = scoring.load(model.id, model.revision, set_options, max_tokens=reward_tokens, folder=folder)
-        return Subject(model, "reward", scorer, base.manifest, folder)
-    likelihood = Likelihood(model, folder, max_tokens or CONTEXT, options)
-    return Subject(model, "language", likelihood, base.manifest, folder)
+        return Subject(scorer, base.manifest, folder)
+    return Subject(Likelihood(model, folder, max_tokens or CONTEXT, options), base.manifest, folder)
 
 
 def scores(
@@ -144,6 +148,7 @@ class Likelihood:
         self.options = options
         self._limit = max_tokens
         self._network: Any = None
+        self._settings: dict[str, Any] = {}
 
     @cached_property
     def max_tokens(self) -> int:
@@ -158,10 +163,21 @@ class Likelihood:
             raise CannotStart(f"{self.model.id} cannot be loaded: {one_line(error)}") from error
         return min(self._limit, getattr(config, "max_position_embeddings", None) or self._limit)
 
+    @property
+    def network(self) -> Any:
+        """The model as lm-evaluation-harness runs it, loaded at the first use."""
+        if self._network is None:
+            self._network = harness(self.folder, self.model, self.max_tokens, self.options)
+        return self._network
+
     def settings(self) -> dict[str, Any]:
-        return {} if self._network is None else network_settings(self._network)
+        if self._network is not None:
+            dtype = str(self._network.model.dtype).split(".")[-1]
+            self._settings = {"device": str(self._network.device), "dtype": dtype}
+        return self._settings
 
     def close(self) -> None:
+        self.settings()  # a result asks for them after the model is closed
         self._network = None
 
     @cached_property
@@ -190,9 +206,7 @@ class Likelihood:
             yield from self._score(by_length[start : start + CHUNK])
 
     def _score(self, dialogues: list[Dialogue]) -> Iterator[Score]:
-        if self._network is None:
-            self._network = harness(self.folder, self.model, self.max_tokens, self.options)
-        network = self._network
+        network = self.network
         texts = [_cut(network, dialogue.turns) for dialogue in dialogues]
         requests = [
             (dialogue.turns, *_tokens(network, *text))
@@ -277,11 +291,6 @@ def harness(folder: Path, model: Model, max_tokens: int, options: Options) -> An
         )
     except Exception as error:
         raise CannotStart(f"{model.id} cannot be loaded: {one_line(error)}") from error
-
-
-def network_settings(network: Any) -> dict[str, Any]:
-    """Device and dtype of a loaded model."""
-    return {"device": str(network.device), "dtype": str(network.model.dtype).split(".")[-1]}
 
 
 def _no_harness(model: Model) -> InputError:

@@ -168,12 +168,10 @@ class OpenAIEngine:
                     return
                 done(await self.ask(client, request, refused))
 
-        async with self._client(server) as client, asyncio.TaskGroup() as group:
+        connections = Client(server, self.concurrency, self.timeout, self.retries, self._counts)
+        async with connections as client, asyncio.TaskGroup() as group:
             for _ in range(min(self.concurrency, len(share))):
                 group.create_task(worker())
-
-    def _client(self, server: Server) -> Client:
-        return Client(server, self.concurrency, self.timeout, self.retries, self._counts)
 
     async def ask(self, client: Client, request: Request, refused: set[str]) -> Reply:
         """The reply to one request; after a lasting fault, a failed reply.

@@ -1,5 +1,6 @@
 """The report on a reward model: its accuracy on unseen comparisons, shortcuts and calibration."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from ..diagnostics.probe import interval, transfer
 from ..diagnostics.shortcuts import plain, sampled_rows
 from ..errors import InputError
+from ..models.chat import Messages
 from ..scoring import Dialogue, Scorer
 from .data import Source
 
@@ -113,17 +115,16 @@ def report(scorer: Scorer, parts: Parts) -> dict[str, Any]:
 
 def scores(scorer: Scorer, rows: pl.DataFrame) -> tuple[Numbers, Numbers]:
     """The scores of each row's chosen and rejected dialogue."""
-    sides = ("chosen", "rejected")
-    dialogues = [
-        Dialogue(f"{number}/{side}", (*row["prompt"], *row[side]))
-        for number, row in enumerate(rows.iter_rows(named=True))
-        for side in sides
-    ]
-    values = {score.id: score.value for score in scorer.score(dialogues)}
-    chosen, rejected = (
-        np.array([values[f"{number}/{side}"] for number in range(len(rows))], np.float64) for side in sides
-    )
-    return chosen, rejected
+    pairs = rows.select("prompt", "chosen", "rejected").iter_rows()
+    values = scores_of(scorer, [(*prompt, *reply) for prompt, *replies in pairs for reply in replies])
+    return values[::2], values[1::2]
+
+
+def scores_of(scorer: Scorer, dialogues: Sequence[Messages]) -> Numbers:
+    """The score of each dialogue."""
+    named = [Dialogue(str(number), messages) for number, messages in enumerate(dialogues)]
+    values = {score.id: score.value for score in scorer.score(named)}
+    return np.array([values[dialogue.id] for dialogue in named], np.float64)
 
 
 def right(gaps: Numbers) -> Numbers:

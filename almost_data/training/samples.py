@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ..datasets.manifest import Manifest
 from ..models.chat import assistant_turn
-from ..scoring import Dialogue, Scorer
+from ..scoring import Scorer
 from ..store.store import Store
+from .reward_report import scores_of
 from .shapes import Messages
 
 CARD_PROMPTS = 6
@@ -109,7 +110,16 @@ class BeforeAfter:
         for kind, prompts in self.prompts.items():
             rewards = None
             if scorer is not None:
-                rewards = [_rewards(scorer, prompts, answers[kind]) for answers in self.generated]
+                rewards = [
+                    scores_of(
+                        scorer,
+                        [
+                            (*prompt, assistant_turn(text))
+                            for prompt, (text, _) in zip(prompts, answers[kind], strict=True)
+                        ],
+                    )
+                    for answers in self.generated
+                ]
                 entries.append(self._entry(kind, rewards))
             samples += self._samples(kind, rewards)
         return entries, samples
@@ -146,15 +156,6 @@ def few(unseen: pl.Series, trained: pl.Series, seed: int) -> BeforeAfter:
     kind, prompts = (HELD_OUT, unseen) if len(unseen) else ("from the training rows", trained)
     options = {"max_new_tokens": CARD_TOKENS, "temperature": 0.0, "seed": seed}
     return BeforeAfter({kind: prompts.head(CARD_PROMPTS).to_list()}, **options)
-
-
-def _rewards(scorer: Scorer, prompts: Sequence[Messages], answers: Replies) -> Numbers:
-    dialogues = [
-        Dialogue(str(n), (*prompt, assistant_turn(text)))
-        for n, (prompt, (text, _)) in enumerate(zip(prompts, answers, strict=True))
-    ]
-    values = {score.id: score.value for score in scorer.score(dialogues)}
-    return np.array([values[dialogue.id] for dialogue in dialogues])
 
 
 def by_kind(

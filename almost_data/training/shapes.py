@@ -16,7 +16,7 @@ from ..models.chat import Message
 from ..readers.conversations import read_turns
 from ..readers.dialogue_text import is_hh, read_hh
 from ..readers.layout import Preference
-from ..readers.preferences import SAMPLE, Rejected, by_columns, choose, read_all
+from ..readers.preferences import SAMPLE, ReadRow, Rejected, by_columns, choose, read_all
 from ..readers.reasons import Unusable
 from .data import Source
 
@@ -24,8 +24,10 @@ Messages = list[Message]
 Row = dict[str, Any]
 Shape = Callable[[Row, str], Row]
 """Makes the new columns of a row; the text is the row's place, for errors."""
-Reader = Callable[[Iterable[tuple[str, Row]]], Iterator[tuple[Row, list[Row] | InputError]]]
-"""Makes the new rows of rows with their places, each beside the row that it comes from."""
+ShapedRow = tuple[Row, list[Row] | InputError]
+"""A row, and the new ones that it comes to."""
+Reader = Callable[[Iterable[tuple[str, Row]]], Iterator[ShapedRow]]
+"""Shapes rows with their places."""
 
 _MESSAGE_COLUMNS = ("prompt", "chosen", "rejected", "messages")
 _MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
@@ -43,6 +45,13 @@ def comparisons(source: Source) -> Source:
         name for name in responders if name in source.columns and rows[name].null_count() < len(rows)
     )
     return _shaped(source, _preference_reader(source, _comparison), copied)
+
+
+def comparisons_of(source: Source, rows: Iterable[ReadRow]) -> Source:
+    """The source with the comparisons of rows of a file as its train split; none is held out."""
+    train, errors, _ = _collected(source, _shaped_preferences(rows, _comparison))
+    unusable = len(errors), next(iter(errors), "")
+    return replace(source, train=train, read=len(train) + len(errors), unusable=unusable)
 
 
 def dialogues(source: Source) -> Source:
@@ -87,15 +96,12 @@ def prompts(source: Source) -> Source:
         raise InputError(f"{place}: no prompt: give messages, prompt or query")
 
     def distinct(frame: pl.DataFrame) -> pl.DataFrame:
-        first_rows = frame.unique("query_id", keep="first", maintain_order=True)
-        rows = first_rows.select("prompt", "query_id").rows()
-        return first_rows.with_columns(prompt=pl.Series([_prompt_of(*row) for row in rows], dtype=_MESSAGES))
+        rows = frame.select("query_id", "prompt").unique("query_id", keep="first", maintain_order=True)
+        prompts = [_prompt_of(turns, query_id) for query_id, turns in rows.iter_rows()]
+        return rows.with_columns(prompt=pl.Series(prompts, dtype=_MESSAGES))
 
     reader = _row_reader(shape) if columns else _preference_reader(source, _comparison)
     shaped = _shaped(source, reader)
-    shaped = replace(
-        shaped, **{name: getattr(shaped, name).select("query_id", "prompt") for name in ("train", "test")}
-    )
     train = distinct(shaped.train)
     return replace(shaped, train=train, test=distinct(shaped.test), repeated=len(shaped.train) - len(train))
 
@@ -130,7 +136,7 @@ def _shaped(source: Source, reader: Reader, copied: tuple[str, ...] = ()) -> Sou
 
 
 def _row_reader(shape: Shape) -> Reader:
-    def read(rows: Iterable[tuple[str, Row]]) -> Iterator[tuple[Row, list[Row] | InputError]]:
+    def read(rows: Iterable[tuple[str, Row]]) -> Iterator[ShapedRow]:
         for place, row in rows:
             try:
                 yield row, [shape(row, place)]
@@ -148,35 +154,41 @@ def _preference_reader(source: Source, shape: Callable[[Preference], Row]) -> Re
     named = by_columns(source.assignments) if source.assignments else None
     layout = choose(named, sample, source.parent.ref, sorted(source.columns))
 
-    def read(rows: Iterable[tuple[str, Row]]) -> Iterator[tuple[Row, list[Row] | InputError]]:
-        for read_row in read_all(layout, rows):
-            result: list[Row] | InputError
-            if isinstance(read_row.result, Rejected):
-                result = InputError(f"{read_row.place}: {read_row.result.detail}")
-            elif any(_opening(preference.prompt) != "user" for preference in read_row.result):
-                result = InputError(f"{read_row.place}: its prompt does not begin with a user's turn")
-            else:
-                result = [shape(preference) for preference in read_row.result]
-            yield dict(read_row.row), result
+    return lambda rows: _shaped_preferences(read_all(layout, rows), shape)
 
-    return read
+
+def _shaped_preferences(rows: Iterable[ReadRow], shape: Callable[[Preference], Row]) -> Iterator[ShapedRow]:
+    for read_row in rows:
+        result: list[Row] | InputError
+        if isinstance(read_row.result, Rejected):
+            result = InputError(f"{read_row.place}: {read_row.result.detail}")
+        elif any(_opening(preference.prompt) != "user" for preference in read_row.result):
+            result = InputError(f"{read_row.place}: its prompt does not begin with a user's turn")
+        else:
+            result = [shape(preference) for preference in read_row.result]
+        yield dict(read_row.row), result
 
 
 def _shaped_split(
     source: Source, frame: pl.DataFrame, name: str, reader: Reader, copied: tuple[str, ...]
 ) -> tuple[pl.DataFrame, list[str], int]:
-    """The split's rows in their new shape, the errors of unreadable rows, and the rows of several turns.
+    """The split's rows in their new shape, as `_collected` gives them."""
+    rows = enumerate(frame.iter_rows(named=True))
+    places = ((f"{source.parent.ref}: {name} row {number}", row) for number, row in rows)
+    return _collected(source, reader(places), copied)
+
+
+def _collected(
+    source: Source, shaped_rows: Iterable[ShapedRow], copied: tuple[str, ...] = ()
+) -> tuple[pl.DataFrame, list[str], int]:
+    """The rows in their new shape, the errors of unreadable rows, and the rows of several turns.
 
     Raises InputError where all rows are unreadable.
     """
     rows: list[Row] = []
     errors: list[str] = []
     several_turns = 0
-    places = (
-        (f"{source.parent.ref}: {name} row {number}", row)
-        for number, row in enumerate(frame.iter_rows(named=True))
-    )
-    for row, result in reader(places):
+    for row, result in shaped_rows:
         if isinstance(result, InputError):
             errors.append(str(result))
             continue

@@ -149,17 +149,13 @@ def curves(history: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str,
 def stop_on_kl(limit: float) -> Any:
     """A callback that raises Stopped once the policy is too far from its reference.
 
-    KL is in nats per response: PPO logs it as `objective/kl`, RLOO per token as `kl`. PPO of TRL 1.12
-    ignores a callback's wish to stop, so only an exception ends it.
+    PPO of TRL 1.12 ignores a callback's wish to stop, so only an exception ends it.
     """
     from transformers import TrainerCallback
 
     class StopOnKL(TrainerCallback):  # type: ignore[misc]
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            logs = logs or {}
-            kl = logs.get("objective/kl")
-            if kl is None and "kl" in logs:
-                kl = logs["kl"] * logs.get("completions/mean_length", 1.0)
+            kl = renamed([logs or {}])[0].get("kl")
             if kl is not None and (not math.isfinite(kl) or kl > limit):
                 raise Stopped(
                     f"step {state.global_step}: KL is {kl:,.1f} nats per response, over max_kl={limit:g}: "

@@ -54,8 +54,7 @@ class KnownScorer:
 
 
 def reward(value: Callable[[tuple[str, ...]], float], name: str = "known", stop: int = 0) -> Subject:
-    scorer = KnownScorer(value, name, stop)
-    return Subject(scorer.model, "reward", scorer, None, None)
+    return Subject(KnownScorer(value, name, stop))
 
 
 class KnownLikelihood(Likelihood):
@@ -82,8 +81,7 @@ class KnownLikelihood(Likelihood):
 def language(
     value: Callable[[tuple[str, ...]], float], name: str = "known-lm", options: Options | None = None
 ) -> Subject:
-    scorer = KnownLikelihood(value, name, options)
-    return Subject(scorer.model, "language", scorer, None, None)
+    return Subject(KnownLikelihood(value, name, options))
 
 
 def rows(file: Path, values: list[dict[str, Any]]) -> Path:

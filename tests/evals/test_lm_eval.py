@@ -19,7 +19,6 @@ import yaml
 
 from almost_data.errors import InputError
 from almost_data.evals import lm_eval_model
-from almost_data.evals.lm_eval import Number, difference
 from almost_data.evals.result import Line, Result
 from almost_data.evals.results import results
 from almost_data.evals.subject import Subject, find
@@ -117,18 +116,6 @@ def test_a_group_beside_the_model_before(store: Store, tmp_path: Path, tasks: Pa
     assert all(line["version"] == 3 for line in measured.settings["tasks"].values())
     for file in (at for at in store.path(measured.ref).rglob("*") if at.is_file()):
         assert b"fact 3" not in file.read_bytes() and str(tmp_path).encode() not in file.read_bytes()
-
-
-def test_a_difference_of_few_items_that_agree_is_not_known_to_be_none() -> None:
-    def number(values: list[float]) -> Number:
-        return Number("t", "acc", len(values), sum(values) / len(values), 0.0, values, True)
-
-    right = number([1.0] * 5)
-    half = 1.96 * math.sqrt(2 / 7) / math.sqrt(7)  # with one item more for each side
-    value, low, high = difference(right, right)
-    assert value == 0 and (low, high) == (pytest.approx(-half, abs=1e-4), pytest.approx(half, abs=1e-4))
-    assert difference(right, number([0.0] * 5))[2] == 1.0
-    assert difference(number([1.0]), number([1.0])) == (0.0, None, None)
 
 
 def test_a_perplexity_is_no_share_and_stands_apart(store: Store, tmp_path: Path, tasks: Path) -> None:

@@ -71,9 +71,7 @@ def mixed(n: int = 60) -> list[dict[str, Any]]:
 
 def by(rule: Callable[[str], float], name: str = "ORG/known", manifest: Manifest | None = None) -> Subject:
     model = Model(manifest.ref, manifest.digest[:16]) if manifest else Model(name, "c" * 40)
-    return Subject(
-        model, "reward", FunctionScorer(model, lambda dialogue: rule(dialogue.turns[-1]), 100), manifest, None
-    )
+    return Subject(FunctionScorer(model, lambda dialogue: rule(dialogue.turns[-1]), 100), manifest)
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """TruthfulQA: known answers, shortcuts, and agreement with lm-evaluation-harness and with transformers."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 import pytest
 
-from almost_data.errors import InputError
 from almost_data.evals import sources, truthfulqa
 from almost_data.evals.result import Line, Result
 from almost_data.evals.subject import find
@@ -57,14 +55,6 @@ def test_equals_share_the_point(store: Store, data: str) -> None:
     )
     assert (line(short, "half").value, line(short, "half").ties) == (0.5, 12)
     assert any("no better than guessing" in note for note in result.notes)
-
-
-def test_the_first_and_the_random_are_at_chance(store: Store, tmp_path: Path) -> None:
-    many = str(questions(tmp_path / "many.jsonl", 400))
-    for name in ("baseline:first", "baseline:random"):
-        baseline = line(judged(truthfulqa, store, find(store, name), many), name)
-        assert baseline.low is not None and baseline.high is not None and baseline.ties == 0
-        assert baseline.low < 0.25 < baseline.high
 
 
 def test_true_or_false(store: Store, data: str) -> None:
@@ -144,18 +134,6 @@ def test_files_are_not_known_as_the_benchmark(store: Store, shared: Path) -> Non
         assert not any(map(truthfulqa.EVALUATION.is_official, result.data))
 
 
-def test_command(tmp_path: Path, data: str) -> None:
-    words = ("truthfulqa", "--root", str(tmp_path / "build"), "--data", data)
-    done = cli(*words, "--model", "baseline:longest")
-    assert done.returncode == 0, done.stderr
-    assert re.search(
-        r"baseline:longest +\n(?:.*\n)* +accuracy +overall +12 +0 +0.0% +0.0% to 24.2% +25.0%", done.stdout
-    )
-    assert "Not known to be the items" in done.stdout
-    failed = cli(*words, "--model", "baseline:best")
-    assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and "no such baseline" in failed.stderr
-
-
 @pytest.mark.parametrize(("template", "bos"), [(False, False), (False, True), (True, False), (True, True)])
 def test_true_is_what_transformers_computes(store: Store, tmp_path: Path, template: bool, bos: bool) -> None:
     import torch
@@ -193,13 +171,6 @@ def test_true_is_what_transformers_computes(store: Store, tmp_path: Path, templa
         assert list(zip(true, odds, strict=True)) == [pytest.approx(token, abs=1e-4) for token in expected]
 
 
-def test_wrong_labels(store: Store, tmp_path: Path) -> None:
-    row = {"question": "a", "mc1_targets": {"choices": ["b", "c"], "labels": [1, 1]}}
-    (tmp_path / "x.jsonl").write_text(json.dumps(row))
-    with pytest.raises(InputError, match=r"x\.jsonl:1: exactly one choice must be right"):
-        judged(truthfulqa, store, reward(is_right), str(tmp_path / "x.jsonl"))
-
-
 def test_ties_of_a_coarse_dtype_are_told(store: Store, data: str) -> None:
     cases: list[tuple[str, Literal["bfloat16", "float32"], int]] = [
         ("coarse", "bfloat16", 1),
@@ -221,15 +192,6 @@ def test_another_dtype_is_asked_anew(store: Store, data: str) -> None:
     assert (line(coarse, "known-lm").value, line(again, "known-lm").value) == (0.25, 1.0)
     assert [result.settings["dtype"] for result in (coarse, again)] == ["bfloat16", "float32"]
     assert "dtype" not in judged(truthfulqa, store, reward(is_right), data).settings
-
-
-def test_questions_that_stand_twice_are_one(store: Store, tmp_path: Path, data: str) -> None:
-    twice = tmp_path / "twice.jsonl"
-    twice.write_text(Path(data).read_text() * 2)
-    half = reward(lambda turns: is_right(turns) * (-1) ** int(turns[0][-2]))
-    first, two = (line(judged(truthfulqa, store, half, at), "known") for at in (data, str(twice)))
-    assert (first.n * 2, first.value) == (two.n, two.value) == (24, 0.5)
-    assert first.low is not None and two.low is not None and two.low <= first.low
 
 
 def test_the_official_file_of_choices_and_labels_is_read(tmp_path: Path) -> None:
