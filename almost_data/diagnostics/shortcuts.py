@@ -47,12 +47,13 @@ def diagnose(pairs: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
     hit_column = pl.Series(hits if hits is not None else [None] * len(pairs), dtype=pl.Float64)
     responders = [name for name in _RESPONDERS if name in pairs.columns]
     measures = pairs.select("query_id", gap, *responders).with_columns(probe=hit_column)
+    is_longer = (measures["gap"].sign().to_numpy() + 1) / 2  # a half where both are of one length
     is_empty = pl.any_horizontal(pl.col("chosen", "rejected").str.strip_chars() == "")
     result = {
         "rows": len(pairs),
         "queries": pairs["query_id"].n_unique(),
         **measures.select(**_LENGTH).row(0, named=True),
-        "always_longer_interval": _longer_interval(measures) if len(measures) else None,
+        "always_longer_interval": list(interval(is_longer, measures["query_id"])) if len(pairs) else None,
         "length_gap": _gap(measures["gap"]) | {"median_rejected": pairs["rejected"].str.len_chars().median()},
         "responder_pairs": _by_responders(measures),
         "probe": surface,
@@ -63,10 +64,6 @@ def diagnose(pairs: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
         "pairs_per_query": _per_query(pairs["query_id"]),
     }
     return result | {"findings": findings(result) if len(pairs) else []}
-
-
-def _longer_interval(measures: pl.DataFrame) -> list[float]:
-    return list(interval((measures["gap"].sign().to_numpy() + 1) / 2, measures["query_id"]))
 
 
 def plain(comparisons: pl.DataFrame) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import takewhile
 from typing import Any, Literal
 
 import polars as pl
@@ -148,7 +149,8 @@ def dialogues_of(rows: pl.DataFrame, side: str) -> Iterator[Messages]:
 
 def has_room(tokenizer: Any, rows: pl.DataFrame, max_length: int | None) -> pl.Series:
     """Whether `max_length` leaves room after each dialogue's prompt for a token of the reply."""
-    prompts = [turns[: _first_reply(turns)] for turns in rows["messages"].to_list()]
+    dialogues = rows["messages"].to_list()
+    prompts = [list(takewhile(lambda turn: turn["role"] != "assistant", turns)) for turns in dialogues]
     lengths = token_counts(tokenizer, prompts, add_generation_prompt=True)
     return _fits(lengths, max_length and max_length - 1)
 
@@ -203,7 +205,3 @@ def _check_lengths(
 
 def _fits(lengths: list[int], limit: int | None) -> pl.Series:
     return pl.Series("fits", [limit is None or length <= limit for length in lengths], pl.Boolean)
-
-
-def _first_reply(turns: Messages) -> int:
-    return next((place for place, turn in enumerate(turns) if turn["role"] == "assistant"), len(turns))
