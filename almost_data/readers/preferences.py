@@ -180,7 +180,8 @@ def _near_miss(rows: Sequence[Cells]) -> str:
 def _unjudged(rows: Sequence[Cells], columns: Sequence[str]) -> str:
     """Where to go with answers that nobody compared: one a row, or a column for each model."""
     names = set(columns)
-    if not names & {"prompt", "question", "instruction", "query"} or names & set(SIDES):
+    has_side = any(name.strip().lower() in SIDES for name in columns)
+    if has_side or not names & {"prompt", "question", "instruction", "query"}:
         return ""
     fix = "`import responses` reads them, with import.ladder best,...,worst"
     if names & {"responder", "model", "generator"} and names & {"response", "output", "completion", "answer"}:

@@ -156,6 +156,16 @@ def test_of_parquet_only_the_columns_that_are_needed_are_read(tmp_path: Path) ->
     assert files.column_names(str(tmp_path / "a.parquet"), TABLE_SUFFIXES) == ["prompt", "zone", "far"]
 
 
+def test_a_time_within_a_column_that_python_cannot_hold_is_one_line(tmp_path: Path) -> None:
+    for kind in (pa.timestamp("us"), pa.timestamp("us", "No/Where")):
+        numbers = pa.list_(pa.struct({"content": pa.string(), "at": pa.int64()}))
+        times = pa.array([[{"content": "Why?", "at": 2**62}]], numbers)
+        turns = times.cast(pa.list_(pa.struct({"content": pa.string(), "at": kind})))
+        pq.write_table(pa.table({"prompt": turns}), tmp_path / "a.parquet")
+        with pytest.raises(InputError, match=r"a\.parquet: cannot be read as Parquet"):
+            read(tmp_path / "a.parquet")
+
+
 def test_two_columns_of_parquet_with_one_name_are_refused(tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
     pq.write_table(table, tmp_path / "a.parquet")
