@@ -6,7 +6,7 @@ where it and the paper's text differ: `pairing="first"` (the text: every ordered
 `length_over="survivors"` and "at least as long" (the text: over all of Y, and "longer than").
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import polars as pl
 from ...datasets.builder import AUTO, Builder, Built, Estimate, Parents, Progress, pin_model
 from ...datasets.digest import RANGE_ROWS, ranges
 from ...datasets.filters import Filter, first_reason, with_reason
+from ...datasets.tables import last_turn
 from ...datasets.user_filters import filter_hashes, load_filters, of_unit
 from ...diagnostics import shortcuts
 from ...diagnostics.contamination import contamination
@@ -37,7 +38,6 @@ from .parts import SIDES, Part, compact, comparisons, decision_texts, prompts_of
 from .ranking import LENGTH_GAP, LENGTH_RULE, WALKS, Pairing, length_gap, length_rule, rank_pairs
 from .selection import REASONS, Selection
 from .tables import HOOKS, TABLES, TEXT_TABLES
-from .unchecked import Unchecked
 
 SMALL_SET = 50_000
 """Responses up to which `drops_with_text = "auto"` stores the texts of dropped rows."""
@@ -61,7 +61,6 @@ def build(config: ComparisonsConfig, parents: Parents, generator: Generator, pro
             "selection": selection.filters,
         },
     )
-    unchecked = Unchecked(_checks(config) if config.check_sides == "chosen" else ())
     total = int(responses.select(pl.len()).collect().item())
     progress("comparisons", 0, total, 0)
     parts: list[Part] = []
@@ -74,7 +73,6 @@ def build(config: ComparisonsConfig, parents: Parents, generator: Generator, pro
         accounts.add(texts, decided, pairs)
         parts.append(compact(rows, decided, pairs, list(accounts.stages)))
         selection.add(texts, pairs)
-        unchecked.add(texts, pairs)
         progress("comparisons", accounts.responses, total, 0)
         if accounts.queries == config.limit:
             break
@@ -95,7 +93,7 @@ def build(config: ComparisonsConfig, parents: Parents, generator: Generator, pro
         diagnostics["contamination"] = contamination(prompts, benchmarks)
     notes = [
         *_notes(config, accounts),
-        *unchecked.notes(parts),
+        *_unchecked_notes(config, parts),
         *selection.notes(accounts.kept, diagnostics["text"]),
     ]
     return Built({"default": blocks, **rejected}, ledger, diagnostics, notes, schemas=schemas)
@@ -141,6 +139,22 @@ def _notes(config: ComparisonsConfig, accounts: Accounts) -> list[str]:
         f"In {share:.0%} of the queries that make pairs, two responses survive: there the length rule keeps "
         "only pairs whose chosen is the longer one."
     ]
+
+
+def _unchecked_notes(config: ComparisonsConfig, parts: Sequence[Part]) -> list[str]:
+    """How many rejected responses would fail a check, where only the chosen ones are checked."""
+    if config.check_sides != "chosen":
+        return []
+    reasons = []
+    for part in parts:
+        rejected = part.pairs.filter(pl.col("reason").is_null())["rejected_row"]
+        texts = part.rows.select(last_turn(), "response", "finish_reason").collect()
+        reasons.append(with_reason(texts[rejected], _checks(config))["reason"])
+    failed = pl.concat(reasons)
+    counts = failed.drop_nulls().value_counts(sort=True, name="rows").iter_rows()
+    names = ", ".join(f"{name} {rows:,}" for name, rows in counts)
+    note = f"Only the chosen responses are checked: {failed.count():,} of the {len(failed):,} rejected ones "
+    return [f"{note}would fail a check ({names})."] if names else []
 
 
 def _checks(config: ComparisonsConfig) -> list[Filter]:
