@@ -1,7 +1,6 @@
 """The verb `sample`: rows of a dataset with their texts, kept or dropped, in the terminal."""
 
-from dataclasses import asdict, dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -10,41 +9,22 @@ from ..store.samples import Selection
 from ..store.samples import sample as draw_sample
 from ..store.store import Store
 from .console import console, print_json, print_line
-from .options import ROOT, Json, Ref, Root, Where
+from .options import ROOT, Json, Ref, Root
 from .rows import row_panel
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class SampleOptions:
-    """Which rows are shown."""
-
-    n: Annotated[int, Parameter(name=["--n", "-n"], help="Rows, or queries with all their responses.")] = 20
-    dropped: Annotated[
-        str | None, Parameter(help="Rows that were dropped for this reason, or for `any`.")
-    ] = None
-    where: Where = None
-    pair: Annotated[str | None, Parameter(help="Pairs of these responders: 'CHOSEN>REJECTED'.")] = None
-    longer: Annotated[
-        Literal["chosen", "rejected"] | None, Parameter(help="Pairs of which this side is the longer one.")
-    ] = None
-    id: Annotated[
-        str | None,
-        Parameter(help="Rows with this id, or of this query: kept, with what they passed, or dropped."),
-    ] = None
-    sort: Annotated[
-        str | None, Parameter(help="Column of which the largest values are shown, such as chosen_length.")
-    ] = None
-    config: Annotated[str, Parameter(help="Config that the rows are from.")] = "default"
-    seed: Annotated[int, Parameter(help="Seed of the draw.")] = 0
-
-
 def sample(
-    ref: Ref, /, *, options: SampleOptions = SampleOptions(), json: Json = False, root: Root = ROOT
+    ref: Ref,
+    /,
+    *,
+    n: Annotated[int, Parameter(name=["--n", "-n"], help="Rows, or queries with all their responses.")] = 20,
+    selection: Annotated[Selection, Parameter(name="*")] = Selection(),
+    json: Json = False,
+    root: Root = ROOT,
 ) -> None:
     store = Store(root)
     ref = store.resolve(ref)
-    selected = draw_sample(store, ref, Selection(**asdict(options)))
+    selected = draw_sample(store, ref, selection, n)
     if json:
         print_json(selected.rows)
         return
@@ -52,10 +32,10 @@ def sample(
     sentences = rules(ledger)
     for row in selected.rows:
         console.print(row_panel(row, sentences))
-        if options.id and row.config == "default":
+        if selection.id and row.config == "default":
             passed = ", ".join(entry.filter for entry in ledger) or "no filter"
             print_line(f"kept: it passed {passed}", "green")
     for note in selected.notes:
         print_line(note, "yellow")
-    order = f"the largest {options.sort} first" if options.sort else f"drawn by seed {options.seed}"
+    order = f"the largest {selection.sort} first" if selection.sort else f"drawn by seed {selection.seed}"
     print_line(f"{len(selected.rows):,} of {selected.matching:,} rows that match in {ref}, {order}", "dim")

@@ -40,20 +40,22 @@ class Artifacts(Protocol):
 class Selection:
     """Which rows are looked at."""
 
-    n: int = 20
-    config: str = "default"
     dropped: str | None = None
-    """Reason of dropped rows, or `ANY`; None takes rows of `config`."""
+    """Rows that were dropped for this reason, or for `any`."""
     where: str | None = None
-    """Polars SQL over the columns: a conversation is text in it, and texts have a length."""
+    """Polars SQL over the columns, such as "chosen_length > 500 AND rejected LIKE '%sorry%'"."""
     pair: str | None = None
-    """`CHOSEN>REJECTED`: responders of a pair."""
+    """Pairs of these responders: 'CHOSEN>REJECTED'."""
     longer: Literal["chosen", "rejected"] | None = None
+    """Pairs of which this side is the longer one."""
     id: str | None = None
-    """Id of a row, or of its query or reply: rows of every config that have it, kept or dropped."""
+    """Rows with this id, or of this query: kept, with what they passed, or dropped."""
     sort: str | None = None
-    """Column by whose largest values the rows are picked, in place of a draw; lengths are columns too."""
+    """Column of which the largest values are shown, such as chosen_length."""
+    config: str = "default"
+    """Config that the rows are from."""
     seed: int = 0
+    """Seed of the draw."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,10 @@ class Sample:
     notes: list[str]
 
 
-def sample(artifacts: Artifacts, ref: str, selection: Selection = Selection()) -> Sample:
-    """Rows of a dataset, drawn by seed. Raises InputError where the selection does not fit the dataset."""
-    if selection.n < 1:
-        raise InputError(f"sample.n {selection.n}: at least one row")
+def sample(artifacts: Artifacts, ref: str, selection: Selection = Selection(), n: int = 20) -> Sample:
+    """`n` rows of a dataset, drawn by seed. Raises InputError where the selection does not fit the dataset."""
+    if n < 1:
+        raise InputError(f"sample.n {n}: at least one row")
     manifest = dataset(artifacts, ref)
     rows = matching(
         _selected(artifacts, manifest, selection),
@@ -80,9 +82,9 @@ def sample(artifacts: Artifacts, ref: str, selection: Selection = Selection()) -
         longer=selection.longer,
     )
     if selection.sort:
-        frame, count = largest(rows, ref, selection.sort, selection.n)
+        frame, count = largest(rows, ref, selection.sort, n)
     else:
-        frame, count = draw(rows, selection.n, selection.seed, _group(rows.collect_schema()))
+        frame, count = draw(rows, n, selection.seed, _group(rows.collect_schema()))
     sampled = list(rows_of(manifest, frame))
     return Sample(frame, sampled, count, notes(artifacts, manifest, sampled))
 
@@ -91,7 +93,7 @@ def examples(artifacts: Artifacts, manifest: Manifest, n: int, seed: int = 0) ->
     """Rows of `n` queries, drawn by seed, one of each; the responses to a query are one row."""
     rows = with_texts(artifacts, manifest, "default")
     if "query_id" not in rows.collect_schema() or _group(rows.collect_schema()):
-        return sample(artifacts, manifest.ref, Selection(n=n, seed=seed)).rows
+        return sample(artifacts, manifest.ref, Selection(seed=seed), n).rows
     frame, _ = draw(rows, n, seed, "query_id")
     return list(rows_of(manifest, frame.unique("query_id", keep="first", maintain_order=True)))
 

@@ -58,10 +58,10 @@ class Store:
         return Artifact(self, self.manifest(self.resolve(ref)).ref)
 
     def sample(self, ref: str, n: int = 20, **conditions: Any) -> "pl.DataFrame":
-        """`n` rows drawn by seed; `conditions` are the other fields of `store.samples.Selection`."""
+        """`n` rows drawn by seed; `conditions` are the fields of `store.samples.Selection`."""
         from .samples import Selection, sample
 
-        return sample(self, self.resolve(ref), Selection(n=n, **conditions)).frame
+        return sample(self, self.resolve(ref), Selection(**conditions), n).frame
 
     def dropped(self, ref: str, reason: str = "any", n: int = 1000, **conditions: Any) -> "pl.DataFrame":
         """Up to `n` rows that were dropped for a reason, with their texts."""

@@ -238,7 +238,7 @@ def test_what_a_judge_writes_stays_text(store: Store) -> None:
 def test_dropped_rows_show_what_the_judge_wrote(store: Store) -> None:
     judge = Judge(lambda response: "Hm, hard." if "0" in response else "Score: 5")
     manifest = rate(store, judge, "judge=j")
-    [row] = sample(store, manifest.ref, Selection(n=1, dropped="no_scores")).rows
+    [row] = sample(store, manifest.ref, Selection(dropped="no_scores"), 1).rows
     assert "Hm, hard." in note_text(row.notes) and row.sides[0].text and "says of 0" in row.sides[0].text
 
 

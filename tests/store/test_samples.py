@@ -21,16 +21,16 @@ REF = "comparisons@0.1.0"
 def test_dropped_rows_have_text_and_reason(fake_store: Store) -> None:
     ledger = fake_store.manifest(REF).ledger
     for reason, n in [item for entry in ledger for item in entry.dropped.items()]:
-        sampled = sample(fake_store, REF, Selection(n=5, dropped=reason))
+        sampled = sample(fake_store, REF, Selection(dropped=reason), 5)
         assert sampled.matching == n and len(sampled.rows) == min(n, 5)
         assert all(row.reason == reason and row.prompt for row in sampled.rows)
         assert all(side.text for row in sampled.rows for side in row.sides)
-    everything = sample(fake_store, REF, Selection(n=10_000, dropped="any"))
+    everything = sample(fake_store, REF, Selection(dropped="any"), 10_000)
     assert len(everything.rows) == sum(sum(entry.dropped.values()) for entry in ledger)
 
 
 def test_conditions_are_kept_by_every_row(fake_store: Store) -> None:
-    longer = sample(fake_store, REF, Selection(n=1000, longer="rejected"))
+    longer = sample(fake_store, REF, Selection(longer="rejected"), 1000)
     assert longer.rows and all(
         len(row.sides[0].text or "") < len(row.sides[1].text or "") for row in longer.rows
     )
@@ -42,7 +42,7 @@ def test_conditions_are_kept_by_every_row(fake_store: Store) -> None:
 
 
 def test_the_responses_to_a_query_are_one_row(fake_store: Store) -> None:
-    sampled = sample(fake_store, "responses@0.1.0", Selection(n=3))
+    sampled = sample(fake_store, "responses@0.1.0", n=3)
     assert len(sampled.rows) == 3 and all(len(row.sides) == 5 for row in sampled.rows)
     queries = fake_store.scan("responses@0.1.0").select(pl.col("query_id").n_unique()).collect().item()
     assert sampled.matching == queries
@@ -50,7 +50,7 @@ def test_the_responses_to_a_query_are_one_row(fake_store: Store) -> None:
 
 
 def test_the_seed_decides(fake_store: Store) -> None:
-    first, again, second = (sample(fake_store, REF, Selection(n=5, seed=seed)).rows for seed in (0, 0, 1))
+    first, again, second = (sample(fake_store, REF, Selection(seed=seed), 5).rows for seed in (0, 0, 1))
     assert first == again != second
 
 
@@ -68,7 +68,6 @@ def test_examples_are_of_distinct_queries(fake_store: Store) -> None:
         (Selection(where="chosen_length"), "not true or false"),
         (Selection(pair="a>b"), "it has: fake-"),
         (Selection(config="defualt"), "no config 'defualt'"),
-        (Selection(n=0), "sample.n 0"),
         (Selection(id="nope"), "no row with the id 'nope'"),
         (Selection(sort="chosen_len"), "did you mean 'chosen_length'"),
     ],
@@ -78,6 +77,8 @@ def test_what_does_not_fit_is_named_with_what_there_is(
 ) -> None:
     with pytest.raises(InputError, match=message.replace("(", r"\(")):
         sample(fake_store, REF, selection)
+    with pytest.raises(InputError, match="sample.n 0"):
+        sample(fake_store, REF, n=0)
 
 
 def test_texts_of_an_absent_parent_are_missed_and_said_so(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_sample_prints_boxes_with_reasons_and_json(fake_store: Store) -> None:
 
 
 def test_rows_are_sorted_by_a_column_or_a_length(fake_store: Store) -> None:
-    sampled = sample(fake_store, REF, Selection(n=5, sort="chosen_length"))
+    sampled = sample(fake_store, REF, Selection(sort="chosen_length"), 5)
     lengths = [len(row.sides[0].text or "") for row in sampled.rows]
     texts = fake_store.scan(REF).select(last_turn("chosen")).collect()["chosen"]
     assert lengths == texts.str.len_chars().sort(descending=True).head(5).to_list()
@@ -106,15 +107,15 @@ def test_rows_are_sorted_by_a_column_or_a_length(fake_store: Store) -> None:
 
 
 def test_an_id_shows_what_was_kept_of_it_and_what_was_dropped(fake_store: Store) -> None:
-    kept, dropped = (sample(fake_store, REF, Selection(n=1, dropped=reason)) for reason in (None, "any"))
+    kept, dropped = (sample(fake_store, REF, Selection(dropped=reason), 1) for reason in (None, "any"))
     for row in (*kept.rows, *dropped.rows):
         [same] = sample(fake_store, REF, Selection(id=row.id)).rows
         assert same == row
     chosen, _, rejected = kept.rows[0].id.partition("-")
     for reply in (chosen, rejected):
-        assert kept.rows[0] in sample(fake_store, REF, Selection(n=100, id=reply)).rows
+        assert kept.rows[0] in sample(fake_store, REF, Selection(id=reply), 100).rows
     query = kept.frame["query_id"][0]
-    rows = sample(fake_store, REF, Selection(n=1000, id=query)).rows
+    rows = sample(fake_store, REF, Selection(id=query), 1000).rows
     counts = [
         fake_store.scan(REF, config).filter(query_id=query).collect().height
         for config in fake_store.configs(REF)
