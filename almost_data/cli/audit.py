@@ -1,11 +1,11 @@
 """The verb `audit`: how far anybody's preference data can be trusted."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from ..datasets.builder import silent
 from ..errors import InputError
 from ..outputs import replacing
 from ..readers.files import HubPart
@@ -14,30 +14,10 @@ from ..run.audit import AuditOptions
 from ..run.audit import audit as run_audit
 from ..store.store import Store
 from .console import console, grid, print_json, print_line, print_markdown, text
-from .options import ROOT, Columns, Json, Markdown, Root
+from .options import ROOT, Json, Markdown, Reading, Root
 from .progress import progress_bars
 
 LEVELS = {"worry": "bold red", "watch": "yellow", "fine": "green"}
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How the source is read, and what it is compared with."""
-
-    columns: Columns = None
-    hub_config: Annotated[str | None, Parameter(help="Config of a Hub dataset, or a folder in it.")] = None
-    split: Annotated[str | None, Parameter(help="Split of a Hub dataset, or all.")] = None
-    benchmark: Annotated[
-        tuple[str, ...], Parameter(help="File of a benchmark's prompts to search for; repeatable.")
-    ] = ()
-    rm: Annotated[
-        str | None, Parameter(help="Reward model that also judges: name@version, folder or Hub id.")
-    ] = None
-    thresholds: Annotated[
-        Path | None,
-        Parameter(help="TOML with [max] and [min] of measure = number; exit code 1 where one is broken."),
-    ] = None
 
 
 def audit(
@@ -47,6 +27,7 @@ def audit(
     /,
     *,
     reading: Reading = Reading(),
+    options: Annotated[AuditOptions, Parameter(name="*")] = AuditOptions(),
     json: Json = False,
     markdown: Markdown = False,
     output: Annotated[
@@ -56,15 +37,10 @@ def audit(
 ) -> None:
     if output and output.suffix != ".html":
         raise InputError(f"audit.output {output}: name an .html file")
-    options = AuditOptions(
-        columns=parse_columns(reading.columns),
-        part=HubPart(reading.hub_config, reading.split),
-        benchmarks=reading.benchmark,
-        rm=reading.rm,
-        thresholds=reading.thresholds,
-    )
+    is_text = not json and not markdown
+    columns, part = parse_columns(reading.columns), HubPart(reading.hub_config, reading.split)
     with progress_bars() as bars:
-        result = run_audit(Store(root), source, options, *([] if json or markdown else [bars]))
+        result = run_audit(Store(root), source, options, columns, part, bars if is_text else silent)
     if json:
         print_json(result)
     elif markdown:
@@ -76,15 +52,14 @@ def audit(
 
         with replacing(output, "audit.output") as staging:
             staging.write_text(audit_page(result), "utf-8")
-        if not json and not markdown:
+        if is_text:
             print_line(f"written: {output}")
     limits = result["thresholds"]
     broken = [limit for limit in limits if not limit["holds"]]
-    if limits and not json and not markdown:
-        for limit in broken:
-            print_line(f"threshold broken: {_compared(limit)}", "bold red")
-        if not broken:
-            print_line(f"all thresholds hold: {'; '.join(map(_compared, limits))}", "green")
+    for limit in broken if is_text else ():
+        print_line(f"threshold broken: {_compared(limit)}", "bold red")
+    if is_text and limits and not broken:
+        print_line(f"all thresholds hold: {'; '.join(map(_compared, limits))}", "green")
     if broken:
         raise SystemExit(1)
 

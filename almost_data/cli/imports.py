@@ -13,7 +13,7 @@ from ..run import importing, presets
 from ..run.plan import Step
 from ..store.store import Store
 from .console import print_line
-from .options import ROOT, Columns, Root, Version
+from .options import ROOT, Reading, Root, Version
 from .summary import summary
 
 app = App(name="import")
@@ -21,13 +21,10 @@ app = App(name="import")
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ImportOptions:
+class ImportOptions(Reading):
     """Options of every import."""
 
     version: Version
-    columns: Columns = None
-    hub_config: Annotated[str | None, Parameter(help="Config of a Hub dataset, or a folder in it.")] = None
-    split: Annotated[str | None, Parameter(help="Split of a Hub dataset, or all.")] = None
     license: Annotated[str | None, Parameter(help="Licence of the data, as the Hub spells it.")] = None
     language: Annotated[str | None, Parameter(help="ISO 639 code of the data's language.")] = None
     root: Root = ROOT

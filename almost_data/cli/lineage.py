@@ -50,14 +50,14 @@ def _trace(store: Store, ref: str, digest: str, expanded: set[str]) -> Node:
     if not store.has(ref):
         return Node(ref, digest, "on the Hub" if "/" in ref else "not in this store")
     manifest = store.manifest(ref)
-    splits, is_repeated = manifest.counts.get("default", {}), ref in expanded
+    is_repeated = ref in expanded
     expanded.add(ref)
     return Node(
         ref,
         manifest.digest,
         _hub_place(store, manifest),
         manifest.kind,
-        splits.get("train", 0) if manifest.kind == "model" else sum(splits.values()),
+        manifest.rows,
         is_changed=manifest.digest != digest,
         is_repeated=is_repeated,
         parents=[]
@@ -68,10 +68,8 @@ def _trace(store: Store, ref: str, digest: str, expanded: set[str]) -> Node:
 
 
 def _hub_place(store: Store, manifest: Manifest) -> str:
-    on_hub = place(store, manifest.ref)
-    if on_hub is None or on_hub.digest != manifest.digest:
-        return ""
-    return f"{on_hub.repo}@{on_hub.revision} commit {on_hub.commit[:12]}"
+    on_hub = place(store, manifest.ref, manifest.digest)
+    return f"{on_hub.repo}@{on_hub.revision} commit {on_hub.commit[:12]}" if on_hub else ""
 
 
 def _sources(manifest: Manifest) -> list[str]:

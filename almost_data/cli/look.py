@@ -79,12 +79,10 @@ def _entry(ref: str, manifest: Manifest | str) -> dict[str, Any]:
 def _row(ref: str, manifest: Manifest | str) -> tuple[str | int, ...]:
     if isinstance(manifest, str):
         return ref, "", "", "", "damaged"
-    splits = manifest.counts["default"]
-    rows = splits.get("train", 0) if manifest.kind == "model" else sum(splits.values())
     created, builder = manifest.created[:10], manifest.builder.name
     words = ["empty"] * manifest.is_empty + ["fake"] * manifest.is_fake + [manifest.kind]
     made_by = "" if builder == manifest.name else f" by {builder}"
-    return ref, rows, byte_size(manifest.disk_bytes), created, " ".join(words) + made_by
+    return ref, manifest.rows, byte_size(manifest.disk_bytes), created, " ".join(words) + made_by
 
 
 def verify(
@@ -121,10 +119,8 @@ def _place(store: Store, ref: str) -> str | None:
     """`ORG/NAME@COMMIT` where a push or a pull recorded this content."""
     from ..hub.places import place
 
-    recorded = place(store, ref)
-    if recorded is None or recorded.digest != store.manifest(ref).digest:
-        return None
-    return f"{recorded.repo}@{recorded.commit}"
+    recorded = place(store, ref, store.manifest(ref).digest)
+    return f"{recorded.repo}@{recorded.commit}" if recorded else None
 
 
 def journal(

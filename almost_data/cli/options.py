@@ -1,6 +1,7 @@
 """Options that several verbs take."""
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,16 @@ Columns = Annotated[
         help="Which column holds what: prompt=NAME (of queries: query=NAME), chosen=NAME,rejected=NAME."
     ),
 ]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a file, a folder or a Hub dataset is read."""
+
+    columns: Columns = None
+    hub_config: Annotated[str | None, Parameter(help="Config of a Hub dataset, or a folder in it.")] = None
+    split: Annotated[str | None, Parameter(help="Split of a Hub dataset, or all.")] = None
 
 
 def root_flag(root: Path) -> str:

@@ -184,8 +184,7 @@ def _print_usage(last: Manifest, steps: list[Step]) -> None:
     """Tokens and engine time of what was built, and for each row of the last; the cost of all steps."""
     usage = total_usage([step.manifest for step in steps if step.action == "build"])
     if usage.get("completion_tokens") and usage["seconds"] >= 1 and not last.is_fake:
-        rows = sum(last.counts["default"].values())
-        tokens, seconds = usage["completion_tokens"], usage["seconds"]
+        rows, tokens, seconds = last.rows, usage["completion_tokens"], usage["seconds"]
         print_line(
             f"{tokens:,} tokens in {seconds:,.1f} engine-seconds ({tokens / seconds:,.0f} tok/s): "
             f"{tokens / rows:,.0f} tokens and {seconds / rows:,.2f} s for each row of {last.ref}"

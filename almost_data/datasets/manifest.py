@@ -151,8 +151,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def rows(self) -> int:
-        """Rows of `default`."""
-        return sum(self.counts.get("default", {}).values())
+        """Rows of `default`; of a model, those that it was trained on."""
+        splits = self.counts.get("default", {})
+        return splits.get("train", 0) if self.kind == "model" else sum(splits.values())
 
     def __repr__(self) -> str:
         return f"<{self.ref}: {self.kind}, {self.rows:,} rows>"

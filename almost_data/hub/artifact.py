@@ -118,7 +118,7 @@ def _parents(store: Store, manifest: Manifest) -> dict[str, Place]:
         repo, _, revision = parent.ref.partition("@")
         if HUB_ID.fullmatch(parent.ref) and revision:
             places[parent.ref] = Place("dataset", repo, revision, revision, parent.digest)
-        elif "/" not in repo and (pushed := place(store, parent.ref)) and pushed.digest == parent.digest:
+        elif "/" not in repo and (pushed := place(store, parent.ref, parent.digest)):
             places[parent.ref] = pushed
     return places
 

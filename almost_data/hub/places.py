@@ -21,16 +21,17 @@ class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digest: str
 
 
-def place(store: Store, ref: str) -> Place | None:
-    """Where `ref` was last pushed to or pulled from; None where that is not recorded."""
+def place(store: Store, ref: str, digest: str | None = None) -> Place | None:
+    """Where `ref`, with this digest, was last pushed to or pulled from; None where that is not recorded."""
     name, version = parse_ref(ref)
     file = store.root / "hub" / f"{name}@{version}.json"
     if not file.is_file():
         return None
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Place)
+        recorded = msgspec.json.decode(file.read_bytes(), type=Place)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise InputError(f"{file}: not a record of push or pull: delete it") from None
+    return recorded if digest in (None, recorded.digest) else None
 
 
 def remember(store: Store, ref: str, location: Place) -> None:

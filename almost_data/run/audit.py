@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ import msgspec
 import polars as pl
 
 from ..builders import checks
-from ..datasets.builder import RewardModel, prompt_id
+from ..datasets.builder import Progress, RewardModel, prompt_id, silent
 from ..datasets.digest import ranges
 from ..datasets.spool import Spool
 from ..datasets.tables import Table, all_turns, last_turn, messages, string
@@ -20,11 +20,12 @@ from ..diagnostics import audit as measures
 from ..diagnostics.rules import finding, is_share
 from ..errors import InputError
 from ..inputs import parse_toml, read_text
+from ..models.chat import assistant_turn
 from ..readers import benchmark_file, files
 from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
 from ..readers.formats import file_format
 from ..readers.layout import SIDES
-from ..readers.preferences import Rejected, read_preferences
+from ..readers.preferences import Preferences, Rejected, read_preferences
 from ..readers.reasons import REASONS
 from ..scoring import Dialogue, Scorer
 from ..scoring.scorer import MAX_TOKENS
@@ -60,22 +61,18 @@ _TABLE = Table(
 """What is kept of a file while an audit runs."""
 UNUSABLE = {f"left_out.{reason}" for reason in REASONS if reason != "equal_sides"}
 """Measures of the rows that hold no comparison, by reason. Equal sides are a measure of their own."""
-Progress = Callable[[str, int, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditOptions:
-    """What is audited, and what it is held against."""
+    """What preferences are compared with, and held against."""
 
-    columns: Mapping[str, str] | None = None
-    """Which column holds what: prompt, system, chosen, rejected."""
-    part: HubPart = WHOLE
-    benchmarks: tuple[str, ...] = ()
-    """Files of prompts to search for."""
+    benchmark: tuple[str, ...] = ()
+    """File of a benchmark's prompts to search for; repeatable."""
     rm: str | None = None
-    """Reward model: `name@version` in the store, folder or Hub id."""
+    """Reward model that also judges: name@version, folder or Hub id."""
     thresholds: Path | None = None
-    """TOML with tables `max` and `min`: measure = number."""
+    """TOML with [max] and [min] of measure = number; exit code 1 where one is broken."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +90,21 @@ class Texts:
 def audit(
     store: Store,
     source: str,
-    options: AuditOptions,
-    progress: Progress = lambda stage, done, total, tokens: None,
+    options: AuditOptions = AuditOptions(),
+    columns: Mapping[str, str] | None = None,
+    part: HubPart = WHOLE,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Measure the preferences of a file, a folder, a Hub dataset or `name@version`; JSON data.
 
-    Raises InputError where they cannot be read, or a threshold names no measure.
+    `columns` say which column holds what: prompt, system, chosen, rejected. Raises InputError where they cannot
+    be read, or a threshold names no measure.
     """
     limits = read_thresholds(options.thresholds)
-    benchmarks = {Path(path).name: benchmark_file.read_prompts(path) for path in options.benchmarks}
+    benchmarks = {Path(path).name: benchmark_file.read_prompts(path) for path in options.benchmark}
     reward_model = RewardModel(options.rm, None, MAX_TOKENS) if options.rm else None
     scorer = Scorers(store, {}, {}).load(reward_model) if reward_model else None
-    with _texts(store, source, options, progress) as texts:
+    with _texts(store, source, columns, part, progress) as texts:
         if not texts.parts:
             reasons = ", ".join(f"{reason}: {rows}" for reason, rows in texts.left_out.items())
             raise InputError(f"{source}: no comparison in it ({reasons or 'no row'}): see audit.columns")
@@ -126,18 +126,25 @@ def audit(
 
 
 @contextmanager
-def _texts(store: Store, source: str, options: AuditOptions, progress: Progress) -> Iterator[Texts]:
+def _texts(
+    store: Store, source: str, columns: Mapping[str, str] | None, part: HubPart, progress: Progress
+) -> Iterator[Texts]:
     is_file = Path(source).exists() or file_format(Path(source)) in TABLE_SUFFIXES
     if not is_file and not files.is_hub(source, TABLE_SUFFIXES):
         ref = store.resolve(source)
-        if options.columns or options.part != WHOLE:
+        if columns or part != WHOLE:
             raise InputError(
                 f"{ref}: a dataset of the store: leave out audit.columns, import.hub_config and import.split"
             )
         yield _stored(store, ref)
         return
+
+    def tick(done: int, total: int) -> None:
+        progress("reading", done, max(total, done + 1), 0)  # the total is an estimate
+
+    preferences = read_preferences(source, columns, part, tick)
     with tempfile.TemporaryDirectory(prefix="almost-data-audit-") as folder:
-        yield _read(source, options, Path(folder), progress)
+        yield _read(preferences, Path(folder), progress)
 
 
 def _stored(store: Store, ref: str) -> Texts:
@@ -153,18 +160,11 @@ def _stored(store: Store, ref: str) -> Texts:
         *map(last_turn, ("chosen", "rejected")),
         *(pl.lit(None, pl.String).alias(name) for name in responders),
     ).select(_TABLE.names)
-    total = sum(store.manifest(ref).counts["default"].values())
-    return Texts("a dataset of the store", _parts(rows), total, {})
+    return Texts("a dataset of the store", _parts(rows), store.manifest(ref).rows, {})
 
 
-def _read(source: str, options: AuditOptions, folder: Path, progress: Progress) -> Texts:
+def _read(preferences: Preferences, folder: Path, progress: Progress) -> Texts:
     """The comparisons of a file, a folder or a Hub dataset, kept in files of `folder`."""
-    preferences = read_preferences(
-        source,
-        options.columns,
-        options.part,
-        lambda done, total: progress("reading", done, max(total, done + 1), 0),  # an estimate
-    )
     left_out, places = Counter[str](), defaultdict[str, list[str]](list)
     spool, rows = Spool(folder / "texts", _TABLE), 0
     for read in preferences.rows:
@@ -226,7 +226,7 @@ def _agreement(scorer: Scorer, parts: Sequence[pl.LazyFrame], progress: Progress
         for number, part in enumerate(parts)
     )
     dialogues = (
-        Dialogue(f"{number} {side}", (*row["messages"], {"role": "assistant", "content": row[side]}))
+        Dialogue(f"{number} {side}", (*row["messages"], assistant_turn(row[side])))
         for number, row in enumerate(sample.iter_rows(named=True))
         for side in ("chosen", "rejected")
     )

@@ -59,7 +59,7 @@ def numbers(result: dict[str, Any]) -> dict[str, float]:
 
 def test_each_planted_fault_is_measured(tmp_path: Path) -> None:
     (tmp_path / "bench.txt").write_text(BENCHMARK)
-    options = AuditOptions(benchmarks=(str(tmp_path / "bench.txt"),))
+    options = AuditOptions(benchmark=(str(tmp_path / "bench.txt"),))
     result = audit(Store(tmp_path), write(tmp_path / "pairs.jsonl", list(planted_rows())), options)
     measured = numbers(result)
     assert result["rows"] == ROWS
@@ -79,14 +79,14 @@ def test_prompts_that_differ_in_numbers_alone_are_counted(tmp_path: Path) -> Non
     rows = clean_rows(40)
     for number, row in enumerate(rows):
         row["prompt"] = f"{rows[number % 4]['prompt'].partition(' (')[0]} (question {number})"
-    result = audit(Store(tmp_path), write(tmp_path / "pairs.jsonl", rows), AuditOptions())
+    result = audit(Store(tmp_path), write(tmp_path / "pairs.jsonl", rows))
     [row] = [row for row in result["measures"] if row["name"] == "only_numbers"]
     assert (row["number"], row["level"]) == (0.9, "watch")
     assert row["value"] == "90.0% (36 of 40 prompts); 4 texts without their numbers"
 
 
 def test_clean_data_pass_every_measure(tmp_path: Path) -> None:
-    result = audit(Store(tmp_path), write(tmp_path / "pairs.jsonl", clean_rows()), AuditOptions())
+    result = audit(Store(tmp_path), write(tmp_path / "pairs.jsonl", clean_rows()))
     assert {row["name"] for row in result["measures"] if row["level"] != "fine"} == set()
     assert result["scripts"] == {"Latin": 1.0}
     assert result["turns"] == {"1": 1.0}
@@ -95,7 +95,7 @@ def test_clean_data_pass_every_measure(tmp_path: Path) -> None:
 def test_copies_and_contradictions_are_told_apart(tmp_path: Path) -> None:
     rows = clean_rows(60)
     turned = {"prompt": rows[0]["prompt"], "chosen": rows[0]["rejected"], "rejected": rows[0]["chosen"]}
-    result = audit(Store(tmp_path), write(tmp_path / "p.jsonl", [*rows, rows[1], turned]), AuditOptions())
+    result = audit(Store(tmp_path), write(tmp_path / "p.jsonl", [*rows, rows[1], turned]))
     measured = numbers(result)
     assert measured["duplicates"] == pytest.approx(1 / 62)
     assert measured["contradictions"] == pytest.approx(2 / 62)
@@ -109,8 +109,8 @@ def test_a_conversation_and_its_columns_are_read_as_named(tmp_path: Path) -> Non
         {"role": "user", "content": "And iced tea?"},
     ]
     rows = [{"talk": turns, "good": f"Brewed hot, then cooled {n}.", "bad": "No."} for n in range(30)]
-    options = AuditOptions(columns={"prompt": "talk", "chosen": "good", "rejected": "bad"})
-    result = audit(Store(tmp_path), write(tmp_path / "p.jsonl", rows), options)
+    columns = {"prompt": "talk", "chosen": "good", "rejected": "bad"}
+    result = audit(Store(tmp_path), write(tmp_path / "p.jsonl", rows), columns=columns)
     assert result["turns"] == {"4": 1.0}
     assert result["system_prompts"] == 1.0
     assert numbers(result)["always_longer"] == 1.0
@@ -120,17 +120,17 @@ def test_a_dataset_of_the_store_is_audited_as_its_file_is(tmp_path: Path) -> Non
     source = write(tmp_path / "pairs.jsonl", clean_rows(80))
     root = tmp_path / "build"
     cli.main(["import", "preferences", source, "--version", "1.0.0", "--root", str(root)])
-    of_file = audit(Store(root), source, AuditOptions())
-    of_store = audit(Store(root), "comparisons", AuditOptions())
+    of_file = audit(Store(root), source)
+    of_store = audit(Store(root), "comparisons")
     assert numbers(of_file) == numbers(of_store)
-    for options in (AuditOptions(columns={"prompt": "chosen"}), AuditOptions(part=HubPart("a", None))):
+    for how in ({"columns": {"prompt": "chosen"}}, {"part": HubPart("a", None)}):
         with pytest.raises(InputError, match=r"^comparisons@1\.0\.0: a dataset of the store: leave out"):
-            audit(Store(root), "comparisons", options)
+            audit(Store(root), "comparisons", **how)
     cli.main(
         ["build", "responses", "--engine", "fake", "--limit", "4", "--version", "0.1.0", "--root", str(root)]
     )
     with pytest.raises(InputError, match="not preference data"):
-        audit(Store(root), "responses@0.1.0", AuditOptions())
+        audit(Store(root), "responses@0.1.0")
 
 
 def test_a_reward_model_is_asked_where_one_is_given(tmp_path: Path) -> None:
@@ -212,12 +212,12 @@ def test_a_folder_of_two_layouts_is_refused(tmp_path: Path) -> None:
     folder.mkdir()
     write(folder / "a.jsonl", clean_rows(30))
     write(folder / "b.jsonl", clean_rows(30))
-    assert audit(Store(tmp_path), str(folder), AuditOptions())["rows"] == 60
+    assert audit(Store(tmp_path), str(folder))["rows"] == 60
     write(folder / "c.jsonl", [{"messages": [], "large": "Yes.", "small": "No."}])
     with pytest.raises(
         InputError, match=r"the first is TRL, .*c\.jsonl has no column 'chosen' but large, me"
     ):
-        audit(Store(tmp_path), str(folder), AuditOptions())
+        audit(Store(tmp_path), str(folder))
 
 
 def test_hostile_text_is_inert_in_the_page(tmp_path: Path) -> None:
