@@ -6,15 +6,12 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, Any, NoReturn
 from xml.parsers import expat
 
 from ...errors import InputError
 from ..formats import Tick
 from .posts import Post, Posts, author_of, license_of, vote_score
-
-if TYPE_CHECKING:
-    import py7zr
 
 CHUNK = 1 << 20
 MAX_ELEMENT = 16 << 20
@@ -37,9 +34,7 @@ def reading(path: Path, site: str) -> Iterator[Posts]:
         yield lambda tick: _posts(opener, size, str(path), site, tick)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            unpacked = Path(folder) / "Posts.xml"
-            _unpack_7z(path, unpacked)
-            size = unpacked.stat().st_size
+            unpacked, size = _unpack_7z(path, Path(folder))
             yield lambda tick: _posts(lambda: unpacked.open("rb"), size, str(path), site, tick)
 
 
@@ -152,8 +147,8 @@ def _open_zip(path: Path) -> tuple[Opener, int]:
     return opener, size
 
 
-def _unpack_7z(path: Path, target: Path) -> None:
-    """Write Posts.xml of a 7z archive to `target`, and nothing anywhere else."""
+def _unpack_7z(path: Path, folder: Path) -> tuple[Path, int]:
+    """Posts.xml of a 7z archive, unpacked into a folder, and its size; no other member is unpacked."""
     import py7zr
 
     try:
@@ -162,41 +157,13 @@ def _unpack_7z(path: Path, target: Path) -> None:
             _check_member(path, [member.filename for member in members])
             size = next(member.uncompressed for member in members if member.filename == "Posts.xml")
             _check_size(path, size)
-            with target.open("wb") as output:
-                archive.extract(targets=["Posts.xml"], factory=bounded_writers(output, size, path))
+            # The library writes no more than the size that was checked.
+            archive.extract(folder, targets=["Posts.xml"])
+        return folder / "Posts.xml", size
     except InputError:
         raise
     except Exception as error:  # the library and its codecs raise many kinds
         raise _cannot_unpack(path, error) from None
-
-
-def bounded_writers(output: IO[bytes], size: int, path: Path) -> "py7zr.io.WriterFactory":
-    """A py7zr factory that writes a member to `output`, and raises InputError past `size` bytes."""
-    import py7zr
-
-    class Writer(py7zr.io.Py7zIO):
-        def write(self, s: bytes | bytearray) -> int:
-            if output.tell() + len(s) > size:
-                raise InputError(f"{path}: Posts.xml is larger than the archive says: fetch the dump again")
-            return output.write(s)
-
-        def read(self, size: int | None = None) -> bytes:
-            return b""
-
-        def seek(self, offset: int, whence: int = 0) -> int:
-            return 0
-
-        def flush(self) -> None:
-            output.flush()
-
-        def size(self) -> int:
-            return output.tell()
-
-    class Factory(py7zr.io.WriterFactory):
-        def create(self, filename: str) -> py7zr.io.Py7zIO:
-            return Writer()
-
-    return Factory()
 
 
 def _check_member(path: Path, names: list[str]) -> None:
