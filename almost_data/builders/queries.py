@@ -11,6 +11,7 @@ Deviations from the paper and its released code:
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -196,11 +197,9 @@ class _Admission:
     def ledger(self) -> list[Entry]:
         dropped = Counter(str(row["reason"]) for row in self.rejected)
         rules = [*self._text_filters, *_order_filters(self.config, self.target)]
-        written = self._candidates - self.failed
-        generation = FAILED.entry(
-            "generation", self._candidates, written, failed=self.failed, round_size=self.config.round_size
-        )
-        return [generation, *chain("admission", rules, written, dropped)]
+        failures = replace(FAILED, params={"round_size": self.config.round_size})
+        [generation] = chain("generation", [failures], self._candidates, dropped)
+        return [generation, *chain("admission", rules, generation.kept, dropped)]
 
     def tables(self) -> dict[str, pl.DataFrame]:
         accepted = [

@@ -86,12 +86,7 @@ class ResponsesConfig(Config, frozen=True, kw_only=True):
     """Answer only the first queries by query_id; `run.limit` sets it."""
 
 
-FAILED = Filter(
-    "failed",
-    "response",
-    "The engine gave an error instead of a response.",
-    "almost_data",
-)
+FAILED = Filter("failed", "response", "The engine gave an error instead of a response.", "almost_data")
 REASONING_ONLY = Filter(
     "reasoning_only",
     "response",
@@ -155,11 +150,7 @@ def build(
     if not any(spool.rows for spool in spools.values()):
         raise RuntimeError(f"no response: {error or 'no row was usable'}")
     is_chat = any(pinned.responder.style == "chat" for pinned, _ in ranked)
-    failed = reasons[FAILED.name]
-    ledger = [
-        FAILED.entry("generation", total, total - failed, failed=failed),
-        *chain("generation", [REASONING_ONLY] if is_chat else [], total - failed, reasons),
-    ]
+    ledger = chain("generation", [FAILED, REASONING_ONLY] if is_chat else [FAILED], total, reasons)
     tables: dict[str, Rows] = {name: spool.by_query(CARD_ROWS) for name, spool in spools.items()}
     if rejected.rows:
         tables["rejected"] = rejected.scan().sort("row").collect()

@@ -14,6 +14,9 @@ import polars as pl
 from .manifest import Count, Entry, Unit
 from .settings_docs import documented
 
+FAILED = "failed"
+"""Name of the filter of requests that failed: its rows are counted as failed, not as dropped."""
+
 
 @documented
 @dataclass(frozen=True)
@@ -33,30 +36,21 @@ class Filter:
     reads: tuple[str, ...] = ()
     """The columns that a user's filter reads."""
 
-    def entry(
-        self,
-        stage: str,
-        n_in: int,
-        kept: int,
-        *,
-        failed: int = 0,
-        by_pair: dict[str, Count] | None = None,
-        **params: Any,
-    ) -> Entry:
-        """This filter's line in the ledger: what is neither kept nor failed was dropped for `name`."""
-        dropped = n_in - kept - failed
+    def entry(self, stage: str, n_in: int, kept: int, by_pair: Mapping[str, Count] = {}) -> Entry:
+        """This filter's line in the ledger: what is not kept was dropped for `name`, or failed."""
+        lost, is_failure = n_in - kept, self.name == FAILED
         return Entry(
             stage=stage,
             filter=self.name,
             unit=self.unit,
             description=self.description,
-            params={**self.params, **params},
+            params=dict(self.params),
             source=self.source,
             n_in=n_in,
             kept=kept,
-            dropped={self.name: dropped} if dropped else {},
-            failed=failed,
-            by_pair=by_pair or {},
+            dropped={self.name: lost} if lost and not is_failure else {},
+            failed=lost if is_failure else 0,
+            by_pair=dict(by_pair),
         )
 
 

@@ -1,6 +1,6 @@
 """Tables of community comparisons."""
 
-from ...datasets.tables import QUERY_ID, Table, integer, messages, string
+from ...datasets.tables import QUERY_ID, Table, integer, messages, reply, string
 
 _COMPARISON = string(
     "comparison_id", "site, slash, ids of chosen and rejected answer", "plants.example/12-17"
@@ -30,16 +30,8 @@ TABLES = {
                 "the question: title, empty line, body",
                 [{"role": "user", "content": "Can I prune basil in winter?\n\nMine is on a sill."}],
             ),
-            messages(
-                "chosen",
-                "the answer with the higher score",
-                [{"role": "assistant", "content": "Yes. Cut *above* a pair of leaves."}],
-            ),
-            messages(
-                "rejected",
-                "the answer with the lower score",
-                [{"role": "assistant", "content": "Mine died, so better not."}],
-            ),
+            reply("chosen", "the answer with the higher score", "Yes. Cut *above* a pair of leaves."),
+            reply("rejected", "the answer with the lower score", "Mine died, so better not."),
             _COMPARISON,
             QUERY_ID,
             *_SCORES,

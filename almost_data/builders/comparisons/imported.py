@@ -15,9 +15,10 @@ from ...datasets.filters import Filter, account, chain
 from ...datasets.ids import IdSet
 from ...datasets.manifest import Manifest
 from ...datasets.spool import Spool
-from ...datasets.tables import PROMPT, REASON, Table, integer, messages, number, string
+from ...datasets.tables import PROMPT, REASON, Table, integer, number, reply, string
 from ...diagnostics import shortcuts
 from ...errors import InputError
+from ...models.chat import assistant_turn
 from ...readers.layout import SIDES, Preference
 from ...readers.preferences import Preferences, ReadRow, Rejected
 from ...readers.reasons import REASONS
@@ -31,7 +32,7 @@ TABLES = {
         (
             PROMPT,
             *(
-                messages(side, f"the {word} reply", [{"role": "assistant", "content": _ANSWERS[side]}])
+                reply(side, f"the {word} reply", _ANSWERS[side])
                 for side, word in (("chosen", "better"), ("rejected", "worse"))
             ),
             string(
@@ -107,8 +108,8 @@ def _comparison(preference: Preference, origin: str | None) -> dict[str, Any]:
     ids = [text_id(f"{query_id}\0{side.text}") for side in (chosen, rejected)]
     return {
         "prompt": preference.prompt,
-        "chosen": [{"role": "assistant", "content": chosen.text}],
-        "rejected": [{"role": "assistant", "content": rejected.text}],
+        "chosen": [assistant_turn(chosen.text)],
+        "rejected": [assistant_turn(rejected.text)],
         "comparison_id": "-".join(ids),
         "query_id": query_id,
         "chosen_responder": chosen.model,

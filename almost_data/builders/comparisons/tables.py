@@ -2,7 +2,7 @@
 
 import msgspec
 
-from ...datasets.tables import PROMPT, QUERY_ID, REASON, Table, messages, score, string
+from ...datasets.tables import PROMPT, QUERY_ID, REASON, Table, reply, score, string
 from ..responses import FINISH_REASON, REPLY_ID, RESPONDER
 
 RATED = (
@@ -19,16 +19,8 @@ TABLES = {
         ("query_id", "comparison_id"),
         (
             PROMPT,
-            messages(
-                "chosen",
-                "the response of the better responder",
-                [{"role": "assistant", "content": "No, tea is made from the leaves of a shrub."}],
-            ),
-            messages(
-                "rejected",
-                "the response of the worse responder",
-                [{"role": "assistant", "content": "Yes, tea is a fruit that grows on trees."}],
-            ),
+            reply("chosen", "the response of the better responder", "No, tea is made from the leaves of a shrub."),
+            reply("rejected", "the response of the worse responder", "Yes, tea is a fruit that grows on trees."),
             string(
                 "comparison_id",
                 "reply_id of chosen, dash, reply_id of rejected",

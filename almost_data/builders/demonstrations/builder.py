@@ -191,24 +191,18 @@ def _ledger(
     config: DemonstrationsConfig, spools: Mapping[str, Spool], play: SelfPlay, conversations: int
 ) -> list[Entry]:
     dropped = spools["candidates"].counts("reason")
-    failed = dropped.pop(FAILED.name, 0)
-    n_in = spools["candidates"].rows
     description = (
         f"The reward model scores another of the {config.n} replies higher (of equals, the first is taken)."
         if config.n > 1
         else "With one reply a turn (N=1), nothing is dropped."
     )
     best = Filter("not_best", "response", description, "paper 2.2, RMSP", params={"n": config.n})
-    no_candidate = Filter(
-        NO_CANDIDATE,
-        "demonstration",
-        "No reply to the query can be used.",
-        OURS,
-        params={"turns": config.turns},
-    )
+    no_reply, params = "No reply to the query can be used.", {"turns": config.turns}
+    no_candidate = Filter(NO_CANDIDATE, "demonstration", no_reply, OURS, params=params)
+    [generation] = chain("generation", [FAILED], spools["candidates"].rows, dropped)
     return [
-        FAILED.entry("generation", n_in, n_in - failed, failed=failed),
-        *chain("selection", [*_reply_filters(config), best], n_in - failed, dropped),
+        generation,
+        *chain("selection", [*_reply_filters(config), best], generation.kept, dropped),
         *_user_ledger(play.user_turns, spools["rejected"].counts("reason")),
         no_candidate.entry("conversations", conversations, spools["default"].rows),
     ]
@@ -216,20 +210,14 @@ def _ledger(
 
 def _user_ledger(n_in: int, dropped: dict[str, int]) -> list[Entry]:
     """Ledger entries of the turns requested from the user responder."""
-    if not n_in:
-        return []
-    failed = dropped.pop(FAILED.name, 0)
-    generation = Filter("failed", "query", "The engine gave an error instead of the user's turn.", OURS)
     rules = [
+        Filter("failed", "query", "The engine gave an error instead of the user's turn.", OURS),
         Filter("user_empty", "query", "The user's turn has no text.", OURS),
         Filter("user_repeated", "query", "The user said the same before.", OURS),
         Filter("user_closing", "query", "The user says goodbye, and nothing else.", OURS),
         Filter(UNANSWERED, "query", "No reply to the user's turn can be used.", OURS),
     ]
-    return [
-        generation.entry("user's turns", n_in, n_in - failed, failed=failed),
-        *chain("user's turns", rules, n_in - failed, dropped),
-    ]
+    return chain("user's turns", rules, n_in, dropped) if n_in else []
 
 
 def _dialogue(config: DemonstrationsConfig, conversation: Conversation) -> Row:

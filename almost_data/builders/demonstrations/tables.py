@@ -1,6 +1,6 @@
 """Tables of demonstrations, and the columns that a user's filter sees."""
 
-from ...datasets.tables import ERROR, QUERY_ID, REASON, Table, integer, messages, number, string
+from ...datasets.tables import ERROR, QUERY_ID, REASON, Table, integer, messages, number, reply, string
 from ..responses import REASONING
 
 _CONVERSATION = integer("conversation", "which of the query's conversations, from 0", 0)
@@ -48,10 +48,8 @@ TABLES = {
         ("query_id", "comparison_id"),
         (
             messages("prompt", "the dialogue before", [{"role": "user", "content": "Is tea a fruit?"}]),
-            messages(
-                "chosen", "the reply that was picked", [{"role": "assistant", "content": "No, a leaf."}]
-            ),
-            messages("rejected", "the one with the lowest score", [{"role": "assistant", "content": "Yes."}]),
+            reply("chosen", "the reply that was picked", "No, a leaf."),
+            reply("rejected", "the one with the lowest score", "Yes."),
             string("comparison_id", "query_id, conversation and turn", "29b96e1ccfe1b398-0-1"),
             QUERY_ID,
             number("chosen_score", "the reward model's score of chosen", 1.25),

@@ -108,14 +108,11 @@ def judge_pairs(
 
 
 def judging_ledger(judging: str, spools: Mapping[str, Spool]) -> list[Entry]:
-    """The ledger of responses, or of pairs and then responses, from all rows; failed requests come first."""
+    """The ledger of responses, or of pairs and then responses, from all rows."""
     rules, kept, dropped = unread("response"), spools["default"], spools["rejected"]
     if judging == "pairs":
         rules, kept, dropped = [*unread("pair"), TIE], spools["pairs"], spools["rejected_pairs"]
-    n_in, reasons = kept.rows + dropped.rows, dropped.counts("reason")
-    failed = reasons.get(rules[0].name, 0)
-    first = rules[0].entry("judging", n_in, n_in - failed, failed=failed)
-    ledger = [first, *chain("judging", rules[1:], n_in - failed, reasons)]
+    ledger = chain("judging", rules, kept.rows + dropped.rows, dropped.counts("reason"))
     if judging == "pairs":
         undecided = spools["rejected"].rows
         responses = spools["default"].rows + undecided
