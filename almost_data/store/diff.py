@@ -5,11 +5,10 @@ it, each gained row the reason for which the older one had dropped it.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
-from ..cards.markdown import short
 from ..datasets.manifest import Manifest, changes, recipe, rules
 from ..errors import InputError
 from ..viewer.page import Page, share
@@ -21,15 +20,6 @@ from .store import Store
 EXAMPLES = 3
 NOT_THERE = "not in it at all"
 """The reason where a version neither kept nor dropped the row: it read other rows."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A row that only one version has: its id, its text, and why the other version does not have it."""
-
-    id: str
-    reason: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,8 @@ class Diff:
     """Responder pair, kept, lost, gained, and the reasons with their numbers; comparisons only."""
     shortcuts: list[Shift]
     """What tells chosen from rejected, of datasets whose manifests have measured it."""
-    examples: dict[Literal["lost", "gained"], list[Example]]
+    examples: dict[Literal["lost", "gained"], list[Row]]
+    """Rows with the lowest ids, which are hashes: they are neither the best nor the worst."""
 
 
 def diff(store: Store, a: str, b: str) -> Diff:
@@ -91,7 +82,10 @@ def diff(store: Store, a: str, b: str) -> Diff:
         causes=_causes(old, new, reasons),
         pairs=_pairs(common, lost, gained) if "chosen_responder" in names else [],
         shortcuts=_shifts(old, new),
-        examples={"lost": _examples(lost), "gained": _examples(gained)},
+        examples={
+            "lost": _rows(old, lost.sort("id").head(EXAMPLES), "went"),
+            "gained": _rows(new, gained.sort("id").head(EXAMPLES), "came"),
+        },
     )
 
 
@@ -103,18 +97,8 @@ def difference_page(store: Store, a: str, b: str, limit: int, seed: int = 0) -> 
     old, new, key = _comparable(store, a, b)
     lost, gained, common = _changes(store, old, new, key)
     quotas = share([len(lost), len(gained)], limit)
-    rows: list[Row] = []
-    sides: tuple[tuple[Literal["came", "went"], Manifest, pl.DataFrame], ...] = (
-        ("went", old, lost),
-        ("came", new, gained),
-    )
-    for (side, manifest, frame), quota in zip(sides, quotas, strict=True):
-        columns = [*manifest.table("default").names, *ADDED, "reason"]
-        records, _ = draw(frame.lazy().select(columns), quota, seed)
-        rows += [
-            replace(row_of(record, manifest.table("default").key), change=side)
-            for record in records.iter_rows(named=True)
-        ]
+    parts = [draw(side.lazy(), quota, seed)[0] for side, quota in zip((lost, gained), quotas, strict=True)]
+    rows = [*_rows(old, parts[0], "went"), *_rows(new, parts[1], "came")]
     kept = common.select(pl.len()).collect().item()
     about = f"{kept:,} rows in both, {len(lost):,} went, {len(gained):,} came"
     if len(rows) < len(lost) + len(gained):
@@ -262,25 +246,8 @@ def _measures(manifest: Manifest) -> dict[str, float]:
     return numbers if gap is None else numbers | {"length_gap": gap}
 
 
-def _examples(rows: pl.DataFrame) -> list[Example]:
-    """The rows with the lowest ids, which are hashes: they are neither the best nor the worst."""
-    examples = []
-    for row in rows.sort("id").head(EXAMPLES).iter_rows(named=True):
-        if "chosen" in row:
-            sides = [short(row[side][-1]["content"], 320) for side in ("prompt", "chosen", "rejected")]
-            text = "\n".join(f"{label}: {side}" for label, side in zip(_SIDES, sides, strict=True))
-        else:
-            text = row.get("response") or row.get("query") or _main_text(row)
-        examples.append(Example(row["id"], row["reason"], text))
-    return examples
-
-
-def _main_text(row: dict[str, Any]) -> str:
-    """The last turn of a dialogue, or the longest text of the row."""
-    if messages := row.get("messages") or row.get("prompt"):
-        return str(messages[-1]["content"])
-    texts = [value for name, value in row.items() if isinstance(value, str) and name not in ("id", "reason")]
-    return max(texts, key=len, default="")
-
-
-_SIDES = ("query", "chosen", "rejected")
+def _rows(manifest: Manifest, frame: pl.DataFrame, change: Literal["came", "went"]) -> list[Row]:
+    """Rows that only this version has, as people look at them."""
+    table = manifest.table("default")
+    records = frame.select(*table.names, *ADDED, "reason").iter_rows(named=True)
+    return [replace(row_of(record, table.key), change=change) for record in records]

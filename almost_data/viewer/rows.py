@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..cards.markdown import short
+
 Turn = Mapping[str, str]
 PROMPTS = ("messages", "prompt", "query")
 """Columns that hold what came before the texts, the first that a row has."""
@@ -21,6 +23,8 @@ NOTES = (
 """Columns that say where a row stands in its file, and more of why it was dropped, or rated so."""
 ADDED = ("config", "split")
 """Columns that a selection adds to the stored ones."""
+MOST_CHARS = 320
+"""Of a text in `Row.text`."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,13 @@ class Row:
     """Its other columns."""
     change: Literal["came", "went"] | None = None
     """Of two versions: whether only the newer or only the older one has it."""
+
+    @property
+    def text(self) -> str:
+        """The beginning of the prompt's last turn, and of each side."""
+        parts = [(turn["role"], turn["content"]) for turn in self.prompt[-1:]]
+        parts += [(side.label, side.text) for side in self.sides if side.text is not None]
+        return "\n".join(f"{label}: {short(text, MOST_CHARS)}" for label, text in parts)
 
 
 def turns(value: Any, role: str = "user") -> tuple[Turn, ...]:

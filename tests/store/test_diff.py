@@ -95,7 +95,7 @@ def test_a_new_threshold_is_named_and_explains_the_loss(store: Store) -> None:
     assert difference.changes == ["comparisons.min_chars: 50 -> 150"]
     assert difference.reasons[0][0] == "too_short"
     assert difference.examples["lost"]
-    assert all("query: " in example.text for example in difference.examples["lost"])
+    assert all("user: " in row.text for row in difference.examples["lost"])
 
 
 def test_a_response_that_was_left_alone_is_explained_by_the_others(store: Store) -> None:
