@@ -3,6 +3,7 @@
 import errno
 import re
 import sys
+from importlib import import_module
 from itertools import takewhile
 from typing import NoReturn
 
@@ -90,14 +91,9 @@ def main(argv: list[str] | None = None, command: App = app) -> None:
         try:
             if foreign := [argument for argument in arguments if not is_utf8(argument)]:
                 raise InputError(f"{foreign[0]!r}: not UTF-8 text: rename the file, or set a UTF-8 locale")
-            if command is app and arguments[:1] == ["build"]:
-                from .build import load_commands
-
-                load_commands(arguments[1:])
-            elif command is app and arguments[:1] == ["eval"]:
-                from .evaluate import load_commands
-
-                load_commands(arguments[1:])
+            if command is app and arguments[:1] in (["build"], ["eval"]):
+                module = VERBS[arguments[0]][0].partition(":")[0]
+                import_module(f".{module}", __package__).load_commands(arguments[1:])
             command(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         except Exception as error:
             if received:

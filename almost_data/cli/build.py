@@ -17,7 +17,7 @@ from ..datasets.builder import Builder, NothingLeft, load_builder
 from ..datasets.settings_docs import field_docs
 from ..errors import InputError
 from ..generation import engines
-from ..run.build import RunOptions, prepare_run
+from ..run.build import RunOptions, prepare
 from . import summary
 from .console import print_line
 from .options import root_flag
@@ -151,7 +151,7 @@ def build(builder: Builder, options: Any, name: str) -> None:
     sources = local_sources(options.root, [*options.sources, *optional])
     origins = hub_origins(sources) | ({builder.name: name} if ".py:" in name else {})
     values |= {"sources": list(sources.values()), "origins": origins}
-    run = prepare_run(RunOptions(**values, builders=[builder]))
+    run = prepare(**values, builders=[builder])
     plan = run.plan(builder)
     if options.dry_run:
         summary.plan(plan, run)

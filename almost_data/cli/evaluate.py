@@ -16,22 +16,14 @@ from .options import ROOT, Json, Root
 from .progress import progress_bars
 from .show_results import print_result
 
-app = App(name="eval", help="Evaluate a model on a benchmark, beside the baselines that expose shortcuts.")
+app = App(
+    name="eval",
+    help="Evaluate a model on a benchmark, beside the baselines that expose shortcuts; FILE.py:NAME is an "
+    "evaluation of yours.",
+)
 _NAMES = {name.replace("-", "_"): name for name in registry.names("evals")}
 for _attribute, _name in _NAMES.items():
     app.command(f"{__name__}:{_attribute}", name=_name)
-
-
-@app.default
-def unknown(
-    name: Annotated[
-        str, Parameter(help="One of the commands here, or an evaluation in a file: FILE.py:NAME.")
-    ],
-    /,
-    *options: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-) -> None:
-    """Refuse what is no evaluation's name."""
-    registry.load("evals", name)
 
 
 def __getattr__(name: str) -> Callable[..., None]:
@@ -42,10 +34,13 @@ def __getattr__(name: str) -> Callable[..., None]:
 
 
 def load_commands(arguments: list[str]) -> None:
-    """Make a file's evaluation (`FILE.py:NAME`) a command too; for help, load all evaluations."""
+    """Make a file's evaluation (`FILE.py:NAME`) a command too; for help, load all evaluations.
+
+    Raises InputError for a name that is no evaluation's.
+    """
     if not arguments or arguments[0].startswith("-"):
         app.resolved_commands()
-    elif ".py:" in arguments[0] and arguments[0] not in app:
+    elif arguments[0] not in app:
         app.command(command(load(arguments[0])), name=arguments[0])
 
 

@@ -3,15 +3,12 @@
 import re
 from collections.abc import Callable
 
-from rich.table import Table
-
-from ..cards.markdown import clean
 from ..datasets.manifest import Manifest
 from ..errors import InputError, Stopped
 from ..training import is_main_process
 from ..training.artifact import Training
 from ..training.preflight import Preflight
-from .console import accept_any_text, console, text
+from .console import accept_any_text, console, grid, percent, print_line, text
 from .ending import end
 from .options import root_flag
 
@@ -44,14 +41,11 @@ def run(main: Callable[[], None]) -> None:
 def require(checks: Preflight) -> None:
     """Print the findings as a table. Raises InputError for the first fatal one."""
     if is_main_process():
-        table = Table("before training", "rows", "share", "what it means", box=None, pad_edge=False)
-        table.columns[1].justify = table.columns[2].justify = "right"
-        for finding in checks.findings:
-            rows = "" if finding.rows is None else f"{finding.rows:,}"
-            share = "" if finding.share is None else f"{finding.share:.1%}"
-            style = STYLES[finding.level]
-            table.add_row(text(finding.check, style=style), rows, share, clean(finding.sentence))
-        console.print(table)
+        rows = (
+            (text(check.check, STYLES[check.level]), check.rows, percent(check.share), check.sentence)
+            for check in checks.findings
+        )
+        console.print(grid("before training", ">rows", ">share", "what it means", rows=rows))
     checks.require()
 
 
@@ -59,33 +53,24 @@ def is_done(training: Training) -> bool:
     """Whether the store has the artifact already; says so."""
     if training.is_done and is_main_process():
         ref = training.draft.ref
-        console.print(text(f"{ref} exists already, from the same recipe: nothing to train"), soft_wrap=True)
+        print_line(f"{ref} exists already, from the same recipe: nothing to train")
     return training.is_done
 
 
 def show_model(training: Training, manifest: Manifest) -> None:
     """Print where the published model is, and what was measured of it."""
     folder = training.store.path(manifest.ref)
-    console.print(text(f"\n{manifest.ref}: {folder}", style="bold"))
+    print_line(f"\n{manifest.ref}: {folder}", "bold")
     for subset in (manifest.diagnostics.get("report") or {}).get("subsets", []):
-        console.print(
-            text(
-                f"  {subset['name']}: {subset['accuracy']:.1%} of {subset['rows']:,} right "
-                f"({subset['low']:.1%} to {subset['high']:.1%}); "
-                f"always the longer: {subset['always_longer']:.1%}"
-            )
+        print_line(
+            f"  {subset['name']}: {subset['accuracy']:.1%} of {subset['rows']:,} right "
+            f"({subset['low']:.1%} to {subset['high']:.1%}); "
+            f"always the longer: {subset['always_longer']:.1%}"
         )
     for rewards in manifest.diagnostics.get("rewards") or []:
-        console.print(
-            text(
-                f"  reward on {rewards['n']} prompts {rewards['prompts']}: "
-                f"{rewards['before']['mean']:+.3f} before, {rewards['after']['mean']:+.3f} after"
-            )
+        print_line(
+            f"  reward on {rewards['n']} prompts {rewards['prompts']}: "
+            f"{rewards['before']['mean']:+.3f} before, {rewards['after']['mean']:+.3f} after"
         )
-    console.print(
-        text(
-            f"  card: {folder / 'README.md'}; next: python -m almost_data show {manifest.ref}"
-            f"{root_flag(training.store.root)}",
-            style="dim",
-        )
-    )
+    next_command = f"python -m almost_data show {manifest.ref}{root_flag(training.store.root)}"
+    print_line(f"  card: {folder / 'README.md'}; next: {next_command}", "dim")

@@ -10,13 +10,14 @@ from rich.text import Text
 
 from ..cards.markdown import short
 from ..datasets.manifest import Manifest, encode_manifest, total_usage
+from ..evals.results import read
 from ..generation.journal_file import Status, status
 from ..store.samples import examples
 from ..store.store import Store
 from .console import console, grid, number, percent, print_line, print_tables, text
 from .options import ROOT, Json, Ref, Root
 from .rows import row_panel
-from .show_results import print_manifest, print_results_of
+from .show_results import print_result, print_results_of
 
 STYLES = {"fatal": "red", "worry": "red", "warn": "yellow", "watch": "yellow"}
 """How bad a finding is -> its colour, the worst first."""
@@ -40,7 +41,7 @@ def show(ref: Ref, /, *, json: Json = False, root: Root = ROOT) -> None:
         sys.stdout.write(encode_manifest(manifest).decode())
         return
     if manifest.kind == "evaluation":
-        print_manifest(store, manifest)
+        print_result(store, read(manifest))
         return
     _print(store, manifest)
     if manifest.kind == "model":

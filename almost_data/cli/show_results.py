@@ -7,7 +7,7 @@ from rich.cells import cell_len
 
 from ..datasets.manifest import Manifest
 from ..evals.result import SIDE_A, SIDE_B, Result
-from ..evals.results import read, read_all
+from ..evals.results import read_all
 from ..store.store import Store
 from .console import console, grid, print_line, text
 
@@ -28,11 +28,6 @@ def print_result(store: Store, result: Result) -> None:
     for note in result.notes:
         console.print(text(note, style="yellow"))
     print_line(f"{result.ref}: {store.path(result.ref)}/README.md", "dim")
-
-
-def print_manifest(store: Store, manifest: Manifest) -> None:
-    """The result that a manifest records."""
-    print_result(store, read(manifest))
 
 
 def print_results(manifests: Iterable[Manifest]) -> None:

@@ -84,6 +84,11 @@ def messages(name: str, doc: str, example: list[dict[str, str]]) -> Column:
     return Column(name, "messages", doc, example)
 
 
+def reply(name: str, doc: str, example: str) -> Column:
+    """A column of a reply, as a list of the assistant's one turn."""
+    return messages(name, doc, [{"role": "assistant", "content": example}])
+
+
 QUERY_ID = string(
     "query_id",
     "first 16 hex digits of the sha256 of the prompt: of its text, or of its turns as JSON if several",

@@ -201,16 +201,12 @@ class RunOptions:
     """Builders besides the registered ones."""
 
 
-def prepare(engine: str | None = None, **options: Any) -> BuildRun:
-    """A run of an engine; the options are the fields of `RunOptions`. Loads no model.
+def prepare(engine: str | None = None, **settings: Any) -> BuildRun:
+    """A run of an engine; `settings` are the other fields of `RunOptions`. Loads no model.
 
     Raises InputError for an invalid setting, version or reference.
     """
-    return prepare_run(RunOptions(engine=engine, **options))
-
-
-def prepare_run(options: RunOptions) -> BuildRun:
-    """A run from what a user says. Raises InputError for an invalid setting, version or reference."""
+    options = RunOptions(engine=engine, **settings)
     if not 0 <= options.max_failures <= 1:
         raise InputError(f"run.max_failures {options.max_failures:g}: give a share from 0 to 1")
     preset = presets.load(

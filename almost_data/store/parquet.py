@@ -43,6 +43,15 @@ class Group:
     rows: int
     bytes: int
     """Estimated, decoded."""
+    bounds: tuple[Any, Any] | None = None
+    """Least and greatest key, where the keys were read."""
+
+    def overlaps(self, low: Any, high: Any) -> bool:
+        """Whether it can have a key from `low` on and before `high`, where these are no None."""
+        if self.bounds is None:
+            return True
+        least, greatest = self.bounds
+        return not ((low is not None and greatest < low) or (high is not None and least >= high))
 
     def read(self, columns: list[str] | None = None) -> "Iterator[pa.RecordBatch]":
         """Its rows, a few at a time."""

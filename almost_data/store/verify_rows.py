@@ -1,7 +1,7 @@
 """Whether the rows of a dataset are those of its manifest; they are read in bounded memory."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import reduce
 from operator import and_
 from pathlib import Path
@@ -72,36 +72,18 @@ def _read(folder: Path, config: str, manifest: Manifest, hasher: RowHasher) -> I
             hasher.add(config, split, part)
 
 
-@dataclass(frozen=True)
-class _KeyedGroup:
-    """A row group, and the least and greatest key in it; None where its keys were not read."""
-
-    group: parquet.Group
-    bounds: tuple[Any, Any] | None = None
-
-    def overlaps(self, low: Any, high: Any) -> bool:
-        """Whether it can have a key from `low` on and before `high`, where these are no None."""
-        if self.bounds is None:
-            return True
-        least, greatest = self.bounds
-        return not ((low is not None and greatest < low) or (high is not None and least >= high))
-
-
 def _parts(groups: list[parquet.Group], table: Table) -> "Iterator[pl.DataFrame]":
     """All rows in the order of the first key, about PART_BYTES at a time; no key is in two parts."""
     size = sum(group.bytes for group in groups)
     key = table.key[0]
-    if size > PART_BYTES:
-        keyed, starts = _key_ranges(groups, key, size)
-    else:
-        keyed, starts = [_KeyedGroup(group) for group in groups], []
+    groups, starts = _key_ranges(groups, key, size) if size > PART_BYTES else (groups, [])
     for low, high in zip([None, *starts], [*starts, None], strict=True):
-        inside = [group.group for group in keyed if group.overlaps(low, high)]
+        inside = [group for group in groups if group.overlaps(low, high)]
         if rows := _read_range(inside, key, low, high):
             yield _frame(rows)
 
 
-def _key_ranges(groups: list[parquet.Group], key: str, size: int) -> tuple[list[_KeyedGroup], list[Any]]:
+def _key_ranges(groups: list[parquet.Group], key: str, size: int) -> tuple[list[parquet.Group], list[Any]]:
     """The groups with the bounds of their keys, and the keys at which a new part starts."""
     import polars as pl
     import pyarrow as pa
@@ -114,7 +96,7 @@ def _key_ranges(groups: list[parquet.Group], key: str, size: int) -> tuple[list[
         has_key_length = lengths == ID_BYTES if key == "query_id" else lengths <= MAX_KEY_BYTES
         if ids.null_count() or not has_key_length.all():
             raise ValueError(f"{group.file.name}: {key} is missing or has the wrong length")
-        keyed.append(_KeyedGroup(group, (ids.min(), ids.max())))
+        keyed.append(replace(group, bounds=(ids.min(), ids.max())))
         samples.append(ids.gather_every(every_nth))
     sample = pl.concat(samples).sort()
     step = max(1, len(sample) * PART_BYTES // size)
