@@ -30,7 +30,7 @@ from ..checks import check_names, of_chosen, response_checks
 from ..responses import ladder_rows
 from . import by_ratings
 from .accounts import FEW_SURVIVORS, Accounts
-from .by_ladder import BY_LADDER
+from .by_parents import BY_PARENTS
 from .config import ComparisonsConfig, needs_ratings, paper_facts, unread_settings
 from .decontamination import CONTAMINATED, contaminated
 from .figures import figures, pair_matrix
@@ -326,7 +326,7 @@ BUILDER = Builder(
     build=build,
     uses_engine=False,
     pins=_pins,
-    auto=BY_LADDER | by_ratings.BY_PARENTS,
+    auto=BY_PARENTS,
     hooks=HOOKS,
     as_fake=_as_fake,
     estimate=_estimate,

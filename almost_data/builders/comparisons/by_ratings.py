@@ -7,9 +7,7 @@ from typing import Any, Literal
 import msgspec
 import polars as pl
 
-from ...datasets.builder import Auto
 from ...datasets.filters import Filter
-from ...datasets.manifest import Manifest
 from ...datasets.tables import Table
 from .tables import RATED, TABLES
 
@@ -23,13 +21,6 @@ _RATING_GAP = pl.col("chosen_rating") - pl.col("rejected_rating")
 UNRATED = Filter(
     "unrated", "response", "The response has no rating.", "almost_data", pl.col("rating").is_null()
 )
-
-
-def _label_for(parents: Mapping[str, Manifest]) -> str:
-    return "both" if "ratings" in parents else "ladder"
-
-
-BY_PARENTS = {"label": Auto("ladder", _label_for)}
 
 
 def with_ratings(responses: pl.LazyFrame, ratings: pl.LazyFrame) -> pl.LazyFrame:

@@ -1,4 +1,4 @@
-"""Settings of comparisons that follow from the ladder of the responses, unless they are set."""
+"""Settings of comparisons that follow from responses and ratings, unless they are set."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,16 +19,9 @@ def _checks_for(parents: Mapping[str, Manifest]) -> str:
     return "chat" if is_chat else "paper"
 
 
-def _sides_for(parents: Mapping[str, Manifest]) -> str:
-    return "chosen" if len(_ladder(parents)) == 2 else "both"
-
-
-def _length_sd_for(parents: Mapping[str, Manifest]) -> float | None:
-    return None if len(_ladder(parents)) == 2 else 0.5
-
-
-BY_LADDER = {
+BY_PARENTS = {
     "checks": Auto("paper", _checks_for),
-    "check_sides": Auto("both", _sides_for),
-    "length_sd": Auto(0.5, _length_sd_for),
+    "check_sides": Auto("both", lambda parents: "chosen" if len(_ladder(parents)) == 2 else "both"),
+    "length_sd": Auto(0.5, lambda parents: None if len(_ladder(parents)) == 2 else 0.5),
+    "label": Auto("ladder", lambda parents: "both" if "ratings" in parents else "ladder"),
 }
