@@ -57,7 +57,8 @@ def run() -> list[Result]:
     config = schema.with_defaults(ComparisonsConfig())
     named = response_checks(config.min_chars)
     start = time.perf_counter()
-    decided = decide_responses(frame, [named[name] for name in PAPER], config)
+    rated = frame.with_columns(rating=pl.lit(None, pl.Float64))
+    decided = decide_responses(rated, [named[name] for name in PAPER], config)
     pairs = rank_pairs(decided.filter(pl.col("reason").is_null()), [length_rule(0.5, "survivors")], "first")
     ours = time.perf_counter() - start
     kept = pairs["reason"].null_count()

@@ -78,12 +78,13 @@ def build(config: ComparisonsConfig, parents: Parents, generator: Generator, pro
             break
     parts = selection.apply(parts, accounts)
     schemas = by_ratings.schemas("ratings" in parents, TEXT_TABLES if _with_text(config, total) else {})
-    rejected = rejected_tables(parts, accounts.stages, {**TABLES, **schemas})
+    tables = {**TABLES, **schemas}
+    rejected = rejected_tables(parts, accounts.stages, tables)
     ledger = accounts.ledger()
     if not accounts.kept:
         return Built(rejected, ledger, {}, schemas=schemas)
     queries = accounts.by_query()
-    blocks, sample = comparisons(parts, queries)
+    blocks, sample = comparisons(parts, queries, tables["default"])
     diagnostics = accounts.diagnostics() | {"text": shortcuts.diagnose(shortcuts.plain(sample))}
     for entry in ledger:
         if entry.filter == by_ratings.DISAGREE:
@@ -115,10 +116,10 @@ def _with_text(config: ComparisonsConfig, responses: int) -> bool:
 
 
 def _responses(parents: Parents) -> pl.LazyFrame:
-    """The responses of the ladder, with their ratings where there are any."""
+    """The responses of the ladder, with their `rating`, null where there is none."""
     responses = parents["responses"]("default").filter(pl.col("rank").is_not_null())
     if "ratings" not in parents:
-        return responses
+        return responses.with_columns(rating=pl.lit(None, pl.Float64))
     return by_ratings.with_ratings(responses, parents["ratings"]("default"))
 
 
@@ -207,7 +208,7 @@ def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: Comparis
         .select(
             "rank",
             "finish_reason",
-            *(["rating"] if "rating" in texts.columns else []),
+            "rating",
             # 16 hex digits are a number, and numbers sort and compare faster than strings.
             number=pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64),
             length=length,

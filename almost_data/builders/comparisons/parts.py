@@ -13,7 +13,6 @@ from ...datasets.digest import Blocks, Rows
 from ...datasets.filters import Filter
 from ...datasets.tables import Table, all_turns, last_turn
 from ...diagnostics.shortcuts import SAMPLE, sampled_queries
-from .tables import RATED, TABLES
 
 SIDES = ("chosen", "rejected")
 _TEXTS = ("prompt", "response", "finish_reason")
@@ -32,8 +31,7 @@ class Part:
 
     def texts(self, *columns: str) -> pl.DataFrame:
         """Ids, responder and rating of its responses, and further columns."""
-        rating = ["rating"] if is_rated(self.rows) else []
-        return self.rows.select("query_id", "reply_id", "responder", *rating, *columns).collect()
+        return self.rows.select("query_id", "reply_id", "responder", "rating", *columns).collect()
 
 
 def decision_texts(rows: pl.LazyFrame, rules: Sequence[Filter]) -> pl.DataFrame:
@@ -44,14 +42,8 @@ def decision_texts(rows: pl.LazyFrame, rules: Sequence[Filter]) -> pl.DataFrame:
         for name in (rule.drop.meta.root_names() if isinstance(rule.drop, pl.Expr) else rule.reads)
     }
     prompt = [last_turn()] if "prompt" in reads else []
-    names = ["query_id", "responder", "rank", "response", "finish_reason", "reply_id"]
-    names += ["rating"] if is_rated(rows) else []
+    names = ["query_id", "responder", "rank", "rating", "response", "finish_reason", "reply_id"]
     return rows.select(*names, *prompt).collect()
-
-
-def is_rated(rows: pl.LazyFrame) -> bool:
-    """Whether the responses have ratings."""
-    return "rating" in rows.collect_schema()
 
 
 def compact(rows: pl.LazyFrame, decided: pl.DataFrame, pairs: pl.DataFrame, reasons: list[str]) -> Part:
@@ -61,12 +53,14 @@ def compact(rows: pl.LazyFrame, decided: pl.DataFrame, pairs: pl.DataFrame, reas
     return Part(rows, dropped, pairs.select("chosen_row", "rejected_row", reason))
 
 
-def comparisons(parts: Sequence[Part], queries: pl.DataFrame) -> tuple[Blocks, pl.DataFrame]:
+def comparisons(
+    parts: Sequence[Part], queries: pl.DataFrame, table: Table
+) -> tuple[Blocks, pl.DataFrame]:
     """The comparisons, and a sample of them; `queries` has the number of comparisons of each, `pairs`."""
     is_large = int(queries["pairs"].sum()) > SAMPLE
     sampled = sampled_queries(queries) if is_large else None
-    sample = pl.concat(_comparisons(part, sampled) for part in parts)
-    return Blocks(lambda: (_comparisons(part) for part in parts), sample), sample
+    sample = pl.concat(_comparisons(part, table.names, sampled) for part in parts)
+    return Blocks(lambda: (_comparisons(part, table.names) for part in parts), sample), sample
 
 
 def rejected_tables(
@@ -98,7 +92,7 @@ def prompts_of(parts: Sequence[Part], query_ids: pl.Series) -> pl.DataFrame:
     return pl.concat(of_part(part) for part in parts)
 
 
-def _comparisons(part: Part, query_ids: pl.Series | None = None) -> pl.DataFrame:
+def _comparisons(part: Part, names: list[str], query_ids: pl.Series | None = None) -> pl.DataFrame:
     """The comparisons with their texts; those of the named queries only, where some are named."""
     texts = part.texts("prompt", "response")
     pairs = part.pairs.filter(pl.col("reason").is_null())
@@ -106,7 +100,7 @@ def _comparisons(part: Part, query_ids: pl.Series | None = None) -> pl.DataFrame
         pairs = pairs.filter(texts["query_id"].gather(pairs["chosen_row"]).is_in(query_ids))
     comparison_id = pl.concat_str("chosen_reply_id", pl.lit("-"), "rejected_reply_id")
     rows = _with_ids(_with_messages(pairs, texts), texts).with_columns(comparison_id=comparison_id)
-    return rows.select(*TABLES["default"].names, *_ratings(texts))
+    return rows.select(names)
 
 
 def _with_messages(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
@@ -138,14 +132,10 @@ def _rejected_responses(part: Part, stages: dict[str, str], names: list[str]) ->
 
 def _with_ids(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     """The pairs with the ids, responders and ratings of their sides."""
-    names = ["reply_id", "responder", *(["rating"] if "rating" in texts.columns else [])]
+    names = ("reply_id", "responder", "rating")
     sides = {side: texts.select(names)[pairs[f"{side}_row"]] for side in SIDES}
     columns = [sides[side][name].alias(f"{side}_{name}") for side in SIDES for name in names]
     return pairs.with_columns(texts["query_id"].gather(pairs["chosen_row"]), *columns)
-
-
-def _ratings(texts: pl.DataFrame) -> list[str]:
-    return [column.name for column in RATED] if "rating" in texts.columns else []
 
 
 def _with_stage(rows: pl.DataFrame, stages: dict[str, str]) -> pl.DataFrame:
