@@ -219,16 +219,8 @@ class _Admission:
             for reply in replies
             for text in [reply.text.strip()]
         ]
-        candidates = pl.DataFrame(
-            rows,
-            schema={
-                "query": pl.String,
-                "length": pl.Int64,
-                "finish_reason": pl.String,
-                "reason": pl.String,
-            },
-            orient="row",
-        )
+        schema = {"query": pl.String, "length": pl.Int64, "finish_reason": pl.String, "reason": pl.String}
+        candidates = pl.DataFrame(rows, schema, orient="row")
         decided = with_reason(candidates, self._text_filters, candidates["reason"])
         return decided["reason"].to_list()
 

@@ -15,16 +15,7 @@ import msgspec
 import polars as pl
 
 from ..cards.figures import boxes, count_axis
-from ..datasets.builder import (
-    Builder,
-    Built,
-    Estimate,
-    Figures,
-    Parents,
-    Progress,
-    reply_id,
-    row_seed,
-)
+from ..datasets.builder import Builder, Built, Estimate, Figures, Parents, Progress, reply_id, row_seed
 from ..datasets.config import Config, Positive, Share, Temperature
 from ..datasets.digest import Rows, first_queries, ranges
 from ..datasets.filters import Filter, chain

@@ -18,15 +18,7 @@ from almost_data.hub import merging
 from almost_data.run import build, importing, presets
 from almost_data.store.store import Store
 from tests import trained
-from tests.hub.pushes import (
-    COPY,
-    PAIRS,
-    REPO,
-    Real,
-    api,
-    push,
-    stranger,
-)
+from tests.hub.pushes import COPY, PAIRS, REPO, Real, api, push, stranger
 from tests.hub_server import Anywhere, Hub
 from tests.tiny_models import save_tiny_reward
 

@@ -21,16 +21,7 @@ from almost_data.run import build, importing
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests.forged import edit
-from tests.hub.pushes import (
-    COPY,
-    REPO,
-    api,
-    command,
-    environment,
-    is_whole,
-    push,
-    shard,
-)
+from tests.hub.pushes import COPY, REPO, api, command, environment, is_whole, push, shard
 from tests.hub_server import Anywhere, Hub
 
 

@@ -14,16 +14,7 @@ from almost_data.errors import InputError
 from almost_data.hub import merging
 from almost_data.run import importing
 from almost_data.store.store import Store
-from tests.hub.pushes import (
-    FOREIGN,
-    REPO,
-    api,
-    done_digest,
-    environment,
-    is_whole,
-    push,
-    shard,
-)
+from tests.hub.pushes import FOREIGN, REPO, api, done_digest, environment, is_whole, push, shard
 from tests.hub_server import TOKEN, Anywhere, Hub
 
 

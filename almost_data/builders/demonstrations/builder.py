@@ -14,15 +14,7 @@ from typing import Annotated, Any
 import polars as pl
 from msgspec import Meta, structs
 
-from ...datasets.builder import (
-    Builder,
-    Built,
-    Estimate,
-    Parents,
-    Progress,
-    RewardModel,
-    Work,
-)
+from ...datasets.builder import Builder, Built, Estimate, Parents, Progress, RewardModel, Work
 from ...datasets.config import Config, NamedFile, Positive, Share, Source, Temperature
 from ...datasets.digest import first_queries, ranges
 from ...datasets.filters import Filter, chain

@@ -13,16 +13,7 @@ from typing import Any, Literal
 import msgspec
 import polars as pl
 
-from ...datasets.builder import (
-    Builder,
-    Built,
-    Estimate,
-    Parents,
-    Progress,
-    RewardModel,
-    Work,
-    pin_model,
-)
+from ...datasets.builder import Builder, Built, Estimate, Parents, Progress, RewardModel, Work, pin_model
 from ...datasets.config import Config, Positive, Source, Temperature, source_name
 from ...datasets.digest import first_queries, ranges
 from ...datasets.filters import Filter
