@@ -4,6 +4,7 @@ import gc
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -115,6 +116,13 @@ def fake_store(tmp_path_factory: pytest.TempPathFactory, fake_preset: presets.Pr
         patch.setattr(matplotlib.figure, "Figure", Figure)
         run.build("comparisons")
     return store
+
+
+@pytest.fixture
+def copy(fake_store: Store, tmp_path: Path) -> Store:
+    """`fake_store` in the folder `build` of the test's own, to write to."""
+    shutil.copytree(fake_store.root, tmp_path / "build")
+    return Store(tmp_path / "build")
 
 
 @pytest.fixture

@@ -56,18 +56,16 @@ def test_the_same_digest_whatever_the_engines_order(fake_store: Store, tmp_path:
         assert (step.manifest.digest, step.manifest.fingerprint) == (forwards.digest, forwards.fingerprint)
 
 
-def test_fake_and_real_never_mix(fake_store: Store, tmp_path: Path) -> None:
-    shutil.copytree(fake_store.root, tmp_path / "build")
-    store = Store(tmp_path / "build")
+def test_fake_and_real_never_mix(fake_store: Store, copy: Store) -> None:
     with pytest.raises(InputError, match=r"queries@0\.1\.0 exists already.*fake/gemma3"):
-        run(store, engine=RealLooking()).build("comparisons")
-    steps = run(store, "0.2.0", RealLooking()).build("comparisons")
+        run(copy, engine=RealLooking()).build("comparisons")
+    steps = run(copy, "0.2.0", RealLooking()).build("comparisons")
     assert [step.action for step in steps] == ["build"] * 3
     assert all(not step.manifest.is_fake for step in steps)
     assert all(
         fake_store.manifest(ref).is_fake for ref in ("queries@0.1.0", "responses@0.1.0", "comparisons@0.1.0")
     )
-    responders = store.scan("responses@0.1.0").collect()["responder"]
+    responders = copy.scan("responses@0.1.0").collect()["responder"]
     assert responders.str.starts_with("fake-").all()
 
 
@@ -100,16 +98,14 @@ def test_another_recipe_under_the_same_version_is_refused_by_name(fake_store: St
         run(fake_store, "0.1.0", None, "responses.seed=7").build("comparisons")
 
 
-def test_a_new_threshold_is_a_new_version_from_the_same_responses(fake_store: Store, tmp_path: Path) -> None:
-    shutil.copytree(fake_store.root, tmp_path / "build")
-    store = Store(tmp_path / "build")
-    again = run(store, "0.2.0", Unused(), "comparisons.min_chars=120", responses="responses@0.1.0")
+def test_a_new_threshold_is_a_new_version_from_the_same_responses(copy: Store) -> None:
+    again = run(copy, "0.2.0", Unused(), "comparisons.min_chars=120", responses="responses@0.1.0")
     steps = again.build("comparisons")
     assert [(s.manifest.ref, s.action) for s in steps] == [
         ("responses@0.1.0", "reuse"),
         ("comparisons@0.2.0", "build"),
     ]
-    assert steps[-1].manifest.ledger[0].kept < store.manifest("comparisons@0.1.0").ledger[0].kept
+    assert steps[-1].manifest.ledger[0].kept < copy.manifest("comparisons@0.1.0").ledger[0].kept
 
 
 def test_retry_failed_is_for_what_asks_a_model_and_for_a_new_version(fake_store: Store) -> None:
@@ -164,11 +160,10 @@ def test_a_builder_object_is_planned_like_its_name(tmp_path: Path) -> None:
     assert build_run.plan(builder("comparisons")) == build_run.plan("comparisons")
 
 
-def test_deleted_parents_are_not_made_again(fake_store: Store, tmp_path: Path) -> None:
-    shutil.copytree(fake_store.root, tmp_path / "build")
-    shutil.rmtree(tmp_path / "build" / "responses")
-    shutil.rmtree(tmp_path / "build" / "queries")
-    steps = run(Store(tmp_path / "build"), engine=Unused()).build("comparisons")
+def test_deleted_parents_are_not_made_again(copy: Store) -> None:
+    shutil.rmtree(copy.root / "responses")
+    shutil.rmtree(copy.root / "queries")
+    steps = run(copy, engine=Unused()).build("comparisons")
     assert [(s.manifest.ref, s.action) for s in steps] == [("comparisons@0.1.0", "reuse")]
 
 

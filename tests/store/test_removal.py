@@ -1,6 +1,5 @@
 """A deleted artifact is gone, what others need is protected, and its replies are not asked for again."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,6 @@ from almost_data.errors import InputError
 from almost_data.store.removal import children, remove
 from almost_data.store.store import Store
 from tests.command import run as cli
-
-
-@pytest.fixture
-def copy(fake_store: Store, tmp_path: Path) -> Store:
-    shutil.copytree(fake_store.root, tmp_path / "build")
-    return Store(tmp_path / "build")
 
 
 def test_what_others_stand_on_stays_unless_that_is_accepted(copy: Store) -> None:

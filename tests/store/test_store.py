@@ -29,12 +29,6 @@ from tests.forged import edit
 REFS = ["queries@0.1.0", "responses@0.1.0", "comparisons@0.1.0"]
 
 
-@pytest.fixture
-def copy(fake_store: Store, tmp_path: Path) -> Store:
-    shutil.copytree(fake_store.root, tmp_path / "build")
-    return Store(tmp_path / "build")
-
-
 def publish_rows(store: Store, manifest: Manifest, rows: Mapping[str, Rows]) -> Manifest:
     """Publish rows under the identity and the ledger of a manifest, with a card that says nothing."""
     record = Record(diagnostics=manifest.diagnostics, ledger=manifest.ledger)

@@ -19,12 +19,6 @@ from tests.forged import edit
 REF = "responses@0.1.0"
 
 
-@pytest.fixture
-def copy(fake_store: Store, tmp_path: Path) -> Store:
-    shutil.copytree(fake_store.root, tmp_path / "build")
-    return Store(tmp_path / "build")
-
-
 def flip_first_byte(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[0] ^= 1

@@ -1,4 +1,4 @@
-"""The command line of demonstrations: refusals in one line, flags, dry run."""
+"""The command line of demonstrations: refusals in one line, and flags."""
 
 from pathlib import Path
 
@@ -73,14 +73,6 @@ def test_flags_are_settings(tmp_path: Path) -> None:
     assert flag.digest == setting.digest == turns.digest != plain.digest
     assert "preference" in flag.counts and "preference" not in plain.counts
     assert [manifest.environment["take_turns"] for manifest in manifests] == [False, False, True, False]
-
-
-def test_a_dry_run_builds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    here = ("--engine", "fake", "--root", str(tmp_path))
-    main(["build", "demonstrations", "--rm", "judge", "--turns", "4", *here, "--dry-run"])
-    printed = capsys.readouterr().out
-    assert "demonstrations@0.1.0" in printed and "queries@0.1.0" in printed and "would be built" in printed
-    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_builds_from_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
