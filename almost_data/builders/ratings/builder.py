@@ -74,14 +74,15 @@ def build(
     responses = _responses(config, parents)
     total, done = int(responses.select(pl.len()).collect().item()), 0
     spools = {name: Spool(folder / name, table) for name, table in TABLES.items()}
-    counts, usage = Counter[str](), Usage()
+    counts, usages = Counter[str](), dict[str, Usage]()
     rate: Callable[[Sequence[Row]], Judged]
     if scorer:
         model, rate = scorer.model, partial(_score, scorer, progress)
     else:
-        judge = _judge(config, generator)
+        model, sampling = _judge(config, generator), Sampling(config.max_new_tokens, config.temperature)
+        judge = Judge(model, generator, sampling, config.chat_template_kwargs, config.seed, progress)
         judging = judge_each if config.judging == "points" else judge_pairs
-        model, rate = judge.model, partial(judging, judge, generator, progress, usage)
+        rate, usages = partial(judging, judge), {"judge": judge.usage}
     rater = {"rater": source_name(model.id), "rater_revision": model.revision}
     for part in ranges(responses, PART):
         rows = part.collect().sort("query_id", "rank", "responder", nulls_last=True).rows(named=True)
@@ -104,7 +105,6 @@ def build(
     else:
         ledger = judging_ledger(config.judging, spools)
         diagnostics |= place_bias(counts) if config.judging == "pairs" else {}
-    usages = {} if scorer else {"judge": usage}
     return Built(tables_of(spools), ledger, diagnostics, _unread_notes(ledger), usages)
 
 
@@ -142,24 +142,22 @@ def _score(scorer: Scorer, progress: Progress, rows: Sequence[Row]) -> Judged:
     return judged
 
 
-def _judge(config: RatingsConfig, generator: Generator) -> Judge:
-    """Raises InputError where no rater is named."""
+def _judge(config: RatingsConfig, generator: Generator) -> Model:
+    """The model that judges. Raises InputError where no rater is named."""
     if config.judge is None:
         raise InputError(
             "ratings.judge, ratings.rm: name a rater: a chat model that judges, or a reward model (of the "
             "store, name@version)"
         )
-    model = generator.resolve(Model(config.judge, config.judge_revision))
-    sampling = Sampling(config.max_new_tokens, config.temperature)
-    return Judge(model, sampling, config.chat_template_kwargs, config.seed)
+    return generator.resolve(Model(config.judge, config.judge_revision))
 
 
 def _pins(config: RatingsConfig, generator: Generator) -> dict[str, Any]:
     """The judge's revision and prompt. Raises InputError where there is no rater, or two."""
     if config.rm is None:
-        judge = _judge(config, generator)
         prompt = verdicts.prompt(1 if config.judging == "points" else 2)
-        return {"resolved": {"judge": pin_model(judge.model)}, "prompts": {"judge": prompt}}
+        resolved = {"judge": pin_model(_judge(config, generator))}
+        return {"resolved": resolved, "prompts": {"judge": prompt}}
     if config.judge is not None:
         raise InputError(
             "ratings.judge, ratings.rm: a dataset has one rater: leave one out, and build another version "

@@ -25,15 +25,29 @@ class Judge:
 
     model: Model
     """With its revision pinned."""
+    generator: Generator
     sampling: Sampling
     template_options: Mapping[str, Any]
     seed: int
+    progress: Progress
+    usage: Usage = field(default_factory=Usage)
+    """Grows by what verdicts cost."""
 
     def request(self, request_id: str, prompt: Sequence[Mapping[str, str]], *responses: str) -> Request:
         """The request for one verdict on responses to a conversation."""
         texts = (verdicts.question(prompt), *responses)
         seed = row_seed(self.seed, "ratings", request_id)
         return verdicts.request(request_id, self.model, self.sampling, texts, seed, self.template_options)
+
+    def ask(self, requests: Iterator[Request], total: int, answers: int) -> dict[str, Verdict]:
+        """The verdict of each request, by its id. Requests are made as the engine takes them."""
+        read: dict[str, Verdict] = {}
+        self.progress("ratings", 0, total, 0)
+        for done, reply in enumerate(self.generator.generate(requests), start=1):
+            self.usage.add(reply)
+            read[reply.id] = verdicts.read(reply, answers)
+            self.progress("ratings", done, total, self.usage.completion_tokens)
+        return read
 
 
 @dataclass
@@ -49,13 +63,11 @@ class Judged:
     """Verdicts with a winner (`decided`, and `first` of them), or responses that were `truncated`."""
 
 
-def judge_each(
-    judge: Judge, generator: Generator, progress: Progress, usage: Usage, rows: Sequence[Row]
-) -> Judged:
-    """A verdict on each response by itself; `usage` grows by what it costs."""
+def judge_each(judge: Judge, rows: Sequence[Row]) -> Judged:
+    """A verdict on each response by itself."""
     judged = Judged()
     requests = (judge.request(row["reply_id"], row["prompt"], row["response"]) for row in rows)
-    read = _verdicts(requests, len(rows), 1, generator, progress, usage)
+    read = judge.ask(requests, len(rows), 1)
     for row in rows:
         verdict = read[row["reply_id"]]
         if verdict.scores:
@@ -69,10 +81,8 @@ def judge_each(
     return judged
 
 
-def judge_pairs(
-    judge: Judge, generator: Generator, progress: Progress, usage: Usage, rows: Sequence[Row]
-) -> Judged:
-    """Two verdicts on every two responses to a query, each response read first once; `usage` likewise.
+def judge_pairs(judge: Judge, rows: Sequence[Row]) -> Judged:
+    """Two verdicts on every two responses to a query, each response read first once.
 
     A response's rating is the mean of its scores over the pairs that were decided. `rows` stand by query.
     """
@@ -87,7 +97,7 @@ def judge_pairs(
         for name, (first, second) in pairs.items()
         for order, responses in enumerate(permutations((first["response"], second["response"])), 1)
     )
-    read = _verdicts(requests, 2 * len(pairs), 2, generator, progress, usage)
+    read = judge.ask(requests, 2 * len(pairs), 2)
     for name, (first, second) in pairs.items():
         _add_pair(judged, first, second, (read[f"{name} 1"], read[f"{name} 2"]))
     scores = defaultdict[str, list[float]](list)
@@ -124,24 +134,6 @@ def place_bias(counts: Mapping[str, int]) -> dict[str, Any]:
     """How often the answer that is read first wins, of the verdicts with a winner."""
     decided = counts["decided"]
     return {"share_first_place_wins": counts["first"] / decided if decided else None}
-
-
-def _verdicts(
-    requests: Iterator[Request],
-    total: int,
-    answers: int,
-    generator: Generator,
-    progress: Progress,
-    usage: Usage,
-) -> dict[str, Verdict]:
-    """The verdict of each request, by its id. Requests are made as the engine takes them."""
-    read: dict[str, Verdict] = {}
-    progress("ratings", 0, total, 0)
-    for done, reply in enumerate(generator.generate(requests), start=1):
-        usage.add(reply)
-        read[reply.id] = verdicts.read(reply, answers)
-        progress("ratings", done, total, usage.completion_tokens)
-    return read
 
 
 def _add_pair(judged: Judged, first: Row, second: Row, both_orders: tuple[Verdict, Verdict]) -> None:
