@@ -52,7 +52,7 @@ def build(config: ComparisonsConfig, parents: Parents, generator: Generator, pro
         checks = {"decontamination": [contaminated(responses, benchmarks)], **checks}
     on_responses = [rule for stage in checks.values() for rule in stage]
     agreement = [by_ratings.agreement(config.margin, _rater(parents))] if config.label == "both" else []
-    selection = _selection(config)
+    selection = Selection(config)
     accounts = Accounts(
         {**checks, "survivors": [_few_survivors(config)]},
         {
@@ -98,16 +98,6 @@ def build(config: ComparisonsConfig, parents: Parents, generator: Generator, pro
         *selection.notes(accounts.kept, diagnostics["text"]),
     ]
     return Built({"default": blocks, **rejected}, ledger, diagnostics, notes, schemas=schemas)
-
-
-def _selection(config: ComparisonsConfig) -> Selection:
-    return Selection(
-        dedup_prompts=config.dedup_prompts,
-        dedup_pairs=config.dedup_pairs,
-        balance=config.balance_length,
-        target=config.target,
-        seed=config.seed,
-    )
 
 
 def _with_text(config: ComparisonsConfig, responses: int) -> bool:

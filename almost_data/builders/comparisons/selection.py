@@ -12,6 +12,7 @@ import polars as pl
 from ...datasets.filters import Filter
 from ...diagnostics.probe import draw
 from .accounts import Accounts
+from .config import ComparisonsConfig
 from .parts import Part
 from .twins import NEAR_TWIN_PAIR, NEAR_TWIN_PROMPT, without_twins
 
@@ -21,24 +22,21 @@ REASONS = {NEAR_TWIN_PROMPT.name, NEAR_TWIN_PAIR.name, LENGTH_BALANCE, NOT_NEEDE
 _RESPONDERS = ("chosen_rank", "rejected_rank")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Selection:
     """What is selected of the pairs that are left, and these pairs, a part of a large set at a time."""
 
-    dedup_prompts: bool
-    dedup_pairs: bool
-    balance: float | None
-    target: int | None
-    seed: int
+    config: ComparisonsConfig
     _pairs: list[pl.DataFrame] = field(default_factory=list)
 
     @property
     def filters(self) -> list[Filter]:
+        config, seed = self.config, self.config.seed
         rules = [
-            NEAR_TWIN_PROMPT if self.dedup_prompts else None,
-            NEAR_TWIN_PAIR if self.dedup_pairs else None,
-            length_balance(self.balance, self.seed) if self.balance is not None else None,
-            not_needed(self.target, self.seed) if self.target is not None else None,
+            NEAR_TWIN_PROMPT if config.dedup_prompts else None,
+            NEAR_TWIN_PAIR if config.dedup_pairs else None,
+            length_balance(config.balance_length, seed) if config.balance_length is not None else None,
+            not_needed(config.target, seed) if config.target is not None else None,
         ]
         return [rule for rule in rules if rule]
 
@@ -57,10 +55,11 @@ class Selection:
         """The parts with the reasons of the pairs that are not selected, which leave the accounts too."""
         if not self.filters or not accounts.kept:
             return list(parts)
-        pairs = seeded_order(pl.concat(self._pairs), self.seed)
-        if self.dedup_prompts or self.dedup_pairs:
-            pairs = without_twins(parts, pairs, self.dedup_prompts, self.dedup_pairs)
-        dropped = select(pairs, self.balance, self.target).filter(pl.col("reason").is_not_null())
+        config = self.config
+        pairs = seeded_order(pl.concat(self._pairs), config.seed)
+        if config.dedup_prompts or config.dedup_pairs:
+            pairs = without_twins(parts, pairs, config.dedup_prompts, config.dedup_pairs)
+        dropped = select(pairs, config.balance_length, config.target).filter(pl.col("reason").is_not_null())
         accounts.drop(dropped)
         by_part = {number: rows for (number,), rows in dropped.partition_by("part", as_dict=True).items()}
         return [
@@ -71,7 +70,7 @@ class Selection:
     def notes(self, kept: int, text: Mapping[str, Any]) -> list[str]:
         """How much length and surface still show in the comparisons, and whether the target was reached."""
         notes = []
-        if self.balance is not None:
+        if self.config.balance_length is not None:
             accuracy = text["probe"]["accuracy"]
             missing = f"was not fitted ({text['probe'].get('reason')})"
             surface = missing if accuracy is None else f"is right in {accuracy:.1%}"
@@ -79,8 +78,8 @@ class Selection:
                 f"Length was balanced: the longer reply is right in {text['always_longer']:.1%} of the "
                 f"comparisons. A model that sees only the surface of the replies {surface}."
             )
-        if self.target is not None and kept < self.target:
-            notes.append(f"The target of {self.target:,} comparisons was not reached: {kept:,} are left.")
+        if (target := self.config.target) is not None and kept < target:
+            notes.append(f"The target of {target:,} comparisons was not reached: {kept:,} are left.")
         return notes
 
 
