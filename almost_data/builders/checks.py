@@ -117,13 +117,13 @@ def of_chosen(check: Filter) -> Filter:
     )
 
 
+def _check(source: str, name: str, description: str, drop: Any, **params: Any) -> Filter:
+    return Filter(name, "response", description, source, drop, params)
+
+
 def _paper_checks(min_chars: int) -> list[Filter]:
     """The heuristic filter on single responses (paper 2.1, appendix B; lists as in the released code)."""
-    text = pl.col("response")
-
-    def check(name: str, description: str, drop: pl.Expr, **params: Any) -> Filter:
-        return Filter(name, "response", description, PAPER_SOURCE, drop, params)
-
+    text, check = pl.col("response"), functools.partial(_check, PAPER_SOURCE)
     return [
         check(
             "too_short",
@@ -166,11 +166,7 @@ def _paper_checks(min_chars: int) -> list[Filter]:
 
 def _chat_checks() -> list[Filter]:
     """Checks for the answers of chat models, in any script."""
-    text = pl.col("response")
-
-    def check(name: str, description: str, drop: Any, **params: Any) -> Filter:
-        return Filter(name, "response", description, CHAT_SOURCE, drop, params)
-
+    text, check = pl.col("response"), functools.partial(_check, CHAT_SOURCE)
     return [
         check(
             "cut_off",
