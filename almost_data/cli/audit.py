@@ -40,7 +40,7 @@ def audit(
     is_text = not json and not markdown
     columns, part = parse_columns(reading.columns), HubPart(reading.hub_config, reading.split)
     with progress_bars() as bars:
-        result = run_audit(Store(root), source, options, columns, part, bars if is_text else silent)
+        result = run_audit(Store(root), source, options, bars if is_text else silent, columns, part)
     if json:
         print_json(result)
     elif markdown:

@@ -91,9 +91,9 @@ def audit(
     store: Store,
     source: str,
     options: AuditOptions = AuditOptions(),
+    progress: Progress = silent,
     columns: Mapping[str, str] | None = None,
     part: HubPart = WHOLE,
-    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Measure the preferences of a file, a folder, a Hub dataset or `name@version`; JSON data.
 
