@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from almost_data.store.publish import Record, Weights, publish
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import trained
-from tests.forged import write_manifest
+from tests.forged import edit, write_manifest
 from tests.settings import config_of, fake_tiny
 from tests.tiny_models import save_tiny_reward
 
@@ -151,71 +152,58 @@ def test_a_manifest_that_does_not_say_from_what_is_none() -> None:
 # --- verify ------------------------------------------------------------------------------------------------
 
 
+def change_a_byte(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    when = file.stat()
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(when.st_atime_ns, when.st_mtime_ns))  # no cache of hashes may hide it
+
+
+def add_rows(folder: Path) -> None:
+    (folder / "data" / "default").mkdir(parents=True)
+    (folder / "data" / "default" / "train-00000-of-00001.parquet").write_bytes(b"")
+
+
+def lose_rows(folder: Path) -> None:
+    edit(folder, ledger=[msgspec.structs.replace(trained.ledger()[0], kept=0)])
+
+
+def forge_the_parent(folder: Path) -> None:
+    manifest = decode_manifest((folder / "manifest.json").read_bytes(), "")
+    parent = msgspec.structs.replace(manifest.parents[0], digest="0" * 64)
+    edit(folder, parents=[parent], fingerprint=fingerprint(manifest.builder, manifest.config, [parent]))
+
+
 @pytest.mark.parametrize(
-    ("harm", "want"),
+    ("harm", "problem"),
     [
-        ("weights", "digest: the model's files"),
-        ("gone", "digest: the model's files"),
-        ("more", "digest: the model's files"),
-        ("pickle", "training_args.bin: not part of an artifact"),
-        ("state", "trainer_state.json: not part of an artifact"),
-        ("nested", "data/default/train-00000-of-00001.parquet: not part of an artifact"),
-        ("plot", "plots/curves.png: missing"),
-        ("card", "README.md: no YAML"),
-        ("no card", "README.md: missing"),
-        ("config", "fingerprint"),
-        ("ledger", "ledger: too_long: 1300 rows in"),
-        ("parent", "parents: responses@0.1.0 here has another digest"),
+        (change_a_byte, "digest: the model's files"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "digest: the model's files"),
+        (lambda folder: (folder / "generation_config.json").write_text("{}"), "digest: the model's files"),
+        (lambda folder: (folder / "training_args.bin").write_bytes(b"x"), "training_args.bin: not part of an"),
+        (lambda folder: (folder / "trainer_state.json").write_text("{}"), "trainer_state.json: not part of an"),
+        (add_rows, "data/default/train-00000-of-00001.parquet: not part of an artifact"),
+        (lambda folder: (folder / "plots" / "curves.png").unlink(), "plots/curves.png: missing"),
+        (lambda folder: (folder / "README.md").write_text("# rm"), "README.md: no YAML"),
+        (lambda folder: (folder / "README.md").unlink(), "README.md: missing"),
+        (lambda folder: edit(folder, config=trained.manifest("rm").config | {"settings": {}}), "fingerprint"),
+        (lose_rows, "ledger: too_long: 1300 rows in"),
+        (forge_the_parent, "parents: responses@0.1.0 here has another digest"),
     ],
 )
-def test_verify_names_every_kind_of_damage(store: Store, tmp_path: Path, harm: str, want: str) -> None:
+def test_verify_names_every_kind_of_damage(
+    store: Store, tmp_path: Path, harm: Callable[[Path], object], problem: str
+) -> None:
     parent = store.manifest("responses@0.1.0")
     draft = trained.manifest("rm", parents=[parent], diagnostics=trained.measured("rm"))
-    manifest = trained.publish(
-        store, save_tiny_reward(tmp_path / "out"), msgspec.structs.replace(draft, ledger=trained.ledger())
-    )
+    draft = msgspec.structs.replace(draft, ledger=trained.ledger())
+    trained.publish(store, save_tiny_reward(tmp_path / "out"), draft)
     assert verify(store, "rm@0.1.0") == []
-    at = store.path("rm@0.1.0")
-    match harm:
-        case "weights":
-            file = at / "model.safetensors"
-            when = file.stat()
-            content = bytearray(file.read_bytes())
-            content[-1] ^= 1
-            file.write_bytes(content)
-            os.utime(file, ns=(when.st_atime_ns, when.st_mtime_ns))  # no cache of hashes may hide it
-        case "gone":
-            (at / "tokenizer.json").unlink()
-        case "more":
-            (at / "generation_config.json").write_text("{}")
-        case "pickle":
-            (at / "training_args.bin").write_bytes(b"x")
-        case "state":
-            (at / "trainer_state.json").write_text("{}")
-        case "nested":
-            (at / "data" / "default").mkdir(parents=True)
-            (at / "data" / "default" / "train-00000-of-00001.parquet").write_bytes(b"")
-        case "plot":
-            (at / "plots" / "curves.png").unlink()
-        case "card":
-            (at / "README.md").write_text("# rm")
-        case "no card":
-            (at / "README.md").unlink()
-        case "config":
-            write_manifest(at, msgspec.structs.replace(manifest, config=manifest.config | {"settings": {}}))
-        case "ledger":
-            write_manifest(
-                at,
-                msgspec.structs.replace(
-                    manifest, ledger=[msgspec.structs.replace(manifest.ledger[0], kept=0)]
-                ),
-            )
-        case "parent":
-            forged_parent = msgspec.structs.replace(manifest.parents[0], digest="0" * 64)
-            mark = fingerprint(manifest.builder, manifest.config, [forged_parent])
-            write_manifest(at, msgspec.structs.replace(manifest, parents=[forged_parent], fingerprint=mark))
+    harm(store.path("rm@0.1.0"))
     problems = verify(store, "rm@0.1.0")
-    assert any(want in problem for problem in problems), problems
+    assert any(problem in line for line in problems), problems
 
 
 # --- list, show, lineage -----------------------------------------------------------------------------------
