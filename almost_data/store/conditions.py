@@ -20,7 +20,6 @@ _STORED = "__stored"
 def matching(
     rows: pl.LazyFrame,
     ref: str,
-    *,
     where: str | None = None,
     pair: str | None = None,
     longer: Literal["chosen", "rejected"] | None = None,

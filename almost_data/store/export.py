@@ -33,7 +33,7 @@ def export(
     if file.suffix not in SUFFIXES:
         raise InputError(f"export.out {file}: the name decides the format: end it in {', '.join(SUFFIXES)}")
     rows = with_texts(artifacts, dataset(artifacts, ref), config).drop("config")
-    rows = matching(rows, ref, where=where)
+    rows = matching(rows, ref, where)
     if is_flat:
         rows = flat(rows)
     if file.suffix == ".csv":

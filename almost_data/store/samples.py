@@ -74,13 +74,8 @@ def sample(artifacts: Artifacts, ref: str, selection: Selection = Selection(), n
     if n < 1:
         raise InputError(f"sample.n {n}: at least one row")
     manifest = dataset(artifacts, ref)
-    rows = matching(
-        _selected(artifacts, manifest, selection),
-        ref,
-        where=selection.where,
-        pair=selection.pair,
-        longer=selection.longer,
-    )
+    rows = _selected(artifacts, manifest, selection)
+    rows = matching(rows, ref, selection.where, selection.pair, selection.longer)
     if selection.sort:
         frame, count = largest(rows, ref, selection.sort, n)
     else:

@@ -181,7 +181,7 @@ def forge_the_parent(folder: Path) -> None:
     [
         (change_a_byte, "digest: the model's files"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "digest: the model's files"),
-        (lambda folder: (folder / "generation_config.json").write_text("{}"), "digest: the model's files"),
+        (lambda folder: (folder / "generation_config.json").write_text("{}"), "digest: the model"),
         (lambda folder: (folder / "training_args.bin").write_bytes(b"x"), "training_args.bin: not part of an"),
         (lambda folder: (folder / "trainer_state.json").write_text("{}"), "trainer_state.json: not part of an"),
         (add_rows, "data/default/train-00000-of-00001.parquet: not part of an artifact"),

@@ -186,14 +186,9 @@ class SelfPlay:
 
     def _reasons(self, rows: list[Row], questions: list[str]) -> list[str | None]:
         """Why each reply cannot be picked; None where it can."""
-        columns = {
-            "response": [row["response"] for row in rows],
-            "reasoning": [row["reasoning"] for row in rows],
-            "finish_reason": [row["finish_reason"] for row in rows],
-            "turn": [row["turn"] for row in rows],
-            "prompt": questions,
-            "reason": [FAILED.name if row["error"] else None for row in rows],
-        }
+        names = ("response", "reasoning", "finish_reason", "turn")
+        columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in names}
+        columns |= {"prompt": questions, "reason": [FAILED.name if row["error"] else None for row in rows]}
         types = {name: pl.Int64 if name == "turn" else pl.String for name in columns}
         replies = pl.DataFrame(columns, schema=types)
         replies = replies.with_columns(length=pl.col("response").str.len_chars().cast(pl.Int64))
