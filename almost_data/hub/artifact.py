@@ -83,14 +83,7 @@ def prepare(store: Store, ref: str, repo: str, endpoint: str) -> Artifact:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): path for path in paths}
     readme = card.load_from_hub(files.pop("README.md").read_text("utf-8"), manifest, repo)
-    return Artifact(
-        repo=repo,
-        manifest=manifest,
-        files=files,
-        readme=readme,
-        parents=_parents(store, manifest),
-        endpoint=endpoint,
-    )
+    return Artifact(repo, manifest, files, readme, _parents(store, manifest), endpoint)
 
 
 def is_ours(path: str, kind: str) -> bool:

@@ -133,9 +133,7 @@ def find(api: "HfApi", repo: str, kind: str, revision: str | None = None) -> Rem
         return None
     tree = api.list_repo_tree(repo, recursive=True, revision=info.sha, repo_type=kind)
     files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
-    return Remote(
-        api=api, repo=repo, kind=kind, commit=str(info.sha), is_private=bool(info.private), files=files
-    )
+    return Remote(api, repo, kind, str(info.sha), bool(info.private), files)
 
 
 def is_public(api: "HfApi", repo: str, kind: str) -> bool:

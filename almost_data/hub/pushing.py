@@ -66,14 +66,7 @@ def plan(store: Store, ref: str, repo: str) -> Plan:
     card = artifact.card(None)
     tree = {path: file.stat().st_size for path, file in artifact.files.items()}
     tree |= {"README.md": len(card.encode())}
-    return Plan(
-        ref=ref,
-        repo=repo,
-        kind=artifact.manifest.kind,
-        tag=artifact.tag,
-        tree=dict(sorted(tree.items())),
-        card=card,
-    )
+    return Plan(ref, repo, artifact.manifest.kind, artifact.tag, dict(sorted(tree.items())), card)
 
 
 def push(
