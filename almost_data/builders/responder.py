@@ -73,7 +73,7 @@ class PinnedResponder:
     def request(self, id: str, messages: Messages, seed: int, sample: int = 0) -> Request:
         """A request for the assistant's reply to a conversation that ends in the user's turn."""
         if self.responder.style == "raw":
-            return self._text_request(id, prompts.ask(messages), seed, sample)
+            return Request(id, self.model, self.head, prompts.ask(messages), self.sampling, seed, sample)
         own_system, turns = self.responder.system, messages
         if is_system := messages[0]["role"] == "system":
             own_system = "\n\n".join(filter(None, [own_system, messages[0]["content"]]))
@@ -85,14 +85,12 @@ class PinnedResponder:
     def user_request(self, id: str, messages: Messages, seed: int) -> Request:
         """A request for the user's next turn. A chat model plays the user: the roles are exchanged."""
         if self.responder.style == "raw":
-            return self._text_request(id, prompts.ask(messages, "user"), seed)
+            text = prompts.ask(messages, "user")
+            return Request(id, self.model, self.head, text, self.sampling, seed)
         head = _system_turn(self.responder.system)
         turns = (turn for turn in messages if turn["role"] != "system")
         flipped = ({"role": _FLIPPED[turn["role"]], "content": turn["content"]} for turn in turns)
         return self._chat_request(id, (*head, *flipped), seed, 0, len(head))
-
-    def _text_request(self, id: str, text: str, seed: int, sample: int = 0) -> Request:
-        return Request(id, self.model, self.head, text, self.sampling, seed, sample)
 
     def _chat_request(self, id: str, messages: Messages, seed: int, sample: int, shared: int) -> Request:
         return Request.chat(
