@@ -18,6 +18,7 @@ from .options import ROOT, Json, Markdown, Reading, Root
 from .progress import progress_bars
 
 LEVELS = {"worry": "bold red", "watch": "yellow", "fine": "green"}
+READING, OPTIONS = Reading(), AuditOptions()
 
 
 def audit(
@@ -26,8 +27,8 @@ def audit(
     ],
     /,
     *,
-    reading: Reading = Reading(),
-    options: Annotated[AuditOptions, Parameter(name="*")] = AuditOptions(),
+    reading: Reading = READING,
+    options: Annotated[AuditOptions, Parameter(name="*")] = OPTIONS,
     json: Json = False,
     markdown: Markdown = False,
     output: Annotated[

@@ -12,13 +12,15 @@ from .console import console, print_json, print_line
 from .options import ROOT, Json, Ref, Root
 from .rows import row_panel
 
+SELECTION = Selection()
+
 
 def sample(
     ref: Ref,
     /,
     *,
     n: Annotated[int, Parameter(name=["--n", "-n"], help="Rows, or queries with all their responses.")] = 20,
-    selection: Annotated[Selection, Parameter(name="*")] = Selection(),
+    selection: Annotated[Selection, Parameter(name="*")] = SELECTION,
     json: Json = False,
     root: Root = ROOT,
 ) -> None:

@@ -97,8 +97,8 @@ def audit(
 ) -> dict[str, Any]:
     """Measure the preferences of a file, a folder, a Hub dataset or `name@version`; JSON data.
 
-    `columns` say which column holds what: prompt, system, chosen, rejected. Raises InputError where they cannot
-    be read, or a threshold names no measure.
+    `columns` say which column holds what: prompt, system, chosen, rejected. Raises InputError where they
+    cannot be read, or a threshold names no measure.
     """
     limits = read_thresholds(options.thresholds)
     benchmarks = {Path(path).name: benchmark_file.read_prompts(path) for path in options.benchmark}

@@ -21,7 +21,6 @@ from .samples import Artifacts, dataset, with_texts
 Trainer = Literal["openrlhf", "verl", "llama-factory", "axolotl"]
 
 
-
 @dataclass(frozen=True)
 class Consumer:
     """A trainer: how its data are laid out, and the files that launch it."""

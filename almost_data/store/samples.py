@@ -70,7 +70,7 @@ class Sample:
 
 
 def sample(artifacts: Artifacts, ref: str, selection: Selection = Selection(), n: int = 20) -> Sample:
-    """`n` rows of a dataset, drawn by seed. Raises InputError where the selection does not fit the dataset."""
+    """`n` rows of a dataset, drawn by seed. Raises InputError where the selection does not fit it."""
     if n < 1:
         raise InputError(f"sample.n {n}: at least one row")
     manifest = dataset(artifacts, ref)

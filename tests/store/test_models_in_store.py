@@ -161,6 +161,10 @@ def change_a_byte(folder: Path) -> None:
     os.utime(file, ns=(when.st_atime_ns, when.st_mtime_ns))  # no cache of hashes may hide it
 
 
+def add(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text("{}")
+
+
 def add_rows(folder: Path) -> None:
     (folder / "data" / "default").mkdir(parents=True)
     (folder / "data" / "default" / "train-00000-of-00001.parquet").write_bytes(b"")
@@ -181,9 +185,9 @@ def forge_the_parent(folder: Path) -> None:
     [
         (change_a_byte, "digest: the model's files"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "digest: the model's files"),
-        (lambda folder: (folder / "generation_config.json").write_text("{}"), "digest: the model"),
-        (lambda folder: (folder / "training_args.bin").write_bytes(b"x"), "training_args.bin: not part of an"),
-        (lambda folder: (folder / "trainer_state.json").write_text("{}"), "trainer_state.json: not part of an"),
+        (add("generation_config.json"), "digest: the model's files"),
+        (add("training_args.bin"), "training_args.bin: not part of an artifact"),
+        (add("trainer_state.json"), "trainer_state.json: not part of an artifact"),
         (add_rows, "data/default/train-00000-of-00001.parquet: not part of an artifact"),
         (lambda folder: (folder / "plots" / "curves.png").unlink(), "plots/curves.png: missing"),
         (lambda folder: (folder / "README.md").write_text("# rm"), "README.md: no YAML"),

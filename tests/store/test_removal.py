@@ -1,7 +1,5 @@
 """A deleted artifact is gone, what others need is protected, and its replies are not asked for again."""
 
-from pathlib import Path
-
 import pytest
 
 from almost_data.cli.console import byte_size

@@ -243,6 +243,10 @@ def renamed_reason(manifest: Manifest) -> dict[str, object]:
     return first_entry(manifest, dropped={"other": sum(manifest.ledger[0].dropped.values())})
 
 
+def copy_rows(folder: Path) -> None:
+    shutil.copytree(folder / "data" / "default", folder / "data" / "more")
+
+
 def rename_a_config(folder: Path) -> None:
     card = folder / "README.md"
     card.write_text(card.read_text().replace("default", "other"))
@@ -256,7 +260,7 @@ def rename_a_config(folder: Path) -> None:
         (rows_changed(lambda rows: rows.slice(1)), "counts"),
         (lambda folder: shard(folder).unlink(), "counts"),
         (lambda folder: shard(folder).write_bytes(b"PAR1 nothing PAR1"), "cannot be used"),
-        (lambda folder: shutil.copytree(folder / "data/default", folder / "data/more"), "not in the manifest"),
+        (copy_rows, "not in the manifest"),
         (lambda folder: next(folder.glob("plots/*.png")).unlink(), "plots/"),
         (lambda folder: (folder / "evil.py").write_text("1"), "evil.py: not part of an artifact"),
         (rename_a_config, "README.md"),

@@ -53,9 +53,7 @@ def compact(rows: pl.LazyFrame, decided: pl.DataFrame, pairs: pl.DataFrame, reas
     return Part(rows, dropped, pairs.select("chosen_row", "rejected_row", reason))
 
 
-def comparisons(
-    parts: Sequence[Part], queries: pl.DataFrame, table: Table
-) -> tuple[Blocks, pl.DataFrame]:
+def comparisons(parts: Sequence[Part], queries: pl.DataFrame, table: Table) -> tuple[Blocks, pl.DataFrame]:
     """The comparisons, and a sample of them; `queries` has the number of comparisons of each, `pairs`."""
     is_large = int(queries["pairs"].sum()) > SAMPLE
     sampled = sampled_queries(queries) if is_large else None

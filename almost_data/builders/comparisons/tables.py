@@ -19,8 +19,8 @@ TABLES = {
         ("query_id", "comparison_id"),
         (
             PROMPT,
-            reply("chosen", "the response of the better responder", "No, tea is made from the leaves of a shrub."),
-            reply("rejected", "the response of the worse responder", "Yes, tea is a fruit that grows on trees."),
+            reply("chosen", "the better responder's response", "No, tea is made from the leaves of a shrub."),
+            reply("rejected", "the worse responder's response", "Yes, tea is a fruit that grows on trees."),
             string(
                 "comparison_id",
                 "reply_id of chosen, dash, reply_id of rejected",
