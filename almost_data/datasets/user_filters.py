@@ -30,7 +30,7 @@ from msgspec import Meta
 from .. import inputs
 from ..errors import InputError
 from .config import Config, FilePath
-from .filters import Filter
+from .filters import FAILED, Filter
 
 SOURCE = "user filter"
 Hooks = Mapping[str, Mapping[str, Any]]
@@ -61,7 +61,7 @@ def load_filters(
     """
     names = [user_filter.name for user_filter in filters]
     for place, name in enumerate(names):
-        if name in reserved or name in names[:place]:
+        if name in (FAILED, *reserved, *names[:place]):
             raise InputError(f"{builder}.filters: another filter is named {name!r}: rename yours")
     return [_Loader(user_filter, hooks, builder).load() for user_filter in filters]
 

@@ -233,7 +233,7 @@ def test_it_is_in_fingerprint_and_card_and_no_path_is(
             "chosen_rank",
             "rejected_rank",
         ),
-        *("query", "row", "step", "failed", "reason", "total", "squares", "length", "rank", "length_rule"),
+        *("query", "row", "step", "reason", "total", "squares", "length", "rank", "length_rule"),
     ],
 )
 def test_any_name_will_do(name: str) -> None:

@@ -173,7 +173,7 @@ EMPTY = Filter("empty", "response", "The reply has no text.", OURS, pl.col("resp
 def _reply_filters(config: DemonstrationsConfig) -> list[Filter]:
     """Filters that drop a reply before one is picked."""
     checks = response_checks()
-    reserved = {REASONING_ONLY.name, EMPTY.name, FAILED.name, "not_best", NO_CANDIDATE, UNANSWERED, *checks}
+    reserved = {REASONING_ONLY.name, EMPTY.name, "not_best", NO_CANDIDATE, UNANSWERED, *checks}
     user_filters = load_filters(config.filters, HOOKS, "demonstrations", reserved)
     reasoning = [REASONING_ONLY] if config.assistant.style == "chat" else []
     return [*reasoning, EMPTY, *(checks[name] for name in PAPER if config.checks), *user_filters]
