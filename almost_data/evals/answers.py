@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from ..datasets.builder import row_seed
 from ..datasets.records import Pinned
 from ..errors import InputError
-from ..generation import Generator, Request, Sampling, engines, prompts
+from ..generation import Generator, Reply, Request, Sampling, engines, prompts
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
 from ..models import Model
 from ..models.chat import user_turn
@@ -21,9 +21,8 @@ from ..store.names import is_ref
 from ..store.store import Store
 from . import judge, saved
 from .evaluation import EvalSession
-from .saved import Answer, Question
+from .saved import Question
 from .subject import Likelihood, find
-from .tally import Judged
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class Side:
     """Who answers, pinned."""
 
     pinned: Pinned
-    answers: dict[str, Answer] | None = None
-    """Of a file."""
+    answers: dict[str, Reply] | None = None
+    """Of a file, by question."""
     model: Model | None = None
     """As the engine finds it."""
     by_chat: bool = False
@@ -67,7 +66,8 @@ def side(store: Store, name: str, role: str, generator: Generator | None) -> Sid
         file = Path(name)
         answers = saved.answers(file)
         is_fake = any((answer.model_id or "").startswith("fake/") for answer in answers.values())
-        return Side(replace(saved.pinned_file(file, role), fake=is_fake), answers=answers)
+        replies = {id: Reply(id, row.text, "stop", error=row.error or None) for id, row in answers.items()}
+        return Side(replace(saved.pinned_file(file, role), fake=is_fake), replies)
     if generator is None:
         raise InputError(f"{setting} {name}: not a .jsonl file of answers")
     if generator.name in ("openai", "fake"):
@@ -85,55 +85,50 @@ def side(store: Store, name: str, role: str, generator: Generator | None) -> Sid
     return Side(replace(subject.pinned, role=role), model=model, by_chat=by_chat)
 
 
-def write(
+def replies(
     session: EvalSession,
     sides: Mapping[str, Side],
     questions: Mapping[str, Question],
-    rows: Mapping[str, Judged],
     generator: Generator | None,
     sampling: Sampling,
     seed: int,
     max_failures: float = MAX_FAILURES,
-) -> dict[str, Any]:
-    """Add each side's answer to each question to its row; returns how they were generated.
+) -> dict[str, dict[str, Reply]]:
+    """The reply of each side to each question; the journal keeps those of models.
 
-    The journal keeps the answers of models. Raises InputError where a file lacks an answer, and RuntimeError
-    where more than `max_failures` of the requests fail.
+    Raises InputError where a file lacks an answer, and RuntimeError where more than `max_failures` of the
+    requests fail.
     """
+    by_side: dict[str, dict[str, Reply]] = {name: writer.answers or {} for name, writer in sides.items()}
     requests = list[Request]()
-    for side_name, writer in sides.items():
-        if writer.answers is not None:
-            _add_saved(rows, side_name, writer)
-        elif writer.model is not None:
-            for question_id, question in questions.items():
-                # The side is no part of the seed: one model's answers serve in every comparison.
-                row = row_seed(seed, "vicuna", question_id)
-                requests.append(writer.request(f"{side_name}\0{question_id}", question.text, sampling, row))
+    for name, writer in sides.items():
+        absent = [question_id for question_id in questions if question_id not in by_side[name]]
+        if absent and writer.answers is not None:
+            raise InputError(f"{writer.pinned.id}: no answer to {len(absent)} questions, as {absent[0]!r}")
+        for question_id in absent:
+            # The side is no part of the seed: one model's answers serve in every comparison.
+            row = row_seed(seed, "vicuna", question_id)
+            text = questions[question_id].text
+            requests.append(writer.request(f"{name}\0{question_id}", text, sampling, row))
     if not requests or generator is None:
-        return {}
+        return by_side
     journaled = JournaledGenerator(generator, session.journal, max_failures, retry_failed=True)
     tokens = 0
     for done, reply in enumerate(journaled.generate(requests), start=1):
-        side_name, _, question_id = reply.id.partition("\0")
-        rows[question_id].add(side_name, reply.text, reply.error, reply.finish_reason == "length")
+        name, _, question_id = reply.id.partition("\0")
+        by_side[name][question_id] = reply
         tokens += reply.completion_tokens
         if session.progress:
             session.progress("answers", done, len(requests), tokens)
-    return {"engine": _settings(generator, sides), "seeded": generator.honours_seed}
+    return by_side
 
 
-def _add_saved(rows: Mapping[str, Judged], side_name: str, writer: Side) -> None:
-    answers = writer.answers or {}
-    if missing := [question_id for question_id in rows if question_id not in answers]:
-        raise InputError(f"{writer.pinned.id}: no answer to {len(missing)} questions, as {missing[0]!r}")
-    for question_id, row in rows.items():
-        row.add(side_name, answers[question_id].text, answers[question_id].error or None)
-
-
-def _settings(generator: Generator, sides: Mapping[str, Side]) -> dict[str, Any]:
-    """The engine's settings, with the models' names in place of local folders."""
-    settings = generator.settings() | {"engine": generator.name}
+def environment(sides: Mapping[str, Side], generator: Generator | None) -> dict[str, Any]:
+    """How answers were generated: the engine's settings, with the models' names in place of local folders."""
     names = {writer.model.id: writer.pinned.id for writer in sides.values() if writer.model}
+    if generator is None or not names:
+        return {}
+    settings = generator.settings() | {"engine": generator.name}
     if isinstance(decoding := settings.get("decoding"), dict):
         settings["decoding"] = {names.get(model_id, model_id): how for model_id, how in decoding.items()}
-    return settings
+    return {"engine": settings, "seeded": generator.honours_seed}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..generation import Reply
 from ..scoring.verdicts import Verdict
 from .result import Line
 
@@ -22,16 +23,18 @@ class Judged:
 
     id: str
     category: str | None = None
-    answers: dict[str, str] = field(default_factory=dict)
-    errors: dict[str, str | None] = field(default_factory=dict)
-    cut: dict[str, bool] = field(default_factory=dict)
+    replies: dict[str, Reply] = field(default_factory=dict)
+    """By side."""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
 
-    def add(self, side: str, text: str, error: str | None = None, is_cut: bool = False) -> None:
-        """A side's answer, or why there is none; `is_cut` where it ended at the token limit."""
-        self.errors[side] = error
-        if error is None:
-            self.answers[side], self.cut[side] = text.strip(), is_cut
+    @property
+    def answers(self) -> dict[str, str]:
+        """The texts of the replies that did not fail."""
+        return {side: reply.text.strip() for side, reply in self.replies.items() if reply.error is None}
+
+    def is_cut(self, side: str) -> bool:
+        """Whether the side's answer ended at the token limit."""
+        return side in self.replies and self.replies[side].finish_reason == "length"
 
     def scores(self, order: str) -> tuple[float, float] | None:
         """Scores of a and b in this order."""
@@ -63,7 +66,7 @@ class Judged:
 
     @property
     def longer(self) -> str | None:
-        lengths = {side: len(text) for side in SIDES if (text := self.answers.get(side)) is not None}
+        lengths = {side: len(text) for side, text in self.answers.items()}
         if len(set(lengths.values())) < 2:
             return None
         return max(SIDES, key=lengths.__getitem__)
@@ -72,13 +75,13 @@ class Judged:
         """The row of the result; the question's text is not in it."""
         row: dict[str, Any] = {"question_id": self.id, "category": self.category, "winner": self.winner}
         row |= {"difference": self.difference}
-        for side in SIDES:
-            text = self.answers.get(side)
+        answers = self.answers
+        for side, reply in self.replies.items():
             row |= {
-                f"answer_{side}": text,
-                f"characters_{side}": None if text is None else len(text),
-                f"cut_{side}": self.cut.get(side, False),
-                f"error_{side}": self.errors.get(side),
+                f"answer_{side}": answers.get(side),
+                f"characters_{side}": len(answers[side]) if side in answers else None,
+                f"cut_{side}": self.is_cut(side),
+                f"error_{side}": reply.error,
             }
         for order in ORDERS:
             verdict, scores = self.verdicts.get(order), self.scores(order)
@@ -153,7 +156,7 @@ def notes(rows: Sequence[Judged], a: str, b: str, failed_answers: int) -> list[s
     if unread["failed"]:
         sentences.append("Verdicts failed: run the same command again to retry them.")
     for side, name in zip(SIDES, (a, b), strict=True):
-        if cut := sum(row.cut.get(side, False) for row in rows):
+        if cut := sum(row.is_cut(side) for row in rows):
             sentences.append(f"Answers of {name} cut at the token limit: {cut} of {len(rows)}.")
     return sentences
 

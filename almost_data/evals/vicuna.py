@@ -107,23 +107,18 @@ def plan_comparison(session: EvalSession, options: Options, servers: Servers) ->
 
     def measure() -> Measurement:
         judge.check(servers.judge, servers.judge_name)  # before the answers, which may take hours
-        by_id = {name: Judged(name, question.category) for name, question in questions.items()}
         sampling = Sampling(options.max_new_tokens, options.temperature)
         by_name = {role[-1]: side for role, side in sides.items()}
-        generated = answers.write(
-            session,
-            by_name,
-            questions,
-            by_id,
-            servers.generator,
-            sampling,
-            options.seed,
-            options.max_failures,
-        )
+        how = (servers.generator, sampling, options.seed, options.max_failures)
+        replies = answers.replies(session, by_name, questions, *how)
+        by_id = {
+            name: Judged(name, question.category, {side: replies[side][name] for side in by_name})
+            for name, question in questions.items()
+        }
         _judge(session, by_id, questions, servers, options)
         rows = list(by_id.values())
         a, b = (side.pinned.id for side in sides.values())
-        failed_answers = sum(error is not None for row in rows for error in row.errors.values())
+        failed_answers = sum(len(by_name) - len(row.answers) for row in rows)
         failed_verdicts = sum(verdict.why == "failed" for row in rows for verdict in row.verdicts.values())
         return Measurement(
             lines=tally.lines(rows, a),
@@ -132,7 +127,10 @@ def plan_comparison(session: EvalSession, options: Options, servers: Servers) ->
             details={"counts": tally.counts(rows)},
             notes=tally.notes(rows, a, b, failed_answers),
             failed=failed_answers + failed_verdicts,
-            environment={"judge": servers.judge.settings() | {"engine": "chat"}, **generated},
+            environment={
+                "judge": servers.judge.settings() | {"engine": "chat"},
+                **answers.environment(by_name, servers.generator),
+            },
         )
 
     sampled = ("max_new_tokens", "temperature") if any(s.answers is None for s in sides.values()) else ()

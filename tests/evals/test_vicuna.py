@@ -19,7 +19,7 @@ from almost_data.evals.evaluation import EvalSession, carry_out
 from almost_data.evals.result import Line, Result
 from almost_data.evals.results import results
 from almost_data.evals.tally import Judged, counts, lines, outcomes
-from almost_data.generation import Sampling
+from almost_data.generation import Reply, Sampling
 from almost_data.generation.journal_file import count
 from almost_data.models.chat import user_turn
 from almost_data.scoring.verdicts import Verdict, parse
@@ -373,19 +373,22 @@ def test_win_tie_and_lose_by_hand() -> None:
     def verdict(first: float, second: float) -> Verdict:
         return Verdict("", (first, second))
 
+    def replies(a: str, b: str) -> dict[str, Reply]:
+        return {"a": Reply("1", a, "stop"), "b": Reply("1", b, "stop")}
+
     judged = [
         # a in both orders
-        Judged("1", None, {"a": "xx", "b": "x"}, {}, {}, {"ab": verdict(9, 5), "ba": verdict(5, 9)}),
+        Judged("1", None, replies("xx", "x"), {"ab": verdict(9, 5), "ba": verdict(5, 9)}),
         # a when first, b by more when first: b
-        Judged("2", None, {"a": "xx", "b": "x"}, {}, {}, {"ab": verdict(6, 5), "ba": verdict(9, 5)}),
+        Judged("2", None, replies("xx", "x"), {"ab": verdict(6, 5), "ba": verdict(9, 5)}),
         # the first by the same: a tie
-        Judged("3", None, {"a": "x", "b": "x"}, {}, {}, {"ab": verdict(8.1, 8), "ba": verdict(8.1, 8)}),
+        Judged("3", None, replies("x", "x"), {"ab": verdict(8.1, 8), "ba": verdict(8.1, 8)}),
         # a tie, then b
-        Judged("4", None, {"a": "x", "b": "xx"}, {}, {}, {"ab": verdict(7, 7), "ba": verdict(8, 7)}),
+        Judged("4", None, replies("x", "xx"), {"ab": verdict(7, 7), "ba": verdict(8, 7)}),
         # one order could not be read: no winner
-        Judged("5", None, {"a": "x", "b": "xx"}, {}, {}, {"ab": parse("?"), "ba": verdict(3, 4)}),
+        Judged("5", None, replies("x", "xx"), {"ab": parse("?"), "ba": verdict(3, 4)}),
         # none
-        Judged("6", None, {"a": "x", "b": "xx"}, {}, {}, {"ab": parse("?"), "ba": parse("?")}),
+        Judged("6", None, replies("x", "xx"), {"ab": parse("?"), "ba": parse("?")}),
     ]
     assert [question.winner for question in judged] == ["a", "b", "tie", "b", None, None]
     assert [question.difference for question in judged] == [4, -1.5, 0, -0.5, None, None]
