@@ -76,8 +76,7 @@ def cached_sha256(*files: Path) -> str:
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as handle:
-            while block := handle.read(1 << 20):
-                digest.update(block)
+            hashlib.file_digest(handle, lambda: digest)  # goes on with the file before
     with suppress(OSError):  # a cache that cannot be written costs time, nothing else
         cached.parent.mkdir(parents=True, exist_ok=True)
         staging = cached.with_name(f"{key}.{os.getpid()}")

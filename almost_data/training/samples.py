@@ -110,15 +110,10 @@ class BeforeAfter:
         for kind, prompts in self.prompts.items():
             rewards = None
             if scorer is not None:
+                pairs = (zip(prompts, answers[kind], strict=True) for answers in self.generated)
                 rewards = [
-                    scores_of(
-                        scorer,
-                        [
-                            (*prompt, assistant_turn(text))
-                            for prompt, (text, _) in zip(prompts, answers[kind], strict=True)
-                        ],
-                    )
-                    for answers in self.generated
+                    scores_of(scorer, [(*prompt, assistant_turn(text)) for prompt, (text, _) in answered])
+                    for answered in pairs
                 ]
                 entries.append(self._entry(kind, rewards))
             samples += self._samples(kind, rewards)

@@ -128,7 +128,7 @@ def table_items(store: Store, result: Result) -> dict[str, Item]:
     """The items with both answers by name, in the order of the table, which the result's digest decides."""
     rows = [
         row
-        for row in result_items(store, result).to_dicts()
+        for row in result_items(store, result).sort("question_id").to_dicts()
         if None not in (row["answer_a"], row["answer_b"])
     ]
     draw = random.Random(result.digest)
