@@ -23,9 +23,11 @@ from .reasons import Unusable
 Cells = Mapping[str, Any]
 """A row's values by column."""
 SIDES = ("chosen", "rejected")
+PARTS = ("context", "passage", "document", "article", "choices", "options")
+"""Columns of what may belong to a prompt in another column."""
 PROMPT_COLUMNS = (
     *("prompt", "question", "instruction", "query", "input"),
-    *("messages", "conversations", "context", "trajectory", "choices", "options"),
+    *("messages", "conversations", "trajectory", *PARTS),
 )
 """Columns that can hold a prompt: a layout without one is only for files that have none of these."""
 SYSTEM_COLUMNS = ("system", "system_prompt")

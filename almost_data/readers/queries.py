@@ -8,15 +8,13 @@ from ..errors import InputError
 from ..models.chat import Messages
 from .conversations import check_images, read_turns
 from .dialogue_text import is_whole_hh, read_hh
-from .layout import BEFORE, conversation, has_value, prompt_of
+from .layout import BEFORE, PARTS, conversation, has_value, prompt_of
 from .reasons import Unusable
 
 NAMED = ("query", "prompt", "question", "instruction")
 """Columns that say by their name that they hold a prompt."""
 UNNAMED = ("text", "input", "turns", "messages", "conversations", "conversation")
 """Columns that hold one where no other column says so."""
-PARTS = ("context", "passage", "choices", "options")
-"""Columns of what may belong to a prompt in another column."""
 CHOICES = tuple("ABCD")
 """Columns of the choices to a `question`."""
 ANSWERS = (

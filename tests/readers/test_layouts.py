@@ -17,7 +17,7 @@ from almost_data.errors import InputError
 from almost_data.readers import dialogue_text, files
 from almost_data.readers.conversations import read_prompt, read_reply, read_turns
 from almost_data.readers.dialogue_text import read_hh
-from almost_data.readers.layout import Layout, number_of
+from almost_data.readers.layout import PARTS, Layout, number_of
 from almost_data.readers.layouts import LAYOUTS
 from almost_data.readers.preferences import Rejected, by_columns, detect, read_all, read_preferences
 from almost_data.readers.reasons import REASONS, Unusable
@@ -203,7 +203,7 @@ def test_a_line_of_a_script_within_a_turn_is_no_turn() -> None:
         [{"chosen": "问：天空？答：蓝色。", "rejected": "问：天空？答：绿色。"}],
         [{"text": "x", "summary_a": "a", "summary_b": "b", "choice": 1}],
         [{"question": "q", "instruction": "i", "chosen": "a", "rejected": "b"}],
-        [{"question": "q", "context": "c", "chosen": "a", "rejected": "b"}],
+        *([{"question": "q", part: "c", "chosen": "a", "rejected": "b"}] for part in PARTS),
         [{"prompt": 1, "chosen": "a", "rejected": "b"}],
         [{"prompt": "q", "chosen": '["a"]', "rejected": '["b", "c"]'}],
         [{"prompt": None, "chosen": None, "rejected": None}],

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from almost_data.errors import InputError
+from almost_data.readers.layout import PARTS
 from almost_data.readers.queries import find_column, find_queries
 from almost_data.readers.reasons import Unusable
 
@@ -73,7 +74,7 @@ def test_what_belongs_to_the_prompt_and_cannot_be_read_is_a_reason(beside: Any, 
     assert read({"prompt": "Why?", **dict.fromkeys(beside)}) == [("user", "Why?")]
 
 
-@pytest.mark.parametrize("part", ["context", "passage", "choices", "options", "A and B and C and D"])
+@pytest.mark.parametrize("part", [*PARTS, "A and B and C and D"])
 def test_a_question_beside_what_may_belong_to_it_is_refused(part: str) -> None:
     """MMLU and its like: without its choices a question is not the whole prompt."""
     row = {"question": "Which is a leaf?", **dict.fromkeys(part.split(" and "), "tea"), "answer": 0}
