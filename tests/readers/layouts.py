@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
 
+from almost_data.readers.layout import Layout
+from almost_data.readers.preferences import Rejected, read_all
+
 Row = dict[str, Any]
 Turns = list[dict[str, str]]
 
@@ -20,6 +23,17 @@ class Pair(NamedTuple):
     @property
     def text(self) -> str:
         return self.prompt[-1]["content"]
+
+
+def pairs_of(layout: Layout, rows: list[Row]) -> tuple[list[Pair], list[str]]:
+    """The pairs that are read, and the reasons of rejected rows."""
+    good, reasons = [], []
+    for read in read_all(layout, [(f"row {number}", row) for number, row in enumerate(rows)]):
+        if isinstance(read.result, Rejected):
+            reasons.append(read.result.reason)
+            continue
+        good += [Pair(list(p.prompt), p.chosen.text, p.rejected.text) for p in read.result]
+    return good, reasons
 
 
 TEXT = st.text(st.sampled_from("abc XYZ019.,?!'\"é。是ไ🙂"), min_size=1, max_size=12).map(

@@ -1,7 +1,6 @@
 """Every layout is read right; a row that does not fit is rejected with a reason; no prompt is guessed."""
 
 import json
-import re
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -14,13 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from almost_data.errors import InputError
-from almost_data.readers import dialogue_text, files
-from almost_data.readers.conversations import read_prompt, read_reply, read_turns
+from almost_data.readers import files
 from almost_data.readers.dialogue_text import read_hh
 from almost_data.readers.layout import PARTS, Layout, number_of
 from almost_data.readers.layouts import LAYOUTS
 from almost_data.readers.preferences import Rejected, by_columns, detect, read_all, read_preferences
-from almost_data.readers.reasons import REASONS, Unusable
 from tests.readers.layouts import (
     FORMS,
     MESSAGE_LAYOUTS,
@@ -31,21 +28,11 @@ from tests.readers.layouts import (
     assistant,
     hh,
     pairs,
+    pairs_of,
     user,
 )
 
 FEW = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-def pairs_of(layout: Layout, rows: list[Row]) -> tuple[list[Pair], list[str]]:
-    """The pairs that are read, and the reasons of rejected rows."""
-    good, reasons = [], []
-    for read in read_all(layout, [(f"row {number}", row) for number, row in enumerate(rows)]):
-        if isinstance(read.result, Rejected):
-            reasons.append(read.result.reason)
-            continue
-        good += [Pair(list(p.prompt), p.chosen.text, p.rejected.text) for p in read.result]
-    return good, reasons
 
 
 def distinct(written: list[Pair]) -> list[Pair]:
@@ -189,11 +176,6 @@ def test_dialogues_of_hh_in_any_line_endings(ending: str, has_start: bool) -> No
     assert list(read_hh(text)) == [*turns, assistant("Yeast.")]
     row = {"chosen": text, "rejected": text.replace("Yeast", "Magic")}
     assert detect([row], "rows", []).name == "hh-rlhf"
-
-
-def test_a_line_of_a_script_within_a_turn_is_no_turn() -> None:
-    text = "\n\nHuman: Write a play.\n\nAssistant: Here it is:\nHuman: Hi.\nAssistant: Ho."
-    assert [turn["role"] for turn in read_hh(text)] == ["user", "assistant"]
 
 
 @pytest.mark.parametrize(
@@ -348,170 +330,6 @@ def test_two_prompt_columns_beside_whole_conversations_must_agree() -> None:
     assert pairs_of(layout, rows) == ([Pair([user("q")], "a", "b")] * 2, ["prompts_differ"] * 2)
 
 
-PROMPT = (user("Why?"),)
-TEMPLATES = (
-    "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n",
-    "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhy?<|eot_id|>",
-    "<s>[INST] Why? [/INST]",
-    "<start_of_turn>user\nWhy?<end_of_turn>",
-    "<|user|>\nWhy?\n<|assistant|>\n",
-    "<|prompter|>Why?<|endoftext|><|assistant|>",
-    "Hi\n<extra_id_1>Assistant\nHello!\n<extra_id_1>User\nWhy?",
-    "Human: Why?\n\nAssistant: Because.",
-    "User: Why?\n\nAssistant:",
-    "### Instruction:\nWhy?\n\n### Response:\n",
-    "Think of it.\n\n### Instruction:\nWhy?\n\n### Response:\nBecause.",
-    "User: Why?\nAssistant: Because.\nUser: And then?",
-    "Human: Why?\nAI: Because.\nHuman: And then?",
-    "### Human: Why?### Assistant: Because.",
-    "A chat between a curious user and an assistant. USER: Why? ASSISTANT: Because.</s>USER: And then?",
-    "GPT4 Correct User: Why?<|end_of_turn|>GPT4 Correct Assistant:",
-    "<｜begin▁of▁sentence｜><｜User｜>Why?<｜Assistant｜>",
-    "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>Why?<|END_OF_TURN_TOKEN|>",
-    "<|begin_of_text|><|header_start|>user<|header_end|>\n\nWhy?<|eot|>",
-    "<|start|>user<|message|>Why?<|end|><|start|>assistant",
-    "<|start_of_role|>user<|end_of_role|>Why?<|end_of_text|>",
-    "<|im_user|>user<|im_middle|>Why?<|im_end|>",
-    "[gMASK]<sop><|user|>\nWhy?<|assistant|>",
-    "Why?<|eot_id|>",
-)
-
-
-@pytest.mark.parametrize("text", TEMPLATES)
-def test_a_dialogue_as_text_is_no_turn(text: str) -> None:
-    with pytest.raises(Unusable) as error:
-        read_prompt(text)
-    assert error.value.reason == "template_text"
-
-
-@pytest.mark.parametrize("text", [*TEMPLATES[:6], TEMPLATES[7]])
-def test_a_reply_that_begins_as_a_dialogue_is_no_reply_and_one_that_shows_it_is(text: str) -> None:
-    with pytest.raises(Unusable) as error:
-        read_reply(f"\n{text}", PROMPT)
-    assert error.value.reason == "template_text"
-    answer = f"ChatML and its likes:\n```\n{text}\n```"
-    assert read_reply(answer, PROMPT).reply == answer
-    row = {"prompt": "q", "response_0": answer, "response_1": "b", "better_response_id": 0}
-    assert pairs_of(detect([row], "rows", list(row)), [row])[0] == [Pair([user("q")], answer, "b")]
-
-
-@pytest.mark.parametrize("end", ["<|im_end|>", "\n<end_of_turn>\n", "</s>", "<｜end▁of▁sentence｜>"])
-def test_a_reply_that_ends_in_the_mark_of_a_template_is_no_text(end: str) -> None:
-    with pytest.raises(Unusable) as error:
-        read_reply(f"Because.{end}", PROMPT)
-    assert error.value.reason == "template_text"
-    for answer in (f"The mark is `{end.strip()}`", f"It is {end.strip()}", "<s>Then</s> <s>now</s>"):
-        assert read_reply(answer, PROMPT).reply == answer
-
-
-def test_instructions_are_sought_without_a_pattern_of_any_length() -> None:
-    """`[INST].*[/INST]` over all beginnings of turns takes the square of the text's length."""
-    patterns = [value for value in vars(dialogue_text).values() if isinstance(value, re.Pattern)]
-    assert len(patterns) > 5 and not any(".*" in pattern.pattern for pattern in patterns)
-    unclosed = "\n[INST] a" * 16_000
-    assert read_prompt(unclosed) == (user(unclosed),)
-    assert read_prompt("[/INST] before [INST]")
-    for text in (f"{unclosed}\n[/INST]", f"{unclosed}\n<|im_start|>user\nWhy?"):
-        with pytest.raises(Unusable):
-            read_prompt(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "What does <|im_start|> mean?",
-        "Is [INST] a token?",
-        "Who is Human: or Assistant:?",
-        "a: b:",
-        "<|end|>",
-        "User: what does Assistant: mean?",
-        "Sum this up:\nUser: Why?\nAssistant: Because.",
-        "Q: Why?\nA: Because.\nQ: And then?\nA:",
-    ],
-)
-def test_text_about_templates_is_text(text: str) -> None:
-    assert read_prompt(text) == (user(text),)
-
-
-def test_turns_as_json_text_are_turns_in_any_order_of_keys() -> None:
-    turn = '{"name": null, "content": "No.", "role": "Assistant"}'
-    for text in (f"[{turn}]", f" [ {turn} ]"):
-        assert read_turns(text) == (assistant("No."),)
-
-
-@pytest.mark.parametrize("role", ["assistant", "user", "critic"])
-def test_text_that_is_one_json_object_is_a_reply(role: str) -> None:
-    text = json.dumps({"role": role, "content": "Hi"})
-    assert read_turns(text) is None and read_reply(text, PROMPT).reply == text
-
-
-def test_earlier_turns_follow_a_system_turn_and_no_system_turn_stands_elsewhere() -> None:
-    system = {"role": "system", "content": "Be brief."}
-    roles = ["system", "user", "assistant", "user"]
-    for prompt in ([system, user("c")], "c"):
-        turns = read_prompt(prompt, "Be brief.", [["a", "b"]])
-        assert [turn["role"] for turn in turns] == roles and turns[0] == system
-    middle = [user("a"), system, user("c")]
-    for read in (
-        lambda: read_prompt(middle),
-        lambda: read_prompt([system, user("c")], None, [system, user("a"), assistant("b")]),
-        lambda: read_reply([*middle, assistant("d")], None),
-        lambda: read_reply([*middle, assistant("d")], (user("a"), user("c"))),
-    ):
-        with pytest.raises(Unusable) as error:
-            read()
-        assert error.value.reason == "system_not_first"
-
-
-@pytest.mark.parametrize(
-    ("turn", "problem"),
-    [
-        ({"role": 0, "content": "Hi"}, "a turn has the role 0"),
-        ({"from": "critic", "value": "Hi"}, "a turn has the role 'critic'"),
-        ({"content": "Hi"}, "no role in content"),
-    ],
-)
-def test_an_unknown_role_is_named(turn: Row, problem: str) -> None:
-    with pytest.raises(Unusable, match=f"^{problem}$"):
-        read_turns([turn])
-
-
-def test_two_system_texts_are_refused() -> None:
-    turns = [{"role": "SYSTEM", "content": "Be brief."}, user("Why?")]
-    assert len(read_prompt(turns, "Be brief.")) == 2
-    with pytest.raises(Unusable) as error:
-        read_prompt(turns, "Be long.")
-    assert error.value.reason == "prompts_differ"
-
-
-def test_a_history_that_is_no_pairs_is_refused() -> None:
-    assert [turn["content"] for turn in read_prompt("c", None, [["a", "b"]])] == ["a", "b", "c"]
-    for history in (
-        "a",
-        ["a", "b"],
-        [["a"]],
-        [["a", None]],
-        [["a", "b"], user("a")],
-        [user("a")],
-        [{"a": "b"}],
-    ):
-        with pytest.raises(Unusable, match=r"^(The )?column history") as error:
-            read_prompt("c", None, history)
-        assert error.value.reason == "unreadable_history"
-
-
-def test_a_history_in_json_is_read_as_its_list() -> None:
-    assert read_prompt("c", None, "[]") == (user("c"),)
-    assert [turn["content"] for turn in read_prompt("c", None, '[["a", "b"]]')] == ["a", "b", "c"]
-    with pytest.raises(Unusable):
-        read_prompt("c", None, "[['a', 'b']]")
-
-
-def test_a_history_of_turns_is_read_as_turns() -> None:
-    for turns in ([user("a"), assistant("b")], FORMS["sharegpt"]([user("a"), assistant("b")])):
-        assert read_prompt("c", None, turns) == (user("a"), assistant("b"), user("c"))
-
-
 def test_named_columns_decide(tmp_path: Path) -> None:
     rows = [{"question": "q?", "instruction": "i?", "good": "a", "bad": "b"}]
     file = tmp_path / "rows.jsonl"
@@ -553,42 +371,3 @@ def test_models_scores_and_origins_are_kept_where_they_are_columns() -> None:
     }
     assert [number_of(value) for value in numbers] == list(numbers.values())
     assert (pair.rejected.model, pair.rejected.score, read.origin) == ("small", 1.5, "quiz")
-
-
-def test_replies_in_json_are_replies() -> None:
-    for reply in ('[{"name": "Ann"}]', "[]", '[{"value": 3}]', '{"role": "user"}', "[1, 2]"):
-        assert read_turns(reply) is None
-    with pytest.raises(Unusable, match="JSON"):
-        read_turns("[{'role': 'user', 'content': 'single quotes'}]")
-
-
-def test_text_that_shows_turns_and_cannot_be_read_as_them_is_refused() -> None:
-    for text in (
-        "[{'id': 0, 'role': 'user', 'content': 'single quotes'}]",
-        '[{"role": "user", "content": "Hi"}, {"content": "no role"}]',
-        '[{"from": "gpt", "value": "Hi"}, "text"]',
-    ):
-        with pytest.raises(Unusable) as error:
-            read_turns(text)
-        assert error.value.reason in ("unreadable_json", "unknown_role", "not_text")
-
-
-@pytest.mark.parametrize(
-    ("turn", "reason"),
-    [
-        ({"role": "user", "from": "gpt", "content": "Hi"}, "unknown_role"),
-        ({"role": "user", "content": "Hi", "value": "Ho"}, "not_text"),
-    ],
-)
-def test_a_turn_with_two_roles_or_two_texts_is_refused(turn: Row, reason: str) -> None:
-    with pytest.raises(Unusable, match="a turn has different values in ") as error:
-        read_turns([turn])
-    assert error.value.reason == reason
-    assert read_turns([turn | {"from": "user", "value": "Hi"}]) == (user("Hi"),)
-
-
-def test_every_reason_is_a_sentence() -> None:
-    assert all(sentence.endswith(".") and sentence[0].isupper() for sentence in REASONS.values())
-    with pytest.raises(Unusable) as error:
-        read_prompt([assistant("I begin.")])
-    assert str(error.value) == REASONS["no_user_turn_last"]

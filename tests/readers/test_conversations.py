@@ -1,0 +1,129 @@
+"""Turns and replies in any spelling are read; what is neither is refused with its reason."""
+
+import json
+
+import pytest
+
+from almost_data.readers.conversations import read_prompt, read_reply, read_turns
+from almost_data.readers.reasons import REASONS, Unusable
+from tests.readers.layouts import FORMS, Row, assistant, user
+
+PROMPT = (user("Why?"),)
+
+
+def test_turns_as_json_text_are_turns_in_any_order_of_keys() -> None:
+    turn = '{"name": null, "content": "No.", "role": "Assistant"}'
+    for text in (f"[{turn}]", f" [ {turn} ]"):
+        assert read_turns(text) == (assistant("No."),)
+
+
+@pytest.mark.parametrize("role", ["assistant", "user", "critic"])
+def test_text_that_is_one_json_object_is_a_reply(role: str) -> None:
+    text = json.dumps({"role": role, "content": "Hi"})
+    assert read_turns(text) is None and read_reply(text, PROMPT).reply == text
+
+
+def test_earlier_turns_follow_a_system_turn_and_no_system_turn_stands_elsewhere() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    roles = ["system", "user", "assistant", "user"]
+    for prompt in ([system, user("c")], "c"):
+        turns = read_prompt(prompt, "Be brief.", [["a", "b"]])
+        assert [turn["role"] for turn in turns] == roles and turns[0] == system
+    middle = [user("a"), system, user("c")]
+    for read in (
+        lambda: read_prompt(middle),
+        lambda: read_prompt([system, user("c")], None, [system, user("a"), assistant("b")]),
+        lambda: read_reply([*middle, assistant("d")], None),
+        lambda: read_reply([*middle, assistant("d")], (user("a"), user("c"))),
+    ):
+        with pytest.raises(Unusable) as error:
+            read()
+        assert error.value.reason == "system_not_first"
+
+
+@pytest.mark.parametrize(
+    ("turn", "problem"),
+    [
+        ({"role": 0, "content": "Hi"}, "a turn has the role 0"),
+        ({"from": "critic", "value": "Hi"}, "a turn has the role 'critic'"),
+        ({"content": "Hi"}, "no role in content"),
+    ],
+)
+def test_an_unknown_role_is_named(turn: Row, problem: str) -> None:
+    with pytest.raises(Unusable, match=f"^{problem}$"):
+        read_turns([turn])
+
+
+def test_two_system_texts_are_refused() -> None:
+    turns = [{"role": "SYSTEM", "content": "Be brief."}, user("Why?")]
+    assert len(read_prompt(turns, "Be brief.")) == 2
+    with pytest.raises(Unusable) as error:
+        read_prompt(turns, "Be long.")
+    assert error.value.reason == "prompts_differ"
+
+
+def test_a_history_that_is_no_pairs_is_refused() -> None:
+    assert [turn["content"] for turn in read_prompt("c", None, [["a", "b"]])] == ["a", "b", "c"]
+    for history in (
+        "a",
+        ["a", "b"],
+        [["a"]],
+        [["a", None]],
+        [["a", "b"], user("a")],
+        [user("a")],
+        [{"a": "b"}],
+    ):
+        with pytest.raises(Unusable, match=r"^(The )?column history") as error:
+            read_prompt("c", None, history)
+        assert error.value.reason == "unreadable_history"
+
+
+def test_a_history_in_json_is_read_as_its_list() -> None:
+    assert read_prompt("c", None, "[]") == (user("c"),)
+    assert [turn["content"] for turn in read_prompt("c", None, '[["a", "b"]]')] == ["a", "b", "c"]
+    with pytest.raises(Unusable):
+        read_prompt("c", None, "[['a', 'b']]")
+
+
+def test_a_history_of_turns_is_read_as_turns() -> None:
+    for turns in ([user("a"), assistant("b")], FORMS["sharegpt"]([user("a"), assistant("b")])):
+        assert read_prompt("c", None, turns) == (user("a"), assistant("b"), user("c"))
+
+
+def test_replies_in_json_are_replies() -> None:
+    for reply in ('[{"name": "Ann"}]', "[]", '[{"value": 3}]', '{"role": "user"}', "[1, 2]"):
+        assert read_turns(reply) is None
+    with pytest.raises(Unusable, match="JSON"):
+        read_turns("[{'role': 'user', 'content': 'single quotes'}]")
+
+
+def test_text_that_shows_turns_and_cannot_be_read_as_them_is_refused() -> None:
+    for text in (
+        "[{'id': 0, 'role': 'user', 'content': 'single quotes'}]",
+        '[{"role": "user", "content": "Hi"}, {"content": "no role"}]',
+        '[{"from": "gpt", "value": "Hi"}, "text"]',
+    ):
+        with pytest.raises(Unusable) as error:
+            read_turns(text)
+        assert error.value.reason in ("unreadable_json", "unknown_role", "not_text")
+
+
+@pytest.mark.parametrize(
+    ("turn", "reason"),
+    [
+        ({"role": "user", "from": "gpt", "content": "Hi"}, "unknown_role"),
+        ({"role": "user", "content": "Hi", "value": "Ho"}, "not_text"),
+    ],
+)
+def test_a_turn_with_two_roles_or_two_texts_is_refused(turn: Row, reason: str) -> None:
+    with pytest.raises(Unusable, match="a turn has different values in ") as error:
+        read_turns([turn])
+    assert error.value.reason == reason
+    assert read_turns([turn | {"from": "user", "value": "Hi"}]) == (user("Hi"),)
+
+
+def test_every_reason_is_a_sentence() -> None:
+    assert all(sentence.endswith(".") and sentence[0].isupper() for sentence in REASONS.values())
+    with pytest.raises(Unusable) as error:
+        read_prompt([assistant("I begin.")])
+    assert str(error.value) == REASONS["no_user_turn_last"]

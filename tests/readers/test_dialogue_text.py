@@ -1,0 +1,102 @@
+"""A dialogue that is written as one text is read where its form is known, and else refused, never guessed."""
+
+import re
+
+import pytest
+
+from almost_data.readers import dialogue_text
+from almost_data.readers.conversations import read_prompt, read_reply
+from almost_data.readers.dialogue_text import read_hh
+from almost_data.readers.preferences import detect
+from almost_data.readers.reasons import Unusable
+from tests.readers.layouts import Pair, pairs_of, user
+
+PROMPT = (user("Why?"),)
+PROMPT = (user("Why?"),)
+TEMPLATES = (
+    "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n",
+    "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhy?<|eot_id|>",
+    "<s>[INST] Why? [/INST]",
+    "<start_of_turn>user\nWhy?<end_of_turn>",
+    "<|user|>\nWhy?\n<|assistant|>\n",
+    "<|prompter|>Why?<|endoftext|><|assistant|>",
+    "Hi\n<extra_id_1>Assistant\nHello!\n<extra_id_1>User\nWhy?",
+    "Human: Why?\n\nAssistant: Because.",
+    "User: Why?\n\nAssistant:",
+    "### Instruction:\nWhy?\n\n### Response:\n",
+    "Think of it.\n\n### Instruction:\nWhy?\n\n### Response:\nBecause.",
+    "User: Why?\nAssistant: Because.\nUser: And then?",
+    "Human: Why?\nAI: Because.\nHuman: And then?",
+    "### Human: Why?### Assistant: Because.",
+    "A chat between a curious user and an assistant. USER: Why? ASSISTANT: Because.</s>USER: And then?",
+    "GPT4 Correct User: Why?<|end_of_turn|>GPT4 Correct Assistant:",
+    "<｜begin▁of▁sentence｜><｜User｜>Why?<｜Assistant｜>",
+    "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>Why?<|END_OF_TURN_TOKEN|>",
+    "<|begin_of_text|><|header_start|>user<|header_end|>\n\nWhy?<|eot|>",
+    "<|start|>user<|message|>Why?<|end|><|start|>assistant",
+    "<|start_of_role|>user<|end_of_role|>Why?<|end_of_text|>",
+    "<|im_user|>user<|im_middle|>Why?<|im_end|>",
+    "[gMASK]<sop><|user|>\nWhy?<|assistant|>",
+    "Why?<|eot_id|>",
+)
+
+
+@pytest.mark.parametrize("text", TEMPLATES)
+def test_a_dialogue_as_text_is_no_turn(text: str) -> None:
+    with pytest.raises(Unusable) as error:
+        read_prompt(text)
+    assert error.value.reason == "template_text"
+
+
+@pytest.mark.parametrize("text", [*TEMPLATES[:6], TEMPLATES[7]])
+def test_a_reply_that_begins_as_a_dialogue_is_no_reply_and_one_that_shows_it_is(text: str) -> None:
+    with pytest.raises(Unusable) as error:
+        read_reply(f"\n{text}", PROMPT)
+    assert error.value.reason == "template_text"
+    answer = f"ChatML and its likes:\n```\n{text}\n```"
+    assert read_reply(answer, PROMPT).reply == answer
+    row = {"prompt": "q", "response_0": answer, "response_1": "b", "better_response_id": 0}
+    assert pairs_of(detect([row], "rows", list(row)), [row])[0] == [Pair([user("q")], answer, "b")]
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", "\n<end_of_turn>\n", "</s>", "<｜end▁of▁sentence｜>"])
+def test_a_reply_that_ends_in_the_mark_of_a_template_is_no_text(end: str) -> None:
+    with pytest.raises(Unusable) as error:
+        read_reply(f"Because.{end}", PROMPT)
+    assert error.value.reason == "template_text"
+    for answer in (f"The mark is `{end.strip()}`", f"It is {end.strip()}", "<s>Then</s> <s>now</s>"):
+        assert read_reply(answer, PROMPT).reply == answer
+
+
+def test_instructions_are_sought_without_a_pattern_of_any_length() -> None:
+    """`[INST].*[/INST]` over all beginnings of turns takes the square of the text's length."""
+    patterns = [value for value in vars(dialogue_text).values() if isinstance(value, re.Pattern)]
+    assert len(patterns) > 5 and not any(".*" in pattern.pattern for pattern in patterns)
+    unclosed = "\n[INST] a" * 16_000
+    assert read_prompt(unclosed) == (user(unclosed),)
+    assert read_prompt("[/INST] before [INST]")
+    for text in (f"{unclosed}\n[/INST]", f"{unclosed}\n<|im_start|>user\nWhy?"):
+        with pytest.raises(Unusable):
+            read_prompt(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What does <|im_start|> mean?",
+        "Is [INST] a token?",
+        "Who is Human: or Assistant:?",
+        "a: b:",
+        "<|end|>",
+        "User: what does Assistant: mean?",
+        "Sum this up:\nUser: Why?\nAssistant: Because.",
+        "Q: Why?\nA: Because.\nQ: And then?\nA:",
+    ],
+)
+def test_text_about_templates_is_text(text: str) -> None:
+    assert read_prompt(text) == (user(text),)
+
+
+def test_a_line_of_a_script_within_a_turn_is_no_turn() -> None:
+    text = "\n\nHuman: Write a play.\n\nAssistant: Here it is:\nHuman: Hi.\nAssistant: Ho."
+    assert [turn["role"] for turn in read_hh(text)] == ["user", "assistant"]
