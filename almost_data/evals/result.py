@@ -15,14 +15,8 @@ AHEAD = "ahead of "
 """Start of the metric of a difference."""
 LESS = " less "
 """Between the models of a difference that neither of them has alone."""
-_MIRRORED = {
-    "win rate": "win rate",
-    "win rate without ties": "win rate without ties",
-    "win": "lose",
-    "tie": "tie",
-    "lose": "win",
-}
-"""A metric of side a -> the same number as a metric of side b."""
+_MIRRORED = {"win": "lose", "tie": "tie", "lose": "win"}
+"""A share of side a -> what it is of side b. Of a win rate, side b has the rest."""
 
 
 class Line(Number, frozen=True, forbid_unknown_fields=True):
@@ -69,11 +63,10 @@ class Line(Number, frozen=True, forbid_unknown_fields=True):
 
     def mirrored(self, who: str) -> "Line | None":
         """The same number for side b, of a line of side a; None where the line is no comparison."""
-        metric = _MIRRORED.get(self.metric)
-        if metric is None:
-            return None
-        if metric != self.metric or metric == "tie":
+        if metric := _MIRRORED.get(self.metric):
             return replace(self, who=who, metric=metric)
+        if not self.metric.startswith("win rate"):
+            return None
         value, low, high = (
             None if number is None else 1 - number for number in (self.value, self.high, self.low)
         )
