@@ -28,6 +28,7 @@ def test_the_wheel_carries_cards_presets_and_prompts(wheel: Path) -> None:
         "run/presets/tiny.toml",
         "generation/prompts/hhh.txt",
         "generation/prompts/seeds.txt",
+        "store/trainers/openrlhf/train_dpo.sh",
         "py.typed",
         "viewer/viewer.html",
         "viewer/viewer.css",
