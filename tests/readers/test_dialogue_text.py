@@ -12,7 +12,6 @@ from almost_data.readers.reasons import Unusable
 from tests.readers.layouts import Pair, pairs_of, user
 
 PROMPT = (user("Why?"),)
-PROMPT = (user("Why?"),)
 TEMPLATES = (
     "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n",
     "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhy?<|eot_id|>",

@@ -93,6 +93,14 @@ DEFECTS: dict[str, tuple[Callable[[Row, str], None], set[str]]] = {
         lambda row, column: row.update({column: "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"}),
         {"template_text", "not_text", "no_prompt", "no_preference", "equal_sides"},
     ),
+    "transcript": (
+        lambda row, column: row.update({column: "User: Hi\nAssistant: Ho\nUser: Why?"}),
+        {"template_text", "not_text", "no_prompt", "no_preference", "equal_sides", "prompts_differ"},
+    ),
+    "end mark": (
+        lambda row, column: row.update({column: "Because.<|im_end|>"}),
+        {"template_text", "not_text", "no_prompt", "no_preference", "equal_sides"},
+    ),
     "broken JSON": (
         lambda row, column: row.update({column: '[{"role": "user", "content'}),
         {"unreadable_json", "not_text", "no_preference", "equal_sides"},
