@@ -28,10 +28,11 @@ END = 100
 """Characters in which the end of a text shows a token."""
 _INSTRUCTION = re.compile(_LINE_START + r"\[INST\]")
 """The beginning of a turn that ends in `[/INST]`, which is sought apart: a pattern of both is quadratic."""
-_OPEN_TURN = re.compile(r"(?:^|\n)(?:Assistant|ASSISTANT|AI|### (?:Response|Assistant)):\s*\Z")
+_OPEN_TURN = re.compile(r"(?:(?:^|\n)(?:Assistant|AI|### (?:Response|Assistant))|(?:^|[\s>])ASSISTANT):\s*\Z")
 """The end of a prompt that was written for a model to continue."""
 _TRANSCRIPT_START = re.compile(
-    r"\s*(?:(?:### ?|GPT4 Correct )?(?:Human|User|USER):|A chat between a (?:curious )?(?:human|user) )"
+    r"\s*(?:(?:### ?|GPT4 Correct )?(?:Human|User|USER):|A chat between a (?:curious )?(?:human|user) "
+    r"|BEGINNING OF CONVERSATION: USER:)"
 )
 _TRANSCRIPT_REPLY = re.compile(
     r"(?:[\r\n][ \t]*|### ?|GPT4 Correct )(?:Assistant|ASSISTANT|AI|Bot):|[ >]ASSISTANT:"

@@ -28,6 +28,8 @@ TEMPLATES = (
     "Human: Why?\nAI: Because.\nHuman: And then?",
     "### Human: Why?### Assistant: Because.",
     "A chat between a curious user and an assistant. USER: Why? ASSISTANT: Because.</s>USER: And then?",
+    "BEGINNING OF CONVERSATION: USER: Why? ASSISTANT: Because. USER: And then?",
+    "Be brief. USER: Why? ASSISTANT:",
     "GPT4 Correct User: Why?<|end_of_turn|>GPT4 Correct Assistant:",
     "<｜begin▁of▁sentence｜><｜User｜>Why?<｜Assistant｜>",
     "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>Why?<|END_OF_TURN_TOKEN|>",

@@ -210,6 +210,9 @@ def test_80_real_questions_with_four_real_models_answers(store: Store, tmp_path:
     numbers = build(store, "1.0.0")
     assert numbers["queries"] == 80
     assert numbers["comparisons"] > 100
+    dropped = store.scan("comparisons@1.0.0", "rejected_responses").collect()
+    failed = dropped.filter(pl.col("reason") != "few_survivors")
+    assert len(failed) <= 0.05 * 319, "of real answers 95% pass the checks for chat models"
 
 
 def test_a_hub_dataset_is_read_over_http_at_a_pinned_commit(tmp_path: Path) -> None:
