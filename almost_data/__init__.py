@@ -8,142 +8,34 @@
 All that a notebook, or a builder, filter, engine or evaluation of another package needs is here.
 """
 
+from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from .cards.figures import draw_bars, funnel, new_figure
-    from .datasets.builder import (
-        Auto,
-        Builder,
-        Built,
-        Estimate,
-        NothingLeft,
-        RewardModel,
-        Work,
-        pin_model,
-        row_seed,
-        text_id,
-    )
-    from .datasets.config import Config, FilePath, Source
-    from .datasets.filters import Filter, apply_filters, chain
-    from .datasets.manifest import Entry, Manifest
-    from .datasets.tables import Column, Table, frame, last_turn
-    from .datasets.user_filters import UserFilter, filter_hashes, load_filters, of_unit
-    from .errors import InputError
-    from .evals.evaluation import EvalSession, Evaluation, ModelOptions, evaluate
-    from .evals.result import EvalPlan, Line, Measurement, Result
-    from .generation import CannotStart, Generator, Reply, Request, Sampling, Usage, cut_at_stop
-    from .models import Model
-    from .run.build import BuildRun, RunOptions, prepare
-    from .run.importing import import_preferences, import_queries, import_responses
-    from .scoring import Dialogue, Score, Scorer
-    from .store.store import Store
-    from .store.verify import verify
 
-# Looked up when first used: `--help` needs no data library, and a signal finds its handler at once.
-_MODULES = {
-    "cards.figures": ("draw_bars", "funnel", "new_figure"),
-    "datasets.builder": (
-        "Auto",
-        "Builder",
-        "Built",
-        "Estimate",
-        "NothingLeft",
-        "RewardModel",
-        "Work",
-        "pin_model",
-        "row_seed",
-        "text_id",
-    ),
-    "datasets.config": ("Config", "FilePath", "Source"),
-    "datasets.filters": ("Filter", "apply_filters", "chain"),
-    "datasets.manifest": ("Entry", "Manifest"),
-    "datasets.tables": ("Column", "Table", "frame", "last_turn"),
-    "datasets.user_filters": ("UserFilter", "filter_hashes", "load_filters", "of_unit"),
-    "errors": ("InputError",),
-    "evals.evaluation": ("EvalSession", "Evaluation", "ModelOptions", "evaluate"),
-    "evals.result": ("EvalPlan", "Line", "Measurement", "Result"),
-    "generation": ("CannotStart", "Generator", "Reply", "Request", "Sampling", "Usage", "cut_at_stop"),
-    "models": ("Model",),
-    "run.build": ("BuildRun", "RunOptions", "prepare"),
-    "run.importing": ("import_preferences", "import_queries", "import_responses"),
-    "scoring": ("Dialogue", "Score", "Scorer"),
-    "store.store": ("Store",),
-    "store.verify": ("verify",),
-}
-_LAZY = {name: module for module, names in _MODULES.items() for name in names}
+@cache
+def _modules() -> dict[str, str]:
+    """The public names and their modules, from the stub that type checkers read: the only list of them."""
+    import ast
 
-__all__ = [
-    "Auto",
-    "BuildRun",
-    "Builder",
-    "Built",
-    "CannotStart",
-    "Column",
-    "Config",
-    "Dialogue",
-    "Entry",
-    "Estimate",
-    "EvalPlan",
-    "EvalSession",
-    "Evaluation",
-    "FilePath",
-    "Filter",
-    "Generator",
-    "InputError",
-    "Line",
-    "Manifest",
-    "Measurement",
-    "Model",
-    "ModelOptions",
-    "NothingLeft",
-    "Reply",
-    "Request",
-    "Result",
-    "RewardModel",
-    "RunOptions",
-    "Sampling",
-    "Score",
-    "Scorer",
-    "Source",
-    "Store",
-    "Table",
-    "Usage",
-    "UserFilter",
-    "Work",
-    "apply_filters",
-    "chain",
-    "cut_at_stop",
-    "draw_bars",
-    "evaluate",
-    "filter_hashes",
-    "frame",
-    "funnel",
-    "import_preferences",
-    "import_queries",
-    "import_responses",
-    "last_turn",
-    "load_filters",
-    "new_figure",
-    "of_unit",
-    "pin_model",
-    "prepare",
-    "row_seed",
-    "text_id",
-    "verify",
-]
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text("utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return dict(sorted((alias.name, f".{node.module}") for node in imports for alias in node.names))
 
 
 def __getattr__(name: str) -> Any:
+    """A name when it is first used: `--help` needs no data library, a signal finds its handler at once."""
+    if name == "__all__":
+        return list(_modules())
     if name == "__version__":
         from importlib.metadata import version
 
         return version("almost_data")
-    if name not in _LAZY:
+    if name not in _modules():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    return getattr(import_module(_modules()[name], __name__), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "__version__"})
+    return sorted({*_modules(), "__doc__", "__version__"})

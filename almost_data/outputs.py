@@ -64,5 +64,5 @@ def _refusal(output: str, needed: Path | None = None) -> Iterator[None]:
             raise
         # Polars puts the number of the error behind its sentence, and the Parquet library's before it.
         reason = getattr(error, "strerror", None) or message.partition(" (os error")[0].rpartition(": ")[2]
-        fix = ": make its folder first" if needed and not needed.is_dir() else ""
-        raise InputError(f"{output}: cannot be written: {reason}{fix}") from None
+        fix = "make its folder first" if needed and not needed.is_dir() else "name a place elsewhere"
+        raise InputError(f"{output}: cannot be written: {reason}: {fix}") from None

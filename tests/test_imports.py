@@ -109,7 +109,7 @@ def test_public_api_is_sorted_and_there() -> None:
     for name in almost_data.__all__:
         assert getattr(almost_data, name) is not None
         assert getattr(almost_data, name).__doc__
-    assert {*almost_data.__all__, "__version__", "__doc__"} <= set(dir(almost_data))
+    assert {*almost_data.__all__, "__version__", "__doc__"} == set(dir(almost_data))
     assert almost_data.__version__ == importlib.metadata.version("almost_data")
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..datasets.manifest import Entry, Manifest
-from .figures import plural
+from ..datasets.manifest import Entry, Manifest, plural
 from .plots_model import RewardPath, logged, reward_paths
 
 Diagnostics = Mapping[str, Any]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..datasets.builder import Builder
-from ..datasets.manifest import Entry, Manifest, Parent, total_usage
+from ..datasets.manifest import Entry, Manifest, Parent, plural, total_usage
 from ..datasets.tables import TEST_SHARE, stored_configs
 from ..errors import Defect, InputError, one_line
 from ..generation import prompts
@@ -89,9 +89,12 @@ def render(
 def _follows_paper(sources: Sequence[Manifest]) -> bool:
     """Whether the rows are made as in the paper: from what was made here, or by few-shot prompts.
 
-    A ladder of chat models that answered imported prompts has nothing else of the paper.
+    Chat models that answered imported prompts have nothing else of the paper.
     """
-    responders = [item for source in sources for item in source.config["settings"].get("responders") or ()]
+    responders = list[Any]()
+    for source in sources:
+        settings = source.config["settings"]
+        responders += [*(settings.get("responders") or ()), settings.get("assistant"), settings.get("user")]
     is_few_shot = any(isinstance(item, dict) and item.get("style") == "raw" for item in responders)
     return is_few_shot or not all(source.parents or source.is_import for source in sources)
 
@@ -125,9 +128,7 @@ def _account(ledger: Sequence[Entry]) -> list[dict[str, Any]]:
         entries = [entry for entry in ledger if entry.unit == unit]
         dropped = [item for entry in entries for item in ({**entry.dropped, "failed": entry.failed}).items()]
         numbers = {"n_in": entries[0].n_in, "kept": entries[-1].kept}
-        account.append(
-            {"rows": figures.plural(unit), **numbers, "dropped": [item for item in dropped if item[1]]}
-        )
+        account.append({"rows": plural(unit), **numbers, "dropped": [item for item in dropped if item[1]]})
     return account
 
 
@@ -145,6 +146,7 @@ def render_model(
     `index` the results of benchmarks, for people and as the Hub's `model-index`.
     """
     recipe = recipe_name(manifest)
+    is_almost = _follows_paper([ancestor for ancestor in ancestors if ancestor.kind == "dataset"])
     text = page(
         "model.md.jinja",
         manifest=manifest,
@@ -155,12 +157,12 @@ def render_model(
         rebuild_commands=[manifest.environment["command"]],
         rebuild_needs={},
         recipe=recipe,
-        is_almost=True,
+        is_almost=is_almost,
         inputs=_inputs(manifest),
         lineage=_lineage([manifest, *ancestors]),
         evaluations=evaluations,
     )
-    head = _model_head(manifest, recipe) | ({"model-index": list(index)} if index else {})
+    head = _model_head(manifest, recipe, is_almost) | ({"model-index": list(index)} if index else {})
     return with_front_matter(head, text)
 
 
@@ -247,10 +249,10 @@ def _head(manifest: Manifest, tags: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _model_head(manifest: Manifest, recipe: str) -> dict[str, Any]:
+def _model_head(manifest: Manifest, recipe: str, is_almost: bool) -> dict[str, Any]:
     base, dataset = manifest.config["base"]["id"], manifest.config["dataset"]["ref"].partition("@")[0]
     on_hub = {"base_model": base, "datasets": [dataset]}
-    tags = ["almost", "almost_data", "trl", recipe, *(["reward-model"] if recipe == "rm" else [])]
+    tags = [*["almost"] * is_almost, "almost_data", "trl", recipe, *["reward-model"] * (recipe == "rm")]
     return {
         **_card_settings(manifest),
         **{

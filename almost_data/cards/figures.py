@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..datasets.builder import Figures
-from ..datasets.manifest import Manifest
+from ..datasets.manifest import Manifest, plural
 
 if TYPE_CHECKING:
     import polars as pl
@@ -217,11 +217,6 @@ def funnel(manifest: Manifest, units: list[str]) -> "Figure":
         ax.xaxis.set_visible(False)
         ax.spines["bottom"].set_visible(False)
     return figure
-
-
-def plural(unit: str) -> str:
-    """The word for several rows of a unit of the ledger."""
-    return "queries" if unit == "query" else f"{unit}s"
 
 
 def draw_bars(ax: "Axes", names: list[str], numbers: list[int], texts: list[str], first: str = BLUE) -> None:

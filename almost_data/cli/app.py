@@ -7,7 +7,7 @@ from importlib import import_module
 from itertools import takewhile
 from typing import NoReturn
 
-from cyclopts import App, Argument, CycloptsError, MissingArgumentError
+from cyclopts import App, Argument, CycloptsError, MissingArgumentError, UnknownOptionError
 
 from ..errors import Defect, InputError
 from ..inputs import is_utf8
@@ -68,6 +68,16 @@ VERBS = {
 SECTIONS = ("run", "import", "engine", "eval", "hub", "audit", "sample", "view", "export", "rm")
 """What errors name settings by, besides the datasets: `run.max_failures` is `--max-failures`."""
 
+USAGE = {"diff": "A [B]", "view": "REF [NEWER]"}
+"""Positional arguments of verbs where the second may be left out."""
+SYNONYMS = {"--rejected": "--dropped", "--reason": "--dropped", "--filter": "--where", "--output": "--out"}
+"""What people type -> the option that does it, where a verb has that."""
+FIXES = {
+    errno.ENOSPC: "free some and run the same command again",
+    **dict.fromkeys((errno.EROFS, errno.EACCES), "make it writable, or name another folder by --root"),
+}
+"""What to do after an error of the system."""
+
 app = App(
     name="almost-data",
     help="Preference data from synthetic feedback, as versioned and documented Hugging Face datasets.",
@@ -76,7 +86,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 for _name, (_path, _help) in VERBS.items():
-    app.command(f"{__package__}.{_path}", name=_name, help=_help)
+    _usage = {"usage": f"Usage: almost-data {_name} [OPTIONS] {USAGE[_name]}"} if _name in USAGE else {}
+    app.command(f"{__package__}.{_path}", name=_name, help=_help, **_usage)
 app.register_install_completion_command(add_to_startup=False, help="Install completion for your shell.")
 
 
@@ -106,17 +117,16 @@ def _end(error: Exception, arguments: list[str], command: App) -> NoReturn:
     match error:
         case MissingArgumentError(argument=Argument(tokens=[]), keyword=None):
             end(2, re.sub(r"^.*?arameter (\S+) requires [^.]*\.", r"\1 is missing (see --help).", str(error)))
+        case UnknownOptionError():
+            end(2, _unknown_option(error))
         case CycloptsError():
             end(2, str(error))
         case InputError():
             end(2, name_flags(str(error), arguments, command))
         case OSError(errno=errno.ENAMETOOLONG):
             end(2, f"{str(error.filename)[:100]}...: the path is too long")
-        case OSError(errno=errno.ENOSPC):
-            end(
-                1,
-                f"{error.filename or 'the disk'}: {error.strerror}: free some and run the same command again",
-            )
+        case OSError(errno=code) if code in FIXES:
+            end(1, f"{error.filename or 'the disk'}: {error.strerror}: {FIXES[code]}")
         case OSError() | MemoryError():
             end(1, f"{type(error).__name__}: {error}")
         case Defect():
@@ -128,10 +138,18 @@ def _end(error: Exception, arguments: list[str], command: App) -> NoReturn:
             end(1, f"{type(error).__name__}: {error} ({where})")
 
 
+def _unknown_option(error: UnknownOptionError) -> str:
+    """The error of an option that a verb does not have, with the one that does what was typed."""
+    word = (error.token.keyword or error.token.value).partition("=")[0]
+    names = [name for argument in error.argument_collection for name in argument.names]
+    synonym = SYNONYMS.get(word)
+    return f"Unknown option: {word}. Did you mean {synonym}?" if synonym in names else str(error)
+
+
 def name_flags(message: str, arguments: list[str], command: App = app) -> str:
     """An error, with the flags of the command that ran in place of the settings that the error names.
 
-    A setting without a flag stays as it is: `--set` takes it.
+    A setting without a flag stays as it is: `--set` takes it. A flag that was typed short is named short.
 
     >>> name_flags("run.version 1: write N.N.N", ["import", "queries", "x.txt"])
     '--version 1: write N.N.N'
@@ -146,8 +164,12 @@ def name_flags(message: str, arguments: list[str], command: App = app) -> str:
         options = command.parse_commands(words)[1][-1].assemble_argument_collection()
     except (InputError, ValueError):  # a builder that cannot be loaded; a group of commands
         return message
-    flags = {option.field_info.name: option.name for option in options if option.name.startswith("--")}
-    flags |= {flag[2:].replace("-", "_"): flag for flag in flags.values()}
+    typed = {word.partition("=")[0] for word in arguments}
+    flags: dict[str, str] = {}
+    for option in options:
+        if option.name.startswith("--"):
+            flag = next((name for name in option.names if name in typed), option.name)
+            flags |= {option.field_info.name: flag, option.name[2:].replace("-", "_"): flag}
     return setting.sub(lambda match: flags.get(match[1], match[0]), message)
 
 

@@ -31,13 +31,13 @@ def audit(
     options: Annotated[AuditOptions, Parameter(name="*")] = OPTIONS,
     json: Json = False,
     markdown: Markdown = False,
-    output: Annotated[
-        Path | None, Parameter(name=["--output", "-o"], help="HTML file to write, with figures.")
+    out: Annotated[
+        Path | None, Parameter(name=["--out", "-o"], help="HTML file to write, with figures.")
     ] = None,
     root: Root = ROOT,
 ) -> None:
-    if output and output.suffix != ".html":
-        raise InputError(f"audit.output {output}: name an .html file")
+    if out and out.suffix != ".html":
+        raise InputError(f"audit.out {out}: name an .html file")
     is_text = not json and not markdown
     columns, part = parse_columns(reading.columns), HubPart(reading.hub_config, reading.split)
     with progress_bars() as bars:
@@ -48,13 +48,13 @@ def audit(
         print_markdown("audit", result)
     else:
         _print(result)
-    if output:
+    if out:
         from ..cards.card import audit_page
 
-        with replacing(output, "audit.output") as staging:
+        with replacing(out, "audit.out") as staging:
             staging.write_text(audit_page(result), "utf-8")
         if is_text:
-            print_line(f"written: {output}")
+            print_line(f"written: {out}")
     limits = result["thresholds"]
     broken = [limit for limit in limits if not limit["holds"]]
     for limit in broken if is_text else ():

@@ -1,8 +1,12 @@
 """The verb `diff`: what two versions of a dataset do not share, and why."""
 
+from typing import Annotated
+
+from cyclopts import Parameter
 from rich.text import Text
 
 from ..cards.markdown import short
+from ..errors import InputError
 from ..store.diff import Diff
 from ..store.diff import diff as compare
 from ..store.store import Store
@@ -14,15 +18,38 @@ STYLES = {"lost": "red", "gained": "green"}
 _SIGNS = {"-": STYLES["lost"], "+": STYLES["gained"]}
 
 
-def diff(a: Ref, b: Ref, /, *, markdown: Markdown = False, json: Json = False, root: Root = ROOT) -> None:
+def diff(
+    a: Ref,
+    b: Annotated[
+        str | None, Parameter(help="Another version; without it, A and the version before it are compared.")
+    ] = None,
+    /,
+    *,
+    markdown: Markdown = False,
+    json: Json = False,
+    root: Root = ROOT,
+) -> None:
     store = Store(root)
-    difference = compare(store, store.resolve(a), store.resolve(b))
+    ref = store.resolve(a)
+    versions = (ref, store.resolve(b)) if b else (_version_before(store, ref), ref)
+    difference = compare(store, *versions)
     if json:
         print_json(difference)
     elif markdown:
         print_markdown("diff", vars(difference))
     else:
         _print(difference)
+
+
+def _version_before(store: Store, ref: str) -> str:
+    """The version before this one; one with a suffix only where there is no other."""
+    store.manifest(ref)  # raises where there is none
+    versions = store.refs(ref.partition("@")[0])
+    earlier = versions[: versions.index(ref)]
+    plain = [version for version in earlier if "-" not in version.partition("@")[2]]
+    if not earlier:
+        raise InputError(f"{ref}: there is no version before it: name another one to compare it with")
+    return (plain or earlier)[-1]
 
 
 def _print(difference: Diff) -> None:

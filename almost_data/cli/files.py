@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..generation.journal_file import status
 from ..store.export import export as write_rows
 from ..store.handover import CONSUMERS, Trainer, hand_over
-from ..store.removal import children, remove
+from ..store.removal import plan, remove
 from ..store.store import Store
 from .console import byte_size, print_line
 from .options import ROOT, Ref, Root, Where
@@ -62,7 +62,10 @@ def _print_empty_splits(store: Store, ref: str, config: str = "default") -> None
 
 
 def rm(
-    *refs: Annotated[str, Parameter(help="name@version; several are deleted together, or none of them.")],
+    *refs: Annotated[
+        str,
+        Parameter(required=True, help="name@version; several are deleted together, or none of them."),
+    ],
     yes: Annotated[bool, Parameter(help="Delete without a question.")] = False,
     force: Annotated[
         bool, Parameter(help="Also where others were made from it; they stay, without its texts and lineage.")
@@ -71,15 +74,14 @@ def rm(
 ) -> None:
     store = Store(root)
     store.sweep()
-    refs = tuple(dict.fromkeys(refs))
-    if not refs:
-        raise InputError("REF is missing (see --help)")
     for ref in refs:
         if "@" not in ref:
             raise InputError(f"{ref}: name the version to delete, such as {store.resolve(ref)}")
-    names = ", ".join(refs)
-    size = byte_size(sum(store.manifest(ref).disk_bytes for ref in refs))
-    if not yes and (force or not children(store, refs)):
+    removal = plan(store, refs)
+    names, size = ", ".join(dict.fromkeys(refs)), byte_size(removal.bytes)
+    for question in removal.unchecked:
+        print_line(f"not checked: {question}", "yellow")
+    if not yes and (force or not removal.children):
         if not sys.stdin.isatty():
             raise InputError(f"{names}, {size}: give rm.yes to delete without a question")
         if input(f"Delete {names}, {size}? [y/N] ").strip().lower() not in ("y", "yes"):

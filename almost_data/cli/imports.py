@@ -17,6 +17,8 @@ from .options import ROOT, Reading, Root, Version
 from .summary import summary
 
 app = App(name="import")
+LADDER: presets.PresetName = "delta"
+"""The preset for imported queries: a large chat model over a small one."""
 
 
 @Parameter(name="*")
@@ -70,10 +72,10 @@ def _print(store: Store, manifest: Manifest) -> None:
     for entry in manifest.ledger:
         if entry.filter == "layout":
             print_line(entry.description.removeprefix("Rows are ").removesuffix("."))
-    summary(store, [Step("build", manifest)], ["--version", manifest.version])
-    if manifest.name == "queries":
-        config = presets.load().configs["responses"]
+    ladder = ["--preset", LADDER] if manifest.name == "queries" else []
+    summary(store, [Step("build", manifest)], [*ladder, "--version", manifest.version])
+    if ladder:
+        config = presets.load(LADDER).configs["responses"]
         assert isinstance(config, ResponsesConfig)
-        models = sorted({responder.model for responder in config.responders})
-        names = ", ".join(models)
-        print_line(f"These are the models of --preset tiny ({names}): name yours in --config FILE.", "dim")
+        names = " and ".join(responder.model for responder in config.responders)
+        print_line(f"--preset {LADDER} asks {names}: name models of yours in --config FILE.", "dim")

@@ -22,7 +22,7 @@ def list_(*, json: Json = False, root: Root = ROOT) -> None:
     store = Store(root)
     refs = store.refs()
     if json:
-        print_json([_entry(ref, _read(store, ref)) for ref in refs])
+        print_json([_entry(ref, store.read(ref)) for ref in refs])
         return
     if not refs:
         start = f"python -m almost_data build comparisons{root_flag(root)}"
@@ -30,7 +30,7 @@ def list_(*, json: Json = False, root: Root = ROOT) -> None:
     rows, results, errors, size = list[tuple[str | int, ...]](), list[Manifest](), list[str](), 0
     # No other manifest is kept: thousands of them slow down the garbage collector.
     for ref in refs:
-        manifest = _read(store, ref)
+        manifest = store.read(ref)
         if isinstance(manifest, str):
             errors.append(manifest)
         else:
@@ -59,14 +59,6 @@ def _print_unfinished(store: Store, refs: Iterable[str]) -> None:
     for build in builds:
         answered = f"{build.answered:,} of {build.requests:,} requests answered"
         print_line(f"{build.name}  unfinished: {answered}", "yellow")
-
-
-def _read(store: Store, ref: str) -> Manifest | str:
-    """A manifest, or why it cannot be read: a damaged artifact does not hide the others."""
-    try:
-        return store.manifest(ref)
-    except InputError as error:
-        return str(error)
 
 
 def _entry(ref: str, manifest: Manifest | str) -> dict[str, Any]:

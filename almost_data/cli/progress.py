@@ -59,7 +59,7 @@ def progress_bars() -> Iterator[Progress]:
             if rows > 0.1 * seconds
             else f"{seconds / max(1, rows):,.0f} s a row"
         )
-        rate = speed if rows else "" if done else "starting"
+        rate = speed if rows else "" if done else "loading"
         rate += f"  {new_tokens / seconds:,.0f} tok/s" if new_tokens else ""
         bars.update(tasks[stage], completed=done, total=total, rate=rate)
         remaining = f", {seconds / rows * (total - done):,.0f} s left" if rows and done < total else ""

@@ -92,8 +92,8 @@ def _print(store: Store, manifest: Manifest) -> None:
 def _account(manifest: Manifest) -> Iterator[Table]:
     """Rows by config and split, the ledger, and where the ratings agreed by responder pair."""
     entries: list[tuple[Any, ...]] = []
-    for (stage, unit), group in groupby(manifest.ledger, lambda entry: (entry.stage, entry.unit)):
-        entries.append((text(f"{stage}, {unit}", "bold"),))
+    for heading, group in groupby(manifest.ledger, lambda entry: entry.heading):
+        entries.append((text(heading, "bold"),))
         for entry in group:
             kept = percent(entry.kept / entry.n_in if entry.n_in else None)
             dropped = sum(entry.dropped.values())

@@ -139,14 +139,14 @@ def _funnel(manifests: list[Manifest]) -> Table:
     rows: list[tuple[Any, ...]] = []
     for manifest in manifests:
         rows.append((Text(manifest.ref, style="bold"),))
-        for stage in dict.fromkeys(entry.stage for entry in manifest.ledger):
-            entries = [entry for entry in manifest.ledger if entry.stage == stage]
+        for heading in dict.fromkeys(entry.heading for entry in manifest.ledger):
+            entries = [entry for entry in manifest.ledger if entry.heading == heading]
             reasons = [(reason, n) for entry in entries for reason, n in _dropped(entry).items()]
             failed = sum(entry.failed for entry in entries)
             reasons += [("failed", failed)] if failed else []
             losses = ", ".join(f"{reason}\u00a0{n:,}{_partners(manifest, reason)}" for reason, n in reasons)
             dropped = sum(n for _, n in reasons)
-            rows.append((f"  {stage}, {entries[0].unit}", entries[0].n_in, entries[-1].kept, dropped, losses))
+            rows.append((f"  {heading}", entries[0].n_in, entries[-1].kept, dropped, losses))
     return grid("", ">rows in", ">kept", ">dropped", "why", rows=rows, title="Rows")
 
 

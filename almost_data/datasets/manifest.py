@@ -51,6 +51,11 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"n_
     by_pair: dict[str, Count] = {}
     """`chosen > rejected` -> the same account for that responder pair, where it applies."""
 
+    @property
+    def heading(self) -> str:
+        """The stage, and what its rows are where its name does not say that: `survivors (responses)`."""
+        return self.stage if self.unit in self.stage else f"{self.stage} ({plural(self.unit)})"
+
 
 class Parent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An artifact that this one was made from."""
@@ -172,6 +177,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def is_import(self) -> bool:
         return self.builder.name.startswith("import-")
+
+
+def plural(unit: Unit) -> str:
+    """The word for several rows of a unit of the ledger."""
+    return "queries" if unit == "query" else f"{unit}s"
 
 
 def rules(ledger: Iterable[Entry]) -> dict[str, str]:

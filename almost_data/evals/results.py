@@ -163,15 +163,8 @@ def read_all(manifests: Iterable[Manifest]) -> list[Result]:
 
 def results(store: Store) -> list[Result]:
     """Every result in the store. Damaged artifacts are left out: `list` names them."""
-
-    def manifests() -> Iterable[Manifest]:
-        for ref in store.refs():
-            try:
-                yield store.manifest(ref)
-            except InputError:
-                continue
-
-    return read_all(manifests())
+    contents = (store.read(ref) for ref in store.refs())
+    return read_all(content for content in contents if isinstance(content, Manifest))
 
 
 def items(store: Store, result: Result) -> "pl.DataFrame":

@@ -2,29 +2,63 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 
+from ..datasets.manifest import Manifest
 from ..errors import InputError
 from .store import Store
 
 
-def children(store: Store, refs: Sequence[str]) -> dict[str, list[str]]:
-    """The artifacts that were made from each of these, themselves aside; without those that have none."""
-    by_parent = {ref: [child for child, _ in store.children(ref) if child not in refs] for ref in refs}
-    return {ref: names for ref, names in by_parent.items() if names}
+@dataclass(frozen=True)
+class Removal:
+    """What the deletion of artifacts means."""
+
+    refs: list[str]
+    """These, children first."""
+    children: dict[str, list[str]]
+    """Those from which artifacts were made that stay -> these artifacts."""
+    bytes: int
+    """Their size on disk."""
+    unchecked: list[str]
+    """What is not known because a manifest is damaged, a sentence each."""
+
+
+def plan(store: Store, refs: Sequence[str]) -> Removal:
+    """What it means to delete artifacts, damaged ones too. Raises InputError where there is none."""
+    for ref in refs:
+        if not store.has(ref):
+            store.manifest(ref)  # raises the error that names what is here
+    parents, unchecked = dict[str, set[str]](), list[str]()
+    for ref in store.refs():
+        manifest = store.read(ref)
+        if isinstance(manifest, Manifest):
+            parents[ref] = {parent.ref for parent in manifest.parents}
+        else:
+            question = f"what {ref} is" if ref in refs else f"whether {ref} was made from what is deleted"
+            unchecked.append(f"{question}: {manifest}")
+    children = {ref: [child for child in parents if ref in parents[child]] for ref in refs}
+    ordered, remaining = list[str](), list(children)
+    while remaining:
+        childless = [ref for ref in remaining if not set(children[ref]) & set(remaining)]
+        ordered += childless or remaining
+        remaining = [ref for ref in remaining if ref not in ordered]
+    staying = {ref: [child for child in names if child not in refs] for ref, names in children.items()}
+    paths = (path for ref in children for path in store.path(ref).rglob("*") if not path.is_dir())
+    size = sum(path.lstat().st_size for path in paths)
+    return Removal(ordered, {ref: names for ref, names in staying.items() if names}, size, unchecked)
 
 
 def remove(store: Store, refs: Sequence[str], *, force: bool = False) -> None:
     """Delete artifacts. Raises InputError where others were made from one; with `force` those stay."""
-    manifests = [store.manifest(ref) for ref in refs]
-    for ref, names in children(store, refs).items() if not force else ():
+    removal = plan(store, refs)
+    for ref, names in removal.children.items() if not force else ():
         verb, pronoun, has = ("was", "that", "it has") if len(names) == 1 else ("were", "those", "they have")
         raise InputError(
             f"{ref}: {', '.join(names)} {verb} made from it: delete {pronoun} too, or set rm.force, after "
             f"which {has} no lineage, and no text that only {ref} stores"
         )
     with ExitStack() as locks:
-        for ref in refs:
+        for ref in removal.refs:
             locks.enter_context(store.lock(ref))
-        # Children first: an interruption leaves none without its parent.
-        for manifest in sorted(manifests, key=lambda manifest: -len(store.ancestors(manifest))):
-            store.discard(manifest.ref)
+        for ref in removal.refs:  # children first: an interruption leaves none without its parent
+            store.discard(ref)

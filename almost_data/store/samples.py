@@ -72,7 +72,7 @@ class Sample:
 def sample(artifacts: Artifacts, ref: str, selection: Selection = Selection(), n: int = 20) -> Sample:
     """`n` rows of a dataset, drawn by seed. Raises InputError where the selection does not fit it."""
     if n < 1:
-        raise InputError(f"sample.n {n}: at least one row")
+        raise InputError(f"sample.n {n}: give 1 or more")
     manifest = dataset(artifacts, ref)
     rows = _selected(artifacts, manifest, selection)
     rows = matching(rows, ref, selection.where, selection.pair, selection.longer)

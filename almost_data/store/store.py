@@ -42,13 +42,10 @@ class Store:
         return f"Store({str(self.root)!r})"
 
     def _repr_html_(self) -> str:
-        manifests, damaged = list[Manifest](), list[str]()
-        for ref in self.refs():
-            try:
-                manifests.append(self.manifest(ref))
-            except InputError:
-                damaged.append(ref)
-        return artifacts_table(manifests) + (f"<p>damaged: {', '.join(damaged)}</p>" if damaged else "")
+        contents = {ref: self.read(ref) for ref in self.refs()}
+        damaged = [ref for ref, content in contents.items() if isinstance(content, str)]
+        table = artifacts_table(content for content in contents.values() if isinstance(content, Manifest))
+        return table + (f"<p>damaged: {', '.join(damaged)}</p>" if damaged else "")
 
     def _ipython_key_completions_(self) -> list[str]:
         return self.refs()
@@ -64,8 +61,9 @@ class Store:
         return sample(self, self.resolve(ref), Selection(**conditions), n).frame
 
     def dropped(self, ref: str, reason: str = "any", n: int = 1000, **conditions: Any) -> "pl.DataFrame":
-        """Up to `n` rows that were dropped for a reason, with their texts."""
-        return self.sample(ref, n, dropped=reason, **conditions)
+        """Up to `n` rows that were dropped for a reason, with texts and without empty columns."""
+        frame = self.sample(ref, n, dropped=reason, **conditions)
+        return frame.select(column.name for column in frame if column.null_count() < max(1, len(column)))
 
     @property
     def journal(self) -> Path:
@@ -113,6 +111,13 @@ class Store:
             )
         return manifest
 
+    def read(self, ref: str) -> Manifest | str:
+        """The manifest of `ref`, or why it cannot be read: a damaged artifact does not hide the others."""
+        try:
+            return self.manifest(ref)
+        except InputError as error:
+            return str(error)
+
     def _absent(self, ref: str) -> InputError:
         """The error of a reference that is not here: what is here in its place."""
         name, at, version = ref.partition("@")
@@ -122,11 +127,12 @@ class Store:
             instead = f"of that name there is {latest}; choose one of these"
         elif name == "preferences":
             instead = f"imported preferences are comparisons{at}{version}"
+        elif name in registry.names("builders"):
+            instead = "build or import it"
+        elif names:
+            instead = f"no artifact has that name{did_you_mean(name, names)}: name one of {', '.join(names)}"
         else:
-            is_built = name in registry.names("builders")
-            advice = f"build or import {'it' if is_built else 'a dataset, or train a model by a recipe'}"
-            holds = f"it holds {', '.join(names) or 'nothing'}"
-            instead = f"nothing of that name{did_you_mean(name, names)}; {holds}: {advice}"
+            instead = "the store is empty: build or import a dataset, or name another folder as run.root"
         return InputError(f"no {ref} under {self.root}: {instead}")
 
     def refs(self, name: str | None = None) -> list[str]:
@@ -202,11 +208,9 @@ class Store:
 
     def children(self, ref: str) -> list[tuple[str, Parent]]:
         """The artifacts that were made from this one, and what each records of it."""
-        manifests = []
-        for present in self.refs():
-            with suppress(InputError):  # a damaged one has nothing to say
-                manifests.append(self.manifest(present))
-        return [(child.ref, parent) for child in manifests for parent in child.parents if parent.ref == ref]
+        manifests = [self.read(present) for present in self.refs()]
+        children = [manifest for manifest in manifests if isinstance(manifest, Manifest)]
+        return [(child.ref, parent) for child in children for parent in child.parents if parent.ref == ref]
 
     @contextmanager
     def lock(self, name: str, wait: bool = False) -> Iterator[None]:

@@ -79,13 +79,10 @@ def unproven(store: Store, ref: str, place: str | None = None) -> list[str]:
                 "here, and nothing was made from it"
             )
     if absent := [parent.ref for parent in manifest.parents if not store.has(parent.ref)]:
-        lines.append(f"what it was made from is not in this store: {', '.join(absent)}")
+        lines.append(f"that it was made from {', '.join(absent)}, not in this store: pull or build it")
     record, card = manifest.files.get(CARD), store.path(ref) / CARD
     if record and file_problem(card, record):
-        lines.append(
-            "README.md is not the one of the build, because a push or an evaluation renews it: only its head "
-            "and its figures were compared"
-        )
+        lines.append("the text of README.md below its head, because a push or an evaluation renewed it")
     return lines
 
 

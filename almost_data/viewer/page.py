@@ -115,7 +115,7 @@ def _json(page: Page) -> str:
 
 def _step(entry: Entry) -> Mapping[str, Any]:
     counts = {"in": entry.n_in, "kept": entry.kept, "dropped": entry.dropped, "failed": entry.failed}
-    names = {"stage": entry.stage, "filter": entry.filter, "unit": entry.unit, "sentence": entry.description}
+    names = {"heading": entry.heading, "filter": entry.filter, "sentence": entry.description}
     return names | counts
 
 

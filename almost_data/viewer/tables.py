@@ -22,7 +22,7 @@ def ledger_table(ledger: Iterable[Entry]) -> str:
     """The account of each rule, with its sentence."""
     rows = [
         (
-            *(entry.stage, entry.filter, entry.description),
+            *(entry.heading, entry.filter, entry.description),
             *(entry.n_in, sum(entry.dropped.values()), entry.failed, entry.kept),
         )
         for entry in ledger

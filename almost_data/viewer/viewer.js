@@ -201,9 +201,8 @@ function drawFunnel(counts) {
   let last = "";
   const listed = new Set([KEPT]);
   for (const entry of data.funnel) {
-    const heading = `${entry.stage}, ${entry.unit}: ${count(entry.in)} in`;
-    if (`${entry.stage} ${entry.unit}` !== last) parts.push(make("h3", { text: heading }));
-    last = `${entry.stage} ${entry.unit}`;
+    if (entry.heading !== last) parts.push(make("h3", { text: `${entry.heading}: ${count(entry.in)} in` }));
+    last = entry.heading;
     const falls = [...Object.entries(entry.dropped), ...(entry.failed ? [["failed", entry.failed]] : [])];
     for (const [reason, n] of falls) {
       const bar = make("span");

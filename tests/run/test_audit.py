@@ -145,7 +145,7 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
     limits.write_text('[max]\nidentity = 0.05\nalways_longer = 0.9\n"left_out.no_prompt" = 0\n')
     page = tmp_path / "audit.html"
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["audit", source, "--thresholds", str(limits), "--output", str(page)])
+        cli.main(["audit", source, "--thresholds", str(limits), "--out", str(page)])
     printed = capsys.readouterr().out
     assert stopped.value.code == 1
     progress = [line.partition(", ")[0] for line in printed.splitlines() if line.startswith("reading:")]
@@ -224,5 +224,5 @@ def test_hostile_text_is_inert_in_the_page(tmp_path: Path) -> None:
     rows = clean_rows(40)
     name = "<img src=x onerror=alert(1)>.jsonl"
     page = tmp_path / "audit.html"
-    cli.main(["audit", write(tmp_path / name, rows), "--output", str(page), "--json"])
+    cli.main(["audit", write(tmp_path / name, rows), "--out", str(page), "--json"])
     assert "<img src=x" not in page.read_text("utf-8")

@@ -36,6 +36,7 @@ def test_samples_and_dropped_rows_are_frames_with_texts(fake_store: Store) -> No
     assert len(fake_store.sample("comparisons", 5, longer="chosen")) == 5
     dropped = fake_store.dropped("comparisons", "too_short")
     assert set(dropped["reason"]) == {"too_short"} and dropped["response"].null_count() == 0
+    assert all(column.null_count() < len(column) for column in dropped)
 
 
 def test_a_damaged_artifact_hides_no_other_in_a_notebook(fake_store: Store, tmp_path: Path) -> None:

@@ -159,3 +159,11 @@ def test_markdown_of_hostile_text_is_text(tmp_path: Path) -> None:
     assert fence in text
     assert "<img" in text.split(fence)[1].split("\n````")[0]
     assert "<img" not in text.split(fence)[0]
+
+
+def test_a_version_alone_is_compared_with_the_one_before_it(store: Store) -> None:
+    root = ("--root", str(store.root))
+    alone = command.run("diff", "comparisons@0.3.0", *root).stdout
+    assert alone == command.run("diff", "comparisons@0.2.0", "comparisons@0.3.0", *root).stdout
+    done = command.run("diff", "comparisons@0.1.0", *root)
+    assert done.returncode == 2 and "there is no version before it" in done.stderr

@@ -90,8 +90,8 @@ def test_a_split_without_rows_is_named(tmp_path: Path) -> None:
 )
 def test_a_full_disk_is_a_line_and_leaves_nothing(tmp_path: Path, error: Exception, message: str) -> None:
     file = tmp_path / "a.parquet"
-    refusal = pytest.raises(InputError, match=f"^export.out {file}: cannot be written: {message}$")
-    with refusal, replacing(file, "export.out") as staging:
+    line = f"export.out {file}: cannot be written: {message}: name a place elsewhere"
+    with pytest.raises(InputError, match=f"^{line}$"), replacing(file, "export.out") as staging:
         staging.write_bytes(b"half")
         raise error
     assert not list(tmp_path.iterdir())

@@ -332,7 +332,7 @@ def test_what_is_no_reward_model_of_the_store_is_refused(store: Store, tmp_path:
 
     trained.publish(store, save_tiny(tmp_path / "sft"), trained.manifest("sft"))
     for judge, match in (
-        ("asis@0.1.0", r"no asis@0\.1\.0 under .*: nothing of that name"),
+        ("asis@0.1.0", r"no asis@0\.1\.0 under .*: no artifact has that name"),
         ("responses@0.1.0", "is a dataset, where a reward model is needed"),
         ("sft@0.1.0", "sft@0.1.0: not a reward model: its config.json names LlamaForCausalLM"),
         ("asis@1", "not a version"),

@@ -35,8 +35,8 @@ def test_a_full_reference_stays_as_it_is_even_where_nothing_is(versions: Store) 
 
 
 def test_a_name_that_has_no_version_is_refused_with_the_names_that_exist(versions: Store) -> None:
-    for name in ("responses", "quer", "queries-2"):
-        with pytest.raises(InputError, match=rf"no {name} under .*it holds queries"):
+    for name in ("answers", "quer", "queries-2"):
+        with pytest.raises(InputError, match=rf"no {name} under .*name one of queries"):
             versions.resolve(name)
-    with pytest.raises(InputError, match=r"it holds nothing"):
-        Store(versions.root / "empty").resolve("queries")
+    with pytest.raises(InputError, match=r"the store is empty"):
+        Store(versions.root / "empty").resolve("answers")

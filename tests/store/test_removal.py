@@ -4,13 +4,13 @@ import pytest
 
 from almost_data.cli.console import byte_size
 from almost_data.errors import InputError
-from almost_data.store.removal import children, remove
+from almost_data.store.removal import plan, remove
 from almost_data.store.store import Store
 from tests.command import run as cli
 
 
 def test_what_others_stand_on_stays_unless_that_is_accepted(copy: Store) -> None:
-    assert children(copy, ["responses@0.1.0"]) == {"responses@0.1.0": ["comparisons@0.1.0"]}
+    assert plan(copy, ["responses@0.1.0"]).children == {"responses@0.1.0": ["comparisons@0.1.0"]}
     with pytest.raises(InputError, match=r"comparisons@0\.1\.0 was made from it"):
         remove(copy, ["responses@0.1.0"])
     assert copy.has("responses@0.1.0")
@@ -48,3 +48,24 @@ def test_list_shows_sizes(fake_store: Store) -> None:
     lines = cli("list", "--root", str(fake_store.root)).stdout.splitlines()
     size = sum(manifest.disk_bytes for manifest in fake_store.manifests())
     assert "size" in lines[0] and "kB" in lines[1] and lines[-1] == f"3 versions, {byte_size(size)}"
+
+
+def test_a_damaged_version_is_deleted_and_what_was_not_checked_is_said(copy: Store) -> None:
+    options = ["--yes", "--root", str(copy.root)]
+    (copy.path("comparisons@0.1.0") / "manifest.json").write_text("{")
+    done = cli("rm", "responses@0.1.0", *options, columns=300)
+    assert done.returncode == 0 and not copy.has("responses@0.1.0")
+    assert "not checked: whether comparisons@0.1.0 was made from what is deleted: " in done.stdout
+    done = cli("rm", "comparisons@0.1.0", *options, columns=300)
+    assert done.returncode == 0 and copy.refs() == ["queries@0.1.0"]
+    assert "not checked: what comparisons@0.1.0 is: " in done.stdout and "not a manifest" in done.stdout
+
+
+def test_a_damaged_parent_is_kept_for_its_children(copy: Store) -> None:
+    (copy.path("queries@0.1.0") / "manifest.json").write_text("{")
+    assert plan(copy, ["queries@0.1.0"]).children == {"queries@0.1.0": ["responses@0.1.0"]}
+    removal = plan(copy, copy.refs()[::-1])
+    assert removal.refs == ["comparisons@0.1.0", "responses@0.1.0", "queries@0.1.0"]
+    assert removal.children == {} and len(removal.unchecked) == 1
+    remove(copy, copy.refs())
+    assert copy.refs() == []

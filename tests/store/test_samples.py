@@ -77,7 +77,7 @@ def test_what_does_not_fit_is_named_with_what_there_is(
 ) -> None:
     with pytest.raises(InputError, match=message.replace("(", r"\(")):
         sample(fake_store, REF, selection)
-    with pytest.raises(InputError, match="at least one row"):
+    with pytest.raises(InputError, match="give 1 or more"):
         sample(fake_store, REF, n=0)
 
 

@@ -407,9 +407,10 @@ def test_what_is_not_there_is_named_beside_what_is(fake_store: Store) -> None:
         return str(raised.value)
 
     assert "of that name there is queries@0.1.0; choose one of these" in error("queries@9.0.0")
-    assert "nothing of that name (did you mean 'responses'?); it holds" in error("response@0.1.0")
+    assert "no artifact has that name (did you mean 'responses'?): name one of" in error("response@0.1.0")
     assert "imported preferences are comparisons@7.0.0" in error("preferences@7.0.0")
-    assert "or train a model by a recipe" in error("rm@7.0.0")
+    assert "name one of comparisons, queries, responses" in error("rm@7.0.0")
+    assert error("ratings@7.0.0").endswith(": build or import it")
     with pytest.raises(InputError, match=r"no queries@2 under .*there is queries@0\.1\.0"):
         fake_store.resolve("queries@2")
 

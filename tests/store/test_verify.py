@@ -95,7 +95,7 @@ def test_what_is_not_proven_is_said(copy: Store) -> None:
     shutil.rmtree(copy.path("queries@0.1.0"))
     lines = " ".join(unproven(copy, "comparisons@0.1.0"))
     assert "nobody replaced the whole folder" in lines and "not in this store" not in lines
-    assert unproven(copy, REF) == ["what it was made from is not in this store: queries@0.1.0"]
+    assert unproven(copy, REF) == ["that it was made from queries@0.1.0, not in this store: pull or build it"]
     done = cli("verify", "comparisons@0.1.0", "--root", str(copy.root), columns=200)
     assert done.returncode == 0 and "agree" in done.stdout and "not proven" in done.stdout
 

@@ -138,8 +138,8 @@ def load(
         values = present if isinstance(present, Mapping) else {}
         merged = {**merged, section: {**values, key: value}}
         preset = _preset(merged, by_name, assignment)
-    if limit is not None and limit < 1:
-        raise InputError(f"run.limit {limit}: give 1 or more")
+    if limit is not None and not 1 <= limit < 2**63:
+        raise InputError(f"run.limit {limit}: give a number from 1 to {2**63 - 1}")
     if preset.note == shipped.get("note"):  # it speaks of the models that the preset itself names
         note = preset.note if _models(merged) == _models(shipped) else None
         preset = replace(preset, note=note, noted_builders=frozenset(shipped))

@@ -79,6 +79,16 @@ def test_the_card_says_what_was_done(tmp_path: Path, how: dict[str, Any]) -> Non
         assert "In no turn do all 2 replies have a score" in text
 
 
+def test_chat_models_on_imported_queries_have_nothing_of_the_paper(tmp_path: Path) -> None:
+    built = build_dialogues(tmp_path)
+    settings = built.manifest.config["settings"]
+    chats = {role: settings[role] | {"style": "chat"} for role in ("assistant", "user")}
+    config = built.manifest.config | {"settings": settings | chats}
+    manifest = msgspec.structs.replace(built.manifest, config=config)
+    text = card.render(BUILDER, manifest, built.tables, [], built.store.ancestors(manifest))
+    assert "\n# Demonstrations 0.1.0\n" in text and not re.search("ALMoST|Kim et al|the paper", text)
+
+
 def test_hostile_text_is_inert(tmp_path: Path) -> None:
     replies = iter([*NASTY, *NASTY] * 9)
     built = build_dialogues(
