@@ -150,8 +150,17 @@ class _Scores(msgspec.Struct):
     std: float | None = None
 
 
+class _Bin(msgspec.Struct):
+    low: float
+    high: float
+    rows: int
+    confidence: float
+    accuracy: float
+
+
 class _Calibration(msgspec.Struct):
     ece: float | None = None
+    bins: list[_Bin] = []
 
 
 class _Report(msgspec.Struct):
@@ -185,6 +194,7 @@ class _Rewards(msgspec.Struct):
 
 
 class _ModelDiagnostics(_Diagnostics):
+    curves: dict[str, list[tuple[float, float | None]]] | None = None
     report: _Report | None = None
     preflight: list[_Check] | None = None
     rewards: list[_Rewards] | None = None
