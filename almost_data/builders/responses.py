@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from ..datasets.digest import Rows, first_queries, ranges
 from ..datasets.filters import Filter, chain
 from ..datasets.manifest import Manifest
 from ..datasets.spool import CARD_ROWS, Spool
-from ..datasets.tables import ERROR, PROMPT, QUERY_ID, REASON, Table, integer, string
+from ..datasets.tables import ERROR, PROMPT, QUERY_ID, REASON, Table, all_turns, integer, string
 from ..errors import InputError
 from ..generation import Generator, Messages, Reply, Request, Usage
 from .responder import Responder, fake_responder, pin_responders, pinned_responder, reply_work
@@ -66,7 +67,7 @@ class ResponsesConfig(Config, frozen=True, kw_only=True):
     responders: tuple[Responder, ...]
     """The ladder, best first."""
     probes: tuple[Responder, ...] = ()
-    """Generated for study; they have no rank and never enter comparisons."""
+    """Generated for study; they have no rank, are not rated, and never enter comparisons."""
     temperature: Temperature = 1.0
     """Sampling temperature; 0 takes the likeliest token."""
     top_p: Share = 0.9
@@ -152,6 +153,7 @@ def summaries(spools: Mapping[str, Spool]) -> dict[str, dict[str, Any]]:
     """Numbers of each responder that has responses, generated and imported ones alike."""
     numbers = {
         "responses": pl.len(),
+        "mean_prompt_chars": all_turns().str.len_chars().mean(),
         "mean_chars": pl.col("response").str.len_chars().mean(),
         "share_cut_at_token_limit": (pl.col("finish_reason") == "length").mean(),
     }
@@ -228,12 +230,23 @@ def _as_fake(config: ResponsesConfig) -> ResponsesConfig:
 
 
 def _estimate(config: ResponsesConfig, parents: Mapping[str, Estimate]) -> Estimate:
-    """Probes are asked like the ladder, and their responses are rated too."""
+    """Probes are asked like the ladder, and no dataset is made from their responses."""
     queries = min(parents["queries"].rows, config.limit or parents["queries"].rows)
     tokens = parents["queries"].text_tokens or QUERY_TOKENS
-    work = [reply_work("responses", responder, queries, tokens) for responder, _ in ladder(config)]
-    longest = max(responder.reply_tokens for responder in work)
-    return Estimate(queries * len(work), tuple(work), tokens + longest, len(work))
+    work = tuple(reply_work("responses", responder, queries, tokens) for responder, _ in ladder(config))
+    size = len(config.responders)
+    longest = max(responder.reply_tokens for responder in work[:size])
+    return Estimate(queries * size, work, tokens + longest, size)
+
+
+def measured(manifest: Manifest) -> Estimate:
+    """The estimate of responses that exist: those of the ladder, at their mean length."""
+    summary = manifest.diagnostics["responders"]
+    names = [row["name"] for row in ladder_rows([manifest]) if row["rank"] is not None]
+    ladder = [summary[name] for name in names if name in summary]
+    characters = [numbers["mean_prompt_chars"] + numbers["mean_chars"] for numbers in ladder]
+    rows = sum(numbers["responses"] for numbers in ladder)
+    return Estimate(rows, (), round(mean(characters or [0]) / 4), len(ladder) or 1)
 
 
 def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:

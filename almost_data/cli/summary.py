@@ -52,7 +52,7 @@ def print_costs(lines: list[Line]) -> None:
         rows.append(("all", *[cell(_total(lines)) for cell in columns.values()]))
     print_rows("about", *(f">{heading}" for heading in columns), rows=rows)
     console.print(text(f"\nModels: {', '.join(sorted({line.model for line in lines}))}"))
-    rules = "Rules of thumb: every reply is at its limit of tokens, and tokens are counted by characters"
+    rules = "Rules of thumb: a reply to come is at its limit of tokens, and tokens are counted by characters"
     rules += (
         f" (shared ones once). A GPU does {FLOPS:.0e} operations a second." if "GPU-hours" in columns else "."
     )

@@ -106,9 +106,9 @@ class Estimate:
     """Rows that datasets made from it read."""
     work: tuple[Work, ...] = ()
     text_tokens: int | None = None
-    """Tokens of the text that a row holds, at most; None where that is not known."""
+    """Tokens of the text that a row holds, at most; of rows that exist, on average; None if not known."""
     rows_per_query: int = 1
-    """Responders that answered each query, where rows are responses."""
+    """Responders of the ladder, where rows are its responses."""
 
 
 AUTO = "auto"

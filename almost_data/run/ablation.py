@@ -174,6 +174,7 @@ def _variants(base: ComparisonsConfig, is_rated: bool) -> Iterator[Variant]:
 def ablate(run: BuildRun, verdicts: Verdicts | None = None, progress: Progress = silent) -> list[Outcome]:
     """Build every variant as `comparisons@VERSION-NAME`, and measure how far a judge agrees with each.
 
+    A variant that is equal to `comparisons@VERSION` is not built again.
     Raises InputError where there are no responses, or none that the judge compared.
     """
     if "-" in run.version:
@@ -185,6 +186,8 @@ def ablate(run: BuildRun, verdicts: Verdicts | None = None, progress: Progress =
     config = BUILDER.resolve(run.preset.settings(BUILDER), parents)
     if verdicts is not None:
         _check(verdicts, run.store.scan(sources[parent]), sources[parent])
+    base_ref = f"{BUILDER.name}@{run.version}"
+    base = run.store.manifest(base_ref) if run.store.has(base_ref) else None
     outcomes = []
     for variant in variants(config, is_rated=len(sources) > 1):
         variant_run = dataclasses.replace(
@@ -199,7 +202,12 @@ def ablate(run: BuildRun, verdicts: Verdicts | None = None, progress: Progress =
             progress(name if stage == BUILDER.name else f"{name}, {stage}", done, total, tokens)
 
         try:
-            manifest = variant_run.build(BUILDER, report)[-1].manifest
+            plan = variant_run.plan(BUILDER)
+            manifest = plan.target.manifest
+            if base and not base.is_empty and base.fingerprint == manifest.fingerprint:
+                manifest = base
+            else:
+                manifest = variant_run.execute(plan, report)[-1].manifest
         except NothingLeft:
             outcomes.append(Outcome(variant, None, None))
             continue

@@ -1,8 +1,8 @@
 """What a build would ask of its models: requests, tokens, disk and GPU-hours, before anything runs.
 
-Tokens are counted from characters, replies at their longest, and GPU-hours by the arithmetic of a forward
-pass: rules of thumb to plan with, neither a bound nor a measurement. `recipes/reproduce/cost.py` adds the
-recipes.
+Tokens are counted from characters, replies at their longest, what exists at its mean length, and GPU-hours by
+the arithmetic of a forward pass: rules of thumb to plan with, neither a bound nor a measurement.
+`recipes/reproduce/cost.py` adds the recipes.
 """
 
 import re
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from ..builders import responses
 from ..datasets.builder import Builder, Estimate, Work
 from ..datasets.config import source_name
 from ..datasets.manifest import Manifest
@@ -62,12 +63,12 @@ def lines(plan: Plan, store: Store, price: Callable[[str], Price | None] | None 
         measured[manifest.name] = _newest_with_usage(store, manifest.name)
         if step.builder and step.builder.estimate:
             estimates[manifest.name] = step.builder.estimate(step.settings, estimates)
+        elif manifest.name == responses.BUILDER.name:
+            estimates[manifest.name] = responses.measured(manifest)
         else:
-            rows = sum(manifest.counts.get("default", {}).values())
             characters = manifest.diagnostics.get("mean_prompt_chars")
             tokens = round(characters / CHARACTERS) if characters else None
-            responders = len(manifest.diagnostics.get("responders") or [0])
-            estimates[manifest.name] = Estimate(rows, text_tokens=tokens, rows_per_query=responders)
+            estimates[manifest.name] = Estimate(manifest.rows, text_tokens=tokens)
     return [
         line(work, store, price(work.model) if price and work.kind == "generate" else None, measured[name])
         for name, estimate in estimates.items()

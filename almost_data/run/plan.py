@@ -120,7 +120,15 @@ class Planner:
     def _add_parent(self, name: str, steps: list[Step], child: Builder) -> Manifest:
         """Append the steps to a parent; one that is given as a source needs no builder."""
         if name not in self.sources:
-            return self._add(load_builder(name), steps, is_target=False)
+            try:
+                return self._add(load_builder(name), steps, is_target=False)
+            except InputError as error:
+                if name not in child.optional:
+                    raise
+                raise InputError(
+                    f"run.{name} is missing: these settings of {child.name} read {name}: give {name}@VERSION "
+                    f"(`build {name}` makes it), or settings to make them in this run ({error})"
+                ) from error
         manifest = self.store.manifest(self.sources[name])
         if manifest.kind != "dataset":
             raise InputError(f"{manifest.ref} is {manifest.kind_phrase}, where a dataset is needed")

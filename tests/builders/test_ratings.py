@@ -210,6 +210,13 @@ def test_a_reward_model_scores_every_response(store: Store) -> None:
     assert judged.fingerprint != manifest.fingerprint
 
 
+def test_probes_are_not_rated(tmp_path: Path) -> None:
+    run = prepare("fake", root=tmp_path, preset="almost", limit=3, assignments=["ratings.rm=fake/judge"])
+    manifest = run.build("ratings")[-1].manifest
+    assert rows(Store(tmp_path), manifest)["rank"].to_list() == [0, 1, 2, 3, 4] * 3
+    assert [entry.n_in for entry in manifest.ledger] == [15] and verify(Store(tmp_path), manifest.ref) == []
+
+
 def test_a_conversation_is_judged_with_all_its_turns(store: Store) -> None:
     texts = []
 
@@ -299,33 +306,6 @@ def test_killed_while_it_judges_a_build_goes_on(
     assert before <= kept and not kept & requested and journaled(root) == journaled(clean)
     assert digests(root) == digests(clean)
     assert verify(Store(root), "ratings@0.1.0") == []
-
-
-@pytest.mark.engine
-@pytest.mark.crash
-def test_a_real_judge_that_is_killed_loses_no_verdict(crash_server: Server, tmp_path: Path) -> None:
-    """Its verdicts are words without scores: each is kept, in both orders, and none is asked for twice."""
-    pairs, root = 6 * 10, tmp_path / "build"
-    template = tiny_models.CHAT_TEMPLATE
-    folder = tiny_models.save_tiny(tmp_path / "judge", template=template, max_position_embeddings=4096)
-    responses = ("build", "responses", "--engine", "fake", "--limit", "6", "--root", str(root))
-    assert crash_server.run(*responses).code == 0
-    before = journaled(root)
-    build = ("build", "ratings", "--engine", "transformers", "--judge", str(folder), "--judging", "pairs")
-    build += ("--from", "responses@0.1.0", "--set", "ratings.max_new_tokens=8", "--root", str(root))
-    assert crash_server.run(*build, point="after added", at=100).code == -9
-    kept = journaled(root) - before
-    assert 0 < len(kept) <= 100
-    done = crash_server.run(*build)
-    assert done.code == 1 and "no row is left" in done.err
-    store = Store(root)
-    manifest = store.manifest("ratings@0.1.0")
-    dropped = rows(store, manifest, "rejected_pairs")
-    assert len(dropped) == pairs and verify(store, manifest.ref) == []
-    assert not dropped["verdict"].null_count() and not dropped["swapped_verdict"].null_count()
-    counts = {"from_journal": len(kept), "generated": 2 * pairs - len(kept)}
-    assert manifest.environment["engine"]["replies"] == counts
-    assert journaled(root) - before > kept and len(journaled(root) - before) == 2 * pairs
 
 
 @pytest.mark.engine

@@ -100,6 +100,14 @@ def test_each_variant_is_a_dataset_and_the_ratings_are_a_filter_of_its_own(run: 
     ]
 
 
+def test_a_variant_that_the_comparisons_are_already_is_not_built_again(run: build.BuildRun) -> None:
+    run = rate(run)
+    base = run.build("comparisons")[-1].manifest
+    outcomes = {outcome.variant.name: outcome.manifest for outcome in ablate(run)}
+    assert outcomes["both"] == base and not run.store.has("comparisons@1.0.0-both")
+    assert outcomes["heuristic"] and outcomes["heuristic"].ref == "comparisons@1.0.0-heuristic"
+
+
 def test_a_variant_without_a_row_is_said_to_have_none(run: build.BuildRun) -> None:
     preset = with_settings(run.preset, "comparisons", filters=(MY_FILTER,), min_chars=100_000)
     outcomes = {outcome.variant.name: outcome for outcome in ablate(dataclasses.replace(run, preset=preset))}

@@ -27,14 +27,14 @@ def test_every_responder_is_asked_every_query(tmp_path: Path) -> None:
     assert best.disk == 100 * (150 + 768 * 4 // 2)
 
 
-def test_a_reward_model_rates_every_response(tmp_path: Path) -> None:
+def test_a_reward_model_rates_every_response_of_the_ladder(tmp_path: Path) -> None:
     rm = ("ratings.rm=fake/judge-7b",)
     lines = planned(tmp_path, "ratings", preset="almost", limit=100, assignments=rm)
     assert len(lines) == 1 + 8 + 1
     judge = lines["reward model"]
-    # Five responders and three probes; the query's 15 tokens and the longest reply's 768.
-    assert (judge.requests, judge.tokens_in, judge.tokens_out) == (800, 800 * (15 + 768), 0)
-    assert judge.gpu_hours == pytest.approx(2 * 7e9 * 800 * 783 / 1e14 / 3600)
+    # Five responders, and none of the three probes; the query's 15 tokens and the longest reply's 768.
+    assert (judge.requests, judge.tokens_in, judge.tokens_out) == (500, 500 * (15 + 768), 0)
+    assert judge.gpu_hours == pytest.approx(2 * 7e9 * 500 * 783 / 1e14 / 3600)
     assert len(planned(tmp_path, "comparisons", preset="almost")) == 1 + 8, "comparisons ask no model"
     settings = ("ratings.rm=fake/judge", "ratings.rm_max_tokens=64")
     short = planned(tmp_path, "ratings", limit=100, assignments=settings)["reward model"]
@@ -70,6 +70,20 @@ def test_what_is_there_is_not_asked_again(fake_store: Store) -> None:
     rm = "demonstrations.rm=fake/judge"
     lines = planned(fake_store.root, "demonstrations", assignments=(rm,))
     assert [line.requests for line in lines.values()] == [rows * 4] * 2
+
+
+def test_responses_that_exist_are_read_at_their_mean_length(fake_store: Store) -> None:
+    responses = fake_store.scan("responses@0.1.0").collect()
+    texts = [turn["content"] for turns in responses["prompt"] for turn in turns] + responses[
+        "response"
+    ].to_list()
+    how: dict[str, object] = {"version": "0.2.0", "sources": ["responses@0.1.0"]}
+    for limit, rows in ((None, len(responses)), (5, 5 * responses["responder"].n_unique())):
+        [line] = planned(
+            fake_store.root, "ratings", limit=limit, assignments=["ratings.rm=fake/judge"], **how
+        ).values()
+        assert (line.requests, line.tokens_in % rows) == (rows, 0)
+        assert line.tokens_in / rows == pytest.approx(sum(map(len, texts)) / len(responses) / 4, abs=1)
 
 
 def test_a_model_of_the_store_is_as_large_as_the_one_it_was_trained_from(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Ratings: every response scored by a reward model, or by a judge."""
+"""Ratings: every response of the ladder scored by a reward model, or by a judge."""

@@ -1,4 +1,4 @@
-"""Ratings: every response scored by a reward model, or by a language model as judge.
+"""Ratings: every response of the ladder scored by a reward model, or by a language model as judge.
 
 A judge reads one response at a time (`points`), or every two responses to a query in both orders (`pairs`),
 and gives each from 1 to 10. The paper has no ratings: its only label is the ladder.
@@ -85,7 +85,7 @@ def build(
         rate, usages = partial(judging, judge), {"judge": judge.usage}
     rater = {"rater": source_name(model.id), "rater_revision": model.revision}
     for part in ranges(responses, PART):
-        rows = part.collect().sort("query_id", "rank", "responder", nulls_last=True).rows(named=True)
+        rows = part.collect().sort("query_id", "rank").rows(named=True)
         judged = rate(rows)
         rated = [row | judged.rated[row["reply_id"]] for row in rows if row["reply_id"] in judged.rated]
         tables = {"default": rated, "pairs": judged.pairs}
@@ -120,9 +120,10 @@ def _unread_notes(ledger: Sequence[Entry]) -> list[str]:
 
 
 def _responses(config: RatingsConfig, parents: Parents) -> pl.LazyFrame:
-    """The responses to the first queries."""
+    """The responses of the ladder to the first queries; comparisons read no others."""
     columns = ("query_id", "prompt", "responder", "rank", "response", "reply_id")
-    return first_queries(parents["responses"]("default").select(columns), config.limit)
+    ladder = parents["responses"]("default").filter(pl.col("rank").is_not_null())
+    return first_queries(ladder.select(columns), config.limit)
 
 
 SCORED = Filter("scored", "response", "The reward model scores every response.", "almost_data")
@@ -198,8 +199,8 @@ def _paper_facts(config: RatingsConfig) -> list[str]:
 
 BUILDER = Builder(
     name="ratings",
-    logic_version=2,
-    doc="Every response rated by a reward model, or by a language model as judge.",
+    logic_version=3,
+    doc="Every response of the ladder rated by a reward model, or by a language model as judge.",
     config=RatingsConfig,
     tables=TABLES,
     parents=("responses",),

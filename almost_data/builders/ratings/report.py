@@ -21,10 +21,7 @@ def report(parts: Iterable[pl.DataFrame]) -> dict[str, Any]:
     """
     counts = [_counts(part) for part in parts]
     responders, by_pair, longer = (
-        pl.concat(part[place] for part in counts)
-        .group_by(keys)
-        .agg(pl.all().sum())
-        .sort(keys, nulls_last=True)
+        pl.concat(part[place] for part in counts).group_by(keys).agg(pl.all().sum()).sort(keys)
         for place, keys in enumerate((("rank", "responder"), _RANKS, ("is_longer",)))
     )
     mean = (pl.col("ratings") / pl.col("responses")).alias("mean_rating")
@@ -50,8 +47,7 @@ def _counts(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFram
     decided by whether the longer response is rated higher."""
     rows = rows.with_columns(pl.col("length").cast(pl.Int64))
     responders = rows.group_by("rank", "responder").agg(responses=pl.len(), ratings=pl.col("rating").sum())
-    ranked = rows.filter(pl.col("rank").is_not_null())
-    pairs = ranked.join(ranked, on="query_id", suffix="_below").filter(pl.col("rank") < pl.col("rank_below"))
+    pairs = rows.join(rows, on="query_id", suffix="_below").filter(pl.col("rank") < pl.col("rank_below"))
     gap, longer = pl.col("rating") - pl.col("rating_below"), pl.col("length") - pl.col("length_below")
     by_pair = pairs.group_by(_RANKS).agg(pairs=pl.len(), agree=(gap > 0).sum(), tied=(gap == 0).sum())
     decided = pairs.filter((gap != 0) & (longer != 0))

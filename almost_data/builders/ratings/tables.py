@@ -34,7 +34,7 @@ TABLES = {
             QUERY_ID,
             PROMPT,
             RESPONDER,
-            integer("rank", "place of the responder in the ladder, 0 is best; null for a probe", 1),
+            integer("rank", "place of the responder in the ladder, 0 is best", 1),
             string("response", "the response", "No, tea is made from the leaves of a shrub."),
             REPLY_ID,
             score("rating", f"the reward model's score, or the judge's, from {LOWEST:g} to {HIGHEST:g}", 7.5),
