@@ -1,10 +1,13 @@
 """Models that PyPI packages carry as GGUF files, converted once to safetensors in the cache."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from ..errors import InputError
 from .files import cache_dir, cached_sha256
@@ -76,14 +79,15 @@ def convert(parts: list[Path], target: Path) -> None:
         for part in parts:
             with part.open("rb") as file:
                 shutil.copyfileobj(file, joined, 1 << 20)
-    model = AutoModelForCausalLM.from_pretrained(
-        source,
-        gguf_file=gguf.name,
-        quantization_config=GgufConfig(dequantize=True),  # packed weights could not be saved
-        dtype=torch.bfloat16,
-    )
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf.name)
-    _repair_tokenizer(tokenizer, gguf)
+    with _parsed_once(gguf) as fields:
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            gguf_file=gguf.name,
+            quantization_config=GgufConfig(dequantize=True),  # packed weights could not be saved
+            dtype=torch.bfloat16,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf.name)
+    _repair_tokenizer(tokenizer, fields)
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
@@ -103,16 +107,37 @@ def _parts(name: str) -> list[Path]:
     return files
 
 
-def _repair_tokenizer(tokenizer: Any, gguf: Path) -> None:
+@contextmanager
+def _parsed_once(path: Path) -> Iterator[dict[str, Any]]:
+    """The fields of a GGUF file. Until the end, transformers takes them too, instead of parsing them itself.
+
+    It parses all fields each for config, weights and tokenizer, which takes 10 s for Gemma's 262,144 tokens.
+    """
+    import gguf
+    import numpy as np
+
+    class Reader(gguf.GGUFReader):  # type: ignore[misc]  # gguf is not always there to be typed
+        @property
+        def data(self) -> Any:
+            return self._data
+
+        @data.setter
+        def data(self, mapped: Any) -> None:
+            self._data = np.asarray(mapped)  # to slice a memmap takes three times as long
+
+    reader = Reader(path)
+    with patch.object(gguf, "GGUFReader", lambda path: reader):
+        yield reader.fields
+
+
+def _repair_tokenizer(tokenizer: Any, fields: dict[str, Any]) -> None:
     """Restore what is lost in reading a tokenizer from GGUF: the automatic `<bos>`, and SmolLM2's digits.
 
     Gemma without `<bos>` reads English at five times the perplexity. SmolLM2 was trained with every digit
     a token of its own and the space before it apart.
     """
-    from gguf import GGUFReader
     from tokenizers import pre_tokenizers, processors
 
-    fields = GGUFReader(gguf).fields
     backend = tokenizer._tokenizer
     add_bos, pretokenizer = fields.get("tokenizer.ggml.add_bos_token"), fields.get("tokenizer.ggml.pre")
     if add_bos is not None and add_bos.contents():

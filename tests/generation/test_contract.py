@@ -64,11 +64,11 @@ def _padded(folder: Path) -> Bench:
 
 
 def _ray(folder: Path) -> Bench:
-    """Two workers that run the fake engine; real models and deaths are in test_ray."""
+    """A worker that runs the fake engine; several workers, real models and deaths are in test_ray."""
     pytest.importorskip("ray")
     from almost_data.generation.ray import RayEngine
 
-    return replace(_fake(folder), make=lambda: RayEngine(engine="fake", workers=2, batch=3, cpus=0.5))
+    return replace(_fake(folder), make=lambda: RayEngine(engine="fake", batch=3, cpus=0.5))
 
 
 def _openai(folder: Path) -> Bench:

@@ -459,7 +459,14 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, *options.split(), "--enforce-eager", "--enable-prompt-tokens-details"],
+            [
+                *command,
+                *options.split(),
+                "--enforce-eager",
+                "--enable-prompt-tokens-details",
+                "--max-num-seqs",
+                "16",
+            ],
             env=os.environ | settings,
             stdout=log,
             stderr=subprocess.STDOUT,

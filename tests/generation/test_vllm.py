@@ -136,7 +136,9 @@ def test_a_chat_model_and_a_base_model_in_one_ladder(monkeypatch: pytest.MonkeyP
         Request("text", base, "Human: What is the capital of France?\n\n", "Assistant:", greedy),
         Request.chat("chat", chat, messages, greedy),
     ]
-    engine = RecordingEngine(enforce_eager=True, max_model_len=512)
+    engine = RecordingEngine(
+        enforce_eager=True, max_model_len=512, max_num_seqs=4, max_num_batched_tokens=512
+    )
     try:
         replies = {reply.id: reply for reply in engine.generate(requests)}
     finally:
