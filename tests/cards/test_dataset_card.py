@@ -96,7 +96,7 @@ def test_the_generic_card_is_complete(store: Store) -> None:
     assert [line[0] for line in page.table("column")[1:]] == TABLES["default"].names
     assert page.table("model")[1] == ["shouter", "fake/shouter", "1"]
     assert page.table("setting")[1:] == [["mark", "?!"], ["max_chars", "60"]]
-    assert page.table("stage")[1][:2] == ["shouting", "too_long"]
+    assert page.table("stage")[1][:2] == ["shouting (queries)", "too_long"]
     assert ["shouts.mark", "!", "?!"] in [line for table in page.tables for line in table]
     assert [line[0] for line in page.table("dataset")[1:]] == ["shouts@0.1.0", "queries@0.1.0"]
     images = [attributes["src"] for tag, attributes in page.tags if tag == "img"]

@@ -116,7 +116,7 @@ def test_an_empty_name_is_no_folder(tmp_path: Path, arguments: list[str]) -> Non
 def test_a_page_without_a_row_is_refused(tmp_path: Path, n: str) -> None:
     (tmp_path / "a.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
     done = cli("view", "a.jsonl", "-n", n, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (2, f"almost-data: --n {n}: give 1 or more\n")
+    assert (done.returncode, done.stderr) == (2, f"almost-data: -n {n}: give 1 or more\n")
 
 
 def test_a_full_disk_is_a_line(tmp_path: Path) -> None:
