@@ -22,12 +22,7 @@ def start(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ half writes to stderr
     import ray
-    import ray.data
 
-    logger = logging.getLogger("ray.data")
-    for handler in logger.handlers[:]:
-        if isinstance(handler, logging.StreamHandler):
-            logger.removeHandler(handler)  # its log file stays
     if ray.is_initialized():
         return
     if address:

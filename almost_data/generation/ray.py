@@ -1,4 +1,4 @@
-"""Runs another engine in many processes, on one machine or several: Ray Data starts and restarts them.
+"""Runs another engine in many processes, on one machine or several: the workers are Ray's actors.
 
     almost-data build comparisons --engine ray --set engine.workers=2
 
@@ -21,10 +21,9 @@ that are network namespaces of one machine, of which one is lost and one joins l
 import os
 import socket
 import time
-import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,13 +32,17 @@ from typing import Annotated, Any
 import msgspec
 
 from ..errors import InputError
-from . import CannotStart, Generator, Messages, Model, Reply, Request, cluster, engines, group_by_model
+from . import CannotStart, Generator, Model, Reply, Request, cluster, engines, group_by_model
 from .isolate import generate_isolated
 
 BATCH = {"vllm": 1024, "openai": 512}
-"""Requests in a worker's task, where its engine runs many at once: several times as many. Else 32."""
-RETRIES = 3
-"""Crashes of a worker with one batch, after which the caller isolates the request that kills it."""
+"""Requests in a batch, where the worker's engine runs many at once: several times as many. Else 32."""
+RETRIES = 1
+"""Deaths of a worker with one batch, after which the caller isolates the request that kills it."""
+START_RETRIES = 3
+"""Workers in a row that may die while they start."""
+SEND_SECONDS = 0.1
+"""How often a worker hands its replies over, at most."""
 CLOSE_SECONDS = 60.0
 """How long `close` waits for workers to end."""
 
@@ -48,9 +51,10 @@ CLOSE_SECONDS = 60.0
 class RayEngine:
     """Implements `Generator`. Each of the `workers` runs the engine called `engine` with its `options`.
 
-    A worker receives `batch` requests at a time, and their replies come back, and into the journal,
-    together. It has `cpus` (and so many threads) and `gpus` for itself. `honours_seed` is that of an engine
-    on this machine: name the dtype where the workers' hardware is another.
+    Workers keep their models until `close`. A worker receives `batch` requests at a time, and hands replies
+    over as they come; where it dies, another one takes its place and the requests without a reply. It has
+    `cpus` (and so many threads) and `gpus` for itself. `honours_seed` is that of an engine on this machine:
+    name the dtype where the workers' hardware is another.
     """
 
     name = "ray"
@@ -73,8 +77,11 @@ class RayEngine:
         self.task_size = self.batch or BATCH.get(self.engine, 32)
         self.local: Generator = engines.load(self.engine, self.options)
         self._worker_settings: dict[str, Any] = {}
-        self._local_workers: set[int] = set()
-        """Processes on this machine that have answered."""
+        self._pool: list[_WorkerHandle] = []
+        self._failed_starts = 0
+        self._local_processes: set[int] = set()
+        """Workers on this machine."""
+        self._latest_model: Model | None = None
 
     @property
     def honours_seed(self) -> bool:
@@ -95,76 +102,142 @@ class RayEngine:
         }
 
     def close(self) -> None:
-        """Wait for the workers on this machine to end.
+        """End the workers, and wait until their memory is free."""
+        if not self._pool and not self._local_processes:
+            return
+        import ray
 
-        They end shortly after the call that they were started for, and hold their memory until then.
-        """
+        idle = [worker.actor.close.remote() for worker in self._pool if worker.event is None]
+        ray.wait(idle, num_returns=len(idle), timeout=CLOSE_SECONDS)
+        for worker in self._pool[:]:
+            self._kill(worker)
         deadline = time.monotonic() + CLOSE_SECONDS
-        while self._local_workers and time.monotonic() < deadline:
-            self._local_workers = {process for process in self._local_workers if _is_running(process)}
-            time.sleep(0.05 * bool(self._local_workers))
+        while self._local_processes and time.monotonic() < deadline:
+            self._local_processes = {process for process in self._local_processes if _is_running(process)}
+            time.sleep(0.05 * bool(self._local_processes))
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        if groups := group_by_model(requests):
-            cluster.start(self.ray_address)
+        groups = group_by_model(requests)
+        if not groups:
+            return
+        cluster.start(self.ray_address)
+        if not self._pool:
             cluster.check_room(self.workers, self.cpus, self.gpus)
-        for group in groups.values():
-            yield from self._run(group)
+        batches: deque[_Batch] = deque()
+        for model in sorted(groups, key=lambda model: model != self._latest_model):
+            group = sorted(groups.pop(model), key=lambda request: request.head)  # a batch shares heads
+            for start in range(0, len(group), self.task_size):
+                batches.append(_Batch({r.id: r for r in group[start : start + self.task_size]}))
+            self._latest_model = model
+        yield from self._run(batches)
 
-    def _run(self, requests: list[Request]) -> Iterator[Reply]:
-        """The replies to requests of one model, a batch at a time as workers finish them."""
-        from ray.data import ActorPoolStrategy, from_arrow
-        from ray.util.annotations import RayDeprecationWarning
+    def _run(self, batches: "deque[_Batch]") -> Iterator[Reply]:
+        """The replies as workers hand them over. A worker that started, or has finished, gets a batch."""
+        import ray
 
-        requests = sorted(requests, key=lambda request: request.head)  # a batch shares heads
-        tables = [
-            _encode(requests[at : at + self.task_size]) for at in range(0, len(requests), self.task_size)
-        ]
-        with warnings.catch_warnings():
-            # Keyword arguments that Ray Data does not know itself go in 2.64; nothing replaces this one yet.
-            warnings.simplefilter("ignore", RayDeprecationWarning)
-            results = from_arrow(tables).map_batches(
-                _Worker,
-                fn_constructor_kwargs={"engine": self.engine, "options": self.options, "folder": os.getcwd()},
-                batch_size=None,  # a table is one block, and so one task
-                batch_format="pyarrow",
-                compute=ActorPoolStrategy(size=min(self.workers, len(tables))),
-                num_cpus=self.cpus,
-                num_gpus=self.gpus,
-                max_task_retries=RETRIES,
-            )
-        results.context.enable_progress_bars = False
-        results.context.execution_no_progress_timeout_s = -1  # a batch may take any time
-        for block in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for line in block["result"].to_pylist():
-                yield from self._unpack(msgspec.json.decode(line, type=_BatchResult))
+        has_fatal = False
+        self._end_busy()  # with what a call that nobody reads any more has left
+        for worker in self._pool:
+            worker.event = worker.event or worker.actor.process.remote()  # perhaps it has died meanwhile
+        try:
+            while batches or any(worker.batch for worker in self._pool):
+                self._assign(batches)
+                waiting = {worker.event: worker for worker in self._pool if worker.event is not None}
+                (event,), _ = ray.wait(list(waiting), num_returns=1)
+                worker = waiting[event]
+                batch = worker.batch
+                yield from self._receive(worker)
+                if batch and batch.pending and worker not in self._pool:
+                    batch.deaths += 1
+                    if batch.deaths <= RETRIES:
+                        batches.append(batch)
+                    else:
+                        has_fatal = True
+        finally:
+            self._end_busy()
+        if has_fatal:
+            raise RuntimeError(f"{RETRIES + 1} workers died with the same requests")
 
-    def _unpack(self, result: "_BatchResult") -> Iterator[Reply]:
-        for key, value in result.settings.items():  # a worker reports only the models that it has run
+    def _assign(self, batches: "deque[_Batch]") -> None:
+        """Give batches to the idle workers, and start workers for the rest."""
+        import ray
+
+        for worker in self._pool:
+            if batches and worker.event is None:
+                worker.batch = batches.popleft()
+                worker.event = worker.actor.run.remote(list(worker.batch.pending.values()))
+        starting = sum(worker.batch is None for worker in self._pool)
+        for _ in range(min(self.workers - len(self._pool), len(batches) - starting)):
+            kind = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus)(_Worker)
+            actor = kind.remote(self.engine, self.options, os.getcwd())
+            self._pool.append(_WorkerHandle(actor, actor.process.remote()))
+
+    def _receive(self, worker: "_WorkerHandle") -> list[Reply]:
+        """Replies that a worker hands over; none where it has started, finished its batch, or died."""
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        try:
+            if worker.batch is None:
+                host, process = ray.get(worker.event)
+                if host == socket.gethostname():
+                    self._local_processes.add(process)
+                worker.event, self._failed_starts = None, 0
+                return []
+            replies, settings = ray.get(next(worker.event))
+        except StopIteration:
+            worker.batch = worker.event = None
+            return []
+        except RayTaskError as error:
+            kind = InputError if isinstance(error.cause, InputError) else CannotStart
+            raise kind(str(error.cause) or type(error.cause).__name__) from None
+        except RayError as error:
+            self._kill(worker)
+            if worker.batch is None:
+                self._failed_starts += 1
+                if self._failed_starts > START_RETRIES:
+                    reason = str(error).strip().rpartition("\n")[2]
+                    raise CannotStart(f"Ray cannot start a worker: {reason}") from error
+            return []
+        for key, value in settings.items():  # a worker reports only the models that it has run
             merge = isinstance(value, dict) and isinstance(self._worker_settings.get(key), dict)
             self._worker_settings[key] = self._worker_settings[key] | value if merge else value
-        if result.host == socket.gethostname():
-            self._local_workers.add(result.process)
-        yield from result.replies
-        if result.refusal is not None:
-            raise (InputError if result.is_input_error else CannotStart)(result.refusal)
+        for reply in replies:
+            del worker.batch.pending[reply.id]
+        return list(replies)
+
+    def _end_busy(self) -> None:
+        for worker in self._pool[:]:
+            if worker.batch:
+                self._kill(worker)
+
+    def _kill(self, worker: "_WorkerHandle") -> None:
+        import ray
+
+        ray.kill(worker.actor)
+        self._pool.remove(worker)
 
 
-@dataclass
-class _BatchResult:
-    """A worker's result of one batch, on the wire as JSON."""
+@dataclass(eq=False)
+class _Batch:
+    """Requests of one model, and how many workers have died with them."""
 
-    replies: list[Reply] = field(default_factory=list)
-    settings: dict[str, Any] = field(default_factory=dict)
-    refusal: str | None = None
-    """Why the worker can run no requests at all."""
-    is_input_error: bool = False
-    host: str = ""
-    process: int = 0
+    pending: dict[str, Request]
+    deaths: int = 0
+
+
+@dataclass(eq=False)
+class _WorkerHandle:
+    """A worker, as the building process sees it."""
+
+    actor: Any
+    event: Any
+    """What is awaited of it: that it starts, or its replies; None while it is idle."""
+    batch: _Batch | None = None
 
 
 class _Worker:
-    """Runs in a process of its own, which Ray starts again if it dies."""
+    """Runs in a process of its own, a Ray actor."""
 
     def __init__(self, engine: str, options: dict[str, Any], folder: str) -> None:
         self.engine: Generator | None = None
@@ -172,19 +245,27 @@ class _Worker:
         if Path(folder).is_dir():
             os.chdir(folder)  # relative paths mean the same as in the building process
 
-    def __call__(self, table: Any) -> Any:
-        import pyarrow as pa
+    def process(self) -> tuple[str, int]:
+        return socket.gethostname(), os.getpid()
 
-        result = _BatchResult(host=socket.gethostname(), process=os.getpid())
+    def run(self, requests: list[Request]) -> Iterator[tuple[list[Reply], dict[str, Any]]]:
+        """Replies as they come, and the engine's settings."""
+        # Not in the constructor: to Ray its errors are deaths.
+        self.engine = self.engine or engines.load(self.name, self.options)
+        replies: list[Reply] = []
+        sent = time.monotonic()
         try:
-            # Not in the constructor: to Ray its errors are crashes.
-            self.engine = self.engine or engines.load(self.name, self.options)
-            result.replies.extend(generate_isolated(self.engine, _decode(table)))
-            result.settings = self.engine.settings()
-        except Exception as error:
-            result.refusal = str(error) or type(error).__name__
-            result.is_input_error = isinstance(error, InputError)
-        return pa.table({"result": [msgspec.json.encode(result)]})
+            for reply in generate_isolated(self.engine, requests):
+                replies.append(reply)
+                if time.monotonic() - sent > SEND_SECONDS:
+                    yield replies, self.engine.settings()
+                    replies, sent = [], time.monotonic()
+        finally:
+            yield replies, self.engine.settings()
+
+    def close(self) -> None:
+        if self.engine is not None:
+            self.engine.close()
 
 
 def _is_running(process: int) -> bool:
@@ -195,26 +276,3 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         pass  # it runs, as another user
     return True
-
-
-def _encode(requests: list[Request]) -> Any:
-    """Requests as Arrow columns; a prefix, or messages, that they share are stored once."""
-    import pyarrow as pa
-
-    encode = msgspec.json.encode
-    shared = [encode((request.prefix, request.messages[: request.shared_messages])) for request in requests]
-    lines = [
-        encode(replace(request, prefix="", messages=request.messages[request.shared_messages :]))
-        for request in requests
-    ]
-    return pa.table({"shared": pa.array(shared).dictionary_encode(), "request": lines})
-
-
-def _decode(table: Any) -> list[Request]:
-    decode = msgspec.json.Decoder(Request).decode
-    decode_shared = cache(msgspec.json.Decoder(tuple[str, Messages]).decode)
-    requests = []
-    for head, line in zip(table["shared"].to_pylist(), table["request"].to_pylist(), strict=True):
-        (prefix, messages), request = decode_shared(head), decode(line)
-        requests.append(replace(request, prefix=prefix, messages=messages + request.messages))
-    return requests

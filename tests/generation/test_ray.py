@@ -1,8 +1,12 @@
 """Engines in Ray's workers: the replies of the engine itself, whatever the workers do or suffer."""
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -54,7 +58,12 @@ def started() -> Iterator[None]:
 
 
 ENGINES = Path(__file__).with_name("worker_engines.py")
-HELD, MORTAL = f"{ENGINES}:Held", f"{ENGINES}:Mortal"
+HELD, MORTAL, WATCHED = (f"{ENGINES}:{name}" for name in ("Held", "Mortal", "Watched"))
+
+
+def process_of(engine: RayEngine) -> int:
+    """The process of the worker that answered last."""
+    return int(engine.settings()["worker"]["decoding"]["process"])
 
 
 @pytest.mark.usefixtures("started")
@@ -74,7 +83,6 @@ def test_replies_come_batch_by_batch_and_may_be_left(monkeypatch: pytest.MonkeyP
     first = list(islice(coming, 12))  # of four batches, while the fifth is held
     assert sum(reply.load_seconds for reply in first) == pytest.approx(4 * 0.25)
     settings = engine.settings()
-    assert settings["worker"]["decoding"].keys() == {"process"}
     assert json.loads(json.dumps(settings)) == settings
     coming.close()  # type: ignore[attr-defined]
     engine.close()
@@ -89,9 +97,28 @@ def test_closed_its_workers_are_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     engine.close()
     for _ in range(2):
         assert by_id(engine.generate(ask(3))) == plain(ask(3))
-        worker = int(engine.settings()["worker"]["decoding"]["process"])
+        worker = process_of(engine)
         engine.close()
         assert not Path(f"/proc/{worker}").exists()
+
+
+@pytest.mark.usefixtures("started")
+def test_killed_between_calls_and_within_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No reply is lost, and what was handed over is not asked for again."""
+    monkeypatch.chdir(tmp_path)
+    engine = RayEngine(WATCHED, batch=9)
+    replies = list(engine.generate(ask(3)))
+    os.kill(process_of(engine), signal.SIGKILL)
+    requests = ask(12, Model("fake/two", "1"))
+    coming = engine.generate(requests)
+    replies += islice(coming, 3)
+    handed_over = [reply.id for reply in replies]
+    os.kill(process_of(engine), signal.SIGKILL)
+    replies += coming
+    assert by_id(replies) == plain([*ask(3), *requests])
+    times = Counter(Path(f"asked-{socket.gethostname()}").read_text().split())
+    assert [times[id] for id in handed_over] == [1] * 6
+    engine.close()
 
 
 @pytest.mark.usefixtures("started")
@@ -104,11 +131,18 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("started")
-def test_a_request_that_always_kills_has_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(ray_engine, "RETRIES", 0)
-    doomed = replace(ask(1)[0], text=str(tmp_path / "nowhere" / "grave"))
-    (reply,) = generate_isolated(RayEngine(MORTAL), [doomed])
-    assert reply.error
+def test_a_request_that_always_kills_fails_alone(tmp_path: Path) -> None:
+    doomed, harmless = ask(2)
+    doomed = replace(doomed, text=str(tmp_path / "nowhere" / "grave"))
+    replies = by_id(generate_isolated(RayEngine(MORTAL), [doomed, harmless]))
+    assert [id for id, reply in replies.items() if reply.error] == [doomed.id]
+
+
+@pytest.mark.usefixtures("started")
+def test_a_worker_that_cannot_start_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_engine._Worker, "process", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(CannotStart, match="Ray cannot start a worker: "):
+        list(RayEngine("fake").generate(ask(1)))
 
 
 @pytest.mark.usefixtures("started")
@@ -134,9 +168,10 @@ def test_a_real_model_replies_as_it_does_here(tmp_path: Path, monkeypatch: pytes
     local = engines.load("transformers", options)
     assert engine.honours_seed
     assert engine.resolve(Model("one")) == local.resolve(Model("one"))
-    replies = by_id(engine.generate(requests))
-    assert replies == by_id(local.generate(requests))
-    assert sum(reply.load_seconds for reply in replies.values()) > 0
+    first, second = (by_id(engine.generate(requests)) for _ in range(2))
+    assert first == second == by_id(local.generate(requests))
+    assert sum(reply.load_seconds for reply in first.values()) > 0
+    assert sum(reply.load_seconds for reply in second.values()) == 0, "the model is still loaded"
     assert engine.settings()["worker"]["decoding"] == {"one": "packed"}
 
 

@@ -12,7 +12,14 @@ from almost_data.generation import Reply, Request
 from almost_data.generation.fake import FakeEngine
 
 
-class Held(FakeEngine):
+class Placed(FakeEngine):
+    """Says in which process it runs."""
+
+    def settings(self) -> dict[str, object]:
+        return {"decoding": {"process": str(os.getpid())}}
+
+
+class Held(Placed):
     """Runs four batches, of all that are begun in its folder; the others wait until a file says `go`."""
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
@@ -23,9 +30,6 @@ class Held(FakeEngine):
                 return super().generate(requests)
             time.sleep(0.1)
         raise AssertionError("nobody said go")
-
-    def settings(self) -> dict[str, object]:
-        return {"decoding": {"process": str(os.getpid())}}
 
 
 class Mortal(FakeEngine):
@@ -41,7 +45,7 @@ class Mortal(FakeEngine):
             yield from super().generate([request])
 
 
-class Watched(FakeEngine):
+class Watched(Placed):
     """Writes the id of each request to a file named after its host, and waits while `hold-HOST` exists."""
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
