@@ -13,67 +13,37 @@ import msgspec
 
 from .. import scoring
 from ..cards import card, figures
-from ..datasets.builder import Builder, Built, Progress, RewardModel, load_builder, silent
+from ..datasets.builder import Builder, Built, Progress, silent
 from ..datasets.config import paths
 from ..datasets.digest import Blocks
 from ..datasets.manifest import Manifest, canonical_json
 from ..datasets.tables import with_parts
 from ..errors import InputError, blame
-from ..generation import Generator, engines
+from ..generation import engines
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
 from ..generation.journal_file import JournalSession
 from ..generation.memory import SharedMemory
 from ..models.files import file_sha256
-from ..scoring import Scorer
 from ..scoring.journaled import JournaledScorer
 from ..store.names import check_version, parse_ref
 from ..store.publish import Record, Tables, new_manifest, publish
 from ..store.store import Store
 from . import presets
 from .plan import Plan, Planner, Step, nothing_left
-from .scorers import Scorers
 
 
 @dataclass(frozen=True)
-class BuildRun:
+class BuildRun(Planner):
     """A store, a preset and an engine, and the artifacts that they make under one version."""
 
-    store: Store
-    version: str
-    preset: presets.Preset
-    generator: Generator
-    sources: Mapping[str, str] = field(default_factory=dict)
-    """Dataset name -> the reference to use for it instead of building one (`run.from`)."""
     origins: Mapping[str, str] = field(default_factory=dict)
     """Name of a parent, a builder or an engine -> how others can name it: on the Hub, or in a file."""
     max_failures: float = MAX_FAILURES
     """Share of the requests so far that may fail."""
-    retry_failed: bool = False
-    """Ask again what failed in a published version of the dataset that is built."""
     take_turns: bool = False
     """Whether the engine and each reward model leave the memory to whichever is asked: for one GPU."""
     memory: SharedMemory = field(default_factory=SharedMemory)
     """The memory that they share in turns."""
-
-    loaded_scorers: dict[RewardModel, Scorer] = field(default_factory=dict)
-    """The reward models of this run, each loaded once."""
-
-    @property
-    def scorers(self) -> Scorers:
-        return Scorers(self.store, self.preset.scoring, self.loaded_scorers)
-
-    def plan(self, target: str | Builder) -> Plan:
-        """What `build` would do. Raises InputError where it could not."""
-        planner = Planner(
-            store=self.store,
-            version=self.version,
-            preset=self.preset,
-            generator=self.generator,
-            scorers=self.scorers,
-            sources=self.sources,
-            retry_failed=self.retry_failed,
-        )
-        return planner.plan(load_builder(target) if isinstance(target, str) else target)
 
     def build(self, target: str | Builder, progress: Progress = silent) -> list[Step]:
         """Build a dataset and what is missing upstream; returns the steps, upstream first."""

@@ -1,20 +1,21 @@
 """What a build would do, before anything runs: which datasets are reused, which are built, from what."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
 from .. import registry
 from ..cards import card
-from ..datasets.builder import AUTO, Builder, NothingLeft, load_builder, pin_model
+from ..datasets.builder import AUTO, Builder, NothingLeft, RewardModel, load_builder, pin_model
 from ..datasets.config import record
 from ..datasets.filters import account
 from ..datasets.manifest import BuilderId, Manifest, fingerprint
 from ..errors import InputError
 from ..generation import Generator
 from ..models import Model
+from ..scoring import Scorer
 from ..store.publish import existing, new_manifest
 from ..store.store import Store
 from ..viewer.tables import html_table
@@ -53,7 +54,7 @@ class Plan:
         return self.steps[-1]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Planner:
     """Plans builds of one version, from one preset, in one store."""
 
@@ -61,13 +62,20 @@ class Planner:
     version: str
     preset: Preset
     generator: Generator
-    scorers: Scorers
-    sources: Mapping[str, str]
-    """Dataset name -> the reference to use for it instead of building one."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Dataset name -> the reference to use for it instead of building one (`run.from`)."""
     retry_failed: bool = False
+    """Ask again what failed in a published version of the dataset that is built."""
+    loaded_scorers: dict[RewardModel, Scorer] = field(default_factory=dict)
+    """The reward models of this run, each loaded once."""
 
-    def plan(self, target: Builder) -> Plan:
+    @property
+    def scorers(self) -> Scorers:
+        return Scorers(self.store, self.preset.scoring, self.loaded_scorers)
+
+    def plan(self, dataset: str | Builder) -> Plan:
         """The steps to a dataset. Raises InputError where it could not be built."""
+        target = load_builder(dataset) if isinstance(dataset, str) else dataset
         upstream = _upstream(target, self.sources)
         for source, ref in self.sources.items():
             if source not in upstream:
