@@ -11,10 +11,15 @@ from ..readers.reviews import read as read_reviews
 from ..run import ablation
 from ..run.build import prepare
 from ..run.presets import PresetName
-from .console import console, grid, print_json, print_markdown, text
-from .options import ROOT, Columns, Json, Markdown, Root, Version
+from .console import console, grid, print_json, text
+from .options import ROOT, Columns, Json, Root, Version
 from .progress import progress_bars
 from .sources import hub_origins, local_sources
+
+REVIEWS = (
+    "A judge's preferences: a file of prompt, responder_a, responder_b, score_a, score_b, or preferences in "
+    "any layout, whose replies are found by their text."
+)
 
 
 @Parameter(name="*")
@@ -30,21 +35,6 @@ class FilterSettings:
     ] = ()
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Judge:
-    """The judge's preferences, which the comparisons are held against."""
-
-    reviews: Annotated[
-        str | None,
-        Parameter(
-            help="A judge's preferences: a file of prompt, responder_a, responder_b, score_a, score_b, or "
-            "preferences in any layout, whose replies are found by their text."
-        ),
-    ] = None
-    columns: Columns = None
-
-
 def ablate(
     *,
     from_: Annotated[
@@ -56,13 +46,13 @@ def ablate(
         str | None,
         Parameter(help="Ratings of the responses: with them, the label by ladder, ratings and both."),
     ] = None,
-    judge: Judge = Judge(),
+    reviews: Annotated[str | None, Parameter(help=REVIEWS)] = None,
+    columns: Columns = None,
     settings: FilterSettings = FilterSettings(),
     json: Json = False,
-    markdown: Markdown = False,
     root: Root = ROOT,
 ) -> None:
-    verdicts = read_reviews(judge.reviews, parse_columns(judge.columns)) if judge.reviews else None
+    verdicts = read_reviews(reviews, parse_columns(columns)) if reviews else None
     sources = local_sources(root, [from_, *([ratings] if ratings else [])])
     run = prepare(
         root=root,
@@ -74,18 +64,14 @@ def ablate(
         origins=hub_origins(sources),
     )
     with progress_bars() as bars:
-        outcomes = ablation.ablate(run, verdicts, *([] if json or markdown else [bars]))
-    tables = [
-        (ablation.FILTERED, ablation.filter_rows(outcomes), ablation.FILTERED_NOTE),
-        (ablation.JUDGED, ablation.judge_rows(outcomes), ablation.JUDGED_NOTE),
-    ]
+        outcomes = ablation.ablate(run, verdicts, *([] if json else [bars]))
     if json:
         print_json([outcome.numbers() for outcome in outcomes])
         return
-    if markdown:
-        print_markdown("ablation", {"source": sources[from_], "tables": tables})
-        return
-    for header, rows, note in tables:
+    for header, rows, note in (
+        (ablation.FILTERED, ablation.filter_rows(outcomes), ablation.FILTERED_NOTE),
+        (ablation.JUDGED, ablation.judge_rows(outcomes), ablation.JUDGED_NOTE),
+    ):
         if rows:
             table = grid(header[0], *(f">{heading}" for heading in header[1:]), rows=rows)
             table.columns[0].no_wrap, table.padding = True, (0, 1, 0, 0)
@@ -93,6 +79,6 @@ def ablate(
             console.print(table)
             console.print(text(f"\n{note}", "dim"))
     if verdicts and verdicts.unread:
-        console.print(text(f"{verdicts.unread:,} rows of {judge.reviews} hold no preference.", "dim"))
+        console.print(text(f"{verdicts.unread:,} rows of {reviews} hold no preference.", "dim"))
     refs = [outcome.manifest.ref for outcome in outcomes if outcome.manifest]
     console.print(text(f"\nin the store: {', '.join(refs) or 'nothing'}", "dim"))

@@ -26,8 +26,6 @@ Texts = tuple[str, ...]
 """What is scored: the turns of a dialogue, or a text and its continuation."""
 Scores = list[list[list[float]]]
 """Of each item and choice, the score of each of its texts."""
-COARSE = 0.02
-"""Share of ties above which a coarse dtype is named as their cause."""
 FIRST = "baseline:first"
 """The baseline that goes by place. All others have the same score for a choice wherever it stands."""
 LONGEST = "baseline:longest"
@@ -153,12 +151,6 @@ def _measurement(
         judge(name, "accuracy", items, _lengths(items, sign), seed) for name, sign in benchmark.rivals.items()
     ]
     judged = [*models, *(rival for rival in rivals if rival.who != who)]
-    notes = []
-    ties = sum(sum(model.ties) for model in models)
-    if subject.dtype not in (None, "float32") and ties > COARSE * len(items) * len(models):
-        notes.append(
-            f"{who}: {ties} ties, as {subject.dtype} is coarse: dtype float32 tells more of them apart."
-        )
     rows = [
         {
             "id": item.id,
@@ -176,7 +168,7 @@ def _measurement(
     return Measurement(
         lines=[line for entry in judged for line in _lines(entry, items, benchmark.subsets)],
         items=rows,
-        notes=[*notes, *(note for model in models for note in _verdict(model, items, rivals[0]))],
+        notes=[note for model in models for note in _verdict(model, items, rivals[0])],
         environment=subject.scorer.settings(),
     )
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 import pytest
@@ -169,16 +169,6 @@ def test_true_is_what_transformers_computes(store: Store, tmp_path: Path, templa
                 logs.append(sum(float(log_probs[len(start) + at - 1, token]) for at, token in enumerate(ids)))
             expected.append((logs[0], logs[0] - logs[1]))
         assert list(zip(true, odds, strict=True)) == [pytest.approx(token, abs=1e-4) for token in expected]
-
-
-def test_ties_of_a_coarse_dtype_are_told(store: Store, data: str) -> None:
-    cases: list[tuple[str, Literal["bfloat16", "float32"], int]] = [
-        ("coarse", "bfloat16", 1),
-        ("fine", "float32", 0),
-    ]
-    for name, dtype, message in cases:
-        result = judged(truthfulqa, store, language(lambda _: -1.0, name, Options(dtype=dtype)), data)
-        assert sum("24 ties, as bfloat16 is coarse" in note for note in result.notes) == message
 
 
 def test_another_dtype_is_asked_anew(store: Store, data: str) -> None:

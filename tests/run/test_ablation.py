@@ -270,9 +270,6 @@ def test_the_command_prints_a_line_for_each_variant(
     printed = capsys.readouterr().out
     assert "heuristic only" in printed
     assert "without dont_know" in printed
-    cli.main(["ablate", *where, "--markdown"])
-    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + 7
     cli.main(["ablate", *where, "--json"])
     numbers = json.loads(capsys.readouterr().out)
     assert [row["comparisons"] for row in numbers] and numbers[0]["variant"] == "no filter"

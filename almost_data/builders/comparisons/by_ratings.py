@@ -1,6 +1,6 @@
 """Ratings as a label: alone, or where they agree with the ladder; and thresholds on ratings and lengths."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -69,41 +69,28 @@ def thresholds(
     min_rejected_rating: float | None, min_rejected_chars: int | None, max_rating_gap: float | None
 ) -> list[Filter]:
     """The filters of RIP: what its rejected response and the gap say of a prompt."""
-    filters = []
-    if min_rejected_rating is not None:
-        filters.append(
-            Filter(
-                "rejected_rated_low",
-                "pair",
-                f"Rejected must be rated {min_rejected_rating:g} or more: bad replies come of bad prompts.",
-                RIP,
-                pl.col("rejected_rating") < min_rejected_rating,
-                {"min_rejected_rating": min_rejected_rating},
-            )
-        )
-    if min_rejected_chars is not None:
-        filters.append(
-            Filter(
-                "rejected_too_short",
-                "pair",
-                f"Rejected must have {min_rejected_chars} characters or more, as replies to good prompts do.",
-                RIP,
-                pl.col("rejected_length") < min_rejected_chars,
-                {"min_rejected_chars": min_rejected_chars},
-            )
-        )
-    if max_rating_gap is not None:
-        filters.append(
-            Filter(
-                "rating_gap",
-                "pair",
-                f"Chosen may be rated {max_rating_gap:g} higher at most: unclear prompts get uneven replies.",
-                RIP,
-                _RATING_GAP.gt(max_rating_gap),
-                {"max_rating_gap": max_rating_gap},
-            )
-        )
-    return filters
+    rules: Sequence[tuple[str, str, float | None, str, Callable[[float], pl.Expr]]] = (
+        (
+            *("rejected_rated_low", "min_rejected_rating", min_rejected_rating),
+            "Rejected must be rated {:g} or more: bad replies come of bad prompts.",
+            lambda bound: pl.col("rejected_rating") < bound,
+        ),
+        (
+            *("rejected_too_short", "min_rejected_chars", min_rejected_chars),
+            "Rejected must have {} characters or more, as replies to good prompts do.",
+            lambda bound: pl.col("rejected_length") < bound,
+        ),
+        (
+            *("rating_gap", "max_rating_gap", max_rating_gap),
+            "Chosen may be rated {:g} higher at most: unclear prompts get uneven replies.",
+            lambda bound: _RATING_GAP.gt(bound),
+        ),
+    )
+    return [
+        Filter(name, "pair", sentence.format(bound), RIP, drop(bound), {setting: bound})
+        for name, setting, bound, sentence, drop in rules
+        if bound is not None
+    ]
 
 
 REASONS = {
