@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from .. import registry
+from ..datasets.builder import silent
 from ..evals import model_card
 from ..evals.evaluation import Evaluation, evaluate, load
 from ..store.store import Store
@@ -50,7 +51,7 @@ def command(evaluation: Evaluation[Any]) -> Callable[..., None]:
     def run(*, options: Any, json: bool = False, root: Path = ROOT) -> None:
         store = Store(root)
         with progress_bars() as bars:
-            result = evaluate(store, evaluation, options, None if json else bars)
+            result = evaluate(store, evaluation, options, silent if json else bars)
         model_card.renew(store, result)
         if json:
             print_json(result)

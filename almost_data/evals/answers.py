@@ -118,8 +118,7 @@ def replies(
         name, _, question_id = reply.id.partition("\0")
         by_side[name][question_id] = reply
         tokens += reply.completion_tokens
-        if session.progress:
-            session.progress("answers", done, len(requests), tokens)
+        session.progress("answers", done, len(requests), tokens)
     return by_side
 
 

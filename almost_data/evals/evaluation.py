@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from .. import registry
+from ..datasets.builder import Progress, silent
 from ..datasets.manifest import Manifest
 from ..datasets.records import Pinned
 from ..datasets.settings_docs import documented
@@ -22,7 +23,7 @@ from ..store.store import Store
 from . import results, subject
 from .result import EvalPlan, Line, Result
 from .saved import pinned_file
-from .subject import Progress, Subject
+from .subject import Subject
 
 Options = TypeVar("Options")
 
@@ -42,7 +43,7 @@ class EvalSession:
 
     store: Store
     evaluation: "Evaluation[Any]"
-    progress: Progress | None = None
+    progress: Progress = silent
     notes: list[str] = field(default_factory=list)
 
     def subject(
@@ -135,7 +136,7 @@ def check_limit(limit: int | None) -> None:
 
 
 def evaluate(
-    store: Store, evaluation: Evaluation[Options], options: Options, progress: Progress | None = None
+    store: Store, evaluation: Evaluation[Options], options: Options, progress: Progress = silent
 ) -> Result:
     """The result of an evaluation: of the store where it is finished there, else measured and saved.
 

@@ -63,8 +63,7 @@ def ask(
     for reply in journaled.generate(requests):
         tokens += reply.completion_tokens
         by_id[reply.id] = verdicts.read(reply, answers)
-        if session.progress:
-            session.progress("verdicts", len(by_id), len(requests), tokens)
+        session.progress("verdicts", len(by_id), len(requests), tokens)
     return by_id
 
 

@@ -11,7 +11,7 @@ from ..generation.journal import JournaledGenerator
 from ..models import Model
 from ..registry import installed_version
 from .evaluation import EvalSession
-from .subject import CHUNK, Likelihood, Subject, precision, silent
+from .subject import CHUNK, Likelihood, Subject, precision, without_logs
 
 VERSIONS = ("lm_eval", "torch", "transformers")
 """Packages whose versions decide an answer."""
@@ -72,8 +72,7 @@ def journaled_model(session: EvalSession, subject: Subject) -> Any:
         for reply in journal.generate(requests):
             answer = json.loads(reply.text)
             answers[reply.id] = tuple(answer) if isinstance(answer, list) else answer
-            if session.progress:
-                session.progress(f"{subject.pinned.id}, {kind}", len(answers), len(requests), 0)
+            session.progress(f"{subject.pinned.id}, {kind}", len(answers), len(requests), 0)
         return [answers[id] for id in by_id]
 
     class JournaledModel(LM):  # type: ignore[misc]
@@ -97,7 +96,7 @@ def quiet() -> Iterator[None]:
     datasets.disable_progress_bars()
     try:
         with (
-            silent(),
+            without_logs(),
             open(os.devnull, "w") as nowhere,
             contextlib.redirect_stderr(nowhere),
         ):

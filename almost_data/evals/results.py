@@ -6,7 +6,7 @@ result in which requests failed can be followed by another attempt, which takes 
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -20,9 +20,6 @@ from ..store.publish import Record, Tables, json_data, new_manifest, publish
 from ..store.store import Store
 from . import forest
 from .result import EvalPlan, Line, Measurement, Result
-
-if TYPE_CHECKING:
-    import polars as pl
 
 DIGITS = 16
 """Of the fingerprint, in the version."""
@@ -165,11 +162,6 @@ def results(store: Store) -> list[Result]:
     """Every result in the store. Damaged artifacts are left out: `list` names them."""
     contents = (store.read(ref) for ref in store.refs())
     return read_all(content for content in contents if isinstance(content, Manifest))
-
-
-def items(store: Store, result: Result) -> "pl.DataFrame":
-    """A row for each item of a result."""
-    return store.scan(result.ref).collect()
 
 
 def _table(measured: Measurement, lines: list[dict[str, Any]]) -> tuple[Table, list[dict[str, Any]]]:

@@ -7,7 +7,7 @@ of the continuation, as lm-evaluation-harness computes it. The journal keeps the
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -17,6 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from .. import scoring
+from ..datasets.builder import Progress, silent
 from ..datasets.manifest import Manifest
 from ..datasets.records import Pinned
 from ..errors import InputError, one_line
@@ -30,8 +31,6 @@ from ..store.store import Store
 from ..training.artifact import find_model
 
 Kind = Literal["reward", "language"]
-Progress = Callable[[str, int, int, int], None]
-"""(stage, done, total, tokens)."""
 CONTEXT = 2048
 """Tokens that a language model reads at most, or its own context where that is less."""
 SPARE = 16
@@ -104,7 +103,7 @@ def scores(
     subject: Subject,
     task: str,
     dialogues: Sequence[Dialogue],
-    progress: Progress | None = None,
+    progress: Progress = silent,
     notes: list[str] | None = None,
 ) -> dict[str, float]:
     """The score of each dialogue by its id; the journal keeps them as they come.
@@ -116,14 +115,12 @@ def scores(
     values: dict[str, float] = {}
     tokens = truncated = 0
     stage = f"{task}, {subject.pinned.id}"
-    if progress:
-        progress(stage, 0, len(dialogues), 0)
+    progress(stage, 0, len(dialogues), 0)
     for score in scorer.score(dialogues):
         values[score.id] = score.value
         tokens += score.tokens
         truncated += score.truncated
-        if progress:
-            progress(stage, len(values), len(dialogues), tokens)
+        progress(stage, len(values), len(dialogues), tokens)
     if truncated and notes is not None:
         lost = "lost the middle of their long turns" if subject.kind == "reward" else "were not read whole"
         notes.append(
@@ -213,7 +210,7 @@ class Likelihood:
             for dialogue, text in zip(dialogues, texts, strict=True)
         ]
         try:
-            with silent():
+            with without_logs():
                 answers = network._loglikelihood_tokens(requests, disable_tqdm=True)
         except Exception as error:
             raise RuntimeError(f"{self.model.id} cannot be asked: {one_line(error)}") from error
@@ -246,7 +243,7 @@ def _cut(network: Any, turns: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def silent() -> Iterator[None]:
+def without_logs() -> Iterator[None]:
     """Without log messages: the libraries warn of what is counted here, and of what an error says."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -155,7 +155,7 @@ def _unavailable(name: str, error: Exception) -> InputError:
 
 
 def _hub_rows(source: str, part: HubPart, needs: Callable[[str], bool], tick: Tick) -> Iterator[Row]:
-    splits = _hub_splits(source, part.config)
+    splits = hub_splits(source, part.config)
     if part.split not in (None, ALL_SPLITS, *splits):
         raise InputError(f"{source}: no split {part.split!r}: import.split is one of {', '.join(splits)}")
     if part.split is None and len(splits) > 1:
@@ -169,8 +169,11 @@ def _hub_rows(source: str, part: HubPart, needs: Callable[[str], bool], tick: Ti
             tick(number, total)
 
 
-def _hub_splits(source: str, config: str | None) -> dict[str, Any]:
-    """The splits of a config, or of a folder of files, which HH-RLHF has. Raises InputError."""
+def hub_splits(source: str, config: str | None, setting: str = "import.hub_config") -> dict[str, Any]:
+    """The splits of a config, or of a folder of files, which HH-RLHF has.
+
+    Raises InputError, which names the setting of the config, where it cannot be loaded.
+    """
     import datasets
 
     name, _, revision = source.partition("@")
@@ -180,7 +183,7 @@ def _hub_splits(source: str, config: str | None) -> dict[str, Any]:
     except Exception as error:  # network, Hub client and file readers each raise their own kinds
         raise _unavailable(source, error) from None
     if config is None and len(configs) > 1:
-        raise InputError(f"{source}: several configs: give import.hub_config {', '.join(configs)}")
+        raise InputError(f"{source}: several configs: give {setting} {', '.join(configs)}")
     is_folder = config is not None and config not in configs
     place = {"data_dir": config} if is_folder else {"name": config}
     try:

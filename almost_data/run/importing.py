@@ -114,8 +114,8 @@ def import_preferences(store: Store, file: str, version: str, options: Options =
     """`comparisons@version` from preferences in any layout of `readers.layouts`, or by named columns."""
     record = files.record(file, TABLE_SUFFIXES, options.part)
     preferences = read_preferences(file, options.columns, options.part)
-    settings = {"layout": preferences.layout.name, "columns": dict(options.columns)}
-    draft = _draft("import-preferences", imported.BUILDER, version, record, settings, options)
+    settings = {"layout": preferences.layout.name}
+    draft = _draft(imported.BUILDER, "preferences", version, record, settings, options)
     return _publish(store, imported.BUILDER, draft, lambda folder: imported.build(preferences, folder, file))
 
 
@@ -150,7 +150,8 @@ def import_queries(store: Store, file: str, version: str, options: Options = Opt
         ledger = collector.ledger("query", f"query ({column.described})", _QUERY_REASONS)
         return Built(collector.tables(), ledger, _of_queries(collector.spools["default"].scan()))
 
-    return _publish(store, queries.BUILDER, _draft_of(queries.BUILDER, version, source, {}), build)
+    draft = _draft(queries.BUILDER, "queries", version, source.record, {}, options)
+    return _publish(store, queries.BUILDER, draft, build)
 
 
 def import_responses(
@@ -203,7 +204,7 @@ def import_responses(
         by_responder = responses.summaries(collector.spools)
         return Built(collector.tables(), ledger, {"responders": by_responder})
 
-    draft = _draft_of(responses.BUILDER, version, source, {"ladder": ladder})
+    draft = _draft(responses.BUILDER, "responses", version, source.record, {"ladder": ladder}, options)
     return _publish(store, responses.BUILDER, draft, build)
 
 
@@ -274,22 +275,18 @@ def _of_queries(rows: pl.LazyFrame) -> dict[str, Any]:
 
 
 def _draft(
-    command: str,
     builder: Builder,
+    kind: str,
     version: str,
     record: dict[str, str],
     settings: dict[str, Any],
     options: Options,
 ) -> Manifest:
-    config = {"settings": settings, "file": record, "card": msgspec.to_builtins(options.card)}
+    """The dataset before it has rows; `kind` is what was imported."""
+    columns = {"columns": dict(options.columns)} if options.columns else {}
+    config = {"settings": settings | columns, "file": record, "card": msgspec.to_builtins(options.card)}
     ref = f"{builder.name}@{version}"
-    return new_manifest("dataset", ref, BuilderId(command, 1), config, [], builder.tables)
-
-
-def _draft_of(builder: Builder, version: str, source: _Source, settings: dict[str, Any]) -> Manifest:
-    named = {"columns": dict(source.options.columns)} if source.options.columns else {}
-    command = f"import-{builder.name}"
-    return _draft(command, builder, version, source.record, settings | named, source.options)
+    return new_manifest("dataset", ref, BuilderId(f"import-{kind}", 1), config, [], builder.tables)
 
 
 def _publish(store: Store, builder: Builder, draft: Manifest, build: Callable[[Path], Built]) -> Manifest:

@@ -13,8 +13,8 @@ from .. import hub
 from ..datasets.config import HUB_ID
 from ..datasets.filters import Filter, chain
 from ..datasets.manifest import Entry, Manifest, Parent, Unit
-from ..errors import InputError, without_addresses
-from ..readers.files import hub_commit
+from ..errors import InputError
+from ..readers.files import hub_commit, hub_splits
 from ..readers.preferences import parse_columns
 from ..store.names import parse_ref
 from ..store.store import Store
@@ -38,6 +38,8 @@ RULES = {
     "over_limit": ("The seed draws `limit` rows, and this is not one of them.", "almost_data"),
 }
 """Rules that take rows out of a train split: name, sentence and source."""
+CONFIGS = {"recipe": "recipe.dataset_config", "eval": "eval.config"}
+"""Section of a setting -> the setting of a dataset's config in it."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,8 @@ def from_hub(
     Raises InputError where it has no revision, cannot be loaded or has no train split.
     """
     name, at, revision = ref.partition("@")
+    section = setting.partition(".")[0]
     if not at:
-        section = setting.partition(".")[0]
         raise InputError(f"{section}.dataset {ref}: name a tag or a commit, as {ref}@REVISION")
     commit = hub_commit(name, revision)
     try:
@@ -165,10 +167,7 @@ def from_hub(
         raise InputError(str(error)) from None
     except hub.NotOurs:
         pass
-    try:
-        loaded = _load(name, config, commit)
-    except Exception as error:  # network, Hub client and file readers each raise their own kinds
-        raise InputError(f"{ref}: cannot be read ({without_addresses(error)})") from None
+    loaded = hub_splits(f"{name}@{commit}", config, CONFIGS[section])
     if train not in loaded:
         raise InputError(f"{ref}: no split {train!r}; it has: {', '.join(loaded)}: see {setting}")
     rows = {split: loaded[split].to_polars() for split in (train, test) if split in loaded}
@@ -181,21 +180,6 @@ def from_hub(
         columns=frozenset(rows[train].columns),
         has_test=test in rows,
     )
-
-
-def _load(name: str, config: str | None, commit: str) -> Any:
-    import datasets
-
-    datasets.disable_progress_bars()
-    try:
-        return datasets.load_dataset(name, config, revision=commit)
-    except ValueError:
-        if config is None:
-            raise
-        # HH-RLHF has a folder for each part, and no configs.
-        return datasets.load_dataset(name, data_dir=config, revision=commit)
-    finally:
-        datasets.enable_progress_bars()
 
 
 def dropped(rule: str, fits: pl.Series, used: int) -> dict[str, int]:

@@ -21,7 +21,6 @@ import numpy as np
 from almost_data import InputError, Store
 from almost_data.datasets.manifest import canonical_json
 from almost_data.evals.result import Result
-from almost_data.evals.results import items as result_items
 from almost_data.evals.results import results
 from almost_data.evals.tally import Winner
 from almost_data.readers.files import read_rows
@@ -128,7 +127,7 @@ def table_items(store: Store, result: Result) -> dict[str, Item]:
     """The items with both answers by name, in the order of the table, which the result's digest decides."""
     rows = [
         row
-        for row in result_items(store, result).sort("question_id").to_dicts()
+        for row in store.scan(result.ref).collect().sort("question_id").to_dicts()
         if None not in (row["answer_a"], row["answer_b"])
     ]
     draw = random.Random(result.digest)

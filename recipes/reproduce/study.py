@@ -31,7 +31,6 @@ from almost_data.datasets.records import Pinned
 from almost_data.datasets.tables import stored_configs
 from almost_data.evals import evaluation, preference, static_hhh, truthfulqa, vicuna
 from almost_data.evals.result import Line, Result
-from almost_data.evals.results import items
 
 ROLES = {
     "rm": "rm@{}",
@@ -274,7 +273,7 @@ def _item_values(store: Store, result: Result, line: Line) -> dict[str, evaluati
     kind = evaluation.installed_evaluation(result.task)
     if kind is None or kind.item_value is None or not store.has(result.ref):
         return {}
-    values = (kind.item_value(row, line) for row in items(store, result).iter_rows(named=True))
+    values = (kind.item_value(row, line) for row in store.scan(result.ref).collect().iter_rows(named=True))
     return {value.id: value for value in values if value is not None}
 
 

@@ -26,12 +26,13 @@ from almost_data.cards import card
 from almost_data.cli import app
 from almost_data.cli.console import console, text
 from almost_data.cli.progress import progress_bars
+from almost_data.datasets.builder import Progress, silent
 from almost_data.datasets.records import Pinned
 from almost_data.evals import answers, judge, lm_eval, model_card, preference, static_hhh, truthfulqa, vicuna
 from almost_data.evals.evaluation import EvalSession, carry_out, evaluate, find_result
 from almost_data.evals.result import Result
 from almost_data.evals.saved import pinned_file, questions
-from almost_data.evals.subject import Progress, find
+from almost_data.evals.subject import find
 from almost_data.outputs import replacing
 from almost_data.store.names import check_version
 from almost_data.store.publish import environment
@@ -99,7 +100,7 @@ def command(
     root: Folder of the store.
     """
     with progress_bars() as bars:
-        place, content = report(Store(root), inputs, None if json_ else bars)
+        place, content = report(Store(root), inputs, silent if json_ else bars)
     if json_:
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
     else:
@@ -110,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
     app.main(arguments, cyclopts.App(default_command=command, help_format="plaintext", version_flags=()))
 
 
-def report(store: Store, inputs: Inputs, progress: Progress | None = None) -> tuple[Path, dict[str, Any]]:
+def report(store: Store, inputs: Inputs, progress: Progress = silent) -> tuple[Path, dict[str, Any]]:
     """Run what is missing, write the report, and return its folder and content.
 
     Raises InputError for a version without models, and for what `check` refuses.
@@ -155,7 +156,7 @@ def check(inputs: Inputs) -> None:
         raise InputError("--preference-config goes with --preference")
 
 
-def _evaluate(store: Store, inputs: Inputs, task: str, model: Pinned, progress: Progress | None) -> Result:
+def _evaluate(store: Store, inputs: Inputs, task: str, model: Pinned, progress: Progress) -> Result:
     """The result of a model at its revision: a base as it was when the policy was trained from it."""
     if model.revision:
         present = find(store, _name(model)).pinned.revision
@@ -193,7 +194,7 @@ def _pinned(store: Store, inputs: Inputs, side: Pinned) -> Pinned:
     return Pinned(model.id, str(model.revision))
 
 
-def _comparison(store: Store, inputs: Inputs, progress: Progress | None) -> study.Compare | None:
+def _comparison(store: Store, inputs: Inputs, progress: Progress) -> study.Compare | None:
     """Compares the answers of two sides by the judge; None without questions or a judge.
 
     Once requests fail, the judge is asked nothing more: only finished results are read.

@@ -11,13 +11,13 @@ from typing import Any
 import polars as pl
 
 from almost_data import registry
+from almost_data.datasets.builder import Progress, silent
 from almost_data.datasets.manifest import Manifest
 from almost_data.datasets.records import Pinned
 from almost_data.evals import choices, lm_eval, model_card
 from almost_data.evals.evaluation import EvalSession, Evaluation, carry_out, evaluate, load
 from almost_data.evals.result import EvalPlan, Line, Measurement, Result
-from almost_data.evals.results import items
-from almost_data.evals.subject import Likelihood, Progress, Subject
+from almost_data.evals.subject import Likelihood, Subject
 from almost_data.generation import Model
 from almost_data.scoring import Dialogue, Options, Score
 from almost_data.store.store import Store
@@ -130,7 +130,7 @@ def judged(
     store: Store,
     subject: Subject,
     data: str,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     **options: Any,
 ) -> Result:
     """The result of a subject that no name finds, on a multiple-choice benchmark, by its module."""
@@ -145,7 +145,7 @@ def on_tasks(
     names: list[str],
     include: Path | None = None,
     before: Subject | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     **options: Any,
 ) -> Result:
     """The result of a subject on tasks of lm-evaluation-harness."""
@@ -155,7 +155,7 @@ def on_tasks(
 
 
 def evaluated(
-    evaluation: Evaluation[Any], store: Store, progress: Progress | None = None, **options: Any
+    evaluation: Evaluation[Any], store: Store, progress: Progress = silent, **options: Any
 ) -> Result:
     """The result of options by name."""
     return evaluate(store, evaluation, evaluation.options(**options), progress)
@@ -168,7 +168,7 @@ def frame(store: Store, result: Result) -> pl.DataFrame:
             name: json.loads(value) if re.fullmatch(r"\[[-\d.,einf ]*\]", str(value)) else value
             for name, value in row.items()
         }
-        for row in items(store, result).to_dicts()
+        for row in store.scan(result.ref).collect().to_dicts()
     ]
     return pl.DataFrame(rows, infer_schema_length=None)
 

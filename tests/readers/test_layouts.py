@@ -289,7 +289,7 @@ def test_a_column_of_images_in_parquet_is_refused_unless_the_columns_are_named(
 
 def test_a_column_of_images_on_the_hub_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     table = datasets.Dataset.from_list([ROW | {"images": ["x.png"]}])
-    monkeypatch.setattr(files, "_hub_splits", lambda source, config: {"train": table})
+    monkeypatch.setattr(files, "hub_splits", lambda source, config: {"train": table})
     with pytest.raises(InputError, match=r"^org/pairs: column 'images': images are not read"):
         read_preferences("org/pairs")
     [read] = read_preferences("org/pairs", {name: name for name in ROW}).rows

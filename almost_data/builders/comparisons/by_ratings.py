@@ -73,17 +73,17 @@ def thresholds(
         (
             *("rejected_rated_low", "min_rejected_rating", min_rejected_rating),
             "Rejected must be rated {:g} or more: bad replies come of bad prompts.",
-            lambda bound: pl.col("rejected_rating") < bound,
+            pl.col("rejected_rating").lt,
         ),
         (
             *("rejected_too_short", "min_rejected_chars", min_rejected_chars),
             "Rejected must have {} characters or more, as replies to good prompts do.",
-            lambda bound: pl.col("rejected_length") < bound,
+            pl.col("rejected_length").lt,
         ),
         (
             *("rating_gap", "max_rating_gap", max_rating_gap),
             "Chosen may be rated {:g} higher at most: unclear prompts get uneven replies.",
-            lambda bound: _RATING_GAP.gt(bound),
+            _RATING_GAP.gt,
         ),
     )
     return [
