@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -177,6 +178,22 @@ def ladder(config: ResponsesConfig) -> list[tuple[Responder, int | None]]:
     return ranked
 
 
+def _pins(config: ResponsesConfig, generator: Generator) -> dict[str, Any]:
+    """What decides the replies. InputError where servers would mix the replies of two equal responders."""
+    responders = [responder for responder, _ in ladder(config)]
+    addresses = getattr(generator, "addresses", lambda model: [])
+    for first, second in combinations(responders, 2):
+        # A server cannot be asked for a revision.
+        second_as_first = msgspec.structs.replace(second, name=first.name, revision=first.revision)
+        if first == second_as_first and len(addresses(first.model)) > 1:
+            raise InputError(
+                f"responders {first.name!r} and {second.name!r}: both are model {first.model!r} with "
+                f"the same prompt, and {len(addresses(first.model))} servers would share their requests: give "
+                "each server's model its own name, in the responders and in engine.servers (models)"
+            )
+    return pin_responders(config, responders, generator)
+
+
 def check_names(names: list[str]) -> None:
     """Raise InputError at the first name that cannot be a config and folder, or that comes twice."""
     for place, name in enumerate(names):
@@ -280,9 +297,7 @@ BUILDER = Builder(
     parents=("queries",),
     build=build,
     uses_folder=True,
-    pins=lambda config, generator: pin_responders(
-        config, [responder for responder, _ in ladder(config)], generator
-    ),
+    pins=_pins,
     as_fake=_as_fake,
     estimate=_estimate,
     tags=("synthetic", "responses", "almost"),

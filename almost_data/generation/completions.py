@@ -64,6 +64,14 @@ def prompt_tokens(request: Request) -> float:
     return characters / CHARACTERS
 
 
+def greatest_cost(request: Request, price: Price | None) -> float:
+    """The cost of a reply at its limit of tokens, to a prompt of which each byte is a token."""
+    if price is None:
+        return 0.0
+    size = len(request.prompt.encode()) + len(msgspec.json.encode(request.messages))
+    return price.of(size, request.sampling.max_new_tokens)
+
+
 def read_reply(request: Request, price: Price | None, body: bytes) -> Reply:
     """The reply in a server's answer. Raises ServerFault for what is no completion, or broken off.
 

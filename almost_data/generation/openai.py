@@ -26,8 +26,8 @@ from msgspec import Meta
 from ..errors import InputError
 from . import CannotStart, Model, Reply, Request, group_by_model
 from .client import Client, ServerFault, redacted
-from .completions import ADAPTABLE, encode, prompt_tokens, read_names, read_reply
-from .servers import DEFAULT_KEY, Price, Server
+from .completions import ADAPTABLE, encode, greatest_cost, prompt_tokens, read_names, read_reply
+from .servers import DEFAULT_KEY, Budget, Price, Server
 
 AS_SERVED = "as-served"
 """The revision of a model on a server: a client can neither see nor pin it."""
@@ -44,8 +44,9 @@ class OpenAIEngine:
 
     Servers in `base_url` get the key in `OPENAI_API_KEY`. Several servers that have a model share its
     requests; `concurrency` is for each server. 14 retries last about 70 seconds, enough for a server to be
-    restarted. After a `max_cost` in money, by the prices in `servers`, no further request is sent;
-    answers that hold no reply count where the server counts their tokens.
+    restarted. Where a `max_cost` in money is set, a request is sent only if it and all in flight fit into
+    what remains at their greatest cost, by the prices in `servers`; answers that hold no reply count where
+    the server counts their tokens.
     """
 
     name = "openai"
@@ -71,7 +72,7 @@ class OpenAIEngine:
         self._listed: dict[Server, tuple[str, ...]] = {}
         self._counts = dict.fromkeys(("rate_limited", "server_errors", "dropped"), 0)
         self._counts["lowest_limit"] = self.concurrency
-        self._spent = 0.0
+        self._budget = Budget(self.max_cost)
         self._resolved: dict[str, None] = {}
 
     def resolve(self, model: Model) -> Model:
@@ -92,6 +93,11 @@ class OpenAIEngine:
                         f"run.max_cost: engine.servers has no price for {redacted(model, 100)} at "
                         f"{server.host}: give one (0 where it costs nothing)"
                     )
+
+    def addresses(self, model: str) -> list[str]:
+        """Those that may have a model, each once; asks no server."""
+        named = [server.url for server in self._servers if model in server.models]
+        return list(dict.fromkeys(named or [server.url for server in self._servers if not server.models]))
 
     def price(self, model: str) -> Price | None:
         """The highest price of a model, if one is given; asks no server."""
@@ -144,8 +150,9 @@ class OpenAIEngine:
             work.result()
         if missing:
             raise CannotStart(
-                f"run.max_cost {self.max_cost:g}: {self._spent:.4g} is spent, {missing:,} requests are not "
-                "sent; the journal keeps the replies: run again with another run.max_cost to go on"
+                f"run.max_cost {self.max_cost:g}: {self._budget.spent:.4g} is spent, {missing:,} requests "
+                "are not sent, for the next could cost more than what remains; the journal keeps the replies: "
+                "run again with another run.max_cost to go on"
             )
 
     async def _work(self, shares: dict[Server, list[Request]], done: Callable[[Reply], None]) -> None:
@@ -164,9 +171,13 @@ class OpenAIEngine:
 
         async def worker() -> None:
             for request in queue:
-                if self.max_cost is not None and self._spent >= self.max_cost:
+                if not await self._budget.reserve(request.id, greatest_cost(request, server.price)):
                     return
-                done(await self.ask(client, request, refused))
+                try:
+                    reply = await self.ask(client, request, refused)
+                finally:
+                    self._budget.settle(request.id)
+                done(reply)
 
         connections = Client(server, self.concurrency, self.timeout, self.retries, self._counts)
         async with connections as client, asyncio.TaskGroup() as group:
@@ -191,7 +202,7 @@ class OpenAIEngine:
                 return read_reply(request, client.server.price, answer)
             except ServerFault as fault:
                 billed += fault.cost
-                self._spent += fault.cost
+                self._budget.spent += fault.cost
                 raise
 
         try:
@@ -204,7 +215,7 @@ class OpenAIEngine:
         except Exception as error:  # the server's words, in a shape that no server was seen to use
             return Reply.failed(request.id, redacted(f"{type(error).__name__}: {error}"), cost=billed)
         client.rates.correct(reply.prompt_tokens + reply.completion_tokens - expected)
-        self._spent += reply.cost
+        self._budget.spent += reply.cost
         return replace(reply, cost=reply.cost + billed)
 
     def names(self) -> list[str]:

@@ -85,6 +85,37 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return key or None
 
 
+class Budget:
+    """Money that is spent, and that requests in flight could cost at most: together within the limit."""
+
+    def __init__(self, limit: float | None) -> None:
+        self.limit = limit
+        self.spent = 0.0
+        self.in_flight: dict[str, float] = {}
+        """Greatest cost by id of the request."""
+        self._waiting: list[Future[None]] = []
+
+    async def reserve(self, id: str, cost: float) -> bool:
+        """Whether a request of this greatest cost fits. Waits while replies in flight may cost less."""
+        while not (fits := self.limit is None or self._committed() + cost <= self.limit) and self.in_flight:
+            self._waiting.append(get_running_loop().create_future())
+            await self._waiting[-1]
+        if fits and self.limit is not None:
+            self.in_flight[id] = cost
+        return fits
+
+    def settle(self, id: str) -> None:
+        """The request has its reply, whose cost is among what is spent."""
+        self.in_flight.pop(id, None)
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():  # cancelled
+                waiter.set_result(None)
+
+    def _committed(self) -> float:
+        return self.spent + sum(self.in_flight.values())
+
+
 class ConcurrencyLimit:
     """How many attempts may be in flight. Additive increase, multiplicative decrease, as in TCP."""
 

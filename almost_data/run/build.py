@@ -160,7 +160,7 @@ class RunOptions:
     share is of those sent so far. A reply that cannot be used, such as a verdict without a score, is no
     failed request."""
     max_cost: float | None = None
-    """Money after which the run stops, by the prices in `engine.servers`."""
+    """Money that the run does not exceed, by the prices in `engine.servers`."""
     retry_failed: bool = False
     """Ask again what failed in a published version of this dataset."""
     take_turns: bool = False

@@ -12,12 +12,16 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from almost_data.builders.responder import Responder
+from almost_data.builders.responses import BUILDER, ResponsesConfig
 from almost_data.datasets.manifest import total_usage
 from almost_data.errors import InputError
 from almost_data.generation import CannotStart, Model, Reply, Request, Sampling, Usage, engines, servers
 from almost_data.generation.client import MAX_BYTES, _retry_after
+from almost_data.generation.completions import greatest_cost
 from almost_data.generation.journal import JournaledGenerator
 from almost_data.generation.journal_file import JournalSession, count
 from almost_data.generation.openai import OpenAIEngine
@@ -314,7 +318,7 @@ def test_a_request_that_is_put_off_for_hours_has_failed(server: CompletionsServe
 
 
 def priced(server: CompletionsServer, **options: Any) -> OpenAIEngine:
-    return OpenAIEngine(servers=(Server(base_url=server.url, price=PRICE),), concurrency=1, **options)
+    return OpenAIEngine(servers=(Server(base_url=server.url, price=PRICE),), **{"concurrency": 1, **options})
 
 
 def test_replies_have_their_cost(server: CompletionsServer, tmp_path: Path) -> None:
@@ -336,8 +340,12 @@ def test_replies_have_their_cost(server: CompletionsServer, tmp_path: Path) -> N
     assert 2 < next(iter(priced(server).generate(text()))).cost < 4
 
 
-def test_the_run_stops_when_its_money_is_spent(server: CompletionsServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("concurrency", [1, 16])
+def test_the_run_spends_no_more_than_its_money(
+    server: CompletionsServer, tmp_path: Path, concurrency: int
+) -> None:
     requests = text(50)
+    greatest = greatest_cost(requests[-1], PRICE)
     kept: list[Reply] = []
 
     def run(**options: Any) -> None:
@@ -345,10 +353,10 @@ def test_the_run_stops_when_its_money_is_spent(server: CompletionsServer, tmp_pa
         kept.extend(JournaledGenerator(priced(server, **options), session).generate(requests))
 
     with pytest.raises(CannotStart, match=r"run\.max_cost 100: .* is spent, .* requests are not sent"):
-        run(max_cost=100)
-    paid = len(server.bodies)
-    assert sum(reply.cost for reply in kept[:-1]) < 100 <= sum(reply.cost for reply in kept)
-    assert paid == len(kept)
+        run(max_cost=100, concurrency=concurrency)
+    assert 100 - greatest < sum(reply.cost for reply in kept) <= 100
+    assert all(reply.cost <= greatest for reply in kept)
+    assert len(server.bodies) == len(kept)
     kept.clear()
     run()
     assert (len(server.bodies), len(kept)) == (50, 50)
@@ -369,15 +377,17 @@ def test_a_failed_reply_that_was_billed_counts(
 ) -> None:
     """Once, in the cost and in the limit; a later version that keeps the failure has its cost too."""
     answer(server, UNREADABLE[name] | {"usage": {"prompt_tokens": 10, "completion_tokens": 2}})
-    requests = [replace(request, id=str(n), seed=n) for n, request in enumerate(requests)]
+    limit = replace(requests[0].sampling, max_new_tokens=2)
+    requests = [replace(request, id=str(n), seed=n, sampling=limit) for n, request in enumerate(requests)]
+    max_cost = greatest_cost(requests[0], PRICE) + 4
 
     def run(session: JournalSession, **options: Any) -> list[Reply]:
         generator = JournaledGenerator(priced(server, retries=2, **options), session, max_failures=1.0)
         return list(generator.generate(requests))
 
     session = JournalSession(tmp_path / "journal", "first@1.0.0")
-    with pytest.raises(CannotStart, match=r"run\.max_cost 5: 6 is spent, 2 requests are not sent"):
-        run(session, max_cost=5)
+    with pytest.raises(CannotStart, match=r"run\.max_cost .*: 6 is spent, 2 requests are not sent"):
+        run(session, max_cost=max_cost)
     assert len(server.bodies) == 2, "what was billed is not asked for again"
     paid = run(session)
     assert [(reply.finish_reason, reply.cost) for reply in paid] == [("error", pytest.approx(3))] * 4
@@ -427,6 +437,28 @@ def folder(server: CompletionsServer, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def twins(*servers: Server, **changes: Any) -> None:
+    """Plan two responders that are equal but for their names, and these changes of the second."""
+    first = Responder(name="big", model="default", prompt="hhh", shots=1)
+    second = msgspec.structs.replace(first, name="small", **changes)
+    BUILDER.pins(ResponsesConfig(responders=(first, second)), OpenAIEngine(servers=servers))
+
+
+def test_equal_responders_are_refused_where_servers_would_mix_them() -> None:
+    """The address is no part of a responder, so both servers would answer for both of them."""
+    first, second = (Server(base_url=f"http://{host}/v1") for host in ("a", "b"))
+    named = [msgspec.structs.replace(server, models=("default",)) for server in (first, second)]
+    for mixing in ((first, second), named):
+        with pytest.raises(InputError, match=r"'big' and 'small'.* 2 servers would share .* its own name"):
+            twins(*mixing)
+        with pytest.raises(InputError):
+            twins(*mixing, revision="2")
+    for apart in ((first,), (first, first), (named[0], second)):
+        twins(*apart)
+    for changes in ({"shots": 3}, {"model": "tiny"}):
+        twins(first, second, **changes)
+
+
 def test_a_build_tells_its_cost(server: CompletionsServer, folder: Path) -> None:
     """Dry, stopped by its money, and whole."""
 
@@ -438,9 +470,9 @@ def test_a_build_tells_its_cost(server: CompletionsServer, folder: Path) -> None
     for words in ("cost, at most", "in the currency of your prices", "Build with a small --limit first"):
         assert words in " ".join(dry.stdout.split())
     assert server.accepted == 0
-    stopped = build("--max-cost", "0.001", "--set", "engine.concurrency=1")
+    stopped = build("--max-cost", "0.025", "--set", "engine.concurrency=1")
     assert (stopped.returncode, stopped.stderr.count("\n")) == (1, 1)
-    assert "--max-cost 0.001: " in stopped.stderr
+    assert "--max-cost 0.025: " in stopped.stderr
     assert len(server.bodies) == 1
     done = build()
     assert done.returncode == 0, done.stderr
