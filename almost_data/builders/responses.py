@@ -6,7 +6,7 @@ Deviations from the paper and its released code: the prompt ends in `Assistant:`
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -181,15 +181,15 @@ def ladder(config: ResponsesConfig) -> list[tuple[Responder, int | None]]:
 def _pins(config: ResponsesConfig, generator: Generator) -> dict[str, Any]:
     """What decides the replies. InputError where servers would mix the replies of two equal responders."""
     responders = [responder for responder, _ in ladder(config)]
-    addresses = getattr(generator, "addresses", lambda model: [])
+    addresses: Callable[[str], list[str]] = getattr(generator, "addresses", lambda model: [])
     for first, second in combinations(responders, 2):
         # A server cannot be asked for a revision.
         second_as_first = msgspec.structs.replace(second, name=first.name, revision=first.revision)
         if first == second_as_first and len(addresses(first.model)) > 1:
             raise InputError(
                 f"responders {first.name!r} and {second.name!r}: both are model {first.model!r} with "
-                f"the same prompt, and {len(addresses(first.model))} servers would share their requests: give "
-                "each server's model its own name, in the responders and in engine.servers (models)"
+                f"the same prompt, and {len(addresses(first.model))} servers would share their requests: "
+                "give each server's model its own name, in the responders and in engine.servers (models)"
             )
     return pin_responders(config, responders, generator)
 

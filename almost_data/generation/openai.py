@@ -151,8 +151,8 @@ class OpenAIEngine:
         if missing:
             raise CannotStart(
                 f"run.max_cost {self.max_cost:g}: {self._budget.spent:.4g} is spent, {missing:,} requests "
-                "are not sent, for the next could cost more than what remains; the journal keeps the replies: "
-                "run again with another run.max_cost to go on"
+                "are not sent, for the next could cost more than what remains; the journal keeps the "
+                "replies: run again with another run.max_cost to go on"
             )
 
     async def _work(self, shares: dict[Server, list[Request]], done: Callable[[Reply], None]) -> None:
