@@ -146,7 +146,7 @@ def build(
     ledger = chain("generation", [FAILED, REASONING_ONLY] if is_chat else [FAILED], total, reasons)
     tables: dict[str, Rows] = {name: spool.by_query(CARD_ROWS) for name, spool in spools.items()}
     if rejected.rows:
-        tables["rejected"] = rejected.scan().sort("row").collect()
+        tables["rejected"] = rejected.by_row(CARD_ROWS)
     return Built(tables, ledger, {"responders": summaries(spools)}, usage=usage)
 
 
@@ -159,7 +159,7 @@ def summaries(spools: Mapping[str, Spool]) -> dict[str, dict[str, Any]]:
         "share_cut_at_token_limit": (pl.col("finish_reason") == "length").mean(),
     }
     return {
-        name: spool.scan().select(**numbers).collect().row(0, named=True)
+        name: spool.scan().select(**numbers).collect(engine="streaming").row(0, named=True)
         for name, spool in spools.items()
         if spool.rows
     }

@@ -51,6 +51,19 @@ class Spool:
         rows = self.scan()
         return Blocks(lambda: _frames(rows, BLOCK_ROWS), next(_frames(rows, sample)))
 
+    def by_row(self, sample: int) -> Blocks:
+        """The rows by their number in the column `row`, with a sample of about so many rows."""
+        rows = self.scan()
+        numbers = rows.select("row").collect()["row"].sort()
+
+        def frames(most: int) -> Iterator[pl.DataFrame]:
+            starts = numbers.gather_every(most).unique(maintain_order=True).to_list()
+            for low, high in zip(starts, [*starts[1:], None], strict=True):
+                part = rows.filter(pl.col("row") >= low)
+                yield (part if high is None else part.filter(pl.col("row") < high)).collect().sort("row")
+
+        return Blocks(lambda: frames(BLOCK_ROWS), next(frames(sample)))
+
     def in_order(self) -> Blocks:
         """The rows in the order in which they came."""
         self._flush()

@@ -118,7 +118,7 @@ def test_reasoning_is_a_column_and_a_reply_of_reasoning_alone_is_dropped(tmp_pat
 
     built = run(CHAT, msgspec.structs.replace(CHAT, name="plain", system=None))
     check_ledger(built.ledger)
-    rejected = built.tables["rejected"]
+    rejected = pl.concat(frames(built.tables["rejected"]))
     kept = pl.concat([*frames(built.tables["chat"]), *frames(built.tables["plain"])])
     assert rejected["reason"].unique().to_list() == ["reasoning_only"] and len(kept) + len(rejected) == 60
     assert rejected["reasoning"].unique().to_list() == kept["reasoning"].unique().to_list() == ["Hm."]
