@@ -58,8 +58,8 @@ RULES = {
     # Share of the distinct texts.
     "repeated_prompts": _rule(
         "prompts with a near twin",
-        (0.10, "worry", "Many prompts repeat: twins of `train` prompts in `test` make a score look better."),
-        (0.01, "watch", "Some prompts repeat; twins can be in both `train` and `test`."),
+        (0.10, "worry", "Many prompts repeat: twins in both splits make a score look better."),
+        (0.01, "watch", "Some prompts repeat; twins can be in both splits."),
         (0.00, "fine", "Hardly any prompt repeats."),
     ),
     "repeated_responses": _rule(
@@ -96,8 +96,8 @@ RULES = {
     # Shares of what was read, for audits of anybody's data.
     "left_out": _rule(
         "rows that hold no comparison",
-        (0.05, "worry", "Many rows cannot be used: `left_out.REASON` and `equal_sides` say why."),
-        (ANY, "watch", "Some rows cannot be used: `left_out.REASON` and `equal_sides` say why."),
+        (0.05, "worry", "Many rows cannot be used: the lines of left_out and equal_sides say why."),
+        (ANY, "watch", "Some rows cannot be used: the lines of left_out and equal_sides say why."),
         (0.0, "fine", "Every row was read."),
     ),
     "duplicates": _rule(

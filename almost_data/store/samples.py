@@ -190,7 +190,7 @@ def notes(artifacts: Artifacts, manifest: Manifest, rows: Iterable[Row]) -> list
         return []
     absent = [parent.ref for parent in manifest.parents if not artifacts.has(parent.ref)]
     if not absent:
-        return [f"{manifest.ref} keeps some dropped rows by id alone: their texts are not in the store"]
+        return [f"{manifest.ref} stores no text for some dropped rows"]
     return [f"texts are in {', '.join(absent)}, not in this store: pull or build it to see them"]
 
 

@@ -200,11 +200,12 @@ function drawFunnel(counts) {
   if (reasons.includes(KEPT)) parts.push(button(KEPT, KEPT, "kept", "Rows that passed every rule"));
   let last = "";
   const listed = new Set([KEPT]);
+  const falls = (rule) => [...Object.entries(rule.dropped), ...(rule.failed ? [["failed", rule.failed]] : [])];
   for (const entry of data.funnel) {
-    if (entry.heading !== last) parts.push(make("h3", { text: `${entry.heading}: ${count(entry.in)} in` }));
+    const none = data.funnel.some((rule) => rule.heading === entry.heading && falls(rule).length) ? "" : ", none dropped";
+    if (entry.heading !== last) parts.push(make("h3", { text: `${entry.heading}: ${count(entry.in)} in${none}` }));
     last = entry.heading;
-    const falls = [...Object.entries(entry.dropped), ...(entry.failed ? [["failed", entry.failed]] : [])];
-    for (const [reason, n] of falls) {
+    for (const [reason, n] of falls(entry)) {
       const bar = make("span");
       bar.style.width = `${(100 * entry.kept) / Math.max(1, entry.in)}%`;
       const level = make("span", { class: "level" }, bar);
@@ -224,7 +225,7 @@ function drawList() {
     const at = first + offset, text = textOf(row.prompt.findLast((turn) => turn.role === "user")?.text ?? null) ?? textOf(row.sides[0]?.text ?? null) ?? row.id;
     const status = row.change ? `${row.change}: ` : row.reason ? "" : KEPT;
     const facts = [row.isPair ? `${row.gap > 0 ? "+" : ""}${count(row.gap)} characters` : null, row.score === null ? null : row.isPair ? `${row.measure} ${row.score > 0 ? "+" : ""}${Number(row.score.toPrecision(3))}` : `${row.measure} ${Number(row.score.toPrecision(3))}`,
-      row.pair ?? (row.sides.length > 1 ? `${row.sides.length} texts` : row.sides[0]?.responder)];
+      row.pair ?? (row.isPair ? null : row.sides.length > 1 ? `${row.sides.length} texts` : row.sides[0]?.responder)];
     const item = make("div", { class: "item", role: "option", "aria-selected": String(at === place), onclick: () => (pick(at), $("row").scrollIntoView?.({ block: "nearest" })) },
       make("span", { dir: "auto", text: text.slice(0, 200) }),
       make("small", {}, make("span", { class: row.reason ? "drop" : "kept", text: status + (row.reason ?? "") }), make("span", { text: ["", ...facts.filter(Boolean)].join(" · ") })));
