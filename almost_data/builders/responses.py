@@ -7,7 +7,6 @@ Deviations from the paper and its released code: the prompt ends in `Assistant:`
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import mean
@@ -25,7 +24,7 @@ from ..datasets.manifest import Manifest
 from ..datasets.spool import CARD_ROWS, Spool
 from ..datasets.tables import ERROR, PROMPT, QUERY_ID, REASON, Table, all_turns, integer, string
 from ..errors import InputError
-from ..generation import Generator, Messages, Reply, Request, Usage
+from ..generation import Generator, Reply, Request, Usage
 from .responder import Responder, fake_responder, pin_responders, pinned_responder, reply_work
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -89,17 +88,6 @@ REASONING_ONLY = Filter(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A request that was not answered yet."""
-
-    place: int
-    responder: str
-    rank: int | None
-    query_id: str
-    prompt: Messages
-
-
 def build(
     config: ResponsesConfig, parents: Parents, generator: Generator, progress: Progress, folder: Path
 ) -> Built:
@@ -107,7 +95,7 @@ def build(
     queries = first_queries(parents["queries"]("default").select("query_id", "prompt"), config.limit)
     parts = list(ranges(queries))
     ranked = [(pinned_responder(config, responder, generator), rank) for responder, rank in ladder(config)]
-    waiting: dict[str, _Question] = {}
+    waiting: dict[str, dict[str, Any]] = {}  # the rows of requests that are not answered yet
     total = len(ranked) * int(queries.select(pl.len()).collect().item())
 
     def requests() -> Iterator[Request]:
@@ -117,7 +105,14 @@ def build(
             for part in parts:
                 for query_id, turns in part.collect().sort("query_id").iter_rows():
                     name, prompt = reply_id(query_id, responder), tuple(turns)
-                    waiting[name] = _Question(place, responder, rank, query_id, prompt)
+                    waiting[name] = {
+                        "query_id": query_id,
+                        "prompt": prompt,
+                        "responder": responder,
+                        "rank": rank,
+                        "reply_id": name,
+                        "row": place,
+                    }
                     seed = row_seed(config.seed, "responses", f"{query_id}:{responder}")
                     yield pinned.request(name, prompt, seed)
                     place += 1
@@ -128,17 +123,20 @@ def build(
     reasons, usage, tokens, error = Counter[str](), {name: Usage() for name in names}, 0, None
     progress("responses", 0, total, 0)
     for done, reply in enumerate(generator.generate(requests()), start=1):
-        question = waiting.pop(reply.id)
-        row = _row(reply, question)
-        usage[question.responder].add(reply)
+        row = waiting.pop(reply.id)
+        row |= {
+            "response": None if reply.error else reply.text.strip(),
+            "reasoning": reply.reasoning,
+            "finish_reason": reply.finish_reason,
+        }
+        usage[row["responder"]].add(reply)
         tokens += reply.completion_tokens
         if reason := _reason(reply):
-            response, error = (None, reply.error) if reply.error else (row["response"], error)
-            dropped = {"response": response, "row": question.place, "reason": reason, "error": reply.error}
-            rejected.add(row | dropped)
+            error = reply.error or error
+            rejected.add(row | {"reason": reason, "error": reply.error})
             reasons[reason] += 1
         else:
-            spools[question.responder].add(row)
+            spools[row["responder"]].add(row)
         progress("responses", done, total, tokens)
     if not any(spool.rows for spool in spools.values()):
         raise RuntimeError(f"no response: {error or 'no row was usable'}")
@@ -210,19 +208,6 @@ def _reason(reply: Reply) -> str | None:
     if reply.error:
         return FAILED.name
     return REASONING_ONLY.name if reply.reasoning is not None and not reply.text.strip() else None
-
-
-def _row(reply: Reply, question: _Question) -> dict[str, object]:
-    return {
-        "query_id": question.query_id,
-        "prompt": question.prompt,
-        "responder": question.responder,
-        "rank": question.rank,
-        "response": reply.text.strip(),
-        "reasoning": reply.reasoning,
-        "finish_reason": reply.finish_reason,
-        "reply_id": reply.id,
-    }
 
 
 def ladder_rows(sources: Sequence[Manifest]) -> list[dict[str, Any]]:
