@@ -107,7 +107,7 @@ class RayEngine:
             return
         import ray
 
-        idle = [worker.actor.close.remote() for worker in self._pool if worker.event is None]
+        idle = [w.actor.close.remote() for w in self._pool if w.has_started and not w.batch]
         ray.wait(idle, num_returns=len(idle), timeout=CLOSE_SECONDS)
         for worker in self._pool[:]:
             self._kill(worker)
@@ -182,7 +182,7 @@ class RayEngine:
                 host, process = ray.get(worker.event)
                 if host == socket.gethostname():
                     self._local_processes.add(process)
-                worker.event, self._failed_starts = None, 0
+                worker.event, worker.has_started, self._failed_starts = None, True, 0
                 return []
             replies, settings = ray.get(next(worker.event))
         except StopIteration:
@@ -232,8 +232,9 @@ class _WorkerHandle:
 
     actor: Any
     event: Any
-    """What is awaited of it: that it starts, or its replies; None while it is idle."""
+    """What is awaited of it: that it is there, or its replies; None while it is idle."""
     batch: _Batch | None = None
+    has_started: bool = False
 
 
 class _Worker:
