@@ -88,6 +88,9 @@ def source_files(source: str, suffixes: tuple[str, ...]) -> list[Path]:
     folder = Path(source)
     if not folder.is_dir():
         return [check_file(source, suffixes)]
+    if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        fix = f"write Parquet: `datasets.load_from_disk({source!r}).to_parquet(...)`, of each split"
+        raise InputError(f"{source}: a dataset saved by `save_to_disk`: {fix}")
     names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     visible = [name for name in names if not any(part[0] in "._" for part in name.parts)]
     files = [folder / name for name in sorted(visible) if file_format(name) in suffixes]
@@ -108,7 +111,7 @@ def check_file(source: str, suffixes: tuple[str, ...]) -> Path:
     if file_format(path) not in suffixes:
         names = f"{', '.join(suffixes)} (text also packed: {', '.join(COMPRESSIONS)})"
         is_text = file_format(path) == ".txt" and set(suffixes) <= set(TABLE_SUFFIXES)
-        problem = "plain text, without columns: give" if is_text else "cannot tell its format: name it"
+        problem = "plain text, without columns: give" if is_text else "cannot tell its format: save it as"
         raise InputError(f"{source}: {problem} one of {names}")
     if file_format(path) == ".parquet" and path.suffix.lower() != ".parquet":
         raise InputError(f"{source}: packed Parquet: unpack it, as it is compressed inside")

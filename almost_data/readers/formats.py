@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,11 +21,26 @@ from ..errors import InputError
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 """Text may be packed: `.jsonl.gz`, `.csv.zst`."""
+_HEADS = {
+    b"\x1f\x8b": "packed by gzip: end its name in .gz",
+    b"(\xb5/\xfd": "packed by Zstandard: end its name in .zst",
+    b"PK\x03\x04": "a ZIP archive or a spreadsheet: unpack it, or save the sheet as CSV",
+    b"PAR1": "Parquet: end its name in .parquet",
+    b"\xff\xfe": "UTF-16 text: save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text: save it as UTF-8",
+    b"version https://git-lfs": "a Git LFS pointer without the data: run `git lfs pull`",
+    b"<!DOCTYPE html": "a web page: download the file itself",
+}
+"""How files begin that are not what their name says, and what to do."""
+_NAMED = {".gz": b"\x1f\x8b", ".zst": b"(\xb5/\xfd", ".parquet": b"PAR1"}
+"""Suffix -> the head that it announces."""
 MAX_LINE = 64 << 20
 """Bytes of a line; the longest dialogues are far shorter."""
 _CONTAINERS = (dict, list)
 _KEY = re.compile(r'"\s*:')
 """The end of a key, or text that looks like it."""
+_SURROGATE = re.compile(r"\\u[dD][89aAbB]")
+"""The first half of a pair, which the decoder takes for the end of the text near it."""
 
 Row = tuple[str, dict[str, Any]]
 """Place and values."""
@@ -33,9 +49,19 @@ Tick = Callable[[int, int], None]
 
 
 def file_rows(path: Path, needs: Callable[[str], bool], tick: Tick) -> Iterator[Row]:
-    """The rows of a file."""
+    """The rows of a file. Raises InputError."""
+    _check_head(path)
     suffix = file_format(path)
     return _parquet_rows(path, needs, tick) if suffix == ".parquet" else _READERS[suffix](path, tick)
+
+
+def _check_head(path: Path) -> None:
+    """Raise InputError for a file that is of another kind than its name says."""
+    with path.open("rb") as file:
+        head = file.read(max(map(len, _HEADS)))
+    for start, problem in _HEADS.items():
+        if head.startswith(start) and start != _NAMED.get(path.suffix.lower()):
+            raise InputError(f"{path}: {problem}")
 
 
 def file_format(path: Path) -> str:
@@ -94,7 +120,8 @@ def _unpacked(path: Path, raw: IO[bytes]) -> Iterator[IO[bytes]]:
     try:
         yield io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, "r"), compression))
     except OSError as error:
-        raise InputError(f"{path}: cannot be unpacked ({error}): pack it again") from None
+        fix = f"pack it again, or name it without {path.suffix}"
+        raise InputError(f"{path}: cannot be unpacked ({error}): {fix}") from None
 
 
 def _lines(path: Path, tick: Tick) -> Iterator[tuple[str, str]]:
@@ -111,6 +138,8 @@ def _lines(path: Path, tick: Tick) -> Iterator[tuple[str, str]]:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise InputError(f"{place}: not UTF-8 text ({error.reason}): save it as UTF-8") from None
+            if "\0" in text:
+                raise InputError(f"{place}: a NUL character, as UTF-16 text has: save it as UTF-8")
             yield place, text
             tick(number, number * size // max(1, raw.tell()))
 
@@ -118,9 +147,14 @@ def _lines(path: Path, tick: Tick) -> Iterator[tuple[str, str]]:
 def _text_rows(path: Path, tick: Tick) -> Iterator[Row]:
     lines = ((place, line) for place, line in _lines(path, tick) if line.strip())
     for number, (place, line) in enumerate(lines):
-        if number == 0 and _is_object(line.encode()):
+        if number == 0 and _object(line.encode()) is not None:
             raise InputError(f"{place}: a JSON object in a text file: name the file .jsonl")
         yield place, {"text": line}
+
+
+JSON_FORM = "a list of texts or objects, or JSONL"
+NO_ROWS = f"one JSON object, and no list of rows: write {JSON_FORM}"
+JSONL_FORM = "one {...} a line, or name a list of them .json"
 
 
 def _jsonl_rows(path: Path, tick: Tick) -> Iterator[Row]:
@@ -132,7 +166,7 @@ def _jsonl_rows(path: Path, tick: Tick) -> Iterator[Row]:
             row = decoder.decode(line)
             key = _repeated_key(line, row)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise InputError(f"{place}: {_json_problem(error, line, 'one {...} a line')}") from None
+            raise InputError(f"{place}: {_json_problem(error, line, JSONL_FORM)}") from None
         if key is not None:
             raise InputError(f"{place}: two values of {key!r}: rename one")
         yield place, row
@@ -174,66 +208,86 @@ def _json_problem(error: Exception, text: str, form: str) -> str:
         return f"{constant[1]} is not JSON: write null"
     if "out of range" in str(error):
         return "a number too large for a float, such as 1e999: write null, or text"
+    if "surrogate" in str(error) or ("truncated" in str(error) and _SURROGATE.search(text[-40:])):
+        return "half of a surrogate pair, such as \\ud83d: leave it out"
     if isinstance(error, msgspec.ValidationError):
         return f"not a JSON object: write {form}"
     return f"broken JSON ({error}): write {form}"
 
 
 def _json_rows(path: Path, tick: Tick) -> Iterator[Row]:
-    """The items of an array, the `examples` of a BIG-bench task, or JSONL under the name of JSON."""
+    """The items of an array, or of the list in a `_RowList`, or JSONL under the name of JSON."""
     with path.open("rb") as raw, _unpacked(path, raw) as file:
         start = file.peek(64).lstrip(b"\xef\xbb\xbf \t\r\n") if isinstance(file, io.BufferedReader) else b""
-        if start.startswith(b"{") and _is_object(file.readline(MAX_LINE)):
+        first = _object(file.readline(MAX_LINE)) if start.startswith(b"{") else None
+        if first is not None and _is_row(path, first):
             yield from _jsonl_rows(path, tick)
             return
     with path.open("rb") as raw, _unpacked(path, raw) as file:
-        text = file.read().removeprefix(b"\xef\xbb\xbf")
-    kind: Any = _Examples if start.startswith(b"{") else list[str | dict[str, Any]]
+        try:
+            text = file.read().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 text ({error.reason}): save it as UTF-8") from None
+    is_object = start.startswith(b"{")
+    kind: Any = _RowList if is_object else list[str | dict[str, Any]]
     try:
-        content = msgspec.json.decode(text, type=kind)
-        rows = content.examples if isinstance(content, _Examples) else content
-        key = _repeated_key(text.decode(), rows)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        form = "a list of texts or objects, or JSONL"
-        if kind is _Examples and isinstance(error, msgspec.ValidationError):
-            raise InputError(f"{path}: one JSON object, and no list of rows: write {form}") from None
-        problem = _json_problem(error, text.decode(errors="replace"), form)
-        raise InputError(f"{path}: {problem}") from None
+        content = msgspec.json.decode(text.strip() or "[]", type=kind)
+        rows: list[Any] = [*content.examples, *content.data] if is_object else content
+        key = _repeated_key(text, rows)
+    except (msgspec.DecodeError, RecursionError) as error:
+        if is_object and isinstance(error, msgspec.ValidationError):
+            raise InputError(f"{path}: {NO_ROWS}") from None
+        raise InputError(f"{path}: {_json_problem(error, text, JSON_FORM)}") from None
+    if is_object and not rows:
+        raise InputError(f"{path}: {NO_ROWS}")
     if key is not None:
         raise InputError(f"{path}: two values of {key!r}: rename one")
     for number, row in enumerate(rows, start=1):
         yield f"{path}: item {number}", {"text": row} if isinstance(row, str) else row
 
 
-class _Examples(msgspec.Struct):
-    examples: list[dict[str, Any]]
+class _RowList(msgspec.Struct):
+    """An object that holds rows: `examples` of a BIG-bench task, `data` as the Hub's JSON loader reads it."""
+
+    examples: list[dict[str, Any]] = []
+    data: list[dict[str, Any]] = []
 
 
-def _is_object(line: bytes) -> bool:
-    """Whether a first line is a row of JSONL, and not the head of one large object."""
+def _object(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line; None for any other text, such as the head of a large object."""
     try:
-        row = msgspec.json.decode(line.removeprefix(b"\xef\xbb\xbf"))
+        value = msgspec.json.decode(line.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return isinstance(row, dict) and not isinstance(row.get("examples"), list)
+        return None
+    return value if isinstance(value, dict) else None
 
 
-def _csv_rows(path: Path, tick: Tick) -> Iterator[Row]:
-    """The rows under a header that has commas, else semicolons, else tabs."""
-    header = next((line for _, line in _lines(path, lambda done, total: None)), "")
-    return _delimited_rows(path, tick, next((mark for mark in ",;\t" if mark in header), ","))
+def _is_row(path: Path, row: dict[str, Any]) -> bool:
+    """Whether an object is a row of JSONL, and does not hold the rows. Raises InputError."""
+    values = list(row.values())
+    is_nested = bool(values) and all(isinstance(value, dict) for value in values)
+    if is_nested and ("0" in row or all("0" in value for value in values)):
+        fix = 'write rows: `frame.to_json(path, orient="records", lines=True)`'
+        raise InputError(f"{path}: columns or rows by number, as pandas writes them: {fix}")
+    lists = [
+        value for name in ("examples", "data", "rows", "train") if isinstance(value := row.get(name), list)
+    ]
+    return not any(isinstance(item, dict) for values in lists for item in values[:1])
 
 
-def _tsv_rows(path: Path, tick: Tick) -> Iterator[Row]:
-    return _delimited_rows(path, tick, "\t")
-
-
-def _delimited_rows(path: Path, tick: Tick, delimiter: str) -> Iterator[Row]:
+def _delimited_rows(marks: str, path: Path, tick: Tick) -> Iterator[Row]:
+    """The rows under a header, in cells that the mark parts which it has most, or Excel's `sep=` names."""
+    header = next((line for _, line in _lines(path, lambda done, total: None) if line.strip()), "")
+    excel = re.fullmatch(r"sep=(.)\s*", header)
+    delimiter = excel[1] if excel else max(marks, key=header.count)
     reader = csv.reader((line for _, line in _lines(path, tick)), delimiter=delimiter, strict=True)
-    names = _next_cells(reader, path) or []
-    if len(set(names)) < len(names):
+    names: list[str] | None = []
+    while names is not None and (not any(names) or names[0] == "sep="):
+        names = _next_cells(reader, path)
+    titles = [name for name in names or () if name]
+    if len(set(titles)) < len(titles):
         raise InputError(f"{path}:1: two columns have the same name: rename one")
-    while True:
+    while names:
         place = f"{path}:{reader.line_num + 1}"
         if (cells := _next_cells(reader, path)) is None:
             return
@@ -251,17 +305,19 @@ def _next_cells(reader: Any, path: Path) -> list[str] | None:
         cells: list[str] | None = next(reader, None)
     except csv.Error as error:
         fix = "correct it, or give JSONL"
+        if "new-line" in str(error):
+            error, fix = csv.Error("lines end in a carriage return alone"), "save it with line feeds"
         raise InputError(f"{path}:{reader.line_num}: broken CSV ({error}): {fix}") from None
     finally:
         csv.field_size_limit(limit)
     return cells
 
 
-_READERS = {
+_READERS: dict[str, Callable[[Path, Tick], Iterator[Row]]] = {
     ".txt": _text_rows,
     ".jsonl": _jsonl_rows,
     ".ndjson": _jsonl_rows,
     ".json": _json_rows,
-    ".csv": _csv_rows,
-    ".tsv": _tsv_rows,
+    ".csv": partial(_delimited_rows, ",;\t|"),
+    ".tsv": partial(_delimited_rows, "\t,;|"),
 }

@@ -487,7 +487,11 @@ def test_truthfulqa_as_it_is_published(shared: Path) -> None:
     ("name", "data", "message"),
     [
         ("none.txt", None, "no such file"),
-        ("a.xlsx", b"x", "cannot tell its format: name it one of .txt, .jsonl, .ndjson, .json, .csv, .tsv"),
+        (
+            "a.xlsx",
+            b"x",
+            "cannot tell its format: save it as one of .txt, .jsonl, .ndjson, .json, .csv, .tsv",
+        ),
         ("a.txt", b"\n \n", "no prompt in it"),
         ("a.txt", b"fine\n\xff\n", ":2: not UTF-8 text"),
         ("a.jsonl", b'{"prompt": "a"}\n[1]', ":2: not a JSON object"),
@@ -497,7 +501,7 @@ def test_truthfulqa_as_it_is_published(shared: Path) -> None:
         ("a.jsonl", b'{"prompt": ["a"]}', ":1: prompt must be text or a list"),
         ("a.jsonl", b'{"prompt": ' + b"[" * 100_000, ":1: JSON that is nested too deep"),
         ("a.json", b"{}", ":1: no column for the prompt"),
-        ("a.json", b"[\xff", "broken JSON"),
+        ("a.json", b"[\xff", "not UTF-8 text"),
         ("a.csv", b"prompt\n\xff", ":2: not UTF-8 text"),
         ("a.csv", b'prompt\n"a', ":2: broken CSV"),
         ("a.csv", b"answer\nb\n", ":2: no column for the prompt"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,6 +44,11 @@ TEXTS = {
     "a.csv": separated(","),
     "bom.csv": b"\xef\xbb\xbf" + separated(","),
     "a.tsv": separated("\t"),
+    "commas.tsv": separated(","),
+    "excel.csv": b"sep=;\r\n" + separated(";"),
+    "blank.csv": b"\r\n,,\r\n" + separated(","),
+    "data.json": json.dumps({"version": 1, "data": ROWS}).encode(),
+    "indented.json": json.dumps({"version": 1, "data": ROWS}, indent=1).encode(),
     "A.JSONL": jsonl(ROWS),
 }
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
@@ -112,20 +118,35 @@ def test_a_folder_is_its_files_in_order_and_known_by_all_of_them(tmp_path: Path)
         ("a.jsonl", b'{"a": "b: NaN", \n', r"a\.jsonl:1: broken JSON"),
         (
             "a.json",
-            b'{\n"data": [{"a": 1}]\n}',
+            b'{\n"rows": [{"a": 1}]\n}',
             r"a\.json: one JSON object, and no list of rows: write a list",
         ),
+        ("a.json", b'{"train": [{"a": 1}]}', r"a\.json: one JSON object, and no list of rows: write a list"),
+        ("a.json", b'{"a": {"0": 1, "1": 2}}', r"a\.json: columns or rows by number.*records"),
+        ("a.json", b'{"0": {"a": 1}, "1": {"a": 2}}', r"a\.json: columns or rows by number.*records"),
         ("a.json", b"[1, 2]", r"a\.json: not a JSON object: write a list"),
+        ("a.json", b'["\xe9"]', r"a\.json: not UTF-8 text"),
+        ("a.jsonl", b'{"a": "\\ud83d"}', r"a\.jsonl:1: half of a surrogate pair.*: leave it out"),
+        ("a.jsonl", b'{"a": 1}\n\0\0\0', r"a\.jsonl:2: a NUL character"),
+        ("a.csv", "a,b\n1,2".encode("utf-16-le"), r"a\.csv:1: a NUL character.*: save it as UTF-8"),
+        ("a.csv", "a,b\n1,2".encode("utf-16"), r"a\.csv: UTF-16 text: save it as UTF-8"),
+        ("a.csv", b"a,b\r1,2\r", r"a\.csv:1: .*lines end in a carriage return alone.*line feeds"),
+        ("a.csv", b"PK\x03\x04", r"a\.csv: a ZIP archive or a spreadsheet: unpack it, or save"),
+        ("a.jsonl", gzip.compress(b"{}"), r"a\.jsonl: packed by gzip: end its name in \.gz"),
+        ("a.jsonl.gz", PACKERS[".zst"](b"{}"), r"a\.jsonl\.gz: packed by Zstandard: end its name in \.zst"),
+        ("a.csv", b"PAR1", r"a\.csv: Parquet: end its name in \.parquet"),
+        ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", r"a\.parquet: a Git LFS pointer"),
+        ("a.json", b"<!DOCTYPE html><html></html>", r"a\.json: a web page: download the file itself"),
         ("a.csv", b"a,b\n1,2\n1,2,3\n", r"a\.csv:3: 3 cells under 2 column names"),
         ("a.csv", b"a,b\n1\n", r"a\.csv:2: 1 cells under 2 column names"),
         ("a.csv", b'a,b\n"1,2\n', r"a\.csv:2: broken CSV"),
         ("a.csv", b"a,a\n1,2\n", r"a\.csv:1: two columns have the same name"),
-        ("a.jsonl.gz", b"not packed", r"a\.jsonl\.gz: cannot be unpacked"),
+        ("a.jsonl.gz", b"not packed", r"a\.jsonl\.gz: cannot be unpacked.*or name it without \.gz"),
         ("a.jsonl.gz", gzip.compress(jsonl(ROWS) * 99)[:200], r"a\.jsonl\.gz: cannot be unpacked"),
         ("a.csv.zst", b"not packed either", r"a\.csv\.zst: cannot be unpacked"),
         ("a.parquet", b"PAR1", r"a\.parquet: cannot be read as Parquet"),
         ("a.parquet.gz", b"", r"a\.parquet\.gz: packed Parquet: unpack it"),
-        ("a.doc", b"", r"a\.doc: cannot tell its format: name it one of .*\.jsonl.*\.gz, \.zst"),
+        ("a.doc", b"", r"a\.doc: cannot tell its format: save it as one of .*\.jsonl.*\.gz, \.zst"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(tmp_path: Path, name: str, content: bytes, match: str) -> None:
@@ -173,10 +194,26 @@ def test_two_columns_of_parquet_with_one_name_are_refused(tmp_path: Path) -> Non
         read(tmp_path / "a.parquet")
 
 
-@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
 def test_a_csv_header_says_what_parts_its_cells(tmp_path: Path, mark: str) -> None:
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + separated(mark))
     assert read(tmp_path / "a.csv") == ROWS
+
+
+def test_columns_without_a_name_may_be_several(tmp_path: Path) -> None:
+    """Spreadsheets leave them at the end of every line."""
+    (tmp_path / "a.csv").write_bytes(b"a,b,,\n1,2,,\n")
+    assert [(row["a"], row["b"]) for row in read(tmp_path / "a.csv")] == [("1", "2")]
+
+
+def test_a_folder_of_save_to_disk_is_refused(tmp_path: Path) -> None:
+    """Its rows may be selected by a file of indices."""
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "train")
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train"]}', "utf-8")
+    for folder in (tmp_path, tmp_path / "train"):
+        with pytest.raises(InputError, match=r"saved by `save_to_disk`: write Parquet: .*load_from_disk"):
+            read(folder)
 
 
 def test_rows_are_streamed(tmp_path: Path) -> None:

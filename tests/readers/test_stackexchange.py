@@ -310,7 +310,7 @@ def test_a_line_has_a_longest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("nowhere.xml", r"nowhere\.xml: no such file"),
         ("some/nowhere.xml", "no such file"),
         ("folder.xml", "not a file"),
-        ("a.txt", r"cannot tell its format: name it one of \.xml, \.7z"),
+        ("a.txt", r"cannot tell its format: save it as one of \.xml, \.7z"),
         ("a name", "no such file"),
     ],
 )

@@ -178,7 +178,7 @@ def test_named_columns_hold_responder_and_response(store: Store, tmp_path: Path)
         ("a.jsonl", b'{"a": ' + b"[" * 3000 + b"]" * 3000 + b"}", "x,y", r"a\.jsonl:1: JSON that is nested"),
         ("a.jsonl.gz", b"not packed", "x,y", r"a\.jsonl\.gz: cannot be unpacked"),
         ("a.txt", b"one\n", "x,y", r"a\.txt: plain text, without columns: give one of \.jsonl"),
-        ("a.dat", b"one\n", "x,y", r"a\.dat: cannot tell its format: name it one of \.jsonl"),
+        ("a.dat", b"one\n", "x,y", r"a\.dat: cannot tell its format: save it as one of \.jsonl"),
     ],
 )
 def test_bad_files_are_one_line_and_leave_nothing(
