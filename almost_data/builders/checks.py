@@ -65,6 +65,9 @@ _LIST_LINE = r"(?m)^\s*([-*+•·▪–]|\d+[.)、]|[a-z][.)]|[一二三四五�
 OPEN_END = r"[,;:،؛，；、：(（\[{&]\s*$|\s[-–—]\s*$|[^.]\b(and|or|the|a|an|of|to|with|which|but|because)\s*$"
 PROSE_WORDS = 8
 """A last line of at least so many words that ends in a letter was cut: lists and headings are shorter."""
+_VERSE_LINE = r"[\p{Lu}\p{Lo}][^\n]{0,78}"
+VERSE = rf"(?:^|\n){_VERSE_LINE}[^\n]?\n{_VERSE_LINE}[\p{{L}},;]\n{_VERSE_LINE}$"
+"""Three short lines that begin in capitals, of which the second ends no sentence: a poem may end so."""
 MIN_PERIOD, MAX_PERIOD, REPEATS = 3, 200, 4
 """Characters of a part that makes a loop, and how often it stands at least."""
 TAIL = 1_000
@@ -171,7 +174,7 @@ def _chat_checks() -> list[Filter]:
         check(
             "cut_off",
             "The reply was cut at the token limit, as the engine says; where it does not say, the text ends "
-            "in an open code fence, a comma, an open bracket, or in the middle of a sentence.",
+            "in an open code fence, a comma, an open bracket, or in the middle of a sentence, not of verse.",
             _is_cut(text),
             prose_words=PROSE_WORDS,
         ),
@@ -215,9 +218,10 @@ def _is_cut(text: pl.Expr) -> pl.Expr:
     words = last_line.str.count_matches(r"\S+")
     han = last_line.str.count_matches(r"[\p{Han}\p{Hiragana}\p{Katakana}]")
     is_prose = ~last_line.str.contains(_LIST_LINE) & ((words >= PROSE_WORDS) | (han >= 2 * PROSE_WORDS))
+    is_verse = stripped.str.tail(3 * 80).str.contains(VERSE)
     # A finished sentence of Thai or Lao has no mark at its end.
     ends_in_letter = stripped.str.contains(r"[\p{L}--[\p{Thai}\p{Lao}]]$")
-    looks_cut = is_open_fence | stripped.str.contains(OPEN_END) | (is_prose & ends_in_letter)
+    looks_cut = is_open_fence | stripped.str.contains(OPEN_END) | (is_prose & ends_in_letter & ~is_verse)
     reason = pl.col("finish_reason")
     return pl.when(reason.is_not_null()).then(reason == "length").otherwise(looks_cut)
 

@@ -41,6 +41,8 @@ GOOD = [
     "1) first\n2) the second one is a rather long line without any final mark at all here",
     "The code works.\n\n```\nx\n```\n\nLet me know if you have any questions!",
     "Roses are red\nViolets are blue\nSugar is sweet\nAnd so are you",
+    "The sea\n\nI walked along the shore at break of day,\nThe gulls were calling far across the sand\n"
+    "And still I hear the waves that took away the summer from my hand",
     "A bot may say that it is a language model; people do not.",
     "ha ha ha",
     "Think of a <b>bold</b> tag.",
@@ -50,6 +52,8 @@ BAD = {
     "cut_off": [
         "This is a long sentence that goes on and on until it just stops in the mid",
         "First, you need,",
+        "Dear Ann\nIt rains.\nThis is a long sentence that goes on and on until it just stops in the mid",
+        "The plan\nthis is a text of hard lines\nand it goes on and on and on until it just stops in the mid",
         "Water it (",
         "Here is the code:\n\n```python\nprint(1)",
     ],
