@@ -28,8 +28,9 @@ TOOL_ROLES = {
 TOOL_CALLS = ("tool_calls", "function_call", "function_calls")
 IMAGES = ("image", "images")
 """Columns of what is no text, and belongs to the prompt."""
-_JSON_START = re.compile(r"\s*\[\s*\{")
-_JSON_TURNS = re.compile(r"""\s*\[\s*\{\s*["'](role|from|content|value)["']\s*:""")
+_JSON_START = re.compile(r"\s*(?:\[\s*\{|\{'(?:role|from|content|value)':)")
+"""How a list of turns begins in JSON, or a turn as Python prints it; one object of JSON may be a reply."""
+_JSON_TURNS = re.compile(r"""\s*\[?\s*\{\s*["'](role|from|content|value)["']\s*:""")
 _TURN_KEYS = [re.compile(rf"""["']({names})["']\s*:""") for names in ("role|from", "content|value")]
 HEAD = 1_000
 """Characters in which a list of turns shows the keys of a turn."""
@@ -61,7 +62,9 @@ def read_turns(value: Any) -> Messages | None:
         return None
     if isinstance(value, dict):
         if isinstance(turns := value.get("messages", [value]), str):
-            return read_turns(turns)
+            if (turns := read_turns(turns)) is None:
+                raise Unusable("not_text", "text where a list of messages is needed")
+            return turns
         value = turns
     if not isinstance(value, Sequence) or isinstance(value, bytes):
         raise Unusable("not_text", f"{type(value).__name__} where text or a list of turns is needed")

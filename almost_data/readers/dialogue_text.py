@@ -31,11 +31,11 @@ _INSTRUCTION = re.compile(_LINE_START + r"\[INST\]")
 _OPEN_TURN = re.compile(r"(?:(?:^|\n)(?:Assistant|AI|### (?:Response|Assistant))|(?:^|[\s>])ASSISTANT):\s*\Z")
 """The end of a prompt that was written for a model to continue."""
 _TRANSCRIPT_START = re.compile(
-    r"\s*(?:(?:### ?|GPT4 Correct )?(?:Human|User|USER):|A chat between a (?:curious )?(?:human|user) "
-    r"|BEGINNING OF CONVERSATION: USER:)"
+    r"\s*(?:(?:### ?|GPT4 Correct |\*\*)?(?:Human|User|USER)(?:\*\*)?:"
+    r"|A chat between a (?:curious )?(?:human|user) |BEGINNING OF CONVERSATION: USER:)"
 )
 _TRANSCRIPT_REPLY = re.compile(
-    r"(?:[\r\n][ \t]*|### ?|GPT4 Correct )(?:Assistant|ASSISTANT|AI|Bot):|[ >]ASSISTANT:"
+    r"(?:[\r\n][ \t]*(?:\*\*)?|### ?|GPT4 Correct )(?:Assistant|ASSISTANT|AI|Bot)(?:\*\*)?:|[ >]ASSISTANT:"
 )
 """The turns of a transcript, as `User:` and `Assistant:`; in Guanaco and Vicuna they stand within a line."""
 _ALPACA_TURNS = ("### Instruction:\n", "\n### Response:")

@@ -1,5 +1,6 @@
 """What a layout is: a declared object that says which columns hold preferences, and how a row is read."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,7 +24,10 @@ from .reasons import Unusable
 Cells = Mapping[str, Any]
 """A row's values by column."""
 SIDES = ("chosen", "rejected")
-PARTS = ("context", "passage", "document", "article", "choices", "options")
+PARTS = (
+    *("context", "passage", "document", "article", "paragraph", "story", "table", "instances"),
+    *("choices", "options", "endings"),
+)
 """Columns of what may belong to a prompt in another column."""
 PROMPT_COLUMNS = (
     *("prompt", "question", "instruction", "query", "input"),
@@ -101,6 +105,10 @@ def turns(value: Any) -> bool:
         return read_turns(value) is not None if text(value) else _turn(value) or objects(value)
     except Unusable:
         return True
+
+
+PYTHON_LIST = re.compile(r"\s*(?:array\()?\[\s*'|\s*array\(\[")
+"""How a list begins that Python wrote as text, where a table of text was saved."""
 
 
 def side(value: Any) -> bool:
@@ -270,10 +278,20 @@ def _fact_columns(names: tuple[str, ...]) -> Sequence[Sequence[Sequence[str]]]:
     ]
 
 
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d{1,2}\s*")
+"""A number with a comma that cannot part thousands."""
+
+
 def number_of(value: Any) -> float | None:
-    """A finite number, also as text; None for anything else."""
+    """A finite number, also as text, and with a decimal comma; None for anything else.
+
+    >>> number_of("4,5"), number_of("1,250")
+    (4.5, None)
+    """
     if not isinstance(value, int | float | str) or isinstance(value, bool):
         return None
+    if isinstance(value, str) and DECIMAL_COMMA.fullmatch(value):
+        value = value.replace(",", ".")
     try:
         number = float(value)
     except (ValueError, OverflowError):  # an integer of any length is JSON

@@ -128,6 +128,39 @@ LAYOUTS: tuple[Layout, ...] = (
         example={"messages": _CONVERSATIONS["chosen"], "rejected_response": _BAD},
     ),
     Layout(
+        name="ms-swift-messages",
+        title="ms-swift preference, both conversations",
+        source="ms-swift's guide to custom datasets",
+        columns={"messages": conversation, "rejected_messages": conversation},
+        read=rows.renamed(pair(None), chosen="messages", rejected="rejected_messages"),
+        example={"messages": _CONVERSATIONS["chosen"], "rejected_messages": _CONVERSATIONS["rejected"]},
+    ),
+    Layout(
+        name="nemo-rl",
+        title="NeMo RL preferences",
+        source="NeMo RL's guide to DPO",
+        columns={"context": turns, "completions": objects},
+        read=rows.nemo_rl,
+        example={
+            "context": _USER,
+            "completions": [
+                {"rank": 1, "completion": _BAD_TURNS},
+                {"rank": 0, "completion": _GOOD_TURNS},
+            ],
+        },
+    ),
+    Layout(
+        name="label-studio",
+        title="Label Studio, pairwise",
+        source="Label Studio's template of human preferences, exported as JSON",
+        columns={"data": rows.is_pairwise_task, "annotations": objects},
+        read=rows.label_studio,
+        example={
+            "data": {"prompt": _PROMPT, "answer1": _BAD, "answer2": _GOOD},
+            "annotations": [{"result": [{"type": "pairwise", "value": {"selected": "right"}}]}],
+        },
+    ),
+    Layout(
         name="openai",
         title="OpenAI preference fine-tuning",
         source="OpenAI's fine-tuning guide",
@@ -171,14 +204,23 @@ LAYOUTS: tuple[Layout, ...] = (
         read=pair("prompt"),
         example={"prompt": _PROMPT, "generations": [_BAD, _GOOD], **_CONVERSATIONS, "instruction": _PROMPT},
     ),
-    Layout(
-        name="argilla",
-        title="Argilla, binarized",
-        source="argilla/ultrafeedback-binarized-preferences",
-        columns=dict.fromkeys(("instruction", "chosen_response", "rejected_response"), text),
-        absent=("prompt", *SIDES),
-        read=rows.renamed(pair("instruction"), chosen="chosen_response", rejected="rejected_response"),
-        example={"instruction": _PROMPT, "chosen_response": _GOOD, "rejected_response": _BAD},
+    *(
+        Layout(
+            name=name,
+            title=title,
+            source=source,
+            columns=dict.fromkeys((prompt, "chosen_response", "rejected_response"), text),
+            absent=(other_prompt, *SIDES),
+            read=rows.renamed(pair(prompt), chosen="chosen_response", rejected="rejected_response"),
+            example={prompt: _PROMPT, "chosen_response": _GOOD, "rejected_response": _BAD},
+        )
+        for name, title, source, prompt, other_prompt in (
+            (
+                *("argilla", "Argilla, binarized", "argilla/ultrafeedback-binarized-preferences"),
+                *("instruction", "prompt"),
+            ),
+            ("nemo-binary", "NeMo RL, binary preferences", "NeMo RL's DPODataset", "prompt", "instruction"),
+        )
     ),
     Layout(
         name="rewardbench2",
@@ -204,6 +246,14 @@ LAYOUTS: tuple[Layout, ...] = (
         columns={"prompt": anything, "response_1": text, "response_2": text, "preference_strength": anything},
         read=rows.labelled(("response_1", "response_2"), "preference_strength", rows.by_sign),
         example={"prompt": _PROMPT, "response_1": _GOOD, "response_2": _BAD, "preference_strength": -2},
+    ),
+    Layout(
+        name="helpsteer3-edits",
+        title="HelpSteer3 edits",
+        source="nvidia/HelpSteer3, edit_quality",
+        columns={"context": turns, "good_edited_response": text, "bad_edited_response": text},
+        read=rows.renamed(pair("context"), chosen="good_edited_response", rejected="bad_edited_response"),
+        example={"context": _USER, "good_edited_response": _GOOD, "bad_edited_response": _BAD},
     ),
     Layout(
         name="helpsteer3",

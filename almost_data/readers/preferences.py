@@ -20,6 +20,7 @@ from .layout import (
     BEFORE,
     MODELS,
     PROMPT_COLUMNS,
+    PYTHON_LIST,
     SCORES,
     SIDES,
     Cells,
@@ -30,6 +31,7 @@ from .layout import (
     pair,
     side,
     text,
+    turns,
 )
 from .layouts import LAYOUTS
 from .reasons import Unusable
@@ -141,6 +143,9 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
 
     `columns` are all of the source's, also those that are not read.
     """
+    if column := _python_lists(rows):
+        fix = "write JSONL or Parquet, or name the columns in import.columns to read them as text"
+        raise InputError(f"{source}: {column} holds lists as Python prints them: {fix}")
     fitting = [layout for layout in LAYOUTS if layout.fits(rows)]
     if len(fitting) == 1:
         return fitting[0]
@@ -156,6 +161,16 @@ FIX = (
     "import.columns prompt=NAME,chosen=NAME,rejected=NAME says which columns hold the prompt, the better and "
     "the worse reply, and decides"
 )
+
+
+def _python_lists(rows: Sequence[Cells]) -> str | None:
+    """The first side of which more than half of the texts are lists that a table of text has for lists."""
+    for name in SIDES:
+        values = [row[name] for row in rows if has_value(row.get(name))]
+        is_list = [isinstance(value, str) and PYTHON_LIST.match(value) is not None for value in values]
+        if 2 * sum(is_list) > len(values) and not any(map(turns, values)):
+            return name
+    return None
 
 
 def _near_miss(rows: Sequence[Cells]) -> str:

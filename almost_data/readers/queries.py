@@ -8,18 +8,18 @@ from ..errors import InputError
 from ..models.chat import Messages
 from .conversations import check_images, read_turns
 from .dialogue_text import is_whole_hh, read_hh
-from .layout import BEFORE, PARTS, conversation, has_value, prompt_of
+from .layout import BEFORE, PARTS, conversation, has_value, objects, prompt_of
 from .reasons import Unusable
 
 NAMED = ("query", "prompt", "question", "instruction")
 """Columns that say by their name that they hold a prompt."""
 UNNAMED = ("text", "input", "turns", "messages", "conversations", "conversation")
 """Columns that hold one where no other column says so."""
-CHOICES = tuple("ABCD")
-"""Columns of the choices to a `question`."""
+CHOICES = (("A", "B"), ("option_a", "option_b"), ("option1", "option2"), ("opa", "opb"))
+"""Columns of the first two choices to a `question`."""
 ANSWERS = (
-    *("output", "response", "completion", "answer", "answers", "chosen", "rejected"),
-    *("role", "author", "label"),
+    *("output", "response", "completion", "answer", "answers", "chosen", "rejected", "reply", "target"),
+    *("role", "author", "speaker", "sender", "from", "parent_id", "label", "sentiment", "summary"),
     *PARTS,
 )
 """Columns beside which an unnamed column may hold more than the prompt, text that belongs to a prompt, or
@@ -73,7 +73,7 @@ class PromptColumn:
             turns = read_hh(value) if is_whole_hh(value) else value
             return prompt_of(row, _before_reply(turns) if self.has_replies else turns)
         except Unusable as error:
-            if error.reason == "not_text":
+            if error.reason == "not_text" and not objects(value):
                 problem = f"must be text or a list of turns, not {type(value).__name__}"
                 raise InputError(f"{place}: {self.name} {problem}: write a string") from None
             raise
@@ -116,7 +116,7 @@ def find_column(
     is_bare = not set(ANSWERS) & set(columns)
     candidates = named or [name for name in UNNAMED if name in columns and is_bare]
     parts = [name for name in PARTS if name in columns]
-    parts += CHOICES if {"question", *CHOICES} <= set(columns) else ()
+    parts += [name for two in CHOICES if {"question", *two} <= set(columns) for name in two]
     if len(candidates) == 1 and not parts:
         addition = "input" if candidates == ["instruction"] and "input" in columns else None
         return PromptColumn(candidates[0], addition, before)

@@ -9,7 +9,7 @@ from ..generation import FINISH_REASONS
 from ..models.chat import Messages
 from .conversations import Conversation, check_images, stripped
 from .formats import Row
-from .layout import reply_of, turns
+from .layout import objects, reply_of, turns
 from .queries import PromptColumn, find_column
 from .reasons import Unusable
 
@@ -140,11 +140,12 @@ def _conversation(row: Row, column: str, prompt: Messages | None) -> tuple[Conve
     """A reply with the prompt before it, and why it cannot be used, or None."""
     place, values = row
     if column not in values:
-        raise InputError(f"{place}: no column {column!r}; columns here: {', '.join(sorted(values))}")
+        fix = "write null where there is no reply"
+        raise InputError(f"{place}: no column {column!r}; columns here: {', '.join(sorted(values))}: {fix}")
     try:
         conversation = reply_of(values, column, prompt)
     except Unusable as error:
-        if error.reason == "not_text":
+        if error.reason == "not_text" and not objects(values[column]):
             kind = type(values[column]).__name__
             raise InputError(f"{place}: {column} must be text, not {kind}: write a string") from None
         return None, "missing" if error.reason == "no_reply" else error.reason

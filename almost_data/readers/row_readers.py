@@ -18,6 +18,7 @@ from .layout import (
     flag_of,
     name_of,
     number_of,
+    objects,
     pair,
     preference,
     prompt_of,
@@ -173,6 +174,20 @@ def nectar(row: Cells) -> list[Preference]:
     return [replace(ranked, **{side: replace(getattr(ranked, side), score=None) for side in SIDES})]
 
 
+def nemo_rl(row: Cells) -> list[Preference]:
+    """Completions with ranks, the lowest over the highest."""
+    prompt = prompt_of(row, row.get("context"))
+    ranked = [
+        (rank, read_reply(item.get("completion"), prompt))
+        for item in row.get("completions") or ()
+        if (rank := number_of(item.get("rank"))) is not None
+    ]
+    ordered = [reply for _, reply in sorted(ranked, key=lambda two: two[0])]
+    if len({rank for rank, _ in ranked}) < 2:
+        raise Unusable("no_preference")
+    return [preference([ordered[0], ordered[-1]])]
+
+
 def webgpt(row: Cells) -> list[Preference]:
     """Two answers, each with a score."""
     question = row.get("question")
@@ -255,6 +270,26 @@ def by_nearness(label: Any) -> int | None:
     """The label is a number from 1, the first is better, to 2, the second is; 1.5 is a tie."""
     number = number_of(label)
     return None if number is None or number == 1.5 or not 1 <= number <= 2 else round(number) - 1
+
+
+PAIRWISE = {"left": ("answer1", "answer2"), "right": ("answer2", "answer1")}
+"""What an annotator selects -> the better answer of a task, and the worse."""
+
+
+def is_pairwise_task(value: Any) -> bool:
+    return isinstance(value, dict) and {"prompt", *PAIRWISE["left"]} <= value.keys()
+
+
+def label_studio(row: Cells) -> list[Preference]:
+    """A task's two answers, and what all of its annotators selected."""
+    task, annotations = row.get("data") or {}, row.get("annotations") or ()
+    prompt = prompt_of(row, task.get("prompt"))
+    results = [result for annotation in annotations if objects(result := annotation.get("result"))]
+    values = [item.get("value") for result in results for item in result if item.get("type") == "pairwise"]
+    selected = {str(value.get("selected")) if isinstance(value, dict) else "" for value in values}
+    if len(selected) != 1 or not selected <= PAIRWISE.keys():
+        raise Unusable("no_preference", "the annotators select no answer, or not the same")
+    return [preference([read_reply(task.get(name), prompt) for name in PAIRWISE[selected.pop()]])]
 
 
 def arena_55k(row: Cells) -> list[Preference]:

@@ -124,7 +124,7 @@ def import_queries(store: Store, file: str, version: str, options: Options = Opt
 
     A prompt is text, or a list of turns that ends in the user's.
     """
-    source = _open(file, QUERY_SUFFIXES, COLUMNS | {*CHOICES}, "query", options)
+    source = _open(file, QUERY_SUFFIXES, COLUMNS | {*chained(*CHOICES)}, "query", options)
     column = find_queries(source.columns, source.sample, file, options.columns.get("query"))
 
     def build(folder: Path) -> Built:

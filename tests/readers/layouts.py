@@ -158,6 +158,38 @@ MESSAGE_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] 
             {"messages": form([*pair.prompt, assistant(pair.chosen)]), "rejected_response": pair.rejected}
         ],
     ),
+    "ms-swift-messages": (
+        ANY,
+        lambda pair, form: [
+            {
+                "messages": form([*pair.prompt, assistant(pair.chosen)]),
+                "rejected_messages": form([*pair.prompt, assistant(pair.rejected)]),
+            }
+        ],
+    ),
+    "nemo-rl": (
+        ANY,
+        lambda pair, form: [
+            {
+                "context": form(pair.prompt),
+                "completions": [
+                    {"rank": 2, "completion": form([assistant(pair.rejected)])},
+                    {"rank": 0, "completion": form([assistant(pair.chosen)])},
+                    {"rank": 1, "completion": form([assistant("Between.")])},
+                ],
+            }
+        ],
+    ),
+    "helpsteer3-edits": (
+        ANY,
+        lambda pair, form: [
+            {
+                "context": form(pair.prompt),
+                "good_edited_response": pair.chosen,
+                "bad_edited_response": pair.rejected,
+            }
+        ],
+    ),
     "openai": (
         ANY,
         lambda pair, form: [
@@ -236,6 +268,21 @@ TEXT_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] = {
                 "instruction": pair.text,
                 "chosen_response": pair.chosen,
                 "rejected_response": pair.rejected,
+            }
+        ],
+    ),
+    "nemo-binary": (
+        (SINGLE,),
+        lambda pair, form: [
+            {"prompt": pair.text, "chosen_response": pair.chosen, "rejected_response": pair.rejected}
+        ],
+    ),
+    "label-studio": (
+        (SINGLE,),
+        lambda pair, form: [
+            {
+                "data": {"prompt": pair.text, "answer1": pair.rejected, "answer2": pair.chosen},
+                "annotations": [{"result": [{"type": "pairwise", "value": {"selected": "right"}}]}] * 2,
             }
         ],
     ),

@@ -100,6 +100,7 @@ def test_replies_in_json_are_replies() -> None:
 def test_text_that_shows_turns_and_cannot_be_read_as_them_is_refused() -> None:
     for text in (
         "[{'id': 0, 'role': 'user', 'content': 'single quotes'}]",
+        "{'from': 'gpt', 'value': 'one turn as Python prints it'}",
         '[{"role": "user", "content": "Hi"}, {"content": "no role"}]',
         '[{"from": "gpt", "value": "Hi"}, "text"]',
     ):

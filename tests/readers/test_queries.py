@@ -6,7 +6,7 @@ import pytest
 
 from almost_data.errors import InputError
 from almost_data.readers.layout import PARTS
-from almost_data.readers.queries import find_column, find_queries
+from almost_data.readers.queries import CHOICES, find_column, find_queries
 from almost_data.readers.reasons import Unusable
 
 ROLES = ("user", "assistant") * 2
@@ -49,9 +49,11 @@ def test_a_row_is_read_as_its_turns(row: dict[str, Any], turns: list[tuple[str, 
     assert read(row) == turns
 
 
-@pytest.mark.parametrize("beside", ["role", "author", "label", "response"])
+@pytest.mark.parametrize(
+    "beside", ["role", "author", "speaker", "from", "parent_id", "label", "sentiment", "reply", "response"]
+)
 def test_text_beside_what_says_that_it_may_be_no_prompt_is_refused(beside: str) -> None:
-    """OASST's rows of every turn, a set of labelled reviews."""
+    """OASST's rows of every turn, a set of labelled reviews, a chat with a column of speakers."""
     with pytest.raises(InputError, match="say which column holds the query"):
         read({"text": "No, a leaf.", beside: "assistant"})
     assert find_column(["text", beside], "rows", "text").name == "text"
@@ -65,16 +67,20 @@ def test_text_beside_what_says_that_it_may_be_no_prompt_is_refused(beside: str) 
         ({"system": 7}, "unreadable_system"),
         ({"image": "x.png"}, "image"),
         ({"images": ["x"]}, "image"),
+        ({"prompt": [{"role": "user", "content": [{"type": "image_url"}, {"text": "Why?"}]}]}, "not_text"),
+        ({"prompt": [{"role": "user", "content": [{"type": "tool_result", "content": "7"}]}]}, "not_text"),
+        ({"prompt": "**User:** Hi\n**Assistant:** Ho\n**User:** Why?"}, "template_text"),
+        ({"prompt": "{'role': 'user', 'content': 'Why?'}"}, "unreadable_json"),
     ],
 )
 def test_what_belongs_to_the_prompt_and_cannot_be_read_is_a_reason(beside: Any, reason: str) -> None:
     with pytest.raises(Unusable) as error:
         read({"prompt": "Why?", **beside})
     assert error.value.reason == reason
-    assert read({"prompt": "Why?", **dict.fromkeys(beside)}) == [("user", "Why?")]
+    assert read({**dict.fromkeys(beside), "prompt": "Why?"}) == [("user", "Why?")]
 
 
-@pytest.mark.parametrize("part", [*PARTS, "A and B and C and D"])
+@pytest.mark.parametrize("part", [*PARTS, *(" and ".join(two) for two in CHOICES)])
 def test_a_question_beside_what_may_belong_to_it_is_refused(part: str) -> None:
     """MMLU and its like: without its choices a question is not the whole prompt."""
     row = {"question": "Which is a leaf?", **dict.fromkeys(part.split(" and "), "tea"), "answer": 0}
