@@ -11,7 +11,7 @@ from cyclopts import App, Argument, CycloptsError, MissingArgumentError, Unknown
 
 from ..errors import Defect, InputError
 from ..inputs import is_utf8
-from .console import accept_any_text
+from .console import accept_any_text, draw_to_files
 from .ending import end, interruptible, received, traceback_file
 from .options import DEFAULTS
 
@@ -97,6 +97,7 @@ def main(argv: list[str] | None = None, command: App = app) -> None:
     `command` is that of a script whose command line ends in the same ways.
     """
     accept_any_text()
+    draw_to_files()
     arguments = _root_last(list(sys.argv[1:] if argv is None else argv))
     with interruptible():
         try:

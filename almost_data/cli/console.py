@@ -1,6 +1,7 @@
 """The console that every command prints with, and how text, tables and panels look on it."""
 
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -29,6 +30,12 @@ def accept_any_text() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+
+
+def draw_to_files() -> None:
+    """Let matplotlib draw without a screen or a home, and without a word about either."""
+    os.environ["MPLBACKEND"] = "agg"
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 def text(content: str, style: str = "") -> Text:

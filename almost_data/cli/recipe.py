@@ -8,7 +8,7 @@ from ..errors import InputError, Stopped
 from ..training import is_main_process
 from ..training.artifact import Training
 from ..training.preflight import Preflight
-from .console import accept_any_text, console, grid, percent, print_line, text
+from .console import accept_any_text, console, draw_to_files, grid, percent, print_line, text
 from .ending import end
 from .options import root_flag
 
@@ -23,6 +23,7 @@ def run(main: Callable[[], None]) -> None:
     Failures inside torch and TRL keep their traceback.
     """
     accept_any_text()
+    draw_to_files()
     try:
         main()
     except InputError as error:

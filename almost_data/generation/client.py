@@ -31,9 +31,10 @@ MAX_BYTES = 16 << 20
 _ERROR_CHARACTERS = 300
 _SECRET = re.compile(
     r"""\b(?:authorization|api[-_ ]?key(?: provided)?)["']?\s*[:=]\s*["']?(?:bearer\s+|basic\s+)?[^\s"',]+"""
-    r"""|\b(?:bearer|basic)\s+[\w.~+/=*-]{8,}|\bsk-[^\s"',]+""",
+    r"""|\b(?:bearer|basic)\s+[\w.~+/=*-]{8,}|\bsk-[^\s"',]+|(?<=//)[^/\s@]+@""",
     re.IGNORECASE,
 )
+_HOST = re.compile(r"//(?:[^/@]*@)?([\w.:-]+)")
 
 
 @dataclass(eq=False)
@@ -127,7 +128,7 @@ class Client:
         except ServerFault as fault:
             self.counts["dropped"] += fault.status is None
             raise
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a name that is no host's
             self.counts["dropped"] += 1
             is_late = isinstance(error, TimeoutError)
             message = "no answer in time" if is_late else f"no answer: {_problem(error)}"
@@ -143,8 +144,8 @@ class Client:
             self.limit.lower_limit(entered)
         message, param = _error(body)
         if 300 <= status < 400:
-            host = urlsplit(headers.get("Location", "")).hostname or "another path"
-            message = f"the server redirects to {host}: give that address"
+            host = _HOST.search(headers.get("Location", ""))
+            message = f"the server redirects to {host[1] if host else 'another path'}: give that address"
         wait = _retry_after(headers.get("Retry-After", ""))
         is_temporary = (status in (408, 409, 429) or status >= 500) and (wait or 0) <= LONGEST_PAUSE
         return ServerFault(f"HTTP {status}: {message}", is_temporary, status, param, wait)
@@ -164,7 +165,8 @@ async def _read_body(response: "aiohttp.ClientResponse") -> bytes:
 def _problem(error: Exception) -> str:
     """The system's word for an error of a connection, such as `Connection refused`; else all of the error."""
     number = getattr(error, "errno", None) or 0
-    return os.strerror(number) if number > 0 else f"{type(error).__name__}: {error}"
+    problem = getattr(error, "message", error)
+    return os.strerror(number) if number > 0 else f"{type(error).__name__}: {problem}"
 
 
 def _error(body: bytes) -> tuple[str, str | None]:

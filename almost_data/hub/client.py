@@ -5,12 +5,14 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from logging import ERROR
+from inspect import unwrap
+from logging import ERROR, getLogger
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from unittest.mock import patch
 
 from ..datasets.manifest import Manifest, decode_manifest
 from ..errors import InputError
@@ -20,11 +22,14 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi, RepoFile
 
 T = TypeVar("T")
+log = getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Called with the bytes transferred so far and in all."""
 
 RETRY_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each retry of a request that failed for a temporary reason."""
+TIMEOUT = 30.0
+"""Seconds that the Hub may be silent."""
 KINDS = ("dataset", "model")
 MAX_MANIFEST = 8_000_000
 """Most bytes of a manifest; its objects can take twenty times as many."""
@@ -37,6 +42,7 @@ _HOST = re.compile(r"https?://(?:[^/\s@]*@)?([\w.:-]+)")
 _XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
 """The status in a message of hf_xet, which raises a ConnectionError for any."""
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+_COMMIT = re.compile(r"[0-9a-f]{40,64}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -131,8 +137,13 @@ def find(api: "HfApi", repo: str, kind: str, revision: str | None = None) -> Rem
         info = api.repo_info(repo, repo_type=kind, revision=revision)
     except RepositoryNotFoundError:
         return None
+    if not _COMMIT.fullmatch(str(info.sha)):
+        raise HubError(f"{repo}: the Hub names no commit: run the same command again")
     tree = api.list_repo_tree(repo, recursive=True, revision=info.sha, repo_type=kind)
     files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+    for file in files.values():
+        if type(file.path) is not str or type(file.size) is not int or file.size < 0:
+            raise HubError(f"{repo}: the Hub's list of its files cannot be read: run the same command again")
     return Remote(api, repo, kind, str(info.sha), bool(info.private), files)
 
 
@@ -155,7 +166,7 @@ def with_retries(repo: str, attempt: Callable[[], T]) -> T:
     """
     for wait in (*RETRY_WAITS, None):
         try:
-            with _silent_client():
+            with _configured_client():
                 return attempt()
         except (InputError, HubError):
             raise
@@ -166,6 +177,7 @@ def with_retries(repo: str, attempt: Callable[[], T]) -> T:
             if wait is None or not is_temporary:
                 # The client's messages hold addresses: the cause is kept only where the Hub did not answer.
                 raise hub_error(repo, error) from (None if http_status(error) or is_temporary else error)
+            log.warning("%s: the Hub failed (%s): tried again in %g s", repo, _reason(error), wait)
         time.sleep(wait)
     raise AssertionError
 
@@ -204,8 +216,7 @@ def _is_from_hub(error: Exception) -> bool:
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     packages = [_package(frame.f_globals.get("__name__", "")) for frame in frames]
     callers = [package for package in packages if package in (_package(__name__), *CLIENT)]
-    # The client raises these for answers that it cannot use. A wrong type or a missing key is a bug.
-    return callers[-1] in CLIENT and isinstance(error, OSError | ValueError | RuntimeError)
+    return callers[-1] in CLIENT  # which raises errors of any type for answers that it cannot use
 
 
 def _package(module: str) -> str:
@@ -275,18 +286,38 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def _silent_client() -> Iterator[None]:
-    """Silence the client: its log lines hold addresses, some of them signed; its bars would break ours."""
-    from huggingface_hub.utils import logging
+def _configured_client() -> Iterator[None]:
+    """Let the client print nothing, retry nothing and wait for nothing longer than `TIMEOUT`.
+
+    Its log lines hold addresses, some of them signed, and its bars would break ours. It would wait without
+    a word for as long as a server tells it to, and has no limit for most requests.
+    """
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import http_backoff, http_stream_backoff, logging
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
     from huggingface_hub.utils.tqdm import enable_progress_bars as enable
 
     verbosity, had_bars = logging.get_verbosity(), not are_progress_bars_disabled()
     logging.set_verbosity(ERROR)
     disable_progress_bars()
+    session = get_session()
+    hooks = session.event_hooks
+    session.event_hooks = {**hooks, "request": [*hooks["request"], _limit_time]}
     try:
-        yield
+        with ExitStack() as patches:
+            for function in (http_backoff, http_stream_backoff):
+                patches.enter_context(patch.dict(unwrap(function).__kwdefaults__, max_retries=0))
+            yield
     finally:
+        session.event_hooks = hooks
         logging.set_verbosity(verbosity)
         if had_bars:
             enable()
+
+
+def _limit_time(request: Any) -> None:
+    """Give a request the limits of time that it lacks."""
+    limits = request.extensions.get("timeout", {})
+    request.extensions["timeout"] = {
+        kind: limits.get(kind) or TIMEOUT for kind in ("connect", "read", "write", "pool")
+    }

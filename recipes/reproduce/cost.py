@@ -67,7 +67,8 @@ def command(
     lines, checkpoints = loop(presets.load(preset, config, set_, limit), recipes)
     print_costs(lines)
     console.print(text(ASSUMED, style="dim"))
-    console.print(f"While a recipe trains, its checkpoints take up to {byte_size(checkpoints)}.", style="dim")
+    room = f"up to {byte_size(checkpoints)}" if checkpoints else "room that the models' names do not tell"
+    console.print(f"While a recipe trains, its checkpoints take {room}.", style="dim")
 
 
 def main(arguments: list[str] | None = None) -> None:

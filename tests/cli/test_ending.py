@@ -165,3 +165,12 @@ def test_a_config_file_that_has_no_end_is_refused(tmp_path: Path, kind: str) -> 
     done = cli("build", "queries", "--engine", "fake", "--config", str(file), "--root", str(tmp_path / "r"))
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert str(file) in done.stderr
+
+
+def test_figures_need_neither_a_home_nor_a_screen(tmp_path: Path) -> None:
+    code = "from almost_data.cli.console import draw_to_files; draw_to_files(); import matplotlib"
+    places = {"HOME": "/proc/none", "MPLCONFIGDIR": str(tmp_path / "file"), "MPLBACKEND": "none"}
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=os.environ | places, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -400,6 +400,7 @@ def test_an_error_is_one_short_line_without_other_secrets(server: CompletionsSer
     ):
         assert "hunter2" not in redacted(f"headers {secret}, and more")
     assert "hunter2" not in redacted('Incorrect API key provided: hunter2, {"api_key": "hunter2"} sk-hunter2')
+    assert "hunter2" not in redacted("InvalidURL: http://me:hunter2@[::1")
     assert redacted("The batch is bearer of bad news, basic as it is.") == (
         "The batch is bearer of bad news, basic as it is."
     )

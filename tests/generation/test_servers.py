@@ -220,6 +220,19 @@ def test_a_redirect_is_not_followed_and_leaks_no_key(
         assert (thief.accepted, len(server.bodies)) == (0, 1)
 
 
+@pytest.mark.parametrize("location", ["http://[::1", "/v2/models", ""])
+def test_a_redirect_to_no_host_is_reported(server: CompletionsServer, location: str) -> None:
+    server.raw = lambda _: (302, {"Location": location}, b"")
+    assert "redirects to another path" in str(ask(server, text())["r0"].error)
+
+
+@pytest.mark.parametrize("host", ["a..b", ".", "h" * 70])
+def test_a_name_that_no_host_has_is_an_address_without_a_server(host: str) -> None:
+    engine = OpenAIEngine(f"http://{host}/v1", retries=0)
+    with pytest.raises(InputError, match=r"engine\.base_url: .*: is the server running\?"):
+        engine.names()
+
+
 def test_servers_are_set_as_a_user_writes_them() -> None:
     written = {"base_url": "http://h/v1", "models": ["m"], "price": {"input": 0.5, "output": 1}}
     engine = engines.load("openai", {"servers": [written]})

@@ -1,5 +1,6 @@
 """Whatever fails, and whoever commits meanwhile: the same command ends right."""
 
+import json
 import os
 import random
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from almost_data import hub
+from almost_data.errors import InputError
 from almost_data.hub import client
 from almost_data.store.store import Store
 from tests import hub_server
@@ -182,7 +184,54 @@ def test_our_own_errors_are_not_the_hubs(store: Store, server: Hub, tmp_path: Pa
     with pytest.raises(client.HubError, match="ConnectionResetError"):
         client.with_retries(REPO, lambda: wrong(ConnectionResetError("at 127.0.0.1")))
     assert len(tries) == 4 + 1 + len(client.RETRY_WAITS)
-    # What the client makes of an answer that it cannot read is the Hub's: here, HTML for JSON.
-    server.answer = lambda *_: hub_server.Reply(b"<html>", 200)  # type: ignore[method-assign]
-    with pytest.raises(client.HubError, match="JSONDecodeError"):
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", b"null", b"[]", b"{}", b'{"id": 5}', b"[" * 100_000])
+def test_what_the_client_makes_of_an_unreadable_answer_is_the_hubs(
+    store: Store, server: Hub, body: bytes
+) -> None:
+    server.answer = lambda *_: hub_server.Reply(body, 200)  # type: ignore[method-assign]
+    with pytest.raises(client.HubError, match="the same command again"):
+        push(store, server)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("sha", "../../x"), ("sha", None), ("size", -1), ("size", "7"), ("path", 5)]
+)
+def test_commits_and_files_are_what_they_should_be(
+    store: Store, server: Hub, tmp_path: Path, key: str, value: object
+) -> None:
+    push(store, server)
+    serve = server.answer
+
+    def mislead(method: str, target: str, headers: object, body: bytes) -> hub_server.Reply:
+        if target.endswith("/../../x?recursive=true&expand=false"):
+            return hub_server.Reply(b"[]")
+        reply = serve(method, target, headers, body)
+        if method == "GET" and "/resolve/" not in target:
+            values = json.loads(reply.body)
+            for record in values if isinstance(values, list) else [values]:
+                record.update({key: value} if key in record else {})
+            reply.body = json.dumps(values).encode()
+        return reply
+
+    server.answer = mislead  # type: ignore[method-assign]
+    other = Store(tmp_path / "other")
+    with pytest.raises((client.HubError, InputError)):
+        hub.pull(other, REPO, api=api(server))
+    assert not other.root.exists() or {path.name for path in other.root.iterdir()} <= {".locks"}
+
+
+def test_the_hub_decides_no_wait(
+    store: Store, server: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    later = hub_server.Reply(b"{}", 429, {"Retry-After": "1000000000"})
+    server.answer = lambda *_: later  # type: ignore[method-assign]
+    with pytest.raises(client.HubError, match="answer 429"):
+        push(store, server)
+    assert len(server.recorded) == len(caplog.messages) + 1 == len(client.RETRY_WAITS) + 1
+    assert caplog.messages[0] == f"{REPO}: the Hub failed (answer 429): tried again in 0.01 s"
+    monkeypatch.setattr(client, "TIMEOUT", 0.1)
+    server.fault = lambda *_: "slow"
+    with pytest.raises(client.HubError, match="ReadTimeout"):
         push(store, server)

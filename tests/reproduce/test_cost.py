@@ -111,6 +111,7 @@ def test_a_model_without_a_size_leaves_the_sum_open(
     cost_script.main(["--recipes", str(tmp_path / "it.yaml")])
     printed = capsys.readouterr().out
     assert printed.split("\nall ")[1].split("\n")[0].split()[-1] == "?"
+    assert "its checkpoints take room that the models' names do not tell" in " ".join(printed.split())
 
 
 def test_the_table_needs_no_trl() -> None:

@@ -1,5 +1,7 @@
 """A deleted artifact is gone, what others need is protected, and its replies are not asked for again."""
 
+from contextlib import AbstractContextManager
+
 import pytest
 
 from almost_data.cli.console import byte_size
@@ -17,6 +19,21 @@ def test_what_others_stand_on_stays_unless_that_is_accepted(copy: Store) -> None
     remove(copy, ["responses@0.1.0"], force=True)
     assert copy.refs() == ["comparisons@0.1.0", "queries@0.1.0"]
     assert not copy.path("responses@0.1.0").parent.exists()
+
+
+def test_what_others_built_until_it_is_locked_counts(copy: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = copy.path("comparisons@0.1.0"), copy.root / "comparisons" / "theirs"
+    ours.rename(theirs)
+    lock = Store.lock
+
+    def build_first(store: Store, ref: str) -> AbstractContextManager[None]:
+        theirs.rename(ours)
+        return lock(store, ref)
+
+    monkeypatch.setattr(Store, "lock", build_first)
+    with pytest.raises(InputError, match=r"comparisons@0\.1\.0 was made from it"):
+        remove(copy, ["responses@0.1.0"])
+    assert copy.has("responses@0.1.0")
 
 
 def test_rm_asks_and_says_what_the_journal_keeps(copy: Store, monkeypatch: pytest.MonkeyPatch) -> None:
