@@ -16,6 +16,7 @@ def replacing(file: Path, setting: str) -> Iterator[Path]:
     A symbolic link stays, and its target is replaced. A pipe or a device is written to.
     """
     target = Path(os.path.realpath(file))
+    _refuse_artifact(f"{setting} {file}", target)
     with _refusal(f"{setting} {file}", target.parent):
         if file.exists() and not file.is_file():
             yield file
@@ -36,6 +37,7 @@ def new_folder(folder: Path, setting: str) -> Iterator[Path]:
 
     What a killed process left is deleted.
     """
+    _refuse_artifact(f"{setting} {folder}", Path(os.path.realpath(folder)))
     with _refusal(f"{setting} {folder}"):
         if os.path.lexists(folder):
             raise InputError(f"{setting} {folder}: exists already: name a new folder")
@@ -47,6 +49,14 @@ def new_folder(folder: Path, setting: str) -> Iterator[Path]:
             os.rename(staging, folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _refuse_artifact(output: str, target: Path) -> None:
+    """Raise InputError for a place in an artifact of a store: what was published never changes."""
+    for folder in target.parents:
+        if (folder / "manifest.json").is_file() and (folder.parent.parent / ".locks").is_dir():
+            ref = f"{folder.parent.name}@{folder.name}"
+            raise InputError(f"{output}: belongs to {ref}, which never changes: name a place elsewhere")
 
 
 def _staging(path: Path) -> Path:

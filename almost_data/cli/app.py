@@ -13,7 +13,7 @@ from ..errors import Defect, InputError
 from ..inputs import is_utf8
 from .console import accept_any_text, draw_to_files
 from .ending import end, interruptible, received, traceback_file
-from .options import DEFAULTS
+from .options import DEFAULTS, refuse_fractions
 
 VERBS = {
     "ablate": ("ablate:ablate", "Build comparisons without each of the filters, and compare them."),
@@ -83,6 +83,7 @@ app = App(
     help="Preference data from synthetic feedback, as versioned and documented Hugging Face datasets.",
     help_format="plaintext",
     default_parameter=DEFAULTS,
+    config=(refuse_fractions,),
     suppress_keyboard_interrupt=False,
 )
 for _name, (_path, _help) in VERBS.items():

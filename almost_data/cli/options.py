@@ -3,9 +3,11 @@
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from cyclopts import Parameter
+from cyclopts import App, ArgumentCollection, Parameter
+
+from ..errors import InputError
 
 ROOT = Path("build")
 Root = Annotated[Path, Parameter(name="--root", help="Folder of the store.")]
@@ -45,6 +47,15 @@ def root_flag(root: Path) -> str:
 def format_default(value: Any) -> str | None:
     """A default as help shows it: not for a switch that is off, an empty list, or what has none."""
     return None if value is None or value is False or value == () else str(value)
+
+
+def refuse_fractions(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Raise InputError for a fraction where a whole number belongs, which would be rounded otherwise."""
+    for argument in arguments:
+        kinds = {argument.hint, *get_args(argument.hint)}
+        for token in argument.tokens if int in kinds and not kinds & {float, str} else ():
+            if "." in token.value:
+                raise InputError(f"{token.keyword} {token.value}: give a whole number")
 
 
 DEFAULTS = Parameter(negative=(), show_default=format_default)

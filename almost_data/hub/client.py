@@ -4,6 +4,7 @@ import os
 import re
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -140,10 +141,17 @@ def find(api: "HfApi", repo: str, kind: str, revision: str | None = None) -> Rem
     if not _COMMIT.fullmatch(str(info.sha)):
         raise HubError(f"{repo}: the Hub names no commit: run the same command again")
     tree = api.list_repo_tree(repo, recursive=True, revision=info.sha, repo_type=kind)
-    files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
-    for file in files.values():
-        if type(file.path) is not str or type(file.size) is not int or file.size < 0:
-            raise HubError(f"{repo}: the Hub's list of its files cannot be read: run the same command again")
+    files: dict[str, RepoFile] = {}
+    for file in tree:
+        if isinstance(file, RepoFile):
+            if (
+                type(file.path) is not str
+                or type(file.size) is not int
+                or file.size < 0
+                or file.path in files
+            ):
+                raise HubError(f"{repo}: the Hub's list of files cannot be read: run the same command again")
+            files[file.path] = file
     return Remote(api, repo, kind, str(info.sha), bool(info.private), files)
 
 
@@ -293,7 +301,8 @@ def _configured_client() -> Iterator[None]:
     a word for as long as a server tells it to, and has no limit for most requests.
     """
     from huggingface_hub import get_session
-    from huggingface_hub.utils import http_backoff, http_stream_backoff, logging
+    from huggingface_hub.utils import logging
+    from huggingface_hub.utils._http import http_backoff, http_stream_backoff
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
     from huggingface_hub.utils.tqdm import enable_progress_bars as enable
 
@@ -304,7 +313,7 @@ def _configured_client() -> Iterator[None]:
     hooks = session.event_hooks
     session.event_hooks = {**hooks, "request": [*hooks["request"], _limit_time]}
     try:
-        with ExitStack() as patches:
+        with ExitStack() as patches, warnings.catch_warnings(action="ignore"):
             for function in (http_backoff, http_stream_backoff):
                 patches.enter_context(patch.dict(unwrap(function).__kwdefaults__, max_retries=0))
             yield

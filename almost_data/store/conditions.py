@@ -107,14 +107,14 @@ def _responders(rows: pl.LazyFrame, ref: str, pair: str) -> list[pl.Expr]:
 
 
 def _sql(where: str, rows: pl.LazyFrame, ref: str) -> pl.Expr:
-    """The condition, tried on no row. Raises InputError."""
+    """The condition, tried on all rows. Raises InputError."""
     schema = rows.collect_schema()
     try:
         condition = pl.sql_expr(where)
         if unknown := sorted(set(condition.meta.root_names()) - set(schema)):
             hint, columns = did_you_mean(unknown[0], schema), ", ".join(schema)
             raise InputError(f"where {where!r}: no column {unknown[0]!r} in {ref}{hint}; it has: {columns}")
-        verdict = pl.DataFrame(schema=schema).select(condition.alias("verdict"))["verdict"]
+        verdict = rows.select(condition.alias("verdict")).collect(engine="streaming")["verdict"]
     except pl.exceptions.PolarsError as error:
         reason = " ".join(str(error).partition("\n")[0].split())[:200]
         raise InputError(

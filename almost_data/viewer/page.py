@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from ..datasets.manifest import Entry, rules
+from ..errors import InputError
 from ..outputs import replacing
 from .rows import Row, note_text
 
@@ -52,6 +53,8 @@ class Page:
 
     def save(self, file: Path | str) -> Path:
         """Write the page to a file. Raises InputError where that cannot be written."""
+        if Path(file).suffix != ".html":
+            raise InputError(f"view.out {file}: name an .html file")
         with replacing(Path(file), "view.out") as staging:
             staging.write_text(self.html, "utf-8")
         return Path(file)

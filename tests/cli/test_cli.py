@@ -191,6 +191,13 @@ def test_a_flag_is_named_as_it_was_typed(fake_store: Store) -> None:
     assert "almost-data: -o a.xls: " in cli("export", "queries", "-o", "a.xls", *root).stderr
 
 
+@pytest.mark.parametrize("words", ["build queries --limit 1.5", "sample x -n 2.5", "eval vicuna --limit=.5"])
+def test_a_fraction_is_no_whole_number(words: str) -> None:
+    done = cli(*words.split())
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.endswith("5: give a whole number\n")
+
+
 def test_an_option_of_another_name_is_proposed(fake_store: Store) -> None:
     root = ["--root", str(fake_store.root)]
     for words in (["--rejected"], ["--rejected", "too_short"], ["--reason=too_short"]):

@@ -216,10 +216,10 @@ def test_commits_and_files_are_what_they_should_be(
         return reply
 
     server.answer = mislead  # type: ignore[method-assign]
-    other = Store(tmp_path / "other")
+    empty = Store(tmp_path / "empty")
     with pytest.raises((client.HubError, InputError)):
-        hub.pull(other, REPO, api=api(server))
-    assert not other.root.exists() or {path.name for path in other.root.iterdir()} <= {".locks"}
+        hub.pull(empty, REPO, api=api(server))
+    assert not empty.root.exists() or {path.name for path in empty.root.iterdir()} <= {".locks"}
 
 
 def test_the_hub_decides_no_wait(

@@ -12,6 +12,7 @@ from almost_data.outputs import replacing
 from almost_data.readers.preferences import read_preferences
 from almost_data.store.export import escape_spreadsheet_cell, export
 from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from tests.command import run as cli
 
 REF = "comparisons@0.1.0"
@@ -101,6 +102,23 @@ def test_a_file_in_no_folder_asks_for_the_folder(tmp_path: Path) -> None:
     file = tmp_path / "absent" / "a.jsonl"
     with pytest.raises(InputError, match="make its folder first"), replacing(file, "export.out") as staging:
         staging.write_bytes(b"rows")
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+@pytest.mark.parametrize(
+    "words", ["export REF -o FILE", "export REF -o FOLDER --to verl", "view REF -o PAGE"]
+)
+def test_no_output_goes_into_an_artifact(copy: Store, tmp_path: Path, words: str, is_link: bool) -> None:
+    folder = copy.path(REF)
+    data = next(folder.glob("data/default/*.parquet"))
+    places = {"FILE": data, "DIR": folder / "new", "PAGE": folder / "page.html"}
+    (tmp_path / "link").symlink_to(folder)
+    for name, place in places.items():
+        path = tmp_path / "link" / place.relative_to(folder) if is_link else place
+        words = words.replace(name, str(path))
+    done = cli(*words.replace("REF", REF).split(), "--root", str(copy.root), columns=300)
+    assert done.returncode == 2 and f"belongs to {REF}, which never changes" in done.stderr
+    assert verify(copy, REF) == []
 
 
 def test_an_interrupted_file_leaves_nothing(tmp_path: Path) -> None:

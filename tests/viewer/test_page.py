@@ -138,10 +138,12 @@ def test_a_page_goes_through_links_and_pipes(tmp_path: Path) -> None:
         assert reader.result(10) == page.html and pipe.is_fifo()
 
 
-@pytest.mark.parametrize("name", ["file.txt/page.html", f"{'a' * 250}.html", "folder"])
+@pytest.mark.parametrize("name", ["file.txt/page.html", f"{'a' * 250}.html", "folder.html"])
 def test_a_place_that_no_page_can_have_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file.txt").write_text("text")
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.html").mkdir()
     with pytest.raises(InputError, match=r"^view\.out .*: cannot be written: "):
         Page("new", "no row", [], []).save(tmp_path / name)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["file.txt", "folder"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file.txt", "folder.html"]
+    with pytest.raises(InputError, match=r"^view\.out .*file\.txt: name an \.html file"):
+        Page("new", "no row", [], []).save(tmp_path / "file.txt")
