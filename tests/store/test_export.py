@@ -105,9 +105,7 @@ def test_a_file_in_no_folder_asks_for_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_link", [False, True])
-@pytest.mark.parametrize(
-    "words", ["export REF -o FILE", "export REF -o FOLDER --to verl", "view REF -o PAGE"]
-)
+@pytest.mark.parametrize("words", ["export REF -o FILE", "export REF --to verl -o DIR", "view REF -o PAGE"])
 def test_no_output_goes_into_an_artifact(copy: Store, tmp_path: Path, words: str, is_link: bool) -> None:
     folder = copy.path(REF)
     data = next(folder.glob("data/default/*.parquet"))
