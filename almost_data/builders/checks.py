@@ -20,7 +20,7 @@ from ..errors import InputError, did_you_mean
 
 MIN_CHARS = 50
 """A response under this is dropped, in the released code."""
-PAPER_SOURCE = "paper 2.1, heuristic filter; released code"
+PAPER_SOURCE = "Kim et al. (2023), 2.1, heuristic filter; released code"
 CHAT_SOURCE = "almost_data, for chat models"
 
 # --- the paper's ----------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def _is_other_script() -> pl.Expr:
 
 
 def _check_docs() -> str:
-    checks = "; ".join(f"{check.name}: {check.description}" for check in response_checks().values())
+    checks = " ".join(f"{check.name}: {check.description}" for check in response_checks().values())
     sets = "; ".join(f"{name} is {', '.join(names) or 'no check'}" for name, names in SETS.items())
     return f"Sets: {sets}. Checks: {checks}"
 

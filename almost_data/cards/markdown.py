@@ -61,7 +61,11 @@ def fenced(text: str, limit: int = 1500, wrap: int | None = None) -> "Markup":
 
 
 def lines(text: str, limit: int = 320) -> "Markup":
-    """Text in a cell of a table, cut at `limit` characters: its lines stay lines, and nothing is markup."""
+    """Text in a cell of a table, cut at `limit` characters: its lines stay lines, and nothing is markup.
+
+    A text that is little longer is whole.
+    """
+    limit = len(text) if len(text) <= 1.2 * limit else limit
     excess = len(text) - limit
     shortened = [line for line in clean(text[:limit]).split("\n") if line.strip()]
     cut = [f" … ({excess:,} more characters)"] if excess > 0 else []

@@ -96,7 +96,7 @@ def _curves(curves: dict[str, Points]) -> "Figure":
     columns = min(2, len(curves))
     lines = -(-len(curves) // columns)
     figure = Figure(figsize=(WIDTH, 0.6 + 1.9 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharex=True).flat
+    axes = list(figure.subplots(lines, columns, squeeze=False, sharex=True).flat)
     for ax, (name, points) in zip(axes, curves.items(), strict=False):
         marker = "o" if len(points) <= 30 else ""
         ax.plot(list(points), list(points.values()), color=BLUE, linewidth=1.6, marker=marker, markersize=3)
@@ -107,7 +107,7 @@ def _curves(curves: dict[str, Points]) -> "Figure":
         ax.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useOffset=False)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         ax.tick_params(labelbottom=True)
-    for ax in list(axes)[len(curves) :]:
+    for ax in axes[len(curves) :]:
         ax.set_visible(False)
     figure.supxlabel("step", size=10.5)
     return figure

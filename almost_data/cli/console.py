@@ -70,7 +70,9 @@ def grid(*headings: str, rows: Iterable[Iterable[Any]] = (), title: str = "") ->
 
 
 def print_rows(*headings: str, rows: Iterable[Iterable[str | int]]) -> None:
-    """Print a table as `grid` does, but thousands of rows at once; a narrow terminal wraps its lines.
+    """Print a table as `grid` does, but thousands of rows at once.
+
+    A column without a cell is left out. Columns that do not fit a terminal go on the next line, indented.
 
     >>> print_rows("ref", ">rows", "what", rows=[("queries@1.0.0", 1_000, "dataset"), ("日本語", 7, "")])
     ref             rows  what
@@ -79,13 +81,20 @@ def print_rows(*headings: str, rows: Iterable[Iterable[str | int]]) -> None:
     """
     names = [heading.removeprefix(">") for heading in headings]
     cells = [names, *([_cell(value).plain.replace("\n", " ") for value in row] for row in rows)]
-    columns = []
+    columns, total = list[list[str]](), 0
     for heading, column in zip(headings, zip(*cells, strict=True), strict=True):
+        if not any(column[1:]):
+            continue
         widths = list(map(cell_len, column))
         width, is_right = max(widths), heading.startswith(">")
         pads = [" " * (width - w) for w in widths]
-        columns.append(map(str.__add__, *((pads, column) if is_right else (column, pads))))
-    header, *lines = ("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+        columns.append(list(map(str.__add__, *((pads, column) if is_right else (column, pads)))))
+        total += width + 2
+        if console.is_terminal and total - 2 > console.width and len(columns) > 1:
+            total = width + 4
+            columns[-1] = [f"\n  {cell}" for cell in columns[-1]]
+    parts = ("  ".join(line).replace("  \n", "\n") for line in zip(*columns, strict=True))
+    header, *lines = ("\n".join(filter(None, map(str.rstrip, part.split("\n")))) for part in parts)
     console.out(header, style="bold")
     console.file.write("".join(f"{line}\n" for line in lines))
 

@@ -3,6 +3,8 @@
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.console import Group
+from rich.padding import Padding
 from rich.text import Text
 
 from ..cards.markdown import short
@@ -68,8 +70,10 @@ def _print(difference: Diff) -> None:
         print_line(f"  {line}", _change_style(line))
     console.print()
     # The reasons stand below the names, so that both are whole in a narrow terminal.
-    rows = [(f"{pair}\n  {why}".rstrip(), *numbers) for pair, *numbers, why in difference.pairs]
-    pairs = grid("chosen > rejected", ">in both", ">lost", ">gained", rows=rows)
+    pairs = grid("chosen > rejected", ">in both", ">lost", ">gained")
+    for pair, *numbers, why in difference.pairs:
+        reasons = [Padding(text(why), (0, 0, 0, 2))] if why else []
+        pairs.add_row(Group(text(pair), *reasons), *(f"{n:,}" for n in numbers))
     shifts = [
         (shift.measure, shift.a, shift.b, text(shift.change, _SIGNS.get(shift.change[:1], "")))
         for shift in difference.shortcuts

@@ -24,7 +24,8 @@ def row_panel(row: Row, rules: Mapping[str, str], limit: int = 1000) -> Panel:
     parts += [part for side in row.sides for part in (Text(), _side(side, is_pair, limit))]
     if not row.sides:
         facts = {name: value for name, value in row.facts.items() if not name.endswith("_id")}
-        line = ", ".join(f"{name}: {short(str(value), 60)}" for name, value in facts.items())
+        values = {name: number(value) if isinstance(value, float) else value for name, value in facts.items()}
+        line = ", ".join(f"{name}: {short(str(value), 60)}" for name, value in values.items())
         parts += [text(line, "dim")] if line else []
     rule = rules.get(row.reason or "")
     if row.reason:

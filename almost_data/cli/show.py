@@ -14,7 +14,7 @@ from ..evals.results import read
 from ..generation.journal_file import Status, status
 from ..store.samples import examples
 from ..store.store import Store
-from .console import console, grid, number, percent, print_line, print_tables, text
+from .console import console, grid, number, percent, print_line, print_rows, print_tables, text
 from .options import ROOT, Json, Ref, Root
 from .rows import row_panel
 from .show_results import print_result, print_results_of
@@ -24,6 +24,8 @@ STYLES = {"fatal": "red", "worry": "red", "warn": "yellow", "watch": "yellow"}
 SPLITS = ("train", "test")
 LABELS = {"share_equal_length": "share_equal_length (half of it counts as longer above)"}
 """Diagnostics of which the name alone does not say how another measure counts them."""
+SHARES = {"acceptance", "rating_agreement"}
+"""Diagnostics that are shares, though their names do not say so."""
 BASELINES = {"always_longer": "longer", "probe": "surface", "random_head": "untrained"}
 """What a reward model's accuracy is compared with -> the heading of its column."""
 
@@ -76,10 +78,9 @@ def _print(store: Store, manifest: Manifest) -> None:
         counted = "pairs" if first.unit == "pair" else "requests"  # two requests judge a pair
         console.print(f"{counted} {first.n_in:,} = {parts}\n")
     is_model = manifest.kind == "model"
+    print_tables(*_account(manifest), _failures(store, manifest))
+    _print_usage(manifest)
     print_tables(
-        *_account(manifest),
-        _failures(store, manifest),
-        _usage(manifest),
         _diagnostics(manifest.diagnostics),
         *(_training(manifest.diagnostics) if is_model else ()),
         _settings(manifest),
@@ -125,7 +126,7 @@ def _failures(store: Store, manifest: Manifest) -> Table:
     return grid(">failed requests", "error", rows=rows)
 
 
-def _usage(manifest: Manifest) -> Table:
+def _print_usage(manifest: Manifest) -> None:
     """What the engine's replies cost, a line for each responder and one for all."""
     headings = ["replies of", ">replies", ">tokens in", ">cached", ">tokens out", ">tok/s", ">seconds"]
     headings += [">loading", ">cost"]
@@ -133,11 +134,13 @@ def _usage(manifest: Manifest) -> Table:
     total = {"all": total_usage([manifest])} if len(manifest.usage) > 1 else {}
     rows = []
     for name, usage in (manifest.usage | total).items():
-        rate = round(usage["completion_tokens"] / usage["seconds"]) if usage["seconds"] else None
+        rate = round(usage["completion_tokens"] / usage["seconds"]) if usage["seconds"] else ""
         seconds = (float(usage["seconds"]), float(usage["load_seconds"]))
         cost = f"{usage['cost']:,.4g}" if usage.get("cost") else ""
         rows.append((name, *[usage[field] for field in counted], rate, *seconds, cost))
-    return grid(*headings, rows=rows)
+    if rows:
+        print_rows(*headings, rows=rows)
+        console.print()
 
 
 def _verdicts(diagnostics: dict[str, Any]) -> Table:
@@ -171,7 +174,8 @@ def _measured(name: str, value: Any) -> Any:
         return "n/a"
     if not isinstance(value, float):
         return str(value) if isinstance(value, bool) else value
-    return percent(value) if "share" in name.split("_") else number(value)
+    is_share = "share" in name.split("_") or name in SHARES
+    return percent(value) if is_share else number(value)
 
 
 def _level(level: str) -> Text:
@@ -194,6 +198,9 @@ def _setting(value: Any) -> str:
     if isinstance(value, list):
         names = (str(item["name"] if isinstance(item, dict) and "name" in item else item) for item in value)
         return "\n".join(names) or "none"
+    if isinstance(value, dict):
+        lines = {name: _setting(part) for name, part in value.items()}
+        return "\n".join(f"{name}: {line}" for name, line in lines.items() if line != "none") or "none"
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

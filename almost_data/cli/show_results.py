@@ -9,22 +9,22 @@ from ..datasets.manifest import Manifest
 from ..evals.result import SIDE_A, SIDE_B, Result
 from ..evals.results import read_all
 from ..store.store import Store
-from .console import console, grid, print_line, text
+from .console import console, grid, print_line, print_rows, text
 
 
 def print_result(store: Store, result: Result) -> None:
     """What was evaluated on what, the numbers below whose they are, and notes."""
     for pinned in [*result.models, *result.data]:
         print_line(f"{pinned.role} {pinned.id} at {pinned.revision[:23]}")
-    table = grid("metric", "on", ">items", ">ties", ">value", ">95% interval", ">chance")
+    rows: list[tuple[str | int, ...]] = []
     for who, lines in groupby(result.lines, lambda line: line.who):
-        table.add_row(text(who, style="bold"))
+        rows.append((who, *[""] * 6))
         for line in lines:
             chance = "" if line.chance is None else line.as_text(line.chance)
-            numbers = (f"{line.n:,}", f"{line.ties:,}", line.as_text(line.value), line.interval)
             metric = f"  {line.metric}{', points' if line.is_difference else ''}"
-            table.add_row(text(metric), text(line.subset), *numbers, chance)
-    console.print(table)
+            shares = (line.as_text(line.value), line.interval, chance)
+            rows.append((metric, line.subset, line.n, line.ties, *shares))
+    print_rows("metric", "on", ">items", ">ties", ">value", ">95% interval", ">chance", rows=rows)
     for note in result.notes:
         console.print(text(note, style="yellow"))
     print_line(f"{result.ref}: {store.path(result.ref)}/README.md", "dim")
@@ -56,10 +56,9 @@ def print_results_of(store: Store, manifest: Manifest) -> None:
     """What the results in the store say of a model; its card has the baselines beside it."""
     from ..evals.model_card import evaluations
 
-    table = grid("eval", "data", "metric", ">items", ">value", ">95% interval")
+    rows = list[tuple[str | int, ...]]()
     for result, line, metric, _ in evaluations(store, manifest):
         label = metric if line.subset == "overall" else f"{metric}, {line.subset}"
-        numbers = (f"{line.n:,}", line.as_text(line.value), line.interval)
-        table.add_row(text(result.task), text(result.data_name), text(label), *numbers)
-    if table.row_count:
-        console.print(table)
+        rows.append((result.task, result.data_name, label, line.n, line.as_text(line.value), line.interval))
+    if rows:
+        print_rows("evaluation", "data", "metric", ">items", ">value", ">95% interval", rows=rows)

@@ -5,7 +5,7 @@ it, each gained row the reason for which the older one had dropped it.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -73,7 +73,7 @@ def diff(store: Store, a: str, b: str) -> Diff:
     return Diff(
         a=a,
         b=b,
-        changes=changes(recipe(old), recipe(new)),
+        changes=_recipe_changes(recipe(old), recipe(new)),
         kept=kept,
         lost=len(lost),
         gained=len(gained),
@@ -87,6 +87,16 @@ def diff(store: Store, a: str, b: str) -> Diff:
             "gained": _rows(new, gained.sort("id").head(EXAMPLES), "came"),
         },
     )
+
+
+def _recipe_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs, without models and prompts that only one has: the settings name their responders."""
+    parts = [name for name in ("resolved", "prompts") if name in old and name in new]
+    shared = [
+        side | {name: {key: side[name][key] for key in old[name].keys() & new[name].keys()} for name in parts}
+        for side in (old, new)
+    ]
+    return changes(*shared) or changes(old, new)
 
 
 def difference_page(store: Store, a: str, b: str, limit: int, seed: int = 0) -> Page:
