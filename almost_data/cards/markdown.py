@@ -64,6 +64,9 @@ def lines(text: str, limit: int = 320) -> "Markup":
     """Text in a cell of a table, cut at `limit` characters: its lines stay lines, and nothing is markup.
 
     A text that is little longer is whole.
+
+    >>> [str(lines("It is red.", limit)) for limit in (9, 6)]
+    ['It is red.', 'It is … (4 more characters)']
     """
     limit = len(text) if len(text) <= 1.2 * limit else limit
     excess = len(text) - limit

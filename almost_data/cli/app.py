@@ -7,7 +7,14 @@ from importlib import import_module
 from itertools import takewhile
 from typing import NoReturn
 
-from cyclopts import App, Argument, CycloptsError, MissingArgumentError, UnknownOptionError
+from cyclopts import (
+    App,
+    Argument,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from ..errors import Defect, InputError
 from ..inputs import is_utf8
@@ -121,6 +128,8 @@ def _end(error: Exception, arguments: list[str], command: App) -> NoReturn:
             end(2, re.sub(r"^.*?arameter (\S+) requires [^.]*\.", r"\1 is missing (see --help).", str(error)))
         case UnknownOptionError():
             end(2, _unknown_option(error))
+        case UnusedCliTokensError(unused_tokens=[word, *_]):
+            end(2, f"unexpected argument {word!r} (see --help)")
         case CycloptsError():
             end(2, str(error))
         case InputError():

@@ -61,6 +61,8 @@ function readRow([id, config, split, reason, prompt, sides, note, facts, change]
 const textOf = (index) => (index === null ? null : data.texts[index]);
 /** As it is shown: what would turn the direction of the text or ring a bell is a replacement character. */
 const visible = (text) => text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, "\ufffd");
+/** Whether the dataset, or the newer of two versions, has the row. */
+const isIn = (row) => !row.reason || row.change === "came";
 const count = (number) => number.toLocaleString("en");
 
 function plainRow(row) {
@@ -228,7 +230,7 @@ function drawList() {
       row.pair ?? (row.isPair ? null : row.sides.length > 1 ? `${row.sides.length} texts` : row.sides[0]?.responder)];
     const item = make("div", { class: "item", role: "option", "aria-selected": String(at === place), onclick: () => (pick(at), $("row").scrollIntoView?.({ block: "nearest" })) },
       make("span", { dir: "auto", text: text.slice(0, 200) }),
-      make("small", {}, make("span", { class: row.reason ? "drop" : "kept", text: status + (row.reason ?? "") }), make("span", { text: ["", ...facts.filter(Boolean)].join(" · ") })));
+      make("small", {}, make("span", { class: isIn(row) ? "kept" : "drop", text: status + (row.reason ?? "") }), make("span", { text: ["", ...facts.filter(Boolean)].join(" · ") })));
     item.style.top = `${at * ROW_HEIGHT}px`;
     return item;
   }));
@@ -265,7 +267,7 @@ function drawRow(row) {
       make("b", { text: isDialogue || turn.role !== "user" ? turn.role : "query" }), textBox(textOf(turn.text))))));
   }
   parts.push(...drawSides(row));
-  const facts = Object.entries(row.facts).map(([name, item]) => make("tr", {}, make("td", { text: name }), make("td", { text: typeof item === "string" ? item : JSON.stringify(item) })));
+  const facts = Object.entries(row.facts).map(([name, item]) => make("tr", {}, make("td", { text: name }), make("td", { text: typeof item === "string" ? item : JSON.stringify(item, (_, part) => (Number.isInteger(part) || typeof part !== "number" ? part : Number(part.toPrecision(4)))) })));
   if (row.split) facts.push(make("tr", {}, make("td", { text: "split" }), make("td", { text: row.split })));
   parts.push(make("table", {}, make("tbody", {}, ...facts)));
   $("row").replaceChildren(...parts.filter(Boolean));
@@ -279,7 +281,7 @@ function why(row) {
   if (row.reason) {
     const sentence = data.rules[row.reason] ? `: ${data.rules[row.reason]}` : "";
     const verb = { went: "Went: the newer version dropped it, ", came: "Came: the older version had dropped it, " }[row.change] ?? "Dropped, ";
-    return make("p", { class: "why dropped", text: `${verb}${row.reason}${sentence}` });
+    return make("p", { class: `why ${isIn(row) ? "" : "dropped"}`, text: `${verb}${row.reason}${sentence}` });
   }
   const rules = data.funnel.length;
   const title = rules > 1 ? `Kept: it passed all ${rules} rules.` : rules ? "Kept: it passed the rule." : "Kept: there is no rule.";
@@ -298,7 +300,7 @@ function drawSides(row) {
       words?.sides ? markedBox(words.sides[at]) : textBox(texts[at]));
   });
   const toggle = make("button", { text: state.marks ? "Unmark differences (d)" : "Mark differences (d)", onclick: switchMarks });
-  const bar = row.isPair ? make("p", { class: "buttons" }, toggle, words?.why ? make("span", { class: "absent", text: words.why }) : null) : null;
+  const bar = row.isPair ? make("p", { class: "buttons" }, words?.why ? make("span", { class: "absent", text: words.why }) : toggle) : null;
   return [bar, make("div", { class: "sides" }, ...boxes)];
 }
 

@@ -1,6 +1,7 @@
 """The command line as a user meets it: exit codes, one line on stderr, output for people and programs."""
 
 import errno
+import io
 import json
 import os
 import shlex
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from almost_data import registry
 from almost_data.cli import app
+from almost_data.cli.console import print_rows
 from almost_data.store.store import Store
 from tests.command import run as cli
 
@@ -118,6 +121,7 @@ def test_build_prints_funnel_examples_folders_and_next_commands(tmp_path: Path) 
         "build comparisons --engine fake --from responses@1.0.0 --from responses@2.0.0",
         "show nothing",
         "show queries@0.1.0",
+        "show queries responses",
         "verify ../x@1.0.0",
         "lineage x@1.0.0",
         "import queries nowhere.txt --version 1.0.0",
@@ -165,6 +169,16 @@ def test_show_begins_with_an_example_and_the_verdicts_and_cuts_no_name(fake_stor
         assert "half of it counts as longer" in equal and "%" in equal
         assert "share_chosen_longer" not in printed, "the verdict has the one number for that"
         assert fake_store.manifest("comparisons@0.1.0").digest in printed
+
+
+def test_a_table_breaks_between_its_columns_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.StringIO()
+    narrow = Console(file=printed, force_terminal=True, color_system=None, width=22)
+    monkeypatch.setattr("almost_data.cli.console.console", narrow)
+    rows = [("queries@1.0.0", 1_000, "dataset", ""), ("a@1.0.0", "", "", "")]
+    print_rows("ref", ">rows", "what", "note", rows=rows)
+    lines = ["ref             rows", "  what", "queries@1.0.0  1,000", "  dataset", "a@1.0.0"]
+    assert printed.getvalue().splitlines() == lines
 
 
 def test_a_name_that_is_nearly_right_is_proposed(fake_store: Store) -> None:
