@@ -61,4 +61,5 @@ def print_results_of(store: Store, manifest: Manifest) -> None:
         label = metric if line.subset == "overall" else f"{metric}, {line.subset}"
         rows.append((result.task, result.data_name, label, line.n, line.as_text(line.value), line.interval))
     if rows:
+        console.print()
         print_rows("evaluation", "data", "metric", ">items", ">value", ">95% interval", rows=rows)

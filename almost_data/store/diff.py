@@ -92,11 +92,12 @@ def diff(store: Store, a: str, b: str) -> Diff:
 def _recipe_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What differs, without models and prompts that only one has: the settings name their responders."""
     parts = [name for name in ("resolved", "prompts") if name in old and name in new]
-    shared = [
-        side | {name: {key: side[name][key] for key in old[name].keys() & new[name].keys()} for name in parts}
-        for side in (old, new)
-    ]
-    return changes(*shared) or changes(old, new)
+    common = {name: old[name].keys() & new[name].keys() for name in parts}
+
+    def shared(side: dict[str, Any]) -> dict[str, Any]:
+        return side | {name: {key: side[name][key] for key in keys} for name, keys in common.items()}
+
+    return changes(shared(old), shared(new)) or changes(old, new)
 
 
 def difference_page(store: Store, a: str, b: str, limit: int, seed: int = 0) -> Page:

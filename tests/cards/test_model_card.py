@@ -37,6 +37,12 @@ def text_of(manifest: Manifest, ancestors: tuple[Manifest, ...] = ()) -> str:
     return card.render_model(manifest, sorted(plots_model.render(manifest)), list(ancestors))
 
 
+@pytest.mark.usefixtures("figures")
+def test_an_odd_number_of_curves_leaves_no_empty_panel() -> None:
+    figure = plots_model._curves({name: {0: 1.0, 1: 2.0} for name in ("loss", "accuracy", "margin")})
+    assert [axes.get_visible() for axes in figure.axes] == [True, True, True, False]
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_card_says_what_was_measured(recipe: str) -> None:
     manifest = whole(recipe)
