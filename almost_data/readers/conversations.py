@@ -187,7 +187,9 @@ def read_reply(value: Any, prompt: Messages | None) -> Conversation:
     if turns is None:
         if prompt is None:
             raise Unusable("no_prompt")
-        turns = ({"role": "assistant", "content": check_reply(value)},)
+        if not value.strip():
+            raise Unusable("no_reply")
+        return Conversation(prompt, check_reply(value))
     if not turns or turns[-1]["role"] != "assistant":
         raise Unusable("not_one_reply")
     _check_system(turns)

@@ -190,6 +190,8 @@ class Layout:
 
     def _extra_column(self, row: Cells) -> str | None:
         """The first column of `absent` that has a value."""
+        if row.keys().isdisjoint(self.absent):
+            return None
         return next((name for name in self.absent if has_value(row.get(name))), None)
 
     def misfit(self, rows: Sequence[Cells]) -> str | None:
@@ -226,8 +228,9 @@ def preference(
         raise Unusable("prompts_differ")
     if chosen.reply.strip() == rejected.reply.strip():
         raise Unusable("equal_sides")
-    facts = zip(sides, models, scores, strict=True)
-    return Preference(chosen.prompt, *(Side(side.reply, model, score) for side, model, score in facts))
+    better = Side(chosen.reply, models[0], scores[0])
+    worse = Side(rejected.reply, models[1], scores[1])
+    return Preference(chosen.prompt, better, worse)
 
 
 SCORES = ("score_{}", "{}_score", "{}_rating", "{}-rating", "rating_{}", "{}_avg_rating")
@@ -247,9 +250,10 @@ def pair(prompt: str | None, addition: str | None = None) -> ReadCells:
             value = f"{value}\n\n{row[addition]}"
         turns = prompt_of(row, value) if prompt else None
         sides = [reply_of(row, side, turns) for side in SIDES]
-        model_columns, score_columns = _fact_columns(tuple(row))
-        models = [name_of(first_value(row, *names)) for names in model_columns]
-        scores = [number_of(first_value(row, *names)) for names in score_columns]
+        if (facts := _fact_columns(tuple(row))) is None:
+            return [preference(sides)]
+        models = [name_of(first_value(row, *names)) for names in facts[0]]
+        scores = [number_of(first_value(row, *names)) for names in facts[1]]
         return [preference(sides, models, scores)]
 
     return read
@@ -270,12 +274,13 @@ def reply_of(row: Cells, column: str, prompt: Messages | None) -> Conversation:
 
 
 @lru_cache
-def _fact_columns(names: tuple[str, ...]) -> Sequence[Sequence[Sequence[str]]]:
-    """Of these columns those of each side's model, and those of each side's score."""
-    return [
+def _fact_columns(names: tuple[str, ...]) -> Sequence[Sequence[Sequence[str]]] | None:
+    """Of these columns those of each side's model, and those of each side's score; None where none is."""
+    facts = [
         [[name for pattern in patterns if (name := pattern.format(side)) in names] for side in SIDES]
         for patterns in (MODELS, SCORES)
     ]
+    return facts if any(any(columns) for columns in facts) else None
 
 
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d{1,2}\s*")
