@@ -17,7 +17,7 @@ from .datasets.config import Source as Source
 from .datasets.filters import Filter as Filter
 from .datasets.filters import apply_filters as apply_filters
 from .datasets.filters import chain as chain
-from .datasets.manifest import Entry as Entry
+from .datasets.ledger import Entry as Entry
 from .datasets.manifest import Manifest as Manifest
 from .datasets.tables import Column as Column
 from .datasets.tables import Table as Table

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 from markdown_it import MarkdownIt
 
-from almost_data.datasets.manifest import Entry, Manifest
+from almost_data.datasets.ledger import Entry
+from almost_data.datasets.manifest import Manifest
 
 NASTY = (
     "</code></details><img src=x onerror=alert(1)>",

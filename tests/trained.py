@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from almost_data.cards import card, plots_model
-from almost_data.datasets.manifest import BuilderId, Entry, Manifest, Parent
+from almost_data.datasets.ledger import Entry
+from almost_data.datasets.manifest import BuilderId, Manifest, Parent
 from almost_data.store.publish import Record, Weights, new_manifest
 from almost_data.store.publish import publish as publish_artifact
 from almost_data.store.store import Store

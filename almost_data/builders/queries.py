@@ -31,7 +31,8 @@ from ..datasets.builder import (
 )
 from ..datasets.config import Config, NamedFile, NotNegative, Positive, Share, Source, Temperature
 from ..datasets.filters import Filter, chain, with_reason
-from ..datasets.manifest import Entry, Manifest
+from ..datasets.ledger import Entry
+from ..datasets.manifest import Manifest
 from ..datasets.tables import (
     ERROR,
     PROMPT,

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..datasets.manifest import Entry, Manifest, plural
+from ..datasets.ledger import Entry, plural
+from ..datasets.manifest import Manifest
 from .plots_model import RewardPath, logged, reward_paths
 
 Diagnostics = Mapping[str, Any]

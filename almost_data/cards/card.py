@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..datasets.builder import Builder
-from ..datasets.manifest import Entry, Manifest, Parent, plural, total_usage
+from ..datasets.ledger import Entry, plural
+from ..datasets.manifest import Manifest, Parent, total_usage
 from ..datasets.tables import TEST_SHARE, stored_configs
 from ..errors import Defect, InputError, one_line
 from ..generation import prompts

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..datasets.builder import Figures
-from ..datasets.manifest import Manifest, plural
+from ..datasets.ledger import plural
+from ..datasets.manifest import Manifest
 
 if TYPE_CHECKING:
     import polars as pl

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..datasets.manifest import rules
+from ..datasets.ledger import rules
 from ..store.samples import Selection
 from ..store.samples import sample as draw_sample
 from ..store.store import Store

@@ -13,7 +13,8 @@ from rich.text import Text
 from .. import registry
 from ..cards.markdown import clean
 from ..datasets.builder import Builder
-from ..datasets.manifest import Entry, Manifest, total_usage
+from ..datasets.ledger import Entry
+from ..datasets.manifest import Manifest, total_usage
 from ..datasets.user_filters import SOURCE
 from ..run.build import BuildRun
 from ..run.cost import FLOPS, Line, lines

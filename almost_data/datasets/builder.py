@@ -18,7 +18,8 @@ from ..errors import InputError, source_file
 from ..generation import Generator, Usage
 from .config import Config, source_name
 from .digest import Rows
-from .manifest import Entry, Manifest, Unit, canonical_json
+from .ledger import Entry, Unit
+from .manifest import Manifest, canonical_json
 from .settings_docs import documented
 from .tables import Table, Type, table_problem
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from .manifest import Count, Entry, Unit
+from .ledger import Count, Entry, Unit
 from .settings_docs import documented
 
 FAILED = "failed"

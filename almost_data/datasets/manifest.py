@@ -5,56 +5,18 @@
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from ..errors import InputError, did_you_mean
 from . import records
+from .ledger import Entry
 from .tables import CONFIG_NAME, Table, table_of, table_problem
 
 MAX_BYTES = 100_000_000
 """Of `manifest.json`."""
-MAX_NAME = 40
-"""Most characters of a value in a list of changes."""
 _PATH = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*){0,2}", re.ASCII)
-Unit = str
-"""What the rows of a ledger entry are, in the singular: `query`, `response`, `pair`, `demonstration`, ..."""
-
-
-class Count(msgspec.Struct, frozen=True, rename={"n_in": "in"}):
-    """Rows into one filter, and out of it, for one responder pair."""
-
-    n_in: int
-    kept: int
-    dropped: dict[str, int]
-
-
-class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"n_in": "in"}):
-    """One filter's account: always `in = kept + sum(dropped) + failed`."""
-
-    stage: str
-    filter: str
-    unit: Unit
-    description: str
-    """One sentence, as the card prints it."""
-    params: dict[str, Any]
-    source: str
-    """The paper's section, or another source."""
-    n_in: int
-    kept: int
-    dropped: dict[str, int]
-    """Reason -> rows."""
-    failed: int = 0
-    by_pair: dict[str, Count] = {}
-    """`chosen > rejected` -> the same account for that responder pair, where it applies."""
-
-    @property
-    def heading(self) -> str:
-        """The stage, and what its rows are where its name does not say that: `survivors (responses)`."""
-        return self.stage if self.unit in self.stage else f"{self.stage} ({plural(self.unit)})"
 
 
 class Parent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -179,17 +141,6 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.builder.name.startswith("import-")
 
 
-def plural(unit: Unit) -> str:
-    """The word for several rows of a unit of the ledger."""
-    return "queries" if unit == "query" else f"{unit}s"
-
-
-def rules(ledger: Iterable[Entry]) -> dict[str, str]:
-    """Reason -> the sentence of the filter that drops rows for it."""
-    sentences = {reason: entry.description for entry in ledger for reason in entry.dropped}
-    return {"failed": "The request failed."} | sentences
-
-
 def total_usage(manifests: list[Manifest]) -> dict[str, Any]:
     """What the engine's replies cost in all of them together; `{}` where none were asked."""
     usages = [usage for manifest in manifests for usage in manifest.usage.values()]
@@ -209,44 +160,6 @@ def fingerprint(builder: BuilderId, config: dict[str, Any], parents: list[Parent
     """sha256 of what decides the rows: builder and its logic version, config, parents' digests."""
     recipe = {"builder": builder, "config": config, "parents": [parent.digest for parent in parents]}
     return hashlib.sha256(canonical_json(recipe)).hexdigest()
-
-
-def check_ledger(ledger: list[Entry]) -> None:
-    """Raise ValueError for the first entry whose rows do not add up, alone or with the entry before it."""
-    last: Entry | None = None
-    for entry in ledger:
-        out = entry.kept + sum(entry.dropped.values()) + entry.failed
-        if entry.n_in != out or min([entry.kept, entry.failed, *entry.dropped.values()]) < 0:
-            raise ValueError(f"ledger: {entry.filter}: {entry.n_in} rows in, {out} accounted for")
-        if last and last.unit == entry.unit and last.kept != entry.n_in:
-            raise ValueError(f"ledger: {last.filter} kept {last.kept} rows, {entry.filter} got {entry.n_in}")
-        counts = entry.by_pair.values()
-        split = (sum(c.n_in for c in counts), sum(c.kept for c in counts))
-        if counts and split != (entry.n_in, entry.kept):
-            raise ValueError(f"ledger: {entry.filter}: its responder pairs do not add up to its rows")
-        if any(c.n_in != c.kept + sum(c.dropped.values()) for c in counts):
-            raise ValueError(f"ledger: {entry.filter}: a responder pair loses rows")
-        last = entry
-
-
-def ledger_problems(
-    ledger: Sequence[Entry], kept: Mapping[str, int], dropped: Mapping[str, int]
-) -> list[str]:
-    """The ledger against the rows: those of `default` that its last entry kept, and those of each reason."""
-    rows, problems = sum(kept.values()), []
-    if not ledger:
-        problems.append(f"ledger: it has no entry, and default has {rows} rows")
-    elif ledger[-1].kept != rows:
-        problems.append(f"ledger: its last entry keeps {ledger[-1].kept} rows, and default has {rows}")
-    accounted: Counter[str] = Counter()
-    for entry in ledger:
-        accounted.update(entry.dropped)
-        accounted["failed"] += entry.failed
-    return problems + [
-        f"ledger: {accounted[reason]} rows {reason}, {dropped.get(reason, 0)} in the files"
-        for reason in sorted(accounted.keys() | dropped.keys())
-        if accounted[reason] != dropped.get(reason, 0)
-    ]
 
 
 def seal(manifest: Manifest) -> str:
@@ -301,62 +214,3 @@ def _check_tables(manifest: Manifest) -> None:
 def encode_manifest(manifest: Manifest) -> bytes:
     """The bytes of `manifest.json`: readable, keys in the order of the class."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-
-
-def changes(old: Any, new: Any, at: str = "") -> list[str]:
-    """What differs between two recipes, one `path: old -> new` each.
-
-    >>> changes({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}})
-    ['b.c: 2 -> 3']
-    >>> changes({"checks": ["too_short", "unfinished"]}, {"checks": ["too_short"]})
-    ['checks: - unfinished']
-    """
-    if isinstance(old, dict) and isinstance(new, dict):
-        lines = []
-        for key in sorted(old.keys() | new.keys()):
-            sides = old.get(key, _ABSENT), new.get(key, _ABSENT)
-            lines += changes(*sides, f"{at}.{key}" if at else key)
-        return lines
-    if isinstance(old, list) and isinstance(new, list) and (items := _item_changes(old, new)):
-        return [f"{at}: {item}" for item in items]
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = enumerate(zip(old, new, strict=True))
-        return [line for place, pair in pairs for line in changes(*pair, f"{at}[{place}]")]
-    before, after = _short(old), _short(new)
-    same = _ABSENT not in (old, new) and canonical_json(old) == canonical_json(new)
-    return [] if same else [f"{at}: {before} -> {after}"]
-
-
-def _item_changes(old: list[Any], new: list[Any]) -> list[str]:
-    """The items that only one of two lists of settings has; of named ones the names."""
-    before, after = ([_item_name(item) for item in items] for items in (old, new))
-    removed = [f"- {name}" for name in before if name not in after]
-    return removed + [f"+ {name}" for name in after if name not in before]
-
-
-def _item_name(item: Any) -> str:
-    name = item["name"] if isinstance(item, dict) and "name" in item else item
-    return name if isinstance(name, str) and len(name) <= MAX_NAME else _short(name)
-
-
-_ABSENT = object()
-"""Stands for a key that one side lacks, as distinct from a key whose value is null."""
-
-
-def _short(value: Any) -> str:
-    if value is _ABSENT:
-        return "absent"
-    text = "none" if value is None else canonical_json(value).decode()
-    return text if len(text) <= MAX_NAME else text[: MAX_NAME - 3] + "..."
-
-
-def recipe(manifest: Manifest) -> dict[str, Any]:
-    """What `changes` compares to say why two fingerprints differ: settings by the names that set them."""
-    section = {"dataset": manifest.builder.name, "model": "recipe", "evaluation": "eval"}[manifest.kind]
-    section = "import" if manifest.is_import else section
-    return {
-        "builder": msgspec.to_builtins(manifest.builder),
-        **{f"{section}.{name}": value for name, value in manifest.config["settings"].items()},
-        **{name: value for name, value in manifest.config.items() if name != "settings"},
-        "parents": {parent.ref.split("@")[0]: parent.digest[:12] for parent in manifest.parents},
-    }

@@ -22,7 +22,8 @@ from ..datasets.builder import Builder, Built, prompt_id, reply_id
 from ..datasets.digest import Rows
 from ..datasets.filters import Filter, chain
 from ..datasets.ids import IdSet
-from ..datasets.manifest import BuilderId, Entry, Manifest, Unit
+from ..datasets.ledger import Entry, Unit
+from ..datasets.manifest import BuilderId, Manifest
 from ..datasets.spool import CARD_ROWS, Spool
 from ..errors import InputError
 from ..readers import files

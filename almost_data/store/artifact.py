@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..datasets.manifest import Entry, Manifest
+from ..datasets.ledger import Entry
+from ..datasets.manifest import Manifest
 from ..viewer.tables import html_table, ledger_table
 
 if TYPE_CHECKING:

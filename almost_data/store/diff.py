@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import polars as pl
 
-from ..datasets.manifest import Manifest, changes, recipe, rules
+from ..datasets.changes import changes, recipe
+from ..datasets.ledger import rules
+from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..viewer.page import Page, share
 from ..viewer.rows import ADDED, Row, row_of

@@ -15,21 +15,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from ..datasets.changes import changes, recipe
 from ..datasets.digest import RowHasher, Rows
-from ..datasets.manifest import (
-    BuilderId,
-    Entry,
-    Manifest,
-    Parent,
-    changes,
-    check_ledger,
-    check_parts,
-    encode_manifest,
-    fingerprint,
-    ledger_problems,
-    recipe,
-    seal,
-)
+from ..datasets.ledger import Entry, check_ledger, ledger_problems
+from ..datasets.manifest import BuilderId, Manifest, Parent, check_parts, encode_manifest, fingerprint, seal
 from ..datasets.tables import Table
 from ..errors import InputError
 from ..models.files import files_digest, loaded_files, require_safetensors

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..cards import front_matter
-from ..datasets.manifest import Manifest, changes, check_ledger, fingerprint, seal
+from ..datasets.changes import changes
+from ..datasets.ledger import check_ledger
+from ..datasets.manifest import Manifest, fingerprint, seal
 from ..errors import Defect, InputError
 from ..models.files import files_digest, is_loaded
 from .files import CARD, file_problem, kind_problem

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..datasets.digest import RowHasher, splits
-from ..datasets.manifest import Manifest, ledger_problems
+from ..datasets.ledger import ledger_problems
+from ..datasets.manifest import Manifest
 from ..datasets.tables import Table, arrow_schema
 from ..errors import one_line
 from . import parquet

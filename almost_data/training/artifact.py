@@ -13,7 +13,8 @@ from typing import Any
 
 from ..cards import card, plots_model
 from ..datasets.config import HUB_ID, source_name
-from ..datasets.manifest import BuilderId, Entry, Manifest, Parent
+from ..datasets.ledger import Entry
+from ..datasets.manifest import BuilderId, Manifest, Parent
 from ..errors import InputError
 from ..generation import Model
 from ..models import weights

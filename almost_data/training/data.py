@@ -12,7 +12,8 @@ import polars as pl
 from .. import hub
 from ..datasets.config import HUB_ID
 from ..datasets.filters import Filter, chain
-from ..datasets.manifest import Entry, Manifest, Parent, Unit
+from ..datasets.ledger import Entry, Unit
+from ..datasets.manifest import Manifest, Parent
 from ..errors import InputError
 from ..readers.files import hub_commit, hub_splits
 from ..readers.preferences import parse_columns

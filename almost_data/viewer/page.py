@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from ..datasets.manifest import Entry, rules
+from ..datasets.ledger import Entry, rules
 from ..errors import InputError
 from ..outputs import replacing
 from .rows import Row, note_text

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from ..datasets.manifest import Entry, Manifest
+from ..datasets.ledger import Entry
+from ..datasets.manifest import Manifest
 
 
 def html_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

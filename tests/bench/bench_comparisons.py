@@ -25,7 +25,8 @@ from almost_data.builders.comparisons.config import ComparisonsConfig
 from almost_data.builders.comparisons.ranking import length_rule, rank_pairs
 from almost_data.datasets.builder import Built, reply_id, text_id
 from almost_data.datasets.digest import Blocks
-from almost_data.datasets.manifest import BuilderId, Entry
+from almost_data.datasets.ledger import Entry
+from almost_data.datasets.manifest import BuilderId
 from almost_data.datasets.tables import polars_schema
 from almost_data.generation.fake import answer
 from almost_data.models.chat import user_turn

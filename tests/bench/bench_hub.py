@@ -21,7 +21,8 @@ import polars as pl
 
 from almost_data.datasets.builder import Built
 from almost_data.datasets.digest import Blocks
-from almost_data.datasets.manifest import BuilderId, Entry
+from almost_data.datasets.ledger import Entry
+from almost_data.datasets.manifest import BuilderId
 from almost_data.datasets.tables import polars_schema
 from almost_data.models.chat import user_turn
 from almost_data.run.build import publish_dataset

@@ -13,7 +13,7 @@ from almost_data.builders.responder import CHAT_TOKENS, Responder, pinned_respon
 from almost_data.builders.responses import BUILDER, ResponsesConfig, build
 from almost_data.datasets.builder import Built, prompt_id, silent
 from almost_data.datasets.digest import frames
-from almost_data.datasets.manifest import check_ledger
+from almost_data.datasets.ledger import check_ledger
 from almost_data.errors import InputError
 from almost_data.generation import Reply, Request, prompts
 from almost_data.generation.fake import FakeEngine

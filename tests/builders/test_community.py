@@ -13,7 +13,7 @@ from almost_data.builders.community.builder import BUILDER, CommunityConfig, bui
 from almost_data.datasets import digest
 from almost_data.datasets.builder import Built, silent, text_id
 from almost_data.datasets.digest import frames
-from almost_data.datasets.manifest import check_ledger
+from almost_data.datasets.ledger import check_ledger
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.readers.stackexchange import vote_score

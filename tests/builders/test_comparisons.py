@@ -21,7 +21,8 @@ from almost_data.builders.comparisons.config import ComparisonsConfig, without_u
 from almost_data.datasets.builder import Built, reply_id, silent, text_id
 from almost_data.datasets.config import FilePath
 from almost_data.datasets.digest import frames
-from almost_data.datasets.manifest import BuilderId, Manifest, canonical_json, check_ledger
+from almost_data.datasets.ledger import check_ledger
+from almost_data.datasets.manifest import BuilderId, Manifest, canonical_json
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.models.chat import user_turn

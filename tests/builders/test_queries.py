@@ -8,7 +8,7 @@ import pytest
 from almost_data.builders.queries import BUILDER, QueriesConfig, build
 from almost_data.datasets.builder import Built, silent
 from almost_data.datasets.filters import account
-from almost_data.datasets.manifest import check_ledger
+from almost_data.datasets.ledger import check_ledger
 from almost_data.datasets.tables import last_turn
 from almost_data.datasets.user_filters import UserFilter
 from almost_data.errors import InputError

@@ -12,7 +12,7 @@ from almost_data.builders.responses import BUILDER, ResponsesConfig, build
 from almost_data.datasets import spool
 from almost_data.datasets.builder import Built, silent, text_id
 from almost_data.datasets.digest import frames
-from almost_data.datasets.manifest import check_ledger
+from almost_data.datasets.ledger import check_ledger
 from almost_data.errors import InputError
 from almost_data.generation import Generator, Reply, Request, journal, prompts
 from almost_data.generation.fake import FakeEngine

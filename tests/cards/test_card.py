@@ -14,7 +14,8 @@ import pytest
 from almost_data.cards import card, figures, markdown
 from almost_data.cards.front_matter import front_matter, viewer
 from almost_data.datasets.builder import Builder
-from almost_data.datasets.manifest import Count, Entry, Manifest
+from almost_data.datasets.ledger import Count, Entry
+from almost_data.datasets.manifest import Manifest
 from almost_data.datasets.tables import arrow_schema, stored_configs
 from almost_data.errors import Defect, InputError
 from almost_data.generation.fake import FakeEngine

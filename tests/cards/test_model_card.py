@@ -13,7 +13,8 @@ from matplotlib.image import imread
 from almost_data.cards import card, plots_model
 from almost_data.cards.alt_texts import alt_texts
 from almost_data.cards.front_matter import front_matter
-from almost_data.datasets.manifest import Entry, Manifest, Parent
+from almost_data.datasets.ledger import Entry
+from almost_data.datasets.manifest import Manifest, Parent
 from almost_data.store.store import Store
 from tests import trained
 from tests.markup import NASTY, Page

@@ -13,7 +13,8 @@ from matplotlib.patches import StepPatch
 
 from almost_data.builders.comparisons.figures import pair_matrix
 from almost_data.cards.figures import MAX_LENGTH_BINS, as_files, draw_lengths, new_figure
-from almost_data.datasets.manifest import BuilderId, Count, Entry, Manifest
+from almost_data.datasets.ledger import Count, Entry
+from almost_data.datasets.manifest import BuilderId, Manifest
 from almost_data.diagnostics.shortcuts import diagnose
 from almost_data.store import store
 from tests import schema

@@ -6,14 +6,12 @@ import pytest
 from hypothesis import given
 
 from almost_data.datasets import records
+from almost_data.datasets.changes import changes
+from almost_data.datasets.ledger import Count, Entry, check_ledger
 from almost_data.datasets.manifest import (
     BuilderId,
-    Count,
-    Entry,
     Parent,
     canonical_json,
-    changes,
-    check_ledger,
     decode_manifest,
     encode_manifest,
     fingerprint,

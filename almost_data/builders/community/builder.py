@@ -24,7 +24,8 @@ from ...datasets.builder import Builder, Built, Figures, Parents, Progress, text
 from ...datasets.config import Config, Positive, Source
 from ...datasets.digest import RANGE_ROWS, Blocks, Rows
 from ...datasets.filters import Filter, account, chain, first_reason
-from ...datasets.manifest import Entry, Manifest
+from ...datasets.ledger import Entry
+from ...datasets.manifest import Manifest
 from ...diagnostics.shortcuts import diagnose, plain
 from ...errors import InputError
 from ...generation import Generator

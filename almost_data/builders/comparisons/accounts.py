@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from ...datasets.filters import Filter, chain
-from ...datasets.manifest import Count, Entry
+from ...datasets.ledger import Count, Entry
 
 FEW_SURVIVORS = "few_survivors"
 _RANKS = ["chosen_rank", "rejected_rank"]

@@ -18,7 +18,7 @@ from ...datasets.builder import Builder, Built, Estimate, Parents, Progress, Rew
 from ...datasets.config import Config, NamedFile, Positive, Share, Source, Temperature
 from ...datasets.digest import first_queries, ranges
 from ...datasets.filters import Filter, chain
-from ...datasets.manifest import Entry
+from ...datasets.ledger import Entry
 from ...datasets.spool import Spool, tables_of
 from ...datasets.user_filters import UserFilter, filter_hashes, load_filters
 from ...errors import InputError

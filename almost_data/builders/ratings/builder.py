@@ -17,7 +17,7 @@ from ...datasets.builder import Builder, Built, Estimate, Parents, Progress, Rew
 from ...datasets.config import Config, Positive, Source, Temperature, source_name
 from ...datasets.digest import first_queries, ranges
 from ...datasets.filters import Filter
-from ...datasets.manifest import Entry
+from ...datasets.ledger import Entry
 from ...datasets.spool import Spool, tables_of
 from ...errors import InputError
 from ...generation import Generator, Model, Sampling, Usage

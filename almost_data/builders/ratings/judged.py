@@ -8,7 +8,7 @@ from typing import Any
 
 from ...datasets.builder import Progress, row_seed
 from ...datasets.filters import chain
-from ...datasets.manifest import Entry
+from ...datasets.ledger import Entry
 from ...datasets.spool import Spool
 from ...generation import Generator, Model, Request, Sampling, Usage
 from ...scoring import verdicts
