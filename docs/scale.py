@@ -11,7 +11,7 @@ from almost_data.builders.responses import BUILDER as RESPONSES
 from almost_data.builders.responses import QUERY_TOKENS
 from almost_data.datasets.builder import Estimate
 from almost_data.run import presets
-from almost_data.run.cost import CHARACTERS, FLOPS, Line, estimate
+from almost_data.run.cost import CHARACTERS, FLOPS, CostLine, estimate
 from almost_data.run.presets import PresetName
 
 SIZES = {"10k": 10_000, "1M": 1_000_000, "100M": 100_000_000}
@@ -29,7 +29,7 @@ class Ladder:
     preset: PresetName
     assignments: tuple[str, ...] = ()
 
-    def costs(self, queries: int) -> list[Line]:
+    def costs(self, queries: int) -> list[CostLine]:
         """The lines of `--dry-run` for responses to so many queries, which exist."""
         preset = presets.load(self.preset, assignments=self.assignments)
         return estimate(preset, RESPONSES, {"queries": Estimate(queries)})[1]

@@ -69,7 +69,7 @@ def verify_on_hub(store: Store, ref: str, is_quiet: bool) -> list[str]:
         return hub.verify(store, ref, progress=bar)
 
 
-def print_plan(push: hub.Plan, private: bool) -> None:
+def print_plan(push: hub.PushPlan, private: bool) -> None:
     """The files by folder, and the operations of a push: a screen at most."""
     folders: dict[str, list[int]] = {}
     for path, size in push.tree.items():

@@ -17,7 +17,7 @@ from ..datasets.ledger import Entry
 from ..datasets.manifest import Manifest, total_usage
 from ..datasets.user_filters import SOURCE
 from ..run.build import BuildRun
-from ..run.cost import FLOPS, Line, lines
+from ..run.cost import FLOPS, CostLine, lines
 from ..run.plan import Plan, Step
 from ..store.samples import examples
 from ..store.store import Store
@@ -39,7 +39,7 @@ def plan(plan: Plan, run: BuildRun) -> None:
     console.print(f"\n{engine}version {run.version}; nothing was built", style="dim")
 
 
-def print_costs(lines: list[Line]) -> None:
+def print_costs(lines: list[CostLine]) -> None:
     """What models would be asked, a line each, under the dataset or the step that asks them."""
     columns = _cost_columns(lines)
     rows: list[tuple[str | int, ...]] = []
@@ -66,9 +66,9 @@ def print_costs(lines: list[Line]) -> None:
     console.print(rules, style="dim")
 
 
-def _cost_columns(lines: list[Line]) -> dict[str, Callable[[Line], str | int]]:
+def _cost_columns(lines: list[CostLine]) -> dict[str, Callable[[CostLine], str | int]]:
     """Heading -> a line's cell; GPUs of servers with a price are not the user's."""
-    columns: dict[str, Callable[[Line], str | int]] = {
+    columns: dict[str, Callable[[CostLine], str | int]] = {
         "requests": lambda line: line.requests,
         "tokens in": lambda line: _tokens(line.tokens_in),
         "tokens out": lambda line: _tokens(line.tokens_out),
@@ -83,14 +83,14 @@ def _cost_columns(lines: list[Line]) -> dict[str, Callable[[Line], str | int]]:
     return columns
 
 
-def _total(lines: list[Line]) -> Line:
+def _total(lines: list[CostLine]) -> CostLine:
     requests, tokens_in, tokens_out, disk = (
         sum(getattr(line, key) for line in lines) for key in ("requests", "tokens_in", "tokens_out", "disk")
     )
     hours = [line.gpu_hours for line in lines]
     priced = [line for line in lines if line.money is not None]
     expected = [line.expected for line in priced]
-    return Line(
+    return CostLine(
         "all",
         "",
         requests,

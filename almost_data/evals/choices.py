@@ -61,7 +61,7 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Credits:
     """The credit of a model or baseline for each item, from 0 to 1, and where its best choices were equal."""
 
     who: str
@@ -127,7 +127,7 @@ def order(item: Item, seed: int) -> list[int]:
     return sorted(range(len(item.choices)), key=lambda place: draw(f"{item.id}/{place}", seed, "order"))
 
 
-def judge(who: str, metric: str, items: Sequence[Item], values: Values, seed: int) -> Judged:
+def judge(who: str, metric: str, items: Sequence[Item], values: Values, seed: int) -> Credits:
     """The credit of whoever takes the choice of the highest value; equal choices share it.
 
     `baseline:first` takes the first of them in the shuffled order.
@@ -139,7 +139,7 @@ def judge(who: str, metric: str, items: Sequence[Item], values: Values, seed: in
             best = [next(place for place in order(item, seed) if place in best)]
         credits.append((item.right in best) / len(best))
         ties.append(len(best) > 1)
-    return Judged(who, metric, credits, ties, values)
+    return Credits(who, metric, credits, ties, values)
 
 
 def _measurement(
@@ -186,7 +186,7 @@ def _lengths(items: Sequence[Item], sign: int) -> Values:
     return [[float(sign * len(choice)) for choice in item.choices] for item in items]
 
 
-def _lines(judged: Judged, items: Sequence[Item], subsets: Sequence[str]) -> list[Line]:
+def _lines(judged: Credits, items: Sequence[Item], subsets: Sequence[str]) -> list[Line]:
     """One line a subset, and one overall."""
     lines = []
     for subset in [*subsets, "overall"]:
@@ -210,7 +210,7 @@ def _share(credits: Sequence[float], items: Sequence[Item]) -> tuple[float, floa
     return stats.share(credits, None if len(set(texts)) == len(texts) else texts)
 
 
-def _verdict(judged: Judged, items: Sequence[Item], rival: Judged) -> list[str]:
+def _verdict(judged: Credits, items: Sequence[Item], rival: Credits) -> list[str]:
     """What the overall number does not show: is it better than guessing, and than a baseline?"""
     notes, name, chance = [], f"{judged.who} ({judged.metric})", _chance(items)
     value, low, high = _share(judged.credits, items)

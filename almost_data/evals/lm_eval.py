@@ -47,7 +47,7 @@ class Options(ModelOptions):
 
 
 @dataclass(frozen=True)
-class Number:
+class TaskNumber:
     """One metric of one model on one task or group."""
 
     line: Line
@@ -109,7 +109,9 @@ def plan_subjects(
     )
 
 
-def _measurement(names: list[str], numbers: list[list[Number]], environment: dict[str, Any]) -> Measurement:
+def _measurement(
+    names: list[str], numbers: list[list[TaskNumber]], environment: dict[str, Any]
+) -> Measurement:
     """Lines of shares, differences between the two models, and a table of all other numbers."""
     lines = [number.line for of_model in numbers for number in of_model if number.is_share]
     columns, rows = ["task", "metric", "items", *names], []
@@ -152,7 +154,7 @@ def _value_text(value: float, error: float | None) -> str:
     return f"{value:.4f}" + (f" ± {1.96 * error:.4f}" if error is not None else "")
 
 
-def _evaluate(session: EvalSession, subject: Subject, tasks: Tasks, options: Options) -> list[Number]:
+def _evaluate(session: EvalSession, subject: Subject, tasks: Tasks, options: Options) -> list[TaskNumber]:
     """Every number of one model."""
     import lm_eval
 
@@ -180,7 +182,7 @@ def _evaluate(session: EvalSession, subject: Subject, tasks: Tasks, options: Opt
 
 def _number(
     who: str, tasks: Tasks, name: str, key: str, results: dict[str, Any], samples: dict[str, Any]
-) -> Number:
+) -> TaskNumber:
     """One of the library's numbers, with the items that it is a mean of.
 
     `key` is a metric and the library's filter, which reads answers out of replies.
@@ -207,7 +209,7 @@ def _number(
         chance=float(np.mean([1 / count for count in choices])) if has_chance else None,
     )
     is_share = name in tasks.top and bool(items) and all(0 <= item <= 1 for item in items)
-    return Number(line, error, items, is_share)
+    return TaskNumber(line, error, items, is_share)
 
 
 def _interval(

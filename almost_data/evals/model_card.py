@@ -33,7 +33,7 @@ def render(store: Store, manifest: Manifest, figures: list[str], existing: str) 
     return merging.merge(text, existing, manifest.ref) if merging.BEGIN in existing else text
 
 
-class Row(NamedTuple):
+class CardRow(NamedTuple):
     """A number of a model in its card."""
 
     result: Result
@@ -44,19 +44,19 @@ class Row(NamedTuple):
     """The same number of each baseline, and what guessing gives."""
 
 
-def evaluations(store: Store, manifest: Manifest) -> list[Row]:
+def evaluations(store: Store, manifest: Manifest) -> list[CardRow]:
     """What the results in the store say of a model, one row a number, by task, data and fingerprint.
 
     Left out are fake results, those of another model that once had this name, and those of an older logic of
     their evaluation.
     """
-    rows: list[Row] = []
+    rows: list[CardRow] = []
     for result in results(store):
         is_about = any(_is_model(manifest, model.id, model.revision) for model in result.models)
         if result.is_fake or not is_about or is_outdated(result):
             continue
         lines = _lines_about(result, manifest.ref)
-        rows += [Row(result, line, _metric(result, line), _beside(result, line)) for line in lines]
+        rows += [CardRow(result, line, _metric(result, line), _beside(result, line)) for line in lines]
     return sorted(rows, key=lambda row: (row.result.task, row.result.data_name, row.result.fingerprint))
 
 
@@ -111,7 +111,7 @@ def _is_official(result: Result) -> bool:
     return bool(result.data) and is_data and is_benchmark and not result.settings.get("limit")
 
 
-def _index(manifest: Manifest, rows: list[Row]) -> list[dict[str, Any]]:
+def _index(manifest: Manifest, rows: list[CardRow]) -> list[dict[str, Any]]:
     """The Hub's `model-index`, by huggingface_hub: an entry for each subset of each result.
 
     The library would merge all results on a dataset, so each result goes through it by itself.

@@ -12,22 +12,22 @@ from ..inputs import read_bytes
 from ..readers import files
 
 Id = int | str
-R = TypeVar("R", bound="Row")
+R = TypeVar("R", bound="SavedRow")
 NEEDS = "question_id and text"
 
 
-class Row(msgspec.Struct, frozen=True):
+class SavedRow(msgspec.Struct, frozen=True):
     """What every row has. Unknown keys are ignored."""
 
     question_id: Id
 
 
-class Question(Row, frozen=True):
+class Question(SavedRow, frozen=True):
     text: str
     category: str | None = None
 
 
-class Answer(Row, frozen=True):
+class Answer(SavedRow, frozen=True):
     text: str
     model_id: str | None = None
     """Who wrote it; `fake/...` marks the result."""

@@ -18,7 +18,7 @@ POINTS = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
 
 @dataclass
-class Judged:
+class JudgedQuestion:
     """One question: both answers, and the verdicts on them by the order in which they were shown."""
 
     id: str
@@ -108,7 +108,7 @@ def outcomes(winners: Sequence[Winner], who: str, subset: str = "overall") -> li
     ]
 
 
-def lines(rows: Sequence[Judged], a: str) -> list[Line]:
+def lines(rows: Sequence[JudgedQuestion], a: str) -> list[Line]:
     """The numbers of side a, then what they owe to order and length, then by category."""
     numbers = outcomes([row.winner for row in rows if row.winner], a)
     firsts = [sum(row.firsts) / len(row.firsts) for row in rows if row.firsts]
@@ -126,7 +126,7 @@ def lines(rows: Sequence[Judged], a: str) -> list[Line]:
     return numbers
 
 
-def counts(rows: Sequence[Judged]) -> dict[str, int]:
+def counts(rows: Sequence[JudgedQuestion]) -> dict[str, int]:
     """Questions by what came of them for side a."""
     count = Counter(row.winner for row in rows)
     return {
@@ -138,7 +138,7 @@ def counts(rows: Sequence[Judged]) -> dict[str, int]:
     }
 
 
-def notes(rows: Sequence[Judged], a: str, b: str, failed_answers: int) -> list[str]:
+def notes(rows: Sequence[JudgedQuestion], a: str, b: str, failed_answers: int) -> list[str]:
     """What a reader must know beside the numbers, one sentence each."""
     verdicts = [verdict for row in rows for verdict in row.verdicts.values()]
     unread = Counter(verdict.why for verdict in verdicts if verdict.why)
@@ -161,7 +161,7 @@ def notes(rows: Sequence[Judged], a: str, b: str, failed_answers: int) -> list[s
     return sentences
 
 
-def _mean(rows: Sequence[Judged], side: int) -> str:
+def _mean(rows: Sequence[JudgedQuestion], side: int) -> str:
     """The side's mean score over all verdicts that were read."""
     values = [scores[side] for order in ORDERS for row in rows if (scores := row.scores(order))]
     return f"{sum(values) / len(values):.2f}" if values else "n/a"

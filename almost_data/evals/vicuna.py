@@ -24,7 +24,7 @@ from .judge import SECONDS
 from .result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement
 from .saved import Question
 from .sources import sample_ids
-from .tally import Judged
+from .tally import JudgedQuestion
 
 QUESTIONS = "590c39157bc561eadd7f03cad4be18c2b597f93029780af65f86718f39eafa87"
 """sha256 of FastChat's question.jsonl."""
@@ -112,7 +112,7 @@ def plan_comparison(session: EvalSession, options: Options, servers: Servers) ->
         how = (servers.generator, sampling, options.seed, options.max_failures)
         replies = answers.replies(session, by_name, questions, *how)
         by_id = {
-            name: Judged(name, question.category, {side: replies[side][name] for side in by_name})
+            name: JudgedQuestion(name, question.category, {side: replies[side][name] for side in by_name})
             for name, question in questions.items()
         }
         _judge(session, by_id, questions, servers, options)
@@ -146,7 +146,7 @@ def plan_comparison(session: EvalSession, options: Options, servers: Servers) ->
 
 def _judge(
     session: EvalSession,
-    rows: Mapping[str, Judged],
+    rows: Mapping[str, JudgedQuestion],
     questions: Mapping[str, Question],
     servers: Servers,
     options: Options,

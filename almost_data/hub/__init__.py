@@ -6,14 +6,14 @@ Both can be repeated: what an interrupted push or pull did is found and kept.
 from .client import HubError, NotOurs
 from .places import Place, place
 from .pulling import Pulled, pull, verify
-from .pushing import Plan, Pushed, plan, push
+from .pushing import Pushed, PushPlan, plan, push
 
 __all__ = [
     "HubError",
     "NotOurs",
     "Place",
-    "Plan",
     "Pulled",
+    "PushPlan",
     "Pushed",
     "place",
     "plan",

@@ -26,7 +26,7 @@ _ROWS = re.compile(r"data/[^/]+/(train|test)-[^/]*\.parquet")
 
 
 @dataclass(frozen=True)
-class Artifact:
+class HubArtifact:
     """What a push puts into a repository, apart from what people wrote there."""
 
     repo: str
@@ -66,7 +66,7 @@ class Artifact:
         return git_hash(file.read_bytes()) == remote_file.blob_id
 
 
-def prepare(store: Store, ref: str, repo: str, endpoint: str) -> Artifact:
+def prepare(store: Store, ref: str, repo: str, endpoint: str) -> HubArtifact:
     """The artifact `ref` as a push writes it to `repo`. Raises InputError for a damaged or fake one."""
     manifest = store.manifest(ref)
     if manifest.kind == "evaluation":
@@ -83,7 +83,7 @@ def prepare(store: Store, ref: str, repo: str, endpoint: str) -> Artifact:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): path for path in paths}
     readme = card.load_from_hub(files.pop("README.md").read_text("utf-8"), manifest, repo)
-    return Artifact(repo, manifest, files, readme, _parents(store, manifest), endpoint)
+    return HubArtifact(repo, manifest, files, readme, _parents(store, manifest), endpoint)
 
 
 def is_ours(path: str, kind: str) -> bool:

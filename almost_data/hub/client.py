@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 log = getLogger(__name__)
-Progress = Callable[[int, int], None]
+ByteProgress = Callable[[int, int], None]
 """Called with the bytes transferred so far and in all."""
 
 RETRY_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)

@@ -22,7 +22,7 @@ from ..store.store import Store
 from ..store.verify import belongs
 from ..store.verify import verify as verify_artifact
 from . import client
-from .client import NotOurs, Progress, Remote
+from .client import ByteProgress, NotOurs, Remote
 from .places import Place, remember
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def pull(
     source: str,
     *,
     api: "HfApi | None" = None,
-    progress: Progress = lambda done, total: None,
+    progress: ByteProgress = lambda done, total: None,
     wait: bool = False,
 ) -> Pulled:
     """Bring `ORG/NAME[@REVISION]` into the store under its own name and version.
@@ -100,7 +100,7 @@ def verify(
     source: str,
     *,
     api: "HfApi | None" = None,
-    progress: Progress = lambda done, total: None,
+    progress: ByteProgress = lambda done, total: None,
 ) -> list[str]:
     """Every disagreement in `ORG/NAME[@REVISION]`, as for an artifact of the store, which keeps nothing."""
     remote, manifest = _find(api, *client.parse_place(source))
@@ -138,7 +138,7 @@ def _check_identity(manifest: Manifest, remote: Remote) -> None:
 
 
 @contextmanager
-def _staged(store: Store, remote: Remote, ref: str, progress: Progress) -> Iterator[Store]:
+def _staged(store: Store, remote: Remote, ref: str, progress: ByteProgress) -> Iterator[Store]:
     """Fetch the artifact into a staging store of its own, which is deleted at the end.
 
     An interrupted fetch leaves it, so that the next run continues; a later pull of something else deletes

@@ -16,8 +16,8 @@ from ..errors import InputError
 from ..store.names import version_key
 from ..store.store import Store
 from . import client
-from .artifact import Artifact, git_hash, is_ours, prepare
-from .client import HubError, Progress, Remote
+from .artifact import HubArtifact, git_hash, is_ours, prepare
+from .client import ByteProgress, HubError, Remote
 from .places import Place, remember
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Pushed:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PushPlan:
     """What a push would do to an empty repository, worked out offline."""
 
     ref: str
@@ -60,13 +60,13 @@ class Plan:
     card: str
 
 
-def plan(store: Store, ref: str, repo: str) -> Plan:
+def plan(store: Store, ref: str, repo: str) -> PushPlan:
     """What `push` would do, without a request to the Hub. Raises InputError where it would refuse."""
     artifact = prepare(store, ref, client.check_repo(repo), "https://huggingface.co")
     card = artifact.card(None)
     tree = {path: file.stat().st_size for path, file in artifact.files.items()}
     tree |= {"README.md": len(card.encode())}
-    return Plan(ref, repo, artifact.manifest.kind, artifact.tag, dict(sorted(tree.items())), card)
+    return PushPlan(ref, repo, artifact.manifest.kind, artifact.tag, dict(sorted(tree.items())), card)
 
 
 def push(
@@ -76,7 +76,7 @@ def push(
     *,
     private: bool = False,
     api: "HfApi | None" = None,
-    progress: Progress = lambda done, total: None,
+    progress: ByteProgress = lambda done, total: None,
 ) -> Pushed:
     """Publish an artifact as `ORG/NAME`, with tag `v<version>`; run again, it finds what was done.
 
@@ -103,7 +103,7 @@ def push(
 
 
 def _attempt(
-    api: "HfApi", artifact: Artifact, private: bool, progress: Progress, created: list[str]
+    api: "HfApi", artifact: HubArtifact, private: bool, progress: ByteProgress, created: list[str]
 ) -> Pushed:
     """Find what an earlier attempt did, and do the rest: repository (noted in `created`), commit, tag."""
     remote = _repository(api, artifact, private, created)
@@ -130,7 +130,7 @@ def _attempt(
     return pushed(commit, "committed", list(added), deleted, hidden)
 
 
-def _repository(api: "HfApi", artifact: Artifact, private: bool, created: list[str]) -> Remote:
+def _repository(api: "HfApi", artifact: HubArtifact, private: bool, created: list[str]) -> Remote:
     """The repository at the head of main, created where there is none."""
     repo, kind = artifact.repo, artifact.manifest.kind
     remote = client.find(api, repo, kind)
@@ -145,14 +145,14 @@ def _repository(api: "HfApi", artifact: Artifact, private: bool, created: list[s
     return remote
 
 
-def _tag(remote: Remote, artifact: Artifact, commit: str) -> None:
+def _tag(remote: Remote, artifact: HubArtifact, commit: str) -> None:
     message = _record(artifact.manifest)
     remote.api.create_tag(
         remote.repo, tag=artifact.tag, tag_message=message, revision=commit, repo_type=remote.kind
     )
 
 
-def _renew_card(remote: Remote, artifact: Artifact) -> bool:
+def _renew_card(remote: Remote, artifact: HubArtifact) -> bool:
     """Commit a model's card alone, as after an evaluation; whether it had changed. The tag does not move.
 
     Nothing is done where main is at a later version, which the card describes then, nor where the card on
@@ -170,7 +170,7 @@ def _renew_card(remote: Remote, artifact: Artifact) -> bool:
     return True
 
 
-def _card(remote: Remote, artifact: Artifact) -> tuple[bytes | None, bytes, list[str]]:
+def _card(remote: Remote, artifact: HubArtifact) -> tuple[bytes | None, bytes, list[str]]:
     """The card on the Hub, the card to push, and the repositories that it does not link.
 
     A public card hides links that its readers could not open.
@@ -191,7 +191,7 @@ def _commit(
     description: str,
     added: dict[str, Path | bytes],
     deleted: Sequence[str] = (),
-    progress: Progress = lambda done, total: None,
+    progress: ByteProgress = lambda done, total: None,
 ) -> str:
     """Upload the files in batches, then change main by one commit, which fails if main moved meanwhile."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -226,12 +226,12 @@ def _batches(adds: "list[CommitOperationAdd]") -> "Iterator[list[CommitOperation
     yield batch
 
 
-def _stale_files(remote: Remote, artifact: Artifact) -> list[str]:
+def _stale_files(remote: Remote, artifact: HubArtifact) -> list[str]:
     """Files of an earlier version that this one does not have."""
     return sorted(path for path in remote.files if is_ours(path, remote.kind) and path not in artifact.files)
 
 
-def _earlier_commit(remote: Remote, artifact: Artifact) -> str | None:
+def _earlier_commit(remote: Remote, artifact: HubArtifact) -> str | None:
     """The commit of this version, where a later one was pushed before its tag; None where it can be pushed.
 
     Raises InputError where the repository holds something else, or a later version and not this one.
@@ -260,7 +260,7 @@ def _other_content(repo: str, name: str, pushed_name: str) -> InputError:
     return InputError(f"{repo} holds {name}, not {pushed_name}: push to another repository")
 
 
-def _check_tagged(remote: Remote, artifact: Artifact, commit: str) -> None:
+def _check_tagged(remote: Remote, artifact: HubArtifact, commit: str) -> None:
     """Raise InputError where the tag's commit has other content: a version never changes."""
     tagged = remote.at(commit)
     manifest = tagged and tagged.manifest()
@@ -275,7 +275,7 @@ def _check_tagged(remote: Remote, artifact: Artifact, commit: str) -> None:
         )
 
 
-def _check_complete(remote: Remote, artifact: Artifact, commit: str, card: bytes | None = None) -> None:
+def _check_complete(remote: Remote, artifact: HubArtifact, commit: str, card: bytes | None = None) -> None:
     """Raise HubError where the commit does not hold exactly what was sent."""
     committed = remote.at(commit)
     files = committed.files if committed else {}

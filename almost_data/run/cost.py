@@ -32,7 +32,7 @@ ROW_BYTES = 150
 
 
 @dataclass(frozen=True)
-class Line:
+class CostLine:
     """The work of one model, about."""
 
     task: str
@@ -52,7 +52,7 @@ class Line:
     """The same, replies as long as in an earlier version; None where no version has them."""
 
 
-def lines(plan: Plan, store: Store, price: Callable[[str], Price | None] | None = None) -> list[Line]:
+def lines(plan: Plan, store: Store, price: Callable[[str], Price | None] | None = None) -> list[CostLine]:
     """The cost of the steps to be built: a line for each responder and reward model.
 
     `price` is that of a model by its name, where an engine has prices.
@@ -88,7 +88,7 @@ def _newest_with_usage(store: Store, name: str) -> Manifest | None:
 
 def estimate(
     preset: Preset, builder: Builder, parents: Mapping[str, Estimate]
-) -> tuple[Estimate, list[Line]]:
+) -> tuple[Estimate, list[CostLine]]:
     """The estimate of a dataset from those of its parents, and the cost of each model that it asks."""
     estimate = builder.estimate(preset.settings(builder), parents) if builder.estimate else Estimate(0)
     return estimate, [line(work) for work in estimate.work]
@@ -96,7 +96,7 @@ def estimate(
 
 def line(
     work: Work, store: Store | None = None, price: Price | None = None, measured: Manifest | None = None
-) -> Line:
+) -> CostLine:
     """The cost of one model's work. `store` holds its reward models, `measured` earlier replies.
 
     A server reads, and counts, the shared part of the prompt with each request.
@@ -109,7 +109,7 @@ def line(
     gpu_hours = hours(parameters(work.model, store), operations)
     prompts = work.requests * (work.shared_tokens + work.prompt_tokens)
     money = price.of(prompts, tokens_out) if price else None
-    return Line(
+    return CostLine(
         task=work.task,
         model=work.model,
         requests=work.requests,

@@ -9,8 +9,8 @@ from ..errors import InputError
 from ..models import Model
 from .baselines import BASELINE as BASELINE
 from .baselines import baseline, fake_scorer
+from .reward_model import ClassifierScorer
 from .reward_model import Options as Options
-from .reward_model import RewardModel
 from .scorer import MAX_TOKENS as MAX_TOKENS
 from .scorer import Dialogue as Dialogue
 from .scorer import Score as Score
@@ -45,7 +45,7 @@ def load(
         return baseline(model_id, max_tokens)
     if model_id.startswith("fake/"):
         return fake_scorer(model_id, max_tokens)
-    return RewardModel(Model(model_id, revision), max_tokens, checked_options, folder)
+    return ClassifierScorer(Model(model_id, revision), max_tokens, checked_options, folder)
 
 
 def fake_name(model_id: str | None) -> str | None:

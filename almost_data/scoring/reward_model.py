@@ -40,7 +40,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Tokens in a batch, padding included."""
 
 
-class RewardModel:
+class ClassifierScorer:
     """Implements `Scorer`. Raises InputError for a model that it cannot run; loads no weights.
 
     With a `folder`, the weights are there, and `model` is only how they are named.

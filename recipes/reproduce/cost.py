@@ -25,7 +25,7 @@ from almost_data.cli import app
 from almost_data.cli.console import byte_size, console, text
 from almost_data.cli.summary import print_costs
 from almost_data.run import presets
-from almost_data.run.cost import FLOPS, Line, estimate, hours, parameters
+from almost_data.run.cost import FLOPS, CostLine, estimate, hours, parameters
 from almost_data.run.presets import Preset, PresetName
 from almost_data.training.arguments import section
 
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
     app.main(arguments, cyclopts.App(default_command=command, help_format="plaintext", version_flags=()))
 
 
-def loop(preset: Preset, recipes: Path) -> tuple[list[Line], int]:
+def loop(preset: Preset, recipes: Path) -> tuple[list[CostLine], int]:
     """The lines of `make almost` in its order, and the most bytes of checkpoints at one time.
 
     Raises InputError for a recipes file that lacks a section, or has text instead of a number.
@@ -114,11 +114,11 @@ def loop(preset: Preset, recipes: Path) -> tuple[list[Line], int]:
 
 def _supervised(
     task: str, model: str, recipe: dict[str, Any], rows: int, tokens: int, sides: int = 1, reads: int = 0
-) -> Line:
+) -> CostLine:
     """`tokens` of a row's side at most; `reads` are the operations of a reference that reads them too."""
     examples = round(_rows(recipe, rows) * _number(recipe, "num_train_epochs", EPOCHS))
     tokens_in = round(examples * sides * min(tokens, _number(recipe, "max_length", tokens)))
-    return Line(
+    return CostLine(
         task=task,
         model=model,
         requests=examples,
@@ -129,7 +129,7 @@ def _supervised(
     )
 
 
-def _ppo(task: str, policy: str, reward: str, recipe: dict[str, Any], prompts: int) -> Line:
+def _ppo(task: str, policy: str, reward: str, recipe: dict[str, Any], prompts: int) -> CostLine:
     """Episodes: the policy writes, policy and value model are trained, reference and reward model read."""
     epochs = _number(recipe, "num_train_epochs", EPOCHS)
     episodes = round(_number(recipe, "total_episodes", _rows(recipe, prompts) * epochs))
@@ -139,7 +139,7 @@ def _ppo(task: str, policy: str, reward: str, recipe: dict[str, Any], prompts: i
     policy_hours = hours(parameters(policy), tokens * (2 * FLOPS / ROLLOUT + 2 + steps))
     reward_hours = hours(parameters(reward), tokens * (2 + 2 + steps))
     gpu_hours = None if policy_hours is None or reward_hours is None else policy_hours + reward_hours
-    return Line(
+    return CostLine(
         task=task,
         model=policy,
         requests=episodes,

@@ -20,8 +20,8 @@ import numpy as np
 import polars as pl
 
 from almost_data.builders.checks import PAPER, response_checks
-from almost_data.builders.comparisons.builder import decide_responses
 from almost_data.builders.comparisons.config import ComparisonsConfig
+from almost_data.builders.comparisons.decisions import decide_responses
 from almost_data.builders.comparisons.ranking import length_rule, rank_pairs
 from almost_data.datasets.builder import Built, reply_id, text_id
 from almost_data.datasets.digest import Blocks

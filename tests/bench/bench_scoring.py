@@ -26,7 +26,7 @@ from almost_data.generation.journal_file import JournalSession
 from almost_data.models import weights
 from almost_data.scoring import Dialogue, load
 from almost_data.scoring.journaled import JournaledScorer
-from almost_data.scoring.reward_model import RewardModel
+from almost_data.scoring.reward_model import ClassifierScorer
 from tests.bench import Result
 from tests.tiny_models import REWARD_TEMPLATE, tiny_tokenizer
 
@@ -85,7 +85,7 @@ def make(folder: Path) -> Path:
     return folder
 
 
-def plain(scorer: RewardModel, dialogues: list[Dialogue], rows: int, ordered: bool) -> Iterator[float]:
+def plain(scorer: ClassifierScorer, dialogues: list[Dialogue], rows: int, ordered: bool) -> Iterator[float]:
     """The usual way, on the scorer's own network."""
     loaded = scorer.loaded
     assert loaded is not None

@@ -18,7 +18,7 @@ from almost_data.evals import answers, judge, saved, stats, vicuna
 from almost_data.evals.evaluation import EvalSession, carry_out
 from almost_data.evals.result import Line, Result
 from almost_data.evals.results import results
-from almost_data.evals.tally import Judged, counts, lines, outcomes
+from almost_data.evals.tally import JudgedQuestion, counts, lines, outcomes
 from almost_data.generation import Reply, Sampling
 from almost_data.generation.journal_file import count
 from almost_data.models.chat import user_turn
@@ -378,17 +378,17 @@ def test_win_tie_and_lose_by_hand() -> None:
 
     judged = [
         # a in both orders
-        Judged("1", None, replies("xx", "x"), {"ab": verdict(9, 5), "ba": verdict(5, 9)}),
+        JudgedQuestion("1", None, replies("xx", "x"), {"ab": verdict(9, 5), "ba": verdict(5, 9)}),
         # a when first, b by more when first: b
-        Judged("2", None, replies("xx", "x"), {"ab": verdict(6, 5), "ba": verdict(9, 5)}),
+        JudgedQuestion("2", None, replies("xx", "x"), {"ab": verdict(6, 5), "ba": verdict(9, 5)}),
         # the first by the same: a tie
-        Judged("3", None, replies("x", "x"), {"ab": verdict(8.1, 8), "ba": verdict(8.1, 8)}),
+        JudgedQuestion("3", None, replies("x", "x"), {"ab": verdict(8.1, 8), "ba": verdict(8.1, 8)}),
         # a tie, then b
-        Judged("4", None, replies("x", "xx"), {"ab": verdict(7, 7), "ba": verdict(8, 7)}),
+        JudgedQuestion("4", None, replies("x", "xx"), {"ab": verdict(7, 7), "ba": verdict(8, 7)}),
         # one order could not be read: no winner
-        Judged("5", None, replies("x", "xx"), {"ab": parse("?"), "ba": verdict(3, 4)}),
+        JudgedQuestion("5", None, replies("x", "xx"), {"ab": parse("?"), "ba": verdict(3, 4)}),
         # none
-        Judged("6", None, replies("x", "xx"), {"ab": parse("?"), "ba": parse("?")}),
+        JudgedQuestion("6", None, replies("x", "xx"), {"ab": parse("?"), "ba": parse("?")}),
     ]
     assert [question.winner for question in judged] == ["a", "b", "tie", "b", None, None]
     assert [question.difference for question in judged] == [4, -1.5, 0, -0.5, None, None]
@@ -417,7 +417,7 @@ def test_saved_reviews_give_the_published_counts(shared: Path, name: str) -> Non
     for review in reviews:
         first, second = review["score"]
         orders = {"ab": Verdict("", (first, second)), "ba": Verdict("", (second, first))}
-        judged.append(Judged(review["question_id"], verdicts=orders))
+        judged.append(JudgedQuestion(review["question_id"], verdicts=orders))
     by_outcome = counts(judged)
     assert tuple(by_outcome[name] for name in ("win", "tie", "lose")) == PUBLISHED[name]
     read = [(parse(review["text"]).scores, tuple(review["score"])) for review in reviews]

@@ -10,7 +10,7 @@ import pytest
 from almost_data.cli.console import console
 from almost_data.errors import InputError
 from almost_data.run import presets
-from almost_data.run.cost import Line
+from almost_data.run.cost import CostLine
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SECOND = 1e14 * 3600
@@ -19,7 +19,7 @@ SECOND = 1e14 * 3600
 
 def planned(
     file: Path, *assignments: str, preset: str = "almost", limit: int | None = None
-) -> dict[str, Line]:
+) -> dict[str, CostLine]:
     lines, _ = cost_script.loop(presets.load(preset, assignments=assignments, limit=limit), file)
     assert len({line.task for line in lines}) == len(lines)
     return {line.task: line for line in lines}

@@ -11,7 +11,7 @@ from almost_data.store.store import Store
 from tests import trained
 
 
-def planned(root: Path, name: str, **settings: object) -> dict[str, cost.Line]:
+def planned(root: Path, name: str, **settings: object) -> dict[str, cost.CostLine]:
     run = build.prepare("fake", root=root, **settings)  # type: ignore[arg-type]
     return {line.task.removeprefix(f"{name}: "): line for line in cost.lines(run.plan(name), run.store)}
 

@@ -137,8 +137,8 @@ def test_the_scorer_says_what_it_ran_with_and_loads_once(
     from almost_data.scoring import reward_model
 
     starts = []
-    start = reward_model.RewardModel.load
-    monkeypatch.setattr(reward_model.RewardModel, "load", lambda self: (starts.append(self), start(self))[1])
+    start = reward_model.ClassifierScorer.load
+    monkeypatch.setattr(reward_model.ClassifierScorer, "load", lambda self: (starts.append(self), start(self))[1])
     scorer = load(str(save_tiny_reward(tmp_path / "rm")), options={"device": "cpu"})
     assert (scorer.settings(), list(scorer.score([])), starts) == ({}, [], [])
     values(scorer)

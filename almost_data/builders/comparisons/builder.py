@@ -7,7 +7,6 @@ where it and the paper's text differ: `pairing="first"` (the text: every ordered
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import polars as pl
 
 from ...datasets.builder import AUTO, Builder, Built, Estimate, Parents, Progress, pin_model
 from ...datasets.digest import RANGE_ROWS, ranges
-from ...datasets.filters import Filter, first_reason, with_reason
+from ...datasets.filters import Filter, with_reason
 from ...datasets.tables import last_turn
 from ...datasets.user_filters import filter_hashes, load_filters, of_unit
 from ...diagnostics import shortcuts
@@ -30,13 +29,13 @@ from ..checks import check_names, of_chosen, response_checks
 from ..responses import ladder_rows
 from . import by_ratings
 from .accounts import FEW_SURVIVORS, Accounts
-from .by_parents import BY_PARENTS
-from .config import ComparisonsConfig, needs_ratings, paper_facts, unread_settings
+from .config import BY_PARENTS, ComparisonsConfig, needs_ratings, paper_facts, unread_settings
+from .decisions import decide_responses, few_survivors, pair_up
 from .decontamination import CONTAMINATED, contaminated
 from .figures import figures, pair_matrix
-from .parts import SIDES, Part, compact, comparisons, decision_texts, prompts_of, rejected_tables
-from .ranking import LENGTH_GAP, LENGTH_RULE, WALKS, Pairing, length_gap, length_rule, rank_pairs
-from .selection import REASONS, Selection
+from .parts import Part, compact, comparisons, decision_texts, prompts_of, rejected_tables
+from .ranking import LENGTH_GAP, LENGTH_RULE, WALKS, length_gap, length_rule
+from .selection import REASONS, PairSelection
 from .tables import HOOKS, TABLES, TEXT_TABLES
 
 SMALL_SET = 50_000
@@ -52,9 +51,9 @@ def build(config: ComparisonsConfig, parents: Parents, generator: Generator, pro
         checks = {"decontamination": [contaminated(responses, benchmarks)], **checks}
     on_responses = [rule for stage in checks.values() for rule in stage]
     agreement = [by_ratings.agreement(config.margin, _rater(parents))] if config.label == "both" else []
-    selection = Selection(config)
+    selection = PairSelection(config)
     accounts = Accounts(
-        {**checks, "survivors": [_few_survivors(config)]},
+        {**checks, "survivors": [few_survivors(config)]},
         {
             "pairs": [WALKS[config.pairing], *rules],
             "agreement": agreement,
@@ -183,88 +182,6 @@ def _reserved_names() -> set[str]:
         *(walk.name for walk in WALKS.values()),
     }
     return set(response_checks()) | own_names | REASONS | by_ratings.REASONS
-
-
-def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: ComparisonsConfig) -> pl.DataFrame:
-    """One row per response, by query and rank, without its text, and the reason why it is dropped.
-
-    `row` is its place in `texts`; `query` numbers the queries from 0. `n`, `total` and `squares` are number,
-    sum and sum of squares of the lengths that the length rule is over.
-    """
-    length = pl.col("response").str.len_chars().cast(pl.Int64)
-    expressions = list(takewhile(lambda rule: isinstance(rule.drop, pl.Expr), checks))
-    responses = (
-        texts.lazy()
-        .select(
-            "rank",
-            "finish_reason",
-            "rating",
-            # 16 hex digits are a number, and numbers sort and compare faster than strings.
-            number=pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64),
-            length=length,
-            reason=first_reason(expressions),
-        )
-        .with_row_index("row")
-        .collect()
-    )
-    if functions := checks[len(expressions) :]:
-        rows = texts.hstack([responses["length"]])
-        decided = with_reason(rows, functions, responses["reason"])
-        responses = responses.with_columns(decided["reason"])
-    is_rated = config.label == "ratings"
-    best_first = ["rating", "rank"] if is_rated else ["rank"]
-    # Only a rating is null, and a sort without `nulls_last` takes half as long.
-    descending = [False, *(name == "rating" for name in best_first)]
-    responses = responses.sort("number", *best_first, descending=descending, nulls_last=is_rated)
-    responses = responses.with_columns(query=pl.col("number").rle_id()).drop("number")
-    return _with_length_sums(responses, config)
-
-
-def _with_length_sums(responses: pl.DataFrame, config: ComparisonsConfig) -> pl.DataFrame:
-    """Responses with `n`, `total` and `squares` of their query; those of a query with too few are dropped."""
-    alive = pl.col("reason").is_null()
-    counted = pl.when(alive).then("length") if config.length_over == "survivors" else pl.col("length")
-    sums = responses.group_by("query", maintain_order=True).agg(
-        survivors=alive.sum(),
-        n=counted.count().cast(pl.Int64),
-        total=counted.sum(),
-        squares=(counted**2).sum(),
-    )
-    # Queries are numbered from 0 without a gap, so their sums are looked up by place.
-    of_query = sums.drop("query")[responses["query"]]
-    has_few = alive & (pl.col("survivors") < config.min_survivors)
-    return (
-        responses.hstack(of_query)
-        .with_columns(reason=pl.when(has_few).then(pl.lit(FEW_SURVIVORS)).otherwise("reason"))
-        .drop("survivors")
-    )
-
-
-def pair_up(
-    texts: pl.DataFrame,
-    decided: pl.DataFrame,
-    rules: list[Filter],
-    pairing: Pairing,
-    later_rules: list[Filter],
-) -> pl.DataFrame:
-    """The pairs of the survivors, decided (`ranking.rank_pairs`), with the text that the rules read."""
-    survivors = decided.filter(pl.col("reason").is_null()).drop("finish_reason")
-    reads = {name for rule in rules for name in rule.reads}
-    names = {name.removeprefix(f"{side}_") for side in SIDES for name in reads}
-    names = {"response" if name in SIDES else name for name in names}
-    missing = names & set(texts.columns) - set(survivors.columns)
-    columns = [texts[name].gather(survivors["row"]) for name in sorted(missing)]
-    return rank_pairs(survivors.hstack(columns), rules, pairing, later_rules)
-
-
-def _few_survivors(config: ComparisonsConfig) -> Filter:
-    return Filter(
-        FEW_SURVIVORS,
-        "response",
-        f"A query needs {config.min_survivors} surviving responses to make a pair.",
-        "released code",
-        params={"min_survivors": config.min_survivors},
-    )
 
 
 def _pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:

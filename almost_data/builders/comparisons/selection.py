@@ -23,7 +23,7 @@ _RESPONDERS = ("chosen_rank", "rejected_rank")
 
 
 @dataclass(frozen=True)
-class Selection:
+class PairSelection:
     """What is selected of the pairs that are left, and these pairs, a part of a large set at a time."""
 
     config: ComparisonsConfig

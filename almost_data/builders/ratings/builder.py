@@ -24,7 +24,7 @@ from ...generation import Generator, Model, Sampling, Usage
 from ...models.chat import assistant_turn
 from ...scoring import MAX_TOKENS, Dialogue, Scorer, fake_name, verdicts
 from ..responses import ladder_rows
-from .judged import Judge, Judged, Row, judge_each, judge_pairs, judging_ledger, place_bias
+from .judged import Judge, RatedResponses, Row, judge_each, judge_pairs, judging_ledger, place_bias
 from .report import figures, report
 from .tables import TABLES, UNREAD
 
@@ -75,7 +75,7 @@ def build(
     total, done = int(responses.select(pl.len()).collect().item()), 0
     spools = {name: Spool(folder / name, table) for name, table in TABLES.items()}
     counts, usages = Counter[str](), dict[str, Usage]()
-    rate: Callable[[Sequence[Row]], Judged]
+    rate: Callable[[Sequence[Row]], RatedResponses]
     if scorer:
         model, rate = scorer.model, partial(_score, scorer, progress)
     else:
@@ -129,9 +129,9 @@ def _responses(config: RatingsConfig, parents: Parents) -> pl.LazyFrame:
 SCORED = Filter("scored", "response", "The reward model scores every response.", "almost_data")
 
 
-def _score(scorer: Scorer, progress: Progress, rows: Sequence[Row]) -> Judged:
+def _score(scorer: Scorer, progress: Progress, rows: Sequence[Row]) -> RatedResponses:
     """The reward model's score of each response."""
-    judged, tokens = Judged(), 0
+    judged, tokens = RatedResponses(), 0
     dialogues = (Dialogue(row["reply_id"], (*row["prompt"], assistant_turn(row["response"]))) for row in rows)
     stage = f"ratings by {scorer.model.id}"
     progress(stage, 0, len(rows), 0)

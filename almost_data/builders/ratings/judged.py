@@ -51,7 +51,7 @@ class Judge:
 
 
 @dataclass
-class Judged:
+class RatedResponses:
     """What came of rating some responses."""
 
     rated: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -63,9 +63,9 @@ class Judged:
     """Verdicts with a winner (`decided`, and `first` of them), or responses that were `truncated`."""
 
 
-def judge_each(judge: Judge, rows: Sequence[Row]) -> Judged:
+def judge_each(judge: Judge, rows: Sequence[Row]) -> RatedResponses:
     """A verdict on each response by itself."""
-    judged = Judged()
+    judged = RatedResponses()
     requests = (judge.request(row["reply_id"], row["prompt"], row["response"]) for row in rows)
     read = judge.ask(requests, len(rows), 1)
     for row in rows:
@@ -81,12 +81,12 @@ def judge_each(judge: Judge, rows: Sequence[Row]) -> Judged:
     return judged
 
 
-def judge_pairs(judge: Judge, rows: Sequence[Row]) -> Judged:
+def judge_pairs(judge: Judge, rows: Sequence[Row]) -> RatedResponses:
     """Two verdicts on every two responses to a query, each response read first once.
 
     A response's rating is the mean of its scores over the pairs that were decided. `rows` stand by query.
     """
-    judged = Judged()
+    judged = RatedResponses()
     pairs = {
         f"{first['reply_id']}-{second['reply_id']}": (first, second)
         for _, replies in groupby(rows, key=lambda row: row["query_id"])
@@ -136,7 +136,7 @@ def place_bias(counts: Mapping[str, int]) -> dict[str, Any]:
     return {"share_first_place_wins": counts["first"] / decided if decided else None}
 
 
-def _add_pair(judged: Judged, first: Row, second: Row, both_orders: tuple[Verdict, Verdict]) -> None:
+def _add_pair(judged: RatedResponses, first: Row, second: Row, both_orders: tuple[Verdict, Verdict]) -> None:
     """A pair to `pairs`, the response that is rated higher first; or to `rejected_pairs`."""
     straight, swapped = both_orders
     lost = next((verdict for verdict in both_orders if not verdict.scores), None)
