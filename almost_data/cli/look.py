@@ -27,15 +27,19 @@ def list_(*, json: Json = False, root: Root = ROOT) -> None:
     if not refs:
         start = f"python -m almost_data build comparisons{root_flag(root)}"
         print_line(f"nothing under {store.root}; start with: {start}")
-    rows, results, errors, size = list[tuple[str | int, ...]](), list[Manifest](), list[str](), 0
+    rows: list[tuple[str | int, ...]] = []
+    results: list[Manifest] = []
+    errors: list[str] = []
+    size = 0
     # No other manifest is kept: thousands of them slow down the garbage collector.
     for ref in refs:
         manifest = store.read(ref)
         if isinstance(manifest, str):
             errors.append(manifest)
-        else:
-            size += manifest.disk_bytes
-        if isinstance(manifest, Manifest) and manifest.kind == "evaluation":
+            rows.append((ref, "", "", "", "damaged"))
+            continue
+        size += manifest.disk_bytes
+        if manifest.kind == "evaluation":
             results.append(manifest)
         else:
             rows.append(_row(ref, manifest))
@@ -68,9 +72,7 @@ def _entry(ref: str, manifest: Manifest | str) -> dict[str, Any]:
     return {"ref": ref, "builder": manifest.builder.name, "bytes": manifest.disk_bytes, **values}
 
 
-def _row(ref: str, manifest: Manifest | str) -> tuple[str | int, ...]:
-    if isinstance(manifest, str):
-        return ref, "", "", "", "damaged"
+def _row(ref: str, manifest: Manifest) -> tuple[str | int, ...]:
     created, builder = manifest.created[:10], manifest.builder.name
     words = ["empty"] * manifest.is_empty + ["fake"] * manifest.is_fake + [manifest.kind]
     made_by = "" if builder == manifest.name else f" by {builder}"

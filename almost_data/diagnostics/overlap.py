@@ -97,23 +97,13 @@ def clusters(forms: pl.Series) -> Places:
     from scipy.sparse import csr_matrix
 
     label = np.arange(len(forms))
-    all_words, counts = words(forms.str.head(_max_length(forms)))
-    ids = arrow(all_words).dictionary_encode().indices.to_numpy().astype(np.int64)
-    pieces = [grams(ids, counts, WINDOW, counts >= SHORT), grams(ids, counts, 1, counts < SHORT)]
-    windows, rows = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
-    # A text with more than 20% of windows of its own can have no near twin: most texts are excluded here.
-    # Counted by up to 24 of the 64 bits: a collision can hide a unique window, never invent one.
-    bits = min(24, len(windows).bit_length() + 4)
-    slots = (windows >> np.uint64(64 - bits)).astype(np.int64)
-    is_unique = np.bincount(slots, minlength=1)[slots] == 1
-    unique_counts = np.bincount(rows[is_unique], minlength=len(forms))
-    candidate = (unique_counts <= (1 - NEAR) * np.bincount(rows, minlength=len(forms)) + EPSILON)[rows]
-    if not candidate.any():
+    windows, rows = _shared_windows(forms)
+    if not len(rows):
         return label
     # As the inverse of `np.unique`, three times faster.
-    columns = pl.Series(windows[candidate]).rank("dense").to_numpy().astype(np.int64) - 1
+    columns = pl.Series(windows).rank("dense").to_numpy().astype(np.int64) - 1
     width = int(columns.max()) + 1
-    rows, columns = np.divmod(_distinct(rows[candidate] * width + columns), width)
+    rows, columns = np.divmod(_distinct(rows * width + columns), width)
     sizes = np.bincount(rows, minlength=len(forms))
     matrix = csr_matrix(
         (np.ones(len(rows), np.int32), columns, np.concatenate([[0], np.cumsum(sizes)])),
@@ -134,6 +124,24 @@ def clusters(forms: pl.Series) -> Places:
         if len(pairs) < len(cost):
             break
     return label
+
+
+def _shared_windows(forms: pl.Series) -> tuple[Numbers, Places]:
+    """The windows of the texts that may have a near twin, and the text each is in.
+
+    A text with more than 20% of windows of its own can have none, which excludes most texts.
+    """
+    all_words, counts = words(forms.str.head(_max_length(forms)))
+    ids = arrow(all_words).dictionary_encode().indices.to_numpy().astype(np.int64)
+    pieces = [grams(ids, counts, WINDOW, counts >= SHORT), grams(ids, counts, 1, counts < SHORT)]
+    windows, rows = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+    # Counted by up to 24 of the 64 bits: a collision can hide a unique window, never invent one.
+    bits = min(24, len(windows).bit_length() + 4)
+    slots = (windows >> np.uint64(64 - bits)).astype(np.int64)
+    is_unique = np.bincount(slots, minlength=1)[slots] == 1
+    unique_counts = np.bincount(rows[is_unique], minlength=len(forms))
+    is_candidate = unique_counts <= (1 - NEAR) * np.bincount(rows, minlength=len(forms)) + EPSILON
+    return windows[is_candidate[rows]], rows[is_candidate[rows]]
 
 
 def _distinct(numbers: Places) -> Places:

@@ -53,13 +53,12 @@ def probe(pairs: pl.DataFrame, seed: int = 0) -> tuple[dict[str, Any], Numbers |
     folds = pl.Series([int(draw(query, seed, "fold") * FOLDS) for query in queries], dtype=pl.Int64)
     fold = pairs["query_id"].replace_strict(queries, folds).to_numpy()
     names, differences = _differences(pairs)
-    differ = (differences != 0).sum(axis=0)
-    visible = differ >= max(MIN_DIFFER, LEARNT * len(pairs))
+    visible = _visible(differences)
     if not visible.any():
         reason = f"needs a feature in which the sides of {MIN_DIFFER} comparisons differ"
         return {"accuracy": None, "reason": f"{reason}, and of 1% of all"}, None
     names = [name for name, is_visible in zip(names, visible, strict=True) if is_visible]
-    differences, differ = differences[:, visible], differ[visible]
+    differences = differences[:, visible]
     freedom = np.array([FREEDOM if name == LENGTH else 1.0 for name in names])
     scores = np.zeros(len(pairs))
     # With several threads, so small products take as long, and many times longer on a busy machine.
@@ -71,22 +70,26 @@ def probe(pairs: pl.DataFrame, seed: int = 0) -> tuple[dict[str, Any], Numbers |
         tuned = _tuned(differences, freedom, fold)
     right = np.where(scores == 0, 0.5, scores > 0)
     low, high = interval(right, pairs["query_id"])
-    spread = np.sqrt((differences**2).mean(axis=0))
-    weights = tuned * spread
-    is_frequent = differ >= max(MIN_DIFFER, NAMED * len(pairs))
-    named = np.flatnonzero(is_frequent & (np.abs(weights) >= MIN_WEIGHT))
-    strongest = sorted(named, key=lambda i: (-round(abs(weights[i]), 4), names[i]))[:STRONGEST]
-    features = [
-        {
-            "feature": names[i],
-            "weight": round(float(weights[i]), 4),
-            "differs": float(differ[i] / len(pairs)),
-            "alone": float((differences[:, i] * weights[i] > 0).sum() / differ[i]),
-        }
-        for i in strongest
-    ]
+    features = _strongest(names, differences, tuned)
     accuracy = float(right.mean())
     return {"accuracy": accuracy, "low": low, "high": high, "folds": FOLDS, "features": features}, right
+
+
+def _strongest(names: list[str], differences: Numbers, weights: Numbers) -> list[dict[str, Any]]:
+    """The features that the model goes by: weight per standard deviation, how often the sides differ in it,
+    and how often it alone is right where they do."""
+    differ, scaled = (differences != 0).sum(axis=0), weights * np.sqrt((differences**2).mean(axis=0))
+    is_frequent = differ >= max(MIN_DIFFER, NAMED * len(differences))
+    named = np.flatnonzero(is_frequent & (np.abs(scaled) >= MIN_WEIGHT))
+    return [
+        {
+            "feature": names[i],
+            "weight": round(float(scaled[i]), 4),
+            "differs": float(differ[i] / len(differences)),
+            "alone": float((differences[:, i] * scaled[i] > 0).sum() / differ[i]),
+        }
+        for i in sorted(named, key=lambda i: (-round(abs(scaled[i]), 4), names[i]))[:STRONGEST]
+    ]
 
 
 def transfer(train: pl.DataFrame, test: pl.DataFrame) -> Numbers | None:
@@ -99,7 +102,7 @@ def transfer(train: pl.DataFrame, test: pl.DataFrame) -> Numbers | None:
     sides = ("chosen", "rejected")
     _, differences = _differences(pl.concat([train.select(sides), test.select(sides)]))
     learned, unseen = differences[: len(train)], differences[len(train) :]
-    visible = (learned != 0).sum(axis=0) >= max(MIN_DIFFER, LEARNT * len(train))
+    visible = _visible(learned)
     if not visible.any():
         return None
     scores = unseen[:, visible] @ fit_weights(learned[:, visible], np.ones(int(visible.sum())), STRENGTH)
@@ -141,6 +144,12 @@ def draw(query_id: str, seed: int, purpose: str) -> float:
     """A number in [0, 1) for a query, by hash: independent of the order of rows and of the splits."""
     data = hashlib.blake2b(f"{purpose}:{seed}:{query_id}".encode(), digest_size=6).digest()
     return int.from_bytes(data) / 2**48
+
+
+def _visible(differences: Numbers) -> NDArray[np.bool_]:
+    """Which features the sides differ in often enough for a model to learn from."""
+    enough: NDArray[np.bool_] = (differences != 0).sum(axis=0) >= max(MIN_DIFFER, LEARNT * len(differences))
+    return enough
 
 
 def _tuned(differences: Numbers, freedom: Numbers, fold: NDArray[np.int64]) -> Numbers:

@@ -6,6 +6,7 @@ keeps the answers.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -114,18 +115,15 @@ def _measurement(
 ) -> Measurement:
     """Lines of shares, differences between the two models, and a table of all other numbers."""
     lines = [number.line for of_model in numbers for number in of_model if number.is_share]
-    columns, rows = ["task", "metric", "items", *names], []
-    if len(names) > 1:
-        columns.append("difference")
-    for same in zip(*numbers, strict=True):
-        first, values = same[0].line, [float(number.line.value or 0) for number in same]
+    rows: list[list[Any]] = []
+    for same in zip(*numbers, strict=True):  # one number, of each model
+        line = same[0].line
         if not same[0].is_share:
-            cells = [_value_text(value, number.error) for value, number in zip(values, same, strict=True)]
-            cells += [_value_text(values[0] - values[1], None)] if len(same) > 1 else []
-            rows.append([first.subset, first.metric, first.n, *cells])
+            rows.append([line.subset, line.metric, line.n, *_cells(same)])
         elif len(same) > 1:
             gaps = np.subtract(same[0].items, same[1].items).tolist()
-            lines.append(Line(LESS.join(names), first.metric, first.subset, first.n, *stats.paired(gaps)))
+            lines.append(Line(LESS.join(names), line.metric, line.subset, line.n, *stats.paired(gaps)))
+    columns = ["task", "metric", "items", *names, *["difference"] * (len(names) > 1)]
     parts = {"title": "Parts, and what is no share", "columns": columns, "rows": rows}
     items = [
         {"model": line.who, "subset": line.subset, "metric": line.metric, "item": place, "value": value}
@@ -150,8 +148,12 @@ def item_value(row: dict[str, Any], line: Line) -> ItemValue | None:
     return ItemValue(str(row["item"]), row["value"], str(row["item"]))
 
 
-def _value_text(value: float, error: float | None) -> str:
-    return f"{value:.4f}" + (f" ± {1.96 * error:.4f}" if error is not None else "")
+def _cells(same: Sequence[TaskNumber]) -> list[str]:
+    """One number of each model with its 95% margin, and the difference of two."""
+    values = [float(number.line.value or 0) for number in same]
+    errors = ["" if number.error is None else f" ± {1.96 * number.error:.4f}" for number in same]
+    cells = [f"{value:.4f}{error}" for value, error in zip(values, errors, strict=True)]
+    return [*cells, f"{values[0] - values[1]:.4f}"] if len(same) > 1 else cells
 
 
 def _evaluate(session: EvalSession, subject: Subject, tasks: Tasks, options: Options) -> list[TaskNumber]:

@@ -138,7 +138,9 @@ def test_the_scorer_says_what_it_ran_with_and_loads_once(
 
     starts = []
     start = reward_model.ClassifierScorer.load
-    monkeypatch.setattr(reward_model.ClassifierScorer, "load", lambda self: (starts.append(self), start(self))[1])
+    monkeypatch.setattr(
+        reward_model.ClassifierScorer, "load", lambda self: (starts.append(self), start(self))[1]
+    )
     scorer = load(str(save_tiny_reward(tmp_path / "rm")), options={"device": "cpu"})
     assert (scorer.settings(), list(scorer.score([])), starts) == ({}, [], [])
     values(scorer)
