@@ -6,6 +6,7 @@ the path's last part.
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,10 @@ Source = Annotated[str, Meta(extra={"path": "source"})]
 """A Hub id, `name@version`, a shipped name, or a path; of a path the last part is recorded."""
 NamedFile = Annotated[str, Meta(extra={"path": "named file"})]
 """A shipped name, or a path as in `Source`; a folder of that name changes nothing."""
+
+
+Change = Callable[[str, str], str]
+"""Kind of a path type, and a value of it -> the value in its place."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,16 +103,17 @@ def with_marked_paths(config: Config) -> Any:
     return _map_paths(config, mark)
 
 
-def _map_paths(config: Any, change: Any) -> Any:
+def _map_paths(config: Any, change: Change) -> Any:
     """The config with `change(kind, path)` in the place of each value of a path type."""
+    info = inspect.type_info(type(config))
+    assert isinstance(info, inspect.StructType)
     changed = {
-        field.name: _map_value(getattr(config, field.name), field.type, change)
-        for field in inspect.type_info(type(config)).fields  # type: ignore[attr-defined]
+        field.name: _map_value(getattr(config, field.name), field.type, change) for field in info.fields
     }
     return msgspec.structs.replace(config, **changed)
 
 
-def _map_value(value: Any, kind: inspect.Type, change: Any) -> Any:
+def _map_value(value: Any, kind: inspect.Type, change: Change) -> Any:
     if isinstance(value, msgspec.Struct):
         return _map_paths(value, change)
     if isinstance(value, tuple | list):

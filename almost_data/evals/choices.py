@@ -6,7 +6,7 @@ every choice of an item, and makes of their scores one value a choice by each me
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +88,7 @@ def plan_subject(
     def texts(item: Item) -> list[list[Texts]]:
         if is_reward:
             return [[(*benchmark.turns(item), reply)] for reply in item.choices]
-        return benchmark.texts(cast(Likelihood, subject.scorer), item)
+        return benchmark.texts(subject.likelihood, item)
 
     def measure() -> Measurement:
         session.notes.extend(source.notes)

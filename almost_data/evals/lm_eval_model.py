@@ -4,14 +4,14 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 from ..generation import Reply, Request, Sampling
 from ..generation.journal import JournaledGenerator
 from ..models import Model
 from ..registry import installed_version
 from .evaluation import EvalSession
-from .subject import CHUNK, Likelihood, Subject, precision, without_logs
+from .subject import CHUNK, Subject, precision, without_logs
 
 VERSIONS = ("lm_eval", "torch", "transformers")
 """Packages whose versions decide an answer."""
@@ -55,7 +55,7 @@ def journaled_model(session: EvalSession, subject: Subject) -> Any:
     """The model as the library asks it, through the journal, with progress."""
     from lm_eval.api.model import LM
 
-    scorer = cast(Likelihood, subject.scorer)
+    scorer = subject.likelihood
     network = scorer.network
     versions = {name: installed_version(name) for name in VERSIONS}
     identity = json.dumps([scorer.max_tokens, *precision(scorer.options), versions], sort_keys=True)

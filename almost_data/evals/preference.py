@@ -10,7 +10,7 @@ are paired.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,7 +29,7 @@ from .evaluation import EvalSession, Evaluation, ItemValue, ModelOptions
 from .preference_data import Comparisons, open_comparisons, training_notes
 from .result import AHEAD, EvalPlan, Line, Measurement
 from .stats import paired
-from .subject import Kind, Likelihood, Subject
+from .subject import Kind, Subject
 
 HH_RLHF = "Anthropic/hh-rlhf@09be8c5bbc57cb3887f3a9732ad6aa7ec602a1fa"
 HELPFUL_BASE = "helpful-base"
@@ -133,7 +133,7 @@ def _dialogues(subject: Subject, rows: pl.DataFrame) -> Iterator[Dialogue]:
             if subject.kind == "reward":
                 yield Dialogue(f"{number}/{side}", (*row["prompt"], reply))
             else:
-                model = cast(Likelihood, subject.scorer)
+                model = subject.likelihood
                 context = model.context(row["prompt"])
                 yield Dialogue.of(f"{number}/{side}", context, model.after(context, reply["content"]))
 

@@ -57,6 +57,13 @@ class Subject:
         return "language" if isinstance(self.scorer, Likelihood) else "reward"
 
     @property
+    def likelihood(self) -> "Likelihood":
+        """The scorer of a language model. Raises TypeError for a reward model."""
+        if not isinstance(self.scorer, Likelihood):
+            raise TypeError(f"{self.model.id} is no language model")
+        return self.scorer
+
+    @property
     def pinned(self) -> Pinned:
         is_fake = self.manifest is not None and self.manifest.is_fake
         return Pinned(self.model.id, str(self.model.revision), fake=is_fake)
