@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from almost_data.cards import card, plots_model
+from almost_data.cards import plots_model
+from almost_data.cards.model import render_model
 from almost_data.datasets.ledger import Entry
 from almost_data.datasets.manifest import BuilderId, Manifest, Parent
 from almost_data.store.publish import Record, Weights, new_manifest
@@ -71,7 +72,7 @@ def publish(store: Store, folder: Path, draft: Manifest, ancestors: Sequence[Man
 
     def render(manifest: Manifest) -> dict[str, bytes]:
         figures = plots_model.render(manifest)
-        text = card.render_model(manifest, sorted(figures), list(ancestors))
+        text = render_model(manifest, sorted(figures), list(ancestors))
         return {"README.md": text.encode(), **figures}
 
     diagnostics = draft.diagnostics

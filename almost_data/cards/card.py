@@ -5,7 +5,6 @@ filter has already made it inert (`cell`, `code`, `fenced`), and a variable with
 """
 
 import random
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -32,7 +31,6 @@ FOLDERS = (Path(__file__).parent / "templates", Path(__file__).parents[2] / "car
 SPLITS = ("train", "test")
 SEED = 0
 """Of the examples."""
-_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def render(
@@ -56,7 +54,7 @@ def render(
         return _random_rows(tables[config], manifest.table(config).key, count, query_id)
 
     sources = row_sources(manifest, ancestors)
-    is_almost = "almost" in builder.tags and _follows_paper(sources)
+    is_almost = "almost" in builder.tags and follows_paper(sources)
     text = page(
         "empty.md.jinja" if manifest.is_empty else builder.card,
         doc=builder.doc,
@@ -73,7 +71,7 @@ def render(
         is_almost=is_almost,
         scorers=_scorers(manifest),
         usage=total_usage(sources),
-        lineage=_lineage([manifest, *ancestors]),
+        lineage=lineage([manifest, *ancestors]),
         rebuild_commands=rebuild.commands(manifest, ancestors),
         rebuild_needs=rebuild.needs(sources),
         deviations=[deviation for source in sources for deviation in source.diagnostics["deviations"]],
@@ -87,7 +85,7 @@ def render(
     return with_front_matter(_head(manifest, tags), text)
 
 
-def _follows_paper(sources: Sequence[Manifest]) -> bool:
+def follows_paper(sources: Sequence[Manifest]) -> bool:
     """Whether the rows are made as in the paper: from what was made here, or by few-shot prompts.
 
     Chat models that answered imported prompts have nothing else of the paper.
@@ -133,40 +131,6 @@ def _account(ledger: Sequence[Entry]) -> list[dict[str, Any]]:
     return account
 
 
-def render_model(
-    manifest: Manifest,
-    figures: list[str],
-    ancestors: list[Manifest],
-    evaluations: Sequence[Any] = (),
-    index: Sequence[dict[str, Any]] = (),
-) -> str:
-    """The text of README.md of a trained model.
-
-    `figures` are the paths of the figures beside the card (`plots_model.render`), `ancestors` the
-    manifests of what it was made from, nearest first, as far as they are in the store; `evaluations` and
-    `index` the results of benchmarks, for people and as the Hub's `model-index`.
-    """
-    recipe = recipe_name(manifest)
-    is_almost = _follows_paper([ancestor for ancestor in ancestors if ancestor.kind == "dataset"])
-    text = page(
-        "model.md.jinja",
-        manifest=manifest,
-        settings=manifest.config["settings"],
-        diagnostics=manifest.diagnostics,
-        figures=figures,
-        alts=alt_texts(manifest),
-        rebuild_commands=[manifest.environment["command"]],
-        rebuild_needs={},
-        recipe=recipe,
-        is_almost=is_almost,
-        inputs=_inputs(manifest),
-        lineage=_lineage([manifest, *ancestors]),
-        evaluations=evaluations,
-    )
-    head = _model_head(manifest, recipe, is_almost) | ({"model-index": list(index)} if index else {})
-    return with_front_matter(head, text)
-
-
 def load_from_hub(text: str, manifest: Manifest, repo: str) -> str:
     """A card in the store as it is on the Hub: its example loads from the repository."""
     return text.replace(_load_example(manifest), _load_example(manifest, repo))
@@ -179,11 +143,6 @@ def load_from_folder(text: str, manifest: Manifest, repo: str) -> str:
 
 def _load_example(manifest: Manifest, repo: str | None = None) -> str:
     return page("load.md.jinja", manifest=manifest, **({"repo": repo} if repo else {}))
-
-
-def recipe_name(manifest: Manifest) -> str:
-    """The recipe that trained a model: `rm`, `sft`, `ppo`, `rloo`."""
-    return manifest.builder.name.rpartition("/")[2]
 
 
 def page(template: str | Path, **values: Any) -> str:
@@ -242,7 +201,7 @@ def _head(manifest: Manifest, tags: Sequence[str]) -> dict[str, Any]:
     return {
         "pretty_name": f"{prefix}{manifest.name}",
         **({"license": license} if license else {}),
-        **_card_settings(manifest),
+        **card_settings(manifest),
         "task_categories": ["text-generation"],
         "size_categories": [_size(sum(manifest.counts.get("default", {}).values()))],
         "tags": [*tags, "almost_data"],
@@ -250,46 +209,9 @@ def _head(manifest: Manifest, tags: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _model_head(manifest: Manifest, recipe: str, is_almost: bool) -> dict[str, Any]:
-    base, dataset = manifest.config["base"]["id"], manifest.config["dataset"]["ref"].partition("@")[0]
-    on_hub = {"base_model": base, "datasets": [dataset]}
-    tags = [*["almost"] * is_almost, "almost_data", "trl", recipe, *["reward-model"] * (recipe == "rm")]
-    return {
-        **_card_settings(manifest),
-        **{
-            key: on_hub[key]
-            for key, name in (("base_model", base), ("datasets", dataset))
-            if _HUB.fullmatch(name)
-        },
-        "library_name": "transformers",
-        "pipeline_tag": "text-classification" if recipe == "rm" else "text-generation",
-        "tags": tags,
-    }
-
-
-def _card_settings(manifest: Manifest) -> dict[str, Any]:
+def card_settings(manifest: Manifest) -> dict[str, Any]:
     """Licence and language, where the settings name them."""
     return {key: value for key, value in manifest.config["card"].items() if value}
-
-
-def _inputs(manifest: Manifest) -> list[dict[str, Any]]:
-    """The base model, the dataset and the other models that a model was made from, and what pins each."""
-    config, digests = manifest.config, {parent.ref: parent.digest for parent in manifest.parents}
-    base, data, reward_model = config["base"], config["dataset"], config.get("reward_model")
-    inputs = [
-        {"what": "base model", "ref": base["id"], "revision": base["revision"]},
-        {"what": "dataset", "ref": data["ref"], "revision": data["revision"]},
-    ]
-    if reward_model:
-        ref, revision = reward_model["id"], reward_model["revision"]
-        inputs.append({"what": "reward model", "ref": ref, "revision": revision})
-    listed = {source["ref"] for source in inputs}
-    inputs += [
-        {"what": "parent", "ref": parent.ref, "revision": None}
-        for parent in manifest.parents
-        if parent.ref not in listed
-    ]
-    return [source | {"digest": digests.get(source["ref"])} for source in inputs]
 
 
 def _size(rows: int) -> str:
@@ -329,7 +251,7 @@ def _scorers(manifest: Manifest) -> list[str]:
     return [name for name, record in environment.items() if isinstance(record, dict) and "scores" in record]
 
 
-def _lineage(manifests: list[Manifest]) -> list[dict[str, Any]]:
+def lineage(manifests: list[Manifest]) -> list[dict[str, Any]]:
     """The first artifact, then all that it was made from. `made_from` is None without a manifest."""
     made_from = {manifest.ref: [parent.ref for parent in manifest.parents] for manifest in manifests}
     models = {manifest.ref: manifest for manifest in manifests if manifest.kind == "model"}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from ..cards import card
+from ..cards.model import recipe_name, render_model
 from ..datasets.manifest import Manifest
 from ..hub import merging
 from ..store.names import is_ref
@@ -29,7 +29,7 @@ def renew(store: Store, result: Result) -> None:
 def render(store: Store, manifest: Manifest, figures: list[str], existing: str) -> str:
     """The card of a model with its results. What people wrote on `existing`, if it was pulled, stays."""
     rows = evaluations(store, manifest)
-    text = card.render_model(manifest, figures, store.ancestors(manifest), rows, _index(manifest, rows))
+    text = render_model(manifest, figures, store.ancestors(manifest), rows, _index(manifest, rows))
     return merging.merge(text, existing, manifest.ref) if merging.BEGIN in existing else text
 
 
@@ -119,7 +119,7 @@ def _index(manifest: Manifest, rows: list[CardRow]) -> list[dict[str, Any]]:
     from huggingface_hub import EvalResult
     from huggingface_hub.repocard_data import eval_results_to_model_index
 
-    task_type = "text-classification" if card.recipe_name(manifest) == "rm" else "text-generation"
+    task_type = "text-classification" if recipe_name(manifest) == "rm" else "text-generation"
     groups: dict[tuple[str, str], list[Any]] = {}
     for result, line, metric, _ in rows:
         if line.value is None or line.is_difference or not _is_official(result):

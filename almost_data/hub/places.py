@@ -6,8 +6,9 @@ from typing import Literal
 import msgspec
 
 from ..errors import InputError
+from ..store.files import write_file
 from ..store.names import parse_ref
-from ..store.store import Store, write_file
+from ..store.store import Store
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

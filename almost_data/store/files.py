@@ -1,5 +1,6 @@
-"""The files of an artifact as they were published: size, hash, and that they are regular files."""
+"""The files of an artifact: written to the disk, and as they were published (size, hash, regular files)."""
 
+import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,3 +50,19 @@ def published(folder: Path, path: str, record: FileRecord) -> Path:
     if problem := file_problem(folder / path, record, is_cached=True):
         raise InputError(f"{folder / path}: damaged: {problem}: build or pull it anew")
     return folder / path
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file and its folders, and wait until it is on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    sync(path)

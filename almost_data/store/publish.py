@@ -24,9 +24,10 @@ from ..errors import InputError
 from ..models.files import files_digest, loaded_files, require_safetensors
 from ..registry import installed_version
 from . import files
+from .files import write_file
 from .names import check_model_ref, is_ref, parse_ref
 from .rows import write_config
-from .store import Store, write_file
+from .store import Store
 
 PACKAGES = (
     *("accelerate", "aiohttp", "almost_data", "datasets", "lm_eval", "lxml", "markdownify", "msgspec"),

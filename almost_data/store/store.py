@@ -21,7 +21,7 @@ from ..inputs import read_text
 from ..models.files import is_loaded
 from ..viewer.tables import artifacts_table
 from .artifact import Artifact
-from .files import CARD, kind_problem, published
+from .files import CARD, kind_problem, published, sync, write_file
 from .names import NAME, VERSION, parse_ref, version_key
 
 if TYPE_CHECKING:
@@ -144,10 +144,6 @@ class Store:
         ]
         places.sort(key=lambda place: (place[0], version_key(place[1])))
         return [f"{place[0]}@{place[1]}" for place in places if name in (None, place[0])]
-
-    def manifests(self) -> list[Manifest]:
-        """Every artifact's manifest, in the order of `refs`."""
-        return [self.manifest(ref) for ref in self.refs()]
 
     def configs(self, ref: str) -> list[str]:
         """The stored configs of a dataset."""
@@ -311,19 +307,3 @@ class Store:
                 os.replace(staging / CARD, folder / CARD)
                 sync(folder)
         return True
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file and its folders, and wait until it is on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    sync(path)

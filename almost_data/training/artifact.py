@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..cards import card, plots_model
+from ..cards import plots_model
+from ..cards.model import render_model
 from ..datasets.config import HUB_ID, source_name
 from ..datasets.ledger import Entry
 from ..datasets.manifest import BuilderId, Manifest, Parent
@@ -207,7 +208,7 @@ def publish(
         figures = plots_model.render(manifest)
         ancestors = parents + [ancestor for parent in parents for ancestor in store.ancestors(parent)]
         distinct = list({ancestor.ref: ancestor for ancestor in ancestors}.values())
-        text = card.render_model(manifest, sorted(figures), distinct)
+        text = render_model(manifest, sorted(figures), distinct)
         return {"README.md": text.encode(), **figures}
 
     manifest = publish_artifact(store, draft, Weights(folder, counts), record, parents, render)

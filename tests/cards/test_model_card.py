@@ -10,9 +10,10 @@ import msgspec
 import pytest
 from matplotlib.image import imread
 
-from almost_data.cards import card, plots_model
+from almost_data.cards import plots_model
 from almost_data.cards.alt_texts import alt_texts
 from almost_data.cards.front_matter import front_matter
+from almost_data.cards.model import render_model
 from almost_data.datasets.ledger import Entry
 from almost_data.datasets.manifest import Manifest, Parent
 from almost_data.store.store import Store
@@ -35,7 +36,7 @@ def whole(recipe: str) -> Manifest:
 
 
 def text_of(manifest: Manifest, ancestors: tuple[Manifest, ...] = ()) -> str:
-    return card.render_model(manifest, sorted(plots_model.render(manifest)), list(ancestors))
+    return render_model(manifest, sorted(plots_model.render(manifest)), list(ancestors))
 
 
 @pytest.mark.usefixtures("figures")
@@ -118,7 +119,7 @@ def test_the_yaml_is_for_the_hub(recipe: str) -> None:
 
 
 def test_a_card_names_the_paper_where_its_data_are_made_as_in_it(fake_store: Store) -> None:
-    text = text_of(whole("rm"), tuple(fake_store.manifests()))
+    text = text_of(whole("rm"), tuple(map(fake_store.manifest, fake_store.refs())))
     assert "step of ALMoST" in text and "almost" in front_matter(text)["tags"]
     assert not re.search("ALMoST|the paper", text_of(whole("rm")))
 

@@ -379,7 +379,7 @@ def test_nothing_is_built_when_a_later_step_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "build" / "comparisons" / "0.1.0").mkdir(parents=True)
     blocked = cli("build", "comparisons", "--engine", "fake", cwd=tmp_path)
     assert (blocked.returncode, "is in the way" in blocked.stderr) == (2, True)
-    assert Store(tmp_path / "build").manifests() == []
+    assert Store(tmp_path / "build").refs() == []
 
 
 def test_a_reference_that_nothing_reads_is_refused(fake_store: Store) -> None:

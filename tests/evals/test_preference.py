@@ -449,6 +449,6 @@ def test_columns_that_are_named_are_read_and_are_in_the_settings(store: Store, t
     assert refused.returncode == 2 and "--columns prompt=NAME" in refused.stderr
     done = cli(*arguments, "--columns", "prompt=x,chosen=y,rejected=z", *root)
     assert done.returncode == 0, done.stderr
-    [result] = store.manifests()
+    [result] = map(store.manifest, store.refs())
     assert result.config["settings"]["columns"] == {"prompt": "x", "chosen": "y", "rejected": "z"}
     assert "100.0%" in done.stdout

@@ -327,7 +327,8 @@ def test_a_clock_that_jumps_back_changes_nothing(crash_server: Server, clean: Cl
     watched.build(point="reply", at=100)
     watched.build(back=True)
     assert (watched.kills, watched.complaints) == (1, [])
-    created = [manifest.created for manifest in Store(watched.root).manifests()]
+    store = Store(watched.root)
+    created = [store.manifest(ref).created for ref in store.refs()]
     assert created != sorted(created, key=lambda at: at), "the clock did not go back"
 
 

@@ -156,7 +156,7 @@ def test_what_fits_no_layout_is_exit_2_with_the_flag(
     run(*arguments, code=2)
     message = capsys.readouterr().err
     assert "--columns prompt=NAME" in message and all(name in message for name in rows[0])
-    assert message.count("\n") == 1 and store.manifests() == []
+    assert message.count("\n") == 1 and store.refs() == []
     names = list(rows[0])
     columns = f"chosen={names[-2]},rejected={names[-1]},prompt={names[0]}"
     run(*arguments, "--columns", columns)
@@ -167,7 +167,7 @@ def test_nothing_usable_is_refused_with_the_reasons(store: Store, tmp_path: Path
     file = write(tmp_path / "a.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "b"}] * 3)
     with pytest.raises(InputError, match=r"no row that can be used .*equal_sides dropped 3 of 3"):
         importing.import_preferences(store, file, "1.0.0")
-    assert store.manifests() == [] and not list(store.root.glob(".import-*"))
+    assert store.refs() == [] and not list(store.root.glob(".import-*"))
 
 
 def test_more_rows_than_are_written_at_a_time_are_the_same_dataset(

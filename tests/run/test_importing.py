@@ -188,7 +188,7 @@ def test_bad_files_are_one_line_and_leave_nothing(
     with pytest.raises(InputError, match=match) as caught:
         importing.import_responses(store, str(tmp_path / name), ladder.split(","), "1.0.0")
     assert "\n" not in str(caught.value)
-    assert store.manifests() == []
+    assert store.refs() == []
 
 
 def test_80_real_questions_with_four_real_models_answers(store: Store, tmp_path: Path, shared: Path) -> None:

@@ -60,7 +60,7 @@ def test_versions_list_in_numeric_order(copy: Store) -> None:
         file = copy.root / "queries" / version / "manifest.json"
         renamed = msgspec.structs.replace(decode_manifest(file.read_bytes(), ""), version=version)
         file.write_bytes(encode_manifest(renamed))
-    versions = [m.version for m in copy.manifests() if m.name == "queries"]
+    versions = [m.version for m in map(copy.manifest, copy.refs()) if m.name == "queries"]
     assert versions == ["0.1.0", "0.9.0-rc1", "0.9.0", "0.10.0"]
 
 

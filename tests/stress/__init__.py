@@ -66,7 +66,8 @@ def build_clean(server: Server, folder: Path) -> Clean:
 
 
 def digests(root: Path) -> dict[str, str]:
-    return {manifest.ref: manifest.digest for manifest in Store(root).manifests()}
+    store = Store(root)
+    return {ref: store.manifest(ref).digest for ref in store.refs()}
 
 
 def files(root: Path) -> set[str]:

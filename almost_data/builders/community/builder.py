@@ -10,19 +10,18 @@ The paper takes 20k pairs of StackExchange, scored as by Askell et al. What it l
 - rows in the Hub's layout have scores (`pm_score`, acceptance included) and no titles.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 import polars as pl
 from msgspec import Meta
 
 from ...cards.figures import drops_rows, funnel, shortcut_figures, side_lengths
 from ...datasets.builder import Builder, Built, Figures, Parents, Progress, text_id
 from ...datasets.config import Config, Positive, Source
-from ...datasets.digest import RANGE_ROWS, Blocks, Rows
+from ...datasets.digest import Rows
 from ...datasets.filters import Filter, account, chain, first_reason
 from ...datasets.ledger import Entry
 from ...datasets.manifest import Manifest
@@ -32,10 +31,10 @@ from ...generation import Generator
 from ...readers.html_text import MOST_CHARS, MOST_DEPTH, to_text
 from ...readers.stackexchange import SITE, Posts, Tick, reading, record, site_of
 from . import votes
+from .rows import POSTS, comparisons, rejected
 from .tables import TABLES
 
 _SIDES = ("chosen", "rejected")
-_POSTS = ("question", *_SIDES)
 # The Hub has no name for 2.5, which allows its adaptations to be under 3.0.
 _VERSIONS = {f"CC BY-SA {n}": f"cc-by-sa-{max(n, '3.0')}" for n in ("2.5", "3.0", "4.0")}
 
@@ -90,17 +89,17 @@ def build(config: CommunityConfig, parents: Parents, generator: Generator, progr
     tables: dict[str, Rows] = {}
     for name, rows in dropped_rows.items():
         if rows["reason"].count():
-            tables[name] = _rejected(name, rows, query_ids, sites, stages)
+            tables[name] = rejected(name, rows, query_ids, sites, stages)
     if kept.is_empty():
         return Built(tables, ledger, {})
-    default = _default(kept, sites)
+    default = comparisons(kept, sites)
     diagnostics = _diagnostics(kept, len(questions), len(answers), sites)
     return Built({"default": default, **tables}, ledger, diagnostics | {"text": diagnose(plain(default))})
 
 
 def _texts(posts: Posts, pairs: pl.DataFrame, sites: list[str], source: str, tick: Tick) -> pl.DataFrame:
     """Text, address, author and licence of the questions and answers that the pairs need."""
-    ids = [pairs.select("site", id=column) for column in _POSTS]
+    ids = [pairs.select("site", id=column) for column in POSTS]
     needed = set(pl.concat(ids).unique().iter_rows())
     places = {name: place for place, name in enumerate(sites)}
     rows = []
@@ -120,7 +119,7 @@ def _texts(posts: Posts, pairs: pl.DataFrame, sites: list[str], source: str, tic
 def _with_texts(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     """The pairs with the texts and authors of their three posts, and their query_ids."""
     names = ("text", "url", "author", "license")
-    for post in _POSTS:
+    for post in POSTS:
         renamed = texts.rename({"id": post, **{name: f"{post}_{name}" for name in names}})
         pairs = pairs.join(renamed, on=["site", post], how="left")
     questions = pairs.select(*votes.QUESTION, "question_text").unique(votes.QUESTION).sort(votes.QUESTION)
@@ -134,7 +133,7 @@ def _text_filters() -> list[Filter]:
     def rule(name: str, description: str, drop: pl.Expr) -> Filter:
         return Filter(name, "pair", description, votes.OURS, drop)
 
-    texts = [pl.col(f"{post}_text") for post in _POSTS]
+    texts = [pl.col(f"{post}_text") for post in POSTS]
     return [
         rule(
             "unreadable",
@@ -173,77 +172,6 @@ def _ledger(
     return ledger + chain("texts", _text_filters(), ledger[-1].kept, dropped_pairs)
 
 
-def _default(kept: pl.DataFrame, sites: list[str]) -> pl.DataFrame:
-    def message(role: str, text: str) -> pl.Expr:
-        return pl.concat_list(pl.struct(pl.lit(role).alias("role"), pl.col(text).alias("content")))
-
-    return (
-        kept.select(
-            *(f"{post}_{name}" for post in _POSTS for name in ("url", "author", "license")),
-            *("query_id", "chosen_score", "rejected_score"),
-            comparison_id=_names(sites)["comparison_id"],
-            prompt=message("user", "question_text"),
-            chosen=message("assistant", "chosen_text"),
-            rejected=message("assistant", "rejected_text"),
-        )
-        .select(TABLES["default"].names)
-        .cast({"chosen_score": pl.Int64, "rejected_score": pl.Int64})
-        .sort("query_id", "comparison_id")
-    )
-
-
-def _names(sites: list[str]) -> dict[str, pl.Expr]:
-    site = pl.col("site").replace_strict(dict(enumerate(sites)), return_dtype=pl.String)
-    return {
-        "comparison_id": pl.format("{}/{}-{}", site, "chosen", "rejected"),
-        "question_url": pl.format("https://{}/questions/{}", site, "question"),
-        "answer_url": pl.format("https://{}/a/{}", site, "answer"),
-    }
-
-
-def _rejected(
-    name: str, rows: pl.DataFrame, query_ids: pl.DataFrame, sites: list[str], stages: dict[str, str]
-) -> Blocks:
-    """A table of dropped rows, made in blocks: a large dump has many more of them than of kept rows.
-
-    They are sorted as numbers, and get ids and addresses as text a block at a time. A question whose text
-    was not read has the hash of its address as query_id. `stages` has the stage of each reason.
-    """
-    table = TABLES[name]
-    rows = rows.filter(pl.col("reason").is_not_null())
-    questions = rows.select(votes.QUESTION).unique()
-    urls = (f"https://{sites[site]}/questions/{question}" for site, question in questions.iter_rows())
-    hashes = np.fromiter((int(text_id(url), 16) for url in urls), np.uint64, len(questions))
-    text_hashes = query_ids.with_columns(pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64))
-    questions = questions.with_columns(url_hash=pl.Series(hashes))
-    questions = questions.join(text_hashes, on=votes.QUESTION, how="left")
-    questions = questions.select(*votes.QUESTION, query_hash=pl.coalesce("query_id", "url_hash"))
-    names = {column: name for column, name in _names(sites).items() if column in table.names}
-    ids = [column for column in (*votes.PAIR_COLUMNS, "answer") if column in rows.columns]
-    dropped = rows.select(ids).join(questions, on=votes.QUESTION).sort("query_hash")
-    dropped = dropped.with_columns(pl.col("reason").cast(pl.Enum(list(stages))))
-
-    def block(part: pl.DataFrame) -> pl.DataFrame:
-        named = part.with_columns(
-            pl.Series("query_id", [f"{query:016x}" for query in part["query_hash"]], dtype=pl.String),
-            *(name.alias(column) for column, name in names.items()),
-            reason=pl.col("reason").cast(pl.String),
-            stage=pl.col("reason").cast(pl.String).replace_strict(stages, return_dtype=pl.String),
-        )
-        named = named.cast({column: pl.Int64 for column in named.columns if column.endswith("_score")})
-        return named.select(table.names).sort(table.key)
-
-    def blocks() -> Iterator[pl.DataFrame]:
-        start = 0
-        while start < len(dropped):
-            last = dropped["query_hash"][min(start + RANGE_ROWS, len(dropped)) - 1]
-            end = int(dropped["query_hash"].search_sorted(last, side="right"))
-            yield block(dropped[start:end])
-            start = end
-
-    return Blocks(blocks)
-
-
 def _diagnostics(kept: pl.DataFrame, questions: int, answers: int, sites: list[str]) -> dict[str, Any]:
     """Lengths, gaps of the scores, comparisons per question and licences of the pairs that are kept."""
     lengths = {side: pl.col(f"{side}_text").str.len_chars() for side in _SIDES}
@@ -257,7 +185,7 @@ def _diagnostics(kept: pl.DataFrame, questions: int, answers: int, sites: list[s
     gap = pl.col("chosen_score") - pl.col("rejected_score")
     per_query = kept["query_id"].value_counts(sort=True)["count"]
     posts = [
-        kept.select(pl.col(f"{post}_{name}").alias(name) for name in ("url", "license")) for post in _POSTS
+        kept.select(pl.col(f"{post}_{name}").alias(name) for name in ("url", "license")) for post in POSTS
     ]
     licenses = pl.concat(posts).unique("url")["license"].fill_null("unknown").value_counts().sort("license")
     return {

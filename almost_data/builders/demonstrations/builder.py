@@ -9,26 +9,26 @@ With N=1 this is Self-Play, which needs no reward model. Deviations from the pap
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import polars as pl
-from msgspec import Meta, structs
+from msgspec import structs
 
 from ...datasets.builder import Builder, Built, Estimate, Parents, Progress, RewardModel, Work
-from ...datasets.config import Config, NamedFile, Positive, Share, Source, Temperature
 from ...datasets.digest import first_queries, ranges
 from ...datasets.filters import Filter, chain
 from ...datasets.ledger import Entry
 from ...datasets.spool import Spool, tables_of
-from ...datasets.user_filters import UserFilter, filter_hashes, load_filters
+from ...datasets.user_filters import filter_hashes, load_filters
 from ...errors import InputError
 from ...generation import Generator
 from ...models.chat import assistant_turn
 from ...scoring import Scorer, fake_name
 from ..checks import PAPER, response_checks
-from ..responder import Responder, check_user, fake_responder, pin_responders, reply_work
+from ..responder import check_user, fake_responder, pin_responders, reply_work
 from ..responses import FAILED, QUERY_TOKENS, REASONING_ONLY
 from .best_of_n import report
+from .config import DemonstrationsConfig, assistant
 from .figures import figures
 from .self_play import NO_CANDIDATE, UNANSWERED, Conversation, Row, SelfPlay, ongoing
 from .tables import HOOKS, TABLES
@@ -40,47 +40,6 @@ END = "turns"
 """The `end` of a conversation that ran its whole length."""
 PART = 50_000
 """Replies to a turn that are in memory at a time, about: the conversations of a part end before the next."""
-
-
-class DemonstrationsConfig(Config, frozen=True, kw_only=True):
-    """Defaults are the paper's (2.2); responders have none."""
-
-    assistant: Responder
-    """Responder that answers: the best of the ladder."""
-    user: Responder
-    """Responder that writes the user's next turn, if `turns` is over 2."""
-    prompt: NamedFile | None = None
-    """Another prompt for the assistant, such as `hhh` (the paper's Table 5)."""
-    n: Positive = 4
-    """Replies that the reward model picks from; 1 is Self-Play."""
-    turns: Annotated[int, Meta(ge=2, multiple_of=2)] = 2
-    """User's and assistant's turns together, at most."""
-    conversations_per_query: Positive = 2
-    """How often each query is answered: our reading of about 20k demonstrations from 10k queries."""
-    rm: Source | None = None
-    """Reward model: `name@version` in the store, Hub id, or local folder."""
-    rm_revision: str | None = None
-    """Commit of `rm` on the Hub; None takes the current one. The manifest pins it."""
-    rm_max_tokens: Positive = 1024
-    """Most tokens of a dialogue that it reads; the paper's RM was trained on as many."""
-    second_rm: Source | None = None
-    """A second reward model, which does not pick: the card reports how often it agrees."""
-    second_rm_revision: str | None = None
-    """Commit of `second_rm` on the Hub; None takes the current one. The manifest pins it."""
-    checks: bool = False
-    """Whether candidates must pass the response checks of comparisons."""
-    filters: tuple[UserFilter, ...] = ()
-    """User-defined filters on replies, applied before the reward model."""
-    preference: bool = False
-    """Whether best and worst of N make a config `preference`, for DPO."""
-    temperature: Temperature = 1.0
-    """Sampling temperature; 0 takes the likeliest token."""
-    top_p: Share = 0.9
-    """Nucleus sampling: only the likeliest tokens with this share of the probability are drawn."""
-    seed: int = 0
-    """Seed of the sampling; each reply has a seed of its own, made from it."""
-    limit: Positive | None = None
-    """Use only the first queries by query_id."""
 
 
 def build(
@@ -155,16 +114,6 @@ def _diagnostics(
         "mean_chars": mean_chars.collect(engine="streaming").item(),
         "best_of_n": report(parts, config.n, scorer.reward_stats) if scorer and is_picked else None,
     }
-
-
-def assistant(config: DemonstrationsConfig) -> Responder:
-    """The assistant's responder, with the prompt of the config."""
-    responder = config.assistant
-    if config.prompt is None or config.prompt == responder.prompt:
-        return responder
-    # Not the whole path: the name is fingerprinted, and a machine's folders are not part of a recipe.
-    name = f"{responder.name}-as-{Path(config.prompt).stem}"
-    return structs.replace(responder, prompt=config.prompt, name=name)
 
 
 EMPTY = Filter("empty", "response", "The reply has no text.", OURS, pl.col("response") == "")
