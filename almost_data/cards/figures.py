@@ -194,7 +194,10 @@ def drops_rows(manifest: Manifest) -> bool:
 
 
 def funnel(manifest: Manifest, units: list[str]) -> "Figure":
-    """Rows that remain after each filter of the ledger that dropped some, one panel for each unit."""
+    """Rows that remain after each filter of the ledger that dropped some.
+
+    There is a panel for each of the `units`, such as `response`, that the ledger has.
+    """
     from matplotlib.figure import Figure
 
     by_unit = {unit: [entry for entry in manifest.ledger if entry.unit == unit] for unit in units}
@@ -221,7 +224,7 @@ def funnel(manifest: Manifest, units: list[str]) -> "Figure":
 
 
 def draw_bars(ax: "Axes", names: list[str], numbers: list[int], texts: list[str], first: str = BLUE) -> None:
-    """Horizontal bars with a text at the end of each."""
+    """Horizontal bars with a text at the end of each, the first on top and in a colour of its own."""
     colours = [first] + [BLUE] * (len(names) - 1)
     ax.barh(range(len(names)), numbers, color=colours, height=0.7)
     for y, (number, text) in enumerate(zip(numbers, texts, strict=True)):

@@ -240,7 +240,7 @@ def load_builder(name: str) -> Builder:
 
 
 def pin_model(model: "Model") -> dict[str, Any]:
-    """A resolved model as a manifest names it: no folder of this machine."""
+    """A resolved model as a manifest names it: `{id, revision}`, without a folder of this machine."""
     return {"id": source_name(model.id), "revision": model.revision}
 
 
@@ -270,5 +270,8 @@ def reply_id(query_id: str, responder: str) -> str:
 
 
 def row_seed(seed: int, builder: str, row_id: str) -> int:
-    """A seed for one row, whatever the order, the batch or the engine. 63 bits."""
+    """A seed for one row, whatever the order, the batch or the engine.
+
+    63 bits of the sha256 of the run's seed, of what draws, and of what names the row.
+    """
     return int.from_bytes(hashlib.sha256(f"{seed}\0{builder}\0{row_id}".encode()).digest()[:8]) >> 1

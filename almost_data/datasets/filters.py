@@ -97,7 +97,10 @@ def account(ledger: list[Entry]) -> str:
 
 
 def chain(stage: str, filters: list[Filter], n_in: int, dropped: Mapping[str, int]) -> list[Entry]:
-    """Ledger entries of filters applied one after the other, from how many rows each was first to drop."""
+    """Ledger entries of filters applied one after the other, from how many rows each was first to drop.
+
+    `n_in` rows came in; `dropped` has rows by the name of the filter, and may lack those that dropped none.
+    """
     entries = []
     for rule in filters:
         kept = n_in - dropped.get(rule.name, 0)
@@ -117,6 +120,8 @@ class Filtered:
 
 def apply_filters(rows: pl.DataFrame, filters: Sequence[Filter], stage: str) -> Filtered:
     """Drop rows by filters, in order; a row is dropped by the first that says so.
+
+    Raises ValueError for a filter without `drop`, which no row can decide by itself.
 
     >>> empty = Filter("empty", "text", "There is no text.", "example", pl.col("text") == "")
     >>> filtered = apply_filters(pl.DataFrame({"text": ["a", ""]}), [empty], "checks")

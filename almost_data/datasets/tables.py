@@ -104,7 +104,10 @@ ERROR = string("error", "what the engine said, where the request failed; else nu
 
 
 def last_turn(column: str = "prompt") -> "pl.Expr":
-    """The text of the last turn of a column of messages; of a prompt, the user's turn that is answered."""
+    """The text of the last turn of a column of messages, under the name of the column.
+
+    Of a prompt that is the user's turn that is answered.
+    """
     import polars as pl
 
     return pl.col(column).list.last().struct.field("content").alias(column)
@@ -199,7 +202,10 @@ def polars_schema(table: Table) -> "dict[str, pl.DataType]":
 
 
 def frame(table: Table, rows: "Iterable[Mapping[str, Any]]") -> "pl.DataFrame":
-    """Rows as a frame with the columns, order and types of a table; an absent value is null."""
+    """Rows as a frame with the columns, order and types of a table; an absent value is null.
+
+    Raises pyarrow.ArrowException for a value of another type.
+    """
     import polars as pl
     import pyarrow as pa
 

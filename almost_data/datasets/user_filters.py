@@ -55,9 +55,10 @@ class UserFilter(Config, frozen=True, kw_only=True):
 def load_filters(
     filters: Sequence[UserFilter], hooks: Hooks, builder: str, reserved: Collection[str] = ()
 ) -> list[Filter]:
-    """The filters that a config describes. Raises InputError where one cannot be a filter of this builder.
+    """The filters that a config describes, in its order.
 
-    `reserved` are the names of the builder's own filters.
+    `hooks` are the builder's, `builder` its name, for errors, and `reserved` the names of its own filters.
+    Raises InputError where one cannot be a filter of this builder, or its code cannot be run.
     """
     names = [user_filter.name for user_filter in filters]
     for place, name in enumerate(names):

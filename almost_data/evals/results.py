@@ -18,7 +18,6 @@ from ..datasets.tables import Column, Table, Type, frame
 from ..errors import InputError
 from ..store.publish import Record, Tables, json_data, new_manifest, publish
 from ..store.store import Store
-from . import forest
 from .result import EvalPlan, Line, Measurement, Result
 
 DIGITS = 16
@@ -98,16 +97,9 @@ def save(store: Store, draft: Manifest, measured: Measurement, environment: Mapp
 
 def _render(manifest: Manifest) -> dict[str, bytes]:
     result = read(manifest)
-    figures = forest.render(result)
-    text = card.page(
-        "eval.md.jinja",
-        result=result,
-        figures=sorted(figures),
-        alt_text=forest.alt_text(result),
-        ran=list(_environment_rows(result.environment)),
-    )
+    text = card.page("eval.md.jinja", result=result, ran=list(_environment_rows(result.environment)))
     head = {"pretty_name": manifest.ref, "tags": ["evaluation", "almost_data"], **viewer(manifest)}
-    return {"README.md": with_front_matter(head, text).encode(), **figures}
+    return {"README.md": with_front_matter(head, text).encode()}
 
 
 def _environment_rows(environment: Mapping[str, Any], who: str = "") -> Iterator[tuple[str, str]]:

@@ -112,7 +112,11 @@ class _RowCollector:
 
 
 def import_preferences(store: Store, file: str, version: str, options: Options = Options()) -> Manifest:
-    """`comparisons@version` from preferences in any layout of `readers.layouts`, or by named columns."""
+    """`comparisons@version` from preferences in any layout of `readers.layouts`, or by named columns.
+
+    What exists from the same import is returned as it is. Raises InputError, as all imports do, for what
+    cannot be read, naming file, line and fix.
+    """
     record = files.record(file, TABLE_SUFFIXES, options.part)
     preferences = read_preferences(file, options.columns, options.part)
     settings = {"layout": preferences.layout.name}

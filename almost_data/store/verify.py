@@ -35,7 +35,8 @@ def belongs(path: str, kind: str) -> bool:
 def verify(store: Store, ref: str, render: Render | None = None) -> list[str]:
     """Every disagreement between manifest, card and files, one sentence each; empty if all agree.
 
-    `render` makes a card that was renewed since it was published, as a model's is by evaluations.
+    `render` makes a card that was renewed since it was published, as a model's is by evaluations. Raises
+    InputError where there is no such artifact, or its manifest cannot be read.
     """
     manifest = store.manifest(ref)
     problems = []

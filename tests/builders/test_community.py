@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from almost_data.builders.community import builder as community
+from almost_data.builders.community import rows as community_rows
 from almost_data.builders.community.builder import BUILDER, CommunityConfig, build
 from almost_data.datasets import digest
 from almost_data.datasets.builder import Built, silent, text_id
@@ -355,7 +355,7 @@ def test_it_is_an_artifact_like_any_other(tmp_path: Path) -> None:
 def test_large_tables_are_named_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, file = Store(tmp_path / "build"), write(tmp_path, crowd(40, 6))
     (whole,) = run(store, "1.0.0", source=file)
-    for module in (community, digest):
+    for module in (community_rows, digest):
         monkeypatch.setattr(module, "RANGE_ROWS", 7)
     built = build_posts(tmp_path, crowd(40, 6))
     blocks = list(frames(built.tables["rejected"]))

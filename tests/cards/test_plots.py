@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 from matplotlib.patches import StepPatch
 
-from almost_data.builders.comparisons.figures import pair_matrix
+from almost_data.builders.comparisons.builder import pair_matrix
 from almost_data.cards.figures import MAX_LENGTH_BINS, as_files, draw_lengths, new_figure
 from almost_data.datasets.ledger import Count, Entry
 from almost_data.datasets.manifest import BuilderId, Manifest

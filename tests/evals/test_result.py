@@ -14,16 +14,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from matplotlib.image import imread
 from msgspec.structs import replace
 
-from almost_data.cards.figures import new_figure
 from almost_data.cards.front_matter import front_matter
 from almost_data.cli.app import main
 from almost_data.datasets.manifest import Manifest
 from almost_data.datasets.records import Pinned
 from almost_data.errors import InputError
-from almost_data.evals import forest, truthfulqa
+from almost_data.evals import truthfulqa
 from almost_data.evals.evaluation import OTHER_ITEMS, carry_out, find_result
 from almost_data.evals.result import Line
 from almost_data.evals.results import results
@@ -55,9 +53,8 @@ def test_a_result_is_an_artifact_of_the_store(store: Store) -> None:
     assert verify(store, done.ref) == []
     assert store.manifest(done.ref).kind == "evaluation"
     place = store.path(done.ref)
-    assert sorted(entry.name for entry in place.iterdir()) == ["README.md", "data", "manifest.json", "plots"]
+    assert sorted(entry.name for entry in place.iterdir()) == ["README.md", "data", "manifest.json"]
     assert store.scan(done.ref).collect().rows() == [("1", True, "[1.5, 2]", 3, None)]
-    assert imread(place / "plots" / "result.png").shape[1] == 1200
     page = Page((place / "README.md").read_text("utf-8"))
     assert page.table("who")[1] == [
         "ORG/model",
@@ -241,30 +238,6 @@ def test_a_full_disk_leaves_nothing(store: Store) -> None:
     )
     assert "File too large" in done.stdout, done.stderr
     assert results(store) == [] and not list((store.root / ".staging").iterdir())
-
-
-@pytest.mark.usefixtures("figures")
-def test_a_figure_shows_all_that_is_written_on_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    long = "a-rather-long-name-of-a-model-or-a-subset-with-its-version"
-    lines = [
-        Line(f"{long}-{n % 2}", f"{long}-{n // 2}", f"{long}-{n}", 20_000, 0.5, 0.4, 0.6, chance=0.5)
-        for n in range(6)
-    ]
-    figures: list[Any] = []
-
-    def kept(height: float) -> Any:
-        figures.append(new_figure(height))
-        return figures[-1]
-
-    monkeypatch.setattr(forest, "new_figure", kept)
-    saved(store, models=[Pinned(long, "1")], lines=lines)
-    [(figure, axes)] = figures
-    figure.draw_without_rendering()
-    texts = [*figure.texts, axes.title, axes.xaxis.label, *axes.get_yticklabels()]
-    for text in texts:
-        at = text.get_window_extent()
-        assert 0 <= at.x0 <= at.x1 <= figure.bbox.width and 0 <= at.y0 <= at.y1 <= figure.bbox.height, text
-    assert axes.bbox.width > figure.bbox.width / 3
 
 
 # --- the card ----------------------------------------------------------------------------------------------

@@ -13,9 +13,11 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from ...datasets.builder import AUTO, Builder, Built, Estimate, Parents, Progress, pin_model
+from ...cards.figures import drops_rows, funnel, shortcut_figures, side_lengths
+from ...datasets.builder import AUTO, Builder, Built, Estimate, Figures, Parents, Progress, pin_model
 from ...datasets.digest import RANGE_ROWS, ranges
 from ...datasets.filters import Filter, with_reason
+from ...datasets.manifest import Manifest
 from ...datasets.tables import last_turn
 from ...datasets.user_filters import filter_hashes, load_filters, of_unit
 from ...diagnostics import shortcuts
@@ -32,7 +34,6 @@ from .accounts import FEW_SURVIVORS, Accounts
 from .config import BY_PARENTS, ComparisonsConfig, needs_ratings, paper_facts, unread_settings
 from .decisions import decide_responses, few_survivors, pair_up
 from .decontamination import CONTAMINATED, contaminated
-from .figures import figures, pair_matrix
 from .parts import Part, compact, comparisons, decision_texts, prompts_of, rejected_tables
 from .ranking import LENGTH_GAP, LENGTH_RULE, WALKS, length_gap, length_rule
 from .selection import REASONS, PairSelection
@@ -221,6 +222,34 @@ def _card_values(manifest: Any, sources: Any) -> dict[str, Any]:
     dropped = [manifest.table(name) for name in TEXT_TABLES if name in manifest.counts]
     is_by_id = any("prompt" not in table.names for table in dropped)
     return {"ladder": ladder_rows(sources), "matrix": rows, "dropped_by_id": is_by_id}
+
+
+def pair_matrix(manifest: Manifest) -> tuple[list[str], list[list[int | None]]]:
+    """Responders, best first, and how many comparisons chose row over column; None where that cannot be.
+
+    Counts are those of the last filter on pairs; of the diagnostics, where no filter on pairs ran.
+    """
+    names = [str(row["responder"]) for row in manifest.diagnostics["responders"]]
+    counts = {
+        f"{row['chosen_responder']} > {row['rejected_responder']}": int(row["comparisons"])
+        for row in manifest.diagnostics["responder_pairs"]
+    }
+    for entry in manifest.ledger:
+        if entry.by_pair:
+            counts = {pair: count.kept for pair, count in entry.by_pair.items()}
+    grid = [
+        [counts.get(f"{chosen} > {rejected}", 0 if i < j else None) for j, rejected in enumerate(names)]
+        for i, chosen in enumerate(names)
+    ]
+    return names, grid
+
+
+def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
+    """Lengths of both sides, what each filter left, shortcuts."""
+    yield from side_lengths(tables["default"])
+    if drops_rows(manifest):
+        yield "funnel", funnel(manifest, ["response", "pair"])
+    yield from shortcut_figures(manifest.diagnostics)
 
 
 BUILDER = Builder(
