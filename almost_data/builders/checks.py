@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from ..datasets.filters import Filter, with_reason
+from ..datasets.filters import Drop, Filter, with_reason
 from ..diagnostics.scripts import SCRIPTS
 from ..errors import InputError, did_you_mean
 
@@ -120,7 +120,7 @@ def of_chosen(check: Filter) -> Filter:
     )
 
 
-def _check(source: str, name: str, description: str, drop: Any, **params: Any) -> Filter:
+def _check(source: str, name: str, description: str, drop: Drop, **params: Any) -> Filter:
     return Filter(name, "response", description, source, drop, params)
 
 

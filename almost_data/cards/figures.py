@@ -3,8 +3,7 @@
 import io
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..datasets.builder import Figures
@@ -43,21 +42,14 @@ _STYLE = {
 }
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """The style of every figure, whatever the user's own matplotlib settings are."""
+def as_files(figures: "Figures") -> dict[str, bytes]:
+    """Figures by name -> PNG bytes by relative path, in one style, whatever the user's matplotlibrc says."""
     import matplotlib
 
-    # Not the user's matplotlibrc. Reading the backend would import it, so it is not among the settings.
+    # Reading the backend would import it, so it is not among the settings.
     plain: dict[Any, Any] = {k: v for k, v in matplotlib.rcParamsDefault.items() if "backend" not in k}
-    with matplotlib.rc_context(plain | _STYLE):
-        yield
-
-
-def as_files(figures: "Figures") -> dict[str, bytes]:
-    """Figures by name -> PNG bytes by relative path, in the one style."""
     files: dict[str, bytes] = {}
-    with style():
+    with matplotlib.rc_context(plain | _STYLE):
         for name, figure in figures:
             path = f"plots/{name}.png"
             if not re.fullmatch(r"[\w-]+", name) or path in files:

@@ -12,9 +12,9 @@ from ..run import ablation
 from ..run.build import prepare
 from ..run.presets import PresetName
 from .console import console, grid, print_json, text
+from .hub import hub_origins, local_sources
 from .options import ROOT, Columns, Json, Root, Version
 from .progress import progress_bars
-from .sources import hub_origins, local_sources
 
 REVIEWS = (
     "A judge's preferences: a file of prompt, responder_a, responder_b, score_a, score_b, or preferences in "

@@ -20,9 +20,9 @@ from ..generation import engines
 from ..run.build import RunOptions, prepare
 from . import summary
 from .console import print_line
+from .hub import hub_origins, local_sources
 from .options import root_flag
 from .progress import progress_bars
-from .sources import hub_origins, local_sources
 
 COMMON = ("version", "preset", "config", "assignments", "sources", "root")
 FOR_MODELS = ("engine", "base_url", "ray_address", "limit", "max_failures", "max_cost", "retry_failed")

@@ -14,6 +14,8 @@ import polars as pl
 from .ledger import Count, Entry, Unit
 from .settings_docs import documented
 
+Drop = pl.Expr | Callable[[pl.DataFrame], pl.Series]
+"""Which rows are dropped: an expression, or a function of the rows."""
 FAILED = "failed"
 """Name of the filter of requests that failed: its rows are counted as failed, not as dropped."""
 
@@ -31,7 +33,7 @@ class Filter:
     unit: Unit
     description: str
     source: str
-    drop: pl.Expr | Callable[[pl.DataFrame], pl.Series] | None = None
+    drop: Drop | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
     """The columns that a user's filter reads."""

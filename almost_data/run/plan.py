@@ -9,7 +9,7 @@ import msgspec
 from .. import registry
 from ..cards import card
 from ..datasets.builder import AUTO, Builder, NothingLeft, RewardModel, load_builder, pin_model
-from ..datasets.config import record
+from ..datasets.config import Config, record
 from ..datasets.filters import account
 from ..datasets.manifest import BuilderId, Manifest, fingerprint
 from ..errors import InputError
@@ -157,7 +157,7 @@ class Planner:
     def _draft(
         self,
         builder: Builder,
-        settings: Any,
+        settings: Config,
         parents: Sequence[Manifest],
         deleted: Mapping[str, Model] | None = None,
     ) -> Manifest:
@@ -176,7 +176,7 @@ class Planner:
         ref = f"{builder.name}@{self.version}"
         return new_manifest("dataset", ref, made_by, config, parents, builder.tables)
 
-    def _stored_models(self, builder: Builder, settings: Any) -> list[Manifest]:
+    def _stored_models(self, builder: Builder, settings: Config) -> list[Manifest]:
         """The reward models that the settings name and that are in the store, each once."""
         models = map(self.scorers.stored, builder.reward_models(settings).values())
         return list({model.ref: model for model in models if model}.values())

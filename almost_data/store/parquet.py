@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,7 +87,7 @@ def groups(file: Path, schema: "pa.Schema", rows: int) -> list[Group]:
         return [_check_group(file, handle, metadata.row_group(n), n) for n in range(metadata.num_row_groups)]
 
 
-def _check_group(file: Path, handle: Any, group: Any, number: int) -> Group:
+def _check_group(file: Path, handle: BinaryIO, group: Any, number: int) -> Group:
     """Check a row group by its pages' headers. Raises ValueError where it could take too much memory."""
     where = f"{file.name}: row group {number}"
     on_disk = os.stat(handle.fileno()).st_size
@@ -152,7 +152,7 @@ class _Page:
     is_dictionary: bool
 
 
-def _pages(handle: Any, column: Any, where: str) -> Iterator[_Page]:
+def _pages(handle: BinaryIO, column: Any, where: str) -> Iterator[_Page]:
     """The pages of a column in a row group, from their headers (Thrift's compact protocol)."""
     at = column.data_page_offset
     if column.has_dictionary_page and 0 < column.dictionary_page_offset < at:

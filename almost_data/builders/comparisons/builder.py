@@ -216,7 +216,7 @@ def _estimate(config: ComparisonsConfig, parents: Mapping[str, Estimate]) -> Est
     return Estimate(responses.rows // responses.rows_per_query * 13 // 10)
 
 
-def _card_values(manifest: Any, sources: Any) -> dict[str, Any]:
+def _card_values(manifest: Manifest, sources: Sequence[Manifest]) -> dict[str, Any]:
     names, matrix = pair_matrix(manifest)
     rows = [{"responder": name, "counts": counts} for name, counts in zip(names, matrix, strict=True)]
     dropped = [manifest.table(name) for name in TEXT_TABLES if name in manifest.counts]

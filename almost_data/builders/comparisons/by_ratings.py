@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import polars as pl
@@ -101,9 +101,9 @@ REASONS = {
 }
 
 
-def facts(label: Any) -> list[str]:
+def facts(label: Label) -> list[str]:
     """How the label differs from the paper's, for the card."""
-    return {
+    by_label: dict[Label, list[str]] = {
         "ladder": [
             "No As-is RM: in the paper, a comparison stays only where a reward model that was trained on "
             "StackExchange votes agrees; here the ladder alone decides."
@@ -113,4 +113,5 @@ def facts(label: Any) -> list[str]:
             "Label: the ladder, where the ratings agree; in the paper, a reward model that was trained on "
             "StackExchange votes, the As-is RM, has to agree."
         ],
-    }[str(label)]
+    }
+    return by_label[label]
