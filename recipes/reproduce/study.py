@@ -3,14 +3,12 @@
 A claim whose model, benchmark or judge is missing is `not run`, and says which.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from claims import (
-    CLAIMS,
     HHH,
     LEAST,
     NOTES,
@@ -19,12 +17,11 @@ from claims import (
     TAX,
     TRUE,
     VICUNA,
-    WIN,
-    Claim,
     Measure,
     Outcome,
     judge,
 )
+from responder_claims import BASELINE, claims
 
 from almost_data import InputError, Manifest, Store
 from almost_data.datasets.records import Pinned
@@ -48,8 +45,6 @@ ROLES = {
     "sft hhh": "sft@{}-hhh",
 }
 """Role of a model in the claims -> its place in the store. `base` is what `sft` was trained from."""
-BASELINE = "baseline"
-"""Role of a file of answers."""
 DATA = {
     HHH: f"Static HHH (--hhh {static_hhh.HUB})",
     TRUE: f"TruthfulQA (--truthfulqa {truthfulqa.HUB})",
@@ -59,9 +54,6 @@ DATA = {
 BENCHMARK = {HHH: "Static HHH", TRUE: "TruthfulQA's MC1", VICUNA: "the Vicuna Questions"}
 SMALL = 1e9
 """Parameters below which a report is called a test of the plumbing."""
-_RESPONDER = re.compile(r"(?P<size>\d+(?:\.\d+)?)(?P<unit>[MB])-(?P<prompt>.+)-(?P<shots>\d+)shot")
-_UNIT = {"M": 1e6, "B": 1e9}
-
 UNLIKE = ", on other data or terms"
 """Ending of a table's name whose claims were measured on other data than the paper's benchmark, or with
 answers under other settings."""
@@ -169,72 +161,6 @@ class Study:
             if (line.metric, line.subset, line.who) == (measure.metric, measure.subset, who):
                 return line
         raise InputError(f"{measure.task}: no {measure.metric} of {who} on {measure.subset}")
-
-
-def claims(responders: list[str]) -> Iterator[Claim]:
-    """Every claim in the order of the paper; those of Table 2 compare the responders that are there.
-
-    >>> [claim.says for claim in claims(["30B-HHH-5shot", "13B-HHH-5shot"]) if claim.table == "Table 2"]
-    ['30B-HHH-5shot is better than 13B-HHH-5shot: a larger model']
-    """
-    before = [claim for claim in CLAIMS if claim.table.startswith(("Table 1", "Figure 3"))]
-    yield from before
-    named = [(name, match) for name in responders if (match := _RESPONDER.fullmatch(name))]
-    yield from _orders(named)
-    yield from _steps(named)
-    if len(named) < 2:
-        large, middle, small = (f"{size}-Faithful-3shot" for size in ("30B", "13B", "7B"))
-        says = "the win rate over a baseline grows with the model's size"
-        yield Claim("Table 2", says, _against_baseline(large), _against_baseline(middle))
-        yield _step("13B to 30B is a larger step than 7B to 13B", large, middle, small)
-    yield from (claim for claim in CLAIMS if claim not in before)
-
-
-Responders = list[tuple[str, "re.Match[str]"]]
-"""Name of each responder, and its parts."""
-
-
-def _orders(responders: Responders) -> Iterator[Claim]:
-    """Which responder is better than which, and why."""
-    for name, a in responders:
-        for rival, b in responders:
-            larger = _size(a) - _size(b)
-            why = ""
-            if a["prompt"] == b["prompt"]:
-                if larger > 0 and a["shots"] == b["shots"]:
-                    why = "a larger model"
-                elif larger == 0 and int(a["shots"]) > int(b["shots"]):
-                    why = "more shots"
-            elif a["prompt"] == "Faithful" and larger < 0:
-                why = "a better prompt beats a larger model"
-            if why:
-                says = f"{name} is better than {rival}: {why}"
-                yield Claim("Table 2", says, _against_baseline(name), _against_baseline(rival))
-
-
-def _steps(responders: Responders) -> Iterator[Claim]:
-    """Of three sizes under one prompt, the step to the largest is the larger one."""
-    alike: dict[str, list[re.Match[str]]] = {}
-    for name, match in sorted(responders, key=lambda pair: -_size(pair[1])):
-        alike.setdefault(name[match.end("unit") + 1 :], []).append(match)
-    for prompt, matches in alike.items():
-        for three in zip(matches, matches[1:], matches[2:], strict=False):
-            large, middle, small = (match["size"] + match["unit"] for match in three)
-            says = f"{prompt}: {middle} to {large} is a larger step than {small} to {middle}"
-            yield _step(says, *(match[0] for match in three))
-
-
-def _step(says: str, *names: str) -> Claim:
-    large, middle, small = map(_against_baseline, names)
-    return Claim("Table 2", says, large, middle, part=2.0, plus=small)
-
-
-def _against_baseline(name: str) -> Measure:
-    return Measure(f"{name} against {BASELINE}", VICUNA, metric=WIN)
-
-
-def _size(match: "re.Match[str]") -> float:
-    return float(match["size"]) * _UNIT[match["unit"]]
 
 
 def measure(study: Study) -> list[Table]:
