@@ -9,9 +9,7 @@ Deviations from the paper and its released code:
 """
 
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -30,8 +28,7 @@ from ..datasets.builder import (
     text_id,
 )
 from ..datasets.config import Config, NamedFile, NotNegative, Positive, Share, Source, Temperature
-from ..datasets.filters import Filter, chain, with_reason
-from ..datasets.ledger import Entry
+from ..datasets.filters import Filter
 from ..datasets.manifest import Manifest
 from ..datasets.tables import (
     ERROR,
@@ -46,13 +43,11 @@ from ..datasets.tables import (
     string,
 )
 from ..datasets.user_filters import UserFilter, filter_hashes, load_filters
-from ..diagnostics.novelty import Novelty
 from ..generation import Generator, Model, Reply, Request, Sampling, Usage, prompts
 from ..models.chat import user_turn
+from .admission import FAILED, OURS, Admission, order_filters
 
 MARK = "Query:"
-OURS = "almost_data"
-"""The source of a rule that neither the paper nor its code has."""
 
 _SOURCE = string("source", "`mined` by few-shot generation, or `import`", "mined")
 TABLES = {
@@ -114,7 +109,8 @@ class QueriesConfig(Config, frozen=True, kw_only=True):
 def build(config: QueriesConfig, parents: Parents, generator: Generator, progress: Progress) -> Built:
     """Mine queries round by round: prompts of a round in parallel, admission in order."""
     instruction, seeds = prompts.seeds(config.seeds)
-    admission = _Admission(config, seeds)
+    text_filters = [*_text_filters(config), *load_filters(config.filters, HOOKS, "queries")]
+    admission = Admission(seeds, text_filters, config.max_rouge_l, target(config))
     usage = Usage()
     rounds = 0
     progress("queries", 0, admission.target, 0)
@@ -131,9 +127,9 @@ def build(config: QueriesConfig, parents: Parents, generator: Generator, progres
         if admission.failed == rounds * config.round_size:
             error = replies[requests[-1].id].error
             raise RuntimeError(f"every request failed, the last one with: {error}")
-    accepted, ledger = admission.accepted, admission.ledger()
+    accepted, ledger = admission.accepted, admission.ledger(config.round_size)
     if not accepted:
-        return Built(admission.tables(), ledger, {}, usage={"queries": usage})
+        return Built(_tables(admission), ledger, {}, usage={"queries": usage})
     notes = []
     if len(accepted) < admission.target:
         notes.append(
@@ -145,7 +141,7 @@ def build(config: QueriesConfig, parents: Parents, generator: Generator, progres
         "acceptance": len(accepted) / (rounds * config.round_size),
         "mean_prompt_chars": sum(map(len, accepted)) / len(accepted),
     }
-    return Built(admission.tables(), ledger, diagnostics, notes, usage={"queries": usage})
+    return Built(_tables(admission), ledger, diagnostics, notes, usage={"queries": usage})
 
 
 def _requests(
@@ -165,76 +161,16 @@ def _requests(
     return requests
 
 
-class _Admission:
-    """Admits candidates in order, each compared with the seeds and all queries admitted before."""
-
-    def __init__(self, config: QueriesConfig, seeds: Sequence[str]) -> None:
-        self.config = config
-        self.target = target(config)
-        self.accepted: list[str] = []
-        self.rejected: list[dict[str, Any]] = []
-        self.failed = 0
-        self._candidates = 0
-        self._novelty = Novelty()
-        for seed in seeds:
-            self._novelty.add(seed)
-        self._ids = {text_id(seed) for seed in seeds}
-        self._text_filters = [*_text_filters(config), *load_filters(config.filters, HOOKS, "queries")]
-
-    def add(self, replies: list[Reply]) -> None:
-        for reply, flaw in zip(replies, self._flaws(replies), strict=True):
-            query = reply.text.strip()
-            nearest, score = self._novelty.nearest(query)
-            if reason := flaw or self._why_not(query, score):
-                self.failed += reason == FAILED.name
-                row = {"query": query, "reason": reason, "error": reply.error, "nearest": nearest}
-                self.rejected.append(row | {"score": score, "candidate": self._candidates})
-            else:
-                self.accepted.append(query)
-                self._ids.add(text_id(query))
-                self._novelty.add(query)
-            self._candidates += 1
-
-    def ledger(self) -> list[Entry]:
-        dropped = Counter(str(row["reason"]) for row in self.rejected)
-        rules = [*self._text_filters, *_order_filters(self.config, self.target)]
-        failures = replace(FAILED, params={"round_size": self.config.round_size})
-        [generation] = chain("generation", [failures], self._candidates, dropped)
-        return [generation, *chain("admission", rules, generation.kept, dropped)]
-
-    def tables(self) -> dict[str, pl.DataFrame]:
-        accepted = [
-            {"query_id": text_id(query), "prompt": user_turn(query), "source": "mined"}
-            for query in self.accepted
-        ]
-        rejected = [row | {"query_id": text_id(row["query"]), "source": "mined"} for row in self.rejected]
-        return {
-            "default": frame(TABLES["default"], accepted),
-            "rejected": frame(TABLES["rejected"], rejected),
-        }
-
-    def _flaws(self, replies: list[Reply]) -> list[str | None]:
-        """Why each candidate is dropped by its own text: the first of the text filters."""
-        rows = [
-            (text, len(text), reply.finish_reason, FAILED.name if reply.error else None)
-            for reply in replies
-            for text in [reply.text.strip()]
-        ]
-        schema = {"query": pl.String, "length": pl.Int64, "finish_reason": pl.String, "reason": pl.String}
-        candidates = pl.DataFrame(rows, schema, orient="row")
-        decided = with_reason(candidates, self._text_filters, candidates["reason"])
-        return decided["reason"].to_list()
-
-    def _why_not(self, query: str, score: float) -> str | None:
-        """Why a candidate is dropped, compared with the seeds and the queries accepted so far."""
-        if text_id(query) in self._ids:
-            return "duplicate"
-        if score >= self.config.max_rouge_l:
-            return "not_novel"
-        return "target_reached" if len(self.accepted) >= self.target else None
-
-
-FAILED = Filter("failed", "query", "The engine gave an error instead of a candidate.", OURS)
+def _tables(admission: Admission) -> dict[str, pl.DataFrame]:
+    accepted = [
+        {"query_id": text_id(query), "prompt": user_turn(query), "source": "mined"}
+        for query in admission.accepted
+    ]
+    rejected = [row | {"query_id": text_id(row["query"]), "source": "mined"} for row in admission.rejected]
+    return {
+        "default": frame(TABLES["default"], accepted),
+        "rejected": frame(TABLES["rejected"], rejected),
+    }
 
 
 def target(config: QueriesConfig) -> int:
@@ -265,30 +201,9 @@ def _text_filters(config: QueriesConfig) -> list[Filter]:
     ]
 
 
-def _order_filters(config: QueriesConfig, target: int) -> list[Filter]:
-    """Filters that depend on the queries accepted so far: `_Admission` decides them in order."""
-    return [
-        Filter("duplicate", "query", "The same text as a seed or an accepted query.", OURS),
-        Filter(
-            "not_novel",
-            "query",
-            f"ROUGE-L F1 of {config.max_rouge_l:g} or more with a seed or an accepted query.",
-            "paper appendix C; Self-Instruct",
-            params={"max_rouge_l": config.max_rouge_l},
-        ),
-        Filter(
-            "target_reached",
-            "query",
-            "It passed, but its round had already filled the target.",
-            OURS,
-            params={"target": target},
-        ),
-    ]
-
-
 def _pins(config: QueriesConfig, generator: Generator) -> dict[str, Any]:
     instruction, seeds = prompts.seeds(config.seeds)
-    reserved = {rule.name for rule in (FAILED, *_text_filters(config), *_order_filters(config, 1))}
+    reserved = {rule.name for rule in (FAILED, *_text_filters(config), *order_filters(config.max_rouge_l, 1))}
     return {
         "resolved": {"queries": pin_model(generator.resolve(Model(config.model, config.revision)))},
         "prompts": {"seeds": "\n".join([instruction, "", *(f"{MARK} {seed}" for seed in seeds), MARK])},
