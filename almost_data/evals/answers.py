@@ -21,8 +21,9 @@ from ..store.names import is_ref
 from ..store.store import Store
 from . import judge, saved
 from .evaluation import EvalSession
+from .likelihood import Likelihood
 from .saved import Question
-from .subject import Likelihood, find
+from .subject import find
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from ..generation import prompts
 from ..scoring import Dialogue
 from . import sources, stats
 from .evaluation import EvalSession, ItemValue, ModelOptions
+from .likelihood import Likelihood
 from .result import EvalPlan, Line, Measurement
 from .sources import Item, Items
-from .subject import Likelihood, Subject
+from .subject import Subject
 
 Values = list[list[float]]
 """Of each item, one number for each choice; the highest is taken."""

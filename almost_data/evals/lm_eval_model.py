@@ -11,7 +11,8 @@ from ..generation.journal import JournaledGenerator
 from ..models import Model
 from ..registry import installed_version
 from .evaluation import EvalSession
-from .subject import CHUNK, Subject, precision, without_logs
+from .likelihood import CHUNK, precision, without_logs
+from .subject import Subject
 
 VERSIONS = ("lm_eval", "torch", "transformers")
 """Packages whose versions decide an answer."""

@@ -20,8 +20,8 @@ from ..readers.dialogue_text import is_hh, read_hh
 from . import choices, sources
 from .choices import Benchmark, ChoiceOptions, Scores, Texts, Values
 from .evaluation import OTHER_ITEMS, Evaluation
+from .likelihood import Likelihood
 from .sources import Item, Items
-from .subject import Likelihood
 
 HUB = "HuggingFaceH4/hhh_alignment@main"
 """The items are held to a checksum, whatever the commit."""

@@ -17,8 +17,8 @@ from ..readers.files import ALL_SPLITS, HubPart, read_rows
 from . import choices, sources
 from .choices import Benchmark, ChoiceOptions, Scores, Texts, Values
 from .evaluation import Evaluation
+from .likelihood import Likelihood
 from .sources import Item, Items
-from .subject import Likelihood
 
 HUB = "truthfulqa/truthful_qa@741b8276f2d1982aa3d5b832d3ee81ed3b896490"
 CONFIG = "multiple_choice"

@@ -16,8 +16,9 @@ from almost_data.datasets.manifest import Manifest
 from almost_data.datasets.records import Pinned
 from almost_data.evals import choices, lm_eval, model_card
 from almost_data.evals.evaluation import EvalSession, Evaluation, carry_out, evaluate, load
+from almost_data.evals.likelihood import Likelihood
 from almost_data.evals.result import EvalPlan, Line, Measurement, Result
-from almost_data.evals.subject import Likelihood, Subject
+from almost_data.evals.subject import Subject
 from almost_data.generation import Model
 from almost_data.scoring import Dialogue, Options, Score
 from almost_data.store.store import Store

@@ -11,7 +11,7 @@ import torch
 
 from almost_data.datasets.records import Pinned
 from almost_data.errors import InputError
-from almost_data.evals import preference, static_hhh, subject, truthfulqa
+from almost_data.evals import likelihood, preference, static_hhh, subject, truthfulqa
 from almost_data.generation import CannotStart
 from almost_data.generation.journal_file import JournalSession, count
 from almost_data.scoring import Dialogue
@@ -43,7 +43,7 @@ def test_scores_are_kept(store: Store, tmp_path: Path, monkeypatch: pytest.Monke
     folder = save_tiny(tmp_path / "lm")
     first = subject.scores(session(store), subject.find(store, str(folder)), "t", DIALOGUES)
     assert count(store.journal, "score") == 2
-    monkeypatch.setattr(subject, "harness", lambda *arguments: pytest.fail("it was asked again"))
+    monkeypatch.setattr(likelihood, "harness", lambda *arguments: pytest.fail("it was asked again"))
     reports: list[tuple[str, int, int, int]] = []
     again = subject.find(store, str(folder))
     assert (
@@ -106,7 +106,7 @@ def test_what_was_cut_is_counted_from_the_journal_too(
         language_model = subject.find(store, str(folder), max_tokens=40)
         subject.scores(session(store), language_model, "t", talks, notes=(notes := []))
         notes_of_runs.append(notes)
-        monkeypatch.setattr(subject, "harness", lambda *arguments: pytest.fail("it was asked again"))
+        monkeypatch.setattr(likelihood, "harness", lambda *arguments: pytest.fail("it was asked again"))
     note = "2 of 4 texts were longer than lm reads, 40 tokens at most, and were not read whole."
     assert notes_of_runs == [[note]] * 2
     subject.scores(session(store), language_model, "t", talks[:2], notes=(none := []))
