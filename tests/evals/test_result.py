@@ -115,7 +115,7 @@ saved(Store(sys.argv[1]), None, [{{"id": "2"}}])
 
 @pytest.mark.crash
 @pytest.mark.parametrize(
-    "module,name,after", [("publish", "write_file", n) for n in range(3)] + [("os", "rename", 0)]
+    "module,name,after", [("publish", "write_file", n) for n in range(2)] + [("os", "rename", 0)]
 )
 @pytest.mark.parametrize("is_second", [False, True])
 def test_killed_at_any_step_the_store_has_a_whole_result_or_none(
