@@ -220,7 +220,7 @@ def _json_rows(path: Path, tick: Tick) -> Iterator[Row]:
     with path.open("rb") as raw, _unpacked(path, raw) as file:
         start = file.peek(64).lstrip(b"\xef\xbb\xbf \t\r\n") if isinstance(file, io.BufferedReader) else b""
         first = _object(file.readline(MAX_LINE)) if start.startswith(b"{") else None
-        if first is not None and _is_row(path, first):
+        if first is not None and (file.read(1_000).strip() or _is_row(path, first)):
             yield from _jsonl_rows(path, tick)
             return
     with path.open("rb") as raw, _unpacked(path, raw) as file:
@@ -263,7 +263,7 @@ def _object(line: bytes) -> dict[str, Any] | None:
 
 
 def _is_row(path: Path, row: dict[str, Any]) -> bool:
-    """Whether an object is a row of JSONL, and does not hold the rows. Raises InputError."""
+    """Whether the only object of a file is a row, and does not hold the rows. Raises InputError."""
     values = list(row.values())
     is_nested = bool(values) and all(isinstance(value, dict) for value in values)
     if is_nested and ("0" in row or all("0" in value for value in values)):

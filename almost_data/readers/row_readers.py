@@ -283,6 +283,7 @@ def is_pairwise_task(value: Any) -> bool:
 def label_studio(row: Cells) -> list[Preference]:
     """A task's two answers, and what all of its annotators selected."""
     task, annotations = row.get("data") or {}, row.get("annotations") or ()
+    annotations = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
     prompt = prompt_of(row, task.get("prompt"))
     results = [result for annotation in annotations if objects(result := annotation.get("result"))]
     values = [item.get("value") for result in results for item in result if item.get("type") == "pairwise"]

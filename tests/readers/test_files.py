@@ -235,6 +235,12 @@ def test_the_examples_of_a_big_bench_task_are_rows(tmp_path: Path) -> None:
         assert benchmark_file.read_prompts(str(tmp_path / name)) == ["Which barks?"]
 
 
+def test_rows_of_jsonl_may_have_a_column_named_data(tmp_path: Path) -> None:
+    rows = [{"a": str(n), "data": [{"b": 1}], "votes": {"0": 1}} for n in range(2)]
+    (tmp_path / "a.json").write_bytes(jsonl(rows))
+    assert read(tmp_path / "a.json") == rows
+
+
 def test_parts_of_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(jsonl(ROWS))
     with pytest.raises(

@@ -355,6 +355,9 @@ def test_annotators_who_differ_prefer_no_answer() -> None:
     for sides, chosen in cases.items():
         results = [[{"type": "pairwise", "value": {"selected": side}}] for side in sides]
         annotations = [{"result": result} for result in results]
+        annotations.append(
+            {"result": [{"type": "pairwise", "value": {"selected": "left"}}], "was_cancelled": True}
+        )
         good, reasons = pairs_of(layout, [{**layout.example, "annotations": annotations}])
         assert [pair.chosen for pair in good] == ([chosen] if chosen else [])
         assert reasons == ([] if chosen else ["no_preference"])
