@@ -123,7 +123,7 @@ def _begin(model: str, prefix: str) -> "tuple[hashlib._Hash, int]":
 
 def _word(rng: random.Random) -> str:
     """A word of no language, so that there is no end of different queries."""
-    return "".join(rng.choice(_SYLLABLES) for _ in range(3))
+    return "".join([rng.choice(_SYLLABLES) for _ in range(3)])
 
 
 def question(rng: random.Random) -> str:
@@ -154,7 +154,7 @@ def answer(rng: random.Random, is_chat: bool = False) -> str:
     """Nonsense that often has a fault which a check finds; a chat model's never runs into the next turn."""
     nouns = _word(rng), _word(rng)
     count = rng.randint(2, 12)
-    text = " ".join(rng.choice(_SENTENCES).format(*nouns) for _ in range(count))
+    text = " ".join([rng.choice(_SENTENCES) for _ in range(count)]).format(*nouns)
     fault = rng.random()
     if fault < 0.06:
         text = "Yes, of course."
