@@ -203,6 +203,7 @@ class OpenAIEngine:
             except ServerFault as fault:
                 billed += fault.cost
                 self._budget.spent += fault.cost
+                fault.is_temporary &= self._budget.fits()  # or another attempt could cost too much
                 raise
 
         try:

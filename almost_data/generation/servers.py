@@ -97,7 +97,7 @@ class Budget:
 
     async def reserve(self, id: str, cost: float) -> bool:
         """Whether a request of this greatest cost fits. Waits while replies in flight may cost less."""
-        while not (fits := self.limit is None or self._committed() + cost <= self.limit) and self.in_flight:
+        while not (fits := self.fits(cost)) and self.in_flight:
             self._waiting.append(get_running_loop().create_future())
             await self._waiting[-1]
         if fits and self.limit is not None:
@@ -112,8 +112,9 @@ class Budget:
             if not waiter.done():  # cancelled
                 waiter.set_result(None)
 
-    def _committed(self) -> float:
-        return self.spent + sum(self.in_flight.values())
+    def fits(self, cost: float = 0.0) -> bool:
+        """Whether this cost may be added to what is spent and in flight."""
+        return self.limit is None or self.spent + sum(self.in_flight.values()) + cost <= self.limit
 
 
 class ConcurrencyLimit:

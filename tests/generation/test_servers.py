@@ -419,6 +419,15 @@ def test_attempts_that_were_billed_are_in_the_cost_of_the_reply(server: Completi
     assert (reply.text, reply.cost) == ("Well.", pytest.approx(6))
 
 
+def test_an_attempt_that_was_billed_is_not_repeated_for_money_that_is_not_left(
+    server: CompletionsServer,
+) -> None:
+    [request] = text()
+    answer(server, completion("abort", {"prompt_tokens": 10, "completion_tokens": 2}, text="We"))
+    (reply,) = priced(server, max_cost=greatest_cost(request, PRICE) + 1).generate([request])
+    assert (len(server.bodies), reply.finish_reason, reply.cost) == (1, "error", pytest.approx(3))
+
+
 def test_a_limit_of_money_needs_prices(server: CompletionsServer) -> None:
     with pytest.raises(InputError, match=r"run\.max_cost: engine\.servers has no price for m at 127"):
         ask(server, text(), max_cost=1.0)
