@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#8C8C8C"
-INK, GRID, PALE = "#767B82", "#8080804D", "#56B4E980"
+INK, GRID, PALE = "#767B82", "#8080804D", "#AAD9F4"
 """Text, grid and the fill of boxes: on the transparent ground they are readable in light and dark pages."""
 WIDTH = 8.0
 """Inches; at DPI it fills the column of a README."""

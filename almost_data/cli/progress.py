@@ -10,6 +10,8 @@ from rich import progress
 from ..datasets.builder import Progress
 from .console import console, print_line
 
+WIDE = 100
+"""Columns of a terminal from which a line has room for a bar."""
 WINDOW = 60.0
 """Seconds over which rates are measured, at least, once a stage has lasted as long."""
 SECONDS = 0.1
@@ -20,14 +22,15 @@ QUIET_SECONDS = 30
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """A Progress with one bar a stage: rows, rate, tokens a second, elapsed, time left."""
+    """A Progress with a line a stage: rows, rate, tokens a second, time left; where it fits, a bar."""
+    is_wide = console.width >= WIDE
     bars = progress.Progress(
         progress.SpinnerColumn(),
         progress.TextColumn("{task.description:<10}"),
-        progress.BarColumn(bar_width=24),
+        *([progress.BarColumn(bar_width=24)] if is_wide else []),
         progress.MofNCompleteColumn(),
         progress.TextColumn("{task.fields[rate]}", style="dim"),
-        progress.TimeElapsedColumn(),
+        *([progress.TimeElapsedColumn()] if is_wide else []),
         progress.TextColumn("left", style="dim"),
         progress.TimeRemainingColumn(),
         console=console,
