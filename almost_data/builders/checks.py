@@ -20,7 +20,7 @@ from ..errors import InputError, did_you_mean
 
 MIN_CHARS = 50
 """A response under this is dropped, in the released code."""
-PAPER_SOURCE = "Kim et al. (2023), 2.1, heuristic filter; released code"
+PAPER_SOURCE = "arXiv 2305.13735, 2.1, heuristic filter; released code"
 CHAT_SOURCE = "almost_data, for chat models"
 
 # --- the paper's ----------------------------------------------------------------------------------------

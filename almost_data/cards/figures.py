@@ -137,9 +137,9 @@ def _length_gap(text: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]], o
 def draw_box(ax: "Axes", y: float, quantiles: Mapping[str, float]) -> None:
     """A horizontal box of the quantiles `q05`, `q25`, `q50`, `q75` and `q95`."""
     q05, q25, q50, q75, q95 = (quantiles[f"q{share:02}"] for share in (5, 25, 50, 75, 95))
-    ax.hlines(y, q05, q95, color=BLUE, linewidth=1.5)
-    ax.barh(y, q75 - q25, left=q25, height=0.55, color=PALE, edgecolor=BLUE)
-    ax.vlines(q50, y - 0.275, y + 0.275, color=BLUE, linewidth=3)
+    ax.hlines(y, q05, q95, color=BLUE, linewidth=1.5, zorder=1)
+    ax.barh(y, q75 - q25, left=q25, height=0.55, color=PALE, edgecolor=BLUE, zorder=2)
+    ax.vlines(q50, y - 0.275, y + 0.275, color=BLUE, linewidth=3, zorder=3)
 
 
 def _accuracies(rows: list[tuple[str, dict[str, Any]]], text: dict[str, Any], of_all: str) -> "Figure":

@@ -128,7 +128,7 @@ def pair_filters(pairs_per_question: int | None, sample: int | None) -> list[Fil
                 "not_sampled",
                 "pair",
                 f"At most {sample:,} pairs are taken, drawn by seed from the remaining ones.",
-                "Kim et al. (2023), 2.1",
+                "arXiv 2305.13735, 2.1",
                 params={"sample": sample},
             )
         )

@@ -60,7 +60,7 @@ def agreement(margin: float, rater: str) -> Filter:
         rated_higher(margin),
         name=DISAGREE,
         description=f"`{rater}` must rate chosen higher than rejected{by}.",
-        source="Kim et al. (2023), 2.1, as-is filter; OLMo 3 report, 5.3",
+        source="arXiv 2305.13735, 2.1, as-is filter; OLMo 3 report, 5.3",
         params={"margin": margin, "rater": rater},
     )
 

@@ -41,7 +41,7 @@ def length_rule(length_sd: float, length_over: str) -> Filter:
         "pair",
         f"Chosen must be at least as long as rejected, or at least {rule} characters, "
         f"M and S being mean and standard deviation of the length of {responses}.",
-        "Kim et al. (2023), 2.1, heuristic filter; released code",
+        "arXiv 2305.13735, 2.1, heuristic filter; released code",
         (pl.col("chosen_length") < pl.col("rejected_length")) & far_below,
         {"length_sd": length_sd, "length_over": length_over},
     )
@@ -87,7 +87,7 @@ LADDER = Filter(
     "ladder",
     "pair",
     "Every ordered pair of a query's surviving responses, the one that stands higher on the ladder chosen.",
-    "Kim et al. (2023), 2.1",
+    "arXiv 2305.13735, 2.1",
     params={"pairing": "all"},
 )
 

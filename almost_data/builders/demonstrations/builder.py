@@ -137,7 +137,7 @@ def _ledger(
         if config.n > 1
         else "With one reply a turn (N=1), nothing is dropped."
     )
-    best = Filter("not_best", "response", description, "Kim et al. (2023), 2.2, RMSP", params={"n": config.n})
+    best = Filter("not_best", "response", description, "arXiv 2305.13735, 2.2, RMSP", params={"n": config.n})
     no_reply, params = "No reply to the query can be used.", {"turns": config.turns}
     no_candidate = Filter(NO_CANDIDATE, "demonstration", no_reply, OURS, params=params)
     [generation] = chain("generation", [FAILED], spools["candidates"].rows, dropped)
