@@ -15,7 +15,7 @@ default.
 
 import copy
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers import AutoModelForCausalLM, set_seed
 from trl import DPOConfig, DPOTrainer, ModelConfig, TrlParser, get_peft_config
 
 from almost_data import training
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     inputs, args, model_args = training.parse(parser, "dpo", argv)
     source = training.comparisons(training.open_dataset(inputs))
     base = training.find_model(inputs.store, model_args.model_name_or_path, model_args.model_revision)
-    tokenizer = AutoTokenizer.from_pretrained(base.folder)
+    tokenizer = trainers.load_tokenizer(base.folder)
     checks = preflight.Preflight()
     preflight.check_dtype(checks, model_args)
     preflight.check_tokenizer(checks, tokenizer, training.prepare(tokenizer, base.model.id))

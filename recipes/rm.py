@@ -16,7 +16,7 @@ Deviations from the paper:
 
 from dataclasses import dataclass, replace
 
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+from transformers import AutoModelForSequenceClassification, set_seed
 from trl import ModelConfig, RewardConfig, RewardTrainer, TrlParser, get_peft_config
 
 from almost_data import scoring, training
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     inputs, args, model_args = training.parse(TrlParser((Inputs, RewardConfig, ModelConfig)), "rm", argv)
     source = training.comparisons(training.open_dataset(inputs))
     base = training.find_model(inputs.store, model_args.model_name_or_path, model_args.model_revision)
-    tokenizer = AutoTokenizer.from_pretrained(base.folder)
+    tokenizer = trainers.load_tokenizer(base.folder)
     checks = preflight.Preflight()
     preflight.check_dtype(checks, model_args)
     preflight.check_tokenizer(checks, tokenizer, training.prepare(tokenizer, base.model.id))

@@ -12,7 +12,7 @@ Deviations from the paper:
 - The user names the base model.
 """
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers import AutoModelForCausalLM, set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser, get_peft_config
 
 from almost_data import training
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     args.assistant_only_loss = True
     source = training.dialogues(training.open_dataset(inputs))
     base = training.find_model(inputs.store, model_args.model_name_or_path, model_args.model_revision)
-    tokenizer = AutoTokenizer.from_pretrained(base.folder)
+    tokenizer = trainers.load_tokenizer(base.folder)
     checks = preflight.Preflight()
     preflight.check_dtype(checks, model_args)
     preflight.check_tokenizer(checks, tokenizer, training.prepare(tokenizer, base.model.id))

@@ -155,15 +155,18 @@ def _checkpoint(work: Path, mark: str) -> str | None:
     TRL writes a checkpoint's `trainer_state.json` last: without it, the run was killed in between.
     """
     note = work / RECIPE
-    whole = [folder for folder in work.glob("checkpoint-*") if (folder / "trainer_state.json").is_file()]
-    if whole and (not note.is_file() or note.read_text() != mark):
+    steps = {folder: folder.name.rpartition("-")[2] for folder in work.glob("checkpoint-*")}
+    whole = [
+        folder for folder, n in steps.items() if n.isdecimal() and (folder / "trainer_state.json").is_file()
+    ]
+    if whole and (not note.is_file() or note.read_bytes() != mark.encode()):
         raise InputError(
             f"{work} has checkpoints of another recipe: give another recipe.output_dir, or delete that folder"
         )
     if is_main_process():
         work.mkdir(parents=True, exist_ok=True)
         note.write_text(mark)
-    last = max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+    last = max(whole, key=lambda folder: int(steps[folder]), default=None)
     return str(last) if last else None
 
 

@@ -61,14 +61,12 @@ def set_up(inputs: Any, args: Any, model_args: Any, *, shares_tokens: bool) -> S
 
     `shares_tokens`: the trainer gives the policy's token ids to the reward model (PPO), not text (RLOO).
     """
-    from transformers import AutoTokenizer
-
     store = inputs.store
     source = prompts(open_dataset(inputs))
     base = find_model(store, model_args.model_name_or_path, model_args.model_revision)
     reward = find_model(store, inputs.reward_model, setting="recipe.reward_model")
-    tokenizer = AutoTokenizer.from_pretrained(base.folder, padding_side="left")
-    reward_tokenizer = AutoTokenizer.from_pretrained(reward.folder)
+    tokenizer = trainers.load_tokenizer(base.folder, padding_side="left")
+    reward_tokenizer = trainers.load_tokenizer(reward.folder)
     scorer = scoring.load(str(reward.folder))
     checks = Preflight()
     preflight.check_dtype(checks, model_args)

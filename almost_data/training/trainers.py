@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ..errors import Stopped
+from ..errors import InputError, Stopped, one_line
 
 if TYPE_CHECKING:
     from .samples import BeforeAfter
@@ -49,10 +49,32 @@ def quiet() -> Iterator[None]:
 
 
 def load(kind: Any, folder: Path, model_args: Any, **options: Any) -> Any:
-    """A model of a class of transformers, with the dtype and attention of `model_args`."""
+    """A model of a class of transformers, with the dtype and attention of `model_args`. Raises InputError."""
     options |= {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
-    with quiet():
+    with _loading(folder):
         return kind.from_pretrained(folder, **options)
+
+
+def load_tokenizer(folder: Path, **options: Any) -> Any:
+    """The tokenizer of a model's folder. Raises InputError."""
+    from transformers import AutoTokenizer
+
+    with _loading(folder):
+        return AutoTokenizer.from_pretrained(folder, **options)
+
+
+@contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    """Turn whatever transformers raises for files that it cannot use into one line."""
+    try:
+        with quiet():
+            yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{folder}: cannot be loaded ({one_line(error)}): complete its files, or name another model"
+        ) from error
 
 
 def save(trainer: Any, model: Any, tokenizer: Any, folder: Path) -> Path:

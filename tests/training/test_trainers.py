@@ -2,13 +2,15 @@
 
 import math
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from almost_data.errors import InputError
 from almost_data.training import settings, template, trainers
-from tests.tiny_models import tiny_config, tiny_tokenizer
+from tests.tiny_models import save_tiny, tiny_config, tiny_tokenizer
 from tests.training.rows import messages, pair
 
 transformers = pytest.importorskip("transformers")
@@ -51,6 +53,25 @@ def test_ppo_reads_a_prompt_up_to_where_the_reply_begins(bos: bool) -> None:
             == f"\n\nHuman: {row['prompt'][0]['content']}\n\nAssistant:"
         )
         assert list(ids).count(tokenizer.bos_token_id) == bos
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", b"null"),
+        ("config.json", b"{}"),
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1"),
+        ("tokenizer.json", b"{"),
+        ("tokenizer_config.json", b"[]"),
+    ],
+)
+def test_a_half_written_model_is_refused_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = save_tiny(tmp_path / "model")
+    (folder / name).write_bytes(content)
+    model_args = Namespace(dtype="float32", attn_implementation=None)
+    with pytest.raises(InputError, match=r"model: cannot be loaded \(.*\): complete its files"):
+        trainers.load_tokenizer(folder)
+        trainers.load(transformers.AutoModelForCausalLM, folder, model_args)
 
 
 # --- settings --------------------------------------------------------------------------------------------
