@@ -90,7 +90,6 @@ app = App(
     help="Preference data from synthetic feedback, as versioned and documented Hugging Face datasets.",
     help_format="plaintext",
     default_parameter=DEFAULTS,
-    config=(refuse_fractions,),
     suppress_keyboard_interrupt=False,
 )
 for _name, (_path, _help) in VERBS.items():
@@ -106,6 +105,7 @@ def main(argv: list[str] | None = None, command: App = app) -> None:
     """
     accept_any_text()
     draw_to_files()
+    command.config = (refuse_fractions,)
     arguments = _root_last(list(sys.argv[1:] if argv is None else argv))
     with interruptible():
         try:

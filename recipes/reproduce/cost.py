@@ -6,6 +6,8 @@ Rules of thumb, as in `almost_data.run.cost`: rows at their longest, as many as 
 a recipe is not taken into account.
 """
 
+from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -165,10 +167,10 @@ def _weights(model: str) -> int:
 
 def _number(recipe: dict[str, Any], name: str, default: float) -> float:
     value = recipe.get(name)
-    try:
-        return default if value is None else float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{name}: {value!r} is not a number") from None
+    with suppress(TypeError, ValueError):
+        if isfinite(number := default if value is None else float(value)):
+            return number
+    raise InputError(f"{name}: {value!r} is not a number")
 
 
 if __name__ == "__main__":

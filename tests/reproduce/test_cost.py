@@ -93,6 +93,7 @@ def test_steps_without_gradient_checkpointing_cost_less_and_checkpoints_take_roo
             "rm: {num_train_epochs: [1]}\nsft: {}\ndpo: {}\nppo: {}\n",
             r"num_train_epochs: \[1\] is not a number",
         ),
+        ("rm: {limit: .inf}\nsft: {}\ndpo: {}\nppo: {}\n", "limit: inf is not a number"),
         ("rm: 3\nsft: {}\ndpo: {}\nppo: {}\n", "a section maps arguments"),
     ],
 )
