@@ -71,6 +71,7 @@ def set_up(inputs: Any, args: Any, model_args: Any, *, shares_tokens: bool) -> S
     checks = Preflight()
     preflight.check_dtype(checks, model_args)
     check_policy(checks, tokenizer, reward_tokenizer, shares_tokens)
+    checks.require()  # the others need a chat template
     check_reward_sign(checks, scorer, samples.comparisons_of(store, reward.manifest))
     fits = preflight.check_prompts(checks, source, tokenizer, inputs.max_prompt_length)
     rows = trainers.sample(source.train.filter(fits), inputs.limit, args.seed)

@@ -52,7 +52,11 @@ def load(kind: Any, folder: Path, model_args: Any, **options: Any) -> Any:
     """A model of a class of transformers, with the dtype and attention of `model_args`. Raises InputError."""
     options |= {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
     with _loading(folder):
-        return kind.from_pretrained(folder, **options)
+        network, report = kind.from_pretrained(folder, output_loading_info=True, **options)
+        inner = f"{network.base_model_prefix}." if "num_labels" in options else ""  # a new head is random
+        if missing := sorted(key for key in report["missing_keys"] if key.startswith(inner)):
+            raise ValueError(f"it lacks {', '.join(missing[:3])}, which would be random numbers")
+        return network
 
 
 def load_tokenizer(folder: Path, **options: Any) -> Any:

@@ -12,10 +12,19 @@ from almost_data.cli import recipe
 from almost_data.errors import InputError
 from almost_data.generation import Model
 from almost_data.scoring import Dialogue, Score
-from almost_data.training import comparisons, dialogues, preflight, prompts, reinforced, template
+from almost_data.store.store import Store
+from almost_data.training import (
+    PolicyInputs,
+    comparisons,
+    dialogues,
+    preflight,
+    prompts,
+    reinforced,
+    template,
+)
 from almost_data.training.preflight import Finding, Preflight
 from tests.overlay import needs_ppo
-from tests.tiny_models import tiny_config, tiny_tokenizer
+from tests.tiny_models import save_tiny, save_tiny_reward, tiny_config, tiny_tokenizer
 from tests.training.rows import messages, pair, source
 
 pytest.importorskip("transformers")
@@ -427,3 +436,11 @@ def test_the_tokenizer_s_changes_are_told(tokenizer: Any) -> None:
     checks = Preflight()
     preflight.check_tokenizer(checks, tokenizer, ["padding is `x`"])
     assert [finding.level for finding in checks.findings] == ["fine", "warn"]
+
+
+def test_a_policy_without_a_template_is_refused_before_it_is_used(fake_store: Store, tmp_path: Path) -> None:
+    policy, reward = save_tiny(tmp_path / "policy"), save_tiny_reward(tmp_path / "reward")
+    inputs = PolicyInputs("queries@0.1.0", "rloo@0.1.0", root=str(fake_store.root), reward_model=str(reward))
+    model_args = Namespace(model_name_or_path=str(policy), model_revision=None, dtype="float32")
+    with pytest.raises(InputError, match=r"train it with recipes/sft\.py first"):
+        reinforced.set_up(inputs, Namespace(seed=0), model_args, shares_tokens=False)

@@ -1,5 +1,6 @@
 """What every recipe does with a trainer: rows, callbacks, logs."""
 
+import json
 import math
 from argparse import Namespace
 from pathlib import Path
@@ -72,6 +73,19 @@ def test_a_half_written_model_is_refused_in_one_line(tmp_path: Path, name: str, 
     with pytest.raises(InputError, match=r"model: cannot be loaded \(.*\): complete its files"):
         trainers.load_tokenizer(folder)
         trainers.load(transformers.AutoModelForCausalLM, folder, model_args)
+
+
+@pytest.mark.parametrize("kind", ["CausalLM", "SequenceClassification"])
+def test_no_weight_but_a_new_head_is_random(tmp_path: Path, kind: str) -> None:
+    folder = save_tiny(tmp_path / "model")
+    model_args = Namespace(dtype="float32", attn_implementation=None)
+    options = {"num_labels": 1} if kind == "SequenceClassification" else {}
+    auto = getattr(transformers, f"AutoModelFor{kind}")
+    trainers.load(auto, folder, model_args, **options)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 9}))
+    with pytest.raises(InputError, match=r"it lacks model\.layers.*, which would be random numbers"):
+        trainers.load(auto, folder, model_args, **options)
 
 
 # --- settings --------------------------------------------------------------------------------------------
