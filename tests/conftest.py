@@ -35,6 +35,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
 
+# Nothing that collection imports is garbage: the collector runs from `pytest_collection_finish` on.
+gc.disable()
 collect_ignore = ["bench"]
 """Benchmarks hold no tests, and import all that they measure."""
 SLOW = ("engine", "train", "crash", "wheel", "browser")
@@ -59,6 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish() -> None:
     """What is imported stays: the garbage collector need not look through it again and again."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -46,12 +46,17 @@ MODULES = {module_name(file): file for file in PACKAGE.rglob("*.py")}
 
 
 @cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text("utf-8"))
+
+
+@cache
 def imported_modules(name: str) -> set[str]:
     """Modules of the package, and names of foreign ones, that a module imports anywhere in its text."""
     file = MODULES[name]
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -94,7 +99,7 @@ def test_heavy_libraries_are_imported_inside_functions_only() -> None:
     for name, file in MODULES.items():
         if file.parent.name == "generation" and file.name in ENGINE_PARTS:
             continue
-        for node in ast.parse(file.read_text("utf-8")).body:
+        for node in parsed(file).body:
             if isinstance(node, ast.Import):
                 names = {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:

@@ -19,13 +19,13 @@ MAX_LINES = 60
 
 
 @cache
-def parsed(file: Path) -> ast.Module:
-    return ast.parse(file.read_text("utf-8"))
+def nodes(file: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(file.read_text("utf-8"))))
 
 
-def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
+def bound_names(file: Path) -> Iterator[tuple[str, int]]:
     """Every name that the code binds, with its line."""
-    for node in ast.walk(tree):
+    for node in nodes(file):
         match node:
             case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
                 yield name, node.lineno
@@ -47,7 +47,7 @@ def test_no_filler_word_is_a_name() -> None:
     fillers = [
         f"{file}:{line}: {name}"
         for file in FILES
-        for name, line in bound_names(parsed(file))
+        for name, line in bound_names(file)
         if name.strip("_").lower() in FILLERS
     ]
     assert not fillers, "name the thing that it is:\n" + "\n".join(fillers)
@@ -57,7 +57,7 @@ def test_no_function_is_too_long() -> None:
     long = [
         f"{file}:{node.lineno}: {node.name}, {lines} lines"
         for file in FILES
-        for node in ast.walk(parsed(file))
+        for node in nodes(file)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         if (lines := (node.end_lineno or node.lineno) - node.lineno + 1) > MAX_LINES
     ]

@@ -66,8 +66,8 @@ def probe(pairs: pl.DataFrame, seed: int = 0) -> tuple[dict[str, Any], Numbers |
         for number in np.unique(fold):
             test = fold == number
             if not test.all():
-                scores[test] = differences[test] @ _tuned(differences[~test], freedom, fold[~test])
-        tuned = _tuned(differences, freedom, fold)
+                scores[test] = differences[test] @ tuned_weights(differences[~test], freedom, fold[~test])
+        tuned = tuned_weights(differences, freedom, fold)
     right = np.where(scores == 0, 0.5, scores > 0)
     low, high = interval(right, pairs["query_id"])
     features = _strongest(names, differences, tuned)
@@ -152,7 +152,7 @@ def _visible(differences: Numbers) -> NDArray[np.bool_]:
     return enough
 
 
-def _tuned(differences: Numbers, freedom: Numbers, fold: NDArray[np.int64]) -> Numbers:
+def tuned_weights(differences: Numbers, freedom: Numbers, fold: NDArray[np.int64]) -> Numbers:
     """The weights under the penalty with which the folds predict each other best, in log-likelihood."""
     sample, fold = differences[:TUNING_ROWS], fold[:TUNING_ROWS]
     scores = np.zeros((len(STRENGTHS), len(sample)))

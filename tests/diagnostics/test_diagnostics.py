@@ -23,7 +23,7 @@ from almost_data.diagnostics import contamination as contamination_
 from almost_data.diagnostics import shortcuts as diagnostics
 from almost_data.diagnostics.contamination import COMMON, contamination
 from almost_data.diagnostics.overlap import near_twins
-from almost_data.diagnostics.probe import STRENGTHS, fit_weights
+from almost_data.diagnostics.probe import STRENGTHS, fit_weights, tuned_weights
 from almost_data.diagnostics.rules import RULES, findings
 from almost_data.diagnostics.shortcuts import diagnose, sampled_queries
 from almost_data.errors import InputError
@@ -46,7 +46,7 @@ HOSTILE = [
 
 @pytest.fixture(autouse=True)
 def tuned_surface_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("almost_data.diagnostics.probe.STRENGTHS", STRENGTHS)
+    monkeypatch.setattr("almost_data.diagnostics.probe.tuned_weights", tuned_weights)
 
 
 def sentence(rng: random.Random, words: int) -> str:
