@@ -97,7 +97,7 @@ PYTEST = -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 test: lint $(VENV)/.ppo  ## everything that must hold
 	$(PY) $(PYTEST)
 
-test-fast: $(VENV)/.dev  ## without engines, training, crashes and packaging: about three minutes on two cores
+test-fast: $(VENV)/.dev  ## without engines, training, crashes, packaging and browsers
 	$(PY) $(PYTEST) -m "not engine and not train and not crash and not wheel and not browser"
 
 # vLLM is left out: the release that constraints.txt pins is the oldest one allowed.

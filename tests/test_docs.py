@@ -163,6 +163,7 @@ def test_every_verb_and_make_target_is_documented() -> None:
         assert f"make {target}" in text or target in {"lint", "clean", "train-tiny"}, target
 
 
+@pytest.mark.wheel
 def test_the_site_builds_and_its_links_hold(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q"]
     arguments = ["-f", str(PROJECT / "docs" / "mkdocs.yml"), "-d", str(tmp_path / "site")]

@@ -92,7 +92,8 @@ def test_a_chat_keeps_to_stop_strings(server: CompletionsServer) -> None:
     assert (reply.text, reply.finish_reason) == ("One.\n\n", "stop")
 
 
-def test_the_one_model_of_a_server_is_the_judge() -> None:
+def test_the_one_model_of_a_server_is_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("almost_data.generation.client.FIRST_DELAY", 0.01)
     with CompletionsServer(("only",)) as server:
         assert judge.only_model(judge.engine(server.url)) == "only"
     with CompletionsServer(("b", "a\x1b[31m")) as server, pytest.raises(InputError) as error:

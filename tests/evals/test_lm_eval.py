@@ -28,6 +28,7 @@ from almost_data.store.store import Store
 from tests.evals.known import cli, frame, on_tasks, reward
 from tests.tiny_models import save_tiny
 
+pytestmark = pytest.mark.engine
 N = 30
 
 

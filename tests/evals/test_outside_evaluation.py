@@ -58,6 +58,7 @@ def test_it_has_command_result_card_and_listing(folder: Path) -> None:
     assert "100.0%" in "".join(cards)
 
 
+@pytest.mark.wheel
 def test_an_installed_package_offers_it_by_name(folder: Path) -> None:
     """In a process of its own, because the command line reads the entry points as it starts."""
     record = folder / "politeness-1.0.dist-info"

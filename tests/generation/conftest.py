@@ -12,6 +12,7 @@ VLLM_OPTIONS = {
     "row_seeds": True,
     "dtype": "float32",
     "enforce_eager": True,
+    "max_model_len": 1024,
     "kv_cache_memory_bytes": 64 << 20,
 }
 """No compilation, and little memory."""

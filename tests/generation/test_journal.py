@@ -175,7 +175,10 @@ def test_the_key_is_all_that_decides_a_reply_and_nothing_else() -> None:
     assert key(request) == key(replace(request, id="x", prefix="he", text="ad prompt 0"))
 
 
-def test_a_lone_reply_is_on_disk_before_the_next_one_comes(tmp_path: Path) -> None:
+def test_a_lone_reply_is_on_disk_before_the_next_one_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "SECONDS", 0.05)
     release = threading.Event()
 
     class Slow(FakeEngine):

@@ -267,7 +267,10 @@ def test_retry_after_is_kept_to(server: CompletionsServer, caplog: pytest.LogCap
     assert waits(caplog) == [0.4]
 
 
-def test_a_server_that_is_not_there_is_an_input_error(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_is_not_there_is_an_input_error(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("almost_data.generation.client.FIRST_DELAY", 0.01)
     dead = OpenAIEngine(base_url=(f"http://127.0.0.1:{free_port()}/v1",))
     with (
         caplog.at_level(logging.INFO, "almost_data"),

@@ -51,6 +51,7 @@ def test_build_runs_a_file(folder: Path) -> None:
     check(folder, "file")
 
 
+@pytest.mark.wheel
 def test_an_installed_package_offers_it_by_name(folder: Path) -> None:
     """In a process of its own, because the command line reads the entry points as it starts."""
     metadata = folder / "site" / "capitals-1.0.dist-info"

