@@ -91,7 +91,7 @@ tables: $(if $(filter almost,$(PRESET)),almost,almost-tiny) $(VENV)/.eval  ## wh
 # Where it is set, each worker and each command of the tests compiles the whole package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-# A worker for each core, a file at a time; tests/conftest.py says which files go first.
+# A file at a time; tests/conftest.py says how many workers there are, and which files go first.
 PYTEST = -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 test: lint $(VENV)/.ppo  ## everything that must hold

@@ -47,6 +47,13 @@ SERVER = re.compile(r"(?<![a-z])(vllm|ray)(?![a-z])")
 """In the name of a test that starts vLLM or Ray: a worker runs all of each, since a start takes a minute."""
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker for each core, and one worker over where tests wait for servers and killed processes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + (not config.option.markexpr)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the slowest first where workers take what comes next, so that none ends long after the others."""
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -52,8 +51,9 @@ def model(vllm_models: tuple[Model, Model]) -> Model:
     return vllm_models[1]
 
 
-def ask(model: Model, count: int, new: int = 24) -> list[Request]:
-    return [Request(f"{n}", model, PREFIX, f"{n}?", Sampling(new, temperature=0)) for n in range(count)]
+def ask(model: Model, count: int, new: int = 24, prefix: str = PREFIX) -> list[Request]:
+    sampling = Sampling(new, temperature=0)
+    return [Request(f"{n} of {new}", model, prefix, f"{n}?", sampling) for n in range(count)]
 
 
 @needs_vllm
@@ -84,7 +84,7 @@ def test_replies_come_while_others_run_and_the_prefix_is_cached(model: Model, en
 @needs_vllm
 def test_the_longest_are_run_first(model: Model, engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     list(engine.generate(ask(model, 1)))
-    long = [replace(request, id=f"long{request.id}") for request in ask(model, 2, new=40)]
+    long = ask(model, 2, new=40)
     handed: list[str] = []
     add = engine.llm.add_request
 
@@ -94,7 +94,7 @@ def test_the_longest_are_run_first(model: Model, engine: VLLMEngine, monkeypatch
 
     monkeypatch.setattr(engine.llm, "add_request", record)
     assert len(list(engine.generate(ask(model, 12, new=4) + long))) == 14
-    assert set(handed[:2]) == {"long0", "long1"}
+    assert set(handed[:2]) == {request.id for request in long}
 
 
 @needs_vllm
@@ -152,7 +152,8 @@ def test_a_chat_model_and_a_base_model_in_one_ladder(
     assert handed["chat"] == ids
     assert "Paris" in replies["chat"].text and "<|im_end|>" not in replies["chat"].text
     assert replies["chat"].finish_reason == "stop"
-    assert replies["0"].error is None and replies["0"].text
+    text = next(reply for id, reply in replies.items() if id != "chat")
+    assert text.error is None and text.text
 
 
 def children(pid: int) -> set[int]:
@@ -169,9 +170,10 @@ def children(pid: int) -> set[int]:
 @needs_vllm
 def test_a_killed_engine_is_started_again_for_the_rest(smol: Model, engine: VLLMEngine) -> None:
     """The model is the one that the test above has loaded."""
-    expected = {reply.id: reply.text for reply in engine.generate(ask(smol, 40))}
+    requests = ask(smol, 10, new=2, prefix="") + ask(smol, 6, new=60, prefix="")
+    expected = {reply.id: reply.text for reply in engine.generate(requests)}
     replies: dict[str, Reply] = {}
-    for reply in generate_isolated(engine, ask(smol, 40)):
+    for reply in generate_isolated(engine, requests):
         replies[reply.id] = reply
         if len(replies) == 10:
             core = engine.llm.engine_core.resources.engine_manager.processes[0]
@@ -192,7 +194,7 @@ from almost_data.generation.vllm import VLLMEngine
 from tests.generation.test_vllm import VLLM_OPTIONS, Model, ask
 if __name__ == "__main__":
     for reply in VLLMEngine(**VLLM_OPTIONS).generate(ask(Model({gemma.id!r}), 2000)):
-        print(reply.id, reply.error, reply.prompt_tokens, flush=True)
+        print(reply.error, reply.prompt_tokens, reply.id, flush=True)
 """
     script = tmp_path / "run.py"
     script.write_text(code)
@@ -202,9 +204,9 @@ if __name__ == "__main__":
     )
     assert process.stdout
     if moment == "while it runs":
-        id, error, tokens = process.stdout.readline().split()
+        error, tokens, number, *_ = process.stdout.readline().split()
         below = children(process.pid)
-        text = AutoTokenizer.from_pretrained(gemma.id).encode(f"{PREFIX}{id}?", add_special_tokens=False)
+        text = AutoTokenizer.from_pretrained(gemma.id).encode(f"{PREFIX}{number}?", add_special_tokens=False)
         assert (error, int(tokens)) == ("None", 1 + len(text))
     else:
         # The one that watches, the engine, and what it needs.
