@@ -31,7 +31,7 @@ RULES = {
     ),
     # Median of chosen - rejected, as a share of the median length of rejected.
     "length_gap": _rule(
-        "chosen minus rejected, in characters (median; 5% to 95%)",
+        "chosen minus rejected, in characters (median; 5% to 95%), and as a share of the rejected length",
         (0.25, "watch", "The typical chosen response is longer by a quarter or more."),
         (-0.20, "fine", "The typical comparison has sides of similar length."),
         (-9e9, "watch", "The typical chosen response is shorter by a fifth or more."),
@@ -181,7 +181,7 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
     """The results of `shortcuts.diagnose` as rows of a card: measure, value, level and sentence."""
     gap, queries, pairs = result["length_gap"], result["queries"], result["pairs_per_query"]["mean"]
     relative_gap = gap["q50"] / max(1, gap["median_rejected"])
-    gaps = f"{gap['q50']:+,.0f} ({gap['q05']:+,.0f} to {gap['q95']:+,.0f})"
+    gaps = f"{gap['q50']:+,.0f} ({gap['q05']:+,.0f} to {gap['q95']:+,.0f}), {relative_gap:+.0%}"
     rows = [
         finding("always_longer", f"{result['always_longer']:.1%}", result["always_longer"]),
         finding("length_gap", gaps, relative_gap),

@@ -59,6 +59,8 @@ _TABLE = Table(
     ),
 )
 """What is kept of a file while an audit runs."""
+MAX_RELATIVE_GAP = 10
+"""A larger limit of `length_gap` is taken for a number of characters."""
 UNUSABLE = {f"left_out.{reason}" for reason in REASONS if reason != "equal_sides"}
 """Measures of the rows that hold no comparison, by reason. Equal sides are a measure of their own."""
 
@@ -273,6 +275,9 @@ def read_thresholds(path: Path | None) -> list[Limit]:
             example = f", such as {limit.number / 100:g}" if 1 < limit.number <= 100 else ""
             problem = f"{limit.measure} is a share, and {limit.number:g} is none"
             raise InputError(f"{path}: [{limit.bound}] {problem}: write a number from 0 to 1{example}")
+        if limit.measure == "length_gap" and abs(limit.number) > MAX_RELATIVE_GAP:
+            problem = f"length_gap is a share of the rejected length, and {limit.number:g} is too large"
+            raise InputError(f"{path}: [{limit.bound}] {problem}: write 0.25 for a quarter")
     return limits
 
 

@@ -20,6 +20,7 @@ from ..store.publish import existing, new_manifest
 from ..store.store import Store
 from ..viewer.tables import html_table
 from .presets import Preset
+from .presets import load as load_preset
 from .scorers import Scorers, stored_model
 
 
@@ -170,11 +171,19 @@ class Planner:
             "settings": record(settings),
             **builder.pins(settings, self.generator),
             **({"reward_models": reward_models} if reward_models else {}),
-            "card": msgspec.to_builtins(self.preset.card),
+            "card": self._card(parents),
         }
         made_by = BuilderId(builder.name, builder.logic_version)
         ref = f"{builder.name}@{self.version}"
         return new_manifest("dataset", ref, made_by, config, parents, builder.tables)
+
+    def _card(self, parents: Sequence[Manifest]) -> dict[str, str | None]:
+        """Licence and language of the rows. Unless the settings change it, the language is the parents'."""
+        card = self.preset.card
+        languages = {parent.config["card"]["language"] for parent in parents if parent.kind == "dataset"}
+        if languages and card.language == load_preset(self.preset.name).card.language:
+            card = msgspec.structs.replace(card, language=languages.pop() if len(languages) == 1 else None)
+        return record(card)
 
     def _stored_models(self, builder: Builder, settings: Config) -> list[Manifest]:
         """The reward models that the settings name and that are in the store, each once."""

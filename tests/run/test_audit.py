@@ -188,6 +188,7 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
         ('[max]\nidentity = "low"\n', r"write tables \[max\] and \[min\]"),
         ("[max]\nalways_longer = 60\n", r"limits\.toml: \[max\] always_longer is a share.* such as 0\.6"),
         ("[min]\nidentity = -0.1\n", "identity is a share, and -0.1 is none: write a number from 0 to 1"),
+        ("[max]\nlength_gap = 300\n", "length_gap is a share of the rejected length, and 300 is too large"),
         ("[max]\ncut_off = nan\n", r"max\.cut_off: nan is no number that can be compared"),
         ('[max]\n"left_out.no_prompt" = 5\n', r"left_out\.no_prompt is a share"),
         ("[max", r"write tables \[max\] and \[min\]"),

@@ -313,6 +313,24 @@ def test_an_import_without_a_ladder_names_who_could_be_on_it(store: Store, tmp_p
     assert (done.returncode, done.stderr[:32]) == (2, "almost-data: --ladder is missing")
 
 
+def test_comparisons_are_in_the_language_that_the_import_names(store: Store, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"Combien de jours a le mois {n} ?", "grand": LONG, "petit": f"{n} jours."}
+        for n in range(30)
+    ]
+    file = jsonl(tmp_path / "fr.jsonl", rows)
+    for version, language in (("1.0.0", "fr"), ("2.0.0", None)):
+        options = importing.Options(card=presets.card(None, language))
+        importing.import_responses(store, file, ["grand", "petit"], version, options)
+        for assignments, expected in (((), language), (("card.language=nl",), "nl")):
+            preset = presets.load(assignments=("comparisons.length_sd=None", *assignments))
+            sources = {"responses": f"responses@{version}"}
+            run = build_.BuildRun(store, f"{version}-{expected or 'unknown'}", preset, FakeEngine(), sources)
+            manifest = run.build("comparisons")[-1].manifest
+            assert manifest.config["card"]["language"] == expected
+            assert manifest.config["settings"]["length_sd"] is None
+
+
 def test_rows_with_images_are_rejected_in_queries_and_responses(store: Store, tmp_path: Path) -> None:
     """Unless the user names the column, and says by that that the text is all of the prompt."""
     answers = {"good": "So.", "poor": "No."}

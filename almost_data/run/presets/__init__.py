@@ -191,7 +191,7 @@ def _assigned(assignment: str) -> tuple[str, str, Any]:
     except ValueError as error:
         reason = str(error).removeprefix("value")
         raise InputError(f"{key}{reason if reason[0] in '.:' else f': {reason}'}") from None
-    if value == "none":
+    if value in ("none", "None"):
         parsed = None
     section, name = key.split(".")
     return section, name, parsed
