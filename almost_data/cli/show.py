@@ -186,7 +186,7 @@ def _settings(manifest: Manifest) -> Table:
     settings = {name: _setting(value) for name, value in manifest.config["settings"].items()}
     rows = [(name, value) for name, value in settings.items() if value != "none"]
     if unset := [name for name, value in settings.items() if value == "none"]:
-        rows.append(("none", ", ".join(unset)))
+        rows.append(("not set", ", ".join(unset)))
     base = manifest.config["base"] if manifest.kind == "model" else None
     models = [model for model in manifest.diagnostics["models"] if model != base]
     labelled = [*([("base", base)] if base else []), *(("model", model) for model in models)]

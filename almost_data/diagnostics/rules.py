@@ -142,6 +142,7 @@ RULES = {
     # Share of the prompts. In tasks of arithmetic the numbers are what matters, so it is no worry.
     "only_numbers": _rule(
         "prompts that differ from another one in their numbers alone",
+        (0.50, "worry", "Most prompts are others with new numbers: there are far fewer questions than rows."),
         (0.05, "watch", "Many prompts are others with new numbers: keep one of each, unless numbers matter."),
         (0.0, "fine", "Hardly any prompt is another one with other numbers."),
     ),

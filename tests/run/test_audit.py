@@ -81,7 +81,7 @@ def test_prompts_that_differ_in_numbers_alone_are_counted(tmp_path: Path) -> Non
         row["prompt"] = f"{rows[number % 4]['prompt'].partition(' (')[0]} (question {number})"
     result = audit(Store(tmp_path), write(tmp_path / "pairs.jsonl", rows))
     [row] = [row for row in result["measures"] if row["name"] == "only_numbers"]
-    assert (row["number"], row["level"]) == (0.9, "watch")
+    assert (row["number"], row["level"]) == (0.9, "worry")
     assert row["value"] == "90.0% (36 of 40 prompts); 4 texts without their numbers"
 
 
