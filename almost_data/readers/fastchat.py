@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import InputError
 from . import formats
 from .formats import Row
-from .reasons import Unusable
+from .reasons import ORDERS_DISAGREE, Unusable
 
 QUESTIONS = "question.jsonl"
 ANSWERS = ("model_answer", "answer")
@@ -44,14 +44,16 @@ def response_rows(source: str) -> Iterator[Row]:
 def preference_rows(source: str) -> Iterator[Row]:
     """A row for each judgment of the first turn: a prompt, two replies, and the `winner`.
 
-    It is null where no reply won in both orders.
+    It is null where a verdict is missing, and `orders_disagree` where the two orders differ.
     """
     replies = {(row["prompt"], row["responder"]): row["response"] for _, row in response_rows(source)}
     questions = _questions(source)
     for place, row in _rows(source, JUDGMENTS):
         if "g1_winner" not in row or row.get("turn", 1) != 1:
             continue
-        winners = {row["g1_winner"], row.get("g2_winner")}
+        verdicts = (row["g1_winner"], row.get("g2_winner"))
+        are_known = all(verdict in ("model_1", "model_2", "tie") for verdict in verdicts)
+        disagreement = ORDERS_DISAGREE if are_known else None
         prompt = questions.get(str(row.get("question_id")))
         sides = {side: replies.get((prompt, row.get(side))) for side in ("model_1", "model_2")}
         yield (
@@ -61,7 +63,7 @@ def preference_rows(source: str) -> Iterator[Row]:
                 **{side: row.get(side) for side in sides},
                 "response_1": sides["model_1"],
                 "response_2": sides["model_2"],
-                "winner": winners.pop() if len(winners) == 1 else None,
+                "winner": verdicts[0] if verdicts[0] == verdicts[1] else disagreement,
             },
         )
 

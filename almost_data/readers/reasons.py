@@ -11,6 +11,7 @@ REASONS = {
     "unreadable_history": "The column history holds neither pairs of texts nor turns that end in a reply.",
     "equal_sides": "Chosen and rejected are the same text.",
     "no_preference": "No side is better: the scores are equal, or no side is marked.",
+    "orders_disagree": "The judge preferred another reply when it read them in the other order.",
     "tool_turn": "A turn calls a tool or is a tool's answer, which is not text.",
     "unknown_role": "A turn has a role that is neither system, user nor assistant.",
     "not_text": "A value is neither text nor a list of turns, or not what its layout has there.",
@@ -21,6 +22,8 @@ REASONS = {
     "duplicate": "An earlier row has the same prompt and replies.",
 }
 """Reason -> the sentence of the ledger."""
+ORDERS_DISAGREE = "orders_disagree"
+"""In place of a winner: the reason for which its row is left out."""
 
 
 class Unusable(ValueError):

@@ -25,7 +25,7 @@ from .layout import (
     reply_of,
     text_list,
 )
-from .reasons import Unusable
+from .reasons import ORDERS_DISAGREE, Unusable
 
 
 def renamed(read: ReadCells, **columns: str) -> ReadCells:
@@ -236,6 +236,8 @@ def labelled(
 
     def read(row: Cells) -> list[Preference]:
         better = winner(row.get(label))
+        if row.get(label) == ORDERS_DISAGREE:
+            raise Unusable(ORDERS_DISAGREE)
         if better is None:
             detail = f"column {label}: {row.get(label)!r:.40} does not say which side is better"
             raise Unusable("no_preference", detail)

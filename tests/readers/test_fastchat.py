@@ -47,7 +47,8 @@ CURRENT = {
     **{f"model_answer/{model}.jsonl": answers(model, True) for model in "ab"},
     "model_judgment/gpt-4_pair.jsonl": [
         judgment(80, "model_2", "model_2"),
-        judgment(81, "model_1", "tie"),
+        judgment(81, "model_1", "model_2"),
+        judgment(81, "tie", "tie"),
         judgment(81, "model_1", "model_1", turn=2),
     ],
 }
@@ -72,7 +73,10 @@ def test_judgments_are_preferences_where_both_orders_agree(store: Store, tmp_pat
     [row] = store.scan(manifest.ref).collect().to_dicts()
     assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("So, by b.", "So, by a.")
     assert (row["chosen_responder"], row["rejected_responder"]) == ("b", "a")
-    assert store.scan(manifest.ref, "rejected").collect()["reason"].to_list() == ["no_preference"]
+    assert store.scan(manifest.ref, "rejected").collect()["reason"].to_list() == [
+        "orders_disagree",
+        "no_preference",
+    ]
 
 
 def test_an_answer_to_no_question_is_refused(store: Store, tmp_path: Path) -> None:
