@@ -39,6 +39,8 @@ _TRANSCRIPT_REPLY = re.compile(
 )
 """The turns of a transcript, as `User:` and `Assistant:`; in Guanaco and Vicuna they stand within a line."""
 _ALPACA_TURNS = ("### Instruction:\n", "\n### Response:")
+_HH_TURNS = ("\n\nAssistant:", "\n\nHuman:")
+"""In a prompt whose first turn has no role before it."""
 
 
 def read_hh(text: Any) -> Messages:
@@ -101,12 +103,11 @@ def check_reply(text: str) -> str:
 
 
 def _is_transcript(text: str) -> bool:
-    """Whether a text begins with a user's turn and goes on with a reply, or has both turns of Alpaca."""
+    """Whether a text begins with a user's turn and goes on with a reply, or has turns of HH or Alpaca."""
     if _TRANSCRIPT_START.match(text) and _TRANSCRIPT_REPLY.search(text):
         return True
-    instruction, response = _ALPACA_TURNS
-    start = text.find(instruction)
-    return start >= 0 and text.find(response, start) >= 0
+    turns = (_ALPACA_TURNS, _HH_TURNS)
+    return any(0 <= text.find(first) <= text.rfind(second) for first, second in turns)
 
 
 def _is_template(text: str, find: Callable[[re.Pattern[str], str], re.Match[str] | None]) -> bool:

@@ -26,6 +26,7 @@ TEMPLATES = (
     "Think of it.\n\n### Instruction:\nWhy?\n\n### Response:\nBecause.",
     "User: Why?\nAssistant: Because.\nUser: And then?",
     "Human: Why?\nAI: Because.\nHuman: And then?",
+    "Why?\n\nAssistant: Because.\n\nHuman: And then?",
     "### Human: Why?### Assistant: Because.",
     "A chat between a curious user and an assistant. USER: Why? ASSISTANT: Because.</s>USER: And then?",
     "BEGINNING OF CONVERSATION: USER: Why? ASSISTANT: Because. USER: And then?",
