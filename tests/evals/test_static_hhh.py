@@ -205,7 +205,7 @@ def test_only_its_own_items_are_the_benchmark(
     [
         ("a.task.json", '{"examples": 3}', "a.task.json:1: not a question"),
         ("a.task.json", '{"examples": [{"input": "a"}]}', "item 1: not a question with choices"),
-        ("a.task.json", '{"examples": []}', "no items"),
+        ("a.task.json", '{"examples": []}', "a.task.json:1: not a question"),
         (
             "a.task.json",
             '{"examples": [{"input": "a", "target_scores": {"b": 1, "c": 1}}]}',
@@ -260,7 +260,7 @@ def test_command(tmp_path: Path, data: Path) -> None:
     done = cli(*words, str(data))
     assert done.returncode == 0, done.stderr
     assert re.search(
-        r"baseline:longest +\n(?:.*\n)* +accuracy +overall +40 +0 +75.0% +59.8% to 85.8% +50.0%", done.stdout
+        r"baseline:longest *\n(?:.*\n)* +accuracy +overall +40 +0 +75.0% +59.8% to 85.8% +50.0%", done.stdout
     )
     printed = json.loads(cli(*words, str(data), "--json").stdout)
     assert printed["task"] == "static-hhh" and printed["settings"]["metric"] == "reward"

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from almost_data import hub
+from almost_data.datasets import ledger as ledgers
 from almost_data.datasets import manifest as manifests
 from almost_data.datasets.builder import prompt_id, text_id
 from almost_data.datasets.digest import splits
@@ -133,7 +134,7 @@ def test_a_row_that_cannot_be_read_is_left_out_and_named(row: dict[str, Any], wh
     count, first = shaped.unusable
     assert count == 1 and why in first and "train row 1" in first and shaped.parent.ref in first
     ledger = account("pair", shaped, too_long=0)
-    manifests.check_ledger(ledger)
+    ledgers.check_ledger(ledger)
     assert [(e.filter, e.n_in, e.kept) for e in ledger] == [("no_dialogue", 3, 2), ("too_long", 2, 2)]
     with pytest.raises(InputError, match=f"{why}|no layout|fit TRL|not end in a user's turn"):
         comparisons(source([row, row], test=[fine]))
@@ -273,7 +274,7 @@ def test_a_prompt_that_stands_twice_is_answered_once() -> None:
     assert [row["prompt"][0]["content"] for row in shaped.train.to_dicts()] == ["a", "b", "c"]
     assert (shaped.repeated, len(shaped.test), shaped.unusable[0]) == (2, 2, 1)
     ledger = account("query", shaped, too_long=1, over_limit=0)
-    manifests.check_ledger(ledger)
+    ledgers.check_ledger(ledger)
     assert [(e.filter, e.kept) for e in ledger] == [
         ("no_dialogue", 5), ("repeated", 3), ("too_long", 2), ("over_limit", 2),
     ]  # fmt: skip
@@ -307,7 +308,7 @@ def test_the_ledger_says_what_single_turn_left_out() -> None:
     ledger = account(
         "pair", comparisons(single([double_row, bad, single_row, double_row], test=[])), over_limit=0
     )
-    manifests.check_ledger(ledger)
+    ledgers.check_ledger(ledger)
     assert [(e.filter, e.n_in, e.kept) for e in ledger] == [
         ("no_dialogue", 4, 3), ("several_turns", 3, 1), ("over_limit", 1, 1),
     ]  # fmt: skip
@@ -364,7 +365,7 @@ def test_a_dataset_without_a_test_split_is_split_by_its_prompts(shape: Any) -> N
     for split, rows in splits(pl.concat([shaped.train, shaped.test])).items():
         assert set(rows["query_id"]) == (train if split == "train" else test)
     ledger = account("pair", shaped, over_limit=0)
-    manifests.check_ledger(ledger)
+    ledgers.check_ledger(ledger)
     assert (ledger[0].n_in, ledger[-1].kept) == (600, len(shaped.train))
 
 
@@ -422,7 +423,7 @@ def test_datasets_of_the_store_are_read_with_their_splits(
         part = shaped.train if split == "train" else shaped.test
         assert set(part["query_id"]) == set(rows["query_id"]), "the dataset's own split"
     ledger = account("pair", shaped, over_limit=0)
-    manifests.check_ledger(ledger)
+    ledgers.check_ledger(ledger)
     assert ledger[-1].kept == len(shaped.train)
 
 
