@@ -171,16 +171,15 @@ class Planner:
             "settings": record(settings),
             **builder.pins(settings, self.generator),
             **({"reward_models": reward_models} if reward_models else {}),
-            "card": self._card(parents),
+            "card": self._card({_language(parent) for parent in parents if parent.kind == "dataset"}),
         }
         made_by = BuilderId(builder.name, builder.logic_version)
         ref = f"{builder.name}@{self.version}"
         return new_manifest("dataset", ref, made_by, config, parents, builder.tables)
 
-    def _card(self, parents: Sequence[Manifest]) -> dict[str, str | None]:
-        """Licence and language of the rows. Unless the settings change it, the language is the parents'."""
+    def _card(self, languages: set[str | None]) -> dict[str, Any]:
+        """Licence and language of the rows: the parents' language, unless the settings name another."""
         card = self.preset.card
-        languages = {parent.config["card"]["language"] for parent in parents if parent.kind == "dataset"}
         if languages and card.language == load_preset(self.preset.name).card.language:
             card = msgspec.structs.replace(card, language=languages.pop() if len(languages) == 1 else None)
         return record(card)
@@ -200,7 +199,14 @@ class Planner:
         decided = {name: recorded.get(name) for name in builder.auto if getattr(settings, name) == AUTO}
         settings = msgspec.structs.replace(settings, **decided)
         config = self._draft(builder, settings, [], models).config
+        config["card"] = self._card({_language(present)})
         return fingerprint(present.builder, config, present.parents) == present.fingerprint
+
+
+def _language(manifest: Manifest) -> str | None:
+    """The language that a dataset's card names."""
+    language: str | None = manifest.config.get("card", {}).get("language")
+    return language
 
 
 def nothing_left(builder: Builder, empty: Manifest) -> NothingLeft:
