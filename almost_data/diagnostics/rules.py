@@ -139,7 +139,7 @@ RULES = {
         (0.01, "watch", "Some prompts could go: keep one of each."),
         (0.0, "fine", "Hardly any prompt could go."),
     ),
-    # Share of the prompts. In tasks of arithmetic the numbers are what matters, so it is no worry.
+    # Share of the prompts. In tasks of arithmetic the numbers are what matters, so a few are no worry.
     "only_numbers": _rule(
         "prompts that differ from another one in their numbers alone",
         (0.50, "worry", "Most prompts are others with new numbers: there are far fewer questions than rows."),

@@ -6,14 +6,13 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from inspect import unwrap
 from logging import ERROR, getLogger
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
-from unittest.mock import patch
 
 from ..datasets.manifest import Manifest, decode_manifest
 from ..errors import InputError
@@ -143,15 +142,12 @@ def find(api: "HfApi", repo: str, kind: str, revision: str | None = None) -> Rem
     tree = api.list_repo_tree(repo, recursive=True, revision=info.sha, repo_type=kind)
     files: dict[str, RepoFile] = {}
     for file in tree:
-        if isinstance(file, RepoFile):
-            if (
-                type(file.path) is not str
-                or type(file.size) is not int
-                or file.size < 0
-                or file.path in files
-            ):
-                raise HubError(f"{repo}: the Hub's list of files cannot be read: run the same command again")
-            files[file.path] = file
+        if not isinstance(file, RepoFile):
+            continue
+        is_whole = type(file.path) is str and type(file.size) is int and file.size >= 0
+        if not is_whole or file.path in files:
+            raise HubError(f"{repo}: the Hub's list of files cannot be read: run the same command again")
+        files[file.path] = file
     return Remote(api, repo, kind, str(info.sha), bool(info.private), files)
 
 
@@ -312,12 +308,16 @@ def _configured_client() -> Iterator[None]:
     session = get_session()
     hooks = session.event_hooks
     session.event_hooks = {**hooks, "request": [*hooks["request"], _limit_time]}
+    defaults = [unwrap(function).__kwdefaults__ for function in (http_backoff, http_stream_backoff)]
+    retries = [values["max_retries"] for values in defaults]
     try:
-        with ExitStack() as patches, warnings.catch_warnings(action="ignore"):
-            for function in (http_backoff, http_stream_backoff):
-                patches.enter_context(patch.dict(unwrap(function).__kwdefaults__, max_retries=0))
+        for values in defaults:
+            values["max_retries"] = 0
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
+        for values, most in zip(defaults, retries, strict=True):
+            values["max_retries"] = most
         session.event_hooks = hooks
         logging.set_verbosity(verbosity)
         if had_bars:

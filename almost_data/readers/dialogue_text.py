@@ -39,8 +39,8 @@ _TRANSCRIPT_REPLY = re.compile(
 )
 """The turns of a transcript, as `User:` and `Assistant:`; in Guanaco and Vicuna they stand within a line."""
 _ALPACA_TURNS = ("### Instruction:\n", "\n### Response:")
-_HH_TURNS = ("\n\nAssistant:", "\n\nHuman:")
-"""In a prompt whose first turn has no role before it."""
+_HH_TURNS = [re.compile(rf"(?:\n\n|\r\n\r\n|\r\r)[ \t]*{role}:") for role in ("Human", "Assistant")]
+"""Both roles of HH-RLHF, each after a blank line, make a dialogue of a text that begins without a role."""
 
 
 def read_hh(text: Any) -> Messages:
@@ -106,8 +106,10 @@ def _is_transcript(text: str) -> bool:
     """Whether a text begins with a user's turn and goes on with a reply, or has turns of HH or Alpaca."""
     if _TRANSCRIPT_START.match(text) and _TRANSCRIPT_REPLY.search(text):
         return True
-    turns = (_ALPACA_TURNS, _HH_TURNS)
-    return any(0 <= text.find(first) <= text.rfind(second) for first, second in turns)
+    instruction, response = _ALPACA_TURNS
+    if 0 <= text.find(instruction) <= text.rfind(response):
+        return True
+    return "Assistant:" in text and all(turn.search(text) for turn in _HH_TURNS)
 
 
 def _is_template(text: str, find: Callable[[re.Pattern[str], str], re.Match[str] | None]) -> bool:

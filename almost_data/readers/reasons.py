@@ -1,5 +1,7 @@
 """Why a row of a foreign file cannot be used."""
 
+ORDERS_DISAGREE = "orders_disagree"
+"""In place of a winner: the reason for which its row is left out."""
 REASONS = {
     "no_prompt": "There is no prompt: the column is empty or null.",
     "no_reply": "A reply is empty or null.",
@@ -11,7 +13,7 @@ REASONS = {
     "unreadable_history": "The column history holds neither pairs of texts nor turns that end in a reply.",
     "equal_sides": "Chosen and rejected are the same text.",
     "no_preference": "No side is better: the scores are equal, or no side is marked.",
-    "orders_disagree": "The judge preferred another reply when it read them in the other order.",
+    ORDERS_DISAGREE: "The judge's verdict is another one where the replies stand in the other order.",
     "tool_turn": "A turn calls a tool or is a tool's answer, which is not text.",
     "unknown_role": "A turn has a role that is neither system, user nor assistant.",
     "not_text": "A value is neither text nor a list of turns, or not what its layout has there.",
@@ -22,8 +24,6 @@ REASONS = {
     "duplicate": "An earlier row has the same prompt and replies.",
 }
 """Reason -> the sentence of the ledger."""
-ORDERS_DISAGREE = "orders_disagree"
-"""In place of a winner: the reason for which its row is left out."""
 
 
 class Unusable(ValueError):

@@ -236,9 +236,9 @@ def labelled(
 
     def read(row: Cells) -> list[Preference]:
         better = winner(row.get(label))
-        if row.get(label) == ORDERS_DISAGREE:
-            raise Unusable(ORDERS_DISAGREE)
         if better is None:
+            if row.get(label) == ORDERS_DISAGREE:
+                raise Unusable(ORDERS_DISAGREE)
             detail = f"column {label}: {row.get(label)!r:.40} does not say which side is better"
             raise Unusable("no_preference", detail)
         before = {**row, "history": None} if prompt == "history" else row

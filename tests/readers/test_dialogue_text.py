@@ -27,6 +27,8 @@ TEMPLATES = (
     "User: Why?\nAssistant: Because.\nUser: And then?",
     "Human: Why?\nAI: Because.\nHuman: And then?",
     "Why?\n\nAssistant: Because.\n\nHuman: And then?",
+    "Why?\r\n\r\nAssistant: Because.\r\n\r\nHuman: And then?",
+    "Read this.\n\nHuman: Why?\n\nAssistant: Because.",
     "### Human: Why?### Assistant: Because.",
     "A chat between a curious user and an assistant. USER: Why? ASSISTANT: Because.</s>USER: And then?",
     "BEGINNING OF CONVERSATION: USER: Why? ASSISTANT: Because. USER: And then?",
