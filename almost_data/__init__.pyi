@@ -53,6 +53,8 @@ from .run.importing import import_responses as import_responses
 from .scoring import Dialogue as Dialogue
 from .scoring import Score as Score
 from .scoring import Scorer as Scorer
+from .store.artifact import Artifact as Artifact
+from .store.samples import Selection as Selection
 from .store.store import Store as Store
 from .store.verify import verify as verify
 

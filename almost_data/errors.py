@@ -59,11 +59,11 @@ def without_addresses(error: BaseException) -> str:
     return re.sub(r"https?://\S+|hf_\w+", "…", one_line(error, 10_000))[:180]
 
 
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
+def did_you_mean(word: object, choices: Iterable[str]) -> str:
     """` (did you mean 'x'?)` of the choice that is most like the word; nothing where none is.
 
     >>> did_you_mean("comparison", ["queries", "comparisons"])
     " (did you mean 'comparisons'?)"
     """
-    matches = get_close_matches(word, list(choices), 1)
+    matches = get_close_matches(str(word), list(choices), 1)
     return f" (did you mean {matches[0]!r}?)" if matches else ""

@@ -7,9 +7,10 @@ import inspect
 import json
 import re
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import msgspec
@@ -193,19 +194,42 @@ def python() -> str:
     parts = ["# Python", "Everything here is imported from `almost_data` itself."]
     for name in almost_data.__all__:
         value = getattr(almost_data, name)
-        signature = _signature(value)
         doc = inspect.getdoc(value) if callable(value) or inspect.isclass(value) else None
-        code = f"```pycon\n{name}{signature}\n```\n\n" if signature else ""
-        parts.append(f"## {name}\n\n{code}{doc or ''}")
+        parts.append(f"## {name}\n\n{_code(name, value)}{doc or ''}")
+        if inspect.isclass(value):
+            parts += _members(value)
     return "\n\n".join(parts)
 
 
+def _members(kind: type) -> Iterator[str]:
+    """The fields of a class that its docstring does not list, then its methods and properties."""
+    doc_of_class = inspect.getdoc(kind) or ""
+    docs = {name: doc for name, doc in field_docs(kind).items() if doc and doc not in doc_of_class}
+    if fields := [(f"`{name}`", doc) for name, doc in docs.items()]:
+        yield _table(("field", "what it is"), fields)
+    bases = [base for base in reversed(kind.__mro__) if base.__module__.startswith("almost_data")]
+    for name, member in {name: vars(base)[name] for base in bases for name in vars(base)}.items():
+        is_public = name == "__getitem__" or not (
+            name.startswith("_") or name in inspect.get_annotations(kind)
+        )
+        if is_public and isinstance(member, FunctionType | classmethod | property):
+            code = _code(name, getattr(kind, name))
+            yield f"### {kind.__name__}.{name}\n\n{code}{inspect.getdoc(member) or ''}"
+
+
+def _code(name: str, value: object) -> str:
+    signature = _signature(value)
+    return f"```pycon\n{name}{signature}\n```\n\n" if signature else ""
+
+
 def _signature(value: object) -> str:
+    """The arguments and what is returned, without the modules of the types."""
     try:
         signature = str(inspect.signature(value)) if callable(value) else ""  # type: ignore[arg-type]
-        return re.sub(r"<(?:<lambda>|[^<>])* at 0x[0-9a-f]+>", "...", signature)
     except (TypeError, ValueError):
         return ""
+    signature = re.sub(r"<(?:<lambda>|[^<>])* at 0x[0-9a-f]+>", "...", signature)
+    return re.sub(r"\b(?:[a-z_][a-z0-9_]*\.)+(?=[A-Z])", "", signature)
 
 
 def _fields(config: type) -> list[tuple[str, str, str]]:

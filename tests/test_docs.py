@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import almost_data
 from almost_data.cli import app as cli
 
 PROJECT = Path(__file__).parents[1]
@@ -174,10 +175,22 @@ def test_the_site_builds_and_its_links_hold(tmp_path: Path) -> None:
         assert f"almost-data {verb}" in page
     in_repository = re.findall(r"^## (\w+)$", PAGES["docs/pages/reference/README.md"], re.MULTILINE)
     assert sorted(in_repository) == sorted(folder.name for folder in (tmp_path / "site/reference").iterdir())
-    python = (tmp_path / "site" / "reference" / "python" / "index.html").read_text("utf-8")
-    assert " at 0x" not in python
     manifest = (tmp_path / "site" / "reference" / "manifest" / "index.html").read_text("utf-8")
     assert "<td></td>" not in manifest
+
+
+def test_the_python_page_has_the_members_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PROJECT / "docs")
+    import reference
+
+    page = reference.python()
+    for kind in (almost_data.Store, almost_data.Artifact, almost_data.BuildRun):
+        members = [name for base in kind.__mro__ for name, value in vars(base).items() if callable(value)]
+        for name in members:
+            assert name.startswith("_") or f"### {kind.__name__}.{name}\n" in page, name
+    for field in dataclasses.fields(almost_data.Selection):
+        assert re.search(rf"\| `{field.name}` \| \w+", page), field.name
+    assert " at 0x" not in page and "almost_data.store" not in page
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -13,6 +13,7 @@ PACKAGE = Path(almost_data.__file__).parent
 LAYERS = (
     *(
         "errors",
+        "arguments",
         "inputs",
         "outputs",
         "registry",

@@ -95,9 +95,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The columns of a config. Raises InputError where the manifest has no such config."""
         try:
             return table_of(self.tables, config)
-        except KeyError:
+        except (KeyError, TypeError):
             configs, hint = ", ".join(self.counts) or "none", did_you_mean(config, self.counts)
             raise InputError(f"{self.ref} has no config {config!r}{hint}; its configs: {configs}") from None
+
+    def check_split(self, config: str, split: str | None) -> None:
+        """Raise InputError where it has no such config, or the config no such split."""
+        self.table(config)
+        splits = list(self.splits(config)) or ["train"]
+        if split is not None and split not in splits:
+            hint = did_you_mean(split, splits)
+            raise InputError(f"{self.ref} has no split {split!r}{hint}; its splits: {', '.join(splits)}")
 
     @property
     def dropped_configs(self) -> list[str]:

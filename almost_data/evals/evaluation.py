@@ -19,7 +19,7 @@ from ..datasets.settings_docs import documented
 from ..errors import InputError
 from ..generation.journal_file import JournalSession
 from ..scoring import Dialogue, check_options
-from ..store.store import Store
+from ..store.store import Store, check_store
 from . import results, subject
 from .result import EvalPlan, Line, Result
 from .saved import pinned_file
@@ -45,6 +45,9 @@ class EvalSession:
     evaluation: "Evaluation[Any]"
     progress: Progress = silent
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_store(self.store)
 
     def subject(
         self,

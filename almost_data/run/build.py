@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from .. import scoring
+from ..arguments import check_arguments
 from ..cards import card, figures
 from ..datasets.builder import Builder, Built, Progress, silent
 from ..datasets.config import paths
@@ -181,7 +182,9 @@ def prepare(engine: str | None = None, **settings: Any) -> BuildRun:
 
     Raises InputError for an invalid setting, version or reference.
     """
-    options = RunOptions(engine=engine, **settings)
+    settings |= {"engine": engine}
+    check_arguments("run", RunOptions, {name: settings[name] for name in settings if name != "builders"})
+    options = RunOptions(**settings)
     if not 0 <= options.max_failures <= 1:
         raise InputError(f"run.max_failures {options.max_failures:g}: give a share from 0 to 1")
     preset = presets.load(

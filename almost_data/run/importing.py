@@ -36,7 +36,7 @@ from ..readers.queries import CHOICES, COLUMNS, find_queries
 from ..readers.reasons import REASONS, Unusable
 from ..readers.responses import FINISHED, LONG, find_columns, finish_columns
 from ..store.publish import existing, new_manifest
-from ..store.store import Store
+from ..store.store import Store, check_store
 from . import presets
 from .build import publish_dataset
 
@@ -111,12 +111,16 @@ class _RowCollector:
         return chain("import", filters, rows, self.reasons)
 
 
-def import_preferences(store: Store, file: str, version: str, options: Options = Options()) -> Manifest:
+def import_preferences(
+    store: Store, file: str | Path, version: str, options: Options = Options()
+) -> Manifest:
     """`comparisons@version` from preferences in any layout of `readers.layouts`, or by named columns.
 
     What exists from the same import is returned as it is. Raises InputError, as all imports do, for what
     cannot be read, naming file, line and fix.
     """
+    check_store(store)
+    file = str(file)
     record = files.record(file, TABLE_SUFFIXES, options.part)
     preferences = read_preferences(file, options.columns, options.part)
     settings = {"layout": preferences.layout.name}
@@ -124,11 +128,13 @@ def import_preferences(store: Store, file: str, version: str, options: Options =
     return _publish(store, imported.BUILDER, draft, lambda folder: imported.build(preferences, folder, file))
 
 
-def import_queries(store: Store, file: str, version: str, options: Options = Options()) -> Manifest:
+def import_queries(store: Store, file: str | Path, version: str, options: Options = Options()) -> Manifest:
     """`queries@version` from a text file (one a line), or a table with a column of prompts.
 
     A prompt is text, or a list of turns that ends in the user's.
     """
+    check_store(store)
+    file = str(file)
     source = _open(file, QUERY_SUFFIXES, COLUMNS | {*chained(*CHOICES)}, "query", options)
     column = find_queries(source.columns, source.sample, file, options.columns.get("query"))
 
@@ -160,7 +166,7 @@ def import_queries(store: Store, file: str, version: str, options: Options = Opt
 
 
 def import_responses(
-    store: Store, file: str, ladder: list[str], version: str, options: Options = Options()
+    store: Store, file: str | Path, ladder: list[str], version: str, options: Options = Options()
 ) -> Manifest:
     """`responses@version` from a table, wide or long.
 
@@ -169,6 +175,8 @@ def import_responses(
     `ladder` names the responders, best first. A reply is text, a turn of the assistant, or a whole
     conversation, whose last turn is the response.
     """
+    check_store(store)
+    file = str(file)
     if ladder:
         _check_ladder(ladder)
     rows = response_rows(file) if is_fastchat(file) else None

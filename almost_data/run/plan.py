@@ -17,7 +17,7 @@ from ..generation import Generator
 from ..models import Model
 from ..scoring import Scorer
 from ..store.publish import existing, new_manifest
-from ..store.store import Store
+from ..store.store import Store, check_store
 from ..viewer.tables import html_table
 from .presets import Preset
 from .presets import load as load_preset
@@ -69,6 +69,9 @@ class Planner:
     """Ask again what failed in a published version of the dataset that is built."""
     loaded_scorers: dict[RewardModel, Scorer] = field(default_factory=dict)
     """The reward models of this run, each loaded once."""
+
+    def __post_init__(self) -> None:
+        check_store(self.store)
 
     @property
     def scorers(self) -> Scorers:

@@ -26,7 +26,7 @@ def parse_ref(ref: str) -> tuple[str, str]:
     >>> parse_ref("queries@0.1.0")
     ('queries', '0.1.0')
     """
-    name, at, version = ref.partition("@")
+    name, at, version = str(ref).partition("@")
     if not at or not NAME.fullmatch(name):
         raise InputError(f"{ref!r} is not a reference: write name@version, such as comparisons@0.1.0")
     return name, check_version(version)

@@ -4,6 +4,7 @@ Tables of dropped rows may hold ids only, as the texts are in the dataset above:
 """
 
 import random
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,6 +13,7 @@ from typing import Literal, Protocol
 
 import polars as pl
 
+from ..arguments import check_count
 from ..datasets.manifest import Manifest
 from ..errors import InputError, did_you_mean
 from ..viewer.page import Page, share_page
@@ -71,17 +73,24 @@ class Sample:
 
 def sample(artifacts: Artifacts, ref: str, selection: Selection = Selection(), n: int = 20) -> Sample:
     """`n` rows of a dataset, drawn by seed. Raises InputError where the selection does not fit it."""
-    if n < 1:
-        raise InputError(f"sample.n {n}: give 1 or more")
     manifest = dataset(artifacts, ref)
-    rows = _selected(artifacts, manifest, selection)
-    rows = matching(rows, ref, selection.where, selection.pair, selection.longer)
-    if selection.sort:
-        frame, count = largest(rows, ref, selection.sort, n)
-    else:
-        frame, count = draw(rows, n, selection.seed, _group(rows.collect_schema()))
+    frame, count = select(artifacts, manifest, selection, n)
     sampled = list(rows_of(manifest, frame))
     return Sample(frame, sampled, count, notes(artifacts, manifest, sampled))
+
+
+def select(
+    artifacts: Artifacts, manifest: Manifest, selection: Selection, n: int | None
+) -> tuple[pl.DataFrame, int]:
+    """`n` rows, or all, with texts, and how many were selected. Raises InputError as `sample` does."""
+    if n is not None:
+        check_count("sample.n", n)
+    rows = _selected(artifacts, manifest, selection)
+    rows = matching(rows, manifest.ref, selection.where, selection.pair, selection.longer)
+    n = sys.maxsize if n is None else n
+    if selection.sort:
+        return largest(rows, manifest.ref, selection.sort, n)
+    return draw(rows, n, selection.seed, _group(rows.collect_schema()))
 
 
 def examples(artifacts: Artifacts, manifest: Manifest, n: int, seed: int = 0) -> list[Row]:
@@ -95,6 +104,7 @@ def examples(artifacts: Artifacts, manifest: Manifest, n: int, seed: int = 0) ->
 
 def overview(artifacts: Artifacts, ref: str, limit: int, seed: int = 0) -> Page:
     """The page of a dataset: kept and dropped rows, up to `limit`, which are drawn from each reason."""
+    check_count("view.n", limit)
     manifest = dataset(artifacts, ref)
     kept = [name for name in artifacts.configs(ref) if name not in dropped_configs(artifacts, manifest)]
     stored = ["default", *(name for name in kept if name in manifest.tables and name != "default")]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import registry
+from ..arguments import check_arguments
 from ..cards.markdown import clean
 from ..datasets.manifest import MAX_BYTES, Manifest, Parent, decode_manifest
 from ..datasets.tables import polars_schema, stored_configs
@@ -28,10 +29,19 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+def check_store(store: object) -> None:
+    """Raise InputError where a path, or something else, stands in the place of a store."""
+    if not isinstance(store, Store):
+        path = str(store) if isinstance(store, str | os.PathLike) else "build"
+        raise InputError(f"{store!r} is not a store: give almost_data.Store({path!r})")
+
+
 class Store:
     """The artifacts under one root folder."""
 
     def __init__(self, root: Path | str = "build") -> None:
+        if not isinstance(root, str | os.PathLike):
+            raise InputError(f"run.root {root!r}: give the path of a folder")
         self.root = Path(root)
         if clean(str(root)).encode("utf-8", "replace") != os.fsencode(str(root)):
             raise InputError(f"run.root {str(root)!r}: a name that is not plain UTF-8 text: choose another")
@@ -52,16 +62,28 @@ class Store:
 
     def __getitem__(self, ref: str) -> Artifact:
         """An artifact by its reference, or by its name the highest version. Raises InputError."""
+        if not isinstance(ref, str):
+            refs = ", ".join(self.refs()) or "no artifact"
+            raise InputError(f"{ref!r} is not a reference: the store has {refs}")
         return Artifact(self, self.manifest(self.resolve(ref)).ref)
 
-    def sample(self, ref: str, n: int = 20, **conditions: Any) -> "pl.DataFrame":
-        """`n` rows drawn by seed; `conditions` are the fields of `store.samples.Selection`."""
-        from .samples import Selection, sample
+    def sample(self, ref: str, n: int | None = 20, **conditions: Any) -> "pl.DataFrame":
+        """`n` rows with their texts, drawn by seed, or all with None; `conditions` are fields of `Selection`.
 
-        return sample(self, self.resolve(ref), Selection(**conditions), n).frame
+        Raises InputError for a condition that fits no column, naming those that exist.
+        """
+        from .samples import Selection, dataset, select
 
-    def dropped(self, ref: str, reason: str = "any", n: int = 1000, **conditions: Any) -> "pl.DataFrame":
-        """Up to `n` rows that were dropped for a reason, with texts and without empty columns."""
+        check_arguments("sample", Selection, conditions)
+        return select(self, dataset(self, self.resolve(ref)), Selection(**conditions), n)[0]
+
+    def dropped(
+        self, ref: str, reason: str = "any", n: int | None = None, **conditions: Any
+    ) -> "pl.DataFrame":
+        """The rows that were dropped for a reason, with their texts and without empty columns.
+
+        All of them, or `n` drawn by seed; `conditions` are those of `sample`.
+        """
         frame = self.sample(ref, n, dropped=reason, **conditions)
         return frame.select(column.name for column in frame if column.null_count() < max(1, len(column)))
 
@@ -71,6 +93,7 @@ class Store:
         return self.root / "journal.sqlite"
 
     def path(self, ref: str) -> Path:
+        """The folder of an artifact, whether it is there or not."""
         return self.root.joinpath(*parse_ref(ref))
 
     def has(self, ref: str) -> bool:
@@ -153,10 +176,10 @@ class Store:
     def files(self, ref: str, config: str, split: str | None = None) -> list[Path]:
         """The Parquet files of a config, in order; of one that is not stored, those of its parts.
 
-        Raises InputError where a file is not the one that was published.
+        Raises InputError where there is no such config or split, or a file is not the one that was published.
         """
         manifest = self.manifest(ref)
-        manifest.table(config)
+        manifest.check_split(config, split)
         folders = [f"data/{name}/" for name in stored_configs(manifest.tables, config)]
         return [
             published(self.path(ref), path, record)

@@ -15,7 +15,7 @@ from ..datasets.manifest import Manifest, fingerprint, seal
 from ..errors import Defect, InputError
 from ..models.files import files_digest, is_loaded
 from .files import CARD, file_problem, kind_problem
-from .store import Store
+from .store import Store, check_store
 from .verify_rows import check_rows
 
 _RECORD = re.compile(r"README\.md|manifest\.json|plots/[\w-]+\.png")
@@ -38,6 +38,7 @@ def verify(store: Store, ref: str, render: Render | None = None) -> list[str]:
     `render` makes a card that was renewed since it was published, as a model's is by evaluations. Raises
     InputError where there is no such artifact, or its manifest cannot be read.
     """
+    check_store(store)
     manifest = store.manifest(ref)
     problems = []
     if fingerprint(manifest.builder, manifest.config, manifest.parents) != manifest.fingerprint:

@@ -1,10 +1,13 @@
 """A store and its artifacts as a notebook shows them."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import almost_data
 from almost_data.cards.markdown import clean
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
@@ -30,6 +33,52 @@ def test_an_artifact_has_its_rows_card_and_page(fake_store: Store) -> None:
         artifact.frame("rejectde")
     with pytest.raises(InputError, match="did you mean 'comparisons'"):
         fake_store["comparison"]
+
+
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        (lambda store: store[0], "0 is not a reference: the store has .*comparisons@0.1.0"),
+        (lambda store: store["comparisons"].frame(split="tset"), "no split 'tset' .did you mean 'test'"),
+        (lambda store: store["comparisons"].frame("defualt"), "no config 'defualt' .did you mean 'default'"),
+        (lambda store: store["comparisons"].frame(3), "no config 3; its configs: default, rejected"),
+        (lambda store: store.scan("queries@0.1.0", split=0), "no split 0; its splits: train, test"),
+        (lambda store: store.sample("comparisons", longer="chosn"), "did you mean 'chosen'"),
+        (lambda store: store.sample("comparisons", longr="chosen"), "did you mean 'longer'"),
+        (lambda store: store.sample("comparisons", where=3), "sample.where 3: give `str . null`, got `int`"),
+        (lambda store: store.sample("comparisons", n="3"), "sample.n '3': give 1 or more"),
+        (lambda store: store.dropped("comparisons", "too_shrt"), "did you mean 'too_short'"),
+        (lambda store: store["comparisons"].view("3"), "view.n '3': give 1 or more"),
+        (lambda store: store.path(3), "'?3'? is not a reference"),
+        (lambda store: Store(3), "run.root 3: give the path of a folder"),
+        (lambda store: almost_data.verify("build", "a@1.0.0"), r"give almost_data.Store\('build'\)"),
+        (lambda store: almost_data.import_queries("b", "q.txt", "1.0.0"), r"give almost_data.Store\('b'\)"),
+        (lambda store: almost_data.prepare("fake", limit="3"), "run.limit '3': give `int . null`"),
+        (lambda store: almost_data.prepare("fake", limt=3), "no setting 'limt' .did you mean 'limit'"),
+        (lambda store: almost_data.prepare("fake", preset="tinny"), "did you mean 'tiny'"),
+        (lambda store: almost_data.prepare("fake", sources="a@1.0.0"), "run.sources 'a@1.0.0': give `array`"),
+    ],
+)
+def test_an_argument_that_does_not_fit_is_an_input_error(
+    fake_store: Store, call: Callable[[Any], object], problem: str
+) -> None:
+    with pytest.raises(InputError, match=problem):
+        call(fake_store)
+
+
+def test_dropped_rows_are_all_of_them_unless_a_number_is_given(fake_store: Store) -> None:
+    artifact = fake_store["comparisons"]
+    dropped = sum(sum(entry.dropped.values()) for entry in artifact.ledger)
+    assert len(fake_store.dropped("comparisons")) == dropped > 7
+    assert len(fake_store.dropped("comparisons", n=7)) == 7
+    assert len(fake_store.sample("comparisons", None)) == artifact.manifest.rows
+
+
+def test_an_import_takes_a_path(tmp_path: Path) -> None:
+    file = tmp_path / "questions.txt"
+    file.write_text("Why is the sky blue?\n", "utf-8")
+    store = Store(tmp_path / "build")
+    assert almost_data.import_queries(store, file, "1.0.0").ref == "queries@1.0.0"
 
 
 def test_samples_and_dropped_rows_are_frames_with_texts(fake_store: Store) -> None:
