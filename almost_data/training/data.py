@@ -126,11 +126,11 @@ def from_store(
         raise InputError(
             f"{ref}: config {config!r} holds rows that were dropped: nothing is learned from them"
         )
-    rows = {split: store.scan(ref, config, split).collect() for split in (train, test)}
+    rows = {split: _rows(store, manifest, config, split) for split in (train, test)}
     if not len(rows[train]):
-        splits = [f"{split} ({n:,} rows)" for split, n in manifest.counts[config].items() if n]
+        present = [f"{split} ({n:,} rows)" for split, n in manifest.counts[config].items() if n]
         problem = f"{ref}: no rows in split {train!r} of config {config!r}"
-        raise InputError(f"{problem}: set {setting} to {' or '.join(splits) or 'nothing, as it is empty'}")
+        raise InputError(f"{problem}: set {setting} to {' or '.join(present) or 'nothing, as it is empty'}")
     parent = Parent(ref, manifest.digest, manifest.fingerprint, manifest.sha256)
     columns = frozenset(rows[train].columns)
     return Source(
@@ -142,6 +142,13 @@ def from_store(
         columns=columns,
         manifest=manifest,
     )
+
+
+def _rows(store: Store, manifest: Manifest, config: str, split: str) -> pl.DataFrame:
+    """The rows of a split, of an unnamed one all; none where the dataset has no such split."""
+    is_absent = split and split not in manifest.splits(config)
+    rows = store.scan(manifest.ref, config, None if is_absent or not split else split)
+    return (rows.clear() if is_absent else rows).collect()
 
 
 def from_hub(
