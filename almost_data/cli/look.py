@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -87,7 +88,7 @@ def verify(
     root: Root = ROOT,
 ) -> None:
     store, doubts = Store(root), list[str]()
-    if "/" in ref:
+    if "/" in ref and not Path(ref).exists():
         from .hub import verify_on_hub
 
         problems = verify_on_hub(store, ref, is_quiet=json)

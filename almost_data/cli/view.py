@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..readers.preferences import parse_columns
 from ..store import samples
 from ..store.diff import difference_page
-from ..store.names import NAME
+from ..store.sources import stored_ref
 from ..store.store import Store
 from ..viewer.page import Page
 from ..viewer.preferences import preferences_page
@@ -35,8 +35,10 @@ def view(
     if n < 1:
         raise InputError(f"view.n {n}: give 1 or more")
     store = Store(root)
-    if NAME.fullmatch(ref.partition("@")[0]):
-        page = _store_page(store, ref, newer, n, seed)
+    if stored := stored_ref(store, ref):
+        if columns:
+            raise InputError(f"{stored}: a dataset of the store: leave out view.columns")
+        page = _store_page(store, stored, newer, n, seed)
     elif newer:
         raise InputError(f"{ref} {newer}: two versions of a dataset can be compared, files cannot")
     else:
@@ -50,5 +52,5 @@ def view(
 
 def _store_page(store: Store, ref: str, newer: str | None, n: int, seed: int) -> Page:
     if newer:
-        return difference_page(store, store.resolve(ref), store.resolve(newer), n, seed)
-    return samples.overview(store, store.resolve(ref), n, seed)
+        return difference_page(store, ref, store.resolve(newer), n, seed)
+    return samples.overview(store, ref, n, seed)

@@ -45,7 +45,7 @@ Scores = dict[str, Numbers]
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions):
     dataset: str = HH_RLHF
-    """name@version, ORG/NAME@REVISION, or a file: any layout that `import preferences` reads."""
+    """name@version, a name, file, folder or ORG/NAME@REVISION, in any layout that an import reads."""
     config: str | None = None
     """Config of the dataset; of HH-RLHF helpful-base."""
     columns: str | None = None

@@ -14,6 +14,7 @@ from ..readers import files
 from ..readers.files import TABLE_SUFFIXES
 from ..readers.preferences import read_preferences
 from ..store.names import is_ref
+from ..store.sources import stored_ref
 from ..store.store import Store
 from ..training.data import Source, from_hub, from_store
 from ..training.shapes import comparisons, comparisons_of
@@ -46,9 +47,9 @@ def open_comparisons(
 ) -> Comparisons:
     """Comparisons of `name@version`, `ORG/NAME@REVISION`, or a file. Raises InputError otherwise."""
     learned = "" if split == "train" else "train"
-    if is_ref(data) and not Path(data).exists():
-        source = from_store(store, data, config, split, learned, "eval.split")
-        pin = Pinned(data, source.parent.digest, "data", _is_fake(source))
+    if ref := stored_ref(store, data):
+        source = from_store(store, ref, config, split, learned, "eval.split")
+        pin = Pinned(ref, source.parent.digest, "data", _is_fake(source))
     elif files.is_hub(data, TABLE_SUFFIXES):
         source = from_hub(store, data, config, split, learned, "eval.split")
         pin = Pinned(data.partition("@")[0], str(source.revision), "data", _is_fake(source))

@@ -75,10 +75,15 @@ def column_names(source: str, suffixes: tuple[str, ...]) -> list[str]:
     return formats.parquet_columns(files[0]) if files and file_format(files[0]) == ".parquet" else []
 
 
+def is_file(source: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a source names a file or a folder: it exists, or its suffix says so."""
+    path = Path(source)
+    return path.exists() or file_format(path) in suffixes
+
+
 def is_hub(source: str, suffixes: tuple[str, ...]) -> bool:
     """Whether a source names a Hub dataset: it has that form, and is no file."""
-    path = Path(source)
-    return not path.exists() and file_format(path) not in suffixes and HUB_ID.fullmatch(source) is not None
+    return not is_file(source, suffixes) and HUB_ID.fullmatch(source) is not None
 
 
 def source_files(source: str, suffixes: tuple[str, ...]) -> list[Path]:

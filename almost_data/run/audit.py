@@ -21,14 +21,14 @@ from ..diagnostics.rules import finding, is_share
 from ..errors import InputError
 from ..inputs import parse_toml, read_text
 from ..models.chat import assistant_turn
-from ..readers import benchmark_file, files
-from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
-from ..readers.formats import file_format
+from ..readers import benchmark_file
+from ..readers.files import WHOLE, HubPart
 from ..readers.layout import SIDES
 from ..readers.preferences import Preferences, Rejected, read_preferences
 from ..readers.reasons import REASONS
 from ..scoring import Dialogue, Scorer
 from ..scoring.scorer import MAX_TOKENS
+from ..store.sources import stored_ref
 from ..store.store import Store
 from .scorers import Scorers
 
@@ -131,9 +131,7 @@ def audit(
 def _texts(
     store: Store, source: str, columns: Mapping[str, str] | None, part: HubPart, progress: Progress
 ) -> Iterator[Texts]:
-    is_file = Path(source).exists() or file_format(Path(source)) in TABLE_SUFFIXES
-    if not is_file and not files.is_hub(source, TABLE_SUFFIXES):
-        ref = store.resolve(source)
+    if ref := stored_ref(store, source):
         if columns or part != WHOLE:
             raise InputError(
                 f"{ref}: a dataset of the store: leave out audit.columns, import.hub_config and import.split"

@@ -36,7 +36,8 @@ from ..readers.queries import CHOICES, COLUMNS, find_queries
 from ..readers.reasons import REASONS, Unusable
 from ..readers.responses import FINISHED, LONG, find_columns, finish_columns
 from ..store.publish import existing, new_manifest
-from ..store.store import Store, check_store
+from ..store.sources import file_of
+from ..store.store import Store
 from . import presets
 from .build import publish_dataset
 
@@ -119,8 +120,7 @@ def import_preferences(
     What exists from the same import is returned as it is. Raises InputError, as all imports do, for what
     cannot be read, naming file, line and fix.
     """
-    check_store(store)
-    file = str(file)
+    file = file_of(store, file)
     record = files.record(file, TABLE_SUFFIXES, options.part)
     preferences = read_preferences(file, options.columns, options.part)
     settings = {"layout": preferences.layout.name}
@@ -133,8 +133,7 @@ def import_queries(store: Store, file: str | Path, version: str, options: Option
 
     A prompt is text, or a list of turns that ends in the user's.
     """
-    check_store(store)
-    file = str(file)
+    file = file_of(store, file)
     source = _open(file, QUERY_SUFFIXES, COLUMNS | {*chained(*CHOICES)}, "query", options)
     column = find_queries(source.columns, source.sample, file, options.columns.get("query"))
 
@@ -175,8 +174,7 @@ def import_responses(
     `ladder` names the responders, best first. A reply is text, a turn of the assistant, or a whole
     conversation, whose last turn is the response.
     """
-    check_store(store)
-    file = str(file)
+    file = file_of(store, file)
     if ladder:
         _check_ladder(ladder)
     rows = response_rows(file) if is_fastchat(file) else None

@@ -1,5 +1,6 @@
 """Names of artifacts: `name@version`, and how versions are ordered."""
 
+import os
 import re
 
 from .. import registry
@@ -28,8 +29,20 @@ def parse_ref(ref: str) -> tuple[str, str]:
     """
     name, at, version = str(ref).partition("@")
     if not at or not NAME.fullmatch(name):
-        raise InputError(f"{ref!r} is not a reference: write name@version, such as comparisons@0.1.0")
+        fix = on_disk(str(ref)) or "write name@version, such as comparisons@0.1.0"
+        raise InputError(f"{ref!r} is not a reference: {fix}")
     return name, check_version(version)
+
+
+def on_disk(name: str) -> str:
+    """What to do with a file or folder that was given for a reference; nothing where there is none."""
+    if not os.path.exists(name):
+        return ""
+    *_, parent, folder = ("", *os.path.normpath(name).split(os.sep))
+    if NAME.fullmatch(parent) and VERSION.fullmatch(folder):
+        return f"write {parent}@{folder}"
+    kind = "folder" if os.path.isdir(name) else "file"
+    return f"it is a {kind}: `view {name}` shows it, `import preferences {name}` makes a dataset of it"
 
 
 def is_ref(text: str) -> bool:

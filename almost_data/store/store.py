@@ -23,7 +23,7 @@ from ..models.files import is_loaded
 from ..viewer.tables import artifacts_table
 from .artifact import Artifact
 from .files import CARD, kind_problem, published, sync, write_file
-from .names import NAME, VERSION, parse_ref, version_key
+from .names import NAME, VERSION, on_disk, parse_ref, version_key
 
 if TYPE_CHECKING:
     import polars as pl
@@ -152,6 +152,8 @@ class Store:
             instead = f"imported preferences are comparisons{at}{version}"
         elif name in registry.names("builders"):
             instead = "build or import it"
+        elif hint := on_disk(ref):
+            instead = hint
         elif names:
             instead = f"no artifact has that name{did_you_mean(name, names)}: name one of {', '.join(names)}"
         else:

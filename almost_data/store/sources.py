@@ -1,0 +1,41 @@
+"""What a word names: an artifact of the store, or a file, a folder or a Hub dataset.
+
+One rule for all verbs that read both: the store comes first, then the disk, then the Hub. `./NAME` is always
+a file or a folder.
+"""
+
+import os
+
+from ..errors import InputError
+from ..readers.files import TABLE_SUFFIXES, is_file, is_hub
+from .names import NAME
+from .store import Store, check_store
+
+
+def stored_ref(store: Store, source: str) -> str | None:
+    """The full reference of an artifact; None of a file, a folder or a Hub dataset, which may be missing.
+
+    Raises InputError for a name that is nowhere.
+    """
+    check_store(store)
+    name = source.partition("@")[0]
+    if not NAME.fullmatch(name):
+        return None
+    refs = store.refs(name)
+    if source in refs or (source == name and refs):
+        return store.resolve(source)
+    if is_file(source, TABLE_SUFFIXES) or is_hub(source, TABLE_SUFFIXES):
+        return None
+    try:
+        return store.manifest(store.resolve(source)).ref
+    except InputError as error:
+        raise InputError(f"{error}; no file or folder has that name either") from None
+
+
+def file_of(store: Store, source: str | os.PathLike[str]) -> str:
+    """The name of a file, folder or Hub dataset to import. Raises InputError for an artifact of the store."""
+    check_store(store)
+    source = os.fspath(source)
+    if not is_file(source, ()) and source in store.refs(source.partition("@")[0]):
+        raise InputError(f"{source}: a dataset of the store: give a file, folder or Hub dataset to import")
+    return source
