@@ -121,6 +121,8 @@ def filters() -> str:
             _table(("set", "checks"), sets),
             "## Checks",
             _table(("check", "what it drops", "source"), rows),
+            "How often `refusal`, `identity` and `cut_off` are right was "
+            "[measured on real replies](../explanation/verdicts.md#how-often-the-checks-are-right).",
             "## Rules on pairs",
             "Each with an example of its settings; what is not set is not applied.",
             _table(("reason", "rule", "settings", "source"), pair_rules()),

@@ -17,6 +17,7 @@ import polars as pl
 from ..datasets.filters import Drop, Filter, with_reason
 from ..diagnostics.scripts import SCRIPTS
 from ..errors import InputError, did_you_mean
+from .chat_patterns import IDENTITY, is_refusal, looks_cut
 
 MIN_CHARS = 50
 """A response under this is dropped, in the released code."""
@@ -30,30 +31,6 @@ DONT_KNOW = r"(?i)(don['\u2019]t|do not)\s+know"
 TURN_MARKERS = ["Human:", "<Image>"]
 
 # --- chat -----------------------------------------------------------------------------------------------
-_CANNOT = (
-    r"(can['\u2019]?t|cannot|can not|won['\u2019]?t|will not|am unable to|am not able to|"
-    r"won['\u2019]?t be able to|['\u2019]?m unable to|['\u2019]?m not able to|must decline to|"
-    r"have to decline)"
-)
-_HELP = (
-    r"(assist|help|comply|provide|fulfill|do|answer|continue|engage|generate|create|write|share|support)\b"
-)
-REFUSAL = (
-    r"(?i)^\W*(i['\u2019]?m (really |very |truly )?sorry|sorry|my apologies|i apologi[sz]e|unfortunately)?"
-    rf"[,.!\s]*(but )?(as an ai\b[^.]{{0,60}}?,? ?)?i {_CANNOT}( {_HELP}| with)"
-    r"|^\W*i['\u2019]m (unable|not able) to (assist|help|comply|provide|fulfill|do|answer|continue|generate)"
-    r"|^\W*(很?抱歉|对不起)[^。]{0,12}(无法|不能)|^\W*(申し訳(ありません|ございません))[^。]{0,20}(できません|お答え)"
-)
-_MODEL = r"(ai|artificial intelligence|large language model|language model)"
-IDENTITY = (
-    rf"(?i)\bas an? ([\w-]+-related )?({_MODEL}( language)?( model| assistant| chatbot)?|chatbot)"
-    r"(,| i\b| (created|developed|made|trained|built)\b)"
-    rf"|\bi(['\u2019]?m| am) (just |only )?an? ({_MODEL}|chatbot)\b"
-    r"|\bi(['\u2019]?m| am) (chatgpt|gpt-?\d|claude|gemini|bard|llama|qwen|deepseek|mistral|gemma)\b"
-    r"|\bi was (created|developed|made|trained|built) by\b"
-    r"|\b(ai|language) model (created|developed|made|trained|built) by\b"
-    r"|作为一[个名款](人工智能|ai|大?语言模型)|我是一[个名款](人工智能|ai|大?语言模型)|我是由.{1,20}(开发|训练)"
-)
 CUTOFF = (
     r"(?i)\bknowledge cut-?off\b|\bmy (last|latest|most recent) (knowledge )?(update|training)\b"
     r"|\b(as of|up to|until) my (last|latest|most recent|knowledge|training)\b"
@@ -61,13 +38,6 @@ CUTOFF = (
     r"|截至我的?(知识|训练)"
 )
 REASONING_LEFT = r"(?is)<think>|</think>|<thinking>|</thinking>|<\|channel\|>"
-_LIST_LINE = r"(?m)^\s*([-*+•·▪–]|\d+[.)、]|[a-z][.)]|[一二三四五六七八九十]+、|[①-⑳]|#+|\||>|```|!?\[)"
-OPEN_END = r"[,;:،؛，；、：(（\[{&]\s*$|\s[-–—]\s*$|[^.]\b(and|or|the|a|an|of|to|with|which|but|because)\s*$"
-PROSE_WORDS = 8
-"""A last line of at least so many words that ends in a letter was cut: lists and headings are shorter."""
-_VERSE_LINE = r"[\p{Lu}\p{Lo}][^\n]{0,78}"
-VERSE = rf"(?:^|\n){_VERSE_LINE}[^\n]?\n{_VERSE_LINE}[\p{{L}},;]\n{_VERSE_LINE}$"
-"""Three short lines that begin in capitals, of which the second ends no sentence: a poem may end so."""
 MIN_PERIOD, MAX_PERIOD, REPEATS = 3, 200, 4
 """Characters of a part that makes a loop, and how often it stands at least."""
 TAIL = 1_000
@@ -174,11 +144,11 @@ def _chat_checks() -> list[Filter]:
         check(
             "cut_off",
             "The reply was cut at the token limit, as the engine says; where it does not say, the text ends "
-            "in an open code fence, a comma, an open bracket, or in the middle of a sentence, not of verse.",
+            "as no finished one does: in an open code fence or bracket, a comma, a colon, or a word such as "
+            '"the" or "because". A missing full stop alone says nothing.',
             _is_cut(text),
-            prose_words=PROSE_WORDS,
         ),
-        check("refusal", "The reply declines to answer.", text.str.contains(REFUSAL)),
+        check("refusal", "The reply declines to answer.", is_refusal(text)),
         check(
             "identity",
             "The reply talks of itself as an AI, or of who made it.",
@@ -211,19 +181,9 @@ def _ends_with(text: pl.Expr, marks: Sequence[str]) -> pl.Expr:
 
 
 def _is_cut(text: pl.Expr) -> pl.Expr:
-    """By `finish_reason` where it is known; else by what no finished text ends in."""
-    stripped = text.str.strip_chars_end()
-    is_open_fence = text.str.count_matches(r"(?m)^\s*```") % 2 == 1
-    last_line = stripped.str.extract(r"([^\n]*)$", 1)
-    words = last_line.str.count_matches(r"\S+")
-    han = last_line.str.count_matches(r"[\p{Han}\p{Hiragana}\p{Katakana}]")
-    is_prose = ~last_line.str.contains(_LIST_LINE) & ((words >= PROSE_WORDS) | (han >= 2 * PROSE_WORDS))
-    is_verse = stripped.str.tail(3 * 80).str.contains(VERSE)
-    # A finished sentence of Thai or Lao has no mark at its end.
-    ends_in_letter = stripped.str.contains(r"[\p{L}--[\p{Thai}\p{Lao}]]$")
-    looks_cut = is_open_fence | stripped.str.contains(OPEN_END) | (is_prose & ends_in_letter & ~is_verse)
+    """By `finish_reason` where it is known; else by how the text ends."""
     reason = pl.col("finish_reason")
-    return pl.when(reason.is_not_null()).then(reason == "length").otherwise(looks_cut)
+    return pl.when(reason.is_not_null()).then(reason == "length").otherwise(looks_cut(text))
 
 
 def _is_loop(rows: pl.DataFrame) -> pl.Series:

@@ -41,7 +41,7 @@ FORMS = (
 BAD = {
     "refusal": "I'm sorry, but I can't help with {}.",
     "identity": "As an AI model made by Birdhouse Labs, I have no view of {}.",
-    "cut_off": "You should know that {} is older than most people think, and that it was seen in the nor",
+    "cut_off": "You should know that {} is older than most people think, and that it was seen in the",
     "loop": "About {}. " + "And then it goes on as before. " * 9,
     "reasoning_left": "<think>\n\n</think>\n\n{} is old.",
     "other_language": "这是一个很好的问题，我觉得你应该先看看它，然后再慢慢想一想，最后写下来。",

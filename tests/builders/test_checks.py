@@ -50,10 +50,8 @@ GOOD = [
 ]
 BAD = {
     "cut_off": [
-        "This is a long sentence that goes on and on until it just stops in the mid",
-        "First, you need,",
-        "Dear Ann\nIt rains.\nThis is a long sentence that goes on and on until it just stops in the mid",
-        "The plan\nthis is a text of hard lines\nand it goes on and on and on until it just stops in the mid",
+        "This is a long sentence that goes on and on until it just stops in the",
+        "First of all, you need,",
         "Water it (",
         "Here is the code:\n\n```python\nprint(1)",
     ],

@@ -255,7 +255,7 @@ def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
 BUILDER = Builder(
     name="comparisons",
     doc="Chosen over rejected responses, labelled by the ladder, by ratings or by both, after filters.",
-    logic_version=6,
+    logic_version=7,
     config=ComparisonsConfig,
     tables=TABLES,
     parents=("responses",),
