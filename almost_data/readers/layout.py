@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import isfinite
 from typing import Any
 
@@ -26,22 +26,21 @@ Cells = Mapping[str, Any]
 SIDES = ("chosen", "rejected")
 PARTS = (
     *("context", "passage", "document", "article", "paragraph", "story", "table", "instances"),
-    *("choices", "options", "endings"),
+    *("contexts", "passages", "documents", "background", "evidence", "persona", "tools"),
+    *("chat_history", "conversation_history", "dialogue_history", "system_message"),
+    *("choices", "options", "endings", "initial_reason_steps"),
 )
-"""Columns of what may belong to a prompt in another column."""
+"""Columns of what may belong to a prompt in another column, or to the beginning of its replies."""
 PROMPT_COLUMNS = (
     *("prompt", "question", "instruction", "query", "input"),
     *("messages", "conversations", "trajectory", *PARTS),
 )
 """Columns that can hold a prompt: a layout without one is only for files that have none of these."""
+ADDITION = "input"
+"""Alpaca's column of what follows its `instruction`."""
 SYSTEM_COLUMNS = ("system", "system_prompt")
 BEFORE = (*SYSTEM_COLUMNS, "history")
 """Columns of what stands before the prompt: a system text, and earlier turns."""
-
-
-def other_prompts(*columns: str) -> list[str]:
-    """The columns that can hold a prompt, but for these."""
-    return [name for name in PROMPT_COLUMNS if name not in columns]
 
 
 @dataclass(frozen=True)
@@ -166,11 +165,11 @@ class Layout:
     columns: Mapping[str, Test]
     """Columns that have values in it, and what these must be."""
     optional: Sequence[str] = ()
-    """Columns that are read where they exist."""
+    """Columns that are read where they exist, or repeat what is read."""
     absent: Sequence[str] = ()
-    """Columns that have no value in this layout."""
-    ignores_images: bool = False
-    """Whether a row with an image is read, as the user says what its text is."""
+    """Columns that have no value in this layout, besides all others that can hold a prompt."""
+    is_named: bool = False
+    """Whether the user names its columns: then a row is read whatever other columns, or images, it has."""
     read: ReadCells
     example: Cells
     """A row of which "No, a leaf." is preferred to "Yes."."""
@@ -188,11 +187,19 @@ class Layout:
             return False
         return self.misfit(rows) is None
 
+    @cached_property
+    def foreign(self) -> tuple[str, ...]:
+        """The columns that have no value in this layout."""
+        if self.is_named:
+            return ()
+        read = {*self.columns, *self.optional, *([ADDITION] if "instruction" in self.columns else [])}
+        return tuple(name for name in (*PROMPT_COLUMNS, *self.absent) if name not in read)
+
     def _extra_column(self, row: Cells) -> str | None:
-        """The first column of `absent` that has a value."""
-        if row.keys().isdisjoint(self.absent):
+        """The first foreign column that has a value."""
+        if row.keys().isdisjoint(self.foreign):
             return None
-        return next((name for name in self.absent if has_value(row.get(name))), None)
+        return next((name for name in self.foreign if has_value(row.get(name))), None)
 
     def misfit(self, rows: Sequence[Cells]) -> str | None:
         """The first column of which more than half of the values are not what it must hold."""
@@ -204,7 +211,7 @@ class Layout:
 
     def check(self, row: Cells) -> None:
         """Raise Unusable where a value is not what its column holds, or is in a column of another layout."""
-        if not self.ignores_images:
+        if not self.is_named:
             check_images(row)
         if column := self._extra_column(row):
             raise Unusable("ambiguous", f"column {column}: may hold the prompt or a reply")
@@ -234,21 +241,15 @@ def preference(
 
 
 SCORES = ("score_{}", "{}_score", "{}_rating", "{}-rating", "rating_{}", "{}_avg_rating")
-MODELS = ("{}_model", "{}-model", "{}_responder")
+MODELS = ("{}_model", "{}-model", "{}_responder", "{}_policy")
 """How files name the columns of each side's score and model."""
 
 
-def pair(prompt: str | None, addition: str | None = None) -> ReadCells:
-    """Reads `chosen` and `rejected` after the prompt in a column, or at the head of whole conversations.
-
-    The text of `addition` follows the prompt after a blank line.
-    """
+def pair(prompt: str | None) -> ReadCells:
+    """Reads `chosen` and `rejected` after the prompt in a column, or at the head of whole conversations."""
 
     def read(row: Cells) -> list[Preference]:
-        value = row.get(prompt) if prompt else None
-        if addition and isinstance(value, str) and value.strip() and row.get(addition):
-            value = f"{value}\n\n{row[addition]}"
-        turns = prompt_of(row, value) if prompt else None
+        turns = prompt_of(row, prompt_cell(row, prompt)) if prompt else None
         sides = [reply_of(row, side, turns) for side in SIDES]
         if (facts := _fact_columns(tuple(row))) is None:
             return [preference(sides)]
@@ -257,6 +258,19 @@ def pair(prompt: str | None, addition: str | None = None) -> ReadCells:
         return [preference(sides, models, scores)]
 
     return read
+
+
+def prompt_cell(row: Cells, column: str) -> Any:
+    """The value of a prompt's column; the text of `input` follows that of `instruction` after a blank line.
+
+    Raises Unusable.
+    """
+    value, addition = row.get(column), row.get(ADDITION)
+    if column != "instruction" or not isinstance(value, str) or not value.strip() or not has_value(addition):
+        return value
+    if not isinstance(addition, str):
+        raise Unusable("not_text", f"column {ADDITION}: not the text that follows the instruction")
+    return f"{value}\n\n{addition}"
 
 
 def prompt_of(row: Cells, value: Any) -> Messages:

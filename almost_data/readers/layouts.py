@@ -2,7 +2,6 @@
 
 from . import row_readers as rows
 from .layout import (
-    PROMPT_COLUMNS,
     SIDES,
     Layout,
     Test,
@@ -13,7 +12,6 @@ from .layout import (
     items,
     mapping,
     objects,
-    other_prompts,
     pair,
     plain_text,
     side,
@@ -37,9 +35,9 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout(
         name="trl",
         title="TRL, explicit prompt",
-        source="TRL dataset formats; UltraFeedback-binarized; RewardBench",
+        source="TRL dataset formats; RewardBench",
         columns={"prompt": side, **_SIDES},
-        absent=[*other_prompts("prompt", "messages"), "generations"],
+        absent=["generations"],
         read=pair("prompt"),
         example={"prompt": _USER, "chosen": _GOOD_TURNS, "rejected": _BAD_TURNS},
     ),
@@ -48,7 +46,6 @@ LAYOUTS: tuple[Layout, ...] = (
         title="TRL, implicit prompt",
         source="TRL dataset formats",
         columns=dict.fromkeys(SIDES, turns),
-        absent=PROMPT_COLUMNS,
         read=pair(None),
         example=_CONVERSATIONS,
     ),
@@ -66,16 +63,22 @@ LAYOUTS: tuple[Layout, ...] = (
         title="ORPO-DPO mix",
         source="mlabonne/orpo-dpo-mix-40k",
         columns={"prompt": text, "question": text, **dict.fromkeys(SIDES, conversation)},
-        absent=other_prompts("prompt", "question"),
-        read=rows.orpo_mix,
+        read=rows.same_prompt("prompt", "question"),
         example={"prompt": _PROMPT, "question": _PROMPT, **_CONVERSATIONS},
+    ),
+    Layout(
+        name="ultrafeedback-binarized",
+        title="UltraFeedback, binarized",
+        source="HuggingFaceH4/ultrafeedback_binarized",
+        columns={"prompt": side, "messages": conversation, **dict.fromkeys(SIDES, conversation)},
+        read=pair("prompt"),
+        example={"prompt": _PROMPT, "messages": _CONVERSATIONS["chosen"], **_CONVERSATIONS},
     ),
     Layout(
         name="hh-rlhf",
         title="HH-RLHF",
         source="Anthropic/hh-rlhf",
         columns=dict.fromkeys(SIDES, whole_hh_text),
-        absent=PROMPT_COLUMNS,
         read=rows.read_hh_pair,
         example={name: f"{_HH} {reply}" for name, reply in _REPLIES.items()},
     ),
@@ -93,11 +96,10 @@ LAYOUTS: tuple[Layout, ...] = (
             title="Orca DPO",
             source="Intel/orca_dpo_pairs and its copies",
             columns={prompt: text, **_SIDES},
-            absent=other_prompts(prompt, *additions),
-            read=pair(prompt, *additions),
+            read=pair(prompt),
             example={"system": "Be brief.", prompt: _PROMPT, **_REPLIES},
         )
-        for prompt, *additions in (("question",), ("instruction", "input"), ("input",))
+        for prompt in ("question", "instruction", "input")
     ),
     *(
         Layout(
@@ -105,7 +107,6 @@ LAYOUTS: tuple[Layout, ...] = (
             title=title,
             source=source,
             columns={prompt: turns, **_SIDES},
-            absent=other_prompts(prompt),
             read=pair(prompt),
             example={
                 prompt: [{"from": "human", "value": _PROMPT}],
@@ -189,7 +190,7 @@ LAYOUTS: tuple[Layout, ...] = (
             title="Argilla and distilabel",
             source="distilabel's UltraFeedback task",
             columns={prompt: anything, "generations": texts, "ratings": items},
-            absent=[name for name in ("prompt", "instruction", "chosen") if name != prompt],
+            absent=["chosen"],
             optional=("generation_models",),
             read=rows.distilabel(prompt),
             example={prompt: _PROMPT, "generations": [_GOOD, _BAD], "ratings": [5, 1]},
@@ -201,7 +202,8 @@ LAYOUTS: tuple[Layout, ...] = (
         title="distilabel's FormatTextGenerationDPO",
         source="distilabel",
         columns={"prompt": anything, "generations": texts, **_SIDES},
-        read=pair("prompt"),
+        optional=["instruction"],
+        read=rows.same_prompt("prompt", "instruction"),
         example={"prompt": _PROMPT, "generations": [_BAD, _GOOD], **_CONVERSATIONS, "instruction": _PROMPT},
     ),
     *(
@@ -210,16 +212,13 @@ LAYOUTS: tuple[Layout, ...] = (
             title=title,
             source=source,
             columns=dict.fromkeys((prompt, "chosen_response", "rejected_response"), text),
-            absent=(other_prompt, *SIDES),
+            absent=SIDES,
             read=rows.renamed(pair(prompt), chosen="chosen_response", rejected="rejected_response"),
             example={prompt: _PROMPT, "chosen_response": _GOOD, "rejected_response": _BAD},
         )
-        for name, title, source, prompt, other_prompt in (
-            (
-                *("argilla", "Argilla, binarized", "argilla/ultrafeedback-binarized-preferences"),
-                *("instruction", "prompt"),
-            ),
-            ("nemo-binary", "NeMo RL, binary preferences", "NeMo RL's DPODataset", "prompt", "instruction"),
+        for name, title, source, prompt in (
+            ("argilla", "Argilla, binarized", "argilla/ultrafeedback-binarized-preferences", "instruction"),
+            ("nemo-binary", "NeMo RL, binary preferences", "NeMo RL's DPODataset", "prompt"),
         )
     ),
     Layout(
@@ -274,8 +273,14 @@ LAYOUTS: tuple[Layout, ...] = (
                 "response_1": text,
                 f"{label}_response_id": anything,
             },
+            optional=("response_0_source", "response_1_source"),
             absent=[f"{name}_response_id" for name in better_labels],
-            read=rows.labelled(("response_0", "response_1"), f"{label}_response_id", rows.by_value(0, 1)),
+            read=rows.labelled(
+                ("response_0", "response_1"),
+                f"{label}_response_id",
+                rows.by_value(0, 1),
+                models=("response_0_source", "response_1_source"),
+            ),
             example={"prompt": _PROMPT, "response_0": _BAD, "response_1": _GOOD, f"{label}_response_id": 1},
         )
         for label, *better_labels in (("better",), ("safer", "better"))

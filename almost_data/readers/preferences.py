@@ -17,6 +17,7 @@ from .fastchat import is_fastchat, preference_rows
 from .files import TABLE_SUFFIXES, WHOLE, HubPart, column_names, read_rows, source_files, without_images
 from .formats import Row, Tick
 from .layout import (
+    ADDITION,
     BEFORE,
     MODELS,
     PROMPT_COLUMNS,
@@ -43,9 +44,9 @@ ORIGINS = ("source", "dataset", "subset")
 """Columns that say where a row comes from."""
 _SIDE_COLUMNS = {pattern.format(side) for pattern in (*SCORES, *MODELS) for side in SIDES}
 COLUMNS = frozenset(
-    {name for layout in LAYOUTS for name in (*layout.columns, *layout.optional, *layout.absent)}
+    {name for layout in LAYOUTS for name in (*layout.columns, *layout.optional, *layout.foreign)}
     | _SIDE_COLUMNS
-    | {*ORIGINS, *BEFORE}
+    | {*ORIGINS, *BEFORE, ADDITION}
 )
 """All columns that a layout is told by, or read from."""
 
@@ -184,7 +185,7 @@ def _near_miss(rows: Sequence[Cells]) -> str:
     if set(SIDES) <= names and not prompts:
         return "; no column holds the prompt, and chosen and rejected are not whole conversations"
     for layout in LAYOUTS:
-        has_columns = layout.columns.keys() <= names and not names & set(layout.absent)
+        has_columns = layout.columns.keys() <= names and not names & set(layout.foreign)
         if has_columns and (column := layout.misfit(rows)):
             is_text = layout.columns[column] in (text, side)
             kind = "text or turns" if is_text else f"what {layout.title} has there"
@@ -250,7 +251,7 @@ def by_columns(assignments: Mapping[str, str]) -> Layout:
         columns=dict.fromkeys(assignments.values(), anything),
         read=read,
         example={},
-        ignores_images=True,
+        is_named=True,
     )
 
 

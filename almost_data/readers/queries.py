@@ -8,7 +8,7 @@ from ..errors import InputError
 from ..models.chat import Messages
 from .conversations import check_images, read_turns
 from .dialogue_text import is_whole_hh, read_hh
-from .layout import BEFORE, PARTS, conversation, has_value, objects, prompt_of
+from .layout import ADDITION, BEFORE, PARTS, conversation, has_value, objects, prompt_cell, prompt_of
 from .reasons import Unusable
 
 NAMED = ("query", "prompt", "question", "instruction")
@@ -64,11 +64,9 @@ class PromptColumn:
             raise InputError(f"{place}: no column {self.name!r}; columns here: {', '.join(sorted(row))}")
         if not self.ignores_images:
             check_images(row)
-        value = self.cell(row)
+        value = prompt_cell(row, self.name) if self.addition else self.cell(row)
         if isinstance(value, str):
             value = value.strip()
-            if value and self.addition and row.get(self.addition):
-                value = f"{value}\n\n{row[self.addition]}".strip()
         try:
             turns = read_hh(value) if is_whole_hh(value) else value
             return prompt_of(row, _before_reply(turns) if self.has_replies else turns)
@@ -118,7 +116,7 @@ def find_column(
     parts = [name for name in PARTS if name in columns]
     parts += [name for two in CHOICES if {"question", *two} <= set(columns) for name in two]
     if len(candidates) == 1 and not parts:
-        addition = "input" if candidates == ["instruction"] and "input" in columns else None
+        addition = ADDITION if candidates == ["instruction"] and ADDITION in columns else None
         return PromptColumn(candidates[0], addition, before)
     fix = f"say which column holds the {setting}: import.columns {setting}=NAME"
     if candidates:

@@ -21,6 +21,7 @@ from .layout import (
     objects,
     pair,
     preference,
+    prompt_cell,
     prompt_of,
     reply_of,
     text_list,
@@ -64,13 +65,17 @@ def _hh_prompt(row: Cells) -> Messages:
     return prompt_of(row, text and read_hh(text))
 
 
-def orpo_mix(row: Cells) -> list[Preference]:
-    """Whole conversations after a prompt in `prompt`, in `question`, or the same one in both."""
-    columns = [name for name in ("prompt", "question") if row.get(name)] or ["prompt"]
-    readings = [pair(name)(row) for name in columns]
-    if readings[0] != readings[-1]:
-        raise Unusable("prompts_differ")
-    return readings[0]
+def same_prompt(*names: str) -> ReadCells:
+    """Two sides after a prompt in one of these columns, or the same one in several."""
+
+    def read(row: Cells) -> list[Preference]:
+        columns = [name for name in names if row.get(name)] or names
+        readings = [pair(name)(row) for name in columns]
+        if any(reading != readings[0] for reading in readings):
+            raise Unusable("prompts_differ")
+        return readings[0]
+
+    return read
 
 
 def swift(row: Cells) -> list[Preference]:
@@ -123,7 +128,7 @@ def _side(text: Any, score: Any, model: Any = None) -> Side:
 
 def ultrafeedback(row: Cells) -> list[Preference]:
     """`completions` with `overall_score`, or with the mean of the annotations' ratings."""
-    prompt = prompt_of(row, row.get("instruction"))
+    prompt = prompt_of(row, prompt_cell(row, "instruction"))
     completions = row.get("completions") or ()
     return _ranked(
         prompt, [_side(item.get("response"), _overall_score(item), item.get("model")) for item in completions]
@@ -144,7 +149,7 @@ def distilabel(prompt: str) -> ReadCells:
     """`generations` with `ratings`, and their models where they are named."""
 
     def read(row: Cells) -> list[Preference]:
-        turns = prompt_of(row, row.get(prompt))
+        turns = prompt_of(row, prompt_cell(row, prompt))
         generations, ratings = row.get("generations") or [], row.get("ratings") or []
         models = row.get("generation_models")
         models = models if isinstance(models, list) else [None] * len(generations)
@@ -242,7 +247,7 @@ def labelled(
             detail = f"column {label}: {row.get(label)!r:.40} does not say which side is better"
             raise Unusable("no_preference", detail)
         before = {**row, "history": None} if prompt == "history" else row
-        turns = prompt_of(before, read_steer(row.get(prompt))) if prompt else None
+        turns = prompt_of(before, read_steer(prompt_cell(row, prompt))) if prompt else None
         places = (better, 1 - better)
         names = [name_of(row.get(models[place])) if models else None for place in places]
         return [preference([reply_of(row, sides[place], turns) for place in places], names)]

@@ -218,6 +218,16 @@ MESSAGE_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] 
             for reply, label in ((pair.rejected, False), (pair.chosen, True))
         ],
     ),
+    "ultrafeedback-binarized": (
+        CHAT,
+        lambda pair, form: [
+            {
+                "prompt": pair.text,
+                "messages": form([*pair.prompt, assistant(pair.chosen)]),
+                **_sides(pair, form, pair.prompt),
+            }
+        ],
+    ),
     "orpo-mix": (
         CHAT,
         lambda pair, form: [

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from almost_data.errors import InputError
 from almost_data.readers import files
 from almost_data.readers.dialogue_text import read_hh
-from almost_data.readers.layout import PARTS, Layout, number_of
+from almost_data.readers.layout import PARTS, PROMPT_COLUMNS, Layout, number_of
 from almost_data.readers.layouts import LAYOUTS
 from almost_data.readers.preferences import Rejected, by_columns, detect, read_all, read_preferences
 from tests.readers.layouts import (
@@ -201,6 +201,19 @@ def test_a_system_text_beside_any_layout_is_the_system_turn(layout: Layout) -> N
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=[layout.name for layout in LAYOUTS])
+def test_a_second_column_that_may_hold_the_prompt_is_read_or_refused(layout: Layout) -> None:
+    for column in {*PROMPT_COLUMNS} - {*layout.columns, *layout.optional}:
+        rows = [{column: "Say why.", **row} for row in example_rows(layout)]
+        try:
+            detected = detect(rows, "rows", list(rows[0]))
+        except InputError as error:
+            assert "import.columns" in str(error)
+            continue
+        good, _ = pairs_of(detected, rows)
+        assert all("Say why." in pair.text for pair in good), (column, detected.name)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=[layout.name for layout in LAYOUTS])
 def test_a_layouts_example_is_in_it_and_in_no_other(layout: Layout) -> None:
     assert layout.source and layout.title and layout.name
     assert detect([layout.example], "rows", list(layout.example)) is layout
@@ -349,6 +362,21 @@ def test_weighted_annotators_of_alpaca_eval_prefer_the_nearer_output(value: Any,
     assert reasons == ([] if better else ["no_preference"])
 
 
+def test_the_input_of_an_instruction_is_read_in_every_layout_with_instructions() -> None:
+    layouts = [layout for layout in LAYOUTS if "instruction" in layout.columns]
+    assert len(layouts) > 4
+    for layout in layouts:
+        for addition, prompt in (
+            ("In one word.", "Is tea a fruit?\n\nIn one word."),
+            ("", "Is tea a fruit?"),
+        ):
+            rows = [row | {"input": addition} for row in example_rows(layout)]
+            [pair], reasons = pairs_of(detect(rows, "rows", []), rows)
+            assert (pair.text, reasons) == (prompt, [])
+        rows = [row | {"input": ["In one word."]} for row in example_rows(layout)]
+        assert pairs_of(layout, rows) == ([], ["not_text"])
+
+
 def test_annotators_who_differ_prefer_no_answer() -> None:
     layout = next(layout for layout in LAYOUTS if layout.name == "label-studio")
     cases = {("left",): "Yes.", ("right", "right"): "No, a leaf.", ("left", "right"): None, (): None}
@@ -391,6 +419,8 @@ def test_two_prompt_columns_beside_whole_conversations_must_agree() -> None:
     layout = detect(rows, "rows", [])
     assert layout.name == "orpo-mix"
     assert pairs_of(layout, rows) == ([Pair([user("q")], "a", "b")] * 2, ["prompts_differ"] * 2)
+    row = ROW | {"generations": ["a", "b"], "instruction": "another"}
+    assert pairs_of(detect([row], "rows", []), [row]) == ([], ["prompts_differ"])
 
 
 def test_named_columns_decide(tmp_path: Path) -> None:
