@@ -36,8 +36,9 @@ def measure(
     `parts` are comparisons: `place`, `query_id`, `prompt` (all turns as one text), `turns`, `has_system`,
     `chosen`, `rejected`, and the two responders, null where they are not known.
 
-    `rows` were read, of which `left_out` (reason -> rows) hold no comparison. `checks` are response checks by
-    the name of their measure; `benchmarks` are prompts by the benchmark's name.
+    `rows` were read, of which `left_out` (reason -> rows) hold no comparison; those of the reason `tie` are
+    counted apart, as they are no fault. `checks` are response checks by the name of their measure;
+    `benchmarks` are prompts by the benchmark's name.
     """
     facts = pl.concat(_facts(part.collect(), checks) for part in parts)
     total = len(facts)
@@ -56,13 +57,7 @@ def measure(
     text["equal_sides"] = left_out.get("equal_sides", 0) + int(equal)
     del text["findings"]  # of the sample; those of all rows follow
     measures = [
-        _share("left_out", sum(left_out.values()), rows, "rows"),
-        *(
-            _share("left_out", count, rows, "rows")
-            | {"name": f"left_out.{reason}", "measure": f"rows left out: {reason}"}
-            for reason, count in left_out.items()
-            if reason != "equal_sides"
-        ),
+        *_left_out(left_out, rows),
         _share("equal_sides", text["equal_sides"], rows, "rows"),
         *_of_all_rows(facts, checks),
         _near_copies(copies, is_sample=len(queries) > TWIN_PROMPTS),
@@ -98,6 +93,21 @@ def _facts(part: pl.DataFrame, checks: Mapping[str, Filter]) -> pl.DataFrame:
         rejected_hash=part["rejected"].hash(seed=7),
         **flags,
     )
+
+
+def _left_out(left_out: Mapping[str, int], rows: int) -> list[dict[str, Any]]:
+    """Rows without a comparison, all and by reason, and ties. Equal sides have a line of their own."""
+    faults = {reason: count for reason, count in left_out.items() if reason != "tie"}
+    return [
+        _share("left_out", sum(faults.values()), rows, "rows"),
+        *(
+            _share("left_out", count, rows, "rows")
+            | {"name": f"left_out.{reason}", "measure": f"rows left out: {reason}"}
+            for reason, count in faults.items()
+            if reason != "equal_sides"
+        ),
+        _share("ties", left_out.get("tie", 0), rows, "rows"),
+    ]
 
 
 def _of_all_rows(facts: pl.DataFrame, checks: Mapping[str, Filter]) -> list[dict[str, Any]]:

@@ -95,10 +95,14 @@ RULES = {
     ),
     # Shares of what was read, for audits of anybody's data.
     "left_out": _rule(
-        "rows that hold no comparison",
+        "rows that hold no comparison, without ties",
         (0.05, "worry", "Many rows cannot be used: the lines of left_out and equal_sides say why."),
         (ANY, "watch", "Some rows cannot be used: the lines of left_out and equal_sides say why."),
         (0.0, "fine", "Every row was read."),
+    ),
+    "ties": _rule(
+        "rows whose sides are rated the same",
+        (0.0, "fine", "A tie makes no comparison, and is no fault."),
     ),
     "duplicates": _rule(
         "comparisons that repeat an earlier one",

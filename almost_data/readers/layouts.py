@@ -359,7 +359,7 @@ LAYOUTS: tuple[Layout, ...] = (
             **dict.fromkeys(("prompt", "response_a", "response_b"), text_lists),
             **dict.fromkeys(("winner_model_a", "winner_model_b"), flag),
         },
-        optional=("model_a", "model_b"),
+        optional=("model_a", "model_b", "winner_tie"),
         read=rows.arena_55k,
         example={
             **{"prompt": f'["{_PROMPT}"]', "response_a": f'["{_BAD}"]', "response_b": f'["{_GOOD}"]'},

@@ -2,6 +2,8 @@
 
 ORDERS_DISAGREE = "orders_disagree"
 """In place of a winner: the reason for which its row is left out."""
+TIE = "tie"
+"""The reason of a row that says that its sides are equally good: data, and no fault."""
 REASONS = {
     "no_prompt": "There is no prompt: the column is empty or null.",
     "no_reply": "A reply is empty or null.",
@@ -12,7 +14,8 @@ REASONS = {
     "unreadable_system": "The column of the system turn does not hold text.",
     "unreadable_history": "The column history holds neither pairs of texts nor turns that end in a reply.",
     "equal_sides": "Chosen and rejected are the same text.",
-    "no_preference": "No side is better: the scores are equal, or no side is marked.",
+    TIE: "The sides are rated the same.",
+    "no_preference": "It is not said which side is better.",
     ORDERS_DISAGREE: "The judge's verdict is another one where the replies stand in the other order.",
     "tool_turn": "A turn calls a tool or is a tool's answer, which is not text.",
     "unknown_role": "A turn has a role that is neither system, user nor assistant.",

@@ -26,7 +26,7 @@ from .layout import (
     reply_of,
     text_list,
 )
-from .reasons import ORDERS_DISAGREE, Unusable
+from .reasons import ORDERS_DISAGREE, TIE, Unusable
 
 
 def renamed(read: ReadCells, **columns: str) -> ReadCells:
@@ -115,8 +115,10 @@ def _ranked(prompt: Messages, responses: Iterable[Side]) -> list[Preference]:
     """The best response over the worst, by score."""
     scored = [side for side in responses if side.score is not None and side.text.strip()]
     ordered = sorted(scored, key=lambda side: -(side.score or 0.0))
-    if len(ordered) < 2 or ordered[0].score == ordered[-1].score:
+    if len(ordered) < 2:
         raise Unusable("no_preference")
+    if ordered[0].score == ordered[-1].score:
+        raise Unusable(TIE)
     best, worst = ordered[0], ordered[-1]
     sides = [Conversation(prompt, check_reply(side.text)) for side in (best, worst)]
     return [preference(sides, (best.model, worst.model), (best.score, worst.score))]
@@ -189,7 +191,7 @@ def nemo_rl(row: Cells) -> list[Preference]:
     ]
     ordered = [reply for _, reply in sorted(ranked, key=lambda two: two[0])]
     if len({rank for rank, _ in ranked}) < 2:
-        raise Unusable("no_preference")
+        raise Unusable(TIE if len(ranked) > 1 else "no_preference")
     return [preference([ordered[0], ordered[-1]])]
 
 
@@ -216,7 +218,8 @@ def stack_exchange(row: Cells) -> list[Preference]:
         if two[0].score != two[1].score and two[0].text != two[1].text
     ]
     if not preferences:
-        raise Unusable("no_preference")
+        is_tie = len(answers) > 1 and len({side.score for side in answers}) == 1
+        raise Unusable(TIE if is_tie else "no_preference")
     return preferences
 
 
@@ -227,7 +230,9 @@ def _from_html(html: Any) -> str | None:
 # --- two responses and a label that says which is better ------------------------------------------------
 
 Winner = Callable[[Any], int | None]
-"""A label -> place of the better response, 0 or 1, or None where neither is."""
+"""A label -> place of the better response, 0 or 1, or None where it does not say. A tie raises Unusable."""
+TIES = ("tie", "draw", "both_bad", "bothbad", "both bad", "a=b")
+"""How labels of a tie begin."""
 
 
 def labelled(
@@ -262,6 +267,8 @@ def by_value(first: str | int, second: str | int) -> Winner:
     def winner(label: Any) -> int | None:
         number = number_of(label)
         value = label.strip() if isinstance(label, str) and number is None else number
+        if isinstance(value, str) and value.lower().startswith(TIES):
+            raise Unusable(TIE)
         return None if value is None else places.get(value)
 
     return winner
@@ -270,13 +277,17 @@ def by_value(first: str | int, second: str | int) -> Winner:
 def by_sign(label: Any) -> int | None:
     """The label says how much better the second response is than the first, below 0 the other way."""
     number = number_of(label)
-    return int(number > 0) if number else None
+    if number == 0:
+        raise Unusable(TIE)
+    return None if number is None else int(number > 0)
 
 
 def by_nearness(label: Any) -> int | None:
     """The label is a number from 1, the first is better, to 2, the second is; 1.5 is a tie."""
     number = number_of(label)
-    return None if number is None or number == 1.5 or not 1 <= number <= 2 else round(number) - 1
+    if number == 1.5:
+        raise Unusable(TIE)
+    return None if number is None or not 1 <= number <= 2 else round(number) - 1
 
 
 PAIRWISE = {"left": ("answer1", "answer2"), "right": ("answer2", "answer1")}
@@ -307,7 +318,8 @@ def arena_55k(row: Cells) -> list[Preference]:
     if not user_turns:
         raise Unusable("no_prompt")
     if set(flags) != {True, False}:
-        raise Unusable("no_preference")
+        is_tie = not any(flags) and flag_of(row.get("winner_tie"))
+        raise Unusable(TIE if is_tie else "no_preference")
     letters = "ab" if flags[0] else "ba"
     sides = [
         reply_of({**row, "side": _alternating(user_turns, row.get(f"response_{letter}"))}, "side", None)

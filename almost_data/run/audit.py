@@ -25,7 +25,7 @@ from ..readers import benchmark_file
 from ..readers.files import WHOLE, HubPart
 from ..readers.layout import SIDES
 from ..readers.preferences import Preferences, Rejected, read_preferences
-from ..readers.reasons import REASONS
+from ..readers.reasons import REASONS, TIE
 from ..scoring import Dialogue, Scorer
 from ..scoring.scorer import MAX_TOKENS
 from ..store.sources import stored_ref
@@ -61,8 +61,8 @@ _TABLE = Table(
 """What is kept of a file while an audit runs."""
 MAX_RELATIVE_GAP = 10
 """A larger limit of `length_gap` is taken for a number of characters."""
-UNUSABLE = {f"left_out.{reason}" for reason in REASONS if reason != "equal_sides"}
-"""Measures of the rows that hold no comparison, by reason. Equal sides are a measure of their own."""
+UNUSABLE = {f"left_out.{reason}" for reason in REASONS if reason not in ("equal_sides", TIE)}
+"""Measures of the rows that hold no comparison, by reason. Equal sides and ties have their own."""
 
 
 @dataclass(frozen=True, kw_only=True)

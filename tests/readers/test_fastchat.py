@@ -75,7 +75,7 @@ def test_judgments_are_preferences_where_both_orders_agree(store: Store, tmp_pat
     assert (row["chosen_responder"], row["rejected_responder"]) == ("b", "a")
     assert store.scan(manifest.ref, "rejected").collect()["reason"].to_list() == [
         "orders_disagree",
-        "no_preference",
+        "tie",
     ]
 
 

@@ -74,7 +74,7 @@ def test_what_a_layout_writes_is_read_back(
 DEFECTS: dict[str, tuple[Callable[[Row, str], None], set[str]]] = {
     "null": (lambda row, column: row.update({column: None}), {"no_prompt", "no_reply", "no_preference"}),
     "empty": (lambda row, column: row.update({column: ""}), {"no_prompt", "no_reply", "no_preference"}),
-    "number": (lambda row, column: row.update({column: 7}), {"not_text", "no_preference"}),
+    "number": (lambda row, column: row.update({column: 7}), {"not_text", "no_preference", "tie"}),
     "absent": (lambda row, column: row.pop(column), {"no_prompt", "no_reply", "no_preference"}),
     "list of numbers": (lambda row, column: row.update({column: [7]}), {"not_text", "no_preference"}),
     "tool turn": (
@@ -359,22 +359,26 @@ def test_weighted_annotators_of_alpaca_eval_prefer_the_nearer_output(value: Any,
     layout = next(layout for layout in LAYOUTS if layout.name == "alpaca-eval")
     good, reasons = pairs_of(layout, [row])
     assert [pair.chosen for pair in good] == ([better] if better else [])
-    assert reasons == ([] if better else ["no_preference"])
+    assert reasons == ([] if better else ["tie" if value == 1.5 else "no_preference"])
 
 
-def test_the_input_of_an_instruction_is_read_in_every_layout_with_instructions() -> None:
-    layouts = [layout for layout in LAYOUTS if "instruction" in layout.columns]
-    assert len(layouts) > 4
-    for layout in layouts:
-        for addition, prompt in (
-            ("In one word.", "Is tea a fruit?\n\nIn one word."),
-            ("", "Is tea a fruit?"),
-        ):
-            rows = [row | {"input": addition} for row in example_rows(layout)]
-            [pair], reasons = pairs_of(detect(rows, "rows", []), rows)
-            assert (pair.text, reasons) == (prompt, [])
-        rows = [row | {"input": ["In one word."]} for row in example_rows(layout)]
-        assert pairs_of(layout, rows) == ([], ["not_text"])
+TIES: list[tuple[str, Row]] = [
+    ("arena-text", {"winner": "tie"}),
+    ("arena-text", {"winner": "both_bad"}),
+    ("fastchat", {"winner": "tie"}),
+    ("arena-55k", {"winner_model_a": 0, "winner_model_b": 0, "winner_tie": 1}),
+    ("helpsteer3", {"overall_preference": 0}),
+    ("webgpt", {"score_0": 0.5, "score_1": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("name", "label"), TIES)
+def test_a_tie_has_its_own_reason(name: str, label: Row) -> None:
+    layout = next(layout for layout in LAYOUTS if layout.name == name)
+    assert label.keys() <= layout.example.keys()
+    assert pairs_of(layout, [{**layout.example, **label}]) == ([], ["tie"])
+    unknown = dict.fromkeys(label, None)
+    assert pairs_of(layout, [{**layout.example, **unknown}]) == ([], ["no_preference"])
 
 
 def test_annotators_who_differ_prefer_no_answer() -> None:

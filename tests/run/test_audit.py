@@ -101,6 +101,27 @@ def test_copies_and_contradictions_are_told_apart(tmp_path: Path) -> None:
     assert measured["contradictions"] == pytest.approx(2 / 62)
 
 
+def test_a_tie_is_counted_and_no_fault(tmp_path: Path) -> None:
+    winners = ["model_a", "model_b"] * 15 + ["tie"] * 9 + ["?"]
+    rows = [
+        {
+            "prompt": row["prompt"],
+            "response_a": row["chosen"],
+            "response_b": row["rejected"],
+            "winner": winner,
+        }
+        for row, winner in zip(clean_rows(40), winners, strict=True)
+    ]
+    result = audit(Store(tmp_path), write(tmp_path / "p.jsonl", rows))
+    measured = numbers(result)
+    assert (measured["ties"], measured["left_out"]) == (9 / 40, 1 / 40)
+    assert result["left_out"] == {"tie": 9, "no_preference": 1}
+    assert result["rows"] == result["comparisons"] + sum(result["left_out"].values())
+    assert "left_out.tie" not in measured
+    [ties] = [row for row in result["measures"] if row["name"] == "ties"]
+    assert ties["level"] == "fine"
+
+
 def test_a_conversation_and_its_columns_are_read_as_named(tmp_path: Path) -> None:
     turns = [
         {"role": "system", "content": "Be brief."},
