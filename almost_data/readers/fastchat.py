@@ -1,7 +1,8 @@
 """FastChat's folders: questions, the answers of models, and a judge's judgments, as saved then and now.
 
 `question.jsonl` has `text`, or `turns`. `model_answer/` or `answer/` has a file a model: `text`, or the turns
-of `choices`. `model_judgment/` has `g1_winner` and `g2_winner`, one an order of `model_1` and `model_2`.
+of `choices`. `model_judgment/` has `g1_winner` and `g2_winner`, one an order of `model_1` and `model_2`; the
+older `review/` has the two scores of one order.
 Of questions with several turns the first is read: later ones follow on another reply in each model.
 """
 
@@ -12,11 +13,12 @@ from typing import Any
 from ..errors import InputError
 from . import formats
 from .formats import Row
+from .layout import number_of
 from .reasons import ORDERS_DISAGREE, Unusable
 
 QUESTIONS = "question.jsonl"
 ANSWERS = ("model_answer", "answer")
-JUDGMENTS = "model_judgment"
+JUDGMENTS, REVIEWS = "model_judgment", "review"
 
 
 def is_fastchat(source: str) -> bool:
@@ -48,6 +50,7 @@ def preference_rows(source: str) -> Iterator[Row]:
     """
     replies = {(row["prompt"], row["responder"]): row["response"] for _, row in response_rows(source)}
     questions = _questions(source)
+    yield from _reviews(source, questions)
     for place, row in _rows(source, JUDGMENTS):
         if "g1_winner" not in row or row.get("turn", 1) != 1:
             continue
@@ -64,6 +67,28 @@ def preference_rows(source: str) -> Iterator[Row]:
                 "response_1": sides["model_1"],
                 "response_2": sides["model_2"],
                 "winner": verdicts[0] if verdicts[0] == verdicts[1] else disagreement,
+            },
+        )
+
+
+def _reviews(source: str, questions: dict[str, Any]) -> Iterator[Row]:
+    """A row for each review, which names its answers by id. Scores that are not read make no winner."""
+    answers = {row.get("answer_id"): row for _, row in _rows(source, *ANSWERS)}
+    for place, row in _rows(source, REVIEWS):
+        sides = [answers.get(row.get(name), {}) for name in ("answer1_id", "answer2_id")]
+        scores = row.get("score")
+        numbers = [number_of(score) for score in scores] if isinstance(scores, list) else []
+        first, second = numbers if len(numbers) == 2 else (None, None)
+        winner = None
+        if first is not None and second is not None and min(first, second) >= 0:
+            winner = "tie" if first == second else "model_1" if first > second else "model_2"
+        yield (
+            place,
+            {
+                "prompt": questions.get(str(row.get("question_id"))),
+                **{f"model_{n}": side.get("model_id") for n, side in enumerate(sides, 1)},
+                **{f"response_{n}": side.get("text") for n, side in enumerate(sides, 1)},
+                "winner": winner,
             },
         )
 

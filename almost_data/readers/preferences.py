@@ -13,7 +13,7 @@ import msgspec
 
 from ..errors import InputError
 from .dialogue_text import is_hh, is_whole_hh
-from .fastchat import is_fastchat, preference_rows
+from .fastchat import JUDGMENTS, QUESTIONS, REVIEWS, is_fastchat, preference_rows
 from .files import TABLE_SUFFIXES, WHOLE, HubPart, column_names, read_rows, source_files, without_images
 from .formats import Row, Tick
 from .layout import (
@@ -107,7 +107,8 @@ def read_preferences(
         rows = read_rows(source, TABLE_SUFFIXES, needs, tick, part)
     sample = list(islice(rows, SAMPLE))
     if not sample:
-        raise InputError(f"{source}: no row in it")
+        reason = f"no judgment in {JUDGMENTS}/ or {REVIEWS}/: `import responses` reads the answers"
+        raise InputError(f"{source}: {reason if is_fastchat(source) else 'no row in it'}")
     cells = [row for _, row in sample]
     columns = dict.fromkeys([*column_names(source, TABLE_SUFFIXES), *(name for row in cells for name in row)])
     layout = choose(named, cells, source, list(columns))
@@ -150,6 +151,9 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
     fitting = [layout for layout in LAYOUTS if layout.fits(rows)]
     if len(fitting) == 1:
         return fitting[0]
+    for elsewhere, advice in ELSEWHERE.items():
+        if elsewhere <= set(columns) and not fitting:
+            raise InputError(f"{source}: {advice}")
     names = ", ".join(columns) or "none"
     if fitting:
         described = " and ".join(layout.described for layout in fitting)
@@ -162,6 +166,21 @@ FIX = (
     "import.columns prompt=NAME,chosen=NAME,rejected=NAME says which columns hold the prompt, the better and "
     "the worse reply, and decides"
 )
+
+ELSEWHERE = {
+    frozenset({"input", "target_scores"}): (
+        "items of a BIG-bench task, which is for evaluation only: `eval static-hhh` reads Static HHH, and "
+        "`audit` searches preference data for its prompts, as audit.benchmark"
+    ),
+    frozenset({"answer1_id", "answer2_id", "score"}): (
+        "FastChat's reviews name their answers by id: give the folder that has "
+        f"{QUESTIONS}, answer/ and {REVIEWS}/"
+    ),
+    frozenset({"answer_id", "model_id", "question_id"}): (
+        f"FastChat's answers without their questions: give the folder that has {QUESTIONS} and answer/"
+    ),
+}
+"""Columns of no preferences -> what reads them."""
 
 
 def _python_lists(rows: Sequence[Cells]) -> str | None:

@@ -79,6 +79,47 @@ def test_judgments_are_preferences_where_both_orders_agree(store: Store, tmp_pat
     ]
 
 
+def test_reviews_of_the_oldest_layout_are_preferences_by_score(store: Store, tmp_path: Path) -> None:
+    replies = {
+        f"answer/{model}.jsonl": [
+            row | {"answer_id": f"{model}{n}"} for n, row in enumerate(answers(model, False))
+        ]
+        for model in "ab"
+    }
+    sides = {"answer1_id": "a0", "answer2_id": "b0", "question_id": 80}
+    scores: list[Any] = [[8.0, 9.5], [9, 9], [-1, -1], None]
+    reviews = [{**sides, "score": score} for score in scores]
+    files = OLD | replies | {"review/a_b.jsonl": reviews}
+    manifest = importing.import_preferences(store, write(tmp_path / "bench", files), "1.0.0")
+    [row] = store.scan(manifest.ref).collect().to_dicts()
+    assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("So, by b.", "So, by a.")
+    rejected = store.scan(manifest.ref, "rejected").collect()["reason"].to_list()
+    assert sorted(rejected) == ["no_preference", "no_preference", "tie"]
+
+
+@pytest.mark.parametrize(
+    ("part", "advice"),
+    [
+        ("", "no judgment in model_judgment/ or review/: `import responses` reads the answers"),
+        ("answer", r"answers without their questions: give the folder that has question\.jsonl and answer/"),
+        (
+            "review",
+            r"name their answers by id: give the folder that has question\.jsonl, answer/ and review/",
+        ),
+    ],
+)
+def test_a_part_of_a_folder_is_refused_with_what_to_give(
+    store: Store, tmp_path: Path, part: str, advice: str
+) -> None:
+    review = {"answer1_id": "a", "answer2_id": "b", "question_id": 80, "score": [1, 2]}
+    old = {name: [row | {"answer_id": "a"} for row in rows] for name, rows in OLD.items()}
+    write(tmp_path / "bench", old)
+    write(tmp_path / "other", {"review/a_b.jsonl": [review]})
+    folder = tmp_path / ("other" if part == "review" else "bench") / part
+    with pytest.raises(InputError, match=advice):
+        importing.import_preferences(store, str(folder), "1.0.0")
+
+
 def test_an_answer_to_no_question_is_refused(store: Store, tmp_path: Path) -> None:
     folder = write(tmp_path / "bench", CURRENT | {"question.jsonl": CURRENT["question.jsonl"][:1]})
     with pytest.raises(InputError, match=r"a\.jsonl:2: no question 81 in question\.jsonl"):

@@ -381,6 +381,29 @@ def test_a_tie_has_its_own_reason(name: str, label: Row) -> None:
     assert pairs_of(layout, [{**layout.example, **unknown}]) == ([], ["no_preference"])
 
 
+def test_items_of_a_benchmark_are_sent_to_its_evaluation(tmp_path: Path) -> None:
+    file = tmp_path / "kind.task.json"
+    file.write_text(json.dumps({"examples": [{"input": "q", "target_scores": {"a": 1, "b": 0}}]}), "utf-8")
+    with pytest.raises(InputError, match="for evaluation only: `eval static-hhh` reads Static HHH") as error:
+        read_preferences(str(file))
+    assert "\n" not in str(error.value)
+
+
+def test_the_input_of_an_instruction_is_read_in_every_layout_with_instructions() -> None:
+    layouts = [layout for layout in LAYOUTS if "instruction" in layout.columns]
+    assert len(layouts) > 4
+    for layout in layouts:
+        for addition, prompt in (
+            ("In one word.", "Is tea a fruit?\n\nIn one word."),
+            ("", "Is tea a fruit?"),
+        ):
+            rows = [row | {"input": addition} for row in example_rows(layout)]
+            [pair], reasons = pairs_of(detect(rows, "rows", []), rows)
+            assert (pair.text, reasons) == (prompt, [])
+        rows = [row | {"input": ["In one word."]} for row in example_rows(layout)]
+        assert pairs_of(layout, rows) == ([], ["not_text"])
+
+
 def test_annotators_who_differ_prefer_no_answer() -> None:
     layout = next(layout for layout in LAYOUTS if layout.name == "label-studio")
     cases = {("left",): "Yes.", ("right", "right"): "No, a leaf.", ("left", "right"): None, (): None}
