@@ -26,7 +26,10 @@ TOOL_ROLES = {
     *("tool_call", "tool_calls", "tool_response", "function_response"),
 }
 TOOL_CALLS = ("tool_calls", "function_call", "function_calls")
-IMAGES = ("image", "images")
+IMAGES = (
+    *("image", "images", "image_path", "img_path", "image_url"),
+    *("video", "videos", "video_path", "audio", "audios", "audio_path"),
+)
 """Columns of what is no text, and belongs to the prompt."""
 _JSON_START = re.compile(r"\s*(?:\[\s*\{|\{'(?:role|from|content|value)':)")
 """How a list of turns begins in JSON, or a turn as Python prints it; one object of JSON may be a reply."""
@@ -60,15 +63,23 @@ def read_turns(value: Any) -> Messages | None:
     """
     if isinstance(value, str) and (value := _json_turns(value)) is None:
         return None
+    if isinstance(value, dict) and "messages" in value:
+        return _request_turns(value)
     if isinstance(value, dict):
-        if isinstance(turns := value.get("messages", [value]), str):
-            if (turns := read_turns(turns)) is None:
-                raise Unusable("not_text", "text where a list of messages is needed")
-            return turns
-        value = turns
+        value = [value]
     if not isinstance(value, Sequence) or isinstance(value, bytes):
         raise Unusable("not_text", f"{type(value).__name__} where text or a list of turns is needed")
     return tuple(_message(turn) for turn in value)
+
+
+def _request_turns(request: dict[str, Any]) -> Messages:
+    """The turns of a request as servers take it: `messages`, and Anthropic's `system`."""
+    if any(request.get(name) for name in ("tools", "functions")):
+        raise Unusable("tool_turn", "tools beside the messages")
+    turns = read_turns(request["messages"])
+    if turns is None:
+        raise Unusable("not_text", "text where a list of messages is needed")
+    return (_system_turn(request["system"]), *turns) if request.get("system") else turns
 
 
 def _json_turns(text: str) -> Any:

@@ -31,11 +31,11 @@ _INSTRUCTION = re.compile(_LINE_START + r"\[INST\]")
 _OPEN_TURN = re.compile(r"(?:(?:^|\n)(?:Assistant|AI|### (?:Response|Assistant))|(?:^|[\s>])ASSISTANT):\s*\Z")
 """The end of a prompt that was written for a model to continue."""
 _TRANSCRIPT_START = re.compile(
-    r"\s*(?:(?:### ?|GPT4 Correct |\*\*)?(?:Human|User|USER)(?:\*\*)?:"
+    r"\s*(?:(?:### ?|GPT4 Correct |\*\*)?(?i:human|user)(?:\*\*)?:"
     r"|A chat between a (?:curious )?(?:human|user) |BEGINNING OF CONVERSATION: USER:)"
 )
 _TRANSCRIPT_REPLY = re.compile(
-    r"(?:[\r\n][ \t]*(?:\*\*)?|### ?|GPT4 Correct )(?:Assistant|ASSISTANT|AI|Bot)(?:\*\*)?:|[ >]ASSISTANT:"
+    r"(?:[\r\n][ \t]*(?:\*\*)?|### ?|GPT4 Correct )(?i:assistant|ai|bot)(?:\*\*)?:|[ >]ASSISTANT:"
 )
 """The turns of a transcript, as `User:` and `Assistant:`; in Guanaco and Vicuna they stand within a line."""
 _ALPACA_TURNS = ("### Instruction:\n", "\n### Response:")
@@ -104,6 +104,8 @@ def check_reply(text: str) -> str:
 
 def _is_transcript(text: str) -> bool:
     """Whether a text begins with a user's turn and goes on with a reply, or has turns of HH or Alpaca."""
+    if text.lstrip().startswith("prompter:"):  # OASST's word for the user
+        return True
     if _TRANSCRIPT_START.match(text) and _TRANSCRIPT_REPLY.search(text):
         return True
     instruction, response = _ALPACA_TURNS

@@ -106,8 +106,17 @@ def turns(value: Any) -> bool:
         return True
 
 
-PYTHON_LIST = re.compile(r"\s*(?:array\()?\[\s*'|\s*array\(\[")
+_PYTHON_LIST = re.compile(r"\s*(?:array\()?\[\s*'|\s*array\(\[")
 """How a list begins that Python wrote as text, where a table of text was saved."""
+
+
+def python_list(value: Any) -> bool:
+    return isinstance(value, str) and _PYTHON_LIST.match(value) is not None
+
+
+def written_list(value: Any) -> bool:
+    """A list of texts that was written as text, by Python or as JSON."""
+    return python_list(value) or (text(value) and text_lists(value))
 
 
 def side(value: Any) -> bool:

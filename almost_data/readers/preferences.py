@@ -21,7 +21,6 @@ from .layout import (
     BEFORE,
     MODELS,
     PROMPT_COLUMNS,
-    PYTHON_LIST,
     SCORES,
     SIDES,
     Cells,
@@ -30,11 +29,14 @@ from .layout import (
     anything,
     has_value,
     pair,
+    python_list,
     side,
     text,
+    text_lists,
     turns,
 )
 from .layouts import LAYOUTS
+from .queries import CONVERSATIONS
 from .reasons import Unusable
 from .row_readers import read_hh_pair, read_hh_replies
 
@@ -145,12 +147,17 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
 
     `columns` are all of the source's, also those that are not read.
     """
-    if column := _python_lists(rows):
+    if column := _column_of(rows, (*PROMPT_COLUMNS, *SIDES), python_list):
         fix = "write JSONL or Parquet, or name the columns in import.columns to read them as text"
         raise InputError(f"{source}: {column} holds lists as Python prints them: {fix}")
     fitting = [layout for layout in LAYOUTS if layout.fits(rows)]
     if len(fitting) == 1:
-        return fitting[0]
+        [layout] = fitting
+        prompts = [name for name in PROMPT_COLUMNS if layout.columns.get(name) not in (None, text_lists)]
+        if column := _column_of(rows, prompts, text_lists):
+            fix = "write lists of turns, or name the columns in import.columns to read them as text"
+            raise InputError(f"{source}: {column} holds lists of texts: {fix}")
+        return layout
     for elsewhere, advice in ELSEWHERE.items():
         if elsewhere <= set(columns) and not fitting:
             raise InputError(f"{source}: {advice}")
@@ -183,12 +190,12 @@ ELSEWHERE = {
 """Columns of no preferences -> what reads them."""
 
 
-def _python_lists(rows: Sequence[Cells]) -> str | None:
-    """The first side of which more than half of the texts are lists that a table of text has for lists."""
-    for name in SIDES:
+def _column_of(rows: Sequence[Cells], names: Iterable[str], is_list: Callable[[str], bool]) -> str | None:
+    """The first column of which more than half of the texts are lists, but for lists of turns."""
+    for name in names:
         values = [row[name] for row in rows if has_value(row.get(name))]
-        is_list = [isinstance(value, str) and PYTHON_LIST.match(value) is not None for value in values]
-        if 2 * sum(is_list) > len(values) and not any(map(turns, values)):
+        is_text = [isinstance(value, str) and is_list(value) for value in values]
+        if 2 * sum(is_text) > len(values) and not any(map(turns, values)):
             return name
     return None
 
@@ -216,14 +223,20 @@ def _unjudged(rows: Sequence[Cells], columns: Sequence[str]) -> str:
     """Where to go with answers that nobody compared: one a row, or a column for each model."""
     names = set(columns)
     has_side = any(name.strip().lower() in SIDES for name in columns)
-    if has_side or not names & {"prompt", "question", "instruction", "query"}:
+    if has_side:
+        return ""
+    if dialogues := names & {*CONVERSATIONS}:
+        return f"; if {min(dialogues)} holds whole conversations, `import queries` reads their prompts"
+    if not names & {"prompt", "question", "instruction", "query"}:
         return ""
     fix = "`import responses` reads them, with import.ladder best,...,worst"
     if names & {"responder", "model", "generator"} and names & {"response", "output", "completion", "answer"}:
         return f"; these are answers without a preference, one a row: {fix}"
     candidates = [name for name in columns if name not in (*PROMPT_COLUMNS, *BEFORE, *ORIGINS)]
     cells = {name: [row[name] for row in rows if row.get(name) is not None] for name in candidates}
-    answers = [name for name in candidates if all(text(cell) and " " in cell for cell in cells[name])]
+    answers = [
+        name for name in candidates if cells[name] and all(text(cell) and " " in cell for cell in cells[name])
+    ]
     is_few = 1 < len(answers) < 9
     return f"; if {', '.join(answers)} hold the answers of models: {fix}" if is_few else ""
 

@@ -1,5 +1,6 @@
 """Which column of a file holds the queries, and how its values are read as prompts."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,14 +8,29 @@ from typing import Any
 from ..errors import InputError
 from ..models.chat import Messages
 from .conversations import check_images, read_turns
-from .dialogue_text import is_whole_hh, read_hh
-from .layout import ADDITION, BEFORE, PARTS, conversation, has_value, objects, prompt_cell, prompt_of
+from .dialogue_text import is_whole_hh, read_hh, read_steer
+from .layout import (
+    ADDITION,
+    BEFORE,
+    PARTS,
+    conversation,
+    has_value,
+    objects,
+    prompt_cell,
+    prompt_of,
+    texts,
+    written_list,
+)
 from .reasons import Unusable
 
 NAMED = ("query", "prompt", "question", "instruction")
 """Columns that say by their name that they hold a prompt."""
-UNNAMED = ("text", "input", "turns", "messages", "conversations", "conversation")
+CONVERSATIONS = ("messages", "conversations", "conversation")
+"""Columns that may hold more turns than a column of the prompt beside them."""
+UNNAMED = ("text", "input", "turns", *CONVERSATIONS)
 """Columns that hold one where no other column says so."""
+_WORD = re.compile("[a-z]+")
+"""A word in the name of a column, such as `answer` in `answer1_body`."""
 CHOICES = (("A", "B"), ("option_a", "option_b"), ("option1", "option2"), ("opa", "opb"))
 """Columns of the first two choices to a `question`."""
 ANSWERS = (
@@ -68,12 +84,16 @@ class PromptColumn:
         if isinstance(value, str):
             value = value.strip()
         try:
-            turns = read_hh(value) if is_whole_hh(value) else value
+            turns = read_hh(value) if is_whole_hh(value) else read_steer(value)
             return prompt_of(row, _before_reply(turns) if self.has_replies else turns)
         except Unusable as error:
             if error.reason == "not_text" and not objects(value):
-                problem = f"must be text or a list of turns, not {type(value).__name__}"
-                raise InputError(f"{place}: {self.name} {problem}: write a string") from None
+                kind, fix = type(value).__name__, "write a string"
+                if texts(value):
+                    kind, fix = "a list of texts", 'write each as {"role": ..., "content": ...}'
+                raise InputError(
+                    f"{place}: {self.name} must be text or a list of turns, not {kind}: {fix}"
+                ) from None
             raise
 
 
@@ -88,6 +108,9 @@ def find_queries(
     """The column of queries; the sample says whether it holds whole conversations. Raises InputError."""
     column = find_column(columns, source, assigned)
     values = list(filter(has_value, map(column.cell, sample)))
+    if assigned is None and 2 * sum(map(written_list, values)) > len(values):
+        fix = f"write lists of turns, or read it as text: import.columns query={column.name}"
+        raise InputError(f"{source}: {column.name} holds lists of texts: {fix}")
     return replace(column, has_replies=2 * sum(map(conversation, values)) > len(values))
 
 
@@ -111,9 +134,9 @@ def find_column(
             raise InputError(f"{source}: no column {assigned!r}; it has: {names}")
         return PromptColumn(assigned, before=before, ignores_images=True)
     named = [name for name in NAMED if name in columns]
-    is_bare = not set(ANSWERS) & set(columns)
+    is_bare = not set(ANSWERS) & {*columns, *_WORD.findall(" ".join(columns).lower())}
     candidates = named or [name for name in UNNAMED if name in columns and is_bare]
-    parts = [name for name in PARTS if name in columns]
+    parts = [name for name in (*CONVERSATIONS, *PARTS) if name in columns and name not in candidates]
     parts += [name for two in CHOICES if {"question", *two} <= set(columns) for name in two]
     if len(candidates) == 1 and not parts:
         addition = ADDITION if candidates == ["instruction"] and ADDITION in columns else None

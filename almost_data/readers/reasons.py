@@ -20,7 +20,7 @@ REASONS = {
     "tool_turn": "A turn calls a tool or is a tool's answer, which is not text.",
     "unknown_role": "A turn has a role that is neither system, user nor assistant.",
     "not_text": "A value is neither text nor a list of turns, or not what its layout has there.",
-    "image": "The row has an image, and only text is read.",
+    "image": "The row has an image, a video or sound, and only text is read.",
     "ambiguous": "A column that is empty in this layout has a value: it may hold the prompt or a reply.",
     "template_text": "A text has marks of a chat template, or is a whole transcript: turns belong in a list.",
     "unreadable_json": "A value begins like a JSON list of turns and cannot be read as one.",

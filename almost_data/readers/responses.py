@@ -10,12 +10,11 @@ from ..models.chat import Messages
 from .conversations import Conversation, check_images, stripped
 from .formats import Row
 from .layout import objects, reply_of, turns
-from .queries import PromptColumn, find_column
+from .queries import CONVERSATIONS, PromptColumn, find_column
 from .reasons import Unusable
 
-CONVERSATIONS = ("messages", "conversations", "conversation")
-"""Columns that hold a whole conversation beside `responder`: its last turn is the response."""
 LONG = ("responder", "response", *CONVERSATIONS)
+"""Columns of long rows; of a whole conversation beside `responder` the last turn is the response."""
 FINISHED = ("stop_reason", "finish_reason")
 """How a column is named that says how replies ended: of wide rows it has the responder's name too."""
 _ANY_PROMPT: Messages = ({"role": "user", "content": "?"},)

@@ -54,6 +54,22 @@ def test_an_unknown_role_is_named(turn: Row, problem: str) -> None:
         read_turns([turn])
 
 
+def test_a_request_to_a_server_is_its_messages_after_its_system_text() -> None:
+    request = {"model": "m", "messages": [user("Why?")], "tools": []}
+    assert read_turns(request) == (user("Why?"),)
+    for system in ("Be brief.", [{"type": "text", "text": "Be brief."}]):
+        turns = read_turns(request | {"system": system})
+        assert turns == ({"role": "system", "content": "Be brief."}, user("Why?"))
+    for beside, reason in (
+        ({"tools": [{"type": "function"}]}, "tool_turn"),
+        ({"messages": "Why?"}, "not_text"),
+        ({"messages": None}, "not_text"),
+    ):
+        with pytest.raises(Unusable) as error:
+            read_turns(request | beside)
+        assert error.value.reason == reason
+
+
 def test_two_system_texts_are_refused() -> None:
     turns = [{"role": "SYSTEM", "content": "Be brief."}, user("Why?")]
     assert len(read_prompt(turns, "Be brief.")) == 2

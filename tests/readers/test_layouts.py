@@ -289,6 +289,7 @@ def test_the_refusal_says_what_is_wrong_with_usual_columns(row: Row, reason: str
         ({"prompt": "q", "responder": "a", "response": "b"}, "answers without a preference, one a row"),
         ({"instruction": "q", "output": "b", "generator": "a"}, "answers without a preference, one a row"),
         ({"question": "q", "large": "No, a leaf.", "small": "It is."}, "if large, small hold the answers"),
+        ({"prompt": "q", "a": "No, a leaf.", "b": "It is.", "note": None}, "if a, b hold the answers"),
     ],
 )
 def test_answers_without_a_preference_are_sent_to_the_import_of_responses(row: Row, hint: str) -> None:
@@ -298,6 +299,47 @@ def test_answers_without_a_preference_are_sent_to_the_import_of_responses(row: R
         with pytest.raises(InputError) as error:
             detect([judged], "file.jsonl", list(judged))
         assert "import responses" not in str(error.value)
+
+
+def test_conversations_without_a_preference_are_sent_to_the_import_of_queries() -> None:
+    for row in ({"messages": [user("q"), assistant("a")]}, {"prompt": "q", "conversation": [user("q")]}):
+        with pytest.raises(InputError, match=r"if \w+ holds whole conversations, `import queries` reads"):
+            detect([row], "rows", list(row))
+
+
+def test_no_answers_are_seen_in_columns_of_parquet_that_are_not_read(tmp_path: Path) -> None:
+    file = str(tmp_path / "rows.parquet")
+    pl.DataFrame({"prompt": ["q"], "id": [1], "length": [2]}).write_parquet(file)
+    with pytest.raises(InputError) as error:
+        read_preferences(file)
+    assert "import responses" not in str(error.value)
+
+
+@pytest.mark.parametrize("cell", ['["q", "r"]', "['q', 'r']"])
+@pytest.mark.parametrize("column", ["prompt", "question", "instruction"])
+def test_lists_of_texts_that_a_table_has_as_text_are_no_prompt(column: str, cell: str) -> None:
+    row = {column: cell, "chosen": "a", "rejected": "b"}
+    with pytest.raises(InputError, match=rf"{column} holds lists .*import\.columns"):
+        detect([row, row], "rows", list(row))
+    others = [row | {column: "q"}] * 3
+    assert pairs_of(detect([row, *others], "rows", []), [row])[0] == [Pair([user(cell)], "a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "absence"),
+    [
+        ("arena-text", "A", "winner is 'A', neither 'model_a' nor 'model_b'"),
+        ("safe-rlhf-better", 2, "better_response_id is 2, neither 0 nor 1"),
+        ("helpsteer3", 0, "overall_preference is 0, not a number above or below 0"),
+        ("alpaca-eval", 1.5, "preference is 1.5, not a number nearer to 1 or to 2"),
+    ],
+)
+def test_a_label_that_names_no_side_is_told_what_would(name: str, label: Any, absence: str) -> None:
+    [layout] = [layout for layout in LAYOUTS if layout.name == name]
+    column = absence.partition(" ")[0]
+    [read] = read_all(layout, [("row 0", {**layout.example, column: label})])
+    assert isinstance(read.result, Rejected) and read.result.reason == "no_preference"
+    assert read.result.detail == f"no side is better: {absence}"
 
 
 @pytest.mark.parametrize("empty", [None, "", []])
@@ -329,7 +371,7 @@ def test_a_row_with_an_image_is_a_reason_wherever_it_stands() -> None:
     assert pairs_of(by_columns({name: name for name in ROW}), rows)[1] == []
 
 
-@pytest.mark.parametrize("column", ["image", "images"])
+@pytest.mark.parametrize("column", ["image", "images", "img_path", "video"])
 def test_a_column_of_images_in_parquet_is_refused_unless_the_columns_are_named(
     tmp_path: Path, column: str
 ) -> None:

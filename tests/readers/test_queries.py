@@ -6,7 +6,7 @@ import pytest
 
 from almost_data.errors import InputError
 from almost_data.readers.layout import PARTS
-from almost_data.readers.queries import CHOICES, find_column, find_queries
+from almost_data.readers.queries import CHOICES, CONVERSATIONS, find_column, find_queries
 from almost_data.readers.reasons import Unusable
 
 ROLES = ("user", "assistant") * 2
@@ -24,6 +24,10 @@ def read(row: dict[str, Any]) -> list[tuple[str, str]]:
         ({"prompt": "\n\nHuman: Why?\n\nAssistant:"}, [("user", "Why?")]),
         (
             {"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: "},
+            [("user", "a"), ("assistant", "b"), ("user", "c")],
+        ),
+        (
+            {"prompt": "a\n<extra_id_1>Assistant\nb\n<extra_id_1>User\nc"},
             [("user", "a"), ("assistant", "b"), ("user", "c")],
         ),
         ({"system_prompt": "Be brief.", "question": "Why?"}, [("system", "Be brief."), ("user", "Why?")]),
@@ -50,7 +54,11 @@ def test_a_row_is_read_as_its_turns(row: dict[str, Any], turns: list[tuple[str, 
 
 
 @pytest.mark.parametrize(
-    "beside", ["role", "author", "speaker", "from", "parent_id", "label", "sentiment", "reply", "response"]
+    "beside",
+    [
+        *("role", "author", "speaker", "from", "parent_id", "label", "sentiment", "reply", "response"),
+        *("answer1_body", "response_a", "model-output"),
+    ],
 )
 def test_text_beside_what_says_that_it_may_be_no_prompt_is_refused(beside: str) -> None:
     """OASST's rows of every turn, a set of labelled reviews, a chat with a column of speakers."""
@@ -67,6 +75,8 @@ def test_text_beside_what_says_that_it_may_be_no_prompt_is_refused(beside: str) 
         ({"system": 7}, "unreadable_system"),
         ({"image": "x.png"}, "image"),
         ({"images": ["x"]}, "image"),
+        ({"img_path": "x.png"}, "image"),
+        ({"video": "x.mp4"}, "image"),
         ({"prompt": [{"role": "user", "content": [{"type": "image_url"}, {"text": "Why?"}]}]}, "not_text"),
         ({"prompt": [{"role": "user", "content": [{"type": "tool_result", "content": "7"}]}]}, "not_text"),
         ({"prompt": "**User:** Hi\n**Assistant:** Ho\n**User:** Why?"}, "template_text"),
@@ -80,7 +90,7 @@ def test_what_belongs_to_the_prompt_and_cannot_be_read_is_a_reason(beside: Any, 
     assert read({**dict.fromkeys(beside), "prompt": "Why?"}) == [("user", "Why?")]
 
 
-@pytest.mark.parametrize("part", [*PARTS, *(" and ".join(two) for two in CHOICES)])
+@pytest.mark.parametrize("part", [*CONVERSATIONS, *PARTS, *(" and ".join(two) for two in CHOICES)])
 def test_a_question_beside_what_may_belong_to_it_is_refused(part: str) -> None:
     """MMLU and its like: without its choices a question is not the whole prompt."""
     row = {"question": "Which is a leaf?", **dict.fromkeys(part.split(" and "), "tea"), "answer": 0}
@@ -90,6 +100,20 @@ def test_a_question_beside_what_may_belong_to_it_is_refused(part: str) -> None:
     named = find_column(list(row), "rows", "question").read("rows:1", row)
     assert [turn["content"] for turn in named] == [row["question"]]
     assert find_column(["prompt", "A", "B", "C", "D"], "rows").name == "prompt"
+
+
+@pytest.mark.parametrize("cell", ['["Why?", "And then?"]', "['Why?', 'And then?']"])
+def test_lists_of_texts_that_a_table_has_as_text_are_no_query(cell: str) -> None:
+    rows = [{"prompt": cell}] * 2
+    with pytest.raises(InputError, match=r"prompt holds lists of texts: .*import\.columns query=prompt"):
+        find_queries(["prompt"], rows, "rows", None)
+    assert find_queries(["prompt"], rows, "rows", "prompt").read("rows:1", rows[0])[0]["content"] == cell
+    assert find_queries(["prompt"], [*rows, *[{"prompt": "Why?"}] * 2], "rows", None).name == "prompt"
+
+
+def test_a_list_of_texts_is_no_list_of_turns() -> None:
+    with pytest.raises(InputError, match=r"^rows:1: conversations .*, not a list of texts: write each as"):
+        read({"conversations": ["Why?", "Because."]})
 
 
 def test_text_that_a_chat_template_wrote_is_rejected() -> None:

@@ -152,7 +152,7 @@ def test_named_columns_hold_responder_and_response(store: Store, tmp_path: Path)
             "a.jsonl",
             b'{"prompt": ["p"], "x": "1", "y": "2"}',
             "x,y",
-            r"a\.jsonl:1: prompt must be text or a list of turns, not list",
+            r"a\.jsonl:1: prompt must be text or a list of turns, not a list of texts",
         ),
         (
             "a.jsonl",
