@@ -230,7 +230,7 @@ def _from_html(html: Any) -> str | None:
 # --- two responses and a label that says which is better ------------------------------------------------
 
 Winner = Callable[[Any], int | None]
-"""A label -> place of the better response, 0 or 1, or None where it does not say. A tie raises Unusable."""
+"""A label -> place of the better response, 0 or 1, or None where it does not say. May raise Unusable."""
 TIES = ("tie", "draw", "both_bad", "bothbad", "both bad", "a=b")
 """How labels of a tie begin."""
 
@@ -245,11 +245,11 @@ def labelled(
     """Two replies, or two whole conversations, and a label."""
 
     def read(row: Cells) -> list[Preference]:
-        better = winner(row.get(label))
-        if better is None:
-            if row.get(label) == ORDERS_DISAGREE:
-                raise Unusable(ORDERS_DISAGREE)
-            detail = f"column {label}: {row.get(label)!r:.40} does not say which side is better"
+        value = row.get(label)
+        if value == ORDERS_DISAGREE:
+            raise Unusable(ORDERS_DISAGREE)
+        if (better := winner(value)) is None:
+            detail = f"column {label}: {value!r:.40} does not say which side is better"
             raise Unusable("no_preference", detail)
         before = {**row, "history": None} if prompt == "history" else row
         turns = prompt_of(before, read_steer(prompt_cell(row, prompt))) if prompt else None
@@ -269,7 +269,11 @@ def by_value(first: str | int, second: str | int) -> Winner:
         value = label.strip() if isinstance(label, str) and number is None else number
         if isinstance(value, str) and value.lower().startswith(TIES):
             raise Unusable(TIE)
-        return None if value is None else places.get(value)
+        if value not in places:
+            raise Unusable(
+                "no_preference", f"no side is better: {label!r:.40} is neither {first!r} nor {second!r}"
+            )
+        return places[value]
 
     return winner
 
