@@ -74,10 +74,8 @@ def _print(difference: Diff) -> None:
     for pair, *numbers, why in difference.pairs:
         reasons = [Padding(text(why), (0, 0, 0, 2))] if why else []
         pairs.add_row(Group(text(pair), *reasons), *(f"{n:,}" for n in numbers))
-    shifts = [
-        (shift.measure, shift.a, shift.b, text(shift.change, _SIGNS.get(shift.change[:1], "")))
-        for shift in difference.shortcuts
-    ]
+    # In no colour: a larger share is neither good nor bad in itself.
+    shifts = [(shift.measure, shift.a, shift.b, shift.change) for shift in difference.shortcuts]
     shortcuts = grid("shortcut", ">before", ">after", ">change", rows=shifts)
     shortcuts.columns[0].no_wrap = True
     print_tables(grid("why the other version dropped it", ">lost", ">gained", rows=difference.reasons))

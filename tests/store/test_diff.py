@@ -1,10 +1,12 @@
 """Every row of either version is in the diff once, with the reason that the other one gives for it."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from almost_data.cards.card import page
 from almost_data.errors import InputError
@@ -167,3 +169,17 @@ def test_a_version_alone_is_compared_with_the_one_before_it(store: Store) -> Non
     assert alone == command.run("diff", "comparisons@0.2.0", "comparisons@0.3.0", *root).stdout
     done = command.run("diff", "comparisons@0.1.0", *root)
     assert done.returncode == 2 and "there is no version before it" in done.stderr
+
+
+def test_rows_have_the_colours_of_a_diff_and_measures_none(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = io.StringIO()
+    colours = Console(file=file, force_terminal=True, color_system="standard", width=100)
+    for module in ("console", "diff"):
+        monkeypatch.setattr(f"almost_data.cli.{module}.console", colours)
+    command.run("diff", "comparisons@0.1.0", "comparisons@0.3.0", "--root", str(store.root))
+    lines = file.getvalue().splitlines()
+    [measure] = (line for line in lines if line.startswith("always_longer"))
+    assert " points" in measure and "\x1b[3" not in measure
+    assert any("\x1b[31m" in line and " lost" in line for line in lines)
