@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = TrlParser((training.Inputs, DPOConfig, ModelConfig))
     inputs, args, model_args = training.parse(parser, "dpo", argv)
     source = training.comparisons(training.open_dataset(inputs))
-    base = training.find_model(inputs.store, model_args.model_name_or_path, model_args.model_revision)
+    base = training.find_model(inputs.store, model_args.model_name_or_path)
     tokenizer = trainers.load_tokenizer(base.folder)
     checks = preflight.Preflight()
     preflight.check_dtype(checks, model_args)

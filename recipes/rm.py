@@ -34,7 +34,7 @@ class Inputs(training.Inputs):
 def main(argv: list[str] | None = None) -> None:
     inputs, args, model_args = training.parse(TrlParser((Inputs, RewardConfig, ModelConfig)), "rm", argv)
     source = training.comparisons(training.open_dataset(inputs))
-    base = training.find_model(inputs.store, model_args.model_name_or_path, model_args.model_revision)
+    base = training.find_model(inputs.store, model_args.model_name_or_path)
     tokenizer = trainers.load_tokenizer(base.folder)
     checks = preflight.Preflight()
     preflight.check_dtype(checks, model_args)

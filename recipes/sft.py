@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     inputs, args, model_args = training.parse(parser, "sft", argv)
     args.assistant_only_loss = True
     source = training.dialogues(training.open_dataset(inputs))
-    base = training.find_model(inputs.store, model_args.model_name_or_path, model_args.model_revision)
+    base = training.find_model(inputs.store, model_args.model_name_or_path)
     tokenizer = trainers.load_tokenizer(base.folder)
     checks = preflight.Preflight()
     preflight.check_dtype(checks, model_args)

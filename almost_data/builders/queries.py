@@ -148,7 +148,7 @@ def _requests(
     config: QueriesConfig, round_number: int, instruction: str, pool: list[str], generator: Generator
 ) -> list[Request]:
     """The prompts of one round, each with shots of its own from the pool."""
-    model = generator.resolve(Model(config.model, config.revision))
+    model = generator.resolve(Model(config.model))
     sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, ("\n", MARK))
     requests = []
     for place in range(config.round_size):
@@ -205,7 +205,7 @@ def _pins(config: QueriesConfig, generator: Generator) -> dict[str, Any]:
     instruction, seeds = prompts.seeds(config.seeds)
     reserved = {rule.name for rule in (FAILED, *_text_filters(config), *order_filters(config.max_rouge_l, 1))}
     return {
-        "resolved": {"queries": pin_model(generator.resolve(Model(config.model, config.revision)))},
+        "resolved": {"queries": pin_model(generator.resolve(Model(config.model)))},
         "prompts": {"seeds": "\n".join([instruction, "", *(f"{MARK} {seed}" for seed in seeds), MARK])},
         **filter_hashes(load_filters(config.filters, HOOKS, "queries", reserved)),
     }

@@ -31,9 +31,7 @@ class Responder(Config, frozen=True, kw_only=True):
     name: str
     """Name of its config and folder, recorded in every row."""
     model: Source
-    """Hub id, local folder or `pypi:PACKAGE`."""
-    revision: str | None = None
-    """Commit of the model; None takes the current one, and the manifest pins it."""
+    """`ORG/NAME[@REVISION]` on the Hub, local folder, `pypi:PACKAGE`, or name on a server."""
     style: Literal["raw", "chat"] = "raw"
     """`raw` continues a text of example dialogues; `chat` answers messages by the model's chat template."""
     system: str | None = None
@@ -112,7 +110,7 @@ def pinned_responder(config: SamplingConfig, responder: Responder, generator: Ge
     tokens = _token_limit(responder)
     if not tokens:
         raise InputError(f"responder {responder.name!r}: set max_new_tokens for prompt {responder.prompt!r}")
-    model = generator.resolve(Model(responder.model, responder.revision))
+    model = generator.resolve(Model(responder.model))
     sampling = Sampling(tokens, config.temperature, config.top_p, () if is_chat else prompts.STOP)
     head, shots = "", Messages()
     try:

@@ -25,6 +25,7 @@ from ..datasets.spool import CARD_ROWS, Spool
 from ..datasets.tables import ERROR, PROMPT, QUERY_ID, REASON, Table, all_turns, integer, string
 from ..errors import InputError
 from ..generation import Generator, Reply, Request, Usage
+from ..models import split_revision
 from .responder import Responder, fake_responder, pin_responders, pinned_responder, reply_work
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -182,8 +183,9 @@ def _pins(config: ResponsesConfig, generator: Generator) -> dict[str, Any]:
     addresses: Callable[[str], list[str]] = getattr(generator, "addresses", lambda model: [])
     for first, second in combinations(responders, 2):
         # A server cannot be asked for a revision.
-        second_as_first = msgspec.structs.replace(second, name=first.name, revision=first.revision)
-        if first == second_as_first and len(addresses(first.model)) > 1:
+        is_one_model = split_revision(first.model)[0] == split_revision(second.model)[0]
+        second_as_first = msgspec.structs.replace(second, name=first.name, model=first.model)
+        if is_one_model and first == second_as_first and len(addresses(first.model)) > 1:
             raise InputError(
                 f"responders {first.name!r} and {second.name!r}: both are model {first.model!r} with "
                 f"the same prompt, and {len(addresses(first.model))} servers would share their requests: "

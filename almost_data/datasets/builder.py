@@ -76,7 +76,7 @@ class RewardModel:
     """A reward model that a builder uses."""
 
     id: str
-    revision: str | None
+    """`name@version` in the store, `ORG/NAME[@REVISION]` on the Hub, or a local folder."""
     max_tokens: int
     """Tokens of a dialogue that it reads."""
 

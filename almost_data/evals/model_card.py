@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from ..cards.model import recipe_name, render_model
 from ..datasets.manifest import Manifest
 from ..hub import merging
-from ..store.names import is_ref
 from ..store.store import Store
 from .evaluation import installed_evaluation, is_outdated
 from .result import AHEAD, LESS, SIDE_A, SIDE_B, Line, Result
@@ -22,7 +21,7 @@ _NO_ID = re.compile(r"[^\w.-]+", re.ASCII)
 def renew(store: Store, result: Result) -> None:
     """Render the cards of a result's models in the store anew, with all their results."""
     for model in result.models:
-        if is_ref(model.id) and store.has(model.id) and not result.is_fake:
+        if model.id in store.refs(model.id.partition("@")[0]) and not result.is_fake:
             store.renew_card(model.id, partial(render, store))
 
 

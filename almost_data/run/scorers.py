@@ -30,7 +30,7 @@ class Scorers:
             stored = self.stored(reward_model)
             scorer = scoring.load(
                 reward_model.id,
-                stored_model(stored).revision if stored else reward_model.revision,
+                stored_model(stored).revision if stored else None,
                 dict(self.options),
                 max_tokens=reward_model.max_tokens,
                 folder=self.store.path(stored.ref) if stored else None,
@@ -47,9 +47,6 @@ class Scorers:
         manifest = self.store.manifest(reward_model.id)
         if manifest.kind != "model":
             raise InputError(f"{manifest.ref} is {manifest.kind_phrase}, where a reward model is needed")
-        revision = stored_model(manifest).revision
-        if reward_model.revision not in (None, revision):
-            raise InputError(f"{manifest.ref}: its revision is {revision}, not {reward_model.revision}")
         return manifest
 
 

@@ -112,6 +112,11 @@ def check_supported(args: Any, model_args: Any) -> None:
     for name, reason in UNSUPPORTED.items():
         if getattr(args, name, None):
             raise InputError(f"recipe.{name}: leave it out: {reason}")
+    if model_args.model_revision not in (None, "main"):
+        raise InputError(
+            "recipe.model_revision: leave it out: the name has the revision, as recipe.model_name_or_path "
+            f"{str(model_args.model_name_or_path).partition('@')[0]}@{model_args.model_revision}"
+        )
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() not in ("1", "true"):
         return
     if os.environ.get("FSDP_STATE_DICT_TYPE", "") != "FULL_STATE_DICT" or model_args.use_peft:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..cards import plots_model
 from ..cards.model import render_model
-from ..datasets.config import HUB_ID, source_name
+from ..datasets.config import source_name
 from ..datasets.ledger import Entry
 from ..datasets.manifest import BuilderId, Manifest, Parent
 from ..errors import InputError
@@ -48,9 +48,7 @@ class Base:
     """Only for a model in the store."""
 
 
-def find_model(
-    store: Store, name: str | None, revision: str | None = None, setting: str = "recipe.model_name_or_path"
-) -> Base:
+def find_model(store: Store, name: str | None, setting: str = "recipe.model_name_or_path") -> Base:
     """A model by `name@version` in the store, folder, `pypi:PACKAGE` or `ORG/NAME[@REVISION]`, pinned.
 
     Raises InputError where there is none, or it has no safetensors.
@@ -64,9 +62,7 @@ def find_model(
         if manifest.kind != "model":
             raise InputError(f"{setting}: {name} is {manifest.kind_phrase}: name a model")
         return Base(store.model_folder(name), Model(name, manifest.digest[:16]), manifest)
-    if HUB_ID.fullmatch(name) and "@" in name and not Path(name).exists():
-        name, _, revision = name.partition("@")
-    pinned = weights.locate(Model(name, None if revision in (None, "main") else revision))
+    pinned = weights.locate(Model(name))
     return Base(weights.fetch(pinned), Model(source_name(pinned.id), pinned.revision), None)
 
 

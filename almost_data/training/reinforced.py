@@ -63,7 +63,7 @@ def set_up(inputs: Any, args: Any, model_args: Any, *, shares_tokens: bool) -> S
     """
     store = inputs.store
     source = prompts(open_dataset(inputs))
-    base = find_model(store, model_args.model_name_or_path, model_args.model_revision)
+    base = find_model(store, model_args.model_name_or_path)
     reward = find_model(store, inputs.reward_model, setting="recipe.reward_model")
     tokenizer = trainers.load_tokenizer(base.folder, padding_side="left")
     reward_tokenizer = trainers.load_tokenizer(reward.folder)

@@ -67,7 +67,6 @@ def test_settings_of_builders_are_recorded_likewise() -> None:
     assert record(responder) | {} == {
         **{"name": "large", "model": "large", "prompt": "mine.txt", "shots": 1},
         **{
-            "revision": None,
             "max_new_tokens": None,
             "style": "raw",
             "system": None,

@@ -318,12 +318,26 @@ def test_each_model_is_asked_of_the_servers_that_list_it(server: CompletionsServ
         assert len(both_models.bodies) == 20
 
 
+def test_a_name_with_a_revision_is_another_model_of_the_same_server(server: CompletionsServer) -> None:
+    """Names of some servers have an `@` of their own; those are asked for as they are."""
+    server.models = ("m", "n@20240620")
+    names = ("m", "m@2", "n@20240620")
+    client = engine(server)
+    models = [client.resolve(Model(name)) for name in names]
+    assert models == [Model(name, AS_SERVED) for name in names]
+    client.check()
+    requests = [replace(ask(1)[0], id=model.id, model=model) for model in models]
+    assert all(reply.error is None for reply in answers(client, requests).values())
+    assert sorted(body["model"] for body in server.bodies) == ["m", "m", "n@20240620"]
+    with pytest.raises(InputError, match="n@1: not served at"):
+        check(engine(server), Model("n@1"))
+
+
 def test_resolve_takes_what_is_served_by_its_name_there(server: CompletionsServer) -> None:
     client = engine(server)
     pinned = client.resolve(MODEL)
     assert pinned == Model("m", AS_SERVED)
     assert client.resolve(pinned) == pinned
-    assert client.resolve(Model("m", "abc123")) == Model("m", "abc123")
     assert client.resolve(Model("nowhere")) == Model("nowhere", AS_SERVED)
     assert server.accepted == 0
     assert answers(client, ask(1))["r0"].error is None

@@ -474,7 +474,7 @@ def test_equal_responders_are_refused_where_servers_would_mix_them() -> None:
         with pytest.raises(InputError, match=r"'big' and 'small'.* 2 servers would share .* its own name"):
             twins(*mixing)
         with pytest.raises(InputError):
-            twins(*mixing, revision="2")
+            twins(*mixing, model="default@2")
     for apart in ((first,), (first, first), (named[0], second)):
         twins(*apart)
     for changes in ({"shots": 3}, {"model": "tiny"}):

@@ -225,11 +225,22 @@ def test_a_cached_pickle_is_refused(hub: Path) -> None:
         weights.fetch(Model("org/known"))
 
 
+def test_a_revision_behind_the_name_is_asked_for(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert weights.locate(Model(f"org/known@{COMMIT}")) == Model("org/known", COMMIT)
+    with pytest.raises(InputError, match="org/known@refs/pr/1: "):
+        weights.locate(Model("org/known@refs/pr/1"))
+    monkeypatch.chdir(hub)
+    (hub / "org" / "known@v1").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"org/known@v1: no config\.json in this folder"):
+        weights.locate(Model("org/known@v1"))
+
+
 @pytest.mark.parametrize("ask", [weights.locate, weights.fetch])
 @pytest.mark.parametrize("revision", [None, "v1"])
 def test_what_cannot_be_reached_is_one_line(hub: Path, ask: Any, revision: str | None) -> None:
+    name = f"org/unknown@{revision}" if revision else "org/unknown"
     with pytest.raises(InputError) as caught:
-        ask(Model("org/unknown", revision))
-    assert "org/unknown" in str(caught.value)
+        ask(Model(name))
+    assert str(caught.value).startswith(f"{name}: ")
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)

@@ -68,7 +68,7 @@ JUDGED = Builder(
     parents=("queries",),
     build=build,
     uses_engine=False,
-    reward_models=lambda config: {"judge": RewardModel(config.judge, None, 64)},
+    reward_models=lambda config: {"judge": RewardModel(config.judge, 64)},
     estimate=estimate,
 )
 

@@ -94,6 +94,7 @@ def test_a_model_of_the_store_is_as_large_as_the_one_it_was_trained_from(tmp_pat
     trained.publish_reward(store, tmp_path / "two", "rm", base={"id": "sft@0.1.0", "revision": "1"})
     assert cost.parameters("rm@0.1.0", store) == 13e9
     assert cost.parameters("rm@0.1.0") is None and cost.parameters("rm@0.2.0", store) is None
+    assert cost.parameters("served-7b@2", store) == 7e9, "a name on a server"
 
 
 def test_a_model_whose_name_says_no_size_has_no_gpu_hours(

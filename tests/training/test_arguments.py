@@ -148,6 +148,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         (["--license", "Not A Licence"], r"import\.license 'Not A Licence'"),
         (["--chat_template_path", "x"], r"recipe\.chat_template_path: .* share one chat template"),
         (["--push_to_hub", "true"], r"recipe\.push_to_hub: leave it out"),
+        (["--model_revision", "v1"], r"leave it out: .* recipe\.model_name_or_path \w+@v1"),
         (["--trust_remote_code", "true"], r"recipe\.trust_remote_code: leave it out"),
     ],
 )
@@ -360,11 +361,11 @@ def test_a_sharded_model_is_saved_whole_or_not_trained(monkeypatch: pytest.Monke
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_STATE_DICT_TYPE", "SHARDED_STATE_DICT")
     with pytest.raises(InputError, match="FULL_STATE_DICT"):
-        arguments.check_supported(args, Namespace(use_peft=False))
+        arguments.check_supported(args, Namespace(use_peft=False, model_revision="main"))
     monkeypatch.setenv("FSDP_STATE_DICT_TYPE", "FULL_STATE_DICT")
-    arguments.check_supported(args, Namespace(use_peft=False))
+    arguments.check_supported(args, Namespace(use_peft=False, model_revision="main"))
     with pytest.raises(InputError, match=r"without recipe\.use_peft"):
-        arguments.check_supported(args, Namespace(use_peft=True))
+        arguments.check_supported(args, Namespace(use_peft=True, model_revision="main"))
 
 
 def test_none_where_the_default_is_a_number_is_another_recipe() -> None:

@@ -188,17 +188,16 @@ def test_a_damaged_model_is_not_read(
 
 
 def test_a_revision_stands_behind_a_hub_name(fake_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    requests: list[Model] = []
+    requests: list[tuple[str, str | None]] = []
 
-    def locate(model: Model) -> Model:
-        requests.append(model)
+    def ask(name: str, revision: str | None) -> str:
+        requests.append((name, revision))
         raise InputError("not reachable")
 
-    monkeypatch.setattr(weights, "locate", locate)
-    for name, revision in (("ORG/rm@v1.0.0", None), ("ORG/rm", "v2.0.0"), ("ORG/rm", "main")):
-        with pytest.raises(InputError, match="not reachable"):
-            find_model(fake_store, name, revision)
-    assert requests == [Model("ORG/rm", "v1.0.0"), Model("ORG/rm", "v2.0.0"), Model("ORG/rm")]
+    monkeypatch.setattr(weights, "_hub_revision", ask)
+    with pytest.raises(InputError, match="not reachable"):
+        find_model(fake_store, "ORG/rm@v1.0.0")
+    assert requests == [("ORG/rm", "v1.0.0")]
 
 
 def test_what_is_no_model_is_refused(fake_store: Store) -> None:

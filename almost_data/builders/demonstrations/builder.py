@@ -216,13 +216,8 @@ def _pins(config: DemonstrationsConfig, generator: Generator) -> dict[str, Any]:
 
 def _reward_models(config: DemonstrationsConfig) -> dict[str, RewardModel]:
     """The reward model that picks, and the second one."""
-    models = {
-        "scorer": (config.rm, config.rm_revision),
-        "second": (config.second_rm, config.second_rm_revision),
-    }
-    return {
-        name: RewardModel(id, revision, config.rm_max_tokens) for name, (id, revision) in models.items() if id
-    }
+    models = {"scorer": config.rm, "second": config.second_rm}
+    return {name: RewardModel(id, config.rm_max_tokens) for name, id in models.items() if id}
 
 
 def _as_fake(config: DemonstrationsConfig) -> DemonstrationsConfig:

@@ -26,15 +26,11 @@ class DemonstrationsConfig(Config, frozen=True, kw_only=True):
     conversations_per_query: Positive = 2
     """How often each query is answered: our reading of about 20k demonstrations from 10k queries."""
     rm: Source | None = None
-    """Reward model: `name@version` in the store, Hub id, or local folder."""
-    rm_revision: str | None = None
-    """Commit of `rm` on the Hub; None takes the current one. The manifest pins it."""
+    """Reward model: `name@version` in the store, `ORG/NAME[@REVISION]` on the Hub, or a local folder."""
     rm_max_tokens: Positive = 1024
     """Most tokens of a dialogue that it reads; the paper's RM was trained on as many."""
     second_rm: Source | None = None
     """A second reward model, which does not pick: the card reports how often it agrees."""
-    second_rm_revision: str | None = None
-    """Commit of `second_rm` on the Hub; None takes the current one. The manifest pins it."""
     checks: bool = False
     """Whether candidates must pass the response checks of comparisons."""
     filters: tuple[UserFilter, ...] = ()

@@ -39,15 +39,11 @@ class RatingsConfig(Config, frozen=True, kw_only=True):
     """One rater: a reward model (`rm`), or a language model (`judge`)."""
 
     rm: Source | None = None
-    """Reward model that rates: `name@version` in the store, Hub id, or local folder."""
-    rm_revision: str | None = None
-    """Commit of `rm` on the Hub; None takes the current one. The manifest pins it."""
+    """Reward model that rates: `name@version` in the store, `ORG/NAME[@REVISION]`, or a local folder."""
     rm_max_tokens: Positive = MAX_TOKENS
     """Most tokens of a dialogue that it reads."""
     judge: Source | None = None
-    """Chat model that rates, run by the engine: Hub id, local folder, `pypi:PACKAGE`, or name on a server."""
-    judge_revision: str | None = None
-    """Commit of `judge`; None takes the current one, and the manifest pins it."""
+    """Chat model that rates, run by the engine: named as the model of a responder is."""
     judging: Literal["points", "pairs"] = "points"
     """`points`: the judge scores each response by itself; `pairs`: every two responses, in both orders."""
     chat_template_kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -150,7 +146,7 @@ def _judge(config: RatingsConfig, generator: Generator) -> Model:
             "ratings.judge, ratings.rm: name a rater: a chat model that judges, or a reward model (of the "
             "store, name@version)"
         )
-    return generator.resolve(Model(config.judge, config.judge_revision))
+    return generator.resolve(Model(config.judge))
 
 
 def _pins(config: RatingsConfig, generator: Generator) -> dict[str, Any]:
@@ -170,7 +166,7 @@ def _pins(config: RatingsConfig, generator: Generator) -> dict[str, Any]:
 def _reward_models(config: RatingsConfig) -> dict[str, RewardModel]:
     if config.rm is None:
         return {}
-    return {"scorer": RewardModel(config.rm, config.rm_revision, config.rm_max_tokens)}
+    return {"scorer": RewardModel(config.rm, config.rm_max_tokens)}
 
 
 def _estimate(config: RatingsConfig, parents: Mapping[str, Estimate]) -> Estimate:

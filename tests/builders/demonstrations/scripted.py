@@ -22,7 +22,7 @@ from almost_data.store.verify import verify
 from tests.settings import fake_tiny, with_settings
 
 QUERIES = tuple(f"What is number {n} good for, and who says so?" for n in range(8))
-JUDGE = RewardModel("fake/judge", None, 1024)
+JUDGE = RewardModel("fake/judge", 1024)
 REF = "demonstrations@0.1.0"
 Say = Callable[[Request], str | Exception | None]
 

@@ -77,7 +77,7 @@ def test_a_second_reward_model_takes_its_turn(tmp_path: Path) -> None:
     events: list[str] = []
     run = run_of(store_of(tmp_path), Watched(events), WatchedJudge(events), second_rm="fake/other")
     judge = WatchedJudge(last := [])
-    run.loaded_scorers[RewardModel("fake/other", None, 1024)] = judge
+    run.loaded_scorers[RewardModel("fake/other", 1024)] = judge
     judge.model = Model("fake/other", "1")
     replace(run, take_turns=True).build("demonstrations")
     assert events[-4:] == ["engine closed", "scorer", "scorer done", "scorer closed"]
