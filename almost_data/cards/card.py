@@ -187,7 +187,9 @@ def audit_page(result: Mapping[str, Any]) -> str:
 
     images = figures.as_files(figures.shortcut_figures(result))
     names = {"plots/length_gap.png": "Length of chosen minus rejected", "plots/shortcuts.png": "Shortcuts"}
-    environment = _environment(FOLDERS).overlay(finalize=None)
+    environment = _environment(FOLDERS).overlay(
+        finalize=lambda value: markdown.clean(value) if type(value) is str else value
+    )
     pictures = [
         {"name": names[path], "base64": base64.b64encode(content).decode()}
         for path, content in images.items()

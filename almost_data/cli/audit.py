@@ -1,5 +1,6 @@
 """The verb `audit`: how far anybody's preference data can be trusted."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,11 +14,20 @@ from ..readers.preferences import parse_columns
 from ..run.audit import AuditOptions
 from ..run.audit import audit as run_audit
 from ..store.store import Store
-from .console import console, grid, print_json, print_line, print_markdown, text
-from .options import ROOT, Json, Markdown, Reading, Root
+from .console import (
+    console,
+    grid,
+    print_cropped,
+    print_json,
+    print_line,
+    print_markdown,
+    print_prose,
+    text,
+)
+from .options import ROOT, Json, Markdown, Reading, Root, root_flag
 from .progress import progress_bars
 
-LEVELS = {"worry": "bold red", "watch": "yellow", "fine": "green"}
+STYLES = {"worry": "bold red", "watch": "yellow", "fine": "green"}
 READING, OPTIONS = Reading(), AuditOptions()
 
 
@@ -48,6 +58,7 @@ def audit(
         print_markdown("audit", result)
     else:
         _print(result)
+        print_line(f"next: {_next_step(result, source, reading, root)}")
     if out:
         from ..cards.card import audit_page
 
@@ -71,45 +82,71 @@ def _print(result: dict[str, Any]) -> None:
         f"{result['rows']:,} rows, {result['comparisons']:,} comparisons on {result['prompts']:,} prompts"
     )
     measures = result["measures"]
-    levels = [text(row["level"], LEVELS[row["level"]]) for row in measures]
-    rows = ((row["name"], row["value"], level) for row, level in zip(measures, levels, strict=True))
+    rows = ((row["name"], row["value"], text(row["level"], STYLES[row["level"]])) for row in measures)
     console.print()
     console.print(grid("measure", "value", "verdict", rows=rows))
     console.print()
-    for level in ("worry", "watch"):
-        for row in measures:
-            # Its reasons have the same sentence, and stand in the table and below.
-            if row["level"] == level and not row["name"].startswith("left_out."):
-                sentence = f"{row['name']}: {row['measure']}: {row['value']}. {row['sentence']}"
-                places = f" For example {', '.join(row['places'])}." if row.get("places") else ""
-                print_line(f"{level}: {sentence}{places}", LEVELS[level])
+    for row in measures:
+        # Its reasons have the same sentence, and stand in the table and below.
+        if row["level"] != "fine" and not row["name"].startswith("left_out."):
+            _print_verdict(row)
     for reason, places in result["left_out_at"].items():
         ellipsis = ", ..." if result["left_out"][reason] > len(places) else ""
-        print_line(f"left out, {reason}: {', '.join(places)}{ellipsis}", "dim")
+        label = "ties" if reason == "tie" else f"left out, {reason}"
+        print_prose(f"{label}: {', '.join(places)}{ellipsis}", "dim")
     if features := _features(result["text"]["probe"]):
-        print_line(f"the surface model goes by: {features}", "dim")
+        print_prose(f"the surface model goes by, with the share that has more in chosen: {features}", "dim")
     for answer in result["text"]["responses"]["most_frequent"][:1]:
         sides = f"{answer['queries']:,} queries, chosen in {answer['chosen']:.0%}"
-        print_line(f"most frequent reply ({sides}): {answer['text']!r}", "dim")
+        print_prose(f"most frequent reply ({sides}): {answer['text']!r}", "dim")
     sampled = result["sampled"]["texts"]
     if sampled < result["comparisons"]:
-        print_line(f"the surface model and repeated responses: a sample of {sampled:,} comparisons", "dim")
+        print_prose(f"the surface model and repeated responses: a sample of {sampled:,} comparisons", "dim")
     scripts = ", ".join(f"{name} {share:.1%}" for name, share in result["scripts"].items())
     turns = ", ".join(f"{number}: {share:.1%}" for number, share in result["turns"].items())
     system = f"; with a system turn: {result['system_prompts']:.1%}" if result["system_prompts"] else ""
-    print_line(f"prompts by script: {scripts or 'no letters'}; by turns: {turns}{system}", "dim")
+    print_prose(f"prompts by script: {scripts or 'no letters'}; by turns: {turns}{system}", "dim")
     longest = ", ".join(f"{row['place']} ({row['characters']:,})" for row in result["longest"][:3])
-    print_line(f"longest replies, in characters: {longest}", "dim")
+    print_prose(f"longest replies, in characters: {longest}", "dim")
+
+
+def _print_verdict(row: dict[str, Any]) -> None:
+    """What is measured and what it means, and one comparison that has it."""
+    level = row["level"]
+    places = f" For example {', '.join(row['places'])}." if row.get("places") else ""
+    sentence = f"{row['name']}: {row['measure']}: {row['value']}. {row['sentence']}{places}"
+    print_prose(f"{level}: {sentence}", STYLES[level])
+    if "example" in row:
+        print_cropped(f"  > {row['example']}")
+
+
+def _next_step(result: dict[str, Any], source: str, reading: Reading, root: Path) -> str:
+    """Where to look; with nothing to look at, how to hold later data to these numbers."""
+    columns, *part = (
+        f" {flag} {shlex.quote(value)}" if value else ""
+        for flag, value in (
+            ("--columns", reading.columns),
+            ("--hub-config", reading.hub_config),
+            ("--split", reading.split),
+        )
+    )
+    name = shlex.quote(source) + columns
+    whole = name + "".join(part)
+    if all(row["level"] == "fine" for row in result["measures"]):
+        command = f"almost-data audit {whole}{root_flag(root)} --thresholds FILE"
+        return f"{command} fails where later data are worse"
+    step = f"almost-data view {name}{root_flag(root)} -o rows.html shows the rows in a browser"
+    if not result["left_out"]:
+        return step
+    command = f"almost-data import preferences {whole}{root_flag(root)} --version 1.0.0"
+    return f"{step}; {command} keeps those that were left out, with the reason of each"
 
 
 def _features(probe: dict[str, Any]) -> str:
     """What the surface model goes by, where it is better than a coin."""
     if probe["accuracy"] is None or probe["low"] <= 0.5:
         return ""
-    return ", ".join(
-        f"{feature['feature']} ({'chosen' if feature['weight'] > 0 else 'rejected'})"
-        for feature in probe["features"]
-    )
+    return ", ".join(f"{feature['feature']} {feature['more_in_chosen']:.0%}" for feature in probe["features"])
 
 
 def _compared(limit: dict[str, Any]) -> str:

@@ -48,6 +48,19 @@ def print_line(content: str, style: str = "") -> None:
     console.print(text(content, style), soft_wrap=True)
 
 
+def print_prose(content: str, style: str = "") -> None:
+    """Print sentences, which a terminal wraps between words."""
+    console.print(text(content, style), soft_wrap=not console.is_terminal)
+
+
+def print_cropped(content: str) -> None:
+    """Print one line, cropped to the width of a terminal."""
+    if console.is_terminal:
+        console.print(text(content), no_wrap=True, overflow="ellipsis")
+    else:
+        print_line(content)
+
+
 def print_json(value: Any) -> None:
     """Print data for programs."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")

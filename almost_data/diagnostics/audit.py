@@ -19,8 +19,10 @@ from .scripts import SCRIPTS
 TWIN_PROMPTS = 400_000
 """Distinct prompts among which near twins are sought, at most: 6 s, and 1.2 GB of memory."""
 LONGEST = 5
-EXAMPLES = 3
-"""Comparisons of each fault that are named by their place."""
+EXAMPLES, EXAMPLE_CHARS = 3, 120
+"""Comparisons of each fault that are named by their place, and characters that are shown of the first."""
+AT_THE_END = ("cut_off", "loop")
+"""Faults that are at the end of a reply."""
 
 
 def measure(
@@ -59,7 +61,7 @@ def measure(
     measures = [
         *_left_out(left_out, rows),
         _share("equal_sides", text["equal_sides"], rows, "rows"),
-        *_of_all_rows(facts, checks),
+        *_of_all_rows(parts, facts, checks),
         _near_copies(copies, is_sample=len(queries) > TWIN_PROMPTS),
         _only_numbers(prompts.unique()),
         *(row for row in findings(text) if row["name"] not in ("repeated_prompts", "equal_sides")),
@@ -110,7 +112,9 @@ def _left_out(left_out: Mapping[str, int], rows: int) -> list[dict[str, Any]]:
     ]
 
 
-def _of_all_rows(facts: pl.DataFrame, checks: Mapping[str, Filter]) -> list[dict[str, Any]]:
+def _of_all_rows(
+    parts: Sequence[pl.LazyFrame], facts: pl.DataFrame, checks: Mapping[str, Filter]
+) -> list[dict[str, Any]]:
     keys = ["prompt_hash", "chosen_hash", "rejected_hash"]
     distinct = facts.select(keys).unique()
     turned = distinct.select("prompt_hash", chosen_hash="rejected_hash", rejected_hash="chosen_hash")
@@ -119,11 +123,39 @@ def _of_all_rows(facts: pl.DataFrame, checks: Mapping[str, Filter]) -> list[dict
         "contradictions": facts.join(turned, on=keys, how="semi"),
         **{name: facts.filter(name) for name in checks},
     }
+    first = {name: rows.select("place", "chosen_hash").row(0) for name, rows in faults.items() if len(rows)}
+    texts = _first_texts(parts, set(first.values()))
     return [
         _share(name, len(rows), len(facts), "comparisons")
         | {"places": rows["place"].head(EXAMPLES).to_list()}
+        | ({"example": _excerpt(name, *texts[first[name]])} if name in first else {})
         for name, rows in faults.items()
     ]
+
+
+def _first_texts(
+    parts: Sequence[pl.LazyFrame], comparisons: set[tuple[str, int]]
+) -> dict[tuple[str, int], tuple[str, str]]:
+    """(place, hash of the chosen reply) -> prompt and chosen reply."""
+    texts: dict[tuple[str, int], tuple[str, str]] = {}
+    places = [place for place, _ in comparisons]
+    for part in parts:
+        if len(texts) == len(comparisons):
+            break
+        rows = part.filter(pl.col("place").is_in(places)).select("place", "prompt", "chosen").collect()
+        hashes = rows["chosen"].hash(seed=7)
+        for (place, prompt, chosen), chosen_hash in zip(rows.iter_rows(), hashes, strict=True):
+            if (place, chosen_hash) in comparisons:
+                texts.setdefault((place, chosen_hash), (prompt, chosen))
+    return texts
+
+
+def _excerpt(fault: str, prompt: str, chosen: str) -> str:
+    """The part of a comparison in which a fault is seen, on one line."""
+    line = " ".join((prompt if fault in ("duplicates", "contradictions") else chosen).split())
+    if len(line) <= EXAMPLE_CHARS:
+        return line
+    return f"…{line[-EXAMPLE_CHARS:]}" if fault in AT_THE_END else f"{line[:EXAMPLE_CHARS]}…"
 
 
 def _contamination(

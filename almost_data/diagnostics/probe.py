@@ -76,8 +76,8 @@ def probe(pairs: pl.DataFrame, seed: int = 0) -> tuple[dict[str, Any], Numbers |
 
 
 def _strongest(names: list[str], differences: Numbers, weights: Numbers) -> list[dict[str, Any]]:
-    """The features that the model goes by: weight per standard deviation, how often the sides differ in it,
-    and how often it alone is right where they do."""
+    """The features that the model goes by: weight per standard deviation beside the other features, how often
+    the sides differ in it, and how often the chosen one has more of it where they do."""
     differ, scaled = (differences != 0).sum(axis=0), weights * np.sqrt((differences**2).mean(axis=0))
     is_frequent = differ >= max(MIN_DIFFER, NAMED * len(differences))
     named = np.flatnonzero(is_frequent & (np.abs(scaled) >= MIN_WEIGHT))
@@ -86,7 +86,7 @@ def _strongest(names: list[str], differences: Numbers, weights: Numbers) -> list
             "feature": names[i],
             "weight": round(float(scaled[i]), 4),
             "differs": float(differ[i] / len(differences)),
-            "alone": float((differences[:, i] * scaled[i] > 0).sum() / differ[i]),
+            "more_in_chosen": float((differences[:, i] > 0).sum() / differ[i]),
         }
         for i in sorted(named, key=lambda i: (-round(abs(scaled[i]), 4), names[i]))[:STRONGEST]
     ]

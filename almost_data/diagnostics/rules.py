@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+LEVELS = ("worry", "watch", "fine")
+"""The levels of a verdict, worst first."""
+
 
 @dataclass(frozen=True)
 class Rule:

@@ -17,7 +17,7 @@ from ..datasets.digest import ranges
 from ..datasets.spool import Spool
 from ..datasets.tables import Table, all_turns, last_turn, messages, string
 from ..diagnostics import audit as measures
-from ..diagnostics.rules import finding, is_share
+from ..diagnostics.rules import LEVELS, finding, is_share
 from ..errors import InputError
 from ..inputs import parse_toml, read_text
 from ..models.chat import assistant_turn
@@ -97,7 +97,7 @@ def audit(
     columns: Mapping[str, str] | None = None,
     part: HubPart = WHOLE,
 ) -> dict[str, Any]:
-    """Measure the preferences of a file, a folder, a Hub dataset or `name@version`; JSON data.
+    """Measure the preferences of a file, a folder, a Hub dataset or `name@version`; JSON data, worst first.
 
     `columns` say which column holds what: prompt, system, chosen, rejected. Raises InputError where they
     cannot be read, or a threshold names no measure.
@@ -119,6 +119,7 @@ def audit(
         )
         if scorer:
             result["measures"].append(_agreement(scorer, texts.parts, progress))
+        result["measures"].sort(key=lambda row: LEVELS.index(row["level"]))
     thresholds = [_held(limit, result["measures"]) for limit in limits]
     about = {"source": _name(source), "layout": texts.layout, "left_out_at": texts.places}
     return {**about, **result, "thresholds": thresholds}

@@ -184,8 +184,28 @@ def test_a_planted_first_word_is_the_strongest_feature() -> None:
     result = diagnose(pairs)
     first, second = result["probe"]["features"][:2]
     assert {first["feature"], second["feature"]} == {'starts with "Sure"', 'starts with "Then"'}
-    assert first["differs"] == first["alone"] == 1.0 and first["weight"] * second["weight"] < 0
+    by_name = {feature["feature"]: feature["more_in_chosen"] for feature in (first, second)}
+    assert by_name == {'starts with "Sure"': 1.0, 'starts with "Then"': 0.0}
+    assert first["differs"] == 1.0 and first["weight"] * second["weight"] < 0
     assert result["probe"]["accuracy"] == 1.0 and level(result, "surface_beyond_length") == "watch"
+
+
+def test_the_share_of_a_feature_is_the_plain_one_where_its_weight_corrects_another() -> None:
+    """Longer wins, and of replies of one length the one with fewer commas; longer ones have more commas."""
+    rng = random.Random(3)
+
+    def reply() -> tuple[float, str]:
+        words = rng.randint(20, 60)
+        commas = words // 4 + rng.randint(0, 3)
+        return words / 4 - 0.6 * commas, " ".join(["ab,"] * commas + ["ab"] * (words - commas))
+
+    ranked = [sorted([reply(), reply()], reverse=True) for _ in range(1_000)]
+    pairs = random_pairs(1_000).with_columns(
+        chosen=pl.Series([best for (_, best), _ in ranked]),
+        rejected=pl.Series([worst for _, (_, worst) in ranked]),
+    )
+    features = {feature["feature"]: feature for feature in diagnose(pairs)["probe"]["features"]}
+    assert features["more commas"]["weight"] < 0 and features["more commas"]["more_in_chosen"] > 0.7
 
 
 def test_a_mirror_has_the_mirrored_numbers() -> None:

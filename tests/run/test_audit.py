@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from almost_data import Store
+from almost_data.cards import card
 from almost_data.cli import app as cli
+from almost_data.diagnostics.rules import LEVELS
 from almost_data.errors import InputError
 from almost_data.readers.files import HubPart
 from almost_data.run.audit import AuditOptions, audit
@@ -73,6 +75,40 @@ def test_each_planted_fault_is_measured(tmp_path: Path) -> None:
     assert measured["identity"] == pytest.approx(0.20, abs=0.01)
     assert measured["loop"] == pytest.approx(0.02, abs=0.002)
     assert BENCHMARK not in json.dumps(result)
+    levels = [row["level"] for row in result["measures"]]
+    assert levels == sorted(levels, key=LEVELS.index), "worst first"
+
+
+def test_the_first_comparison_of_each_fault_is_shown_where_the_fault_is(tmp_path: Path) -> None:
+    rows = [*clean_rows(60), *clean_rows(1)]
+    rows[7]["chosen"] = f"As an AI language model, {rows[7]['chosen']}"
+    rows[9]["chosen"] += f" {sentence(random.Random(1), 30)} It stops because"
+    rows[11]["chosen"] = "I'm sorry, but\nI can't help with that.\u202e"
+    result = audit(Store(tmp_path), write(tmp_path / "pairs.jsonl", rows))
+    examples = {row["name"]: row["example"] for row in result["measures"] if "example" in row}
+    assert examples["identity"].startswith("As an AI language model, ")
+    assert examples["cut_off"].startswith("…") and examples["cut_off"].endswith("It stops because")
+    assert examples["duplicates"] == f"{rows[0]['prompt'][:120]}…"
+    assert examples["refusal"] == "I'm sorry, but I can't help with that.\u202e"
+    assert examples.keys() == {"identity", "cut_off", "refusal", "duplicates"}
+    assert "\u202e" not in card.audit_page(result), "nor in the page's other texts"
+
+
+def test_the_last_line_says_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def last_line(rows: list[dict[str, Any]], *options: str) -> str:
+        cli.main(["audit", write(tmp_path / "my pairs.jsonl", rows), *options])
+        return capsys.readouterr().out.splitlines()[-1].replace(str(tmp_path), "")
+
+    assert last_line(clean_rows()) == (
+        "next: almost-data audit '/my pairs.jsonl' --thresholds FILE fails where later data are worse"
+    )
+    named = ("--columns", "prompt=prompt,chosen=chosen,rejected=rejected")
+    assert last_line([*clean_rows(), {"prompt": "?", "chosen": "", "rejected": "No."}], *named) == (
+        f"next: almost-data view '/my pairs.jsonl' {' '.join(named)} -o rows.html "
+        "shows the rows in a browser; "
+        f"almost-data import preferences '/my pairs.jsonl' {' '.join(named)} --version 1.0.0 "
+        "keeps those that were left out, with the reason of each"
+    )
 
 
 def test_prompts_that_differ_in_numbers_alone_are_counted(tmp_path: Path) -> None:
@@ -180,9 +216,7 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
     ]
     places = re.findall(r"pairs\.jsonl:(\d+)", identity.partition("For example ")[2].partition(". ")[0])
     assert len(places) == 3 and all((int(place) - 1) % 5 == 3 for place in places)
-    assert "the surface model goes by: " in printed and 'starts with "As" (chosen)' in " ".join(
-        printed.split()
-    )
+    assert 'starts with "As" 100%' in printed.partition("more in chosen: ")[2].partition("\n")[0]
     html = page.read_text("utf-8")
     assert html.count("data:image/png") == 2
     assert "broken" in html
@@ -202,7 +236,7 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("[max]\nnonsense = 1\n", "nonsense was not measured; measured were: left_out"),
+        ("[max]\nnonsense = 1\n", "nonsense was not measured; measured were: "),
         ("[max]\nreward_model = 1\n", "reward_model was not measured"),
         ('[max]\n"left_out.nonsense" = 0\n', r"left_out\.nonsense was not measured"),
         ("[most]\nidentity = 1\n", r"write tables \[max\] and \[min\]"),
