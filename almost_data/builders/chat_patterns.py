@@ -92,7 +92,7 @@ _TURN = (
 
 def is_refusal(text: pl.Expr) -> pl.Expr:
     """Whether a reply declines to answer: in its opening, and without turning to an answer."""
-    opening = text.str.head(OPENING).str.extract(r"^([^\"“”«]*)", 1)
+    opening = text.str.head(OPENING).str.extract(r"^([^\"“”«]*)", 1).str.replace_all(r"\s+", " ")
     turns_to_answer = (text.str.len_chars() > LONG) & text.str.head(LONG).str.contains(_TURN)
     return opening.str.contains(REFUSAL) & ~opening.str.contains(_LETTER) & ~turns_to_answer
 

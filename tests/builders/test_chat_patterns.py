@@ -150,3 +150,4 @@ def test_a_long_reply_that_turns_to_an_answer_is_no_refusal() -> None:
     start = "I'm sorry, but I cannot provide medical advice. "
     answer = "However, I can say what most people do. " + "They rest, and they drink water. " * 20
     assert falls("refusal", [start, start + answer]) == [True, False]
+    assert falls("refusal", ["I'm sorry, but\nI can't\n\nhelp with that."]) == [True]
