@@ -9,6 +9,7 @@ import re
 import typing
 from collections.abc import Iterable, Iterator
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -24,6 +25,7 @@ from almost_data.cli.app import app
 from almost_data.datasets.builder import load_builder
 from almost_data.datasets.manifest import Manifest
 from almost_data.datasets.settings_docs import field_docs
+from almost_data.diagnostics.rules import ANY, RULES
 from almost_data.readers.layouts import LAYOUTS
 from almost_data.run import presets
 
@@ -60,6 +62,7 @@ def pages() -> dict[str, str]:
         "settings": settings(),
         "presets": presets_page(),
         "filters": filters(),
+        "measures": measures(),
         "layouts": layouts(),
         "tables": tables(),
         "manifest": manifest(),
@@ -154,6 +157,38 @@ def pair_rules() -> list[tuple[str, str, str, str]]:
         )
         for rule in rules
     ]
+
+
+def measures() -> str:
+    rows = [(f"`{name}`", rule.measure, thresholds(name)) for name, rule in RULES.items()]
+    return "\n\n".join(
+        [
+            "# Measures",
+            "The measures of audits and cards, and where each verdict begins. `audit` has also "
+            "`left_out.REASON` and `contamination.FILE`, with the thresholds of `left_out` and "
+            "`contamination`. For `surface_model` and `surface_beyond_length`, the lower end of the 95% "
+            "interval decides; for `surface_model`, the accuracy of length alone, where that is higher. "
+            "[How verdicts are decided](../explanation/verdicts.md) says why.",
+            _table(("measure", "what it measures", "verdict"), rows),
+        ]
+    )
+
+
+def thresholds(name: str) -> str:
+    """The steps of a rule, from high to low: `worry from 70%, watch from 60%, fine below`."""
+    levels = [
+        (level, min(bound for bound, _, _ in steps))
+        for level, steps in groupby(RULES[name].steps, key=lambda step: step[1])
+    ]
+    parts = [f"{level} {_from(name, bound)}" for level, bound in levels[:-1]]
+    rest = "always" if not parts else "at 0" if levels[-2][1] == ANY else "below"
+    return ", ".join([*parts, f"{levels[-1][0]} {rest}"])
+
+
+def _from(name: str, bound: float) -> str:
+    if bound == ANY:
+        return "above 0"
+    return f"from {bound:g}" if name == "pairs_per_query" else f"from {100 * bound:g}%"
 
 
 def layouts() -> str:

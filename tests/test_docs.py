@@ -15,6 +15,7 @@ import pytest
 
 import almost_data
 from almost_data.cli import app as cli
+from almost_data.diagnostics.rules import RULES
 
 PROJECT = Path(__file__).parents[1]
 PAGES = {
@@ -191,6 +192,23 @@ def test_the_python_page_has_the_members_of_each_class(monkeypatch: pytest.Monke
     for field in dataclasses.fields(almost_data.Selection):
         assert re.search(rf"\| `{field.name}` \| \w+", page), field.name
     assert " at 0x" not in page and "almost_data.store" not in page
+
+
+def test_the_measures_page_has_the_thresholds_of_every_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PROJECT / "docs")
+    import reference
+
+    page = reference.measures()
+    for name, rule in RULES.items():
+        assert f"| `{name}` | {rule.measure} | {reference.thresholds(name)} |" in page
+    named = ("always_longer", "surface_model", "pairs_per_query", "duplicates", "ties")
+    assert [reference.thresholds(name) for name in named] == [
+        "worry from 70%, watch from 60%, fine from 40%, watch from 30%, worry below",
+        "worry from 70%, watch from 60%, fine below",
+        "watch from 2.5, fine below",
+        "worry from 1%, watch above 0, fine at 0",
+        "fine always",
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES)
