@@ -16,10 +16,10 @@ _HH_REPLY = re.compile(r"(\r\n\r\n|\n\n|\r\n|\n|\r)[ \t]*Assistant:")
 _STEER_TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
 _TOKEN = r"<[|｜][^\s<>|｜]{1,40}[|｜]>"
 _LINE_START = rf"(?:^|\n)[ \t]*(?:(?:<s>|<bos>|\[gMASK\]|<sop>|{_TOKEN})[ \t]*)*"
-_ROLE = "(?:system|developer|user|prompter|assistant)"
+_ROLE = "(?:system|developer|user|human|prompter|assistant|bot|ai)"
 _TEMPLATE_TURN = re.compile(
     rf"{_LINE_START}(?:{_TOKEN}(?i:{_ROLE})(?:\n|{_TOKEN})|<[|｜](?:im_)?(?i:{_ROLE})(?:_TOKEN)?[|｜]>"
-    r"|<start_of_turn>(?:user|model)\n|<extra_id_[01]>(?:System|User|Assistant)\n)"
+    rf"|\[\|(?i:{_ROLE})\|\]|<start_of_turn>(?:user|model)\n|<extra_id_[01]>(?:System|User|Assistant)\n)"
 )
 """A turn as chat templates write it: a role between special tokens, or in one."""
 _END_TOKEN = re.compile(rf"""(?<=[^ \t`"'(*])(?:{_TOKEN}|<end_of_turn>|</s>)\s*\Z""")
@@ -116,7 +116,7 @@ def _is_transcript(text: str) -> bool:
 
 def _is_template(text: str, find: Callable[[re.Pattern[str], str], re.Match[str] | None]) -> bool:
     """Whether a turn of a chat template is where `find` looks, or its end mark at the end of the text."""
-    if "<" not in text and "[INST]" not in text:
+    if not any(mark in text for mark in ("<", "[|", "[INST]")):
         return False
     end = _END_TOKEN.search(text, max(0, len(text) - END))
     if end and not (end[0].startswith("</s>") and "<s>" in text):

@@ -27,7 +27,8 @@ SIDES = ("chosen", "rejected")
 PARTS = (
     *("context", "passage", "document", "article", "paragraph", "story", "table", "instances"),
     *("contexts", "passages", "documents", "background", "evidence", "persona", "tools"),
-    *("chat_history", "conversation_history", "dialogue_history", "system_message"),
+    *("chat_history", "conversation_history", "dialogue_history", "chat_template_kwargs"),
+    *("system_message", "instructions"),
     *("choices", "options", "endings", "initial_reason_steps"),
 )
 """Columns of what may belong to a prompt in another column, or to the beginning of its replies."""

@@ -405,6 +405,20 @@ LAYOUTS: tuple[Layout, ...] = (
         ),
         example={"instruction": _PROMPT, "output_1": _BAD, "output_2": _GOOD, "preference": 2},
     ),
+    *(
+        Layout(
+            name=name,
+            title=title,
+            source=source,
+            columns={prompt: text, "output_1": text, "output_2": text, "label": anything},
+            read=rows.labelled(("output_1", "output_2"), "label", rows.by_value(1, 2), prompt),
+            example={prompt: _PROMPT, "output_1": _BAD, "output_2": _GOOD, "label": 2},
+        )
+        for name, title, source, prompt in (
+            ("llmbar", "LLMBar", "princeton-nlp/LLMBar", "input"),
+            ("offsetbias", "OffsetBias", "NCSOFT/offsetbias", "instruction"),
+        )
+    ),
     Layout(
         name="nectar",
         title="Nectar",

@@ -210,6 +210,8 @@ def _near_miss(rows: Sequence[Cells]) -> str:
         return f"; {' and '.join(prompts)} may both hold the prompt"
     if set(SIDES) <= names and not prompts:
         return "; no column holds the prompt, and chosen and rejected are not whole conversations"
+    if set(SIDES) <= names and any(is_whole_hh(row.get(name)) for row in rows for name in SIDES):
+        return "; chosen and rejected are whole dialogues of HH-RLHF: name no prompt, if they hold it"
     for layout in LAYOUTS:
         has_columns = layout.columns.keys() <= names and not names & set(layout.foreign)
         if has_columns and (column := layout.misfit(rows)):

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..models.chat import Messages
 from . import html_text
-from .conversations import Conversation, read_reply
+from .conversations import Conversation, first_value, read_reply
 from .dialogue_text import check_reply, check_text, is_whole_hh, read_hh, read_steer
 from .layout import (
     SIDES,
@@ -345,9 +345,9 @@ def _alternating(user_turns: Sequence[Any], replies: Any) -> list[dict[str, Any]
 
 
 def summaries(row: Cells) -> list[Preference]:
-    """Two summaries of `info.post`, and the place of the better one."""
+    """Two summaries of `info.post` or of `info.article`, and the place of the better one."""
     info, texts, better = row.get("info"), row.get("summaries") or (), number_of(row.get("choice"))
-    prompt = prompt_of(row, info.get("post") if isinstance(info, dict) else None)
+    prompt = prompt_of(row, first_value(info, "post", "article") if isinstance(info, dict) else None)
     if len(texts) != 2 or better not in (0, 1):
         raise Unusable("no_preference")
     ordered = texts if better == 0 else texts[::-1]

@@ -109,7 +109,10 @@ def audit(
     with _texts(store, source, columns, part, progress) as texts:
         if not texts.parts:
             reasons = ", ".join(f"{reason}: {rows}" for reason, rows in texts.left_out.items())
-            raise InputError(f"{source}: no comparison in it ({reasons or 'no row'}): see audit.columns")
+            examples = [f", such as {texts.places[reason][0]}: {REASONS[reason]}" for reason in texts.places]
+            problem = f"{reasons or 'no row'}{''.join(examples[:1]).rstrip('.')}"
+            fix = "correct the rows, or name other columns in audit.columns"
+            raise InputError(f"{source}: no comparison in it ({problem}): {fix}")
         result = measures.measure(
             [part.drop("messages") for part in texts.parts],
             texts.rows,

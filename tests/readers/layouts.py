@@ -408,6 +408,8 @@ TEXT_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] = {
         (SINGLE,),
         lambda pair, form: [{"question": pair.text, "response_j": pair.chosen, "response_k": pair.rejected}],
     ),
+    "llmbar": ((SINGLE,), _labelled("input", "output_1", "output_2", "label", 2)),
+    "offsetbias": ((SINGLE,), _labelled("instruction", "output_1", "output_2", "label", "2")),
     "alpaca-eval": ((SINGLE,), _labelled("instruction", "output_1", "output_2", "preference", "2.0")),
     "nectar": (
         CHAT,

@@ -45,6 +45,8 @@ TEMPLATES = (
     "<|im_user|>user<|im_middle|>Why?<|im_end|>",
     "[gMASK]<sop><|user|>\nWhy?<|assistant|>",
     "Why?<|eot_id|>",
+    "A human and an AI talk.\n[|Human|] Why?\n[|AI|] Because.\n[|Human|] ",
+    "<|Human|>: Why?<eoh>\n",
 )
 
 

@@ -275,6 +275,10 @@ def test_columns_that_fit_no_layout_or_two_are_refused_and_named(rows: list[Row]
         ),
         ({"question": "q", "chosen": ["a"], "rejected": ["b"]}, "chosen does not hold text or turns"),
         ({"prompt": b"q", "chosen": b"a", "rejected": b"b"}, "prompt does not hold text or turns"),
+        (
+            {"prompt": "q", **{side: hh([user("q"), assistant(side)]) for side in ("chosen", "rejected")}},
+            "chosen and rejected are whole dialogues of HH-RLHF: name no prompt",
+        ),
     ],
 )
 def test_the_refusal_says_what_is_wrong_with_usual_columns(row: Row, reason: str) -> None:
@@ -441,6 +445,12 @@ def test_the_input_of_an_instruction_is_read_in_every_layout_with_instructions()
             assert (pair.text, reasons) == (prompt, [])
         rows = [row | {"input": ["In one word."]} for row in example_rows(layout)]
         assert pairs_of(layout, rows) == ([], ["not_text"])
+
+
+def test_summaries_of_an_article_are_replies_to_it() -> None:
+    [layout] = [layout for layout in LAYOUTS if layout.name == "summarize-from-feedback"]
+    info = {"post": None, "article": "Why is tea green?"}
+    assert pairs_of(layout, [layout.example | {"info": info}])[0][0].text == "Why is tea green?"
 
 
 def test_annotators_who_differ_prefer_no_answer() -> None:

@@ -263,6 +263,13 @@ def test_thresholds_in_a_pipe_are_refused(tmp_path: Path) -> None:
         audit(Store(tmp_path), str(tmp_path), AuditOptions(thresholds=tmp_path / "limits.toml"))
 
 
+def test_a_file_without_a_comparison_is_refused_with_the_first_row_and_its_fault(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [{"prompt": "q", "chosen": "a", "rejected": "a"}])
+    message = r"in it \(equal_sides: 1, such as a\.jsonl:1: Chosen and .* text\): correct the rows, or"
+    with pytest.raises(InputError, match=message):
+        audit(Store(tmp_path / "build"), file)
+
+
 def test_a_folder_of_two_layouts_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()

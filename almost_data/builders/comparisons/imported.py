@@ -92,7 +92,8 @@ def build(preferences: Preferences, folder: Path, source: str) -> Built:
     kept = spools["default"].rows
     if not kept:
         counts = f"{account(ledger)}, such as {first_problem}"
-        raise InputError(f"{source}: no row that can be used ({counts}): see import.columns")
+        fix = "correct the rows, or name other columns in import.columns"
+        raise InputError(f"{source}: no row that can be used ({counts}): {fix}")
     ledger += chain("pairs", [_rule("duplicate", "pair")], kept + repeated, {"duplicate": repeated})
     blocks = spools["default"].by_query(shortcuts.SAMPLE)
     tables: dict[str, Rows] = {"default": blocks}
