@@ -374,7 +374,7 @@ def test_how_a_reply_ended_is_read_where_its_column_says_whose_it_is(
     store: Store, tmp_path: Path, layout: str
 ) -> None:
     """`cut_off` then trusts it more than the text, and a dropped row shows it."""
-    cut = "So it is a leaf that is dried, and then it is poured over wi"
+    cut = "So it is a leaf that is dried, and then it is poured over with the"
     texts = {"good": ["It is.", "No, a leaf.", cut], "poor": ["A leaf.", "A fruit.", "A leaf."]}
     ends = {"good": ["MAX_TOKENS", "eos", None], "poor": ["stop", "content_filter", "length"]}
     wide = [
