@@ -181,9 +181,10 @@ class Planner:
         return new_manifest("dataset", ref, made_by, config, parents, builder.tables)
 
     def _card(self, languages: set[str | None]) -> dict[str, Any]:
-        """Licence and language of the rows: the parents' language, unless the settings name another."""
+        """Licence and language of the rows: the parents' language, unless the user names one."""
         card = self.preset.card
-        if languages and card.language == load_preset(self.preset.name).card.language:
+        is_shipped = card.language == load_preset(self.preset.name).card.language
+        if languages and is_shipped and "language" not in self.preset.card_facts:
             card = msgspec.structs.replace(card, language=languages.pop() if len(languages) == 1 else None)
         return record(card)
 

@@ -92,6 +92,10 @@ BUILDS: dict[str, list[tuple[str, ...]]] = {
         (*IMPORTED, "--language", "en"),
         ("build", "comparisons", "--config", "my files/filters.toml", "--benchmark", "my files/bench.txt"),
     ],
+    "comparisons in a language": [
+        IMPORTED,
+        ("build", "comparisons", "--set", "card.language=en", "--checks", "none"),
+    ],
     "demonstrations": [("build", "demonstrations", *FAKE, "--rm", "any/rm", "--limit", "4")],
     "community": [("build", "community", "--source", "my files/Posts.xml", "--site", "plants.example.com")],
     "ratings": [IMPORTED, ("build", "ratings", "--engine", "fake", "--judge", "j", "--judging", "pairs")],

@@ -322,7 +322,11 @@ def test_comparisons_are_in_the_language_that_the_import_names(store: Store, tmp
     for version, language in (("1.0.0", "fr"), ("2.0.0", None)):
         options = importing.Options(card=presets.card(None, language))
         importing.import_responses(store, file, ["grand", "petit"], version, options)
-        for assignments, expected in (((), language), (("card.language=nl",), "nl")):
+        for assignments, expected in (
+            ((), language),
+            (("card.language=nl",), "nl"),
+            (("card.language=en",), "en"),  # which is the preset's own
+        ):
             preset = presets.load(assignments=("comparisons.length_sd=None", *assignments))
             sources = {"responses": f"responses@{version}"}
             run = build_.BuildRun(store, f"{version}-{expected or 'unknown'}", preset, FakeEngine(), sources)

@@ -56,6 +56,8 @@ class Preset:
     """Caps the `limit` of every builder that has one."""
     noted_builders: frozenset[str] = frozenset()
     """Builders whose models the note speaks of."""
+    card_facts: frozenset[str] = frozenset()
+    """Settings of `card` that the user gave, which hold whatever the parents say."""
     is_fake: bool = False
     """Whether the fake engine runs it: names then say so, and there is no note on models."""
 
@@ -90,7 +92,9 @@ class Preset:
             f"{section}.{name}": value
             for section, (settings, defaults) in sections.items()
             for name, value in settings.items()
-            if name not in defaults or canonical_json(value) != canonical_json(defaults[name])
+            if name not in defaults
+            or canonical_json(value) != canonical_json(defaults[name])
+            or (section == "card" and name in self.card_facts)
         }
 
     def with_config(self, name: str, config: Config) -> "Preset":
@@ -127,11 +131,15 @@ def load(
     shipped = _parse(resources.files(__name__).joinpath(f"{name}.toml").read_text("utf-8"), name)
     merged: Mapping[str, Any] = shipped
     preset = _preset(merged, by_name, f"preset {name}")
+    card_facts = set[str]()
     if config:
-        merged = _merge(merged, _parse(inputs.read_text(config), str(config)))
+        file = _parse(inputs.read_text(config), str(config))
+        merged = _merge(merged, file)
         preset = _preset(merged, by_name, str(config))
+        card_facts.update(file.get("card", ()))
     for assignment in assignments:
         section, key, value = _assigned(assignment)
+        card_facts |= {key} if section == "card" else set()
         if value is None:
             value = _none_of(section, key, by_name)
         present = merged.get(section)
@@ -143,7 +151,7 @@ def load(
     if preset.note == shipped.get("note"):  # it speaks of the models that the preset itself names
         note = preset.note if _models(merged) == _models(shipped) else None
         preset = replace(preset, note=note, noted_builders=frozenset(shipped))
-    return replace(preset, name=name, limit=limit)
+    return replace(preset, name=name, limit=limit, card_facts=frozenset(card_facts))
 
 
 def _models(settings: Any) -> set[str]:
