@@ -44,6 +44,8 @@ class CompletionsServer(ThreadingHTTPServer):
         """Status, headers and bytes to answer with instead."""
         self.headers: list[dict[str, str]] = []
         """Of all requests."""
+        self.names: dict[str, str] = {}
+        """Model -> the name in its answers, where that is another."""
         self.message: dict[str, Any] = {}
         """Fields of a chat's message besides its content."""
         self.answered: Counter[str] = Counter()
@@ -170,7 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
             choice = {"index": 0, "message": message, "finish_reason": self.server.finish_reason}
             with self.server.lock:
                 self.server.answered[body["prompt"]] += 1
-            self._send(200, {"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
+            usage = {"prompt_tokens": 3, "completion_tokens": 2}
+            self._send(200, {"model": self._name(body), "choices": [choice], "usage": usage})
         else:
             self._complete(body)
 
@@ -188,7 +191,10 @@ class _Handler(BaseHTTPRequestHandler):
         usage = {"prompt_tokens": read, "completion_tokens": len(text.split()), "total_tokens": 0}
         choice = {"index": 0, "text": text, "finish_reason": reason, "logprobs": None}
         details = {"prompt_tokens_details": {"cached_tokens": read // 2}}
-        return self._send(200, {"choices": [choice], "usage": usage | details})
+        return self._send(200, {"model": self._name(body), "choices": [choice], "usage": usage | details})
+
+    def _name(self, body: dict[str, Any]) -> str:
+        return self.server.names.get(body["model"], body["model"])
 
     def _refused(self) -> bool:
         wrong = self.server.key and self.headers["Authorization"] != f"Bearer {self.server.key}"

@@ -16,6 +16,7 @@ from ..datasets.builder import Builder
 from ..datasets.ledger import Entry
 from ..datasets.manifest import Manifest, total_usage
 from ..datasets.user_filters import SOURCE
+from ..generation import answered
 from ..run.build import BuildRun
 from ..run.cost import FLOPS, CostLine, lines
 from ..run.plan import Plan, Step
@@ -121,6 +122,7 @@ def summary(store: Store, steps: list[Step], options: list[str]) -> None:
         console.print()
     _print_folders(store, steps)
     _print_usage(last, steps)
+    _print_answered_names(steps)
     notes = [clean(note) for note in last.diagnostics["notes"]]
     if last.is_fake:
         notes.append("Made by the fake engine: the text means nothing and cannot be published.")
@@ -197,6 +199,15 @@ def _print_usage(last: Manifest, steps: list[Step]) -> None:
         print_line(
             f"cost of the replies: {money:,.4g}, {part}, in the currency of your prices (engine.servers)"
         )
+
+
+def _print_answered_names(steps: list[Step]) -> None:
+    """The names by which servers answered; those of other models are in the notes."""
+    built = [step.manifest.environment.get("engine", {}) for step in steps if step.action == "build"]
+    by_model = {model: names for engine in built for model, names in engine.get("answered_as", {}).items()}
+    for model, names in by_model.items():
+        if usual := [name for name in names if not answered.may_be_another(model, name)]:
+            print_line(answered.sentence(model, usual), "dim")
 
 
 def _next_commands(store: Store, last: Manifest, options: list[str]) -> list[str]:

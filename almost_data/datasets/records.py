@@ -225,6 +225,7 @@ class _Engine(msgspec.Struct):
     replies: dict[str, int] = {}
     usage: dict[str, _Usage] = {}
     spent: float = 0.0
+    answered_as: dict[str, list[str]] = {}
 
 
 class _Environment(msgspec.Struct):

@@ -14,6 +14,7 @@ from ..datasets.builder import row_seed
 from ..datasets.records import Pinned
 from ..errors import InputError
 from ..generation import Generator, Reply, Request, Sampling, engines, prompts
+from ..generation.answered import warnings
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
 from ..models import Model
 from ..models.chat import user_turn
@@ -120,6 +121,7 @@ def replies(
         by_side[name][question_id] = reply
         tokens += reply.completion_tokens
         session.progress("answers", done, len(requests), tokens)
+    session.notes.extend(warnings(journaled.answered_as))
     return by_side
 
 

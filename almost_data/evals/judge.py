@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from ..errors import InputError
 from ..generation import Model, Request
+from ..generation.answered import warnings
 from ..generation.client import redacted
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
 from ..generation.openai import AS_SERVED, OpenAIEngine
@@ -64,6 +65,7 @@ def ask(
         tokens += reply.completion_tokens
         by_id[reply.id] = verdicts.read(reply, answers)
         session.progress("verdicts", len(by_id), len(requests), tokens)
+    session.notes.extend(warnings(journaled.answered_as))
     return by_id
 
 

@@ -121,6 +121,8 @@ class Reply:
     """Time spent loading a model just before this reply."""
     cost: float = field(default=0.0, compare=False)
     """Money, by the price that the user gives for a server."""
+    answered_as: str | None = field(default=None, compare=False)
+    """The name of the model in the server's answer, where it is not the one that was asked for."""
 
     def timed(self, seconds: float, load_seconds: float) -> "Reply":
         """The same reply with the engine's time for it; three times as fast as `dataclasses.replace`."""
@@ -136,6 +138,7 @@ class Reply:
             seconds,
             load_seconds,
             self.cost,
+            self.answered_as,
         )
 
     @classmethod

@@ -8,6 +8,7 @@ import msgspec
 from ..models import split_revision
 from ..models.chat import split_reasoning
 from . import FINISH_REASONS, Reply, Request, cut_at_stop
+from .answered import answered_name
 from .client import ServerFault, redacted
 from .servers import Price
 
@@ -30,6 +31,7 @@ class _Choice(msgspec.Struct):
 class _Completion(msgspec.Struct):
     choices: list[_Choice]
     usage: Any = None
+    model: Any = None
 
 
 _decode = msgspec.json.Decoder(_Completion).decode
@@ -82,9 +84,10 @@ def greatest_cost(request: Request, price: Price | None) -> float:
     return price.of(size, request.sampling.max_new_tokens)
 
 
-def read_reply(request: Request, price: Price | None, body: bytes) -> Reply:
-    """The reply in a server's answer. Raises ServerFault for what is no completion, or broken off.
+def read_reply(request: Request, name: str, price: Price | None, body: bytes) -> Reply:
+    """The reply in the answer of a server that was asked for a model by this name.
 
+    Raises ServerFault for what is no completion, or broken off.
     What cannot be read is billed if it has counts of tokens, so it is not asked for again.
     """
     try:
@@ -122,6 +125,7 @@ def read_reply(request: Request, price: Price | None, body: bytes) -> Reply:
         reasoning=reasoning,
         cached_tokens=_count(_get(usage, "prompt_tokens_details"), "cached_tokens"),
         cost=cost,
+        answered_as=redacted(answered, 100) if (answered := answered_name(name, completion.model)) else None,
     )
 
 

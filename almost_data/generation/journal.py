@@ -9,6 +9,7 @@ published: then it has failed in every later version too, unless `retry_failed` 
 """
 
 import hashlib
+import logging
 import os
 import sqlite3
 import threading
@@ -22,12 +23,13 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from . import Generator, Model, Reply, Request, journal_file
+from . import Generator, Model, Reply, Request, answered, journal_file
 from .isolate import generate_isolated
 from .journal_file import AnswerCounts, JournalSession
 from .memory import SharedMemory
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 REPLIES = 64
 SECONDS = 1.0
 MAX_FAILURES = 0.01
@@ -73,6 +75,8 @@ class JournaledGenerator:
     failed: int = field(default=0, init=False)
     spent: float = field(default=0.0, init=False)
     """Money for the replies that were not in the journal."""
+    answered_as: dict[str, set[str]] = field(default_factory=dict, init=False)
+    """Model -> the names by which servers answered that were asked for it, besides its own."""
 
     def __post_init__(self) -> None:
         self.name = self.engine.name
@@ -116,6 +120,7 @@ class JournaledGenerator:
                 missing.append(request)
                 continue
             self.counts.from_journal += 1
+            self._note_name(request, reply)
             self._check_failures(reply, total, "in an earlier version: set run.retry_failed")
             yield reply
         if missing:
@@ -146,6 +151,7 @@ class JournaledGenerator:
         """The engine's replies, each written to the journal before it is yielded or soon after."""
         if self.memory:
             self.memory.acquire(self.engine)
+        by_id = {request.id: request for request in requests}
         with (
             closing(JournalWriter(database, self.session.path, _store)) as writer,
             # Closed at once where one failure is too many: nothing more is generated.
@@ -155,8 +161,20 @@ class JournaledGenerator:
                 writer.add((keys[reply.id], reply))
                 self.counts.computed += 1
                 self.spent += reply.cost
+                for warning in self._note_name(by_id[reply.id], reply):
+                    log.warning("%s", warning)
                 self._check_failures(reply, total, "fix the cause and run again")
                 yield reply
+
+    def _note_name(self, request: Request, reply: Reply) -> list[str]:
+        """Keep the name by which a server answered; a warning where it is new, and may be another model's."""
+        if reply.answered_as is None:
+            return []
+        names = self.answered_as.setdefault(request.model.id, set())
+        if reply.answered_as in names:
+            return []
+        names.add(reply.answered_as)
+        return answered.warnings({request.model.id: [reply.answered_as]})
 
     def _check_failures(self, reply: Reply, total: int, advice: str) -> None:
         """Raise RuntimeError at the first failure that is one too many among `total` requests."""
@@ -177,20 +195,20 @@ _STANDING_FAILURES = """
 """
 
 
-def _store(database: sqlite3.Connection, answered: list[tuple[bytes, Reply]]) -> None:
+def _store(database: sqlite3.Connection, pairs: list[tuple[bytes, Reply]]) -> None:
     replies, failures = [], []
-    for digest, reply in answered:
+    for digest, reply in pairs:
         cost = (reply.seconds, reply.load_seconds, reply.cost)
         if reply.error:
             failures.append((digest, reply.error, reply.prompt_tokens, *cost, digest))
         else:
             tokens = (reply.prompt_tokens, reply.completion_tokens)
             columns = (*tokens, reply.reasoning, reply.cached_tokens, *cost)
-            replies.append((digest, reply.text, reply.finish_reason, *columns))
+            replies.append((digest, reply.text, reply.finish_reason, *columns, reply.answered_as))
     # Unless another build has a reply meanwhile.
     unless = "WHERE NOT EXISTS (SELECT 1 FROM reply WHERE key = ?)"
     database.executemany(f"INSERT OR REPLACE INTO failure SELECT ?, ?, ?, ?, ?, ? {unless}", failures)
-    database.executemany(f"INSERT OR REPLACE INTO reply VALUES ({', '.join('?' * 10)})", replies)
+    database.executemany(f"INSERT OR REPLACE INTO reply VALUES ({', '.join('?' * 11)})", replies)
     if database.execute("SELECT 1 FROM failure LIMIT 1").fetchone():
         database.executemany("DELETE FROM failure WHERE key = ?", ((row[0],) for row in replies))
 

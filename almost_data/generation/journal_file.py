@@ -12,14 +12,14 @@ from ..errors import InputError
 
 SYNCHRONOUS = "FULL"
 """SQLite's setting: replies that were committed survive a power cut."""
-_FORMAT = 10
+_FORMAT = 11
 _LOG_PAGES = 10_000
 """Pages of the log, 40 MB, before they go to the file: a page that many replies change is written once."""
 _TABLES = (
     # Replies, and their cost: texts in the order in which they came, and a small index of their keys.
     "reply (key BLOB PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT, prompt_tokens INTEGER, "
     "completion_tokens INTEGER, reasoning TEXT, cached_tokens INTEGER, seconds REAL, load_seconds REAL, "
-    "cost REAL) STRICT",
+    "cost REAL, answered_as TEXT) STRICT",
     # Requests that failed, and have not been answered since.
     "failure (key BLOB PRIMARY KEY, error TEXT, prompt_tokens INTEGER, seconds REAL, load_seconds REAL, "
     "cost REAL) WITHOUT ROWID, STRICT",

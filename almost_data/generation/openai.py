@@ -199,6 +199,7 @@ class OpenAIEngine:
         """
         if refusal := request.refusal(len(request.prompt) or len(request.messages)):
             return Reply.failed(request.id, refusal)
+        name = served_name(request.model.id, self._models(client.server)) or request.model.id
         path = "/chat/completions" if request.messages else "/completions"
         expected = prompt_tokens(request) + request.sampling.max_new_tokens
         left_out = set(refused)
@@ -207,7 +208,7 @@ class OpenAIEngine:
         def read(answer: bytes) -> Reply:
             nonlocal billed
             try:
-                return read_reply(request, client.server.price, answer)
+                return read_reply(request, name, client.server.price, answer)
             except ServerFault as fault:
                 billed += fault.cost
                 self._budget.spent += fault.cost
@@ -215,8 +216,7 @@ class OpenAIEngine:
                 raise
 
         try:
-            name = served_name(request.model.id, self._models(client.server))
-            body = encode(request, name or request.model.id, refused, self.row_seeds)
+            body = encode(request, name, refused, self.row_seeds)
             reply = await client.ask(path, body, read, expected)
         except ServerFault as fault:
             if fault.param in ADAPTABLE - left_out:

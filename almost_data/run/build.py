@@ -21,7 +21,7 @@ from ..datasets.digest import Blocks
 from ..datasets.manifest import Manifest, canonical_json
 from ..datasets.tables import with_parts
 from ..errors import InputError, blame
-from ..generation import engines
+from ..generation import answered, engines
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
 from ..generation.journal_file import JournalSession
 from ..generation.memory import SharedMemory
@@ -93,6 +93,7 @@ class BuildRun(Planner):
                 if not isinstance(built, Built):
                     raise TypeError(f"build returned {type(built).__name__}, not Built")
                 environment = _engine_record(generator, built) if builder.uses_engine else {}
+                built.notes.extend(answered.warnings(generator.answered_as))
                 for name, scorer in scorers.items():
                     counts = {"from_journal": scorer.counts.from_journal, "scored": scorer.counts.computed}
                     environment[name] = {"settings": scorer.settings(), "scores": counts}
@@ -274,6 +275,7 @@ def publish_dataset(
 
 
 def _engine_record(generator: JournaledGenerator, built: Built) -> dict[str, Any]:
+    names = {model: sorted(answers) for model, answers in sorted(generator.answered_as.items())}
     return {
         "engine": {
             "name": generator.name,
@@ -285,6 +287,7 @@ def _engine_record(generator: JournaledGenerator, built: Built) -> dict[str, Any
             },
             "usage": {name: dataclasses.asdict(usage) for name, usage in built.usage.items()},
             **({"spent": generator.spent} if generator.spent else {}),
+            **({"answered_as": names} if names else {}),
         }
     }
 

@@ -200,7 +200,7 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
         list(journaled(FakeEngine(), tmp_path / "j").generate(REQUESTS))
 
 
-@pytest.mark.parametrize("version", [6, 11])
+@pytest.mark.parametrize("version", [6, 12])
 def test_a_journal_of_another_format_is_refused_and_left_alone(version: int, tmp_path: Path) -> None:
     list(journaled(Counted(), tmp_path / "j").generate(REQUESTS[:5]))
     with closing(sqlite3.connect(tmp_path / "j")) as database, database:

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.generation import Generator, Model, Reply, Request, Sampling, engines
+from almost_data.generation import Generator, Model, Reply, Request, Sampling, answered, engines
 from almost_data.generation.openai import AS_SERVED, LIST_RETRIES, OpenAIEngine
 from almost_data.generation.servers import ConcurrencyLimit
 from almost_data.models.chat import user_turn
@@ -331,6 +331,34 @@ def test_a_name_with_a_revision_is_another_model_of_the_same_server(server: Comp
     assert sorted(body["model"] for body in server.bodies) == ["m", "m", "n@20240620"]
     with pytest.raises(InputError, match="n@1: not served at"):
         check(engine(server), Model("n@1"))
+
+
+@pytest.mark.parametrize(
+    ("name", "recorded", "is_other"),
+    [
+        ("m", None, False),
+        ("", None, False),
+        ("m-2024-08-06", "m-2024-08-06", False),
+        ("ORG/M:latest", "ORG/M:latest", False),
+        ("m-0613-preview", "m-0613-preview", False),
+        ("/home/someone/models/n/", "…/n", False),
+        ("C:\\models\\n.gguf", "…/n.gguf", False),
+        ("n-q4.gguf", "…/n-q4.gguf", False),
+        ("m-mini", "m-mini", True),
+        ("m-70b", "m-70b", True),
+        ("ORG/n\x1b[31m", "ORG/n [31m", True),
+        ("n" * 300, "n" * 99 + "…", True),
+        (["m"], None, False),
+    ],
+)
+def test_the_name_in_an_answer_is_recorded_and_one_of_another_model_is_a_warning(
+    server: CompletionsServer, name: Any, recorded: str | None, is_other: bool
+) -> None:
+    server.names = {"m": name}
+    for request in (ask(1)[0], chat()):
+        reply = answers(engine(server), [request])[request.id]
+        assert (reply.error, reply.answered_as) == (None, recorded)
+    assert recorded is None or answered.may_be_another("m", recorded) == is_other
 
 
 def test_resolve_takes_what_is_served_by_its_name_there(server: CompletionsServer) -> None:

@@ -481,6 +481,31 @@ def test_equal_responders_are_refused_where_servers_would_mix_them() -> None:
         twins(first, second, **changes)
 
 
+def test_a_build_says_as_what_its_models_answered(
+    server: CompletionsServer, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once for each model; the replies of the journal are those of the same server."""
+    server.names = {"m": "m-2024-08-06", "n": "tiny"}
+    warning = "Asked for 'n', the server answered as 'tiny'. Its replies may be those of another model."
+    for version in ("1.0.0", "1.1.0"):
+        done = run_command(*BUILD, "--version", version, *ROOT, cwd=folder, columns=200)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("Asked for 'm', the server answered as 'm-2024-08-06'.") == 1
+        assert done.stdout.count(warning) == 1
+        assert caplog.messages == [warning], "only while it is asked"
+        artifact = Store(folder / "out")[f"responses@{version}"]
+        assert artifact.manifest.environment["engine"]["answered_as"] == {
+            "m": ["m-2024-08-06"],
+            "n": ["tiny"],
+        }
+        assert warning in artifact.manifest.diagnostics["notes"]
+        assert "| asked for `m` | the server answered as `m-2024-08-06` |" in artifact.card
+    server.names = {}
+    done = run_command(*BUILD, "--version", "2.0.0", "--set", "responses.seed=7", *ROOT, cwd=folder)
+    assert "answered" not in done.stdout
+    assert "answered_as" not in Store(folder / "out").manifest("responses@2.0.0").environment["engine"]
+
+
 def test_a_build_tells_its_cost(server: CompletionsServer, folder: Path) -> None:
     """Dry, stopped by its money, and whole."""
 
