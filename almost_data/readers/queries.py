@@ -52,6 +52,8 @@ class PromptColumn:
     """A column whose text follows the prompt after a blank line (Alpaca's `input`)."""
     before: Sequence[str] = ()
     """The columns of `BEFORE` that the source has."""
+    foreign: Sequence[str] = ()
+    """Columns that could hold a prompt too, and have no value in the sample."""
     has_replies: bool = False
     """Whether the column holds whole conversations: the prompt is what stands before the last reply."""
     ignores_images: bool = False
@@ -80,6 +82,8 @@ class PromptColumn:
             raise InputError(f"{place}: no column {self.name!r}; columns here: {', '.join(sorted(row))}")
         if not self.ignores_images:
             check_images(row)
+        if column := next((name for name in self.foreign if has_value(row.get(name))), None):
+            raise Unusable("ambiguous", f"column {column}: may hold the prompt")
         value = prompt_cell(row, self.name) if self.addition else self.cell(row)
         if isinstance(value, str):
             value = value.strip()
@@ -106,16 +110,14 @@ def find_queries(
     columns: Sequence[str], sample: Sequence[Mapping[str, Any]], source: str, assigned: str | None
 ) -> PromptColumn:
     """The column of queries; the sample says whether it holds whole conversations. Raises InputError."""
-    column = find_column(columns, source, assigned)
+    column = find_column(columns, sample, source, assigned)
     values = list(filter(has_value, map(column.cell, sample)))
-    if assigned is None and 2 * sum(map(written_list, values)) > len(values):
-        fix = f"write lists of turns, or read it as text: import.columns query={column.name}"
-        raise InputError(f"{source}: {column.name} holds lists of texts: {fix}")
     return replace(column, has_replies=2 * sum(map(conversation, values)) > len(values))
 
 
 def find_column(
     columns: Sequence[str],
+    sample: Sequence[Mapping[str, Any]],
     source: str,
     assigned: str | None = None,
     setting: str = "query",
@@ -133,16 +135,33 @@ def find_column(
         if assigned not in columns:
             raise InputError(f"{source}: no column {assigned!r}; it has: {names}")
         return PromptColumn(assigned, before=before, ignores_images=True)
+    candidates, parts = _candidates(columns)
+    fix = f"say which column holds the {setting}: import.columns {setting}=NAME"
+    if not candidates:
+        raise InputError(f"{source}: no column {setting!r}; it has: {names}: {fix}")
+    several = [*candidates, *parts]
+    cells = {name: [row.get(name) for row in sample] for name in several}
+    # of several columns those without a value do not count; only those of `COLUMNS` are read
+    foreign = [name for name in several if name in COLUMNS and not any(map(has_value, cells[name]))]
+    filled = [name for name in several if name not in foreign]
+    if not set(filled) & set(candidates):
+        filled, foreign = several, []
+    if len(filled) > 1:
+        raise InputError(f"{source}: both {' and '.join(filled)} may hold the {setting}: {fix}")
+    [name] = filled
+    values = list(filter(has_value, cells[name]))
+    if 2 * sum(map(written_list, values)) > len(values):
+        fix = f"write lists of turns, or read it as text: import.columns {setting}={name}"
+        raise InputError(f"{source}: {name} holds lists of texts: {fix}")
+    addition = ADDITION if name == "instruction" and ADDITION in columns else None
+    return PromptColumn(name, addition, before, foreign)
+
+
+def _candidates(columns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The columns that can hold a prompt, and those of what may belong to it."""
     named = [name for name in NAMED if name in columns]
     is_bare = not set(ANSWERS) & {*columns, *_WORD.findall(" ".join(columns).lower())}
     candidates = named or [name for name in UNNAMED if name in columns and is_bare]
     parts = [name for name in (*CONVERSATIONS, *PARTS) if name in columns and name not in candidates]
     parts += [name for two in CHOICES if {"question", *two} <= set(columns) for name in two]
-    if len(candidates) == 1 and not parts:
-        addition = ADDITION if candidates == ["instruction"] and ADDITION in columns else None
-        return PromptColumn(candidates[0], addition, before)
-    fix = f"say which column holds the {setting}: import.columns {setting}=NAME"
-    if candidates:
-        described = " and ".join([*candidates, *parts])
-        raise InputError(f"{source}: both {described} may hold the {setting}: {fix}")
-    raise InputError(f"{source}: no column {setting!r}; it has: {names}: {fix}")
+    return candidates, parts

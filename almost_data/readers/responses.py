@@ -120,7 +120,7 @@ def find_columns(
     prompt = assignments.get("prompt")
     prompt_column: PromptColumn | None = None
     if prompt or not is_whole or not values or {"prompt", "question", "query"} & set(others):
-        prompt_column = find_column(others, source, prompt, "prompt", names)
+        prompt_column = find_column(others, sample, source, prompt, "prompt", names)
     ends = finish_columns(reply, ladder)
     finished = {replies: name for name, replies in ends.items() if name in names}
     unread = [name for name in FINISHED if name in names and not reply]

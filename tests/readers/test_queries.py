@@ -64,7 +64,7 @@ def test_text_beside_what_says_that_it_may_be_no_prompt_is_refused(beside: str) 
     """OASST's rows of every turn, a set of labelled reviews, a chat with a column of speakers."""
     with pytest.raises(InputError, match="say which column holds the query"):
         read({"text": "No, a leaf.", beside: "assistant"})
-    assert find_column(["text", beside], "rows", "text").name == "text"
+    assert find_column(["text", beside], [], "rows", "text").name == "text"
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,24 @@ def test_a_question_beside_what_may_belong_to_it_is_refused(part: str) -> None:
     refusal = rf"both question and {part} may hold the query: .*import\.columns query=NAME"
     with pytest.raises(InputError, match=refusal):
         read(row)
-    named = find_column(list(row), "rows", "question").read("rows:1", row)
+    named = find_column(list(row), [row], "rows", "question").read("rows:1", row)
     assert [turn["content"] for turn in named] == [row["question"]]
-    assert find_column(["prompt", "A", "B", "C", "D"], "rows").name == "prompt"
+    assert find_column(["prompt", "A", "B", "C", "D"], [], "rows").name == "prompt"
+
+
+def test_a_column_without_a_value_is_no_second_prompt_and_a_late_value_is_a_reason() -> None:
+    """Dolly's `context`, and columns that a merged dataset has for its other parts."""
+    rows = [{"instruction": "Why?", "context": empty, "messages": None} for empty in ("", None, [])]
+    column = find_column(list(rows[0]), rows, "rows")
+    assert column.name == "instruction" and all(column.read("rows:1", row) for row in rows)
+    for late in ({"context": "Tea is a leaf."}, {"messages": [{"role": "user", "content": "Hi"}]}):
+        with pytest.raises(Unusable, match=r"^column \w+: may hold the prompt$") as error:
+            column.read("rows:9", rows[0] | late)
+        assert error.value.reason == "ambiguous"
+    empty_row = {"prompt": None, "question": ""}
+    for row in (empty_row, {"prompt": "", "context": "Tea is a leaf."}):
+        with pytest.raises(InputError, match=r"both prompt and .* may hold the query"):
+            find_column(list(row), [row], "rows")
 
 
 @pytest.mark.parametrize("cell", ['["Why?", "And then?"]', "['Why?', 'And then?']"])
