@@ -153,9 +153,11 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
     fitting = [layout for layout in LAYOUTS if layout.fits(rows)]
     if len(fitting) == 1:
         [layout] = fitting
-        prompts = [name for name in PROMPT_COLUMNS if layout.columns.get(name) not in (None, text_lists)]
-        if column := _column_of(rows, prompts, text_lists):
-            fix = "write lists of turns, or name the columns in import.columns to read them as text"
+        names_of_texts = [name for name, test in layout.columns.items() if test is not text_lists]
+        if column := _column_of(rows, names_of_texts, text_lists):
+            fix = (
+                "write one text, or a list of turns, or name the columns in import.columns to read it as text"
+            )
             raise InputError(f"{source}: {column} holds lists of texts: {fix}")
         return layout
     for elsewhere, advice in ELSEWHERE.items():

@@ -9,14 +9,15 @@ from ..generation import FINISH_REASONS
 from ..models.chat import Messages
 from .conversations import Conversation, check_images, stripped
 from .formats import Row
-from .layout import objects, reply_of, turns
-from .queries import CONVERSATIONS, PromptColumn, find_column
+from .layout import objects, reply_of, turns, written_list
+from .queries import CONVERSATIONS, NAMED, PromptColumn, find_column
 from .reasons import Unusable
 
 LONG = ("responder", "response", *CONVERSATIONS)
 """Columns of long rows; of a whole conversation beside `responder` the last turn is the response."""
 FINISHED = ("stop_reason", "finish_reason")
 """How a column is named that says how replies ended: of wide rows it has the responder's name too."""
+ONE_RESPONSE = "where a row has one response, say import.columns responder=NAME,response=NAME"
 _ANY_PROMPT: Messages = ({"role": "user", "content": "?"},)
 """Stands for a prompt that cannot be used, so that the reply to it can be kept with the reason."""
 
@@ -111,15 +112,17 @@ def find_columns(
         if name not in names:
             hint, columns = did_you_mean(name, names), ", ".join(sorted(names))
             problem = f"no column {name!r}, a responder of import.ladder{hint}; it has: {columns}"
-            fix = "where a row has one response, say import.columns responder=NAME,response=NAME"
-            raise InputError(f"{source}: {problem}: {fix}")
+            raise InputError(f"{source}: {problem}: {ONE_RESPONSE}")
     replies = [reply] if reply else ladder
     others = [name for name in names if name not in (*replies, *LONG[:2], responder)]
     values = [row[name] for row in sample for name in replies if row.get(name) is not None]
+    if "response" not in assignments and 2 * sum(map(written_list, values)) > len(values):
+        fix = "write one reply a row, or read them as text: import.columns responder=NAME,response=NAME"
+        raise InputError(f"{source}: lists of texts in {' and '.join(replies)}: {fix}")
     is_whole = all(turns(value) and not isinstance(value, dict) for value in values)
     prompt = assignments.get("prompt")
     prompt_column: PromptColumn | None = None
-    if prompt or not is_whole or not values or {"prompt", "question", "query"} & set(others):
+    if prompt or not is_whole or not values or set(NAMED) & set(others):
         prompt_column = find_column(others, sample, source, prompt, "prompt", names)
     ends = finish_columns(reply, ladder)
     finished = {replies: name for name, replies in ends.items() if name in names}

@@ -34,7 +34,7 @@ from ..readers.formats import Row
 from ..readers.preferences import read_preferences
 from ..readers.queries import CHOICES, COLUMNS, find_queries
 from ..readers.reasons import REASONS, Unusable
-from ..readers.responses import FINISHED, LONG, find_columns, finish_columns
+from ..readers.responses import FINISHED, LONG, ONE_RESPONSE, find_columns, finish_columns
 from ..store.publish import existing, new_manifest
 from ..store.sources import file_of
 from ..store.store import Store
@@ -230,7 +230,7 @@ def _ladder_question(source: _Source) -> str:
     names = {name for name in columns if not any(word in name for word in FINISHED)}
     return (
         f"import.ladder is missing: name the columns of the responders, best first; {source.name} has: "
-        f"{', '.join(sorted(names))}"
+        f"{', '.join(sorted(names))}; {ONE_RESPONSE}"
     )
 
 

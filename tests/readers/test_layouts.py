@@ -327,6 +327,9 @@ def test_lists_of_texts_that_a_table_has_as_text_are_no_prompt(column: str, cell
         detect([row, row], "rows", list(row))
     others = [row | {column: "q"}] * 3
     assert pairs_of(detect([row, *others], "rows", []), [row])[0] == [Pair([user(cell)], "a", "b")]
+    reply = {column: "q", "chosen": "a", "rejected": cell}
+    with pytest.raises(InputError, match=r"import\.columns"):
+        detect([reply, reply], "rows", list(reply))
 
 
 @pytest.mark.parametrize(

@@ -304,13 +304,31 @@ def test_a_prompt_of_messages_beside_a_column_of_each_responder(store: Store, tm
 
 def test_an_import_without_a_ladder_names_who_could_be_on_it(store: Store, tmp_path: Path) -> None:
     wide = jsonl(tmp_path / "wide.jsonl", [{"prompt": "Why?", "good": "So.", "poor": "No."}])
-    with pytest.raises(InputError, match=r"^import\.ladder is missing: .* has: good, poor$"):
+    with pytest.raises(
+        InputError, match=r"^import\.ladder is missing: .* has: good, poor; where a row has one"
+    ):
         importing.import_responses(store, wide, [], "1.0.0")
     rows = [{"prompt": "Why?", "responder": name, "response": "So."} for name in ("one", "two")]
     with pytest.raises(InputError, match=r"best first, such as one, two$"):
         importing.import_responses(store, jsonl(tmp_path / "long.jsonl", rows), [], "1.0.0")
     done = run("import", "responses", wide, "--version", "1.0.0", "--root", str(store.root))
     assert (done.returncode, done.stderr[:32]) == (2, "almost-data: --ladder is missing")
+
+
+@pytest.mark.parametrize("reply", ['["So.", "Or so."]', "['So.', 'Or so.']"])
+def test_replies_that_are_lists_of_texts_are_refused_unless_they_are_named(
+    store: Store, tmp_path: Path, reply: str
+) -> None:
+    wide = jsonl(tmp_path / "wide.jsonl", [{"prompt": "Why?", "good": reply, "poor": reply}])
+    with pytest.raises(InputError, match=r"lists of texts in good and poor: write one reply a row, or"):
+        importing.import_responses(store, wide, ["good", "poor"], "1.0.0")
+    rows = [{"prompt": "Why?", "responder": name, "response": reply} for name in ("good", "poor")]
+    long = jsonl(tmp_path / "long.jsonl", rows)
+    with pytest.raises(InputError, match=r"lists of texts in response: "):
+        importing.import_responses(store, long, ["good", "poor"], "1.0.0")
+    options = importing.Options(columns={"responder": "responder", "response": "response"})
+    manifest = importing.import_responses(store, long, ["good", "poor"], "1.0.0", options)
+    assert store.scan(manifest.ref).collect()["response"].to_list() == [reply] * 2
 
 
 def test_comparisons_are_in_the_language_that_the_import_names(store: Store, tmp_path: Path) -> None:
