@@ -197,8 +197,11 @@ class Builder:
         for config, table in self.tables.items():
             if problem := table_problem(config, table):
                 raise ValueError(f"builder {self.name}: {problem}")
-            if wrong := [column.type for column in table.columns if column.type not in get_args(Type)]:
-                raise ValueError(f"builder {self.name}: table {config!r} has a column of type {wrong[0]!r}")
+            if wrong := [column for column in table.columns if column.type not in get_args(Type)]:
+                raise ValueError(
+                    f"builder {self.name}: table {config!r} has the column {wrong[0].name!r} of type "
+                    f"{wrong[0].type!r}: choose of {', '.join(get_args(Type))}"
+                )
         if self.hooks and "filters" not in self.config.__struct_fields__:
             raise ValueError(f"builder {self.name}: it has hooks, and no setting `filters` for them")
         if unknown := set(self.auto) - set(self.config.__struct_fields__):

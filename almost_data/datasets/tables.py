@@ -43,7 +43,10 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Columns that name a row; the digest sorts by them. Rows in blocks come in the order of the first."""
     columns: tuple[Column, ...]
     split_key: str | None = "query_id"
-    """Column whose hash decides between `train` and `test`; None puts every row in `train`."""
+    """Column whose hash decides between `train` and `test`; None puts every row in `train`.
+
+    A table without a column `query_id` has to set it.
+    """
     parts: tuple[str, ...] | None = None
     """Configs with these columns whose rows together are this one, so that it is not stored itself.
 
@@ -130,14 +133,26 @@ def table_problem(config: str, table: Table) -> str:
     names = table.names
     if not all(map(CONFIG_NAME.fullmatch, (config, *(table.parts or ())))):
         return f"table {config!r}, or a part of it, cannot be a folder"
-    keys = {*table.key, *filter(None, [table.split_key])}
-    if not table.key or not keys <= set(names):
-        return f"keys of table {config!r} are not its columns"
+    if problem := _key_problem(table):
+        return f"table {config!r} has {problem}"
     if len(set(names)) < len(names):
         return f"table {config!r} has two columns of one name"
     if max(map(len, [table.doc, *names, *(column.doc for column in table.columns)])) > MAX_TEXT:
         return f"table {config!r} has a name or a doc of over {MAX_TEXT:,} characters"
     return ""
+
+
+def _key_problem(table: Table) -> str:
+    if not table.key:
+        return "no key: name the columns that tell its rows apart"
+    if absent := [name for name in table.key if name not in table.names]:
+        return f"no column {absent[0]!r}, which is in its key"
+    if table.split_key is None or table.split_key in table.names:
+        return ""
+    return (
+        f"no column {table.split_key!r}, by which rows are split: give split_key=COLUMN, or split_key=None "
+        "for no test split"
+    )
 
 
 def table_of(tables: Mapping[str, Table], config: str) -> Table:

@@ -185,7 +185,8 @@ def publish(
             if problems := ledger_problems(ledger, written.counts["default"], written.reasons):
                 raise ValueError(
                     f"{problems[0]}: let the ledger be `apply_filters(...).ledger`, or `chain(...)` of all "
-                    "filters; a builder that drops no row leaves it empty"
+                    "filters; a builder that drops no row leaves it empty, and where a row of default is "
+                    "made of several kept rows, an `Entry` with another unit comes last"
                 )
         models = [model for parent in parents for model in parent.diagnostics["models"]]
         diagnostics = record.diagnostics | {

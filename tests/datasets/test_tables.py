@@ -151,9 +151,13 @@ def test_rows_without_a_table_are_refused(tmp_path: Path) -> None:
     ("tables", "why"),
     [
         ({"other": Table("", ("number",), COLUMNS, "number")}, "the first table is `default`"),
-        ({"default": Table("", ("number",), COLUMNS)}, "keys of table 'default'"),
-        ({"default": Table("", ("nothing",), COLUMNS, None)}, "keys of table 'default'"),
-        ({"default": Table("", (), COLUMNS, None)}, "keys of table 'default'"),
+        ({"default": Table("", ("number",), COLUMNS)}, "no column 'query_id', by which rows are split"),
+        ({"default": Table("", ("nothing",), COLUMNS, None)}, "no column 'nothing', which is in its key"),
+        ({"default": Table("", (), COLUMNS, None)}, "table 'default' has no key"),
+        (
+            {"default": Table("", ("n",), (Column("n", "int", ""),), None)},  # type: ignore[arg-type]
+            "column 'n' of type 'int': choose of string, int64,",
+        ),
         ({"default": Table("", ("number",), (NUMBER, NUMBER), None)}, "two columns of one name"),
         ({"default": Table("a" * 2001, ("number",), COLUMNS, None)}, "a doc of over 2,000 characters"),
     ],

@@ -14,6 +14,7 @@ from almost_data import (
     Built,
     Column,
     Config,
+    Entry,
     Filter,
     InputError,
     NothingLeft,
@@ -67,6 +68,23 @@ WORDS = Builder(name="words", doc="Words.", config=WordsConfig, tables=TABLES, b
 def test_a_builder_of_parts_that_do_not_fit_is_refused_at_once(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="builder"):
         dataclasses.replace(WORDS, **change)
+
+
+def test_rows_made_of_several_kept_rows_end_the_ledger_with_an_entry_of_another_unit(tmp_path: Path) -> None:
+    def build_lengths(*arguments: Any) -> Built:
+        built = build(*arguments)
+        words = built.tables["default"]
+        assert isinstance(words, pl.DataFrame)
+        lengths = words.select(word=pl.col("word").str.len_chars().cast(pl.String)).unique()
+        count = len(lengths)
+        entry = Entry("lengths", "all", "length", "Each length is a row.", {}, "test", count, count, {})
+        return Built({**built.tables, "default": lengths}, [*built.ledger, entry], {})
+
+    setting = 'words.words=["tea", "sea", "leaf", "a"]'
+    builder = dataclasses.replace(WORDS, build=build_lengths)
+    run = prepare("fake", root=tmp_path, builders=[builder], assignments=(setting,))
+    manifest = run.build(builder)[-1].manifest
+    assert manifest.rows == 2 and manifest.ledger[0].kept == 3 and not verify(run.store, manifest.ref)
 
 
 def test_a_file_cannot_take_the_name_of_a_built_in_builder(tmp_path: Path) -> None:
