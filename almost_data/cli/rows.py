@@ -33,8 +33,17 @@ def row_panel(row: Row, rules: Mapping[str, str], limit: int = 1000) -> Panel:
     if notes := {name: note for name, note in row.notes.items() if note != rule}:
         parts += [Text()] if row.sides and not row.reason else []
         parts.append(text(short(note_text(notes), limit), "dim"))
-    title = f"{'dropped ' if row.reason else ''}{_kind(row)} {row.id}"
+    if ids := _other_ids(row):
+        parts += [Text()] if row.sides and not row.reason and not notes else []
+        parts.append(text(ids, "dim"))
+    title = f"{'dropped ' if row.reason else ''}{_kind(row)}" + ("" if " " in row.id else f" {row.id}")
     return panel(Group(*parts), title, "yellow" if row.reason else "dim")
+
+
+def _other_ids(row: Row) -> str:
+    """The ids that are not in the title of the box, by what they name: query, chosen, rejected."""
+    ids = {name: value for name, value in row.facts.items() if name.endswith("_id") and value != row.id}
+    return ", ".join(f"{name.removesuffix('_id').removesuffix('_reply')} {ids[name]}" for name in ids)
 
 
 def _kind(row: Row) -> str:

@@ -51,7 +51,7 @@ class Selection:
     longer: Literal["chosen", "rejected"] | None = None
     """Pairs of which this side is the longer one."""
     id: str | None = None
-    """Rows with this id, or of this query: kept, with what they passed, or dropped."""
+    """Rows with this id, or of this query or reply, kept or dropped; of a response, all to its query."""
     sort: str | None = None
     """Column of which the largest values are shown, such as chosen_length."""
     config: str = "default"
@@ -228,7 +228,10 @@ def _selected(artifacts: Artifacts, manifest: Manifest, selection: Selection) ->
 
 
 def _with_id(artifacts: Artifacts, manifest: Manifest, id: str) -> pl.LazyFrame:
-    """The rows of all configs that have an id in a column of ids, or whose key it is. Raises InputError."""
+    """The rows of all configs that have an id in a column of ids, or whose key it is. Raises InputError.
+
+    Of a reply among responses, all responses to its query.
+    """
     frames = []
     for config in artifacts.configs(manifest.ref):
         table = manifest.table(config)
@@ -246,7 +249,11 @@ def _with_id(artifacts: Artifacts, manifest: Manifest, id: str) -> pl.LazyFrame:
         frames += [rows.lazy()] if len(rows) else []
     if not frames:
         raise InputError(f"{manifest.ref} has no row with the id {id!r}: give one that `sample` shows")
-    return pl.concat(frames, how="diagonal_relaxed")
+    with_id = pl.concat(frames, how="diagonal_relaxed")
+    if group := _group(with_id.collect_schema()):
+        [query] = with_id.select(group).unique().collect()[group]
+        return with_id if query == id else _with_id(artifacts, manifest, query)
+    return with_id
 
 
 def _group(columns: Iterable[str]) -> str | None:

@@ -57,7 +57,7 @@ class Row:
     notes: Mapping[str, str] = field(default_factory=dict)
     """What a column of `NOTES`, or a responder's rater, says of it."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Its other columns."""
+    """Its other columns, with those of its ids where it has several."""
     change: Literal["came", "went"] | None = None
     """Of two versions: whether only the newer or only the older one has it."""
 
@@ -98,7 +98,8 @@ def row_of(values: Mapping[str, Any], key: Iterable[str]) -> Row:
     """The row of a dictionary of its columns, `config` and `split` among them; `key` are its ids."""
     key = tuple(key)
     ids = ("comparison_id",) if values.get("comparison_id") else key
-    used = {*PROMPTS, *PAIR, "response", "reason", "responder", *ADDED, *ids}
+    used = {*PROMPTS, *PAIR, "response", "reason", "responder", *ADDED}
+    used |= set(ids) if len(ids) == 1 else set()
     prompt = _first(values, PROMPTS)
     sides, columns = _sides(values)
     if not sides and prompt is None:

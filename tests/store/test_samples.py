@@ -126,6 +126,35 @@ def test_an_id_shows_what_was_kept_of_it_and_what_was_dropped(fake_store: Store)
     assert "kept: it passed too_short, " in done.stdout
 
 
+def test_the_id_of_a_reply_among_responses_shows_all_replies_to_its_query(fake_store: Store) -> None:
+    [row] = sample(fake_store, "responses@0.1.0", n=1).rows
+    ids = fake_store.scan("responses@0.1.0").filter(query_id=row.id).collect()["reply_id"]
+    for id in (row.id, *ids):
+        [same] = sample(fake_store, "responses@0.1.0", Selection(id=id)).rows
+        assert same.id == row.id and same.sides == row.sides and len(same.sides) == 5
+
+
+def test_a_box_names_the_ids_that_are_not_its_title(fake_store: Store) -> None:
+    root = ["--root", str(fake_store.root)]
+    kept = fake_store.sample("comparisons", 1)["query_id"][0]
+    assert f" query {kept} " in cli("sample", "comparisons", "-n", "1", *root).stdout
+    query, chosen, rejected = (
+        sample(fake_store, REF, Selection(dropped="chosen_too_short"), 1).rows[0].id.split()
+    )
+    dropped = cli("sample", "comparisons", "--dropped", "chosen_too_short", "-n", "1", *root).stdout
+    assert f"query {query}, chosen {chosen}, rejected {rejected} " in dropped
+
+
+def test_a_condition_that_only_dropped_rows_fit_says_so(fake_store: Store) -> None:
+    root = ["--root", str(fake_store.root)]
+    texts = fake_store.scan(REF).select(last_turn("chosen").str.len_chars()).collect()["chosen"]
+    condition = f"chosen_length < {texts.min()}"
+    matching = sample(fake_store, REF, Selection(dropped="any", where=condition)).matching
+    done = cli("sample", "comparisons", "--where", condition, *root)
+    assert matching and f"{matching} dropped rows match: --dropped any shows them" in done.stdout
+    assert "dropped rows match" not in cli("sample", "comparisons", "--where", "false", *root).stdout
+
+
 def test_other_columns_of_a_row_without_replies_are_shown(tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_text("Is tea a fruit?\n")
     root = ["--root", str(tmp_path / "build")]
