@@ -20,6 +20,7 @@ BUILT_IN: dict[Group, dict[str, str]] = {
         "queries": "almost_data.builders.queries:BUILDER",
         "responses": "almost_data.builders.responses:BUILDER",
         "comparisons": "almost_data.builders.comparisons.builder:BUILDER",
+        "filtered": "almost_data.builders.filtered:BUILDER",
         "demonstrations": "almost_data.builders.demonstrations.builder:BUILDER",
         "community": "almost_data.builders.community.builder:BUILDER",
         "ratings": "almost_data.builders.ratings.builder:BUILDER",

@@ -107,6 +107,10 @@ BUILDS: dict[str, list[tuple[str, ...]]] = {
     "preferences": [
         ("import", "preferences", "my files/pairs.jsonl", "--columns", "prompt=x,chosen=y,rejected=z")
     ],
+    "filtered": [
+        ("import", "preferences", "my files/pairs.jsonl", "--columns", "prompt=x,chosen=y,rejected=z"),
+        ("build", "filtered", "--benchmark", "my files/bench.txt", "--decontaminate", "--target", "6"),
+    ],
     "a builder in a file": [("build", "my files/words.py:BUILDER", "--word", "tea", "--word", "rye")],
 }
 
@@ -147,7 +151,7 @@ def test_commands_name_only_what_was_changed(tmp_path: Path) -> None:
     queries = ["queries.target=7", "queries.limit=5", "queries.seeds=seeds.txt", "queries.round_size=8"]
     assert changed[0] == queries
     assert changed[1] == ["responses.temperature=0.7", "responses.limit=5"]
-    assert changed[2] == ['comparisons.checks="none"', "comparisons.limit=5"]
+    assert changed[2] == ["comparisons.limit=5", 'comparisons.checks="none"']
 
 
 def test_files_are_told_by_name_and_hash(tmp_path: Path) -> None:

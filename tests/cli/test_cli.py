@@ -267,9 +267,10 @@ def test_a_build_takes_its_own_settings_and_no_others(capsys: pytest.CaptureFixt
         for sibling in flags.keys() - {name}:
             assert not (settings[name] - settings[sibling]) & flags[sibling], (name, sibling)
         builders = [registry.load("builders", name)]
-        builders += [
-            registry.load("builders", parent) for parent in (*builders[0].parents, *builders[0].optional)
-        ]
+        for builder in builders:
+            builders += [
+                registry.load("builders", parent) for parent in (*builder.parents, *builder.optional)
+            ]
         assert ("--take-turns" in flag) == any(builder.asks_reward_models for builder in builders)
     assert "--engine" in flags["comparisons"], "the datasets above it are built by asking models"
     assert not {"--engine", "--limit", "--max-failures"} & flags["community"]

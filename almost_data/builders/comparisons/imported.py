@@ -100,7 +100,7 @@ def build(preferences: Preferences, folder: Path, source: str) -> Built:
     if spools["rejected"].rows:
         tables["rejected"] = spools["rejected"].in_order()
     assert blocks.sample is not None
-    return Built(tables, ledger, _diagnostics(blocks.sample, kept, spools["default"].scan()))
+    return Built(tables, ledger, preference_diagnostics(blocks.sample, kept, spools["default"].scan()))
 
 
 def _comparison(preference: Preference, origin: str | None) -> dict[str, Any]:
@@ -136,7 +136,8 @@ def _rule(reason: str, unit: str = "row") -> Filter:
     return Filter(reason, unit, REASONS[reason], "almost_data")
 
 
-def _diagnostics(sample: pl.DataFrame, comparisons: int, rows: pl.LazyFrame) -> dict[str, Any]:
+def preference_diagnostics(sample: pl.DataFrame, comparisons: int, rows: pl.LazyFrame) -> dict[str, Any]:
+    """Numbers of comparisons whose responders may not be known; `rows` are all of them."""
     plain = shortcuts.plain(sample)
     models = [f"{side}_responder" for side in SIDES]
     if plain.select(pl.any_horizontal(pl.col(models).is_null()).any()).item():

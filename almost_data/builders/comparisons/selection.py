@@ -11,8 +11,7 @@ import polars as pl
 
 from ...datasets.filters import Filter
 from ...diagnostics.probe import draw
-from .accounts import Accounts
-from .config import ComparisonsConfig
+from .config import PairConfig
 from .parts import Part
 from .twins import NEAR_TWIN_PAIR, NEAR_TWIN_PROMPT, without_twins
 
@@ -26,7 +25,7 @@ _RESPONDERS = ("chosen_rank", "rejected_rank")
 class PairSelection:
     """What is selected of the pairs that are left, and these pairs, a part of a large set at a time."""
 
-    config: ComparisonsConfig
+    config: PairConfig
     _pairs: list[pl.DataFrame] = field(default_factory=list)
 
     @property
@@ -51,21 +50,21 @@ class PairSelection:
         query_id = texts["query_id"].gather(pairs["chosen_row"])
         self._pairs.append(pairs.select(*columns).hstack([query_id]))
 
-    def apply(self, parts: Sequence[Part], accounts: Accounts) -> list[Part]:
-        """The parts with the reasons of the pairs that are not selected, which leave the accounts too."""
-        if not self.filters or not accounts.kept:
-            return list(parts)
+    def apply(self, parts: Sequence[Part]) -> tuple[list[Part], pl.DataFrame | None]:
+        """The parts with the reasons of the pairs that are not selected, and these pairs, if it selects."""
+        if not any(map(len, self._pairs)):
+            return list(parts), None
         config = self.config
         pairs = seeded_order(pl.concat(self._pairs), config.seed)
         if config.dedup_prompts or config.dedup_pairs:
             pairs = without_twins(parts, pairs, config.dedup_prompts, config.dedup_pairs)
         dropped = select(pairs, config.balance_length, config.target).filter(pl.col("reason").is_not_null())
-        accounts.drop(dropped)
         by_part = {number: rows for (number,), rows in dropped.partition_by("part", as_dict=True).items()}
-        return [
+        parts = [
             _without(part, by_part[number]) if number in by_part else part
             for number, part in enumerate(parts)
         ]
+        return parts, dropped
 
     def notes(self, kept: int, text: Mapping[str, Any]) -> list[str]:
         """How much length and surface still show in the comparisons, and whether the target was reached."""
