@@ -148,6 +148,8 @@ OPEN_END = (
     r"因为|所以|但是|而且|以及|或者|如果|虽然|例如|比如|を)$"
 )
 SELDOM_LAST = rf"\S[^\S\n]+[^\s,]+[^\S\n]+({_SELDOM_LAST})$"
+END = 500
+"""Characters at the end by which a cut is told."""
 MARK = r"[.!?]['\"”’)]*\s"
 MARKS = 2
 """With so many sentence marks before it, a text is punctuated, and a last word of `SELDOM_LAST` needs one."""
@@ -157,10 +159,11 @@ FACE = r"(^|\s)[:;=]['’]?-?[(\[]"
 
 def looks_cut(text: pl.Expr) -> pl.Expr:
     """Whether a text ends as no finished one does; a missing full stop alone says nothing."""
-    text = text.str.strip_chars_end()
-    last_line = text.str.extract(r"([^\n]*)$", 1).str.replace_all(FACE, "")
-    opened, closed = (last_line.str.count_matches(brackets) for brackets in (r"[(\[]", r"[)\]]"))
-    is_open_fence = text.str.count_matches(r"(?m)^\s*```") % 2 == 1
+    is_open_fence = text.str.contains("```", literal=True) & (text.str.count_matches(r"(?m)^\s*```") % 2 == 1)
+    end = text.str.strip_chars_end().str.tail(END)
+    last_line = end.str.split("\n").list.last()
+    no_faces = last_line.str.replace_all(FACE, "")
+    opened, closed = (no_faces.str.count_matches(brackets) for brackets in (r"[(\[]", r"[)\]]"))
     is_open_bracket = (opened > closed) & last_line.str.contains(r"[\p{L}\p{N},]$")
-    is_open_sentence = last_line.str.contains(SELDOM_LAST) & (text.str.count_matches(MARK) >= MARKS)
-    return is_open_fence | is_open_bracket | is_open_sentence | last_line.str.contains(OPEN_END)
+    is_open_sentence = last_line.str.contains(SELDOM_LAST) & (end.str.count_matches(MARK) >= MARKS)
+    return is_open_fence | is_open_bracket | is_open_sentence | no_faces.str.contains(OPEN_END)

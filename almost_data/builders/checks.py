@@ -90,8 +90,11 @@ def of_chosen(check: Filter) -> Filter:
     )
 
 
-def _check(source: str, name: str, description: str, drop: Drop, **params: Any) -> Filter:
-    return Filter(name, "response", description, source, drop, params)
+def _check(
+    source: str, name: str, description: str, drop: Drop, reads: tuple[str, ...] = (), **params: Any
+) -> Filter:
+    """`reads` names the columns that a function reads; an expression names its own."""
+    return Filter(name, "response", description, source, drop, params, reads)
 
 
 def _paper_checks(min_chars: int) -> list[Filter]:
@@ -159,7 +162,7 @@ def _chat_checks() -> list[Filter]:
             "The reply talks of the end of its training data.",
             text.str.contains(CUTOFF),
         ),
-        check("loop", "The reply says the same again and again at its end.", _is_loop),
+        check("loop", "The reply says the same again and again at its end.", _is_loop, reads=("response",)),
         check(
             "reasoning_left",
             "The reply holds a mark of the model's reasoning, which belongs in a column of its own.",
@@ -170,7 +173,8 @@ def _chat_checks() -> list[Filter]:
             "The reply is in another language than the prompt, which names none: its letters are of another "
             f"script, or its small words are of another of {', '.join(_SMALL_WORDS)}; no other languages in "
             "Latin script are told apart.",
-            _is_other_language(),
+            _is_other_language,
+            reads=("prompt", "response"),
         ),
     ]
 
@@ -189,14 +193,25 @@ def _is_cut(text: pl.Expr) -> pl.Expr:
 def _is_loop(rows: pl.DataFrame) -> pl.Series:
     """Whether a text ends in a part that is repeated four times or more."""
 
-    def is_loop(text: str) -> bool:
-        tail = text[-TAIL:]
+    def is_loop(tail: str) -> bool:
         raw = tail.encode()
         # What repeats packs well, and to see that is a hundred times faster than the search.
         is_repetitive = len(zlib.compress(raw, 1)) < 0.5 * len(raw)
         return is_repetitive and len(set(tail)) > 3 and ends_in_loop(tail)
 
-    return pl.Series(map(is_loop, rows["response"]), dtype=pl.Boolean)
+    tails = rows.select(tail=pl.col("response").str.tail(TAIL)).with_columns(is_loop=_may_be_loop())
+    return tails.select(
+        pl.when("is_loop").then(pl.col("tail")).map_elements(is_loop, pl.Boolean).fill_null(False)
+    ).to_series()
+
+
+def _may_be_loop() -> pl.Expr:
+    """Whether the last word characters of `tail` stand before in it, as in any loop; or only marks end it."""
+    tail = pl.col("tail")
+    words = tail.str.replace(r"[^\p{L}\p{N}_]+$", "")
+    is_repeated = words.str.head(-1).str.contains(words.str.tail(2 * MIN_PERIOD + 1), literal=True)
+    ends_in_marks = tail.str.len_chars() - words.str.len_chars() >= MIN_PERIOD * REPEATS
+    return is_repeated | ends_in_marks
 
 
 def ends_in_loop(text: str) -> bool:
@@ -229,24 +244,38 @@ _HEAD = 500
 """Characters by which a language is told."""
 
 
-def _is_other_language() -> pl.Expr:
+def _is_other_language(rows: pl.DataFrame) -> pl.Series:
     """Whether prompt and response are in different languages; unsure means no."""
-    names_one = pl.col("prompt").str.contains(_NAMES_A_LANGUAGE)
-    return ~names_one & (_is_other_script() | _has_other_small_words())
+    texts = rows.select("prompt", "response").with_row_index()
+    texts = texts.filter(~pl.col("prompt").str.contains(_NAMES_A_LANGUAGE))
+    # Only rows that could fall are looked at closely, as they are few.
+    is_ascii = pl.all_horizontal(column.str.len_bytes() == column.str.len_chars() for column in _TEXTS)
+    by_script = texts.filter(~is_ascii).filter(_is_other_script())
+    heads = texts.with_columns(column.str.head(_HEAD) for column in _TEXTS)
+    lacking = pl.concat(
+        heads.filter(_count("prompt", words) >= 1).filter(_count("response", words) <= 1)
+        for words in _SMALL_WORDS.values()
+    )
+    by_words = lacking.unique("index").filter(_has_other_small_words())
+    places = pl.concat([by_script["index"], by_words["index"]])
+    return pl.int_range(len(rows), dtype=pl.UInt32, eager=True).is_in(places.implode())
+
+
+_TEXTS = (pl.col("prompt"), pl.col("response"))
+
+
+def _count(column: str, words: str) -> pl.Expr:
+    return pl.col(column).str.count_matches(rf"(?i)\b({words})\b")
 
 
 def _has_other_small_words() -> pl.Expr:
     """Whether the small words of the response are of one language, and those of the prompt of another."""
-
-    def count(column: str, words: str) -> pl.Expr:
-        return pl.col(column).str.head(_HEAD).str.count_matches(rf"(?i)\b({words})\b")
-
     drop = pl.lit(False)
     for asked_in, prompt_words in _SMALL_WORDS.items():
-        has_its_words = (count("prompt", prompt_words) >= 1) & (count("response", prompt_words) <= 1)
+        has_its_words = (_count("prompt", prompt_words) >= 1) & (_count("response", prompt_words) <= 1)
         for language, words in _SMALL_WORDS.items():
             if language != asked_in:
-                is_foreign = (count("response", words) >= 6) & (count("prompt", words) == 0)
+                is_foreign = (_count("response", words) >= 6) & (_count("prompt", words) == 0)
                 drop = drop | (has_its_words & is_foreign)
     return drop
 

@@ -36,7 +36,7 @@ class Filter:
     drop: Drop | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
-    """The columns that a user's filter reads."""
+    """The columns that a function or a user's filter reads."""
 
     def entry(self, stage: str, n_in: int, kept: int, by_pair: Mapping[str, Count] = {}) -> Entry:
         """This filter's line in the ledger: what is not kept was dropped for `name`, or failed."""
