@@ -72,10 +72,8 @@ def _timed(engine: Generator, requests: list[Request]) -> Iterator[Reply]:
     """The engine's replies with the time from one to the next, and of that the time spent on loading."""
     start, loaded = time.monotonic(), engine.load_seconds
     for reply in engine.generate(requests):
-        if reply.seconds:
-            yield reply
-        else:
-            load = engine.load_seconds - loaded
-            seconds = max(0.0, time.monotonic() - start - load)
-            yield reply.timed(seconds, load)
+        if not reply.seconds:
+            reply.load_seconds = engine.load_seconds - loaded
+            reply.seconds = max(0.0, time.monotonic() - start - reply.load_seconds)
+        yield reply
         start, loaded = time.monotonic(), engine.load_seconds

@@ -16,7 +16,7 @@ many requests are in flight after each refusal (429, 503), and more with each an
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Annotated, Any
 
@@ -227,7 +227,8 @@ class OpenAIEngine:
             return Reply.failed(request.id, redacted(f"{type(error).__name__}: {error}"), cost=billed)
         client.rates.correct(reply.prompt_tokens + reply.completion_tokens - expected)
         self._budget.spent += reply.cost
-        return replace(reply, cost=reply.cost + billed)
+        reply.cost += billed
+        return reply
 
     def names(self) -> list[str]:
         """The servers' names of their models. Raises InputError where a server does not answer."""
