@@ -24,7 +24,7 @@ from ..datasets.manifest import Manifest
 from ..datasets.spool import CARD_ROWS, Spool
 from ..datasets.tables import ERROR, PROMPT, QUERY_ID, REASON, Table, all_turns, integer, string
 from ..errors import InputError
-from ..generation import Generator, Reply, Request, Usage
+from ..generation import Generator, Messages, Reply, Request, Usage
 from ..models import split_revision
 from .responder import Responder, fake_responder, pin_responders, pinned_responder, reply_work
 
@@ -96,7 +96,8 @@ def build(
     queries = first_queries(parents["queries"]("default").select("query_id", "prompt"), config.limit)
     parts = list(ranges(queries))
     ranked = [(pinned_responder(config, responder, generator), rank) for responder, rank in ladder(config)]
-    waiting: dict[str, dict[str, Any]] = {}  # the rows of requests that are not answered yet
+    # Of each request that is not answered yet: its place, query_id, prompt, responder and rank.
+    waiting: dict[str, tuple[int, str, Messages, str, int | None]] = {}
     total = len(ranked) * int(queries.select(pl.len()).collect().item())
 
     def requests() -> Iterator[Request]:
@@ -106,14 +107,7 @@ def build(
             for part in parts:
                 for query_id, turns in part.collect().sort("query_id").iter_rows():
                     name, prompt = reply_id(query_id, responder), tuple(turns)
-                    waiting[name] = {
-                        "query_id": query_id,
-                        "prompt": prompt,
-                        "responder": responder,
-                        "rank": rank,
-                        "reply_id": name,
-                        "row": place,
-                    }
+                    waiting[name] = (place, query_id, prompt, responder, rank)
                     seed = row_seed(config.seed, "responses", f"{query_id}:{responder}")
                     yield pinned.request(name, prompt, seed)
                     place += 1
@@ -124,20 +118,25 @@ def build(
     reasons, usage, tokens, error = Counter[str](), {name: Usage() for name in names}, 0, None
     progress("responses", 0, total, 0)
     for done, reply in enumerate(generator.generate(requests()), start=1):
-        row = waiting.pop(reply.id)
-        row |= {
+        place, query_id, prompt, responder, rank = waiting.pop(reply.id)
+        usage[responder].add(reply)
+        tokens += reply.completion_tokens
+        row = {
+            "query_id": query_id,
+            "prompt": prompt,
+            "responder": responder,
+            "rank": rank,
             "response": None if reply.error else reply.text.strip(),
             "reasoning": reply.reasoning,
             "finish_reason": reply.finish_reason,
+            "reply_id": reply.id,
         }
-        usage[row["responder"]].add(reply)
-        tokens += reply.completion_tokens
         if reason := _reason(reply):
             error = reply.error or error
-            rejected.add(row | {"reason": reason, "error": reply.error})
+            rejected.add(row | {"row": place, "reason": reason, "error": reply.error})
             reasons[reason] += 1
         else:
-            spools[row["responder"]].add(row)
+            spools[responder].add(row)
         progress("responses", done, total, tokens)
     if not any(spool.rows for spool in spools.values()):
         raise RuntimeError(f"no response: {error or 'no row was usable'}")

@@ -88,7 +88,7 @@ def _reply(request: Request) -> Reply:
     prompt_tokens += len(text.split())
     if prefix and text and not prefix[-1].isspace() and not text[0].isspace():
         prompt_tokens -= 1  # a word goes on
-    text = " " + _text(rng, request)
+    text = " " + _text(rng, prompt, request)
     text, stopped = cut_at_stop(text, request.sampling.stop)
     options = request.template_options
     thinks = options != "{}" and json.loads(options).get("enable_thinking") is True
@@ -107,8 +107,8 @@ def _reply(request: Request) -> Reply:
     )
 
 
-def _text(rng: random.Random, request: Request) -> str:
-    if request.prompt.endswith("Query:"):
+def _text(rng: random.Random, prompt: str, request: Request) -> str:
+    if prompt.endswith("Query:"):
         return _queries(rng)
     if request.messages and (form := _SCORES.search(request.messages[-1]["content"])):
         return _verdict(rng, form[1])
