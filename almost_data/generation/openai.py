@@ -272,4 +272,5 @@ class OpenAIEngine:
                 advice = "is the server running?"
             elif fault.status in (401, 403):
                 advice = f"set {server.key or 'the key in engine.servers'} to a key that it takes"
-            raise InputError(f"engine.base_url: {server.host}: {advice} ({fault})") from None
+            setting = "engine.servers" if server in self.servers else "engine.base_url"
+            raise InputError(f"{setting}: {server.host}: {advice} ({fault})") from None

@@ -229,6 +229,9 @@ def test_a_redirect_to_no_host_is_reported(server: CompletionsServer, location: 
 @pytest.mark.parametrize("host", ["a..b", ".", "h" * 70])
 def test_a_name_that_no_host_has_is_an_address_without_a_server(host: str) -> None:
     engine = OpenAIEngine(f"http://{host}/v1", retries=0)
+    listed = OpenAIEngine(servers=(Server(base_url=f"http://{host}/v1"),), retries=0)
+    with pytest.raises(InputError, match=r"engine\.servers: .*: is the server running\?"):
+        listed.names()
     with pytest.raises(InputError, match=r"engine\.base_url: .*: is the server running\?"):
         engine.names()
 

@@ -237,6 +237,10 @@ def test_nothing_is_built_on_an_empty_dataset(tmp_path: Path) -> None:
         ("queries.shots=0", r"^queries\.shots=0: needs a whole number >= 1$"),
         ('queries.filters=[{name="x", drop="true"}]', r"queries\.filters\[0\]: description is missing$"),
         ("queries.nothing=1", r"unknown key queries\.nothing; known here: model"),
+        (
+            "responses.shots=1",
+            r"unknown key responses\.shots, which is a key of responses\.responders: write it",
+        ),
         ("nothing.x=1", "unknown key nothing; known here: note, card, engine, scoring, queries"),
         ("note.x=1", "note: needs text or none, not a table$"),
         ("queries.top_p=0", "> 0"),

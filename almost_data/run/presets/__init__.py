@@ -260,7 +260,18 @@ def _explained(message: str, config: type[Any], section: str, where: str) -> str
     key, path = unknown.groups()
     fields = [field.name for field in msgspec.structs.fields(_struct_at(config, path or ""))]
     name = ".".join(filter(None, [section, key]))
-    return f"unknown key {name}{did_you_mean(key, fields)}; known here: {', '.join(fields)}"
+    place = _nested_place(config, section, path or "", key)
+    return f"unknown key {name}{place or did_you_mean(key, fields)}; known here: {', '.join(fields)}"
+
+
+def _nested_place(config: type[Any], section: str, path: str, key: str) -> str:
+    """Where a key belongs that a table or a list inside of this one has; empty where none has it."""
+    for setting in msgspec.inspect.type_info(_struct_at(config, path)).fields:  # type: ignore[attr-defined]
+        inner = _inner_struct(setting.type)
+        if inner and key in inner.cls.__struct_fields__:
+            place = ".".join(filter(None, [section, path, setting.name]))
+            return f", which is a key of {place}: write it there"
+    return ""
 
 
 _WORDS = {
