@@ -18,7 +18,7 @@ from .summary import summary
 
 app = App(name="import")
 LADDER: presets.PresetName = "delta"
-"""The preset for imported queries: a large chat model over a small one."""
+"""The preset that is an example of a ladder for imported queries."""
 
 
 @Parameter(name="*")
@@ -72,10 +72,14 @@ def _print(store: Store, manifest: Manifest) -> None:
     for entry in manifest.ledger:
         if entry.filter == "layout":
             print_line(entry.description.removeprefix("Rows are ").removesuffix("."))
-    ladder = ["--preset", LADDER] if manifest.name == "queries" else []
+    ladder = ["--config", "ladder.toml"] if manifest.name == "queries" else []
     summary(store, [Step("build", manifest)], [*ladder, "--version", manifest.version])
     if ladder:
         config = presets.load(LADDER).configs["responses"]
         assert isinstance(config, ResponsesConfig)
         names = " and ".join(responder.model for responder in config.responders)
-        print_line(f"--preset {LADDER} asks {names}: name models of yours in --config FILE.", "dim")
+        print_line(
+            "Write your models into ladder.toml, best first, each as a table [[responses.responders]] with "
+            f'name, model and style = "chat"; --preset {LADDER} in place of the file asks {names}.',
+            "dim",
+        )

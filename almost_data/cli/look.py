@@ -148,8 +148,10 @@ def journal(
         print_line(f"{deleted:,} replies and scores deleted that no dataset refers to")
     from_journal = sum(build.from_journal for build in builds)
     requests = from_journal + sum(build.computed for build in builds)
-    rate = f", {from_journal / requests:.0%} of {requests:,} requests found in it" if requests else ""
-    print_line(f"{path}: {replies:,} replies, {scores:,} scores, {size / 1e6:,.1f} MB{rate}")
+    print_line(f"{path}: {replies:,} replies, {scores:,} scores, {size / 1e6:,.1f} MB")
+    if requests:
+        share = f"{from_journal:,} ({from_journal / requests:.0%})"
+        print_line(f"of the {requests:,} answers that all builds needed, {share} were in it already")
     rows = (
         (build.name, _state(build, refs), build.requests, build.answered, build.failed, build.pending)
         for build in builds

@@ -16,7 +16,7 @@ from ..datasets.builder import Builder
 from ..datasets.ledger import Entry
 from ..datasets.manifest import Manifest, total_usage
 from ..datasets.user_filters import SOURCE
-from ..generation import answered
+from ..generation import answered, journal_file
 from ..run.build import BuildRun
 from ..run.cost import FLOPS, CostLine, lines
 from ..run.plan import Plan, Step
@@ -35,9 +35,26 @@ def plan(plan: Plan, run: BuildRun) -> None:
     if costs := lines(plan, run.store, getattr(run.generator, "price", None)):
         console.print()
         print_costs(costs)
+        _print_begun(plan, run.store, costs)
     asks_models = any(step.builder and step.builder.uses_engine for step in plan.steps)
     engine = f"engine {run.generator.name}, " if asks_models else ""
     console.print(f"\n{engine}version {run.version}; nothing was built", style="dim")
+
+
+def _print_begun(plan: Plan, store: Store, costs: list[CostLine]) -> None:
+    """What the journal holds of builds that were interrupted, as the costs count all requests."""
+    begun = {build.name: build for build in journal_file.status(store.journal, store.refs(), finished=False)}
+    for step in plan.steps:
+        build, name = begun.get(step.manifest.ref), step.manifest.name
+        requests = sum(line.requests for line in costs if line.task.rpartition(": ")[0] == name)
+        if build and build.answered and requests:
+            left = max(0, requests - build.answered)
+            print_line(
+                f"{build.name} was begun: {build.answered:,} answers are in the journal. With the same "
+                f"settings {left:,} of these {requests:,} requests are left, about {left / requests:.0%} of "
+                "its cost.",
+                "yellow",
+            )
 
 
 def print_costs(lines: list[CostLine]) -> None:
@@ -64,6 +81,7 @@ def print_costs(lines: list[CostLine]) -> None:
         rules += " Build with a small --limit first, and the next dry run says what is expected."
     if "cost, at most" in columns:
         rules += " Cost is in the currency of your prices; replies in the journal cost nothing again."
+        rules += " A responder's max_new_tokens is its limit of tokens."
     console.print(rules, style="dim")
 
 

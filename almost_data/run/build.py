@@ -167,7 +167,8 @@ class RunOptions:
     share is of those sent so far. A reply that cannot be used, such as a verdict without a score, is no
     failed request."""
     max_cost: float | None = None
-    """Money that the run does not exceed, by the prices in `engine.servers`."""
+    """Money that the run does not exceed, by the prices in `engine.servers`. No request is sent whose reply,
+    if it reached its limit of tokens, could exceed it."""
     retry_failed: bool = False
     """Ask again what failed in a published version of this dataset."""
     take_turns: bool = False

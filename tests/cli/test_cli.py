@@ -4,10 +4,13 @@ import errno
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,12 @@ from rich.console import Console
 from almost_data import registry
 from almost_data.cli import app
 from almost_data.cli.console import print_rows
+from almost_data.generation import Reply, Request
+from almost_data.generation.fake import FakeEngine
+from almost_data.run.build import BuildRun
 from almost_data.store.store import Store
 from tests.command import run as cli
+from tests.settings import fake_tiny
 
 BUILDER = """
 from almost_data import Builder, Built, Column, Config, Table
@@ -47,14 +54,42 @@ def test_a_filter_that_dropped_no_row_is_in_the_summary_and_imports_name_the_nex
     (tmp_path / "q.txt").write_text("Why is the sky blue?\n")
     done = cli("import", "queries", "q.txt", "--version", "1.0.0", cwd=tmp_path)
     words = " ".join(done.stdout.split())
-    assert "--preset delta asks Qwen/Qwen3-32B and Qwen/Qwen3-0.6B: name models of yours" in words
-    assert "build responses --preset delta --version 1.0.0" in words
+    assert "Write your models into ladder.toml, best first" in words
+    assert "--preset delta in place of the file asks Qwen/Qwen3-32B and Qwen/Qwen3-0.6B." in words
+    assert "build responses --config ladder.toml --version 1.0.0" in words
     (tmp_path / "filters.toml").write_text(
         '[[queries.filters]]\nname = "im_sorry"\ndescription = "It is an apology."\n'
         "drop = \"STARTS_WITH(query, 'Never')\"\n"
     )
     words = ("build", "queries", "--engine", "fake", "--limit", "4", "--config", "filters.toml")
     assert "im_sorry\u00a00" in cli(*words, cwd=tmp_path).stdout
+
+
+class InterruptedEngine(FakeEngine):
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        yield from islice(super().generate(requests), 100)
+        raise KeyboardInterrupt
+
+
+def test_a_dry_run_after_an_interrupted_build_says_what_is_left(tmp_path: Path) -> None:
+    store = Store(tmp_path / "build")
+    BuildRun(store, "0.1.0", fake_tiny(), FakeEngine()).build("queries")
+    with pytest.raises(KeyboardInterrupt):
+        BuildRun(store, "0.1.0", fake_tiny(), InterruptedEngine()).build("responses")
+    words = ("build", "responses", "--engine", "fake", "--version", "0.1.0", "--root", str(store.root))
+    printed = " ".join(cli(*words, "--dry-run").stdout.split())
+    begun = re.search(
+        r"responses@0\.1\.0 was begun: (\d+) answers are in the journal\. With the same settings (\d+) of "
+        r"these (\d+) requests are left, about (\d+)% of its cost",
+        printed,
+    )
+    assert begun and int(begun[1]) == 100 and int(begun[1]) + int(begun[2]) == int(begun[3])
+    assert "of the" not in cli("journal", "--root", str(tmp_path / "none")).stdout
+    assert "answers that all builds needed, 0 (0%) were in it already" in " ".join(
+        cli("journal", "--root", str(store.root)).stdout.split()
+    )
+    assert cli(*words).returncode == 0
+    assert "was begun" not in cli(*words, "--dry-run").stdout
 
 
 @pytest.mark.parametrize(("name", "child"), [("queries", "responses"), ("responses", "comparisons")])
