@@ -132,6 +132,8 @@ class Hub:
         """Bytes of uploaded large files."""
         self.fault: Callable[[int, str, str], str | None] = lambda number, method, path: None
         """Number of the request, method, path -> a fault of FAULTS, or None."""
+        self.next_page = ""
+        """Where a list of files goes on, by its `Link` header."""
         self.before_commit: Callable[[Repo], None] = lambda repo: None
         """What somebody else does just before a commit is taken."""
         self.chunks: Path | None = None
@@ -257,7 +259,10 @@ class Hub:
             raise Refused(404, "EntryNotFound", "Entry not found")
         if query.get("recursive", ["false"])[0].lower() not in ("true", "1"):
             entries = [entry for entry in entries if "/" not in entry["path"].removeprefix(top)]
-        return _json(entries)
+        reply = _json(entries)
+        if self.next_page:
+            reply.headers["Link"] = f'<{self.next_page}>; rel="next"'
+        return reply
 
     def paths(self, repo: Repo, revision: str, headers: Any, body: bytes, **_: Any) -> Reply:
         is_json = "json" in headers.get("Content-Type", "")

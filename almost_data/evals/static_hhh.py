@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ..datasets.records import Pinned
 from ..errors import InputError
 from ..generation import prompts
+from ..models.hub_token import token_kept
 from ..readers.dialogue_text import is_hh, read_hh
 from . import choices, sources
 from .choices import Benchmark, ChoiceOptions, Scores, Texts, Values
@@ -64,9 +65,10 @@ def _download(hub: Pinned) -> str:
 
     disable_progress_bars()
     try:
-        folder = snapshot_download(
-            hub.id, repo_type="dataset", revision=hub.revision, allow_patterns="*task.json"
-        )
+        with token_kept():
+            folder = snapshot_download(
+                hub.id, repo_type="dataset", revision=hub.revision, allow_patterns="*task.json"
+            )
     except Exception as error:  # network, client and server each raise their own kinds
         reason = type(error).__name__
         raise InputError(f"eval.data {hub.id}@{hub.revision}: cannot be loaded ({reason})") from None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..datasets.manifest import Manifest, decode_manifest
 from ..errors import InputError
+from ..models.hub_token import token_kept
 from ..store.names import NAME, VERSION
 
 if TYPE_CHECKING:
@@ -161,16 +162,17 @@ def is_public(api: "HfApi", repo: str, kind: str) -> bool:
         return False
 
 
-def with_retries(repo: str, attempt: Callable[[], T]) -> T:
+def with_retries(repo: str, attempt: Callable[[], T], endpoint: str | None = None) -> T:
     """The result of `attempt`, retried while it fails for a temporary reason.
 
-    It must be safe to repeat: it reads the state of the Hub before it changes anything. Raises InputError
-    where the user can fix it, HubError otherwise; neither quotes the Hub's messages. An error that comes
-    neither from the Hub nor from the network is raised unchanged.
+    The token goes to the Hub at `endpoint` alone. `attempt` must be safe to repeat: it reads the state of the
+    Hub before it changes anything. Raises InputError where the user can fix it, HubError otherwise; neither
+    quotes the Hub's messages. An error that comes neither from the Hub nor from the network is raised
+    unchanged.
     """
     for wait in (*RETRY_WAITS, None):
         try:
-            with _configured_client():
+            with token_kept(endpoint), _configured_client():
                 return attempt()
         except (InputError, HubError):
             raise

@@ -125,7 +125,7 @@ def _find(api: "HfApi | None", repo: str, revision: str | None) -> tuple[Remote,
             raise NotOurs(f"{repo}: it has no manifest.json, so almost_data did not push it; see `import`")
         raise InputError(f"{repo}: not on the Hub, or not visible with this login")
 
-    return client.with_retries(repo, attempt)
+    return client.with_retries(repo, attempt, hub.endpoint)
 
 
 def _check_identity(manifest: Manifest, remote: Remote) -> None:
@@ -153,7 +153,7 @@ def _staged(store: Store, remote: Remote, ref: str, progress: ByteProgress) -> I
         raise InputError(f"{remote.repo}: {total / 1e9:,.1f} GB, more than is free at {store.root}")
     for path, size in sizes.items():
         progress(done, total)
-        client.with_retries(remote.repo, partial(_fetch, remote, path, folder))
+        client.with_retries(remote.repo, partial(_fetch, remote, path, folder), remote.api.endpoint)
         done += size
     progress(done, total)
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's notes on what it fetched

@@ -90,7 +90,9 @@ def push(
     artifact = prepare(store, ref, client.check_repo(repo), str(hub.endpoint))
     created: list[str] = []
     try:
-        pushed = client.with_retries(repo, lambda: _attempt(hub, artifact, private, progress, created))
+        pushed = client.with_retries(
+            repo, lambda: _attempt(hub, artifact, private, progress, created), hub.endpoint
+        )
     except HubError as error:
         state = f"; {repo} was created for it, and may be empty until then" if created else ""
         raise HubError(f"{error}{state}") from error.__cause__

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import InputError
 from . import Model, split_revision
 from .files import PATTERNS, cached_sha256, files_digest, loaded_files, require_safetensors
+from .hub_token import token_kept
 from .packages import PACKAGES, PREFIX, package_folder, package_revision
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
@@ -65,7 +66,8 @@ def _hub_revision(name: str, revision: str | None) -> str:
 
     # The library's own messages are not passed on: they are long, and may quote headers or addresses.
     try:
-        return str(HfApi().model_info(name, revision=revision, timeout=20).sha)
+        with token_kept():
+            return str(HfApi().model_info(name, revision=revision, timeout=20).sha)
     except GatedRepoError:
         reason = "gated on the Hub; accept its terms there and log in (hf auth login)"
     except RepositoryNotFoundError:
@@ -85,7 +87,8 @@ def hub_file(model: Model, name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(model.id, name, revision=model.revision))
+        with token_kept():
+            return Path(hf_hub_download(model.id, name, revision=model.revision))
     except Exception as error:  # being offline raises many kinds; messages may quote addresses
         at = f"@{model.revision}" if model.revision else ""
         raise InputError(
@@ -98,9 +101,10 @@ def _snapshot(model: Model) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = snapshot_download(
-            model.id, revision=model.revision, allow_patterns=list(PATTERNS), ignore_patterns=["*/*"]
-        )
+        with token_kept():
+            folder = snapshot_download(
+                model.id, revision=model.revision, allow_patterns=list(PATTERNS), ignore_patterns=["*/*"]
+            )
     except Exception as error:
         raise InputError(
             f"{model.id}@{model.revision}: cannot be downloaded from the Hub and is not in its cache "

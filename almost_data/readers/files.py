@@ -13,6 +13,7 @@ from ..datasets.manifest import canonical_json
 from ..errors import InputError
 from ..inputs import is_utf8
 from ..models.files import file_sha256
+from ..models.hub_token import token_kept
 from . import formats
 from .conversations import IMAGES
 from .formats import COMPRESSIONS, Row, Tick, file_format
@@ -152,7 +153,8 @@ def hub_commit(name: str, revision: str | None) -> str:
     from huggingface_hub import HfApi
 
     try:
-        return str(HfApi().dataset_info(name, revision=revision).sha)
+        with token_kept():
+            return str(HfApi().dataset_info(name, revision=revision).sha)
     except Exception as error:  # network, client and server each raise their own kinds
         raise _unavailable(name, error) from None
 
@@ -187,7 +189,8 @@ def hub_splits(source: str, config: str | None, setting: str = "import.hub_confi
     name, _, revision = source.partition("@")
     commit = hub_commit(name, revision or None)
     try:
-        configs = datasets.get_dataset_config_names(name, revision=commit)
+        with token_kept():
+            configs = datasets.get_dataset_config_names(name, revision=commit)
     except Exception as error:  # network, Hub client and file readers each raise their own kinds
         raise _unavailable(source, error) from None
     if config is None and len(configs) > 1:
@@ -195,7 +198,8 @@ def hub_splits(source: str, config: str | None, setting: str = "import.hub_confi
     is_folder = config is not None and config not in configs
     place = {"data_dir": config} if is_folder else {"name": config}
     try:
-        return dict(datasets.load_dataset(name, revision=commit, **place))
+        with token_kept():
+            return dict(datasets.load_dataset(name, revision=commit, **place))
     except Exception as error:
         if is_folder:
             raise InputError(

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import InputError
 from ..inputs import read_text
 from ..models import Model, weights
+from ..models.hub_token import token_kept
 from .reading import EncodedDialogue, Reader
 
 UNBATCHED = {"fnet", "xlnet"}
@@ -131,7 +132,7 @@ def _hub_config(model: Model) -> Path:
     from huggingface_hub import HfApi
 
     files = None
-    with suppress(Exception):  # offline: missing weights show when they are fetched
+    with suppress(Exception), token_kept():  # offline: missing weights show when they are fetched
         files = HfApi().list_repo_files(model.id, revision=model.revision)
     if files is not None and not any(file.endswith(".safetensors") and "/" not in file for file in files):
         raise InputError(
