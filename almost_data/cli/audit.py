@@ -33,7 +33,10 @@ READING, OPTIONS = Reading(), AuditOptions()
 
 def audit(
     source: Annotated[
-        str, Parameter(help="File, folder, Hub id, or name@version: preference data in any layout.")
+        str,
+        Parameter(
+            help="Preference data in any layout: name@version, a name, file, folder or ORG/NAME[@REVISION]."
+        ),
     ],
     /,
     *,

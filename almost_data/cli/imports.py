@@ -21,14 +21,22 @@ LADDER: presets.PresetName = "delta"
 """The preset that is an example of a ladder for imported queries."""
 
 
+_SOURCE = "File, folder of files of one format, or Hub dataset ORG/NAME[@REVISION]: {}."
+Pairs = Annotated[str, Parameter(help=_SOURCE.format("pairs.jsonl"))]
+Answers = Annotated[str, Parameter(help=_SOURCE.format("answers.jsonl"))]
+Questions = Annotated[str, Parameter(help=_SOURCE.format("questions.txt"))]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions(Reading):
     """Options of every import."""
 
     version: Version
-    license: Annotated[str | None, Parameter(help="Licence of the data, as the Hub spells it.")] = None
-    language: Annotated[str | None, Parameter(help="ISO 639 code of the data's language.")] = None
+    license: Annotated[
+        str | None, Parameter(help="Licence of the data, as the Hub spells it: cc-by-4.0.")
+    ] = None
+    language: Annotated[str | None, Parameter(help="ISO 639 code of the data's language: en.")] = None
     root: Root = ROOT
 
     def options(self, *roles: str) -> importing.Options:
@@ -37,7 +45,7 @@ class ImportOptions(Reading):
 
 
 @app.command
-def preferences(file: str, /, *, options: ImportOptions) -> None:
+def preferences(file: Pairs, /, *, options: ImportOptions) -> None:
     """Import comparisons: chosen and rejected replies, in any usual layout of .jsonl, .json, .csv, .tsv or
     .parquet (text also .gz or .zst), of a folder, or of a Hub id."""
     settings = options.options(*ROLES)
@@ -46,7 +54,7 @@ def preferences(file: str, /, *, options: ImportOptions) -> None:
 
 
 @app.command
-def queries(file: str, /, *, options: ImportOptions) -> None:
+def queries(file: Questions, /, *, options: ImportOptions) -> None:
     """Import queries: a text file (one a line), or a table or Hub id with a column `query`, `prompt`,
     `question`, `instruction`, `text`, `messages` or `conversation`."""
     store = Store(options.root)
@@ -55,10 +63,12 @@ def queries(file: str, /, *, options: ImportOptions) -> None:
 
 @app.command
 def responses(
-    file: str,
+    file: Answers,
     /,
     *,
-    ladder: Annotated[str, Parameter(help="Responders, best first: best,...,worst. Required.")] = "",
+    ladder: Annotated[
+        str, Parameter(help="Responders, best first, with commas between: large,medium,small. Required.")
+    ] = "",
     options: ImportOptions,
 ) -> None:
     """Import responses: a table or Hub id with a prompt and a column per responder, or long rows of prompt,

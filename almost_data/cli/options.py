@@ -24,7 +24,9 @@ Markdown = Annotated[bool, Parameter(help="Print Markdown.")]
 Columns = Annotated[
     str | None,
     Parameter(
-        help="Which column holds what: prompt=NAME (of queries: query=NAME), chosen=NAME,rejected=NAME."
+        help="Which column holds what, as ROLE=NAME with commas between. Roles of preferences are prompt, "
+        "system, chosen and rejected; of queries query; of responses prompt, responder and response. For "
+        "example: prompt=question,chosen=good,rejected=bad."
     ),
 ]
 
@@ -35,8 +37,10 @@ class Reading:
     """How a file, a folder or a Hub dataset is read."""
 
     columns: Columns = None
-    hub_config: Annotated[str | None, Parameter(help="Config of a Hub dataset, or a folder in it.")] = None
-    split: Annotated[str | None, Parameter(help="Split of a Hub dataset, or all.")] = None
+    hub_config: Annotated[
+        str | None, Parameter(help="Config of a Hub dataset, or a folder in it: helpful-base.")
+    ] = None
+    split: Annotated[str | None, Parameter(help="Split of a Hub dataset, such as train, or all.")] = None
 
 
 def root_flag(root: Path) -> str:

@@ -20,7 +20,9 @@ LIMIT = 5_000
 
 
 def view(
-    ref: Annotated[str, Parameter(help="name@version, a name, or a file, folder or Hub id of preferences.")],
+    ref: Annotated[
+        str, Parameter(help="name@version, a name, or a file, folder or ORG/NAME[@REVISION] of preferences.")
+    ],
     newer: Annotated[
         str | None, Parameter(help="Another version: what came and went from the first to this one.")
     ] = None,

@@ -70,7 +70,7 @@ class AuditOptions:
     """What preferences are compared with, and held against."""
 
     benchmark: tuple[str, ...] = ()
-    """File of a benchmark's prompts to search for; repeatable."""
+    """File of a benchmark's prompts to search for, such as bench.jsonl; repeatable."""
     rm: str | None = None
     """Reward model that also judges: name@version, folder or Hub id."""
     thresholds: Path | None = None

@@ -153,13 +153,13 @@ class RunOptions:
     config: Path | None = None
     """TOML file over the preset, in the presets' format."""
     assignments: Sequence[str] = ()
-    """section.key=value over preset and config; repeatable."""
+    """section.key=value over preset and config, such as comparisons.min_chars=100; repeatable."""
     limit: int | None = None
     """Use only so many queries."""
     sources: Sequence[str] = ()
     """name@version, a name, or ORG/NAME@REVISION on the Hub, to build on instead; repeatable."""
     base_url: Sequence[str] = ()
-    """Address of an OpenAI-compatible server, up to /v1; repeatable."""
+    """Address of an OpenAI-compatible server, up to /v1: http://HOST:8000/v1; repeatable."""
     ray_address: str | None = None
     """Ray cluster; without it, this machine."""
     max_failures: float = MAX_FAILURES

@@ -75,8 +75,9 @@ class ComparisonsConfig(PairConfig, frozen=True, kw_only=True):
     """Defaults are the released code's."""
 
     checks: Annotated[str | tuple[str, ...], Meta(description=CHECK_DOCS, examples=list(SETS))] = AUTO
-    """Response checks: a set, or a list of checks, a reason being the first that drops. `auto` is the set
-    `chat` for imported responses and a ladder of chat models, and `paper` for any other ladder."""
+    """Response checks: a set such as `chat`, or checks with commas between, such as `too_short,refusal`; the
+    first that drops a response is the reason. `auto` is the set `chat` for imported responses and a ladder of
+    chat models, and `paper` for any other ladder."""
     check_sides: Literal["auto", "both", "chosen"] = "auto"
     """`chosen`: a response that fails a check may still be rejected; it is never chosen. `auto` is
     `chosen` for a ladder of two, as in delta learning, and `both` for any other ladder."""
