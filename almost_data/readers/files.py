@@ -62,9 +62,8 @@ def without_images(columns: Container[str], source: str, fix: str) -> Callable[[
 
     def needs(column: str) -> bool:
         if column in IMAGES:
-            raise InputError(
-                f"{source}: column {column!r}: images are not read: if the texts need none, {fix}"
-            )
+            problem = "only text is read, no image, video or sound"
+            raise InputError(f"{source}: column {column!r}: {problem}: if the texts need none, {fix}")
         return column in columns
 
     return needs

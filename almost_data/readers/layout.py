@@ -19,7 +19,7 @@ from .conversations import (
     read_turns,
 )
 from .dialogue_text import is_hh, is_whole_hh
-from .reasons import Unusable
+from .reasons import TIE, Unusable
 
 Cells = Mapping[str, Any]
 """A row's values by column."""
@@ -259,6 +259,8 @@ def pair(prompt: str | None) -> ReadCells:
     """Reads `chosen` and `rejected` after the prompt in a column, or at the head of whole conversations."""
 
     def read(row: Cells) -> list[Preference]:
+        if row.get("status") == TIE:  # distilabel's judge rated both sides the same
+            raise Unusable(TIE)
         turns = prompt_of(row, prompt_cell(row, prompt)) if prompt else None
         sides = [reply_of(row, side, turns) for side in SIDES]
         if (facts := _fact_columns(tuple(row))) is None:

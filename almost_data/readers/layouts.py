@@ -96,6 +96,7 @@ LAYOUTS: tuple[Layout, ...] = (
             title="Orca DPO",
             source="Intel/orca_dpo_pairs and its copies",
             columns={prompt: text, **_SIDES},
+            optional=("status",),
             read=pair(prompt),
             example={"system": "Be brief.", prompt: _PROMPT, **_REPLIES},
         )

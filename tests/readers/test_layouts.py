@@ -381,7 +381,7 @@ def test_a_column_of_images_in_parquet_is_refused_unless_the_columns_are_named(
 ) -> None:
     file = str(tmp_path / "rows.parquet")
     pl.DataFrame([ROW | {column: "x.png"}]).write_parquet(file)
-    with pytest.raises(InputError, match=f"column '{column}': images are not read.*import.columns"):
+    with pytest.raises(InputError, match=f"column '{column}': only text is read.*import.columns"):
         read_preferences(file)
     [read] = read_preferences(file, {name: name for name in ROW}).rows
     assert not isinstance(read.result, Rejected)
@@ -390,7 +390,7 @@ def test_a_column_of_images_in_parquet_is_refused_unless_the_columns_are_named(
 def test_a_column_of_images_on_the_hub_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     table = datasets.Dataset.from_list([ROW | {"images": ["x.png"]}])
     monkeypatch.setattr(files, "hub_splits", lambda source, config: {"train": table})
-    with pytest.raises(InputError, match=r"^org/pairs: column 'images': images are not read"):
+    with pytest.raises(InputError, match=r"^org/pairs: column 'images': only text is read"):
         read_preferences("org/pairs")
     [read] = read_preferences("org/pairs", {name: name for name in ROW}).rows
     assert not isinstance(read.result, Rejected)
@@ -425,6 +425,11 @@ def test_a_tie_has_its_own_reason(name: str, label: Row) -> None:
     assert pairs_of(layout, [{**layout.example, **label}]) == ([], ["tie"])
     unknown = dict.fromkeys(label, None)
     assert pairs_of(layout, [{**layout.example, **unknown}]) == ([], ["no_preference"])
+
+
+def test_a_judge_of_distilabel_who_rates_both_sides_the_same_makes_a_tie() -> None:
+    rows = [{"input": "q", "chosen": "a", "rejected": "b", "status": word} for word in ("tie", "swapped")]
+    assert pairs_of(detect(rows, "rows", []), rows) == ([Pair([user("q")], "a", "b")], ["tie"])
 
 
 def test_items_of_a_benchmark_are_sent_to_its_evaluation(tmp_path: Path) -> None:

@@ -376,7 +376,7 @@ def test_rows_with_images_are_rejected_in_queries_and_responses(store: Store, tm
     named = importing.Options({"prompt": "prompt"})
     assert "rejected" not in importing.import_responses(store, file, ladder, "3.0.0", named).counts
     pl.DataFrame(rows).write_parquet(tmp_path / "a.parquet")
-    with pytest.raises(InputError, match=r"'images': images are not read.* import\.columns prompt=NAME"):
+    with pytest.raises(InputError, match=r"'images': only text is read.* import\.columns prompt=NAME"):
         importing.import_responses(store, str(tmp_path / "a.parquet"), ladder, "4.0.0")
     importing.import_responses(store, str(tmp_path / "a.parquet"), ladder, "4.0.0", named)
 
