@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import almost_data
 from almost_data.cli import app as cli
@@ -25,7 +26,8 @@ PAGES = {
 BLOCK = re.compile(r'^```(\w+)(?: title="([\w.]+)")?\n(.*?)^```', re.DOTALL | re.MULTILINE)
 NAMED = re.compile(r"# (\w+\.(?:toml|py))\n")
 SLOW = re.compile(
-    r"(make|accelerate|pip|python -m venv|\.) .*|python recipes/.*|.* --engine (vllm|transformers|ray)\b.*"
+    r"(git|make|accelerate|pip|python3 -m venv|\.) .*|python recipes/.*"
+    r"|.* --engine (vllm|transformers|ray)\b.*"
     r"|almost-data (push|pull|verify) .*\bORG/.*|.* --from ORG/.*|.* --preset (almost|tiny)\b.*"
     r"|almost-data eval .*"
 )
@@ -63,6 +65,15 @@ def recipe_flags() -> frozenset[str]:
     return frozenset(field.name for kind in kinds for field in dataclasses.fields(kind)) | {"config"}
 
 
+def names_base_model(recipe: str, words: list[str]) -> bool:
+    """Whether a recipe's command, or its config, names the model that it starts from."""
+    config = yaml.safe_load((PROJECT / words[words.index("--config") + 1]).read_text("utf-8"))
+    return "--model_name_or_path" in words or "model_name_or_path" in {
+        **config["all"],
+        **config.get(recipe, {}),
+    }
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_parses(page: str) -> None:
     for command in commands(page):
@@ -78,8 +89,9 @@ def test_every_command_parses(page: str) -> None:
             flags = {word[2:] for word in words[words.index(scripts[0]) + 1 :] if word.startswith("--")}
             assert flags <= recipe_flags(), command
             assert all((PROJECT / word).is_file() for word in words if word.startswith("recipes/")), command
+            assert names_base_model(Path(scripts[0]).stem, words), command
         else:
-            assert words[0] in {"pip", "python", "."}, command
+            assert words[0] in {"git", "pip", "python3", "."}, command
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
