@@ -48,10 +48,10 @@ def _print_begun(plan: Plan, store: Store, costs: list[CostLine]) -> None:
         build, name = begun.get(step.manifest.ref), step.manifest.name
         requests = sum(line.requests for line in costs if line.task.rpartition(": ")[0] == name)
         if build and build.answered and requests:
-            left = max(0, requests - build.answered)
+            unanswered = max(0, requests - build.answered)
             print_line(
                 f"{build.name} was begun: {build.answered:,} answers are in the journal. With the same "
-                f"settings {left:,} of these {requests:,} requests are left, about {left / requests:.0%} of "
+                f"settings {unanswered:,} of these {requests:,} requests are left, about {unanswered / requests:.0%} of "
                 "its cost.",
                 "yellow",
             )
