@@ -51,8 +51,8 @@ def _print_begun(plan: Plan, store: Store, costs: list[CostLine]) -> None:
             unanswered = max(0, requests - build.answered)
             print_line(
                 f"{build.name} was begun: {build.answered:,} answers are in the journal. With the same "
-                f"settings {unanswered:,} of these {requests:,} requests are left, about {unanswered / requests:.0%} of "
-                "its cost.",
+                f"settings {unanswered:,} of these {requests:,} requests are left, about "
+                f"{unanswered / requests:.0%} of its cost.",
                 "yellow",
             )
 
