@@ -50,11 +50,11 @@ def parse_toml(text: str) -> dict[str, Any]:
         data = tomllib.loads(text)
     except RecursionError:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
-    _check(data, [])
+    check_data(data, [])
     return data
 
 
-def _check(value: Any, path: list[str]) -> None:
+def check_data(value: Any, path: list[str]) -> None:
     """Raise ValueError for what is nested too deep, and for a number that JSON cannot hold."""
     if len(path) > MAX_DEPTH:
         raise ValueError(f"{'.'.join(path[:3])}: nested deeper than {MAX_DEPTH} levels")
@@ -64,4 +64,4 @@ def _check(value: Any, path: list[str]) -> None:
         raise ValueError(f"{'.'.join(path)}: {value} is no number that can be compared: give a finite one")
     if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            _check(item, [*path, str(key)])
+            check_data(item, [*path, str(key)])

@@ -66,6 +66,8 @@ def read_yaml(text: str) -> Any:
         return loader.construct_document(top) if top else None
     except RecursionError:
         raise yaml.YAMLError("it is nested too deep") from None
+    except ValueError as error:  # such as the 99th day of a month
+        raise yaml.YAMLError(str(error)) from None
 
 
 def viewer(manifest: Manifest) -> dict[str, Any]:

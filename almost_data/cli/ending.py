@@ -43,8 +43,8 @@ def traceback_file() -> str:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """A signal to end, at any time, ends the process with 128 plus its number, and one line."""
+def interruptible(message: str = KEPT) -> Iterator[None]:
+    """A signal to end, at any time, ends the process with 128 plus its number, and the message."""
     is_main = threading.current_thread() is threading.main_thread()
     ours = (signal.SIG_DFL, signal.default_int_handler)
     previous = {n: signal.getsignal(n) for n in SIGNALS if is_main and signal.getsignal(n) in ours}
@@ -53,19 +53,19 @@ def interruptible() -> Iterator[None]:
         return
     received.clear()
     for number in previous:
-        signal.signal(number, partial(_interrupt, os.getpid()))
+        signal.signal(number, partial(_interrupt, os.getpid(), message))
     try:
         yield
     except BaseException as error:
         if not (received or isinstance(error, KeyboardInterrupt)):
             raise
-        end(128 + (received[0] if received else signal.SIGINT), KEPT)
+        end(128 + (received[0] if received else signal.SIGINT), message)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _interrupt(process: int, number: int, frame: FrameType | None) -> None:
+def _interrupt(process: int, message: str, number: int, frame: FrameType | None) -> None:
     if os.getpid() != process:  # a child that was forked
         if number != signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
@@ -74,7 +74,7 @@ def _interrupt(process: int, number: int, frame: FrameType | None) -> None:
     received.append(number)
     # Libraries that are being imported turn the exception into others; all that is kept is on the disk.
     if _is_importing(frame) or len(received) > 2:
-        os.write(2, f"almost-data: {KEPT}\n".encode())
+        os.write(2, f"almost-data: {message}\n".encode())
         os._exit(128 + number)
     raise KeyboardInterrupt
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import NoReturn
 
 from ..datasets.manifest import Manifest
 from ..errors import InputError, Stopped
@@ -9,34 +10,41 @@ from ..training import is_main_process
 from ..training.artifact import Training
 from ..training.preflight import Preflight
 from .console import accept_any_text, console, draw_to_files, grid, percent, print_line, text
-from .ending import end
+from .ending import end, interruptible, received, traceback_file
 from .options import root_flag
 
 STYLES = {"warn": "yellow", "fatal": "red", "fine": "green"}
 SETTING = re.compile(r"(?<![\w/.-])(?:recipe|run|import)\.(?!ya?ml|toml|json|py\b)([a-z]\w*)")
 """A setting as errors below the command line name it: `recipe.artifact` is the argument `--artifact`."""
+RESUMES = "interrupted: the same command resumes from the last checkpoint (one a save_steps; PPO has none)"
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a recipe: 0 done, 1 failed, 2 bad input (one line on stderr), 130 interrupted.
+    """Run a recipe: 0 done, 1 failed, 2 bad input, 128 and the signal's number; always with one line.
 
-    Failures inside torch and TRL keep their traceback.
+    The traceback of a failure inside torch and TRL is in the file that the line names.
     """
     accept_any_text()
     draw_to_files()
-    try:
-        main()
-    except InputError as error:
-        end(2, SETTING.sub(r"--\1", str(error)))
-    except KeyboardInterrupt:
-        end(
-            130,
-            "interrupted: the same command resumes from the last checkpoint (one a save_steps; PPO has none)",
-        )
-    except Stopped as error:
-        end(1, str(error))
-    except (OSError, MemoryError) as error:
-        end(1, f"{type(error).__name__}: {error}")
+    with interruptible(RESUMES):
+        try:
+            main()
+        except Exception as error:
+            if received:
+                raise
+            _end(error)
+
+
+def _end(error: Exception) -> NoReturn:
+    match error:
+        case InputError():
+            end(2, SETTING.sub(r"--\1", str(error)))
+        case Stopped():
+            end(1, str(error))
+        case OSError() | MemoryError():
+            end(1, f"{type(error).__name__}: {error}")
+        case _:
+            end(1, f"{type(error).__name__}: {error} (the traceback is in {traceback_file()})")
 
 
 def require(checks: Preflight) -> None:

@@ -6,12 +6,13 @@ from contextlib import redirect_stderr
 from dataclasses import MISSING, dataclass, field, fields
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
 from .. import inputs
-from ..errors import InputError
+from ..cards.front_matter import read_yaml
+from ..errors import InputError, one_line
 from ..run.presets import card as card_config
 from ..store.names import check_model_ref
 from ..store.store import Store
@@ -23,6 +24,15 @@ UNSUPPORTED = {
     "load_best_model_at_end": "the last weights are published",
 }
 """Arguments of TRL that would break a recipe's promises, and why."""
+
+POSITIVE = frozenset(
+    """
+    gradient_accumulation_steps lora_r max_length num_train_epochs per_device_eval_batch_size
+    per_device_train_batch_size
+    """.split()
+)
+SEEDS = ("seed", "data_seed")
+"""Arguments of TRL that it checks late or never: of 0 epochs it makes a model."""
 
 
 def argument(text: str, default: Any = MISSING) -> Any:
@@ -98,13 +108,34 @@ def parse(parser: Any, recipe: str, argv: list[str] | None = None) -> tuple[Any,
             raise  # --help
         lines = errors.getvalue().strip().splitlines() or ["the arguments are wrong"]
         raise InputError(lines[-1].partition("error: ")[2] or lines[-1]) from None
-    except (ValueError, TypeError, argparse.ArgumentError) as error:
-        raise InputError(str(error)) from None
+    except InputError:
+        raise
+    except Exception as error:  # of argparse, TRL, and packages that an argument needs
+        raise InputError(one_line(error)) from None
+    for values in parsed:
+        check_values(values)
     inputs, args = parsed[:2]
     check_supported(args, parsed[-1])
-    if args.output_dir in (None, "trainer_output"):
+    if args.output_dir in (None, "", "trainer_output"):
         args.output_dir = str(Path(inputs.root) / ".training" / inputs.artifact)
     return parsed
+
+
+def check_values(arguments: Any) -> None:
+    """Raise InputError for values that no training can use, which TRL finds late or never."""
+    for argument in fields(arguments):
+        value: Any = getattr(arguments, argument.name, None)
+        name = f"recipe.{argument.name}"
+        try:
+            inputs.check_data(value, [name])
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        if argument.name in POSITIVE and value is not None and value <= 0:
+            raise InputError(f"{name} {value}: give a number above 0")
+        if argument.name in SEEDS and value is not None and not 0 <= value < 2**32:
+            raise InputError(f"{name} {value}: give 0 to {2**32 - 1}")
+        if argument.name == "learning_rate" and value < 0:
+            raise InputError(f"{name} {value}: give 0 or more")
 
 
 def check_supported(args: Any, model_args: Any) -> None:
@@ -132,8 +163,8 @@ def section(path: Path, recipe: str) -> dict[str, Any]:
     Raises InputError where the file or the section cannot be read.
     """
     try:
-        content = yaml.safe_load(inputs.read_text(path))
-    except (yaml.YAMLError, RecursionError) as error:
+        content = read_yaml(inputs.read_text(path))
+    except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or recipe not in content:
         raise InputError(f"{path}: no section {recipe!r}; a section holds the arguments of one recipe")
@@ -149,6 +180,7 @@ def _section_arguments(parser: Any, path: Path, recipe: str) -> list[str]:
     None, mappings and empty lists cannot be written as arguments, and become defaults.
     """
     actions = {action.dest: action for action in parser._actions}
+    hints = {name: hint for kind in parser.dataclass_types for name, hint in get_type_hints(kind).items()}
     arguments: list[str] = []
     for name, value in section(path, recipe).items():
         if name not in actions:
@@ -158,6 +190,13 @@ def _section_arguments(parser: Any, path: Path, recipe: str) -> list[str]:
             )
         if isinstance(value, list) and actions[name].nargs not in ("+", "*"):
             raise InputError(f"{path}: {recipe}.{name}: give one value, not a list")
+        kinds = get_args(hints.get(name)) or (hints.get(name),)
+        if value is None and type(None) not in kinds:
+            raise InputError(f"{path}: {recipe}.{name}: give a value, or leave it out")
+        if isinstance(value, dict) and dict not in [get_origin(kind) or kind for kind in kinds]:
+            raise InputError(f"{path}: {recipe}.{name}: give one value, not a mapping")
+        if not is_text(str(value)):
+            raise InputError(f"{path}: {recipe}.{name}: has characters that no text has: give another value")
         if isinstance(value, list) and value:
             arguments += [f"--{name}", *map(str, value)]
         elif value is None or isinstance(value, dict | list):
@@ -165,6 +204,11 @@ def _section_arguments(parser: Any, path: Path, recipe: str) -> list[str]:
         else:
             arguments.append(f"--{name}={value}")
     return arguments
+
+
+def is_text(value: str) -> bool:
+    """Whether an argument of a command could be this: no NUL, and no half of a character."""
+    return "\0" not in value and value.encode("utf-8", "ignore").decode() == value
 
 
 def has_gpu() -> bool:

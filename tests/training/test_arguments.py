@@ -1,5 +1,7 @@
 """One command line for all recipes: TRL's own classes, YAML below it, and what of it is the recipe."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,12 @@ sft: {max_length: 3}
 """
 
 
+ALIASES = "a: &a [x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{previous}'] * 10)}]\n"
+    for previous, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
 @pytest.mark.parametrize("equals", [False, True])
 def test_the_command_line_is_over_the_recipe_s_section_and_that_over_all(
     tmp_path: Path, equals: bool
@@ -104,6 +112,24 @@ def test_yaml_can_name_what_the_command_line_must(tmp_path: Path) -> None:
         ("rm: {limit: 1.5}", "limit.*invalid int value: '1.5'"),
         ("rm: {limit: 0}", r"recipe\.limit 0: give 1 or more"),
         ("rm: {lr_scheduler_type: wavy}", "wavy"),
+        (f"{ALIASES}rm: {{lora_target_modules: *i}}", r"it\.yaml: not YAML: it expands"),
+        ("rm: &r {gradient_checkpointing_kwargs: *r}", r"it\.yaml: not YAML: it expands"),
+        ("rm: {seed: " + "9" * 5_000 + "}", r"it\.yaml: not YAML: Exceeds the limit"),
+        ("rm: {seed: 2020-02-31}", r"it\.yaml: not YAML: day is out of range"),
+        ("rm: {gradient_checkpointing_kwargs: " + "{a: " * 40 + "1" + "}" * 41, "deeper than 20 levels"),
+        ("rm: {lr_scheduler_kwargs: {a: .nan}}", r"recipe\.lr_scheduler_kwargs\.a: nan is no number"),
+        ("rm: {root: null}", r"it\.yaml: rm\.root: give a value, or leave it out"),
+        ("rm: {root: {a: 1}}", r"it\.yaml: rm\.root: give one value, not a mapping"),
+        ("rm: {limit: {a: 1}}", r"it\.yaml: rm\.limit: give one value, not a mapping"),
+        ('rm: {root: "a\\0b"}', r"it\.yaml: rm\.root: has characters"),
+        ('rm: {root: "\\ud800"}', r"it\.yaml: rm\.root: has characters"),
+        ("rm: {learning_rate: .nan}", r"recipe\.learning_rate: nan is no number"),
+        ("rm: {learning_rate: -1}", r"recipe\.learning_rate -1\.0: give 0 or more"),
+        ("rm: {limit: 99999999999999999999}", r"recipe\.limit: an integer of more than 64 bits"),
+        ("rm: {seed: -1}", r"recipe\.seed -1: give 0 to 4294967295"),
+        ("rm: {num_train_epochs: 0}", r"recipe\.num_train_epochs 0\.0: give a number above 0"),
+        ("rm: {per_device_train_batch_size: 0}", r"recipe\.per_device_train_batch_size 0: give"),
+        ("rm: {gradient_accumulation_steps: -1}", r"recipe\.gradient_accumulation_steps -1: give"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_line(tmp_path: Path, text: str, match: str) -> None:
@@ -208,12 +234,40 @@ def test_bad_arguments_end_a_recipe_with_code_2(capsys: pytest.CaptureFixture[st
     assert not end.value.code and "--dataset_config" in capsys.readouterr().out
 
 
-def test_a_bug_keeps_its_traceback() -> None:
+def test_a_bug_ends_with_one_line_and_its_traceback_in_a_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def main() -> None:
         raise KeyError("a bug")
 
-    with pytest.raises(KeyError):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(SystemExit) as end:
         recipe_cli.run(main)
+    [line] = capsys.readouterr().err.splitlines()
+    [file] = tmp_path.iterdir()
+    assert end.value.code == 1 and line.startswith("almost-data: KeyError: 'a bug'") and str(file) in line
+    assert "Traceback" in file.read_text() and "in main" in file.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_signal_ends_a_recipe_with_one_line(
+    number: signal.Signals, wrapped: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        try:
+            os.kill(os.getpid(), number)
+        except KeyboardInterrupt:
+            if not wrapped:
+                raise
+            raise RuntimeError("what a library makes of it") from None
+
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as end:
+        recipe_cli.run(main)
+    [line] = capsys.readouterr().err.splitlines()
+    assert end.value.code == 128 + number and line.startswith("almost-data: interrupted: the same command")
+    assert signal.getsignal(number) == before
 
 
 # --- what is the recipe ----------------------------------------------------------------------------------
