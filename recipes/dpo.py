@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     base = training.find_model(inputs.store, model_args.model_name_or_path)
     tokenizer = trainers.load_tokenizer(base.folder)
     checks = preflight.Preflight()
-    preflight.check_dtype(checks, model_args)
+    preflight.check_dtype(checks, args, model_args)
     preflight.check_tokenizer(checks, tokenizer, training.prepare(tokenizer, base.model.id))
     fits = preflight.check_comparisons(checks, source, source.train, tokenizer, args.max_length)
     preflight.check_boundary(checks, source.train, tokenizer)

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     base = training.find_model(inputs.store, model_args.model_name_or_path)
     tokenizer = trainers.load_tokenizer(base.folder)
     checks = preflight.Preflight()
-    preflight.check_dtype(checks, model_args)
+    preflight.check_dtype(checks, args, model_args)
     preflight.check_tokenizer(checks, tokenizer, training.prepare(tokenizer, base.model.id))
     fits = preflight.check_dialogues(checks, source, tokenizer, args.max_length)
     rows = trainers.sample(source.train.filter(fits), inputs.limit, args.seed)

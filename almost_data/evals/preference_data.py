@@ -99,8 +99,8 @@ def training_notes(store: Store, subjects: Sequence[Subject], judged: Comparison
                     "accuracy there means nothing: judge it on the split test"
                 )
             notes.append(
-                f"{name} was trained on the train split of {source.parent.ref}: for models that were not, "
-                "its result is an upper bound."
+                f"{name} was trained on the train split of {source.parent.ref}, so here it has an advantage "
+                "over models that were not."
             )
         elif any(pins & _pins(parent.ref, parent.digest) for parent in store.ancestors(subject.manifest)):
             notes.append(f"{source.parent.ref} had a part in {name}, which was not itself trained on it.")

@@ -17,7 +17,7 @@ from msgspec import Meta
 from ..errors import InputError, one_line
 from ..models import weights
 from ..models.chat import end_of_turn
-from ..models.device import default_device, free_memory, release_memory
+from ..models.device import default_device, free_memory, has_bfloat16, release_memory
 from . import CannotStart, Model, Reply, Request, group_by_model
 from .encoding import check_templates, encode
 
@@ -129,14 +129,8 @@ class TransformersEngine:
 
     def _device_and_dtype(self) -> tuple[str, str]:
         """The device and the dtype: bfloat16 if the hardware supports it natively."""
-        import torch
-
         device = self.device or default_device()
-        if device.startswith("cuda"):
-            native = torch.cuda.is_bf16_supported()
-        else:
-            native = device == "cpu" and torch.cpu._is_avx512_bf16_supported()
-        return device, self.dtype or ("bfloat16" if native else "float32")
+        return device, self.dtype or ("bfloat16" if has_bfloat16(device) else "float32")
 
     def _limits(self) -> tuple[int, int]:
         """Rows decoded at once, and the tokens beyond which none is added."""

@@ -11,6 +11,15 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether a device computes in bfloat16 natively."""
+    import torch
+
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported())
+    return device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+
+
 def free_memory(device: str = "cpu") -> int:
     """Bytes of memory that are free on a device; half of all if the system does not report it."""
     if device.startswith("cuda"):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import polars as pl
 
 from ..errors import InputError
+from ..models.device import default_device, has_bfloat16
 from .data import Source
 from .shapes import Messages
 
@@ -56,14 +57,18 @@ class Preflight:
         return [asdict(finding) for finding in self.findings]
 
 
-def check_dtype(checks: Preflight, model_args: Any) -> None:
-    """Warns of weights that cannot take small steps."""
+def check_dtype(checks: Preflight, args: Any, model_args: Any) -> None:
+    """Warns of weights that cannot take small steps, and of bfloat16 on a CPU that lacks it."""
     if model_args.dtype in ("bfloat16", "float16") and not model_args.use_peft:
         sentence = (
             f"a full fine-tune of {model_args.dtype} weights rounds small steps away: set dtype float32 "
         )
         sentence += "(bf16 true still computes in bfloat16), or use_peft true"
         checks.add("dtype", sentence, "warn")
+    is_bfloat16 = args.bf16 or model_args.dtype == "bfloat16"
+    if is_bfloat16 and default_device() == "cpu" and not has_bfloat16("cpu"):
+        sentence = "this CPU has no instructions for bfloat16, so that a step takes several times as long: "
+        checks.add("bfloat16", sentence + "set dtype float32 and bf16 false", "warn")
 
 
 def check_tokenizer(checks: Preflight, tokenizer: Any, changes: Sequence[str]) -> None:

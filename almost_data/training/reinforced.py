@@ -69,7 +69,7 @@ def set_up(inputs: Any, args: Any, model_args: Any, *, shares_tokens: bool) -> S
     reward_tokenizer = trainers.load_tokenizer(reward.folder)
     scorer = scoring.load(str(reward.folder))
     checks = Preflight()
-    preflight.check_dtype(checks, model_args)
+    preflight.check_dtype(checks, args, model_args)
     check_policy(checks, tokenizer, reward_tokenizer, shares_tokens)
     checks.require()  # the others need a chat template
     check_reward_sign(checks, scorer, samples.comparisons_of(store, reward.manifest))

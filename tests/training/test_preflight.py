@@ -55,6 +55,26 @@ def checked(
     return checks, preflight.check_comparisons(checks, shaped, shaped.train, tokenizer, most)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "bf16", "device", "is_native", "is_warned"),
+    [
+        ("bfloat16", False, "cpu", False, True),
+        ("float32", True, "cpu", False, True),
+        ("float32", False, "cpu", False, False),
+        ("bfloat16", True, "cpu", True, False),
+        ("bfloat16", True, "cuda", False, False),
+    ],
+)
+def test_bfloat16_on_a_cpu_without_it_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, bf16: bool, device: str, is_native: bool, is_warned: bool
+) -> None:
+    monkeypatch.setattr(preflight, "default_device", lambda: device)
+    monkeypatch.setattr(preflight, "has_bfloat16", lambda name: is_native)
+    checks = Preflight()
+    preflight.check_dtype(checks, Namespace(bf16=bf16), Namespace(dtype=dtype, use_peft=True))
+    assert ("bfloat16" in levels(checks)) == is_warned
+
+
 # --- the table -------------------------------------------------------------------------------------------
 
 
@@ -443,4 +463,4 @@ def test_a_policy_without_a_template_is_refused_before_it_is_used(fake_store: St
     inputs = PolicyInputs("queries@0.1.0", "rloo@0.1.0", root=str(fake_store.root), reward_model=str(reward))
     model_args = Namespace(model_name_or_path=str(policy), model_revision=None, dtype="float32")
     with pytest.raises(InputError, match=r"train it with recipes/sft\.py first"):
-        reinforced.set_up(inputs, Namespace(seed=0), model_args, shares_tokens=False)
+        reinforced.set_up(inputs, Namespace(seed=0, bf16=False), model_args, shares_tokens=False)
