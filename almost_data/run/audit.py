@@ -18,7 +18,7 @@ from ..datasets.spool import Spool
 from ..datasets.tables import Table, all_turns, last_turn, messages, string
 from ..diagnostics import audit as measures
 from ..diagnostics.rules import LEVELS, finding, is_share
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from ..inputs import parse_toml, read_text
 from ..models.chat import assistant_turn
 from ..readers import benchmark_file
@@ -123,7 +123,7 @@ def audit(
         if scorer:
             result["measures"].append(_agreement(scorer, texts.parts, progress))
         result["measures"].sort(key=lambda row: LEVELS.index(row["level"]))
-    thresholds = [_held(limit, result["measures"]) for limit in limits]
+    thresholds = [_held(limit, result) for limit in limits]
     about = {"source": _name(source), "layout": texts.layout, "left_out_at": texts.places}
     return {**about, **result, "thresholds": thresholds}
 
@@ -269,7 +269,11 @@ def read_thresholds(path: Path | None) -> list[Limit]:
     try:
         tables = msgspec.convert(parse_toml(read_text(path)), _Thresholds)
     except (ValueError, msgspec.ValidationError) as error:
-        raise InputError(f"{path}: write tables [max] and [min] of measure = number ({error})") from None
+        problem = str(error).replace("Object contains unknown field", "in neither:")
+        raise InputError(
+            f"{path}: write tables [max] and [min], such as [max] and below it always_longer = 0.65 "
+            f"({problem})"
+        ) from None
     pairs: Iterable[tuple[str, Mapping[str, float]]] = (("max", tables.max), ("min", tables.min))
     limits = [Limit(name, bound, number) for bound, table in pairs for name, number in table.items()]
     for limit in limits:
@@ -283,14 +287,20 @@ def read_thresholds(path: Path | None) -> list[Limit]:
     return limits
 
 
-def _held(limit: Limit, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def _held(limit: Limit, result: Mapping[str, Any]) -> dict[str, Any]:
     """A limit beside what was measured. Raises InputError for a name that no measure has."""
-    numbers = {row["name"]: row["number"] for row in rows}
+    numbers = {row["name"]: row["number"] for row in result["measures"]}
     if limit.measure in UNUSABLE:
         numbers.setdefault(limit.measure, 0.0)  # no row was left out for that reason
     if limit.measure not in numbers:
+        why = {"reward_model": "it needs a model in audit.rm"}
+        if reason := result["text"]["probe"].get("reason"):
+            why |= dict.fromkeys(("surface_model", "surface_beyond_length"), f"it {reason}")
+        reason = f": {why[limit.measure]}" if limit.measure in why else did_you_mean(limit.measure, numbers)
         names = ", ".join(numbers)
-        raise InputError(f"audit.thresholds: {limit.measure} was not measured; measured were: {names}")
+        raise InputError(
+            f"audit.thresholds: {limit.measure} was not measured{reason}; measured were: {names}"
+        )
     number = numbers[limit.measure]
     holds = number <= limit.number if limit.bound == "max" else number >= limit.number
     return {"measure": limit.measure, limit.bound: limit.number, "number": number, "holds": holds}

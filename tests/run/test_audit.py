@@ -237,7 +237,10 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
     ("text", "why"),
     [
         ("[max]\nnonsense = 1\n", "nonsense was not measured; measured were: "),
-        ("[max]\nreward_model = 1\n", "reward_model was not measured"),
+        ("[max]\nreward_model = 1\n", "reward_model was not measured: it needs a model in audit.rm; "),
+        ("[max]\nsurface_model = 1\n", "it needs 50 comparisons on .* queries; here are 30 on 30; measured"),
+        ("[max]\nalways_long = 1\n", r"always_long was not measured \(did you mean 'always_longer'\?\)"),
+        ("always_longer = 0.6\n", r"write tables \[max\] and \[min\], such as \[max\] and below it"),
         ('[max]\n"left_out.nonsense" = 0\n', r"left_out\.nonsense was not measured"),
         ("[most]\nidentity = 1\n", r"write tables \[max\] and \[min\]"),
         ('[max]\nidentity = "low"\n', r"write tables \[max\] and \[min\]"),
