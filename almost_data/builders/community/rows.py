@@ -36,6 +36,7 @@ def comparisons(kept: pl.DataFrame, sites: list[str]) -> pl.DataFrame:
 
 
 def _names(sites: list[str]) -> dict[str, pl.Expr]:
+    """Columns of ids and addresses -> the text that the numbers of site and posts make."""
     site = pl.col("site").replace_strict(dict(enumerate(sites)), return_dtype=pl.String)
     return {
         "comparison_id": pl.format("{}/{}-{}", site, "chosen", "rejected"),
@@ -54,27 +55,21 @@ def rejected(
     """
     table = TABLES[name]
     rows = rows.filter(pl.col("reason").is_not_null())
-    questions = rows.select(votes.QUESTION).unique()
-    urls = (f"https://{sites[site]}/questions/{question}" for site, question in questions.iter_rows())
-    hashes = np.fromiter((int(text_id(url), 16) for url in urls), np.uint64, len(questions))
-    text_hashes = query_ids.with_columns(pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64))
-    questions = questions.with_columns(url_hash=pl.Series(hashes))
-    questions = questions.join(text_hashes, on=votes.QUESTION, how="left")
-    questions = questions.select(*votes.QUESTION, query_hash=pl.coalesce("query_id", "url_hash"))
-    names = {column: name for column, name in _names(sites).items() if column in table.names}
-    ids = [column for column in (*votes.PAIR_COLUMNS, "answer") if column in rows.columns]
-    dropped = rows.select(ids).join(questions, on=votes.QUESTION).sort("query_hash")
+    hashes = _query_hashes(rows.select(votes.QUESTION).unique(), query_ids, sites)
+    columns = [column for column in (*votes.PAIR_COLUMNS, "answer") if column in rows.columns]
+    dropped = rows.select(columns).join(hashes, on=votes.QUESTION).sort("query_hash")
     dropped = dropped.with_columns(pl.col("reason").cast(pl.Enum(list(stages))))
+    texts = [text.alias(column) for column, text in _names(sites).items() if column in table.names]
 
     def block(part: pl.DataFrame) -> pl.DataFrame:
-        named = part.with_columns(
+        with_texts = part.with_columns(
             pl.Series("query_id", [f"{query:016x}" for query in part["query_hash"]], dtype=pl.String),
-            *(name.alias(column) for column, name in names.items()),
+            *texts,
             reason=pl.col("reason").cast(pl.String),
             stage=pl.col("reason").cast(pl.String).replace_strict(stages, return_dtype=pl.String),
         )
-        named = named.cast({column: pl.Int64 for column in named.columns if column.endswith("_score")})
-        return named.select(table.names).sort(table.key)
+        scores = pl.selectors.ends_with("_score")
+        return with_texts.with_columns(scores.cast(pl.Int64)).select(table.names).sort(table.key)
 
     def blocks() -> Iterator[pl.DataFrame]:
         start = 0
@@ -85,3 +80,17 @@ def rejected(
             start = end
 
     return Blocks(blocks)
+
+
+def _query_hashes(questions: pl.DataFrame, query_ids: pl.DataFrame, sites: list[str]) -> pl.DataFrame:
+    """The query_id of each question as a number: of its text where that was read, else of its address."""
+    urls = (f"https://{sites[site]}/questions/{question}" for site, question in questions.iter_rows())
+    of_urls = np.fromiter((int(text_id(url), 16) for url in urls), np.uint64, len(questions))
+    of_texts = query_ids.select(
+        *votes.QUESTION, of_text=pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64)
+    )
+    return (
+        questions.with_columns(of_url=pl.Series(of_urls))
+        .join(of_texts, on=votes.QUESTION, how="left")
+        .select(*votes.QUESTION, query_hash=pl.coalesce("of_text", "of_url"))
+    )

@@ -24,12 +24,12 @@ PAIR_COLUMNS = [*QUESTION, *_PAIR, "chosen_score", "rejected_score", "reason"]
 
 def read_votes(posts: Posts, source: str, tick: Tick) -> tuple[list[str], pl.DataFrame, pl.DataFrame]:
     """Sites by name, questions and answers, without texts. Raises InputError for a duplicate id."""
-    numbers: dict[str, int] = {}
+    site_numbers: dict[str, int] = {}  # in the order of their first posts; sorted by name below
     names = ("site", "question", "answer", "score", "accepted", "blank")
     columns = {name: array("b" if name == "blank" else "q") for name in names}
     for post in posts(tick):
         row = (
-            numbers.setdefault(post.site, len(numbers)),
+            site_numbers.setdefault(post.site, len(site_numbers)),
             post.id if post.question is None else post.question,
             -1 if post.question is None else post.id,
             post.score,
@@ -38,12 +38,12 @@ def read_votes(posts: Posts, source: str, tick: Tick) -> tuple[list[str], pl.Dat
         )
         for column, value in zip(columns.values(), row, strict=True):
             column.append(value)
-    sites = sorted(numbers)
     types = {"b": np.int8, "q": np.int64}
     frame = pl.DataFrame({name: np.frombuffer(c, types[c.typecode]) for name, c in columns.items()})
-    places = {numbers[name]: place for place, name in enumerate(sites)}
+    sites = sorted(site_numbers)
+    sorted_numbers = {site_numbers[name]: place for place, name in enumerate(sites)}
     frame = frame.with_columns(
-        pl.col("blank") == 1, pl.col("site").replace_strict(places, return_dtype=pl.Int32)
+        pl.col("blank") == 1, pl.col("site").replace_strict(sorted_numbers, return_dtype=pl.Int32)
     )
     is_answer = pl.col("answer") >= 0
     post_id = pl.when(is_answer).then("answer").otherwise("question")

@@ -51,7 +51,10 @@ def build(
     scorer: Scorer | None = None,
     second: Scorer | None = None,
 ) -> Built:
-    """Play the conversations of some queries after those of others; rows wait in files of `folder`."""
+    """Play the conversations of some queries after those of others; rows wait in files of `folder`.
+
+    `scorer` picks the best of N replies; `second` scores them too, for the card alone.
+    """
     queries = first_queries(parents["queries"]("default").select("query_id", "prompt"), config.limit)
     count = int(queries.select(pl.len()).collect().item())
     size = max(1, PART // (config.n * config.conversations_per_query))
@@ -59,7 +62,8 @@ def build(
     play = SelfPlay(config, assistant(config), _reply_filters(config), generator, progress, scorer)
     done = 0
     sorted_ranges = (rows.collect().sort("query_id") for rows in ranges(queries))
-    for part in (part for rows in sorted_ranges for part in rows.iter_slices(size)):
+    parts = (part for rows in sorted_ranges for part in rows.iter_slices(size))
+    for part in parts:
         conversations = [
             Conversation(query_id, number, tuple(prompt))
             for query_id, prompt in part.iter_rows()
