@@ -103,21 +103,21 @@ def _measure(
     rows = judged.source.train
     if options.limit is not None:
         rows = sampled_rows(rows, options.limit, options.seed)
-    words, queries = plain(rows), rows["query_id"]
+    texts, queries = plain(rows), rows["query_id"]
     scores: dict[str, Scores] = {}
     for subject in subjects:
         by_id = session.scores(subject, _dialogues(subject, rows))
         sides = (np.array([by_id[f"{n}/{side}"] for n in range(len(rows))]) for side in SIDES)
         scores[subject.model.id] = dict(zip(SIDES, sides, strict=True))
-        subject.scorer.close()  # and with it go its weights
-    hits = {name: right(by_side["chosen"] - by_side["rejected"]) for name, by_side in scores.items()}
-    hits[LONGEST] = right(longer(words))
-    surface = transfer(judged.surface_texts(rows), words)
+        subject.scorer.close()  # frees its weights before the next model is loaded
+    credits = {name: right(by_side["chosen"] - by_side["rejected"]) for name, by_side in scores.items()}
+    credits[LONGEST] = right(longer(texts))
+    surface = transfer(judged.surface_texts(rows), texts)
     if surface is not None:
-        hits[SURFACE] = surface
+        credits[SURFACE] = surface
     model = subjects[0]
     return Measurement(
-        lines=_lines(model, scores[model.model.id], hits, words, queries),
+        lines=_lines(model, scores[model.model.id], credits, texts, queries),
         items=[row for name, by_side in scores.items() for row in _items(name, by_side, rows)],
         key=("who", "row"),
         notes=list(_remarks(judged, rows, surface is None, model.kind)),
@@ -161,28 +161,30 @@ def item_value(row: dict[str, Any], line: Line) -> ItemValue | None:
 
 
 def _lines(
-    model: Subject, scores: Scores, hits: dict[str, Numbers], words: pl.DataFrame, queries: pl.Series
+    model: Subject, scores: Scores, credits: dict[str, Numbers], texts: pl.DataFrame, queries: pl.Series
 ) -> list[Line]:
-    """Accuracies, of a language model also per character, by length, and how far the model is ahead."""
+    """Accuracies of all, of the model by length too (a language model's per character too), and its lead.
+
+    `credits` has, by model or baseline, 1 for each row it gets right, 0.5 for a tie, and 0 otherwise.
+    """
     who = model.model.id
 
     def line(name: str, values: Numbers, metric: str = "accuracy") -> Line:
         return Line.of(name, metric, values.tolist(), chance=0.5, groups=queries.to_list())
 
-    lines = [line(name, values) for name, values in hits.items()]
+    lines = [line(name, values) for name, values in credits.items()]
     if model.kind == "language":
-        lengths = {side: words[side].str.len_chars().clip(1).cast(pl.Float64).to_numpy() for side in SIDES}
+        lengths = {side: texts[side].str.len_chars().clip(1).cast(pl.Float64).to_numpy() for side in SIDES}
         chosen, rejected = (scores[side] / lengths[side] for side in SIDES)
         lines.insert(1, line(who, right(chosen - rejected), PER_CHARACTER))
-    credits = hits[who]
     for number, name in enumerate(BUCKETS):
-        inside = bucket(words) == number
+        inside = bucket(texts) == number
         if inside.sum() >= FEW:
             groups = queries.filter(pl.Series(inside)).to_list()
-            values = credits[inside].tolist()
+            values = credits[who][inside].tolist()
             lines.append(Line.of(who, "accuracy", values, name, 0.5, groups))
-    rivals = {name: values for name, values in hits.items() if name != who}
-    return lines + [_ahead(who, name, credits - values, queries) for name, values in rivals.items()]
+    rivals = [name for name in credits if name != who]
+    return lines + [_ahead(who, rival, credits[who] - credits[rival], queries) for rival in rivals]
 
 
 def _ahead(who: str, rival: str, gaps: Numbers, queries: pl.Series) -> Line:

@@ -80,8 +80,8 @@ def read_files(data: str) -> Items:
     source = Items()
     for path in paths:
         place = path.relative_to(folder) if is_folder else Path(path.name)
-        subset = place.parent.name if place.name == "task.json" else ""
-        subset = subset or path.name.partition(".")[0]
+        is_named_by_folder = place.name == "task.json" and place.parent.name
+        subset = place.parent.name if is_named_by_folder else path.name.partition(".")[0]
         if any(item.subset == subset for item in source.items):
             raise InputError(f"{path}: a second file of the subset {subset}: name a folder with one of each")
         source.add(subset, files.read_rows(str(path), SUFFIXES), str(path))

@@ -26,9 +26,9 @@ def share(values: Sequence[float], groups: Sequence[Hashable] | None = None) -> 
 def paired(gaps: Sequence[float], groups: Sequence[Hashable] | None = None) -> tuple[float, float, float]:
     """Mean of differences of shares item by item, and its interval (Bonett and Price 2012).
 
-    The interval is that of the mean with one more item for either side, so few items that differ are not
-    taken for certain. Where items are not independent, `groups` says which belong together, and groups are
-    what varies. A difference of shares lies between -1 and 1. Raises ValueError for no items.
+    The interval is that of the mean with one more item for either side, so that few items do not look
+    certain. Where items are not independent, `groups` says which belong together: the interval is then over
+    groups. A difference of shares lies between -1 and 1. Raises ValueError for no items.
 
     >>> paired([0.0] * 30)
     (0.0, -0.0866, 0.0866)
@@ -37,10 +37,10 @@ def paired(gaps: Sequence[float], groups: Sequence[Hashable] | None = None) -> t
         raise ValueError("no items to take a mean of")
     names = range(len(gaps)) if groups is None else groups
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    places = [numbers[name] for name in names]
-    sums, sizes = np.bincount(places, weights=gaps), np.bincount(places)
-    usual = sizes.mean()
-    sums, sizes = np.append(sums, [usual, -usual]), np.append(sizes, [usual, usual])
-    middle = float(sums.sum() / sizes.sum())
-    half = 1.96 * float(np.linalg.norm(sums - middle * sizes) / sizes.sum())
-    return float(np.mean(gaps)), round(max(-1.0, middle - half), 4), round(min(1.0, middle + half), 4)
+    group_of_item = [numbers[name] for name in names]
+    sums, sizes = np.bincount(group_of_item, weights=gaps), np.bincount(group_of_item)
+    mean_size = sizes.mean()  # the group that is added for either side differs in all of its items
+    sums, sizes = np.append(sums, [mean_size, -mean_size]), np.append(sizes, [mean_size, mean_size])
+    center = float(sums.sum() / sizes.sum())
+    margin = 1.96 * float(np.linalg.norm(sums - center * sizes) / sizes.sum())
+    return float(np.mean(gaps)), round(max(-1.0, center - margin), 4), round(min(1.0, center + margin), 4)
