@@ -1,6 +1,6 @@
 """Deletes artifacts: their folders, and nothing else. The journal keeps the replies in them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -14,20 +14,20 @@ class Removal:
     """What the deletion of artifacts means."""
 
     refs: list[str]
-    """These, children first."""
+    """What is deleted, in this order: children before their parents."""
     children: dict[str, list[str]]
-    """Those from which artifacts were made that stay -> these artifacts."""
+    """A deleted artifact -> the artifacts that were made from it and stay; only where there are any."""
     bytes: int
-    """Their size on disk."""
+    """Size on disk of what is deleted."""
     unchecked: list[str]
-    """What is not known because a manifest is damaged, a sentence each."""
+    """What is unknown because a manifest is damaged, a sentence each."""
 
 
 def plan(store: Store, refs: Sequence[str]) -> Removal:
-    """What it means to delete artifacts, damaged ones too. Raises InputError where there is none."""
+    """What it means to delete artifacts, damaged ones too. Raises InputError where one does not exist."""
     for ref in refs:
         if not store.has(ref):
-            store.manifest(ref)  # raises the error that names what is here
+            store.manifest(ref)  # raises the error that lists the existing ones
     parents, unchecked = dict[str, set[str]](), list[str]()
     for ref in store.refs():
         manifest = store.read(ref)
@@ -37,15 +37,24 @@ def plan(store: Store, refs: Sequence[str]) -> Removal:
             question = f"what {ref} is" if ref in refs else f"whether {ref} was made from what is deleted"
             unchecked.append(f"{question}: {manifest}")
     children = {ref: [child for child in parents if ref in parents[child]] for ref in refs}
+    staying = {ref: [child for child in names if child not in refs] for ref, names in children.items()}
+    paths = (path for ref in children for path in store.path(ref).rglob("*") if not path.is_dir())
+    return Removal(
+        refs=_children_first(children),
+        children={ref: names for ref, names in staying.items() if names},
+        bytes=sum(path.lstat().st_size for path in paths),
+        unchecked=unchecked,
+    )
+
+
+def _children_first(children: Mapping[str, Sequence[str]]) -> list[str]:
+    """The keys, each after those of its children that are keys; a circle, which is damage, in any order."""
     ordered, remaining = list[str](), list(children)
     while remaining:
         childless = [ref for ref in remaining if not set(children[ref]) & set(remaining)]
         ordered += childless or remaining
         remaining = [ref for ref in remaining if ref not in ordered]
-    staying = {ref: [child for child in names if child not in refs] for ref, names in children.items()}
-    paths = (path for ref in children for path in store.path(ref).rglob("*") if not path.is_dir())
-    size = sum(path.lstat().st_size for path in paths)
-    return Removal(ordered, {ref: names for ref, names in staying.items() if names}, size, unchecked)
+    return ordered
 
 
 def remove(store: Store, refs: Sequence[str], *, force: bool = False) -> None:

@@ -5,7 +5,7 @@ All of them may be damaged or hostile: nothing is opened that is not a regular f
 
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ..cards import front_matter
@@ -49,14 +49,14 @@ def verify(store: Store, ref: str, render: Render | None = None) -> list[str]:
         problems.append(str(error))
     files = dict(_entries(store.path(ref)))
     unreadable = {path: problem for path, problem in files.items() if problem}
+    readable = files.keys() - unreadable
     problems += [f"{path}: {problem}" for path, problem in unreadable.items()]
-    problems += _names(manifest, files.keys() - unreadable)
-    problems += _bytes(store, manifest, files.keys() - unreadable)
+    problems += _names(manifest, readable)
+    problems += _bytes(store, manifest, readable)
     if manifest.kind == "model":
-        problems += _model(store, manifest, files.keys() - unreadable)
+        problems += _model(store, manifest, readable)
     else:
-        configs = {path.split("/")[1] if path.count("/") else "" for path in unreadable}
-        problems += check_rows(store, manifest, manifest.counts if "" in configs else configs)
+        problems += check_rows(store, manifest, _unreadable_configs(manifest, unreadable))
     if CARD not in unreadable:
         problems += _card(store, manifest, render)
     if seal(manifest) != manifest.sha256:
@@ -97,6 +97,13 @@ def _entries(folder: Path) -> Iterator[tuple[str, str]]:
             yield from ((f"{entry.name}/{path}", problem) for path, problem in _entries(entry))
         else:
             yield entry.name, kind_problem(entry)
+
+
+def _unreadable_configs(manifest: Manifest, unreadable: Iterable[str]) -> set[str]:
+    """The configs with a file that cannot be read: all of them where it is in no folder, as `data` may be."""
+    if any("/" not in path for path in unreadable):
+        return set(manifest.counts)
+    return {path.split("/")[1] for path in unreadable}
 
 
 def _names(manifest: Manifest, paths: set[str]) -> list[str]:
