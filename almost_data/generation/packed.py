@@ -226,7 +226,8 @@ class Packed:
 def misfit(model: Any) -> str | None:
     """Why this model cannot be packed, or None: its packed and plain logits of a few tokens are compared.
 
-    Sliding windows are shortened for the run, so that the few tokens reach beyond them.
+    Two rows run: the first shares all 12 tokens of the prefix, the second only 9. Sliding windows are
+    shortened for the run, so that the few tokens reach beyond them.
     """
     config = model.config.get_text_config(decoder=True)
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
@@ -237,12 +238,21 @@ def misfit(model: Any) -> str | None:
     try:
         with _short_window(config, 6), torch.inference_mode():
             packed = Packed(model, prefix)
-            packed.step([Feed(0, 12, 12, first[:-1]), Feed(1, 9, 9, second[:-1])])
-            logits = packed.step([Feed(0, 12, 17, first[-1:]), Feed(1, 9, 12, second[-1:])]).float()
-            for row, tokens in zip(logits, (prefix + first, prefix[:9] + second), strict=True):
+            packed.step(
+                [
+                    Feed(row=0, shared=12, start=12, tokens=first[:-1]),
+                    Feed(row=1, shared=9, start=9, tokens=second[:-1]),
+                ]
+            )
+            last_tokens = [
+                Feed(row=0, shared=12, start=17, tokens=first[-1:]),
+                Feed(row=1, shared=9, start=12, tokens=second[-1:]),
+            ]
+            packed_logits = packed.step(last_tokens).float()
+            for logits, tokens in zip(packed_logits, (prefix + first, prefix[:9] + second), strict=True):
                 inputs = torch.tensor([tokens], device=model.device)
                 plain = model(input_ids=inputs, use_cache=False).logits[0, -1].float()
-                difference = float((row - plain).norm() / (plain - plain.mean()).norm())
+                difference = float((logits - plain).norm() / (plain - plain.mean()).norm())
                 if not difference < (1e-3 if model.dtype == torch.float32 else 5e-2):
                     return f"its packed logits are off by {difference:.1%}"
     except Exception as error:  # an architecture may answer an unknown mask with any exception

@@ -136,9 +136,9 @@ class RayEngine:
         import ray
 
         has_fatal = False
-        self._end_busy()  # with what a call that nobody reads any more has left
+        self._end_busy()  # an earlier call may have been abandoned with batches unfinished
         for worker in self._pool:
-            worker.event = worker.event or worker.actor.process.remote()  # perhaps it has died meanwhile
+            worker.event = worker.event or worker.actor.process.remote()  # asks whether it still lives
         try:
             while batches or any(worker.batch for worker in self._pool):
                 self._assign(batches)
@@ -147,7 +147,8 @@ class RayEngine:
                 worker = waiting[event]
                 batch = worker.batch
                 yield from self._receive(worker)
-                if batch and batch.pending and worker not in self._pool:
+                is_dead = worker not in self._pool
+                if is_dead and batch and batch.pending:
                     batch.deaths += 1
                     if batch.deaths <= RETRIES:
                         batches.append(batch)
@@ -173,7 +174,11 @@ class RayEngine:
             self._pool.append(_WorkerHandle(actor, actor.process.remote()))
 
     def _receive(self, worker: "_WorkerHandle") -> list[Reply]:
-        """Replies that a worker hands over; none where it has started, finished its batch, or died."""
+        """Replies that a worker hands over; none where it has started, finished its batch, or died.
+
+        Its event is its host and process while it starts, and a stream of replies while it has a batch. One
+        that died is no longer in the pool. Raises what the engine raised, and CannotStart where starts fail.
+        """
         import ray
         from ray.exceptions import RayError, RayTaskError
 
@@ -200,8 +205,9 @@ class RayEngine:
                     raise CannotStart(f"Ray cannot start a worker: {reason}") from error
             return []
         for key, value in settings.items():  # a worker reports only the models that it has run
-            merge = isinstance(value, dict) and isinstance(self._worker_settings.get(key), dict)
-            self._worker_settings[key] = self._worker_settings[key] | value if merge else value
+            known_value = self._worker_settings.get(key)
+            are_dicts = isinstance(value, dict) and isinstance(known_value, dict)
+            self._worker_settings[key] = known_value | value if are_dicts else value
         for reply in replies:
             del worker.batch.pending[reply.id]
         return list(replies)
@@ -232,7 +238,7 @@ class _WorkerHandle:
 
     actor: Any
     event: Any
-    """What is awaited of it: that it is there, or its replies; None while it is idle."""
+    """What it was asked for: its host and process, or the replies to its batch; None while it is idle."""
     batch: _Batch | None = None
     has_started: bool = False
 

@@ -95,32 +95,38 @@ class Reader:
             ) from None
 
     def _truncate(self, dialogue: Dialogue) -> EncodedDialogue:
+        """The dialogue in `limit` tokens: the middle of its longest turns is cut out until it fits.
+
+        How much text to cut is estimated from this text's characters per token; each further try cuts
+        twice as much beyond the estimate, so that few tries are enough for any text.
+        """
         turns = list(dialogue.turns)
         row = self._encode([dialogue])[0]
         step = 0
         while len(row.tokens) > self.limit and any(turns):
-            # By the characters of a token in this text, and twice that at each further try, so that few
-            # tries are enough for any text.
             characters = sum(map(len, turns))
             excess = math.ceil((len(row.tokens) - self.limit) * characters / len(row.tokens)) << step
             cap = _cap([len(text) for text in turns], max(0, characters - excess))
-            turns = [
-                text[: cap - cap // 2] + text[len(text) - cap // 2 :] if len(text) > cap else text
-                for text in turns
-            ]
+            turns = [_without_middle(text, cap) for text in turns]
             messages = zip(dialogue.messages, turns, strict=True)
             cut = tuple({"role": turn["role"], "content": text} for turn, text in messages)
             row = self._encode([Dialogue(dialogue.id, cut)])[0]
             step += 1
-        # What is still too long is the format's own tokens.
+        # With every turn empty, the format's own tokens may still be too many.
         row.tokens = row.tokens[-self.limit :]
         row.segments = row.segments and row.segments[-self.limit :]
         row.truncated = True
         return row
 
 
+def _without_middle(text: str, length: int) -> str:
+    """Both ends of a text, `length` characters together."""
+    end = length // 2
+    return text[: length - end] + text[len(text) - end :] if len(text) > length else text
+
+
 def _cap(lengths: list[int], total: int) -> int:
-    """The length to which all that are longer are cut, so that they sum up to `total` at most."""
+    """The length to cut all longer texts to, so that the lengths sum to `total` at most."""
     for at, length in enumerate(sorted(lengths)):
         share = total // (len(lengths) - at)
         if length > share:
