@@ -196,10 +196,13 @@ def _pins(config: ResponsesConfig, generator: Generator) -> dict[str, Any]:
 def check_names(names: list[str]) -> None:
     """Raise InputError at the first name that cannot be a config and folder, or that comes twice."""
     for place, name in enumerate(names):
-        if not NAME.fullmatch(name) or name in TABLES:
+        if name in TABLES:
             raise InputError(
-                f"responder {name!r}: use letters, digits, '.', '_' and '-', and none of {', '.join(TABLES)}"
+                f"responder {name!r}: this is the name of a table of responses: give it another (in an "
+                "import, rename its column of the file)"
             )
+        if not NAME.fullmatch(name):
+            raise InputError(f"responder {name!r}: use letters, digits, '.', '_' and '-'")
         if name in names[:place]:
             raise InputError(f"duplicate responder {name!r}: give each its own name")
 

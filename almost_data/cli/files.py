@@ -50,8 +50,10 @@ def export(
         print_line(f"next: {variables} sh {shlex.quote(str(out / script))}", "dim")
         _print_empty_splits(store, ref)
         return
+    is_replaced = out.is_file()
     rows = write_rows(store, ref, out, config=config, where=where, is_flat=flat)
-    print_line(f"{out}: {rows:,} rows, {byte_size(out.stat().st_size)}")
+    place = ", in place of the file that was there" if is_replaced else ""
+    print_line(f"{out}: {rows:,} rows, {byte_size(out.stat().st_size)}{place}")
     _print_empty_splits(store, ref, config)
 
 

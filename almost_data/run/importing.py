@@ -31,6 +31,7 @@ from ..readers.conversations import stripped
 from ..readers.fastchat import is_fastchat, response_rows
 from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
 from ..readers.formats import Row
+from ..readers.layout import SIDES
 from ..readers.preferences import read_preferences
 from ..readers.queries import CHOICES, COLUMNS, find_queries
 from ..readers.reasons import REASONS, Unusable
@@ -235,6 +236,11 @@ def _ladder_question(source: _Source) -> str:
 
 
 def _check_ladder(ladder: list[str]) -> None:
+    if set(SIDES) <= set(ladder):
+        raise InputError(
+            "import.ladder: a file of chosen and rejected is read by `import preferences`, and `build "
+            "filtered` filters it"
+        )
     check_names(ladder)
     if clash := {"prompt", *LONG} & set(ladder):
         raise InputError(f"import.ladder: {min(clash)!r} is a column of its own: name responders")

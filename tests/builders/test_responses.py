@@ -118,7 +118,7 @@ def test_replies_cut_at_the_token_limit_are_marked(fake_preset: presets.Preset) 
     [
         (["a", "a"], "duplicate responder 'a'"),
         (["a", "../b"], "use letters"),
-        (["a", "default"], "none of"),
+        (["a", "default"], "'default': this is the name of a table of responses: give it another"),
         (["a", ""], "use letters"),
         (["a"], "at least two"),
     ],

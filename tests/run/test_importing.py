@@ -311,6 +311,8 @@ def test_an_import_without_a_ladder_names_who_could_be_on_it(store: Store, tmp_p
     rows = [{"prompt": "Why?", "responder": name, "response": "So."} for name in ("one", "two")]
     with pytest.raises(InputError, match=r"best first, such as one, two$"):
         importing.import_responses(store, jsonl(tmp_path / "long.jsonl", rows), [], "1.0.0")
+    with pytest.raises(InputError, match=r"read by `import preferences`, and `build filtered` filters it"):
+        importing.import_responses(store, wide, ["chosen", "rejected"], "1.0.0")
     done = run("import", "responses", wide, "--version", "1.0.0", "--root", str(store.root))
     assert (done.returncode, done.stderr[:32]) == (2, "almost-data: --ladder is missing")
 

@@ -32,6 +32,12 @@ def test_every_format_reads_back_as_the_same_preferences(
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_an_export_says_where_it_replaced_a_file(fake_store: Store, tmp_path: Path) -> None:
+    words = ("export", REF, "-o", str(tmp_path / "rows.csv"), "--root", str(fake_store.root))
+    replaced = ["in place of the file that was there" in cli(*words).stdout for _ in range(2)]
+    assert replaced == [False, True]
+
+
 def test_dropped_rows_are_written_with_their_texts(fake_store: Store, tmp_path: Path) -> None:
     file = tmp_path / "dropped.jsonl"
     n = export(fake_store, REF, file, config="rejected", where="reason = 'already_chosen'")
