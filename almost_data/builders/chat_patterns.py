@@ -150,20 +150,40 @@ OPEN_END = (
 SELDOM_LAST = rf"\S[^\S\n]+[^\s,]+[^\S\n]+({_SELDOM_LAST})$"
 END = 500
 """Characters at the end by which a cut is told."""
-MARK = r"[.!?]['\"”’)]*\s"
+MARK = r"([.!?]['\"”’)]*\s|[。！？])"
 MARKS = 2
 """With so many sentence marks before it, a text is punctuated, and a last word of `SELDOM_LAST` needs one."""
+PROSE_WORDS = 8
+"""In such a text, a last line of so many words that ends in a letter was cut, but for verse and lists."""
+_LIST_LINE = r"^\s*([-*+•·▪–]|\d+[.)、]|[a-z][.)]|[一二三四五六七八九十]+、|[①-⑳]|#+|\||>|```|!?\[)"
+_WORD_END = r"(^|\s)[^\s/@:.]*[\p{L}--[\p{Thai}\p{Lao}]]$"
+"""The last word ends in a letter, and is no address; a sentence of Thai or Lao has no mark at its end."""
+_VERSE_LINE = r"[\p{Lu}\p{Lo}][^\n]{0,78}"
+_VERSE = rf"(?:^|\n){_VERSE_LINE}[^\n]?\n{_VERSE_LINE}[\p{{L}},;]\n{_VERSE_LINE}$"
+"""Three short lines that begin in capitals, of which the second ends no sentence: a poem may end so."""
 FACE = r"(^|\s)[:;=]['’]?-?[(\[]"
 """A sad face is no open bracket."""
 
 
 def looks_cut(text: pl.Expr) -> pl.Expr:
-    """Whether a text ends as no finished one does; a missing full stop alone says nothing."""
+    """Whether a text ends as no finished one does, or without the mark that its other sentences end in."""
     is_open_fence = text.str.contains("```", literal=True) & (text.str.count_matches(r"(?m)^\s*```") % 2 == 1)
     end = text.str.strip_chars_end().str.tail(END)
     last_line = end.str.split("\n").list.last()
     no_faces = last_line.str.replace_all(FACE, "")
     opened, closed = (no_faces.str.count_matches(brackets) for brackets in (r"[(\[]", r"[)\]]"))
     is_open_bracket = (opened > closed) & last_line.str.contains(r"[\p{L}\p{N},]$")
-    is_open_sentence = last_line.str.contains(SELDOM_LAST) & (end.str.count_matches(MARK) >= MARKS)
-    return is_open_fence | is_open_bracket | is_open_sentence | no_faces.str.contains(OPEN_END)
+    is_open_sentence = last_line.str.contains(SELDOM_LAST) | _is_open_prose(end, last_line)
+    is_punctuated = end.str.count_matches(MARK) >= MARKS
+    return (
+        is_open_fence | is_open_bracket | (is_punctuated & is_open_sentence) | no_faces.str.contains(OPEN_END)
+    )
+
+
+def _is_open_prose(end: pl.Expr, last_line: pl.Expr) -> pl.Expr:
+    """Whether the last line is prose, no verse and no list, and ends in a letter."""
+    words = last_line.str.count_matches(r"\S+")
+    letters = last_line.str.count_matches(r"[\p{Han}\p{Hiragana}\p{Katakana}]")
+    is_prose = (words >= PROSE_WORDS) | (letters >= 2 * PROSE_WORDS)
+    is_other = last_line.str.contains(_LIST_LINE) | end.str.tail(3 * 80).str.contains(_VERSE)
+    return is_prose & last_line.str.contains(_WORD_END) & ~is_other

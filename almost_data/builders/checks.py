@@ -148,7 +148,8 @@ def _chat_checks() -> list[Filter]:
             "cut_off",
             "The reply was cut at the token limit, as the engine says; where it does not say, the text ends "
             "as no finished one does: in an open code fence or bracket, a comma, a colon, or a word such as "
-            '"the" or "because". A missing full stop alone says nothing.',
+            '"the" or "because"; or in a letter, where the sentences before end in marks. Lists and verse '
+            "may end so.",
             _is_cut(text),
         ),
         check("refusal", "The reply declines to answer.", is_refusal(text)),

@@ -93,6 +93,8 @@ CUT = [
     "First of all, you need,",
     "you need oil, flour, and",
     "Sure! Use it. It works. You only have to",
+    "The first sentence. And a second. This third one has no full stop and is long enough to be prose",
+    "罗勒喜欢温暖。它需要阳光。把它放在窗户旁边，每天早上都要给它浇一点水",
     "Here is the code:\n\n```python\nprint(1)",
     "The steps are as follows:",
     "Water it (",
@@ -102,7 +104,10 @@ CUT = [
 ]
 FINISHED = [
     "It is in Houston, Texas",
-    "The first sentence. And a second. This third one has no full stop and is long enough to be prose",
+    "One sentence has no mark at its end, however many words it may have",
+    "Keep it warm. Water it well. Then do one of these:\n\n- put it near a window that looks to the south",
+    "It grows well. It needs light. There is more about it on this page: https://example.org/basil",
+    "It was. It is.\n\nRoses are red and so on\nThe sugar is sweet\nAnd so, my dear reader of verse, are you",
     "Good luck!\n\nBest regards,",
     "We had fun. It was great. See you soon :(",
     "| a | b |\n|:--|---:|\n| 1 | 2 |",
