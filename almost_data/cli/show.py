@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..cards.markdown import short
+from ..datasets.ledger import rules
 from ..datasets.manifest import Manifest, encode_manifest, total_usage
 from ..evals.results import read
 from ..generation.journal_file import Status, status
@@ -91,7 +92,7 @@ def _print(store: Store, manifest: Manifest) -> None:
 
 
 def _account(manifest: Manifest) -> Iterator[Table]:
-    """Rows by config and split, the ledger, and where the ratings agreed by responder pair."""
+    """The ledger, why rows were dropped, rows by config and split, where ratings agreed by responder pair."""
     entries: list[tuple[Any, ...]] = []
     for heading, group in groupby(manifest.ledger, lambda entry: entry.heading):
         entries.append((text(heading, "bold"),))
@@ -100,6 +101,9 @@ def _account(manifest: Manifest) -> Iterator[Table]:
             dropped = sum(entry.dropped.values())
             entries.append((f"  {entry.filter}", entry.n_in, dropped, entry.failed, entry.kept, kept))
     yield grid("account", ">in", ">dropped", ">failed", ">kept", ">", rows=entries)
+    dropped_for = {reason for entry in manifest.ledger for reason, n in entry.dropped.items() if n}
+    sentences = rules(manifest.ledger)
+    yield grid("dropped as", "why", rows=[item for item in sentences.items() if item[0] in dropped_for])
     counts = ((config, manifest.splits(config)) for config in manifest.counts)
     rows = (
         (config, *(splits.get(split) for split in SPLITS), sum(splits.values())) for config, splits in counts

@@ -174,6 +174,15 @@ def test_bad_usage_is_exit_2_with_one_line_and_nothing_left_behind(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_show_says_why_rows_were_dropped(fake_store: Store) -> None:
+    printed = cli("show", "comparisons@0.1.0", "--root", str(fake_store.root)).stdout
+    reasons = printed.partition("dropped as ")[2].partition("\nconfig ")[0]
+    ledger = fake_store.manifest("comparisons@0.1.0").ledger
+    dropped = {reason: entry.description for entry in ledger for reason, n in entry.dropped.items() if n}
+    assert dropped
+    assert all(f"{reason} {sentence}" in " ".join(reasons.split()) for reason, sentence in dropped.items())
+
+
 def test_show_json_is_the_manifest(fake_store: Store) -> None:
     done = cli("show", "comparisons@0.1.0", "--json", "--root", str(fake_store.root))
     assert done.stdout == (fake_store.path("comparisons@0.1.0") / "manifest.json").read_text("utf-8")
