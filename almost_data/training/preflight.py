@@ -67,7 +67,7 @@ def check_dtype(checks: Preflight, args: Any, model_args: Any) -> None:
         checks.add("dtype", sentence, "warn")
     is_bfloat16 = args.bf16 or model_args.dtype == "bfloat16"
     if is_bfloat16 and default_device() == "cpu" and not has_bfloat16("cpu"):
-        sentence = "this CPU has no instructions for bfloat16, so that a step takes several times as long: "
+        sentence = "this CPU has no instructions for bfloat16, so that a step takes much longer: "
         checks.add("bfloat16", sentence + "set dtype float32 and bf16 false", "warn")
 
 
