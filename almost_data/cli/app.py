@@ -53,8 +53,8 @@ VERBS = {
         "Show the journal of replies: its size, its hit rate, the builds that use it.",
     ),
     "lineage": ("lineage:lineage", "Show what an artifact was made from, up to the seeds."),
-    "list": ("look:list_", "List what is in the store, and what was evaluated."),
-    "pull": ("hub:pull", "Bring a published dataset or model into the store, checked, to build on it."),
+    "list": ("look:list_", "List the datasets, models and evaluation results of the store."),
+    "pull": ("hub:pull", "Download a published dataset or model from the Hub into the store, and verify it."),
     "push": ("hub:push", "Publish a dataset or a model on the Hub: one commit, with the tag v<version>."),
     "rm": ("files:rm", "Delete artifacts from the store; the journal keeps their replies."),
     "sample": (

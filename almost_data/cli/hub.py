@@ -21,7 +21,7 @@ def push(
     ref: Ref,
     /,
     *,
-    repo: Annotated[str, Parameter(help="ORG/NAME; made where it is not there.")],
+    repo: Annotated[str, Parameter(help="ORG/NAME; created if it does not exist.")],
     private: Annotated[bool, Parameter(help="Make it private; a public one is then refused.")] = False,
     dry_run: Annotated[bool, Parameter(help="Print files and operations, and ask the Hub nothing.")] = False,
     card: Annotated[bool, Parameter(help="With --dry-run: print the card that would be pushed.")] = False,

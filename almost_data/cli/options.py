@@ -24,7 +24,7 @@ Markdown = Annotated[bool, Parameter(help="Print Markdown.")]
 Columns = Annotated[
     str | None,
     Parameter(
-        help="Which column holds what, as ROLE=NAME with commas between. Roles of preferences are prompt, "
+        help="Columns to read, as ROLE=NAME with commas between. Roles of preferences are prompt, "
         "system, chosen and rejected; of queries query; of responses prompt, responder and response. For "
         "example: prompt=question,chosen=good,rejected=bad."
     ),

@@ -49,7 +49,7 @@ class Options(ModelOptions):
     config: str | None = None
     """Config of the dataset; of HH-RLHF helpful-base."""
     columns: str | None = None
-    """Which column holds what, where no layout fits: prompt=question,chosen=a,rejected=b."""
+    """Columns to read, where no layout fits: prompt=question,chosen=a,rejected=b."""
     split: str = "test"
     """Split of the dataset to judge on. Of a file all rows are judged."""
     versus: tuple[str, ...] = ()

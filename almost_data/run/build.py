@@ -157,7 +157,7 @@ class RunOptions:
     limit: int | None = None
     """Use only so many queries."""
     sources: Sequence[str] = ()
-    """name@version, a name, or ORG/NAME@REVISION on the Hub, to build on instead; repeatable."""
+    """Existing dataset to build from: name@version, a name, or ORG/NAME@REVISION on the Hub; repeatable."""
     base_url: Sequence[str] = ()
     """Address of an OpenAI-compatible server, up to /v1: http://HOST:8000/v1; repeatable."""
     ray_address: str | None = None
@@ -170,7 +170,7 @@ class RunOptions:
     """Money that the run does not exceed, by the prices in `engine.servers`. No request is sent whose reply,
     if it reached its limit of tokens, could exceed it."""
     retry_failed: bool = False
-    """Ask again what failed in a published version of this dataset."""
+    """Retry requests that failed in a published version of this dataset."""
     take_turns: bool = False
     """Load the engine and the reward models in turns: for one small GPU."""
     origins: Mapping[str, str] = field(default_factory=dict)

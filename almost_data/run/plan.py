@@ -66,7 +66,7 @@ class Planner:
     sources: Mapping[str, str] = field(default_factory=dict)
     """Dataset name -> the reference to use for it instead of building one (`run.from`)."""
     retry_failed: bool = False
-    """Ask again what failed in a published version of the dataset that is built."""
+    """Retry requests that failed in a published version of the dataset that is built."""
     loaded_scorers: dict[RewardModel, Scorer] = field(default_factory=dict)
     """The reward models of this run, each loaded once."""
 

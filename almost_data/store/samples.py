@@ -49,7 +49,7 @@ class Selection:
     pair: str | None = None
     """Pairs of these responders: 'CHOSEN>REJECTED'."""
     longer: Literal["chosen", "rejected"] | None = None
-    """Pairs of which this side is the longer one."""
+    """Pairs whose longer reply is on this side."""
     id: str | None = None
     """Rows with this id, or of this query or reply, kept or dropped; of a response, all to its query."""
     sort: str | None = None
