@@ -81,7 +81,7 @@ def make_journal(path: Path, replies: int) -> None:
         needs = ((BUILD, key) for key in sorted(keys))
         database.executemany("INSERT INTO need VALUES (?, ?, 1)", needs)
         rows = ((key, TEXT) for key in sorted(keys))
-        values = "?, ?, 'stop', 1500, 90, NULL, 0, 0.1, 0.0, 0.0"
+        values = "?, ?, 'stop', 1500, 90, NULL, 0, 0.1, 0.0, 0.0, NULL"
         database.executemany(f"INSERT INTO reply VALUES ({values})", rows)
 
 

@@ -87,7 +87,7 @@ def test_steps_without_gradient_checkpointing_cost_less_and_checkpoints_take_roo
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (None, "cannot be read"),
+        (None, "no such file"),
         ("rm: {}\nsft: {}\ndpo: {}\n", "no section 'ppo'"),
         (
             "rm: {num_train_epochs: [1]}\nsft: {}\ndpo: {}\nppo: {}\n",

@@ -206,7 +206,7 @@ def test_a_build_without_any_comparison_says_which_filter_took_all(tmp_path: Pat
     assert manifest.is_empty and manifest.counts["default"] == {} and verify(store, manifest.ref) == []
     dropped = store.scan(manifest.ref, "rejected_responses").collect()
     assert len(dropped) == 5 * 40 and set(dropped["reason"]) == {"too_short"}
-    assert "has **no row**" in (store.path(manifest.ref) / "README.md").read_text("utf-8")
+    assert "has **no rows**" in (store.path(manifest.ref) / "README.md").read_text("utf-8")
     assert diff(store, manifest.ref, manifest.ref).kept == 0
     with pytest.raises(RuntimeError, match="no row is left"):
         run(store, "0.1.0", None, strict).build("comparisons")
