@@ -233,7 +233,7 @@ def _next_commands(store: Store, last: Manifest, options: list[str]) -> list[str
     is_local = Path(sys.prefix).parent == Path.cwd()
     python = f"{Path(sys.prefix).name}/bin/python" if is_local else "python"
     verbs = [f"{verb} {last.ref}" for verb in ("show", "lineage")]
-    if children := [name for name in registry.names("builders") if _reads(name, last.name)]:
+    if children := [name for name in registry.names("builders") if _goes_on(name, last)]:
         flags = list(zip(options[::2], options[1::2], strict=True))
         child = registry.load("builders", children[0])
         if last.name in child.optional:
@@ -261,6 +261,8 @@ def _needed(store: Store, child: Builder, flags: list[tuple[str, str]]) -> list[
     return [(flag, version if flag == "--version" else value) for flag, value in flags if flag not in unused]
 
 
-def _reads(builder: str, dataset: str) -> bool:
+def _goes_on(builder: str, dataset: Manifest) -> bool:
+    """Whether a builder makes something new of a dataset, or fewer rows of an import."""
     loaded = registry.load("builders", builder)
-    return dataset in loaded.parents or dataset in loaded.optional
+    reads = dataset.name in loaded.parents or dataset.name in loaded.optional
+    return reads and (dataset.is_import or loaded.tables["default"].key != dataset.tables["default"].key)
