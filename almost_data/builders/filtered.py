@@ -27,10 +27,9 @@ from ..diagnostics.shortcuts import SAMPLE, sampled_queries
 from ..errors import InputError
 from ..generation import Generator
 from ..readers import benchmark_file
-from ..scoring import fake_name
 from .checks import CHECK_DOCS, SETS, check_names, of_chosen, response_checks
 from .comparisons import imported
-from .comparisons.config import PairConfig, length_gaps, pair_pins
+from .comparisons.config import PAIR_FLAGS, PairConfig, as_fake, length_gaps, pair_pins
 from .comparisons.decontamination import CONTAMINATED, contaminated
 from .comparisons.parts import SIDES, Part, prompts_of
 from .comparisons.ranking import LENGTH_GAP
@@ -217,11 +216,9 @@ def _reserved_names() -> set[str]:
 
 def _pins(config: FilteredConfig, generator: Generator) -> dict[str, Any]:
     check_names(config.checks)
+    if config.length_tokenizer and config.max_length_gap is None:
+        raise InputError("filtered.length_tokenizer is read by filtered.max_length_gap: set that too")
     return pair_pins(config, "filtered", load_filters(config.filters, HOOKS, "filtered", _reserved_names()))
-
-
-def _as_fake(config: FilteredConfig) -> FilteredConfig:
-    return msgspec.structs.replace(config, length_tokenizer=fake_name(config.length_tokenizer))
 
 
 def _figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
@@ -241,18 +238,8 @@ BUILDER = Builder(
     uses_engine=False,
     pins=_pins,
     hooks=HOOKS,
-    as_fake=_as_fake,
-    flags=(
-        "checks",
-        "max_length_gap",
-        "length_tokenizer",
-        "dedup_prompts",
-        "dedup_pairs",
-        "balance_length",
-        "target",
-        "benchmarks",
-        "decontaminate",
-    ),
+    as_fake=as_fake,
+    flags=("checks", *PAIR_FLAGS),
     tags=("preference", "rlhf", "dpo", "reward-model"),
     card="filtered.md.jinja",
     figures=_figures,

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import polars as pl
 
 from ...cards.figures import drops_rows, funnel, shortcut_figures, side_lengths
@@ -25,14 +24,15 @@ from ...diagnostics.contamination import contamination
 from ...errors import InputError
 from ...generation import Generator
 from ...readers import benchmark_file
-from ...scoring import fake_name
 from ..checks import check_names, of_chosen, response_checks
 from ..responses import ladder_rows
 from . import by_ratings
 from .accounts import FEW_SURVIVORS, Accounts
 from .config import (
     BY_PARENTS,
+    PAIR_FLAGS,
     ComparisonsConfig,
+    as_fake,
     length_gaps,
     needs_ratings,
     pair_pins,
@@ -207,10 +207,6 @@ def _pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:
     return pair_pins(config, "comparisons", user_filters)
 
 
-def _as_fake(config: ComparisonsConfig) -> ComparisonsConfig:
-    return msgspec.structs.replace(config, length_tokenizer=fake_name(config.length_tokenizer))
-
-
 def _estimate(config: ComparisonsConfig, parents: Mapping[str, Estimate]) -> Estimate:
     """The paper keeps 1.3 comparisons of a query's five responses."""
     responses = parents["responses"]
@@ -266,7 +262,7 @@ BUILDER = Builder(
     pins=_pins,
     auto=BY_PARENTS,
     hooks=HOOKS,
-    as_fake=_as_fake,
+    as_fake=as_fake,
     estimate=_estimate,
     flags=(
         "checks",
@@ -274,14 +270,7 @@ BUILDER = Builder(
         "label",
         "margin",
         "pairing",
-        "max_length_gap",
-        "length_tokenizer",
-        "dedup_prompts",
-        "dedup_pairs",
-        "balance_length",
-        "target",
-        "benchmarks",
-        "decontaminate",
+        *PAIR_FLAGS,
     ),
     tags=("synthetic", "preference", "rlhf", "dpo", "reward-model", "almost"),
     card="comparisons.md.jinja",

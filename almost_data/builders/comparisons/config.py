@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -15,6 +15,7 @@ from ...datasets.user_filters import UserFilter, filter_hashes, load_filters
 from ...errors import InputError
 from ...models.tokens import tokenizer_file
 from ...readers import benchmark_file
+from ...scoring import fake_name
 from ..checks import CHECK_DOCS, MIN_CHARS, SETS, check_names
 from . import by_ratings
 from .by_ratings import Label
@@ -51,12 +52,23 @@ class PairConfig(Config, frozen=True, kw_only=True):
     """Use only the first queries by query_id."""
 
 
+PAIR_FLAGS = (
+    *("max_length_gap", "length_tokenizer", "dedup_prompts", "dedup_pairs"),
+    *("balance_length", "target", "benchmarks", "decontaminate"),
+)
+"""Those of these settings that have a command-line flag."""
+P = TypeVar("P", bound=PairConfig)
+
+
+def as_fake(config: P) -> P:
+    """The config as the fake engine runs it."""
+    return msgspec.structs.replace(config, length_tokenizer=fake_name(config.length_tokenizer))
+
+
 def pair_pins(config: PairConfig, section: str, user_filters: Sequence[Filter]) -> dict[str, Any]:
     """Hashes of the files of filters and benchmarks, and the tokenizer; `section` is for errors."""
     if config.decontaminate and not config.benchmarks:
         raise InputError(f"{section}.decontaminate: name files of benchmark prompts: {section}.benchmarks")
-    if config.length_tokenizer and config.max_length_gap is None:
-        raise InputError(f"{section}.length_tokenizer is read by {section}.max_length_gap: set that too")
     hashes = {Path(file).name: benchmark_file.sha256(file) for file in config.benchmarks}
     if len(hashes) < len(config.benchmarks):
         raise InputError(f"{section}.benchmarks: two files have the same name: rename one")
