@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from ..datasets.builder import silent
 from ..errors import InputError
 from ..outputs import replacing
-from ..readers.files import HubPart
+from ..readers.files import HubPart, not_read
 from ..readers.preferences import parse_columns
 from ..run.audit import AuditOptions
 from ..run.audit import audit as run_audit
@@ -80,7 +80,7 @@ def audit(
 
 
 def _print(result: dict[str, Any]) -> None:
-    print_line(f"{result['source']}: read as {result['layout']}")
+    print_line(f"{result['source']}: read as {result['layout']}{not_read(result['not_read'])}")
     print_line(
         f"{result['rows']:,} rows, {result['comparisons']:,} comparisons on {result['prompts']:,} prompts"
     )

@@ -2,9 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ from .formats import COMPRESSIONS, Row, Tick, file_format
 TABLE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 """What holds rows with columns. Every text format may be packed: `.jsonl.gz`, `.csv.zst`."""
 ALL_SPLITS = "all"
+SAMPLE = 200
+"""Rows by which layout and columns are told."""
+NAMED = 10
+"""Columns that a line names, at most."""
+Needs = Callable[[str], bool]
+"""Whether a column is read."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ WHOLE = HubPart()
 def read_rows(
     source: str,
     suffixes: tuple[str, ...],
-    needs: Callable[[str], bool] = lambda column: True,
+    needs: Needs = lambda column: True,
     tick: Tick = lambda done, total: None,
     part: HubPart = WHOLE,
 ) -> Iterator[Row]:
@@ -54,7 +61,42 @@ def read_rows(
     return (row for path in files for row in formats.file_rows(path, needs, tick))
 
 
-def without_images(columns: Container[str], source: str, fix: str) -> Callable[[str], bool]:
+@dataclass(frozen=True)
+class OpenRows:
+    """Rows of which the first were read, and all columns, also those that are not needed."""
+
+    columns: list[str]
+    sample: list[dict[str, Any]]
+    rows: Iterator[Row]
+    """All of them."""
+
+
+def open_rows(read: Callable[[Needs], Iterator[Row]], needs: Needs) -> OpenRows:
+    """What `read` reads, where it asks for each column whether it is needed."""
+    columns: dict[str, None] = {}
+
+    def is_needed(column: str) -> bool:
+        columns[column] = None
+        return needs(column)
+
+    rows = read(is_needed)
+    first = list(islice(rows, SAMPLE))
+    columns.update((name, None) for _, row in first for name in row)
+    return OpenRows(list(columns), [row for _, row in first], chain(first, rows))
+
+
+def not_read(columns: Iterable[str]) -> str:
+    """The end of a line on how a source is read, with its columns that are left out; empty without any.
+
+    >>> not_read(["lang", "meta"])
+    '; not read: lang, meta'
+    """
+    names = [" ".join(name.split()) for name in columns]
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"; not read: {', '.join(names[:NAMED])}{rest}" if names else ""
+
+
+def without_images(columns: Container[str], source: str, fix: str) -> Needs:
     """What `read_rows` takes as `needs`: of Parquet and the Hub, a column of images is refused.
 
     It is too large to be read row by row, as the images of other files are.
@@ -67,12 +109,6 @@ def without_images(columns: Container[str], source: str, fix: str) -> Callable[[
         return column in columns
 
     return needs
-
-
-def column_names(source: str, suffixes: tuple[str, ...]) -> list[str]:
-    """The columns of Parquet, also those that are not read; of other sources none."""
-    files = [] if is_hub(source, suffixes) else source_files(source, suffixes)
-    return formats.parquet_columns(files[0]) if files and file_format(files[0]) == ".parquet" else []
 
 
 def is_file(source: str, suffixes: tuple[str, ...]) -> bool:
@@ -163,7 +199,7 @@ def _unavailable(name: str, error: Exception) -> InputError:
     return InputError(f"{name}: no such file, and not available on the Hub ({reason}): check name and login")
 
 
-def _hub_rows(source: str, part: HubPart, needs: Callable[[str], bool], tick: Tick) -> Iterator[Row]:
+def _hub_rows(source: str, part: HubPart, needs: Needs, tick: Tick) -> Iterator[Row]:
     splits = hub_splits(source, part.config)
     if part.split not in (None, ALL_SPLITS, *splits):
         raise InputError(f"{source}: no split {part.split!r}: import.split is one of {', '.join(splits)}")

@@ -90,23 +90,9 @@ def _parquet_rows(path: Path, needs: Callable[[str], bool], tick: Tick) -> Itera
                     yield f"{path}: row {rows_read}", row
                 tick(rows_read, file.metadata.num_rows)
     except (pa.ArrowException, OSError, ValueError, OverflowError, LookupError) as error:
-        raise _broken_parquet(path, error) from None
-
-
-def parquet_columns(path: Path) -> list[str]:
-    """The names in a Parquet file's schema."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return list(pq.read_schema(path).names)
-    except (pa.ArrowException, OSError) as error:
-        raise _broken_parquet(path, error) from None
-
-
-def _broken_parquet(path: Path, error: Exception) -> InputError:
-    reason = str(error).partition("\n")[0]
-    return InputError(f"{path}: cannot be read as Parquet ({reason}): write it again, or give JSONL")
+        reason = str(error).partition("\n")[0]
+        fix = "write it again, or give JSONL"
+        raise InputError(f"{path}: cannot be read as Parquet ({reason}): {fix}") from None
 
 
 @contextmanager

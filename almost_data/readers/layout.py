@@ -262,14 +262,18 @@ def pair(prompt: str | None) -> ReadCells:
         if row.get("status") == TIE:  # distilabel's judge rated both sides the same
             raise Unusable(TIE)
         turns = prompt_of(row, prompt_cell(row, prompt)) if prompt else None
-        sides = [reply_of(row, side, turns) for side in SIDES]
-        if (facts := _fact_columns(tuple(row))) is None:
-            return [preference(sides)]
-        models = [name_of(first_value(row, *names)) for names in facts[0]]
-        scores = [number_of(first_value(row, *names)) for names in facts[1]]
-        return [preference(sides, models, scores)]
+        return with_facts(row, [reply_of(row, side, turns) for side in SIDES])
 
     return read
+
+
+def with_facts(row: Cells, sides: Sequence[Conversation]) -> list[Preference]:
+    """The preference of the chosen and the rejected side, with the models and scores that the row has."""
+    if (facts := _fact_columns(tuple(row))) is None:
+        return [preference(sides)]
+    models = [name_of(first_value(row, *names)) for names in facts[0]]
+    scores = [number_of(first_value(row, *names)) for names in facts[1]]
+    return [preference(sides, models, scores)]
 
 
 def prompt_cell(row: Cells, column: str) -> Any:

@@ -6,15 +6,27 @@ fit its layout is rejected with a reason; it is never repaired.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
 
 from ..errors import InputError
+from .conversations import IMAGES
 from .dialogue_text import is_hh, is_whole_hh
 from .fastchat import JUDGMENTS, QUESTIONS, REVIEWS, is_fastchat, preference_rows
-from .files import TABLE_SUFFIXES, WHOLE, HubPart, column_names, read_rows, source_files, without_images
+from .files import (
+    TABLE_SUFFIXES,
+    WHOLE,
+    HubPart,
+    Needs,
+    not_read,
+    open_rows,
+    read_rows,
+    source_files,
+    without_images,
+)
 from .formats import Row, Tick
 from .layout import (
     ADDITION,
@@ -40,8 +52,6 @@ from .queries import CONVERSATIONS
 from .reasons import Unusable
 from .row_readers import read_hh_pair, read_hh_replies
 
-SAMPLE = 200
-"""Rows by which a layout is told."""
 ORIGINS = ("source", "dataset", "subset")
 """Columns that say where a row comes from."""
 _SIDE_COLUMNS = {pattern.format(side) for pattern in (*SCORES, *MODELS) for side in SIDES}
@@ -88,6 +98,13 @@ class Preferences:
 
     layout: Layout
     rows: Iterator[ReadRow]
+    not_read: Sequence[str]
+    """Columns of the source that its layout has not."""
+
+    @property
+    def described(self) -> str:
+        """The layout, and the columns that are left out."""
+        return self.layout.described + not_read(self.not_read)
 
 
 def read_preferences(
@@ -103,29 +120,36 @@ def read_preferences(
     named = by_columns(assignments) if assignments else None
     needed = COLUMNS | set(named.columns if named else ())
     needs = needed.__contains__ if named else without_images(needed, source, FIX)
-    if is_fastchat(source):
-        rows = preference_rows(source)
-    else:
-        rows = read_rows(source, TABLE_SUFFIXES, needs, tick, part)
-    sample = list(islice(rows, SAMPLE))
-    if not sample:
+
+    def read(needs: Needs) -> Iterator[Row]:
+        if is_fastchat(source):
+            return preference_rows(source)
+        return read_rows(source, TABLE_SUFFIXES, needs, tick, part)
+
+    opened = open_rows(read, needs)
+    if not opened.sample:
         reason = f"no judgment in {JUDGMENTS}/ or {REVIEWS}/: `import responses` reads the answers"
         raise InputError(f"{source}: {reason if is_fastchat(source) else 'no row in it'}")
-    cells = [row for _, row in sample]
-    columns = dict.fromkeys([*column_names(source, TABLE_SUFFIXES), *(name for row in cells for name in row)])
-    layout = choose(named, cells, source, list(columns))
+    layout = choose(named, opened.sample, source, opened.columns)
     _check_files(source, layout, needs)
-    return Preferences(layout, read_all(layout, chain(sample, rows)))
+    return Preferences(layout, read_all(layout, opened.rows), _not_read(layout, opened.columns))
 
 
-def _check_files(source: str, layout: Layout, needs: Callable[[str], bool]) -> None:
+def _not_read(layout: Layout, columns: Iterable[str]) -> list[str]:
+    """The columns of which no value is read, or is a reason to reject its row."""
+    columns_read = {*layout.columns, *ORIGINS}
+    if not layout.is_named:
+        columns_read |= {*layout.optional, *PROMPT_COLUMNS, *layout.absent, *BEFORE, *_SIDE_COLUMNS, *IMAGES}
+    return [name for name in columns if name not in columns_read]
+
+
+def _check_files(source: str, layout: Layout, needs: Needs) -> None:
     """Raise InputError for a file of a folder that has not the columns of the layout, told by the first."""
     if not Path(source).is_dir() or is_fastchat(source):
         return
     for file in source_files(source, TABLE_SUFFIXES)[1:]:
-        rows = islice(read_rows(str(file), TABLE_SUFFIXES, needs), SAMPLE)
-        names = {name for _, row in rows for name in row} | set(column_names(str(file), TABLE_SUFFIXES))
-        if names and (absent := layout.columns.keys() - names):
+        names = open_rows(partial(read_rows, str(file), TABLE_SUFFIXES), needs).columns
+        if names and (absent := layout.columns.keys() - set(names)):
             problem = f"the first is {layout.described}, and {file.name} has no column {min(absent)!r} but "
             fix = "give one of them, or files of one layout"
             raise InputError(

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..models.chat import Messages
-from .conversations import check_images, read_turns
+from .conversations import IMAGES, check_images, read_turns
 from .dialogue_text import is_whole_hh, read_hh, read_steer
 from .layout import (
     ADDITION,
@@ -58,6 +58,12 @@ class PromptColumn:
     """Whether the column holds whole conversations: the prompt is what stands before the last reply."""
     ignores_images: bool = False
     """Whether a row with an image is read, as the user says what its text is."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """All columns of which a value counts."""
+        images = () if self.ignores_images else IMAGES
+        return [self.name, *([self.addition] if self.addition else []), *self.before, *self.foreign, *images]
 
     @property
     def described(self) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 from ..errors import InputError, did_you_mean
 from ..generation import FINISH_REASONS
 from ..models.chat import Messages
-from .conversations import Conversation, check_images, stripped
+from .conversations import IMAGES, Conversation, check_images, stripped
 from .formats import Row
-from .layout import objects, reply_of, turns, written_list
+from .layout import BEFORE, objects, reply_of, turns, written_list
 from .queries import CONVERSATIONS, NAMED, PromptColumn, find_column
 from .reasons import Unusable
 
@@ -50,6 +50,13 @@ class ResponseColumns:
     """Column of replies -> that of how they ended, where there is one."""
     unread: Sequence[str]
     """Columns of how replies ended that do not say which."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """All columns of which a value counts."""
+        replies = [self.reply, self.responder] if self.reply else self.ladder
+        prompt = self.prompt.columns if self.prompt else (*BEFORE, *IMAGES)
+        return [*prompt, *replies, *self.finished.values(), *self.unread]
 
     @property
     def described(self) -> str:

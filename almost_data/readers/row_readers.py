@@ -25,6 +25,7 @@ from .layout import (
     prompt_of,
     reply_of,
     text_list,
+    with_facts,
 )
 from .reasons import ORDERS_DISAGREE, TIE, Unusable
 
@@ -47,14 +48,14 @@ def read_hh_pair(row: Cells) -> list[Preference]:
         if last["role"] != "assistant":
             raise Unusable("no_reply")
         conversations.append(Conversation(prompt_of(row, head), last["content"]))
-    return [preference(conversations)]
+    return with_facts(row, conversations)
 
 
 def read_hh_replies(row: Cells) -> list[Preference]:
     """Replies after a dialogue as text in `prompt`."""
     prompt = _hh_prompt(row)
     replies = (read_reply(row.get(side), prompt) for side in SIDES)
-    return [preference([replace(reply, reply=reply.reply.strip()) for reply in replies])]
+    return with_facts(row, [replace(reply, reply=reply.reply.strip()) for reply in replies])
 
 
 def _hh_prompt(row: Cells) -> Messages:

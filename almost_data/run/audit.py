@@ -85,6 +85,8 @@ class Texts:
     parts: list[pl.LazyFrame]
     rows: int
     left_out: dict[str, int]
+    not_read: Sequence[str] = ()
+    """Columns of the source."""
     places: dict[str, list[str]] = field(default_factory=dict)
     """Reason -> the first places of rows that were left out for it."""
 
@@ -124,8 +126,8 @@ def audit(
             result["measures"].append(_agreement(scorer, texts.parts, progress))
         result["measures"].sort(key=lambda row: LEVELS.index(row["level"]))
     thresholds = [_held(limit, result) for limit in limits]
-    about = {"source": _name(source), "layout": texts.layout, "left_out_at": texts.places}
-    return {**about, **result, "thresholds": thresholds}
+    about = {"source": _name(source), "layout": texts.layout, "not_read": list(texts.not_read)}
+    return {**about, "left_out_at": texts.places, **result, "thresholds": thresholds}
 
 
 # --- reading ----------------------------------------------------------------------------------------------
@@ -191,7 +193,8 @@ def _read(preferences: Preferences, folder: Path, progress: Progress) -> Texts:
             spool.add(row)
     progress("reading", rows, rows, 0)
     parts = _parts(spool.scan()) if spool.rows else []
-    return Texts(preferences.layout.described, parts, rows, dict(left_out), places)
+    layout = preferences.layout.described
+    return Texts(layout, parts, rows, dict(left_out), preferences.not_read, places)
 
 
 def _parts(rows: pl.LazyFrame) -> list[pl.LazyFrame]:

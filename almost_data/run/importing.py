@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain as chained
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +42,6 @@ from . import presets
 from .build import publish_dataset
 
 QUERY_SUFFIXES = (".txt", *TABLE_SUFFIXES)
-SAMPLE = 200
-"""Rows by which columns are told."""
 _QUERY_REASONS = {
     "empty": "The row has no text.",
     "duplicate": "An earlier row has the same text; a repeated prompt is one query.",
@@ -78,6 +75,10 @@ class _Source:
     columns: list[str]
     sample: Sequence[Mapping[str, Any]]
     rows: Iterator[Row]
+
+    def read_as(self, described: str, columns: Sequence[str]) -> str:
+        """How it is read, and which of its columns are none of these."""
+        return described + files.not_read([name for name in self.columns if name not in columns])
 
 
 class _RowCollector:
@@ -158,7 +159,8 @@ def import_queries(store: Store, file: str | Path, version: str, options: Option
             nearest = {"query": query, "nearest": query, "score": 1.0, "candidate": number}
             collector.reject({**values, **nearest}, "duplicate")
         collector.check(file, "query", _QUERY_REASONS)
-        ledger = collector.ledger("query", f"query ({column.described})", _QUERY_REASONS)
+        read_as = source.read_as(f"query ({column.described})", column.columns)
+        ledger = collector.ledger("query", read_as, _QUERY_REASONS)
         return Built(collector.tables(), ledger, _of_queries(collector.spools["default"].scan()))
 
     draft = _draft(queries.BUILDER, "queries", version, source.record, {}, options)
@@ -212,7 +214,8 @@ def import_responses(
         if absent := next((name for name in ladder if name not in responders), None):
             raise InputError(f"{file}: no row of responder {absent!r}, which import.ladder names")
         collector.check(file, "usable response", _RESPONSE_REASONS)
-        ledger = collector.ledger("response", columns.described, _RESPONSE_REASONS)
+        read_as = source.read_as(columns.described, columns.columns)
+        ledger = collector.ledger("response", read_as, _RESPONSE_REASONS)
         by_responder = responses.summaries(collector.spools)
         return Built(collector.tables(), ledger, {"responders": by_responder})
 
@@ -262,17 +265,16 @@ def _open(
     """
     record = files.record(file, suffixes, options.part)
     needed = needed | set(options.columns.values())
-    needs: Callable[[str], bool] = needed.__contains__
+    needs: files.Needs = needed.__contains__
     if setting not in options.columns:
         fix = f"say which column holds the {setting}: import.columns {setting}=NAME"
         needs = files.without_images(needed, file, fix)
-    rows = rows or files.read_rows(file, suffixes, needs, part=options.part)
-    sample = list(islice(rows, SAMPLE))
-    if not sample:
+    opened = files.open_rows(
+        lambda needs: rows or files.read_rows(file, suffixes, needs, part=options.part), needs
+    )
+    if not opened.sample:
         raise InputError(f"{file}: no row in it")
-    cells = [row for _, row in sample]
-    names = [*files.column_names(file, suffixes), *(name for row in cells for name in row)]
-    return _Source(file, record, options, list(dict.fromkeys(names)), cells, chained(sample, rows))
+    return _Source(file, record, options, opened.columns, opened.sample, opened.rows)
 
 
 def _as_text(prompt: Any) -> str:

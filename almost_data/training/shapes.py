@@ -15,8 +15,9 @@ from ..errors import InputError
 from ..models.chat import Message
 from ..readers.conversations import read_turns
 from ..readers.dialogue_text import is_hh, read_hh
+from ..readers.files import SAMPLE
 from ..readers.layout import Preference
-from ..readers.preferences import SAMPLE, ReadRow, Rejected, by_columns, choose, read_all
+from ..readers.preferences import ReadRow, Rejected, by_columns, choose, read_all
 from ..readers.reasons import Unusable
 from .data import Source
 

@@ -33,7 +33,7 @@ def preferences_page(source: str, columns: Mapping[str, str], limit: int, seed: 
     parts = zip((None, *reasons), quotas, strict=True)
     rows = [row for reason, quota in parts for row in samples.get(reason, [])[:quota]]
     layout = preferences.layout
-    read_as = Filter("layout", "row", f"Rows are read as: {layout.described}.", layout.source)
+    read_as = Filter("layout", "row", f"Rows are read as: {preferences.described}.", layout.source)
     rules = [Filter(reason, "row", REASONS[reason], "almost_data") for reason in reasons]
     ledger = chain("reading", [read_as, *rules], lines, {reason: counts[reason] for reason in reasons})
     total = sum(counts.values())

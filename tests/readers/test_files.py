@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,13 @@ def test_of_parquet_only_the_columns_that_are_needed_are_read(tmp_path: Path) ->
     )
     pq.write_table(table, tmp_path / "a.parquet")
     assert read(tmp_path / "a.parquet", needs={"prompt"}.__contains__) == [{"prompt": "a"}]
-    assert files.column_names(str(tmp_path / "a.parquet"), TABLE_SUFFIXES) == ["prompt", "zone", "far"]
+    opened = files.open_rows(
+        partial(files.read_rows, str(tmp_path / "a.parquet"), TABLE_SUFFIXES), {"prompt"}.__contains__
+    )
+    assert opened.columns == ["prompt", "zone", "far"] and opened.sample == [{"prompt": "a"}]
+    assert [row for _, row in opened.rows] == opened.sample
+    names = [f"c{number}" for number in range(12)]
+    assert files.not_read(names).endswith(", c9 and 2 more") and files.not_read([]) == ""
 
 
 def test_a_time_within_a_column_that_python_cannot_hold_is_one_line(tmp_path: Path) -> None:

@@ -388,11 +388,13 @@ def test_a_column_of_images_in_parquet_is_refused_unless_the_columns_are_named(
 
 
 def test_a_column_of_images_on_the_hub_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = datasets.Dataset.from_list([ROW | {"images": ["x.png"]}])
+    table = datasets.Dataset.from_list([ROW | {"images": ["x.png"], "lang": "en"}])
     monkeypatch.setattr(files, "hub_splits", lambda source, config: {"train": table})
     with pytest.raises(InputError, match=r"^org/pairs: column 'images': only text is read"):
         read_preferences("org/pairs")
-    [read] = read_preferences("org/pairs", {name: name for name in ROW}).rows
+    preferences = read_preferences("org/pairs", {name: name for name in ROW})
+    assert preferences.described == "columns (prompt, chosen, rejected); not read: images, lang"
+    [read] = preferences.rows
     assert not isinstance(read.result, Rejected)
 
 
@@ -526,6 +528,16 @@ def test_a_list_in_python_is_a_reply_where_most_are_text() -> None:
     rows = [ROW, ROW, ROW | {"chosen": "['a', 'b']"}]
     good, reasons = pairs_of(detect(rows, "rows", []), rows)
     assert [pair.chosen for pair in good] == ["a", "a", "['a', 'b']"] and reasons == []
+
+
+def test_scores_and_models_beside_dialogues_as_text_are_kept() -> None:
+    facts = {"chosen_model": "large", "rejected_score": 1.5}
+    rows = [row for layout in LAYOUTS if layout.name.startswith("hh-") for row in example_rows(layout)]
+    assert len(rows) == 2
+    for row in rows:
+        [read] = read_all(detect([row], "rows", []), [("row 0", row | facts)])
+        assert not isinstance(read.result, Rejected)
+        assert (read.result[0].chosen.model, read.result[0].rejected.score) == ("large", 1.5)
 
 
 def test_models_scores_and_origins_are_kept_where_they_are_columns() -> None:

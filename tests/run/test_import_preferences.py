@@ -83,6 +83,29 @@ def test_an_import_says_first_which_layout_it_read(
     assert first == "read as: Orca DPO (question, chosen, rejected)"
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", "csv"])
+def test_the_columns_that_are_not_read_are_named_in_the_line_on_the_layout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    row = {"prompt": "Why?", "chosen": "So.", "rejected": "No.", "score_chosen": 4, "system": None}
+    file, root = str(tmp_path / f"a.{suffix}"), str(tmp_path / "build")
+    frame = pl.DataFrame([row | {"question": None, "so": "So.", "no": "No.", "lang": "en", "two\nlines": 1}])
+    frame.write_ndjson(file) if suffix == "jsonl" else getattr(frame, f"write_{suffix}")(file)
+    layout = "TRL, explicit prompt (prompt, chosen, rejected); not read: so, no"
+    responses = "prompt (prompt, system), response (so, no); not read: chosen, rejected, score_chosen"
+    lines = {
+        ("import", "preferences", "--version", "1.0.0"): f"read as: {layout}",
+        ("import", "queries", "--version", "1.0.0"): (
+            "read as: query (prompt, system); not read: chosen, rejected, score_chosen, so, no"
+        ),
+        ("import", "responses", "--version", "1.0.0", "--ladder", "so,no"): f"read as: {responses}",
+        ("audit",): f"a.{suffix}: read as {layout}",
+    }
+    for command, line in lines.items():
+        run(*command, file, "--root", root)
+        assert f"{line}, lang, two lines" in capsys.readouterr().out.splitlines()
+
+
 def test_several_turns_have_an_id_of_all_of_them(store: Store, tmp_path: Path) -> None:
     manifest = importing.import_preferences(store, write(tmp_path / "a.jsonl", ORCA), "1.0.0")
     rows = store.scan(manifest.ref).collect().to_dicts()

@@ -54,7 +54,7 @@ def test_wide_long_jsonl_and_parquet_give_the_same_rows(store: Store, tmp_path: 
     assert all(verify(store, m.ref) == [] for m in manifests)
     assert manifests[0].config["file"]["name"] == "wide.jsonl"
     wide, rows = [manifests[place].ledger[0].description for place in (0, 1)]
-    assert wide == "Rows are read as: prompt (prompt), response (good, poor)."
+    assert wide == "Rows are read as: prompt (prompt), response (good, poor); not read: other."
     assert rows == "Rows are read as: prompt (prompt), response (response), responder (responder)."
     assert build(store, "1.0.0")["comparisons"] == 30
     comparisons = store.manifest("comparisons@1.0.0")
@@ -227,7 +227,9 @@ def test_a_hub_dataset_is_read_over_http_at_a_pinned_commit(tmp_path: Path) -> N
             done = run("import", "responses", "someone/answers", *words)
             refused = run("import", "responses", "someone/nothing", *words)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[0] == "read as: prompt (prompt), response (good, poor)"
+        assert (
+            done.stdout.splitlines()[0] == "read as: prompt (prompt), response (good, poor); not read: other"
+        )
     manifest = Store(tmp_path / "build").manifest("responses@1.0.0")
     assert manifest.config["file"] == {"name": "someone/answers", "revision": commit}
     assert sum(manifest.counts["default"].values()) == 60

@@ -128,8 +128,7 @@ def _reject(spool: Spool, read: ReadRow, rejected: Rejected) -> None:
 
 
 def _read_as(preferences: Preferences) -> Filter:
-    layout = preferences.layout
-    return Filter("layout", "row", f"Rows are read as: {layout.described}.", layout.source)
+    return Filter("layout", "row", f"Rows are read as: {preferences.described}.", preferences.layout.source)
 
 
 def _rule(reason: str, unit: str = "row") -> Filter:
