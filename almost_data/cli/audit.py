@@ -154,4 +154,5 @@ def _features(probe: dict[str, Any]) -> str:
 
 def _compared(limit: dict[str, Any]) -> str:
     bound = "max" if "max" in limit else "min"
-    return f"{limit['measure']} is {limit['number']:.4g}, {bound} {limit[bound]:g}"
+    unit = " times the rejected length" if limit["measure"] == "length_gap" else ""
+    return f"{limit['measure']} is {limit['number']:.4g}, {bound} {limit[bound]:g}{unit}"

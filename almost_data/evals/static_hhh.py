@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..generation import prompts
 from ..models.hub_token import token_kept
 from ..readers.dialogue_text import is_hh, read_hh
+from ..readers.reasons import Unusable
 from . import choices, sources
 from .choices import Benchmark, ChoiceOptions, Scores, Texts, Values
 from .evaluation import OTHER_ITEMS, Evaluation
@@ -85,7 +86,10 @@ def turns(item: Item) -> tuple[str, ...]:
     >>> turns(Item("a-0", "a", "Hi.\\n\\nAssistant:  Ho.\\n\\nHuman: Why?", ("x", "y"), 0))
     ('Hi.', 'Ho.', 'Why?')
     """
-    messages = read_hh(item.text if is_hh(item.text) else f"Human: {item.text}")
+    try:
+        messages = read_hh(item.text if is_hh(item.text) else f"Human: {item.text}")
+    except Unusable:
+        messages = ()
     alternate = all(
         turn["content"] and turn["role"] == ("user", "assistant")[place % 2]
         for place, turn in enumerate(messages)

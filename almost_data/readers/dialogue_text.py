@@ -11,6 +11,7 @@ from ..models.chat import Messages
 from .reasons import Unusable
 
 _ROLES = {"Human": "user", "User": "user", "Assistant": "assistant"}
+_HH_ROLES = ("Human:", "Assistant:")
 _HH_START = re.compile(r"\s*Human:")
 _HH_REPLY = re.compile(r"(\r\n\r\n|\n\n|\r\n|\n|\r)[ \t]*Assistant:")
 _STEER_TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
@@ -39,15 +40,18 @@ _TRANSCRIPT_REPLY = re.compile(
 )
 """The turns of a transcript, as `User:` and `Assistant:`; in Guanaco and Vicuna they stand within a line."""
 _ALPACA_TURNS = ("### Instruction:\n", "\n### Response:")
-_HH_TURNS = [re.compile(rf"(?:\n\n|\r\n\r\n|\r\r)[ \t]*{role}:") for role in ("Human", "Assistant")]
-"""Both roles of HH-RLHF, each after a blank line, make a dialogue of a text that begins without a role."""
+_LINE_END = r"(?>\r\n|\n|\r)"
+_HH_PARAGRAPH = re.compile(rf"{_LINE_END}[ \t]*{_LINE_END}[ \t]*(?:Human|Assistant):")
+_HH_LINES = [re.compile(rf"(?:\A|{_LINE_END})[ \t]*{role}:") for role in ("Human", "Assistant")]
+"""HH-RLHF's turns within a text: a role that begins a paragraph, or both of them that begin a line."""
 
 
 def read_hh(text: Any) -> Messages:
     """A dialogue of HH-RLHF as turns, in any line endings; the last may be an empty `Assistant:`.
 
     The line ending before the first `Assistant:` is the one that parts turns: where that is a blank line, a
-    line within a turn that begins with `Human:` is text.
+    line within a turn that begins with `Human:` is text. Raises Unusable, also where `Assistant:` only stands
+    within a line.
 
     >>> [turn["content"] for turn in read_hh("Human: Why?\\nAssistant: Because.")]
     ['Why?', 'Because.']
@@ -55,7 +59,12 @@ def read_hh(text: Any) -> Messages:
     if not isinstance(text, str) or not is_hh(text):
         raise Unusable("not_text", "not a dialogue of `Human:` and `Assistant:`")
     reply = _HH_REPLY.search(text)
-    ending = re.escape(reply[1]) if reply else r"\n\n"
+    if reply is None:
+        content = check_text(text.strip().removeprefix("Human:").strip())
+        if "Assistant:" in content:
+            raise Unusable("template_text")
+        return ({"role": "user", "content": content},)
+    ending = re.escape(reply[1])
     _, *parts = re.split(rf"(?:\A\s*|{ending})[ \t]*(Human|Assistant):[ \t]?", text)
     pairs = zip(parts[::2], parts[1::2], strict=True)
     turns = [(_ROLES[name], content.strip()) for name, content in pairs]
@@ -97,21 +106,24 @@ def check_text(text: str) -> str:
 
 def check_reply(text: str) -> str:
     """The text, unless it begins as a dialogue; an answer may show one further down. Raises Unusable."""
-    if is_whole_hh(text) or _is_template(text.lstrip(), re.Pattern.match):
+    start = text.lstrip()
+    if start.startswith(_HH_ROLES) or _is_template(start, re.Pattern.match):
         raise Unusable("template_text")
     return text
 
 
 def _is_transcript(text: str) -> bool:
     """Whether a text begins with a user's turn and goes on with a reply, or has turns of HH or Alpaca."""
-    if text.lstrip().startswith("prompter:"):  # OASST's word for the user
+    if text.lstrip().startswith(("prompter:", "Human:")):  # OASST's word for the user, and HH-RLHF's
         return True
     if _TRANSCRIPT_START.match(text) and _TRANSCRIPT_REPLY.search(text):
         return True
     instruction, response = _ALPACA_TURNS
     if 0 <= text.find(instruction) <= text.rfind(response):
         return True
-    return "Assistant:" in text and all(turn.search(text) for turn in _HH_TURNS)
+    if not any(role in text for role in _HH_ROLES):
+        return False
+    return _HH_PARAGRAPH.search(text) is not None or all(line.search(text) for line in _HH_LINES)
 
 
 def _is_template(text: str, find: Callable[[re.Pattern[str], str], re.Match[str] | None]) -> bool:

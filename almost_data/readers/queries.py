@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import InputError
 from ..models.chat import Messages
 from .conversations import IMAGES, check_images, read_turns
-from .dialogue_text import is_whole_hh, read_hh, read_steer
+from .dialogue_text import is_hh, read_hh, read_steer
 from .layout import (
     ADDITION,
     BEFORE,
@@ -94,7 +94,7 @@ class PromptColumn:
         if isinstance(value, str):
             value = value.strip()
         try:
-            turns = read_hh(value) if is_whole_hh(value) else read_steer(value)
+            turns = read_hh(value) if is_hh(value) else read_steer(value)
             return prompt_of(row, _before_reply(turns) if self.has_replies else turns)
         except Unusable as error:
             if error.reason == "not_text" and not objects(value):

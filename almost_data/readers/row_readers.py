@@ -8,7 +8,7 @@ from typing import Any
 from ..models.chat import Messages
 from . import html_text
 from .conversations import Conversation, first_value, read_reply
-from .dialogue_text import check_reply, check_text, is_whole_hh, read_hh, read_steer
+from .dialogue_text import check_reply, read_hh, read_steer
 from .layout import (
     SIDES,
     Cells,
@@ -59,10 +59,7 @@ def read_hh_replies(row: Cells) -> list[Preference]:
 
 
 def _hh_prompt(row: Cells) -> Messages:
-    """The prompt of a dialogue as text: HH-RLHF's, or a single turn."""
     text = row.get("prompt")
-    if isinstance(text, str) and not is_whole_hh(text):
-        check_text(text)
     return prompt_of(row, text and read_hh(text))
 
 

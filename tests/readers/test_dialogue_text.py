@@ -32,6 +32,18 @@ TEMPLATES = (
     "Why?\n\nAssistant: Because.\n\nHuman: And then?",
     "Why?\r\n\r\nAssistant: Because.\r\n\r\nHuman: And then?",
     "Read this.\n\nHuman: Why?\n\nAssistant: Because.",
+    *(
+        start + ending.join(turns)
+        for start, turns in (
+            ("Why?", ("", "Assistant: Because.", "Human: And then?")),
+            ("Read this.", ("", "Human: Why?", "Assistant: Because.")),
+            ("", ("Assistant: Hi.", "Human: Why?")),
+        )
+        for ending in ("\n", "\r\n", "\r", "\n\n", "\r\n\r\n", "\n  \n ")
+    ),
+    *(f"Why?{blank}{role}: So." for blank in ("\n\n", "\r\n\r\n", "\r\r") for role in ("Human", "Assistant")),
+    "Human: Why?",
+    "Human: Why? Assistant: Because.",
     "### Human: Why?### Assistant: Because.",
     "A chat between a curious user and an assistant. USER: Why? ASSISTANT: Because.</s>USER: And then?",
     "BEGINNING OF CONVERSATION: USER: Why? ASSISTANT: Because. USER: And then?",
@@ -57,7 +69,7 @@ def test_a_dialogue_as_text_is_no_turn(text: str) -> None:
     assert error.value.reason == "template_text"
 
 
-@pytest.mark.parametrize("text", [*TEMPLATES[:6], TEMPLATES[7]])
+@pytest.mark.parametrize("text", [*TEMPLATES[:6], TEMPLATES[7], "Assistant: Because.", "Human: Why?"])
 def test_a_reply_that_begins_as_a_dialogue_is_no_reply_and_one_that_shows_it_is(text: str) -> None:
     with pytest.raises(Unusable) as error:
         read_reply(f"\n{text}", PROMPT)
@@ -101,11 +113,25 @@ def test_instructions_are_sought_without_a_pattern_of_any_length() -> None:
         "What is a prompter: a machine?",
         "user: root\nhost: ai.example",
         "Sum this up:\nUser: Why?\nAssistant: Because.",
+        "Who am I?\r\nAssistant: a person who helps.",
+        "A play:\nHuman: Hi.",
         "Q: Why?\nA: Because.\nQ: And then?\nA:",
     ],
 )
 def test_text_about_templates_is_text(text: str) -> None:
     assert read_prompt(text) == (user(text),)
+
+
+def test_turns_that_stand_in_one_line_or_without_a_reply_between_them_are_not_read() -> None:
+    assert read_hh("\n\nHuman: Why?") == PROMPT
+    for text in (
+        "Human: Why? Assistant:",
+        "Human: Why?\n\nHuman: And?",
+        "Human: Why?\n<|im_start|>user\nWhy?",
+    ):
+        with pytest.raises(Unusable) as error:
+            read_hh(text)
+        assert error.value.reason == "template_text"
 
 
 def test_a_line_of_a_script_within_a_turn_is_no_turn() -> None:

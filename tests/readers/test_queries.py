@@ -22,6 +22,7 @@ def read(row: dict[str, Any]) -> list[tuple[str, str]]:
     [
         ({"prompt": "Why?"}, [("user", "Why?")]),
         ({"prompt": "\n\nHuman: Why?\n\nAssistant:"}, [("user", "Why?")]),
+        ({"prompt": "Human: Why?"}, [("user", "Why?")]),
         (
             {"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: "},
             [("user", "a"), ("assistant", "b"), ("user", "c")],

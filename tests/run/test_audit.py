@@ -227,6 +227,9 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
     cli.main(["audit", source, "--thresholds", str(limits)])
     assert "all thresholds hold: identity is 0.2062, max 0.3" in capsys.readouterr().out
     limits.write_text("[max]\npairs_per_query = 3\nlength_gap = 2.5\n[min]\nlength_gap = -9\n")
+    cli.main(["audit", source, "--thresholds", str(limits)])
+    printed = capsys.readouterr().out
+    assert ", max 2.5 times the rejected length; " in printed and ", max 3; " in printed
     cli.main(["audit", source, "--thresholds", str(limits), "--json"])
     assert json.loads(capsys.readouterr().out)["thresholds"][0]["holds"]
     cli.main(["audit", source, "--markdown"])
