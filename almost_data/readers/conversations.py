@@ -232,6 +232,12 @@ def _longer(prompt: Messages, head: Messages) -> Messages:
     return check_prompt((*(prompt_system or head_system), *head_turns))
 
 
+def at_head(prompt: Messages, conversation: Any) -> Messages:
+    """The prompt, behind the system turn of the whole conversation that begins with it. Raises Unusable."""
+    system, turns = _without_system(read_turns(conversation) or ())
+    return _longer(prompt, (*system, *turns[: len(_without_system(prompt)[1])]))
+
+
 def stripped(turns: Messages) -> Messages:
     """The turns without blanks around their texts."""
     return tuple({"role": turn["role"], "content": turn["content"].strip()} for turn in turns)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..models.chat import Messages
-from .conversations import IMAGES, check_images, read_turns
+from .conversations import IMAGES, at_head, check_images, read_turns
 from .dialogue_text import is_hh, read_hh, read_steer
 from .layout import (
     ADDITION,
@@ -54,6 +54,8 @@ class PromptColumn:
     """The columns of `BEFORE` that the source has."""
     foreign: Sequence[str] = ()
     """Columns that could hold a prompt too, and have no value in the sample."""
+    whole: str | None = None
+    """A column of the whole conversations, each of which begins with the prompt."""
     has_replies: bool = False
     """Whether the column holds whole conversations: the prompt is what stands before the last reply."""
     ignores_images: bool = False
@@ -63,7 +65,8 @@ class PromptColumn:
     def columns(self) -> Sequence[str]:
         """All columns of which a value counts."""
         images = () if self.ignores_images else IMAGES
-        return [self.name, *([self.addition] if self.addition else []), *self.before, *self.foreign, *images]
+        filled = [self.name, *filter(None, (self.addition, self.whole))]
+        return [*filled, *self.before, *self.foreign, *images]
 
     @property
     def described(self) -> str:
@@ -74,6 +77,7 @@ class PromptColumn:
         """
         parts = {"turns": ": of several texts the first"}
         part = ": the turns before the last reply" if self.has_replies else parts.get(self.name, "")
+        part += f", with the system turn of {self.whole}" if self.whole else ""
         return ", ".join([self.name, *([self.addition] if self.addition else []), *self.before]) + part
 
     def cell(self, row: Mapping[str, Any]) -> Any:
@@ -95,7 +99,9 @@ class PromptColumn:
             value = value.strip()
         try:
             turns = read_hh(value) if is_hh(value) else read_steer(value)
-            return prompt_of(row, _before_reply(turns) if self.has_replies else turns)
+            prompt = prompt_of(row, _before_reply(turns) if self.has_replies else turns)
+            conversation = row.get(self.whole) if self.whole else None
+            return at_head(prompt, conversation) if has_value(conversation) else prompt
         except Unusable as error:
             if error.reason == "not_text" and not objects(value):
                 kind, fix = type(value).__name__, "write a string"
@@ -105,6 +111,13 @@ class PromptColumn:
                     f"{place}: {self.name} must be text or a list of turns, not {kind}: {fix}"
                 ) from None
             raise
+
+    def reads(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row has a prompt that can be used."""
+        try:
+            return bool(self.read("", row))
+        except (Unusable, InputError):
+            return False
 
 
 def _before_reply(value: Any) -> Any:
@@ -152,15 +165,21 @@ def find_column(
     filled = [name for name in several if name not in foreign]
     if not set(filled) & set(candidates):
         filled, foreign = several, []
-    if len(filled) > 1:
+    name, *others = filled
+    addition = ADDITION if name == "instruction" and ADDITION in columns else None
+    column = PromptColumn(name, addition, before, foreign)
+    if len(others) == 1 and others[0] in CONVERSATIONS:
+        column = replace(column, whole=others[0])
+        rows = [row for row in sample if has_value(row.get(name)) and has_value(row.get(others[0]))]
+        if 2 * sum(map(column.reads, rows)) > len(rows):
+            return column
+    if others:
         raise InputError(f"{source}: both {' and '.join(filled)} may hold the {setting}: {fix}")
-    [name] = filled
     values = list(filter(has_value, cells[name]))
     if 2 * sum(map(written_list, values)) > len(values):
         fix = f"write lists of turns, or read it as text: import.columns {setting}={name}"
         raise InputError(f"{source}: {name} holds lists of texts: {fix}")
-    addition = ADDITION if name == "instruction" and ADDITION in columns else None
-    return PromptColumn(name, addition, before, foreign)
+    return column
 
 
 def _candidates(columns: Sequence[str]) -> tuple[list[str], list[str]]:

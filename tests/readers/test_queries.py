@@ -1,5 +1,6 @@
 """A prompt's column is told by its name, or refused; a dialogue as text is read as its turns, or rejected."""
 
+import json
 from typing import Any
 
 import pytest
@@ -116,6 +117,38 @@ def test_a_column_without_a_value_is_no_second_prompt_and_a_late_value_is_a_reas
     for row in (empty_row, {"prompt": "", "context": "Tea is a leaf."}):
         with pytest.raises(InputError, match=r"both prompt and .* may hold the query"):
             find_column(list(row), [row], "rows")
+
+
+def test_a_prompt_with_which_a_whole_conversation_begins_is_the_query() -> None:
+    """UltraChat and No Robots; Magpie has ShareGPT's turns beside `instruction`."""
+    chat = [
+        {"role": role, "content": text} for role, text in zip(ROLES, ("Why?\n", "So.", "c", "d"), strict=True)
+    ]
+    system = {"role": "system", "content": "Be brief."}
+    sharegpt = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]
+    for column, name, whole, turns in (
+        ("prompt", "messages", chat, ["Why?"]),
+        ("prompt", "messages", [system, *chat], ["Be brief.", "Why?"]),
+        ("instruction", "conversations", sharegpt, ["Why?"]),
+        ("question", "conversation", json.dumps(chat), ["Why?"]),
+    ):
+        rows = [{column: "Why?", "id": 1, name: value} for value in (whole, whole, None, chat[2:])]
+        prompts = find_queries(list(rows[0]), rows, "rows", None)
+        assert prompts.described == f"{column}, with the system turn of {name}"
+        assert [turn["content"].strip() for turn in prompts.read("rows:1", rows[0])] == turns
+        assert [turn["content"] for turn in prompts.read("rows:3", rows[2])] == ["Why?"]
+        for turns_beside, reason in (
+            (chat[2:], "prompts_differ"),
+            ([{"role": "tool", "content": "7"}], "tool_turn"),
+        ):
+            with pytest.raises(Unusable) as error:
+                prompts.read("rows:4", {column: "Why?", name: turns_beside})
+            assert error.value.reason == reason
+        with pytest.raises(InputError, match=f"both {column} and {name} may hold the query"):
+            find_queries(list(rows[0]), rows[2:], "rows", None)
+    row = {"prompt": "Why?", "system": "Be long.", "messages": [system, *chat]}
+    with pytest.raises(InputError, match="both prompt and messages"):
+        read(row)
 
 
 @pytest.mark.parametrize("cell", ['["Why?", "And then?"]', "['Why?', 'And then?']"])
