@@ -291,13 +291,3 @@ def _is_other_script() -> pl.Expr:
         has_few = response.str.count_matches(pattern) < 0.1 * letters["r"]
         drop = drop | (is_main & has_few & (letters["p"] >= 10) & (letters["r"] >= 20))
     return drop
-
-
-def _check_docs() -> str:
-    checks = " ".join(f"{check.name}: {check.description}" for check in response_checks().values())
-    sets = "; ".join(f"{name} is {', '.join(names) or 'no check'}" for name, names in SETS.items())
-    return f"Sets: {sets}. Checks: {checks}"
-
-
-CHECK_DOCS = _check_docs()
-"""The sets and all checks, for help and errors."""

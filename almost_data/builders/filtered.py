@@ -27,7 +27,7 @@ from ..diagnostics.shortcuts import SAMPLE, sampled_queries
 from ..errors import InputError
 from ..generation import Generator
 from ..readers import benchmark_file
-from .checks import CHECK_DOCS, SETS, check_names, of_chosen, response_checks
+from .checks import SETS, check_names, of_chosen, response_checks
 from .comparisons import imported
 from .comparisons.config import PAIR_FLAGS, PairConfig, as_fake, length_gaps, pair_pins
 from .comparisons.decontamination import CONTAMINATED, contaminated
@@ -56,8 +56,9 @@ HOOKS = {
 class FilteredConfig(PairConfig, frozen=True, kw_only=True):
     """Which pairs stay. Without a rule, all do."""
 
-    checks: Annotated[str | tuple[str, ...], Meta(description=CHECK_DOCS, examples=list(SETS))] = "none"
-    """Response checks on the chosen reply: a set, or a list of checks."""
+    checks: Annotated[str | tuple[str, ...], Meta(examples=list(SETS))] = "none"
+    """Response checks on the chosen reply: the set `paper`, `chat` or `none`, or names with commas between,
+    such as `loop,refusal`. The page Filters of the reference explains each check."""
 
 
 def _tables(names: Sequence[str]) -> dict[str, Table]:

@@ -67,14 +67,18 @@ def responses(
     /,
     *,
     ladder: Annotated[
-        str, Parameter(help="Responders, best first, with commas between: large,medium,small. Required.")
-    ] = "",
+        str | None,
+        Parameter(
+            help="Responders, best first, with commas between: large,medium,small. Required: without it, an "
+            "error names those of the file."
+        ),
+    ] = None,
     options: ImportOptions,
 ) -> None:
     """Import responses: a table or Hub id with a prompt and a column per responder, or long rows of prompt,
     `responder` and `response` (or --columns responder=NAME,response=NAME)."""
     settings = options.options("prompt", "responder", "response")
-    store, names = Store(options.root), [name.strip() for name in ladder.split(",") if ladder]
+    store, names = Store(options.root), [name.strip() for name in ladder.split(",")] if ladder else []
     _print(store, importing.import_responses(store, file, names, options.version, settings))
 
 

@@ -3,11 +3,8 @@
 import ast
 import inspect
 import textwrap
-from contextlib import suppress
 from itertools import pairwise
-from typing import Any, TypeVar, get_args, get_type_hints
-
-import msgspec
+from typing import Any, TypeVar
 
 T = TypeVar("T", bound=type)
 
@@ -33,8 +30,6 @@ def documented(settings: T) -> T:
 def field_docs(settings: type) -> dict[str, str]:
     """Field name -> the first paragraph of the docstring under it; fields of base classes too.
 
-    A `msgspec.Meta` with a description follows it: what is listed in code.
-
     >>> from almost_data.datasets.manifest import Parent
     >>> sorted(field_docs(Parent)) <= ["digest", "fingerprint", "ref"]
     True
@@ -51,8 +46,4 @@ def field_docs(settings: type) -> dict[str, str]:
             match field, doc:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                     docs[name] = " ".join(inspect.cleandoc(text).partition("\n\n")[0].split())
-    with suppress(NameError):  # a type that is imported for the type checker alone
-        for name, hint in get_type_hints(settings, include_extras=True).items():
-            listed = [meta.description for meta in get_args(hint)[1:] if isinstance(meta, msgspec.Meta)]
-            docs[name] = " ".join([docs.get(name, ""), *filter(None, listed)]).strip()
     return docs

@@ -155,7 +155,7 @@ class RunOptions:
     assignments: Sequence[str] = ()
     """section.key=value over preset and config, such as comparisons.min_chars=100; repeatable."""
     limit: int | None = None
-    """Use only so many queries."""
+    """Use at most this many queries."""
     sources: Sequence[str] = ()
     """Existing dataset to build from: name@version, a name, or ORG/NAME@REVISION on the Hub; repeatable."""
     base_url: Sequence[str] = ()
@@ -163,16 +163,15 @@ class RunOptions:
     ray_address: str | None = None
     """Ray cluster; without it, this machine."""
     max_failures: float = MAX_FAILURES
-    """Share of the requests that may fail; above it the run stops. Requests go out 100,000 at a time, and the
-    share is of those sent so far. A reply that cannot be used, such as a verdict without a score, is no
-    failed request."""
+    """Share of failed requests, of those sent so far, above which the run stops. A reply that cannot be used,
+    such as a verdict without a score, is no failed request."""
     max_cost: float | None = None
-    """Money that the run does not exceed, by the prices in `engine.servers`. No request is sent whose reply,
-    if it reached its limit of tokens, could exceed it."""
+    """Most that the run may cost, by the prices in `engine.servers`: no request is sent whose longest reply
+    could exceed it."""
     retry_failed: bool = False
     """Retry requests that failed in a published version of this dataset."""
     take_turns: bool = False
-    """Load the engine and the reward models in turns: for one small GPU."""
+    """Load the engine and the reward models in turns, so that they share one small GPU."""
     origins: Mapping[str, str] = field(default_factory=dict)
     """Name of a parent, a builder or an engine -> how others can name it: on the Hub, or in a file."""
     builders: Sequence[Builder] = ()

