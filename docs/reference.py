@@ -15,6 +15,7 @@ from types import FunctionType
 from typing import Any
 
 import msgspec
+import reasons
 import scale
 
 import almost_data
@@ -118,8 +119,8 @@ def filters() -> str:
     return "\n\n".join(
         [
             "# Filters",
-            "Response checks of comparisons: the setting `comparisons.checks` takes a set, or names with "
-            "commas between. Every dataset's card lists all filters that made it, with their counts.",
+            "Response checks: `comparisons.checks` and `filtered.checks` take a set, or names with commas "
+            "between. The card of a dataset lists its filters with their counts.",
             "## Sets",
             _table(("set", "checks"), sets),
             "## Checks",
@@ -129,6 +130,12 @@ def filters() -> str:
             "## Rules on pairs",
             "Each with an example of its settings; what is not set is not applied.",
             _table(("reason", "rule", "settings", "source"), pair_rules()),
+            "## All other reasons",
+            "Every other reason in the column `reason` of dropped rows. A filter of yours adds its own name.",
+            *(
+                f"### {place}\n\n{_table(('reason', 'why the row is dropped', 'source'), rows)}"
+                for place, rows in reasons.reasons().items()
+            ),
         ]
     )
 

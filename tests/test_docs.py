@@ -17,6 +17,8 @@ import yaml
 import almost_data
 from almost_data.cli import app as cli
 from almost_data.diagnostics.rules import RULES
+from almost_data.readers.reasons import REASONS
+from almost_data.training.data import RULES as RECIPE_REASONS
 
 PROJECT = Path(__file__).parents[1]
 PAGES = {
@@ -221,6 +223,22 @@ def test_the_measures_page_has_the_thresholds_of_every_measure(monkeypatch: pyte
         "worry from 1%, watch above 0, fine at 0",
         "fine always",
     ]
+
+
+def test_the_filters_page_has_every_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PROJECT / "docs")
+    import reference
+
+    page = reference.filters()
+    judged = ("ratings.judge=judge", "ratings.judging=pairs")
+    played = ("demonstrations.n=1", "demonstrations.turns=4")
+    run = almost_data.prepare("fake", root=tmp_path, limit=3, assignments=[*judged, *played])
+    for name in ("ratings", "comparisons", "demonstrations"):
+        run.build(name)
+    filters = {entry.filter for ref in run.store.refs() for entry in run.store.manifest(ref).ledger}
+    assert len(filters) > 20
+    for name in filters | set(REASONS) | set(RECIPE_REASONS):
+        assert f"| `{name}` |" in page, name
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -132,37 +132,47 @@ def _reply_filters(config: DemonstrationsConfig) -> list[Filter]:
     return [*reasoning, EMPTY, *(checks[name] for name in PAPER if config.checks), *user_filters]
 
 
-def _ledger(
-    config: DemonstrationsConfig, spools: Mapping[str, Spool], play: SelfPlay, conversations: int
-) -> list[Entry]:
-    dropped = spools["candidates"].counts("reason")
+def _selection_filters(config: DemonstrationsConfig) -> list[Filter]:
+    """Filters on replies, the last of which picks one."""
     description = (
         f"The reward model scores another of the {config.n} replies higher (of equals, the first is taken)."
         if config.n > 1
         else "With one reply a turn (N=1), nothing is dropped."
     )
     best = Filter("not_best", "response", description, "arXiv 2305.13735, 2.2, RMSP", params={"n": config.n})
+    return [*_reply_filters(config), best]
+
+
+def _no_candidate(config: DemonstrationsConfig) -> Filter:
     no_reply, params = "No reply to the query can be used.", {"turns": config.turns}
-    no_candidate = Filter(NO_CANDIDATE, "demonstration", no_reply, OURS, params=params)
+    return Filter(NO_CANDIDATE, "demonstration", no_reply, OURS, params=params)
+
+
+def _ledger(
+    config: DemonstrationsConfig, spools: Mapping[str, Spool], play: SelfPlay, conversations: int
+) -> list[Entry]:
+    dropped = spools["candidates"].counts("reason")
     [generation] = chain("generation", [FAILED], spools["candidates"].rows, dropped)
     return [
         generation,
-        *chain("selection", [*_reply_filters(config), best], generation.kept, dropped),
+        *chain("selection", _selection_filters(config), generation.kept, dropped),
         *_user_ledger(play.user_turns, spools["rejected"].counts("reason")),
-        no_candidate.entry("conversations", conversations, spools["default"].rows),
+        _no_candidate(config).entry("conversations", conversations, spools["default"].rows),
     ]
+
+
+USER_TURNS = [
+    Filter("failed", "query", "The engine gave an error instead of the user's turn.", OURS),
+    Filter("user_empty", "query", "The user's turn has no text.", OURS),
+    Filter("user_repeated", "query", "The user said the same before.", OURS),
+    Filter("user_closing", "query", "The user says goodbye, and nothing else.", OURS),
+    Filter(UNANSWERED, "query", "No reply to the user's turn can be used.", OURS),
+]
 
 
 def _user_ledger(n_in: int, dropped: dict[str, int]) -> list[Entry]:
     """Ledger entries of the turns requested from the user responder."""
-    rules = [
-        Filter("failed", "query", "The engine gave an error instead of the user's turn.", OURS),
-        Filter("user_empty", "query", "The user's turn has no text.", OURS),
-        Filter("user_repeated", "query", "The user said the same before.", OURS),
-        Filter("user_closing", "query", "The user says goodbye, and nothing else.", OURS),
-        Filter(UNANSWERED, "query", "No reply to the user's turn can be used.", OURS),
-    ]
-    return chain("user's turns", rules, n_in, dropped) if n_in else []
+    return chain("user's turns", USER_TURNS, n_in, dropped) if n_in else []
 
 
 def _dialogue(config: DemonstrationsConfig, conversation: Conversation) -> Row:
