@@ -63,11 +63,11 @@ VERBS = {
     ),
     "show": (
         "show:show",
-        "Show counts, ledger, failures, cost and recipe; of an unfinished build, how far it is.",
+        "Show an example, the verdicts, the ledger and the recipe, or how far an unfinished build is.",
     ),
     "view": (
         "view:view",
-        "Write a page that shows rows in a browser: a dataset's, a file's, or what came and went.",
+        "Write an HTML page of rows: of a dataset, of a file, or what two versions differ in.",
     ),
     "verify": ("look:verify", "Check that manifest, card and files agree; exit code 1 if they do not."),
 }

@@ -24,7 +24,7 @@ Markdown = Annotated[bool, Parameter(help="Print Markdown.")]
 Columns = Annotated[
     str | None,
     Parameter(
-        help="Columns to read, as ROLE=NAME with commas between: prompt=question,chosen=good,rejected=bad. "
+        help="Columns to read, as ROLE=NAME with commas between: prompt=q,chosen=good,rejected=bad. "
         "Roles: prompt, system, chosen, rejected; of queries query; of responses prompt, responder, response."
     ),
 ]

@@ -24,7 +24,7 @@ def view(
         str, Parameter(help="name@version, a name, or a file, folder or ORG/NAME[@REVISION] of preferences.")
     ],
     newer: Annotated[
-        str | None, Parameter(help="Another version: what came and went from the first to this one.")
+        str | None, Parameter(help="Another version: show the rows that it lost and gained.")
     ] = None,
     /,
     *,

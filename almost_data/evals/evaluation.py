@@ -120,9 +120,9 @@ class ModelOptions:
     model: str
     """name@version, ORG/NAME[@REVISION], folder, pypi:PACKAGE, or baseline:longest, first, random."""
     limit: int | None = None
-    """Evaluate at most so many items, drawn by the seed."""
+    """Evaluate at most this many items, drawn by the seed."""
     seed: int = 0
-    """Seed of what is shuffled and drawn."""
+    """Seed of the draw and of any shuffling."""
     device: str | None = None
     """cpu, cuda or mps; a GPU where there is one."""
     dtype: str | None = None

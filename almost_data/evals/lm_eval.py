@@ -32,7 +32,7 @@ ROLES = ("model", "before")
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions):
     tasks: str
-    """Tasks of lm-evaluation-harness, as mmlu,lambada_openai."""
+    """Tasks of lm-evaluation-harness, with commas between: mmlu,lambada_openai."""
     include: Path | None = None
     """Folder of your own task files."""
     before: str | None = None
@@ -40,7 +40,7 @@ class Options(ModelOptions):
     shots: int | None = None
     """Examples in each prompt; by default as the task says."""
     limit: int | None = None
-    """Only the first so many items of each task."""
+    """Evaluate at most this many items of each task."""
 
     @property
     def names(self) -> list[str]:

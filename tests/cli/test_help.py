@@ -10,9 +10,9 @@ from tests.command import run
 @pytest.mark.parametrize(
     ("command", "name", "example"),
     [
-        ("import preferences", "--columns", "prompt=question,chosen=good,rejected=bad"),
-        ("audit", "--columns", "prompt=question,chosen=good,rejected=bad"),
-        ("view", "--columns", "prompt=question,chosen=good,rejected=bad"),
+        ("import preferences", "--columns", "prompt=q,chosen=good,rejected=bad"),
+        ("audit", "--columns", "prompt=q,chosen=good,rejected=bad"),
+        ("view", "--columns", "prompt=q,chosen=good,rejected=bad"),
         ("import preferences", "FILE", "pairs.jsonl"),
         ("import responses", "FILE", "answers.jsonl"),
         ("import queries", "FILE", "questions.txt"),

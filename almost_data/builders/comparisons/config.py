@@ -35,7 +35,7 @@ class PairConfig(Config, frozen=True, kw_only=True):
     benchmarks: tuple[FilePath, ...] = ()
     """File of benchmark prompts to compare the queries with; repeatable."""
     decontaminate: bool = False
-    """Drop the queries that overlap with a benchmark, where they are only counted otherwise."""
+    """Drop the queries that overlap with a benchmark, not only count them."""
     dedup_prompts: bool = False
     """Keep one of several prompts that share nearly all of their words."""
     dedup_pairs: bool = False

@@ -22,7 +22,7 @@ class DemonstrationsConfig(Config, frozen=True, kw_only=True):
     n: Positive = 4
     """Replies that the reward model picks from; 1 is Self-Play."""
     turns: Annotated[int, Meta(ge=2, multiple_of=2)] = 2
-    """User's and assistant's turns together, at most."""
+    """Most turns of a dialogue, the user's and the assistant's together."""
     conversations_per_query: Positive = 2
     """How often each query is answered: our reading of about 20k demonstrations from 10k queries."""
     rm: Source | None = None
@@ -32,11 +32,11 @@ class DemonstrationsConfig(Config, frozen=True, kw_only=True):
     second_rm: Source | None = None
     """A second reward model, which does not pick: the card reports how often it agrees."""
     checks: bool = False
-    """Whether candidates must pass the response checks of comparisons."""
+    """Whether replies must pass the checks `paper` of comparisons."""
     filters: tuple[UserFilter, ...] = ()
     """User-defined filters on replies, applied before the reward model."""
     preference: bool = False
-    """Whether best and worst of N make a config `preference`, for DPO."""
+    """Also write a config `preference` for DPO: the best of the N replies over the worst."""
     temperature: Temperature = 1.0
     """Sampling temperature; 0 takes the likeliest token."""
     top_p: Share = 0.9
