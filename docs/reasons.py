@@ -40,22 +40,22 @@ def reasons() -> dict[str, list[Reason]]:
     of_posts = [*votes.question_filters(), *votes.answer_filters(posts.answers_per_question)]
     of_posts += [*votes.pair_filters(posts.pairs_per_question, posts.sample), *community._text_filters()]
     return {
-        "Rows of files": _told(REASONS),
-        "Rows of files: import queries": _told(importing._QUERY_REASONS),
-        "Rows of files: import responses": _told(importing._RESPONSE_REASONS),
-        "queries": _declared(of_rows),
-        "responses": _declared([responses.FAILED, responses.REASONING_ONLY]),
-        "ratings": _declared(of_ratings),
-        "comparisons: responses, besides the checks": _declared(of_responses),
-        "demonstrations": _declared([*of_replies, *of_turns]),
-        "community": _declared(of_posts),
+        "Rows of files": _named(REASONS),
+        "Rows of files: import queries": _named(importing._QUERY_REASONS),
+        "Rows of files: import responses": _named(importing._RESPONSE_REASONS),
+        "queries": _of_filters(of_rows),
+        "responses": _of_filters([responses.FAILED, responses.REASONING_ONLY]),
+        "ratings": _of_filters(of_ratings),
+        "comparisons: responses, besides the checks": _of_filters(of_responses),
+        "demonstrations": _of_filters([*of_replies, *of_turns]),
+        "community": _of_filters(of_posts),
         "Recipes": [(f"`{name}`", *rule) for name, rule in RULES.items()],
     }
 
 
-def _told(sentences: Mapping[str, str]) -> list[Reason]:
+def _named(sentences: Mapping[str, str]) -> list[Reason]:
     return [(f"`{name}`", sentence, "almost_data") for name, sentence in sentences.items()]
 
 
-def _declared(filters: Iterable[Filter]) -> list[Reason]:
+def _of_filters(filters: Iterable[Filter]) -> list[Reason]:
     return [(f"`{rule.name}`", rule.description, rule.source) for rule in filters]

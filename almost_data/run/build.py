@@ -140,8 +140,8 @@ class RunOptions:
     """What a user says of a run."""
 
     engine: str | None = None
-    """What runs the models: vllm, transformers, openai, ray, fake or FILE.py:NAME. The default is vllm where it
-    can run, else transformers.
+    """What runs the models: vllm, transformers, openai, ray, fake or FILE.py:NAME. The default is vllm where
+    it can run, else transformers.
 
     None asks no model; the command line puts its choice here.
     """
