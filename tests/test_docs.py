@@ -168,6 +168,8 @@ def write_inputs(folder: Path) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(PAGES["README.md"].splitlines()) <= 150
+    [command] = re.findall(r"^make .+", (PROJECT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert f"`{command}`" in PAGES["README.md"], "CI runs what the README names"
 
 
 def test_every_verb_and_make_target_is_documented() -> None:
