@@ -134,6 +134,11 @@ def conversation(value: Any) -> bool:
     return turns is not None and [turn["role"] for turn in turns[-2:]] == ["user", "assistant"]
 
 
+def tree(value: Any) -> bool:
+    """A turn with the turns that answer it."""
+    return _turn(value) and objects(value.get("replies"))
+
+
 def _turn(value: Any) -> bool:
     return isinstance(value, dict) and not TURN_KEYS.isdisjoint(value)
 

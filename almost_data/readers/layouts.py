@@ -18,6 +18,7 @@ from .layout import (
     text,
     text_lists,
     texts,
+    tree,
     turns,
     whole_hh_text,
 )
@@ -427,6 +428,24 @@ LAYOUTS: tuple[Layout, ...] = (
         columns={"prompt": hh_text, "answers": objects},
         read=rows.nectar,
         example={"prompt": _HH, "answers": [{"answer": _BAD, "rank": 7.0}, {"answer": _GOOD, "rank": 1.0}]},
+    ),
+    Layout(
+        name="oasst",
+        title="OASST trees",
+        source="OpenAssistant/oasst1 and oasst2, the files of ready trees",
+        columns={"message_tree_id": text, "prompt": tree},
+        read=rows.oasst,
+        example={
+            "message_tree_id": "1",
+            "prompt": {
+                "role": "prompter",
+                "text": _PROMPT,
+                "replies": [
+                    {"role": "assistant", "text": text, "rank": rank, "replies": []}
+                    for rank, text in ((1, _BAD), (0, _GOOD))
+                ],
+            },
+        },
     ),
     Layout(
         name="webgpt",

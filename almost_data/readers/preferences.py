@@ -15,7 +15,8 @@ import msgspec
 from ..errors import InputError
 from .conversations import IMAGES
 from .dialogue_text import is_hh, is_whole_hh
-from .fastchat import JUDGMENTS, QUESTIONS, REVIEWS, is_fastchat, preference_rows
+from .elsewhere import check_elsewhere
+from .fastchat import JUDGMENTS, REVIEWS, is_fastchat, preference_rows
 from .files import (
     TABLE_SUFFIXES,
     WHOLE,
@@ -184,13 +185,11 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
             )
             raise InputError(f"{source}: {column} holds lists of texts: {fix}")
         return layout
-    for elsewhere, advice in ELSEWHERE.items():
-        if elsewhere <= set(columns) and not fitting:
-            raise InputError(f"{source}: {advice}")
     names = ", ".join(columns) or "none"
     if fitting:
         described = " and ".join(layout.described for layout in fitting)
         raise InputError(f"{source}: its columns ({names}) fit {described}: {FIX}")
+    check_elsewhere(columns, source)
     reason = _near_miss(rows) or _unjudged(rows, columns)
     raise InputError(f"{source}: no layout of preferences has its columns ({names}){reason}: {FIX}")
 
@@ -199,21 +198,6 @@ FIX = (
     "import.columns prompt=NAME,chosen=NAME,rejected=NAME says which columns hold the prompt, the better and "
     "the worse reply, and decides"
 )
-
-ELSEWHERE = {
-    frozenset({"input", "target_scores"}): (
-        "items of a BIG-bench task, which is for evaluation only: `eval static-hhh` reads Static HHH, and "
-        "`audit` searches preference data for its prompts, as audit.benchmark"
-    ),
-    frozenset({"answer1_id", "answer2_id", "score"}): (
-        "FastChat's reviews name their answers by id: give the folder that has "
-        f"{QUESTIONS}, answer/ and {REVIEWS}/"
-    ),
-    frozenset({"answer_id", "model_id", "question_id"}): (
-        f"FastChat's answers without their questions: give the folder that has {QUESTIONS} and answer/"
-    ),
-}
-"""Columns of no preferences -> what reads them."""
 
 
 def _column_of(rows: Sequence[Cells], names: Iterable[str], is_list: Callable[[str], bool]) -> str | None:

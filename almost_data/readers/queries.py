@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..models.chat import Messages
 from .conversations import IMAGES, at_head, check_images, read_turns
 from .dialogue_text import is_hh, read_hh, read_steer
+from .elsewhere import check_elsewhere
 from .layout import (
     ADDITION,
     BEFORE,
@@ -157,6 +158,7 @@ def find_column(
     candidates, parts = _candidates(columns)
     fix = f"say which column holds the {setting}: import.columns {setting}=NAME"
     if not candidates:
+        check_elsewhere(columns, source)
         raise InputError(f"{source}: no column {setting!r}; it has: {names}: {fix}")
     several = [*candidates, *parts]
     cells = {name: [row.get(name) for row in sample] for name in several}

@@ -8,6 +8,7 @@ from ..errors import InputError, did_you_mean
 from ..generation import FINISH_REASONS
 from ..models.chat import Messages
 from .conversations import IMAGES, Conversation, check_images, stripped
+from .elsewhere import check_elsewhere
 from .formats import Row
 from .layout import BEFORE, objects, reply_of, turns, written_list
 from .queries import CONVERSATIONS, NAMED, PromptColumn, find_column
@@ -117,6 +118,7 @@ def find_columns(
         raise InputError(f"{source}: import.columns {role}={assignments[role]} alone is not enough: {fix}")
     for name in [] if reply else ladder:
         if name not in names:
+            check_elsewhere(names, source)
             hint, columns = did_you_mean(name, names), ", ".join(sorted(names))
             problem = f"no column {name!r}, a responder of import.ladder{hint}; it has: {columns}"
             raise InputError(f"{source}: {problem}: {ONE_RESPONSE}")

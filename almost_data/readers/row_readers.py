@@ -169,14 +169,38 @@ def helpsteer(row: Cells) -> list[Preference]:
 
 def nectar(row: Cells) -> list[Preference]:
     """Replies with ranks after a dialogue as text, the best over the worst."""
-    prompt = _hh_prompt(row)
+    answers = row.get("answers") or ()
+    replies = [(item.get("answer"), item.get("rank"), item.get("model")) for item in answers]
+    return _by_rank(_hh_prompt(row), replies)
+
+
+def _by_rank(prompt: Messages, replies: Iterable[tuple[Any, Any, Any]]) -> list[Preference]:
+    """Of text, rank and model of each reply the lowest rank over the highest."""
     sides = [
-        _side(answer.get("answer"), None if rank is None else -rank, answer.get("model"))
-        for answer in row.get("answers") or ()
-        for rank in [number_of(answer.get("rank"))]
+        _side(text, None if (number := number_of(rank)) is None else -number, model)
+        for text, rank, model in replies
     ]
     [ranked] = _ranked(prompt, sides)
     return [replace(ranked, **{side: replace(getattr(ranked, side), score=None) for side in SIDES})]
+
+
+def oasst(row: Cells) -> list[Preference]:
+    """A tree of turns: after each user's turn with ranked replies the best over the worst."""
+    paths: list[list[Cells]] = [[row.get("prompt") or {}]]
+    preferences: list[Preference] = []
+    for path in paths:  # which grows by the paths to the replies
+        replies = path[-1].get("replies") or []
+        if not objects(replies):
+            raise Unusable("not_text")
+        replies = [item for item in replies if not item.get("deleted")]
+        paths += [[*path, item] for item in replies]
+        answers = [item for item in replies if item.get("role") == "assistant"]
+        ranked = [(item.get("text"), item.get("rank"), item.get("model_name")) for item in answers]
+        if sum(number_of(rank) is not None for _, rank, _ in ranked) > 1:
+            preferences += _by_rank(prompt_of(row, path), ranked)
+    if not preferences:
+        raise Unusable("no_preference")
+    return preferences
 
 
 def nemo_rl(row: Cells) -> list[Preference]:

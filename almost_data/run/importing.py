@@ -27,6 +27,7 @@ from ..datasets.spool import CARD_ROWS, Spool
 from ..errors import InputError
 from ..readers import files
 from ..readers.conversations import stripped
+from ..readers.elsewhere import check_elsewhere
 from ..readers.fastchat import is_fastchat, response_rows
 from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
 from ..readers.formats import Row
@@ -184,6 +185,7 @@ def import_responses(
     needed = COLUMNS | {*ladder, *LONG, *FINISHED, *finish_columns(None, ladder)}
     source = _open(file, TABLE_SUFFIXES, needed, "prompt", options, rows)
     if not ladder:
+        check_elsewhere(source.columns, file)
         raise InputError(_ladder_question(source))
     columns = find_columns(source.columns, source.sample, file, ladder, options.columns)
     ranks = {name: rank for rank, name in enumerate(ladder)}

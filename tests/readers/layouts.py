@@ -133,6 +133,16 @@ def steer(turns: Turns) -> str:
     return "\n".join(parts).removeprefix("<extra_id_1>User\n")
 
 
+def tree(turns: Turns, pair: Pair) -> Row:
+    """Turns as OASST nests them, with ranked replies after the last."""
+    role, text = {"user": "prompter", "assistant": "assistant"}[turns[0]["role"]], turns[0]["content"]
+    if len(turns) > 1:
+        return {"role": role, "text": text, "replies": [tree(turns[1:], pair)]}
+    ranks = ((1, pair.rejected), (0, pair.chosen), (None, "Not ranked."))
+    replies = [{"role": "assistant", "text": reply, "rank": rank, "replies": []} for rank, reply in ranks]
+    return {"role": role, "text": text, "replies": replies}
+
+
 ANY = (SINGLE, DIALOGUE, SYSTEM)
 CHAT = (SINGLE, DIALOGUE)
 MESSAGE_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] = {
@@ -419,6 +429,10 @@ TEXT_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] = {
                 "answers": [{"answer": pair.rejected, "rank": 7.0}, {"answer": pair.chosen, "rank": 1}],
             }
         ],
+    ),
+    "oasst": (
+        CHAT,
+        lambda pair, form: [{"message_tree_id": "1", "prompt": tree(pair.prompt, pair)}],
     ),
     "webgpt": (
         (SINGLE,),

@@ -18,6 +18,8 @@ from almost_data.readers.dialogue_text import read_hh
 from almost_data.readers.layout import PARTS, PROMPT_COLUMNS, Layout, number_of
 from almost_data.readers.layouts import LAYOUTS
 from almost_data.readers.preferences import Rejected, by_columns, detect, read_all, read_preferences
+from almost_data.readers.queries import find_queries
+from almost_data.readers.responses import find_columns
 from tests.readers.layouts import (
     FORMS,
     MESSAGE_LAYOUTS,
@@ -432,6 +434,60 @@ def test_a_tie_has_its_own_reason(name: str, label: Row) -> None:
 def test_a_judge_of_distilabel_who_rates_both_sides_the_same_makes_a_tie() -> None:
     rows = [{"input": "q", "chosen": "a", "rejected": "b", "status": word} for word in ("tie", "swapped")]
     assert pairs_of(detect(rows, "rows", []), rows) == ([Pair([user("q")], "a", "b")], ["tie"])
+
+
+def test_every_ranked_turn_of_a_tree_is_a_preference() -> None:
+    def node(role: str, text: str, replies: Any = (), **values: Any) -> Row:
+        return {"role": role, "text": text, "replies": list(replies), **values}
+
+    def tree(*replies: Row) -> Row:
+        return {"message_tree_id": "1", "prompt": node("prompter", "q", replies)}
+
+    follow_up = node(
+        "prompter",
+        "And then?",
+        [node("assistant", "c", rank=1), node("assistant", "d", rank=0, model_name="m")],
+        rank=1,
+    )
+    good = node("assistant", "a", [follow_up, node("prompter", "No.", rank=0)], rank=0)
+    rows = [
+        tree(good, node("assistant", "gone", rank=9, deleted=True), node("assistant", "b", rank=2)),
+        tree(good),
+    ]
+    layout = detect(rows, "rows", list(rows[0]))
+    second = Pair([user("q"), assistant("a"), user("And then?")], "d", "c")
+    assert pairs_of(layout, rows) == ([Pair([user("q")], "a", "b"), second, second], [])
+    spoiled = [tree(), tree(node("assistant", "a", [{"text": "b"}], rank=0)), tree(good | {"replies": "b"})]
+    assert pairs_of(layout, spoiled) == ([], ["no_preference", "no_preference", "not_text"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "advice"),
+    [
+        (("message_id", "parent_id", "text", "role", "message_tree_id"), "give its file of trees"),
+        (("labeler", "question", "label"), "PRM800K rates the steps of solutions"),
+        (("prompt", "completions", "labels"), "labels rate the steps of a reply"),
+        (("doc_id", "doc", "target", "arguments", "resps"), "`eval lm-eval` runs its tasks"),
+        (("id", "custom_id", "response", "error"), "join the two by custom_id"),
+        (("custom_id", "method", "url", "body"), "import.columns query=body"),
+        (("id", "status", "_server_id", "instruction", "choice.responses"), "records of Argilla"),
+    ],
+)
+def test_a_known_file_that_is_no_preference_is_told_what_to_do(columns: list[str], advice: str) -> None:
+    row = dict.fromkeys(columns, "a")
+    with pytest.raises(InputError, match=f"^rows: .*{advice}") as error:
+        detect([row], "rows", list(row))
+    assert "\n" not in str(error.value)
+    if not {"prompt", "question", "instruction"} & {*columns}:
+        with pytest.raises(InputError, match=f"^rows: .*{advice}"):
+            find_queries(list(row), [row], "rows", None)
+    with pytest.raises(InputError, match=f"^rows: .*{advice}"):
+        find_columns(list(row), [row], "rows", ["large", "small"], {})
+
+
+def test_requests_of_a_batch_are_queries_where_their_column_is_named() -> None:
+    row = {"custom_id": "1", "body": {"model": "m", "messages": [user("q")]}}
+    assert find_queries(list(row), [row], "rows", "body").read("rows:1", row) == (user("q"),)
 
 
 def test_items_of_a_benchmark_are_sent_to_its_evaluation(tmp_path: Path) -> None:

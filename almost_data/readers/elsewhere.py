@@ -1,0 +1,42 @@
+"""Files by their columns that no import reads as they are, and what to do with them."""
+
+from collections.abc import Collection
+
+from ..errors import InputError
+from .fastchat import QUESTIONS, REVIEWS
+
+_FOLDER = f"give the folder that has {QUESTIONS} and answer/"
+_PAIRS = "write rows with prompt, chosen and rejected"
+_ADVICE = {
+    ("input", "target_scores"): (
+        "items of a BIG-bench task, which is for evaluation only: `eval static-hhh` reads Static HHH, and "
+        "`audit` searches preference data for its prompts, as audit.benchmark"
+    ),
+    ("answer1_id", "answer2_id", "score"): (
+        f"FastChat's reviews name their answers by id: {_FOLDER} and {REVIEWS}/"
+    ),
+    ("answer_id", "model_id", "question_id"): f"FastChat's answers without their questions: {_FOLDER}",
+    ("message_id", "parent_id", "message_tree_id"): (
+        "messages of OASST, one a row, below messages of other rows: give its file of trees, "
+        "..._ready.trees.jsonl.gz"
+    ),
+    ("labeler", "question", "label"): f"PRM800K rates the steps of solutions, not whole replies: {_PAIRS}",
+    ("prompt", "completions", "labels"): f"labels rate the steps of a reply, not whole replies: {_PAIRS}",
+    ("doc_id", "arguments", "resps"): (
+        "answers of one model that lm-evaluation-harness logged, to items that are for evaluation only: "
+        "`eval lm-eval` runs its tasks"
+    ),
+    ("custom_id", "response"): (
+        "results of a batch, whose prompts are in its input file: join the two by custom_id, and write rows "
+        "with prompt, responder and response for `import responses`"
+    ),
+    ("custom_id", "body"): "requests of a batch: `import queries` reads them by import.columns query=body",
+    ("_server_id", "status"): f"records of Argilla, whose columns have names of their own: {_PAIRS}",
+}
+
+
+def check_elsewhere(columns: Collection[str], source: str) -> None:
+    """Raise InputError for a file that is known, with what to do; for columns that nothing else reads."""
+    for names, advice in _ADVICE.items():
+        if set(names) <= set(columns):
+            raise InputError(f"{source}: {advice}")
