@@ -14,12 +14,11 @@ import msgspec
 import polars as pl
 from msgspec import Meta
 
-from ..cards.figures import drops_rows, funnel, shortcut_figures, side_lengths
-from ..datasets.builder import Builder, Built, Figures, Parents, Progress
+from ..cards.figures import comparison_figures
+from ..datasets.builder import Builder, Built, Parents, Progress
 from ..datasets.digest import RANGE_ROWS, Blocks, Rows, first_queries, ranges
 from ..datasets.filters import Filter, chain, with_reason
 from ..datasets.ledger import Entry
-from ..datasets.manifest import Manifest
 from ..datasets.tables import REASON, Table, last_turn, string
 from ..datasets.user_filters import load_filters
 from ..diagnostics.contamination import contamination
@@ -222,13 +221,6 @@ def _pins(config: FilteredConfig, generator: Generator) -> dict[str, Any]:
     return pair_pins(config, "filtered", load_filters(config.filters, HOOKS, "filtered", _reserved_names()))
 
 
-def _figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
-    yield from side_lengths(tables["default"])
-    if drops_rows(manifest):
-        yield "funnel", funnel(manifest, ["pair"])
-    yield from shortcut_figures(manifest.diagnostics)
-
-
 BUILDER = Builder(
     name="filtered",
     doc="Comparisons that exist, imported, built or pulled, after filters.",
@@ -243,5 +235,5 @@ BUILDER = Builder(
     flags=("checks", *PAIR_FLAGS),
     tags=("preference", "rlhf", "dpo", "reward-model"),
     card="filtered.md.jinja",
-    figures=_figures,
+    figures=comparison_figures,
 )

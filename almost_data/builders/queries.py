@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from ..cards.figures import draw_lengths, drops_rows, funnel, new_figure
+from ..cards.figures import draw_lengths, drawn_funnel, new_figure
 from ..datasets.builder import (
     Builder,
     Built,
@@ -167,10 +167,7 @@ def _tables(admission: Admission) -> dict[str, pl.DataFrame]:
         for query in admission.accepted
     ]
     rejected = [row | {"query_id": text_id(row["query"]), "source": "mined"} for row in admission.rejected]
-    return {
-        "default": frame(TABLES["default"], accepted),
-        "rejected": frame(TABLES["rejected"], rejected),
-    }
+    return {"default": frame(TABLES["default"], accepted), "rejected": frame(TABLES["rejected"], rejected)}
 
 
 def target(config: QueriesConfig) -> int:
@@ -234,8 +231,7 @@ def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
         draw_lengths(ax, {"": lengths}, "query", "queries")
         ax.set_title(f"Length of the {len(accepted):,} accepted queries (dashed: median)")
         yield "query_lengths", figure
-    if drops_rows(manifest):
-        yield "funnel", funnel(manifest, ["query"])
+    yield from drawn_funnel(manifest, ["query"])
 
 
 BUILDER = Builder(

@@ -6,12 +6,14 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import polars as pl
+
 from ..datasets.builder import Figures
 from ..datasets.ledger import plural
 from ..datasets.manifest import Manifest
 
 if TYPE_CHECKING:
-    import polars as pl
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -58,10 +60,15 @@ def as_files(figures: "Figures") -> dict[str, bytes]:
     return files
 
 
-def side_lengths(comparisons: "pl.DataFrame") -> Figures:
-    """The histogram of the lengths of chosen and rejected; none without rows."""
-    import polars as pl
+def comparison_figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
+    """Lengths of both sides, what each filter left, shortcuts."""
+    yield from side_lengths(tables["default"])
+    yield from drawn_funnel(manifest, ["query", "response", "pair"])
+    yield from shortcut_figures(manifest.diagnostics)
 
+
+def side_lengths(comparisons: pl.DataFrame) -> Figures:
+    """The histogram of the lengths of chosen and rejected; none without rows."""
     lengths = {
         side: comparisons.select(pl.col(side).list.last().struct.field("content").str.len_chars()).to_series()
         for side in ("chosen", "rejected")
@@ -94,7 +101,6 @@ def shortcut_figures(diagnostics: Mapping[str, Any]) -> Figures:
 
 def _length_gap(text: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]], of_all: str) -> "Figure":
     """A histogram of the gap, and below it a box for each responder pair."""
-    import numpy as np
     from matplotlib.figure import Figure
 
     heights = [2.2] + [0.5 + _heights([name for name, _ in pairs])] * bool(pairs)
@@ -148,8 +154,6 @@ def _accuracies(rows: list[tuple[str, dict[str, Any]]], text: dict[str, Any], of
 
     names = [f"{name} ({row['rows']:,})" for name, row in rows]
     figure, ax = new_figure(1.5 + _heights(names))
-    ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2)
-    ax.annotate("tossing a coin", (0.5, -0.6), (4, 2), textcoords="offset points", size=9)
     probe = text["probe"]
     ends = {"always_longer": text["always_longer_interval"], "probe": [probe.get("low"), probe.get("high")]}
     values = []
@@ -164,15 +168,22 @@ def _accuracies(rows: list[tuple[str, dict[str, Any]]], text: dict[str, Any], of
             ax.hlines(y + offset, low, high, color=colour, linewidth=1.8)
             ax.scatter(row[key], y + offset, s=40, c=colour, marker=marker, label="" if y else name, zorder=3)
             values += [row[key], low, high]
-    ax.set_xlim(min(0.4, *values) - 0.03, max(0.7, *values) + 0.03)
     ax.set_yticks(range(len(rows)), names, size=9)
-    ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.xaxis.grid(True)
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     ax.set_xlabel("comparisons in which it picks the chosen response (line: 95% interval)")
+    share_axis(ax, values, len(rows))
     figure.legend(loc="outside lower center", ncols=2)
     figure.suptitle(f"How far a shortcut gets without reading{of_all}", x=0.01, ha="left", **TITLE)
     return figure
+
+
+def share_axis(ax: "Axes", values: list[float], rows: int) -> None:
+    """Accuracies along the x axis, beside that of a coin; the first of the `rows` is on top."""
+    ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2)
+    ax.annotate("tossing a coin", (0.5, -0.6), (4, 2), textcoords="offset points", size=9)
+    ax.set_xlim(min(0.4, *values) - 0.03, max(0.7, *values) + 0.03)
+    ax.set_ylim(rows - 0.4, -0.6)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
 
 def _heights(names: list[str]) -> float:
@@ -180,9 +191,10 @@ def _heights(names: list[str]) -> float:
     return (0.14 + 0.17 * max((1 + name.count("\n") for name in names), default=0)) * len(names)
 
 
-def drops_rows(manifest: Manifest) -> bool:
-    """Whether a filter dropped anything, so that there is a funnel to draw."""
-    return any(entry.kept < entry.n_in for entry in manifest.ledger)
+def drawn_funnel(manifest: Manifest, units: list[str]) -> Figures:
+    """The funnel, where a filter dropped anything."""
+    if any(entry.kept < entry.n_in for entry in manifest.ledger):
+        yield "funnel", funnel(manifest, units)
 
 
 def funnel(manifest: Manifest, units: list[str]) -> "Figure":
@@ -228,7 +240,7 @@ def draw_bars(ax: "Axes", names: list[str], numbers: list[int], texts: list[str]
     count_axis(ax, "x")
 
 
-def boxes(series: "dict[str, pl.Series]", title: str, unit: str) -> "tuple[Figure, Axes]":
+def boxes(series: dict[str, pl.Series], title: str, unit: str) -> "tuple[Figure, Axes]":
     """A box for the values of each name, the first on top."""
     figure, ax = new_figure(1.3 + 0.42 * len(series))
     for y, values in enumerate(series.values()):
@@ -245,10 +257,8 @@ MAX_LENGTH_BINS = 1_000
 """A long text among a few short ones would have a bin for each character."""
 
 
-def draw_lengths(ax: "Axes", series: "dict[str, pl.Series]", unit: str, rows: str) -> None:
+def draw_lengths(ax: "Axes", series: dict[str, pl.Series], unit: str, rows: str) -> None:
     """Histograms over the same bins. The few longest texts are counted in the label, not drawn."""
-    import numpy as np
-
     from ..diagnostics.shortcuts import bin_width
 
     values = np.concatenate([lengths.to_numpy() for lengths in series.values()])
@@ -290,15 +300,15 @@ def count_axis(ax: "Axes", name: str) -> None:
     axis.set_major_formatter("{x:,.0f}")
 
 
-def short_label(name: str, limit: int = 60) -> str:
-    """A name as a figure can show it: ASCII alone, its middle cut out beyond `limit` characters."""
+def short_label(name: str) -> str:
+    """A name as a figure can show it: ASCII alone, its middle cut out beyond 60 characters."""
     plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
-    return plain if len(plain) <= limit else f"{plain[: limit // 2 - 1]}...{plain[-(limit // 2 - 2) :]}"
+    return plain if len(plain) <= 60 else f"{plain[:29]}...{plain[-28:]}"
 
 
-def label(name: str, width: int = 32) -> str:
-    """A name on as many lines of `width` characters as it needs."""
-    return textwrap.fill(short_label(name), width)
+def label(name: str) -> str:
+    """A name on as many lines as it needs."""
+    return textwrap.fill(short_label(name), 32)
 
 
 def png(figure: "Figure") -> bytes:

@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from ..datasets.builder import Figures
 from ..datasets.manifest import Manifest
-from .figures import BLUE, GREY, GRID, ORANGE, PALE, TITLE, WIDTH, as_files, label, new_figure, short_label
+from .figures import (
+    BLUE,
+    GREY,
+    GRID,
+    ORANGE,
+    PALE,
+    TITLE,
+    WIDTH,
+    as_files,
+    label,
+    new_figure,
+    share_axis,
+    short_label,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,11 +34,7 @@ PATHS = {
         "KL divergence from the starting policy",
         "kl",
     ),
-    "reward_length": (
-        "Reward against the length of replies",
-        "mean length of a reply, in tokens",
-        "length",
-    ),
+    "reward_length": ("Reward against the length of replies", "mean length of a reply, in tokens", "length"),
 }
 """Figure -> its title, and the axis and name of the curve that the reward is drawn over."""
 
@@ -150,8 +159,6 @@ def _accuracy(groups: list[list[Entry]]) -> "Figure":
     rows = [entry for group in groups for entry in group]
     lows, highs = ([entry[key] for entry in rows] for key in ("low", "high"))
     figure, ax = new_figure(1.7 + 0.44 * len(rows))
-    ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2)
-    ax.annotate("tossing a coin", (0.5, -0.6), (4, 2), textcoords="offset points", size=9)
     ax.hlines([place + 0.2 for place in range(len(rows))], lows, highs, color=BLUE, linewidth=2)
     values = lows + highs
     for key, offset, colour, marker, name in (
@@ -167,12 +174,10 @@ def _accuracy(groups: list[list[Entry]]) -> "Figure":
             values += x
     if len(groups) > 1:
         ax.axhline(len(groups[0]) - 0.5, color=GRID, linewidth=0.8)
-    ax.set_xlim(min(0.4, *values) - 0.03, max(0.7, *values) + 0.03)
     ax.set_yticks(range(len(rows)), [f"{label(row['name'])} ({row['rows']:,})" for row in rows])
-    ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.yaxis.grid(True)
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     ax.set_xlabel("accuracy")
+    share_axis(ax, values, len(rows))
     figure.legend(loc="outside lower center", ncols=2)
     title = "How often it scores chosen above rejected, on comparisons that were not trained on"
     figure.suptitle(title, x=0.01, ha="left", **TITLE)

@@ -10,7 +10,6 @@ The paper takes 20k pairs of StackExchange, scored as by Askell et al. What it l
 - rows in the Hub's layout have scores (`pm_score`, acceptance included) and no titles.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -18,13 +17,12 @@ import msgspec
 import polars as pl
 from msgspec import Meta
 
-from ...cards.figures import drops_rows, funnel, shortcut_figures, side_lengths
-from ...datasets.builder import Builder, Built, Figures, Parents, Progress, text_id
+from ...cards.figures import comparison_figures
+from ...datasets.builder import Builder, Built, Parents, Progress, text_id
 from ...datasets.config import Config, Positive, Source
 from ...datasets.digest import Rows
 from ...datasets.filters import Filter, account, chain, first_reason
 from ...datasets.ledger import Entry
-from ...datasets.manifest import Manifest
 from ...diagnostics.shortcuts import diagnose, plain
 from ...errors import InputError
 from ...generation import Generator
@@ -222,14 +220,6 @@ def _pins(config: CommunityConfig, generator: Generator) -> dict[str, Any]:
     return {"file": record(config.source), "site": site_of(config.source, config.site)}
 
 
-def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
-    """Lengths of both sides, what each filter left, shortcuts."""
-    yield from side_lengths(tables["default"])
-    if drops_rows(manifest):
-        yield "funnel", funnel(manifest, ["query", "response", "pair"])
-    yield from shortcut_figures(manifest.diagnostics)
-
-
 BUILDER = Builder(
     name="community",
     doc="As-is comparisons of Stack Exchange answers by their votes.",
@@ -241,5 +231,5 @@ BUILDER = Builder(
     flags=("source", "site"),
     tags=("preference", "reward-model", "stack-exchange", "almost"),
     card="community.md.jinja",
-    figures=figures,
+    figures=comparison_figures,
 )

@@ -12,8 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from ...cards.figures import drops_rows, funnel, shortcut_figures, side_lengths
-from ...datasets.builder import AUTO, Builder, Built, Estimate, Figures, Parents, Progress
+from ...cards.figures import comparison_figures
+from ...datasets.builder import AUTO, Builder, Built, Estimate, Parents, Progress
 from ...datasets.digest import RANGE_ROWS, ranges
 from ...datasets.filters import Filter, with_reason
 from ...datasets.manifest import Manifest
@@ -62,11 +62,7 @@ def build(config: ComparisonsConfig, parents: Parents, generator: Generator, pro
     selection = PairSelection(config)
     accounts = Accounts(
         {**checks, "survivors": [few_survivors(config)]},
-        {
-            "pairs": [WALKS[config.pairing], *rules],
-            "agreement": agreement,
-            "selection": selection.filters,
-        },
+        {"pairs": [WALKS[config.pairing], *rules], "agreement": agreement, "selection": selection.filters},
     )
     total = int(responses.select(pl.len()).collect().item())
     progress("comparisons", 0, total, 0)
@@ -241,14 +237,6 @@ def pair_matrix(manifest: Manifest) -> tuple[list[str], list[list[int | None]]]:
     return names, grid
 
 
-def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
-    """Lengths of both sides, what each filter left, shortcuts."""
-    yield from side_lengths(tables["default"])
-    if drops_rows(manifest):
-        yield "funnel", funnel(manifest, ["response", "pair"])
-    yield from shortcut_figures(manifest.diagnostics)
-
-
 BUILDER = Builder(
     name="comparisons",
     doc="Chosen over rejected responses, labelled by the ladder, by ratings or by both, after filters.",
@@ -264,17 +252,10 @@ BUILDER = Builder(
     hooks=HOOKS,
     as_fake=as_fake,
     estimate=_estimate,
-    flags=(
-        "checks",
-        "check_sides",
-        "label",
-        "margin",
-        "pairing",
-        *PAIR_FLAGS,
-    ),
+    flags=("checks", "check_sides", "label", "margin", "pairing", *PAIR_FLAGS),
     tags=("synthetic", "preference", "rlhf", "dpo", "reward-model", "almost"),
     card="comparisons.md.jinja",
     card_values=_card_values,
     paper_facts=paper_facts,
-    figures=figures,
+    figures=comparison_figures,
 )
