@@ -8,9 +8,12 @@ import random
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import jinja2
 import msgspec
+import polars as pl
+from markupsafe import Markup
 
 from ..datasets.builder import Builder
 from ..datasets.ledger import Entry, plural
@@ -22,10 +25,6 @@ from . import figures, markdown, rebuild
 from .alt_texts import alt_texts
 from .front_matter import viewer, with_front_matter
 
-if TYPE_CHECKING:
-    import jinja2
-    import polars as pl
-
 FOLDERS = (Path(__file__).parent / "templates", Path(__file__).parents[2] / "cards")
 """Templates in the wheel, and in a checkout."""
 SPLITS = ("train", "test")
@@ -36,7 +35,7 @@ SEED = 0
 def render(
     builder: Builder,
     manifest: Manifest,
-    tables: "Mapping[str, pl.DataFrame]",
+    tables: Mapping[str, pl.DataFrame],
     figures: list[str],
     ancestors: list[Manifest],
 ) -> str:
@@ -104,11 +103,9 @@ def _absent_tags(manifest: Manifest, is_almost: bool) -> set[str]:
 
 
 def _random_rows(
-    rows: "pl.DataFrame", key: Sequence[str], count: int, query_id: str | None
+    rows: pl.DataFrame, key: Sequence[str], count: int, query_id: str | None
 ) -> list[dict[str, Any]]:
     """The first row by key of so many values of its first column, which are drawn by seed."""
-    import polars as pl
-
     if query_id is not None:
         return rows.filter(pl.col("query_id") == query_id).sort(key).head(count).rows(named=True)
     values = rows[key[0]].unique().sort()
@@ -156,11 +153,8 @@ def page(template: str | Path, **values: Any) -> str:
 
 
 @cache
-def _environment(folders: tuple[Path, ...]) -> "jinja2.Environment":
+def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
     """What compiles the templates of folders: each once, and again where its file changed."""
-    import jinja2
-    from markupsafe import Markup
-
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,

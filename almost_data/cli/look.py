@@ -12,11 +12,8 @@ from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..generation import journal_file
 from ..store.store import Store
-from ..store.verify import unproven
-from ..store.verify import verify as verify_artifact
 from .console import byte_size, print_json, print_line, print_rows
 from .options import ROOT, Json, Root, root_flag
-from .show_results import print_results
 
 
 def list_(*, json: Json = False, root: Root = ROOT) -> None:
@@ -49,7 +46,10 @@ def list_(*, json: Json = False, root: Root = ROOT) -> None:
     _print_unfinished(store, refs)
     for error in errors:
         print_line(error, "red")
-    print_results(results)
+    if results:
+        from .show_results import print_results
+
+        print_results(results)
     if refs:
         print_line(f"{len(refs):,} {'version' if len(refs) == 1 else 'versions'}, {byte_size(size)}", "dim")
 
@@ -94,6 +94,8 @@ def verify(
         problems = verify_on_hub(store, ref, is_quiet=json)
     else:
         from ..evals import model_card
+        from ..store.verify import unproven
+        from ..store.verify import verify as verify_artifact
 
         ref = store.resolve(ref)
         problems = verify_artifact(store, ref, partial(model_card.render, store))

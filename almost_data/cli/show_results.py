@@ -3,13 +3,11 @@
 from collections.abc import Iterable
 from itertools import groupby
 
-from rich.cells import cell_len
-
 from ..datasets.manifest import Manifest
 from ..evals.result import SIDE_A, SIDE_B, Result
 from ..evals.results import read_all
 from ..store.store import Store
-from .console import console, grid, print_line, print_rows, text
+from .console import console, print_line, print_rows, text
 
 
 def print_result(store: Store, result: Result) -> None:
@@ -31,8 +29,7 @@ def print_result(store: Store, result: Result) -> None:
 
 
 def print_results(manifests: Iterable[Manifest]) -> None:
-    """Each result with its overall number, in two lines each where the terminal is too narrow for a line."""
-    headings = ("evaluation", "model", "on", "metric", ">value")
+    """Each result with its overall number."""
     rows = []
     for result in read_all(manifests):
         overall = [line for line in result.lines if line.subset == "overall"] or result.lines
@@ -41,15 +38,8 @@ def print_results(manifests: Iterable[Manifest]) -> None:
             who = f"{line.who} against {result.by_role(SIDE_B)}" if is_comparison else line.who
             label = f"{result.ref}{' (fake)' if result.is_fake else ''}"
             rows.append((label, who, result.data_name, line.metric, line.as_text(line.value)))
-    width = sum(max(map(cell_len, cells)) + 2 for cells in zip(headings, *rows, strict=True)) - 2
-    table = grid(*headings, rows=rows)
-    if width > console.width:
-        table = grid(headings[0], headings[-1])
-        for label, who, data, metric, value in rows:
-            table.add_row(text(label), value)
-            table.add_row(text(f"  {who} on {data}, {metric}"))
     if rows:
-        console.print(table)
+        print_rows("evaluation", "model", "on", "metric", ">value", rows=rows)
 
 
 def print_results_of(store: Store, manifest: Manifest) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import msgspec
+import polars as pl
 
 from .. import registry
 from ..errors import InputError, source_file
-from ..generation import Generator, Usage
+from ..generation import Generator, Model, Usage
 from .config import Config, source_name
 from .digest import Rows
 from .ledger import Entry, Unit
@@ -24,12 +25,9 @@ from .settings_docs import documented
 from .tables import Table, Type, table_problem
 
 if TYPE_CHECKING:
-    import polars as pl
     from matplotlib.figure import Figure
 
-    from ..generation import Model
-
-ConfigReader = Callable[[str], "pl.LazyFrame"]
+ConfigReader = Callable[[str], pl.LazyFrame]
 Parents = Mapping[str, ConfigReader]
 """Dataset name -> a function from config to its rows."""
 Figures = Iterator[tuple[str, "Figure"]]
@@ -184,7 +182,7 @@ class Builder:
     """`(manifest, it and the datasets above it)` -> more values for the template."""
     paper_facts: Callable[[Any], Sequence[str]] = lambda config: ()
     """Sentences on how its method differs from the paper, for its card and those below it."""
-    figures: "Callable[[Manifest, Mapping[str, pl.DataFrame]], Figures]" = lambda manifest, tables: iter(())
+    figures: Callable[[Manifest, Mapping[str, pl.DataFrame]], Figures] = lambda manifest, tables: iter(())
 
     def __post_init__(self) -> None:
         """Raise ValueError where the parts do not go together, so that a mistake shows before a build."""
@@ -242,7 +240,7 @@ def load_builder(name: str) -> Builder:
     return builder
 
 
-def pin_model(model: "Model") -> dict[str, Any]:
+def pin_model(model: Model) -> dict[str, Any]:
     """A resolved model as a manifest names it: `{id, revision}`, without a folder of this machine."""
     return {"id": source_name(model.id), "revision": model.revision}
 

@@ -4,12 +4,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
 
 from .tables import TEST_SHARE, Table, table_of
 
 if TYPE_CHECKING:
-    import polars as pl
     import pyarrow as pa
 
 SPLITS = ("train", "test")
@@ -27,41 +28,37 @@ class Blocks:
     All rows of a query are in one frame. The frames are computed again at every pass.
     """
 
-    make: "Callable[[], Iterator[pl.DataFrame]]"
-    sample: "pl.DataFrame | None" = None
+    make: Callable[[], Iterator[pl.DataFrame]]
+    sample: pl.DataFrame | None = None
     """Rows for card and figures: all where they are few; None where no card shows them."""
 
-    def __iter__(self) -> "Iterator[pl.DataFrame]":
+    def __iter__(self) -> Iterator[pl.DataFrame]:
         return self.make()
 
 
-Rows = Union["pl.DataFrame", Blocks]
+Rows = pl.DataFrame | Blocks
 """The rows of one config."""
 
 
-def frames(rows: Rows) -> "Iterator[pl.DataFrame]":
+def frames(rows: Rows) -> Iterator[pl.DataFrame]:
     """The rows, a frame at a time."""
     return iter(rows) if isinstance(rows, Blocks) else iter([rows])
 
 
-def first_queries(rows: "pl.LazyFrame", limit: int | None) -> "pl.LazyFrame":
+def first_queries(rows: pl.LazyFrame, limit: int | None) -> pl.LazyFrame:
     """The rows of the first `limit` queries by `query_id`; all rows without a limit."""
-    import polars as pl
-
     if limit is None:
         return rows
     last = rows.select(pl.col("query_id").unique().sort().head(limit).max()).collect().item()
     return rows.filter(pl.col("query_id") <= last)
 
 
-def ranges(rows: "pl.LazyFrame", most: int = RANGE_ROWS) -> "Iterator[pl.LazyFrame]":
+def ranges(rows: pl.LazyFrame, most: int = RANGE_ROWS) -> Iterator[pl.LazyFrame]:
     """The rows in ranges of `query_id`, in its order, about `most` rows in each.
 
     No range is longer than `most` rows and those of the ids that share their first digits. Where files are
     sorted by query_id, reading a range reads little more than its rows.
     """
-    import polars as pl
-
     starts: list[str] = []
     ids = pl.col("query_id")
     numbers = rows.select(pl.len(), first=ids.min(), last=ids.max()).collect(engine="streaming")
@@ -78,13 +75,11 @@ def ranges(rows: "pl.LazyFrame", most: int = RANGE_ROWS) -> "Iterator[pl.LazyFra
         yield part if high is None else part.filter(pl.col("query_id") < high)
 
 
-def splits(rows: "pl.DataFrame", split_key: str | None = "query_id") -> "dict[str, pl.DataFrame]":
+def splits(rows: pl.DataFrame, split_key: str | None = "query_id") -> dict[str, pl.DataFrame]:
     """The rows by split, by hash of the split key: no prompt is in both. A split without rows is left out.
 
     A row without a value of the split key is in `train`. Raises ValueError for a query_id that is not a hash.
     """
-    import polars as pl
-
     if split_key is None:
         return {"train": rows} if len(rows) else {}
     keys = rows[split_key].cast(pl.String)
@@ -119,10 +114,8 @@ class RowHasher:
         self._hashes: dict[tuple[str, str, str], hashlib._Hash] = {}
         self._last: dict[tuple[str, str], Any] = {}
 
-    def add(self, config: str, split: str, rows: "pl.DataFrame") -> None:
+    def add(self, config: str, split: str, rows: pl.DataFrame) -> None:
         """Take rows in. Raises ValueError where two have the same key, or a frame comes out of order."""
-        import polars as pl
-
         table = table_of(self.tables, config)
         # A dropped row may lack the text that would name it.
         if "reason" not in table.names and any(rows[name].null_count() for name in table.key):

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from ..datasets.digest import RowHasher, Rows, frames, splits
 from ..datasets.tables import Table, arrow_schema, polars_schema, table_of
 from . import parquet
 
 if TYPE_CHECKING:
-    import polars as pl
     import pyarrow.parquet as pq
 
 SHARD_BYTES = 300_000_000
@@ -42,10 +43,8 @@ def write_config(folder: Path, config: str, rows: Rows, hasher: RowHasher) -> No
         raise
 
 
-def _conformed(config: str, rows: "pl.DataFrame", table: Table) -> "pl.DataFrame":
+def _conformed(config: str, rows: pl.DataFrame, table: Table) -> pl.DataFrame:
     """The rows in the columns and types of their table. Raises ValueError where they do not fit."""
-    import polars as pl
-
     if missing := [name for name in table.names if name not in rows.columns]:
         raise ValueError(f"{config}: built without the column {missing[0]!r} of its table")
     try:
@@ -57,7 +56,7 @@ def _conformed(config: str, rows: "pl.DataFrame", table: Table) -> "pl.DataFrame
 class Shards:
     """The Parquet files of one config and split: a new one whenever the last is full."""
 
-    def __init__(self, folder: Path, split: str, table: Table, sample: "pl.DataFrame") -> None:
+    def __init__(self, folder: Path, split: str, table: Table, sample: pl.DataFrame) -> None:
         self.folder, self.split = folder, split
         self.columns = arrow_schema(table)
         self.dictionary = _repeating_columns(table, sample)
@@ -66,7 +65,7 @@ class Shards:
         self.size = 0
         folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, rows: "pl.DataFrame") -> None:
+    def write(self, rows: pl.DataFrame) -> None:
         pieces = max(1, -(-int(rows.estimated_size()) // SHARD_BYTES))
         for piece in rows.iter_slices(-(-len(rows) // pieces)):
             size = int(piece.estimated_size())
@@ -106,7 +105,7 @@ class Shards:
         self.writer, self.size = None, 0
 
 
-def _repeating_columns(table: Table, sample: "pl.DataFrame") -> list[str]:
+def _repeating_columns(table: Table, sample: pl.DataFrame) -> list[str]:
     """Paths of the columns that have few values: names, reasons, roles.
 
     A dictionary of texts, ids or addresses would be one large page that any new value changes.

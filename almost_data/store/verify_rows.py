@@ -7,6 +7,8 @@ from operator import and_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from ..datasets.digest import RowHasher, splits
 from ..datasets.ledger import ledger_problems
 from ..datasets.manifest import Manifest
@@ -16,7 +18,6 @@ from . import parquet
 from .store import Store
 
 if TYPE_CHECKING:
-    import polars as pl
     import pyarrow as pa
 
 PART_BYTES = 32_000_000
@@ -73,7 +74,7 @@ def _read(folder: Path, config: str, manifest: Manifest, hasher: RowHasher) -> I
             hasher.add(config, split, part)
 
 
-def _parts(groups: list[parquet.Group], table: Table) -> "Iterator[pl.DataFrame]":
+def _parts(groups: list[parquet.Group], table: Table) -> Iterator[pl.DataFrame]:
     """All rows in the order of the first key, about PART_BYTES at a time; no key is in two parts."""
     size = sum(group.bytes for group in groups)
     key = table.key[0]
@@ -86,7 +87,6 @@ def _parts(groups: list[parquet.Group], table: Table) -> "Iterator[pl.DataFrame]
 
 def _key_ranges(groups: list[parquet.Group], key: str, size: int) -> tuple[list[parquet.Group], list[Any]]:
     """The groups with the bounds of their keys, and the keys at which a new part starts."""
-    import polars as pl
     import pyarrow as pa
 
     every_nth = 1 + sum(group.rows for group in groups) // MAX_IDS
@@ -126,9 +126,7 @@ def _read_range(groups: list[parquet.Group], key: str, low: Any, high: Any) -> "
     return pa.Table.from_batches(batches) if batches else None
 
 
-def _frame(rows: "pa.Table") -> "pl.DataFrame":
-    import polars as pl
-
+def _frame(rows: "pa.Table") -> pl.DataFrame:
     frame = pl.from_arrow(rows)
     assert isinstance(frame, pl.DataFrame)
     return frame

@@ -1,17 +1,15 @@
 """Figures of demonstrations: what picking the best of N does to score and length."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+import polars as pl
 
 from ...cards.figures import BLUE, INK, ORANGE, WIDTH, new_figure
 from ...datasets.builder import Figures
 from ...datasets.manifest import Manifest
 
-if TYPE_CHECKING:
-    import polars as pl
 
-
-def figures(manifest: Manifest, tables: "Mapping[str, pl.DataFrame]") -> Figures:
+def figures(manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Figures:
     best = manifest.diagnostics["best_of_n"]
     if not best or not best["turns"]:
         return
