@@ -9,12 +9,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import msgspec
 
 from ..datasets.builder import Work, pin_model, text_id
-from ..datasets.config import Config, NamedFile, NotNegative, Positive, Source
+from ..datasets.config import Config, NamedFile, NotNegative, Positive, Share, Source, Temperature
 from ..errors import InputError
 from ..generation import Generator, Messages, Model, Request, Sampling, prompts
 
@@ -46,13 +46,15 @@ class Responder(Config, frozen=True, kw_only=True):
     """None takes the paper's number for the prompt (`PAPER_TOKENS`), and `CHAT_TOKENS` by chat."""
 
 
-class SamplingConfig(Protocol):
-    """Sampling settings of one config."""
+class SamplingConfig(Config, frozen=True, kw_only=True):
+    """How replies are drawn; defaults are the paper's (2.1)."""
 
-    @property
-    def temperature(self) -> float: ...
-    @property
-    def top_p(self) -> float: ...
+    temperature: Temperature = 1.0
+    """Sampling temperature; 0 takes the likeliest token."""
+    top_p: Share = 0.9
+    """Nucleus sampling: only the likeliest tokens with this share of the probability are drawn."""
+    seed: int = 0
+    """Seed of the sampling; each reply has a seed of its own, made from it."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import polars as pl
 
 from ..cards.figures import boxes, count_axis
 from ..datasets.builder import Builder, Built, Estimate, Figures, Parents, Progress, reply_id, row_seed
-from ..datasets.config import Config, Positive, Share, Temperature
+from ..datasets.config import Positive
 from ..datasets.digest import Rows, first_queries, ranges
 from ..datasets.filters import Filter, chain
 from ..datasets.manifest import Manifest
@@ -26,7 +26,14 @@ from ..datasets.tables import ERROR, PROMPT, QUERY_ID, REASON, Table, all_turns,
 from ..errors import InputError
 from ..generation import Generator, Messages, Reply, Request, Usage
 from ..models import split_revision
-from .responder import Responder, fake_responder, pin_responders, pinned_responder, reply_work
+from .responder import (
+    Responder,
+    SamplingConfig,
+    fake_responder,
+    pin_responders,
+    pinned_responder,
+    reply_work,
+)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 RESPONDER = string("responder", "name of the responder: a model and its prompt", "30B-HHH-5shot")
@@ -62,19 +69,13 @@ QUERY_TOKENS = 15
 """Tokens of a mined query, roughly."""
 
 
-class ResponsesConfig(Config, frozen=True, kw_only=True):
+class ResponsesConfig(SamplingConfig, frozen=True, kw_only=True):
     """Defaults are the paper's (2.1); responders have none."""
 
     responders: tuple[Responder, ...]
     """The ladder, best first."""
     probes: tuple[Responder, ...] = ()
     """Generated for study; they have no rank, are not rated, and never enter comparisons."""
-    temperature: Temperature = 1.0
-    """Sampling temperature; 0 takes the likeliest token."""
-    top_p: Share = 0.9
-    """Nucleus sampling: only the likeliest tokens with this share of the probability are drawn."""
-    seed: int = 0
-    """Seed of the sampling; each response has a seed of its own, made from it."""
     limit: Positive | None = None
     """Answer only the first queries by query_id; `run.limit` sets it."""
 

@@ -6,7 +6,6 @@ model's error. So its score is reported with the KL that best-of-n costs and wit
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,14 +31,13 @@ def report(parts: Iterable[pl.DataFrame], n: int, reference: dict[str, Any] | No
     score. `reference` are the mean and std of the reward model's scores on replies that it was judged on,
     where its manifest has them.
     """
-    turns = _turns(parts, n)
-    scores, lengths, second = turns.scores, turns.lengths, turns.second_scores
+    (scores, lengths, second), repeated, picked_openings = _turns(parts, n)
     if not len(scores):
         return {"turns": 0}
     best = scores.argmax(axis=1)
     longest = lengths == lengths.max(axis=1, keepdims=True)
     in_second = np.isfinite(second).all(axis=1)
-    openings = turns.openings.to_frame("opening").group_by("opening", maintain_order=True).len("times")
+    openings = picked_openings.to_frame("opening").group_by("opening", maintain_order=True).len("times")
     # Of equally frequent ones the first.
     opening, times = openings.sort("times", descending=True, maintain_order=True).row(0)
     return {
@@ -58,27 +56,18 @@ def report(parts: Iterable[pl.DataFrame], n: int, reference: dict[str, Any] | No
         "longest_won": float(longest[np.arange(len(best)), best].mean()),
         # Among replies drawn by chance, the longest is as likely as there are longest ones.
         "longest_by_chance": float(longest.mean(axis=1).mean()),
-        "turns_with_repeated_candidates": turns.repeated / len(scores),
+        "turns_with_repeated_candidates": repeated / len(scores),
         "most_frequent_opening": {"words": opening, "share": times / len(scores)},
         "scores": _scores(scores, scores[np.arange(len(best)), best], reference),
     }
 
 
-@dataclass(frozen=True)
-class _Turns:
-    """The turns of which all N replies have a score: numbers by turn and sample, and counts of texts."""
+def _turns(parts: Iterable[pl.DataFrame], n: int) -> tuple[Numbers, int, pl.Series]:
+    """Of the turns of which all N replies have a score: scores, lengths and second scores, each by turn and
+    sample; how many have two replies of the same text; the openings of the picked replies.
 
-    scores: Numbers
-    lengths: Numbers
-    second_scores: Numbers
-    """NaN where there are none."""
-    repeated: int
-    """Turns with two replies of the same text."""
-    openings: pl.Series
-    """Of the picked replies."""
-
-
-def _turns(parts: Iterable[pl.DataFrame], n: int) -> _Turns:
+    A second score is NaN where there is none.
+    """
     group = ("query_id", "conversation", "turn")
     numbers: list[Numbers] = [np.empty((0, n, 3))]
     repeated, openings = 0, [pl.Series(dtype=pl.String)]
@@ -93,8 +82,7 @@ def _turns(parts: Iterable[pl.DataFrame], n: int) -> _Turns:
         picked = complete.filter(rank=0)["response"]
         starts = [" ".join(text.split()[:OPENING])[:OPENING_CHARS] for text in picked]
         openings.append(pl.Series(starts, dtype=pl.String))
-    turns = np.concatenate(numbers)
-    return _Turns(turns[:, :, 0], turns[:, :, 1], turns[:, :, 2], repeated, pl.concat(openings))
+    return np.moveaxis(np.concatenate(numbers), 2, 0), repeated, pl.concat(openings)
 
 
 def _second(scores: Numbers, second: Numbers) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def build(
     count = int(queries.select(pl.len()).collect().item())
     size = max(1, PART // (config.n * config.conversations_per_query))
     spools = {name: Spool(folder / name, table) for name, table in TABLES.items()}
-    play = SelfPlay(config, assistant(config), _reply_filters(config), generator, progress, scorer)
+    play = SelfPlay(config, _reply_filters(config), generator, progress, scorer)
     done = 0
     sorted_ranges = (rows.collect().sort("query_id") for rows in ranges(queries))
     parts = (part for rows in sorted_ranges for part in rows.iter_slices(size))

@@ -5,12 +5,12 @@ from typing import Annotated
 
 from msgspec import Meta, structs
 
-from ...datasets.config import Config, NamedFile, Positive, Share, Source, Temperature
+from ...datasets.config import NamedFile, Positive, Source
 from ...datasets.user_filters import UserFilter
-from ..responder import Responder
+from ..responder import Responder, SamplingConfig
 
 
-class DemonstrationsConfig(Config, frozen=True, kw_only=True):
+class DemonstrationsConfig(SamplingConfig, frozen=True, kw_only=True):
     """Defaults are the paper's (2.2); responders have none."""
 
     assistant: Responder
@@ -37,12 +37,6 @@ class DemonstrationsConfig(Config, frozen=True, kw_only=True):
     """User-defined filters on replies, applied before the reward model."""
     preference: bool = False
     """Also write a config `preference` for DPO: the best of the N replies over the worst."""
-    temperature: Temperature = 1.0
-    """Sampling temperature; 0 takes the likeliest token."""
-    top_p: Share = 0.9
-    """Nucleus sampling: only the likeliest tokens with this share of the probability are drawn."""
-    seed: int = 0
-    """Seed of the sampling; each reply has a seed of its own, made from it."""
     limit: Positive | None = None
     """Use only the first queries by query_id."""
 

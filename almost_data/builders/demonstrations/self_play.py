@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
@@ -11,8 +11,9 @@ from ...datasets.filters import Filter, with_reason
 from ...generation import Generator, Messages, Reply, Request, Usage
 from ...models.chat import assistant_turn
 from ...scoring import Dialogue, Scorer
-from ..responder import Responder, SamplingConfig, pinned_responder
+from ..responder import pinned_responder
 from ..responses import FAILED
+from .config import DemonstrationsConfig, assistant
 
 CLOSING = re.compile(
     r"((ok(ay)?|great|perfect|nice|got it|thanks|thank you|a lot|so much|very much|again|cheers|good ?bye|bye"
@@ -60,23 +61,11 @@ def ongoing(conversations: list[Conversation]) -> list[Conversation]:
     return [conversation for conversation in conversations if not conversation.end]
 
 
-class PlayConfig(SamplingConfig, Protocol):
-    """The settings of a conversation."""
-
-    @property
-    def user(self) -> Responder: ...
-    @property
-    def n(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
-
-
 @dataclass
 class SelfPlay:
     """Asks the models for the next turns, and keeps every reply until `forget_rows`."""
 
-    config: PlayConfig
-    assistant: Responder
+    config: DemonstrationsConfig
     filters: list[Filter]
     """Filters that drop a reply before one is picked."""
     generator: Generator
@@ -159,7 +148,8 @@ class SelfPlay:
 
     def _candidates(self, conversations: list[Conversation], turn: int) -> list[Row]:
         """Rows of N replies to each conversation, in order."""
-        pinned = pinned_responder(self.config, self.assistant, self.generator)
+        responder = assistant(self.config)
+        pinned = pinned_responder(self.config, responder, self.generator)
         requests, rows = [], []
         for conversation in conversations:
             messages = conversation.messages()
@@ -168,7 +158,7 @@ class SelfPlay:
                 seed = row_seed(self.config.seed, "demonstrations", row)
                 requests.append(pinned.request(row, messages, seed, sample))
                 rows.append((conversation, sample))
-        replies = self._ask(self.assistant.name, f"turn {turn + 1}", requests)
+        replies = self._ask(responder.name, f"turn {turn + 1}", requests)
         return [
             {
                 "query_id": conversation.query_id,

@@ -78,6 +78,6 @@ HOOKS = {
         "turn": 1,
         "finish_reason": "stop",
         "length": 42,
-    },
+    }
 }
 """`prompt` is the user's turn that is answered; lengths are in characters."""
