@@ -154,14 +154,10 @@ def _chat_checks() -> list[Filter]:
         ),
         check("refusal", "The reply declines to answer.", is_refusal(text)),
         check(
-            "identity",
-            "The reply talks of itself as an AI, or of who made it.",
-            text.str.contains(IDENTITY),
+            "identity", "The reply talks of itself as an AI, or of who made it.", text.str.contains(IDENTITY)
         ),
         check(
-            "knowledge_cutoff",
-            "The reply talks of the end of its training data.",
-            text.str.contains(CUTOFF),
+            "knowledge_cutoff", "The reply talks of the end of its training data.", text.str.contains(CUTOFF)
         ),
         check("loop", "The reply says the same again and again at its end.", _is_loop, reads=("response",)),
         check(

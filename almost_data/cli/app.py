@@ -36,14 +36,8 @@ VERBS = {
         "diff:diff",
         "Compare two versions of a dataset: settings, rows gained and lost, why, examples.",
     ),
-    "eval": (
-        "evaluate:app",
-        "Evaluate a model on a benchmark, beside the baselines that expose shortcuts.",
-    ),
-    "export": (
-        "files:export",
-        "Write rows to a file, or in the layout of another trainer.",
-    ),
+    "eval": ("evaluate:app", "Evaluate a model on a benchmark, beside the baselines that expose shortcuts."),
+    "export": ("files:export", "Write rows to a file, or in the layout of another trainer."),
     "import": (
         "imports:app",
         "Import queries, responses or preferences from a file, a folder or a Hub dataset.",

@@ -14,16 +14,7 @@ from ..readers.preferences import parse_columns
 from ..run.audit import AuditOptions
 from ..run.audit import audit as run_audit
 from ..store.store import Store
-from .console import (
-    console,
-    grid,
-    print_cropped,
-    print_json,
-    print_line,
-    print_markdown,
-    print_prose,
-    text,
-)
+from .console import console, grid, print_cropped, print_json, print_line, print_markdown, print_prose, text
 from .options import ROOT, Json, Markdown, Reading, Root, root_flag
 from .progress import progress_bars
 

@@ -65,8 +65,7 @@ def _print_empty_splits(store: Store, ref: str, config: str = "default") -> None
 
 def rm(
     *refs: Annotated[
-        str,
-        Parameter(required=True, help="name@version; several are deleted together, or none of them."),
+        str, Parameter(required=True, help="name@version; several are deleted together, or none of them.")
     ],
     yes: Annotated[bool, Parameter(help="Delete without a question.")] = False,
     force: Annotated[

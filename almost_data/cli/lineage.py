@@ -50,21 +50,14 @@ def _trace(store: Store, ref: str, digest: str, expanded: set[str]) -> Node:
     if not store.has(ref):
         return Node(ref, digest, "on the Hub" if "/" in ref else "not in this store")
     manifest = store.manifest(ref)
-    is_repeated = ref in expanded
-    expanded.add(ref)
-    return Node(
-        ref,
-        manifest.digest,
-        _hub_place(store, manifest),
-        manifest.kind,
-        manifest.rows,
-        is_changed=manifest.digest != digest,
-        is_repeated=is_repeated,
-        parents=[]
-        if is_repeated
-        else [_trace(store, parent.ref, parent.digest, expanded) for parent in manifest.parents],
-        sources=[] if is_repeated else _sources(manifest),
-    )
+    is_changed, is_repeated = manifest.digest != digest, ref in expanded
+    place = _hub_place(store, manifest)
+    node = Node(ref, manifest.digest, place, manifest.kind, manifest.rows, is_changed, is_repeated)
+    if not is_repeated:
+        expanded.add(ref)
+        node.parents.extend(_trace(store, parent.ref, parent.digest, expanded) for parent in manifest.parents)
+        node.sources.extend(_sources(manifest))
+    return node
 
 
 def _hub_place(store: Store, manifest: Manifest) -> str:

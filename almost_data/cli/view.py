@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ..arguments import check_count
 from ..errors import InputError
 from ..readers.preferences import parse_columns
 from ..store import samples
@@ -34,8 +35,7 @@ def view(
     columns: Columns = None,
     root: Root = ROOT,
 ) -> None:
-    if n < 1:
-        raise InputError(f"view.n {n}: give 1 or more")
+    check_count("view.n", n)
     store = Store(root)
     if stored := stored_ref(store, ref):
         if columns:

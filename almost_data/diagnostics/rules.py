@@ -104,8 +104,7 @@ RULES = {
         (0.0, "fine", "Every row was read."),
     ),
     "ties": _rule(
-        "rows whose sides are rated the same",
-        (0.0, "fine", "A tie makes no comparison, and is no fault."),
+        "rows whose sides are rated the same", (0.0, "fine", "A tie makes no comparison, and is no fault.")
     ),
     "duplicates": _rule(
         "comparisons that repeat an earlier one",

@@ -116,11 +116,7 @@ def audit(
             fix = "correct the rows, or name other columns in audit.columns"
             raise InputError(f"{source}: no comparison in it ({problem}): {fix}")
         result = measures.measure(
-            [part.drop("messages") for part in texts.parts],
-            texts.rows,
-            texts.left_out,
-            _checks(),
-            benchmarks,
+            [part.drop("messages") for part in texts.parts], texts.rows, texts.left_out, _checks(), benchmarks
         )
         if scorer:
             result["measures"].append(_agreement(scorer, texts.parts, progress))

@@ -103,21 +103,13 @@ def line(
     """
     tokens_in = work.shared_tokens + work.requests * work.prompt_tokens
     tokens_out = work.requests * work.reply_tokens
-    # In Parquet text compresses to about half.
-    disk = work.requests * (ROW_BYTES + work.reply_tokens * CHARACTERS // 2)
-    operations = 2 * (tokens_in + tokens_out)
-    gpu_hours = hours(parameters(work.model, store), operations)
     prompts = work.requests * (work.shared_tokens + work.prompt_tokens)
-    money = price.of(prompts, tokens_out) if price else None
     return CostLine(
-        task=work.task,
-        model=work.model,
-        requests=work.requests,
-        tokens_in=tokens_in,
-        tokens_out=tokens_out,
-        disk=disk,
-        gpu_hours=gpu_hours,
-        money=money,
+        *(work.task, work.model, work.requests, tokens_in, tokens_out),
+        # In Parquet text compresses to about half.
+        disk=work.requests * (ROW_BYTES + work.reply_tokens * CHARACTERS // 2),
+        gpu_hours=hours(parameters(work.model, store), 2 * (tokens_in + tokens_out)),
+        money=price.of(prompts, tokens_out) if price else None,
         expected=_expected(work, price, measured) if price and measured else None,
     )
 

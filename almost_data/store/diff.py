@@ -159,9 +159,8 @@ def _key(manifest: Manifest) -> list[str]:
 
 def _with_reason(store: Store, manifest: Manifest, rows: pl.DataFrame) -> pl.DataFrame:
     """The rows with the `reason` for which the dataset does not have them."""
-    key, ref = _key(manifest), manifest.ref
+    key, ref, dropped = _key(manifest), manifest.ref, []
     columns = {config: table.names for config, table in manifest.tables.items()}
-    dropped = []
     if "chosen_reply_id" in columns.get("rejected", []):
         ids = pl.col("comparison_id").str.split("-")
         rows = rows.with_columns(chosen_reply_id=ids.list.first(), rejected_reply_id=ids.list.last())
@@ -215,9 +214,8 @@ def _pairs(
         rows.group_by(pair, "reason").len().sort("len", "reason", descending=[True, False])
         for rows in (lost, gained)
     ]
-    names = sorted(set(kept).union(*(side["pair"] for side in sides)))
     table = []
-    for name in names:
+    for name in sorted(set(kept).union(*(side["pair"] for side in sides))):
         by_side = [side.filter(pair=name) for side in sides]
         gains_and_losses = [
             f"{sign}{n:,} {reason}"
@@ -231,15 +229,14 @@ def _pairs(
 
 def _shifts(old: Manifest, new: Manifest) -> list[Shift]:
     """The measures of both versions side by side: shares as percent, lengths in characters."""
-    measured = [_measures(manifest) for manifest in (old, new)]
+    before, after = _measures(old), _measures(new)
     shifts = []
-    for name in dict.fromkeys(name for measures in measured for name in measures):
+    for name in before | after:
         form, unit = _FORMS.get(name, (".1%", ""))
-        numbers = [measures.get(name) for measures in measured]
-        a, b = numbers
+        a, b = before.get(name), after.get(name)
         change = "" if a is None or b is None else _difference(b - a, form)
         is_change = change.strip("+-0., points") != ""
-        cells = ["n/a" if number is None else f"{number:{form}}" for number in numbers]
+        cells = ["n/a" if number is None else f"{number:{form}}" for number in (a, b)]
         shifts.append(Shift(name + unit, cells[0], cells[1], change if is_change else ""))
     return shifts
 

@@ -69,15 +69,15 @@ class Row:
         return "\n".join(f"{label}: {short(text, MOST_CHARS)}" for label, text in parts)
 
 
-def turns(value: Any, role: str = "user") -> tuple[Turn, ...]:
+def turns(value: Any) -> tuple[Turn, ...]:
     """Turns of a list of messages, or of a text; none of None.
 
     >>> turns("Is tea a fruit?")
     ({'role': 'user', 'content': 'Is tea a fruit?'},)
     """
-    if value is None:
-        return ()
-    return ({"role": role, "content": value},) if isinstance(value, str) else tuple(value)
+    if isinstance(value, str):
+        return ({"role": "user", "content": value},)
+    return tuple(value or ())
 
 
 def text_of(value: Any) -> str | None:

@@ -93,12 +93,7 @@ def thresholds(
     ]
 
 
-REASONS = {
-    UNRATED.name,
-    DISAGREE,
-    rated_higher(0).name,
-    *(rule.name for rule in thresholds(0, 0, 0)),
-}
+REASONS = {UNRATED.name, DISAGREE, rated_higher(0).name, *(rule.name for rule in thresholds(0, 0, 0))}
 
 
 def facts(label: Label) -> list[str]:

@@ -30,10 +30,7 @@ def report(parts: Iterable[pl.DataFrame]) -> dict[str, Any]:
     return {
         "responders": responders.select("responder", "responses", mean).to_dicts(),
         "ladder_pairs": [
-            {
-                "pair": f"{row['responder']} > {row['responder_below']}",
-                **{name: row[name] for name in sums},
-            }
+            {"pair": f"{row['responder']} > {row['responder_below']}", **{name: row[name] for name in sums}}
             for row in by_pair.rows(named=True)
         ],
         "ladder_agreement_share": sums["agree"] / untied if untied else None,
