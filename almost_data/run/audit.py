@@ -30,7 +30,7 @@ from ..scoring import Dialogue, Scorer
 from ..scoring.scorer import MAX_TOKENS
 from ..store.sources import stored_ref
 from ..store.store import Store
-from .scorers import Scorers
+from .scorers import load_scorer
 
 CHUNK = 20_000
 """Comparisons whose texts are in memory at once."""
@@ -107,7 +107,7 @@ def audit(
     limits = read_thresholds(options.thresholds)
     benchmarks = {Path(path).name: benchmark_file.read_prompts(path) for path in options.benchmark}
     reward_model = RewardModel(options.rm, MAX_TOKENS) if options.rm else None
-    scorer = Scorers(store, {}, {}).load(reward_model) if reward_model else None
+    scorer = load_scorer(store, reward_model, {}) if reward_model else None
     with _texts(store, source, columns, part, progress) as texts:
         if not texts.parts:
             reasons = ", ".join(f"{reason}: {rows}" for reason, rows in texts.left_out.items())

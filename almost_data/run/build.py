@@ -128,7 +128,7 @@ class BuildRun(Planner):
         memory = self.memory if self.take_turns else None
         generator = JournaledGenerator(self.generator, session, self.max_failures, retry_failed, memory)
         scorers = {
-            name: JournaledScorer(self.scorers.load(model), session, memory=memory)
+            name: JournaledScorer(self.scorer(model), session, memory=memory)
             for name, model in step.builder.reward_models(step.settings).items()
         }
         yield generator, scorers

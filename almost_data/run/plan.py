@@ -21,7 +21,7 @@ from ..store.store import Store, check_store
 from ..viewer.tables import html_table
 from .presets import Preset
 from .presets import load as load_preset
-from .scorers import Scorers, stored_model
+from .scorers import load_scorer, stored_manifest, stored_model
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,11 @@ class Planner:
     def __post_init__(self) -> None:
         check_store(self.store)
 
-    @property
-    def scorers(self) -> Scorers:
-        return Scorers(self.store, self.preset.scoring, self.loaded_scorers)
+    def scorer(self, model: RewardModel) -> Scorer:
+        """The scorer of a reward model."""
+        if model not in self.loaded_scorers:
+            self.loaded_scorers[model] = load_scorer(self.store, model, self.preset.scoring)
+        return self.loaded_scorers[model]
 
     def plan(self, dataset: str | Builder) -> Plan:
         """The steps to a dataset. Raises InputError where it could not be built."""
@@ -167,7 +169,7 @@ class Planner:
     ) -> Manifest:
         """The manifest before there are rows. `deleted` are reward models not in the store any more."""
         reward_models = {
-            name: pin_model((deleted or {}).get(model.id) or self.scorers.load(model).model)
+            name: pin_model((deleted or {}).get(model.id) or self.scorer(model).model)
             for name, model in builder.reward_models(settings).items()
         }
         config = {
@@ -190,7 +192,7 @@ class Planner:
 
     def _stored_models(self, builder: Builder, settings: Config) -> list[Manifest]:
         """The reward models that the settings name and that are in the store, each once."""
-        models = map(self.scorers.stored, builder.reward_models(settings).values())
+        models = [stored_manifest(self.store, model) for model in builder.reward_models(settings).values()]
         return list({model.ref: model for model in models if model}.values())
 
     def _is_orphan(self, present: Manifest, builder: Builder) -> bool:
