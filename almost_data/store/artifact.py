@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..datasets.ledger import Entry
 from ..datasets.manifest import Manifest
-from ..viewer.tables import html_table, ledger_table
+from ..viewer.tables import html_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,7 +24,11 @@ class Ledger(tuple[Entry, ...]):
         return f"<ledger of {len(self)} entries: {', '.join(entry.filter for entry in self)}>"
 
     def _repr_html_(self) -> str:
-        return ledger_table(self)
+        rows = [
+            (e.heading, e.filter, e.description, e.n_in, sum(e.dropped.values()), e.failed, e.kept)
+            for e in self
+        ]
+        return html_table(("stage", "rule", "what it says", "in", "dropped", "failed", "kept"), rows)
 
 
 @dataclass(frozen=True, repr=False)

@@ -106,13 +106,13 @@ def _check_group(file: Path, handle: BinaryIO, group: Any, number: int) -> Group
     for n in range(group.num_columns):
         column = group.column(n)
         values = entries = 0
-        for page in _pages(handle, column, where):
-            packed += page.packed
-            unpacked += page.unpacked
-            if page.is_dictionary:
-                entries += page.unpacked
+        for on_page, packed_bytes, unpacked_bytes, is_dictionary in _pages(handle, column, where):
+            packed += packed_bytes
+            unpacked += unpacked_bytes
+            if is_dictionary:
+                entries += unpacked_bytes
             else:
-                values += page.values
+                values += on_page
         if column.file_path or values > MAX_VALUES * group.num_rows:
             raise ValueError(f"{where}: {values:,} values of {column.path_in_schema}")
         check_size(max(packed, unpacked))
@@ -144,16 +144,9 @@ def _dictionary_text_bytes(file: Path, number: int, columns: list[str]) -> int:
 # --- pages -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Page:
-    packed: int
-    unpacked: int
-    values: int
-    is_dictionary: bool
-
-
-def _pages(handle: BinaryIO, column: Any, where: str) -> Iterator[_Page]:
-    """The pages of a column in a row group, from their headers (Thrift's compact protocol)."""
+def _pages(handle: BinaryIO, column: Any, where: str) -> Iterator[tuple[int, int, int, bool]]:
+    """Values, packed and unpacked bytes of each page of a column in a row group, and whether it is a
+    dictionary, from the pages' headers (Thrift's compact protocol)."""
     at = column.data_page_offset
     if column.has_dictionary_page and 0 < column.dictionary_page_offset < at:
         at = column.dictionary_page_offset
@@ -176,7 +169,7 @@ def _pages(handle: BinaryIO, column: Any, where: str) -> Iterator[_Page]:
             raise ValueError(
                 f"{where}: a page of {column.path_in_schema} is malformed or in an encoding not accepted here"
             ) from None
-        yield _Page(length + packed, unpacked, values, kind == 2)
+        yield values, length + packed, unpacked, kind == 2
         at += length + packed
 
 

@@ -20,7 +20,7 @@ from ..datasets.tables import polars_schema, stored_configs
 from ..errors import InputError, did_you_mean
 from ..inputs import read_text
 from ..models.files import is_loaded
-from ..viewer.tables import artifacts_table
+from ..viewer.tables import html_table
 from .artifact import Artifact
 from .files import CARD, kind_problem, published, sync, write_file
 from .names import NAME, VERSION, on_disk, parse_ref, version_key
@@ -54,7 +54,9 @@ class Store:
     def _repr_html_(self) -> str:
         contents = {ref: self.read(ref) for ref in self.refs()}
         damaged = [ref for ref, content in contents.items() if isinstance(content, str)]
-        table = artifacts_table(content for content in contents.values() if isinstance(content, Manifest))
+        manifests = [content for content in contents.values() if isinstance(content, Manifest)]
+        rows = [(m.ref, m.kind, m.rows, m.builder.name, m.created[:10]) for m in manifests]
+        table = html_table(("ref", "kind", "rows", "made by", "created"), rows)
         return table + (f"<p>damaged: {', '.join(damaged)}</p>" if damaged else "")
 
     def _ipython_key_completions_(self) -> list[str]:

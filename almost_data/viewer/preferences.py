@@ -54,17 +54,8 @@ def _draw(reservoir: list[Row], row: Row, place: int, size: int, generator: rand
 def _rows(read: ReadRow) -> Iterator[Row]:
     name = Path(read.place).name
     if isinstance(read.result, Rejected):
-        side = Side("row", read.text)
-        notes = {"detail": read.result.detail}
-        yield Row(
-            id=name,
-            config="default",
-            split="",
-            prompt=(),
-            sides=(side,),
-            reason=read.result.reason,
-            notes=notes,
-        )
+        side, notes = Side("row", read.text), {"detail": read.result.detail}
+        yield Row(name, "default", "", (), (side,), read.result.reason, notes)
         return
     for number, preference in enumerate(read.result):
         sides = [(label, getattr(preference, label)) for label in SIDES]

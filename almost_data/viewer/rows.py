@@ -126,15 +126,9 @@ def replies_row(rows: list[Mapping[str, Any]]) -> Row:
         Side(row["responder"], row["response"], row["responder"], *_score(row, REPLY_SCORES)) for row in rows
     )
     notes = {row["responder"]: row["explanation"] for row in rows if row.get("explanation")}
-    return Row(
-        first["query_id"],
-        first["config"],
-        first["split"],
-        turns(_first(first, PROMPTS)),
-        sides,
-        notes=notes,
-        facts={"responses": len(rows)},
-    )
+    id, config, split = (first[name] for name in ("query_id", *ADDED))
+    facts = {"responses": len(rows)}
+    return Row(id, config, split, turns(_first(first, PROMPTS)), sides, notes=notes, facts=facts)
 
 
 def _sides(values: Mapping[str, Any]) -> tuple[tuple[Side, ...], set[str]]:
