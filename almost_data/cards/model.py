@@ -53,15 +53,12 @@ def recipe_name(manifest: Manifest) -> str:
 
 def _model_head(manifest: Manifest, recipe: str, is_almost: bool) -> dict[str, Any]:
     base, dataset = manifest.config["base"]["id"], manifest.config["dataset"]["ref"].partition("@")[0]
-    on_hub = {"base_model": base, "datasets": [dataset]}
+    on_hub: dict[str, Any] = {"base_model": base} if _HUB.fullmatch(base) else {}
+    on_hub |= {"datasets": [dataset]} if _HUB.fullmatch(dataset) else {}
     tags = [*["almost"] * is_almost, "almost_data", "trl", recipe, *["reward-model"] * (recipe == "rm")]
     return {
         **card_settings(manifest),
-        **{
-            key: on_hub[key]
-            for key, name in (("base_model", base), ("datasets", dataset))
-            if _HUB.fullmatch(name)
-        },
+        **on_hub,
         "library_name": "transformers",
         "pipeline_tag": "text-classification" if recipe == "rm" else "text-generation",
         "tags": tags,
@@ -72,17 +69,10 @@ def _inputs(manifest: Manifest) -> list[dict[str, Any]]:
     """The base model, the dataset and the other models that a model was made from, and what pins each."""
     config, digests = manifest.config, {parent.ref: parent.digest for parent in manifest.parents}
     base, data, reward_model = config["base"], config["dataset"], config.get("reward_model")
-    inputs = [
-        {"what": "base model", "ref": base["id"], "revision": base["revision"]},
-        {"what": "dataset", "ref": data["ref"], "revision": data["revision"]},
-    ]
+    inputs = [("base model", base["id"], base["revision"]), ("dataset", data["ref"], data["revision"])]
     if reward_model:
-        ref, revision = reward_model["id"], reward_model["revision"]
-        inputs.append({"what": "reward model", "ref": ref, "revision": revision})
-    listed = {source["ref"] for source in inputs}
-    inputs += [
-        {"what": "parent", "ref": parent.ref, "revision": None}
-        for parent in manifest.parents
-        if parent.ref not in listed
-    ]
-    return [source | {"digest": digests.get(source["ref"])} for source in inputs]
+        inputs.append(("reward model", reward_model["id"], reward_model["revision"]))
+    listed = {ref for _, ref, _ in inputs}
+    inputs += [("parent", ref, None) for ref in digests if ref not in listed]
+    keys = ("what", "ref", "revision", "digest")
+    return [dict(zip(keys, (*source, digests.get(source[1])), strict=True)) for source in inputs]

@@ -116,14 +116,8 @@ def _print_verdict(row: dict[str, Any]) -> None:
 
 def _next_step(result: dict[str, Any], source: str, reading: Reading, root: Path) -> str:
     """Where to look; with nothing to look at, how to hold later data to these numbers."""
-    columns, *part = (
-        f" {flag} {shlex.quote(value)}" if value else ""
-        for flag, value in (
-            ("--columns", reading.columns),
-            ("--hub-config", reading.hub_config),
-            ("--split", reading.split),
-        )
-    )
+    flags = {"--columns": reading.columns, "--hub-config": reading.hub_config, "--split": reading.split}
+    columns, *part = (f" {flag} {shlex.quote(value)}" if value else "" for flag, value in flags.items())
     name = shlex.quote(source) + columns
     whole = name + "".join(part)
     if all(row["level"] == "fine" for row in result["measures"]):

@@ -68,19 +68,13 @@ def search(
                 query_ids[owner].update(chunk["query_id"][rows])
     compared = prompts.join(index, on="text", how="semi")
     matched = prompts.filter(pl.col("text").is_in(list(overlapping)))
-    return [
-        (
-            {
-                "benchmark": name,
-                "n": RUN,
-                "prompts": len(benchmarks[name]),
-                "compared": compared.filter(owner=number)["copies"].sum(),
-                "overlapping_prompts": matched.filter(owner=number)["copies"].sum(),
-            },
-            query_ids[number],
-        )
-        for number, name in enumerate(names)
-    ]
+    results = []
+    for number, name in enumerate(names):
+        counts: dict[str, Any] = {"benchmark": name, "n": RUN, "prompts": len(benchmarks[name])}
+        for key, rows in (("compared", compared), ("overlapping_prompts", matched)):
+            counts[key] = rows.filter(owner=number)["copies"].sum()
+        results.append((counts, query_ids[number]))
+    return results
 
 
 def _distinct_prompts(benchmarks: Mapping[str, list[str]], names: Sequence[str]) -> pl.DataFrame:

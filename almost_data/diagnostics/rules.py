@@ -1,22 +1,16 @@
 """Thresholds of the diagnostics: for each measure its levels, with a sentence for the card."""
 
-from dataclasses import dataclass
 from typing import Any
 
 LEVELS = ("worry", "watch", "fine")
 """The levels of a verdict, worst first."""
 
 
-@dataclass(frozen=True)
 class Rule:
     """The name of a measure, and its steps from high to low: lower bound, level and sentence."""
 
-    measure: str
-    steps: tuple[tuple[float, str, str], ...]
-
-
-def _rule(measure: str, *steps: tuple[float, str, str]) -> Rule:
-    return Rule(measure, steps)
+    def __init__(self, measure: str, *steps: tuple[float, str, str]) -> None:
+        self.measure, self.steps = measure, steps
 
 
 ANY, BELOW_CHANCE = 1e-12, -9.0
@@ -24,7 +18,7 @@ ANY, BELOW_CHANCE = 1e-12, -9.0
 
 RULES = {
     # Share of the comparisons whose longer response is the chosen one; equal lengths count half.
-    "always_longer": _rule(
+    "always_longer": Rule(
         "always picking the longer response is right",
         (0.70, "worry", "Length gives most of the label away: a model may learn length alone."),
         (0.60, "watch", "Length tells part of the label: a reward model must beat this number."),
@@ -33,7 +27,7 @@ RULES = {
         (0.00, "worry", "Shortness gives most of the label away: a model may learn it alone."),
     ),
     # Median of chosen - rejected, as a share of the median length of rejected.
-    "length_gap": _rule(
+    "length_gap": Rule(
         "chosen minus rejected, in characters (median; 5% to 95%), and as a share of the rejected length",
         (0.25, "watch", "The typical chosen response is longer by a quarter or more."),
         (-0.20, "fine", "The typical comparison has sides of similar length."),
@@ -42,7 +36,7 @@ RULES = {
     # Lower end of the interval of the probe's accuracy, or the accuracy of length alone if that is more, as
     # length is form too; 0 where the interval holds 50% and length does not reach 60%, BELOW_CHANCE where
     # it ends below 50%.
-    "surface_model": _rule(
+    "surface_model": Rule(
         "a model that sees only the surface is right",
         (0.70, "worry", "Form, length included, gives most of the label away."),
         (0.60, "watch", "Form, length included, tells part of the label: a reward model must beat both."),
@@ -52,74 +46,74 @@ RULES = {
     ),
     # Lower end of the same interval, less the accuracy of the better of always-longer and always-shorter;
     # BELOW_CHANCE where the accuracy itself is below that.
-    "surface_beyond_length": _rule(
+    "surface_beyond_length": Rule(
         "the surface beyond length",
         (0.03, "watch", "More than length shows: features are named below. Equal lengths do not cure it."),
         (-1.0, "fine", "The rest of the surface adds little to length."),
         (BELOW_CHANCE, "fine", "On unseen queries length alone does better: the rest may be noise."),
     ),
     # Share of the distinct texts.
-    "repeated_prompts": _rule(
+    "repeated_prompts": Rule(
         "prompts with a near twin",
         (0.10, "worry", "Many prompts repeat: twins in both splits make a score look better."),
         (0.01, "watch", "Some prompts repeat; twins can be in both splits."),
         (0.00, "fine", "Hardly any prompt repeats."),
     ),
-    "repeated_responses": _rule(
+    "repeated_responses": Rule(
         "responses with a near twin",
         (0.20, "worry", "Many responses use nearly the same words: there is little to learn from."),
         (0.05, "watch", "Some responses use nearly the same words."),
         (0.00, "fine", "Hardly any response repeats."),
     ),
     # Queries with the most frequent response, as a share of all.
-    "stock_answer": _rule(
+    "stock_answer": Rule(
         "queries that got the most frequent response",
         (0.02, "worry", "A stock answer fits any prompt: a model may learn its wording as a label."),
         (0.005, "watch", "A stock answer recurs: a model may learn it, or to avoid it."),
         (0.00, "fine", "There is no frequent stock answer."),
     ),
     # Share of the comparisons.
-    "equal_sides": _rule(
+    "equal_sides": Rule(
         "rows whose sides are the same text",
         (ANY, "worry", "These teach nothing: remove them."),
         (0.0, "fine", "No comparison has them."),
     ),
-    "empty_sides": _rule(
+    "empty_sides": Rule(
         "comparisons with an empty side",
         (ANY, "worry", "These teach only that text beats no text: remove them."),
         (0.0, "fine", "No comparison has one."),
     ),
     # Mean number.
-    "pairs_per_query": _rule(
+    "pairs_per_query": Rule(
         "comparisons per query that has any",
         (2.5, "watch", "Comparisons of a query share responses and are not independent: sample by query."),
         (1.5, "fine", "Several comparisons share a query and responses: split by query, as here."),
         (0.0, "fine", "Most queries have a single comparison."),
     ),
     # Shares of what was read, for audits of anybody's data.
-    "left_out": _rule(
+    "left_out": Rule(
         "rows that hold no comparison, without ties",
         (0.05, "worry", "Many rows cannot be used: the lines of left_out and equal_sides say why."),
         (ANY, "watch", "Some rows cannot be used: the lines of left_out and equal_sides say why."),
         (0.0, "fine", "Every row was read."),
     ),
-    "ties": _rule(
+    "ties": Rule(
         "rows whose sides are rated the same", (0.0, "fine", "A tie makes no comparison, and is no fault.")
     ),
-    "duplicates": _rule(
+    "duplicates": Rule(
         "comparisons that repeat an earlier one",
         (0.01, "worry", "Copies count twice in training, and can be in both splits: remove them."),
         (ANY, "watch", "A few copies: remove them."),
         (0.0, "fine", "No comparison repeats another."),
     ),
-    "contradictions": _rule(
+    "contradictions": Rule(
         "comparisons whose sides are chosen the other way round elsewhere",
         (0.01, "worry", "The labels contradict each other: a model can be right about one of them only."),
         (ANY, "watch", "A few labels contradict each other."),
         (0.0, "fine", "No two labels contradict each other."),
     ),
     **{
-        name: _rule(
+        name: Rule(
             f"chosen replies that {plural}",
             (0.05, "worry", f"A model trained here learns that replies {plural}."),
             (0.005, "watch", f"Some chosen replies {plural}."),
@@ -133,34 +127,34 @@ RULES = {
             ("loop", "repeat the same words again and again", "repeats the same words again and again"),
         )
     },
-    "other_language": _rule(
+    "other_language": Rule(
         "chosen replies in another language than the prompt",
         (0.05, "worry", "Many replies are in another language than the question."),
         (0.005, "watch", "Some replies are in another language than the question."),
         (0.0, "fine", "Hardly any reply is in another language than the question."),
     ),
-    "near_copies": _rule(
+    "near_copies": Rule(
         "prompts that nearly repeat another one",
         (0.10, "worry", "Many prompts could go: keep one of each."),
         (0.01, "watch", "Some prompts could go: keep one of each."),
         (0.0, "fine", "Hardly any prompt could go."),
     ),
     # Share of the prompts. In tasks of arithmetic the numbers are what matters, so a few are no worry.
-    "only_numbers": _rule(
+    "only_numbers": Rule(
         "prompts that differ from another one in their numbers alone",
         (0.50, "worry", "Most prompts are others with new numbers: there are far fewer questions than rows."),
         (0.05, "watch", "Many prompts are others with new numbers: keep one of each, unless numbers matter."),
         (0.0, "fine", "Hardly any prompt is another one with other numbers."),
     ),
     # Share of the comparisons whose chosen side a reward model scores higher.
-    "reward_model": _rule(
+    "reward_model": Rule(
         "the reward model prefers the chosen reply",
         (0.75, "fine", "The reward model agrees with most labels."),
         (0.60, "watch", "The reward model disagrees with many labels: look at some of them."),
         (0.00, "worry", "The reward model hardly agrees with the labels, or prefers the rejected replies."),
     ),
     # Share of our queries.
-    "contamination": _rule(
+    "contamination": Rule(
         "queries that have half of a prompt of the benchmark, or more",
         (ANY, "worry", "Look at these queries before this benchmark judges a model that was trained here."),
         (0.0, "fine", "No prompt of the benchmark was recognised."),

@@ -44,10 +44,8 @@ class Switch:
     def variant(self, base: ComparisonsConfig) -> Variant:
         """The config without the rule where it has it, and with the rule where it does not."""
         is_on = any(getattr(base, setting) != value for setting, value in self.off.items())
-        label = f"{'without' if is_on else 'with'} {self.label}"
-        return Variant(
-            _suffix(label), label, msgspec.structs.replace(base, **(self.off if is_on else self.on))
-        )
+        config = msgspec.structs.replace(base, **(self.off if is_on else self.on))
+        return _variant(f"{'without' if is_on else 'with'} {self.label}", config)
 
 
 SWITCHES = (
@@ -91,32 +89,21 @@ def filter_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
     rows = []
     for numbers in (outcome.numbers() for outcome in outcomes):
         gap = numbers.get("length_gap")
-        rows.append(
-            [
-                numbers["variant"],
-                *(f"{numbers.get(name, 0):,}" for name in ("responses", "comparisons")),
-                "" if gap is None else f"{gap:+,.0f}",
-                *(
-                    "" if numbers.get(name) is None else f"{numbers[name]:.1%}"
-                    for name in ("always_longer", "surface_model", "rating_agreement")
-                ),
-            ]
-        )
+        counts = [f"{numbers.get(name, 0):,}" for name in ("responses", "comparisons")]
+        shares = [numbers.get(name) for name in ("always_longer", "surface_model", "rating_agreement")]
+        cells = ["" if share is None else f"{share:.1%}" for share in shares]
+        rows.append([numbers["variant"], *counts, "" if gap is None else f"{gap:+,.0f}", *cells])
     return rows
 
 
 def judge_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
     """The lines of the table of the judge's agreement, under `JUDGED`; none without a judge."""
-    return [
-        [
-            outcome.variant.label,
-            f"{agreed.plain.pairs:,}",
-            f"{agreed.ties:,}",
-            *map(str, (agreed.plain, agreed.balanced, agreed.near)),
-        ]
-        for outcome in outcomes
-        if (agreed := outcome.agreement)
-    ]
+    rows = []
+    for outcome in outcomes:
+        if agreed := outcome.agreement:
+            shares = map(str, (agreed.plain, agreed.balanced, agreed.near))
+            rows.append([outcome.variant.label, f"{agreed.plain.pairs:,}", f"{agreed.ties:,}", *shares])
+    return rows
 
 
 FILTERED = ("variant", "kept", "pairs", "gap", "longer", "surface", "agreed")
@@ -161,14 +148,13 @@ def _variants(base: ComparisonsConfig, is_rated: bool) -> Iterator[Variant]:
     checks = check_names(base.checks)
     for check in checks:
         remaining = tuple(name for name in checks if name != check)
-        yield Variant(_suffix(f"without {check}"), f"without {check}", changed(checks=remaining))
+        yield _variant(f"without {check}", changed(checks=remaining))
     yield from (switch.variant(base) for switch in SWITCHES)
     if base.pairing != "extremes":
         yield Variant("extremes", "best against worst", changed(pairing="extremes"))
     for user_filter in base.filters:
         filters = tuple(rule for rule in base.filters if rule is not user_filter)
-        label = f"without {user_filter.name}"
-        yield Variant(_suffix(label), label, changed(filters=filters))
+        yield _variant(f"without {user_filter.name}", changed(filters=filters))
 
 
 def ablate(run: BuildRun, verdicts: Verdicts | None = None, progress: Progress = silent) -> list[Outcome]:
@@ -231,5 +217,5 @@ def _check(verdicts: Verdicts, responses: pl.LazyFrame, ref: str) -> None:
         )
 
 
-def _suffix(label: str) -> str:
-    return label.replace("_", "-").replace(" ", "-")
+def _variant(label: str, config: ComparisonsConfig) -> Variant:
+    return Variant(label.replace("_", "-").replace(" ", "-"), label, config)

@@ -180,14 +180,8 @@ def _filters(config: ComparisonsConfig) -> tuple[dict[str, list[Filter]], list[F
 
 
 def _reserved_names() -> set[str]:
-    own_names = {
-        FEW_SURVIVORS,
-        LENGTH_RULE,
-        LENGTH_GAP,
-        CONTAMINATED,
-        *(walk.name for walk in WALKS.values()),
-    }
-    return set(response_checks()) | own_names | REASONS | by_ratings.REASONS
+    names = {FEW_SURVIVORS, LENGTH_RULE, LENGTH_GAP, CONTAMINATED, *(walk.name for walk in WALKS.values())}
+    return names | {*response_checks()} | REASONS | by_ratings.REASONS
 
 
 def _pins(config: ComparisonsConfig, generator: Generator) -> dict[str, Any]:
