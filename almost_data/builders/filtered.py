@@ -50,6 +50,8 @@ HOOKS = {
     }
 }
 """As in comparisons: `prompt` is the text of the user's last turn, and lengths are in characters."""
+Decided = Sequence[tuple[pl.LazyFrame, pl.Series]]
+"""The pairs of each range of queries, with the reasons for which they are dropped."""
 
 
 class FilteredConfig(PairConfig, frozen=True, kw_only=True):
@@ -91,20 +93,20 @@ def build(config: FilteredConfig, parents: Parents, generator: Generator, progre
         parts.append(Part(_replies(rows), pl.DataFrame(), pairs.select("chosen_row", "rejected_row", reason)))
         progress("filtered", done := done + len(texts), total, 0)
     parts, _ = selection.apply(parts)
-    reasons = [part.pairs["reason"] for part in parts]
+    decided = [(rows, part.pairs["reason"]) for rows, part in zip(sources, parts, strict=True)]
     schemas = _tables(names)
-    ledger = _ledger(stages, reasons)
+    ledger = _ledger(stages, [reason for _, reason in decided])
     tables: dict[str, Rows] = {}
-    if any(series.count() for series in reasons):
-        tables["rejected"] = Blocks(lambda: _dropped(sources, reasons, stage_of))
-    kept = sum(series.null_count() for series in reasons)
+    if any(reason.count() for _, reason in decided):
+        tables["rejected"] = Blocks(lambda: _dropped(decided, stage_of))
+    kept = sum(reason.null_count() for _, reason in decided)
     if not kept:
         return Built(tables, ledger, {}, schemas=schemas)
-    sample = _sample(sources, reasons, kept)
-    tables["default"] = Blocks(lambda: _kept(sources, reasons), sample)
-    diagnostics = imported.preference_diagnostics(sample, kept, _query_ids(sources, reasons).lazy())
+    sample = _sample(decided, kept)
+    tables["default"] = Blocks(lambda: _kept(decided), sample)
+    diagnostics = imported.preference_diagnostics(sample, kept, _query_ids(decided).lazy())
     if benchmarks:
-        prompts = prompts_of(parts, _query_ids(sources, reasons)["query_id"].unique())
+        prompts = prompts_of(parts, _query_ids(decided)["query_id"].unique())
         diagnostics["contamination"] = contamination(prompts, benchmarks)
     notes = selection.notes(kept, diagnostics["text"])
     return Built(tables, ledger, diagnostics, notes, schemas=schemas)
@@ -182,32 +184,29 @@ def _ledger(stages: Mapping[str, list[Filter]], reasons: Sequence[pl.Series]) ->
     return entries
 
 
-def _kept(sources: Sequence[pl.LazyFrame], reasons: Sequence[pl.Series]) -> Iterator[pl.DataFrame]:
-    for rows, reason in zip(sources, reasons, strict=True):
-        yield rows.collect().filter(reason.is_null())
+def _kept(decided: Decided) -> Iterator[pl.DataFrame]:
+    return (rows.collect().filter(reason.is_null()) for rows, reason in decided)
 
 
-def _dropped(
-    sources: Sequence[pl.LazyFrame], reasons: Sequence[pl.Series], stage_of: Mapping[str, str]
-) -> Iterator[pl.DataFrame]:
-    for rows, reason in zip(sources, reasons, strict=True):
+def _dropped(decided: Decided, stage_of: Mapping[str, str]) -> Iterator[pl.DataFrame]:
+    for rows, reason in decided:
         names = reason.cast(pl.String)
         dropped = rows.collect().with_columns(names.alias("reason")).filter(names.is_not_null())
         yield dropped.with_columns(stage=pl.col("reason").replace_strict(stage_of, return_dtype=pl.String))
 
 
-def _query_ids(sources: Sequence[pl.LazyFrame], reasons: Sequence[pl.Series]) -> pl.DataFrame:
+def _query_ids(decided: Decided) -> pl.DataFrame:
     """`query_id` of each pair that is kept."""
-    return pl.concat(_kept([rows.select("query_id") for rows in sources], reasons))
+    return pl.concat(_kept([(rows.select("query_id"), reason) for rows, reason in decided]))
 
 
-def _sample(sources: Sequence[pl.LazyFrame], reasons: Sequence[pl.Series], kept: int) -> pl.DataFrame:
+def _sample(decided: Decided, kept: int) -> pl.DataFrame:
     """The kept pairs for card and figures: all where they are few."""
     if kept <= SAMPLE:
-        return pl.concat(_kept(sources, reasons))
-    counts = _query_ids(sources, reasons).group_by("query_id").agg(pairs=pl.len())
+        return pl.concat(_kept(decided))
+    counts = _query_ids(decided).group_by("query_id").agg(pairs=pl.len())
     is_sampled = pl.col("query_id").is_in(sampled_queries(counts).implode())
-    return pl.concat(rows.filter(is_sampled) for rows in _kept(sources, reasons))
+    return pl.concat(rows.filter(is_sampled) for rows in _kept(decided))
 
 
 def _reserved_names() -> set[str]:

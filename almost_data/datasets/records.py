@@ -150,17 +150,8 @@ class _Scores(msgspec.Struct):
     std: float | None = None
 
 
-class _Bin(msgspec.Struct):
-    low: float
-    high: float
-    rows: int
-    confidence: float
-    accuracy: float
-
-
 class _Calibration(msgspec.Struct):
     ece: float | None = None
-    bins: list[_Bin] = []
 
 
 class _Report(msgspec.Struct):

@@ -263,12 +263,9 @@ def test_a_minimal_manifest_can_be_shown_and_read_back(
     assert "sft@0.1.0" in printed.getvalue()
 
 
-@pytest.mark.parametrize(
-    "diagnostics", [{"curves": {"loss": [[[1], 0.5]]}}, {"report": {"calibration": {"bins": [{"low": "x"}]}}}]
-)
-def test_figures_are_drawn_of_numbers_only(diagnostics: dict[str, Any]) -> None:
-    manifest = trained.manifest("rm", diagnostics=diagnostics)
-    with pytest.raises(InputError, match=r"not a manifest of almost_data: .*diagnostics\.(curves|report)"):
+def test_curves_are_numbers_only() -> None:
+    manifest = trained.manifest("rm", diagnostics={"curves": {"loss": [[[1], 0.5]]}})
+    with pytest.raises(InputError, match=r"not a manifest of almost_data: .*diagnostics\.curves"):
         decode_manifest(encode_manifest(manifest), "manifest.json")
 
 
