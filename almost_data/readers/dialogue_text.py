@@ -17,10 +17,12 @@ _HH_REPLY = re.compile(r"(\r\n\r\n|\n\n|\r\n|\n|\r)[ \t]*Assistant:")
 _STEER_TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
 _TOKEN = r"<[|｜][^\s<>|｜]{1,40}[|｜]>"
 _LINE_START = rf"(?:^|\n)[ \t]*(?:(?:<s>|<bos>|\[gMASK\]|<sop>|{_TOKEN})[ \t]*)*"
+_MARKS = ("<", "[|", "[INST]", "[SYSTEM_PROMPT]")
+"""One of which every mark of a chat template has."""
 _ROLE = "(?:system|developer|user|human|prompter|assistant|bot|ai)"
 _TEMPLATE_TURN = re.compile(
     rf"{_LINE_START}(?:{_TOKEN}(?i:{_ROLE})(?:\n|{_TOKEN})|<[|｜](?:im_)?(?i:{_ROLE})(?:_TOKEN)?[|｜]>"
-    rf"|\[\|(?i:{_ROLE})\|\]|<start_of_turn>(?:user|model)\n|<extra_id_[01]>(?:System|User|Assistant)\n)"
+    rf"|\[\|(?i:{_ROLE})\|\]|\[SYSTEM_PROMPT\]|<(?i:{_ROLE})>:|<start_of_turn>(?:user|model)\n|<extra_id_[01]>(?:System|User|Assistant)\n)"
 )
 """A turn as chat templates write it: a role between special tokens, or in one."""
 _END_TOKEN = re.compile(rf"""(?<=[^ \t`"'(*])(?:{_TOKEN}|<end_of_turn>|</s>)\s*\Z""")
@@ -32,11 +34,12 @@ _INSTRUCTION = re.compile(_LINE_START + r"\[INST\]")
 _OPEN_TURN = re.compile(r"(?:(?:^|\n)(?:Assistant|AI|### (?:Response|Assistant))|(?:^|[\s>])ASSISTANT):\s*\Z")
 """The end of a prompt that was written for a model to continue."""
 _TRANSCRIPT_START = re.compile(
-    r"\s*(?:(?:### ?|GPT4 Correct |\*\*)?(?i:human|user)(?:\*\*)?:"
+    r"\s*(?:(?:### ?|GPT4 Correct |\*\*)?(?i:human|user|人类|人間|用户|ユーザー)(?:\*\*)?[:：]"
     r"|A chat between a (?:curious )?(?:human|user) |BEGINNING OF CONVERSATION: USER:)"
 )
 _TRANSCRIPT_REPLY = re.compile(
-    r"(?:[\r\n][ \t]*(?:\*\*)?|### ?|GPT4 Correct )(?i:assistant|ai|bot)(?:\*\*)?:|[ >]ASSISTANT:"
+    r"(?:[\r\n][ \t]*(?:\*\*)?|### ?|GPT4 Correct )(?i:assistant|ai|bot|助手|アシスタント)(?:\*\*)?[:：]"
+    r"|[ >]ASSISTANT:"
 )
 """The turns of a transcript, as `User:` and `Assistant:`; in Guanaco and Vicuna they stand within a line."""
 _ALPACA_TURNS = ("### Instruction:\n", "\n### Response:")
@@ -82,7 +85,7 @@ def read_steer(text: Any) -> Any:
     if not isinstance(text, str) or not _STEER_TURN.search(text):
         return text
     first, *parts = _STEER_TURN.split(text)
-    turns = zip(("User", *parts[::2]), (first, *parts[1::2]), strict=True)
+    turns = zip(("User", *parts[::2]), (check_text(first), *parts[1::2]), strict=True)
     return [{"role": _ROLES[name], "content": content} for name, content in turns]
 
 
@@ -128,7 +131,7 @@ def _is_transcript(text: str) -> bool:
 
 def _is_template(text: str, find: Callable[[re.Pattern[str], str], re.Match[str] | None]) -> bool:
     """Whether a turn of a chat template is where `find` looks, or its end mark at the end of the text."""
-    if not any(mark in text for mark in ("<", "[|", "[INST]")):
+    if not any(mark in text for mark in _MARKS):
         return False
     end = _END_TOKEN.search(text, max(0, len(text) - END))
     if end and not (end[0].startswith("</s>") and "<s>" in text):

@@ -6,7 +6,7 @@ import pytest
 
 from almost_data.readers import dialogue_text
 from almost_data.readers.conversations import read_prompt, read_reply
-from almost_data.readers.dialogue_text import read_hh
+from almost_data.readers.dialogue_text import read_hh, read_steer
 from almost_data.readers.preferences import detect
 from almost_data.readers.reasons import Unusable
 from tests.readers.layouts import Pair, pairs_of, user
@@ -59,6 +59,10 @@ TEMPLATES = (
     "Why?<|eot_id|>",
     "A human and an AI talk.\n[|Human|] Why?\n[|AI|] Because.\n[|Human|] ",
     "<|Human|>: Why?<eoh>\n",
+    "<human>: Why?\n<bot>:",
+    "[SYSTEM_PROMPT] Be brief.[/SYSTEM_PROMPT][INST] Why?[/INST]",
+    "\n\n人类：Why?\n\n助手：",
+    "人間: Why?\nアシスタント: Because.\n人間: And then?",
 )
 
 
@@ -132,6 +136,15 @@ def test_turns_that_stand_in_one_line_or_without_a_reply_between_them_are_not_re
         with pytest.raises(Unusable) as error:
             read_hh(text)
         assert error.value.reason == "template_text"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<extra_id_0>System\n\n<extra_id_1>User\nWhy?", "<extra_id_1>User\nWhy?\n<extra_id_1>Assistant\n"],
+)
+def test_a_dialogue_of_helpsteer_begins_with_the_text_of_the_user(text: str) -> None:
+    with pytest.raises(Unusable):
+        read_steer(text)
 
 
 def test_a_line_of_a_script_within_a_turn_is_no_turn() -> None:
