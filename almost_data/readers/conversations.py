@@ -33,6 +33,7 @@ IMAGES = (
 """Columns of what is no text, and belongs to the prompt."""
 _JSON_START = re.compile(r"\s*(?:\[\s*\{|\{'(?:role|from|content|value)':)")
 """How a list of turns begins in JSON, or a turn as Python prints it; one object of JSON may be a reply."""
+_WRITTEN_TURN = re.compile(r'\s*\{\s*"(?:role|from|content|value)"\s*:')
 _JSON_TURNS = re.compile(r"""\s*\[?\s*\{\s*["'](role|from|content|value)["']\s*:""")
 _TURN_KEYS = [re.compile(rf"""["']({names})["']\s*:""") for names in ("role|from", "content|value")]
 HEAD = 1_000
@@ -95,6 +96,17 @@ def _json_turns(text: str) -> Any:
     has_roles = [isinstance(turn, dict) and not _ROLE_KEYS.isdisjoint(turn) for turn in value]
     is_turn = any(map(_looks_like_a_turn, value))
     return value if is_turn or (has_roles and all(has_roles)) else None
+
+
+def is_written_turn(text: str) -> bool:
+    """Whether a text is a turn as a JSON object; where most are, they are no replies that show one."""
+    if not _WRITTEN_TURN.match(text):
+        return False
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return _looks_like_a_turn(value) and str(value.get("role", value.get("from"))).lower() in ROLES
 
 
 def _looks_like_a_turn(value: Any) -> bool:

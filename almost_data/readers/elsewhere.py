@@ -7,11 +7,13 @@ from .fastchat import QUESTIONS, REVIEWS
 
 _FOLDER = f"give the folder that has {QUESTIONS} and answer/"
 _PAIRS = "write rows with prompt, chosen and rejected"
+_BIG_BENCH = (
+    "items of a BIG-bench task, which is for evaluation only: `eval static-hhh` reads Static HHH, and "
+    "`audit` searches preference data for its prompts, as audit.benchmark"
+)
 _ADVICE = {
-    ("input", "target_scores"): (
-        "items of a BIG-bench task, which is for evaluation only: `eval static-hhh` reads Static HHH, and "
-        "`audit` searches preference data for its prompts, as audit.benchmark"
-    ),
+    ("input", "target_scores"): _BIG_BENCH,
+    ("input", "targets"): _BIG_BENCH,
     ("answer1_id", "answer2_id", "score"): (
         f"FastChat's reviews name their answers by id: {_FOLDER} and {REVIEWS}/"
     ),

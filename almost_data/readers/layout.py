@@ -14,6 +14,7 @@ from .conversations import (
     check_images,
     decode_list,
     first_value,
+    is_written_turn,
     read_prompt,
     read_reply,
     read_turns,
@@ -26,8 +27,8 @@ Cells = Mapping[str, Any]
 SIDES = ("chosen", "rejected")
 PARTS = (
     *("context", "passage", "document", "article", "paragraph", "story", "table", "instances"),
-    *("contexts", "passages", "documents", "background", "evidence", "persona", "tools"),
-    *("chat_history", "conversation_history", "dialogue_history", "chat_template_kwargs"),
+    *("contexts", "passages", "documents", "background", "evidence", "persona", "tools", "premise"),
+    *("dialogue", "chat_history", "conversation_history", "dialogue_history", "chat_template_kwargs"),
     *("system_message", "instructions"),
     *("choices", "options", "endings", "initial_reason_steps"),
 )
@@ -116,8 +117,8 @@ def python_list(value: Any) -> bool:
 
 
 def written_list(value: Any) -> bool:
-    """A list of texts that was written as text, by Python or as JSON."""
-    return python_list(value) or (text(value) and text_lists(value))
+    """A list of texts that was written as text, by Python or as JSON, or one turn as JSON."""
+    return python_list(value) or (isinstance(value, str) and (text_lists(value) or is_written_turn(value)))
 
 
 def side(value: Any) -> bool:

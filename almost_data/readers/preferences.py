@@ -47,6 +47,7 @@ from .layout import (
     text,
     text_lists,
     turns,
+    written_list,
 )
 from .layouts import LAYOUTS
 from .queries import CONVERSATIONS
@@ -179,11 +180,12 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
     if len(fitting) == 1:
         [layout] = fitting
         names_of_texts = [name for name, test in layout.columns.items() if test is not text_lists]
-        if column := _column_of(rows, names_of_texts, text_lists):
+        if column := _column_of(rows, names_of_texts, written_list):
             fix = (
                 "write one text, or a list of turns, or name the columns in import.columns to read it as text"
             )
-            raise InputError(f"{source}: {column} holds lists of texts: {fix}")
+            raise InputError(f"{source}: {column} holds lists of texts, or turns as text: {fix}")
+        _check_repeats(layout, rows, source)
         return layout
     names = ", ".join(columns) or "none"
     if fitting:
@@ -198,6 +200,23 @@ FIX = (
     "import.columns prompt=NAME,chosen=NAME,rejected=NAME says which columns hold the prompt, the better and "
     "the worse reply, and decides"
 )
+
+
+def _check_repeats(layout: Layout, rows: Sequence[Cells], source: str) -> None:
+    """Raise InputError where most of both sides are texts that begin with the text of the prompt."""
+    prompt = next((name for name in layout.columns if name in PROMPT_COLUMNS), None)
+    if prompt is None or not layout.columns.keys() >= {*SIDES}:
+        return
+    cells = [(row.get(prompt), row.get(side)) for row in rows for side in SIDES]
+    pairs = [
+        (start.strip(), reply.strip())
+        for start, reply in cells
+        if isinstance(start, str) and isinstance(reply, str)
+    ]
+    if 2 * sum(start != "" and reply.startswith(start) for start, reply in pairs) > len(cells):
+        columns = f"import.columns prompt={prompt},chosen=chosen,rejected=rejected"
+        fix = f"leave it out of the replies, or read them as they are by {columns}"
+        raise InputError(f"{source}: chosen and rejected begin with the text of {prompt}: {fix}")
 
 
 def _column_of(rows: Sequence[Cells], names: Iterable[str], is_list: Callable[[str], bool]) -> str | None:

@@ -20,6 +20,7 @@ from .layout import (
     prompt_cell,
     prompt_of,
     texts,
+    turns,
     written_list,
 )
 from .reasons import Unusable
@@ -32,11 +33,17 @@ UNNAMED = ("text", "input", "turns", *CONVERSATIONS)
 """Columns that hold one where no other column says so."""
 _WORD = re.compile("[a-z]+")
 """A word in the name of a column, such as `answer` in `answer1_body`."""
-CHOICES = (("A", "B"), ("option_a", "option_b"), ("option1", "option2"), ("opa", "opb"))
+CHOICES = (
+    ("A", "B"),
+    ("option_a", "option_b"),
+    ("option1", "option2"),
+    ("choice1", "choice2"),
+    ("opa", "opb"),
+)
 """Columns of the first two choices to a `question`."""
 ANSWERS = (
     *("output", "response", "completion", "answer", "answers", "chosen", "rejected", "reply", "target"),
-    *("role", "author", "speaker", "sender", "from", "parent_id", "label", "sentiment", "summary"),
+    *("role", "author", "speaker", "sender", "from", "parent_id", "label", "labels", "sentiment", "summary"),
     *PARTS,
 )
 """Columns beside which an unnamed column may hold more than the prompt, text that belongs to a prompt, or
@@ -155,7 +162,7 @@ def find_column(
         if assigned not in columns:
             raise InputError(f"{source}: no column {assigned!r}; it has: {names}")
         return PromptColumn(assigned, before=before, ignores_images=True)
-    candidates, parts = _candidates(columns)
+    candidates, parts = _candidates(columns, sample)
     fix = f"say which column holds the {setting}: import.columns {setting}=NAME"
     if not candidates:
         check_elsewhere(columns, source)
@@ -180,15 +187,22 @@ def find_column(
     values = list(filter(has_value, cells[name]))
     if 2 * sum(map(written_list, values)) > len(values):
         fix = f"write lists of turns, or read it as text: import.columns {setting}={name}"
-        raise InputError(f"{source}: {name} holds lists of texts: {fix}")
+        raise InputError(f"{source}: {name} holds lists of texts, or turns as text: {fix}")
     return column
 
 
-def _candidates(columns: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The columns that can hold a prompt, and those of what may belong to it."""
-    named = [name for name in NAMED if name in columns]
-    is_bare = not set(ANSWERS) & {*columns, *_WORD.findall(" ".join(columns).lower())}
-    candidates = named or [name for name in UNNAMED if name in columns and is_bare]
+def _candidates(columns: Sequence[str], sample: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """The columns that can hold a prompt, and those of what may belong to it.
+
+    Lists of turns say whose each is, so an answer or a label may stand beside them.
+    """
+    words = {*columns, *_WORD.findall(" ".join(columns).lower())}
+    candidates = [name for name in NAMED if name in columns]
+    if not candidates and words.isdisjoint(ANSWERS):
+        candidates = [name for name in UNNAMED if name in columns]
+    if not candidates:
+        cells = {name: [row[name] for row in sample if has_value(row.get(name))] for name in CONVERSATIONS}
+        candidates = [name for name, values in cells.items() if 2 * sum(map(turns, values)) > len(values)]
     parts = [name for name in (*CONVERSATIONS, *PARTS) if name in columns and name not in candidates]
     parts += [name for two in CHOICES if {"question", *two} <= set(columns) for name in two]
     return candidates, parts

@@ -49,10 +49,14 @@ def assistant(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
 
 
-SINGLE = TEXT.map(lambda text: [user(text)])
+QUESTION = TEXT.map(lambda text: f"Q{text}")
+"""The last turn of a prompt, with which no reply begins."""
+SINGLE = QUESTION.map(lambda text: [user(text)])
 """A prompt of one user turn."""
-DIALOGUE = st.builds(lambda first, reply, last: [user(first), assistant(reply), user(last)], TEXT, TEXT, TEXT)
-SYSTEM = st.builds(lambda system, text: [{"role": "system", "content": system}, user(text)], TEXT, TEXT)
+DIALOGUE = st.builds(
+    lambda first, reply, last: [user(first), assistant(reply), user(last)], TEXT, TEXT, QUESTION
+)
+SYSTEM = st.builds(lambda system, text: [{"role": "system", "content": system}, user(text)], TEXT, QUESTION)
 
 
 def pairs(prompts: st.SearchStrategy[Turns]) -> st.SearchStrategy[Pair]:

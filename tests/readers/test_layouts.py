@@ -548,6 +548,27 @@ def test_unpaired_replies_make_a_pair_only_where_a_true_and_a_false_one_follow_e
     assert pairs_of(layout, of_two_systems) == ([], ["no_preference"] * 2)
 
 
+def test_replies_that_repeat_the_prompt_are_no_replies_where_most_of_them_do() -> None:
+    repeated = {"prompt": "Why so? ", "chosen": "Why so?\nBecause.", "rejected": "Why so? No."}
+    with pytest.raises(
+        InputError, match="chosen and rejected begin with the text of prompt: leave it out"
+    ) as error:
+        detect([repeated, repeated, ROW], "rows", list(ROW))
+    assert "\n" not in str(error.value)
+    good, reasons = pairs_of(detect([repeated, ROW], "rows", list(ROW)), [repeated])
+    assert [pair.chosen for pair in good] == [repeated["chosen"]] and reasons == []
+    assert pairs_of(by_columns({name: name for name in ROW}), [repeated])[0] == good
+
+
+def test_turns_as_json_objects_are_no_replies_where_most_of_them_are() -> None:
+    turn = ROW | {side: json.dumps(assistant(side)) for side in ("chosen", "rejected")}
+    with pytest.raises(InputError, match=r"chosen holds lists of texts, or turns as text: .*import\.columns"):
+        detect([turn, turn, ROW], "rows", list(ROW))
+    assert pairs_of(detect([turn, ROW], "rows", list(ROW)), [turn])[0][0].chosen == turn["chosen"]
+    for reply in ('{"role": "engineer", "content": "a"}', '{"role": "user"}', '{"content": ', "{}"):
+        assert detect([ROW | {"chosen": reply}], "rows", list(ROW)).name == "trl"
+
+
 def test_blanks_around_a_prompt_do_not_part_it_from_a_whole_conversation() -> None:
     row = {"prompt": "q", "chosen": [user("q\n"), assistant("a")], "rejected": [user("q\n"), assistant("b")]}
     assert pairs_of(detect([row], "rows", list(row)), [row]) == ([Pair([user("q\n")], "a", "b")], [])

@@ -40,6 +40,8 @@ def read(row: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ({"prompt": "c", "history": "[]"}, [("user", "c")]),
         ({"turns": ["a", "b"]}, [("user", "a")]),
+        ({"messages": [{"role": "user", "content": "a"}], "label": True}, [("user", "a")]),
+        ({"conversations": [{"from": "human", "value": "a"}], "answer": "b", "tools": None}, [("user", "a")]),
         (
             {
                 "model": "m",
@@ -59,7 +61,7 @@ def test_a_row_is_read_as_its_turns(row: dict[str, Any], turns: list[tuple[str, 
     "beside",
     [
         *("role", "author", "speaker", "from", "parent_id", "label", "sentiment", "reply", "response"),
-        *("answer1_body", "response_a", "model-output"),
+        *("answer1_body", "response_a", "model-output", "labels_0"),
     ],
 )
 def test_text_beside_what_says_that_it_may_be_no_prompt_is_refused(beside: str) -> None:
@@ -151,10 +153,14 @@ def test_a_prompt_with_which_a_whole_conversation_begins_is_the_query() -> None:
         read(row)
 
 
-@pytest.mark.parametrize("cell", ['["Why?", "And then?"]', "['Why?', 'And then?']"])
+@pytest.mark.parametrize(
+    "cell", ['["Why?", "And then?"]', "['Why?', 'And then?']", '{"role": "user", "content": "Why?"}']
+)
 def test_lists_of_texts_that_a_table_has_as_text_are_no_query(cell: str) -> None:
     rows = [{"prompt": cell}] * 2
-    with pytest.raises(InputError, match=r"prompt holds lists of texts: .*import\.columns query=prompt"):
+    with pytest.raises(
+        InputError, match=r"prompt holds lists of texts, or turns as text: .*import\.columns query=prompt"
+    ):
         find_queries(["prompt"], rows, "rows", None)
     assert find_queries(["prompt"], rows, "rows", "prompt").read("rows:1", rows[0])[0]["content"] == cell
     assert find_queries(["prompt"], [*rows, *[{"prompt": "Why?"}] * 2], "rows", None).name == "prompt"
