@@ -75,9 +75,7 @@ class QueriesConfig(Config, frozen=True, kw_only=True):
     """Defaults are the paper's (2.1, appendix C); the model has none."""
 
     model: Source
-    """Hub id, local folder or `pypi:PACKAGE` of the model that writes the queries."""
-    revision: str | None = None
-    """Commit of the model; None takes the current one, and the manifest pins it."""
+    """Model that writes the queries: `ORG/NAME[@REVISION]` on the Hub, local folder or `pypi:PACKAGE`."""
     target: Positive = 10_000
     """Accepted queries to stop at."""
     limit: Positive | None = None

@@ -41,9 +41,9 @@ class Responder(Config, frozen=True, kw_only=True):
     prompt: NamedFile | None = None
     """`hhh`, `faithful`, `user`, or the path of a file in the same format; a chat responder needs none."""
     shots: NotNegative = 0
-    """Number of few-shot dialogues: the first of the prompt. Turns, where the style is `chat`."""
+    """How many of the prompt's example dialogues come before the query."""
     max_new_tokens: Positive | None = None
-    """None takes the paper's number for the prompt (`PAPER_TOKENS`), and `CHAT_TOKENS` by chat."""
+    """Most tokens of a reply. `none` takes the paper's number for the prompt, and 2,048 by chat."""
 
 
 class SamplingConfig(Config, frozen=True, kw_only=True):

@@ -45,11 +45,11 @@ class UserFilter(Config, frozen=True, kw_only=True):
     description: Annotated[str, Meta(min_length=1, max_length=500)]
     """One sentence, as the card prints it."""
     unit: str | None = None
-    """What it judges, such as `response` or `pair`; None takes the builder's first unit."""
+    """What it judges, such as `response` or `pair`; by default the builder's first unit."""
     drop: str | None = None
-    """Polars SQL, true where a row is dropped; null keeps it."""
+    """Polars SQL, true where a row is dropped; null keeps the row."""
     python: FilePath | None = None
-    """`FILE.py:FUNCTION`."""
+    """`FILE.py:FUNCTION`, true where a row is dropped."""
 
 
 def load_filters(

@@ -14,6 +14,7 @@ from almost_data.datasets.user_filters import UserFilter
 from almost_data.errors import InputError
 from almost_data.generation import Reply, Request, prompts
 from almost_data.generation.fake import FakeEngine
+from almost_data.run import presets
 from almost_data.run.build import BuildRun
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
@@ -261,3 +262,8 @@ def test_a_filter_is_another_recipe_and_the_card_says_it(tmp_path: Path) -> None
             filters
         )
     assert len(prints) == 2
+
+
+def test_a_commit_is_part_of_the_name_of_the_model() -> None:
+    with pytest.raises(InputError, match=r"queries\.revision"):
+        presets.load("tiny", assignments=["queries.revision=main"])

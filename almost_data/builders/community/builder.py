@@ -47,13 +47,13 @@ class CommunityConfig(Config, frozen=True, kw_only=True):
     source: Source | None = msgspec.field(default_factory=_none)
     """Posts.xml, a packed dump, rows in the Hub's layout, or a Hub id."""
     site: Annotated[str, Meta(pattern=f"^{SITE}$")] | None = msgspec.field(default_factory=_none)
-    """Address of a dump's site, such as `beer.stackexchange.com`; None takes it from an archive's name."""
+    """Address of a dump's site, such as `beer.stackexchange.com`; `none` takes it from an archive's name."""
     answers_per_question: Annotated[int, Meta(ge=2, le=1000)] = 50
     """A question with more answers is paired from as many, drawn by seed."""
     pairs_per_question: Positive | None = 4
-    """Comparisons that a question can have, drawn by seed; None takes all."""
+    """Comparisons that a question can have, drawn by seed; `none` takes all."""
     sample: Positive | None = 20_000
-    """Comparisons drawn from all; None takes all."""
+    """Comparisons drawn from all; `none` takes all."""
     seed: int = 0
     """Seed of these draws."""
 
