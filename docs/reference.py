@@ -17,20 +17,25 @@ from typing import Any
 import msgspec
 import reasons
 import scale
+from cyclopts import App
 
 import almost_data
 from almost_data import registry
 from almost_data.builders import checks
 from almost_data.builders.comparisons import by_ratings, ranking, selection, twins
+from almost_data.builders.responder import Responder
 from almost_data.cli.app import app
 from almost_data.datasets.builder import load_builder
 from almost_data.datasets.manifest import Manifest
 from almost_data.datasets.settings_docs import field_docs
+from almost_data.datasets.user_filters import UserFilter
 from almost_data.diagnostics.rules import ANY, RULES
 from almost_data.readers.layouts import LAYOUTS
 from almost_data.run import presets
 
 NOTEBOOK = "tutorials/notebook.ipynb"
+NESTED = {Responder: "A responder", UserFilter: "A filter of your own"}
+"""Titles of the settings that hold settings."""
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -73,27 +78,38 @@ def pages() -> dict[str, str]:
 
 
 def cli() -> str:
+    _set_defaults(app)
     text = app.generate_docs(recursive=True, max_heading_level=3)
+    text = re.sub(r"## Table of Contents\n.*?(?=\n## )", "", text, count=1, flags=re.DOTALL)
     return text.replace("# almost-data\n", "# Command line\n", 1)
 
 
+def _set_defaults(parent: App) -> None:
+    """What holds for the options of an app holds for its commands; only a call passes it down by itself."""
+    for name, command in parent.resolved_commands().items():
+        if not name.startswith("-"):
+            command.default_parameter = parent.default_parameter
+            _set_defaults(command)
+
+
 def settings() -> str:
-    """The settings of each dataset: `--set NAME.KEY=VALUE`, or a table [NAME] in a TOML file."""
-    parts = [f"# Settings\n\n{settings.__doc__}"]
-    for name in registry.names("builders"):
-        builder = load_builder(name)
-        rows = _fields(builder.config)
-        parts.append(f"## {name}\n\n{builder.doc}\n\n{_table(('setting', 'default', 'what it is'), rows)}")
-        nested = {
-            kind
-            for hint in typing.get_type_hints(builder.config).values()
-            for kind in (hint, *typing.get_args(hint))
-            if isinstance(kind, type) and kind is not builder.config and hasattr(kind, "__struct_fields__")
-        }
-        for kind in sorted(nested, key=lambda kind: kind.__name__):
-            heading = f"### {name}: {kind.__name__}\n\n{inspect.getdoc(kind)}"
-            parts.append(f"{heading}\n\n{_table(('setting', 'default', 'what it is'), _fields(kind))}")
-    return "\n\n".join(parts)
+    """Set one by `--set NAME.KEY=VALUE`, or in a table `[NAME]` of a TOML file."""
+    builders = [load_builder(name) for name in registry.names("builders")]
+    sections = {builder.name: (builder.config, builder.doc) for builder in builders}
+    nested = {
+        kind
+        for builder in builders
+        for hint in typing.get_type_hints(builder.config).values()
+        for kind in (hint, *typing.get_args(hint))
+        if isinstance(kind, type) and hasattr(kind, "__struct_fields__")
+    }
+    for kind in sorted(nested, key=lambda kind: kind.__name__):
+        sections[NESTED[kind]] = (kind, inspect.getdoc(kind) or "")
+    parts = [
+        f"## {title}\n\n{doc}\n\n{_table(('setting', 'default', 'what it is'), _fields(kind))}"
+        for title, (kind, doc) in sections.items()
+    ]
+    return "\n\n".join([f"# Settings\n\n{settings.__doc__}", *parts])
 
 
 def presets_page() -> str:
@@ -287,7 +303,8 @@ def _fields(config: type) -> list[tuple[str, str, str]]:
 
 def _default(field: Any) -> str:
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
-    return "none" if value is None or value == () else f"`{value}`"
+    text = str(value).lower() if isinstance(value, bool) else value
+    return "none" if value is None or value == () else f"`{text}`"
 
 
 def _table(heading: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -296,4 +313,5 @@ def _table(heading: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _cell(text: object) -> str:
-    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
+    line = " ".join(str(text).split()).replace("|", "\\|")
+    return re.sub("`[^`]*`|<", lambda part: "&lt;" if part[0] == "<" else part[0], line)

@@ -243,6 +243,22 @@ def test_the_filters_page_has_every_reason(tmp_path: Path, monkeypatch: pytest.M
         assert f"| `{name}` |" in page, name
 
 
+def test_the_command_line_page_has_the_flags_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PROJECT / "docs")
+    import reference
+
+    page = reference.cli()
+    assert "* `--dedup-prompts`: " in page and "* `--set STR...`: " in page
+    assert not re.findall(r"--(?:no|empty)-|default: (?:\(\)|None|False)|Table of Contents", page)
+
+
+def test_markup_is_escaped_outside_of_code_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PROJECT / "docs")
+    import reference
+
+    assert reference._cell("`<Image>` or <b>\n| more") == "`<Image>` or &lt;b> \\| more"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_between_pages_lead_to_files(page: str) -> None:
     folder = (PROJECT / page).parent
