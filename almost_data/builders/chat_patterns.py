@@ -92,9 +92,10 @@ _TURN = (
 
 def is_refusal(text: pl.Expr) -> pl.Expr:
     """Whether a reply declines to answer: in its opening, and without turning to an answer."""
-    opening = text.str.head(OPENING).str.extract(r"^([^\"“”«]*)", 1).str.replace_all(r"\s+", " ")
+    opening = text.str.head(OPENING).str.replace(r"(?s)[\"“”«].*", "")
+    is_refused = opening.str.replace_all(r"[^\S ]\s*| \s+", " ").str.contains(REFUSAL)
     turns_to_answer = (text.str.len_chars() > LONG) & text.str.head(LONG).str.contains(_TURN)
-    return opening.str.contains(REFUSAL) & ~opening.str.contains(_LETTER) & ~turns_to_answer
+    return is_refused & ~opening.str.contains(_LETTER) & ~turns_to_answer
 
 
 # --- identity -------------------------------------------------------------------------------------------
@@ -161,23 +162,34 @@ _WORD_END = r"(^|\s)[^\s/@:.]*[\p{L}--[\p{Thai}\p{Lao}]]$"
 _VERSE_LINE = r"[\p{Lu}\p{Lo}][^\n]{0,78}"
 _VERSE = rf"(?:^|\n){_VERSE_LINE}[^\n]?\n{_VERSE_LINE}[\p{{L}},;]\n{_VERSE_LINE}$"
 """Three short lines that begin in capitals, of which the second ends no sentence: a poem may end so."""
+OPEN_LAST = r"[\p{L}\p{N},،，、:：\-–—(\[{（]$"
+"""In these ends whatever is cut outside of code: in a letter, a digit or an opening mark."""
 FACE = r"(^|\s)[:;=]['’]?-?[(\[]"
 """A sad face is no open bracket."""
 
 
-def looks_cut(text: pl.Expr) -> pl.Expr:
-    """Whether a text ends as no finished one does, or without the mark that its other sentences end in."""
-    is_open_fence = text.str.contains("```", literal=True) & (text.str.count_matches(r"(?m)^\s*```") % 2 == 1)
-    end = text.str.strip_chars_end().str.tail(END)
-    last_line = end.str.split("\n").list.last()
+def looks_cut(texts: pl.Series) -> pl.Series:
+    """Whether each text ends as no finished one does, or without the mark that its other sentences end in."""
+    rows = texts.to_frame("text").with_row_index()
+    code = rows.filter(pl.col("text").str.contains("```", literal=True))
+    open_fences = code.filter(pl.col("text").str.count_matches(r"(?m)^\s*```") % 2 == 1)
+    # Few texts end so that they are looked at closely.
+    ends = rows.select("index", end=pl.col("text").str.strip_chars_end().str.tail(END))
+    ends = ends.filter(pl.col("end").str.contains(OPEN_LAST))
+    ends = ends.with_columns(last_line=pl.col("end").str.split("\n").list.last())
+    places = pl.concat([open_fences["index"], ends.filter(_is_open())["index"]])
+    return pl.int_range(len(texts), dtype=pl.UInt32, eager=True).is_in(places.implode())
+
+
+def _is_open() -> pl.Expr:
+    """Whether an `end`, with its `last_line`, is open other than by a fence."""
+    end, last_line = pl.col("end"), pl.col("last_line")
     no_faces = last_line.str.replace_all(FACE, "")
     opened, closed = (no_faces.str.count_matches(brackets) for brackets in (r"[(\[]", r"[)\]]"))
     is_open_bracket = (opened > closed) & last_line.str.contains(r"[\p{L}\p{N},]$")
     is_open_sentence = last_line.str.contains(SELDOM_LAST) | _is_open_prose(end, last_line)
     is_punctuated = end.str.count_matches(MARK) >= MARKS
-    return (
-        is_open_fence | is_open_bracket | (is_punctuated & is_open_sentence) | no_faces.str.contains(OPEN_END)
-    )
+    return is_open_bracket | (is_punctuated & is_open_sentence) | no_faces.str.contains(OPEN_END)
 
 
 def _is_open_prose(end: pl.Expr, last_line: pl.Expr) -> pl.Expr:

@@ -150,7 +150,8 @@ def _chat_checks() -> list[Filter]:
             "as no finished one does: in an open code fence or bracket, a comma, a colon, or a word such as "
             '"the" or "because"; or in a letter, where the sentences before end in marks. Lists and verse '
             "may end so.",
-            _is_cut(text),
+            _is_cut,
+            reads=("response", "finish_reason"),
         ),
         check("refusal", "The reply declines to answer.", is_refusal(text)),
         check(
@@ -181,43 +182,47 @@ def _ends_with(text: pl.Expr, marks: Sequence[str]) -> pl.Expr:
     return text.str.tail(1).is_in(list(marks))
 
 
-def _is_cut(text: pl.Expr) -> pl.Expr:
+def _is_cut(rows: pl.DataFrame) -> pl.Series:
     """By `finish_reason` where it is known; else by how the text ends."""
-    reason = pl.col("finish_reason")
-    return pl.when(reason.is_not_null()).then(reason == "length").otherwise(looks_cut(text))
+    reason = rows["finish_reason"]
+    return (reason == "length").zip_with(reason.is_not_null(), looks_cut(rows["response"]))
 
 
 def _is_loop(rows: pl.DataFrame) -> pl.Series:
     """Whether a text ends in a part that is repeated four times or more."""
 
     def is_loop(tail: str) -> bool:
-        raw = tail.encode()
-        # What repeats packs well, and to see that is a hundred times faster than the search.
-        is_repetitive = len(zlib.compress(raw, 1)) < 0.5 * len(raw)
-        return is_repetitive and len(set(tail)) > 3 and ends_in_loop(tail)
+        raw = tail.encode()  # packs to less than half where it is a loop, and no refrain of a few words
+        return ends_in_loop(tail) and len(set(tail)) > 3 and len(zlib.compress(raw, 1)) < 0.5 * len(raw)
 
-    tails = rows.select(tail=pl.col("response").str.tail(TAIL)).with_columns(is_loop=_may_be_loop())
-    return tails.select(
-        pl.when("is_loop").then(pl.col("tail")).map_elements(is_loop, pl.Boolean).fill_null(False)
-    ).to_series()
+    tails = rows.select(tail=pl.col("response").str.tail(TAIL)).with_row_index().filter(_may_be_loop())
+    loops = [index for index, tail in tails.iter_rows() if is_loop(tail)]
+    return pl.int_range(len(rows), eager=True).is_in(loops)
 
 
 def _may_be_loop() -> pl.Expr:
-    """Whether the last word characters of `tail` stand before in it, as in any loop; or only marks end it."""
+    """Whether the last word characters of `tail` stand shortly before, as in a loop; or only marks end it."""
     tail = pl.col("tail")
     words = tail.str.replace(r"[^\p{L}\p{N}_]+$", "")
-    is_repeated = words.str.head(-1).str.contains(words.str.tail(2 * MIN_PERIOD + 1), literal=True)
+    last = 2 * MIN_PERIOD + 1
+    before = words.str.tail(MAX_PERIOD + last).str.head(-1)
+    is_repeated = before.str.contains(words.str.tail(last), literal=True)
     ends_in_marks = tail.str.len_chars() - words.str.len_chars() >= MIN_PERIOD * REPEATS
     return is_repeated | ends_in_marks
 
 
 def ends_in_loop(text: str) -> bool:
     """Whether a part, repeated REPEATS times or more, ends the text but for marks after it."""
-    for end in range(len(text), 0, -1):
-        for period in range(MIN_PERIOD, min(MAX_PERIOD, end // REPEATS) + 1):
+    for end in range(len(text), MIN_PERIOD * REPEATS - 1, -1):
+        last = text[end - MIN_PERIOD : end]
+        first = end - MIN_PERIOD - min(MAX_PERIOD, end // REPEATS)
+        place = text.rfind(last, first, end - MIN_PERIOD)
+        while place >= 0:
+            period = end - MIN_PERIOD - place
             start = end - REPEATS * period
             if text[start : end - period] == text[start + period : end]:
                 return True
+            place = text.rfind(last, first, place + MIN_PERIOD - 1)
         if text[end - 1].isalnum() or text[end - 1] == "_":
             return False
     return False
@@ -249,11 +254,15 @@ def _is_other_language(rows: pl.DataFrame) -> pl.Series:
     is_ascii = pl.all_horizontal(column.str.len_bytes() == column.str.len_chars() for column in _TEXTS)
     by_script = texts.filter(~is_ascii).filter(_is_other_script())
     heads = texts.with_columns(column.str.head(_HEAD) for column in _TEXTS)
+    # The prompt has small words of a language that the response lacks, and the response is of another.
+    languages = [
+        (_small_words("prompt", words), _small_words("response", words)) for words in _SMALL_WORDS.values()
+    ]
     lacking = pl.concat(
-        heads.filter(_count("prompt", words) >= 1).filter(_count("response", words) <= 1)
-        for words in _SMALL_WORDS.values()
+        heads.filter(in_prompt > 0).filter(in_response <= 1) for in_prompt, in_response in languages
     )
-    by_words = lacking.unique("index").filter(_has_other_small_words())
+    is_foreign = [(in_prompt == 0) & (in_response >= 6) for in_prompt, in_response in languages]
+    by_words = lacking.unique("index").filter(pl.any_horizontal(is_foreign))
     places = pl.concat([by_script["index"], by_words["index"]])
     return pl.int_range(len(rows), dtype=pl.UInt32, eager=True).is_in(places.implode())
 
@@ -261,20 +270,8 @@ def _is_other_language(rows: pl.DataFrame) -> pl.Series:
 _TEXTS = (pl.col("prompt"), pl.col("response"))
 
 
-def _count(column: str, words: str) -> pl.Expr:
+def _small_words(column: str, words: str) -> pl.Expr:
     return pl.col(column).str.count_matches(rf"(?i)\b({words})\b")
-
-
-def _has_other_small_words() -> pl.Expr:
-    """Whether the small words of the response are of one language, and those of the prompt of another."""
-    drop = pl.lit(False)
-    for asked_in, prompt_words in _SMALL_WORDS.items():
-        has_its_words = (_count("prompt", prompt_words) >= 1) & (_count("response", prompt_words) <= 1)
-        for language, words in _SMALL_WORDS.items():
-            if language != asked_in:
-                is_foreign = (_count("response", words) >= 6) & (_count("prompt", words) == 0)
-                drop = drop | (has_its_words & is_foreign)
-    return drop
 
 
 def _is_other_script() -> pl.Expr:
