@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
+from msgspec import structs
 
 from ..datasets.manifest import Manifest, Parent
 from ..datasets.records import Pinned
@@ -76,7 +77,7 @@ def _open_file(data: str, columns: Mapping[str, str]) -> Source:
     parent = Parent(Path(data).resolve().name, f"sha256:{sha256}", "")
     source = Source(parent, None, None, pl.DataFrame(), pl.DataFrame(), frozenset())
     rows = read_preferences(data, columns).rows
-    return comparisons_of(source, (replace(row, place=Path(row.place).name) for row in rows))
+    return comparisons_of(source, (structs.replace(row, place=Path(row.place).name) for row in rows))
 
 
 def training_notes(store: Store, subjects: Sequence[Subject], judged: Comparisons) -> list[str]:

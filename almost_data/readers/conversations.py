@@ -6,7 +6,6 @@ refused with a reason (`Unusable`), by which its row is kept among the rejected 
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -26,10 +25,10 @@ TOOL_ROLES = {
     *("tool_call", "tool_calls", "tool_response", "function_response"),
 }
 TOOL_CALLS = ("tool_calls", "function_call", "function_calls")
-IMAGES = (
+IMAGES = {
     *("image", "images", "image_path", "img_path", "image_url"),
     *("video", "videos", "video_path", "audio", "audios", "audio_path"),
-)
+}
 """Columns of what is no text, and belongs to the prompt."""
 _JSON_START = re.compile(r"\s*(?:\[\s*\{|\{'(?:role|from|content|value)':)")
 """How a list of turns begins in JSON, or a turn as Python prints it; one object of JSON may be a reply."""
@@ -43,8 +42,7 @@ TURN_KEYS = frozenset(("role", "from", "messages"))
 """What an object that is a turn, or that holds turns, has."""
 
 
-@dataclass(frozen=True)
-class Conversation:
+class Conversation(msgspec.Struct, frozen=True):
     """Turns up to a user's turn, and the reply to it."""
 
     prompt: Messages
@@ -156,7 +154,7 @@ def _system_turn(system: Any) -> Message:
 
 def check_images(row: Mapping[str, Any]) -> None:
     """Raise Unusable for a row with an image, which its text may need."""
-    if any(row.get(name) for name in IMAGES):
+    if not IMAGES.isdisjoint(row) and any(row.get(name) for name in IMAGES):
         raise Unusable("image")
 
 
@@ -183,17 +181,17 @@ def _is_pair(value: Any) -> bool:
 
 
 def _check_system(turns: Messages) -> None:
-    if any(turn["role"] == "system" for turn in turns[1:]):
-        raise Unusable("system_not_first")
+    for turn in turns[1:]:
+        if turn["role"] == "system":
+            raise Unusable("system_not_first")
 
 
 def check_prompt(turns: Messages) -> Messages:
     """The turns, if they are a prompt. Raises Unusable."""
-    if not any(turn["content"].strip() for turn in turns):
-        raise Unusable("no_prompt")
-    if turns[-1]["role"] != "user":
+    is_of_user = bool(turns) and turns[-1]["role"] == "user"
+    if not is_of_user and any(turn["content"].strip() for turn in turns):
         raise Unusable("no_user_turn_last")
-    if not turns[-1]["content"].strip():
+    if not is_of_user or not turns[-1]["content"].strip():
         raise Unusable("no_prompt")
     _check_system(turns)
     return turns

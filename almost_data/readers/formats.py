@@ -42,6 +42,9 @@ _KEY = re.compile(r'"\s*:')
 _SURROGATE = re.compile(r"\\u[dD][89aAbB]")
 """The first half of a pair, which the decoder takes for the end of the text near it."""
 
+TICK = 256
+"""Rows of which progress is told at once."""
+
 Row = tuple[str, dict[str, Any]]
 """Place and values."""
 Tick = Callable[[int, int], None]
@@ -84,7 +87,7 @@ def _parquet_rows(path: Path, needs: Callable[[str], bool], tick: Tick) -> Itera
             names = list(filter(needs, file.schema_arrow.names))
             if len(set(names)) < len(names):
                 raise InputError(f"{path}: two columns have the same name: rename one")
-            for batch in file.iter_batches(batch_size=256, columns=names):
+            for batch in file.iter_batches(batch_size=TICK, columns=names):
                 for row in batch.to_pylist():
                     rows_read += 1
                     yield f"{path}: row {rows_read}", row
@@ -127,7 +130,9 @@ def _lines(path: Path, tick: Tick) -> Iterator[tuple[str, str]]:
             if "\0" in text:
                 raise InputError(f"{place}: a NUL character, as UTF-16 text has: save it as UTF-8")
             yield place, text
-            tick(number, number * size // max(1, raw.tell()))
+            if number % TICK == 0:
+                tick(number, number * size // max(1, raw.tell()))
+        tick(number, number)
 
 
 def _text_rows(path: Path, tick: Tick) -> Iterator[Row]:
@@ -146,7 +151,7 @@ JSONL_FORM = "one {...} a line, or name a list of them .json"
 def _jsonl_rows(path: Path, tick: Tick) -> Iterator[Row]:
     decoder = msgspec.json.Decoder(dict[str, Any])
     for place, line in _lines(path, tick):
-        if not line.strip():
+        if line.isspace():
             continue
         try:
             row = decoder.decode(line)

@@ -1,11 +1,14 @@
 """What a layout is: a declared object that says which columns hold preferences, and how a row is read."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, KeysView, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import isfinite
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from ..models.chat import Messages
 from .conversations import (
@@ -45,8 +48,7 @@ BEFORE = (*SYSTEM_COLUMNS, "history")
 """Columns of what stands before the prompt: a system text, and earlier turns."""
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(msgspec.Struct, frozen=True):
     """A response, with what is known of it."""
 
     text: str
@@ -54,8 +56,7 @@ class Side:
     score: float | None = None
 
 
-@dataclass(frozen=True)
-class Preference:
+class Preference(msgspec.Struct, frozen=True):
     """A prompt that ends in a user's turn, and two replies of which one is better."""
 
     prompt: Messages
@@ -204,12 +205,12 @@ class Layout:
         return self.misfit(rows) is None
 
     @cached_property
-    def foreign(self) -> tuple[str, ...]:
+    def foreign(self) -> KeysView[str]:
         """The columns that have no value in this layout."""
         if self.is_named:
-            return ()
+            return {}.keys()
         read = {*self.columns, *self.optional, *([ADDITION] if "instruction" in self.columns else [])}
-        return tuple(name for name in (*PROMPT_COLUMNS, *self.absent) if name not in read)
+        return {name: None for name in (*PROMPT_COLUMNS, *self.absent) if name not in read}.keys()
 
     def _extra_column(self, row: Cells) -> str | None:
         """The first foreign column that has a value."""
@@ -232,7 +233,7 @@ class Layout:
         if column := self._extra_column(row):
             raise Unusable("ambiguous", f"column {column}: may hold the prompt or a reply")
         for name, test in self.columns.items():
-            if row.get(name) not in (None, "") and not test(row[name]):
+            if (value := row.get(name)) not in (None, "") and not test(value):
                 raise Unusable("not_text", f"column {name}: not what {self.title} has there")
 
     @property

@@ -65,8 +65,7 @@ COLUMNS = frozenset(
 """All columns that a layout is told by, or read from."""
 
 
-@dataclass(frozen=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True):
     """A row that cannot be used."""
 
     reason: str
@@ -74,8 +73,7 @@ class Rejected:
     detail: str
 
 
-@dataclass(frozen=True)
-class ReadRow:
+class ReadRow(msgspec.Struct, frozen=True):
     """What a row, or several of one prompt, came to."""
 
     place: str

@@ -1,9 +1,10 @@
 """How a row is read in each layout: functions from its cells to its preferences, which raise Unusable."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from itertools import combinations, product
 from typing import Any
+
+from msgspec.structs import replace
 
 from ..models.chat import Messages
 from . import html_text

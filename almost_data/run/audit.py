@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from os.path import basename
 from pathlib import Path
 from typing import Any
 
@@ -174,11 +175,11 @@ def _read(preferences: Preferences, folder: Path, progress: Progress) -> Texts:
         if isinstance(read.result, Rejected):
             left_out[read.result.reason] += 1
             if left_out[read.result.reason] <= PLACES:
-                places[read.result.reason].append(Path(read.place).name)
+                places[read.result.reason].append(basename(read.place))
             continue
         for preference in read.result:
             row = {
-                "place": Path(read.place).name,
+                "place": basename(read.place),
                 "query_id": prompt_id(preference.prompt),
                 "prompt": preference.prompt,
                 "chosen": preference.chosen.text,
