@@ -5,7 +5,6 @@ from collections.abc import Collection
 from ..errors import InputError
 from .fastchat import QUESTIONS, REVIEWS
 
-_FOLDER = f"give the folder that has {QUESTIONS} and answer/"
 _PAIRS = "write rows with prompt, chosen and rejected"
 _BIG_BENCH = (
     "items of a BIG-bench task, which is for evaluation only: `eval static-hhh` reads Static HHH, and "
@@ -15,9 +14,12 @@ _ADVICE = {
     ("input", "target_scores"): _BIG_BENCH,
     ("input", "targets"): _BIG_BENCH,
     ("answer1_id", "answer2_id", "score"): (
-        f"FastChat's reviews name their answers by id: {_FOLDER} and {REVIEWS}/"
+        "FastChat's reviews name their answers by id: give the folder that has "
+        f"{QUESTIONS}, answer/ and {REVIEWS}/"
     ),
-    ("answer_id", "model_id", "question_id"): f"FastChat's answers without their questions: {_FOLDER}",
+    ("answer_id", "model_id", "question_id"): (
+        f"FastChat's answers without their questions: give the folder that has {QUESTIONS} and answer/"
+    ),
     ("message_id", "parent_id", "message_tree_id"): (
         "messages of OASST, one a row, below messages of other rows: give its file of trees, "
         "..._ready.trees.jsonl.gz"
