@@ -108,4 +108,6 @@ def _first_turn(row: Any) -> Any:
     if not isinstance(row, dict):
         raise Unusable("not_text")
     turns = row.get("turns")
-    return turns[0] if isinstance(turns, list) and turns else row.get("text")
+    if not isinstance(turns, list) or not turns:
+        return row.get("text")
+    return turns[0].get("content") if isinstance(turns[0], dict) else turns[0]  # Arena-Hard has objects

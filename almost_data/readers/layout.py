@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, KeysView, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from math import isfinite
 from typing import Any
@@ -190,6 +190,8 @@ class Layout:
     read: ReadCells
     example: Cells
     """A row of which "No, a leaf." is preferred to "Yes."."""
+    labels: Mapping[str, Callable[[set[float]], bool]] = field(default_factory=dict)
+    """Column of numbers that say which side is better -> whether all numbers of a file are such labels."""
     groups_by: str | None = None
     """Column of the prompt, where the responses of a prompt are rows that follow each other: `read` then gets
     `{"rows": [...]}`."""

@@ -277,6 +277,7 @@ LAYOUTS: tuple[Layout, ...] = (
             },
             optional=("response_0_source", "response_1_source"),
             absent=[f"{name}_response_id" for name in better_labels],
+            labels={f"{label}_response_id": {0, 1}.issuperset},
             read=rows.labelled(
                 ("response_0", "response_1"),
                 f"{label}_response_id",
@@ -373,6 +374,7 @@ LAYOUTS: tuple[Layout, ...] = (
         title="Summaries compared",
         source="openai/summarize_from_feedback",
         columns={"info": mapping, "summaries": objects, "choice": anything},
+        labels={"choice": {0, 1}.issuperset},
         read=rows.summaries,
         example={"info": {"post": _PROMPT}, "summaries": [{"text": _BAD}, {"text": _GOOD}], "choice": 1},
     ),
@@ -381,6 +383,7 @@ LAYOUTS: tuple[Layout, ...] = (
         title="Stanford Human Preferences",
         source="stanfordnlp/SHP",
         columns={"history": text, "human_ref_A": text, "human_ref_B": text, "labels": anything},
+        labels={"labels": {0, 1}.issuperset},
         read=rows.labelled(("human_ref_A", "human_ref_B"), "labels", rows.by_value(1, 0), "history"),
         example={"history": _PROMPT, "human_ref_A": _BAD, "human_ref_B": _GOOD, "labels": 0},
     ),
@@ -398,6 +401,7 @@ LAYOUTS: tuple[Layout, ...] = (
         source="tatsu-lab/alpaca_eval",
         columns={"instruction": text, "output_1": text, "output_2": text, "preference": anything},
         optional=("generator_1", "generator_2"),
+        labels={"preference": rows.are_nearness},
         read=rows.labelled(
             ("output_1", "output_2"),
             "preference",
@@ -413,6 +417,7 @@ LAYOUTS: tuple[Layout, ...] = (
             title=title,
             source=source,
             columns={prompt: text, "output_1": text, "output_2": text, "label": anything},
+            labels={"label": {1, 2}.issuperset},
             read=rows.labelled(("output_1", "output_2"), "label", rows.by_value(1, 2), prompt),
             example={prompt: _PROMPT, "output_1": _BAD, "output_2": _GOOD, "label": 2},
         )

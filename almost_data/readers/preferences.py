@@ -41,6 +41,7 @@ from .layout import (
     Preference,
     anything,
     has_value,
+    number_of,
     pair,
     python_list,
     side,
@@ -184,6 +185,7 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
             )
             raise InputError(f"{source}: {column} holds lists of texts, or turns as text: {fix}")
         _check_repeats(layout, rows, source)
+        _check_labels(layout, rows, source)
         return layout
     names = ", ".join(columns) or "none"
     if fitting:
@@ -215,6 +217,16 @@ def _check_repeats(layout: Layout, rows: Sequence[Cells], source: str) -> None:
         columns = f"import.columns prompt={prompt},chosen=chosen,rejected=rejected"
         fix = f"leave it out of the replies, or read them as they are by {columns}"
         raise InputError(f"{source}: chosen and rejected begin with the text of {prompt}: {fix}")
+
+
+def _check_labels(layout: Layout, rows: Sequence[Cells], source: str) -> None:
+    """Raise InputError for numbers of other labels than the layout's, such as 0 and 1 in place of 1 and 2."""
+    for column, are_labels in layout.labels.items():
+        numbers = {number for row in rows if (number := number_of(row.get(column))) is not None}
+        if numbers and not are_labels(numbers):
+            listed = ", ".join(f"{number:g}" for number in sorted(numbers)[:5])
+            fix = "write rows with prompt, chosen and rejected"
+            raise InputError(f"{source}: {column} has {listed}, and {layout.title} has other labels: {fix}")
 
 
 def _column_of(rows: Sequence[Cells], names: Iterable[str], is_list: Callable[[str], bool]) -> str | None:

@@ -310,11 +310,18 @@ def by_sign(label: Any) -> int | None:
 
 
 def by_nearness(label: Any) -> int | None:
-    """The label is a number from 1, the first is better, to 2, the second is; 1.5 is a tie."""
+    """The label is a number from 1, the first is better, to 2, the second is; 1.5 is a tie, and so is 0."""
     number = number_of(label)
-    if number == 1.5:
+    if number in (0, 1.5):
         raise Unusable(TIE)
     return None if number is None or not 1 <= number <= 2 else round(number) - 1
+
+
+def are_nearness(numbers: set[float]) -> bool:
+    """Whether numbers are labels of `by_nearness`: 0 and 1 alone are those of others."""
+    return all(number == 0 or 1 <= number <= 2 for number in numbers) and (
+        0 not in numbers or max(numbers) > 1
+    )
 
 
 PAIRWISE = {"left": ("answer1", "answer2"), "right": ("answer2", "answer1")}

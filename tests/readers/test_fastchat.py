@@ -54,7 +54,25 @@ CURRENT = {
 }
 
 
-@pytest.mark.parametrize("files", [OLD, CURRENT])
+ARENA_HARD = {
+    "question.jsonl": [
+        {"question_id": 80 + n, "turns": [{"content": text}]} for n, text in enumerate(("Why?", "Where?"))
+    ],
+    **{
+        f"model_answer/{model}.jsonl": [
+            {
+                "question_id": row["question_id"],
+                "model_id": model,
+                "choices": [{"turns": [{"content": row["text"]}]}],
+            }
+            for row in answers(model, False)
+        ]
+        for model in "ab"
+    },
+}
+
+
+@pytest.mark.parametrize("files", [OLD, CURRENT, ARENA_HARD])
 def test_answers_are_responses_to_the_first_turn(
     store: Store, tmp_path: Path, files: dict[str, Rows]
 ) -> None:

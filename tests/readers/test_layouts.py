@@ -348,6 +348,24 @@ def test_a_label_of_no_side_is_told_what_would_be_one(name: str, column: str, la
     assert read.result.detail == f"no side is better: {words}"
 
 
+LABELLED = [layout for layout in LAYOUTS if layout.labels]
+
+
+@pytest.mark.parametrize("layout", LABELLED, ids=[layout.name for layout in LABELLED])
+def test_labels_of_other_numbers_are_refused_and_never_read_the_other_way_round(layout: Layout) -> None:
+    """0 and 1 where a layout has 1 and 2: each 1 would mean the other side."""
+    [column] = layout.labels
+    row, low = dict(layout.example), 1 if column in ("label", "preference") else 0
+    labels = (0, 1, "0") if low else (1, 2, "1")
+    rows = [row | {column: label} for label in labels]
+    with pytest.raises(
+        InputError, match=rf"^rows: {column} has {labels[0]}, {labels[1]}, and .*: write"
+    ) as error:
+        detect(rows, "rows", list(row))
+    assert "\n" not in str(error.value)
+    assert detect([row | {column: label} for label in (1, low, None, "?")], "rows", []) is layout
+
+
 @pytest.mark.parametrize("empty", [None, "", []])
 def test_a_column_without_a_value_is_no_second_prompt(empty: Any) -> None:
     row = {"prompt": "q", "question": empty, "image": empty, "chosen": "a", "rejected": "b"}
@@ -409,7 +427,7 @@ def test_weighted_annotators_of_alpaca_eval_prefer_the_nearer_output(value: Any,
     layout = next(layout for layout in LAYOUTS if layout.name == "alpaca-eval")
     good, reasons = pairs_of(layout, [row])
     assert [pair.chosen for pair in good] == ([better] if better else [])
-    assert reasons == ([] if better else ["tie" if value == 1.5 else "no_preference"])
+    assert reasons == ([] if better else ["tie" if value in (0, 1.5) else "no_preference"])
 
 
 TIES: list[tuple[str, Row]] = [
