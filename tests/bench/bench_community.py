@@ -1,32 +1,22 @@
 """Comparisons from a Stack Exchange dump: time and memory of the whole builder, as the dump grows."""
 
 import random
-import subprocess
-import sys
 import tempfile
-import time
 from html import escape
 from pathlib import Path
 
-from tests.bench import Result
+from tests.bench import Result, in_process
 
 SIZES = (75_000, 300_000)
 
 
 def run() -> list[Result]:
-    """Each size in a process of its own, for its peak memory."""
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for size in SIZES:
             dump = Path(folder) / f"{size}.xml"
             write(dump, size)
-            done = subprocess.run(
-                [sys.executable, "-m", "tests.bench.bench_community", str(dump)],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            seconds, peak = map(float, done.stdout.split()[-2:])
+            seconds, peak = in_process(build_pairs, str(dump))
             label = f"community builder, dump of {size:,} posts ({dump.stat().st_size >> 20} MiB)"
             results.append(Result(label, "posts/s", size / seconds, None, ""))
             results.append(Result(f"{label}: peak memory", "MiB", peak, None, "bounded"))
@@ -53,18 +43,9 @@ def write(dump: Path, posts: int) -> None:
         file.write("</posts>\n")
 
 
-def _measured(dump: str) -> None:
+def build_pairs(dump: str) -> None:
     from almost_data.builders.community.builder import CommunityConfig, build
     from almost_data.datasets.builder import silent
     from almost_data.generation.fake import FakeEngine
 
-    start = time.perf_counter()
     build(CommunityConfig(source=dump, site="plants.example"), {}, FakeEngine(), silent)
-    seconds = time.perf_counter() - start
-    # ru_maxrss would count what the process that started this one held.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(seconds, int(status["VmHWM"].split()[0]) / 1024)
-
-
-if __name__ == "__main__":
-    _measured(sys.argv[1])

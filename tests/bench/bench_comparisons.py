@@ -3,16 +3,11 @@
 python -m tests.bench comparisons
 """
 
-import json
 import os
 import random
 import re
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -23,33 +18,19 @@ from almost_data.builders.checks import PAPER, response_checks
 from almost_data.builders.comparisons.config import ComparisonsConfig
 from almost_data.builders.comparisons.decisions import decide_responses
 from almost_data.builders.comparisons.ranking import length_rule, rank_pairs
-from almost_data.datasets.builder import Built, reply_id, text_id
-from almost_data.datasets.digest import Blocks
-from almost_data.datasets.ledger import Entry
-from almost_data.datasets.manifest import BuilderId
-from almost_data.datasets.tables import polars_schema
+from almost_data.cli import app
+from almost_data.datasets.builder import reply_id, text_id
 from almost_data.generation.fake import answer
 from almost_data.models.chat import user_turn
-from almost_data.run.build import publish_dataset
-from almost_data.store.publish import new_manifest
 from almost_data.store.store import Store
 from tests import schema
-from tests.bench import Result
+from tests.bench import Result, in_process
+from tests.bench.stored import Responses, store_responses
 
 QUERIES = 200_000
 SIZES = (1_000_000, 5_000_000)
 BLOCK = 100_000
 LADDER = [f"model-{size}" for size in ("e", "d", "c", "b", "a")]
-RUN = """
-import json, sys, time
-from almost_data.cli.app import main
-start = time.perf_counter()
-main(sys.argv[1:])
-seconds = time.perf_counter() - start
-# ru_maxrss would count what the process that started this one held.
-status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-print(json.dumps({"seconds": seconds, "peak": int(status["VmHWM"].split()[0]) * 1024}))
-"""
 
 
 def run() -> list[Result]:
@@ -70,67 +51,32 @@ def run() -> list[Result]:
     del frame, decided, pairs
     results = [Result(f"decisions on {n:,} responses", "responses/s", n / ours, n / plain, "15x")]
     for size in SIZES:
-        whole = command(size)
+        seconds, peak = build(size)
         label = f"build comparisons from {size:,} stored responses"
         results += [
-            Result(label, "s", whole["seconds"], None, "60 s" if size == SIZES[0] else ""),
-            Result(f"{label}: peak memory", "MiB", whole["peak"] / 2**20, None, "4,096"),
+            Result(label, "s", seconds, None, "60 s" if size == SIZES[0] else ""),
+            Result(f"{label}: peak memory", "MiB", peak, None, "4,096"),
         ]
     return results
 
 
-def command(size: int) -> dict[str, float]:
-    """Seconds and peak bytes of `build comparisons` on so many stored responses, and a threshold changed."""
-    with tempfile.TemporaryDirectory() as root:
-        store_responses(Store(root), size)
-        os.sync()  # what is measured does not wait for these to reach the disk
-        how = ["--from", "responses@1.0.0", "--root", root, "--set", "comparisons.min_chars=60"]
-        how += ["--checks", "paper"]
-        command = [sys.executable, "-c", RUN, "build", "comparisons", "--version", "1.0.0", *how]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return measured
-
-
-def store_responses(store: Store, size: int) -> None:
-    """A dataset of `size` responses of five responders, as a model's run would leave it."""
-    rng = np.random.default_rng(0)
-    queries = np.unique(rng.integers(0, 2**64, size // len(LADDER), np.uint64))
+def build(size: int) -> tuple[float, float]:
+    """Seconds and peak MiB of `build comparisons` on so many stored responses, with a threshold changed."""
+    queries = np.unique(np.random.default_rng(0).integers(0, 2**64, size // len(LADDER), np.uint64))
     texts = np.array([answer(random.Random(n)).partition("\n\n")[0] for n in range(50_000)])
 
-    def rows(rank: int) -> Iterator[pl.DataFrame]:
+    def responses(rank: int) -> Responses:
         rng = np.random.default_rng(rank)
         for start in range(0, len(queries), BLOCK):
             block = queries[start : start + BLOCK]
-            ids = [f"{number:016x}" for number in block]
-            yield pl.DataFrame(
-                {
-                    "query_id": ids,
-                    "prompt": [user_turn(f"What would you answer to question number {n}?") for n in ids],
-                    "responder": LADDER[rank],
-                    "rank": rank,
-                    "response": texts[rng.integers(0, len(texts), len(block))],
-                    "reasoning": None,
-                    "finish_reason": "stop",
-                    "reply_id": [f"{int(number) ^ (rank * 0x1234567):016x}" for number in block],
-                },
-                schema=polars_schema(schema.table("responses", "default")),
-            )
+            yield block, texts[rng.integers(0, len(texts), len(block))]
 
-    frames = {LADDER[rank]: Blocks(partial(rows, rank), next(rows(rank))) for rank in range(5)}
-    config = {
-        "settings": {"ladder": LADDER},
-        "file": {"name": "bench"},
-        "card": {"license": None, "language": None},
-    }
-    made_by = BuilderId("import-responses", 1)
-    draft = new_manifest("dataset", "responses@1.0.0", made_by, config, [], schema.TABLES["responses"])
-    facts = {"responses": size, "mean_chars": 0.0, "share_cut_at_token_limit": 0.0}
-    diagnostics = {"responders": dict.fromkeys(LADDER, facts)}
-    count = len(queries) * len(LADDER)
-    entry = Entry("import", "rows", "response", "A row of the file.", {}, "almost_data", count, count, {})
-    built = Built(frames, [entry], diagnostics)
-    publish_dataset(store, schema.builder("responses"), draft, [], built, {})
+    with tempfile.TemporaryDirectory() as root:
+        store_responses(Store(root), "responses@1.0.0", LADDER, len(queries), responses)
+        os.sync()  # what is measured does not wait for these to reach the disk
+        how = ["--from", "responses@1.0.0", "--root", root, "--checks", "paper"]
+        how += ["--set", "comparisons.min_chars=60", "--version", "1.0.0"]
+        return in_process(app.main, ["build", "comparisons", *how])
 
 
 def _responses() -> pl.DataFrame:

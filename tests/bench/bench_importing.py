@@ -4,14 +4,11 @@ import csv
 import gzip
 import io
 import json
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench import Result
+from tests.bench import Result, in_process
 
 ROWS = 1_000_000
 FORMATS = ("jsonl", "csv.gz", "parquet")
@@ -21,16 +18,13 @@ SIDES = dict.fromkeys(KINDS, ("large", "small")) | {"preferences": ("chosen", "r
 
 
 def run(rows: int = ROWS) -> list[Result]:
-    """Each format and kind in a process of its own, for its peak memory."""
     results = []
     for suffix in FORMATS:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"rows.{suffix}"
             for kind in KINDS:
                 write(file, rows, SIDES[kind])
-                program = [sys.executable, "-m", "tests.bench.bench_importing", kind, str(file)]
-                done = subprocess.run(program, capture_output=True, text=True, check=True)
-                seconds, peak = map(float, done.stdout.split()[-2:])
+                seconds, peak = in_process(import_rows, kind, str(file))
                 label = f"import {kind}, {rows:,} rows of {suffix}"
                 results.append(Result(label, "rows/s", rows / seconds, None, "20,000"))
                 results.append(Result(f"{label}: peak memory", "MiB", peak, None, "2,048"))
@@ -64,11 +58,10 @@ def write(file: Path, rows: int, sides: tuple[str, str]) -> None:
             text.writelines(json.dumps(row) + "\n" for row in examples(rows, sides))
 
 
-def _measured(kind: str, file: str) -> None:
+def import_rows(kind: str, file: str) -> None:
     from almost_data.run import importing
     from almost_data.store.store import Store
 
-    start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         if kind == "responses":
@@ -78,11 +71,3 @@ def _measured(kind: str, file: str) -> None:
             importing.import_queries(store, file, "1.0.0", options)
         else:
             importing.import_preferences(store, file, "1.0.0")
-    seconds = time.perf_counter() - start
-    # ru_maxrss would count what the process that started this one held.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(seconds, int(status["VmHWM"].split()[0]) / 1024)
-
-
-if __name__ == "__main__":
-    _measured(sys.argv[1], sys.argv[2])

@@ -1,7 +1,6 @@
 """Our reward-model scorer against plain batches of the same network, on the same dialogues in one run.
 
     python -m tests.bench scoring
-    python -m tests.bench.bench_scoring [--model FOLDER|HUB] [--dialogues N]
 
 On CPU the model is SmolLM2-135M with a random score head; on CUDA a random Llama of about 1.2 billion
 parameters, made there. The plain way tokenises, sorts by length, pads, and runs as many rows at a time as
@@ -9,8 +8,6 @@ our batches have on average; unsorted, it does the same without the sorting. The
 each, so that whatever else the machine does slows all of them alike. Loading is not timed.
 """
 
-import argparse
-import os
 import random
 import tempfile
 import time
@@ -149,12 +146,10 @@ def read_back(folder: Path) -> float:
     return READ_BACK / seconds
 
 
-def run(model: str | None = None, number: int | None = None) -> list[Result]:
-    """For `python -m tests.bench`."""
+def run() -> list[Result]:
     with tempfile.TemporaryDirectory() as name:
-        model = model or os.environ.get("ALMOST_DATA_BENCH_RM") or str(make(Path(name) / "rm"))
-        number = number or (4096 if torch.cuda.is_available() else 40)
-        rates = against_batches(model, number)
+        number = 4096 if torch.cuda.is_available() else 40
+        rates = against_batches(str(make(Path(name) / "rm")), number)
         back = read_back(Path(name))
     return [*rates, Result("journal: scores read back", "scores/s", back, None, "")]
 
@@ -168,17 +163,3 @@ def against_batches(model: str, number: int) -> list[Result]:
         )
         for way, target in (("sorted", "0.9x"), ("unsorted", ""))
     ]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--model", help="a sequence classifier with one label and a chat template")
-    parser.add_argument("--dialogues", type=int)
-    args = parser.parse_args()
-    for result in run(args.model, args.dialogues):
-        ratio = f" ({result.ours / result.plain:.2f}x of {result.plain:.2f})" if result.plain else ""
-        print(f"{result.label}: {result.ours:,.2f} {result.unit}{ratio}")
-
-
-if __name__ == "__main__":
-    main()

