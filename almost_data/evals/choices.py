@@ -73,14 +73,8 @@ class Credits:
 
 
 def plan(benchmark: Benchmark, session: EvalSession, options: ChoiceOptions) -> EvalPlan:
-    """The evaluation of the model that the options name."""
-    return plan_subject(benchmark, session, options, session.subject(options))
-
-
-def plan_subject(
-    benchmark: Benchmark, session: EvalSession, options: ChoiceOptions, subject: Subject
-) -> EvalPlan:
     """Accuracy of a model on the items, by subset and overall, beside the baselines."""
+    subject = session.subject(options)
     source = benchmark.read(options.data)
     ids = sources.sample_ids((item.id for item in source.items), options.limit, options.seed)
     items = [item for item in source.items if item.id in ids]

@@ -18,7 +18,8 @@ from ..datasets.records import Pinned
 from ..datasets.settings_docs import documented
 from ..errors import InputError
 from ..generation.journal_file import JournalSession
-from ..scoring import Dialogue, check_options
+from ..scoring import Dialogue
+from ..scoring.journaled import JournaledScorer
 from ..store.store import Store, check_store
 from . import results, subject
 from .result import EvalPlan, Line, Result
@@ -61,13 +62,32 @@ class EvalSession:
         Raises InputError, which names the setting, where there is none.
         """
         runtime = {"device": options.device, "dtype": options.dtype}
-        scoring = check_options({key: value for key, value in runtime.items() if value is not None})
-        return subject.find(self.store, name or options.model, scoring, max_tokens, setting)
+        set_options = {key: value for key, value in runtime.items() if value is not None}
+        return subject.find(self.store, name or options.model, set_options, max_tokens, setting)
 
     def scores(self, model: Subject, dialogues: Iterable[Dialogue]) -> dict[str, float]:
-        """The model's score of each dialogue by its id. The journal keeps them as they come."""
-        name = self.evaluation.name
-        return subject.scores(self.journal, model, name, list(dialogues), self.progress, self.notes)
+        """The model's score of each dialogue by its id. The journal keeps them as they come.
+
+        `notes` get how many were too long to be read whole, if any were.
+        """
+        pending = list(dialogues)
+        scorer = JournaledScorer(model.scorer, self.journal, [model.dtype] if model.dtype else [])
+        values: dict[str, float] = {}
+        tokens = truncated = 0
+        stage = f"{self.evaluation.name}, {model.pinned.id}"
+        self.progress(stage, 0, len(pending), 0)
+        for score in scorer.score(pending):
+            values[score.id] = score.value
+            tokens += score.tokens
+            truncated += score.truncated
+            self.progress(stage, len(values), len(pending), tokens)
+        if truncated:
+            lost = "lost the middle of their long turns" if model.kind == "reward" else "were not read whole"
+            self.notes.append(
+                f"{truncated:,} of {len(pending):,} texts were longer than {model.pinned.id} reads, "
+                f"{scorer.max_tokens:,} tokens at most, and {lost}."
+            )
+        return values
 
     @cached_property
     def journal(self) -> JournalSession:

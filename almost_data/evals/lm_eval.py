@@ -62,22 +62,16 @@ class TaskNumber:
 
 def plan(session: EvalSession, options: Options) -> EvalPlan:
     """The evaluation of the model, and of the one before. Raises InputError for unknown tasks or no data."""
-    subject = session.subject(options)
-    before = session.subject(options, options.before, "eval.before") if options.before else None
-    return plan_subjects(session, options, subject, before)
-
-
-def plan_subjects(
-    session: EvalSession, options: Options, subject: Subject, before: Subject | None = None
-) -> EvalPlan:
-    subjects = [subject, *([before] if before else [])]
+    subjects = [session.subject(options)]
+    if options.before:
+        subjects.append(session.subject(options, options.before, "eval.before"))
     for model in subjects:
         if model.kind != "language":
             raise InputError(
                 f"{model.pinned.id}: lm-eval needs a language model, and this one scores dialogues"
             )
-    if before and before.pinned == subject.pinned:
-        raise InputError(f"eval.before {before.pinned.id}: the same model as eval.model, so no difference")
+    if len({str(model.pinned) for model in subjects}) < len(subjects):
+        raise InputError(f"eval.before {options.before}: the same model as eval.model, so no difference")
     if options.shots is not None and options.shots < 0:
         raise InputError(f"eval.shots {options.shots}: give 0 or more")
     if not find_spec("lm_eval"):
@@ -92,7 +86,7 @@ def plan_subjects(
             )
         with quiet():
             numbers = [_evaluate(session, model, tasks, options) for model in subjects]
-        return _measurement([model.pinned.id for model in subjects], numbers, subject.scorer.settings())
+        return _measurement([model.pinned.id for model in subjects], numbers, subjects[0].scorer.settings())
 
     return EvalPlan(
         models=[msgspec.structs.replace(m.pinned, role=r) for m, r in zip(subjects, ROLES, strict=False)],

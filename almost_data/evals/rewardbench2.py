@@ -26,7 +26,6 @@ from .evaluation import EvalSession, Evaluation, ModelOptions
 from .result import EvalPlan, Line, Measurement
 from .rewardbench2_data import FILE, HUB, RULE, SUBSETS, TIES, Item, Values, credits, read, ties
 from .sources import sample_ids
-from .subject import Subject
 
 MAX_TOKENS = 2048
 """As the benchmark's own script reads."""
@@ -41,16 +40,19 @@ class Options(ModelOptions):
 
 
 def plan(session: EvalSession, options: Options) -> EvalPlan:
-    """The scores of a reward model or a judge by subset, and their mean, beside the baselines."""
+    """The scores of a reward model or a judge by subset, and their mean, beside the baselines.
+
+    Raises InputError for a language model, which scores no reply.
+    """
     if options.judge is None:
-        return plan_subject(session, options, session.subject(options, max_tokens=MAX_TOKENS))
+        return _plan_model(session, options)
     if set_option := next((name for name in ("device", "dtype") if getattr(options, name)), None):
         raise InputError(f"eval.{set_option} is of a model that runs here, and eval.judge is a server")
-    return plan_judge(session, options, judge.engine(options.judge))
+    return _plan_judge(session, options, judge.engine(options.judge))
 
 
-def plan_subject(session: EvalSession, options: Options, subject: Subject) -> EvalPlan:
-    """The evaluation of a model that was found. Raises InputError for a language model."""
+def _plan_model(session: EvalSession, options: Options) -> EvalPlan:
+    subject = session.subject(options, max_tokens=MAX_TOKENS)
     who = subject.pinned.id
     if subject.kind == "language":
         raise InputError(
@@ -69,7 +71,7 @@ def plan_subject(session: EvalSession, options: Options, subject: Subject) -> Ev
     return EvalPlan([subject.pinned], [pinned], settings, measure)
 
 
-def plan_judge(session: EvalSession, options: Options, server: OpenAIEngine) -> EvalPlan:
+def _plan_judge(session: EvalSession, options: Options, server: OpenAIEngine) -> EvalPlan:
     """The evaluation of a judge. An item with a verdict that cannot be read is left out, with a note."""
     items, pinned = _read(options)
     model = judge.served(options.model)

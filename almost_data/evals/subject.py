@@ -1,27 +1,21 @@
 """The model under evaluation: a reward model, a language model, or a baseline, all of them Scorers.
 
 A reward model scores a dialogue. A language model scores a text and its continuation by the log-probability
-of the continuation, as lm-evaluation-harness computes it. The journal keeps the scores.
+of the continuation, as lm-evaluation-harness computes it.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
 from .. import scoring
-from ..datasets.builder import Progress, silent
 from ..datasets.manifest import Manifest
 from ..datasets.records import Pinned
 from ..errors import InputError
-from ..generation.journal_file import JournalSession
 from ..inputs import read_text
 from ..models import Model
-from ..scoring import BASELINE, Dialogue, Options, Scorer
-from ..scoring.journaled import JournaledScorer
+from ..scoring import BASELINE, Scorer
 from ..store.store import Store
 from ..training.artifact import find_model
 from .likelihood import CONTEXT, Likelihood, precision
@@ -73,7 +67,7 @@ class Subject:
 def find(
     store: Store,
     name: str,
-    options: Options | None = None,
+    options: dict[str, Any] | None = None,
     max_tokens: int | None = None,
     setting: str = "eval.model",
 ) -> Subject:
@@ -82,49 +76,16 @@ def find(
     By its config.json, a sequence classifier is a reward model and a causal model a language model. Raises
     InputError, which names `setting`, where it is neither or does not exist.
     """
-    options = options or Options()
-    set_options = {key: value for key, value in msgspec.structs.asdict(options).items() if value is not None}
     reward_tokens = max_tokens or scoring.MAX_TOKENS
     if name.startswith((BASELINE, "fake/")):
-        return Subject(scoring.load(name, options=set_options, max_tokens=reward_tokens))
+        return Subject(scoring.load(name, options=options, max_tokens=reward_tokens))
     base = find_model(store, name, setting=setting)
     model, folder = base.model, base.folder
     if _architecture(folder, name).endswith("ForSequenceClassification"):
-        scorer = scoring.load(model.id, model.revision, set_options, max_tokens=reward_tokens, folder=folder)
-        return Subject(scorer, base.manifest, folder)
-    return Subject(Likelihood(model, folder, max_tokens or CONTEXT, options), base.manifest, folder)
-
-
-def scores(
-    journal: JournalSession,
-    subject: Subject,
-    task: str,
-    dialogues: Sequence[Dialogue],
-    progress: Progress = silent,
-    notes: list[str] | None = None,
-) -> dict[str, float]:
-    """The score of each dialogue by its id; the journal keeps them as they come.
-
-    `notes` get how many were too long to be read whole, if any were.
-    """
-    dtype = () if subject.dtype is None else (subject.dtype,)
-    scorer = JournaledScorer(subject.scorer, journal, dtype)
-    values: dict[str, float] = {}
-    tokens = truncated = 0
-    stage = f"{task}, {subject.pinned.id}"
-    progress(stage, 0, len(dialogues), 0)
-    for score in scorer.score(dialogues):
-        values[score.id] = score.value
-        tokens += score.tokens
-        truncated += score.truncated
-        progress(stage, len(values), len(dialogues), tokens)
-    if truncated and notes is not None:
-        lost = "lost the middle of their long turns" if subject.kind == "reward" else "were not read whole"
-        notes.append(
-            f"{truncated:,} of {len(dialogues):,} texts were longer than {subject.pinned.id} reads, "
-            f"{scorer.max_tokens:,} tokens at most, and {lost}."
-        )
-    return values
+        reward = scoring.load(model.id, model.revision, options, max_tokens=reward_tokens, folder=folder)
+        return Subject(reward, base.manifest, folder)
+    scorer = Likelihood(model, folder, max_tokens or CONTEXT, scoring.check_options(options or {}))
+    return Subject(scorer, base.manifest, folder)
 
 
 def _architecture(folder: Path, name: str) -> str:

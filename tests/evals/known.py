@@ -4,17 +4,19 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
 from almost_data import registry
 from almost_data.datasets.builder import Progress, silent
 from almost_data.datasets.manifest import Manifest
 from almost_data.datasets.records import Pinned
-from almost_data.evals import choices, lm_eval, model_card
+from almost_data.evals import lm_eval, model_card
+from almost_data.evals import subject as subject_module
 from almost_data.evals.evaluation import EvalSession, Evaluation, carry_out, evaluate, load
 from almost_data.evals.likelihood import Likelihood
 from almost_data.evals.result import EvalPlan, Line, Measurement, Result
@@ -126,6 +128,15 @@ def cli(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         return command.run("eval", *arguments, columns=200)
 
 
+@contextmanager
+def found(*subjects: Subject) -> Iterator[None]:
+    """Evaluations find these subjects by their ids, and nothing else."""
+    by_id = {subject.pinned.id: subject for subject in subjects}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subject_module, "find", lambda store, name, *_: by_id[name])
+        yield
+
+
 def judged(
     benchmark: Any,
     store: Store,
@@ -134,10 +145,9 @@ def judged(
     progress: Progress = silent,
     **options: Any,
 ) -> Result:
-    """The result of a subject that no name finds, on a multiple-choice benchmark, by its module."""
-    settings = benchmark.Options(model=subject.pinned.id, data=data, **options)
-    session = EvalSession(store, benchmark.EVALUATION, progress)
-    return carry_out(session, choices.plan_subject(benchmark.BENCHMARK, session, settings, subject))
+    """The result of a subject that no name finds, on a benchmark, by its module."""
+    with found(subject):
+        return evaluated(benchmark.EVALUATION, store, progress, model=subject.pinned.id, data=data, **options)
 
 
 def on_tasks(
@@ -150,9 +160,9 @@ def on_tasks(
     **options: Any,
 ) -> Result:
     """The result of a subject on tasks of lm-evaluation-harness."""
-    settings = lm_eval.Options(model=subject.pinned.id, tasks=",".join(names), include=include, **options)
-    session = EvalSession(store, lm_eval.EVALUATION, progress)
-    return carry_out(session, lm_eval.plan_subjects(session, settings, subject, before))
+    options |= {"tasks": ",".join(names), "include": include, "before": before and before.pinned.id}
+    with found(*filter(None, (subject, before))):
+        return evaluated(lm_eval.EVALUATION, store, progress, model=subject.pinned.id, **options)
 
 
 def evaluated(

@@ -23,7 +23,6 @@ from almost_data.evals.result import Line, Result
 from almost_data.evals.results import results
 from almost_data.evals.subject import Subject, find
 from almost_data.generation.journal_file import count
-from almost_data.scoring import Options
 from almost_data.store.store import Store
 from tests.evals.known import cli, frame, on_tasks, reward
 from tests.tiny_models import save_tiny
@@ -78,7 +77,7 @@ def tasks(tmp_path: Path) -> Path:
 
 
 def tiny(store: Store, folder: Path, seed: int = 0) -> Subject:
-    return find(store, str(save_tiny(folder, seed=seed)), options=Options(device="cpu"))
+    return find(store, str(save_tiny(folder, seed=seed)), options={"device": "cpu"})
 
 
 def lines(measured: Result) -> dict[tuple[str, str, str], Line]:

@@ -19,7 +19,7 @@ from almost_data.evals.rewardbench2_data import FILE, HUB, SUBSETS, Item, read
 from almost_data.evals.subject import Subject, find
 from almost_data.store.store import Store
 from tests.completions_server import CompletionsServer
-from tests.evals.known import cli, frame, language, reward, rows
+from tests.evals.known import cli, frame, judged, language, reward, rows
 from tests.hub_server import serve
 from tests.tiny_models import save_tiny_reward
 
@@ -49,9 +49,7 @@ def data(tmp_path: Path) -> str:
 
 
 def measured(store: Store, subject: Subject, data: str, **options: Any) -> Result:
-    session = EvalSession(store, rewardbench2.EVALUATION)
-    settings = rewardbench2.Options(model=subject.pinned.id, data=data, **options)
-    return carry_out(session, rewardbench2.plan_subject(session, settings, subject))
+    return judged(rewardbench2, store, subject, data, **options)
 
 
 def by(result: Result, who: str) -> dict[str, Line]:

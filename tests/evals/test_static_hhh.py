@@ -13,7 +13,6 @@ from almost_data.evals import sources, static_hhh, stats
 from almost_data.evals.result import Line, Result
 from almost_data.evals.results import results
 from almost_data.evals.subject import find
-from almost_data.scoring import Options
 from almost_data.store.store import Store
 from tests.evals.known import cli, frame, hhh, judged, language, reward, task
 from tests.hub_server import serve
@@ -299,7 +298,7 @@ def test_letters_are_what_transformers_computes(
         )
         tokenizer.save_pretrained(folder)
     file = task(tmp_path / "data", "helpful", [("a?", "Ride on.", "Do not."), ("b?", "Yes", "Never")])
-    result = judged(static_hhh, store, find(store, str(folder), options=Options(device="cpu")), str(file))
+    result = judged(static_hhh, store, find(store, str(folder), options={"device": "cpu"}), str(file))
     rows = frame(store, result)
     for row, (a, b) in zip(
         rows.iter_rows(named=True), (("Ride on.", "Do not."), ("Yes", "Never")), strict=True
@@ -351,14 +350,3 @@ def test_from_the_hub_where_it_is_big_benchs_files_beside_a_script(tmp_path: Pat
     assert printed["lines"] == here["lines"]
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1, refused.stderr
     assert "hhh_alignment@main: its items have another checksum than the known ones" in refused.stderr
-
-
-def test_the_real_items_from_the_hub_without_naming_them(tmp_path: Path, shared: Path) -> None:
-    folder = shared / "static_hhh"
-    files = {f"data/{file.name.split('.')[0]}/task.json": file.read_bytes() for file in folder.glob("*.json")}
-    with serve("HuggingFaceH4/hhh_alignment", files) as (endpoint, commit):
-        env = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
-        words = ("static-hhh", "--model", "baseline:longest", "--root", str(tmp_path / "build"), "--json")
-        printed = json.loads(cli(*words, **env).stdout)
-    assert printed["data"][0]["revision"] == commit and printed["lines"][-1]["n"] == 221
-    assert round(printed["lines"][-1]["value"], 3) == 0.633

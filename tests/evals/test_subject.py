@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+from almost_data.datasets.builder import Progress, silent
 from almost_data.datasets.records import Pinned
 from almost_data.errors import InputError
 from almost_data.evals import likelihood, preference, static_hhh, subject, truthfulqa
+from almost_data.evals.evaluation import EvalSession, Evaluation
 from almost_data.generation import CannotStart
-from almost_data.generation.journal_file import JournalSession, count
+from almost_data.generation.journal_file import count
 from almost_data.scoring import Dialogue
 from almost_data.store.store import Store
 from tests import trained
@@ -24,8 +26,9 @@ from tests.training.rows import pair
 DIALOGUES = [Dialogue.of("a", "Why?", "Because."), Dialogue.of("b", "Why?", "So it is.")]
 
 
-def session(store: Store) -> JournalSession:
-    return JournalSession(store.journal, "eval-t", store.refs())
+def session(store: Store, progress: Progress = silent) -> EvalSession:
+    evaluation = Evaluation("t", 1, object, lambda *_: pytest.fail("nothing is planned"), "Made up.")
+    return EvalSession(store, evaluation, progress)
 
 
 def test_a_reward_model_of_a_folder_and_of_the_store(store: Store, tmp_path: Path) -> None:
@@ -35,21 +38,18 @@ def test_a_reward_model_of_a_folder_and_of_the_store(store: Store, tmp_path: Pat
     assert (by_folder.kind, by_ref.kind) == ("reward", "reward")
     assert by_ref.pinned == Pinned("rm@0.1.0", manifest.digest[:16]) and by_ref.manifest == manifest
     assert by_folder.pinned.id == "out" and str(tmp_path) not in str(by_folder.pinned)
-    scores, same_scores = (subject.scores(session(store), at, "t", DIALOGUES) for at in (by_folder, by_ref))
+    scores, same_scores = (session(store).scores(at, DIALOGUES) for at in (by_folder, by_ref))
     assert scores == pytest.approx(same_scores, abs=1e-4) and set(scores) == {"a", "b"}
 
 
 def test_scores_are_kept(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save_tiny(tmp_path / "lm")
-    first = subject.scores(session(store), subject.find(store, str(folder)), "t", DIALOGUES)
+    first = session(store).scores(subject.find(store, str(folder)), DIALOGUES)
     assert count(store.journal, "score") == 2
     monkeypatch.setattr(likelihood, "harness", lambda *arguments: pytest.fail("it was asked again"))
     reports: list[tuple[str, int, int, int]] = []
     again = subject.find(store, str(folder))
-    assert (
-        subject.scores(session(store), again, "t", DIALOGUES, lambda *arguments: reports.append(arguments))
-        == first
-    )
+    assert session(store, lambda *told: reports.append(told)).scores(again, DIALOGUES) == first
     assert reports[-1][:3] == ("t, lm", 2, 2) and again.scorer.settings() == {}
 
 
@@ -62,7 +62,7 @@ def test_a_language_model_gives_the_log_probability_of_what_follows(
     folder = save_tiny(tmp_path / "lm", kind)
     language_model = subject.find(store, str(folder))
     assert language_model.kind == "language"
-    scores = subject.scores(session(store), language_model, "t", DIALOGUES)
+    scores = session(store).scores(language_model, DIALOGUES)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     for dialogue in DIALOGUES:
@@ -83,9 +83,7 @@ def test_what_is_longer_than_the_model_reads_is_cut(
     levels = logging.getLogger("lm_eval").level, logging.getLogger().level
     language_model = subject.find(store, str(save_tiny(tmp_path / "lm")))
     long = [Dialogue.of("reply", "Why?", " so it is" * 900), Dialogue.of("prompt", "Why? " * 900, " So.")]
-    assert all(
-        math.isfinite(value) for value in subject.scores(session(store), language_model, "t", long).values()
-    )
+    assert all(math.isfinite(value) for value in session(store).scores(language_model, long).values())
     assert "Combined length" not in caplog.text
     assert levels == (logging.getLogger("lm_eval").level, logging.getLogger().level)
 
@@ -104,13 +102,13 @@ def test_what_was_cut_is_counted_from_the_journal_too(
     notes_of_runs: list[list[str]] = []
     for _ in range(2):
         language_model = subject.find(store, str(folder), max_tokens=40)
-        subject.scores(session(store), language_model, "t", talks, notes=(notes := []))
-        notes_of_runs.append(notes)
+        (run := session(store)).scores(language_model, talks)
+        notes_of_runs.append(run.notes)
         monkeypatch.setattr(likelihood, "harness", lambda *arguments: pytest.fail("it was asked again"))
     note = "2 of 4 texts were longer than lm reads, 40 tokens at most, and were not read whole."
     assert notes_of_runs == [[note]] * 2
-    subject.scores(session(store), language_model, "t", talks[:2], notes=(none := []))
-    assert none == []
+    (run := session(store)).scores(language_model, talks[:2])
+    assert run.notes == []
 
 
 def test_a_models_own_context_is_the_limit_where_it_is_less(store: Store, tmp_path: Path) -> None:
@@ -121,7 +119,7 @@ def test_a_models_own_context_is_the_limit_where_it_is_less(store: Store, tmp_pa
     (tmp_path / "bloom" / "config.json").write_text('{"architectures": ["XForCausalLM"]}')
     broken = subject.find(store, folder)
     with pytest.raises(CannotStart, match="bloom cannot be loaded: ValueError"):
-        subject.scores(session(store), broken, "t", DIALOGUES)
+        session(store).scores(broken, DIALOGUES)
 
 
 def test_every_benchmark_tells_what_was_cut(store: Store, tmp_path: Path) -> None:
@@ -168,7 +166,7 @@ def test_a_context_is_the_templates_or_the_papers(store: Store, tmp_path: Path) 
 def test_a_baseline_and_a_fake_one(store: Store) -> None:
     longest = subject.find(store, "baseline:longest")
     assert longest.kind == "reward" and longest.manifest is longest.folder is None
-    assert subject.scores(session(store), longest, "t", DIALOGUES) == {"a": 8.0, "b": 9.0}
+    assert session(store).scores(longest, DIALOGUES) == {"a": 8.0, "b": 9.0}
     assert subject.find(store, "fake/one").pinned.is_fake and not longest.pinned.is_fake
 
 

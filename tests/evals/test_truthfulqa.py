@@ -17,8 +17,6 @@ from tests.evals.known import cli, frame, judged, language, questions, reward
 from tests.hub_server import serve
 from tests.tiny_models import save_tiny
 
-CPU = Options(device="cpu")
-
 
 def line(result: Result, who: str, metric: str = "accuracy") -> Line:
     [matching] = [row for row in result.lines if (row.who, row.metric) == (who, metric)]
@@ -148,7 +146,7 @@ def test_true_is_what_transformers_computes(store: Store, tmp_path: Path, templa
         tokenizer.save_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     data = questions(tmp_path / "q.jsonl", 2)
-    result = judged(truthfulqa, store, find(store, str(folder), options=CPU), str(data))
+    result = judged(truthfulqa, store, find(store, str(folder), options={"device": "cpu"}), str(data))
     kept = items(store, result)
     for row, true, odds in zip(
         data.read_text().splitlines(),
