@@ -17,7 +17,7 @@ from ..readers.preferences import read_preferences
 from ..store.names import is_ref
 from ..store.sources import stored_ref
 from ..store.store import Store
-from ..training.data import Source, from_hub, from_store
+from ..training.data import Source, Splits, from_hub, from_store
 from ..training.shapes import comparisons, comparisons_of
 from .subject import Subject
 
@@ -47,12 +47,12 @@ def open_comparisons(
     store: Store, data: str, config: str | None, split: str, columns: Mapping[str, str]
 ) -> Comparisons:
     """Comparisons of `name@version`, `ORG/NAME@REVISION`, or a file. Raises InputError otherwise."""
-    learned = "" if split == "train" else "train"
+    splits = Splits(config, split, "" if split == "train" else "train", "eval.split")
     if ref := stored_ref(store, data):
-        source = from_store(store, ref, config, split, learned, "eval.split")
+        source = from_store(store, ref, splits)
         pin = Pinned(ref, source.parent.digest, "data", _is_fake(source))
     elif files.is_hub(data, TABLE_SUFFIXES):
-        source = from_hub(store, data, config, split, learned, "eval.split")
+        source = from_hub(store, data, splits)
         pin = Pinned(data.partition("@")[0], str(source.revision), "data", _is_fake(source))
     else:
         if config:

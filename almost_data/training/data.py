@@ -44,6 +44,21 @@ CONFIGS = {"recipe": "recipe.dataset_config", "eval": "eval.config"}
 
 
 @dataclass(frozen=True)
+class Splits:
+    """Which config and which two splits of a dataset are read."""
+
+    config: str | None
+    train: str
+    test: str
+    setting: str = "recipe.dataset_train_split"
+    """Names the train split in errors."""
+
+    @property
+    def section(self) -> str:
+        return self.setting.partition(".")[0]
+
+
+@dataclass(frozen=True)
 class Source:
     """Two splits of one dataset, with what identifies them."""
 
@@ -96,50 +111,41 @@ def open_dataset(inputs: Inputs) -> Source:
 
     Raises InputError where there is no such dataset.
     """
-    parts = (inputs.dataset_config, inputs.dataset_train_split, inputs.dataset_test_split)
+    splits = Splits(inputs.dataset_config, inputs.dataset_train_split, inputs.dataset_test_split)
     is_hub = "/" in inputs.dataset and HUB_ID.fullmatch(inputs.dataset)
-    source = (from_hub if is_hub else from_store)(inputs.store, inputs.dataset, *parts)
+    source = (from_hub if is_hub else from_store)(inputs.store, inputs.dataset, splits)
     return replace(source, single_turn=inputs.single_turn, assignments=parse_columns(inputs.columns))
 
 
-def from_store(
-    store: Store,
-    ref: str,
-    config: str | None,
-    train: str,
-    test: str,
-    setting: str = "recipe.dataset_train_split",
-) -> Source:
-    """Two splits of a dataset in the store; `setting` names the train split in errors.
+def from_store(store: Store, ref: str, splits: Splits) -> Source:
+    """Two splits of a dataset in the store.
 
     Raises InputError where `ref` is no dataset, or its train split is missing or empty.
     """
     parse_ref(ref)
     manifest = store.manifest(ref)
     if manifest.kind != "dataset":
-        section = setting.partition(".")[0]
-        raise InputError(f"{section}.dataset: {ref} is {manifest.kind_phrase}: name a dataset")
-    config = config or "default"
+        raise InputError(f"{splits.section}.dataset: {ref} is {manifest.kind_phrase}: name a dataset")
+    config = splits.config or "default"
     if config not in manifest.counts:
         raise InputError(f"{ref} has no config {config!r}; it has: {', '.join(manifest.counts)}")
     if config in manifest.dropped_configs:
         raise InputError(
             f"{ref}: config {config!r} holds rows that were dropped: nothing is learned from them"
         )
-    rows = {split: _rows(store, manifest, config, split) for split in (train, test)}
-    if not len(rows[train]):
+    rows = {split: _rows(store, manifest, config, split) for split in (splits.train, splits.test)}
+    if not len(rows[splits.train]):
         present = [f"{split} ({n:,} rows)" for split, n in manifest.counts[config].items() if n]
-        problem = f"{ref}: no rows in split {train!r} of config {config!r}"
-        raise InputError(f"{problem}: set {setting} to {' or '.join(present) or 'nothing, as it is empty'}")
-    parent = Parent(ref, manifest.digest, manifest.fingerprint, manifest.sha256)
-    columns = frozenset(rows[train].columns)
+        problem = f"{ref}: no rows in split {splits.train!r} of config {config!r}"
+        values = " or ".join(present) or "nothing, as it is empty"
+        raise InputError(f"{problem}: set {splits.setting} to {values}")
     return Source(
-        parent=parent,
+        parent=Parent(ref, manifest.digest, manifest.fingerprint, manifest.sha256),
         revision=None,
         config=config,
-        train=rows[train],
-        test=rows[test],
-        columns=columns,
+        train=rows[splits.train],
+        test=rows[splits.test],
+        columns=frozenset(rows[splits.train].columns),
         manifest=manifest,
     )
 
@@ -151,42 +157,36 @@ def _rows(store: Store, manifest: Manifest, config: str, split: str) -> pl.DataF
     return (rows.clear() if is_absent else rows).collect()
 
 
-def from_hub(
-    store: Store,
-    ref: str,
-    config: str | None,
-    train: str,
-    test: str,
-    setting: str = "recipe.dataset_train_split",
-) -> Source:
+def from_hub(store: Store, ref: str, splits: Splits) -> Source:
     """Two splits of `ORG/NAME@REVISION`. If almost_data pushed it, it is pulled into the store and verified.
 
     Raises InputError where it has no revision, cannot be loaded or has no train split.
     """
     name, at, revision = ref.partition("@")
-    section = setting.partition(".")[0]
     if not at:
-        raise InputError(f"{section}.dataset {ref}: name a tag or a commit, as {ref}@REVISION")
+        raise InputError(f"{splits.section}.dataset {ref}: name a tag or a commit, as {ref}@REVISION")
     commit = hub_commit(name, revision)
     try:
         pulled = hub.pull(store, f"{name}@{commit}", wait=True)  # with several GPUs, each process pulls
-        return replace(from_store(store, pulled.ref, config, train, test, setting), revision=commit)
+        return replace(from_store(store, pulled.ref, splits), revision=commit)
     except hub.HubError as error:
         raise InputError(str(error)) from None
     except hub.NotOurs:
         pass
-    loaded = hub_splits(f"{name}@{commit}", config, CONFIGS[section])
-    if train not in loaded:
-        raise InputError(f"{ref}: no split {train!r}; it has: {', '.join(loaded)}: see {setting}")
-    rows = {split: loaded[split].to_polars() for split in (train, test) if split in loaded}
+    loaded = hub_splits(f"{name}@{commit}", splits.config, CONFIGS[splits.section])
+    if splits.train not in loaded:
+        present = ", ".join(loaded)
+        raise InputError(f"{ref}: no split {splits.train!r}; it has: {present}: see {splits.setting}")
+    train = loaded[splits.train].to_polars()
+    has_test = splits.test in loaded
     return Source(
         parent=Parent(f"{name}@{commit}", f"commit:{commit}", ""),
         revision=commit,
-        config=config,
-        train=rows[train],
-        test=rows.get(test, rows[train].clear()),
-        columns=frozenset(rows[train].columns),
-        has_test=test in rows,
+        config=splits.config,
+        train=train,
+        test=loaded[splits.test].to_polars() if has_test else train.clear(),
+        columns=frozenset(train.columns),
+        has_test=has_test,
     )
 
 
