@@ -22,8 +22,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
 
-from huggingface_hub import CommitOperationAdd, HfApi
-
 TOKEN = "hf_TestTokenThatMustNeverBePrinted"
 """Of the user `tester`, who may write to ORG and to `tester`."""
 FAULTS = {
@@ -155,6 +153,14 @@ class Hub:
         commit = self.repos[kind, name].find(revision)
         assert commit, revision
         return {path: file.content for path, file in commit.files.items()}
+
+    def tags(self, name: str) -> dict[str, str]:
+        """Tag of a dataset -> commit."""
+        return dict(self.repos["dataset", name].tags)
+
+    def titles(self, name: str) -> list[str]:
+        """Of a dataset's commits but the first, which the Hub made, oldest first."""
+        return [commit.title for commit in self.repos["dataset", name].commits[1:]]
 
     # --- what is asked ---------------------------------------------------------------------------------
 
@@ -571,48 +577,6 @@ def serve(repo: str, files: dict[str, bytes], tag: str = "v1.0.0") -> Iterator[t
         commit = hub.put(repo, files)
         hub.repos["dataset", repo].tags[tag] = commit.sha
         yield hub.endpoint, commit.sha
-
-
-@dataclass(frozen=True)
-class Anywhere:
-    """Any Hub, of which nothing is known but the address: looked at and written to by the client alone."""
-
-    endpoint: str
-    token: str
-
-    @property
-    def api(self) -> HfApi:
-        return HfApi(endpoint=self.endpoint, token=self.token)
-
-    def put(self, name: str, files: dict[str, bytes], kind: str = "dataset") -> None:
-        """A commit by a person: these files over what is there."""
-        self.api.create_repo(name, repo_type=kind, exist_ok=True)
-        adds = [CommitOperationAdd(path, content) for path, content in files.items()]
-        self.api.create_commit(name, adds, commit_message="by hand", repo_type=kind)
-
-    def files(self, name: str, revision: str = "main", kind: str = "dataset") -> dict[str, bytes]:
-        with TemporaryDirectory() as folder:
-            self.api.snapshot_download(name, repo_type=kind, revision=revision, local_dir=folder)
-            paths = [path.relative_to(folder) for path in Path(folder).rglob("*") if path.is_file()]
-            return {
-                path.as_posix(): Path(folder, path).read_bytes()
-                for path in paths
-                if path.parts[0] != ".cache"
-            }
-
-    def tags(self, name: str) -> dict[str, str]:
-        """Tag -> commit."""
-        refs = self.api.list_repo_refs(name, repo_type="dataset")
-        return {tag.name: tag.target_commit for tag in refs.tags}
-
-    def titles(self, name: str) -> list[str]:
-        """Of all commits but the first, which the Hub made, oldest first."""
-        commits = self.api.list_repo_commits(name, repo_type="dataset")
-        return [commit.title for commit in reversed(commits)][1:]
-
-    def delete(self, name: str) -> None:
-        for kind in ("dataset", "model"):
-            self.api.delete_repo(name, repo_type=kind, missing_ok=True)
 
 
 def main(chunks: str | None = None) -> None:

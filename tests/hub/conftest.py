@@ -1,12 +1,6 @@
-"""A Hub over real HTTP on 127.0.0.1, or that of the environment, and a store of seven versions.
-
-The tests that need no more than a Hub run against any other by environment: ALMOST_DATA_TEST_HUB is its
-address, HF_TOKEN a token that may write to ALMOST_DATA_TEST_ORG. They make public repositories there, with a
-suffix of their own, and delete them. The others skip: they make the server fail, or look inside.
-"""
+"""A Hub over real HTTP on 127.0.0.1, and a store of seven versions."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +13,7 @@ from almost_data.run import importing
 from almost_data.store import rows as stored_rows
 from almost_data.store.store import Store
 from tests import hub_server
-from tests.hub.pushes import NAMED, OTHER_HUB
-from tests.hub_server import TOKEN, Anywhere, Hub
+from tests.hub_server import Hub
 
 SO_IT_IS = " ".join(f"So it is, {time}." for time in range(9))
 
@@ -33,26 +26,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Hub]:
-    """The tests' own server, to look into."""
-    if OTHER_HUB:
-        pytest.skip("makes the server fail or looks into it, and ALMOST_DATA_TEST_HUB is another one")
     with hub_server.run() as server:
         yield server
-
-
-@pytest.fixture
-def anywhere() -> Iterator[Anywhere]:
-    """The Hub of the environment, else the tests' own; empty as far as this run's repositories go."""
-    if not OTHER_HUB:
-        with hub_server.run() as server:
-            yield Anywhere(server.endpoint, TOKEN)
-        return
-    server = Anywhere(OTHER_HUB, os.environ["HF_TOKEN"])
-    try:
-        yield server
-    finally:
-        for name in NAMED:
-            server.delete(name)
 
 
 @pytest.fixture(scope="session")

@@ -15,22 +15,11 @@ from almost_data.generation.fake import FakeEngine
 from almost_data.hub import artifact
 from almost_data.store.store import Store
 from tests.command import at_hub, run
-from tests.hub_server import Anywhere, Hub
+from tests.hub_server import Hub
 
-OTHER_HUB = os.environ.get("ALMOST_DATA_TEST_HUB", "")
-ORG = os.environ.get("ALMOST_DATA_TEST_ORG", "") if OTHER_HUB else "ORG"
-SUFFIX = f"-{os.urandom(4).hex()}" if OTHER_HUB else ""
-NAMED: set[str] = set()
-"""Repositories that may have been made."""
-
-
-def at(name: str) -> str:
-    """A repository that belongs to this run."""
-    NAMED.add(f"{ORG}/{name}{SUFFIX}")
-    return f"{ORG}/{name}{SUFFIX}"
-
-
-REPO, PAIRS, COPY, FOREIGN, MODEL = map(at, ("responses", "comparisons", "copy", "foreign", "rm"))
+REPO, PAIRS, COPY, FOREIGN, MODEL = (
+    f"ORG/{name}" for name in ("responses", "comparisons", "copy", "foreign", "rm")
+)
 
 
 class Real(FakeEngine):
@@ -39,13 +28,11 @@ class Real(FakeEngine):
     name = "transformers"
 
 
-def api(server: Hub | Anywhere, token: str | bool | None = None) -> HfApi:
+def api(server: Hub, token: str | bool | None = None) -> HfApi:
     return HfApi(endpoint=server.endpoint, token=server.token if token is None else token)
 
 
-def push(
-    store: Store, server: Hub | Anywhere, ref: str = "responses@1.0.0", repo: str = REPO, **how: Any
-) -> hub.Pushed:
+def push(store: Store, server: Hub, ref: str = "responses@1.0.0", repo: str = REPO, **how: Any) -> hub.Pushed:
     return hub.push(store, ref, repo, api=api(server), **how)
 
 
@@ -62,19 +49,19 @@ def is_whole(store: Store, ref: str, files: dict[str, bytes], kind: str = "datas
     return ours == want and (kind == "model" or viewer(store.manifest(ref)).items() <= head.items())
 
 
-def environment(server: Hub | Anywhere, tmp_path: Path, token: str | None = None) -> dict[str, str]:
+def environment(server: Hub, tmp_path: Path, token: str | None = None) -> dict[str, str]:
     home = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
     return os.environ | home | {"HF_ENDPOINT": server.endpoint, "HF_TOKEN": token or server.token}
 
 
 def command(
-    server: Hub | Anywhere, tmp_path: Path, *words: str, token: str | None = None
+    server: Hub, tmp_path: Path, *words: str, token: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     with at_hub(environment(server, tmp_path, token)):
         return run(*words)
 
 
-def stranger(server: Hub | Anywhere, tmp_path: Path, code: str) -> Any:
+def stranger(server: Hub, tmp_path: Path, code: str) -> Any:
     """What another project gets that has no token; `code` prints JSON."""
     (tmp_path / "elsewhere").mkdir(exist_ok=True)
     variables = environment(server, tmp_path)

@@ -1,14 +1,9 @@
-"""The commands on a Hub, and the same tests on another one."""
+"""The commands on a Hub."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
 from almost_data.store.store import Store
-from tests.hub.pushes import OTHER_HUB, REPO, command
+from tests.hub.pushes import REPO, command
 from tests.hub_server import TOKEN, Hub
 
 
@@ -44,34 +39,3 @@ def test_the_commands_say_what_they_did_and_never_the_token(
              if file.is_file()]  # fmt: skip
     assert not any(TOKEN.encode() in text for text in texts)
     assert not any(TOKEN.encode() in content for content in server.files(REPO).values())
-
-
-@pytest.mark.skipif(bool(OTHER_HUB), reason="starts this file anew")
-def test_the_same_tests_run_against_a_hub_of_the_environment() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.hub_server"],
-        cwd=Path(__file__).parents[2],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
-        assert server.stdin and server.stdout
-        named = {"ALMOST_DATA_TEST_HUB": server.stdout.readline().strip(), "ALMOST_DATA_TEST_ORG": "tester"}
-        words = [
-            "-q",
-            "-rs",
-            "-k",
-            "one_commit_with or stale or who_may",
-            str(Path(__file__).with_name("test_push.py")),
-        ]
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", *words],
-            cwd=Path(__file__).parents[2],
-            env=os.environ | named | {"HF_TOKEN": TOKEN},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        server.stdin.close()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed, 3 skipped" in done.stdout and "ALMOST_DATA_TEST_HUB is another one" in done.stdout

@@ -19,17 +19,15 @@ from almost_data.run import build, importing, presets
 from almost_data.store.store import Store
 from tests import trained
 from tests.hub.pushes import COPY, PAIRS, REPO, Real, api, push, stranger
-from tests.hub_server import Anywhere, Hub
+from tests.hub_server import Hub
 from tests.tiny_models import save_tiny_reward
 
 
-def test_a_card_keeps_what_people_wrote_over_re_pushes(
-    store: Store, anywhere: Anywhere, tmp_path: Path
-) -> None:
-    push(store, anywhere)
+def test_a_card_keeps_what_people_wrote_over_re_pushes(store: Store, server: Hub, tmp_path: Path) -> None:
+    push(store, server)
     revisions = {"v1.0.0": 270}
     for minor in range(1, 6):
-        text = anywhere.files(REPO)["README.md"].decode()
+        text = server.files(REPO)["README.md"].decode()
         if minor == 1:
             text = text.replace(
                 "tags:\n", "language: no  # Norwegian\nannotations_creators: [me]\ntags:\n- mine\n"
@@ -39,10 +37,10 @@ def test_a_card_keeps_what_people_wrote_over_re_pushes(
                 "configs:", "configs:\n- config_name: broken\n  data_files: nowhere.csv\nx_configs:"
             )
         text += f"\n\n## Note {minor}\r\n\r\nBelow, & <b>as it is</b>.\n"
-        anywhere.put(REPO, {"README.md": text.encode()})
-        done = push(store, anywhere, f"responses@1.{minor}.0")
+        server.put(REPO, {"README.md": text.encode()})
+        done = push(store, server, f"responses@1.{minor}.0")
         revisions[done.commit] = 2 * (30 + minor)
-    last = anywhere.files(REPO)["README.md"].decode()
+    last = server.files(REPO)["README.md"].decode()
     assert last.index("Read this first.") < last.index(merging.BEGIN) < last.index("# Responses 1.5.0")
     assert all(last.index(merging.END) < last.index(f"## Note {minor}") for minor in range(1, 6))
     assert "language: no  # Norwegian\n" in last and "annotations_creators: [me]\n" in last
@@ -52,13 +50,13 @@ def test_a_card_keeps_what_people_wrote_over_re_pushes(
     assert last.count("almost_data: begin") == last.count("almost_data: end") == 1
     code = "import datasets, json\nprint(json.dumps([len(datasets.concatenate_datasets(list("
     code += f"datasets.load_dataset({REPO!r}, revision=r).values()))) for r in {list(revisions)!r}]))"
-    assert stranger(anywhere, tmp_path, code) == list(revisions.values())
+    assert stranger(server, tmp_path, code) == list(revisions.values())
 
 
-def test_without_marks_all_of_a_card_is_the_peoples(store: Store, anywhere: Anywhere) -> None:
-    anywhere.put(REPO, {"README.md": b"# Our page\n\nWritten before the first push.\n"})
-    push(store, anywhere)
-    first = anywhere.files(REPO)["README.md"].decode()
+def test_without_marks_all_of_a_card_is_the_peoples(store: Store, server: Hub) -> None:
+    server.put(REPO, {"README.md": b"# Our page\n\nWritten before the first push.\n"})
+    push(store, server)
+    first = server.files(REPO)["README.md"].decode()
     assert first.endswith(f"{merging.END}\n\n# Our page\n\nWritten before the first push.\n")
     assert front_matter(first)["pretty_name"] == "responses"
 
@@ -72,12 +70,12 @@ def test_a_key_that_we_wrote_goes_with_a_version_that_has_none() -> None:
     assert front_matter(merging.merge(base, by_hand, "ORG/x"))["source_datasets"] == ["ORG/y"]
 
 
-def test_two_pushes_of_one_version_at_once_end_the_same(store: Store, anywhere: Anywhere) -> None:
-    push(store, anywhere)
+def test_two_pushes_of_one_version_at_once_end_the_same(store: Store, server: Hub) -> None:
+    push(store, server)
     with ThreadPoolExecutor(3) as pool:
-        done = list(pool.map(lambda _: push(store, anywhere, "responses@1.1.0"), range(3)))
-    assert len(anywhere.titles(REPO)) == 2
-    assert {pushed.commit for pushed in done} == {anywhere.tags(REPO)["v1.1.0"]}
+        done = list(pool.map(lambda _: push(store, server, "responses@1.1.0"), range(3)))
+    assert len(server.titles(REPO)) == 2
+    assert {pushed.commit for pushed in done} == {server.tags(REPO)["v1.1.0"]}
 
 
 def test_broken_yaml_of_people_is_one_line_and_nothing_is_changed(store: Store, server: Hub) -> None:
@@ -131,7 +129,7 @@ def test_merging_again_changes_nothing(ours: list[str], theirs: list[str], heade
     assert merging.merge(once, once, "ORG/x", {"source_datasets": ["ORG/y"]}, "| a |") == once
 
 
-def test_a_reply_that_holds_the_marks_does_not_end_our_part(anywhere: Anywhere, tmp_path: Path) -> None:
+def test_a_reply_that_holds_the_marks_does_not_end_our_part(server: Hub, tmp_path: Path) -> None:
     store = Store(tmp_path / "build")
     reply = f"So it is.\n{merging.END}\nNot ours.\n{merging.BEGIN}\n{merging.PARENTS}\nSo it was."
     rows = [{"prompt": f"What is {n}?", "good": reply, "bad": reply} for n in range(9)]
@@ -139,35 +137,35 @@ def test_a_reply_that_holds_the_marks_does_not_end_our_part(anywhere: Anywhere, 
     for version in ("1.0.0", "1.1.0"):
         importing.import_responses(store, str(tmp_path / "r.jsonl"), ["good", "bad"], version)
         build.BuildRun(store, version, presets.load("tiny"), Real()).build("comparisons")
-        push(store, anywhere, f"comparisons@{version}", PAIRS)
-    text = anywhere.files(PAIRS)["README.md"].decode()
+        push(store, server, f"comparisons@{version}", PAIRS)
+    text = server.files(PAIRS)["README.md"].decode()
     assert text.count(merging.BEGIN) == text.count(merging.END) == 1 and text.endswith(f"{merging.END}\n")
     assert "Not ours." in text
 
 
-def test_parents_on_the_hub_are_linked(store: Store, anywhere: Anywhere, tmp_path: Path) -> None:
-    where = push(store, anywhere)
+def test_parents_on_the_hub_are_linked(store: Store, server: Hub, tmp_path: Path) -> None:
+    where = push(store, server)
     build.BuildRun(store, "1.0.0", presets.load("tiny"), Real()).build("comparisons")
-    push(store, anywhere, "comparisons@1.0.0", PAIRS)
-    text = anywhere.files(PAIRS)["README.md"].decode()
+    push(store, server, "comparisons@1.0.0", PAIRS)
+    text = server.files(PAIRS)["README.md"].decode()
     assert front_matter(text)["source_datasets"] == [REPO]
-    assert f"[{REPO}]({anywhere.endpoint}/datasets/{REPO}/tree/{where.commit})" in text
+    assert f"[{REPO}]({server.endpoint}/datasets/{REPO}/tree/{where.commit})" in text
 
 
 def test_private_parents_are_not_named_in_a_public_card(
-    store: Store, anywhere: Anywhere, printed: io.StringIO
+    store: Store, server: Hub, printed: io.StringIO
 ) -> None:
-    push(store, anywhere, private=True)
+    push(store, server, private=True)
     build.BuildRun(store, "1.0.0", presets.load("tiny"), Real()).build("comparisons")
-    done = push(store, anywhere, "comparisons@1.0.0", PAIRS)
+    done = push(store, server, "comparisons@1.0.0", PAIRS)
     assert done.hidden == [REPO]
-    text = anywhere.files(PAIRS)["README.md"].decode()
+    text = server.files(PAIRS)["README.md"].decode()
     assert REPO not in text and "source_datasets" not in front_matter(text)
     hub_verbs.print_pushed(done)
     assert f"not linked in the public card, as they are private: {REPO}\n" in printed.getvalue()
     # Who sees a private card sees what is behind it.
-    assert not push(store, anywhere, "comparisons@1.0.0", COPY, private=True).hidden
-    assert front_matter(anywhere.files(COPY)["README.md"].decode())["source_datasets"] == [REPO]
+    assert not push(store, server, "comparisons@1.0.0", COPY, private=True).hidden
+    assert front_matter(server.files(COPY)["README.md"].decode())["source_datasets"] == [REPO]
 
 
 def test_a_public_models_card_links_no_private_dataset_or_base(

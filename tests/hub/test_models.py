@@ -16,34 +16,34 @@ from tests import trained
 from tests.command import script
 from tests.evals.known import saved
 from tests.hub.pushes import MODEL, REPO, api, environment, is_whole, push
-from tests.hub_server import Anywhere, Hub
+from tests.hub_server import Hub
 from tests.tiny_models import save_tiny_reward
 
 
-def test_a_model_goes_the_same_way_and_loads(store: Store, anywhere: Anywhere, tmp_path: Path) -> None:
-    first = push(store, anywhere)
+def test_a_model_goes_the_same_way_and_loads(store: Store, server: Hub, tmp_path: Path) -> None:
+    first = push(store, server)
     manifest = trained.publish(
         store,
         save_tiny_reward(tmp_path / "trained"),
         trained.manifest("rm", parents=[store.manifest("responses@1.0.0")], version="1.0.0"),
     )
     by_hand = {"pytorch_model.bin": b"old", "trainer_state.json": b"{}", "eval/scores.json": b"{}"}
-    anywhere.put(MODEL, {"README.md": b"# Ours\n", **by_hand}, "model")
-    push(store, anywhere, manifest.ref, MODEL)
-    files = anywhere.files(MODEL, kind="model")
+    server.put(MODEL, {"README.md": b"# Ours\n", **by_hand}, "model")
+    push(store, server, manifest.ref, MODEL)
+    files = server.files(MODEL, kind="model")
     assert is_whole(store, manifest.ref, files, "model") and by_hand.items() <= files.items()
     head = front_matter(files["README.md"].decode())
     assert head["datasets"] == [REPO] and first.commit in files["README.md"].decode()
     assert f'\nplace = "{MODEL}"\n' in files["README.md"].decode()
     target = Store(tmp_path / "other")
-    assert hub.pull(target, f"{MODEL}@v1.0.0", api=api(anywhere)).ref == manifest.ref
+    assert hub.pull(target, f"{MODEL}@v1.0.0", api=api(server)).ref == manifest.ref
     assert verify(target, manifest.ref) == [] and target.manifest(manifest.ref) == manifest
     code = (
         "import json\nfrom transformers import AutoModelForSequenceClassification as M, AutoTokenizer as T\n"
     )
     code += f"m, t = (kind.from_pretrained({MODEL!r}, revision='v1.0.0', token=False) for kind in (M, T))\n"
     code += "print(json.dumps(sum(p.numel() for p in m.parameters()) > 0 and len(t) > 0))"
-    done = script(code, env=environment(anywhere, tmp_path))
+    done = script(code, env=environment(server, tmp_path))
     assert done.stdout == "true\n", done.stderr
 
 

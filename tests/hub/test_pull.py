@@ -22,29 +22,29 @@ from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests.forged import edit
 from tests.hub.pushes import COPY, REPO, api, command, environment, is_whole, push, shard
-from tests.hub_server import Anywhere, Hub
+from tests.hub_server import Hub
 
 
 def test_what_is_pulled_is_what_was_pushed(
-    store: Store, anywhere: Anywhere, tmp_path: Path, printed: io.StringIO
+    store: Store, server: Hub, tmp_path: Path, printed: io.StringIO
 ) -> None:
-    done = push(store, anywhere)
-    push(store, anywhere, "responses@1.1.0")
+    done = push(store, server)
+    push(store, server, "responses@1.1.0")
     target = Store(tmp_path / "other")
-    pulled = hub.pull(target, f"{REPO}@v1.0.0", api=api(anywhere, token=False))
+    pulled = hub.pull(target, f"{REPO}@v1.0.0", api=api(server, token=False))
     assert (pulled.ref, pulled.action, pulled.place.commit) == ("responses@1.0.0", "fetched", done.commit)
     assert verify(target, "responses@1.0.0") == [] and target.refs() == ["responses@1.0.0"]
     assert hub.place(target, "responses@1.0.0") == pulled.place
     assert not list((target.root / ".staging").iterdir())
-    assert hub.pull(target, f"{REPO}@{done.commit}", api=api(anywhere)).action == "unchanged"
-    assert hub.pull(target, REPO, api=api(anywhere)).ref == "responses@1.1.0"
+    assert hub.pull(target, f"{REPO}@{done.commit}", api=api(server)).action == "unchanged"
+    assert hub.pull(target, REPO, api=api(server)).ref == "responses@1.1.0"
     main(["lineage", "responses@1.0.0", "--root", str(target.root)])
     assert f"{REPO}@{done.commit} commit {done.commit[:12]}" in printed.getvalue()
     # And pushed from there, it is the same version.
-    assert push(target, anywhere).action == "unchanged"
-    again = push(target, anywhere, repo=COPY)
-    assert is_whole(store, "responses@1.0.0", anywhere.files(COPY, again.commit))
-    text = anywhere.files(COPY)["README.md"].decode()
+    assert push(target, server).action == "unchanged"
+    again = push(target, server, repo=COPY)
+    assert is_whole(store, "responses@1.0.0", server.files(COPY, again.commit))
+    text = server.files(COPY)["README.md"].decode()
     assert text.count("almost_data: begin") == 1
     assert f'load_dataset("{COPY}", revision="v1.0.0"' in text and f'"{REPO}"' not in text
     assert 'load_dataset("build/' not in text and "wherever it is" not in text
@@ -52,29 +52,27 @@ def test_what_is_pulled_is_what_was_pushed(
     assert 'load_dataset("build/responses/1.0.0"' in local and f'load_dataset("{REPO}"' not in local
 
 
-def test_another_one_of_that_name_is_not_overwritten(
-    store: Store, anywhere: Anywhere, tmp_path: Path
-) -> None:
-    push(store, anywhere)
+def test_another_one_of_that_name_is_not_overwritten(store: Store, server: Hub, tmp_path: Path) -> None:
+    push(store, server)
     target = Store(tmp_path / "other")
     (tmp_path / "r.jsonl").write_text('{"prompt": "Why?", "a": "So it is, and so it was.", "b": "So."}\n')
     before = importing.import_responses(target, str(tmp_path / "r.jsonl"), ["a", "b"], "1.0.0")
     with pytest.raises(InputError, match="with another content"):
-        hub.pull(target, REPO, api=api(anywhere))
+        hub.pull(target, REPO, api=api(server))
     assert target.manifest("responses@1.0.0") == before
 
 
-def test_a_tampered_file_is_not_taken(store: Store, anywhere: Anywhere, tmp_path: Path) -> None:
-    push(store, anywhere)
-    files = anywhere.files(REPO)
+def test_a_tampered_file_is_not_taken(store: Store, server: Hub, tmp_path: Path) -> None:
+    push(store, server)
+    files = server.files(REPO)
     shards = sorted(path for path in files if path.startswith("data/good/train"))
-    anywhere.put(REPO, {shards[0]: files[shards[1]]})
+    server.put(REPO, {shards[0]: files[shards[1]]})
     target = Store(tmp_path / "other")
     with pytest.raises(InputError, match="does not agree"):
-        hub.pull(target, REPO, api=api(anywhere))
+        hub.pull(target, REPO, api=api(server))
     assert target.refs() == [] and not list((target.root / ".staging").iterdir())
-    assert hub.verify(target, REPO, api=api(anywhere)) and not hub.verify(
-        target, f"{REPO}@v1.0.0", api=api(anywhere)
+    assert hub.verify(target, REPO, api=api(server)) and not hub.verify(
+        target, f"{REPO}@v1.0.0", api=api(server)
     )
 
 
@@ -263,18 +261,18 @@ def test_what_a_dead_pull_left_goes_with_the_next_one(store: Store, server: Hub,
     assert staged() == [] and target.refs() == ["responses@1.1.0"]
 
 
-def test_a_build_stands_on_what_is_on_the_hub(store: Store, anywhere: Anywhere, tmp_path: Path) -> None:
-    first = push(store, anywhere)
+def test_a_build_stands_on_what_is_on_the_hub(store: Store, server: Hub, tmp_path: Path) -> None:
+    first = push(store, server)
     target = Store(tmp_path / "other")
     words = ["build", "comparisons", "--version", "2.0.0", "--engine", "transformers"]
     words += ["--root", str(target.root), "--from"]
-    done = command(anywhere, tmp_path, *words, f"{REPO}@v1.0.0")
+    done = command(server, tmp_path, *words, f"{REPO}@v1.0.0")
     assert done.returncode == 0, done.stderr
     [parent] = target.manifest("comparisons@2.0.0").parents
     assert (parent.ref, parent.digest) == ("responses@1.0.0", store.manifest("responses@1.0.0").digest)
     where = hub.place(target, parent.ref)
     assert where and (where.repo, where.commit) == (REPO, first.commit)
-    unpinned = command(anywhere, tmp_path, *words, REPO)
+    unpinned = command(server, tmp_path, *words, REPO)
     assert unpinned.returncode == 2 and "name a tag or a commit" in unpinned.stderr
 
 

@@ -15,81 +15,79 @@ from almost_data.hub import merging
 from almost_data.run import importing
 from almost_data.store.store import Store
 from tests.hub.pushes import FOREIGN, REPO, api, done_digest, environment, is_whole, push, shard
-from tests.hub_server import TOKEN, Anywhere, Hub
+from tests.hub_server import TOKEN, Hub
 
 
-def test_a_version_is_one_commit_with_its_tag(store: Store, anywhere: Anywhere) -> None:
+def test_a_version_is_one_commit_with_its_tag(store: Store, server: Hub) -> None:
     progress: list[tuple[int, int]] = []
-    done = push(store, anywhere, progress=lambda *at: progress.append(at))
-    assert anywhere.titles(REPO) == [f"responses@1.0.0, digest {done_digest(store)}"]
-    head = anywhere.api.dataset_info(REPO)
-    assert anywhere.tags(REPO) == {"v1.0.0": head.sha} and done.commit == head.sha
-    assert is_whole(store, "responses@1.0.0", anywhere.files(REPO)) and not head.private
-    assert ".gitattributes" in anywhere.files(REPO)
+    done = push(store, server, progress=lambda *at: progress.append(at))
+    assert server.titles(REPO) == [f"responses@1.0.0, digest {done_digest(store)}"]
+    head = api(server).dataset_info(REPO)
+    assert server.tags(REPO) == {"v1.0.0": head.sha} and done.commit == head.sha
+    assert is_whole(store, "responses@1.0.0", server.files(REPO)) and not head.private
+    assert ".gitattributes" in server.files(REPO)
     assert progress[0][0] == 0 and progress[-1][0] == progress[-1][1] > 0
     assert hub.place(store, "responses@1.0.0") == hub.Place(
         "dataset", REPO, "v1.0.0", done.commit, store.manifest("responses@1.0.0").digest
     )
 
 
-def test_stale_files_go_with_the_commit_and_what_people_added_stays(store: Store, anywhere: Anywhere) -> None:
-    push(store, anywhere)
+def test_stale_files_go_with_the_commit_and_what_people_added_stays(store: Store, server: Hub) -> None:
+    push(store, server)
     by_hand = {"notes.md": b"mine", "data/extra.csv": b"a,b\n", ".gitattributes": b"# changed\n"}
-    anywhere.put(REPO, by_hand)
-    first = anywhere.files(REPO)
-    done = push(store, anywhere, "responses@1.1.0")
-    last = anywhere.files(REPO)
-    assert len(anywhere.titles(REPO)) == 3
+    server.put(REPO, by_hand)
+    first = server.files(REPO)
+    done = push(store, server, "responses@1.1.0")
+    last = server.files(REPO)
+    assert len(server.titles(REPO)) == 3
     assert {shard(store), "data/good/test-00000-of-00001.parquet"} <= first.keys()
     assert shard(store) in done.deleted and any(path.startswith("data/good/") for path in done.deleted)
     assert is_whole(store, "responses@1.1.0", last) and by_hand.items() <= last.items()
-    assert is_whole(store, "responses@1.0.0", anywhere.files(REPO, "v1.0.0"))
+    assert is_whole(store, "responses@1.0.0", server.files(REPO, "v1.0.0"))
 
 
-def test_the_same_content_again_is_no_commit_and_sends_nothing(store: Store, anywhere: Anywhere) -> None:
-    first = push(store, anywhere)
+def test_the_same_content_again_is_no_commit_and_sends_nothing(store: Store, server: Hub) -> None:
+    first = push(store, server)
     sent: list[tuple[int, int]] = []
-    again = push(store, anywhere, progress=lambda *at: sent.append(at))
+    again = push(store, server, progress=lambda *at: sent.append(at))
     assert (again.action, again.commit) == ("unchanged", first.commit)
-    assert len(anywhere.titles(REPO)) == 1 and not sent
+    assert len(server.titles(REPO)) == 1 and not sent
     # Also after a later version: it does not take main back.
-    push(store, anywhere, "responses@1.1.0")
-    assert push(store, anywhere).action == "unchanged"
-    assert is_whole(store, "responses@1.1.0", anywhere.files(REPO))
+    push(store, server, "responses@1.1.0")
+    assert push(store, server).action == "unchanged"
+    assert is_whole(store, "responses@1.1.0", server.files(REPO))
 
 
-def test_a_tag_with_other_content_is_refused_before_anything_is_sent(
-    store: Store, anywhere: Anywhere
-) -> None:
-    push(store, anywhere)
+def test_a_tag_with_other_content_is_refused_before_anything_is_sent(store: Store, server: Hub) -> None:
+    push(store, server)
     shutil.rmtree(store.path("responses@1.0.0"))
     rows = store.root / "rows.jsonl"
     rows.write_text('{"prompt": "Why?", "a": "So it is, and so it was.", "b": "So."}\n')
     importing.import_responses(store, str(rows), ["a", "b"], "1.0.0")
     sent: list[tuple[int, int]] = []
-    tags = anywhere.tags(REPO)
+    tags = server.tags(REPO)
     with pytest.raises(InputError, match=r"v1\.0\.0 exists with other content"):
-        push(store, anywhere, progress=lambda *at: sent.append(at))
-    assert not sent and anywhere.tags(REPO) == tags
+        push(store, server, progress=lambda *at: sent.append(at))
+    assert not sent and server.tags(REPO) == tags
 
 
 def test_main_does_not_go_back_and_a_repository_holds_one_thing(
-    store: Store, anywhere: Anywhere, tmp_path: Path
+    store: Store, server: Hub, tmp_path: Path
 ) -> None:
-    push(store, anywhere, "responses@1.1.0")
+    push(store, server, "responses@1.1.0")
     with pytest.raises(InputError, match=r"is at 1\.1\.0 already"):
-        push(store, anywhere, "responses@1.0.0")
+        push(store, server, "responses@1.0.0")
     (tmp_path / "q.txt").write_text("Why is the sky blue?\nWhat is a monad?\n")
     importing.import_queries(store, str(tmp_path / "q.txt"), "1.0.0")
     with pytest.raises(InputError, match="holds responses, not queries: push to another"):
-        push(store, anywhere, "queries@1.0.0")
+        push(store, server, "queries@1.0.0")
     (tmp_path / "q.txt").write_text("Why is the sky green?\nWhat is a functor?\n")
     importing.import_queries(store, str(tmp_path / "q.txt"), "1.1.0")
     with pytest.raises(InputError, match="holds responses, not queries: push to another"):
-        push(store, anywhere, "queries@1.1.0")
-    anywhere.put(FOREIGN, {"data/default/train-00000-of-00001.parquet": b"PAR1"})
+        push(store, server, "queries@1.1.0")
+    server.put(FOREIGN, {"data/default/train-00000-of-00001.parquet": b"PAR1"})
     with pytest.raises(InputError, match="did not push"):
-        push(store, anywhere, "queries@1.0.0", FOREIGN)
+        push(store, server, "queries@1.0.0", FOREIGN)
 
 
 @pytest.mark.parametrize(
@@ -120,14 +118,14 @@ def test_a_damaged_artifact_is_never_published(store: Store, server: Hub) -> Non
     assert not server.recorded
 
 
-def test_private_is_private_and_a_public_one_is_refused(store: Store, anywhere: Anywhere) -> None:
-    push(store, anywhere, private=True)
-    assert anywhere.api.dataset_info(REPO).private
+def test_private_is_private_and_a_public_one_is_refused(store: Store, server: Hub) -> None:
+    push(store, server, private=True)
+    assert api(server).dataset_info(REPO).private
     with pytest.raises(InputError, match="not on the Hub"):
-        hub.pull(Store(store.root / "x"), REPO, api=api(anywhere, token=False))
-    anywhere.api.update_repo_settings(REPO, private=False, repo_type="dataset")
+        hub.pull(Store(store.root / "x"), REPO, api=api(server, token=False))
+    api(server).update_repo_settings(REPO, private=False, repo_type="dataset")
     with pytest.raises(InputError, match="is public"):
-        push(store, anywhere, "responses@1.1.0", private=True)
+        push(store, server, "responses@1.1.0", private=True)
 
 
 @pytest.mark.parametrize(
