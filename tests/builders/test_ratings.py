@@ -27,8 +27,6 @@ from almost_data.store.verify import verify
 from almost_data.viewer.rows import note_text
 from tests import tiny_models, trained
 from tests.command import run as run_command
-from tests.crash import Server
-from tests.stress import digests, journaled
 
 MODELS = ("large", "middle", "small")
 QUERIES = 8
@@ -287,25 +285,6 @@ def test_the_prompt_is_in_the_manifest_and_the_cost_in_the_plan(store: Store) ->
     )
     assert done.returncode == 0, done.stderr
     assert judge.requests == QUERIES * 3 * 2 and f" {judge.requests} " in done.stdout
-
-
-@pytest.mark.crash
-@pytest.mark.parametrize(("point", "at"), [("reply", 75), ("after commit", 2), ("half shard", 1)])
-def test_killed_while_it_judges_a_build_goes_on(
-    crash_server: Server, store: Store, tmp_path: Path, point: str, at: int
-) -> None:
-    build = ("build", "ratings", "--engine", "fake", "--judge", "j", "--judging", "pairs", "--limit", "12")
-    root, log, clean = tmp_path / "killed", tmp_path / "log", tmp_path / "clean"
-    assert crash_server.run(*build, "--root", str(clean)).code == 0
-    assert crash_server.run("build", "responses", *build[2:4], "--limit", "12", "--root", str(root)).code == 0
-    before = journaled(root)
-    assert crash_server.run(*build, "--root", str(root), point=point, at=at).code == -9
-    kept = journaled(root)
-    assert crash_server.run(*build, "--root", str(root), log=str(log)).code == 0
-    requested = set(log.read_text().split()) if log.exists() else set()
-    assert before <= kept and not kept & requested and journaled(root) == journaled(clean)
-    assert digests(root) == digests(clean)
-    assert verify(Store(root), "ratings@0.1.0") == []
 
 
 @pytest.mark.engine

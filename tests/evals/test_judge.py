@@ -7,8 +7,7 @@ import pytest
 
 from almost_data.errors import InputError
 from almost_data.evals import judge
-from almost_data.generation import Request, Sampling
-from almost_data.models.chat import user_turn
+from almost_data.generation import Sampling
 from almost_data.scoring.verdicts import TOKENS, Verdict, read, request
 from tests.completions_server import CompletionsServer
 
@@ -33,27 +32,6 @@ def test_a_judge_is_asked_by_chat_and_greedily(server: CompletionsServer) -> Non
         assert (body["model"], body["temperature"], body["max_tokens"]) == ("m", 0.0, TOKENS)
         assert [message["role"] for message in body["messages"]] == ["user"]
         assert f"first {n}" in body["prompt"] and f"second {n}" in body["prompt"]
-
-
-@pytest.mark.parametrize(
-    "fault", ["429", "503", "500", "garbage", "no message", "no choices", "abort", "drop", "half"]
-)
-def test_a_passing_fault_changes_no_verdict(server: CompletionsServer, fault: str) -> None:
-    server.chat = lambda prompt: "Fine.\nScores: 7 2"
-    server.fault = lambda prompt, attempt: fault if attempt == 1 else None
-    assert all(review.scores == (7, 2) for review in verdicts(server).values())
-    assert set(server.attempts.values()) == {2}
-
-
-@pytest.mark.parametrize(
-    ("fault", "says"), [("500", "HTTP 500"), ("hang", "in time"), ("filter", "ended the reply")]
-)
-def test_a_lasting_fault_costs_its_own_verdict(server: CompletionsServer, fault: str, says: str) -> None:
-    server.chat = lambda prompt: "Fine.\nScores: 7 2"
-    server.fault = lambda prompt, attempt: fault if "Question 1?" in prompt else None
-    reviews = verdicts(server, timeout=0.3, retries=1)
-    assert [id for id, review in reviews.items() if review.why == "failed"] == ["q1"]
-    assert says in str(reviews["q1"].error)
 
 
 def test_a_judge_that_says_nothing_has_said_no_verdict(server: CompletionsServer) -> None:
@@ -83,13 +61,6 @@ def test_errors_name_the_judges_flag_and_no_key(
     with pytest.raises(InputError, match=r"^eval\.judge: .*set OPENAI_API_KEY") as refused:
         judge.check(judge.engine(server.url), "m")
     assert KEY not in str(refused.value)
-
-
-def test_a_chat_keeps_to_stop_strings(server: CompletionsServer) -> None:
-    server.chat = lambda prompt: "One.\n\nHuman: two"
-    chat = Request.chat("r", judge.served("m"), user_turn("Say."), Sampling(20, stop=("Human:",)))
-    reply = next(iter(judge.engine(server.url).generate([chat])))
-    assert (reply.text, reply.finish_reason) == ("One.\n\n", "stop")
 
 
 def test_the_one_model_of_a_server_is_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:

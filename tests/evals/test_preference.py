@@ -280,26 +280,6 @@ for data, how in json.loads(sys.argv[2]):
 """
 
 
-def test_a_dataset_on_the_hub_is_judged_at_a_commit(tmp_path: Path) -> None:
-    rows = [{"prompt": f"Why {k}?", "chosen": "So it is.", "rejected": "No."} for k in range(80)]
-    files = {f"{split}.jsonl": "".join(json.dumps(row) + "\n" for row in part).encode()
-             for split, part in (("train", rows[:60]), ("test", rows[50:]))}  # fmt: skip
-    with hub_server.serve("someone/pairs", files) as (endpoint, commit):
-        home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf")}
-        sources = [("someone/pairs@v1.0.0", {}), (f"someone/pairs@{commit}", {"split": "train"}),
-                 ("someone/pairs@v1.0.0", {"split": "best"}), ("someone/none@v1.0.0", {})]  # fmt: skip
-        done = script(ASK, str(tmp_path / "build"), json.dumps(sources), env=home)
-    assert done.returncode == 0, done.stderr
-    test, train, no_split, nowhere = map(json.loads, done.stdout.splitlines())
-    assert test["data"] == [{"id": "someone/pairs", "revision": commit, "role": "data", "fake": False}]
-    assert [result["lines"][0]["n"] for result in (test, train)] == [30, 60]
-    assert test["fingerprint"] != train["fingerprint"] and test["settings"]["split"] == "test"
-    assert preference.SURFACE in {result["who"] for result in test["lines"]}, (
-        "of 50 train rows, 10 being judged"
-    )
-    assert "no split 'best'; it has: train, test: see eval.split" in no_split and "someone/none" in nowhere
-
-
 def test_hh_rlhf_is_judged_on_helpful_base(tmp_path: Path) -> None:
     """In its own layout: a folder a part, gzip, whole dialogues, and another part with other columns."""
     ask = "\n\nHuman: Why {k}?\n\nAssistant:"

@@ -1,11 +1,8 @@
 """Vicuna Questions: two sides, a judge in both orders, and what is counted of it."""
 
 import json
-import os
 import re
-import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +17,6 @@ from almost_data.evals.result import Line, Result
 from almost_data.evals.results import results
 from almost_data.evals.tally import JudgedQuestion, counts, lines, outcomes
 from almost_data.generation import Reply, Sampling
-from almost_data.generation.journal_file import count
 from almost_data.models.chat import user_turn
 from almost_data.scoring.verdicts import Verdict, parse
 from almost_data.store.store import Store
@@ -28,7 +24,6 @@ from tests.command import run as run_command
 from tests.completions_server import CompletionsServer
 from tests.evals.known import frame, rows
 from tests.tiny_models import save_tiny
-from tests.waiting import until
 
 KEY = "sk-proj-0123456789abcdef"
 COUNT = 10
@@ -482,52 +477,12 @@ def command(server: CompletionsServer, sides: dict[str, Path]) -> list[str]:
     ]
 
 
-@pytest.mark.crash
-def test_killed_and_run_again_no_verdict_is_asked_twice(
-    server: CompletionsServer, sides: dict[str, Path], tmp_path: Path
-) -> None:
-    """Half of the verdicts hang until the other half is in the journal; then kill -9."""
-    late = {str(n) for n in range(COUNT // 2, COUNT)}
-    server.fault = lambda prompt, attempt: "hang" if re.findall(r"What of (\d)", prompt)[0] in late else None
-    child = subprocess.Popen(
-        [sys.executable, "-m", "almost_data", *command(server, sides)],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        journal = tmp_path / "build" / "journal.sqlite"
-        until(lambda: journal.is_file() and count(journal) == COUNT, "half of the verdicts are on disk")
-    finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-    assert sum(server.answered.values()) == COUNT
-    server.fault = lambda prompt, attempt: None
-    again = cli(*command(server, sides), "--json", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["details"]["counts"]["lose"] == 8
-    assert set(server.answered.values()) == {1}
-    assert sum(server.answered.values()) == 2 * COUNT
-
-
 def test_the_command_line(server: CompletionsServer, sides: dict[str, Path], tmp_path: Path) -> None:
     done = cli(*command(server, sides), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for text in ("win rate without ties", "winner flips", "won 2, tied 0 and lost 8", "20 asked, 20 read"):
         assert text in " ".join(done.stdout.split()), done.stdout
     assert re.search(r"vicuna@5\.0\.0-[0-9a-f]{16}: ", done.stdout)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--a", "x"],
-        ["--a", "x.jsonl", "--b", "y.jsonl", "--data", "q.jsonl", "--judge", "h", "--judge-model", "m"],
-    ],
-)
-def test_bad_usage_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
-    done = cli("eval", "vicuna", *arguments, cwd=tmp_path)
-    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
 
 
 def test_few_questions_that_all_say_the_same_are_not_certain() -> None:

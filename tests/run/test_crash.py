@@ -1,13 +1,10 @@
 """Builds that are killed, starved, raced or lied to end as if nothing had been; `make stress` does more."""
 
-import os
 import random
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from itertools import count
 from pathlib import Path
 
 import polars as pl
@@ -236,32 +233,6 @@ def test_a_full_disk_while_publishing_leaves_nothing(
         assert Store(root).refs() == sorted(REFS[:2])
     assert crash_server.run(*BUILD, "--root", str(root)).code == 0
     check_clean(root, clean)
-
-
-def test_a_disk_that_is_really_full(crash_server: Server, clean: Clean, tmp_path: Path) -> None:
-    place = tmp_path / "disk"
-    place.mkdir()
-    if (
-        os.geteuid() != 0
-        or subprocess.run(mount("size=48k", place), capture_output=True, check=False).returncode
-    ):
-        pytest.skip("no right to mount a small file system")
-    try:
-        root = place / "build"
-        for size in count(48, 48):
-            subprocess.run(mount(f"remount,size={size}k", place), check=True)
-            done = crash_server.run(*BUILD, "--root", str(root))
-            if not done.code:
-                break
-            check_full(done, root)
-        assert size > 150
-        check_clean(root, clean)
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
-
-
-def mount(options: str, place: Path) -> list[str]:
-    return ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
 
 
 # Two at once.

@@ -1,8 +1,5 @@
 """What was scored once is never scored again, whoever asks and whatever ends the work."""
 
-import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -18,7 +15,7 @@ from almost_data.generation.journal_file import AnswerCounts, JournalSession, co
 from almost_data.scoring import Dialogue, Score, load
 from almost_data.scoring import journaled as module
 from almost_data.scoring.journaled import JournaledScorer, key
-from tests.waiting import killed_after, until
+from tests.waiting import until
 
 DIALOGUES = [Dialogue.of(str(n), f"Why {n}?", f"Because of {n}.") for n in range(300)]
 
@@ -174,29 +171,3 @@ def test_a_lone_score_is_on_disk_before_the_next_one_comes(
     next(scores)
     until(lambda: count(tmp_path / "j", "score") == 1, "the score is on disk")
     assert len(list(scores)) == 1
-
-
-@pytest.mark.crash
-def test_kill_9_while_scores_come_loses_a_second_at_most(tmp_path: Path) -> None:
-    code = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-from pathlib import Path
-from tests.scoring.test_journaled import DIALOGUES, Counted, journaled
-class Loud(Counted):
-    def score(self, dialogues):
-        for score in super().score(dialogues):
-            print(self.scored[-1][0].strip("Why ?"), flush=True)
-            yield score
-print(len(list(journaled(Loud(wait=0.01), Path({str(tmp_path / "j")!r})).score(DIALOGUES))), "scores")
-"""
-    rng = random.Random(1)
-    scored: list[str] = []
-    for _ in range(3):
-        scored += killed_after(rng.randrange(130), code)
-    last = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    *rest, total = last.stdout.splitlines()
-    assert total == "300 scores"
-    assert set(scored + rest) == {dialogue.id for dialogue in DIALOGUES}
-    # Each kill costs what came since the last commit.
-    assert len(scored + rest) <= 300 + 3 * 75

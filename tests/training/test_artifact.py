@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import os
-import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -14,26 +13,19 @@ import msgspec
 import numpy as np
 import pytest
 
-from almost_data import scoring
-from almost_data.datasets.manifest import Manifest
 from almost_data.errors import InputError
 from almost_data.generation import Model
 from almost_data.models import weights
-from almost_data.scoring import Dialogue
 from almost_data.store.publish import json_data
 from almost_data.store.store import Store
-from almost_data.store.verify import verify
 from almost_data.training import (
-    account,
     arguments,
     artifact,
     begin,
     comparisons,
     find_model,
-    fit,
     parse,
     prepare,
-    publish,
     trainers,
 )
 from almost_data.training.artifact import shown_command
@@ -226,77 +218,26 @@ class Run:
     def begin(
         self, *flags: str, rows: int = 24, resumes: bool = True, template: str = ""
     ) -> artifact.Training:
-        self.parsed = parse(
+        inputs, args, model_args = parse(
             trl.TrlParser((arguments.Inputs, trl.RewardConfig, trl.ModelConfig)),
             "rm",
             ["--dataset", "ORG/rows@v1", "--artifact", "rm@0.1.0", "--root", str(self.store.root),
              "--model_name_or_path", str(self.base), "--report_to", "none", "--bf16", "false", *flags],
         )  # fmt: skip
-        inputs, args, model_args = self.parsed
-        self.source = comparisons(source([pair(n) for n in range(rows)], test=[pair(99)]))
+        shaped = comparisons(source([pair(n) for n in range(rows)], test=[pair(99)]))
         if rows != 24:
-            changed = msgspec.structs.replace(self.source.parent, digest="commit:" + "b" * 40)
-            self.source = dataclasses.replace(self.source, parent=changed)
-        self.tokenizer = tiny_tokenizer()
-        prepare(self.tokenizer, "it")
-        self.tokenizer.chat_template += template
-        base = find_model(self.store, model_args.model_name_or_path)
-        bases = {"base": base}
-        return begin("rm", inputs, args, model_args, self.source, bases, self.tokenizer, resumes=resumes)
-
-    def train(self, training: artifact.Training) -> Manifest:
-        import torch
-        from transformers import AutoModelForSequenceClassification
-
-        _, args, model_args = self.parsed
-        rows = self.source.train
-        torch.manual_seed(0)
-        network = AutoModelForSequenceClassification.from_pretrained(self.base, num_labels=1)
-        model_args.lora_task_type, model_args.lora_modules_to_save = "SEQ_CLS", ["score"]
-        trainer = trl.RewardTrainer(
-            model=fit(network, self.tokenizer),
-            args=args,
-            train_dataset=trainers.dataset(rows, "prompt", "chosen", "rejected"),
-            processing_class=self.tokenizer,
-            peft_config=trl.get_peft_config(model_args),
-        )
-        speed = trainers.train(trainer, len(rows), training.checkpoint)
-        self.steps = trainer.state.global_step
-        self.before = score(trainer)
-        folder = trainers.save(trainer, trainer.model, self.tokenizer, training.work / "final")
-        return publish(
-            training,
-            folder,
-            trainer,
-            ledger=account("pair", self.source, too_long=0),
-            counts={"train": len(rows), "test": 0},
-            history=[{"step": 1, "loss": 0.5, "odd": float("nan")}],
-            curves=("loss",),
-            diagnostics={"preflight": [], "measured": np.float32(0.5), "speed": speed},
-        )
-
-
-DIALOGUE = Dialogue.of("1", "Question 1?", "Yes.")
-
-
-def score(trainer: Any) -> float:
-    """What the model in memory says of one dialogue."""
-    import torch
-
-    tokenizer = trainer.processing_class
-    turns = [
-        {"role": "user", "content": DIALOGUE.turns[0]},
-        {"role": "assistant", "content": DIALOGUE.turns[1]},
-    ]
-    ids = tokenizer.apply_chat_template(turns, return_dict=True, return_tensors="pt")["input_ids"]
-    with torch.inference_mode():
-        return float(trainer.model.eval()(input_ids=ids).logits)
+            changed = msgspec.structs.replace(shaped.parent, digest="commit:" + "b" * 40)
+            shaped = dataclasses.replace(shaped, parent=changed)
+        tokenizer = tiny_tokenizer()
+        prepare(tokenizer, "it")
+        tokenizer.chat_template += template
+        bases = {"base": find_model(self.store, model_args.model_name_or_path)}
+        return begin("rm", inputs, args, model_args, shaped, bases, tokenizer, resumes=resumes)
 
 
 @pytest.fixture
 def run(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(arguments, "has_gpu", lambda: False)
-    monkeypatch.setattr(sys, "argv", [str(tmp_path / "recipes" / "rm.py"), "--root", str(tmp_path / "build")])
     return Run(Store(tmp_path / "build"), tmp_path, base)
 
 
@@ -331,85 +272,21 @@ def test_the_same_files_elsewhere_are_the_same_base(run: Run) -> None:
     assert run.begin().draft.fingerprint == first.fingerprint
 
 
-@pytest.mark.train
-@pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
-@pytest.mark.parametrize("lora", [False, True])
-def test_what_is_published_is_whole_plain_and_tells_no_place(run: Run, lora: bool) -> None:
-    pytest.importorskip("peft")
-    flags = ["--max_steps", "1", "--use_peft", str(lora), "--learning_rate", "1e-2", "--save_steps", "1"]
-    training = run.begin(*flags)
-    assert not training.is_done and training.checkpoint is None and training.work.is_dir()
-    manifest = run.train(training)
-    assert verify(run.store, "rm@0.1.0") == [] and manifest.counts == {"default": {"train": 24}}
-    folder = run.store.path("rm@0.1.0")
-    assert not {"training_args.bin", "adapter_config.json", "recipe.json"} & {
-        f.name for f in folder.rglob("*")
-    }
-    for file in folder.rglob("*"):
-        assert file.is_dir() or str(run.folder).encode() not in file.read_bytes(), file
-    assert (
-        manifest.diagnostics["metrics"] == {"loss": 0.5, "odd": None}
-        and manifest.diagnostics["measured"] == 0.5
-    )
-    assert (
-        manifest.environment["command"] == "python recipes/rm.py" and manifest.environment["device"] == "cpu"
-    )
-    assert not training.work.exists(), "checkpoints are of no use any more"
-    [loaded] = scoring.load(str(folder), options={"device": "cpu"}).score([DIALOGUE])
-    assert loaded.value == pytest.approx(run.before, abs=1e-4)
-    assert run.begin(*flags).is_done and run.begin(*flags, "--logging_steps", "9").is_done
-
-
-@pytest.mark.train
-@pytest.mark.filterwarnings("default")
-def test_another_recipe_of_the_same_name_is_refused_by_what_changed(run: Run) -> None:
-    run.train(run.begin("--max_steps", "1"))
-    for flags, match in (
-        (["--max_steps", "2"], r"recipe\.max_steps: 1 -> 2"),
-        (["--max_steps", "1", "--seed", "3"], r"recipe\.seed: absent -> 3"),
-    ):
-        with pytest.raises(
-            InputError,
-            match=rf"rm@0\.1\.0 exists already.*{match}.*choose another version in recipe\.artifact",
-        ):
-            run.begin(*flags)
-    with pytest.raises(InputError, match=r"exists already.*parents"):
-        run.begin("--max_steps", "1", rows=25)
-    assert not run.begin("--max_steps", "2", "--artifact", "rm@0.2.0").is_done
-
-
-@pytest.mark.train
-@pytest.mark.filterwarnings("default")
-def test_an_interrupted_run_goes_on_and_another_one_does_not(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Stop(Exception):
-        pass
-
-    flags = ["--max_steps", "4", "--save_steps", "2"]
-    training = run.begin(*flags)
-
-    def stop(*_: Any) -> Path:
-        raise Stop
-
-    with monkeypatch.context() as patched, pytest.raises(Stop):
-        patched.setattr(trainers, "save", stop)
-        run.train(training)
-    (
-        training.work / "checkpoint-4" / "trainer_state.json"
-    ).unlink()  # as kill -9 leaves it while it is written
-    again = run.begin(*flags)
-    assert again.checkpoint == str(again.work / "checkpoint-2")
-    assert run.begin(*flags, resumes=False).checkpoint is None
-    assert run.begin(*flags, "--dry_run", "true").checkpoint is None
+def test_an_interrupted_run_goes_on_and_another_one_does_not(run: Run) -> None:
+    first = run.begin()
+    assert first.checkpoint is None
+    for step in (2, 4):
+        (first.work / f"checkpoint-{step}").mkdir()
+    # The last one has none, as kill -9 leaves it while it is written.
+    (first.work / "checkpoint-2" / "trainer_state.json").touch()
+    assert run.begin().checkpoint == str(first.work / "checkpoint-2")
+    assert run.begin(resumes=False).checkpoint is None
+    assert run.begin("--dry_run", "true").checkpoint is None
     with pytest.raises(InputError, match=r"has checkpoints of another recipe.*recipe\.output_dir"):
-        run.begin(*flags, "--seed", "3")
-    (again.work / artifact.RECIPE).unlink()
+        run.begin("--seed", "3")
+    (first.work / artifact.RECIPE).unlink()
     with pytest.raises(InputError, match="has checkpoints of another recipe"):
-        run.begin(*flags)
-    (again.work / artifact.RECIPE).write_text(again.draft.fingerprint)
-    manifest = run.train(run.begin(*flags))
-    assert run.steps == 4 and run.store.manifest("rm@0.1.0") == manifest
+        run.begin()
 
 
 def test_two_runs_of_one_artifact_do_not_share_a_work_folder(run: Run) -> None:

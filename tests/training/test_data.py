@@ -1,6 +1,5 @@
 """Rows of every shape become the same messages; what cannot be read is counted, never lost."""
 
-import gzip
 import json
 import os
 import subprocess
@@ -514,25 +513,6 @@ def test_a_hub_dataset_is_read_over_http_at_a_commit(tmp_path: Path) -> None:
     assert "Hub" in lost and "Hub" in nowhere
     for line in (lost, no_split, no_config, nowhere):
         assert "\n" not in line and len(line) < 400 and endpoint not in line
-
-
-def test_a_part_of_a_hub_dataset_may_be_a_folder(tmp_path: Path) -> None:
-    """As those of HH-RLHF, which has no configs."""
-    half, rest = ("".join(json.dumps(row) + "\n" for row in rows) for rows in (MANY[:20], MANY[20:]))
-    files = {
-        "helpful/train.jsonl.gz": gzip.compress(half.encode()),
-        "harmless/train.jsonl.gz": gzip.compress(rest.encode()),
-    }
-    with serve("someone/hh", files) as (endpoint, commit):
-        named = {"dataset": f"someone/hh@{commit}"}
-        whole, part, none = read_from(
-            endpoint,
-            tmp_path,
-            [named, named | {"dataset_config": "helpful"}, named | {"dataset_config": "x"}],
-        )
-    assert len(whole["train"]) + whole["test"] == len(MANY)
-    assert len(part["train"]) + part["test"] == 20 and part["record"]["config"] == "helpful"
-    assert "no config or folder 'x'" in none
 
 
 def test_a_dataset_of_ours_on_the_hub_is_held_to_its_digest(fake_store: Store, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 import datasets
 import pytest
@@ -43,43 +42,6 @@ def test_datasets_loads_default_first(loaded: Store, tmp_path: Path) -> None:
     assert [m["role"] for m in first["messages"]] == ["user", "assistant"] * 2
 
 
-CHAT = (
-    "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
-    "{{ eos_token }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% endif %}"
-)
-
-
-def tiny_policy() -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM
-
-    tokenizer = tiny_models.tiny_tokenizer()
-    tokenizer.chat_template = CHAT
-    config = tiny_models.tiny_config("llama", len(tokenizer))
-    return AutoModelForCausalLM.from_config(config), tokenizer
-
-
-@pytest.mark.train
-@pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
-def test_sft_trainer_takes_a_step_on_default(loaded: Store, tmp_path: Path) -> None:
-    from trl import SFTConfig, SFTTrainer
-
-    model, tokenizer = tiny_policy()
-    rows = datasets.load_dataset(str(loaded.path(REF)), cache_dir=str(tmp_path / "cache"))["train"]
-    arguments = SFTConfig(
-        output_dir=str(tmp_path / "sft"),
-        max_steps=1,
-        max_length=128,
-        per_device_train_batch_size=2,
-        assistant_only_loss=True,
-        report_to="none",
-        use_cpu=True,
-        bf16=False,
-    )
-    trainer = SFTTrainer(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
-    check_step(trainer)
-
-
 @pytest.mark.train
 @pytest.mark.filterwarnings("default")
 def test_the_dpo_recipe_takes_a_step_on_preference(loaded: Store, tmp_path: Path) -> None:
@@ -92,9 +54,3 @@ def test_the_dpo_recipe_takes_a_step_on_preference(loaded: Store, tmp_path: Path
     manifest = store.manifest("dpo@0.1.0")
     assert manifest.config["dataset"]["config"] == "preference"
     assert manifest.diagnostics["curves"]["loss"] == [[1, pytest.approx(math.log(2), abs=1e-4)]]
-
-
-def check_step(trainer: Any) -> None:
-    assert trainer.train().global_step == 1
-    (loss,) = [entry["train_loss"] for entry in trainer.state.log_history if "train_loss" in entry]
-    assert 0 < loss < 100
