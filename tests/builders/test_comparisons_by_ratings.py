@@ -1,6 +1,5 @@
 """Comparisons by ladder, ratings or both, against pairs that a plain loop picks; thresholds of RIP."""
 
-import json
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from almost_data.run.build import BuildRun, prepare
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests.command import run as run_command
+from tests.jsonl import jsonl
 
 LOW = """
 [[comparisons.filters]]
@@ -43,7 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         for n in range(40)
     ]
     file = folder / "answers.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    jsonl(file, rows)
     store = Store(folder / "build")
     importing.import_responses(store, str(file), list(LADDER), "1.0.0")
     importing.import_responses(store, str(file), list(LADDER[:2]), "2.0.0")

@@ -1,6 +1,5 @@
 """Comparisons that exist are filtered as those that are made: the same rules keep the same rows."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from almost_data.run.build import prepare
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests.command import run as run_command
+from tests.jsonl import jsonl
 
 WORDS = "a green tea leaf grows on the shrub that they pick by hand each spring before any rain".split()
 FILTER = """
@@ -42,7 +42,7 @@ def pairs(count: int = 40) -> list[dict[str, Any]]:
 
 def imported(tmp_path: Path, rows: list[dict[str, Any]], version: str = "1.0.0") -> Store:
     file = tmp_path / f"pairs-{version}.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    jsonl(file, rows)
     store = Store(tmp_path / "build")
     importing.import_preferences(store, str(file), version)
     return store
@@ -121,7 +121,7 @@ def test_rules_keep_the_rows_that_they_keep_where_comparisons_are_made(
         for row in pairs()
     ]
     file = tmp_path / "answers.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    jsonl(file, rows)
     store = Store(tmp_path / "build")
     importing.import_responses(store, str(file), ["one", "three", "two"], "1.0.0")
     plain = ["comparisons.checks=none", "comparisons.pairing=all", "comparisons.length_sd=none"]

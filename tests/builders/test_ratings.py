@@ -1,6 +1,5 @@
 """Ratings of responses: by a reward model, by a judge one at a time, and by a judge in both orders."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -27,6 +26,7 @@ from almost_data.store.verify import verify
 from almost_data.viewer.rows import note_text
 from tests import tiny_models, trained
 from tests.command import run as run_command
+from tests.jsonl import jsonl
 
 MODELS = ("large", "middle", "small")
 QUERIES = 8
@@ -63,7 +63,7 @@ def store(tmp_path: Path) -> Store:
     earlier = [{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Hello."}]
     rows[0]["prompt"] = [*earlier, {"role": "user", "content": "What of 0?"}]
     file = tmp_path / "answers.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    jsonl(file, rows)
     store = Store(tmp_path / "build")
     importing.import_responses(store, str(file), list(MODELS), "1.0.0")
     return store

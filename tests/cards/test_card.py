@@ -1,6 +1,5 @@
 """A card renders for every dataset, says what the manifest says, and nothing hostile in it becomes markup."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from almost_data.run import build, importing, presets
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import schema
+from tests.jsonl import jsonl
 from tests.markup import NASTY, Page, headings, spoil
 from tests.settings import fake, fake_tiny
 
@@ -41,11 +41,11 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("imported"))
     folder = tmp_path_factory.mktemp("files")
     queries = folder / "a`|<img src=x>.jsonl"
-    queries.write_text("".join(json.dumps({"query": text}) + "\n" for text in (*NASTY, *NASTY[:2])), "utf-8")
+    jsonl(queries, ({"query": text} for text in (*NASTY, *NASTY[:2])))
     importing.import_queries(store, str(queries), "0.1.0")
     responses = folder / "![b](http:).jsonl"
     rows = [{"prompt": p, "good": f"{p} {'long ' * 20}!", "bad": f"{'x' * 60} {p}."} for p in NASTY]
-    responses.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]), "utf-8")
+    jsonl(responses, [*rows, rows[0]])
     importing.import_responses(store, str(responses), ["good", "bad"], "0.1.0")
     run = build.BuildRun(store, "0.1.0", fake_tiny('comparisons.checks="paper"'), FakeEngine())
     run.build("comparisons")

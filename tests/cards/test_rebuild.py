@@ -1,6 +1,5 @@
 """The commands of a card, run in an empty store beside the same files, make the same rows."""
 
-import json
 import re
 import shlex
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from almost_data.store.store import Store
 from tests.command import run
+from tests.jsonl import jsonl
 
 TOML = """
 [queries]
@@ -60,7 +60,7 @@ FAKE = ("--engine", "fake", "--config", "my files/mine.toml")
 
 def write(folder: Path) -> None:
     def rows(name: str, values: list[dict[str, str]]) -> None:
-        (folder / "my files" / name).write_text("".join(json.dumps(row) + "\n" for row in values), "utf-8")
+        jsonl(folder / "my files" / name, values)
 
     (folder / "my files").mkdir()
     texts = {

@@ -25,13 +25,14 @@ from almost_data.generation import Model
 from almost_data.scoring import Dialogue, Options, Score
 from almost_data.store.store import Store
 from tests import command
+from tests.jsonl import jsonl
 
 RIGHT = "Boil the kettle first."
 WRONG = "No."
 
 
 class KnownScorer:
-    """A Scorer by a function of the turns, which counts what it is asked."""
+    """A Scorer by a function of the turns, which records them; its scores come last first."""
 
     reward_stats: dict[str, Any] | None = None
     max_tokens = 1024
@@ -49,7 +50,7 @@ class KnownScorer:
         pass
 
     def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
-        for dialogue in dialogues:
+        for dialogue in reversed(list(dialogues)):
             if self.stop and len(self.recorded) == self.stop:
                 raise KeyboardInterrupt
             self.recorded.append(dialogue.turns)
@@ -89,8 +90,7 @@ def language(
 
 def rows(file: Path, values: list[dict[str, Any]]) -> Path:
     """A JSONL file."""
-    file.write_text("".join(json.dumps(value) + "\n" for value in values), "utf-8")
-    return file
+    return Path(jsonl(file, values))
 
 
 def task(folder: Path, subset: str, items: list[tuple[str, str, str]]) -> Path:
@@ -118,8 +118,7 @@ def questions(file: Path, n: int = 12, choices: int = 4) -> Path:
         wrong = [f"It is wrong {'so ' * at}in way {at} of {i}" for at in range(1, choices)]
         wrong[0] = f"No {i}"
         rows.append({"question": f"What is fact {i}?", "choices": [f"All right {i}", *wrong], "label": 0})
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
+    return Path(jsonl(file, rows))
 
 
 def cli(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

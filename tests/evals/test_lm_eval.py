@@ -25,6 +25,7 @@ from almost_data.evals.subject import Subject, find
 from almost_data.generation.journal_file import count
 from almost_data.store.store import Store
 from tests.evals.known import cli, frame, on_tasks, reward
+from tests.jsonl import jsonl
 from tests.tiny_models import save_tiny
 
 pytestmark = pytest.mark.engine
@@ -41,7 +42,7 @@ def tasks(tmp_path: Path) -> Path:
             {"text": f"{name} fact {i}:", "choices": [f"{j} of {i + j}" for j in range(2)], "gold": i % 2}
             for i in range(N)
         ]
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        jsonl(folder / f"{name}.jsonl", rows)
         config = {
             "task": name,
             "dataset_path": "json",

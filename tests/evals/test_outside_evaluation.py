@@ -1,6 +1,5 @@
 """An evaluation of another author: one file against the public API, by its path or by an entry point."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import almost_data
 from almost_data.evals.results import results
 from almost_data.store.store import Store
 from tests import command, trained
+from tests.jsonl import jsonl
 
 FILE = Path(__file__).with_name("my_evaluation.py")
 
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     """The evaluation's file, and its data."""
     shutil.copy(FILE, tmp_path)
     rows = [{"prompt": f"What of {n}?", "polite": "It is fine, thank you.", "rude": "No."} for n in range(9)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    jsonl(tmp_path / "rows.jsonl", rows)
     return tmp_path
 
 

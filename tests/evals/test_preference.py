@@ -27,6 +27,7 @@ from tests import hub_server, trained
 from tests.command import run as cli
 from tests.command import script
 from tests.evals.known import evaluated, frame
+from tests.jsonl import jsonl
 from tests.settings import with_settings
 from tests.tiny_models import save_tiny, save_tiny_reward
 from tests.training.rows import pair
@@ -51,7 +52,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
         }
         for n in range(300)
     ]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    jsonl(file, rows)
     importing.import_responses(store, str(file), ["a", "b"], "0.1.0")
     preset = with_settings(presets.load(), "comparisons", length_sd=None, checks="paper")
     build.BuildRun(store, "0.1.0", preset, Real()).build("comparisons")
@@ -59,9 +60,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def write(folder: Path, rows: list[dict[str, Any]], name: str = "rows.jsonl") -> str:
-    file = folder / name
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(file)
+    return jsonl(folder / name, rows)
 
 
 def mixed(n: int = 60) -> list[dict[str, Any]]:
@@ -422,7 +421,7 @@ def test_the_command_line(filled: Store, tmp_path: Path, capsys: pytest.CaptureF
 def test_columns_that_are_named_are_read_and_are_in_the_settings(store: Store, tmp_path: Path) -> None:
     rows = [{"x": f"How is {n}?", "y": f"It is {n}, and so on.", "z": "It is."} for n in range(9)]
     file = tmp_path / "mine.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    jsonl(file, rows)
     arguments = ("eval", "preference", "--model", "baseline:longest", "--dataset", str(file))
     root = ("--root", str(store.root))
     refused = cli(*arguments, *root)

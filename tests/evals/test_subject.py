@@ -1,6 +1,5 @@
 """A model under test is found by what its files say that it is."""
 
-import json
 import logging
 import math
 from pathlib import Path
@@ -20,6 +19,7 @@ from almost_data.scoring import Dialogue
 from almost_data.store.store import Store
 from tests import trained
 from tests.evals.known import evaluated, hhh, judged, questions
+from tests.jsonl import jsonl
 from tests.tiny_models import save_tiny, save_tiny_reward
 from tests.training.rows import pair
 
@@ -128,7 +128,7 @@ def test_every_benchmark_tells_what_was_cut(store: Store, tmp_path: Path) -> Non
     data = str(hhh(tmp_path / "hhh", 1))
     questions_file = str(questions(tmp_path / "q.jsonl", 2, 3))
     rows = [pair(0, "z" * 400, "It is."), pair(1, "So it is.", "It is.")]
-    (file := tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    jsonl(file := tmp_path / "rows.jsonl", rows)
     for result, share, who in (
         (judged(static_hhh, store, lm, data), "16 of 16", "lm"),
         (judged(static_hhh, store, rm, data), "8 of 8", "rm"),

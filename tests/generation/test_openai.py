@@ -193,12 +193,6 @@ def test_seeds_are_sent_where_they_are_wanted(server: CompletionsServer) -> None
     assert {body.get("seed") for body in server.bodies} == {None, 2, 3, 4, 2**63 - 1}
 
 
-def test_a_request_id_occurs_once_or_nothing_is_asked(server: CompletionsServer) -> None:
-    with pytest.raises(ValueError, match="id"):
-        list(engine(server).generate([*ask(3), ask(1)[0]]))
-    assert server.accepted == 0
-
-
 def test_no_more_at_once_than_allowed_and_connections_are_kept(server: CompletionsServer) -> None:
     server.delay = 0.005
     answers(engine(server, concurrency=6), ask(200))

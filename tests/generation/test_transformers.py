@@ -406,23 +406,6 @@ def test_a_real_model_reads_english(real: Model, real_engine: TransformersEngine
         assert perplexity(ids) < 20
 
 
-@pytest.mark.engine
-@pytest.mark.parametrize("real", [SMOL, GEMMA], indirect=True)
-def test_a_real_model_is_packed_as_it_is_run_alone(real: Model, real_engine: TransformersEngine) -> None:
-    """Greedy in fp32, beyond Gemma's window of 512 tokens."""
-    loaded = real_engine.load(real)
-    prefix = ENGLISH * 8
-    requests = [
-        Request(str(n), real, prefix, f"\n\nQuestion {n}: who crosses the bridge?", Sampling(8, 0.0))
-        for n in range(2)
-    ]
-    for reply in real_engine.generate(requests):
-        ids = loaded.tokenizer(requests[int(reply.id)].prompt, return_tensors="pt")["input_ids"]
-        assert ids.shape[1] > 520
-        out = loaded.network.generate(ids, do_sample=False, max_new_tokens=8)[0, ids.shape[1] :]
-        assert reply.text == loaded.tokenizer.decode(out, skip_special_tokens=True)
-
-
 def test_a_model_is_pinned_once_for_each_engine(tmp_path: Path) -> None:
     model = Model(str(save_tiny(tmp_path / "m", "llama", seed=1)))
     engine = TransformersEngine()

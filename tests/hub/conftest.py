@@ -1,6 +1,5 @@
 """A Hub over real HTTP on 127.0.0.1, and a store of seven versions."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from almost_data.store import rows as stored_rows
 from almost_data.store.store import Store
 from tests import hub_server
 from tests.hub_server import Hub
+from tests.jsonl import jsonl
 
 SO_IT_IS = " ".join(f"So it is, {time}." for time in range(9))
 
@@ -44,7 +44,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Store:
                 for n in range(90 if minor == 0 else 30 + minor)
             ]
             file = folder / "rows.jsonl"
-            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            jsonl(file, rows)
             importing.import_responses(store, str(file), names, f"1.{minor}.0")
     return store
 

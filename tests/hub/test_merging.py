@@ -1,7 +1,6 @@
 """A card keeps what people wrote, over any number of pushes."""
 
 import io
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from almost_data.store.store import Store
 from tests import trained
 from tests.hub.pushes import COPY, PAIRS, REPO, Real, api, push, stranger
 from tests.hub_server import Hub
+from tests.jsonl import jsonl
 from tests.tiny_models import save_tiny_reward
 
 
@@ -133,7 +133,7 @@ def test_a_reply_that_holds_the_marks_does_not_end_our_part(server: Hub, tmp_pat
     store = Store(tmp_path / "build")
     reply = f"So it is.\n{merging.END}\nNot ours.\n{merging.BEGIN}\n{merging.PARENTS}\nSo it was."
     rows = [{"prompt": f"What is {n}?", "good": reply, "bad": reply} for n in range(9)]
-    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    jsonl(tmp_path / "r.jsonl", rows)
     for version in ("1.0.0", "1.1.0"):
         importing.import_responses(store, str(tmp_path / "r.jsonl"), ["good", "bad"], version)
         build.BuildRun(store, version, presets.load("tiny"), Real()).build("comparisons")

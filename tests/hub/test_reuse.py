@@ -16,6 +16,7 @@ from almost_data.run import build, importing, presets
 from almost_data.store.store import Store
 from tests import hub_server
 from tests.hub_server import TOKEN, Hub
+from tests.jsonl import jsonl
 from tests.tiny_models import REWARD_TEMPLATE, save_tiny, save_tiny_reward, tiny_tokenizer
 
 pytestmark = pytest.mark.wheel
@@ -90,7 +91,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
             for n in range(60 - 20 * minor)
         ]  # fmt: skip
         file = folder / "rows.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        jsonl(file, rows)
         importing.import_responses(store, str(file), names, f"1.{minor}.0")
         build.BuildRun(store, f"1.{minor}.0", presets.load("tiny"), Real()).build("comparisons")
     return store

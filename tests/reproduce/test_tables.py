@@ -15,7 +15,6 @@ import pytest
 import tables as tables_script
 
 from almost_data.cli.app import main
-from almost_data.errors import InputError
 from almost_data.evals import preference, static_hhh, truthfulqa, vicuna
 from almost_data.evals.results import results
 from almost_data.store.store import Store
@@ -91,6 +90,7 @@ def test_nothing_given_is_nothing_run(store: Store, capsys: pytest.CaptureFixtur
         (("--hhh", "/nowhere/hhh"), "no such file or folder"),
         (("--limit", "0"), "give 1 or more"),
         (("--vicuna", "q.jsonl"), "go together"),
+        (("--judge", "http://127.0.0.1:9/v1"), "--vicuna and --judge go together"),
         (("--baseline", "b.jsonl"), "no such file"),
         (("--preference-config", "helpful-base"), "goes with --preference"),
     ],
@@ -103,12 +103,6 @@ def test_bad_usage_is_told_before_anything_runs(
         tables_script.main([*version, *arguments, "--root", str(store.root)])
     assert error.value.code == 2 and why in capsys.readouterr().err
     assert not (store.root / "reproduce").exists() and not results(store)
-
-
-def test_a_judge_wants_questions(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as error:
-        tables(store, capsys, "--judge", "http://127.0.0.1:9/v1")
-    assert error.value.code == 2 and "--vicuna and --judge go together" in capsys.readouterr().err
 
 
 def test_make_takes_the_papers_benchmarks_where_the_models_are_the_papers() -> None:
@@ -246,37 +240,6 @@ def test_a_judge_that_is_gone_is_asked_once_and_what_it_said_before_stands(
         if entry["name"] == "Figure 3, by a judge, on other data or terms"
     ]
     assert len(table["claims"]) == 1
-
-
-def test_a_file_of_answers_is_never_half_there(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answers = rows(
-        tmp_path / "it.jsonl", [{"prompt": f"What of {n}?", "mine": "So.", "b": "No."} for n in range(9)]
-    )
-    main(["import", "responses", str(answers), "--ladder", "mine,b", "--version", f"{VERSION}-vicuna",
-          "--root", str(store.root)])  # fmt: skip
-    questions = rows(
-        tmp_path / "question.jsonl", [{"question_id": n, "text": f"What of {n}?"} for n in range(9)]
-    )
-    ref = f"responses@{VERSION}-vicuna"
-    file = tables_script.answers_file(store, ref, "mine", questions)
-    before = file.read_bytes()
-    assert len(before.splitlines()) == 9
-    whole = Path.write_text
-
-    def half(path: Path, text: str, *arguments: str) -> int:
-        whole(path, text[: len(text) // 2], *arguments)
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", half)
-    with pytest.raises(InputError, match="cannot be written: No space"):
-        tables_script.answers_file(store, ref, "mine", questions)
-    monkeypatch.undo()
-    assert file.read_bytes() == before
-    assert tables_script.answers_file(store, ref, "mine", questions) == file and list(
-        file.parent.glob("*.jsonl")
-    ) == [file]
 
 
 def test_imported_answers_are_responders_too(store: Store, tmp_path: Path) -> None:

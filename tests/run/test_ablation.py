@@ -28,6 +28,7 @@ from almost_data.readers import reviews
 from almost_data.run import build, importing, presets
 from almost_data.run.ablation import FILTERED, JUDGED, ablate, filter_rows, judge_rows, variants
 from almost_data.store.store import Store
+from tests.jsonl import jsonl
 from tests.schema import with_defaults
 from tests.settings import with_settings
 
@@ -123,11 +124,6 @@ def turn(text: str, role: str = "user") -> list[dict[str, str]]:
     return [{"role": role, "content": text}]
 
 
-def write(file: Path, rows: list[dict[str, object]]) -> str:
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return str(file)
-
-
 def review(*cells: object) -> dict[str, object]:
     return dict(zip(reviews.Review.__struct_fields__, cells, strict=True))
 
@@ -136,7 +132,7 @@ def test_reviews_count_in_either_order_and_ties_apart(tmp_path: Path) -> None:
     rows = [("q1", "a", "b", 9, 3), (" q1", "c", "b", 5, 5), ("q2", "b", "a", 8, 2), ("q2", "b", "a", 8, 4)]
     dialogue = [*turn("q0"), *turn("r0", "assistant"), *turn("q1")]
     rows.append((dialogue, "b", "a", 1, 0))  # another prompt, though it ends in the same turn
-    file = write(tmp_path / "reviews.jsonl", [review(*row) for row in rows])
+    file = jsonl(tmp_path / "reviews.jsonl", [review(*row) for row in rows])
 
     def comparison(prompt: str, chosen: str, rejected: str) -> dict[str, object]:
         sides = {"chosen": turn(chosen, "assistant"), "rejected": turn(rejected, "assistant")}
@@ -190,7 +186,7 @@ def families(tmp_path: Path) -> tuple[build.BuildRun, list[dict[str, object]]]:
             better, worse = (a, b) if merit > 0 else (b, a)
             verdicts.append({"prompt": prompt, "chosen": texts[better], "rejected": texts[worse]})
     store = Store(tmp_path / "families")
-    file = write(tmp_path / "answers.jsonl", rows)
+    file = jsonl(tmp_path / "answers.jsonl", rows)
     importing.import_responses(store, file, list(PLACES), "1.0.0")
     assignments = ("comparisons.pairing=all", 'comparisons.checks=["too_short", "unfinished"]')
     preset, sources = presets.load(assignments=assignments), {"responses": "responses@1.0.0"}
@@ -201,7 +197,7 @@ def test_agreement_with_a_judge_is_what_a_short_script_counts(
     families: tuple[build.BuildRun, list[dict[str, object]]], tmp_path: Path
 ) -> None:
     run, verdicts = families
-    judge = reviews.read(write(tmp_path / "judge.jsonl", verdicts))
+    judge = reviews.read(jsonl(tmp_path / "judge.jsonl", verdicts))
     preferred = {(str(v["chosen"]).strip(), str(v["rejected"]).strip()) for v in verdicts}
     outcomes = ablate(run, judge)
     for outcome in outcomes:
@@ -308,7 +304,7 @@ def test_reviews_of_real_answers_agree_more_after_the_filter(shared: Path, tmp_p
             answers.setdefault(row["question_id"], {})[name] = row["text"]
             whose[row["answer_id"]] = name
     rows = [{"prompt": questions[n], **texts} for n, texts in answers.items()]
-    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    jsonl(tmp_path / "answers.jsonl", rows)
     measured = [
         dict(
             zip(
@@ -325,7 +321,7 @@ def test_reviews_of_real_answers_agree_more_after_the_filter(shared: Path, tmp_p
         for file in sorted((folder / "review").glob("*.jsonl"))
         for r in _rows(file)
     ]
-    (tmp_path / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in measured))
+    jsonl(tmp_path / "reviews.jsonl", measured)
     root = ["--root", str(tmp_path / "build")]
     cli.main(
         [

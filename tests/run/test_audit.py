@@ -17,6 +17,7 @@ from almost_data.diagnostics.rules import LEVELS
 from almost_data.errors import InputError
 from almost_data.readers.files import HubPart
 from almost_data.run.audit import AuditOptions, audit
+from tests.jsonl import jsonl
 
 ROWS = 1_200
 WORDS = [a + b + c for a in ("ba", "ko", "li", "mu") for b in ("dal", "men", "tor", "vik") for c in "aeiou"]
@@ -50,11 +51,6 @@ def planted_rows() -> Iterator[dict[str, str]]:
         yield row
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return str(path)
-
-
 def numbers(result: dict[str, Any]) -> dict[str, float]:
     return {row["name"]: row["number"] for row in result["measures"]}
 
@@ -62,7 +58,7 @@ def numbers(result: dict[str, Any]) -> dict[str, float]:
 def test_each_planted_fault_is_measured(tmp_path: Path) -> None:
     (tmp_path / "bench.txt").write_text(BENCHMARK)
     options = AuditOptions(benchmark=(str(tmp_path / "bench.txt"),))
-    result = audit(Store(tmp_path), write(tmp_path / "pairs.jsonl", list(planted_rows())), options)
+    result = audit(Store(tmp_path), jsonl(tmp_path / "pairs.jsonl", list(planted_rows())), options)
     measured = numbers(result)
     assert result["rows"] == ROWS
     assert result["left_out"] == {"equal_sides": 36}
@@ -84,7 +80,7 @@ def test_the_first_comparison_of_each_fault_is_shown_where_the_fault_is(tmp_path
     rows[7]["chosen"] = f"As an AI language model, {rows[7]['chosen']}"
     rows[9]["chosen"] += f" {sentence(random.Random(1), 30)} It stops because"
     rows[11]["chosen"] = "I'm sorry, but\nI can't help with that.\u202e"
-    result = audit(Store(tmp_path), write(tmp_path / "pairs.jsonl", rows))
+    result = audit(Store(tmp_path), jsonl(tmp_path / "pairs.jsonl", rows))
     examples = {row["name"]: row["example"] for row in result["measures"] if "example" in row}
     assert examples["identity"].startswith("As an AI language model, ")
     assert examples["cut_off"].startswith("…") and examples["cut_off"].endswith("It stops because")
@@ -96,7 +92,7 @@ def test_the_first_comparison_of_each_fault_is_shown_where_the_fault_is(tmp_path
 
 def test_the_last_line_says_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def last_line(rows: list[dict[str, Any]], *options: str) -> str:
-        cli.main(["audit", write(tmp_path / "my pairs.jsonl", rows), *options])
+        cli.main(["audit", jsonl(tmp_path / "my pairs.jsonl", rows), *options])
         return capsys.readouterr().out.splitlines()[-1].replace(str(tmp_path), "")
 
     assert last_line(clean_rows()) == (
@@ -115,14 +111,14 @@ def test_prompts_that_differ_in_numbers_alone_are_counted(tmp_path: Path) -> Non
     rows = clean_rows(40)
     for number, row in enumerate(rows):
         row["prompt"] = f"{rows[number % 4]['prompt'].partition(' (')[0]} (question {number})"
-    result = audit(Store(tmp_path), write(tmp_path / "pairs.jsonl", rows))
+    result = audit(Store(tmp_path), jsonl(tmp_path / "pairs.jsonl", rows))
     [row] = [row for row in result["measures"] if row["name"] == "only_numbers"]
     assert (row["number"], row["level"]) == (0.9, "worry")
     assert row["value"] == "90.0% (36 of 40 prompts); 4 texts without their numbers"
 
 
 def test_clean_data_pass_every_measure(tmp_path: Path) -> None:
-    result = audit(Store(tmp_path), write(tmp_path / "pairs.jsonl", clean_rows()))
+    result = audit(Store(tmp_path), jsonl(tmp_path / "pairs.jsonl", clean_rows()))
     assert {row["name"] for row in result["measures"] if row["level"] != "fine"} == set()
     assert result["scripts"] == {"Latin": 1.0}
     assert result["turns"] == {"1": 1.0}
@@ -131,7 +127,7 @@ def test_clean_data_pass_every_measure(tmp_path: Path) -> None:
 def test_copies_and_contradictions_are_told_apart(tmp_path: Path) -> None:
     rows = clean_rows(60)
     turned = {"prompt": rows[0]["prompt"], "chosen": rows[0]["rejected"], "rejected": rows[0]["chosen"]}
-    result = audit(Store(tmp_path), write(tmp_path / "p.jsonl", [*rows, rows[1], turned]))
+    result = audit(Store(tmp_path), jsonl(tmp_path / "p.jsonl", [*rows, rows[1], turned]))
     measured = numbers(result)
     assert measured["duplicates"] == pytest.approx(1 / 62)
     assert measured["contradictions"] == pytest.approx(2 / 62)
@@ -148,7 +144,7 @@ def test_a_tie_is_counted_and_no_fault(tmp_path: Path) -> None:
         }
         for row, winner in zip(clean_rows(40), winners, strict=True)
     ]
-    result = audit(Store(tmp_path), write(tmp_path / "p.jsonl", rows))
+    result = audit(Store(tmp_path), jsonl(tmp_path / "p.jsonl", rows))
     measured = numbers(result)
     assert (measured["ties"], measured["left_out"]) == (9 / 40, 1 / 40)
     assert result["left_out"] == {"tie": 9, "no_preference": 1}
@@ -167,14 +163,14 @@ def test_a_conversation_and_its_columns_are_read_as_named(tmp_path: Path) -> Non
     ]
     rows = [{"talk": turns, "good": f"Brewed hot, then cooled {n}.", "bad": "No."} for n in range(30)]
     columns = {"prompt": "talk", "chosen": "good", "rejected": "bad"}
-    result = audit(Store(tmp_path), write(tmp_path / "p.jsonl", rows), columns=columns)
+    result = audit(Store(tmp_path), jsonl(tmp_path / "p.jsonl", rows), columns=columns)
     assert result["turns"] == {"4": 1.0}
     assert result["system_prompts"] == 1.0
     assert numbers(result)["always_longer"] == 1.0
 
 
 def test_a_dataset_of_the_store_is_audited_as_its_file_is(tmp_path: Path) -> None:
-    source = write(tmp_path / "pairs.jsonl", clean_rows(80))
+    source = jsonl(tmp_path / "pairs.jsonl", clean_rows(80))
     root = tmp_path / "build"
     cli.main(["import", "preferences", source, "--version", "1.0.0", "--root", str(root)])
     of_file = audit(Store(root), source)
@@ -191,13 +187,13 @@ def test_a_dataset_of_the_store_is_audited_as_its_file_is(tmp_path: Path) -> Non
 
 
 def test_a_reward_model_is_asked_where_one_is_given(tmp_path: Path) -> None:
-    source = write(tmp_path / "pairs.jsonl", clean_rows(40))
+    source = jsonl(tmp_path / "pairs.jsonl", clean_rows(40))
     result = audit(Store(tmp_path), source, AuditOptions(rm="fake/judge"))
     assert 0.2 < numbers(result)["reward_model"] < 0.8
 
 
 def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = write(tmp_path / "pairs.jsonl", list(planted_rows()))
+    source = jsonl(tmp_path / "pairs.jsonl", list(planted_rows()))
     limits = tmp_path / "limits.toml"
     limits.write_text('[max]\nidentity = 0.05\nalways_longer = 0.9\n"left_out.no_prompt" = 0\n')
     page = tmp_path / "audit.html"
@@ -256,7 +252,7 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
     ],
 )
 def test_bad_thresholds_are_refused_in_a_line(tmp_path: Path, text: str, why: str) -> None:
-    source = write(tmp_path / "pairs.jsonl", clean_rows(30))
+    source = jsonl(tmp_path / "pairs.jsonl", clean_rows(30))
     (tmp_path / "limits.toml").write_text(text)
     with pytest.raises(InputError, match=why) as error:
         audit(Store(tmp_path), source, AuditOptions(thresholds=tmp_path / "limits.toml"))
@@ -270,7 +266,7 @@ def test_thresholds_in_a_pipe_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_without_a_comparison_is_refused_with_the_first_row_and_its_fault(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.jsonl", [{"prompt": "q", "chosen": "a", "rejected": "a"}])
+    file = jsonl(tmp_path / "a.jsonl", [{"prompt": "q", "chosen": "a", "rejected": "a"}])
     message = r"in it \(equal_sides: 1, such as a\.jsonl:1: Chosen and .* text\): correct the rows, or"
     with pytest.raises(InputError, match=message):
         audit(Store(tmp_path / "build"), file)
@@ -279,10 +275,10 @@ def test_a_file_without_a_comparison_is_refused_with_the_first_row_and_its_fault
 def test_a_folder_of_two_layouts_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
-    write(folder / "a.jsonl", clean_rows(30))
-    write(folder / "b.jsonl", clean_rows(30))
+    jsonl(folder / "a.jsonl", clean_rows(30))
+    jsonl(folder / "b.jsonl", clean_rows(30))
     assert audit(Store(tmp_path), str(folder))["rows"] == 60
-    write(folder / "c.jsonl", [{"messages": [], "large": "Yes.", "small": "No."}])
+    jsonl(folder / "c.jsonl", [{"messages": [], "large": "Yes.", "small": "No."}])
     with pytest.raises(
         InputError, match=r"the first is TRL, .*c\.jsonl has no column 'chosen' but large, me"
     ):
@@ -293,5 +289,5 @@ def test_hostile_text_is_inert_in_the_page(tmp_path: Path) -> None:
     rows = clean_rows(40)
     name = "<img src=x onerror=alert(1)>.jsonl"
     page = tmp_path / "audit.html"
-    cli.main(["audit", write(tmp_path / name, rows), "--out", str(page), "--json"])
+    cli.main(["audit", jsonl(tmp_path / name, rows), "--out", str(page), "--json"])
     assert "<img src=x" not in page.read_text("utf-8")

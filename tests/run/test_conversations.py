@@ -20,6 +20,7 @@ from almost_data.store.verify import verify
 from almost_data.training import comparisons, dialogues, open_dataset, prompts
 from almost_data.training.arguments import Inputs
 from tests.builders.demonstrations.scripted import Scripted
+from tests.jsonl import jsonl
 from tests.settings import config_of, fake_tiny, with_settings
 
 SYSTEM = {"role": "system", "content": "Answer in one sentence."}
@@ -48,7 +49,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, engine: Scripted) -> Store:
     store = Store(root / "build")
     file = root / "prompts.jsonl"
     rows = [*PROMPTS.values(), prompt_of(3)]
-    file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in rows), "utf-8")
+    jsonl(file, ({"prompt": prompt} for prompt in rows))
     importing.import_queries(store, str(file), "1.0.0")
     preset = fake_tiny()
     small, *_, large = config_of(preset, "responses").responders

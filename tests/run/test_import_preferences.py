@@ -17,6 +17,7 @@ from almost_data.store.verify import verify
 from almost_data.training.arguments import Inputs
 from almost_data.training.data import open_dataset
 from almost_data.training.shapes import comparisons, dialogues, prompts
+from tests.jsonl import jsonl
 
 ORCA = [
     {
@@ -27,11 +28,6 @@ ORCA = [
     }
     for n in range(40)
 ]
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return str(path)
 
 
 def run(*arguments: str, code: int = 0) -> None:
@@ -56,7 +52,7 @@ def test_rows_are_comparisons_with_what_is_known_and_null_elsewhere(store: Store
             "source": "quiz",
         },
     ]
-    manifest = importing.import_preferences(store, write(tmp_path / "a.jsonl", rows), "1.0.0")
+    manifest = importing.import_preferences(store, jsonl(tmp_path / "a.jsonl", rows), "1.0.0")
     assert verify(store, manifest.ref) == [] and manifest.is_import and manifest.name == "comparisons"
     read = {row["prompt"][0]["content"]: row for row in store.scan(manifest.ref).collect().to_dicts()}
     assert set(read) == {"a?", "c?"} and read["a?"]["query_id"] == text_id("a?")
@@ -77,7 +73,7 @@ def test_rows_are_comparisons_with_what_is_known_and_null_elsewhere(store: Store
 def test_an_import_says_first_which_layout_it_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = write(tmp_path / "a.jsonl", ORCA)
+    file = jsonl(tmp_path / "a.jsonl", ORCA)
     run("import", "preferences", file, "--version", "1.0.0", "--root", str(tmp_path / "build"))
     first, *_ = capsys.readouterr().out.splitlines()
     assert first == "read as: Orca DPO (question, chosen, rejected)"
@@ -107,7 +103,7 @@ def test_the_columns_that_are_not_read_are_named_in_the_line_on_the_layout(
 
 
 def test_several_turns_have_an_id_of_all_of_them(store: Store, tmp_path: Path) -> None:
-    manifest = importing.import_preferences(store, write(tmp_path / "a.jsonl", ORCA), "1.0.0")
+    manifest = importing.import_preferences(store, jsonl(tmp_path / "a.jsonl", ORCA), "1.0.0")
     rows = store.scan(manifest.ref).collect().to_dicts()
     assert len({row["query_id"] for row in rows}) == 40
     assert all(row["query_id"] == prompt_id(row["prompt"]) for row in rows)
@@ -120,8 +116,8 @@ def test_several_turns_have_an_id_of_all_of_them(store: Store, tmp_path: Path) -
 def test_the_commands_of_a_dataset_take_it(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file, root = write(tmp_path / "orca.jsonl", ORCA), ["--root", str(store.root)]
-    longer = write(tmp_path / "more.jsonl", [*ORCA[3:], ORCA[0] | {"question": "Why?"}])
+    file, root = jsonl(tmp_path / "orca.jsonl", ORCA), ["--root", str(store.root)]
+    longer = jsonl(tmp_path / "more.jsonl", [*ORCA[3:], ORCA[0] | {"question": "Why?"}])
     run("import", "preferences", file, "--version", "1.0.0", "--license", "mit", *root)
     run("import", "preferences", longer, "--version", "1.1.0", *root)
     run("show", "comparisons@1.0.0", *root)
@@ -140,7 +136,7 @@ def test_a_rejected_row_is_shown_with_its_place_and_its_reason_once(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [*ORCA, {"question": "q", "chosen": "Same.", "rejected": "Same."}]
-    importing.import_preferences(store, write(tmp_path / "pairs.jsonl", rows), "1.0.0")
+    importing.import_preferences(store, jsonl(tmp_path / "pairs.jsonl", rows), "1.0.0")
     run("sample", "comparisons", "--dropped", "equal_sides", "--root", str(store.root))
     printed = capsys.readouterr().out
     assert f"place: pairs.jsonl:{len(rows)}" in printed
@@ -148,7 +144,7 @@ def test_a_rejected_row_is_shown_with_its_place_and_its_reason_once(
 
 
 def test_recipes_read_it(store: Store, tmp_path: Path) -> None:
-    manifest = importing.import_preferences(store, write(tmp_path / "a.jsonl", ORCA), "1.0.0")
+    manifest = importing.import_preferences(store, jsonl(tmp_path / "a.jsonl", ORCA), "1.0.0")
     source = open_dataset(Inputs(dataset=manifest.ref, artifact="rm@0.1.0", root=str(store.root)))
     for shape in (comparisons, dialogues, prompts):
         shaped = shape(source)
@@ -174,7 +170,7 @@ def test_recipes_read_it(store: Store, tmp_path: Path) -> None:
 def test_what_fits_no_layout_is_exit_2_with_the_flag(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]]
 ) -> None:
-    file = write(tmp_path / "a.jsonl", rows)
+    file = jsonl(tmp_path / "a.jsonl", rows)
     arguments = ["import", "preferences", file, "--version", "1.0.0", "--root", str(store.root)]
     run(*arguments, code=2)
     message = capsys.readouterr().err
@@ -187,7 +183,7 @@ def test_what_fits_no_layout_is_exit_2_with_the_flag(
 
 
 def test_nothing_usable_is_refused_with_the_reasons(store: Store, tmp_path: Path) -> None:
-    file = write(tmp_path / "a.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "b"}] * 3)
+    file = jsonl(tmp_path / "a.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "b"}] * 3)
     with pytest.raises(InputError, match=r"no row that can be used .*equal_sides dropped 3 of 3"):
         importing.import_preferences(store, file, "1.0.0")
     assert store.refs() == [] and not list(store.root.glob(".import-*"))
@@ -197,7 +193,7 @@ def test_more_rows_than_are_written_at_a_time_are_the_same_dataset(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [*ORCA, *({"question": None, "chosen": "a", "rejected": "b"} for _ in range(9))]
-    file = write(tmp_path / "a.jsonl", rows)
+    file = jsonl(tmp_path / "a.jsonl", rows)
     whole = importing.import_preferences(store, file, "1.0.0")
     monkeypatch.setattr("almost_data.datasets.spool.CHUNK", 4)
     monkeypatch.setattr("almost_data.datasets.spool.BLOCK_ROWS", 8)
@@ -210,7 +206,7 @@ def test_more_rows_than_are_written_at_a_time_are_the_same_dataset(
 
 def test_queries_of_messages_and_of_alpaca(store: Store, tmp_path: Path) -> None:
     def queries(rows: list[dict[str, Any]], version: str) -> tuple[list[str], list[str]]:
-        manifest = importing.import_queries(store, write(tmp_path / "q.jsonl", rows), version)
+        manifest = importing.import_queries(store, jsonl(tmp_path / "q.jsonl", rows), version)
         assert verify(store, manifest.ref) == []
         rejected = (
             store.scan(manifest.ref, "rejected").collect()
@@ -241,7 +237,7 @@ def test_queries_of_messages_and_of_alpaca(store: Store, tmp_path: Path) -> None
         {"question": "q", "context": "c"},
     ):
         with pytest.raises(InputError, match=r"import\.columns query=NAME"):
-            importing.import_queries(store, write(tmp_path / "q.jsonl", [row]), "4.0.0")
+            importing.import_queries(store, jsonl(tmp_path / "q.jsonl", [row]), "4.0.0")
 
 
 def test_responses_to_messages_and_in_messages(store: Store, tmp_path: Path) -> None:
@@ -250,7 +246,7 @@ def test_responses_to_messages_and_in_messages(store: Store, tmp_path: Path) -> 
         {"question": ask, "a": [{"role": "assistant", "content": "So."}], "b": "No."},
         {"question": [{"role": "system", "content": "s"}, *ask], "a": "So.", "b": "No."},
     ]
-    manifest = importing.import_responses(store, write(tmp_path / "r.jsonl", rows), ["a", "b"], "1.0.0")
+    manifest = importing.import_responses(store, jsonl(tmp_path / "r.jsonl", rows), ["a", "b"], "1.0.0")
     kept = store.scan(manifest.ref).collect()
     assert sorted(kept["response"]) == ["No.", "No.", "So.", "So."]
     assert {prompt_id(prompt): len(prompt) for prompt in kept["prompt"].to_list()} == {

@@ -1,7 +1,6 @@
 """Every row of either version is in the diff once, with the reason that the other one gives for it."""
 
 import io
-import json
 import shutil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from almost_data.run import build, importing
 from almost_data.store.diff import NOT_THERE, Diff, diff
 from almost_data.store.store import Store
 from tests import command
+from tests.jsonl import jsonl
 from tests.settings import fake_tiny
 
 
@@ -150,7 +150,7 @@ def test_markdown_of_hostile_text_is_text(tmp_path: Path) -> None:
     store = Store(tmp_path / "build")
     for version, queries in (("0.1.0", [nasty, "plain"]), ("0.2.0", ["plain"])):
         file = tmp_path / f"{version}.jsonl"
-        file.write_text("".join(json.dumps({"query": query}) + "\n" for query in queries))
+        jsonl(file, ({"query": query} for query in queries))
         importing.import_queries(store, str(file), version)
     difference = diff(store, "queries@0.1.0", "queries@0.2.0")
     assert difference.lost == 1

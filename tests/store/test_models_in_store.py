@@ -1,7 +1,6 @@
 """A trained model is an artifact like a dataset: published whole, listed, traced, verified, and asked."""
 
 import io
-import json
 import math
 import os
 import shutil
@@ -25,6 +24,7 @@ from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests import trained
 from tests.forged import edit, write_manifest
+from tests.jsonl import jsonl
 from tests.settings import config_of, fake_tiny
 from tests.tiny_models import save_tiny_reward
 
@@ -63,7 +63,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Store:
         {"prompt": f"What is {n}?", "good": f"{n} is {words} and more.", "bad": f"It is {words[:80]} {n}."}
         for n in range(40)
     ]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    jsonl(file, rows)
     importing.import_responses(store, str(file), ["good", "bad"], "0.1.0")
     return store
 

@@ -52,10 +52,6 @@ SHAPES: dict[str, tuple[dict[str, Any], Messages]] = {
         {"chosen": QUERY + reply(GOOD), "rejected": QUERY + reply(BAD)},
         QUERY,
     ),
-    "messages, prompt apart and in both": (
-        {"prompt": QUERY, "chosen": QUERY + reply(GOOD), "rejected": QUERY + reply(BAD)},
-        QUERY,
-    ),
     "messages of several turns": ({"chosen": CHAT + reply(GOOD), "rejected": CHAT + reply(BAD)}, CHAT),
     "text, prompt apart": ({"prompt": "Why does bread rise?", "chosen": GOOD, "rejected": BAD}, QUERY),
     "text, blanks around": (
@@ -65,14 +61,6 @@ SHAPES: dict[str, tuple[dict[str, Any], Messages]] = {
     "HH-RLHF": ({"chosen": hh(QUERY[0]["content"], GOOD), "rejected": hh(QUERY[0]["content"], BAD)}, QUERY),
     "HH-RLHF of several turns": (
         {"chosen": hh(*WORDS, GOOD), "rejected": hh(*WORDS, BAD)},
-        CHAT,
-    ),
-    "HH-RLHF, prompt apart": (
-        {"prompt": hh(*WORDS), "chosen": GOOD, "rejected": BAD},
-        CHAT,
-    ),
-    "HH-RLHF, prompt apart up to the reply": (
-        {"prompt": hh(*WORDS) + "\n\nAssistant:", "chosen": f" {GOOD}", "rejected": BAD},
         CHAT,
     ),
     "a system turn": (

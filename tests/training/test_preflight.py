@@ -1,7 +1,7 @@
 """Each check fires exactly where it should, and what it says TRL will do is what TRL does."""
 
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,6 @@ import pytest
 
 from almost_data.cli import recipe
 from almost_data.errors import InputError
-from almost_data.generation import Model
-from almost_data.scoring import Dialogue, Score
 from almost_data.store.store import Store
 from almost_data.training import (
     PolicyInputs,
@@ -23,6 +21,7 @@ from almost_data.training import (
     template,
 )
 from almost_data.training.preflight import Finding, Preflight
+from tests.evals.known import KnownScorer
 from tests.overlay import needs_ppo
 from tests.tiny_models import save_tiny, save_tiny_reward, tiny_config, tiny_tokenizer
 from tests.training.rows import messages, pair, source
@@ -395,22 +394,6 @@ def test_a_policy_that_was_not_made_ready_is_refused(attribute: str, check: str)
         checks.require()
 
 
-class ByRule:
-    """A scorer made by hand."""
-
-    model, max_tokens = Model("hand/made", "1"), 100
-
-    def __init__(self, rule: Callable[[tuple[str, ...]], float]) -> None:
-        self.rule = rule
-
-    def settings(self) -> dict[str, Any]:
-        return {}
-
-    def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
-        for dialogue in sorted(dialogues, key=lambda dialogue: dialogue.id, reverse=True):
-            yield Score(dialogue.id, self.rule(dialogue.turns), 1, False)
-
-
 def says_yes(turns: tuple[str, ...]) -> float:
     return float(turns[-1] == "Yes.")
 
@@ -429,23 +412,21 @@ def test_a_reward_model_of_the_wrong_sign_is_fatal(
     rule: Callable[[tuple[str, ...]], float], rows: int, level: str
 ) -> None:
     checks = Preflight()
-    reinforced.check_reward_sign(checks, ByRule(rule), pl.DataFrame([pair(n) for n in range(rows)]))
+    reinforced.check_reward_sign(checks, KnownScorer(rule), pl.DataFrame([pair(n) for n in range(rows)]))
     assert levels(checks) == {"reward sign": level}
 
 
 def test_the_reward_is_asked_of_the_whole_dialogue() -> None:
-    scored = []
+    scorer = KnownScorer(lambda turns: 0.0)
     row = pair(1) | {"prompt": messages("Hello!", "Yes?", "Why?")}
-    reinforced.check_reward_sign(
-        Preflight(), ByRule(lambda turns: scored.append(turns) or 0.0), pl.DataFrame([row])
-    )
-    assert sorted(scored) == [("Hello!", "Yes?", "Why?", last) for last in ("No.", "Yes.")]
+    reinforced.check_reward_sign(Preflight(), scorer, pl.DataFrame([row]))
+    assert sorted(scorer.recorded) == [("Hello!", "Yes?", "Why?", last) for last in ("No.", "Yes.")]
 
 
 @pytest.mark.parametrize("rows", [None, pl.DataFrame([pair(1)]).clear()])
 def test_a_reward_that_cannot_be_tried_is_warned_of(rows: pl.DataFrame | None) -> None:
     checks = Preflight()
-    reinforced.check_reward_sign(checks, ByRule(says_yes), rows)
+    reinforced.check_reward_sign(checks, KnownScorer(says_yes), rows)
     assert levels(checks) == {"reward sign": "warn"}
 
 

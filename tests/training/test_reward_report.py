@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,30 +10,18 @@ import polars as pl
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.generation import Model
-from almost_data.scoring import Dialogue, Score
 from almost_data.store.publish import json_data
 from almost_data.training import comparisons, leave_out, reward_report
 from almost_data.training.reward_report import BUCKETS, Parts, report
+from tests.evals.known import KnownScorer
 from tests.training.rows import messages, pair, source
 
 
-class ByRule:
-    """Scores a dialogue by its last turn, in any order."""
-
-    model, max_tokens = Model("hand/made", "1"), 100
+class ByRule(KnownScorer):
+    """Scores a dialogue by its last turn."""
 
     def __init__(self, rule: Callable[[str], float]) -> None:
-        self.rule = rule
-        self.recorded: list[Dialogue] = []
-
-    def settings(self) -> dict[str, Any]:
-        return {}
-
-    def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
-        self.recorded += (mine := list(dialogues))
-        for dialogue in sorted(mine, key=lambda dialogue: hash(dialogue.id)):
-            yield Score(dialogue.id, self.rule(dialogue.turns[-1]), 1, False)
+        super().__init__(lambda turns: rule(turns[-1]))
 
 
 def parts(
@@ -121,9 +109,7 @@ def test_the_whole_dialogue_is_scored() -> None:
     scorer = ByRule(good)
     row = pair(1, "good", "bad") | {"prompt": messages("Hello!", "Yes?", "Why?")}
     report(scorer, parts([row]))
-    assert sorted(dialogue.turns for dialogue in scorer.recorded) == [
-        ("Hello!", "Yes?", "Why?", x) for x in ("bad", "good")
-    ]
+    assert sorted(scorer.recorded) == [("Hello!", "Yes?", "Why?", x) for x in ("bad", "good")]
 
 
 def test_the_surface_model_learns_from_the_rows_trained_on_and_is_judged_on_the_same() -> None:
@@ -247,7 +233,7 @@ def test_of_many_comparisons_whole_queries_are_judged_and_the_same_ones(
     for ordered_rows in (rows, rows[::-1]):
         scorer = ByRule(good)
         subset = only(report(scorer, parts(ordered_rows)))
-        texts = {dialogue.turns[-1] for dialogue in scorer.recorded if dialogue.turns[-1].startswith("good")}
+        texts = {turns[-1] for turns in scorer.recorded if turns[-1].startswith("good")}
         assert subset["rows"] == len(texts) == each * queries and subset["queries"] == queries
         judged.append(texts)
     assert judged[0] == judged[1]

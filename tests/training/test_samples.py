@@ -1,7 +1,6 @@
 """Replies before and after training: those that the model gives, whatever stands beside them in the batch."""
 
 import json
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from almost_data.generation import Model
-from almost_data.scoring import Dialogue, Score
 from almost_data.store.store import Store
 from almost_data.training import samples, template
 from almost_data.training.samples import (
@@ -25,6 +22,7 @@ from almost_data.training.samples import (
     trained_on,
 )
 from tests import trained
+from tests.evals.known import KnownScorer
 from tests.tiny_models import tiny_config, tiny_tokenizer
 from tests.training.rows import messages, pair
 
@@ -103,17 +101,9 @@ def test_the_model_is_left_as_it_was(policy: tuple[Any, Any], training: bool, ca
 # --- before and after ------------------------------------------------------------------------------------
 
 
-class Lengths:
-    """A scorer by hand: characters of the reply, and a hundred for each turn before it."""
-
-    model, max_tokens = Model("hand/made", "1"), 100
-
-    def settings(self) -> dict[str, Any]:
-        return {}
-
-    def score(self, dialogues: Iterable[Dialogue]) -> Iterator[Score]:
-        for dialogue in sorted(dialogues, key=lambda dialogue: dialogue.id, reverse=True):
-            yield Score(dialogue.id, len(dialogue.turns[-1]) + 100.0 * len(dialogue.turns[:-1]), 1, False)
+def by_length(turns: tuple[str, ...]) -> float:
+    """Characters of the reply, and a hundred for each turn before it."""
+    return len(turns[-1]) + 100.0 * len(turns[:-1])
 
 
 WRITTEN = {
@@ -144,7 +134,7 @@ def talks(monkeypatch: pytest.MonkeyPatch) -> BeforeAfter:
 
 
 def test_gain_and_interval_are_those_of_the_paired_rewards(talks: BeforeAfter) -> None:
-    means, samples_ = talks.report(Lengths())
+    means, samples_ = talks.report(KnownScorer(by_length))
     assert [entry["prompts"] for entry in means] == [TRAINED_ON, HELD_OUT]
     for entry in means:
         before, after = (np.array([len(text) for text, _ in side]) for side in WRITTEN[entry["prompts"]])
@@ -170,7 +160,7 @@ def test_gain_and_interval_are_those_of_the_paired_rewards(talks: BeforeAfter) -
 
 
 def test_samples_without_a_judge_have_no_reward(talks: BeforeAfter) -> None:
-    scored = talks.report(Lengths())[1]
+    scored = talks.report(KnownScorer(by_length))[1]
     none = {"reward_before": None, "reward_after": None}
     assert talks.report()[1] == [sample | none for sample in scored]
 
@@ -178,7 +168,7 @@ def test_samples_without_a_judge_have_no_reward(talks: BeforeAfter) -> None:
 def test_one_prompt_has_a_gain_and_no_interval() -> None:
     before_after = BeforeAfter({HELD_OUT: [messages("Why?")]})
     before_after.generated = [{HELD_OUT: [("a", 1)]}, {HELD_OUT: [("aaa", 1)]}]
-    [entry] = before_after.report(Lengths())[0]
+    [entry] = before_after.report(KnownScorer(by_length))[0]
     assert entry["gain"] == 2 and np.isnan([entry["low"], entry["high"]]).all()
 
 

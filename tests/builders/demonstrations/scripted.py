@@ -1,6 +1,5 @@
 """RMSP on a scripted engine and a scripted reward model, with checks that hold for every build."""
 
-import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from almost_data.run import build, importing
 from almost_data.scoring import Dialogue, Score, Scorer
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
+from tests.jsonl import jsonl
 from tests.settings import fake_tiny, with_settings
 
 QUERIES = tuple(f"What is number {n} good for, and who says so?" for n in range(8))
@@ -97,7 +97,7 @@ def store_of(root: Path, queries: Iterable[str] = QUERIES) -> Store:
     if not store.has("queries@0.1.0"):
         root.mkdir(parents=True, exist_ok=True)
         file = root / "queries.jsonl"
-        file.write_text("".join(json.dumps({"query": query}) + "\n" for query in queries), "utf-8")
+        jsonl(file, ({"query": query} for query in queries))
         importing.import_queries(store, str(file), "0.1.0")
     return store
 
