@@ -128,7 +128,7 @@ def cli(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def found(*subjects: Subject) -> Iterator[None]:
+def findable(*subjects: Subject) -> Iterator[None]:
     """Evaluations find these subjects by their ids, and nothing else."""
     by_id = {subject.pinned.id: subject for subject in subjects}
     with pytest.MonkeyPatch.context() as patch:
@@ -145,7 +145,7 @@ def judged(
     **options: Any,
 ) -> Result:
     """The result of a subject that no name finds, on a benchmark, by its module."""
-    with found(subject):
+    with findable(subject):
         return evaluated(benchmark.EVALUATION, store, progress, model=subject.pinned.id, data=data, **options)
 
 
@@ -160,7 +160,7 @@ def on_tasks(
 ) -> Result:
     """The result of a subject on tasks of lm-evaluation-harness."""
     options |= {"tasks": ",".join(names), "include": include, "before": before and before.pinned.id}
-    with found(*filter(None, (subject, before))):
+    with findable(*filter(None, (subject, before))):
         return evaluated(lm_eval.EVALUATION, store, progress, model=subject.pinned.id, **options)
 
 

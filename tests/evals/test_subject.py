@@ -49,7 +49,7 @@ def test_scores_are_kept(store: Store, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(likelihood, "harness", lambda *arguments: pytest.fail("it was asked again"))
     reports: list[tuple[str, int, int, int]] = []
     again = subject.find(store, str(folder))
-    assert session(store, lambda *told: reports.append(told)).scores(again, DIALOGUES) == first
+    assert session(store, lambda *report: reports.append(report)).scores(again, DIALOGUES) == first
     assert reports[-1][:3] == ("t, lm", 2, 2) and again.scorer.settings() == {}
 
 
