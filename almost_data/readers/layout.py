@@ -1,7 +1,7 @@
 """What a layout is: a declared object that says which columns hold preferences, and how a row is read."""
 
 import re
-from collections.abc import Callable, KeysView, Mapping, Sequence
+from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from math import isfinite
@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from ..errors import InputError
 from ..models.chat import Messages
 from .conversations import (
     TURN_KEYS,
@@ -355,6 +356,27 @@ def text_list(value: Any) -> list[Any] | None:
     values = decode_list(value) if isinstance(value, str) else value
     is_list = isinstance(values, list) and all(text is None or isinstance(text, str) for text in values)
     return values if is_list else None
+
+
+def check_repeats(
+    rows: Sequence[Cells], prompt: str, replies: Iterable[str], source: str, setting: str
+) -> None:
+    """Raise InputError for a column of replies of which most begin with the text of the prompt's column.
+
+    `setting` says how to read them as they are.
+    """
+    for column in replies:
+        cells = [(row.get(prompt), row.get(column)) for row in rows if has_value(row.get(column))]
+        repeats = [
+            isinstance(start, str)
+            and isinstance(reply, str)
+            and start.strip() != ""
+            and reply.lstrip().startswith(start.strip())
+            for start, reply in cells
+        ]
+        if 2 * sum(repeats) > len(cells):
+            fix = f"leave it out of the replies, or read them as they are by {setting}"
+            raise InputError(f"{source}: {column} begins with the text of {prompt}: {fix}")
 
 
 def name_of(value: Any) -> str | None:

@@ -40,6 +40,7 @@ from .layout import (
     Layout,
     Preference,
     anything,
+    check_repeats,
     has_value,
     number_of,
     pair,
@@ -203,20 +204,11 @@ FIX = (
 
 
 def _check_repeats(layout: Layout, rows: Sequence[Cells], source: str) -> None:
-    """Raise InputError where most of both sides are texts that begin with the text of the prompt."""
+    """Raise InputError for a side that mostly repeats the prompt before its reply."""
     prompt = next((name for name in layout.columns if name in PROMPT_COLUMNS), None)
-    if prompt is None or not layout.columns.keys() >= {*SIDES}:
-        return
-    cells = [(row.get(prompt), row.get(side)) for row in rows for side in SIDES]
-    pairs = [
-        (start.strip(), reply.strip())
-        for start, reply in cells
-        if isinstance(start, str) and isinstance(reply, str)
-    ]
-    if 2 * sum(start != "" and reply.startswith(start) for start, reply in pairs) > len(cells):
-        columns = f"import.columns prompt={prompt},chosen=chosen,rejected=rejected"
-        fix = f"leave it out of the replies, or read them as they are by {columns}"
-        raise InputError(f"{source}: chosen and rejected begin with the text of {prompt}: {fix}")
+    if prompt and layout.columns.keys() >= {*SIDES}:
+        setting = f"import.columns prompt={prompt},chosen=chosen,rejected=rejected"
+        check_repeats(rows, prompt, SIDES, source, setting)
 
 
 def _check_labels(layout: Layout, rows: Sequence[Cells], source: str) -> None:

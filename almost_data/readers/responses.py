@@ -10,7 +10,7 @@ from ..models.chat import Messages
 from .conversations import IMAGES, Conversation, check_images, stripped
 from .elsewhere import check_elsewhere
 from .formats import Row
-from .layout import BEFORE, objects, reply_of, turns, written_list
+from .layout import BEFORE, check_repeats, objects, reply_of, turns, written_list
 from .queries import CONVERSATIONS, NAMED, PromptColumn, find_column
 from .reasons import Unusable
 
@@ -133,6 +133,9 @@ def find_columns(
     prompt_column: PromptColumn | None = None
     if prompt or not is_whole or not values or set(NAMED) & set(others):
         prompt_column = find_column(others, sample, source, prompt, "prompt", names)
+        if prompt is None:
+            name = prompt_column.name
+            check_repeats(sample, name, replies, source, f"import.columns prompt={name}")
     ends = finish_columns(reply, ladder)
     finished = {replies: name for name, replies in ends.items() if name in names}
     unread = [name for name in FINISHED if name in names and not reply]

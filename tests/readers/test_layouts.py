@@ -569,7 +569,7 @@ def test_unpaired_replies_make_a_pair_only_where_a_true_and_a_false_one_follow_e
 def test_replies_that_repeat_the_prompt_are_no_replies_where_most_of_them_do() -> None:
     repeated = {"prompt": "Why so? ", "chosen": "Why so?\nBecause.", "rejected": "Why so? No."}
     with pytest.raises(
-        InputError, match="chosen and rejected begin with the text of prompt: leave it out"
+        InputError, match=r"chosen begins with the text of prompt: leave it out .* import\.columns"
     ) as error:
         detect([repeated, repeated, ROW], "rows", list(ROW))
     assert "\n" not in str(error.value)

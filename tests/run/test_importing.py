@@ -415,6 +415,28 @@ def test_how_a_reply_ended_is_read_where_its_column_says_whose_it_is(
     }
 
 
+@pytest.mark.parametrize("shape", ["wide", "long"])
+def test_replies_that_repeat_their_prompt_are_refused_unless_the_prompt_is_named(
+    store: Store, tmp_path: Path, shape: str
+) -> None:
+    """What a library returns that gives the whole text back."""
+    wide = [{"prompt": f"Why {n}?", "good": f"So {n}.", "poor": f" Why {n}?\nNo."} for n in range(3)]
+    long = [
+        {"prompt": row["prompt"], "responder": name, "response": f"{row['prompt']} {row[name]}"}
+        for row in wide
+        for name in ("good", "poor")
+    ]
+    file = jsonl(tmp_path / "a.jsonl", wide if shape == "wide" else long)
+    column = "poor" if shape == "wide" else "response"
+    refusal = f"{column} begins with the text of prompt: .*import.columns prompt=prompt"
+    with pytest.raises(InputError, match=refusal) as error:
+        importing.import_responses(store, file, ["good", "poor"], "1.0.0")
+    assert "\n" not in str(error.value)
+    options = importing.Options({"prompt": "prompt"})
+    manifest = importing.import_responses(store, file, ["good", "poor"], "1.0.0", options)
+    assert manifest.rows == 6
+
+
 def test_how_replies_ended_is_not_read_where_it_is_not_said_whose(store: Store, tmp_path: Path) -> None:
     rows = [{"prompt": "Why?", "good": "So.", "poor": "No.", "finish_reason": "length"}]
     manifest = importing.import_responses(store, jsonl(tmp_path / "a.jsonl", rows), ["good", "poor"], "1.0.0")
