@@ -142,8 +142,8 @@ RULES = {
     # Share of the prompts. In tasks of arithmetic the numbers are what matters, so a few are no worry.
     "only_numbers": Rule(
         "prompts that differ from another one in their numbers alone",
-        (0.50, "worry", "Most prompts are others with new numbers: there are far fewer questions than rows."),
-        (0.05, "watch", "Many prompts are others with new numbers: keep one of each, unless numbers matter."),
+        (0.50, "worry", "Most prompts only change the numbers of another: few questions are new."),
+        (0.05, "watch", "Many prompts only change another's numbers: keep one, unless numbers matter."),
         (0.0, "fine", "Hardly any prompt is another one with other numbers."),
     ),
     # Share of the comparisons whose chosen side a reward model scores higher.

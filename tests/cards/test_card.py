@@ -370,7 +370,7 @@ def test_the_cost_of_all_that_it_was_made_from_is_added_up(store: Store, importe
     assert f"{total / rows:,.0f} tokens and" in cost(store)
     for name in manifests[1].usage:
         assert f"`{name}`" in cost(store)
-    assert cost(imported).lstrip().startswith("No model generated text")
+    assert cost(imported).lstrip().startswith("No model wrote text")
 
 
 @pytest.mark.parametrize("name", NAMES)
