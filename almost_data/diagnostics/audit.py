@@ -27,22 +27,22 @@ AT_THE_END = ("cut_off", "loop")
 
 def measure(
     parts: Sequence[pl.LazyFrame],
+    facts: pl.DataFrame,
     rows: int,
     left_out: Mapping[str, int],
-    checks: Mapping[str, Filter],
+    checks: Iterable[str],
     benchmarks: Mapping[str, list[str]],
     seed: int = 0,
 ) -> dict[str, Any]:
     """What an audit says, as JSON data.
 
     `parts` are comparisons: `place`, `query_id`, `prompt` (all turns as one text), `turns`, `has_system`,
-    `chosen`, `rejected`, and the two responders, null where they are not known.
+    `chosen`, `rejected`, and the two responders, null where they are not known. `facts` are those of all
+    parts, and `checks` the measures among them that response checks make.
 
     `rows` were read, of which `left_out` (reason -> rows) hold no comparison; those of the reason `tie` are
-    counted apart, as they are no fault. `checks` are response checks by the name of their measure;
-    `benchmarks` are prompts by the benchmark's name.
+    counted apart, as they are no fault. `benchmarks` are prompts by the benchmark's name.
     """
-    facts = pl.concat(_facts(part.collect(), checks) for part in parts)
     total = len(facts)
     queries = facts.group_by("query_id").agg(pairs=pl.len())
     sampled = shortcuts.sampled_queries(queries, seed=seed) if total > shortcuts.SAMPLE else None
@@ -82,8 +82,11 @@ def measure(
     }
 
 
-def _facts(part: pl.DataFrame, checks: Mapping[str, Filter]) -> pl.DataFrame:
-    """A few numbers and marks of each comparison, in place of its texts."""
+def comparison_facts(part: pl.DataFrame, checks: Mapping[str, Filter]) -> pl.DataFrame:
+    """A few numbers and marks of each comparison, in place of its texts.
+
+    `checks` are response checks by the name of their measure.
+    """
     replies = part.select("prompt", response="chosen", finish_reason=pl.lit(None, pl.String))
     flags = {name: with_reason(replies, [check])["reason"].is_not_null() for name, check in checks.items()}
     chosen, rejected = (part[side].str.len_chars().cast(pl.Int64) for side in ("chosen", "rejected"))
@@ -113,7 +116,7 @@ def _left_out(left_out: Mapping[str, int], rows: int) -> list[dict[str, Any]]:
 
 
 def _of_all_rows(
-    parts: Sequence[pl.LazyFrame], facts: pl.DataFrame, checks: Mapping[str, Filter]
+    parts: Sequence[pl.LazyFrame], facts: pl.DataFrame, checks: Iterable[str]
 ) -> list[dict[str, Any]]:
     keys = ["prompt_hash", "chosen_hash", "rejected_hash"]
     distinct = facts.select(keys).unique()
@@ -235,5 +238,6 @@ def _scripts(prompts: pl.Series) -> dict[str, float]:
 
 def _longest(facts: pl.DataFrame) -> list[dict[str, Any]]:
     """The rows with the longest reply."""
-    top = facts.sort("longest", "place", descending=[True, False]).head(LONGEST)
+    top = facts.top_k(LONGEST, by=["longest", "place"], reverse=[False, True])
+    top = top.sort("longest", "place", descending=[True, False])
     return top.select("place", characters="longest").rows(named=True)

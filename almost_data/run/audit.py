@@ -3,8 +3,11 @@
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
+from itertools import islice
 from os.path import basename
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,8 @@ import polars as pl
 from ..builders import checks
 from ..datasets.builder import Progress, RewardModel, prompt_id, silent
 from ..datasets.digest import ranges
-from ..datasets.spool import Spool
-from ..datasets.tables import Table, all_turns, last_turn, messages, string
+from ..datasets.filters import Filter
+from ..datasets.tables import Table, all_turns, frame, last_turn, messages, string
 from ..diagnostics import audit as measures
 from ..diagnostics.rules import LEVELS, finding, is_share
 from ..errors import InputError, did_you_mean
@@ -24,7 +27,7 @@ from ..inputs import parse_toml, read_text
 from ..models.chat import assistant_turn
 from ..readers import benchmark_file
 from ..readers.files import WHOLE, HubPart
-from ..readers.layout import SIDES
+from ..readers.layout import SIDES, Preference
 from ..readers.preferences import Preferences, Rejected, read_preferences
 from ..readers.reasons import REASONS, TIE
 from ..scoring import Dialogue, Scorer
@@ -33,8 +36,8 @@ from ..store.sources import stored_ref
 from ..store.store import Store
 from .scorers import load_scorer
 
-CHUNK = 20_000
-"""Comparisons whose texts are in memory at once."""
+CHUNK, WORKERS = 20_000, 2
+"""Comparisons whose texts are in memory at once, in each of so many threads."""
 SCORED = 2_000
 """Comparisons that a reward model scores, at most."""
 PLACES = 5
@@ -84,6 +87,8 @@ class Texts:
 
     layout: str
     parts: list[pl.LazyFrame]
+    facts: list[pl.DataFrame]
+    """Of each part, what `measures.comparison_facts` finds."""
     rows: int
     left_out: dict[str, int]
     not_read: Sequence[str] = ()
@@ -117,7 +122,12 @@ def audit(
             fix = "correct the rows, or name other columns in audit.columns"
             raise InputError(f"{source}: no comparison in it ({problem}): {fix}")
         result = measures.measure(
-            [part.drop("messages") for part in texts.parts], texts.rows, texts.left_out, _checks(), benchmarks
+            [part.drop("messages") for part in texts.parts],
+            pl.concat(texts.facts),
+            texts.rows,
+            texts.left_out,
+            CHECKS,
+            benchmarks,
         )
         if scorer:
             result["measures"].append(_agreement(scorer, texts.parts, progress))
@@ -163,52 +173,82 @@ def _stored(store: Store, ref: str) -> Texts:
         *map(last_turn, ("chosen", "rejected")),
         *(pl.lit(None, pl.String).alias(name) for name in responders),
     ).select(_TABLE.names)
-    return Texts("a dataset of the store", _parts(rows), store.manifest(ref).rows, {})
+    parts, checks = list(map(_as_text, ranges(rows, CHUNK))), _checks()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        facts = list(pool.map(lambda part: measures.comparison_facts(part.collect(), checks), parts))
+    return Texts("a dataset of the store", parts, facts, store.manifest(ref).rows, {})
 
 
 def _read(preferences: Preferences, folder: Path, progress: Progress) -> Texts:
-    """The comparisons of a file, a folder or a Hub dataset, kept in files of `folder`."""
+    """The comparisons of a file, a folder or a Hub dataset, kept in files of `folder`.
+
+    While the next ones are read, those before are written and measured by another thread.
+    """
     left_out, places = Counter[str](), defaultdict[str, list[str]](list)
-    spool, rows = Spool(folder / "texts", _TABLE), 0
-    for read in preferences.rows:
-        rows += 1
-        if isinstance(read.result, Rejected):
+    rows_read = 0
+
+    def comparisons() -> Iterator[dict[str, Any]]:
+        nonlocal rows_read
+        for read in preferences.rows:
+            rows_read += 1
+            place = basename(read.place)
+            if not isinstance(read.result, Rejected):
+                yield from (_row(place, preference) for preference in read.result)
+                continue
             left_out[read.result.reason] += 1
             if left_out[read.result.reason] <= PLACES:
-                places[read.result.reason].append(basename(read.place))
-            continue
-        for preference in read.result:
-            row = {
-                "place": basename(read.place),
-                "query_id": prompt_id(preference.prompt),
-                "prompt": preference.prompt,
-                "chosen": preference.chosen.text,
-                "rejected": preference.rejected.text,
-                "chosen_responder": preference.chosen.model,
-                "rejected_responder": preference.rejected.model,
-            }
-            spool.add(row)
-    progress("reading", rows, rows, 0)
-    parts = _parts(spool.scan()) if spool.rows else []
-    layout = preferences.layout.described
-    return Texts(layout, parts, rows, dict(left_out), preferences.not_read, places)
+                places[read.result.reason].append(place)
+
+    parts: list[pl.LazyFrame] = []
+    pending: list[Future[pl.DataFrame]] = []
+    rows, checks = comparisons(), _checks()
+    with ThreadPoolExecutor(1) as pool:
+        while chunk := list(islice(rows, CHUNK)):
+            file = folder / f"{len(parts):06}.parquet"
+            texts = frame(_TABLE, chunk)
+            if pending:
+                pending[-1].result()  # two chunks are in memory at most
+            pending.append(pool.submit(_keep, texts, file, checks))
+            parts.append(_as_text(pl.scan_parquet(file, glob=False)))
+        facts = [future.result() for future in pending]
+    progress("reading", rows_read, rows_read, 0)
+    layout, columns = preferences.layout.described, preferences.not_read
+    return Texts(layout, parts, facts, rows_read, dict(left_out), columns, places)
 
 
-def _parts(rows: pl.LazyFrame) -> list[pl.LazyFrame]:
-    """The comparisons in ranges of queries, as they are measured."""
+def _row(place: str, preference: Preference) -> dict[str, Any]:
+    chosen, rejected = preference.chosen, preference.rejected
+    return {
+        "place": place,
+        "query_id": prompt_id(preference.prompt),
+        "prompt": preference.prompt,
+        "chosen": chosen.text,
+        "rejected": rejected.text,
+        "chosen_responder": chosen.model,
+        "rejected_responder": rejected.model,
+    }
+
+
+def _keep(rows: pl.DataFrame, file: Path, checks: Mapping[str, Filter]) -> pl.DataFrame:
+    """Write the rows, and return the facts of them."""
+    content = BytesIO()
+    rows.write_parquet(content, compression="lz4")
+    file.write_bytes(content.getbuffer())  # a full disk is an OSError here, and none of Polars
+    return measures.comparison_facts(_as_text(rows.lazy()).collect(), checks)
+
+
+def _as_text(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The comparisons as they are measured."""
     roles = pl.col("prompt").list.eval(pl.element().struct.field("role"))
-    return [
-        part.with_columns(
-            all_turns(),
-            turns=pl.col("prompt").list.len().cast(pl.Int64),
-            has_system=roles.list.contains("system"),
-            messages=pl.col("prompt"),
-        )
-        for part in ranges(rows, CHUNK)
-    ]
+    return rows.with_columns(
+        all_turns(),
+        turns=pl.col("prompt").list.len().cast(pl.Int64),
+        has_system=roles.list.contains("system"),
+        messages=pl.col("prompt"),
+    )
 
 
-def _checks() -> dict[str, Any]:
+def _checks() -> dict[str, Filter]:
     named = checks.response_checks()
     return {measure: named[check] for measure, check in CHECKS.items()}
 

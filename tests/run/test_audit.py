@@ -90,6 +90,17 @@ def test_the_first_comparison_of_each_fault_is_shown_where_the_fault_is(tmp_path
     assert "\u202e" not in card.audit_page(result), "nor in the page's other texts"
 
 
+def test_parts_change_nothing_and_the_first_rows_are_the_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path / "pairs.jsonl", list(planted_rows()))
+    whole = audit(Store(tmp_path), file)
+    monkeypatch.setattr("almost_data.run.audit.CHUNK", 100)
+    assert audit(Store(tmp_path), file) == whole
+    [identity] = [row for row in whole["measures"] if row["name"] == "identity"]
+    assert identity["places"] == ["pairs.jsonl:4", "pairs.jsonl:9", "pairs.jsonl:14"]
+
+
 def test_the_last_line_says_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def last_line(rows: list[dict[str, Any]], *options: str) -> str:
         cli.main(["audit", jsonl(tmp_path / "my pairs.jsonl", rows), *options])
