@@ -3,7 +3,7 @@
 import errno
 import re
 import sys
-from importlib import import_module
+from importlib import import_module, metadata
 from itertools import takewhile
 from typing import NoReturn
 
@@ -18,7 +18,7 @@ from cyclopts import (
 
 from ..errors import Defect, InputError
 from ..inputs import is_utf8
-from .console import accept_any_text, draw_to_files
+from .console import accept_any_text, draw_to_files, print_line
 from .ending import end, interruptible, received, traceback_file
 from .options import DEFAULTS, refuse_fractions
 
@@ -85,11 +85,17 @@ app = App(
     help_format="plaintext",
     default_parameter=DEFAULTS,
     suppress_keyboard_interrupt=False,
+    version_flags=(),  # elsewhere `--version` is an option of the verb
 )
 for _name, (_path, _help) in VERBS.items():
     _usage = {"usage": f"Usage: almost-data {_name} [OPTIONS] {USAGE[_name]}"} if _name in USAGE else {}
     app.command(f"{__package__}.{_path}", name=_name, help=_help, **_usage)
 app.register_install_completion_command(add_to_startup=False, help="Install completion for your shell.")
+
+
+@app.command(name="--version", help="Display application version.")
+def _version() -> None:
+    print_line(metadata.version("almost_data"))
 
 
 def main(argv: list[str] | None = None, command: App = app) -> None:
@@ -159,7 +165,7 @@ def name_flags(message: str, arguments: list[str], command: App = app) -> str:
     >>> name_flags("run.version 1: write N.N.N", ["import", "queries", "x.txt"])
     '--version 1: write N.N.N'
     """
-    # Up to the first flag: `--version` would be taken for the command of that name.
+    # Up to the first flag: `--help` would be taken for the command of that name.
     words = list(takewhile(lambda word: word[:1] != "-", arguments))
     sections = "|".join(map(re.escape, {*SECTIONS, *filter(None, words[1:])}))
     setting = re.compile(rf"(?<![\w./-])(?:{sections})\.([a-z_]+)(?!\w)")

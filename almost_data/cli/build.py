@@ -35,7 +35,7 @@ SETTINGS = Group("Settings of the dataset", sort_key=0)
 DRY_RUN = Parameter(help="Say what would be built, and build nothing.")
 OPTIONAL = "The {} to read, as `--from` names them."
 
-app = App(name="build", group_parameters=Group("Options", sort_key=1))
+app = App(name="build", version_flags=(), group_parameters=Group("Options", sort_key=1))
 for _name in registry.names("builders"):
     app.command(f"{__name__}:{_name}", name=_name)
 

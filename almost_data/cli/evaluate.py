@@ -21,6 +21,7 @@ app = App(
     name="eval",
     help="Evaluate a model on a benchmark, beside the baselines that expose shortcuts; FILE.py:NAME is an "
     "evaluation of yours.",
+    version_flags=(),
 )
 _NAMES = {name.replace("-", "_"): name for name in registry.names("evals")}
 for _attribute, _name in _NAMES.items():

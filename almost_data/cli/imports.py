@@ -16,7 +16,7 @@ from .console import print_line
 from .options import ROOT, Reading, Root, Version
 from .summary import summary
 
-app = App(name="import")
+app = App(name="import", version_flags=())
 LADDER: presets.PresetName = "delta"
 """The preset that is an example of a ladder for imported queries."""
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+import almost_data
 from almost_data import registry
 from almost_data.cli import app
 from almost_data.cli.console import print_rows
@@ -270,6 +271,16 @@ def test_a_folder_that_cannot_be_written_to_is_a_line_that_says_what_to_do(
         app._end(OSError(errno.EROFS, "Read-only file system", "build/.locks"), [], app.app)
     line = "build/.locks: Read-only file system: make it writable, or name another folder by --root"
     assert capsys.readouterr().err == f"almost-data: {line}\n"
+
+
+@pytest.mark.parametrize(
+    "words", ["lits", "import preference x.jsonl", "import x.jsonl", "import", "list", "build", "eval"]
+)
+def test_version_behind_a_word_is_never_the_question_for_the_program_s_own(words: str) -> None:
+    done = cli(*words.split(), "--version", "1.0.0")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "Unknown" in done.stderr
+    assert cli("--version").stdout == f"{almost_data.__version__}\n"
 
 
 def test_an_option_that_is_missing_is_named(tmp_path: Path) -> None:
