@@ -179,6 +179,8 @@ def with_retries(repo: str, attempt: Callable[[], T], endpoint: str | None = Non
         except Exception as error:  # the client, its HTTP library and hf_xet each raise their own kinds
             if not _is_from_hub(error):
                 raise
+            if _is_offline(error):
+                raise InputError(f"{repo}: HF_HUB_OFFLINE forbids requests to the Hub: unset it") from None
             is_temporary = _is_temporary(error)
             if wait is None or not is_temporary:
                 # The client's messages hold addresses: the cause is kept only where the Hub did not answer.
@@ -213,6 +215,11 @@ def _is_temporary(error: Exception) -> bool:
         _package(type(cause).__module__) in HTTP or isinstance(cause, ConnectionError | TimeoutError)
         for cause in _causes(error)
     )
+
+
+def _is_offline(error: Exception) -> bool:
+    """Whether the client was told to ask nobody: it raises a ConnectionError."""
+    return any(type(cause).__name__ == "OfflineModeIsEnabled" for cause in _causes(error))
 
 
 def _is_from_hub(error: Exception) -> bool:

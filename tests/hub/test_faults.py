@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from almost_data import hub
 from almost_data.errors import InputError
@@ -36,6 +37,15 @@ def test_somebody_who_commits_first_keeps_what_they_wrote(store: Store, server: 
     assert is_whole(store, "responses@1.1.0", files) and {"note0.txt", "note1.txt"} <= files.keys()
     assert b"By hand, 0." in files["README.md"] and b"By hand, 1." in files["README.md"]
     assert sum("/commit/" in path for _, path in server.recorded) == 4
+
+
+def test_a_client_that_may_ask_nobody_is_not_tried_again(
+    store: Store, server: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="HF_HUB_OFFLINE forbids requests to the Hub: unset it"):
+        hub.verify(store, REPO, api=api(server))
+    assert not caplog.records
 
 
 def test_a_conflict_without_end_is_one_line(store: Store, server: Hub) -> None:
