@@ -167,7 +167,8 @@ def _absent_texts(names: Iterable[str]) -> dict[str, str]:
     names, texts = set(names), {}
     if "query_id" in names and not {*PROMPTS} & names:
         texts["prompt"] = "query_id"
-    if "chosen" not in names and {"comparison_id", "chosen_reply_id"} & names:
+    is_pair = "chosen_reply_id" in names or {"comparison_id", "question_url"} <= names
+    if "chosen" not in names and is_pair:
         texts |= {side: f"{side}_reply_id" for side in PAIR}
     elif "response" not in names and {"reply_id", "answer_url"} & names:
         texts["response"] = "reply_id"

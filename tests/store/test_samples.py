@@ -92,6 +92,39 @@ def test_texts_of_an_absent_parent_are_missed_and_said_so(tmp_path: Path) -> Non
     assert "the text is not in the store" in done.stdout and "responses@0.1.0" in done.stdout
 
 
+OPENERS = """
+import polars as pl
+from almost_data import Builder, Built, Column, Config, Table, last_turn
+
+COLUMNS = (
+    Column("query_id", "string", "id of the query", "29b96e1ccfe1b398"),
+    Column("comparison_id", "string", "id of the comparison", "29b96e1ccfe1b398-0"),
+    Column("opener", "string", "first word", "Well"),
+)
+
+
+def build(config, parents, generator, progress):
+    rows = parents["comparisons"]("default").with_columns(opener=last_turn("chosen").str.split(" ").list[0])
+    return Built({"default": rows.select("query_id", "comparison_id", "opener").collect()}, [], {})
+
+
+BUILDER = Builder(
+    name="openers", doc="Openers.", config=Config, parents=("comparisons",), build=build, uses_engine=False,
+    tables={"default": Table("an opener", ("comparison_id",), COLUMNS)},
+)
+"""
+
+
+def test_a_comparison_s_id_alone_makes_no_comparison_of_a_row(fake_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "openers.py").write_text(OPENERS, "utf-8")
+    shutil.copytree(fake_store.root, tmp_path / "build")
+    build = cli("build", "openers.py:BUILDER", "--from", REF, "--version", "1.0.0", cwd=tmp_path)
+    sampled = cli("sample", "openers", "-n", "1", cwd=tmp_path)
+    for done in (build, sampled):
+        assert done.returncode == 0, done.stderr
+        assert "opener: " in done.stdout and "not in the store" not in done.stdout
+
+
 def test_sample_prints_boxes_with_reasons_and_json(fake_store: Store) -> None:
     root = ["--root", str(fake_store.root)]
     done = cli("sample", "comparisons", "--dropped", "too_short", "-n", "2", *root)
