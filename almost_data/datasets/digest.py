@@ -120,8 +120,12 @@ class RowHasher:
         # A dropped row may lack the text that would name it.
         if "reason" not in table.names and any(rows[name].null_count() for name in table.key):
             raise ValueError(f"{config}: a row has no value of its key {', '.join(table.key)}")
-        if rows.select(table.key).is_duplicated().any():
-            raise ValueError(f"{config}: two rows have the same key")
+        is_repeated = rows.select(table.key).is_duplicated()
+        if is_repeated.any():
+            values = ", ".join(
+                repr(value)[:40] for value in rows.filter(is_repeated).select(table.key).row(0)
+            )
+            raise ValueError(f"{config}: two rows have the same key {', '.join(table.key)} ({values})")
         if "reason" in table.names:
             self.reasons.update(dict(rows["reason"].drop_nulls().value_counts().iter_rows()))
             if len(self.reasons) > MAX_REASONS:
