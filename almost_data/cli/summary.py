@@ -239,6 +239,8 @@ def _next_commands(store: Store, last: Manifest, options: list[str]) -> list[str
         if last.name in child.optional:
             flags = [pair for pair in flags if not pair[1].startswith(f"{last.name}.")]
             flags.append((f"--{last.name}", last.ref))  # as it is: its settings need not be repeated
+        if last.name in child.parents and store.has(f"{child.name}@{last.version}"):
+            flags = [pair for pair in flags if pair != ("--from", last.ref)] + [("--from", last.ref)]
         flags = _needed(store, child, flags)
         verbs.insert(0, shlex.join(["build", child.name, *chain.from_iterable(flags)]))
     code = f"import datasets; print(datasets.load_dataset({str(store.path(last.ref))!r}))"

@@ -142,6 +142,11 @@ def existing(store: Store, draft: Manifest, hint: str = "") -> Manifest | None:
     present = store.manifest(draft.ref)
     if present.fingerprint == draft.fingerprint:
         return present
+    if (maker := present.builder.name) != draft.builder.name:
+        raise InputError(
+            f"{draft.ref} exists already, made by {maker}, not by {draft.builder.name}: choose another "
+            f"version{hint}"
+        )
     # Settings come first: prompts and pinned models follow from them.
     consequences = (
         "builder",

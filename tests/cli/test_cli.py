@@ -101,6 +101,10 @@ def test_the_next_command_goes_on_from_where_the_build_ended(tmp_path: Path, nam
     again = cli(*line.split()[3:], cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert f"{name}@0.3.0" in again.stdout and "was there" in again.stdout
+    done = cli("build", name, "--engine", "fake", "--limit", "8", "--version", "0.3.0", cwd=tmp_path)
+    line = done.stdout.partition("Next\n")[2].strip().splitlines()[0]
+    assert f"--version 0.4.0 --from {name}@0.3.0" in line, "that version of the child exists"
+    assert cli(*line.split()[3:], cwd=tmp_path).returncode == 0
 
 
 def test_a_terminal_without_unicode_gets_other_characters(tmp_path: Path) -> None:

@@ -68,6 +68,10 @@ def test_the_same_file_again_is_no_new_import_and_another_is_refused(store: Stor
         InputError, match=r"responses@1\.0\.0 exists already, from another recipe \(import\.ladder"
     ):
         importing.import_responses(store, file, ["poor", "good"], "1.0.0")
+    comparisons = jsonl(tmp_path / "p.jsonl", [{"prompt": "p", "chosen": "c", "rejected": "r"}])
+    importing.import_preferences(store, comparisons, "1.0.0")
+    with pytest.raises(InputError, match="made by import-preferences, not by comparisons: choose another"):
+        build(store, "1.0.0")
 
 
 def test_unusable_rows_are_kept_with_a_reason(store: Store, tmp_path: Path) -> None:
