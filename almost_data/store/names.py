@@ -42,7 +42,9 @@ def on_disk(name: str) -> str:
     if NAME.fullmatch(parent) and VERSION.fullmatch(folder):
         return f"write {parent}@{folder}"
     kind = "folder" if os.path.isdir(name) else "file"
-    return f"it is a {kind}: `view {name}` shows it, `import preferences {name}` makes a dataset of it"
+    return (
+        f"it is a {kind}: `import` makes a dataset of it, and `view {name}` shows it if it holds preferences"
+    )
 
 
 def is_ref(text: str) -> bool:

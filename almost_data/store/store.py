@@ -148,8 +148,8 @@ class Store:
         name, at, version = ref.partition("@")
         names = list(dict.fromkeys(present.partition("@")[0] for present in self.refs()))
         if versions := self.refs(name):
-            latest = f"{'..., ' if len(versions) > 5 else ''}{', '.join(versions[-5:])}"
-            instead = f"of that name there is {latest}; choose one of these"
+            kind = "its newest versions are" if len(versions) > 5 else "of that name there is"
+            instead = f"{kind} {', '.join(versions[-5:])}; choose one of these"
         elif name == "preferences":
             instead = f"imported preferences are comparisons{at}{version}"
         elif name in registry.names("builders"):

@@ -67,7 +67,7 @@ def test_verbs_that_read_files_take_a_folder_by_its_name(store: Store, verb: str
 def test_verbs_of_the_store_say_what_to_type_for_a_file(store: Store, verb: str, source: str) -> None:
     done = cli(*verb.split(), source)
     assert done.returncode == 2
-    assert f"`view {source}` shows it, `import preferences {source}` makes a dataset of it" in done.stderr
+    assert f"`import` makes a dataset of it, and `view {source}` shows it" in done.stderr
 
 
 def test_a_folder_of_the_store_is_named_by_its_reference(store: Store) -> None:
