@@ -262,7 +262,7 @@ def _unjudged(rows: Sequence[Cells], columns: Sequence[str]) -> str:
         return f"; if {min(dialogues)} holds whole conversations, `import queries` reads their prompts"
     if not names & {"prompt", "question", "instruction", "query"}:
         return ""
-    fix = "`import responses` reads them, with import.ladder best,...,worst"
+    fix = "`import responses FILE --ladder best,...,worst` reads them"
     if names & {"responder", "model", "generator"} and names & {"response", "output", "completion", "answer"}:
         return f"; these are answers without a preference, one a row: {fix}"
     candidates = [name for name in columns if name not in (*PROMPT_COLUMNS, *BEFORE, *ORIGINS)]

@@ -299,7 +299,7 @@ def test_the_refusal_says_what_is_wrong_with_usual_columns(row: Row, reason: str
     ],
 )
 def test_answers_without_a_preference_are_sent_to_the_import_of_responses(row: Row, hint: str) -> None:
-    with pytest.raises(InputError, match=rf"{hint}.*: `import responses` reads them, with import\.ladder"):
+    with pytest.raises(InputError, match=rf"{hint}.*: `import responses FILE --ladder "):
         detect([row], "file.jsonl", list(row))
     for judged in ({"prompt": "q", "chosen": "a"}, {"prompt": "q", "id": "x1", "kind": "y"}):
         with pytest.raises(InputError) as error:
