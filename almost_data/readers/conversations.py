@@ -32,7 +32,7 @@ IMAGES = {
 """Columns of what is no text, and belongs to the prompt."""
 _JSON_START = re.compile(r"\s*(?:\[\s*\{|\{'(?:role|from|content|value)':)")
 """How a list of turns begins in JSON, or a turn as Python prints it; one object of JSON may be a reply."""
-_WRITTEN_TURN = re.compile(r'\s*\{\s*"(?:role|from|content|value)"\s*:')
+_WRITTEN_TURN = re.compile(r'\s*\{\s*"(?:role|from|content|value|messages)"\s*:')
 _JSON_TURNS = re.compile(r"""\s*\[?\s*\{\s*["'](role|from|content|value)["']\s*:""")
 _TURN_KEYS = [re.compile(rf"""["']({names})["']\s*:""") for names in ("role|from", "content|value")]
 HEAD = 1_000
@@ -97,13 +97,15 @@ def _json_turns(text: str) -> Any:
 
 
 def is_written_turn(text: str) -> bool:
-    """Whether a text is a turn as a JSON object; where most are, they are no replies that show one."""
+    """Whether a text is a turn, or a request, as a JSON object; where most are, no reply shows one."""
     if not _WRITTEN_TURN.match(text):
         return False
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         return False
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        return True
     return _looks_like_a_turn(value) and str(value.get("role", value.get("from"))).lower() in ROLES
 
 

@@ -21,17 +21,22 @@ _MARKS = ("<", "[|", "[INST]", "[SYSTEM_PROMPT]")
 """One of which every mark of a chat template has."""
 _ROLE = "(?:system|developer|user|human|prompter|assistant|bot|ai)"
 _TEMPLATE_TURN = re.compile(
-    rf"{_LINE_START}(?:{_TOKEN}(?i:{_ROLE})(?:\n|{_TOKEN})|<[|｜](?:im_)?(?i:{_ROLE})(?:_TOKEN)?[|｜]>"
-    rf"|\[\|(?i:{_ROLE})\|\]|\[SYSTEM_PROMPT\]|<(?i:{_ROLE})>:|<start_of_turn>(?:user|model)\n|<extra_id_[01]>(?:System|User|Assistant)\n)"
+    rf"{_LINE_START}(?:{_TOKEN}(?i:{_ROLE})(?:\n|{_TOKEN}|\Z)|<[|｜](?:im_)?(?i:{_ROLE})(?:_TOKEN)?[|｜]>"
+    rf"|\[\|(?i:{_ROLE})\|\]|\[SYSTEM_PROMPT\]|<(?i:{_ROLE})>:"
+    r"|<start_of_turn>(?:user|model)\n|<extra_id_[01]>(?:System|User|Assistant)\n)"
 )
 """A turn as chat templates write it: a role between special tokens, or in one."""
-_END_TOKEN = re.compile(rf"""(?<=[^ \t`"'(*])(?:{_TOKEN}|<end_of_turn>|</s>)\s*\Z""")
-"""The end of a turn likewise, at the end of a text and right behind it."""
+_END_TOKEN = re.compile(
+    rf"""(?:(?<=[^ \t`"'(*])|(?<=[.!?。！？] ))(?:{_TOKEN}|<end_of_turn>|<eos>|</s>)\s*\Z"""
+)
+"""The end of a turn likewise, at the end of a text and right behind it, or behind a sentence."""
 END = 100
 """Characters in which the end of a text shows a token."""
 _INSTRUCTION = re.compile(_LINE_START + r"\[INST\]")
 """The beginning of a turn that ends in `[/INST]`, which is sought apart: a pattern of both is quadratic."""
-_OPEN_TURN = re.compile(r"(?:(?:^|\n)(?:Assistant|AI|### (?:Response|Assistant))|(?:^|[\s>])ASSISTANT):\s*\Z")
+_OPEN_TURN = re.compile(
+    r"(?:(?:^|\n)(?:Assistant|AI|### (?:Response|Assistant))|(?:^|[\s>])ASSISTANT):\s*\Z|\n<think>\s*\Z"
+)
 """The end of a prompt that was written for a model to continue."""
 _TRANSCRIPT_START = re.compile(
     r"\s*(?:(?:### ?|GPT4 Correct |\*\*)?(?i:human|user|人类|人間|用户|ユーザー)(?:\*\*)?[:：]"
@@ -101,7 +106,7 @@ def is_whole_hh(value: Any) -> bool:
 
 def check_text(text: str) -> str:
     """The text, if it is one turn of a user. Raises Unusable for a dialogue that was written as text."""
-    is_open = ":" in text[-20:] and _OPEN_TURN.search(text)
+    is_open = any(mark in text[-20:] for mark in (":", "<think>")) and _OPEN_TURN.search(text)
     if is_open or _is_transcript(text) or _is_template(text, re.Pattern.search):
         raise Unusable("template_text")
     return text

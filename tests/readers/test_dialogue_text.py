@@ -60,6 +60,8 @@ TEMPLATES = (
     "A human and an AI talk.\n[|Human|] Why?\n[|AI|] Because.\n[|Human|] ",
     "<|Human|>: Why?<eoh>\n",
     "<human>: Why?\n<bot>:",
+    "Why?<|im_end|>\n<|im_start|>assistant",
+    "Why?\n<think>\n",
     "[SYSTEM_PROMPT] Be brief.[/SYSTEM_PROMPT][INST] Why?[/INST]",
     "\n\n人类：Why?\n\n助手：",
     "人間: Why?\nアシスタント: Because.\n人間: And then?",
@@ -84,7 +86,9 @@ def test_a_reply_that_begins_as_a_dialogue_is_no_reply_and_one_that_shows_it_is(
     assert pairs_of(detect([row], "rows", list(row)), [row])[0] == [Pair([user("q")], answer, "b")]
 
 
-@pytest.mark.parametrize("end", ["<|im_end|>", "\n<end_of_turn>\n", "</s>", "<｜end▁of▁sentence｜>"])
+@pytest.mark.parametrize(
+    "end", ["<|im_end|>", "\n<end_of_turn>\n", "\n<eos>", " </s>", "<｜end▁of▁sentence｜>"]
+)
 def test_a_reply_that_ends_in_the_mark_of_a_template_is_no_text(end: str) -> None:
     with pytest.raises(Unusable) as error:
         read_reply(f"Because.{end}", PROMPT)

@@ -573,6 +573,11 @@ def test_replies_that_repeat_the_prompt_are_no_replies_where_most_of_them_do() -
     ) as error:
         detect([repeated, repeated, ROW], "rows", list(ROW))
     assert "\n" not in str(error.value)
+    dialogue = {name: f"{hh([user('q')])}\n\nAssistant: {name}".removesuffix(" prompt") for name in ROW}
+    with pytest.raises(InputError, match=r"by import\.columns chosen=chosen,rejected=rejected$"):
+        detect([dialogue], "rows", list(ROW))
+    sides = by_columns({name: name for name in ("chosen", "rejected")})
+    assert pairs_of(sides, [dialogue])[0] == [Pair([user("q")], "chosen", "rejected")]
     good, reasons = pairs_of(detect([repeated, ROW], "rows", list(ROW)), [repeated])
     assert [pair.chosen for pair in good] == [repeated["chosen"]] and reasons == []
     assert pairs_of(by_columns({name: name for name in ROW}), [repeated])[0] == good
@@ -583,6 +588,9 @@ def test_turns_as_json_objects_are_no_replies_where_most_of_them_are() -> None:
     with pytest.raises(InputError, match=r"chosen holds lists of texts, or turns as text: .*import\.columns"):
         detect([turn, turn, ROW], "rows", list(ROW))
     assert pairs_of(detect([turn, ROW], "rows", list(ROW)), [turn])[0][0].chosen == turn["chosen"]
+    request = ROW | {"prompt": json.dumps({"messages": [user("q")]})}
+    with pytest.raises(InputError, match="prompt holds lists of texts, or turns as text"):
+        detect([request], "rows", list(ROW))
     for reply in ('{"role": "engineer", "content": "a"}', '{"role": "user"}', '{"content": ', "{}"):
         assert detect([ROW | {"chosen": reply}], "rows", list(ROW)).name == "trl"
 
