@@ -93,7 +93,7 @@ def test_the_first_comparison_of_each_fault_is_shown_where_the_fault_is(tmp_path
 def test_parts_change_nothing_and_the_first_rows_are_the_examples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = write(tmp_path / "pairs.jsonl", list(planted_rows()))
+    file = jsonl(tmp_path / "pairs.jsonl", planted_rows())
     whole = audit(Store(tmp_path), file)
     monkeypatch.setattr("almost_data.run.audit.CHUNK", 100)
     assert audit(Store(tmp_path), file) == whole
