@@ -189,10 +189,10 @@ def measures() -> str:
             "# Measures",
             "The measures of audits and cards, and where each verdict begins. `audit` has also "
             "`left_out.REASON` and `contamination.FILE`, with the thresholds of `left_out` and "
-            "`contamination`. For `surface_model` and `surface_beyond_length`, the lower end of the 95% "
-            "interval decides; for `surface_model`, the accuracy of length alone, where that is higher. "
+            "`contamination`. `surface_model` and `surface_beyond_length` are judged by the lower end of "
+            "their 95% interval, and `surface_model` by the accuracy of length alone if that is higher. "
             "[How verdicts are decided](../explanation/verdicts.md) says why.",
-            _table(("measure", "what it measures", "verdict"), rows),
+            _table(("name", "measure", "verdict"), rows),
         ]
     )
 
@@ -238,7 +238,8 @@ def tables() -> str:
         for config, table in load_builder(name).tables.items():
             rows = [(f"`{column.name}`", column.type, column.doc) for column in table.columns]
             key = ", ".join(f"`{column}`" for column in table.key)
-            parts.append(f"## {name}: {config}\n\n{table.doc}; a row is named by {key}.")
+            doc = table.doc[0].upper() + table.doc[1:]
+            parts.append(f"## {name}: {config}\n\n{doc}. Its key is {key}.")
             parts.append(_table(("column", "type", "what it is"), rows))
     return "\n\n".join(parts)
 
