@@ -30,7 +30,7 @@ def export(
     config: Annotated[str, Parameter(help="Config whose rows are written.")] = "default",
     where: Where = None,
     flat: Annotated[
-        bool, Parameter(help="Text in place of messages; in .csv, no cell that a spreadsheet calculates.")
+        bool, Parameter(help="Text in place of messages; in .csv, formulas are made harmless.")
     ] = False,
     root: Root = ROOT,
 ) -> None:

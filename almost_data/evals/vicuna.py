@@ -35,7 +35,7 @@ class Options:
     a: str
     """Model (name@version, Hub id, folder, pypi:PACKAGE), or .jsonl of its answers."""
     b: str
-    """The other side, likewise."""
+    """The other model, or file of answers."""
     data: Path
     """JSONL of questions: question_id, text, category."""
     judge: str
@@ -51,13 +51,13 @@ class Options:
     seed: int = 0
     """Seed of the draw."""
     max_new_tokens: int = 1024
-    """Of an answer (paper)."""
+    """Most tokens of an answer, as in the paper."""
     temperature: float = 0.7
-    """Of an answer (paper)."""
+    """Sampling temperature of answers, as in the paper."""
     judge_temperature: float = 0.0
-    """Of a verdict."""
+    """Sampling temperature of verdicts."""
     judge_tokens: int = TOKENS
-    """Of a verdict, at most."""
+    """Most tokens of a verdict."""
     judge_timeout: float = SECONDS
     """Seconds that a verdict may take."""
     max_failures: float = MAX_FAILURES

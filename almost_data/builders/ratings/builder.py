@@ -51,7 +51,7 @@ class RatingsConfig(Config, frozen=True, kw_only=True):
     max_new_tokens: Positive = verdicts.TOKENS
     """New tokens of one verdict at most."""
     temperature: Temperature = 0.0
-    """Of a verdict."""
+    """Sampling temperature of verdicts."""
     seed: int = 0
     """Seed of the sampling; each verdict has a seed of its own, made from it."""
     limit: Positive | None = None
