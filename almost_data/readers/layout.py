@@ -139,7 +139,7 @@ def conversation(value: Any) -> bool:
 
 def tree(value: Any) -> bool:
     """A turn with the turns that answer it."""
-    return _turn(value) and objects(value.get("replies"))
+    return _turn(value) and objects(value.get("replies") or ())
 
 
 def _turn(value: Any) -> bool:

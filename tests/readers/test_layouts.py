@@ -475,8 +475,13 @@ def test_every_ranked_turn_of_a_tree_is_a_preference() -> None:
     layout = detect(rows, "rows", list(rows[0]))
     second = Pair([user("q"), assistant("a"), user("And then?")], "d", "c")
     assert pairs_of(layout, rows) == ([Pair([user("q")], "a", "b"), second, second], [])
-    spoiled = [tree(), tree(node("assistant", "a", [{"text": "b"}], rank=0)), tree(good | {"replies": "b"})]
-    assert pairs_of(layout, spoiled) == ([], ["no_preference", "no_preference", "not_text"])
+    spoiled = [
+        tree(),
+        {"message_tree_id": "1", "prompt": user("q")},
+        tree(node("assistant", "a", [{"text": "b"}], rank=0)),
+        tree(good | {"replies": "b"}),
+    ]
+    assert pairs_of(layout, spoiled) == ([], ["no_preference"] * 3 + ["not_text"])
 
 
 @pytest.mark.parametrize(
