@@ -16,6 +16,7 @@ import polars as pl
 from markupsafe import Markup
 
 from ..datasets.builder import Builder
+from ..datasets.digest import SPLITS
 from ..datasets.ledger import Entry, plural
 from ..datasets.manifest import Manifest, Parent, total_usage
 from ..datasets.tables import TEST_SHARE, stored_configs
@@ -27,7 +28,6 @@ from .front_matter import viewer, with_front_matter
 
 FOLDERS = (Path(__file__).parent / "templates", Path(__file__).parents[2] / "cards")
 """Templates in the wheel, and in a checkout."""
-SPLITS = ("train", "test")
 SEED = 0
 """Of the examples."""
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..cards.markdown import short
+from ..datasets.digest import SPLITS
 from ..datasets.ledger import rules
 from ..datasets.manifest import Manifest, encode_manifest, total_usage
 from ..evals.results import read
@@ -22,7 +23,6 @@ from .show_results import print_result, print_results_of
 
 STYLES = {"fatal": "red", "worry": "red", "warn": "yellow", "watch": "yellow"}
 """How bad a finding is -> its colour, the worst first."""
-SPLITS = ("train", "test")
 LABELS = {"share_equal_length": "share_equal_length (half of it counts as longer above)"}
 """Diagnostics of which the name alone does not say how another measure counts them."""
 SHARES = {"acceptance", "rating_agreement"}

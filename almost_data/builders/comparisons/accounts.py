@@ -58,18 +58,16 @@ class Accounts:
             cut=(pl.col("finish_reason") == "length").sum(),
         )
         self._responders.append(responder)
-        dropped = {f"dropped {name}": (pl.col("reason") == name).sum() for name in self._pair_reasons}
         sums = _sums(pl.col("chosen_length").filter(alive), pl.col("rejected_length").filter(alive))
-        self._pairs.append(pairs.group_by(_RANKS).agg(n=pl.len(), **dropped, **sums))
+        self._pairs.append(pairs.group_by(_RANKS).agg(n=pl.len(), **self._drops, **sums))
         by_query = pairs.filter(alive).group_by("query").agg(pairs=pl.len(), row=pl.col("chosen_row").first())
         self._kept.append(by_query.select(texts["query_id"].gather(by_query["row"]), "pairs"))
         self.kept += int(by_query["pairs"].sum())
 
     def drop(self, pairs: pl.DataFrame) -> None:
         """Take pairs back that were added as kept; `pairs` has query_id, ranks, lengths and reason."""
-        dropped = {f"dropped {name}": (pl.col("reason") == name).sum() for name in self._pair_reasons}
         sums = _sums(pl.col("chosen_length"), pl.col("rejected_length"))
-        counts = pairs.group_by(_RANKS).agg(n=pl.lit(0), **dropped, **sums)
+        counts = pairs.group_by(_RANKS).agg(n=pl.lit(0), **self._drops, **sums)
         self._pairs.append(counts.with_columns(-pl.col(name).cast(pl.Int64) for name in sums))
         by_query = pairs.group_by("query_id").agg(pairs=-pl.len().cast(pl.Int64))
         by_query = pl.concat([*self._kept, by_query], how="vertical_relaxed").group_by("query_id").sum()
@@ -77,8 +75,10 @@ class Accounts:
         self.kept -= len(pairs)
 
     @property
-    def _pair_reasons(self) -> list[str]:
-        return [rule.name for rules in self.pair_stages.values() for rule in rules]
+    def _drops(self) -> dict[str, pl.Expr]:
+        """How many pairs each rule drops."""
+        names = [rule.name for rules in self.pair_stages.values() for rule in rules]
+        return {f"dropped {name}": (pl.col("reason") == name).sum() for name in names}
 
     def by_query(self) -> pl.DataFrame:
         """query_id and its number of comparisons, `pairs`, where it has any."""
