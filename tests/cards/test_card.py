@@ -44,7 +44,8 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Store:
     jsonl(queries, ({"query": text} for text in (*NASTY, *NASTY[:2])))
     importing.import_queries(store, str(queries), "0.1.0")
     responses = folder / "![b](http:).jsonl"
-    rows = [{"prompt": p, "good": f"{p} {'long ' * 20}!", "bad": f"{'x' * 60} {p}."} for p in NASTY]
+    texts = zip(NASTY, reversed(NASTY), strict=True)
+    rows = [{"prompt": p, "good": f"{q} {'long ' * 20}!", "bad": f"{'x' * 60} {q}."} for p, q in texts]
     jsonl(responses, [*rows, rows[0]])
     importing.import_responses(store, str(responses), ["good", "bad"], "0.1.0")
     run = build.BuildRun(store, "0.1.0", fake_tiny('comparisons.checks="paper"'), FakeEngine())
