@@ -24,6 +24,9 @@ TOOL_ROLES = {
     *("tool", "function", "function_call", "observation", "ipython", "environment"),
     *("tool_call", "tool_calls", "tool_response", "function_response"),
 }
+PAIRS = (("input", "output"), ("human", "assistant"))
+"""Keys of a user's turn and the reply to it, where one object holds both, as in Capybara and MOSS."""
+_PAIR_ROLES = ("user", "assistant")
 TOOL_CALLS = ("tool_calls", "function_call", "function_calls")
 IMAGES = {
     *("image", "images", "image_path", "img_path", "image_url"),
@@ -68,7 +71,23 @@ def read_turns(value: Any) -> Messages | None:
         value = [value]
     if not isinstance(value, Sequence) or isinstance(value, bytes):
         raise Unusable("not_text", f"{type(value).__name__} where text or a list of turns is needed")
-    return tuple(_message(turn) for turn in value)
+    try:
+        return tuple(_message(turn) for turn in value)
+    except Unusable:
+        if (turns := _turns_of_pairs(value)) is None:
+            raise
+        return turns
+
+
+def _turns_of_pairs(value: Sequence[Any]) -> Messages | None:
+    """The turns of objects that each hold a user's text and the reply, by keys of `PAIRS`; else None."""
+    keys = next((keys for keys in PAIRS if isinstance(value[0], dict) and value[0].keys() == {*keys}), ())
+    if not keys or any(not isinstance(item, dict) or item.keys() != {*keys} for item in value):
+        return None
+    texts = [(role, item[key]) for item in value for role, key in zip(_PAIR_ROLES, keys, strict=True)]
+    if not all(isinstance(text, str) for _, text in texts):
+        return None
+    return tuple({"role": role, "content": text} for role, text in texts)
 
 
 def _request_turns(request: dict[str, Any]) -> Messages:
@@ -173,8 +192,8 @@ def _history(history: Any) -> Messages:
         return turns
     if not all(map(_is_pair, items)):
         raise Unusable("unreadable_history")
-    roles = ("user", "assistant")
-    return tuple({"role": r, "content": text} for item in items for r, text in zip(roles, item, strict=True))
+    pairs = (zip(_PAIR_ROLES, item, strict=True) for item in items)
+    return tuple({"role": role, "content": text} for pair in pairs for role, text in pair)
 
 
 def _is_pair(value: Any) -> bool:

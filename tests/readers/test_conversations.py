@@ -17,6 +17,24 @@ def test_turns_as_json_text_are_turns_in_any_order_of_keys() -> None:
         assert read_turns(text) == (assistant("No."),)
 
 
+@pytest.mark.parametrize(
+    "pair",
+    [
+        {"input": "a"},
+        {"input": "a", "output": None},
+        {"input": "a", "output": "b", "c": "d"},
+        {"a": "b"},
+    ],
+)
+def test_objects_of_a_turn_and_its_reply_are_turns_only_with_just_these_two_texts(pair: Row) -> None:
+    good = {"input": "a", "output": "b"}
+    assert read_turns([good, good]) == (user("a"), assistant("b")) * 2
+    for turns in ([pair], [good, pair], [user("a"), good]):
+        with pytest.raises(Unusable) as error:
+            read_turns(turns)
+        assert error.value.reason == "unknown_role"
+
+
 @pytest.mark.parametrize("role", ["assistant", "user", "critic"])
 def test_text_that_is_one_json_object_is_a_reply(role: str) -> None:
     text = json.dumps({"role": role, "content": "Hi"})

@@ -40,6 +40,11 @@ def read(row: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ({"prompt": "c", "history": "[]"}, [("user", "c")]),
         ({"turns": ["a", "b"]}, [("user", "a")]),
+        (
+            {"source": "s", "conversation": [{"input": "a", "output": "b"}, {"input": "c", "output": "d"}]},
+            [("user", "a"), ("assistant", "b"), ("user", "c")],
+        ),
+        ({"conversation": [{"human": "a", "assistant": "b"}], "category": "c"}, [("user", "a")]),
         ({"messages": [{"role": "user", "content": "a"}], "label": True}, [("user", "a")]),
         ({"conversations": [{"from": "human", "value": "a"}], "answer": "b", "tools": None}, [("user", "a")]),
         (
