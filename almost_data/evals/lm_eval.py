@@ -70,8 +70,10 @@ def plan(session: EvalSession, options: Options) -> EvalPlan:
             raise InputError(
                 f"{model.pinned.id}: lm-eval needs a language model, and this one scores dialogues"
             )
-    if len({str(model.pinned) for model in subjects}) < len(subjects):
-        raise InputError(f"eval.before {options.before}: the same model as eval.model, so no difference")
+    if options.before and subjects[1].pinned == subjects[0].pinned:
+        raise InputError(
+            f"eval.before {subjects[1].pinned.id}: the same model as eval.model, so no difference"
+        )
     if options.shots is not None and options.shots < 0:
         raise InputError(f"eval.shots {options.shots}: give 0 or more")
     if not find_spec("lm_eval"):
