@@ -1,4 +1,7 @@
-"""The picture of the README: the viewer on the demo's comparisons, in Chromium. Run it after `make demo`."""
+"""The picture of the README: the viewer on the demo's comparisons, in Chromium. Run it after `make demo`.
+
+It shows the comparison that the README has in full.
+"""
 
 import shutil
 import tempfile
@@ -12,19 +15,19 @@ IMAGES = Path(__file__).parent / "pages" / "images"
 SIZE = {"width": 1280, "height": 760}
 
 
-def viewer(ref: str) -> None:
-    """Photograph the page of `view REF`."""
+def viewer(ref: str, row: str) -> None:
+    """Photograph the page of `view REF` at a row."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         page = Path(folder) / "view.html"
         app.main(["view", ref, "-o", str(page)])
         program = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         tab = browser.new_page(viewport=SIZE, color_scheme="light")
-        tab.goto(page.as_uri())
+        tab.goto(f"{page.as_uri()}#row={row}")
         tab.wait_for_timeout(500)
         tab.screenshot(path=IMAGES / "viewer.png")
         browser.close()
 
 
 if __name__ == "__main__":
-    viewer("comparisons@0.1.0")
+    viewer("comparisons@0.1.0", "47a17a6266c6734b-3851008fcb052988")
