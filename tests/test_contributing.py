@@ -69,6 +69,12 @@ def test_a_dataset_is_readable_where_its_builder_is_not(tmp_path: Path) -> None:
         run(f"python -m almost_data {verb} translations@0.1.0", tmp_path)
 
 
+def test_a_filter(tmp_path: Path) -> None:
+    follow("Add a filter", tmp_path)
+    ledger = Store(tmp_path / "build").manifest("comparisons@0.1.0").ledger
+    assert {"no_apology", "few_links"} <= {entry.filter for entry in ledger}
+
+
 def test_an_engine(tmp_path: Path) -> None:
     follow("Add an engine", tmp_path)
     store = Store(tmp_path / "build")
