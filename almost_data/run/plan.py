@@ -12,7 +12,7 @@ from ..datasets.builder import AUTO, Builder, NothingLeft, RewardModel, load_bui
 from ..datasets.config import Config, record
 from ..datasets.filters import account
 from ..datasets.manifest import BuilderId, Manifest, fingerprint
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from ..generation import Generator
 from ..models import Model
 from ..scoring import Scorer
@@ -86,7 +86,8 @@ class Planner:
         for source, ref in self.sources.items():
             if source not in upstream:
                 made_from = ", ".join(dict.fromkeys(upstream)) or "nothing"
-                raise InputError(f"run.from {ref}: {target.name} is made from {made_from}")
+                hint = did_you_mean(source, upstream) or _readers(source)
+                raise InputError(f"run.from {ref}: {target.name} is made from {made_from}{hint}")
         steps: list[Step] = []
         self._add(target, steps, is_target=True)
         refs = {step.manifest.ref for step in steps}
@@ -233,6 +234,12 @@ def _append(steps: list[Step], step: Step) -> Manifest:
     if all(step.manifest.ref != earlier.manifest.ref for earlier in steps):
         steps.append(step)
     return step.manifest
+
+
+def _readers(dataset: str) -> str:
+    """Which builders are made from a dataset, as an error ends; nothing where there is none."""
+    builders = [name for name in registry.names("builders") if dataset in load_builder(name).parents]
+    return f"; {dataset} is read by `build {' or '.join(builders)}`" if builders else ""
 
 
 def _setting(builder: Builder, ref: str) -> str:

@@ -119,9 +119,13 @@ def test_retry_failed_is_for_what_asks_a_model_and_for_a_new_version(fake_store:
 
 def test_from_must_name_something_upstream(fake_store: Store) -> None:
     with pytest.raises(
-        InputError, match=r"run\.from comparisons@0\.1\.0: comparisons is made from responses, queries"
+        InputError,
+        match=r"run\.from comparisons@0\.1\.0: comparisons is made from responses, queries, ratings; "
+        "comparisons is read by `build filtered`",
     ):
         run(fake_store, "0.3.0", None, comparisons="comparisons@0.1.0").build("comparisons")
+    with pytest.raises(InputError, match=r"ratings \(did you mean 'responses'\?\)"):
+        run(fake_store, "0.3.0", None, respones="respones@0.1.0").build("comparisons")
     with pytest.raises(InputError, match=r"no responses@9\.0\.0"):
         run(fake_store, "0.3.0", None, responses="responses@9.0.0").build("comparisons")
 
