@@ -214,7 +214,9 @@ def _selected(artifacts: Artifacts, manifest: Manifest, selection: Selection) ->
     configs = dropped_configs(artifacts, manifest)
     reasons = [reason for entry in manifest.ledger for reason in entry.dropped]
     reasons += ["failed"] if any(entry.failed for entry in manifest.ledger) else []
-    if not configs or not reasons:
+    if not reasons:
+        raise InputError(f"{manifest.ref} dropped no row")
+    if not configs:
         raise InputError(f"{manifest.ref} keeps no dropped rows")
     if selection.dropped not in (ANY, *reasons):
         hint = did_you_mean(selection.dropped, reasons)

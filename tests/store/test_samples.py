@@ -78,6 +78,8 @@ def test_what_does_not_fit_is_named_with_what_there_is(
 ) -> None:
     with pytest.raises(InputError, match=message.replace("(", r"\(")):
         sample(fake_store, REF, selection)
+    with pytest.raises(InputError, match=r"responses@0\.1\.0 dropped no row"):
+        sample(fake_store, "responses@0.1.0", Selection(dropped="any"))
     with pytest.raises(InputError, match="give 1 or more"):
         sample(fake_store, REF, n=0)
 
