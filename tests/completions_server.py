@@ -199,7 +199,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _refused(self) -> bool:
         wrong = self.server.key and self.headers["Authorization"] != f"Bearer {self.server.key}"
         if wrong:
-            self._error(401, f"Incorrect API key provided: {self.headers['Authorization'].split()[1]}.")
+            key = str(self.headers["Authorization"]).split()[-1]
+            self._error(401, f"Incorrect API key provided: {key}.")
         return bool(wrong)
 
     def _error(self, status: int, message: str) -> None:

@@ -267,7 +267,10 @@ class OpenAIEngine:
                 names: tuple[str, ...] = portal.call(ask)
                 return names
         except ServerFault as fault:
-            advice = "no list of models under this address: check it, or name the models in engine.servers"
+            end = "" if server.base_url.rstrip("/").endswith("/v1") else "it most often ends in /v1; "
+            advice = (
+                f"no list of models under this address: {end}check it, or name the models in engine.servers"
+            )
             if fault.status is None:
                 advice = "is the server running?"
             elif fault.status in (401, 403):

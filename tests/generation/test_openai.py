@@ -368,7 +368,7 @@ def test_resolve_takes_what_is_served_by_its_name_there(server: CompletionsServe
 
 def test_what_is_no_such_server_is_an_input_error(server: CompletionsServer) -> None:
     wrong = OpenAIEngine(base_url=(server.url.removesuffix("/v1"),))
-    with pytest.raises(InputError, match="no list of models under this address"):
+    with pytest.raises(InputError, match="under this address: it most often ends in /v1; check it"):
         check(wrong, MODEL)
 
 
@@ -411,6 +411,10 @@ def test_the_key_is_sent_and_never_shown(
     assert [id for id, reply in replies.items() if reply.error] == ["r1"]
     assert "[redacted]" in (replies["r1"].error or "")
     texts = [repr(client), str(vars(client)), str(client.settings()), str(replies), caplog.text]
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(InputError, match="set OPENAI_API_KEY to a key that it takes .HTTP 401"):
+        check(engine(server), MODEL)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
     server.key = "another"
     errors = answers(client, ask(3)).values()
     assert all("HTTP 401" in (reply.error or "") for reply in errors)
