@@ -208,7 +208,10 @@ def _remarks(judged: Comparisons, rows: pl.DataFrame, has_no_surface: bool, kind
     if len(rows) < len(source.train):
         yield f"{len(rows):,} of {len(source.train):,} comparisons were judged: whole prompts, by the seed."
     if has_no_surface:
-        yield "No surface model is beside it: it needs a train split of 50 comparisons at least."
+        yield (
+            "No surface model is beside it: it is fitted on prompts of a train split that are not judged, and "
+            "needs 50 comparisons of them."
+        )
     if source.manifest and source.manifest.is_fake:
         yield f"{source.parent.ref} is text of the fake engine: nothing follows from it."
 
