@@ -14,10 +14,11 @@ from cyclopts import App, Group, Parameter
 
 from .. import registry
 from ..datasets.builder import Builder, NothingLeft, load_builder
+from ..datasets.manifest import Manifest
 from ..datasets.settings_docs import field_docs
 from ..errors import InputError
 from ..generation import engines
-from ..run.build import RunOptions, prepare
+from ..run.build import BuildRun, RunOptions, prepare
 from . import summary
 from .console import print_line
 from .hub import hub_origins, local_sources
@@ -153,6 +154,9 @@ def build(builder: Builder, options: Any, name: str) -> None:
     values |= {"sources": list(sources.values()), "origins": origins}
     run = prepare(**values, builders=[builder])
     plan = run.plan(builder)
+    for step in plan.steps:
+        if step.action == "reuse":
+            _print_unused_filters(step.manifest, run)
     if options.dry_run:
         summary.plan(plan, run)
         return
@@ -161,6 +165,15 @@ def build(builder: Builder, options: Any, name: str) -> None:
     with progress_bars() as bars:
         steps = run.execute(plan, bars)
     summary.summary(run.store, steps, _same_options(values))
+
+
+def _print_unused_filters(dataset: Manifest, run: BuildRun) -> None:
+    """Print which filters of the settings a dataset was made without, where it exists already."""
+    filters = getattr(run.preset.configs.get(dataset.name), "filters", ())
+    applied = {entry.filter for entry in dataset.ledger}
+    if unused := [rule.name for rule in filters if rule.name not in applied]:
+        line = f"not used: {', '.join(unused)} of {dataset.name}.filters, since {dataset.ref} exists without"
+        print_line(line, "yellow")
 
 
 def _optional(options: Any, name: str) -> str | None:

@@ -209,8 +209,8 @@ def _remarks(judged: Comparisons, rows: pl.DataFrame, has_no_surface: bool, kind
         yield f"{len(rows):,} of {len(source.train):,} comparisons were judged: whole prompts, by the seed."
     if has_no_surface:
         yield (
-            "No surface model is beside it: it is fitted on prompts of a train split that are not judged, and "
-            "needs 50 comparisons of them."
+            "No surface model is beside it: it is fitted on prompts of a train split that are not judged, "
+            "and needs 50 comparisons of them."
         )
     if source.manifest and source.manifest.is_fake:
         yield f"{source.parent.ref} is text of the fake engine: nothing follows from it."

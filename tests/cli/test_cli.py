@@ -430,6 +430,27 @@ def test_help_and_list_import_nothing_heavy(fake_store: Store) -> None:
         subprocess.run([sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_filters_of_a_dataset_that_exists_are_named_as_not_used(fake_store: Store, tmp_path: Path) -> None:
+    rule = (
+        '[[{}.filters]]\nname = "{}"\ndescription = "Too long."\ndrop = "chosen_length > 9"\nunit = "pair"\n'
+    )
+    (tmp_path / "f.toml").write_text(rule.format("comparisons", "brief") + rule.format("filtered", "terse"))
+    words = (
+        "--config",
+        str(tmp_path / "f.toml"),
+        "--root",
+        str(fake_store.root),
+        "--dry-run",
+        "--version",
+        "0.9.0",
+    )
+    build = cli("build", "filtered", "--from", "comparisons@0.1.0", *words)
+    line = "not used: brief of comparisons.filters, since comparisons@0.1.0 exists without"
+    assert build.returncode == 0 and line in build.stdout.splitlines()
+    build = cli("build", "comparisons", "--from", "responses@0.1.0", *words)
+    assert build.returncode == 0 and "not used" not in build.stdout
+
+
 def test_nothing_is_built_when_a_later_step_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(
         "[responses]\nresponders = [{name='a', model='m', prompt='hhh', shots=99}]\n"

@@ -412,7 +412,7 @@ def test_the_key_is_sent_and_never_shown(
     assert "[redacted]" in (replies["r1"].error or "")
     texts = [repr(client), str(vars(client)), str(client.settings()), str(replies), caplog.text]
     monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(InputError, match="set OPENAI_API_KEY to a key that it takes .HTTP 401"):
+    with pytest.raises(InputError, match=r"set OPENAI_API_KEY to a key that it takes \(HTTP 401"):
         check(engine(server), MODEL)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     server.key = "another"
