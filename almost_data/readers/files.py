@@ -148,6 +148,10 @@ def check_file(source: str, suffixes: tuple[str, ...]) -> Path:
     if not is_utf8(source):
         raise InputError(f"{source!r}: a name that is not UTF-8 text: rename the file")
     if not path.is_file():
+        if "://" in source:
+            raise InputError(
+                f"{source}: addresses are not read: give ORG/NAME of the Hub, or download the file"
+            )
         raise InputError(f"{source}: {'not a file: give one file' if path.exists() else 'no such file'}")
     if file_format(path) not in suffixes:
         names = f"{', '.join(suffixes)} (text also packed: {', '.join(COMPRESSIONS)})"

@@ -112,7 +112,8 @@ def _sql(where: str, rows: pl.LazyFrame, ref: str) -> pl.Expr:
     try:
         condition = pl.sql_expr(where)
         if unknown := sorted(set(condition.meta.root_names()) - set(schema)):
-            hint, columns = did_you_mean(unknown[0], schema), ", ".join(schema)
+            hint = did_you_mean(unknown[0], schema) or " (a text stands in single quotes)"
+            columns = ", ".join(schema)
             raise InputError(f"where {where!r}: no column {unknown[0]!r} in {ref}{hint}; it has: {columns}")
         verdict = rows.select(condition.alias("verdict")).collect(engine="streaming")["verdict"]
     except pl.exceptions.PolarsError as error:

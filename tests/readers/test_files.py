@@ -157,6 +157,11 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, name: str, content: byt
     assert "\n" not in str(error.value)
 
 
+def test_an_address_is_answered_by_what_is_read_in_its_place() -> None:
+    with pytest.raises(InputError, match="addresses are not read: give ORG/NAME of the Hub, or download"):
+        list(read_rows("https://huggingface.co/datasets/ORG/NAME", TABLE_SUFFIXES))
+
+
 def test_a_key_that_is_also_a_value_or_within_one_stands_once(tmp_path: Path) -> None:
     rows = [{"a": "a", "b": [{"a": 1}, {"a": 2}]}, {"a": '{"a": 1, "a": 2}', "b": '":'}]
     for name, content in (("a.jsonl", jsonl(rows)), ("a.json", json.dumps(rows, indent=1).encode())):

@@ -65,6 +65,7 @@ def test_examples_are_of_distinct_queries(fake_store: Store) -> None:
         (Selection(dropped="to_short"), "did you mean 'too_short'"),
         (Selection(where="chosen_len > 3"), "did you mean 'chosen_length'"),
         (Selection(where="CAST(chosen AS INT) > 1"), "no Polars SQL condition .*: write one such as prompt"),
+        (Selection(where="chosen = tea"), "no column 'tea' in .*a text stands in single quotes"),
         (Selection(where="nonsense("), "no Polars SQL condition .*: write one such as prompt LIKE"),
         (Selection(where="chosen_length"), "not true or false"),
         (Selection(pair="a>b"), "it has: fake-"),
