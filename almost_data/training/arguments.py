@@ -12,7 +12,7 @@ import yaml
 
 from .. import inputs
 from ..cards.front_matter import read_yaml
-from ..errors import InputError, one_line
+from ..errors import InputError, did_you_mean, one_line
 from ..run.presets import card as card_config
 from ..store.names import check_model_ref
 from ..store.store import Store
@@ -102,7 +102,7 @@ def parse(parser: Any, recipe: str, argv: list[str] | None = None) -> tuple[Any,
     errors = StringIO()
     try:
         with redirect_stderr(errors):
-            parsed = tuple(parser.parse_args_into_dataclasses(args=arguments))
+            *parsed, unknown = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
     except SystemExit as stop:
         if not stop.code:
             raise  # --help
@@ -112,13 +112,16 @@ def parse(parser: Any, recipe: str, argv: list[str] | None = None) -> tuple[Any,
         raise
     except Exception as error:  # of argparse, TRL, and packages that an argument needs
         raise InputError(one_line(error)) from None
+    if unknown:
+        names = [f"--{argument.name}" for values in parsed for argument in fields(values)]
+        raise InputError(f"no argument {unknown[0]!r}{did_you_mean(unknown[0], names)}: see --help")
     for values in parsed:
         check_values(values)
     inputs, args = parsed[:2]
     check_supported(args, parsed[-1])
     if args.output_dir in (None, "", "trainer_output"):
         args.output_dir = str(Path(inputs.root) / ".training" / inputs.artifact)
-    return parsed
+    return tuple(parsed)
 
 
 def check_values(arguments: Any) -> None:
