@@ -5,6 +5,9 @@ import tempfile
 from html import escape
 from pathlib import Path
 
+from almost_data.builders.community.builder import CommunityConfig, build
+from almost_data.datasets.builder import silent
+from almost_data.generation.fake import FakeEngine
 from tests.bench import Result, in_process
 
 SIZES = (75_000, 300_000)
@@ -44,8 +47,4 @@ def write(dump: Path, posts: int) -> None:
 
 
 def build_pairs(dump: str) -> None:
-    from almost_data.builders.community.builder import CommunityConfig, build
-    from almost_data.datasets.builder import silent
-    from almost_data.generation.fake import FakeEngine
-
     build(CommunityConfig(source=dump, site="plants.example"), {}, FakeEngine(), silent)

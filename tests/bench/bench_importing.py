@@ -8,6 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
+
+from almost_data.run import importing
+from almost_data.store.store import Store
 from tests.bench import Result, in_process
 
 ROWS = 1_000_000
@@ -45,8 +49,6 @@ def examples(rows: int, sides: tuple[str, str]) -> Iterator[dict[str, str]]:
 
 def write(file: Path, rows: int, sides: tuple[str, str]) -> None:
     if file.suffix == ".parquet":
-        import polars as pl
-
         pl.DataFrame(list(examples(rows, sides))).write_parquet(file)
     elif file.suffix == ".gz":
         with gzip.open(file, "wb", compresslevel=1) as packed, io.TextIOWrapper(packed, "utf-8") as text:
@@ -59,9 +61,6 @@ def write(file: Path, rows: int, sides: tuple[str, str]) -> None:
 
 
 def import_rows(kind: str, file: str) -> None:
-    from almost_data.run import importing
-    from almost_data.store.store import Store
-
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         if kind == "responses":
