@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import scoring
 from ..errors import InputError, one_line
-from ..generation import CannotStart, prompts
+from ..generation import loading, prompts
 from ..models import Model
 from ..scoring import Dialogue, Options, Score
 
@@ -46,10 +46,8 @@ class Likelihood:
             raise _no_harness(self.model)
         from transformers import AutoConfig
 
-        try:
+        with loading(self.model.id):
             config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False).get_text_config()
-        except Exception as error:
-            raise CannotStart(f"{self.model.id} cannot be loaded: {one_line(error)}") from error
         return min(self._limit, getattr(config, "max_position_embeddings", None) or self._limit)
 
     @property
@@ -165,7 +163,7 @@ def harness(folder: Path, model: Model, max_tokens: int, options: Options) -> An
 
     logging.disable_progress_bar()
     device, dtype = precision(options)
-    try:
+    with loading(model.id):
         return HFLM(
             pretrained=str(folder),
             backend="causal",
@@ -178,8 +176,6 @@ def harness(folder: Path, model: Model, max_tokens: int, options: Options) -> An
             trust_remote_code=False,
             use_safetensors=True,
         )
-    except Exception as error:
-        raise CannotStart(f"{model.id} cannot be loaded: {one_line(error)}") from error
 
 
 def _no_harness(model: Model) -> InputError:

@@ -7,9 +7,11 @@ An engine is one file, in this package or another one (see `engines.py`);
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from ..errors import InputError, one_line
 from ..models import Model as Model
 from ..models.chat import Message as Message
 from ..models.chat import Messages as Messages
@@ -158,6 +160,17 @@ class CannotStart(RuntimeError):
 
     No request is to blame.
     """
+
+
+@contextmanager
+def loading(model_id: str) -> Iterator[None]:
+    """Turn whatever a library raises for a model that it cannot load into CannotStart, in one line."""
+    try:
+        yield
+    except (InputError, CannotStart):
+        raise
+    except Exception as error:
+        raise CannotStart(f"{model_id} cannot be loaded: {one_line(error)}") from error
 
 
 class Closing(Protocol):

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
-from ..errors import InputError, one_line
 from ..models import weights
 from ..models.chat import end_of_turn
 from ..models.device import default_device, free_memory, has_bfloat16, release_memory
-from . import CannotStart, Model, Reply, Request, group_by_model
+from . import Model, Reply, Request, group_by_model, loading
 from .encoding import check_templates, encode
 
 if TYPE_CHECKING:
@@ -107,12 +106,8 @@ class TransformersEngine:
         """The model, loaded unless it is in memory. Raises InputError or CannotStart where it cannot be."""
         if model not in self._loaded:
             start = time.monotonic()
-            try:
+            with loading(model.id):
                 self._loaded[model] = self._load(model)
-            except InputError:
-                raise
-            except Exception as error:
-                raise CannotStart(f"{model.id} cannot be loaded: {one_line(error)}") from error
             self.load_seconds += time.monotonic() - start
         return self._loaded[model]
 

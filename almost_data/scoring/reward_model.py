@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from ..errors import InputError, one_line
-from ..generation import CannotStart
+from ..generation import CannotStart, loading
 from ..models import Model, weights
 from ..models.device import default_device, release_memory
 from .classifier import LoadedClassifier, reads_ahead, require_classifier, score_batch, score_in_float32
@@ -140,12 +140,8 @@ class ClassifierScorer:
 
     def _ensure_loaded(self) -> LoadedClassifier:
         if not self.loaded:
-            try:
+            with loading(self.model.id):
                 self.loaded = self.load()
-            except (InputError, CannotStart):
-                raise
-            except Exception as error:
-                raise CannotStart(f"{self.model.id} cannot be loaded: {one_line(error)}") from error
             kind = self.loaded.device.partition(":")[0]
             self._batch_tokens = self.options.batch_tokens or BATCH_TOKENS[kind]
         return self.loaded
