@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.crash import Server
-from tests.stress.verbs import MISSES, VERBS, Clean, Verb, VerbRuns, at_hub
+from tests.stress import MISSES, VERBS, Clean, Verb, VerbRuns, at_hub
 
 pytestmark = pytest.mark.crash
 

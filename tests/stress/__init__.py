@@ -1,20 +1,19 @@
-"""Builds killed at chosen points and at random moments all end as if nothing had been.
+"""Every verb that writes, killed: whatever is visible then is whole, and the same command again ends as if
+nothing had been.
 
-After each kill: what is published is whole, and what the journal holds is never asked again. When the
-same command then ends: the digests and the files are those of a build that nobody killed, each request
-is answered once in the journal, and nothing was cleaned up by hand.
+Each kill is in a copy of one prepared folder.
 """
 
+import copy
+import os
 import random
 import shutil
-import sqlite3
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,242 +21,293 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from almost_data.errors import InputError
-from almost_data.generation import journal, journal_file
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
+from tests import hub_server
 from tests.crash import Done, Server
+from tests.hub_server import TOKEN, Hub
+from tests.watched import digests, files, journaled
 
-BUILD = ("build", "comparisons", "--engine", "fake", "--limit", "20")
-REFS = ("queries@0.1.0", "responses@0.1.0", "comparisons@0.1.0")
-TORN = "torn journal"
-"""Killed at a reply, and then the journal's newest pages are lost, as by a power cut."""
-ALL_POINTS = "new journal"
-"""The point that a sweep visits at each pass: a journal is made only once."""
-SLOW = 0.008
-"""Seconds a reply, so that random moments fall on generation as often as on the rest."""
+REPO = "ORG/responses"
+MISSES = 5
+"""How often a verb is killed again, each time in half the time, where it ended before a random moment."""
+FAKE = ("--engine", "fake", "--version", "0.2.0")
+FEW_QUERIES = ("--from", "queries@0.1.0", "--limit", "4")
+FEW_RESPONSES = ("--from", "responses@0.1.0", "--limit", "4")
+POST = (
+    '<row Id="{id}" PostTypeId="{kind}" {more} Score="{score}" Body="{body}" ContentLicense="CC BY-SA 4.0" />'
+)
+ANSWER = "&lt;p&gt;Water the plant in the morning, and never at noon. That is number {id}.&lt;/p&gt;"
 
 
 @dataclass(frozen=True)
-class Clean:
-    """A build that nobody killed."""
+class Verb:
+    """A command that writes. In its words, `{at}` is the folder that it works in."""
 
-    digests: dict[str, str]
-    files: set[str]
-    keys: set[str]
-    """Of the requests that it asked."""
-    passes: dict[str, int]
-    """Of each point."""
-    seconds: float
-    """Of the build, were its engine SLOW."""
+    name: str
+    words: tuple[str, ...]
+    codes_again: tuple[int, ...] = (0,)
+    """Exit codes of the same command after a kill."""
+    root: str = "build"
 
 
-def build_clean(server: Server, folder: Path) -> Clean:
-    folder.mkdir(parents=True, exist_ok=True)
-    root, log, passes = folder / "build", folder / "log", folder / "passes"
-    start = time.monotonic()
-    done = server.run(*BUILD, "--root", str(root), log=str(log), counts=str(passes))
-    seconds = time.monotonic() - start
-    assert done.code == 0, done.err
-    keys = log.read_text().split()
-    assert len(keys) == len(set(keys))
-    counts = msgspec.json.decode(passes.read_bytes())
-    return Clean(digests(root), files(root), set(keys), counts, seconds + SLOW * len(keys))
-
-
-def digests(root: Path) -> dict[str, str]:
-    store = Store(root)
-    return {ref: store.manifest(ref).digest for ref in store.refs()}
-
-
-def files(root: Path) -> set[str]:
-    """What is in the store; SQLite clears its own two files when the journal is opened next."""
-    names = {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()}
-    return names - {"journal.sqlite-shm", "journal.sqlite-wal"}
-
-
-def journaled(root: Path) -> set[str]:
-    """The keys of the replies on disk, read from a copy: to open a journal is to change it."""
-    with _copy(root) as path, closing(sqlite3.connect(path)) as database:
-        tables = database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'reply'").fetchone()[0]
-        rows = database.execute("SELECT key FROM reply").fetchall() if tables else []
-    return {key.hex() for (key,) in rows}
-
-
-class _copy:
-    """The journal of a store, copied aside."""
-
-    def __init__(self, root: Path) -> None:
-        self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / "journal.sqlite"
-        for file in root.glob("journal.sqlite*"):
-            if not file.name.endswith("-shm"):
-                shutil.copy(file, self.folder.name)
-
-    def __enter__(self) -> Path:
-        return self.path
-
-    def __exit__(self, *error: object) -> None:
-        self.folder.cleanup()
-
-
-@dataclass
-class Watched:
-    """One store in which builds are killed, and all that is wrong with it."""
-
-    server: Server
-    clean: Clean
-    folder: Path
-    complaints: list[str] = field(default_factory=list)
-    kills: int = 0
-    journaled_keys: set[str] = field(default_factory=set)
-    """The keys in the journal."""
-    ended: bool = False
-    """Whether the last build ended with exit code 0."""
-
-    def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True)
-        self.root, self.log = self.folder / "build", self.folder / "log"
-        self.log.touch()
-
-    def build(self, delay: float | None = None, **how: Any) -> Done:
-        """Run the build, kill it after `delay` seconds, and look at what is left."""
-        before = self.log.stat().st_size
-        run = self.server.start(*BUILD, "--root", str(self.root), log=str(self.log), **how)
-        if delay is not None:
-            time.sleep(delay)
-            run.kill()
-        done = run.wait()
-        killed = done.code == -9
-        self.kills += killed
-        self.ended = done.code == 0
-        requested = self.log.read_text()[before:].split()
-        keys = journaled(self.root)
-        self._check(not self.journaled_keys & set(requested), "a journaled reply was asked again")
-        self._check(len(requested) == len(set(requested)), "a reply was asked twice in one run")
-        self._check(self.journaled_keys <= keys, "a journaled reply is gone")
-        self._check(len(set(requested) - keys) <= (journal.REPLIES if killed else 0), "replies were lost")
-        self.journaled_keys = keys
-        if killed:
-            self._check_published()
-        else:
-            self._check(done.code == 0, f"exit code {done.code}: {done.err.strip()}")
-            self._check_end()
-        return done
-
-    def tear(self, rng: random.Random) -> None:
-        """Lose the newest part of the journal."""
-        for file in self.root.glob("journal.sqlite-wal"):
-            with file.open("r+b") as opened:
-                opened.truncate(rng.randrange(file.stat().st_size + 1))
-        self.journaled_keys = journaled(self.root)
-
-    def _check(self, good: bool, complaint: str) -> None:
-        if not good:
-            self.complaints.append(complaint)
-
-    def _check_published(self) -> None:
-        """Whatever is in the store is whole, and every build's requests add up."""
-        store = Store(self.root)
-        self.complaints += [f"{ref}: {wrong}" for ref in store.refs() for wrong in verify(store, ref)]
-        self._check(digests(self.root).items() <= self.clean.digests.items(), "another digest")
-        with _copy(self.root) as path:
-            try:
-                for status in journal_file.status(path):
-                    self._check(
-                        min(status.answered, status.failed, status.pending) >= 0, f"{status} does not add up"
-                    )
-            except (InputError, RuntimeError) as error:
-                self.complaints.append(f"the journal cannot be used: {error.args[0].rpartition('/')[2]}")
-
-    def _check_end(self) -> None:
-        self._check_published()
-        self._check(digests(self.root) == self.clean.digests, "the digests differ")
-        differing = files(self.root) ^ self.clean.files
-        self._check(not differing, f"files left over or missing: {', '.join(sorted(differing))}")
-        self._check(self.journaled_keys == self.clean.keys, "the journal has other requests")
-        if self.ended:
-            with _copy(self.root) as path:
-                self._check(
-                    all(not status.failed for status in journal_file.status(path)), "failures in the journal"
-                )
+VERBS = (
+    Verb("build queries", ("build", "queries", *FAKE, "--limit", "8")),
+    Verb("build responses", ("build", "responses", *FAKE, "--from", "queries@0.1.0", "--limit", "8")),
+    Verb("build comparisons", ("build", "comparisons", *FAKE, "--from", "responses@0.1.0")),
+    Verb(
+        "build demonstrations",
+        (
+            "build",
+            "demonstrations",
+            *FAKE,
+            *FEW_QUERIES,
+            "--rm",
+            "baseline:longest",
+            "--turns",
+            "4",
+            "--preference",
+        ),
+    ),
+    Verb(
+        "build ratings",
+        ("build", "ratings", *FAKE, *FEW_RESPONSES, "--judge", "j", "--judging", "pairs"),
+    ),
+    Verb(
+        "build community",
+        ("build", "community", "--version", "0.2.0", "--source", "{at}/Posts.xml", "--site", "a.example"),
+    ),
+    Verb("import queries", ("import", "queries", "{at}/queries.txt", "--version", "2.0.0")),
+    Verb(
+        "import responses",
+        ("import", "responses", "{at}/answers.jsonl", "--ladder", "good,poor", "--version", "2.0.0"),
+    ),
+    Verb("import preferences", ("import", "preferences", "{at}/pairs.jsonl", "--version", "2.0.0")),
+    Verb("push", ("push", "responses@1.0.0", "--repo", "ORG/another")),
+    Verb("pull", ("pull", f"{REPO}@v1.0.0"), root="pulled"),
+    Verb("ablate", ("ablate", "--from", "responses@0.1.0", "--version", "0.3.0")),
+    Verb("audit -o", ("audit", "{at}/pairs.jsonl", "-o", "{at}/out/audit.html")),
+    Verb("journal --prune", ("journal", "--prune")),
+    Verb("rm", ("rm", "comparisons@0.1.0", "--yes"), codes_again=(0, 2)),
+    Verb("export", ("export", "comparisons@0.1.0", "-o", "{at}/out/rows.jsonl")),
+    Verb("export --to", ("export", "comparisons@0.1.0", "--to", "verl", "-o", "{at}/out/verl")),
+    Verb("view -o", ("view", "comparisons@0.1.0", "-o", "{at}/out/page.html")),
+    Verb("eval", ("eval", "preference", "--model", "baseline:longest", "--dataset", "comparisons@0.1.0")),
+)
 
 
 @dataclass
 class Outcome:
-    """What came of the kills at one point."""
+    """What came of the kills of a verb."""
 
-    point: str
-    passes: int | None = None
-    kills: int = 0
-    went_on: int = 0
-    """Kills in stores where the same command then came to its end."""
+    verb: str
+    kills: Counter[str] = field(default_factory=Counter)
+    """By `point` and `moment`."""
     good: int = 0
-    """Kills in stores where all else held too."""
+    """Kills after which all was as it should be."""
     complaints: Counter[str] = field(default_factory=Counter)
+    missed: int = 0
+    """Kills before which the verb had ended."""
 
-    def add(self, watched: Watched) -> None:
-        self.kills += watched.kills
-        self.went_on += watched.kills if watched.ended else 0
-        self.good += 0 if watched.complaints else watched.kills
-        self.complaints.update(watched.complaints)
-
-
-def sweep(server: Server, clean: Clean, folder: Path, kills: int, rng: random.Random) -> Iterator[Outcome]:
-    """Kill builds at every point, at some of its passes, each in a store of its own; then build again."""
-    passes = clean.passes | {TORN: clean.passes["reply"]}
-    each = max(1, kills // len(passes))
-    for number, (point, many) in enumerate(sorted(passes.items())):
-        outcome = Outcome(point, many)
-        kill_count = many if point == ALL_POINTS else min(each, many)
-        for at in sorted(rng.sample(range(1, many + 1), kill_count)):
-            watched = Watched(server, clean, folder / f"{number}-{at}")
-            watched.build(point="reply" if point == TORN else point, at=at)
-            if point == TORN:
-                watched.tear(rng)
-            if (
-                watched.kills
-            ):  # else the point was not reached: the writer's clock decides how often it commits
-                watched.build()
-            outcome.add(watched)
-        yield outcome
+    @property
+    def bad(self) -> int:
+        """Kills that left a trace, or that were missed."""
+        return self.kills.total() - self.good + self.missed
 
 
-def random_moments(server: Server, clean: Clean, folder: Path, kills: int, rng: random.Random) -> Outcome:
-    """Kill slow builds at random moments, again and again in one store until one ends; then in the next."""
-    outcome = Outcome("random moments")
-    for number in count():
-        if outcome.kills >= kills:
-            return outcome
-        watched = Watched(server, clean, folder / f"random-{number}")
-        while watched.kills + outcome.kills < kills:
-            if watched.build(delay=rng.uniform(0, clean.seconds), slow=SLOW).code != -9:
-                break
-        else:
-            watched.build()
-        outcome.add(watched)
-    raise AssertionError
+@dataclass(frozen=True)
+class Clean:
+    """How a verb ends that nobody kills."""
+
+    state: dict[str, Any]
+    passes: dict[str, int]
+    """Of each point."""
+    seconds: float
+
+
+class VerbRuns:
+    """Runs verbs in copies of a prepared folder, and compares how they end."""
+
+    def __init__(self, server: Server, hub: Hub, folder: Path) -> None:
+        self.server, self.hub, self.folder = server, hub, folder
+        self.prepared = folder / "prepared"
+        self.runs = 0
+        self._clean: dict[Verb, Clean] = {}
+        _prepare(server, self.prepared)
+        self.repos = copy.deepcopy(hub.repos)
+
+    def sweep(self, verb: Verb, kills: int, rng: random.Random) -> Outcome:
+        """Kill a verb at `kills` points and moments, a third of them at random moments."""
+        outcome, clean = Outcome(verb.name), self.clean(verb)
+        points = sorted(clean.passes.items())
+        rng.shuffle(points)
+        for number in range(kills):
+            point, count = points[number % len(points)]
+            where: dict[str, Any] = {"point": point, "at": rng.randint(1, count)}
+            if number % 3 == 2:
+                where = {"delay": rng.uniform(0, clean.seconds)}
+            complaints = self.kill(verb, **where)
+            for _ in range(MISSES):
+                if complaints is None and "delay" in where:
+                    where["delay"] /= 2
+                    complaints = self.kill(verb, **where)
+            if complaints is None:
+                outcome.missed += 1
+                outcome.complaints[f"{where}: it ended before it was killed"] += 1
+            else:
+                outcome.kills["moment" if "delay" in where else "point"] += 1
+                outcome.good += not complaints
+                outcome.complaints.update(f"{where}: {text}" for text in complaints)
+        return outcome
+
+    def clean(self, verb: Verb) -> Clean:
+        """How the verb ends where nobody kills it; it is run once."""
+        if verb not in self._clean:
+            folder, passes, start = self._copy(), self.folder / "passes", time.monotonic()
+            done = self._run(verb, folder, counts=str(passes))
+            assert done.code == 0, (verb, done)
+            seconds = time.monotonic() - start
+            self._clean[verb] = Clean(self._state(folder), msgspec.json.decode(passes.read_bytes()), seconds)
+            shutil.rmtree(folder)
+        return self._clean[verb]
+
+    def kill(self, verb: Verb, **where: Any) -> list[str] | None:
+        """What is wrong after a kill and the same command again; None where it ended before the kill.
+
+        `where` is a point and its pass, or a delay in seconds.
+        """
+        clean, folder = self.clean(verb).state, self._copy()
+        try:
+            if self._run(verb, folder, **where).code != -9:
+                return None
+            complaints = self._broken(folder, clean)
+            done = self._run(verb, folder)
+            if done.code not in verb.codes_again:
+                complaints.append(f"exit code {done.code}: {done.err.strip()[-300:]}")
+            state = self._state(folder)
+            different = [name for name in clean if state[name] != clean[name]]
+            return complaints + [f"{name}: {_difference(state[name], clean[name])}" for name in different]
+        finally:
+            shutil.rmtree(folder)
+
+    def _broken(self, folder: Path, clean: dict[str, Any]) -> list[str]:
+        """What is visible in the stores and is not whole, and what is written beside them and is not."""
+        complaints = []
+        for root, whole in clean["digests"].items():
+            store = Store(folder / root)
+            complaints += [f"{ref}: {problem}" for ref in store.refs() for problem in verify(store, ref)]
+            valid = whole.items() | digests(self.prepared / root).items()
+            if not digests(folder / root).items() <= valid:
+                complaints.append("another digest")
+        for name, content in clean["out"].items():
+            if (folder / name).exists() and (folder / name).read_bytes() != content:
+                complaints.append(f"{name} is not whole")
+        return complaints
+
+    def _copy(self) -> Path:
+        self.runs += 1
+        self.hub.repos.clear()
+        self.hub.repos.update(copy.deepcopy(self.repos))
+        return Path(shutil.copytree(self.prepared, self.folder / f"run-{self.runs}"))
+
+    def _run(self, verb: Verb, folder: Path, delay: float | None = None, **how: Any) -> Done:
+        words = [word.replace("{at}", str(folder)) for word in verb.words]
+        run = self.server.start(*words, "--root", str(folder / verb.root), **how)
+        if delay is not None:
+            time.sleep(delay)
+            run.kill()
+        return run.wait()
+
+    def _state(self, at: Path) -> dict[str, Any]:
+        """All that a command can have changed, where it does not depend on the clock."""
+        return {
+            "digests": {root: digests(at / root) for root in ("build", "pulled")},
+            "files": {file for file in files(at) if "journal.sqlite-" not in file},
+            "journal": journaled(at / "build"),
+            "out": {str(file.relative_to(at)): file.read_bytes() for file in (at / "out").rglob("*.*")},
+            "hub": {
+                name: ({path: blob.oid for path, blob in repo.head.files.items()}, set(repo.tags))
+                for (_, name), repo in self.hub.repos.items()
+            },
+        }
+
+
+@contextmanager
+def at_hub(folder: Path) -> Iterator[Hub]:
+    """A Hub that processes started meanwhile ask."""
+    with hub_server.run() as hub:
+        variables = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": TOKEN, "HF_HOME": str(folder / "hf")}
+        variables |= {"HF_HUB_DISABLE_XET": "1", "TQDM_DISABLE": "1"}
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
+        try:
+            yield hub
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _prepare(server: Server, at: Path) -> None:
+    """A folder with a store, files to import, a repository on the Hub, and replies that nothing refers to."""
+    (at / "out").mkdir(parents=True)
+    (at / "pulled").mkdir()
+    questions = [f"What is number {number} good for, and who says so?" for number in range(12)]
+    (at / "queries.txt").write_text("\n".join(questions))
+    replies = [
+        {"good": f"{text} Many things, and all of them say so.", "poor": f"{text} None."}
+        for text in questions
+    ]
+    rows = [{"prompt": text} | reply for text, reply in zip(questions, replies, strict=True)]
+    (at / "answers.jsonl").write_bytes(msgspec.json.Encoder().encode_lines(rows))
+    pairs = [{"prompt": row["prompt"], "chosen": row["good"], "rejected": row["poor"]} for row in rows]
+    (at / "pairs.jsonl").write_bytes(msgspec.json.Encoder().encode_lines(pairs))
+    posts = []
+    for question in range(1, 40, 3):
+        title = 'Title="How do I keep a fern alive?" Tags="|fern|"'
+        posts.append(POST.format(id=question, kind=1, more=title, score=3, body=ANSWER.format(id=question)))
+        for answer, score in ((question + 1, 8), (question + 2, 1)):
+            body = ANSWER.format(id=answer)
+            posts.append(
+                POST.format(id=answer, kind=2, more=f'ParentId="{question}"', score=score, body=body)
+            )
+    (at / "Posts.xml").write_text("<posts>\n" + "\n".join(posts) + "\n</posts>")
+    fake = ("--engine", "fake", "--limit", "8")
+    for words in (
+        ("build", "comparisons", *fake),
+        ("build", "responses", *fake, *FEW_QUERIES[:2], "--version", "0.0.9", "--set", "responses.seed=9"),
+        ("rm", "responses@0.0.9", "--yes"),
+        ("import", "responses", f"{at}/answers.jsonl", "--ladder", "good,poor", "--version", "1.0.0"),
+        ("push", "responses@1.0.0", "--repo", REPO),
+    ):  # fmt: skip
+        done = server.run(*words, "--root", str(at / "build"))
+        assert done.code == 0, (words, done)
+    shutil.rmtree(at / "build" / "hub")
+
+
+def _difference(state: Any, clean: Any) -> str:
+    if isinstance(state, set):
+        return ", ".join(sorted(state ^ clean)[:5])
+    return ", ".join(str(name) for name in {**state, **clean} if state.get(name) != clean.get(name))
 
 
 def stress(wanted_kills: int, rng: random.Random, console: Console) -> int:
-    """Kill builds, and print what came of it; returns how many kills left a trace or are missing."""
-    table = Table("point", "passes", "kills", "went on", "same digests, files and replies", box=None)
+    """Kill every verb, and print what came of it; returns how many kills left a trace or were missed."""
+    table = Table("verb", "kills at steps", "at random moments", "same digests, files and replies", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory() as name, Server(Path(name) / "runs") as server:
-        folder = Path(name)
-        clean = build_clean(server, folder / "clean")
-        outcomes = list(sweep(server, clean, folder, wanted_kills * 2 // 3, rng))
-        remaining = max(wanted_kills - sum(outcome.kills for outcome in outcomes), wanted_kills // 4)
-        outcomes.append(random_moments(server, clean, folder, remaining, rng))
-    for outcome in outcomes:
-        numbers = (outcome.passes or "", outcome.kills, outcome.went_on, outcome.good)
-        table.add_row(outcome.point, *map(str, numbers), style="" if outcome.good == outcome.kills else "red")
+    start, outcomes = time.monotonic(), []
+    with tempfile.TemporaryDirectory() as name, at_hub(Path(name)) as hub, Server(Path(name) / "s") as server:
+        runs = VerbRuns(server, hub, Path(name))
+        for verb in VERBS:
+            outcomes.append(outcome := runs.sweep(verb, -(-wanted_kills // len(VERBS)), rng))
+            numbers = (outcome.kills["point"], outcome.kills["moment"], outcome.good)
+            table.add_row(verb.name, *map(str, numbers), style="red" if outcome.bad else "")
+            for complaint, times in outcome.complaints.items():
+                console.print(f"{verb.name}: {complaint} ({times})", markup=False, soft_wrap=True)
     console.print(table)
-    for outcome in outcomes:
-        for complaint, times in outcome.complaints.items():
-            console.print(f"{outcome.point}: {complaint} ({times})", markup=False, soft_wrap=True)
-    kills, good = sum(outcome.kills for outcome in outcomes), sum(outcome.good for outcome in outcomes)
+    kills, good = (
+        sum(outcome.kills.total() for outcome in outcomes),
+        sum(outcome.good for outcome in outcomes),
+    )
     console.print(f"{kills} kills in {time.monotonic() - start:.0f} s, {good} of them without a trace")
-    return max(0, wanted_kills - kills) + kills - good
+    return sum(outcome.bad for outcome in outcomes)

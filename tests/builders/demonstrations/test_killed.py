@@ -10,7 +10,7 @@ from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests.builders.demonstrations.scripted import REF
 from tests.crash import Server
-from tests.stress import digests, files, journaled
+from tests.watched import digests, files, journaled
 
 pytestmark = pytest.mark.crash
 

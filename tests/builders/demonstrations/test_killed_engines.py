@@ -13,7 +13,7 @@ from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests.builders.demonstrations.scripted import REF, store_of
 from tests.crash import Server
-from tests.stress import journaled
+from tests.watched import journaled
 
 pytestmark = [pytest.mark.engine, pytest.mark.crash]
 
