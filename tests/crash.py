@@ -1,9 +1,6 @@
-"""Run the command line and kill it at a chosen point, or under a chosen fault.
+"""Run the command line and kill it at a pass of a chosen point, or under a chosen fault.
 
-    python -m tests.crash "after rename" 2 -- build comparisons --engine fake --root somewhere
-
-dies with SIGKILL at the second pass of that point; `-` is no point. A point is a step of the package,
-`before` and `after` it, or `half` of it where a file is half written then:
+A point is a step of the package, `before` and `after` it, or `half` of it where a file is half written then:
 
     registration, added, commit, published      of the journal; a reply or a score is added
     CREATE, PRAGMA, INSERT, COMMIT, ...         of SQLite, before each statement that begins so;
@@ -13,7 +10,7 @@ dies with SIGKILL at the second pass of that point; `-` is no point. A point is 
     replace, rmtree                             of one file, and of what is not needed any more
     request                                     to the Hub
 
-Many runs go through a `Server`: one process that has imported everything, and forks for each run.
+Runs go through a `Server`: one process that has imported everything, and forks for each run.
 """
 
 import contextlib
@@ -68,8 +65,6 @@ class Job:
     """Requests whose key begins with one of these hexadecimal digits raise OSError in the fake engine."""
     file_bytes: int = 0
     """No file may grow beyond this, as on a full disk."""
-    draw: bool = False
-    """Draw the figures, which is half of a small build's time; else their files hold a few bytes."""
     back: bool = False
     """The clock goes back an hour at every look."""
 
@@ -152,8 +147,7 @@ def run(job: Job) -> None:
     _watch(job, trap)
     if job.back:
         _turn_back()
-    if not job.draw:
-        leave_cards_blank()
+    leave_cards_blank()
     if job.file_bytes:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (job.file_bytes, job.file_bytes))
@@ -219,7 +213,7 @@ class Server:
         pipe = subprocess.PIPE
         # One thread of BLAS: what is forked should have no more threads than it must.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash", "--serve"],
+            [sys.executable, "-m", "tests.crash"],
             cwd=HERE,
             env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "COLUMNS": "200"},
             stdin=pipe,
@@ -336,15 +330,5 @@ def _wait(pid: int, end: float) -> int:
     return -signal.SIGALRM
 
 
-def main() -> None:
-    if sys.argv[1:] == ["--serve"]:
-        serve()
-        return
-    if len(sys.argv) < 4 or sys.argv[3] != "--":
-        raise SystemExit(__doc__)
-    point, at = sys.argv[1], int(sys.argv[2])
-    run(Job(sys.argv[4:], point, at, draw=True))
-
-
 if __name__ == "__main__":
-    main()
+    serve()
