@@ -1,8 +1,11 @@
 """The steps of CONTRIBUTING, followed to the letter: its files are written, its commands run."""
 
+import os
 import pydoc
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ import almost_data
 from almost_data.datasets.settings_docs import field_docs
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
-from tests import command
+from tests import command, trained
 
 PROJECT = Path(__file__).parents[1]
 CONTRIBUTING = (PROJECT / "CONTRIBUTING.md").read_text("utf-8")
@@ -89,6 +92,28 @@ def test_an_evaluation(tmp_path: Path) -> None:
     assert ref.startswith("politeness@1.0.0-") and ref in printed["python -m almost_data list"]
     assert "100.0%" in printed["python -m almost_data show politeness"]
     assert "agree" in printed["python -m almost_data verify politeness"]
+    store = Store(tmp_path / "build")
+    rm = trained.publish_reward(store, tmp_path / "out", "rm")
+    run(f"python -m almost_data eval politeness.py:EVALUATION --model {rm.ref}", tmp_path)
+    assert "politeness" in (store.path(rm.ref) / "README.md").read_text("utf-8")
+    [of_rm] = set(store.refs("politeness")) - {ref}
+    assert rm.ref in run(f"python -m almost_data lineage {of_rm}", tmp_path)
+
+
+@pytest.mark.wheel
+def test_an_evaluation_of_an_installed_package_has_a_name(tmp_path: Path) -> None:
+    """In a process of its own, because the command line reads the entry points as it starts."""
+    [(name, content)] = FILE.findall(section("Add an evaluation"))
+    (tmp_path / name).write_text(content, "utf-8")
+    record = tmp_path / "politeness-1.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: politeness\nVersion: 1.0\n")
+    (record / "entry_points.txt").write_text("[almost_data.evals]\npoliteness = politeness:EVALUATION\n")
+    path = os.pathsep.join([str(tmp_path), str(PROJECT)])
+    words = [sys.executable, "-m", "almost_data", "eval", "politeness", "--model", "baseline:longest"]
+    subprocess.run(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, check=True)
+    [ref] = Store(tmp_path / "build").refs()
+    assert ref.startswith("politeness@1.0.0-")
 
 
 @pytest.mark.parametrize("name", re.findall(r"`(almost_data/[\w/.]+|tests/[\w/.]+)`", CONTRIBUTING))
