@@ -15,7 +15,6 @@ Runs go through a `Server`: one process that has imported everything, and forks 
 
 import contextlib
 import datetime
-import io
 import json
 import os
 import resource
@@ -281,19 +280,15 @@ def serve() -> None:
 
 
 def _warm() -> None:
-    """Import what runs import, and load the fonts. Polars is not used here: it would start its threads."""
+    """Import what runs import. Polars is not used here: it would start its threads."""
     import pandas  # pyarrow does, at its first cast
     import polars
     import pyarrow.parquet
-    from matplotlib.figure import Figure
 
     from almost_data.cli import show
     from almost_data.run import build
     from almost_data.store import verify
 
-    figure = Figure()
-    figure.subplots().set_title("x")
-    figure.savefig(io.BytesIO(), format="png")
     assert all((pandas, polars, pyarrow.parquet, show, verify, build))
 
 
